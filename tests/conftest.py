@@ -1,0 +1,339 @@
+"""What the tests share: a clock that jumps, fakes for our own ports, real edges.
+
+Fakes stand only where DoorPi has a port of its own.  At the edges the tests use the real
+thing: nfcpy over its udp driver, gpiozero on mock pins, HTTP over loopback, SQLite files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+import doorpi
+from doorpi import (
+    Card,
+    Command,
+    Config,
+    Credential,
+    Equipment,
+    Event,
+    LockPolicy,
+    LockState,
+    LockStatus,
+    Progress,
+    ReaderLost,
+    Result,
+    Signal,
+    SimulatedCloud,
+    Stopped,
+    StoreError,
+    Uid,
+    VirtualField,
+)
+
+JST = timezone(timedelta(hours=9), "JST")
+NOON = datetime(2026, 11, 18, 12, 0, tzinfo=JST)  # a Wednesday
+KEN = Uid("04A1B2C3D4E580")
+STRANGER = Uid("04FFEEDDCCBBAA")
+
+
+def card_of(uid: Uid = KEN, holder: str = "Ken Sato", **changes) -> Credential:
+    return Credential(uid=uid, holder=holder, **changes)
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps; ``stop_at`` ends the program."""
+
+    def __init__(self) -> None:
+        self.at = NOON
+        self.t = 1000.0
+        self.set = True
+        self.stop_at = float("inf")
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.t
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.advance(seconds)
+        if self.t >= self.stop_at:
+            self.stop_at = float("inf")
+            raise Stopped(15)
+
+    def advance(self, seconds: float) -> None:
+        self.t += seconds
+        self.at += timedelta(seconds=seconds)
+
+    def is_set(self) -> bool:
+        return self.set
+
+
+class FakeReader:
+    """Shows what it is told: each ``sense`` takes the next of ``shows``, then nothing.
+
+    An entry is a UID, None for an empty field, or an exception to raise.
+    """
+
+    def __init__(self) -> None:
+        self.shows: list[Uid | None | Exception] = []
+        self.senses = 0
+        self.closed = 0
+
+    def sense(self) -> Card | None:
+        self.senses += 1
+        shown = self.shows.pop(0) if self.shows else None
+        if isinstance(shown, Exception):
+            raise shown
+        return Card(shown) if shown else None
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeLock:
+    """A lock that follows a script: each list holds what the next calls give or raise.
+
+    Unscripted, it is an honest lock: it answers its state, moves at once and confirms.
+    Every call takes ``takes_s`` of the clock.
+    """
+
+    def __init__(self, clock: FakeClock, state: LockState = LockState.LOCKED) -> None:
+        self.clock = clock
+        self.state = state
+        self.policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0)
+        self.takes_s = 0.0
+        self.statuses: list[LockStatus | Exception] = []
+        self.sends: list[str | None | Exception] = []
+        self.progress: list[Progress | Exception] = []
+        self.sent: list[tuple[float, Command]] = []
+        self.send_bys: list[float] = []
+        self.asked: list[float] = []
+        self.kept_ready = 0
+        self.closed = 0
+
+    def _next(self, script, otherwise):
+        self.clock.advance(self.takes_s)
+        answer = script.pop(0) if script else otherwise
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def status(self, by: float) -> LockStatus:
+        return self._next(self.statuses, LockStatus(state=self.state, reachable=True))
+
+    def send(self, command: Command, send_by: float, by: float) -> str | None:
+        self.sent.append((self.clock.monotonic(), command))
+        self.send_bys.append(send_by)
+        handle = self._next(self.sends, "task-1")
+        self.state = command.target
+        return handle
+
+    def confirm(self, command, handle, before, by) -> Progress:
+        self.asked.append(self.clock.monotonic())
+        return self._next(self.progress, Progress.DONE)
+
+    def keep_ready(self) -> None:
+        self.kept_ready += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeStore:
+    """Cards and events in memory; ``broken`` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.cards: dict[Uid, Credential] = {}
+        self.events: dict[int, Event] = {}
+        self.moved_at: dict[Uid, datetime] = {}
+        self.lockdown = False
+        self.broken: str = ""
+        self.left_open = 0
+        self.closed = 0
+
+    def _check(self) -> None:
+        if self.broken:
+            raise StoreError(self.broken)
+
+    def find(self, uid: Uid) -> Credential | None:
+        self._check()
+        return self.cards.get(uid)
+
+    def last_moved(self, uid: Uid) -> datetime | None:
+        self._check()
+        return self.moved_at.get(uid)
+
+    def locked_down(self) -> bool:
+        self._check()
+        return self.lockdown
+
+    def begin(self, event: Event) -> int:
+        self._check()
+        event_id = len(self.events) + 1
+        self.events[event_id] = replace(event, id=event_id)
+        return event_id
+
+    def finish(self, event: Event) -> None:
+        self._check()
+        self.events[event.id] = event
+
+    def close_interrupted(self) -> int:
+        self._check()
+        return self.left_open
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeLights:
+    """Remembers what was shown, with the time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.shown: list[tuple[float, tuple[Signal, ...]]] = []
+        self.closed = 0
+
+    def show(self, *signals: Signal) -> None:
+        self.shown.append((self.clock.monotonic(), signals))
+
+    @property
+    def signals(self) -> list[Signal]:
+        """The first signal of each show: what the person saw begin."""
+        return [signals[0] for _, signals in self.shown]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeSupervisor:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.beats = 0
+
+    def ready(self) -> None:
+        self.said.append("ready")
+
+    def alive(self) -> None:
+        self.beats += 1
+
+    def reloading(self) -> None:
+        self.said.append("reloading")
+
+    def stopping(self) -> None:
+        self.said.append("stopping")
+
+    def status(self, text: str) -> None:
+        self.said.append(f"status: {text}")
+
+
+class FakeSettings:
+    """``asks`` says at which of the door's questions somebody wants a reload."""
+
+    def __init__(self) -> None:
+        self.reload = False
+        self.renewed: object = None  # what renew returns, or an exception it raises
+
+    def asked(self) -> bool:
+        asked, self.reload = self.reload, False
+        return asked
+
+    def renew(self, config, equipment):
+        if isinstance(self.renewed, Exception):
+            raise self.renewed
+        return self.renewed
+
+
+def config_of(*cards: Credential, **door) -> Config:
+    """A configuration with ``cards``, the default lights, and ``door`` settings."""
+    return Config(
+        door=doorpi.DoorConfig(**door),
+        patterns=doorpi.parse_patterns({}, []),
+        cards={card.uid: card for card in cards},
+    )
+
+
+@dataclass
+class World:
+    """A door on fake ports, and each of them."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    reader: FakeReader = field(default_factory=FakeReader)
+    store: FakeStore = field(default_factory=FakeStore)
+    supervisor: FakeSupervisor = field(default_factory=FakeSupervisor)
+    settings: FakeSettings = field(default_factory=FakeSettings)
+
+    def __post_init__(self) -> None:
+        self.lock = FakeLock(self.clock)
+        self.lights = FakeLights(self.clock)
+
+    def door(self, config: Config | None = None) -> doorpi.Door:
+        self.equipment = Equipment(
+            reader=self.reader,
+            lock=self.lock,
+            store=self.store,
+            indicator=self.lights,
+        )
+        return doorpi.Door(
+            config or config_of(card_of()),
+            self.equipment,
+            self.settings,
+            clock=self.clock,
+            supervisor=self.supervisor,
+            jitter=lambda: 0.0,
+        )
+
+    def tap(self, *shows, config: Config | None = None) -> Event | None:
+        """Let the door see ``shows``, a poll each; the last event."""
+        self.reader.shows = list(shows or [KEN])
+        door = self.door(config)
+        for _ in self.reader.shows[:]:
+            door.step()
+        return list(self.store.events.values())[-1] if self.store.events else None
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def cloud() -> Iterator[SimulatedCloud]:
+    cloud = SimulatedCloud()
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def radio() -> Iterator[VirtualField]:
+    radio = VirtualField()
+    yield radio
+    radio.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet_logging() -> Iterator[None]:
+    """The door logs through its own logger; verbs that set logging up are undone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+RESULTS = {result.value: result for result in Result}
