@@ -25,7 +25,6 @@ from doorpi import (
     LockState,
     LockStatus,
     Progress,
-    ReaderLost,
     Result,
     Signal,
     SimulatedCloud,
@@ -83,7 +82,7 @@ class FakeReader:
     """
 
     def __init__(self) -> None:
-        self.shows: list[Uid | None | Exception] = []
+        self.shows: list[Uid | Exception | None] = []
         self.senses = 0
         self.closed = 0
 
@@ -111,7 +110,7 @@ class FakeLock:
         self.policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0)
         self.takes_s = 0.0
         self.statuses: list[LockStatus | Exception] = []
-        self.sends: list[str | None | Exception] = []
+        self.sends: list[str | Exception | None] = []
         self.progress: list[Progress | Exception] = []
         self.sent: list[tuple[float, Command]] = []
         self.send_bys: list[float] = []
