@@ -1805,19 +1805,19 @@ class Door:
 
     def _decide(self, uid: Uid, at: datetime) -> Decision:
         door, store = self._config.door, self._equipment.store
+        look_up = functools.partial(self._stored, writes=False)
         who = self._config.cards.get(uid)
         if who is None and not is_random(uid):
-            who = self._stored(lambda: store.find(uid), None)
+            who = look_up(lambda: store.find(uid), None)
+        last_moved = None
+        if door.passback_s:
+            last_moved = look_up(lambda: store.last_moved(uid), None)
         when = Circumstances(
             at=at,
             clock_set=self._clock.is_set() or not door.require_synced_clock,
-            locked_down=self._stored(store.locked_down, False),
+            locked_down=look_up(store.locked_down, False),
             schedules=self._config.schedules,
-            last_moved=(
-                self._stored(lambda: store.last_moved(uid), None)
-                if door.passback_s
-                else None
-            ),
+            last_moved=last_moved,
             passback_s=door.passback_s,
         )
         return decide(uid, who, when)
@@ -1891,14 +1891,20 @@ class Door:
         words = [*self._faults.values()] or ["ready"]
         self._supervisor.status("; ".join([*words, *self._equipment.notes]))
 
-    def _stored(self, action: Callable[[], T], otherwise: T) -> T:
-        """Use the database; trouble with it is told and keeps nobody out."""
+    def _stored(
+        self, action: Callable[[], T], otherwise: T, *, writes: bool = True
+    ) -> T:
+        """Use the database; trouble with it is told and keeps nobody out.
+
+        Only a write proves that all is well again: a full disk can still be read.
+        """
         try:
             value = action()
         except StoreError as error:
             self._fault(Signal.STORAGE_BAD, f"database: {error}")
             return otherwise
-        self._heal(Signal.STORAGE_BAD)
+        if writes:
+            self._heal(Signal.STORAGE_BAD)
         return value
 
     def _reload(self) -> None:
@@ -1947,8 +1953,8 @@ class Entry:
 
     def settle(self, outcome: Outcome, latency_ms: int) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
-        if not self.event.id and outcome.command is None:
-            self.intend(None)  # nothing was sent, so nothing was intended before
+        if not self.event.id:  # nothing was sent, or the disk failed then
+            self.intend(outcome.command)
         self.event = replace(
             self.event,
             result=outcome.result,

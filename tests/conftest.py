@@ -208,6 +208,11 @@ class FakeLights:
         """The first signal of each show: what the person saw begin."""
         return [signals[0] for _, signals in self.shown]
 
+    @property
+    def standing(self) -> Signal:
+        """What goes on after the last result."""
+        return self.shown[-1][1][-1]
+
     def close(self) -> None:
         self.closed += 1
 
