@@ -673,7 +673,7 @@ def looks(pattern: Pattern) -> str:
     if len(set(pattern.cells)) == 1 and pattern.times:
         return f"{COLOUR_WORDS[GLYPHS[pattern.cells[0]]]} {pattern.duration_s:g} s"
     stretches = [
-        f"{COLOUR_WORDS[light]} {seconds:.2g} s"
+        f"{COLOUR_WORDS[light]} {round(seconds, 2):g} s"
         for light, seconds in _stretches(pattern.cells)
     ]
     often = "over and over" if pattern.times is None else f"{pattern.times} times"
@@ -2060,7 +2060,7 @@ def _adjtimex() -> tuple[Any, Any]:
 class NfcReader:
     """A contactless reader that nfcpy knows, held open from card to card.
 
-    PN532 on the Pi's UART: VCC to 5 V (pin 2), GND to pin 6, TXD to GPIO 15 (pin
+    PN532 on the Pi's UART: VCC to 3.3 V (pin 1), GND to pin 6, TXD to GPIO 15 (pin
     10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  One
     sense switches the field on, looks for a Type A card and reads its UID; the card
     is not activated, so one that is not NDEF, or misbehaves later, does not matter.
@@ -2270,6 +2270,7 @@ class Dialer:
         self._in_use: BoundedSocket | None = None
         self._failures = 0
         self._again_at = -inf
+        self._unreachable = False
 
     def keep_ready(self) -> None:
         """Have a connection, or have one on its way.  Does not wait."""
@@ -2295,7 +2296,7 @@ class Dialer:
             attempt.done.wait(max(0.0, by - self._budget.clock.monotonic()))
             self._collect()
             if self._ready is None:
-                why = attempt.failure if attempt.done.is_set() else "no connection yet"
+                why = attempt.failure if attempt.done.is_set() else "no answer yet"
                 raise NotSent(f"cannot reach {self.host}: {why}")
         self._in_use, self._ready = self._ready, None
         self._failures = 0
@@ -2321,9 +2322,12 @@ class Dialer:
         self._attempt = None
         self._ready = attempt.socket
         if attempt.socket is None:
-            if not self._failures:
+            if not self._unreachable:
                 log.warning("cannot reach %s: %s", self.host, attempt.failure)
             self._postpone()
+        elif self._unreachable:
+            log.info("%s is reached again", self.host)
+        self._unreachable = attempt.socket is None
 
     def _postpone(self) -> None:
         base_s, cap_s = self.backoff_s
@@ -2794,6 +2798,8 @@ class Sesame:
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
+        if not self._clock.is_set():
+            log.warning("the clock is not set: if it is wrong, the lock will not move")
         unix_s = int(self._clock.now().timestamp())  # anew at each try: it is signed
         reply = self._api.call(
             "POST",
@@ -3477,7 +3483,11 @@ class VirtualField:
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((host, port))
+        try:
+            self._socket.bind((host, port))
+        except OSError:
+            self._socket.close()
+            raise
         self._socket.settimeout(0.1)
         self.port: int = self._socket.getsockname()[1]
         self.device = f"udp:{host}:{self.port}"
@@ -3495,6 +3505,7 @@ class VirtualField:
         with self._guard:
             self._was_read.clear()
             self._cards = list(cards)
+            self._selected = None
 
     def take(self) -> None:
         with self._guard:
@@ -3507,6 +3518,7 @@ class VirtualField:
 
     def close(self) -> None:
         self._closing = True
+        self._socket.sendto(b"", self._socket.getsockname())  # wakes the thread
         self._thread.join()
         self._socket.close()
 
