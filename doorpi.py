@@ -336,9 +336,19 @@ class Event:
         return Decision(self.reason).word
 
 
+#: What Japanese keyboards put between family and given name; Python calls every
+#: space but the ASCII one unprintable.
+WIDE_SPACE = "\u3000"
+
+
+def can_be_seen(text: str) -> bool:
+    """False for a text with controls, line ends or marks that reorder it."""
+    return text.replace(WIDE_SPACE, " ").isprintable()
+
+
 def printable(text: str, limit: int = 200) -> str:
     """Text from outside made safe to show: controls are shown, not obeyed."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    shown = "".join(c if can_be_seen(c) else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
@@ -456,9 +466,13 @@ class Debounce:
     """
 
     rearm_s: float
-    #: Since when each known card was not seen, or None while it is.
+    #: Since when each known card was not seen, or None while it is.  In seconds of
+    #: watching: what passes while the door is busy with the card that it was just
+    #: given counts as a moment only.
     _away_since: dict[str, float | None] = field(default_factory=dict, init=False)
-    _field_was_empty: bool = field(default=True, init=False)
+    _empty_since: float | None = field(default=None, init=False)
+    _busy_since: float | None = field(default=None, init=False)
+    _busy_s: float = field(default=0.0, init=False)
 
     #: How much longer a card must stay away while another one is in the field.
     hidden_factor = 4
@@ -470,25 +484,35 @@ class Debounce:
         None for an empty field.
         """
         key = "random" if uid and is_random(uid) else uid
-        for known, since in list(self._away_since.items()):
-            if known != key and since is None:
-                self._away_since[known] = now
-            elif since is not None and now - since >= self._needed_s(key):
-                del self._away_since[known]
-        self._field_was_empty = key is None
-        if key is None:
-            return False
-        new = key not in self._away_since
-        self._away_since[key] = None
+        if self._busy_since is not None:
+            moment_s = self.rearm_s / self.hidden_factor
+            self._busy_s += max(0.0, now - self._busy_since - moment_s)
+        watched = now - self._busy_s
+        self._forget_gone(key, watched)
+        new = key is not None and key not in self._away_since
+        self._busy_since = now if new else None
+        if key is not None:
+            self._away_since[key], self._empty_since = None, None
+        elif self._empty_since is None:
+            self._empty_since = watched
         return new
 
-    def _needed_s(self, key: str | None) -> float:
-        alone = key is None or self._field_was_empty
-        return self.rearm_s if alone else self.rearm_s * self.hidden_factor
+    def _forget_gone(self, key: str | None, watched: float) -> None:
+        if (
+            self._empty_since is not None
+            and watched - self._empty_since >= self.rearm_s
+        ):
+            self._away_since.clear()
+        for known, since in list(self._away_since.items()):
+            if since is None:
+                self._away_since[known] = None if known == key else watched
+            elif watched - since >= self.rearm_s * self.hidden_factor:
+                del self._away_since[known]
 
     def blind(self) -> None:
         """The reader failed: what was there may be there still."""
         self._away_since = dict.fromkeys(self._away_since)
+        self._empty_since = self._busy_since = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -511,7 +535,7 @@ class LockPolicy:
 
     def confirm_times_s(self, limit_s: float) -> Iterator[float]:
         """When to ask, in seconds after the command, up to ``limit_s``."""
-        at_s = -inf
+        at_s = 0.0
         for at_s in self.confirm_at_s:
             if at_s > limit_s:
                 break
@@ -876,17 +900,24 @@ T = TypeVar("T")
 
 
 def _named(value: object, shown: bool = True) -> str:
-    """A TOML value as the owner wrote it, near enough to be found."""
+    """A TOML value as the owner wrote it, near enough to be found.
+
+    What is inside a table or list stays there: it may be a key in the wrong place.
+    """
     if not shown:
         return "(not shown)"
+    if isinstance(value, dict | list):
+        return "{...}" if isinstance(value, dict) else "[...]"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "(a very long number)"  # Python refuses to write 4,300 digits
     return printable(repr(value) if isinstance(value, str) else str(value), 60)
 
 
 def _unknown(where: str, key: str, known: Iterable[str]) -> str:
     """No value here: a misspelt ``api_key`` must not print the key."""
-    close = get_close_matches(key, list(known), n=1)
+    close = get_close_matches(key.lower(), list(known), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{where}{printable(key, 60)}: unknown key{hint}"
 
@@ -913,17 +944,16 @@ def _checked(value: Any, default: object, meta: Mapping[str, Any]) -> Any:
     kind = _expected(default)
     if kind is Secret:
         return _secret(value)
-    if kind is float and type(value) is int:  # TOML 5 is a fine 5.0
-        value = float(value)
-    if type(value) is not kind:  # not isinstance: in Python, True is an int
+    whole = kind is float and type(value) is int  # TOML 5 is a fine 5.0
+    if type(value) is not kind and not whole:  # in Python, True is an instance of int
         raise ValueError(f"expected {WORDS[kind]}")
-    if kind is str and not value.isprintable():
-        raise ValueError("contains a control character")
+    if kind is str and not can_be_seen(value):
+        raise ValueError("contains an invisible character")
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError("must be one of " + ", ".join(meta["choices"]))
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
         raise ValueError(f"must be {meta['low']:g} to {meta['high']:g}")
-    return value
+    return float(value) if whole else value
 
 
 def _secret(value: Any) -> Secret:
@@ -964,10 +994,11 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 def _parse_days(text: str) -> frozenset[int]:
     days: set[int] = set()
     for part in text.lower().split(","):
-        first, _, last = part.partition("-")
-        if first not in DAYS or (last or first) not in DAYS:
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if first not in DAYS or last not in DAYS:
             raise ValueError('days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"')
-        start, end = DAYS.index(first), DAYS.index(last or first)
+        start, end = DAYS.index(first), DAYS.index(last)
         days.update((start + i) % 7 for i in range((end - start) % 7 + 1))
     return frozenset(days)
 
@@ -1009,16 +1040,21 @@ def _parse_schedule(table: object, where: str, problems: list[str]) -> Schedule:
             problems.append(
                 f"{where}.closed[{i}] = {_named(day)}: expected {WORDS[date]}"
             )
-    if not raw.name:
-        problems.append(f"{where}.name: missing ({_meaning(raw, 'name')})")
-    if not raw.times:
-        problems.append(f"{where}.times: missing ({_meaning(raw, 'times')})")
+    _require(("name", "times"), raw, where, problems)
     return Schedule(
         name=raw.name,
         spans=tuple(spans),
         closed=frozenset(day for day in raw.closed if type(day) is date),
-        words=tuple(str(text) for text in raw.times),
+        words=tuple(text for text in raw.times if isinstance(text, str)),
     )
+
+
+def _require(keys: Iterable[str], raw: object, where: str, problems: list[str]) -> None:
+    """Tell which of ``keys`` are missing; a bad value of one has been told already."""
+    for key in keys:
+        told = any(problem.startswith(f"{where}.{key} = ") for problem in problems)
+        if not getattr(raw, key) and not told:
+            problems.append(f"{where}.{key}: missing ({_meaning(raw, key)})")
 
 
 def _meaning(table: object, key: str) -> str:
@@ -1028,16 +1064,14 @@ def _meaning(table: object, key: str) -> str:
 
 def _parse_card(table: object, where: str, problems: list[str]) -> Credential | None:
     raw = _parse_table(CardConfig, table, where, problems)
-    if not raw.holder.strip():
-        problems.append(f"{where}.holder: missing ({_meaning(raw, 'holder')})")
+    raw = replace(raw, holder=raw.holder.strip())
+    _require(("holder", "uid"), raw, where, problems)
     if raw.valid_from and raw.valid_until and raw.valid_from > raw.valid_until:
         problems.append(
             f"{where}.valid_until = {raw.valid_until}: before valid_from"
             f" ({raw.valid_from}), so the card would never work"
         )
     if not raw.uid:
-        if not (isinstance(table, dict) and "uid" in table):
-            problems.append(f"{where}.uid: missing ({_meaning(raw, 'uid')})")
         return None
     try:
         uid = enrollable_uid(raw.uid)
@@ -1046,7 +1080,7 @@ def _parse_card(table: object, where: str, problems: list[str]) -> Credential | 
         return None
     return Credential(
         uid=uid,
-        holder=raw.holder.strip(),
+        holder=raw.holder,
         enabled=raw.enabled,
         valid_from=raw.valid_from,
         valid_until=raw.valid_until,
@@ -1077,9 +1111,12 @@ def _parse_list(
     if not isinstance(tables, list):
         problems.append(f"{name}: expected [[{name}]], with two brackets")
         return []
-    placed = []
+    placed: list[tuple[str, object]] = []
     for number, table in enumerate(tables, 1):
-        label = table.get("holder") or table.get("name") if type(table) is dict else 0
+        if not isinstance(table, dict):
+            problems.append(f"{name} {number}: expected a table, [[{name}]]")
+            continue
+        label = table.get("holder") or table.get("name")
         who = f' ("{printable(label, 40)}")' if isinstance(label, str) else ""
         placed.append((f"{name} {number}{who}", table))
     return placed
@@ -1091,7 +1128,7 @@ def _parse_schedules(
     schedules: dict[str, Schedule] = {}
     for where, table in _parse_list(document, "schedule", problems):
         schedule = _parse_schedule(table, where, problems)
-        if schedule.name in schedules:
+        if schedule.name and schedule.name in schedules:
             problems.append(f"{where}.name: another schedule has this name")
         schedules[schedule.name] = schedule
     return schedules
@@ -1166,22 +1203,24 @@ def _url_problem(url: str) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "not a URL"
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not host or " " in url:
         return "expected https://HOST/PATH"
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if parts.username or parts.password or "?" in url or "#" in url:
         return "expected https://HOST/PATH and nothing more"
     if parts.scheme == "http" and not _is_loopback(host):
         return "http would send the key in the open; use https"
     return None
 
 
-def _lock_problems(lock: LockConfig) -> Iterator[str]:
-    for key in LOCK_NEEDS.get(lock.kind, ()):
-        if not getattr(lock, key):
-            yield f"lock.{key}: missing; {lock.kind!r} needs it ({_meaning(lock, key)})"
+def _lock_problems(lock: LockConfig, told: Iterable[str] = ()) -> Iterator[str]:
+    """``told`` are the places of bad values, which stand at their defaults here."""
+    kind = "" if "lock.kind" in told else lock.kind
+    for key in LOCK_NEEDS.get(kind, ()):
+        if not getattr(lock, key) and f"lock.{key}" not in told:
+            yield f"lock.{key}: missing; {kind!r} needs it ({_meaning(lock, key)})"
     if lock.base_url and (problem := _url_problem(lock.base_url)):
         yield f"lock.base_url: {problem}"
-    if lock.kind == "sesame" and lock.secret_key.text:
+    if kind == "sesame" and lock.secret_key.text:
         try:
             sesame_secret(lock.secret_key.text)
         except ValueError as error:
@@ -1224,16 +1263,25 @@ def udp_address(path: str) -> tuple[str, int] | None:
     return match[1], int(match[2])
 
 
+def _read_toml(text: str) -> dict[str, Any]:
+    try:
+        # Editors on Windows put a byte order mark first.
+        return tomllib.loads(text.removeprefix("\ufeff"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"not valid TOML: {error}"]) from None
+    except (ValueError, RecursionError):  # Python's own limits, which TOML knows not
+        raise ConfigError(
+            ["not valid TOML: a number is too long, or brackets nest too deeply"]
+        ) from None
+
+
 def parse_config(text: str) -> Config:
     """Read the text of doorpi.toml.
 
     Raises: ConfigError with every problem, each with its place, value and reason;
     for broken TOML with line and column.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"not valid TOML: {error}"]) from None
+    document = _read_toml(text)
     problems: list[str] = []
     known = (*SECTIONS, "signals", "schedule", "card")
     problems += [_unknown("", key, known) for key in document if key not in known]
@@ -1249,8 +1297,10 @@ def parse_config(text: str) -> Config:
         cards=_parse_cards(document, schedules, problems),
     )
     problems += _reader_problems(config.reader)
-    problems += _lock_problems(config.lock)
-    if config.leds.green_gpio == config.leds.red_gpio:
+    told = {problem.split(" = ")[0] for problem in problems}
+    problems += _lock_problems(config.lock, told)
+    pins_told = {"leds.green_gpio", "leds.red_gpio"} & told
+    if config.leds.green_gpio == config.leds.red_gpio and not pins_told:
         problems.append(
             f"leds.red_gpio = {config.leds.red_gpio}: the green LED has this pin"
         )
@@ -1373,11 +1423,15 @@ class Rejected(LockError):
     ask_again = False
 
 
-class AuthError(Rejected):
+class TurnedAway(Rejected):
+    """The cloud refused the request itself: this is not the lock's own word."""
+
+
+class AuthError(TurnedAway):
     """The key is not accepted."""
 
 
-class QuotaError(Rejected):
+class QuotaError(TurnedAway):
     """Too many calls: nothing more until the vendor allows it."""
 
 
@@ -1544,6 +1598,8 @@ class LockControl:
                 handle, detail = None, f"{error}; "
                 log.warning("%s: %s; asking the lock what came of it", command, error)
             except LockError as error:
+                if is_last and not _is_final(error):  # the first one did leave
+                    return Result.UNSURE, f"sending it again: {error}"
                 return error.result, str(error)
             follow_up = self._follow(command, handle, before, send_by, is_last)
             if follow_up is not None:
@@ -1553,8 +1609,13 @@ class LockControl:
         raise AssertionError("the last follow-up always answers")
 
     def _send(self, command: Command, send_by: float) -> str | None:
+        def attempt() -> str | None:
+            if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
+                raise NotSent("too late to send")
+            return self._lock.send(command, send_by, self._try_ends())
+
         return self._persist(
-            lambda: self._lock.send(command, send_by, self._try_ends()),
+            attempt,
             self._lock.policy.send_waits_s,
             send_by,
             lambda error: error.send_again,
@@ -1583,7 +1644,7 @@ class LockControl:
                 by = min(ends_at, self._try_ends())
                 progress = self._lock.confirm(command, handle, before, by)
             except LockError as error:
-                if type(error) is Rejected:
+                if _is_final(error):
                     return Result.REFUSED, str(error)
                 trouble = f": {error}"
                 continue
@@ -1632,6 +1693,11 @@ class LockControl:
             self._alive()
             self._clock.sleep(min(left_s, 1.0))
         self._alive()
+
+
+def _is_final(error: LockError) -> bool:
+    """True when it is the lock's own no; a cloud's leaves open what the lock does."""
+    return isinstance(error, Rejected) and not isinstance(error, TurnedAway)
 
 
 def _why(status: LockStatus | None) -> str:
@@ -1992,6 +2058,9 @@ class ProcessSignals:
     Every signal that would end the process without a word is among them, so that
     the lights go out however it ends, short of SIGKILL.  A second one within 2 s
     does not disturb the putting away that the first began.
+
+    Stopped falls between any two steps of the main thread.  What cannot be left
+    half done there is done under ``postponed``.
     """
 
     stops = (
@@ -2000,8 +2069,12 @@ class ProcessSignals:
         signal.SIGXCPU,
     )  # fmt: skip
 
+    _is_postponing = False  # of the class: a process has one set of signals
+    _postponed: int | None = None
+
     def __init__(self) -> None:
         self._stopped_at = -inf
+        self._stopped_by: int | None = None
         self._reload_asked = False
 
     def install(self) -> None:
@@ -2012,13 +2085,35 @@ class ProcessSignals:
     def _stop(self, number: int, frame: object) -> None:
         if time.monotonic() - self._stopped_at > 2.0:
             self._stopped_at = time.monotonic()
-            raise Stopped(number)
+            self._stopped_by = number
+            if not ProcessSignals._is_postponing:
+                raise Stopped(number)
+            ProcessSignals._postponed = number
+
+    @classmethod
+    @contextlib.contextmanager
+    def postponed(cls) -> Iterator[None]:
+        """Let a stop wait until the end of the ``with``."""
+        cls._is_postponing = True
+        try:
+            yield
+        finally:
+            cls._is_postponing = False
+            number, cls._postponed = cls._postponed, None
+            if number is not None:
+                raise Stopped(number)
 
     def _ask_reload(self, number: int, frame: object) -> None:
         self._reload_asked = True
 
     def reload_asked(self) -> bool:
-        """True once after each SIGHUP (or several that came together)."""
+        """True once after each SIGHUP (or several that came together).
+
+        Raises: Stopped, when the first was swallowed: Python drops what is raised
+        in a __del__ or a callback of its own.
+        """
+        if self._stopped_by is not None:
+            raise Stopped(self._stopped_by)
         asked, self._reload_asked = self._reload_asked, False
         return asked
 
@@ -2144,8 +2239,10 @@ def _nfcpy() -> Any:
 
 
 def _device_trouble(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
+    if isinstance(error, OSError) and error.strerror:
+        # The system's words, or nfcpy's own, such as that it finds no libusb.
+        is_plain = error.strerror == os.strerror(error.errno or 0)
+        return printable(error.strerror.lower() if is_plain else error.strerror)
     return printable(f"{error}" or type(error).__name__)
 
 
@@ -2224,11 +2321,12 @@ class DialAttempt(threading.Thread):
         self._abandoned = False
         self.done = threading.Event()
         self.socket: BoundedSocket | None = None
-        self.failure = "not finished"
+        self.failure = "no answer yet"
 
     def run(self) -> None:
         try:
             opened = self._dial()
+            self.failure = "it hung up at once"  # should it be found dead
             with self._guard:
                 self.socket = None if self._abandoned else opened
             if self._abandoned:
@@ -2255,6 +2353,7 @@ class Dialer:
 
     dial_s = 10.0  # for TCP and TLS together
     backoff_s = (1.0, 60.0)
+    welcome_s = 10.0  # closed unused after that long: for being idle, not turned away
 
     def __init__(self, base_url: str, ca_file: str, budget: Budget) -> None:
         parts = urlsplit(base_url)
@@ -2267,6 +2366,7 @@ class Dialer:
         self._addresses: list[Any] = []
         self._attempt: DialAttempt | None = None
         self._ready: BoundedSocket | None = None
+        self._ready_since = -inf
         self._in_use: BoundedSocket | None = None
         self._failures = 0
         self._again_at = -inf
@@ -2274,30 +2374,21 @@ class Dialer:
 
     def keep_ready(self) -> None:
         """Have a connection, or have one on its way.  Does not wait."""
-        self._collect()
-        if self._ready is not None and not self._ready.is_alive():
-            self._ready.close()
-            self._ready = None
-            self._postpone()  # it was closed unused: don't open at the server's pace
-        if (
-            self._attempt
-            or self._ready
-            or self._budget.clock.monotonic() < self._again_at
-        ):
+        has_one = self._collect() or self._attempt
+        if has_one or self._budget.clock.monotonic() < self._again_at:
             return
         if self._in_use is None or not self._in_use.is_alive():
             self._start()
 
     def take(self, by: float) -> BoundedSocket:
         """A connection to use, waited for until ``by``.  Raises: NotSent."""
-        self._collect()
-        if self._ready is None or not self._ready.is_alive():
+        if not self._collect():
             attempt = self._attempt or self._start()
             attempt.done.wait(max(0.0, by - self._budget.clock.monotonic()))
             self._collect()
             if self._ready is None:
-                why = attempt.failure if attempt.done.is_set() else "no answer yet"
-                raise NotSent(f"cannot reach {self.host}: {why}")
+                raise NotSent(f"cannot reach {self.host}: {attempt.failure}")
+        assert self._ready is not None
         self._in_use, self._ready = self._ready, None
         self._failures = 0
         return self._in_use
@@ -2314,13 +2405,22 @@ class Dialer:
         self._attempt.start()
         return self._attempt
 
-    def _collect(self) -> None:
-        """Take what a finished attempt brought."""
-        attempt = self._attempt
-        if attempt is None or not attempt.done.is_set():
-            return
+    def _collect(self) -> bool:
+        """Take what a finished attempt brought, put away what died; is one ready?"""
+        if self._attempt is not None and self._attempt.done.is_set():
+            self._finish(self._attempt)
+        if self._ready is not None and not self._ready.is_alive():
+            self._ready.close()
+            self._ready = None
+            idle_s = self._budget.clock.monotonic() - self._ready_since
+            self._failures = 0 if idle_s >= self.welcome_s else self._failures
+            self._postpone()  # it was closed unused: don't open at the server's pace
+        return self._ready is not None
+
+    def _finish(self, attempt: DialAttempt) -> None:
         self._attempt = None
         self._ready = attempt.socket
+        self._ready_since = self._budget.clock.monotonic()
         if attempt.socket is None:
             if not self._unreachable:
                 log.warning("cannot reach %s: %s", self.host, attempt.failure)
@@ -2517,14 +2617,18 @@ class WebApi:
                 content = reply.raw.read(self.max_body + 1, decode_content=False)
                 if len(content) > self.max_body:
                     raise Unreadable(f"HTTP {reply.status_code} with an endless answer")
+                if reply.raw.length_remaining:
+                    raise MaybeSent(f"{self._dialer.host} broke off its answer")
                 retry_after = reply.headers.get("Retry-After", "")
                 return Reply(reply.status_code, content, retry_after)
         except (
             requests.RequestException,
             urllib3.exceptions.HTTPError,
             OSError,
+            ValueError,  # http.client's, of a chunk of negative length
         ) as error:
-            raise self._failed(error) from None
+            failure = self._failed(error)
+        raise failure  # out here, or it would hold the connection as its context
 
     def _failed(self, error: Exception) -> Exception:
         if not self._budget.has_left:
@@ -2593,7 +2697,9 @@ def _session(base_url: str, dialer: Dialer, budget: Budget) -> Any:
     session = requests.Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.mount(base_url, OneHostAdapter())
+    adapter = OneHostAdapter()
+    for scheme in ("https://", "http://"):  # in place of requests' own
+        session.mount(scheme, adapter)
     return session
 
 
@@ -2618,24 +2724,24 @@ def _dialled_pool(dialer: Dialer, budget: Budget) -> Any:
 def _expect_accepted(reply: Reply, words: str) -> None:
     """Sort an HTTP status that is not 2xx.  ``words``: what the server said, if so.
 
-    Raises: AuthError, QuotaError, Busy, Rejected; MaybeSent for a 5xx, after which
+    Raises: AuthError, QuotaError, Busy, TurnedAway; MaybeSent for a 5xx, after which
     a command may have had its effect.
     """
     status, said = reply.status, f"HTTP {reply.status} {words}".strip()
     if 200 <= status < 300:
         return
     if 300 <= status < 400:
-        raise Rejected(f"{said}: a redirect, not followed")
+        raise TurnedAway(f"{said}: a redirect, not followed")
     if status in (401, 403):
         raise AuthError(f"{said}: the key is not accepted")
     if status == 429 and "limit exceeded" in words.lower():
         raise QuotaError(f"{said}: the plan's calls are used up")
     if status == 429:
         after = reply.retry_after
-        raise Busy(said, float(after) if after.isdigit() and len(after) < 6 else 10.0)
+        raise Busy(said, float(after) if after.isdecimal() and len(after) < 6 else 10.0)
     if status >= 500:
         raise MaybeSent(said)
-    raise Rejected(said)
+    raise TurnedAway(said)
 
 
 def _percent(value: object) -> int | None:
@@ -2733,11 +2839,12 @@ class SesameMini:
 
     def _expect_accepted(self, reply: Reply) -> None:
         said = self._said(reply)
+        words = f"HTTP {reply.status} {said}".strip()
         busy = re.fullmatch(r"DEVICE_IS_BUSY(?: (\d{1,4}))?", said, re.ASCII)
         if reply.status == 400 and busy:
-            raise Busy(f"HTTP 400 {said}", float(busy[1] or 2))
+            raise Busy(words, float(busy[1] or 2))
         if reply.status == 403:
-            raise QuotaError(f"HTTP 403 {said}: too many calls, blocked for 30 minutes")
+            raise QuotaError(f"{words}: too many calls, blocked for 30 minutes")
         _expect_accepted(reply, said)
 
     def keep_ready(self) -> None:
@@ -2934,7 +3041,9 @@ def utc_text(at: datetime) -> str:
 
 def chain_hash(previous: str, row: Sequence[object]) -> str:
     """What ties ``row`` to the one before: SHA-256 over both, in hex."""
-    text = json.dumps([previous, *row], ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(
+        [previous, *row], ensure_ascii=True, separators=(",", ":"), default=repr
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -2953,16 +3062,19 @@ class SqliteStore:
         self._repair = repair
         self._busy_s = busy_s
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     # -- what the door needs (the port Store)
 
     def find(self, uid: Uid) -> Credential | None:
-        rows = self._query("SELECT * FROM cards WHERE uid = ?", (uid,))
-        return _credential(rows[0]) if rows else None
+        with self._errors_told():
+            rows = self._query("SELECT * FROM cards WHERE uid = ?", (uid,))
+            return _credential(rows[0]) if rows else None
 
     def last_moved(self, uid: Uid) -> datetime | None:
-        rows = self._query(LAST_MOVED_QUERY, (uid,))
-        return datetime.fromisoformat(rows[0][0]) if rows else None
+        with self._errors_told():
+            rows = self._query(LAST_MOVED_QUERY, (uid,))
+            return datetime.fromisoformat(rows[0][0]) if rows else None
 
     def locked_down(self) -> bool:
         return bool(self._query("SELECT 1 FROM states WHERE name = 'lockdown'", ()))
@@ -2997,9 +3109,15 @@ class SqliteStore:
 
     # -- what the verbs need
 
+    def exists(self) -> bool:
+        """False as long as nothing was ever stored."""
+        with self._errors_told():
+            return self.path.exists()
+
     def cards(self) -> Iterator[Credential]:
-        for row in self._query("SELECT * FROM cards ORDER BY holder, uid", ()):
-            yield _credential(row)
+        with self._errors_told():
+            for row in self._query("SELECT * FROM cards ORDER BY holder, uid", ()):
+                yield _credential(row)
 
     def add_card(self, card: Credential, at: datetime) -> None:
         """Put ``card`` on the list, in place of what was known of its UID."""
@@ -3060,6 +3178,8 @@ class SqliteStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._errors_told():
             db = self._connection()
+            if db.in_transaction:  # Stopped fell between the lines of an earlier one
+                db.rollback()
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -3072,56 +3192,118 @@ class SqliteStore:
     def _errors_told(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            self.close()
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            # A value that makes no sense (somebody edited the file) is trouble with
+            # the database as well.  Set aside first: closing would tidy up the -wal.
             if self._repair and _is_broken(error):
                 self._set_aside()
+            self.close()
             raise StoreError(f"{self.path}: {error}") from None
+        except (SchemaTooNew, Stopped):  # what was interrupted is begun anew
+            self.close()
+            raise
 
     def _connection(self) -> sqlite3.Connection:
+        """The open database; opened anew when its file was removed or replaced."""
+        if self._db is not None and self._file != _identity(self.path):
+            log.warning("%s is not the file it was: opening it anew", self.path)
+            self.close()
         if self._db is None:
+            _refuse_emptied(self.path)
             folder, is_new = self.path.parent, not self.path.exists()
             if not folder.exists():
-                folder.mkdir(mode=0o750, parents=True)
+                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
                 _hand_to_owner(folder)
-            db = sqlite3.connect(
-                self.path, timeout=self._busy_s, isolation_level=None,
-                check_same_thread=False,
+            self._db = sqlite3.connect(
+                _database_uri(self.path), uri=True, timeout=self._busy_s,
+                isolation_level=None, check_same_thread=False,
             )  # fmt: skip
-            try:
-                if is_new:
-                    _hand_to_owner(self.path)
-                _prepare(db)
-            except BaseException:
-                db.close()
-                raise
-            self._db = db
+            self._file = _identity(self.path)
+            if is_new:
+                _hand_to_owner(self.path)
+            _prepare(self._db, self.path, by=time.monotonic() + self._busy_s)
         return self._db
 
     def _set_aside(self) -> None:
+        """Nothing of it is lost: each file keeps its content under a dated name."""
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            with contextlib.suppress(FileNotFoundError):
-                part.rename(f"{part}.broken-{stamp}")
-        log.error("%s was broken: set aside as .broken-%s", self.path, stamp)
+        parts = [Path(f"{self.path}{end}") for end in ("", "-wal", "-shm", "-journal")]
+        ending = f".broken-{stamp}"
+        try:
+            for number in range(2, 100):  # another one in this second
+                if not any(Path(f"{part}{ending}").exists() for part in parts):
+                    break
+                ending = f".broken-{stamp}-{number}"
+            for part in filter(Path.exists, parts):
+                part.rename(f"{part}{ending}")
+        except OSError as error:
+            log.error("%s is broken and cannot be set aside: %s", self.path, error)
+        else:
+            log.error("%s was broken: set aside as %s", self.path, ending)
 
 
-class SchemaTooNew(sqlite3.DatabaseError):
+class SchemaTooNew(StoreError):
     """The file is of a newer program: better not touched."""
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
+class FileEmptied(sqlite3.DatabaseError):
+    """Nothing is left of the database but its -wal."""
+
+    sqlite_errorcode = sqlite3.SQLITE_NOTADB
+
+
+def _refuse_emptied(path: Path) -> None:
+    """SQLite would take it for a new one and delete the -wal, with what it holds."""
+    wal = Path(f"{path}-wal")
+    is_empty = not (path.exists() and path.stat().st_size)
+    if is_empty and wal.exists() and wal.stat().st_size:
+        raise FileEmptied("the file is empty or gone, its -wal is not")
+
+
+def _database_uri(path: Path) -> str:
+    """On a disk that became read-only SQLite needs to be told, or it fails to make
+    its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
+    is_fixed = (
+        path.exists()
+        and os.statvfs(path).f_flag & os.ST_RDONLY
+        and not Path(f"{path}-wal").exists()
+    )
+    return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if is_fixed else "")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a name stands for, None for none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, by: float) -> None:
+    _use_wal(db, by)
     db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
-            f"written by a newer version of DoorPi (schema {version}, this program"
-            f" knows {SCHEMA_VERSION}); install that version"
+            f"{path}: written by a newer version of DoorPi (schema {version}, this"
+            f" program knows {SCHEMA_VERSION}); install that version"
         )
     if version == 0:
         _create(db)
+
+
+def _use_wal(db: sqlite3.Connection, by: float) -> None:
+    """SQLite itself does not wait here for another process that does the same."""
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > by:
+                raise
+        time.sleep(0.01)
 
 
 def _create(db: sqlite3.Connection) -> None:
@@ -3223,10 +3405,11 @@ class GpioLights:
         self.playing = Signal.READY
 
     def show(self, *signals: Signal) -> None:
-        self._leds.source = None  # ends the thread that plays the last one
-        first, _ = next(self._patterns[signals[0]].frames())
-        self._leds.value = first  # here, so that the light does not wait for a thread
-        self._leds.source = self._played(signals)
+        with ProcessSignals.postponed():  # a thread half started can't be ended
+            self._leds.source = None  # ends the thread that plays the last one
+            first, _ = next(self._patterns[signals[0]].frames())
+            self._leds.value = first  # here: the light does not wait for a thread
+            self._leds.source = self._played(signals)
 
     def _played(self, signals: Sequence[Signal]) -> Iterator[tuple[int, int]]:
         """What gpiozero sets, each with the time until the next.
@@ -3270,8 +3453,20 @@ def _led_board(config: LedsConfig) -> Any:
             return gpiozero.LEDBoard(
                 config.green_gpio, config.red_gpio, active_high=config.active_high
             )
-        except (gpiozero.GPIOZeroError, OSError, ImportError) as error:
-            raise LightsFailed(printable(str(error))) from None
+        except (gpiozero.GPIOZeroError, *_pin_errors()) as error:
+            why = str(error) or type(error).__name__
+            raise LightsFailed(printable(why)) from None
+
+
+def _pin_errors() -> tuple[type[Exception], ...]:
+    """What a pin library raises of its own: RPi.GPIO a RuntimeError, one that is too
+    old for gpiozero an AttributeError, and these two an ``error`` that is no other's.
+
+    Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
+    """
+    loaded = (sys.modules.get(name) for name in ("lgpio", "pigpio"))
+    own = (library.error for library in loaded if library is not None)
+    return OSError, ImportError, RuntimeError, AttributeError, *own
 
 
 class NoLights:
@@ -3297,8 +3492,6 @@ class Systemd:
         self._clock = clock
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
         self._beat_s = _watchdog_s(environ) / 4
         self._next_beat_at = -inf
         self._last_status = ""
@@ -3324,9 +3517,14 @@ class Systemd:
             self._send("STATUS=" + printable(text))
 
     def _send(self, words: str) -> None:
-        if self._address:
-            with contextlib.suppress(OSError):  # systemd is busy or gone: no harm
-                self._socket.sendto(words.encode(), self._address)
+        if not self._address:
+            return
+        with (
+            contextlib.suppress(OSError),  # systemd is busy or gone: no harm
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth,
+        ):
+            mouth.setblocking(False)
+            mouth.sendto(words.encode(), self._address)
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float:
@@ -3334,7 +3532,7 @@ def _watchdog_s(environ: Mapping[str, str]) -> float:
     microseconds = environ.get("WATCHDOG_USEC", "")
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return inf
-    is_number = microseconds.isdigit() and int(microseconds) > 0
+    is_number = re.fullmatch(r"[0-9]{1,18}", microseconds) and int(microseconds) > 0
     return int(microseconds) / 1e6 if is_number else inf
 
 
@@ -3376,14 +3574,12 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
         raise ConfigError([f"{path}: cannot be read: {why.lower()}"]) from None
     config = parse_config(text)
     problems: list[str] = []
-    folders = [path.parent]
-    if environ.get("CREDENTIALS_DIRECTORY"):
-        folders.insert(0, Path(environ["CREDENTIALS_DIRECTORY"]))
-    lock = _with_secrets(config.lock, folders, problems)
+    lock = _with_secrets(config.lock, secret_folders(path, environ), problems)
     ca_file = lock.ca_file and str(path.parent / lock.ca_file)
     if ca_file and not os.access(ca_file, os.R_OK):
         problems.append(f"lock.ca_file = {ca_file!r}: cannot be read")
-    state_dir = config.door.state_dir or environ.get("STATE_DIRECTORY") or "state"
+    given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
+    state_dir = config.door.state_dir or given or "state"
     config = replace(
         config,
         lock=replace(lock, ca_file=ca_file),
@@ -3417,9 +3613,15 @@ def _with_secrets(
     return replace(lock, **texts)
 
 
+def secret_folders(path: Path, environ: Mapping[str, str]) -> list[Path]:
+    """Where secrets named in the file ``path`` are looked for."""
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    return [Path(credentials), path.parent] if credentials else [path.parent]
+
+
 def secret_path(name: str, folders: Sequence[Path]) -> Path:
     """Where a secret's file is: the first of ``folders`` that has it, else the last."""
-    found = (folder / name for folder in folders if (folder / name).exists())
+    found = (folder / name for folder in folders if os.access(folder / name, os.F_OK))
     return next(found, folders[-1] / name)
 
 
@@ -3928,7 +4130,7 @@ class JournalTail(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines = [*self.lines[-20:], self.format(record)]
+        self.lines = [*self.lines[-20:], *record.getMessage().splitlines()]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -3954,12 +4156,12 @@ class DemoWorld:
     def turn_key(self) -> None:
         self.cloud.locked = not self.cloud.locked
 
-    def wait_until_gone(self) -> None:
+    def wait_until_gone(self, over: threading.Event) -> None:
         """Until the reader has seen the field empty for long enough to re-arm."""
         polls = self.field.polls
-        while self.field.polls < polls + 2:
-            time.sleep(0.01)
-        time.sleep(0.6)
+        while self.field.polls < polls + 2 and not over.wait(0.01):
+            pass
+        over.wait(0.6)
 
 
 def _paint(text: str, *codes: int) -> str:
@@ -3967,79 +4169,100 @@ def _paint(text: str, *codes: int) -> str:
     return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
 
 
-BOLD, DIM, RED, GREEN, YELLOW, CYAN = 1, 2, 91, 92, 93, 96
+BOLD, DIM, REVERSE, RED, GREEN, YELLOW, CYAN = 1, 2, 7, 91, 92, 93, 96
+
+#: A lamp that is off and one that is on; told apart without colours, too.
+LAMPS = (("╭───╮", "╰───╯"), ("▄███▄", "▀███▀"))
+#: The same screen on a terminal that knows ASCII only.
+TO_ASCII = str.maketrans("╭╮╰╯─│█▄▀", "++++-|###")
 
 
-def demo_screen(world: DemoWorld, events: Sequence[Event], held: str) -> list[str]:
-    """The demo's screen as lines with ANSI colours; ``held`` is who taps just now."""
-    return [
-        *_screen_head(world),
+def demo_screen(
+    world: DemoWorld, events: Sequence[Event], held: str, rows: int = 24
+) -> list[str]:
+    """The demo's screen, 80 by ``rows``, as lines with ANSI colours; ``held`` is who
+    taps just now."""
+    spare = max(0, rows - 24)
+    told, said = 4 + spare - spare // 2, 2 + spare // 2
+    happened = [_event_line(event) for event in events[-told:]]
+    nobody = [] if happened else [_paint("  nobody came yet: press k", DIM)]
+    journal = (
+        line if len(line) <= 77 else line[:74] + "..."
+        for line in world.journal.lines[-said:]
+    )
+    lines = [
+        *_screen_head(world, held),
         "",
         *_screen_keys(world, held),
         "",
         _paint("  What happened", BOLD),
-        *(_event_line(event) for event in events[-6:]),
-        *[_paint("  -", DIM)] * (6 - len(events[-6:])),
+        *[*happened, *nobody, *[""] * told][:told],
         "",
         _paint("  What the journal says", BOLD),
-        *(_paint(f"  {line[:76]}", DIM) for line in world.journal.lines[-4:]),
+        *(_paint(f"  {line}", DIM) for line in journal),
     ]
+    return lines[:rows]
 
 
-def _screen_head(world: DemoWorld) -> list[str]:
-    green, red = world.lights.value
-    sign = world.lights.playing
-    lamps = [
-        _paint("(###)", GREEN, BOLD) if green else _paint("(   )", DIM),
-        _paint("(###)", RED, BOLD) if red else _paint("(   )", DIM),
-    ]
-    cloud, reader = world.cloud, world.reader
-    bolt = "moving ..." if cloud.is_moving else "locked" if cloud.locked else "unlocked"
-    shown = {"locked": RED, "unlocked": GREEN}.get(bolt, YELLOW)
-    internet = (
-        _paint("100 ms away", GREEN) if world.online else _paint("cut off", RED, BOLD)
+def _screen_head(world: DemoWorld, held: str) -> list[str]:
+    sign, cloud, reader = world.lights.playing, world.cloud, world.reader
+    is_lit = world.lights.value
+    green, red = (
+        [_paint(half, colour, *(() if on else (DIM,))) for half in LAMPS[on]]
+        for on, colour in zip(is_lit, (GREEN, RED), strict=True)
     )
-    plug = _paint("ready", GREEN) if reader.plugged else _paint("unplugged", RED, BOLD)
+    bolt = "turning ..." if cloud.is_moving else ("unlocked", "locked")[cloud.locked]
+    shown = {"locked": (BOLD,), "unlocked": (BOLD, GREEN)}.get(bolt, (BOLD, YELLOW))
+    internet = _paint("100 ms away") if world.online else _paint("cut off", RED, BOLD)
+    plug = _paint("ready") if sign is not Signal.READER_LOST else "being looked for"
+    if not reader.plugged:
+        plug = _paint("unplugged", RED, BOLD)
+    here = next((p.holder or "a stranger" for p in DEMO_PEOPLE if p.name == held), "")
+    slot = f"[ {here} ]" if here else "((( hold a card here"
+    slot = _paint(f"{slot:<20}", *((BOLD, CYAN) if here else (DIM,)))
+    about = _paint("the real door; reader, lock and lights are simulated", DIM)
     return [
+        f"  {_paint('DoorPi', BOLD, CYAN)}  {_paint('Office 4F', BOLD)}{'':8}{about}",
         "",
-        f"  {_paint('DoorPi', BOLD, CYAN)}   Office 4F   {_paint('(a demo: the real door on a virtual reader)', DIM)}",  # noqa: E501
-        "",
-        "  +--------------------+",
-        f"  |  green       red   |     light   {_paint(sign.value, BOLD)}",
-        f"  |  {lamps[0]}      {lamps[1]} |             {MEANINGS[sign]}",
-        f"  |                    |     lock    {_paint(bolt, shown, BOLD)}",
-        f"  |     )))  card      |     cloud   {internet}",
-        f"  +--------------------+     reader  {plug}",
+        f"  ╭{'─' * 24}╮",
+        f"  │    green       red     │  light   {_paint(sign.value, BOLD)}",
+        f"  │    {green[0]}      {red[0]}    │          {MEANINGS[sign]}",
+        f"  │    {green[1]}      {red[1]}    │  lock    {_paint(bolt, *shown)}",
+        f"  │  {slot}  │  cloud   {internet}",
+        f"  ╰{'─' * 24}╯  reader  {plug}",
     ]
 
 
 def _screen_keys(world: DemoWorld, held: str) -> list[str]:
-    lines = [_paint("  Tap a card", BOLD) + " " * 34 + _paint("Break it", BOLD)]
+    heads = f"{'Tap a card':<46}Break it"
     breaks = (
-        ("i", "cut the internet" if world.online else "bring the internet back"),
-        ("r", "unplug the reader" if world.reader.plugged else "plug the reader in"),
-        ("l", "turn the key by hand"),
-        ("q", "quit"),
+        ("i", "cut the internet", "bring the internet back", world.online),
+        ("r", "unplug the reader", "plug the reader in", world.reader.plugged),
+        ("l", "turn the key by hand", "", True),
+        ("q", "quit", "", True),
     )
-    for person, (key, what) in zip(DEMO_PEOPLE, breaks, strict=True):
-        name = f"{person.holder or 'a stranger':<11}{person.who}"
-        left = f"{person.key}  {name:<40}"
-        style = (BOLD, CYAN) if person.name == held else (0,)
-        lines.append(f"  {_paint(left, *style)}{key}  {what}")
+    lines = [_paint(f"  {heads}", BOLD)]
+    for person, (key, harm, mend, is_well) in zip(DEMO_PEOPLE, breaks, strict=True):
+        who = f"  {person.holder or 'a stranger':<12}{person.who:<29}"
+        left = _paint(who, *((BOLD, CYAN) if person.name == held else ()))
+        right = f"  {harm}" if is_well else _paint(f"  {mend}", BOLD, YELLOW)
+        lines.append(f"  {_keycap(person.key)}{left}{_keycap(key)}{right}")
     return lines
+
+
+def _keycap(key: str) -> str:
+    return _paint(f" {key} ", REVERSE)
 
 
 def _event_line(event: Event) -> str:
     who = printable(event.holder, 16) if event.holder else "unknown card"
-    said = event.decision if event.decision == event.reason else event.reason.value
-    colour = GREEN if event.decision == "granted" else RED
-    result = ""
+    said, colour = f"denied: {event.reason}", RED
     if event.decision == "granted":
-        colour = YELLOW if event.result not in MOVED[:2] else GREEN
-        result = f"{event.command or 'nothing'} -> {event.result or '...'}"
+        said = f"{event.command or 'nothing sent'} -> {event.result or '...'}"
+        colour = GREEN if event.result in MOVED[:2] else YELLOW
     took = f"{event.latency_ms / 1000:.1f} s" if event.latency_ms is not None else ""
     at = f"{event.at.astimezone():%H:%M:%S}"
-    return f"  {at}  {who:<14}{_paint(f'{said:<28}', colour)}{result:<24}{took}"
+    return f"  {at}  {who:<18}{_paint(f'{said:<40}', colour)}{took}"
 
 
 class DemoScript:
@@ -4049,16 +4272,19 @@ class DemoScript:
         self._world = world
         self._taps = taps
         self._as_told = 0
+        self._over = threading.Event()
 
     def play(self) -> None:
         """On a thread of its own; stops the door when the story is over."""
         try:
             for person in self._taps:
-                self._as_told += self._tap(person)
+                if not self._over.is_set():
+                    self._as_told += self._tap(person)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def finish(self) -> int:
+        self._over.set()
         return 0 if self._as_told == len(self._taps) else 1
 
     def _tap(self, person: DemoPerson) -> bool:
@@ -4072,16 +4298,17 @@ class DemoScript:
         world.field.put(VirtualCard(bytes.fromhex(person.uid)))
         event = self._wait_for_event()
         world.field.take()
-        world.wait_until_gone()
+        world.wait_until_gone(self._over)
         sent = cloud.commands[sent_before:]
         if event is None:
-            print(f"{person.name:<10}nothing happened within 20 s", flush=True)  # noqa: T201
+            why = "stopped" if self._over.is_set() else "nothing happened within 20 s"
+            print(f"{person.name:<10}{why}", flush=True)  # noqa: T201
             return False
         took = f"{(sent[0][0] - tapped_at) * 1000:6.0f} ms" if sent else "     -"
         as_told = (event.reason, event.result, len(sent)) == (
             reason,
             wanted,
-            bool(sent),
+            int(wanted is not None),
         )
         line = (
             f"{person.name:<10}{event.decision:<9}{event.reason:<28}"
@@ -4094,12 +4321,11 @@ class DemoScript:
         """The event of this tap, once it has ended and is on disk."""
         seen = self._world.seen_id
         ends_at = time.monotonic() + 20
-        while time.monotonic() < ends_at:
+        while time.monotonic() < ends_at and not self._over.wait(0.01):
             for event in self._world.store.events(after_id=seen):
                 if event.decision == "denied" or event.result:
                     self._world.seen_id = event.id
                     return event
-            time.sleep(0.01)
         return None
 
 
@@ -4107,13 +4333,17 @@ class DemoKeyboard:
     """The demo on a terminal: draws the screen, and each key is a person's tap."""
 
     hold_s = 0.8  # how long a card is held against the reader
+    #: A screen of its own without cursor, cut at the margin; and back.
+    enter, leave = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
     def __init__(self, world: DemoWorld) -> None:
         self._world = world
         self._held = ""
         self._take_at = inf
         self._over = threading.Event()
-        self._drawn: list[str] = []
+        self._door_stops = False
+        self._failed = False
+        self._drawn: tuple[object, ...] = ()
 
     def play(self) -> None:
         """On a thread of its own; stops the door on ``q``, or when it fails."""
@@ -4124,20 +4354,27 @@ class DemoKeyboard:
         before = termios.tcgetattr(terminal)
         try:
             tty.setcbreak(terminal)
-            sys.stdout.write("\x1b[?1049h\x1b[?25l")  # a screen of its own, no cursor
+            self._write(self.enter)
             while not self._over.is_set():
                 self._draw()
                 self._listen(terminal)
+        except OSError:  # the window was closed
+            self._failed = True
+        except BaseException:
+            self._failed = True
+            raise
         finally:
-            sys.stdout.write("\x1b[?25h\x1b[?1049l")
-            sys.stdout.flush()
-            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-            self._over.set()
-            os.kill(os.getpid(), signal.SIGTERM)
+            with contextlib.suppress(OSError, termios.error):
+                self._write(self.leave)
+                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+            if not self._door_stops:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def finish(self) -> int:
+        """The door was stopped: leave the terminal as it was."""
+        self._door_stops = True
         self._over.set()
-        return 0
+        return 1 if self._failed else 0
 
     def _listen(self, terminal: int) -> None:
         """Wait for a key for as long as a frame of the screen lasts."""
@@ -4145,8 +4382,14 @@ class DemoKeyboard:
             self._world.field.take()
             self._held, self._take_at = "", inf
         readable, _, _ = select.select([terminal], [], [], CELL_S)
-        for key in os.read(terminal, 32).decode(errors="ignore") if readable else "":
-            self._press(key.lower())
+        if not readable:
+            return
+        keys = os.read(terminal, 32).decode(errors="ignore")
+        if not keys:
+            raise OSError("the terminal was closed")
+        if not keys.startswith("\x1b"):  # an arrow or function key is no letter
+            for key in keys:
+                self._press(key.lower())
 
     def _press(self, key: str) -> None:
         world = self._world
@@ -4159,18 +4402,26 @@ class DemoKeyboard:
         for person in DEMO_PEOPLE:
             actions[person.key] = functools.partial(self._tap, person)
         actions.get(key, lambda: None)()
+        self._drawn = ()  # also mends a screen that something else wrote on
 
     def _tap(self, person: DemoPerson) -> None:
         self._world.field.put(VirtualCard(bytes.fromhex(person.uid)))
         self._held, self._take_at = person.name, time.monotonic() + self.hold_s
 
     def _draw(self) -> None:
-        lines = demo_screen(self._world, list(self._world.store.events()), self._held)
-        if lines != self._drawn:
-            self._drawn = lines
-            sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines))
-            sys.stdout.write("\x1b[J")
-            sys.stdout.flush()
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        lines = demo_screen(
+            self._world, list(self._world.store.events()), self._held, rows or 24
+        )
+        drawn = (columns, rows, *lines)
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._write("\x1b[H" + "\x1b[K\n".join(lines) + "\x1b[K\x1b[J")
+
+    def _write(self, text: str) -> None:
+        is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.write(text if is_utf8 else text.translate(TO_ASCII))
+        sys.stdout.flush()
 
 
 ################################################################################
@@ -4198,12 +4449,12 @@ def build(
 
 def equip(config: Config, clock: Clock) -> Equipment:
     """All that the door works with.  Raises: ConfigError."""
-    lock = make_lock(config, clock)
+    lock, store = make_lock(config, clock), make_door_store(config)
     indicator, notes = make_lights(config)
     return Equipment(
         reader=NfcReader(config.reader.device),
         lock=lock,
-        store=make_store(config, repair=True),
+        store=store,
         indicator=indicator,
         notes=notes,
     )
@@ -4236,6 +4487,19 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     return SqliteStore(path, repair=repair, busy_s=0.25 if repair else 5.0)
 
 
+def make_door_store(config: Config) -> SqliteStore:
+    """The door's own.  Raises: ConfigError for the database of a newer program.  Any
+    other trouble with it keeps nobody out."""
+    store = make_store(config, repair=True)
+    try:
+        store.locked_down()
+    except SchemaTooNew as error:
+        raise ConfigError([f"door.state_dir: {error}"]) from None
+    except StoreError:
+        pass  # the door will meet it as well, and tell
+    return store
+
+
 class FileSettings:
     """doorpi.toml, read again on SIGHUP."""
 
@@ -4261,18 +4525,20 @@ class FileSettings:
         if new == config:
             return None
         changed = replace(equipment)
-        if new.lock != config.lock:
-            changed.lock = make_lock(new, self._clock)  # first: it may refuse
+        if new.lock != config.lock:  # first these two: they may refuse
+            changed.lock = make_lock(new, self._clock)
+        if new.door.state_dir != config.door.state_dir:
+            changed.store = make_door_store(new)
+        if changed.lock is not equipment.lock:
             equipment.lock.close()
+        if changed.store is not equipment.store:
+            equipment.store.close()
         if new.reader.device != config.reader.device:
             equipment.reader.close()
             changed.reader = NfcReader(new.reader.device)
         if (new.leds, new.patterns) != (config.leds, config.patterns):
             equipment.indicator.close()  # first: the pins may be the same
             changed.indicator, changed.notes = make_lights(new)
-        if new.door.state_dir != config.door.state_dir:
-            equipment.store.close()
-            changed.store = make_store(new, repair=True)
         return new, changed
 
 
@@ -4324,15 +4590,19 @@ def build_demo(
 
 EX_OK, EX_FAILED, EX_CONFIG = 0, 1, 78
 
+IN_ETC = Path("/etc/doorpi/doorpi.toml")
+
 
 def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
     """Which file: ``--config``, $DOORPI_CONFIG, /etc, or beside the program."""
     chosen = given or environ.get("DOORPI_CONFIG")
     if chosen:
         return Path(chosen)
-    in_etc = Path("/etc/doorpi/doorpi.toml")
     beside = Path(__file__).resolve().with_name("doorpi.toml")
-    return in_etc if in_etc.exists() else beside
+    try:
+        return IN_ETC if IN_ETC.exists() else beside
+    except PermissionError:  # it may be there: reading it says who may not
+        return IN_ETC
 
 
 def load(args: argparse.Namespace) -> Config:
@@ -4353,8 +4623,8 @@ def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
 def cmd_run(args: argparse.Namespace) -> int:
     set_up_logging(logging.StreamHandler())
     signals = ProcessSignals()
-    signals.install()
     try:
+        signals.install()
         clock = SystemClock()
         settings = FileSettings(
             find_config(args.config, os.environ), os.environ, signals, clock
@@ -4415,19 +4685,20 @@ def validity(card: Credential, config: Config, today: date) -> str:
 
 
 def _exposed(path: Path, lock: LockConfig) -> Iterator[str]:
-    """Secrets that every user of this computer can read."""
-    folders = [path.parent]
-    if "CREDENTIALS_DIRECTORY" in os.environ:
-        folders.insert(0, Path(os.environ["CREDENTIALS_DIRECTORY"]))
+    """Files with secrets that every user of this computer can read."""
+    folders = secret_folders(path, os.environ)
+    held: dict[Path, list[str]] = {}
     for declared in fields(lock):
         secret = getattr(lock, declared.name)
         if isinstance(secret, Secret) and secret:
             holder = secret_path(secret.file, folders) if secret.file else path
-            if holder.stat().st_mode & 0o004:
-                yield (
-                    f"lock.{declared.name}: {holder} can be read by everybody;"
-                    f" chmod o-r {holder}"
-                )
+            held.setdefault(holder, []).append(f"lock.{declared.name}")
+    for holder, keys in held.items():
+        if holder.stat().st_mode & 0o004:
+            yield (
+                f"{', '.join(keys)}: {holder} can be read by everybody;"
+                f" chmod o-r {holder}"
+            )
 
 
 def _placeholders(lock: LockConfig) -> Iterator[str]:
@@ -4448,13 +4719,7 @@ def in_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def cmd_cards(args: argparse.Namespace) -> int:
     config = load(args)
-    store = make_store(config)
-    known = dict(config.cards)
-    if store.path.exists():
-        with contextlib.closing(store):
-            for card in store.cards():
-                known.setdefault(card.uid, card)  # the owner's file decides
-    cards = sorted(known.values(), key=lambda card: (card.holder, card.uid))
+    cards = _known_cards(config)
     if args.json:
         for card in cards:
             say(json.dumps(_card_json(card)))
@@ -4462,8 +4727,10 @@ def cmd_cards(args: argparse.Namespace) -> int:
     if args.toml:
         import tomli_w
 
-        added = [card for card in cards if card.source is Source.DB]
-        say(tomli_w.dumps({"card": [_card_toml(card) for card in added]}).rstrip())
+        # A table each: tomli_w's own `card = [...]` could not be pasted after others.
+        for card in cards:
+            if card.source is Source.DB:
+                say(f"[[card]]\n{tomli_w.dumps(_card_toml(card))}")
         return EX_OK
     today = SystemClock().now().date()
     rows = [("HOLDER", "UID", "VALID", "FROM")]
@@ -4474,6 +4741,15 @@ def cmd_cards(args: argparse.Namespace) -> int:
     for line in in_columns(rows):
         say(line)
     return EX_OK
+
+
+def _known_cards(config: Config) -> list[Credential]:
+    """Those of the file and of the database, by holder; the file decides."""
+    store = make_store(config)
+    with contextlib.closing(store):
+        stored = store.cards() if store.exists() else iter(())
+        known = {card.uid: card for card in stored} | dict(config.cards)
+    return sorted(known.values(), key=lambda card: (card.holder, card.uid))
 
 
 def _card_json(card: Credential) -> dict[str, object]:
@@ -4505,17 +4781,16 @@ def _card_toml(card: Credential) -> dict[str, object]:
 
 
 def cmd_log(args: argparse.Namespace) -> int:
-    store = make_store(load(args))
-    if not store.path.exists():
-        say("nothing has been logged yet")
-        return EX_OK
+    store, event = make_store(load(args)), None
     with contextlib.closing(store):
-        if args.verify:
+        if args.verify and store.exists():
             problem = store.verify()
             say(problem or "every row is as it was written")
             return EX_FAILED if problem else EX_OK
-        for event in store.events(args.since):
+        for event in store.events(args.since) if store.exists() else ():
             say(json.dumps(event_json(event)) if args.json else _log_line(event))
+    if event is None and not args.json:
+        say("nothing has been logged" + (" since then" if args.since else " yet"))
     return EX_OK
 
 
@@ -4554,7 +4829,7 @@ def _since(text: str) -> datetime:
         text = f"{datetime.now():%Y-%m-%d}"  # noqa: DTZ005 -- a local day is meant
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # the year 1, in another zone
         raise argparse.ArgumentTypeError(
             f"{text!r} is no date: today, 2026-11-21 or '2026-11-21 08:00'"
         ) from None
@@ -4606,7 +4881,11 @@ def _move(args: argparse.Namespace, command: Command) -> int:
     asked_at = clock.monotonic()
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
     event = Event(
-        at=clock.now(), uid=None, holder=user, reason=Reason.GRANTED, source="command"
+        at=clock.now(),
+        uid=None,
+        holder=printable(user),
+        reason=Reason.GRANTED,
+        source="command",
     )
     store = make_store(config)
     entry = Entry(event, store, _stored_or_told)
@@ -4671,32 +4950,41 @@ def cmd_legend(args: argparse.Namespace) -> int:
 
 
 def cmd_demo(args: argparse.Namespace) -> int:
-    signals, clock = ProcessSignals(), SystemClock()
-    signals.install()
+    taps = args.taps
+    if taps is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        taps = _story("ken guest stranger ken")
     set_up_logging(logging.StreamHandler(), logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="doorpi-demo-") as folder:
-        door, world = build_demo(Path(folder), signals, clock)
-        taps = args.taps
-        if taps is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
-            taps = _story("ken guest stranger ken")
-        actor: DemoScript | DemoKeyboard = DemoKeyboard(world)
-        if taps is not None:
-            actor = DemoScript(world, taps)
-        else:
-            set_up_logging(world.journal)
-        stage = threading.Thread(target=actor.play, name="demo", daemon=True)
-        stage.start()
-        try:
-            door.run()
-        except Stopped:
-            code = actor.finish()
-            stage.join(5)
-            return code
-        finally:
-            world.store.close()
-            world.field.close()
-            world.cloud.close()
-    raise AssertionError("the door runs until it is stopped")
+    signals = ProcessSignals()
+    try:
+        signals.install()
+        with tempfile.TemporaryDirectory(prefix="doorpi-demo-") as folder:
+            door, world = build_demo(Path(folder), signals, SystemClock())
+            return _play_demo(door, world, taps)
+    except Stopped:  # before the door was open
+        return EX_FAILED
+
+
+def _play_demo(door: Door, world: DemoWorld, taps: list[DemoPerson] | None) -> int:
+    door.reader_backoff_s = (0.2, 1.0)  # who plugs the reader in is watching
+    actor: DemoScript | DemoKeyboard = DemoKeyboard(world)
+    if taps is not None:
+        actor = DemoScript(world, taps)
+    else:
+        set_up_logging(world.journal)
+    stage = threading.Thread(target=actor.play, name="demo", daemon=True)
+    try:
+        with ProcessSignals.postponed():
+            stage.start()
+        door.run()
+    except Stopped:
+        pass  # as it ends
+    finally:
+        code = actor.finish()
+        stage.join(5)
+        world.store.close()
+        world.field.close()
+        world.cloud.close()
+    return code
 
 
 def _story(text: str) -> list[DemoPerson]:
@@ -4827,9 +5115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoreError as error:
         complain(f"database: {error}")
         return EX_FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # `log | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_OK
+    finally:
+        _finish_output()
+
+
+def _finish_output() -> None:
+    """Here and not at exit, where nobody could catch that the reader is gone."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:

@@ -7,11 +7,17 @@ thing: nfcpy over its udp driver, gpiozero on mock pins, HTTP over loopback, SQL
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 import doorpi
 from doorpi import (
@@ -33,6 +39,12 @@ from doorpi import (
     Uid,
     VirtualField,
 )
+
+# The same examples every time: a check must not fail on code that nobody touched.
+hypothesis.settings.register_profile("doorpi", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("doorpi")
+if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # pytest by hand, not run.sh
+    set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "doorpi-hypothesis")
 
 JST = timezone(timedelta(hours=9), "JST")
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=JST)  # a Wednesday
@@ -325,6 +337,23 @@ def radio() -> Iterator[VirtualField]:
     radio = VirtualField()
     yield radio
     radio.close()
+
+
+@pytest.fixture
+def powerless() -> Iterator[Path]:
+    """A folder of somebody whom file modes hold back, even when the tests are root's."""
+    folder = Path(tempfile.mkdtemp(prefix="doorpi-powerless-"))
+    is_root, nobody = os.geteuid() == 0, 65534
+    if is_root:
+        os.chown(folder, nobody, nobody)
+        os.setegid(nobody)
+        os.seteuid(nobody)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+        os.setegid(0)
+    folder.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(autouse=True)

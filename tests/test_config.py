@@ -1,0 +1,1013 @@
+"""doorpi.toml: what it may say, and every complaint word for word."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import tomllib
+from dataclasses import fields
+from datetime import date, time, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import doorpi
+from doorpi import (
+    LOCK_KINDS,
+    PICTURES,
+    SECTIONS,
+    CardConfig,
+    Config,
+    ConfigError,
+    Credential,
+    DoorConfig,
+    LedsConfig,
+    LockConfig,
+    LogConfig,
+    Pattern,
+    ReaderConfig,
+    Role,
+    Schedule,
+    ScheduleConfig,
+    Secret,
+    Signal,
+    Source,
+    Span,
+    Uid,
+    idle_settings,
+    parse_config,
+    parse_pattern,
+    parse_span,
+    read_config,
+    udp_address,
+)
+
+KEY, SECRET = "hush-9f3c-api-key", "00112233445566778899aabbccddeeff"
+LOCK = f"""
+[lock]
+device_id = "0A1B"
+api_key = "{KEY}"
+secret_key = "{SECRET}"
+"""
+CARD = '[[card]]\nuid = "04:A1:B2:C3"\nholder = "Ken"\n'
+SCHEDULE = '[[schedule]]\nname = "office"\ntimes = ["Mon-Fri 08:00-20:00"]\n'
+
+
+def problems(text: str) -> list[str]:
+    """What is wrong with ``text``, which gets a good [lock] if it has none."""
+    with pytest.raises(ConfigError) as refused:
+        parse_config(text if "[lock]" in text else LOCK + text)
+
+    assert str(refused.value) == "\n".join(refused.value.problems)
+    return list(refused.value.problems)
+
+
+# -- what it may say
+
+
+def test_an_almost_empty_file_has_every_default():
+    config = parse_config(LOCK)
+
+    assert config == Config(
+        door=DoorConfig(
+            name="Door",
+            on_tap="toggle",
+            on_unknown="nothing",
+            passback_s=0.0,
+            state_dir="",
+            require_synced_clock=True,
+        ),
+        reader=ReaderConfig(device="usb", poll_s=0.1, rearm_s=0.5, virtual=False),
+        lock=LockConfig(
+            kind="sesame",
+            device_id="0A1B",
+            api_key=Secret(KEY),
+            secret_key=Secret(SECRET),
+            base_url="",
+            ca_file="",
+            unlock_window_s=10.0,
+            confirm_s=30.0,
+            relock_after_s=0.0,
+        ),
+        leds=LedsConfig(green_gpio=23, red_gpio=22, active_high=True),
+        log=LogConfig(keep_days=365),
+        patterns={sign: parse_pattern(PICTURES[sign]) for sign in Signal},
+        schedules={},
+        cards={},
+    )
+
+
+FULL = """
+[door]
+name = "佐藤　オフィス"
+on_tap = "unlock"
+on_unknown = "lock"
+passback_s = 5
+state_dir = "/srv/doorpi"
+require_synced_clock = false
+
+[reader]
+device = "udp:127.0.0.1:54321"
+poll_s = 0.25
+rearm_s = 1
+virtual = true
+
+[lock]
+kind = "sesame-mini"
+device_id = "0A1B"
+api_key = { file = "sesame.key" }
+base_url = "http://127.0.0.1:8000/public"
+ca_file = "lan.pem"
+unlock_window_s = 20
+confirm_s = 60
+relock_after_s = 30
+
+[leds]
+green_gpio = 0
+red_gpio = 27
+active_high = false
+
+[signals]
+ready = "* G........."
+unlocked = "20x G"
+
+[log]
+keep_days = 30
+
+[[schedule]]
+name = "nights"
+times = ["Mon-Fri 08:00-20:00", "sat,SUN 22:00-2:00", " Fri-Mon  0:00 - 24:00 "]
+closed = [2026-12-31, 2027-01-01]
+
+[[card]]
+uid = "1.35.171.7"
+holder = " Ken Sato "
+enabled = false
+valid_from = 2026-12-01
+valid_until = 2026-12-01
+schedule = "nights"
+role = "master"
+
+[[card]]
+uid = "04:a1:b2:c3:d4:e5:80"
+holder = "鈴木　一郎"
+"""
+
+KEN = Uid("0123AB07")
+ICHIRO = Uid("04A1B2C3D4E580")
+
+
+def test_everything_that_can_be_said_is_heard():
+    config = parse_config(FULL)
+
+    assert config == Config(
+        door=DoorConfig(
+            name="佐藤\u3000オフィス",
+            on_tap="unlock",
+            on_unknown="lock",
+            passback_s=5.0,
+            state_dir="/srv/doorpi",
+            require_synced_clock=False,
+        ),
+        reader=ReaderConfig(
+            device="udp:127.0.0.1:54321", poll_s=0.25, rearm_s=1.0, virtual=True
+        ),
+        lock=LockConfig(
+            kind="sesame-mini",
+            device_id="0A1B",
+            api_key=Secret(file="sesame.key"),
+            base_url="http://127.0.0.1:8000/public",
+            ca_file="lan.pem",
+            unlock_window_s=20.0,
+            confirm_s=60.0,
+            relock_after_s=30.0,
+        ),
+        leds=LedsConfig(green_gpio=0, red_gpio=27, active_high=False),
+        log=LogConfig(keep_days=30),
+        patterns={sign: parse_pattern(PICTURES[sign]) for sign in Signal}
+        | {
+            Signal.READY: Pattern("G.........", None),
+            Signal.UNLOCKED: Pattern("G", 20),
+        },
+        schedules={
+            "nights": Schedule(
+                name="nights",
+                spans=(
+                    Span(days=frozenset(range(5)), start_min=480, end_min=1200),
+                    Span(days=frozenset({5, 6}), start_min=1320, end_min=120),
+                    Span(days=frozenset({4, 5, 6, 0}), start_min=0, end_min=1440),
+                ),
+                closed=frozenset({date(2026, 12, 31), date(2027, 1, 1)}),
+                words=(
+                    "Mon-Fri 08:00-20:00",
+                    "sat,SUN 22:00-2:00",
+                    " Fri-Mon  0:00 - 24:00 ",
+                ),
+            )
+        },
+        cards={
+            KEN: Credential(
+                uid=KEN,
+                holder="Ken Sato",
+                enabled=False,
+                valid_from=date(2026, 12, 1),
+                valid_until=date(2026, 12, 1),
+                schedule="nights",
+                role=Role.MASTER,
+                source=Source.TOML,
+            ),
+            ICHIRO: Credential(uid=ICHIRO, holder="鈴木\u3000一郎"),
+        },
+    )
+
+
+def test_a_whole_number_is_a_fine_number_of_seconds():
+    passback_s = parse_config(LOCK + "[door]\npassback_s = 5\n").door.passback_s
+
+    assert passback_s == 5.0
+    assert type(passback_s) is float
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm():
+    assert parse_config("\ufeff" + LOCK.replace("\n", "\r\n")) == parse_config(LOCK)
+
+
+DEVICES = [
+    "usb", "usb:054c:06c3", "usb:054C", "usb:001:005", "tty:S0:pn532",
+    "tty:AMA0:pn532", "tty:USB0:arygon", "tty:serial0:pn532",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_real_reader_needs_no_more_than_its_path(device):
+    config = parse_config(f'{LOCK}[reader]\ndevice = "{device}"\n')
+
+    assert config.reader.device == device
+
+
+@pytest.mark.parametrize("kind", LOCK_KINDS)
+def test_every_kind_of_lock_can_be_written_down(kind):
+    assert parse_config(f'{LOCK}kind = "{kind}"\n').lock.kind == kind
+
+
+GOOD_URLS = [
+    "https://api.example.com/public", "https://192.168.1.20:8443", "HTTPS://Host/a",
+    "http://127.0.0.1:8080", "http://127.8.8.8", "http://localhost/x", "http://[::1]:80/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
+def test_a_base_url_is_https_or_this_very_machine(url):
+    assert parse_config(f'{LOCK}base_url = "{url}"\n').lock.base_url == url
+
+
+# -- every complaint, word for word
+
+FLOAT_MEANT = "(seconds between two looks for a card)"
+DATE = "expected a date such as 2026-12-01, without quotes and without a time"
+TEXT = "expected text in quotes"
+
+UNKNOWN_KEYS = {
+    "a misspelt section": ("[dor]\n", "dor: unknown key; did you mean 'door'?"),
+    "a section in capitals": ("[DOOR]\n", "DOOR: unknown key; did you mean 'door'?"),
+    "cards": ("[[cards]]\n", "cards: unknown key; did you mean 'card'?"),
+    "an alien section": ("[mqtt]\n", "mqtt: unknown key"),
+    "a key before any section": ("zzz = 1\n", "zzz: unknown key"),
+    "a misspelt key": ('[door]\non_tab = "unlock"', "door.on_tab: unknown key; did you mean 'on_tap'?"),
+    "a key in capitals": ("[reader]\nPOLL_S = 1", "reader.POLL_S: unknown key; did you mean 'poll_s'?"),
+    "an alien key": ("[door]\nzzz = 1", "door.zzz: unknown key"),
+    "an empty key": ('[door]\n"" = 1', "door.: unknown key"),
+    "a key that reorders": ('[door]\n"a\\u202eb" = 1', "door.a\\u202eb: unknown key"),
+    "an endless key": (f"[door]\n{'k' * 99} = 1", f"door.{'k' * 57}...: unknown key"),
+    "a card's misspelt key": (CARD + "hodler = 1", "card 1 (\"Ken\").hodler: unknown key; did you mean 'holder'?"),
+    "a schedule's alien key": (SCHEDULE + "zzz = 1", 'schedule 1 ("office").zzz: unknown key'),
+    "a misspelt signal": ('[signals]\nunlokked = "1x G"', "signals.unlokked: unknown key; did you mean 'unlocked'?"),
+    "an alien signal": ('[signals]\nzzz = "1x G"', "signals.zzz: unknown key"),
+    "a signal with _": ('[signals]\nreader_lost = "* R."', "signals.reader_lost: unknown key; did you mean 'reader-lost'?"),
+}  # fmt: skip
+
+VALUES = {
+    "a number for text": ("[door]\nname = 5", f"door.name = 5: {TEXT} (what the door is called in messages)"),
+    "a bool for a whole number": ("[leds]\ngreen_gpio = true", "leds.green_gpio = true: expected a whole number (BCM number of the green LED's pin)"),
+    "a bool for a number": ("[reader]\npoll_s = false", f"reader.poll_s = false: expected a number {FLOAT_MEANT}"),
+    "a number for a bool": ("[reader]\nvirtual = 1", "reader.virtual = 1: expected true or false (allow a udp: device, which anybody can speak to)"),
+    "text for a bool": ('[leds]\nactive_high = "false"', "leds.active_high = 'false': expected true or false (false if the LEDs light when the pin is low)"),
+    "a fraction for a whole number": ("[log]\nkeep_days = 30.0", "log.keep_days = 30.0: expected a whole number (days to keep events)"),
+    "text for a number": ('[reader]\npoll_s = "0.1"', f"reader.poll_s = '0.1': expected a number {FLOAT_MEANT}"),
+    "a list for a number": ("[reader]\npoll_s = [1]", f"reader.poll_s = [...]: expected a number {FLOAT_MEANT}"),
+    "a table for a number": ("[reader]\npoll_s = {a = 1}", f"reader.poll_s = {{...}}: expected a number {FLOAT_MEANT}"),
+    "a date for a number": ("[reader]\npoll_s = 2026-12-01", f"reader.poll_s = 2026-12-01: expected a number {FLOAT_MEANT}"),
+    "too little": ("[reader]\npoll_s = 0", f"reader.poll_s = 0: must be 0.01 to 2 {FLOAT_MEANT}"),
+    "too much": ("[reader]\npoll_s = 2.1", f"reader.poll_s = 2.1: must be 0.01 to 2 {FLOAT_MEANT}"),
+    "nan": ("[reader]\npoll_s = nan", f"reader.poll_s = nan: must be 0.01 to 2 {FLOAT_MEANT}"),
+    "inf": ("[reader]\npoll_s = inf", f"reader.poll_s = inf: must be 0.01 to 2 {FLOAT_MEANT}"),
+    "-inf": ("[reader]\npoll_s = -inf", f"reader.poll_s = -inf: must be 0.01 to 2 {FLOAT_MEANT}"),
+    "beyond any float": (f"[reader]\npoll_s = 1{'0' * 400}", f"reader.poll_s = (a very long number): must be 0.01 to 2 {FLOAT_MEANT}"),
+    "beyond what Python writes": (f"[leds]\nred_gpio = 0x{'f' * 5000}", "leds.red_gpio = (a very long number): must be 0 to 27 (BCM number of the red LED's pin)"),
+    "less than a pin": ("[leds]\nred_gpio = -1", "leds.red_gpio = -1: must be 0 to 27 (BCM number of the red LED's pin)"),
+    "no pin": ("[leds]\nred_gpio = 28", "leds.red_gpio = 28: must be 0 to 27 (BCM number of the red LED's pin)"),
+    "a day and a second": ("[door]\npassback_s = 86401", "door.passback_s = 86401: must be 0 to 86400 (seconds before a card works again)"),
+    "no such choice": ('[door]\non_tap = "open"', "door.on_tap = 'open': must be one of toggle, unlock (what a card does)"),
+    "an empty choice": ('[door]\non_tap = ""', "door.on_tap = '': must be one of toggle, unlock (what a card does)"),
+    "a choice in capitals": ('[door]\non_unknown = "Lock"', "door.on_unknown = 'Lock': must be one of nothing, unlock, lock (what a tap does when the lock's state cannot be learnt)"),
+    "a line end": ('[door]\nname = "a\\nb"', "door.name = 'a\\nb': contains an invisible character (what the door is called in messages)"),
+    "right to left": ('[door]\nname = "a\\u202eb"', "door.name = 'a\\u202eb': contains an invisible character (what the door is called in messages)"),
+    "endless text": (f'[door]\non_tap = "{"x" * 99}"', f"door.on_tap = '{'x' * 56}...: must be one of toggle, unlock (what a card does)"),
+    "both lights on a pin": ("[leds]\ngreen_gpio = 5\nred_gpio = 5", "leds.red_gpio = 5: the green LED has this pin"),
+    "red on green's default": ("[leds]\nred_gpio = 23", "leds.red_gpio = 23: the green LED has this pin"),
+}  # fmt: skip
+
+SHAPES = {
+    "a value for a section": ("door = 5", "door: expected a table, [door]"),
+    "a list for a section": ("[[reader]]", "reader: expected a table, [reader]"),
+    "one bracket for a card": ("[card]", "card: expected [[card]], with two brackets"),
+    "one bracket for a schedule": ("[schedule]", "schedule: expected [[schedule]], with two brackets"),
+    "a value among cards": ('card = ["Ken"]', "card 1: expected a table, [[card]]"),
+    "a list for signals": ("signals = []", "signals: expected a table, [signals]"),
+}  # fmt: skip
+
+VIRTUAL = (
+    "a virtual reader, which lets anybody on the network present any card; set virtual"
+    " = true to try it"
+)
+NO_READER = (
+    "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or in /dev) or"
+    " udp:HOST:PORT"
+)
+
+READERS = {
+    "virtual by mistake": ('[reader]\ndevice = "udp:127.0.0.1:54321"', f"reader.device = 'udp:127.0.0.1:54321': {VIRTUAL}"),
+    "udp without a port": ('[reader]\nvirtual = true\ndevice = "udp:localhost"', "reader.device = 'udp:localhost': expected udp:HOST:PORT"),
+    "udp alone": ('[reader]\nvirtual = true\ndevice = "udp"', "reader.device = 'udp': expected udp:HOST:PORT"),
+    "no such port": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:65536"', "reader.device = 'udp:127.0.0.1:65536': expected udp:HOST:PORT"),
+    "port 0": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:0"', "reader.device = 'udp:127.0.0.1:0': expected udp:HOST:PORT"),
+    "nothing": ('[reader]\ndevice = ""', f"reader.device = '': {NO_READER}"),
+    "a device file": ('[reader]\ndevice = "/dev/ttyS0"', f"reader.device = '/dev/ttyS0': {NO_READER}"),
+    "a chip nobody knows": ('[reader]\ndevice = "tty:S0:pn999"', f"reader.device = 'tty:S0:pn999': {NO_READER}"),
+    "tty without a chip": ('[reader]\ndevice = "tty:S0"', f"reader.device = 'tty:S0': {NO_READER}"),
+    "usb with half an id": ('[reader]\ndevice = "usb:54c"', f"reader.device = 'usb:54c': {NO_READER}"),
+    "a reader in capitals": ('[reader]\ndevice = "USB"', f"reader.device = 'USB': {NO_READER}"),
+}  # fmt: skip
+
+NEEDED = '[lock]\ndevice_id = "0A1B"\napi_key = "k"\nsecret_key = '
+NOT_SHOWN = '(not shown): expected text in quotes, or { file = "NAME" }'
+AN_API_KEY = "(the vendor's API key)"
+
+LOCKS = {
+    "no such lock": (LOCK + 'kind = "sesami"', "lock.kind = 'sesami': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay (which lock)"),
+    "no id": ('[lock]\nkind = "sesame-mini"\napi_key = "k"', "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)"),
+    "no key": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"', "lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)"),
+    "no secret": ('[lock]\napi_key = "k"\ndevice_id = "d"', "lock.secret_key: missing; 'sesame' needs it (sesame: 32 hex digits; switchbot: secret)"),
+    "a short secret": (NEEDED + '"00112233"', "lock.secret_key = (not shown): expected 32 hex digits, found 8 characters"),
+    "a secret that is not hex": (NEEDED + f'"{"x" * 32}"', "lock.secret_key = (not shown): expected 32 hex digits, found 32 characters"),
+    "a number for a secret": (NEEDED + "12345678", f"lock.secret_key = {NOT_SHOWN} (sesame: 32 hex digits; switchbot: secret)"),
+    "an empty secret": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = ""', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = "a\\n"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = "鍵"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key's file and more": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { file = "f", mode = 1 }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key's file without a name": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { file = "" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key's path": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { path = "f" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "http": (LOCK + 'base_url = "http://api.example.com"', "lock.base_url: http would send the key in the open; use https"),
+    "http to a name like ours": (LOCK + 'base_url = "http://localhost.example.com"', "lock.base_url: http would send the key in the open; use https"),
+    "http to the network": (LOCK + 'base_url = "http://192.168.1.20:8080"', "lock.base_url: http would send the key in the open; use https"),
+    "another protocol": (LOCK + 'base_url = "ftp://api.example.com"', "lock.base_url: expected https://HOST/PATH"),
+    "no protocol": (LOCK + 'base_url = "api.example.com"', "lock.base_url: expected https://HOST/PATH"),
+    "no host": (LOCK + 'base_url = "https:///public"', "lock.base_url: expected https://HOST/PATH"),
+    "a blank": (LOCK + 'base_url = "https://api.example.com /x"', "lock.base_url: expected https://HOST/PATH"),
+    "a port beyond": (LOCK + 'base_url = "https://h:65536"', "lock.base_url: not a URL"),
+    "half a bracket": (LOCK + 'base_url = "https://[::1"', "lock.base_url: not a URL"),
+    "a name and password": (LOCK + f'base_url = "https://me:{KEY}@h"', "lock.base_url: expected https://HOST/PATH and nothing more"),
+    "a query": (LOCK + f'base_url = "https://h/x?token={KEY}"', "lock.base_url: expected https://HOST/PATH and nothing more"),
+    "an empty query": (LOCK + 'base_url = "https://h/x?"', "lock.base_url: expected https://HOST/PATH and nothing more"),
+    "a fragment": (LOCK + 'base_url = "https://h/x#"', "lock.base_url: expected https://HOST/PATH and nothing more"),
+}  # fmt: skip
+
+KEN_WAS = 'card 1 ("Ken")'
+DATED = CARD + "valid_from"
+RANDOM = (
+    "a random UID (4 bytes, first 08), as phones use: it is another one at each tap and"
+    " can't be enrolled; use a card"
+)
+
+CARDS = {
+    "no holder": ('[[card]]\nuid = "04A1B2C3"', "card 1.holder: missing (who carries it)"),
+    "a blank holder": ('[[card]]\nuid = "04A1B2C3"\nholder = "  "', 'card 1 ("  ").holder: missing (who carries it)'),
+    "a holder in a list": ('[[card]]\nuid = "04A1B2C3"\nholder = ["Ken"]', f"card 1.holder = [...]: {TEXT} (who carries it)"),
+    "no UID": ('[[card]]\nholder = "Ken"', f"{KEN_WAS}.uid: missing (the card's UID)"),
+    "an empty UID": ('[[card]]\nholder = "Ken"\nuid = ""', f"{KEN_WAS}.uid: missing (the card's UID)"),
+    "a UID without quotes": ('[[card]]\nholder = "Ken"\nuid = 12345678', f"{KEN_WAS}.uid = 12345678: {TEXT} (the card's UID)"),
+    "no UID at all": ('[[card]]\nholder = "Ken"\nuid = "front door"', f"{KEN_WAS}.uid = 'front door': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
+    "a UID of 3 bytes": ('[[card]]\nholder = "Ken"\nuid = "04:A1:B2"', f"{KEN_WAS}.uid = '04:A1:B2': a UID has 4, 7 or 10 bytes, not 3"),
+    "a random UID": ('[[card]]\nholder = "Ken"\nuid = "08:A1:B2:C3"', f"{KEN_WAS}.uid = '08:A1:B2:C3': {RANDOM}"),
+    "a random UID, dotted": ('[[card]]\nholder = "Ken"\nuid = "8.1.2.3"', f"{KEN_WAS}.uid = '8.1.2.3': {RANDOM}"),
+    "one UID twice": (f'{CARD}[[card]]\nuid = "04-a1-b2-c3"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
+    "one UID in two notations": (f'{CARD}[[card]]\nuid = "4.161.178.195"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
+    "no such role": (CARD + 'role = "admin"', f"{KEN_WAS}.role = 'admin': must be one of holder, master (holder or master)"),
+    "a quoted date": (DATED + ' = "2026-12-01"', f"{KEN_WAS}.valid_from = '2026-12-01': {DATE} (first day, such as 2026-12-01)"),
+    "a date and a time": (DATED + " = 2026-12-01T08:00:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00: {DATE} (first day, such as 2026-12-01)"),
+    "a date and a zone": (DATED + " = 2026-12-01T08:00:00+09:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00+09:00: {DATE} (first day, such as 2026-12-01)"),
+    "a time only": (DATED + " = 08:00:00", f"{KEN_WAS}.valid_from = 08:00:00: {DATE} (first day, such as 2026-12-01)"),
+    "a year": (DATED + " = 2026", f"{KEN_WAS}.valid_from = 2026: {DATE} (first day, such as 2026-12-01)"),
+    "dates the wrong way round": (DATED + " = 2026-12-02\nvalid_until = 2026-12-01", f"{KEN_WAS}.valid_until = 2026-12-01: before valid_from (2026-12-02), so the card would never work"),
+    "a schedule nobody wrote": (CARD + 'schedule = "zzz"', f"{KEN_WAS}.schedule = 'zzz': no [[schedule]] has this name"),
+    "a misspelt schedule": (f'{SCHEDULE}{CARD}schedule = "ofice"', f"{KEN_WAS}.schedule = 'ofice': no [[schedule]] has this name; did you mean 'office'?"),
+    "a holder that reorders": ('[[card]]\nuid = "04A1B2C3"\nholder = "K\\u202en"', 'card 1 ("K\\u202en").holder = \'K\\u202en\': contains an invisible character (who carries it)'),
+}  # fmt: skip
+
+OFFICE = 'schedule 1 ("office")'
+TIMES = '[[schedule]]\nname = "office"\ntimes = '
+DAYS = 'days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"'
+HOURS = 'expected days and hours, as in "Mon-Fri 08:00-20:00"'
+CLOCK = "a time of day is 00:00 to 23:59, an end also 24:00"
+
+SPANS = {
+    "days only": ("Mon-Fri", HOURS),
+    "hours only": ("08:00-20:00", HOURS),
+    "nothing": ("", HOURS),
+    "one time": ("Mon 08:00", HOURS),
+    "hours without minutes": ("Mon 8-20", HOURS),
+    "am and pm": ("Mon 8:00am-8:00pm", HOURS),
+    "seconds": ("Mon 08:00:00-20:00:00", HOURS),
+    "a blank between days": ("Mon, Tue 08:00-20:00", HOURS),
+    "more after it": ("Mon 08:00-20:00, Tue 08:00-20:00", HOURS),
+    "digits of another script": ("Mon \u0660\u0668:00-20:00", HOURS),
+    "a day's whole name": ("Monday 08:00-20:00", DAYS),
+    "a day in Japanese": ("Mo-Fr 08:00-20:00", DAYS),
+    "half a range": ("Mon- 08:00-20:00", DAYS),
+    "the other half": ("-Fri 08:00-20:00", DAYS),
+    "a range of three": ("Mon-Wed-Fri 08:00-20:00", DAYS),
+    "a comma too many": ("Mon,,Tue 08:00-20:00", DAYS),
+    "25 hours": ("Mon 08:00-25:00", CLOCK),
+    "just after 24:00": ("Mon 08:00-24:01", CLOCK),
+    "from 24:00": ("Mon 24:00-08:00", CLOCK),
+    "60 minutes": ("Mon 08:60-20:00", CLOCK),
+    "60 minutes at the end": ("Mon 08:00-19:60", CLOCK),
+    "no time at all": ("Mon 08:00-08:00", "starts when it ends; a whole day is 00:00-24:00"),
+}  # fmt: skip
+
+SCHEDULES = {
+    "no name": ('[[schedule]]\ntimes = ["Mon 08:00-20:00"]', "schedule 1.name: missing (what cards call it)"),
+    "a number for a name": ('[[schedule]]\nname = 5\ntimes = ["Mon 08:00-20:00"]', f"schedule 1.name = 5: {TEXT} (what cards call it)"),
+    "no times": ('[[schedule]]\nname = "office"', f'{OFFICE}.times: missing (spans such as "Mon-Fri 08:00-20:00")'),
+    "empty times": (TIMES + "[]", f'{OFFICE}.times: missing (spans such as "Mon-Fri 08:00-20:00")'),
+    "times without a list": (TIMES + '"Mon 08:00-20:00"', f"{OFFICE}.times = 'Mon 08:00-20:00': expected a list in [ ] (spans such as \"Mon-Fri 08:00-20:00\")"),
+    "a number among times": (TIMES + '["Mon 08:00-20:00", 8]', f"{OFFICE}.times[1] = 8: {TEXT}"),
+    "a long number there": (f"{TIMES}[0x{'f' * 5000}]", f"{OFFICE}.times[0] = (a very long number): {TEXT}"),
+    "a quoted closed day": (SCHEDULE + 'closed = ["2026-12-31"]', f"{OFFICE}.closed[0] = '2026-12-31': {DATE}"),
+    "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}.closed[1] = 2026-12-31 00:00:00: {DATE}"),
+    "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: expected a list in [ ] (dates on which nobody is admitted)"),
+    "two of one name": (SCHEDULE + SCHEDULE, 'schedule 2 ("office").name: another schedule has this name'),
+} | {
+    f"span: {name}": (f'{TIMES}["{span}"]', f"{OFFICE}.times[0] = {span!r}: {words}")
+    for name, (span, words) in SPANS.items()
+}  # fmt: skip
+
+NO_PICTURE = 'not a picture such as "6x GGGGG....." or "* G...."'
+
+SIGNALS = {
+    "a number for a picture": ("[signals]\nlocked = 6", f"signals.locked = 6: {TEXT}"),
+    "no picture": ('[signals]\nlocked = "GGG"', f"signals.locked = 'GGG': {NO_PICTURE}"),
+    "too long": ('[signals]\nlocked = "1201x G"', "signals.locked = '1201x G': a picture plays at least once and 60 s at most"),
+    "never": ('[signals]\nlocked = "0x G"', "signals.locked = '0x G': a picture plays at least once and 60 s at most"),
+    "no end where one is due": ('[signals]\nlocked = "* G"', "signals.locked = '* G': this signal must end (start with 6x)"),
+    "an end where none is due": ('[signals]\nready = "6x G"', "signals.ready = '6x G': this signal must repeat (start with *)"),
+}  # fmt: skip
+
+CASES = {
+    f"{group}: {name}": case
+    for group, cases in {
+        "key": UNKNOWN_KEYS, "value": VALUES, "shape": SHAPES, "reader": READERS,
+        "lock": LOCKS, "card": CARDS, "schedule": SCHEDULES, "signals": SIGNALS,
+    }.items()
+    for name, case in cases.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "problem"), CASES.values(), ids=CASES)
+def test_a_mistake_is_told_once_with_its_place_value_and_reason(text, problem):
+    before_sections = LOCK if re.match(r"\w+ =", text) else ""
+
+    assert problems(text + before_sections) == [problem]
+
+
+SYNTAX = {
+    "no value": ("[door]\nname =\n", "not valid TOML: Invalid value (at line 2, column 7)"),
+    "no quotes": ("[door]\nname = Office\n", "not valid TOML: Invalid value (at line 2, column 8)"),
+    "no equals": ("[door]\nname\n", "not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 5)"),
+    "a section twice": ("[door]\n[door]\n", "not valid TOML: Cannot declare ('door',) twice (at line 2, column 6)"),
+    "a key twice": ("[door]\nname = 'a'\nname = 'b'\n", "not valid TOML: Cannot overwrite a value (at line 3, column 11)"),
+    "an open quote": ('[door]\nname = "a\n[log]\n', "not valid TOML: Illegal character '\\n' (at line 2, column 10)"),
+    "a control character": ('[door]\nname = "a\x07"\n', "not valid TOML: Illegal character '\\x07' (at line 2, column 10)"),
+    "30 February": ("[[card]]\nvalid_from = 2026-02-30\n", "not valid TOML: Invalid date or datetime (at line 2, column 14)"),
+    "an endless number": (f"[door]\npassback_s = {'9' * 5000}\n", "not valid TOML: a number is too long, or brackets nest too deeply"),
+    "endless brackets": (f"a = {'[' * 5000}{']' * 5000}\n", "not valid TOML: a number is too long, or brackets nest too deeply"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "problem"), SYNTAX.values(), ids=SYNTAX)
+def test_broken_toml_is_told_with_line_and_column(text, problem):
+    with pytest.raises(ConfigError) as refused:
+        parse_config(text)
+
+    assert refused.value.problems == (problem,)
+
+
+def test_all_problems_are_told_at_once():
+    text = f"""
+        mqtt = "red"
+        [door]
+        on_tab = "unlock"
+        passback_s = -1
+        [reader]
+        device = "udp:127.0.0.1"
+        [lock]
+        kind = "sesame-mini"
+        api_ky = "{KEY}"
+        base_url = "http://h"
+        [leds]
+        red_gpio = true
+        green_gpio = 22
+        [signals]
+        ready = "1x G"
+        [log]
+        keep_days = 0
+        [[schedule]]
+        name = "office"
+        times = ["Mon", "Tue 08:00-20:00"]
+        [[card]]
+        uid = "04A1B2C3"
+        [[card]]
+        uid = "04:A1:B2:C3"
+        holder = "Jo"
+        schedule = "offise"
+        valid_until = "2026-12-01"
+    """
+
+    assert problems(text) == [
+        "mqtt: unknown key",
+        "door.on_tab: unknown key; did you mean 'on_tap'?",
+        "door.passback_s = -1: must be 0 to 86400 (seconds before a card works again)",
+        "lock.api_ky: unknown key; did you mean 'api_key'?",
+        "leds.red_gpio = true: expected a whole number (BCM number of the red LED's pin)",
+        "log.keep_days = 0: must be 1 to 36500 (days to keep events)",
+        f"schedule 1 (\"office\").times[0] = 'Mon': {HOURS}",
+        "signals.ready = '1x G': this signal must repeat (start with *)",
+        "card 1.holder: missing (who carries it)",
+        f"card 2 (\"Jo\").valid_until = '2026-12-01': {DATE} (last day, such as 2027-03-31)",
+        "card 2 (\"Jo\").schedule = 'offise': no [[schedule]] has this name; did you mean 'office'?",
+        "card 2 (\"Jo\").uid = '04:A1:B2:C3': also the UID of card 1",
+        f"reader.device = 'udp:127.0.0.1': {VIRTUAL}",
+        "reader.device = 'udp:127.0.0.1': expected udp:HOST:PORT",
+        "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)",
+        "lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)",
+        "lock.base_url: http would send the key in the open; use https",
+    ]
+
+
+def test_the_third_card_of_one_uid_names_the_first_too():
+    text = "".join(f'[[card]]\nuid = "04A1B2C3"\nholder = "{h}"\n' for h in "abc")
+
+    assert problems(text) == [
+        'card 2 ("b").uid = \'04:A1:B2:C3\': also the UID of card 1 ("a")',
+        'card 3 ("c").uid = \'04:A1:B2:C3\': also the UID of card 1 ("a")',
+    ]
+
+
+def test_a_card_whose_schedule_is_broken_does_not_complain_of_it():
+    text = f'{TIMES}["Monday"]\n{CARD}schedule = "office"\n'
+
+    assert problems(text) == [f"{OFFICE}.times[0] = 'Monday': {HOURS}"]
+
+
+# -- secrets stay secret
+
+LEAKS = {
+    "a misspelt key": f'[lock]\napi_ky = "{KEY}"',
+    "a misspelt section": f'[lok]\napi_key = "{KEY}"',
+    "no section at all": f'api_key = "{KEY}"',
+    "in a list": f'[lock]\napi_key = ["{KEY}"]',
+    "in the wrong table": f'[lock]\napi_key = {{ text = "{KEY}" }}',
+    "with a file": f'[lock]\napi_key = {{ file = "f", text = "{KEY}" }}',
+    "with an invisible mark": f'[lock]\napi_key = "{KEY}\\u200b"',
+    "a level too deep": f'[lock.device_id]\napi_key = "{KEY}"',
+    "another level": f'[[card]]\nholder = {{ api_key = "{KEY}" }}',
+    "lists of lists": f'[door]\nname = [["{KEY}"]]',
+    "as the secret": f'[lock]\nsecret_key = "{KEY}"',
+    "in an address": f'[lock]\nbase_url = "https://u:{KEY}@h/"',
+    "in a query": f'[lock]\nbase_url = "https://h/?token={KEY}"',
+    "in a broken address": f'[lock]\nbase_url = "https://[{KEY}"',
+    "without a closing quote": f'[lock]\napi_key = "{KEY}\n',
+    "without quotes": f"[lock]\napi_key = {KEY}\n",
+    "twice": f'[lock]\napi_key = "{KEY}"\napi_key = "{KEY}"\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LEAKS.values(), ids=LEAKS)
+def test_no_complaint_shows_a_secret(text):
+    with pytest.raises(ConfigError) as refused:
+        parse_config(text)
+
+    assert refused.value.problems
+    assert KEY not in f"{refused.value!s}{refused.value!r}{refused.value.__cause__!r}"
+
+
+def test_no_configuration_shows_a_secret():
+    config = parse_config(LOCK)
+
+    shown = f"{config} {config!r} {config.lock} {config.lock.api_key} {config.lock!r}"
+
+    assert config.lock.api_key.text == KEY  # so it is there
+    assert KEY not in shown
+    assert SECRET not in shown
+
+
+def test_a_secret_says_whether_it_is_there():
+    assert (bool(Secret()), bool(Secret("k")), bool(Secret(file="f"))) == (
+        False, True, True,
+    )  # fmt: skip
+
+
+# -- settings that do nothing yet
+
+
+def test_what_does_nothing_yet_is_told():
+    config = parse_config(f"""{LOCK}
+        relock_after_s = 30
+        [log]
+        keep_days = 30
+        {CARD}role = "master"
+    """)
+
+    assert list(idle_settings(config)) == [
+        "lock.relock_after_s = 30.0: does nothing yet: comes with a later version",
+        "log.keep_days = 30: does nothing yet: comes with a later version",
+        'card "Ken": role = "master" does not enrol cards yet; until then it opens as any other',
+    ]
+
+
+def test_a_lock_that_cannot_be_driven_yet_is_told():
+    config = parse_config('[lock]\nkind = "tedee"\n')
+
+    assert list(idle_settings(config)) == [
+        "lock.kind = 'tedee': does nothing yet: comes with a later version, so `run` refuses",
+    ]
+
+
+def test_defaults_that_do_nothing_yet_are_nobodys_business():
+    assert list(idle_settings(parse_config(LOCK + CARD))) == []
+
+
+# -- small readers
+
+ADDRESSES = {
+    "udp:127.0.0.1:54321": ("127.0.0.1", 54321),
+    "udp:localhost:1": ("localhost", 1),
+    "udp:host:65535": ("host", 65535),
+    "udp:host:65536": None,
+    "udp:host:0": None,
+    "udp:host": None,
+    "udp::54321": None,
+    "udp:host:54321/x": None,
+    "usb": None,
+}
+
+
+@pytest.mark.parametrize(("path", "address"), ADDRESSES.items(), ids=ADDRESSES)
+def test_a_virtual_readers_address_is_read(path, address):
+    assert udp_address(path) == address
+
+
+@given(
+    st.frozensets(st.sampled_from(doorpi.DAYS), min_size=1),
+    st.integers(0, 1439),
+    st.integers(0, 1440),
+)
+def test_every_span_is_read_as_written(days, start, end):
+    text = f"{','.join(sorted(days))} {start // 60:02}:{start % 60:02}-{end // 60}:{end % 60:02}"
+    if start == end:
+        end = (end + 1) % 1440
+        text = re.sub(r"\d+:\d+$", f"{end // 60:02}:{end % 60:02}", text)
+
+    span = parse_span(text)
+
+    assert {doorpi.DAYS[day] for day in span.days} == days
+    assert (span.start_min, span.end_min) == (start, end)
+
+
+# -- hostile input
+
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
+scalars = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.sampled_from(
+        ["", "usb", "udp:h:1", "sesame", "08010203", "04A1B2C3", "Mon 08:00-20:00",
+         "office", "* G", "6x R.", "http://h", "https://[", "unlock", "master"]
+    ),
+    st.integers(),
+    st.integers(10**300, 10**320),
+    st.floats(),
+    st.booleans(),
+    st.dates(),
+    st.datetimes(timezones=st.none() | ZONES),
+    st.times(),
+)  # fmt: skip
+known_keys = sorted(
+    {f.name for cls in (*SECTIONS.values(), CardConfig, ScheduleConfig) for f in fields(cls)}
+    | {*SECTIONS, "signals", "schedule", "card", "file"}
+    | {str(sign) for sign in Signal}
+)  # fmt: skip
+keys = st.sampled_from(known_keys) | st.text("abc_\u202e é", max_size=9)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def toml_of(value: object) -> str:
+    """Any value in TOML: tables inline, so that it fits everywhere."""
+    if isinstance(value, dict):
+        pairs = (f"{toml_of(key)} = {toml_of(item)}" for key, item in value.items())
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_of, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):  # JSON writes what is beyond 16 bits as a pair
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return repr(value)
+
+
+def table_of(cls: type) -> st.SearchStrategy:
+    """Tables with anything under the known keys, and some unknown ones."""
+    known = st.sampled_from([f.name for f in fields(cls)])
+    return st.dictionaries(known | keys, values, max_size=4)
+
+
+documents = st.one_of(
+    st.dictionaries(keys, values, max_size=4),
+    st.fixed_dictionaries(
+        {},
+        optional={name: table_of(cls) | values for name, cls in SECTIONS.items()}
+        | {
+            "signals": st.dictionaries(st.sampled_from(list(Signal)), values) | values,
+            "schedule": st.lists(table_of(ScheduleConfig) | values, max_size=2)
+            | values,
+            "card": st.lists(table_of(CardConfig) | values, max_size=2) | values,
+        },
+    ),
+)
+
+
+def outcome(text: str) -> Config | ConfigError:
+    try:
+        return parse_config(text)
+    except ConfigError as error:
+        return error
+
+
+@given(documents)
+def test_any_document_is_a_configuration_or_a_config_error(document):
+    text = "\n".join(f"{toml_of(k)} = {toml_of(v)}" for k, v in document.items())
+
+    found = outcome(text)
+
+    if isinstance(found, ConfigError):
+        assert found.problems
+        assert all(map(doorpi.can_be_seen, found.problems))
+        assert not str(found).startswith("not valid TOML")  # so the fuzz goes deep
+    else:
+        assert all(map(doorpi.can_be_seen, idle_settings(found)))
+
+
+@pytest.mark.parametrize(
+    ("cls", "key"),
+    [
+        (cls, f.name)
+        for cls in (*SECTIONS.values(), CardConfig, ScheduleConfig)
+        for f in fields(cls)
+    ],
+    ids=str,
+)
+def test_no_setting_takes_a_value_of_an_unheard_of_kind(cls, key):
+    """Each key meets each kind of value; only ConfigError comes of it."""
+    section = next((name for name, known in SECTIONS.items() if known is cls), None)
+    header = (
+        f"[{section}]"
+        if section
+        else f"[[{cls.__name__.removesuffix('Config').lower()}]]"
+    )
+    odd = ["nan", "inf", "-inf", "1e999", "0x" + "f" * 5000, "9" * 400, "-1", "[]", "[[]]",
+           "[[[nan]]]", "{}", "{ file = 1 }", "07:32:00", "1979-05-27T07:32:00-07:00",
+           "0001-01-01", "9999-12-31", '"\\u0000"', '"\\u202e"', "'''\n\n'''", "{ a.b.c = 1 }"]  # fmt: skip
+
+    found = [outcome(f"{header}\n{key} = {value}\n") for value in odd]
+
+    assert {type(each) for each in found} == {ConfigError}
+
+
+@given(st.text(max_size=50))
+def test_any_text_is_a_configuration_or_a_config_error(text):
+    with pytest.raises(ConfigError):  # without a lock there is no configuration
+        parse_config(text)
+
+
+# -- the file itself, and the files it names
+
+
+def write(folder: Path, text: str, **files: str) -> Path:
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    path = folder / "doorpi.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+BY_FILE = '[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { file = "key" }\n'
+
+
+def test_a_secret_is_read_from_the_file_beside_the_configuration(tmp_path):
+    config = read_config(write(tmp_path, BY_FILE, key=f"{KEY}\n"), {})
+
+    assert config.lock.api_key == Secret(KEY, "key")
+    assert KEY not in str(config)
+
+
+def test_systemds_credentials_come_first(tmp_path):
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "key").write_text("from systemd")
+    path = write(tmp_path, BY_FILE, key="from beside")
+
+    config = read_config(path, {"CREDENTIALS_DIRECTORY": str(credentials)})
+
+    assert config.lock.api_key.text == "from systemd"
+
+
+STATE_DIRS = {
+    "told": (
+        '[door]\nstate_dir = "/srv/d"\n',
+        {"STATE_DIRECTORY": "/var/lib/d"},
+        "/srv/d",
+    ),
+    "systemd's": ("", {"STATE_DIRECTORY": "/var/lib/d:/var/lib/e"}, "/var/lib/d"),
+    "beside the file": ("", {}, "{here}/state"),
+    "told, beside the file": ('[door]\nstate_dir = "x"\n', {}, "{here}/x"),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "found"), STATE_DIRS.values(), ids=STATE_DIRS
+)
+def test_the_state_directory_is_told_or_systemds_or_beside_the_file(
+    text, environ, found, tmp_path
+):
+    config = read_config(write(tmp_path, LOCK + text), environ)
+
+    assert config.door.state_dir == found.format(here=tmp_path)
+
+
+SESAME = '[lock]\ndevice_id = "d"\napi_key = "k"\nsecret_key = { file = "key" }\n'
+
+FILES = {
+    "no such secret": (BY_FILE, {}, "lock.api_key = { file = 'key' }: {here}/key cannot be read: no such file or directory"),
+    "an empty secret": (BY_FILE, {"key": "\n"}, "lock.api_key = { file = 'key' }: {here}/key does not hold one line of text"),
+    "two lines": (BY_FILE, {"key": f"{KEY}\n{KEY}\n"}, "lock.api_key = { file = 'key' }: {here}/key does not hold one line of text"),
+    "not plain text": (BY_FILE, {"key": "鍵"}, "lock.api_key = { file = 'key' }: {here}/key cannot be read: not plain text"),
+    "a short secret": (SESAME, {"key": "0011"}, "lock.secret_key = (not shown): expected 32 hex digits, found 4 characters"),
+    "no such root": (f'{LOCK}ca_file = "lan.pem"', {}, "lock.ca_file = '{here}/lan.pem': cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "files", "problem"), FILES.values(), ids=FILES)
+def test_a_file_that_the_configuration_names_must_be_good(
+    text, files, problem, tmp_path
+):
+    with pytest.raises(ConfigError) as refused:
+        read_config(write(tmp_path, text, **files), {})
+
+    assert refused.value.problems == (problem.replace("{here}", str(tmp_path)),)
+
+
+def test_a_configuration_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError) as refused:
+        read_config(tmp_path / "doorpi.toml", {})
+
+    assert refused.value.problems == (f"{tmp_path}/doorpi.toml: no such file",)
+
+
+UNREADABLE = {
+    "not UTF-8": (b'[door]\nname = "B\xfcro"\n', "not utf-8 text"),
+    "UTF-16": ("[door]".encode("utf-16"), "not utf-8 text"),
+}
+
+
+@pytest.mark.parametrize(("raw", "why"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_configuration_that_is_no_text_is_told(raw, why, tmp_path):
+    path = tmp_path / "doorpi.toml"
+    path.write_bytes(raw)
+
+    with pytest.raises(ConfigError) as refused:
+        read_config(path, {})
+
+    assert refused.value.problems == (f"{path}: cannot be read: {why}",)
+
+
+# -- the example in the repository, held to the code
+
+EXAMPLE = Path(doorpi.__file__).with_name("doorpi.toml").read_text(encoding="utf-8")
+LINES = re.findall(r"^(?:\[+(\w+)\]+|(# )?(\w+) = (.*))$", EXAMPLE, re.MULTILINE)
+TABLES = SECTIONS | {"card": CardConfig, "schedule": ScheduleConfig}
+
+
+def shown() -> list[tuple[str, str, bool, str]]:
+    """Each setting of the example: section, key, commented out?, its TOML."""
+    section, found = "", []
+    for header, hash_, key, text in LINES:
+        section = header or section
+        if key:
+            found.append((section, key, bool(hash_), text))
+    return found
+
+
+COMMENTED = {f"{s}.{key}": (s, key, text) for s, key, hashed, text in shown() if hashed}
+
+
+def test_the_example_is_valid():
+    config = parse_config(EXAMPLE)
+
+    assert [card.holder for card in config.cards.values()] == ["Ken Sato", "Jo Guest"]
+    assert list(idle_settings(config)) == []
+
+
+@pytest.mark.parametrize(("section", "key", "text"), COMMENTED.values(), ids=COMMENTED)
+def test_a_commented_line_of_the_example_shows_the_default(section, key, text):
+    value = tomllib.loads(f"{key} = {text}")[key]
+    defaults = (
+        {f.name: f.default for f in fields(TABLES[section])}
+        if section in TABLES
+        else PICTURES
+    )
+
+    default = defaults[key]
+
+    assert value == default
+    assert type(value) is type(default) or section == "signals"
+
+
+def test_the_example_shows_every_setting_and_no_other():
+    settings = {(name, f.name) for name, cls in TABLES.items() for f in fields(cls)}
+
+    assert {(s, key) for s, key, _, _ in shown() if s != "signals"} == settings
+
+
+def test_the_example_is_valid_with_every_commented_line_put_to_use():
+    lines = EXAMPLE.splitlines()
+    in_use = [re.sub(r"^# (?=\w+ = )", "", line) for line in lines]
+
+    config = parse_config("\n".join(in_use))
+
+    assert in_use != lines
+    assert config == parse_config(EXAMPLE)
+
+
+def test_every_setting_is_explained():
+    unexplained = [
+        f"{cls.__name__}.{f.name}"
+        for cls in TABLES.values()
+        for f in fields(cls)
+        if not f.metadata["meaning"]
+    ]
+
+    assert unexplained == []
+
+
+def test_every_default_is_itself_valid():
+    """A default outside its own range would be told as the owner's mistake."""
+    wrong = [
+        f"{cls.__name__}.{f.name}"
+        for cls in SECTIONS.values()
+        for f in fields(cls)
+        if (f.metadata["choices"] and f.default not in f.metadata["choices"])
+        or (type(f.default) in (int, float)
+            and not f.metadata["low"] <= f.default <= f.metadata["high"])
+    ]  # fmt: skip
+
+    assert wrong == []
+
+
+def test_settings_cannot_be_changed_behind_the_doors_back():
+    config = parse_config(LOCK)
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.door.name = "other"

@@ -1,0 +1,1220 @@
+"""WebApi and Dialer against servers that really misbehave, over real sockets.
+
+Every call ends by its deadline, with the class that says whether the request may have
+had its effect, and leaves no thread and no file behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import os
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+from conftest import FakeClock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doorpi import (
+    LockError,
+    MaybeSent,
+    NotSent,
+    Reply,
+    SystemClock,
+    Unreadable,
+    WebApi,
+)
+
+SLACK_S = 0.3
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+KEY = "s3cret-key"
+
+
+def until(
+    condition: Callable[[], object], why: str = "", within_s: float = 5.0
+) -> None:
+    """Wait until ``condition`` holds."""
+    ends_at = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < ends_at, why or "it did not come true in time"
+        time.sleep(0.002)
+
+
+class Wire:
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket, server: RawServer) -> None:
+        self.sock = sock
+        self.server = server
+
+    def request(self) -> bytes:
+        """Read one whole request; b"" when the caller has gone."""
+        seen = b""
+        while not (match := re.search(rb"\r\n\r\n", seen)):
+            seen += (data := self._receive())
+            if not data:
+                return b""
+        length = re.search(rb"(?i)content-length: (\d+)", seen)
+        whole = match.end() + (int(length[1]) if length else 0)
+        while len(seen) < whole:
+            seen += self._receive()
+        self.server.requests.append(seen)
+        return seen
+
+    def _receive(self) -> bytes:
+        data = self.sock.recv(65536)
+        self.server.received += len(data)
+        return data
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def drip(self, data: bytes, every_s: float = 0.05) -> None:
+        """A byte at a time, and then its last byte for ever."""
+        for byte in itertools.chain(data, itertools.repeat(data[-1])):
+            self.send(bytes([byte]))
+            if self.server.closing.wait(every_s):
+                return
+
+    def flood(self, data: bytes) -> None:
+        while not self.server.closing.is_set():
+            self.send(data)
+
+    def hang(self) -> None:
+        """Until the caller goes away or the test ends."""
+        self.sock.settimeout(0.02)
+        while not self.server.closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                if not self._receive():
+                    return
+
+    def reset(self) -> None:
+        """End with RST, as a router that forgot the connection does."""
+        self.sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        self.sock.close()
+
+
+class RawServer:
+    """Accepts on loopback and leaves each connection to ``serve``, on its own thread."""
+
+    def __init__(
+        self,
+        serve: Callable[[Wire], object],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.serve = serve
+        self.tls = tls
+        self.connections = 0
+        self.closed = 0
+        self.received = 0
+        self.requests: list[bytes] = []
+        self.closing = threading.Event()
+        self._guard = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self._listener.settimeout(0.02)
+        self.port = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    @property
+    def open(self) -> int:
+        return self.connections - self.closed
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self.closing.set()
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive()
+
+    def _start(self, target, *args) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+        thread.start()
+
+    def _accept(self) -> None:
+        with self._listener:
+            while not self.closing.is_set():
+                with contextlib.suppress(TimeoutError):
+                    sock, _ = self._listener.accept()
+                    self.connections += 1
+                    self._start(self._attend, sock)
+
+    def _attend(self, sock: socket.socket) -> None:
+        sock.settimeout(5)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            with contextlib.suppress(OSError):
+                if self.tls:
+                    sock = self.tls.wrap_socket(sock, server_side=True)
+                self.serve(Wire(sock, self))
+        finally:
+            sock.close()
+            with self._guard:
+                self.closed += 1
+
+
+def answers(*parts: bytes) -> Callable[[Wire], None]:
+    """A polite server: each request is answered by ``parts``."""
+
+    def serve(wire: Wire) -> None:
+        while wire.request():
+            for part in parts or (OK,):
+                wire.send(part)
+
+    return serve
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[..., RawServer]]:
+    """Starts raw servers: ``raw(serve, tls=None)``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(serve=None, tls=None):
+            server = RawServer(serve or answers(), tls)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def api() -> Iterator[Callable[..., WebApi]]:
+    """Makes APIs: ``api(server or url, clock=..., ca_file=...)``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(server, clock=None, ca_file=""):
+            made = WebApi(
+                server if isinstance(server, str) else server.url,
+                headers={"Authorization": KEY},
+                secrets=[KEY, ""],
+                ca_file=ca_file,
+                clock=clock or SystemClock(),
+            )
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(ca, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def tls(ca) -> ssl.SSLContext:
+    return served_by(ca.issue_cert("127.0.0.1", "lock.example"))
+
+
+def served_by(cert: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    cert.configure_cert(context)
+    return context
+
+
+def ask(api: WebApi, method="GET", within_s=2.0, send_within_s=60.0) -> Reply:
+    now = time.monotonic()
+    body = {"command": "unlock"} if method == "POST" else None
+    return api.call(
+        method, "/x", by=now + within_s, send_by=now + send_within_s, body=body
+    )
+
+
+def failure(api: WebApi, method="GET", within_s=2.0, send_within_s=60.0) -> str:
+    """The class and words of the LockError, in time: by ``within_s`` and no later."""
+    began = time.monotonic()
+    with pytest.raises(LockError) as caught:
+        ask(api, method, within_s, send_within_s)
+    took_s = time.monotonic() - began
+    assert took_s < min(within_s, send_within_s) + SLACK_S
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- the count is all
+
+
+def dialling() -> int:
+    """How many threads open connections just now."""
+    return sum(thread.name == "dial" for thread in threading.enumerate())
+
+
+def ready(api: WebApi, server: RawServer, connections: int = 1) -> None:
+    """Open a connection ahead and wait for it."""
+    api.keep_ready()
+    until(lambda: server.connections == connections and not dialling())
+    api.keep_ready()
+
+
+# -- the wire of a plain call
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_call_says_what_it_must_and_nothing_about_compression(
+    raw, api, tls, ca_file, secure
+):
+    server = raw(tls=tls if secure else None)
+
+    reply = ask(api(server, ca_file=ca_file), "POST")
+
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    request, *headers = head.decode().split("\r\n")
+    assert reply == Reply(200, b"{}")
+    assert request == "POST /x HTTP/1.1"
+    assert body == b'{"command": "unlock"}'
+    assert sorted(headers) == [
+        "Accept-Encoding: identity",
+        "Accept: */*",
+        "Authorization: s3cret-key",
+        "Connection: keep-alive",
+        "Content-Length: 21",
+        "Content-Type: application/json",
+        f"Host: 127.0.0.1:{server.port}",
+        "User-Agent: DoorPi/0.1.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "secure", "port", "host"),
+    [
+        ("http://lock.example", False, 80, "lock.example"),
+        ("http://lock.example:80", False, 80, "lock.example"),
+        ("http://lock.example:443", False, 443, "lock.example:443"),
+        ("https://lock.example", True, 443, "lock.example"),
+        ("https://lock.example:443", True, 443, "lock.example"),
+        ("https://lock.example:8443", True, 8443, "lock.example:8443"),
+        ("https://LOCK.example", True, 443, "lock.example"),
+        ("http://[::1]:8080", False, 8080, "[::1]:8080"),
+        ("http://xn--trklinke-65a.example", False, 80, "xn--trklinke-65a.example"),
+        ("http://türklinke.example", False, 80, "xn--trklinke-65a.example"),
+        ("http://lock.example/a/../b", False, 80, "lock.example"),
+    ],
+)
+def test_the_host_header_names_the_port_where_it_is_not_the_usual_one(
+    raw, api, tls, ca_file, monkeypatch, base_url, secure, port, host
+):
+    server = raw(tls=tls if secure else None)
+    looked_up = lead_to(server, monkeypatch)
+
+    reply = ask(api(base_url, ca_file=ca_file))
+
+    assert reply.status == 200
+    assert re.findall(rb"(?i)\r\nhost: (.*)\r\n", server.requests[0]) == [host.encode()]
+    assert [asked_port for _, asked_port in looked_up] == [port]
+
+
+def lead_to(server, monkeypatch) -> list[tuple[str, int]]:
+    """Make every name lead to ``server``; what was looked up.  Its real address is the
+    one thing of a vendor that a test must not use."""
+    looked_up = []
+
+    def look_up(host, port, **hints):
+        looked_up.append((host, port))
+        address = "127.0.0.1", server.port
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return looked_up
+
+
+def test_the_environment_redirects_nothing(raw, api, monkeypatch, tmp_path):
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    for name, value in {
+        "HOME": str(tmp_path),
+        "NETRC": str(netrc),
+        "HTTP_PROXY": "http://127.0.0.1:1",
+        "http_proxy": "http://127.0.0.1:1",
+        "ALL_PROXY": "socks5://127.0.0.1:1",
+        "REQUESTS_CA_BUNDLE": str(tmp_path / "none.pem"),
+        "CURL_CA_BUNDLE": str(tmp_path / "none.pem"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    server = raw()
+
+    reply = ask(api(server))
+
+    assert reply.status == 200
+    assert b"Authorization: s3cret-key\r\n" in server.requests[0]
+
+
+def test_a_bundle_named_in_the_environment_is_not_trusted(
+    raw, api, tls, ca_file, monkeypatch
+):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
+    server = raw(tls=tls)
+
+    assert failure(api(server)).startswith("NotSent: cannot reach 127.0.0.1: TLS: ")
+
+
+def test_cookies_are_not_kept(raw, api):
+    cookie = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
+    server = raw(answers(cookie))
+    caller = api(server)
+
+    ask(caller)
+    ask(caller)
+
+    assert b"ookie" not in server.requests[1]
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed(raw, api):
+    elsewhere = raw()
+    server = raw(
+        answers(
+            f"HTTP/1.1 307 X\r\nLocation: {elsewhere.url}/\r\n"
+            "Content-Length: 0\r\n\r\n".encode()
+        )
+    )
+
+    reply = ask(api(server), "POST")
+
+    assert reply == Reply(307, b"")
+    assert len(server.requests) == 1
+    assert elsewhere.connections == 0
+
+
+def test_secrets_and_controls_in_an_answer_do_not_reach_the_log(api):
+    caller = api("http://127.0.0.1:1")
+
+    assert caller.redact(f"bad key {KEY}\n\x1b[31m") == r"bad key ***\n\x1b[31m"
+
+
+# -- servers that misbehave after the request was read
+
+
+def after_request(misbehave: Callable[[Wire], object]) -> Callable[[Wire], None]:
+    def serve(wire: Wire) -> None:
+        while wire.request():
+            misbehave(wire)
+
+    return serve
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+LENGTH_9 = HEAD + b"Content-Length: 9\r\n\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def partly(first: bytes, then: Callable[[Wire], object]) -> Callable[[Wire], None]:
+    def misbehave(wire: Wire) -> None:
+        wire.send(first)
+        then(wire)
+
+    return misbehave
+
+
+NEVER_DONE = {
+    "hang": lambda wire: wire.hang(),
+    "hang-in-headers": partly(HEAD, Wire.hang),
+    "hang-in-body": partly(LENGTH_9 + b"{", Wire.hang),
+    "drip-in-status-line": lambda wire: wire.drip(b"HTTP/1.1 200 OK"),
+    "drip-in-headers": partly(HEAD, lambda wire: wire.drip(b"X-A: aaaa")),
+    "drip-in-body": partly(
+        HEAD + b"Content-Length: 900\r\n\r\n", lambda wire: wire.drip(b"  ")
+    ),
+    "drip-in-chunk-size": partly(CHUNKED, lambda wire: wire.drip(b"0")),
+    "drip-in-chunk": partly(CHUNKED + b"ff\r\n", lambda wire: wire.drip(b" ")),
+    "drip-in-trailer": partly(CHUNKED + b"0\r\n", lambda wire: wire.drip(b"X: a")),
+    "continue-for-ever": lambda wire: wire.flood(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "continue-now-and-then": lambda wire: [
+        wire.drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0.001)
+    ],
+}
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("case", NEVER_DONE)
+def test_an_answer_without_end_ends_in_time(raw, api, tls, ca_file, case, secure):
+    server = raw(after_request(NEVER_DONE[case]), tls if secure else None)
+    caller = api(server, ca_file=ca_file)
+
+    told = failure(caller, "POST", within_s=0.25)
+
+    assert told == "MaybeSent: 127.0.0.1 did not answer in time"
+    assert len(server.requests) == 1
+
+
+BROKEN = {
+    "endless-headers": (
+        partly(HEAD, lambda wire: wire.flood(b"X-Header: value\r\n")),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "endless-header-line": (
+        partly(HEAD, lambda wire: wire.flood(b"x" * 4096)),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "endless-status-line": (
+        lambda wire: wire.flood(b"HTTP/1.1 200 " * 400),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "endless-chunks": (
+        partly(CHUNKED, lambda wire: wire.flood(b"400\r\n" + b" " * 1024 + b"\r\n")),
+        "Unreadable: HTTP 200 with an endless answer",
+    ),
+    "endless-body": (
+        partly(HEAD + b"\r\n", lambda wire: wire.flood(b"[" * 4096)),
+        "Unreadable: HTTP 200 with an endless answer",
+    ),
+    "huge-body": (
+        partly(
+            HEAD + b"Content-Length: 99999999999999999999\r\n\r\n",
+            lambda wire: wire.flood(b"[" * 4096),
+        ),
+        "Unreadable: HTTP 200 with an endless answer",
+    ),
+    "one-byte-too-many": (
+        partly(
+            HEAD + b"Content-Length: 65537\r\n\r\n",
+            lambda wire: wire.send(b"[" * 65537),
+        ),
+        "Unreadable: HTTP 200 with an endless answer",
+    ),
+    "short-body": (
+        partly(LENGTH_9 + b"{}", lambda wire: wire.sock.shutdown(socket.SHUT_WR)),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "chunk-size-not-hex": (
+        lambda wire: wire.send(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "chunk-size-negative": (
+        lambda wire: wire.send(CHUNKED + b"-5\r\n{}\r\n0\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "chunk-cut": (
+        partly(CHUNKED + b"9\r\n{}", lambda wire: wire.sock.shutdown(socket.SHUT_WR)),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "no-http": (
+        lambda wire: wire.send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "nulls": (
+        lambda wire: wire.send(b"\0" * 200 + b"\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "odd-version": (
+        lambda wire: wire.send(b"HTTP/9.9 200 OK\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "odd-status": (
+        lambda wire: wire.send(b"HTTP/1.1 two OK\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "two-lengths": (
+        lambda wire: wire.send(HEAD + b"Content-Length: 2, 3\r\n\r\n{}"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "cut": (lambda wire: wire.sock.close(), "MaybeSent: the connection was cut"),
+    "reset": (Wire.reset, "MaybeSent: the connection was cut"),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_answer_says_so_at_once(raw, api, case, method):
+    misbehave, expected = BROKEN[case]
+    server = raw(after_request(misbehave))
+    began = time.monotonic()
+
+    told = failure(api(server), method)
+
+    assert told == expected
+    assert time.monotonic() - began < 1.0
+    asked_again = method == "GET" and case in ("cut", "reset")
+    assert len(server.requests) == (2 if asked_again else 1)
+
+
+READ = {
+    "64-KiB": (
+        HEAD + b"Content-Length: 65536\r\n\r\n" + b"[" * 65536,
+        Reply(200, b"[" * 65536),
+    ),
+    "gzip-though-not-asked": (
+        HEAD
+        + b"Content-Encoding: gzip\r\nContent-Length: "
+        + f"{len(gzip.compress(b'{}'))}\r\n\r\n".encode()
+        + gzip.compress(b"{}"),
+        Reply(200, gzip.compress(b"{}")),
+    ),
+    "no-body": (b"HTTP/1.1 204 No\r\n\r\n", Reply(204, b"")),
+    "chunked": (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", Reply(200, b"{}")),
+    "continue-once": (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, Reply(200, b"{}")),
+    "retry-after": (
+        b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
+        Reply(429, b"", "7"),
+    ),
+    "odd-length": (
+        HEAD + b"Connection: close\r\nContent-Length: many\r\n\r\n{}",
+        Reply(200, b"{}"),
+    ),
+    "odd-header": (
+        HEAD + b"no colon\r\nX\xff: \xfe\r\nContent-Length: 2\r\n\r\n{}",
+        Reply(200, b"{}"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*header.*")
+@pytest.mark.parametrize("case", READ)
+def test_what_can_be_read_is_read_as_it_is(raw, api, case):
+    data, expected = READ[case]
+
+    def serve(wire: Wire) -> None:
+        wire.request()
+        wire.send(data)
+
+    if case == "odd-header":  # the parser stops there, so the body's length is unknown
+        reply = ask(api(raw(serve)))
+        assert reply.status == 200
+    else:
+        assert ask(api(raw(serve))) == expected
+
+
+def test_an_unpacked_answer_would_be_no_json_so_a_packed_one_is_not_read(raw, api):
+    packed = gzip.compress(b'{"locked":true}')
+    head = f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    reply = ask(api(raw(answers(HEAD + head + packed))))
+
+    with pytest.raises(Unreadable, match=r"^HTTP 200 with an answer that is not JSON$"):
+        reply.json_object()
+
+
+def pieces_of_http() -> st.SearchStrategy[bytes]:
+    return st.lists(
+        st.one_of(
+            st.sampled_from(
+                [
+                    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 500 X\r\n", b"HTTP/1.1 101 S\r\n",
+                    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 4\r\n",
+                    b"Content-Length: -1\r\n", b"Content-Length: \r\n", b"\r\n", b"\r\n\r\n",
+                    b"-1\r\n", b"-5\r\n", b"5;x=y\r\n", b"0\r\n", b"{}", b":", b"\r",
+                    b"Retry-After: \xb2\r\n", b"Content-Encoding: gzip\r\n", b"\x1f\x8b",
+                    b"Connection: close\r\n", b"HTTP/1.1 100 Continue\r\n\r\n",
+                    b"Location: //[\r\n", b"Set-Cookie: a=b; Max-Age=x\r\n",
+                ]
+            ),
+            st.binary(max_size=8),
+        ),
+        max_size=8,
+    ).map(b"".join)  # fmt: skip
+
+
+def test_no_answer_whatever_escapes_as_anything_but_a_lock_error(raw, api):
+    answer = b""
+
+    def serve(wire: Wire) -> None:
+        if wire.request():
+            wire.send(answer)
+
+    caller = api(raw(serve))
+
+    @settings(max_examples=250, deadline=None, database=None)
+    @given(pieces_of_http(), st.booleans())
+    def holds(drawn: bytes, with_head: bool) -> None:
+        nonlocal answer
+        answer = (HEAD if with_head else b"") + drawn
+        try:
+            reply = ask(caller)
+            assert isinstance(reply.json_object(), dict)
+        except (MaybeSent, Unreadable):
+            pass
+
+    holds()
+
+
+# -- no connection
+
+
+def test_a_port_where_nobody_listens_is_not_sent(api):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    told = failure(api(f"http://127.0.0.1:{port}"))
+
+    assert told == "NotSent: cannot reach 127.0.0.1: connection refused"
+
+
+def test_a_host_that_does_not_answer_is_not_sent(api):
+    """A listener with a full backlog drops what comes next, as a dead host does."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+
+        told = failure(
+            api(f"http://127.0.0.1:{listener.getsockname()[1]}"), within_s=0.25
+        )
+
+    assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
+
+
+def test_a_host_that_takes_the_connection_but_never_reads_is_maybe_sent(api):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        told = failure(
+            api(f"http://127.0.0.1:{listener.getsockname()[1]}"), within_s=0.25
+        )
+
+    assert told == "MaybeSent: 127.0.0.1 did not answer in time"
+
+
+@pytest.mark.parametrize(
+    ("serve", "within_s", "why"),
+    [
+        (Wire.hang, 0.3, "no answer yet"),
+        (lambda wire: wire.drip(b"\x16\x03\x03\x40\x00"), 0.3, "no answer yet"),
+        (lambda wire: wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), 3, "TLS: "),
+        (lambda wire: wire.sock.recv(1), 3, ""),
+    ],
+    ids=["never-answers", "drips", "garbage", "cut"],
+)
+def test_without_tls_nothing_is_sent(raw, api, ca_file, serve, within_s, why):
+    server = raw(serve)  # speaks no TLS
+    caller = api(f"https://127.0.0.1:{server.port}", ca_file=ca_file)
+    began = time.monotonic()
+
+    told = failure(caller, "POST", within_s)
+
+    assert told.startswith(f"NotSent: cannot reach 127.0.0.1: {why}")
+    assert server.requests == []
+    assert time.monotonic() - began < 1.0
+
+
+def expired(ca: trustme.CA) -> trustme.LeafCert:
+    return ca.issue_cert(
+        "127.0.0.1",
+        not_before=datetime(2020, 1, 1, tzinfo=UTC),
+        not_after=datetime(2020, 2, 1, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    ("certificate", "words"),
+    [
+        (lambda ca: trustme.CA().issue_cert("127.0.0.1"), "unable to get local issuer"),
+        (lambda ca: ca.issue_cert("elsewhere.example"), "IP address mismatch"),
+        (expired, "certificate has expired"),
+    ],
+    ids=["unknown-authority", "other-host", "expired"],
+)
+def test_a_certificate_that_is_wrong_is_refused_before_anything_is_sent(
+    raw, api, ca, ca_file, certificate, words
+):
+    server = raw(tls=served_by(certificate(ca)))
+
+    told = failure(api(server, ca_file=ca_file), "POST")
+
+    assert told.startswith(f"NotSent: cannot reach 127.0.0.1: TLS: {words}")
+    assert told.endswith(" (is the clock right?)")
+    assert server.requests == []
+
+
+def test_a_test_authority_is_not_trusted_without_being_named(raw, api, tls):
+    assert failure(api(raw(tls=tls))).startswith("NotSent: ")
+
+
+def test_a_bundle_that_cannot_be_read_is_not_sent(raw, api, tls, tmp_path):
+    told = failure(api(raw(tls=tls), ca_file=str(tmp_path / "none.pem")))
+
+    assert told == "NotSent: cannot reach 127.0.0.1: no such file or directory"
+
+
+def test_an_address_that_refuses_is_passed_over_for_the_next(raw, api, monkeypatch):
+    server = raw()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refusing = closed.getsockname()
+    kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+    addresses = [(*kind, refusing), (*kind, ("127.0.0.1", server.port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: addresses)
+
+    assert ask(api("http://lock.example")).status == 200
+
+
+def test_a_name_that_cannot_be_looked_up_any_more_leads_where_it_last_did(
+    raw, api, monkeypatch
+):
+    server = raw(lambda wire: answers()(wire) if server.connections > 1 else None)
+    looked_up = lead_to(server, monkeypatch)
+    caller = api("http://lock.example")
+    ready(caller, server)  # and it closed at once
+
+    def fail(*args, **hints):
+        looked_up.append(("", 0))
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+
+    assert ask(caller).status == 200
+    assert looked_up == [("lock.example", 80), ("", 0)]
+
+
+# -- the name service
+
+# getaddrinfo is the one thing replaced here by name: no server on loopback can make the
+# system's resolver hang, and no timeout of ours ends it, which is the point.
+
+
+class HangingNames:
+    """A getaddrinfo that answers when ``answer`` is set."""
+
+    def __init__(self, server: RawServer) -> None:
+        self.answer = threading.Event()
+        self.calls = 0
+        self._address = "127.0.0.1", server.port
+
+    def __call__(self, *args, **hints):
+        self.calls += 1
+        assert self.answer.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", self._address)]
+
+
+@pytest.fixture
+def hanging(raw, monkeypatch) -> Iterator[HangingNames]:
+    names = HangingNames(raw())
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    yield names
+    names.answer.set()
+    until(lambda: not dialling())
+
+
+def test_a_name_service_that_hangs_holds_up_no_call_and_one_thread(hanging, api):
+    caller = api("http://lock.example")
+
+    for _ in range(10):
+        told = failure(caller, within_s=0.03)
+        assert told == "NotSent: cannot reach lock.example: no answer yet"
+        caller.keep_ready()
+        assert dialling() == 1
+
+    assert hanging.calls == 1
+    hanging.answer.set()
+    assert ask(caller).status == 200
+    assert hanging.calls == 1
+
+
+def test_closing_does_not_wait_for_the_name_service(hanging, api):
+    files = open_files()
+    caller = api("http://lock.example")
+    caller.keep_ready()
+    began = time.monotonic()
+
+    caller.close()
+
+    assert time.monotonic() - began < 0.2
+    hanging.answer.set()
+    until(lambda: not dialling())
+    until(lambda: open_files() <= files, "its connection was closed as well")
+
+
+# -- too late to send
+
+
+def test_a_connection_that_comes_up_after_send_by_carries_no_byte(hanging, raw, api):
+    server = raw()
+    hanging._address = "127.0.0.1", server.port
+    caller = api("http://lock.example")
+
+    told = failure(caller, "POST", within_s=5, send_within_s=0.15)
+    hanging.answer.set()
+    until(lambda: server.connections == 1)
+    ready(caller, server)
+
+    assert told == "NotSent: cannot reach lock.example: no answer yet"
+    assert server.received == 0
+    assert ask(caller).status == 200  # and the next call has the connection
+    assert server.connections == 1
+
+
+def test_a_slow_handshake_eats_the_time_in_which_a_command_may_leave(
+    raw, api, tls, ca_file
+):
+    server = raw(tls=tls)
+    relay = raw(relay_to(server.port, after_bytes=0))
+
+    told = failure(
+        api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file),
+        "POST",
+        within_s=5,
+        send_within_s=0.2,
+    )
+
+    assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
+    assert server.requests == []
+
+
+def relay_to(port: int, after_bytes: int) -> Callable[[Wire], None]:
+    """A way to the server that carries its answers, after so many, byte by byte."""
+
+    def serve(wire: Wire) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as onward:
+            onward.settimeout(0.01)
+            wire.sock.settimeout(0.01)
+            carried = 0
+            while not wire.server.closing.is_set():
+                with contextlib.suppress(TimeoutError):
+                    onward.sendall(wire.sock.recv(65536))
+                with contextlib.suppress(TimeoutError):
+                    data = onward.recv(65536 if carried < after_bytes else 1)
+                    carried += len(data)
+                    wire.send(data)
+
+    return serve
+
+
+def test_a_tls_record_that_drips_ends_in_time(raw, api, tls, ca_file):
+    """Less than a record is nothing to the reader above TLS, however long it takes."""
+    server = raw(answers(HEAD + b"X: " + b"x" * 9000 + b"\r\n\r\n"), tls)
+    relay = raw(relay_to(server.port, after_bytes=600))
+    caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
+    caller.keep_ready()
+    until(lambda: not dialling())
+
+    told = failure(caller, "POST", within_s=0.4)
+
+    assert told == "MaybeSent: 127.0.0.1 did not answer in time"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("within_s", "send_within_s"), [(-1.0, 60.0), (0.0, 60.0), (2.0, -1.0), (2.0, 0.0)]
+)
+def test_a_call_that_begins_too_late_sends_nothing(
+    raw, api, method, within_s, send_within_s
+):
+    server = raw()
+    caller = api(server)
+    ready(caller, server)
+
+    with pytest.raises(NotSent, match=r"^too late to send to 127\.0\.0\.1$"):
+        ask(caller, method, within_s, send_within_s)
+
+    assert server.received == 0
+
+
+# -- one connection, opened ahead and kept
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_connection_is_opened_ahead_used_and_kept(raw, api, tls, ca_file, secure):
+    server = raw(tls=tls if secure else None)
+    caller = api(server, ca_file=ca_file)
+
+    ready(caller, server)
+    assert server.received == 0
+
+    for method in ("GET", "POST", "GET", "GET"):
+        assert ask(caller, method).status == 200
+        caller.keep_ready()
+    assert server.connections == 1
+    assert len(server.requests) == 4
+
+
+def test_opening_ahead_does_not_wait(hanging, api):
+    caller = api("http://lock.example")
+    began = time.monotonic()
+
+    caller.keep_ready()
+
+    assert time.monotonic() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [OK, CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", b"HTTP/1.1 204 No\r\n\r\n",
+     b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"],
+    ids=["length", "chunked", "no-content", "error"],
+)  # fmt: skip
+def test_an_answer_read_to_its_end_leaves_the_connection_usable(raw, api, data):
+    server = raw(answers(data))
+    caller = api(server)
+
+    for _ in range(3):
+        ask(caller)
+
+    assert server.connections == 1
+
+
+def test_an_idle_connection_that_the_server_closed_is_opened_anew_unasked(raw, api):
+    server = raw(one_answer_then_close)
+    caller = api(server)
+
+    ask(caller)
+    until(lambda: server.open == 0)
+    ready(caller, server, connections=2)
+    assert len(server.requests) == 1
+
+    assert ask(caller, "POST").status == 200
+    assert server.connections == 2
+
+
+def one_answer_then_close(wire: Wire) -> None:
+    wire.request()
+    wire.send(OK)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_close_that_can_be_seen_costs_a_connection_but_no_command(
+    raw, api, tls, ca_file, secure
+):
+    server = raw(one_answer_then_close, tls if secure else None)
+    caller = api(server, ca_file=ca_file)
+
+    for _ in range(3):
+        assert ask(caller, "POST").status == 200
+        until(lambda: server.open == 0)
+
+    assert server.connections == len(server.requests) == 3
+
+
+def close_at_the_second(wire: Wire) -> None:
+    """Close when a second request comes: the caller cannot have seen it before."""
+    wire.request()
+    wire.send(OK)
+    wire.request()
+
+
+@pytest.mark.parametrize("end", [lambda wire: None, Wire.reset], ids=["fin", "rst"])
+def test_a_question_on_a_dead_connection_is_asked_once_more_at_once(raw, api, end):
+    def serve(wire: Wire) -> None:
+        close_at_the_second(wire)
+        end(wire)
+
+    server = raw(serve)
+    caller = api(server)
+    ask(caller)
+
+    assert ask(caller).status == 200
+    assert server.connections == 2
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("end", [lambda wire: None, Wire.reset], ids=["fin", "rst"])
+def test_a_command_on_a_dead_connection_is_not_repeated(raw, api, end):
+    def serve(wire: Wire) -> None:
+        close_at_the_second(wire)
+        end(wire)
+
+    server = raw(serve)
+    caller = api(server)
+    ask(caller)
+
+    assert failure(caller, "POST") == "MaybeSent: the connection was cut"
+    assert server.connections == 1
+    assert len(server.requests) == 2
+
+
+def test_a_dead_connection_is_not_used_while_its_successor_is_on_its_way(
+    raw, api, monkeypatch
+):
+    server = raw(lambda wire: None)  # closes at once
+    caller = api(server)
+    ready(caller, server)
+    until(lambda: server.open == 0)
+    names = HangingNames(server)
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+
+    told = failure(caller, "POST", within_s=0.1)
+
+    assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
+    names.answer.set()
+    until(lambda: not dialling())
+
+
+@pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
+)
+def test_session_tickets_on_an_idle_connection_are_no_sign_of_death(
+    raw, api, ca, ca_file, version
+):
+    context = served_by(ca.issue_cert("127.0.0.1"))
+    context.minimum_version = context.maximum_version = version
+    server = raw(tls=context)
+    caller = api(server, ca_file=ca_file)
+
+    ready(caller, server)
+    for _ in range(5):
+        caller.keep_ready()
+    replies = [ask(caller).status, ask(caller, "POST").status]
+
+    assert replies == [200, 200]
+    assert server.connections == 1
+
+
+def test_a_server_that_speaks_unasked_is_not_believed(raw, api):
+    has_spoken = threading.Event()
+
+    def serve(wire: Wire) -> None:
+        if server.connections == 1:
+            wire.send(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"locked":true}')
+            has_spoken.set()
+            wire.hang()
+        answers()(wire)
+
+    server = raw(serve)
+    caller = api(server)
+    ready(caller, server)
+    assert has_spoken.wait(5)
+
+    assert ask(caller) == Reply(200, b"{}")
+    assert server.connections == 2
+
+
+def redials(caller: WebApi, clock: FakeClock, dials: list, settled, count: int):
+    """Seconds between the ``dials`` of an idle door to a server that turns it away."""
+    dialled_at = []
+    while len(dialled_at) < count:
+        caller.keep_ready()
+        until(lambda: not dialling() and settled())
+        caller.keep_ready()  # sees what became of it
+        if len(dials) > len(dialled_at):
+            dialled_at.append(clock.monotonic())
+        clock.advance(0.25)
+    return [later - earlier for earlier, later in itertools.pairwise(dialled_at)]
+
+
+def assert_growing(pauses: list[float]) -> None:
+    for number, pause in enumerate(pauses):
+        longest = min(60.0, 2.0**number)
+        assert longest / 2 <= pause <= longest + 0.25
+
+
+def test_a_server_that_closes_at_once_is_dialled_at_growing_distance(
+    raw, api, clock, monkeypatch
+):
+    server = raw(lambda wire: None)
+    dials = lead_to(server, monkeypatch)
+    caller = api(server, clock)
+
+    pauses = redials(caller, clock, dials, lambda: server.closed == len(dials), count=9)
+
+    assert_growing(pauses)
+    assert server.received == 0
+
+
+def test_a_server_that_refuses_is_dialled_at_growing_distance_and_told_once(
+    raw, api, clock, monkeypatch, caplog
+):
+    server = raw()
+    dials = lead_to(server, monkeypatch)
+    server.close()
+
+    pauses = redials(api(server, clock), clock, dials, lambda: True, count=9)
+
+    assert_growing(pauses)
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot reach 127.0.0.1: connection refused"
+    ]
+
+
+def test_a_server_with_an_idle_limit_is_dialled_at_once_each_time(raw, api, clock):
+    """Closing an idle connection after a minute is what servers do all day long."""
+    let_go = threading.Event()
+    server = raw(lambda wire: let_go.wait(10) and let_go.clear())
+    caller = api(server, clock)
+    ready(caller, server)
+
+    for number in range(2, 12):
+        clock.advance(60)
+        caller.keep_ready()
+        let_go.set()
+        until(lambda: server.open == 0)
+        caller.keep_ready()  # sees the close
+        clock.advance(1.0)
+        ready(caller, server, connections=number)
+    let_go.set()
+
+
+def test_a_tap_does_not_wait_for_the_pause_between_dials(raw, api, clock, monkeypatch):
+    server = raw(lambda wire: None)
+    dials = lead_to(server, monkeypatch)
+    caller = api(server, clock)
+    redials(caller, clock, dials, lambda: server.closed == len(dials), count=6)
+    server.serve = answers()
+
+    reply = caller.call("GET", "/x", by=clock.monotonic() + 2)
+
+    assert reply.status == 200
+
+
+def test_a_closed_api_has_no_connection_left(raw, api):
+    server = raw()
+    caller = api(server)
+    ready(caller, server)
+    ask(caller)
+
+    caller.close()
+
+    until(lambda: server.open == 0)
+
+
+# -- nothing is left behind
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        after_request(partly(LENGTH_9, lambda wire: wire.drip(b" ", 0.005))),
+        after_request(Wire.hang),
+        after_request(lambda wire: wire.sock.close()),
+        after_request(partly(HEAD + b"\r\n", lambda wire: wire.flood(b"[" * 4096))),
+        lambda wire: None,
+    ],
+    ids=["drip", "hang", "cut", "endless", "close-at-once"],
+)
+def test_200_bad_calls_leave_no_thread_and_no_file(raw, api, serve):
+    server = raw(serve)
+    threads, files = threading.active_count(), open_files()
+    caller = api(server)
+
+    for _ in range(200):
+        with pytest.raises(LockError):
+            ask(caller, within_s=0.012)
+        assert dialling() <= 1
+
+    caller.close()  # the one connection that stands ready
+    until(lambda: threading.active_count() <= threads, "threads are left")
+    until(lambda: open_files() <= files, "files are left")
+
+
+def test_the_bundle_of_authorities_is_read_once(raw, api, tls, ca_file, tmp_path):
+    copy = Path(tmp_path / "ca.pem")
+    copy.write_bytes(Path(ca_file).read_bytes())
+    server = raw(one_answer_then_close, tls)
+    caller = api(server, ca_file=str(copy))
+    ask(caller)
+    until(lambda: server.open == 0)
+
+    copy.unlink()
+
+    assert ask(caller).status == 200
+    assert server.connections == 2

@@ -1,0 +1,433 @@
+"""GpioLights on gpiozero's own pins in memory: what the LEDs do, and when."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from gpiozero import Device
+from gpiozero.pins.mock import MockFactory, MockPin
+from processes import wait_for
+
+import doorpi
+from doorpi import (
+    Config,
+    GpioLights,
+    LedsConfig,
+    LightsFailed,
+    NoLights,
+    Signal,
+    make_lights,
+    parse_pattern,
+    parse_patterns,
+)
+
+PATTERNS = parse_patterns({}, [])
+DARK, GREEN, RED, BOTH = (0, 0), (1, 0), (0, 1), (1, 1)
+TOLERANCE_S = 0.03
+
+
+class WatchedPin(MockPin):
+    """A pin in memory that tells its factory of each change."""
+
+    def _change_state(self, value):
+        changed = super()._change_state(value)
+        if changed:
+            self.factory.changes.append((time.monotonic(), self.info.name, value))
+            self.factory.changed_by.add(threading.current_thread())
+        return changed
+
+
+class Bench(MockFactory):
+    """The pins of one board, and all that happened on them, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(pin_class=WatchedPin)
+        self.changes: list[tuple[float, str, bool]] = []
+        self.changed_by: set[threading.Thread] = set()
+
+    def lights(self, patterns=None, **leds) -> GpioLights:
+        Device.pin_factory = self
+        return GpioLights(LedsConfig(**leds), patterns or PATTERNS)
+
+    def history(self, since: float) -> list[tuple[float, tuple[int, int]]]:
+        """``[seconds after since, (green, red)]`` of each change that could be seen:
+        the LEDs are set one after the other, microseconds apart."""
+        state, seen = {"GPIO23": 0, "GPIO22": 0}, [(0.0, DARK)]
+        for at, name, value in list(self.changes):
+            state[name] = int(value)
+            if at - since - seen[-1][0] < 0.005:
+                seen.pop()
+            seen.append((at - since, (state["GPIO23"], state["GPIO22"])))
+        return [
+            now for before, now in pairwise([(0, None), *seen]) if before[1] != now[1]
+        ]
+
+
+class Calm:
+    """Notices how late this computer itself wakes a thread, while the ``with`` lasts."""
+
+    def __enter__(self) -> Calm:
+        self.latest_s, self._over = 0.0, threading.Event()
+        self._watch = threading.Thread(target=self._look)
+        self._watch.start()
+        return self
+
+    def _look(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(0.01):
+            now = time.monotonic()
+            self.latest_s = max(self.latest_s, now - before - 0.01)
+            before = now
+
+    def __exit__(self, *problem: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+
+def at_a_calm_moment(play):
+    """What ``play`` returns; played again while the computer was busy elsewhere, so
+    that what is late is the lights and not the others.  The last try counts anyhow."""
+    for _ in range(4):
+        with Calm() as calm:
+            seen = play()
+        if calm.latest_s < TOLERANCE_S / 2:
+            break
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def own_pins():
+    yield
+    Device.pin_factory = None
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def lights(bench):
+    with contextlib.closing(bench.lights()) as lights:
+        yield lights
+
+
+# -- each signal, as DESIGN section 7 has it
+
+# fmt: off
+TABLE = {
+    Signal.WORKING:     7 * [(0.5, GREEN), (0.5, DARK)],
+    Signal.UNLOCKED:        [(3.0, GREEN), (9.0, DARK)],
+    Signal.LOCKED:      6 * [(0.25, GREEN), (0.25, DARK)] + [(9.0, DARK)],
+    Signal.FAULT:      20 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
+    Signal.UNSURE:      4 * [(0.25, RED), (0.25, GREEN)] + [(9.0, DARK)],
+    Signal.DENIED:      2 * [(0.7, RED), (0.3, DARK)] + [(9.0, DARK)],
+    Signal.STOPPING:   10 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
+    Signal.READY:       2 * [(0.05, GREEN), (4.95, DARK)],
+    Signal.READER_LOST: 3 * [(0.1, RED), (2.9, DARK)],
+    Signal.CONFIG_BAD:  3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (2.6, DARK)],
+    Signal.STORAGE_BAD: 3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (0.2, DARK),
+                             (0.1, RED), (2.3, DARK)],
+    Signal.ENROLLING:  35 * [(0.1, BOTH), (0.1, DARK)],
+    Signal.LOW_BATTERY: 3 * [(0.1, RED), (0.2, DARK)] + [(9.0, DARK)],
+}
+# fmt: on
+
+WATCHED_S, COMPARED_S = 6.2, 6.125  # between two cells
+
+
+def edges(stretches) -> list[tuple[float, tuple[int, int]]]:
+    """When the lights change, reckoned from the beginning."""
+    at_s, found = 0.0, []
+    for seconds, light in stretches:
+        if not found or found[-1][1] != light:
+            found.append((at_s, light))
+        at_s += seconds
+    return [(at_s, light) for at_s, light in found if at_s < COMPARED_S]
+
+
+@pytest.fixture(scope="module")
+def played():
+    return at_a_calm_moment(play_all)
+
+
+def play_all():
+    """Every signal, played at the same time, each on a board of its own."""
+    with contextlib.ExitStack() as stack:
+        boards = {sign: Bench() for sign in Signal}
+        lights = {
+            sign: stack.enter_context(contextlib.closing(board.lights()))
+            for sign, board in boards.items()
+        }
+        began = {}
+        for sign in Signal:
+            began[sign] = time.monotonic()
+            lights[sign].show(sign)
+        time.sleep(WATCHED_S)  # they are looked at in real time, once for all
+        history = {sign: boards[sign].history(began[sign]) for sign in Signal}
+    Device.pin_factory = None
+    return history
+
+
+@pytest.mark.parametrize("sign", Signal, ids=str)
+def test_each_signal_is_played_as_the_design_has_it(played, sign):
+    """Every edge counts from the beginning: 6 x 0.5 s must not end late."""
+    expected = edges(TABLE[sign])
+
+    seen = [(at_s, light) for at_s, light in played[sign] if at_s < COMPARED_S]
+
+    assert [light for _, light in seen] == [light for _, light in expected]
+    late = {
+        round(due, 2): round(at_s - due, 3)
+        for (at_s, _), (due, _) in zip(seen, expected, strict=True)
+        if abs(at_s - due) > TOLERANCE_S
+    }
+    assert late == {}
+
+
+def edges_until(count: int, patterns, *signals) -> list[tuple[float, tuple[int, int]]]:
+    """The first ``count`` changes of ``signals``, one after the other."""
+
+    def play():
+        bench = Bench()
+        with contextlib.closing(bench.lights(patterns)) as lights:
+            began = time.monotonic()
+            lights.show(*signals)
+            wait_for(lambda: len(bench.history(began)) >= count, f"{count} changes")
+            assert lights.playing is signals[-1]
+        return bench.history(began)[:count]
+
+    return at_a_calm_moment(play)
+
+
+def test_a_redrawn_picture_is_the_one_that_is_played():
+    patterns = parse_patterns({"denied": "1x RRAAGG"}, [])
+
+    seen = edges_until(4, patterns, Signal.DENIED)
+
+    assert [light for _, light in seen] == [RED, BOTH, GREEN, DARK]
+    assert [at_s for at_s, _ in seen] == pytest.approx([0, 0.1, 0.2, 0.3], abs=0.03)
+
+
+# -- one after the other
+
+SHORT = PATTERNS | {
+    Signal.LOCKED: parse_pattern("2x GG.."),
+    Signal.LOW_BATTERY: parse_pattern("2x R."),
+    Signal.READY: parse_pattern("* AA" + 50 * "."),
+    Signal.WORKING: parse_pattern("* R."),
+}
+
+
+def test_signals_follow_each_other_and_the_standing_one_stays():
+    seen = edges_until(10, SHORT, Signal.LOCKED, Signal.LOW_BATTERY, Signal.READY)
+
+    # fmt: off
+    assert [light for _, light in seen] == [
+        GREEN, DARK, GREEN, DARK, RED, DARK, RED, DARK, BOTH, DARK,
+    ]
+    assert [at_s for at_s, _ in seen] == pytest.approx(
+        [0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7], abs=TOLERANCE_S
+    )
+    # fmt: on
+
+
+@pytest.mark.parametrize("sign", Signal, ids=str)
+def test_show_returns_with_the_first_light_on(bench, lights, sign):
+    """On within 50 ms of the card being read: no thread has to wake up for it."""
+    (_, first), *_ = TABLE[sign]
+
+    began = time.monotonic()
+    lights.show(sign)
+
+    assert lights.value == first
+    assert time.monotonic() - began < 0.05
+    assert bench.changed_by == {threading.main_thread()}
+
+
+def test_the_next_signal_takes_over_at_once_and_nothing_of_the_old_one_follows(bench):
+    with contextlib.closing(bench.lights(SHORT)) as lights:
+        for phase in range(8):
+            lights.show(Signal.WORKING)
+            time.sleep(phase * 0.013)  # wherever the old one is
+            replaced = time.monotonic()
+            lights.show(Signal.UNLOCKED)
+            taken_over = time.monotonic()
+
+            assert lights.value == GREEN
+            assert taken_over - replaced < 0.05
+            time.sleep(0.12)  # two more steps of the old one
+            since = [change for change in bench.changes if change[0] > taken_over]
+            assert since == []
+
+
+def test_many_shows_leave_one_thread_and_the_last_one_s_light(lights):
+    before = threading.active_count()
+
+    for _ in range(100):
+        for sign in (Signal.WORKING, Signal.DENIED, Signal.UNLOCKED):
+            lights.show(sign, Signal.READY)
+
+    assert threading.active_count() == before + 1
+    assert lights.value == GREEN
+    lights.close()
+    assert threading.active_count() == before
+
+
+# -- dark at the end
+
+
+@pytest.mark.parametrize("sign", Signal, ids=str)
+def test_close_switches_both_off_in_the_middle_of_anything(bench, sign):
+    threads = threading.active_count()
+    lights = bench.lights()
+    lights.show(sign, Signal.READY)
+
+    lights.close()
+
+    closed = time.monotonic()
+    assert bench.history(0)[-1][1] == DARK
+    assert threading.active_count() == threads
+    time.sleep(0.06)  # a cell more
+    assert [change for change in bench.changes if change[0] > closed] == []
+
+
+def test_close_is_good_at_any_time(bench):
+    lights = bench.lights()
+
+    lights.close()  # nothing was shown
+    lights.close()
+
+    assert bench.changes == []
+
+
+def test_pins_are_free_again_after_close(bench):
+    for _ in range(3):
+        lights = bench.lights()
+        lights.show(Signal.UNLOCKED)
+        assert lights.value == GREEN
+        lights.close()
+
+
+def test_leds_between_pin_and_3_3_v_are_lit_by_a_low_pin(bench):
+    lights = bench.lights(active_high=False)
+    green, red = bench.pin(23), bench.pin(22)
+    assert (lights.value, green.state, red.state) == (DARK, True, True)
+
+    lights.show(Signal.UNLOCKED)
+    assert (lights.value, green.state, red.state) == (GREEN, False, True)
+    lights.show(Signal.FAULT)
+    assert (lights.value, green.state, red.state) == (RED, True, False)
+
+    lights.close()
+    assert (green.state, red.state) == (True, True)
+
+
+def test_the_leds_are_on_the_pins_of_the_settings(bench):
+    with contextlib.closing(bench.lights(green_gpio=5, red_gpio=6)) as lights:
+        lights.show(Signal.DENIED)
+
+        assert (bench.pin(5).state, bench.pin(6).state) == (False, True)
+    assert {name for _, name, _ in bench.changes} == {"GPIO6"}
+
+
+# -- no lights
+
+
+class LgpioError(Exception):
+    """As lgpio has one, which is no other's."""
+
+
+class FailingFactory(MockFactory):
+    def pin(self, name, **details):
+        raise LgpioError("'GPIO busy'\n")
+
+
+class SilentFactory(MockFactory):
+    def pin(self, name, **details):
+        raise NotImplementedError
+
+
+def no_library(monkeypatch):
+    if Path("/dev/gpiochip0").exists():
+        pytest.skip("this computer has GPIO")
+    monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
+
+
+def misspelt_library(monkeypatch):
+    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "lgpioo")
+
+
+def busy_pin(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lgpio", SimpleNamespace(error=LgpioError))
+    Device.pin_factory = FailingFactory()
+
+
+def silent_failure(monkeypatch):
+    Device.pin_factory = SilentFactory()
+
+
+def pin_in_use(monkeypatch):
+    Device.pin_factory = MockFactory()
+    Device.pin_factory.reserve_pins(monkeypatch, "GPIO22")
+
+
+# fmt: off
+FAILURES = [
+    (no_library,       "Unable to load any default pin factory!"),
+    (misspelt_library, "Unable to find pin factory 'lgpioo'"),
+    (busy_pin,         r"'GPIO busy'\n"),
+    (silent_failure,   "NotImplementedError"),
+    (pin_in_use,       "pin GPIO22 is already in use by <_pytest.monkeypatch.MonkeyPatch"),
+]
+# fmt: on
+CASES = [failure.__name__ for failure, _ in FAILURES]
+
+
+@pytest.mark.parametrize(("failure", "why"), FAILURES, ids=CASES)
+def test_without_gpio_the_door_works_in_the_dark_and_says_why(
+    monkeypatch, caplog, failure, why
+):
+    failure(monkeypatch)
+
+    indicator, (note,) = make_lights(Config(patterns=PATTERNS))
+
+    assert isinstance(indicator, NoLights)
+    assert note.startswith(f"no lights: {why}")
+    assert caplog.record_tuples == [
+        ("doorpi", logging.WARNING, f"{note}; the door works in the dark")
+    ]
+    indicator.show(Signal.UNLOCKED, Signal.READY)
+    indicator.close()
+
+
+def test_lights_that_failed_can_be_had_at_the_next_reload(bench):
+    other_program = MockFactory()
+    Device.pin_factory = bench
+    bench.reserve_pins(other_program, "GPIO22")
+    with pytest.raises(LightsFailed, match="pin GPIO22 is already in use by"):
+        GpioLights(LedsConfig(), PATTERNS)
+    bench.release_pins(other_program, "GPIO22")
+
+    with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
+        lights.show(Signal.UNLOCKED)
+
+        assert lights.value == GREEN
+
+
+def test_with_gpio_there_is_nothing_to_note(bench):
+    Device.pin_factory = bench
+
+    indicator, notes = make_lights(Config(patterns=PATTERNS))
+
+    assert isinstance(indicator, doorpi.GpioLights)
+    assert notes == ()
+    indicator.close()

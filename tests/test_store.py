@@ -1,0 +1,980 @@
+"""SqliteStore on real files: what is written stays written, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import JST, KEN, NOON, STRANGER, card_of, utc
+from processes import ROOT, environment
+
+import doorpi
+from doorpi import (
+    MOVED,
+    Command,
+    Event,
+    Reason,
+    Result,
+    Role,
+    Source,
+    SqliteStore,
+    Stopped,
+    StoreError,
+    Uid,
+)
+
+INTENT = Event(
+    at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED, command=Command.UNLOCK
+)
+DENIED = Event(at=NOON, uid=STRANGER, holder="", reason=Reason.NOT_FOUND)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "doorpi.db"
+
+
+@pytest.fixture
+def store(path):
+    with contextlib.closing(SqliteStore(path)) as store:
+        yield store
+
+
+@pytest.fixture
+def door_store(path):
+    """As the door has it: it mends what is broken."""
+    with contextlib.closing(SqliteStore(path, repair=True)) as store:
+        yield store
+
+
+def record(store: SqliteStore, event: Event = INTENT, **outcome) -> Event:
+    """``event`` from begin to finish, as the log then tells it."""
+    event = replace(event, id=store.begin(event), **outcome)
+    if event.result:
+        store.finish(event)
+    return event
+
+
+def run_sql(path: Path, *statements: str) -> list:
+    """What somebody with the sqlite3 shell could do."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        return [db.execute(statement).fetchall() for statement in statements]
+
+
+def ids(store: SqliteStore) -> list[int]:
+    return [event.id for event in store.events()]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def started(program: str, *args: object, **options) -> subprocess.Popen:
+    """A process of its own on the same ``doorpi``, which reads and writes lines."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys, os, doorpi\n" + program, *map(str, args)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment(PYTHONPATH=str(ROOT)), **options,
+    )  # fmt: skip
+
+
+# -- what goes in comes out
+
+
+def test_a_card_comes_back_as_it_went_in(store):
+    guest = card_of(
+        enabled=False,
+        valid_from=date(2026, 12, 1),
+        valid_until=date(2040, 3, 31),
+        schedule="office-hours",
+        role=Role.MASTER,
+        source=Source.DB,
+    )
+    plain = card_of(STRANGER, "Jo", source=Source.DB)
+
+    store.add_card(guest, NOON)
+    store.add_card(plain, NOON)
+
+    assert store.find(KEN) == guest
+    assert list(store.cards()) == [plain, guest]  # by holder
+    assert store.find(Uid("01020304")) is None
+
+
+def test_a_card_that_is_added_again_replaces_what_was_known(store):
+    store.add_card(card_of(schedule="office-hours"), NOON)
+
+    store.add_card(card_of(holder="Ken S."), NOON)
+
+    assert list(store.cards()) == [card_of(holder="Ken S.", source=Source.DB)]
+
+
+def test_events_come_back_in_order_with_their_outcomes(store):
+    unlocked = record(store, result=Result.UNLOCKED, latency_ms=412)
+    denied = record(store, DENIED)
+    by_hand = replace(INTENT, uid=None, holder="root", source="command")
+    refused = record(store, by_hand, result=Result.REFUSED, latency_ms=9, detail="no")
+    unfinished = record(store)
+
+    assert list(store.events()) == [unlocked, denied, refused, unfinished]
+    assert [event.id for event in (unlocked, denied, refused, unfinished)] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert store.verify() is None
+
+
+def test_events_can_be_asked_for_by_time_and_by_id(store):
+    early, late = replace(INTENT, at=NOON - timedelta(milliseconds=1)), INTENT
+    for event in (early, late, late):
+        record(store, event)
+
+    assert [event.id for event in store.events(since=NOON)] == [2, 3]
+    assert [event.id for event in store.events(since=NOON, after_id=2)] == [3]
+    assert [event.id for event in store.events(after_id=1)] == [2, 3]
+
+
+# fmt: off
+TIMES = [
+    # at                                      text
+    (NOON,                                    "2026-11-18T03:00:00.000Z"),
+    (NOON.replace(microsecond=123_999),       "2026-11-18T03:00:00.123Z"),
+    (utc("2026-11-18T23:59:59.999999"),       "2026-11-18T23:59:59.999Z"),
+    (utc("2040-01-01T00:00:00"),              "2040-01-01T00:00:00.000Z"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("at", "text"), TIMES, ids=[text for _, text in TIMES])
+def test_times_are_kept_in_utc_to_the_millisecond(at, text):
+    assert doorpi.utc_text(at) == text
+    assert at - doorpi.datetime.fromisoformat(text) < timedelta(milliseconds=1)
+
+
+def test_an_event_keeps_its_moment_whatever_zone_it_was_told_in(store):
+    record(store, replace(INTENT, at=NOON.astimezone(JST)))
+
+    (event,) = store.events()
+
+    assert event.at == NOON
+    assert event.at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("result", Result, ids=str)
+def test_only_what_moved_the_bolt_or_may_have_counts_as_moved(store, result):
+    record(store, result=result)
+
+    assert store.last_moved(KEN) == (NOON if result in MOVED else None)
+
+
+def test_last_moved_is_the_newest_of_this_card_that_has_an_end(store):
+    assert store.last_moved(KEN) is None
+    for minutes in (0, 5):
+        at = NOON + timedelta(minutes=minutes)
+        record(store, replace(INTENT, at=at), result=Result.UNLOCKED)
+    later = NOON + timedelta(hours=1)
+    record(store, replace(INTENT, at=later, uid=STRANGER), result=Result.LOCKED)
+    record(store, replace(INTENT, at=later))  # no end yet
+    record(store, replace(INTENT, at=later, reason=Reason.PASSBACK))
+
+    assert store.last_moved(KEN) == NOON + timedelta(minutes=5)
+
+
+NASTY = "Robert'); DROP TABLE events;-- \x1b[31m\n\r\t\x00\u202e\U0001f6aa"
+
+
+def test_quotes_and_control_characters_are_only_text(store):
+    event = record(store, replace(INTENT, holder=NASTY), result=Result.REFUSED)
+    store.add_card(card_of(holder=NASTY), NOON)
+
+    assert [event.holder for event in store.events()] == [NASTY]
+    assert store.find(KEN) == card_of(holder=NASTY, source=Source.DB)
+    assert store.verify() is None
+    assert event.id == 1
+
+
+def test_a_detail_is_made_printable_on_its_way_in(store):
+    record(store, result=Result.REFUSED, detail="no\n\x1b[2Jway" + "!" * 300)
+
+    (event,) = store.events()
+
+    assert event.detail == (r"no\n\x1b[2Jway" + "!" * 300)[:197] + "..."
+    assert store.verify() is None
+
+
+def test_a_name_that_is_no_text_is_trouble_in_words_and_no_crash(store):
+    with pytest.raises(StoreError, match="surrogates not allowed"):
+        store.begin(replace(INTENT, holder="\udcff"))
+
+    assert record(store).id == 1
+
+
+@pytest.mark.parametrize("name", ["a b", "50%25?mode=memory#1", "caf\u00e9", "\udcff"])
+def test_any_name_of_a_folder_will_do(tmp_path, name):
+    with contextlib.closing(SqliteStore(tmp_path / name / "doorpi.db")) as store:
+        assert store.begin(INTENT) == 1
+        assert store.path.exists()
+
+
+# -- an event on its way
+
+
+def test_what_had_no_end_is_closed_as_interrupted_at_the_next_start(path, store):
+    ended = record(store, result=Result.UNLOCKED, latency_ms=412)
+    denied = record(store, DENIED)
+    cut_off = record(store)
+    store.close()
+    told = replace(
+        cut_off, result=Result.INTERRUPTED, detail="found unfinished at start"
+    )
+
+    with contextlib.closing(SqliteStore(path)) as again:
+        assert again.close_interrupted() == 1
+        assert list(again.events()) == [ended, denied, told]
+        assert again.close_interrupted() == 0
+        assert again.verify() is None
+
+
+BEGIN_AND_DIE = """
+import signal
+from datetime import UTC, datetime
+store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]))
+event = doorpi.Event(
+    at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=doorpi.Uid("04A1B2C3D4E580"),
+    holder="Ken Sato", reason=doorpi.Reason.GRANTED, command=doorpi.Command.UNLOCK)
+os.write(1, b"%d\\n" % store.begin(event))
+os._exit(0) if sys.argv[2] == "exits" else os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["exits", "is killed"])
+def test_an_intent_is_on_disk_when_begin_returns_though_the_process(path, store, how):
+    with started(BEGIN_AND_DIE, path, how) as process:
+        printed = int(process.stdout.read())
+
+    assert list(store.events()) == [replace(INTENT, id=printed)]
+
+
+WRITE_FOR_EVER = """
+from datetime import UTC, datetime
+from dataclasses import replace
+store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]), busy_s=5)
+event = doorpi.Event(
+    at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=None, holder="Ken",
+    reason=doorpi.Reason.GRANTED)
+while True:
+    begun = store.begin(event)
+    os.write(1, b"begun %d\\n" % begun)
+    store.finish(replace(event, id=begun, result=doorpi.Result.UNLOCKED))
+    os.write(1, b"ended %d\\n" % begun)
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_was_told_and_breaks_nothing(path):
+    """15 kills, each after a few to a few hundred writes."""
+    begun, ended = set(), set()
+    for _ in range(15):
+        with started(WRITE_FOR_EVER, path) as process:
+            first = process.stdout.readline()
+            time.sleep(random.uniform(0, 0.06))  # the moment is what is at stake
+            process.kill()
+            lines = [first, *process.stdout.read().splitlines()]
+        for word, number in map(str.split, lines):
+            (begun if word == "begun" else ended).add(int(number))
+
+        with contextlib.closing(SqliteStore(path)) as store:
+            events = {event.id: event for event in store.events()}
+            assert store.verify() is None
+            assert begun <= events.keys()
+            assert ended <= {event.id for event in events.values() if event.result}
+            unfinished = [event for event in events.values() if event.result is None]
+            assert store.close_interrupted() == len(unfinished) <= 1
+        assert run_sql(path, "PRAGMA integrity_check") == [[("ok",)]]
+    assert len(begun) >= 15
+
+
+def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
+    """A power cut may leave any beginning of what was not synced yet."""
+    for _ in range(12):
+        record(store, result=Result.UNLOCKED)
+    wal = Path(f"{path}-wal")
+    rng = random.Random(2)
+    counts = []
+    for size in sorted(rng.randrange(32, wal.stat().st_size) for _ in range(12)):
+        torn = tmp_path / f"cut-{size}"
+        torn.mkdir()
+        shutil.copy(path, torn)
+        (torn / wal.name).write_bytes(wal.read_bytes()[:size])
+
+        with contextlib.closing(SqliteStore(torn / path.name, repair=True)) as cut:
+            counts.append(len(ids(cut)))
+            assert cut.verify() is None
+            assert cut.begin(INTENT) == counts[-1] + 1
+        assert not list(torn.glob("*.broken-*"))
+
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_each_commit_is_synced_before_it_is_told(path, store, tmp_path):
+    trace, watched = tmp_path / "trace", "trace=fdatasync,fsync,pwrite64,write"
+    store.locked_down()  # makes the database
+    calls = ["strace", "-f", "-o", str(trace), "-e", watched]
+    program = [sys.executable, "-c", "import sys, os, doorpi\n" + BEGIN_AND_DIE]
+
+    subprocess.run(
+        [*calls, *program, str(path), "exits"],
+        env=environment(PYTHONPATH=str(ROOT)), check=True, capture_output=True,
+    )  # fmt: skip
+
+    lines = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
+    told = next(i for i, line in enumerate(lines) if line.startswith('write(1, "1\\n"'))
+    assert lines[told - 1].startswith(("fdatasync(", "fsync("))
+
+
+def test_a_stop_at_any_moment_leaves_a_store_that_can_be_used_at_once(store):
+    """The first thing after Stopped is to write down how the event ended."""
+    main, over = threading.get_ident(), threading.Event()
+    armed = False
+
+    def stop(number, frame):
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Stopped(number)
+
+    def send_signals():
+        while not over.wait(random.uniform(0, 0.001)):
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    sender = threading.Thread(target=send_signals)
+    sender.start()
+    stops = 0
+    try:
+        for _ in range(300):
+            try:
+                armed = True
+                record(store, result=Result.UNLOCKED)
+                armed = False
+            except Stopped:  # its traceback is alive here, as in the door
+                stops += 1
+                record(store, result=Result.INTERRUPTED)
+    finally:
+        armed = False
+        over.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+
+    assert stops > 50
+    assert store.verify() is None
+
+
+# -- several at once
+
+
+MAKE_EACH = """
+for line in sys.stdin:
+    store = doorpi.SqliteStore(doorpi.Path(line.strip()))
+    try:
+        print("ok" if store.locked_down() is False else "down", flush=True)
+    except Exception as error:
+        print(repr(error), flush=True)
+    store.close()
+"""
+
+
+def test_two_processes_may_make_the_database_at_the_same_moment(tmp_path):
+    with started(MAKE_EACH) as one, started(MAKE_EACH) as other:
+        for number in range(25):
+            path = tmp_path / f"{number}" / "state" / "doorpi.db"
+            for process in (one, other):
+                process.stdin.write(f"{path}\n")
+            for process in (one, other):
+                process.stdin.flush()
+            answers = [process.stdout.readline() for process in (one, other)]
+
+            assert answers == ["ok\n", "ok\n"]
+        one.stdin.close()
+        other.stdin.close()
+
+
+WRITE_FIFTY = """
+from datetime import UTC, datetime
+event = doorpi.Event(
+    at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=None, holder=sys.argv[2],
+    reason=doorpi.Reason.NOT_FOUND)
+store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]), busy_s=20)
+sys.stdin.readline()
+for _ in range(50):
+    store.begin(event)
+store.close()
+"""
+
+
+def test_two_processes_may_write_at_the_same_time(path, store):
+    processes = [started(WRITE_FIFTY, path, name) for name in ("one", "other")]
+    for process in processes:
+        process.communicate("go\n")
+
+    assert [process.returncode for process in processes] == [0, 0]
+    assert ids(store) == list(range(1, 101))
+    assert store.verify() is None
+
+
+def test_two_connections_see_each_other_at_once(path, store):
+    with contextlib.closing(SqliteStore(path)) as verb:
+        store.begin(INTENT)
+        verb.add_card(card_of(), NOON)
+
+        assert verb.begin(INTENT) == 2
+        assert store.find(KEN) == card_of(source=Source.DB)
+        assert ids(store) == ids(verb) == [1, 2]
+
+
+def test_a_lock_that_is_held_for_long_is_waited_for_briefly_and_not_remembered(
+    path, door_store
+):
+    door_store.begin(INTENT)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asked_at = time.monotonic()
+        with pytest.raises(StoreError) as caught:
+            door_store.begin(INTENT)
+        took_s = time.monotonic() - asked_at
+
+        assert str(caught.value) == f"{path}: database is locked"
+        assert 0.2 < took_s < 0.5
+        assert door_store.find(KEN) is None  # reading goes on meanwhile
+        other.execute("ROLLBACK")
+
+    assert door_store.begin(INTENT) == 2
+
+
+def test_a_lock_on_a_database_not_made_yet_is_waited_for_no_longer(path, door_store):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        asked_at = time.monotonic()
+        with pytest.raises(StoreError, match="database is locked"):
+            door_store.begin(INTENT)
+
+        assert 0.2 < time.monotonic() - asked_at < 0.6
+        other.execute("ROLLBACK")
+
+    assert door_store.begin(INTENT) == 1
+
+
+# -- broken files
+
+
+def filled(path: Path, events: int = 300) -> None:
+    """A database of some size, closed."""
+    with contextlib.closing(SqliteStore(path)) as store:
+        for _ in range(events):
+            store.begin(INTENT)
+
+
+def spoil_with_garbage(path: Path) -> None:
+    path.write_bytes(b"<html>not a database</html>" * 400)
+    Path(f"{path}-wal").write_bytes(b"nor a wal" * 400)
+
+
+def spoil_the_middle(path: Path) -> None:
+    filled(path)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    Path(f"{path}-wal").write_bytes(b"a stray wal" * 400)
+
+
+def spoil_the_end(path: Path) -> None:
+    filled(path)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def spoil_all_but_the_wal(path: Path) -> None:
+    """As after a file system check that found nothing to save."""
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.begin(INTENT)
+        wal = Path(f"{path}-wal").read_bytes()
+    path.write_bytes(b"")
+    Path(f"{path}-wal").write_bytes(wal)
+
+
+def spoil_by_deleting_all_but_the_wal(path: Path) -> None:
+    spoil_all_but_the_wal(path)
+    path.unlink()
+
+
+SPOILS = [
+    (spoil_with_garbage, "file is not a database"),
+    (spoil_the_middle, "database disk image is malformed"),
+    (spoil_the_end, "database disk image is malformed"),
+    (spoil_all_but_the_wal, "the file is empty or gone, its -wal is not"),
+    (spoil_by_deleting_all_but_the_wal, "the file is empty or gone, its -wal is not"),
+]
+broken = pytest.mark.parametrize(
+    ("spoil", "words"), SPOILS, ids=[spoil.__name__ for spoil, _ in SPOILS]
+)
+
+
+@broken
+def test_a_broken_database_is_set_aside_whole_and_a_new_one_begun(
+    path, door_store, spoil, words, caplog
+):
+    spoil(path)
+    before = content(path.parent)
+
+    with pytest.raises(StoreError) as caught:
+        door_store.begin(INTENT)
+
+    assert str(caught.value) == f"{path}: {words}"
+    after = content(path.parent)
+    (ending,) = {name.rpartition(".")[2] for name in after}
+    assert doorpi.re.fullmatch(r"broken-\d{8}T\d{6}Z", ending)
+    kept = {name.removesuffix(f".{ending}"): data for name, data in after.items()}
+    kept.pop("doorpi.db-shm", None)  # an index of the -wal, made anew at each opening
+    assert kept.pop("doorpi.db-wal", b"") == before.pop("doorpi.db-wal", b"")
+    assert kept == before
+    assert caplog.messages == [f"{path} was broken: set aside as .{ending}"]
+    assert door_store.begin(INTENT) == 1
+    assert door_store.verify() is None
+    assert after.items() <= content(path.parent).items()
+
+
+@broken
+def test_a_verb_leaves_a_broken_database_as_it_is(path, store, spoil, words):
+    spoil(path)
+    before = content(path.parent)
+
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            store.begin(INTENT)
+
+        assert str(caught.value) == f"{path}: {words}"
+    after = content(path.parent)
+    assert after.get("doorpi.db") == before.get("doorpi.db")
+    assert not [name for name in after if "broken" in name]
+
+
+def test_two_that_break_in_one_second_are_both_kept(path, door_store):
+    contents = {f"broken {number}".encode() * 1000 for number in range(5)}
+    for data in contents:
+        path.write_bytes(data)
+        with pytest.raises(StoreError):
+            door_store.begin(INTENT)
+
+    kept = {file.read_bytes() for file in path.parent.glob("doorpi.db.broken-*")}
+    assert kept == contents
+
+
+def test_a_database_that_breaks_while_it_is_open_is_set_aside(path, door_store):
+    filled(path)
+    assert door_store.begin(INTENT) == 301
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+
+    with pytest.raises(StoreError, match="malformed"):
+        door_store.last_moved(KEN)
+
+    (aside,) = path.parent.glob("doorpi.db.broken-*Z")
+    assert aside.read_bytes()[4096:] == b"\xa5" * (aside.stat().st_size - 4096)
+    assert list(path.parent.glob("doorpi.db-wal.broken-*Z"))
+    assert door_store.begin(INTENT) == 1
+
+
+# fmt: off
+EDITS = [
+    # what somebody did with the sqlite3 shell            what the store is asked
+    ("UPDATE cards SET role = 'boss'",                    lambda s: s.find(KEN)),
+    ("UPDATE cards SET valid_until = 'tomorrow'",         lambda s: s.find(KEN)),
+    ("UPDATE cards SET valid_until = 5",                  lambda s: list(s.cards())),
+    ("UPDATE events SET at = 'noon'",                     lambda s: s.last_moved(KEN)),
+    ("UPDATE events SET reason = 'because'",              lambda s: list(s.events())),
+    ("UPDATE outcomes SET result = 'ajar'",               lambda s: list(s.events())),
+    ("DELETE FROM chains",                                lambda s: s.begin(INTENT)),
+    ("DROP TABLE states",                                 lambda s: s.locked_down()),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("sql", "ask"), EDITS, ids=[sql for sql, _ in EDITS])
+def test_a_value_that_makes_no_sense_is_trouble_in_words(path, door_store, sql, ask):
+    door_store.add_card(card_of(valid_until=date(2026, 12, 1)), NOON)
+    record(door_store, result=Result.UNLOCKED)
+    run_sql(path, sql)
+
+    with pytest.raises(StoreError, match=doorpi.re.escape(f"{path}: ")):
+        ask(door_store)
+
+    assert not list(path.parent.glob("*.broken-*"))  # nothing is broken
+
+
+def test_a_database_that_is_deleted_while_open_is_begun_anew(path, door_store):
+    door_store.begin(INTENT)
+    for file in path.parent.iterdir():
+        file.unlink()
+
+    assert door_store.begin(INTENT) == 1
+    assert run_sql(path, "SELECT count(*) FROM events") == [[(1,)]]
+
+
+def test_a_database_that_is_replaced_while_open_is_used(path, door_store, tmp_path):
+    """A backup is put back, by mv as everybody would."""
+    (tmp_path / "backup").mkdir()
+    backup = tmp_path / "backup" / path.name
+    filled(backup, events=7)
+    door_store.begin(INTENT)
+    for leftover in tmp_path.glob("doorpi.db-*"):
+        leftover.unlink()
+    backup.rename(path)
+
+    assert door_store.begin(INTENT) == 8
+    assert door_store.verify() is None
+
+
+def test_a_database_of_a_newer_version_is_refused_in_words_and_not_touched(path, store):
+    filled(path, events=1)
+    run_sql(path, "PRAGMA user_version = 99")
+    before = path.read_bytes()
+    asks = [
+        lambda: store.begin(INTENT),
+        lambda: store.find(KEN),
+        lambda: list(store.events()),
+        store.verify,
+        store.close_interrupted,
+    ]
+
+    for ask in asks:
+        with pytest.raises(doorpi.SchemaTooNew) as caught:
+            ask()
+        assert str(caught.value) == (
+            f"{path}: written by a newer version of DoorPi (schema 99, this program"
+            " knows 1); install that version"
+        )
+
+    store.close()
+    assert path.read_bytes() == before
+    assert content(path.parent).keys() == {"doorpi.db"}
+
+
+# -- places that cannot be written
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, options: str):
+    """A small disk of its own at ``folder``; skips where nobody may mount one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root can mount a small disk")
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(folder: Path, view: Path):
+    """The same files at ``view``, where they cannot be written."""
+    view.mkdir()
+    subprocess.run(["mount", "--bind", str(folder), str(view)], check=True)
+    try:
+        ro = ["mount", "-o", "remount,ro,bind", str(view)]
+        subprocess.run(ro, check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(view)], check=True)
+
+
+def write_until_it_fails(store: SqliteStore) -> tuple[int, str]:
+    """How many events were written, and what was said then."""
+    for count in range(1000):
+        try:
+            store.begin(INTENT)
+        except StoreError as error:
+            return count, str(error)
+    raise AssertionError("the disk is never full")
+
+
+def fill_up(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    return filler
+
+
+def test_a_full_disk_is_told_and_used_again_when_there_is_space(tmp_path):
+    with tmpfs(tmp_path / "disk", "size=1m") as disk:
+        store = SqliteStore(disk / "doorpi.db", repair=True)
+        store.add_card(card_of(), NOON)
+        filler = fill_up(disk)
+
+        counts = []
+        for _ in range(3):
+            count, words = write_until_it_fails(store)
+            counts.append(count)
+            assert words in (
+                f"{disk}/doorpi.db: database or disk is full",
+                f"{disk}/doorpi.db: disk I/O error",
+            )
+            assert store.find(KEN) == card_of(source=Source.DB)  # it opens the door
+        filler.unlink()
+
+        assert store.begin(INTENT) == sum(counts) + 1
+        assert ids(store) == list(range(1, sum(counts) + 2))
+        assert store.verify() is None
+        store.close()
+        assert content(disk).keys() == {"doorpi.db"}
+
+
+def test_a_disk_that_is_full_from_the_start_is_used_when_there_is_space(tmp_path):
+    with tmpfs(tmp_path / "disk", "size=256k") as disk:
+        filler = fill_up(disk)
+        store = SqliteStore(disk / "doorpi.db", repair=True)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                store.begin(INTENT)
+        filler.unlink()
+
+        assert store.begin(INTENT) == 1
+        assert not list(disk.glob("*.broken-*"))
+        store.close()
+
+
+def test_a_disk_that_is_read_only_can_still_be_read(tmp_path):
+    """What a worn out SD card does."""
+    with tmpfs(tmp_path / "disk", "size=1m") as disk:
+        view = tmp_path / "view"
+        writable = SqliteStore(disk / "doorpi.db")
+        writable.add_card(card_of(), NOON)
+        with read_only(disk, view):
+            store = SqliteStore(view / "doorpi.db", repair=True)
+            for close in (lambda: None, writable.close):  # with a -wal, and without
+                close()
+                for _ in range(2):
+                    assert store.find(KEN) == card_of(source=Source.DB)
+                    with pytest.raises(StoreError) as caught:
+                        store.begin(INTENT)
+                    assert str(caught.value) == (
+                        f"{view}/doorpi.db: attempt to write a readonly database"
+                    )
+            store.close()
+
+
+def test_a_folder_in_the_file_s_place_is_trouble_in_words(path, door_store):
+    path.mkdir()
+
+    with pytest.raises(StoreError) as caught:
+        door_store.begin(INTENT)
+
+    assert str(caught.value) == f"{path}: unable to open database file"
+    path.rmdir()
+    assert door_store.begin(INTENT) == 1
+
+
+def test_a_file_in_the_folder_s_place_is_trouble_in_words(tmp_path):
+    (tmp_path / "state").write_text("a file")
+    store = SqliteStore(tmp_path / "state" / "doorpi.db", repair=True)
+
+    with pytest.raises(StoreError) as caught:
+        store.begin(INTENT)
+
+    assert str(caught.value) == f"{store.path}: unable to open database file"
+
+
+def test_a_folder_that_cannot_be_written_is_trouble_in_words(powerless):
+    powerless.chmod(0o500)
+    store = SqliteStore(powerless / "doorpi.db", repair=True)
+
+    with pytest.raises(StoreError) as caught:
+        store.begin(INTENT)
+
+    assert str(caught.value) == f"{store.path}: unable to open database file"
+    powerless.chmod(0o700)
+    assert store.begin(INTENT) == 1
+    store.close()
+
+
+def test_a_folder_that_cannot_be_entered_is_trouble_in_words(powerless):
+    store = SqliteStore(powerless / "state" / "doorpi.db")
+    powerless.chmod(0o000)
+
+    for ask in (store.exists, lambda: store.begin(INTENT)):
+        with pytest.raises(StoreError, match="Permission denied"):
+            ask()
+
+
+def test_a_file_that_cannot_be_written_can_still_be_read(powerless):
+    store = SqliteStore(powerless / "doorpi.db", repair=True)
+    store.add_card(card_of(), NOON)
+    store.close()
+    store.path.chmod(0o400)
+
+    with pytest.raises(StoreError) as caught:
+        store.begin(INTENT)
+
+    assert str(caught.value) == f"{store.path}: attempt to write a readonly database"
+    assert store.find(KEN) == card_of(source=Source.DB)
+    for file in powerless.iterdir():  # SQLite gives the others the mode of the first
+        file.chmod(0o600)
+    with pytest.raises(StoreError):  # the connection that can only read is dropped
+        store.begin(INTENT)
+    assert store.begin(INTENT) == 1
+    store.close()
+
+
+def test_a_broken_database_that_cannot_be_set_aside_is_only_told(powerless, caplog):
+    store = SqliteStore(powerless / "doorpi.db", repair=True)
+    store.path.write_bytes(b"<html>not a database</html>" * 400)
+    powerless.chmod(0o500)
+
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            store.begin(INTENT)
+        assert str(caught.value) == f"{store.path}: file is not a database"
+
+    assert content(powerless).keys() == {"doorpi.db"}
+    assert "is broken and cannot be set aside: [Errno 13]" in caplog.messages[0]
+
+
+# -- who may read it
+
+
+def test_nobody_else_can_read_what_is_made_under_the_mask_of_main(tmp_path):
+    before = os.umask(0o027)
+    try:
+        store = SqliteStore(tmp_path / "state" / "doorpi.db")
+        store.begin(INTENT)
+    finally:
+        os.umask(before)
+
+    made = [tmp_path / "state", *(tmp_path / "state").iterdir()]
+    modes = {file.name: file.stat().st_mode & 0o777 for file in made}
+    assert modes == {
+        "state": 0o750,
+        "doorpi.db": 0o640,
+        "doorpi.db-wal": 0o640,
+        "doorpi.db-shm": 0o640,
+    }
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path):
+    os.chown(tmp_path, 1234, 1235)
+    store = SqliteStore(tmp_path / "state" / "doorpi.db")
+
+    store.begin(INTENT)
+
+    made = [tmp_path / "state", *(tmp_path / "state").iterdir()]
+    owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in made}
+    assert owners == dict.fromkeys(
+        ("state", "doorpi.db", "doorpi.db-wal", "doorpi.db-shm"), (1234, 1235)
+    )
+    store.close()
+
+
+# -- the chain of hashes
+
+
+def logged(path: Path) -> None:
+    with contextlib.closing(SqliteStore(path)) as store:
+        for number in (1, 2, 3):
+            event = replace(INTENT, holder=f"Holder {number}")
+            record(store, event, result=Result.UNLOCKED, latency_ms=number, detail="ok")
+
+
+SWAP = """
+CREATE TABLE one AS SELECT * FROM {0} WHERE id = 2;
+CREATE TABLE two AS SELECT * FROM {0} WHERE id = 3;
+DELETE FROM {0} WHERE id > 1;
+UPDATE one SET id = 3; UPDATE two SET id = 2;
+INSERT INTO {0} SELECT * FROM one; INSERT INTO {0} SELECT * FROM two;
+"""
+
+# fmt: off
+TAMPERINGS = [
+    # what was done                                                 what verify says
+    ("DELETE FROM events WHERE id = 1",                             "events: row 1 is missing"),
+    ("DELETE FROM events WHERE id = 2",                             "events: row 2 is missing"),
+    ("DELETE FROM events WHERE id = 3",                             "events: rows after 2 are missing"),
+    ("DELETE FROM events",                                          "events: rows after 0 are missing"),
+    (SWAP.format("events"),                                         "events: row 2 was changed"),
+    ("UPDATE events SET id = 9 WHERE id = 2",                       "events: row 2 is missing"),
+    ("UPDATE events SET at = '2026-11-18T03:00:00.001Z' WHERE id = 2", "events: row 2 was changed"),
+    ("UPDATE events SET uid = '04FFEEDDCCBBAA' WHERE id = 2",       "events: row 2 was changed"),
+    ("UPDATE events SET uid = NULL WHERE id = 2",                   "events: row 2 was changed"),
+    ("UPDATE events SET holder = 'Somebody' WHERE id = 2",          "events: row 2 was changed"),
+    ("UPDATE events SET holder = x'ff00' WHERE id = 2",             "events: row 2 was changed"),
+    ("UPDATE events SET reason = 'not-found' WHERE id = 2",         "events: row 2 was changed"),
+    ("UPDATE events SET command = 'lock' WHERE id = 2",             "events: row 2 was changed"),
+    ("UPDATE events SET source = 'command' WHERE id = 2",           "events: row 2 was changed"),
+    ("UPDATE events SET hash = '' WHERE id = 2",                    "events: row 2 was changed"),
+    ("UPDATE events SET hash = upper(hash) WHERE id = 3",           "events: row 3 was changed"),
+    ("DELETE FROM outcomes WHERE id = 1",                           "outcomes: row 1 is missing"),
+    ("DELETE FROM outcomes WHERE id = 2",                           "outcomes: row 2 is missing"),
+    ("DELETE FROM outcomes WHERE id = 3",                           "outcomes: rows after 2 are missing"),
+    (SWAP.format("outcomes"),                                       "outcomes: row 2 was changed"),
+    ("UPDATE outcomes SET id = 9 WHERE id = 2",                     "outcomes: row 2 is missing"),
+    ("UPDATE outcomes SET event = 9 WHERE id = 2",                  "outcomes: row 2 was changed"),
+    ("UPDATE outcomes SET result = 'locked' WHERE id = 2",          "outcomes: row 2 was changed"),
+    ("UPDATE outcomes SET latency_ms = 1 WHERE id = 2",             "outcomes: row 2 was changed"),
+    ("UPDATE outcomes SET latency_ms = NULL WHERE id = 2",          "outcomes: row 2 was changed"),
+    ("UPDATE outcomes SET detail = '' WHERE id = 2",                "outcomes: row 2 was changed"),
+    ("UPDATE outcomes SET hash = '' WHERE id = 2",                  "outcomes: row 2 was changed"),
+    ("DELETE FROM chains",                                          "events: rows after 3 are missing"),
+    ("UPDATE chains SET id = 2 WHERE name = 'outcomes'",            "outcomes: rows after 3 are missing"),
+]
+# fmt: on
+
+
+def tampering_id(sql: str) -> str:
+    return " ".join(sql.split())[:60]
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"), TAMPERINGS, ids=[tampering_id(sql) for sql, _ in TAMPERINGS]
+)
+def test_the_first_row_that_was_tampered_with_is_named(path, store, sql, words):
+    logged(path)
+    run_sql(path, *sql.split(";"))
+
+    assert store.verify() == words
+
+
+def test_every_column_of_the_log_has_a_row_in_the_table_above():
+    changed = {(t, c) for t, cs in doorpi.CHAINED.items() for c in (*cs, "hash")}
+
+    assert changed == {
+        (table, column)
+        for table, column in changed
+        if any(f"UPDATE {table} SET {column} =" in sql for sql, _ in TAMPERINGS)
+    }
+
+
+def test_every_column_that_is_stored_is_in_the_chain(path):
+    logged(path)
+
+    for table, columns in doorpi.CHAINED.items():
+        (rows,) = run_sql(path, f"PRAGMA table_info({table})")
+        assert tuple(name for _, name, *_ in rows) == (*columns, "hash")
