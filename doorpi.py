@@ -701,6 +701,7 @@ def looks(pattern: Pattern) -> str:
         for light, seconds in _stretches(pattern.cells)
     ]
     often = "over and over" if pattern.times is None else f"{pattern.times} times"
+    often = "once" if pattern.times == 1 else often
     return f"{often}: {', '.join(stretches)}"
 
 
@@ -957,7 +958,7 @@ def _checked(value: Any, default: object, meta: Mapping[str, Any]) -> Any:
 
 
 def _secret(value: Any) -> Secret:
-    if type(value) is str and value and value.isascii() and value.isprintable():
+    if type(value) is str and re.fullmatch("[!-~]+( +[!-~]+)*", value):
         return Secret(text=value)
     if type(value) is dict and list(value) == ["file"]:
         file = value["file"]
@@ -1647,6 +1648,8 @@ class LockControl:
                 if _is_final(error):
                     return Result.REFUSED, str(error)
                 trouble = f": {error}"
+                if isinstance(error, AuthError | QuotaError):
+                    break  # asking on would only make it worse
                 continue
             if progress is Progress.DONE:
                 return Result(command.target.value), ""
@@ -1657,7 +1660,8 @@ class LockControl:
             )
             if may_resend:
                 return None
-        return Result.UNSURE, f"not confirmed within {self._confirm_s:g} s{trouble}"
+        waited_s = self._clock.monotonic() - sent_at
+        return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
 
     def _persist(
         self,
@@ -1758,7 +1762,6 @@ class Door:
         self._faults: dict[Signal, str] = {}
         self._reader_attempt = 0
         self._reader_opens_at = -inf
-        self._reader_worked = False
         self._result_shown_until = -inf
         self._idle_shown: Signal | None = None
         self._use(config, equipment)
@@ -2368,6 +2371,7 @@ class Dialer:
         self._ready: BoundedSocket | None = None
         self._ready_since = -inf
         self._in_use: BoundedSocket | None = None
+        self.dials = 0  # attempts begun so far
         self._failures = 0
         self._again_at = -inf
         self._unreachable = False
@@ -2401,6 +2405,7 @@ class Dialer:
         self._attempt = self._ready = None
 
     def _start(self) -> DialAttempt:
+        self.dials += 1
         self._attempt = DialAttempt(self._dial)
         self._attempt.start()
         return self._attempt
@@ -2544,9 +2549,9 @@ class Reply:
 class WebApi:
     """An HTTP API whose every call ends in time, on a connection that is kept.
 
-    requests speaks HTTP; the connections come from a Dialer.  The environment's
-    proxies, .netrc and CA bundles are not heeded, redirects are not followed,
-    cookies are not kept.
+    requests speaks HTTP; the connections come from a Dialer.  Proxies, .netrc and
+    requests' CA bundles from the environment are not heeded, redirects are not
+    followed, cookies are not kept.
     """
 
     max_body = 64 * 1024
@@ -2584,17 +2589,19 @@ class WebApi:
     ) -> Reply:
         """Make one request; it has left by ``send_by`` and is answered by ``by``.
 
-        A question on a kept connection that turns out to be dead is asked once
-        more on a new one: nothing was answered, and asking is safe.
+        A question on a connection that was open before and turns out to be dead is
+        asked once more on a new one: nothing was answered, and asking is safe.
 
         Raises: NotSent; MaybeSent when the request left but no answer came.
         """
         for may_redial in (method == "GET", False):
             self._budget.start(by, send_by)
+            dials_before = self._dialer.dials
             try:
                 return self._exchange(method, path, body)
             except ConnectionAbortedError:
-                if not may_redial:
+                was_open = self._dialer.dials == dials_before
+                if not (may_redial and was_open):
                     raise MaybeSent("the connection was cut") from None
         raise AssertionError("the second try returns or raises")
 
@@ -3402,6 +3409,8 @@ class GpioLights:
     def __init__(self, config: LedsConfig, patterns: Mapping[Signal, Pattern]) -> None:
         self._patterns = patterns
         self._leds = _led_board(config)
+        self._guard = threading.Lock()  # others look while the door closes
+        self._closed = False
         self.playing = Signal.READY
 
     def show(self, *signals: Signal) -> None:
@@ -3429,13 +3438,16 @@ class GpioLights:
     @property
     def value(self) -> tuple[int, int]:
         """(green, red) as they are now."""
-        green, red = self._leds.value
+        with self._guard:
+            green, red = (0, 0) if self._closed else self._leds.value
         return int(green), int(red)
 
     def close(self) -> None:
-        self._leds.source = None
-        self._leds.off()
-        self._leds.close()
+        with self._guard:
+            self._closed = True
+            self._leds.source = None
+            self._leds.off()
+            self._leds.close()
 
 
 class LightsFailed(Exception):

@@ -256,8 +256,6 @@ AT_CONFIRM = {
     MaybeSent("cut"): Result.UNSURE,
     Busy("moving", 35.0): Result.UNSURE,
     Unreadable("not JSON"): Result.UNSURE,
-    AuthError("HTTP 401"): Result.UNSURE,
-    QuotaError("HTTP 429"): Result.UNSURE,
     TurnedAway("HTTP 302"): Result.UNSURE,
 }
 
@@ -273,6 +271,21 @@ def test_what_nobody_could_confirm_is_unsure_and_is_not_sent_again(lock, error):
     )
     assert times_sent(lock) == [0.0]
     assert took_s == 30.0
+
+
+@pytest.mark.parametrize(
+    "error", [AuthError("HTTP 401"), QuotaError("HTTP 403")], ids=repr
+)
+def test_a_cloud_that_wants_no_more_questions_is_asked_no_more(lock, error):
+    lock.progress = [Progress.PENDING, error, Progress.DONE]
+
+    outcome, took_s = tap(lock)
+
+    assert outcome == Outcome(
+        Command.UNLOCK, Result.UNSURE, f"not confirmed within 1 s: {error}"
+    )
+    assert len(lock.asked) == 2
+    assert took_s == 1.0
 
 
 @pytest.mark.parametrize("error", AT_CONFIRM, ids=repr)

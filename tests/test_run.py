@@ -667,8 +667,10 @@ def test_the_virtual_readers_port_answers_nobody(tmp_path, cloud):
 
 
 def test_the_key_is_in_no_place_where_others_look(tmp_path, cloud, radio, monkeypatch):
-    cloud.key = "Zebra-7731-secret"
-    echo = doorpi.CloudFault(status=400, body=b'{"error": "bad key Zebra-7731-secret"}')
+    cloud.key = "Zebra-Quagga-secret"
+    echo = doorpi.CloudFault(
+        status=400, body=b'{"error": "bad key Zebra-Quagga-secret"}'
+    )
     monkeypatch.setitem(doorpi.CLOUD_FAULTS, "echo", echo)
     config = write_config(tmp_path, cloud, radio.device, lock="unlock_window_s = 1")
     with DoorProcess(config) as door:
@@ -690,8 +692,8 @@ def test_the_key_is_in_no_place_where_others_look(tmp_path, cloud, radio, monkey
             part.read_bytes() for part in (config.parent / "state").iterdir()
         )
 
-    assert "7731" not in seen
-    assert b"7731" not in on_disk
+    assert "Quagga" not in seen
+    assert b"Quagga" not in on_disk
 
 
 def test_a_proxy_in_the_environment_is_ignored(config, cloud, radio):

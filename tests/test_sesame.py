@@ -483,7 +483,7 @@ class Story:
     turned: str = "locked"  # where the bolt is at the end
 
 
-UNSURE = "not confirmed within 30 s"
+UNSURE = "not confirmed within 20 s"
 OPEN = {"moved": (UNLOCK,), "turned": "unlocked"}
 NOTHING_SENT = {"command": None, "battery": None}
 STORIES = {
@@ -541,9 +541,9 @@ STORIES = {
         **NOTHING_SENT, switches=(("calls_left", 0),),
     ),
     "quota-after": Story(
-        Result.UNSURE, 6, **OPEN,
-        detail=f"{UNSURE}: HTTP 429 Limit Exceeded: the plan's calls are used up",
-        seconds=20, switches=(("calls_left", 2),),
+        Result.UNSURE, 3, **OPEN,
+        detail="not confirmed within 3 s: HTTP 429 Limit Exceeded: the plan's calls are used up",
+        seconds=3, switches=(("calls_left", 2),),
     ),
     "status-500-once": Story(
         Result.UNLOCKED, 4, **OPEN, seconds=4, script=((500, b""),)
