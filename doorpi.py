@@ -2584,21 +2584,23 @@ class WebApi:
         path: str,
         *,
         by: float,
-        send_by: float = inf,
+        send_by: float | None = None,
         body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Make one request; it has left by ``send_by`` and is answered by ``by``.
+        """Make one request, answered by ``by``; a command has left by ``send_by``.
 
-        A question on a connection that was open before and turns out to be dead is
-        asked once more on a new one: nothing was answered, and asking is safe.
+        A question (None) on a connection that was open before and turns out to be
+        dead is asked once more on a new one: nothing was answered, and asking is
+        safe.  ``headers`` go with this request beside those of every one.
 
         Raises: NotSent; MaybeSent when the request left but no answer came.
         """
-        for may_redial in (method == "GET", False):
-            self._budget.start(by, send_by)
+        for may_redial in (send_by is None, False):
+            self._budget.start(by, inf if send_by is None else send_by)
             dials_before = self._dialer.dials
             try:
-                return self._exchange(method, path, body)
+                return self._exchange(method, path, body, headers)
             except ConnectionAbortedError:
                 was_open = self._dialer.dials == dials_before
                 if not (may_redial and was_open):
@@ -2606,7 +2608,11 @@ class WebApi:
         raise AssertionError("the second try returns or raises")
 
     def _exchange(
-        self, method: str, path: str, body: Mapping[str, object] | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        headers: Mapping[str, str] | None,
     ) -> Reply:
         """Raises: ConnectionAbortedError when the connection ended without a word."""
         import requests
@@ -2617,6 +2623,7 @@ class WebApi:
                 method,
                 self._base_url + path,
                 json=body,
+                headers=headers,
                 stream=True,
                 allow_redirects=False,
                 timeout=self._budget.read_s(),
