@@ -12,14 +12,17 @@ activate, blink three times, ask, sleep a second, command.
 from __future__ import annotations
 
 import importlib
+import ssl
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import requests
+import trustme
 from gpiozero import Device, LEDBoard
 from gpiozero.pins.mock import MockFactory
 
@@ -41,6 +44,7 @@ kind = "sesame-mini"
 device_id = "{device_id}"
 api_key = "{key}"
 base_url = "{base_url}"
+ca_file = "{ca_file}"
 [[card]]
 uid = "{uid}"
 holder = "Ken Sato"
@@ -50,17 +54,17 @@ holder = "Ken Sato"
 class Bench:
     """The real door on simulated surroundings, with a stopwatch at each station."""
 
-    def __init__(self, folder: Path, latency_s: float, motor_s: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, ca_file: str = "", **cloud: Any) -> None:
         Device.pin_factory = MockFactory()
         self.radio = doorpi.VirtualField()
-        self.cloud = doorpi.SimulatedCloud(latency_s=latency_s, motor_s=motor_s)
+        self.cloud = doorpi.SimulatedCloud(**cloud)
         self.clock = doorpi.SystemClock()
         path = folder / "doorpi.toml"
         path.write_text(
             CONFIG.format(
                 folder=folder, device=self.radio.device, uid=KEN,
                 device_id=self.cloud.device_id, key=self.cloud.key,
-                base_url=self.cloud.base_url,
+                base_url=self.cloud.base_url, ca_file=ca_file,
             )
         )  # fmt: skip
         config = doorpi.read_config(path, {})
@@ -75,7 +79,12 @@ class Bench:
             clock=self.clock,
             supervisor=doorpi.Systemd({}, self.clock),
         )
-        while self.cloud.connections == 0:  # opened ahead, before the first tap
+        self.idle_until_connected(1)  # opened ahead, before the first tap
+
+    def idle_until_connected(self, count: int) -> None:
+        """Let the door idle until it has opened its ``count``-th connection, and the
+        server has it."""
+        while self.cloud.connections < count:
             self.door.step()
 
     def _watch(self, equipment: doorpi.Equipment) -> None:
@@ -137,10 +146,12 @@ def plain(cloud: doorpi.SimulatedCloud, session: requests.Session) -> float:
     return cloud.commands[-1][0] - started_at
 
 
-def plain_rows(latency_s: float, taps: int) -> list[float]:
-    cloud = doorpi.SimulatedCloud(latency_s=latency_s)
+def plain_rows(taps: int, *, ca_file: str = "", **cloud_is: Any) -> list[float]:
+    cloud = doorpi.SimulatedCloud(**cloud_is)
     with requests.Session() as session:
         session.headers["Authorization"] = cloud.key
+        session.trust_env = False  # or the environment's bundle would decide
+        session.verify = ca_file or True
         plain(cloud, session)  # opens the connection
         rows = [plain(cloud, session) for _ in range(taps)]
     cloud.close()
@@ -196,11 +207,11 @@ def measure(latency_s: float, taps: int) -> None:
         f"\nlatency {latency_s * 1000:.0f} ms{'':<31}  median      p95      max   to limit"
     )
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), latency_s)
+        bench = Bench(Path(folder), latency_s=latency_s)
         # The limit's taps and the door's in turn, so that noise meets both.
         limit, rows = [], []
         for _ in range(0, taps, 5):
-            limit += plain_rows(latency_s, 5)
+            limit += plain_rows(5, latency_s=latency_s)
             rows += [bench.tap() for _ in range(5)]
         to_light, to_command, from_field = (list(c) for c in zip(*rows, strict=True))
         show("limit: two requests on an open connection", limit)
@@ -216,7 +227,7 @@ def measure_confirmation(taps: int) -> None:
     print("\nmotor's end to the confirmed light, motor 1.5 s")
     for latency_s in (0.0, 0.1):
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(Path(folder), latency_s, motor_s=1.5)
+            bench = Bench(Path(folder), latency_s=latency_s, motor_s=1.5)
             show(
                 f"at {latency_s * 1000:.0f} ms latency",
                 [bench.confirm_lag() for _ in range(taps)],
@@ -224,11 +235,38 @@ def measure_confirmation(taps: int) -> None:
             bench.close()
 
 
+def measure_idle(taps: int) -> None:
+    """A server that closes idle connections, as API gateways do (there after a minute,
+    here after 2 s): the tap comes 3 s after the last one."""
+    print("\nafter idle, over TLS, latency 100 ms")
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ca_file = str(folder / "ca.pem")
+        authority.cert_pem.write_to_path(ca_file)
+        limit = plain_rows(taps, ca_file=ca_file, latency_s=0.1, tls=tls)
+        bench = Bench(folder, ca_file=ca_file, latency_s=0.1, tls=tls, idle_s=2.0)
+        rows = []
+        for _ in range(taps):
+            idle_from, connected = time.monotonic(), bench.cloud.connections
+            bench.idle_until_connected(connected + 1)  # closed, and opened anew
+            while time.monotonic() < idle_from + 3.0:
+                bench.door.step()
+            rows.append(bench.tap()[1])
+        show("limit: two requests on an open connection", limit)
+        show("tap to command, connection closed meanwhile", rows, limit)
+        print(f"  requests for {taps} taps: {len(bench.cloud.requests)}")
+        bench.close()
+
+
 def main() -> None:
     taps = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     for latency_s in (0.0, 0.1):
         measure(latency_s, taps)
     measure_confirmation(max(3, taps // 10))
+    measure_idle(max(3, taps // 5))
     left = [t.name for t in threading.enumerate() if t.name == "dial"]
     print(f"\nconnection threads left: {len(left)}")
 

@@ -127,6 +127,7 @@ class FakeLock:
         self.sent: list[tuple[float, Command]] = []
         self.send_bys: list[float] = []
         self.asked: list[float] = []
+        self.answer_within_s: list[float] = []  # for each of asked
         self.kept_ready = 0
         self.closed = 0
 
@@ -149,6 +150,7 @@ class FakeLock:
 
     def confirm(self, command, handle, before, by) -> Progress:
         self.asked.append(self.clock.monotonic())
+        self.answer_within_s.append(by - self.clock.monotonic())
         return self._next(self.progress, Progress.DONE)
 
     def keep_ready(self) -> None:

@@ -235,7 +235,8 @@ def doorpi_store_error(text: str) -> Exception:
     return StoreError(text)
 
 
-def test_the_storage_light_goes_out_when_an_event_can_be_written_again(world):
+def test_the_storage_light_goes_out_when_an_event_can_be_written_again(world, caplog):
+    caplog.set_level(logging.INFO)
     world.store.broken = "disk full"
     door = world.door()
     world.reader.shows = [KEN]
@@ -250,6 +251,7 @@ def test_the_storage_light_goes_out_when_an_event_can_be_written_again(world):
     door.step()
 
     assert world.lights.standing is Signal.READY
+    assert "database: it can be written again" in caplog.messages
 
 
 # -- who is asked about

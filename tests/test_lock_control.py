@@ -314,7 +314,7 @@ def test_a_lock_that_says_it_failed_has_refused(lock):
         (LockPolicy(confirm_at_s=(0.0,), confirm_every_s=10.0), [0, 10, 20, 30]),
         (LockPolicy(confirm_at_s=(3.0, 6.0, 12.0, 20.0)), [3, 6, 12, 20]),
         (LockPolicy(confirm_at_s=(3.0, 40.0)), [3]),
-        (LockPolicy(confirm_at_s=(40.0,)), []),
+        (LockPolicy(confirm_at_s=(40.0,)), [30]),
     ],
     ids=["every", "few", "partly-too-late", "too-late"],
 )
@@ -348,6 +348,15 @@ def test_a_command_without_effect_is_sent_again_but_not_too_soon(lock):
     assert outcome == UNLOCKED
     assert times_sent(lock) == [0.0, 3.0]
     assert took_s == 3.0
+
+
+def test_the_last_question_too_has_time_to_be_answered(lock):
+    lock.progress = [Progress.PENDING] * MANY
+
+    tap(lock)
+
+    assert lock.asked[-1] - 1000.0 == CONFIRM_S
+    assert min(lock.answer_within_s) == lock.answer_within_s[-1] == 1.0
 
 
 def test_it_is_sent_again_once_at_most(lock):

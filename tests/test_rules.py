@@ -499,7 +499,7 @@ ASKED = {
     "a told time at the limit": ((0.5, 2.0), 0.0, 2.0, [0.5, 2.0]),
     "not beyond the limit":    ((1.0,), 1.0, 3.999, [1.0, 2.0, 3.0]),
     "the limit comes first":   ((0.5, 2.0), 1.0, 1.0, [0.5]),
-    "nothing fits":            ((5.0,), 1.0, 4.0, []),
+    "nothing fits":            ((5.0,), 1.0, 4.0, [4.0]),
     "nothing told":            ((), 0.0, 30.0, []),
 }  # fmt: skip
 

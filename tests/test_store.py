@@ -978,3 +978,19 @@ def test_every_column_that_is_stored_is_in_the_chain(path):
     for table, columns in doorpi.CHAINED.items():
         (rows,) = run_sql(path, f"PRAGMA table_info({table})")
         assert tuple(name for _, name, *_ in rows) == (*columns, "hash")
+
+
+def test_a_start_looks_only_at_what_came_since_the_last_one(store):
+    """A log of years must not slow the start: what was settled is not read again."""
+    for _ in range(3):
+        store.begin(INTENT)
+    assert store.close_interrupted() == 3
+
+    with contextlib.closing(sqlite3.connect(store.path)) as db:
+        plan = list(db.execute("EXPLAIN QUERY PLAN " + doorpi.UNFINISHED_QUERY))
+    assert any("rowid>?" in row[3] for row in plan), plan
+
+    store.begin(INTENT)
+    assert store.close_interrupted() == 1
+    assert store.close_interrupted() == 0
+    assert store.verify() is None
