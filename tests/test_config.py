@@ -251,7 +251,9 @@ def test_a_real_reader_needs_no_more_than_its_path(device):
 
 @pytest.mark.parametrize("kind", LOCK_KINDS)
 def test_every_kind_of_lock_can_be_written_down(kind):
-    assert parse_config(f'{LOCK}kind = "{kind}"\n').lock.kind == kind
+    text = LOCK.replace("0A1B", "42") + 'base_url = "https://h"\n'
+
+    assert parse_config(f'{text}kind = "{kind}"\n').lock.kind == kind
 
 
 GOOD_URLS = [
@@ -263,6 +265,18 @@ GOOD_URLS = [
 @pytest.mark.parametrize("url", GOOD_URLS)
 def test_a_base_url_is_https_or_this_very_machine(url):
     assert parse_config(f'{LOCK}base_url = "{url}"\n').lock.base_url == url
+
+
+BRIDGE = '[lock]\nkind = "nuki-bridge"\napi_key = "k"\ndevice_id = "42"\n'
+BRIDGE_URLS = [
+    "http://192.168.1.50:8080", "http://10.0.0.9", "http://[fd00::1]:8080",
+    "http://nuki.local:8080", "http://127.0.0.1:80", "https://nuki.example.com",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", BRIDGE_URLS)
+def test_a_bridge_on_the_own_network_may_do_without_tls(url):
+    assert parse_config(f'{BRIDGE}base_url = "{url}"\n').lock.base_url == url
 
 
 # -- every complaint, word for word
@@ -384,6 +398,12 @@ LOCKS = {
     "a query": (LOCK + f'base_url = "https://h/x?token={KEY}"', "lock.base_url: expected https://HOST/PATH and nothing more"),
     "an empty query": (LOCK + 'base_url = "https://h/x?"', "lock.base_url: expected https://HOST/PATH and nothing more"),
     "a fragment": (LOCK + 'base_url = "https://h/x#"', "lock.base_url: expected https://HOST/PATH and nothing more"),
+    "no SwitchBot secret": ('[lock]\nkind = "switchbot"\napi_key = "k"\ndevice_id = "d"', "lock.secret_key: missing; 'switchbot' needs it (sesame: 32 hex digits; switchbot: secret)"),
+    "no Tedee key": ('[lock]\nkind = "tedee"\ndevice_id = "42"', "lock.api_key: missing; 'tedee' needs it (the vendor's API key)"),
+    "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (where the API is; a cloud's need not be told)"),
+    "a bridge on the internet": (BRIDGE + 'base_url = "http://8.8.8.8:8080"', "lock.base_url: http is for a bridge on your own network"),
+    "http to Nuki's cloud": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "42"\nbase_url = "http://192.168.1.50"', "lock.base_url: http would send the key in the open; use https"),
+    "a Nuki id in hex": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "2C001A1E"', "lock.device_id = '2C001A1E': expected digits only: the id as a decimal number (the app shows it in hex)"),
 }  # fmt: skip
 
 KEN_WAS = 'card 1 ("Ken")'
@@ -650,10 +670,10 @@ def test_what_does_nothing_yet_is_told():
 
 
 def test_a_lock_that_cannot_be_driven_yet_is_told():
-    config = parse_config('[lock]\nkind = "tedee"\n')
+    config = parse_config('[lock]\nkind = "relay"\n')
 
     assert list(idle_settings(config)) == [
-        "lock.kind = 'tedee': does nothing yet: comes with a later version, so `run` refuses",
+        "lock.kind = 'relay': does nothing yet: comes with a later version, so `run` refuses",
     ]
 
 
