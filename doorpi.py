@@ -4926,8 +4926,10 @@ class DemoScript:
         """On a thread of its own; stops the door when the story is over."""
         try:
             for person in self._taps:
-                if not self._over.is_set():
-                    self._as_told += self._tap(person)
+                as_told = self._tap(person)
+                self._as_told += as_told
+                if self._over.is_set() and not as_told:
+                    break
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
