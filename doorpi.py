@@ -2834,7 +2834,7 @@ class SesameMini:
     ``locked`` without ``responsive`` is an old value, and even with it can lag
     behind for minutes, which is why a task that succeeded is not checked again.
 
-    Source: docs.candyhouse.co (2019); user reports in shared facts, locks.md 1.
+    Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on what lags.
     """
 
     base_url = "https://api.candyhouse.co/public"
@@ -2933,7 +2933,7 @@ class Sesame:
     module too), so a command counts when a later status shows the target.  Later by
     the vendor's own time stamp: the same observation as before proves nothing.
 
-    Source: CANDY-HOUSE/API_document, webapi.en.md; shared facts, locks.md 2.
+    Source: CANDY-HOUSE/API_document, webapi.en.md.
     """
 
     base_url = "https://app.candyhouse.co/api"
@@ -3066,7 +3066,7 @@ class SwitchBot:
     state proves nothing; the target proves that the command worked if the lock was
     seen elsewhere before it, and otherwise once the command is older than the lag.
 
-    Source: OpenWonderLabs/SwitchBotAPI; user reports in shared facts, locks.md 3.
+    Source: OpenWonderLabs/SwitchBotAPI; homebridge-switchbot issues 221 and 1330.
     """
 
     base_url = "https://api.switch-bot.com/v1.1"
@@ -3212,7 +3212,7 @@ class Tedee:
     a lock which is not calibrated calls done what it did not do.  Where the operation
     proves nothing the state does, which may be asked for once in 20 s.
 
-    Source: tedee-com/tedee-api-doc; shared facts, locks.md 5.
+    Source: tedee-com/tedee-api-doc.
     """
 
     base_url = "https://api.tedee.com/api/v1.32"
@@ -3381,7 +3381,7 @@ class NukiBridge:
     ``lockState`` and ``lockAction`` speak to the lock by radio and wait for its word;
     ``list`` is what the bridge knows already.
 
-    Source: Nuki Bridge HTTP API v1.13; shared facts, locks.md 4.
+    Source: Nuki Bridge HTTP API v1.13.
     """
 
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
@@ -3517,7 +3517,7 @@ class NukiWeb:
     An action that is accepted "does not mean executed", so a command counts when a
     later reading shows the target: a changed one, or one with a newer date.
 
-    Source: docs.nuki.io; shared facts, locks.md 4.
+    Source: docs.nuki.io.
     """
 
     base_url = "https://api.nuki.io"

@@ -1,6 +1,6 @@
 """Nuki's bridge and Nuki's Web API, played on loopback, and how they misbehave.
 
-What they do and why: shared facts, locks.md sections 4 and 7.  They live in the time of
+What they do: the documentation and the reports that the drivers name.  They live in the time of
 the test's clock: a turn of the motor that a request waits for moves that clock.
 """
 

@@ -1,6 +1,6 @@
 """The current Sesame Web API, played on loopback, with the ways in which it misbehaves.
 
-What it does and why: shared facts, locks.md sections 2 and 7.  Where the reports differ
+What it does: the documentation and the reports that the driver names.  Where the reports differ
 (a dead module is answered by 200 or by 404, 200 has a body or none) it can play both.
 """
 

@@ -1,6 +1,6 @@
 """SwitchBot's cloud API v1.1 with a hub and a lock, played on loopback.
 
-What it does and why: shared facts, locks.md sections 3 and 7.  Its status tells what was
+What it does: the documentation and the reports that the driver names.  Its status tells what was
 so ``lag_s`` ago, as the real one does.
 """
 

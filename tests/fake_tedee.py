@@ -1,6 +1,6 @@
 """Tedee's cloud API with a bridge and a lock, played on loopback.
 
-What it does and why: shared facts, locks.md section 5, and tedee-com/tedee-api-doc.
+What it does: tedee-com/tedee-api-doc.
 """
 
 from __future__ import annotations
