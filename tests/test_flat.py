@@ -1,6 +1,6 @@
 """Invariant 14: flat for ever.  A long day in a short test; more by hand:
 
-DOORPI_TAPS=100000 sh tests/run.sh tests/test_flat.py
+DOORPI_TAPS=100000 sh tests/run.sh --timeout 600 tests/test_flat.py
 """
 
 from __future__ import annotations
