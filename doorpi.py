@@ -43,7 +43,8 @@ own threads beside the door for what a real door has around it: the radio field,
 lock's cloud and the person at the keyboard.
 
 Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
-KeyboardInterrupt is) wherever the door is, also in the middle of a wait.
+KeyboardInterrupt is) wherever the door is, also in the middle of a wait; what must
+not be left half done, as a change of the lights, is done under `postponed` (7).
 
 A UID is an identifier, not a secret: whoever can read a card can copy it.
 """
@@ -1901,11 +1902,10 @@ class Door:
         event = Event(
             at=at, uid=card.uid, holder=decision.holder, reason=decision.reason
         )
+        self._show(signal_for(decision, None))
         if decision.granted:
-            self._show(signal_for(decision, None))
             self._act(event, presented_at)
             return
-        self._show(signal_for(decision, None))
         log.info("%s", describe(event))
         self._stored(lambda: self._equipment.store.begin(event), 0)
 

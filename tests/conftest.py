@@ -10,10 +10,11 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -27,9 +28,11 @@ from doorpi import (
     Credential,
     Equipment,
     Event,
+    LockControl,
     LockPolicy,
     LockState,
     LockStatus,
+    Outcome,
     Progress,
     Result,
     Signal,
@@ -276,6 +279,40 @@ def config_of(*cards: Credential, **door) -> Config:
         patterns=doorpi.parse_patterns({}, []),
         cards={card.uid: card for card in cards},
     )
+
+
+@dataclass
+class Taps:
+    """A lock's driver, the fake cloud that answers it and the one clock of both.
+
+    The whole policy runs: requests are real, and what is waited for takes no time.
+    """
+
+    clock: FakeClock
+    cloud: Any
+    lock: Any
+
+    def tap(self, on_unknown: Command | None = None) -> Outcome:
+        """What a card does: the other state; ``on_unknown`` where there is none."""
+        turned = {LockState.LOCKED: Command.UNLOCK, LockState.UNLOCKED: Command.LOCK}
+        return self.move(lambda state: turned.get(state, on_unknown))
+
+    def move(self, choose: Callable[[LockState], Command | None]) -> Outcome:
+        control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
+        send_by = self.clock.monotonic() + 10.0
+        return control.move(choose, send_by=send_by, intend=lambda command: None)
+
+    def status(self) -> LockStatus:
+        return self.lock.status(self.clock.monotonic() + 5)
+
+    def send(self, command: Command = Command.UNLOCK) -> str | None:
+        now = self.clock.monotonic()
+        return self.lock.send(command, now + 5, now + 5)
+
+    def confirm(
+        self, command: Command, before: LockStatus | None, handle: str | None = None
+    ) -> Progress:
+        return self.lock.confirm(command, handle, before, self.clock.monotonic() + 5)
 
 
 @dataclass

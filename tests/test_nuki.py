@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from conftest import FakeClock, FakeLock, World, card_of, config_of
+from conftest import FakeLock, Taps, World, card_of, config_of
 from fake_nuki import (
     CUT,
     LOCK,
@@ -29,7 +29,6 @@ from doorpi import (
     Busy,
     Command,
     LockConfig,
-    LockControl,
     LockState,
     LockStatus,
     MaybeSent,
@@ -49,35 +48,12 @@ from doorpi import (
 )
 
 
-@dataclass
-class Taps:
-    """A lock, what answers for it and the one clock of both."""
+class NukiTaps(Taps):
+    """The same for either of Nuki's servers."""
 
-    clock: FakeClock
-    server: NukiServer
-    lock: NukiBridge | NukiWeb
-
-    def tap(self, on_unknown: Command | None = None) -> Outcome:
-        def choose(state: LockState) -> Command | None:
-            if state is LockState.UNKNOWN:
-                return on_unknown
-            locked = state is LockState.LOCKED
-            return Command.UNLOCK if locked else Command.LOCK
-
-        return self.move(choose)
-
-    def move(self, choose: Callable[[LockState], Command | None]) -> Outcome:
-        control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
-        return control.move(
-            choose, send_by=self.clock.monotonic() + 10.0, intend=lambda command: None
-        )
-
-    def status(self) -> LockStatus:
-        return self.lock.status(self.clock.monotonic() + 5)
-
-    def send(self, command: Command = Command.UNLOCK) -> str | None:
-        now = self.clock.monotonic()
-        return self.lock.send(command, now + 5, now + 5)
+    @property
+    def server(self) -> NukiServer:
+        return self.cloud
 
     @property
     def paths(self) -> list[str]:
@@ -96,25 +72,25 @@ def bridge_config(server: NukiServer, **changes) -> LockConfig:
 
 
 @pytest.fixture
-def bridge(clock) -> Iterator[Taps]:
+def bridge(clock) -> Iterator[NukiTaps]:
     server = FakeBridge(clock)
     lock = NukiBridge(bridge_config(server), clock)
-    yield Taps(clock, server, lock)
+    yield NukiTaps(clock, server, lock)
     lock.close()
     server.close()
 
 
 @pytest.fixture
-def web(clock) -> Iterator[Taps]:
+def web(clock) -> Iterator[NukiTaps]:
     server = FakeNukiWeb(clock)
     lock = NukiWeb(bridge_config(server, kind="nuki-web"), clock)
-    yield Taps(clock, server, lock)
+    yield NukiTaps(clock, server, lock)
     lock.close()
     server.close()
 
 
 @pytest.fixture(params=["bridge", "web"])
-def either(request) -> Taps:
+def either(request) -> NukiTaps:
     return request.getfixturevalue(request.param)
 
 
@@ -153,7 +129,7 @@ def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(clock, case)
     server = FakeBridge(clock)
     lock = NukiBridge(bridge_config(server), clock, rnr=lambda: 4711)
 
-    ask(Taps(clock, server, lock))
+    ask(NukiTaps(clock, server, lock))
 
     code = hashlib.sha256(f"2026-11-18T03:00:00Z,4711,{TOKEN}".encode()).hexdigest()
     proof = f"ts=2026-11-18T03:00:00Z&rnr=4711&hash={code}"
@@ -228,7 +204,7 @@ def answer(table) -> tuple[int, bytes]:
     return 200, json.dumps(table).encode()
 
 
-def answer_state(taps: Taps, table):
+def answer_state(taps: NukiTaps, table):
     """The Web API has a table under `state` where the bridge has a number."""
     return table if isinstance(taps.server, FakeNukiWeb) else table["state"]
 
@@ -480,7 +456,7 @@ def test_a_turn_of_twenty_seconds_is_waited_for_after_a_pause(clock):
     lock = PatientLock(clock)
     lock.policy = NukiBridge.policy
 
-    Taps(clock, None, lock).tap()
+    NukiTaps(clock, None, lock).tap()
 
     assert lock.patience_s == NukiBridge.gap_s + 20.0
 
@@ -572,7 +548,7 @@ class Story:
     on_unknown: Command | None = None
 
 
-def play(taps: Taps, story: Story) -> None:
+def play(taps: NukiTaps, story: Story) -> None:
     taps.server.script = list(story.script)
     for name, value in story.switches:
         setattr(taps.server, name, value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from conftest import FakeClock
+from conftest import FakeClock, Taps
 from fake_sesame import API_KEY, DEVICE_ID, LOCK, SECRET, UNLOCK, FakeSesame
 
 import doorpi
@@ -49,37 +49,6 @@ def sesame_at(base_url: str, clock: FakeClock, **changes) -> Sesame:
         "base_url": base_url,
     }
     return Sesame(LockConfig(**config | changes), clock)
-
-
-@dataclass
-class Taps:
-    """A lock, its cloud and the one clock of both: requests take none of its time."""
-
-    clock: FakeClock
-    cloud: FakeSesame
-    lock: Sesame
-
-    def tap(self, on_unknown: Command | None = None) -> Outcome:
-        def choose(state: LockState) -> Command | None:
-            if state is LockState.UNKNOWN:
-                return on_unknown
-            locked = state is LockState.LOCKED
-            return Command.UNLOCK if locked else Command.LOCK
-
-        control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
-        return control.move(
-            choose, send_by=self.clock.monotonic() + 10.0, intend=lambda command: None
-        )
-
-    def status(self) -> LockStatus:
-        return self.lock.status(self.clock.monotonic() + 5)
-
-    def send(self, command: Command = Command.UNLOCK) -> str | None:
-        now = self.clock.monotonic()
-        return self.lock.send(command, now + 5, now + 5)
-
-    def confirm(self, command: Command, before: LockStatus | None) -> Progress:
-        return self.lock.confirm(command, None, before, self.clock.monotonic() + 5)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from conftest import FakeClock, World
+from conftest import FakeClock, Taps, World
 from fake_switchbot import (
     DAILY_LIMIT,
     DEVICE_ID,
@@ -26,7 +26,6 @@ from doorpi import (
     Busy,
     Command,
     LockConfig,
-    LockControl,
     LockState,
     LockStatus,
     MaybeSent,
@@ -58,39 +57,6 @@ def switchbot_at(base_url: str, clock: FakeClock, **changes) -> SwitchBot:
         "base_url": base_url,
     }
     return SwitchBot(LockConfig(**config | changes), clock)
-
-
-@dataclass
-class Taps:
-    """A lock, its cloud and the one clock of both: requests take none of its time."""
-
-    clock: FakeClock
-    cloud: FakeSwitchBot
-    lock: SwitchBot
-
-    def tap(self, on_unknown: Command | None = None) -> Outcome:
-        def choose(state: LockState) -> Command | None:
-            if state is UNKNOWN:
-                return on_unknown
-            return Command.UNLOCK if state is LOCKED else Command.LOCK
-
-        return self.move(choose)
-
-    def move(self, choose) -> Outcome:
-        control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
-        return control.move(
-            choose, send_by=self.clock.monotonic() + 10.0, intend=lambda command: None
-        )
-
-    def status(self) -> LockStatus:
-        return self.lock.status(self.clock.monotonic() + 5)
-
-    def send(self, command: Command = Command.UNLOCK) -> str | None:
-        now = self.clock.monotonic()
-        return self.lock.send(command, now + 5, now + 5)
-
-    def confirm(self, command: Command, before: LockStatus | None) -> Progress:
-        return self.lock.confirm(command, None, before, self.clock.monotonic() + 5)
 
 
 @pytest.fixture

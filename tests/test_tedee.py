@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from conftest import FakeClock, World
+from conftest import FakeClock, Taps, World
 from fake_switchbot import FAULTS
 from fake_switchbot import Reply as Answer
 from fake_tedee import DEVICE_ID, KEY, FakeTedee, failure, success
@@ -18,7 +18,6 @@ from doorpi import (
     Busy,
     Command,
     LockConfig,
-    LockControl,
     LockError,
     LockState,
     LockStatus,
@@ -52,38 +51,12 @@ def tedee_at(base_url: str, clock: FakeClock, **changes) -> Tedee:
     return Tedee(LockConfig(**config | changes), clock)
 
 
-@dataclass
-class Taps:
-    """A lock, its cloud and the one clock of both: requests take none of its time."""
-
-    clock: FakeClock
-    cloud: FakeTedee
-    lock: Tedee
-
-    def tap(self, on_unknown: Command | None = None) -> Outcome:
-        def choose(state: LockState) -> Command | None:
-            if state is UNKNOWN:
-                return on_unknown
-            return Command.UNLOCK if state is LOCKED else Command.LOCK
-
-        control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
-        return control.move(
-            choose, send_by=self.clock.monotonic() + 10.0, intend=lambda command: None
-        )
-
-    def status(self) -> LockStatus:
-        return self.lock.status(self.clock.monotonic() + 5)
-
-    def send(self, command: Command = Command.UNLOCK) -> str | None:
-        now = self.clock.monotonic()
-        return self.lock.send(command, now + 5, now + 5)
-
-    def confirm(
-        self, handle: str | None, before: LockState | None = LOCKED
-    ) -> Progress:
-        status = LockStatus(state=before) if before else None
-        by = self.clock.monotonic() + 5
-        return self.lock.confirm(Command.UNLOCK, handle, status, by)
+def confirmed(
+    taps: Taps, handle: str | None, before: LockState | None = LOCKED
+) -> Progress:
+    """What the driver makes of ``handle`` after an unlock of a lock seen ``before``."""
+    status = LockStatus(state=before) if before else None
+    return taps.confirm(Command.UNLOCK, status, handle)
 
 
 @pytest.fixture
@@ -278,7 +251,7 @@ def test_a_status_without_a_state_makes_no_sense(taps, case):
 @pytest.mark.parametrize("case", ERRORS)
 @pytest.mark.parametrize(
     "question",
-    [Taps.status, Taps.send, lambda taps: taps.confirm("1")],
+    [Taps.status, Taps.send, lambda taps: confirmed(taps, "1")],
     ids=["status", "send", "confirm"],
 )
 def test_a_bad_answer_has_a_class_and_words(taps, question, case):
@@ -327,7 +300,7 @@ def test_the_key_is_never_in_an_error(taps, status):
 def test_an_operation_is_done_when_it_has_completed_well(taps, stage, result, progress):
     taps.cloud.script = [operation_with(stage, result)]
 
-    assert taps.confirm("7") is progress
+    assert confirmed(taps, "7") is progress
     assert taps.cloud.asked == ["GET /api/v1.32/my/device/operation/7"]
 
 
@@ -335,7 +308,7 @@ def test_an_operation_that_failed_is_the_locks_own_no(taps):
     taps.cloud.script = [operation_with("COMPLETED", 3)]
 
     with pytest.raises(Rejected) as caught:
-        taps.confirm("7")
+        confirmed(taps, "7")
 
     assert type(caught.value) is Rejected
     assert str(caught.value) == "the lock failed: result 3"
@@ -352,7 +325,7 @@ def test_an_operation_that_is_neither_pending_nor_completed_proves_nothing(
     taps.cloud.script = [operation_with(stage, result)]
 
     with pytest.raises(Unreadable) as caught:
-        taps.confirm("7")
+        confirmed(taps, "7")
 
     assert str(caught.value) == "an operation that is neither pending nor completed"
 
@@ -364,8 +337,8 @@ def test_an_operation_on_a_lock_that_may_be_uncalibrated_proves_nothing(taps, be
         operation_with("COMPLETED", 0),
     ]  # fmt: skip
 
-    assert taps.confirm("7", before) is Progress.PENDING
-    assert taps.confirm("7", before) is Progress.PENDING
+    assert confirmed(taps, "7", before) is Progress.PENDING
+    assert confirmed(taps, "7", before) is Progress.PENDING
     assert [call.split("/")[-1] for call in taps.cloud.asked] == ["7", "sync", "7"]
 
 
@@ -377,7 +350,7 @@ def test_an_operation_on_a_lock_that_may_be_uncalibrated_proves_nothing(taps, be
 def test_without_an_operation_the_state_decides(taps, number, progress):
     taps.cloud.script = [sync_with(number)]
 
-    assert taps.confirm(None) is progress
+    assert confirmed(taps, None) is progress
     assert taps.cloud.asked == [SYNC]
 
 
@@ -388,7 +361,7 @@ def test_the_state_is_not_asked_for_twice_in_20_seconds(taps, clock, later_s, ca
     taps.status()
     clock.advance(later_s)
 
-    assert taps.confirm(None) is Progress.PENDING
+    assert confirmed(taps, None) is Progress.PENDING
     assert taps.cloud.asked == [SYNC] * calls
 
 
