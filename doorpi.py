@@ -25,7 +25,8 @@ To add a rule       a Reason in 1, a row of RULES in 2, a row in tests/test_rule
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 9,
-                    its name in LOCK_KINDS and its needs in LOCK_NEEDS (4)
+                    its name and its needs in LOCK_NEEDS (4), a fake of its cloud and
+                    a row of DRIVERS in tests/fake_locks.py
 To add a verb       a cmd_* and a row of VERBS in 10
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
@@ -34,13 +35,15 @@ ends in `_by` is the monotonic clock in seconds: what is waited for.
 
 Threads. The door is one thread, the main one: it reads the card, decides, talks to
 the lock and feeds the watchdog, so that a door that hangs is a door that is
-restarted. Two kinds of thread stand beside it. gpiozero plays the lights. And a
-connection to the lock is opened (name, TCP, TLS) by a Dialer's thread that lives for
-one attempt: looking up a name is the one wait that no timeout ends, so it must not
-happen where the door waits; and a connection that the server closed is opened anew
-while the door goes on reading cards. At most one such thread exists. `demo` has its
-own threads beside the door for what a real door has around it: the radio field, the
-lock's cloud and the person at the keyboard.
+restarted. Three kinds of thread stand beside it. gpiozero plays the lights. A relay's
+pulse is ended by a thread that lives as long as the pulse: a strike must fall shut in
+time, whatever the door is waiting for. And a connection to the lock is opened (name,
+TCP, TLS) by a Dialer's thread that lives for one attempt: looking up a name is the one
+wait that no timeout ends, so it must not happen where the door waits; and a connection
+that the server closed is opened anew while the door goes on reading cards. At most one
+such thread exists for each lock. `demo` has its own threads beside the door for what a
+real door has around it: the radio field, the lock's cloud and the person at the
+keyboard.
 
 Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
 KeyboardInterrupt is) wherever the door is, also in the middle of a wait; what must
@@ -78,8 +81,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
-from itertools import groupby
-from math import inf
+from itertools import groupby, islice
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NewType, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -314,13 +317,15 @@ class Outcome:
     detail: str = ""
     battery_percent: int | None = None
     battery_is_low: bool = False
+    lock: str = "lock"  # which: as the settings' tables are called
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of the log: somebody asked, and what came of it.
 
-    ``uid`` is None and ``source`` "command" when a verb moved the lock.
+    ``uid`` is None when no card did: ``source`` is "command" when a verb moved the
+    lock, "relock" when the door locked again by itself.
     ``result`` and ``latency_ms`` (presented to result) are None when denied and
     while it is not known yet.
     """
@@ -339,6 +344,20 @@ class Event:
     @property
     def decision(self) -> str:
         return Decision(self.reason).word
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What is kept on disk beside the events, under names.
+
+    ``words`` replace what was there (None: nothing is), ``counts`` are added to it.
+    """
+
+    words: Mapping[str, str | None] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+NOTHING = Notes()
 
 
 #: What Japanese keyboards put between family and given name; Python calls every
@@ -532,6 +551,12 @@ class LockPolicy:
     ``confirm_at_s`` are seconds after the command at which to ask how it went, then
     every ``confirm_every_s`` (0: stop there).  A command that a newer status shows
     to have had no effect is sent once more, not before ``resend_after_s``.
+    A lock that is to lock again and does not is told so after each of
+    ``relock_waits_s``, and then no more: it costs battery and quota, and needs a
+    person.  One that does not answer its hub is woken at most every ``wake_every_s``
+    (0: it cannot be), which may take ``wake_s``.  ``calls_per_month`` is what the
+    vendor's free plan allows (0: there is no such limit).  With ``locks_itself`` it
+    is a strike, open for a moment only.
     """
 
     try_s: float = 5.0
@@ -541,6 +566,11 @@ class LockPolicy:
     confirm_at_s: tuple[float, ...] = ()
     confirm_every_s: float = 0.0
     resend_after_s: float = 3.0
+    relock_waits_s: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0)
+    wake_every_s: float = 0.0
+    wake_s: float = 20.0
+    calls_per_month: int = 0
+    locks_itself: bool = False
 
     def confirm_times_s(self, limit_s: float) -> Iterator[float]:
         """When to ask, in seconds after the command, up to ``limit_s``: at least once,
@@ -561,6 +591,74 @@ class LockPolicy:
 #: Below this the lock's battery is called low.  Vendors warn at 10 to 20 %; a
 #: Sesame mini was seen to refuse an unlock at 38 % and to work on at 10 %.
 LOW_BATTERY_PERCENT = 15
+
+
+#: From which share of the month's calls on how many questions a command is worth: what
+#: is left is kept for the commands themselves.
+RATIONS: tuple[tuple[float, int | None], ...] = ((0.97, 0), (0.90, 1), (0.0, None))
+CALLS_LOW = 0.80  # the share from which on the owner is told
+
+
+def questions_worth(used: int, allowed: int) -> int | None:
+    """How many times to ask whether a command worked, after ``used`` calls of the
+    month's ``allowed``; None: as often as it takes."""
+    return next(count for since, count in RATIONS if used >= since * allowed)
+
+
+def calls_in_words(used: int, allowed: int) -> str:
+    """``2,520 of this month's 3,000 calls are used (84 %)``."""
+    percent = 100 * used // allowed
+    return f"{used:,} of this month's {allowed:,} calls are used ({percent} %)"
+
+
+@dataclass(frozen=True, slots=True)
+class Relock:
+    """A lock that stands open and is to be locked again.
+
+    ``lock`` is its table in the settings, ``due`` monotonic seconds (inf: tried in
+    vain, a person must look), ``failures`` how often that was tried so far.
+    """
+
+    lock: str
+    due: float
+    failures: int = 0
+
+    def to_text(self, boot: str) -> str:
+        """For the disk; ``boot`` names this run of the computer."""
+        return f"{boot} {self.lock} {self.due:.3f} {self.failures}"
+
+    @classmethod
+    def from_text(cls, text: str | None, boot: str, now: float) -> Relock | None:
+        """What ``to_text`` wrote; of an earlier run of the computer: due at once."""
+        match = re.fullmatch(r"(\S+) (\w+) (inf|\d+\.\d+) (\d+)", text or "", re.ASCII)
+        if match is None:
+            return None
+        written_in, lock, due, failures = match.groups()
+        if written_in != boot:
+            return cls(lock, now)
+        return cls(lock, float(due), int(failures))
+
+
+def relock_after(
+    outcome: Outcome, pending: Relock | None, *, now: float, after_s: float
+) -> Relock | None:
+    """What is to be locked again after ``outcome``, when ``pending`` was before.
+
+    ``after_s`` is how long the lock that moved may stand open; 0: as long as it likes.
+    """
+    if outcome.result is Result.LOCKED:
+        return None
+    may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE)
+    if may_be_open and outcome.command is Command.UNLOCK and after_s:
+        return Relock(outcome.lock, now + after_s)
+    return pending
+
+
+def relock_later(pending: Relock, waits_s: Sequence[float], now: float) -> Relock:
+    """``pending`` after one more failure."""
+    failures = pending.failures + 1
+    due = now + waits_s[failures - 1] if failures <= len(waits_s) else inf
+    return replace(pending, due=due, failures=failures)
 
 
 def jittered_s(wait_s: float, jitter: float) -> float:
@@ -601,6 +699,7 @@ class Signal(enum.StrEnum):
     READER_LOST = "reader-lost"
     CONFIG_BAD = "config-bad"
     STORAGE_BAD = "storage-bad"
+    NOT_LOCKED = "not-locked"
     ENROLLING = "enrolling"
     LOW_BATTERY = "low-battery"
 
@@ -623,6 +722,7 @@ PICTURES: dict[Signal, str] = {
     Signal.READER_LOST: "* RR" + 58 * ".",
     Signal.CONFIG_BAD:  "* RR....RR" + 52 * ".",
     Signal.STORAGE_BAD: "* RR....RR....RR" + 46 * ".",
+    Signal.NOT_LOCKED:  "* RR....RR....RR....RR" + 40 * ".",
     Signal.ENROLLING:   "* AA..",
     Signal.LOW_BATTERY: "3x RR....",
 }  # fmt: skip
@@ -640,6 +740,7 @@ MEANINGS: dict[Signal, str] = {
     Signal.READER_LOST: "the card reader does not answer",
     Signal.CONFIG_BAD: "the edited settings are not valid",
     Signal.STORAGE_BAD: "the log cannot be written",
+    Signal.NOT_LOCKED: "the door could not be locked again",
     Signal.ENROLLING: "a new card may be enrolled now",
     Signal.LOW_BATTERY: "after a result: the lock's battery is low",
 }
@@ -652,12 +753,18 @@ STANDING = frozenset(
         Signal.READER_LOST,
         Signal.CONFIG_BAD,
         Signal.STORAGE_BAD,
+        Signal.NOT_LOCKED,
         Signal.ENROLLING,
     }
 )
 
 #: The standing faults, the most pressing first.
-FAULTS = (Signal.READER_LOST, Signal.CONFIG_BAD, Signal.STORAGE_BAD)
+FAULTS = (
+    Signal.NOT_LOCKED,
+    Signal.READER_LOST,
+    Signal.CONFIG_BAD,
+    Signal.STORAGE_BAD,
+)
 
 RESULT_SIGNALS: dict[Result, Signal] = {
     Result.UNLOCKED: Signal.UNLOCKED,
@@ -763,18 +870,15 @@ class Secret:
         return bool(self.text or self.file)
 
 
-LOCK_KINDS = (
-    "sesame", "sesame-mini", "switchbot", "nuki-bridge", "nuki-web", "tedee", "relay",
-)  # fmt: skip
-
-#: What the kinds that can be driven today must be told.
+#: The kinds of lock, and what each must be told.
 LOCK_NEEDS: dict[str, tuple[str, ...]] = {
     "sesame": ("device_id", "api_key", "secret_key"),
     "sesame-mini": ("device_id", "api_key"),
+    "switchbot": ("device_id", "api_key", "secret_key"),
     "nuki-bridge": ("device_id", "api_key", "base_url"),
     "nuki-web": ("device_id", "api_key"),
-    "switchbot": ("device_id", "api_key", "secret_key"),
     "tedee": ("device_id", "api_key"),
+    "relay": (),
 }
 
 LATER = "does nothing yet: comes with a later version"
@@ -836,21 +940,33 @@ class ReaderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LockConfig:
-    """``[lock]`` -- which lock, where it is reached, how long it is waited for."""
+class LockAccess:
+    """``[fallback]``, and most of ``[lock]`` -- which lock, and how it is reached."""
 
-    kind: str = setting("sesame", "which lock", choices=LOCK_KINDS)
+    kind: str = setting("sesame", "which lock", choices=tuple(LOCK_NEEDS))
     device_id: str = setting("", "the lock's id at its vendor")
     api_key: Secret = setting(Secret(), "the vendor's API key")
     secret_key: Secret = setting(Secret(), "sesame: 32 hex digits; switchbot: secret")
     base_url: str = setting("", "where the API is; a cloud's need not be told")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
+    confirm_s: float = setting(30.0, "seconds to wait for the lock's word", 0.1, 300)
+    calls_per_month: int = setting(
+        0, "requests your plan allows a month; 0: the vendor's free plan", 0, 10**9
+    )
+    relay_gpio: int = setting(17, "relay: BCM number of its pin", 0, 27)
+    hold_s: float = setting(3.0, "relay: seconds to let a person in", 0.1, 60)
+    active_high: bool = setting(True, "relay: false if it opens when the pin is low")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockConfig(LockAccess):
+    """``[lock]`` -- the lock, and what holds for each that opens this door."""
+
     unlock_window_s: float = setting(
         10.0, "seconds after the card in which an unlock may be sent", 0.1, 60
     )
-    confirm_s: float = setting(30.0, "seconds to wait for the lock's word", 0.1, 300)
     relock_after_s: float = setting(
-        0.0, "seconds after an unlock to lock again; 0: never", 0, 86_400, later=LATER
+        0.0, "seconds after an unlock to lock again; 0: never", 0, 86_400
     )
 
 
@@ -899,6 +1015,7 @@ class Config:
     door: DoorConfig = DoorConfig()
     reader: ReaderConfig = ReaderConfig()
     lock: LockConfig = LockConfig()
+    fallback: LockAccess | None = None
     leds: LedsConfig = LedsConfig()
     log: LogConfig = LogConfig()
     patterns: Mapping[Signal, Pattern] = field(default_factory=dict)
@@ -1240,22 +1357,48 @@ def _url_problem(url: str, kind: str) -> str | None:
     return "http is for a bridge on your own network" if _is_public(host) else None
 
 
-def _lock_problems(lock: LockConfig, told: Iterable[str] = ()) -> Iterator[str]:
+def locks_of(config: Config) -> dict[str, LockAccess]:
+    """The lock and, where there is one, the fallback, by their tables' names."""
+    both = {"lock": config.lock, "fallback": config.fallback}
+    return {where: access for where, access in both.items() if access is not None}
+
+
+def _lock_problems(
+    where: str, lock: LockAccess, told: Iterable[str] = ()
+) -> Iterator[str]:
     """``told`` are the places of bad values, which stand at their defaults here."""
-    kind = "" if "lock.kind" in told else lock.kind
+    kind = "" if f"{where}.kind" in told else lock.kind
     for key in LOCK_NEEDS.get(kind, ()):
-        if not getattr(lock, key) and f"lock.{key}" not in told:
-            yield f"lock.{key}: missing; {kind!r} needs it ({_meaning(lock, key)})"
+        if not getattr(lock, key) and f"{where}.{key}" not in told:
+            yield f"{where}.{key}: missing; {kind!r} needs it ({_meaning(lock, key)})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
-        yield f"lock.base_url: {problem}"
+        yield f"{where}.base_url: {problem}"
     if kind.startswith("nuki-") and not re.fullmatch(r"[0-9]{0,20}", lock.device_id):
         what = "digits only: the id as a decimal number (the app shows it in hex)"
-        yield f"lock.device_id = {_named(lock.device_id)}: expected {what}"
+        yield f"{where}.device_id = {_named(lock.device_id)}: expected {what}"
     if kind == "sesame" and lock.secret_key.text:
         try:
             sesame_secret(lock.secret_key.text)
         except ValueError as error:
-            yield f"lock.secret_key = (not shown): {error}"
+            yield f"{where}.secret_key = (not shown): {error}"
+
+
+def _pin_problems(config: Config, told: Iterable[str]) -> Iterator[str]:
+    """Two things on one pin of the Pi."""
+    pins = [
+        ("leds.green_gpio", "the green LED", config.leds.green_gpio),
+        ("leds.red_gpio", "the red LED", config.leds.red_gpio),
+    ]
+    for where, lock in locks_of(config).items():
+        if lock.kind == "relay":
+            pins.append((f"{where}.relay_gpio", f"{where}'s relay", lock.relay_gpio))
+    owners: dict[int, str] = {}
+    for key, owner, pin in pins:
+        if key in told:
+            continue
+        if pin in owners:
+            yield f"{key} = {pin}: {owners[pin]} has this pin"
+        owners.setdefault(pin, owner)
 
 
 def sesame_secret(text: str) -> bytes:
@@ -1314,34 +1457,37 @@ def parse_config(text: str) -> Config:
     """
     document = _read_toml(text)
     problems: list[str] = []
-    known = (*SECTIONS, "signals", "schedule", "card")
+    known = (*SECTIONS, "fallback", "signals", "schedule", "card")
     problems += [_unknown("", key, known) for key in document if key not in known]
     tables = {
         name: _parse_table(cls, document.get(name, {}), name, problems)
         for name, cls in SECTIONS.items()
     }
     schedules = _parse_schedules(document, problems)
+    fallback = None
+    if "fallback" in document:
+        second = document["fallback"]
+        fallback = _parse_table(LockAccess, second, "fallback", problems)
     config = Config(
         **tables,
+        fallback=fallback,
         patterns=parse_patterns(document.get("signals", {}), problems),
         schedules=schedules,
         cards=_parse_cards(document, schedules, problems),
     )
     problems += _reader_problems(config.reader)
     told = {problem.split(" = ")[0] for problem in problems}
-    problems += _lock_problems(config.lock, told)
-    pins_told = {"leds.green_gpio", "leds.red_gpio"} & told
-    if config.leds.green_gpio == config.leds.red_gpio and not pins_told:
-        problems.append(
-            f"leds.red_gpio = {config.leds.red_gpio}: the green LED has this pin"
-        )
+    for where, lock in locks_of(config).items():
+        if isinstance(document.get(where, {}), dict):
+            problems += _lock_problems(where, lock, told)
+    problems += _pin_problems(config, told)
     if problems:
         raise ConfigError(problems)
     return config
 
 
 def idle_settings(config: Config) -> Iterator[str]:
-    """Settings the owner changed that have no effect yet, in words for ``check``."""
+    """Settings with no effect yet, or with one nobody wants, in words for ``check``."""
     for name, cls in SECTIONS.items():
         table = getattr(config, name)
         for declared in fields(cls):
@@ -1349,13 +1495,35 @@ def idle_settings(config: Config) -> Iterator[str]:
             later = declared.metadata["later"]
             if later and value != declared.default:
                 yield f"{name}.{declared.name} = {_named(value)}: {later}"
-    if config.lock.kind not in LOCK_NEEDS:
-        yield f"lock.kind = {_named(config.lock.kind)}: {LATER}, so `run` refuses"
+    if config.lock.kind == "relay" and config.lock.relock_after_s:
+        yield (
+            f"lock.relock_after_s = {_named(config.lock.relock_after_s)}: has no"
+            " effect; a relay locks again by itself, after hold_s"
+        )
+    yield from _relays_on_at_boot(config)
     for card in config.cards.values():
         if card.role is Role.MASTER:
             yield (
                 f'card "{card.holder}": role = "master" does not enrol cards yet;'
                 " until then it opens as any other"
+            )
+
+
+def _relays_on_at_boot(config: Config) -> Iterator[str]:
+    """Relays whose pin opens the door while no program holds it.
+
+    Source: BCM2835 ARM Peripherals, table 6-31, column Pull: GPIO 0 to 8 are pulled
+    up, 9 to 27 down.  Raspberry Pi, HAT design guide: 0 and 1 are probed at boot.
+    """
+    for where, lock in locks_of(config).items():
+        is_pulled_up = lock.relay_gpio <= 8
+        if lock.kind == "relay" and lock.active_high is is_pulled_up:
+            pulled, others = ("up", "9 to 27") if is_pulled_up else ("down", "2 to 8")
+            yield (
+                f"{where}.relay_gpio = {lock.relay_gpio}: at boot, and while the"
+                f" program does not run, this pin is pulled {pulled}, which with"
+                f" active_high = {_named(lock.active_high)} opens the door; choose one"
+                f" of {others}"
             )
 
 
@@ -1386,6 +1554,10 @@ class Clock(Protocol):
 
     def is_set(self) -> bool:
         """True when the kernel knows the clock to be synchronised."""
+
+    def boot(self) -> str:
+        """A name for this run of the computer, in which ``monotonic`` counts: of
+        another one its seconds mean nothing."""
 
 
 class ReaderLost(Exception):
@@ -1442,7 +1614,7 @@ class Busy(LockError):
 
 
 class Unreadable(LockError):
-    """An answer that makes no sense."""
+    """An answer that makes no sense, or does not tell what it was asked for."""
 
     result = Result.UNKNOWN_STATE
 
@@ -1463,7 +1635,11 @@ class AuthError(TurnedAway):
 
 
 class QuotaError(TurnedAway):
-    """Too many calls: nothing more until the vendor allows it."""
+    """Too many calls: nothing more until the vendor allows it, or for ``rest_s``."""
+
+    def __init__(self, text: str, rest_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.rest_s = rest_s
 
 
 class Offline(LockError):
@@ -1482,7 +1658,20 @@ class Lock(Protocol):
 
     policy: LockPolicy
 
+    @property
+    def calls(self) -> int:
+        """How many requests have left so far: what a vendor's plan counts."""
+
     def status(self, by: float) -> LockStatus: ...
+
+    def wake(self, by: float) -> str | None:
+        """Have a lock that does not answer its hub be asked anew.
+
+        Returns what to ask about it; None where the vendor has no such thing.
+        """
+
+    def is_awake(self, handle: str, by: float) -> bool:
+        """Ask once whether what ``wake`` began is over."""
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         """Send ``command``; nothing of it leaves after ``send_by``.
@@ -1504,7 +1693,12 @@ class Lock(Protocol):
     def keep_ready(self) -> None:
         """Called when idle: make sure, without waiting, that a tap finds it ready."""
 
-    def close(self) -> None: ...
+    def let_go(self) -> None:
+        """Wait until the last command needs us no more: a strike is open only as long
+        as its pin is held.  For who ends after it."""
+
+    def close(self) -> None:
+        """Give back what was held; a strike is released at once."""
 
 
 class StoreError(Exception):
@@ -1521,14 +1715,20 @@ class Store(Protocol):
 
     def locked_down(self) -> bool: ...
 
-    def begin(self, event: Event) -> int:
+    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         """Put ``event`` on disk, as far as it is known; returns its id.
 
-        When this returns, a power cut does not lose it.
+        When this returns, a power cut loses neither it nor ``notes``.
         """
 
-    def finish(self, event: Event) -> None:
+    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
         """Add result, latency and detail of ``event``, which ``begin`` gave its id."""
+
+    def keep(self, notes: Notes) -> None:
+        """Put ``notes`` on disk by themselves."""
+
+    def recall(self, name: str) -> str | None:
+        """What was kept under ``name``, also by another process."""
 
     def close_interrupted(self) -> int:
         """Mark what an earlier process left unfinished; returns how many."""
@@ -1565,13 +1765,105 @@ class Supervisor(Protocol):
 ################################################################################
 
 
+class Stored(Protocol):
+    """Runs ``action`` on the store; tells of trouble, and returns ``otherwise``."""
+
+    def __call__(
+        self, action: Callable[[], T], otherwise: T, *, writes: bool = True
+    ) -> T: ...
+
+
+class Ledger:
+    """What a kind of lock may still be asked: the month's calls, and its rests.
+
+    It is on disk, because the verbs ask as well and a restart must not forget.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        kind: str = "",
+        allowed: int = 0,
+        recall: Callable[[str], str | None] = lambda name: None,
+        keep: Callable[[Notes], None] = lambda notes: None,
+    ) -> None:
+        self._clock = clock
+        self.kind = kind
+        self.allowed = allowed  # calls a month; 0: no limit
+        self._recall = recall
+        self._keep = keep
+        self._rests: dict[str, float] = {}  # until when, as far as was looked
+
+    @property
+    def month(self) -> str:
+        """Under which name this month's calls are counted."""
+        return f"calls {self.kind} {self._clock.now():%Y-%m}"
+
+    @property
+    def used(self) -> int:
+        kept = self._recall(self.month) or ""
+        return int(kept) if kept.isdecimal() else 0
+
+    def questions(self) -> int | None:
+        """How many to spend on whether a command worked; None: no need to save."""
+        return questions_worth(self.used, self.allowed) if self.allowed else None
+
+    def shortage(self) -> str:
+        """In words when most of the month's calls are used, else ""."""
+        if not self.allowed or (used := self.used) < CALLS_LOW * self.allowed:
+            return ""
+        return calls_in_words(used, self.allowed)
+
+    def rest_s(self, what: str) -> float:
+        """How much longer ``what`` must not be done; 0.0 when it may."""
+        if what not in self._rests:
+            boot, _, until = (self._recall(f"{what} {self.kind}") or "").partition(" ")
+            is_known = boot == self._clock.boot() and re.fullmatch(r"\d+\.\d+", until)
+            self._rests[what] = float(until) if is_known else -inf
+        return max(0.0, self._rests[what] - self._clock.monotonic())
+
+    def rest(self, what: str, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        self._rests[what] = until
+        words = {f"{what} {self.kind}": f"{self._clock.boot()} {until:.3f}"}
+        self._keep(Notes(words))
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One errand to a lock.  ``is_lost`` says afterwards that it is out of reach and
+    surely nothing was sent; ``questions`` how often to ask what came of it."""
+
+    choose: Callable[[LockState], Command | None]
+    intend: Callable[[Command], None]
+    send_by: float
+    lost_by: float
+    has_fallback: bool = False
+    questions: int | None = None
+    is_lost: bool = False
+
+    @property
+    def needs_look(self) -> bool:
+        is_foregone = len({self.choose(state) for state in LockState}) == 1
+        return self.questions != 0 or not is_foregone
+
+    @property
+    def is_for_the_fallback(self) -> bool:
+        return self.is_lost and self.has_fallback
+
+
 class LockControl:
     """Moves a lock, or says what it could not do.
 
     The one policy over all drivers: look, command, confirm.  A command is chosen
     from a status and never guessed; it leaves before ``send_by`` or not at all; it
     is sent again only if it surely had no effect; and it counts when the lock has
-    confirmed it.  ``alive`` is called between the steps, for the watchdog.
+    confirmed it.  What each LockError (5) leads to before and after a command is a
+    table in tests/test_lock_control.py.
+
+    ``alive`` is called between the steps and every ``pace_s`` of waiting, for the
+    watchdog.  ``fallback`` moves instead when this lock is out of reach and surely
+    nothing was sent to it.
     """
 
     def __init__(
@@ -1582,21 +1874,89 @@ class LockControl:
         confirm_s: float,
         jitter: Callable[[], float],
         alive: Callable[[], None] = lambda: None,
+        pace_s: float = 1.0,
+        name: str = "lock",
+        ledger: Ledger | None = None,
+        fallback: LockControl | None = None,
     ) -> None:
         self._lock = lock
         self._clock = clock
         self._confirm_s = confirm_s
         self._jitter = jitter
         self._alive = alive
+        self._pace_s = pace_s
+        self.name = name
+        self.ledger = ledger or Ledger(clock)
+        self.fallback = fallback
+        self._calls_told = lock.calls
 
-    def status(self, by: float) -> LockStatus:
-        """Ask for the lock's state, trying again until ``by``.  Raises: LockError."""
+    @property
+    def policy(self) -> LockPolicy:
+        return self._lock.policy
+
+    @property
+    def all(self) -> list[LockControl]:
+        """This lock and its fallback."""
+        return [self, *(self.fallback.all if self.fallback else ())]
+
+    def named(self, name: str) -> LockControl:
+        """The one of that name, else this one: its table may be gone."""
+        return next((control for control in self.all if control.name == name), self)
+
+    def let_go(self) -> None:
+        self._lock.let_go()
+
+    def spent(self) -> dict[str, int]:
+        """The calls made since this was last asked, by the names they count under."""
+        counts: dict[str, int] = {}
+        for control in self.all:
+            calls, told = control._lock.calls, control._calls_told
+            control._calls_told = calls
+            if calls > told:
+                month = control.ledger.month
+                counts[month] = counts.get(month, 0) + calls - told
+        return counts
+
+    def status(self, by: float, lost_by: float = inf) -> LockStatus:
+        """Ask for the lock's state, trying again until ``by``, and until ``lost_by``
+        while it cannot be reached.  Raises: LockError."""
+        status = self._look(by, lost_by)
+        if status.reachable is False and self._wake(min(by, lost_by)):
+            with contextlib.suppress(LockError):
+                return self._look(by, lost_by)
+        return status
+
+    def _look(self, by: float, lost_by: float) -> LockStatus:
         return self._persist(
             lambda: self._lock.status(min(by, self._try_ends())),
-            self._lock.policy.read_waits_s,
+            self.policy.read_waits_s,
             by,
+            lost_by,
             lambda error: error.ask_again,
         )
+
+    def _wake(self, by: float) -> bool:
+        """Have a lock that does not answer its hub asked anew; True when that helped,
+        or may have."""
+        now = self._clock.monotonic()
+        ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
+        may_wake = self.policy.wake_every_s and now < ends_at
+        if not may_wake or self.ledger.rest_s("wake"):
+            return False
+        self.ledger.rest("wake", self.policy.wake_every_s)
+        log.warning("the lock does not answer its hub; having it asked anew")
+        try:
+            handle = self._call(lambda: self._lock.wake(min(by, self._try_ends())))
+            while handle and self._clock.monotonic() + 1.0 <= ends_at:
+                self._pause(1.0)
+                answer_by = min(by, self._try_ends())
+                ask = functools.partial(self._lock.is_awake, handle, answer_by)
+                if self._call(ask):
+                    break
+        except LockError as error:
+            log.warning("asking the lock anew: %s", error)
+            return False
+        return handle is not None
 
     def move(
         self,
@@ -1604,59 +1964,101 @@ class LockControl:
         *,
         send_by: float,
         intend: Callable[[Command], None],
+        may_fall_back: bool = True,
+        sparing: bool = False,
     ) -> Outcome:
         """Look at the lock, send what ``choose`` makes of its state, and confirm.
 
-        ``intend`` is told the command before it leaves.
+        ``intend`` is told the command before it leaves.  ``sparing`` gives up the
+        confirmation when few of the month's calls are left, and the look as well
+        where the choice does not depend on it.
         """
+        fallback = self.fallback if may_fall_back else None
+        lost_by = send_by
+        if fallback:  # it needs its share of the window
+            now = self._clock.monotonic()
+            lost_by = now + (send_by - now) / 2
+        attempt = Attempt(choose, intend, send_by, lost_by, fallback is not None)
+        if sparing:
+            attempt.questions = self.ledger.questions()
+        first = self._attempt(attempt)
+        if fallback is None or not attempt.is_lost:
+            return first
+        log.warning("%s; using the fallback", first.detail)
+        second = fallback.move(
+            lambda state: first.command or choose(state),
+            send_by=send_by,
+            intend=intend,
+            sparing=sparing,
+        )
+        return _by_fallback(first, second, fallback.ledger.kind)
+
+    def _attempt(self, attempt: Attempt) -> Outcome:
         before, failure = None, None
         try:
-            before = self.status(send_by)
+            if attempt.needs_look:
+                before = self.status(attempt.send_by, attempt.lost_by)
+                attempt.is_lost = before.reachable is False
         except LockError as error:
             failure = error
+            out_of_reach = error.result is Result.UNREACHABLE
+            attempt.is_lost = out_of_reach or isinstance(error, QuotaError)
         seen = before or LockStatus(state=LockState.UNKNOWN)
-        battery = seen.battery_percent, seen.battery_is_low
-        command = None if isinstance(failure, Rejected) else choose(seen.state)
+        battery = seen.battery_percent, seen.battery_is_low, self.name
+        command = None
+        if not isinstance(failure, Rejected) and not attempt.is_for_the_fallback:
+            command = attempt.choose(seen.state)
         if command is None:
             result = failure.result if failure else Result.UNKNOWN_STATE
             why = str(failure) if failure else f"state unknown: {_why(before)}"
             return Outcome(None, result, why, *battery)
-        intend(command)
-        result, detail = self._carry_out(command, before, send_by)
+        attempt.intend(command)
+        try:
+            result, detail = self._carry_out(command, before, attempt)
+            attempt.is_lost = False
+        except NotSent as error:
+            result, detail = error.result, str(error)
+            attempt.is_lost = command is Command.UNLOCK
         return Outcome(command, result, detail, *battery)
 
     def _carry_out(
-        self, command: Command, before: LockStatus | None, send_by: float
+        self, command: Command, before: LockStatus | None, attempt: Attempt
     ) -> tuple[Result, str]:
+        """Raises: NotSent when nothing of the command has left."""
         detail = ""
         for is_last in (False, True):
             try:
-                handle = self._send(command, send_by)
+                handle = self._send(command, attempt)
             except (MaybeSent, Unreadable) as error:
                 handle, detail = None, f"{error}; "
                 log.warning("%s: %s; asking the lock what came of it", command, error)
             except LockError as error:
                 if is_last and not _is_final(error):  # the first one did leave
                     return Result.UNSURE, f"sending it again: {error}"
+                if isinstance(error, NotSent):
+                    raise
                 return error.result, str(error)
-            follow_up = self._follow(command, handle, before, send_by, is_last)
+            follow_up = self._follow(command, handle, before, attempt, is_last)
             if follow_up is not None:
                 result, why = follow_up
                 return result, (detail + why if result is Result.UNSURE else why)
             log.warning("%s: a newer status shows no effect; sending it again", command)
         raise AssertionError("the last follow-up always answers")
 
-    def _send(self, command: Command, send_by: float) -> str | None:
-        def attempt() -> str | None:
+    def _send(self, command: Command, attempt: Attempt) -> str | None:
+        send_by = attempt.send_by
+
+        def send() -> str | None:
             if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
                 raise NotSent("too late to send")
-            by = self._try_ends(self._lock.policy.send_try_s)
+            by = self._try_ends(self.policy.send_try_s)
             return self._lock.send(command, send_by, by)
 
         return self._persist(
-            attempt,
-            self._lock.policy.send_waits_s,
+            send,
+            self.policy.send_waits_s,
             send_by,
+            attempt.lost_by,
             lambda error: error.send_again,
         )
 
@@ -1665,24 +2067,26 @@ class LockControl:
         command: Command,
         handle: str | None,
         before: LockStatus | None,
-        send_by: float,
+        attempt: Attempt,
         is_last: bool,
     ) -> tuple[Result, str] | None:
         """Ask until the lock has answered; None: no effect, and time to send again."""
-        policy = self._lock.policy
+        policy = self.policy
         sent_at, asked_at = self._clock.monotonic(), -inf
-        ends_at, trouble = sent_at + self._confirm_s, ""
-        for at_s in policy.confirm_times_s(self._confirm_s):
+        ends_at, times_s = sent_at + self._confirm_s, policy.confirm_times_s
+        trouble = "" if attempt.questions is None else f": {self.ledger.shortage()}"
+        for at_s in islice(times_s(self._confirm_s), attempt.questions):
             # After a slow answer, don't catch up in a burst.
             due = max(sent_at + at_s, asked_at + policy.confirm_every_s)
             if due > ends_at:
                 break
             self._pause(due - self._clock.monotonic())
             asked_at = self._clock.monotonic()
+            # The last question is given a second to be answered in.
+            by = min(max(ends_at, asked_at + 1.0), self._try_ends())
+            ask = functools.partial(self._lock.confirm, command, handle, before, by)
             try:
-                # The last question is given a second to be answered in.
-                by = min(max(ends_at, asked_at + 1.0), self._try_ends())
-                progress = self._lock.confirm(command, handle, before, by)
+                progress = self._call(ask)
             except LockError as error:
                 if _is_final(error):
                     return Result.REFUSED, str(error)
@@ -1692,27 +2096,37 @@ class LockControl:
                 continue
             if progress is Progress.DONE:
                 return Result(command.target.value), ""
-            if (
-                progress is Progress.NO_EFFECT
-                and not is_last
-                and sent_at + policy.resend_after_s <= asked_at < send_by
-            ):
+            in_time = sent_at + policy.resend_after_s <= asked_at < attempt.send_by
+            if progress is Progress.NO_EFFECT and in_time and not is_last:
                 return None
         waited_s = self._clock.monotonic() - sent_at
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
+
+    def _call(self, request: Callable[[], T]) -> T:
+        """Make a request, unless the lock's cloud must be left alone."""
+        if rest_s := self.ledger.rest_s("quota"):
+            minutes = ceil(rest_s / 60)
+            raise QuotaError(f"there were too many calls: none for {minutes} min")
+        try:
+            return request()
+        except QuotaError as error:
+            if error.rest_s:
+                self.ledger.rest("quota", error.rest_s)
+            raise
 
     def _persist(
         self,
         attempt: Callable[[], T],
         waits_s: tuple[float, ...],
         by: float,
+        lost_by: float,
         heals: Callable[[LockError], bool],
     ) -> T:
         """Try, and try again after each of ``waits_s`` while ``heals`` says so."""
         for wait_s in (*waits_s, None):
             self._alive()
             try:
-                return attempt()
+                return self._call(attempt)
             except LockError as error:
                 if wait_s is None or not heals(error):
                     raise
@@ -1720,20 +2134,22 @@ class LockControl:
             wait_s = jittered_s(wait_s, self._jitter())
             if failure.after_s is not None:
                 wait_s = failure.after_s
-            if self._clock.monotonic() + wait_s >= by:
+            is_lost = failure.result is Result.UNREACHABLE
+            try_by = min(by, lost_by) if is_lost else by
+            if self._clock.monotonic() + wait_s >= try_by:
                 raise failure
             log.warning("%s; trying again in %.1f s", failure, wait_s)
             self._pause(wait_s)
         raise AssertionError("the last try returns or raises")
 
     def _try_ends(self, try_s: float = 0.0) -> float:
-        return self._clock.monotonic() + (try_s or self._lock.policy.try_s)
+        return self._clock.monotonic() + (try_s or self.policy.try_s)
 
     def _pause(self, seconds: float) -> None:
         ends_at = self._clock.monotonic() + seconds
         while (left_s := ends_at - self._clock.monotonic()) > 0:
             self._alive()
-            self._clock.sleep(min(left_s, 1.0))
+            self._clock.sleep(min(left_s, self._pace_s))
         self._alive()
 
 
@@ -1746,19 +2162,35 @@ def _why(status: LockStatus | None) -> str:
     return (status and status.why) or "the lock did not say"
 
 
+def _by_fallback(first: Outcome, second: Outcome, kind: str) -> Outcome:
+    """What came of both, told as one."""
+    if second.result in MOVED:
+        told = [f"moved by the fallback ({kind})", second.detail]
+        told.append(f"the lock: {first.detail}")
+    else:
+        told = [first.detail, f"the fallback ({kind}): {second.detail}"]
+    return replace(second, detail="; ".join(filter(None, told)))
+
+
 @dataclass(slots=True, kw_only=True)
 class Equipment:
     """What the door works with; ``notes`` says in words what it must do without."""
 
     reader: Reader
-    lock: Lock
+    #: "lock" and, where there is one, "fallback": as the settings call them.
+    locks: Mapping[str, Lock]
     store: Store
     indicator: Indicator
     notes: tuple[str, ...] = ()
 
     def close(self) -> None:
-        for part in (self.indicator, self.reader, self.lock, self.store):
-            part.close()
+        """All of it, whatever goes wrong: first the locks, as a strike may be open."""
+        with contextlib.ExitStack() as last_comes_first:
+            last_comes_first.callback(self.store.close)
+            last_comes_first.callback(self.reader.close)
+            last_comes_first.callback(self.indicator.close)
+            for lock in self.locks.values():
+                last_comes_first.callback(lock.close)
 
 
 class Settings(Protocol):
@@ -1775,6 +2207,134 @@ class Settings(Protocol):
         Returns None when nothing differs.  Raises: ConfigError; then nothing has
         been changed.
         """
+
+
+def control_locks(
+    config: Config,
+    locks: Mapping[str, Lock],
+    store: Store,
+    stored: Stored,
+    clock: Clock,
+    *,
+    jitter: Callable[[], float],
+    alive: Callable[[], None] = lambda: None,
+) -> LockControl:
+    """The control of the lock, which has its fallback's."""
+    control = None
+    for name, access in reversed(locks_of(config).items()):
+        lock = locks[name]
+        ledger = Ledger(
+            clock,
+            access.kind,
+            access.calls_per_month or lock.policy.calls_per_month,
+            lambda what: stored(lambda: store.recall(what), None, writes=False),
+            lambda notes: stored(lambda: store.keep(notes), None),
+        )
+        control = LockControl(
+            lock,
+            clock,
+            confirm_s=access.confirm_s,
+            jitter=jitter,
+            alive=alive,
+            pace_s=config.reader.poll_s,
+            name=name,
+            ledger=ledger,
+            fallback=control,
+        )
+    assert control is not None
+    return control
+
+
+class Relocking:
+    """What is to be locked again: in mind, and on disk for the next start.
+
+    A verb that moves the lock changes it on disk, so that is looked at every
+    ``look_every_s``; where the disk fails, what is in mind holds.  Without
+    ``after_s`` nothing new is to be locked again, but what was stays.
+    """
+
+    look_every_s = 1.0
+
+    def __init__(
+        self,
+        control: LockControl,
+        after_s: float,
+        clock: Clock,
+        recall: Callable[[], str | None],
+        pending: Relock | None = None,
+    ) -> None:
+        self._control = control
+        self._after_s = after_s
+        self._clock = clock
+        self._recall = recall
+        self._found: str | None = None  # on disk, when it was last looked at
+        self._look_at = -inf
+        self.pending = pending
+
+    @property
+    def has_given_up(self) -> bool:
+        return self.pending is not None and self.pending.due == inf
+
+    def look(self) -> None:
+        """Follow what others have changed on disk."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + (self.look_every_s if self._after_s else inf)
+        try:
+            text = self._recall()
+        except StoreError:
+            return
+        if text not in (self._found, self._to_text(self.pending)):
+            self.pending = Relock.from_text(text, self._clock.boot(), now)
+        self._found = text
+
+    def intend(self, command: Command) -> Notes:
+        """To be on disk before ``command`` leaves: a power cut must not forget it."""
+        may_open = Outcome(command, Result.UNSURE, lock=self._control.name)
+        return self._notes(self._after(may_open))
+
+    def settle(self, outcome: Outcome) -> Notes:
+        self.pending = self._after(outcome)
+        return self._notes(self.pending)
+
+    def postpone(self, outcome: Outcome) -> Notes:
+        """``outcome`` is what came of locking again what is pending."""
+        assert self.pending is not None
+        if outcome.result is Result.LOCKED:
+            return self.settle(outcome)
+        waits_s = self._control.named(self.pending.lock).policy.relock_waits_s
+        now = self._clock.monotonic()
+        self.pending = relock_later(self.pending, waits_s, now)
+        return self._notes(self.pending)
+
+    def _after(self, outcome: Outcome) -> Relock | None:
+        is_strike = self._control.named(outcome.lock).policy.locks_itself
+        after_s = 0.0 if is_strike else self._after_s
+        now = self._clock.monotonic()
+        return relock_after(outcome, self.pending, now=now, after_s=after_s)
+
+    def _notes(self, pending: Relock | None) -> Notes:
+        text = self._to_text(pending)
+        if (text, self._found) == (None, None) and not self._after_s:
+            return NOTHING
+        return Notes({"relock": text})
+
+    def _to_text(self, pending: Relock | None) -> str | None:
+        return pending.to_text(self._clock.boot()) if pending else None
+
+
+NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
+
+
+class Superseded(Exception):
+    """Somebody was granted ``event`` while the door was locking again by itself;
+    ``presented_at`` is monotonic seconds."""
+
+    def __init__(self, event: Event, presented_at: float) -> None:
+        super().__init__("a card was presented")
+        self.event = event
+        self.presented_at = presented_at
 
 
 class Door:
@@ -1802,18 +2362,31 @@ class Door:
         self._reader_opens_at = -inf
         self._result_shown_until = -inf
         self._idle_shown: Signal | None = None
-        self._use(config, equipment)
+        self._is_relocking = False
+        self._shortage = ""
+        self._use(config, equipment, None)
 
-    def _use(self, config: Config, equipment: Equipment) -> None:
+    def _use(
+        self, config: Config, equipment: Equipment, pending: Relock | None
+    ) -> None:
         self._config = config
         self._equipment = equipment
         self._debounce.rearm_s = config.reader.rearm_s
-        self._control = LockControl(
-            equipment.lock,
+        self._control = control_locks(
+            config,
+            equipment.locks,
+            equipment.store,
+            self._stored,
             self._clock,
-            confirm_s=config.lock.confirm_s,
             jitter=self._jitter,
-            alive=self._supervisor.alive,
+            alive=self._meanwhile,
+        )
+        self._relocking = Relocking(
+            self._control,
+            config.lock.relock_after_s,
+            self._clock,
+            functools.partial(equipment.store.recall, "relock"),
+            pending,
         )
 
     def run(self) -> None:
@@ -1827,6 +2400,7 @@ class Door:
                 log.warning("%d event(s) had no end: closed as interrupted", left_open)
             card = self._look_for_card()  # opens the reader
             self._supervisor.ready()
+            self._look_at_calls()
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(card)
@@ -1845,6 +2419,8 @@ class Door:
         Cut short of the picture's 2 s: the whole stop may take no longer.
         """
         log.info("stopping")
+        for lock in self._equipment.locks.values():
+            lock.close()  # a strike falls shut before anything is shown
         if stopped.number == signal.SIGINT:
             self._equipment.indicator.show(Signal.STOPPING)
             self._clock.sleep(1.5)
@@ -1859,9 +2435,18 @@ class Door:
 
     def _attend(self, card: Card | None) -> None:
         if card is None:
-            self._equipment.lock.keep_ready()
+            for lock in self._equipment.locks.values():
+                lock.keep_ready()
+            self._lock_again()
             self._show_idle()
         else:
+            self._present(card, self._clock.monotonic())
+
+    def _meanwhile(self) -> None:
+        """While a lock is talked to: a sign of life.  And who comes while the door
+        locks again by itself is served.  Raises: Superseded."""
+        self._supervisor.alive()
+        if self._is_relocking and (card := self._look_for_card()):
             self._present(card, self._clock.monotonic())
 
     # -- the reader
@@ -1896,13 +2481,15 @@ class Door:
     # -- one presentation
 
     def _present(self, card: Card, presented_at: float) -> None:
-        """From card to light: decide, and act on it."""
+        """From card to light: decide, and act on it.  Raises: Superseded."""
         at = self._clock.now()
         decision = self._decide(card.uid, at)
         event = Event(
             at=at, uid=card.uid, holder=decision.holder, reason=decision.reason
         )
         self._show(signal_for(decision, None))
+        if decision.granted and self._is_relocking:
+            raise Superseded(event, presented_at)
         if decision.granted:
             self._act(event, presented_at)
             return
@@ -1931,25 +2518,95 @@ class Door:
     def _act(self, event: Event, presented_at: float) -> None:
         """Move the lock for a granted card; the event is on disk before the command."""
         entry = Entry(event, self._equipment.store, self._stored)
-        try:
+        with self._closed_if_stopped(entry, presented_at):
             outcome = self._control.move(
                 self._choose,
                 send_by=presented_at + self._config.lock.unlock_window_s,
-                intend=entry.intend,
+                intend=lambda command: entry.intend(
+                    command, self._relocking.intend(command)
+                ),
+                sparing=True,
             )
-        except Stopped:
-            entry.settle(
-                Outcome(entry.event.command, Result.INTERRUPTED, "stopped meanwhile"),
-                self._ms_since(presented_at),
-            )
-            raise
+        self._settle(entry, outcome, presented_at, self._relocking.settle(outcome))
+
+    def _settle(
+        self, entry: Entry, outcome: Outcome, began_at: float, notes: Notes
+    ) -> None:
+        """Show how it ended, and put it on disk."""
         battery, low = outcome.battery_percent, outcome.battery_is_low
         low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
         self._show(RESULT_SIGNALS[outcome.result], *[Signal.LOW_BATTERY] * low)
-        entry.settle(outcome, self._ms_since(presented_at))
+        notes = replace(notes, counts=self._control.spent())
+        entry.settle(outcome, self._ms_since(began_at), notes)
         if low:
             left = "" if battery is None else f": {battery} %"
             log.warning("the lock's battery is low%s", left)
+        self._look_at_calls()
+
+    @contextlib.contextmanager
+    def _closed_if_stopped(self, entry: Entry, began_at: float) -> Iterator[None]:
+        """Whoever stops the door now stops it in the middle of ``entry``."""
+        try:
+            yield
+        except Stopped:
+            entry.settle(
+                Outcome(entry.event.command, Result.INTERRUPTED, "stopped meanwhile"),
+                self._ms_since(began_at),
+                Notes(counts=self._control.spent()),
+            )
+            raise
+
+    def _lock_again(self) -> None:
+        """After relock_after_s, and again if that failed, until a person must look."""
+        self._relocking.look()
+        pending = self._relocking.pending
+        if pending and pending.due <= self._clock.monotonic():
+            self._relock(pending)
+        if self._relocking.has_given_up:
+            self._fault(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN)
+        else:
+            self._heal(Signal.NOT_LOCKED)
+
+    def _relock(self, pending: Relock) -> None:
+        began_at = self._clock.monotonic()
+        event = Event(
+            at=self._clock.now(),
+            uid=None,
+            holder="",
+            reason=Reason.GRANTED,
+            source="relock",
+        )
+        entry = Entry(event, self._equipment.store, self._stored)
+        first: Superseded | None = None
+        self._is_relocking = True
+        try:
+            with self._closed_if_stopped(entry, began_at):
+                outcome = self._control.named(pending.lock).move(
+                    lambda state: Command.LOCK,
+                    send_by=began_at + self._config.lock.unlock_window_s,
+                    intend=entry.intend,
+                    may_fall_back=False,
+                )
+        except Superseded as superseded:
+            first = superseded
+        finally:
+            self._is_relocking = False
+        if first:
+            self._make_way(entry, began_at, first)
+            return
+        notes = self._relocking.postpone(outcome)
+        if self._relocking.has_given_up:
+            outcome = replace(
+                outcome, detail=f"{outcome.detail}; given up".lstrip("; ")
+            )
+        self._settle(entry, outcome, began_at, notes)
+
+    def _make_way(self, entry: Entry, began_at: float, first: Superseded) -> None:
+        """A person goes first; what is left to lock again is seen to afterwards."""
+        outcome = Outcome(entry.event.command, Result.INTERRUPTED, str(first))
+        notes = Notes(counts=self._control.spent())
+        entry.settle(outcome, self._ms_since(began_at), notes)
+        self._act(first.event, first.presented_at)
 
     def _choose(self, state: LockState) -> Command | None:
         """The command for a tap on a lock in ``state``; None: better nothing."""
@@ -1994,9 +2651,20 @@ class Door:
         if self._faults.pop(sign, None) is not None:
             self._tell_status()
 
+    def _look_at_calls(self) -> None:
+        """Warn when the month's calls come to an end."""
+        found = (control.ledger.shortage() for control in self._control.all)
+        shortage = "; ".join(filter(None, found))
+        if shortage != self._shortage:
+            self._shortage = shortage
+            if shortage:
+                log.warning("%s", shortage)
+            self._tell_status()
+
     def _tell_status(self) -> None:
         words = [*self._faults.values()] or ["ready"]
-        self._supervisor.status("; ".join([*words, *self._equipment.notes]))
+        words += filter(None, [self._shortage, *self._equipment.notes])
+        self._supervisor.status("; ".join(words))
 
     def _stored(
         self, action: Callable[[], T], otherwise: T, *, writes: bool = True
@@ -2030,7 +2698,7 @@ class Door:
         else:
             self._heal(Signal.CONFIG_BAD)
             if renewed is not None:
-                self._use(*renewed)
+                self._use(*renewed, self._relocking.pending)
                 self._reader_opens_at = -inf
                 self._idle_shown = None
             log.info("configuration read: %s", "new" if renewed else "no change")
@@ -2044,22 +2712,19 @@ class Entry:
     ``stored`` runs an action on the store and tells of trouble instead of raising.
     """
 
-    def __init__(
-        self,
-        event: Event,
-        store: Store,
-        stored: Callable[[Callable[[], int], int], int],
-    ) -> None:
+    def __init__(self, event: Event, store: Store, stored: Stored) -> None:
         self.event = event
         self._store = store
         self._stored = stored
 
-    def intend(self, command: Command | None) -> None:
+    def intend(self, command: Command | None, notes: Notes = NOTHING) -> None:
+        if self.event.id:  # a second lock is told the same
+            return
         self.event = replace(self.event, command=command)
-        begun = self._stored(lambda: self._store.begin(self.event), 0)
+        begun = self._stored(lambda: self._store.begin(self.event, notes), 0)
         self.event = replace(self.event, id=begun)
 
-    def settle(self, outcome: Outcome, latency_ms: int) -> None:
+    def settle(self, outcome: Outcome, latency_ms: int, notes: Notes = NOTHING) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
         if not self.event.id:  # nothing was sent, or the disk failed then
             self.intend(outcome.command)
@@ -2071,22 +2736,24 @@ class Entry:
         )
         log.info("%s", describe(self.event))
         if self.event.id:
-            self._stored(self._finish, 0)
-
-    def _finish(self) -> int:
-        self._store.finish(self.event)
-        return 0
+            self._stored(lambda: self._store.finish(self.event, notes), None)
 
 
 def describe(event: Event) -> str:
     """One event as a line of the journal."""
-    who = printable(event.holder) if event.holder else "unknown card"
     card = f" ({format_uid(event.uid)})" if event.uid else ""
     if event.reason is not Reason.GRANTED:
-        return f"denied: {who}{card}: {event.reason}"
+        return f"denied: {who_in_words(event)}{card}: {event.reason}"
     told = f"{event.command or 'nothing sent'} -> {event.result}"
     detail = f" ({event.detail})" if event.detail else ""
-    return f"granted: {who}{card}: {told} in {event.latency_ms} ms{detail}"
+    who = "granted: " * (event.source != "relock") + who_in_words(event)
+    return f"{who}{card}: {told} in {event.latency_ms} ms{detail}"
+
+
+def who_in_words(event: Event) -> str:
+    """Whose event it is; what outside text there is, is made safe to show."""
+    nobody = {"relock": "locking again"}.get(event.source, "unknown card")
+    return printable(event.holder) or nobody
 
 
 ################################################################################
@@ -2180,6 +2847,13 @@ class SystemClock:
         """
         adjtimex, buffer = _adjtimex()
         return 0 <= int(adjtimex(buffer)) < 5
+
+    def boot(self) -> str:
+        """Source: random(4), /proc/sys/kernel/random/boot_id."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        except OSError:
+            return "unknown"
 
 
 @functools.cache
@@ -2615,6 +3289,7 @@ class WebApi:
         ca_file: str,
         clock: Clock,
     ) -> None:
+        self.calls = 0  # requests that left: what a vendor counts
         self._base_url = base_url.rstrip("/")
         self._secrets = [secret for secret in secrets if secret]
         self._budget = Budget(clock)
@@ -2636,13 +3311,14 @@ class WebApi:
         by: float,
         send_by: float | None = None,
         body: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
     ) -> Reply:
         """Make one request, answered by ``by``; a command has left by ``send_by``.
 
         A question (None) on a connection that was open before and turns out to be
         dead is asked once more on a new one: nothing was answered, and asking is
-        safe.  ``headers`` go with this request beside those of every one.
+        safe.  ``headers`` makes what goes with it beside the headers of every request,
+        anew each time: a signature may be good only once.
 
         Raises: NotSent; MaybeSent when the request left but no answer came.
         """
@@ -2650,11 +3326,13 @@ class WebApi:
             self._budget.start(by, inf if send_by is None else send_by)
             dials_before = self._dialer.dials
             try:
-                return self._exchange(method, path, body, headers)
+                return self._exchange(method, path, body, headers())
             except ConnectionAbortedError:
                 was_open = self._dialer.dials == dials_before
                 if not (may_redial and was_open):
                     raise MaybeSent("the connection was cut") from None
+            finally:
+                self.calls += self._budget.has_left
         raise AssertionError("the second try returns or raises")
 
     def _exchange(
@@ -2662,7 +3340,7 @@ class WebApi:
         method: str,
         path: str,
         body: Mapping[str, object] | None,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, str],
     ) -> Reply:
         """Raises: ConnectionAbortedError when the connection ended without a word."""
         import requests
@@ -2827,7 +3505,40 @@ def _optional_bool(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-class SesameMini:
+def _not_yet(status: LockStatus) -> Progress:
+    """``status`` proves nothing so far.  Raises: Unreadable when the lock says why, to
+    be told if nothing better comes."""
+    if status.why:
+        raise Unreadable(status.why)
+    return Progress.PENDING
+
+
+class WebLock:
+    """What all locks that are reached over HTTP have in common."""
+
+    _api: WebApi
+
+    @property
+    def calls(self) -> int:
+        return self._api.calls
+
+    def wake(self, by: float) -> str | None:
+        return None
+
+    def is_awake(self, handle: str, by: float) -> bool:
+        return True
+
+    def keep_ready(self) -> None:
+        self._api.keep_ready()
+
+    def let_go(self) -> None:
+        """Nothing of a command is left to do here once it was sent."""
+
+    def close(self) -> None:
+        self._api.close()
+
+
+class SesameMini(WebLock):
     """Sesame and Sesame mini over the first public API, with its WiFi access point.
 
     A command is answered by a task; the task's end is the lock's own word.  Its
@@ -2839,10 +3550,12 @@ class SesameMini:
 
     base_url = "https://api.candyhouse.co/public"
     #: One request a second "will not be restricted"; the first question goes out at
-    #: once, because a lock that had nothing to move answers at once.
-    policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0)
+    #: once, because a lock that had nothing to move answers at once.  `sync` costs
+    #: the lock's battery.
+    policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
+    silence_s = 1800.0  # asked for after too many calls
 
-    def __init__(self, config: LockConfig, clock: Clock) -> None:
+    def __init__(self, config: LockAccess, clock: Clock) -> None:
         key = config.api_key.text
         self._device = quote(config.device_id, safe="")
         self._api = WebApi(
@@ -2870,12 +3583,21 @@ class SesameMini:
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
+        return self._begin_task(command.value, send_by, by)
+
+    def wake(self, by: float) -> str | None:
+        return self._begin_task("sync", by, by)
+
+    def is_awake(self, handle: str, by: float) -> bool:
+        return self._is_over(handle, by)
+
+    def _begin_task(self, word: str, send_by: float, by: float) -> str:
         reply = self._api.call(
             "POST",
             f"/sesame/{self._device}",
             by=by,
             send_by=send_by,
-            body={"command": command.value},
+            body={"command": word},
         )
         self._expect_accepted(reply)
         task = reply.json_object().get("task_id")
@@ -2887,24 +3609,29 @@ class SesameMini:
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
     ) -> Progress:
         if handle is None:  # the answer with the task id was lost
-            state = self.status(by).state
-            if state is LockState.UNKNOWN:
-                return Progress.PENDING
-            return Progress.DONE if state is command.target else Progress.NO_EFFECT
+            status = self.status(by)
+            if status.state is LockState.UNKNOWN:
+                return _not_yet(status)
+            is_there = status.state is command.target
+            return Progress.DONE if is_there else Progress.NO_EFFECT
+        return Progress.DONE if self._is_over(handle, by) else Progress.PENDING
+
+    def _is_over(self, handle: str, by: float) -> bool:
+        """True when the task has ended well.  Raises: Rejected when it has failed."""
         task = quote(handle, safe="")
         reply = self._api.call("GET", f"/action-result?task_id={task}", by=by)
         if reply.status == 400:  # pysesame2: "not ready yet"
-            return Progress.PENDING
+            return False
         self._expect_accepted(reply)
         body = reply.json_object()
         if body.get("status") == "processing":
-            return Progress.PENDING
+            return False
         successful = body.get("successful")
         if body.get("status") != "terminated" or not isinstance(successful, bool):
             raise Unreadable("a task that is neither processing nor terminated")
         if not successful:
             raise Rejected(f"the lock failed: {self._said(reply) or 'no reason given'}")
-        return Progress.DONE
+        return True
 
     def _said(self, reply: Reply) -> str:
         return self._api.redact(reply.word("error"))
@@ -2916,17 +3643,12 @@ class SesameMini:
         if reply.status == 400 and busy:
             raise Busy(words, float(busy[1] or 2))
         if reply.status == 403:
-            raise QuotaError(f"{words}: too many calls, blocked for 30 minutes")
+            blocked = f"{words}: too many calls, blocked for 30 minutes"
+            raise QuotaError(blocked, self.silence_s)
         _expect_accepted(reply, said)
 
-    def keep_ready(self) -> None:
-        self._api.keep_ready()
 
-    def close(self) -> None:
-        self._api.close()
-
-
-class Sesame:
+class Sesame(WebLock):
     """Sesame 3, 4, 5 and 5 Pro over the current Web API, with Hub 3 or WiFi Module 2.
 
     The API says "accepted" whether or not the lock moves (a wrong secret or a dead
@@ -2938,10 +3660,14 @@ class Sesame:
 
     base_url = "https://app.candyhouse.co/api"
     #: The free plan has 3,000 calls a month, so few questions at growing distance.
-    policy = LockPolicy(confirm_at_s=(3.0, 6.0, 12.0, 20.0))
+    policy = LockPolicy(
+        confirm_at_s=(3.0, 6.0, 12.0, 20.0),
+        relock_waits_s=(60.0, 300.0),
+        calls_per_month=3000,
+    )
     commands: Mapping[Command, int] = {Command.LOCK: 82, Command.UNLOCK: 83}
 
-    def __init__(self, config: LockConfig, clock: Clock) -> None:
+    def __init__(self, config: LockAccess, clock: Clock) -> None:
         self._clock = clock
         self._secret = sesame_secret(config.secret_key.text)
         self._path = f"/sesame2/{quote(config.device_id, safe='')}"
@@ -3008,18 +3734,12 @@ class Sesame:
         if status.state is command.target and (is_newer or was_there):
             return Progress.DONE
         if status.state in (command.target, LockState.UNKNOWN) or not is_newer:
-            return Progress.PENDING
+            return _not_yet(status)
         return Progress.NO_EFFECT
 
     def _expect_accepted(self, reply: Reply) -> None:
         said = reply.word("message") or reply.word("error")
         _expect_accepted(reply, self._api.redact(said))
-
-    def keep_ready(self) -> None:
-        self._api.keep_ready()
-
-    def close(self) -> None:
-        self._api.close()
 
 
 def _unix_s(value: object) -> float | None:
@@ -3059,7 +3779,7 @@ def _aes_cmac() -> Callable[[bytes, bytes], bytes]:
     return cmac
 
 
-class SwitchBot:
+class SwitchBot(WebLock):
     """SwitchBot Lock over the cloud API v1.1, with its hub.
 
     Its status lags behind the lock, by 15 s and more, and carries no time.  So an old
@@ -3098,7 +3818,7 @@ class SwitchBot:
         "190": (MaybeSent, ""),
     }
 
-    def __init__(self, config: LockConfig, clock: Clock) -> None:
+    def __init__(self, config: LockAccess, clock: Clock) -> None:
         self._clock = clock
         self._token = config.api_key.text
         self._secret = config.secret_key.text
@@ -3117,7 +3837,7 @@ class SwitchBot:
 
     def status(self, by: float) -> LockStatus:
         reply = self._api.call(
-            "GET", f"{self._path}/status", by=by, headers=self._signature()
+            "GET", f"{self._path}/status", by=by, headers=self._signature
         )
         told = self._accepted(reply)
         word, online = _text(told.get("lockState")), _text(told.get("onlineStatus"))
@@ -3149,7 +3869,7 @@ class SwitchBot:
                 "parameter": "default",
                 "commandType": "command",
             },
-            headers=self._signature(),
+            headers=self._signature,
         )
         self._accepted(reply)
         return None
@@ -3158,13 +3878,15 @@ class SwitchBot:
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
     ) -> Progress:
         asked_at = self._clock.monotonic()
-        state = self.status(by).state
+        status = self.status(by)
         was = before.state if before else LockState.UNKNOWN
+        if status.why == self.other_states["jammed"] and was is not LockState.UNKNOWN:
+            raise Rejected(status.why)
         has_changed = was not in (command.target, LockState.UNKNOWN)
         is_settled = asked_at - self._sent_at >= self.lag_s
-        if state is command.target and (has_changed or is_settled):
+        if status.state is command.target and (has_changed or is_settled):
             return Progress.DONE
-        return Progress.PENDING
+        return _not_yet(status)
 
     def _signature(self) -> dict[str, str]:
         """Headers that sign one request: the time and the nonce are new in each."""
@@ -3192,12 +3914,6 @@ class SwitchBot:
         told = answer.get("body")
         return told if isinstance(told, dict) else {}
 
-    def keep_ready(self) -> None:
-        self._api.keep_ready()
-
-    def close(self) -> None:
-        self._api.close()
-
 
 def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
     """Base64 of HMAC-SHA256 over token, time in milliseconds and nonce."""
@@ -3205,7 +3921,7 @@ def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
     return base64.b64encode(signed).decode()
 
 
-class Tedee:
+class Tedee(WebLock):
     """Tedee PRO and GO over the cloud API, with their bridge.
 
     A command is answered by an operation; its end is the lock's own word, except that
@@ -3235,7 +3951,7 @@ class Tedee:
         18: "the lock is being updated",
     }
 
-    def __init__(self, config: LockConfig, clock: Clock) -> None:
+    def __init__(self, config: LockAccess, clock: Clock) -> None:
         self._clock = clock
         self._path = f"/my/lock/{quote(config.device_id, safe='')}"
         self._synced_at = -inf
@@ -3287,8 +4003,8 @@ class Tedee:
             return Progress.DONE
         if self._clock.monotonic() - self._synced_at < self.sync_every_s:
             return Progress.PENDING
-        is_there = self.status(by).state is command.target
-        return Progress.DONE if is_there else Progress.PENDING
+        status = self.status(by)
+        return Progress.DONE if status.state is command.target else _not_yet(status)
 
     def _is_over(self, operation: str, by: float) -> bool:
         """True when it has ended well.  Raises: Rejected when it has failed."""
@@ -3323,12 +4039,6 @@ class Tedee:
         if not isinstance(words, list):
             words = [reply.word("message")]
         return self._api.redact("; ".join(w for w in words if isinstance(w, str)))
-
-    def keep_ready(self) -> None:
-        self._api.keep_ready()
-
-    def close(self) -> None:
-        self._api.close()
 
 
 #: What both of Nuki's APIs mean by a lock's state; why, where it is no state of the
@@ -3370,7 +4080,7 @@ def nuki_hash(ts: str, rnr: int, token: str) -> str:
     return hashlib.sha256(f"{ts},{rnr},{token}".encode()).hexdigest()
 
 
-class NukiBridge:
+class NukiBridge(WebLock):
     """Nuki over the HTTP API of its bridge on the local network.
 
     The bridge takes one connection and one request at a time, and falls silent when
@@ -3397,7 +4107,7 @@ class NukiBridge:
 
     def __init__(
         self,
-        config: LockConfig,
+        config: LockAccess,
         clock: Clock,
         rnr: Callable[[], int] = lambda: random.randrange(1 << 16),
     ) -> None:
@@ -3435,7 +4145,7 @@ class NukiBridge:
         if status.state is command.target:
             return Progress.DONE
         if handle or status.state is LockState.UNKNOWN:
-            return Progress.PENDING
+            return _not_yet(status)
         return Progress.NO_EFFECT
 
     def _listed(self, by: float) -> dict[str, Any]:
@@ -3507,15 +4217,13 @@ class NukiBridge:
     def keep_ready(self) -> None:
         """An open connection would keep everybody else from the bridge."""
 
-    def close(self) -> None:
-        self._api.close()
 
-
-class NukiWeb:
+class NukiWeb(WebLock):
     """Nuki over its Web API, for locks with a bridge, Wi-Fi or Thread of their own.
 
     An action that is accepted "does not mean executed", so a command counts when a
-    later reading shows the target: a changed one, or one with a newer date.
+    later reading shows the target: one with a newer date, or a changed one whose date
+    is not older.
 
     Source: docs.nuki.io.
     """
@@ -3523,7 +4231,7 @@ class NukiWeb:
     base_url = "https://api.nuki.io"
     policy = LockPolicy(confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0))
 
-    def __init__(self, config: LockConfig, clock: Clock) -> None:
+    def __init__(self, config: LockAccess, clock: Clock) -> None:
         token = config.api_key.text
         self._path = f"/smartlock/{quote(config.device_id, safe='')}"
         self._api = WebApi(
@@ -3568,15 +4276,16 @@ class NukiWeb:
     ) -> Progress:
         status = self.status(by)
         was = before or LockStatus(state=LockState.UNKNOWN)
-        then_s, now_s = was.as_of, status.as_of
-        is_newer = then_s is not None and now_s is not None and now_s > then_s
-        is_news = is_newer or was.state not in (LockState.UNKNOWN, status.state)
+        then_s, now_s = was.as_of or 0.0, status.as_of or 0.0
+        is_newer, is_older = 0.0 < then_s < now_s, 0.0 < now_s < then_s
+        has_changed = was.state not in (LockState.UNKNOWN, status.state)
+        is_news = is_newer or (has_changed and not is_older)
         if is_news and status.why == NUKI_STATES[254][1]:
             raise Rejected(status.why)
         if is_news and status.state is command.target:
             return Progress.DONE
         if status.state in (command.target, LockState.UNKNOWN) or not is_newer:
-            return Progress.PENDING
+            return _not_yet(status)
         return Progress.NO_EFFECT
 
     def _expect_accepted(self, reply: Reply) -> None:
@@ -3584,12 +4293,6 @@ class NukiWeb:
             raise Busy("HTTP 423: the lock has another operation in hand", 3.0)
         said = reply.word("detailMessage") or reply.word("message")
         _expect_accepted(reply, self._api.redact(said))
-
-    def keep_ready(self) -> None:
-        self._api.keep_ready()
-
-    def close(self) -> None:
-        self._api.close()
 
 
 def _iso_unix_s(value: object) -> float | None:
@@ -3599,6 +4302,172 @@ def _iso_unix_s(value: object) -> float | None:
         return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+class Relay:
+    """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
+
+    The relay board's IN to the GPIO, its VCC and GND to the Pi's.  The lock's own
+    supply goes through the contacts, never its current through the Pi: COM and NO
+    for a strike, COM and NC for a maglock, so that the relay is off at rest.  A relay
+    without a board needs a transistor, and a flyback diode across its coil.
+
+    While no program holds the pin, its pull decides: GPIO 0 to 8 up, 9 to 27 down, so
+    ``active_high`` false belongs to GPIO 2 to 8 (0 and 1 are probed at boot).  10 kohm
+    to ground (then: to 3.3 V) holds it better.  Raspberry Pi OS leaves a pin as it is
+    when its program is killed, until the next start puts it at rest; with
+    ``dtparam=strict_gpiod`` in config.txt it is let go at once.
+
+    Source: BCM2835 ARM Peripherals, table 6-31; raspberrypi/linux, pull request 6117.
+    """
+
+    #: A pin that cannot be had now cannot be had in a second either.
+    policy = LockPolicy(
+        read_waits_s=(), send_waits_s=(), confirm_at_s=(0.0,), locks_itself=True
+    )
+    calls = 0
+
+    def __init__(self, config: LockAccess, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._trouble = ""
+        self._pin: Any = None
+        self._ends_at = -inf
+        self._pulse: threading.Thread | None = None
+        #: Guards the three above.  The main thread takes it under ``postponed``: what
+        #: Stopped leaves locked would keep the pulse from ending.
+        self._changed = threading.Condition()
+        with contextlib.suppress(NotSent):  # told; it may do better at a tap
+            self._claim()
+
+    def status(self, by: float) -> LockStatus:
+        """Locked, whatever it does: a tap while it is open opens it anew."""
+        with ProcessSignals.postponed(), self._changed:
+            self._claim()
+        return LockStatus(state=LockState.LOCKED, reachable=True)
+
+    def wake(self, by: float) -> str | None:
+        return None
+
+    def is_awake(self, handle: str, by: float) -> bool:
+        return True
+
+    def send(self, command: Command, send_by: float, by: float) -> str | None:
+        with ProcessSignals.postponed(), self._changed:
+            self._claim()
+            if self._clock.monotonic() >= send_by:
+                raise NotSent("too late to send")
+            if command is Command.UNLOCK:
+                self._open()
+            else:
+                self._release()
+        return None
+
+    def confirm(
+        self, command: Command, handle: str | None, before: LockStatus | None, by: float
+    ) -> Progress:
+        return Progress.DONE
+
+    def keep_ready(self) -> None:
+        """The pin is held all the time."""
+
+    def let_go(self) -> None:
+        while self._pulse is not None:
+            time.sleep(max(0.01, self._ends_at - time.monotonic()))
+
+    def close(self) -> None:
+        with ProcessSignals.postponed():
+            with self._changed:
+                pulse = self._pulse
+                self._release()
+                self._give_back()
+            if pulse is not None:
+                pulse.join(1.0)
+
+    def _claim(self) -> None:
+        """Have the pin, at rest if it was not ours yet.  Raises: NotSent."""
+        if self._pin is not None:
+            return
+        trouble = ""
+        try:
+            self._pin = _relay_pin(self._config)
+        except _gpio_errors() as error:
+            trouble = self._unusable(error)
+        if trouble:  # raised here: ``error`` keeps the pin of what was half made
+            raise NotSent(trouble)
+        if self._trouble:
+            log.info("GPIO %d can be used again", self._config.relay_gpio)
+            self._trouble = ""
+
+    def _unusable(self, error: Exception) -> str:
+        why = printable(str(error) or type(error).__name__)
+        if "busy" in why.lower():
+            why += " (another program has it; while the door runs, that is the door)"
+        trouble = f"GPIO {self._config.relay_gpio} cannot be used: {why}"
+        if trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble
+        return trouble
+
+    def _open(self) -> None:
+        """Begin a pulse, or the one under way anew.  Raises: NotSent."""
+        try:
+            if self._pulse is None:  # first: what is switched on has its end at hand
+                pulse = threading.Thread(target=self._hold, name="relay", daemon=True)
+                pulse.start()
+                self._pulse = pulse
+            self._ends_at = time.monotonic() + self._config.hold_s
+            self._pin.on()
+        except _gpio_errors() as error:
+            self._release()
+            self._give_back()
+            raise NotSent(self._unusable(error)) from None
+
+    def _hold(self) -> None:
+        """One pulse, in a thread of its own; it may be prolonged or cut short."""
+        with self._changed:
+            try:
+                while (left_s := self._ends_at - time.monotonic()) > 0:
+                    self._changed.wait(left_s)
+            finally:
+                self._pulse = None
+                self._release()
+
+    def _release(self) -> None:
+        self._ends_at = -inf
+        self._changed.notify_all()
+        if self._pin is None:
+            return
+        try:
+            self._pin.off()
+        except _gpio_errors() as error:
+            why = printable(str(error) or type(error).__name__)
+            number = self._config.relay_gpio
+            log.error("GPIO %d cannot be switched off: %s; is it open?", number, why)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        pin, self._pin = self._pin, None
+        if pin is not None:
+            with contextlib.suppress(*_gpio_errors()):
+                pin.close()
+
+
+def _relay_pin(config: LockAccess) -> Any:
+    """The relay's pin, an output at rest from its first moment."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
+        import gpiozero  # type: ignore[import-untyped]
+
+        return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
+
+
+def _gpio_errors() -> tuple[type[Exception], ...]:
+    import gpiozero
+
+    return gpiozero.GPIOZeroError, *_pin_errors()
 
 
 # -- the database
@@ -3705,22 +4574,31 @@ class SqliteStore:
     def locked_down(self) -> bool:
         return bool(self._query("SELECT 1 FROM states WHERE name = 'lockdown'", ()))
 
-    def begin(self, event: Event) -> int:
+    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         values = (
             utc_text(event.at), event.uid, event.holder, event.reason.value,
             event.command, event.source,
         )  # fmt: skip
-        return self._append("events", values)
+        return self._append("events", values, notes)
 
-    def finish(self, event: Event) -> None:
-        detail = printable(event.detail)
-        self._append("outcomes", (event.id, event.result, event.latency_ms, detail))
+    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
+        values = event.id, event.result, event.latency_ms, printable(event.detail)
+        self._append("outcomes", values, notes)
+
+    def keep(self, notes: Notes) -> None:
+        with self._transaction() as db:
+            _keep(db, notes)
+
+    def recall(self, name: str) -> str | None:
+        rows = self._query("SELECT value FROM states WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
 
     def close_interrupted(self) -> int:
         rows = self._query(UNFINISHED_QUERY, ())
         for (event_id,) in rows:
             why = "found unfinished at start"
-            self._append("outcomes", (event_id, Result.INTERRUPTED, None, why))
+            values = event_id, Result.INTERRUPTED, None, why
+            self._append("outcomes", values, NOTHING)
         with self._transaction() as db:
             db.execute(SETTLED_UPDATE)
         return len(rows)
@@ -3779,7 +4657,7 @@ class SqliteStore:
 
     # -- inside
 
-    def _append(self, table: str, values: Sequence[object]) -> int:
+    def _append(self, table: str, values: Sequence[object], notes: Notes) -> int:
         """Add a row to one of the chained tables, synced to disk; returns its id."""
         with self._transaction() as db:
             ends = db.execute("SELECT id, hash FROM chains WHERE name = ?", (table,))
@@ -3792,6 +4670,7 @@ class SqliteStore:
                 "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
                 (last_id + 1, linked, table),
             )
+            _keep(db, notes)
         return int(last_id) + 1
 
     def _query(self, sql: str, values: Sequence[object]) -> list[Any]:
@@ -3944,6 +4823,21 @@ def _create(db: sqlite3.Connection) -> None:
     db.commit()
 
 
+COUNT_UPDATE = """
+INSERT INTO states VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
+"""
+
+
+def _keep(db: sqlite3.Connection, notes: Notes) -> None:
+    for name, text in notes.words.items():
+        if text is None:
+            db.execute("DELETE FROM states WHERE name = ?", (name,))
+        else:
+            db.execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (name, text))
+    db.executemany(COUNT_UPDATE, notes.counts.items())
+
+
 def _hand_to_owner(path: Path) -> None:
     """What root makes belongs to the owner of the folder: the service must open it."""
     if os.geteuid() == 0:
@@ -4076,7 +4970,7 @@ def _led_board(config: LedsConfig) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        import gpiozero  # type: ignore[import-untyped]
+        import gpiozero
 
         try:
             return gpiozero.LEDBoard(
@@ -4203,41 +5097,50 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
         raise ConfigError([f"{path}: cannot be read: {why.lower()}"]) from None
     config = parse_config(text)
     problems: list[str] = []
-    lock = _with_secrets(config.lock, secret_folders(path, environ), problems)
-    ca_file = lock.ca_file and str(path.parent / lock.ca_file)
-    if ca_file and not os.access(ca_file, os.R_OK):
-        problems.append(f"lock.ca_file = {ca_file!r}: cannot be read")
+    locks: dict[str, Any] = {
+        where: _with_files(where, lock, secret_folders(path, environ), problems)
+        for where, lock in locks_of(config).items()
+    }
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
     state_dir = config.door.state_dir or given or "state"
     config = replace(
         config,
-        lock=replace(lock, ca_file=ca_file),
+        **locks,
         door=replace(config.door, state_dir=str(path.parent / state_dir)),
     )
-    problems += () if problems else _lock_problems(config.lock)
+    if not problems:  # what was in the files is looked at as well
+        for where, lock in locks.items():
+            problems += _lock_problems(where, lock)
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def _with_secrets(
-    lock: LockConfig, folders: Sequence[Path], problems: list[str]
-) -> LockConfig:
-    texts: dict[str, Any] = {}
+def _with_files(
+    where: str, lock: LockAccess, folders: Sequence[Path], problems: list[str]
+) -> LockAccess:
+    """``lock`` with its secrets in place, and where its certificate is.
+
+    ``folders`` are where secrets may be; the last is the one of the settings' file.
+    """
+    ca_file = lock.ca_file and str(folders[-1] / lock.ca_file)
+    if ca_file and not os.access(ca_file, os.R_OK):
+        problems.append(f"{where}.ca_file = {ca_file!r}: cannot be read")
+    texts: dict[str, Any] = {"ca_file": ca_file}
     for declared in fields(lock):
         secret = getattr(lock, declared.name)
         if not isinstance(secret, Secret) or not secret.file:
             continue
-        where = f"lock.{declared.name} = {{ file = {secret.file!r} }}"
+        told = f"{where}.{declared.name} = {{ file = {secret.file!r} }}"
         path = secret_path(secret.file, folders)
         try:
             text = path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not plain text"
-            problems.append(f"{where}: {path} cannot be read: {why.lower()}")
+            problems.append(f"{told}: {path} cannot be read: {why.lower()}")
             continue
         if not text or not text.isprintable():
-            problems.append(f"{where}: {path} does not hold one line of text")
+            problems.append(f"{told}: {path} does not hold one line of text")
         texts[declared.name] = Secret(text=text, file=secret.file)
     return replace(lock, **texts)
 
@@ -4471,7 +5374,9 @@ class SimulatedCloud:
     ``latency_s`` is a round trip: half before the request takes effect, half after.
     ``locked`` is where the bolt is; it changes at the end of the motor's run.
     ``commands`` are those that had an effect, with their (monotonic) time of arrival.
-    With ``tls`` it speaks https, and it closes connections that idle for ``idle_s``.
+    While not ``responsive`` the lock does not answer its access point, until somebody
+    sends it a `sync`.  With ``tls`` it speaks https, and it closes connections that
+    idle for ``idle_s``.
     """
 
     def __init__(
@@ -4493,6 +5398,7 @@ class SimulatedCloud:
         self.requests: list[str] = []
         self.connections = 0
         self.battery_percent = 80
+        self.responsive = True
         self._locked = locked
         self._locked_next = locked
         self._motor_ends_at = -inf
@@ -4621,11 +5527,15 @@ class SimulatedCloud:
         if stage == "command":
             return self._command(body)
         status = {"locked": self.locked, "battery": self.battery_percent}
-        return 200, json.dumps({**status, "responsive": True}).encode()
+        return 200, json.dumps({**status, "responsive": self.responsive}).encode()
 
     def _command(self, body: bytes) -> tuple[int, bytes]:
         try:
-            command = Command(json.loads(body)["command"])
+            word = json.loads(body)["command"]
+            if word == "sync":
+                self.responsive = True
+                return self._begin_task(time.monotonic())
+            command = Command(word)
         except (ValueError, KeyError, TypeError):
             return 400, b'{"error":"BAD_PARAMS"}'
         now, locks = time.monotonic(), command is Command.LOCK
@@ -4633,8 +5543,11 @@ class SimulatedCloud:
         moves = self.locked != locks or self.is_moving
         self._locked_next = locks
         self._motor_ends_at = now + self.motor_s if moves else now
-        task = f"{len(self.commands):08x}-0000-4000-8000-000000000000"
-        self._tasks[task] = self._motor_ends_at
+        return self._begin_task(self._motor_ends_at)
+
+    def _begin_task(self, ends_at: float) -> tuple[int, bytes]:
+        task = f"{len(self._tasks) + 1:08x}-0000-4000-8000-000000000000"
+        self._tasks[task] = ends_at
         return 200, json.dumps({"task_id": task}).encode()
 
     def _task_result(self, path: str) -> tuple[int, bytes]:
@@ -5078,13 +5991,14 @@ class DemoKeyboard:
 # 9. Wiring -- from configuration to a door
 ################################################################################
 
-LOCKS: dict[str, Callable[[LockConfig, Clock], Lock]] = {
+LOCKS: dict[str, Callable[[LockAccess, Clock], Lock]] = {
     "sesame": Sesame,
     "sesame-mini": SesameMini,
     "nuki-bridge": NukiBridge,
     "nuki-web": NukiWeb,
     "switchbot": SwitchBot,
     "tedee": Tedee,
+    "relay": Relay,
 }
 
 
@@ -5103,26 +6017,23 @@ def build(
 
 def equip(config: Config, clock: Clock) -> Equipment:
     """All that the door works with.  Raises: ConfigError."""
-    lock, store = make_lock(config, clock), make_door_store(config)
+    store = make_door_store(config)
     indicator, notes = make_lights(config)
     return Equipment(
         reader=NfcReader(config.reader.device),
-        lock=lock,
+        locks=make_locks(config, clock),
         store=store,
         indicator=indicator,
         notes=notes,
     )
 
 
-def make_lock(config: Config, clock: Clock) -> Lock:
-    """The lock's driver.  Raises: ConfigError for a kind that has none yet."""
-    make = LOCKS.get(config.lock.kind)
-    if make is None:
-        known = ", ".join(LOCKS)
-        raise ConfigError(
-            [f"lock.kind = {config.lock.kind!r}: cannot be driven yet, only {known}"]
-        )
-    return make(config.lock, clock)
+def make_locks(config: Config, clock: Clock) -> dict[str, Lock]:
+    """The drivers of ``[lock]`` and, where there is one, ``[fallback]``."""
+    return {
+        where: LOCKS[access.kind](access, clock)
+        for where, access in locks_of(config).items()
+    }
 
 
 def make_lights(config: Config) -> tuple[Indicator, tuple[str, ...]]:
@@ -5179,14 +6090,13 @@ class FileSettings:
         if new == config:
             return None
         changed = replace(equipment)
-        if new.lock != config.lock:  # first these two: they may refuse
-            changed.lock = make_lock(new, self._clock)
-        if new.door.state_dir != config.door.state_dir:
+        if new.door.state_dir != config.door.state_dir:  # first: it may refuse
             changed.store = make_door_store(new)
-        if changed.lock is not equipment.lock:
-            equipment.lock.close()
-        if changed.store is not equipment.store:
             equipment.store.close()
+        if locks_of(new) != locks_of(config):
+            for lock in equipment.locks.values():
+                lock.close()  # first: a relay's pin may be the same
+            changed.locks = make_locks(new, self._clock)
         if new.reader.device != config.reader.device:
             equipment.reader.close()
             changed.reader = NfcReader(new.reader.device)
@@ -5293,13 +6203,14 @@ def cmd_run(args: argparse.Namespace) -> int:
 def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
     config = load(args)
-    lock = config.lock
     say(f"{path}: no problems")
     taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
     say(
         f'Door "{printable(config.door.name)}": a card on the list {taps}'
-        f" ({lock.kind})."
+        f" ({config.lock.kind})."
     )
+    if config.fallback:
+        say(f"When that lock cannot be reached: {config.fallback.kind}.")
     say()
     say("Who may enter:" if config.cards else "Nobody is in this file.")
     today = SystemClock().now().date()
@@ -5309,7 +6220,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     ]
     for line in in_columns(rows):
         say(f"  {line}")
-    notes = [*idle_settings(config), *_exposed(path, lock), *_placeholders(lock)]
+    notes = [*idle_settings(config), *_exposed(path, config), *_placeholders(config)]
     if notes:
         say()
         say("Please note:")
@@ -5338,15 +6249,16 @@ def validity(card: Credential, config: Config, today: date) -> str:
     return words + (" [master]" if card.role is Role.MASTER else "")
 
 
-def _exposed(path: Path, lock: LockConfig) -> Iterator[str]:
+def _exposed(path: Path, config: Config) -> Iterator[str]:
     """Files with secrets that every user of this computer can read."""
     folders = secret_folders(path, os.environ)
     held: dict[Path, list[str]] = {}
-    for declared in fields(lock):
-        secret = getattr(lock, declared.name)
-        if isinstance(secret, Secret) and secret:
-            holder = secret_path(secret.file, folders) if secret.file else path
-            held.setdefault(holder, []).append(f"lock.{declared.name}")
+    for where, lock in locks_of(config).items():
+        for declared in fields(lock):
+            secret = getattr(lock, declared.name)
+            if isinstance(secret, Secret) and secret:
+                holder = secret_path(secret.file, folders) if secret.file else path
+                held.setdefault(holder, []).append(f"{where}.{declared.name}")
     for holder, keys in held.items():
         if holder.stat().st_mode & 0o004:
             yield (
@@ -5355,12 +6267,13 @@ def _exposed(path: Path, lock: LockConfig) -> Iterator[str]:
             )
 
 
-def _placeholders(lock: LockConfig) -> Iterator[str]:
-    for key in ("device_id", "api_key", "secret_key"):
-        value = getattr(lock, key)
-        text = value.text if isinstance(value, Secret) else value
-        if (text and not text.strip("0-")) or text.startswith("replace-me"):
-            yield f"lock.{key}: still the example's"
+def _placeholders(config: Config) -> Iterator[str]:
+    for where, lock in locks_of(config).items():
+        for key in LOCK_NEEDS[lock.kind]:
+            value = getattr(lock, key)
+            text = value.text if isinstance(value, Secret) else value
+            if (text and not text.strip("0-")) or text.startswith("replace-me"):
+                yield f"{where}.{key}: still the example's"
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -5467,7 +6380,7 @@ def event_json(event: Event) -> dict[str, object]:
 
 def _log_line(event: Event) -> str:
     at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    who = printable(event.holder, 24) if event.holder else "unknown card"
+    who = printable(who_in_words(event), 24)
     uid = format_uid(event.uid) if event.uid else event.source
     came = event.reason.value
     if event.reason is Reason.GRANTED:
@@ -5491,15 +6404,43 @@ def _since(text: str) -> datetime:
 
 def cmd_status(args: argparse.Namespace) -> int:
     config, clock = load(args), SystemClock()
-    with contextlib.closing(make_lock(config, clock)) as lock:
-        control = _control(config, lock, clock)
-        try:
-            status = control.status(clock.monotonic() + config.lock.unlock_window_s)
-        except LockError as error:
-            say(f"not known: {error}")
-            return EX_FAILED
-    say(_in_words(status, clock.now().timestamp()))
-    return EX_FAILED if status.state is LockState.UNKNOWN else EX_OK
+    states = {}
+    with _locks_by_hand(config, clock) as (control, store):
+        for each in control.all:
+            by = clock.monotonic() + config.lock.unlock_window_s
+            title = "" if each is control else f"fallback ({each.ledger.kind}): "
+            try:
+                status = each.status(by)
+            except LockError as error:
+                say(f"{title}not known: {error}")
+                continue
+            states[each.name] = status.state
+            say(title + _in_words(status, clock.now().timestamp()))
+        spent = Notes(counts=control.spent())
+        if spent.counts:
+            _stored_or_told(lambda: store.keep(spent), None)
+        for line in (*_calls(control), *_to_be_locked(store, clock)):
+            say(line)
+    is_known = states.get("lock", LockState.UNKNOWN) is not LockState.UNKNOWN
+    return EX_OK if is_known else EX_FAILED
+
+
+def _calls(control: LockControl) -> Iterator[str]:
+    """How much of the month's plan is used."""
+    for ledger in (each.ledger for each in control.all):
+        if ledger.allowed:
+            told = calls_in_words(ledger.used, ledger.allowed)
+            yield f"warning: {told}" if ledger.shortage() else told
+
+
+def _to_be_locked(store: Store, clock: Clock) -> Iterator[str]:
+    now = clock.monotonic()
+    text = _stored_or_told(lambda: store.recall("relock"), None)
+    pending = Relock.from_text(text, clock.boot(), now)
+    if pending and pending.due == inf:
+        yield f"warning: {NOT_LOCKED_AGAIN}"
+    elif pending:
+        yield f"to be locked again in {max(0.0, pending.due - now):.0f} s"
 
 
 def _in_words(status: LockStatus, unix_s: float) -> str:
@@ -5517,10 +6458,23 @@ def _in_words(status: LockStatus, unix_s: float) -> str:
     return ", ".join(filter(None, words))
 
 
-def _control(config: Config, lock: Lock, clock: Clock) -> LockControl:
-    return LockControl(
-        lock, clock, confirm_s=config.lock.confirm_s, jitter=random.random
-    )
+@contextlib.contextmanager
+def _locks_by_hand(
+    config: Config, clock: Clock
+) -> Iterator[tuple[LockControl, SqliteStore]]:
+    """The locks without the door, and the database that it uses."""
+    store, locks = make_store(config), make_locks(config, clock)
+    try:
+        yield (
+            control_locks(
+                config, locks, store, _stored_or_told, clock, jitter=random.random
+            ),
+            store,
+        )
+    finally:
+        for lock in locks.values():
+            lock.close()
+        store.close()
 
 
 def cmd_lock(args: argparse.Namespace) -> int:
@@ -5534,6 +6488,21 @@ def cmd_unlock(args: argparse.Namespace) -> int:
 def _move(args: argparse.Namespace, command: Command) -> int:
     """Move the lock by hand; it is logged as any tap, with who asked."""
     config, clock = load(args), SystemClock()
+    ProcessSignals().install()  # a strike is released, however this ends
+    try:
+        with _locks_by_hand(config, clock) as (control, store):
+            outcome = _move_logged(config, clock, control, store, command)
+            say(outcome.result + (f": {outcome.detail}" if outcome.detail else ""))
+            sys.stdout.flush()
+            control.named(outcome.lock).let_go()
+    except Stopped as stopped:
+        return 128 + stopped.number
+    return EX_OK if outcome.result.value == command.target.value else EX_FAILED
+
+
+def _move_logged(
+    config: Config, clock: Clock, control: LockControl, store: Store, command: Command
+) -> Outcome:
     asked_at = clock.monotonic()
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
     event = Event(
@@ -5543,28 +6512,34 @@ def _move(args: argparse.Namespace, command: Command) -> int:
         reason=Reason.GRANTED,
         source="command",
     )
-    store = make_store(config)
     entry = Entry(event, store, _stored_or_told)
-    with (
-        contextlib.closing(make_lock(config, clock)) as lock,
-        contextlib.closing(store),
-    ):
-        outcome = _control(config, lock, clock).move(
+    relocking = Relocking(
+        control,
+        config.lock.relock_after_s,
+        clock,
+        functools.partial(store.recall, "relock"),
+    )
+    relocking.look()
+    outcome, notes = Outcome(None, Result.INTERRUPTED, "stopped meanwhile"), NOTHING
+    try:
+        outcome = control.move(
             lambda state: command,
             send_by=asked_at + config.lock.unlock_window_s,
-            intend=entry.intend,
+            intend=lambda command: entry.intend(command, relocking.intend(command)),
+            may_fall_back=command is Command.UNLOCK,
         )
-        entry.settle(outcome, round((clock.monotonic() - asked_at) * 1000))
-    confirmed = outcome.result.value == command.target.value
-    say(outcome.result + (f": {outcome.detail}" if outcome.detail else ""))
-    return EX_OK if confirmed else EX_FAILED
+        notes = relocking.settle(outcome)
+    finally:  # also when Stopped
+        took_ms = round((clock.monotonic() - asked_at) * 1000)
+        entry.settle(outcome, took_ms, replace(notes, counts=control.spent()))
+    return outcome
 
 
-def _stored_or_told(action: Callable[[], int], otherwise: int) -> int:
+def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = True) -> T:
     try:
         return action()
     except StoreError as error:
-        log.warning("not logged: %s", error)
+        log.warning("not logged: %s" if writes else "%s", error)
         return otherwise
 
 

@@ -22,6 +22,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 import doorpi
 from doorpi import (
+    NOTHING,
     Card,
     Command,
     Config,
@@ -32,6 +33,7 @@ from doorpi import (
     LockPolicy,
     LockState,
     LockStatus,
+    Notes,
     Outcome,
     Progress,
     Result,
@@ -40,6 +42,7 @@ from doorpi import (
     Stopped,
     StoreError,
     Uid,
+    Unreadable,
     VirtualField,
 )
 
@@ -66,6 +69,7 @@ class FakeClock:
         self.at = NOON
         self.t = 1000.0
         self.set = True
+        self.boot_id = "boot-1"
         self.stop_at = float("inf")
         self.slept: list[float] = []
 
@@ -88,6 +92,9 @@ class FakeClock:
 
     def is_set(self) -> bool:
         return self.set
+
+    def boot(self) -> str:
+        return self.boot_id
 
 
 class FakeReader:
@@ -131,11 +138,16 @@ class FakeLock:
         self.send_bys: list[float] = []
         self.asked: list[float] = []
         self.answer_within_s: list[float] = []  # for each of asked
+        self.wakes: list[str | Exception | None] = []
+        self.awake: list[bool | Exception] = []
+        self.calls = 0
         self.kept_ready = 0
+        self.let_gone = 0
         self.closed = 0
 
     def _next(self, script, otherwise):
         self.clock.advance(self.takes_s)
+        self.calls += 1
         answer = script.pop(0) if script else otherwise
         if isinstance(answer, BaseException):
             raise answer
@@ -156,8 +168,17 @@ class FakeLock:
         self.answer_within_s.append(by - self.clock.monotonic())
         return self._next(self.progress, Progress.DONE)
 
+    def wake(self, by: float) -> str | None:
+        return self._next(self.wakes, "sync-1")
+
+    def is_awake(self, handle: str, by: float) -> bool:
+        return self._next(self.awake, True)
+
     def keep_ready(self) -> None:
         self.kept_ready += 1
+
+    def let_go(self) -> None:
+        self.let_gone += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -170,6 +191,7 @@ class FakeStore:
         self.cards: dict[Uid, Credential] = {}
         self.events: dict[int, Event] = {}
         self.moved_at: dict[Uid, datetime] = {}
+        self.kept: dict[str, str] = {}
         self.lockdown = False
         self.broken: str = ""
         self.left_open = 0
@@ -191,15 +213,28 @@ class FakeStore:
         self._check()
         return self.lockdown
 
-    def begin(self, event: Event) -> int:
-        self._check()
+    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
+        self.keep(notes)
         event_id = len(self.events) + 1
         self.events[event_id] = replace(event, id=event_id)
         return event_id
 
-    def finish(self, event: Event) -> None:
-        self._check()
+    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
+        self.keep(notes)
         self.events[event.id] = event
+
+    def keep(self, notes: Notes) -> None:
+        self._check()
+        for name, text in notes.words.items():
+            self.kept[name] = text
+            if text is None:
+                del self.kept[name]
+        for name, count in notes.counts.items():
+            self.kept[name] = str(int(self.kept.get(name, "0")) + count)
+
+    def recall(self, name: str) -> str | None:
+        self._check()
+        return self.kept.get(name)
 
     def close_interrupted(self) -> int:
         self._check()
@@ -314,6 +349,15 @@ class Taps:
     ) -> Progress:
         return self.lock.confirm(command, handle, before, self.clock.monotonic() + 5)
 
+    def learn(
+        self, command: Command, before: LockStatus | None, handle: str | None = None
+    ) -> Progress | str:
+        """What ``confirm`` learns, or in words why it is nothing."""
+        try:
+            return self.confirm(command, before, handle)
+        except Unreadable as error:
+            return str(error)
+
 
 @dataclass
 class World:
@@ -327,12 +371,14 @@ class World:
 
     def __post_init__(self) -> None:
         self.lock = FakeLock(self.clock)
+        self.fallback: FakeLock | None = None
         self.lights = FakeLights(self.clock)
 
     def door(self, config: Config | None = None) -> doorpi.Door:
         self.equipment = Equipment(
             reader=self.reader,
-            lock=self.lock,
+            locks={"lock": self.lock}
+            | ({"fallback": self.fallback} if self.fallback else {}),
             store=self.store,
             indicator=self.lights,
         )

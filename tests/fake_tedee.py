@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
+from math import inf
 
-from fake_sesame import Request
-from fake_switchbot import Bolt, FaultyServer
+from fake_cloud import FakeCloud, Request, answers, lives
+
+from doorpi import Command
 
 KEY = "snwu6R.eC+Xuad0sx5inRRo0AaZkYe+EURqYpWwrDR3lU5kuNc="
 DEVICE_ID = "33819"
@@ -17,33 +20,41 @@ DEVICE_ID = "33819"
 NUMBERS = {"locked": 6, "unlocked": 2, "locking": 5, "unlocking": 4, "jammed": 3}
 
 
-class FakeTedee(FaultyServer):
-    """The attributes below are switches; ``synced_at`` lists when the state was asked."""
+class FakeTedee(FakeCloud):
+    """``synced_at`` lists when the state was asked."""
+
+    credentials: Mapping[str, str] = {"device_id": DEVICE_ID, "api_key": KEY}
+    base_path = "/api/v1.32"
+    faults = FakeCloud.faults | {
+        "offline": lives(is_connected=False),
+        "quota": answers(429, b"", "Retry-After: 1800"),
+        "uncalibrated": lives(is_calibrated=False),
+        "moving": lives(shown="unlocking"),
+    }
 
     def __init__(self, clock) -> None:
-        self.bolt = Bolt(clock)
+        super().__init__(clock)
+        self.battery = 54
         self.numbers = NUMBERS | {}
         self.is_connected = True
         self.is_calibrated = True
         self.properties_key = "lockProperties"
         self.number_ids = False
-        self.drops = False  # the operation never comes to the lock
         self.synced_at: list[float] = []
-        self._operations: dict[str, tuple[float, int]] = {}  # when it ends, its result
+        self._operations: dict[str, tuple[float, bool]] = {}  # when it ends, how
         self._ids = itertools.count(1619078520230)
-        super().__init__(clock, self._answer)
 
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api/v1.32"
+    def command_of(self, request: Request) -> Command | None:
+        is_command = request.method == "POST"
+        return Command(request.path.rpartition("/")[2]) if is_command else None
 
-    def _answer(self, request: Request) -> tuple[int, bytes]:
+    def answer(self, request: Request) -> tuple[int, bytes]:
         if request.headers.get("authorization") != f"PersonalKey {KEY}":
             return 401, b""
-        path = request.path.removeprefix("/api/v1.32/my")
+        path = request.path.removeprefix(f"{self.base_path}/my")
         if (request.method, path) == ("GET", f"/lock/{DEVICE_ID}/sync"):
             return self._sync()
-        for command in ("lock", "unlock"):
+        for command in Command:
             there = ("POST", f"/lock/{DEVICE_ID}/operation/{command}")
             if (request.method, path) == there:
                 return self._operate(command)
@@ -56,12 +67,12 @@ class FakeTedee(FaultyServer):
         self.synced_at.append(self.clock.monotonic())
         properties: dict[str, object] | None = None
         if self.is_connected:
-            state = self.numbers[self.bolt.place] if self.is_calibrated else 0
+            _, place = self.seen
             properties = {
-                "state": state,
+                "state": self.numbers[place] if self.is_calibrated else 0,
                 "doorState": 3,
                 "isCharging": False,
-                "batteryLevel": 54,
+                "batteryLevel": self.battery,
                 "stateChangeResult": 0,
                 "lastStateChangedDate": "2021-04-26T06:02:04.197Z",
             }
@@ -74,29 +85,28 @@ class FakeTedee(FaultyServer):
             }
         )
 
-    def _operate(self, command: str) -> tuple[int, bytes]:
+    def _operate(self, command: Command) -> tuple[int, bytes]:
         """An uncalibrated lock answers as any other, and does nothing."""
         operation = str(next(self._ids))
-        ends_at, result = self.clock.monotonic(), 0
-        if self.drops:
-            ends_at = float("inf")
+        ends_at: float | None = self.clock.monotonic()
+        if not self.is_connected:
+            ends_at = None
         elif self.is_calibrated:
-            ends_at += self.bolt.motor_s
-            result = 1 if self.bolt.jams else 0
-            self.bolt.turn(command)
-        self._operations[operation] = ends_at, result
+            ends_at = self.turn(command)
+        ends_at = inf if ends_at is None else ends_at
+        self._operations[operation] = ends_at, self.bolt.at(ends_at) == "jammed"
         told = int(operation) if self.number_ids else operation
         stamp = "2021-04-26T05:53:57.423Z"
         return success({"operationId": told, "lastStateChangedDate": stamp}, 202)
 
     def _tell(self, operation: str) -> tuple[int, bytes]:
-        ends_at, result = self._operations[operation]
+        ends_at, jams = self._operations[operation]
         is_over = self.clock.monotonic() >= ends_at
         return success(
             {
                 "deviceId": int(DEVICE_ID),
                 "operationId": operation,
-                "result": result if is_over else 0,
+                "result": int(is_over and jams),
                 "status": "COMPLETED" if is_over else "PENDING",
                 "type": 1,
             }

@@ -974,22 +974,6 @@ def test_what_a_verb_makes_is_not_for_everybody(folder, on_cloud, verb):
     assert modes == {"state": 0o750, "doorpi.db": 0o640}
 
 
-@pytest.mark.parametrize("name", ["status", "lock", "unlock"])
-def test_a_lock_that_cannot_be_driven_yet_is_refused(folder, verb, name):
-    rewrite(folder, '"sesame-mini"', '"relay"')
-    known = ", ".join(doorpi.LOCKS)
-
-    verb(
-        name,
-        code=78,
-        errors=[
-            f"{folder}/doorpi.toml: 1 problem",
-            f"  lock.kind = 'relay': cannot be driven yet, only {known}",
-        ],
-    )
-    assert not (folder / "state").exists()
-
-
 # -- tap, legend
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import doorpi
 from doorpi import (
-    LOCK_KINDS,
+    LOCK_NEEDS,
     PICTURES,
     SECTIONS,
     CardConfig,
@@ -26,6 +26,7 @@ from doorpi import (
     Credential,
     DoorConfig,
     LedsConfig,
+    LockAccess,
     LockConfig,
     LogConfig,
     Pattern,
@@ -249,7 +250,7 @@ def test_a_real_reader_needs_no_more_than_its_path(device):
     assert config.reader.device == device
 
 
-@pytest.mark.parametrize("kind", LOCK_KINDS)
+@pytest.mark.parametrize("kind", LOCK_NEEDS)
 def test_every_kind_of_lock_can_be_written_down(kind):
     text = LOCK.replace("0A1B", "42") + 'base_url = "https://h"\n'
 
@@ -333,6 +334,8 @@ VALUES = {
     "endless text": (f'[door]\non_tap = "{"x" * 99}"', f"door.on_tap = '{'x' * 56}...: must be one of toggle, unlock (what a card does)"),
     "both lights on a pin": ("[leds]\ngreen_gpio = 5\nred_gpio = 5", "leds.red_gpio = 5: the green LED has this pin"),
     "red on green's default": ("[leds]\nred_gpio = 23", "leds.red_gpio = 23: the green LED has this pin"),
+    "a relay on a light's pin": ('[lock]\nkind = "relay"\nrelay_gpio = 23', "lock.relay_gpio = 23: the green LED has this pin"),
+    "two relays on a pin": ('[lock]\nkind = "relay"\n[fallback]\nkind = "relay"', "fallback.relay_gpio = 17: lock's relay has this pin"),
 }  # fmt: skip
 
 SHAPES = {
@@ -341,6 +344,8 @@ SHAPES = {
     "one bracket for a card": ("[card]", "card: expected [[card]], with two brackets"),
     "one bracket for a schedule": ("[schedule]", "schedule: expected [[schedule]], with two brackets"),
     "a value among cards": ('card = ["Ken"]', "card 1: expected a table, [[card]]"),
+    "a value for a fallback": ("fallback = 5", "fallback: expected a table, [fallback]"),
+    "two fallbacks": ('[[fallback]]\nkind = "relay"', "fallback: expected a table, [fallback]"),
     "a list for signals": ("signals = []", "signals: expected a table, [signals]"),
 }  # fmt: skip
 
@@ -403,6 +408,9 @@ LOCKS = {
     "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (where the API is; a cloud's need not be told)"),
     "a bridge on the internet": (BRIDGE + 'base_url = "http://8.8.8.8:8080"', "lock.base_url: http is for a bridge on your own network"),
     "http to Nuki's cloud": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "42"\nbase_url = "http://192.168.1.50"', "lock.base_url: http would send the key in the open; use https"),
+    "a fallback without a key": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"', "fallback.api_key: missing; 'tedee' needs it (the vendor's API key)"),
+    "a fallback's http": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"\napi_key = "k"\nbase_url = "http://h"', "fallback.base_url: http would send the key in the open; use https"),
+    "a window of the fallback's": (LOCK + '[fallback]\nkind = "relay"\nunlock_window_s = 5', "fallback.unlock_window_s: unknown key"),
     "a Nuki id in hex": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "2C001A1E"', "lock.device_id = '2C001A1E': expected digits only: the id as a decimal number (the app shows it in hex)"),
 }  # fmt: skip
 
@@ -663,17 +671,16 @@ def test_what_does_nothing_yet_is_told():
     """)
 
     assert list(idle_settings(config)) == [
-        "lock.relock_after_s = 30.0: does nothing yet: comes with a later version",
         "log.keep_days = 30: does nothing yet: comes with a later version",
         'card "Ken": role = "master" does not enrol cards yet; until then it opens as any other',
     ]
 
 
-def test_a_lock_that_cannot_be_driven_yet_is_told():
-    config = parse_config('[lock]\nkind = "relay"\n')
+def test_a_relay_is_told_to_need_no_relock():
+    config = parse_config('[lock]\nkind = "relay"\nrelock_after_s = 30\n')
 
     assert list(idle_settings(config)) == [
-        "lock.kind = 'relay': does nothing yet: comes with a later version, so `run` refuses",
+        "lock.relock_after_s = 30.0: has no effect; a relay locks again by itself, after hold_s",
     ]
 
 
@@ -863,6 +870,33 @@ def test_a_secret_is_read_from_the_file_beside_the_configuration(tmp_path):
     assert KEY not in str(config)
 
 
+def test_a_fallbacks_secret_is_read_from_its_file_as_well(tmp_path):
+    text = LOCK + BY_FILE.replace("[lock]", "[fallback]")
+
+    config = read_config(write(tmp_path, text, key=f"{KEY}\n"), {})
+
+    assert config.fallback == LockAccess(
+        kind="sesame-mini", device_id="d", api_key=Secret(KEY, "key")
+    )
+
+
+@pytest.mark.parametrize("where", ["lock", "fallback"])
+def test_a_file_that_a_lock_names_and_that_is_not_there_is_told(tmp_path, where):
+    text = BY_FILE.replace("[lock]", f"[{where}]") + 'ca_file = "bridge.pem"\n'
+    path = write(tmp_path, text if where == "lock" else LOCK + text)
+
+    with pytest.raises(ConfigError) as refused:
+        read_config(path, {})
+
+    assert refused.value.problems == (
+        f"{where}.ca_file = '{tmp_path}/bridge.pem': cannot be read",
+        (
+            f"{where}.api_key = {{ file = 'key' }}: {tmp_path}/key cannot be read:"
+            " no such file or directory"
+        ),
+    )
+
+
 def test_systemds_credentials_come_first(tmp_path):
     credentials = tmp_path / "credentials"
     credentials.mkdir()
@@ -999,6 +1033,12 @@ def test_the_example_is_valid_with_every_commented_line_put_to_use():
 
     assert in_use != lines
     assert config == parse_config(EXAMPLE)
+
+
+def test_the_example_is_valid_with_its_fallback_put_to_use():
+    config = parse_config(re.sub(r"^#(?=\S)", "", EXAMPLE, flags=re.MULTILINE))
+
+    assert config.fallback == LockAccess(kind="relay", relay_gpio=17)
 
 
 def test_every_setting_is_explained():

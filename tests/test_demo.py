@@ -70,7 +70,7 @@ doorpi.SimulatedCloud = Refusing
         """
 class Mad(doorpi.Door):
     def _decide(self, uid, at):
-        self._equipment.lock.send(doorpi.Command.UNLOCK, 1e9, 1e9)
+        self._equipment.locks["lock"].send(doorpi.Command.UNLOCK, 1e9, 1e9)
         return super()._decide(uid, at)
 
 doorpi.Door = Mad

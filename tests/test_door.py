@@ -214,7 +214,7 @@ def test_an_event_whose_intent_failed_is_recorded_when_the_disk_is_back(world):
 
 
 def test_a_read_that_works_does_not_hide_that_writing_fails(world):
-    def refuse(event):
+    def refuse(event, notes):
         raise doorpi_store_error("disk full")
 
     world.store.begin = refuse
@@ -413,7 +413,7 @@ def test_a_bad_edit_keeps_the_last_good_configuration_and_blinks(world, caplog):
 def test_a_good_edit_is_used_from_the_next_card_on(world):
     door = world.door(config_of())
     other = World(clock=world.clock)
-    changed = replace(world.equipment, lock=other.lock)
+    changed = replace(world.equipment, locks={"lock": other.lock})
     world.settings.reload = True
     world.settings.renewed = (config_of(card_of()), changed)
     world.reader.shows = [None, KEN]

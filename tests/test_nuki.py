@@ -7,40 +7,30 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 from conftest import FakeLock, Taps, World, card_of, config_of
-from fake_nuki import (
-    CUT,
-    LOCK,
-    NUKI_ID,
-    TOKEN,
-    UNLOCK,
-    FakeBridge,
-    FakeNukiWeb,
-    NukiServer,
-)
+from fake_cloud import FakeCloud
+from fake_locks import access_to, driver_of
+from fake_nuki import NUKI_ID, TOKEN, FakeBridge, FakeNukiWeb
 
 import doorpi
 from doorpi import (
     AuthError,
     Busy,
     Command,
-    LockConfig,
     LockState,
     LockStatus,
     MaybeSent,
     NotSent,
     NukiBridge,
-    NukiWeb,
     Offline,
     Outcome,
     Progress,
     QuotaError,
     Result,
-    Secret,
     Signal,
     TurnedAway,
     Unreadable,
@@ -52,7 +42,7 @@ class NukiTaps(Taps):
     """The same for either of Nuki's servers."""
 
     @property
-    def server(self) -> NukiServer:
+    def server(self) -> FakeCloud:
         return self.cloud
 
     @property
@@ -61,20 +51,10 @@ class NukiTaps(Taps):
         return [path.split("?")[0] for path in self.server.asked]
 
 
-def bridge_config(server: NukiServer, **changes) -> LockConfig:
-    config = {
-        "kind": "nuki-bridge",
-        "device_id": str(NUKI_ID),
-        "api_key": Secret(TOKEN),
-        "base_url": server.base_url,
-    }
-    return LockConfig(**config | changes)
-
-
 @pytest.fixture
 def bridge(clock) -> Iterator[NukiTaps]:
     server = FakeBridge(clock)
-    lock = NukiBridge(bridge_config(server), clock)
+    lock = driver_of(server)
     yield NukiTaps(clock, server, lock)
     lock.close()
     server.close()
@@ -83,7 +63,7 @@ def bridge(clock) -> Iterator[NukiTaps]:
 @pytest.fixture
 def web(clock) -> Iterator[NukiTaps]:
     server = FakeNukiWeb(clock)
-    lock = NukiWeb(bridge_config(server, kind="nuki-web"), clock)
+    lock = driver_of(server)
     yield NukiTaps(clock, server, lock)
     lock.close()
     server.close()
@@ -127,7 +107,7 @@ REQUESTS = {
 def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(clock, case):
     ask, path = REQUESTS[case]
     server = FakeBridge(clock)
-    lock = NukiBridge(bridge_config(server), clock, rnr=lambda: 4711)
+    lock = NukiBridge(access_to(server), clock, rnr=lambda: 4711)
 
     ask(NukiTaps(clock, server, lock))
 
@@ -151,7 +131,7 @@ def test_the_token_is_in_no_request_and_no_proof_comes_twice(bridge):
 
 
 def test_the_web_is_asked_with_the_token_in_its_header(web):
-    web.server.motor_s = 1.0
+    web.server.bolt.motor_s = 1.0
 
     web.tap()
 
@@ -163,13 +143,11 @@ def test_the_web_is_asked_with_the_token_in_its_header(web):
     assert web.server.requests[1].json == {"action": 1}
 
 
-@pytest.mark.parametrize(
-    ("command", "action"), [(Command.LOCK, LOCK), (Command.UNLOCK, UNLOCK)]
-)
-def test_a_command_is_one_explicit_action(either, command, action):
+@pytest.mark.parametrize("command", Command)
+def test_a_command_is_one_explicit_action(either, command):
     either.send(command)
 
-    assert either.server.actions == [action]
+    assert either.server.bolt.moved == [command]
 
 
 # -- what a status says
@@ -303,7 +281,6 @@ COMMON = {
     "bad-request": (400, b"", TurnedAway, "HTTP 400"),
     "burst":       (429, b"", Busy, "HTTP 429"),
     "internal":    (500, b"", MaybeSent, "HTTP 500"),
-    "cut":         (*CUT, MaybeSent, "the connection was cut"),
 }
 BRIDGE_ANSWERS = COMMON | {
     "token":       (401, b"HTTP 401 Unauthorized", AuthError, "HTTP 401: the key is not accepted"),
@@ -402,8 +379,8 @@ def test_the_first_tap_after_idle_costs_no_pause(bridge):
 
 
 def test_requests_keep_two_seconds_apart(bridge):
-    for trouble in ("", "cut-after", "", "hang-before"):
-        bridge.server.trouble = [trouble]
+    for fault in (None, "cut-after", None, "hang-before"):
+        bridge.server.script = [None, fault]
         bridge.tap()
 
     assert len(bridge.server.gaps_s) > 12
@@ -428,7 +405,7 @@ def test_a_pause_that_would_end_too_late_is_not_waited_for(bridge):
 
     assert str(caught.value) == "too late to send: the bridge needs its pause"
     assert bridge.clock.monotonic() == now
-    assert bridge.server.actions == []
+    assert bridge.server.bolt.moved == []
 
 
 def test_an_action_whose_connection_came_too_late_does_not_leave(bridge, monkeypatch):
@@ -539,19 +516,21 @@ class Story:
     result: Result
     seconds: float
     calls: int
-    actions: tuple[int, ...] = ()
+    moved: tuple[Command, ...] = ()
     detail: str = ""
     command: Command | None = Command.UNLOCK
     script: tuple[tuple[int, bytes] | None, ...] = ()
-    switches: tuple[tuple[str, object], ...] = ()
+    fault: str | None = None  # at the command
+    switches: dict[str, object] = field(default_factory=dict)
     bolt: str = "locked"  # at the end
     on_unknown: Command | None = None
 
 
 def play(taps: NukiTaps, story: Story) -> None:
     taps.server.script = list(story.script)
-    for name, value in story.switches:
-        setattr(taps.server, name, value)
+    taps.server.switch(**story.switches)
+    if story.fault:
+        taps.server.fail(story.fault, at="command")
 
     outcome = taps.tap(story.on_unknown)
 
@@ -562,44 +541,45 @@ def play(taps: NukiTaps, story: Story) -> None:
     )
     assert taps.clock.monotonic() == 1000.0 + story.seconds
     assert len(taps.server.asked) == story.calls
-    assert tuple(taps.server.actions) == story.actions
-    assert taps.server.bolt == story.bolt
+    assert tuple(taps.server.bolt.moved) == story.moved
+    assert taps.server.bolt.place == story.bolt
 
 
-MOVED = {"actions": (UNLOCK,), "bolt": "unlocked"}
+MOVED = {"moved": (Command.UNLOCK,), "bolt": "unlocked"}
+JAMMED = {"moved": (Command.UNLOCK,), "bolt": "jammed"}
 NO_RADIO = "the bridge could not reach the lock"
 UNSURE = "not confirmed within 20 s"
 BRIDGE_STORIES = {
     "plain": Story(Result.UNLOCKED, 8, 3, **MOVED),
-    "a-long-turn": Story(Result.UNLOCKED, 24, 3, **MOVED, switches=(("motor_s", 19.0),)),
-    "the-list-lags": Story(Result.UNLOCKED, 11, 4, **MOVED, switches=(("late_s", 3.0),)),
-    "the-list-never-knows": Story(Result.UNSURE, 26, 9, **MOVED, detail=UNSURE, switches=(("late_s", 900.0),)),
-    "success-and-nothing-moves": Story(Result.UNSURE, 23, 9, (), UNSURE, switches=(("drops", 9),)),
-    "the-motor-blocks": Story(Result.REFUSED, 9, 3, (UNLOCK,), "the lock's motor is blocked", switches=(("jams", True),)),
-    "cut-before-acting": Story(Result.UNLOCKED, 13, 5, **MOVED, switches=(("trouble", ["cut-before"]),)),
-    "cut-after-acting": Story(Result.UNLOCKED, 9, 4, **MOVED, switches=(("trouble", ["cut-after"]),)),
+    "a-long-turn": Story(Result.UNLOCKED, 24, 3, **MOVED, switches={"motor_s": 19.0}),
+    "the-list-lags": Story(Result.UNLOCKED, 11, 4, **MOVED, switches={"lag_s": 3.0}),
+    "the-list-never-knows": Story(Result.UNSURE, 26, 9, **MOVED, detail=UNSURE, switches={"lag_s": 900.0}),
+    "success-and-nothing-moves": Story(Result.UNSURE, 23, 9, (), UNSURE, switches={"drops": 9}),
+    "the-motor-blocks": Story(Result.REFUSED, 9, 3, detail="the lock's motor is blocked", switches={"jams": 1}, **JAMMED),
+    "cut-before-acting": Story(Result.UNLOCKED, 13, 5, **MOVED, fault="cut-before"),
+    "cut-after-acting": Story(Result.UNLOCKED, 9, 4, **MOVED, fault="cut-after"),
     "hangs-before-acting": Story(
-        Result.UNSURE, 84, 9, (), "127.0.0.1 did not answer in time; not confirmed within 21 s", switches=(("trouble", ["hang-before"]),)
+        Result.UNSURE, 46, 9, (), "127.0.0.1 did not answer in time; not confirmed within 21 s", fault="hang-before"
     ),
-    "hangs-after-acting": Story(Result.UNLOCKED, 66, 3, **MOVED, switches=(("trouble", ["hang-after"]),)),
+    "hangs-after-acting": Story(Result.UNLOCKED, 28, 3, **MOVED, fault="hang-after"),
     "no-radio": Story(
-        Result.UNREACHABLE, 7, 3, (), NO_RADIO, None, switches=(("is_reachable", False),)
+        Result.UNREACHABLE, 7, 3, (), NO_RADIO, None, switches={"is_reachable": False}
     ),
     "no-radio-once": Story(Result.UNLOCKED, 10, 4, **MOVED, script=((200, b'{"success":false}'),)),
     "no-radio-for-the-action": Story(
         Result.UNLOCKED, 13, 5, **MOVED, script=(None, (200, b'{"success":false}'))
     ),
     "lost": Story(
-        Result.UNREACHABLE, 0, 1, (), "HTTP 410: the bridge has lost the lock", None, switches=(("is_lost", True),)
+        Result.UNREACHABLE, 0, 1, (), "HTTP 410: the bridge has lost the lock", None, switches={"is_lost": True}
     ),
     "lost-meanwhile": Story(
         Result.UNREACHABLE, 3, 2, (), "HTTP 410: the bridge has lost the lock", script=(None, (410, b""))
     ),
-    "busy-before": Story(Result.UNLOCKED, 11, 4, **MOVED, switches=(("busy_until", 1002.0),)),
+    "busy-before": Story(Result.UNLOCKED, 11, 4, **MOVED, switches={"busy_until": 1002.0}),
     "busy-for-the-action": Story(Result.UNLOCKED, 11, 4, **MOVED, script=(None, (503, b""))),
     "busy-for-ever": Story(
         Result.REFUSED, 6, 3, (), "HTTP 503: the bridge has another request in hand", None,
-        switches=(("busy_until", 9e9),),
+        switches={"busy_until": 9e9},
     ),
     "token": Story(
         Result.REFUSED, 0, 1, (), "HTTP 401: the key is not accepted", None, script=((401, b""),)
@@ -632,36 +612,36 @@ LATE = "not confirmed within 16 s"
 BUSY = "HTTP 423: the lock has another operation in hand"
 WEB_STORIES = {
     "plain": Story(Result.UNLOCKED, 4, 4, **MOVED),
-    "a-quick-turn": Story(Result.UNLOCKED, 2, 3, **MOVED, switches=(("motor_s", 1.9),)),
-    "the-cloud-lags": Story(Result.UNLOCKED, 11, 6, **MOVED, switches=(("late_s", 5.0),)),
-    "the-cloud-never-knows": Story(Result.UNSURE, 16, 7, **MOVED, detail=LATE, switches=(("late_s", 900.0),)),
-    "200-with-a-body": Story(Result.UNLOCKED, 4, 4, **MOVED, switches=(("accepted", (200, b'{"x":1}')),)),
-    "accepted-and-lost": Story(Result.UNSURE, 16, 7, (), LATE, switches=(("drops", 9),)),
+    "a-quick-turn": Story(Result.UNLOCKED, 2, 3, **MOVED, switches={"motor_s": 1.9}),
+    "the-cloud-lags": Story(Result.UNLOCKED, 11, 6, **MOVED, switches={"lag_s": 5.0}),
+    "the-cloud-never-knows": Story(Result.UNSURE, 16, 7, **MOVED, detail=LATE, switches={"lag_s": 900.0}),
+    "200-with-a-body": Story(Result.UNLOCKED, 4, 4, **MOVED, switches={"accepted": (200, b'{"x":1}')}),
+    "accepted-and-lost": Story(Result.UNSURE, 16, 7, (), LATE, switches={"drops": 9}),
     "lost-once-and-a-newer-date": Story(
-        Result.UNLOCKED, 8, 7, **MOVED, switches=(("drops", 1), ("reports", [1003.5])),
+        Result.UNLOCKED, 8, 7, **MOVED, switches={"drops": 1, "reports": [1003.5]},
     ),
     "lost-and-a-newer-date-too-late": Story(
-        Result.UNSURE, 16, 7, (), LATE, switches=(("drops", 9), ("reports", [1010.5])),
+        Result.UNSURE, 16, 7, (), LATE, switches={"drops": 9, "reports": [1010.5]},
     ),
     "the-motor-blocks": Story(
-        Result.REFUSED, 4, 4, (UNLOCK,), "the lock's motor is blocked", switches=(("jams", True),)
+        Result.REFUSED, 4, 4, detail="the lock's motor is blocked", switches={"jams": 1}, **JAMMED
     ),
     "cut-before-acting": Story(
-        Result.UNSURE, 16, 7, (), f"the connection was cut; {LATE}", switches=(("trouble", ["cut-before"]),)
+        Result.UNSURE, 16, 7, (), f"the connection was cut; {LATE}", fault="cut-before"
     ),
-    "cut-after-acting": Story(Result.UNLOCKED, 4, 4, **MOVED, switches=(("trouble", ["cut-after"]),)),
+    "cut-after-acting": Story(Result.UNLOCKED, 4, 4, **MOVED, fault="cut-after"),
     "hangs-before-acting": Story(
-        Result.UNSURE, 76, 7, (), f"127.0.0.1 did not answer in time; {LATE}", switches=(("trouble", ["hang-before"]),)
+        Result.UNSURE, 21, 7, (), f"127.0.0.1 did not answer in time; {LATE}", fault="hang-before"
     ),
-    "hangs-after-acting": Story(Result.UNLOCKED, 62, 3, **MOVED, switches=(("trouble", ["hang-after"]),)),
+    "hangs-after-acting": Story(Result.UNLOCKED, 7, 3, **MOVED, fault="hang-after"),
     "offline": Story(
-        Result.UNKNOWN_STATE, 0, 1, (), "state unknown: the lock is offline", None, switches=(("server_state", 4),)
+        Result.UNKNOWN_STATE, 0, 1, (), "state unknown: the lock is offline", None, switches={"server_state": 4}
     ),
     "offline-and-chosen": Story(
-        Result.UNSURE, 16, 7, (), LATE, switches=(("server_state", 4),), on_unknown=Command.UNLOCK
+        Result.UNSURE, 16, 7, (), f"{LATE}: the lock is offline", switches={"server_state": 4}, on_unknown=Command.UNLOCK
     ),
-    "busy-once": Story(Result.UNLOCKED, 7, 5, **MOVED, switches=(("busy_until", 1002.0),)),
-    "busy-for-ever": Story(Result.REFUSED, 6, 4, (), BUSY, switches=(("busy_until", 9e9),)),
+    "busy-once": Story(Result.UNLOCKED, 7, 5, **MOVED, switches={"busy_until": 1002.0}),
+    "busy-for-ever": Story(Result.REFUSED, 6, 4, (), BUSY, switches={"busy_until": 9e9}),
     "token": Story(
         Result.REFUSED, 0, 1, (), "HTTP 401: the key is not accepted", None, script=((401, b""),)
     ),
@@ -677,22 +657,24 @@ def test_a_tap_over_the_web_ends_as_the_lock_proved(web, case):
 
 #: How long the motor turns, and how much later the API knows.
 TURNS_S = ((0.0, 0.0), (5.0, 0.0), (25.0, 0.0), (1.0, 4.0), (5.0, 900.0))
-TROUBLES = ("", "cut-before", "cut-after", "hang-before", "hang-after")
+TROUBLES = (None, "cut-before", "cut-after", "hang-before", "hang-after")
 
 
 @pytest.mark.parametrize("drops", [0, 1])
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_the_light_never_says_what_the_bolt_does_not(either, drops, trouble):
     """Two taps after each other: the second begins in whatever the first left."""
-    for motor_s, late_s in TURNS_S:
-        either.server.motor_s, either.server.late_s = motor_s, late_s
-        either.server.drops, either.server.trouble = drops, [trouble]
+    for motor_s, lag_s in TURNS_S:
+        either.server.switch(motor_s=motor_s, lag_s=lag_s, drops=drops)
+        if trouble:
+            either.server.fail(trouble, at="command")
         for on_unknown in (None, Command.UNLOCK):
             outcome = either.tap(on_unknown)
 
             if outcome.result in (Result.UNLOCKED, Result.LOCKED):
-                assert either.server.bolt == outcome.result.value
+                assert either.server.bolt.place == outcome.result.value
         either.clock.advance(3600.0)
+        either.server.new_tap()
 
 
 # -- what proves anything over the web
@@ -710,13 +692,13 @@ LOST = LockStatus(state=LockState.UNKNOWN, as_of=1000.0)
         (WAS, 3, None, Progress.DONE),
         (WAS, 1, 1000, Progress.PENDING),
         (WAS, 1, 1001, Progress.NO_EFFECT),
-        (WAS, 2, 1001, Progress.PENDING),
+        (WAS, 2, 1001, "the lock is unlocking"),
         (THERE, 3, 1000, Progress.PENDING),
         (THERE, 3, 1001, Progress.DONE),
         (THERE, 1, 1001, Progress.NO_EFFECT),
         (LOST, 3, 1000, Progress.PENDING),
         (LOST, 3, 1001, Progress.DONE),
-        (LOST, 254, 1000, Progress.PENDING),
+        (LOST, 254, 1000, "the lock's motor is blocked"),
         (None, 3, 1001, Progress.PENDING),
         (None, 1, 1001, Progress.PENDING),
     ],
@@ -727,7 +709,7 @@ def test_over_the_web_only_a_change_or_a_newer_date_counts(
     date = stamp and datetime.fromtimestamp(stamp, UTC).isoformat()
     web.server.script = [answer({"state": {"state": state}, "updateDate": date})]
 
-    assert web.lock.confirm(Command.UNLOCK, None, before, 1005.0) is progress
+    assert web.learn(Command.UNLOCK, before) == progress
 
 
 def test_a_lock_that_is_there_already_says_so_through_the_bridge(bridge):
@@ -737,17 +719,6 @@ def test_a_lock_that_is_there_already_says_so_through_the_bridge(bridge):
 
 
 # -- at the door
-
-
-def test_a_tap_at_the_door_ends_with_the_door_unlocked(either):
-    world = World(clock=either.clock)
-    world.lock = either.lock
-
-    event = world.tap()
-
-    assert event.result is Result.UNLOCKED
-    assert world.lights.signals[:2] == [Signal.WORKING, Signal.UNLOCKED]
-    assert either.server.bolt == "unlocked"
 
 
 @pytest.mark.parametrize("percent", [68, None])

@@ -6,11 +6,12 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from conftest import FakeClock, Taps
+from conftest import Taps
+from fake_locks import driver_of
 from fake_sesame import API_KEY, DEVICE_ID, LOCK, SECRET, UNLOCK, FakeSesame
 
 import doorpi
@@ -18,7 +19,6 @@ from doorpi import (
     AuthError,
     Busy,
     Command,
-    LockConfig,
     LockControl,
     LockState,
     LockStatus,
@@ -28,8 +28,6 @@ from doorpi import (
     Progress,
     QuotaError,
     Result,
-    Secret,
-    Sesame,
     TurnedAway,
     Unreadable,
     history_tag,
@@ -40,21 +38,10 @@ STATUS = f"GET /api/sesame2/{DEVICE_ID}"
 CMD = f"POST /api/sesame2/{DEVICE_ID}/cmd"
 
 
-def sesame_at(base_url: str, clock: FakeClock, **changes) -> Sesame:
-    config = {
-        "kind": "sesame",
-        "device_id": DEVICE_ID,
-        "api_key": Secret(API_KEY),
-        "secret_key": Secret(SECRET),
-        "base_url": base_url,
-    }
-    return Sesame(LockConfig(**config | changes), clock)
-
-
 @pytest.fixture
 def taps(clock) -> Iterator[Taps]:
     cloud = FakeSesame(clock)
-    lock = sesame_at(cloud.base_url, clock)
+    lock = driver_of(cloud)
     yield Taps(clock, cloud, lock)
     lock.close()
     cloud.close()
@@ -162,11 +149,11 @@ def test_a_command_is_one_signed_post(taps, command, cmd):
     assert request.headers["x-api-key"] == API_KEY
     assert request.headers["content-type"] == "application/json"
     assert request.json == {"cmd": cmd, "history": "RG9vclBp", "sign": sign}
-    assert taps.cloud.moved == [cmd]
+    assert taps.cloud.bolt.moved == [command]
 
 
 def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps, clock):
-    lock = sesame_at(taps.cloud.base_url, clock, device_id="../x?y#z")
+    lock = driver_of(taps.cloud, device_id="../x?y#z")
 
     with pytest.raises(TurnedAway, match=r"^HTTP 404 Not Found$"):
         lock.status(clock.monotonic() + 5)
@@ -360,7 +347,7 @@ OLD = LockStatus(state=LockState.LOCKED, as_of=1000.0)
         (OLD, "unlocked", None, Progress.PENDING),
         (OLD, "locked", 1000, Progress.PENDING),
         (OLD, "locked", 1001, Progress.NO_EFFECT),
-        (OLD, "moved", 1001, Progress.PENDING),
+        (OLD, "moved", 1001, "the lock says 'moved'"),
         (None, "unlocked", 1001, Progress.PENDING),
         (None, "locked", 1001, Progress.PENDING),
         (LockStatus(state=LockState.UNLOCKED, as_of=1000.0), "unlocked", 1000, Progress.DONE),
@@ -376,14 +363,14 @@ def test_only_a_newer_status_proves_anything_unless_it_was_there_before(
         (200, encoded({"CHSesame2Status": word, "timestamp": stamp})),
     ]
 
-    assert taps.confirm(Command.UNLOCK, before) is progress
+    assert taps.learn(Command.UNLOCK, before) == progress
 
 
 def test_an_offline_module_proves_nothing_even_with_a_newer_stamp(taps):
     changes = {"CHSesame2Status": "unlocked", "timestamp": 2000, "wm2State": False}
     taps.cloud.script = [(200, encoded(changes))]
 
-    assert taps.confirm(Command.UNLOCK, OLD) is Progress.PENDING
+    assert taps.learn(Command.UNLOCK, OLD) == "the lock's WiFi module is offline"
 
 
 # -- whole taps
@@ -395,7 +382,7 @@ def test_a_tap_is_three_calls_and_is_confirmed_after_three_seconds(taps):
     assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 94)
     assert taps.cloud.asked == [STATUS, CMD, STATUS]
     assert taps.clock.monotonic() == 1003.0
-    assert taps.cloud.moved == [UNLOCK]
+    assert taps.cloud.bolt.moved == [Command.UNLOCK]
 
 
 def test_the_next_tap_locks_again_and_never_toggles(taps):
@@ -404,8 +391,8 @@ def test_the_next_tap_locks_again_and_never_toggles(taps):
     outcome = taps.tap()
 
     assert outcome == Outcome(Command.LOCK, Result.LOCKED, "", 94)
-    assert taps.cloud.moved == [UNLOCK, LOCK]
-    assert taps.cloud.position == "locked"
+    assert taps.cloud.bolt.moved == [Command.UNLOCK, Command.LOCK]
+    assert taps.cloud.bolt.place == "locked"
 
 
 def test_a_free_plan_lasts_a_thousand_taps(taps):
@@ -427,7 +414,7 @@ def test_a_free_plan_lasts_a_thousand_taps(taps):
     [(0.0, 3, 3), (2.9, 3, 3), (3.1, 6, 4), (11.0, 12, 5), (19.0, 20, 6)],
 )
 def test_it_is_asked_at_3_6_12_and_20_seconds(taps, motor_s, confirmed_s, calls):
-    taps.cloud.motor_s = motor_s
+    taps.cloud.bolt.motor_s = motor_s
 
     outcome = taps.tap()
 
@@ -442,47 +429,47 @@ class Story:
 
     result: Result
     calls: int
-    moved: tuple[int, ...] = ()
+    moved: tuple[Command, ...] = ()
     detail: str = ""
     seconds: float = 0.0
     command: Command | None = Command.UNLOCK
     script: tuple[tuple[int, bytes] | None, ...] = ()
     battery: int | None = 94
-    switches: tuple[tuple[str, object], ...] = ()
+    switches: dict[str, object] = field(default_factory=dict)
     turned: str = "locked"  # where the bolt is at the end
 
 
 UNSURE = "not confirmed within 20 s"
-OPEN = {"moved": (UNLOCK,), "turned": "unlocked"}
+OPEN = {"moved": (Command.UNLOCK,), "turned": "unlocked"}
 NOTHING_SENT = {"command": None, "battery": None}
 STORIES = {
     "slow-and-says-moved": Story(
-        Result.UNLOCKED, 4, **OPEN, seconds=6, switches=(("motor_s", 4.0), ("says_moved", True))
+        Result.UNLOCKED, 4, **OPEN, seconds=6, switches={"motor_s": 4.0, "says_moved": True}
     ),
     "stamps-in-ms": Story(
-        Result.UNLOCKED, 3, **OPEN, seconds=3, switches=(("in_ms", True),)
+        Result.UNLOCKED, 3, **OPEN, seconds=3, switches={"in_ms": True}
     ),
     "no-word-of-the-module": Story(
-        Result.UNLOCKED, 3, **OPEN, seconds=3, switches=(("module_is_online", None),)
+        Result.UNLOCKED, 3, **OPEN, seconds=3, switches={"module_is_online": None}
     ),
     "wrong-secret": Story(
-        Result.UNSURE, 6, (), UNSURE, 20, switches=(("secret", "00" * 16),)
+        Result.UNSURE, 6, (), UNSURE, 20, switches={"secret": "00" * 16}
     ),
     "lost-on-the-way": Story(
-        Result.UNSURE, 6, (), UNSURE, 20, switches=(("drops", 9),)
+        Result.UNSURE, 6, (), UNSURE, 20, switches={"drops": 9}
     ),
     "lost-and-a-phone-reports": Story(
-        Result.UNLOCKED, 5, **OPEN, seconds=6, switches=(("drops", 1), ("pushes", 2.0))
+        Result.UNLOCKED, 5, **OPEN, seconds=6, switches={"drops": 1, "pushes": [1002.0]}
     ),
     "lost-for-ever-and-a-phone-reports": Story(
-        Result.UNSURE, 8, (), UNSURE, 23, switches=(("drops", 9), ("pushes", 2.0))
+        Result.UNSURE, 8, (), UNSURE, 23, switches={"drops": 9, "pushes": [1002.0]}
     ),
     "a-phone-reports-too-late-to-send-again": Story(
-        Result.UNSURE, 6, (), UNSURE, 20, switches=(("drops", 9), ("pushes", 11.0))
+        Result.UNSURE, 6, (), UNSURE, 20, switches={"drops": 9, "pushes": [1011.0]}
     ),
     "module-offline": Story(
         Result.UNKNOWN_STATE, 1, (), "state unknown: the lock's WiFi module is offline",
-        command=None, switches=(("module_is_online", False),),
+        command=None, switches={"module_is_online": False},
     ),
     "cmd-404": Story(
         Result.REFUSED, 2, (), "HTTP 404 Not Found", script=(None, (404, b'{"message":"Not Found"}'))
@@ -499,7 +486,7 @@ STORIES = {
     ),
     "cmd-quota": Story(
         Result.REFUSED, 2, (), "HTTP 429 Limit Exceeded: the plan's calls are used up",
-        switches=(("calls_left", 1),),
+        switches={"calls_left": 1},
     ),
     "cmd-burst": Story(
         Result.REFUSED, 2, (), "HTTP 429 Too Many Requests",
@@ -507,12 +494,12 @@ STORIES = {
     ),
     "quota-before": Story(
         Result.REFUSED, 1, (), "HTTP 429 Limit Exceeded: the plan's calls are used up",
-        **NOTHING_SENT, switches=(("calls_left", 0),),
+        **NOTHING_SENT, switches={"calls_left": 0},
     ),
     "quota-after": Story(
         Result.UNSURE, 3, **OPEN,
         detail="not confirmed within 3 s: HTTP 429 Limit Exceeded: the plan's calls are used up",
-        seconds=3, switches=(("calls_left", 2),),
+        seconds=3, switches={"calls_left": 2},
     ),
     "status-500-once": Story(
         Result.UNLOCKED, 4, **OPEN, seconds=4, script=((500, b""),)
@@ -535,25 +522,22 @@ STORIES = {
 def test_a_tap_ends_as_the_lock_proved_and_not_as_the_cloud_said(taps, case):
     story = STORIES[case]
     taps.cloud.script = list(story.script)
-    for name, value in story.switches:
-        if name == "pushes":
-            value = [taps.clock.now().timestamp() + value]
-        setattr(taps.cloud, name, value)
+    taps.cloud.switch(**story.switches)
 
     outcome = taps.tap()
 
     assert outcome == Outcome(story.command, story.result, story.detail, story.battery)
     assert len(taps.cloud.asked) == story.calls
     assert taps.clock.monotonic() == 1000.0 + story.seconds
-    assert tuple(taps.cloud.moved) == story.moved
-    assert taps.cloud.position == story.turned
+    assert tuple(taps.cloud.bolt.moved) == story.moved
+    assert taps.cloud.bolt.place == story.turned
 
 
 @pytest.mark.parametrize(
     ("is_404", "result", "detail"),
     [
         (True, Result.REFUSED, "HTTP 404 Not Found"),
-        (False, Result.UNSURE, UNSURE),
+        (False, Result.UNSURE, f"{UNSURE}: the lock's WiFi module is offline"),
     ],
 )
 def test_a_chosen_command_to_an_offline_module_is_never_called_done(
@@ -565,26 +549,24 @@ def test_a_chosen_command_to_an_offline_module_is_never_called_done(
     outcome = taps.tap(on_unknown=Command.UNLOCK)
 
     assert outcome == Outcome(Command.UNLOCK, result, detail, 94)
-    assert taps.cloud.moved == []
+    assert taps.cloud.bolt.moved == []
 
 
 def test_a_clock_that_is_wrong_moves_nothing_and_ends_unsure(taps, clock):
-    server_s = clock.now().timestamp()
-    taps.cloud._now_s = lambda: server_s + clock.monotonic() - 1000.0
-    clock.at -= timedelta(days=300)
+    taps.cloud.ahead_s = timedelta(days=300).total_seconds()
 
     outcome = taps.tap()
 
     assert outcome == Outcome(Command.UNLOCK, Result.UNSURE, UNSURE, 94)
-    assert taps.cloud.moved == []
+    assert taps.cloud.bolt.moved == []
 
 
-def test_the_vendors_address_is_the_default(clock, monkeypatch):
+def test_the_vendors_address_is_the_default(taps, clock, monkeypatch):
     def refuse(host, port, **hints):
         raise socket.gaierror(f"{host}:{port}")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)  # a test asks no real server
-    lock = sesame_at("", clock)
+    lock = driver_of(taps.cloud, base_url="")
 
     with pytest.raises(NotSent) as caught:
         lock.status(clock.monotonic() + 5)

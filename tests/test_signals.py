@@ -70,6 +70,7 @@ OVER_AND_OVER = {
     Signal.STORAGE_BAD: [
         (RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 2.3),
     ],
+    Signal.NOT_LOCKED: [*[(RED, 0.1), (DARK, 0.2)] * 3, (RED, 0.1), (DARK, 2.0)],
     Signal.ENROLLING: [(BOTH, 0.1), (DARK, 0.1)],
 }  # fmt: skip
 
@@ -94,6 +95,7 @@ PERIODS_S = {
     Signal.READER_LOST: 3.0,
     Signal.CONFIG_BAD: 3.0,
     Signal.STORAGE_BAD: 3.0,
+    Signal.NOT_LOCKED: 3.0,
     Signal.ENROLLING: 0.2,
 }
 
@@ -233,8 +235,9 @@ def test_only_a_confirmed_result_is_green_alone():
     assert all_green == {Result.UNLOCKED, Result.LOCKED}
 
 
-def test_faults_are_standing_red_and_rank_the_reader_first():
-    assert FAULTS == (Signal.READER_LOST, Signal.CONFIG_BAD, Signal.STORAGE_BAD)
+def test_faults_are_standing_red_and_rank_an_open_door_first():
+    ranked = ["not-locked", "reader-lost", "config-bad", "storage-bad"]
+    assert ranked == [*FAULTS]
     assert set(FAULTS) < STANDING
     assert {light for sign in FAULTS for light, _ in played(sign, 9)} == {RED, DARK}
 

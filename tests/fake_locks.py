@@ -1,0 +1,38 @@
+"""Every driver and the cloud that plays its vendor: a new one is a row."""
+
+from __future__ import annotations
+
+from fake_cloud import FakeCloud
+from fake_nuki import FakeBridge, FakeNukiWeb
+from fake_sesame import FakeSesame
+from fake_sesame_mini import FakeSesameMini
+from fake_switchbot import FakeSwitchBot
+from fake_tedee import FakeTedee
+
+import doorpi
+from doorpi import LockConfig, Secret
+
+DRIVERS: dict[str, type[FakeCloud]] = {
+    "sesame": FakeSesame,
+    "sesame-mini": FakeSesameMini,
+    "switchbot": FakeSwitchBot,
+    "nuki-bridge": FakeBridge,
+    "nuki-web": FakeNukiWeb,
+    "tedee": FakeTedee,
+}
+
+
+def access_to(cloud: FakeCloud, **changes) -> LockConfig:
+    """What the owner writes under [lock] for ``cloud``."""
+    kind = next(kind for kind, fake in DRIVERS.items() if type(cloud) is fake)
+    told = {
+        key: Secret(text) if key.endswith("_key") else text
+        for key, text in cloud.credentials.items()
+    }
+    return LockConfig(**{"kind": kind, "base_url": cloud.base_url} | told | changes)
+
+
+def driver_of(cloud: FakeCloud, **changes):
+    """DoorPi's driver for what ``cloud`` plays, on its clock."""
+    access = access_to(cloud, **changes)
+    return doorpi.LOCKS[access.kind](access, cloud.clock)

@@ -1,0 +1,355 @@
+"""Calls are a budget: counted on disk, warned of, saved; and a cloud that is left alone.
+
+Also waking a lock that does not answer its hub, which costs the lock's battery.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from conftest import JST, KEN, card_of, config_of
+
+import doorpi
+from doorpi import (
+    Command,
+    Ledger,
+    LockConfig,
+    LockPolicy,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    Notes,
+    Progress,
+    QuotaError,
+    Result,
+    SqliteStore,
+    calls_in_words,
+    questions_worth,
+)
+
+MONTH = "calls sesame 2026-11"
+PLAN = 3000
+UNLOCKED = LockStatus(state=LockState.UNLOCKED)
+
+
+@pytest.fixture
+def world(world):
+    """A lock with a plan, which is asked at 3, 6, 12 and 20 s."""
+    world.lock.policy = doorpi.Sesame.policy
+    return world
+
+
+def used(world, calls: int) -> None:
+    world.store.kept[MONTH] = str(calls)
+
+
+def tap(world, **door):
+    event = world.tap(KEN, config=config_of(card_of(), **door))
+    return event.result, event.detail
+
+
+# -- counting
+
+
+def test_a_tap_is_three_calls_and_they_are_on_disk_with_its_outcome(world):
+    tap(world)
+
+    assert world.lock.calls == 3
+    assert world.store.kept == {MONTH: "3"}
+
+
+def test_idle_time_costs_nothing(world):
+    door = world.door()
+
+    for _ in range(1000):
+        door.step()
+
+    assert world.lock.calls == 0
+    assert world.store.kept == {}
+
+
+def test_tries_that_failed_count_as_well(world):
+    world.lock.statuses = [MaybeSent("no answer"), MaybeSent("no answer")]
+
+    tap(world)
+
+    assert world.store.kept == {MONTH: "5"}
+
+
+def test_a_month_begins_with_nothing(world):
+    used(world, 2990)
+    world.clock.at = datetime(2026, 12, 1, 0, 0, 1, tzinfo=JST)
+
+    tap(world)
+
+    assert world.store.kept == {MONTH: "2990", "calls sesame 2026-12": "3"}
+
+
+def test_two_processes_count_together(tmp_path):
+    one, other = (SqliteStore(tmp_path / "doorpi.db") for _ in range(2))
+
+    for store, calls in ((one, 3), (other, 2), (one, 1)):
+        store.keep(Notes(counts={MONTH: calls}))
+
+    assert other.recall(MONTH) == "6"
+    one.close()
+    other.close()
+
+
+def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
+    world.lock.progress = [doorpi.Stopped(15)]
+
+    with pytest.raises(doorpi.Stopped):
+        tap(world)
+
+    assert world.store.kept == {MONTH: "3"}
+
+
+# -- what is left decides
+
+
+@pytest.mark.parametrize(
+    ("calls", "questions"),
+    [(0, None), (2699, None), (2700, 1), (2909, 1), (2910, 0), (3000, 0), (9999, 0)],
+)
+def test_how_many_questions_a_command_is_worth(calls, questions):
+    assert questions_worth(calls, PLAN) == questions
+
+
+def test_from_90_percent_on_there_is_one_question(world):
+    used(world, 2700)
+    world.lock.progress = [Progress.PENDING] * 9
+
+    assert tap(world) == (
+        Result.UNSURE,
+        "not confirmed within 3 s: 2,700 of this month's 3,000 calls are used (90 %)",
+    )
+    assert world.lock.calls == 3
+
+
+def test_one_question_is_enough_when_the_lock_confirms(world):
+    used(world, 2700)
+
+    assert tap(world) == (Result.UNLOCKED, "")
+
+
+def test_from_97_percent_on_what_is_left_is_for_commands(world):
+    used(world, 2910)
+
+    assert tap(world) == (
+        Result.UNSURE,
+        "not confirmed within 0 s: 2,910 of this month's 3,000 calls are used (97 %)",
+    )
+    assert world.lock.calls == 2  # a toggle must look before
+
+
+def test_who_need_not_look_does_not(world):
+    used(world, 2910)
+
+    tap(world, on_tap="unlock", on_unknown="unlock")
+
+    assert world.lock.calls == 1
+    assert [command for _, command in world.lock.sent] == [Command.UNLOCK]
+
+
+def test_locking_again_is_always_confirmed(world):
+    used(world, 2910)
+    settings = replace(config_of(card_of()), lock=LockConfig(relock_after_s=5.0))
+    door = world.door(settings)
+    world.reader.shows = [KEN]
+
+    for _ in range(200):
+        door.step()
+
+    assert [event.result for event in world.store.events.values()] == [
+        "unsure",
+        "locked",
+    ]
+
+
+def test_a_plan_of_the_owners_own_is_taken_for_the_vendors(world):
+    used(world, 2910)
+    lock = LockConfig(calls_per_month=30_000)
+
+    event = world.tap(KEN, config=replace(config_of(card_of()), lock=lock))
+
+    assert event.result is Result.UNLOCKED
+
+
+def test_a_lock_without_a_plan_is_not_looked_up(world):
+    world.lock.policy = LockPolicy(confirm_at_s=(0.0,))
+    world.store.recall = None  # would raise
+
+    control = doorpi.LockControl(
+        world.lock, world.clock, confirm_s=5.0, jitter=lambda: 0.0
+    )
+
+    assert control.ledger.questions() is None
+    assert control.ledger.shortage() == ""
+
+
+# -- who is told
+
+
+@pytest.mark.parametrize(("calls", "is_told"), [(2396, False), (2397, True)])
+def test_the_journal_and_the_status_warn_from_80_percent_on(
+    world, caplog, calls, is_told
+):
+    used(world, calls)
+
+    tap(world)
+
+    words = "2,400 of this month's 3,000 calls are used (80 %)"
+    assert (words in caplog.messages) is is_told
+    assert (f"status: ready; {words}" in world.supervisor.said) is is_told
+
+
+def test_a_start_warns_too(world, caplog):
+    used(world, 2400)
+    world.clock.stop_at = world.clock.t + 0.5
+
+    with pytest.raises(doorpi.Stopped):
+        world.door().run()
+
+    assert calls_in_words(2400, PLAN) in caplog.messages
+
+
+def test_a_new_month_ends_the_warning(world):
+    used(world, 2990)
+    door = world.door()
+    world.reader.shows = [KEN, *[None] * 9, KEN]
+    for _ in range(10):
+        door.step()
+    world.clock.at = datetime(2026, 12, 1, 0, 0, 1, tzinfo=JST)
+
+    door.step()
+
+    assert world.supervisor.said[-1] == "status: ready"
+
+
+# -- a cloud that wants to be left alone
+
+BLOCKED = "HTTP 403 Forbidden: too many calls"
+
+
+def test_a_cloud_that_wants_rest_gets_it_and_the_tenant_is_told(world):
+    world.lock.policy = doorpi.SesameMini.policy
+    world.lock.statuses = [QuotaError(BLOCKED, 1800.0)]
+    door = world.door()
+
+    outcomes = []
+    for pause_s in (0.0, 60.0, 1738.0, 60.0):
+        world.clock.advance(pause_s)
+        world.reader.shows = [KEN, *[None] * 9]
+        while world.reader.shows:
+            door.step()
+        event = list(world.store.events.values())[-1]
+        outcomes.append((event.result, event.detail, world.lock.calls))
+
+    assert outcomes == [
+        ("refused", BLOCKED, 1),
+        ("refused", "there were too many calls: none for 29 min", 1),
+        ("refused", "there were too many calls: none for 1 min", 1),
+        ("unlocked", "", 4),
+    ]
+
+
+def test_a_restart_and_a_verb_know_of_the_rest(world):
+    world.lock.statuses = [QuotaError(BLOCKED, 1800.0)]
+    tap(world)
+    world.clock.advance(600)
+
+    result, detail = tap(world)  # a new door on the same disk
+
+    assert (result, detail) == ("refused", "there were too many calls: none for 20 min")
+    assert world.lock.calls == 1
+
+
+def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
+    world.lock.progress = [QuotaError(BLOCKED, 1800.0), Progress.DONE]
+
+    result, detail = tap(world)
+
+    assert (result, world.lock.calls) == ("unsure", 3)
+    assert detail == f"not confirmed within 3 s: {BLOCKED}"
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "boot-1", "boot-1 x", "other 9999.0", "boot-1 nan"]
+)
+def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
+    ledger = Ledger(clock, "sesame", recall=lambda name: kept)
+
+    assert ledger.rest_s("quota") == 0.0
+
+
+# -- waking a lock
+
+ASLEEP = LockStatus(
+    state=LockState.UNKNOWN, why="it does not answer its hub", reachable=False
+)
+
+
+@pytest.fixture
+def sleeper(world):
+    world.lock.policy = doorpi.SesameMini.policy
+    world.lock.statuses = [ASLEEP]
+    return world
+
+
+def test_a_lock_that_does_not_answer_is_woken_and_then_moved(sleeper):
+    sleeper.lock.awake = [False, False, True]
+
+    assert tap(sleeper) == (Result.UNLOCKED, "")
+    assert [at - 1000 for at, _ in sleeper.lock.sent] == [3.0]
+
+
+def test_waking_takes_no_longer_than_the_tap_has(sleeper):
+    sleeper.lock.awake = [False] * 99
+    sleeper.lock.statuses = [ASLEEP] * 9
+
+    assert tap(sleeper) == (
+        "unknown-state",
+        "state unknown: it does not answer its hub",
+    )
+    assert sleeper.clock.t - 1000 < 10.0
+    assert sleeper.lock.sent == []
+
+
+def test_a_lock_is_woken_once_in_five_minutes(sleeper):
+    door = sleeper.door()
+    wakes = []
+    for _ in range(6):
+        sleeper.lock.statuses = [ASLEEP] * 9
+        sleeper.lock.wakes = [None]
+        sleeper.reader.shows = [KEN, *[None] * 9]
+        while sleeper.reader.shows:
+            door.step()
+        wakes.append(1 - len(sleeper.lock.wakes))
+        sleeper.clock.advance(100)
+
+    assert wakes == [1, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{"wakes": [MaybeSent("cut")]}, {"awake": [MaybeSent("cut")]}, {"wakes": [None]}],
+    ids=str,
+)
+def test_waking_that_fails_changes_nothing(sleeper, answers):
+    vars(sleeper.lock).update(answers)
+
+    assert tap(sleeper) == (
+        "unknown-state",
+        "state unknown: it does not answer its hub",
+    )
+
+
+def test_a_lock_that_cannot_be_woken_is_not(world):
+    world.lock.statuses = [ASLEEP]
+
+    tap(world)
+
+    assert world.lock.calls == 1

@@ -1,0 +1,278 @@
+"""A second lock lets a member in when the first is out of reach, and never else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from conftest import KEN, FakeLock, card_of, config_of
+
+import doorpi
+from doorpi import (
+    AuthError,
+    Busy,
+    Command,
+    LockAccess,
+    LockConfig,
+    LockPolicy,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    NotSent,
+    Offline,
+    Progress,
+    QuotaError,
+    Rejected,
+    Result,
+    Signal,
+    Unreadable,
+)
+
+MANY = 100
+LOST = NotSent("no network")
+AWAY = LockStatus(state=LockState.UNKNOWN, why="the hub is offline", reachable=False)
+UNKNOWN = LockStatus(state=LockState.UNKNOWN, why="the bolt is moving")
+
+
+@pytest.fixture
+def second(world) -> FakeLock:
+    world.fallback = FakeLock(world.clock)
+    return world.fallback
+
+
+def config(**changes):
+    lock = LockConfig(kind="sesame-mini", **changes)
+    return replace(config_of(card_of()), lock=lock, fallback=LockAccess(kind="tedee"))
+
+
+def tap(world, **changes):
+    """One card; what the log says of it."""
+    event = world.tap(KEN, config=config(**changes))
+    return event.command, event.result, event.detail
+
+
+def sent(lock) -> list[Command]:
+    return [command for _, command in lock.sent]
+
+
+# -- when it is used
+
+BY_FALLBACK = "moved by the fallback (tedee); the lock: "
+OUT_OF_REACH = {
+    # what the first lock's status comes to: the words, seconds until the fallback moves
+    "no connection":  ([LOST] * MANY, "no network", 3.0),
+    "no answer":      ([MaybeSent("no answer")] * MANY, "no answer", 3.0),
+    "hub offline":    ([Offline("hub offline")], "hub offline", 0.0),
+    "says so itself": ([AWAY], "state unknown: the hub is offline", 0.0),
+    "plan used up":   ([QuotaError("no calls left")], "no calls left", 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OUT_OF_REACH)
+def test_a_first_lock_out_of_reach_lets_the_second_open(world, second, case):
+    world.lock.statuses, words, seconds = OUT_OF_REACH[case]
+
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, BY_FALLBACK + words)
+    assert world.lock.sent == []
+    assert [(at - 1000, command) for at, command in second.sent] == [
+        (seconds, Command.UNLOCK)
+    ]
+    assert world.lights.signals == [Signal.WORKING, Signal.UNLOCKED]
+
+
+ANSWERED = {
+    "key refused":  ([AuthError("HTTP 401")], Result.REFUSED),
+    "no such lock": ([Rejected("no such lock")], Result.REFUSED),
+    "busy":         ([Busy("moving", 35.0)], Result.REFUSED),
+    "nonsense":     ([Unreadable("HTML")] * MANY, Result.UNKNOWN_STATE),
+    "moving":       ([UNKNOWN], Result.UNKNOWN_STATE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ANSWERED)
+def test_a_first_lock_that_answered_is_not_gone_round(world, second, case):
+    world.lock.statuses, result = ANSWERED[case]
+
+    assert tap(world)[1] is result
+    assert second.sent == []
+
+
+def test_a_first_lock_that_works_leaves_the_second_alone(world, second):
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
+    assert second.calls == 0
+
+
+def test_a_command_that_never_left_is_given_to_the_second(world, second):
+    world.lock.sends = [LOST] * MANY
+
+    assert tap(world) == (
+        Command.UNLOCK,
+        Result.UNLOCKED,
+        f"{BY_FALLBACK}no network",
+    )
+    assert sent(second) == [Command.UNLOCK]
+    assert len(world.store.events) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        MaybeSent("cut"),
+        Unreadable("HTML"),
+        Offline("hub offline"),
+        Busy("moving", 35.0),
+    ],
+    ids=repr,
+)
+def test_a_command_that_may_have_left_is_never_given_to_the_second(
+    world, second, failure
+):
+    world.lock.sends = [failure]
+    world.lock.progress = [Progress.PENDING] * MANY
+
+    tap(world)
+
+    assert second.sent == []
+
+
+def test_a_door_that_was_to_be_locked_is_not_opened_by_the_second(world, second):
+    world.lock.state = LockState.UNLOCKED
+    world.lock.sends = [LOST] * MANY
+
+    assert tap(world) == (Command.LOCK, Result.UNREACHABLE, "no network")
+    assert second.sent == []
+
+
+@pytest.mark.parametrize("on_unknown", ["unlock", "lock"])
+def test_a_guess_is_not_sent_to_a_lock_out_of_reach_when_there_is_a_second(
+    world, second, on_unknown
+):
+    world.lock.statuses = [AWAY]
+    settings = replace(config(), door=doorpi.DoorConfig(on_unknown=on_unknown))
+
+    event = world.tap(KEN, config=settings)
+
+    assert (event.command, event.result) == (Command.UNLOCK, Result.UNLOCKED)
+    assert world.lock.sent == []
+
+
+# -- in time
+
+
+def test_the_first_lock_leaves_the_second_half_of_the_window(world, second):
+    """An internet that swallows everything: each try takes its whole 5 s."""
+    world.lock.takes_s = 5.0
+    world.lock.statuses = [MaybeSent("no answer")] * MANY
+
+    assert tap(world)[1] is Result.UNLOCKED
+    assert [at - 1000 for at, _ in second.sent] == [5.0]
+
+
+def test_a_busy_lock_is_still_waited_for_when_there_is_a_second(world, second):
+    world.lock.statuses = [Busy("moving", 7.0)]
+
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
+    assert [at - 1000 for at, _ in world.lock.sent] == [7.0]
+
+
+def test_the_second_lock_keeps_to_the_window_as_well(world, second):
+    world.lock.takes_s = 5.0
+    world.lock.statuses = [MaybeSent("no answer")] * MANY
+    second.takes_s = 6.0
+
+    command, result, detail = tap(world)
+
+    assert (command, result) == (Command.UNLOCK, Result.UNREACHABLE)
+    assert detail == "no answer; the fallback (tedee): too late to send"
+    assert second.sent == []
+
+
+# -- what is said
+
+
+def test_when_both_are_out_of_reach_both_reasons_are_told(world, second):
+    world.lock.statuses = [AWAY]
+    second.statuses = [Offline("its bridge is gone")]
+
+    assert tap(world) == (
+        None,
+        Result.UNREACHABLE,
+        "state unknown: the hub is offline; the fallback (tedee): its bridge is gone",
+    )
+    assert world.lights.signals == [Signal.WORKING, Signal.FAULT]
+
+
+def test_a_second_lock_that_did_not_confirm_is_unsure(world, second):
+    world.lock.statuses = [AWAY]
+    second.progress = [Progress.PENDING] * MANY
+
+    assert tap(world) == (
+        Command.UNLOCK,
+        Result.UNSURE,
+        (
+            "moved by the fallback (tedee); not confirmed within 30 s; "
+            "the lock: state unknown: the hub is offline"
+        ),
+    )
+
+
+def test_the_low_battery_is_that_of_the_lock_that_moved(world, second):
+    world.lock.statuses = [replace(AWAY, battery_percent=90)]
+    second.statuses = [LockStatus(state=LockState.LOCKED, battery_percent=5)]
+
+    tap(world)
+
+    assert world.lights.shown[-1][1][:2] == (Signal.UNLOCKED, Signal.LOW_BATTERY)
+
+
+# -- and afterwards
+
+
+def test_what_the_second_lock_opened_it_locks_again(world, second):
+    world.lock.statuses = [AWAY]
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN]
+
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK, Command.LOCK]
+    assert world.lock.sent == []
+
+
+def test_a_strike_as_the_second_lock_needs_no_relock(world, second):
+    world.lock.statuses = [AWAY]
+    second.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN]
+
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK]
+    assert world.lock.sent == []
+
+
+def test_locking_again_never_uses_the_second_lock(world, second):
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN]
+    door.step()
+    world.lock.statuses = [LOST] * MANY
+    world.lock.sends = [LOST] * MANY
+
+    for _ in range(600):
+        door.step()
+
+    assert len(world.store.events) > 1
+    assert second.sent == []
+
+
+def test_both_are_kept_ready_and_both_are_closed(world, second):
+    door = world.door(config())
+    world.clock.stop_at = world.clock.t + 1.0
+
+    with pytest.raises(doorpi.Stopped):
+        door.run()
+
+    assert world.lock.kept_ready == second.kept_ready > 5
+    assert 0 not in (world.lock.closed, second.closed)

@@ -1,0 +1,520 @@
+"""Relock: what was unlocked is locked again, through failures, restarts and taps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from conftest import KEN, STRANGER, card_of, config_of
+
+import doorpi
+from doorpi import (
+    Command,
+    LockConfig,
+    LockPolicy,
+    LockState,
+    MaybeSent,
+    NotSent,
+    Outcome,
+    Progress,
+    QuotaError,
+    Rejected,
+    Relock,
+    Result,
+    Signal,
+    SqliteStore,
+    Stopped,
+    relock_after,
+    relock_later,
+)
+
+AFTER_S = 60.0
+LOCKED, UNLOCKED = LockState.LOCKED, LockState.UNLOCKED
+
+
+def config(**changes):
+    lock = LockConfig(**{"relock_after_s": AFTER_S} | changes)
+    return replace(config_of(card_of()), lock=lock)
+
+
+@pytest.fixture
+def door(world):
+    return world.door(config())
+
+
+def idle(world, door, seconds: float) -> None:
+    """Let the door look for cards for ``seconds``; whoever comes is in world.reader."""
+    ends_at = world.clock.t + seconds
+    while world.clock.t < ends_at:
+        door.step()
+
+
+def tap(world, door) -> None:
+    """A card, and then an empty field for a second."""
+    world.reader.shows = [KEN]
+    door.step()
+    idle(world, door, 1.0)
+
+
+def told(world) -> list[tuple[str, Command | None, Result | None, str]]:
+    return [
+        (e.source, e.command, e.result, e.detail) for e in world.store.events.values()
+    ]
+
+
+def commands(world) -> list[tuple[float, Command]]:
+    """What was sent, in whole seconds after the first tap."""
+    return [(round(at - 1000.0), command) for at, command in world.lock.sent]
+
+
+# -- when
+
+
+def test_an_unlocked_door_is_locked_again_after_the_time_set(world, door):
+    tap(world, door)
+
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+    assert told(world) == [
+        ("card", Command.UNLOCK, Result.UNLOCKED, ""),
+        ("relock", Command.LOCK, Result.LOCKED, ""),
+    ]
+
+
+def test_nothing_is_locked_again_by_default(world):
+    door = world.door()
+
+    tap(world, door)
+    idle(world, door, 1000)
+
+    assert commands(world) == [(0, Command.UNLOCK)]
+    assert world.store.kept.keys() == {f"calls sesame {world.clock.at:%Y-%m}"}
+
+
+def test_a_tap_that_locks_cancels_it(world, door):
+    tap(world, door)
+    tap(world, door)
+
+    idle(world, door, 120)
+
+    assert [command for _, command in world.lock.sent] == [Command.UNLOCK, Command.LOCK]
+    assert "relock" not in world.store.kept
+
+
+def test_a_tap_that_unlocks_begins_the_time_anew(world):
+    door = world.door(replace(config(), door=doorpi.DoorConfig(on_tap="unlock")))
+
+    tap(world, door)
+    idle(world, door, 29)
+    tap(world, door)
+    idle(world, door, 120)
+
+    assert commands(world) == [
+        (0, Command.UNLOCK),
+        (30, Command.UNLOCK),
+        (90, Command.LOCK),
+    ]
+
+
+def test_an_unlock_that_may_have_worked_is_locked_again(world):
+    door = world.door(config(confirm_s=5.0))
+    world.lock.progress = [MaybeSent("no answer")] * 9
+
+    tap(world, door)
+    world.lock.progress = []
+    idle(world, door, 120)
+
+    assert [e.result for e in world.store.events.values()] == ["unsure", "locked"]
+
+
+@pytest.mark.parametrize(
+    "failure", [Rejected("LOW_BATTERY"), NotSent("no network")], ids=["refused", "lost"]
+)
+def test_an_unlock_that_surely_did_not_work_needs_none(world, door, failure):
+    world.lock.sends = [failure] * 3
+
+    tap(world, door)
+    idle(world, door, 120)
+
+    assert [e.result for e in world.store.events.values()] == [failure.result]
+    assert "relock" not in world.store.kept
+
+
+def test_an_unlock_that_failed_leaves_the_earlier_one_to_be_locked_again(world):
+    door = world.door(replace(config(), door=doorpi.DoorConfig(on_tap="unlock")))
+
+    tap(world, door)
+    world.lock.sends = [Rejected("LOW_BATTERY")]
+    tap(world, door)
+    idle(world, door, 120)
+
+    results = [e.result for e in world.store.events.values()]
+    assert results == ["unlocked", "refused", "locked"]
+
+
+def test_a_strike_locks_itself(world, door):
+    world.lock.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
+
+    tap(world, door)
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK)]
+
+
+# -- how it ends
+
+
+def test_the_lights_say_that_it_is_locked_again_and_nothing_before(world, door):
+    tap(world, door)
+    world.lights.shown.clear()
+
+    idle(world, door, 60)
+
+    assert world.lights.signals == [Signal.LOCKED]
+    assert world.lights.standing is Signal.READY
+
+
+FAILURE = NotSent("no network")
+
+
+def test_it_is_tried_again_at_growing_distance_and_then_a_person_must_look(
+    world, door, caplog
+):
+    tap(world, door)
+    world.lock.statuses = [FAILURE] * 99
+    world.lock.sends = [FAILURE] * 99
+
+    idle(world, door, 1000)
+
+    began = [round(e.at.timestamp() - 1) for e in world.store.events.values()]
+    waits_s = [later - sooner for sooner, later in pairwise(began[1:])]
+    took_s = 6  # two tries more to look, and to send, 1 and 2 s apart
+    assert waits_s == [took_s + wait_s for wait_s in (15, 30, 60, 120)]
+    assert told(world)[1:] == [
+        *[("relock", Command.LOCK, Result.UNREACHABLE, "no network")] * 4,
+        ("relock", Command.LOCK, Result.UNREACHABLE, "no network; given up"),
+    ]
+    assert world.lights.standing is Signal.NOT_LOCKED
+    assert "the door could not be locked again: look at it" in caplog.messages
+    assert world.supervisor.said[-1] == (
+        "status: the door could not be locked again: look at it"
+    )
+
+
+def test_the_current_sesame_is_tried_less_often_for_its_calls_are_few(world, door):
+    world.lock.policy = doorpi.Sesame.policy
+    tap(world, door)
+    world.lock.progress = [MaybeSent("no answer")] * 99
+
+    idle(world, door, 2000)
+
+    relocks = [e for e in world.store.events.values() if e.source == "relock"]
+    waits_s = [(b.at - a.at).total_seconds() for a, b in pairwise(relocks)]
+    assert [round(wait_s) for wait_s in waits_s] == [20 + 60, 20 + 300]
+    assert world.lights.standing is Signal.NOT_LOCKED
+
+
+@pytest.mark.parametrize("failures", range(1, 5))
+def test_once_it_is_confirmed_it_is_over(world, door, failures):
+    tap(world, door)
+    world.lock.statuses = [FAILURE] * 3 * failures
+    world.lock.sends = [FAILURE] * 3 * failures
+
+    idle(world, door, 1000)
+
+    results = [e.result for e in world.store.events.values() if e.source == "relock"]
+    assert results == ["unreachable"] * failures + ["locked"]
+    assert world.lights.standing is Signal.READY
+    assert "relock" not in world.store.kept
+
+
+def test_the_alarm_ends_when_somebody_locks_with_a_card(world, door):
+    tap(world, door)
+    world.lock.statuses = [FAILURE] * 15
+    world.lock.sends = [FAILURE] * 15
+    idle(world, door, 1000)
+    assert world.lights.standing is Signal.NOT_LOCKED
+
+    tap(world, door)
+
+    assert commands(world)[-1][1] is Command.LOCK
+    idle(world, door, 10)
+    assert world.lights.standing is Signal.READY
+
+
+def test_a_refusal_by_the_plan_is_a_failure_as_any_other(world, door):
+    tap(world, door)
+    world.lock.statuses = [QuotaError("no calls left")] * 5
+
+    idle(world, door, 1000)
+
+    assert told(world)[-1] == (
+        "relock",
+        None,
+        Result.REFUSED,
+        "no calls left; given up",
+    )
+
+
+# -- a person goes first
+
+
+def test_a_stranger_is_denied_meanwhile_and_cannot_hold_it_up(world, door):
+    tap(world, door)
+    idle(world, door, 58.8)
+    world.lock.progress = [Progress.PENDING] * 5  # the bolt takes its time
+    world.reader.shows = [*[None] * 20, STRANGER]
+    world.lights.shown.clear()
+
+    idle(world, door, 10)
+
+    assert world.lights.signals == [Signal.DENIED, Signal.LOCKED]
+    assert told(world)[1:] == [
+        ("relock", Command.LOCK, Result.LOCKED, ""),
+        ("card", None, None, ""),
+    ]
+
+
+def test_a_tap_that_fails_does_not_end_it(world, door):
+    tap(world, door)
+    idle(world, door, 58.8)
+    world.lock.progress = [Progress.PENDING] * 5
+    world.lock.sends = ["task-1", Rejected("LOW_BATTERY")]
+    world.reader.shows = [*[None] * 20, KEN]
+
+    idle(world, door, 10)
+
+    assert [(source, result) for source, _, result, _ in told(world)[1:]] == [
+        ("relock", Result.INTERRUPTED),
+        ("card", Result.REFUSED),
+        ("relock", Result.LOCKED),
+    ]
+
+
+def test_a_tap_during_it_is_answered_at_once_and_decides(world, door):
+    tap(world, door)
+    idle(world, door, 58.8)
+    world.lock.progress = [Progress.PENDING] * 5  # the bolt takes its time
+    world.reader.shows = [*[None] * 20, KEN]
+
+    world.lights.shown.clear()
+
+    idle(world, door, 12)
+
+    assert world.lights.signals[:2] == [Signal.WORKING, Signal.UNLOCKED]
+    assert told(world)[1:] == [
+        ("relock", Command.LOCK, Result.INTERRUPTED, "a card was presented"),
+        ("card", Command.UNLOCK, Result.UNLOCKED, ""),
+    ]
+    assert world.store.recall("relock") is not None  # and the time begins anew
+
+
+# -- through restarts
+
+
+def restart(world, boot_id: str = "") -> doorpi.Door:
+    world.clock.boot_id = boot_id or world.clock.boot_id
+    return world.door(config())
+
+
+def test_a_restart_does_not_forget_it(world, door):
+    tap(world, door)
+
+    door = restart(world)
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+
+
+def test_after_the_computer_was_off_it_is_due_at_once(world, door):
+    tap(world, door)
+    world.clock.advance(-500)  # its seconds count from its own start
+
+    door = restart(world, "boot-2")
+    idle(world, door, 1)
+
+    assert [command for _, command in world.lock.sent] == [Command.UNLOCK, Command.LOCK]
+    assert world.lock.sent[-1][0] == pytest.approx(501, abs=0.2)
+
+
+@pytest.mark.parametrize("stops_in", ["send", "confirm"])
+def test_being_killed_in_the_middle_of_an_unlock_does_not_forget_it(
+    world, door, stops_in
+):
+    script = world.lock.sends if stops_in == "send" else world.lock.progress
+    script.append(KeyboardInterrupt())  # nothing of the door's catches it
+    world.reader.shows = [KEN]
+    with pytest.raises(KeyboardInterrupt):
+        door.step()
+
+    door = restart(world)
+    idle(world, door, 120)
+
+    assert commands(world)[-1] == (60, Command.LOCK)
+
+
+def test_being_stopped_in_the_middle_of_an_unlock_does_not_forget_it(world, door):
+    world.lock.progress = [Stopped(15)]
+    world.reader.shows = [KEN]
+    with pytest.raises(Stopped):
+        door.step()
+
+    door = restart(world)
+    idle(world, door, 120)
+
+    assert [e.result for e in world.store.events.values()] == ["interrupted", "locked"]
+
+
+def test_a_stop_in_the_middle_of_it_closes_its_event_and_the_next_start_tries(
+    world, door
+):
+    tap(world, door)
+    world.lock.progress = [Stopped(15)]
+    with pytest.raises(Stopped):
+        idle(world, door, 120)
+
+    door = restart(world)
+    idle(world, door, 120)
+
+    results = [e.result for e in world.store.events.values()]
+    assert results == ["unlocked", "interrupted", "locked"]
+
+
+def test_the_alarm_survives_a_restart_without_another_try(world, door):
+    tap(world, door)
+    world.lock.statuses = [FAILURE] * 99
+    world.lock.sends = [FAILURE] * 99
+    idle(world, door, 1000)
+    tries = len(world.store.events)
+
+    door = restart(world)
+    idle(world, door, 1000)
+
+    assert world.lights.standing is Signal.NOT_LOCKED
+    assert len(world.store.events) == tries
+
+
+# -- on disk
+
+
+def test_a_verb_in_another_process_is_followed_within_a_second(world, door):
+    idle(world, door, 5)
+    due = Relock("lock", world.clock.t + 10).to_text("boot-1")
+    world.store.kept["relock"] = due
+
+    idle(world, door, 20)
+
+    assert [round(at) for at, _ in world.lock.sent] == [1015]
+
+
+def test_a_verb_that_locks_is_followed_too(world, door):
+    tap(world, door)
+    del world.store.kept["relock"]
+
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK)]
+
+
+def test_a_broken_disk_does_not_keep_the_door_from_locking_again(world, door):
+    world.store.broken = "disk I/O error"
+
+    tap(world, door)
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+
+
+def test_a_disk_that_fails_after_the_unlock_does_not_bring_back_what_is_over(
+    world, door
+):
+    tap(world, door)
+    world.store.broken = "disk I/O error"
+    tap(world, door)  # locks: the disk still has the old entry
+    world.store.broken = ""
+
+    idle(world, door, 50)
+
+    assert len(world.lock.sent) == 2
+
+
+def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
+    door = world.door(config())
+    world.equipment.store = store = SqliteStore(tmp_path / "doorpi.db")
+    door = doorpi.Door(
+        config(), world.equipment, world.settings,
+        clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
+    )  # fmt: skip
+    seen = []
+    send = world.lock.send
+
+    def watched_send(*args):
+        seen.append(SqliteStore(tmp_path / "doorpi.db").recall("relock"))
+        return send(*args)
+
+    world.lock.send = watched_send
+    tap(world, door)
+
+    assert seen == ["boot-1 lock 1060.000 0"]
+    store.close()
+
+
+# -- the rules, without a door
+
+PENDING = Relock("lock", 100.0)
+RULES = {
+    # what came of it                                    what is pending then
+    "unlocked":       (Outcome(Command.UNLOCK, Result.UNLOCKED),     Relock("lock", 60.0)),
+    "unsure, unlock": (Outcome(Command.UNLOCK, Result.UNSURE),       Relock("lock", 60.0)),
+    "refused":        (Outcome(Command.UNLOCK, Result.REFUSED),      PENDING),
+    "unreachable":    (Outcome(Command.UNLOCK, Result.UNREACHABLE),  PENDING),
+    "unknown":        (Outcome(None, Result.UNKNOWN_STATE),          PENDING),
+    "locked":         (Outcome(Command.LOCK, Result.LOCKED),         None),
+    "unsure, lock":   (Outcome(Command.LOCK, Result.UNSURE),         PENDING),
+    "the other lock": (Outcome(Command.UNLOCK, Result.UNLOCKED, lock="fallback"), Relock("fallback", 60.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("outcome", "expected"), RULES.values(), ids=RULES)
+def test_what_is_to_be_locked_again(outcome, expected):
+    assert relock_after(outcome, PENDING, now=0.0, after_s=60.0) == expected
+
+
+def test_each_failure_waits_longer_and_the_last_for_ever():
+    found, pending = [], Relock("lock", 0.0)
+    for _ in range(3):
+        pending = relock_later(pending, (15.0, 30.0), now=100.0)
+        found.append(pending)
+
+    assert found == [
+        Relock("lock", 115.0, 1),
+        Relock("lock", 130.0, 2),
+        Relock("lock", float("inf"), 3),
+    ]
+
+
+@pytest.mark.parametrize("pending", [PENDING, Relock("fallback", float("inf"), 5)])
+def test_what_is_written_is_read_again(pending):
+    assert Relock.from_text(pending.to_text("b"), "b", 7.0) == pending
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "b lock",
+        "b lock nan 0",
+        "b lock 1 0",
+        "b lock 1.0 -1",
+        "b lock 1.0 0\n",
+    ],
+)
+def test_what_makes_no_sense_on_disk_is_nothing(text):
+    assert Relock.from_text(text, "b", 7.0) is None
+
+
+def test_of_another_run_of_the_computer_it_is_due_now():
+    assert Relock.from_text("a lock inf 5", "b", 7.0) == Relock("lock", 7.0)
