@@ -268,7 +268,8 @@ class Command(enum.StrEnum):
 class LockStatus:
     """One observation of the lock.
 
-    ``why`` says in words why ``state`` is UNKNOWN.  ``reachable`` is None where
+    ``why`` says in words why ``state`` is UNKNOWN; with ``is_moving`` it will be known
+    when the bolt has arrived.  ``reachable`` is None where
     the vendor does not tell.  ``battery_percent`` is 0-100 or None, and
     ``battery_is_low`` the lock's own word, where it has one.  ``as_of`` is the
     vendor's own time stamp in Unix seconds, good only for comparing with another of
@@ -281,6 +282,7 @@ class LockStatus:
     battery_percent: int | None = None
     as_of: float | None = None
     battery_is_low: bool = False
+    is_moving: bool = False
 
 
 class Progress(enum.StrEnum):
@@ -551,6 +553,7 @@ class LockPolicy:
     ``confirm_at_s`` are seconds after the command at which to ask how it went, then
     every ``confirm_every_s`` (0: stop there).  A command that a newer status shows
     to have had no effect is sent once more, not before ``resend_after_s``.
+    One whose bolt is moving is looked at every ``moving_every_s`` until it is there.
     A lock that is to lock again and does not is told so after each of
     ``relock_waits_s``, and then no more: it costs battery and quota, and needs a
     person.  One that does not answer its hub is woken at most every ``wake_every_s``
@@ -566,6 +569,7 @@ class LockPolicy:
     confirm_at_s: tuple[float, ...] = ()
     confirm_every_s: float = 0.0
     resend_after_s: float = 3.0
+    moving_every_s: float = 2.0
     relock_waits_s: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0)
     wake_every_s: float = 0.0
     wake_s: float = 20.0
@@ -1927,6 +1931,19 @@ class LockControl:
         return status
 
     def _look(self, by: float, lost_by: float) -> LockStatus:
+        """Ask until there is an answer, and until a bolt on its way has arrived."""
+        ends_at, wait_s = min(by, lost_by), self.policy.moving_every_s
+        status = self._ask(by, lost_by)
+        while status.is_moving and self._clock.monotonic() + wait_s < ends_at:
+            self._pause(wait_s)
+            try:
+                status = self._ask(by, lost_by)
+            except LockError as error:
+                log.warning("looking again at a moving bolt: %s", error)
+                break
+        return status
+
+    def _ask(self, by: float, lost_by: float) -> LockStatus:
         return self._persist(
             lambda: self._lock.status(min(by, self._try_ends())),
             self.policy.read_waits_s,
@@ -3779,6 +3796,9 @@ def _aes_cmac() -> Callable[[bytes, bytes], bytes]:
     return cmac
 
 
+MOVING = "the bolt is moving"
+
+
 class SwitchBot(WebLock):
     """SwitchBot Lock over the cloud API v1.1, with its hub.
 
@@ -3803,8 +3823,8 @@ class SwitchBot(WebLock):
     other_states: Mapping[str, str] = {
         "": "the cloud does not tell the lock's state; is its cloud service on?",
         "jammed": "the lock is jammed",
-        "locking": "the bolt is moving",
-        "unlocking": "the bolt is moving",
+        "locking": MOVING,
+        "unlocking": MOVING,
         "halflocked": "the bolt is half out",
         "latchboltlocked": "only the latch holds the door",
     }
@@ -3855,6 +3875,7 @@ class SwitchBot(WebLock):
             why=why,
             reachable={"online": True, "offline": False}.get(online),
             battery_percent=_percent(told.get("battery")),
+            is_moving=why == MOVING,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -3944,8 +3965,8 @@ class Tedee(WebLock):
         0: "the lock is not calibrated",
         1: "the lock is being calibrated",
         3: "the bolt is half out",
-        4: "the bolt is moving",
-        5: "the bolt is moving",
+        4: MOVING,
+        5: MOVING,
         8: "the latch is being pulled",
         9: "the lock does not know its state",
         18: "the lock is being updated",
@@ -4055,6 +4076,7 @@ NUKI_STATES: Mapping[int, tuple[LockState, str]] = {
     254: (LockState.UNKNOWN, "the lock's motor is blocked"),
     255: (LockState.UNKNOWN, "the lock does not know its state"),
 }
+NUKI_MOVING = (2, 4, 7)
 NUKI_ACTIONS: Mapping[Command, int] = {Command.UNLOCK: 1, Command.LOCK: 2}
 
 
@@ -4072,6 +4094,7 @@ def _nuki_status(table: object) -> LockStatus:
         reachable=True,
         battery_percent=_percent(percent),
         battery_is_low=table.get("batteryCritical") is True,
+        is_moving=number in NUKI_MOVING,
     )
 
 

@@ -154,6 +154,36 @@ def test_an_unknown_state_without_a_reason_says_that(lock):
     assert outcome.detail == "state unknown: the lock did not say"
 
 
+MOVING = LockStatus(state=LockState.UNKNOWN, why="locking", is_moving=True)
+
+
+def test_a_bolt_on_its_way_is_waited_for(lock):
+    lock.statuses = [MOVING, MOVING]
+
+    outcome, _ = tap(lock)
+
+    assert outcome == UNLOCKED
+    assert times_sent(lock) == [4.0]
+
+
+def test_a_bolt_that_never_arrives_is_waited_for_no_longer_than_the_window(lock):
+    lock.statuses = [MOVING] * MANY
+
+    outcome, took_s = tap(lock)
+
+    assert outcome == Outcome(None, Result.UNKNOWN_STATE, "state unknown: locking")
+    assert took_s == 8.0
+
+
+def test_a_look_that_fails_ends_the_waiting_for_a_bolt_on_its_way(lock):
+    lock.statuses = [MOVING, Offline("the hub is offline")]
+
+    outcome, took_s = tap(lock)
+
+    assert outcome == Outcome(None, Result.UNKNOWN_STATE, "state unknown: locking")
+    assert took_s == 2.0
+
+
 AT_STATUS = {
     # error: (result, questions asked, seconds it took)
     NotSent("no network"): (Result.UNREACHABLE, 3, 3.0),

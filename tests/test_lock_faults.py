@@ -56,7 +56,8 @@ not-yet 152 160 low-battery-refused | refused 0 0                      | refused
 busy                                | unlocked 1@sent+3 done+3         | unlocked 2@sent+3 done+3 | unlocked 1 next      || refused 0 6           | refused 3@sent+6 sent+6 | unsure 1 end open
 offline offline-hub uncalibrated    | unknown-state 0 look             | unsure 1 end             | unlocked 1 next      || unknown-state 0 look  | unsure 1 end            | unsure 1 end open
 offline-404                         | unknown-state 0 look             | refused 1 sent           | unlocked 1 next      || unknown-state 0 look  | refused 1 sent          | unsure 1 end open
-moving cloud-service-off            | unknown-state 0 look             | unlocked 1 done          | unlocked 1 next      || unknown-state 0 look  | unlocked 1 done         | unsure 1 end open
+cloud-service-off                   | unknown-state 0 look             | unlocked 1 done          | unlocked 1 next      || unknown-state 0 look  | unlocked 1 done         | unsure 1 end open
+moving                              | unlocked 1@sent+2 done+2         | unlocked 1 done          | unlocked 1 next      || unknown-state 0 8     | unlocked 1 done         | unsure 1 end open
 jammed                              | unknown-state 0 look             | refused 1 next jammed    | unlocked 1 next      || unknown-state 0 look  | refused 1 next jammed   | unsure 1 end open
 dropped wrong-secret                | unlocked 1 done                  | unsure 1 end             | unlocked 1 done      || unlocked 1 done       | unsure 1 end            | unlocked 1 done
 late                                | unlocked 1 done                  | unlocked 1 20            | unlocked 1 done      || unlocked 1 done       | unlocked 1 20           | unlocked 1 done
@@ -69,6 +70,7 @@ DIFFERENCES = {
     "sesame": """
                                       status                             command                    confirm              || status                  command                   confirm
 jammed                              | =                                | unsure 1 end jammed      | =                    || =                     | unsure 1 end jammed     | =
+moving                              | unknown-state 0 look             | =                        | =                    || unknown-state 0 look  | =                       | =
 """,
     # It proves that a command had no effect, so that is sent again.  Its task goes on
     # whatever becomes of `locked`.
@@ -111,6 +113,7 @@ uncalibrated dropped                | =                                | unsure 
 jammed                              | =                                | refused 1 done+1 jammed  | =                    || =                     | refused 1 done+1 jammed | =
 late                                | =                                | unlocked 1 23            | =                    || =                     | unlocked 1 23           | =
 stale                               | locked 1 done                    | =                        | =                    || locked 1 done         | =                       | =
+moving                              | unlocked 1@sent+3 done+3         | =                        | =                    || unknown-state 0 10    | =                       | =
 """,
     "nuki-web": """
                                       status                             command                    confirm              || status                  command                   confirm
@@ -125,7 +128,8 @@ cut-after 500-after                 | =                                | unlocke
 hang-after drip                     | =                                | unlocked 1 21            | =                    || =                     | unlocked 1 21           | =
 late                                | =                                | unlocked 1 21            | =                    || =                     | unlocked 1 21           | =
 quota                               | =                                | =                        | unlocked 1 next      || =                     | =                       | unsure 1 end open
-offline moving                      | =                                | =                        | unlocked 1 done      || =                     | =                       | unlocked 1 done
+offline                             | =                                | =                        | unlocked 1 done      || =                     | =                       | unlocked 1 done
+moving                              | unknown-state 0 look             | =                        | unlocked 1 done      || unknown-state 0 look  | =                       | unlocked 1 done
 uncalibrated                        | =                                | unlocked 1 done locked   | unlocked 1 done      || =                     | unlocked 1 done locked  | unlocked 1 done
 jammed                              | =                                | refused 1 done jammed    | unlocked 1 done      || =                     | refused 1 done jammed   | unlocked 1 done
 stale                               | =                                | =                        | unlocked 1 done      || =                     | =                       | unlocked 1 done

@@ -591,12 +591,7 @@ BRIDGE_STORIES = {
     "500-for-the-action": Story(Result.UNLOCKED, 13, 5, **MOVED, script=(None, (500, b""))),
     "confirm-500-once": Story(Result.UNLOCKED, 11, 4, **MOVED, script=(None, None, (500, b""))),
     "in-motion": Story(
-        Result.UNKNOWN_STATE, 0, 1, (), "state unknown: the lock is unlocking", None,
-        script=(answer({"state": 2, "success": True}),),
-    ),
-    "in-motion-and-chosen": Story(
-        Result.UNLOCKED, 7, 3, **MOVED, on_unknown=Command.UNLOCK,
-        script=(answer({"state": 2, "success": True}),),
+        Result.UNLOCKED, 10, 4, **MOVED, script=(answer({"state": 2, "success": True}),)
     ),
 }  # fmt: skip
 

@@ -167,7 +167,8 @@ def test_only_locked_and_unlocked_are_a_state_however_they_are_spelt(taps, word)
     state, why = SPELLINGS[word]
     taps.cloud.script = [status_with(lockState=word)]
 
-    assert taps.status() == LockStatus(state=state, why=why)
+    is_moving = word in ("locking", "unlocking")
+    assert taps.status() == LockStatus(state=state, why=why, is_moving=is_moving)
 
 
 # fmt: off
