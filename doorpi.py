@@ -57,6 +57,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import dataclasses
 import enum
 import functools
 import gc
@@ -360,6 +361,24 @@ class Notes:
 
 
 NOTHING = Notes()
+
+
+class Health(enum.StrEnum):
+    """What `doctor` thinks of one thing."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `doctor`: of what, in words, and what to ``do`` about it."""
+
+    health: Health
+    subject: str
+    words: str
+    do: str = ""
 
 
 #: What Japanese keyboards put between family and given name; Python calls every
@@ -673,6 +692,18 @@ def jittered_s(wait_s: float, jitter: float) -> float:
     return wait_s * (1 + jitter / 4)
 
 
+#: How much of the processor an idle door may take: looks for a card may come as
+#: often as that allows, so that a quick tap is seen, and on a slow Pi as seldom as
+#: poll_s.
+IDLE_CPU_SHARE = 0.03
+SHORTEST_PAUSE_S = 0.02
+
+
+def pause_s(cpu_s: float, poll_s: float) -> float:
+    """How long to wait after a look for a card that took ``cpu_s`` of the processor."""
+    return min(poll_s, max(SHORTEST_PAUSE_S, cpu_s / IDLE_CPU_SHARE))
+
+
 def backoff_s(attempt: int, *, base_s: float, cap_s: float, jitter: float) -> float:
     """Seconds to wait after failed ``attempt`` (0, 1, ...), doubling up to ``cap_s``.
 
@@ -936,11 +967,14 @@ class ReaderConfig:
     """``[reader]`` -- the card reader."""
 
     device: str = setting("usb", "nfcpy path of the reader")
-    poll_s: float = setting(0.1, "seconds between two looks for a card", 0.01, 2)
+    poll_s: float = setting(0.1, "longest pause between two looks for a card", 0.01, 2)
     rearm_s: float = setting(
         0.5, "seconds out of the field before a card counts again", 0, 60
     )
     virtual: bool = setting(False, "allow a udp: device, which anybody can speak to")
+    reset_gpio: int = setting(
+        -1, "BCM number of the pin at the reader's RSTPD_N; -1: none", -1, 27
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1393,6 +1427,9 @@ def _pin_problems(config: Config, told: Iterable[str]) -> Iterator[str]:
         ("leds.green_gpio", "the green LED", config.leds.green_gpio),
         ("leds.red_gpio", "the red LED", config.leds.red_gpio),
     ]
+    if config.reader.reset_gpio >= 0:
+        reset = "reader.reset_gpio", "the reader's reset", config.reader.reset_gpio
+        pins.append(reset)
     for where, lock in locks_of(config).items():
         if lock.kind == "relay":
             pins.append((f"{where}.relay_gpio", f"{where}'s relay", lock.relay_gpio))
@@ -1558,6 +1595,9 @@ class Clock(Protocol):
 
     def is_set(self) -> bool:
         """True when the kernel knows the clock to be synchronised."""
+
+    def cpu(self) -> float:
+        """Seconds of the processor that the door has used so far."""
 
     def boot(self) -> str:
         """A name for this run of the computer, in which ``monotonic`` counts: of
@@ -2357,7 +2397,7 @@ class Superseded(Exception):
 class Door:
     """One door: waits for a card, decides, moves the lock, tells and records."""
 
-    reader_backoff_s = (0.2, 10.0)  # first and longest wait before opening it anew
+    reader_backoff_s = (0.2, 2.0)  # first and longest wait before opening it anew
 
     def __init__(
         self,
@@ -2444,11 +2484,13 @@ class Door:
 
     def step(self) -> None:
         """Look for a card once and deal with it, or use the idle moment."""
+        began_at_cpu_s = self._clock.cpu()
         self._supervisor.alive()
         if self._settings.asked():
             self._reload()
         self._attend(self._look_for_card())
-        self._clock.sleep(self._config.reader.poll_s)
+        took_cpu_s = self._clock.cpu() - began_at_cpu_s
+        self._clock.sleep(pause_s(took_cpu_s, self._config.reader.poll_s))
 
     def _attend(self, card: Card | None) -> None:
         if card is None:
@@ -2865,6 +2907,9 @@ class SystemClock:
         adjtimex, buffer = _adjtimex()
         return 0 <= int(adjtimex(buffer)) < 5
 
+    def cpu(self) -> float:
+        return time.thread_time()
+
     def boot(self) -> str:
         """Source: random(4), /proc/sys/kernel/random/boot_id."""
         try:
@@ -2892,10 +2937,24 @@ class NfcReader:
     10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  One
     sense switches the field on, looks for a Type A card and reads its UID; the card
     is not activated, so one that is not NDEF, or misbehaves later, does not matter.
+
+    A PN532 that does not answer may stand at the speed that a killed program left it
+    at: from the third try on it is called back from there, and from the fourth on it
+    gets a pulse on RSTPD_N, where ``reset_gpio`` is wired.  The board has a pin of that
+    name; RSTO is another.  Once in ``renew_s``, when nobody is there, it is opened
+    anew: some were seen to become slow, or mute, after days.
+
+    Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
     """
 
-    def __init__(self, path: str) -> None:
+    renew_s = 86_400.0
+    rescue_after, reset_after = 2, 3  # failures in a row
+
+    def __init__(self, path: str, reset_gpio: int = -1) -> None:
         self._path = path
+        self._reset_gpio = reset_gpio
+        self._failures = 0
+        self._opened_at = -inf
         self._frontend: Any = None
         self._target: Any = None
         #: What nfcpy's udp driver raises at a datagram that is no frame: noise.
@@ -2912,21 +2971,38 @@ class NfcReader:
             # nfcpy lets through whatever its drivers meet: termios.error,
             # USBError, Chipset.Error, IndexError, TypeError beside OSError.
             why = f"{self._path}: {_device_trouble(error)}"
+            self._failures += 1
             self._close(polite=False)
             raise ReaderLost(why) from None
+        self._failures = 0  # an open alone proves little
+        is_old = time.monotonic() - self._opened_at > self.renew_s
+        if found is None and is_old and self._path.endswith(":pn532"):
+            self.close()
         if found is None or len(found.sdd_res or b"") not in UID_BYTES:
             return None
         uid = Uid(bytes(found.sdd_res).hex().upper())
         return Card(uid, atqa=bytes(found.sens_res), sak=found.sel_res[0])
 
+    @property
+    def name(self) -> str:
+        """Model and firmware, as nfcpy tells them, of the open reader."""
+        return str(self._frontend.device) if self._frontend else ""
+
     def _open(self) -> None:
         nfc = _nfcpy()
-        gc.collect()  # a lost reader's USB handle is claimed until it is collected
+        if self._path.startswith("usb"):
+            gc.collect()  # a lost reader's handle is claimed until it is collected
+        if self._failures >= self.reset_after and self._reset_gpio >= 0:
+            _reset_pulse(self._reset_gpio)
+        if self._failures >= self.rescue_after and self._path.endswith(":pn532"):
+            _call_back_to_115200(serial_port(self._path))
         frontend = nfc.ContactlessFrontend()
-        if not frontend.open(self._path):
+        if not frontend.open(usb_path(self._path)):
             raise OSError("no reader found")
         self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
-        log.info("card reader: %s", frontend.device)
+        is_renewed, self._opened_at = self._opened_at > -inf, time.monotonic()
+        if self._failures or not is_renewed:
+            log.info("card reader: %s", frontend.device)
 
     def close(self) -> None:
         self._close(polite=True)
@@ -2965,10 +3041,144 @@ def _nfcpy() -> Any:
     try:
         import nfc  # type: ignore[import-untyped]
         import nfc.clf  # type: ignore[import-untyped]
+        import nfc.clf.pn532  # type: ignore[import-untyped]
+        import nfc.clf.transport  # type: ignore[import-untyped]
     finally:
         ctypes.util.find_library = find_library
     logging.getLogger("nfc").setLevel(logging.CRITICAL)
+    _tame(nfc.clf)
     return nfc
+
+
+USB_ANSWER_MS = 2000  # a look takes 10 to 50
+
+
+def _tame(clf: Any) -> None:
+    """What in nfcpy would need a visit to the door.
+
+    It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to all that
+    speak 115200: its `stty` is told to fail, which keeps it slow.  It opens a serial
+    port as the terminal that controls us, whose end the kernel tells us by SIGHUP, our
+    reload.  And it waits for a USB reader as long as that likes.
+    """
+    import types
+
+    clf.pn532.os = types.SimpleNamespace(system=lambda command: 1, strerror=os.strerror)
+    clf.transport.open = functools.partial(
+        open, opener=lambda path, flags: os.open(path, flags | os.O_NOCTTY)
+    )
+    usb = clf.transport.USB
+    read, write, ms = usb.read, usb.write, USB_ANSWER_MS
+    usb.read = lambda self, timeout=0: read(self, timeout or ms)
+    usb.write = lambda self, frame, timeout=0: write(self, frame, timeout or ms)
+
+
+def serial_port(path: str) -> Path:
+    """``/dev/ttyS0`` of ``tty:S0:pn532``, ``/dev/nfc0`` of ``tty:nfc0:pn532``."""
+    name = path.split(":")[1]
+    return DEV / (f"tty{name}" if re.match(r"(S|ACM|AMA|USB)\d", name) else name)
+
+
+def _call_back_to_115200(port: Path) -> None:
+    """Tell a PN532 that an earlier program left at a higher speed to return.
+
+    Source: PN532 user manual UM0701-02, 7.2.3 SetSerialBaudRate (10h, BR 4).
+    """
+    import serial  # type: ignore[import-untyped]
+
+    data = bytes([0xD4, 0x10, 0x04])
+    command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
+    ack = bytes.fromhex("0000ff00ff00")
+    for baud in (921600, 460800, 230400):
+        # It may not be there, or not be ours: opening it will tell, in words.
+        with (
+            contextlib.suppress(Exception),
+            serial.Serial(str(port), baud, timeout=0.05) as line,
+        ):
+            line.write(bytes(10) + ack + bytes(10) + command)
+            if ack in line.read(6 + 9):
+                line.write(ack)  # only then does it change its speed
+                line.flush()
+                time.sleep(0.01)
+                log.info("%s: called back from %d to 115200 baud", port, baud)
+                return
+
+
+def _reset_pulse(pin: int) -> None:
+    """RSTPD_N low for 100 ms: the reader starts as after a power cut.
+
+    Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
+    """
+    import gpiozero  # type: ignore[import-untyped]
+
+    try:
+        with contextlib.closing(gpiozero.OutputDevice(pin, active_high=False)) as line:
+            line.on()
+            time.sleep(0.1)
+            line.off()
+            time.sleep(0.05)
+    except (gpiozero.GPIOZeroError, *_pin_errors()) as error:
+        why = printable(str(error) or type(error).__name__)
+        log.warning("the reader cannot be reset by GPIO %d: %s", pin, why)
+    else:
+        log.info("the card reader was reset")
+
+
+#: Readers on USB that nfcpy drives, by vendor and product.
+USB_READERS: Mapping[str, str] = {
+    "054c:06c1": "Sony RC-S380/S",
+    "054c:06c3": "Sony RC-S380/P",
+    "054c:02e1": "Sony RC-S330, RC-S360 or RC-S370",
+    "054c:0193": "Sony PN531",
+    "04cc:0531": "Philips PN531",
+    "04cc:2533": "NXP PN533",
+    "04e6:5591": "SCM SCL3711",
+    "04e6:5593": "SCM SCL3712",
+    "072f:2200": "ACS ACR122U",
+}
+USB_DEVICES = Path("/sys/bus/usb/devices")
+DEV = Path("/dev")
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice:
+    """A device on USB: ``id`` is vendor:product, ``driver`` the kernel module that
+    holds its first interface, "" for none."""
+
+    id: str
+    node: Path
+    driver: str = ""
+
+
+def usb_devices() -> list[UsbDevice]:
+    """Source: the kernel's Documentation/ABI/stable/sysfs-bus-usb."""
+    found = []
+    for folder in sorted(USB_DEVICES.glob("*")):
+        try:
+            vendor, product, bus, device = (
+                (folder / name).read_text("ascii").strip()
+                for name in ("idVendor", "idProduct", "busnum", "devnum")
+            )
+        except OSError:  # an interface, or gone meanwhile
+            continue
+        node = DEV / f"bus/usb/{int(bus):03d}/{int(device):03d}"
+        links = sorted(folder.glob(f"{folder.name}:1.0/driver"))
+        driver = links[0].resolve().name if links else ""
+        found.append(UsbDevice(f"{vendor}:{product}", node, driver))
+    return found
+
+
+def usb_path(path: str) -> str:
+    """``usb`` or ``usb:054c`` with the product of the reader that is there: only with
+    both does nfcpy say why it cannot be opened."""
+    if not re.fullmatch(r"usb(:[0-9a-fA-F]{4})?", path):
+        return path
+    vendor = path[4:].lower()
+    for device in usb_devices():
+        if device.id in USB_READERS and device.id.startswith(vendor):
+            return f"usb:{device.id}"
+    return path
 
 
 def _device_trouble(error: Exception) -> str:
@@ -2977,6 +3187,177 @@ def _device_trouble(error: Exception) -> str:
         is_plain = error.strerror == os.strerror(error.errno or 0)
         return printable(error.strerror.lower() if is_plain else error.strerror)
     return printable(f"{error}" or type(error).__name__)
+
+
+# -- what may be wrong with the reader, for `doctor`
+
+#: Readers that look as if nfcpy drove them: what to know of them.
+OTHER_USB_READERS: Mapping[str, str] = {
+    "054c:0dc8": "Sony RC-S300",
+    "054c:0dc9": "Sony RC-S300",
+    "072f:223b": "ACS ACR1252U",
+    "072f:2308": "ACS ACR1552U",
+}
+DEAF_READER = "072f:2200"
+UDEV_RULES = "/etc/udev/rules.d/60-doorpi.rules"
+BLACKLIST = "/etc/modprobe.d/doorpi.conf"
+RASPI_SERIAL = (
+    "sudo raspi-config, Interface Options, Serial Port: no login shell, yes hardware;"
+    " then reboot"
+)
+SLOW_LOOK_S = 0.3
+
+
+def diagnose_reader(config: ReaderConfig) -> Iterator[Finding]:
+    """What is on USB and at the serial port, who holds it, whether it may be used; and
+    how the configured reader does."""
+    usable = True
+    checks = [*_usb_findings(), *_port_findings(config.device)]
+    for finding in checks:
+        yield finding
+        usable = usable and finding.health is not Health.FAIL
+    node = _node_of(config.device)
+    holders = [] if node is None else holders_of(node)
+    if holders:
+        words = f"{config.device} is in use by process {', '.join(map(str, holders))}"
+        what = "stop it to have the reader tried: sudo systemctl stop doorpi"
+        yield Finding(Health.WARN, "reader", f"{words}, so it was not tried", what)
+    elif usable:
+        yield from _tried(config)
+
+
+def _usb_findings() -> Iterator[Finding]:
+    for device in usb_devices():
+        name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
+        if name is None:
+            continue
+        what = f"{name} ({device.id})"
+        vendor, product = device.id.split(":")
+        if device.id in OTHER_USB_READERS:
+            yield Finding(
+                Health.WARN, "usb", f"{what} is not supported", "README: which to buy"
+            )
+        elif device.driver not in ("", "usbfs"):
+            yield Finding(
+                Health.FAIL,
+                "usb",
+                f"{what} is held by the kernel's module {device.driver}",
+                f"sudo modprobe -r {device.driver}; and for good:"
+                f" echo blacklist {device.driver} | sudo tee -a {BLACKLIST}",
+            )
+        elif not _may_use(device.node):
+            rule = (
+                f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
+                f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
+            )
+            yield Finding(
+                Health.FAIL,
+                "usb",
+                f"{what}: no right to use {device.node}",
+                f"be in the group plugdev, and put into {UDEV_RULES}: {rule};"
+                " then unplug it and plug it in again",
+            )
+        elif device.id == DEAF_READER:
+            yield Finding(
+                Health.WARN,
+                "usb",
+                f"{what}: known to go deaf until it is unplugged",
+                "README: which to buy",
+            )
+        else:
+            yield Finding(Health.OK, "usb", f"{what} at {device.node}")
+
+
+def _port_findings(path: str) -> Iterator[Finding]:
+    """Of the port or the bus that ``path`` names."""
+    if path.startswith("usb"):
+        if usb_path(path) == path and path.count(":") < 2:
+            known = ", ".join(sorted(set(USB_READERS.values())))
+            yield Finding(
+                Health.FAIL, "usb", "no reader is plugged in", f"supported: {known}"
+            )
+        return
+    if not path.startswith("tty"):
+        return
+    port = serial_port(path)
+    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
+    others = sorted(str(found) for name in names for found in DEV.glob(name))
+    if not port.exists():
+        do = f"ports that there are: {', '.join(others) or 'none'}; on the Pi's pins: "
+        yield Finding(
+            Health.FAIL, "serial", f"{port} does not exist", do + RASPI_SERIAL
+        )
+    elif not _may_use(port):
+        do = 'sudo usermod -aG dialout "$USER", and log in again'
+        yield Finding(Health.FAIL, "serial", f"no right to use {port}", do)
+    elif port.resolve().name in _consoles():
+        words = f"Linux has its console on {port}"
+        yield Finding(Health.FAIL, "serial", words, RASPI_SERIAL)
+    else:
+        yield Finding(Health.OK, "serial", f"{port} may be used")
+
+
+def _may_use(node: Path) -> bool:
+    return os.access(node, os.R_OK | os.W_OK, effective_ids=True)
+
+
+def _consoles() -> set[str]:
+    """The serial ports that the kernel talks to.  Source: proc(5), /proc/consoles."""
+    try:
+        lines = (PROC / "consoles").read_text("ascii").splitlines()
+    except OSError:
+        return set()
+    return {line.split()[0] for line in lines if line.strip()} - {"tty0"}
+
+
+def _node_of(path: str) -> Path | None:
+    """The file in /dev behind a reader's path; None where there is none."""
+    if path.startswith("tty"):
+        return serial_port(path)
+    full = usb_path(path)
+    found = (device.node for device in usb_devices() if full == f"usb:{device.id}")
+    return next(found, None)
+
+
+def holders_of(node: Path) -> list[int]:
+    """Other processes that have ``node`` open, as far as we may see them."""
+    wanted, holders = str(node.resolve()), []
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or over
+            links = (folder / "fd").iterdir()
+            if any(str(link.readlink()) == wanted for link in links):
+                holders.append(int(folder.name))
+    return sorted(set(holders) - {os.getpid()})
+
+
+def _tried(config: ReaderConfig) -> Iterator[Finding]:
+    """The reader's own word, and ten looks for a card."""
+    reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
+    wiring = (
+        "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    )
+    with contextlib.closing(reader):
+        for _ in range(11):
+            began_at = time.monotonic()
+            try:
+                seen = reader.sense() or seen
+            except ReaderLost as error:
+                do = "sudo apt-get install libusb-1.0-0"
+                do = do if "libusb" in str(error) else wiring
+                yield Finding(Health.FAIL, "reader", str(error), do)
+                return
+            took_s.append(time.monotonic() - began_at)
+        yield Finding(Health.OK, "reader", reader.name)
+    looks_s = sorted(took_s[1:])  # the first one opened it
+    median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
+    there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
+    words = (
+        f"ten looks for a card: {median_s * 1000:.0f} ms each, the longest"
+        f" {longest_s * 1000:.0f} ms{there}"
+    )
+    slow = median_s > SLOW_LOOK_S
+    health = Health.WARN if slow else Health.OK
+    yield Finding(health, "reader", words, "reset or unplug it" if slow else "")
 
 
 # -- locks
@@ -4482,7 +4863,7 @@ def _relay_pin(config: LockAccess) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        import gpiozero  # type: ignore[import-untyped]
+        import gpiozero
 
         return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
 
@@ -6043,12 +6424,17 @@ def equip(config: Config, clock: Clock) -> Equipment:
     store = make_door_store(config)
     indicator, notes = make_lights(config)
     return Equipment(
-        reader=NfcReader(config.reader.device),
+        reader=make_reader(config),
         locks=make_locks(config, clock),
         store=store,
         indicator=indicator,
         notes=notes,
     )
+
+
+def make_reader(config: Config) -> NfcReader:
+    """The card reader; it is opened by its first look for a card."""
+    return NfcReader(config.reader.device, config.reader.reset_gpio)
 
 
 def make_locks(config: Config, clock: Clock) -> dict[str, Lock]:
@@ -6120,9 +6506,10 @@ class FileSettings:
             for lock in equipment.locks.values():
                 lock.close()  # first: a relay's pin may be the same
             changed.locks = make_locks(new, self._clock)
-        if new.reader.device != config.reader.device:
+        before, after = config.reader, new.reader
+        if (after.device, after.reset_gpio) != (before.device, before.reset_gpio):
             equipment.reader.close()
-            changed.reader = NfcReader(new.reader.device)
+            changed.reader = make_reader(new)
         if (new.leds, new.patterns) != (config.leds, config.patterns):
             equipment.indicator.close()  # first: the pins may be the same
             changed.indicator, changed.notes = make_lights(new)
@@ -6500,6 +6887,37 @@ def _locks_by_hand(
         store.close()
 
 
+def cmd_doctor(args: argparse.Namespace) -> int:
+    """What works and what does not, and what to do about it; more is to come."""
+    worst = EX_OK
+    log.disabled = True  # the lines say it
+    try:
+        for finding in _examined(args):
+            if args.json:
+                say(json.dumps(dataclasses.asdict(finding)))
+            else:
+                say(f"{finding.health:<4}  {finding.subject:<8}  {finding.words}")
+                if finding.do:
+                    say(f"{'':14}  -> {finding.do}")
+            sys.stdout.flush()
+            worst = EX_FAILED if finding.health is Health.FAIL else worst
+    finally:
+        log.disabled = False
+    return worst
+
+
+def _examined(args: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        config = load(args)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(Health.FAIL, "settings", problem, "doorpi.py check")
+        return
+    path = find_config(args.config, os.environ)
+    yield Finding(Health.OK, "settings", f"{path}: no problems")
+    yield from diagnose_reader(config.reader)
+
+
 def cmd_lock(args: argparse.Namespace) -> int:
     return _move(args, Command.LOCK)
 
@@ -6722,6 +7140,7 @@ VERBS: dict[str, Verb] = {
     "status": Verb(cmd_status, "ask the lock how it is"),
     "lock": Verb(cmd_lock, "lock, and wait for the lock's word"),
     "unlock": Verb(cmd_unlock, "unlock, and wait for the lock's word"),
+    "doctor": Verb(cmd_doctor, "what works, what does not, what to do", (JSON,)),
     "tap": Verb(
         cmd_tap,
         "present a virtual card to a udp: reader",

@@ -19,6 +19,7 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
+from pn532 import Pn532
 
 import doorpi
 from doorpi import (
@@ -70,6 +71,7 @@ class FakeClock:
         self.t = 1000.0
         self.set = True
         self.boot_id = "boot-1"
+        self.cpu_s = 0.0
         self.stop_at = float("inf")
         self.slept: list[float] = []
 
@@ -92,6 +94,11 @@ class FakeClock:
 
     def is_set(self) -> bool:
         return self.set
+
+    def cpu(self) -> float:
+        """So busy that the door looks for cards no more often than it must."""
+        self.cpu_s += 1.0
+        return self.cpu_s
 
     def boot(self) -> str:
         return self.boot_id
@@ -422,6 +429,17 @@ def radio() -> Iterator[VirtualField]:
     radio = VirtualField()
     yield radio
     radio.close()
+
+
+@pytest.fixture
+def chip() -> Iterator[Pn532]:
+    """A PN532 on a serial port."""
+    try:
+        chip = Pn532()
+    except OSError as error:
+        pytest.skip(f"a port in /dev cannot be made here: {error}")
+    yield chip
+    chip.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Doors that run as real processes, and what the tests ask of them.
 
 Run as a program, this file is `doorpi.py` on gpiozero's pins in memory, which writes down
-every change of the lights: ``processes.py HISTORY [--break] ARGS...``.
+every change of the lights: ``processes.py HISTORY [--break|--hang] ARGS...``.
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ class DoorProcess:
         config: Path,
         *,
         program: tuple[str, ...] = ("-m", "doorpi"),
+        own_session: bool = False,
         **env: str | None,
     ) -> None:
         self.folder = config.parent
@@ -158,6 +159,7 @@ class DoorProcess:
                 [sys.executable, *program, "--config", str(config), "run"],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd="/",
                 env=environment(NOTIFY_SOCKET=self.manager.address, **env),
+                start_new_session=own_session,
             )  # fmt: skip
         self.pid = self.process.pid
         self._log = doorpi.SqliteStore(self.folder / "state" / "doorpi.db", busy_s=5)
@@ -296,6 +298,18 @@ def run_watched(history: str, args: list[str]) -> int:
             raise RuntimeError("a bug nobody thought of")
 
         doorpi.Door._decide = broken
+    if args[0] == "--hang":
+        del args[0]
+        sense = doorpi.NfcReader.sense
+
+        def hanging(self: doorpi.NfcReader) -> doorpi.Card | None:
+            """A read that never returns, from the first card on."""
+            card = sense(self)
+            if card:
+                time.sleep(3600)
+            return card
+
+        doorpi.NfcReader.sense = hanging
     return doorpi.main(args)
 
 

@@ -451,7 +451,8 @@ def test_help_lists_the_verbs_that_work_and_no_others(capsys):
     ]
     assert caught.value.code == 0
     assert listed == [
-        "run", "demo", "check", "cards", "log", "status", "lock", "unlock", "tap", "legend",
+        "run", "demo", "check", "cards", "log", "status", "lock", "unlock", "doctor",
+            "tap", "legend",
     ]  # fmt: skip
 
 

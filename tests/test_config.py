@@ -282,7 +282,7 @@ def test_a_bridge_on_the_own_network_may_do_without_tls(url):
 
 # -- every complaint, word for word
 
-FLOAT_MEANT = "(seconds between two looks for a card)"
+FLOAT_MEANT = "(longest pause between two looks for a card)"
 DATE = "expected a date such as 2026-12-01, without quotes and without a time"
 TEXT = "expected text in quotes"
 

@@ -1,0 +1,343 @@
+"""`doctor`, the reader's part: what is plugged in, who holds it, may we, does it work."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from cards import card
+from processes import DoorProcess, doorpi_says, write_config
+
+import doorpi
+from doorpi import Finding, Health, ReaderConfig, main
+
+OK, WARN, FAIL = Health.OK, Health.WARN, Health.FAIL
+
+# nfcpy looks at a port with open() and leaves the file to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+class Computer:
+    """A /sys, /dev and /proc of our own, for readers that nobody has here."""
+
+    def __init__(self, root: Path) -> None:
+        self.sys, self.dev, self.proc = root / "sys", root / "dev", root / "proc"
+        for folder in (self.sys, self.dev, self.proc):
+            folder.mkdir()
+        self._numbers = iter(range(2, 99))
+
+    def plug_in(self, usb_id: str, *, driver: str = "", mode: int = 0o660) -> Path:
+        """A device on bus 1; its node in /dev."""
+        vendor, product = usb_id.split(":")
+        number = next(self._numbers)
+        device = self.sys / f"1-{number}"
+        interface = device / f"1-{number}:1.0"
+        interface.mkdir(parents=True)
+        if driver:
+            module = self.sys.parent / "drivers" / driver
+            module.mkdir(parents=True, exist_ok=True)
+            (interface / "driver").symlink_to(module)
+        facts = {
+            "idVendor": vendor,
+            "idProduct": product,
+            "busnum": 1,
+            "devnum": number,
+        }
+        for name, value in facts.items():
+            (device / name).write_text(f"{value}\n")
+        node = self.dev / f"bus/usb/001/{number:03d}"
+        node.parent.mkdir(parents=True, exist_ok=True)
+        node.touch()
+        node.chmod(mode)
+        return node
+
+    def findings(self, device: str) -> list[Finding]:
+        return list(doorpi.diagnose_reader(ReaderConfig(device=device, virtual=True)))
+
+
+@pytest.fixture
+def computer(tmp_path, monkeypatch):
+    computer = Computer(tmp_path)
+    monkeypatch.setattr(doorpi, "USB_DEVICES", computer.sys)
+    monkeypatch.setattr(doorpi, "DEV", computer.dev)
+    monkeypatch.setattr(doorpi, "PROC", computer.proc)
+    monkeypatch.setattr(doorpi, "_tried", lambda config: [TRIED])
+    return computer
+
+
+TRIED = Finding(OK, "reader", "tried")
+
+
+# -- USB
+
+
+@pytest.mark.parametrize("usb_id", doorpi.USB_READERS)
+def test_each_reader_that_nfcpy_drives_is_known_by_name(computer, usb_id):
+    node = computer.plug_in(usb_id)
+
+    finding, tried = computer.findings("usb")
+
+    assert finding.words.startswith(f"{doorpi.USB_READERS[usb_id]} ({usb_id})")
+    assert str(node) in finding.words or usb_id == doorpi.DEAF_READER
+    assert tried == TRIED
+
+
+def test_the_list_of_readers_is_nfcpys_own():
+    from nfc.clf.device import usb_device_map
+
+    ids = {f"{vendor:04x}:{product:04x}" for vendor, product in usb_device_map}
+    assert ids == set(doorpi.USB_READERS)
+
+
+def test_other_devices_on_usb_are_nobodys_business(computer):
+    computer.plug_in("1d6b:0002", driver="hub")
+    computer.plug_in("046d:c31c", driver="usbhid")
+
+    assert computer.findings("tty:S9:pn532")[0].subject == "serial"
+
+
+def test_nothing_plugged_in_is_told_with_what_would_do(computer):
+    (finding,) = computer.findings("usb")
+
+    assert (finding.health, finding.words) == (FAIL, "no reader is plugged in")
+    assert "Sony RC-S380/S" in finding.do
+
+
+@pytest.mark.parametrize("module", ["port100", "pn533_usb"])
+def test_a_kernel_module_that_holds_it_is_named_with_the_lines_that_end_it(
+    computer, module
+):
+    computer.plug_in("054c:06c3", driver=module)
+
+    assert computer.findings("usb") == [
+        Finding(
+            FAIL,
+            "usb",
+            f"Sony RC-S380/P (054c:06c3) is held by the kernel's module {module}",
+            f"sudo modprobe -r {module}; and for good: echo blacklist {module}"
+            " | sudo tee -a /etc/modprobe.d/doorpi.conf",
+        )
+    ]
+
+
+def test_missing_rights_are_told_with_the_rule(computer, powerless, monkeypatch):
+    node = powerless / "node"
+    node.touch(mode=0o400)
+    device = doorpi.UsbDevice("054c:06c3", node)
+    monkeypatch.setattr(doorpi, "usb_devices", lambda: [device])
+    monkeypatch.setattr(doorpi, "PROC", powerless)
+
+    (finding,) = computer.findings("usb")
+
+    assert finding.words == f"Sony RC-S380/P (054c:06c3): no right to use {node}"
+    assert (
+        'SUBSYSTEM=="usb", ATTRS{idVendor}=="054c", ATTRS{idProduct}=="06c3",'
+        ' GROUP="plugdev", MODE="0660"'
+    ) in finding.do
+
+
+@pytest.mark.parametrize(
+    ("usb_id", "words"),
+    [
+        ("054c:0dc8", "Sony RC-S300 (054c:0dc8) is not supported"),
+        (
+            "072f:2200",
+            "ACS ACR122U (072f:2200): known to go deaf until it is unplugged",
+        ),
+    ],
+)
+def test_readers_better_not_bought_are_warned_of(computer, usb_id, words):
+    computer.plug_in(usb_id)
+
+    finding = computer.findings("usb")[0]
+
+    assert finding == Finding(WARN, "usb", words, "README: which to buy")
+
+
+@pytest.mark.parametrize(
+    ("path", "full"),
+    [
+        ("usb", "usb:04e6:5591"),
+        ("usb:054C", "usb:054c:06c3"),
+        ("usb:072f", "usb:072f"),
+        ("usb:054c:06c1", "usb:054c:06c1"),
+        ("usb:001:004", "usb:001:004"),
+        ("tty:S0:pn532", "tty:S0:pn532"),
+    ],
+)
+def test_a_reader_is_opened_by_vendor_and_product(computer, path, full):
+    computer.plug_in("04e6:5591")
+    computer.plug_in("054c:0dc8")
+    computer.plug_in("054c:06c3")
+
+    assert doorpi.usb_path(path) == full
+
+
+# -- serial
+
+
+def test_a_port_that_is_not_there_is_told_with_those_that_are(computer):
+    (computer.dev / "ttyUSB0").touch()
+
+    (finding,) = computer.findings("tty:S0:pn532")
+
+    assert (finding.health, finding.words) == (
+        FAIL,
+        f"{computer.dev}/ttyS0 does not exist",
+    )
+    assert finding.do.startswith(f"ports that there are: {computer.dev}/ttyUSB0; ")
+    assert "raspi-config" in finding.do
+
+
+def test_a_port_that_is_the_console_is_told(computer):
+    (computer.dev / "ttyS0").touch()
+    (computer.dev / "serial0").symlink_to("ttyS0")
+    (computer.proc / "consoles").write_text(
+        "ttyS0                -W- (EC  p a)    4:64\ntty0    -WU (E  p  )    4:7\n"
+    )
+
+    (finding,) = computer.findings("tty:serial0:pn532")
+
+    assert finding.words == f"Linux has its console on {computer.dev}/serial0"
+    assert "raspi-config" in finding.do
+
+
+def test_a_good_port_is_ok_and_then_the_reader_is_tried(computer):
+    (computer.dev / "ttyS0").touch()
+
+    assert computer.findings("tty:S0:pn532") == [
+        Finding(OK, "serial", f"{computer.dev}/ttyS0 may be used"),
+        TRIED,
+    ]
+
+
+def test_a_reader_that_somebody_holds_is_not_disturbed(computer):
+    port = computer.dev / "ttyS0"
+    port.touch()
+    files = computer.proc / "4711" / "fd"
+    files.mkdir(parents=True)
+    (files / "3").symlink_to(port)
+    (computer.proc / str(os.getpid()) / "fd").mkdir(parents=True)
+
+    assert computer.findings("tty:S0:pn532")[1:] == [
+        Finding(
+            WARN,
+            "reader",
+            "tty:S0:pn532 is in use by process 4711, so it was not tried",
+            "stop it to have the reader tried: sudo systemctl stop doorpi",
+        )
+    ]
+
+
+# -- the verb
+
+
+@pytest.fixture
+def says(tmp_path, capsys):
+    """Run `doctor` on a file that names ``device``: exit code and lines."""
+
+    def doctor(device: str, *options: str) -> tuple[int, list[str]]:
+        path = tmp_path / "doorpi.toml"
+        path.write_text(f"""
+            [reader]
+            device = "{device}"
+            virtual = true
+            [lock]
+            kind = "relay"
+        """)
+        code = main(["--config", str(path), "doctor", *options])
+        return code, capsys.readouterr().out.splitlines()
+
+    return doctor
+
+
+def test_a_reader_that_works_is_named_and_timed(radio, says):
+    radio.put(card("ntag213", uid="04A1B2C3D4E580"))
+
+    code, lines = says(radio.device)
+
+    assert code == 0
+    assert lines[0].startswith("ok    settings  ")
+    assert lines[1].startswith("ok    reader    ")
+    assert "ten looks for a card: " in lines[2]
+    assert lines[2].endswith(", and 04:A1:B2:C3:D4:E5:80 is there")
+
+
+def test_a_pn532_is_told_with_its_firmware(chip, says):
+    code, lines = says(chip.device)
+
+    assert code == 0
+    assert lines[1:3] == [
+        f"ok    serial    {chip.path} may be used",
+        f"ok    reader    PN532v1.6 at {chip.path}",
+    ]
+    assert lines[3].endswith(", no card is there")
+
+
+def test_a_mute_pn532_fails_with_what_to_look_at(chip, says):
+    chip.mute()
+
+    code, lines = says(chip.device)
+
+    assert code == 1
+    assert lines[2] == f"fail  reader    {chip.device}: connection timed out"
+    assert lines[3].strip().startswith("-> look at its plug; a PN532: 3.3 V, GND")
+
+
+def test_a_slow_reader_is_warned_of(chip, says):
+    chip.latency_s = 0.08  # of each of the four commands a look
+
+    code, lines = says(chip.device)
+
+    assert code == 0
+    assert lines[3].startswith("warn  reader    ten looks for a card: ")
+
+
+def test_the_readme_shows_what_it_says(computer, says):
+    (computer.dev / "ttyS0").touch()
+    (computer.proc / "consoles").write_text("ttyS0  -W- (EC  p a)  4:64\n")
+    readme = Path(doorpi.__file__).with_name("README.md").read_text(encoding="utf-8")
+
+    code, lines = says("tty:S0:pn532")
+
+    shown = "\n".join(lines[1:]).replace(str(computer.dev), "/dev")
+    assert code == 1
+    assert shown in readme
+
+
+def test_a_misspelt_path_is_told_with_what_is_expected(says):
+    code, lines = says("tty:/dev/ttyS0:pn532")
+
+    assert code == 1
+    assert lines[0].startswith(
+        "fail  settings  reader.device = 'tty:/dev/ttyS0:pn532': expected usb, "
+    )
+
+
+def test_it_speaks_json(radio, says):
+    code, lines = says(radio.device, "--json")
+
+    findings = [json.loads(line) for line in lines]
+    assert code == 0
+    assert [(f["health"], f["subject"]) for f in findings] == [
+        ("ok", "settings"),
+        ("ok", "reader"),
+        ("ok", "reader"),
+    ]
+    assert findings[0].keys() == {"health", "subject", "words", "do"}
+
+
+def test_a_running_door_is_not_disturbed(tmp_path, chip, cloud):
+    config = write_config(tmp_path, cloud, chip.device)
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+        said = doorpi_says("--config", str(config), "doctor")
+
+        event = door.tap(chip, "04A1B2C3D4E580")
+    assert said.returncode == 0
+    assert re.search(rf"is in use by process .*\b{door.pid}, so it was", said.stdout)
+    assert event.result == "unlocked"

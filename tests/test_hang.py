@@ -1,0 +1,122 @@
+"""Reads that never return: bounded where they can be, else ended by the watchdog."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import nfc.clf.transport
+import pytest
+from cards import card
+from processes import ROOT, DoorProcess, wait_for, write_config
+
+import doorpi
+
+KEN = "04A1B2C3D4E580"
+HANGING = (str(ROOT / "tests" / "processes.py"), "/dev/null", "--hang")
+
+# nfcpy looks at a port with open() and leaves the file to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+# -- bounded
+
+
+class Endpoint:
+    def getAddress(self) -> int:  # noqa: N802 -- libusb1's name
+        return 1
+
+    def getMaxPacketSize(self) -> int:  # noqa: N802 -- libusb1's name
+        return 64
+
+
+class Handle:
+    """A USB device that notes how long it is given."""
+
+    def __init__(self) -> None:
+        self.timeouts_ms: list[int] = []
+
+    def bulkRead(self, address, size, timeout):  # noqa: N802 -- libusb1's name
+        self.timeouts_ms.append(timeout)
+        return b"\x00"
+
+    def bulkWrite(self, address, data, timeout):  # noqa: N802 -- libusb1's name
+        self.timeouts_ms.append(timeout)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def usb():
+    doorpi._nfcpy()
+    usb = object.__new__(nfc.clf.transport.USB)
+    usb.context = None
+    usb.usb_dev, usb.usb_inp, usb.usb_out = Handle(), Endpoint(), Endpoint()
+    return usb
+
+
+def test_a_usb_reader_is_never_waited_for_without_end(usb):
+    """The RC-S380's driver reads and writes with 0, which libusb takes for for ever."""
+    usb.read()
+    usb.read(timeout=0)
+    usb.write(b"\x00")
+
+    assert usb.usb_dev.timeouts_ms == [doorpi.USB_ANSWER_MS] * 3
+
+
+def test_a_driver_that_is_less_patient_stays_so(usb):
+    usb.read(timeout=100)
+    usb.read(250)
+    usb.write(b"\x00", 300)
+
+    assert usb.usb_dev.timeouts_ms == [100, 250, 300]
+
+
+# -- ended by the watchdog
+
+
+def test_a_loop_that_is_stuck_feeds_no_watchdog_is_ended_and_started_again(
+    tmp_path, cloud, radio
+):
+    """What systemd does with WatchdogSec=1 and Restart=always, step by step."""
+    config = write_config(tmp_path, cloud, radio.device)
+    watched = {"WATCHDOG_USEC": "1000000"}
+    with DoorProcess(config, program=HANGING, **watched) as door:
+        door.until_ready()
+        radio.put(card("ntag213", uid=KEN))
+        assert radio.wait_until_read(5)
+        last_beats = -1
+        while last_beats != (beats := door.manager.said.count("WATCHDOG=1")):
+            last_beats = beats
+            time.sleep(1.0)  # WatchdogSec
+
+        code, _ = door.stop(signal.SIGABRT)
+
+    assert code == 128 + signal.SIGABRT
+    assert beats > 0
+    with DoorProcess(config, **watched) as door:
+        door.until_ready()
+        event = door.until_event(1)  # the card still lies there
+        assert event.result == "unlocked"
+
+
+# -- a line that ends
+
+
+def test_a_reader_that_is_unplugged_does_not_hang_up_on_the_door(tmp_path, cloud, chip):
+    """A service leads its session: the port must not become its terminal, whose end is
+    SIGHUP, which is our reload."""
+    config = write_config(tmp_path, cloud, chip.device)
+    with DoorProcess(config, own_session=True) as door:
+        door.until_ready()
+        wait_for(lambda: chip.senses, "looks for a card")
+
+        chip.hang_up()
+        door.until(lambda: "card reader" in door.status, "a lost reader")
+        chip.plug_in()
+        chip.put(card("ntag213", uid=KEN))
+        door.until_event(1)
+
+        assert not [word for word in door.manager.said if "RELOADING" in word]
+        assert "configuration read" not in door.journal
