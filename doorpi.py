@@ -85,6 +85,7 @@ from difflib import get_close_matches
 from itertools import groupby, islice
 from math import ceil, inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NewType, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -651,9 +652,9 @@ class Relock:
         return f"{boot} {self.lock} {self.due:.3f} {self.failures}"
 
     @classmethod
-    def from_text(cls, text: str | None, boot: str, now: float) -> Relock | None:
+    def from_text(cls, text: str, boot: str, now: float) -> Relock | None:
         """What ``to_text`` wrote; of an earlier run of the computer: due at once."""
-        match = re.fullmatch(r"(\S+) (\w+) (inf|\d+\.\d+) (\d+)", text or "", re.ASCII)
+        match = re.fullmatch(r"(\S+) (\w+) (inf|\d+\.\d+) (\d+)", text, re.ASCII)
         if match is None:
             return None
         written_in, lock, due, failures = match.groups()
@@ -662,12 +663,24 @@ class Relock:
         return cls(lock, float(due), int(failures))
 
 
+def relocks_from(text: str | None, boot: str, now: float) -> dict[str, Relock]:
+    """All that ``relocks_text`` wrote, by lock."""
+    found = (Relock.from_text(part, boot, now) for part in (text or "").split("; "))
+    return {relock.lock: relock for relock in found if relock}
+
+
+def relocks_text(pending: Mapping[str, Relock], boot: str) -> str | None:
+    """For the disk; None when nothing is to be locked again."""
+    return "; ".join(relock.to_text(boot) for relock in pending.values()) or None
+
+
 def relock_after(
     outcome: Outcome, pending: Relock | None, *, now: float, after_s: float
 ) -> Relock | None:
-    """What is to be locked again after ``outcome``, when ``pending`` was before.
+    """How the lock that moved is to be locked again after ``outcome``; ``pending``
+    is how it was before.
 
-    ``after_s`` is how long the lock that moved may stand open; 0: as long as it likes.
+    ``after_s`` is how long it may stand open; 0: as long as it likes.
     """
     if outcome.result is Result.LOCKED:
         return None
@@ -2318,7 +2331,7 @@ class Relocking:
         after_s: float,
         clock: Clock,
         recall: Callable[[], str | None],
-        pending: Relock | None = None,
+        pending: Mapping[str, Relock] = MappingProxyType({}),
     ) -> None:
         self._control = control
         self._after_s = after_s
@@ -2326,11 +2339,16 @@ class Relocking:
         self._recall = recall
         self._found: str | None = None  # on disk, when it was last looked at
         self._look_at = -inf
-        self.pending = pending
+        self.pending = dict(pending)  # by lock
 
     @property
     def has_given_up(self) -> bool:
-        return self.pending is not None and self.pending.due == inf
+        return any(relock.due == inf for relock in self.pending.values())
+
+    def due(self) -> Relock | None:
+        """One that is to be locked again now."""
+        now = self._clock.monotonic()
+        return next((each for each in self.pending.values() if each.due <= now), None)
 
     def look(self) -> None:
         """Follow what others have changed on disk."""
@@ -2343,7 +2361,7 @@ class Relocking:
         except StoreError:
             return
         if text not in (self._found, self._to_text(self.pending)):
-            self.pending = Relock.from_text(text, self._clock.boot(), now)
+            self.pending = relocks_from(text, self._clock.boot(), now)
         self._found = text
 
     def intend(self, command: Command) -> Notes:
@@ -2355,30 +2373,32 @@ class Relocking:
         self.pending = self._after(outcome)
         return self._notes(self.pending)
 
-    def postpone(self, outcome: Outcome) -> Notes:
-        """``outcome`` is what came of locking again what is pending."""
-        assert self.pending is not None
-        if outcome.result is Result.LOCKED:
-            return self.settle(outcome)
-        waits_s = self._control.named(self.pending.lock).policy.relock_waits_s
-        now = self._clock.monotonic()
-        self.pending = relock_later(self.pending, waits_s, now)
+    def tried(self, relock: Relock, result: Result) -> Notes:
+        """``result`` is what came of locking again as ``relock`` says."""
+        if result is Result.LOCKED:
+            del self.pending[relock.lock]
+        else:
+            waits_s = self._control.named(relock.lock).policy.relock_waits_s
+            now = self._clock.monotonic()
+            self.pending[relock.lock] = relock_later(relock, waits_s, now)
         return self._notes(self.pending)
 
-    def _after(self, outcome: Outcome) -> Relock | None:
+    def _after(self, outcome: Outcome) -> dict[str, Relock]:
         is_strike = self._control.named(outcome.lock).policy.locks_itself
         after_s = 0.0 if is_strike else self._after_s
-        now = self._clock.monotonic()
-        return relock_after(outcome, self.pending, now=now, after_s=after_s)
+        now, pending = self._clock.monotonic(), dict(self.pending)
+        before = pending.pop(outcome.lock, None)
+        after = relock_after(outcome, before, now=now, after_s=after_s)
+        return pending | ({outcome.lock: after} if after else {})
 
-    def _notes(self, pending: Relock | None) -> Notes:
+    def _notes(self, pending: Mapping[str, Relock]) -> Notes:
         text = self._to_text(pending)
         if (text, self._found) == (None, None) and not self._after_s:
             return NOTHING
         return Notes({"relock": text})
 
-    def _to_text(self, pending: Relock | None) -> str | None:
-        return pending.to_text(self._clock.boot()) if pending else None
+    def _to_text(self, pending: Mapping[str, Relock]) -> str | None:
+        return relocks_text(pending, self._clock.boot())
 
 
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
@@ -2421,10 +2441,10 @@ class Door:
         self._idle_shown: Signal | None = None
         self._is_relocking = False
         self._shortage = ""
-        self._use(config, equipment, None)
+        self._use(config, equipment, {})
 
     def _use(
-        self, config: Config, equipment: Equipment, pending: Relock | None
+        self, config: Config, equipment: Equipment, pending: Mapping[str, Relock]
     ) -> None:
         self._config = config
         self._equipment = equipment
@@ -2618,9 +2638,8 @@ class Door:
     def _lock_again(self) -> None:
         """After relock_after_s, and again if that failed, until a person must look."""
         self._relocking.look()
-        pending = self._relocking.pending
-        if pending and pending.due <= self._clock.monotonic():
-            self._relock(pending)
+        if due := self._relocking.due():
+            self._relock(due)
         if self._relocking.has_given_up:
             self._fault(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN)
         else:
@@ -2653,7 +2672,7 @@ class Door:
         if first:
             self._make_way(entry, began_at, first)
             return
-        notes = self._relocking.postpone(outcome)
+        notes = self._relocking.tried(pending, outcome.result)
         if self._relocking.has_given_up:
             outcome = replace(
                 outcome, detail=f"{outcome.detail}; given up".lstrip("; ")
@@ -6846,11 +6865,11 @@ def _calls(control: LockControl) -> Iterator[str]:
 def _to_be_locked(store: Store, clock: Clock) -> Iterator[str]:
     now = clock.monotonic()
     text = _stored_or_told(lambda: store.recall("relock"), None)
-    pending = Relock.from_text(text, clock.boot(), now)
-    if pending and pending.due == inf:
-        yield f"warning: {NOT_LOCKED_AGAIN}"
-    elif pending:
-        yield f"to be locked again in {max(0.0, pending.due - now):.0f} s"
+    for relock in relocks_from(text, clock.boot(), now).values():
+        if relock.due == inf:
+            yield f"warning: {NOT_LOCKED_AGAIN}"
+        else:
+            yield f"to be locked again in {max(0.0, relock.due - now):.0f} s"
 
 
 def _in_words(status: LockStatus, unix_s: float) -> str:

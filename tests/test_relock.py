@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from conftest import KEN, STRANGER, card_of, config_of
+from conftest import KEN, STRANGER, FakeLock, card_of, config_of
 
 import doorpi
 from doorpi import (
@@ -27,6 +27,7 @@ from doorpi import (
     Stopped,
     relock_after,
     relock_later,
+    relocks_from,
 )
 
 AFTER_S = 60.0
@@ -497,7 +498,7 @@ def test_each_failure_waits_longer_and_the_last_for_ever():
 
 @pytest.mark.parametrize("pending", [PENDING, Relock("fallback", float("inf"), 5)])
 def test_what_is_written_is_read_again(pending):
-    assert Relock.from_text(pending.to_text("b"), "b", 7.0) == pending
+    assert relocks_from(pending.to_text("b"), "b", 7.0) == {pending.lock: pending}
 
 
 @pytest.mark.parametrize(
@@ -513,8 +514,65 @@ def test_what_is_written_is_read_again(pending):
     ],
 )
 def test_what_makes_no_sense_on_disk_is_nothing(text):
-    assert Relock.from_text(text, "b", 7.0) is None
+    assert relocks_from(text, "b", 7.0) == {}
 
 
 def test_of_another_run_of_the_computer_it_is_due_now():
     assert Relock.from_text("a lock inf 5", "b", 7.0) == Relock("lock", 7.0)
+
+
+# -- two locks
+
+
+@pytest.fixture
+def second(world):
+    world.fallback = FakeLock(world.clock)
+    return world.fallback
+
+
+def both(relock_after_s: float = AFTER_S):
+    fallback = doorpi.LockAccess(kind="tedee")
+    return replace(config(relock_after_s=relock_after_s), fallback=fallback)
+
+
+AWAY = NotSent("no network")
+
+
+def test_each_lock_that_was_opened_is_locked_again(world, second):
+    door = world.door(both())
+    tap(world, door)
+    world.lock.statuses = [AWAY] * 3
+    tap(world, door)  # the internet is away: the second lock opens
+
+    world.lock.statuses = []
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+    assert [command for _, command in second.sent] == [Command.UNLOCK, Command.LOCK]
+    assert "relock" not in world.store.kept
+
+
+def test_a_second_lock_that_locks_does_not_count_for_the_first(world, second):
+    second.state = LockState.UNLOCKED
+    door = world.door(both())
+    tap(world, door)
+    world.lock.statuses = [AWAY] * 3
+    tap(world, door)  # the second lock is locked by it
+
+    world.lock.statuses = []
+    idle(world, door, 120)
+
+    assert commands(world)[-1][1] is Command.LOCK
+    assert [command for _, command in second.sent] == [Command.LOCK]
+
+
+def test_both_survive_a_restart(world, second):
+    door = world.door(both())
+    tap(world, door)
+    world.lock.statuses = [AWAY] * 3
+    tap(world, door)
+
+    world.lock.statuses = []
+    idle(world, world.door(both()), 120)
+
+    assert world.lock.state is second.state is LockState.LOCKED
