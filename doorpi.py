@@ -5136,10 +5136,8 @@ class SqliteStore:
             self.close()
         if self._db is None:
             _refuse_emptied(self.path)
-            folder, is_new = self.path.parent, not self.path.exists()
-            if not folder.exists():
-                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-                _hand_to_owner(folder)
+            _make_folder(self.path.parent)
+            is_new = not self.path.exists()
             self._db = sqlite3.connect(
                 _database_uri(self.path), uri=True, timeout=self._busy_s,
                 isolation_level=None, check_same_thread=False,
@@ -5166,6 +5164,39 @@ class SqliteStore:
             log.error("%s is broken and cannot be set aside: %s", self.path, error)
         else:
             log.error("%s was broken: set aside as %s", self.path, ending)
+
+
+class AlreadyRunning(Exception):
+    """Another door works with the same state directory."""
+
+
+@contextlib.contextmanager
+def only_door(folder: Path) -> Iterator[None]:
+    """Hold the state directory: two doors beside each other would both act on each
+    card.  The lock is on the directory itself, so that a full disk does not matter, and
+    the kernel ends it with the process, however that ends.
+
+    Raises: AlreadyRunning.
+    """
+    import fcntl
+
+    try:
+        _make_folder(folder)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # the store will tell; it keeps nobody out
+        yield
+        return
+    with contextlib.ExitStack() as end:
+        end.callback(os.close, held)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = ", ".join(map(str, holders_of(folder))) or "of another user"
+            raise AlreadyRunning(
+                f"{folder}: another DoorPi (process {who}) works with this directory;"
+                " stop it first: sudo systemctl stop doorpi"
+            ) from None
+        yield
 
 
 class SchemaTooNew(StoreError):
@@ -5259,6 +5290,12 @@ def _keep(db: sqlite3.Connection, notes: Notes) -> None:
         else:
             db.execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (name, text))
     db.executemany(COUNT_UPDATE, notes.counts.items())
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _hand_to_owner(folder)
 
 
 def _hand_to_owner(path: Path) -> None:
@@ -6622,7 +6659,12 @@ def cmd_run(args: argparse.Namespace) -> int:
         settings = FileSettings(
             find_config(args.config, os.environ), os.environ, signals, clock
         )
-        build(load(args), settings, os.environ, clock).run()
+        config = load(args)
+        with only_door(Path(config.door.state_dir)):
+            build(config, settings, os.environ, clock).run()
+    except AlreadyRunning as error:
+        complain(str(error))
+        return EX_FAILED
     except Stopped as stopped:
         is_usual = stopped.number in (signal.SIGTERM, signal.SIGINT)
         return EX_OK if is_usual else 128 + stopped.number

@@ -191,6 +191,39 @@ def test_another_process_watchdog_is_not_fed(config, radio):
         assert "WATCHDOG=1" not in door.manager.said
 
 
+# -- two at once
+
+
+def test_a_second_door_refuses_in_words_and_leaves_the_first_alone(
+    config, cloud, radio
+):
+    cloud.motor_s = 1.0
+    with DoorProcess(config) as door:
+        door.until_ready()
+        put(radio, KEN)
+        wait_for(lambda: cloud.commands, "the unlock")
+
+        second = doorpi_says("--config", str(config), "run")
+
+        event = door.until_event(1)
+    state = config.parent / "state"
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"{state}: another DoorPi (process {door.pid}) works with this directory;"
+        " stop it first: sudo systemctl stop doorpi\n"
+    )
+    assert event.result == "unlocked"  # its event was not closed by the second
+
+
+def test_a_door_that_was_killed_is_in_nobodys_way(config):
+    with DoorProcess(config) as door:
+        door.until_ready()
+        door.stop(signal.SIGKILL)
+
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+
 # -- being stopped
 
 FAULTS = {
