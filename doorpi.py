@@ -3482,13 +3482,22 @@ class Dialer:
 
     One is opened ahead (``keep_ready``), so that a tap need not wait for it, and
     opened anew when the server closes it, with growing pauses while that fails.
+    What takes a slow Pi seconds, the libraries (``preload``) and the authorities of TLS,
+    is loaded by the first attempt, beside the door, also when there is no network.
     """
 
     dial_s = 10.0  # for TCP and TLS together
     backoff_s = (1.0, 60.0)
     welcome_s = 10.0  # closed unused after that long: for being idle, not turned away
 
-    def __init__(self, base_url: str, ca_file: str, budget: Budget) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        ca_file: str,
+        budget: Budget,
+        preload: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._preload = preload
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
@@ -3582,6 +3591,9 @@ class Dialer:
     # -- on the attempt's thread
 
     def _dial(self) -> BoundedSocket:
+        self._preload()
+        if self.is_tls and self._context is None:
+            self._context = _tls_context(self._ca_file)
         try:
             self._addresses = socket.getaddrinfo(
                 self.host, self.port, type=socket.SOCK_STREAM
@@ -3620,8 +3632,7 @@ class Dialer:
         raise failure
 
     def _secure(self, connected: BoundedSocket) -> BoundedSocket:
-        if self._context is None:
-            self._context = _tls_context(self._ca_file)
+        assert self._context is not None
         secured = self._context.wrap_socket(connected, server_hostname=self.host)
         assert isinstance(secured, BoundedSocket)
         return secured
@@ -3705,20 +3716,30 @@ class WebApi:
         secrets: Sequence[str],
         ca_file: str,
         clock: Clock,
+        preload: Callable[[], object] = lambda: None,
     ) -> None:
+        """``preload`` brings in what the driver needs beside HTTP."""
         self.calls = 0  # requests that left: what a vendor counts
         self._base_url = base_url.rstrip("/")
         self._secrets = [secret for secret in secrets if secret]
+        self._headers = {
+            "User-Agent": f"DoorPi/{__version__}",
+            "Accept-Encoding": "identity",  # a small body may unpack to a huge one
+            **headers,
+        }
+        self._driver_preload = preload
         self._budget = Budget(clock)
-        self._dialer = Dialer(base_url, ca_file, self._budget)
-        self._session = _session(self._base_url, self._dialer, self._budget)
-        self._session.headers.update(
-            {
-                "User-Agent": f"DoorPi/{__version__}",
-                "Accept-Encoding": "identity",  # a small body may unpack to a huge one
-                **headers,
-            }
-        )
+        self._dialer = Dialer(base_url, ca_file, self._budget, self.preload)
+
+    def preload(self) -> None:
+        """Import what is needed, which takes a Zero two seconds; at most once."""
+        import requests  # noqa: F401
+
+        self._driver_preload()
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        return _session(self._dialer, self._budget, self._headers)
 
     def call(
         self,
@@ -3812,7 +3833,8 @@ class WebApi:
         self._dialer.hang_up()
 
     def close(self) -> None:
-        self._session.close()
+        if "_session" in vars(self):  # it was used
+            self._session.close()
         self._dialer.close()
 
 
@@ -3832,8 +3854,8 @@ def _is_cut(error: BaseException | None) -> bool:
     return False
 
 
-def _session(base_url: str, dialer: Dialer, budget: Budget) -> Any:
-    """A requests session for ``base_url`` whose connections ``dialer`` opens."""
+def _session(dialer: Dialer, budget: Budget, headers: Mapping[str, str]) -> Any:
+    """A requests session whose connections ``dialer`` opens."""
     from http.cookiejar import DefaultCookiePolicy
 
     import requests
@@ -3858,6 +3880,7 @@ def _session(base_url: str, dialer: Dialer, budget: Budget) -> Any:
             self.pool.close()
 
     session = requests.Session()
+    session.headers.update(headers)
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = OneHostAdapter()
@@ -4088,13 +4111,13 @@ class Sesame(WebLock):
         self._clock = clock
         self._secret = sesame_secret(config.secret_key.text)
         self._path = f"/sesame2/{quote(config.device_id, safe='')}"
-        self._cmac = _aes_cmac()
         self._api = WebApi(
             config.base_url or self.base_url,
             headers={"x-api-key": config.api_key.text},
             secrets=[config.api_key.text, config.secret_key.text],
             ca_file=config.ca_file,
             clock=clock,
+            preload=_aes_cmac,
         )
 
     def status(self, by: float) -> LockStatus:
@@ -4131,7 +4154,7 @@ class Sesame(WebLock):
             body={
                 "cmd": self.commands[command],
                 "history": history_tag("DoorPi"),
-                "sign": sesame_sign(self._secret, unix_s, self._cmac),
+                "sign": sesame_sign(self._secret, unix_s, _aes_cmac()),
             },
         )
         self._expect_accepted(reply)  # whatever 2xx and whatever body
@@ -4183,6 +4206,7 @@ def sesame_sign(
     return cmac(secret, (unix_s & 0xFFFFFFFF).to_bytes(4, "little")[1:4]).hex()
 
 
+@functools.cache
 def _aes_cmac() -> Callable[[bytes, bytes], bytes]:
     """AES-128-CMAC (RFC 4493) as a function of key and message."""
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -4638,7 +4662,9 @@ class NukiBridge(WebLock):
         _expect_accepted(reply, words.get(reply.status, ""))
 
     def keep_ready(self) -> None:
-        """An open connection would keep everybody else from the bridge."""
+        """An open connection would keep everybody else from the bridge; but what takes
+        long to load is loaded."""
+        self._api.preload()
 
 
 class NukiWeb(WebLock):

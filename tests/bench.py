@@ -12,8 +12,12 @@ activate, blink three times, ask, sleep a second, command.
 from __future__ import annotations
 
 import importlib
+import os
+import re
+import shutil
 import ssl
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -261,12 +265,70 @@ def measure_idle(taps: int) -> None:
         bench.close()
 
 
+UNTIL_READY = """
+import os, sys, doorpi
+doorpi.Systemd.ready = lambda self: os._exit(0)
+doorpi.main(["--config", sys.argv[1], "run"])
+"""
+EAGER = """
+import os, doorpi
+import nfc, nfc.clf, gpiozero, requests, sqlite3, tomllib, tomli_w, ssl
+import cryptography.hazmat.primitives.cmac
+import cryptography.hazmat.primitives.ciphers.algorithms
+ssl.create_default_context()
+os._exit(0)
+"""
+
+
+def instructions(program: str, *args: str, folder: Path) -> int:
+    """Millions of them, by callgrind; everything was compiled by a run before."""
+    ours = Path(doorpi.__file__).parent
+    env = os.environ | {
+        "PYTHONPATH": str(ours), "PYTHONHASHSEED": "0", "GPIOZERO_PIN_FACTORY": "mock",
+        "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
+    }  # fmt: skip
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", program, *args]
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    counted = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
+        env=env, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    found = re.search(r"Collected *: *(\d+)", counted.stderr)
+    assert found, counted.stderr
+    return int(found[1]) // 1_000_000
+
+
+def measure_start() -> None:
+    """The cold start, in instructions: repeatable, and near what an ARM counts."""
+    print("\ncold start, million instructions (callgrind)")
+    if shutil.which("valgrind") is None:
+        print("  valgrind is not installed: not measured")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "doorpi.toml"
+        path.write_text(
+            CONFIG.format(
+                folder=folder, device="udp:127.0.0.1:9", uid=KEN, device_id="d",
+                key="k", base_url="https://127.0.0.1:9", ca_file="",
+            )
+        )  # fmt: skip
+        ready = instructions(UNTIL_READY, str(path), folder=folder)
+        eager = instructions(EAGER, folder=folder)
+    print(f"  run until READY=1                           {ready:9}")
+    print(
+        f"  all libraries and authorities, loaded ahead {eager:9}   {ready / eager:.2f} x"
+    )
+
+
 def main() -> None:
     taps = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     for latency_s in (0.0, 0.1):
         measure(latency_s, taps)
     measure_confirmation(max(3, taps // 10))
     measure_idle(max(3, taps // 5))
+    measure_start()
     left = [t.name for t in threading.enumerate() if t.name == "dial"]
     print(f"\nconnection threads left: {len(left)}")
 

@@ -14,6 +14,8 @@ import re
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,9 @@ import trustme
 from conftest import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import environment
 
+import doorpi
 from doorpi import (
     LockError,
     MaybeSent,
@@ -1226,3 +1230,58 @@ def test_the_bundle_of_authorities_is_read_once(raw, api, tls, ca_file, tmp_path
 
     assert ask(caller).status == 200
     assert server.connections == 2
+
+
+# -- what is loaded when
+
+LOADED_LATER = """
+import sys, threading, time
+import doorpi
+clock = doorpi.SystemClock()
+lock = doorpi.LOCKS[sys.argv[1]](
+    doorpi.LockAccess(
+        kind=sys.argv[1], device_id="1", base_url="https://127.0.0.1:9",
+        api_key=doorpi.Secret("k"), secret_key=doorpi.Secret("0" * 32),
+    ),
+    clock,
+)
+heavy = {"requests", "urllib3", "ssl", "cryptography"}
+print(*sorted(heavy & set(sys.modules)))
+lock.keep_ready()
+for thread in threading.enumerate():
+    if thread.name == "dial":
+        thread.join()
+print(*sorted(heavy & set(sys.modules)))
+lock.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "loaded"),
+    [
+        ("sesame", "cryptography requests ssl urllib3"),
+        ("sesame-mini", "requests ssl urllib3"),
+        ("nuki-bridge", "requests ssl urllib3"),
+    ],
+)
+def test_the_libraries_are_loaded_ahead_of_a_tap_and_not_before_the_reader_opens(
+    kind, loaded
+):
+    """Also without a network: the first tap must not wait for them."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_LATER, kind],
+        env=environment(), capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines() == ["", loaded]
+
+
+def test_without_a_network_the_authorities_of_tls_are_loaded_all_the_same(clock):
+    budget = doorpi.Budget(clock)
+    dialer = doorpi.Dialer("https://no-such-host.invalid", "", budget)
+
+    dialer.keep_ready()
+    dialer._attempt.join()
+
+    assert dialer._context is not None
+    dialer.close()
