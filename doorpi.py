@@ -3482,11 +3482,12 @@ class Dialer:
 
     One is opened ahead (``keep_ready``), so that a tap need not wait for it, and
     opened anew when the server closes it, with growing pauses while that fails.
-    What takes a slow Pi seconds, the libraries (``preload``) and the authorities of TLS,
+    What takes a slow Pi seconds, the libraries (``preload``) and TLS's authorities,
     is loaded by the first attempt, beside the door, also when there is no network.
     """
 
     dial_s = 10.0  # for TCP and TLS together
+    hasty_s = 1.0  # for each of several addresses, at first
     backoff_s = (1.0, 60.0)
     welcome_s = 10.0  # closed unused after that long: for being idle, not turned away
 
@@ -3616,12 +3617,18 @@ class Dialer:
         return connected
 
     def _connect(self, ends_at: float) -> BoundedSocket:
-        """TCP to the first address that answers; each gets its share of the time."""
+        """TCP to the first address that answers.  First each has ``hasty_s``, because
+        one may swallow everything (IPv6 that leads nowhere), then its share."""
         failure: OSError = OSError("no address")
-        for index, (family, kind, proto, _, address) in enumerate(self._addresses):
-            shares = len(self._addresses) - index
+        count = len(self._addresses)
+        for number, found in enumerate(self._addresses * min(count, 2)):
+            family, kind, proto, _, address = found
+            share_s = (ends_at - time.monotonic()) / (count - number % count)
+            is_hasty = number < count and count > 1
             connected = BoundedSocket(family, kind, proto)
-            connected.settimeout(max(0.1, (ends_at - time.monotonic()) / shares))
+            connected.settimeout(
+                max(0.1, min(share_s, self.hasty_s if is_hasty else inf))
+            )
             try:
                 connected.connect(address)
             except OSError as error:

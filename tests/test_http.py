@@ -769,6 +769,28 @@ def test_an_address_that_refuses_is_passed_over_for_the_next(raw, api, monkeypat
     assert ask(api("http://lock.example")).status == 200
 
 
+def test_an_address_that_swallows_everything_holds_up_the_next_for_a_second(
+    raw, api, monkeypatch
+):
+    """IPv6 that leads nowhere, before an IPv4 that works."""
+    server = raw()
+    with contextlib.ExitStack() as stack:
+        hole = stack.enter_context(socket.socket())
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        filler = stack.enter_context(socket.socket())
+        filler.connect(hole.getsockname())  # the next one is not taken
+        kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+        addresses = [(*kind, hole.getsockname()), (*kind, ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: addresses)
+        began_at = time.monotonic()
+
+        reply = ask(api("http://lock.example"))
+
+    assert reply.status == 200
+    assert 1.0 <= time.monotonic() - began_at < 2.5
+
+
 def test_a_name_that_cannot_be_looked_up_any_more_leads_where_it_last_did(
     raw, api, monkeypatch
 ):
