@@ -265,6 +265,31 @@ def measure_idle(taps: int) -> None:
         bench.close()
 
 
+def written() -> int:
+    """Bytes that this process has had written to a disk.  Source: proc(5), io."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line[:11] == "write_bytes")
+
+
+def measure_writes(taps: int) -> None:
+    """SD cards wear by it."""
+    print("\nwritten to the disk (0 where the temporary folder is in memory)")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        bench.tap()
+        before = written()
+        for _ in range(taps):
+            bench.tap()
+        by_taps, idle_from = written(), time.monotonic()
+        while time.monotonic() < idle_from + 10.0:
+            bench.door.step()
+        print(
+            f"  bytes a tap                                 {(by_taps - before) // taps:9}"
+        )
+        print(f"  bytes in 10 s of idle time                  {written() - by_taps:9}")
+        bench.close()
+
+
 UNTIL_READY = """
 import os, sys, doorpi
 doorpi.Systemd.ready = lambda self: os._exit(0)
@@ -328,6 +353,7 @@ def main() -> None:
         measure(latency_s, taps)
     measure_confirmation(max(3, taps // 10))
     measure_idle(max(3, taps // 5))
+    measure_writes(taps)
     measure_start()
     left = [t.name for t in threading.enumerate() if t.name == "dial"]
     print(f"\nconnection threads left: {len(left)}")
