@@ -6331,6 +6331,7 @@ class DemoScript:
     def play(self) -> None:
         """On a thread of its own; stops the door when the story is over."""
         try:
+            self._wait_for_connection()
             for person in self._taps:
                 as_told = self._tap(person)
                 self._as_told += as_told
@@ -6372,6 +6373,13 @@ class DemoScript:
         )
         print(line + ("" if as_told else "   NOT AS TOLD"), flush=True)  # noqa: T201
         return as_told
+
+    def _wait_for_connection(self) -> None:
+        """As a door finds it that has stood for a while."""
+        ends_at = time.monotonic() + 5
+        while not self._world.cloud.connections and time.monotonic() < ends_at:
+            if self._over.wait(0.01):
+                break
 
     def _wait_for_event(self) -> Event | None:
         """The event of this tap, once it has ended and is on disk."""
