@@ -59,6 +59,7 @@ import base64
 import contextlib
 import dataclasses
 import enum
+import errno
 import functools
 import gc
 import hashlib
@@ -1945,6 +1946,7 @@ class LockControl:
         self.name = name
         self.ledger = ledger or Ledger(clock)
         self.fallback = fallback
+        self.mover = name  # which of the two is moved, or was last
         self._calls_told = lock.calls
 
     @property
@@ -2974,6 +2976,7 @@ class NfcReader:
         self._reset_gpio = reset_gpio
         self._failures = 0
         self._opened_at = -inf
+        self._told = ""
         self._frontend: Any = None
         self._target: Any = None
         #: What nfcpy's udp driver raises at a datagram that is no frame: noise.
@@ -3009,19 +3012,30 @@ class NfcReader:
 
     def _open(self) -> None:
         nfc = _nfcpy()
-        if self._path.startswith("usb"):
-            gc.collect()  # a lost reader's handle is claimed until it is collected
+        gc.collect()  # a lost reader is claimed until its handle is collected
         if self._failures >= self.reset_after and self._reset_gpio >= 0:
-            _reset_pulse(self._reset_gpio)
+            self._reset()
         if self._failures >= self.rescue_after and self._path.endswith(":pn532"):
             _call_back_to_115200(serial_port(self._path))
         frontend = nfc.ContactlessFrontend()
         if not frontend.open(usb_path(self._path)):
             raise OSError("no reader found")
         self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
-        is_renewed, self._opened_at = self._opened_at > -inf, time.monotonic()
-        if self._failures or not is_renewed:
-            log.info("card reader: %s", frontend.device)
+        self._opened_at = time.monotonic()
+        if self.name != self._told:
+            self._told = self.name
+            log.info("card reader: %s", self.name)
+
+    def _reset(self) -> None:
+        """Told once: a reader that was taken away is tried for weeks."""
+        trouble = _reset_pulse(self._reset_gpio)
+        if self._failures > self.reset_after:
+            return
+        if trouble:
+            what = "the card reader cannot be reset by GPIO %d: %s"
+            log.warning(what, self._reset_gpio, trouble)
+        else:
+            log.info("the card reader was reset")
 
     def close(self) -> None:
         self._close(polite=True)
@@ -3078,10 +3092,16 @@ def _tame(clf: Any) -> None:
     It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to all that
     speak 115200: its `stty` is told to fail, which keeps it slow.  It opens a serial
     port as the terminal that controls us, whose end the kernel tells us by SIGHUP, our
-    reload.  And it waits for a USB reader as long as that likes.
+    reload.  It shares the port with whoever else opens it, and both hear half of what
+    the chip says.  And it waits for a USB reader as long as that likes.
     """
     import types
 
+    def open_alone(self: Any, port: str, baudrate: int = 115200) -> None:
+        self.close()
+        self.tty = _serial_line(port, baudrate)
+
+    clf.transport.TTY.open = open_alone
     clf.pn532.os = types.SimpleNamespace(system=lambda command: 1, strerror=os.strerror)
     clf.transport.open = functools.partial(
         open, opener=lambda path, flags: os.open(path, flags | os.O_NOCTTY)
@@ -3098,13 +3118,18 @@ def serial_port(path: str) -> Path:
     return DEV / (f"tty{name}" if re.match(r"(S|ACM|AMA|USB)\d", name) else name)
 
 
+def _serial_line(port: str, baud: int) -> Any:
+    """Nobody else's meanwhile, of those who ask: an advisory lock."""
+    import serial  # type: ignore[import-untyped]
+
+    return serial.Serial(port, baud, timeout=0.05, write_timeout=1, exclusive=True)
+
+
 def _call_back_to_115200(port: Path) -> None:
     """Tell a PN532 that an earlier program left at a higher speed to return.
 
     Source: PN532 user manual UM0701-02, 7.2.3 SetSerialBaudRate (10h, BR 4).
     """
-    import serial  # type: ignore[import-untyped]
-
     data = bytes([0xD4, 0x10, 0x04])
     command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
     ack = bytes.fromhex("0000ff00ff00")
@@ -3112,7 +3137,7 @@ def _call_back_to_115200(port: Path) -> None:
         # It may not be there, or not be ours: opening it will tell, in words.
         with (
             contextlib.suppress(Exception),
-            serial.Serial(str(port), baud, timeout=0.05) as line,
+            _serial_line(str(port), baud) as line,
         ):
             line.write(bytes(10) + ack + bytes(10) + command)
             if ack in line.read(6 + 9):
@@ -3123,8 +3148,9 @@ def _call_back_to_115200(port: Path) -> None:
                 return
 
 
-def _reset_pulse(pin: int) -> None:
-    """RSTPD_N low for 100 ms: the reader starts as after a power cut.
+def _reset_pulse(pin: int) -> str:
+    """RSTPD_N low for 100 ms: the reader starts as after a power cut.  Returns why
+    that cannot be, or "".
 
     Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
     """
@@ -3200,11 +3226,20 @@ def usb_path(path: str) -> str:
     return path
 
 
+TAKEN = "another program uses it"
+
+
 def _device_trouble(error: Exception) -> str:
+    import termios
+
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
+        return TAKEN  # pyserial's word for a port that is locked
     if isinstance(error, OSError) and error.strerror:
         # The system's words, or nfcpy's own, such as that it finds no libusb.
         is_plain = error.strerror == os.strerror(error.errno or 0)
         return printable(error.strerror.lower() if is_plain else error.strerror)
+    if isinstance(error, termios.error) and len(error.args) == 2:
+        return printable(str(error.args[1]).lower())
     return printable(f"{error}" or type(error).__name__)
 
 
@@ -3230,19 +3265,23 @@ SLOW_LOOK_S = 0.3
 def diagnose_reader(config: ReaderConfig) -> Iterator[Finding]:
     """What is on USB and at the serial port, who holds it, whether it may be used; and
     how the configured reader does."""
-    usable = True
-    checks = [*_usb_findings(), *_port_findings(config.device)]
-    for finding in checks:
+    usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
+    for finding in [*_usb_findings(), *_port_findings(config.device)]:
         yield finding
-        usable = usable and finding.health is not Health.FAIL
+        is_ours = finding.subject == ours  # another reader's trouble is none of its
+        usable = usable and not (is_ours and finding.health is Health.FAIL)
     node = _node_of(config.device)
     holders = [] if node is None else holders_of(node)
     if holders:
-        words = f"{config.device} is in use by process {', '.join(map(str, holders))}"
-        what = "stop it to have the reader tried: sudo systemctl stop doorpi"
-        yield Finding(Health.WARN, "reader", f"{words}, so it was not tried", what)
+        yield _in_use(config, f"process {', '.join(map(str, holders))}")
     elif usable:
         yield from _tried(config)
+
+
+def _in_use(config: ReaderConfig, by: str) -> Finding:
+    words = f"{config.device} is in use by {by}, so it was not tried"
+    what = "stop it to have the reader tried: sudo systemctl stop doorpi"
+    return Finding(Health.WARN, "reader", words, what)
 
 
 def _usb_findings() -> Iterator[Finding]:
@@ -3290,7 +3329,8 @@ def _usb_findings() -> Iterator[Finding]:
 def _port_findings(path: str) -> Iterator[Finding]:
     """Of the port or the bus that ``path`` names."""
     if path.startswith("usb"):
-        if usb_path(path) == path and path.count(":") < 2:
+        is_partial = usb_path(path) == path and path.count(":") < 2
+        if is_partial and USB_DEVICES.exists():
             known = ", ".join(sorted(set(USB_READERS.values())))
             yield Finding(
                 Health.FAIL, "usb", "no reader is plugged in", f"supported: {known}"
@@ -3333,7 +3373,9 @@ def _node_of(path: str) -> Path | None:
     """The file in /dev behind a reader's path; None where there is none."""
     if path.startswith("tty"):
         return serial_port(path)
-    full = usb_path(path)
+    full = usb_path(path).lower()
+    if by_number := re.fullmatch(r"usb:(\d{3}):(\d{3})", full):
+        return DEV / "bus/usb" / by_number[1] / by_number[2]
     found = (device.node for device in usb_devices() if full == f"usb:{device.id}")
     return next(found, None)
 
@@ -3344,30 +3386,39 @@ def holders_of(node: Path) -> list[int]:
     for folder in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # another user's, or over
             links = (folder / "fd").iterdir()
-            if any(str(link.readlink()) == wanted for link in links):
+            named = [link for link in links if str(link.readlink()) == wanted]
+            if any(link.samefile(node) for link in named):  # not a container's own
                 holders.append(int(folder.name))
     return sorted(set(holders) - {os.getpid()})
+
+
+def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
+    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
+        return _in_use(config, "another program")  # of a user whose files are hidden
+    do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    if "libusb" in why:
+        do = "sudo apt-get install libusb-1.0-0"
+    return Finding(Health.FAIL, "reader", why, do)
 
 
 def _tried(config: ReaderConfig) -> Iterator[Finding]:
     """The reader's own word, and ten looks for a card."""
     reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
-    wiring = (
-        "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
-    )
     with contextlib.closing(reader):
+        for _ in range(NfcReader.reset_after):  # so often it may need to be rescued
+            with contextlib.suppress(ReaderLost):
+                reader.sense()
+                break
         for _ in range(11):
             began_at = time.monotonic()
             try:
                 seen = reader.sense() or seen
             except ReaderLost as error:
-                do = "sudo apt-get install libusb-1.0-0"
-                do = do if "libusb" in str(error) else wiring
-                yield Finding(Health.FAIL, "reader", str(error), do)
+                yield _cannot_be_used(config, str(error))
                 return
             took_s.append(time.monotonic() - began_at)
         yield Finding(Health.OK, "reader", reader.name)
-    looks_s = sorted(took_s[1:])  # the first one opened it
+    looks_s = sorted(took_s[1:])  # the first one may have opened it
     median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
     there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
     words = (

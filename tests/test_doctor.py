@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from time import sleep
 
 import pytest
 from cards import card
-from processes import DoorProcess, doorpi_says, write_config
+from processes import DoorProcess, doorpi_says, environment, write_config
 
 import doorpi
-from doorpi import Finding, Health, ReaderConfig, main
+from doorpi import Finding, Health, ReaderConfig, ReaderLost, main
 
 OK, WARN, FAIL = Health.OK, Health.WARN, Health.FAIL
 
@@ -36,6 +39,7 @@ class Computer:
         device = self.sys / f"1-{number}"
         interface = device / f"1-{number}:1.0"
         interface.mkdir(parents=True)
+        (self.sys / interface.name).mkdir()  # a link to it, and no device
         if driver:
             module = self.sys.parent / "drivers" / driver
             module.mkdir(parents=True, exist_ok=True)
@@ -123,6 +127,14 @@ def test_a_kernel_module_that_holds_it_is_named_with_the_lines_that_end_it(
     ]
 
 
+def test_a_reader_that_a_program_has_claimed_is_held_by_no_kernel_module(computer):
+    """libusb's claim shows as one of a driver: usbfs."""
+    node = computer.plug_in("054c:06c3", driver="usbfs")
+
+    words = f"Sony RC-S380/P (054c:06c3) at {node}"
+    assert computer.findings("usb") == [Finding(OK, "usb", words), TRIED]
+
+
 def test_missing_rights_are_told_with_the_rule(computer, powerless, monkeypatch):
     node = powerless / "node"
     node.touch(mode=0o400)
@@ -174,6 +186,35 @@ def test_a_reader_is_opened_by_vendor_and_product(computer, path, full):
     computer.plug_in("054c:06c3")
 
     assert doorpi.usb_path(path) == full
+
+
+def test_without_sys_nobody_knows_what_is_plugged_in(computer):
+    """No word of it, then: the reader is tried."""
+    computer.sys.rmdir()
+
+    assert computer.findings("usb") == [TRIED]
+
+
+def test_another_readers_trouble_keeps_ours_from_nothing(computer):
+    computer.plug_in("054c:06c3", driver="port100")
+    (computer.dev / "ttyS0").touch()
+
+    findings = computer.findings("tty:S0:pn532")
+
+    assert [finding.health for finding in findings] == [FAIL, OK, OK]
+    assert findings[-1] == TRIED
+
+
+@pytest.mark.parametrize("path", ["usb", "usb:054C:06C3", "usb:001:002"])
+def test_a_reader_on_usb_that_somebody_holds_is_not_disturbed(computer, path):
+    node = computer.plug_in("054c:06c3")
+    files = computer.proc / "4711" / "fd"
+    files.mkdir(parents=True)
+    (files / "9").symlink_to(node)
+
+    finding = computer.findings(path)[-1]
+
+    assert finding.words == f"{path} is in use by process 4711, so it was not tried"
 
 
 # -- serial
@@ -287,8 +328,46 @@ def test_a_mute_pn532_fails_with_what_to_look_at(chip, says):
     assert lines[3].strip().startswith("-> look at its plug; a PN532: 3.3 V, GND")
 
 
-def test_a_slow_reader_is_warned_of(chip, says):
-    chip.latency_s = 0.08  # of each of the four commands a look
+def test_a_chip_that_the_door_would_rescue_is_rescued(chip, says):
+    """A program that was killed left it so; nothing is wrong with its plug."""
+    chip.baud = 921600
+
+    code, lines = says(chip.device)
+
+    assert code == 0
+    assert lines[2] == f"ok    reader    PN532v1.6 at {chip.path}"
+    assert chip.baud == 115200
+
+
+def test_a_door_that_we_may_not_see_is_not_disturbed_either(tmp_path, chip, cloud):
+    """It runs as a user of its own: its files are not shown to us."""
+    config = write_config(tmp_path, cloud, chip.device)
+    blind = (
+        "import sys, pathlib, doorpi; doorpi.PROC = pathlib.Path('/nothing');"
+        "sys.exit(doorpi.main(['--config', sys.argv[1], 'doctor']))"
+    )
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+        said = subprocess.run(
+            [sys.executable, "-c", blind, str(config)],
+            env=environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+        event = door.tap(chip, "04A1B2C3D4E580")
+        assert "the card reader is back" not in door.journal
+    lines = said.stdout.splitlines()
+    assert said.returncode == 0
+    in_use = f"{chip.device} is in use by another program, so it was not tried"
+    do = "stop it to have the reader tried: sudo systemctl stop doorpi"
+    assert lines[2] == f"warn  reader    {in_use}"
+    assert lines[3].strip() == f"-> {do}"
+    assert event.result == "unlocked"
+
+
+def test_a_slow_reader_is_warned_of(chip, says, monkeypatch):
+    monkeypatch.setattr(doorpi, "SLOW_LOOK_S", 0.1)
+    chip.latency_s = 0.04  # of each of the four commands a look; nfcpy waits 0.1 s
 
     code, lines = says(chip.device)
 
@@ -315,6 +394,37 @@ def test_a_misspelt_path_is_told_with_what_is_expected(says):
     assert lines[0].startswith(
         "fail  settings  reader.device = 'tty:/dev/ttyS0:pn532': expected usb, "
     )
+
+
+def test_one_slow_look_of_ten_makes_no_slow_reader(monkeypatch):
+    waits_s = iter([0, 0, 0, 0.05, *[0] * 9])
+    monkeypatch.setattr(doorpi, "SLOW_LOOK_S", 0.04)
+    monkeypatch.setattr(doorpi.NfcReader, "sense", lambda self: sleep(next(waits_s)))
+
+    _, timed = doorpi._tried(ReaderConfig(device="usb:054c:06c3"))
+
+    assert timed.health is OK
+
+
+@pytest.mark.parametrize(
+    ("why", "health", "do"),
+    [
+        ("device or resource busy", WARN, "stop it to have the reader tried: "),
+        ("another program uses it", WARN, "stop it to have the reader tried: "),
+        ("cannot find a suitable libusb-1.0", FAIL, "sudo apt-get install libusb-"),
+        ("connection timed out", FAIL, "look at its plug; "),
+    ],
+)
+def test_each_trouble_has_what_to_do(monkeypatch, why, health, do):
+    def lost(self):
+        raise ReaderLost(f"usb:054c:06c3: {why}")
+
+    monkeypatch.setattr(doorpi.NfcReader, "sense", lost)
+
+    (finding,) = doorpi._tried(ReaderConfig(device="usb:054c:06c3"))
+
+    assert finding.health is health
+    assert finding.do.startswith(do)
 
 
 def test_it_speaks_json(radio, says):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import termios
 import time
 
 import nfc.clf.transport
 import pytest
 from cards import card
 from processes import ROOT, DoorProcess, wait_for, write_config
+from test_recovery import RECOVERED_WITHIN_S
 
 import doorpi
+from doorpi import NfcReader, ReaderLost
 
 KEN = "04A1B2C3D4E580"
 HANGING = (str(ROOT / "tests" / "processes.py"), "/dev/null", "--hang")
@@ -73,6 +77,39 @@ def test_a_driver_that_is_less_patient_stays_so(usb):
     assert usb.usb_dev.timeouts_ms == [100, 250, 300]
 
 
+def test_a_serial_port_that_takes_no_bytes_is_a_lost_reader(chip):
+    reader = NfcReader(chip.device)
+    reader.sense()
+    line = os.open(chip.path, os.O_RDWR | os.O_NOCTTY)
+    termios.tcflow(line, termios.TCOOFF)
+    began_at = time.monotonic()
+
+    with pytest.raises(ReaderLost):
+        reader.sense()
+
+    assert time.monotonic() - began_at < 2.0
+    termios.tcflow(line, termios.TCOON)
+    assert reader.sense() is None
+    os.close(line)
+    reader.close()
+
+
+def test_a_door_whose_reader_is_mute_stops_at_once(tmp_path, chip, cloud):
+    config = write_config(tmp_path, cloud, chip.device)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        wait_for(lambda: chip.senses, "looks for a card")
+        chip.latency_s = 60.0
+        chip.put(card("ntag213", uid=KEN))
+        time.sleep(0.05)  # until it waits for what does not come
+        began_at = time.monotonic()
+
+        code, _ = door.stop(signal.SIGTERM)
+
+    assert code == 0
+    assert time.monotonic() - began_at < 2.0
+
+
 # -- ended by the watchdog
 
 
@@ -95,10 +132,11 @@ def test_a_loop_that_is_stuck_feeds_no_watchdog_is_ended_and_started_again(
 
     assert code == 128 + signal.SIGABRT
     assert beats > 0
+    began_at = time.monotonic()
     with DoorProcess(config, **watched) as door:
-        door.until_ready()
         event = door.until_event(1)  # the card still lies there
         assert event.result == "unlocked"
+    assert time.monotonic() - began_at < RECOVERED_WITHIN_S
 
 
 # -- a line that ends

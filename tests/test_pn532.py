@@ -525,9 +525,9 @@ def test_nfcpy_raises(chip, raw, fault, when, at_sense, at_close, at_open):
     assert trouble(raw.close) == at_close
     assert (raw.device is None) is (at_close == "")  # left behind, with its files
     chip.baud = 115200  # another trap, of its own
+    if line := device.chipset.transport.tty:  # left open, and the port locked by it
+        line.close()
     assert attempt(chip) == at_open
-    if raw.device:
-        device.chipset.transport.tty.close()
 
 
 CURES = {

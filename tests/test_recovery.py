@@ -5,12 +5,15 @@ A real door in real time on nfcpy's own PN532 driver; the chip is emulated on a 
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gpiozero
 import pytest
@@ -18,7 +21,19 @@ from cards import card
 from conftest import World, card_of, config_of
 from gpiozero.pins.mock import MockFactory, MockPin
 
-from doorpi import NfcReader, ReaderConfig, Signal, SystemClock, Uid
+import doorpi
+from doorpi import (
+    Command,
+    LockConfig,
+    LockState,
+    NfcReader,
+    Progress,
+    ReaderConfig,
+    ReaderLost,
+    Signal,
+    SystemClock,
+    Uid,
+)
 
 RECOVERED_WITHIN_S = 3.0
 KEN = "04A1B2C3D4E580"
@@ -36,12 +51,15 @@ class RealClock(SystemClock):
 class Bench(World):
     """A door on ``chip``, one step after the other."""
 
-    def __init__(self, device: str, reset_gpio: int = -1) -> None:
+    def __init__(
+        self, device: str, reset_gpio: int = -1, lock: LockConfig | None = None
+    ) -> None:
         super().__init__(clock=RealClock())
         self.reader = NfcReader(device, reset_gpio)
         config = replace(
             config_of(card_of(Uid(KEN))),
             reader=ReaderConfig(device=device, poll_s=0.02, rearm_s=0.1),
+            lock=lock or LockConfig(),
         )
         self.steps = self.door(config)
 
@@ -118,6 +136,69 @@ def test_the_door_comes_back_by_itself_and_a_card_that_lay_there_acts_once(
     bench.until(lambda: bench.taps == 2, "the next tap")
 
 
+@pytest.mark.parametrize("fault", ["unplugged", "mute"])
+def test_after_a_week_of_trouble_it_still_comes_back_in_time(chip, reset_line, fault):
+    """The longest wait, the worst of dice and a try that has just begun to fail."""
+    bench = Bench(chip.device, RESET_GPIO)
+    break_it, cure = FAULTS[fault]
+    bench.until(lambda: chip.senses, "a look for a card")
+    break_it(chip)
+    bench.until(lambda: bench.is_lost, "a lost reader")
+    bench.steps._jitter = lambda: 1.0
+    bench.steps._reader_attempt = bench.reader._failures = 100_000
+    bench.steps._reader_opens_at = 0.0
+    began_at = time.monotonic()
+    bench.steps.step()
+    tried_s = time.monotonic() - began_at
+
+    cure(chip)
+    took_s = bench.until(lambda: not bench.is_lost, "recovery")
+
+    assert tried_s + took_s < RECOVERED_WITHIN_S
+    assert bench.steps._reader_attempt == 0  # the next wait is a short one
+    bench.reader.close()
+
+
+def test_a_reader_that_dies_while_a_tap_is_served_costs_no_tap_and_acts_once(
+    chip, bench
+):
+    send = bench.lock.send
+    bench.lock.send = lambda *args: (chip.hang_up(), send(*args))[1]
+    chip.put(card("ntag213", uid=KEN))
+    bench.until(lambda: bench.is_lost, "a lost reader")
+    served = bench.taps, bench.lock.state
+
+    chip.plug_in()
+    bench.until(lambda: not bench.is_lost, "recovery", RECOVERED_WITHIN_S)
+    bench.pass_time(0.3)
+
+    assert served == (1, LockState.UNLOCKED)
+    assert bench.taps == 1
+
+
+def test_a_reader_that_dies_while_the_door_locks_again_keeps_nothing_open(chip):
+    """Cards are looked for meanwhile: the lost reader must not end it."""
+    bench = Bench(chip.device, lock=LockConfig(relock_after_s=1))
+    bench.lock.policy = replace(bench.lock.policy, confirm_at_s=(0.2,) * 5)
+    chip.put(card("ntag213", uid=KEN))
+    bench.until(lambda: bench.lock.state is LockState.UNLOCKED, "the tap")
+    send = bench.lock.send
+    bench.lock.send = lambda *args: (chip.hang_up(), send(*args))[1]
+    bench.lock.progress = [Progress.PENDING] * 2
+
+    bench.until(lambda: bench.taps == 2, "locking again")
+    bench.pass_time(0.1)
+    relock = list(bench.store.events.values())[-1]
+    standing = bench.lights.standing
+    chip.plug_in()
+    bench.until(lambda: not bench.is_lost, "recovery", RECOVERED_WITHIN_S)
+
+    assert (relock.command, relock.result) == (Command.LOCK, "locked")
+    assert standing is Signal.READER_LOST
+    assert bench.taps == 2
+    bench.reader.close()
+
+
 def test_a_chip_left_at_a_high_speed_is_called_back(chip, bench, caplog):
     """A program before ours was killed; the chip answers nobody at 115200."""
     caplog.set_level("INFO")
@@ -138,6 +219,49 @@ def test_it_is_called_back_from_every_speed_with_noise_on_the_line(chip, bench, 
     bench.until(lambda: chip.senses, "a look for a card", RECOVERED_WITHIN_S)
 
     assert chip.baud == 115200
+
+
+def test_it_is_called_back_from_the_third_try_on_and_not_before(chip, monkeypatch):
+    """Each call costs a moment, and most readers that are lost need none."""
+    called: list[Path] = []
+    monkeypatch.setattr(doorpi, "_call_back_to_115200", called.append)
+    chip.mute()
+    reader = NfcReader(chip.device)
+    calls = []
+
+    for _ in range(4):
+        with pytest.raises(ReaderLost):
+            reader.sense()
+        calls.append(len(called))
+
+    assert calls == [0, 0, 1, 2]
+    assert set(called) == {chip.path}
+
+
+def test_a_device_that_is_no_pn532_is_not_called_back(chip):
+    """Who knows what those bytes are to it."""
+    chip.baud = 921600
+    reader = NfcReader(chip.device.replace(":pn532", ":arygon"))
+
+    for _ in range(4):
+        with pytest.raises(ReaderLost):
+            reader.sense()
+
+    assert chip.baud == 921600
+
+
+def test_a_port_is_shared_with_nobody(chip, bench):
+    """Both would hear half of what the chip says."""
+    bench.until(lambda: chip.senses, "a look for a card")
+    other = NfcReader(chip.device)
+
+    for _ in range(4):  # also the rescue
+        with pytest.raises(ReaderLost, match="another program uses it"):
+            other.sense()
+
+    chip.put(card("ntag213", uid=KEN))
+    bench.until(lambda: bench.taps, "the tap")
+    assert not bench.is_lost
 
 
 def test_we_never_leave_115200_and_never_power_the_chip_down(chip, bench):
@@ -226,6 +350,48 @@ def test_without_need_the_reset_pin_is_left_alone(chip, reset_line):
     bench.reader.close()
 
 
+def test_what_goes_on_for_weeks_is_told_once(chip, reset_line, caplog):
+    caplog.set_level("INFO", "doorpi")
+    reader = NfcReader(chip.device, RESET_GPIO)
+    reader.sense()
+    for _ in range(2):
+        chip.hang_up()
+        for _ in range(7):
+            with pytest.raises(ReaderLost):
+                reader.sense()
+        chip.plug_in()
+        reader.sense()
+
+    reader.close()
+
+    pulse = "the card reader was reset"
+    assert caplog.messages == [f"card reader: {reader_name(chip)}", pulse, pulse]
+    assert reset_line == [True] + [False, True] * 10
+
+
+def reader_name(chip) -> str:
+    return f"PN532v1.6 at {chip.path}"
+
+
+def test_a_chip_that_can_be_opened_and_not_be_used_is_named_once(chip, caplog):
+    caplog.set_level("INFO", "doorpi")
+    reader = NfcReader(chip.device)
+    reader.sense()
+    reader.close()
+    before = chip.commands.total()
+    reader._open()
+    opening = chip.commands.total() - before
+    reader.close()
+
+    for _ in range(5):
+        chip.cure()
+        chip.short_answers(after=opening)
+        with pytest.raises(ReaderLost, match="index out of range"):
+            reader.sense()
+
+    assert caplog.messages == [f"card reader: {reader_name(chip)}"]
+
+
 def test_a_reset_pin_that_cannot_be_had_is_told_and_the_tries_go_on(
     chip, caplog, monkeypatch
 ):
@@ -239,6 +405,97 @@ def test_a_reset_pin_that_cannot_be_had_is_told_and_the_tries_go_on(
 
     bench.until(lambda: chip.senses, "a look for a card", RECOVERED_WITHIN_S)
     bench.reader.close()
+
+
+def test_a_reload_that_wires_the_reset_pin_makes_a_reader_that_uses_it(tmp_path, chip):
+    path = tmp_path / "doorpi.toml"
+    text = f'[reader]\ndevice = "{chip.device}"\nLINE[lock]\nkind = "relay"\n'
+    path.write_text(text.replace("LINE", ""))
+    before = doorpi.read_config(path, {})
+    bench = Bench(chip.device)
+    bench.reader.sense()
+    path.write_text(text.replace("LINE", f"reset_gpio = {RESET_GPIO}\n"))
+    settings = doorpi.FileSettings(path, {}, doorpi.ProcessSignals(), bench.clock)
+
+    _, equipment = settings.renew(before, bench.equipment)
+
+    assert equipment.reader._reset_gpio == RESET_GPIO
+    equipment.reader.sense()  # the port is free for it
+    equipment.reader.close()
+
+
+# -- USB
+
+
+def test_a_lost_usb_readers_claim_is_released():
+    """It has no tty to be closed, and is not spoken to."""
+    done: list[str] = []
+    transport = SimpleNamespace(close=lambda: done.append("released"))
+    device = SimpleNamespace(
+        chipset=SimpleNamespace(transport=transport),
+        mute=lambda: done.append("spoken to"),
+    )
+
+    def gone(target):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    reader = NfcReader("usb:054c:06c3")
+    reader._frontend = SimpleNamespace(device=device, sense=gone)
+
+    with pytest.raises(ReaderLost, match="usb:054c:06c3: no such device"):
+        reader.sense()
+
+    assert done == ["released"]
+
+
+def test_what_a_failed_try_left_claimed_is_let_go_before_the_next(monkeypatch):
+    claims: list[str] = []
+
+    class Claim:
+        def __init__(self) -> None:
+            self.itself = self  # only the collector finds it
+            claims.append("a claim")
+
+        def __del__(self) -> None:
+            claims.pop()
+
+    def opened(frontend, path):
+        found.append(claims[:])
+        Claim()
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    found: list[list[str]] = []
+    monkeypatch.setattr(doorpi._nfcpy().ContactlessFrontend, "open", opened)
+    reader = NfcReader("usb:054c:06c3")
+    gc.disable()
+
+    for _ in range(3):
+        with pytest.raises(ReaderLost, match="device or resource busy"):
+            reader.sense()
+
+    gc.enable()
+    assert found == [[], [], []]
+    gc.collect()
+
+
+def test_another_model_in_its_place_is_opened_by_its_own_name(monkeypatch):
+    """`usb` is resolved at each try."""
+    there, opened = ["054c:06c3"], []
+    monkeypatch.setattr(
+        doorpi, "usb_devices", lambda: [doorpi.UsbDevice(i, Path("x")) for i in there]
+    )
+    nfc = doorpi._nfcpy()
+    monkeypatch.setattr(
+        nfc.ContactlessFrontend, "open", lambda self, path: opened.append(path)
+    )
+    reader = NfcReader("usb")
+
+    for plugged_in in (["054c:06c3"], [], ["04e6:5591"]):
+        there[:] = plugged_in
+        with pytest.raises(ReaderLost, match="usb: no reader found"):
+            reader.sense()
+
+    assert opened == ["usb:054c:06c3", "usb", "usb:04e6:5591"]
 
 
 # -- for ever
@@ -277,3 +534,30 @@ def test_once_a_day_at_a_quiet_moment_it_is_opened_anew(chip, bench):
     assert while_there == opened
     assert bench.taps == 1
     assert not bench.is_lost
+
+
+def test_a_renewal_that_fails_is_a_fault_like_any_other(chip, bench):
+    bench.until(lambda: chip.senses, "a look for a card")
+    chip.hang_up(after=4 + 1)  # in the next look but one: that opens it anew
+    bench.reader.renew_s = 0.0
+    bench.until(lambda: bench.is_lost, "a lost reader")
+    bench.reader.renew_s = NfcReader.renew_s
+    bench.pass_time(0.5)
+
+    chip.plug_in()
+    chip.put(card("ntag213", uid=KEN))
+
+    bench.until(lambda: bench.taps, "the tap", RECOVERED_WITHIN_S)
+    assert not bench.is_lost
+
+
+def test_only_a_pn532_is_opened_anew(radio):
+    reader = NfcReader(radio.device)
+    reader.sense()
+    first = reader._frontend
+    reader.renew_s = 0.0
+
+    reader.sense()
+
+    assert reader._frontend is first
+    reader.close()
