@@ -355,10 +355,10 @@ class Event:
 class Notes:
     """What is kept on disk beside the events, under names.
 
-    ``words`` replace what was there (None: nothing is), ``counts`` are added to it.
+    ``words`` replace what was there, ``counts`` are added to it.
     """
 
-    words: Mapping[str, str | None] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -636,6 +636,10 @@ def calls_in_words(used: int, allowed: int) -> str:
     return f"{used:,} of this month's {allowed:,} calls are used ({percent} %)"
 
 
+#: How monotonic seconds are kept on disk.
+SECONDS_KEPT = r"\d{1,9}\.\d{3}"
+
+
 @dataclass(frozen=True, slots=True)
 class Relock:
     """A lock that stands open and is to be locked again.
@@ -655,7 +659,8 @@ class Relock:
     @classmethod
     def from_text(cls, text: str, boot: str, now: float) -> Relock | None:
         """What ``to_text`` wrote; of an earlier run of the computer: due at once."""
-        match = re.fullmatch(r"(\S+) (\w+) (inf|\d+\.\d+) (\d+)", text, re.ASCII)
+        form = rf"(\S+) (\w+) (inf|{SECONDS_KEPT}) (\d{{1,3}})"
+        match = re.fullmatch(form, text, re.ASCII)
         if match is None:
             return None
         written_in, lock, due, failures = match.groups()
@@ -670,9 +675,9 @@ def relocks_from(text: str | None, boot: str, now: float) -> dict[str, Relock]:
     return {relock.lock: relock for relock in found if relock}
 
 
-def relocks_text(pending: Mapping[str, Relock], boot: str) -> str | None:
-    """For the disk; None when nothing is to be locked again."""
-    return "; ".join(relock.to_text(boot) for relock in pending.values()) or None
+def relocks_text(pending: Mapping[str, Relock], boot: str) -> str:
+    """For the disk; empty when nothing is to be locked again."""
+    return "; ".join(relock.to_text(boot) for relock in pending.values())
 
 
 def relock_after(
@@ -687,7 +692,7 @@ def relock_after(
         return None
     may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE)
     if may_be_open and outcome.command is Command.UNLOCK and after_s:
-        return Relock(outcome.lock, now + after_s)
+        return Relock(outcome.lock, round(now + after_s, 3))  # as it is on disk
     return pending
 
 
@@ -695,7 +700,7 @@ def relock_later(pending: Relock, waits_s: Sequence[float], now: float) -> Reloc
     """``pending`` after one more failure."""
     failures = pending.failures + 1
     due = now + waits_s[failures - 1] if failures <= len(waits_s) else inf
-    return replace(pending, due=due, failures=failures)
+    return replace(pending, due=round(due, 3), failures=failures)
 
 
 def jittered_s(wait_s: float, jitter: float) -> float:
@@ -1860,7 +1865,7 @@ class Ledger:
     @property
     def used(self) -> int:
         kept = self._recall(self.month) or ""
-        return int(kept) if kept.isdecimal() else 0
+        return int(kept) if re.fullmatch(r"\d{1,9}", kept, re.ASCII) else 0
 
     def questions(self) -> int | None:
         """How many to spend on whether a command worked; None: no need to save."""
@@ -1876,7 +1881,7 @@ class Ledger:
         """How much longer ``what`` must not be done; 0.0 when it may."""
         if what not in self._rests:
             boot, _, until = (self._recall(f"{what} {self.kind}") or "").partition(" ")
-            is_known = boot == self._clock.boot() and re.fullmatch(r"\d+\.\d+", until)
+            is_known = boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, until)
             self._rests[what] = float(until) if is_known else -inf
         return max(0.0, self._rests[what] - self._clock.monotonic())
 
@@ -1987,9 +1992,9 @@ class LockControl:
 
     def _look(self, by: float, lost_by: float) -> LockStatus:
         """Ask until there is an answer, and until a bolt on its way has arrived."""
-        ends_at, wait_s = min(by, lost_by), self.policy.moving_every_s
+        wait_s = self.policy.moving_every_s
         status = self._ask(by, lost_by)
-        while status.is_moving and self._clock.monotonic() + wait_s < ends_at:
+        while status.is_moving and self._clock.monotonic() + wait_s < by:
             self._pause(wait_s)
             try:
                 status = self._ask(by, lost_by)
@@ -2041,10 +2046,11 @@ class LockControl:
     ) -> Outcome:
         """Look at the lock, send what ``choose`` makes of its state, and confirm.
 
-        ``intend`` is told the command before it leaves.  ``sparing`` gives up the
-        confirmation when few of the month's calls are left, and the look as well
-        where the choice does not depend on it.
+        ``intend`` is told the command before it leaves, of each lock that may get it.
+        ``sparing`` gives up the confirmation when few of the month's calls are left,
+        and the look as well where the choice does not depend on it.
         """
+        self.mover = self.name
         fallback = self.fallback if may_fall_back else None
         lost_by = send_by
         if fallback:  # it needs its share of the window
@@ -2057,6 +2063,7 @@ class LockControl:
         if fallback is None or not attempt.is_lost:
             return first
         log.warning("%s; using the fallback", first.detail)
+        self.mover = fallback.name
         second = fallback.move(
             lambda state: first.command or choose(state),
             send_by=send_by,
@@ -2244,6 +2251,14 @@ def _by_fallback(first: Outcome, second: Outcome, kind: str) -> Outcome:
     return replace(second, detail="; ".join(filter(None, told)))
 
 
+def _which(control: LockControl, wanted: str) -> str:
+    """Which lock is moved, where that is not a matter of course."""
+    if control.name != wanted:
+        return f"in place of the {wanted}, which is not in the settings any more"
+    kind = control.ledger.kind
+    return "" if control.name == "lock" else f"the {control.name} ({kind})"
+
+
 @dataclass(slots=True, kw_only=True)
 class Equipment:
     """What the door works with; ``notes`` says in words what it must do without."""
@@ -2321,8 +2336,10 @@ class Relocking:
     """What is to be locked again: in mind, and on disk for the next start.
 
     A verb that moves the lock changes it on disk, so that is looked at every
-    ``look_every_s``; where the disk fails, what is in mind holds.  Without
-    ``after_s`` nothing new is to be locked again, but what was stays.
+    ``look_every_s``.  Where the disk fails or its database is lost, what is in mind
+    holds, and is written once that can be: nothing at all on disk is no word that it
+    is over, an empty text is.  Without ``after_s`` nothing new is to be locked again,
+    but what was stays.
     """
 
     look_every_s = 1.0
@@ -2332,13 +2349,13 @@ class Relocking:
         control: LockControl,
         after_s: float,
         clock: Clock,
-        recall: Callable[[], str | None],
+        store: Store,
         pending: Mapping[str, Relock] = MappingProxyType({}),
     ) -> None:
         self._control = control
         self._after_s = after_s
         self._clock = clock
-        self._recall = recall
+        self._store = store
         self._found: str | None = None  # on disk, when it was last looked at
         self._look_at = -inf
         self.pending = dict(pending)  # by lock
@@ -2353,22 +2370,26 @@ class Relocking:
         return next((each for each in self.pending.values() if each.due <= now), None)
 
     def look(self) -> None:
-        """Follow what others have changed on disk."""
+        """Follow what others have changed on disk; write what could not be written."""
         now = self._clock.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + (self.look_every_s if self._after_s else inf)
+        self._look_at = now + self.look_every_s
+        found, mine = self._found, self._to_text(self.pending)
         try:
-            text = self._recall()
+            text = self._found = self._store.recall("relock")
+            if text is not None and text not in (found, mine):
+                self.pending = relocks_from(text, self._clock.boot(), now)
+            elif (text or "") != mine:
+                self._store.keep(Notes({"relock": mine}))
         except StoreError:
             return
-        if text not in (self._found, self._to_text(self.pending)):
-            self.pending = relocks_from(text, self._clock.boot(), now)
-        self._found = text
+        if not self._after_s and not self.pending:
+            self._look_at = inf
 
     def intend(self, command: Command) -> Notes:
         """To be on disk before ``command`` leaves: a power cut must not forget it."""
-        may_open = Outcome(command, Result.UNSURE, lock=self._control.name)
+        may_open = Outcome(command, Result.UNSURE, lock=self._control.mover)
         return self._notes(self._after(may_open))
 
     def settle(self, outcome: Outcome) -> Notes:
@@ -2377,12 +2398,18 @@ class Relocking:
 
     def tried(self, relock: Relock, result: Result) -> Notes:
         """``result`` is what came of locking again as ``relock`` says."""
+        self._look_at = -inf
+        self.look()
+        if self.pending.get(relock.lock) != relock:  # a verb has moved it meanwhile
+            return NOTHING
         if result is Result.LOCKED:
             del self.pending[relock.lock]
         else:
-            waits_s = self._control.named(relock.lock).policy.relock_waits_s
-            now = self._clock.monotonic()
-            self.pending[relock.lock] = relock_later(relock, waits_s, now)
+            control = self._control.named(relock.lock)
+            # A cloud that must be left alone is no failure of the next try.
+            from_s = self._clock.monotonic() + control.ledger.rest_s("quota")
+            waits_s = control.policy.relock_waits_s
+            self.pending[relock.lock] = relock_later(relock, waits_s, from_s)
         return self._notes(self.pending)
 
     def _after(self, outcome: Outcome) -> dict[str, Relock]:
@@ -2395,11 +2422,11 @@ class Relocking:
 
     def _notes(self, pending: Mapping[str, Relock]) -> Notes:
         text = self._to_text(pending)
-        if (text, self._found) == (None, None) and not self._after_s:
+        if not text and not self._found and not self._after_s:
             return NOTHING
         return Notes({"relock": text})
 
-    def _to_text(self, pending: Mapping[str, Relock]) -> str | None:
+    def _to_text(self, pending: Mapping[str, Relock]) -> str:
         return relocks_text(pending, self._clock.boot())
 
 
@@ -2464,7 +2491,7 @@ class Door:
             self._control,
             config.lock.relock_after_s,
             self._clock,
-            functools.partial(equipment.store.recall, "relock"),
+            equipment.store,
             pending,
         )
 
@@ -2515,13 +2542,13 @@ class Door:
         self._clock.sleep(pause_s(took_cpu_s, self._config.reader.poll_s))
 
     def _attend(self, card: Card | None) -> None:
+        if card is not None:
+            self._present(card, self._clock.monotonic())
+        self._lock_again()  # also when somebody shows card after card
         if card is None:
             for lock in self._equipment.locks.values():
                 lock.keep_ready()
-            self._lock_again()
             self._show_idle()
-        else:
-            self._present(card, self._clock.monotonic())
 
     def _meanwhile(self) -> None:
         """While a lock is talked to: a sign of life.  And who comes while the door
@@ -2596,12 +2623,18 @@ class Door:
         )
         return decide(uid, who, when)
 
-    def _act(self, event: Event, presented_at: float) -> None:
+    def _act(
+        self,
+        event: Event,
+        presented_at: float,
+        choose: Callable[[LockState], Command | None] | None = None,
+    ) -> None:
         """Move the lock for a granted card; the event is on disk before the command."""
+        self._relocking.look()  # or a tap that fails would forget what a restart found
         entry = Entry(event, self._equipment.store, self._stored)
         with self._closed_if_stopped(entry, presented_at):
             outcome = self._control.move(
-                self._choose,
+                choose or self._choose,
                 send_by=presented_at + self._config.lock.unlock_window_s,
                 intend=lambda command: entry.intend(
                     command, self._relocking.intend(command)
@@ -2657,11 +2690,12 @@ class Door:
             source="relock",
         )
         entry = Entry(event, self._equipment.store, self._stored)
+        control = self._control.named(pending.lock)
         first: Superseded | None = None
         self._is_relocking = True
         try:
             with self._closed_if_stopped(entry, began_at):
-                outcome = self._control.named(pending.lock).move(
+                outcome = control.move(
                     lambda state: Command.LOCK,
                     send_by=began_at + self._config.lock.unlock_window_s,
                     intend=entry.intend,
@@ -2675,18 +2709,29 @@ class Door:
             self._make_way(entry, began_at, first)
             return
         notes = self._relocking.tried(pending, outcome.result)
-        if self._relocking.has_given_up:
-            outcome = replace(
-                outcome, detail=f"{outcome.detail}; given up".lstrip("; ")
-            )
+        left = self._relocking.pending.get(pending.lock)
+        told = [_which(control, pending.lock), outcome.detail]
+        told += ["given up"] * (left is not None and left.due == inf)
+        outcome = replace(outcome, detail="; ".join(filter(None, told)))
         self._settle(entry, outcome, began_at, notes)
 
     def _make_way(self, entry: Entry, began_at: float, first: Superseded) -> None:
-        """A person goes first; what is left to lock again is seen to afterwards."""
+        """A person goes first; what is left to lock again is seen to afterwards.
+
+        Where the command to lock has left, the lock may still call itself unlocked:
+        for this tap it counts as locked.
+        """
         outcome = Outcome(entry.event.command, Result.INTERRUPTED, str(first))
         notes = Notes(counts=self._control.spent())
         entry.settle(outcome, self._ms_since(began_at), notes)
-        self._act(first.event, first.presented_at)
+        has_left = entry.event.command is not None
+        self._act(
+            first.event,
+            first.presented_at,
+            lambda state: self._choose(
+                LockState.LOCKED if has_left and state is LockState.UNLOCKED else state
+            ),
+        )
 
     def _choose(self, state: LockState) -> Command | None:
         """The command for a tap on a lock in ``state``; None: better nothing."""
@@ -2799,6 +2844,7 @@ class Entry:
 
     def intend(self, command: Command | None, notes: Notes = NOTHING) -> None:
         if self.event.id:  # a second lock is told the same
+            self._stored(lambda: self._store.keep(notes), None)
             return
         self.event = replace(self.event, command=command)
         begun = self._stored(lambda: self._store.begin(self.event, notes), 0)
@@ -2932,11 +2978,17 @@ class SystemClock:
         return time.thread_time()
 
     def boot(self) -> str:
-        """Source: random(4), /proc/sys/kernel/random/boot_id."""
-        try:
-            return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        except OSError:
-            return "unknown"
+        return _boot_id()
+
+
+@functools.cache
+def _boot_id() -> str:
+    """Where it cannot be read, each process is taken for a boot of its own: what was to
+    be done later is then done at once.  Source: random(4)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return f"process-{os.urandom(8).hex()}"
 
 
 @functools.cache
@@ -3163,10 +3215,8 @@ def _reset_pulse(pin: int) -> str:
             line.off()
             time.sleep(0.05)
     except (gpiozero.GPIOZeroError, *_pin_errors()) as error:
-        why = printable(str(error) or type(error).__name__)
-        log.warning("the reader cannot be reset by GPIO %d: %s", pin, why)
-    else:
-        log.info("the card reader was reset")
+        return printable(str(error) or type(error).__name__)
+    return ""
 
 
 #: Readers on USB that nfcpy drives, by vendor and product.
@@ -5098,7 +5148,7 @@ class SqliteStore:
 
     def recall(self, name: str) -> str | None:
         rows = self._query("SELECT value FROM states WHERE name = ?", (name,))
-        return rows[0][0] if rows else None
+        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
     def close_interrupted(self) -> int:
         rows = self._query(UNFINISHED_QUERY, ())
@@ -5368,11 +5418,7 @@ ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
 
 
 def _keep(db: sqlite3.Connection, notes: Notes) -> None:
-    for name, text in notes.words.items():
-        if text is None:
-            db.execute("DELETE FROM states WHERE name = ?", (name,))
-        else:
-            db.execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (name, text))
+    db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?)", notes.words.items())
     db.executemany(COUNT_UPDATE, notes.counts.items())
 
 
@@ -6998,12 +7044,14 @@ def _calls(control: LockControl) -> Iterator[str]:
 
 def _to_be_locked(store: Store, clock: Clock) -> Iterator[str]:
     now = clock.monotonic()
-    text = _stored_or_told(lambda: store.recall("relock"), None)
+    text = _stored_or_told(lambda: store.recall("relock"), None, writes=False)
     for relock in relocks_from(text, clock.boot(), now).values():
+        title = "" if relock.lock == "lock" else f"{relock.lock}: "
         if relock.due == inf:
-            yield f"warning: {NOT_LOCKED_AGAIN}"
+            yield f"{title}warning: {NOT_LOCKED_AGAIN}"
         else:
-            yield f"to be locked again in {max(0.0, relock.due - now):.0f} s"
+            due_s = max(0.0, relock.due - now)
+            yield f"{title}to be locked again in {due_s:.0f} s"
 
 
 def _in_words(status: LockStatus, unix_s: float) -> str:
@@ -7111,7 +7159,7 @@ def _move_logged(
         control,
         config.lock.relock_after_s,
         clock,
-        functools.partial(store.recall, "relock"),
+        store,
     )
     relocking.look()
     outcome, notes = Outcome(None, Result.INTERRUPTED, "stopped meanwhile"), NOTHING

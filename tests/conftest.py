@@ -232,10 +232,7 @@ class FakeStore:
 
     def keep(self, notes: Notes) -> None:
         self._check()
-        for name, text in notes.words.items():
-            self.kept[name] = text
-            if text is None:
-                del self.kept[name]
+        self.kept.update(notes.words)
         for name, count in notes.counts.items():
             self.kept[name] = str(int(self.kept.get(name, "0")) + count)
 

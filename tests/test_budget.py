@@ -5,16 +5,19 @@ Also waking a lock that does not answer its hub, which costs the lock's battery.
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from conftest import JST, KEN, card_of, config_of
+from conftest import JST, KEN, FakeLock, card_of, config_of
 
 import doorpi
 from doorpi import (
     Command,
     Ledger,
+    LockAccess,
     LockConfig,
     LockPolicy,
     LockState,
@@ -60,6 +63,42 @@ def test_a_tap_is_three_calls_and_they_are_on_disk_with_its_outcome(world):
     assert world.store.kept == {MONTH: "3"}
 
 
+def test_each_tap_is_counted_once(world):
+    door = world.door()
+
+    for _ in range(2):
+        world.reader.shows = [KEN, *[None] * 9]
+        while world.reader.shows:
+            door.step()
+
+    assert world.store.kept == {MONTH: "6"}
+
+
+@pytest.fixture
+def with_second(world):
+    """A first lock out of reach, and a second of its kind."""
+    world.fallback = FakeLock(world.clock)
+    world.fallback.policy = world.lock.policy
+    world.lock.statuses = [ASLEEP]
+    return replace(config_of(card_of()), fallback=LockAccess(kind="sesame"))
+
+
+def test_two_locks_of_a_kind_are_counted_together(world, with_second):
+    world.tap(KEN, config=with_second)
+
+    assert (world.lock.calls, world.fallback.calls) == (1, 3)
+    assert world.store.kept == {MONTH: "4"}
+
+
+def test_the_second_lock_saves_as_well(world, with_second):
+    used(world, 2910)
+
+    event = world.tap(KEN, config=with_second)
+
+    assert event.result is Result.UNSURE
+    assert world.fallback.calls == 2
+
+
 def test_idle_time_costs_nothing(world):
     door = world.door()
 
@@ -85,6 +124,23 @@ def test_a_month_begins_with_nothing(world):
     tap(world)
 
     assert world.store.kept == {MONTH: "2990", "calls sesame 2026-12": "3"}
+
+
+@pytest.mark.parametrize("kept", ["junk", "-5", "2.5", "9" * 5000], ids=len)
+def test_what_makes_no_sense_on_disk_is_no_call(clock, kept):
+    assert Ledger(clock, "sesame", PLAN, recall=lambda name: kept).used == 0
+
+
+def test_what_is_no_text_on_disk_is_nothing(tmp_path):
+    """Somebody had a try at the file by hand."""
+    with contextlib.closing(SqliteStore(tmp_path / "doorpi.db")) as store:
+        store.keep(Notes({"relock": "", "calls": "7"}))
+        with contextlib.closing(sqlite3.connect(store.path)) as db, db:
+            db.execute("UPDATE states SET value = x'00FF'")
+
+        assert (store.recall("relock"), store.recall("calls")) == (None, None)
+        store.keep(Notes({"relock": "again"}, {"calls": 2}))
+        assert (store.recall("relock"), store.recall("calls")) == ("again", "2")
 
 
 def test_two_processes_count_together(tmp_path):
@@ -267,6 +323,15 @@ def test_a_restart_and_a_verb_know_of_the_rest(world):
     assert world.lock.calls == 1
 
 
+def test_a_rest_holds_although_the_disk_does_not(clock):
+    ledger = Ledger(clock, "sesame")
+
+    ledger.rest("quota", 60.0)
+    clock.advance(59.0)
+
+    assert ledger.rest_s("quota") == 1.0
+
+
 def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
     world.lock.progress = [QuotaError(BLOCKED, 1800.0), Progress.DONE]
 
@@ -277,7 +342,15 @@ def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
 
 
 @pytest.mark.parametrize(
-    "kept", ["", "boot-1", "boot-1 x", "other 9999.0", "boot-1 nan"]
+    "kept",
+    [
+        "",
+        "boot-1",
+        "boot-1 x",
+        "other 9999.000",
+        "boot-1 nan",
+        f"boot-1 {'9' * 400}.000",
+    ],
 )
 def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
     ledger = Ledger(clock, "sesame", recall=lambda name: kept)
@@ -345,6 +418,24 @@ def test_waking_that_fails_changes_nothing(sleeper, answers):
         "unknown-state",
         "state unknown: it does not answer its hub",
     )
+
+
+def test_waking_takes_no_longer_than_its_kind_may_take(sleeper):
+    sleeper.lock.awake = [False] * 99
+    sleeper.lock.statuses = [ASLEEP] * 9
+    lock = LockConfig(unlock_window_s=60.0)
+
+    sleeper.tap(KEN, config=replace(config_of(card_of()), lock=lock))
+
+    assert sleeper.clock.t - 1000 == pytest.approx(20.0, abs=1.0)
+
+
+def test_a_lock_that_does_not_say_whether_it_answers_is_not_woken(sleeper):
+    sleeper.lock.statuses = [replace(ASLEEP, reachable=None)]
+
+    tap(sleeper)
+
+    assert sleeper.lock.calls == 1
 
 
 def test_a_lock_that_cannot_be_woken_is_not(world):

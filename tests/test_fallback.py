@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,14 @@ def test_a_command_that_never_left_is_given_to_the_second(world, second):
     assert len(world.store.events) == 1
 
 
+def test_the_second_is_given_the_same_command_whatever_its_own_state(world, second):
+    world.lock.sends = [LOST] * MANY
+    second.state = LockState.UNLOCKED
+
+    assert tap(world)[:2] == (Command.UNLOCK, Result.UNLOCKED)
+    assert sent(second) == [Command.UNLOCK]
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -173,6 +182,22 @@ def test_a_busy_lock_is_still_waited_for_when_there_is_a_second(world, second):
 
     assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
     assert [at - 1000 for at, _ in world.lock.sent] == [7.0]
+
+
+def test_a_moving_bolt_is_still_waited_for_when_there_is_a_second(world, second):
+    world.lock.statuses = [replace(UNKNOWN, is_moving=True)] * 4
+
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
+    assert [at - 1000 for at, _ in world.lock.sent] == [8.0]
+
+
+def test_waking_the_first_leaves_the_second_half_of_the_window(world, second):
+    world.lock.policy = doorpi.SesameMini.policy
+    world.lock.statuses = [AWAY] * MANY
+    world.lock.awake = [False] * MANY
+
+    assert tap(world)[1] is Result.UNLOCKED
+    assert [at - 1000 for at, _ in second.sent] == [4.0]
 
 
 def test_the_second_lock_keeps_to_the_window_as_well(world, second):
@@ -238,6 +263,84 @@ def test_what_the_second_lock_opened_it_locks_again(world, second):
 
     assert sent(second) == [Command.UNLOCK, Command.LOCK]
     assert world.lock.sent == []
+    event = list(world.store.events.values())[-1]
+    assert (event.source, event.result) == ("relock", Result.LOCKED)
+    assert event.detail == "the fallback (tedee)"
+
+
+def test_a_second_lock_that_is_gone_from_the_settings_has_the_first_locked_and_says_so(
+    world, second
+):
+    world.store.kept["relock"] = "boot-1 fallback 1001.000 0"
+    door = world.door(replace(config(), fallback=None))
+
+    for _ in range(20):
+        door.step()
+
+    assert sent(world.lock) == [Command.LOCK]
+    (event,) = world.store.events.values()
+    assert event.detail == (
+        "in place of the fallback, which is not in the settings any more"
+    )
+    assert world.store.kept["relock"] == ""
+
+
+@pytest.mark.parametrize("lost_at", ["the look", "the command"])
+def test_being_killed_while_the_second_opens_does_not_forget_which_it_was(
+    world, second, lost_at
+):
+    if lost_at == "the look":
+        world.lock.statuses = [AWAY]
+    else:
+        world.lock.sends = [LOST] * 3
+    second.progress = [KeyboardInterrupt()]  # nothing of the door's catches it
+    world.reader.shows = [KEN]
+    with pytest.raises(KeyboardInterrupt):
+        world.door(config(relock_after_s=30.0)).step()
+    tries = len(world.lock.sent)
+
+    door = world.door(config(relock_after_s=30.0))
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK, Command.LOCK]
+    assert len(world.lock.sent) == tries
+
+
+def test_being_killed_after_the_second_was_used_does_not_mix_them_up(world, second):
+    world.lock.statuses = [AWAY]
+    world.lock.progress = [KeyboardInterrupt()]
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN, *[None] * 9]
+    while world.reader.shows:
+        door.step()
+    world.reader.shows = [KEN]
+    with pytest.raises(KeyboardInterrupt):
+        door.step()
+
+    door = world.door(config(relock_after_s=30.0))
+    for _ in range(400):
+        door.step()
+
+    assert sent(world.lock) == sent(second) == [Command.UNLOCK, Command.LOCK]
+
+
+def test_being_killed_while_a_strike_is_open_leaves_nothing_to_lock_again(
+    world, second
+):
+    world.lock.statuses = [AWAY]
+    second.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
+    second.progress = [KeyboardInterrupt()]
+    world.reader.shows = [KEN]
+    with pytest.raises(KeyboardInterrupt):
+        world.door(config(relock_after_s=30.0)).step()
+
+    door = world.door(config(relock_after_s=30.0))
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK]
+    assert world.lock.sent == []
 
 
 def test_a_strike_as_the_second_lock_needs_no_relock(world, second):
@@ -276,3 +379,23 @@ def test_both_are_kept_ready_and_both_are_closed(world, second):
 
     assert world.lock.kept_ready == second.kept_ready > 5
     assert 0 not in (world.lock.closed, second.closed)
+
+
+def test_a_strike_falls_shut_before_the_lights_say_goodbye(world, second):
+    def interrupted():
+        raise doorpi.Stopped(signal.SIGINT)
+
+    world.lock.keep_ready = interrupted
+    closed = []
+    show = world.lights.show
+
+    def watched_show(*signals):
+        closed.append((signals[0], world.lock.closed, second.closed))
+        show(*signals)
+
+    door = world.door(config())
+    world.lights.show = watched_show
+    with pytest.raises(doorpi.Stopped):
+        door.run()
+
+    assert closed[-1] == (Signal.STOPPING, 1, 1)

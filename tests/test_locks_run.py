@@ -112,7 +112,7 @@ def test_a_verb_s_unlock_is_locked_again_by_the_door(tmp_path, cloud, radio):
 
 
 def test_status_tells_of_it_and_a_verb_s_lock_cancels_it(tmp_path, cloud, radio):
-    config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 600")
+    config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 590")
     with DoorProcess(config) as door:
         door.until_ready()
         door.tap(radio, KEN)
@@ -126,6 +126,20 @@ def test_status_tells_of_it_and_a_verb_s_lock_cancels_it(tmp_path, cloud, radio)
     assert re.fullmatch(r"to be locked again in 5\d\d s", relock)
     assert said.stdout == "locked\n"
     assert after.stdout == "locked, it answers, battery 80 %\n"
+
+
+def test_status_tells_which_lock_is_to_be_locked_again(tmp_path, cloud, radio, second):
+    config = write_config(
+        tmp_path, cloud, radio.device, lock="relock_after_s = 590",
+        more=fallback_to(second),
+    )  # fmt: skip
+    cloud.go_offline()
+    doorpi_says("--config", str(config), "unlock")
+    cloud.go_online()
+
+    told = doorpi_says("--config", str(config), "status").stdout.splitlines()
+
+    assert re.fullmatch(r"fallback: to be locked again in 5\d\d s", told[-1])
 
 
 # -- fallback

@@ -10,10 +10,12 @@ from conftest import KEN, STRANGER, FakeLock, card_of, config_of
 
 import doorpi
 from doorpi import (
+    Busy,
     Command,
     LockConfig,
     LockPolicy,
     LockState,
+    LockStatus,
     MaybeSent,
     NotSent,
     Outcome,
@@ -25,6 +27,7 @@ from doorpi import (
     Signal,
     SqliteStore,
     Stopped,
+    Uid,
     relock_after,
     relock_later,
     relocks_from,
@@ -101,7 +104,7 @@ def test_a_tap_that_locks_cancels_it(world, door):
     idle(world, door, 120)
 
     assert [command for _, command in world.lock.sent] == [Command.UNLOCK, Command.LOCK]
-    assert "relock" not in world.store.kept
+    assert not world.store.kept.get("relock")
 
 
 def test_a_tap_that_unlocks_begins_the_time_anew(world):
@@ -140,7 +143,7 @@ def test_an_unlock_that_surely_did_not_work_needs_none(world, door, failure):
     idle(world, door, 120)
 
     assert [e.result for e in world.store.events.values()] == [failure.result]
-    assert "relock" not in world.store.kept
+    assert not world.store.kept.get("relock")
 
 
 def test_an_unlock_that_failed_leaves_the_earlier_one_to_be_locked_again(world):
@@ -175,6 +178,28 @@ def test_the_lights_say_that_it_is_locked_again_and_nothing_before(world, door):
 
     assert world.lights.signals == [Signal.LOCKED]
     assert world.lights.standing is Signal.READY
+
+
+@pytest.mark.parametrize(("percent", "is_low"), [(14, True), (15, False)])
+def test_a_low_battery_is_told_as_well(world, door, percent, is_low):
+    tap(world, door)
+    world.lock.statuses = [LockStatus(state=UNLOCKED, battery_percent=percent)]
+    world.lights.shown.clear()
+
+    idle(world, door, 60)
+
+    signals = (Signal.LOCKED, *[Signal.LOW_BATTERY] * is_low, Signal.READY)
+    assert world.lights.shown[0][1] == signals
+
+
+def test_a_lock_that_is_busy_for_long_is_not_waited_for(world, door):
+    tap(world, door)
+    world.lock.sends = [Busy("moving", 35.0)]
+
+    idle(world, door, 61)
+
+    assert told(world)[-1] == ("relock", Command.LOCK, Result.REFUSED, "moving")
+    assert world.lock.send_bys[-1] == pytest.approx(1060 + 10, abs=0.2)
 
 
 FAILURE = NotSent("no network")
@@ -228,7 +253,7 @@ def test_once_it_is_confirmed_it_is_over(world, door, failures):
     results = [e.result for e in world.store.events.values() if e.source == "relock"]
     assert results == ["unreachable"] * failures + ["locked"]
     assert world.lights.standing is Signal.READY
-    assert "relock" not in world.store.kept
+    assert not world.store.kept.get("relock")
 
 
 def test_the_alarm_ends_when_somebody_locks_with_a_card(world, door):
@@ -278,6 +303,16 @@ def test_a_stranger_is_denied_meanwhile_and_cannot_hold_it_up(world, door):
     ]
 
 
+def test_cards_without_end_do_not_hold_it_up_either(world, door):
+    """A gadget that shows another UID at each look."""
+    tap(world, door)
+    world.reader.shows = [Uid(f"04{number:012X}") for number in range(2000)]
+
+    idle(world, door, 70)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+
+
 def test_a_tap_that_fails_does_not_end_it(world, door):
     tap(world, door)
     idle(world, door, 58.8)
@@ -310,6 +345,25 @@ def test_a_tap_during_it_is_answered_at_once_and_decides(world, door):
         ("card", Command.UNLOCK, Result.UNLOCKED, ""),
     ]
     assert world.store.recall("relock") is not None  # and the time begins anew
+
+
+def test_the_tap_s_time_runs_from_its_card(world, door):
+    tap(world, door)
+    idle(world, door, 58.8)
+    world.lock.progress = [Progress.PENDING] * 5
+    world.reader.shows = [*[None] * 20, KEN]
+    finish = world.store.finish
+
+    def finish_slowly(*args):
+        world.clock.advance(2.0)
+        finish(*args)
+
+    world.store.finish = finish_slowly
+    idle(world, door, 12)
+
+    (sent_at, command), send_by = world.lock.sent[-1], world.lock.send_bys[-1]
+    assert command is Command.UNLOCK
+    assert send_by - sent_at == pytest.approx(10 - 2)
 
 
 # -- through restarts
@@ -412,11 +466,159 @@ def test_a_verb_in_another_process_is_followed_within_a_second(world, door):
 
 def test_a_verb_that_locks_is_followed_too(world, door):
     tap(world, door)
-    del world.store.kept["relock"]
+    world.store.kept["relock"] = ""
 
     idle(world, door, 120)
 
     assert commands(world) == [(0, Command.UNLOCK)]
+
+
+def test_a_verb_that_locks_ends_the_alarm_also_where_nothing_is_locked_again_any_more(
+    world, door
+):
+    tap(world, door)
+    world.store.kept["relock"] = Relock("lock", float("inf"), 5).to_text("boot-1")
+    door = world.door(config(relock_after_s=0.0))
+    idle(world, door, 5)
+    assert world.lights.standing is Signal.NOT_LOCKED
+
+    world.store.kept["relock"] = ""
+    idle(world, door, 5)
+
+    assert world.lights.standing is Signal.READY
+
+
+def test_a_tap_that_comes_before_the_disk_was_read_does_not_lose_it(world):
+    world.store.kept["relock"] = Relock("lock", world.clock.t + 60).to_text("boot-1")
+    world.lock.state = UNLOCKED
+    world.lock.sends = [Rejected("LOW_BATTERY")]
+    door = world.door(config())
+
+    tap(world, door)  # the very first look finds a card
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.LOCK), (60, Command.LOCK)]
+
+
+def meanwhile(world, text: str) -> None:
+    """Somebody else writes ``text`` while the lock is next asked what came of it."""
+    confirm = world.lock.confirm
+
+    def confirm_late(*args):
+        world.store.kept["relock"] = text
+        world.lock.confirm = confirm
+        return confirm(*args)
+
+    world.lock.confirm = confirm_late
+
+
+@pytest.mark.parametrize("failure", [None, MaybeSent("no answer")], ids=str)
+def test_what_a_verb_unlocks_meanwhile_is_locked_again_in_its_own_time(
+    world, door, failure
+):
+    tap(world, door)
+    idle(world, door, 58)
+    world.lock.policy = replace(world.lock.policy, confirm_every_s=0.0)
+    world.lock.progress = [failure] if failure else []
+    meanwhile(world, "boot-1 lock 1100.000 0")
+
+    idle(world, door, 100)
+
+    assert commands(world)[1:] == [(60, Command.LOCK), (100, Command.LOCK)]
+
+
+def test_what_a_verb_locks_meanwhile_is_over(world, door):
+    tap(world, door)
+    idle(world, door, 58)
+    world.lock.policy = replace(world.lock.policy, confirm_every_s=0.0)
+    world.lock.progress = [MaybeSent("no answer")]
+    meanwhile(world, "")
+
+    idle(world, door, 100)
+
+    assert commands(world)[1:] == [(60, Command.LOCK)]
+
+
+def test_a_database_that_is_lost_does_not_take_it_along(world, door):
+    tap(world, door)
+    idle(world, door, 5)
+    world.store.kept.clear()  # removed, or set aside because it was broken
+
+    idle(world, door, 5)
+    assert world.store.kept["relock"] == "boot-1 lock 1060.000 0"
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+
+
+def test_a_real_database_that_breaks_does_not_take_it_along(world, tmp_path):
+    door = world.door(config())
+    world.equipment.store = store = SqliteStore(tmp_path / "doorpi.db", repair=True)
+    door = doorpi.Door(
+        config(), world.equipment, world.settings,
+        clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
+    )  # fmt: skip
+    tap(world, door)
+    idle(world, door, 5)
+    store.close()  # into one file
+
+    store.path.write_bytes(b"rubbish" * 1000)
+    idle(world, door, 5)
+    kept = store.recall("relock")
+    idle(world, door, 120)
+
+    assert kept == "boot-1 lock 1060.000 0"
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+    assert len(list(tmp_path.glob("doorpi.db.broken-*"))) == 1
+    store.close()
+
+
+def test_what_a_busy_disk_refused_is_written_when_it_can_be(world, door):
+    world.store.broken = "database is locked"
+    tap(world, door)
+    world.store.broken = ""
+
+    idle(world, door, 2)
+
+    assert world.store.kept["relock"] == "boot-1 lock 1060.000 0"
+
+
+def test_what_is_over_is_taken_from_a_disk_that_was_busy_then(world, door):
+    tap(world, door)
+    idle(world, door, 2)
+    world.store.broken = "database is locked"
+    tap(world, door)  # locks
+    world.store.broken = ""
+
+    idle(world, door, 2)
+
+    assert world.store.kept["relock"] == ""
+
+
+def test_a_reload_does_not_forget_what_the_disk_could_not_keep(world, door):
+    world.store.broken = "disk I/O error"
+    tap(world, door)
+
+    world.settings.reload, world.settings.renewed = True, (config(), world.equipment)
+    idle(world, door, 120)
+
+    assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
+
+
+def test_a_door_that_never_locks_again_does_not_ask_the_disk(world):
+    asked = []
+    recall = world.store.recall
+    world.store.recall = lambda name: asked.append(name) or recall(name)
+
+    idle(world, world.door(), 60)
+
+    assert asked == ["relock"]
+
+
+def test_nothing_is_written_while_nothing_is_to_be_locked_again(world, door):
+    idle(world, door, 10)
+
+    assert world.store.kept == {}
 
 
 def test_a_broken_disk_does_not_keep_the_door_from_locking_again(world, door):
@@ -496,6 +698,14 @@ def test_each_failure_waits_longer_and_the_last_for_ever():
     ]
 
 
+def test_the_time_is_the_same_in_mind_and_on_disk():
+    opened = Outcome(Command.UNLOCK, Result.UNLOCKED)
+    pending = relock_after(opened, None, now=1 / 3, after_s=60.0)
+
+    for relock in (pending, relock_later(pending, (15.0,), 2 / 3)):
+        assert Relock.from_text(relock.to_text("b"), "b", 7.0) == relock
+
+
 @pytest.mark.parametrize("pending", [PENDING, Relock("fallback", float("inf"), 5)])
 def test_what_is_written_is_read_again(pending):
     assert relocks_from(pending.to_text("b"), "b", 7.0) == {pending.lock: pending}
@@ -511,6 +721,8 @@ def test_what_is_written_is_read_again(pending):
         "b lock 1 0",
         "b lock 1.0 -1",
         "b lock 1.0 0\n",
+        f"b lock 1.0 {'9' * 5000}",
+        f"b lock {'9' * 400}.0 0",
     ],
 )
 def test_what_makes_no_sense_on_disk_is_nothing(text):
@@ -549,7 +761,7 @@ def test_each_lock_that_was_opened_is_locked_again(world, second):
 
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
     assert [command for _, command in second.sent] == [Command.UNLOCK, Command.LOCK]
-    assert "relock" not in world.store.kept
+    assert not world.store.kept.get("relock")
 
 
 def test_a_second_lock_that_locks_does_not_count_for_the_first(world, second):
@@ -566,6 +778,41 @@ def test_a_second_lock_that_locks_does_not_count_for_the_first(world, second):
     assert [command for _, command in second.sent] == [Command.LOCK]
 
 
+def test_a_verb_that_opens_one_while_the_other_is_locked_is_not_forgotten(
+    world, second
+):
+    world.store.kept["relock"] = "boot-1 lock 1001.000 0"
+    meanwhile(world, "boot-1 lock 1001.000 0; boot-1 fallback 1030.000 0")
+
+    idle(world, world.door(both()), 60)
+
+    assert commands(world) == [(1, Command.LOCK)]
+    assert [(round(at), what) for at, what in second.sent] == [(1030, Command.LOCK)]
+
+
+def test_the_one_that_was_given_up_is_not_told_of_the_other(world, second):
+    gone = Relock("fallback", float("inf"), 5).to_text("boot-1")
+    due = Relock("lock", world.clock.t + 1).to_text("boot-1")
+    world.store.kept["relock"] = f"{gone}; {due}"
+    world.lock.statuses = [AWAY] * 3
+    world.lock.sends = [AWAY] * 3
+
+    idle(world, world.door(both()), 10)
+
+    assert told(world) == [("relock", Command.LOCK, Result.UNREACHABLE, "no network")]
+    assert world.lights.standing is Signal.NOT_LOCKED
+
+
+def test_each_is_tried_again_as_its_own_kind_wants(world, second):
+    second.policy = replace(second.policy, relock_waits_s=(99.0,))
+    world.store.kept["relock"] = "boot-1 fallback 1001.000 0"
+    second.sends = [Rejected("LOW_BATTERY")]
+
+    idle(world, world.door(both()), 120)
+
+    assert [round(at) for at, _ in second.sent] == [1001, 1100]
+
+
 def test_both_survive_a_restart(world, second):
     door = world.door(both())
     tap(world, door)
@@ -576,3 +823,32 @@ def test_both_survive_a_restart(world, second):
     idle(world, world.door(both()), 120)
 
     assert world.lock.state is second.state is LockState.LOCKED
+
+
+def test_a_tap_while_the_lock_still_calls_itself_unlocked_opens_all_the_same(
+    world, door
+):
+    """The command to lock has left, the status has not followed: a toggle would lock."""
+    tap(world, door)
+    idle(world, door, 58.8)
+    world.lock.progress = [Progress.PENDING] * 5
+    world.lock.statuses = [LockStatus(state=LockState.UNLOCKED)] * 2
+    world.reader.shows = [*[None] * 20, KEN]
+
+    idle(world, door, 10)
+
+    assert [command for _, command in world.lock.sent] == [
+        Command.UNLOCK,
+        Command.LOCK,
+        Command.UNLOCK,
+    ]
+
+
+def test_a_cloud_that_must_be_left_alone_is_tried_again_afterwards(world, door):
+    tap(world, door)
+    world.lock.statuses = [QuotaError("HTTP 403", 1800.0)]
+
+    idle(world, door, 2000)
+
+    assert commands(world)[-1] == (60 + 1800 + 15, Command.LOCK)
+    assert world.lights.standing is Signal.READY
