@@ -121,3 +121,81 @@ def test_a_month_of_calls_is_a_month_of_the_doors_own_time(clock, zone):
     clock.at = datetime(2026, 12, 1, 0, 30, tzinfo=ZoneInfo(zone))
 
     assert doorpi.Ledger(clock, "sesame").month == "calls sesame 2026-12"
+
+
+# -- is it set?
+
+
+class Kernel:
+    """What the kernel says of the clock, and what the clock shows."""
+
+    def __init__(self) -> None:
+        self.synchronised = False
+        self.ahead_s = 0.0  # how far somebody has set the clock
+
+    def time(self) -> float:
+        return time.clock_gettime(time.CLOCK_REALTIME) + self.ahead_s
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    kernel = Kernel()
+    monkeypatch.setattr(doorpi, "kernel_says_synchronised", lambda: kernel.synchronised)
+    monkeypatch.setattr(doorpi, "CLOCK_MARKER", tmp_path / "set")
+    monkeypatch.setattr(doorpi.time, "time", kernel.time)
+    return kernel
+
+
+def test_a_clock_is_set_when_the_kernel_says_so(kernel):
+    clock = SystemClock()
+
+    before = clock.is_set()
+    kernel.synchronised = True
+
+    assert (before, clock.is_set()) == (False, True)
+
+
+def test_an_outage_of_the_internet_does_not_unset_a_clock_that_goes_on(kernel):
+    """After some 9 hours without NTP the kernel says unsynchronised."""
+    clock = SystemClock()
+    kernel.synchronised = True
+    clock.is_set()
+
+    kernel.synchronised = False
+
+    assert clock.is_set()
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, -61.0, 61.0, 1e9])
+def test_a_clock_that_somebody_set_meanwhile_is_not_trusted(kernel, ahead_s):
+    clock = SystemClock()
+    kernel.synchronised = True
+    clock.is_set()
+
+    kernel.synchronised, kernel.ahead_s = False, ahead_s
+
+    assert not clock.is_set()
+
+
+def test_the_marker_of_doorpi_clock_service_is_the_kernels_word(kernel):
+    clock = SystemClock()
+
+    before = clock.is_set()
+    doorpi.CLOCK_MARKER.touch()
+
+    assert (before, clock.is_set()) == (False, True)
+
+
+def test_the_marker_is_written_once_the_kernel_says_so(kernel, monkeypatch):
+    waits_s = []
+
+    def wait(seconds):
+        waits_s.append(seconds)
+        kernel.synchronised = len(waits_s) == 3
+
+    monkeypatch.setattr(doorpi.time, "sleep", wait)
+
+    doorpi.mark_clock_set()
+
+    assert waits_s == [2.0] * 3
+    assert doorpi.CLOCK_MARKER.exists()
