@@ -2446,7 +2446,7 @@ class Superseded(Exception):
 class Door:
     """One door: waits for a card, decides, moves the lock, tells and records."""
 
-    reader_backoff_s = (0.2, 2.0)  # first and longest wait before opening it anew
+    reader_backoff_s = (0.2, 1.5)  # first and longest wait before opening it anew
 
     def __init__(
         self,
@@ -7141,7 +7141,7 @@ def _examined(args: argparse.Namespace) -> Iterator[Finding]:
         config = load(args)
     except ConfigError as error:
         for problem in error.problems:
-            yield Finding(Health.FAIL, "settings", problem, "doorpi.py check")
+            yield Finding(Health.FAIL, "settings", problem, "doorpi check")
         return
     path = find_config(args.config, os.environ)
     yield Finding(Health.OK, "settings", f"{path}: no problems")

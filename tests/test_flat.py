@@ -25,7 +25,7 @@ from test_recovery import FAULTS
 
 from doorpi import NfcReader, ReaderConfig, SqliteStore, SystemClock, Uid, VirtualCard
 
-TAPS = int(os.environ.get("DOORPI_TAPS", "250"))
+TAPS = int(os.environ.get("DOORPI_TAPS", "120"))
 FAULTY = int(os.environ.get("DOORPI_FAULTS", "10"))
 WARM_UP = 50
 #: Of the database, for a tap's event and its outcome; 270 were measured.

@@ -310,12 +310,12 @@ def test_a_reader_that_dies_is_lost_in_words_and_found_again(radio, reader):
     assert reader.sense().uid == KEN
 
 
-def test_a_reader_lost_60_times_leaves_no_file_open(radio, reader):
+def test_a_reader_lost_15_times_leaves_no_file_open(radio, reader):
     show(radio, KEN)
     reader.sense()
     before = open_files()
 
-    for _ in range(60):
+    for _ in range(15):
         lose(reader)
         with pytest.raises(ReaderLost):
             reader.sense()

@@ -506,7 +506,7 @@ def test_many_faults_leave_no_file_no_thread_and_no_memory(chip, bench):
     gc.collect()
     files, threads = open_files(), threading.active_count()
 
-    for number in range(36):
+    for number in range(18):
         break_it, cure = list(FAULTS.values())[number % len(FAULTS)]
         bench.until(lambda: not bench.is_lost, "recovery")
         break_it(chip)
