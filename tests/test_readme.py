@@ -44,15 +44,15 @@ def test_the_transcript_of_check_is_what_it_prints(tmp_path, monkeypatch, capsys
 
     code = doorpi.main(["--config", "doorpi.toml", "check"])
 
-    told = block_after("who may enter, and when:").removeprefix("$ doorpi.py check\n")
+    told = block_after("who may enter, and when:").removeprefix("$ doorpi check\n")
     assert code == doorpi.EX_CONFIG
     assert capsys.readouterr().err == told
 
 
 def command_lines() -> list[str]:
-    """What the README tells people to type after ``doorpi.py``."""
-    inline = re.findall(r"`doorpi\.py ([^`]+)`", README)
-    shell = re.findall(r"^\$ .*doorpi\.py (.+)$", README, re.MULTILINE)
+    """What the README tells people to type after ``doorpi``."""
+    inline = re.findall(r"`(?:sudo )?doorpi ([a-z][^`]+)`", README)
+    shell = re.findall(r"^\$ (?:sudo )?doorpi (.+)$", README, re.MULTILINE)
     demo = re.findall(r"^\$ sh tests/demo\.sh (.+)$", README, re.MULTILINE)
     return [*inline, *shell, *(f"demo {arguments}" for arguments in demo)]
 

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Takes DoorPi off: sudo sh systemd/uninstall.sh [--purge]
+#
+# Settings (/etc/doorpi), the log and the cards (/var/lib/doorpi), drop-ins of the services,
+# your own /etc/modprobe.d/doorpi.conf, and the user stay, for an installation to come;
+# --purge removes these too.
+# Packages from apt stay: others may use them.
+set -u
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+say() { printf 'doorpi: %s\n' "$*"; }
+die() {
+    say "$@" >&2
+    exit 1
+}
+
+purge=no
+case ${1-} in
+'') ;;
+--purge) purge=yes ;;
+*) set -- too many ;;
+esac
+if [ $# -gt 1 ]; then
+    printf 'usage: sudo sh systemd/uninstall.sh [--purge]\n' >&2
+    exit 2
+fi
+[ "$(id -u)" = 0 ] || die "needs root: sudo sh $0"
+
+is_running() { [ -d /run/systemd/system ]; }
+
+if [ -e /etc/systemd/system/doorpi.service ]; then
+    if is_running; then
+        systemctl --quiet stop doorpi || die "the service could not be stopped"
+        systemctl --quiet stop doorpi-clock 2>/dev/null || :
+    fi
+    systemctl --quiet disable doorpi 2>/dev/null || :
+    rm -f /etc/systemd/system/doorpi.service /etc/systemd/system/doorpi-clock.service
+    rm -rf /run/doorpi-clock
+    if is_running; then
+        systemctl daemon-reload
+        systemctl reset-failed doorpi doorpi-clock 2>/dev/null || :
+    fi
+    say "services: stopped and removed"
+else
+    say "service: was not installed"
+fi
+
+rm -rf /opt/doorpi /usr/local/bin/doorpi || die "the program could not be removed"
+say "program: removed"
+
+rm -f /etc/udev/rules.d/60-doorpi.rules /etc/modprobe.d/doorpi-readers.conf \
+    /etc/sysusers.d/doorpi.conf || die "the rules could not be removed"
+if [ -S /run/udev/control ]; then udevadm control --reload || :; fi
+say "rules: removed"
+
+if [ "$purge" = no ]; then
+    say "kept: /etc/doorpi (settings), /var/lib/doorpi (log and cards), the user doorpi"
+    say "next: to remove these as well: sudo sh $0 --purge"
+    exit 0
+fi
+
+rm -rf /etc/doorpi /var/lib/doorpi /etc/systemd/system/doorpi.service.d \
+    /etc/systemd/system/doorpi-clock.service.d /etc/modprobe.d/doorpi.conf ||
+    die "settings and data could not be removed"
+if is_running; then systemctl daemon-reload; fi
+say "settings, log and cards: removed"
+if getent passwd doorpi >/dev/null; then
+    userdel doorpi || die "the user doorpi could not be removed"
+fi
+if getent group doorpi >/dev/null; then groupdel doorpi || :; fi
+say "user doorpi: removed"
+say "next: nothing is left but the packages from apt (apt list --installed)"
