@@ -5083,6 +5083,9 @@ CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO chains VALUES ('events', 0, ''), ('outcomes', 0, '');
 """
 
+#: What makes the next schema of each one before; none so far.
+MIGRATIONS: dict[int, str] = {}
+
 CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
@@ -5411,6 +5414,37 @@ def _prepare(db: sqlite3.Connection, path: Path, *, by: float) -> None:
         )
     if version == 0:
         _create(db)
+    elif version < SCHEMA_VERSION:
+        _migrate(db, path)
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the file of an older program up to date, all or nothing; what it was is
+    kept beside it, for whoever goes back to that program."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody else's now
+        if version < SCHEMA_VERSION:
+            _keep_copy(path, path.with_name(f"{path.name}.schema-{version}"))
+        for step in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[step].split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        db.rollback()
+        raise
+    db.commit()
+    log.warning("%s: brought to schema %d", path, SCHEMA_VERSION)
+
+
+def _keep_copy(path: Path, copy: Path) -> None:
+    """What is committed in ``path``; while we hold its lock nobody commits more."""
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("VACUUM INTO ?", (str(part),))
+    _hand_to_owner(part)
+    part.replace(copy)
 
 
 def _use_wal(db: sqlite3.Connection, by: float) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -994,3 +995,79 @@ def test_a_start_looks_only_at_what_came_since_the_last_one(store):
     assert store.close_interrupted() == 1
     assert store.close_interrupted() == 0
     assert store.verify() is None
+
+
+# -- a file of an older program
+
+
+@pytest.fixture
+def newer_program(monkeypatch):
+    """The program after two changes of the schema; what the first one does."""
+
+    def changed(first: str) -> None:
+        monkeypatch.setattr(doorpi, "SCHEMA_VERSION", 3)
+        second = "ALTER TABLE cards ADD COLUMN note TEXT"
+        monkeypatch.setattr(doorpi, "MIGRATIONS", {1: first, 2: second})
+
+    return changed
+
+
+def columns(path: Path, table: str) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+
+
+def version_of(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_a_file_of_an_older_program_is_brought_up_to_date_and_kept_as_it_was(
+    path, newer_program
+):
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.begin(INTENT)
+    newer_program("CREATE TABLE more (x); ALTER TABLE cards ADD COLUMN seen TEXT")
+
+    with contextlib.closing(SqliteStore(path)) as store:
+        assert len(list(store.events())) == 1
+        assert store.verify() is None
+
+    copy = path.with_name("doorpi.db.schema-1")
+    assert columns(path, "cards")[-2:] == ["seen", "note"]
+    assert (version_of(path), version_of(copy)) == (3, 1)
+    assert "seen" not in columns(copy, "cards")
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        assert db.execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+
+def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.begin(INTENT)
+    newer_program(
+        "ALTER TABLE cards ADD COLUMN seen TEXT; ALTER TABLE missing RENAME TO x"
+    )
+
+    with (
+        contextlib.closing(SqliteStore(path)) as store,
+        pytest.raises(StoreError, match="no such table: missing"),
+    ):
+        store.find(KEN)
+
+    assert version_of(path) == 1
+    assert "seen" not in columns(path, "cards")
+
+
+def test_two_programs_that_bring_it_up_to_date_at_once_do_it_once(path, newer_program):
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.begin(INTENT)
+    newer_program("ALTER TABLE cards ADD COLUMN seen TEXT")
+    stores = [SqliteStore(path, busy_s=5) for _ in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda store: store.locked_down(), stores))
+
+    assert found == [False] * 4
+    assert columns(path, "cards")[-2:] == ["seen", "note"]
+    for store in stores:
+        store.close()
