@@ -15,6 +15,7 @@ One card on its way through the house:
 
     Reader.sense -> Debounce -> decide -> working light -> Lock.status
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
+What was opened is locked again by the same LockControl, when nobody is there (6).
 
 Map     1 Vocabulary      2 Rules      3 Signals     4 Configuration   5 Ports
         6 The door        7 Adapters   8 Simulator   9 Wiring         10 Command line
@@ -40,7 +41,8 @@ pulse is ended by a thread that lives as long as the pulse: a strike must fall s
 time, whatever the door is waiting for. And a connection to the lock is opened (name,
 TCP, TLS) by a Dialer's thread that lives for one attempt: looking up a name is the one
 wait that no timeout ends, so it must not happen where the door waits; and a connection
-that the server closed is opened anew while the door goes on reading cards. At most one
+that the server closed is opened anew while the door goes on reading cards. The first
+attempt also loads what HTTP and TLS need, which takes a slow Pi seconds. At most one
 such thread exists for each lock. `demo` has its own threads beside the door for what a
 real door has around it: the radio field, the lock's cloud and the person at the
 keyboard.
