@@ -31,9 +31,9 @@ step() {
 step lint "$python" -m ruff check --config tests/ruff.toml doorpi.py tests
 step format "$python" -m ruff format --check --config tests/ruff.toml doorpi.py tests
 step types "$python" -m mypy --strict --config-file= --cache-dir=.venv/cache/mypy doorpi.py
-# Two at a time: much of what the tests do is wait. (-n 0 for a debugger.)
+# Three at a time on two cores: much of what they do is wait. (-n 0 for a debugger.)
 step tests "$python" -m pytest -c tests/pytest.ini --rootdir=. \
-    -o cache_dir=.venv/cache/pytest -n 2 --dist loadscope "$@"
+    -o cache_dir=.venv/cache/pytest -n 3 --dist loadscope "$@"
 
 printf '\n%s' "$summary"
 exit "$failed"
