@@ -3245,7 +3245,7 @@ def _reset_pulse(pin: int) -> str:
             time.sleep(0.1)
             line.off()
             time.sleep(0.05)
-    except (gpiozero.GPIOZeroError, *_pin_errors()) as error:
+    except _gpio_errors() as error:
         return printable(str(error) or type(error).__name__)
     return ""
 
@@ -5631,7 +5631,7 @@ def _led_board(config: LedsConfig) -> Any:
             return gpiozero.LEDBoard(
                 config.green_gpio, config.red_gpio, active_high=config.active_high
             )
-        except (gpiozero.GPIOZeroError, *_pin_errors()) as error:
+        except _gpio_errors() as error:
             why = str(error) or type(error).__name__
             raise LightsFailed(printable(why)) from None
 

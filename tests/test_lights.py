@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import threading
 import time
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from broken_pins import busy_pin, misspelt_library, no_library, silent_failure
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import wait_for
@@ -341,39 +339,6 @@ def test_the_leds_are_on_the_pins_of_the_settings(bench):
 
 
 # -- no lights
-
-
-class LgpioError(Exception):
-    """As lgpio has one, which is no other's."""
-
-
-class FailingFactory(MockFactory):
-    def pin(self, name, **details):
-        raise LgpioError("'GPIO busy'\n")
-
-
-class SilentFactory(MockFactory):
-    def pin(self, name, **details):
-        raise NotImplementedError
-
-
-def no_library(monkeypatch):
-    if Path("/dev/gpiochip0").exists():
-        pytest.skip("this computer has GPIO")
-    monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
-
-
-def misspelt_library(monkeypatch):
-    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "lgpioo")
-
-
-def busy_pin(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lgpio", SimpleNamespace(error=LgpioError))
-    Device.pin_factory = FailingFactory()
-
-
-def silent_failure(monkeypatch):
-    Device.pin_factory = SilentFactory()
 
 
 def pin_in_use(monkeypatch):

@@ -15,9 +15,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from broken_pins import (
+    SilentFactory,
+    busy_pin,
+    misspelt_library,
+    no_library,
+    silent_failure,
+)
 from conftest import KEN, FakeClock
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
@@ -443,39 +449,6 @@ def test_a_stop_at_any_step_of_closing_leaves_nothing_open(signals):
 
 
 # -- a pin that cannot be had
-
-
-class LgpioError(Exception):
-    """As lgpio has one, which is no other's."""
-
-
-class FailingFactory(MockFactory):
-    def pin(self, name, **details):
-        raise LgpioError("'GPIO busy'\n")
-
-
-class SilentFactory(MockFactory):
-    def pin(self, name, **details):
-        raise NotImplementedError
-
-
-def no_library(monkeypatch):
-    if Path("/dev/gpiochip0").exists():
-        pytest.skip("this computer has GPIO")
-    monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
-
-
-def misspelt_library(monkeypatch):
-    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "lgpioo")
-
-
-def busy_pin(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lgpio", SimpleNamespace(error=LgpioError))
-    Device.pin_factory = FailingFactory()
-
-
-def silent_failure(monkeypatch):
-    Device.pin_factory = SilentFactory()
 
 
 HELD = "(another program has it; while the door runs, that is the door)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +22,6 @@ from doorpi import (
     LockState,
     LockStatus,
     MaybeSent,
-    NotSent,
     Outcome,
     Progress,
     QuotaError,
@@ -559,21 +557,3 @@ def test_a_clock_that_is_wrong_moves_nothing_and_ends_unsure(taps, clock):
 
     assert outcome == Outcome(Command.UNLOCK, Result.UNSURE, UNSURE, 94)
     assert taps.cloud.bolt.moved == []
-
-
-def test_the_vendors_address_is_the_default(taps, clock, monkeypatch):
-    def refuse(host, port, **hints):
-        raise socket.gaierror(f"{host}:{port}")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)  # a test asks no real server
-    lock = driver_of(taps.cloud, base_url="")
-
-    with pytest.raises(NotSent) as caught:
-        lock.status(clock.monotonic() + 5)
-
-    assert str(caught.value) == (
-        "cannot reach app.candyhouse.co:"
-        " its name cannot be looked up (no network, or no DNS)"
-    )
-    assert lock.base_url == "https://app.candyhouse.co/api"
-    lock.close()

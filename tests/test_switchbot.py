@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +27,6 @@ from doorpi import (
     LockState,
     LockStatus,
     MaybeSent,
-    NotSent,
     Offline,
     Outcome,
     Progress,
@@ -505,21 +503,3 @@ def test_a_chosen_command_to_an_offline_lock_goes_out_once(taps):
         "statusCode 161 offline: the lock is offline",
     )
     assert taps.cloud.asked == [STATUS, COMMAND]
-
-
-def test_the_vendors_address_is_the_default(taps, clock, monkeypatch):
-    def refuse(host, port, **hints):
-        raise socket.gaierror(f"{host}:{port}")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)  # a test asks no real server
-    lock = driver_of(taps.cloud, base_url="")
-
-    with pytest.raises(NotSent) as caught:
-        lock.status(clock.monotonic() + 5)
-
-    assert str(caught.value) == (
-        "cannot reach api.switch-bot.com:"
-        " its name cannot be looked up (no network, or no DNS)"
-    )
-    assert lock.base_url == "https://api.switch-bot.com/v1.1"
-    lock.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +19,6 @@ from doorpi import (
     LockState,
     LockStatus,
     MaybeSent,
-    NotSent,
     Outcome,
     Progress,
     Rejected,
@@ -512,21 +510,3 @@ def test_a_half_locked_lock_that_was_told_to_open_is_confirmed_by_its_state(taps
     assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", None)
     assert taps.clock.monotonic() == 1021.0
     assert taps.cloud.bolt.place == "unlocked"
-
-
-def test_the_vendors_address_is_the_default(taps, clock, monkeypatch):
-    def refuse(host, port, **hints):
-        raise socket.gaierror(f"{host}:{port}")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)  # a test asks no real server
-    lock = driver_of(taps.cloud, base_url="")
-
-    with pytest.raises(NotSent) as caught:
-        lock.status(clock.monotonic() + 5)
-
-    assert str(caught.value) == (
-        "cannot reach api.tedee.com:"
-        " its name cannot be looked up (no network, or no DNS)"
-    )
-    assert lock.base_url == "https://api.tedee.com/api/v1.32"
-    lock.close()
