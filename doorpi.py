@@ -5052,12 +5052,6 @@ def _relay_pin(config: LockAccess) -> Any:
         return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
 
 
-def _gpio_errors() -> tuple[type[Exception], ...]:
-    import gpiozero
-
-    return gpiozero.GPIOZeroError, *_pin_errors()
-
-
 # -- the database
 
 SCHEMA_VERSION = 1
@@ -5636,15 +5630,19 @@ def _led_board(config: LedsConfig) -> Any:
             raise LightsFailed(printable(why)) from None
 
 
-def _pin_errors() -> tuple[type[Exception], ...]:
-    """What a pin library raises of its own: RPi.GPIO a RuntimeError, one that is too
-    old for gpiozero an AttributeError, and these two an ``error`` that is no other's.
+def _gpio_errors() -> tuple[type[Exception], ...]:
+    """What gpiozero raises, and what a pin library does: RPi.GPIO a RuntimeError, one
+    that is too old for gpiozero an AttributeError, lgpio and pigpio an ``error`` that
+    is no other's.
 
     Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
     """
+    import gpiozero
+
     loaded = (sys.modules.get(name) for name in ("lgpio", "pigpio"))
     own = (library.error for library in loaded if library is not None)
-    return OSError, ImportError, RuntimeError, AttributeError, *own
+    plain = OSError, ImportError, RuntimeError, AttributeError
+    return gpiozero.GPIOZeroError, *plain, *own
 
 
 class NoLights:
