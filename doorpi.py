@@ -17,18 +17,19 @@ One card on its way through the house:
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
 
-Map     1 Vocabulary      2 Rules      3 Signals     4 Configuration   5 Ports
-        6 The door        7 Adapters   8 Simulator   9 Wiring         10 Command line
+Map  1 Vocabulary     2 Rules           3 Signals    4 Configuration    5 Ports
+     6 The door       7 Adapters        8 Helpers beside the door
+     9 Simulator     10 Wiring         11 Command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
 To add a rule       a Reason in 1, a row of RULES in 2, a row in tests/test_rules.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
-To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 9,
+To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 10,
                     its name and its needs in LOCK_NEEDS (4), a fake of its cloud and
                     a row of DRIVERS in tests/fake_locks.py
-To add a verb       a cmd_* and a row of VERBS in 10
+To add a verb       a cmd_* and a row of VERBS in 11; what it does at length in 8
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -3324,193 +3325,6 @@ def _device_trouble(error: Exception) -> str:
     return printable(f"{error}" or type(error).__name__)
 
 
-# -- what may be wrong with the reader, for `doctor`
-
-#: Readers that look as if nfcpy drove them: what to know of them.
-OTHER_USB_READERS: Mapping[str, str] = {
-    "054c:0dc8": "Sony RC-S300",
-    "054c:0dc9": "Sony RC-S300",
-    "072f:223b": "ACS ACR1252U",
-    "072f:2308": "ACS ACR1552U",
-}
-DEAF_READER = "072f:2200"
-UDEV_RULES = "/etc/udev/rules.d/60-doorpi.rules"
-BLACKLIST = "/etc/modprobe.d/doorpi.conf"
-RASPI_SERIAL = (
-    "sudo raspi-config, Interface Options, Serial Port: no login shell, yes hardware;"
-    " then reboot"
-)
-SLOW_LOOK_S = 0.3
-
-
-def diagnose_reader(config: ReaderConfig) -> Iterator[Finding]:
-    """What is on USB and at the serial port, who holds it, whether it may be used; and
-    how the configured reader does."""
-    usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
-    for finding in [*_usb_findings(), *_port_findings(config.device)]:
-        yield finding
-        is_ours = finding.subject == ours  # another reader's trouble is none of its
-        usable = usable and not (is_ours and finding.health is Health.FAIL)
-    node = _node_of(config.device)
-    holders = [] if node is None else holders_of(node)
-    if holders:
-        yield _in_use(config, f"process {', '.join(map(str, holders))}")
-    elif usable:
-        yield from _tried(config)
-
-
-def _in_use(config: ReaderConfig, by: str) -> Finding:
-    words = f"{config.device} is in use by {by}, so it was not tried"
-    what = "stop it to have the reader tried: sudo systemctl stop doorpi"
-    return Finding(Health.WARN, "reader", words, what)
-
-
-def _usb_findings() -> Iterator[Finding]:
-    for device in usb_devices():
-        name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
-        if name is None:
-            continue
-        what = f"{name} ({device.id})"
-        vendor, product = device.id.split(":")
-        if device.id in OTHER_USB_READERS:
-            yield Finding(
-                Health.WARN, "usb", f"{what} is not supported", "README: which to buy"
-            )
-        elif device.driver not in ("", "usbfs"):
-            yield Finding(
-                Health.FAIL,
-                "usb",
-                f"{what} is held by the kernel's module {device.driver}",
-                f"sudo modprobe -r {device.driver}; and for good:"
-                f" echo blacklist {device.driver} | sudo tee -a {BLACKLIST}",
-            )
-        elif not _may_use(device.node):
-            rule = (
-                f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
-                f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
-            )
-            yield Finding(
-                Health.FAIL,
-                "usb",
-                f"{what}: no right to use {device.node}",
-                f"be in the group plugdev, and put into {UDEV_RULES}: {rule};"
-                " then unplug it and plug it in again",
-            )
-        elif device.id == DEAF_READER:
-            yield Finding(
-                Health.WARN,
-                "usb",
-                f"{what}: known to go deaf until it is unplugged",
-                "README: which to buy",
-            )
-        else:
-            yield Finding(Health.OK, "usb", f"{what} at {device.node}")
-
-
-def _port_findings(path: str) -> Iterator[Finding]:
-    """Of the port or the bus that ``path`` names."""
-    if path.startswith("usb"):
-        is_partial = usb_path(path) == path and path.count(":") < 2
-        if is_partial and USB_DEVICES.exists():
-            known = ", ".join(sorted(set(USB_READERS.values())))
-            yield Finding(
-                Health.FAIL, "usb", "no reader is plugged in", f"supported: {known}"
-            )
-        return
-    if not path.startswith("tty"):
-        return
-    port = serial_port(path)
-    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
-    others = sorted(str(found) for name in names for found in DEV.glob(name))
-    if not port.exists():
-        do = f"ports that there are: {', '.join(others) or 'none'}; on the Pi's pins: "
-        yield Finding(
-            Health.FAIL, "serial", f"{port} does not exist", do + RASPI_SERIAL
-        )
-    elif not _may_use(port):
-        do = 'sudo usermod -aG dialout "$USER", and log in again'
-        yield Finding(Health.FAIL, "serial", f"no right to use {port}", do)
-    elif port.resolve().name in _consoles():
-        words = f"Linux has its console on {port}"
-        yield Finding(Health.FAIL, "serial", words, RASPI_SERIAL)
-    else:
-        yield Finding(Health.OK, "serial", f"{port} may be used")
-
-
-def _may_use(node: Path) -> bool:
-    return os.access(node, os.R_OK | os.W_OK, effective_ids=True)
-
-
-def _consoles() -> set[str]:
-    """The serial ports that the kernel talks to.  Source: proc(5), /proc/consoles."""
-    try:
-        lines = (PROC / "consoles").read_text("ascii").splitlines()
-    except OSError:
-        return set()
-    return {line.split()[0] for line in lines if line.strip()} - {"tty0"}
-
-
-def _node_of(path: str) -> Path | None:
-    """The file in /dev behind a reader's path; None where there is none."""
-    if path.startswith("tty"):
-        return serial_port(path)
-    full = usb_path(path).lower()
-    if by_number := re.fullmatch(r"usb:(\d{3}):(\d{3})", full):
-        return DEV / "bus/usb" / by_number[1] / by_number[2]
-    found = (device.node for device in usb_devices() if full == f"usb:{device.id}")
-    return next(found, None)
-
-
-def holders_of(node: Path) -> list[int]:
-    """Other processes that have ``node`` open, as far as we may see them."""
-    wanted, holders = str(node.resolve()), []
-    for folder in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or over
-            links = (folder / "fd").iterdir()
-            named = [link for link in links if str(link.readlink()) == wanted]
-            if any(link.samefile(node) for link in named):  # not a container's own
-                holders.append(int(folder.name))
-    return sorted(set(holders) - {os.getpid()})
-
-
-def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
-    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
-        return _in_use(config, "another program")  # of a user whose files are hidden
-    do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
-    if "libusb" in why:
-        do = "sudo apt-get install libusb-1.0-0"
-    return Finding(Health.FAIL, "reader", why, do)
-
-
-def _tried(config: ReaderConfig) -> Iterator[Finding]:
-    """The reader's own word, and ten looks for a card."""
-    reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
-    with contextlib.closing(reader):
-        for _ in range(NfcReader.reset_after):  # so often it may need to be rescued
-            with contextlib.suppress(ReaderLost):
-                reader.sense()
-                break
-        for _ in range(11):
-            began_at = time.monotonic()
-            try:
-                seen = reader.sense() or seen
-            except ReaderLost as error:
-                yield _cannot_be_used(config, str(error))
-                return
-            took_s.append(time.monotonic() - began_at)
-        yield Finding(Health.OK, "reader", reader.name)
-    looks_s = sorted(took_s[1:])  # the first one may have opened it
-    median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
-    there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
-    words = (
-        f"ten looks for a card: {median_s * 1000:.0f} ms each, the longest"
-        f" {longest_s * 1000:.0f} ms{there}"
-    )
-    slow = median_s > SLOW_LOOK_S
-    health = Health.WARN if slow else Health.OK
-    yield Finding(health, "reader", words, "reset or unplug it" if slow else "")
-
-
 # -- locks
 
 
@@ -5328,6 +5142,18 @@ class SqliteStore:
             log.error("%s was broken: set aside as %s", self.path, ending)
 
 
+def holders_of(node: Path) -> list[int]:
+    """Other processes that have ``node`` open, as far as we may see them."""
+    wanted, holders = str(node.resolve()), []
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or over
+            links = (folder / "fd").iterdir()
+            named = [link for link in links if str(link.readlink()) == wanted]
+            if any(link.samefile(node) for link in named):  # not a container's own
+                holders.append(int(folder.name))
+    return sorted(set(holders) - {os.getpid()})
+
+
 class AlreadyRunning(Exception):
     """Another door works with the same state directory."""
 
@@ -5811,7 +5637,186 @@ def secret_path(name: str, folders: Sequence[Path]) -> Path:
 
 
 ################################################################################
-# 8. Simulator -- a radio field, a lock's cloud and a terminal, for demo and tests
+# 8. Helpers beside the door -- what the owner's verbs do while the door goes on
+################################################################################
+
+# -- what may be wrong with the reader, for `doctor`
+
+#: Readers that look as if nfcpy drove them: what to know of them.
+OTHER_USB_READERS: Mapping[str, str] = {
+    "054c:0dc8": "Sony RC-S300",
+    "054c:0dc9": "Sony RC-S300",
+    "072f:223b": "ACS ACR1252U",
+    "072f:2308": "ACS ACR1552U",
+}
+DEAF_READER = "072f:2200"
+UDEV_RULES = "/etc/udev/rules.d/60-doorpi.rules"
+BLACKLIST = "/etc/modprobe.d/doorpi.conf"
+RASPI_SERIAL = (
+    "sudo raspi-config, Interface Options, Serial Port: no login shell, yes hardware;"
+    " then reboot"
+)
+SLOW_LOOK_S = 0.3
+
+
+def diagnose_reader(config: ReaderConfig) -> Iterator[Finding]:
+    """What is on USB and at the serial port, who holds it, whether it may be used; and
+    how the configured reader does."""
+    usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
+    for finding in [*_usb_findings(), *_port_findings(config.device)]:
+        yield finding
+        is_ours = finding.subject == ours  # another reader's trouble is none of its
+        usable = usable and not (is_ours and finding.health is Health.FAIL)
+    node = _node_of(config.device)
+    holders = [] if node is None else holders_of(node)
+    if holders:
+        yield _in_use(config, f"process {', '.join(map(str, holders))}")
+    elif usable:
+        yield from _tried(config)
+
+
+def _in_use(config: ReaderConfig, by: str) -> Finding:
+    words = f"{config.device} is in use by {by}, so it was not tried"
+    what = "stop it to have the reader tried: sudo systemctl stop doorpi"
+    return Finding(Health.WARN, "reader", words, what)
+
+
+def _usb_findings() -> Iterator[Finding]:
+    for device in usb_devices():
+        name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
+        if name is None:
+            continue
+        what = f"{name} ({device.id})"
+        vendor, product = device.id.split(":")
+        if device.id in OTHER_USB_READERS:
+            yield Finding(
+                Health.WARN, "usb", f"{what} is not supported", "README: which to buy"
+            )
+        elif device.driver not in ("", "usbfs"):
+            yield Finding(
+                Health.FAIL,
+                "usb",
+                f"{what} is held by the kernel's module {device.driver}",
+                f"sudo modprobe -r {device.driver}; and for good:"
+                f" echo blacklist {device.driver} | sudo tee -a {BLACKLIST}",
+            )
+        elif not _may_use(device.node):
+            rule = (
+                f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
+                f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
+            )
+            yield Finding(
+                Health.FAIL,
+                "usb",
+                f"{what}: no right to use {device.node}",
+                f"be in the group plugdev, and put into {UDEV_RULES}: {rule};"
+                " then unplug it and plug it in again",
+            )
+        elif device.id == DEAF_READER:
+            yield Finding(
+                Health.WARN,
+                "usb",
+                f"{what}: known to go deaf until it is unplugged",
+                "README: which to buy",
+            )
+        else:
+            yield Finding(Health.OK, "usb", f"{what} at {device.node}")
+
+
+def _port_findings(path: str) -> Iterator[Finding]:
+    """Of the port or the bus that ``path`` names."""
+    if path.startswith("usb"):
+        is_partial = usb_path(path) == path and path.count(":") < 2
+        if is_partial and USB_DEVICES.exists():
+            known = ", ".join(sorted(set(USB_READERS.values())))
+            yield Finding(
+                Health.FAIL, "usb", "no reader is plugged in", f"supported: {known}"
+            )
+        return
+    if not path.startswith("tty"):
+        return
+    port = serial_port(path)
+    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
+    others = sorted(str(found) for name in names for found in DEV.glob(name))
+    if not port.exists():
+        do = f"ports that there are: {', '.join(others) or 'none'}; on the Pi's pins: "
+        yield Finding(
+            Health.FAIL, "serial", f"{port} does not exist", do + RASPI_SERIAL
+        )
+    elif not _may_use(port):
+        do = 'sudo usermod -aG dialout "$USER", and log in again'
+        yield Finding(Health.FAIL, "serial", f"no right to use {port}", do)
+    elif port.resolve().name in _consoles():
+        words = f"Linux has its console on {port}"
+        yield Finding(Health.FAIL, "serial", words, RASPI_SERIAL)
+    else:
+        yield Finding(Health.OK, "serial", f"{port} may be used")
+
+
+def _may_use(node: Path) -> bool:
+    return os.access(node, os.R_OK | os.W_OK, effective_ids=True)
+
+
+def _consoles() -> set[str]:
+    """The serial ports that the kernel talks to.  Source: proc(5), /proc/consoles."""
+    try:
+        lines = (PROC / "consoles").read_text("ascii").splitlines()
+    except OSError:
+        return set()
+    return {line.split()[0] for line in lines if line.strip()} - {"tty0"}
+
+
+def _node_of(path: str) -> Path | None:
+    """The file in /dev behind a reader's path; None where there is none."""
+    if path.startswith("tty"):
+        return serial_port(path)
+    full = usb_path(path).lower()
+    if by_number := re.fullmatch(r"usb:(\d{3}):(\d{3})", full):
+        return DEV / "bus/usb" / by_number[1] / by_number[2]
+    found = (device.node for device in usb_devices() if full == f"usb:{device.id}")
+    return next(found, None)
+
+
+def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
+    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
+        return _in_use(config, "another program")  # of a user whose files are hidden
+    do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    if "libusb" in why:
+        do = "sudo apt-get install libusb-1.0-0"
+    return Finding(Health.FAIL, "reader", why, do)
+
+
+def _tried(config: ReaderConfig) -> Iterator[Finding]:
+    """The reader's own word, and ten looks for a card."""
+    reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
+    with contextlib.closing(reader):
+        for _ in range(NfcReader.reset_after):  # so often it may need to be rescued
+            with contextlib.suppress(ReaderLost):
+                reader.sense()
+                break
+        for _ in range(11):
+            began_at = time.monotonic()
+            try:
+                seen = reader.sense() or seen
+            except ReaderLost as error:
+                yield _cannot_be_used(config, str(error))
+                return
+            took_s.append(time.monotonic() - began_at)
+        yield Finding(Health.OK, "reader", reader.name)
+    looks_s = sorted(took_s[1:])  # the first one may have opened it
+    median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
+    there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
+    words = (
+        f"ten looks for a card: {median_s * 1000:.0f} ms each, the longest"
+        f" {longest_s * 1000:.0f} ms{there}"
+    )
+    slow = median_s > SLOW_LOOK_S
+    health = Health.WARN if slow else Health.OK
+    yield Finding(health, "reader", words, "reset or unplug it" if slow else "")
+
+
+################################################################################
+# 9. Simulator -- a radio field, a lock's cloud and a terminal, for demo and tests
 ################################################################################
 
 
@@ -6649,7 +6654,7 @@ class DemoKeyboard:
 
 
 ################################################################################
-# 9. Wiring -- from configuration to a door
+# 10. Wiring -- from configuration to a door
 ################################################################################
 
 LOCKS: dict[str, Callable[[LockAccess, Clock], Lock]] = {
@@ -6816,7 +6821,7 @@ def build_demo(
 
 
 ################################################################################
-# 10. Command line -- one cmd_* per verb
+# 11. Command line -- one cmd_* per verb
 ################################################################################
 
 EX_OK, EX_FAILED, EX_CONFIG = 0, 1, 78
