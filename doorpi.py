@@ -1779,7 +1779,11 @@ class Store(Protocol):
     def last_moved(self, uid: Uid) -> datetime | None:
         """When this card last moved the lock, or may have."""
 
-    def locked_down(self) -> bool: ...
+    def add_card(self, card: Credential, at: datetime) -> None:
+        """Put ``card`` on the list, in place of what was known of its UID."""
+
+    def locked_down(self) -> bool | None:
+        """Whether everybody is refused; None when nothing was ever said of it."""
 
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         """Put ``event`` on disk, as far as it is known; returns its id.
@@ -2619,7 +2623,7 @@ class Door:
         when = Circumstances(
             at=at,
             clock_set=self._clock.is_set() or not door.require_synced_clock,
-            locked_down=look_up(store.locked_down, False),
+            locked_down=bool(look_up(lambda: bool(store.locked_down()), False)),
             schedules=self._config.schedules,
             last_moved=last_moved,
             passback_s=door.passback_s,
@@ -4866,18 +4870,30 @@ def _relay_pin(config: LockAccess) -> Any:
         return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
 
 
-# -- the database
+# -- the databases: the log, which each tap writes, and the list, which none does
 
-SCHEMA_VERSION = 1
 
-#: Rows of events and outcomes are only ever added; `chains` holds the newest row of
-#: each, so that one that is cut off at the end is missed as well.
-SCHEMA = """
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a file holds; ``migrations`` make the next version of each one before."""
+
+    version: int
+    tables: str
+    migrations: Mapping[int, str] = field(default_factory=dict)
+
+
+CARDS_TABLES = """
 CREATE TABLE cards (
     uid TEXT PRIMARY KEY, holder TEXT NOT NULL, enabled INTEGER NOT NULL,
     valid_from TEXT, valid_until TEXT, schedule TEXT, role TEXT NOT NULL,
     added_at TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+#: Rows of events and outcomes are only ever added; `chains` holds the newest row of
+#: each, so that one that is cut off at the end is missed as well.
+LOG_TABLES = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
     reason TEXT NOT NULL, command TEXT, source TEXT NOT NULL, hash TEXT NOT NULL
@@ -4892,9 +4908,6 @@ CREATE TABLE chains (name TEXT PRIMARY KEY, id INTEGER NOT NULL, hash TEXT NOT N
 CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO chains VALUES ('events', 0, ''), ('outcomes', 0, '');
 """
-
-#: What makes the next schema of each one before; none so far.
-MIGRATIONS: dict[int, str] = {}
 
 CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
@@ -4941,66 +4954,27 @@ def chain_hash(previous: str, row: Sequence[object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class SqliteStore:
-    """Cards and events in one SQLite file (WAL, every commit synced to the disk).
+class SqliteFile:
+    """One SQLite file (WAL, every commit synced to the disk).
 
     The connection is opened when it is needed and dropped after any error, so that
     a disk that comes back is used again.  With ``repair`` a file that is no
     database any more is set aside under a dated name and a new one begun.
     """
 
-    def __init__(
-        self, path: Path, *, repair: bool = False, busy_s: float = 0.25
-    ) -> None:
+    schema: Schema
+
+    def __init__(self, path: Path, *, repair: bool, busy_s: float) -> None:
         self.path = path
         self._repair = repair
         self._busy_s = busy_s
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
-    # -- what the door needs (the port Store)
-
-    def find(self, uid: Uid) -> Credential | None:
+    def exists(self) -> bool:
+        """False as long as nothing was ever stored."""
         with self._errors_told():
-            rows = self._query("SELECT * FROM cards WHERE uid = ?", (uid,))
-            return _credential(rows[0]) if rows else None
-
-    def last_moved(self, uid: Uid) -> datetime | None:
-        with self._errors_told():
-            rows = self._query(LAST_MOVED_QUERY, (uid,))
-            return datetime.fromisoformat(rows[0][0]) if rows else None
-
-    def locked_down(self) -> bool:
-        return bool(self._query("SELECT 1 FROM states WHERE name = 'lockdown'", ()))
-
-    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
-        values = (
-            utc_text(event.at), event.uid, event.holder, event.reason.value,
-            event.command, event.source,
-        )  # fmt: skip
-        return self._append("events", values, notes)
-
-    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
-        values = event.id, event.result, event.latency_ms, printable(event.detail)
-        self._append("outcomes", values, notes)
-
-    def keep(self, notes: Notes) -> None:
-        with self._transaction() as db:
-            _keep(db, notes)
-
-    def recall(self, name: str) -> str | None:
-        rows = self._query("SELECT value FROM states WHERE name = ?", (name,))
-        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
-
-    def close_interrupted(self) -> int:
-        rows = self._query(UNFINISHED_QUERY, ())
-        for (event_id,) in rows:
-            why = "found unfinished at start"
-            values = event_id, Result.INTERRUPTED, None, why
-            self._append("outcomes", values, NOTHING)
-        with self._transaction() as db:
-            db.execute(SETTLED_UPDATE)
-        return len(rows)
+            return self.path.exists()
 
     def close(self) -> None:
         db, self._db = self._db, None
@@ -5008,69 +4982,8 @@ class SqliteStore:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
 
-    # -- what the verbs need
-
-    def exists(self) -> bool:
-        """False as long as nothing was ever stored."""
-        with self._errors_told():
-            return self.path.exists()
-
-    def cards(self) -> Iterator[Credential]:
-        with self._errors_told():
-            for row in self._query("SELECT * FROM cards ORDER BY holder, uid", ()):
-                yield _credential(row)
-
-    def add_card(self, card: Credential, at: datetime) -> None:
-        """Put ``card`` on the list, in place of what was known of its UID."""
-        values = (
-            card.uid, card.holder, card.enabled, _iso(card.valid_from),
-            _iso(card.valid_until), card.schedule, card.role.value, utc_text(at),
-        )  # fmt: skip
-        with self._transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
-            )
-
-    def events(
-        self, since: datetime | None = None, after_id: int = 0
-    ) -> Iterator[Event]:
-        """Events of ``since`` and later with an id above ``after_id``, oldest first."""
-        with self._errors_told():
-            rows = self._connection().execute(
-                EVENT_QUERY + "WHERE e.at >= ? AND e.id > ? ORDER BY e.id",
-                (utc_text(since) if since else "", after_id),
-            )
-            for row in rows:
-                yield _event(row)
-
-    def verify(self) -> str | None:
-        """The first row of the log that was changed, removed or put out of order,
-        in words; None when there is none."""
-        with self._errors_told():
-            db = self._connection()
-            for table, columns in CHAINED.items():
-                problem = _verify_chain(db, table, columns)
-                if problem:
-                    return problem
-        return None
-
-    # -- inside
-
-    def _append(self, table: str, values: Sequence[object], notes: Notes) -> int:
-        """Add a row to one of the chained tables, synced to disk; returns its id."""
-        with self._transaction() as db:
-            ends = db.execute("SELECT id, hash FROM chains WHERE name = ?", (table,))
-            last_id, previous = ends.fetchone()
-            row = (last_id + 1, *values)
-            linked = chain_hash(previous, row)
-            marks = ",".join("?" * (len(row) + 1))
-            db.execute(f"INSERT INTO {table} VALUES ({marks})", (*row, linked))  # noqa: S608
-            db.execute(
-                "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
-                (last_id + 1, linked, table),
-            )
-            _keep(db, notes)
-        return int(last_id) + 1
+    def _before_new(self) -> None:
+        """Called before a file that is not there is made."""
 
     def _query(self, sql: str, values: Sequence[object]) -> list[Any]:
         with self._errors_told():
@@ -5113,6 +5026,8 @@ class SqliteStore:
         if self._db is None:
             _refuse_emptied(self.path)
             _make_folder(self.path.parent)
+            if not self.path.exists():
+                self._before_new()
             is_new = not self.path.exists()
             self._db = sqlite3.connect(
                 _database_uri(self.path), uri=True, timeout=self._busy_s,
@@ -5121,7 +5036,9 @@ class SqliteStore:
             self._file = _identity(self.path)
             if is_new:
                 _hand_to_owner(self.path)
-            _prepare(self._db, self.path, by=time.monotonic() + self._busy_s)
+            _prepare(
+                self._db, self.path, self.schema, by=time.monotonic() + self._busy_s
+            )
         return self._db
 
     def _set_aside(self) -> None:
@@ -5140,6 +5057,229 @@ class SqliteStore:
             log.error("%s is broken and cannot be set aside: %s", self.path, error)
         else:
             log.error("%s was broken: set aside as %s", self.path, ending)
+
+
+class CardFile(SqliteFile):
+    """The list of cards that the owner's verbs and the reader make.
+
+    After each change a copy is kept beside it, which takes its place when it is broken
+    or gone: who is on the list must get in on the day after a power cut as well.  (Not
+    of a list above ``copied_up_to`` bytes, where that would take long.)
+    """
+
+    schema = Schema(1, CARDS_TABLES)
+    copied_up_to = 16_000_000
+
+    @property
+    def copy(self) -> Path:
+        return self.path.with_name("cards.copy")
+
+    def find(self, uid: Uid) -> Credential | None:
+        try:
+            return self._find(uid)
+        except StoreError:
+            if self.path.exists():
+                raise
+            return self._find(uid)  # it was set aside: the copy takes its place
+
+    def _find(self, uid: Uid) -> Credential | None:
+        with self._errors_told():
+            rows = self._query("SELECT * FROM cards WHERE uid = ?", (uid,))
+            return _credential(rows[0]) if rows else None
+
+    def cards(self) -> Iterator[Credential]:
+        """All of them, by holder."""
+        with self._errors_told():
+            if not (self.path.exists() or self.copy.exists()):
+                return
+            rows = self._connection().execute(
+                "SELECT * FROM cards ORDER BY holder, uid"
+            )
+            for row in rows:
+                yield _credential(row)
+
+    def change_cards(
+        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime
+    ) -> None:
+        """Take ``remove`` off the list, and put ``put`` on it in place of what was
+        known of their UIDs: all of it or nothing."""
+        with self._transaction() as db:
+            db.executemany(
+                "DELETE FROM cards WHERE uid = ?", ((uid,) for uid in remove)
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (_card_row(card, at) for card in put),
+            )
+            _mark(db, "changed", utc_text(at))
+        self._keep_copy()
+
+    def changed_at(self) -> datetime | None:
+        """When the list was changed last, None if never."""
+        with self._errors_told():
+            text = self._marked("changed")
+            return datetime.fromisoformat(text) if text else None
+
+    def lock_down(self, why: str) -> None:
+        """Refuse everybody from now on, until ``why`` is empty."""
+        with self._transaction() as db:
+            _mark(db, "lockdown", why)
+        self._keep_copy()
+
+    def locked_down(self) -> bool | None:
+        """None when nothing was ever said of it."""
+        why = self._marked("lockdown")
+        return None if why is None else bool(why)
+
+    def _marked(self, name: str) -> str | None:
+        rows = self._query("SELECT value FROM marks WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def _keep_copy(self) -> None:
+        """An old copy would let in who is no longer on the list: better none."""
+        try:
+            if self.path.stat().st_size <= self.copied_up_to:
+                _copy_database(self.path, self.copy)
+                return
+        except (sqlite3.Error, OSError) as error:
+            log.warning("%s: no copy could be kept: %s", self.path, error)
+        with contextlib.suppress(OSError):
+            self.copy.unlink(missing_ok=True)
+
+    def _before_new(self) -> None:
+        if self.copy.exists():
+            self.copy.rename(self.path)  # not a second time, should it be broken too
+            log.error("%s was gone: its last copy has taken its place", self.path)
+
+
+def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
+    return (
+        card.uid, card.holder, card.enabled, _iso(card.valid_from),
+        _iso(card.valid_until), card.schedule, card.role.value, utc_text(at),
+    )  # fmt: skip
+
+
+def _mark(db: sqlite3.Connection, name: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
+
+
+class SqliteStore(SqliteFile):
+    """The log, and beside it the list: a power cut in the midst of a tap finds only
+    the one file open, and a long import keeps no tap from the other."""
+
+    schema = Schema(1, LOG_TABLES)
+
+    def __init__(
+        self, path: Path, *, repair: bool = False, busy_s: float = 0.25
+    ) -> None:
+        super().__init__(path, repair=repair, busy_s=busy_s)
+        self.list = CardFile(path.with_name("cards.db"), repair=repair, busy_s=busy_s)
+
+    # -- what the door needs (the port Store)
+
+    def find(self, uid: Uid) -> Credential | None:
+        return self.list.find(uid)
+
+    def add_card(self, card: Credential, at: datetime) -> None:
+        self.list.change_cards([card], [], at)
+
+    def locked_down(self) -> bool | None:
+        return self.list.locked_down()
+
+    def last_moved(self, uid: Uid) -> datetime | None:
+        with self._errors_told():
+            rows = self._query(LAST_MOVED_QUERY, (uid,))
+            return datetime.fromisoformat(rows[0][0]) if rows else None
+
+    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
+        values = (
+            utc_text(event.at), event.uid, event.holder, event.reason.value,
+            event.command, event.source,
+        )  # fmt: skip
+        return self._append("events", values, notes)
+
+    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
+        values = event.id, event.result, event.latency_ms, printable(event.detail)
+        self._append("outcomes", values, notes)
+
+    def keep(self, notes: Notes) -> None:
+        with self._transaction() as db:
+            _keep(db, notes)
+
+    def recall(self, name: str) -> str | None:
+        rows = self._query("SELECT value FROM states WHERE name = ?", (name,))
+        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
+
+    def close_interrupted(self) -> int:
+        rows = self._query(UNFINISHED_QUERY, ())
+        for (event_id,) in rows:
+            why = "found unfinished at start"
+            values = event_id, Result.INTERRUPTED, None, why
+            self._append("outcomes", values, NOTHING)
+        with self._transaction() as db:
+            db.execute(SETTLED_UPDATE)
+        return len(rows)
+
+    def close(self) -> None:
+        self.list.close()
+        super().close()
+
+    # -- what the verbs need
+
+    def cards(self) -> Iterator[Credential]:
+        return self.list.cards()
+
+    def change_cards(
+        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime
+    ) -> None:
+        self.list.change_cards(put, remove, at)
+
+    def list_changed_at(self) -> datetime | None:
+        return self.list.changed_at()
+
+    def lock_down(self, why: str) -> None:
+        self.list.lock_down(why)
+
+    def events(
+        self, since: datetime | None = None, after_id: int = 0
+    ) -> Iterator[Event]:
+        """Events of ``since`` and later with an id above ``after_id``, oldest first."""
+        with self._errors_told():
+            rows = self._connection().execute(
+                EVENT_QUERY + "WHERE e.at >= ? AND e.id > ? ORDER BY e.id",
+                (utc_text(since) if since else "", after_id),
+            )
+            for row in rows:
+                yield _event(row)
+
+    def verify(self) -> str | None:
+        """The first row of the log that was changed, removed or put out of order,
+        in words; None when there is none."""
+        with self._errors_told():
+            db = self._connection()
+            for table, columns in CHAINED.items():
+                problem = _verify_chain(db, table, columns)
+                if problem:
+                    return problem
+        return None
+
+    # -- inside
+
+    def _append(self, table: str, values: Sequence[object], notes: Notes) -> int:
+        """Add a row to one of the chained tables, synced to disk; returns its id."""
+        with self._transaction() as db:
+            ends = db.execute("SELECT id, hash FROM chains WHERE name = ?", (table,))
+            last_id, previous = ends.fetchone()
+            row = (last_id + 1, *values)
+            linked = chain_hash(previous, row)
+            marks = ",".join("?" * (len(row) + 1))
+            db.execute(f"INSERT INTO {table} VALUES ({marks})", (*row, linked))  # noqa: S608
+            db.execute(
+                "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
+                (last_id + 1, linked, table),
+            )
+            _keep(db, notes)
+        return int(last_id) + 1
 
 
 def holders_of(node: Path) -> list[int]:
@@ -5225,42 +5365,42 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _prepare(db: sqlite3.Connection, path: Path, *, by: float) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, schema: Schema, *, by: float) -> None:
     _use_wal(db, by)
     db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
+    if version > schema.version:
         raise SchemaTooNew(
             f"{path}: written by a newer version of DoorPi (schema {version}, this"
-            f" program knows {SCHEMA_VERSION}); install that version"
+            f" program knows {schema.version}); install that version"
         )
     if version == 0:
-        _create(db)
-    elif version < SCHEMA_VERSION:
-        _migrate(db, path)
+        _create(db, schema)
+    elif version < schema.version:
+        _migrate(db, path, schema)
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _migrate(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
     """Bring the file of an older program up to date, all or nothing; what it was is
     kept beside it, for whoever goes back to that program."""
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody else's now
-        if version < SCHEMA_VERSION:
-            _keep_copy(path, path.with_name(f"{path.name}.schema-{version}"))
-        for step in range(version, SCHEMA_VERSION):
-            for statement in MIGRATIONS[step].split(";"):
+        if version < schema.version:
+            _copy_database(path, path.with_name(f"{path.name}.schema-{version}"))
+        for step in range(version, schema.version):
+            for statement in schema.migrations[step].split(";"):
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA user_version = {schema.version}")
     except BaseException:
         db.rollback()
         raise
     db.commit()
-    log.warning("%s: brought to schema %d", path, SCHEMA_VERSION)
+    log.warning("%s: brought to schema %d", path, schema.version)
 
 
-def _keep_copy(path: Path, copy: Path) -> None:
-    """What is committed in ``path``; while we hold its lock nobody commits more."""
+def _copy_database(path: Path, copy: Path) -> None:
+    """Keep as ``copy`` what is committed in ``path``."""
     part = copy.with_name(f"{copy.name}.part")
     part.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -5282,14 +5422,14 @@ def _use_wal(db: sqlite3.Connection, by: float) -> None:
         time.sleep(0.01)
 
 
-def _create(db: sqlite3.Connection) -> None:
+def _create(db: sqlite3.Connection, schema: Schema) -> None:
     """Make the tables, unless another process has just done so."""
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        for statement in SCHEMA.split(";") if version == 0 else ():
+        for statement in schema.tables.split(";") if version == 0 else ():
             db.execute(statement)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA user_version = {schema.version}")
     except BaseException:
         db.rollback()
         raise
@@ -6728,6 +6868,7 @@ def make_door_store(config: Config) -> SqliteStore:
     other trouble with it keeps nobody out."""
     store = make_store(config, repair=True)
     try:
+        store.recall("")
         store.locked_down()
     except SchemaTooNew as error:
         raise ConfigError([f"door.state_dir: {error}"]) from None
@@ -6989,10 +7130,8 @@ def cmd_cards(args: argparse.Namespace) -> int:
 
 def _known_cards(config: Config) -> list[Credential]:
     """Those of the file and of the database, by holder; the file decides."""
-    store = make_store(config)
-    with contextlib.closing(store):
-        stored = store.cards() if store.exists() else iter(())
-        known = {card.uid: card for card in stored} | dict(config.cards)
+    with contextlib.closing(make_store(config)) as store:
+        known = {card.uid: card for card in store.cards()} | dict(config.cards)
     return sorted(known.values(), key=lambda card: (card.holder, card.uid))
 
 

@@ -199,7 +199,7 @@ class FakeStore:
         self.events: dict[int, Event] = {}
         self.moved_at: dict[Uid, datetime] = {}
         self.kept: dict[str, str] = {}
-        self.lockdown = False
+        self.lockdown: bool | None = None
         self.broken: str = ""
         self.left_open = 0
         self.closed = 0
@@ -216,7 +216,11 @@ class FakeStore:
         self._check()
         return self.moved_at.get(uid)
 
-    def locked_down(self) -> bool:
+    def add_card(self, card: Credential, at: datetime) -> None:
+        self._check()
+        self.cards[card.uid] = replace(card, source=doorpi.Source.DB)
+
+    def locked_down(self) -> bool | None:
         self._check()
         return self.lockdown
 

@@ -343,9 +343,9 @@ def test_a_folder_of_secrets_that_may_not_be_entered_is_told_in_words(
     ]
 
 
-@pytest.mark.parametrize("verb", ["log", "cards"])
+@pytest.mark.parametrize(("verb", "file"), [("log", "doorpi.db"), ("cards", "cards.db")])
 def test_a_state_folder_that_may_not_be_entered_is_told_in_words(
-    powerless, capsys, verb
+    powerless, capsys, verb, file
 ):
     path, state = powerless / "doorpi.toml", powerless / "state"
     path.write_text(CONFIG)
@@ -766,7 +766,7 @@ def test_log_of_a_door_where_nobody_was(folder, store, verb):
     assert verb("log", "--json") == []
     assert not (folder / "state").exists()  # asking makes nothing
 
-    store.locked_down()  # makes the database
+    store.recall("x")  # makes the database
     assert verb("log") == ["nothing has been logged yet"]
     assert verb("log", "--json") == []
     assert verb("log", "--verify") == ["every row is as it was written"]
@@ -802,7 +802,7 @@ def test_log_of_a_database_that_makes_no_sense_says_so(store, verb, sql, words):
 
 def test_run_refuses_the_database_of_a_newer_version(folder, store):
     """Downgraded by mistake: told at once, and not after the first tap."""
-    store.locked_down()
+    store.recall("x")
     store.close()
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as db:
         db.execute("PRAGMA user_version = 99")

@@ -333,7 +333,7 @@ def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_each_commit_is_synced_before_it_is_told(path, store, tmp_path):
     trace, watched = tmp_path / "trace", "trace=fdatasync,fsync,pwrite64,write"
-    store.locked_down()  # makes the database
+    store.recall("x")  # makes the database
     calls = ["strace", "-f", "-o", str(trace), "-e", watched]
     program = [sys.executable, "-c", "import sys, os, doorpi\n" + BEGIN_AND_DIE]
 
@@ -392,7 +392,7 @@ MAKE_EACH = """
 for line in sys.stdin:
     store = doorpi.SqliteStore(doorpi.Path(line.strip()))
     try:
-        print("ok" if store.locked_down() is False else "down", flush=True)
+        print(store.recall("x"), store.locked_down(), flush=True)
     except Exception as error:
         print(repr(error), flush=True)
     store.close()
@@ -409,7 +409,7 @@ def test_two_processes_may_make_the_database_at_the_same_moment(tmp_path):
                 process.stdin.flush()
             answers = [process.stdout.readline() for process in (one, other)]
 
-            assert answers == ["ok\n", "ok\n"]
+            assert answers == ["None None\n", "None None\n"]
         one.stdin.close()
         other.stdin.close()
 
@@ -602,21 +602,24 @@ def test_a_database_that_breaks_while_it_is_open_is_set_aside(path, door_store):
 # fmt: off
 EDITS = [
     # what somebody did with the sqlite3 shell            what the store is asked
-    ("UPDATE cards SET role = 'boss'",                    lambda s: s.find(KEN)),
-    ("UPDATE cards SET valid_until = 'tomorrow'",         lambda s: s.find(KEN)),
-    ("UPDATE cards SET valid_until = 5",                  lambda s: list(s.cards())),
     ("UPDATE events SET at = 'noon'",                     lambda s: s.last_moved(KEN)),
     ("UPDATE events SET reason = 'because'",              lambda s: list(s.events())),
     ("UPDATE outcomes SET result = 'ajar'",               lambda s: list(s.events())),
     ("DELETE FROM chains",                                lambda s: s.begin(INTENT)),
-    ("DROP TABLE states",                                 lambda s: s.locked_down()),
+    ("DROP TABLE states",                                 lambda s: s.recall("x")),
+]
+LIST_EDITS = [
+    ("UPDATE cards SET role = 'boss'",                    lambda s: s.find(KEN)),
+    ("UPDATE cards SET valid_until = 'tomorrow'",         lambda s: s.find(KEN)),
+    ("UPDATE cards SET valid_until = 5",                  lambda s: list(s.cards())),
+    ("DROP TABLE marks",                                  lambda s: s.locked_down()),
+    ("UPDATE marks SET value = 'noon'",                   lambda s: s.list_changed_at()),
 ]
 # fmt: on
 
 
 @pytest.mark.parametrize(("sql", "ask"), EDITS, ids=[sql for sql, _ in EDITS])
 def test_a_value_that_makes_no_sense_is_trouble_in_words(path, door_store, sql, ask):
-    door_store.add_card(card_of(valid_until=date(2026, 12, 1)), NOON)
     record(door_store, result=Result.UNLOCKED)
     run_sql(path, sql)
 
@@ -624,6 +627,20 @@ def test_a_value_that_makes_no_sense_is_trouble_in_words(path, door_store, sql, 
         ask(door_store)
 
     assert not list(path.parent.glob("*.broken-*"))  # nothing is broken
+
+
+@pytest.mark.parametrize(("sql", "ask"), LIST_EDITS, ids=[sql for sql, _ in LIST_EDITS])
+def test_a_value_of_the_list_that_makes_no_sense_is_trouble_in_words(
+    path, door_store, sql, ask
+):
+    door_store.add_card(card_of(valid_until=date(2026, 12, 1)), NOON)
+    cards = path.with_name("cards.db")
+    run_sql(cards, sql)
+
+    with pytest.raises(StoreError, match=doorpi.re.escape(f"{cards}: ")):
+        ask(door_store)
+
+    assert not list(path.parent.glob("*.broken-*"))
 
 
 def test_a_database_that_is_deleted_while_open_is_begun_anew(path, door_store):
@@ -655,7 +672,7 @@ def test_a_database_of_a_newer_version_is_refused_in_words_and_not_touched(path,
     before = path.read_bytes()
     asks = [
         lambda: store.begin(INTENT),
-        lambda: store.find(KEN),
+        lambda: store.last_moved(KEN),
         lambda: list(store.events()),
         store.verify,
         store.close_interrupted,
@@ -745,7 +762,7 @@ def test_a_full_disk_is_told_and_used_again_when_there_is_space(tmp_path):
         assert ids(store) == list(range(1, sum(counts) + 2))
         assert store.verify() is None
         store.close()
-        assert content(disk).keys() == {"doorpi.db"}
+        assert content(disk).keys() == {"doorpi.db", "cards.db", "cards.copy"}
 
 
 def test_a_disk_that_is_full_from_the_start_is_used_when_there_is_space(tmp_path):
@@ -768,6 +785,7 @@ def test_a_disk_that_is_read_only_can_still_be_read(tmp_path):
         view = tmp_path / "view"
         writable = SqliteStore(disk / "doorpi.db")
         writable.add_card(card_of(), NOON)
+        writable.begin(INTENT)
         with read_only(disk, view):
             store = SqliteStore(view / "doorpi.db", repair=True)
             for close in (lambda: None, writable.close):  # with a -wal, and without
@@ -828,19 +846,22 @@ def test_a_folder_that_cannot_be_entered_is_trouble_in_words(powerless):
 def test_a_file_that_cannot_be_written_can_still_be_read(powerless):
     store = SqliteStore(powerless / "doorpi.db", repair=True)
     store.add_card(card_of(), NOON)
+    store.begin(INTENT)
     store.close()
-    store.path.chmod(0o400)
+    for file in powerless.iterdir():
+        file.chmod(0o400)
 
     with pytest.raises(StoreError) as caught:
         store.begin(INTENT)
 
     assert str(caught.value) == f"{store.path}: attempt to write a readonly database"
     assert store.find(KEN) == card_of(source=Source.DB)
+    assert store.last_moved(KEN) is None
     for file in powerless.iterdir():  # SQLite gives the others the mode of the first
         file.chmod(0o600)
     with pytest.raises(StoreError):  # the connection that can only read is dropped
         store.begin(INTENT)
-    assert store.begin(INTENT) == 1
+    assert store.begin(INTENT) == 2
     store.close()
 
 
@@ -1005,9 +1026,9 @@ def newer_program(monkeypatch):
     """The program after two changes of the schema; what the first one does."""
 
     def changed(first: str) -> None:
-        monkeypatch.setattr(doorpi, "SCHEMA_VERSION", 3)
-        second = "ALTER TABLE cards ADD COLUMN note TEXT"
-        monkeypatch.setattr(doorpi, "MIGRATIONS", {1: first, 2: second})
+        second = "ALTER TABLE states ADD COLUMN note TEXT"
+        newer = replace(SqliteStore.schema, version=3, migrations={1: first, 2: second})
+        monkeypatch.setattr(SqliteStore, "schema", newer)
 
     return changed
 
@@ -1027,16 +1048,16 @@ def test_a_file_of_an_older_program_is_brought_up_to_date_and_kept_as_it_was(
 ):
     with contextlib.closing(SqliteStore(path)) as store:
         store.begin(INTENT)
-    newer_program("CREATE TABLE more (x); ALTER TABLE cards ADD COLUMN seen TEXT")
+    newer_program("CREATE TABLE more (x); ALTER TABLE states ADD COLUMN seen TEXT")
 
     with contextlib.closing(SqliteStore(path)) as store:
         assert len(list(store.events())) == 1
         assert store.verify() is None
 
     copy = path.with_name("doorpi.db.schema-1")
-    assert columns(path, "cards")[-2:] == ["seen", "note"]
+    assert columns(path, "states")[-2:] == ["seen", "note"]
     assert (version_of(path), version_of(copy)) == (3, 1)
-    assert "seen" not in columns(copy, "cards")
+    assert "seen" not in columns(copy, "states")
     with contextlib.closing(sqlite3.connect(copy)) as db:
         assert db.execute("SELECT count(*) FROM events").fetchone() == (1,)
 
@@ -1045,29 +1066,163 @@ def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
     with contextlib.closing(SqliteStore(path)) as store:
         store.begin(INTENT)
     newer_program(
-        "ALTER TABLE cards ADD COLUMN seen TEXT; ALTER TABLE missing RENAME TO x"
+        "ALTER TABLE states ADD COLUMN seen TEXT; ALTER TABLE missing RENAME TO x"
     )
 
     with (
         contextlib.closing(SqliteStore(path)) as store,
         pytest.raises(StoreError, match="no such table: missing"),
     ):
-        store.find(KEN)
+        store.recall("x")
 
     assert version_of(path) == 1
-    assert "seen" not in columns(path, "cards")
+    assert "seen" not in columns(path, "states")
 
 
 def test_two_programs_that_bring_it_up_to_date_at_once_do_it_once(path, newer_program):
     with contextlib.closing(SqliteStore(path)) as store:
         store.begin(INTENT)
-    newer_program("ALTER TABLE cards ADD COLUMN seen TEXT")
+    newer_program("ALTER TABLE states ADD COLUMN seen TEXT")
     stores = [SqliteStore(path, busy_s=5) for _ in range(4)]
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda store: store.locked_down(), stores))
+        found = list(pool.map(lambda store: store.recall("x"), stores))
 
-    assert found == [False] * 4
-    assert columns(path, "cards")[-2:] == ["seen", "note"]
+    assert found == [None] * 4
+    assert columns(path, "states")[-2:] == ["seen", "note"]
     for store in stores:
         store.close()
+
+
+# -- the list, in a file of its own
+
+GUEST = Uid("0123AB07")
+
+
+@pytest.fixture
+def cards(path):
+    return path.with_name("cards.db")
+
+
+def spoil(file: Path) -> None:
+    for leftover in file.parent.glob(f"{file.name}*"):
+        leftover.write_bytes(b"<html>not a database</html>" * 400)
+
+
+def test_the_list_changes_as_a_whole_or_not_at_all(store):
+    guest = card_of(GUEST, holder="Jo Guest")
+    store.add_card(card_of(), NOON)
+
+    store.change_cards([guest], [KEN], NOON)
+    assert [card.uid for card in store.cards()] == [GUEST]
+
+    with pytest.raises(StoreError):
+        store.change_cards([card_of(), replace(guest, holder=None)], [GUEST], NOON)
+    assert [card.uid for card in store.cards()] == [GUEST]
+
+
+def test_who_lists_the_cards_makes_no_file(path, store):
+    assert list(store.cards()) == []
+    assert not path.parent.joinpath("cards.db").exists()
+
+
+def test_when_the_list_changed_last_is_known(store):
+    assert store.list_changed_at() is None
+
+    store.add_card(card_of(), NOON)
+    store.lock_down("owner")
+
+    assert store.list_changed_at() == NOON
+
+
+def test_a_lockdown_is_known_to_another_process_and_to_the_next_start(path, store):
+    assert store.locked_down() is None
+    store.lock_down("owner")
+    with contextlib.closing(SqliteStore(path)) as other:
+        assert other.locked_down() is True
+        other.lock_down("")
+    assert store.locked_down() is False
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_broken_list_is_set_aside_and_its_copy_lets_people_in(
+    path, cards, door_store, restarted
+):
+    """At once: who comes first must get in as well."""
+    door_store.add_card(card_of(), NOON)
+    door_store.lock_down("owner")
+    if restarted:
+        door_store.close()
+    spoil(cards)
+
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.locked_down() is True
+    assert list(path.parent.glob("cards.db.broken-*"))
+
+
+def test_a_list_that_is_gone_is_put_back(cards, door_store):
+    door_store.add_card(card_of(), NOON)
+    for file in cards.parent.glob("cards.db*"):
+        file.unlink()
+
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+
+
+def test_a_copy_that_is_broken_too_is_used_once(cards, door_store, caplog):
+    door_store.add_card(card_of(), NOON)
+    spoil(cards)
+    spoil(cards.with_name("cards.copy"))
+
+    for _ in range(4):
+        with contextlib.suppress(StoreError):
+            assert door_store.find(KEN) is None
+
+    assert door_store.find(KEN) is None
+    assert len(list(cards.parent.glob("cards.db.broken-*"))) == 2
+
+
+def test_who_was_revoked_is_not_in_the_copy(cards, door_store):
+    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([], [KEN], NOON)
+    spoil(cards)
+
+    assert door_store.find(KEN) is None
+
+
+def test_where_no_copy_can_be_kept_there_is_no_old_one(
+    cards, store, monkeypatch, caplog
+):
+    store.add_card(card_of(), NOON)
+    monkeypatch.setattr(doorpi.CardFile, "copied_up_to", 0)
+
+    store.change_cards([], [KEN], NOON)
+
+    assert not cards.with_name("cards.copy").exists()
+
+
+def test_a_broken_log_takes_nobody_off_the_list(path, door_store):
+    door_store.add_card(card_of(), NOON)
+    door_store.begin(INTENT)
+    spoil(path)
+
+    with pytest.raises(StoreError):
+        door_store.begin(INTENT)
+
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.begin(INTENT) == 1
+
+
+def test_a_long_import_keeps_no_tap_from_the_log(store, path):
+    """The door waits a quarter of a second for a file; an import may take long."""
+    with contextlib.closing(SqliteStore(path, busy_s=0)) as door:
+        door.add_card(card_of(), NOON)
+        begun = []
+
+        def rows():
+            for number in range(50):
+                yield card_of(f"{number:08X}", holder=f"Member {number}")
+                begun.append((door.begin(INTENT), door.find(KEN)))
+
+        store.change_cards(rows(), [], NOON)
+
+    assert begun == [(i + 1, card_of(source=Source.DB)) for i in range(50)]
