@@ -66,6 +66,7 @@ import errno
 import functools
 import gc
 import hashlib
+import heapq
 import hmac
 import ipaddress
 import json
@@ -565,6 +566,107 @@ class Debounce:
         self._empty_since = self._busy_since = None
 
 
+@dataclass(slots=True)
+class Repeats:
+    """How often a denial came again that has ``lines`` in the log, the last of them
+    ``event``: ``more`` times up to ``until``, and ``others`` of unknown cards that have
+    no line at all."""
+
+    event: Event
+    last: float
+    until: datetime
+    lines: int = 1
+    more: int = 0
+    others: int = 0
+
+    @property
+    def words(self) -> str:
+        told = [f"{self.more} more"] * (self.more > 0)
+        told += [f"{self.others} of other unknown cards"] * (self.others > 0)
+        return f"{' and '.join(told)} until {self.until:%Y-%m-%d %H:%M:%S}"
+
+
+@dataclass(slots=True)
+class Denials:
+    """What is to be done about one denial more: a flood of them must cost neither a
+    disk nor the peace of the door.
+
+    The same card, denied for the same reason within ``same_s``, has ``same_lines`` in
+    the log and is then counted with the last of them.  Unknown cards may make
+    ``burst`` lines, and one more every ``refill_s``; what comes beyond that is counted
+    as well.  After ``limit`` denials in ``within_s`` nothing is read for ``pause_s``.
+    Seconds are monotonic.
+    """
+
+    limit = 10
+    within_s = 60.0
+    pause_s = 15.0
+    same_s = 60.0
+    same_lines = 3
+    burst = 30
+    refill_s = 120.0
+
+    _recent: list[float] = field(default_factory=list, init=False)
+    _open: dict[tuple[Uid | None, Reason], Repeats] = field(
+        default_factory=dict, init=False
+    )
+    _lines: float = field(default=burst, init=False)
+    _refilled_at: float = field(default=0.0, init=False)
+
+    def is_too_many(self, now: float) -> bool:
+        """Count one more; True when nothing should be read for a while."""
+        since = now - self.within_s
+        self._recent = [at for at in self._recent if at > since] + [now]
+        if len(self._recent) < self.limit:
+            return False
+        self._recent.clear()
+        return True
+
+    def is_counted(self, event: Event, now: float) -> bool:
+        """True when ``event`` is none to be stored, but was counted with another."""
+        same = self._open.get((event.uid, event.reason))
+        if same and same.lines >= self.same_lines and self._goes_on(same, now):
+            same.more += 1
+        elif event.holder or self._has_line(now):
+            return False
+        elif same := next(reversed(self._open.values()), None):
+            same.others += 1
+        else:
+            return False
+        same.last, same.until = now, event.at
+        return True
+
+    def _has_line(self, now: float) -> bool:
+        gained = (now - self._refilled_at) / self.refill_s
+        self._lines = min(self.burst, self._lines + gained)
+        self._refilled_at = now
+        if self._lines < 1:
+            return False
+        self._lines -= 1
+        return True
+
+    def stored(self, event: Event, now: float) -> None:
+        """``event`` has a line of its own, with which others may be counted."""
+        key = event.uid, event.reason
+        before = self._open.get(key)
+        lines = before.lines + 1 if before and self._goes_on(before, now) else 1
+        self._open[key] = Repeats(event, now, event.at, lines)
+
+    def _goes_on(self, repeats: Repeats, now: float) -> bool:
+        return now - repeats.last < self.same_s
+
+    def over(self, now: float = inf) -> list[Repeats]:
+        """Those that have come to an end at ``now``, each given out once."""
+        ended = {
+            key: repeats
+            for key, repeats in self._open.items()
+            if not self._goes_on(repeats, now)
+        }
+        for key in ended:
+            del self._open[key]
+        return [each for each in ended.values() if each.more or each.others]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockPolicy:
     """How patiently a kind of lock is asked: the numbers of its vendor, as data.
@@ -757,7 +859,9 @@ class Signal(enum.StrEnum):
     CONFIG_BAD = "config-bad"
     STORAGE_BAD = "storage-bad"
     NOT_LOCKED = "not-locked"
+    LOCKED_DOWN = "locked-down"
     ENROLLING = "enrolling"
+    ENROLLED = "enrolled"
     LOW_BATTERY = "low-battery"
 
 
@@ -780,7 +884,9 @@ PICTURES: dict[Signal, str] = {
     Signal.CONFIG_BAD:  "* RR....RR" + 52 * ".",
     Signal.STORAGE_BAD: "* RR....RR....RR" + 46 * ".",
     Signal.NOT_LOCKED:  "* RR....RR....RR....RR" + 40 * ".",
+    Signal.LOCKED_DOWN: "* RRRRRRRRRR" + 50 * ".",
     Signal.ENROLLING:   "* AA..",
+    Signal.ENROLLED:    "30x A",
     Signal.LOW_BATTERY: "3x RR....",
 }  # fmt: skip
 
@@ -798,7 +904,9 @@ MEANINGS: dict[Signal, str] = {
     Signal.CONFIG_BAD: "the edited settings are not valid",
     Signal.STORAGE_BAD: "the log cannot be written",
     Signal.NOT_LOCKED: "the door could not be locked again",
+    Signal.LOCKED_DOWN: "locked down: nobody may enter",
     Signal.ENROLLING: "a new card may be enrolled now",
+    Signal.ENROLLED: "the new card is on the list",
     Signal.LOW_BATTERY: "after a result: the lock's battery is low",
 }
 
@@ -811,13 +919,15 @@ STANDING = frozenset(
         Signal.CONFIG_BAD,
         Signal.STORAGE_BAD,
         Signal.NOT_LOCKED,
+        Signal.LOCKED_DOWN,
         Signal.ENROLLING,
     }
 )
 
-#: The standing faults, the most pressing first.
+#: What stands until it is over, the most pressing first.
 FAULTS = (
     Signal.NOT_LOCKED,
+    Signal.LOCKED_DOWN,
     Signal.READER_LOST,
     Signal.CONFIG_BAD,
     Signal.STORAGE_BAD,
@@ -1291,11 +1401,14 @@ def enrollable_uid(text: str) -> Uid:
     """
     uid = parse_uid(text)
     if is_random(uid):
-        raise ValueError(
-            "a random UID (4 bytes, first 08), as phones use: it is another one at"
-            " each tap and can't be enrolled; use a card"
-        )
+        raise ValueError(RANDOM_WORDS)
     return uid
+
+
+RANDOM_WORDS = (
+    "a random UID (4 bytes, first 08), as phones use: it is another one at"
+    " each tap and can't be enrolled; use a card"
+)
 
 
 def _parse_list(
@@ -1564,12 +1677,6 @@ def idle_settings(config: Config) -> Iterator[str]:
             " effect; a relay locks again by itself, after hold_s"
         )
     yield from _relays_on_at_boot(config)
-    for card in config.cards.values():
-        if card.role is Role.MASTER:
-            yield (
-                f'card "{card.holder}": role = "master" does not enrol cards yet;'
-                " until then it opens as any other"
-            )
 
 
 def _relays_on_at_boot(config: Config) -> Iterator[str]:
@@ -1793,6 +1900,9 @@ class Store(Protocol):
 
     def finish(self, event: Event, notes: Notes = NOTHING) -> None:
         """Add result, latency and detail of ``event``, which ``begin`` gave its id."""
+
+    def record(self, event: Event) -> None:
+        """Put ``event`` on disk, in which nothing is moved."""
 
     def keep(self, notes: Notes) -> None:
         """Put ``notes`` on disk by themselves."""
@@ -2437,6 +2547,7 @@ class Relocking:
         return relocks_text(pending, self._clock.boot())
 
 
+LOCKED_DOWN_WORDS = "locked down: only a master's card is accepted"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
 
 
@@ -2477,6 +2588,10 @@ class Door:
         self._idle_shown: Signal | None = None
         self._is_relocking = False
         self._shortage = ""
+        self._denials = Denials()
+        self._reader_rests_until = -inf
+        self._enrolling_until = -inf
+        self._look_at_lockdown_at = -inf
         self._use(config, equipment, {})
 
     def _use(
@@ -2514,6 +2629,7 @@ class Door:
             card = self._look_for_card()  # opens the reader
             self._supervisor.ready()
             self._look_at_calls()
+            self._look_at_lockdown()
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(card)
@@ -2534,6 +2650,7 @@ class Door:
         log.info("stopping")
         for lock in self._equipment.locks.values():
             lock.close()  # a strike falls shut before anything is shown
+        self._close_denials()
         if stopped.number == signal.SIGINT:
             self._equipment.indicator.show(Signal.STOPPING)
             self._clock.sleep(1.5)
@@ -2555,6 +2672,8 @@ class Door:
         if card is None:
             for lock in self._equipment.locks.values():
                 lock.keep_ready()
+            self._look_at_lockdown()
+            self._close_denials(self._clock.monotonic())
             self._show_idle()
 
     def _meanwhile(self) -> None:
@@ -2569,7 +2688,7 @@ class Door:
     def _look_for_card(self) -> Card | None:
         """A card that was just presented, or None."""
         looked_at = self._clock.monotonic()
-        if looked_at < self._reader_opens_at:
+        if looked_at < max(self._reader_opens_at, self._reader_rests_until):
             return None
         try:
             card = self._equipment.reader.sense()
@@ -2598,37 +2717,147 @@ class Door:
     def _present(self, card: Card, presented_at: float) -> None:
         """From card to light: decide, and act on it.  Raises: Superseded."""
         at = self._clock.now()
-        decision = self._decide(card.uid, at)
+        who = self._known(card.uid)
+        decision = decide(card.uid, who, self._circumstances(card.uid, at))
         event = Event(
             at=at, uid=card.uid, holder=decision.holder, reason=decision.reason
         )
-        self._show(signal_for(decision, None))
-        if decision.granted and self._is_relocking:
-            raise Superseded(event, presented_at)
-        if decision.granted:
+        if decision.granted and who and who.role is Role.MASTER:
+            self._open_or_close_enrolment(event, presented_at)
+        elif presented_at < self._enrolling_until:
+            is_new = who is None and not is_random(card.uid)
+            self._enrol_or_deny(event, is_new=is_new)
+        elif decision.granted:
+            self._show(signal_for(decision, None))
+            if self._is_relocking:
+                raise Superseded(event, presented_at)
             self._act(event, presented_at)
-            return
-        log.info("%s", describe(event))
-        self._stored(lambda: self._equipment.store.begin(event), 0)
+        else:
+            self._deny(event, presented_at)
 
-    def _decide(self, uid: Uid, at: datetime) -> Decision:
-        door, store = self._config.door, self._equipment.store
-        look_up = functools.partial(self._stored, writes=False)
+    def _known(self, uid: Uid) -> Credential | None:
+        """Who has this card; the file decides over the database."""
         who = self._config.cards.get(uid)
         if who is None and not is_random(uid):
-            who = look_up(lambda: store.find(uid), None)
+            store = self._equipment.store
+            who = self._stored(lambda: store.find(uid), None, writes=False)
+        return who
+
+    def _circumstances(self, uid: Uid, at: datetime) -> Circumstances:
+        door, store = self._config.door, self._equipment.store
         last_moved = None
         if door.passback_s:
-            last_moved = look_up(lambda: store.last_moved(uid), None)
-        when = Circumstances(
+            last_moved = self._stored(lambda: store.last_moved(uid), None, writes=False)
+        return Circumstances(
             at=at,
             clock_set=self._clock.is_set() or not door.require_synced_clock,
-            locked_down=bool(look_up(lambda: bool(store.locked_down()), False)),
+            locked_down=self._is_locked_down(),
             schedules=self._config.schedules,
             last_moved=last_moved,
             passback_s=door.passback_s,
         )
-        return decide(uid, who, when)
+
+    def _deny(self, event: Event, now: float) -> None:
+        """Say no, and keep a flood of them from the disk and from the reader."""
+        if pause := self._denials.is_too_many(now):
+            # Less than a second longer than nothing is read.
+            length_s = self._config.patterns[Signal.DENIED].duration_s
+            self._show(*[Signal.DENIED] * ceil(Denials.pause_s / length_s))
+            self._reader_rests_until = now + Denials.pause_s
+        else:
+            self._show(Signal.DENIED)
+        noted = NOTHING
+        if not event.holder:  # for who is asked next to let this card in
+            noted = Notes({"unknown": f"{event.uid} {utc_text(event.at)}"})
+        store = self._equipment.store
+        if self._denials.is_counted(event, now):
+            self._stored(lambda: store.keep(noted), None)
+        else:
+            log.info("%s", describe(event))
+            begun = self._stored(lambda: store.begin(event, noted), 0)
+            self._denials.stored(replace(event, id=begun), now)
+        if pause:
+            log.warning(
+                "%d denials in a minute: no card is read for %d s",
+                Denials.limit,
+                Denials.pause_s,
+            )
+
+    def _close_denials(self, now: float = inf) -> None:
+        """Write down how often it came again, once it has come to an end."""
+        for each in self._denials.over(now):
+            event = replace(each.event, detail=each.words)
+            log.info("%s", describe(event))
+            if event.id:
+                self._stored(
+                    functools.partial(self._equipment.store.finish, event), None
+                )
+
+    # -- enrolment and lockdown
+
+    enrolment_s = 15.0
+
+    def _open_or_close_enrolment(self, event: Event, now: float) -> None:
+        """A master card opens the window, or closes it; it never moves the lock."""
+        is_open = now < self._enrolling_until
+        self._enrolling_until = -inf if is_open else now + self.enrolment_s
+        self._show()
+        word = "closed" if is_open else f"open for {self.enrolment_s:g} s"
+        self._record(replace(event, detail=f"enrolment {word}"))
+
+    def _enrol_or_deny(self, event: Event, *, is_new: bool) -> None:
+        """The first unknown card goes on the list, and the window closes."""
+        if not is_new:
+            if event.reason is Reason.GRANTED:
+                event = replace(
+                    event,
+                    reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
+                    detail="a new card is being enrolled",
+                )
+            self._show(Signal.DENIED)
+            self._record(event)
+            return
+        self._enrolling_until = -inf
+        name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
+        if self._stored(functools.partial(self._enrol, event, name), False):
+            self._show(Signal.ENROLLED)
+            event = replace(
+                event, holder=name, reason=Reason.GRANTED, detail="enrolled"
+            )
+        else:
+            self._show(Signal.FAULT)
+            event = replace(event, detail="could not be enrolled")
+        self._record(event)
+
+    def _enrol(self, event: Event, name: str) -> bool:
+        """Raises: StoreError."""
+        store, uid = self._equipment.store, event.uid
+        if uid is None or store.find(uid):  # it could not be looked up a moment ago
+            return False
+        store.add_card(Credential(uid=uid, holder=name, source=Source.DB), event.at)
+        return True
+
+    def _record(self, event: Event) -> None:
+        """An event in which nothing is moved."""
+        log.info("%s", describe(event))
+        self._stored(lambda: self._equipment.store.record(event), None)
+
+    def _is_locked_down(self) -> bool:
+        """While the disk fails, and where it has lost its word, what was holds."""
+        store, known = self._equipment.store, Signal.LOCKED_DOWN in self._faults
+        told = self._stored(store.locked_down, None, writes=False)
+        if told and not known:
+            self._fault(Signal.LOCKED_DOWN, LOCKED_DOWN_WORDS)
+        elif known and told is False:
+            log.info("the lockdown is lifted")
+            self._heal(Signal.LOCKED_DOWN)
+        return known if told is None else told
+
+    def _look_at_lockdown(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._look_at_lockdown_at:
+            self._look_at_lockdown_at = now + 1.0
+            self._is_locked_down()
 
     def _act(
         self,
@@ -2770,6 +2999,8 @@ class Door:
             self._show()
 
     def _idle_signal(self) -> Signal:
+        if self._clock.monotonic() < self._enrolling_until:
+            return Signal.ENROLLING
         standing = (fault for fault in FAULTS if fault in self._faults)
         return next(standing, Signal.READY)
 
@@ -2875,12 +3106,18 @@ class Entry:
 def describe(event: Event) -> str:
     """One event as a line of the journal."""
     card = f" ({format_uid(event.uid)})" if event.uid else ""
-    if event.reason is not Reason.GRANTED:
-        return f"denied: {who_in_words(event)}{card}: {event.reason}"
-    told = f"{event.command or 'nothing sent'} -> {event.result}"
     detail = f" ({event.detail})" if event.detail else ""
+    if event.reason is not Reason.GRANTED or event.result is None:
+        return f"{event.decision}: {who_in_words(event)}{card}: {event.reason}{detail}"
+    told = f"{event.command or 'nothing sent'} -> {event.result}"
     who = "granted: " * (event.source != "relock") + who_in_words(event)
     return f"{who}{card}: {told} in {event.latency_ms} ms{detail}"
+
+
+def utc_text(at: datetime) -> str:
+    """``2026-11-21T12:00:00.123Z``: sorts as text, reads the same everywhere."""
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
 def who_in_words(event: Event) -> str:
@@ -4921,6 +5158,11 @@ FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
 
 
+LAST_SEEN_QUERY = """
+SELECT at FROM events WHERE uid = ? AND source = 'card' ORDER BY id DESC LIMIT 1
+"""
+
+
 LAST_MOVED_QUERY = """
 SELECT e.at FROM events e JOIN outcomes o ON o.event = e.id
 WHERE e.uid = ? AND o.result IN ('unlocked', 'locked', 'unsure')
@@ -4938,12 +5180,6 @@ SETTLED_UPDATE = """
 INSERT OR REPLACE INTO states
 SELECT 'settled', coalesce(max(id), 0) FROM events
 """
-
-
-def utc_text(at: datetime) -> str:
-    """``2026-11-21T12:00:00.123Z``: sorts as text, reads the same everywhere."""
-    utc = at.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
 def chain_hash(previous: str, row: Sequence[object]) -> str:
@@ -5199,8 +5435,12 @@ class SqliteStore(SqliteFile):
         return self._append("events", values, notes)
 
     def finish(self, event: Event, notes: Notes = NOTHING) -> None:
-        values = event.id, event.result, event.latency_ms, printable(event.detail)
+        result = event.result or ""  # none: nothing was to be moved
+        values = event.id, result, event.latency_ms, printable(event.detail)
         self._append("outcomes", values, notes)
+
+    def record(self, event: Event) -> None:
+        self.finish(replace(event, id=self.begin(event)))
 
     def keep(self, notes: Notes) -> None:
         with self._transaction() as db:
@@ -5236,6 +5476,14 @@ class SqliteStore(SqliteFile):
 
     def list_changed_at(self) -> datetime | None:
         return self.list.changed_at()
+
+    def last_seen(self, uid: Uid) -> datetime | None:
+        """When this card was presented last, as far as the log goes back."""
+        if not self.exists():
+            return None
+        with self._errors_told():
+            rows = self._query(LAST_SEEN_QUERY, (uid,))
+            return datetime.fromisoformat(rows[0][0]) if rows else None
 
     def lock_down(self, why: str) -> None:
         self.list.lock_down(why)
@@ -5779,6 +6027,94 @@ def secret_path(name: str, folders: Sequence[Path]) -> Path:
 ################################################################################
 # 8. Helpers beside the door -- what the owner's verbs do while the door goes on
 ################################################################################
+
+# -- people: who is let in and who no longer, by hand
+
+
+class Refused(Exception):
+    """What the owner asked for cannot be done; the text says why."""
+
+
+LAST_CARD_COUNTS = timedelta(minutes=5)
+
+
+def last_unknown_card(
+    store: SqliteStore, config: Config, at: datetime
+) -> tuple[Uid, timedelta]:
+    """The unknown card that the door saw last, and how long ago; it is no longer than
+    five minutes, and still unknown.  Raises: Refused, StoreError."""
+    told = (store.recall("unknown") or "").split()
+    again = "present the new card and try again, or give --uid"
+    ago = at - datetime.fromisoformat(told[1]) if len(told) == 2 else timedelta.max
+    if not timedelta(0) <= ago <= LAST_CARD_COUNTS:
+        raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
+    uid = Uid(told[0])
+    who = config.cards.get(uid) or store.find(uid)
+    if who:
+        raise Refused(
+            f"the last unknown card, {format_uid(uid)}, is on the list by now, as"
+            f" {printable(who.holder)}: {again}"
+        )
+    return uid, ago
+
+
+def let_in(
+    store: SqliteStore,
+    config: Config,
+    card: Credential,
+    at: datetime,
+) -> tuple[Credential, Credential | None]:
+    """Put ``card`` on the list; where it is on it, what ``card`` does not say stays.
+
+    Returns how it is now and how it was.  Raises: Refused, StoreError.
+    """
+    if is_random(card.uid):
+        raise Refused(f"{format_uid(card.uid)}: {RANDOM_WORDS}")
+    if in_file := config.cards.get(card.uid):
+        raise Refused(
+            f"{format_uid(card.uid)} is in the settings' file, as"
+            f" {printable(in_file.holder)}: the file decides, so edit it there"
+        )
+    if card.schedule and card.schedule not in config.schedules:
+        close = get_close_matches(card.schedule, list(config.schedules), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise Refused(f"no [[schedule]] is called {printable(card.schedule)!r}{hint}")
+    if card.valid_until and card.valid_until < at.date():
+        raise Refused(f"{card.valid_until} is over: the card would never work")
+    was = store.find(card.uid)
+    if was:
+        until, hours = (
+            card.valid_until or was.valid_until,
+            card.schedule or was.schedule,
+        )
+        card = replace(
+            was, holder=card.holder, enabled=True, valid_until=until, schedule=hours
+        )
+    store.change_cards([card], [], at)
+    return card, was
+
+
+def cards_of(text: str, cards: Iterable[Credential]) -> list[Credential]:
+    """Those of the UID ``text``; where there is none, of the holder of that name.
+
+    Raises: Refused when there is neither.
+    """
+    cards = list(cards)
+    try:
+        found = [card for card in cards if card.uid == parse_uid(text)]
+    except ValueError:
+        found = []
+    name = text.strip().casefold()
+    found = found or [card for card in cards if card.holder.casefold() == name]
+    if not found:
+        names = sorted({card.holder for card in cards})
+        close = get_close_matches(text, names, n=1)
+        hint = f"; did you mean {printable(close[0])!r}?" if close else ""
+        raise Refused(
+            f"{printable(text)!r}: no such UID or holder is on the list{hint}"
+        )
+    return found
+
 
 # -- what may be wrong with the reader, for `doctor`
 
@@ -7049,8 +7385,10 @@ def cmd_check(args: argparse.Namespace) -> int:
 
 def validity(card: Credential, config: Config, today: date) -> str:
     """When a card works, in words."""
+    is_master = card.role is Role.MASTER
+    master = " [master: enrols cards, does not open]" if is_master else ""
     if not card.enabled:
-        return "switched off"
+        return f"switched off{master}"
     schedule = config.schedules.get(card.schedule or "")
     words = "always"
     if card.schedule:
@@ -7064,7 +7402,7 @@ def validity(card: Credential, config: Config, today: date) -> str:
     if card.valid_until:
         over = card.valid_until < today
         words += f", until {card.valid_until}" + (" (over)" if over else "")
-    return words + (" [master]" if card.role is Role.MASTER else "")
+    return words + master
 
 
 def _exposed(path: Path, config: Config) -> Iterator[str]:
@@ -7103,39 +7441,123 @@ def in_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def cmd_cards(args: argparse.Namespace) -> int:
-    config = load(args)
-    cards = _known_cards(config)
-    if args.json:
-        for card in cards:
-            say(json.dumps(_card_json(card)))
-        return EX_OK
-    if args.toml:
-        import tomli_w
-
-        # A table each: tomli_w's own `card = [...]` could not be pasted after others.
-        for card in cards:
-            if card.source is Source.DB:
-                say(f"[[card]]\n{tomli_w.dumps(_card_toml(card))}")
-        return EX_OK
-    today = SystemClock().now().date()
-    rows = [("HOLDER", "UID", "VALID", "FROM")]
-    for card in cards:
-        words = validity(card, config, today)
-        uid = format_uid(card.uid)
-        rows.append((printable(card.holder), uid, words, card.source.value))
-    for line in in_columns(rows):
-        say(line)
+    config, clock = load(args), SystemClock()
+    with contextlib.closing(make_store(config)) as store:
+        cards = _known_cards(config, store)
+        if args.json:
+            for card in cards:
+                say(json.dumps(_card_json(card, store.last_seen(card.uid))))
+        elif args.toml:
+            _say_as_toml(cards)
+        else:
+            for line in in_columns(list(_card_rows(cards, config, store, clock.now()))):
+                say(line)
+        if (args.json or args.toml) and not sys.stdout.isatty() and store.list.exists():
+            with contextlib.suppress(StoreError):  # doctor tells of old ones
+                store.keep(Notes({"backup": utc_text(clock.now())}))
     return EX_OK
 
 
-def _known_cards(config: Config) -> list[Credential]:
+def _known_cards(config: Config, store: SqliteStore) -> Iterator[Credential]:
     """Those of the file and of the database, by holder; the file decides."""
+
+    def by_holder(card: Credential) -> tuple[str, Uid]:
+        return card.holder, card.uid
+
+    in_file = sorted(config.cards.values(), key=by_holder)
+    others = (card for card in store.cards() if card.uid not in config.cards)
+    return heapq.merge(in_file, others, key=by_holder)
+
+
+def _card_rows(
+    cards: Iterable[Credential], config: Config, store: SqliteStore, now: datetime
+) -> Iterator[Sequence[str]]:
+    yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
+    for card in cards:
+        seen = store.last_seen(card.uid)
+        yield (
+            printable(card.holder),
+            format_uid(card.uid),
+            validity(card, config, now.date()),
+            printable(card.schedule or "-"),
+            card.source.value,
+            f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
+        )
+
+
+def _say_as_toml(cards: Iterable[Credential]) -> None:
+    """What is not in the owner's file yet, to be pasted there."""
+    import tomli_w
+
+    # A table each: tomli_w's own `card = [...]` could not be pasted after others.
+    for card in cards:
+        if card.source is Source.DB:
+            say(f"[[card]]\n{tomli_w.dumps(_card_toml(card))}")
+
+
+def cmd_allow(args: argparse.Namespace) -> int:
+    config, at = load(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        known = {card.uid: card for card in store.cards()} | dict(config.cards)
-    return sorted(known.values(), key=lambda card: (card.holder, card.uid))
+        uid, presented = args.uid, ""
+        if uid is None:
+            uid, ago = last_unknown_card(store, config, at)
+            presented = f" (presented {ago.total_seconds():.0f} s ago)"
+        wanted = Credential(
+            uid=uid,
+            holder=args.holder,
+            valid_until=args.until,
+            schedule=args.schedule,
+            source=Source.DB,
+        )
+        card, was = let_in(store, config, wanted, at)
+    words = validity(card, config, at.date())
+    renamed = ""
+    if was and was.holder != card.holder:
+        renamed = f" (until now: {printable(was.holder)})"
+    say(
+        f"{printable(card.holder)} may enter with {format_uid(uid)}{presented}:"
+        f" {words}{renamed}"
+    )
+    return EX_OK
 
 
-def _card_json(card: Credential) -> dict[str, object]:
+def cmd_revoke(args: argparse.Namespace) -> int:
+    config = load(args)
+    with contextlib.closing(make_store(config)) as store:
+        stored = {card.uid: card for card in store.cards()}
+        found = cards_of(args.whom, [*config.cards.values(), *stored.values()])
+        gone = dict.fromkeys(card.uid for card in found if card.uid in stored)
+        if gone:
+            store.change_cards([], gone, SystemClock().now())
+    for uid in gone:
+        who = f"{printable(stored[uid].holder)} ({format_uid(uid)})"
+        say(f"{who} is off the list of the database")
+    left = dict.fromkeys(card.uid for card in found if card.uid in config.cards)
+    for card in (config.cards[uid] for uid in left):
+        complain(
+            f"{printable(card.holder)} ({format_uid(card.uid)}) may still enter:"
+            f" edit {find_config(args.config, os.environ)}, enabled = false"
+        )
+    return EX_FAILED if left else EX_OK
+
+
+def cmd_lockdown(args: argparse.Namespace) -> int:
+    config, at = load(args), SystemClock().now()
+    with contextlib.closing(make_store(config)) as store:
+        was, wanted = bool(store.locked_down()), args.state == "on"
+        if was != wanted:
+            store.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
+            event = replace(_by_hand(at), detail=f"lockdown {args.state}")
+            _stored_or_told(lambda: store.record(event), None)
+    already = " (it was already)" if was == wanted else ""
+    if wanted:
+        say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
+    else:
+        say(f"not locked down{already}: everybody on the list may enter")
+    return EX_OK
+
+
+def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]:
     return {
         "uid": card.uid,
         "holder": card.holder,
@@ -7145,6 +7567,7 @@ def _card_json(card: Credential) -> dict[str, object]:
         "schedule": card.schedule,
         "role": card.role,
         "source": card.source,
+        "last_seen": utc_text(last_seen) if last_seen else None,
     }
 
 
@@ -7353,15 +7776,7 @@ def _move_logged(
     config: Config, clock: Clock, control: LockControl, store: Store, command: Command
 ) -> Outcome:
     asked_at = clock.monotonic()
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
-    event = Event(
-        at=clock.now(),
-        uid=None,
-        holder=printable(user),
-        reason=Reason.GRANTED,
-        source="command",
-    )
-    entry = Entry(event, store, _stored_or_told)
+    entry = Entry(_by_hand(clock.now()), store, _stored_or_told)
     relocking = Relocking(
         control,
         config.lock.relock_after_s,
@@ -7382,6 +7797,19 @@ def _move_logged(
         took_ms = round((clock.monotonic() - asked_at) * 1000)
         entry.settle(outcome, took_ms, replace(notes, counts=control.spent()))
     return outcome
+
+
+def _asking_user() -> str:
+    """Who types; sudo says who that is."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
+    return printable(user)
+
+
+def _by_hand(at: datetime) -> Event:
+    """The event of a verb."""
+    return Event(
+        at=at, uid=None, holder=_asking_user(), reason=Reason.GRANTED, source="command"
+    )
 
 
 def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = True) -> T:
@@ -7411,6 +7839,21 @@ def cmd_tap(args: argparse.Namespace) -> int:
             return EX_FAILED
     say(f"{format_uid(args.uid)} was read")
     return EX_OK
+
+
+def _holder_argument(text: str) -> str:
+    if not text.strip() or not can_be_seen(text):
+        raise argparse.ArgumentTypeError("a name of visible characters is needed")
+    return text.strip()
+
+
+def _date_argument(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no date such as 2026-12-31"
+        ) from None
 
 
 def _uid_argument(text: str) -> Uid:
@@ -7533,6 +7976,29 @@ VERBS: dict[str, Verb] = {
             ),
         ),
     ),
+    "allow": Verb(
+        cmd_allow,
+        "let a card in, at once: the last unknown one, or --uid",
+        (
+            ("holder", {"type": _holder_argument, "metavar": "HOLDER", "help": "name"}),
+            ("--uid", {"type": _uid_argument, "metavar": "UID", "help": "04:A1:B2:C3"}),
+            (
+                "--until",
+                {"type": _date_argument, "metavar": "DATE", "help": "the last day"},
+            ),
+            ("--schedule", {"metavar": "NAME", "help": "of a [[schedule]]"}),
+        ),
+    ),
+    "revoke": Verb(
+        cmd_revoke,
+        "let a card in no longer, at once",
+        (("whom", {"metavar": "UID-or-HOLDER", "help": "all cards of a holder"}),),
+    ),
+    "lockdown": Verb(
+        cmd_lockdown,
+        "refuse every card but a master's, or end that",
+        (("state", {"choices": ("on", "off"), "help": "until it is lifted"}),),
+    ),
     "log": Verb(
         cmd_log,
         "who came, and what the door did",
@@ -7595,6 +8061,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_CONFIG
     except StoreError as error:
         complain(f"database: {error}")
+        return EX_FAILED
+    except Refused as error:
+        complain(str(error))
         return EX_FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

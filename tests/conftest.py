@@ -234,6 +234,9 @@ class FakeStore:
         self.keep(notes)
         self.events[event.id] = event
 
+    def record(self, event: Event) -> None:
+        self.finish(replace(event, id=self.begin(event)))
+
     def keep(self, notes: Notes) -> None:
         self._check()
         self.kept.update(notes.words)

@@ -212,6 +212,7 @@ class DoorProcess:
             return len(events) >= number and (
                 events[number - 1].result is not None
                 or events[number - 1].decision == "denied"
+                or events[number - 1].detail != ""
             )
 
         self.until(ended, f"the end of event {number}", 20)
@@ -297,7 +298,7 @@ def run_watched(history: str, args: list[str]) -> int:
         def broken(*_: object) -> None:
             raise RuntimeError("a bug nobody thought of")
 
-        doorpi.Door._decide = broken
+        doorpi.Door._known = broken
     if args[0] == "--hang":
         del args[0]
         sense = doorpi.NfcReader.sense

@@ -150,14 +150,8 @@ role = "master"
         ),
         "  Over      01:02:03:04           always, until 2020-01-01 (over)",
         "  Off       01:02:03:05           switched off",
-        "  Mika      01:02:03:06           always [master]",
+        "  Mika      01:02:03:06           always [master: enrols cards, does not open]",
         "  Ken Sato  04:A1:B2:C3:D4:E5:80  always",
-        "",
-        "Please note:",
-        (
-            '  card "Mika": role = "master" does not enrol cards yet; until then it opens as'
-            " any other"
-        ),
     ]
 
 
@@ -343,7 +337,9 @@ def test_a_folder_of_secrets_that_may_not_be_entered_is_told_in_words(
     ]
 
 
-@pytest.mark.parametrize(("verb", "file"), [("log", "doorpi.db"), ("cards", "cards.db")])
+@pytest.mark.parametrize(
+    ("verb", "file"), [("log", "doorpi.db"), ("cards", "cards.db")]
+)
 def test_a_state_folder_that_may_not_be_entered_is_told_in_words(
     powerless, capsys, verb, file
 ):
@@ -356,10 +352,7 @@ def test_a_state_folder_that_may_not_be_entered_is_told_in_words(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        (
-            f"database: {state}/doorpi.db: [Errno 13] Permission denied:"
-            f" '{state}/doorpi.db'"
-        )
+        (f"database: {state}/{file}: [Errno 13] Permission denied: '{state}/{file}'")
     ]
 
 
@@ -595,15 +588,24 @@ def test_cards_lists_who_is_where_and_the_file_decides(verb):
 
     hours = "Mon-Fri 08:00-20:00, Sat 22:00-02:00, not on 2199-12-31"
     assert rows == [
-        ["HOLDER", "UID", "VALID", "FROM"],
+        ["HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"],
         [
             'Jo "J" O\'Guest\\',
             "04:FF:EE:DD:CC:BB:AA",
             f"{hours}, from 2199-12-01, until 2199-12-31",
+            "office-hours",
             "db",
+            "-",
         ],
-        ["Ken Sato", "04:A1:B2:C3:D4:E5:80", "always", "toml"],
-        ["Mika", "D3:C2:B1:A0", "switched off", "db"],
+        ["Ken Sato", "04:A1:B2:C3:D4:E5:80", "always", "-", "toml", "-"],
+        [
+            "Mika",
+            "D3:C2:B1:A0",
+            "switched off [master: enrols cards, does not open]",
+            "-",
+            "db",
+            "-",
+        ],
     ]
 
 
@@ -612,7 +614,7 @@ def test_cards_as_json(verb):
     ken = {
         "uid": "04A1B2C3D4E580", "holder": "Ken Sato", "enabled": True,
         "valid_from": None, "valid_until": None, "schedule": None, "role": "holder",
-        "source": "toml",
+        "source": "toml", "last_seen": None,
     }  # fmt: skip
     jo = ken | {
         "uid": "04FFEEDDCCBBAA", "holder": "Jo \"J\" O'Guest\\",
@@ -646,8 +648,8 @@ def test_cards_as_toml_is_nothing_when_there_is_nothing_to_paste(verb):
 
 def test_cards_that_only_the_file_has_need_no_database(folder, verb):
     assert verb("cards") == [
-        "HOLDER    UID                   VALID   FROM",
-        "Ken Sato  04:A1:B2:C3:D4:E5:80  always  toml",
+        "HOLDER    UID                   VALID   SCHEDULE  FROM  LAST SEEN",
+        "Ken Sato  04:A1:B2:C3:D4:E5:80  always  -         toml  -",
     ]
     assert not (folder / "state").exists()
 
@@ -989,10 +991,11 @@ def test_legend_draws_every_signal_from_its_pattern(verb):
 
     patterns = doorpi.parse_patterns({}, [])
     assert lines[0] == "4 seconds of each signal: G green, R red, A both, . dark"
-    assert [line.split()[0] for line in lines[2::3]] == [str(sign) for sign in patterns]
+    assert [line.split()[0] for line in lines[2::4]] == [str(sign) for sign in patterns]
     locked = next(i for i, line in enumerate(lines) if line.startswith("locked "))
-    assert lines[locked : locked + 2] == [
+    assert lines[locked : locked + 3] == [
         "locked       GGG..GGG..GGG..GGG..GGG..GGG............  the lock confirmed: locked",
+        "                                                       施錠しました",
         "             6 times: green 0.25 s, dark 0.25 s",
     ]
 
@@ -1010,7 +1013,7 @@ def test_legend_needs_no_settings(capsys):
     """Whoever has not edited the file yet may look at the lights."""
     assert main(["legend"]) == 0
 
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 3 * len(doorpi.Signal)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4 * len(doorpi.Signal)
 
 
 # -- as people and systemd start it

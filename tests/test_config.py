@@ -667,12 +667,10 @@ def test_what_does_nothing_yet_is_told():
         relock_after_s = 30
         [log]
         keep_days = 30
-        {CARD}role = "master"
     """)
 
     assert list(idle_settings(config)) == [
         "log.keep_days = 30: does nothing yet: comes with a later version",
-        'card "Ken": role = "master" does not enrol cards yet; until then it opens as any other',
     ]
 
 

@@ -69,9 +69,9 @@ doorpi.SimulatedCloud = Refusing
     "a card that is denied moves the lock": (
         """
 class Mad(doorpi.Door):
-    def _decide(self, uid, at):
+    def _known(self, uid):
         self._equipment.locks["lock"].send(doorpi.Command.UNLOCK, 1e9, 1e9)
-        return super()._decide(uid, at)
+        return super()._known(uid)
 
 doorpi.Door = Mad
 """,
@@ -442,7 +442,7 @@ BUG = """
 def bug(*args):
     raise RuntimeError("a bug")
 
-doorpi.Door._decide = bug
+doorpi.Door._known = bug
 """
 
 

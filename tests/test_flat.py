@@ -31,7 +31,9 @@ WARM_UP = 50
 #: Of the database, for a tap's event and its outcome; 270 were measured.
 ROWS_BYTES = 600
 GROWTH_KB = 2048
-RENEW_S = 5.0
+RENEW_S = 1000.0
+#: From one tap to the next: a crowd of the denied would be counted, not stored.
+GAP_S = 150.0
 
 # nfcpy looks at a port with open() and leaves the file to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -127,6 +129,7 @@ class Soak(World):
             assert self.store.begun == self.taps, "a second event"
             self.field.take()
             self.look(3)
+            self.clock.advance(GAP_S)
 
     def fails(self, shown: VirtualCard) -> None:
         """A fault before, in or during what ``shown`` is here for, or while it lies

@@ -135,6 +135,8 @@ TABLE = {
     Signal.STORAGE_BAD: 3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (0.2, DARK),
                              (0.1, RED), (2.3, DARK)],
     Signal.NOT_LOCKED:  3 * [*3 * [(0.1, RED), (0.2, DARK)], (0.1, RED), (2.0, DARK)],
+    Signal.LOCKED_DOWN: 3 * [(0.5, RED), (2.5, DARK)],
+    Signal.ENROLLED:        [(1.5, BOTH), (9.0, DARK)],
     Signal.ENROLLING:  35 * [(0.1, BOTH), (0.1, DARK)],
     Signal.LOW_BATTERY: 3 * [(0.1, RED), (0.2, DARK)] + [(9.0, DARK)],
 }

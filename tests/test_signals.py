@@ -59,6 +59,7 @@ ONCE = {
     Signal.UNSURE: [(RED, 0.25), (GREEN, 0.25)] * 4,  # 8 x 0.25 s
     Signal.DENIED: [(RED, 0.7), (DARK, 0.3)] * 2,
     Signal.STOPPING: [(RED, 0.1), (DARK, 0.1)] * 10,
+    Signal.ENROLLED: [(BOTH, 1.5)],
     Signal.LOW_BATTERY: [(RED, 0.1), (DARK, 0.2)] * 3,
 }
 
@@ -71,6 +72,7 @@ OVER_AND_OVER = {
         (RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 2.3),
     ],
     Signal.NOT_LOCKED: [*[(RED, 0.1), (DARK, 0.2)] * 3, (RED, 0.1), (DARK, 2.0)],
+    Signal.LOCKED_DOWN: [(RED, 0.5), (DARK, 2.5)],
     Signal.ENROLLING: [(BOTH, 0.1), (DARK, 0.1)],
 }  # fmt: skip
 
@@ -96,6 +98,7 @@ PERIODS_S = {
     Signal.CONFIG_BAD: 3.0,
     Signal.STORAGE_BAD: 3.0,
     Signal.NOT_LOCKED: 3.0,
+    Signal.LOCKED_DOWN: 3.0,
     Signal.ENROLLING: 0.2,
 }
 
@@ -114,6 +117,7 @@ DURATIONS_S = {
     Signal.UNSURE: 2.0,
     Signal.DENIED: 2.0,
     Signal.STOPPING: 2.0,
+    Signal.ENROLLED: 1.5,
     Signal.LOW_BATTERY: 0.9,
 }
 
@@ -236,7 +240,7 @@ def test_only_a_confirmed_result_is_green_alone():
 
 
 def test_faults_are_standing_red_and_rank_an_open_door_first():
-    ranked = ["not-locked", "reader-lost", "config-bad", "storage-bad"]
+    ranked = ["not-locked", "locked-down", "reader-lost", "config-bad", "storage-bad"]
     assert ranked == [*FAULTS]
     assert set(FAULTS) < STANDING
     assert {light for sign in FAULTS for light, _ in played(sign, 9)} == {RED, DARK}

@@ -1,0 +1,123 @@
+"""The owner's day at a door that runs: each verb and each edit counts at the next tap."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
+
+import doorpi
+
+KEN, MIKA, STRANGER = "04A1B2C3D4E580", "D3C2B1A0", "04FFEEDDCCBBAA"
+QUICK = 'on_tap = "unlock"'
+
+
+@pytest.fixture
+def config(tmp_path, cloud, radio):
+    cloud.motor_s = 0.05
+    return write_config(tmp_path, cloud, radio.device, door=QUICK)
+
+
+@pytest.fixture
+def door(config):
+    with DoorProcess(config) as door:
+        yield door.until_ready()
+
+
+@pytest.fixture
+def verb(config, capsys):
+    """A verb in this process, while the door runs in its own."""
+
+    def run(*args: str) -> str:
+        assert doorpi.main(["--config", str(config), *args]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def seen(event: doorpi.Event) -> tuple[str, str]:
+    return event.holder, event.reason.value
+
+
+def test_people_come_and_go_while_the_door_runs(door, radio, verb):
+    for name in ("Jo Guest", "Mika Mori"):
+        assert seen(door.tap(radio, STRANGER)) == ("", "not-found")
+
+        assert f"{name} may enter with 04:FF:EE:DD:CC:BB:AA (presented" in verb(
+            "allow", name
+        )
+        assert seen(door.tap(radio, STRANGER)) == (name, "granted")
+        assert f"{name}  04:FF:EE:DD:CC:BB:AA  always" in verb("cards")
+
+        verb("revoke", name)
+
+    assert seen(door.tap(radio, STRANGER)) == ("", "not-found")
+    assert seen(door.tap(radio, KEN)) == ("Ken Sato", "granted")
+
+
+def test_an_edit_counts_within_two_seconds_between_the_owners_verbs(
+    door, radio, verb, config
+):
+    verb("allow", "Mika of the database", "--uid", MIKA)
+    assert seen(door.tap(radio, MIKA)) == ("Mika of the database", "granted")
+
+    text = config.read_text(encoding="utf-8")
+    edited_at = time.monotonic()
+    config.write_text(f"{text}\n{MIKA_CARD}enabled = false\n", encoding="utf-8")
+    door.until(lambda: "switched off" in door.journal, "the journal tells", 5)
+    took_s = time.monotonic() - edited_at
+
+    assert took_s < 2.5  # and this process has looked at it every 10 ms
+    assert seen(door.tap(radio, MIKA)) == ("Mika Mori", "not-enabled")
+
+    config.write_text(text, encoding="utf-8")
+    door.until(
+        lambda: door.journal.count("Mika Mori") > 2, "the journal tells again", 5
+    )
+    assert seen(door.tap(radio, MIKA)) == ("Mika of the database", "granted")
+    assert KEN_CARD in text
+
+
+def test_a_lockdown_outlives_the_door_and_is_in_its_log(door, radio, verb, config):
+    verb("lockdown", "on")
+    assert seen(door.tap(radio, KEN)) == ("Ken Sato", "locked-down")
+    door.until(lambda: "locked down" in door.status, "STATUS= tells")
+    door.stop()
+
+    with DoorProcess(config) as again:
+        again.until_ready()
+        assert "locked down" in again.status
+        assert seen(again.tap(radio, KEN)) == ("Ken Sato", "locked-down")
+        verb("lockdown", "off")
+        assert seen(again.tap(radio, KEN)) == ("Ken Sato", "granted")
+        told = [(event.source, event.detail) for event in again.events]
+    assert told == [
+        ("command", "lockdown on"),
+        ("card", ""),
+        ("card", ""),
+        ("command", "lockdown off"),
+        ("card", ""),
+    ]
+
+
+def test_a_master_enrols_at_the_reader_of_a_real_door(tmp_path, cloud, radio, verb):
+    master = f'{MIKA_CARD}role = "master"\n'
+    config = write_config(tmp_path, cloud, radio.device, cards=master, door=QUICK)
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+        opened = door.tap(radio, MIKA)
+        new = door.tap(radio, STRANGER)
+
+        assert (opened.detail, new.detail) == ("enrolment open for 15 s", "enrolled")
+        assert cloud.commands == []
+        assert seen(door.tap(radio, STRANGER)) == (new.holder, "granted")
+        assert new.holder.startswith("Card of 20")
+        assert verb("allow", "Jo Guest", "--uid", STRANGER).endswith(
+            f"(until now: {new.holder})\n"
+        )
+        assert seen(door.tap(radio, STRANGER)) == ("Jo Guest", "granted")
+    with contextlib.closing(doorpi.SqliteStore(tmp_path / "state/doorpi.db")) as store:
+        assert store.verify() is None

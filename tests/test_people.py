@@ -1,0 +1,458 @@
+"""`allow`, `revoke`, `cards` and `lockdown`: what the owner types, and reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import string
+import tomllib
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import tomli_w
+from conftest import KEN, STRANGER, card_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import doorpi
+from doorpi import (
+    Credential,
+    Event,
+    Notes,
+    Reason,
+    Role,
+    Source,
+    SqliteStore,
+    Uid,
+    main,
+    parse_config,
+    parse_uid,
+)
+
+CONFIG = """
+[lock]
+kind = "relay"
+[[schedule]]
+name = "office-hours"
+times = ["Mon-Fri 08:00-20:00"]
+[[card]]
+uid = "04:A1:B2:C3:D4:E5:80"
+holder = "Ken Sato"
+"""
+MIKA, PHONE = Uid("D3C2B1A0"), Uid("08112233")
+KEN_WRITTEN, STRANGER_WRITTEN = "04:A1:B2:C3:D4:E5:80", "04:FF:EE:DD:CC:BB:AA"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "doorpi.toml").write_text(CONFIG, encoding="utf-8")
+    for name in ("STATE_DIRECTORY", "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("USER", "nobi")
+    return tmp_path
+
+
+@pytest.fixture
+def store(folder):
+    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
+        yield store
+
+
+@pytest.fixture
+def verb(folder, capsys):
+    """Run one verb: its exit code, its lines on stdout, its lines on stderr."""
+
+    def run(*args: str) -> tuple[int, list[str], list[str]]:
+        code = main(["--config", str(folder / "doorpi.toml"), *args])
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return run
+
+
+def seen(store: SqliteStore, uid: Uid, ago_s: float) -> None:
+    """The door has denied an unknown card."""
+    at = datetime.now(UTC) - timedelta(seconds=ago_s)
+    store.keep(Notes({"unknown": f"{uid} {doorpi.utc_text(at)}"}))
+
+
+# -- allow
+
+
+def test_allow_lets_a_card_in(verb, store):
+    said = verb("allow", " Mika Mori ", "--uid", "d3-c2-b1-a0")
+
+    assert said == (0, ["Mika Mori may enter with D3:C2:B1:A0: always"], [])
+    assert list(store.cards()) == [card_of(MIKA, "Mika Mori", source=Source.DB)]
+
+
+def test_allow_with_a_last_day_and_hours(verb, store):
+    _, out, _ = verb(
+        "allow", "Mika", "--uid", "D3C2B1A0",
+        "--until", "2199-12-31", "--schedule", "office-hours",
+    )  # fmt: skip
+
+    assert out == [
+        "Mika may enter with D3:C2:B1:A0: Mon-Fri 08:00-20:00, until 2199-12-31"
+    ]
+    assert store.find(MIKA) == card_of(
+        MIKA, "Mika", source=Source.DB, schedule="office-hours",
+        valid_until=date(2199, 12, 31),
+    )  # fmt: skip
+
+
+def test_allow_takes_the_last_unknown_card_and_names_it_back(verb, store):
+    seen(store, STRANGER, ago_s=12)
+
+    code, (line,), err = verb("allow", "Mika")
+
+    before, seconds, after = line.partition(" (presented 12 s ago)")
+    assert (code, before, after, err) == (
+        0, f"Mika may enter with {STRANGER_WRITTEN}", ": always", [],
+    )  # fmt: skip
+    assert seconds
+    assert store.find(STRANGER).holder == "Mika"
+
+
+NOT_TAKEN = {
+    "none was ever presented": (None, 0),
+    "it was too long ago": (STRANGER, 301),
+    "the clock has jumped back": (STRANGER, -20),
+}
+
+
+@pytest.mark.parametrize(("uid", "ago_s"), NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_allow_without_a_card_to_take_says_what_to_do(verb, store, uid, ago_s):
+    if uid:
+        seen(store, uid, ago_s)
+
+    assert verb("allow", "Mika") == (1, [], [
+        ("no unknown card was presented in the last 5 minutes: present the new card and"
+        " try again, or give --uid")
+    ])  # fmt: skip
+    assert list(store.cards()) == []
+
+
+@pytest.mark.parametrize("uid", [STRANGER, KEN], ids=["of the database", "of the file"])
+def test_allow_does_not_rename_a_card_that_nobody_named(verb, store, uid):
+    """Typed twice by mistake, or meant for the next card that was not shown yet."""
+    seen(store, uid, ago_s=10)
+    if uid == STRANGER:
+        verb("allow", "Mika")
+    name = "Mika" if uid == STRANGER else "Ken Sato"
+
+    code, out, err = verb("allow", "Jo")
+
+    assert (code, out) == (1, [])
+    assert err == [
+        (
+            f"the last unknown card, {doorpi.format_uid(uid)}, is on the list by now, as"
+            f" {name}: present the new card and try again, or give --uid"
+        )
+    ]
+    assert "Jo" not in [card.holder for card in store.cards()]
+
+
+def test_a_card_is_renamed_and_keeps_its_limits(verb, store):
+    verb("allow", "Card of 2026-11-21", "--uid", "D3C2B1A0", "--until", "2199-12-31")
+
+    _, out, _ = verb("allow", "Mika", "--uid", "D3C2B1A0")
+
+    assert out == [
+        (
+            "Mika may enter with D3:C2:B1:A0: always, until 2199-12-31"
+            " (until now: Card of 2026-11-21)"
+        )
+    ]
+    assert store.find(MIKA).valid_until == date(2199, 12, 31)
+
+
+def test_allow_switches_a_card_on_again(verb, store):
+    store.add_card(card_of(MIKA, "Mika", enabled=False, role=Role.MASTER), doorpi_now())
+
+    verb("allow", "Mika", "--uid", "D3C2B1A0")
+
+    assert store.find(MIKA) == card_of(MIKA, "Mika", role=Role.MASTER, source=Source.DB)
+
+
+def doorpi_now() -> datetime:
+    return datetime.now(UTC)
+
+
+# fmt: off
+REFUSED = {
+    "a random UID": (["X", "--uid", "08112233"],
+        "08:11:22:33: a random UID (4 bytes, first 08), as phones use: it is another one at each tap and can't be enrolled; use a card"),
+    "a card of the file": (["X", "--uid", "04A1B2C3D4E580"],
+        f"{KEN_WRITTEN} is in the settings' file, as Ken Sato: the file decides, so edit it there"),
+    "hours that are none": (["X", "--uid", "01020304", "--schedule", "ofice-hours"],
+        "no [[schedule]] is called 'ofice-hours'; did you mean 'office-hours'?"),
+    "a day that is over": (["X", "--uid", "01020304", "--until", "2020-12-31"],
+        "2020-12-31 is over: the card would never work"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("args", "words"), REFUSED.values(), ids=REFUSED)
+def test_allow_refuses_with_the_reason(verb, store, args, words):
+    assert verb("allow", *args) == (1, [], [words])
+    assert list(store.cards()) == []
+
+
+def test_a_phone_that_was_presented_is_refused_with_the_reason(verb, store):
+    seen(store, PHONE, ago_s=3)
+
+    code, _, (words,) = verb("allow", "Mika")
+
+    assert code == 1
+    assert words.startswith("08:11:22:33: a random UID")
+
+
+WRONG = {
+    "no UID": (["X", "--uid", "04A1"], "a UID has 4, 7 or 10 bytes, not 2"),
+    "no date": (["X", "--uid", "01020304", "--until", "soon"], "no date such as"),
+    "no name": ([" "], "a name of visible characters is needed"),
+    "a name that moves the cursor": (["Mi\x1b[2Jka"], "a name of visible characters"),
+}
+
+
+@pytest.mark.parametrize(("args", "words"), WRONG.values(), ids=WRONG)
+def test_wrong_usage_of_allow_is_exit_2_in_words(verb, capsys, args, words):
+    with pytest.raises(SystemExit) as caught:
+        verb("allow", *args)
+
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+# -- revoke
+
+
+@pytest.fixture
+def people(store):
+    at = doorpi_now()
+    store.add_card(card_of(MIKA, "Mika Mori"), at)
+    store.add_card(card_of(Uid("01020304"), "Mika Mori"), at)
+    store.add_card(card_of(Uid("DEADBEEF"), "Jo Guest"), at)
+    store.add_card(card_of(Uid("01020305"), "Dead Beef"), at)
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("whom", ["D3:C2:B1:A0", "d3c2b1a0"])
+def test_revoke_takes_a_card_away(verb, store, whom):
+    said = verb("revoke", whom)
+
+    assert said == (0, ["Mika Mori (D3:C2:B1:A0) is off the list of the database"], [])
+    assert store.find(MIKA) is None
+    assert len(list(store.cards())) == 3
+
+
+@pytest.mark.usefixtures("people")
+def test_revoke_of_a_holder_takes_all_of_their_cards(verb, store):
+    code, out, _ = verb("revoke", "mika mori")
+
+    assert (code, len(out)) == (0, 2)
+    assert {card.holder for card in store.cards()} == {"Jo Guest", "Dead Beef"}
+
+
+@pytest.mark.usefixtures("people")
+def test_a_name_that_could_be_a_uid_is_first_of_all_a_uid(verb, store):
+    verb("revoke", "dead beef")
+    assert [c.holder for c in store.cards() if "ea" in c.holder] == ["Dead Beef"]
+
+    verb("revoke", "dead beef")
+    assert [c.holder for c in store.cards() if "ea" in c.holder] == []
+
+
+@pytest.mark.parametrize("whom", ["Ken Sato", KEN_WRITTEN])
+def test_revoke_says_who_may_still_enter_because_of_the_file(verb, folder, store, whom):
+    store.add_card(card_of(holder="Ken of the database"), doorpi_now())
+
+    code, out, err = verb("revoke", whom)
+
+    assert code == 1
+    assert err == [
+        (
+            f"Ken Sato ({KEN_WRITTEN}) may still enter: edit {folder}/doorpi.toml,"
+            " enabled = false"
+        )
+    ]
+    if whom == KEN_WRITTEN:
+        told = f"Ken of the database ({KEN_WRITTEN}) is off the list of the database"
+        assert out == [told]
+
+
+@pytest.mark.usefixtures("people")
+def test_revoke_of_nobody_says_who_may_be_meant(verb, store):
+    assert verb("revoke", "Mika Mory") == (1, [], [
+        "'Mika Mory': no such UID or holder is on the list; did you mean 'Mika Mori'?"
+    ])  # fmt: skip
+    assert verb("revoke", "01:02:03:99")[2] == [
+        "'01:02:03:99': no such UID or holder is on the list"
+    ]
+    assert len(list(store.cards())) == 4
+
+
+# -- cards
+
+
+def test_cards_is_a_table_with_when_each_was_seen(verb, store):
+    at = datetime(2026, 11, 20, 7, 58, tzinfo=UTC)
+    store.add_card(card_of(MIKA, "Mika", schedule="office-hours"), at)
+    event = Event(at=at, uid=MIKA, holder="Mika", reason=Reason.GRANTED)
+    store.begin(event)
+    store.begin(replace(event, at=at + timedelta(hours=9), source="command"))
+
+    _, out, _ = verb("cards")
+
+    local = f"{at.astimezone():%Y-%m-%d %H:%M}"
+    assert out == [
+        "HOLDER    UID                   VALID                SCHEDULE      FROM  LAST SEEN",
+        f"Ken Sato  {KEN_WRITTEN}  always               -             toml  -",
+        f"Mika      D3:C2:B1:A0           Mon-Fri 08:00-20:00  office-hours  db    {local}",
+    ]  # fmt: skip
+
+
+def test_a_list_that_is_printed_to_a_file_counts_as_its_backup(verb, store):
+    assert store.recall("backup") is None
+    store.add_card(card_of(MIKA, "Mika"), doorpi_now())
+
+    verb("cards")
+    assert store.recall("backup") is None
+    verb("cards", "--toml")
+
+    kept_at = datetime.fromisoformat(store.recall("backup"))
+    assert timedelta(0) <= doorpi_now() - kept_at < timedelta(seconds=30)
+
+
+names = st.text(
+    st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1
+).filter(str.strip)
+some_days = st.none() | st.dates(date(1970, 1, 1), date(2199, 12, 31))
+fixed_uids = (
+    st.sampled_from(doorpi.UID_BYTES)
+    .flatmap(lambda size: st.binary(min_size=size, max_size=size))
+    .map(lambda raw: Uid(raw.hex().upper()))
+    .filter(lambda uid: not doorpi.is_random(uid))
+)
+credentials = st.builds(
+    Credential,
+    uid=fixed_uids,
+    holder=names.map(str.strip),
+    enabled=st.booleans(),
+    valid_from=some_days,
+    valid_until=some_days,
+    schedule=st.none() | st.sampled_from(["office-hours", '"nights"\\']),
+    role=st.sampled_from(Role),
+).filter(
+    lambda card: (
+        not (
+            card.valid_from and card.valid_until and card.valid_from > card.valid_until
+        )
+    )
+)
+HOURS = [
+    {"name": name, "times": ["Mon 08:00-09:00"]}
+    for name in ("office-hours", '"nights"\\')
+]
+
+
+@settings(max_examples=60)
+@given(st.lists(credentials, unique_by=lambda card: card.uid, max_size=8))
+def test_any_list_that_is_printed_as_toml_is_read_as_the_same(cards):
+    text = "".join(
+        f"[[card]]\n{tomli_w.dumps(doorpi._card_toml(card))}\n" for card in cards
+    )
+
+    read = parse_config(
+        tomli_w.dumps({"lock": {"kind": "relay"}, "schedule": HOURS}) + text
+    ).cards
+
+    assert read == {card.uid: card for card in cards}
+    assert len(tomllib.loads(text).get("card", [])) == len(cards)
+
+
+SPELLINGS = (
+    lambda digits: digits,
+    str.lower,
+    lambda digits: ":".join(pairs(digits)),
+    lambda digits: "-".join(pairs(digits)).lower(),
+    lambda digits: f" {' '.join(pairs(digits))} ",
+)
+
+
+def pairs(digits: str) -> list[str]:
+    return [digits[i : i + 2] for i in range(0, len(digits), 2)]
+
+
+@given(fixed_uids, fixed_uids, st.sampled_from(SPELLINGS), st.sampled_from(SPELLINGS))
+def test_no_spelling_of_a_uid_is_read_as_another_card(one, other, spell, spell_other):
+    assert parse_uid(spell(one)) == one
+    assert (parse_uid(spell(one)) == parse_uid(spell_other(other))) is (one == other)
+
+
+@given(st.text(string.hexdigits + " :-.0123456789", max_size=24))
+def test_what_is_read_as_a_uid_is_written_by_it(text):
+    """Every digit of what was typed is there, in order, and nothing else."""
+    try:
+        uid = parse_uid(text)
+    except ValueError:
+        return
+    if "." in text:
+        typed = "".join(f"{int(number):02X}" for number in text.strip().split("."))
+    else:
+        typed = "".join(c for c in text if c in string.hexdigits).upper()
+    assert uid == typed
+
+
+# -- lockdown
+
+
+def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
+    assert verb("lockdown", "on") == (0, [
+        "locked down: only a master's card is accepted; it ends with: doorpi lockdown off"
+    ], [])  # fmt: skip
+    assert store.locked_down() is True
+    assert verb("lockdown", "on")[1] == [
+        (
+            "locked down: only a master's card is accepted (it was already); it ends with:"
+            " doorpi lockdown off"
+        )
+    ]
+    assert verb("lockdown", "off")[1] == [
+        "not locked down: everybody on the list may enter"
+    ]
+    assert store.locked_down() is False
+
+    told = [json.loads(line) for line in verb("log", "--json")[1]]
+    assert [
+        (event["holder"], event["source"], event["detail"], event["command"])
+        for event in told
+    ] == [
+        ("nobi", "command", "lockdown on", None),
+        ("nobi", "command", "lockdown off", None),
+    ]
+
+
+def test_lockdown_without_a_word_is_wrong_usage(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        verb("lockdown", "maybe")
+
+    assert caught.value.code == 2
+    assert "invalid choice: 'maybe'" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_a_lockdown(
+    verb, store, folder, caplog
+):
+    (folder / "state" / "doorpi.db").mkdir(parents=True)
+
+    code, _, _ = verb("lockdown", "on")
+
+    assert code == 0
+    assert caplog.messages == [
+        f"not logged: {store.path}: unable to open database file"
+    ]
+    assert store.list.locked_down() is True
