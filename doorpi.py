@@ -403,6 +403,11 @@ def printable(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
+def as_spoken(name: str) -> str:
+    """A name as people compare it, however it is spaced and capitalised."""
+    return " ".join(name.split()).casefold()
+
+
 ################################################################################
 # 2. Rules -- pure decisions: no clock, no disk, no network
 ################################################################################
@@ -499,6 +504,193 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Decision:
         return Decision(Reason.RANDOM_UID if is_random(uid) else Reason.NOT_FOUND)
     denied = (reason for reason, denies in RULES if denies(who, when))
     return Decision(next(denied, Reason.GRANTED), holder)
+
+
+# -- why
+
+#: Each reason in words; what stands in braces is of the card and its entry.
+REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.GRANTED: "",
+        Reason.LOCKED_DOWN: "only a master's card is accepted; to lift that: doorpi"
+        " lockdown off",
+        Reason.RANDOM_UID: "it makes up another UID at each tap, as phones do, so it"
+        " cannot be put on a list",
+        Reason.NOT_FOUND: "this card is on no list; to let it in: doorpi allow NAME"
+        " --uid {uid}",
+        Reason.NOT_ENABLED: "it is switched off in {place}",
+        Reason.NOT_ACTIVE: "its first day is {valid_from}",
+        Reason.EXPIRED: "its last day was {valid_until}",
+        Reason.CLOCK_NOT_SET: "its dates or hours need a clock that goes right, and"
+        " this one is not set; doorpi doctor tells more",
+        Reason.NOT_PERMITTED_AT_THIS_TIME: "outside the hours of {schedule}",
+        Reason.PASSBACK: "it moved the lock at {last_moved:%H:%M:%S} and must wait"
+        " {passback_s:g} s",
+    }
+)
+PLACES = {
+    Source.TOML: "doorpi.toml (enabled = false)",
+    Source.DB: "the database (to let it in: doorpi allow NAME --uid {uid})",
+}
+
+#: How far `why` looks ahead in a schedule; dates it sees however far they are.
+HORIZON_DAYS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
+
+    ``turns_at`` is None where that is not to be seen; ``after`` says what then ends a
+    grant.
+    """
+
+    decision: Decision
+    why: str = ""
+    turns_at: datetime | None = None
+    after: str = ""
+
+
+def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
+    """Why ``decide`` answers as it does, in the wall time of ``when.at``.
+
+    What comes next is found by asking it again for each time at which it may answer
+    otherwise, as if the clock were set.
+    """
+    decision = decide(uid, who, when)
+    why = _reason_in_words(uid, who, when, decision.reason)
+    if who is None or decision.reason is Reason.CLOCK_NOT_SET:
+        return Explanation(decision=decision, why=why)
+    if who.needs_clock and not when.clock_set:
+        why += ", and the clock is not set"
+    for point in _turning_points(who, when):
+        then = replace(when, at=point, clock_set=True)
+        turned = decide(uid, who, then)
+        if turned.granted is not decision.granted:
+            after = _end_in_words(who, then, turned.reason)
+            return Explanation(decision=decision, why=why, turns_at=point, after=after)
+    return Explanation(decision=decision, why=why)
+
+
+def _turning_points(who: Credential, when: Circumstances) -> list[datetime]:
+    """The times after ``when.at`` at which another answer may begin, in order."""
+    schedule = when.schedules.get(who.schedule or "")
+    days = {who.valid_from} | _days_after([who.valid_until])
+    minutes = {0}
+    if schedule:
+        spans = schedule.spans
+        minutes.update(m % 1440 for s in spans for m in (s.start_min, s.end_min))
+        first = max(when.at.date(), who.valid_from or date.min)
+        sight = min(HORIZON_DAYS, (date.max - first).days)
+        days.update(first + timedelta(days=i) for i in range(sight + 1))
+        days.update(schedule.closed | _days_after(schedule.closed))
+    points = {
+        datetime(*day.timetuple()[:3], m // 60, m % 60, tzinfo=when.at.tzinfo)
+        for day in days
+        if day is not None
+        for m in minutes
+    }
+    if when.last_moved and when.passback_s:
+        moved = when.at + (when.last_moved - when.at)  # in our time zone
+        over = moved + timedelta(seconds=ceil(when.passback_s))
+        whole = timedelta(seconds=1 if over.microsecond else 0)
+        points.update((moved, over.replace(microsecond=0) + whole))
+    return sorted(point for point in points if point > when.at)
+
+
+def _days_after(days: Iterable[date | None]) -> set[date | None]:
+    return {day + timedelta(days=1) for day in days if day and day < date.max}
+
+
+def _reason_in_words(
+    uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
+) -> str:
+    if who is None:
+        return REASON_WORDS[reason].format(uid=format_uid(uid))
+    if reason is Reason.NOT_PERMITTED_AT_THIS_TIME:
+        return _not_now_in_words(who, when)
+    moved = when.last_moved
+    return REASON_WORDS[reason].format(
+        place=PLACES[who.source].format(uid=format_uid(uid)),
+        valid_from=who.valid_from,
+        valid_until=who.valid_until,
+        last_moved=moved and when.at + (moved - when.at),
+        passback_s=when.passback_s,
+    )
+
+
+def _not_now_in_words(who: Credential, when: Circumstances) -> str:
+    schedule = when.schedules.get(who.schedule or "")
+    name = printable(str(who.schedule))
+    if schedule is None:
+        return f"there is no schedule {name} any more"
+    if when.at.date() in schedule.closed:
+        return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
+    words = REASON_WORDS[Reason.NOT_PERMITTED_AT_THIS_TIME]
+    return words.format(schedule=name)
+
+
+def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
+    """Why a grant ends at ``then.at``; nothing for a denial."""
+    if reason is Reason.EXPIRED:
+        return "its last day"
+    if reason is not Reason.NOT_PERMITTED_AT_THIS_TIME:
+        return reason.value if reason is not Reason.GRANTED else ""
+    schedule = then.schedules[who.schedule or ""]
+    if then.at.date() in schedule.closed:
+        return _not_now_in_words(who, then)
+    return f"the hours of {printable(schedule.name)} end"
+
+
+def in_one_sentence(
+    uid: Uid, who: Credential | None, when: Circumstances, *, is_now: bool
+) -> str:
+    """Who is let in or denied, by which rule, and until when or when next."""
+    told = explain(uid, who, when)
+    name = format_uid(uid)
+    name = f"{printable(who.holder)} ({name})" if who else name
+    then = "" if is_now else f" on {when.at:%a %Y-%m-%d} at {when.at:%H:%M}"
+    if not told.decision.granted:
+        return f"{name} would be denied{then}: {_denial(uid, who, when, told)}."
+    deed = f"be let in{then or ' now'}"
+    if who and who.role is Role.MASTER:
+        deed = f"open the enrolment window{then or ' now'}, and never the lock"
+    return f"{name} would {deed}: {_grant(who, told)}."
+
+
+def _grant(who: Credential | None, told: Explanation) -> str:
+    reason, end = told.decision.reason, told.turns_at
+    if end is None:
+        is_free = who is None or not who.needs_clock
+        return f"{reason}, {'without limits' if is_free else 'with no end in sight'}"
+    until = f"{end:%a %Y-%m-%d} {_time_of_day(end)}"
+    if (end.hour, end.minute, end.second) == (0, 0, 0):
+        until = f"the end of {end - timedelta(days=1):%a %Y-%m-%d}"
+    return f"{reason}, until {until} ({told.after})"
+
+
+def _denial(
+    uid: Uid, who: Credential | None, when: Circumstances, told: Explanation
+) -> str:
+    reason, at = told.decision.reason, told.turns_at
+    words = f"{reason}, {told.why}"
+    if reason is Reason.LOCKED_DOWN:
+        lifted = replace(when, locked_down=False)
+        after = explain(uid, who, lifted)
+        granted = after.decision.granted
+        rest = _grant(who, after) if granted else _denial(uid, who, lifted, after)
+        return f"{words} (then: {rest})"
+    if at is not None:
+        return f"{words}; next possible on {at:%a %Y-%m-%d} at {_time_of_day(at)}"
+    if reason in (Reason.EXPIRED, Reason.NOT_ENABLED):
+        return f"{words}; never again unless that is changed"
+    if who is None or reason is Reason.CLOCK_NOT_SET:
+        return words
+    return f"{words}; not in the next {HORIZON_DAYS} days unless something is changed"
+
+
+def _time_of_day(at: datetime) -> str:
+    return f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
 
 
 @dataclass(slots=True)
@@ -1697,6 +1889,405 @@ def _relays_on_at_boot(config: Config) -> Iterator[str]:
             )
 
 
+# -- what an edit changes
+
+#: Under which name the store keeps what the door runs with.
+RUNNING = "running"
+
+
+def running_text(config: Config, salt: str) -> str:
+    """What a door runs with, to compare an edit with later.
+
+    No secret can be learnt from it, only that it was another: each is a short digest,
+    keyed with ``salt``.  Where the state is kept is left out: it is there.
+    """
+    config = replace(config, door=replace(config.door, state_dir=""))
+    usual = parse_patterns({}, [])
+    patterns = {
+        sign: pattern
+        for sign, pattern in config.patterns.items()
+        if pattern != usual[sign]
+    }
+    kept = {
+        name: _to_keep(getattr(config, name), salt)
+        for name in (*SECTIONS, *(["fallback"] if config.fallback else []))
+    }
+    kept |= {
+        "signals": _to_keep(patterns, salt),
+        "schedules": [_to_keep(each, salt) for each in config.schedules.values()],
+        "cards": [_to_keep(card, salt) for card in config.cards.values()],
+    }
+    return json.dumps({"salt": salt} | kept, separators=(",", ":"))
+
+
+def salt_of(text: str) -> str | None:
+    """The salt of what ``running_text`` wrote."""
+    match = re.match(r'\{"salt":"([0-9a-f]{32})"', text)
+    return match[1] if match else None
+
+
+def _to_keep(value: Any, salt: str) -> Any:
+    """``value`` for JSON; of a table only what is not as by default."""
+    if isinstance(value, Secret):
+        digest = hmac.new(salt.encode(), value.text.encode(), "sha256").hexdigest()
+        return [digest[:8] if value.text else "", value.file]
+    if isinstance(value, Pattern):
+        return f"{f'{value.times}x' if value.times else '*'} {value.cells}"
+    if dataclasses.is_dataclass(value):
+        table = {f.name: getattr(value, f.name) for f in fields(value)}
+        usual = {f.name: f.default for f in fields(value)}
+        changed = {k: v for k, v in table.items() if v != usual[k]}
+        return {key: _to_keep(each, salt) for key, each in changed.items()}
+    if isinstance(value, Mapping):
+        return {key: _to_keep(each, salt) for key, each in value.items()}
+    if isinstance(value, tuple | frozenset):
+        return [_to_keep(each, salt) for each in _in_order(value)]
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _in_order(values: Iterable[Any]) -> Iterable[Any]:
+    """A set has none of its own, and equal ones must be written alike."""
+    return sorted(values) if isinstance(values, frozenset) else values
+
+
+def running_from(text: str) -> Config | None:
+    """What ``running_text`` wrote, with digests for secrets; None for anything else.
+
+    A program of another version may have written it: what this one does not know is
+    left out, what is not told is as by default.
+    """
+    try:
+        kept = json.loads(text)
+        tables = {n: _kept_table(cls, kept.get(n, {})) for n, cls in SECTIONS.items()}
+        fallback = kept.get("fallback")
+        pictures = {k: v for k, v in kept["signals"].items() if k in set(Signal)}
+        schedules = [_kept_schedule(each) for each in kept["schedules"]]
+        cards = [_kept_card(each) for each in kept["cards"]]
+        return Config(
+            **tables,
+            fallback=None if fallback is None else _kept_table(LockAccess, fallback),
+            patterns=parse_patterns(pictures, []),
+            schedules={schedule.name: schedule for schedule in schedules},
+            cards={card.uid: card for card in cards},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _kept_table(cls: type[T], kept: Mapping[str, Any]) -> T:
+    usual = {f.name: f.default for f in fields(cls)}  # type: ignore[arg-type]
+    known = {key: value for key, value in kept.items() if key in usual}
+    for key, value in known.items():
+        if isinstance(usual[key], Secret):
+            text, file = value
+            known[key] = Secret(text=str(text), file=str(file))
+    return cls(**known)
+
+
+def _kept_schedule(kept: Mapping[str, Any]) -> Schedule:
+    return Schedule(
+        name=str(kept["name"]),
+        spans=tuple(
+            Span(
+                days=frozenset(range(7)).intersection(span["days"]),
+                start_min=int(span["start_min"]),
+                end_min=int(span["end_min"]),
+            )
+            for span in kept["spans"]
+        ),
+        closed=frozenset(map(date.fromisoformat, kept.get("closed", []))),
+        words=tuple(map(str, kept.get("words", []))),
+    )
+
+
+def _kept_card(kept: Mapping[str, Any]) -> Credential:
+    first, last = kept.get("valid_from"), kept.get("valid_until")
+    return Credential(
+        uid=Uid(str(kept["uid"])),
+        holder=str(kept["holder"]),
+        enabled=bool(kept.get("enabled", True)),
+        valid_from=date.fromisoformat(first) if first else None,
+        valid_until=date.fromisoformat(last) if last else None,
+        schedule=kept.get("schedule") and str(kept["schedule"]),
+        role=Role(kept.get("role", Role.HOLDER)),
+    )
+
+
+MOST_CHANGES = 12  # lines about people, and about hours: a long list stays short
+
+
+def differences(before: Config, after: Config) -> list[str]:
+    """What it means to go from one to the other, in words, a line each: people,
+    hours, settings.  No secret is shown."""
+    return [
+        *_come_and_gone(before.cards, after.cards),
+        *_not_too_many(_entry_changes(before.cards, after.cards)),
+        *_not_too_many(_hours_changes(before, after)),
+        *_schedules_come_and_gone(before.schedules, after.schedules),
+        *_setting_changes(before, after),
+        *(
+            f"signals.{sign}: redrawn"
+            for sign, pattern in after.patterns.items()
+            if pattern != before.patterns.get(sign)
+        ),
+    ]
+
+
+def _not_too_many(lines: Iterable[str]) -> Iterator[str]:
+    told = list(lines)
+    yield from told[:MOST_CHANGES]
+    if (more := len(told) - MOST_CHANGES) > 0:
+        yield f"and {more:,} more changes of this kind"
+
+
+def _names(names: Iterable[str]) -> str:
+    """``A, B, C and 9,995 more``: each once, safe to show."""
+    shown = [printable(name, 60) for name in dict.fromkeys(names)]
+    if len(shown) > 4:
+        shown, more = shown[:3], len(shown) - 3
+        return f"{', '.join(shown)} and {more:,} more"
+    return ", ".join(shown)
+
+
+def _counted(sign: str, one: str, many: str, names: Iterable[str]) -> Iterator[str]:
+    each = list(dict.fromkeys(names))
+    if each:
+        noun = one if len(each) == 1 else many
+        yield f"{sign}{len(each):,} {noun}: {_names(each)}"
+
+
+def _card_name(card: Credential) -> str:
+    return f"{card.holder} ({format_uid(card.uid)})"
+
+
+Cards = Mapping[Uid, Credential]
+
+
+def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
+    """Who is new, gone, renamed; and whose cards."""
+    before = {card.holder for card in old.values()}
+    after = {card.holder for card in new.values()}
+    handed = [(old[u], card) for u, card in new.items() if u in old]
+    handed = [(was, now) for was, now in handed if was.holder != now.holder]
+    renamed = {
+        (was.holder, now.holder)
+        for was, now in handed
+        if was.holder not in after and now.holder not in before
+    }
+    stay = before & after | {name for pair in renamed for name in pair}
+    come = [card.holder for card in new.values() if card.holder not in stay]
+    gone = [card.holder for card in old.values() if card.holder not in stay]
+    added = [_card_name(c) for u, c in new.items() if u not in old and c.holder in stay]
+    lost = [_card_name(c) for u, c in old.items() if u not in new and c.holder in stay]
+    yield from _counted("+", "person", "people", come)
+    yield from _counted("-", "person", "people", gone)
+    yield from _counted("+", "card", "cards", added)
+    yield from _counted("-", "card", "cards", lost)
+    told: dict[str, list[str]] = {"renamed": [], "another's card now": []}
+    for was, now in handed:
+        is_renamed = (was.holder, now.holder) in renamed
+        name = was.holder if is_renamed else _card_name(was)
+        words = "renamed" if is_renamed else "another's card now"
+        told[words].append(f"{name} -> {now.holder}")
+    yield from (f"{words}: {_names(names)}" for words, names in told.items() if names)
+
+
+def _labels(cards: Cards) -> dict[Uid, str]:
+    """What to call each card: by its holder, where that is enough."""
+    held: dict[str, int] = {}
+    for card in cards.values():
+        held[card.holder] = held.get(card.holder, 0) + 1
+    return {
+        uid: card.holder if held[card.holder] == 1 else _card_name(card)
+        for uid, card in cards.items()
+    }
+
+
+def _entry_changes(old: Cards, new: Cards) -> Iterator[str]:
+    """What else became of a card's entry, those with the same together."""
+    told: dict[str, list[str]] = {}
+    labels = _labels(new)
+    for uid, now in new.items():
+        if was := old.get(uid):
+            for words in _entry_words(was, now):
+                told.setdefault(words, []).append(labels[uid])
+    yield from (f"{_names(names)}: {words}" for words, names in told.items())
+
+
+def _entry_words(was: Credential, now: Credential) -> Iterator[str]:
+    if was.enabled is not now.enabled:
+        yield f"switched {'on' if now.enabled else 'off'}"
+    for words, first, then in (
+        ("first day", was.valid_from, now.valid_from),
+        ("last day", was.valid_until, now.valid_until),
+        ("role", was.role, now.role),
+    ):
+        if first != then:
+            yield f"{words} {first or 'none'} -> {then or 'none'}"
+
+
+def _hours_changes(before: Config, after: Config) -> Iterator[str]:
+    """Whose hours are others now: of whom got another schedule, and of whom keeps one
+    that was edited, which may also be people of the database."""
+    whose: dict[tuple[str | None, str | None], list[str]] = {
+        (name, name): [] for name in after.schedules if name in before.schedules
+    }
+    labels = _labels(after.cards)
+    for uid, now in after.cards.items():
+        if was := before.cards.get(uid):
+            whose.setdefault((was.schedule, now.schedule), []).append(labels[uid])
+    for (old, new), names in whose.items():
+        many = len(set(names)) > 1
+        words = _hours_words(before.schedules, old, after.schedules, new, many=many)
+        if not words and old == new:
+            continue
+        keeps = "keep the same hours" if many else "keeps the same hours"
+        who = _names(names) or f"whoever has {printable(str(new))}"
+        both = [printable(each or "no schedule") for each in (old, new)]
+        yield f"{who} {words or keeps} ({' -> '.join(dict.fromkeys(both))})"
+
+
+Schedules = Mapping[str, Schedule]
+WEEK_MIN = 7 * 24 * 60
+ANY_HOUR = (1 << WEEK_MIN) - 1
+
+
+def _hours_words(
+    before: Schedules, old: str | None, after: Schedules, new: str | None, *, many: bool
+) -> str:
+    """What becomes of somebody's hours and closed days: ``loses weekends``."""
+    s = "" if many else "s"
+    was, now = _week(before, old), _week(after, new)
+    told = [_hours_edit(was, now, s)] if was != now else []
+    free = Schedule(name="", spans=())
+    shut = [
+        schedules.get(name or "", free).closed
+        for schedules, name in ((before, old), (after, new))
+    ]
+    for words, days in (
+        (f"stay{s} out on", shut[1] - shut[0]),
+        ("may come again on", shut[0] - shut[1]),
+    ):
+        if days:
+            told.append(f"{words} {_names(map(str, sorted(days)))}")
+    return ", ".join(told)
+
+
+def _hours_edit(was: int, now: int, s: str) -> str:
+    """From some minutes of the week to others; ``s`` ends a verb."""
+    if now == ANY_HOUR:
+        return "may come at any hour now"
+    if not now:
+        return "may not come at any hour now"
+    lost, gained = _lost_words(was, now), _in_hours(_pieces(now & ~was))
+    if was in (0, ANY_HOUR) or len(lost) + len(gained) > 6:
+        return f"may come only {', '.join(_in_hours(_pieces(now)))} now"
+    told = [f"lose{s} {', '.join(lost)}"] * bool(lost)
+    told += [f"gain{s} {', '.join(gained)}"] * bool(gained)
+    return ", ".join(told)
+
+
+def _week(schedules: Schedules, name: str | None) -> int:
+    """The minutes from Monday's midnight on, a bit each; without a schedule all, with
+    one that is gone none.  Closed days aside."""
+    if name is None:
+        return ANY_HOUR
+    minutes = 0
+    for span in schedules[name].spans if name in schedules else ():
+        length = (span.end_min - span.start_min) % (24 * 60) or 24 * 60
+        for day in span.days:
+            minutes |= ((1 << length) - 1) << (day * 24 * 60 + span.start_min)
+    return minutes & ANY_HOUR | minutes >> WEEK_MIN
+
+
+Piece = tuple[int, int, int]
+
+
+def _pieces(minutes: int) -> list[Piece]:
+    """The stretches of a week, each with its day, start and end; as in a Span, one
+    that goes on past midnight is of the day it starts on."""
+    week = f"{minutes:0{WEEK_MIN}b}"[::-1]
+    runs = [match.span() for match in re.finditer("1+", week)]
+    if len(runs) > 1 and runs[0][0] == 0 and runs[-1][1] == WEEK_MIN:
+        runs[-1] = (runs[-1][0], WEEK_MIN + runs.pop(0)[1])
+    pieces = []
+    for start, end in runs:
+        while start < end:
+            midnight = (start // 1440 + 1) * 1440
+            stop = end if end - start < 1440 else midnight
+            pieces.append((start // 1440 % 7, start % 1440, (stop - 1) % 1440 + 1))
+            start = stop
+    return pieces
+
+
+def _lost_words(was: int, now: int) -> list[str]:
+    """The days that are lost entirely, and the hours of others."""
+    lost, had = _pieces(was & ~now), _pieces(was)
+    whole = {
+        day
+        for day in range(7)
+        if (on_day := [piece for piece in lost if piece[0] == day])
+        and on_day == [piece for piece in had if piece[0] == day]
+    }
+    days = ["weekends" if whole == {5, 6} else _days_in_words(whole)]
+    return days[: len(whole)] + _in_hours(p for p in lost if p[0] not in whole)
+
+
+def _in_hours(pieces: Iterable[Piece]) -> list[str]:
+    """``Mon-Fri 08:00-20:00``: days with the same hours together."""
+    days: dict[tuple[int, int], set[int]] = {}
+    for day, start, end in sorted(pieces):
+        days.setdefault((start, end), set()).add(day)
+    return [
+        f"{_days_in_words(on)} {a // 60:02}:{a % 60:02}-{b // 60:02}:{b % 60:02}"
+        for (a, b), on in days.items()
+    ]
+
+
+def _days_in_words(days: Iterable[int]) -> str:
+    """``Mon-Fri,Sun``, as it is written in the file."""
+    runs: list[list[int]] = []
+    for day in sorted(days):
+        if runs and runs[-1][-1] == day - 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    ends = [dict.fromkeys((run[0], run[-1])) for run in runs]
+    return ",".join("-".join(DAYS[day].title() for day in pair) for pair in ends)
+
+
+def _schedules_come_and_gone(before: Schedules, after: Schedules) -> Iterator[str]:
+    for name, schedule in after.items():
+        if name not in before:
+            hours = ", ".join(_in_hours(_pieces(_week(after, schedule.name))))
+            yield f"schedule {printable(name)}: new ({printable(hours)})"
+    for name in before:
+        if name not in after:
+            yield f"schedule {printable(name)}: gone"
+
+
+def _setting_changes(before: Config, after: Config) -> Iterator[str]:
+    for where in (*SECTIONS, "fallback"):
+        was, now = getattr(before, where), getattr(after, where)
+        if was is None or now is None:
+            if was is not now:
+                yield f"fallback: {f'a {now.kind}' if now else 'gone'}"
+            continue
+        for declared in fields(now):
+            a, b = getattr(was, declared.name), getattr(now, declared.name)
+            if a != b:
+                yield f"{where}.{declared.name}: {_change_in_words(a, b)}"
+
+
+def _change_in_words(was: object, now: object) -> str:
+    """Of a secret only that it changed."""
+    if not isinstance(was, Secret) or not isinstance(now, Secret):
+        return f"{_named(was)} -> {_named(now)}"
+    if not was or not now:
+        return "added" if now else "removed"
+    return "another one" if was.text != now.text else "the same, kept elsewhere"
+
+
 ################################################################################
 # 5. Ports -- what the door needs from the world
 ################################################################################
@@ -2633,6 +3224,7 @@ class Door:
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(card)
+            self._remember_running()
             while True:
                 self.step()
         except Stopped as stopped:
@@ -3060,13 +3652,33 @@ class Door:
             )
         else:
             self._heal(Signal.CONFIG_BAD)
+            told = differences(self._config, renewed[0]) if renewed else []
             if renewed is not None:
                 self._use(*renewed, self._relocking.pending)
                 self._reader_opens_at = -inf
                 self._idle_shown = None
             log.info("configuration read: %s", "new" if renewed else "no change")
+            self._tell_changes(told)
+            self._remember_running()
         self._supervisor.ready()
         self._tell_status()
+
+    most_changes = 20  # lines of the journal for one edit
+
+    def _tell_changes(self, told: Sequence[str]) -> None:
+        for line in told[: self.most_changes]:
+            log.info("changed: %s", line)
+        if (more := len(told) - self.most_changes) > 0:
+            log.info("and %d more changes", more)
+
+    def _remember_running(self) -> None:
+        """Put down what the door runs with, for `check` to compare an edit with."""
+        store = self._equipment.store
+        known = self._stored(lambda: store.recall(RUNNING), None, writes=False) or ""
+        salt = salt_of(known) or f"{random.SystemRandom().getrandbits(128):032x}"
+        text = running_text(self._config, salt)
+        if text != known:
+            self._stored(lambda: store.keep(Notes({RUNNING: text})), None)
 
 
 class Entry:
@@ -5546,6 +6158,23 @@ class AlreadyRunning(Exception):
     """Another door works with the same state directory."""
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a door works with this state directory, as far as we may look."""
+    import fcntl
+
+    try:
+        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(looked)
+    return False
+
+
 @contextlib.contextmanager
 def only_door(folder: Path) -> Iterator[None]:
     """Hold the state directory: two doors beside each other would both act on each
@@ -5565,6 +6194,8 @@ def only_door(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as end:
         end.callback(os.close, held)
         try:
+            if is_running(folder):
+                time.sleep(0.05)  # or somebody asked just that, which holds it as well
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             who = ", ".join(map(str, holders_of(folder))) or "of another user"
@@ -5990,7 +6621,7 @@ def _with_files(
 
     ``folders`` are where secrets may be; the last is the one of the settings' file.
     """
-    ca_file = lock.ca_file and str(folders[-1] / lock.ca_file)
+    ca_file = lock.ca_file and str(folders[-1].absolute() / lock.ca_file)
     if ca_file and not os.access(ca_file, os.R_OK):
         problems.append(f"{where}.ca_file = {ca_file!r}: cannot be read")
     texts: dict[str, Any] = {"ca_file": ca_file}
@@ -6114,6 +6745,88 @@ def cards_of(text: str, cards: Iterable[Credential]) -> list[Credential]:
             f"{printable(text)!r}: no such UID or holder is on the list{hint}"
         )
     return found
+
+
+# -- why a card is let in or not
+
+
+class Enquiry:
+    """What file and store know of cards, as the door would ask them.  What the store
+    could not tell is in ``troubles``, in words."""
+
+    def __init__(self, config: Config, store: SqliteStore) -> None:
+        self._config = config
+        self._store = store
+        self.troubles: dict[str, None] = {}
+
+    def _stored(self, action: Callable[[], T], otherwise: T) -> T:
+        try:
+            return action() if self._is_there() else otherwise
+        except StoreError as error:
+            self.troubles[str(error)] = None
+            return otherwise
+
+    def _is_there(self) -> bool:
+        """Who only asks makes no files."""
+        return self._store.exists() or self._store.list.exists()
+
+    def who(self, uid: Uid) -> Credential | None:
+        """The file decides over the database."""
+        who = self._config.cards.get(uid)
+        if who is None and not is_random(uid):
+            who = self._stored(lambda: self._store.find(uid), None)
+        return who
+
+    def when(self, uid: Uid, at: datetime, *, clock_set: bool) -> Circumstances:
+        """What else the door would decide by."""
+        door, store = self._config.door, self._store
+        last_moved = None
+        if door.passback_s:
+            last_moved = self._stored(lambda: store.last_moved(uid), None)
+        return Circumstances(
+            at=at,
+            clock_set=clock_set,
+            locked_down=bool(self._stored(store.locked_down, None)),
+            schedules=self._config.schedules,
+            last_moved=last_moved,
+            passback_s=door.passback_s,
+        )
+
+    def cards(self) -> Iterator[Credential]:
+        """All, those of the file first."""
+        file = self._config.cards
+        yield from file.values()
+        try:  # a row at a time: there may be a million
+            for card in self._store.cards() if self._is_there() else ():
+                if card.uid not in file:
+                    yield card
+        except StoreError as error:
+            self.troubles[str(error)] = None
+
+    def called(self, name: str) -> list[Uid]:
+        """The cards of whoever is called so, however it is spaced and capitalised."""
+        wanted = as_spoken(name)
+        return [card.uid for card in self.cards() if as_spoken(card.holder) == wanted]
+
+    def names_like(self, name: str) -> list[str]:
+        """Up to 3 that may be meant."""
+        names = dict.fromkeys(card.holder for card in self.cards())
+        wanted = as_spoken(name)
+        spoken = {as_spoken(name): name for name in names}
+        found = [spoken[each] for each in spoken if wanted in each]
+        near = get_close_matches(wanted, list(islice(spoken, 10_000)), n=3)
+        return list(dict.fromkeys([*found[:3], *(spoken[each] for each in near)]))[:3]
+
+
+def uid_trouble(text: str) -> str:
+    """What is wrong with a text that looks like a UID; "" where it looks like none."""
+    try:
+        parse_uid(text)
+    except ValueError as error:
+        # O, I and L are what 0 and 1 are taken for.
+        looks_so = re.fullmatch(r"(0x)?[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I)
+        return str(error) if looks_so and re.search(r"\d", text) else ""
+    return ""
 
 
 # -- what may be wrong with the reader, for `doctor`
@@ -7301,7 +8014,7 @@ def build_demo(
 # 11. Command line -- one cmd_* per verb
 ################################################################################
 
-EX_OK, EX_FAILED, EX_CONFIG = 0, 1, 78
+EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
 
 IN_ETC = Path("/etc/doorpi/doorpi.toml")
 
@@ -7374,6 +8087,8 @@ def cmd_check(args: argparse.Namespace) -> int:
     ]
     for line in in_columns(rows):
         say(f"  {line}")
+    for line in _what_changes(config):
+        say(line)
     notes = [*idle_settings(config), *_exposed(path, config), *_placeholders(config)]
     if notes:
         say()
@@ -7381,6 +8096,34 @@ def cmd_check(args: argparse.Namespace) -> int:
     for note in notes:
         say(f"  {note}")
     return EX_OK
+
+
+def _what_changes(config: Config) -> Iterator[str]:
+    """What the file makes otherwise than the door has it now, or had it last."""
+    try:
+        with contextlib.closing(make_store(config)) as store:
+            text = (store.recall(RUNNING) if store.exists() else None) or ""
+    except StoreError as error:
+        yield from ("", f"What changes cannot be told: database: {error}")
+        return
+    before, salt = running_from(text), salt_of(text)
+    after = running_from(running_text(config, salt)) if salt else None
+    if before is None or after is None:
+        return
+    runs = is_running(Path(config.door.state_dir))
+    changes = differences(before, after)
+    yield ""
+    if not changes and runs:
+        yield "The door runs with just this."
+    elif not changes:
+        yield "The door does not run; it last ran with just this."
+    else:
+        yield (
+            "What changes, against what the door runs with:"
+            if runs
+            else "What changes (the door does not run; against what it last ran with):"
+        )
+    yield from (f"  {change}" for change in changes)
 
 
 def validity(card: Credential, config: Config, today: date) -> str:
@@ -7639,6 +8382,79 @@ def _since(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no date: today, 2026-11-21 or '2026-11-21 08:00'"
         ) from None
+
+
+def cmd_why(args: argparse.Namespace) -> int:
+    config, clock = load(args), SystemClock()
+    text = " ".join(args.who)
+    with contextlib.closing(make_store(config)) as store:
+        enquiry = Enquiry(config, store)
+        uids = _meant(text, enquiry)
+        at = args.at or clock.now()
+        unset = config.door.require_synced_clock and not clock.is_set()
+        for uid in uids:
+            who = enquiry.who(uid)
+            when = enquiry.when(uid, at, clock_set=not unset or args.at is not None)
+            line = in_one_sentence(uid, who, when, is_now=args.at is None)
+            if who and who.needs_clock and args.at and unset:
+                line += " That is, if the clock is set by then; now it is not."
+            say(line)
+        code = EX_OK if uids else _nobody_meant(text, enquiry)
+    for trouble in enquiry.troubles:
+        complain(f"database: {trouble}; this is without what it knows")
+    return code
+
+
+def _nobody_meant(text: str, enquiry: Enquiry) -> int:
+    name = printable(text, 80)
+    if trouble := uid_trouble(text):
+        complain(f'"{name}": {trouble}; and nobody is called so')
+        return EX_USAGE
+    like = [f'"{printable(like, 80)}"' for like in enquiry.names_like(text)]
+    hint = f"; did you mean {' or '.join(like)}?" if like else ""
+    complain(f'nobody is called "{name}"{hint}')
+    return EX_FAILED
+
+
+def _meant(text: str, enquiry: Enquiry) -> list[Uid]:
+    """The cards that are asked about: a UID's, known or not, or a holder's.  There are
+    names that read as a UID as well, such as Dada Bebe."""
+    uid = None
+    with contextlib.suppress(ValueError):
+        uid = parse_uid(text)
+    if uid and (re.search(r"\d", text) or enquiry.who(uid)):
+        return [uid]
+    return enquiry.called(text) or ([uid] if uid else [])
+
+
+def _at(text: str) -> datetime:
+    """A local time: what ``_since`` takes, or the next ``22:10`` or ``Sat 22:10``."""
+    now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
+    if at := next_time(text, now):
+        return at.astimezone()
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        return _since(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
+    )
+
+
+def next_time(text: str, now: datetime) -> datetime | None:
+    """The next ``22:10`` or ``Sat 22:10`` after ``now``; None where it is neither."""
+    form = r"(?:([A-Za-z]{3})[A-Za-z]* +)?(\d\d?):(\d\d)"
+    match = re.fullmatch(form, text.strip(), re.ASCII)
+    day = match[1].lower() if match and match[1] else ""
+    if match is None or (day and day not in DAYS):
+        return None
+    hour, minute = int(match[2]), int(match[3])
+    if hour > 23 or minute > 59:
+        return None
+    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    for days in range(8):
+        at = today + timedelta(days=days)
+        if at > now and day in ("", DAYS[at.weekday()]):
+            return at
+    raise AssertionError("a week has each day")
 
 
 def cmd_status(args: argparse.Namespace) -> int:
@@ -8009,6 +8825,17 @@ VERBS: dict[str, Verb] = {
                 {"type": _since, "metavar": "WHEN", "help": "today, or a date"},
             ),
             ("--verify", {"action": "store_true", "help": "find rows tampered with"}),
+        ),
+    ),
+    "why": Verb(
+        cmd_why,
+        "whether a card is let in, by which rule, and until or from when",
+        (
+            ("who", {"nargs": "+", "metavar": "UID-or-HOLDER", "help": "whose card"}),
+            (
+                "--at",
+                {"type": _at, "metavar": "WHEN", "help": "'Sat 22:10', or with a date"},
+            ),
         ),
     ),
     "status": Verb(cmd_status, "ask the lock how it is"),

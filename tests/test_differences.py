@@ -1,0 +1,594 @@
+"""What an edit changes, in words; and what the door keeps of what it runs with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import KEN, card_of, config_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+import doorpi
+from doorpi import (
+    RUNNING,
+    Config,
+    Credential,
+    LockAccess,
+    LockConfig,
+    Notes,
+    Role,
+    Schedule,
+    Secret,
+    Signal,
+    Uid,
+    differences,
+    is_running,
+    main,
+    only_door,
+    parse_pattern,
+    parse_span,
+    running_from,
+    running_text,
+    salt_of,
+)
+
+SALT = "00112233445566778899aabbccddeeff"
+ANNA, JO, MIKA = Uid("01020304"), Uid("01020305"), Uid("01020306")
+
+
+def hours(name: str, *spans: str, closed: tuple[date, ...] = ()) -> Schedule:
+    return Schedule(
+        name=name,
+        spans=tuple(map(parse_span, spans)),
+        closed=frozenset(closed),
+        words=spans,
+    )
+
+
+def with_schedules(config: Config, *schedules: Schedule) -> Config:
+    return replace(config, schedules={each.name: each for each in schedules})
+
+
+# -- people
+
+KEN_CARD, ANNA_CARD = card_of(KEN, "Ken Sato"), card_of(ANNA, "Anna")
+DAY, LATER = date(2026, 12, 1), date(2027, 3, 31)
+
+#: name: (cards before, cards after, lines)
+PEOPLE = {
+    "nothing": ([KEN_CARD], [KEN_CARD], []),
+    "two more": (
+        [KEN_CARD],
+        [KEN_CARD, card_of(JO, "Jo Guest"), card_of(MIKA, "Mika Abe")],
+        ["+2 people: Jo Guest, Mika Abe"],
+    ),
+    "one less": ([KEN_CARD, ANNA_CARD], [ANNA_CARD], ["-1 person: Ken Sato"]),
+    "one of another name with two cards": (
+        [], [card_of(JO, "Jo"), card_of(MIKA, "Jo")], ["+1 person: Jo"],
+    ),
+    "a second card": (
+        [KEN_CARD], [KEN_CARD, card_of(JO, "Ken Sato")],
+        ["+1 card: Ken Sato (01:02:03:05)"],
+    ),
+    "another card": (
+        [KEN_CARD], [card_of(JO, "Ken Sato")],
+        ["+1 card: Ken Sato (01:02:03:05)", "-1 card: Ken Sato (04:A1:B2:C3:D4:E5:80)"],
+    ),
+    "renamed, with one card more": (
+        [KEN_CARD], [card_of(KEN, "K. Sato"), card_of(JO, "K. Sato")],
+        ["+1 card: K. Sato (01:02:03:05)", "renamed: Ken Sato -> K. Sato"],
+    ),
+    "given to somebody known": (
+        [KEN_CARD, ANNA_CARD], [card_of(KEN, "Anna"), ANNA_CARD],
+        ["-1 person: Ken Sato", "another's card now: Ken Sato (04:A1:B2:C3:D4:E5:80) -> Anna"],
+    ),
+    "switched off and on": (
+        [KEN_CARD, card_of(ANNA, "Anna", enabled=False)],
+        [card_of(KEN, "Ken Sato", enabled=False), ANNA_CARD],
+        ["Ken Sato: switched off", "Anna: switched on"],
+    ),
+    "dates": (
+        [KEN_CARD, ANNA_CARD],
+        [card_of(KEN, "Ken Sato", valid_until=LATER), card_of(ANNA, "Anna", valid_from=DAY, valid_until=LATER)],
+        ["Ken Sato, Anna: last day none -> 2027-03-31", "Anna: first day none -> 2026-12-01"],
+    ),
+    "a date that goes": (
+        [card_of(valid_until=DAY)], [card_of()], ["Ken Sato: last day 2026-12-01 -> none"],
+    ),
+    "a role": (
+        [KEN_CARD], [card_of(role=Role.MASTER)], ["Ken Sato: role holder -> master"],
+    ),
+    "one of two cards": (
+        [KEN_CARD, card_of(JO, "Ken Sato")], [KEN_CARD, card_of(JO, "Ken Sato", enabled=False)],
+        ["Ken Sato (01:02:03:05): switched off"],
+    ),
+    "a name that would move the cursor": ([], [card_of(holder="K\x1b[2J")], ["+1 person: K\\x1b[2J"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "lines"), PEOPLE.values(), ids=PEOPLE)
+def test_what_becomes_of_people_is_told(before, after, lines):
+    assert differences(config_of(*before), config_of(*after)) == lines
+
+
+def test_a_long_list_stays_short():
+    people = [card_of(Uid(f"{i:08X}"), f"P{i}") for i in range(0x10000000, 0x10002710)]
+    some, first = config_of(*people[:2]), people[2].holder
+    off = [
+        replace(card, enabled=False, valid_until=DAY + timedelta(days=i))
+        for i, card in enumerate(people)
+    ]
+
+    assert differences(some, config_of(*people)) == [
+        f"+9,998 people: {first}, P268435459, P268435460 and 9,995 more"
+    ]
+    lines = differences(config_of(*people), config_of(*off))
+    assert len(lines) == doorpi.MOST_CHANGES + 1
+    assert lines[0] == f"P268435456, P268435457, {first} and 9,997 more: switched off"
+    assert lines[1] == "P268435456: last day none -> 2026-12-01"
+    assert lines[-1] == "and 9,989 more changes of this kind"
+
+
+# -- hours
+
+WEEK = "Mon-Sun 08:00-20:00"
+#: (spans before, spans after, what Anna does)
+HOURS = [
+    ([WEEK], ["Mon-Fri 08:00-20:00"], "loses weekends"),
+    ([WEEK], ["Mon-Fri 08:00-20:00", "Sun 08:00-20:00"], "loses Sat"),
+    ([WEEK], ["Mon-Fri 08:00-18:00"], "loses weekends, Mon-Fri 18:00-20:00"),
+    ([WEEK], ["Tue,Thu-Fri 08:00-20:00"], "loses Mon,Wed,Sat-Sun"),
+    ([WEEK], ["Mon-Fri 08:00-20:00", "Sat,Sun 10:00-20:00"], "loses Sat-Sun 08:00-10:00"),
+    (["Mon-Fri 08:00-20:00"], ["Mon-Fri 08:00-18:00"], "loses Mon-Fri 18:00-20:00"),
+    (["Mon-Fri 08:00-20:00"], ["Mon-Fri 08:00-20:00", "Sat 10:00-14:00"], "gains Sat 10:00-14:00"),
+    (["Mon 08:00-12:00"], ["Mon 10:00-14:00"], "loses Mon 08:00-10:00, gains Mon 12:00-14:00"),
+    (["Mon 08:00-12:00"], ["Tue 08:00-12:00"], "loses Mon, gains Tue 08:00-12:00"),
+    (["Mon-Sun 22:00-02:00"], ["Mon-Fri 22:00-02:00"], "loses weekends"),
+    (["Mon-Sun 22:00-02:00"], ["Mon-Sun 22:00-01:00"], "loses Mon-Sun 01:00-02:00"),
+    (["Sat 22:00-02:00"], ["Sat-Sun 22:00-02:00"], "gains Sun 22:00-02:00"),
+    (["Mon 00:00-24:00", "Tue 00:00-24:00"], ["Mon 00:00-24:00"], "loses Tue"),
+    (["Fri 08:00-24:00", "Sat 00:00-24:00", "Sun 00:00-20:00"], ["Fri 08:00-24:00"], "loses weekends"),
+    (["Mon-Fri 08:00-20:00"], ["Mon-Sun 00:00-24:00"], "may come at any hour now"),
+    (["Mon-Sun 00:00-24:00"], ["Mon-Fri 08:00-20:00", "Sat 22:00-02:00"], "may come only Mon-Fri 08:00-20:00, Sat 22:00-02:00 now"),
+    (
+        [f"{day} 0{n}:00-1{n}:00" for n, day in enumerate(("Mon", "Tue", "Wed", "Thu", "Fri"))],
+        [f"{day} 0{n}:00-1{n}:00" for n, day in enumerate(("Fri", "Thu", "Wed", "Tue", "Mon"))],
+        "may come only Mon 04:00-14:00, Tue 03:00-13:00, Wed 02:00-12:00, Thu 01:00-11:00, Fri 00:00-10:00 now",
+    ),
+    (["Mon-Fri 08:00-12:00", "Mon-Fri 12:00-20:00"], ["Mon-Fri 08:00-20:00"], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"), HOURS, ids=[str(words) for *_, words in HOURS]
+)
+def test_what_becomes_of_somebody_s_hours_is_told(before, after, words):
+    config = config_of(card_of(ANNA, "Anna", schedule="hours"))
+
+    lines = differences(
+        with_schedules(config, hours("hours", *before)),
+        with_schedules(config, hours("hours", *after)),
+    )
+
+    assert lines == ([f"Anna {words} (hours)"] if words else [])
+
+
+def test_closed_days_are_told():
+    config = config_of(card_of(ANNA, "Anna", schedule="hours"))
+    days = [date(2026, 12, day) for day in range(26, 32)]
+
+    lines = differences(
+        with_schedules(config, hours("hours", WEEK, closed=(DAY,))),
+        with_schedules(config, hours("hours", WEEK, closed=tuple(days))),
+    )
+
+    assert lines == [
+        (
+            "Anna stays out on 2026-12-26, 2026-12-27, 2026-12-28 and 3 more,"
+            " may come again on 2026-12-01 (hours)"
+        )
+    ]
+
+
+def test_of_a_schedule_that_only_people_of_the_database_may_have_it_is_told_as_well():
+    before = with_schedules(config_of(), hours("hours", WEEK))
+    after = with_schedules(config_of(), hours("hours", "Mon-Fri 08:00-20:00"))
+
+    assert differences(before, after) == ["whoever has hours loses weekends (hours)"]
+
+
+def test_who_gets_another_schedule_is_told_by_the_hours():
+    schedules = hours("office", "Mon-Fri 08:00-20:00"), hours("week", WEEK)
+    same = hours("crew", WEEK)
+
+    def people(*names: str | None) -> Config:
+        cards = [
+            card_of(Uid(f"010203{i:02}"), f"P{i}", schedule=name)
+            for i, name in enumerate(names)
+        ]
+        return with_schedules(config_of(*cards), *schedules, same)
+
+    lines = differences(
+        people("week", "week", "office", "office", "office", None, "week", "week"),
+        people("office", "office", None, None, "week", "office", "crew", "week"),
+    )
+
+    assert lines == [
+        "P0, P1 lose weekends (week -> office)",
+        "P2, P3 may come at any hour now (office -> no schedule)",
+        "P4 gains Sat-Sun 08:00-20:00 (office -> week)",
+        "P5 may come only Mon-Fri 08:00-20:00 now (no schedule -> office)",
+        "P6 keeps the same hours (week -> crew)",
+    ]
+
+
+def test_schedules_that_are_new_or_gone_are_told():
+    before = with_schedules(config_of(), hours("old", WEEK))
+    after = with_schedules(config_of(), hours("new", "Sat 22:00-02:00"))
+
+    assert differences(before, after) == [
+        "schedule new: new (Sat 22:00-02:00)",
+        "schedule old: gone",
+    ]
+
+
+spans = st.sampled_from(
+    ["Mon-Fri 08:00-20:00", "Sat 22:00-02:00", "Sun 00:00-24:00", "Mon-Sun 23:00-01:00",
+     "Wed 08:00-07:00", "Fri,Sat 12:30-12:00", "Mon-Sun 00:00-24:00", "Thu 00:00-00:01"],
+)  # fmt: skip
+weeks = st.lists(spans, min_size=1, max_size=4).map(lambda each: hours("x", *each))
+
+
+@given(weeks)
+def test_the_hours_in_words_read_back_as_the_same_hours(schedule):
+    minutes = doorpi._week({"x": schedule}, "x")
+
+    words = doorpi._in_hours(doorpi._pieces(minutes))
+
+    assert doorpi._week({"x": hours("x", *words)}, "x") == minutes
+
+
+# -- settings
+
+SECRETS = ("the-first-key", "0f" * 16, "the-second-key", "f0" * 16)
+LOCK = LockConfig(
+    device_id="d00f", api_key=Secret(SECRETS[0]), secret_key=Secret(SECRETS[1])
+)
+CONFIG = replace(config_of(), lock=LOCK)
+
+
+def lock(**changes) -> Config:
+    return replace(CONFIG, lock=replace(LOCK, **changes))
+
+
+#: name: (after CONFIG, lines)
+SETTINGS = {
+    "a number": (lock(relock_after_s=60.0), ["lock.relock_after_s: 0.0 -> 60.0"]),
+    "a key": (lock(api_key=Secret(SECRETS[2])), ["lock.api_key: another one"]),
+    "a key in a file": (
+        lock(api_key=Secret(SECRETS[0], "the.key")),
+        ["lock.api_key: the same, kept elsewhere"],
+    ),
+    "no key": (lock(api_key=Secret()), ["lock.api_key: removed"]),
+    "a text": (lock(device_id="b\x07"), ["lock.device_id: 'd00f' -> 'b\\x07'"]),
+    "a fallback": (
+        replace(CONFIG, fallback=LockAccess(kind="relay")),
+        ["fallback: a relay"],
+    ),
+    "a signal": (
+        replace(
+            CONFIG,
+            patterns=CONFIG.patterns | {Signal.LOCKED: parse_pattern("2x GGGG..")},
+        ),
+        ["signals.locked: redrawn"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("after", "lines"), SETTINGS.values(), ids=SETTINGS)
+def test_what_becomes_of_a_setting_is_told_without_secrets(after, lines):
+    assert differences(CONFIG, after) == lines
+    assert not any(secret in str(lines) for secret in SECRETS)
+
+
+def test_a_new_key_and_a_fallback_that_is_gone_are_told():
+    before = replace(lock(api_key=Secret()), fallback=LockAccess(kind="relay"))
+
+    assert differences(before, CONFIG) == ["lock.api_key: added", "fallback: gone"]
+
+
+# -- what the door keeps of what it runs with
+
+FULL = replace(
+    with_schedules(
+        config_of(
+            card_of(KEN, "Ken Sato", valid_from=DAY, valid_until=LATER),
+            card_of(ANNA, "Anna", schedule="hours", role=Role.MASTER, enabled=False),
+        ),
+        hours("hours", WEEK, "Sat 22:00-02:00", closed=(DAY, LATER)),
+    ),
+    lock=LOCK,
+    fallback=LockAccess(kind="nuki-web", api_key=Secret(SECRETS[2], "the.key")),
+)
+
+
+def test_what_is_kept_reads_back_but_for_its_secrets():
+    kept = running_from(running_text(FULL, SALT))
+
+    assert kept is not None
+    assert kept.fallback is not None
+    assert kept.fallback.api_key.file == "the.key"
+    assert kept.lock.api_key != kept.fallback.api_key
+    kept = replace(
+        kept,
+        lock=replace(kept.lock, api_key=LOCK.api_key, secret_key=LOCK.secret_key),
+        fallback=replace(kept.fallback, api_key=FULL.fallback.api_key),
+    )
+    assert kept == FULL
+    assert differences(FULL, kept) == []
+
+
+def test_what_is_kept_holds_no_secret():
+    config = replace(
+        FULL, lock=lock(api_key=Secret(SECRETS[2]), secret_key=Secret(SECRETS[3])).lock
+    )
+
+    texts = [running_text(config, salt) for salt in (SALT, SALT[::-1])]
+
+    for text in texts:
+        assert not any(secret in text for secret in SECRETS)
+        digests = re.findall(r'_key":\["(.*?)"', text)
+        assert [len(digest) for digest in digests] == [8, 8, 8]
+    assert texts[0].replace(SALT, "") != texts[1].replace(SALT[::-1], "")
+
+
+def test_what_is_kept_is_the_same_whenever_it_is_written():
+    days = [DAY + timedelta(days=7 * i) for i in range(40)]
+    texts = {
+        running_text(with_schedules(FULL, hours("h", WEEK, closed=tuple(some))), SALT)
+        for some in (days, days[::-1])
+    }
+
+    assert len(texts) == 1
+    assert salt_of(texts.pop()) == SALT
+
+
+def test_the_program_of_another_version_is_understood_as_far_as_it_goes():
+    kept = json.loads(running_text(FULL, SALT))
+    kept["lock"]["tomorrows"] = 1
+    kept["signals"]["tomorrows"] = "2x G"
+    kept["later"] = {"x": 1}
+    del kept["reader"]
+
+    config = running_from(json.dumps(kept))
+
+    assert config is not None
+    assert config.reader == FULL.reader
+    assert config.cards == FULL.cards
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "7", "null", "[" * 100_000, '{"signals":[],"schedules":7,"cards":{}}',
+     '{"signals":{},"schedules":[],"cards":[{"uid":1}]}'],
+    ids=lambda text: text[:20] or "nothing",
+)  # fmt: skip
+def test_what_the_door_did_not_write_is_nothing(text):
+    assert running_from(text) is None
+
+
+names = st.text(min_size=1, max_size=5)
+some_cards = st.lists(
+    st.builds(
+        Credential,
+        uid=st.sampled_from([KEN, ANNA, JO, MIKA]),
+        holder=st.sampled_from(["Anna", "Ken", "Jo"]) | names,
+        enabled=st.booleans(),
+        valid_from=st.none() | st.dates(),
+        valid_until=st.none() | st.dates(),
+        schedule=st.none() | st.sampled_from(["x", "gone"]),
+        role=st.sampled_from(Role),
+    ),
+    max_size=5,
+)
+configs = st.builds(
+    lambda cards, week: with_schedules(config_of(*cards), week), some_cards, weeks
+)
+
+
+@given(configs, configs)
+def test_any_two_lists_can_be_told_apart_also_after_they_were_kept(before, after):
+    lines = differences(before, after)
+
+    kept = [running_from(running_text(config, SALT)) for config in (before, after)]
+    assert None not in kept
+    assert differences(*kept) == lines
+    assert differences(after, after) == []
+    assert all(doorpi.can_be_seen(line) for line in lines)
+
+
+# -- the door
+
+
+def test_the_door_keeps_what_it_runs_with_and_only_when_that_is_new(world):
+    kept = []
+    keep = world.store.keep
+    world.store.keep = lambda notes: (kept.extend(notes.words), keep(notes))
+    for _ in range(2):
+        run_for_a_moment(world, CONFIG)
+    assert kept.count(RUNNING) == 1
+
+    run_for_a_moment(world, lock(relock_after_s=60.0))
+
+    assert kept.count(RUNNING) == 2
+    assert running_from(world.store.kept[RUNNING]).lock.relock_after_s == 60.0
+
+
+def run_for_a_moment(world, config: Config) -> None:
+    world.clock.stop_at = world.clock.monotonic() + 1.0
+    with contextlib.suppress(doorpi.Stopped):
+        world.door(config).run()
+
+
+def test_a_store_that_fails_keeps_no_door_from_running(world):
+    world.store.broken = "disk is full"
+
+    run_for_a_moment(world, CONFIG)
+
+    assert "status: database: disk is full" in world.supervisor.said
+    assert world.reader.senses > 1
+
+
+def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, caplog):
+    caplog.set_level(logging.INFO, "doorpi")
+    after = replace(config_of(card_of(), ANNA_CARD), lock=lock(hold_s=9.0).lock)
+    door = world.door(CONFIG)
+    world.settings.reload = True
+    world.settings.renewed = (after, world.equipment)
+
+    door.step()
+
+    assert caplog.messages == [
+        "configuration read: new",
+        "changed: +2 people: Ken Sato, Anna",
+        "changed: lock.hold_s: 3.0 -> 9.0",
+    ]
+    kept = running_from(world.store.kept[RUNNING])
+    assert set(kept.cards) == {KEN, ANNA}
+
+
+def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
+    caplog.set_level(logging.INFO, "doorpi")
+    people = [card_of(Uid(f"010203{i:02}"), f"P{i}") for i in range(40)]
+    dated = [
+        replace(card, valid_from=DAY + timedelta(days=i), schedule=f"s{i}")
+        for i, card in enumerate(people)
+    ]
+    each = [hours(f"s{i}", f"Mon 08:00-09:{i:02}") for i in range(40)]
+    door = world.door(config_of(*people))
+    world.settings.reload = True
+    world.settings.renewed = with_schedules(config_of(*dated), *each), world.equipment
+
+    door.step()
+
+    assert len(caplog.messages) == 22
+    assert caplog.messages[-1] == "and 46 more changes"
+
+
+# -- check
+
+FILE = """
+[lock]
+kind = "sesame-mini"
+device_id = "d00f"
+api_key = "the-first-key"
+ca_file = "ca.pem"
+
+[[card]]
+uid = "04:A1:B2:C3:D4:E5:80"
+holder = "Ken Sato"
+"""
+MORE = '\n[[card]]\nuid = "01020304"\nholder = "Anna"\n'
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    before = os.umask(0o022)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    path = tmp_path / "doorpi.toml"
+    path.write_text(FILE, encoding="utf-8")
+    path.chmod(0o640)
+    (tmp_path / "ca.pem").write_text("")
+    yield path
+    os.umask(before)
+
+
+@pytest.fixture
+def check(path, capsys):
+    """What `check` says below the list of who may enter."""
+
+    def run(given: Path = path) -> list[str]:
+        assert main(["--config", str(given), "check"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return lines[lines.index("Who may enter:") :][2:]
+
+    return run
+
+
+def has_run(path: Path) -> None:
+    """The door has run with the file as it is."""
+    config = doorpi.read_config(path, {})
+    text = running_text(config, SALT)
+    with contextlib.closing(doorpi.make_store(config)) as store:
+        store.keep(Notes({RUNNING: text}))
+
+
+def test_check_says_what_changes_for_the_running_door(path, check):
+    has_run(path)
+    path.write_text(FILE.replace("the-first-key", "another-key") + MORE)
+
+    with only_door(path.parent / "state"):
+        lines = check()
+
+    assert lines[1:] == [
+        "",
+        "What changes, against what the door runs with:",
+        "  +1 person: Anna",
+        "  lock.api_key: another one",
+    ]
+
+
+def test_check_says_that_nothing_changes_also_of_a_relative_path(
+    path, check, monkeypatch
+):
+    has_run(path)
+    monkeypatch.chdir(path.parent)
+
+    with only_door(path.parent / "state"):
+        assert check(Path("doorpi.toml")) == ["", "The door runs with just this."]
+    assert check() == ["", "The door does not run; it last ran with just this."]
+
+
+def test_check_says_when_the_door_does_not_run(path, check):
+    has_run(path)
+    path.write_text(FILE + MORE)
+
+    assert check()[1:] == [
+        "",
+        "What changes (the door does not run; against what it last ran with):",
+        "  +1 person: Anna",
+    ]
+
+
+def test_check_says_nothing_of_changes_before_the_first_run(path, check):
+    assert check() == []
+    assert not (path.parent / "state").exists()
+
+
+def test_check_goes_on_without_a_database(path, check):
+    (path.parent / "state").mkdir()
+    broken = path.parent / "state" / "doorpi.db"
+    broken.write_bytes(b"no database" * 1000)
+
+    assert check() == [
+        "",
+        f"What changes cannot be told: database: {broken}: file is not a database",
+    ]
+
+
+def test_a_door_that_runs_is_seen_and_who_looks_keeps_none_from_starting(tmp_path):
+    assert is_running(tmp_path / "nowhere") is False
+    with only_door(tmp_path):
+        assert is_running(tmp_path) is True
+    assert is_running(tmp_path) is False
+    with only_door(tmp_path):
+        pass

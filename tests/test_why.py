@@ -1,0 +1,525 @@
+"""Why a card is let in or not: each reason one sentence, each turn at its minute."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import JST, KEN, NOON, STRANGER, card_of, utc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import doorpi
+from doorpi import (
+    REASON_WORDS,
+    Circumstances,
+    Command,
+    Credential,
+    Event,
+    Reason,
+    Result,
+    Role,
+    Schedule,
+    Source,
+    Span,
+    SqliteStore,
+    Uid,
+    decide,
+    explain,
+    in_one_sentence,
+    main,
+    next_time,
+    parse_span,
+)
+
+PHONE = Uid("08112233")
+DAY = timedelta(days=1)
+TODAY = NOON.date()  # Wednesday 2026-11-18
+
+
+def hours(*spans: str, closed: tuple[date, ...] = ()) -> Schedule:
+    return Schedule(
+        name="hours", spans=tuple(map(parse_span, spans)), closed=frozenset(closed)
+    )
+
+
+# -- one sentence
+
+SCHEDULES = {
+    "office": replace(
+        hours("Mon-Fri 08:00-20:00", closed=(TODAY + DAY,)), name="office"
+    ),
+    "mornings": replace(hours("Mon-Fri 06:00-10:00"), name="mornings"),
+    "nights": replace(hours("Sat 22:00-02:00"), name="nights"),
+    "ever": replace(hours("Mon-Sun 00:00-24:00"), name="ever"),
+    "festive": replace(
+        hours("Mon-Sun 00:00-24:00", closed=(date(2030, 12, 25),)), name="festive"
+    ),
+    "all day": replace(hours("Wed 00:00-24:00"), name="all day"),
+    "shut": replace(hours("Wed 08:00-20:00", closed=(TODAY,)), name="shut"),
+    "never": Schedule(name="never", spans=()),
+}
+MASTER = {"role": Role.MASTER}
+KEN_IS = "Ken Sato (04:A1:B2:C3:D4:E5:80) would be"
+DENIED = f"{KEN_IS} denied"
+NOT_NOW = f"{DENIED}: not-permitted-at-this-time"
+LATER = "; not in the next 400 days unless something is changed."
+LOCKDOWN = (
+    "locked-down, only a master's card is accepted; to lift that: doorpi lockdown off"
+)
+
+#: name: (changes of the card or None, circumstances, the sentence)
+SENTENCES = {
+    "on the list": ({}, {}, f"{KEN_IS} let in now: granted, without limits."),
+    "for some days": (
+        {"valid_until": TODAY + DAY}, {},
+        f"{KEN_IS} let in now: granted, until the end of Thu 2026-11-19 (its last day).",
+    ),
+    "in its hours": (
+        {"schedule": "mornings"}, {"at": NOON.replace(hour=9)},
+        f"{KEN_IS} let in now: granted, until Wed 2026-11-18 10:00 (the hours of mornings end).",
+    ),
+    "in its hours, before a closed day": (
+        {"schedule": "all day"}, {},
+        f"{KEN_IS} let in now: granted, until the end of Wed 2026-11-18 (the hours of all day end).",
+    ),
+    "hours that do not end": (
+        {"schedule": "ever"}, {}, f"{KEN_IS} let in now: granted, with no end in sight.",
+    ),
+    "hours that end with its last day": (
+        {"schedule": "ever", "valid_until": date(2031, 3, 31)}, {},
+        f"{KEN_IS} let in now: granted, until the end of Mon 2031-03-31 (its last day).",
+    ),
+    "hours that do not end before a closed day years ahead": (
+        {"schedule": "festive"}, {},
+        f"{KEN_IS} let in now: granted, until the end of Tue 2030-12-24 (Wed 2030-12-25 is a closed day of festive).",
+    ),
+    "a last day there is no day after": (
+        {"valid_until": date.max}, {}, f"{KEN_IS} let in now: granted, with no end in sight.",
+    ),
+    "outside its hours": (
+        {"schedule": "mornings"}, {},
+        f"{NOT_NOW}, outside the hours of mornings; next possible on Thu 2026-11-19 at 06:00.",
+    ),
+    "outside its hours, before a closed day": (
+        {"schedule": "office"}, {"at": NOON.replace(hour=21)},
+        f"{NOT_NOW}, outside the hours of office; next possible on Fri 2026-11-20 at 08:00.",
+    ),
+    "a closed day": (
+        {"schedule": "shut"}, {},
+        f"{NOT_NOW}, Wed 2026-11-18 is a closed day of shut; next possible on Wed 2026-11-25 at 08:00.",
+    ),
+    "until a closed day begins": (
+        {"schedule": "night and day"},
+        {"schedules": {"night and day": replace(hours("Mon-Sun 00:00-24:00", closed=(TODAY + DAY,)), name="night and day")}},
+        f"{KEN_IS} let in now: granted, until the end of Wed 2026-11-18 (Thu 2026-11-19 is a closed day of night and day).",
+    ),
+    "a schedule that is gone": (
+        {"schedule": "old"}, {}, f"{NOT_NOW}, there is no schedule old any more{LATER}",
+    ),
+    "no hours before its last day": (
+        {"schedule": "nights", "valid_until": TODAY + DAY}, {},
+        f"{NOT_NOW}, outside the hours of nights{LATER}",
+    ),
+    "not yet": (
+        {"valid_from": date(2026, 12, 1)}, {},
+        f"{DENIED}: not-active, its first day is 2026-12-01; next possible on Tue 2026-12-01 at 00:00.",
+    ),
+    "not yet, and then in its hours": (
+        {"valid_from": date(2029, 12, 3), "schedule": "nights"}, {},
+        f"{DENIED}: not-active, its first day is 2029-12-03; next possible on Sat 2029-12-08 at 22:00.",
+    ),
+    "no more": (
+        {"valid_until": date(2026, 10, 31)}, {},
+        f"{DENIED}: expired, its last day was 2026-10-31; never again unless that is changed.",
+    ),
+    "switched off in the file": (
+        {"enabled": False}, {},
+        f"{DENIED}: not-enabled, it is switched off in doorpi.toml (enabled = false); never again unless that is changed.",
+    ),
+    "switched off in the database": (
+        {"enabled": False, "source": Source.DB}, {},
+        f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A1:B2:C3:D4:E5:80); never again unless that is changed.",
+    ),
+    "the clock is not set": (
+        {"schedule": "office"}, {"clock_set": False},
+        f"{DENIED}: clock-not-set, its dates or hours need a clock that goes right, and this one is not set; doorpi doctor tells more.",
+    ),
+    "long ago, by a clock that is not set": (
+        {"valid_from": date(2026, 12, 1)}, {"clock_set": False, "at": datetime(1970, 1, 1, tzinfo=JST)},
+        f"{DENIED}: not-active, its first day is 2026-12-01, and the clock is not set; next possible on Tue 2026-12-01 at 00:00.",
+    ),
+    "a plain card needs no clock": (
+        {}, {"clock_set": False}, f"{KEN_IS} let in now: granted, without limits.",
+    ),
+    "passed back": (
+        {}, {"last_moved": utc("2026-11-18T02:59:58.250"), "passback_s": 30.0},
+        f"{DENIED}: passback, it moved the lock at 11:59:58 and must wait 30 s; next possible on Wed 2026-11-18 at 12:00:29.",
+    ),
+    "not on the list": (
+        None, {},
+        "04:A1:B2:C3:D4:E5:80 would be denied: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A1:B2:C3:D4:E5:80.",
+    ),
+    "locked down": (
+        {}, {"locked_down": True}, f"{DENIED}: {LOCKDOWN} (then: granted, without limits).",
+    ),
+    "locked down, and no more": (
+        {"valid_until": date(2026, 10, 31)}, {"locked_down": True},
+        f"{DENIED}: {LOCKDOWN} (then: expired, its last day was 2026-10-31; never again unless that is changed).",
+    ),
+    "locked down, not on the list": (
+        None, {"locked_down": True},
+        f"04:A1:B2:C3:D4:E5:80 would be denied: {LOCKDOWN} (then: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A1:B2:C3:D4:E5:80).",
+    ),
+    "a master, also when locked down": (
+        MASTER, {"locked_down": True},
+        "Ken Sato (04:A1:B2:C3:D4:E5:80) would open the enrolment window now, and never the lock: granted, without limits.",
+    ),
+    "a name that would move the cursor": (
+        {"holder": "K\x1b[2J"}, {}, "K\\x1b[2J (04:A1:B2:C3:D4:E5:80) would be let in now: granted, without limits.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "around", "sentence"), SENTENCES.values(), ids=SENTENCES
+)
+def test_one_sentence_says_which_rule_decides_and_until_when(changes, around, sentence):
+    who = None if changes is None else card_of(**changes)
+    when = Circumstances(**{"at": NOON, "schedules": SCHEDULES} | around)
+
+    assert in_one_sentence(KEN, who, when, is_now=True) == sentence
+    assert decide(KEN, who, when).reason in sentence
+
+
+def test_a_phone_cannot_be_let_in_at_all():
+    assert in_one_sentence(PHONE, None, Circumstances(at=NOON), is_now=True) == (
+        "08:11:22:33 would be denied: random-uid, it makes up another UID at each tap, as"
+        " phones do, so it cannot be put on a list."
+    )
+
+
+#: (changes of the card, the sentence)
+THEN = [
+    ({}, "Ken Sato (04:A1:B2:C3:D4:E5:80) would be let in on Wed 2026-11-18 at 12:00: granted, without limits."),
+    ({"enabled": False}, "Ken Sato (04:A1:B2:C3:D4:E5:80) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); never again unless that is changed."),
+    (MASTER, "Ken Sato (04:A1:B2:C3:D4:E5:80) would open the enrolment window on Wed 2026-11-18 at 12:00, and never the lock: granted, without limits."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "sentence"), THEN, ids=["in", "denied", "master"])
+def test_of_another_time_it_says_which(changes, sentence):
+    when = Circumstances(at=NOON)
+
+    assert in_one_sentence(KEN, card_of(**changes), when, is_now=False) == sentence
+
+
+def test_every_reason_has_words():
+    assert set(REASON_WORDS) == set(Reason)
+
+
+# -- when the answer turns
+
+MINUTE = timedelta(minutes=1)
+WATCHED = timedelta(days=9)
+near_days = st.integers(-3, 6).map(lambda days: TODAY + timedelta(days=days))
+minutes = st.integers(0, 1439)
+schedules = st.builds(
+    Schedule,
+    name=st.just("some"),
+    spans=st.lists(
+        st.builds(
+            Span,
+            days=st.frozensets(st.integers(0, 6), min_size=1),
+            start_min=minutes,
+            end_min=st.integers(1, 1440),
+        ).filter(lambda span: span.start_min != span.end_min),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+    closed=st.frozensets(near_days, max_size=3),
+)
+cards = st.builds(
+    Credential,
+    uid=st.just(KEN),
+    holder=st.just("Ken Sato"),
+    valid_from=st.none() | near_days,
+    valid_until=st.none() | near_days,
+    schedule=st.none() | st.just("some"),
+)
+moments = st.integers(-90, 90).map(lambda some: NOON + some * MINUTE)
+circumstances = st.builds(
+    Circumstances,
+    at=moments,
+    schedules=schedules.map(lambda schedule: {"some": schedule}),
+    last_moved=st.none() | moments,
+    passback_s=st.integers(0, 120).map(lambda some: some * 60.0),
+)
+
+
+@settings(max_examples=40)
+@given(cards, circumstances)
+def test_the_next_turn_is_the_first_minute_at_which_decide_answers_otherwise(who, when):
+    granted = decide(KEN, who, when).granted
+    watched = (when.at + i * MINUTE for i in range(1, WATCHED // MINUTE))
+    turns = (
+        at
+        for at in watched
+        if decide(KEN, who, replace(when, at=at)).granted is not granted
+    )
+    first = next(turns, None)
+
+    turns_at = explain(KEN, who, when).turns_at
+
+    if first is None:
+        assert turns_at is None or turns_at >= when.at + WATCHED
+    else:
+        assert turns_at == first
+
+
+# -- which time is asked about
+
+#: (text, the next such time after Wednesday noon)
+TIMES = {
+    "22:10":        "2026-11-18 22:10",
+    "8:05":         "2026-11-19 08:05",
+    "12:00":        "2026-11-19 12:00",
+    "Sat 22:10":    "2026-11-21 22:10",
+    "saturday 0:00": "2026-11-21 00:00",
+    "wed 12:01":    "2026-11-18 12:01",
+    "WED 11:59":    "2026-11-25 11:59",
+    "Sut 22:10":    None,
+    "24:00":        None,
+    "22:60":        None,
+    "2026-12-24":   None,
+    "":             None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "at"), TIMES.items(), ids=TIMES)
+def test_a_time_of_day_is_the_next_one(text, at):
+    found = next_time(text, NOON.replace(tzinfo=None))
+
+    assert found == (at and datetime.fromisoformat(at))
+
+
+# -- the verb
+
+CONFIG = """
+[door]
+passback_s = 60
+require_synced_clock = false
+
+[lock]
+kind = "relay"
+
+[[schedule]]
+name = "office-hours"
+times = ["Mon-Fri 08:00-20:00"]
+
+[[card]]
+uid = "04:A1:B2:C3:D4:E5:80"
+holder = "Ken Sato"
+
+[[card]]
+uid = "01:23:AB:07"
+holder = "Jo Guest"
+schedule = "office-hours"
+"""
+JO = Uid("0123AB07")
+KEN_IN = "Ken Sato (04:A1:B2:C3:D4:E5:80) would be let in now: granted, without limits."
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch):
+    before = os.umask(0o022)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "doorpi.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def store(path):
+    store = SqliteStore(path.parent / "state" / "doorpi.db")
+    with contextlib.closing(store):
+        yield store
+
+
+@pytest.fixture
+def why(path, capsys):
+    """What `why` answers on stdout, and complains of."""
+
+    def run(*args: str, code: int = 0, errors: tuple[str, ...] = ()) -> list[str]:
+        assert main(["--config", str(path), "why", *args]) == code
+        out, err = capsys.readouterr()
+        assert err.splitlines() == list(errors)
+        return out.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def central_europe(monkeypatch):
+    """Where the clocks change; in words that need no table of zones."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "who", [["04a1b2c3d4e580"], ["Ken Sato"], ["KEN", "sato"], ["Ken\u3000Sato"]]
+)
+def test_a_card_or_its_holder_can_be_asked_about(why, path, who):
+    assert why(*who) == [KEN_IN]
+    assert [entry.name for entry in path.parent.iterdir()] == ["doorpi.toml"]
+
+
+def test_a_time_months_ahead_is_wall_time_on_both_sides_of_daylight_saving(
+    why, central_europe
+):
+    lines = [*why("Jo Guest", "--at", "2026-07-01 07:59"), *why("Jo Guest", "--at", "2026-12-31 08:00")]  # fmt: skip
+
+    assert lines == [
+        (
+            "Jo Guest (01:23:AB:07) would be denied on Wed 2026-07-01 at 07:59:"
+            " not-permitted-at-this-time, outside the hours of office-hours; next possible on"
+            " Wed 2026-07-01 at 08:00."
+        ),
+        (
+            "Jo Guest (01:23:AB:07) would be let in on Thu 2026-12-31 at 08:00: granted, until"
+            " Thu 2026-12-31 20:00 (the hours of office-hours end)."
+        ),
+    ]
+
+
+def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
+    for uid in (STRANGER, KEN):
+        card = card_of(uid, "ken sato", enabled=False, source=Source.DB)
+        store.add_card(card, NOON)
+
+    lines = why("Ken Sato")
+
+    assert lines == [
+        KEN_IN,
+        (
+            "ken sato (04:FF:EE:DD:CC:BB:AA) would be denied: not-enabled, it is switched off"
+            " in the database (to let it in: doorpi allow NAME --uid 04:FF:EE:DD:CC:BB:AA);"
+            " never again unless that is changed."
+        ),
+    ]
+
+
+def test_lockdown_and_passback_are_asked_of_the_store(why, store):
+    event = Event(
+        at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED, command=Command.UNLOCK
+    )  # fmt: skip
+    event = replace(event, id=store.begin(event), result=Result.UNLOCKED)
+    store.finish(event)
+    at = f"{NOON.astimezone():%Y-%m-%d %H:%M}"
+    passed_back = why("Ken Sato", "--at", at)
+    store.lock_down("somebody said so")
+
+    locked_down = why("Ken Sato", "--at", at)
+
+    assert "passback, it moved the lock at" in passed_back[0]
+    assert "denied on" in locked_down[0]
+    assert "locked-down, " in locked_down[0]
+    assert "(then: passback, it moved" in locked_down[0]
+
+
+def test_a_name_that_reads_as_a_uid_is_found_by_its_name(why, store):
+    store.add_card(card_of(STRANGER, "Dada Bebe", source=Source.DB), NOON)
+
+    assert why("Dada Bebe") == [
+        "Dada Bebe (04:FF:EE:DD:CC:BB:AA) would be let in now: granted, without limits."
+    ]
+    assert why("DA:DA:BE:BF")[0].startswith("DA:DA:BE:BF would be denied: not-found, ")
+
+
+def test_a_random_uid_is_not_looked_for_on_the_list(why, store):
+    store.add_card(card_of(PHONE, "Phone", source=Source.DB), NOON)
+
+    assert why("08112233")[0].startswith("08:11:22:33 would be denied: random-uid, ")
+
+
+#: (who, exit code, what is complained of)
+UNKNOWN = {
+    "a first name":        ("ken", 1, 'nobody is called "ken"; did you mean "Ken Sato"?'),
+    "a typing error":      ("Jo Gest", 1, 'nobody is called "Jo Gest"; did you mean "Jo Guest"?'),
+    "nobody":              ("Ines", 1, 'nobody is called "Ines"'),
+    "one that is not shown": ("\x1b[2J", 1, 'nobody is called "\\x1b[2J"'),
+    "an O for a 0":        ("04:A1:B2:C3:D4:E5:8O", 2, '"04:A1:B2:C3:D4:E5:8O": not a UID: two hex digits a byte, such as 04:A1:B2:C3; and nobody is called so'),
+    "a byte too few":      ("04:A1:B2", 2, '"04:A1:B2": a UID has 4, 7 or 10 bytes, not 3; and nobody is called so'),
+    "a number too great":  ("1.35.171.700", 2, '"1.35.171.700": a number of a dotted UID is more than 255; and nobody is called so'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("who", "code", "error"), UNKNOWN.values(), ids=UNKNOWN)
+def test_who_is_not_known_is_told_in_words(why, who, code, error):
+    assert why(who, code=code, errors=(error,)) == []
+
+
+def test_a_database_that_cannot_be_read_is_told_and_the_file_answers(why, path):
+    (path.parent / "state").mkdir()
+    for name in ("doorpi.db", "cards.db"):
+        (path.parent / "state" / name).write_bytes(b"no database" * 1000)
+    log_file, list_file = (path.parent / "state" / n for n in ("doorpi.db", "cards.db"))
+
+    lines = why(
+        "04A1B2C3D4E580",
+        errors=(
+            f"database: {log_file}: file is not a database; this is without what it knows",
+            f"database: {list_file}: file is not a database; this is without what it knows",
+        ),
+    )
+
+    assert lines == [KEN_IN]
+
+
+def test_of_another_time_it_says_when_the_clock_must_be_set_first(
+    why, path, monkeypatch
+):
+    monkeypatch.setattr(doorpi.SystemClock, "is_set", lambda self: False)
+    path.write_text(CONFIG.replace("require_synced_clock = false", ""))
+
+    lines = [*why("0123AB07", "--at", "2026-12-31 08:00"), *why("Ken Sato", "--at", "2026-12-31")]  # fmt: skip
+
+    assert lines == [
+        (
+            "Jo Guest (01:23:AB:07) would be let in on Thu 2026-12-31 at 08:00: granted, until"
+            " Thu 2026-12-31 20:00 (the hours of office-hours end). That is, if the clock is"
+            " set by then; now it is not."
+        ),
+        (
+            "Ken Sato (04:A1:B2:C3:D4:E5:80) would be let in on Thu 2026-12-31 at 00:00:"
+            " granted, without limits."
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "at", ["soon", "Sut 22:10", "24:61", "2026-13-01", "0001-01-01"]
+)
+def test_a_time_that_is_none_is_a_wrong_usage(path, capsys, at):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--config", str(path), "why", "Ken Sato", "--at", at])
+
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"doorpi.py why: error: argument --at: {at!r} is no time: 22:10, 'Sat 22:10',"
+        " 2026-12-24 or '2026-12-24 22:10'"
+    )
