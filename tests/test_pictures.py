@@ -1,0 +1,670 @@
+"""The pictures: the card with the lights (`legend --svg`), the log's (`log --chart`).
+
+They are read as what they are, XML, and what is asserted are the numbers and words in
+it: where a light is lit, how many taps an hour had, what they took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
+
+import pytest
+from conftest import KEN, NOON
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import doorpi
+from doorpi import (
+    MEANINGS,
+    MEANINGS_JA,
+    PICTURES,
+    Command,
+    Event,
+    Pattern,
+    Reason,
+    Result,
+    Signal,
+    SqliteStore,
+    chart_since,
+    legend_svg,
+    log_chart,
+    main,
+    parse_pattern,
+    parse_patterns,
+)
+
+PATTERNS = parse_patterns({}, [])
+SVG = "{http://www.w3.org/2000/svg}"
+JAPANESE = {"{http://www.w3.org/XML/1998/namespace}lang": "ja"}
+
+HOSTILE = {
+    "markup": '</text><script>alert(1)</script> & "quotes"',
+    "controls": "Büro\x1b[31m\x00\x0b\n4F",
+    "beyond XML": "\ufffe\uffff\ud800",
+    "reordered": "abc\u202edef",
+    "cdata": "]]> <!-- &amp; %s {0}",
+}
+
+
+def drawn(svg: str) -> ElementTree.Element:
+    """The picture, which is XML, ASCII, and complete in itself."""
+    assert svg.isascii()
+    root = ElementTree.fromstring(svg)
+    assert root.tag == f"{SVG}svg"
+    for element in root.iter():
+        assert element.tag.removeprefix(SVG) not in ("script", "image", "use", "style")
+        refers = [value for value in element.attrib.values() if "url(" in value]
+        assert set(refers) <= {"url(#hatch)"}
+        assert not {key for key in element.attrib if "href" in key or key[:2] == "on"}
+    return root
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    wanted = (f"{SVG}text", f"{SVG}tspan")
+    return [
+        e.text for e in root.iter() if e.tag in wanted and e.text and e.text.strip()
+    ]
+
+
+def classed(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    return [element for element in root.iter() if element.get("class") == name]
+
+
+def of(root: ElementTree.Element, sign: Signal) -> ElementTree.Element:
+    (row,) = (e for e in root.iter() if e.get("id") == sign.value)
+    return row
+
+
+# -- the card: the lights
+
+
+def seconds_at(root: ElementTree.Element, sign: Signal):
+    """Reads a place on the timeline of ``sign``, by the axis that is drawn there."""
+    parent = {child: group for group in root.iter() for child in group}
+    siblings = list(parent[of(root, sign)])
+    before = siblings[: siblings.index(of(root, sign))]
+    axis = [group for group in before if group.get("class") == "seconds"][-1]
+    places = {
+        float(text.text.removesuffix(" s")): float(text.get("x"))
+        for text in axis.iter(f"{SVG}text")
+    }
+    scale = (places[max(places)] - places[0]) / max(places)
+    return lambda x: (x - places[0]) / scale
+
+
+def lit(root: ElementTree.Element, sign: Signal, colour: str) -> list[tuple]:
+    """From when to when the card shows a light on."""
+    at = seconds_at(root, sign)
+    boxes = [
+        (float(box.get("x")), float(box.get("width")))
+        for box in classed(of(root, sign), colour)
+    ]
+    return [(at(x), at(x + width)) for x, width in boxes]
+
+
+def really_lit(pattern: Pattern, led: int, shown: float) -> list[tuple]:
+    """From when to when the lights would have it on, by what they play."""
+    stretches, at = [], 0.0
+    for light, seconds in pattern.frames():
+        until = min(at + seconds, shown)
+        if light[led] and stretches and stretches[-1][1] == at:
+            stretches[-1] = (stretches[-1][0], until)
+        elif light[led]:
+            stretches.append((at, until))
+        at = until
+        if at > shown - 1e-6:
+            break
+    return stretches
+
+
+SHOWN_S = {sign: 4 if sign in doorpi.ANSWERS else 6 for sign in Signal}
+
+
+def same_times(left: list[tuple], right: list[tuple]) -> bool:
+    """Equal to a hundredth of a second: drawn to a hundredth of a millimetre."""
+    flat = [time for stretch in left for time in stretch]
+    return flat == pytest.approx([t for s in right for t in s], abs=0.01)
+
+
+@pytest.mark.parametrize("sign", Signal)
+def test_each_light_is_drawn_on_when_it_is_on(sign):
+    card = drawn(legend_svg(PATTERNS))
+
+    for led, colour in enumerate(("green", "red")):
+        played = really_lit(PATTERNS[sign], led, SHOWN_S[sign])
+        assert same_times(lit(card, sign, colour), played)
+
+
+def test_the_words_of_the_design_are_what_is_seen():
+    """Spelled out for two, so that not all rests on the pattern's own arithmetic."""
+    card = drawn(legend_svg(PATTERNS))
+
+    sixths = [(n * 0.5, n * 0.5 + 0.25) for n in range(6)]
+    assert same_times(lit(card, Signal.LOCKED, "green"), sixths)
+    assert lit(card, Signal.LOCKED, "red") == []
+    assert same_times(lit(card, Signal.READER_LOST, "red"), [(0, 0.1), (3, 3.1)])
+    assert lit(card, Signal.READER_LOST, "green") == []
+
+
+def test_green_is_above_red_so_that_nobody_needs_colours():
+    row = of(drawn(legend_svg(PATTERNS)), Signal.UNSURE)
+
+    green, red = ({box.get("y") for box in classed(row, c)} for c in ("green", "red"))
+    names = {t.text: float(t.get("y")) for t in row.iter(f"{SVG}text")}
+    assert len(green) == len(red) == 1
+    assert float(*green) < float(*red)
+    assert names["green 緑"] < names["red 赤"]
+
+
+REDRAWN = {
+    "longer than shown": ("200x G", [(0, 4)], "10 s"),
+    "a minute of 1,200 characters": ("1x " + 400 * "G..", None, "60 s"),
+    "ends where the timeline ends": ("80x G", [(0, 4)], None),
+    "as short as can be": ("1x G", [(0, 0.05)], None),
+}
+
+
+@pytest.mark.parametrize(
+    ("picture", "stretches", "told"), REDRAWN.values(), ids=REDRAWN
+)
+def test_a_light_that_the_owner_redrew(picture, stretches, told):
+    card = drawn(legend_svg(PATTERNS | {Signal.UNLOCKED: parse_pattern(picture)}))
+
+    row = of(card, Signal.UNLOCKED)
+    shown = lit(card, Signal.UNLOCKED, "green")
+    assert max(until for _, until in shown) <= 4.01
+    assert stretches is None or same_times(shown, stretches)
+    assert len(classed(row, "goes-on")) == (told is not None)
+    assert (told in texts(row)) == (told is not None)
+
+
+def test_what_goes_on_until_it_is_replaced_is_marked_and_what_ends_is_not():
+    card = drawn(legend_svg(PATTERNS))
+
+    marked = {sign for sign in Signal if classed(of(card, sign), "goes-on")}
+    assert marked == doorpi.STANDING
+
+
+@settings(max_examples=15)
+@given(
+    st.sampled_from(Signal),
+    st.text("GRA.", min_size=1, max_size=1200),
+    st.integers(0, 40),
+)
+def test_any_picture_that_is_accepted_stays_on_the_card(sign, cells, times):
+    """In its row, and in the card's timeline."""
+    pattern = Pattern(cells, times or None)
+
+    card = drawn(legend_svg(PATTERNS | {sign: pattern}))
+
+    for colour in ("green", "red"):
+        stretches = lit(card, sign, colour)
+        assert all(-0.01 <= a < b <= SHOWN_S[sign] + 0.01 for a, b in stretches)
+        assert all(a[1] < b[0] for a, b in zip(stretches, stretches[1:]))  # noqa: B905, RUF007
+
+
+# -- the card: its words
+
+
+@pytest.mark.parametrize("sign", Signal)
+def test_each_signal_has_its_words_in_both_languages(sign):
+    card = drawn(legend_svg(PATTERNS))
+
+    english = MEANINGS[sign][0].upper() + MEANINGS[sign][1:]
+    assert texts(of(card, sign))[:2] == [english, MEANINGS_JA[sign]]
+    japanese = [
+        e.text for e in of(card, sign).iter() if JAPANESE.items() <= e.attrib.items()
+    ]
+    assert japanese == [MEANINGS_JA[sign]]
+
+
+def test_the_japanese_words_are_japanese_and_told_apart():
+    kana = re.compile("[\u3041-\u30ff]")
+
+    assert MEANINGS_JA.keys() == set(Signal) == PICTURES.keys()
+    assert len(set(MEANINGS_JA.values())) == len(Signal)
+    assert [words for words in MEANINGS_JA.values() if not kana.search(words)] == []
+
+
+def test_every_signal_stands_on_the_card_once_answers_first():
+    shown = [*doorpi.ANSWERS, *doorpi.STATES, *doorpi.TROUBLES]
+
+    card = drawn(legend_svg(PATTERNS))
+
+    assert sorted(shown) == sorted(Signal)
+    assert [e.get("id") for e in card.iter() if e.get("id") in set(Signal)] == shown
+    assert doorpi.SYMBOLS.keys() == set(doorpi.ANSWERS)
+
+
+def test_the_card_is_a5_at_its_true_size():
+    card = drawn(legend_svg(PATTERNS))
+
+    size = {key: card.get(key) for key in ("width", "height", "viewBox")}
+    assert size == {"width": "210mm", "height": "148mm", "viewBox": "0 0 210 148"}
+
+
+def across(text: ElementTree.Element) -> tuple[float, float]:
+    """From where to where a line of text goes, by the widths the program reckons with."""
+    bold = doorpi.BOLD_EM if text.get("font-weight") else 1
+    width = doorpi.ems(text.text) * float(text.get("font-size")) * bold
+    x = float(text.get("x"))
+    return (x - width, x) if text.get("text-anchor") == "end" else (x, x + width)
+
+
+@pytest.mark.parametrize("sign", Signal)
+def test_the_words_keep_clear_of_the_lights(sign, monkeypatch):
+    """As they are, and if somebody finds longer ones."""
+    monkeypatch.setitem(doorpi.MEANINGS_JA, sign, "確認できません。" * 9)
+
+    row = of(drawn(legend_svg(PATTERNS)), sign)
+
+    english, japanese, *labels = (across(text) for text in row.iter(f"{SVG}text"))
+    begin = min(left for left, _ in labels)
+    assert english[1] <= begin
+    assert japanese[1] <= begin + 0.1  # sizes are rounded
+    assert japanese[1] > begin - 5  # no more than needed is cut off
+
+
+def test_a_long_name_leaves_the_title_its_room():
+    card = drawn(legend_svg(PATTERNS, "W" * 30 + "株式会社" * 20))
+
+    (name,) = (
+        text for text in card.iter(f"{SVG}text") if (text.text or "")[:2] == "WW"
+    )
+    left, right = across(name)
+    assert name.text.endswith("…")
+    assert (left, right) == (pytest.approx(117, abs=5), 201)
+
+
+def test_the_name_of_the_door_is_in_the_head():
+    assert "Büro 4F" in texts(drawn(legend_svg(PATTERNS, "Büro 4F")))
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_name_is_shown_and_not_obeyed(name):
+    shown = doorpi.printable(name, 60)
+
+    card, chart = legend_svg(PATTERNS, name), log_chart([], name, NOON, NOON)
+
+    assert shown in texts(drawn(card))
+    assert shown in texts(drawn(chart))
+
+
+@settings(max_examples=20)
+@given(st.text(st.characters(exclude_categories=()), max_size=80))
+def test_no_name_breaks_a_picture(name):
+    drawn(legend_svg(PATTERNS, name))
+    drawn(log_chart([], name, NOON, NOON))
+
+
+WIDTHS = {
+    "nothing": ("", 10.0, ("", 3.0)),
+    "fits": ("four", 10.0, ("four", 3.0)),
+    "smaller": ("はい" * 2, 10.0, ("はい" * 2, 2.5)),
+    "cut": ("はい" * 4, 10.0, ("はいは…", 10 / 3.56)),
+}
+
+
+@pytest.mark.parametrize(("text", "room", "expected"), WIDTHS.values(), ids=WIDTHS)
+def test_text_is_made_to_fit(text, room, expected):
+    assert doorpi.fitted(text, 3.0, room) == (expected[0], pytest.approx(expected[1]))
+
+
+# -- the chart: what is counted
+
+MONDAY = datetime(2026, 11, 16).astimezone()
+TAP = Event(
+    at=MONDAY,
+    uid=KEN,
+    holder="Ken Sato",
+    reason=Reason.GRANTED,
+    command=Command.UNLOCK,
+    result=Result.UNLOCKED,
+    latency_ms=400,
+)
+
+
+def taps_at(hour: float, count: int, **changes) -> list[Event]:
+    return [replace(TAP, at=MONDAY + timedelta(hours=hour), **changes)] * count
+
+
+def charted(events: list[Event], days: int = 7) -> ElementTree.Element:
+    """The week that begins on MONDAY, or more days after it."""
+    until = MONDAY + timedelta(days=days, seconds=-1)
+    return drawn(log_chart(events, "Office 4F", MONDAY, until))
+
+
+def told(root: ElementTree.Element, kind: str) -> list[str]:
+    return [group.find(f"{SVG}title").text for group in classed(root, kind)]
+
+
+def hours(root: ElementTree.Element) -> dict[str, str]:
+    """The hours in which somebody tapped: what is told of them, and what is read."""
+    groups = classed(root, "hour")
+    assert len(groups) == 7 * 24
+    return {
+        group.find(f"{SVG}title").text: group.find(f"{SVG}text").text
+        for group in groups
+        if group.find(f"{SVG}text") is not None
+    }
+
+
+def test_the_heat_map_counts_taps_by_local_weekday_and_hour():
+    chart = charted(
+        [
+            *taps_at(0, 1),
+            *taps_at(8.99, 12),
+            *taps_at(9, 2),
+            *taps_at(6 * 24 + 23.99, 1234),  # Sunday, to midnight
+        ]
+    )
+
+    assert hours(chart) == {
+        "Mon 0:00 to 1:00: 1 tap": "1",
+        "Mon 8:00 to 9:00: 12 taps": "12",
+        "Mon 9:00 to 10:00: 2 taps": "2",
+        "Sun 23:00 to 24:00: 1,234 taps": "1.2k",
+    }
+    assert "16 Nov 2026 \N{EN DASH} 22 Nov 2026 (7 days)  ·  1,249 taps" in texts(chart)
+    assert {"Office 4F", "15", "1,234"} <= set(texts(chart))
+
+
+def test_the_hour_is_the_door_s_own_and_not_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        chart = drawn(
+            log_chart([replace(TAP, at=NOON.astimezone(UTC))], "", NOON, NOON)
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert list(hours(chart)) == ["Wed 12:00 to 13:00: 1 tap"]
+
+
+def test_more_taps_are_darker_also_in_grey():
+    shades = [doorpi.shade_of(share / 20) for share in range(21)]
+
+    greys = [
+        0.299 * int(s[1:3], 16) + 0.587 * int(s[3:5], 16) + 0.114 * int(s[5:], 16)
+        for s in shades
+    ]
+    assert greys == sorted(greys, reverse=True)
+    assert greys[0] - greys[-1] > 180
+
+
+def test_the_busiest_hour_is_the_darkest_and_one_tap_is_not_the_palest():
+    chart = charted([*taps_at(8, 100), *taps_at(9, 25), *taps_at(10, 1)])
+
+    fills = Counter(
+        group.find(f"{SVG}rect").get("fill") for group in classed(chart, "hour")
+    )
+    busy = {doorpi.shade_of(share): 1 for share in (1.0, 0.5, 0.1)}
+    assert fills == {doorpi.FAINT_SHADE: 165} | busy
+
+
+KINDS = {
+    "unlocked": ({}, 1, 1),
+    "locked": ({"result": Result.LOCKED, "command": Command.LOCK}, 1, 1),
+    "refused": ({"result": Result.REFUSED}, 1, 0),
+    "unsure": ({"result": Result.UNSURE}, 1, 0),
+    "unreachable": ({"result": Result.UNREACHABLE}, 1, 0),
+    "open": ({"result": None, "latency_ms": None}, 1, 0),
+    "interrupted": ({"result": Result.INTERRUPTED, "latency_ms": None}, 1, 0),
+    "denied": ({"reason": Reason.EXPIRED, "result": None, "latency_ms": None}, 1, 0),
+    "relock": ({"source": "relock", "result": Result.LOCKED}, 0, 0),
+    "command": ({"source": "command"}, 0, 0),
+}
+
+
+@pytest.mark.parametrize(("changes", "taps", "timed"), KINDS.values(), ids=KINDS)
+def test_what_counts_as_a_tap_and_whose_time_is_drawn(changes, taps, timed):
+    chart = charted(taps_at(9, 1, **changes))
+
+    assert len(hours(chart)) == taps
+    assert len(told(chart, "took")) == timed
+
+
+def test_the_foot_says_what_was_counted():
+    chart = charted(
+        [
+            *taps_at(9, 3),
+            *taps_at(9, 2, reason=Reason.NOT_FOUND, result=None, latency_ms=None),
+            *taps_at(9, 1, result=Result.UNSURE),
+        ]
+    )
+
+    assert texts(chart)[-2] == (
+        "The time is that of the 3 taps that ended unlocked or locked, from the card to"
+        " the lock's word. As taps only are counted: 2 denied, 1 that ended otherwise."
+    )
+
+
+def test_p50_p95_and_max_of_a_known_day():
+    """1 to 100 ms, a tap each: 50, 95, 100; and a day with an outlier of 40 s."""
+    monday = [e for ms in range(1, 101) for e in taps_at(9, 1, latency_ms=ms)]
+    tuesday = taps_at(33, 99, latency_ms=412) + taps_at(34, 1, latency_ms=40_000)
+
+    chart = charted(monday + tuesday)
+
+    assert told(chart, "took") == [
+        "16 Nov 2026: p50 0.05 s, p95 0.095 s, max 0.1 s",
+        "17 Nov 2026: p50 0.412 s, p95 0.412 s, max 40 s",
+    ]
+    assert told(chart, "taps") == ["16 Nov 2026: 100 taps", "17 Nov 2026: 100 taps"]
+    assert "all together: p50 0.1 s, p95 0.412 s, max 40 s" in texts(chart)
+
+
+def test_the_marks_stand_where_the_axis_says():
+    """A tap of 2 s on the line of 2 s, p95 and max too where there is one tap only."""
+    chart = charted(taps_at(9, 1, latency_ms=2000))
+
+    (axis,) = classed(chart, "seconds")
+    lines = {
+        text.text: float(line.get("y1"))
+        for text, line in zip(
+            axis.iter(f"{SVG}text"), axis.iter(f"{SVG}line"), strict=True
+        )
+    }
+    (mark,) = classed(chart, "took")
+    assert float(mark.find(f"{SVG}circle").get("cy")) == pytest.approx(lines["2 s"])
+    assert list(lines.values()) == sorted(lines.values(), reverse=True)
+    assert lines["10 s"] == doorpi.TOOK_TOP
+    assert lines["0.5 s"] == doorpi.TOOK_BOTTOM
+    assert len(lines) >= 4
+
+
+QUANTILES = {
+    "one": ([7], 7, 7),
+    "two": ([1, 9], 1, 9),
+    "twenty": (list(range(1, 21)), 10, 19),
+    "mostly the same": ([5] * 95 + [900] * 5, 5, 5),
+    "one more": ([5] * 94 + [900] * 6, 5, 900),
+}
+
+
+@pytest.mark.parametrize(("numbers", "p50", "p95"), QUANTILES.values(), ids=QUANTILES)
+def test_a_quantile_is_one_of_the_numbers(numbers, p50, p95):
+    counts = Counter(numbers)
+
+    assert (doorpi.quantile(counts, 0.5), doorpi.quantile(counts, 0.95)) == (p50, p95)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0"), (999, "999"), (1000, "1.0k"), (9999, "9.9k"), (10_000, "10k"),
+     (999_999, "999k"), (1_000_000, "1.0M"), (34_567_890, "34M")],
+)  # fmt: skip
+def test_a_number_for_a_narrow_place(number, expected):
+    assert doorpi.short(number) == expected
+
+
+# -- the chart: how much time
+
+
+def test_without_being_told_the_last_four_weeks_are_drawn():
+    since = chart_since(MONDAY + timedelta(hours=17))
+
+    assert since == datetime(2026, 10, 20).astimezone()
+    chart = drawn(log_chart([], "", since, MONDAY))
+    assert "20 Oct 2026 \N{EN DASH} 16 Nov 2026 (28 days)  ·  0 taps" in texts(chart)
+
+
+def test_nothing_to_draw_is_said():
+    chart = charted([])
+
+    assert texts(chart).count("no taps in this time") == 2
+    assert told(chart, "took") == told(chart, "taps") == []
+
+
+def test_taps_that_were_all_denied_leave_no_time_to_draw():
+    chart = charted(taps_at(9, 5, reason=Reason.NOT_FOUND, result=None))
+
+    assert "no tap ended unlocked or locked" in texts(chart)
+    assert "no taps in this time" not in texts(chart)
+
+
+PERIODS = {
+    "a day": (1, "day", 1, "16 Nov 2026: 1 tap"),
+    "two months": (62, "day", 62, "16 Nov 2026: 1 tap"),
+    "a quarter": (90, "week", 13, "week from 16 Nov 2026: 1 tap"),
+    "a year": (365, "week", 53, "week from 16 Nov 2026: 1 tap"),
+    "three years": (1096, "month", 37, "month from 1 Nov 2026: 1 tap"),
+    "thirty years": (10_957, "year", 31, "year from 1 Jan 2026: 1 tap"),
+}
+
+
+@pytest.mark.parametrize(
+    ("days", "unit", "columns", "first"), PERIODS.values(), ids=PERIODS
+)
+def test_a_long_time_is_drawn_in_larger_steps(days, unit, columns, first):
+    until = MONDAY + timedelta(days=days, hours=-1)
+
+    counted = doorpi.Chart(MONDAY.date(), until.date())
+    chart = charted([*taps_at(9, 1), *taps_at(days * 24 - 3, days > 1)], days)
+
+    assert (counted.unit, len(counted.columns)) == (unit, columns)
+    assert f"From tap to result, each {unit}" in texts(chart)
+    assert told(chart, "taps")[0] == first
+    assert len(told(chart, "taps")) == min(days, 2)
+
+
+def test_labels_keep_clear_of_each_other():
+    for days in (1, 7, 14, 28, 62, 90, 365, 1096, 10_957):
+        chart = doorpi.Chart(MONDAY.date(), MONDAY.date() + timedelta(days=days - 1))
+        places = [x for x, _ in doorpi.Spread(chart).labels()]
+
+        gaps = [b - a for a, b in zip(places, places[1:])]  # noqa: B905, RUF007
+        assert places
+        assert all(gap >= doorpi.LABEL_WIDTH for gap in gaps)
+
+
+def test_a_time_longer_than_the_log_begins_with_its_first_event():
+    since = datetime(2001, 1, 1).astimezone()
+
+    chart = drawn(log_chart(taps_at(9, 2), "", since, MONDAY + timedelta(days=2)))
+
+    assert "16 Nov 2026 \N{EN DASH} 18 Nov 2026 (3 days)  ·  2 taps" in texts(chart)
+
+
+def test_a_clock_that_was_wrong_does_not_break_the_chart():
+    """An event of next year in a log of this one, and a period that has not begun."""
+    wrong = replace(TAP, at=MONDAY + timedelta(days=400))
+
+    assert len(hours(charted([*taps_at(9, 1), wrong]))) == 1
+    later = MONDAY + timedelta(days=30)
+    assert hours(drawn(log_chart([TAP], "", later, MONDAY))) != {}
+
+
+def test_a_flood_of_events_takes_little_memory():
+    """Different latencies do not each take a place, and nothing is kept per event."""
+    chart = doorpi.Chart(MONDAY.date(), MONDAY.date())
+
+    for ms in range(1, 60_000, 7):
+        chart.add(replace(TAP, latency_ms=ms))
+
+    (column,) = chart.columns.values()
+    assert column.taps == chart.taps == 8572
+    assert len(column.took_ms) < 2000
+    assert doorpi.quantile(column.took_ms, 0.5) == pytest.approx(30_000, rel=0.005)
+
+
+# -- the verbs
+
+
+@pytest.fixture
+def settings_file(tmp_path):
+    text = '[door]\nname = "Büro <4>"\nstate_dir = "state"\n[lock]\nkind = "relay"\n'
+    path = tmp_path / "doorpi.toml"
+    path.write_text(
+        text.replace('"state"', f'"{tmp_path / "state"}"')
+        + 'relay_gpio = 17\n[signals]\ndenied = "1x RR..RR"\n',
+        encoding="utf-8",
+    )
+    path.chmod(0o640)
+    return path
+
+
+def test_legend_svg_needs_no_settings(monkeypatch, capsys):
+    monkeypatch.delenv("DOORPI_CONFIG", raising=False)
+
+    assert main(["legend", "--svg"]) == 0
+
+    assert capsys.readouterr().out == legend_svg(PATTERNS) + "\n"
+
+
+def test_legend_svg_draws_the_owner_s_lights_under_the_door_s_name(
+    settings_file, capsys
+):
+    assert main(["--config", str(settings_file), "legend", "--svg"]) == 0
+
+    card = drawn(capsys.readouterr().out)
+    assert "Büro <4>" in texts(card)
+    assert same_times(lit(card, Signal.DENIED, "red"), [(0, 0.1), (0.2, 0.3)])
+
+
+def test_log_chart_draws_what_is_in_the_log(settings_file, capsys):
+    path = settings_file.parent / "state" / "doorpi.db"
+    now = datetime.now().astimezone()
+    with contextlib.closing(SqliteStore(path)) as store:
+        for days in (40, 3, 0):
+            event = replace(TAP, at=now - timedelta(days=days))
+            store.finish(replace(event, id=store.begin(event)))
+
+    def chart(*arguments: str) -> ElementTree.Element:
+        verb = ["--config", str(settings_file), "log", "--chart", *arguments]
+        assert main(verb) == 0
+        return drawn(capsys.readouterr().out)
+
+    assert len(told(chart(), "took")) == 2
+    assert len(told(chart("--since", "today"), "took")) == 1
+    assert (
+        len(told(chart("--since", f"{now - timedelta(days=50):%Y-%m-%d}"), "took")) == 3
+    )
+    assert "Büro <4>" in texts(chart())
+
+
+def test_log_chart_of_a_door_where_nobody_was(settings_file, capsys):
+    assert main(["--config", str(settings_file), "log", "--chart"]) == 0
+
+    assert "no taps in this time" in texts(drawn(capsys.readouterr().out))
+    assert not (settings_file.parent / "state").exists()  # asking makes nothing
+
+
+def test_the_legend_in_a_terminal_that_knows_no_japanese(monkeypatch):
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+
+    assert main(["legend"]) == 0
+
+    shown = ascii_only.buffer.getvalue()
+    assert MEANINGS_JA[Signal.LOCKED].encode("ascii", "backslashreplace") in shown
