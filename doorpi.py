@@ -44,8 +44,9 @@ TCP, TLS) by a Dialer's thread that lives for one attempt: looking up a name is 
 wait that no timeout ends, so it must not happen where the door waits; and a connection
 that the server closed is opened anew while the door goes on reading cards. The first
 attempt also loads what HTTP and TLS need, which takes a slow Pi seconds. At most one
-such thread exists for each lock. `demo` has its own threads beside the door for what a
-real door has around it: the radio field, the lock's cloud and the person at the
+such thread exists for each lock. `doctor` has its own for what else has no end: looking
+up a name, and checking a database. `demo` has its own threads beside the door for what
+a real door has around it: the radio field, the lock's cloud and the person at the
 keyboard.
 
 Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
@@ -3036,9 +3037,11 @@ def control_locks(
     jitter: Callable[[], float],
     alive: Callable[[], None] = lambda: None,
 ) -> LockControl:
-    """The control of the lock, which has its fallback's."""
+    """The control of the lock, which has its fallback's; of those in ``locks``."""
     control = None
     for name, access in reversed(locks_of(config).items()):
+        if name not in locks:
+            continue
         lock = locks[name]
         ledger = Ledger(
             clock,
@@ -4345,6 +4348,11 @@ class Dialer:
         if self._in_use is None or not self._in_use.is_alive():
             self._start()
 
+    def wait_ready(self, by: float) -> None:
+        """Wait until ``by`` for what ``keep_ready`` began, whatever comes of it."""
+        if self._attempt:
+            self._attempt.done.wait(max(0.0, by - self._budget.clock.monotonic()))
+
     def take(self, by: float) -> BoundedSocket:
         """A connection to use, waited for until ``by``.  Raises: NotSent."""
         if not self._collect():
@@ -4548,7 +4556,7 @@ class WebApi:
     ) -> None:
         """``preload`` brings in what the driver needs beside HTTP."""
         self.calls = 0  # requests that left: what a vendor counts
-        self._base_url = base_url.rstrip("/")
+        self.base_url = base_url.rstrip("/")
         self._secrets = [secret for secret in secrets if secret]
         self._headers = {
             "User-Agent": f"DoorPi/{__version__}",
@@ -4615,7 +4623,7 @@ class WebApi:
         try:
             with self._session.request(
                 method,
-                self._base_url + path,
+                self.base_url + path,
                 json=body,
                 headers=headers,
                 stream=True,
@@ -4655,6 +4663,9 @@ class WebApi:
 
     def keep_ready(self) -> None:
         self._dialer.keep_ready()
+
+    def wait_ready(self, by: float) -> None:
+        self._dialer.wait_ready(by)
 
     def hang_up(self) -> None:
         """Don't keep the connection, for who can hold but one."""
@@ -4789,6 +4800,15 @@ class WebLock:
     @property
     def calls(self) -> int:
         return self._api.calls
+
+    @property
+    def url(self) -> str:
+        """Where it is asked."""
+        return self._api.base_url
+
+    def wait_ready(self, by: float) -> None:
+        """Wait for what ``keep_ready`` began."""
+        self._api.wait_ready(by)
 
     def wake(self, by: float) -> str | None:
         return None
@@ -6677,6 +6697,20 @@ def secret_path(name: str, folders: Sequence[Path]) -> Path:
     return next(found, folders[-1] / name)
 
 
+def secret_holders(
+    path: Path, config: Config, environ: Mapping[str, str]
+) -> dict[Path, list[str]]:
+    """The files with secrets in them, and which; ``path`` is the settings' own."""
+    folders, held = secret_folders(path, environ), dict[Path, list[str]]()
+    for where, lock in locks_of(config).items():
+        for declared in fields(lock):
+            secret = getattr(lock, declared.name)
+            if isinstance(secret, Secret) and secret:
+                holder = secret_path(secret.file, folders) if secret.file else path
+                held.setdefault(holder, []).append(f"{where}.{declared.name}")
+    return held
+
+
 ################################################################################
 # 8. Helpers beside the door -- what the owner's verbs do while the door goes on
 ################################################################################
@@ -6870,11 +6904,14 @@ RASPI_SERIAL = (
 SLOW_LOOK_S = 0.3
 
 
-def diagnose_reader(config: ReaderConfig) -> Iterator[Finding]:
-    """What is on USB and at the serial port, who holds it, whether it may be used; and
-    how the configured reader does."""
+def diagnose_reader(
+    config: ReaderConfig, who: Account | None = None
+) -> Iterator[Finding]:
+    """What is on USB and at the serial port, who holds it, whether ``who`` runs the
+    door (we, if nobody is told) may use it; and how the configured reader does."""
+    who = who or account_of(None)
     usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
-    for finding in [*_usb_findings(), *_port_findings(config.device)]:
+    for finding in [*_usb_findings(who), *_port_findings(config.device, who)]:
         yield finding
         is_ours = finding.subject == ours  # another reader's trouble is none of its
         usable = usable and not (is_ours and finding.health is Health.FAIL)
@@ -6892,7 +6929,7 @@ def _in_use(config: ReaderConfig, by: str) -> Finding:
     return Finding(Health.WARN, "reader", words, what)
 
 
-def _usb_findings() -> Iterator[Finding]:
+def _usb_findings(who: Account) -> Iterator[Finding]:
     for device in usb_devices():
         name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
         if name is None:
@@ -6911,7 +6948,7 @@ def _usb_findings() -> Iterator[Finding]:
                 f"sudo modprobe -r {device.driver}; and for good:"
                 f" echo blacklist {device.driver} | sudo tee -a {BLACKLIST}",
             )
-        elif not _may_use(device.node):
+        elif not who.may(device.node, os.R_OK | os.W_OK):
             rule = (
                 f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
                 f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
@@ -6919,8 +6956,8 @@ def _usb_findings() -> Iterator[Finding]:
             yield Finding(
                 Health.FAIL,
                 "usb",
-                f"{what}: no right to use {device.node}",
-                f"be in the group plugdev, and put into {UDEV_RULES}: {rule};"
+                f"{what}: {who.name} has no right to use {device.node}",
+                f"{who.joins('plugdev')}; and put into {UDEV_RULES}: {rule};"
                 " then unplug it and plug it in again",
             )
         elif device.id == DEAF_READER:
@@ -6934,7 +6971,7 @@ def _usb_findings() -> Iterator[Finding]:
             yield Finding(Health.OK, "usb", f"{what} at {device.node}")
 
 
-def _port_findings(path: str) -> Iterator[Finding]:
+def _port_findings(path: str, who: Account) -> Iterator[Finding]:
     """Of the port or the bus that ``path`` names."""
     if path.startswith("usb"):
         is_partial = usb_path(path) == path and path.count(":") < 2
@@ -6954,18 +6991,14 @@ def _port_findings(path: str) -> Iterator[Finding]:
         yield Finding(
             Health.FAIL, "serial", f"{port} does not exist", do + RASPI_SERIAL
         )
-    elif not _may_use(port):
-        do = 'sudo usermod -aG dialout "$USER", and log in again'
-        yield Finding(Health.FAIL, "serial", f"no right to use {port}", do)
+    elif not who.may(port, os.R_OK | os.W_OK):
+        words = f"{who.name} has no right to use {port}"
+        yield Finding(Health.FAIL, "serial", words, who.joins("dialout"))
     elif port.resolve().name in _consoles():
         words = f"Linux has its console on {port}"
         yield Finding(Health.FAIL, "serial", words, RASPI_SERIAL)
     else:
         yield Finding(Health.OK, "serial", f"{port} may be used")
-
-
-def _may_use(node: Path) -> bool:
-    return os.access(node, os.R_OK | os.W_OK, effective_ids=True)
 
 
 def _consoles() -> set[str]:
@@ -7024,6 +7057,747 @@ def _tried(config: ReaderConfig) -> Iterator[Finding]:
     slow = median_s > SLOW_LOOK_S
     health = Health.WARN if slow else Health.OK
     yield Finding(health, "reader", words, "reset or unplug it" if slow else "")
+
+
+# -- the rest of what `doctor` looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whoever runs the door, and what the modes of files let them do.  `doctor` is run
+    by root, who may do everything: that says nothing about the service."""
+
+    uid: int
+    groups: frozenset[int]
+    name: str
+
+    def may(self, path: Path, mode: int) -> bool:
+        """``mode`` as in os.access; the folders on the way count as well."""
+        if self.uid == os.geteuid():
+            return os.access(path, mode, effective_ids=True)
+        folders = path.resolve().parents
+        return self._has(path, mode) and all(self._has(f, os.X_OK) for f in folders)
+
+    def _has(self, path: Path, mode: int) -> bool:
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        shift = 3 if found.st_gid in self.groups else 0
+        shift = 6 if found.st_uid == self.uid else shift
+        return self.uid == 0 or found.st_mode >> shift & mode == mode
+
+    def joins(self, group: str) -> str:
+        """What makes it a member of ``group``."""
+        if self.uid == os.geteuid():
+            return f'sudo usermod -aG {group} "$USER", and log in again'
+        return f"sudo usermod -aG {group} {self.name}; sudo systemctl restart doorpi"
+
+
+ANYBODY = Account(-1, frozenset(), "everybody")
+
+
+def account_of(folder: Path | None) -> Account:
+    """Who runs the door: the owner of its state ``folder``; we, until there is one."""
+    import pwd
+
+    uid, gid = os.geteuid(), os.getegid()
+    with contextlib.suppress(OSError):
+        if folder is not None:
+            found = folder.stat()
+            uid, gid = found.st_uid, found.st_gid
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return Account(uid, frozenset([gid]), f"user {uid}")
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return Account(uid, frozenset(groups), user.pw_name)
+
+
+STOP_FIRST = "to have it tried: sudo systemctl stop doorpi"
+
+#: Green, red, both: half a second each.
+LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
+PIN_LIBRARY = "sudo apt-get install python3-rpi-lgpio"
+SEE_PINS = "gpioinfo tells who has the pin"
+ON_A_PI = f"on a Pi: {PIN_LIBRARY}"
+
+
+def diagnose_lights(config: LedsConfig, who: Account, runs: bool) -> Iterator[Finding]:
+    """Which library moves the pins, and the lights one after the other; while the door
+    ``runs`` they are its own."""
+    pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
+    chips = sorted(DEV.glob("gpiochip*"))
+    if runs:
+        words = f"{pins}: the running door has them, so they were not tried"
+        yield Finding(Health.WARN, "lights", words, STOP_FIRST)
+        return
+    if chips and not any(who.may(chip, os.R_OK | os.W_OK) for chip in chips):
+        words = f"{who.name} has no right to use {chips[0]}: the door works in the dark"
+        yield Finding(Health.WARN, "lights", words, who.joins("gpio"))
+        return
+    try:
+        lights = GpioLights(config, {Signal.READY: parse_pattern(LAMP_TEST)})
+    except LightsFailed as error:
+        yield _no_lights(pins, str(error))
+        return
+    with contextlib.closing(lights):
+        told = _pin_library(pins)
+        yield told
+        if told.words.startswith(pins):
+            yield from _lamp_test(lights)
+
+
+def _pin_library(pins: str) -> Finding:
+    import gpiozero
+
+    factory = type(gpiozero.Device.pin_factory).__name__
+    library = factory.removesuffix("Factory").lower()
+    by = f"by {library}" + (" (GPIOZERO_PIN_FACTORY)" if _chosen_library() else "")
+    if library == "mock":
+        words = f"no light will shine: pins in memory, {by}"
+        return Finding(Health.WARN, "lights", words, "unset GPIOZERO_PIN_FACTORY")
+    if library not in ("lgpio", "pigpio"):  # by /dev/gpiomem: all pins' registers
+        words = f"{pins}, {by}, which the service has no right to use"
+        return Finding(Health.WARN, "lights", words, PIN_LIBRARY)
+    return Finding(Health.OK, "lights", f"{pins}, {by}: look at them now")
+
+
+def _chosen_library() -> str:
+    return os.environ.get("GPIOZERO_PIN_FACTORY", "")
+
+
+def _lamp_test(lights: GpioLights) -> Iterator[Finding]:
+    lights.show(Signal.READY)
+    frames = parse_pattern(LAMP_TEST).frames()
+    time.sleep(sum(seconds for _, seconds in frames) + 0.1)
+    words = "green, red, both: did you see them?"
+    do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
+    yield Finding(Health.OK, "lights", words, do)
+
+
+def _no_lights(pins: str, why: str) -> Finding:
+    if "busy" in why.lower():
+        words = f"{pins}: another program has them, so they were not tried"
+        return Finding(Health.WARN, "lights", words, f"{SEE_PINS}; {STOP_FIRST}")
+    words = f"{pins}: {why}; the door works in the dark"
+    do = "unset GPIOZERO_PIN_FACTORY" if _chosen_library() else ON_A_PI
+    return Finding(Health.WARN, "lights", words, do)
+
+
+# How long each step to a lock's cloud may take, what is slow, and from when on a
+# certificate is looked after.
+NAME_S, CONNECT_S, TLS_S = 5.0, 3.0, 10.0
+STATUS_S = 10.0
+SLOW_S = 2.0
+EXPIRES_SOON_DAYS = 21
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+NETWORK = (
+    "is there a network? ping -c 3 1.1.1.1; if that answers, it is the name server"
+)
+SIGNAL = "each tap after a pause waits for it: how is the WiFi? cat /proc/net/wireless"
+
+
+DEAD_ADDRESS = "each new connection waits for it: is IPv6 on, and leads nowhere?"
+BUNDLE = "sudo apt-get install --reinstall ca-certificates"
+
+
+class Unreached(Exception):
+    """A step to the lock's cloud failed: in words, and what to ``do``."""
+
+    def __init__(self, words: str, do: str) -> None:
+        super().__init__(words)
+        self.do = do
+
+
+def diagnose_connection(
+    where: str, url: str, ca_file: str, clock: Clock
+) -> Iterator[Finding]:
+    """The way to a lock's cloud as the door goes it: name, TCP, TLS, and whose
+    certificate that is.  Nothing is asked there."""
+    parts = urlsplit(url)
+    is_tls, host = parts.scheme == "https", parts.hostname or ""
+    took_s: dict[str, float] = {}
+    silent: list[str] = []
+    try:
+        with _timed(took_s, "name"):
+            addresses = _looked_up(host, parts.port or (443 if is_tls else 80))
+        line, took_s["connect"] = _first_to_answer(addresses, silent)
+        with line:
+            certificate = None
+            if is_tls:
+                certificate = _secured(line, host, ca_file, clock, took_s)
+    except Unreached as error:
+        done = "".join(f"{step} {_ms(s)}, " for step, s in took_s.items())
+        yield Finding(Health.FAIL, where, f"{host}: {done}{error}", error.do)
+        return
+    words = f"{host}: {', '.join(f'{step} {_ms(s)}' for step, s in took_s.items())}"
+    words += "" if is_tls else ", no TLS"
+    if silent:
+        words += f"; no answer from {', '.join(silent)}"
+    do = SIGNAL if max(took_s.values()) > SLOW_S else ""
+    do = DEAD_ADDRESS if silent else do
+    yield Finding(Health.WARN if do else Health.OK, where, words, do)
+    if certificate:
+        yield _expiry(where, certificate, clock)
+
+
+@contextlib.contextmanager
+def _timed(took_s: dict[str, float], step: str) -> Iterator[None]:
+    began_at = time.monotonic()
+    yield
+    took_s[step] = time.monotonic() - began_at
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
+
+
+def _looked_up(host: str, port: int) -> list[Any]:
+    """Its addresses.  Nothing bounds that wait but to leave it to a thread.
+
+    Raises: Unreached.
+    """
+    answers: list[Any] = []
+
+    def look_up() -> None:
+        try:
+            answers.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, ValueError) as error:
+            answers.append(_connection_trouble(error))
+
+    thread = threading.Thread(target=look_up, name="name", daemon=True)
+    thread.start()
+    thread.join(NAME_S)
+    found = answers[0] if answers else f"no answer about its name in {NAME_S:.0f} s"
+    if isinstance(found, str):
+        raise Unreached(found, NETWORK)
+    return list(found)
+
+
+def _first_to_answer(
+    addresses: Sequence[Any], silent: list[str]
+) -> tuple[socket.socket, float]:
+    """A connection and how long it took; the addresses before it are ``silent``.
+
+    Raises: Unreached.
+    """
+    why = "no address"
+    for family, kind, proto, _, address in addresses[:4]:
+        line, began_at = socket.socket(family, kind, proto), time.monotonic()
+        line.settimeout(CONNECT_S)
+        try:
+            line.connect(address)
+        except OSError as error:
+            line.close()
+            why = f"{address[0]}: {_connection_trouble(error)}"
+            if isinstance(error, TimeoutError):
+                silent.append(str(address[0]))
+            continue
+        return line, time.monotonic() - began_at
+    do = "is the port in base_url right, and is it switched on?"
+    raise Unreached(why, do if "refused" in why else NETWORK)
+
+
+def _secured(
+    line: socket.socket,
+    host: str,
+    ca_file: str,
+    clock: Clock,
+    took_s: dict[str, float],
+) -> Mapping[str, Any]:
+    """The certificate that was shown and is trusted.  Raises: Unreached."""
+    import ssl
+
+    address = line.getpeername()
+    try:
+        context = _tls_context(ca_file)
+    except OSError as error:
+        why = f"{ca_file or 'the bundle of authorities'}: {_connection_trouble(error)}"
+        raise Unreached(why, f"is it a PEM file? or {BUNDLE}") from None
+    try:
+        with (
+            _timed(took_s, "TLS"),
+            context.wrap_socket(
+                line, server_hostname=host, do_handshake_on_connect=False
+            ) as secured,
+        ):
+            _shake_hands(secured)
+            return secured.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        shown = _shown_at(address, host)
+        raise _untrusted(error, shown, ca_file, clock) from None
+    except (OSError, ValueError) as error:
+        why = _connection_trouble(error).removesuffix(" (is the clock right?)")
+        raise Unreached(f"TLS: {why.removeprefix('TLS: ')}", OTHER_END) from None
+
+
+def _shake_hands(secured: ssl.SSLSocket) -> None:
+    """By hand, because a timeout bounds each read and not them all.
+
+    Raises: OSError, as TimeoutError and SSLError are.
+    """
+    import ssl
+
+    secured.setblocking(False)
+    ends_at = time.monotonic() + TLS_S
+    while (left_s := ends_at - time.monotonic()) > 0:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            select.select([secured], [], [], left_s)
+        except ssl.SSLWantWriteError:
+            select.select([], [secured], [], left_s)
+        else:
+            return
+    raise TimeoutError
+
+
+def _shown_at(address: Any, host: str) -> str:
+    """Whose certificate it was that is not trusted, and its dates; "" if that cannot be
+    told.  Nothing is sent on a connection whose end nobody knows."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        from cryptography import x509
+
+        with (
+            socket.create_connection(address[:2], CONNECT_S) as line,
+            context.wrap_socket(
+                line, server_hostname=host, do_handshake_on_connect=False
+            ) as secured,
+        ):
+            _shake_hands(secured)
+            shown = x509.load_der_x509_certificate(secured.getpeercert(True) or b"")
+        issuer = printable(shown.issuer.rfc4514_string(), 80)
+        times = ("not_valid_before", "not_valid_after")  # the plain ones are old
+        days = [
+            getattr(shown, f"{name}_utc" if hasattr(shown, f"{name}_utc") else name)
+            for name in times
+        ]
+    except (OSError, ValueError, ImportError):
+        return ""
+    return f" (by {issuer}, {days[0]:%Y-%m-%d} to {days[1]:%Y-%m-%d})"
+
+
+#: What OpenSSL's X509_V_ERR_... mean here.
+NOT_YET_VALID, EXPIRED, OTHER_NAME = (9,), (10,), (62, 64)
+
+
+def _untrusted(
+    error: ssl.SSLCertVerificationError, shown: str, ca_file: str, clock: Clock
+) -> Unreached:
+    why = printable(error.verify_message) + shown
+    if error.verify_code in (*NOT_YET_VALID, *EXPIRED):
+        why += f"; the clock here shows {clock.now():%Y-%m-%d %H:%M}"
+        do = "set the clock: its own line says how"
+        if error.verify_code in EXPIRED and clock.is_set():
+            do = "the clock is right: who runs that server must renew its certificate"
+    elif error.verify_code in OTHER_NAME:
+        do = "is base_url right? a WiFi that wants a sign-in answers for others, too"
+    elif ca_file:
+        do = f"is {ca_file} of the authority that made it?"
+    else:
+        do = (
+            "a bridge of your own: name its PEM as ca_file; a cloud: a firewall, or a"
+            f" WiFi that wants a sign-in, answers in its place; {BUNDLE}"
+        )
+    return Unreached(f"certificate not trusted: {why}", do)
+
+
+def _expiry(where: str, certificate: Mapping[str, Any], clock: Clock) -> Finding:
+    import ssl
+
+    names = dict(pair for part in certificate["issuer"] for pair in part)
+    issuer = names.get("organizationName") or names.get("commonName") or "nobody"
+    until_s = ssl.cert_time_to_seconds(certificate["notAfter"])
+    until = EPOCH + timedelta(seconds=until_s)  # a 32-bit fromtimestamp ends in 2038
+    left = until - clock.now()
+    words = (
+        f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d},"
+        f" for {in_days(left)}"
+    )
+    if left < timedelta(days=EXPIRES_SOON_DAYS):
+        do = "who runs that server must renew it before; a cloud does so by itself"
+        return Finding(Health.WARN, where, words, do)
+    return Finding(Health.OK, where, words)
+
+
+def in_days(span: timedelta) -> str:
+    """``less than an hour``, ``3 hours``, ``1 day``, ``43 days``."""
+    count, unit = span.days, "day"
+    if count < 1:
+        count, unit = span.seconds // 3600, "hour"
+    if span < timedelta(hours=1):
+        return "less than an hour"
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
+
+WRONG_KEY = (
+    "compare api_key, secret_key and device_id with the app; is the clock right?"
+)
+OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
+#: What each trouble with a lock asks for; the first that fits.
+LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
+    (AuthError, Health.FAIL, WRONG_KEY),
+    (
+        QuotaError,
+        Health.FAIL,
+        "leave it alone for so long; a larger plan has more calls",
+    ),
+    (Rejected, Health.FAIL, "are device_id and base_url right?"),
+    (Offline, Health.FAIL, NEAR_THE_LOCK),
+    (Busy, Health.WARN, "ask again in a minute: sudo doorpi status"),
+    (Unreadable, Health.FAIL, OTHER_END),
+    (
+        LockError,
+        Health.FAIL,
+        "ask again: sudo doorpi status; is its maker's cloud down?",
+    ),
+)
+
+
+CALLS_DO = (
+    "from 90 % on a tap asks only once how it went, from 97 % on not at all; a larger"
+    " plan: calls_per_month"
+)
+
+
+def diagnose_lock(
+    where: str, access: LockAccess, lock: Lock, control: LockControl, clock: Clock
+) -> Iterator[Finding]:
+    """The way to the lock, and one question to it: it is never moved."""
+    if isinstance(lock, WebLock):
+        for finding in diagnose_connection(where, lock.url, access.ca_file, clock):
+            yield finding
+            if finding.health is Health.FAIL:
+                return
+        if isinstance(lock, NukiBridge):
+            clock.sleep(lock.gap_s)  # it was just spoken to
+        lock.keep_ready()
+        lock.wait_ready(clock.monotonic() + TLS_S)  # as a tap finds it
+    ledger = control.ledger
+    if ledger.allowed and ledger.questions() == 0:
+        words = f"not asked how it is: {calls_in_words(ledger.used, ledger.allowed)}"
+        yield Finding(Health.WARN, where, words, CALLS_DO)
+        return
+    yield _status(where, access, control, clock)
+    if ledger.allowed:
+        used = ledger.used + lock.calls
+        is_short = used >= CALLS_LOW * ledger.allowed
+        yield Finding(
+            Health.WARN if is_short else Health.OK,
+            where,
+            calls_in_words(used, ledger.allowed),
+            CALLS_DO if is_short else "",
+        )
+
+
+def _status(
+    where: str, access: LockAccess, control: LockControl, clock: Clock
+) -> Finding:
+    began_at = clock.monotonic()
+    try:
+        status = control.status(began_at + STATUS_S)
+    except LockError as error:
+        health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
+        if access.kind == "relay":
+            do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
+        return Finding(health, where, str(error), do)
+    took_s = clock.monotonic() - began_at
+    if access.kind == "relay":
+        words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
+        return Finding(Health.OK, where, words)
+    words = f"{_in_words(status, clock.now().timestamp())}; it took {_ms(took_s)}"
+    health, do = Health.OK, ""
+    battery = 100 if status.battery_percent is None else status.battery_percent
+    if status.reachable is False:
+        health, do = Health.FAIL, NEAR_THE_LOCK
+    elif status.state is LockState.UNKNOWN:
+        health, do = Health.FAIL, "look at the door, and turn the lock once by hand"
+    elif status.battery_is_low or battery < LOW_BATTERY_PERCENT:
+        health, do = Health.WARN, "new batteries"
+    elif took_s > SLOW_S:
+        health, do = Health.WARN, SIGNAL
+    return Finding(health, where, words, do)
+
+
+def _in_words(status: LockStatus, unix_s: float) -> str:
+    reachable = {True: "it answers", False: "it does not answer", None: ""}
+    words = [
+        f"not known ({status.why})" if status.why else status.state.value,
+        reachable[status.reachable],
+    ]
+    if status.battery_percent is not None:
+        words.append(f"battery {status.battery_percent} %")
+    if status.battery_is_low:
+        words.append("battery low")
+    if status.as_of is not None:
+        words.append(f"as of {max(0, unix_s - status.as_of):.0f} s ago")
+    return ", ".join(filter(None, words))
+
+
+def diagnose_clock(clock: Clock, config: Config, cards: Path) -> Iterator[Finding]:
+    """Whether it is set, for whom that matters, and what it shows.  ``cards`` is the
+    list's file."""
+    at = clock.now()
+    shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z})"
+    is_plain_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
+    if not clock.is_set():
+        has_dates = _has_dates(config.cards.values()) or _list_has_dates(cards)
+        words, health = f"{shows}, not synchronised", Health.WARN
+        if has_dates and config.door.require_synced_clock:
+            words += ": cards with dates or hours are refused"
+            health = Health.FAIL
+        do = (
+            "is there a network? timedatectl; systemctl status systemd-timesyncd"
+            " doorpi-clock; by hand: sudo timedatectl set-ntp true"
+        )
+        yield Finding(health, "clock", words, do)
+    elif is_plain_utc and config.schedules:
+        words = f"{shows}, synchronised; hours are told in local time, and this is UTC"
+        do = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
+        yield Finding(Health.WARN, "clock", words, do)
+    else:
+        yield Finding(Health.OK, "clock", f"{shows}, synchronised")
+
+
+def _has_dates(cards: Iterable[Credential]) -> bool:
+    return any(card.valid_from or card.valid_until or card.schedule for card in cards)
+
+
+DATED_QUERY = """
+SELECT 1 FROM cards
+WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL LIMIT 1
+"""
+
+
+def _list_has_dates(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with _read_only(path) as db:
+            rows = _rows(db, DATED_QUERY)
+            return rows is None or bool(rows)  # None: too many to look at; likely
+    except (sqlite3.Error, OSError):
+        return False  # its own line tells
+
+
+# Below which free space, and which share of it, is little; and is none.
+LOW_BYTES, LOW_SHARE, NO_BYTES = 200e6, 0.05, 20e6
+LOW_FILES, NO_FILES = 1000, 20
+MAKE_ROOM = "sudo journalctl --vacuum-size=50M; sudo apt-get clean; df -h"
+
+
+def diagnose_disk(folder: Path, who: Account) -> Iterator[Finding]:
+    """Room for the log, as the service has it."""
+    if not folder.exists():
+        words = f"{folder} does not exist yet: the door makes it when it starts"
+        yield Finding(Health.WARN, "disk", words, "sudo systemctl start doorpi")
+        return
+    disk = os.statvfs(folder)
+    free, size = (count * disk.f_frsize for count in (disk.f_bavail, disk.f_blocks))
+    words = f"{folder}: {_size(free)} free of {_size(size)}"
+    has_few = bool(disk.f_files) and disk.f_favail < LOW_FILES
+    health, do = Health.OK, ""
+    if disk.f_flag & os.ST_RDONLY:
+        health, words = Health.FAIL, f"{folder} is on a disk that is read-only"
+        do = "dmesg tells why; a worn SD card ends so: copy it, and take a new one"
+    elif not who.may(folder, os.R_OK | os.W_OK | os.X_OK):
+        health, words = Health.FAIL, f"{who.name} may not write into {folder}"
+        do = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
+    elif free < NO_BYTES or (has_few and disk.f_favail < NO_FILES):
+        health, do = Health.FAIL, MAKE_ROOM
+    elif free < max(LOW_BYTES, LOW_SHARE * size) or has_few:
+        health, do = Health.WARN, MAKE_ROOM
+    if has_few:
+        words += f", and room for {disk.f_favail} files"
+    yield Finding(health, "disk", words, do)
+
+
+def _size(count: float) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.0f} kB"
+
+
+#: So long may counting and checking a database take, each.
+CHECK_S = 5.0
+COUNTED = ("events", "cards")
+
+
+def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
+    """Whether SQLite finds it whole, and what is in it.  ``version`` of its schema is
+    what this program knows.  Nothing is created or changed."""
+    yield from _set_aside_before(path)
+    if not path.exists() and not Path(f"{path}-wal").exists():
+        yield Finding(Health.OK, "database", f"{path}: nothing is stored yet")
+        return
+    try:
+        with _read_only(path) as db:
+            yield _contents(db, path, version)
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            words, do = f"{path}: in use just now", "ask again in a minute"
+            yield Finding(Health.WARN, "database", words, do)
+        elif _is_broken(error):
+            yield _broken(path, str(error))
+        else:
+            words = f"{path} cannot be read: {printable(str(error))}"
+            do = "its rights: see files; the disk: dmesg"
+            yield Finding(Health.FAIL, "database", words, do)
+
+
+@contextlib.contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """``path`` without a file made beside it, also while the door writes it.  Without
+    a -wal nobody has it open, and SQLite need not make one."""
+    _refuse_emptied(path)
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    uri = f"file:{quote(os.fsencode(path))}?{how}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
+        yield db
+
+
+def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
+    """What ``sql`` finds within CHECK_S; None when that does not do.  A thread ends it:
+    SQLite's progress handler is not called while it counts, nor, before 3.41, while it
+    checks; and what it tells then is of a part only."""
+    ends_at = time.monotonic() + CHECK_S
+    end = threading.Timer(CHECK_S, db.interrupt)
+    end.start()
+    try:
+        rows = db.execute(sql).fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        return None
+    finally:
+        end.cancel()
+        end.join()
+    return rows if time.monotonic() < ends_at else None
+
+
+def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found > version:
+        words = f"{path}: of a newer version of DoorPi (schema {found})"
+        return Finding(Health.FAIL, "database", words, "install that version")
+    wal = Path(f"{path}-wal")
+    size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
+    told = [_size(size), f"schema {found}"]
+    for table in COUNTED:
+        if table in tables:
+            rows = _rows(db, f"SELECT count(*) FROM {table}")  # noqa: S608
+            count = f"{rows[0][0]:,}" if rows else "many"
+            told.append(f"{count} {table[:-1] if count == '1' else table}")
+    problems = _rows(db, "PRAGMA quick_check(1)")
+    if problems not in (None, [("ok",)]):
+        return _broken(path, str(problems[0][0]) if problems else "no answer")
+    told.append("whole" if problems else f"not all checked within {CHECK_S:.0f} s")
+    return Finding(Health.OK, "database", f"{path}: {', '.join(told)}")
+
+
+def _broken(path: Path, why: str) -> Finding:
+    do = (
+        f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door sets it"
+        " aside and begins anew; a worn SD card does this"
+    )
+    words = f"{path} is broken: {printable(why)}"
+    return Finding(Health.FAIL, "database", words, do)
+
+
+def _set_aside_before(path: Path) -> Iterator[Finding]:
+    names = {
+        re.sub(r".*\.broken-", "", f.name)
+        for f in path.parent.glob(f"{path.name}*.broken-*")
+    }
+    if names:
+        words = f"{path} was broken and set aside: {', '.join(sorted(names)[-3:])}"
+        do = (
+            f"is somebody missing in doorpi cards? then copy it elsewhere; sudo rm"
+            f" {path}*.broken-*; more than once: a new SD card"
+        )
+        yield Finding(Health.WARN, "database", words, do)
+
+
+def diagnose_files(
+    settings: Iterable[Path], folder: Path, who: Account
+) -> Iterator[Finding]:
+    """Who may read what holds secrets, names and UIDs, and whether the service may."""
+    read, write = os.R_OK, os.R_OK | os.W_OK
+    needs = dict.fromkeys(settings, read)
+    if folder.exists():
+        needs[folder] = write
+        for file in sorted(folder.glob("*")):
+            is_live = file.name.endswith((".db", "-wal", "-shm"))
+            needs[file] = write if is_live else 0
+    findings = [
+        finding for path, mode in needs.items() for finding in _file(path, mode, who)
+    ]
+    yield from findings
+    if not findings:
+        words = f"{', '.join(map(str, settings))} and {folder}: not for everybody"
+        yield Finding(Health.OK, "files", f"{words}, and {who.name} may use them")
+
+
+def _file(path: Path, needs: int, who: Account) -> Iterator[Finding]:
+    if not path.exists():  # -wal and -shm come and go
+        return
+    if needs and not who.may(path, needs):
+        verb = "write" if needs & os.W_OK else "read"
+        do = f"sudo chgrp {who.name} {path}; sudo chmod g+r {path}"
+        if needs & os.W_OK:
+            do = f"sudo chown {who.name}: {path}; sudo chmod u+rw {path}"
+        words = f"{who.name}, who runs the door, may not {verb} {path}"
+        yield Finding(Health.FAIL, "files", words, do)
+    if ANYBODY.may(path, os.W_OK):
+        words = f"{path} can be changed by everybody"
+        yield Finding(Health.FAIL, "files", words, f"sudo chmod o-rwx {path}")
+    elif ANYBODY.may(path, os.R_OK):
+        words = f"{path} can be read by everybody"
+        yield Finding(Health.WARN, "files", words, f"sudo chmod o-rwx {path}")
+
+
+BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
+
+
+def diagnose_backup(
+    changed_at: datetime | None, backup_at: datetime | None, now: datetime
+) -> Iterator[Finding]:
+    """Of the list in the database: the rest is in the owner's own file."""
+    if changed_at is None:
+        words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
+        yield Finding(Health.OK, "backup", words)
+        return
+    changed = f"the list was changed {in_days(now - changed_at)} ago"
+    if backup_at is None:
+        words = f"{changed}, and was never backed up"
+        yield Finding(Health.WARN, "backup", words, BACK_UP)
+        return
+    age = in_days(now - backup_at)
+    if backup_at < changed_at:
+        words = f"{changed}, the last backup is {age} old"
+        yield Finding(Health.WARN, "backup", words, BACK_UP)
+    else:
+        yield Finding(Health.OK, "backup", f"{changed}, and backed up {age} ago")
+
+
+def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """``findings``, and where they break off a word of it: others are to follow."""
+    try:
+        yield from findings
+    except Exception as error:
+        words = f"doctor itself failed: {type(error).__name__}: {printable(str(error))}"
+        do = "please report this line"
+        yield Finding(Health.FAIL, subject, words, do)
 
 
 # -- pictures
@@ -8953,15 +9727,7 @@ def validity(card: Credential, config: Config, today: date) -> str:
 
 def _exposed(path: Path, config: Config) -> Iterator[str]:
     """Files with secrets that every user of this computer can read."""
-    folders = secret_folders(path, os.environ)
-    held: dict[Path, list[str]] = {}
-    for where, lock in locks_of(config).items():
-        for declared in fields(lock):
-            secret = getattr(lock, declared.name)
-            if isinstance(secret, Secret) and secret:
-                holder = secret_path(secret.file, folders) if secret.file else path
-                held.setdefault(holder, []).append(f"{where}.{declared.name}")
-    for holder, keys in held.items():
+    for holder, keys in secret_holders(path, config, os.environ).items():
         if holder.stat().st_mode & 0o004:
             yield (
                 f"{', '.join(keys)}: {holder} can be read by everybody;"
@@ -8970,12 +9736,18 @@ def _exposed(path: Path, config: Config) -> Iterator[str]:
 
 
 def _placeholders(config: Config) -> Iterator[str]:
+    for key in _examples(config):
+        yield f"{key}: still the example's"
+
+
+def _examples(config: Config) -> Iterator[str]:
+    """The keys that nobody has put in yet."""
     for where, lock in locks_of(config).items():
         for key in LOCK_NEEDS[lock.kind]:
             value = getattr(lock, key)
             text = value.text if isinstance(value, Secret) else value
             if (text and not text.strip("0-")) or text.startswith("replace-me"):
-                yield f"{where}.{key}: still the example's"
+                yield f"{where}.{key}"
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -9310,21 +10082,6 @@ def _to_be_locked(store: Store, clock: Clock) -> Iterator[str]:
             yield f"{title}to be locked again in {due_s:.0f} s"
 
 
-def _in_words(status: LockStatus, unix_s: float) -> str:
-    reachable = {True: "it answers", False: "it does not answer", None: ""}
-    words = [
-        f"not known ({status.why})" if status.why else status.state.value,
-        reachable[status.reachable],
-    ]
-    if status.battery_percent is not None:
-        words.append(f"battery {status.battery_percent} %")
-    if status.battery_is_low:
-        words.append("battery low")
-    if status.as_of is not None:
-        words.append(f"as of {max(0, unix_s - status.as_of):.0f} s ago")
-    return ", ".join(filter(None, words))
-
-
 @contextlib.contextmanager
 def _locks_by_hand(
     config: Config, clock: Clock
@@ -9345,7 +10102,7 @@ def _locks_by_hand(
 
 
 def cmd_doctor(args: argparse.Namespace) -> int:
-    """What works and what does not, and what to do about it; more is to come."""
+    """What works and what does not, and what to do about it."""
     worst = EX_OK
     log.disabled = True  # the lines say it
     try:
@@ -9353,9 +10110,10 @@ def cmd_doctor(args: argparse.Namespace) -> int:
             if args.json:
                 say(json.dumps(dataclasses.asdict(finding)))
             else:
-                say(f"{finding.health:<4}  {finding.subject:<8}  {finding.words}")
-                if finding.do:
-                    say(f"{'':14}  -> {finding.do}")
+                words, do = printable(finding.words, 1000), printable(finding.do, 1000)
+                say(f"{finding.health:<4}  {finding.subject:<8}  {words}")
+                if do:
+                    say(f"{'':14}  -> {do}")
             sys.stdout.flush()
             worst = EX_FAILED if finding.health is Health.FAIL else worst
     finally:
@@ -9372,7 +10130,73 @@ def _examined(args: argparse.Namespace) -> Iterator[Finding]:
         return
     path = find_config(args.config, os.environ)
     yield Finding(Health.OK, "settings", f"{path}: no problems")
-    yield from diagnose_reader(config.reader)
+    for subject, findings in _subjects(path, config).items():
+        yield from survived(subject, findings)
+
+
+def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
+    """All that is looked at, each when its turn comes."""
+    clock, store = SystemClock(), make_store(config)
+    folder = Path(config.door.state_dir)
+    who, runs = account_of(folder), is_running(folder)
+    secrets = secret_holders(path, config, os.environ)
+    subjects = {
+        "reader": diagnose_reader(config.reader, who),
+        "lights": diagnose_lights(config.leds, who, runs),
+        "clock": diagnose_clock(clock, config, store.list.path),
+        "disk": diagnose_disk(folder, who),
+        "database": chain.from_iterable(
+            diagnose_database(file.path, file.schema.version)
+            for file in (store, store.list)
+        ),
+        "files": diagnose_files(dict.fromkeys([path, *secrets]), folder, who),
+        "backup": _backup(config, clock),
+    }
+    for where, access in locks_of(config).items():
+        subjects[where] = _lock_examined(where, access, config, clock, runs)
+    return subjects
+
+
+def _lock_examined(
+    where: str, access: LockAccess, config: Config, clock: Clock, runs: bool
+) -> Iterator[Finding]:
+    """One of the locks, as its driver has it; a pin that the door has is left alone."""
+    examples = [key for key in _examples(config) if key.startswith(f"{where}.")]
+    if examples:
+        words = f"{', '.join(examples)}: still the example's"
+        do = "put your lock's own into the settings; then sudo doorpi check"
+        yield Finding(Health.FAIL, where, words, do)
+        return
+    if access.kind == "relay" and runs:
+        words = f"relay on GPIO {access.relay_gpio}: the running door has it"
+        yield Finding(Health.OK, where, words)
+        return
+    lock, store = LOCKS[access.kind](access, clock), make_store(config)
+    control = control_locks(
+        config, {where: lock}, store, _stored_or_told, clock, jitter=random.random
+    )
+    try:
+        yield from diagnose_lock(where, access, lock, control, clock)
+    finally:
+        spent = Notes(counts=control.spent())
+        if spent.counts:
+            _stored_or_told(lambda: store.keep(spent), None)
+        lock.close()
+        store.close()
+
+
+def _backup(config: Config, clock: Clock) -> Iterator[Finding]:
+    store = make_store(config)
+    with contextlib.closing(store):
+        try:
+            changed_at = store.list_changed_at() if store.list.exists() else None
+            kept = store.recall("backup") if store.exists() else None
+            backup_at = datetime.fromisoformat(kept) if kept else None
+        except (StoreError, ValueError) as error:
+            words, do = f"not known: {error}", "see database"
+            yield Finding(Health.WARN, "backup", words, do)
+            return
+    yield from diagnose_backup(changed_at, backup_at, clock.now())
 
 
 def cmd_lock(args: argparse.Namespace) -> int:

@@ -1,0 +1,1116 @@
+"""`doctor`, all but the reader: lights, locks, clock, disk, databases, files, backup.
+
+Each is a generator of findings; at its edges stand servers that really misbehave,
+SQLite files that are really broken, and pins in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import trustme
+from broken_pins import busy_pin, misspelt_library, no_library
+from conftest import JST, KEN, NOON, FakeClock, FakeStore, card_of, config_of
+from fake_locks import DRIVERS, access_to, driver_of
+from gpiozero import Device
+from gpiozero.pins.mock import MockFactory, MockPin
+from processes import write_config
+from test_http import RawServer, Wire, answers, served_by
+
+import doorpi
+from doorpi import (
+    Account,
+    Event,
+    Finding,
+    Health,
+    LedsConfig,
+    LockAccess,
+    Notes,
+    Reason,
+    SqliteStore,
+    main,
+)
+
+OK, WARN, FAIL = Health.OK, Health.WARN, Health.FAIL
+ME = doorpi.account_of(None)
+DOORPI = Account(1234, frozenset([1234]), "doorpi")  # nobody of this computer
+
+
+def told(findings) -> list[tuple[Health, str]]:
+    return [(finding.health, finding.words) for finding in findings]
+
+
+# -- lights
+
+PINS = "green on GPIO 23, red on GPIO 22"
+
+
+class LGPIOFactory(MockFactory):
+    """gpiozero's pins in memory under the name of those that are not."""
+
+    def __init__(self) -> None:
+        super().__init__(pin_class=WatchedPin)
+        self.now = {"GPIO23": 0, "GPIO22": 0}
+        self.history: list[tuple[int, int]] = []
+
+
+class WatchedPin(MockPin):
+    def _change_state(self, value):
+        if changed := super()._change_state(value):
+            self.factory.now[self.info.name] = int(value)
+            self.factory.history.append(tuple(self.factory.now.values()))
+        return changed
+
+
+class NativeFactory(MockFactory):
+    """By the registers of all pins."""
+
+
+@pytest.fixture
+def pins(monkeypatch, tmp_path):
+    """A board of its own for gpiozero, and a /dev that lists none."""
+    factory = LGPIOFactory()
+    monkeypatch.setattr(Device, "pin_factory", factory)
+    monkeypatch.setattr(doorpi, "DEV", tmp_path)
+    monkeypatch.setattr(doorpi, "LAMP_TEST", "1x GRA")  # 50 ms each
+    monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
+    return factory
+
+
+def lights(who=ME, runs=False) -> list[Finding]:
+    return list(doorpi.diagnose_lights(LedsConfig(), who, runs))
+
+
+def test_the_lights_are_tried_one_after_the_other_and_both(pins):
+    findings = lights()
+
+    assert findings == [
+        Finding(OK, "lights", f"{PINS}, by lgpio: look at them now"),
+        Finding(
+            OK,
+            "lights",
+            "green, red, both: did you see them?",
+            "if not: long leg to the pin, 330 ohm to ground; [leds] active_high",
+        ),
+    ]
+    green, red, both, dark = (1, 0), (0, 1), (1, 1), (0, 0)
+    settled = [now for now, then in pairwise([*pins.history, None]) if then != now]
+    seen = iter(settled)  # the two are set one after the other
+    assert all(look in seen for look in (green, red, both, dark))
+    assert pins.history[-1] == dark
+
+
+def test_the_lamp_test_shows_each_for_half_a_second():
+    frames = list(doorpi.parse_pattern(doorpi.LAMP_TEST).frames())
+
+    assert frames == [((1, 0), 0.5), ((0, 1), 0.5), ((1, 1), 0.5)]
+
+
+def test_an_interrupted_lamp_test_leaves_them_dark(pins, monkeypatch):
+    def ctrl_c(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", ctrl_c)
+
+    with pytest.raises(KeyboardInterrupt):
+        lights()
+
+    assert pins.now == {"GPIO23": 0, "GPIO22": 0}
+    assert pins.history
+
+
+def test_the_lights_of_a_running_door_are_left_alone(pins):
+    assert lights(runs=True) == [
+        Finding(
+            WARN,
+            "lights",
+            f"{PINS}: the running door has them, so they were not tried",
+            "to have it tried: sudo systemctl stop doorpi",
+        )
+    ]
+    assert pins.pins == {}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words", "do"),
+    [
+        (no_library, f"{PINS}: Unable to load any default pin factory!; the door works in the dark", doorpi.ON_A_PI),
+        (misspelt_library, f"{PINS}: Unable to find pin factory 'lgpioo'; the door works in the dark", "unset GPIOZERO_PIN_FACTORY"),
+        (busy_pin, f"{PINS}: another program has them, so they were not tried", "gpioinfo tells who has the pin; to have it tried: sudo systemctl stop doorpi"),
+    ],
+    ids=["no-library", "misspelt", "busy"],
+)  # fmt: skip
+def test_lights_that_cannot_be_had_are_told_with_what_to_do(
+    pins, monkeypatch, trouble, words, do
+):
+    Device.pin_factory = None
+    trouble(monkeypatch)
+
+    assert lights() == [Finding(WARN, "lights", words, do)]
+
+
+@pytest.mark.parametrize(
+    ("factory", "words", "do"),
+    [
+        (MockFactory, "no light will shine: pins in memory, by mock (GPIOZERO_PIN_FACTORY)", "unset GPIOZERO_PIN_FACTORY"),
+        (NativeFactory, f"{PINS}, by native (GPIOZERO_PIN_FACTORY), which the service has no right to use", doorpi.PIN_LIBRARY),
+    ],
+    ids=["mock", "native"],
+)  # fmt: skip
+def test_a_library_that_will_not_do_is_named(pins, monkeypatch, factory, words, do):
+    monkeypatch.setattr(Device, "pin_factory", factory())
+    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "this")
+
+    assert lights()[0] == Finding(WARN, "lights", words, do)
+
+
+def test_pins_that_the_service_may_not_use_are_not_tried_by_root(pins, tmp_path):
+    chip = tmp_path / "gpiochip0"
+    chip.touch(mode=0o600)
+
+    assert lights(DOORPI) == [
+        Finding(
+            WARN,
+            "lights",
+            f"doorpi has no right to use {chip}: the door works in the dark",
+            "sudo usermod -aG gpio doorpi; sudo systemctl restart doorpi",
+        )
+    ]
+    assert pins.pins == {}
+
+
+# -- the way to a lock's cloud
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA(organization_name="Good CA")
+
+
+@pytest.fixture(scope="module")
+def ca_file(ca, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture
+def serve():
+    """Starts raw servers: ``serve(how, certificate)``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(how=None, certificate=None):
+            tls = certificate and served_by(certificate)
+            server = RawServer(how or answers(), tls)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+def way(url: str, ca_file: str = "", clock=None) -> list[Finding]:
+    clock = clock or FakeClock()
+    return list(doorpi.diagnose_connection("lock", url, ca_file, clock))
+
+
+def test_name_connection_and_tls_are_timed_and_nothing_is_asked(serve, ca, ca_file):
+    until = datetime(2027, 1, 3, tzinfo=UTC)
+    server = serve(certificate=ca.issue_cert("127.0.0.1", not_after=until))
+
+    reached, certificate = way(server.url, ca_file)
+
+    assert (reached.health, reached.do) == (OK, "")
+    assert re.fullmatch(
+        r"127\.0\.0\.1: name \d+ ms, connect \d+ ms, TLS \d+ ms", reached.words
+    )
+    assert certificate == Finding(
+        OK, "lock", "certificate by Good CA, valid until 2027-01-03, for 45 days"
+    )
+    assert server.requests == []
+
+
+def test_a_bridge_without_tls_is_told_so(serve):
+    (reached,) = way(serve().url)
+
+    assert reached.health is OK
+    assert reached.words.endswith(" ms, no TLS")
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(serve, ca, ca_file):
+    until = NOON.astimezone(UTC) + timedelta(days=20, hours=23)
+    server = serve(certificate=ca.issue_cert("127.0.0.1", not_after=until))
+
+    _, certificate = way(server.url, ca_file)
+
+    words = f"certificate by Good CA, valid until {until:%Y-%m-%d}, for 20 days"
+    do = "who runs that server must renew it before; a cloud does so by itself"
+    assert certificate == Finding(WARN, "lock", words, do)
+
+
+def dated(ca, first: str, last: str) -> trustme.LeafCert:
+    days = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (first, last)]
+    return ca.issue_cert("127.0.0.1", not_before=days[0], not_after=days[1])
+
+
+SET_IT = "set the clock: its own line says how"
+RENEW = "the clock is right: who runs that server must renew its certificate"
+BY = r"\(by .*O=Good CA, "
+CERTIFICATES = {
+    "expired": (
+        lambda ca: dated(ca, "2020-01-01", "2020-02-01"), True,
+        rf"certificate has expired {BY}2020-01-01 to 2020-02-01\); the clock here shows 2026-11-18 12:00",
+        RENEW,
+    ),
+    "expired, or so the clock says": (
+        lambda ca: dated(ca, "2020-01-01", "2020-02-01"), False,
+        rf"certificate has expired {BY}.*; the clock here shows 2026-11-18 12:00",
+        SET_IT,
+    ),
+    "of the future": (
+        lambda ca: dated(ca, "2998-01-01", "2999-01-01"), False,
+        rf"certificate is not yet valid {BY}.*; the clock here shows 2026-11-18 12:00",
+        SET_IT,
+    ),
+    "another name": (
+        lambda ca: ca.issue_cert("elsewhere.example"), True,
+        rf"IP address mismatch, .*{BY}.*\)",
+        "is base_url right? a WiFi that wants a sign-in answers for others, too",
+    ),
+    "another authority": (
+        lambda ca: trustme.CA(organization_name="Hotel\x1b[31m").issue_cert("127.0.0.1"), True,
+        r"unable to get local issuer certificate \(by .*O=Hotel\\x1b\[31m, .*\)",
+        "is {ca_file} of the authority that made it?",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("certificate", "is_set", "words", "do"), CERTIFICATES.values(), ids=CERTIFICATES
+)
+def test_a_certificate_that_is_not_trusted_is_told_with_why(
+    serve, ca, ca_file, clock, certificate, is_set, words, do
+):
+    server = serve(certificate=certificate(ca))
+    clock.set = is_set
+
+    (finding,) = way(server.url, ca_file, clock)
+
+    step = r"127\.0\.0\.1: name \d+ ms, connect \d+ ms, certificate not trusted: "
+    assert re.fullmatch(step + words, finding.words)
+    assert (finding.health, finding.do) == (FAIL, do.format(ca_file=ca_file))
+    assert server.requests == []
+
+
+def test_an_authority_that_nobody_named_is_told_with_ca_file(serve, ca):
+    (finding,) = way(serve(certificate=ca.issue_cert("127.0.0.1")).url)
+
+    assert finding.health is FAIL
+    assert finding.do.startswith("a bridge of your own: name its PEM as ca_file; ")
+
+
+OTHER_ENDS = {
+    "speaks no TLS": (lambda wire: wire.send(b"HTTP/1.1 400 No\r\n\r\n"), "TLS: "),
+    "hangs": (Wire.hang, "TLS: no answer"),
+    "drips": (lambda wire: wire.drip(b"\x16\x03\x03\x40\x00"), "TLS: no answer"),
+    "hangs up": (lambda wire: None, "TLS: "),
+}
+
+
+@pytest.mark.parametrize(("how", "words"), OTHER_ENDS.values(), ids=OTHER_ENDS)
+def test_something_else_that_answers_is_told_in_time(
+    serve, ca_file, monkeypatch, how, words
+):
+    monkeypatch.setattr(doorpi, "TLS_S", 0.2)
+    server = serve(how)
+
+    began = time.monotonic()
+    (finding,) = way(f"https://127.0.0.1:{server.port}", ca_file)
+
+    assert time.monotonic() - began < 1.0
+    assert f" ms, {words}" in finding.words
+    assert (finding.health, finding.do) == (FAIL, doorpi.OTHER_END)
+
+
+def test_a_bundle_that_is_none_is_named(serve, tmp_path):
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("not PEM")
+    server = serve()
+
+    (finding,) = way(f"https://127.0.0.1:{server.port}", str(bundle))
+
+    assert finding.health is FAIL
+    assert f", {bundle}: " in finding.words
+    assert finding.do.startswith("is it a PEM file? ")
+
+
+def test_a_port_where_nobody_listens_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    (finding,) = way(f"http://127.0.0.1:{port}")
+
+    assert finding.health is FAIL
+    assert finding.words.endswith(" ms, 127.0.0.1: connection refused")
+    assert finding.do == "is the port in base_url right, and is it switched on?"
+
+
+def test_a_name_that_nobody_knows_is_told(monkeypatch):
+    def unknown(*args, **hints):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+
+    words = "lock.example: its name cannot be looked up (no network, or no DNS)"
+    assert way("https://lock.example") == [Finding(FAIL, "lock", words, doorpi.NETWORK)]
+
+
+def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: answer.wait(30))
+    monkeypatch.setattr(doorpi, "NAME_S", 0.1)
+
+    (finding,) = way("https://lock.example")
+
+    answer.set()
+    assert finding.words == "lock.example: no answer about its name in 0 s"
+    assert (finding.health, finding.do) == (FAIL, doorpi.NETWORK)
+
+
+def test_a_way_that_is_slow_is_warned_of(serve, monkeypatch):
+    monkeypatch.setattr(doorpi, "SLOW_S", 0.0)
+
+    (finding,) = way(serve().url)
+
+    assert (finding.health, finding.do) == (WARN, doorpi.SIGNAL)
+
+
+def test_an_address_that_swallows_everything_is_warned_of(serve, monkeypatch):
+    """IPv6 that leads nowhere, before an IPv4 that works."""
+    server = serve()
+    monkeypatch.setattr(doorpi, "CONNECT_S", 0.2)
+    with contextlib.ExitStack() as stack:
+        hole = stack.enter_context(socket.socket())
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        filler = stack.enter_context(socket.socket())
+        filler.connect(hole.getsockname())  # the next one is not taken
+        kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+        addresses = [(*kind, hole.getsockname()), (*kind, ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: addresses)
+
+        (finding,) = way("http://lock.example")
+
+    assert finding.words.endswith(" ms, no TLS; no answer from 127.0.0.1")
+    assert (finding.health, finding.do) == (WARN, doorpi.DEAD_ADDRESS)
+
+
+# -- the lock
+
+
+@pytest.fixture
+def asked(clock):
+    """Starts a vendor's cloud, and tells what `doctor` finds of its lock."""
+    with contextlib.ExitStack() as stack:
+
+        def ask(kind, *, fault="", calls_per_month=0, used=0, **switches):
+            cloud = DRIVERS[kind](clock)
+            stack.callback(cloud.close)
+            cloud.switch(**switches)
+            if fault:
+                cloud.fail(fault, times=9)
+            lock, store = driver_of(cloud), FakeStore()
+            stack.callback(lock.close)
+            ledger = doorpi.Ledger(
+                clock, kind, calls_per_month, store.recall, store.keep
+            )
+            store.keep(Notes(counts={ledger.month: used}))
+            control = doorpi.LockControl(
+                lock, clock, confirm_s=30.0, jitter=lambda: 0.0, ledger=ledger
+            )
+            access = access_to(cloud)
+            findings = doorpi.diagnose_lock("lock", access, lock, control, clock)
+            return cloud, [*findings][1:]
+
+        yield ask
+
+
+@pytest.mark.parametrize("kind", DRIVERS)
+def test_a_lock_is_asked_once_and_never_moved(asked, kind):
+    cloud, (status,) = asked(kind)
+
+    assert status.health is OK
+    assert status.words.startswith("locked")
+    assert re.search(r"; it took \d+ ms$", status.words)
+    assert (cloud.received, cloud.bolt.moved) == ([], [])
+    assert len(cloud.requests) == 1
+
+
+@pytest.mark.parametrize("kind", DRIVERS)
+@pytest.mark.parametrize("fault", ["401", "html", "503", "hang-before", "drip"])
+def test_a_lock_that_cannot_be_asked_fails_with_what_to_do(asked, kind, fault):
+    cloud, findings = asked(kind, fault=fault)
+
+    is_busy = (kind, fault) == ("nuki-bridge", "503")  # its word for that
+    assert findings[-1].health is (WARN if is_busy else FAIL)
+    assert findings[-1].words
+    assert findings[-1].do
+    assert (cloud.received, cloud.bolt.moved) == ([], [])
+
+
+TROUBLES = {
+    "wrong key": ({"fault": "401"}, FAIL, "HTTP 401: the key is not accepted", doorpi.WRONG_KEY),
+    "a sign-in page": ({"fault": "html"}, FAIL, "HTTP 200 with an answer that is not JSON", doorpi.OTHER_END),
+    "no such lock": ({"fault": "404"}, FAIL, "HTTP 404", "are device_id and base_url right?"),
+    "busy": ({"fault": "busy-35"}, WARN, "HTTP 400 DEVICE_IS_BUSY 35", "ask again in a minute: sudo doorpi status"),
+    "out of reach": ({"is_responsive": False, "sync_helps": False}, FAIL, "not known", doorpi.NEAR_THE_LOCK),
+    "empty batteries": ({"battery": 14}, WARN, "locked, it answers, battery 14 %; it took ", "new batteries"),
+    "flat batteries": ({"battery": 0}, WARN, "locked, it answers, battery 0 %; it took ", "new batteries"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trouble", "health", "words", "do"), TROUBLES.values(), ids=TROUBLES
+)
+def test_each_trouble_with_the_lock_has_what_to_do(asked, trouble, health, words, do):
+    cloud, findings = asked("sesame-mini", **trouble)
+
+    assert (findings[-1].health, findings[-1].do) == (health, do)
+    assert findings[-1].words.startswith(words)
+    assert cloud.bolt.moved == []
+
+
+def test_a_slow_answer_is_warned_of(asked, monkeypatch):
+    monkeypatch.setattr(doorpi, "SLOW_S", -1.0)
+
+    _, findings = asked("tedee")
+
+    assert (findings[-1].health, findings[-1].do) == (WARN, doorpi.SIGNAL)
+
+
+def test_a_jammed_lock_fails(asked):
+    _, (status,) = asked("tedee", shown="jammed")
+
+    assert status.health is FAIL
+    assert status.words.startswith("not known (")
+    assert status.do == "look at the door, and turn the lock once by hand"
+
+
+@pytest.mark.parametrize(
+    ("used", "health", "do"),
+    [(10, OK, ""), (79, WARN, doorpi.CALLS_DO)],
+    ids=["plenty", "few"],
+)
+def test_the_months_calls_are_told_with_this_one(asked, used, health, do):
+    _, (_, calls) = asked("sesame-mini", calls_per_month=100, used=used)
+
+    words = f"{used + 1} of this month's 100 calls are used ({used + 1} %)"
+    assert calls == Finding(health, "lock", words, do)
+
+
+def test_the_last_calls_of_a_month_are_left_to_the_door(asked):
+    cloud, findings = asked("sesame-mini", calls_per_month=100, used=97)
+
+    words = "not asked how it is: 97 of this month's 100 calls are used (97 %)"
+    assert findings == [Finding(WARN, "lock", words, doorpi.CALLS_DO)]
+    assert cloud.requests == []
+
+
+def test_a_bridge_is_given_its_pause_between_connection_and_question(asked, clock):
+    asked("nuki-bridge")
+
+    assert clock.slept[0] == doorpi.NukiBridge.gap_s
+
+
+def relay(clock) -> list[tuple[Health, str]]:
+    access = LockAccess(kind="relay")
+    lock = doorpi.Relay(access, clock)
+    with contextlib.closing(lock):
+        control = doorpi.LockControl(lock, clock, confirm_s=1.0, jitter=lambda: 0.0)
+        return told(doorpi.diagnose_lock("lock", access, lock, control, clock))
+
+
+def test_a_relay_is_told_with_its_pin_and_never_switched(pins, clock):
+    assert relay(clock) == [(OK, "relay on GPIO 17: at rest, which is locked")]
+    assert pins.history == []
+
+
+def test_a_relay_whose_pin_cannot_be_had_fails(pins, clock, monkeypatch):
+    busy_pin(monkeypatch)
+
+    ((health, words),) = relay(clock)
+
+    assert health is FAIL
+    assert words.startswith("GPIO 17 cannot be used: 'GPIO busy'")
+
+
+# -- clock
+
+SHOWS = "2026-11-18 12:00:00 JST (UTC+0900)"
+TILL_JUNE = card_of(valid_until=datetime(2027, 6, 1, tzinfo=JST).date())
+CLOCKS = {
+    "set": (True, [TILL_JUNE], {}, OK, f"{SHOWS}, synchronised"),
+    "not set, and nobody has dates": (False, [card_of()], {}, WARN, f"{SHOWS}, not synchronised"),
+    "not set, and somebody has": (False, [TILL_JUNE], {}, FAIL, f"{SHOWS}, not synchronised: cards with dates or hours are refused"),
+    "not set, and it is trusted": (False, [TILL_JUNE], {"require_synced_clock": False}, WARN, f"{SHOWS}, not synchronised"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("is_set", "cards", "door", "health", "words"), CLOCKS.values(), ids=CLOCKS
+)
+def test_a_clock_that_is_not_set_fails_when_somebody_waits_for_it(
+    clock, tmp_path, is_set, cards, door, health, words
+):
+    clock.set = is_set
+
+    found = doorpi.diagnose_clock(clock, config_of(*cards, **door), tmp_path / "none")
+
+    assert told(found) == [(health, words)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "health"),
+    [({}, WARN), ({"schedule": "office"}, FAIL)],
+    ids=["plain", "hours"],
+)
+def test_cards_of_the_database_may_wait_for_the_clock_too(
+    clock, state, changes, health
+):
+    clock.set = False
+    state.add_card(card_of(**changes), NOON)
+
+    (finding,) = doorpi.diagnose_clock(clock, config_of(), state.list.path)
+
+    assert finding.health is health
+
+
+def test_hours_on_a_clock_that_nobody_told_where_it_is_are_warned_of(clock, tmp_path):
+    clock.at = NOON.astimezone(UTC)
+    hours = doorpi.parse_config(
+        '[lock]\nkind = "relay"\n[[schedule]]\nname = "x"\ntimes = ["Mon 08:00-09:00"]'
+    )
+
+    (finding,) = doorpi.diagnose_clock(clock, hours, tmp_path / "none")
+
+    assert (finding.health, finding.do) == (
+        WARN,
+        "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo",
+    )
+
+
+# -- disk
+
+GB = 1e9
+
+
+def disk(free: float, size: float = 2 * GB, files: int = 99_999, flag: int = 0):
+    return SimpleNamespace(
+        f_frsize=1,
+        f_bavail=free,
+        f_blocks=size,
+        f_files=files and 200_000,
+        f_favail=files,
+        f_flag=flag,
+    )
+
+
+DISKS = {
+    "room": (disk(1.5 * GB), OK, "1.5 GB free of 2.0 GB"),
+    "less than 200 MB": (disk(199e6), WARN, "199.0 MB free of 2.0 GB"),
+    "less than 5 %": (disk(1.5 * GB, 32 * GB), WARN, "1.5 GB free of 32.0 GB"),
+    "less than 20 MB": (disk(19e6), FAIL, "19.0 MB free of 2.0 GB"),
+    "few files": (disk(GB, files=999), WARN, "1.0 GB free of 2.0 GB, and room for 999 files"),
+    "no files": (disk(GB, files=1), FAIL, "1.0 GB free of 2.0 GB, and room for 1 files"),
+    "files without a limit": (disk(1.5 * GB, files=0), OK, "1.5 GB free of 2.0 GB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "health", "words"), DISKS.values(), ids=DISKS)
+def test_a_disk_without_room_is_told(tmp_path, monkeypatch, found, health, words):
+    monkeypatch.setattr(os, "statvfs", lambda path: found)
+
+    (finding,) = doorpi.diagnose_disk(tmp_path, ME)
+
+    assert (finding.health, finding.words) == (health, f"{tmp_path}: {words}")
+    assert finding.do == ("" if health is OK else doorpi.MAKE_ROOM)
+
+
+def test_a_disk_that_became_read_only_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: disk(GB, flag=os.ST_RDONLY))
+
+    (finding,) = doorpi.diagnose_disk(tmp_path, ME)
+
+    words = f"{tmp_path} is on a disk that is read-only"
+    assert (finding.health, finding.words) == (FAIL, words)
+
+
+def test_a_folder_is_judged_by_the_rights_of_who_runs_the_door(tmp_path):
+    tmp_path.chmod(0o755)
+
+    (finding,) = doorpi.diagnose_disk(tmp_path, DOORPI)
+
+    words = f"doorpi may not write into {tmp_path}"
+    assert (finding.health, finding.words) == (FAIL, words)
+
+
+def test_a_folder_that_is_not_there_yet_is_no_failure(tmp_path):
+    (finding,) = doorpi.diagnose_disk(tmp_path / "state", ME)
+
+    assert finding.health is WARN
+    assert finding.do == "sudo systemctl start doorpi"
+
+
+# -- databases
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A store of its own, with an event, whose files nobody else has open."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    store = SqliteStore(folder / "doorpi.db", busy_s=5.0)
+    store.begin(Event(at=NOON, uid=KEN, holder="Ken", reason=Reason.NOT_FOUND))
+    yield store
+    store.close()
+
+
+def database(path: Path, version: int = 1) -> list[Finding]:
+    return list(doorpi.diagnose_database(path, version))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file, but for SQLite's own notes of who reads."""
+    files = [file for file in folder.iterdir() if not file.name.endswith("-shm")]
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+def test_both_files_are_looked_at_without_being_touched(state, is_open):
+    state.add_card(card_of(), NOON)
+    if not is_open:
+        state.close()
+    names = set(state.path.parent.iterdir())
+    before = content(state.path.parent)
+
+    log, cards = database(state.path), database(state.list.path)
+
+    assert told(log)[0][0] is told(cards)[0][0] is OK
+    assert re.fullmatch(
+        rf"{state.path}: [\d.]+ [kM]B, schema 1, 1 event, whole", log[0].words
+    )
+    assert re.fullmatch(
+        rf"{state.list.path}: [\d.]+ [kM]B, schema 1, 1 card, whole", cards[0].words
+    )
+    assert set(state.path.parent.iterdir()) == names
+    assert content(state.path.parent) == before
+
+
+def test_what_a_killed_door_left_in_its_wal_is_counted(state, tmp_path):
+    """kill -9, and a power cut: the -shm is of memory, and may be gone."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in state.path.parent.glob("doorpi.db*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, copy)
+    assert (copy / "doorpi.db-wal").stat().st_size
+    before = content(copy)
+
+    ((health, words),) = told(database(copy / "doorpi.db"))
+
+    assert health is OK
+    assert words.endswith(", 1 event, whole")
+    assert content(copy) == before
+
+
+def test_nothing_stored_yet_is_no_failure_and_makes_no_file(tmp_path):
+    path = tmp_path / "none" / "doorpi.db"
+
+    words = f"{path}: nothing is stored yet"
+    assert database(path) == [Finding(OK, "database", words)]
+    assert not path.parent.exists()
+
+
+def with_a_page_of_noise(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * 4096)
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"The sky above the port" * 500)
+
+
+def emptied_beside_its_wal(path: Path) -> None:
+    path.with_name("doorpi.db-wal").write_bytes(b"x" * 4096)
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil", [with_a_page_of_noise, overwritten, emptied_beside_its_wal]
+)
+def test_a_broken_database_fails_with_what_to_do(state, spoil):
+    state.close()
+    spoil(state.path)
+    before = content(state.path.parent)
+
+    (finding,) = database(state.path)
+
+    assert finding.health is FAIL
+    assert finding.words.startswith(f"{state.path} is broken: ")
+    assert finding.do.startswith(f"copy {state.path.parent} elsewhere; ")
+    assert content(state.path.parent) == before
+
+
+def test_a_database_of_a_newer_program_fails(state):
+    with contextlib.closing(sqlite3.connect(state.path)) as db:
+        db.execute("PRAGMA user_version = 2")
+
+    words = f"{state.path}: of a newer version of DoorPi (schema 2)"
+    do = "install that version"
+    assert database(state.path) == [Finding(FAIL, "database", words, do)]
+
+
+def test_a_database_that_may_not_be_read_fails(powerless):
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    path = powerless / "doorpi.db"
+    path.touch(mode=0o000)
+
+    (finding,) = database(path)
+
+    assert finding.health is FAIL
+    assert finding.words.startswith(f"{path} cannot be read: ")
+
+
+def test_a_check_that_takes_too_long_is_broken_off(state, monkeypatch):
+    monkeypatch.setattr(doorpi, "CHECK_S", 0.0)
+
+    (finding,) = database(state.path)
+
+    assert finding.health is OK
+    assert finding.words.endswith(", many events, not all checked within 0 s")
+
+
+def test_files_that_were_set_aside_are_warned_of_once_each(state):
+    for name in ("", "-wal"):
+        Path(f"{state.path}{name}.broken-20261101T080000Z").touch()
+    Path(f"{state.path}.broken-20261109T080000Z").touch()
+    Path(f"{state.path}.schema-1").touch()  # what a migration keeps is fine
+
+    aside, whole = database(state.path)
+
+    words = f"{state.path} was broken and set aside: 20261101T080000Z, 20261109T080000Z"
+    assert (aside.health, aside.words) == (WARN, words)
+    assert f"sudo rm {state.path}*.broken-*" in aside.do
+    assert whole.health is OK
+
+
+# -- files
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """Settings and a state folder with a database, open to nobody else."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o750)
+    settings, log = tmp_path / "doorpi.toml", folder / "doorpi.db"
+    for file in (settings, log):
+        file.touch()
+        file.chmod(0o640)
+    return settings, folder, log
+
+
+def everybodys_way_to(path: Path, monkeypatch) -> None:
+    """The folders of the tests are their owner's alone."""
+    has = Account._has
+    monkeypatch.setattr(
+        Account,
+        "_has",
+        lambda who, at, mode: (
+            (at in path.parents and mode == os.X_OK) or has(who, at, mode)
+        ),
+    )
+
+
+def files(settings: Path, folder: Path, who=ME) -> list[Finding]:
+    return list(doorpi.diagnose_files([settings], folder, who))
+
+
+def test_files_of_the_owner_alone_are_fine(own_files):
+    settings, folder, _ = own_files
+
+    words = f"{settings} and {folder}: not for everybody, and {ME.name} may use them"
+    assert files(settings, folder) == [Finding(OK, "files", words)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "health", "can"),
+    [(0o644, WARN, "read"), (0o666, FAIL, "changed")],
+    ids=["read", "write"],
+)
+@pytest.mark.parametrize("which", [0, 2], ids=["settings", "log"])
+def test_what_everybody_can_read_or_write_is_told_with_the_line_that_ends_it(
+    own_files, monkeypatch, mode, health, can, which
+):
+    settings, folder, log = own_files
+    everybodys_way_to(log, monkeypatch)
+    path = own_files[which]
+    path.chmod(mode)
+
+    words, do = f"{path} can be {can} by everybody", f"sudo chmod o-rwx {path}"
+    assert files(settings, folder) == [Finding(health, "files", words, do)]
+
+
+def test_a_file_in_a_folder_that_nobody_may_enter_is_nobodys(own_files):
+    settings, folder, log = own_files
+    log.chmod(0o666)
+
+    assert [finding.health for finding in files(settings, folder)] == [OK]
+
+
+def test_what_the_service_may_not_use_fails(own_files, monkeypatch):
+    """Files that root made: the door would not start, or not log."""
+    settings, folder, log = own_files
+    everybodys_way_to(log, monkeypatch)
+    for path, mode in ((settings, 0o640), (folder, 0o777), (log, 0o640)):
+        path.chmod(mode)
+
+    found = files(settings, folder, DOORPI)
+
+    may_not = "doorpi, who runs the door, may not"
+    assert [finding for finding in found if finding.words.startswith("doorpi")] == [
+        Finding(
+            FAIL, "files", f"{may_not} read {settings}",
+            f"sudo chgrp doorpi {settings}; sudo chmod g+r {settings}",
+        ),
+        Finding(
+            FAIL, "files", f"{may_not} write {log}",
+            f"sudo chown doorpi: {log}; sudo chmod u+rw {log}",
+        ),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "may"),
+    [
+        (0o600, 1234, 0, True), (0o060, 0, 1234, True), (0o006, 0, 0, True),
+        (0o066, 1234, 1234, False), (0o606, 0, 1234, False), (0o440, 1234, 1234, False),
+    ],
+    ids=["owner", "group", "others", "owner-first", "group-first", "read-only"],
+)  # fmt: skip
+def test_rights_are_the_owners_then_the_groups_then_everybodys(
+    tmp_path, monkeypatch, mode, uid, gid, may
+):
+    """Source: path_resolution(7)."""
+    facts = SimpleNamespace(st_mode=0o100000 | mode, st_uid=uid, st_gid=gid)
+    passable = SimpleNamespace(st_mode=0o40111, st_uid=0, st_gid=0)
+    node = tmp_path / "node"
+    node.touch()
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **how: facts if path == node else passable
+    )
+
+    assert DOORPI.may(node, os.R_OK | os.W_OK) is may
+
+
+def test_who_runs_the_door_is_the_owner_of_its_folder(tmp_path, monkeypatch):
+    uid = os.geteuid()
+    ours = doorpi.account_of(tmp_path)
+
+    assert (ours.uid, ours) == (uid, doorpi.account_of(tmp_path / "none"))
+    assert os.getegid() in ours.groups
+
+
+# -- backup
+
+DAY = timedelta(days=1)
+BACKUPS = {
+    "nothing in the database": (None, None, OK, "everybody is in doorpi.toml: keep a copy of it elsewhere"),
+    "never": (NOON - DAY, None, WARN, "the list was changed 1 day ago, and was never backed up"),
+    "before the last change": (NOON - 2 * DAY, NOON - 12 * DAY, WARN, "the list was changed 2 days ago, the last backup is 12 days old"),
+    "after it": (NOON - 12 * DAY, NOON - DAY / 2, OK, "the list was changed 12 days ago, and backed up 12 hours ago"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "backup", "health", "words"), BACKUPS.values(), ids=BACKUPS
+)
+def test_a_list_that_was_changed_after_its_backup_is_warned_of(
+    changed, backup, health, words
+):
+    (finding,) = doorpi.diagnose_backup(changed, backup, NOON)
+
+    do = "" if health is OK else doorpi.BACK_UP
+    assert finding == Finding(health, "backup", words, do)
+
+
+# -- the verb
+
+
+@pytest.fixture
+def says(tmp_path, radio, cloud, capsys, pins, monkeypatch):
+    """Run `doctor` on a door that is well but for what ``settings`` add: the exit code
+    and the lines."""
+    monkeypatch.setattr(doorpi, "kernel_says_synchronised", lambda: True)
+
+    def doctor(*options: str, **settings):
+        path = write_config(tmp_path, cloud, radio.device, **settings)
+        path.chmod(0o640)
+        (tmp_path / "state").mkdir(exist_ok=True)
+        code = main(["--config", str(path), "doctor", *options])
+        out, err = capsys.readouterr()
+        assert err == ""
+        return code, out.splitlines()
+
+    return doctor
+
+
+def test_a_door_that_is_well_is_told_line_by_line(says, tmp_path, cloud):
+    code, lines = says()
+
+    state = tmp_path / "state"
+    assert code == 0
+    fits = [
+        rf"ok    settings  {tmp_path}/doorpi\.toml: no problems",
+        r"ok    reader    .*",
+        r"ok    reader    ten looks for a card: .*",
+        rf"ok    lights    {PINS}, by lgpio: look at them now",
+        r"ok    lights    green, red, both: did you see them\?",
+        r" {16}-> if not: long leg to the pin, 330 ohm to ground; \[leds\] active_high",
+        r"ok    clock     20\d\d-.* \(UTC.*\), synchronised",
+        rf"(ok  |warn)  disk      {state}: [\d.]+ .B free of [\d.]+ .B",
+        rf"ok    database  {state}/doorpi\.db: nothing is stored yet",
+        rf"ok    database  {state}/cards\.db: nothing is stored yet",
+        rf"ok    files     {tmp_path}/doorpi\.toml and {state}: not for everybody, and {ME.name} may use them",
+        r"ok    backup    everybody is in doorpi\.toml: keep a copy of it elsewhere",
+        r"ok    lock      127\.0\.0\.1: name \d+ ms, connect \d+ ms, no TLS",
+        r"ok    lock      locked, it answers, battery 80 %; it took \d+ ms",
+    ]
+    lines = [line for line in lines if doorpi.MAKE_ROOM not in line]
+    pairs = zip(fits, lines, strict=True)
+    assert [line for fit, line in pairs if not re.fullmatch(fit, line)] == []
+
+
+def test_the_question_to_the_lock_counts_for_its_month(says, tmp_path):
+    _, lines = says(lock="calls_per_month = 1000")
+
+    month = f"calls sesame-mini {datetime.now(UTC).astimezone():%Y-%m}"
+    with contextlib.closing(SqliteStore(tmp_path / "state" / "doorpi.db")) as store:
+        assert store.recall(month) == "1"
+    assert lines[-1] == "ok    lock      1 of this month's 1,000 calls are used (0 %)"
+
+
+def test_lock_and_fallback_have_lines_of_their_own(says, cloud):
+    cloud.fail_always("unauthorized")
+
+    code, lines = says(more='[fallback]\nkind = "relay"')
+
+    assert code == 1
+    assert "fail  lock      HTTP 401 UNAUTHORIZED: the key is not accepted" in lines
+    assert lines[-1] == "ok    fallback  relay on GPIO 17: at rest, which is locked"
+
+
+def test_the_pins_of_a_running_door_are_left_alone(says, tmp_path, pins):
+    (tmp_path / "state").mkdir()
+    with doorpi.only_door(tmp_path / "state"):
+        code, lines = says(more='[fallback]\nkind = "relay"')
+
+    assert code == 0
+    words = f"{PINS}: the running door has them, so they were not tried"
+    assert f"warn  lights    {words}" in lines
+    assert lines[-1] == "ok    fallback  relay on GPIO 17: the running door has it"
+    assert pins.pins == {}
+
+
+def test_what_is_still_the_examples_is_not_asked(tmp_path, capsys, pins, monkeypatch):
+    example = Path(doorpi.__file__).with_name("doorpi.toml")
+    path = tmp_path / "doorpi.toml"
+    shutil.copy(example, path)
+    monkeypatch.setattr(doorpi, "diagnose_reader", lambda config, who: iter(()))
+
+    code = main(["--config", str(path), "doctor"])
+
+    assert code == 1
+    words = "lock.device_id, lock.api_key, lock.secret_key: still the example's"
+    assert f"fail  lock      {words}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_backup_that_the_store_remembers_is_told(says, tmp_path, clock):
+    (tmp_path / "state").mkdir()
+    now = datetime.now(UTC)
+    with contextlib.closing(SqliteStore(tmp_path / "state" / "doorpi.db")) as store:
+        store.add_card(card_of(), now - 3 * DAY)
+        store.keep(Notes({"backup": doorpi.utc_text(now - DAY)}))
+
+    _, lines = says(cards="")
+
+    words = "the list was changed 3 days ago, and backed up 1 day ago"
+    assert f"ok    backup    {words}" in lines
+
+
+def test_trouble_in_one_place_does_not_end_the_others(says, monkeypatch):
+    def broken(folder, who):
+        yield Finding(OK, "disk", "so far")
+        raise RuntimeError("a bug\x1b[31m nobody thought of")
+
+    monkeypatch.setattr(doorpi, "diagnose_disk", broken)
+
+    code, lines = says()
+
+    failed = "doctor itself failed: RuntimeError: a bug\\x1b[31m nobody thought of"
+    assert code == 1
+    assert f"fail  disk      {failed}" in lines
+    assert lines[-1].startswith("ok    lock ")
+
+
+def test_text_from_outside_does_not_reach_the_terminal(says, monkeypatch):
+    def loud(folder, who):
+        yield Finding(WARN, "disk", "\x1b[2Jgone", "\rdo")
+
+    monkeypatch.setattr(doorpi, "diagnose_disk", loud)
+
+    _, lines = says()
+
+    assert "warn  disk      \\x1b[2Jgone" in lines
+    assert "                -> \\rdo" in lines
+
+
+def test_ctrl_c_ends_it_quietly(says, pins, monkeypatch):
+    def ctrl_c(lights):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doorpi, "_lamp_test", ctrl_c)
+
+    code, lines = says()
+
+    assert code == 130
+    assert lines[-1] == f"ok    lights    {PINS}, by lgpio: look at them now"
+    assert pins.now == {"GPIO23": 0, "GPIO22": 0}
+
+
+def test_json_tells_the_same_one_object_a_line(says):
+    code, lines = says("--json")
+
+    findings = [json.loads(line) for line in lines]
+    assert code == 0
+    assert {tuple(finding) for finding in findings} == {
+        ("health", "subject", "words", "do")
+    }
+    assert {finding["subject"] for finding in findings} == {
+        "settings", "reader", "lights", "clock", "disk", "database", "files", "backup",
+        "lock",
+    }  # fmt: skip
