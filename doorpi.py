@@ -30,6 +30,7 @@ To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in
                     its name and its needs in LOCK_NEEDS (4), a fake of its cloud and
                     a row of DRIVERS in tests/fake_locks.py
 To add a verb       a cmd_* and a row of VERBS in 11; what it does at length in 8
+To read a new list  a parser and a row of LIST_FORMATS in 8
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -61,6 +62,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import csv
 import dataclasses
 import enum
 import errno
@@ -8581,6 +8583,789 @@ def _chart_foot(drawing: Drawing, chart: Chart) -> None:
             drawing.words(CHART_LEFT, y, line, SMALL, CHART_RIGHT - CHART_LEFT)
 
 
+# -- lists from other systems
+
+#: In detail, of each kind of row; of the others it is only said how many there are.
+TOLD_ROWS = 20
+UID_DIGITS = tuple(2 * size for size in UID_BYTES)
+
+
+class ListError(ValueError):
+    """A list that nothing of can be brought in; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a list: as a ``[[card]]`` would say it, or why it can't be used.
+
+    ``number`` counts lines or entries from 1, as the list's kind does.
+    """
+
+    number: int
+    table: Mapping[str, object]
+    refused: str = ""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a parser is told besides the text, and what it has to tell the owner."""
+
+    door: str = ""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    #: What to know of the list as a whole, and of how many rows each is true.
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def note(self, text: str, rows: int = 1) -> None:
+        """Tell ``text`` once, however many rows it is about."""
+        self.notes[text] = self.notes.get(text, 0) + rows
+
+
+def _cell(value: object) -> str:
+    """Text and numbers as text; anything else says nothing."""
+    return str(value).strip() if type(value) in (str, int) else ""
+
+
+def any_doubt(spelling: str) -> str:
+    """Why a UID in a list may not be the card's, though it can be read as one.
+
+    A dotted code that starts with 136 (hex 88) is the cascade tag and 3 bytes of a
+    longer UID: CarontePass's reader asks no further, and nobody can know the rest.
+    Source: ISO/IEC 14443-3, 6.5.4; raspberry-rc522.py of torehc/carontepass-v2.
+    """
+    if spelling.startswith("136."):
+        return (
+            "only the first 3 bytes of a longer UID (136 is the cascade tag); tap the"
+            " card here instead"
+        )
+    return ""
+
+
+def esp_rfid_doubt(spelling: str) -> str:
+    """The same for what esp-rfid stores.
+
+    It writes each byte without its leading 0, and what a Wiegand reader says as a
+    decimal number.  Only a text as long as all bytes of a UID has lost nothing.
+    Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)`` and
+    ``uid = String(wg.getCode(), DEC)``.
+    """
+    if not re.fullmatch(r"[0-9A-Fa-f]+", spelling):
+        return "not as esp-rfid writes a UID: hex digits and nothing between them"
+    if len(spelling) not in UID_DIGITS:
+        return (
+            f"{len(spelling)} digits: esp-rfid leaves out the first 0 of a byte, so it"
+            " may be one of several cards; tap the card here instead"
+        )
+    if len(spelling) == 8 and spelling.isdecimal():
+        return (
+            "digits only: perhaps a Wiegand reader's decimal number, which is not the"
+            " UID; tap the card here instead"
+        )
+    return ""
+
+
+def _row(
+    number: int,
+    table: Mapping[str, object],
+    refused: str = "",
+    doubt_of: Callable[[str], str] = any_doubt,
+) -> Row:
+    spelling = _cell(table.get("uid"))
+    if spelling and not refused and (doubt := doubt_of(spelling)):
+        refused = f"uid = {_named(spelling)}: {doubt}"
+    return Row(number, table, refused)
+
+
+# A table of cells: CSV, and what is like it
+
+
+def _plain(name: str) -> str:
+    """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
+    return re.sub(r"[\s_\-.]+", "", name.strip().lower())
+
+
+@functools.lru_cache(maxsize=1)  # each kind of list looks at the same head
+def _header(head: str) -> tuple[str, tuple[str, ...]]:
+    """The delimiter, and the names of the columns in their plain form."""
+    line = next((line for line in head.splitlines() if line.strip()), "")
+    delimiter = max("\t;,", key=line.count)
+    try:
+        names = next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        names = []
+    return delimiter, tuple(_plain(name) for name in names)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return _header(text[:10_000])[1]
+
+
+def _table_rows(text: str) -> Iterator[tuple[int, dict[str, str], str]]:
+    """Each row: its line, its cells by the plain names of their columns, and what is
+    wrong with it.  Raises: ListError for a file that was cut off, or is no table."""
+    delimiter, names = _header(text[:10_000])
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise ListError(f"two columns are called {_named(twice[0])}")
+    at, has_header, cut = 0, False, ""
+    try:
+        for cells in rows:
+            line, at = at + 1, rows.line_num
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                continue
+            if not has_header:
+                has_header = True
+                continue
+            found = f"{len(cells)} cells, but {len(names)} columns"
+            cut = f"line {line}: {found}" if len(cells) < len(names) else ""
+            if cells[-1] == "" and not text.endswith(("\n", "\r")):
+                cut = f"line {line}: stops before its last cell"  # it may be a date
+            fits = len(cells) == len(names)
+            yield line, dict(zip(names, cells, strict=False)), "" if fits else found
+    except csv.Error as error:
+        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
+    if cut:
+        raise ListError(f"{cut}: the file was cut off")
+
+
+#: What a column may be called (in its plain form), the best name first.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "uid": ("uid",),
+    "holder": ("holder", "name"),
+    "enabled": ("enabled",),
+    "valid_from": ("validfrom", "from"),
+    "valid_until": ("validuntil", "until"),
+    "schedule": ("schedule",),
+    "role": ("role",),
+}
+
+#: Columns that must not be passed over: they say when, or whether, a card is good.
+SAYS_WHETHER = re.compile(
+    "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
+    "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
+)
+
+#: Of our own `cards --json`: good to know, and nothing that a list decides.
+TOLD_ONLY = {"source", "lastseen"}
+
+TRUE_FALSE = {"true": True, "yes": True, "y": True, "on": True, "1": True} | {
+    "false": False, "no": False, "n": False, "off": False, "0": False,
+}  # fmt: skip
+
+
+def _typed(key: str, value: object) -> object:
+    """A cell as TOML would have it; what is not understood stays as it is, and is
+    refused as it would be there."""
+    if not isinstance(value, str):
+        return value
+    if key == "enabled":
+        return TRUE_FALSE.get(value.lower(), value)
+    if key in ("valid_from", "valid_until"):
+        return _written_day(value)
+    return value.lower() if key == "role" else value
+
+
+def _written_day(text: str) -> date | str:
+    """2027/3/31 is what a Japanese Excel makes of it; 3/4/2027 may be two days."""
+    with contextlib.suppress(ValueError):
+        if match := re.fullmatch(r"(\d{4})/(\d\d?)/(\d\d?)", text, re.ASCII):
+            return date(int(match[1]), int(match[2]), int(match[3]))
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+            return date.fromisoformat(text)
+    return text
+
+
+def _says_nothing(key: str, value: object) -> bool:
+    """An empty cell is as good as none, but not where it may mean no."""
+    return value is None or (value == "" and key not in ("uid", "holder", "enabled"))
+
+
+def _used_columns(names: Iterable[str], reading: Reading) -> dict[str, str]:
+    """Which column each of COLUMNS is in.
+
+    Raises: ListError for one that nobody knows and that may keep somebody out.
+    """
+    names = [name for name in names if name not in TOLD_ONLY]
+    used = {
+        key: next(name for name in known if name in names)
+        for key, known in COLUMNS.items()
+        if set(known) & set(names)
+    }
+    others = [name for name in names if name and name not in used.values()]
+    for name in filter(SAYS_WHETHER.search, others):
+        raise ListError(
+            f"column {_named(name)} is not known, and may be about who is let in: call"
+            f" it one of {', '.join(COLUMNS)}, or take it out"
+        )
+    if others:
+        reading.note(f"columns not used: {', '.join(map(_named, others))}", 0)
+    return used
+
+
+def _own_row(
+    number: int, cells: Mapping[str, object], used: Mapping[str, str], refused: str = ""
+) -> Row:
+    table = {
+        key: _typed(key, cells.get(name))
+        for key, name in used.items()
+        if not _says_nothing(key, cells.get(name))
+    }
+    return _row(number, table, refused)
+
+
+def _csv_rows(text: str, reading: Reading) -> Iterator[Row]:
+    """CSV with the columns of COLUMNS, as spreadsheets write it."""
+    used = _used_columns(_columns(text), reading)
+    for line, cells, refused in _table_rows(text):
+        yield _own_row(line, cells, used, refused)
+
+
+# JSON: one document, or one object after the other
+
+
+def _json_entries(text: str) -> Iterator[tuple[int, object]]:
+    """Each entry, counted from 1: those of a list, of the ``list`` of an object, or
+    the objects themselves.  Raises: ListError for what is cut off or broken."""
+    decoder, at, number = json.JSONDecoder(), 0, 0
+    next_value = re.compile(r"\s*(?=\S)")
+    while match := next_value.match(text, at):
+        try:
+            value, at = decoder.raw_decode(text, match.end())
+        except json.JSONDecodeError as error:
+            raise ListError(f"not valid JSON, or cut off: {error}") from None
+        except (ValueError, RecursionError):  # Python's own limits
+            raise ListError("not valid JSON: a number too long, or too deep") from None
+        if isinstance(value, dict) and isinstance(value.get("list"), list):
+            value = value["list"]
+        for entry in value if isinstance(value, list) else [value]:
+            number += 1
+            yield number, entry
+
+
+def _json_rows(
+    text: str, row: Callable[[int, Mapping[str, object]], Row]
+) -> Iterator[Row]:
+    for number, entry in _json_entries(text):
+        if isinstance(entry, dict):
+            yield row(number, entry)
+        else:
+            yield Row(number, {}, f"{_named(entry)}: expected an object {{...}}")
+
+
+def _own_json_rows(text: str, reading: Reading) -> Iterator[Row]:
+    """What ``cards --json`` prints."""
+
+    def row(number: int, entry: Mapping[str, object]) -> Row:
+        cells = {_plain(key): value for key, value in entry.items()}
+        return _own_row(number, cells, _used_columns(cells, reading))
+
+    return _json_rows(text, row)
+
+
+ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
+
+
+def _esp_rfid_day(value: object, *, first: bool) -> object:
+    """The day of a moment in Unix seconds; what is none stays as it is.
+
+    esp-rfid's page makes 00:00 UTC of the day that was picked, and its firmware lets
+    nobody in from that moment on: the last good day is the one before.
+    """
+    try:
+        seconds = int(_cell(value))
+        day = date(1970, 1, 1) + timedelta(seconds=max(seconds - (not first), 0))
+    except (ValueError, OverflowError):
+        return _cell(value)
+    return None if first and seconds == 0 else day
+
+
+def _esp_rfid_rows(text: str, reading: Reading) -> Iterator[Row]:
+    """The users of an esp-rfid: its page's backup, or its MQTT answers, one after the
+    other.  Its opening hours are in its settings, not in this file.
+
+    Source: esprfid/esp-rfid, esprfid.js (``esp-rfid-userbackup``), wsResponses.esp
+    (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
+    README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
+    """
+    reading.note(
+        "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
+        " with a Wiegand reader UIDs may be backwards: compare the list, tap a card",
+        0,
+    )
+
+    def row(number: int, entry: Mapping[str, object]) -> Row:
+        access = _cell(entry.get("acctype"))
+        name = _cell(entry.get("username")) or _cell(entry.get("user"))
+        name = "" if name == "undefined" else name  # what its page makes of none
+        table = {
+            "uid": _cell(entry.get("uid")),
+            "holder": name or f"esp-rfid {_cell(entry.get('uid'))}",
+            "enabled": ESP_RFID_ACCESS.get(access, False),
+            "valid_from": _esp_rfid_day(entry.get("validsince", 0), first=True),
+            "valid_until": _esp_rfid_day(entry.get("validuntil"), first=False),
+        }
+        if access == "99":
+            reading.note("admins of esp-rfid are ordinary cards here")
+        if _cell(entry.get("pincode")):
+            reading.note("PINs are not brought in: the card alone opens this door")
+        wrong = f"acctype = {_named(entry.get('acctype'))}: expected 0, 1 or 99"
+        said = {key: value for key, value in table.items() if value is not None}
+        refused = "" if access in ESP_RFID_ACCESS else wrong
+        return _row(number, said, refused, esp_rfid_doubt)
+
+    return _json_rows(text, row)
+
+
+#: Devices of CarontePass that are nobody's card.
+NO_CARD = {
+    "mac": "kind = 'mac': a computer's address, not a card",
+    "tag": (
+        "kind = 'tag': a card that CarontePass met and gave to nobody; if it is"
+        " somebody's, give it to them there, or tap it here"
+    ),
+}
+
+
+def _caronte_row(number: int, entry: Mapping[str, object], reading: Reading) -> Row:
+    """A device: its code is the first 4 bytes of the UID in decimal, with dots.
+
+    What was last answered for it, where that is in the list, is whether it is good:
+    true, or null.  Source: torehc/carontepass-v2, access/models.py, serializers.py
+    (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
+    is read as an owner makes it of the table, with a column of names.
+    """
+    entry = {_plain(key): value for key, value in entry.items()}
+    user = _cell(entry.get("user"))
+    named = (_cell(entry.get(key)) for key in ("holder", "name", "username"))
+    name = next(filter(None, named), "")
+    fallback = f"CarontePass user {user}" if user.isdecimal() else user
+    refused = NO_CARD.get(_cell(entry.get("kind")).lower(), "")
+    if not (name or user or refused):
+        refused = "no user: nobody's card"
+    is_good = str(entry.get("result", True)).strip().lower() in ("true", "1")
+    if not is_good:
+        reading.note("not granted by CarontePass when asked: switched off here as well")
+    table: dict[str, object] = {
+        "uid": _cell(entry.get("code")),
+        "holder": name or fallback,
+        "enabled": is_good,
+    }
+    return _row(number, table, refused)
+
+
+def _caronte_json_rows(text: str, reading: Reading) -> Iterator[Row]:
+    return _json_rows(text, lambda number, entry: _caronte_row(number, entry, reading))
+
+
+def _caronte_csv_rows(text: str, reading: Reading) -> Iterator[Row]:
+    known = {"id", "user", "kind", "code", "result", "holder", "name", "username"}
+    for name in filter(SAYS_WHETHER.search, set(_columns(text)) - known):
+        raise ListError(f"column {_named(name)}: not CarontePass's; take it out")
+    for line, cells, wrong in _table_rows(text):
+        row = _caronte_row(line, cells, reading)
+        yield replace(row, refused=wrong) if wrong else row
+
+
+UHPPOTED_COLUMNS = {"cardnumber", "pin", "from", "to", "name", "uid"}
+
+
+def _uhppoted_door(names: Sequence[str], reading: Reading) -> str:
+    """Which column is this door's: the one of its name, or the only one."""
+    doors = [name for name in names if name and name not in UHPPOTED_COLUMNS]
+    here = [name for name in doors if name == _plain(reading.door)]
+    if len(here or doors) == 1:
+        return (here or doors)[0]
+    raise ListError(
+        f"which of its doors is this one ({', '.join(map(_named, doors)) or 'none'})?"
+        " give this door that name ([door] name), or take the others out"
+    )
+
+
+def _uhppoted_rows(text: str, reading: Reading) -> Iterator[Row]:
+    """An access control list of uhppoted: cards, dates, and a column for each door.
+
+    Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the site's
+    code times 100,000 and a number; of 34, as the reader likes.  That is a part of the
+    UID at most, in an order of the reader's own: the UID cannot be had from it, so it
+    must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and
+    acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
+    """
+    names = _columns(text)
+    door = _uhppoted_door(names, reading) if "uid" in names else ""
+    for line, cells, wrong in _table_rows(text):
+        number, says = cells.get("cardnumber", ""), cells.get(door, "")
+        table: dict[str, object] = {
+            "uid": cells.get("uid", ""),
+            "holder": cells.get("name") or f"Card {number}",
+            "enabled": says.upper() != "N",
+            "valid_from": _written_day(cells.get("from", "")),
+            "valid_until": _written_day(cells.get("to", "")),
+        }
+        if says.isdecimal():  # a time profile: the schedule that is called like it
+            table["schedule"] = says
+        elif says.upper() not in ("Y", "N") and door:
+            wrong = wrong or f"{door} = {_named(says)}: expected Y, N or a profile"
+        if not table["uid"]:
+            shown = _named(number)
+            wrong = wrong or f"Card Number = {shown}: a Wiegand number, not the UID"
+            reading.note(
+                "the UID cannot be had from a Wiegand number: add a column UID (tap the"
+                " card and look into `log`)"
+            )
+        if cells.get("pin"):
+            reading.note("PINs are not brought in: the card alone opens this door")
+        yield _row(line, table, wrong)
+
+
+def _toml_rows(text: str, reading: Reading) -> Iterator[Row]:
+    """The ``[[card]]`` tables of a doorpi.toml, or of ``cards --toml``."""
+    try:
+        document = _read_toml(text)
+    except ConfigError as error:
+        raise ListError(f"{error}: broken, or cut off") from None
+    tables = document.get("card", [])
+    if not isinstance(tables, list):
+        raise ListError("card: expected [[card]], with two brackets")
+    for name, there in _parse_schedules(document, []).items():
+        here = reading.schedules.get(name)
+        if here and (here.spans, here.closed) != (there.spans, there.closed):
+            reading.note(f"schedule {_named(name)} has other hours here, which hold", 0)
+    for number, table in enumerate(tables, 1):
+        if isinstance(table, dict):
+            yield Row(number, table)
+        else:
+            yield Row(number, {}, f"{_named(table)}: expected a table, [[card]]")
+
+
+# Which is which
+
+
+def _is_toml(text: str) -> bool:
+    table = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
+    return bool(re.search(table, text))
+
+
+def _is_json_with(*patterns: str) -> Callable[[str], bool]:
+    """Whether a text begins as JSON does, and has each of ``patterns``."""
+
+    def looks(text: str) -> bool:
+        if not re.match(r"\s*(\{|\[\s*[{\]])", text):
+            return False
+        return all(re.search(pattern, text) for pattern in patterns)
+
+    return looks
+
+
+def _has_columns(*names: str) -> Callable[[str], bool]:
+    return lambda text: set(names) <= set(_columns(text))
+
+
+@dataclass(frozen=True, slots=True)
+class ListFormat:
+    """A kind of list: what it is called, what its rows are, how it is told from the
+    others (by what is in it), and its parser."""
+
+    name: str
+    row: str
+    looks: Callable[[str], bool]
+    rows: Callable[[str, Reading], Iterator[Row]]
+
+
+#: The first that a list looks like is what it is.
+LIST_FORMATS = (
+    ListFormat("DoorPi's [[card]] tables (TOML)", "card", _is_toml, _toml_rows),
+    ListFormat(
+        "esp-rfid's user backup (JSON)",
+        "entry",
+        _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'),
+        _esp_rfid_rows,
+    ),
+    ListFormat(
+        "CarontePass's devices (JSON)",
+        "entry",
+        _is_json_with(r'"code"\s*:', r'"kind"\s*:'),
+        _caronte_json_rows,
+    ),
+    ListFormat(
+        "DoorPi's cards --json",
+        "entry",
+        _is_json_with(r'"uid"\s*:', r'"holder"\s*:'),
+        _own_json_rows,
+    ),
+    ListFormat(
+        "uhppoted's access control list (TSV)",
+        "line",
+        _has_columns("cardnumber", "from", "to"),
+        _uhppoted_rows,
+    ),
+    ListFormat(
+        "CSV with a header (uid, holder, ...)", "line", _has_columns("uid"), _csv_rows
+    ),
+    ListFormat(
+        "CarontePass's codes (CSV: code, name)",
+        "line",
+        _has_columns("code"),
+        _caronte_csv_rows,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row that was not taken, and why; ``uid`` where it could be read."""
+
+    number: int
+    holder: str
+    spelling: str
+    why: str
+    uid: Uid | None = None
+
+
+@dataclass(slots=True)
+class CardList:
+    """What a list says: at most one credential of each UID, and what was refused."""
+
+    kind: ListFormat
+    notes: Mapping[str, int]
+    cards: dict[Uid, Credential] = field(default_factory=dict)
+    #: The first row of each UID, also of those refused.
+    places: dict[Uid, int] = field(default_factory=dict)
+    refused: list[RefusedRow] = field(default_factory=list)
+    #: UIDs that may be decimal numbers as well, and whether the list has such numbers.
+    digits_only: list[Uid] = field(default_factory=list)
+    has_numbers: bool = False
+
+    def take(self, row: Row, config: Config) -> None:
+        """Put ``row`` on the list if it is good, and the only word of its UID.
+
+        Where two rows say news things of a card neither is believed: which one
+        is right would be a guess about a person.
+        """
+        holder, spelling = _cell(row.table.get("holder")), _cell(row.table.get("uid"))
+        card, why = _listed_card(row, config)
+        uid = card.uid if card else _readable_uid(spelling)
+        place = self.places.setdefault(uid, row.number) if uid else row.number
+        is_again = place != row.number
+        if card and not why and self.cards.get(card.uid) == card:
+            return
+        if card and not why and is_again:
+            why = self._says_otherwise(card, place)
+        if spelling.isdecimal():
+            self.has_numbers |= len(spelling) not in UID_DIGITS
+            self.digits_only += [uid] if uid and len(spelling) == 8 else []
+        if card and not why:
+            self.cards[card.uid] = card
+            return
+        self.refused.append(RefusedRow(row.number, holder, spelling, why, uid))
+        if uid and (first := self.cards.pop(uid, None)):
+            self.refuse(first, self._says_otherwise(first, row.number))
+
+    def settle(self) -> None:
+        """Refuse what only the whole list makes doubtful: 8 digits are a UID by
+        themselves, and next to numbers of 7 or 10 digits they are one more of those."""
+        for uid in self.digits_only if self.has_numbers else ():
+            if card := self.cards.pop(uid, None):
+                self.refuse(
+                    card,
+                    f"uid = {uid!r}: digits only, in a list with decimal numbers: not"
+                    " surely a UID; write it with : between the bytes",
+                )
+
+    def refuse(self, card: Credential, why: str) -> None:
+        """Refuse a row that was good by itself."""
+        number, spelling = self.places[card.uid], format_uid(card.uid)
+        self.refused.append(RefusedRow(number, card.holder, spelling, why, card.uid))
+
+    def _says_otherwise(self, card: Credential, number: int) -> str:
+        uid = format_uid(card.uid)
+        return f"uid = {uid!r}: {self.kind.row} {number} says otherwise of this card"
+
+
+def _readable_uid(text: str) -> Uid | None:
+    with contextlib.suppress(ValueError):
+        return parse_uid(text)
+    return None
+
+
+def _listed_card(row: Row, config: Config) -> tuple[Credential | None, str]:
+    """The credential of ``row``, and why it is refused if it is."""
+    if row.refused:
+        return None, row.refused
+    problems: list[str] = []
+    card = _parse_card(row.table, "", problems)
+    if card and card.schedule and card.schedule not in config.schedules:
+        problems.append(
+            f"schedule = {_named(card.schedule)}: no [[schedule]] of your doorpi.toml"
+            " has this name"
+        )
+    why = "; ".join(problem.removeprefix(".") for problem in problems)
+    return card, why
+
+
+def read_list(text: str, config: Config) -> CardList:
+    """What the text of a list says, whatever kind it is of.
+
+    Raises: ListError for one that is empty, cut off or of no known kind.
+    """
+    text = text.removeprefix("\ufeff")  # as Excel writes first
+    if not text.strip():
+        raise ListError("empty")
+    kind = next((kind for kind in LIST_FORMATS if kind.looks(text)), None)
+    if kind is None:
+        known = "; ".join(kind.name for kind in LIST_FORMATS)
+        raise ListError(f"no list of a kind that is known: {known}")
+    reading = Reading(config.door.name, config.schedules)
+    listed = CardList(kind, reading.notes)
+    for row in kind.rows(text, reading):
+        listed.take(row, config)
+    listed.settle()
+    if not (listed.cards or listed.refused):
+        raise ListError(f"{kind.name}, but not one card in it")
+    if not text.endswith(("\n", "\r", "}", "]")):
+        reading.note("the last line has no end: is the list whole?", 0)
+    return listed
+
+
+# What would change
+
+
+@dataclass(slots=True)
+class ListChanges:
+    """What a list would make of the database's cards.  ``kept`` are those that are not
+    on it, where a refused row leaves a doubt."""
+
+    unchanged: list[Credential] = field(default_factory=list)
+    added: list[Credential] = field(default_factory=list)
+    changed: list[tuple[Credential, str]] = field(default_factory=list)
+    removed: list[Credential] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
+    kept: list[Credential] = field(default_factory=list)
+
+    @property
+    def is_any(self) -> bool:
+        """False when the database has all of it already."""
+        return bool(self.added or self.changed or self.removed)
+
+    @property
+    def is_any_good(self) -> bool:
+        """False when nothing of the list could be used."""
+        return bool(self.unchanged or self.added or self.changed)
+
+
+def _news_of(before: Credential, after: Credential) -> str:
+    """What ``after`` says otherwise, in words."""
+    told = [
+        f"{key} {printable(old or 'none', 60)} -> {printable(new or 'none', 60)}"
+        for key in ("holder", "schedule")
+        if (old := getattr(before, key)) != (new := getattr(after, key))
+    ]
+    return ", ".join((*told, *_entry_words(before, after)))
+
+
+def list_changes(
+    listed: CardList,
+    stored: Mapping[Uid, Credential],
+    told: Mapping[Uid, Credential],
+    *,
+    whole: bool,
+) -> ListChanges:
+    """Compare a list with the cards of the database (``stored``) and of doorpi.toml
+    (``told``, which decides).  With ``whole`` the database shall have no others."""
+    changes = ListChanges(refused=listed.refused)
+    for uid, card in listed.cards.items():
+        before = told.get(uid) or stored.get(uid)
+        news = _news_of(before, card) if before else ""
+        if before is None:
+            changes.added.append(card)
+        elif not news:
+            changes.unchanged.append(card)
+        elif uid in told:
+            listed.refuse(card, f"doorpi.toml has this card, and decides: {news}")
+        else:
+            changes.changed.append((card, news))
+    if whole and changes.is_any_good:
+        _find_removed(changes, listed, stored, told)
+    return changes
+
+
+def _find_removed(
+    changes: ListChanges,
+    listed: CardList,
+    stored: Mapping[Uid, Credential],
+    told: Mapping[Uid, Credential],
+) -> None:
+    """A doubt about a row takes nobody's card away: not the one with its UID, and
+    where that cannot be read, not one that it may spell, nor one of that name."""
+    uids = {row.uid for row in changes.refused}
+    doubtful = [row for row in changes.refused if row.uid is None]
+    spellings = {row.spelling.lower() for row in doubtful}
+    names = {row.holder for row in doubtful}
+    for uid, card in stored.items():
+        if uid in listed.cards or uid in told:
+            continue
+        unpadded = "".join(f"{byte:x}" for byte in bytes.fromhex(uid))
+        meant = {unpadded, uid.lower().lstrip("0")} & spellings
+        in_doubt = uid in uids or meant or card.holder in names
+        (changes.kept if in_doubt else changes.removed).append(card)
+
+
+KEPT = "kept, though not on the list, because a refused row may mean them"
+
+
+def _uid_and_holder(card: Credential) -> str:
+    return f"{format_uid(card.uid)}  {printable(card.holder, 60)}"
+
+
+def _card_words(card: Credential) -> str:
+    limits = {
+        "switched off": not card.enabled,
+        f"from {card.valid_from}": card.valid_from,
+        f"until {card.valid_until}": card.valid_until,
+        f"schedule {printable(card.schedule or '')}": card.schedule,
+        "[master]": card.role is Role.MASTER,
+    }
+    said = ", ".join(words for words, is_so in limits.items() if is_so)
+    return _uid_and_holder(card) + (f"  ({said})" if said else "")
+
+
+def _changed_words(change: tuple[Credential, str]) -> str:
+    card, news = change
+    return f"{_uid_and_holder(card)}: {news}"
+
+
+def _refused_words(row: RefusedRow) -> str:
+    who = f' ("{printable(row.holder, 40)}")' if row.holder else ""
+    return f"{row.number}{who}: {printable(row.why, 500)}"
+
+
+def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
+    """What the list changes, for the owner: each kind of row, what to know besides,
+    and the five numbers last."""
+    row = listed.kind.row
+    parts: tuple[tuple[str, Sequence[Any], Callable[[Any], str]], ...] = (
+        ("unchanged", changes.unchanged, _card_words),
+        ("added", changes.added, _card_words),
+        ("changed", changes.changed, _changed_words),
+        ("removed", changes.removed, _card_words),
+        (KEPT, changes.kept, _card_words),
+        ("refused", changes.refused, lambda one: f"{row} {_refused_words(one)}"),
+    )
+    yield listed.kind.name
+    for title, some, in_words in parts:
+        if some:
+            yield f"{title}:"
+        yield from (f"  {in_words(one)}" for one in some[:TOLD_ROWS])
+        if len(some) > TOLD_ROWS:
+            yield f"  and {len(some) - TOLD_ROWS:,} more"
+    for note, count in islice(listed.notes.items(), TOLD_ROWS):
+        rows = f" ({count:,} row{'s' * (count > 1)})" if count else ""
+        yield f"note: {printable(note, 500)}{rows}"
+    if changes.removed and any(row.uid is None for row in changes.refused):
+        yield "note: a refused row without a UID may mean a card that is removed"
+    numbers = ((len(some), title) for title, some, _ in parts if title != KEPT)
+    yield ", ".join(f"{number:,} {title}" for number, title in numbers)
+
+
 ################################################################################
 # 9. Simulator -- a radio field, a lock's cloud and a terminal, for demo and tests
 ################################################################################
@@ -9904,6 +10689,56 @@ def _card_toml(card: Credential) -> dict[str, object]:
     return {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
 
 
+#: A list of a million cards; more is something else, and would fill a Pi's memory.
+LIST_BYTES = 100_000_000
+
+
+def cmd_import(args: argparse.Namespace) -> int:
+    config = load(args)
+    try:
+        listed = read_list(_list_text(args.file), config)
+    except ListError as error:
+        complain(f"{printable(f'{args.file}: {error}', 800)}; nothing was changed")
+        return EX_FAILED
+    with contextlib.closing(make_store(config)) as store:
+        stored = {card.uid: card for card in store.cards()}
+        changes = list_changes(listed, stored, config.cards, whole=args.replace)
+        try:
+            for line in list_report(listed, changes):
+                say(line)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `import FILE | head`: not a list that nobody saw
+            complain("nobody reads the report; nothing was changed")
+            return EX_FAILED
+        if not changes.is_any_good:
+            complain("every row was refused; nothing was changed")
+            return EX_FAILED
+        if args.dry_run:
+            say("dry run: nothing was written")
+        elif changes.is_any:
+            put = [*changes.added, *(card for card, _ in changes.changed)]
+            removed = [card.uid for card in changes.removed]
+            store.change_cards(put, removed, SystemClock().now())
+            say("brought in: it holds from the next tap on")
+        else:
+            say("nothing to change")
+    return EX_OK
+
+
+def _list_text(name: str) -> str:
+    """What is in the file ``name``, or what comes in.  Raises: ListError."""
+    try:
+        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+            content = file.read(LIST_BYTES + 1)
+        if len(content) > LIST_BYTES:
+            raise ListError(f"longer than {LIST_BYTES / 1e6:.0f} MB: not a list")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise ListError(f"cannot be read: {(error.strerror or '').lower()}") from None
+    except UnicodeDecodeError:
+        raise ListError("not UTF-8 text (Excel: save as CSV UTF-8)") from None
+
+
 def cmd_log(args: argparse.Namespace) -> int:
     config = load(args)
     store, event = make_store(config), None
@@ -10453,6 +11288,21 @@ VERBS: dict[str, Verb] = {
         cmd_lockdown,
         "refuse every card but a master's, or end that",
         (("state", {"choices": ("on", "off"), "help": "until it is lifted"}),),
+    ),
+    "import": Verb(
+        cmd_import,
+        "bring in a list of cards from a file",
+        (
+            ("file", {"metavar": "FILE", "help": "the list; - is standard input"}),
+            (
+                "--dry-run",
+                {"action": "store_true", "help": "only say what would change"},
+            ),
+            (
+                "--replace",
+                {"action": "store_true", "help": "remove who is not on the list"},
+            ),
+        ),
     ),
     "log": Verb(
         cmd_log,
