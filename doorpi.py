@@ -82,11 +82,13 @@ import select
 import signal
 import socket
 import sqlite3
+import struct
 import sys
 import tempfile
 import threading
 import time
 import tomllib
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -3017,7 +3019,8 @@ class Settings(Protocol):
     """Where the door's configuration comes from, and what it is equipped with."""
 
     def asked(self) -> bool:
-        """True once after somebody asked to read the configuration again."""
+        """True once after an edit of the configuration is over, and after somebody
+        asked to read it again."""
 
     def renew(
         self, config: Config, equipment: Equipment
@@ -3811,14 +3814,14 @@ class ProcessSignals:
     @classmethod
     @contextlib.contextmanager
     def postponed(cls) -> Iterator[None]:
-        """Let a stop wait until the end of the ``with``."""
-        cls._is_postponing = True
+        """Let a stop wait until the end of the ``with``, the outermost of several."""
+        was_postponing, cls._is_postponing = cls._is_postponing, True
         try:
             yield
         finally:
-            cls._is_postponing = False
-            number, cls._postponed = cls._postponed, None
-            if number is not None:
+            cls._is_postponing = was_postponing
+            if not was_postponing and cls._postponed is not None:
+                number, cls._postponed = cls._postponed, None
                 raise Stopped(number)
 
     def _ask_reload(self, number: int, frame: object) -> None:
@@ -6630,6 +6633,11 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
 
     Raises: ConfigError with every problem.
     """
+    return in_place(read_written(path), path, environ)
+
+
+def read_written(path: Path) -> Config:
+    """The file alone, as it is written.  Raises: ConfigError with every problem."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -6637,7 +6645,14 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError([f"{path}: cannot be read: {why.lower()}"]) from None
-    config = parse_config(text)
+    return parse_config(text)
+
+
+def in_place(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
+    """What ``path`` says, with its secrets and folders where they are on this computer.
+
+    Raises: ConfigError with every problem.
+    """
     problems: list[str] = []
     locks: dict[str, Any] = {
         where: _with_files(where, lock, secret_folders(path, environ), problems)
@@ -6697,6 +6712,284 @@ def secret_path(name: str, folders: Sequence[Path]) -> Path:
     """Where a secret's file is: the first of ``folders`` that has it, else the last."""
     found = (folder / name for folder in folders if os.access(folder / name, os.F_OK))
     return next(found, folders[-1] / name)
+
+
+def files_beside(
+    config: Config, path: Path, environ: Mapping[str, str]
+) -> Iterator[Path]:
+    """The files that ``path`` names, in a ``config`` as written: keys, and whom to
+    trust."""
+    folders = secret_folders(path, environ)
+    for lock in locks_of(config).values():
+        if lock.ca_file:
+            yield folders[-1] / lock.ca_file
+        for declared in fields(lock):
+            secret = getattr(lock, declared.name)
+            if isinstance(secret, Secret) and secret.file:
+                yield secret_path(secret.file, folders)
+
+
+# -- when an edit of the owner's file is over
+
+
+class Told(enum.IntFlag):
+    """What the kernel tells of a file in a folder.  Source: <linux/inotify.h>."""
+
+    MODIFY = 0x2
+    CLOSE_WRITE = 0x8
+    MOVED_FROM = 0x40
+    MOVED_TO = 0x80
+    CREATE = 0x100
+    DELETE = 0x200
+    OVERFLOW = 0x4000
+    IGNORED = 0x8000
+
+
+class Inotify:
+    """The kernel's word of who writes into which file of a folder, and who is done.
+
+    Raises: OSError, where it cannot be had.
+
+    Source: inotify(7).  IN_NONBLOCK and IN_CLOEXEC are open(2)'s on every machine.
+    """
+
+    _asked = int(
+        Told.MODIFY | Told.CLOSE_WRITE | Told.MOVED_FROM | Told.MOVED_TO
+        | Told.CREATE | Told.DELETE
+    ) | 0x0100_0000 | 0x0400_0000  # IN_ONLYDIR, IN_EXCL_UNLINK  # fmt: skip
+    _head = struct.Struct("=iIII")
+
+    def __init__(self) -> None:
+        import ctypes
+
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            begin, self._add = libc.inotify_init1, libc.inotify_add_watch
+            self._remove = libc.inotify_rm_watch
+        except AttributeError:  # not Linux
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+        self._errno = ctypes.get_errno
+        self._fd = self._checked(begin(os.O_NONBLOCK | os.O_CLOEXEC))
+        weakref.finalize(self, os.close, self._fd)
+
+    def watch(self, folder: Path) -> int:
+        """The folder's number, the same each time.  Raises: OSError."""
+        return self._checked(self._add(self._fd, os.fsencode(folder), self._asked))
+
+    def forget(self, number: int) -> None:
+        self._remove(self._fd, number)
+
+    def events(self) -> Iterator[tuple[int, Told, int, str]]:
+        """What happened since: folder's number, what, the move's number, file."""
+        for _ in range(64):  # of 64 KiB: more waits for the next look
+            try:
+                data = os.read(self._fd, 65_536)
+            except BlockingIOError:
+                return
+            at = 0
+            while at < len(data):
+                number, told, move, length = self._head.unpack_from(data, at)
+                at += self._head.size + length
+                name = data[at - length : at].rstrip(b"\0")
+                yield number, Told(told), move, os.fsdecode(name)
+
+    def _checked(self, result: int) -> int:
+        if result < 0:
+            number = self._errno()
+            raise OSError(number, os.strerror(number))
+        return result
+
+
+class FileWatch:
+    """Tells when files were edited, once the edit is over.
+
+    That a file has changed is seen by looking at it, four times a second: this misses
+    nothing, whatever the editor does with files, links and folders.  Whether somebody
+    is in the middle of it is what the kernel tells of the folder: who has begun to
+    write is waited for until they close the file, however long they pause.  Then, and
+    alone where the kernel tells nothing, an edit is over when the file was left alone
+    for ``quiet_s``; one that is gone or empty is awaited for ``patience_s``.
+
+    The signs of a change are the file's identity, size and times: what is written
+    without any (mmap) is seen when the kernel sets the times.
+    """
+
+    look_s, quiet_s, patience_s, long_s = 0.25, 0.9, 5.0, 60.0
+
+    def __init__(self, clock: Clock, paths: Iterable[Path]) -> None:
+        self._clock = clock
+        self._look_at = -inf
+        self._seen: dict[Path, tuple[int, ...]] = {}
+        self._changed: dict[Path, float] = {}  # when it was last seen to change
+        #: By the folder's number and the name in it; links are followed.
+        self._places: dict[tuple[int, str], Path] = {}
+        self._writing: set[tuple[int, str]] = set()
+        self._move = 0  # of a file that was being written
+        self._long_at: float | None = None
+        self._told_blind = False
+        self._inotify: Inotify | None = None
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            self._tell_blind(error)
+        self.follow(paths)
+
+    def follow(self, paths: Iterable[Path]) -> None:
+        """Watch these from now on."""
+        self._seen = {path: self._seen.get(path) or _state(path) for path in paths}
+        self._changed = {p: at for p, at in self._changed.items() if p in self._seen}
+        self._find()
+
+    def hurry(self) -> None:
+        """Look at the next question, however short ago the last was."""
+        self._look_at = -inf
+
+    def is_over(self, *, urgent: bool = False) -> bool:
+        """True from the end of an edit on until it is ``taken``; with ``urgent`` true
+        as soon as nobody is seen to write."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + self.look_s
+        self._look(now)
+        if self._is_long(now):
+            return False
+        unsettled = self._unsettled(now)
+        if urgent and (not unsettled or len(self._places) == len(self._seen)):
+            return True
+        return bool(self._changed) and not unsettled
+
+    def taken(self) -> bool:
+        """To be asked after reading: True if nobody wrote meanwhile."""
+        if self._look(self._clock.monotonic()) or self.being_written:
+            return False
+        self._changed.clear()
+        return True
+
+    def content(self) -> bytes:
+        """What is in the files, as one number."""
+        return b"".join(map(content_of, self._seen))
+
+    @property
+    def being_written(self) -> Path | None:
+        """A file that somebody has begun to write and has not closed yet."""
+        found = (self._places[at] for at in self._writing if at in self._places)
+        return next(found, None)
+
+    def _is_long(self, now: float) -> bool:
+        """Is somebody writing?  Told once, when it goes on for long."""
+        path = self.being_written
+        if path is None:
+            self._long_at = None
+        elif self._long_at is None:
+            self._long_at = now + self.long_s
+        elif now >= self._long_at:
+            self._long_at = inf
+            log.warning(
+                "%s: somebody has been writing it for %g s; it is not read before they"
+                " close it", path, self.long_s,
+            )  # fmt: skip
+        return path is not None
+
+    def _unsettled(self, now: float) -> dict[Path, float]:
+        """What has changed too short ago to be read."""
+        return {
+            path: at
+            for path, at in self._changed.items()
+            if now - at < (self.quiet_s if self._has_text(path) else self.patience_s)
+        }
+
+    def _has_text(self, path: Path) -> bool:
+        seen = self._seen[path]
+        return len(seen) > 1 and seen[0] > 0
+
+    def _look(self, now: float) -> bool:
+        """See what has changed since the last look."""
+        changed = self._hear()
+        for path, seen in self._seen.items():
+            state = _state(path)
+            if state != seen:
+                self._seen[path] = state
+                changed.add(path)
+        if changed or not all(map(self._has_text, self._seen)):
+            self._find()
+        self._changed |= dict.fromkeys(changed, now)
+        return bool(changed)
+
+    def _find(self) -> None:
+        """Have the kernel tell of the folders in which the files are now."""
+        if self._inotify is None:
+            return
+        before = {number for number, _ in self._places}
+        self._places = {}
+        for path in self._seen:
+            real = Path(os.path.realpath(path))
+            try:
+                self._places[self._inotify.watch(real.parent), real.name] = path
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # nobody can write there
+            except OSError as error:
+                self._tell_blind(error)
+        now = {number for number, _ in self._places}
+        for number in before - now:
+            self._inotify.forget(number)
+        self._writing = {place for place in self._writing if place[0] in now}
+
+    def _hear(self) -> set[Path]:
+        """The files of which the kernel told anything."""
+        told_of: set[tuple[int, str]] = set()
+        events = self._inotify.events() if self._inotify else ()
+        for number, told, move, name in events:
+            if told & (Told.OVERFLOW | Told.IGNORED):  # all is lost (-1), or a folder
+                told_of |= {at for at in self._places if number in (-1, at[0])}
+                self._writing -= {at for at in self._writing if number in (-1, at[0])}
+            else:
+                told_of.add((number, name))
+                self._note((number, name), told, move)
+        return {self._places[at] for at in told_of & self._places.keys()}
+
+    def _note(self, place: tuple[int, str], told: Told, move: int) -> None:
+        """Who writes, and who is done."""
+        begins = bool(told & Told.MODIFY)
+        begins |= bool(told & Told.MOVED_TO) and move == self._move
+        begins |= bool(told & Told.CREATE) and self._is_new(place)
+        if told & Told.MOVED_FROM and place in self._writing:
+            self._move = move
+        if begins:
+            self._writing.add(place)
+        elif not told & Told.CREATE:
+            self._writing.discard(place)
+
+    def _is_new(self, place: tuple[int, str]) -> bool:
+        """Is it empty?  Else it may be a link, which nobody ever closes."""
+        path = self._places.get(place)
+        return path is not None and _state(path)[0] == 0
+
+    def _tell_blind(self, error: OSError) -> None:
+        if not self._told_blind:
+            self._told_blind = True
+            why = (error.strerror or str(error)).lower()
+            log.info(
+                "the kernel does not tell who is writing the settings (%s): an edit"
+                " counts as over %g s after the last change", why, self.quiet_s,
+            )  # fmt: skip
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Size, identity and times of a file; for one that cannot be seen, why."""
+    try:
+        seen = path.stat()
+    except OSError as error:
+        return (error.errno or errno.EIO,)
+    return seen.st_size, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def content_of(path: Path) -> bytes:
+    """What is in a file, as a number; of one that cannot be read, why."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        return f"{error.errno}.".encode()
 
 
 def secret_holders(
@@ -10250,10 +10543,13 @@ def make_reader(config: Config) -> NfcReader:
     return NfcReader(config.reader.device, config.reader.reset_gpio)
 
 
-def make_locks(config: Config, clock: Clock) -> dict[str, Lock]:
-    """The drivers of ``[lock]`` and, where there is one, ``[fallback]``."""
+def make_locks(
+    config: Config, clock: Clock, kept: Mapping[str, Lock] = MappingProxyType({})
+) -> dict[str, Lock]:
+    """The drivers of ``[lock]`` and, where there is one, ``[fallback]``; those that
+    are ``kept`` are not made anew."""
     return {
-        where: LOCKS[access.kind](access, clock)
+        where: kept.get(where) or LOCKS[access.kind](access, clock)
         for where, access in locks_of(config).items()
     }
 
@@ -10289,7 +10585,8 @@ def make_door_store(config: Config) -> SqliteStore:
 
 
 class FileSettings:
-    """doorpi.toml, read again on SIGHUP."""
+    """doorpi.toml and the files that it names: read again when an edit of them is
+    over, and on SIGHUP."""
 
     def __init__(
         self,
@@ -10302,32 +10599,106 @@ class FileSettings:
         self._environ = environ
         self._signals = signals
         self._clock = clock
+        self._watch = FileWatch(clock, [path])
+        self._is_asked = False  # by SIGHUP, and not answered yet
+        self._judged = b""  # what was in the files when they were last read
+        self._found: Config | ConfigError | None = None  # then; until it is taken up
+        self._in_use: dict[str, object] = {}  # what the drivers were made from
+
+    def load(self) -> Config:
+        """Read it for the start.  Raises: ConfigError with every problem."""
+        config = self._read()
+        if isinstance(config, ConfigError):
+            raise config
+        self._in_use = self._drivers(config)
+        content = self._watch.content()
+        if self._watch.taken():  # else it is looked at again
+            self._judged = content
+        return config
 
     def asked(self) -> bool:
-        return self._signals.reload_asked()
+        if has_come := self._signals.reload_asked():
+            self._is_asked = True
+            self._watch.hurry()
+        if not self._watch.is_over(urgent=self._is_asked):
+            if has_come:
+                log.info("%s is being edited; it is read after that", self._path)
+            return False
+        is_same = self._watch.content() == self._judged
+        if is_same and not self._is_asked:
+            self._watch.taken()
+            return False
+        found = self._read()
+        content = self._watch.content()
+        if not self._watch.taken():  # what was read may be half of it
+            return False
+        self._found, self._judged, self._is_asked = found, content, False
+        return True
+
+    def _read(self) -> Config | ConfigError:
+        try:
+            written = read_written(self._path)
+            beside = files_beside(written, self._path, self._environ)
+            self._watch.follow([self._path, *beside])
+            return in_place(written, self._path, self._environ)
+        except ConfigError as error:
+            return error
+
+    def _drivers(self, config: Config) -> dict[str, object]:
+        """What each lock's driver is made from, and with it what is in its ca_file."""
+        return {
+            where: [
+                *(getattr(access, declared.name) for declared in fields(LockAccess)),
+                access.ca_file and content_of(Path(access.ca_file)),
+            ]
+            for where, access in locks_of(config).items()
+        }
 
     def renew(
         self, config: Config, equipment: Equipment
     ) -> tuple[Config, Equipment] | None:
-        new = read_config(self._path, self._environ)
-        if new == config:
+        new, self._found = self._found or self._read(), None
+        if isinstance(new, ConfigError):
+            raise new
+        here, there = config.door.state_dir, new.door.state_dir
+        if here != there:  # the list and a lockdown are there, and `only_door`
+            why = f"takes a restart (sudo systemctl restart doorpi), it is {here!r} now"
+            raise ConfigError([f"door.state_dir = {there!r}: {why}"])
+        before, after = self._in_use or self._drivers(config), self._drivers(new)
+        if new == config and before == after:
             return None
-        changed = replace(equipment)
-        if new.door.state_dir != config.door.state_dir:  # first: it may refuse
-            changed.store = make_door_store(new)
-            equipment.store.close()
-        if locks_of(new) != locks_of(config):
-            for lock in equipment.locks.values():
-                lock.close()  # first: a relay's pin may be the same
-            changed.locks = make_locks(new, self._clock)
-        before, after = config.reader, new.reader
-        if (after.device, after.reset_gpio) != (before.device, before.reset_gpio):
+        stale = {
+            where
+            for where in equipment.locks
+            if before.get(where) != after.get(where)
+        }
+        if new == config:
+            log.info("changed: what is in ca_file")
+        with ProcessSignals.postponed():
+            self._exchange(config, new, equipment, stale)
+            self._in_use = after
+        return new, equipment
+
+    def _exchange(
+        self, config: Config, new: Config, equipment: Equipment, stale: set[str]
+    ) -> None:
+        """All that changes is put away before any of it is made anew: a pin may go
+        from one to another."""
+        was, now = config.reader, new.reader
+        is_read = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
+        is_lit = (new.leds, new.patterns) == (config.leds, config.patterns)
+        for where in stale:
+            equipment.locks[where].close()
+        if not is_read:
             equipment.reader.close()
-            changed.reader = make_reader(new)
-        if (new.leds, new.patterns) != (config.leds, config.patterns):
-            equipment.indicator.close()  # first: the pins may be the same
-            changed.indicator, changed.notes = make_lights(new)
-        return new, changed
+        if not is_lit:
+            equipment.indicator.close()
+        kept = {k: lock for k, lock in equipment.locks.items() if k not in stale}
+        equipment.locks = make_locks(new, self._clock, kept)
+        if not is_read:
+            equipment.reader = make_reader(new)
+        if not is_lit:
+            equipment.indicator, equipment.notes = make_lights(new)
 
 
 def build_demo(
@@ -10355,7 +10726,7 @@ def build_demo(
         encoding="utf-8",
     )
     settings = FileSettings(path, {}, signals, clock)
-    config = read_config(path, {})
+    config = settings.load()
     equipment = equip(config, clock)
     assert isinstance(equipment.indicator, GpioLights)
     reader = PluggedReader(equipment.reader)
@@ -10417,7 +10788,7 @@ def cmd_run(args: argparse.Namespace) -> int:
         settings = FileSettings(
             find_config(args.config, os.environ), os.environ, signals, clock
         )
-        config = load(args)
+        config = settings.load()
         with only_door(Path(config.door.state_dir)):
             build(config, settings, os.environ, clock).run()
     except AlreadyRunning as error:

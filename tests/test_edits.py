@@ -1,0 +1,1033 @@
+"""The owner's file is edited while the door runs: when an edit counts as over, what is
+read of it, and what of the door is changed by it.
+
+The files, the editors' ways of writing and the kernel's notices are real.  The clock of
+the first parts is not: what is waited for takes no time, and notices need none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+from conftest import KEN, FakeClock
+from gpiozero import Device, OutputDevice
+from gpiozero.pins.mock import MockFactory
+from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
+
+import doorpi
+from doorpi import (
+    Command,
+    Config,
+    ConfigError,
+    FileSettings,
+    FileWatch,
+    GpioLights,
+    ProcessSignals,
+    Result,
+    SimulatedCloud,
+    Stopped,
+    VirtualField,
+)
+
+LOOK_S = 1 / 16  # of the door; the clock has it exactly
+OLD, NEW = "[door]\nname = 'before'\n", "[door]\nname = 'after'\n"
+MIKA = "D3C2B1A0"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "etc" / "doorpi.toml"
+    path.parent.mkdir()
+    path.write_text(OLD)
+    return path
+
+
+def cannot_be_had(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def over_after(watch: FileWatch, clock: FakeClock, within_s: float = 10.0) -> float:
+    """The seconds until the door is told of the edit's end."""
+    began_at = clock.t
+    while clock.t - began_at < within_s:
+        if watch.is_over():
+            return clock.t - began_at
+        clock.advance(LOOK_S)
+    return inf
+
+
+# -- the ways to write a file
+
+
+def in_place(path: Path) -> None:
+    path.write_text(NEW)
+
+
+def truncated_first(path: Path) -> None:
+    os.truncate(path, 0)
+    path.write_text(NEW)
+
+
+def through_a_temporary_file(path: Path) -> None:
+    beside = path.with_name(".doorpi.toml.swp")
+    beside.write_text(NEW)
+    beside.replace(path)
+
+
+def through_another_folder(path: Path) -> None:
+    outside = path.parent.with_name("doorpi.toml.upload")
+    outside.write_text(NEW)
+    outside.replace(path)
+
+
+def as_vim_does(path: Path) -> None:
+    backup = path.with_name("doorpi.toml~")
+    path.rename(backup)
+    path.write_text(NEW)
+    backup.unlink()
+
+
+def reopened_for_each_line(path: Path) -> None:
+    path.write_text("")
+    for line in NEW.splitlines(keepends=True):
+        with path.open("a") as file:
+            file.write(line)
+
+
+def deleted_and_made_anew(path: Path) -> None:
+    path.unlink()
+    path.write_text(NEW)
+
+
+def with_its_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    path.write_text(NEW)
+
+
+def as_another_folder(path: Path) -> None:
+    other = path.parent.with_name("checkout")
+    other.mkdir()
+    (other / path.name).write_text(NEW)
+    path.parent.rename(path.parent.with_name("etc.old"))
+    other.rename(path.parent)
+
+
+def by_a_link(path: Path) -> None:
+    there = path.parent.with_name("there.toml")
+    there.write_text(NEW)
+    link = path.with_name("link")
+    link.symlink_to(there)
+    link.replace(path)
+
+
+def by_a_hard_link(path: Path) -> None:
+    beside = path.with_name("beside")
+    beside.write_text(NEW)
+    path.unlink()
+    path.hardlink_to(beside)
+
+
+def by_a_second_name(path: Path) -> None:
+    other = path.parent.with_name("other-name")
+    other.hardlink_to(path)
+    other.write_text(NEW)
+
+
+def by(*command: str) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        (path.parent.parent / "new").write_text(NEW)
+        subprocess.run(command, cwd=path.parent, check=True, stdin=subprocess.DEVNULL)
+
+    return run
+
+
+WAYS = {
+    "in place": in_place,
+    "truncated first": truncated_first,
+    "a temporary file": through_a_temporary_file,
+    "a temporary file elsewhere": through_another_folder,
+    "as vim does": as_vim_does,
+    "line by line": reopened_for_each_line,
+    "deleted and made anew": deleted_and_made_anew,
+    "with its folder": with_its_folder,
+    "another folder": as_another_folder,
+    "by a link": by_a_link,
+    "by a hard link": by_a_hard_link,
+    "by a second name": by_a_second_name,
+    "sed -i": by("sed", "-i", "s/before/after/", "doorpi.toml"),
+    "cp": by("cp", "../new", "doorpi.toml"),
+    "mv": by("mv", "../new", "doorpi.toml"),
+    "ln -sf": by("ln", "-sf", "../new", "doorpi.toml"),
+    "tee": by("sh", "-c", "cat ../new | tee doorpi.toml > ../copy"),
+    "install": by("install", "-m", "640", "../new", "doorpi.toml"),
+}
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["told", "blind"])
+@pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
+def test_an_edit_is_over_a_second_after_its_end_and_once(
+    path, clock, monkeypatch, write, is_told
+):
+    if not is_told:
+        monkeypatch.setattr(doorpi, "Inotify", cannot_be_had)
+    watch = FileWatch(clock, [path])
+    assert over_after(watch, clock) == inf
+
+    write(path)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    assert path.read_text() == NEW
+    assert watch.taken()
+    assert over_after(watch, clock) == inf
+
+
+# -- whoever is in the middle of writing is waited for
+
+
+@contextlib.contextmanager
+def rewriting(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        file.write(NEW)
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        file.write(NEW)
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def overwriting(path: Path) -> Iterator[None]:
+    with path.open("r+") as file:
+        file.write(NEW[:-1])
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def only_truncated(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        yield
+        file.write(NEW)
+
+
+@contextlib.contextmanager
+def a_new_file(path: Path) -> Iterator[None]:
+    path.unlink()
+    with rewriting(path):
+        yield
+
+
+@contextlib.contextmanager
+def a_new_empty_file(path: Path) -> Iterator[None]:
+    path.unlink()
+    with only_truncated(path):
+        yield
+
+
+@contextlib.contextmanager
+def a_new_file_as_vim(path: Path) -> Iterator[None]:
+    path.rename(path.with_name("doorpi.toml~"))
+    with rewriting(path):
+        yield
+
+
+@contextlib.contextmanager
+def renamed_too_early(path: Path) -> Iterator[None]:
+    beside = path.with_name("beside")
+    with rewriting(beside):
+        beside.replace(path)
+        yield
+
+
+SLOW = {
+    "rewriting": rewriting,
+    "appending": appending,
+    "overwriting": overwriting,
+    "only truncated": only_truncated,
+    "a new file": a_new_file,
+    "a new empty file": a_new_empty_file,
+    "a new file as vim": a_new_file_as_vim,
+    "renamed too early": renamed_too_early,
+}
+
+
+@pytest.mark.parametrize("writing", SLOW.values(), ids=SLOW)
+def test_half_a_file_is_not_read_however_long_the_other_half_takes(
+    path, clock, caplog, writing
+):
+    watch = FileWatch(clock, [path])
+
+    with writing(path):
+        assert not watch.is_over(urgent=True)
+        assert over_after(watch, clock, within_s=300) == inf
+        assert watch.being_written == path
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    (told,) = [record.message for record in caplog.records]
+    assert told == (
+        f"{path}: somebody has been writing it for 60 s; it is not read before they"
+        " close it"
+    )
+
+
+FOLDERS = {
+    "a folder made anew": with_its_folder,
+    "another folder in its place": as_another_folder,
+    "the file is a link now": by_a_link,
+}
+
+
+@pytest.mark.parametrize("change", FOLDERS.values(), ids=FOLDERS)
+def test_a_slow_writer_is_seen_where_the_file_is_now(path, clock, change):
+    watch = FileWatch(clock, [path])
+    change(path)
+    over_after(watch, clock)
+    watch.taken()
+
+    with rewriting(path):
+        assert over_after(watch, clock) == inf
+
+    assert over_after(watch, clock) < 1.4
+
+
+def folders_watched() -> int:
+    """Source: proc(5), /proc/pid/fdinfo."""
+    count = 0
+    for info in Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            count += info.read_text().count("inotify wd:")
+    return count
+
+
+def test_a_link_to_a_link_of_a_folder_is_followed_as_it_turns(tmp_path, clock):
+    """As kubernetes mounts a ConfigMap."""
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "doorpi.toml").write_text(version)
+    data, path = tmp_path / "..data", tmp_path / "doorpi.toml"
+    data.symlink_to("v1")
+    path.symlink_to("..data/doorpi.toml")
+    watch = FileWatch(clock, [path])
+    watched = folders_watched()
+
+    data.with_name("tmp").symlink_to("v2")
+    data.with_name("tmp").replace(data)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    assert watch.taken()
+    assert folders_watched() == watched
+    with rewriting(tmp_path / "v2" / "doorpi.toml"):
+        assert over_after(watch, clock) == inf
+
+
+def test_an_editor_that_goes_on_is_waited_for(path, clock):
+    watch = FileWatch(clock, [path])
+
+    for _ in range(5):
+        in_place(path)
+        assert over_after(watch, clock, within_s=0.85) == inf
+
+    assert over_after(watch, clock) < 1.4
+
+
+def test_whoever_begins_while_it_is_read_is_noticed(path, clock):
+    watch = FileWatch(clock, [path])
+    in_place(path)
+    assert over_after(watch, clock) < 1.4
+
+    with rewriting(path):
+        assert not watch.taken()
+        assert over_after(watch, clock) == inf
+
+    assert over_after(watch, clock) < 1.4
+    assert watch.taken()
+
+
+def test_a_file_that_is_gone_is_awaited_for_five_seconds(path, clock):
+    watch = FileWatch(clock, [path])
+
+    path.unlink()
+
+    assert 5.0 <= over_after(watch, clock) < 5.4
+
+
+def test_a_file_that_comes_back_in_time_was_an_edit(path, clock):
+    watch = FileWatch(clock, [path])
+    path.unlink()
+    assert over_after(watch, clock, within_s=4.5) == inf
+
+    path.write_text(NEW)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+
+
+def test_other_files_of_the_folder_are_nobodys_business(path, clock):
+    watch = FileWatch(clock, [path])
+
+    with rewriting(path.with_name("notes")):
+        path.with_name("notes~").write_text("x")
+        path.with_name("notes~").unlink()
+
+        assert over_after(watch, clock) == inf
+        assert watch.is_over() is False
+        in_place(path)
+        assert over_after(watch, clock) < 1.4
+
+
+def test_looking_costs_a_few_calls_a_second(path, clock, monkeypatch):
+    looks = []
+    watch = FileWatch(clock, [path])
+    state = doorpi._state
+    monkeypatch.setattr(doorpi, "_state", lambda at: looks.append(at) or state(at))
+
+    over_after(watch, clock, within_s=10)
+
+    assert len(looks) == 40
+
+
+def test_a_flood_of_notices_that_the_kernel_drops_is_a_change(path, clock):
+    """Source: inotify(7), max_queued_events and IN_Q_OVERFLOW."""
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if most > 20_000:
+        pytest.skip("it takes too long to fill this kernel's queue")
+    watch = FileWatch(clock, [path])
+    one, two = path.with_name("one"), path.with_name("two")
+    one.touch()
+    for _ in range(most // 4 + 1):  # each rename is two
+        one.rename(two)
+        two.rename(one)
+
+    assert over_after(watch, clock) < 1.4
+
+    assert watch.taken()
+    with rewriting(path):
+        assert over_after(watch, clock) == inf
+
+
+def test_a_folder_that_may_not_be_listed_is_looked_at_all_the_same(
+    powerless, clock, caplog
+):
+    caplog.set_level(logging.INFO)
+    folder = powerless / "etc"
+    folder.mkdir()
+    path = folder / "doorpi.toml"
+    path.write_text(OLD)
+    folder.chmod(0o300)
+    watch = FileWatch(clock, [path])
+
+    in_place(path)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    folder.chmod(0o700)
+    (told,) = [record.message for record in caplog.records]
+    assert told == (
+        "the kernel does not tell who is writing the settings (permission denied): an"
+        " edit counts as over 0.9 s after the last change"
+    )
+
+
+def test_watches_leave_no_file_open(path, clock):
+    def rounds(count: int) -> int:
+        for _ in range(count):
+            watch = FileWatch(clock, [path])
+            with_its_folder(path)
+            over_after(watch, clock)
+        del watch
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    assert rounds(1) == rounds(20)
+
+
+# -- what is read of it
+
+
+class Asks:
+    """SIGHUP, as ProcessSignals tells of it."""
+
+    asked = False
+
+    def reload_asked(self) -> bool:
+        asked, self.asked = self.asked, False
+        return asked
+
+
+class Desk:
+    """The owner's files, and the door's settings that are read from them."""
+
+    def __init__(self, path: Path, clock: FakeClock, **text: str) -> None:
+        self.path, self.clock, self.signals = path, clock, Asks()
+        self.write(**text)
+        self.settings = FileSettings(path, {}, self.signals, clock)
+
+    def write(self, name: str = "before", more: str = "", key: str = '"k"') -> None:
+        self.path.write_text(
+            f"[door]\nname = '{name}'\n[lock]\nkind = 'sesame-mini'\ndevice_id = 'd'\n"
+            f"api_key = {key}\n{more}"
+        )
+
+    def start(self) -> Desk:
+        self.config = self.settings.load()
+        self.equipment = doorpi.Equipment(
+            reader=doorpi.make_reader(self.config),
+            locks=doorpi.make_locks(self.config, self.clock),
+            store=doorpi.make_store(self.config),
+            indicator=doorpi.NoLights(),
+        )
+        return self
+
+    def asked(self, within_s: float = 10.0) -> bool:
+        ends_at = self.clock.t + within_s
+        while self.clock.t < ends_at:
+            if self.settings.asked():
+                return True
+            self.clock.advance(LOOK_S)
+        return False
+
+    def read(self) -> str:
+        """What comes of the next edit, or of SIGHUP."""
+        if not self.asked():
+            return "nothing"
+        try:
+            renewed = self.settings.renew(self.config, self.equipment)
+        except ConfigError as error:
+            return str(error)
+        if renewed is None:
+            return "no change"
+        self.config, self.equipment = renewed
+        return self.config.door.name
+
+
+@pytest.fixture
+def desk(path, clock) -> Desk:
+    return Desk(path, clock).start()
+
+
+def test_an_edit_is_read(desk):
+    desk.write("after")
+
+    assert [desk.read(), desk.read()] == ["after", "nothing"]
+
+
+def test_a_file_that_was_only_touched_is_not_worth_a_word(desk):
+    os.utime(desk.path)
+    shutil.copy(desk.path, desk.path.with_name("copy")).replace(desk.path)
+
+    assert desk.read() == "nothing"
+
+
+def test_a_comment_is_an_edit_that_changes_nothing(desk):
+    desk.write(more="# as Ken wished")
+
+    assert [desk.read(), desk.read()] == ["no change", "nothing"]
+
+
+def test_sighup_is_answered_at_once_and_always(desk):
+    desk.settings.asked()
+    desk.signals.asked = True
+
+    assert desk.settings.asked()
+
+    assert desk.settings.renew(desk.config, desk.equipment) is None
+    assert desk.read() == "nothing"
+
+
+def test_sighup_reads_an_edit_that_has_just_been_made(desk):
+    desk.settings.asked()
+    desk.write("after")
+    desk.signals.asked = True
+
+    assert desk.settings.asked()
+
+    new, _ = desk.settings.renew(desk.config, desk.equipment)
+    assert new.door.name == "after"
+    desk.config = new
+    assert desk.read() == "nothing"
+
+
+def test_sighup_waits_for_a_writer_and_no_longer(desk, caplog):
+    caplog.set_level(logging.INFO)
+    whole = desk.path.read_text().replace("before", "after")
+    with desk.path.open("w") as file:
+        file.write(whole)
+        file.flush()
+        desk.signals.asked = True
+        assert not desk.asked(within_s=30)
+        file.write("[[card]]\nuid = '04A1B2C3D4E580'\nholder = 'Ken'\n")
+
+    assert desk.asked(within_s=0.3)
+
+    new, _ = desk.settings.renew(desk.config, desk.equipment)
+    assert list(new.cards) == [KEN]
+    assert [record.message for record in caplog.records] == [
+        f"{desk.path} is being edited; it is read after that"
+    ]
+
+
+def test_sighup_where_the_kernel_tells_nothing_waits_until_it_is_quiet(
+    path, clock, monkeypatch
+):
+    monkeypatch.setattr(doorpi, "Inotify", cannot_be_had)
+    desk = Desk(path, clock).start()
+    desk.write("after")
+    desk.signals.asked = True
+
+    assert not desk.asked(within_s=0.85)
+
+    assert desk.read() == "after"
+    desk.signals.asked = True
+    assert desk.settings.asked()
+
+
+def test_a_bad_edit_is_told_once_with_all_problems(desk):
+    desk.write("after", more="on = 1\noff = 2\n")
+
+    told = [desk.read(), desk.read()]
+
+    assert told == ["lock.on: unknown key\nlock.off: unknown key", "nothing"]
+    assert desk.config.door.name == "before"
+    os.utime(desk.path)
+    assert desk.read() == "nothing"
+
+
+def test_the_next_bad_edit_is_told_as_well_and_what_is_undone_heals(desk):
+    desk.write("after", more="on = 1\n")
+    told = [desk.read()]
+    desk.write("later", more="on = 1\n")
+    told.append(desk.read())
+    desk.write()
+    told.append(desk.read())
+
+    assert told == ["lock.on: unknown key", "lock.on: unknown key", "no change"]
+
+
+def test_a_file_that_stays_away_is_a_problem_and_its_return_heals(desk):
+    text = desk.path.read_text()
+    desk.path.unlink()
+    gone = desk.read()
+    desk.path.write_text(text)
+
+    assert [gone, desk.read()] == [f"{desk.path}: no such file", "no change"]
+
+
+def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock):
+    desk = Desk(powerless / "doorpi.toml", clock).start()
+    desk.path.chmod(0)
+    shut = desk.read()
+    desk.path.chmod(0o600)
+
+    told = [shut, desk.read()]
+
+    assert told == [f"{desk.path}: cannot be read: permission denied", "no change"]
+
+
+def test_what_changes_while_it_is_read_is_read_again(desk, monkeypatch):
+    read = doorpi.read_written
+
+    def interrupted(path: Path) -> Config:
+        found = read(path)
+        monkeypatch.setattr(doorpi, "read_written", read)
+        desk.write("later")
+        return found
+
+    monkeypatch.setattr(doorpi, "read_written", interrupted)
+    desk.write("after")
+
+    assert [desk.read(), desk.read()] == ["later", "nothing"]
+
+
+def test_an_edit_during_the_start_is_not_missed(path, clock, monkeypatch):
+    desk = Desk(path, clock)
+    read = doorpi.read_written
+
+    def interrupted(path: Path) -> Config:
+        found = read(path)
+        desk.write("after")
+        return found
+
+    monkeypatch.setattr(doorpi, "read_written", interrupted)
+    desk.start()
+    monkeypatch.setattr(doorpi, "read_written", read)
+
+    assert desk.config.door.name == "before"
+    assert desk.read() == "after"
+
+
+# -- the files that it names
+
+
+def test_a_new_key_in_its_file_is_used(path, clock):
+    key = path.with_name("sesame.key")
+    key.write_text("old\n")
+    desk = Desk(path, clock, key="{ file = 'sesame.key' }").start()
+    old = desk.equipment.locks["lock"]
+    assert desk.read() == "nothing"
+
+    key.write_text("new\n")
+
+    assert desk.read() == "before"
+    assert desk.config.lock.api_key.text == "new"
+    assert desk.equipment.locks["lock"] is not old
+
+
+def test_a_key_that_the_edit_wants_is_awaited(desk):
+    desk.write("after", key="{ file = 'sesame.key' }")
+    missing = desk.read()
+
+    desk.path.with_name("sesame.key").write_text("new\n")
+
+    assert missing == (
+        "lock.api_key = { file = 'sesame.key' }:"
+        f" {desk.path.with_name('sesame.key')} cannot be read: no such file or directory"
+    )
+    assert desk.read() == "after"
+
+
+def test_a_key_that_is_missing_does_not_delay_the_edit_that_does_without(desk):
+    desk.write("after", key="{ file = 'sesame.key' }")
+    desk.read()
+
+    desk.write("after")
+
+    assert desk.asked(within_s=1.5)
+
+
+def test_other_authorities_in_the_same_file_make_a_new_driver(path, clock, caplog):
+    caplog.set_level(logging.INFO)
+    trusted = path.with_name("ca.pem")
+    trusted.write_text("one")
+    desk = Desk(path, clock, more="ca_file = 'ca.pem'").start()
+    config, old = desk.config, desk.equipment.locks["lock"]
+
+    trusted.write_text("two")
+
+    assert desk.read() == "before"
+    assert desk.config == config
+    assert desk.equipment.locks["lock"] is not old
+    assert caplog.messages == ["changed: what is in ca_file"]
+    assert desk.read() == "nothing"
+
+
+# -- what of the door is changed by it
+
+PLAIN = {
+    "door": "",
+    "reader": 'device = "tty:S9:pn532"',
+    "lock": 'kind = "relay"',
+    "leds": "",
+    "log": "",
+    "signals": "",
+    "fallback": None,
+}
+RELAY, SECOND = 'kind = "relay"\n', 'kind = "relay"\nrelay_gpio = 5\n'
+MINI = 'kind = "sesame-mini"\ndevice_id = "d"\n'
+
+# fmt: off
+CHANGES = {
+    "door.name":         ({},                       {"door": 'name = "B"'},              set()),
+    "reader.device":     ({},                       {"reader": 'device = "usb"'},        {"reader"}),
+    "reader.reset_gpio": ({}, {"reader": PLAIN["reader"] + "\nreset_gpio = 4"},          {"reader"}),
+    "reader.poll_s":     ({}, {"reader": PLAIN["reader"] + "\npoll_s = 0.5"},            set()),
+    "reader.rearm_s":    ({}, {"reader": PLAIN["reader"] + "\nrearm_s = 5"},             set()),
+    "leds.green_gpio":   ({},                       {"leds": "green_gpio = 24"},         {"lights"}),
+    "leds.active_high":  ({},                       {"leds": "active_high = false"},     {"lights"}),
+    "signals":           ({},                       {"signals": 'ready = "* R"'},        {"lights"}),
+    "lock.kind":         ({},                       {"lock": MINI + 'api_key = "k"'},    {"lock"}),
+    "lock.api_key":      ({"lock": MINI + 'api_key = "k"'}, {"lock": MINI + 'api_key = "l"'}, {"lock"}),
+    "lock.base_url":     ({"lock": MINI + 'api_key = "k"'},
+                          {"lock": MINI + 'api_key = "k"\nbase_url = "https://a.example"'}, {"lock"}),
+    "lock.relay_gpio":   ({},                       {"lock": RELAY + "relay_gpio = 27"}, {"lock"}),
+    "lock.unlock_window_s": ({},                    {"lock": RELAY + "unlock_window_s = 5"}, set()),
+    "lock.relock_after_s": ({},                     {"lock": RELAY + "relock_after_s = 5"}, set()),
+    "fallback added":    ({},                       {"fallback": SECOND},                {"fallback"}),
+    "fallback changed":  ({"fallback": SECOND},     {"fallback": SECOND + "hold_s = 1"}, {"fallback"}),
+    "fallback removed":  ({"fallback": SECOND},     {"fallback": None},                  {"fallback"}),
+    "log.keep_days":     ({},                       {"log": "keep_days = 30"},           set()),
+    "lock and fallback swap pins": ({"fallback": SECOND},
+        {"lock": SECOND, "fallback": RELAY},                                             {"lock", "fallback"}),
+    "a light and the relay swap pins": ({},
+        {"lock": RELAY + "relay_gpio = 23", "leds": "green_gpio = 17"},                  {"lock", "lights"}),
+    "the lights swap pins": ({},                    {"leds": "green_gpio = 22\nred_gpio = 23"}, {"lights"}),
+    "the relay takes a light's pin": ({},
+        {"lock": RELAY + "relay_gpio = 22", "leds": "red_gpio = 6"},                     {"lock", "lights"}),
+    "a light takes the pin of a fallback that is gone": ({"fallback": SECOND},
+        {"fallback": None, "leds": "red_gpio = 5"},                                      {"fallback", "lights"}),
+}
+# fmt: on
+
+
+def parts(equipment: doorpi.Equipment) -> dict[str, object]:
+    return {
+        "reader": equipment.reader,
+        "lights": equipment.indicator,
+        "store": equipment.store,
+        **equipment.locks,
+    }
+
+
+@pytest.fixture
+def pins() -> Iterator[MockFactory]:
+    Device.pin_factory = MockFactory()
+    yield Device.pin_factory
+    Device.pin_factory = None
+
+
+class Workshop:
+    """A door's equipment on pins in memory, and the file that it follows."""
+
+    def __init__(self, path: Path, **tables: str | None) -> None:
+        self.path, self.tables = path, PLAIN | tables
+        self.signals = ProcessSignals()
+        self.write()
+        clock = doorpi.SystemClock()
+        self.settings = FileSettings(path, {}, self.signals, clock)
+        self.config = self.settings.load()
+        self.equipment = doorpi.equip(self.config, clock)
+
+    def write(self, **tables: str | None) -> None:
+        self.tables |= tables
+        self.path.write_text(
+            "".join(
+                f"[{name}]\n{lines}\n"
+                for name, lines in self.tables.items()
+                if lines is not None
+            )
+        )
+
+    def renew(self, **tables: str | None) -> None:
+        self.write(**tables)
+        renewed = self.settings.renew(self.config, self.equipment)
+        assert renewed is not None
+        self.config, self.equipment = renewed
+
+    def unlock(self, name: str = "lock") -> None:
+        now = time.monotonic()
+        assert self.equipment.locks[name].send(Command.UNLOCK, now + 5, now + 5) is None
+
+
+@pytest.fixture
+def workshop(path, pins) -> Iterator[Callable[..., Workshop]]:
+    with contextlib.ExitStack() as end:
+
+        def make(**tables: str | None) -> Workshop:
+            made = Workshop(path, **tables)
+            end.callback(lambda: made.equipment.close())
+            return made
+
+        yield make
+
+
+@pytest.mark.parametrize(("before", "edit", "changed"), CHANGES.values(), ids=CHANGES)
+def test_what_an_edit_changes_is_made_anew_and_the_rest_stays(
+    workshop, caplog, before, edit, changed
+):
+    shop = workshop(**before)
+    old = parts(shop.equipment)
+
+    shop.renew(**edit)
+
+    new = parts(shop.equipment)
+    assert shop.config == doorpi.read_config(shop.path, {})
+    assert {k for k in old | new if old.get(k) is not new.get(k)} == changed
+    assert list(shop.equipment.locks) == list(doorpi.locks_of(shop.config))
+    assert isinstance(shop.equipment.indicator, GpioLights)
+    assert shop.equipment.notes == ()
+    for lock in shop.equipment.locks.values():
+        if isinstance(lock, doorpi.Relay):
+            lock.status(time.monotonic() + 1)  # it has its pin
+    shop.equipment.indicator.show(doorpi.Signal.READY)
+    assert caplog.messages == []
+
+
+def test_pins_that_an_edit_takes_from_the_door_are_free(workshop):
+    shop = workshop(fallback=SECOND)
+
+    shop.renew(
+        fallback=None,
+        lock=RELAY + "relay_gpio = 27",
+        leds="green_gpio = 6\nred_gpio = 9",
+    )
+
+    for number in (5, 17, 22, 23):
+        OutputDevice(number).close()
+
+
+def test_cards_are_changed_without_a_word_to_an_open_strike(workshop, pins):
+    shop = workshop(lock=RELAY + "hold_s = 30")
+    shop.unlock()
+
+    shop.renew(door='name = "B"')
+
+    assert pins.pin(17).state
+
+
+def test_another_state_dir_takes_a_restart_and_changes_nothing(workshop):
+    shop = workshop()
+    config, before = shop.config, parts(shop.equipment)
+    here, there = shop.path.with_name("state"), shop.path.with_name("else")
+    shop.write(door='state_dir = "else"', leds="red_gpio = 5")
+
+    with pytest.raises(ConfigError) as problem:
+        shop.settings.renew(config, shop.equipment)
+
+    (told,) = problem.value.problems
+    assert told == (
+        f"door.state_dir = {str(there)!r}: takes a restart (sudo systemctl restart"
+        f" doorpi), it is {str(here)!r} now"
+    )
+    assert parts(shop.equipment) == before
+    assert not there.exists()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    before = {n: signal.getsignal(n) for n in (*ProcessSignals.stops, signal.SIGHUP)}
+    ProcessSignals().install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_stop_in_the_middle_of_the_change_leaves_nothing_half_made(
+    workshop, monkeypatch, signals
+):
+    """What is put away at the end is what there is by then."""
+    shop = workshop()
+    old = shop.equipment.indicator
+    make = doorpi.make_locks
+
+    def stopped(*args):
+        signal.raise_signal(signal.SIGTERM)
+        return make(*args)
+
+    monkeypatch.setattr(doorpi, "make_locks", stopped)
+    shop.write(lock=RELAY + "relay_gpio = 23", leds="green_gpio = 17")
+
+    with pytest.raises(Stopped):
+        shop.settings.renew(shop.config, shop.equipment)
+
+    assert shop.equipment.indicator is not old
+    shop.equipment.indicator.show(doorpi.Signal.STOPPING)
+
+
+def test_a_stop_waits_for_the_outermost_of_what_must_not_be_disturbed(signals):
+    steps = []
+
+    def outer() -> None:
+        with ProcessSignals.postponed():
+            with ProcessSignals.postponed():
+                signal.raise_signal(signal.SIGTERM)
+            steps.append("still here")
+
+    with pytest.raises(Stopped):
+        outer()
+
+    assert steps == ["still here"]
+
+
+# -- the whole program
+
+
+def effect_after(door: DoorProcess, words: str) -> float:
+    """The seconds until ``words`` are in the journal."""
+    began_at = time.monotonic()
+    door.until(lambda: words in door.journal, words)
+    return time.monotonic() - began_at
+
+
+def replace_config(folder: Path, *args, **tables) -> Path:
+    """As an editor does that writes a temporary file."""
+    beside = folder / "beside"
+    beside.mkdir()
+    return write_config(beside, *args, **tables).replace(folder / "doorpi.toml")
+
+
+def test_a_good_edit_works_within_two_seconds_and_a_bad_one_changes_nothing(
+    tmp_path, cloud, radio
+):
+    config = write_config(tmp_path, cloud, radio.device)
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+        replace_config(tmp_path, cloud, radio.device, cards=KEN_CARD + MIKA_CARD)
+        took_s = [effect_after(door, "configuration read: new")]
+        added = door.tap(radio, MIKA)
+        config.write_text(config.read_text().replace("poll_s", "pol_s"))
+        took_s.append(effect_after(door, "1 problem(s)"))
+        known = door.tap(radio, KEN)
+
+        assert max(took_s) < 2
+        assert [added.reason, known.reason] == ["granted", "granted"]
+        assert known.result is Result.LOCKED
+        assert door.status == (
+            "the edited configuration has 1 problem(s); the last good one stays in force"
+        )
+        assert door.journal.count("reader.pol_s: unknown key") == 1
+
+
+def test_another_reader_and_another_lock_are_used_within_two_seconds(
+    tmp_path, cloud, radio
+):
+    other_cloud, other_radio = SimulatedCloud(), VirtualField()
+    with (
+        contextlib.closing(other_cloud),
+        contextlib.closing(other_radio),
+        DoorProcess(write_config(tmp_path, cloud, radio.device)) as door,
+    ):
+        door.until_ready()
+
+        replace_config(tmp_path, other_cloud, other_radio.device)
+        took_s = effect_after(door, "configuration read: new")
+        event = door.tap(other_radio, KEN)
+
+        assert took_s < 2
+        assert event.result is Result.UNLOCKED
+        assert other_cloud.locked is False
+        assert cloud.locked is True
+
+
+def test_half_a_file_is_never_applied_not_even_on_sighup(tmp_path, cloud, radio):
+    """Its first half is valid, and would lock Mika out."""
+    config = write_config(tmp_path, cloud, radio.device, cards=KEN_CARD + MIKA_CARD)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        text = config.read_text()
+        half = text.index(MIKA_CARD)
+
+        with config.open("w") as file:
+            file.write(text[:half].replace("Ken Sato", "Ken S."))
+            file.flush()
+            time.sleep(1.3)
+            door.send(signal.SIGHUP)
+            time.sleep(1.3)
+            meanwhile = door.tap(radio, MIKA)
+            file.write(text[half:])
+        took_s = effect_after(door, "configuration read: new")
+
+        assert took_s < 2
+        assert meanwhile.reason == "granted"
+        assert door.journal.count("configuration read") == 1
+        assert door.tap(radio, KEN).holder == "Ken S."
