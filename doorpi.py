@@ -7883,8 +7883,8 @@ def _list_has_dates(path: Path) -> bool:
         return False  # its own line tells
 
 
-# Below which free space, and which share of it, is little; and is none.
-LOW_BYTES, LOW_SHARE, NO_BYTES = 200e6, 0.05, 20e6
+# Below which free space is little, and none.
+LOW_BYTES, NO_BYTES = 200e6, 20e6
 LOW_FILES, NO_FILES = 1000, 20
 MAKE_ROOM = "sudo journalctl --vacuum-size=50M; sudo apt-get clean; df -h"
 
@@ -7908,7 +7908,7 @@ def diagnose_disk(folder: Path, who: Account) -> Iterator[Finding]:
         do = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
     elif free < NO_BYTES or (has_few and disk.f_favail < NO_FILES):
         health, do = Health.FAIL, MAKE_ROOM
-    elif free < max(LOW_BYTES, LOW_SHARE * size) or has_few:
+    elif free < LOW_BYTES or has_few:
         health, do = Health.WARN, MAKE_ROOM
     if has_few:
         words += f", and room for {disk.f_favail} files"
@@ -8907,6 +8907,8 @@ class Reading:
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     #: What to know of the list as a whole, and of how many rows each is true.
     notes: dict[str, int] = field(default_factory=dict)
+    #: What a list of this kind does not say at all: on a card that is known it stays.
+    silent: Iterable[str] = ()
 
     def note(self, text: str, rows: int = 1) -> None:
         """Tell ``text`` once, however many rows it is about."""
@@ -8933,11 +8935,12 @@ def any_doubt(spelling: str) -> str:
     return ""
 
 
-def esp_rfid_doubt(spelling: str) -> str:
+def esp_rfid_doubt(spelling: str, *, is_hex: bool) -> str:
     """The same for what esp-rfid stores.
 
     It writes each byte without its leading 0, and what a Wiegand reader says as a
-    decimal number.  Only a text as long as all bytes of a UID has lost nothing.
+    decimal number; ``is_hex`` tells that its reader is none of those.  Only a text as
+    long as all bytes of a UID has lost nothing.
     Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)`` and
     ``uid = String(wg.getCode(), DEC)``.
     """
@@ -8948,7 +8951,7 @@ def esp_rfid_doubt(spelling: str) -> str:
             f"{len(spelling)} digits: esp-rfid leaves out the first 0 of a byte, so it"
             " may be one of several cards; tap the card here instead"
         )
-    if len(spelling) == 8 and spelling.isdecimal():
+    if len(spelling) == 8 and spelling.isdecimal() and not is_hex:
         return (
             "digits only: perhaps a Wiegand reader's decimal number, which is not the"
             " UID; tap the card here instead"
@@ -9109,6 +9112,7 @@ def _own_row(
 def _csv_rows(text: str, reading: Reading) -> Iterator[Row]:
     """CSV with the columns of COLUMNS, as spreadsheets write it."""
     used = _used_columns(_columns(text), reading)
+    reading.silent = COLUMNS.keys() - used
     for line, cells, refused in _table_rows(text):
         yield _own_row(line, cells, used, refused)
 
@@ -9186,6 +9190,10 @@ def _esp_rfid_rows(text: str, reading: Reading) -> Iterator[Row]:
         0,
     )
 
+    reading.silent = "schedule", "role"
+    letters = re.search(r'"uid"\s*:\s*"[0-9]*[A-Fa-f][0-9A-Fa-f]*"', text)
+    doubt_of = functools.partial(esp_rfid_doubt, is_hex=letters is not None)
+
     def row(number: int, entry: Mapping[str, object]) -> Row:
         access = _cell(entry.get("acctype"))
         name = _cell(entry.get("username")) or _cell(entry.get("user"))
@@ -9204,7 +9212,7 @@ def _esp_rfid_rows(text: str, reading: Reading) -> Iterator[Row]:
         wrong = f"acctype = {_named(entry.get('acctype'))}: expected 0, 1 or 99"
         said = {key: value for key, value in table.items() if value is not None}
         refused = "" if access in ESP_RFID_ACCESS else wrong
-        return _row(number, said, refused, esp_rfid_doubt)
+        return _row(number, said, refused, doubt_of)
 
     return _json_rows(text, row)
 
@@ -9227,6 +9235,7 @@ def _caronte_row(number: int, entry: Mapping[str, object], reading: Reading) -> 
     (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
     is read as an owner makes it of the table, with a column of names.
     """
+    reading.silent = "valid_from", "valid_until", "schedule", "role"
     entry = {_plain(key): value for key, value in entry.items()}
     user = _cell(entry.get("user"))
     named = (_cell(entry.get(key)) for key in ("holder", "name", "username"))
@@ -9283,6 +9292,7 @@ def _uhppoted_rows(text: str, reading: Reading) -> Iterator[Row]:
     must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and
     acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
     """
+    reading.silent = ("role",)
     names = _columns(text)
     door = _uhppoted_door(names, reading) if "uid" in names else ""
     for line, cells, wrong in _table_rows(text):
@@ -9420,6 +9430,7 @@ class CardList:
 
     kind: ListFormat
     notes: Mapping[str, int]
+    silent: Iterable[str] = ()
     cards: dict[Uid, Credential] = field(default_factory=dict)
     #: The first row of each UID, also of those refused.
     places: dict[Uid, int] = field(default_factory=dict)
@@ -9512,6 +9523,7 @@ def read_list(text: str, config: Config) -> CardList:
     for row in kind.rows(text, reading):
         listed.take(row, config)
     listed.settle()
+    listed.silent = reading.silent
     if not (listed.cards or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     if not text.endswith(("\n", "\r", "}", "]")):
@@ -9567,6 +9579,9 @@ def list_changes(
     changes = ListChanges(refused=listed.refused)
     for uid, card in listed.cards.items():
         before = told.get(uid) or stored.get(uid)
+        if before:
+            unsaid = {key: getattr(before, key) for key in listed.silent}
+            card = replace(card, **unsaid)
         news = _news_of(before, card) if before else ""
         if before is None:
             changes.added.append(card)
@@ -11264,6 +11279,8 @@ def cmd_status(args: argparse.Namespace) -> int:
             _stored_or_told(lambda: store.keep(spent), None)
         for line in (*_calls(control), *_to_be_locked(store, clock)):
             say(line)
+        if _stored_or_told(store.locked_down, None, writes=False):
+            say(LOCKED_DOWN_WORDS)
     is_known = states.get("lock", LockState.UNKNOWN) is not LockState.UNKNOWN
     return EX_OK if is_known else EX_FAILED
 

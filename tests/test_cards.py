@@ -184,7 +184,7 @@ def test_an_idle_door_takes_less_than_5_percent_of_a_core(tmp_path, cloud, field
 
 def test_a_tap_is_read_within_poll_s_and_one_look(field, bench):
     poll_s, waits_s = 0.1, []
-    for number in range(1, 16):
+    for number in range(1, 10):  # of ten the reader would rest
         began_at = time.monotonic()
         field.put(card("uid-only", uid=f"04000000{number:06X}"))
         bench.until(lambda n=number: bench.taps == n, "the tap")

@@ -630,7 +630,6 @@ def disk(free: float, size: float = 2 * GB, files: int = 99_999, flag: int = 0):
 DISKS = {
     "room": (disk(1.5 * GB), OK, "1.5 GB free of 2.0 GB"),
     "less than 200 MB": (disk(199e6), WARN, "199.0 MB free of 2.0 GB"),
-    "less than 5 %": (disk(1.5 * GB, 32 * GB), WARN, "1.5 GB free of 32.0 GB"),
     "less than 20 MB": (disk(19e6), FAIL, "19.0 MB free of 2.0 GB"),
     "few files": (disk(GB, files=999), WARN, "1.0 GB free of 2.0 GB, and room for 999 files"),
     "no files": (disk(GB, files=1), FAIL, "1.0 GB free of 2.0 GB, and room for 1 files"),

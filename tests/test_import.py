@@ -391,6 +391,12 @@ def test_equal_rows_are_one():
     assert (cards(text), refused(text)) == (PLAIN, [])
 
 
+def test_digits_only_are_hex_beside_a_uid_of_esp_rfid_that_surely_is():
+    assert [card.uid for card in cards(esp_rfid_of("25c2451b", "10058400"))] == [
+        JO, "10058400",
+    ]  # fmt: skip
+
+
 def test_eight_digits_are_no_uid_in_a_list_of_decimal_numbers():
     alone = "uid,holder\n10058400,Anna\n"
 
@@ -511,6 +517,28 @@ def test_a_change_is_told_in_words(changes, words):
     text = doorpi_toml([after])
 
     assert report(text, [before])[2] == f"  {format_uid(ANNA)}  {after.holder}: {words}"
+
+
+SILENT = {
+    "CSV": csv_of("01:23:AB:07", "Anna Abe"),
+    "esp-rfid": esp_rfid_of("0123ab07", username="Anna Abe", validuntil=4102444800),
+    "CarontePass": '[{"code": "1.35.171.7", "kind": "nfc", "name": "Anna Abe"}]',
+}
+
+
+@pytest.mark.parametrize("text", SILENT.values(), ids=SILENT)
+def test_what_a_list_cannot_say_stays_as_it_is(text):
+    """A column that is not there takes nobody's limits away, and nobody's rights."""
+    limited = card_of(
+        ANNA, "Anna", schedule="nights", role=Role.MASTER, source=Source.DB,
+        valid_until=date(2099, 12, 31),
+    )  # fmt: skip
+
+    changes = list_changes(read_list(text, OWNER), {ANNA: limited}, {}, whole=False)
+
+    ((card, news),) = changes.changed
+    assert replace(card, source=Source.DB) == replace(limited, holder="Anna Abe")
+    assert news == "holder Anna -> Anna Abe"
 
 
 def test_without_replace_nobody_is_removed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import string
 import tomllib
@@ -456,3 +457,45 @@ def test_a_log_that_cannot_be_written_does_not_stop_a_lockdown(
         f"not logged: {store.path}: unable to open database file"
     ]
     assert store.list.locked_down() is True
+
+
+# -- names from outside
+
+HOSTILE = "\x1b[2J\x07Miﾐ\u202e\r\n\x00'; DROP TABLE cards;--"
+
+
+def hostile(store: SqliteStore) -> None:
+    """What a program that is not ours may have put there."""
+    store.add_card(card_of(MIKA, HOSTILE, schedule=HOSTILE), doorpi_now())
+
+
+@pytest.mark.parametrize(
+    "args", [["cards"], ["revoke", "D3C2B1A0"], ["why", "D3C2B1A0"]]
+)
+def test_a_hostile_name_is_shown_and_not_obeyed(verb, store, args):
+    hostile(store)
+
+    code, out, err = verb(*args)
+
+    assert code == 0
+    text = "\n".join((*out, *err))
+    assert "\\x1b[2J\\x07Miﾐ\\u202e\\r\\n\\x00'; DROP TABLE cards;--" in text
+    assert doorpi.can_be_seen(text.replace("\n", ""))
+
+
+def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(
+    folder, store, monkeypatch
+):
+    store.add_card(card_of(MIKA, "安倍 Mika"), doorpi_now())
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii"))
+
+    assert main(["--config", str(folder / "doorpi.toml"), "cards"]) == 0
+
+    assert b"\\u5b89\\u500d Mika" in written.getvalue()
+
+
+def test_status_tells_of_a_lockdown(verb, store):
+    store.lock_down("owner")
+
+    assert verb("status")[1][-1] == ("locked down: only a master's card is accepted")
