@@ -88,13 +88,14 @@ import tempfile
 import threading
 import time
 import tomllib
+import unicodedata
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
 from types import MappingProxyType
@@ -406,13 +407,32 @@ def can_be_seen(text: str) -> bool:
 
 def printable(text: str, limit: int = 200) -> str:
     """Text from outside made safe to show: controls are shown, not obeyed."""
-    shown = "".join(c if can_be_seen(c) else ascii(c)[1:-1] for c in text)
+    shown = text
+    if not can_be_seen(text):
+        shown = "".join(c if can_be_seen(c) else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 def as_spoken(name: str) -> str:
     """A name as people compare it, however it is spaced and capitalised."""
     return " ".join(name.split()).casefold()
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal ``text`` takes; the letters of Japan take two."""
+    if text.isascii():
+        return len(text)
+    letters = [c for c in text if unicodedata.category(c) not in ("Mn", "Me")]
+    return len(letters) + sum(unicodedata.east_asian_width(c) in "WF" for c in letters)
+
+
+def fitting(text: str, columns: int) -> str:
+    """``text``, cut where it is wider than ``columns``."""
+    if width(text) <= columns:
+        return text
+    while width(text) > columns - 3:
+        text = text[:-1]
+    return f"{text}..."
 
 
 ################################################################################
@@ -1267,8 +1287,6 @@ LOCK_NEEDS: dict[str, tuple[str, ...]] = {
     "relay": (),
 }
 
-LATER = "does nothing yet: comes with a later version"
-
 
 def setting(
     default: Any,
@@ -1277,21 +1295,11 @@ def setting(
     high: float = inf,
     *,
     choices: tuple[str, ...] = (),
-    later: str = "",
 ) -> Any:
-    """Declare one key: default, meaning in words, inclusive range or choices.
-
-    ``later`` says what is missing, for a key that has no effect yet.
-    """
+    """Declare one key: default, meaning in words, inclusive range or choices."""
     return field(
         default=default,
-        metadata={
-            "meaning": meaning,
-            "low": low,
-            "high": high,
-            "choices": choices,
-            "later": later,
-        },
+        metadata={"meaning": meaning, "low": low, "high": high, "choices": choices},
     )
 
 
@@ -1372,7 +1380,7 @@ class LedsConfig:
 class LogConfig:
     """``[log]`` -- how long events are kept."""
 
-    keep_days: int = setting(365, "days to keep events", 1, 36_500, later=LATER)
+    keep_days: int = setting(365, "days to keep events", 1, 36_500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1882,14 +1890,7 @@ def parse_config(text: str) -> Config:
 
 
 def idle_settings(config: Config) -> Iterator[str]:
-    """Settings with no effect yet, or with one nobody wants, in words for ``check``."""
-    for name, cls in SECTIONS.items():
-        table = getattr(config, name)
-        for declared in fields(cls):
-            value = getattr(table, declared.name)
-            later = declared.metadata["later"]
-            if later and value != declared.default:
-                yield f"{name}.{declared.name} = {_named(value)}: {later}"
+    """Settings with no effect, or with one nobody wants, in words for ``check``."""
     if config.lock.kind == "relay" and config.lock.relock_after_s:
         yield (
             f"lock.relock_after_s = {_named(config.lock.relock_after_s)}: has no"
@@ -2530,6 +2531,13 @@ class Store(Protocol):
 
     def close_interrupted(self) -> int:
         """Mark what an earlier process left unfinished; returns how many."""
+
+    def forget(self, before: datetime, now: datetime, limit: int) -> int:
+        """Remove the oldest events, and what came of them: at most ``limit`` of each,
+        and only such as are from ``before`` that.  Returns how many rows went."""
+
+    def tidy(self) -> None:
+        """Do now what a commit would else do at times for many that were before it."""
 
     def close(self) -> None: ...
 
@@ -3172,6 +3180,57 @@ LOCKED_DOWN_WORDS = "locked down: only a master's card is accepted"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
 
 
+class Retention:
+    """Takes out of the log what is older than ``keep_days``, in steps so small that no
+    tap waits for one: the time that one takes says how many rows the next may have."""
+
+    first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
+    quick_s, slow_s = 0.008, 0.02
+    most = 128  # rows of each table in one step
+
+    def __init__(self, keep_days: int, clock: Clock) -> None:
+        self._keep_days = keep_days
+        self._clock = clock
+        self._next_at = clock.monotonic() + self.first_look_s
+        self._limit = 1
+        self._removed = 0
+        self._is_tidy = True
+
+    def step(self, store: Store, stored: Stored) -> None:
+        """To be called whenever nobody is there."""
+        began_at = self._clock.monotonic()
+        if began_at < self._next_at:
+            return
+        if not self._is_tidy:  # a step of its own: each waits for the disk
+            self._is_tidy, self._next_at = True, began_at + self.step_every_s
+            stored(store.tidy, None, writes=False)
+            return
+        self._next_at = began_at + self.look_every_s
+        if not self._clock.is_set():  # it may believe in any year
+            self._next_at = began_at + self.first_look_s
+            return
+        now = self._clock.now()
+        before, limit = now - timedelta(days=self._keep_days), self._limit
+        removed = stored(lambda: store.forget(before, now, limit), 0, writes=False)
+        if removed:
+            stored(lambda: None, None)  # it can be written
+            self._is_tidy, self._next_at = False, began_at + self.step_every_s
+            self._adapt(self._clock.monotonic() - began_at)
+        elif self._removed > self.most:  # every hour a few: nothing to tell
+            log.info(
+                "%d rows of the log, more than %d days old, were removed",
+                self._removed,
+                self._keep_days,
+            )
+        self._removed = self._removed + removed if removed else 0
+
+    def _adapt(self, took_s: float) -> None:
+        if took_s > self.slow_s:
+            self._limit = max(1, self._limit // 2)
+        elif took_s < self.quick_s:
+            self._limit = min(self.most, self._limit * 2)
+
+
 class Superseded(Exception):
     """Somebody was granted ``event`` while the door was locking again by itself;
     ``presented_at`` is monotonic seconds."""
@@ -3237,6 +3296,7 @@ class Door:
             equipment.store,
             pending,
         )
+        self._retention = Retention(config.log.keep_days, self._clock)
 
     def run(self) -> None:
         """Serve until Stopped is raised, then put everything away.
@@ -3297,6 +3357,7 @@ class Door:
             self._look_at_lockdown()
             self._close_denials(self._clock.monotonic())
             self._show_idle()
+            self._forget_old()
 
     def _meanwhile(self) -> None:
         """While a lock is talked to: a sign of life.  And who comes while the door
@@ -3474,6 +3535,12 @@ class Door:
             log.info("the lockdown is lifted")
             self._heal(Signal.LOCKED_DOWN)
         return known if told is None else told
+
+    quiet_s = 10.0  # who was here so lately may come again
+
+    def _forget_old(self) -> None:
+        if self._clock.monotonic() > self._result_shown_until + self.quiet_s:
+            self._retention.step(self._equipment.store, self._stored)
 
     def _look_at_lockdown(self) -> None:
         now = self._clock.monotonic()
@@ -5787,8 +5854,9 @@ CREATE TABLE cards (
 CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
-#: Rows of events and outcomes are only ever added; `chains` holds the newest row of
-#: each, so that one that is cut off at the end is missed as well.
+#: Rows of events and outcomes are only ever added, and removed from the front; `chains`
+#: holds the newest row of each, so that one that is cut off at the end is missed as
+#: well, and as events-start and outcomes-start the last that `forget` removed.
 LOG_TABLES = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
@@ -5810,11 +5878,13 @@ CHAINED: dict[str, tuple[str, ...]] = {
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
 }
 
-EVENT_QUERY = """
+EVENT_COLUMNS = """
 SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
        o.result, o.latency_ms, coalesce(o.detail, '')
-FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
+EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e.id"
+#: The same in the order of the outcomes, of which few are asked for.
+ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
 
 
 LAST_SEEN_QUERY = """
@@ -5841,12 +5911,61 @@ SELECT 'settled', coalesce(max(id), 0) FROM events
 """
 
 
+_as_json = json.JSONEncoder(
+    ensure_ascii=True, separators=(",", ":"), default=repr
+).encode
+
+
 def chain_hash(previous: str, row: Sequence[object]) -> str:
     """What ties ``row`` to the one before: SHA-256 over both, in hex."""
-    text = json.dumps(
-        [previous, *row], ensure_ascii=True, separators=(",", ":"), default=repr
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """Which events are asked for; of ``holder`` a part of the name is enough."""
+
+    uid: Uid | None = None
+    holder: str = ""
+    denied: bool = False
+
+    def conditions(self) -> dict[str, object]:
+        """For EVENT_QUERY, each with the value of its question mark."""
+        all_of = {
+            "e.uid = ?": self.uid,
+            "instr(as_spoken(e.holder), ?)": as_spoken(self.holder),
+            "e.reason <> ?": Reason.GRANTED.value if self.denied else "",
+        }
+        return {condition: value for condition, value in all_of.items() if value}
+
+
+EVERYTHING = Sought()
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How far the log goes: the newest ids."""
+
+    events: int = 0
+    outcomes: int = 0
+
+
+#: Where to begin: ids are the order of the log, and a clock may jump.
+#: (Of a min without the + SQLite believes that it is near the beginning.)
+SINCE_QUERY = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
+
+ENDS_QUERY = "SELECT id FROM chains WHERE name IN ('events', 'outcomes') ORDER BY name"
+
+START_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
+FRONT_OF_EVENTS = "SELECT id, hash, at FROM events ORDER BY id LIMIT ?"
+FRONT_OF_OUTCOMES = "SELECT id, hash, event FROM outcomes ORDER BY id LIMIT ?"
+LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
+
+#: What `forget` removed, and when the first event was that is left.
+FORGOTTEN_QUERY = """
+SELECT coalesce((SELECT id FROM chains WHERE name = 'events-start'), 0),
+       (SELECT at FROM events ORDER BY id LIMIT 1)
+"""
 
 
 class SqliteFile:
@@ -5897,6 +6016,38 @@ class SqliteFile:
                 db.rollback()
                 raise
             db.commit()
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """All that is read is of one moment, whatever is written meanwhile."""
+        with self._errors_told():
+            db = self._connection()
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                with contextlib.suppress(sqlite3.Error):  # closed, after trouble
+                    db.rollback()
+
+    def _is_being_written(self) -> bool:
+        """Whether another process writes just now; asked without waiting for it."""
+        db = self._connection()
+        db.execute("PRAGMA busy_timeout = 0")
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.rollback()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return True
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {self._busy_s * 1000:.0f}")
+        return False
+
+    def identity(self) -> tuple[int, int] | None:
+        """Which file it is just now, None while there is none."""
+        with self._errors_told():
+            return _identity(self.path)
 
     @contextlib.contextmanager
     def _errors_told(self) -> Iterator[None]:
@@ -6119,6 +6270,24 @@ class SqliteStore(SqliteFile):
             db.execute(SETTLED_UPDATE)
         return len(rows)
 
+    def forget(self, before: datetime, now: datetime, limit: int) -> int:
+        with self._errors_told():
+            if not _old_front(self._connection(), before, now, limit):
+                return 0
+            if self._is_being_written():  # there is time
+                return 0
+        with self._transaction() as db:
+            old = _old_front(db, before, now, limit)
+            for table, rows in old.items():
+                last_id, linked, _ = rows[-1]
+                db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
+                start = f"{table}-start", last_id, linked
+                db.execute("INSERT OR REPLACE INTO chains VALUES (?, ?, ?)", start)
+        return sum(map(len, old.values()))
+
+    def tidy(self) -> None:
+        self._query("PRAGMA wal_checkpoint(PASSIVE)", ())
+
     def close(self) -> None:
         self.list.close()
         super().close()
@@ -6147,30 +6316,85 @@ class SqliteStore(SqliteFile):
     def lock_down(self, why: str) -> None:
         self.list.lock_down(why)
 
+    page = 500
+
     def events(
-        self, since: datetime | None = None, after_id: int = 0
+        self,
+        since: datetime | None = None,
+        after_id: int = 0,
+        sought: Sought = EVERYTHING,
     ) -> Iterator[Event]:
-        """Events of ``since`` and later with an id above ``after_id``, oldest first."""
+        """Those ``sought`` of ``since`` and later with an id above ``after_id``, oldest
+        first.  Who takes their time over them holds nothing up: a reader in the midst
+        of a query would have the -wal grow."""
+        early = utc_text(since) if since else ""
+        if early:
+            ((first,),) = self._query(SINCE_QUERY, (sys.maxsize, early))
+            after_id = max(after_id, first)
+        while True:
+            # The + keeps SQLite with the ids: by `at` it would have to sort them.
+            more = {"e.id > ?": after_id, "+e.at >= ?": early}
+            found = self._events(sought, more, "e.id", self.page)
+            yield from found
+            if len(found) < self.page:
+                return
+            after_id = found[-1].id
+
+    def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
+        """The last ``count`` of those ``sought``, oldest first."""
+        return self._events(sought, {}, "e.id DESC", count)[::-1]
+
+    def ends(self) -> Ends:
+        """How far the log goes."""
         with self._errors_told():
-            rows = self._connection().execute(
-                EVENT_QUERY + "WHERE e.at >= ? AND e.id > ? ORDER BY e.id",
-                (utc_text(since) if since else "", after_id),
-            )
-            for row in rows:
-                yield _event(row)
+            (events,), (outcomes,) = self._query(ENDS_QUERY, ())
+            return Ends(events, outcomes)
+
+    def news(
+        self, after: Ends, sought: Sought = EVERYTHING
+    ) -> tuple[Ends, list[Event], list[Event]]:
+        """How far the log goes now, and of those ``sought`` what was begun ``after``
+        that and what has ended after it; some are both."""
+        with self._snapshot():
+            ends = self.ends()
+            begun = self._events(sought, {"e.id > ?": after.events}, "e.id", -1)
+            more = {"o.id > ?": after.outcomes}
+            ended = self._events(sought, more, "o.id", -1, ENDED_QUERY)
+        return ends, begun, ended
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
         in words; None when there is none."""
-        with self._errors_told():
-            db = self._connection()
+        with self._snapshot() as db:
             for table, columns in CHAINED.items():
                 problem = _verify_chain(db, table, columns)
                 if problem:
                     return problem
         return None
 
+    def forgotten(self) -> tuple[int, datetime | None]:
+        """How many events `forget` removed, and of when the first is that is left."""
+        with self._errors_told():
+            ((count, at),) = self._query(FORGOTTEN_QUERY, ())
+            return count, datetime.fromisoformat(at) if at else None
+
     # -- inside
+
+    def _events(
+        self,
+        sought: Sought,
+        more: Mapping[str, object],
+        order: str,
+        count: int,
+        query: str = EVENT_QUERY,
+    ) -> list[Event]:
+        conditions = {**more, **sought.conditions()} or {"?": 1}
+        sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        with self._errors_told():
+            db = self._connection()
+            db.create_function("as_spoken", 1, as_spoken, deterministic=True)
+            rows = db.execute(sql, (*conditions.values(), count)).fetchall()
+            return [_event(row) for row in rows]
 
     def _append(self, table: str, values: Sequence[object], notes: Notes) -> int:
         """Add a row to one of the chained tables, synced to disk; returns its id."""
@@ -6391,12 +6615,37 @@ def _is_broken(error: Exception) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def _old_front(
+    db: sqlite3.Connection, before: datetime, now: datetime, limit: int
+) -> dict[str, list[tuple[int, str, Any]]]:
+    """Of each table the rows that may go (id, hash, and what that depends on), where
+    there are any.  They are only ever taken from the front, or the chain would break:
+    what a wrong clock put into the future goes with the old ones that come after it,
+    and outcomes, in the order in which the events ended, when all before them may.
+    """
+    early, late = utc_text(before), utc_text(now)
+    rows = db.execute(FRONT_OF_EVENTS, (limit + LOOK_AHEAD,)).fetchall()
+    front = list(takewhile(lambda row: not early <= row[2] <= late, rows))
+    while front and front[-1][2] > late:
+        front.pop()
+    events = front[:limit]
+    gone = events[-1:] or db.execute(START_QUERY, ("events-start",)).fetchall()
+    last_id = gone[0][0] if gone else 0
+    rows = db.execute(FRONT_OF_OUTCOMES, (limit,)).fetchall()
+    outcomes = list(takewhile(lambda row: row[2] <= last_id, rows))
+    found = {"events": events, "outcomes": outcomes}
+    return {table: rows for table, rows in found.items() if rows}
+
+
 def _verify_chain(
     db: sqlite3.Connection, table: str, columns: Sequence[str]
 ) -> str | None:
-    previous, last_id = "", 0
+    start = db.execute(START_QUERY, (f"{table}-start",)).fetchone()
+    last_id, previous = start or (0, "")
     names = ", ".join((*columns, "hash"))
     for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
+        if row[0] <= last_id:
+            return f"{table}: row {row[0]} was put in"
         if row[0] != last_id + 1:
             return f"{table}: row {last_id + 1} is missing"
         if chain_hash(previous, row) != linked:
@@ -7178,6 +7427,76 @@ def uid_trouble(text: str) -> str:
         looks_so = re.fullmatch(r"(0x)?[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I)
         return str(error) if looks_so and re.search(r"\d", text) else ""
     return ""
+
+
+# -- the log while it is written
+
+
+class LogTail:
+    """Tells each event ``sought`` when it has come to its end, and once more when more
+    is told of it.  A granted one that has no end after ``open_s`` is told as it is.
+
+    When the file is set aside or another takes its place, what that one has of the
+    time since counts as new.  Every method raises StoreError.
+    """
+
+    settle_s = 0.1  # in which a word may be added to what has no end of its own
+    lately = timedelta(minutes=1)
+
+    def __init__(
+        self, store: SqliteStore, sought: Sought, clock: Clock, open_s: float
+    ) -> None:
+        self._store = store
+        self._sought = sought
+        self._clock = clock
+        self._open_s = open_s
+        self._file = store.identity()
+        self._after = Ends()
+        self._looked_at = clock.now()
+        self._since: datetime | None = None
+        self._open: dict[int, tuple[Event, float]] = {}  # and until when to wait
+
+    def begin(self, since: datetime | None, count: int) -> Iterator[Event]:
+        """What there is: of ``since`` and later, or else the last ``count``."""
+        if self._file is None:
+            return
+        store, self._after = self._store, self._store.ends()
+        for event in (
+            store.events(since, 0, self._sought)
+            if since
+            else store.latest(count, self._sought)
+        ):
+            self._after = replace(self._after, events=max(self._after.events, event.id))
+            yield event
+
+    def news(self) -> list[Event]:
+        """What came to its end since this was asked last."""
+        found, told = self._store.identity(), []
+        if found != self._file:
+            told = [event for event, _ in self._open.values()]
+            self._open.clear()
+            self._file, self._after = found, Ends()
+            self._since = self._looked_at - self.lately
+        if found:
+            told += self._look()
+        now = self._clock.monotonic()
+        told += [event for event, by in self._open.values() if now >= by]
+        self._open = {key: row for key, row in self._open.items() if now < row[1]}
+        return told
+
+    def _look(self) -> list[Event]:
+        looked_at, now = self._clock.now(), self._clock.monotonic()
+        self._after, begun, ended = self._store.news(self._after, self._sought)
+        self._looked_at = looked_at
+        for event in filter(self._is_new, begun):
+            wait_s = self._open_s if event.reason is Reason.GRANTED else self.settle_s
+            self._open[event.id] = event, now + wait_s
+        for event in ended:
+            self._open.pop(event.id, None)
+        return list(filter(self._is_new, ended))
+
+    def _is_new(self, event: Event) -> bool:
+        return self._since is None or event.at >= self._since
 
 
 # -- what may be wrong with the reader, for `doctor`
@@ -10921,12 +11240,16 @@ def _examples(config: Config) -> Iterator[str]:
                 yield f"{where}.{key}"
 
 
-def in_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """``rows`` as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def in_columns(
+    rows: Sequence[Sequence[str]], least: Sequence[int] = ()
+) -> Iterator[str]:
+    """``rows`` as lines, each column as wide as its widest cell, or ``least``."""
+    widest = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(pair) for pair in zip_longest(widest, least, fillvalue=0)]
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        cells = zip(row, widths, strict=True)
+        padded = (cell + " " * (wide - width(cell)) for cell, wide in cells)
+        yield "  ".join(padded).rstrip()
 
 
 def cmd_cards(args: argparse.Namespace) -> int:
@@ -11126,24 +11449,84 @@ def _list_text(name: str) -> str:
 
 
 def cmd_log(args: argparse.Namespace) -> int:
+    if clash := _clash(args):
+        complain(clash)
+        return EX_USAGE
     config = load(args)
-    store, event = make_store(config), None
-    with contextlib.closing(store):
-        if args.chart:
-            until = datetime.now().astimezone()
-            since = args.since or chart_since(until)
-            events = store.events(since) if store.exists() else ()
-            say(log_chart(events, config.door.name, since, until))
-            return EX_OK
+    sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
+    with contextlib.closing(make_store(config)) as store:
         if args.verify and store.exists():
-            problem = store.verify()
-            say(problem or "every row is as it was written")
-            return EX_FAILED if problem else EX_OK
-        for event in store.events(args.since) if store.exists() else ():
-            say(json.dumps(event_json(event)) if args.json else _log_line(event))
-    if event is None and not args.json:
-        say("nothing has been logged" + (" since then" if args.since else " yet"))
+            return _verify(store)
+        if args.csv:
+            _say_all(_in_csv([LOG_FIELDS]))
+        if args.follow:
+            tail = LogTail(store, sought, SystemClock(), config.lock.confirm_s)
+            with contextlib.suppress(KeyboardInterrupt):
+                _follow(tail, args)
+            return EX_OK
+        until = datetime.now().astimezone()
+        since = args.since or chart_since(until)
+        first = since if args.chart else args.since
+        events = store.events(first, 0, sought) if store.exists() else iter(())
+        if args.chart:
+            say(log_chart(events, config.door.name, since, until))
+        elif not _say_all(_log_lines(events, args)) and not (args.json or args.csv):
+            like = " like that" * (sought != EVERYTHING)
+            when = "since then" if args.since else "yet"
+            say(f"nothing{like} has been logged {when}")
     return EX_OK
+
+
+def _clash(args: argparse.Namespace) -> str:
+    ways = [way for way in ("json", "csv", "chart", "verify") if getattr(args, way)]
+    ways += ["follow"] * bool(args.follow and (args.chart or args.verify))
+    return f"--{' and --'.join(ways)} do not go together" if len(ways) > 1 else ""
+
+
+def _say_all(lines: Iterable[str]) -> bool:
+    """False when there was nothing to be said."""
+    line = None
+    for line in lines:
+        say(line)
+    return line is not None
+
+
+def _verify(store: SqliteStore) -> int:
+    problem, (count, at) = store.verify(), store.forgotten()
+    say(problem or "every row is as it was written")
+    if count and not problem:
+        till = f", from before {at.astimezone():%Y-%m-%d %H:%M:%S}," if at else ""
+        say(f"rows 1 to {count}{till} are no longer kept (log.keep_days)")
+    return EX_FAILED if problem else EX_OK
+
+
+def _follow(tail: LogTail, args: argparse.Namespace) -> None:
+    """Until nobody reads what we write."""
+    look: Callable[[], Iterable[Event]]
+    look = functools.partial(tail.begin, args.since, 10)
+    trouble = ""
+    while True:
+        try:
+            _say_all(_log_lines(look(), args))
+            trouble = ""
+        except SchemaTooNew:
+            raise
+        except StoreError as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                complain(f"database: {trouble}; still looking")
+        sys.stdout.flush()
+        if _reader_has_left(within_s=0.15):
+            return
+        look = tail.news
+
+
+def _reader_has_left(within_s: float) -> bool:
+    """Wait for that, as `log --follow | head` would else go on to the next event."""
+    output = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # it is no file
+        output.register(sys.stdout.fileno(), 0)
+    return bool(output.poll(within_s * 1000))
 
 
 def event_json(event: Event) -> dict[str, object]:
@@ -11163,28 +11546,109 @@ def event_json(event: Event) -> dict[str, object]:
     }
 
 
-def _log_line(event: Event) -> str:
+LOG_FIELDS = (
+    "id", "at", "uid", "holder", "decision", "reason", "command", "result",
+    "latency_ms", "source", "detail",
+)  # fmt: skip
+
+
+def _log_lines(events: Iterable[Event], args: argparse.Namespace) -> Iterator[str]:
+    if args.json:
+        return (json.dumps(event_json(event)) for event in events)
+    if args.csv:
+        return _in_csv(event_json(event).values() for event in events)
+    has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return _log_table(iter(events), colours=has_colours)
+
+
+def _in_csv(rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Lines as RFC 4180 has them; their line feed is left to ``say``."""
+    import csv
+    import io
+
+    for row in rows:
+        line = io.StringIO()
+        cells = [_csv_cell(value) for value in row]
+        csv.writer(line, lineterminator="\r").writerow(cells)
+        yield line.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    """A text that a spreadsheet takes for no formula.
+
+    Source: OWASP, "CSV Injection"; with the wide signs, which Excel takes as well.
+    """
+    if not isinstance(value, str):
+        return value
+    is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in tuple(FORMULAS)
+    return "'" * is_formula + printable(value, 10_000)
+
+
+FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
+    """A line each: when, who, card, decision, what came of it."""
+    while some := list(islice(events, SqliteStore.page)):
+        lines = in_columns([_log_cells(event) for event in some], (19, 24, 20, 7))
+        for event, line in zip(some, lines, strict=True):
+            code = _log_colour(event)
+            yield _paint(line, code) if colours and code else line
+
+
+def _log_cells(event: Event) -> tuple[str, ...]:
     at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    who = printable(who_in_words(event), 24)
+    who = fitting(who_in_words(event), 24)
     uid = format_uid(event.uid) if event.uid else event.source
-    came = event.reason.value
-    if event.reason is Reason.GRANTED:
-        took = f" in {event.latency_ms} ms" if event.latency_ms is not None else ""
-        came = f"{event.command or 'nothing sent'} -> {event.result or 'open'}{took}"
-    detail = f" ({printable(event.detail)})" if event.detail else ""
-    return f"{at}  {who:<24}  {uid:<20}  {event.decision:<7}  {came}{detail}"
+    return at, who, printable(uid, 29), event.decision, _what_came(event)
+
+
+def _what_came(event: Event) -> str:
+    detail = printable(event.detail)
+    told = f" ({detail})" if detail else ""
+    if event.reason is not Reason.GRANTED:
+        return f"{event.reason}{told}"
+    if event.result is None:
+        return f"{event.command} -> open{told}" if event.command else detail or "open"
+    took = f" in {event.latency_ms} ms" if event.latency_ms is not None else ""
+    return f"{event.command or 'nothing sent'} -> {event.result}{took}{told}"
+
+
+def _log_colour(event: Event) -> int | None:
+    """What somebody should look at stands out."""
+    if event.reason is not Reason.GRANTED:
+        return RED
+    is_well = event.result in (Result.UNLOCKED, Result.LOCKED)
+    is_told = event.result is None and not event.command
+    return None if is_well or is_told else YELLOW
 
 
 def _since(text: str) -> datetime:
-    """A day or a time, local: ``today``, ``2026-11-21``, ``2026-11-21 08:00``."""
-    if text == "today":
-        text = f"{datetime.now():%Y-%m-%d}"  # noqa: DTZ005 -- a local day is meant
+    """What ``_moment`` takes, or so long ago: ``2h``, ``3 days``."""
+    ago = re.fullmatch(r"(\d+) ?(min|hours?|h|days?|d|weeks?|w)", text, re.ASCII)
     try:
-        return datetime.fromisoformat(text).astimezone()
+        if ago:
+            span = timedelta(minutes=int(ago[1]) * AGO_MIN[ago[2][0]])
+            return datetime.now().astimezone() - span
+        return _moment(text)
     except (ValueError, OverflowError):  # the year 1, in another zone
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no date: today, 2026-11-21 or '2026-11-21 08:00'"
+            f"{text!r} is no date: today, yesterday, 2h, 3 days, 2026-11-21 or"
+            " '2026-11-21 08:00'"
         ) from None
+
+
+AGO_MIN = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}
+
+
+def _moment(text: str) -> datetime:
+    """A day or a time, local: ``today``, ``2026-11-21``, ``2026-11-21 08:00``.
+
+    Raises: ValueError, OverflowError.
+    """
+    today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
+    days = {"today": today, "yesterday": today - timedelta(days=1)}
+    return datetime.fromisoformat(str(days.get(text, text))).astimezone()
 
 
 def cmd_why(args: argparse.Namespace) -> int:
@@ -11231,12 +11695,12 @@ def _meant(text: str, enquiry: Enquiry) -> list[Uid]:
 
 
 def _at(text: str) -> datetime:
-    """A local time: what ``_since`` takes, or the next ``22:10`` or ``Sat 22:10``."""
+    """A local time: what ``_moment`` takes, or the next ``22:10`` or ``Sat 22:10``."""
     now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
     if at := next_time(text, now):
         return at.astimezone()
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        return _since(text)
+    with contextlib.suppress(ValueError, OverflowError):
+        return _moment(text)
     raise argparse.ArgumentTypeError(
         f"{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
     )
@@ -11699,8 +12163,16 @@ VERBS: dict[str, Verb] = {
             JSON,
             (
                 "--since",
-                {"type": _since, "metavar": "WHEN", "help": "today, or a date"},
+                {"type": _since, "metavar": "WHEN", "help": "today, 2h, or a date"},
             ),
+            ("--uid", {"type": _uid_argument, "metavar": "UID", "help": "of one card"}),
+            (
+                "--holder",
+                {"metavar": "NAME", "default": "", "help": "a part of it is enough"},
+            ),
+            ("--denied", {"action": "store_true", "help": "who was not let in"}),
+            ("--follow", {"action": "store_true", "help": "and go on as it comes"}),
+            ("--csv", {"action": "store_true", "help": "for a spreadsheet"}),
             ("--verify", {"action": "store_true", "help": "find rows tampered with"}),
             ("--chart", {"action": "store_true", "help": "hours and speed, as SVG"}),
         ),

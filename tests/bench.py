@@ -1,18 +1,23 @@
 """How fast the door is, beside what would be possible: run by hand, prints a table.
 
     .venv/bin/python tests/bench.py [TAPS]
+    .venv/bin/python tests/bench.py --scale [ROWS]
 
 Everything in one run, so that a noisy machine disturbs all rows alike: the real door
 (nfcpy on a virtual field, gpiozero on mock pins, requests to a simulated cloud) and, as
 the limit, the same two requests made plainly on an open connection of a
 ``requests.Session``.  The seed's own flow is written anew as a row: open the reader, read,
 activate, blink three times, ask, sleep a second, command.
+
+With ``--scale`` the row counts of a long life instead: a list of a million cards and a log
+of a million events, beside small ones.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import random
 import re
 import shutil
 import ssl
@@ -22,6 +27,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +38,8 @@ from gpiozero import Device, LEDBoard
 from gpiozero.pins.mock import MockFactory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from processes import DoorProcess, environment, write_config
+
 import doorpi
 
 KEN = "04A1B2C3D4E580"
@@ -347,7 +356,240 @@ def measure_start() -> None:
     )
 
 
+# -- a million of each
+
+
+def uid_of(number: int) -> doorpi.Uid:
+    return doorpi.Uid(f"04{number:012X}")
+
+
+def fill_list(folder: Path, count: int) -> float:
+    """``count`` cards as `import` puts them there; returns the seconds it took."""
+    cards = (
+        doorpi.Credential(uid=uid_of(number), holder=f"Holder {number}")
+        for number in range(count)
+    )
+    store = doorpi.SqliteStore(folder / "state" / "doorpi.db", busy_s=5)
+    began_at = time.monotonic()
+    store.change_cards(cards, [], datetime.now(UTC))
+    took_s = time.monotonic() - began_at
+    store.close()
+    return took_s
+
+
+def fill_log(path: Path, count: int, days: int) -> None:
+    """``count`` taps of 200 people, evenly over the last ``days``, with their ends."""
+    store = doorpi.SqliteStore(path, busy_s=5)
+    store.recall("x")
+    db = store._connection()
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute("PRAGMA cache_size = -500000")
+    now, step = datetime.now(UTC), timedelta(days=days) / count
+
+    def linked(rows: Iterator[tuple]) -> Iterator[tuple]:
+        for row in rows:
+            ends[len(row)] = doorpi.chain_hash(ends.get(len(row), ""), row)
+            yield *row, ends[len(row)]
+
+    ends: dict[int, str] = {}
+    events = (
+        (n, doorpi.utc_text(now - step * (count - n)), uid_of(n * 7919 % 200),
+         f"Holder {n * 7919 % 200}", "granted", "unlock", "card")
+        for n in range(1, count + 1)
+    )  # fmt: skip
+    outcomes = ((n, n, "unlocked", 412, "") for n in range(1, count + 1))
+    db.execute("BEGIN")
+    db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", linked(events))
+    db.executemany("INSERT INTO outcomes VALUES (?,?,?,?,?,?)", linked(outcomes))
+    chains = [(count, ends[7], "events"), (count, ends[5], "outcomes")]
+    db.executemany("UPDATE chains SET id = ?, hash = ? WHERE name = ?", chains)
+    db.commit()
+    store.close()
+    os.sync()  # or the first of what is measured would pay for it
+
+
+def forget_pages(path: Path) -> None:
+    """The kernel's copy of the file goes; it is read from the disk again."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def percentiles(name: str, seconds: list[float]) -> None:
+    ms = sorted(second * 1000 for second in seconds)
+    p99 = ms[min(len(ms) - 1, int(len(ms) * 0.99))]
+    print(
+        f"  {name:<44}{statistics.median(ms):9.3f}{p99:9.3f}{ms[-1]:9.3f}", flush=True
+    )
+
+
+def timed(action) -> float:
+    began_at = time.perf_counter()
+    action()
+    return time.perf_counter() - began_at
+
+
+def measure_lookups(folder: Path, count: int) -> None:
+    print(f"\nlookup among {count:,} cards, ms{'':<15}   median      p99      max")
+    rng = random.Random(1)
+    known = [uid_of(rng.randrange(count)) for _ in range(2000)]
+    unknown = [uid_of(count + rng.randrange(10**12)) for _ in range(2000)]
+    path = folder / "state" / "doorpi.db"
+    store = doorpi.SqliteStore(path)
+    for name, uids in (("known", known), ("unknown", unknown)):
+        from_disk, cold = [], []
+        for seconds, is_on_disk in ((from_disk, True), (cold, False)):
+            for uid in uids[:500]:
+                store.close()
+                store.locked_down()  # opens it
+                if is_on_disk:
+                    forget_pages(path.with_name("cards.db"))
+                seconds.append(timed(lambda uid=uid: store.find(uid)))
+        warm = [timed(lambda uid=uid: store.find(uid)) for uid in uids]
+        percentiles(f"{name}, all of it from the disk", from_disk)
+        percentiles(f"{name}, the first on a connection", cold)
+        percentiles(f"{name}, later ones", warm)
+    store.close()
+
+
+def rss_kb(pid: int) -> int:
+    found = re.search(r"VmRSS:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def run_memory(folder: Path, count: int) -> int:
+    """kB of `run` after taps of some of ``count`` cards."""
+    radio, cloud = doorpi.VirtualField(), doorpi.SimulatedCloud()
+    config = write_config(folder, cloud, radio.device, cards="")
+    rng = random.Random(2)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        for _ in range(20):
+            door.tap(radio, uid_of(rng.randrange(count)))
+        used = rss_kb(door.pid)
+        door.stop()
+    radio.close()
+    cloud.close()
+    return used
+
+
+def measure_size(small: Path, big: Path, count: int) -> None:
+    print(f"\n`run` with 10 and with {count:,} cards")
+    kb = [run_memory(small, 10), run_memory(big, count)]
+    print(f"  memory after 20 taps, MB   {kb[0] / 1000:9.1f}{kb[1] / 1000:9.1f}")
+    if shutil.which("valgrind") is None:
+        print("  valgrind is not installed: the start is not measured")
+        return
+    text = CONFIG.format(
+        folder="state", device="udp:127.0.0.1:9", uid=KEN, device_id="d", key="k",
+        base_url="https://127.0.0.1:9", ca_file="",
+    )  # fmt: skip
+    counts = []
+    for folder in (small, big):
+        path = folder / "doorpi.toml"
+        path.write_text(text.replace('"state"', f'"{folder}/state"'))
+        counts.append(instructions(UNTIL_READY, str(path), folder=small))
+    ratio = counts[1] / counts[0]
+    print(
+        f"  million instructions until READY=1 {counts[0]} {counts[1]}   {ratio:.2f} x"
+    )
+
+
+class StepClock:
+    """Lets a second pass for each step of the retention, at once."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 100.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+    def is_set(self) -> bool:
+        return True
+
+
+def measure_log(folder: Path, count: int) -> None:
+    print(f"\na log of {count:,} events")
+    path = folder / "state" / "doorpi.db"
+    print(
+        f"  written in                         {timed(lambda: fill_log(path, count, 730)):9.1f} s"
+    )
+    print(f"  its file                           {path.stat().st_size / 1e6:9.0f} MB")
+    config = folder / "doorpi.toml"
+    config.write_text(f'[door]\nstate_dir = "{path.parent}"\n[lock]\nkind = "relay"\n')
+    command = [sys.executable, "-m", "doorpi", "--config", str(config), "log"]
+    for args in (
+        ["--since", "today"],
+        ["--since", "today", "--denied"],
+        ["--uid", uid_of(7)],
+    ):
+        seconds = [
+            timed(lambda args=args: subprocess.run(
+                [*command, *args], env=environment(), stdout=subprocess.DEVNULL, check=True
+            ))
+            for _ in range(7)
+        ]  # fmt: skip
+        print(
+            f"  {' '.join(['log', *args]):<30} median {statistics.median(seconds):9.2f} s"
+        )
+    store = doorpi.SqliteStore(path, busy_s=5)
+    print(f"  log --verify                       {timed(store.verify):9.1f} s")
+    store.close()
+    measure_retention(path)
+
+
+def measure_retention(path: Path, steps: int = 1000) -> None:
+    print(
+        "\nhalf of it is too old: steps of the retention, ms   median      p99      max"
+    )
+    store, clock = doorpi.SqliteStore(path, repair=True), StepClock()
+    retention, removed = doorpi.Retention(365, clock), 0
+    tap = doorpi.Event(
+        at=datetime.now(UTC), uid=uid_of(1), holder="Holder 1",
+        reason=doorpi.Reason.GRANTED, command=doorpi.Command.UNLOCK,
+    )  # fmt: skip
+
+    def stored(action, otherwise, *, writes=True):
+        nonlocal removed
+        answer = action()
+        removed += answer or 0
+        return answer
+
+    alone = [timed(lambda: store.begin(tap)) for _ in range(100)]
+    took, taps = [], []
+    for number in range(steps):
+        took.append(timed(lambda: retention.step(store, stored)))
+        clock.ahead_s += 1.0
+        if number % 5 == 0:
+            taps.append(timed(lambda: store.begin(tap)))
+    percentiles("a step", took)
+    percentiles("a tap's begin, alone", alone)
+    percentiles("a tap's begin, between steps", taps)
+    wal = Path(f"{path}-wal").stat().st_size / 1e6
+    print(f"  rows removed: {removed:,} in {steps} steps; the -wal has {wal:.1f} MB")
+    store.close()
+
+
+def measure_scale(count: int) -> None:
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as name:
+        small, big = Path(name) / "small", Path(name) / "big"
+        log = Path(name) / "log"
+        for folder in (small, big, log):
+            folder.mkdir()
+        fill_list(small, 10)
+        print(f"{count:,} cards written in {fill_list(big, count):.1f} s", flush=True)
+        measure_lookups(big, count)
+        measure_size(small, big, count)
+        measure_log(log, count)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--scale"]:
+        measure_scale(int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000)
+        return
     taps = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     for latency_s in (0.0, 0.1):
         measure(latency_s, taps)

@@ -226,7 +226,7 @@ class FakeStore:
 
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         self.keep(notes)
-        event_id = len(self.events) + 1
+        event_id = max(self.events, default=0) + 1
         self.events[event_id] = replace(event, id=event_id)
         return event_id
 
@@ -250,6 +250,16 @@ class FakeStore:
     def close_interrupted(self) -> int:
         self._check()
         return self.left_open
+
+    def forget(self, before: datetime, now: datetime, limit: int) -> int:
+        self._check()
+        old = [key for key, event in self.events.items() if event.at < before][:limit]
+        for key in old:
+            del self.events[key]
+        return len(old)
+
+    def tidy(self) -> None:
+        self._check()
 
     def close(self) -> None:
         self.closed += 1

@@ -199,17 +199,13 @@ def test_check_warns_once_of_a_file_with_two_secrets(folder, verb):
     )
 
 
-def test_check_names_what_is_still_the_example_s_and_what_does_nothing_yet(
-    folder, verb
-):
+def test_check_names_what_is_still_the_example_s(folder, verb):
     shutil.copy(ROOT / "doorpi.toml", folder)
     (folder / "doorpi.toml").chmod(0o640)
-    rewrite(folder, "# keep_days = 365", "keep_days = 30")
 
     lines = verb("check")
 
     assert lines[lines.index("Please note:") + 1 :] == [
-        "  log.keep_days = 30: does nothing yet: comes with a later version",
         "  lock.device_id: still the example's",
         "  lock.api_key: still the example's",
         "  lock.secret_key: still the example's",
@@ -397,9 +393,10 @@ USAGE = [
     (["check", "--loud"],                  "unrecognized arguments: --loud"),
     (["tap"],                              "the following arguments are required: UID"),
     (["tap", "0102"],                      "argument UID: '0102': a UID has 4, 7 or 10 bytes, not 2"),
-    (["log", "--since", "yesterday"],      "argument --since: 'yesterday' is no date: today, 2026-11-21 or '2026-11-21 08:00'"),
-    (["log", "--since", "2026-02-30"],     "argument --since: '2026-02-30' is no date: today, 2026-11-21 or '2026-11-21 08:00'"),
-    (["log", "--since", "0001-01-01T00:00+14:00"], "argument --since: '0001-01-01T00:00+14:00' is no date: today, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "lately"],         "argument --since: 'lately' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "2026-02-30"],     "argument --since: '2026-02-30' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "0001-01-01T00:00+14:00"], "argument --since: '0001-01-01T00:00+14:00' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "99999999999 d"],  "argument --since: '99999999999 d' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
     (["demo", "--taps", "ken nobody"],     "argument --taps: nobody is called 'nobody'; there are {people}"),
 ]
 # fmt: on

@@ -659,19 +659,13 @@ def test_a_secret_says_whether_it_is_there():
     )  # fmt: skip
 
 
-# -- settings that do nothing yet
+# -- settings that have no effect
 
 
-def test_what_does_nothing_yet_is_told():
-    config = parse_config(f"""{LOCK}
-        relock_after_s = 30
-        [log]
-        keep_days = 30
-    """)
+def test_settings_that_have_an_effect_are_not_told():
+    config = parse_config(f"{LOCK}relock_after_s = 30\n[log]\nkeep_days = 30\n")
 
-    assert list(idle_settings(config)) == [
-        "log.keep_days = 30: does nothing yet: comes with a later version",
-    ]
+    assert list(idle_settings(config)) == []
 
 
 def test_a_relay_is_told_to_need_no_relock():
