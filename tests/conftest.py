@@ -6,6 +6,7 @@ thing: nfcpy over its udp driver, gpiozero on mock pins, HTTP over loopback, SQL
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -52,6 +53,14 @@ hypothesis.settings.register_profile("doorpi", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("doorpi")
 if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # pytest by hand, not run.sh
     set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "doorpi-hypothesis")
+
+
+def pytest_collection_finish() -> None:
+    """A reader that opens collects garbage: not each time among thousands of tests, which
+    would take ten times as long as all the rest of it."""
+    gc.collect()
+    gc.freeze()
+
 
 JST = timezone(timedelta(hours=9), "JST")
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=JST)  # a Wednesday

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import itertools
 import os
 import termios
@@ -748,16 +747,7 @@ USUAL_WORDS = {
 }
 
 
-@pytest.fixture
-def little_garbage():
-    """A reader that opens collects garbage: not each time that of the whole test run."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-def test_every_fault_loses_the_reader_and_no_file_thirty_times_over(little_garbage):
+def test_every_fault_loses_the_reader_and_no_file_thirty_times_over():
     """All faults at once, each with a chip of its own: most of it is waiting."""
     lost_and_found("mute", 1)  # what Python and nfcpy open once
     files, threads = open_files(), threading.active_count()
