@@ -3186,7 +3186,7 @@ class Retention:
 
     first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
     quick_s, slow_s = 0.008, 0.02
-    most = 128  # rows of each table in one step
+    most = 32  # rows of each table in one step
 
     def __init__(self, keep_days: int, clock: Clock) -> None:
         self._keep_days = keep_days

@@ -375,7 +375,7 @@ def test_a_backlog_is_removed_a_step_a_second(clock):
 
     first = shelf.steps[0][0]
     steps = [(round(at - first), limit) for at, limit in shelf.steps]
-    assert steps == [(0, 1), (2, 2), (4, 4), (6, 8), (8, 16), (10, 32), (12, 64)]
+    assert steps == [(0, 1), (2, 2), (4, 4), (6, 8), (8, 16), (10, 32), (12, 32)]
     assert [round(at - first) for at in shelf.tidied] == [1, 3, 5, 7, 9, 11]
     assert shelf.old == 0
 
@@ -383,7 +383,7 @@ def test_a_backlog_is_removed_a_step_a_second(clock):
 # fmt: off
 DISKS = [
     # a row takes   the steps it comes to
-    (0.000_001,     128),
+    (0.000_001,     32),
     (0.000_5,       16),
     (0.002,         4),
     (0.012,         1),
@@ -408,12 +408,12 @@ def test_steps_are_as_long_as_the_disk_allows(clock, row_s, limit):
 def test_a_disk_that_becomes_slow_is_given_less(clock):
     shelf, retention = Shelf(clock, old=5000), Retention(30, clock)
     let_pass(retention, shelf, 100)
-    shelf.row_s = 0.001
+    shelf.row_s = 0.004
 
     let_pass(retention, shelf, 12)
 
     limits = [limit for _, limit in shelf.steps]
-    assert limits[-6:] == [128, 64, 32, 16, 16, 16]
+    assert limits[-6:] == [32, 16, 8, 4, 4, 4]
 
 
 def test_while_the_clock_is_not_set_nothing_is_old(clock):
