@@ -3816,8 +3816,10 @@ def describe(event: Event) -> str:
     """One event as a line of the journal."""
     card = f" ({format_uid(event.uid)})" if event.uid else ""
     detail = f" ({event.detail})" if event.detail else ""
-    if event.reason is not Reason.GRANTED or event.result is None:
-        return f"{event.decision}: {who_in_words(event)}{card}: {event.reason}{detail}"
+    if event.reason is not Reason.GRANTED:
+        return f"denied: {who_in_words(event)}{card}: {event.reason}{detail}"
+    if event.result is None:
+        return f"granted: {who_in_words(event)}{card}: {event.detail}"
     told = f"{event.command or 'nothing sent'} -> {event.result}"
     who = "granted: " * (event.source != "relock") + who_in_words(event)
     return f"{who}{card}: {told} in {event.latency_ms} ms{detail}"
@@ -11304,7 +11306,14 @@ def _say_as_toml(cards: Iterable[Credential]) -> None:
     # A table each: tomli_w's own `card = [...]` could not be pasted after others.
     for card in cards:
         if card.source is Source.DB:
-            say(f"[[card]]\n{tomli_w.dumps(_card_toml(card))}")
+            say(f"[[card]]\n{_escaped(tomli_w.dumps(_card_toml(card)))}")
+
+
+def _escaped(toml: str) -> str:
+    """TOML has control characters escaped; so are others that a terminal obeys."""
+    return "".join(
+        c if c == "\n" or can_be_seen(c) else f"\\U{ord(c):08x}" for c in toml
+    )
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
@@ -12002,9 +12011,12 @@ def _uid_argument(text: str) -> Uid:
 
 def cmd_legend(args: argparse.Namespace) -> int:
     patterns, name = parse_patterns({}, []), ""
-    if args.config or "DOORPI_CONFIG" in os.environ:
+    try:
         config = load(args)
         patterns, name = dict(config.patterns), config.door.name
+    except ConfigError:  # the lights as they are made will do
+        if args.config or "DOORPI_CONFIG" in os.environ:
+            raise
     if args.svg:
         say(legend_svg(patterns, name))
         return EX_OK
@@ -12136,11 +12148,6 @@ VERBS: dict[str, Verb] = {
         "let a card in no longer, at once",
         (("whom", {"metavar": "UID-or-HOLDER", "help": "all cards of a holder"}),),
     ),
-    "lockdown": Verb(
-        cmd_lockdown,
-        "refuse every card but a master's, or end that",
-        (("state", {"choices": ("on", "off"), "help": "until it is lifted"}),),
-    ),
     "import": Verb(
         cmd_import,
         "bring in a list of cards from a file",
@@ -12153,6 +12160,17 @@ VERBS: dict[str, Verb] = {
             (
                 "--replace",
                 {"action": "store_true", "help": "remove who is not on the list"},
+            ),
+        ),
+    ),
+    "why": Verb(
+        cmd_why,
+        "whether a card is let in, by which rule, and until or from when",
+        (
+            ("who", {"nargs": "+", "metavar": "UID-or-HOLDER", "help": "whose card"}),
+            (
+                "--at",
+                {"type": _at, "metavar": "WHEN", "help": "'Sat 22:10', or with a date"},
             ),
         ),
     ),
@@ -12177,30 +12195,24 @@ VERBS: dict[str, Verb] = {
             ("--chart", {"action": "store_true", "help": "hours and speed, as SVG"}),
         ),
     ),
-    "why": Verb(
-        cmd_why,
-        "whether a card is let in, by which rule, and until or from when",
-        (
-            ("who", {"nargs": "+", "metavar": "UID-or-HOLDER", "help": "whose card"}),
-            (
-                "--at",
-                {"type": _at, "metavar": "WHEN", "help": "'Sat 22:10', or with a date"},
-            ),
-        ),
-    ),
     "status": Verb(cmd_status, "ask the lock how it is"),
     "lock": Verb(cmd_lock, "lock, and wait for the lock's word"),
     "unlock": Verb(cmd_unlock, "unlock, and wait for the lock's word"),
-    "doctor": Verb(cmd_doctor, "what works, what does not, what to do", (JSON,)),
-    "tap": Verb(
-        cmd_tap,
-        "present a virtual card to a udp: reader",
-        (("uid", {"type": _uid_argument, "metavar": "UID", "help": "04:A1:B2:C3"}),),
+    "lockdown": Verb(
+        cmd_lockdown,
+        "refuse every card but a master's, or end that",
+        (("state", {"choices": ("on", "off"), "help": "until it is lifted"}),),
     ),
+    "doctor": Verb(cmd_doctor, "what works, what does not, what to do", (JSON,)),
     "legend": Verb(
         cmd_legend,
         "what the lights mean",
         (("--svg", {"action": "store_true", "help": "a card to print, as SVG"}),),
+    ),
+    "tap": Verb(
+        cmd_tap,
+        "present a virtual card to a udp: reader",
+        (("uid", {"type": _uid_argument, "metavar": "UID", "help": "04:A1:B2:C3"}),),
     ),
 }
 

@@ -441,8 +441,8 @@ def test_help_lists_the_verbs_that_work_and_no_others(capsys):
     ]
     assert caught.value.code == 0
     assert listed == [
-        "run", "demo", "check", "cards", "log", "status", "lock", "unlock", "doctor",
-            "tap", "legend",
+        "run", "demo", "check", "cards", "allow", "revoke", "import", "why", "log",
+        "status", "lock", "unlock", "lockdown", "doctor", "legend", "tap",
     ]  # fmt: skip
 
 
@@ -1004,6 +1004,27 @@ def test_legend_shows_what_the_settings_redraw(folder, verb):
 
     (denied,) = (line for line in lines if line.startswith("denied "))
     assert denied.split()[1] == "R.R" + 37 * "."
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ('[signals]\nunlocked = "1x G"\n', "green 0.05 s"),
+        ('[signals]\nunlocked = "green"\n', "green 3 s"),
+    ],
+    ids=["redrawn", "not valid"],
+)
+def test_legend_looks_at_the_settings_of_the_door(
+    folder, monkeypatch, capsys, text, begins
+):
+    (folder / "doorpi.toml").write_text(CONFIG + text, encoding="utf-8")
+    monkeypatch.setattr(doorpi, "IN_ETC", folder / "doorpi.toml")
+
+    assert main(["legend"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = (n for n, line in enumerate(lines) if line.startswith("unlocked "))
+    assert lines[first + 2].strip() == begins
 
 
 def test_legend_needs_no_settings(capsys):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from conftest import card_of
 
 import doorpi
+from doorpi import Command, Event, Notes, Reason, Result, SqliteStore, Uid
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(
     encoding="utf-8"
@@ -51,8 +56,8 @@ def test_the_transcript_of_check_is_what_it_prints(tmp_path, monkeypatch, capsys
 
 def command_lines() -> list[str]:
     """What the README tells people to type after ``doorpi``."""
-    inline = re.findall(r"`(?:sudo )?doorpi ([a-z][^`]+)`", README)
-    shell = re.findall(r"^\$ (?:sudo )?doorpi (.+)$", README, re.MULTILINE)
+    inline = re.findall(r"`(?:sudo )?doorpi ([a-z][^`>]+)[`>]", README)
+    shell = re.findall(r"^\$ (?:sudo )?doorpi ([^>\n]+)", README, re.MULTILINE)
     demo = re.findall(r"^\$ sh tests/demo\.sh (.+)$", README, re.MULTILINE)
     return [*inline, *shell, *(f"demo {arguments}" for arguments in demo)]
 
@@ -85,7 +90,8 @@ def test_the_pins_of_the_wiring_are_the_defaults():
 
 
 def test_every_verb_that_works_is_in_the_readme():
-    told = {line.split()[0] for line in command_lines()}
+    parser = doorpi.make_parser()
+    told = {parser.parse_args(shlex.split(line)).verb for line in command_lines()}
 
     assert set(doorpi.VERBS) - told == set()
 
@@ -95,3 +101,146 @@ def test_reasons_and_signals_that_are_named_exist():
 
     assert reasons
     assert set(reasons) <= {reason.value for reason in doorpi.Reason}
+
+
+# -- the owner's day: its transcripts, played from top to bottom on one door
+
+OFFICE = """
+[door]
+name = "Office 4F"
+[lock]
+device_id = "11200000-0000-4000-8000-000000000000"
+api_key = "a key that must not be shown"
+secret_key = "0123456789abcdef0123456789abcdef"
+[[schedule]]
+name = "office-hours"
+times = ["Mon-Sun 08:00-20:00"]
+[[card]]
+uid = "04:A1:B2:C3:D4:E5:80"
+holder = "Ken Sato"
+[[card]]
+uid = "04:31:52:A2:66:71:80"
+holder = "Anna Abe"
+schedule = "office-hours"
+[[card]]
+uid = "0A:0B:0C:0D"
+holder = "Nobi"
+role = "master"
+"""
+EDITED = (
+    OFFICE.replace("Mon-Sun", "Mon-Fri").replace(
+        "[[schedule]]",
+        """\
+relock_after_s = 60
+[[schedule]]""",
+    )
+    + """
+[[card]]
+uid = "04:5E:11:D2:8A:3C:80"
+holder = "Emi Ueda"
+"""
+)
+MEMBERS = """uid,name,until
+04:77:21:0B:8A:3C:80,Rei Kato,2029-03-31
+08:5E:11:D2,Taro's phone,
+01:23:AB:07,Jo Guest,2029-06-30
+"""
+KEN, JO, MIKA = Uid("04A1B2C3D4E580"), Uid("0123AB07"), Uid("040F2C82DC7280")
+YUI = Uid("D3C2B1A0")
+WRITTEN_ON = "2026-11-18"
+
+
+class Office:
+    """A door of which the README tells; the day of the test is WRITTEN_ON there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = folder / "doorpi.toml"
+        self.settings.write_text(OFFICE, encoding="utf-8")
+        (folder / "new.toml").write_text(EDITED, encoding="utf-8")
+        for file in folder.glob("*.toml"):
+            file.chmod(0o640)
+        (folder / "members.csv").write_text(MEMBERS, encoding="utf-8")
+        self.store = SqliteStore(folder / "state" / "doorpi.db")
+        self.today = datetime.now().astimezone().replace(hour=7, minute=58, second=3)
+
+    def before(self, command: str) -> None:
+        """What happens at the door before the owner types ``command``."""
+        now = datetime.now().astimezone()
+        if command.startswith('allow "Mika'):
+            clock = doorpi.SystemClock()
+            text = doorpi.unknown_text({MIKA: clock.monotonic() - 12}, clock.boot())
+            self.store.keep(Notes({"unknown": text}))
+        elif command.startswith('allow "Yui'):
+            card = card_of(YUI, f"Card of {WRITTEN_ON} 09:30:12")
+            self.store.add_card(card, now)
+        elif command == "cards":
+            self._tap(0, KEN, "Ken Sato", Command.UNLOCK, Result.UNLOCKED, 1532)
+            self._tap(65, YUI, "Yui Tanaka")
+            self._tap(118, JO, "Jo Guest", reason=Reason.NOT_PERMITTED_AT_THIS_TIME)
+            self._tap(1800, KEN, "Ken Sato", Command.LOCK, Result.LOCKED, 1871)
+
+    def _tap(
+        self, after_s, uid, holder, command=Command.UNLOCK, result=Result.UNLOCKED,
+        latency_ms=1640, reason=Reason.GRANTED,
+    ) -> None:  # fmt: skip
+        at = self.today + timedelta(seconds=after_s)
+        event = Event(at=at, uid=uid, holder=holder, reason=reason)
+        if reason is not Reason.GRANTED:
+            self.store.begin(event)
+            return
+        begun = self.store.begin(doorpi.replace(event, command=command))
+        end = doorpi.replace(event, id=begun, result=result, latency_ms=latency_ms)
+        self.store.finish(end)
+
+    def says(self, command: str, capsys) -> str:
+        """What the README shows of ``command``."""
+        line, _, into = command.partition(" > ")
+        args = shlex.split(line)
+        given = self.settings
+        if args[0] == "--config":
+            given = self.folder / Path(args[1]).name
+            del args[:2]
+        with contextlib.ExitStack() as running:
+            if args == ["check"]:
+                running.enter_context(doorpi.only_door(self.store.path.parent))
+                was = doorpi.read_config(self.settings, {})
+                text = doorpi.running_text(was, "5a17" * 8)
+                self.store.keep(Notes({doorpi.RUNNING: text}))
+            doorpi.main(["--config", str(given), *args])
+        out, err = capsys.readouterr()
+        said = (out + err).replace(str(self.folder), "/etc/doorpi")
+        said = said.replace(f"{self.today:%Y-%m-%d}", WRITTEN_ON)
+        return "" if into else said
+
+
+def transcripts() -> Iterator[tuple[str, str]]:
+    """Each ``$`` line of the chapter, and what follows it."""
+    chapter = README.split("### Every day", 1)[1].split("\n### ", 1)[0]
+    for block in re.findall(r"```\n(.*?)```", chapter, re.DOTALL):
+        for typed in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, told = typed.partition("\n")
+            yield command, told
+
+
+def test_the_owners_day_is_as_the_readme_tells_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    doorpi.time.tzset()
+    monkeypatch.setenv("SUDO_USER", "nobi")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doorpi, "CLOCK_MARKER", tmp_path)  # the clock is set
+    office = Office(tmp_path)
+    seen = []
+
+    with contextlib.closing(office.store):
+        for command, told in transcripts():
+            doorpi_line = command.removeprefix("sudo doorpi ")
+            if doorpi_line == command:  # cat, nano, cp, mv
+                assert told == (MEMBERS if command == "cat members.csv" else "")
+            elif doorpi_line != "doctor":  # it tells of the computer that it is on
+                office.before(doorpi_line)
+                seen.append((command, office.says(doorpi_line, capsys)))
+
+    monkeypatch.undo()
+    doorpi.time.tzset()
+    assert seen == [pair for pair in transcripts() if pair[0] in dict(seen)]
