@@ -886,6 +886,19 @@ class Denials:
         return [each for each in ended.values() if each.more or each.others]
 
 
+def unknown_text(presented: Mapping[Uid, float], boot: str) -> str:
+    """For the disk: unknown cards, each with the monotonic seconds of its tap."""
+    return "; ".join(f"{boot} {uid} {at:.3f}" for uid, at in presented.items())
+
+
+def unknown_from(text: str | None, boot: str, now: float) -> dict[Uid, float]:
+    """What ``unknown_text`` wrote in this run of the computer, as seconds ago: by the
+    calendar it would be another card's turn after the clock was set."""
+    form = rf"{re.escape(boot)} ([0-9A-F]{{8,20}}) ({SECONDS_KEPT})"
+    found = (re.fullmatch(form, part, re.ASCII) for part in (text or "").split("; "))
+    return {Uid(match[1]): now - float(match[2]) for match in found if match}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockPolicy:
     """How patiently a kind of lock is asked: the numbers of its vendor, as data.
@@ -3269,6 +3282,7 @@ class Door:
         self._is_relocking = False
         self._shortage = ""
         self._denials = Denials()
+        self._unknown: dict[Uid, float] = {}
         self._reader_rests_until = -inf
         self._enrolling_until = -inf
         self._look_at_lockdown_at = -inf
@@ -3450,8 +3464,8 @@ class Door:
         else:
             self._show(Signal.DENIED)
         noted = NOTHING
-        if not event.holder:  # for who is asked next to let this card in
-            noted = Notes({"unknown": f"{event.uid} {utc_text(event.at)}"})
+        if event.uid and not event.holder:
+            noted = self._note_unknown(event.uid, now)
         store = self._equipment.store
         if self._denials.is_counted(event, now):
             self._stored(lambda: store.keep(noted), None)
@@ -3465,6 +3479,12 @@ class Door:
                 Denials.limit,
                 Denials.pause_s,
             )
+
+    def _note_unknown(self, uid: Uid, now: float) -> Notes:
+        """For who is asked next to let this card in, and which one was before it."""
+        before = [each for each in self._unknown.items() if each[0] != uid]
+        self._unknown = dict([*before[-1:], (uid, now)])
+        return Notes({"unknown": unknown_text(self._unknown, self._clock.boot())})
 
     def _close_denials(self, now: float = inf) -> None:
         """Write down how often it came again, once it has come to an end."""
@@ -5986,6 +6006,7 @@ class SqliteFile:
         self._busy_s = busy_s
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._is_fixed = False
 
     def exists(self) -> bool:
         """False as long as nothing was ever stored."""
@@ -5999,7 +6020,7 @@ class SqliteFile:
                 db.close()
 
     def _before_new(self) -> None:
-        """Called before a file that is not there is made."""
+        """Called before a file is made that is not there, or holds nothing at all."""
 
     def _query(self, sql: str, values: Sequence[object]) -> list[Any]:
         with self._errors_told():
@@ -6011,6 +6032,8 @@ class SqliteFile:
             db = self._connection()
             if db.in_transaction:  # Stopped fell between the lines of an earlier one
                 db.rollback()
+            if self._is_fixed and _has_no_room(self.path):
+                raise sqlite3.OperationalError("database or disk is full")
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -6071,19 +6094,20 @@ class SqliteFile:
         if self._db is not None and self._file != _identity(self.path):
             log.warning("%s is not the file it was: opening it anew", self.path)
             self.close()
+        if self._is_fixed:  # what others change, once they can, it would not see
+            self.close()
         if self._db is None:
             _refuse_emptied(self.path)
             _make_folder(self.path.parent)
-            if not self.path.exists():
+            if _is_nothing(self.path):
                 self._before_new()
-            is_new = not self.path.exists()
+            self._is_fixed = _is_fixed(self.path)
             self._db = sqlite3.connect(
-                _database_uri(self.path), uri=True, timeout=self._busy_s,
-                isolation_level=None, check_same_thread=False,
+                _database_uri(self.path, fixed=self._is_fixed), uri=True,
+                timeout=self._busy_s, isolation_level=None, check_same_thread=False,
             )  # fmt: skip
             self._file = _identity(self.path)
-            if is_new:
-                _hand_to_owner(self.path)
+            _hand_to_owner(self.path)  # also one that root has put back from a backup
             _prepare(
                 self._db, self.path, self.schema, by=time.monotonic() + self._busy_s
             )
@@ -6151,10 +6175,9 @@ class CardFile(SqliteFile):
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
         known of their UIDs: all of it or nothing."""
-        with self._transaction() as db:
-            db.executemany(
-                "DELETE FROM cards WHERE uid = ?", ((uid,) for uid in remove)
-            )
+        with self._change() as db:
+            gone = ((uid,) for uid in remove)
+            db.executemany("DELETE FROM cards WHERE uid = ?", gone)
             db.executemany(
                 "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (_card_row(card, at) for card in put),
@@ -6170,9 +6193,8 @@ class CardFile(SqliteFile):
 
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
-        with self._transaction() as db:
+        with self._change() as db:
             _mark(db, "lockdown", why)
-        self._keep_copy()
 
     def locked_down(self) -> bool | None:
         """None when nothing was ever said of it."""
@@ -6183,21 +6205,39 @@ class CardFile(SqliteFile):
         rows = self._query("SELECT value FROM marks WHERE name = ?", (name,))
         return str(rows[0][0]) if rows else None
 
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """A transaction.  However it ends, there is no copy of before: that would let
+        in who is no longer on the list, so better none."""
+        with self._transaction() as db:
+            yield db
+            self.copy.unlink(missing_ok=True)
+        self._keep_copy()
+
+    def keep_missing_copy(self) -> None:
+        """Whoever changed the list last was killed before that, or had no room."""
+        if self.path.exists() and not self.copy.exists():
+            self._keep_copy()
+
     def _keep_copy(self) -> None:
-        """An old copy would let in who is no longer on the list: better none."""
+        try:
+            with self._transaction():  # nobody else changes the list meanwhile
+                self._copy()
+        except StoreError as error:
+            log.warning("no copy could be kept: %s", error)
+
+    def _copy(self) -> None:
+        """Raises: StoreError, whatever it is: nothing is set aside because of it."""
         try:
             if self.path.stat().st_size <= self.copied_up_to:
                 _copy_database(self.path, self.copy)
-                return
         except (sqlite3.Error, OSError) as error:
-            log.warning("%s: no copy could be kept: %s", self.path, error)
-        with contextlib.suppress(OSError):
-            self.copy.unlink(missing_ok=True)
+            raise StoreError(f"{self.copy}: {error}") from None
 
     def _before_new(self) -> None:
         if self.copy.exists():
             self.copy.rename(self.path)  # not a second time, should it be broken too
-            log.error("%s was gone: its last copy has taken its place", self.path)
+            log.error("%s was lost: its last copy has taken its place", self.path)
 
 
 def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
@@ -6270,6 +6310,7 @@ class SqliteStore(SqliteFile):
             self._append("outcomes", values, NOTHING)
         with self._transaction() as db:
             db.execute(SETTLED_UPDATE)
+        self.list.keep_missing_copy()
         return len(rows)
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
@@ -6489,23 +6530,34 @@ class FileEmptied(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_NOTADB
 
 
+def _is_nothing(path: Path) -> bool:
+    return not (path.exists() and path.stat().st_size)
+
+
 def _refuse_emptied(path: Path) -> None:
     """SQLite would take it for a new one and delete the -wal, with what it holds."""
     wal = Path(f"{path}-wal")
-    is_empty = not (path.exists() and path.stat().st_size)
-    if is_empty and wal.exists() and wal.stat().st_size:
+    if _is_nothing(path) and not _is_nothing(wal):
         raise FileEmptied("the file is empty or gone, its -wal is not")
 
 
-def _database_uri(path: Path) -> str:
-    """On a disk that became read-only SQLite needs to be told, or it fails to make
-    its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
-    is_fixed = (
-        path.exists()
-        and os.statvfs(path).f_flag & os.ST_RDONLY
-        and not Path(f"{path}-wal").exists()
-    )
-    return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if is_fixed else "")
+def _has_no_room(path: Path) -> bool:
+    """Not even for a -wal and a -shm."""
+    disk = os.statvfs(path)
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return free * disk.f_frsize < 65_536
+
+
+def _is_fixed(path: Path) -> bool:
+    """On a disk that is full or became read-only SQLite needs to be told, or it fails
+    to make its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
+    if _is_nothing(path) or Path(f"{path}-wal").exists():
+        return False
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY) or _has_no_room(path)
+
+
+def _database_uri(path: Path, *, fixed: bool) -> str:
+    return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if fixed else "")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -6555,10 +6607,15 @@ def _copy_database(path: Path, copy: Path) -> None:
     """Keep as ``copy`` what is committed in ``path``."""
     part = copy.with_name(f"{copy.name}.part")
     part.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("VACUUM INTO ?", (str(part),))
-    _hand_to_owner(part)
-    part.replace(copy)
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("VACUUM INTO ?", (str(part),))
+        with part.open("rb") as file:  # SQLite itself leaves that to the disk
+            os.fsync(file.fileno())
+        _hand_to_owner(part)
+        part.replace(copy)
+    finally:
+        part.unlink(missing_ok=True)  # half of a copy on a disk that is full
 
 
 def _use_wal(db: sqlite3.Connection, by: float) -> None:
@@ -6608,8 +6665,9 @@ def _make_folder(folder: Path) -> None:
 def _hand_to_owner(path: Path) -> None:
     """What root makes belongs to the owner of the folder: the service must open it."""
     if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+        has, owner = path.lstat(), path.parent.stat()
+        if (has.st_uid, has.st_gid) != (owner.st_uid, owner.st_gid):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _is_broken(error: Exception) -> bool:
@@ -6965,6 +7023,20 @@ def secret_path(name: str, folders: Sequence[Path]) -> Path:
     return next(found, folders[-1] / name)
 
 
+def secret_holders(
+    path: Path, config: Config, environ: Mapping[str, str]
+) -> dict[Path, list[str]]:
+    """The files with secrets in them, and which; ``path`` is the settings' own."""
+    folders, held = secret_folders(path, environ), dict[Path, list[str]]()
+    for where, lock in locks_of(config).items():
+        for declared in fields(lock):
+            secret = getattr(lock, declared.name)
+            if isinstance(secret, Secret) and secret:
+                holder = secret_path(secret.file, folders) if secret.file else path
+                held.setdefault(holder, []).append(f"{where}.{declared.name}")
+    return held
+
+
 def files_beside(
     config: Config, path: Path, environ: Mapping[str, str]
 ) -> Iterator[Path]:
@@ -7243,111 +7315,9 @@ def content_of(path: Path) -> bytes:
         return f"{error.errno}.".encode()
 
 
-def secret_holders(
-    path: Path, config: Config, environ: Mapping[str, str]
-) -> dict[Path, list[str]]:
-    """The files with secrets in them, and which; ``path`` is the settings' own."""
-    folders, held = secret_folders(path, environ), dict[Path, list[str]]()
-    for where, lock in locks_of(config).items():
-        for declared in fields(lock):
-            secret = getattr(lock, declared.name)
-            if isinstance(secret, Secret) and secret:
-                holder = secret_path(secret.file, folders) if secret.file else path
-                held.setdefault(holder, []).append(f"{where}.{declared.name}")
-    return held
-
-
 ################################################################################
 # 8. Helpers beside the door -- what the owner's verbs do while the door goes on
 ################################################################################
-
-# -- people: who is let in and who no longer, by hand
-
-
-class Refused(Exception):
-    """What the owner asked for cannot be done; the text says why."""
-
-
-LAST_CARD_COUNTS = timedelta(minutes=5)
-
-
-def last_unknown_card(
-    store: SqliteStore, config: Config, at: datetime
-) -> tuple[Uid, timedelta]:
-    """The unknown card that the door saw last, and how long ago; it is no longer than
-    five minutes, and still unknown.  Raises: Refused, StoreError."""
-    told = (store.recall("unknown") or "").split()
-    again = "present the new card and try again, or give --uid"
-    ago = at - datetime.fromisoformat(told[1]) if len(told) == 2 else timedelta.max
-    if not timedelta(0) <= ago <= LAST_CARD_COUNTS:
-        raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
-    uid = Uid(told[0])
-    who = config.cards.get(uid) or store.find(uid)
-    if who:
-        raise Refused(
-            f"the last unknown card, {format_uid(uid)}, is on the list by now, as"
-            f" {printable(who.holder)}: {again}"
-        )
-    return uid, ago
-
-
-def let_in(
-    store: SqliteStore,
-    config: Config,
-    card: Credential,
-    at: datetime,
-) -> tuple[Credential, Credential | None]:
-    """Put ``card`` on the list; where it is on it, what ``card`` does not say stays.
-
-    Returns how it is now and how it was.  Raises: Refused, StoreError.
-    """
-    if is_random(card.uid):
-        raise Refused(f"{format_uid(card.uid)}: {RANDOM_WORDS}")
-    if in_file := config.cards.get(card.uid):
-        raise Refused(
-            f"{format_uid(card.uid)} is in the settings' file, as"
-            f" {printable(in_file.holder)}: the file decides, so edit it there"
-        )
-    if card.schedule and card.schedule not in config.schedules:
-        close = get_close_matches(card.schedule, list(config.schedules), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise Refused(f"no [[schedule]] is called {printable(card.schedule)!r}{hint}")
-    if card.valid_until and card.valid_until < at.date():
-        raise Refused(f"{card.valid_until} is over: the card would never work")
-    was = store.find(card.uid)
-    if was:
-        until, hours = (
-            card.valid_until or was.valid_until,
-            card.schedule or was.schedule,
-        )
-        card = replace(
-            was, holder=card.holder, enabled=True, valid_until=until, schedule=hours
-        )
-    store.change_cards([card], [], at)
-    return card, was
-
-
-def cards_of(text: str, cards: Iterable[Credential]) -> list[Credential]:
-    """Those of the UID ``text``; where there is none, of the holder of that name.
-
-    Raises: Refused when there is neither.
-    """
-    cards = list(cards)
-    try:
-        found = [card for card in cards if card.uid == parse_uid(text)]
-    except ValueError:
-        found = []
-    name = text.strip().casefold()
-    found = found or [card for card in cards if card.holder.casefold() == name]
-    if not found:
-        names = sorted({card.holder for card in cards})
-        close = get_close_matches(text, names, n=1)
-        hint = f"; did you mean {printable(close[0])!r}?" if close else ""
-        raise Refused(
-            f"{printable(text)!r}: no such UID or holder is on the list{hint}"
-        )
-    return found
-
 
 # -- why a card is let in or not
 
@@ -7429,6 +7399,113 @@ def uid_trouble(text: str) -> str:
         looks_so = re.fullmatch(r"(0x)?[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I)
         return str(error) if looks_so and re.search(r"\d", text) else ""
     return ""
+
+
+# -- people: who is let in and who no longer, by hand
+
+
+class Refused(Exception):
+    """What the owner asked for cannot be done; the text says why."""
+
+
+LAST_CARD_COUNTS_S = 5 * 60.0
+
+
+def last_unknown_card(
+    store: SqliteStore, config: Config, clock: Clock
+) -> tuple[Uid, float, list[str]]:
+    """The unknown card that the door saw last, and how many seconds ago; it is no
+    longer than five minutes, and still unknown.  And in words which other one it may
+    be that is meant.  Raises: Refused, StoreError."""
+    told = unknown_from(store.recall("unknown"), clock.boot(), clock.monotonic())
+    found = {uid: ago for uid, ago in told.items() if 0 <= ago <= LAST_CARD_COUNTS_S}
+    again = "present the new card and try again, or give --uid"
+    if not found:
+        raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
+    uid, ago_s = found.popitem()
+    who = config.cards.get(uid) or store.find(uid)
+    if who:
+        raise Refused(
+            f"the last unknown card, {format_uid(uid)}, is on the list by now, as"
+            f" {printable(who.holder)}: {again}"
+        )
+    others = [
+        f"mind that {format_uid(other)} is unknown too, presented {ago:.0f} s ago"
+        for other, ago in found.items()
+        if not (is_random(other) or config.cards.get(other) or store.find(other))
+    ]
+    return uid, ago_s, others
+
+
+def let_in(
+    store: SqliteStore,
+    config: Config,
+    card: Credential,
+    at: datetime,
+) -> tuple[Credential, Credential | None]:
+    """Put ``card`` on the list; where it is on it, what ``card`` does not say stays.
+
+    Returns how it is now and how it was.  Raises: Refused, StoreError.
+    """
+    if is_random(card.uid):
+        raise Refused(f"{format_uid(card.uid)}: {RANDOM_WORDS}")
+    if in_file := config.cards.get(card.uid):
+        raise Refused(
+            f"{format_uid(card.uid)} is in the settings' file, as"
+            f" {printable(in_file.holder)}: the file decides, so edit it there"
+        )
+    was = store.find(card.uid)
+    if was:
+        card = replace(
+            was,
+            holder=card.holder,
+            enabled=True,
+            valid_until=card.valid_until or was.valid_until,
+            schedule=card.schedule or was.schedule,
+        )
+    if why := never_works(card, config, at.date()):
+        raise Refused(why)
+    store.change_cards([card], [], at)
+    return card, was
+
+
+def never_works(card: Credential, config: Config, today: date) -> str:
+    """Why a card that is switched on could not be used all the same, in words; ""
+    where it could."""
+    if card.schedule and card.schedule not in config.schedules:
+        close = get_close_matches(card.schedule, list(config.schedules), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"no [[schedule]] is called {printable(card.schedule)!r}{hint}"
+    until = card.valid_until or date.max
+    if until < today:
+        return f"{until} is over: the card would never work; give a later --until"
+    if card.valid_from and until < card.valid_from:
+        return f"the card counts from {card.valid_from} on, which is after {until}"
+    return ""
+
+
+def cards_of(text: str, config: Config, store: SqliteStore) -> list[Credential]:
+    """Those of the UID ``text``; where there is none, of the holder of that name.
+
+    Raises: Refused when there is neither, StoreError.
+    """
+
+    def all_cards() -> Iterator[Credential]:  # one by one: there may be a million
+        return chain(config.cards.values(), store.cards())
+
+    found: list[Credential] = []
+    with contextlib.suppress(ValueError):
+        uid = parse_uid(text)
+        found = [card for card in (config.cards.get(uid), store.find(uid)) if card]
+    name = as_spoken(text)
+    found = found or [card for card in all_cards() if as_spoken(card.holder) == name]
+    if not found:
+        names = sorted({card.holder for card in islice(all_cards(), 10_000)})
+        close = get_close_matches(text, names, n=1)
+        hint = f"; did you mean {printable(close[0])!r}?" if close else ""
+        told = f"{printable(text)!r}: no such UID or holder is on the list{hint}"
+        raise Refused(told)
+    return found
 
 
 # -- the log while it is written
@@ -11317,12 +11394,13 @@ def _escaped(toml: str) -> str:
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
-    config, at = load(args), SystemClock().now()
+    config, clock = load(args), SystemClock()
+    at, notes = clock.now(), list[str]()
     with contextlib.closing(make_store(config)) as store:
         uid, presented = args.uid, ""
         if uid is None:
-            uid, ago = last_unknown_card(store, config, at)
-            presented = f" (presented {ago.total_seconds():.0f} s ago)"
+            uid, ago_s, notes = last_unknown_card(store, config, clock)
+            presented = f" (presented {ago_s:.0f} s ago)"
         wanted = Credential(
             uid=uid,
             holder=args.holder,
@@ -11331,46 +11409,52 @@ def cmd_allow(args: argparse.Namespace) -> int:
             source=Source.DB,
         )
         card, was = let_in(store, config, wanted, at)
+        notes += [LOCKED_DOWN_WORDS] * bool(store.locked_down())
     words = validity(card, config, at.date())
     renamed = ""
     if was and was.holder != card.holder:
         renamed = f" (until now: {printable(was.holder)})"
+    may = "enrols cards" if card.role is Role.MASTER else "may enter"
     say(
-        f"{printable(card.holder)} may enter with {format_uid(uid)}{presented}:"
+        f"{printable(card.holder)} {may} with {format_uid(uid)}{presented}:"
         f" {words}{renamed}"
     )
+    for note in notes:
+        complain(note)
     return EX_OK
 
 
 def cmd_revoke(args: argparse.Namespace) -> int:
     config = load(args)
     with contextlib.closing(make_store(config)) as store:
-        stored = {card.uid: card for card in store.cards()}
-        found = cards_of(args.whom, [*config.cards.values(), *stored.values()])
-        gone = dict.fromkeys(card.uid for card in found if card.uid in stored)
+        found = cards_of(args.whom, config, store)
+        uids = dict.fromkeys(card.uid for card in found)
+        gone = [card for card in map(store.find, uids) if card]
         if gone:
-            store.change_cards([], gone, SystemClock().now())
-    for uid in gone:
-        who = f"{printable(stored[uid].holder)} ({format_uid(uid)})"
+            store.change_cards([], (card.uid for card in gone), SystemClock().now())
+    for card in gone:
+        who = f"{printable(card.holder)} ({format_uid(card.uid)})"
         say(f"{who} is off the list of the database")
-    left = dict.fromkeys(card.uid for card in found if card.uid in config.cards)
-    for card in (config.cards[uid] for uid in left):
-        complain(
-            f"{printable(card.holder)} ({format_uid(card.uid)}) may still enter:"
-            f" edit {find_config(args.config, os.environ)}, enabled = false"
-        )
-    return EX_FAILED if left else EX_OK
+    path, code = find_config(args.config, os.environ), EX_OK
+    for card in (config.cards[uid] for uid in uids if uid in config.cards):
+        who = f"{printable(card.holder)} ({format_uid(card.uid)})"
+        if card.enabled:
+            complain(f"{who} may still enter: edit {path}, enabled = false")
+            code = EX_FAILED
+        else:
+            say(f"{who} is switched off in {path}")
+    return code
 
 
 def cmd_lockdown(args: argparse.Namespace) -> int:
     config, at = load(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        was, wanted = bool(store.locked_down()), args.state == "on"
-        if was != wanted:
+        was, wanted = store.locked_down(), args.state == "on"
+        if was is not wanted:  # None: a door that runs may know of one that was lost
             store.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
             event = replace(_by_hand(at), detail=f"lockdown {args.state}")
             _stored_or_told(lambda: store.record(event), None)
-    already = " (it was already)" if was == wanted else ""
+    already = " (it was already)" if was is wanted else ""
     if wanted:
         say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
     else:
@@ -11988,8 +12072,10 @@ def cmd_tap(args: argparse.Namespace) -> int:
 
 
 def _holder_argument(text: str) -> str:
-    if not text.strip() or not can_be_seen(text):
-        raise argparse.ArgumentTypeError("a name of visible characters is needed")
+    if not text.strip() or not can_be_seen(text) or len(text) > 200:
+        raise argparse.ArgumentTypeError(
+            "a name of visible characters is needed, 200 of them at most"
+        )
     return text.strip()
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from conftest import KEN, NOON, STRANGER, World, card_of, config_of
 
-from doorpi import Denials, Door, Event, Reason, Signal, StoreError, Uid
+from doorpi import Denials, Door, Event, Reason, Signal, StoreError, Uid, unknown_from
 
 ANNA, PHONE = Uid("D3C2B1A0"), Uid("08112233")
 
@@ -185,9 +185,21 @@ def test_the_last_unknown_card_is_kept_for_who_is_asked_to_let_it_in(world):
         while world.reader.shows:
             door.step()
 
-    uid, at = world.store.kept["unknown"].split()
-    assert uid == PHONE
-    assert at.startswith("2026-11-18T03:00:0")
+    told = world.store.kept["unknown"]
+    assert list(unknown_from(told, "boot-1", 1100)) == [STRANGER, PHONE]
+    assert 95 < unknown_from(told, "boot-1", 1100)[PHONE] < 100
+    assert unknown_from(told, "boot-2", 1100) == {}
+
+
+def test_of_the_unknown_cards_the_last_two_are_kept(world):
+    door = world.door(config_of())
+    for uid in (STRANGER, ANNA, KEN, ANNA):
+        world.reader.shows = [uid, *[None] * 80]
+        while world.reader.shows:
+            door.step()
+
+    told = unknown_from(world.store.kept["unknown"], "boot-1", 1100)
+    assert list(told) == [KEN, ANNA]
 
 
 def test_a_disk_that_fails_keeps_the_denials_going(world):

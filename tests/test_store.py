@@ -779,6 +779,43 @@ def test_a_disk_that_is_full_from_the_start_is_used_when_there_is_space(tmp_path
         store.close()
 
 
+def test_who_is_on_the_list_gets_in_when_the_door_starts_on_a_full_disk(tmp_path):
+    """And nobody who was taken off it as soon as there was space again."""
+    with tmpfs(tmp_path / "disk", "size=1m") as disk:
+        owner = SqliteStore(disk / "doorpi.db")
+        owner.add_card(card_of(), NOON)
+        owner.close()
+        filler = fill_up(disk)
+        store = SqliteStore(disk / "doorpi.db", repair=True)
+
+        for _ in range(2):
+            assert store.find(KEN) == card_of(source=Source.DB)
+        filler.unlink()
+        owner.change_cards([], [KEN], NOON)
+
+        assert store.find(KEN) is None
+        owner.close()
+        store.close()
+
+
+def test_half_a_copy_is_not_left_on_a_full_disk(tmp_path, caplog):
+    with tmpfs(tmp_path / "disk", "size=1m") as disk:
+        store = SqliteStore(disk / "doorpi.db")
+        store.add_card(card_of(), NOON)
+        filler = fill_up(disk)
+        os.truncate(filler, filler.stat().st_size - 12_288)
+
+        store.change_cards([], [KEN], NOON)
+
+        assert caplog.messages == [
+            f"no copy could be kept: {disk}/cards.copy: database or disk is full"
+        ]
+        assert {file.name for file in disk.iterdir()} == {
+            "cards.db", "cards.db-wal", "cards.db-shm", filler.name,
+        }  # fmt: skip
+        store.close()
+
+
 def test_a_disk_that_is_read_only_can_still_be_read(tmp_path):
     """What a worn out SD card does."""
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
@@ -912,6 +949,23 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path):
     owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in made}
     assert owners == dict.fromkeys(
         ("state", "doorpi.db", "doorpi.db-wal", "doorpi.db-shm"), (1234, 1235)
+    )
+    store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_puts_back_or_copies_belongs_to_the_owner_too(tmp_path):
+    store = SqliteStore(tmp_path / "doorpi.db")
+    store.add_card(card_of(), NOON)
+    store.close()
+    os.chown(tmp_path, 1234, 1235)
+
+    store.lock_down("owner")
+
+    made = [file for file in tmp_path.iterdir() if file.name.startswith("cards.")]
+    owners = {file.name: (file.stat().st_uid, file.stat().st_gid) for file in made}
+    assert owners == dict.fromkeys(
+        ("cards.db", "cards.db-wal", "cards.db-shm", "cards.copy"), (1234, 1235)
     )
     store.close()
 
@@ -1160,11 +1214,17 @@ def test_a_broken_list_is_set_aside_and_its_copy_lets_people_in(
     assert list(path.parent.glob("cards.db.broken-*"))
 
 
-def test_a_list_that_is_gone_is_put_back(cards, door_store):
+@pytest.mark.parametrize("lost", ["removed", "emptied"])
+def test_a_list_that_is_lost_is_put_back(cards, door_store, lost):
+    """An empty file is what a power cut may leave, and looks to SQLite like a new one."""
     door_store.add_card(card_of(), NOON)
-    for file in cards.parent.glob("cards.db*"):
-        file.unlink()
+    door_store.lock_down("owner")
+    door_store.close()
+    cards.unlink()
+    if lost == "emptied":
+        cards.touch()
 
+    assert door_store.locked_down() is True
     assert door_store.find(KEN) == card_of(source=Source.DB)
 
 
@@ -1187,6 +1247,82 @@ def test_who_was_revoked_is_not_in_the_copy(cards, door_store):
     spoil(cards)
 
     assert door_store.find(KEN) is None
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Whoever changes the list ends before there is a new copy."""
+
+    def copy(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(doorpi, "_copy_database", copy)
+        yield
+
+
+def test_who_is_killed_while_revoking_leaves_no_old_copy(
+    cards, store, door_store, request
+):
+    store.add_card(card_of(), NOON)
+    store.lock_down("")
+    request.getfixturevalue("killed")
+
+    with pytest.raises(KeyboardInterrupt):
+        store.change_cards([], [KEN], NOON)
+    assert not cards.with_name("cards.copy").exists()
+    with pytest.raises(KeyboardInterrupt):
+        store.lock_down("owner")
+    store.close()
+    spoil(cards)
+
+    assert door_store.find(KEN) is None
+    assert door_store.locked_down() is None
+
+
+def test_a_copy_that_is_missing_is_made_at_the_next_start(cards, door_store):
+    door_store.add_card(card_of(), NOON)
+    copy = cards.with_name("cards.copy")
+    copy.unlink()
+
+    door_store.close_interrupted()
+    spoil(cards)
+
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+
+
+def test_nobody_changes_the_list_while_it_is_copied(store, path, monkeypatch):
+    """Or a slow copy would take the place of a newer one."""
+    copy, met = doorpi._copy_database, []
+
+    def slow(*args: Path) -> None:
+        with (
+            contextlib.closing(SqliteStore(path, busy_s=0)) as other,
+            pytest.raises(StoreError) as caught,
+        ):
+            other.change_cards([], [KEN], NOON)
+        met.append(str(caught.value).partition(": ")[2])
+        copy(*args)
+
+    monkeypatch.setattr(doorpi, "_copy_database", slow)
+    store.add_card(card_of(), NOON)
+
+    assert met == ["database is locked"]
+    assert path.with_name("cards.copy").exists()
+
+
+def test_a_copy_that_fails_sets_nothing_aside(cards, door_store, monkeypatch, caplog):
+    def broken(*_: object) -> None:
+        raise doorpi.FileEmptied("no copy of this")
+
+    monkeypatch.setattr(doorpi, "_copy_database", broken)
+    door_store.add_card(card_of(), NOON)
+
+    assert caplog.messages == [
+        f"no copy could be kept: {cards.parent}/cards.copy: no copy of this"
+    ]
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert list(cards.parent.glob("*.broken-*")) == []
 
 
 def test_where_no_copy_can_be_kept_there_is_no_old_one(
