@@ -3457,12 +3457,8 @@ class Door:
     def _deny(self, event: Event, now: float) -> None:
         """Say no, and keep a flood of them from the disk and from the reader."""
         if pause := self._denials.is_too_many(now):
-            # Less than a second longer than nothing is read.
-            length_s = self._config.patterns[Signal.DENIED].duration_s
-            self._show(*[Signal.DENIED] * ceil(Denials.pause_s / length_s))
             self._reader_rests_until = now + Denials.pause_s
-        else:
-            self._show(Signal.DENIED)
+        self._show(Signal.DENIED)
         noted = NOTHING
         if event.uid and not event.holder:
             noted = self._note_unknown(event.uid, now)
@@ -3693,10 +3689,14 @@ class Door:
     # -- lights, faults, reload
 
     def _show(self, *signals: Signal) -> None:
-        """Show ``signals`` now, then what holds when idle."""
-        patterns = self._config.patterns
+        """Show ``signals`` now, then what holds when idle: until the reader is looked
+        at again, that it denies."""
+        patterns, now = self._config.patterns, self._clock.monotonic()
         length_s = sum(patterns[sign].duration_s for sign in signals)
-        self._result_shown_until = self._clock.monotonic() + length_s
+        denied_s = patterns[Signal.DENIED].duration_s
+        rests_s = max(0.0, self._reader_rests_until - now - length_s)
+        signals += (Signal.DENIED,) * ceil(rests_s / denied_s)
+        self._result_shown_until = now + length_s + ceil(rests_s / denied_s) * denied_s
         self._idle_shown = self._idle_signal()
         self._equipment.indicator.show(*signals, self._idle_shown)
 
@@ -6183,7 +6183,6 @@ class CardFile(SqliteFile):
                 (_card_row(card, at) for card in put),
             )
             _mark(db, "changed", utc_text(at))
-        self._keep_copy()
 
     def changed_at(self) -> datetime | None:
         """When the list was changed last, None if never."""

@@ -1291,6 +1291,12 @@ def test_a_copy_that_is_missing_is_made_at_the_next_start(cards, door_store):
     assert door_store.find(KEN) == card_of(source=Source.DB)
 
 
+def test_a_start_without_a_list_makes_none(cards, door_store):
+    door_store.close_interrupted()
+
+    assert [file.name for file in cards.parent.glob("cards.*")] == []
+
+
 def test_nobody_changes_the_list_while_it_is_copied(store, path, monkeypatch):
     """Or a slow copy would take the place of a newer one."""
     copy, met = doorpi._copy_database, []
