@@ -46,19 +46,25 @@ def installed() -> str:
     starts in half the time of a script, which is compiled anew each time."""
     folder = tempfile.TemporaryDirectory(prefix="doorpi-installed-")
     atexit.register(folder.cleanup)
-    py_compile.compile(shutil.copy(PROGRAM, folder.name), doraise=True)
+    compiled = f"{folder.name}/__pycache__/doorpi.{sys.implementation.cache_tag}.pyc"
+    py_compile.compile(shutil.copy(PROGRAM, folder.name), compiled, doraise=True)
     return folder.name
 
 
 def environment(**changes: str | None) -> dict[str, str]:
-    """Ours without what would reach into the door; None takes a variable away."""
+    """Ours without what would reach into the door; None takes a variable away.
+
+    Every door finds all that it imports compiled, where it is installed: in run.sh's
+    cache, where it may not write, is only what tests have imported too.
+    """
     ours = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("GPIOZERO", "DOORPI", "NOTIFY", "WATCHDOG", "JOURNAL"))
     }
+    ours.pop("PYTHONPYCACHEPREFIX", None)
     ours |= {"GPIOZERO_PIN_FACTORY": "mock", "PYTHONDONTWRITEBYTECODE": "1"}
-    ours |= {"PYTHONPATH": installed()}
+    ours |= {"PYTHONPATH": installed(), "PYTHONSAFEPATH": "1"}  # not our own folder
     return {k: v for k, v in (ours | changes).items() if v is not None}
 
 

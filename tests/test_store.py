@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import JST, KEN, NOON, STRANGER, card_of, utc
-from processes import ROOT, environment
+from processes import environment
 
 import doorpi
 from doorpi import (
@@ -87,7 +87,7 @@ def started(program: str, *args: object, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", "import sys, os, doorpi\n" + program, *map(str, args)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=environment(PYTHONPATH=str(ROOT)), **options,
+        env=environment(), **options,
     )  # fmt: skip
 
 
@@ -339,7 +339,7 @@ def test_each_commit_is_synced_before_it_is_told(path, store, tmp_path):
 
     subprocess.run(
         [*calls, *program, str(path), "exits"],
-        env=environment(PYTHONPATH=str(ROOT)), check=True, capture_output=True,
+        env=environment(), check=True, capture_output=True,
     )  # fmt: skip
 
     lines = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
