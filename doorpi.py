@@ -3689,8 +3689,8 @@ class Door:
     # -- lights, faults, reload
 
     def _show(self, *signals: Signal) -> None:
-        """Show ``signals`` now, then what holds when idle: until the reader is looked
-        at again, that it denies."""
+        """Show ``signals`` now, then what holds when idle; as long as the reader
+        rests, that is the denied light."""
         patterns, now = self._config.patterns, self._clock.monotonic()
         length_s = sum(patterns[sign].duration_s for sign in signals)
         denied_s = patterns[Signal.DENIED].duration_s
@@ -7417,7 +7417,7 @@ def last_unknown_card(
     longer than five minutes, and still unknown.  And in words which other one it may
     be that is meant.  Raises: Refused, StoreError."""
     told = unknown_from(store.recall("unknown"), clock.boot(), clock.monotonic())
-    found = {uid: ago for uid, ago in told.items() if 0 <= ago <= LAST_CARD_COUNTS_S}
+    found = {uid: ago for uid, ago in told.items() if ago <= LAST_CARD_COUNTS_S}
     again = "present the new card and try again, or give --uid"
     if not found:
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
