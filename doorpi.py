@@ -99,7 +99,7 @@ from itertools import chain, groupby, islice, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NewType, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NewType, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
@@ -413,9 +413,25 @@ def printable(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
+def card_name(card: Credential) -> str:
+    """A card as people tell it from others: ``Ken Sato (04:A1:B2:C3)``."""
+    return f"{printable(card.holder, 60)} ({format_uid(card.uid)})"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 tap``, ``1,234 taps``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def as_spoken(name: str) -> str:
     """A name as people compare it, however it is spaced and capitalised."""
     return " ".join(name.split()).casefold()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is none of those ``known``."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def width(text: str) -> int:
@@ -1462,8 +1478,7 @@ def _named(value: object, shown: bool = True) -> str:
 
 def _unknown(where: str, key: str, known: Iterable[str]) -> str:
     """No value here: a misspelt ``api_key`` must not print the key."""
-    close = get_close_matches(key.lower(), list(known), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(key.lower(), known)
     return f"{where}{printable(key, 60)}: unknown key{hint}"
 
 
@@ -1692,11 +1707,9 @@ def _parse_cards(
         if card is None:
             continue
         if card.schedule and card.schedule not in schedules:
-            close = get_close_matches(card.schedule, list(schedules), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
             problems.append(
                 f"{where}.schedule = {_named(card.schedule)}: no [[schedule]] has"
-                f" this name{hint}"
+                f" this name{did_you_mean(card.schedule, schedules)}"
             )
         if card.uid in cards:
             problems.append(
@@ -9040,11 +9053,6 @@ def in_full(day: date) -> str:
     return f"{day.day} {day:%b} {day.year}"
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 tap``, ``1,234 taps``"""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def short(number: int) -> str:
     """A number for a narrow place: ``987``, ``1.2k``, ``34k``, ``1.2M``."""
     for size, sign in ((1_000_000, "M"), (1_000, "k")):
@@ -9284,56 +9292,39 @@ class ListError(ValueError):
     """A list that nothing of can be brought in; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row of a list: as a ``[[card]]`` would say it, or why it can't be used.
 
-    ``number`` counts lines or entries from 1, as the list's kind does.
+    ``number`` counts lines or entries from 1, as the list's kind does.  What the row
+    is ``silent`` about, or says only because a card must have it, is no change of a
+    card that is known.
     """
 
     number: int
     table: Mapping[str, object]
     refused: str = ""
-
-
-@dataclass(slots=True)
-class Reading:
-    """What a parser is told besides the text, and what it has to tell the owner."""
-
-    door: str = ""
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
-    #: What to know of the list as a whole, and of how many rows each is true.
-    notes: dict[str, int] = field(default_factory=dict)
-    #: What a list of this kind does not say at all: on a card that is known it stays.
     silent: Iterable[str] = ()
-
-    def note(self, text: str, rows: int = 1) -> None:
-        """Tell ``text`` once, however many rows it is about."""
-        self.notes[text] = self.notes.get(text, 0) + rows
 
 
 def _cell(value: object) -> str:
     """Text and numbers as text; anything else says nothing."""
-    return str(value).strip() if type(value) in (str, int) else ""
+    if type(value) is int and value.bit_length() < 1000:  # Python writes no long ones
+        return str(value)
+    return value.strip() if isinstance(value, str) else ""
 
 
-def any_doubt(spelling: str) -> str:
-    """Why a UID in a list may not be the card's, though it can be read as one.
-
-    A dotted code that starts with 136 (hex 88) is the cascade tag and 3 bytes of a
-    longer UID: CarontePass's reader asks no further, and nobody can know the rest.
-    Source: ISO/IEC 14443-3, 6.5.4; raspberry-rc522.py of torehc/carontepass-v2.
-    """
-    if spelling.startswith("136."):
-        return (
-            "only the first 3 bytes of a longer UID (136 is the cascade tag); tap the"
-            " card here instead"
-        )
-    return ""
+#: A dotted code that starts with 136 (hex 88) is the cascade tag and 3 bytes of a
+#: longer UID: CarontePass's reader asks no further, and nobody can know the rest.
+#: Source: ISO/IEC 14443-3, 6.5.4; raspberry-rc522.py of torehc/carontepass-v2.
+CASCADE_TAG = "136."
+CASCADE_WORDS = (
+    "only the first 3 bytes of a longer UID (136 is the cascade tag); tap the card"
+    " here instead"
+)
 
 
 def esp_rfid_doubt(spelling: str, *, is_hex: bool) -> str:
-    """The same for what esp-rfid stores.
+    """Why what esp-rfid stores may not be the card's UID, though it can be read so.
 
     It writes each byte without its leading 0, and what a Wiegand reader says as a
     decimal number; ``is_hex`` tells that its reader is none of those.  Only a text as
@@ -9356,18 +9347,6 @@ def esp_rfid_doubt(spelling: str, *, is_hex: bool) -> str:
     return ""
 
 
-def _row(
-    number: int,
-    table: Mapping[str, object],
-    refused: str = "",
-    doubt_of: Callable[[str], str] = any_doubt,
-) -> Row:
-    spelling = _cell(table.get("uid"))
-    if spelling and not refused and (doubt := doubt_of(spelling)):
-        refused = f"uid = {_named(spelling)}: {doubt}"
-    return Row(number, table, refused)
-
-
 # A table of cells: CSV, and what is like it
 
 
@@ -9376,26 +9355,26 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_\-.]+", "", name.strip().lower())
 
 
-@functools.lru_cache(maxsize=1)  # each kind of list looks at the same head
-def _header(head: str) -> tuple[str, tuple[str, ...]]:
+def _header(text: str) -> tuple[str, list[str]]:
     """The delimiter, and the names of the columns in their plain form."""
-    line = next((line for line in head.splitlines() if line.strip()), "")
+    lines = text[:10_000].splitlines()
+    line = next((line for line in lines if line.strip()), "")
     delimiter = max("\t;,", key=line.count)
     try:
         names = next(csv.reader([line], delimiter=delimiter, strict=True), [])
     except csv.Error:
         names = []
-    return delimiter, tuple(_plain(name) for name in names)
+    return delimiter, [_plain(name) for name in names]
 
 
-def _columns(text: str) -> tuple[str, ...]:
-    return _header(text[:10_000])[1]
+def _columns(text: str) -> list[str]:
+    return _header(text)[1]
 
 
 def _table_rows(text: str) -> Iterator[tuple[int, dict[str, str], str]]:
     """Each row: its line, its cells by the plain names of their columns, and what is
     wrong with it.  Raises: ListError for a file that was cut off, or is no table."""
-    delimiter, names = _header(text[:10_000])
+    delimiter, names = _header(text)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise ListError(f"two columns are called {_named(twice[0])}")
@@ -9473,7 +9452,7 @@ def _says_nothing(key: str, value: object) -> bool:
     return value is None or (value == "" and key not in ("uid", "holder", "enabled"))
 
 
-def _used_columns(names: Iterable[str], reading: Reading) -> dict[str, str]:
+def _used_columns(names: Iterable[str], listed: CardList) -> dict[str, str]:
     """Which column each of COLUMNS is in.
 
     Raises: ListError for one that nobody knows and that may keep somebody out.
@@ -9491,7 +9470,7 @@ def _used_columns(names: Iterable[str], reading: Reading) -> dict[str, str]:
             f" it one of {', '.join(COLUMNS)}, or take it out"
         )
     if others:
-        reading.note(f"columns not used: {', '.join(map(_named, others))}", 0)
+        listed.notes[f"columns not used: {', '.join(map(_named, others))}"] = 0
     return used
 
 
@@ -9503,13 +9482,12 @@ def _own_row(
         for key, name in used.items()
         if not _says_nothing(key, cells.get(name))
     }
-    return _row(number, table, refused)
+    return Row(number, table, refused, tuple(key for key in COLUMNS if key not in used))
 
 
-def _csv_rows(text: str, reading: Reading) -> Iterator[Row]:
+def _csv_rows(text: str, listed: CardList) -> Iterator[Row]:
     """CSV with the columns of COLUMNS, as spreadsheets write it."""
-    used = _used_columns(_columns(text), reading)
-    reading.silent = COLUMNS.keys() - used
+    used = _used_columns(_columns(text), listed)
     for line, cells, refused in _table_rows(text):
         yield _own_row(line, cells, used, refused)
 
@@ -9546,16 +9524,17 @@ def _json_rows(
             yield Row(number, {}, f"{_named(entry)}: expected an object {{...}}")
 
 
-def _own_json_rows(text: str, reading: Reading) -> Iterator[Row]:
+def _own_json_rows(text: str, listed: CardList) -> Iterator[Row]:
     """What ``cards --json`` prints."""
 
     def row(number: int, entry: Mapping[str, object]) -> Row:
         cells = {_plain(key): value for key, value in entry.items()}
-        return _own_row(number, cells, _used_columns(cells, reading))
+        return _own_row(number, cells, _used_columns(cells, listed))
 
     return _json_rows(text, row)
 
 
+NO_PINS = "PINs are not brought in: the card alone opens this door"
 ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
 
 
@@ -9573,7 +9552,7 @@ def _esp_rfid_day(value: object, *, first: bool) -> object:
     return None if first and seconds == 0 else day
 
 
-def _esp_rfid_rows(text: str, reading: Reading) -> Iterator[Row]:
+def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
     """The users of an esp-rfid: its page's backup, or its MQTT answers, one after the
     other.  Its opening hours are in its settings, not in this file.
 
@@ -9581,35 +9560,35 @@ def _esp_rfid_rows(text: str, reading: Reading) -> Iterator[Row]:
     (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
     README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
     """
-    reading.note(
+    listed.notes[
         "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
-        " with a Wiegand reader UIDs may be backwards: compare the list, tap a card",
-        0,
-    )
-
-    reading.silent = "schedule", "role"
+        " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
+    ] = 0
     letters = re.search(r'"uid"\s*:\s*"[0-9]*[A-Fa-f][0-9A-Fa-f]*"', text)
-    doubt_of = functools.partial(esp_rfid_doubt, is_hex=letters is not None)
 
     def row(number: int, entry: Mapping[str, object]) -> Row:
-        access = _cell(entry.get("acctype"))
+        uid, access = _cell(entry.get("uid")), _cell(entry.get("acctype"))
         name = _cell(entry.get("username")) or _cell(entry.get("user"))
         name = "" if name == "undefined" else name  # what its page makes of none
         table = {
-            "uid": _cell(entry.get("uid")),
-            "holder": name or f"esp-rfid {_cell(entry.get('uid'))}",
+            "uid": uid,
+            "holder": name or f"esp-rfid {uid}",
             "enabled": ESP_RFID_ACCESS.get(access, False),
             "valid_from": _esp_rfid_day(entry.get("validsince", 0), first=True),
             "valid_until": _esp_rfid_day(entry.get("validuntil"), first=False),
         }
         if access == "99":
-            reading.note("admins of esp-rfid are ordinary cards here")
+            listed.notes["admins of esp-rfid are ordinary cards here"] += 1
         if _cell(entry.get("pincode")):
-            reading.note("PINs are not brought in: the card alone opens this door")
-        wrong = f"acctype = {_named(entry.get('acctype'))}: expected 0, 1 or 99"
+            listed.notes[NO_PINS] += 1
         said = {key: value for key, value in table.items() if value is not None}
-        refused = "" if access in ESP_RFID_ACCESS else wrong
-        return _row(number, said, refused, doubt_of)
+        refused = ""
+        if access not in ESP_RFID_ACCESS:
+            refused = f"acctype = {_named(entry.get('acctype'))}: expected 0, 1 or 99"
+        elif uid and (doubt := esp_rfid_doubt(uid, is_hex=letters is not None)):
+            refused = f"uid = {_named(uid)}: {doubt}"
+        silent = ("schedule", "role") if name else ("schedule", "role", "holder")
+        return Row(number, said, refused, silent)
 
     return _json_rows(text, row)
 
@@ -9624,7 +9603,7 @@ NO_CARD = {
 }
 
 
-def _caronte_row(number: int, entry: Mapping[str, object], reading: Reading) -> Row:
+def _caronte_row(number: int, entry: Mapping[str, object], listed: CardList) -> Row:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.
 
     What was last answered for it, where that is in the list, is whether it is good:
@@ -9632,46 +9611,45 @@ def _caronte_row(number: int, entry: Mapping[str, object], reading: Reading) -> 
     (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
     is read as an owner makes it of the table, with a column of names.
     """
-    reading.silent = "valid_from", "valid_until", "schedule", "role"
     entry = {_plain(key): value for key, value in entry.items()}
     user = _cell(entry.get("user"))
-    named = (_cell(entry.get(key)) for key in ("holder", "name", "username"))
+    silent: tuple[str, ...] = ("valid_from", "valid_until", "schedule", "role")
+    named = [_cell(entry.get(key)) for key in ("holder", "name", "username", "user")]
     name = next(filter(None, named), "")
-    fallback = f"CarontePass user {user}" if user.isdecimal() else user
+    if name == user and user.isdecimal():
+        name, silent = f"CarontePass user {user}", (*silent, "holder")
     refused = NO_CARD.get(_cell(entry.get("kind")).lower(), "")
-    if not (name or user or refused):
+    if not (name or refused):
         refused = "no user: nobody's card"
     is_good = str(entry.get("result", True)).strip().lower() in ("true", "1")
     if not is_good:
-        reading.note("not granted by CarontePass when asked: switched off here as well")
-    table: dict[str, object] = {
-        "uid": _cell(entry.get("code")),
-        "holder": name or fallback,
-        "enabled": is_good,
-    }
-    return _row(number, table, refused)
+        listed.notes[
+            "not granted by CarontePass when asked: switched off here as well"
+        ] += 1
+    table = {"uid": _cell(entry.get("code")), "holder": name, "enabled": is_good}
+    return Row(number, table, refused, silent)
 
 
-def _caronte_json_rows(text: str, reading: Reading) -> Iterator[Row]:
-    return _json_rows(text, lambda number, entry: _caronte_row(number, entry, reading))
+def _caronte_json_rows(text: str, listed: CardList) -> Iterator[Row]:
+    return _json_rows(text, lambda number, entry: _caronte_row(number, entry, listed))
 
 
-def _caronte_csv_rows(text: str, reading: Reading) -> Iterator[Row]:
+def _caronte_csv_rows(text: str, listed: CardList) -> Iterator[Row]:
     known = {"id", "user", "kind", "code", "result", "holder", "name", "username"}
     for name in filter(SAYS_WHETHER.search, set(_columns(text)) - known):
         raise ListError(f"column {_named(name)}: not CarontePass's; take it out")
     for line, cells, wrong in _table_rows(text):
-        row = _caronte_row(line, cells, reading)
-        yield replace(row, refused=wrong) if wrong else row
+        row = _caronte_row(line, cells, listed)
+        yield row._replace(refused=wrong or row.refused)
 
 
 UHPPOTED_COLUMNS = {"cardnumber", "pin", "from", "to", "name", "uid"}
 
 
-def _uhppoted_door(names: Sequence[str], reading: Reading) -> str:
+def _uhppoted_door(names: Sequence[str], door: str) -> str:
     """Which column is this door's: the one of its name, or the only one."""
     doors = [name for name in names if name and name not in UHPPOTED_COLUMNS]
-    here = [name for name in doors if name == _plain(reading.door)]
+    here = [name for name in doors if name == _plain(door)]
     if len(here or doors) == 1:
         return (here or doors)[0]
     raise ListError(
@@ -9680,7 +9658,7 @@ def _uhppoted_door(names: Sequence[str], reading: Reading) -> str:
     )
 
 
-def _uhppoted_rows(text: str, reading: Reading) -> Iterator[Row]:
+def _uhppoted_rows(text: str, listed: CardList) -> Iterator[Row]:
     """An access control list of uhppoted: cards, dates, and a column for each door.
 
     Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the site's
@@ -9689,9 +9667,8 @@ def _uhppoted_rows(text: str, reading: Reading) -> Iterator[Row]:
     must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and
     acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
     """
-    reading.silent = ("role",)
-    names = _columns(text)
-    door = _uhppoted_door(names, reading) if "uid" in names else ""
+    names, here = _columns(text), listed.config.door.name
+    door = _uhppoted_door(names, here) if "uid" in names else ""
     for line, cells, wrong in _table_rows(text):
         number, says = cells.get("cardnumber", ""), cells.get(door, "")
         table: dict[str, object] = {
@@ -9708,16 +9685,17 @@ def _uhppoted_rows(text: str, reading: Reading) -> Iterator[Row]:
         if not table["uid"]:
             shown = _named(number)
             wrong = wrong or f"Card Number = {shown}: a Wiegand number, not the UID"
-            reading.note(
+            listed.notes[
                 "the UID cannot be had from a Wiegand number: add a column UID (tap the"
                 " card and look into `log`)"
-            )
+            ] += 1
         if cells.get("pin"):
-            reading.note("PINs are not brought in: the card alone opens this door")
-        yield _row(line, table, wrong)
+            listed.notes[NO_PINS] += 1
+        silent = ("role",) if cells.get("name") else ("role", "holder")
+        yield Row(line, table, wrong, silent)
 
 
-def _toml_rows(text: str, reading: Reading) -> Iterator[Row]:
+def _toml_rows(text: str, listed: CardList) -> Iterator[Row]:
     """The ``[[card]]`` tables of a doorpi.toml, or of ``cards --toml``."""
     try:
         document = _read_toml(text)
@@ -9727,9 +9705,10 @@ def _toml_rows(text: str, reading: Reading) -> Iterator[Row]:
     if not isinstance(tables, list):
         raise ListError("card: expected [[card]], with two brackets")
     for name, there in _parse_schedules(document, []).items():
-        here = reading.schedules.get(name)
+        here = listed.config.schedules.get(name)
         if here and (here.spans, here.closed) != (there.spans, there.closed):
-            reading.note(f"schedule {_named(name)} has other hours here, which hold", 0)
+            note = f"schedule {_named(name)} has other hours here, which hold"
+            listed.notes[note] = 0
     for number, table in enumerate(tables, 1):
         if isinstance(table, dict):
             yield Row(number, table)
@@ -9760,15 +9739,14 @@ def _has_columns(*names: str) -> Callable[[str], bool]:
     return lambda text: set(names) <= set(_columns(text))
 
 
-@dataclass(frozen=True, slots=True)
-class ListFormat:
+class ListFormat(NamedTuple):
     """A kind of list: what it is called, what its rows are, how it is told from the
     others (by what is in it), and its parser."""
 
     name: str
     row: str
     looks: Callable[[str], bool]
-    rows: Callable[[str, Reading], Iterator[Row]]
+    rows: Callable[[str, CardList], Iterator[Row]]
 
 
 #: The first that a list looks like is what it is.
@@ -9810,8 +9788,7 @@ LIST_FORMATS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedRow:
+class RefusedRow(NamedTuple):
     """A row that was not taken, and why; ``uid`` where it could be read."""
 
     number: int
@@ -9821,50 +9798,51 @@ class RefusedRow:
     uid: Uid | None = None
 
 
-@dataclass(slots=True)
 class CardList:
     """What a list says: at most one credential of each UID, and what was refused."""
 
-    kind: ListFormat
-    notes: Mapping[str, int]
-    silent: Iterable[str] = ()
-    cards: dict[Uid, Credential] = field(default_factory=dict)
-    #: The first row of each UID, also of those refused.
-    places: dict[Uid, int] = field(default_factory=dict)
-    refused: list[RefusedRow] = field(default_factory=list)
-    #: UIDs that may be decimal numbers as well, and whether the list has such numbers.
-    digits_only: list[Uid] = field(default_factory=list)
-    has_numbers: bool = False
+    def __init__(self, kind: ListFormat, config: Config) -> None:
+        self.kind = kind
+        self.config = config
+        #: What to know of so many rows; 0: of the list as a whole.
+        self.notes: Counter[str] = Counter()
+        self.cards: dict[Uid, Credential] = {}
+        self.silent: dict[Uid, Iterable[str]] = {}
+        self.refused: list[RefusedRow] = []
+        #: The first row of each UID, also of those refused.
+        self._places: dict[Uid, int] = {}
+        #: UIDs that may be decimal numbers too, and whether the list has such numbers.
+        self._digits_only: list[Uid] = []
+        self._has_numbers = False
 
-    def take(self, row: Row, config: Config) -> None:
+    def take(self, row: Row) -> None:
         """Put ``row`` on the list if it is good, and the only word of its UID.
 
         Where two rows say news things of a card neither is believed: which one
         is right would be a guess about a person.
         """
         holder, spelling = _cell(row.table.get("holder")), _cell(row.table.get("uid"))
-        card, why = _listed_card(row, config)
-        uid = card.uid if card else _readable_uid(spelling)
-        place = self.places.setdefault(uid, row.number) if uid else row.number
-        is_again = place != row.number
-        if card and not why and self.cards.get(card.uid) == card:
+        self._has_numbers |= spelling.isdecimal() and len(spelling) not in UID_DIGITS
+        card, why = _listed_card(row, spelling, self.config)
+        uid = _readable_uid(spelling)
+        first = self._places.setdefault(uid, row.number) if uid else row.number
+        if card and self.cards.get(card.uid) == card:
             return
-        if card and not why and is_again:
-            why = self._says_otherwise(card, place)
-        if spelling.isdecimal():
-            self.has_numbers |= len(spelling) not in UID_DIGITS
-            self.digits_only += [uid] if uid and len(spelling) == 8 else []
-        if card and not why:
-            self.cards[card.uid] = card
+        if card and first == row.number:
+            self.cards[card.uid], self.silent[card.uid] = card, row.silent
+            if spelling.isdecimal() and len(spelling) == 8:
+                self._digits_only.append(card.uid)
             return
+        if card:
+            why = self._says_otherwise(card, first)
         self.refused.append(RefusedRow(row.number, holder, spelling, why, uid))
-        if uid and (first := self.cards.pop(uid, None)):
-            self.refuse(first, self._says_otherwise(first, row.number))
+        if uid and (other := self.cards.pop(uid, None)):
+            self.refuse(other, self._says_otherwise(other, row.number))
 
     def settle(self) -> None:
         """Refuse what only the whole list makes doubtful: 8 digits are a UID by
         themselves, and next to numbers of 7 or 10 digits they are one more of those."""
-        for uid in self.digits_only if self.has_numbers else ():
+        for uid in self._digits_only if self._has_numbers else ():
             if card := self.cards.pop(uid, None):
                 self.refuse(
                     card,
@@ -9874,7 +9852,7 @@ class CardList:
 
     def refuse(self, card: Credential, why: str) -> None:
         """Refuse a row that was good by itself."""
-        number, spelling = self.places[card.uid], format_uid(card.uid)
+        number, spelling = self._places[card.uid], format_uid(card.uid)
         self.refused.append(RefusedRow(number, card.holder, spelling, why, card.uid))
 
     def _says_otherwise(self, card: Credential, number: int) -> str:
@@ -9884,23 +9862,27 @@ class CardList:
 
 def _readable_uid(text: str) -> Uid | None:
     with contextlib.suppress(ValueError):
-        return parse_uid(text)
+        return None if text.startswith(CASCADE_TAG) else parse_uid(text)
     return None
 
 
-def _listed_card(row: Row, config: Config) -> tuple[Credential | None, str]:
-    """The credential of ``row``, and why it is refused if it is."""
+def _listed_card(
+    row: Row, spelling: str, config: Config
+) -> tuple[Credential | None, str]:
+    """The credential of ``row``, or why there is none."""
     if row.refused:
         return None, row.refused
+    if spelling.startswith(CASCADE_TAG):
+        return None, f"uid = {_named(spelling)}: {CASCADE_WORDS}"
     problems: list[str] = []
     card = _parse_card(row.table, "", problems)
     if card and card.schedule and card.schedule not in config.schedules:
         problems.append(
             f"schedule = {_named(card.schedule)}: no [[schedule]] of your doorpi.toml"
-            " has this name"
+            f" has this name{did_you_mean(card.schedule, config.schedules)}"
         )
     why = "; ".join(problem.removeprefix(".") for problem in problems)
-    return card, why
+    return (None if problems else card), why
 
 
 def read_list(text: str, config: Config) -> CardList:
@@ -9915,16 +9897,14 @@ def read_list(text: str, config: Config) -> CardList:
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
         raise ListError(f"no list of a kind that is known: {known}")
-    reading = Reading(config.door.name, config.schedules)
-    listed = CardList(kind, reading.notes)
-    for row in kind.rows(text, reading):
-        listed.take(row, config)
+    listed = CardList(kind, config)
+    for row in kind.rows(text, listed):
+        listed.take(row)
     listed.settle()
-    listed.silent = reading.silent
     if not (listed.cards or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     if not text.endswith(("\n", "\r", "}", "]")):
-        reading.note("the last line has no end: is the list whole?", 0)
+        listed.notes["the last line has no end: is the list whole?"] = 0
     return listed
 
 
@@ -9977,7 +9957,7 @@ def list_changes(
     for uid, card in listed.cards.items():
         before = told.get(uid) or stored.get(uid)
         if before:
-            unsaid = {key: getattr(before, key) for key in listed.silent}
+            unsaid = {key: getattr(before, key) for key in listed.silent[uid]}
             card = replace(card, **unsaid)
         news = _news_of(before, card) if before else ""
         if before is None:
@@ -10008,8 +9988,10 @@ def _find_removed(
     for uid, card in stored.items():
         if uid in listed.cards or uid in told:
             continue
-        unpadded = "".join(f"{byte:x}" for byte in bytes.fromhex(uid))
-        meant = {unpadded, uid.lower().lstrip("0")} & spellings
+        raw = bytes.fromhex(uid)
+        unpadded = "".join(f"{byte:x}" for byte in raw)
+        cascaded = CASCADE_TAG + ".".join(map(str, raw[:3]))
+        meant = {unpadded, uid.lower().lstrip("0"), cascaded} & spellings
         in_doubt = uid in uids or meant or card.holder in names
         (changes.kept if in_doubt else changes.removed).append(card)
 
@@ -10038,32 +10020,32 @@ def _changed_words(change: tuple[Credential, str]) -> str:
     return f"{_uid_and_holder(card)}: {news}"
 
 
-def _refused_words(row: RefusedRow) -> str:
+def _refused_words(row: RefusedRow, kind: ListFormat) -> str:
     who = f' ("{printable(row.holder, 40)}")' if row.holder else ""
-    return f"{row.number}{who}: {printable(row.why, 500)}"
+    return f"{kind.row} {row.number}{who}: {printable(row.why, 500)}"
 
 
 def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
     """What the list changes, for the owner: each kind of row, what to know besides,
     and the five numbers last."""
-    row = listed.kind.row
-    parts: tuple[tuple[str, Sequence[Any], Callable[[Any], str]], ...] = (
-        ("unchanged", changes.unchanged, _card_words),
-        ("added", changes.added, _card_words),
-        ("changed", changes.changed, _changed_words),
-        ("removed", changes.removed, _card_words),
-        (KEPT, changes.kept, _card_words),
-        ("refused", changes.refused, lambda one: f"{row} {_refused_words(one)}"),
+    refused = (_refused_words(row, listed.kind) for row in changes.refused)
+    parts: tuple[tuple[str, Sequence[object], Iterable[str]], ...] = (
+        ("unchanged", changes.unchanged, map(_card_words, changes.unchanged)),
+        ("added", changes.added, map(_card_words, changes.added)),
+        ("changed", changes.changed, map(_changed_words, changes.changed)),
+        ("removed", changes.removed, map(_card_words, changes.removed)),
+        (KEPT, changes.kept, map(_card_words, changes.kept)),
+        ("refused", changes.refused, refused),
     )
     yield listed.kind.name
-    for title, some, in_words in parts:
+    for title, some, words in parts:
         if some:
             yield f"{title}:"
-        yield from (f"  {in_words(one)}" for one in some[:TOLD_ROWS])
+        yield from (f"  {one}" for one in islice(words, TOLD_ROWS))
         if len(some) > TOLD_ROWS:
             yield f"  and {len(some) - TOLD_ROWS:,} more"
     for note, count in islice(listed.notes.items(), TOLD_ROWS):
-        rows = f" ({count:,} row{'s' * (count > 1)})" if count else ""
+        rows = f" ({counted(count, 'row')})" if count else ""
         yield f"note: {printable(note, 500)}{rows}"
     if changes.removed and any(row.uid is None for row in changes.refused):
         yield "note: a refused row without a UID may mean a card that is removed"

@@ -338,9 +338,12 @@ REFUSED = {
     "perhaps": (csv_of(enabled="x"), 2, "enabled = 'x': expected true or false (false: keep the entry, refuse the card)"),
     "empty switch": ("enabled,uid,holder\n,0123AB07,Anna\n", 2, "enabled = '': expected true or false (false: keep the entry, refuse the card)"),
     "schedule": (csv_of(schedule="nights"), 2, "schedule = 'nights': no [[schedule]] of your doorpi.toml has this name"),
+    "schedule, nearly": (csv_of(schedule="office-hour"), 2, "schedule = 'office-hour': no [[schedule]] of your doorpi.toml has this name; did you mean 'office-hours'?"),
     "role": (csv_of(role="admin"), 2, "role = 'admin': must be one of holder, master (holder or master)"),
     "comma in the name": ("uid,holder\n0123AB07,Ito, Anna\n", 2, "3 cells, but 2 columns"),
     "toml key": (OWN_TOML.replace("role", "rule"), 2, "rule: unknown key; did you mean 'role'?"),
+    "toml number": (f"[[card]]\nuid = 0x{'f' * 9000}\nholder = 'Anna'\n", 1, "uid = (a very long number): expected text in quotes (the card's UID)"),
+    "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, "uid = '136.4.161.178': only the first 3 bytes of a longer UID (136 is the cascade tag); tap the card here instead"),
     "toml date": (OWN_TOML.replace("2027-03-31", '"soon"'), 2, f"valid_until = 'soon': {DATE} (last day, such as 2027-03-31)"),
     "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': 13 {LOST}"),
     "unpadded 4": (esp_rfid_of("123ab7"), 1, f"uid = '123ab7': 6 {LOST}"),
@@ -523,6 +526,7 @@ SILENT = {
     "CSV": csv_of("01:23:AB:07", "Anna Abe"),
     "esp-rfid": esp_rfid_of("0123ab07", username="Anna Abe", validuntil=4102444800),
     "CarontePass": '[{"code": "1.35.171.7", "kind": "nfc", "name": "Anna Abe"}]',
+    "JSON": '{"uid": "0123AB07", "holder": "Anna Abe"}',
 }
 
 
@@ -539,6 +543,23 @@ def test_what_a_list_cannot_say_stays_as_it_is(text):
     ((card, news),) = changes.changed
     assert replace(card, source=Source.DB) == replace(limited, holder="Anna Abe")
     assert news == "holder Anna -> Anna Abe"
+
+
+NAMELESS = {
+    "esp-rfid": (esp_rfid_of("0123ab07", username="undefined", validuntil=4102444800), "esp-rfid 0123ab07"),
+    "CarontePass": ('[{"code": "1.35.171.7", "kind": "nfc", "user": 2}]', "CarontePass user 2"),
+    "uhppoted": ("Card Number\tFrom\tTo\tUID\tDoor\n7\t2026-01-01\t2099-12-31\t0123AB07\tY\n", "Card 7"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "made_up"), NAMELESS.values(), ids=NAMELESS)
+def test_a_name_that_is_made_up_is_for_new_cards_only(text, made_up):
+    (new,) = cards(text)
+
+    lines = report(text, [replace(new, holder="Anna")])
+
+    assert new.holder == made_up
+    assert lines[-1] == "1 unchanged, 0 added, 0 changed, 0 removed, 0 refused"
 
 
 def test_without_replace_nobody_is_removed():
@@ -566,6 +587,11 @@ DOUBTS = {
     "a spelling without zeros": (esp_rfid_of("123ab7", "43c8291c"), ANNA, "Anna"),
     "a zero that Excel lost": (csv_of("4123456", "?") + NEW, Uid("04123456"), "Anna"),
     "its name": (csv_of("01:23:A", "Anna") + NEW, ANNA, "Anna"),
+    "three bytes of it": (
+        csv_of("136.4.161.178", "?") + NEW,
+        Uid("04A1B2C3D4E581"),
+        "Anna",
+    ),
 }
 
 
