@@ -1955,23 +1955,21 @@ def running_text(config: Config, salt: str) -> str:
     No secret can be learnt from it, only that it was another: each is a short digest,
     keyed with ``salt``.  Where the state is kept is left out: it is there.
     """
-    config = replace(config, door=replace(config.door, state_dir=""))
     usual = parse_patterns({}, [])
-    patterns = {
-        sign: pattern
-        for sign, pattern in config.patterns.items()
-        if pattern != usual[sign]
-    }
-    kept = {
-        name: _to_keep(getattr(config, name), salt)
-        for name in (*SECTIONS, *(["fallback"] if config.fallback else []))
-    }
+    kept = {"salt": salt, **{name: getattr(config, name) for name in SECTIONS}}
     kept |= {
-        "signals": _to_keep(patterns, salt),
-        "schedules": [_to_keep(each, salt) for each in config.schedules.values()],
-        "cards": [_to_keep(card, salt) for card in config.cards.values()],
+        "door": replace(config.door, state_dir=""),
+        "fallback": config.fallback,
+        "signals": {
+            sign: f"{f'{pattern.times}x' if pattern.times else '*'} {pattern.cells}"
+            for sign, pattern in config.patterns.items()
+            if pattern != usual[sign]
+        },
+        "schedule": list(config.schedules.values()),
+        "card": list(config.cards.values()),
     }
-    return json.dumps({"salt": salt} | kept, separators=(",", ":"))
+    in_json = functools.partial(_in_json, salt)
+    return json.dumps(kept, separators=(",", ":"), default=in_json)
 
 
 def salt_of(text: str) -> str | None:
@@ -1980,28 +1978,19 @@ def salt_of(text: str) -> str | None:
     return match[1] if match else None
 
 
-def _to_keep(value: Any, salt: str) -> Any:
-    """``value`` for JSON; of a table only what is not as by default."""
+def _in_json(salt: str, value: Any) -> Any:
+    """What JSON has no words for: as the owner's file has it, but digests for secrets.
+    Of a table only what is not as by default."""
     if isinstance(value, Secret):
         digest = hmac.new(salt.encode(), value.text.encode(), "sha256").hexdigest()
-        return [digest[:8] if value.text else "", value.file]
-    if isinstance(value, Pattern):
-        return f"{f'{value.times}x' if value.times else '*'} {value.cells}"
-    if dataclasses.is_dataclass(value):
-        table = {f.name: getattr(value, f.name) for f in fields(value)}
-        usual = {f.name: f.default for f in fields(value)}
-        changed = {k: v for k, v in table.items() if v != usual[k]}
-        return {key: _to_keep(each, salt) for key, each in changed.items()}
-    if isinstance(value, Mapping):
-        return {key: _to_keep(each, salt) for key, each in value.items()}
-    if isinstance(value, tuple | frozenset):
-        return [_to_keep(each, salt) for each in _in_order(value)]
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _in_order(values: Iterable[Any]) -> Iterable[Any]:
-    """A set has none of its own, and equal ones must be written alike."""
-    return sorted(values) if isinstance(values, frozenset) else values
+        return {"text": digest[:8] if value.text else "", "file": value.file}
+    if isinstance(value, Schedule):
+        closed = sorted(value.closed)  # equal ones must be written alike
+        return {"name": value.name, "times": value.words, "closed": closed}
+    if isinstance(value, date):
+        return value.isoformat()
+    table = {f.name: (getattr(value, f.name), f.default) for f in fields(value)}
+    return {key: now for key, (now, usual) in table.items() if now != usual}
 
 
 def running_from(text: str) -> Config | None:
@@ -2010,61 +1999,38 @@ def running_from(text: str) -> Config | None:
     A program of another version may have written it: what this one does not know is
     left out, what is not told is as by default.
     """
+    unheard: list[str] = []
     try:
-        kept = json.loads(text)
+        kept = json.loads(text, object_hook=_out_of_json)
         tables = {n: _kept_table(cls, kept.get(n, {})) for n, cls in SECTIONS.items()}
         fallback = kept.get("fallback")
-        pictures = {k: v for k, v in kept["signals"].items() if k in set(Signal)}
-        schedules = [_kept_schedule(each) for each in kept["schedules"]]
-        cards = [_kept_card(each) for each in kept["cards"]]
+        schedules = [_parse_schedule(each, "", unheard) for each in kept["schedule"]]
+        cards = [_parse_card(each, "", unheard) for each in kept["card"]]
         return Config(
             **tables,
             fallback=None if fallback is None else _kept_table(LockAccess, fallback),
-            patterns=parse_patterns(pictures, []),
+            patterns=parse_patterns(kept["signals"], unheard),
             schedules={schedule.name: schedule for schedule in schedules},
-            cards={card.uid: card for card in cards},
+            cards={card.uid: card for card in cards if card},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
+def _out_of_json(table: dict[str, Any]) -> Any:
+    """The other way round: what is a secret, and what are dates."""
+    if table.keys() == {"text", "file"}:
+        return Secret(**table)
+    for key in table.keys() & {"valid_from", "valid_until"}:
+        table[key] = date.fromisoformat(table[key])
+    if "closed" in table:
+        table["closed"] = [date.fromisoformat(day) for day in table["closed"]]
+    return table
+
+
 def _kept_table(cls: type[T], kept: Mapping[str, Any]) -> T:
-    usual = {f.name: f.default for f in fields(cls)}  # type: ignore[arg-type]
-    known = {key: value for key, value in kept.items() if key in usual}
-    for key, value in known.items():
-        if isinstance(usual[key], Secret):
-            text, file = value
-            known[key] = Secret(text=str(text), file=str(file))
-    return cls(**known)
-
-
-def _kept_schedule(kept: Mapping[str, Any]) -> Schedule:
-    return Schedule(
-        name=str(kept["name"]),
-        spans=tuple(
-            Span(
-                days=frozenset(range(7)).intersection(span["days"]),
-                start_min=int(span["start_min"]),
-                end_min=int(span["end_min"]),
-            )
-            for span in kept["spans"]
-        ),
-        closed=frozenset(map(date.fromisoformat, kept.get("closed", []))),
-        words=tuple(map(str, kept.get("words", []))),
-    )
-
-
-def _kept_card(kept: Mapping[str, Any]) -> Credential:
-    first, last = kept.get("valid_from"), kept.get("valid_until")
-    return Credential(
-        uid=Uid(str(kept["uid"])),
-        holder=str(kept["holder"]),
-        enabled=bool(kept.get("enabled", True)),
-        valid_from=date.fromisoformat(first) if first else None,
-        valid_until=date.fromisoformat(last) if last else None,
-        schedule=kept.get("schedule") and str(kept["schedule"]),
-        role=Role(kept.get("role", Role.HOLDER)),
-    )
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: value for key, value in kept.items() if key in known})
 
 
 MOST_CHANGES = 12  # lines about people, and about hours: a long list stays short
@@ -2096,7 +2062,7 @@ def _not_too_many(lines: Iterable[str]) -> Iterator[str]:
 
 def _names(names: Iterable[str]) -> str:
     """``A, B, C and 9,995 more``: each once, safe to show."""
-    shown = [printable(name, 60) for name in dict.fromkeys(names)]
+    shown = [printable(name, 160) for name in dict.fromkeys(names)]
     if len(shown) > 4:
         shown, more = shown[:3], len(shown) - 3
         return f"{', '.join(shown)} and {more:,} more"
@@ -2110,10 +2076,6 @@ def _counted(sign: str, one: str, many: str, names: Iterable[str]) -> Iterator[s
         yield f"{sign}{len(each):,} {noun}: {_names(each)}"
 
 
-def _card_name(card: Credential) -> str:
-    return f"{card.holder} ({format_uid(card.uid)})"
-
-
 Cards = Mapping[Uid, Credential]
 
 
@@ -2121,8 +2083,8 @@ def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
     """Who is new, gone, renamed; and whose cards."""
     before = {card.holder for card in old.values()}
     after = {card.holder for card in new.values()}
-    handed = [(old[u], card) for u, card in new.items() if u in old]
-    handed = [(was, now) for was, now in handed if was.holder != now.holder]
+    both = [(old[uid], card) for uid, card in new.items() if uid in old]
+    handed = [(was, now) for was, now in both if was.holder != now.holder]
     renamed = {
         (was.holder, now.holder)
         for was, now in handed
@@ -2131,8 +2093,8 @@ def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
     stay = before & after | {name for pair in renamed for name in pair}
     come = [card.holder for card in new.values() if card.holder not in stay]
     gone = [card.holder for card in old.values() if card.holder not in stay]
-    added = [_card_name(c) for u, c in new.items() if u not in old and c.holder in stay]
-    lost = [_card_name(c) for u, c in old.items() if u not in new and c.holder in stay]
+    added = [card_name(c) for u, c in new.items() if u not in old and c.holder in stay]
+    lost = [card_name(c) for u, c in old.items() if u not in new and c.holder in stay]
     yield from _counted("+", "person", "people", come)
     yield from _counted("-", "person", "people", gone)
     yield from _counted("+", "card", "cards", added)
@@ -2140,19 +2102,17 @@ def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
     told: dict[str, list[str]] = {"renamed": [], "another's card now": []}
     for was, now in handed:
         is_renamed = (was.holder, now.holder) in renamed
-        name = was.holder if is_renamed else _card_name(was)
+        name = printable(was.holder, 60) if is_renamed else card_name(was)
         words = "renamed" if is_renamed else "another's card now"
-        told[words].append(f"{name} -> {now.holder}")
+        told[words].append(f"{name} -> {printable(now.holder, 60)}")
     yield from (f"{words}: {_names(names)}" for words, names in told.items() if names)
 
 
 def _labels(cards: Cards) -> dict[Uid, str]:
     """What to call each card: by its holder, where that is enough."""
-    held: dict[str, int] = {}
-    for card in cards.values():
-        held[card.holder] = held.get(card.holder, 0) + 1
+    held = Counter(card.holder for card in cards.values())
     return {
-        uid: card.holder if held[card.holder] == 1 else _card_name(card)
+        uid: card.holder if held[card.holder] == 1 else card_name(card)
         for uid, card in cards.items()
     }
 

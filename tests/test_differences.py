@@ -119,6 +119,15 @@ def test_what_becomes_of_people_is_told(before, after, lines):
     assert differences(config_of(*before), config_of(*after)) == lines
 
 
+def test_two_cards_of_a_long_name_are_told_apart():
+    cards = [card_of(uid, "Anna " * 20) for uid in (KEN, ANNA)]
+    off = [cards[0], replace(cards[1], enabled=False)]
+
+    (line,) = differences(config_of(*cards), config_of(*off))
+
+    assert line.endswith("... (01:02:03:04): switched off")
+
+
 def test_a_long_list_stays_short():
     people = [card_of(Uid(f"{i:08X}"), f"P{i}") for i in range(0x10000000, 0x10002710)]
     some, first = config_of(*people[:2]), people[2].holder
@@ -345,7 +354,7 @@ def test_what_is_kept_holds_no_secret():
 
     for text in texts:
         assert not any(secret in text for secret in SECRETS)
-        digests = re.findall(r'_key":\["(.*?)"', text)
+        digests = re.findall(r'_key":{"text":"(.*?)"', text)
         assert [len(digest) for digest in digests] == [8, 8, 8]
     assert texts[0].replace(SALT, "") != texts[1].replace(SALT[::-1], "")
 
@@ -377,15 +386,18 @@ def test_the_program_of_another_version_is_understood_as_far_as_it_goes():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", "7", "null", "[" * 100_000, '{"signals":[],"schedules":7,"cards":{}}',
-     '{"signals":{},"schedules":[],"cards":[{"uid":1}]}'],
+    ["", "{}", "[]", "7", "null", "[" * 100_000, '{"signals":[],"schedule":7,"card":{}}',
+     '{"signals":{},"schedule":[],"card":[{"uid":1,"valid_until":7}]}'],
+
     ids=lambda text: text[:20] or "nothing",
 )  # fmt: skip
 def test_what_the_door_did_not_write_is_nothing(text):
     assert running_from(text) is None
 
 
-names = st.text(min_size=1, max_size=5)
+names = st.text(min_size=1, max_size=5).filter(
+    lambda name: doorpi.can_be_seen(name) and name == name.strip()
+)
 some_cards = st.lists(
     st.builds(
         Credential,
