@@ -263,6 +263,13 @@ def test_allow_says_when_what_the_card_keeps_would_shut_it_out(
     assert list(store.cards()) == [card]
 
 
+def test_a_card_for_one_day_may_be_for_today(verb, store):
+    today = datetime.now().astimezone().date()
+    store.add_card(card_of(MIKA, "Mika", valid_from=today), doorpi_now())
+
+    assert verb("allow", "Mika", "--uid", MIKA, "--until", f"{today}")[0] == 0
+
+
 def test_allow_in_a_lockdown_says_so(verb, store):
     store.lock_down("owner")
 
@@ -401,6 +408,17 @@ def test_cards_is_a_table_with_when_each_was_seen(verb, store):
         "HOLDER    UID                   VALID                SCHEDULE      FROM  LAST SEEN",
         f"Ken Sato  {KEN_WRITTEN}  always               -             toml  -",
         f"Mika      D3:C2:B1:A0           Mon-Fri 08:00-20:00  office-hours  db    {local}",
+    ]  # fmt: skip
+
+
+def test_cards_are_by_holder_and_of_two_sources_the_file_s_is_shown(verb, store):
+    store.add_card(card_of(MIKA, "Anna"), doorpi_now())
+    store.add_card(card_of(holder="Somebody"), doorpi_now())
+
+    told = [json.loads(line) for line in verb("cards", "--json")[1]]
+
+    assert [(card["holder"], card["source"]) for card in told] == [
+        ("Anna", "db"), ("Ken Sato", "toml"),
     ]  # fmt: skip
 
 
