@@ -566,7 +566,7 @@ REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
         Reason.EXPIRED: "its last day was {valid_until}",
         Reason.CLOCK_NOT_SET: "its dates or hours need a clock that goes right, and"
         " this one is not set; doorpi doctor tells more",
-        Reason.NOT_PERMITTED_AT_THIS_TIME: "outside the hours of {schedule}",
+        Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside}",
         Reason.PASSBACK: "it moved the lock at {last_moved:%H:%M:%S} and must wait"
         " {passback_s:g} s",
     }
@@ -580,8 +580,7 @@ PLACES = {
 HORIZON_DAYS = 400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(NamedTuple):
     """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
 
     ``turns_at`` is None where that is not to be seen; ``after`` says what then ends a
@@ -602,8 +601,9 @@ def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanatio
     """
     decision = decide(uid, who, when)
     why = _reason_in_words(uid, who, when, decision.reason)
-    if who is None or decision.reason is Reason.CLOCK_NOT_SET:
-        return Explanation(decision=decision, why=why)
+    no_time_helps = Reason.CLOCK_NOT_SET, Reason.LOCKED_DOWN
+    if who is None or decision.reason in no_time_helps:
+        return Explanation(decision, why)
     if who.needs_clock and not when.clock_set:
         why += ", and the clock is not set"
     for point in _turning_points(who, when):
@@ -611,8 +611,8 @@ def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanatio
         turned = decide(uid, who, then)
         if turned.granted is not decision.granted:
             after = _end_in_words(who, then, turned.reason)
-            return Explanation(decision=decision, why=why, turns_at=point, after=after)
-    return Explanation(decision=decision, why=why)
+            return Explanation(decision, why, point, after)
+    return Explanation(decision, why)
 
 
 def _turning_points(who: Credential, when: Circumstances) -> list[datetime]:
@@ -648,29 +648,26 @@ def _days_after(days: Iterable[date | None]) -> set[date | None]:
 def _reason_in_words(
     uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
 ) -> str:
-    if who is None:
-        return REASON_WORDS[reason].format(uid=format_uid(uid))
-    if reason is Reason.NOT_PERMITTED_AT_THIS_TIME:
-        return _not_now_in_words(who, when)
     moved = when.last_moved
     return REASON_WORDS[reason].format(
-        place=PLACES[who.source].format(uid=format_uid(uid)),
-        valid_from=who.valid_from,
-        valid_until=who.valid_until,
-        last_moved=moved and when.at + (moved - when.at),
+        uid=format_uid(uid),
+        place=who and PLACES[who.source].format(uid=format_uid(uid)),
+        valid_from=who and who.valid_from,
+        valid_until=who and who.valid_until,
+        outside=who and _outside_in_words(who, when),
+        last_moved=moved and when.at + (moved - when.at),  # in our time zone
         passback_s=when.passback_s,
     )
 
 
-def _not_now_in_words(who: Credential, when: Circumstances) -> str:
+def _outside_in_words(who: Credential, when: Circumstances) -> str:
     schedule = when.schedules.get(who.schedule or "")
     name = printable(str(who.schedule))
     if schedule is None:
         return f"there is no schedule {name} any more"
     if when.at.date() in schedule.closed:
         return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
-    words = REASON_WORDS[Reason.NOT_PERMITTED_AT_THIS_TIME]
-    return words.format(schedule=name)
+    return f"outside the hours of {name}"
 
 
 def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
@@ -681,7 +678,7 @@ def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
         return reason.value if reason is not Reason.GRANTED else ""
     schedule = then.schedules[who.schedule or ""]
     if then.at.date() in schedule.closed:
-        return _not_now_in_words(who, then)
+        return _outside_in_words(who, then)
     return f"the hours of {printable(schedule.name)} end"
 
 
@@ -690,9 +687,8 @@ def in_one_sentence(
 ) -> str:
     """Who is let in or denied, by which rule, and until when or when next."""
     told = explain(uid, who, when)
-    name = format_uid(uid)
-    name = f"{printable(who.holder)} ({name})" if who else name
-    then = "" if is_now else f" on {when.at:%a %Y-%m-%d} at {when.at:%H:%M}"
+    name = card_name(who) if who else format_uid(uid)
+    then = "" if is_now else f" on {_day_and_time(when.at)}"
     if not told.decision.granted:
         return f"{name} would be denied{then}: {_denial(uid, who, when, told)}."
     deed = f"be let in{then or ' now'}"
@@ -706,7 +702,7 @@ def _grant(who: Credential | None, told: Explanation) -> str:
     if end is None:
         is_free = who is None or not who.needs_clock
         return f"{reason}, {'without limits' if is_free else 'with no end in sight'}"
-    until = f"{end:%a %Y-%m-%d} {_time_of_day(end)}"
+    until = _day_and_time(end)
     if (end.hour, end.minute, end.second) == (0, 0, 0):
         until = f"the end of {end - timedelta(days=1):%a %Y-%m-%d}"
     return f"{reason}, until {until} ({told.after})"
@@ -724,7 +720,7 @@ def _denial(
         rest = _grant(who, after) if granted else _denial(uid, who, lifted, after)
         return f"{words} (then: {rest})"
     if at is not None:
-        return f"{words}; next possible on {at:%a %Y-%m-%d} at {_time_of_day(at)}"
+        return f"{words}; next possible on {_day_and_time(at)}"
     if reason in (Reason.EXPIRED, Reason.NOT_ENABLED):
         return f"{words}; never again unless that is changed"
     if who is None or reason is Reason.CLOCK_NOT_SET:
@@ -732,8 +728,8 @@ def _denial(
     return f"{words}; not in the next {HORIZON_DAYS} days unless something is changed"
 
 
-def _time_of_day(at: datetime) -> str:
-    return f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
+def _day_and_time(at: datetime) -> str:
+    return f"{at:%a %Y-%m-%d} at {at:%H:%M}{f':{at:%S}' if at.second else ''}"
 
 
 @dataclass(slots=True)
@@ -7353,13 +7349,13 @@ class Enquiry:
         return [card.uid for card in self.cards() if as_spoken(card.holder) == wanted]
 
     def names_like(self, name: str) -> list[str]:
-        """Up to 3 that may be meant."""
-        names = dict.fromkeys(card.holder for card in self.cards())
+        """Up to 3 that may be meant: those it is a part of, or else close ones."""
         wanted = as_spoken(name)
-        spoken = {as_spoken(name): name for name in names}
-        found = [spoken[each] for each in spoken if wanted in each]
-        near = get_close_matches(wanted, list(islice(spoken, 10_000)), n=3)
-        return list(dict.fromkeys([*found[:3], *(spoken[each] for each in near)]))[:3]
+        parts = (c.holder for c in self.cards() if wanted in as_spoken(c.holder))
+        if found := list(dict.fromkeys(parts))[:3]:
+            return found
+        some = {as_spoken(c.holder): c.holder for c in islice(self.cards(), 10_000)}
+        return [some[near] for near in get_close_matches(wanted, some, n=3)]
 
 
 def uid_trouble(text: str) -> str:

@@ -82,7 +82,7 @@ SENTENCES = {
     ),
     "in its hours": (
         {"schedule": "mornings"}, {"at": NOON.replace(hour=9)},
-        f"{KEN_IS} let in now: granted, until Wed 2026-11-18 10:00 (the hours of mornings end).",
+        f"{KEN_IS} let in now: granted, until Wed 2026-11-18 at 10:00 (the hours of mornings end).",
     ),
     "in its hours, before a closed day": (
         {"schedule": "all day"}, {},
@@ -171,6 +171,10 @@ SENTENCES = {
     "locked down, and no more": (
         {"valid_until": date(2026, 10, 31)}, {"locked_down": True},
         f"{DENIED}: {LOCKDOWN} (then: expired, its last day was 2026-10-31; never again unless that is changed).",
+    ),
+    "locked down, with dates and a clock that is not set": (
+        {"valid_until": TODAY}, {"locked_down": True, "clock_set": False},
+        f"{DENIED}: {LOCKDOWN} (then: clock-not-set, its dates or hours need a clock that goes right, and this one is not set; doorpi doctor tells more).",
     ),
     "locked down, not on the list": (
         None, {"locked_down": True},
@@ -401,7 +405,7 @@ def test_a_time_months_ahead_is_wall_time_on_both_sides_of_daylight_saving(
         ),
         (
             "Jo Guest (01:23:AB:07) would be let in on Thu 2026-12-31 at 08:00: granted, until"
-            " Thu 2026-12-31 20:00 (the hours of office-hours end)."
+            " Thu 2026-12-31 at 20:00 (the hours of office-hours end)."
         ),
     ]
 
@@ -501,7 +505,7 @@ def test_of_another_time_it_says_when_the_clock_must_be_set_first(
     assert lines == [
         (
             "Jo Guest (01:23:AB:07) would be let in on Thu 2026-12-31 at 08:00: granted, until"
-            " Thu 2026-12-31 20:00 (the hours of office-hours end). That is, if the clock is"
+            " Thu 2026-12-31 at 20:00 (the hours of office-hours end). That is, if the clock is"
             " set by then; now it is not."
         ),
         (
