@@ -4296,6 +4296,9 @@ class Budget:
         return left_s
 
 
+SocketT = TypeVar("SocketT", bound=socket.socket)
+
+
 class BoundedSocket(socket.socket):
     """A socket whose every read and write ends when the request's budget does.
 
@@ -4514,20 +4517,13 @@ class Dialer:
         failure: OSError = OSError("no address")
         count = len(self._addresses)
         for number, found in enumerate(self._addresses * min(count, 2)):
-            family, kind, proto, _, address = found
             share_s = (ends_at - time.monotonic()) / (count - number % count)
             is_hasty = number < count and count > 1
-            connected = BoundedSocket(family, kind, proto)
-            connected.settimeout(
-                max(0.1, min(share_s, self.hasty_s if is_hasty else inf))
-            )
+            wait_s = max(0.1, min(share_s, self.hasty_s if is_hasty else inf))
             try:
-                connected.connect(address)
+                return connected_to(found, wait_s, BoundedSocket)
             except OSError as error:
-                connected.close()
                 failure = error
-                continue
-            return connected
         raise failure
 
     def _secure(self, connected: BoundedSocket) -> BoundedSocket:
@@ -4535,6 +4531,20 @@ class Dialer:
         secured = self._context.wrap_socket(connected, server_hostname=self.host)
         assert isinstance(secured, BoundedSocket)
         return secured
+
+
+def connected_to(found: Any, wait_s: float, kind: type[SocketT]) -> SocketT:
+    """A connection to one of the addresses that getaddrinfo found.  Raises: OSError,
+    also for IPv6 where that is switched off: there is no such socket then."""
+    family, stream, proto, _, address = found
+    connected = kind(family, stream, proto)
+    connected.settimeout(wait_s)
+    try:
+        connected.connect(address)
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
@@ -7723,8 +7733,7 @@ def _tried(config: ReaderConfig) -> Iterator[Finding]:
 # -- the rest of what `doctor` looks at
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """Whoever runs the door, and what the modes of files let them do.  `doctor` is run
     by root, who may do everything: that says nothing about the service."""
 
@@ -7797,16 +7806,20 @@ def diagnose_lights(config: LedsConfig, who: Account, runs: bool) -> Iterator[Fi
         words = f"{who.name} has no right to use {chips[0]}: the door works in the dark"
         yield Finding(Health.WARN, "lights", words, who.joins("gpio"))
         return
+    lamp_test = parse_pattern(LAMP_TEST)
     try:
-        lights = GpioLights(config, {Signal.READY: parse_pattern(LAMP_TEST)})
+        lights = GpioLights(config, {Signal.READY: lamp_test})
     except LightsFailed as error:
         yield _no_lights(pins, str(error))
         return
     with contextlib.closing(lights):
-        told = _pin_library(pins)
-        yield told
-        if told.words.startswith(pins):
-            yield from _lamp_test(lights)
+        yield (library := _pin_library(pins))
+        if library.health is Health.OK:
+            lights.show(Signal.READY)
+            time.sleep(lamp_test.duration_s + 0.1)
+            words = "green, red, both: did you see them?"
+            do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
+            yield Finding(Health.OK, "lights", words, do)
 
 
 def _pin_library(pins: str) -> Finding:
@@ -7826,15 +7839,6 @@ def _pin_library(pins: str) -> Finding:
 
 def _chosen_library() -> str:
     return os.environ.get("GPIOZERO_PIN_FACTORY", "")
-
-
-def _lamp_test(lights: GpioLights) -> Iterator[Finding]:
-    lights.show(Signal.READY)
-    frames = parse_pattern(LAMP_TEST).frames()
-    time.sleep(sum(seconds for _, seconds in frames) + 0.1)
-    words = "green, red, both: did you see them?"
-    do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
-    yield Finding(Health.OK, "lights", words, do)
 
 
 def _no_lights(pins: str, why: str) -> Finding:
@@ -7858,8 +7862,6 @@ NETWORK = (
     "is there a network? ping -c 3 1.1.1.1; if that answers, it is the name server"
 )
 SIGNAL = "each tap after a pause waits for it: how is the WiFi? cat /proc/net/wireless"
-
-
 DEAD_ADDRESS = "each new connection waits for it: is IPv6 on, and leads nowhere?"
 BUNDLE = "sudo apt-get install --reinstall ca-certificates"
 
@@ -7880,25 +7882,26 @@ def diagnose_connection(
     parts = urlsplit(url)
     is_tls, host = parts.scheme == "https", parts.hostname or ""
     took_s: dict[str, float] = {}
-    silent: list[str] = []
+    certificate: Mapping[str, Any] = {}
     try:
         with _timed(took_s, "name"):
             addresses = _looked_up(host, parts.port or (443 if is_tls else 80))
-        line, took_s["connect"] = _first_to_answer(addresses, silent)
+        with _timed(took_s, "connect"):
+            line, silent = _first_to_answer(addresses)
         with line:
-            certificate = None
             if is_tls:
-                certificate = _secured(line, host, ca_file, clock, took_s)
+                context = _trusting(ca_file)
+                with _timed(took_s, "TLS"):
+                    certificate = _secured(line, host, context, ca_file, clock)
     except Unreached as error:
         done = "".join(f"{step} {_ms(s)}, " for step, s in took_s.items())
         yield Finding(Health.FAIL, where, f"{host}: {done}{error}", error.do)
         return
     words = f"{host}: {', '.join(f'{step} {_ms(s)}' for step, s in took_s.items())}"
     words += "" if is_tls else ", no TLS"
-    if silent:
-        words += f"; no answer from {', '.join(silent)}"
     do = SIGNAL if max(took_s.values()) > SLOW_S else ""
-    do = DEAD_ADDRESS if silent else do
+    if silent:
+        words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
     yield Finding(Health.WARN if do else Health.OK, where, words, do)
     if certificate:
         yield _expiry(where, certificate, clock)
@@ -7937,68 +7940,54 @@ def _looked_up(host: str, port: int) -> list[Any]:
     return list(found)
 
 
-def _first_to_answer(
-    addresses: Sequence[Any], silent: list[str]
-) -> tuple[socket.socket, float]:
-    """A connection and how long it took; the addresses before it are ``silent``.
-
-    Raises: Unreached.
-    """
-    why = "no address"
-    for family, kind, proto, _, address in addresses[:4]:
-        line, began_at = socket.socket(family, kind, proto), time.monotonic()
-        line.settimeout(CONNECT_S)
+def _first_to_answer(addresses: Sequence[Any]) -> tuple[socket.socket, list[str]]:
+    """A connection, and which addresses before it were silent.  Raises: Unreached."""
+    silent: list[str] = []
+    troubles: list[str] = []
+    for found in addresses[:4]:
+        address = found[-1][0]
         try:
-            line.connect(address)
+            return connected_to(found, CONNECT_S, socket.socket), silent
         except OSError as error:
-            line.close()
-            why = f"{address[0]}: {_connection_trouble(error)}"
+            troubles.append(f"{address}: {_connection_trouble(error)}")
             if isinstance(error, TimeoutError):
-                silent.append(str(address[0]))
-            continue
-        return line, time.monotonic() - began_at
+                silent.append(address)
+    why = "; ".join(troubles) or "no address"
     do = "is the port in base_url right, and is it switched on?"
     raise Unreached(why, do if "refused" in why else NETWORK)
 
 
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    """Raises: Unreached."""
+    try:
+        return _tls_context(ca_file)
+    except OSError as error:
+        why = f"{ca_file or 'the bundle of authorities'}: {_connection_trouble(error)}"
+        raise Unreached(why, f"is it a PEM file? or {BUNDLE}") from None
+
+
 def _secured(
-    line: socket.socket,
-    host: str,
-    ca_file: str,
-    clock: Clock,
-    took_s: dict[str, float],
+    line: socket.socket, host: str, context: ssl.SSLContext, ca_file: str, clock: Clock
 ) -> Mapping[str, Any]:
     """The certificate that was shown and is trusted.  Raises: Unreached."""
     import ssl
 
-    address = line.getpeername()
     try:
-        context = _tls_context(ca_file)
-    except OSError as error:
-        why = f"{ca_file or 'the bundle of authorities'}: {_connection_trouble(error)}"
-        raise Unreached(why, f"is it a PEM file? or {BUNDLE}") from None
-    try:
-        with (
-            _timed(took_s, "TLS"),
-            context.wrap_socket(
-                line, server_hostname=host, do_handshake_on_connect=False
-            ) as secured,
-        ):
+        with context.wrap_socket(
+            line, server_hostname=host, do_handshake_on_connect=False
+        ) as secured:
             _shake_hands(secured)
             return secured.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
-        shown = _shown_at(address, host)
-        raise _untrusted(error, shown, ca_file, clock) from None
+        raise _untrusted(error, ca_file, clock) from None
     except (OSError, ValueError) as error:
         why = _connection_trouble(error).removesuffix(" (is the clock right?)")
         raise Unreached(f"TLS: {why.removeprefix('TLS: ')}", OTHER_END) from None
 
 
 def _shake_hands(secured: ssl.SSLSocket) -> None:
-    """By hand, because a timeout bounds each read and not them all.
-
-    Raises: OSError, as TimeoutError and SSLError are.
-    """
+    """By hand, because a timeout bounds each read and not them all.  Raises: OSError,
+    as TimeoutError and SSLError are."""
     import ssl
 
     secured.setblocking(False)
@@ -8015,43 +8004,14 @@ def _shake_hands(secured: ssl.SSLSocket) -> None:
     raise TimeoutError
 
 
-def _shown_at(address: Any, host: str) -> str:
-    """Whose certificate it was that is not trusted, and its dates; "" if that cannot be
-    told.  Nothing is sent on a connection whose end nobody knows."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        from cryptography import x509
-
-        with (
-            socket.create_connection(address[:2], CONNECT_S) as line,
-            context.wrap_socket(
-                line, server_hostname=host, do_handshake_on_connect=False
-            ) as secured,
-        ):
-            _shake_hands(secured)
-            shown = x509.load_der_x509_certificate(secured.getpeercert(True) or b"")
-        issuer = printable(shown.issuer.rfc4514_string(), 80)
-        times = ("not_valid_before", "not_valid_after")  # the plain ones are old
-        days = [
-            getattr(shown, f"{name}_utc" if hasattr(shown, f"{name}_utc") else name)
-            for name in times
-        ]
-    except (OSError, ValueError, ImportError):
-        return ""
-    return f" (by {issuer}, {days[0]:%Y-%m-%d} to {days[1]:%Y-%m-%d})"
-
-
 #: What OpenSSL's X509_V_ERR_... mean here.
 NOT_YET_VALID, EXPIRED, OTHER_NAME = (9,), (10,), (62, 64)
 
 
 def _untrusted(
-    error: ssl.SSLCertVerificationError, shown: str, ca_file: str, clock: Clock
+    error: ssl.SSLCertVerificationError, ca_file: str, clock: Clock
 ) -> Unreached:
-    why = printable(error.verify_message) + shown
+    why = printable(error.verify_message)
     if error.verify_code in (*NOT_YET_VALID, *EXPIRED):
         why += f"; the clock here shows {clock.now():%Y-%m-%d %H:%M}"
         do = "set the clock: its own line says how"
@@ -8089,12 +8049,10 @@ def _expiry(where: str, certificate: Mapping[str, Any], clock: Clock) -> Finding
 
 def in_days(span: timedelta) -> str:
     """``less than an hour``, ``3 hours``, ``1 day``, ``43 days``."""
-    count, unit = span.days, "day"
-    if count < 1:
-        count, unit = span.seconds // 3600, "hour"
     if span < timedelta(hours=1):
         return "less than an hour"
-    return f"{count} {unit}{'' if count == 1 else 's'}"
+    days, hours = span.days, span.seconds // 3600
+    return counted(days, "day") if days else counted(hours, "hour")
 
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
@@ -8106,22 +8064,13 @@ OTHER_END = "does something else answer there? base_url; a WiFi that wants a sig
 #: What each trouble with a lock asks for; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
     (AuthError, Health.FAIL, WRONG_KEY),
-    (
-        QuotaError,
-        Health.FAIL,
-        "leave it alone for so long; a larger plan has more calls",
-    ),
+    (QuotaError, Health.FAIL, "leave it alone for so long; larger plans have more"),
     (Rejected, Health.FAIL, "are device_id and base_url right?"),
     (Offline, Health.FAIL, NEAR_THE_LOCK),
     (Busy, Health.WARN, "ask again in a minute: sudo doorpi status"),
     (Unreadable, Health.FAIL, OTHER_END),
-    (
-        LockError,
-        Health.FAIL,
-        "ask again: sudo doorpi status; is its maker's cloud down?",
-    ),
+    (LockError, Health.FAIL, "sudo doorpi status asks again; is its cloud down?"),
 )
-
 
 CALLS_DO = (
     "from 90 % on a tap asks only once how it went, from 97 % on not at all; a larger"
@@ -8210,9 +8159,9 @@ def diagnose_clock(clock: Clock, config: Config, cards: Path) -> Iterator[Findin
     shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z})"
     is_plain_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
     if not clock.is_set():
-        has_dates = _has_dates(config.cards.values()) or _list_has_dates(cards)
+        in_file = any(card.needs_clock for card in config.cards.values())
         words, health = f"{shows}, not synchronised", Health.WARN
-        if has_dates and config.door.require_synced_clock:
+        if config.door.require_synced_clock and (in_file or _list_has_dates(cards)):
             words += ": cards with dates or hours are refused"
             health = Health.FAIL
         do = (
@@ -8226,10 +8175,6 @@ def diagnose_clock(clock: Clock, config: Config, cards: Path) -> Iterator[Findin
         yield Finding(Health.WARN, "clock", words, do)
     else:
         yield Finding(Health.OK, "clock", f"{shows}, synchronised")
-
-
-def _has_dates(cards: Iterable[Credential]) -> bool:
-    return any(card.valid_from or card.valid_until or card.schedule for card in cards)
 
 
 DATED_QUERY = """
@@ -8357,8 +8302,7 @@ def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
     for table in COUNTED:
         if table in tables:
             rows = _rows(db, f"SELECT count(*) FROM {table}")  # noqa: S608
-            count = f"{rows[0][0]:,}" if rows else "many"
-            told.append(f"{count} {table[:-1] if count == '1' else table}")
+            told.append(counted(rows[0][0], table[:-1]) if rows else f"many {table}")
     problems = _rows(db, "PRAGMA quick_check(1)")
     if problems not in (None, [("ok",)]):
         return _broken(path, str(problems[0][0]) if problems else "no answer")
@@ -8430,10 +8374,16 @@ def _file(path: Path, needs: int, who: Account) -> Iterator[Finding]:
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
 
 
-def diagnose_backup(
-    changed_at: datetime | None, backup_at: datetime | None, now: datetime
-) -> Iterator[Finding]:
+def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     """Of the list in the database: the rest is in the owner's own file."""
+    try:
+        with contextlib.closing(store):
+            changed_at = store.list_changed_at() if store.list.exists() else None
+            kept = store.recall("backup") if store.exists() else None
+            backup_at = datetime.fromisoformat(kept) if kept else None
+    except (StoreError, ValueError) as error:
+        yield Finding(Health.WARN, "backup", f"not known: {error}", "see database")
+        return
     if changed_at is None:
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
         yield Finding(Health.OK, "backup", words)
@@ -8443,12 +8393,10 @@ def diagnose_backup(
         words = f"{changed}, and was never backed up"
         yield Finding(Health.WARN, "backup", words, BACK_UP)
         return
-    age = in_days(now - backup_at)
-    if backup_at < changed_at:
-        words = f"{changed}, the last backup is {age} old"
-        yield Finding(Health.WARN, "backup", words, BACK_UP)
-    else:
-        yield Finding(Health.OK, "backup", f"{changed}, and backed up {age} ago")
+    age, is_old = in_days(now - backup_at), backup_at < changed_at
+    words = f"the last backup is {age} old" if is_old else f"and backed up {age} ago"
+    health, do = (Health.WARN, BACK_UP) if is_old else (Health.OK, "")
+    yield Finding(health, "backup", f"{changed}, {words}", do)
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -11867,7 +11815,7 @@ def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
             for file in (store, store.list)
         ),
         "files": diagnose_files(dict.fromkeys([path, *secrets]), folder, who),
-        "backup": _backup(config, clock),
+        "backup": diagnose_backup(store, clock.now()),
     }
     for where, access in locks_of(config).items():
         subjects[where] = _lock_examined(where, access, config, clock, runs)
@@ -11900,20 +11848,6 @@ def _lock_examined(
             _stored_or_told(lambda: store.keep(spent), None)
         lock.close()
         store.close()
-
-
-def _backup(config: Config, clock: Clock) -> Iterator[Finding]:
-    store = make_store(config)
-    with contextlib.closing(store):
-        try:
-            changed_at = store.list_changed_at() if store.list.exists() else None
-            kept = store.recall("backup") if store.exists() else None
-            backup_at = datetime.fromisoformat(kept) if kept else None
-        except (StoreError, ValueError) as error:
-            words, do = f"not known: {error}", "see database"
-            yield Finding(Health.WARN, "backup", words, do)
-            return
-    yield from diagnose_backup(changed_at, backup_at, clock.now())
 
 
 def cmd_lock(args: argparse.Namespace) -> int:

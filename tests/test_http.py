@@ -769,6 +769,21 @@ def test_an_address_that_refuses_is_passed_over_for_the_next(raw, api, monkeypat
     assert ask(api("http://lock.example")).status == 200
 
 
+def test_an_address_of_a_kind_that_is_switched_off_is_passed_over(
+    raw, api, monkeypatch
+):
+    """IPv6 where the kernel has none: there is no socket to begin with."""
+    server = raw()
+    kind = socket.SOCK_STREAM, 0, ""
+    addresses = [
+        (12345, *kind, ("2001:db8::1", 1)),
+        (socket.AF_INET, *kind, ("127.0.0.1", server.port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: addresses)
+
+    assert ask(api("http://lock.example")).status == 200
+
+
 def test_an_address_that_swallows_everything_holds_up_the_next_for_a_second(
     raw, api, monkeypatch
 ):
