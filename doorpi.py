@@ -8513,16 +8513,15 @@ class Drawing:
 
 def ems(text: str) -> float:
     """About how wide ``text`` is, in times its font's size."""
-    from unicodedata import east_asian_width
 
-    def width(letter: str) -> float:
-        if east_asian_width(letter) in "WF":
+    def em(letter: str) -> float:
+        if unicodedata.east_asian_width(letter) in "WF":
             return WIDE_EM
         if letter in NARROW:
             return NARROW_EM
         return CAPITAL_EM if letter.isupper() else USUAL_EM
 
-    return sum(map(width, text))
+    return sum(map(em, text))
 
 
 def fitted(text: str, size: float, room: float) -> tuple[str, float]:
@@ -8534,31 +8533,7 @@ def fitted(text: str, size: float, room: float) -> tuple[str, float]:
 
 # the card beside the reader
 
-#: What a tap is answered with; how the door is; what somebody should see to.
-ANSWERS = (
-    Signal.WORKING,
-    Signal.UNLOCKED,
-    Signal.LOCKED,
-    Signal.DENIED,
-    Signal.FAULT,
-    Signal.UNSURE,
-    Signal.LOW_BATTERY,
-)
-STATES = (
-    Signal.READY,
-    Signal.LOCKED_DOWN,
-    Signal.ENROLLING,
-    Signal.ENROLLED,
-    Signal.STOPPING,
-)
-TROUBLES = (
-    Signal.NOT_LOCKED,
-    Signal.READER_LOST,
-    Signal.CONFIG_BAD,
-    Signal.STORAGE_BAD,
-)
-
-#: A symbol for each answer: strokes on a grid of 24 x 24.
+#: A symbol for each answer to a tap: strokes on a grid of 24 x 24.
 SYMBOLS: Mapping[Signal, str] = {
     Signal.WORKING: "M6 3h12M6 21h12M8 3v3c0 3 8 9 8 12v3M16 3v3c0 3-8 9-8 12v3",
     Signal.UNLOCKED: "M4 11h16v10H4zM12 15v2M8 11V7a4 4 0 0 1 7.6-1.8",
@@ -8568,29 +8543,25 @@ SYMBOLS: Mapping[Signal, str] = {
     Signal.UNSURE: "M8 7.5a4 4 0 1 1 6 3.4c-1.4.9-2 1.6-2 3.1M12 18.5v.01",
     Signal.LOW_BATTERY: "M2 7.5h17v9H2zM22 11v2M5.5 10.5v3",
 }
-SYMBOL_GRID, SYMBOL_LINE, SYMBOL_MM, SYMBOL_ROOM_MM = 24, 2.0, 8.4, 12.0
+SYMBOL_MM, SYMBOL_ROOM_MM = 8.4, 12.0
 
 #: One darker than the other, and on the large rows hatched: they differ in grey too.
 LIT = {"green": "#23a455", "red": "#b3162b"}
 LED_WORDS = {"green": "green 緑", "red": "red 赤"}
-HATCH_MM, HATCH_LINE_MM, HATCH_EDGE_MM = 1.1, 0.32, 0.3
+HATCH_MM = 1.1
 
 CARD_MM = (210.0, 148.0)  # A5, on its side
 BORDER_MM, CORNER_MM, MARGIN_MM = 2.0, 4.0, 9.0
 RIGHT_MM = CARD_MM[0] - MARGIN_MM
-TITLE_Y_MM, TITLE_MM, NAME_MM, NAME_ROOM_MM = 14.5, 6.0, 4.6, 84.0
+RULE_GAP_MM = 1.5  # from a heading to the line under it
 NAME_LENGTH = 60
-HEADING_MM, RULE_GAP_MM, RULE_MM = 2.9, 1.5, 0.3
-GOES_ON = "goes on  続きます"
 GOES_ON_MM, GOES_ON_GAP_MM = 6.3, 0.7  # the room to the right of a timeline
-#: One light's track, and between the two, as shares of a row.
-TRACK, TRACK_GAP = 0.33, 0.07
-#: Where the lines of words stand, in times their size from the middle of the row.
-ENGLISH_LINE, JAPANESE_LINE, LABEL_SIZE = -0.2, 1.05, 0.7
+TRACK = 0.33  # of one light, as a share of a row
+#: From the middle of letters to the line they stand on, in times their size.
+BASELINE = 0.36
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
+class Panel(NamedTuple):
     """Rows of lights under a heading, in millimetres on the card.
 
     The timeline shows ``seconds`` on a width of ``lights``; ``label`` is the room for
@@ -8625,18 +8596,24 @@ class Panel:
 
 
 TAPPED = Panel(
-    english="When you tap your card", japanese="カードをかざしたとき", signs=ANSWERS,
+    english="When you tap your card", japanese="カードをかざしたとき",
+    signs=tuple(SYMBOLS),
     left=MARGIN_MM, right=RIGHT_MM, heading=22.0, row=10.15,
     lights=90.0, label=10.5, seconds=4, size=3.25, is_hatched=True,
 )  # fmt: skip
 AT_OTHER_TIMES = Panel(
-    english="At other times", japanese="そのほかのとき", signs=STATES,
+    english="At other times", japanese="そのほかのとき",
+    signs=(
+        Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
+        Signal.STOPPING,
+    ),
     left=MARGIN_MM, right=102.5, heading=104.5, row=6.25,
     lights=36.0, label=7.6, seconds=6, size=2.25,
 )  # fmt: skip
-TO_BE_SEEN_TO = replace(
-    AT_OTHER_TIMES, english="Please tell the owner",
-    japanese="管理者にお知らせください", signs=TROUBLES, left=107.5, right=RIGHT_MM,
+TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
+    english="Please tell the owner", japanese="管理者にお知らせください",
+    signs=tuple(sign for sign in FAULTS if sign is not Signal.LOCKED_DOWN),
+    left=107.5, right=RIGHT_MM,
 )  # fmt: skip
 
 
@@ -8665,7 +8642,7 @@ def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
                 _meaning_of(drawing, panel, middle, sign)
                 _lights(drawing, panel, middle, patterns[sign])
     x, y = TAPPED.x(TAPPED.seconds), TAPPED.heading
-    drawing.words(x, y, GOES_ON, 2.4, text_anchor="end", fill=FAINT_INK)
+    drawing.words(x, y, "goes on  続きます", 2.4, text_anchor="end", fill=FAINT_INK)
     _arrow(drawing, TAPPED, y - 0.9, 1.1)
     return str(drawing)
 
@@ -8676,53 +8653,50 @@ def _card_head(drawing: Drawing, name: str) -> None:
         patternUnits="userSpaceOnUse", patternTransform="rotate(45)",
     ):  # fmt: skip
         drawing.box(0.0, 0.0, HATCH_MM, HATCH_MM, fill=LIT["red"])
-        drawing.box(0.0, 0.0, HATCH_LINE_MM, HATCH_MM, fill=PAPER)
+        drawing.box(0.0, 0.0, 0.32, HATCH_MM, fill=PAPER)
     right, bottom = (size - BORDER_MM for size in CARD_MM)
     drawing.box(
         BORDER_MM, BORDER_MM, right, bottom, rx=CORNER_MM, fill="none", stroke=LINE,
         stroke_width=HAIRLINE,
     )  # fmt: skip
-    drawing.both(MARGIN_MM, TITLE_Y_MM, "What the lights say", "ランプの見方", TITLE_MM)
+    drawing.both(MARGIN_MM, 14.5, "What the lights say", "ランプの見方", 6.0)
     name = printable(name, NAME_LENGTH)
-    drawing.words(RIGHT_MM, TITLE_Y_MM, name, NAME_MM, NAME_ROOM_MM, text_anchor="end")
+    drawing.words(RIGHT_MM, 14.5, name, 4.6, room=84.0, text_anchor="end")
 
 
 def _heading(drawing: Drawing, panel: Panel) -> None:
     y = panel.heading + RULE_GAP_MM
     with drawing.group(fill=FAINT_INK):
-        drawing.both(
-            panel.left, panel.heading, panel.english, panel.japanese, HEADING_MM
-        )
-    drawing.line(panel.left, y, panel.right, y, INK, RULE_MM)
+        drawing.both(panel.left, panel.heading, panel.english, panel.japanese, 2.9)
+    drawing.line(panel.left, y, panel.right, y, INK, 0.3)
 
 
 def _meaning_of(drawing: Drawing, panel: Panel, middle: float, sign: Signal) -> None:
     left, size = panel.left, panel.size
     if sign in SYMBOLS:
-        top, scale = middle - SYMBOL_MM / 2, SYMBOL_MM / SYMBOL_GRID
+        top, scale = middle - SYMBOL_MM / 2, SYMBOL_MM / 24
         drawing.add(
-            "path", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=SYMBOL_LINE,
+            "path", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=2.0,
             stroke_linecap="round", stroke_linejoin="round",
             transform=f"translate({left:g} {top:.2f}) scale({scale:g})",
         )  # fmt: skip
         left += SYMBOL_ROOM_MM
     room = panel.x(0) - panel.label - left
     english = MEANINGS[sign][:1].upper() + MEANINGS[sign][1:]
-    y = middle + ENGLISH_LINE * size
+    y, japanese = middle - 0.2 * size, MEANINGS_JA[sign]
     drawing.words(left, y, english, size, room, font_weight="bold")
-    y = middle + JAPANESE_LINE * size
-    drawing.words(left, y, MEANINGS_JA[sign], size, room, xml__lang="ja")
+    drawing.words(left, y + 1.25 * size, japanese, size, room, xml__lang="ja")
 
 
 def _lights(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
     """A track for each light, as long as the pattern, and on it what is lit."""
-    height, gap = TRACK * panel.row, TRACK_GAP * panel.row
+    height, gap = TRACK * panel.row, 0.07 * panel.row
     end = panel.x(min(pattern.duration_s, panel.seconds))
     tops = (middle - gap / 2 - height, middle + gap / 2)
     for led, (colour, top) in enumerate(zip(LIT, tops, strict=True)):
-        size = LABEL_SIZE * panel.size
+        size = 0.7 * panel.size
         drawing.words(
-            panel.x(0) - 1, top + height / 2 + 0.36 * size, LED_WORDS[colour], size,
+            panel.x(0) - 1, top + height / 2 + BASELINE * size, LED_WORDS[colour], size,
             text_anchor="end", fill=FAINT_INK,
         )  # fmt: skip
         drawing.box(panel.x(0), top, end, top + height, fill=SHADE)
@@ -8730,7 +8704,7 @@ def _lights(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> 
             left, right, bottom = panel.x(begin), panel.x(until), top + height
             drawing.box(left, top, right, bottom, fill=LIT[colour], class_=colour)
             if panel.is_hatched and colour == "red":
-                edge = HATCH_EDGE_MM
+                edge = 0.3
                 drawing.box(
                     left + edge, top + edge, right - edge, bottom - edge,
                     fill="url(#hatch)",
@@ -8769,37 +8743,25 @@ def _time_axis(drawing: Drawing, panel: Panel) -> None:
 # the chart of the log
 
 
-class Unit(enum.StrEnum):
-    """How much time one column of the chart stands for."""
+class Unit(NamedTuple):
+    """How much time one column of the chart stands for.
 
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-    YEAR = "year"
+    ``days`` is the longest there is: so many days after one's first day is the next.
+    """
 
-    @property
-    def days(self) -> int:
-        """The longest there is: so many days after one's first day is the next."""
-        return {"day": 1, "week": 7, "month": 31, "year": 366}[self]
-
-    def first_day(self, day: date) -> date:
-        """The first day of the one that ``day`` is in; weeks begin on Monday."""
-        if self is Unit.WEEK:
-            return day - timedelta(days=day.weekday())
-        if self is Unit.MONTH:
-            return day.replace(day=1)
-        return day.replace(month=1, day=1) if self is Unit.YEAR else day
-
-    def label(self, day: date) -> str:
-        """What is written under the column that begins on ``day``."""
-        if self is Unit.DAY:
-            return f"{WEEKDAYS[day.weekday()]} {day.day} {day:%b}"
-        if self is Unit.WEEK:
-            return f"{day.day} {day:%b}"
-        return f"{day:%b} {day.year}" if self is Unit.MONTH else str(day.year)
+    name: str
+    days: int
+    first_day: Callable[[date], date]  # of the one that a day is in
+    label: str  # what is written under the column, as strftime has it
 
 
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+UNITS = (
+    Unit("day", 1, lambda day: day, "%a %-d %b"),
+    Unit("week", 7, lambda day: day - timedelta(days=day.weekday()), "%-d %b"),
+    Unit("month", 31, lambda day: day.replace(day=1), "%b %Y"),
+    Unit("year", 366, lambda day: day.replace(month=1, day=1), "%Y"),
+)
+WEEKDAYS = tuple(day.title() for day in DAYS)
 SATURDAY = 5
 MOST_COLUMNS = 62
 #: How far back a chart goes, today included, unless told.
@@ -8809,12 +8771,12 @@ CHART_DAYS = 28
 CONFIRMED = (Result.UNLOCKED, Result.LOCKED)
 
 
-@dataclass(slots=True)
 class Column:
     """The taps of one day (or week ...): how many, and how often each latency."""
 
-    taps: int = 0
-    took_ms: Counter[int] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.taps = 0
+        self.took_ms: Counter[int] = Counter()
 
 
 class Chart:
@@ -8827,8 +8789,8 @@ class Chart:
     def __init__(self, since: date, until: date) -> None:
         self.since, self.until = since, until
         self.days = (until - since).days + 1
-        fitting = (unit for unit in Unit if self.days <= MOST_COLUMNS * unit.days)
-        self.unit = next(fitting, Unit.YEAR)
+        fitting = (unit for unit in UNITS if self.days <= MOST_COLUMNS * unit.days)
+        self.unit = next(fitting, UNITS[-1])
         self.hours = [[0] * 24 for _ in WEEKDAYS]
         self.columns: dict[date, Column] = {}
         self.denied = self.otherwise = 0
@@ -8903,15 +8865,11 @@ def log_chart(
 
 
 NO_TAPS = "no taps in this time"
-CHART_SIZE = (1000.0, 776.0)
 CHART_LEFT, CHART_RIGHT = 66.0, 970.0
-NAME_Y, NAME_SIZE, PERIOD_Y, PERIOD_SIZE = 44.0, 26.0, 69.0, 15.0
 TITLE_SIZE, BODY, SMALL = 16.0, 13.0, 11.0
-#: From the middle of letters to the line they stand on, in times their size.
-BASELINE = 0.36
 AXIS_GAP = 8.0  # between an axis and its words
 
-HEAT_TITLE_Y, HEAT_TOP, HEAT_ROW, HEAT_RIGHT, HEAT_GAP = 106.0, 136.0, 28.0, 918.0, 0.75
+HEAT_TOP, HEAT_ROW, HEAT_RIGHT, HEAT_GAP = 136.0, 28.0, 918.0, 0.75
 #: From no taps to the most: ever darker, so that it is read in grey as well.
 HEAT = ((234, 241, 249), (112, 165, 214), (8, 48, 107))
 #: From this share on a cell is so dark that white can be read better.
@@ -8919,9 +8877,8 @@ DARK_FROM = 0.58
 
 TOOK_TITLE_Y, TOOK_TOP, TOOK_BOTTOM = 374.0, 412.0, 602.0
 TAPS_TOP, TAPS_BOTTOM = 624.0, 690.0
-FOOT_Y, FOOT_STEP = 736.0, 17.0
 MARK, MARK_PALE = "#08306b", "#9dbfe0"
-WIDEST_BAR, BAR_SHARE, MAX_RADIUS, P50_LINE = 26.0, 0.62, 3.2, 3.0
+WIDEST_BAR = 26.0
 LABEL_WIDTH = 64.0
 #: What may be marked on the axis of seconds.
 FEWEST_MARKS = 4
@@ -8930,7 +8887,7 @@ MARKS_S = tuple(step * 10.0**power for power in range(-3, 7) for step in (1, 2, 
 
 def chart_svg(chart: Chart, name: str = "") -> str:
     """The hours of the week, and under them the days (or weeks ...) one by one."""
-    drawing = Drawing(*CHART_SIZE, "", f"Taps {name}".strip())
+    drawing = Drawing(1000.0, 776.0, "", f"Taps {name}".strip())
     _chart_head(drawing, chart, name)
     _heat_map(drawing, chart)
     spread = Spread(chart)
@@ -8943,13 +8900,13 @@ def chart_svg(chart: Chart, name: str = "") -> str:
 
 def _chart_head(drawing: Drawing, chart: Chart, name: str) -> None:
     title, room = printable(name, NAME_LENGTH), CHART_RIGHT - CHART_LEFT
-    drawing.words(CHART_LEFT, NAME_Y, title, NAME_SIZE, room, font_weight="bold")
+    drawing.words(CHART_LEFT, 44.0, title, 26.0, room, font_weight="bold")
     period = in_full(chart.until)
     if chart.days > 1:
         begun, days = in_full(chart.since), counted(chart.days, "day")
         period = f"{begun} \N{EN DASH} {period} ({days})"
     told = f"{period}  ·  {counted(chart.taps, 'tap')}"
-    drawing.words(CHART_LEFT, PERIOD_Y, told, PERIOD_SIZE, fill=FAINT_INK)
+    drawing.words(CHART_LEFT, 69.0, told, 15.0, fill=FAINT_INK)
 
 
 def in_full(day: date) -> str:
@@ -8972,7 +8929,7 @@ def in_seconds(ms: int) -> str:
 
 
 def _heat_map(drawing: Drawing, chart: Chart) -> None:
-    _title(drawing, HEAT_TITLE_Y, "Taps by weekday and hour")
+    _title(drawing, 106.0, "Taps by weekday and hour")
     width = (HEAT_RIGHT - CHART_LEFT) / 24
     with drawing.group(font_size=SMALL, fill=FAINT_INK, text_anchor="middle"):
         for hour in range(0, 25, 3):
@@ -9036,28 +8993,28 @@ class Spread:
         self.unit = chart.unit
         self.days = list(chart.columns)
         self.width = (CHART_RIGHT - CHART_LEFT) / len(self.days)
-        self.half_bar = min(BAR_SHARE * self.width, WIDEST_BAR) / 2
+        self.half_bar = min(0.62 * self.width, WIDEST_BAR) / 2
 
     def middle(self, place: int) -> float:
         return CHART_LEFT + (place + 0.5) * self.width
 
     def told(self, place: int) -> str:
         day = in_full(self.days[place])
-        return day if self.unit is Unit.DAY else f"{self.unit} from {day}"
+        return day if self.unit.days == 1 else f"{self.unit.name} from {day}"
 
     def labels(self) -> Iterator[tuple[float, str]]:
         """Where there is room for a label, and what it says."""
         step, first = ceil(LABEL_WIDTH / self.width), 0
-        if self.unit is Unit.DAY and step > 1:  # Mondays
+        if self.unit.days == 1 and step > 1:  # Mondays
             step, first = 7, -self.days[0].weekday() % 7
         for place in range(first, len(self.days), step):
-            yield self.middle(place), self.unit.label(self.days[place])
+            yield self.middle(place), self.days[place].strftime(self.unit.label)
 
     def background(self, drawing: Drawing, top: float, bottom: float) -> None:
         """Pale, and weekends a little less."""
         drawing.box(CHART_LEFT, top, CHART_RIGHT, bottom, fill=FAINT_SHADE)
         for place, day in enumerate(self.days):
-            if self.unit is Unit.DAY and day.weekday() >= SATURDAY:
+            if self.unit.days == 1 and day.weekday() >= SATURDAY:
                 left = CHART_LEFT + place * self.width
                 drawing.box(left, top, left + self.width, bottom, fill=SHADE)
 
@@ -9088,7 +9045,7 @@ class SecondsAxis:
 
 
 def _speed(drawing: Drawing, chart: Chart, spread: Spread) -> None:
-    _title(drawing, TOOK_TITLE_Y, f"From tap to result, each {chart.unit}")
+    _title(drawing, TOOK_TITLE_Y, f"From tap to result, each {chart.unit.name}")
     spread.background(drawing, TOOK_TOP, TOOK_BOTTOM)
     took = chart.took_ms
     if not took:
@@ -9131,8 +9088,8 @@ def _speed_mark(
     drawing.line(x, p95, x, most, FAINT_INK, 1)
     drawing.box(x - half, p95, x + half, p50, fill=MARK_PALE)
     drawing.line(x - half, p95, x + half, p95, MARK, 1)
-    drawing.line(x - half, p50, x + half, p50, MARK, P50_LINE)
-    drawing.add("circle", cx=x, cy=most, r=min(MAX_RADIUS, half), **ring)
+    drawing.line(x - half, p50, x + half, p50, MARK, 3.0)
+    drawing.add("circle", cx=x, cy=most, r=min(3.2, half), **ring)
 
 
 def _speed_key(drawing: Drawing) -> None:
@@ -9181,7 +9138,7 @@ def _chart_foot(drawing: Drawing, chart: Chart) -> None:
     )
     with drawing.group(fill=FAINT_INK):
         for place, line in enumerate(lines):
-            y = FOOT_Y + place * FOOT_STEP
+            y = 736.0 + place * 17.0
             drawing.words(CHART_LEFT, y, line, SMALL, CHART_RIGHT - CHART_LEFT)
 
 

@@ -125,7 +125,8 @@ def really_lit(pattern: Pattern, led: int, shown: float) -> list[tuple]:
     return stretches
 
 
-SHOWN_S = {sign: 4 if sign in doorpi.ANSWERS else 6 for sign in Signal}
+PANELS = doorpi.TAPPED, doorpi.AT_OTHER_TIMES, doorpi.TO_BE_SEEN_TO
+SHOWN_S = {sign: panel.seconds for panel in PANELS for sign in panel.signs}
 
 
 def same_times(left: list[tuple], right: list[tuple]) -> bool:
@@ -235,13 +236,12 @@ def test_the_japanese_words_are_japanese_and_told_apart():
 
 
 def test_every_signal_stands_on_the_card_once_answers_first():
-    shown = [*doorpi.ANSWERS, *doorpi.STATES, *doorpi.TROUBLES]
+    shown = [sign for panel in PANELS for sign in panel.signs]
 
     card = drawn(legend_svg(PATTERNS))
 
     assert sorted(shown) == sorted(Signal)
     assert [e.get("id") for e in card.iter() if e.get("id") in set(Signal)] == shown
-    assert doorpi.SYMBOLS.keys() == set(doorpi.ANSWERS)
 
 
 def test_the_card_is_a5_at_its_true_size():
@@ -552,7 +552,7 @@ def test_a_long_time_is_drawn_in_larger_steps(days, unit, columns, first):
     counted = doorpi.Chart(MONDAY.date(), until.date())
     chart = charted([*taps_at(9, 1), *taps_at(days * 24 - 3, days > 1)], days)
 
-    assert (counted.unit, len(counted.columns)) == (unit, columns)
+    assert (counted.unit.name, len(counted.columns)) == (unit, columns)
     assert f"From tap to result, each {unit}" in texts(chart)
     assert told(chart, "taps")[0] == first
     assert len(told(chart, "taps")) == min(days, 2)
@@ -614,8 +614,10 @@ def settings_file(tmp_path):
     return path
 
 
-def test_legend_svg_needs_no_settings(monkeypatch, capsys):
+def test_legend_svg_needs_no_settings(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("DOORPI_CONFIG", raising=False)
+    monkeypatch.setattr(doorpi, "IN_ETC", tmp_path / "doorpi.toml")
+    monkeypatch.setattr(doorpi, "__file__", str(tmp_path / "doorpi.py"))
 
     assert main(["legend", "--svg"]) == 0
 
