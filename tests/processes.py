@@ -54,8 +54,8 @@ def installed() -> str:
 def environment(**changes: str | None) -> dict[str, str]:
     """Ours without what would reach into the door; None takes a variable away.
 
-    Every door finds all that it imports compiled, where it is installed: in run.sh's
-    cache, where it may not write, is only what tests have imported too.
+    Every door finds all that it imports compiled, where it is installed: not in the
+    folder we are in, nor in run.sh's cache, which has only what tests have imported too.
     """
     ours = {
         key: value
@@ -64,7 +64,7 @@ def environment(**changes: str | None) -> dict[str, str]:
     }
     ours.pop("PYTHONPYCACHEPREFIX", None)
     ours |= {"GPIOZERO_PIN_FACTORY": "mock", "PYTHONDONTWRITEBYTECODE": "1"}
-    ours |= {"PYTHONPATH": installed(), "PYTHONSAFEPATH": "1"}  # not our own folder
+    ours |= {"PYTHONPATH": f"{installed()}:{ROOT}/tests", "PYTHONSAFEPATH": "1"}
     return {k: v for k, v in (ours | changes).items() if v is not None}
 
 
