@@ -86,7 +86,7 @@ def test_a_lockdown_outlives_the_door_and_is_in_its_log(door, radio, verb, confi
 
     with DoorProcess(config) as again:
         again.until_ready()
-        assert "locked down" in again.status
+        again.until(lambda: "locked down" in again.status, "STATUS= tells it again")
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "locked-down")
         verb("lockdown", "off")
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "granted")
