@@ -11498,9 +11498,6 @@ def _log_lines(events: Iterable[Event], args: argparse.Namespace) -> Iterator[st
 
 def _in_csv(rows: Iterable[Iterable[object]]) -> Iterator[str]:
     """Lines as RFC 4180 has them; their line feed is left to ``say``."""
-    import csv
-    import io
-
     for row in rows:
         line = io.StringIO()
         cells = [_csv_cell(value) for value in row]
@@ -12162,9 +12159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return VERBS[args.verb].run(args)
     except ConfigError as error:
-        count = len(error.problems)
         path = find_config(args.config, os.environ)
-        complain(f"{path}: {count} problem{'s' * (count > 1)}")
+        complain(f"{path}: {counted(len(error.problems), 'problem')}")
         for problem in error.problems:
             complain(f"  {problem}")
         return EX_CONFIG
