@@ -9308,11 +9308,6 @@ def _written_day(text: str) -> date | str:
     return text
 
 
-def _says_nothing(key: str, value: object) -> bool:
-    """An empty cell is as good as none, but not where it may mean no."""
-    return value is None or (value == "" and key not in ("uid", "holder", "enabled"))
-
-
 def _used_columns(names: Iterable[str], listed: CardList) -> dict[str, str]:
     """Which column each of COLUMNS is in.
 
@@ -9341,7 +9336,8 @@ def _own_row(
     table = {
         key: _typed(key, cells.get(name))
         for key, name in used.items()
-        if not _says_nothing(key, cells.get(name))
+        # Empty is as good as none, but not where it may mean no.
+        if cells.get(name) not in (None, "") or key in ("uid", "holder", "enabled")
     }
     return Row(number, table, refused, tuple(key for key in COLUMNS if key not in used))
 
@@ -9390,7 +9386,8 @@ def _own_json_rows(text: str, listed: CardList) -> Iterator[Row]:
 
     def row(number: int, entry: Mapping[str, object]) -> Row:
         cells = {_plain(key): value for key, value in entry.items()}
-        return _own_row(number, cells, _used_columns(cells, listed))
+        twice = "two of its keys mean the same" * (len(cells) < len(entry))
+        return _own_row(number, cells, _used_columns(cells, listed), twice)
 
     return _json_rows(text, row)
 

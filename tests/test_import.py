@@ -337,6 +337,8 @@ REFUSED = {
     "no day": (csv_of(valid_until="2027-02-30"), 2, f"valid_until = '2027-02-30': {DATE} (last day, such as 2027-03-31)"),
     "perhaps": (csv_of(enabled="x"), 2, "enabled = 'x': expected true or false (false: keep the entry, refuse the card)"),
     "empty switch": ("enabled,uid,holder\n,0123AB07,Anna\n", 2, "enabled = '': expected true or false (false: keep the entry, refuse the card)"),
+    "two ends": ('{"uid": "0123AB07", "holder": "Anna", "validUntil": "2027-01-01", "valid_until": null}', 1, "two of its keys mean the same"),
+    "null switch": ('{"uid": "0123AB07", "holder": "Anna", "enabled": null}', 1, "enabled = None: expected true or false (false: keep the entry, refuse the card)"),
     "schedule": (csv_of(schedule="nights"), 2, "schedule = 'nights': no [[schedule]] of your doorpi.toml has this name"),
     "schedule, nearly": (csv_of(schedule="office-hour"), 2, "schedule = 'office-hour': no [[schedule]] of your doorpi.toml has this name; did you mean 'office-hours'?"),
     "role": (csv_of(role="admin"), 2, "role = 'admin': must be one of holder, master (holder or master)"),
