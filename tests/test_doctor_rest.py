@@ -163,18 +163,23 @@ def test_lights_that_cannot_be_had_are_told_with_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("factory", "words", "do"),
+    ("factory", "words", "do", "is_tried"),
     [
-        (MockFactory, "no light will shine: pins in memory, by mock (GPIOZERO_PIN_FACTORY)", "unset GPIOZERO_PIN_FACTORY"),
-        (NativeFactory, f"{PINS}, by native (GPIOZERO_PIN_FACTORY), which the service has no right to use", doorpi.PIN_LIBRARY),
+        (MockFactory, "no light will shine: pins in memory, by mock (GPIOZERO_PIN_FACTORY)", "unset GPIOZERO_PIN_FACTORY", False),
+        (NativeFactory, f"{PINS}, by native (GPIOZERO_PIN_FACTORY), which the service has no right to use", doorpi.PIN_LIBRARY, True),
     ],
     ids=["mock", "native"],
 )  # fmt: skip
-def test_a_library_that_will_not_do_is_named(pins, monkeypatch, factory, words, do):
+def test_a_library_that_will_not_do_is_named(
+    pins, monkeypatch, factory, words, do, is_tried
+):
     monkeypatch.setattr(Device, "pin_factory", factory())
     monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "this")
 
-    assert lights()[0] == Finding(WARN, "lights", words, do)
+    library, *lamp_test = lights()
+
+    assert library == Finding(WARN, "lights", words, do)
+    assert bool(lamp_test) is is_tried
 
 
 def test_pins_that_the_service_may_not_use_are_not_tried_by_root(pins, tmp_path):
