@@ -54,14 +54,6 @@ hypothesis.settings.load_profile("doorpi")
 if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # pytest by hand, not run.sh
     set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "doorpi-hypothesis")
 
-
-def pytest_collection_finish() -> None:
-    """A reader that opens collects garbage: not each time among thousands of tests, which
-    would take ten times as long as all the rest of it."""
-    gc.collect()
-    gc.freeze()
-
-
 JST = timezone(timedelta(hours=9), "JST")
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=JST)  # a Wednesday
 KEN = Uid("04A1B2C3D4E580")
@@ -428,6 +420,14 @@ class World:
         for _ in self.reader.shows[:]:
             door.step()
         return list(self.store.events.values())[-1] if self.store.events else None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage() -> None:
+    """A reader that opens collects garbage: not each time among thousands of tests, which
+    would take ten times as long as all the rest of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
