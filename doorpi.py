@@ -431,7 +431,7 @@ def as_spoken(name: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is none of those ``known``."""
     close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {printable(close[0])!r}?" if close else ""
 
 
 def width(text: str) -> int:
@@ -3457,9 +3457,8 @@ class Door:
             event = replace(each.event, detail=each.words)
             log.info("%s", describe(event))
             if event.id:
-                self._stored(
-                    functools.partial(self._equipment.store.finish, event), None
-                )
+                finish = functools.partial(self._equipment.store.finish, event)
+                self._stored(finish, None)
 
     # -- enrolment and lockdown
 
@@ -6143,10 +6142,8 @@ class CardFile(SqliteFile):
         with self._errors_told():
             if not (self.path.exists() or self.copy.exists()):
                 return
-            rows = self._connection().execute(
-                "SELECT * FROM cards ORDER BY holder, uid"
-            )
-            for row in rows:
+            query = "SELECT * FROM cards ORDER BY holder, uid"
+            for row in self._connection().execute(query):
                 yield _credential(row)
 
     def change_cards(
@@ -7451,8 +7448,7 @@ def never_works(card: Credential, config: Config, today: date) -> str:
     """Why a card that is switched on could not be used all the same, in words; ""
     where it could."""
     if card.schedule and card.schedule not in config.schedules:
-        close = get_close_matches(card.schedule, list(config.schedules), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(card.schedule, config.schedules)
         return f"no [[schedule]] is called {printable(card.schedule)!r}{hint}"
     until = card.valid_until or date.max
     if until < today:
@@ -7478,9 +7474,7 @@ def cards_of(text: str, config: Config, store: SqliteStore) -> list[Credential]:
     name = as_spoken(text)
     found = found or [card for card in all_cards() if as_spoken(card.holder) == name]
     if not found:
-        names = sorted({card.holder for card in islice(all_cards(), 10_000)})
-        close = get_close_matches(text, names, n=1)
-        hint = f"; did you mean {printable(close[0])!r}?" if close else ""
+        hint = did_you_mean(text, {card.holder for card in islice(all_cards(), 10_000)})
         told = f"{printable(text)!r}: no such UID or holder is on the list{hint}"
         raise Refused(told)
     return found
@@ -8397,6 +8391,15 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     words = f"the last backup is {age} old" if is_old else f"and backed up {age} ago"
     health, do = (Health.WARN, BACK_UP) if is_old else (Health.OK, "")
     yield Finding(health, "backup", f"{changed}, {words}", do)
+
+
+def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
+    """Who wonders why nobody gets in may have forgotten it."""
+    with contextlib.closing(store), contextlib.suppress(StoreError):
+        if store.list.exists() and store.locked_down():
+            yield Finding(
+                Health.WARN, "lockdown", LOCKED_DOWN_WORDS, "sudo doorpi lockdown off"
+            )
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -10920,9 +10923,7 @@ class FileSettings:
         if new == config and before == after:
             return None
         stale = {
-            where
-            for where in equipment.locks
-            if before.get(where) != after.get(where)
+            where for where in equipment.locks if before.get(where) != after.get(where)
         }
         if new == config:
             log.info("changed: what is in ca_file")
@@ -11182,7 +11183,7 @@ def cmd_cards(args: argparse.Namespace) -> int:
         else:
             for line in in_columns(list(_card_rows(cards, config, store, clock.now()))):
                 say(line)
-        if (args.json or args.toml) and not sys.stdout.isatty() and store.list.exists():
+        if args.toml and not sys.stdout.isatty() and store.list.exists():
             with contextlib.suppress(StoreError):  # doctor tells of old ones
                 store.keep(Notes({"backup": utc_text(clock.now())}))
     return EX_OK
@@ -11767,6 +11768,7 @@ def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
         ),
         "files": diagnose_files(dict.fromkeys([path, *secrets]), folder, who),
         "backup": diagnose_backup(store, clock.now()),
+        "lockdown": diagnose_lockdown(store),
     }
     for where, access in locks_of(config).items():
         subjects[where] = _lock_examined(where, access, config, clock, runs)

@@ -1152,3 +1152,17 @@ def test_json_tells_the_same_one_object_a_line(says):
         "settings", "reader", "lights", "clock", "disk", "database", "files", "backup",
         "lock",
     }  # fmt: skip
+
+
+# -- the lockdown
+
+
+@pytest.mark.parametrize("state", ["on", "off", "never"])
+def test_a_lockdown_that_somebody_forgot_is_told(tmp_path, state):
+    store = doorpi.SqliteStore(tmp_path / "doorpi.db")
+    if state != "never":
+        store.lock_down("owner" if state == "on" else "")
+
+    found = [(each.health, each.do) for each in doorpi.diagnose_lockdown(store)]
+
+    assert found == ([(WARN, "sudo doorpi lockdown off")] if state == "on" else [])
