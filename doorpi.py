@@ -6942,19 +6942,20 @@ def in_place(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
         where: _with_files(where, lock, secret_folders(path, environ), problems)
         for where, lock in locks_of(config).items()
     }
-    given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
-    state_dir = config.door.state_dir or given or "state"
-    config = replace(
-        config,
-        **locks,
-        door=replace(config.door, state_dir=str(path.parent / state_dir)),
-    )
+    config = replace(with_state_dir(config, path, environ), **locks)
     if not problems:  # what was in the files is looked at as well
         for where, lock in locks.items():
             problems += _lock_problems(where, lock)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def with_state_dir(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
+    """``config`` with the folder of its databases, as the file ``path`` means it."""
+    given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
+    state_dir = path.parent / (config.door.state_dir or given or "state")
+    return replace(config, door=replace(config.door, state_dir=str(state_dir)))
 
 
 def _with_files(
@@ -11021,6 +11022,13 @@ def load(args: argparse.Namespace) -> Config:
     return read_config(find_config(args.config, os.environ), os.environ)
 
 
+def load_keyless(args: argparse.Namespace) -> Config:
+    """For verbs that do not ask the lock: people come and go, and a door is shut to
+    everybody, also where only the service may read the lock's keys."""
+    path = find_config(args.config, os.environ)
+    return with_state_dir(read_written(path), path, os.environ)
+
+
 def say(text: str = "") -> None:
     print(text)  # noqa: T201 -- the verbs' answers; the door itself logs
 
@@ -11172,7 +11180,7 @@ def in_columns(
 
 
 def cmd_cards(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
+    config, clock = load_keyless(args), SystemClock()
     with contextlib.closing(make_store(config)) as store:
         cards = _known_cards(config, store)
         if args.json:
@@ -11234,7 +11242,7 @@ def _escaped(toml: str) -> str:
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
+    config, clock = load_keyless(args), SystemClock()
     at, notes = clock.now(), list[str]()
     with contextlib.closing(make_store(config)) as store:
         uid, presented = args.uid, ""
@@ -11265,7 +11273,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
 
 
 def cmd_revoke(args: argparse.Namespace) -> int:
-    config = load(args)
+    config = load_keyless(args)
     with contextlib.closing(make_store(config)) as store:
         found = cards_of(args.whom, config, store)
         uids = dict.fromkeys(card.uid for card in found)
@@ -11287,7 +11295,7 @@ def cmd_revoke(args: argparse.Namespace) -> int:
 
 
 def cmd_lockdown(args: argparse.Namespace) -> int:
-    config, at = load(args), SystemClock().now()
+    config, at = load_keyless(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
         was, wanted = store.locked_down(), args.state == "on"
         if was is not wanted:  # None: a door that runs may know of one that was lost
@@ -11336,7 +11344,7 @@ LIST_BYTES = 100_000_000
 
 
 def cmd_import(args: argparse.Namespace) -> int:
-    config = load(args)
+    config = load_keyless(args)
     try:
         listed = read_list(_list_text(args.file), config)
     except ListError as error:
@@ -11385,7 +11393,7 @@ def cmd_log(args: argparse.Namespace) -> int:
     if clash := _clash(args):
         complain(clash)
         return EX_USAGE
-    config = load(args)
+    config = load_keyless(args)
     sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
     with contextlib.closing(make_store(config)) as store:
         if args.verify and store.exists():
@@ -11582,7 +11590,7 @@ def _moment(text: str) -> datetime:
 
 
 def cmd_why(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
+    config, clock = load_keyless(args), SystemClock()
     text = " ".join(args.who)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
@@ -11875,7 +11883,7 @@ def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = Tru
 
 
 def cmd_tap(args: argparse.Namespace) -> int:
-    device = load(args).reader.device
+    device = load_keyless(args).reader.device
     address = udp_address(device)
     if address is None:
         say(f"reader.device = {device!r}: only a udp: reader can be tapped this way")
@@ -11922,7 +11930,7 @@ def _uid_argument(text: str) -> Uid:
 def cmd_legend(args: argparse.Namespace) -> int:
     patterns, name = parse_patterns({}, []), ""
     try:
-        config = load(args)
+        config = load_keyless(args)
         patterns, name = dict(config.patterns), config.door.name
     except ConfigError:  # the lights as they are made will do
         if args.config or "DOORPI_CONFIG" in os.environ:

@@ -616,3 +616,30 @@ def test_status_tells_of_a_lockdown(verb, store):
     store.lock_down("owner")
 
     assert verb("status")[1][-1] == ("locked down: only a master's card is accepted")
+
+
+KEYLESS = [
+    "cards", "allow Mika --uid 01020304", "revoke D3C2B1A0", "why KenSato", "log",
+    "lockdown on", "legend",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", KEYLESS)
+def test_who_needs_no_key_of_the_lock_asks_for_none(verb, folder, store, typed):
+    """At midnight, where systemd hands the key to the service alone."""
+    store.add_card(card_of(MIKA, "Mika"), doorpi_now())
+    text = CONFIG.replace('kind = "relay"', LOCK_OF_A_CLOUD).replace("Ken S", "KenS")
+    (folder / "doorpi.toml").write_text(text, encoding="utf-8")
+
+    code, _, err = verb(*typed.split())
+
+    assert (code, err) == (0, [])
+    assert verb("status")[0] == 78
+
+
+LOCK_OF_A_CLOUD = """
+kind = "sesame-mini"
+device_id = "d00f"
+api_key = { file = "lock.key" }
+ca_file = "not-here.pem"
+"""
