@@ -3460,6 +3460,12 @@ class Door:
                 finish = functools.partial(self._equipment.store.finish, event)
                 self._stored(finish, None)
 
+    quiet_s = 10.0  # who was here so lately may come again
+
+    def _forget_old(self) -> None:
+        if self._clock.monotonic() > self._result_shown_until + self.quiet_s:
+            self._retention.step(self._equipment.store, self._stored)
+
     # -- enrolment and lockdown
 
     enrolment_s = 15.0
@@ -3519,12 +3525,6 @@ class Door:
             log.info("the lockdown is lifted")
             self._heal(Signal.LOCKED_DOWN)
         return known if told is None else told
-
-    quiet_s = 10.0  # who was here so lately may come again
-
-    def _forget_old(self) -> None:
-        if self._clock.monotonic() > self._result_shown_until + self.quiet_s:
-            self._retention.step(self._equipment.store, self._stored)
 
     def _look_at_lockdown(self) -> None:
         now = self._clock.monotonic()
