@@ -11528,7 +11528,7 @@ FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"
 def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
     """A line each: when, who, card, decision, what came of it."""
     while some := list(islice(events, SqliteStore.page)):
-        lines = in_columns([_log_cells(event) for event in some], (19, 24, 20, 7))
+        lines = in_columns([_log_cells(event) for event in some], (19, 27, 20, 7))
         for event, line in zip(some, lines, strict=True):
             code = _log_colour(event)
             yield _paint(line, code) if colours and code else line
@@ -11536,7 +11536,7 @@ def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
 
 def _log_cells(event: Event) -> tuple[str, ...]:
     at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    who = fitting(who_in_words(event), 24)
+    who = fitting(who_in_words(event), 27)
     uid = format_uid(event.uid) if event.uid else event.source
     return at, who, printable(uid, 29), event.decision, _what_came(event)
 

@@ -724,11 +724,11 @@ def test_log_for_people_is_a_line_each_in_local_time_and_shows_no_controls(verb)
     local = [(NOON + timedelta(hours=n)).astimezone() for n in range(5)]
     assert [line[:19] for line in lines] == [f"{at:%Y-%m-%d %H:%M:%S}" for at in local]
     assert [line[19:] for line in lines] == [
-        "  Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms",
-        "  unknown card              04:FF:EE:DD:CC:BB:AA  denied   not-found",
-        "  Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 5001 ms (state unknown: the lock did not say)",
-        "  root                      command               granted  lock -> refused in 9 ms (no)",
-        r"  Evil\x1b[2J\nKen Sato     04:A1:B2:C3:D4:E5:80  granted  unlock -> open",
+        "  Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms",
+        "  unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found",
+        "  Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 5001 ms (state unknown: the lock did not say)",
+        "  root                         command               granted  lock -> refused in 9 ms (no)",
+        r"  Evil\x1b[2J\nKen Sato        04:A1:B2:C3:D4:E5:80  granted  unlock -> open",
     ]  # fmt: skip
 
 

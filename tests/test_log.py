@@ -116,20 +116,20 @@ LONG = "Maximilian Wolfeschlegelsteinhausen"
 # fmt: off
 LINES = [
     # event                                                   what stands after the time
-    (TAP,                                                     "Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder=YAMADA),                             "山田　太郎                04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder=LONG),                               "Maximilian Wolfeschle...  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder="田" * 20),                          "田田田田田田田田田田...   04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, result=Result.UNSURE, detail="no answer"),  "Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  unlock -> unsure in 412 ms (no answer)"),
-    (replace(TAP, command=None, result=Result.UNKNOWN_STATE), "Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 412 ms"),
-    (OPEN,                                                    "Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  unlock -> open"),
-    (replace(OPEN, command=None, detail="enrolled"),          "Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  enrolled"),
-    (replace(OPEN, command=None),                             "Ken Sato                  04:A1:B2:C3:D4:E5:80  granted  open"),
-    (DENIED,                                                  "unknown card              04:FF:EE:DD:CC:BB:AA  denied   not-found"),
-    (replace(DENIED, detail="14 more until 12:01"),           "unknown card              04:FF:EE:DD:CC:BB:AA  denied   not-found (14 more until 12:01)"),
-    (replace(TAP, uid=None, holder="root", source="command"), "root                      command               granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, uid=None, holder="", source="relock"),      "locking again             relock                granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder="Evil\x1b[2J\n\u202eKen"),           r"Evil\x1b[2J\n\u202eKen    04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
+    (TAP,                                                     "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder=YAMADA),                             "山田　太郎                   04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder=LONG),                               "Maximilian Wolfeschlegel...  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder="田" * 20),                          "田田田田田田田田田田田田...  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, result=Result.UNSURE, detail="no answer"),  "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> unsure in 412 ms (no answer)"),
+    (replace(TAP, command=None, result=Result.UNKNOWN_STATE), "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 412 ms"),
+    (OPEN,                                                    "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> open"),
+    (replace(OPEN, command=None, detail="enrolled"),          "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  enrolled"),
+    (replace(OPEN, command=None),                             "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  open"),
+    (DENIED,                                                  "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found"),
+    (replace(DENIED, detail="14 more until 12:01"),           "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found (14 more until 12:01)"),
+    (replace(TAP, uid=None, holder="root", source="command"), "root                         command               granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, uid=None, holder="", source="relock"),      "locking again                relock                granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder="Evil\x1b[2J\n\u202eKen"),           r"Evil\x1b[2J\n\u202eKen       04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
 ]
 # fmt: on
 
