@@ -11191,6 +11191,7 @@ def cmd_cards(args: argparse.Namespace) -> int:
         else:
             for line in in_columns(list(_card_rows(cards, config, store, clock.now()))):
                 say(line)
+        sys.stdout.flush()  # a copy that found no room is none
         if args.toml and not sys.stdout.isatty() and store.list.exists():
             with contextlib.suppress(StoreError):  # doctor tells of old ones
                 store.keep(Notes({"backup": utc_text(clock.now())}))
@@ -12157,9 +12158,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 failed, 78 configuration.
 
-    Raises: SystemExit with 2 on wrong usage, as argparse does.
+    Raises: SystemExit with 2 on wrong usage, as argparse does, or with 1 where the last
+    of the output found no room.
     """
     os.umask(0o027)  # what we write, the log above all, is not for everybody
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 -- >&-
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in letters it does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
@@ -12179,8 +12182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # `log | head`
-        return EX_OK
+    except OSError as error:
+        return _output_failed(error)
     finally:
         _finish_output()
 
@@ -12188,10 +12191,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _finish_output() -> None:
     """Here and not at exit, where nobody could catch that the reader is gone."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.flush()
+    except OSError as error:
+        if code := _output_failed(error):
+            raise SystemExit(code) from None
+
+
+def _output_failed(error: OSError) -> int:
+    """`log | head` is well; `log > FILE` on a full disk is told.  Raises: any other."""
+    is_full = error.errno == errno.ENOSPC
+    if not is_full and not isinstance(error, BrokenPipeError):
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
+    if not is_full:
+        return EX_OK
+    complain("no space is left there: what was written is not whole")
+    return EX_FAILED
 
 
 def complain(text: str) -> None:

@@ -8,6 +8,7 @@ import io
 import os
 import pty
 import re
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,3 +131,40 @@ def test_a_verb_says_the_same_on_a_terminal_and_piped(office, monkeypatch, typed
         assert re.sub(WHEN, "", terminal) == re.sub(WHEN, "", pipe)
     assert doorpi.can_be_seen(pipe.replace("\n", ""))
     assert doorpi.can_be_seen(terminal.replace("\n", ""))
+
+
+def test_a_copy_of_the_list_that_found_no_room_is_told_and_is_no_backup(
+    office, monkeypatch, capsys
+):
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", full)
+        code = main(["--config", str(office), "cards", "--toml"])
+
+    assert code == 1
+    error = capsys.readouterr().err
+    assert error == "no space is left there: what was written is not whole\n"
+    with contextlib.closing(SqliteStore(office.parent / "state/doorpi.db")) as store:
+        assert store.recall("backup") is None
+
+
+def test_an_output_whose_end_finds_no_room_makes_the_verb_fail(
+    office, monkeypatch, capsys
+):
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(["--config", str(office), "log"])
+
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error == "no space is left there: what was written is not whole\n"
+
+
+@pytest.mark.parametrize("typed", ["log", "legend", "cards --toml"])
+def test_a_verb_whose_output_is_closed_ends_as_ever(office, monkeypatch, capsys, typed):
+    monkeypatch.setattr("sys.stdout", None)
+
+    code = main(["--config", str(office), *typed.split()])
+
+    sys.stdout.close()
+    assert (code, capsys.readouterr().err) == (0, "")
