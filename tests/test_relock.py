@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from itertools import pairwise
 
@@ -654,7 +655,8 @@ def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
     send = world.lock.send
 
     def watched_send(*args):
-        seen.append(SqliteStore(tmp_path / "doorpi.db").recall("relock"))
+        with contextlib.closing(SqliteStore(store.path)) as other:
+            seen.append(other.recall("relock"))
         return send(*args)
 
     world.lock.send = watched_send
