@@ -6929,6 +6929,8 @@ def read_written(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError([f"{path}: cannot be read: {why.lower()}"]) from None
+    if not text.strip():
+        raise ConfigError([f"{path}: the file is empty"])
     return parse_config(text)
 
 
@@ -8388,10 +8390,12 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
         words = f"{changed}, and was never backed up"
         yield Finding(Health.WARN, "backup", words, BACK_UP)
         return
-    age, is_old = in_days(now - backup_at), backup_at < changed_at
-    words = f"the last backup is {age} old" if is_old else f"and backed up {age} ago"
-    health, do = (Health.WARN, BACK_UP) if is_old else (Health.OK, "")
-    yield Finding(health, "backup", f"{changed}, {words}", do)
+    age = in_days(now - backup_at)
+    if backup_at < changed_at:
+        words = f"the list was changed after its last backup, which is {age} old"
+        yield Finding(Health.WARN, "backup", words, BACK_UP)
+    else:
+        yield Finding(Health.OK, "backup", f"{changed}, and backed up {age} ago")
 
 
 def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
@@ -11026,7 +11030,40 @@ def load_keyless(args: argparse.Namespace) -> Config:
     """For verbs that do not ask the lock: people come and go, and a door is shut to
     everybody, also where only the service may read the lock's keys."""
     path = find_config(args.config, os.environ)
-    return with_state_dir(read_written(path), path, os.environ)
+    try:
+        return with_state_dir(read_written(path), path, os.environ)
+    except ConfigError as error:
+        config = _last_good(path)
+        if config is None:
+            raise
+        number = counted(len(error.problems), "problem")
+        complain(f"{path}: {number}; going by what the door ran with (doorpi check)")
+        return config
+
+
+def _last_good(path: Path) -> Config | None:
+    """What the door has noted that it runs with: a slip of the finger in the file
+    takes no verb away from the owner either."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    named = re.findall(
+        r"""^\s*state_dir\s*=\s*["']([^"'\\]*)["']""", text, re.MULTILINE
+    )
+    where = Config(door=DoorConfig(state_dir=named[-1] if named else ""))
+    where = with_state_dir(where, path, os.environ)
+    with contextlib.closing(make_store(where)) as store:
+        kept = _stored_or_told(
+            lambda: store.recall(RUNNING) if store.exists() else None,
+            None,
+            writes=False,
+        )
+    found = running_from(kept or "")
+    if found is None:
+        return None
+    door = replace(found.door, state_dir=where.door.state_dir)
+    return replace(found, door=door)
 
 
 def say(text: str = "") -> None:
@@ -11548,7 +11585,8 @@ def _what_came(event: Event) -> str:
     if event.reason is not Reason.GRANTED:
         return f"{event.reason}{told}"
     if event.result is None:
-        return f"{event.command} -> open{told}" if event.command else detail or "open"
+        under_way = f"{event.command} -> under way{told}"
+        return under_way if event.command else detail or "under way"
     took = f" in {event.latency_ms} ms" if event.latency_ms is not None else ""
     return f"{event.command or 'nothing sent'} -> {event.result}{took}{told}"
 

@@ -283,7 +283,7 @@ UNREADABLE = [
     (not_utf8,  "{path}: cannot be read: not utf-8 text"),
     (a_folder,  "{path}: cannot be read: is a directory"),
     (not_toml,  "not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 6)"),
-    (empty,     "lock.device_id: missing; 'sesame' needs it (the lock's id at its vendor)"),
+    (empty,     "{path}: the file is empty"),
 ]
 # fmt: on
 
@@ -728,7 +728,7 @@ def test_log_for_people_is_a_line_each_in_local_time_and_shows_no_controls(verb)
         "  unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found",
         "  Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 5001 ms (state unknown: the lock did not say)",
         "  root                         command               granted  lock -> refused in 9 ms (no)",
-        r"  Evil\x1b[2J\nKen Sato        04:A1:B2:C3:D4:E5:80  granted  unlock -> open",
+        r"  Evil\x1b[2J\nKen Sato        04:A1:B2:C3:D4:E5:80  granted  unlock -> under way",
     ]  # fmt: skip
 
 

@@ -964,7 +964,7 @@ DAY = timedelta(days=1)
 BACKUPS = {
     "nothing in the database": (None, None, OK, "everybody is in doorpi.toml: keep a copy of it elsewhere"),
     "never": (NOON - DAY, None, WARN, "the list was changed 1 day ago, and was never backed up"),
-    "before the last change": (NOON - 2 * DAY, NOON - 12 * DAY, WARN, "the list was changed 2 days ago, the last backup is 12 days old"),
+    "before the last change": (NOON - 2 * DAY, NOON - 12 * DAY, WARN, "the list was changed after its last backup, which is 12 days old"),
     "after it": (NOON - 12 * DAY, NOON - DAY / 2, OK, "the list was changed 12 days ago, and backed up 12 hours ago"),
 }  # fmt: skip
 

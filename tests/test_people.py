@@ -643,3 +643,39 @@ device_id = "d00f"
 api_key = { file = "lock.key" }
 ca_file = "not-here.pem"
 """
+
+
+BROKEN = {
+    "a typo": "[lokc]\n" + CONFIG,
+    "no TOML": CONFIG + "holder = = 1\n",
+    "elsewhere": "[door]\nstate_dir = 'there'\n" + CONFIG + "x = [\n",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_slip_in_the_file_takes_no_verb_away(folder, capsys, broken):
+    """The door goes on with its last good settings; so do the owner's verbs."""
+    where = folder / ("there" if "there" in broken else "state")
+    runs_with = doorpi.running_text(parse_config(CONFIG), "5a17" * 8)
+    with contextlib.closing(SqliteStore(where / "doorpi.db")) as store:
+        store.keep(Notes({doorpi.RUNNING: runs_with}))
+    (folder / "doorpi.toml").write_text(broken, encoding="utf-8")
+
+    for typed in ("lockdown on", "cards", "why 04A1B2C3D4E580", "log"):
+        assert main(["--config", str(folder / "doorpi.toml"), *typed.split()]) == 0
+
+    out, err = capsys.readouterr()
+    assert "Ken Sato (04:A1:B2:C3:D4:E5:80) would be denied: locked-down" in out
+    told = f"{folder}/doorpi.toml: 1 problem; going by what the door ran with"
+    assert err.splitlines() == [f"{told} (doorpi check)"] * 4
+    with contextlib.closing(SqliteStore(where / "doorpi.db")) as store:
+        assert store.locked_down() is True
+
+
+def test_where_no_door_ever_ran_a_bad_file_is_the_end_of_it(folder, capsys):
+    (folder / "doorpi.toml").write_text(BROKEN["a typo"], encoding="utf-8")
+
+    assert main(["--config", str(folder / "doorpi.toml"), "lockdown", "on"]) == 78
+
+    assert "lokc: unknown key" in capsys.readouterr().err
+    assert not (folder / "state").exists()
