@@ -16,6 +16,8 @@ One card on its way through the house:
     Reader.sense -> Debounce -> decide -> working light -> Lock.status
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
+Kept are: doorpi.toml, the owner's own, which nothing here writes; cards.db, the list
+that verbs and master cards write; and doorpi.db, the log that each tap writes (7).
 
 Map  1 Vocabulary     2 Rules           3 Signals    4 Configuration    5 Ports
      6 The door       7 Adapters        8 Helpers beside the door
@@ -6012,13 +6014,8 @@ class SqliteFile:
                 db.rollback()
             if self._is_fixed and _has_no_room(self.path):
                 raise sqlite3.OperationalError("database or disk is full")
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with _all_or_nothing(db):
                 yield db
-            except BaseException:  # also Stopped: nothing half-written stays
-                db.rollback()
-                raise
-            db.commit()
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -6562,8 +6559,7 @@ def _prepare(db: sqlite3.Connection, path: Path, schema: Schema, *, by: float) -
 def _migrate(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
     """Bring the file of an older program up to date, all or nothing; what it was is
     kept beside it, for whoever goes back to that program."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with _all_or_nothing(db):
         (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody else's now
         if version < schema.version:
             _copy_database(path, path.with_name(f"{path.name}.schema-{version}"))
@@ -6571,10 +6567,6 @@ def _migrate(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
             for statement in schema.migrations[step].split(";"):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {schema.version}")
-    except BaseException:
-        db.rollback()
-        raise
-    db.commit()
     log.warning("%s: brought to schema %d", path, schema.version)
 
 
@@ -6608,13 +6600,20 @@ def _use_wal(db: sqlite3.Connection, by: float) -> None:
 
 def _create(db: sqlite3.Connection, schema: Schema) -> None:
     """Make the tables, unless another process has just done so."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with _all_or_nothing(db):
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for statement in schema.tables.split(";") if version == 0 else ():
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {schema.version}")
-    except BaseException:
+
+
+@contextlib.contextmanager
+def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
+    """One transaction, which nobody else's write comes into."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:  # also Stopped: nothing half-written stays
         db.rollback()
         raise
     db.commit()
