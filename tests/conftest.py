@@ -6,10 +6,12 @@ thing: nfcpy over its udp driver, gpiozero on mock pins, HTTP over loopback, SQL
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -445,6 +447,24 @@ def cloud() -> Iterator[SimulatedCloud]:
     cloud = SimulatedCloud()
     yield cloud
     cloud.close()
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[doorpi.SqliteStore]:
+    """What the verbs keep whose settings lie in ``folder``, a fixture of the file's."""
+    path = folder / "state" / "doorpi.db"
+    with contextlib.closing(doorpi.SqliteStore(path)) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def swallowing_address() -> Iterator[tuple[str, int]]:
+    """Who connects to it gets no answer at all: its queue is full."""
+    with socket.socket() as hole, socket.socket() as filler:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        filler.connect(hole.getsockname())
+        yield hole.getsockname()
 
 
 @pytest.fixture

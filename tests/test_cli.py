@@ -78,12 +78,6 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def store(folder):
-    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
-        yield store
-
-
-@pytest.fixture
 def verb(folder, capsys):
     """Run one verb on ``folder``'s file: its exit code, and its lines on stdout."""
 

@@ -23,7 +23,16 @@ from types import SimpleNamespace
 import pytest
 import trustme
 from broken_pins import busy_pin, misspelt_library, no_library
-from conftest import JST, KEN, NOON, FakeClock, FakeStore, card_of, config_of
+from conftest import (
+    JST,
+    KEN,
+    NOON,
+    FakeClock,
+    FakeStore,
+    card_of,
+    config_of,
+    swallowing_address,
+)
 from fake_locks import DRIVERS, access_to, driver_of
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
@@ -405,14 +414,9 @@ def test_an_address_that_swallows_everything_is_warned_of(serve, monkeypatch):
     """IPv6 that leads nowhere, before an IPv4 that works."""
     server = serve()
     monkeypatch.setattr(doorpi, "CONNECT_S", 0.2)
-    with contextlib.ExitStack() as stack:
-        hole = stack.enter_context(socket.socket())
-        hole.bind(("127.0.0.1", 0))
-        hole.listen(0)
-        filler = stack.enter_context(socket.socket())
-        filler.connect(hole.getsockname())  # the next one is not taken
+    with swallowing_address() as hole:
         kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
-        addresses = [(*kind, hole.getsockname()), (*kind, ("127.0.0.1", server.port))]
+        addresses = [(*kind, hole), (*kind, ("127.0.0.1", server.port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: addresses)
 
         (finding,) = way("http://lock.example")

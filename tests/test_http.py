@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from conftest import FakeClock
+from conftest import FakeClock, swallowing_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import environment
@@ -789,14 +789,9 @@ def test_an_address_that_swallows_everything_holds_up_the_next_for_a_second(
 ):
     """IPv6 that leads nowhere, before an IPv4 that works."""
     server = raw()
-    with contextlib.ExitStack() as stack:
-        hole = stack.enter_context(socket.socket())
-        hole.bind(("127.0.0.1", 0))
-        hole.listen(0)
-        filler = stack.enter_context(socket.socket())
-        filler.connect(hole.getsockname())  # the next one is not taken
+    with swallowing_address() as hole:
         kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
-        addresses = [(*kind, hole.getsockname()), (*kind, ("127.0.0.1", server.port))]
+        addresses = [(*kind, hole), (*kind, ("127.0.0.1", server.port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: addresses)
         began_at = time.monotonic()
 

@@ -780,12 +780,6 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def store(folder):
-    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
-        yield store
-
-
-@pytest.fixture
 def bring_in(folder, capsys):
     """Run ``import``: its lines on stdout."""
 

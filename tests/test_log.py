@@ -75,12 +75,6 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def store(folder):
-    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
-        yield store
-
-
-@pytest.fixture
 def said(folder, capsys):
     """What `log` with these arguments says, as it is."""
 

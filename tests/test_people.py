@@ -56,12 +56,6 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def store(folder):
-    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
-        yield store
-
-
-@pytest.fixture
 def verb(folder, capsys):
     """Run one verb: its exit code, its lines on stdout, its lines on stderr."""
 
