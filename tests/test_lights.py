@@ -178,6 +178,7 @@ def play_all():
     return history
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("sign", Signal, ids=str)
 def test_each_signal_is_played_as_the_design_has_it(played, sign):
     """Every edge counts from the beginning: 6 x 0.5 s must not end late."""
