@@ -1445,7 +1445,12 @@ class Config:
     patterns: Mapping[Signal, Pattern] = field(default_factory=dict)
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     cards: Mapping[Uid, Credential] = field(default_factory=dict)
+    #: Where a card still has the example's UID, which is none: ``card 1 ("Ken Sato")``.
+    examples: tuple[str, ...] = ()
 
+
+#: What doorpi.toml has in place of what only the owner knows.
+PLACEHOLDER = "replace-me"
 
 SECTIONS: dict[str, type[Any]] = {
     "door": DoorConfig,
@@ -1621,6 +1626,7 @@ def _meaning(table: object, key: str) -> str:
 
 
 def _parse_card(table: object, where: str, problems: list[str]) -> Credential | None:
+    """None for a card that cannot be listed: nobody may enter with it."""
     raw = _parse_table(CardConfig, table, where, problems)
     raw = replace(raw, holder=raw.holder.strip())
     _require(("holder", "uid"), raw, where, problems)
@@ -1629,7 +1635,7 @@ def _parse_card(table: object, where: str, problems: list[str]) -> Credential | 
             f"{where}.valid_until = {raw.valid_until}: before valid_from"
             f" ({raw.valid_from}), so the card would never work"
         )
-    if not raw.uid:
+    if not raw.uid or raw.uid == PLACEHOLDER:
         return None
     try:
         uid = enrollable_uid(raw.uid)
@@ -1717,6 +1723,13 @@ def _parse_cards(
         cards[card.uid] = card
         first_place.setdefault(card.uid, where)
     return cards
+
+
+def _example_cards(document: Mapping[str, Any]) -> Iterator[str]:
+    """Where a card has no UID yet; what is wrong with ``[[card]]`` is told already."""
+    for where, table in _parse_list(document, "card", []):
+        if isinstance(table, dict) and table.get("uid") == PLACEHOLDER:
+            yield where
 
 
 def parse_patterns(table: object, problems: list[str]) -> dict[Signal, Pattern]:
@@ -1901,6 +1914,7 @@ def parse_config(text: str) -> Config:
         patterns=parse_patterns(document.get("signals", {}), problems),
         schedules=schedules,
         cards=_parse_cards(document, schedules, problems),
+        examples=tuple(_example_cards(document)),
     )
     problems += _reader_problems(config.reader)
     told = {problem.split(" = ")[0] for problem in problems}
@@ -10396,7 +10410,7 @@ class DemoPerson:
 
 DEMO_PEOPLE = (
     DemoPerson(
-        "ken", "Ken Sato", "04A1B2C3D4E580", "a member",
+        "ken", "Ken Sato", "04A93C715ED284", "a member",
         lambda at: Reason.GRANTED,
     ),
     DemoPerson(
@@ -11195,11 +11209,12 @@ def _placeholders(config: Config) -> Iterator[str]:
 
 def _examples(config: Config) -> Iterator[str]:
     """The keys that nobody has put in yet."""
+    yield from (f"{card}.uid" for card in config.examples)
     for where, lock in locks_of(config).items():
         for key in LOCK_NEEDS[lock.kind]:
             value = getattr(lock, key)
             text = value.text if isinstance(value, Secret) else value
-            if (text and not text.strip("0-")) or text.startswith("replace-me"):
+            if (text and not text.strip("0-")) or text.startswith(PLACEHOLDER):
                 yield f"{where}.{key}"
 
 
@@ -11793,6 +11808,10 @@ def _examined(args: argparse.Namespace) -> Iterator[Finding]:
         return
     path = find_config(args.config, os.environ)
     yield Finding(Health.OK, "settings", f"{path}: no problems")
+    if config.examples:
+        words = f"{', '.join(config.examples)}: still the example's, and opens nothing"
+        do = "give it the UID of a card of yours, or remove it"
+        yield Finding(Health.WARN, "settings", words, do)
     for subject, findings in _subjects(path, config).items():
         yield from survived(subject, findings)
 

@@ -211,7 +211,7 @@ api_key = { file = "lock.key" }
 base_url = "$url"
 ca_file = "/etc/doorpi/lock.pem"
 [[card]]
-uid = "04A1B2C3D4E580"
+uid = "04A93C715ED284"
 holder = "Ken Sato"
 [[card]]
 uid = "04C3D4E5F60718"
@@ -237,7 +237,7 @@ result() { inside doorpi --config /run/tap.toml log --json | tail -1; }
 tap_ends() { # WORD [CARD]: the result, or why there is none
     ended='"result": "\|"decision": "denied"'
     count=$(inside doorpi --config /run/tap.toml log --json | grep -c "$ended")
-    tap "${2:-04A1B2C3D4E580}"
+    tap "${2:-04A93C715ED284}"
     until_true 15 "[ \$(doorpi --config /run/tap.toml log --json |
         grep -c '$ended') -gt $count ]" || failed "no result within 15 s"
     sleep 1 # the card counts again when it was away for half a second

@@ -42,7 +42,7 @@ from processes import DoorProcess, environment, write_config
 
 import doorpi
 
-KEN = "04A1B2C3D4E580"
+KEN = "04A93C715ED284"
 
 CONFIG = """
 [door]

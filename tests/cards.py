@@ -176,7 +176,7 @@ MODELS = {
     "classic": {"uid": "D3C2B1A0", "sak": 0x08, "speaks": classic},
     "classic-4k": {"uid": "5A31C702", "sak": 0x18, "atqa": "0200", "speaks": classic},
     "classic-7": {"uid": "04118833445566", "sak": 0x08, "speaks": classic},
-    "ntag213": {"uid": "04A1B2C3D4E580", "speaks": ntag213},
+    "ntag213": {"uid": "04A93C715ED284", "speaks": ntag213},
     "desfire": {"uid": "04112233445566", "sak": 0x20, "atqa": "4403", "speaks": iso_dep("067577810280")},
     "ten-bytes": {"uid": "04112233445566778899", "sak": 0x20, "speaks": iso_dep()},
     "short-ats": {"uid": "0455AA55AA55AA", "sak": 0x20, "speaks": iso_dep("01")},

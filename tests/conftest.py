@@ -58,7 +58,7 @@ if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # pytest by hand, not run.
 
 JST = timezone(timedelta(hours=9), "JST")
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=JST)  # a Wednesday
-KEN = Uid("04A1B2C3D4E580")
+KEN = Uid("04A93C715ED284")
 STRANGER = Uid("04FFEEDDCCBBAA")
 
 

@@ -77,7 +77,7 @@ def doorpi_says(*args: str, **env: str | None) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-KEN_CARD = '[[card]]\nuid = "04A1B2C3D4E580"\nholder = "Ken Sato"\n'
+KEN_CARD = '[[card]]\nuid = "04A93C715ED284"\nholder = "Ken Sato"\n'
 MIKA_CARD = '[[card]]\nuid = "D3C2B1A0"\nholder = "Mika Mori"\n'
 
 

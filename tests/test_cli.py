@@ -48,7 +48,7 @@ times = ["Mon-Fri 08:00-20:00", "Sat 22:00-02:00"]
 closed = [2020-12-31, 2199-12-31]
 
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 """
 
@@ -145,7 +145,7 @@ role = "master"
         "  Over      01:02:03:04           always, until 2020-01-01 (over)",
         "  Off       01:02:03:05           switched off",
         "  Mika      01:02:03:06           always [master: enrols cards, does not open]",
-        "  Ken Sato  04:A1:B2:C3:D4:E5:80  always",
+        "  Ken Sato  04:A9:3C:71:5E:D2:84  always",
     ]
 
 
@@ -199,7 +199,10 @@ def test_check_names_what_is_still_the_example_s(folder, verb):
 
     lines = verb("check")
 
+    assert "Nobody is in this file." in lines
     assert lines[lines.index("Please note:") + 1 :] == [
+        '  card 1 ("Ken Sato").uid: still the example\'s',
+        '  card 2 ("Jo Guest").uid: still the example\'s',
         "  lock.device_id: still the example's",
         "  lock.api_key: still the example's",
         "  lock.secret_key: still the example's",
@@ -212,7 +215,7 @@ def test_check_names_what_is_still_the_example_s(folder, verb):
 def test_every_problem_is_told_and_the_exit_code_is_78(folder, verb):
     rewrite(folder, '"Office 4F"', "4")
     rewrite(folder, "api_key", "api_kye")
-    rewrite(folder, '"04:A1:B2:C3:D4:E5:80"', '"08A1B2C3"')
+    rewrite(folder, '"04:A9:3C:71:5E:D2:84"', '"08A1B2C3"')
 
     lines = verb(
         "check",
@@ -588,7 +591,7 @@ def test_cards_lists_who_is_where_and_the_file_decides(verb):
             "db",
             "-",
         ],
-        ["Ken Sato", "04:A1:B2:C3:D4:E5:80", "always", "-", "toml", "-"],
+        ["Ken Sato", "04:A9:3C:71:5E:D2:84", "always", "-", "toml", "-"],
         [
             "Mika",
             "D3:C2:B1:A0",
@@ -603,7 +606,7 @@ def test_cards_lists_who_is_where_and_the_file_decides(verb):
 @pytest.mark.usefixtures("people")
 def test_cards_as_json(verb):
     ken = {
-        "uid": "04A1B2C3D4E580", "holder": "Ken Sato", "enabled": True,
+        "uid": "04A93C715ED284", "holder": "Ken Sato", "enabled": True,
         "valid_from": None, "valid_until": None, "schedule": None, "role": "holder",
         "source": "toml", "last_seen": None,
     }  # fmt: skip
@@ -640,7 +643,7 @@ def test_cards_as_toml_is_nothing_when_there_is_nothing_to_paste(verb):
 def test_cards_that_only_the_file_has_need_no_database(folder, verb):
     assert verb("cards") == [
         "HOLDER    UID                   VALID   SCHEDULE  FROM  LAST SEEN",
-        "Ken Sato  04:A1:B2:C3:D4:E5:80  always  -         toml  -",
+        "Ken Sato  04:A9:3C:71:5E:D2:84  always  -         toml  -",
     ]
     assert not (folder / "state").exists()
 
@@ -681,7 +684,7 @@ def events(store) -> list[Event]:
 def test_log_as_json_is_what_the_design_says_to_the_byte(verb):
     assert verb("log", "--json") == [
         (
-            '{"id": 1, "at": "2026-11-18T03:00:00.000Z", "uid": "04A1B2C3D4E580",'
+            '{"id": 1, "at": "2026-11-18T03:00:00.000Z", "uid": "04A93C715ED284",'
             ' "holder": "Ken Sato", "decision": "granted", "reason": "granted",'
             ' "command": "unlock", "result": "unlocked", "latency_ms": 412,'
             ' "source": "card", "detail": ""}'
@@ -692,7 +695,7 @@ def test_log_as_json_is_what_the_design_says_to_the_byte(verb):
             ' "result": null, "latency_ms": null, "source": "card", "detail": ""}'
         ),
         (
-            '{"id": 3, "at": "2026-11-18T05:00:00.000Z", "uid": "04A1B2C3D4E580",'
+            '{"id": 3, "at": "2026-11-18T05:00:00.000Z", "uid": "04A93C715ED284",'
             ' "holder": "Ken Sato", "decision": "granted", "reason": "granted",'
             ' "command": null, "result": "unknown-state", "latency_ms": 5001,'
             ' "source": "card", "detail": "state unknown: the lock did not say"}'
@@ -703,7 +706,7 @@ def test_log_as_json_is_what_the_design_says_to_the_byte(verb):
             ' "result": "refused", "latency_ms": 9, "source": "command", "detail": "no"}'
         ),
         (
-            '{"id": 5, "at": "2026-11-18T07:00:00.000Z", "uid": "04A1B2C3D4E580",'
+            '{"id": 5, "at": "2026-11-18T07:00:00.000Z", "uid": "04A93C715ED284",'
             ' "holder": "Evil\\u001b[2J\\nKen Sato", "decision": "granted",'
             ' "reason": "granted", "command": "unlock", "result": null, "latency_ms": null,'
             ' "source": "card", "detail": ""}'
@@ -718,11 +721,11 @@ def test_log_for_people_is_a_line_each_in_local_time_and_shows_no_controls(verb)
     local = [(NOON + timedelta(hours=n)).astimezone() for n in range(5)]
     assert [line[:19] for line in lines] == [f"{at:%Y-%m-%d %H:%M:%S}" for at in local]
     assert [line[19:] for line in lines] == [
-        "  Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms",
+        "  Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms",
         "  unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found",
-        "  Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 5001 ms (state unknown: the lock did not say)",
+        "  Ken Sato                     04:A9:3C:71:5E:D2:84  granted  nothing sent -> unknown-state in 5001 ms (state unknown: the lock did not say)",
         "  root                         command               granted  lock -> refused in 9 ms (no)",
-        r"  Evil\x1b[2J\nKen Sato        04:A1:B2:C3:D4:E5:80  granted  unlock -> under way",
+        r"  Evil\x1b[2J\nKen Sato        04:A9:3C:71:5E:D2:84  granted  unlock -> under way",
     ]  # fmt: skip
 
 

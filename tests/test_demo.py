@@ -185,7 +185,7 @@ def plain(lines: list[str]) -> list[str]:
 
 AT = datetime(2026, 11, 18, 3, 0, tzinfo=UTC)
 LONG_EVENTS = [
-    Event(id=n, at=AT, uid=Uid("04A1B2C3D4E580"), holder="W" * 40, reason=reason,
+    Event(id=n, at=AT, uid=Uid("04A93C715ED284"), holder="W" * 40, reason=reason,
           command=Command.UNLOCK, result=Result.UNKNOWN_STATE, latency_ms=123_456)
     for n, reason in enumerate(Reason)
 ]  # fmt: skip

@@ -80,7 +80,7 @@ PEOPLE = {
     ),
     "another card": (
         [KEN_CARD], [card_of(JO, "Ken Sato")],
-        ["+1 card: Ken Sato (01:02:03:05)", "-1 card: Ken Sato (04:A1:B2:C3:D4:E5:80)"],
+        ["+1 card: Ken Sato (01:02:03:05)", "-1 card: Ken Sato (04:A9:3C:71:5E:D2:84)"],
     ),
     "renamed, with one card more": (
         [KEN_CARD], [card_of(KEN, "K. Sato"), card_of(JO, "K. Sato")],
@@ -88,7 +88,7 @@ PEOPLE = {
     ),
     "given to somebody known": (
         [KEN_CARD, ANNA_CARD], [card_of(KEN, "Anna"), ANNA_CARD],
-        ["-1 person: Ken Sato", "another's card now: Ken Sato (04:A1:B2:C3:D4:E5:80) -> Anna"],
+        ["-1 person: Ken Sato", "another's card now: Ken Sato (04:A9:3C:71:5E:D2:84) -> Anna"],
     ),
     "switched off and on": (
         [KEN_CARD, card_of(ANNA, "Anna", enabled=False)],
@@ -505,7 +505,7 @@ api_key = "the-first-key"
 ca_file = "ca.pem"
 
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 """
 MORE = '\n[[card]]\nuid = "01020304"\nholder = "Anna"\n'

@@ -301,7 +301,7 @@ def says(tmp_path, capsys, monkeypatch):
 
 
 def test_a_reader_that_works_is_named_and_timed(radio, says):
-    radio.put(card("ntag213", uid="04A1B2C3D4E580"))
+    radio.put(card("ntag213", uid="04A93C715ED284"))
 
     code, lines = says(radio.device)
 
@@ -309,7 +309,7 @@ def test_a_reader_that_works_is_named_and_timed(radio, says):
     assert lines[0].startswith("ok    settings  ")
     assert lines[1].startswith("ok    reader    ")
     assert "ten looks for a card: " in lines[2]
-    assert lines[2].endswith(", and 04:A1:B2:C3:D4:E5:80 is there")
+    assert lines[2].endswith(", and 04:A9:3C:71:5E:D2:84 is there")
 
 
 def test_a_pn532_is_told_with_its_firmware(chip, says):
@@ -359,7 +359,7 @@ def test_a_door_that_we_may_not_see_is_not_disturbed_either(tmp_path, chip, clou
             env=environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
 
-        event = door.tap(chip, "04A1B2C3D4E580")
+        event = door.tap(chip, "04A93C715ED284")
         assert "the card reader is back" not in door.journal
     lines = said.stdout.splitlines()
     assert said.returncode == 0
@@ -452,7 +452,7 @@ def test_a_running_door_is_not_disturbed(tmp_path, chip, cloud):
 
         said = doorpi_says("--config", str(config), "doctor")
 
-        event = door.tap(chip, "04A1B2C3D4E580")
+        event = door.tap(chip, "04A93C715ED284")
     assert said.returncode == 0
     assert re.search(rf"is in use by process [\d, ]*\b{door.pid}\b", said.stdout)
     assert event.result == "unlocked"

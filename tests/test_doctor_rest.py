@@ -1087,8 +1087,10 @@ def test_what_is_still_the_examples_is_not_asked(tmp_path, capsys, pins, monkeyp
     code = main(["--config", str(path), "doctor"])
 
     assert code == 1
+    lines = capsys.readouterr().out.splitlines()
     words = "lock.device_id, lock.api_key, lock.secret_key: still the example's"
-    assert f"fail  lock      {words}" in capsys.readouterr().out.splitlines()
+    assert f"fail  lock      {words}" in lines
+    assert lines[1].startswith('warn  settings  card 1 ("Ken Sato"), card 2')
 
 
 def test_a_backup_that_the_store_remembers_is_told(says, tmp_path, clock):

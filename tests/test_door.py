@@ -443,7 +443,7 @@ def test_the_journal_tells_who_what_and_how_long(world):
     event = world.tap(KEN)
 
     assert describe(event) == (
-        "granted: Ken Sato (04:A1:B2:C3:D4:E5:80): unlock -> unlocked in 0 ms"
+        "granted: Ken Sato (04:A9:3C:71:5E:D2:84): unlock -> unlocked in 0 ms"
     )
 
 

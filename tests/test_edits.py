@@ -576,7 +576,7 @@ def test_sighup_waits_for_a_writer_and_no_longer(desk, caplog):
         file.flush()
         desk.signals.asked = True
         assert not desk.asked(within_s=30)
-        file.write("[[card]]\nuid = '04A1B2C3D4E580'\nholder = 'Ken'\n")
+        file.write("[[card]]\nuid = '04A93C715ED284'\nholder = 'Ken'\n")
 
     assert desk.asked(within_s=0.3)
 

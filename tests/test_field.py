@@ -64,11 +64,11 @@ CONVERSATIONS = {
         [("26", "0400"), ("9320", "d3c2b1a000"), ("9370d3c2b1a000", "08")],
     ),
     "7 bytes, SAK 00": (
-        card("04A1B2C3D4E580"),
+        card("04A93C715ED284"),
         [
             ("26", "4400"),
-            ("9320", "8804a1b29f"), ("93708804a1b29f", "04"),
-            ("9520", "c3d4e58072"), ("9570c3d4e58072", "00"),
+            ("9320", "8804a93c19"), ("93708804a93c19", "04"),
+            ("9520", "715ed28479"), ("9570715ed28479", "00"),
         ],
     ),
     "10 bytes, SAK 20": (
@@ -149,15 +149,15 @@ GARBAGE = {
 def test_garbage_is_met_with_silence_and_the_next_poll_is_answered(
     radio, poll, datagram
 ):
-    radio.put(card("04A1B2C3D4E580"))
+    radio.put(card("04A93C715ED284"))
     poll.raw(datagram)
 
     assert poll.ask("26") == "4400"
-    assert poll.ask("9320") == "8804a1b29f"
+    assert poll.ask("9320") == "8804a93c19"
 
 
 def test_two_cards_are_met_in_turn(radio, poll):
-    radio.put(card("D3C2B1A0"), card("04A1B2C3D4E580"))
+    radio.put(card("D3C2B1A0"), card("04A93C715ED284"))
 
     met = [poll.ask("26") for _ in range(6)]
 
@@ -193,17 +193,17 @@ def test_a_card_put_in_the_place_of_another_is_silent_until_it_is_woken(radio, p
     assert poll.ask("26") == "0400"
     assert poll.ask("9320") == "d3c2b1a000"
 
-    radio.put(card("04A1B2C3D4E580"))
+    radio.put(card("04A93C715ED284"))
 
     assert poll.is_silent_at("9370d3c2b1a000")
     assert not radio.wait_until_read(0)
 
 
 def test_a_card_was_read_when_its_last_level_was_selected(radio, poll):
-    radio.put(card("04A1B2C3D4E580"))
+    radio.put(card("04A93C715ED284"))
 
     read = []
-    for frame in ("26", "9320", "93708804a1b29f", "9520", "9570c3d4e58072"):
+    for frame in ("26", "9320", "93708804a93c19", "9520", "9570715ed28479"):
         poll.ask(frame)
         read.append(radio.wait_until_read(0))
 
@@ -216,7 +216,7 @@ def test_a_new_card_was_not_read_yet(radio, poll):
         poll.ask(frame)
     assert radio.wait_until_read(1)
 
-    radio.put(card("04A1B2C3D4E580"))
+    radio.put(card("04A93C715ED284"))
 
     assert not radio.wait_until_read(0)
 

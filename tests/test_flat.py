@@ -38,7 +38,7 @@ GAP_S = 150.0
 # nfcpy looks at a port with open() and leaves the file to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
-MEMBERS = ("04A1B2C3D4E580", "D3C2B1A0", "04112233445566")
+MEMBERS = ("04A93C715ED284", "D3C2B1A0", "04112233445566")
 PEOPLE: tuple[tuple[Callable[[], VirtualCard], str, str], ...] = (
     (lambda: card("ntag213", uid=MEMBERS[0]), MEMBERS[0], "granted"),
     (lambda: card("classic", uid=MEMBERS[1]), MEMBERS[1], "granted"),

@@ -16,7 +16,7 @@ from test_recovery import RECOVERED_WITHIN_S
 import doorpi
 from doorpi import NfcReader, ReaderLost
 
-KEN = "04A1B2C3D4E580"
+KEN = "04A93C715ED284"
 HANGING = (str(ROOT / "tests" / "processes.py"), "/dev/null", "--hang")
 
 # nfcpy looks at a port with open() and leaves the file to the collector.

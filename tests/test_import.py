@@ -52,7 +52,7 @@ name = "29"
 times = ["Sat 10:00-12:00"]
 
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 """
 OWNER = parse_config(CONFIG)

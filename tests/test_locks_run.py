@@ -23,7 +23,7 @@ from doorpi import (
     VirtualCard,
 )
 
-KEN = "04A1B2C3D4E580"
+KEN = "04A93C715ED284"
 
 
 def moves(cloud) -> list[Command]:

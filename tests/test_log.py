@@ -110,20 +110,20 @@ LONG = "Maximilian Wolfeschlegelsteinhausen"
 # fmt: off
 LINES = [
     # event                                                   what stands after the time
-    (TAP,                                                     "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder=YAMADA),                             "山田　太郎                   04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder=LONG),                               "Maximilian Wolfeschlegel...  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder="田" * 20),                          "田田田田田田田田田田田田...  04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, result=Result.UNSURE, detail="no answer"),  "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> unsure in 412 ms (no answer)"),
-    (replace(TAP, command=None, result=Result.UNKNOWN_STATE), "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  nothing sent -> unknown-state in 412 ms"),
-    (OPEN,                                                    "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  unlock -> under way"),
-    (replace(OPEN, command=None, detail="enrolled"),          "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  enrolled"),
-    (replace(OPEN, command=None),                             "Ken Sato                     04:A1:B2:C3:D4:E5:80  granted  under way"),
+    (TAP,                                                     "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder=YAMADA),                             "山田　太郎                   04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder=LONG),                               "Maximilian Wolfeschlegel...  04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder="田" * 20),                          "田田田田田田田田田田田田...  04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, result=Result.UNSURE, detail="no answer"),  "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> unsure in 412 ms (no answer)"),
+    (replace(TAP, command=None, result=Result.UNKNOWN_STATE), "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  nothing sent -> unknown-state in 412 ms"),
+    (OPEN,                                                    "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> under way"),
+    (replace(OPEN, command=None, detail="enrolled"),          "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  enrolled"),
+    (replace(OPEN, command=None),                             "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  under way"),
     (DENIED,                                                  "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found"),
     (replace(DENIED, detail="14 more until 12:01"),           "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found (14 more until 12:01)"),
     (replace(TAP, uid=None, holder="root", source="command"), "root                         command               granted  unlock -> unlocked in 412 ms"),
     (replace(TAP, uid=None, holder="", source="relock"),      "locking again                relock                granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, holder="Evil\x1b[2J\n\u202eKen"),           r"Evil\x1b[2J\n\u202eKen       04:A1:B2:C3:D4:E5:80  granted  unlock -> unlocked in 412 ms"),
+    (replace(TAP, holder="Evil\x1b[2J\n\u202eKen"),           r"Evil\x1b[2J\n\u202eKen       04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
 ]
 # fmt: on
 
@@ -140,7 +140,7 @@ def test_a_line_tells_when_who_card_decision_and_what_came_of_it(
 
 
 def test_columns_stay_aligned_with_wide_letters_and_long_uids(store, said):
-    triple = Uid("04A1B2C3D4E580010203")
+    triple = Uid("04A93C715ED284010203")
     logged(store, TAP, replace(TAP, holder=YAMADA), replace(TAP, uid=triple), DENIED)
 
     lines = said().splitlines()
@@ -182,7 +182,7 @@ def found(said, *args: str) -> list[int]:
 # fmt: off
 FILTERS = [
     # arguments                              ids
-    (["--uid", "04:a1:b2:c3:d4:e5:80"],      [1, 3, 4, 6]),
+    (["--uid", "04:a9:3c:71:5e:d2:84"],      [1, 3, 4, 6]),
     (["--uid", "01020304"],                  []),
     (["--denied"],                           [2, 4]),
     (["--holder", "ken"],                    [1, 4]),
@@ -196,7 +196,7 @@ FILTERS = [
     (["--holder", "ken", "--denied"],        [4]),
     (["--denied", "--uid", "04FFEEDDCCBBAA"], [2]),
     (["--since", "{3}", "--denied"],         [4]),
-    (["--since", "{2}", "--uid", "04A1B2C3D4E580"], [3, 4, 6]),
+    (["--since", "{2}", "--uid", "04A93C715ED284"], [3, 4, 6]),
 ]
 # fmt: on
 

@@ -10,7 +10,7 @@ from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
 
 import doorpi
 
-KEN, MIKA, STRANGER = "04A1B2C3D4E580", "D3C2B1A0", "04FFEEDDCCBBAA"
+KEN, MIKA, STRANGER = "04A93C715ED284", "D3C2B1A0", "04FFEEDDCCBBAA"
 QUICK = 'on_tap = "unlock"'
 
 

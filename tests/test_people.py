@@ -39,11 +39,11 @@ kind = "relay"
 name = "office-hours"
 times = ["Mon-Fri 08:00-20:00"]
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 """
 MIKA, PHONE = Uid("D3C2B1A0"), Uid("08112233")
-KEN_WRITTEN, STRANGER_WRITTEN = "04:A1:B2:C3:D4:E5:80", "04:FF:EE:DD:CC:BB:AA"
+KEN_WRITTEN, STRANGER_WRITTEN = "04:A9:3C:71:5E:D2:84", "04:FF:EE:DD:CC:BB:AA"
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def doorpi_now() -> datetime:
 REFUSED = {
     "a random UID": (["X", "--uid", "08112233"],
         "08:11:22:33: a random UID (4 bytes, first 08), as phones use: it is another one at each tap and can't be enrolled; use a card"),
-    "a card of the file": (["X", "--uid", "04A1B2C3D4E580"],
+    "a card of the file": (["X", "--uid", "04A93C715ED284"],
         f"{KEN_WRITTEN} is in the settings' file, as Ken Sato: the file decides, so edit it there"),
     "hours that are none": (["X", "--uid", "01020304", "--schedule", "ofice-hours"],
         "no [[schedule]] is called 'ofice-hours'; did you mean 'office-hours'?"),
@@ -655,11 +655,11 @@ def test_a_slip_in_the_file_takes_no_verb_away(folder, capsys, broken):
         store.keep(Notes({doorpi.RUNNING: runs_with}))
     (folder / "doorpi.toml").write_text(broken, encoding="utf-8")
 
-    for typed in ("lockdown on", "cards", "why 04A1B2C3D4E580", "log"):
+    for typed in ("lockdown on", "cards", "why 04A93C715ED284", "log"):
         assert main(["--config", str(folder / "doorpi.toml"), *typed.split()]) == 0
 
     out, err = capsys.readouterr()
-    assert "Ken Sato (04:A1:B2:C3:D4:E5:80) would be denied: locked-down" in out
+    assert "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied: locked-down" in out
     told = f"{folder}/doorpi.toml: 1 problem; going by what the door ran with"
     assert err.splitlines() == [f"{told} (doorpi check)"] * 4
     with contextlib.closing(SqliteStore(where / "doorpi.db")) as store:

@@ -187,7 +187,7 @@ ACTIVATED = {
     "uid-only": "Type2Tag 'Mifare Ultralight (MF01CU1)' ID=04C1D2E3F4A5B6",
     "classic": "Type2Tag ID=D3C2B1A0",
     "classic-4k": "Type2Tag ID=5A31C702",
-    "ntag213": "Type2Tag 'NXP NTAG213' ID=04A1B2C3D4E580",
+    "ntag213": "Type2Tag 'NXP NTAG213' ID=04A93C715ED284",
     "desfire": "Type4ATag MIU=61 FWT=0.077329",
     "ten-bytes": "Type4ATag MIU=253 FWT=0.038664",
     "long-ats": "Type4ATag MIU=253 FWT=0.038664",
@@ -246,9 +246,9 @@ TALKS = {
     "classic-4k": [("5000", ""), ("3000", "")],
     "ntag213": [
         ("60", "0004040201000f03"),
-        ("3000", "04a1b29fc3d4e580" + "72480000" + "e1101200"),
+        ("3000", "04a93c19715ed284" + "72480000" + "e1101200"),
         ("3004", "0300fe00" + "00" * 12),
-        ("302c", "00" * 4 + "04a1b29fc3d4e58072480000"),  # goes on at page 0
+        ("302c", "00" * 4 + "04a1b29f715ed28479480000"),  # goes on at page 0
         ("302d", "00"), ("60", ""),
     ],
     "desfire": [
@@ -373,14 +373,14 @@ def test_two_cards_may_be_shown_in_turn(chip, raw):
 
     seen = [raw.sense(TYPE_A).sdd_res.hex().upper() for _ in range(4)]
 
-    assert sorted(seen[:2]) == ["04A1B2C3D4E580", "D3C2B1A0"]
+    assert sorted(seen[:2]) == ["04A93C715ED284", "D3C2B1A0"]
     assert seen[2:] == seen[:2]
 
 
 def test_a_wanted_card_is_found_among_others(chip, raw):
     chip.put(card("classic"), card("ntag213"), card("ten-bytes"))
 
-    for uid in ("D3C2B1A0", "04A1B2C3D4E580", "04112233445566778899"):
+    for uid in ("D3C2B1A0", "04A93C715ED284", "04112233445566778899"):
         wanted = nfc.clf.RemoteTarget("106A", sel_req=bytearray.fromhex(uid))
         assert raw.sense(wanted).sdd_res.hex().upper() == uid
     wanted = nfc.clf.RemoteTarget("106A", sel_req=bytearray.fromhex("D3C2B1A1"))
@@ -420,7 +420,7 @@ def test_a_door_in_another_process_reads_its_cards(tmp_path, cloud, chip):
     config = write_config(tmp_path, cloud, chip.device)
 
     with DoorProcess(config).until_ready() as door:
-        granted = door.tap(chip, "04A1B2C3D4E580")
+        granted = door.tap(chip, "04A93C715ED284")
         denied = door.tap(chip, "04C1D2E3F4A5B6")
 
     assert (granted.holder, granted.decision) == ("Ken Sato", "granted")
@@ -475,7 +475,7 @@ def test_a_card_that_leaves_in_the_middle_is_no_card(chip, reader, frames):
 
     assert reader.sense() is None
     chip.put(card("ntag213", frames=5))
-    assert reader.sense().uid == "04A1B2C3D4E580"
+    assert reader.sense().uid == "04A93C715ED284"
     assert reader.sense() is None
 
 
@@ -597,7 +597,7 @@ def test_an_answer_that_is_too_late_is_never_heard(chip, raw):
     chip.latency_s = 0.0
     chip.put(card("ntag213"))
 
-    assert raw.sense(TYPE_A).sdd_res.hex() == "04a1b2c3d4e580"
+    assert raw.sense(TYPE_A).sdd_res.hex() == "04a93c715ed284"
 
 
 # -- the speed
@@ -709,7 +709,7 @@ def when_lost(reader: NfcReader) -> str:
 
 def is_read(chip: Pn532, reader: NfcReader) -> bool:
     try:
-        return reader.sense() == Card(Uid("04A1B2C3D4E580"), atqa=b"\x44\x00", sak=0)
+        return reader.sense() == Card(Uid("04A93C715ED284"), atqa=b"\x44\x00", sak=0)
     except ReaderLost:  # nfcpy waits 0.1 s, and the computer may be busy
         chip.reset()
         return False

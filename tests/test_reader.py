@@ -19,7 +19,7 @@ from processes import ROOT, environment
 import doorpi
 from doorpi import Card, NfcReader, ReaderLost, Uid, VirtualCard, VirtualField
 
-KEN = "04A1B2C3D4E580"
+KEN = "04A93C715ED284"
 SHORT = "D3C2B1A0"
 
 
@@ -153,16 +153,16 @@ def partner_and_reader(script):
 
 
 ATQA7 = {"26": [b"106A 4400"]}
-SDD7 = {**ATQA7, "9320": [b"106A 8804a1b29f"]}
-SEL7 = {**SDD7, "93708804a1b29f": [b"106A 04"]}
-SECOND = {**SEL7, "9520": [b"106A c3d4e58072"]}
-WHOLE = {**SECOND, "9570c3d4e58072": [b"106A 00"]}
+SDD7 = {**ATQA7, "9320": [b"106A 8804a93c19"]}
+SEL7 = {**SDD7, "93708804a93c19": [b"106A 04"]}
+SECOND = {**SEL7, "9520": [b"106A 715ed28479"]}
+WHOLE = {**SECOND, "9570715ed28479": [b"106A 00"]}
 
 LEAVES = {
     "after the ATQA": (ATQA7, "9320"),
-    "after the first SDD": (SDD7, "93708804a1b29f"),
+    "after the first SDD": (SDD7, "93708804a93c19"),
     "after the first SEL": (SEL7, "9520"),
-    "after the second SDD": (SECOND, "9570c3d4e58072"),
+    "after the second SDD": (SECOND, "9570715ed28479"),
 }
 
 
@@ -196,7 +196,7 @@ NOISE = {
 STAGES = {
     "as ATQA": (ATQA7, "26"),
     "as UID": (ATQA7, "9320"),
-    "as SAK": (SEL7, "93708804a1b29f"),
+    "as SAK": (SEL7, "93708804a93c19"),
 }
 
 
@@ -223,7 +223,7 @@ WRONG = {
     "three levels that all say more": {
         **SEL7,
         "9520": [b"106A 88d4e58039"], "957088d4e58039": [b"106A 04"],
-        "9720": [b"106A c3d4e58072"], "9770c3d4e58072": [b"106A 04"],
+        "9720": [b"106A 715ed28479"], "9770715ed28479": [b"106A 04"],
     },
 }  # fmt: skip
 
@@ -238,7 +238,7 @@ def test_wrong_frames_are_no_card(script):
 
 
 UNHEARD = {
-    "a wrong check byte": {**ATQA7, "9320": [b"106A 8804a1b200"]},
+    "a wrong check byte": {**ATQA7, "9320": [b"106A 8804a93c00"]},
     "another technology": {"26": [b"106B 4400"]},
 }
 

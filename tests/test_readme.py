@@ -25,7 +25,7 @@ device_id = "11200000-0000-4000-8000-000000000000"
 api_ky = "a key that must not be shown"
 secret_key = "0123456789abcdef0123456789abcdef"
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 valid_from = 2026-03-01
 valid_until = 2026-02-01
@@ -116,10 +116,10 @@ secret_key = "0123456789abcdef0123456789abcdef"
 name = "office-hours"
 times = ["Mon-Sun 08:00-20:00"]
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 [[card]]
-uid = "04:31:52:A2:66:71:80"
+uid = "04:62:B7:1D:8A:4F:90"
 holder = "Anna Abe"
 schedule = "office-hours"
 [[card]]
@@ -145,7 +145,7 @@ MEMBERS = """uid,name,until
 08:5E:11:D2,Taro's phone,
 01:23:AB:07,Jo Guest,2029-06-30
 """
-KEN, JO, MIKA = Uid("04A1B2C3D4E580"), Uid("0123AB07"), Uid("040F2C82DC7280")
+KEN, JO, MIKA = Uid("04A93C715ED284"), Uid("0123AB07"), Uid("040F2C82DC7280")
 YUI = Uid("D3C2B1A0")
 WRITTEN_ON = "2026-11-18"
 

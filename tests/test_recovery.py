@@ -36,7 +36,7 @@ from doorpi import (
 )
 
 RECOVERED_WITHIN_S = 3.0
-KEN = "04A1B2C3D4E580"
+KEN = "04A93C715ED284"
 RESET_GPIO = 4
 
 # nfcpy looks at a port with open() and leaves the file to the collector.

@@ -47,7 +47,7 @@ from doorpi import (
     VirtualField,
 )
 
-KEN, MIKA, STRANGER = "04A1B2C3D4E580", "D3C2B1A0", "04FFEEDDCCBBAA"
+KEN, MIKA, STRANGER = "04A93C715ED284", "D3C2B1A0", "04FFEEDDCCBBAA"
 WATCHED = str(ROOT / "tests" / "processes.py")
 
 
@@ -630,7 +630,7 @@ def test_a_state_dir_that_cannot_be_keeps_nobody_out(tmp_path, cloud, radio):
         put(radio, KEN)
 
         door.until(lambda: cloud.commands, "the lock moves")
-        done = "granted: Ken Sato (04:A1:B2:C3:D4:E5:80): unlock -> unlocked"
+        done = "granted: Ken Sato (04:A9:3C:71:5E:D2:84): unlock -> unlocked"
         door.until(lambda: done in door.journal, "the journal's line")
 
         assert door.status.startswith("database: ")
@@ -780,12 +780,12 @@ def test_tap_presents_a_card_to_a_running_door(tmp_path, cloud):
     with DoorProcess(config) as door:
         door.until_ready()
 
-        said = doorpi_says("--config", str(config), "tap", "04:a1:b2:c3:d4:e5:80")
+        said = doorpi_says("--config", str(config), "tap", "04:a9:3c:71:5e:d2:84")
         event = door.until_event(1)
 
     assert (said.returncode, said.stdout, said.stderr) == (
         0,
-        "04:A1:B2:C3:D4:E5:80 was read\n",
+        "04:A9:3C:71:5E:D2:84 was read\n",
         "",
     )
     assert event.result is Result.UNLOCKED

@@ -254,7 +254,7 @@ import signal
 from datetime import UTC, datetime
 store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]))
 event = doorpi.Event(
-    at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=doorpi.Uid("04A1B2C3D4E580"),
+    at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=doorpi.Uid("04A93C715ED284"),
     holder="Ken Sato", reason=doorpi.Reason.GRANTED, command=doorpi.Command.UNLOCK)
 os.write(1, b"%d\\n" % store.begin(event))
 os._exit(0) if sys.argv[2] == "exits" else os.kill(os.getpid(), signal.SIGKILL)

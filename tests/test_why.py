@@ -65,7 +65,7 @@ SCHEDULES = {
     "never": Schedule(name="never", spans=()),
 }
 MASTER = {"role": Role.MASTER}
-KEN_IS = "Ken Sato (04:A1:B2:C3:D4:E5:80) would be"
+KEN_IS = "Ken Sato (04:A9:3C:71:5E:D2:84) would be"
 DENIED = f"{KEN_IS} denied"
 NOT_NOW = f"{DENIED}: not-permitted-at-this-time"
 LATER = "; not in the next 400 days unless something is changed."
@@ -144,7 +144,7 @@ SENTENCES = {
     ),
     "switched off in the database": (
         {"enabled": False, "source": Source.DB}, {},
-        f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A1:B2:C3:D4:E5:80); never again unless that is changed.",
+        f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84); never again unless that is changed.",
     ),
     "the clock is not set": (
         {"schedule": "office"}, {"clock_set": False},
@@ -163,7 +163,7 @@ SENTENCES = {
     ),
     "not on the list": (
         None, {},
-        "04:A1:B2:C3:D4:E5:80 would be denied: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A1:B2:C3:D4:E5:80.",
+        "04:A9:3C:71:5E:D2:84 would be denied: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84.",
     ),
     "locked down": (
         {}, {"locked_down": True}, f"{DENIED}: {LOCKDOWN} (then: granted, without limits).",
@@ -178,14 +178,14 @@ SENTENCES = {
     ),
     "locked down, not on the list": (
         None, {"locked_down": True},
-        f"04:A1:B2:C3:D4:E5:80 would be denied: {LOCKDOWN} (then: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A1:B2:C3:D4:E5:80).",
+        f"04:A9:3C:71:5E:D2:84 would be denied: {LOCKDOWN} (then: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84).",
     ),
     "a master, also when locked down": (
         MASTER, {"locked_down": True},
-        "Ken Sato (04:A1:B2:C3:D4:E5:80) would open the enrolment window now, and never the lock: granted, without limits.",
+        "Ken Sato (04:A9:3C:71:5E:D2:84) would open the enrolment window now, and never the lock: granted, without limits.",
     ),
     "a name that would move the cursor": (
-        {"holder": "K\x1b[2J"}, {}, "K\\x1b[2J (04:A1:B2:C3:D4:E5:80) would be let in now: granted, without limits.",
+        {"holder": "K\x1b[2J"}, {}, "K\\x1b[2J (04:A9:3C:71:5E:D2:84) would be let in now: granted, without limits.",
     ),
 }  # fmt: skip
 
@@ -210,9 +210,9 @@ def test_a_phone_cannot_be_let_in_at_all():
 
 #: (changes of the card, the sentence)
 THEN = [
-    ({}, "Ken Sato (04:A1:B2:C3:D4:E5:80) would be let in on Wed 2026-11-18 at 12:00: granted, without limits."),
-    ({"enabled": False}, "Ken Sato (04:A1:B2:C3:D4:E5:80) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); never again unless that is changed."),
-    (MASTER, "Ken Sato (04:A1:B2:C3:D4:E5:80) would open the enrolment window on Wed 2026-11-18 at 12:00, and never the lock: granted, without limits."),
+    ({}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in on Wed 2026-11-18 at 12:00: granted, without limits."),
+    ({"enabled": False}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); never again unless that is changed."),
+    (MASTER, "Ken Sato (04:A9:3C:71:5E:D2:84) would open the enrolment window on Wed 2026-11-18 at 12:00, and never the lock: granted, without limits."),
 ]  # fmt: skip
 
 
@@ -327,7 +327,7 @@ name = "office-hours"
 times = ["Mon-Fri 08:00-20:00"]
 
 [[card]]
-uid = "04:A1:B2:C3:D4:E5:80"
+uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 
 [[card]]
@@ -336,7 +336,7 @@ holder = "Jo Guest"
 schedule = "office-hours"
 """
 JO = Uid("0123AB07")
-KEN_IN = "Ken Sato (04:A1:B2:C3:D4:E5:80) would be let in now: granted, without limits."
+KEN_IN = "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in now: granted, without limits."
 
 
 @pytest.fixture(autouse=True)
@@ -385,7 +385,7 @@ def central_europe(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "who", [["04a1b2c3d4e580"], ["Ken Sato"], ["KEN", "sato"], ["Ken\u3000Sato"]]
+    "who", [["04a93c715ed284"], ["Ken Sato"], ["KEN", "sato"], ["Ken\u3000Sato"]]
 )
 def test_a_card_or_its_holder_can_be_asked_about(why, path, who):
     assert why(*who) == [KEN_IN]
@@ -466,7 +466,7 @@ UNKNOWN = {
     "a typing error":      ("Jo Gest", 1, 'nobody is called "Jo Gest"; did you mean "Jo Guest"?'),
     "nobody":              ("Ines", 1, 'nobody is called "Ines"'),
     "one that is not shown": ("\x1b[2J", 1, 'nobody is called "\\x1b[2J"'),
-    "an O for a 0":        ("04:A1:B2:C3:D4:E5:8O", 2, '"04:A1:B2:C3:D4:E5:8O": not a UID: two hex digits a byte, such as 04:A1:B2:C3; and nobody is called so'),
+    "an O for a 0":        ("04:A9:3C:71:5E:D2:8O", 2, '"04:A9:3C:71:5E:D2:8O": not a UID: two hex digits a byte, such as 04:A1:B2:C3; and nobody is called so'),
     "a byte too few":      ("04:A1:B2", 2, '"04:A1:B2": a UID has 4, 7 or 10 bytes, not 3; and nobody is called so'),
     "a number too great":  ("1.35.171.700", 2, '"1.35.171.700": a number of a dotted UID is more than 255; and nobody is called so'),
 }  # fmt: skip
@@ -484,7 +484,7 @@ def test_a_database_that_cannot_be_read_is_told_and_the_file_answers(why, path):
     log_file, list_file = (path.parent / "state" / n for n in ("doorpi.db", "cards.db"))
 
     lines = why(
-        "04A1B2C3D4E580",
+        "04A93C715ED284",
         errors=(
             f"database: {log_file}: file is not a database; this is without what it knows",
             f"database: {list_file}: file is not a database; this is without what it knows",
@@ -509,7 +509,7 @@ def test_of_another_time_it_says_when_the_clock_must_be_set_first(
             " set by then; now it is not."
         ),
         (
-            "Ken Sato (04:A1:B2:C3:D4:E5:80) would be let in on Thu 2026-12-31 at 00:00:"
+            "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in on Thu 2026-12-31 at 00:00:"
             " granted, without limits."
         ),
     ]
