@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -49,6 +50,17 @@ from doorpi import (
     Unreadable,
     VirtualField,
 )
+
+# What starts us in the background (`nohup sh tests/run.sh &`, cron) has some signals ignored,
+# and so would be all that the tests start, though they are sent SIGINT and SIGHUP.  A
+# handler, which does as little, ends at the start of another program.
+for _number in signal.valid_signals():
+    if signal.getsignal(_number) is signal.SIG_IGN and _number not in (
+        signal.SIGPIPE,  # these two are Python's own
+        signal.SIGXFSZ,
+    ):
+        signal.signal(_number, lambda number, frame: None)
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 # The same examples every time: a check must not fail on code that nobody touched.
 hypothesis.settings.register_profile("doorpi", derandomize=True, deadline=None)

@@ -571,8 +571,7 @@ def following(folder: Path, output, *args: str, **env):
         yield process
     finally:
         process.kill()
-        process.wait()
-        process.stderr.close()
+        process.communicate()
 
 
 def test_follow_tells_each_event_at_once_through_a_pipe_until_ctrl_c(folder, store):
@@ -588,7 +587,6 @@ def test_follow_tells_each_event_at_once_through_a_pipe_until_ctrl_c(folder, sto
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == b""
         assert (process.wait(5), process.stderr.read()) == (0, b"")
-        process.stdout.close()
     assert took_s < 0.5
 
 

@@ -266,21 +266,22 @@ def test_nothing_leaves_after_send_by(board, command):
         assert pulses() == []
 
 
-def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(relay, board):
+def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
     """The whole policy: looked, commanded, confirmed, without a wait."""
     clock, intended = FakeClock(), []
-    control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
+    with contextlib.closing(board.relay(clock, hold_s=30.0)) as relay:
+        control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
-    outcome = control.move(
-        lambda state: Command.UNLOCK if state is LockState.LOCKED else None,
-        send_by=time.monotonic() + 10,
-        intend=intended.append,
-    )
+        outcome = control.move(
+            lambda state: Command.UNLOCK if state is LockState.LOCKED else None,
+            send_by=clock.monotonic() + 10,
+            intend=intended.append,
+        )
 
-    assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED)
-    assert board.levels() == [OPEN]
-    assert intended == [Command.UNLOCK]
-    assert clock.slept == []
+        assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED)
+        assert board.levels() == [OPEN]
+        assert intended == [Command.UNLOCK]
+        assert clock.slept == []
 
 
 def test_what_was_sent_is_done(relay):
