@@ -122,8 +122,14 @@ Uid = NewType("Uid", str)
 UID_BYTES = (4, 7, 10)
 
 
+#: A reader that asks a card with a longer UID only once gets this byte and 3 of its
+#: bytes; no card has a UID of 4 bytes that begins so.  Source: ISO/IEC 14443-3, 6.5.4;
+#: raspberry-rc522.py of torehc/carontepass-v2, whose lists have many (as 136).
+CASCADE_TAG = "88"
+
+
 def parse_uid(text: str) -> Uid:
-    """Read a UID as people write it.
+    """Read a UID as people write it: the one place that says what a UID is.
 
     Accepts hex in any case with ``:``, ``-`` or a space between bytes, and
     CarontePass's dotted decimal (``1.35.171.7``, 4 bytes).
@@ -131,17 +137,42 @@ def parse_uid(text: str) -> Uid:
     Raises: ValueError that says what is wrong, when it is neither.
     """
     text = text.strip()
+    printed = f"; {PRINTED_WORDS}" if is_number(text) else ""
     if re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}", text, re.ASCII):
         numbers = [int(number) for number in text.split(".")]
         if max(numbers) > 255:
             raise ValueError("a number of a dotted UID is more than 255")
-        return Uid(bytes(numbers).hex().upper())
-    if not re.fullmatch(r"[0-9A-Fa-f]{2}([:\- ]?[0-9A-Fa-f]{2})*", text):
-        raise ValueError("not a UID: two hex digits a byte, such as 04:A1:B2:C3")
-    digits = re.sub(r"[:\- ]", "", text).upper()
-    if len(digits) // 2 not in UID_BYTES:
-        raise ValueError(f"a UID has 4, 7 or 10 bytes, not {len(digits) // 2}")
-    return Uid(digits)
+        digits = bytes(numbers).hex()
+    elif re.fullmatch(r"[0-9A-Fa-f]{2}([:\- ]?[0-9A-Fa-f]{2})*", text):
+        digits = re.sub(r"[:\- ]", "", text)
+    else:
+        raise ValueError(
+            f"not a UID: two hex digits a byte, such as 04:A1:B2:C3{printed}"
+        )
+    size = len(digits) // 2
+    if size not in UID_BYTES:
+        raise ValueError(f"a UID has 4, 7 or 10 bytes, not {size}{printed}")
+    if size == 4 and digits.startswith(CASCADE_TAG):
+        raise ValueError(
+            "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or"
+            " 136 in decimal): tap the card here instead"
+        )
+    return Uid(digits.upper())
+
+
+NUMBER_WORDS = (
+    "digits only; a number printed on a card is not its UID: tap the card, and if `log`"
+    " shows this UID, write it with colons"
+)
+PRINTED_WORDS = "a number printed on a card is not its UID: tap the card here instead"
+
+
+def is_number(text: str) -> bool:
+    """True for digits and nothing between them, as numbers are printed on cards.
+
+    One UID of 4 bytes in 43 is written so, too.
+    """
+    return bool(re.fullmatch(r"\d{6,}", text.strip(), re.ASCII))
 
 
 def format_uid(uid: Uid) -> str:
@@ -1447,6 +1478,8 @@ class Config:
     cards: Mapping[Uid, Credential] = field(default_factory=dict)
     #: Where a card still has the example's UID, which is none: ``card 1 ("Ken Sato")``.
     examples: tuple[str, ...] = ()
+    #: Where the UID of a card is written as a number, and may be what is printed on it.
+    bare_numbers: tuple[str, ...] = ()
 
 
 #: What doorpi.toml has in place of what only the owner knows.
@@ -1725,10 +1758,14 @@ def _parse_cards(
     return cards
 
 
-def _example_cards(document: Mapping[str, Any]) -> Iterator[str]:
-    """Where a card has no UID yet; what is wrong with ``[[card]]`` is told already."""
+def _cards_whose_uid(
+    document: Mapping[str, Any], is_meant: Callable[[str], bool]
+) -> Iterator[str]:
+    """Where the cards are whose UID is written in some way; what is wrong with
+    ``[[card]]`` is told already."""
     for where, table in _parse_list(document, "card", []):
-        if isinstance(table, dict) and table.get("uid") == PLACEHOLDER:
+        uid = table.get("uid") if isinstance(table, dict) else None
+        if isinstance(uid, str) and is_meant(uid):
             yield where
 
 
@@ -1914,7 +1951,8 @@ def parse_config(text: str) -> Config:
         patterns=parse_patterns(document.get("signals", {}), problems),
         schedules=schedules,
         cards=_parse_cards(document, schedules, problems),
-        examples=tuple(_example_cards(document)),
+        examples=tuple(_cards_whose_uid(document, PLACEHOLDER.__eq__)),
+        bare_numbers=tuple(_cards_whose_uid(document, is_number)),
     )
     problems += _reader_problems(config.reader)
     told = {problem.split(" = ")[0] for problem in problems}
@@ -1935,6 +1973,7 @@ def idle_settings(config: Config) -> Iterator[str]:
             " effect; a relay locks again by itself, after hold_s"
         )
     yield from _relays_on_at_boot(config)
+    yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
 
 def _relays_on_at_boot(config: Config) -> Iterator[str]:
@@ -9195,16 +9234,6 @@ def _cell(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-#: A dotted code that starts with 136 (hex 88) is the cascade tag and 3 bytes of a
-#: longer UID: CarontePass's reader asks no further, and nobody can know the rest.
-#: Source: ISO/IEC 14443-3, 6.5.4; raspberry-rc522.py of torehc/carontepass-v2.
-CASCADE_TAG = "136."
-CASCADE_WORDS = (
-    "only the first 3 bytes of a longer UID (136 is the cascade tag); tap the card"
-    " here instead"
-)
-
-
 def esp_rfid_doubt(spelling: str, *, is_hex: bool) -> str:
     """Why what esp-rfid stores may not be the card's UID, though it can be read so.
 
@@ -9741,7 +9770,7 @@ class CardList:
 
 def _readable_uid(text: str) -> Uid | None:
     with contextlib.suppress(ValueError):
-        return None if text.startswith(CASCADE_TAG) else parse_uid(text)
+        return parse_uid(text)
     return None
 
 
@@ -9751,8 +9780,6 @@ def _listed_card(
     """The credential of ``row``, or why there is none."""
     if row.refused:
         return None, row.refused
-    if spelling.startswith(CASCADE_TAG):
-        return None, f"uid = {_named(spelling)}: {CASCADE_WORDS}"
     problems: list[str] = []
     card = _parse_card(row.table, "", problems)
     if card and card.schedule and card.schedule not in config.schedules:
@@ -9869,8 +9896,9 @@ def _find_removed(
             continue
         raw = bytes.fromhex(uid)
         unpadded = "".join(f"{byte:x}" for byte in raw)
-        cascaded = CASCADE_TAG + ".".join(map(str, raw[:3]))
-        meant = {unpadded, uid.lower().lstrip("0"), cascaded} & spellings
+        tagged = bytes.fromhex(CASCADE_TAG) + raw[:3]
+        cascaded = {tagged.hex(), tagged.hex(":"), ".".join(map(str, tagged))}
+        meant = {unpadded, uid.lower().lstrip("0"), *cascaded} & spellings
         in_doubt = uid in uids or meant or card.holder in names
         (changes.kept if in_doubt else changes.removed).append(card)
 
@@ -11297,8 +11325,11 @@ def cmd_allow(args: argparse.Namespace) -> int:
     config, clock = load_keyless(args), SystemClock()
     at, notes = clock.now(), list[str]()
     with contextlib.closing(make_store(config)) as store:
-        uid, presented = args.uid, ""
-        if uid is None:
+        presented = ""
+        if args.uid:
+            uid = parse_uid(args.uid)
+            notes += [f"{args.uid}: {NUMBER_WORDS}"] * is_number(args.uid)
+        else:
             uid, ago_s, notes = last_unknown_card(store, config, clock)
             presented = f" (presented {ago_s:.0f} s ago)"
         wanted = Credential(
@@ -11984,6 +12015,12 @@ def _uid_argument(text: str) -> Uid:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
+def _written_uid(text: str) -> str:
+    """A good UID as it was typed."""
+    _uid_argument(text)
+    return text
+
+
 def cmd_legend(args: argparse.Namespace) -> int:
     patterns, name = parse_patterns({}, []), ""
     try:
@@ -12110,7 +12147,7 @@ VERBS: dict[str, Verb] = {
         "let a card in, at once: the last unknown one, or --uid",
         (
             ("holder", {"type": _holder_argument, "metavar": "HOLDER", "help": "name"}),
-            ("--uid", {"type": _uid_argument, "metavar": "UID", "help": "04:A1:B2:C3"}),
+            ("--uid", {"type": _written_uid, "metavar": "UID", "help": "04:A1:B2:C3"}),
             (
                 "--until",
                 {"type": _date_argument, "metavar": "DATE", "help": "the last day"},

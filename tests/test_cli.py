@@ -114,17 +114,17 @@ valid_until = 2199-03-31
 schedule = "office-hours"
 
 [[card]]
-uid = "01020304"
+uid = "01:02:03:04"
 holder = "Over"
 valid_until = 2020-01-01
 
 [[card]]
-uid = "01020305"
+uid = "01:02:03:05"
 holder = "Off"
 enabled = false
 
 [[card]]
-uid = "01020306"
+uid = "01:02:03:06"
 holder = "Mika"
 role = "master"
 
@@ -382,6 +382,7 @@ def test_in_etc_is_where_the_design_says():
 
 # -- usage
 
+CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"
 # fmt: off
 USAGE = [
     # arguments                            the end of what is said
@@ -394,6 +395,9 @@ USAGE = [
     (["log", "--since", "2026-02-30"],     "argument --since: '2026-02-30' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
     (["log", "--since", "0001-01-01T00:00+14:00"], "argument --since: '0001-01-01T00:00+14:00' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
     (["log", "--since", "99999999999 d"],  "argument --since: '99999999999 d' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["allow", "Jo", "--uid", "8804A3C6"], f"argument --uid: '8804A3C6': {CASCADE}"),
+    (["log", "--uid", "88:04:a3:c6"],      f"argument --uid: '88:04:a3:c6': {CASCADE}"),
+    (["tap", "136.4.163.198"],             f"argument UID: '136.4.163.198': {CASCADE}"),
     (["demo", "--taps", "ken nobody"],     "argument --taps: nobody is called 'nobody'; there are {people}"),
 ]
 # fmt: on

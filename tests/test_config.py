@@ -430,6 +430,7 @@ CARDS = {
     "a UID without quotes": ('[[card]]\nholder = "Ken"\nuid = 12345678', f"{KEN_WAS}.uid = 12345678: {TEXT} (the card's UID)"),
     "no UID at all": ('[[card]]\nholder = "Ken"\nuid = "front door"', f"{KEN_WAS}.uid = 'front door': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
     "a UID of 3 bytes": ('[[card]]\nholder = "Ken"\nuid = "04:A1:B2"', f"{KEN_WAS}.uid = '04:A1:B2': a UID has 4, 7 or 10 bytes, not 3"),
+    "3 bytes of a UID": ('[[card]]\nholder = "Ken"\nuid = "8804A3C6"', f"{KEN_WAS}.uid = '8804A3C6': only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"),
     "a random UID": ('[[card]]\nholder = "Ken"\nuid = "08:A1:B2:C3"', f"{KEN_WAS}.uid = '08:A1:B2:C3': {RANDOM}"),
     "a random UID, dotted": ('[[card]]\nholder = "Ken"\nuid = "8.1.2.3"', f"{KEN_WAS}.uid = '8.1.2.3': {RANDOM}"),
     "one UID twice": (f'{CARD}[[card]]\nuid = "04-a1-b2-c3"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
@@ -673,6 +674,16 @@ def test_a_relay_is_told_to_need_no_relock():
 
     assert list(idle_settings(config)) == [
         "lock.relock_after_s = 30.0: has no effect; a relay locks again by itself, after hold_s",
+    ]
+
+
+def test_a_uid_of_digits_only_is_told_unless_it_is_written_with_colons():
+    """Many cards have a number printed on them; the UID is another."""
+    uids = ("07730211", "07:73:02:12", "0773021A")
+    written = "".join(CARD.replace("04:A1:B2:C3", uid) for uid in uids)
+
+    assert list(idle_settings(parse_config(LOCK + written))) == [
+        f'card 1 ("Ken").uid: {doorpi.NUMBER_WORDS}'
     ]
 
 

@@ -508,7 +508,7 @@ ca_file = "ca.pem"
 uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
 """
-MORE = '\n[[card]]\nuid = "01020304"\nholder = "Anna"\n'
+MORE = '\n[[card]]\nuid = "01:02:03:04"\nholder = "Anna"\n'
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def test_the_other_systems_kinds_of_card_are_told():
         (4, "kind = 'tag': a card that CarontePass met and gave to nobody; if it is somebody's, give it to them there, or tap it here"),
         (5, "kind = 'mac': a computer's address, not a card"),
         (6, "no user: nobody's card"),
-        (7, "uid = '136.4.161.178': only the first 3 bytes of a longer UID (136 is the cascade tag); tap the card here instead"),
+        (7, f"uid = '136.4.161.178': {CASCADE}"),
     ]  # fmt: skip
 
 
@@ -327,6 +327,7 @@ def esp_rfid_of(uid: object = "25c2451b", *others: object, **changes: object) ->
 DATE = "expected a date such as 2026-12-01, without quotes and without a time"
 RANDOM = "a random UID (4 bytes, first 08), as phones use: it is another one at each tap and can't be enrolled; use a card"
 LOST = "digits: esp-rfid leaves out the first 0 of a byte, so it may be one of several cards; tap the card here instead"
+CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"
 REFUSED = {
     "random": (csv_of("08A1B2C3"), 2, f"uid = '08A1B2C3': {RANDOM}"),
     "no uid": (csv_of(""), 2, "uid: missing (the card's UID)"),
@@ -345,7 +346,9 @@ REFUSED = {
     "comma in the name": ("uid,holder\n0123AB07,Ito, Anna\n", 2, "3 cells, but 2 columns"),
     "toml key": (OWN_TOML.replace("role", "rule"), 2, "rule: unknown key; did you mean 'role'?"),
     "toml number": (f"[[card]]\nuid = 0x{'f' * 9000}\nholder = 'Anna'\n", 1, "uid = (a very long number): expected text in quotes (the card's UID)"),
-    "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, "uid = '136.4.161.178': only the first 3 bytes of a longer UID (136 is the cascade tag); tap the card here instead"),
+    "cascade": (csv_of("8804A3C6"), 2, f"uid = '8804A3C6': {CASCADE}"),
+    "cascade of esp-rfid": (esp_rfid_of("8804a3c6"), 1, f"uid = '8804a3c6': {CASCADE}"),
+    "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, f"uid = '136.4.161.178': {CASCADE}"),
     "toml date": (OWN_TOML.replace("2027-03-31", '"soon"'), 2, f"valid_until = 'soon': {DATE} (last day, such as 2027-03-31)"),
     "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': 13 {LOST}"),
     "unpadded 4": (esp_rfid_of("123ab7"), 1, f"uid = '123ab7': 6 {LOST}"),
@@ -584,17 +587,17 @@ def test_the_owners_file_decides():
 
 
 NEW = "43C8291C,New\n"
+# fmt: off
 DOUBTS = {
     "its uid": (csv_of("0123AB07", "") + NEW, ANNA, "Anna"),
     "a spelling without zeros": (esp_rfid_of("123ab7", "43c8291c"), ANNA, "Anna"),
     "a zero that Excel lost": (csv_of("4123456", "?") + NEW, Uid("04123456"), "Anna"),
     "its name": (csv_of("01:23:A", "Anna") + NEW, ANNA, "Anna"),
-    "three bytes of it": (
-        csv_of("136.4.161.178", "?") + NEW,
-        Uid("04A1B2C3D4E581"),
-        "Anna",
-    ),
+    "three bytes of it, decimal": (csv_of("136.4.161.178", "?") + NEW, Uid("04A1B2C3D4E581"), "Anna"),
+    "three bytes of it": (csv_of("8804A1B2", "?") + NEW, Uid("04A1B2C3D4E581"), "Anna"),
+    "three bytes of it, colons": (csv_of("88:04:A1:B2", "?") + NEW, Uid("04A1B2C3D4E581"), "Anna"),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize(("text", "uid", "holder"), DOUBTS.values(), ids=DOUBTS)
@@ -649,7 +652,7 @@ def test_what_is_in_a_list_is_shown_and_not_obeyed():
 
 UIDS = st.sampled_from([4, 7, 10]).flatmap(
     lambda size: st.binary(min_size=size, max_size=size)
-).filter(lambda uid: not (len(uid) == 4 and uid[0] == 0x08)).map(
+).filter(lambda uid: not (len(uid) == 4 and uid[0] in (0x08, 0x88))).map(
     lambda uid: Uid(uid.hex().upper())
 )  # fmt: skip
 HOLDERS = st.text(

@@ -177,6 +177,14 @@ def test_allow_does_not_rename_a_card_that_nobody_named(verb, store, uid):
     assert "Jo" not in [card.holder for card in store.cards()]
 
 
+def test_allow_tells_that_digits_may_be_a_number_that_is_printed_on_the_card(verb):
+    printed = verb("allow", "Mika", "--uid", "07730211")
+    read = verb("allow", "Jo", "--uid", "07:73:02:12")
+
+    assert printed[2] == [f"07730211: {doorpi.NUMBER_WORDS}"]
+    assert (printed[0], read[0], read[2]) == (0, 0, [])
+
+
 def test_a_card_is_renamed_and_keeps_its_limits(verb, store):
     verb("allow", "Card of 2026-11-21", "--uid", "D3C2B1A0", "--until", "2199-12-31")
 
@@ -613,7 +621,7 @@ def test_status_tells_of_a_lockdown(verb, store):
 
 
 KEYLESS = [
-    "cards", "allow Mika --uid 01020304", "revoke D3C2B1A0", "why KenSato", "log",
+    "cards", "allow Mika --uid 0102030A", "revoke D3C2B1A0", "why KenSato", "log",
     "lockdown on", "legend",
 ]  # fmt: skip
 
