@@ -432,18 +432,46 @@ class Finding:
 #: space but the ASCII one unprintable.
 WIDE_SPACE = "\u3000"
 
+#: ZWNJ and ZWJ: invisible, and part of the spelling of Persian, of Sinhala and of many
+#: emoji.  Between other letters, as those of Latin, they would only make two names look
+#: alike.
+JOINERS = "\u200c\u200d"
+_JOINED = "[^\0-\u024f\u2000-\u206f\u3000]"
+UNJOINED = dict.fromkeys(map(ord, JOINERS))
+STRAY_JOINER = re.compile(f"(?<!{_JOINED})[{JOINERS}]|[{JOINERS}](?!{_JOINED})")
+
+#: Spaces of other widths, as the NBSP of spreadsheets; and what a paste leaves at the
+#: ends of a name: zero width spaces, marks of direction, the BOM.
+OTHER_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
+ENDS = f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff"
+
+
+def tidied(text: str) -> str:
+    """Text that was typed or pasted, without what nobody sees and nobody meant."""
+    return OTHER_SPACES.sub(" ", text).strip(ENDS)
+
 
 def can_be_seen(text: str) -> bool:
     """False for a text with controls, line ends or marks that reorder it."""
-    return text.replace(WIDE_SPACE, " ").isprintable()
+    plain = text.translate(UNJOINED).replace(WIDE_SPACE, " ")
+    return plain.isprintable() and not STRAY_JOINER.search(text)
+
+
+def escaped(text: str, escape: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
+    """``text`` with an escape for each character that cannot be seen."""
+    shown = "".join(c if c in JOINERS or can_be_seen(c) else escape(c) for c in text)
+    return STRAY_JOINER.sub(lambda joiner: escape(joiner[0]), shown)
 
 
 def printable(text: str, limit: int = 200) -> str:
     """Text from outside made safe to show: controls are shown, not obeyed."""
-    shown = text
-    if not can_be_seen(text):
-        shown = "".join(c if can_be_seen(c) else ascii(c)[1:-1] for c in text)
-    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+    shown = text if can_be_seen(text) else escaped(text)
+    return shown if len(shown) <= limit else cut_off(shown[: limit - 3])
+
+
+def cut_off(text: str) -> str:
+    """The beginning of a longer text, with dots for the rest."""
+    return f"{text.rstrip(JOINERS)}..."
 
 
 def card_name(card: Credential) -> str:
@@ -457,8 +485,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def as_spoken(name: str) -> str:
-    """A name as people compare it, however it is spaced and capitalised."""
-    return " ".join(name.split()).casefold()
+    """A name as people compare it, however it is spaced, capitalised and encoded."""
+    letters = unicodedata.normalize("NFKC", name.translate(UNJOINED))
+    return " ".join(letters.split()).casefold()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -471,7 +500,7 @@ def width(text: str) -> int:
     """How many columns of a terminal ``text`` takes; the letters of Japan take two."""
     if text.isascii():
         return len(text)
-    letters = [c for c in text if unicodedata.category(c) not in ("Mn", "Me")]
+    letters = [c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf")]
     return len(letters) + sum(unicodedata.east_asian_width(c) in "WF" for c in letters)
 
 
@@ -481,7 +510,7 @@ def fitting(text: str, columns: int) -> str:
         return text
     while width(text) > columns - 3:
         text = text[:-1]
-    return f"{text}..."
+    return cut_off(text)
 
 
 ################################################################################
@@ -1543,8 +1572,10 @@ def _checked(value: Any, default: object, meta: Mapping[str, Any]) -> Any:
     whole = kind is float and type(value) is int  # TOML 5 is a fine 5.0
     if type(value) is not kind and not whole:  # in Python, True is an instance of int
         raise ValueError(f"expected {WORDS[kind]}")
-    if kind is str and not can_be_seen(value):
-        raise ValueError("contains an invisible character")
+    if kind is str:
+        value = tidied(value)
+        if not can_be_seen(value):
+            raise ValueError("contains an invisible character")
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError("must be one of " + ", ".join(meta["choices"]))
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
@@ -1661,7 +1692,6 @@ def _meaning(table: object, key: str) -> str:
 def _parse_card(table: object, where: str, problems: list[str]) -> Credential | None:
     """None for a card that cannot be listed: nobody may enter with it."""
     raw = _parse_table(CardConfig, table, where, problems)
-    raw = replace(raw, holder=raw.holder.strip())
     _require(("holder", "uid"), raw, where, problems)
     if raw.valid_from and raw.valid_until and raw.valid_from > raw.valid_until:
         problems.append(
@@ -11316,9 +11346,8 @@ def _say_as_toml(cards: Iterable[Credential]) -> None:
 
 def _escaped(toml: str) -> str:
     """TOML has control characters escaped; so are others that a terminal obeys."""
-    return "".join(
-        c if c == "\n" or can_be_seen(c) else f"\\U{ord(c):08x}" for c in toml
-    )
+    lines = toml.split("\n")
+    return "\n".join(escaped(line, lambda c: f"\\U{ord(c):08x}") for line in lines)
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
@@ -11992,11 +12021,12 @@ def cmd_tap(args: argparse.Namespace) -> int:
 
 
 def _holder_argument(text: str) -> str:
-    if not text.strip() or not can_be_seen(text) or len(text) > 200:
+    text = tidied(text)
+    if not text or not can_be_seen(text) or len(text) > 200:
         raise argparse.ArgumentTypeError(
             "a name of visible characters is needed, 200 of them at most"
         )
-    return text.strip()
+    return text
 
 
 def _date_argument(text: str) -> date:

@@ -660,6 +660,12 @@ def test_a_secret_says_whether_it_is_there():
     )  # fmt: skip
 
 
+def test_what_a_paste_adds_to_a_text_is_not_part_of_it():
+    text = LOCK + CARD.replace('"Ken"', '"\ufeffKen\u00a0Sato\u200f "')
+
+    assert [card.holder for card in parse_config(text).cards.values()] == ["Ken Sato"]
+
+
 # -- settings that have no effect
 
 

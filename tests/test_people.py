@@ -185,6 +185,16 @@ def test_allow_tells_that_digits_may_be_a_number_that_is_printed_on_the_card(ver
     assert (printed[0], read[0], read[2]) == (0, 0, [])
 
 
+def test_a_name_is_kept_as_its_script_writes_it_and_without_what_a_paste_adds(verb):
+    persian = "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627"
+
+    _, out, _ = verb("allow", f"\u200f{persian}\u00a0", "--uid", "D3C2B1A0")
+
+    assert out == [f"{persian} may enter with D3:C2:B1:A0: always"]
+    assert f'holder = "{persian}"' in verb("cards", "--toml")[1]
+    assert verb("why", persian.replace("\u200c", ""))[0] == 0
+
+
 def test_a_card_is_renamed_and_keeps_its_limits(verb, store):
     verb("allow", "Card of 2026-11-21", "--uid", "D3C2B1A0", "--until", "2199-12-31")
 

@@ -16,12 +16,15 @@ from doorpi import (
     Reason,
     Span,
     Uid,
+    as_spoken,
     can_be_seen,
     enrollable_uid,
+    fitting,
     format_uid,
     is_random,
     parse_uid,
     printable,
+    tidied,
 )
 
 uids = st.sampled_from([4, 7, 10]).flatmap(
@@ -180,6 +183,10 @@ SHOWN = {
     "isolates": ("\u2066a\u2069", "\\u2066a\\u2069"),
     "a line separator": ("a\u2028b\u2029c\x85d", "a\\u2028b\\u2029c\\x85d"),
     "zero width": ("K\u200ben\ufeff", "K\\u200ben\\ufeff"),
+    "a joiner of Latin letters": ("K\u200den", "K\\u200den"),
+    "joiners at the ends": ("\u200c\u0639\u200d", "\\u200c\u0639\\u200d"),
+    "two joiners": ("\u0639\u200c\u200c\u0639", "\u0639\\u200c\\u200c\u0639"),
+    "a joiner and an override": ("\u0639\u200c\u202e", "\u0639\\u200c\\u202e"),
     "a lone surrogate": ("\udcff", "\\udcff"),
     "a tag beyond 16 bits": ("\U000e0041", "\\U000e0041"),
     "a backslash stays": ("C:\\new", "C:\\new"),
@@ -198,8 +205,52 @@ def test_nothing_invisible_and_nothing_long_comes_through(text, limit):
     shown = printable(text, limit)
 
     assert len(shown) <= limit
-    assert shown.replace("\u3000", " ").isprintable()
+    assert can_be_seen(shown)
     shown.encode("utf-8")  # no lone surrogate is left: a terminal can take it
+
+
+PERSIAN, SINHALA, WORKSHOP = (
+    "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",
+    "\u0dc1\u0dca\u200d\u0dbb\u0dd3\u0db8\u0dad\u0dd3",
+    "\U0001f469\u200d\U0001f527 Workshop",
+)
+NAMES = {
+    "a half-space": (PERSIAN, PERSIAN),
+    "a joined letter": (SINHALA, SINHALA),
+    "a joined picture": (WORKSHOP, WORKSHOP),
+    "the space of Japanese keyboards": ("\u4f50\u85e4\u3000\u5065 ", "\u4f50\u85e4\u3000\u5065"),
+    "NBSP": ("Ada\u00a0Berg\u00a0", "Ada Berg"),
+    "a mark of direction": ("\u200f\u05d3\u05d5\u05d3 \u200e", "\u05d3\u05d5\u05d3"),
+    "BOM and blanks": ("\ufeff Ada\u200b", "Ada"),
+    "a joiner at the end": (f"{PERSIAN}\u200c", PERSIAN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "name"), NAMES.values(), ids=NAMES)
+def test_names_of_all_scripts_can_be_seen_once_they_are_tidied(text, name):
+    assert tidied(text) == name
+    assert can_be_seen(name)
+    assert printable(name) == name
+
+
+@pytest.mark.parametrize(
+    "text", ["Ken\u202e", "Ken\n", "\x1bKen", "K\u00aden", "K\u200en"]
+)
+def test_controls_and_marks_inside_stay_and_are_refused(text):
+    assert not can_be_seen(tidied(text))
+
+
+def test_a_name_is_found_however_it_is_encoded():
+    assert as_spoken("Jose\u0301  \uff23") == as_spoken("jos\u00e9 c")
+    assert as_spoken(PERSIAN) == as_spoken(PERSIAN.replace("\u200c", ""))
+
+
+@pytest.mark.parametrize("limit", range(4, 12))
+def test_a_name_is_cut_where_it_can_still_be_seen(limit):
+    name = f"{WORKSHOP[:3]}{PERSIAN}{SINHALA}"
+
+    assert can_be_seen(printable(name, limit))
+    assert can_be_seen(fitting(name, limit))
 
 
 @given(anything)
