@@ -251,6 +251,8 @@ class Credential:
     schedule: str | None = None
     role: Role = Role.HOLDER
     source: Source = Source.TOML
+    #: Why this program cannot go by the entry, in words; it is then not enabled.
+    refused: str = ""
 
     @property
     def needs_clock(self) -> bool:
@@ -377,15 +379,15 @@ class Event:
     ``uid`` is None when no card did: ``source`` is "command" when a verb moved the
     lock, "relock" when the door locked again by itself.
     ``result`` and ``latency_ms`` (presented to result) are None when denied and
-    while it is not known yet.
+    while it is not known yet.  A word that only a newer version knows stays text.
     """
 
     at: datetime
     uid: Uid | None
     holder: str
-    reason: Reason
-    command: Command | None = None
-    result: Result | None = None
+    reason: Reason | str
+    command: Command | str | None = None
+    result: Result | str | None = None
     latency_ms: int | None = None
     source: str = "card"
     detail: str = ""
@@ -393,7 +395,7 @@ class Event:
 
     @property
     def decision(self) -> str:
-        return Decision(self.reason).word
+        return "granted" if self.reason is Reason.GRANTED else "denied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -711,6 +713,8 @@ def _reason_in_words(
     uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
 ) -> str:
     moved = when.last_moved
+    if who and who.refused and reason is Reason.NOT_ENABLED:
+        return who.refused
     return REASON_WORDS[reason].format(
         uid=format_uid(uid),
         place=who and PLACES[who.source].format(uid=format_uid(uid)),
@@ -900,7 +904,7 @@ class Denials:
     refill_s = 120.0
 
     _recent: list[float] = field(default_factory=list, init=False)
-    _open: dict[tuple[Uid | None, Reason], Repeats] = field(
+    _open: dict[tuple[Uid | None, str], Repeats] = field(
         default_factory=dict, init=False
     )
     _lines: float = field(default=burst, init=False)
@@ -3372,11 +3376,9 @@ class Door:
         Raises: Stopped.
         """
         try:
-            left_open = self._stored(self._equipment.store.close_interrupted, 0)
-            if left_open:
-                log.warning("%d event(s) had no end: closed as interrupted", left_open)
             card = self._look_for_card()  # opens the reader
             self._supervisor.ready()
+            self._settle_earlier()
             self._look_at_calls()
             self._look_at_lockdown()
             self._tell_status()
@@ -3391,6 +3393,13 @@ class Door:
             raise
         finally:
             self._equipment.close()
+
+    def _settle_earlier(self) -> None:
+        """The first use of the database, which may bring it up to date: not before
+        READY, so that an older program that must be put back finds it as it was."""
+        left_open = self._stored(self._equipment.store.close_interrupted, 0)
+        if left_open:
+            log.warning("%d event(s) had no end: closed as interrupted", left_open)
 
     def _stop(self, stopped: Stopped) -> None:
         """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
@@ -3658,7 +3667,7 @@ class Door:
             yield
         except Stopped:
             entry.settle(
-                Outcome(entry.event.command, Result.INTERRUPTED, "stopped meanwhile"),
+                Outcome(entry.command, Result.INTERRUPTED, "stopped meanwhile"),
                 self._ms_since(began_at),
                 Notes(counts=self._control.spent()),
             )
@@ -3715,10 +3724,10 @@ class Door:
         Where the command to lock has left, the lock may still call itself unlocked:
         for this tap it counts as locked.
         """
-        outcome = Outcome(entry.event.command, Result.INTERRUPTED, str(first))
+        outcome = Outcome(entry.command, Result.INTERRUPTED, str(first))
         notes = Notes(counts=self._control.spent())
         entry.settle(outcome, self._ms_since(began_at), notes)
-        has_left = entry.event.command is not None
+        has_left = entry.command is not None
         self._act(
             first.event,
             first.presented_at,
@@ -3859,6 +3868,7 @@ class Entry:
 
     def __init__(self, event: Event, store: Store, stored: Stored) -> None:
         self.event = event
+        self.command: Command | None = None  # that may have left
         self._store = store
         self._stored = stored
 
@@ -3866,6 +3876,7 @@ class Entry:
         if self.event.id:  # a second lock is told the same
             self._stored(lambda: self._store.keep(notes), None)
             return
+        self.command = command
         self.event = replace(self.event, command=command)
         begun = self._stored(lambda: self._store.begin(self.event, notes), 0)
         self.event = replace(self.event, id=begun)
@@ -5923,7 +5934,13 @@ def _relay_pin(config: LockAccess) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a file holds; ``migrations`` make the next version of each one before."""
+    """What a file holds; ``migrations`` make the next version of each one before.
+
+    A migration only adds: tables, and columns that are NULL, '' or 0 where nobody has
+    set them.  So an older program, which an upgrade that failed has put back, goes on
+    with the file: it names the columns it reads and writes and leaves others alone.
+    What the hash of a row covers stays as it is; more needs a chain of its own.
+    """
 
     version: int
     tables: str
@@ -5955,7 +5972,7 @@ CREATE TABLE outcomes (
 );
 CREATE TABLE chains (name TEXT PRIMARY KEY, id INTEGER NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-INSERT INTO chains VALUES ('events', 0, ''), ('outcomes', 0, '');
+INSERT INTO chains (name, id, hash) VALUES ('events', 0, ''), ('outcomes', 0, '');
 """
 
 CHAINED: dict[str, tuple[str, ...]] = {
@@ -5970,6 +5987,9 @@ SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
 EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e.id"
 #: The same in the order of the outcomes, of which few are asked for.
 ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
+
+FIND_QUERY = "SELECT * FROM cards WHERE uid = ?"
+CARDS_QUERY = "SELECT * FROM cards ORDER BY holder, uid"
 
 
 LAST_SEEN_QUERY = """
@@ -5991,8 +6011,30 @@ WHERE e.id > coalesce((SELECT value FROM states WHERE name = 'settled'), 0) + 0
   AND e.reason = 'granted' AND o.id IS NULL
 """
 SETTLED_UPDATE = """
-INSERT OR REPLACE INTO states
-SELECT 'settled', coalesce(max(id), 0) FROM events
+INSERT INTO states (name, value)
+SELECT 'settled', coalesce(max(id), 0) FROM events WHERE true
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+STATE_UPDATE = """
+INSERT INTO states (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+COUNT_UPDATE = """
+INSERT INTO states (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
+"""
+MARK_UPDATE = """
+INSERT INTO marks (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+CARD_UPDATE = """
+INSERT INTO cards
+    (uid, holder, enabled, valid_from, valid_until, schedule, role, added_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (uid) DO UPDATE SET
+    holder = excluded.holder, enabled = excluded.enabled,
+    valid_from = excluded.valid_from, valid_until = excluded.valid_until,
+    schedule = excluded.schedule, role = excluded.role, added_at = excluded.added_at
 """
 
 
@@ -6042,6 +6084,10 @@ SINCE_QUERY = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
 ENDS_QUERY = "SELECT id FROM chains WHERE name IN ('events', 'outcomes') ORDER BY name"
 
 START_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
+START_UPDATE = """
+INSERT INTO chains (name, id, hash) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET id = excluded.id, hash = excluded.hash
+"""
 FRONT_OF_EVENTS = "SELECT id, hash, at FROM events ORDER BY id LIMIT ?"
 FRONT_OF_OUTCOMES = "SELECT id, hash, event FROM outcomes ORDER BY id LIMIT ?"
 LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
@@ -6136,14 +6182,13 @@ class SqliteFile:
     def _errors_told(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            # A value that makes no sense (somebody edited the file) is trouble with
-            # the database as well.  Set aside first: closing would tidy up the -wal.
+        except (sqlite3.Error, OSError, RowError, UnicodeEncodeError) as error:
+            # Set aside first: closing would tidy up the -wal.
             if self._repair and _is_broken(error):
                 self._set_aside()
             self.close()
             raise StoreError(f"{self.path}: {error}") from None
-        except (SchemaTooNew, Stopped):  # what was interrupted is begun anew
+        except Stopped:  # what was interrupted is begun anew
             self.close()
             raise
 
@@ -6214,17 +6259,39 @@ class CardFile(SqliteFile):
 
     def _find(self, uid: Uid) -> Credential | None:
         with self._errors_told():
-            rows = self._query("SELECT * FROM cards WHERE uid = ?", (uid,))
-            return _credential(rows[0]) if rows else None
+            for row in _entries(self._connection(), FIND_QUERY, uid):
+                return self._credential(uid, row)
+            return None
 
     def cards(self) -> Iterator[Credential]:
         """All of them, by holder."""
         with self._errors_told():
             if not (self.path.exists() or self.copy.exists()):
                 return
-            query = "SELECT * FROM cards ORDER BY holder, uid"
-            for row in self._connection().execute(query):
-                yield _credential(row)
+            for row in _entries(self._connection(), CARDS_QUERY):
+                try:
+                    uid = _uid_of(row["uid"])
+                except RowError as error:  # no card has it
+                    log.warning("%s: an entry with a UID that is %s", self.path, error)
+                else:
+                    yield self._credential(uid, row)
+
+    def _credential(self, uid: Uid, row: Mapping[str, Any]) -> Credential:
+        """What the row says of ``uid``; where it is broken, what the copy says."""
+        try:
+            return _credential(uid, row)
+        except RowError as error:
+            why = f"its entry in {self.path} is broken: {error}"
+        log.warning("%s: %s", format_uid(uid), why)
+        with (
+            contextlib.suppress(sqlite3.Error, OSError, RowError),
+            _read_only(self.copy) as db,
+        ):
+            for row in _entries(db, FIND_QUERY, uid):
+                return _credential(uid, row)
+        return Credential(
+            uid=uid, holder="unreadable", enabled=False, source=Source.DB, refused=why
+        )
 
     def change_cards(
         self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime
@@ -6234,17 +6301,14 @@ class CardFile(SqliteFile):
         with self._change() as db:
             gone = ((uid,) for uid in remove)
             db.executemany("DELETE FROM cards WHERE uid = ?", gone)
-            db.executemany(
-                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (_card_row(card, at) for card in put),
-            )
+            db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
             _mark(db, "changed", utc_text(at))
 
     def changed_at(self) -> datetime | None:
         """When the list was changed last, None if never."""
         with self._errors_told():
             text = self._marked("changed")
-            return datetime.fromisoformat(text) if text else None
+            return _moment_of(text) if text else None
 
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
@@ -6303,7 +6367,7 @@ def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
 
 
 def _mark(db: sqlite3.Connection, name: str, value: str) -> None:
-    db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
+    db.execute(MARK_UPDATE, (name, value))
 
 
 class SqliteStore(SqliteFile):
@@ -6332,12 +6396,12 @@ class SqliteStore(SqliteFile):
     def last_moved(self, uid: Uid) -> datetime | None:
         with self._errors_told():
             rows = self._query(LAST_MOVED_QUERY, (uid,))
-            return datetime.fromisoformat(rows[0][0]) if rows else None
+            return _moment_of(rows[0][0]) if rows else None
 
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         values = (
-            utc_text(event.at), event.uid, event.holder, event.reason.value,
-            event.command, event.source,
+            utc_text(event.at), event.uid, event.holder, event.reason, event.command,
+            event.source,
         )  # fmt: skip
         return self._append("events", values, notes)
 
@@ -6380,7 +6444,7 @@ class SqliteStore(SqliteFile):
                 last_id, linked, _ = rows[-1]
                 db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
                 start = f"{table}-start", last_id, linked
-                db.execute("INSERT OR REPLACE INTO chains VALUES (?, ?, ?)", start)
+                db.execute(START_UPDATE, start)
         return sum(map(len, old.values()))
 
     def tidy(self) -> None:
@@ -6409,7 +6473,7 @@ class SqliteStore(SqliteFile):
             return None
         with self._errors_told():
             rows = self._query(LAST_SEEN_QUERY, (uid,))
-            return datetime.fromisoformat(rows[0][0]) if rows else None
+            return _moment_of(rows[0][0]) if rows else None
 
     def lock_down(self, why: str) -> None:
         self.list.lock_down(why)
@@ -6432,21 +6496,24 @@ class SqliteStore(SqliteFile):
         while True:
             # The + keeps SQLite with the ids: by `at` it would have to sort them.
             more = {"e.id > ?": after_id, "+e.at >= ?": early}
-            found = self._events(sought, more, "e.id", self.page)
-            yield from found
+            found = self._event_rows(sought, more, "e.id", self.page)
+            yield from self._readable(found)
             if len(found) < self.page:
                 return
-            after_id = found[-1].id
+            after_id = found[-1][0]
 
     def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
         """The last ``count`` of those ``sought``, oldest first."""
-        return self._events(sought, {}, "e.id DESC", count)[::-1]
+        found = self._event_rows(sought, {}, "e.id DESC", count)
+        return list(self._readable(found[::-1]))
 
     def ends(self) -> Ends:
         """How far the log goes."""
         with self._errors_told():
-            (events,), (outcomes,) = self._query(ENDS_QUERY, ())
-            return Ends(events, outcomes)
+            ends = [_number_of(end) for (end,) in self._query(ENDS_QUERY, ())]
+            if len(ends) != len(CHAINED):
+                raise RowError("not known: how far the log goes")
+            return Ends(*ends)
 
     def news(
         self, after: Ends, sought: Sought = EVERYTHING
@@ -6455,10 +6522,10 @@ class SqliteStore(SqliteFile):
         that and what has ended after it; some are both."""
         with self._snapshot():
             ends = self.ends()
-            begun = self._events(sought, {"e.id > ?": after.events}, "e.id", -1)
+            begun = self._event_rows(sought, {"e.id > ?": after.events}, "e.id", -1)
             more = {"o.id > ?": after.outcomes}
-            ended = self._events(sought, more, "o.id", -1, ENDED_QUERY)
-        return ends, begun, ended
+            ended = self._event_rows(sought, more, "o.id", -1, ENDED_QUERY)
+        return ends, list(self._readable(begun)), list(self._readable(ended))
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
@@ -6474,41 +6541,53 @@ class SqliteStore(SqliteFile):
         """How many events `forget` removed, and of when the first is that is left."""
         with self._errors_told():
             ((count, at),) = self._query(FORGOTTEN_QUERY, ())
-            return count, datetime.fromisoformat(at) if at else None
+            return _number_of(count), _moment_of(at) if at else None
 
     # -- inside
 
-    def _events(
+    def _readable(self, rows: Iterable[Sequence[Any]]) -> Iterator[Event]:
+        """The events in ``rows``; of one that cannot be read it is told which."""
+        for row in rows:
+            try:
+                yield _event(row)
+            except RowError as error:
+                log.warning(
+                    "%s: events: row %d is left out: %s", self.path, row[0], error
+                )
+
+    def _event_rows(
         self,
         sought: Sought,
         more: Mapping[str, object],
         order: str,
         count: int,
         query: str = EVENT_QUERY,
-    ) -> list[Event]:
+    ) -> list[Any]:
         conditions = {**more, **sought.conditions()} or {"?": 1}
         sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
         with self._errors_told():
             db = self._connection()
             db.create_function("as_spoken", 1, as_spoken, deterministic=True)
-            rows = db.execute(sql, (*conditions.values(), count)).fetchall()
-            return [_event(row) for row in rows]
+            return db.execute(sql, (*conditions.values(), count)).fetchall()
 
     def _append(self, table: str, values: Sequence[object], notes: Notes) -> int:
         """Add a row to one of the chained tables, synced to disk; returns its id."""
         with self._transaction() as db:
-            ends = db.execute("SELECT id, hash FROM chains WHERE name = ?", (table,))
-            last_id, previous = ends.fetchone()
+            last_id, previous = _chain_end(db, table)
             row = (last_id + 1, *values)
             linked = chain_hash(previous, row)
-            marks = ",".join("?" * (len(row) + 1))
-            db.execute(f"INSERT INTO {table} VALUES ({marks})", (*row, linked))  # noqa: S608
+            names = (*CHAINED[table], "hash")
+            marks = ", ".join("?" * len(names))
+            db.execute(
+                f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
+                (*row, linked),
+            )
             db.execute(
                 "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
                 (last_id + 1, linked, table),
             )
             _keep(db, notes)
-        return int(last_id) + 1
+        return last_id + 1
 
 
 def holders_of(node: Path) -> list[int]:
@@ -6575,10 +6654,6 @@ def only_door(folder: Path) -> Iterator[None]:
         yield
 
 
-class SchemaTooNew(StoreError):
-    """The file is of a newer program: better not touched."""
-
-
 class FileEmptied(sqlite3.DatabaseError):
     """Nothing is left of the database but its -wal."""
 
@@ -6611,6 +6686,17 @@ def _is_fixed(path: Path) -> bool:
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY) or _has_no_room(path)
 
 
+@contextlib.contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """``path`` without a file made beside it, also while the door writes it.  Without
+    a -wal nobody has it open, and SQLite need not make one."""
+    _refuse_emptied(path)
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    uri = f"file:{quote(os.fsencode(path))}?{how}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
+        yield db
+
+
 def _database_uri(path: Path, *, fixed: bool) -> str:
     return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if fixed else "")
 
@@ -6625,14 +6711,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _prepare(db: sqlite3.Connection, path: Path, schema: Schema, *, by: float) -> None:
+    # A letter that rotted must not hide the row, nor those beside it.
+    db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     _use_wal(db, by)
     db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > schema.version:
-        raise SchemaTooNew(
-            f"{path}: written by a newer version of DoorPi (schema {version}, this"
-            f" program knows {schema.version}); install that version"
-        )
+        log.info("%s: of a newer version of DoorPi, as schema %d", path, version)
     if version == 0:
         _create(db, schema)
     elif version < schema.version:
@@ -6702,14 +6787,8 @@ def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
     db.commit()
 
 
-COUNT_UPDATE = """
-INSERT INTO states VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
-"""
-
-
 def _keep(db: sqlite3.Connection, notes: Notes) -> None:
-    db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?)", notes.words.items())
+    db.executemany(STATE_UPDATE, notes.words.items())
     db.executemany(COUNT_UPDATE, notes.counts.items())
 
 
@@ -6754,6 +6833,14 @@ def _old_front(
     return {table: rows for table, rows in found.items() if rows}
 
 
+def _chain_end(db: sqlite3.Connection, table: str) -> tuple[int, str]:
+    """Id and hash of the newest row."""
+    found = db.execute(START_QUERY, (table,)).fetchone()
+    if found is None:
+        raise RowError(f"not known: where the {table} end")
+    return _number_of(found[0]), _text_of(found[1])
+
+
 def _verify_chain(
     db: sqlite3.Connection, table: str, columns: Sequence[str]
 ) -> str | None:
@@ -6778,38 +6865,126 @@ def _iso(day: date | None) -> str | None:
     return day.isoformat() if day else None
 
 
-def _day(text: str | None) -> date | None:
-    return date.fromisoformat(text) if text else None
+class RowError(Exception):
+    """A value in a row that makes no sense; the text says what it is."""
 
 
-def _credential(row: Sequence[Any]) -> Credential:
-    uid, holder, enabled, valid_from, valid_until, schedule, role, _ = row
-    return Credential(
-        uid=Uid(uid),
-        holder=holder,
-        enabled=bool(enabled),
-        valid_from=_day(valid_from),
-        valid_until=_day(valid_until),
-        schedule=schedule,
-        role=Role(role),
-        source=Source.DB,
-    )
+def _entries(
+    db: sqlite3.Connection, query: str, *values: object
+) -> Iterator[dict[str, Any]]:
+    """Rows of the list by the names of all their columns, also of a newer version's."""
+    found = db.execute(query, values)
+    names = [name for name, *_ in found.description]
+    for row in found:
+        yield dict(zip(names, row, strict=True))
+
+
+def _text_of(value: object) -> str:
+    if not isinstance(value, str):
+        raise RowError(f"{printable(repr(value), 40)}, which is no text")
+    return value
+
+
+def _number_of(value: object) -> int:
+    if not isinstance(value, int):
+        raise RowError(f"{printable(repr(value), 40)}, which is no whole number")
+    return value
+
+
+def _flag_of(value: object) -> bool:
+    if value not in (0, 1):
+        raise RowError(f"{printable(repr(value), 40)}, which is neither 0 nor 1")
+    return bool(value)
+
+
+def _moment_of(value: object) -> datetime:
+    text = _text_of(value)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise RowError(f"{printable(text, 40)!r}, which is no time") from None
+    if at.tzinfo is None:
+        raise RowError(f"{printable(text, 40)!r}, a time without a zone")
+    return at
+
+
+def _day_of(value: object) -> date | None:
+    text = None if value is None else _text_of(value)
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise RowError(f"{printable(text or '', 40)!r}, which is no day") from None
+
+
+def _uid_of(value: object) -> Uid:
+    text = _text_of(value)
+    if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
+        raise RowError(f"{printable(text, 40)!r}, which is none")
+    return Uid(text)
+
+
+#: How the columns of an entry are read.
+CARD_VALUES: dict[str, Callable[[object], Any]] = {
+    "holder": _text_of,
+    "enabled": _flag_of,
+    "valid_from": _day_of,
+    "valid_until": _day_of,
+    "schedule": lambda value: None if value is None else _text_of(value),
+    "role": _text_of,
+}
+CARD_COLUMNS = {"uid", "added_at", *CARD_VALUES}
+
+
+def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
+    """An entry of the list.  One with something that only a newer version knows is
+    refused: that may be what protects it.  Raises: RowError."""
+    values = {}
+    for name, read in CARD_VALUES.items():
+        try:
+            values[name] = read(row.get(name))
+        except RowError as error:
+            raise RowError(f"{name} is {error}") from None
+    newer = [name for name in row if name not in CARD_COLUMNS and _is_said(row[name])]
+    if values["role"] not in list(Role):
+        newer.append(f"role {printable(values['role'], 40)}")
+        values["role"] = Role.HOLDER
+    values["role"] = Role(values["role"])
+    if newer:
+        what = ", ".join(sorted(newer))
+        why = f"its entry needs a newer version of DoorPi ({printable(what)})"
+        values |= {"enabled": False, "refused": why}
+    return Credential(uid=uid, source=Source.DB, **values)
+
+
+def _is_said(value: object) -> bool:
+    """False for what a column that was added holds where nobody has set it."""
+    return value not in (None, "", 0)
 
 
 def _event(row: Sequence[Any]) -> Event:
+    """Raises: RowError."""
     event_id, at, uid, holder, reason, command, source, result, latency, detail = row
     return Event(
         id=event_id,
-        at=datetime.fromisoformat(at),
-        uid=Uid(uid) if uid else None,
-        holder=holder,
-        reason=Reason(reason),
-        command=Command(command) if command else None,
-        source=source,
-        result=Result(result) if result else None,
-        latency_ms=latency,
-        detail=detail,
+        at=_moment_of(at),
+        uid=Uid(str(uid)) if uid else None,
+        holder=str(holder),
+        reason=_word(Reason, reason),
+        command=_word(Command, command) if command else None,
+        source=str(source),
+        result=_word(Result, result) if result else None,
+        latency_ms=latency if isinstance(latency, int) else None,
+        detail=str(detail),
     )
+
+
+WordT = TypeVar("WordT", bound=enum.StrEnum)
+
+
+def _word(kind: type[WordT], value: object) -> WordT | str:
+    """One of ``kind``; a newer version's word stays as it is."""
+    text = str(value)
+    return kind(text) if text in list(kind) else text
 
 
 # -- lights and systemd
@@ -7515,6 +7690,11 @@ def let_in(
             f" {printable(in_file.holder)}: the file decides, so edit it there"
         )
     was = store.find(card.uid)
+    if was and was.refused:
+        raise Refused(
+            f"{format_uid(card.uid)}: {was.refused}; to begin anew:"
+            f" doorpi revoke {format_uid(card.uid)}, and then again"
+        )
     if was:
         card = replace(
             was,
@@ -8339,17 +8519,6 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
             yield Finding(Health.FAIL, "database", words, do)
 
 
-@contextlib.contextmanager
-def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """``path`` without a file made beside it, also while the door writes it.  Without
-    a -wal nobody has it open, and SQLite need not make one."""
-    _refuse_emptied(path)
-    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
-    uri = f"file:{quote(os.fsencode(path))}?{how}"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
-        yield db
-
-
 def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
     """What ``sql`` finds within CHECK_S; None when that does not do.  A thread ends it:
     SQLite's progress handler is not called while it counts, nor, before 3.41, while it
@@ -8371,9 +8540,6 @@ def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
 
 def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
     (found,) = db.execute("PRAGMA user_version").fetchone()
-    if found > version:
-        words = f"{path}: of a newer version of DoorPi (schema {found})"
-        return Finding(Health.FAIL, "database", words, "install that version")
     wal = Path(f"{path}-wal")
     size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
@@ -8386,7 +8552,11 @@ def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
     if problems not in (None, [("ok",)]):
         return _broken(path, str(problems[0][0]) if problems else "no answer")
     told.append("whole" if problems else f"not all checked within {CHECK_S:.0f} s")
-    return Finding(Health.OK, "database", f"{path}: {', '.join(told)}")
+    words = f"{path}: {', '.join(told)}"
+    if found > version:
+        words += "; a newer version of DoorPi has written it"
+        return Finding(Health.WARN, "database", words, "install that version again")
+    return Finding(Health.OK, "database", words)
 
 
 def _broken(path: Path, why: str) -> Finding:
@@ -9898,6 +10068,8 @@ def list_changes(
         news = _news_of(before, card) if before else ""
         if before is None:
             changes.added.append(card)
+        elif before.refused:
+            listed.refuse(card, before.refused)
         elif not news:
             changes.unchanged.append(card)
         elif uid in told:
@@ -10858,7 +11030,7 @@ def build(
 
 def equip(config: Config, clock: Clock) -> Equipment:
     """All that the door works with.  Raises: ConfigError."""
-    store = make_door_store(config)
+    store = make_store(config, repair=True)
     indicator, notes = make_lights(config)
     return Equipment(
         reader=make_reader(config),
@@ -10899,20 +11071,6 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     """The database of ``state_dir``; the door's own (``repair``) waits for nobody."""
     path = Path(config.door.state_dir) / "doorpi.db"
     return SqliteStore(path, repair=repair, busy_s=0.25 if repair else 5.0)
-
-
-def make_door_store(config: Config) -> SqliteStore:
-    """The door's own.  Raises: ConfigError for the database of a newer program.  Any
-    other trouble with it keeps nobody out."""
-    store = make_store(config, repair=True)
-    try:
-        store.recall("")
-        store.locked_down()
-    except SchemaTooNew as error:
-        raise ConfigError([f"door.state_dir: {error}"]) from None
-    except StoreError:
-        pass  # the door will meet it as well, and tell
-    return store
 
 
 class FileSettings:
@@ -11233,7 +11391,7 @@ def validity(card: Credential, config: Config, today: date) -> str:
     is_master = card.role is Role.MASTER
     master = " [master: enrols cards, does not open]" if is_master else ""
     if not card.enabled:
-        return f"switched off{master}"
+        return (card.refused or "switched off") + master
     schedule = config.schedules.get(card.schedule or "")
     words = "always"
     if card.schedule:
@@ -11340,7 +11498,9 @@ def _say_as_toml(cards: Iterable[Credential]) -> None:
 
     # A table each: tomli_w's own `card = [...]` could not be pasted after others.
     for card in cards:
-        if card.source is Source.DB:
+        if card.refused:
+            say(f"# {printable(card_name(card))}: {printable(card.refused)}")
+        elif card.source is Source.DB:
             say(f"[[card]]\n{_escaped(tomli_w.dumps(_card_toml(card)))}")
 
 
@@ -11433,7 +11593,7 @@ def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object
         "role": card.role,
         "source": card.source,
         "last_seen": utc_text(last_seen) if last_seen else None,
-    }
+    } | ({"refused": card.refused} if card.refused else {})
 
 
 def _card_toml(card: Credential) -> dict[str, object]:
@@ -11562,8 +11722,6 @@ def _follow(tail: LogTail, args: argparse.Namespace) -> None:
         try:
             _say_all(_log_lines(look(), args))
             trouble = ""
-        except SchemaTooNew:
-            raise
         except StoreError as error:
             if str(error) != trouble:
                 trouble = str(error)

@@ -207,7 +207,7 @@ class DoorProcess:
         return wait_for(holds, what, within_s)
 
     def until_ready(self) -> DoorProcess:
-        self.until(lambda: "READY=1" in self.manager.said, "READY=1")
+        self.until(lambda: "READY=1" in self.manager.said and self.status, "READY=1")
         return self
 
     def until_event(self, number: int) -> doorpi.Event:

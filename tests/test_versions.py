@@ -1,0 +1,342 @@
+"""Versions meet: a program that was put back goes on with what a newer one has written.
+
+The newer program here is two versions ahead: it has added columns and tables, and writes
+words that this one does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import KEN, NOON, STRANGER, World, card_of, config_of
+
+import doorpi
+from doorpi import (
+    CardFile,
+    Command,
+    Event,
+    LogTail,
+    Reason,
+    Result,
+    Schema,
+    Sought,
+    Source,
+    SqliteStore,
+    Stopped,
+    StoreError,
+    main,
+)
+
+TAP = Event(
+    at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED, command=Command.UNLOCK
+)
+#: As a newer program writes them: in words of its own.
+MEMBER = replace(TAP, reason="no-membership", command=None, source="card")
+CHAT = replace(TAP, uid=None, source="chat", command="hold-open")
+
+ADDED_TO_LOG = """
+ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
+ALTER TABLE outcomes ADD COLUMN battery INTEGER;
+ALTER TABLE states ADD COLUMN kept_at TEXT;
+ALTER TABLE chains ADD COLUMN since TEXT;
+CREATE TABLE requests (id TEXT PRIMARY KEY, event INTEGER);
+PRAGMA user_version = 3;
+"""
+ADDED_TO_LIST = """
+ALTER TABLE cards ADD COLUMN proof TEXT;
+ALTER TABLE cards ADD COLUMN points INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE marks ADD COLUMN set_by TEXT;
+CREATE TABLE keys (uid TEXT PRIMARY KEY, key BLOB);
+PRAGMA user_version = 3;
+"""
+
+
+def run_sql(path: Path, script: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(script)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """What the newer program has left: a card, a tap, and two events of its own."""
+    path = tmp_path / "doorpi.db"
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.add_card(card_of(), NOON)
+        store.lock_down("")
+        store.record(replace(TAP, result=Result.UNLOCKED, latency_ms=400))
+        store.record(MEMBER)
+        store.record(replace(CHAT, result="held", detail="until noon"))
+    run_sql(path, ADDED_TO_LOG)
+    run_sql(path.with_name("cards.db"), ADDED_TO_LIST)
+    return path
+
+
+@pytest.fixture
+def store(path):
+    with contextlib.closing(SqliteStore(path, repair=True)) as store:
+        yield store
+
+
+@pytest.fixture
+def verb(path, capsys):
+    """Run one verb of this program: what it says, and its exit code."""
+    file = path.with_name("doorpi.toml")
+    file.write_text(f'[door]\nstate_dir = "{path.parent}"\n[lock]\nkind = "relay"\n')
+
+    def run(*args: str) -> tuple[int, list[str], list[str]]:
+        code = main(["--config", str(file), *args])
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return run
+
+
+# -- the files of a newer program
+
+
+def test_the_door_works_with_them(path, store):
+    event = store.begin(TAP, doorpi.Notes({"relock": "x"}, {"calls": 2}))
+    store.finish(replace(TAP, id=event, result=Result.LOCKED))
+    store.add_card(card_of(STRANGER, "Jo"), NOON)
+    store.change_cards([], [STRANGER], NOON)
+    store.lock_down("owner")
+    store.begin(TAP)
+
+    assert store.find(KEN) == card_of(source=Source.DB)
+    assert store.find(STRANGER) is None
+    assert store.last_moved(KEN) == NOON
+    assert (store.recall("relock"), store.recall("calls")) == ("x", "2")
+    assert store.locked_down() is True
+    assert store.close_interrupted() == 1
+    assert store.verify() is None
+    assert store.forget(NOON + timedelta(1), NOON + timedelta(2), 100) == 10
+    assert store.verify() is None
+    assert not list(path.parent.glob("*.broken-*"))
+    for file in (path, path.with_name("cards.db")):  # it is still the newer one's
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+def test_what_this_program_does_not_know_of_a_row_stays_as_it_is(path, store):
+    cards = path.with_name("cards.db")
+    run_sql(path, "INSERT INTO states VALUES ('relock', 'x', 'noon')")
+    run_sql(cards, "UPDATE cards SET proof = 'ntag424'; UPDATE marks SET set_by = 'me'")
+
+    store.change_cards([card_of(holder="Ken S.")], [], NOON)
+    store.lock_down("owner")
+    store.keep(doorpi.Notes({"relock": "y"}))
+
+    with contextlib.closing(sqlite3.connect(cards)) as db:
+        (row,) = db.execute("SELECT holder, proof FROM cards")
+        assert row == ("Ken S.", "ntag424")
+        assert ("me",) in db.execute("SELECT set_by FROM marks WHERE name = 'lockdown'")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT value, kept_at FROM states WHERE name = 'relock'")
+        assert list(rows) == [("y", "noon")]
+
+
+def test_where_they_cannot_be_used_all_the_same_it_is_ordinary_trouble(path, store):
+    run_sql(path, "ALTER TABLE events RENAME TO occasions")
+
+    with pytest.raises(StoreError, match="no such table"):
+        store.begin(TAP)
+
+    assert store.find(KEN) == card_of(source=Source.DB)
+
+
+def test_words_of_a_newer_program_stay_as_they_are(store):
+    tap, member, chat = store.events()
+
+    assert (tap.reason, tap.result) == (Reason.GRANTED, Result.UNLOCKED)
+    assert (member.reason, member.decision) == ("no-membership", "denied")
+    assert (chat.command, chat.result, chat.source) == ("hold-open", "held", "chat")
+    assert store.verify() is None
+
+
+def test_log_prints_them_in_each_of_its_ways(verb, store, clock):
+    code, lines, err = verb("log")
+    assert (code, err) == (0, [])
+    assert lines[1].endswith("denied   no-membership")
+    assert lines[2].endswith("hold-open -> held (until noon)")
+
+    _, lines, _ = verb("log", "--json")
+    found = [json.loads(line) for line in lines]
+    assert [row["reason"] for row in found] == ["granted", "no-membership", "granted"]
+    assert [row["result"] for row in found] == ["unlocked", None, "held"]
+
+    _, lines, _ = verb("log", "--csv")
+    assert "no-membership" in lines[2]
+    assert ",hold-open,held," in lines[3]
+
+    assert verb("log", "--denied")[1][0].endswith("no-membership")
+    assert verb("log", "--chart", "--since", "2026-11-01")[0] == 0
+    assert verb("log", "--verify")[:2] == (0, ["every row is as it was written"])
+    tail = LogTail(store, Sought(), clock, open_s=30.0)
+    assert [event.reason for event in tail.begin(None, 10)][1] == "no-membership"
+
+
+# fmt: off
+ENTRIES = [
+    # what the newer program has set                 what of it this one names
+    ("proof = 'ntag424'",                            "proof"),
+    ("points = 3",                                   "points"),
+    ("points = 3, proof = x'00'",                    "points, proof"),
+    ("role = 'escort'",                              "role escort"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("sql", "named"), ENTRIES, ids=[sql for sql, _ in ENTRIES])
+def test_an_entry_with_what_this_program_does_not_know_is_refused(
+    path, store, verb, sql, named
+):
+    run_sql(path.with_name("cards.db"), f"UPDATE cards SET {sql}")
+    words = f"its entry needs a newer version of DoorPi ({named})"
+
+    who = store.find(KEN)
+    when = doorpi.Circumstances(at=NOON)
+    assert doorpi.decide(KEN, who, when).reason is Reason.NOT_ENABLED
+    assert who.holder == "Ken Sato"
+
+    code, lines, _ = verb("cards")
+    assert code == 0
+    assert words in lines[1]
+    assert words in verb("why", "Ken Sato")[1][0]
+    assert json.loads(verb("cards", "--json")[1][0])["refused"] == words
+    assert verb("cards", "--toml")[1] == [
+        f"# Ken Sato ({doorpi.format_uid(KEN)}): {words}"
+    ]
+
+
+def test_no_verb_makes_a_plain_card_of_a_secure_one(path, store, verb, tmp_path):
+    run_sql(path.with_name("cards.db"), "UPDATE cards SET proof = 'ntag424'")
+    again, listed = doorpi.format_uid(KEN), tmp_path / "list.csv"
+    listed.write_text(f"uid,holder\n{again},Ken S.\n")
+
+    code, _, err = verb("allow", "Ken", "--uid", KEN)
+    assert (code, len(err)) == (1, 1)
+    assert err[0].endswith(f"; to begin anew: doorpi revoke {again}, and then again")
+    code, out, _ = verb("import", str(listed))
+    assert (code, "1 refused" in out[-2] + out[-1]) == (1, True)
+    assert store.find(KEN).refused
+
+    assert verb("revoke", again)[0] == 0
+    assert verb("allow", "Ken", "--uid", KEN)[0] == 0
+    assert store.find(KEN) == card_of(holder="Ken", source=Source.DB)
+
+
+# -- the rule for migrations
+
+
+def shape(db: sqlite3.Connection) -> dict[tuple[str, str], tuple]:
+    """Each column of each table: its type, whether it must be set, its default, and
+    whether it is part of the key."""
+    tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]  # fmt: skip
+    return {
+        (table, column): rest
+        for table in tables
+        for _, column, *rest in db.execute(f"PRAGMA table_info({table})")
+    }
+
+
+def slips(schema: Schema, first: str) -> list[str]:
+    """What in the migrations of ``schema`` an older program could not live with;
+    ``first`` are the tables of version 1."""
+    found = []
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(first)
+        for step in range(1, schema.version):
+            before = shape(db)
+            db.executescript(schema.migrations[step])
+            after = shape(db)
+            for key, was in before.items():
+                if after.get(key) != was:
+                    found.append(f"{'.'.join(key)} was changed or taken away")
+            old = {table for table, _ in before}
+            for (table, column), (_, must, default, _) in after.items():
+                if (table, column) in before or table not in old:
+                    continue
+                if default not in (None, "NULL", "''", "0") or (must and not default):
+                    found.append(f"{table}.{column} is set to something")
+        created = set(shape(db))
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema.tables)
+        if shape(db).keys() != created:
+            found.append("a new file is not as one that was brought up to date")
+    return found
+
+
+#: The tables of version 1: with the first migration their text comes to stand here.
+FIRST_LIST, FIRST_LOG = doorpi.CARDS_TABLES, doorpi.LOG_TABLES
+
+
+@pytest.mark.parametrize("kind", [CardFile, SqliteStore])
+def test_each_migration_only_adds(kind):
+    assert (
+        slips(kind.schema, {CardFile: FIRST_LIST, SqliteStore: FIRST_LOG}[kind]) == []
+    )
+
+
+# fmt: off
+SLIPS = [
+    ("ALTER TABLE marks RENAME TO notes",                       ["marks.name was changed or taken away", "marks.value was changed or taken away"]),
+    ("ALTER TABLE cards RENAME COLUMN role TO kind",            ["cards.role was changed or taken away", "cards.kind is set to something"]),
+    ("ALTER TABLE cards DROP COLUMN schedule",                  ["cards.schedule was changed or taken away"]),
+    ("ALTER TABLE cards ADD COLUMN medium TEXT DEFAULT 'card'", ["cards.medium is set to something"]),
+    ("ALTER TABLE cards ADD COLUMN proof TEXT",                 []),
+    ("ALTER TABLE cards ADD COLUMN n INTEGER NOT NULL DEFAULT 0; CREATE TABLE t (x NOT NULL)", []),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("sql", "found"), SLIPS, ids=[sql[:50] for sql, _ in SLIPS])
+def test_a_migration_that_does_more_is_found(sql, found):
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(FIRST_LIST + sql)
+        tables = ";".join(row[0] for row in db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"))  # fmt: skip
+
+    assert slips(Schema(2, tables, {1: sql}), FIRST_LIST) == found
+
+
+# -- an upgrade that fails
+
+
+def versions(folder: Path) -> set[int]:
+    found = set()
+    for name in ("doorpi.db", "cards.db"):
+        with contextlib.closing(sqlite3.connect(folder / name)) as db:
+            found |= set(db.execute("PRAGMA user_version").fetchone())
+    return found
+
+
+def test_the_door_changes_no_database_before_it_is_ready(monkeypatch, tmp_path):
+    """One that never gets ready leaves them as the program finds them that is put back."""
+    path = tmp_path / "doorpi.db"
+    with contextlib.closing(SqliteStore(path)) as older:
+        older.add_card(card_of(STRANGER, "Jo"), NOON)
+        older.begin(TAP)
+    for kind, sql in ((SqliteStore, "events"), (CardFile, "cards")):
+        added = {1: f"ALTER TABLE {sql} ADD COLUMN point TEXT"}
+        newer = replace(kind.schema, version=2, migrations=added)
+        monkeypatch.setattr(kind, "schema", newer)
+    world, seen = World(), []
+    world.store = SqliteStore(path, repair=True)
+    world.supervisor.ready = lambda: seen.append(versions(tmp_path))
+    world.reader.shows = [None, STRANGER]
+    world.clock.stop_at = world.clock.t + 30
+
+    with pytest.raises(Stopped):
+        world.door(config_of()).run()
+
+    assert seen == [{1}]
+    assert versions(tmp_path) == {2}
+    assert world.lock.sent
+    copies = {file.name for file in tmp_path.glob("*.schema-*")}
+    assert copies == {"doorpi.db.schema-1", "cards.db.schema-1"}
+    world.store.close()
