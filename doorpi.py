@@ -2030,94 +2030,6 @@ def _relays_on_at_boot(config: Config) -> Iterator[str]:
 
 # -- what an edit changes
 
-#: Under which name the store keeps what the door runs with.
-RUNNING = "running"
-
-
-def running_text(config: Config, salt: str) -> str:
-    """What a door runs with, to compare an edit with later.
-
-    No secret can be learnt from it, only that it was another: each is a short digest,
-    keyed with ``salt``.  Where the state is kept is left out: it is there.
-    """
-    usual = parse_patterns({}, [])
-    kept = {"salt": salt, **{name: getattr(config, name) for name in SECTIONS}}
-    kept |= {
-        "door": replace(config.door, state_dir=""),
-        "fallback": config.fallback,
-        "signals": {
-            sign: f"{f'{pattern.times}x' if pattern.times else '*'} {pattern.cells}"
-            for sign, pattern in config.patterns.items()
-            if pattern != usual[sign]
-        },
-        "schedule": list(config.schedules.values()),
-        "card": list(config.cards.values()),
-    }
-    in_json = functools.partial(_in_json, salt)
-    return json.dumps(kept, separators=(",", ":"), default=in_json)
-
-
-def salt_of(text: str) -> str | None:
-    """The salt of what ``running_text`` wrote."""
-    match = re.match(r'\{"salt":"([0-9a-f]{32})"', text)
-    return match[1] if match else None
-
-
-def _in_json(salt: str, value: Any) -> Any:
-    """What JSON has no words for: as the owner's file has it, but digests for secrets.
-    Of a table only what is not as by default."""
-    if isinstance(value, Secret):
-        digest = hmac.new(salt.encode(), value.text.encode(), "sha256").hexdigest()
-        return {"text": digest[:8] if value.text else "", "file": value.file}
-    if isinstance(value, Schedule):
-        closed = sorted(value.closed)  # equal ones must be written alike
-        return {"name": value.name, "times": value.words, "closed": closed}
-    if isinstance(value, date):
-        return value.isoformat()
-    table = {f.name: (getattr(value, f.name), f.default) for f in fields(value)}
-    return {key: now for key, (now, usual) in table.items() if now != usual}
-
-
-def running_from(text: str) -> Config | None:
-    """What ``running_text`` wrote, with digests for secrets; None for anything else.
-
-    A program of another version may have written it: what this one does not know is
-    left out, what is not told is as by default.
-    """
-    unheard: list[str] = []
-    try:
-        kept = json.loads(text, object_hook=_out_of_json)
-        tables = {n: _kept_table(cls, kept.get(n, {})) for n, cls in SECTIONS.items()}
-        fallback = kept.get("fallback")
-        schedules = [_parse_schedule(each, "", unheard) for each in kept["schedule"]]
-        cards = [_parse_card(each, "", unheard) for each in kept["card"]]
-        return Config(
-            **tables,
-            fallback=None if fallback is None else _kept_table(LockAccess, fallback),
-            patterns=parse_patterns(kept["signals"], unheard),
-            schedules={schedule.name: schedule for schedule in schedules},
-            cards={card.uid: card for card in cards if card},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def _out_of_json(table: dict[str, Any]) -> Any:
-    """The other way round: what is a secret, and what are dates."""
-    if table.keys() == {"text", "file"}:
-        return Secret(**table)
-    for key in table.keys() & {"valid_from", "valid_until"}:
-        table[key] = date.fromisoformat(table[key])
-    if "closed" in table:
-        table["closed"] = [date.fromisoformat(day) for day in table["closed"]]
-    return table
-
-
-def _kept_table(cls: type[T], kept: Mapping[str, Any]) -> T:
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{key: value for key, value in kept.items() if key in known})
-
-
 MOST_CHANGES = 12  # lines about people, and about hours: a long list stays short
 
 
@@ -3110,6 +3022,10 @@ class Settings(Protocol):
         been changed.
         """
 
+    def remember(self) -> None:
+        """Keep on disk what is in force now: for a start with a file that is broken or
+        gone, and for who compares an edit with it.  Trouble with the disk is told."""
+
 
 def control_locks(
     config: Config,
@@ -3384,7 +3300,7 @@ class Door:
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(card)
-            self._remember_running()
+            self._settings.remember()
             while True:
                 self.step()
         except Stopped as stopped:
@@ -3826,8 +3742,8 @@ class Door:
                 log.error("%s", problem)
             self._fault(
                 Signal.CONFIG_BAD,
-                f"the edited configuration has {len(error.problems)} problem(s); the"
-                " last good one stays in force",
+                f"doorpi.toml has {counted(len(error.problems), 'problem')}; the last"
+                " good settings are in force",
             )
         else:
             self._heal(Signal.CONFIG_BAD)
@@ -3838,7 +3754,7 @@ class Door:
                 self._idle_shown = None
             log.info("configuration read: %s", "new" if renewed else "no change")
             self._tell_changes(told)
-            self._remember_running()
+            self._settings.remember()
         self._supervisor.ready()
         self._tell_status()
 
@@ -3849,15 +3765,6 @@ class Door:
             log.info("changed: %s", line)
         if (more := len(told) - self.most_changes) > 0:
             log.info("and %d more changes", more)
-
-    def _remember_running(self) -> None:
-        """Put down what the door runs with, for `check` to compare an edit with."""
-        store = self._equipment.store
-        known = self._stored(lambda: store.recall(RUNNING), None, writes=False) or ""
-        salt = salt_of(known) or f"{random.SystemRandom().getrandbits(128):032x}"
-        text = running_text(self._config, salt)
-        if text != known:
-            self._stored(lambda: store.keep(Notes({RUNNING: text})), None)
 
 
 class Entry:
@@ -7179,6 +7086,11 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
 
 def read_written(path: Path) -> Config:
     """The file alone, as it is written.  Raises: ConfigError with every problem."""
+    return parse_config(read_settings(path))
+
+
+def read_settings(path: Path) -> str:
+    """The text of the file.  Raises: ConfigError where there is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -7188,17 +7100,27 @@ def read_written(path: Path) -> Config:
         raise ConfigError([f"{path}: cannot be read: {why.lower()}"]) from None
     if not text.strip():
         raise ConfigError([f"{path}: the file is empty"])
-    return parse_config(text)
+    return text
 
 
-def in_place(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
+Texts = Mapping[str, str]
+NO_TEXTS: Texts = MappingProxyType({})
+
+
+def in_place(
+    config: Config, path: Path, environ: Mapping[str, str], kept: Texts = NO_TEXTS
+) -> Config:
     """What ``path`` says, with its secrets and folders where they are on this computer.
+
+    A file that is in ``kept``, by its name in the settings, is not read: what it held
+    is there.
 
     Raises: ConfigError with every problem.
     """
     problems: list[str] = []
+    folders = secret_folders(path, environ)
     locks: dict[str, Any] = {
-        where: _with_files(where, lock, secret_folders(path, environ), problems)
+        where: _with_files(where, lock, folders, kept, problems)
         for where, lock in locks_of(config).items()
     }
     config = replace(with_state_dir(config, path, environ), **locks)
@@ -7212,20 +7134,29 @@ def in_place(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
 
 def with_state_dir(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
     """``config`` with the folder of its databases, as the file ``path`` means it."""
-    given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
-    state_dir = path.parent / (config.door.state_dir or given or "state")
+    state_dir = next(state_folders(config.door.state_dir, path, environ))
     return replace(config, door=replace(config.door, state_dir=str(state_dir)))
 
 
+def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Where the state is, if ``path`` says ``named``; then where else it may be."""
+    given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
+    yield from (path.parent / each for each in (named, given, "state") if each)
+
+
 def _with_files(
-    where: str, lock: LockAccess, folders: Sequence[Path], problems: list[str]
+    where: str,
+    lock: LockAccess,
+    folders: Sequence[Path],
+    kept: Texts,
+    problems: list[str],
 ) -> LockAccess:
     """``lock`` with its secrets in place, and where its certificate is.
 
     ``folders`` are where secrets may be; the last is the one of the settings' file.
     """
     ca_file = lock.ca_file and str(folders[-1].absolute() / lock.ca_file)
-    if ca_file and not os.access(ca_file, os.R_OK):
+    if ca_file and lock.ca_file not in kept and not os.access(ca_file, os.R_OK):
         problems.append(f"{where}.ca_file = {ca_file!r}: cannot be read")
     texts: dict[str, Any] = {"ca_file": ca_file}
     for declared in fields(lock):
@@ -7235,7 +7166,8 @@ def _with_files(
         told = f"{where}.{declared.name} = {{ file = {secret.file!r} }}"
         path = secret_path(secret.file, folders)
         try:
-            text = path.read_text(encoding="ascii").strip()
+            text = kept.get(secret.file) or path.read_text(encoding="ascii")
+            text = text.strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not plain text"
             problems.append(f"{told}: {path} cannot be read: {why.lower()}")
@@ -7274,17 +7206,143 @@ def secret_holders(
 
 def files_beside(
     config: Config, path: Path, environ: Mapping[str, str]
-) -> Iterator[Path]:
+) -> dict[str, Path]:
     """The files that ``path`` names, in a ``config`` as written: keys, and whom to
     trust."""
-    folders = secret_folders(path, environ)
+    folders, named = secret_folders(path, environ), dict[str, Path]()
     for lock in locks_of(config).values():
         if lock.ca_file:
-            yield folders[-1] / lock.ca_file
+            named[lock.ca_file] = folders[-1] / lock.ca_file
         for declared in fields(lock):
             secret = getattr(lock, declared.name)
             if isinstance(secret, Secret) and secret.file:
-                yield secret_path(secret.file, folders)
+                named[secret.file] = secret_path(secret.file, folders)
+    return named
+
+
+# -- the last good settings
+
+
+@dataclass(frozen=True, slots=True)
+class LastGood:
+    """The settings that were last in force, word for word: for a start with a file
+    that is broken or gone, and for who compares an edit with them."""
+
+    settings: str = field(repr=False)
+    #: By its name in the settings, what was in each file that they name; but not of
+    #: systemd's credentials, which may be for nobody else and on no disk.
+    files: Texts = field(repr=False)
+    folder: Path = field(default=Path(), compare=False)
+    date: str = field(default="", compare=False)  # since when they were in force
+
+    name = "last-good.json"
+
+    def config(self, path: Path, environ: Mapping[str, str]) -> Config:
+        """What they said, as ``path`` would.  Raises: ConfigError."""
+        config = in_place(parse_config(self.settings), path, environ, self.files)
+        door = replace(config.door, state_dir=str(self.folder))
+        return replace(config, door=door)
+
+    def keyless(self) -> Config:
+        """What they said, without what was in the files that they name."""
+        config = parse_config(self.settings)
+        return replace(config, door=replace(config.door, state_dir=str(self.folder)))
+
+
+def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
+    """What a door with the settings' file ``path``, whatever has become of it, kept as
+    its last good settings; None where there are none that can be used."""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    line = r"""^\s*state_dir\s*=\s*["']([^"'\\\0]*)["']"""
+    named = re.findall(line, text, re.MULTILINE)  # it need not be valid TOML
+    for folder in state_folders(named[-1] if named else "", path, environ):
+        kept = read_last_good(folder)
+        if kept is not None:
+            return kept
+    return None
+
+
+def read_last_good(folder: Path) -> LastGood | None:
+    """Those of a door with this state folder; None if they cannot be used."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(folder / LastGood.name, flags)) as file:
+            at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+            known = json.load(file)
+        settings, files = known["settings"], known["files"]
+        if all(type(text) is str for text in (*files, *files.values())):
+            parse_config(settings)
+            return LastGood(
+                settings, files, folder, f"{at.astimezone():%Y-%m-%d %H:%M}"
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # unreadable, no JSON, another JSON, settings of another version
+    return None
+
+
+def keep_last_good(good: LastGood, folder: Path, like: os.stat_result) -> None:
+    """Put ``good`` into ``folder``, all of it or nothing, also if the power fails.
+
+    Nobody may read it who may not read the settings, whose state is ``like``: the
+    secrets are in it.
+
+    Raises: OSError.
+    """
+    text = json.dumps({"settings": good.settings, "files": good.files})
+    part, flags = folder / f"{good.name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    part.unlink(missing_ok=True)  # of a door that was cut short
+    try:
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(part, flags, 0o600), "w") as file:
+            if os.fstat(file.fileno()).st_gid == like.st_gid:
+                os.fchmod(file.fileno(), like.st_mode & 0o640)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / good.name)
+    finally:
+        part.unlink(missing_ok=True)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(held)  # the name as well
+    finally:
+        os.close(held)
+
+
+def texts_beside(
+    config: Config, path: Path, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """What is in the files beside ``path`` that it names, in a ``config`` as written.
+
+    Raises: OSError.
+    """
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    return {
+        name: file.read_text(encoding="utf-8", errors="surrogateescape")
+        for name, file in files_beside(config, path, environ).items()
+        if not (credentials and file.is_relative_to(credentials))
+    }
+
+
+def with_certificates(config: Config, good: LastGood) -> Config:
+    """``config`` with the certificates of ``good``: where the settings have another or
+    none, beside it.  Raises: ConfigError where that cannot be written."""
+    locks: dict[str, Any] = {}
+    for where, written in locks_of(good.keyless()).items():
+        text = good.files.get(written.ca_file, "").encode(errors="surrogateescape")
+        lock = locks_of(config)[where]
+        copy = good.folder / f"last-good-{where}.pem"
+        if not text or content_of(Path(lock.ca_file)) == hashlib.sha256(text).digest():
+            continue
+        try:
+            copy.write_bytes(text)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise ConfigError([f"{copy}: cannot be written: {why}"]) from None
+        locks[where] = replace(lock, ca_file=str(copy))
+    return replace(config, **locks)
 
 
 # -- when an edit of the owner's file is over
@@ -11092,20 +11150,48 @@ class FileSettings:
         self._is_asked = False  # by SIGHUP, and not answered yet
         self._judged = b""  # what was in the files when they were last read
         self._found: Config | ConfigError | None = None  # then; until it is taken up
+        self._texts: LastGood | None = None  # what it was made from
+        self._good: LastGood | None = None  # the same of what is in force
+        self._why_forgetful = ""  # why that is not on disk
+        self._is_told = True  # that the start found a file it could not use
         self._in_use: dict[str, object] = {}  # what the drivers were made from
 
     def load(self) -> Config:
-        """Read it for the start.  Raises: ConfigError with every problem."""
+        """Read it for the start; where it cannot be used the last good settings hold,
+        and the file's problems are told as those of an edit.
+
+        Raises: ConfigError with every problem where there are none.
+        """
         config = self._read()
-        if isinstance(config, ConfigError):
-            raise config
-        self._in_use = self._drivers(config)
         content = self._watch.content()
         if self._watch.taken():  # else it is looked at again
-            self._judged = content
+            self._judged, self._good = content, self._texts
+        if isinstance(config, ConfigError):
+            self._found, self._is_told = config, False
+            config = self._last_good(config)
+        self._in_use = self._drivers(config)
+        return config
+
+    def _last_good(self, error: ConfigError) -> Config:
+        """Raises: ``error`` where there are none, or they cannot be used either."""
+        good = last_good(self._path, self._environ)
+        if good is None:
+            raise error
+        try:
+            config = good.config(self._path, self._environ)
+            config = with_certificates(config, good)
+        except ConfigError as other:
+            raise ConfigError([*error.problems, *other.problems]) from None
+        log.error(
+            "%s cannot be used: the door goes on with the last good settings, of"
+            " %s (sudo doorpi check)", self._path, good.date,
+        )  # fmt: skip
         return config
 
     def asked(self) -> bool:
+        if not self._is_told:
+            self._is_told = True
+            return True
         if has_come := self._signals.reload_asked():
             self._is_asked = True
             self._watch.hurry()
@@ -11125,11 +11211,17 @@ class FileSettings:
         return True
 
     def _read(self) -> Config | ConfigError:
+        self._texts = None
         try:
-            written = read_written(self._path)
+            text = read_settings(self._path)
+            written = parse_config(text)
             beside = files_beside(written, self._path, self._environ)
-            self._watch.follow([self._path, *beside])
-            return in_place(written, self._path, self._environ)
+            self._watch.follow([self._path, *beside.values()])
+            config = in_place(written, self._path, self._environ)
+            with contextlib.suppress(OSError):  # gone in this moment: it is read again
+                files = texts_beside(written, self._path, self._environ)
+                self._texts = LastGood(text, files, Path(config.door.state_dir))
+            return config
         except ConfigError as error:
             return error
 
@@ -11154,6 +11246,7 @@ class FileSettings:
             why = f"takes a restart (sudo systemctl restart doorpi), it is {here!r} now"
             raise ConfigError([f"door.state_dir = {there!r}: {why}"])
         before, after = self._in_use or self._drivers(config), self._drivers(new)
+        self._good = self._texts
         if new == config and before == after:
             return None
         stale = {
@@ -11165,6 +11258,23 @@ class FileSettings:
             self._exchange(config, new, equipment, stale)
             self._in_use = after
         return new, equipment
+
+    def remember(self) -> None:
+        good = self._good
+        if good is None:  # the last good ones are in force, or half of an edit
+            return
+        try:
+            if good != read_last_good(good.folder):
+                keep_last_good(good, good.folder, self._path.stat())
+            self._why_forgetful = ""
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            if why != self._why_forgetful:
+                self._why_forgetful = why
+                log.warning(
+                    "%s cannot be written (%s): a bad edit of the settings would not"
+                    " survive a restart", good.folder / good.name, why,
+                )  # fmt: skip
 
     def _exchange(
         self, config: Config, new: Config, equipment: Equipment, stale: set[str]
@@ -11252,7 +11362,13 @@ def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
 
 
 def load(args: argparse.Namespace) -> Config:
-    return read_config(find_config(args.config, os.environ), os.environ)
+    """For verbs that ask the lock.  Raises: ConfigError."""
+    path = find_config(args.config, os.environ)
+    try:
+        return read_config(path, os.environ)
+    except ConfigError as error:
+        good = _gone_by(path, error)
+        return with_certificates(good.config(path, os.environ), good)
 
 
 def load_keyless(args: argparse.Namespace) -> Config:
@@ -11262,37 +11378,21 @@ def load_keyless(args: argparse.Namespace) -> Config:
     try:
         return with_state_dir(read_written(path), path, os.environ)
     except ConfigError as error:
-        config = _last_good(path)
-        if config is None:
-            raise
-        number = counted(len(error.problems), "problem")
-        complain(f"{path}: {number}; going by what the door ran with (doorpi check)")
-        return config
+        return _gone_by(path, error).keyless()
 
 
-def _last_good(path: Path) -> Config | None:
-    """What the door has noted that it runs with: a slip of the finger in the file
-    takes no verb away from the owner either."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    named = re.findall(
-        r"""^\s*state_dir\s*=\s*["']([^"'\\]*)["']""", text, re.MULTILINE
+def _gone_by(path: Path, error: ConfigError) -> LastGood:
+    """What the door goes by: a slip of the finger in the file takes no verb away from
+    the owner either.  Raises: ``error`` where there is nothing."""
+    good = last_good(path, os.environ)
+    if good is None:
+        raise error
+    number = counted(len(error.problems), "problem")
+    complain(
+        f"{path}: {number}; going by the last good settings, of {good.date}"
+        " (doorpi check)"
     )
-    where = Config(door=DoorConfig(state_dir=named[-1] if named else ""))
-    where = with_state_dir(where, path, os.environ)
-    with contextlib.closing(make_store(where)) as store:
-        kept = _stored_or_told(
-            lambda: store.recall(RUNNING) if store.exists() else None,
-            None,
-            writes=False,
-        )
-    found = running_from(kept or "")
-    if found is None:
-        return None
-    door = replace(found.door, state_dir=where.door.state_dir)
-    return replace(found, door=door)
+    return good
 
 
 def say(text: str = "") -> None:
@@ -11329,7 +11429,7 @@ def cmd_run(args: argparse.Namespace) -> int:
 
 def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
-    config = load(args)
+    config = read_config(path, os.environ)
     say(f"{path}: no problems")
     taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
     say(
@@ -11347,7 +11447,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     ]
     for line in in_columns(rows):
         say(f"  {line}")
-    for line in _what_changes(config):
+    for line in _what_changes(path, config):
         say(line)
     notes = [*idle_settings(config), *_exposed(path, config), *_placeholders(config)]
     if notes:
@@ -11358,20 +11458,18 @@ def cmd_check(args: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _what_changes(config: Config) -> Iterator[str]:
+def _what_changes(path: Path, config: Config) -> Iterator[str]:
     """What the file makes otherwise than the door has it now, or had it last."""
+    good = last_good(path, os.environ)
+    if good is None:
+        return
     try:
-        with contextlib.closing(make_store(config)) as store:
-            text = (store.recall(RUNNING) if store.exists() else None) or ""
-    except StoreError as error:
-        yield from ("", f"What changes cannot be told: database: {error}")
-        return
-    before, salt = running_from(text), salt_of(text)
-    after = running_from(running_text(config, salt)) if salt else None
-    if before is None or after is None:
-        return
-    runs = is_running(Path(config.door.state_dir))
-    changes = differences(before, after)
+        before = good.config(path, os.environ)
+    except ConfigError:  # a key was left to the service alone
+        before = good.keyless()
+        config = with_state_dir(read_written(path), path, os.environ)
+    changes = differences(before, config)
+    runs = is_running(good.folder)
     yield ""
     if not changes and runs:
         yield "The door runs with just this."
@@ -12018,14 +12116,19 @@ def cmd_doctor(args: argparse.Namespace) -> int:
 
 
 def _examined(args: argparse.Namespace) -> Iterator[Finding]:
+    path = find_config(args.config, os.environ)
     try:
-        config = load(args)
+        config = read_config(path, os.environ)
+        yield Finding(Health.OK, "settings", f"{path}: no problems")
     except ConfigError as error:
         for problem in error.problems:
             yield Finding(Health.FAIL, "settings", problem, "doorpi check")
-        return
-    path = find_config(args.config, os.environ)
-    yield Finding(Health.OK, "settings", f"{path}: no problems")
+        good = last_good(path, os.environ)
+        if good is None:
+            return
+        words = f"the door goes by its last good settings, of {good.date}"
+        yield Finding(Health.WARN, "settings", words, f"mend {path}")
+        config = good.config(path, os.environ)
     if config.examples:
         words = f"{', '.join(config.examples)}: still the example's, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"

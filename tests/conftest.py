@@ -332,6 +332,7 @@ class FakeSettings:
     def __init__(self) -> None:
         self.reload = False
         self.renewed: object = None  # what renew returns, or an exception it raises
+        self.remembered = 0
 
     def asked(self) -> bool:
         asked, self.reload = self.reload, False
@@ -341,6 +342,9 @@ class FakeSettings:
         if isinstance(self.renewed, Exception):
             raise self.renewed
         return self.renewed
+
+    def remember(self) -> None:
+        self.remembered += 1
 
 
 def config_of(*cards: Credential, **door) -> Config:

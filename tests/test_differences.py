@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import re
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,12 +16,10 @@ from hypothesis import strategies as st
 
 import doorpi
 from doorpi import (
-    RUNNING,
     Config,
     Credential,
     LockAccess,
     LockConfig,
-    Notes,
     Role,
     Schedule,
     Secret,
@@ -35,12 +31,8 @@ from doorpi import (
     only_door,
     parse_pattern,
     parse_span,
-    running_from,
-    running_text,
-    salt_of,
 )
 
-SALT = "00112233445566778899aabbccddeeff"
 ANNA, JO, MIKA = Uid("01020304"), Uid("01020305"), Uid("01020306")
 
 
@@ -314,87 +306,6 @@ def test_a_new_key_and_a_fallback_that_is_gone_are_told():
     assert differences(before, CONFIG) == ["lock.api_key: added", "fallback: gone"]
 
 
-# -- what the door keeps of what it runs with
-
-FULL = replace(
-    with_schedules(
-        config_of(
-            card_of(KEN, "Ken Sato", valid_from=DAY, valid_until=LATER),
-            card_of(ANNA, "Anna", schedule="hours", role=Role.MASTER, enabled=False),
-        ),
-        hours("hours", WEEK, "Sat 22:00-02:00", closed=(DAY, LATER)),
-    ),
-    lock=LOCK,
-    fallback=LockAccess(kind="nuki-web", api_key=Secret(SECRETS[2], "the.key")),
-)
-
-
-def test_what_is_kept_reads_back_but_for_its_secrets():
-    kept = running_from(running_text(FULL, SALT))
-
-    assert kept is not None
-    assert kept.fallback is not None
-    assert kept.fallback.api_key.file == "the.key"
-    assert kept.lock.api_key != kept.fallback.api_key
-    kept = replace(
-        kept,
-        lock=replace(kept.lock, api_key=LOCK.api_key, secret_key=LOCK.secret_key),
-        fallback=replace(kept.fallback, api_key=FULL.fallback.api_key),
-    )
-    assert kept == FULL
-    assert differences(FULL, kept) == []
-
-
-def test_what_is_kept_holds_no_secret():
-    config = replace(
-        FULL, lock=lock(api_key=Secret(SECRETS[2]), secret_key=Secret(SECRETS[3])).lock
-    )
-
-    texts = [running_text(config, salt) for salt in (SALT, SALT[::-1])]
-
-    for text in texts:
-        assert not any(secret in text for secret in SECRETS)
-        digests = re.findall(r'_key":{"text":"(.*?)"', text)
-        assert [len(digest) for digest in digests] == [8, 8, 8]
-    assert texts[0].replace(SALT, "") != texts[1].replace(SALT[::-1], "")
-
-
-def test_what_is_kept_is_the_same_whenever_it_is_written():
-    days = [DAY + timedelta(days=7 * i) for i in range(40)]
-    texts = {
-        running_text(with_schedules(FULL, hours("h", WEEK, closed=tuple(some))), SALT)
-        for some in (days, days[::-1])
-    }
-
-    assert len(texts) == 1
-    assert salt_of(texts.pop()) == SALT
-
-
-def test_the_program_of_another_version_is_understood_as_far_as_it_goes():
-    kept = json.loads(running_text(FULL, SALT))
-    kept["lock"]["tomorrows"] = 1
-    kept["signals"]["tomorrows"] = "2x G"
-    kept["later"] = {"x": 1}
-    del kept["reader"]
-
-    config = running_from(json.dumps(kept))
-
-    assert config is not None
-    assert config.reader == FULL.reader
-    assert config.cards == FULL.cards
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{}", "[]", "7", "null", "[" * 100_000, '{"signals":[],"schedule":7,"card":{}}',
-     '{"signals":{},"schedule":[],"card":[{"uid":1,"valid_until":7}]}'],
-
-    ids=lambda text: text[:20] or "nothing",
-)  # fmt: skip
-def test_what_the_door_did_not_write_is_nothing(text):
-    assert running_from(text) is None
-
-
 names = st.text(min_size=1, max_size=5).filter(
     lambda name: doorpi.can_be_seen(name) and name == name.strip()
 )
@@ -417,12 +328,9 @@ configs = st.builds(
 
 
 @given(configs, configs)
-def test_any_two_lists_can_be_told_apart_also_after_they_were_kept(before, after):
+def test_any_two_lists_can_be_told_apart(before, after):
     lines = differences(before, after)
 
-    kept = [running_from(running_text(config, SALT)) for config in (before, after)]
-    assert None not in kept
-    assert differences(*kept) == lines
     assert differences(after, after) == []
     assert all(doorpi.can_be_seen(line) for line in lines)
 
@@ -430,18 +338,10 @@ def test_any_two_lists_can_be_told_apart_also_after_they_were_kept(before, after
 # -- the door
 
 
-def test_the_door_keeps_what_it_runs_with_and_only_when_that_is_new(world):
-    kept = []
-    keep = world.store.keep
-    world.store.keep = lambda notes: (kept.extend(notes.words), keep(notes))
-    for _ in range(2):
-        run_for_a_moment(world, CONFIG)
-    assert kept.count(RUNNING) == 1
+def test_the_door_keeps_what_it_runs_with(world):
+    run_for_a_moment(world, CONFIG)
 
-    run_for_a_moment(world, lock(relock_after_s=60.0))
-
-    assert kept.count(RUNNING) == 2
-    assert running_from(world.store.kept[RUNNING]).lock.relock_after_s == 60.0
+    assert world.settings.remembered == 1
 
 
 def run_for_a_moment(world, config: Config) -> None:
@@ -473,8 +373,7 @@ def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, capl
         "changed: +2 people: Ken Sato, Anna",
         "changed: lock.hold_s: 3.0 -> 9.0",
     ]
-    kept = running_from(world.store.kept[RUNNING])
-    assert set(kept.cards) == {KEN, ANNA}
+    assert world.settings.remembered == 1
 
 
 def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
@@ -538,10 +437,15 @@ def check(path, capsys):
 
 def has_run(path: Path) -> None:
     """The door has run with the file as it is."""
-    config = doorpi.read_config(path, {})
-    text = running_text(config, SALT)
-    with contextlib.closing(doorpi.make_store(config)) as store:
-        store.keep(Notes({RUNNING: text}))
+    (path.parent / "state").mkdir(exist_ok=True)
+    settings = doorpi.FileSettings(path, {}, Asks(), doorpi.SystemClock())
+    settings.load()
+    settings.remember()
+
+
+class Asks:
+    def reload_asked(self) -> bool:
+        return False
 
 
 def test_check_says_what_changes_for_the_running_door(path, check):
@@ -584,17 +488,6 @@ def test_check_says_when_the_door_does_not_run(path, check):
 def test_check_says_nothing_of_changes_before_the_first_run(path, check):
     assert check() == []
     assert not (path.parent / "state").exists()
-
-
-def test_check_goes_on_without_a_database(path, check):
-    (path.parent / "state").mkdir()
-    broken = path.parent / "state" / "doorpi.db"
-    broken.write_bytes(b"no database" * 1000)
-
-    assert check() == [
-        "",
-        f"What changes cannot be told: database: {broken}: file is not a database",
-    ]
 
 
 def test_a_door_that_runs_is_seen_and_who_looks_keeps_none_from_starting(tmp_path):

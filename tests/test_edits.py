@@ -29,7 +29,6 @@ from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
 import doorpi
 from doorpi import (
     Command,
-    Config,
     ConfigError,
     FileSettings,
     FileWatch,
@@ -645,15 +644,15 @@ def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock)
 
 
 def test_what_changes_while_it_is_read_is_read_again(desk, monkeypatch):
-    read = doorpi.read_written
+    read = doorpi.read_settings
 
-    def interrupted(path: Path) -> Config:
+    def interrupted(path: Path) -> str:
         found = read(path)
-        monkeypatch.setattr(doorpi, "read_written", read)
+        monkeypatch.setattr(doorpi, "read_settings", read)
         desk.write("later")
         return found
 
-    monkeypatch.setattr(doorpi, "read_written", interrupted)
+    monkeypatch.setattr(doorpi, "read_settings", interrupted)
     desk.write("after")
 
     assert [desk.read(), desk.read()] == ["later", "nothing"]
@@ -661,16 +660,16 @@ def test_what_changes_while_it_is_read_is_read_again(desk, monkeypatch):
 
 def test_an_edit_during_the_start_is_not_missed(path, clock, monkeypatch):
     desk = Desk(path, clock)
-    read = doorpi.read_written
+    read = doorpi.read_settings
 
-    def interrupted(path: Path) -> Config:
+    def interrupted(path: Path) -> str:
         found = read(path)
         desk.write("after")
         return found
 
-    monkeypatch.setattr(doorpi, "read_written", interrupted)
+    monkeypatch.setattr(doorpi, "read_settings", interrupted)
     desk.start()
-    monkeypatch.setattr(doorpi, "read_written", read)
+    monkeypatch.setattr(doorpi, "read_settings", read)
 
     assert desk.config.door.name == "before"
     assert desk.read() == "after"
@@ -976,14 +975,14 @@ def test_a_good_edit_works_within_two_seconds_and_a_bad_one_changes_nothing(
         took_s = [effect_after(door, "configuration read: new")]
         added = door.tap(radio, MIKA)
         config.write_text(config.read_text().replace("poll_s", "pol_s"))
-        took_s.append(effect_after(door, "1 problem(s)"))
+        took_s.append(effect_after(door, "has 1 problem"))
         known = door.tap(radio, KEN)
 
         assert max(took_s) < 2
         assert [added.reason, known.reason] == ["granted", "granted"]
         assert known.result is Result.LOCKED
         assert door.status == (
-            "the edited configuration has 1 problem(s); the last good one stays in force"
+            "doorpi.toml has 1 problem; the last good settings are in force"
         )
         assert door.journal.count("reader.pol_s: unknown key") == 1
 

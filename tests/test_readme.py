@@ -204,9 +204,9 @@ class Office:
         with contextlib.ExitStack() as running:
             if args == ["check"]:
                 running.enter_context(doorpi.only_door(self.store.path.parent))
-                was = doorpi.read_config(self.settings, {})
-                text = doorpi.running_text(was, "5a17" * 8)
-                self.store.keep(Notes({doorpi.RUNNING: text}))
+                good = doorpi.LastGood(self.settings.read_text(encoding="utf-8"), {})
+                state = self.store.path.parent
+                doorpi.keep_last_good(good, state, self.settings.stat())
             doorpi.main(["--config", str(given), *args])
         out, err = capsys.readouterr()
         said = (out + err).replace(str(self.folder), "/etc/doorpi")

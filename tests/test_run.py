@@ -475,7 +475,7 @@ def test_a_broken_edit_changes_nothing_and_a_mended_one_heals(
 
         assert known.result is Result.UNLOCKED
         assert status == (
-            "the edited configuration has 3 problem(s); the last good one stays in force"
+            "doorpi.toml has 3 problems; the last good settings are in force"
         )
         assert "reader.pol_s: unknown key" in door.journal
         assert door.status == "ready"
