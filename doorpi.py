@@ -6094,7 +6094,7 @@ class SqliteFile:
             if self._repair and _is_broken(error):
                 self._set_aside()
             self.close()
-            raise StoreError(f"{self.path}: {error}") from None
+            raise StoreError(f"{self.path}: {printable(str(error))}") from None
         except Stopped:  # what was interrupted is begun anew
             self.close()
             raise
@@ -6108,7 +6108,7 @@ class SqliteFile:
             self.close()
         if self._db is None:
             _refuse_emptied(self.path)
-            _make_folder(self.path.parent)
+            make_folder(self.path.parent)
             if _is_nothing(self.path):
                 self._before_new()
             self._is_fixed = _is_fixed(self.path)
@@ -6117,7 +6117,6 @@ class SqliteFile:
                 timeout=self._busy_s, isolation_level=None, check_same_thread=False,
             )  # fmt: skip
             self._file = _identity(self.path)
-            _hand_to_owner(self.path)  # also one that root has put back from a backup
             _prepare(
                 self._db, self.path, self.schema, by=time.monotonic() + self._busy_s
             )
@@ -6541,7 +6540,7 @@ def only_door(folder: Path) -> Iterator[None]:
     import fcntl
 
     try:
-        _make_folder(folder)
+        make_folder(folder)
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # the store will tell; it keeps nobody out
         yield
@@ -6654,7 +6653,6 @@ def _copy_database(path: Path, copy: Path) -> None:
             reader.execute("VACUUM INTO ?", (str(part),))
         with part.open("rb") as file:  # SQLite itself leaves that to the disk
             os.fsync(file.fileno())
-        _hand_to_owner(part)
         part.replace(copy)
     finally:
         part.unlink(missing_ok=True)  # half of a copy on a disk that is full
@@ -6699,18 +6697,48 @@ def _keep(db: sqlite3.Connection, notes: Notes) -> None:
     db.executemany(COUNT_UPDATE, notes.counts.items())
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """The folder of the databases, which is nobody's but its owner's."""
     if not folder.exists():
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _hand_to_owner(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _hand_to_owner(path: Path) -> None:
-    """What root makes belongs to the owner of the folder: the service must open it."""
-    if os.geteuid() == 0:
-        has, owner = path.lstat(), path.parent.stat()
-        if (has.st_uid, has.st_gid) != (owner.st_uid, owner.st_gid):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+def become_owner(folder: Path) -> None:
+    """Be the user that ``folder`` belongs to, for good, if we are root.
+
+    Whoever owns a folder decides what its names stand for: a database in it may be a
+    link to any file, which root would write.  So this comes before the first look into
+    the folder of the databases, also before asking whether a file is there.
+    """
+    uid, gid = _owner_of(folder)
+    if os.geteuid() != 0 or uid == 0:
+        return
+    import pwd
+
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        os.setgroups([gid])
+    else:
+        gid = user.pw_gid
+        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
+
+
+def _owner_of(folder: Path) -> tuple[int, int]:
+    """User and group of the first folder on the way that is not root's.  What is not
+    there yet belongs to whoever may make it."""
+    way = folder.absolute()
+    for each in (*reversed(way.parents), way):
+        try:
+            found = each.stat()
+        except OSError:
+            break
+        if found.st_uid != 0:
+            return found.st_uid, found.st_gid
+    return 0, 0
 
 
 def _is_broken(error: Exception) -> bool:
@@ -7251,13 +7279,15 @@ class LastGood:
 
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
     """What a door with the settings' file ``path``, whatever has become of it, kept as
-    its last good settings; None where there are none that can be used."""
+    its last good settings; None where there are none that can be used.  Who was root
+    is the owner of the state folder then."""
     text = ""
     with contextlib.suppress(OSError):
         text = path.read_text(encoding="utf-8", errors="replace")
     line = r"""^\s*state_dir\s*=\s*["']([^"'\\\0]*)["']"""
     named = re.findall(line, text, re.MULTILINE)  # it need not be valid TOML
     for folder in state_folders(named[-1] if named else "", path, environ):
+        become_owner(folder)
         kept = read_last_good(folder)
         if kept is not None:
             return kept
@@ -7892,19 +7922,20 @@ RASPI_SERIAL = (
 SLOW_LOOK_S = 0.3
 
 
-def diagnose_reader(
-    config: ReaderConfig, who: Account | None = None
-) -> Iterator[Finding]:
-    """What is on USB and at the serial port, who holds it, whether ``who`` runs the
-    door (we, if nobody is told) may use it; and how the configured reader does."""
-    who = who or account_of(None)
+def reader_holders(config: ReaderConfig) -> list[int]:
+    """The processes that have the reader open, as far as we may see them."""
+    node = _node_of(config.device)
+    return [] if node is None else holders_of(node)
+
+
+def diagnose_reader(config: ReaderConfig, holders: Sequence[int]) -> Iterator[Finding]:
+    """What is on USB and at the serial port, whether we may use it; and how the
+    configured reader does, unless one of the ``holders`` would be disturbed."""
     usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
-    for finding in [*_usb_findings(who), *_port_findings(config.device, who)]:
+    for finding in [*_usb_findings(), *_port_findings(config.device)]:
         yield finding
         is_ours = finding.subject == ours  # another reader's trouble is none of its
         usable = usable and not (is_ours and finding.health is Health.FAIL)
-    node = _node_of(config.device)
-    holders = [] if node is None else holders_of(node)
     if holders:
         yield _in_use(config, f"process {', '.join(map(str, holders))}")
     elif usable:
@@ -7917,7 +7948,7 @@ def _in_use(config: ReaderConfig, by: str) -> Finding:
     return Finding(Health.WARN, "reader", words, what)
 
 
-def _usb_findings(who: Account) -> Iterator[Finding]:
+def _usb_findings() -> Iterator[Finding]:
     for device in usb_devices():
         name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
         if name is None:
@@ -7936,7 +7967,7 @@ def _usb_findings(who: Account) -> Iterator[Finding]:
                 f"sudo modprobe -r {device.driver}; and for good:"
                 f" echo blacklist {device.driver} | sudo tee -a {BLACKLIST}",
             )
-        elif not who.may(device.node, os.R_OK | os.W_OK):
+        elif not may(device.node, os.R_OK | os.W_OK):
             rule = (
                 f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
                 f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
@@ -7944,8 +7975,8 @@ def _usb_findings(who: Account) -> Iterator[Finding]:
             yield Finding(
                 Health.FAIL,
                 "usb",
-                f"{what}: {who.name} has no right to use {device.node}",
-                f"{who.joins('plugdev')}; and put into {UDEV_RULES}: {rule};"
+                f"{what}: {our_name()} has no right to use {device.node}",
+                f"{_join('plugdev')}; and put into {UDEV_RULES}: {rule};"
                 " then unplug it and plug it in again",
             )
         elif device.id == DEAF_READER:
@@ -7959,7 +7990,7 @@ def _usb_findings(who: Account) -> Iterator[Finding]:
             yield Finding(Health.OK, "usb", f"{what} at {device.node}")
 
 
-def _port_findings(path: str, who: Account) -> Iterator[Finding]:
+def _port_findings(path: str) -> Iterator[Finding]:
     """Of the port or the bus that ``path`` names."""
     if path.startswith("usb"):
         is_partial = usb_path(path) == path and path.count(":") < 2
@@ -7979,9 +8010,9 @@ def _port_findings(path: str, who: Account) -> Iterator[Finding]:
         yield Finding(
             Health.FAIL, "serial", f"{port} does not exist", do + RASPI_SERIAL
         )
-    elif not who.may(port, os.R_OK | os.W_OK):
-        words = f"{who.name} has no right to use {port}"
-        yield Finding(Health.FAIL, "serial", words, who.joins("dialout"))
+    elif not may(port, os.R_OK | os.W_OK):
+        words = f"{our_name()} has no right to use {port}"
+        yield Finding(Health.FAIL, "serial", words, _join("dialout"))
     elif port.resolve().name in _consoles():
         words = f"Linux has its console on {port}"
         yield Finding(Health.FAIL, "serial", words, RASPI_SERIAL)
@@ -8050,55 +8081,28 @@ def _tried(config: ReaderConfig) -> Iterator[Finding]:
 # -- the rest of what `doctor` looks at
 
 
-class Account(NamedTuple):
-    """Whoever runs the door, and what the modes of files let them do.  `doctor` is run
-    by root, who may do everything: that says nothing about the service."""
-
-    uid: int
-    groups: frozenset[int]
-    name: str
-
-    def may(self, path: Path, mode: int) -> bool:
-        """``mode`` as in os.access; the folders on the way count as well."""
-        if self.uid == os.geteuid():
-            return os.access(path, mode, effective_ids=True)
-        folders = path.resolve().parents
-        return self._has(path, mode) and all(self._has(f, os.X_OK) for f in folders)
-
-    def _has(self, path: Path, mode: int) -> bool:
-        try:
-            found = path.stat()
-        except OSError:
-            return False
-        shift = 3 if found.st_gid in self.groups else 0
-        shift = 6 if found.st_uid == self.uid else shift
-        return self.uid == 0 or found.st_mode >> shift & mode == mode
-
-    def joins(self, group: str) -> str:
-        """What makes it a member of ``group``."""
-        if self.uid == os.geteuid():
-            return f'sudo usermod -aG {group} "$USER", and log in again'
-        return f"sudo usermod -aG {group} {self.name}; sudo systemctl restart doorpi"
+def may(path: Path, mode: int) -> bool:
+    """Whether the kernel lets us, ``mode`` as in os.access.  `doctor` and `check` are
+    run by root, who may do everything: they ask as the service's user (become_owner).
+    """
+    return os.access(path, mode, effective_ids=True)
 
 
-ANYBODY = Account(-1, frozenset(), "everybody")
-
-
-def account_of(folder: Path | None) -> Account:
-    """Who runs the door: the owner of its state ``folder``; we, until there is one."""
+def our_name() -> str:
+    """The user that we are, by name where it has one."""
     import pwd
 
-    uid, gid = os.geteuid(), os.getegid()
-    with contextlib.suppress(OSError):
-        if folder is not None:
-            found = folder.stat()
-            uid, gid = found.st_uid, found.st_gid
+    uid = os.geteuid()
     try:
-        user = pwd.getpwuid(uid)
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return Account(uid, frozenset([gid]), f"user {uid}")
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    return Account(uid, frozenset(groups), user.pw_name)
+        return f"user {uid}"
+
+
+def _join(group: str) -> str:
+    """What makes us, who run the door, a member of ``group``."""
+    name = our_name()
+    return f"sudo usermod -aG {group} {name}; sudo systemctl restart doorpi"
 
 
 STOP_FIRST = "to have it tried: sudo systemctl stop doorpi"
@@ -8110,7 +8114,7 @@ SEE_PINS = "gpioinfo tells who has the pin"
 ON_A_PI = f"on a Pi: {PIN_LIBRARY}"
 
 
-def diagnose_lights(config: LedsConfig, who: Account, runs: bool) -> Iterator[Finding]:
+def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
     """Which library moves the pins, and the lights one after the other; while the door
     ``runs`` they are its own."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
@@ -8119,9 +8123,10 @@ def diagnose_lights(config: LedsConfig, who: Account, runs: bool) -> Iterator[Fi
         words = f"{pins}: the running door has them, so they were not tried"
         yield Finding(Health.WARN, "lights", words, STOP_FIRST)
         return
-    if chips and not any(who.may(chip, os.R_OK | os.W_OK) for chip in chips):
-        words = f"{who.name} has no right to use {chips[0]}: the door works in the dark"
-        yield Finding(Health.WARN, "lights", words, who.joins("gpio"))
+    if chips and not any(may(chip, os.R_OK | os.W_OK) for chip in chips):
+        no_right = f"{our_name()} has no right to use {chips[0]}"
+        words = f"{no_right}: the door works in the dark"
+        yield Finding(Health.WARN, "lights", words, _join("gpio"))
         return
     lamp_test = parse_pattern(LAMP_TEST)
     try:
@@ -8517,7 +8522,7 @@ LOW_FILES, NO_FILES = 1000, 20
 MAKE_ROOM = "sudo journalctl --vacuum-size=50M; sudo apt-get clean; df -h"
 
 
-def diagnose_disk(folder: Path, who: Account) -> Iterator[Finding]:
+def diagnose_disk(folder: Path) -> Iterator[Finding]:
     """Room for the log, as the service has it."""
     if not folder.exists():
         words = f"{folder} does not exist yet: the door makes it when it starts"
@@ -8531,8 +8536,8 @@ def diagnose_disk(folder: Path, who: Account) -> Iterator[Finding]:
     if disk.f_flag & os.ST_RDONLY:
         health, words = Health.FAIL, f"{folder} is on a disk that is read-only"
         do = "dmesg tells why; a worn SD card ends so: copy it, and take a new one"
-    elif not who.may(folder, os.R_OK | os.W_OK | os.X_OK):
-        health, words = Health.FAIL, f"{who.name} may not write into {folder}"
+    elif not may(folder, os.R_OK | os.W_OK | os.X_OK):
+        health, words = Health.FAIL, f"{our_name()} may not write into {folder}"
         do = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
     elif free < NO_BYTES or (has_few and disk.f_favail < NO_FILES):
         health, do = Health.FAIL, MAKE_ROOM
@@ -8640,40 +8645,73 @@ def _set_aside_before(path: Path) -> Iterator[Finding]:
         yield Finding(Health.WARN, "database", words, do)
 
 
+def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Which of the ``files`` that the service reads it cannot, and what mends that.
+    Asked as the service's user (become_owner), like the next one."""
+    name, group = our_name(), _our_group()
+    for path in dict.fromkeys(files):
+        if not may(path, os.R_OK):
+            do = f"sudo chgrp {group} {path}; sudo chmod g+r {path}"
+            if not may(path.absolute().parent, os.X_OK):
+                do = f"put it into a folder that {name} may enter: namei -l {path}"
+            yield f"the service (user {name}) cannot read {path}", do
+
+
+def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
+    """The databases that the service cannot write, and what mends that."""
+    name = our_name()
+    do = f"sudo chown -hR {name}: {folder}; sudo -u {name} chmod -R u+rwX {folder}"
+    for path in (folder, *_live(folder)):
+        if os.path.lexists(path) and not may(path, os.R_OK | os.W_OK):
+            yield f"the service (user {name}) cannot write {path}", do
+
+
+def _our_group() -> str:
+    import grp
+
+    gid = os.getegid()
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _live(folder: Path) -> list[Path]:
+    """The databases as they are in use: not their copies, nor what was set aside."""
+    return sorted(
+        path for path in folder.glob("*") if path.name.endswith((".db", "-wal", "-shm"))
+    )
+
+
 def diagnose_files(
-    settings: Iterable[Path], folder: Path, who: Account
+    secret: Sequence[Path], needed: Sequence[Path], folder: Path
 ) -> Iterator[Finding]:
     """Who may read what holds secrets, names and UIDs, and whether the service may."""
-    read, write = os.R_OK, os.R_OK | os.W_OK
-    needs = dict.fromkeys(settings, read)
-    if folder.exists():
-        needs[folder] = write
-        for file in sorted(folder.glob("*")):
-            is_live = file.name.endswith((".db", "-wal", "-shm"))
-            needs[file] = write if is_live else 0
     findings = [
-        finding for path, mode in needs.items() for finding in _file(path, mode, who)
+        Finding(Health.FAIL, "files", words, do)
+        for words, do in (*unreadable(needed), *unwritable(folder))
     ]
+    for path in (*secret, folder, *sorted(folder.glob("*"))):
+        findings += _for_everybody(path)
     yield from findings
     if not findings:
-        words = f"{', '.join(map(str, settings))} and {folder}: not for everybody"
-        yield Finding(Health.OK, "files", f"{words}, and {who.name} may use them")
+        words = f"{', '.join(map(str, secret))} and {folder}: not for everybody"
+        yield Finding(Health.OK, "files", f"{words}, and {our_name()} may use them")
 
 
-def _file(path: Path, needs: int, who: Account) -> Iterator[Finding]:
-    if not path.exists():  # -wal and -shm come and go
+def _for_everybody(path: Path) -> Iterator[Finding]:
+    """What the modes of ``path``, and of the folders on the way, let everybody do."""
+    try:
+        mode = path.stat().st_mode
+        is_shut = not all(f.stat().st_mode & 0o001 for f in path.resolve().parents)
+    except OSError:  # -wal and -shm come and go; or not even we may look
         return
-    if needs and not who.may(path, needs):
-        verb = "write" if needs & os.W_OK else "read"
-        do = f"sudo chgrp {who.name} {path}; sudo chmod g+r {path}"
-        if needs & os.W_OK:
-            do = f"sudo chown {who.name}: {path}; sudo chmod u+rw {path}"
-        words = f"{who.name}, who runs the door, may not {verb} {path}"
-        yield Finding(Health.FAIL, "files", words, do)
-    if ANYBODY.may(path, os.W_OK):
+    if is_shut:
+        return
+    if mode & 0o002:
         words = f"{path} can be changed by everybody"
         yield Finding(Health.FAIL, "files", words, f"sudo chmod o-rwx {path}")
-    elif ANYBODY.may(path, os.R_OK):
+    elif mode & 0o004:
         words = f"{path} can be read by everybody"
         yield Finding(Health.WARN, "files", words, f"sudo chmod o-rwx {path}")
 
@@ -11362,13 +11400,19 @@ def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
 
 
 def load(args: argparse.Namespace) -> Config:
-    """For verbs that ask the lock.  Raises: ConfigError."""
+    """For verbs that ask the lock: the settings with their secrets, which root alone
+    may be able to read.  From here on a verb of root acts as the service's user.
+
+    Raises: ConfigError.
+    """
     path = find_config(args.config, os.environ)
     try:
-        return read_config(path, os.environ)
+        config = read_config(path, os.environ)
     except ConfigError as error:
         good = _gone_by(path, error)
         return with_certificates(good.config(path, os.environ), good)
+    become_owner(Path(config.door.state_dir))
+    return config
 
 
 def load_keyless(args: argparse.Namespace) -> Config:
@@ -11376,7 +11420,9 @@ def load_keyless(args: argparse.Namespace) -> Config:
     everybody, also where only the service may read the lock's keys."""
     path = find_config(args.config, os.environ)
     try:
-        return with_state_dir(read_written(path), path, os.environ)
+        config = with_state_dir(read_written(path), path, os.environ)
+        become_owner(Path(config.door.state_dir))
+        return config
     except ConfigError as error:
         return _gone_by(path, error).keyless()
 
@@ -11416,6 +11462,7 @@ def cmd_run(args: argparse.Namespace) -> int:
             find_config(args.config, os.environ), os.environ, signals, clock
         )
         config = settings.load()
+        become_owner(Path(config.door.state_dir))
         with only_door(Path(config.door.state_dir)):
             build(config, settings, os.environ, clock).run()
     except AlreadyRunning as error:
@@ -11430,6 +11477,11 @@ def cmd_run(args: argparse.Namespace) -> int:
 def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
     config = read_config(path, os.environ)
+    become_owner(Path(config.door.state_dir))
+    beside = files_beside(config, path, os.environ)
+    closed = unreadable([path, *beside.values()])
+    if problems := [f"{words}; {do}" for words, do in closed]:
+        raise ConfigError(problems)
     say(f"{path}: no problems")
     taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
     say(
@@ -11455,7 +11507,10 @@ def cmd_check(args: argparse.Namespace) -> int:
         say("Please note:")
     for note in notes:
         say(f"  {note}")
-    return EX_OK
+    shut = [f"{words}; {do}" for words, do in unwritable(Path(config.door.state_dir))]
+    for trouble in shut:
+        complain(trouble)
+    return EX_FAILED if shut else EX_OK
 
 
 def _what_changes(path: Path, config: Config) -> Iterator[str]:
@@ -11714,11 +11769,12 @@ LIST_BYTES = 100_000_000
 
 
 def cmd_import(args: argparse.Namespace) -> int:
-    config = load_keyless(args)
     try:
-        listed = read_list(_list_text(args.file), config)
+        text = _list_text(args.file)  # first: only root may be able to read it
+        config = load_keyless(args)
+        listed = read_list(text, config)
     except ListError as error:
-        complain(f"{printable(f'{args.file}: {error}', 800)}; nothing was changed")
+        complain(f"{args.file}: {error}; nothing was changed")
         return EX_FAILED
     with contextlib.closing(make_store(config)) as store:
         stored = {card.uid: card for card in store.cards()}
@@ -12129,30 +12185,35 @@ def _examined(args: argparse.Namespace) -> Iterator[Finding]:
         words = f"the door goes by its last good settings, of {good.date}"
         yield Finding(Health.WARN, "settings", words, f"mend {path}")
         config = good.config(path, os.environ)
+    holders = reader_holders(config.reader)  # root sees whose the reader is
+    become_owner(Path(config.door.state_dir))
     if config.examples:
         words = f"{', '.join(config.examples)}: still the example's, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"
         yield Finding(Health.WARN, "settings", words, do)
-    for subject, findings in _subjects(path, config).items():
+    for subject, findings in _subjects(path, config, holders).items():
         yield from survived(subject, findings)
 
 
-def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
+def _subjects(
+    path: Path, config: Config, holders: Sequence[int]
+) -> dict[str, Iterator[Finding]]:
     """All that is looked at, each when its turn comes."""
     clock, store = SystemClock(), make_store(config)
     folder = Path(config.door.state_dir)
-    who, runs = account_of(folder), is_running(folder)
-    secrets = secret_holders(path, config, os.environ)
+    runs = is_running(folder)
+    secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
+    needed = [path, *files_beside(config, path, os.environ).values()]
     subjects = {
-        "reader": diagnose_reader(config.reader, who),
-        "lights": diagnose_lights(config.leds, who, runs),
+        "reader": diagnose_reader(config.reader, holders),
+        "lights": diagnose_lights(config.leds, runs),
         "clock": diagnose_clock(clock, config, store.list.path),
-        "disk": diagnose_disk(folder, who),
+        "disk": diagnose_disk(folder),
         "database": chain.from_iterable(
             diagnose_database(file.path, file.schema.version)
             for file in (store, store.list)
         ),
-        "files": diagnose_files(dict.fromkeys([path, *secrets]), folder, who),
+        "files": diagnose_files(secret, needed, folder),
         "backup": diagnose_backup(store, clock.now()),
         "lockdown": diagnose_lockdown(store),
     }
@@ -12545,7 +12606,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises: SystemExit with 2 on wrong usage, as argparse does, or with 1 where the last
     of the output found no room.
     """
-    os.umask(0o027)  # what we write, the log above all, is not for everybody
+    os.umask(0o077)  # what we write, the log above all, is for nobody else
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 -- >&-
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in letters it does not have
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -12594,7 +12655,7 @@ def _output_failed(error: OSError) -> int:
 
 
 def complain(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+    print(printable(text, 1000), file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

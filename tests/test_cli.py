@@ -945,7 +945,7 @@ def test_what_a_verb_makes_is_not_for_everybody(folder, on_cloud, verb):
     modes = {
         file.name: file.stat().st_mode & 0o777 for file in (state, *state.iterdir())
     }
-    assert modes == {"state": 0o750, "doorpi.db": 0o640}
+    assert modes == {"state": 0o700, "doorpi.db": 0o600}
 
 
 # -- tap, legend

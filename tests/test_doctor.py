@@ -61,7 +61,9 @@ class Computer:
         return node
 
     def findings(self, device: str) -> list[Finding]:
-        return list(doorpi.diagnose_reader(ReaderConfig(device=device, virtual=True)))
+        config = ReaderConfig(device=device, virtual=True)
+        holders = doorpi.reader_holders(config)
+        return list(doorpi.diagnose_reader(config, holders))
 
 
 @pytest.fixture
@@ -146,8 +148,8 @@ def test_missing_rights_are_told_with_the_rule(computer, powerless, monkeypatch)
 
     (finding,) = computer.findings("usb")
 
-    who = doorpi.account_of(None)
-    words = f"Sony RC-S380/P (054c:06c3): {who.name} has no right to use {node}"
+    who = doorpi.our_name()
+    words = f"Sony RC-S380/P (054c:06c3): {who} has no right to use {node}"
     assert finding.words == words
     assert (
         'SUBSYSTEM=="usb", ATTRS{idVendor}=="054c", ATTRS{idProduct}=="06c3",'

@@ -7,6 +7,7 @@ SQLite files that are really broken, and pins in memory.
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -41,7 +43,6 @@ from test_http import RawServer, Wire, answers, served_by
 
 import doorpi
 from doorpi import (
-    Account,
     Event,
     Finding,
     Health,
@@ -54,8 +55,7 @@ from doorpi import (
 )
 
 OK, WARN, FAIL = Health.OK, Health.WARN, Health.FAIL
-ME = doorpi.account_of(None)
-DOORPI = Account(1234, frozenset([1234]), "doorpi")  # nobody of this computer
+ME = doorpi.our_name()
 
 
 def told(findings) -> list[tuple[Health, str]]:
@@ -99,8 +99,8 @@ def pins(monkeypatch, tmp_path):
     return factory
 
 
-def lights(who=ME, runs=False) -> list[Finding]:
-    return list(doorpi.diagnose_lights(LedsConfig(), who, runs))
+def lights(runs=False) -> list[Finding]:
+    return list(doorpi.diagnose_lights(LedsConfig(), runs))
 
 
 def test_the_lights_are_tried_one_after_the_other_and_both(pins):
@@ -191,16 +191,17 @@ def test_a_library_that_will_not_do_is_named(
     assert bool(lamp_test) is is_tried
 
 
-def test_pins_that_the_service_may_not_use_are_not_tried_by_root(pins, tmp_path):
-    chip = tmp_path / "gpiochip0"
-    chip.touch(mode=0o600)
+def test_pins_that_the_service_may_not_use_are_not_tried(pins, powerless, monkeypatch):
+    monkeypatch.setattr(doorpi, "DEV", powerless)
+    chip, who = powerless / "gpiochip0", doorpi.our_name()
+    chip.touch(mode=0o400)
 
-    assert lights(DOORPI) == [
+    assert lights() == [
         Finding(
             WARN,
             "lights",
-            f"doorpi has no right to use {chip}: the door works in the dark",
-            "sudo usermod -aG gpio doorpi; sudo systemctl restart doorpi",
+            f"{who} has no right to use {chip}: the door works in the dark",
+            f"sudo usermod -aG gpio {who}; sudo systemctl restart doorpi",
         )
     ]
     assert pins.pins == {}
@@ -669,7 +670,7 @@ DISKS = {
 def test_a_disk_without_room_is_told(tmp_path, monkeypatch, found, health, words):
     monkeypatch.setattr(os, "statvfs", lambda path: found)
 
-    (finding,) = doorpi.diagnose_disk(tmp_path, ME)
+    (finding,) = doorpi.diagnose_disk(tmp_path)
 
     assert (finding.health, finding.words) == (health, f"{tmp_path}: {words}")
     assert finding.do == ("" if health is OK else doorpi.MAKE_ROOM)
@@ -678,23 +679,23 @@ def test_a_disk_without_room_is_told(tmp_path, monkeypatch, found, health, words
 def test_a_disk_that_became_read_only_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda path: disk(GB, flag=os.ST_RDONLY))
 
-    (finding,) = doorpi.diagnose_disk(tmp_path, ME)
+    (finding,) = doorpi.diagnose_disk(tmp_path)
 
     words = f"{tmp_path} is on a disk that is read-only"
     assert (finding.health, finding.words) == (FAIL, words)
 
 
-def test_a_folder_is_judged_by_the_rights_of_who_runs_the_door(tmp_path):
-    tmp_path.chmod(0o755)
+def test_a_folder_is_judged_by_the_rights_of_who_runs_the_door(powerless):
+    powerless.chmod(0o555)
 
-    (finding,) = doorpi.diagnose_disk(tmp_path, DOORPI)
+    (finding,) = doorpi.diagnose_disk(powerless)
 
-    words = f"doorpi may not write into {tmp_path}"
+    words = f"{doorpi.our_name()} may not write into {powerless}"
     assert (finding.health, finding.words) == (FAIL, words)
 
 
 def test_a_folder_that_is_not_there_yet_is_no_failure(tmp_path):
-    (finding,) = doorpi.diagnose_disk(tmp_path / "state", ME)
+    (finding,) = doorpi.diagnose_disk(tmp_path / "state")
 
     assert finding.health is WARN
     assert finding.do == "sudo systemctl start doorpi"
@@ -863,26 +864,26 @@ def own_files(tmp_path):
     return settings, folder, log
 
 
-def everybodys_way_to(path: Path, monkeypatch) -> None:
-    """The folders of the tests are their owner's alone."""
-    has = Account._has
-    monkeypatch.setattr(
-        Account,
-        "_has",
-        lambda who, at, mode: (
-            (at in path.parents and mode == os.X_OK) or has(who, at, mode)
-        ),
-    )
+@contextlib.contextmanager
+def open_way_to(path: Path) -> Iterator[None]:
+    """The folders of the tests are their owner's alone: let everybody through."""
+    shut = [f for f in path.parents if not f.stat().st_mode & 0o001]
+    modes = {folder: folder.stat().st_mode for folder in shut}
+    for folder, mode in modes.items():
+        folder.chmod(mode | 0o011)
+    yield
+    for folder, mode in modes.items():
+        folder.chmod(mode)
 
 
-def files(settings: Path, folder: Path, who=ME) -> list[Finding]:
-    return list(doorpi.diagnose_files([settings], folder, who))
+def files(settings: Path, folder: Path) -> list[Finding]:
+    return list(doorpi.diagnose_files([settings], [settings], folder))
 
 
 def test_files_of_the_owner_alone_are_fine(own_files):
     settings, folder, _ = own_files
 
-    words = f"{settings} and {folder}: not for everybody, and {ME.name} may use them"
+    words = f"{settings} and {folder}: not for everybody, and {ME} may use them"
     assert files(settings, folder) == [Finding(OK, "files", words)]
 
 
@@ -893,15 +894,17 @@ def test_files_of_the_owner_alone_are_fine(own_files):
 )
 @pytest.mark.parametrize("which", [0, 2], ids=["settings", "log"])
 def test_what_everybody_can_read_or_write_is_told_with_the_line_that_ends_it(
-    own_files, monkeypatch, mode, health, can, which
+    own_files, mode, health, can, which
 ):
     settings, folder, log = own_files
-    everybodys_way_to(log, monkeypatch)
     path = own_files[which]
     path.chmod(mode)
 
+    with open_way_to(log):
+        found = files(settings, folder)
+
     words, do = f"{path} can be {can} by everybody", f"sudo chmod o-rwx {path}"
-    assert files(settings, folder) == [Finding(health, "files", words, do)]
+    assert found == [Finding(health, "files", words, do)]
 
 
 def test_a_file_in_a_folder_that_nobody_may_enter_is_nobodys(own_files):
@@ -911,57 +914,39 @@ def test_a_file_in_a_folder_that_nobody_may_enter_is_nobodys(own_files):
     assert [finding.health for finding in files(settings, folder)] == [OK]
 
 
-def test_what_the_service_may_not_use_fails(own_files, monkeypatch):
+def test_what_the_service_may_not_use_fails(powerless):
     """Files that root made: the door would not start, or not log."""
-    settings, folder, log = own_files
-    everybodys_way_to(log, monkeypatch)
-    for path, mode in ((settings, 0o640), (folder, 0o777), (log, 0o640)):
-        path.chmod(mode)
+    settings, folder, log = (
+        powerless / name for name in ("door", "state", "state/a.db")
+    )
+    folder.mkdir()
+    for file in (settings, log):
+        file.touch(mode=0o000)
+    me, group = doorpi.our_name(), grp.getgrgid(os.getegid()).gr_name
 
-    found = files(settings, folder, DOORPI)
+    found = files(settings, folder)
 
-    may_not = "doorpi, who runs the door, may not"
-    assert [finding for finding in found if finding.words.startswith("doorpi")] == [
+    assert found == [
         Finding(
-            FAIL, "files", f"{may_not} read {settings}",
-            f"sudo chgrp doorpi {settings}; sudo chmod g+r {settings}",
+            FAIL, "files", f"the service (user {me}) cannot read {settings}",
+            f"sudo chgrp {group} {settings}; sudo chmod g+r {settings}",
         ),
         Finding(
-            FAIL, "files", f"{may_not} write {log}",
-            f"sudo chown doorpi: {log}; sudo chmod u+rw {log}",
+            FAIL, "files", f"the service (user {me}) cannot write {log}",
+            f"sudo chown -hR {me}: {folder}; sudo -u {me} chmod -R u+rwX {folder}",
         ),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("mode", "uid", "gid", "may"),
-    [
-        (0o600, 1234, 0, True), (0o060, 0, 1234, True), (0o006, 0, 0, True),
-        (0o066, 1234, 1234, False), (0o606, 0, 1234, False), (0o440, 1234, 1234, False),
-    ],
-    ids=["owner", "group", "others", "owner-first", "group-first", "read-only"],
-)  # fmt: skip
-def test_rights_are_the_owners_then_the_groups_then_everybodys(
-    tmp_path, monkeypatch, mode, uid, gid, may
-):
-    """Source: path_resolution(7)."""
-    facts = SimpleNamespace(st_mode=0o100000 | mode, st_uid=uid, st_gid=gid)
-    passable = SimpleNamespace(st_mode=0o40111, st_uid=0, st_gid=0)
-    node = tmp_path / "node"
-    node.touch()
-    monkeypatch.setattr(
-        Path, "stat", lambda path, **how: facts if path == node else passable
+def test_a_folder_that_the_service_may_not_enter_is_not_opened_to_it(powerless):
+    settings = powerless / "private" / "doorpi.toml"
+    settings.parent.mkdir(mode=0o600)
+
+    ((_, do),) = doorpi.unreadable([settings])
+
+    assert do == (
+        f"put it into a folder that {doorpi.our_name()} may enter: namei -l {settings}"
     )
-
-    assert DOORPI.may(node, os.R_OK | os.W_OK) is may
-
-
-def test_who_runs_the_door_is_the_owner_of_its_folder(tmp_path, monkeypatch):
-    uid = os.geteuid()
-    ours = doorpi.account_of(tmp_path)
-
-    assert (ours.uid, ours) == (uid, doorpi.account_of(tmp_path / "none"))
-    assert os.getegid() in ours.groups
 
 
 # -- backup
@@ -1039,7 +1024,7 @@ def test_a_door_that_is_well_is_told_line_by_line(says, tmp_path, cloud):
         rf"(ok  |warn)  disk      {state}: [\d.]+ .B free of [\d.]+ .B",
         rf"ok    database  {state}/doorpi\.db: nothing is stored yet",
         rf"ok    database  {state}/cards\.db: nothing is stored yet",
-        rf"ok    files     {tmp_path}/doorpi\.toml and {state}: not for everybody, and {ME.name} may use them",
+        rf"ok    files     {tmp_path}/doorpi\.toml and {state}: not for everybody, and {ME} may use them",
         r"ok    backup    everybody is in doorpi\.toml: keep a copy of it elsewhere",
         r"ok    lock      127\.0\.0\.1: name \d+ ms, connect \d+ ms, no TLS",
         r"ok    lock      locked, it answers, battery 80 %; it took \d+ ms",
@@ -1084,7 +1069,7 @@ def test_what_is_still_the_examples_is_not_asked(tmp_path, capsys, pins, monkeyp
     example = Path(doorpi.__file__).with_name("doorpi.toml")
     path = tmp_path / "doorpi.toml"
     shutil.copy(example, path)
-    monkeypatch.setattr(doorpi, "diagnose_reader", lambda config, who: iter(()))
+    monkeypatch.setattr(doorpi, "diagnose_reader", lambda config, holders: iter(()))
 
     code = main(["--config", str(path), "doctor"])
 
@@ -1109,7 +1094,7 @@ def test_a_backup_that_the_store_remembers_is_told(says, tmp_path, clock):
 
 
 def test_trouble_in_one_place_does_not_end_the_others(says, monkeypatch):
-    def broken(folder, who):
+    def broken(folder):
         yield Finding(OK, "disk", "so far")
         raise RuntimeError("a bug\x1b[31m nobody thought of")
 
@@ -1124,7 +1109,7 @@ def test_trouble_in_one_place_does_not_end_the_others(says, monkeypatch):
 
 
 def test_text_from_outside_does_not_reach_the_terminal(says, monkeypatch):
-    def loud(folder, who):
+    def loud(folder):
         yield Finding(WARN, "disk", "\x1b[2Jgone", "\rdo")
 
     monkeypatch.setattr(doorpi, "diagnose_disk", loud)
