@@ -38,6 +38,7 @@ class ByteCard(VirtualCard):
     speaks: Callable[[bytes], Talk] | None = None
     frames: float = inf
     stays_s: float = inf
+    monotonic: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._talk: Talk | None = None
@@ -45,7 +46,7 @@ class ByteCard(VirtualCard):
 
     @property
     def is_gone(self) -> bool:
-        return self.frames <= 0 or time.monotonic() >= self._leaves_at
+        return self.frames <= 0 or self.monotonic() >= self._leaves_at
 
     def wake(self) -> bytes:
         if not self._hears():
@@ -73,7 +74,7 @@ class ByteCard(VirtualCard):
             return False
         self.frames -= 1
         if self._leaves_at == inf:
-            self._leaves_at = time.monotonic() + self.stays_s
+            self._leaves_at = self.monotonic() + self.stays_s
         return True
 
 

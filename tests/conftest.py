@@ -62,6 +62,11 @@ for _number in signal.valid_signals():
         signal.signal(_number, lambda number, frame: None)
 signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
+# Nor may a narrow window or a company's proxy change what the tests see.
+os.environ["COLUMNS"] = "80"
+for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[_name]
+
 # The same examples every time: a check must not fail on code that nobody touched.
 hypothesis.settings.register_profile("doorpi", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("doorpi")

@@ -13,6 +13,7 @@ import pytest
 from cards import MODELS, card
 from conftest import STRANGER
 from processes import DoorProcess, write_config
+from stopwatch import Stopwatch
 from test_recovery import KEN, Bench
 
 from doorpi import LockState, Reason, Signal, pause_s
@@ -166,31 +167,32 @@ def cpu_s(pid: int) -> float:
     return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.realtime
 def test_an_idle_door_takes_less_than_5_percent_of_a_core(tmp_path, cloud, field):
     config = write_config(tmp_path, cloud, field.device, reader="poll_s = 0.1")
     with DoorProcess(config) as door:
         door.until_ready()
         door.until_idle(field, polls=20)
-        began_at, began_cpu_s, looks = time.monotonic(), cpu_s(door.pid), field.polls
+        watch, began_cpu_s, began_looks = Stopwatch(), cpu_s(door.pid), field.polls
 
         time.sleep(3.0)  # what is measured
 
-        took_s = time.monotonic() - began_at
-        share = (cpu_s(door.pid) - began_cpu_s) / took_s
-        looks_per_s = (field.polls - looks) / took_s
-    assert share < 0.05
-    assert looks_per_s > 10  # and looked more often than poll_s asks for
+        took_s, own_s = watch.wall_s, watch.own_s
+        used_s = cpu_s(door.pid) - began_cpu_s
+        looks = field.polls - began_looks
+    assert used_s / took_s < 0.05
+    # No look is later than this processor lets it be, which is sooner than poll_s.
+    assert own_s / looks < pause_s(used_s / looks, 0.1) + used_s / looks + 0.01
 
 
+@pytest.mark.realtime
 def test_a_tap_is_read_within_poll_s_and_one_look(field, bench):
     poll_s, waits_s = 0.1, []
     for number in range(1, 10):  # of ten the reader would rest
-        began_at = time.monotonic()
         field.put(card("uid-only", uid=f"04000000{number:06X}"))
-        bench.until(lambda n=number: bench.taps == n, "the tap")
-        waits_s.append(time.monotonic() - began_at)
+        waits_s.append(bench.until(lambda n=number: bench.taps == n, "the tap"))
 
-    began_at = time.monotonic()
+    watch = Stopwatch()
     bench.reader.sense()
-    look_s = time.monotonic() - began_at
+    look_s = watch.own_s
     assert statistics.median(waits_s) < poll_s + look_s

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from processes import doorpi_says, environment, wait_for
+from processes import catches, doorpi_says, environment, wait_for
 
 import doorpi
 from doorpi import (
@@ -261,6 +261,7 @@ class Terminal:
         os.set_blocking(self.master, False)
         self.mode_before = termios.tcgetattr(self.slave)
         self.bytes = b""
+        self._seen = 0  # drawings, up to the one that `until` found
         self.process = subprocess.Popen(
             command, stdin=self.slave, stdout=self.slave, stderr=self.slave,
             env=environment(PYTHONUTF8="1", **env), start_new_session=True,
@@ -293,26 +294,38 @@ class Terminal:
     @property
     def screen(self) -> str:
         """The last whole drawing as text without colours."""
+        return (self.screens or [""])[-1]
+
+    @property
+    def screens(self) -> list[str]:
+        """All of them, in order."""
         drawings = self.read().decode(errors="replace").split("\x1b[H")[1:]
-        whole = [drawing for drawing in drawings if drawing.endswith("\x1b[K\x1b[J")]
-        last = whole[-1] if whole else ""
-        return re.sub(r"\x1b\[[\d;]*[mKJ]", "", last).replace("\r\n", "\n")
+        return [
+            re.sub(r"\x1b\[[\d;]*[mKJ]", "", drawing).replace("\r\n", "\n")
+            for drawing in drawings
+            if drawing.endswith("\x1b[K\x1b[J")
+        ]
 
     def until(self, *words: str, within_s: float = 10) -> str:
-        """Wait until all ``words`` are on one screen."""
+        """Wait for a screen with all ``words``, from the last one that was found or
+        that a key was pressed at; it may have passed by the time we look."""
 
-        def shown() -> bool:
+        def shown() -> str:
             assert self.process.poll() is None, self.read()[-2000:].decode()
-            return all(word in self.screen for word in words)
+            for number, screen in enumerate(self.screens[self._seen :], self._seen):
+                if all(word in screen for word in words):
+                    self._seen = number
+                    return screen
+            return ""
 
         try:
-            wait_for(shown, f"{words} on the screen", within_s)
+            return wait_for(shown, f"{words} on the screen", within_s)
         except AssertionError:
             print(self.screen, file=sys.stderr)
             raise
-        return self.screen
 
     def press(self, keys: str) -> None:
+        self._seen = max(0, len(self.screens) - 1)
         os.write(self.master, keys.encode())
 
     def end(self, within_s: float = 4) -> int:
@@ -429,7 +442,8 @@ def test_ctrl_c_is_answered_by_the_light_and_leaves_the_terminal_as_it_was():
 
 def test_ctrl_c_while_it_starts_is_no_traceback():
     with Terminal() as terminal:
-        time.sleep(0.3)
+        pid = terminal.process.pid
+        wait_for(lambda: catches(pid, signal.SIGTERM), "it catches signals")
         terminal.process.send_signal(signal.SIGTERM)
 
         terminal.end()

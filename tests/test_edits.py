@@ -25,6 +25,7 @@ from conftest import KEN, FakeClock
 from gpiozero import Device, OutputDevice
 from gpiozero.pins.mock import MockFactory
 from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
+from stopwatch import Stopwatch
 
 import doorpi
 from doorpi import (
@@ -952,9 +953,9 @@ def test_a_stop_waits_for_the_outermost_of_what_must_not_be_disturbed(signals):
 
 def effect_after(door: DoorProcess, words: str) -> float:
     """The seconds until ``words`` are in the journal."""
-    began_at = time.monotonic()
+    watch = Stopwatch()
     door.until(lambda: words in door.journal, words)
-    return time.monotonic() - began_at
+    return watch.own_s
 
 
 def replace_config(folder: Path, *args, **tables) -> Path:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from cards import card
 from conftest import FakeSupervisor, World, card_of, config_of
+from stopwatch import Stopwatch
 from test_recovery import FAULTS
 
 from doorpi import NfcReader, ReaderConfig, SqliteStore, SystemClock, Uid, VirtualCard
@@ -101,11 +102,11 @@ class Soak(World):
         self.steps = self.door(config)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        ends_at = time.monotonic() + 10
+        watch = Stopwatch()
         while not condition():
             self.steps.step()
             self._forget()
-            assert time.monotonic() < ends_at, f"tap {self.taps}: {what}"
+            assert not watch.is_past(10), f"tap {self.taps}: {what}"
 
     def look(self, times: int) -> None:
         for _ in range(times):

@@ -12,6 +12,7 @@ import pytest
 from fake_locks import access_to
 from fake_sesame import FakeSesame
 from processes import DoorProcess, doorpi_says, environment, wait_for, write_config
+from stopwatch import Stopwatch
 
 from doorpi import (
     Command,
@@ -62,12 +63,15 @@ def test_a_door_that_was_opened_is_locked_again(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 0.3")
     with DoorProcess(config) as door:
         door.until_ready()
+        watch = Stopwatch()
         door.tap(radio, KEN)
 
         event = door.until_event(2)
+        held_up_s = watch.held_up_s
 
     (unlocked_at, _), (locked_at, _) = cloud.commands
-    assert 0.3 <= locked_at - unlocked_at < 1.5
+    assert locked_at - unlocked_at >= 0.3
+    assert locked_at - unlocked_at - held_up_s < 1.5
     assert cloud.locked
     assert (event.source, event.command, event.result) == ("relock", "lock", "locked")
     assert "locking again: lock -> locked in " in door.journal

@@ -28,6 +28,7 @@ from conftest import KEN, FakeClock
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import DoorProcess, environment, wait_for
+from stopwatch import Stopwatch
 
 import doorpi
 from doorpi import (
@@ -168,51 +169,36 @@ def test_a_strike_is_always_locked_and_costs_no_calls(relay, board):
 # -- a pulse
 
 
-def seen_on_time(play, due_s: float) -> tuple[float, list[bool]]:
-    """What ``play`` saw: how long its pulse took, and the levels.  Played again when it
-    came late, as it may where the computer is busy elsewhere; the last try counts."""
-    for _ in range(4):
-        lasted_s, levels = play()
-        if lasted_s < due_s + TOLERANCE_S:
-            break
-    return lasted_s, levels
-
-
+@pytest.mark.realtime
 @pytest.mark.parametrize(("wiring", "opening"), WIRINGS.values(), ids=WIRINGS)
-def test_the_strike_is_open_for_hold_s_whatever_the_door_does(wiring, opening):
-    def play():
-        board = Board()
-        with contextlib.closing(board.relay(hold_s=0.15, **wiring)) as relay:
-            send(relay)
-            assert board.pin(wiring["relay_gpio"]).state is opening  # at once
-            time.sleep(0.3)  # the door's thread waits for somebody else
+def test_the_strike_is_open_for_hold_s_whatever_the_door_does(board, wiring, opening):
+    gpio, watch = wiring["relay_gpio"], Stopwatch()
+    with contextlib.closing(board.relay(hold_s=0.15, **wiring)) as relay:
+        send(relay)
+        assert board.levels(gpio)[:1] == [opening]  # at once
+        time.sleep(0.3)  # the door's thread waits for somebody else
+        wait_for(lambda: not pulses(), "the end of the pulse")
 
-        (opened_at, _), (shut_at, _) = board.changes[wiring["relay_gpio"]]
-        return shut_at - opened_at, board.levels(wiring["relay_gpio"])
-
-    lasted_s, levels = seen_on_time(play, 0.15)
-
-    assert levels == [opening, not opening]
-    assert 0.149 <= lasted_s <= 0.15 + TOLERANCE_S
+    (opened_at, _), (shut_at, _) = board.changes[gpio]
+    assert board.levels(gpio) == [opening, not opening]
+    assert shut_at - opened_at >= 0.149
+    assert shut_at - opened_at - watch.held_up_s <= 0.15 + TOLERANCE_S
 
 
-def test_a_second_tap_while_it_is_open_opens_it_anew_and_cuts_nothing():
-    def play():
-        board = Board()
-        with contextlib.closing(board.relay(hold_s=0.2)) as relay:
-            send(relay)
-            time.sleep(0.12)  # in the middle of the first
-            again_at = time.monotonic()
-            send(relay)
-            assert len(pulses()) == 1
-            relay.let_go()
+@pytest.mark.realtime
+def test_a_second_tap_while_it_is_open_opens_it_anew_and_cuts_nothing(board):
+    with contextlib.closing(board.relay(hold_s=0.2)) as relay:
+        send(relay)
+        time.sleep(0.02)  # the first would end before the second
+        again_at, watch = time.monotonic(), Stopwatch()
+        send(relay)
+        assert len(pulses()) == 1
+        relay.let_go()
 
-        return board.changes[GPIO][-1][0] - again_at, board.levels()
-
-    lasted_s, levels = seen_on_time(play, 0.2)
-
-    assert levels == [OPEN, SHUT]
-    assert 0.2 <= lasted_s <= 0.2 + TOLERANCE_S
+    assert board.levels() == [OPEN, SHUT]
+    lasted_s = board.changes[GPIO][-1][0] - again_at
+    assert lasted_s >= 0.2
+    assert lasted_s - watch.held_up_s <= 0.2 + TOLERANCE_S
 
 
 def test_taps_at_the_very_end_of_a_pulse_always_give_a_whole_one(board):
@@ -248,7 +234,6 @@ def test_unlocking_right_after_locking_gives_a_whole_pulse(board):
             send(relay, Command.LOCK)
             again_at = time.monotonic()
             send(relay)
-            assert board.levels()[-3:] == [OPEN, SHUT, OPEN]
             relay.let_go()
 
             assert board.changes[GPIO][-1][0] - again_at >= 0.1
@@ -310,11 +295,12 @@ def test_who_ends_after_it_waits_until_it_is_shut(brief, board):
     assert board.levels() == [OPEN, SHUT]
 
 
+@pytest.mark.realtime
 def test_there_is_nothing_to_wait_for_when_nothing_is_held(relay):
-    began = time.monotonic()
+    watch = Stopwatch()
     relay.let_go()
 
-    assert time.monotonic() - began < 0.02
+    assert watch.own_s < 0.02
 
 
 # -- always shut
@@ -358,13 +344,13 @@ def signals():
 
 def test_a_stop_ends_the_wait_for_the_pulse_and_close_shuts_it(signals, relay, board):
     send(relay)
-    began = time.monotonic()
+    watch = Stopwatch()
     signal.setitimer(signal.ITIMER_REAL, 0.05)
 
     with pytest.raises(Stopped), contextlib.closing(relay):
         relay.let_go()
 
-    assert time.monotonic() - began < 1
+    assert watch.own_s < 1
     assert board.levels() == [OPEN, SHUT]
 
 
@@ -696,12 +682,14 @@ def test_a_relay_moved_to_another_pin_while_it_is_open_is_shut(write, radio, lev
 def test_a_tap_opens_for_hold_s_and_the_event_says_unlocked(write, radio, levels):
     with DoorProcess(write(hold_s=0.3), program=levels.program()) as door:
         door.until_ready()
+        watch = Stopwatch()
         radio.put(VirtualCard(bytes.fromhex(KEN)))
         event = door.until_event(1)
+        held_up_ms = watch.held_up_s * 1000
         door.until(lambda: levels.levels == [OPEN, SHUT], "the strike shuts")
 
         assert (event.command, event.result) == (Command.UNLOCK, Result.UNLOCKED)
-        assert event.latency_ms < 300
+        assert event.latency_ms - held_up_ms < 300
         (opened_at, _), (shut_at, _) = levels.all()
         assert shut_at - opened_at >= 0.3
 
@@ -746,9 +734,11 @@ def test_the_verb_unlock_shuts_when_it_is_stopped(write, levels, verb, number):
     with log as store:
         wait_for(lambda: levels.levels, "the strike opens")
         wait_for(lambda: [e.result for e in store.events()] == ["unlocked"], "the log")
+        watch = Stopwatch()
         process.send_signal(number)
-        _, err = process.communicate(timeout=2)
+        _, err = process.communicate(timeout=10)
 
+    assert watch.own_s < 2
     assert levels.levels == [OPEN, SHUT]
     assert "Traceback" not in err
 

@@ -26,12 +26,14 @@ from processes import (
     RED,
     ROOT,
     DoorProcess,
+    catches,
     doorpi_says,
     environment,
     sockets_of,
     wait_for,
     write_config,
 )
+from stopwatch import Stopwatch
 
 import doorpi
 from doorpi import (
@@ -289,14 +291,15 @@ def test_a_door_whose_reader_does_not_exist_is_ready_says_so_and_ends(tmp_path, 
         assert door.journal.count(lost) == 1  # however often it was tried
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.3, 0.4])
+@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.06, 0.1])
 def test_sigterm_while_starting_ends_without_a_traceback(config, seconds):
     with DoorProcess(config) as door:
-        # Before Python runs our main, the signal's default is to end the process.
-        time.sleep(seconds)
+        # Before, the signal's default is to end the process, and none of it is ours.
+        door.until(lambda: catches(door.pid, signal.SIGTERM), "it catches signals")
+        time.sleep(seconds)  # the moment is what is at stake
         code, took = door.stop()
 
-        assert code in (0, -signal.SIGTERM)
+        assert code == 0
         assert took < 2
         assert "Traceback" not in door.journal
 
@@ -423,6 +426,7 @@ def test_the_lights_are_off_after_a_bug(tmp_path, cloud, radio):
         assert changes[-1][1] is False
 
 
+@pytest.mark.realtime
 def test_the_working_light_is_on_within_50_ms_of_the_card_being_read(
     tmp_path, cloud, radio
 ):
@@ -434,13 +438,15 @@ def test_the_working_light_is_on_within_50_ms_of_the_card_being_read(
     with DoorProcess(config, program=watched(history)) as door:
         door.until_ready()
         put(radio, KEN)
+        watch = Stopwatch()
         assert radio.wait_until_read(5)
         read_at = time.monotonic()
         door.until_event(1)
+        held_up_s = watch.held_up_s
         door.stop()
 
     first_on = next(at for at, on in history_of(history)[GREEN] if on)
-    assert first_on - read_at < 0.05
+    assert first_on - read_at - held_up_s < 0.05
 
 
 # -- reload
@@ -604,9 +610,9 @@ def test_a_cloud_that_is_dead_at_the_start_is_used_when_it_is_there(
     with DoorProcess(config) as door:
         door.until_ready()
         put(radio, KEN)
-        tapped_at = time.monotonic()
+        watch = Stopwatch()
         dead = door.until_event(1)
-        took_s = time.monotonic() - tapped_at
+        took_s = watch.own_s
         radio.take()
         door.until_idle(radio, polls=15)
         cloud.go_online()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stopwatch import Stopwatch
 
 from doorpi import JournalFormatter, Systemd
 
@@ -226,11 +227,10 @@ def test_a_full_socket_is_not_waited_for(systemd_with, manager, clock):
     for _ in range(3000):  # more than net.unix.max_dgram_qlen and any buffer
         systemd.ready()
 
-    began = time.monotonic()
+    watch = Stopwatch()
     say_everything(systemd)
-    took_s = time.monotonic() - began
 
-    assert took_s < 0.1
+    assert watch.own_s < 0.1
     assert 0 < len(manager.heard()) < 3000
     systemd.stopping()
     assert manager.heard() == [b"STOPPING=1"]

@@ -60,7 +60,7 @@ def tool(name: str) -> str:
 
 def said_by(*command: str | Path) -> tuple[int, str]:
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=50, cwd="/"
+        command, capture_output=True, encoding="utf-8", check=False, timeout=50, cwd="/"
     )
     return done.returncode, done.stdout + done.stderr
 
