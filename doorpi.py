@@ -591,9 +591,9 @@ Rule = Callable[[Credential, Circumstances], bool]
 #: lockdown, which stops the unknown as well; then a card that is not on the list.)
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: not who.enabled),
+    (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
     (Reason.NOT_ACTIVE, _not_active),
     (Reason.EXPIRED, _expired),
-    (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
     (Reason.NOT_PERMITTED_AT_THIS_TIME, _outside_schedule),
     (Reason.PASSBACK, _passed_back),
 )
@@ -3899,21 +3899,41 @@ class ProcessSignals:
         return asked
 
 
-#: Written by doorpi-clock.service once the kernel calls the clock synchronised: the
-#: door's own sandbox does not let it ask.  It lasts as long as /run: a boot.
+#: Written by doorpi-clock.service: how far the clock was ahead of the seconds since
+#: boot when the kernel last called it synchronised, which the door's own sandbox does
+#: not let it ask.  It lasts as long as /run: a boot.
 CLOCK_MARKER = Path("/run/doorpi-clock/set")
+
+#: What tells the C library the time zone: a file, or a link to one.
+LOCALTIME = Path("/etc/localtime")
 
 
 class SystemClock:
     """The computer's clocks."""
 
     step_s = 60.0  # an NTP daemon that slews stays far below
+    zone_look_s = 1.0
 
     def __init__(self) -> None:
         self._ahead_s: float | None = None  # of the seconds since boot, when it was set
+        self._look_at_zone_at = -inf
+        self._zone: object = None
 
     def now(self) -> datetime:
+        self.follow_zone()
         return datetime.now().astimezone()
+
+    def follow_zone(self) -> None:
+        """The C library reads the zone once: a door runs for months, and its owner, or
+        the installation of a fresh Pi, may set it meanwhile."""
+        now = self.monotonic()
+        if now < self._look_at_zone_at:
+            return
+        self._look_at_zone_at = now + self.zone_look_s
+        found = _zone_file()
+        if found != self._zone:
+            self._zone = found
+            time.tzset()
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -3926,17 +3946,37 @@ class SystemClock:
         since: after 9 hours without NTP the kernel calls it unsynchronised again,
         though it goes as right as any.
         """
-        ahead_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        if kernel_says_synchronised() or CLOCK_MARKER.exists():
+        ahead_s = seconds_ahead()
+        if kernel_says_synchronised():
             self._ahead_s = ahead_s
-            return True
-        return self._ahead_s is not None and abs(ahead_s - self._ahead_s) < self.step_s
+        right = self._ahead_s, _marked_ahead_s()
+        return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
 
     def cpu(self) -> float:
         return time.thread_time()
 
     def boot(self) -> str:
         return _boot_id()
+
+
+def _zone_file() -> tuple[tuple[int, ...], ...]:
+    """Which file LOCALTIME is, and which a link there leads to."""
+    found: list[tuple[int, ...]] = []
+    for look in (LOCALTIME.lstat, LOCALTIME.stat):
+        try:
+            seen = look()
+        except OSError as error:
+            found.append((error.errno or errno.EIO,))
+        else:
+            found.append((seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns))
+    return tuple(found)
+
+
+def _marked_ahead_s() -> float | None:
+    try:
+        return float(CLOCK_MARKER.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 @functools.cache
@@ -3959,11 +3999,44 @@ def kernel_says_synchronised() -> bool:
     return 0 <= int(adjtimex(buffer)) < 5
 
 
+def seconds_ahead() -> float:
+    """How far the clock is ahead of the seconds since boot: the same until somebody
+    sets it, whether by hand or by a time server.
+
+    To be taken before the kernel is asked: setting the clock makes it say no.
+    """
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def watch_clock(marker: str) -> None:
+    """Keep in the file ``marker`` by how much the clock was ahead when the kernel last
+    called it synchronised."""
+    told_s = inf = float("inf")
+    while True:
+        ahead_s = seconds_ahead()
+        if kernel_says_synchronised() and abs(ahead_s - told_s) > 1.0:
+            with open(f"{marker}.part", "w") as file:  # noqa: PTH123
+                file.write(f"{ahead_s:.3f}\n")
+                os.fchmod(file.fileno(), 0o644)  # anybody may look
+            os.replace(f"{marker}.part", marker)  # noqa: PTH105
+            told_s = ahead_s
+        time.sleep(2.0 if told_s == inf else 10.0)
+
+
 def mark_clock_set() -> None:
-    """What doorpi-clock.service does: wait for the clock, and leave the marker."""
-    while not kernel_says_synchronised():
-        time.sleep(2.0)
-    CLOCK_MARKER.touch()
+    """What doorpi-clock.service does: ``watch_clock``, in a program of its own.
+
+    It runs from the boot to the end, and all that this file imports would take 35 MB of
+    a Zero's memory with it; that function and what it calls take 3.
+    """
+    import inspect
+
+    parts = (_adjtimex, kernel_says_synchronised, seconds_ahead, watch_clock)
+    head = "from __future__ import annotations\nimport functools, os, time\n"
+    source = head + "\n".join(inspect.getsource(part) for part in parts)
+    source += f"\nwatch_clock({str(CLOCK_MARKER)!r})"
+    python = sys.executable
+    os.execv(python, [python, "-I", "-S", "-c", source])  # noqa: S606
 
 
 @functools.cache
@@ -11869,10 +11942,12 @@ def _verify(store: SqliteStore) -> int:
 
 def _follow(tail: LogTail, args: argparse.Namespace) -> None:
     """Until nobody reads what we write."""
+    clock = SystemClock()
     look: Callable[[], Iterable[Event]]
     look = functools.partial(tail.begin, args.since, 10)
     trouble = ""
     while True:
+        clock.follow_zone()
         try:
             _say_all(_log_lines(look(), args))
             trouble = ""

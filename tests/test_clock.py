@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import JST, KEN, NOON, FakeClock, World, card_of, config_of
+from processes import KEN_CARD, DoorProcess, environment, wait_for, write_config
 
 import doorpi
 from doorpi import (
@@ -22,6 +29,8 @@ from doorpi import (
     SqliteStore,
     SystemClock,
 )
+
+MIKA = doorpi.Uid("D3C2B1A0")
 
 
 class JumpingClock(FakeClock):
@@ -130,19 +139,41 @@ class Kernel:
     """What the kernel says of the clock, and what the clock shows."""
 
     def __init__(self) -> None:
+        self.sandboxed = False  # who asks then gets no answer
         self.synchronised = False
         self.ahead_s = 0.0  # how far somebody has set the clock
 
+        self.story: Iterator[object] = iter(())
+        self.waits_s: list[float] = []
+
     def time(self) -> float:
         return time.clock_gettime(time.CLOCK_REALTIME) + self.ahead_s
+
+    def answer(self) -> bool:
+        return self.synchronised and not self.sandboxed
+
+    def set(self, ahead_s: float) -> None:
+        """By hand or by a time server: until that says so it is not synchronised."""
+        self.synchronised, self.ahead_s = False, ahead_s
+
+    def watched(self, story: Iterator[object]) -> None:
+        """Let doorpi-clock.service look at each step of ``story``."""
+        self.story = story
+        with pytest.raises(StopIteration):
+            doorpi.watch_clock(str(doorpi.CLOCK_MARKER))
+
+    def sleep(self, seconds: float) -> None:
+        self.waits_s.append(seconds)
+        next(self.story)
 
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     kernel = Kernel()
-    monkeypatch.setattr(doorpi, "kernel_says_synchronised", lambda: kernel.synchronised)
+    monkeypatch.setattr(doorpi, "kernel_says_synchronised", kernel.answer)
     monkeypatch.setattr(doorpi, "CLOCK_MARKER", tmp_path / "set")
     monkeypatch.setattr(doorpi.time, "time", kernel.time)
+    monkeypatch.setattr(doorpi.time, "sleep", kernel.sleep)
     return kernel
 
 
@@ -181,21 +212,195 @@ def test_the_marker_of_doorpi_clock_service_is_the_kernels_word(kernel):
     clock = SystemClock()
 
     before = clock.is_set()
-    doorpi.CLOCK_MARKER.touch()
+    doorpi.CLOCK_MARKER.write_text(f"{doorpi.seconds_ahead():.3f}\n")
 
     assert (before, clock.is_set()) == (False, True)
 
 
-def test_the_marker_is_written_once_the_kernel_says_so(kernel, monkeypatch):
-    waits_s = []
+@pytest.mark.parametrize("text", ["", "nan", "inf", "yes", "1e3 s", "\u2014"])
+def test_a_marker_that_says_nothing_is_none(kernel, text):
+    doorpi.CLOCK_MARKER.write_text(text)
 
-    def wait(seconds):
-        waits_s.append(seconds)
-        kernel.synchronised = len(waits_s) == 3
+    assert not SystemClock().is_set()
 
-    monkeypatch.setattr(doorpi.time, "sleep", wait)
 
-    doorpi.mark_clock_set()
+DAY_S = 86_400
 
-    assert waits_s == [2.0] * 3
-    assert doorpi.CLOCK_MARKER.exists()
+
+def test_a_clock_that_is_set_by_hand_is_doubted_until_the_kernel_calls_it_right(kernel):
+    told = []
+
+    def story():
+        door = SystemClock()  # its sandbox lets it ask nobody but the marker
+        for synchronised, ahead_s in (
+            (True, 0), (False, 0), (False, -40 * DAY_S), (False, -40 * DAY_S),
+            (True, 59), (True, 120), (True, 120),
+        ):  # fmt: skip
+            kernel.synchronised, kernel.ahead_s = synchronised, ahead_s
+            yield
+            kernel.sandboxed = True
+            told.append(door.is_set())
+            kernel.sandboxed = False
+
+    kernel.watched(story())
+
+    assert told == [True, True, False, False, True, True, True]
+
+
+def test_an_expired_guest_stays_out_when_the_clock_is_set_back_by_hand(kernel, world):
+    """The door asks a real clock; cards without dates go on as always."""
+    today = datetime.now(JST).date()
+    guest = card_of(holder="Jo Guest", valid_until=today - timedelta(days=30))
+    plain = card_of(MIKA, "Mika Mori")
+    kernel.synchronised = True
+    clock = SystemClock()
+    clock.is_set()
+    kernel.set(-40 * DAY_S)
+
+    world.clock.at = datetime.now(JST) - timedelta(days=40)
+    world.clock.set = clock.is_set()
+    reasons = [
+        world.tap(card.uid, config=config_of(card)).reason for card in (guest, plain)
+    ]
+
+    assert reasons == [Reason.CLOCK_NOT_SET, Reason.GRANTED]
+
+
+def test_the_marker_is_written_when_the_kernel_says_so_and_when_that_changes(kernel):
+    def story():
+        yield  # not synchronised yet
+        kernel.synchronised = True
+        yield
+        first = doorpi.CLOCK_MARKER.stat().st_ino
+        yield
+        assert doorpi.CLOCK_MARKER.stat().st_ino == first
+        kernel.ahead_s = 30.0
+        yield
+        assert doorpi.CLOCK_MARKER.stat().st_ino != first
+
+    kernel.watched(story())
+
+    assert kernel.waits_s == [2.0, 2.0, 10.0, 10.0, 10.0]
+
+
+# -- the time zone
+
+
+@pytest.fixture
+def zone(tmp_path, monkeypatch):
+    """Sets the zone as `timedatectl` does: a new link, and nobody is told."""
+    localtime = tmp_path / "localtime"
+    monkeypatch.setattr(doorpi, "LOCALTIME", localtime)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+    def set_zone(name: str, *, as_file: bool = False) -> None:
+        beside = tmp_path / "beside"
+        if as_file:
+            shutil.copy(f"/usr/share/zoneinfo/{name}", beside)
+        else:
+            beside.symlink_to(f"/usr/share/zoneinfo/{name}")
+        beside.replace(localtime)
+        monkeypatch.setenv("TZ", name)
+
+    set_zone("UTC")
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_another_time_zone_is_followed_within_a_second(zone, monkeypatch, as_file):
+    clock = SystemClock()
+    looks = iter([0.0, 0.9, 1.1])
+    monkeypatch.setattr(clock, "monotonic", lambda: next(looks))
+    offsets = [clock.now().utcoffset()]
+    zone("Asia/Tokyo", as_file=as_file)
+
+    offsets += [clock.now().utcoffset() for _ in range(2)]
+
+    assert offsets == [timedelta(0), timedelta(0), timedelta(hours=9)]
+
+
+def test_a_zone_that_cannot_be_found_is_no_trouble(zone, monkeypatch, tmp_path):
+    monkeypatch.setattr(doorpi, "LOCALTIME", tmp_path / "gone" / "localtime")
+
+    assert SystemClock().now().utcoffset() == timedelta(0)
+
+
+#: A program in a mount namespace of its own, where /etc is a folder of the test's.
+IN_ANOTHER_ETC = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def checked(code):
+    if code:
+        raise SystemExit(f"not allowed: {os.strerror(ctypes.get_errno())}")
+checked(libc.unshare(0x20000))  # CLONE_NEWNS
+checked(libc.mount(None, b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE
+checked(libc.mount(os.environb[b"ANOTHER_ETC"], b"/etc", None, 0x1000, None))  # MS_BIND
+sys.argv[0] = "doorpi"
+import doorpi
+raise SystemExit(doorpi.main() if sys.argv[1:] else 0)
+"""
+
+
+@pytest.fixture
+def another_etc(tmp_path) -> Path:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    for name in ("passwd", "group", "hosts", "nsswitch.conf"):
+        if Path("/etc", name).exists():
+            shutil.copy(Path("/etc", name), etc)
+    command = [sys.executable, "-c", IN_ANOTHER_ETC]
+    env = environment(ANOTHER_ETC=str(etc))
+    tried = subprocess.run(
+        command, env=env, capture_output=True, text=True, check=False
+    )
+    if tried.returncode:
+        pytest.skip(f"no mount namespace of our own: {tried.stderr.strip()}")
+    return etc
+
+
+def test_the_running_door_and_why_go_by_a_zone_that_was_changed(
+    tmp_path, another_etc, cloud, radio
+):
+    """As on a fresh Pi: it is in UTC until somebody says where it is."""
+    tokyo, utc = Path("/usr/share/zoneinfo/Asia/Tokyo"), Path("/usr/share/zoneinfo/UTC")
+    localtime = another_etc / "localtime"
+    localtime.symlink_to(utc)
+    hour = datetime.now(UTC).hour
+    around = f"{(hour - 1) % 24:02}:00-{(hour + 2) % 24:02}:00"
+    config = write_config(
+        tmp_path, cloud, radio.device, door="require_synced_clock = false",
+        cards=KEN_CARD + 'schedule = "h"\n',
+        more=f'[[schedule]]\nname = "h"\ntimes = ["Mon-Sun {around}"]\n',
+    )  # fmt: skip
+    env = {"ANOTHER_ETC": str(another_etc), "TZ": None}
+    program = ("-c", IN_ANOTHER_ETC)
+
+    def asked() -> str:
+        command = [sys.executable, *program, "--config", str(config), "why", KEN]
+        said = subprocess.run(
+            command, env=environment(**env), capture_output=True, text=True, check=True
+        )
+        return said.stdout
+
+    with DoorProcess(config, program=program, **env) as door:
+        door.until_ready()
+        told = [(door.tap(radio, KEN).reason, asked())]
+        for zone, reason in (
+            (tokyo, Reason.NOT_PERMITTED_AT_THIS_TIME), (utc, Reason.GRANTED),
+        ):  # fmt: skip
+            (another_etc / "new").symlink_to(zone)
+            (another_etc / "new").replace(localtime)
+            tap = functools.partial(door.tap, radio, KEN)
+            wait_until_tap_is(tap, reason, within_s=5)
+            told.append((reason, asked()))
+
+    assert told[0][0] == Reason.GRANTED
+    for reason, said in told:
+        assert f": {reason}," in said
+
+
+def wait_until_tap_is(tap, reason: Reason, within_s: float) -> None:
+    wait_for(lambda: tap().reason is reason, f"a tap that is {reason}", within_s)

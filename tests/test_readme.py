@@ -228,7 +228,9 @@ def test_the_owners_day_is_as_the_readme_tells_it(tmp_path, monkeypatch, capsys)
     doorpi.time.tzset()
     monkeypatch.setenv("SUDO_USER", "nobi")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(doorpi, "CLOCK_MARKER", tmp_path)  # the clock is set
+    marker = tmp_path / "clock-is-set"
+    marker.write_text(f"{doorpi.seconds_ahead()}")
+    monkeypatch.setattr(doorpi, "CLOCK_MARKER", marker)
     office = Office(tmp_path)
     seen = []
 

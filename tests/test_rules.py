@@ -102,8 +102,9 @@ PRECEDENCES = {
     "not-found before clock-not-set":      (None, {"clock_set": False}, Reason.NOT_FOUND),
     "not-enabled before not-active":       ({"enabled": False, "valid_from": TODAY + DAY}, {}, Reason.NOT_ENABLED),
     "not-active before expired":           (NEVER, {}, Reason.NOT_ACTIVE),
-    "not-active before clock-not-set":     ({"valid_from": TODAY + DAY}, {"clock_set": False}, Reason.NOT_ACTIVE),
-    "expired before clock-not-set":        ({"valid_until": TODAY - DAY}, {"clock_set": False}, Reason.EXPIRED),
+    "not-enabled before clock-not-set":    ({"enabled": False, **NEVER}, {"clock_set": False}, Reason.NOT_ENABLED),
+    "clock-not-set before not-active":     ({"valid_from": TODAY + DAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
+    "clock-not-set before expired":        ({"valid_until": TODAY - DAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "expired before schedule":             ({"valid_until": TODAY - DAY, "schedule": "shut"}, {}, Reason.EXPIRED),
     "clock-not-set before schedule":       ({"schedule": "shut"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock-not-set before a lost schedule": ({"schedule": "?"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
@@ -141,9 +142,9 @@ def test_an_unknown_random_uid_is_told_apart_from_an_unknown_card(changes, reaso
 def test_the_rules_stand_in_the_order_of_the_design():
     assert [reason for reason, _ in RULES] == [
         Reason.NOT_ENABLED,
+        Reason.CLOCK_NOT_SET,
         Reason.NOT_ACTIVE,
         Reason.EXPIRED,
-        Reason.CLOCK_NOT_SET,
         Reason.NOT_PERMITTED_AT_THIS_TIME,
         Reason.PASSBACK,
     ]

@@ -152,7 +152,7 @@ SENTENCES = {
     ),
     "long ago, by a clock that is not set": (
         {"valid_from": date(2026, 12, 1)}, {"clock_set": False, "at": datetime(1970, 1, 1, tzinfo=JST)},
-        f"{DENIED}: not-active, its first day is 2026-12-01, and the clock is not set; next possible on Tue 2026-12-01 at 00:00.",
+        f"{DENIED}: clock-not-set, its dates or hours need a clock that goes right, and this one is not set; doorpi doctor tells more.",
     ),
     "a plain card needs no clock": (
         {}, {"clock_set": False}, f"{KEN_IS} let in now: granted, without limits.",
