@@ -800,67 +800,84 @@ def _day_and_time(at: datetime) -> str:
 
 @dataclass(slots=True)
 class Debounce:
-    """Turns a stream of polls into card presentations.
+    """Turns a stream of looks for a card into card presentations.
 
-    A card that lies on the reader is seen at every poll and presented once; it
-    counts again after ``rearm_s`` seconds out of the field.  Only polls that
-    worked count as having seen it gone, so a reader that fails for a minute, or a
-    door that was busy, does not present it again.
+    A card that lies on the reader is seen at every look and presented once; it
+    counts again after ``rearm_s`` seconds of an empty field.  Time counts only while
+    the reader is watched: a reader that fails for a minute, or a door that was busy,
+    does not present the same card again.
 
     Cards are told apart: two in one wallet are two presentations.  The reader may
-    then show either at any poll, and a card that is hidden behind another has not
-    left, so as long as another card is seen it must stay away longer to count.  A
-    random UID is new at each poll; all of them are one presence.
+    show either at any look, and a card that is hidden behind another has not left.
+    So while the field is not empty, a card is forgotten only after ``forget_s``.  A
+    random UID is new at each look; all of them are one presence.
+
+    What the first look after ``restart`` finds was there before, and so was all that
+    is seen until the field has been empty for ``rearm_s`` or was watched for
+    ``settle_s``: a card that somebody left on the reader must not open the door at
+    each start, nor keep everybody else out.
     """
 
     rearm_s: float
-    #: Since when each known card was not seen, or None while it is.  In seconds of
-    #: watching: what passes while the door is busy with the card that it was just
-    #: given counts as a moment only.
-    _away_since: dict[str, float | None] = field(default_factory=dict, init=False)
+    #: When each card was last seen, the longest ago first, in seconds of watching.
+    _seen: dict[str, float] = field(default_factory=dict, init=False)
     _empty_since: float | None = field(default=None, init=False)
-    _busy_since: float | None = field(default=None, init=False)
-    _busy_s: float = field(default=0.0, init=False)
+    _looked_at: float | None = field(default=None, init=False)
+    _watched_s: float = field(default=0.0, init=False)
+    _was_away: bool = field(default=False, init=False)  # since the last look
+    _settled_at: float = field(default=0.0, init=False)
 
-    #: How much longer a card must stay away while another one is in the field.
-    hidden_factor = 4
+    forget_s = 60.0
+    settle_s = 5.0
+    moment = 4  # what part of rearm_s the door's absence counts for, at most
+
+    def restart(self) -> None:
+        """From the next look on, begin as if nothing had been seen before."""
+        self._seen.clear()
+        self.blind()
+        self._settled_at = self._watched_s + self.settle_s
 
     def is_new(self, uid: Uid | None, now: float) -> bool:
-        """True at the first poll of a presentation.
+        """True at the first look of a presentation.
 
-        ``uid`` is what a poll that began at ``now`` (monotonic seconds) found,
+        ``uid`` is what a look that began at ``now`` (monotonic seconds) found,
         None for an empty field.
         """
         key = "random" if uid and is_random(uid) else uid
-        if self._busy_since is not None:
-            moment_s = self.rearm_s / self.hidden_factor
-            self._busy_s += max(0.0, now - self._busy_since - moment_s)
-        watched = now - self._busy_s
-        self._forget_gone(key, watched)
-        new = key is not None and key not in self._away_since
-        self._busy_since = now if new else None
-        if key is not None:
-            self._away_since[key], self._empty_since = None, None
-        elif self._empty_since is None:
-            self._empty_since = watched
-        return new
+        self._watch(now)
+        self._forget_gone()
+        if key is None:
+            if self._empty_since is None:
+                self._empty_since = self._watched_s
+            if not self._seen:
+                self._settled_at = self._watched_s
+            return False
+        is_known = self._seen.pop(key, None) is not None
+        self._seen[key], self._empty_since = self._watched_s, None
+        # While the door deals with a new card it does not look.
+        self._was_away = not is_known and self._watched_s >= self._settled_at
+        return self._was_away
 
-    def _forget_gone(self, key: str | None, watched: float) -> None:
-        if (
-            self._empty_since is not None
-            and watched - self._empty_since >= self.rearm_s
-        ):
-            self._away_since.clear()
-        for known, since in list(self._away_since.items()):
-            if since is None:
-                self._away_since[known] = None if known == key else watched
-            elif watched - since >= self.rearm_s * self.hidden_factor:
-                del self._away_since[known]
+    def _watch(self, now: float) -> None:
+        passed_s = 0.0 if self._looked_at is None else max(0.0, now - self._looked_at)
+        if self._was_away:
+            passed_s = min(passed_s, self.rearm_s / self.moment)
+        self._watched_s += passed_s
+        self._looked_at, self._was_away = now, False
+
+    def _forget_gone(self) -> None:
+        empty_since = self._empty_since
+        if empty_since is not None and self._watched_s - empty_since >= self.rearm_s:
+            self._seen.clear()
+            self._settled_at = self._watched_s
+        seen_before = self._watched_s - self.forget_s
+        old = takewhile(lambda each: each[1] <= seen_before, self._seen.items())
+        for key, _ in list(old):
+            del self._seen[key]
 
     def blind(self) -> None:
         """The reader failed: what was there may be there still."""
-        self._away_since = dict.fromkeys(self._away_since)
-        self._empty_since = self._busy_since = None
+        self._empty_since, self._was_away = None, True
 
 
 @dataclass(slots=True)
@@ -3218,6 +3235,14 @@ class Retention:
             self._limit = min(self.most, self._limit * 2)
 
 
+class Seen(NamedTuple):
+    """A card that was just presented; ``at`` (monotonic) is from before the reader
+    was asked, so that nothing counts as younger than it is."""
+
+    card: Card
+    at: float
+
+
 class Superseded(Exception):
     """Somebody was granted ``event`` while the door was locking again by itself;
     ``presented_at`` is monotonic seconds."""
@@ -3292,14 +3317,15 @@ class Door:
         Raises: Stopped.
         """
         try:
-            card = self._look_for_card()  # opens the reader
+            self._debounce.restart()
+            seen = self._look_for_card()  # opens the reader
             self._supervisor.ready()
             self._settle_earlier()
             self._look_at_calls()
             self._look_at_lockdown()
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
-            self._attend(card)
+            self._attend(seen)
             self._settings.remember()
             while True:
                 self.step()
@@ -3340,11 +3366,11 @@ class Door:
         took_cpu_s = self._clock.cpu() - began_at_cpu_s
         self._clock.sleep(pause_s(took_cpu_s, self._config.reader.poll_s))
 
-    def _attend(self, card: Card | None) -> None:
-        if card is not None:
-            self._present(card, self._clock.monotonic())
+    def _attend(self, seen: Seen | None) -> None:
+        if seen is not None:
+            self._present(seen)
         self._lock_again()  # also when somebody shows card after card
-        if card is None:
+        if seen is None:
             for lock in self._equipment.locks.values():
                 lock.keep_ready()
             self._look_at_lockdown()
@@ -3356,13 +3382,20 @@ class Door:
         """While a lock is talked to: a sign of life.  And who comes while the door
         locks again by itself is served.  Raises: Superseded."""
         self._supervisor.alive()
-        if self._is_relocking and (card := self._look_for_card()):
-            self._present(card, self._clock.monotonic())
+        if self._is_relocking and (seen := self._look_for_card()):
+            self._present(seen)
 
     # -- the reader
 
-    def _look_for_card(self) -> Card | None:
-        """A card that was just presented, or None."""
+    look_counts_s = 3.0  # a slow reader answers within 2
+
+    def _look_for_card(self) -> Seen | None:
+        """A card that was just presented, or None.
+
+        A look that took too long counts for nothing: the computer stood still
+        meanwhile, and whoever was there may have left.  A card that is still there
+        is found by the next look.
+        """
         looked_at = self._clock.monotonic()
         if looked_at < max(self._reader_opens_at, self._reader_rests_until):
             return None
@@ -3375,8 +3408,14 @@ class Door:
             log.info("the card reader is back")
         self._heal(Signal.READER_LOST)
         self._reader_attempt = 0
-        uid = card.uid if card else None
-        return card if self._debounce.is_new(uid, looked_at) else None
+        took_s = self._clock.monotonic() - looked_at
+        if took_s > self.look_counts_s:
+            self._debounce.blind()
+            if card:
+                log.warning("the look for a card took %.1f s: it is repeated", took_s)
+            return None
+        is_new = self._debounce.is_new(card.uid if card else None, looked_at)
+        return Seen(card, looked_at) if card and is_new else None
 
     def _reader_lost(self, why: str) -> None:
         base_s, cap_s = self.reader_backoff_s
@@ -3390,8 +3429,9 @@ class Door:
 
     # -- one presentation
 
-    def _present(self, card: Card, presented_at: float) -> None:
+    def _present(self, seen: Seen) -> None:
         """From card to light: decide, and act on it.  Raises: Superseded."""
+        card, presented_at = seen
         at = self._clock.now()
         who = self._known(card.uid)
         decision = decide(card.uid, who, self._circumstances(card.uid, at))
@@ -11123,6 +11163,9 @@ class DemoKeyboard:
 
     def _listen(self, terminal: int) -> None:
         """Wait for a key for as long as a frame of the screen lasts."""
+        if self._world.field.polls < 2:  # a card shown before counts for nothing
+            self._over.wait(CELL_S)
+            return
         if time.monotonic() >= self._take_at:
             self._world.field.take()
             self._held, self._take_at = "", inf

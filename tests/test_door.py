@@ -162,8 +162,8 @@ def test_the_intent_is_recorded_before_the_command_leaves(world):
 
 def test_a_stop_in_the_middle_of_a_tap_closes_the_event_as_interrupted(world):
     world.lock.progress = [Progress.PENDING] * 9
-    world.reader.shows = [KEN]
-    world.clock.stop_at = world.clock.t + 2.5
+    world.reader.shows = [*[None] * 8, KEN]
+    world.clock.stop_at = world.clock.t + 3.0
 
     with pytest.raises(Stopped):
         world.door().run()
@@ -368,14 +368,84 @@ def test_ready_is_told_although_the_reader_is_missing(world):
     ]
 
 
-def test_a_card_that_lies_there_at_start_is_not_lost(world):
-    world.reader.shows = [KEN] * 3
-    world.clock.stop_at = world.clock.t + 0.3
+LYING_THERE = {
+    "a member's card": (card_of(), [KEN] * 40),
+    "a master's card": (card_of(role=Role.MASTER), [KEN] * 40),
+    "a stranger's card": (card_of(), [STRANGER] * 40),
+    "a wallet": (card_of(), [KEN, STRANGER] * 20),
+    "on a reader that is found later": (card_of(), [ReaderLost("none")] * 9 + [KEN] * 40),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("card", "shows"), LYING_THERE.values(), ids=LYING_THERE)
+def test_a_card_that_lies_there_at_the_start_does_nothing(world, card, shows):
+    world.reader.shows = shows
+    world.clock.stop_at = world.clock.t + 4.0
+
+    with pytest.raises(Stopped):
+        world.door(config_of(card)).run()
+
+    assert (world.store.events, world.lock.calls) == ({}, 0)
+    assert {*world.lights.signals} <= {Signal.READY, Signal.READER_LOST}
+
+
+def test_a_card_that_lay_there_at_the_start_counts_once_it_was_taken_away(world):
+    world.reader.shows = [KEN, KEN, *[None] * 6, KEN]
+    world.clock.stop_at = world.clock.t + 4.0
 
     with pytest.raises(Stopped):
         world.door().run()
 
-    assert len(world.store.events) == 1
+    assert len(world.lock.sent) == 1
+
+
+# -- how old a look may be
+
+
+@pytest.mark.parametrize(
+    ("stood_still_s", "sent"), [(0.0, 1), (2.9, 1), (3.1, 0), (3600.0, 0)]
+)
+def test_a_look_that_took_too_long_counts_for_nothing(world, stood_still_s, sent):
+    sense = world.reader.sense
+
+    def slow_sense():
+        world.clock.advance(stood_still_s)
+        return sense()
+
+    world.reader.sense = slow_sense
+
+    world.tap(KEN)
+
+    assert len(world.lock.sent) == len(world.store.events) == sent
+
+
+def test_a_card_that_is_still_there_after_such_a_look_is_served(world):
+    sense, stalls_s = world.reader.sense, [30.0]
+
+    def slow_sense():
+        world.clock.advance(stalls_s.pop() if stalls_s else 0.0)
+        return sense()
+
+    world.reader.sense = slow_sense
+
+    event = world.tap(KEN, KEN)
+
+    assert event.result is Result.UNLOCKED
+    assert event.latency_ms < 1000
+
+
+def test_the_window_begins_before_the_reader_is_asked(world):
+    sense = world.reader.sense
+
+    def slow_sense():
+        world.clock.advance(2.0)
+        return sense()
+
+    world.reader.sense = slow_sense
+
+    world.tap(KEN)
+
+    assert world.lock.send_bys == [1000.0 + 10.0]
 
 
 def test_the_idle_door_keeps_its_connection_and_the_watchdog(world):

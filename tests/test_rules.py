@@ -360,7 +360,8 @@ PRESENTATIONS = {
     "away and back ten times":        ([A, *[None] * 9] * 10, [A] * 10),
     "one after the other":            ([A, A, B, B, C, C], [A, B, C]),
     "back while another one is held": ([A, *[B] * 10, A], [A, B]),
-    "back after another was held":    ([A, *[B] * 21, A], [A, B, A]),
+    "back before a minute is over":   ([A, *[B] * 590, A], [A, B]),
+    "back after a minute":            ([A, *[B] * 601, A], [A, B, A]),
     "back after a long while":        ([A, *[B] * 30, *[None] * 9, A], [A, B, A]),
     "two in turns":                   ([A, B] * 9999, [A, B]),
     "two in turns of 1 s":            ([*[A] * 10, *[B] * 10] * 999, [A, B]),
@@ -368,7 +369,7 @@ PRESENTATIONS = {
     "two, one of them mostly hidden": ([*[A] * 17, B] * 999, [A, B]),
     "two hidden for 1 s and a miss":  ([*[A] * 10, None, *[B] * 10, None] * 99, [A, B]),
     "three in turns":                 ([A, B, C] * 9999, [A, B, C]),
-    "a card taken from beside one":   ([A, B, A, *[B] * 25, A], [A, B, A]),
+    "a card taken from beside one":   ([A, B, A, *[B] * 601, A], [A, B, A]),
     "the first second shows nothing": ([*[None] * 10, A], [A]),
 }  # fmt: skip
 
@@ -387,6 +388,58 @@ def test_two_cards_in_a_wallet_at_random_are_two_presentations(seed):
     shown += dice.choices([A, B], k=12_000)
 
     assert sorted(presented(polls(*shown))) == [A, B]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.1, 0.05, 0.02])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wallet_is_two_presentations_however_seldom_one_card_is_seen(share, seed):
+    dice = random.Random(seed)
+
+    shown = dice.choices([A, B], weights=[1 - share, share], k=400)  # 40 s
+
+    assert sorted(presented(polls(*shown, B))) == [A, B]
+
+
+#: What is seen from the start on, and which cards count.
+STARTS = {
+    "a card that stays":               ([A] * 36_000, []),
+    "a card that is seldom seen":      ([A, None, None, A, None] * 999, []),
+    "a wallet":                        ([A, B] * 999, []),
+    "a wallet, one card mostly hidden": ([*[A] * 40, B] * 99, []),
+    "a phone":                         ([Uid(f"08{i:06X}") for i in range(99)], []),
+    "taken away and back":             ([A, A, *[None] * 6, A], [A]),
+    "somebody beside a forgotten card": ([*[A] * 60, *[B] * 9, *[A] * 9], [B]),
+    "a wallet, with misses":           ([A, None, B, None, None] * 999, []),
+    "an empty field, then a tap":      ([None, A, A], [A]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shown", "cards"), STARTS.values(), ids=STARTS)
+def test_what_lies_on_the_reader_at_the_start_counts_once_it_was_away(shown, cards):
+    debounce = Debounce(rearm_s=0.5)
+    debounce.restart()
+
+    assert presented(polls(*shown), debounce) == cards
+
+
+def test_the_time_of_a_reader_that_cannot_be_had_at_the_start_does_not_count():
+    debounce = Debounce(rearm_s=0.5)
+    debounce.restart()
+
+    before = presented([(0.0, A)], debounce)
+    debounce.blind()
+    after = presented([(600.0, A), (600.1, B), (600.2, A)], debounce)
+
+    assert (before, after) == ([], [])
+
+
+def test_a_restart_forgets_what_was_seen_before():
+    debounce = Debounce(rearm_s=0.5)
+    presented([(0.0, A), (0.1, None)], debounce)
+
+    debounce.restart()
+
+    assert presented([(0.2, B), (0.3, None), (0.9, A), (1.0, B)], debounce) == [A, B]
 
 
 @pytest.mark.parametrize("rearm_s", [0.1, 0.5, 3.0])
@@ -486,9 +539,9 @@ def test_memory_stays_small_through_100_000_cards(between):
     for i in range(100_000):
         for j, uid in enumerate([Uid(f"{0x10000000 + i:08X}"), *between]):
             debounce.is_new(uid, i * 0.2 + j * 0.1)
-        most = max(most, len(debounce._away_since))
+        most = max(most, len(debounce._seen))
 
-    assert most <= 22  # what 4 x rearm_s of polls can show
+    assert most <= 480  # a minute of new cards, each of which counts for 0.5 s / 4
 
 
 # -- waiting

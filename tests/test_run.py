@@ -226,6 +226,26 @@ def test_a_door_that_was_killed_is_in_nobodys_way(config):
         door.until_ready()
 
 
+def test_a_card_that_is_left_on_the_reader_opens_no_door_at_a_start(
+    config, cloud, radio
+):
+    put(radio, KEN)
+    for end in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        with DoorProcess(config) as door:
+            door.until_ready()
+            door.until_idle(radio, polls=10)
+            door.stop(end)
+
+    with DoorProcess(config) as door:
+        door.until_ready()
+        radio.take()
+        door.until_idle(radio, polls=15)
+        left_there = moves(cloud)
+        door.tap(radio, KEN)
+
+    assert (left_there, moves(cloud)) == ([], [Command.UNLOCK])
+
+
 # -- being stopped
 
 FAULTS = {
