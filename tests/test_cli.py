@@ -376,10 +376,6 @@ def test_a_file_in_etc_that_may_not_be_seen_is_not_passed_over(monkeypatch, powe
     assert find_config(None, {}) == etc
 
 
-def test_in_etc_is_where_the_design_says():
-    assert Path("/etc/doorpi/doorpi.toml") == doorpi.IN_ETC
-
-
 # -- usage
 
 CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"

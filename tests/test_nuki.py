@@ -671,6 +671,12 @@ def test_the_light_never_says_what_the_bolt_does_not(either, drops, trouble):
         either.clock.advance(3600.0)
         either.server.new_tap()
 
+    # It can say so: once nothing is wrong, the light is that of a move.
+    either.server.switch(motor_s=1.0, lag_s=0.0, drops=0)
+    healed = either.tap(Command.UNLOCK)
+    assert healed.result in (Result.UNLOCKED, Result.LOCKED)
+    assert either.server.bolt.place == healed.result.value
+
 
 # -- what proves anything over the web
 

@@ -32,9 +32,14 @@ valid_until = 2026-02-01
 """
 
 
+def blocks(text: str) -> list[str]:
+    """What stands between fences, whatever language they name."""
+    return re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
 def block_after(mark: str) -> str:
     """The fenced block that follows ``mark``."""
-    return README.split(mark, 1)[1].split("```\n", 2)[1]
+    return blocks(README.split(mark, 1)[1])[0]
 
 
 def test_the_lights_are_the_patterns():
@@ -214,13 +219,22 @@ class Office:
         return "" if into else said
 
 
+EVERY_DAY = README.split("### Every day", 1)[1].split("\n### ", 1)[0]
+
+
 def transcripts() -> Iterator[tuple[str, str]]:
     """Each ``$`` line of the chapter, and what follows it."""
-    chapter = README.split("### Every day", 1)[1].split("\n### ", 1)[0]
-    for block in re.findall(r"```\n(.*?)```", chapter, re.DOTALL):
+    for block in blocks(EVERY_DAY):
         for typed in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, told = typed.partition("\n")
             yield command, told
+
+
+def test_no_transcript_is_passed_over():
+    typed = re.findall(r"^ *\$ (.+)", EVERY_DAY, re.MULTILINE)
+
+    assert len(typed) > 15
+    assert [command for command, _ in transcripts()] == typed
 
 
 def test_the_owners_day_is_as_the_readme_tells_it(tmp_path, monkeypatch, capsys):

@@ -210,15 +210,6 @@ def test_a_sandbox_is_as_tight_as_it_can_be_and_says_why_not_tighter(
     assert [words for words in left_open.values() if words not in unit] == []
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_is_as_closed_as_the_issue_wants(unit):
-    command = (tool("systemd-analyze"), "security", "--offline=true", "--no-pager")
-
-    code, told = said_by(*command, "--threshold=15", unit)
-
-    assert code == 0, told
-
-
 ################################################################################
 # The unit that asks for the clock
 ################################################################################
@@ -418,10 +409,3 @@ def test_the_example_settings_are_known_by_their_placeholder():
     )
 
     assert said_by("grep", "-q", pattern, ROOT / "doorpi.toml") == (0, "")
-
-
-def test_this_python_knows_the_units_switches():
-    """-I -X faulthandler -m: isolated, so that the caller's folder holds no modules."""
-    told = said_by(sys.executable, "-I", "-X", "faulthandler", "-c", "print(1)")
-
-    assert told == (0, "1\n")
