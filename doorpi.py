@@ -3342,6 +3342,7 @@ class Door:
         left_open = self._stored(self._equipment.store.close_interrupted, 0)
         if left_open:
             log.warning("%d event(s) had no end: closed as interrupted", left_open)
+        self._stored(self._equipment.store.tidy, None, writes=False)
 
     def _stop(self, stopped: Stopped) -> None:
         """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
@@ -6119,6 +6120,11 @@ SELECT coalesce((SELECT id FROM chains WHERE name = 'events-start'), 0),
 """
 
 
+#: What SQLite and the disk may raise; UnicodeError where a letter is none, in what we
+#: store or in the names and messages of a broken file.
+TROUBLES = (sqlite3.Error, OSError, UnicodeError)
+
+
 class SqliteFile:
     """One SQLite file (WAL, every commit synced to the disk).
 
@@ -6150,6 +6156,9 @@ class SqliteFile:
 
     def _before_new(self) -> None:
         """Called before a file is made that is not there, or holds nothing at all."""
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        """Called when it was opened.  Raises: sqlite3.Error when it cannot be used."""
 
     def _query(self, sql: str, values: Sequence[object]) -> list[Any]:
         with self._errors_told():
@@ -6202,7 +6211,7 @@ class SqliteFile:
     def _errors_told(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError, RowError, UnicodeEncodeError) as error:
+        except (*TROUBLES, RowError) as error:
             # Set aside first: closing would tidy up the -wal.
             if self._repair and _is_broken(error):
                 self._set_aside()
@@ -6233,6 +6242,7 @@ class SqliteFile:
             _prepare(
                 self._db, self.path, self.schema, by=time.monotonic() + self._busy_s
             )
+            self._check(self._db)
         return self._db
 
     def _set_aside(self) -> None:
@@ -6259,10 +6269,26 @@ class CardFile(SqliteFile):
     After each change a copy is kept beside it, which takes its place when it is broken
     or gone: who is on the list must get in on the day after a power cut as well.  (Not
     of a list above ``copied_up_to`` bytes, where that would take long.)
+
+    One bad byte in a -wal, and SQLite takes back what was written after it, without a
+    word: a card that was revoked, a lockdown.  So no change stays there, and changes
+    are counted: a list that has fewer than its copy is as good as broken.
+    ``known_changes`` tells how many others know of.
     """
 
     schema = Schema(1, CARDS_TABLES)
     copied_up_to = 16_000_000
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        repair: bool,
+        busy_s: float,
+        known_changes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__(path, repair=repair, busy_s=busy_s)
+        self._known_changes = known_changes
 
     @property
     def copy(self) -> Path:
@@ -6303,7 +6329,7 @@ class CardFile(SqliteFile):
             why = f"its entry in {self.path} is broken: {error}"
         log.warning("%s: %s", format_uid(uid), why)
         with (
-            contextlib.suppress(sqlite3.Error, OSError, RowError),
+            contextlib.suppress(*TROUBLES, RowError),
             _read_only(self.copy) as db,
         ):
             for row in _entries(db, FIND_QUERY, uid):
@@ -6334,10 +6360,13 @@ class CardFile(SqliteFile):
         with self._change() as db:
             _mark(db, "lockdown", why)
 
-    def locked_down(self) -> bool | None:
-        """None when nothing was ever said of it."""
-        why = self._marked("lockdown")
-        return None if why is None else bool(why)
+    def state(self) -> ListState:
+        """How often it was changed, and what was said of a lockdown last."""
+        if not any(map(Path.exists, (self.path, self.copy, _wal(self.path)))):
+            return ListState(0, None)  # who only asks makes no file
+        with self._errors_told():
+            marks = dict(self._query(STATE_QUERY, ()))
+            return ListState(_changes_of(marks.get("changes")), marks.get("lockdown"))
 
     def _marked(self, name: str) -> str | None:
         rows = self._query("SELECT value FROM marks WHERE name = ?", (name,))
@@ -6347,10 +6376,37 @@ class CardFile(SqliteFile):
     def _change(self) -> Iterator[sqlite3.Connection]:
         """A transaction.  However it ends, there is no copy of before: that would let
         in who is no longer on the list, so better none."""
+        known = self._known_changes()
         with self._transaction() as db:
             yield db
+            _mark(db, "changes", str(max(known, _changes(db)) + 1))
             self.copy.unlink(missing_ok=True)
+        try:
+            self.settle()
+        except StoreError as error:  # the change was made all the same
+            log.warning("%s; the last change is in its -wal only", error)
         self._keep_copy()
+
+    def settle(self) -> None:
+        """Bring what was changed out of the -wal; somebody who reads may prevent it."""
+        if not _is_nothing(_wal(self.path)):
+            self._query("PRAGMA wal_checkpoint(TRUNCATE)", ())
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        """Raises: FileOutdated, which is broken, where the copy has later changes."""
+        try:
+            with _read_only(self.copy) as copy:  # first: it is made after a change
+                copied, mine = _changes(copy), _changes(db)
+                if copied <= mine or copy.execute(
+                    "PRAGMA quick_check(1)"
+                ).fetchone() != ("ok",):
+                    return
+        except TROUBLES:  # there is none, or none that helps
+            return
+        raise FileOutdated(
+            f"changes are lost: it has {mine}, its copy {copied} (to put back an older"
+            f" list, remove {self.copy} first)"
+        )
 
     def keep_missing_copy(self) -> None:
         """Whoever changed the list last was killed before that, or had no room."""
@@ -6369,7 +6425,7 @@ class CardFile(SqliteFile):
         try:
             if self.path.stat().st_size <= self.copied_up_to:
                 _copy_database(self.path, self.copy)
-        except (sqlite3.Error, OSError) as error:
+        except TROUBLES as error:
             raise StoreError(f"{self.copy}: {error}") from None
 
     def _before_new(self) -> None:
@@ -6383,6 +6439,29 @@ def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
         card.uid, card.holder, card.enabled, _iso(card.valid_from),
         _iso(card.valid_until), card.schedule, card.role.value, utc_text(at),
     )  # fmt: skip
+
+
+class ListState(NamedTuple):
+    """What is known of the list.  ``lockdown`` is why everybody is refused, "" when
+    nobody is, None when nothing was ever said of it."""
+
+    changes: int
+    lockdown: str | None
+
+
+STATE_QUERY = "SELECT name, value FROM marks WHERE name IN ('changes', 'lockdown')"
+CHANGES_QUERY = "SELECT value FROM marks WHERE name = 'changes'"
+
+
+def _changes(db: sqlite3.Connection) -> int:
+    found = db.execute(CHANGES_QUERY).fetchone()
+    return _changes_of(found and found[0])
+
+
+def _changes_of(value: object) -> int:
+    """0 for what an older program has written, or rot has eaten."""
+    is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
+    return int(str(value)) if is_number else 0
 
 
 def _mark(db: sqlite3.Connection, name: str, value: str) -> None:
@@ -6399,7 +6478,12 @@ class SqliteStore(SqliteFile):
         self, path: Path, *, repair: bool = False, busy_s: float = 0.25
     ) -> None:
         super().__init__(path, repair=repair, busy_s=busy_s)
-        self.list = CardFile(path.with_name("cards.db"), repair=repair, busy_s=busy_s)
+        self.list = CardFile(
+            path.with_name("cards.db"),
+            repair=repair,
+            busy_s=busy_s,
+            known_changes=lambda: self._noted().changes,
+        )
 
     # -- what the door needs (the port Store)
 
@@ -6407,10 +6491,41 @@ class SqliteStore(SqliteFile):
         return self.list.find(uid)
 
     def add_card(self, card: Credential, at: datetime) -> None:
-        self.list.change_cards([card], [], at)
+        self.change_cards([card], [], at)
 
     def locked_down(self) -> bool | None:
-        return self.list.locked_down()
+        """What the list says, and what is noted here: rot in one file ends none."""
+        noted = self._noted()
+        try:
+            told = self.list.state()
+        except StoreError:
+            if noted.lockdown:
+                return True
+            raise
+        if told.lockdown or (noted.lockdown and noted.changes >= told.changes):
+            return True
+        if told.changes < noted.changes:
+            raise StoreError(
+                f"{self.list.path}: changes of the list are lost: it has"
+                f" {told.changes}, the log knows of {noted.changes}; look through"
+                " doorpi cards, then: doorpi lockdown off"
+            )
+        return None if told.lockdown is None else False
+
+    def _noted(self) -> ListState:
+        """What was known of the list after its last change."""
+        text = None
+        with contextlib.suppress(StoreError):
+            text = self.recall("list") if self.exists() else None
+        changes, _, lockdown = (text or "").partition(" ")
+        return ListState(_changes_of(changes), lockdown)
+
+    def _note_list(self) -> None:
+        try:
+            told = self.list.state()
+            self.keep(Notes({"list": f"{told.changes} {told.lockdown or ''}"}))
+        except StoreError as error:
+            log.warning("not noted that the list was changed: %s", error)
 
     def last_moved(self, uid: Uid) -> datetime | None:
         with self._errors_told():
@@ -6448,7 +6563,6 @@ class SqliteStore(SqliteFile):
             self._append("outcomes", values, NOTHING)
         with self._transaction() as db:
             db.execute(SETTLED_UPDATE)
-        self.list.keep_missing_copy()
         return len(rows)
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
@@ -6468,6 +6582,11 @@ class SqliteStore(SqliteFile):
 
     def tidy(self) -> None:
         self._query("PRAGMA wal_checkpoint(PASSIVE)", ())
+        if self.list.exists():  # what a change of it could not do, or not yet
+            self.list.settle()
+            self.list.keep_missing_copy()
+            if self.list.state().changes > self._noted().changes:
+                self._note_list()
 
     def close(self) -> None:
         self.list.close()
@@ -6482,6 +6601,7 @@ class SqliteStore(SqliteFile):
         self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime
     ) -> None:
         self.list.change_cards(put, remove, at)
+        self._note_list()
 
     def list_changed_at(self) -> datetime | None:
         return self.list.changed_at()
@@ -6496,6 +6616,7 @@ class SqliteStore(SqliteFile):
 
     def lock_down(self, why: str) -> None:
         self.list.lock_down(why)
+        self._note_list()
 
     page = 500
 
@@ -6679,14 +6800,23 @@ class FileEmptied(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_NOTADB
 
 
+class FileOutdated(sqlite3.DatabaseError):
+    """The last changes of the database are gone."""
+
+    sqlite_errorcode = sqlite3.SQLITE_NOTADB
+
+
+def _wal(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
 def _is_nothing(path: Path) -> bool:
     return not (path.exists() and path.stat().st_size)
 
 
 def _refuse_emptied(path: Path) -> None:
     """SQLite would take it for a new one and delete the -wal, with what it holds."""
-    wal = Path(f"{path}-wal")
-    if _is_nothing(path) and not _is_nothing(wal):
+    if _is_nothing(path) and not _is_nothing(_wal(path)):
         raise FileEmptied("the file is empty or gone, its -wal is not")
 
 
@@ -6700,7 +6830,7 @@ def _has_no_room(path: Path) -> bool:
 def _is_fixed(path: Path) -> bool:
     """On a disk that is full or became read-only SQLite needs to be told, or it fails
     to make its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
-    if _is_nothing(path) or Path(f"{path}-wal").exists():
+    if _is_nothing(path) or _wal(path).exists():
         return False
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY) or _has_no_room(path)
 
@@ -6710,7 +6840,7 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """``path`` without a file made beside it, also while the door writes it.  Without
     a -wal nobody has it open, and SQLite need not make one."""
     _refuse_emptied(path)
-    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
+    how = "mode=ro" if _wal(path).exists() else "immutable=1"
     uri = f"file:{quote(os.fsencode(path))}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
         yield db
@@ -6855,6 +6985,8 @@ def _owner_of(folder: Path) -> tuple[int, int]:
 
 
 def _is_broken(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # its values cannot raise that
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -8677,13 +8809,13 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
     """Whether SQLite finds it whole, and what is in it.  ``version`` of its schema is
     what this program knows.  Nothing is created or changed."""
     yield from _set_aside_before(path)
-    if not path.exists() and not Path(f"{path}-wal").exists():
+    if not path.exists() and not _wal(path).exists():
         yield Finding(Health.OK, "database", f"{path}: nothing is stored yet")
         return
     try:
         with _read_only(path) as db:
             yield _contents(db, path, version)
-    except (sqlite3.Error, OSError) as error:
+    except TROUBLES as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             words, do = f"{path}: in use just now", "ask again in a minute"
             yield Finding(Health.WARN, "database", words, do)
@@ -8716,7 +8848,7 @@ def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
 
 def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
     (found,) = db.execute("PRAGMA user_version").fetchone()
-    wal = Path(f"{path}-wal")
+    wal = _wal(path)
     size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
     told = [_size(size), f"schema {found}"]
@@ -8861,10 +8993,14 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
 
 def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
     """Who wonders why nobody gets in may have forgotten it."""
-    with contextlib.closing(store), contextlib.suppress(StoreError):
-        if store.list.exists() and store.locked_down():
+    do = "sudo doorpi lockdown off"
+    with contextlib.closing(store):
+        try:
+            if store.locked_down():
+                yield Finding(Health.WARN, "lockdown", LOCKED_DOWN_WORDS, do)
+        except StoreError as error:
             yield Finding(
-                Health.WARN, "lockdown", LOCKED_DOWN_WORDS, "sudo doorpi lockdown off"
+                Health.WARN, "lockdown", f"not known: {error}", "see database"
             )
 
 
@@ -11838,7 +11974,8 @@ def cmd_revoke(args: argparse.Namespace) -> int:
 def cmd_lockdown(args: argparse.Namespace) -> int:
     config, at = load_keyless(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        was, wanted = store.locked_down(), args.state == "on"
+        was = _stored_or_told(store.locked_down, None, writes=False)
+        wanted = args.state == "on"
         if was is not wanted:  # None: a door that runs may know of one that was lost
             store.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
             event = replace(_by_hand(at), detail=f"lockdown {args.state}")
