@@ -37,6 +37,7 @@ note() {
 no_tests=5
 selected=0
 skipped=0
+# shellcheck disable=SC2317 # called by step
 some_tests() {
     report=$venv/cache/tests.xml
     rm -f "$report"

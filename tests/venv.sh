@@ -8,13 +8,15 @@
 # Each part has a stamp that says what it was built from; it is written last, so a
 # build that was interrupted is done again. A .venv whose stamps fit is used as it is, without
 # the network. One that does not fit is built again from nothing: what is in it is
-# always what a fresh machine would get.
+# always what a fresh machine would get. Until that is done the old one lies aside, and
+# comes back if it fails: without the network, say.
 #
 # PYTHON=python3.13 sh tests/run.sh builds it with another interpreter.
 set -u
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P) || exit 1
 venv=$root/.venv
+old=$root/.venv.old
 python=$venv/bin/python
 base=${PYTHON:-python3}
 
@@ -39,9 +41,14 @@ prepare_venv() {
         say "another build of .venv is running, waiting for it"
         flock 9
     fi
+    put_back # if a build was interrupted by force
     if ! "${1}_fits"; then
+        trap put_back EXIT
+        trap 'exit 1' HUP INT TERM
         if ! runtime_fits || [ -e "$venv/tools.stamp" ]; then build_runtime; fi
         if [ "$1" = tools ]; then add_tools; fi
+        trap - EXIT HUP INT TERM
+        rm -rf "$old"
     fi
     exec 9<&-
 }
@@ -94,13 +101,21 @@ build_runtime() {
     "$base" -c 'import pip' 2>/dev/null ||
         die "$base has no pip (Debian: apt-get install python3-pip)"
     say "building .venv (needs the network, may take a minute)"
-    { rm -f "$venv/runtime.stamp" && rm -rf "$venv"; } || die "cannot remove $venv"
+    if exists "$venv"; then mv "$venv" "$old" || die "cannot move $venv aside"; fi
     # Debian's python3 alone has no ensurepip: pip is brought in from outside.
     "$base" -m venv --without-pip "$venv" || die "cannot create $venv"
     quietly "$base" -m pip --python "$python" install 'pip>=26'
     quietly "$python" -m pip install --requirements-from-script "$root/doorpi.py"
     printf '%s\n' "$runtime" >"$venv/runtime.stamp" || die "cannot write into $venv"
 }
+
+put_back() {
+    if exists "$old"; then
+        { rm -rf "$venv" && mv "$old" "$venv"; } || die "cannot bring $old back"
+        say "the .venv from before is back"
+    fi
+}
+exists() { [ -e "$1" ] || [ -L "$1" ]; }
 
 add_tools() {
     say "adding the developers' tools to .venv"
@@ -117,5 +132,5 @@ quietly() {
     if ! grep -q '^Installing collected packages' "$venv/pip.log"; then
         rm -f "$venv/tools.stamp"
     fi
-    die "pip failed, see above; .venv is not ready"
+    die "pip failed, see above; the new .venv is not ready"
 }
