@@ -2047,13 +2047,34 @@ def _relays_on_at_boot(config: Config) -> Iterator[str]:
 
 # -- what an edit changes
 
+Cards = Mapping[Uid, Credential]
+
 MOST_CHANGES = 12  # lines about people, and about hours: a long list stays short
 
 
-def differences(before: Config, after: Config) -> list[str]:
+MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
+
+
+def differences(
+    before: Config,
+    after: Config,
+    find: Callable[[Uid], Credential | None] = lambda uid: None,
+) -> list[str]:
     """What it means to go from one to the other, in words, a line each: people,
-    hours, settings.  No secret is shown."""
+    hours, settings.  No secret is shown.
+
+    ``find`` looks into the database: it decides about a card that comes into the file,
+    until then, and about one that leaves the file, from then on.
+    """
+    gone = [uid for uid in before.cards if uid not in after.cards]
+    come = [uid for uid in after.cards if uid not in before.cards]
+    found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
+    rows = {uid: row for uid, row in found.items() if row}
+    stay = _not_too_many(_stay_in_the_database(before.cards, rows))
+    before = replace(before, cards={**rows, **before.cards})
+    after = replace(after, cards={**rows, **after.cards})
     return [
+        *stay,
         *_come_and_gone(before.cards, after.cards),
         *_not_too_many(_entry_changes(before.cards, after.cards)),
         *_not_too_many(_hours_changes(before, after)),
@@ -2064,7 +2085,27 @@ def differences(before: Config, after: Config) -> list[str]:
             for sign, pattern in after.patterns.items()
             if pattern != before.patterns.get(sign)
         ),
+        *_not_sought(len(gone) - MOST_SOUGHT),
     ]
+
+
+def _not_sought(more: int) -> Iterator[str]:
+    if more > 0:
+        yield (
+            f"{more:,} more cards leave the file; doorpi cards tells which of them the"
+            " database has, too"
+        )
+
+
+def _stay_in_the_database(old: Cards, rows: Cards) -> Iterator[str]:
+    """Who leaves the file and gets in all the same."""
+    for uid, row in rows.items():
+        if uid in old and row.enabled and not row.refused:
+            until = f" until {row.valid_until}" if row.valid_until else ""
+            yield (
+                f"{card_name(row)} leaves the file, but is on the database's list and"
+                f" may still enter{until}; to end that: doorpi revoke {format_uid(uid)}"
+            )
 
 
 def _not_too_many(lines: Iterable[str]) -> Iterator[str]:
@@ -2088,9 +2129,6 @@ def _counted(sign: str, one: str, many: str, names: Iterable[str]) -> Iterator[s
     if each:
         noun = one if len(each) == 1 else many
         yield f"{sign}{len(each):,} {noun}: {_names(each)}"
-
-
-Cards = Mapping[Uid, Credential]
 
 
 def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
@@ -3788,7 +3826,7 @@ class Door:
             )
         else:
             self._heal(Signal.CONFIG_BAD)
-            told = differences(self._config, renewed[0]) if renewed else []
+            told = self._differences(renewed[0]) if renewed else []
             if renewed is not None:
                 self._use(*renewed, self._relocking.pending)
                 self._reader_opens_at = -inf
@@ -3798,6 +3836,13 @@ class Door:
             self._settings.remember()
         self._supervisor.ready()
         self._tell_status()
+
+    def _differences(self, new: Config) -> list[str]:
+        def find(uid: Uid) -> Credential | None:
+            store = self._equipment.store
+            return self._stored(lambda: store.find(uid), None, writes=False)
+
+        return differences(self._config, new, find)
 
     most_changes = 20  # lines of the journal for one edit
 
@@ -11743,7 +11788,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     if config.fallback:
         say(f"When that lock cannot be reached: {config.fallback.kind}.")
     say()
-    say("Who may enter:" if config.cards else "Nobody is in this file.")
+    say("Who may enter by this file:" if config.cards else "Nobody is in this file.")
     today = SystemClock().now().date()
     rows = [
         (printable(card.holder), format_uid(card.uid), validity(card, config, today))
@@ -11775,7 +11820,7 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
     except ConfigError:  # a key was left to the service alone
         before = good.keyless()
         config = with_state_dir(read_written(path), path, os.environ)
-    changes = differences(before, config)
+    changes, trouble = _differences(before, config)
     runs = is_running(good.folder)
     yield ""
     if not changes and runs:
@@ -11789,6 +11834,19 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
             else "What changes (the door does not run; against what it last ran with):"
         )
     yield from (f"  {change}" for change in changes)
+    if trouble:
+        yield f"  This is without what the database knows: {trouble}"
+
+
+def _differences(before: Config, after: Config) -> tuple[list[str], str]:
+    """What changes, and why it may be more than that."""
+    with contextlib.closing(make_store(after)) as store:
+        try:
+            if store.exists() or store.list.exists():  # who only asks makes no files
+                return differences(before, after, store.find), ""
+        except StoreError as error:
+            return differences(before, after), str(error)
+    return differences(before, after), ""
 
 
 def validity(card: Credential, config: Config, today: date) -> str:
@@ -11892,9 +11950,16 @@ def _card_rows(
             format_uid(card.uid),
             validity(card, config, now.date()),
             printable(card.schedule or "-"),
-            card.source.value,
+            "toml, db" if _is_hidden(card, store) else card.source.value,
             f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
         )
+
+
+def _is_hidden(card: Credential, store: SqliteStore) -> bool:
+    """Has the database an entry, too, for this card of the file?"""
+    if card.source is not Source.TOML or not store.list.exists():
+        return False
+    return store.find(card.uid) is not None
 
 
 def _say_as_toml(cards: Iterable[Credential]) -> None:
@@ -12428,18 +12493,10 @@ def cmd_doctor(args: argparse.Namespace) -> int:
 
 def _examined(args: argparse.Namespace) -> Iterator[Finding]:
     path = find_config(args.config, os.environ)
-    try:
-        config = read_config(path, os.environ)
-        yield Finding(Health.OK, "settings", f"{path}: no problems")
-    except ConfigError as error:
-        for problem in error.problems:
-            yield Finding(Health.FAIL, "settings", problem, "doorpi check")
-        good = last_good(path, os.environ)
-        if good is None:
-            return
-        words = f"the door goes by its last good settings, of {good.date}"
-        yield Finding(Health.WARN, "settings", words, f"mend {path}")
-        config = good.config(path, os.environ)
+    config, told = _settings_examined(path)
+    yield from told
+    if config is None:
+        return
     holders = reader_holders(config.reader)  # root sees whose the reader is
     become_owner(Path(config.door.state_dir))
     if config.examples:
@@ -12448,6 +12505,28 @@ def _examined(args: argparse.Namespace) -> Iterator[Finding]:
         yield Finding(Health.WARN, "settings", words, do)
     for subject, findings in _subjects(path, config, holders).items():
         yield from survived(subject, findings)
+
+
+def _settings_examined(path: Path) -> tuple[Config | None, list[Finding]]:
+    """What the door goes by, the file or the last good settings, and what of the file
+    is wrong."""
+    try:
+        config = read_config(path, os.environ)
+        return config, [Finding(Health.OK, "settings", f"{path}: no problems")]
+    except ConfigError as error:
+        problems, good = list(error.problems), last_good(path, os.environ)
+    going: list[Finding] = []
+    found = None
+    if good is not None:
+        words = f"the door goes by its last good settings, of {good.date}"
+        going = [Finding(Health.WARN, "settings", words, f"mend {path}")]
+        try:
+            found = good.config(path, os.environ)
+        except ConfigError as error:
+            problems += error.problems
+    told = dict.fromkeys(problems)
+    fails = [Finding(Health.FAIL, "settings", each, "doorpi check") for each in told]
+    return found, [*fails, *going]
 
 
 def _subjects(

@@ -137,7 +137,7 @@ role = "master"
         f"{folder}/doorpi.toml: no problems",
         'Door "Office 4F": a card on the list toggles the lock (sesame-mini).',
         "",
-        "Who may enter:",
+        "Who may enter by this file:",
         (
             "  Jo Guest  01:23:AB:07           Mon-Fri 08:00-20:00, Sat 22:00-02:00, not on"
             " 2199-12-31, from 2199-01-01, until 2199-03-31"
@@ -591,7 +591,7 @@ def test_cards_lists_who_is_where_and_the_file_decides(verb):
             "db",
             "-",
         ],
-        ["Ken Sato", "04:A9:3C:71:5E:D2:84", "always", "-", "toml", "-"],
+        ["Ken Sato", "04:A9:3C:71:5E:D2:84", "always", "-", "toml, db", "-"],
         [
             "Mika",
             "D3:C2:B1:A0",

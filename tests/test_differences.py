@@ -24,6 +24,7 @@ from doorpi import (
     Schedule,
     Secret,
     Signal,
+    Source,
     Uid,
     differences,
     is_running,
@@ -335,6 +336,55 @@ def test_any_two_lists_can_be_told_apart(before, after):
     assert all(doorpi.can_be_seen(line) for line in lines)
 
 
+STAYS = (
+    "Anna (01:02:03:04) leaves the file, but is on the database's list and may still"
+    " enter; to end that:"
+)
+STAYS_UNTIL = (
+    "Card of yesterday (01:02:03:04) leaves the file, but is on the database's list and"
+    f" may still enter until {LATER}; to end that:"
+)
+ROW = card_of(ANNA, "Anna", source=Source.DB)
+GHOSTS = {
+    "a row as it was": (ROW, [f"{STAYS} doorpi revoke 01:02:03:04"]),
+    "with fewer limits": (
+        replace(ROW, holder="Card of yesterday", valid_until=LATER),
+        [
+            f"{STAYS_UNTIL} doorpi revoke 01:02:03:04",
+            "renamed: Anna -> Card of yesterday",
+            f"Card of yesterday: last day none -> {LATER}",
+        ],
+    ),
+    "switched off": (replace(ROW, enabled=False), ["Anna: switched off"]),
+    "none": (None, ["-1 person: Anna"]),
+}
+
+
+@pytest.mark.parametrize(("row", "lines"), GHOSTS.values(), ids=GHOSTS)
+def test_who_leaves_the_file_is_gone_only_if_the_database_does_not_know_them(
+    row, lines
+):
+    before, after = config_of(KEN_CARD, ANNA_CARD), config_of(KEN_CARD)
+
+    assert differences(before, after, {ANNA: row}.get) == lines
+
+
+def test_who_moves_into_the_file_is_nobody_new():
+    before, after = config_of(), config_of(ANNA_CARD)
+
+    assert differences(before, after, {ANNA: ROW}.get) == []
+
+
+def test_a_list_of_a_million_is_not_looked_up_card_by_card():
+    cards = [card_of(Uid(f"{n:08X}"), f"H {n}") for n in range(2_000)]
+    sought = []
+
+    lines = differences(config_of(*cards), config_of(), sought.append)
+
+    assert len(sought) == doorpi.MOST_SOUGHT
+    assert lines[-1].startswith("1,000 more cards leave the file")
+
+
 # -- the door
 
 
@@ -374,6 +424,19 @@ def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, capl
         "changed: lock.hold_s: 3.0 -> 9.0",
     ]
     assert world.settings.remembered == 1
+
+
+def test_the_journal_names_who_stays_though_the_file_has_them_no_more(world, caplog):
+    caplog.set_level(logging.INFO, "doorpi")
+    world.store.cards[ANNA] = ROW
+    door = world.door(config_of(ANNA_CARD))
+    world.settings.reload = True
+    world.settings.renewed = (config_of(), world.equipment)
+
+    door.step()
+
+    assert caplog.messages[1:] == [f"changed: {STAYS} doorpi revoke 01:02:03:04"]
+    assert world.tap(ANNA, config=config_of()).reason is doorpi.Reason.GRANTED
 
 
 def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
@@ -430,7 +493,7 @@ def check(path, capsys):
     def run(given: Path = path) -> list[str]:
         assert main(["--config", str(given), "check"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        return lines[lines.index("Who may enter:") :][2:]
+        return lines[lines.index("Who may enter by this file:") :][2:]
 
     return run
 
@@ -488,6 +551,43 @@ def test_check_says_when_the_door_does_not_run(path, check):
 def test_check_says_nothing_of_changes_before_the_first_run(path, check):
     assert check() == []
     assert not (path.parent / "state").exists()
+
+
+def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, says):
+    """People who were moved into the file, as README has it, are in the database, too."""
+    says("allow", "Anna", "--uid", "01020304")
+    path.write_text(FILE + MORE)
+    has_run(path)
+    assert ["toml, db" in line for line in says("cards")] == [False, True, False]
+
+    path.write_text(FILE)
+    lines = check()
+    end = says("revoke", "01:02:03:04")
+
+    assert lines[2:] == [f"  {STAYS} doorpi revoke 01:02:03:04"]
+    assert end == ["Anna (01:02:03:04) is off the list of the database"]
+    assert check()[2:] == ["  -1 person: Anna"]
+
+
+@pytest.fixture
+def says(path, capsys):
+    def run(*args: str) -> list[str]:
+        assert main(["--config", str(path), *args]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_check_goes_on_without_a_database(path, check):
+    has_run(path)
+    broken = path.parent / "state" / "cards.db"
+    broken.write_bytes(b"no database" * 1000)
+    path.write_text(FILE + MORE)
+
+    lines = check()
+
+    assert lines[3:] == ["  +1 person: Anna", lines[-1]]
+    assert lines[-1].startswith("  This is without what the database knows: ")
 
 
 def test_a_door_that_runs_is_seen_and_who_looks_keeps_none_from_starting(tmp_path):
