@@ -9800,11 +9800,12 @@ UID_DIGITS = tuple(2 * size for size in UID_BYTES)
 
 
 class ListError(ValueError):
-    """A list that nothing of can be brought in; the text says why."""
+    """A list of which nothing can be imported; the text says why."""
 
 
 class Row(NamedTuple):
-    """One row of a list: as a ``[[card]]`` would say it, or why it can't be used.
+    """A row of a table, or an object of JSON: its cells by the names of their columns,
+    as the list has them, and then as a ``[[card]]`` would; or why it is ``refused``.
 
     ``number`` counts lines or entries from 1, as the list's kind does.  What the row
     is ``silent`` about, or says only because a card must have it, is no change of a
@@ -9812,190 +9813,117 @@ class Row(NamedTuple):
     """
 
     number: int
-    table: Mapping[str, object]
+    cells: Mapping[str, object]
     refused: str = ""
     silent: Iterable[str] = ()
 
 
+class ListFormat(NamedTuple):
+    """A kind of list: how it is told from the others (by what is in it), and what its
+    rows say of a card."""
+
+    name: str
+    row: str
+    looks: Callable[[str], bool]
+    rows: Callable[[str, CardList], Iterator[Row]]
+    #: For each key of a card, the names that its column may have.
+    columns: Mapping[str, tuple[str, ...]]
+    #: Other columns that are known.
+    others: tuple[str, ...] = ()
+    #: Says in our way what this kind says in its own, and returns why the row is
+    #: refused, and what to call a card without a name.
+    fix: Callable[[dict[str, object], Mapping[str, str], CardList], tuple[str, str]] = (
+        lambda card, cells, listed: ("", "")
+    )
+    #: Whether its UIDs may be the decimal numbers of a Wiegand reader.
+    is_wiegand: bool = False
+
+
 def _cell(value: object) -> str:
-    """Text and numbers as text; anything else says nothing."""
-    if type(value) is int and value.bit_length() < 1000:  # Python writes no long ones
-        return str(value)
-    return value.strip() if isinstance(value, str) else ""
+    """A cell as text; what is inside a list or an object stays there."""
+    if value is None or value in ([], {}):
+        return ""
+    return tidied(value.strip()) if isinstance(value, str) else _named(value)
 
 
-def esp_rfid_doubt(spelling: str, *, is_hex: bool) -> str:
-    """Why what esp-rfid stores may not be the card's UID, though it can be read so.
-
-    It writes each byte without its leading 0, and what a Wiegand reader says as a
-    decimal number; ``is_hex`` tells that its reader is none of those.  Only a text as
-    long as all bytes of a UID has lost nothing.
-    Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)`` and
-    ``uid = String(wg.getCode(), DEC)``.
-    """
-    if not re.fullmatch(r"[0-9A-Fa-f]+", spelling):
-        return "not as esp-rfid writes a UID: hex digits and nothing between them"
-    if len(spelling) not in UID_DIGITS:
-        return (
-            f"{len(spelling)} digits: esp-rfid leaves out the first 0 of a byte, so it"
-            " may be one of several cards; tap the card here instead"
-        )
-    if len(spelling) == 8 and spelling.isdecimal() and not is_hex:
-        return (
-            "digits only: perhaps a Wiegand reader's decimal number, which is not the"
-            " UID; tap the card here instead"
-        )
-    return ""
-
-
-# A table of cells: CSV, and what is like it
-
-
+@functools.lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
     """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
-    return re.sub(r"[\s_\-.]+", "", name.strip().lower())
+    return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
 
 
-def _header(text: str) -> tuple[str, list[str]]:
-    """The delimiter, and the names of the columns in their plain form."""
-    lines = text[:10_000].splitlines()
-    line = next((line for line in lines if line.strip()), "")
-    delimiter = max("\t;,", key=line.count)
-    try:
-        names = next(csv.reader([line], delimiter=delimiter, strict=True), [])
-    except csv.Error:
-        names = []
-    return delimiter, [_plain(name) for name in names]
+# Tables of cells: CSV, and what is like it
+
+#: What a spreadsheet takes for a formula; with the wide signs, which Excel takes too.
+FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
-def _columns(text: str) -> list[str]:
-    return _header(text)[1]
+def _unguarded(cell: str) -> str:
+    """A cell without the ``'`` that `log --csv` puts before a formula's sign."""
+    cell = cell.strip()
+    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip()[:1] in FORMULAS else cell
 
 
-def _table_rows(text: str) -> Iterator[tuple[int, dict[str, str], str]]:
-    """Each row: its line, its cells by the plain names of their columns, and what is
-    wrong with it.  Raises: ListError for a file that was cut off, or is no table."""
-    delimiter, names = _header(text)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+#: Each table has one of these; a line that begins with # and has none is a comment.
+IDENTIFIERS = {"uid", "code", "cardnumber"}
+
+
+def _header(text: str) -> tuple[list[str], str, int]:
+    """The names of the columns, the delimiter, and how many lines the head has: blank
+    ones, comments, the ``sep=;`` by which Excel knows the delimiter, and the names."""
+    file, delimiter = io.StringIO(text[:10_000], newline=""), ""
+    for number, line in enumerate(iter(file.readline, ""), 1):
+        if told := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
+            delimiter = told[1]
+            continue
+        used = delimiter or max("\t;,", key=line.count)
+        try:
+            cells = next(csv.reader([line], delimiter=used, strict=True), [])
+        except csv.Error:
+            break
+        names = [tidied(cell.strip()) for cell in cells]
+        is_comment = line.startswith("#") and not IDENTIFIERS & set(map(_plain, names))
+        if any(names) and not is_comment:
+            named = [name or f"column {i}" for i, name in enumerate(names, 1)]
+            return named, used, number
+    return [], ",", 0
+
+
+def _table_rows(text: str, _listed: CardList) -> Iterator[Row]:
+    """Raises: ListError for a file that was cut off, or is no table."""
+    names, delimiter, head = _header(text)
+    plain = [_plain(name) for name in names]
+    if twice := [name for name in names if plain.count(_plain(name)) > 1]:
         raise ListError(f"two columns are called {_named(twice[0])}")
-    at, has_header, cut = 0, False, ""
+    file, at, cut = io.StringIO(text, newline=""), head, ""
+    for _ in range(head):
+        file.readline()
+    rows = csv.reader(file, delimiter=delimiter, strict=True)
     try:
         for cells in rows:
-            line, at = at + 1, rows.line_num
-            cells = [cell.strip() for cell in cells]
+            line, at = at + 1, head + rows.line_num
+            cells = [_unguarded(cell) for cell in cells]
             if not any(cells):
-                continue
-            if not has_header:
-                has_header = True
                 continue
             found = f"{len(cells)} cells, but {len(names)} columns"
             cut = f"line {line}: {found}" if len(cells) < len(names) else ""
             if cells[-1] == "" and not text.endswith(("\n", "\r")):
                 cut = f"line {line}: stops before its last cell"  # it may be a date
-            fits = len(cells) == len(names)
-            yield line, dict(zip(names, cells, strict=False)), "" if fits else found
+            wrong = "" if len(cells) == len(names) else found
+            yield Row(line, dict(zip(names, cells, strict=False)), wrong)
     except csv.Error as error:
         raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
     if cut:
         raise ListError(f"{cut}: the file was cut off")
 
 
-#: What a column may be called (in its plain form), the best name first.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "uid": ("uid",),
-    "holder": ("holder", "name"),
-    "enabled": ("enabled",),
-    "valid_from": ("validfrom", "from"),
-    "valid_until": ("validuntil", "until"),
-    "schedule": ("schedule",),
-    "role": ("role",),
-}
-
-#: Columns that must not be passed over: they say when, or whether, a card is good.
-SAYS_WHETHER = re.compile(
-    "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
-    "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
-)
-
-#: Of our own `cards --json`: good to know, and nothing that a list decides.
-TOLD_ONLY = {"source", "lastseen"}
-
-TRUE_FALSE = {"true": True, "yes": True, "y": True, "on": True, "1": True} | {
-    "false": False, "no": False, "n": False, "off": False, "0": False,
-}  # fmt: skip
-
-
-def _typed(key: str, value: object) -> object:
-    """A cell as TOML would have it; what is not understood stays as it is, and is
-    refused as it would be there."""
-    if not isinstance(value, str):
-        return value
-    if key == "enabled":
-        return TRUE_FALSE.get(value.lower(), value)
-    if key in ("valid_from", "valid_until"):
-        return _written_day(value)
-    return value.lower() if key == "role" else value
-
-
-def _written_day(text: str) -> date | str:
-    """2027/3/31 is what a Japanese Excel makes of it; 3/4/2027 may be two days."""
-    with contextlib.suppress(ValueError):
-        if match := re.fullmatch(r"(\d{4})/(\d\d?)/(\d\d?)", text, re.ASCII):
-            return date(int(match[1]), int(match[2]), int(match[3]))
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-            return date.fromisoformat(text)
-    return text
-
-
-def _used_columns(names: Iterable[str], listed: CardList) -> dict[str, str]:
-    """Which column each of COLUMNS is in.
-
-    Raises: ListError for one that nobody knows and that may keep somebody out.
-    """
-    names = [name for name in names if name not in TOLD_ONLY]
-    used = {
-        key: next(name for name in known if name in names)
-        for key, known in COLUMNS.items()
-        if set(known) & set(names)
-    }
-    others = [name for name in names if name and name not in used.values()]
-    for name in filter(SAYS_WHETHER.search, others):
-        raise ListError(
-            f"column {_named(name)} is not known, and may be about who is let in: call"
-            f" it one of {', '.join(COLUMNS)}, or take it out"
-        )
-    if others:
-        listed.notes[f"columns not used: {', '.join(map(_named, others))}"] = 0
-    return used
-
-
-def _own_row(
-    number: int, cells: Mapping[str, object], used: Mapping[str, str], refused: str = ""
-) -> Row:
-    table = {
-        key: _typed(key, cells.get(name))
-        for key, name in used.items()
-        # Empty is as good as none, but not where it may mean no.
-        if cells.get(name) not in (None, "") or key in ("uid", "holder", "enabled")
-    }
-    return Row(number, table, refused, tuple(key for key in COLUMNS if key not in used))
-
-
-def _csv_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """CSV with the columns of COLUMNS, as spreadsheets write it."""
-    used = _used_columns(_columns(text), listed)
-    for line, cells, refused in _table_rows(text):
-        yield _own_row(line, cells, used, refused)
-
-
 # JSON: one document, or one object after the other
 
 
-def _json_entries(text: str) -> Iterator[tuple[int, object]]:
-    """Each entry, counted from 1: those of a list, of the ``list`` of an object, or
-    the objects themselves.  Raises: ListError for what is cut off or broken."""
-    decoder, at, number = json.JSONDecoder(), 0, 0
+def _json_entries(text: str) -> Iterator[object]:
+    """Each entry: those of a list, of the ``list`` of an object, or the objects
+    themselves.  Raises: ListError for what is cut off or broken."""
+    decoder, at = json.JSONDecoder(), 0
     next_value = re.compile(r"\s*(?=\S)")
     while match := next_value.match(text, at):
         try:
@@ -10006,48 +9934,255 @@ def _json_entries(text: str) -> Iterator[tuple[int, object]]:
             raise ListError("not valid JSON: a number too long, or too deep") from None
         if isinstance(value, dict) and isinstance(value.get("list"), list):
             value = value["list"]
-        for entry in value if isinstance(value, list) else [value]:
-            number += 1
-            yield number, entry
+        yield from value if isinstance(value, list) else [value]
 
 
-def _json_rows(
-    text: str, row: Callable[[int, Mapping[str, object]], Row]
-) -> Iterator[Row]:
-    for number, entry in _json_entries(text):
+def _json_rows(text: str, _listed: CardList) -> Iterator[Row]:
+    for number, entry in enumerate(_json_entries(text), 1):
         if isinstance(entry, dict):
-            yield row(number, entry)
+            twice = len(set(map(_plain, entry))) < len(entry)
+            yield Row(number, entry, "two of its keys mean the same" * twice)
         else:
             yield Row(number, {}, f"{_named(entry)}: expected an object {{...}}")
 
 
-def _own_json_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """What ``cards --json`` prints."""
+# What the columns are about
 
-    def row(number: int, entry: Mapping[str, object]) -> Row:
-        cells = {_plain(key): value for key, value in entry.items()}
-        twice = "two of its keys mean the same" * (len(cells) < len(entry))
-        return _own_row(number, cells, _used_columns(cells, listed), twice)
+#: How many different cells of a column are looked at.
+LOOKED_AT = 1000
 
-    return _json_rows(text, row)
+#: Names of columns that say when, or whether, a card is good.
+SAYS_WHETHER = re.compile(
+    "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
+    "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
+)
+
+TRUE_FALSE = {"true": True, "yes": True, "y": True, "on": True, "1": True} | {
+    "false": False, "no": False, "n": False, "off": False, "0": False,
+}  # fmt: skip
+
+#: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
+#: Japanese sign for a year.
+LIKE_A_DATE = re.compile(
+    r"(?<!\d)(\d{1,4}([-/.])\d\d?\2\d{1,4}|(19|20)\d\d[-/.]\d\d?|\d\d?[-/.](19|20)\d\d"
+    r"|\d\d?[- ][^\W\d_]{3,}[- ]\d\d)(?!\d)"
+    "|\\d\\s*\u5e74"
+    r"|[^\W\d_]\W*(\d\d?\W+)?(19|20)\d\d(?!\d)"
+)
 
 
-NO_PINS = "PINs are not brought in: the card alone opens this door"
-ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
+def _is_moment(number: int) -> bool:
+    """True for a number that may be a day of Excel's (2000 to 2059), or Unix time, also
+    in milliseconds, at a full or half hour or the second before."""
+    seconds = int(str(number)[:10])
+    return 36_526 <= number < 58_441 or (
+        seconds >= 10**9 and seconds % 1800 in (0, 1799)
+    )
 
 
-def _esp_rfid_day(value: object, *, first: bool) -> object:
-    """The day of a moment in Unix seconds; what is none stays as it is.
+def may_limit(cells: Counter[str]) -> bool:
+    """Whether the cells of a column look as if they said who is let in, or until when.
 
-    esp-rfid's page makes 00:00 UTC of the day that was picked, and its firmware lets
-    nobody in from that moment on: the last good day is the one before.
+    That is what yes and no do, dates, and a few words that are repeated: the state of a
+    member, whatever the language.  Numbers and words that tell people apart do not, nor
+    do addresses, and texts of several words.
     """
-    try:
-        seconds = int(_cell(value))
-        day = date(1970, 1, 1) + timedelta(seconds=max(seconds - (not first), 0))
-    except (ValueError, OverflowError):
-        return _cell(value)
-    return None if first and seconds == 0 else day
+    some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
+    numbers = [int(cell) for cell in some if re.fullmatch(r"\d{1,18}", cell, re.ASCII)]
+    if len(numbers) == len(some):
+        is_answer = set(numbers) <= {0, 1} or all(map(_is_moment, numbers))
+    else:
+        is_answer = any(
+            LIKE_A_DATE.search(cell) or (cell in TRUE_FALSE and not cell.isdecimal())
+            for cell in some
+        )
+    words = [c for c in some if re.fullmatch(r"\D{1,30}", c) and c.count(" ") < 3]
+    is_state = len(some) * 2 <= some.total() or (len(some) < 10 and bool(words))
+    return bool(some) and (is_answer or is_state)
+
+
+class Columns:
+    """The columns of a list.  All cells are looked at before the first row is taken: a
+    row by itself does not tell what its columns are about."""
+
+    def __init__(self, kind: ListFormat, rows: Iterable[Row]) -> None:
+        self._kind = kind
+        self._keys = {_plain(n): key for key in kind.columns for n in kind.columns[key]}
+        #: By their plain names: how the list writes them, and what is in them.
+        self._written: dict[str, str] = {}
+        self._cells: dict[str, Counter[str]] = {}
+        for row in rows:
+            for name, value in row.cells.items():
+                self._look_at(name, _cell(value))
+        dated = {key: name for name, key in self._keys.items() if name in self._cells}
+        self._day_first = {
+            k: _day_first(self._cells[name]) for k, name in dated.items()
+        }
+
+    def _look_at(self, name: str, cell: str) -> None:
+        plain = _plain(name)
+        self._written.setdefault(plain, name)
+        seen = self._cells.setdefault(plain, Counter())
+        if cell and (cell in seen or len(seen) < LOOKED_AT):
+            seen[cell] += 1
+
+    def _of(self, key: str) -> list[str]:
+        return [name for name in self._written if self._keys.get(name) == key]
+
+    def called(self, key: str) -> str:
+        """How the list calls the column of ``key``."""
+        return next((printable(self._written[n], 60) for n in self._of(key)), key)
+
+    def _quoted(self, columns: Iterable[str]) -> str:
+        return ", ".join(_named(self._written[name]) for name in columns)
+
+    def check(self, ignored: Iterable[str], notes: Counter[str]) -> None:
+        """Note which columns are not used.
+
+        Raises: ListError for one that may keep somebody out, unless it is ``ignored``,
+        and for two that mean the same.
+        """
+        for key in self._kind.columns:
+            if key != "holder" and len(same := self._of(key)) > 1:
+                raise ListError(f"two columns for {key}: {self._quoted(same)}")
+        known = {*self._keys, *map(_plain, self._kind.others)}
+        unknown = [name for name in self._written if name not in known]
+        names = {_plain(name): name for name in ignored}
+        for name in names.keys() - set(unknown):
+            raise ListError(f"--ignore {_named(names[name])}: no column to be ignored")
+        left = [name for name in unknown if name not in names]
+        if doubtful := list(filter(self._may_limit, left)):
+            raise ListError(self._doubt(doubtful))
+        if unused := [name for name in unknown if self._cells[name]]:
+            notes[f"columns not used: {self._quoted(unused)}"] = 0
+
+    def _may_limit(self, name: str) -> bool:
+        return bool(SAYS_WHETHER.search(name)) or may_limit(self._cells[name])
+
+    def _example(self, name: str) -> str:
+        cells = (printable(cell, 30) for cell in islice(self._cells[name], 3))
+        return f"{self._quoted([name])} ({', '.join(cells)})"
+
+    def _doubt(self, columns: Sequence[str]) -> str:
+        examples = "; ".join(map(self._example, columns))
+        keys = ", ".join(names[0] for names in self._kind.columns.values())
+        ignore = " ".join(f"--ignore {self._quoted([name])}" for name in columns)
+        return (
+            f"unknown columns that may say who is let in: {examples}; rename them"
+            f" ({keys}), or import without them: {ignore}"
+        )
+
+    def typed(self, key: str, value: object) -> object:
+        """A cell as TOML would have it.  Raises: ValueError with what is expected."""
+        if not isinstance(value, str):
+            return value
+        if key == "enabled":
+            if value.lower() not in TRUE_FALSE:
+                raise ValueError("expected yes or no")
+            return TRUE_FALSE[value.lower()]
+        if key in ("valid_from", "valid_until") and value:
+            is_end = key == "valid_until"
+            return _written_day(
+                value, is_end=is_end, day_first=self._day_first.get(key)
+            )
+        return value.lower() if key == "role" else value
+
+
+# Dates
+
+YEAR_FIRST = re.compile(
+    r"(\d{4})(?:([-/.])(\d\d?)\2(\d\d?)|\u5e74(\d\d?)\u6708(\d\d?)\u65e5)", re.ASCII
+)
+YEAR_LAST = re.compile(r"(\d\d?)([-/.])(\d\d?)\2(\d{4})", re.ASCII)
+WITH_TIME = re.compile(
+    r"([^T\s]+)(?:[T\s]\s*(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)?\s*([AP]M)?"
+    r"(?:Z|[+-]\d\d:?\d\d)?)?",
+    re.ASCII | re.I,
+)
+#: The times of day at which a first and a last day begin and end.
+DAY_BEGINS = {"0:00", "00:00", "12:00AM"}
+DAY_ENDS = {"23:59", "11:59PM"}
+
+
+def _without_time(text: str) -> tuple[str, str]:
+    match = WITH_TIME.fullmatch(text)
+    if not match:
+        return text, ""
+    return match[1], (match[2] or "") + (match[3] or "").upper()
+
+
+def _meanings(text: str) -> dict[bool, date]:
+    """Which day 3/4/2027 is with the day first (True), and with the month first."""
+    days: dict[bool, date] = {}
+    if match := YEAR_LAST.fullmatch(_without_time(text)[0]):
+        one, other, year = int(match[1]), int(match[3]), int(match[4])
+        for day_first, day, month in ((True, one, other), (False, other, one)):
+            with contextlib.suppress(ValueError):
+                days[day_first] = date(year, month, day)
+    return days
+
+
+def _day_first(cells: Iterable[str]) -> bool | None:
+    """Whether the dates of a column have the day first, where one of them shows it."""
+    shown = {one for days in map(_meanings, cells) if len(days) == 1 for one in days}
+    return shown.pop() if len(shown) == 1 else None
+
+
+def _written_day(text: str, *, is_end: bool, day_first: bool | None) -> date:
+    """The day that a cell means.  Raises: ValueError with what is expected."""
+    day, time = _without_time(text)
+    if time and time not in DAY_BEGINS | (DAY_ENDS if is_end else set()):
+        raise ValueError("has a time of day, but a card counts for whole days")
+    if match := YEAR_FIRST.fullmatch(day):
+        year, _, *rest = match.groups()
+        month, date_of = filter(None, rest)
+        with contextlib.suppress(ValueError):
+            return date(int(year), int(month), int(date_of))
+    days = _meanings(day)
+    if len(set(days.values())) == 1:
+        return next(iter(days.values()))
+    if day_first is not None and day_first in days:
+        return days[day_first]
+    if days:
+        raise ValueError(f"{days[True]} or {days[False]}? write the one that is meant")
+    if re.fullmatch(r"\d{5}(\.\d+)?", day, re.ASCII):
+        raise ValueError("Excel's number of a day; format the column as a date there")
+    raise ValueError("expected a date such as 2026-12-31")
+
+
+# What each kind of list says in its own way
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "uid": ("uid",),
+    "holder": ("holder", "name"),
+    "enabled": ("enabled",),
+    "valid_from": ("valid_from", "from"),
+    "valid_until": ("valid_until", "until"),
+    "schedule": ("schedule",),
+    "role": ("role",),
+}
+
+
+def _fix_own_json(
+    card: dict[str, object], cells: Mapping[str, str], _listed: CardList
+) -> tuple[str, str]:
+    """What ``cards --json`` writes as digits alone is no number on a card."""
+    if cells.get("source") in tuple(Source):
+        with contextlib.suppress(ValueError):
+            card["uid"] = format_uid(parse_uid(str(card["uid"])))
+    return "", ""
+
+
+NO_PINS = "PINs are not imported: the card alone opens this door"
+ESP_RFID_OTHERS = (
+    "command", "acctype", "acctype2", "acctype3", "acctype4", "validsince",
+    "validuntil", "pincode", "pin",
+)  # fmt: skip
+ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
+ESP_RFID_NOTE = (
+    "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
+    " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
+)
 
 
 def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
@@ -10058,37 +10193,69 @@ def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
     (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
     README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
     """
-    listed.notes[
-        "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
-        " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
-    ] = 0
-    letters = re.search(r'"uid"\s*:\s*"[0-9]*[A-Fa-f][0-9A-Fa-f]*"', text)
+    listed.notes[ESP_RFID_NOTE] = 0
+    return _json_rows(text, listed)
 
-    def row(number: int, entry: Mapping[str, object]) -> Row:
-        uid, access = _cell(entry.get("uid")), _cell(entry.get("acctype"))
-        name = _cell(entry.get("username")) or _cell(entry.get("user"))
-        name = "" if name == "undefined" else name  # what its page makes of none
-        table = {
-            "uid": uid,
-            "holder": name or f"esp-rfid {uid}",
-            "enabled": ESP_RFID_ACCESS.get(access, False),
-            "valid_from": _esp_rfid_day(entry.get("validsince", 0), first=True),
-            "valid_until": _esp_rfid_day(entry.get("validuntil"), first=False),
-        }
-        if access == "99":
-            listed.notes["admins of esp-rfid are ordinary cards here"] += 1
-        if _cell(entry.get("pincode")):
-            listed.notes[NO_PINS] += 1
-        said = {key: value for key, value in table.items() if value is not None}
-        refused = ""
-        if access not in ESP_RFID_ACCESS:
-            refused = f"acctype = {_named(entry.get('acctype'))}: expected 0, 1 or 99"
-        elif uid and (doubt := esp_rfid_doubt(uid, is_hex=letters is not None)):
-            refused = f"uid = {_named(uid)}: {doubt}"
-        silent = ("schedule", "role") if name else ("schedule", "role", "holder")
-        return Row(number, said, refused, silent)
 
-    return _json_rows(text, row)
+def _esp_rfid_day(text: str, *, first: bool) -> date | None:
+    """The day of a moment in Unix seconds, or milliseconds.
+
+    esp-rfid's page makes 00:00 UTC of the day that was picked, and its firmware lets
+    nobody in from that moment on: the last good day is the one before.
+
+    Raises: ValueError, OverflowError.
+    """
+    seconds = int(text)
+    seconds = seconds // 1000 if seconds >= 10**11 else seconds
+    day = date(1970, 1, 1) + timedelta(seconds=max(seconds - (not first), 0))
+    return None if first and seconds <= 0 else day
+
+
+def _esp_rfid_doubt(uid: str, pin: str) -> str:
+    """Why what esp-rfid stores may not be the card's UID, though it can be read so.
+
+    It writes each byte without its leading 0: only a text as long as all bytes of a
+    UID has lost nothing.
+    Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)``.
+    """
+    if uid == pin:
+        return "a PIN, and no card"
+    if not re.fullmatch(r"[0-9A-Fa-f]+", uid):
+        return "not as esp-rfid writes a UID: hex digits and nothing between them"
+    if len(uid) not in UID_DIGITS:
+        return (
+            f"{len(uid)} digits: esp-rfid leaves out the first 0 of a byte, so it"
+            " may be one of several cards; tap the card here instead"
+        )
+    return ""
+
+
+def _fix_esp_rfid(
+    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+) -> tuple[str, str]:
+    uid, access, why = cells.get("uid", ""), cells.get("acctype", ""), ""
+    pin = cells.get("pincode") or cells.get("pin", "")
+    if access not in ESP_RFID_ACCESS:
+        why = f"acctype = {_named(access)}: expected 0, 1 or 99"
+    elif uid and (doubt := _esp_rfid_doubt(uid, pin)):
+        why = f"uid = {_named(uid)}: {doubt}"
+    card["enabled"] = ESP_RFID_ACCESS.get(access, False)
+    for key, name, none in (
+        ("valid_from", "validsince", "0"),
+        ("valid_until", "validuntil", ""),
+    ):
+        text = cells.get(name, none)
+        try:
+            card[key] = _esp_rfid_day(text, first=key == "valid_from")
+        except (ValueError, OverflowError):
+            why = why or f"{name} = {_named(text)}: expected a time in Unix seconds"
+    listed.notes.update(
+        ["admins of esp-rfid are ordinary cards here"] * (access == "99")
+    )
+    listed.notes.update([NO_PINS] * bool(pin))
+    if card.get("holder") == "undefined":  # what its page makes of none
+        card["holder"] = ""
+    return why, f"esp-rfid {uid}"
 
 
 #: Devices of CarontePass that are nobody's card.
@@ -10099,9 +10266,18 @@ NO_CARD = {
         " somebody's, give it to them there, or tap it here"
     ),
 }
+CARONTE_COLUMNS = {
+    "uid": ("code",),
+    "holder": ("holder", "name", "username", "user"),
+    "enabled": ("result",),
+}
+CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
+CARONTE_OTHERS = ("id", "kind")
 
 
-def _caronte_row(number: int, entry: Mapping[str, object], listed: CardList) -> Row:
+def _fix_caronte(
+    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+) -> tuple[str, str]:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.
 
     What was last answered for it, where that is in the list, is whether it is good:
@@ -10109,88 +10285,79 @@ def _caronte_row(number: int, entry: Mapping[str, object], listed: CardList) -> 
     (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
     is read as an owner makes it of the table, with a column of names.
     """
-    entry = {_plain(key): value for key, value in entry.items()}
-    user = _cell(entry.get("user"))
-    silent: tuple[str, ...] = ("valid_from", "valid_until", "schedule", "role")
-    named = [_cell(entry.get(key)) for key in ("holder", "name", "username", "user")]
-    name = next(filter(None, named), "")
-    if name == user and user.isdecimal():
-        name, silent = f"CarontePass user {user}", (*silent, "holder")
-    refused = NO_CARD.get(_cell(entry.get("kind")).lower(), "")
-    if not (name or refused):
-        refused = "no user: nobody's card"
-    is_good = str(entry.get("result", True)).strip().lower() in ("true", "1")
-    if not is_good:
-        listed.notes[
-            "not granted by CarontePass when asked: switched off here as well"
-        ] += 1
-    table = {"uid": _cell(entry.get("code")), "holder": name, "enabled": is_good}
-    return Row(number, table, refused, silent)
+    why, user = NO_CARD.get(cells.get("kind", "").lower(), ""), cells.get("user", "")
+    if not (card.get("holder") or why):
+        why = "no user: nobody's card"
+    if card.get("holder") == user and user.isdecimal():
+        card["holder"] = ""
+    if "enabled" in card:
+        card["enabled"] = str(card["enabled"]).lower() in ("true", "1")
+        listed.notes.update([CARONTE_NO] * (not card["enabled"]))
+    return why, f"CarontePass user {user}"
 
 
-def _caronte_json_rows(text: str, listed: CardList) -> Iterator[Row]:
-    return _json_rows(text, lambda number, entry: _caronte_row(number, entry, listed))
-
-
-def _caronte_csv_rows(text: str, listed: CardList) -> Iterator[Row]:
-    known = {"id", "user", "kind", "code", "result", "holder", "name", "username"}
-    for name in filter(SAYS_WHETHER.search, set(_columns(text)) - known):
-        raise ListError(f"column {_named(name)}: not CarontePass's; take it out")
-    for line, cells, wrong in _table_rows(text):
-        row = _caronte_row(line, cells, listed)
-        yield row._replace(refused=wrong or row.refused)
-
-
-UHPPOTED_COLUMNS = {"cardnumber", "pin", "from", "to", "name", "uid"}
-
-
-def _uhppoted_door(names: Sequence[str], door: str) -> str:
-    """Which column is this door's: the one of its name, or the only one."""
-    doors = [name for name in names if name and name not in UHPPOTED_COLUMNS]
-    here = [name for name in doors if name == _plain(door)]
-    if len(here or doors) == 1:
-        return (here or doors)[0]
-    raise ListError(
-        f"which of its doors is this one ({', '.join(map(_named, doors)) or 'none'})?"
-        " give this door that name ([door] name), or take the others out"
-    )
+UHPPOTED_COLUMNS = {
+    "uid": ("UID",),
+    "holder": ("name",),
+    "valid_from": ("from",),
+    "valid_until": ("to",),
+    "enabled": ("door",),
+}
+UHPPOTED_KNOWN = {"cardnumber", "pin", "from", "to", "name", "uid"}
 
 
 def _uhppoted_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """An access control list of uhppoted: cards, dates, and a column for each door.
-
-    Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the site's
-    code times 100,000 and a number; of 34, as the reader likes.  That is a part of the
-    UID at most, in an order of the reader's own: the UID cannot be had from it, so it
-    must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and
-    acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
-    """
-    names, here = _columns(text), listed.config.door.name
-    door = _uhppoted_door(names, here) if "uid" in names else ""
-    for line, cells, wrong in _table_rows(text):
-        number, says = cells.get("cardnumber", ""), cells.get(door, "")
-        table: dict[str, object] = {
-            "uid": cells.get("uid", ""),
-            "holder": cells.get("name") or f"Card {number}",
-            "enabled": says.upper() != "N",
-            "valid_from": _written_day(cells.get("from", "")),
-            "valid_until": _written_day(cells.get("to", "")),
-        }
-        if says.isdecimal():  # a time profile: the schedule that is called like it
-            table["schedule"] = says
-        elif says.upper() not in ("Y", "N") and door:
+    """An access control list of uhppoted: cards, dates, and a column for each door, of
+    which only this one's is kept, as ``door``: the one of its name, or the only one."""
+    doors = [n for n in _header(text)[0] if _plain(n) not in UHPPOTED_KNOWN]
+    here = [name for name in doors if _plain(name) == _plain(listed.config.door.name)]
+    if len(here or doors) != 1:
+        named = ", ".join(map(_named, doors)) or "none"
+        raise ListError(
+            f"which of its doors is this one ({named})? give this door that name"
+            " ([door] name), or take the others out"
+        )
+    (door,) = here or doors
+    for number, cells, wrong, _ in _table_rows(text, listed):
+        says = str(cells.get(door, "")).upper()
+        if says not in ("Y", "N") and not says.isdecimal():
             wrong = wrong or f"{door} = {_named(says)}: expected Y, N or a profile"
-        if not table["uid"]:
-            shown = _named(number)
-            wrong = wrong or f"Card Number = {shown}: a Wiegand number, not the UID"
-            listed.notes[
-                "the UID cannot be had from a Wiegand number: add a column UID (tap the"
-                " card and look into `log`)"
-            ] += 1
-        if cells.get("pin"):
-            listed.notes[NO_PINS] += 1
-        silent = ("role",) if cells.get("name") else ("role", "holder")
-        yield Row(line, table, wrong, silent)
+        kept = {name: cells[name] for name in cells.keys() - set(doors)}
+        yield Row(number, kept | {"door": says}, wrong)
+
+
+def _fix_uhppoted(
+    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+) -> tuple[str, str]:
+    """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
+    site's code times 100,000 and a number; of 34, as the reader likes.  That is a part
+    of the UID at most, in an order of the reader's own: the UID cannot be had from it,
+    so it must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go
+    and acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
+    """
+    number, says, why = cells.get("cardnumber", ""), cells["door"], ""
+    card["enabled"] = says != "N"
+    card["schedule"] = says if says.isdecimal() else ""  # a profile: one called like it
+    if not (card.get("valid_from") and card.get("valid_until")):
+        why = "no From or no To: uhppoted knows no card without dates; fill them in"
+    if not card.get("uid"):
+        why = f"Card Number = {_named(number)}: a Wiegand number, not the UID"
+        listed.notes[
+            "the UID cannot be had from a Wiegand number: add a column UID (tap the"
+            " card and look into `log`)"
+        ] += 1
+    if cells.get("pin", "") not in ("", "0"):
+        listed.notes[NO_PINS] += 1
+    return why, f"Card {number}"
+
+
+def _fix_toml(
+    card: dict[str, object], _cells: Mapping[str, str], _listed: CardList
+) -> tuple[str, str]:
+    """What a ``[[card]]`` does not say is as by default, and no silence."""
+    usual = {"enabled": True, "valid_from": "", "valid_until": "", "schedule": ""}
+    card.update(usual | {"role": "holder"} | card)
+    return "", ""
 
 
 def _toml_rows(text: str, listed: CardList) -> Iterator[Row]:
@@ -10234,54 +10401,71 @@ def _is_json_with(*patterns: str) -> Callable[[str], bool]:
 
 
 def _has_columns(*names: str) -> Callable[[str], bool]:
-    return lambda text: set(names) <= set(_columns(text))
-
-
-class ListFormat(NamedTuple):
-    """A kind of list: what it is called, what its rows are, how it is told from the
-    others (by what is in it), and its parser."""
-
-    name: str
-    row: str
-    looks: Callable[[str], bool]
-    rows: Callable[[str, CardList], Iterator[Row]]
+    return lambda text: set(names) <= set(map(_plain, _header(text)[0]))
 
 
 #: The first that a list looks like is what it is.
 LIST_FORMATS = (
-    ListFormat("DoorPi's [[card]] tables (TOML)", "card", _is_toml, _toml_rows),
+    ListFormat(
+        "DoorPi's [[card]] tables (TOML)",
+        "card",
+        _is_toml,
+        _toml_rows,
+        COLUMNS,
+        fix=_fix_toml,
+    ),
     ListFormat(
         "esp-rfid's user backup (JSON)",
         "entry",
         _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'),
         _esp_rfid_rows,
+        {"uid": ("uid",), "holder": ("username", "user")},
+        ESP_RFID_OTHERS,
+        _fix_esp_rfid,
+        is_wiegand=True,
     ),
     ListFormat(
         "CarontePass's devices (JSON)",
         "entry",
         _is_json_with(r'"code"\s*:', r'"kind"\s*:'),
-        _caronte_json_rows,
+        _json_rows,
+        CARONTE_COLUMNS,
+        CARONTE_OTHERS,
+        _fix_caronte,
     ),
     ListFormat(
         "DoorPi's cards --json",
         "entry",
         _is_json_with(r'"uid"\s*:', r'"holder"\s*:'),
-        _own_json_rows,
+        _json_rows,
+        COLUMNS,
+        ("source", "last_seen"),
+        _fix_own_json,
     ),
     ListFormat(
         "uhppoted's access control list (TSV)",
         "line",
         _has_columns("cardnumber", "from", "to"),
         _uhppoted_rows,
+        UHPPOTED_COLUMNS,
+        ("Card Number", "PIN"),
+        _fix_uhppoted,
     ),
     ListFormat(
-        "CSV with a header (uid, holder, ...)", "line", _has_columns("uid"), _csv_rows
+        "CSV with a header (uid, holder, ...)",
+        "line",
+        _has_columns("uid"),
+        _table_rows,
+        COLUMNS,
     ),
     ListFormat(
         "CarontePass's codes (CSV: code, name)",
         "line",
         _has_columns("code"),
-        _caronte_csv_rows,
+        _table_rows,
+        CARONTE_COLUMNS,
+        CARONTE_OTHERS,
+        _fix_caronte,
     ),
 )
 
@@ -10296,6 +10480,12 @@ class RefusedRow(NamedTuple):
     uid: Uid | None = None
 
 
+#: A long number as Excel shortens it: most of its digits are lost.
+EXCELS_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.ASCII)
+EXCELS_WORDS = "a number that Excel shortened; format the column as text there"
+WRITE_COLONS = "if it is a UID, write it with : between the bytes"
+
+
 class CardList:
     """What a list says: at most one credential of each UID, and what was refused."""
 
@@ -10304,58 +10494,129 @@ class CardList:
         self.config = config
         #: What to know of so many rows; 0: of the list as a whole.
         self.notes: Counter[str] = Counter()
+        self.columns = Columns(kind, ())
         self.cards: dict[Uid, Credential] = {}
         self.silent: dict[Uid, Iterable[str]] = {}
         self.refused: list[RefusedRow] = []
         #: The first row of each UID, also of those refused.
         self._places: dict[Uid, int] = {}
-        #: UIDs that may be decimal numbers too, and whether the list has such numbers.
-        self._digits_only: list[Uid] = []
-        self._has_numbers = False
+        #: Why a UID of digits only is not believed in this list.
+        self._digits_doubt = ""
 
-    def take(self, row: Row) -> None:
-        """Put ``row`` on the list if it is good, and the only word of its UID.
+    def read(self, text: str, ignored: Iterable[str]) -> None:
+        """Take what the text says.  Raises: ListError."""
+        written = list(self.kind.rows(text, self))
+        self.columns = Columns(self.kind, written)
+        self.columns.check(ignored, self.notes)
+        rows = [self._in_our_words(row) for row in written]
+        uids = [str(row.cells["uid"]) for row in rows if "uid" in row.cells]
+        self._digits_doubt = self._doubt_about_digits(uids)
+        for row in rows:
+            self._take(row)
 
-        Where two rows say news things of a card neither is believed: which one
-        is right would be a guess about a person.
+    def _in_our_words(self, row: Row) -> Row:
+        cells = {_plain(name): _cell(value) for name, value in row.cells.items()}
+        card: dict[str, object] = {}
+        for key, names in self.kind.columns.items():
+            if found := [cells[name] for name in map(_plain, names) if name in cells]:
+                card[key] = next(filter(None, found), "")
+        why, made_up = self.kind.fix(card, cells, self)
+        silent = [key for key in COLUMNS if key not in card]
+        if made_up and not card.get("holder"):
+            card["holder"] = made_up
+            silent.append("holder")
+        problems = [*filter(None, (row.refused, why))]
+        for key, value in card.items():
+            try:
+                card[key] = self.columns.typed(key, value)
+            except ValueError as error:
+                where = f"{self.columns.called(key)} = {_named(value)}"
+                problems.append(f"{where}: {error}")
+        said = {key: value for key, value in card.items() if value not in (None, "")}
+        return Row(row.number, said, next(iter(problems), ""), silent)
+
+    def _take(self, row: Row) -> None:
+        """Put ``row`` on the list if it is good, and all that is said of its UID.
+
+        Where two rows differ about a card neither is believed: which one is right
+        would be a guess about a person.
         """
-        holder, spelling = _cell(row.table.get("holder")), _cell(row.table.get("uid"))
-        self._has_numbers |= spelling.isdecimal() and len(spelling) not in UID_DIGITS
-        card, why = _listed_card(row, spelling, self.config)
+        holder, spelling = (str(row.cells.get(key, "")) for key in ("holder", "uid"))
+        card, why = self._card(row, spelling)
         uid = _readable_uid(spelling)
         first = self._places.setdefault(uid, row.number) if uid else row.number
         if card and self.cards.get(card.uid) == card:
             return
         if card and first == row.number:
             self.cards[card.uid], self.silent[card.uid] = card, row.silent
-            if spelling.isdecimal() and len(spelling) == 8:
-                self._digits_only.append(card.uid)
             return
         if card:
-            why = self._says_otherwise(card, first)
+            why = self._differs(card, first)
         self.refused.append(RefusedRow(row.number, holder, spelling, why, uid))
         if uid and (other := self.cards.pop(uid, None)):
-            self.refuse(other, self._says_otherwise(other, row.number))
+            self.refuse(other, self._differs(other, row.number))
 
-    def settle(self) -> None:
-        """Refuse what only the whole list makes doubtful: 8 digits are a UID by
-        themselves, and next to numbers of 7 or 10 digits they are one more of those."""
-        for uid in self._digits_only if self._has_numbers else ():
-            if card := self.cards.pop(uid, None):
-                self.refuse(
-                    card,
-                    f"uid = {uid!r}: digits only, in a list with decimal numbers: not"
-                    " surely a UID; write it with : between the bytes",
-                )
+    def _card(self, row: Row, spelling: str) -> tuple[Credential | None, str]:
+        """The credential of ``row``, or why there is none."""
+        if row.refused:
+            return None, row.refused
+        problems: list[str] = []
+        card = _parse_card(row.cells, "", problems)
+        if EXCELS_NUMBER.fullmatch(spelling):
+            problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
+        elif card and self._digits_doubt and is_number(spelling):
+            problems.append(f".uid = {_named(spelling)}: {self._digits_doubt}")
+        elif card is None and not problems:
+            problems.append(f".uid = {_named(spelling)}: still the example's")
+        schedules = self.config.schedules
+        if card and card.schedule and card.schedule not in schedules:
+            problems.append(
+                f".schedule = {_named(card.schedule)}: no [[schedule]] of your"
+                f" doorpi.toml has this name{did_you_mean(card.schedule, schedules)}"
+            )
+        return (None if problems else card), "; ".join(map(self._placed, problems))
+
+    def _placed(self, problem: str) -> str:
+        """A problem of a ``[[card]]`` with its column as the list calls it."""
+        key = re.match(r"\.(\w+)", problem)
+        return self.columns.called(key[1]) + problem[key.end() :] if key else problem
+
+    def _doubt_about_digits(self, uids: Sequence[str]) -> str:
+        """Why a UID of digits only is not believed: by chance one in 43 is, and of the
+        numbers that are printed on cards, all.  Raises: ListError."""
+        numbers = [uid for uid in uids if is_number(uid)]
+        if any(len(uid) not in UID_DIGITS for uid in numbers) or any(
+            map(EXCELS_NUMBER.fullmatch, uids)
+        ):
+            return f"digits only, in a list with decimal numbers; {WRITE_COLONS}"
+        if len(numbers) > 2 and len(numbers) * 2 > len(uids):
+            raise ListError(
+                f"{len(numbers)} of {counted(len(uids), 'UID')} have digits only: are"
+                f" these the numbers printed on cards? {PRINTED_WORDS}; {WRITE_COLONS}"
+            )
+        if (
+            numbers
+            and self.kind.is_wiegand
+            and not re.search("[A-Fa-f]", "".join(uids))
+        ):
+            return (
+                "digits only: perhaps a Wiegand reader's decimal number, which is not"
+                " the UID; tap the card here instead"
+            )
+        if len(numbers) * 10 > len(uids):
+            self.notes[NUMBER_WORDS] = len(numbers)
+        return ""
 
     def refuse(self, card: Credential, why: str) -> None:
         """Refuse a row that was good by itself."""
         number, spelling = self._places[card.uid], format_uid(card.uid)
         self.refused.append(RefusedRow(number, card.holder, spelling, why, card.uid))
 
-    def _says_otherwise(self, card: Credential, number: int) -> str:
-        uid = format_uid(card.uid)
-        return f"uid = {uid!r}: {self.kind.row} {number} says otherwise of this card"
+    def _differs(self, card: Credential, number: int) -> str:
+        return (
+            f"{self.columns.called('uid')} = {format_uid(card.uid)!r}:"
+            f" {self.kind.row} {number} has the same card with other details"
+        )
 
 
 def _readable_uid(text: str) -> Uid | None:
@@ -10364,27 +10625,12 @@ def _readable_uid(text: str) -> Uid | None:
     return None
 
 
-def _listed_card(
-    row: Row, spelling: str, config: Config
-) -> tuple[Credential | None, str]:
-    """The credential of ``row``, or why there is none."""
-    if row.refused:
-        return None, row.refused
-    problems: list[str] = []
-    card = _parse_card(row.table, "", problems)
-    if card and card.schedule and card.schedule not in config.schedules:
-        problems.append(
-            f"schedule = {_named(card.schedule)}: no [[schedule]] of your doorpi.toml"
-            f" has this name{did_you_mean(card.schedule, config.schedules)}"
-        )
-    why = "; ".join(problem.removeprefix(".") for problem in problems)
-    return (None if problems else card), why
+def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
+    """What the text of a list says, whatever kind it is of; columns that are
+    ``ignored`` do not matter.
 
-
-def read_list(text: str, config: Config) -> CardList:
-    """What the text of a list says, whatever kind it is of.
-
-    Raises: ListError for one that is empty, cut off or of no known kind.
+    Raises: ListError for one that is empty, cut off or of no known kind, or has other
+    columns that may say who is let in.
     """
     text = text.removeprefix("\ufeff")  # as Excel writes first
     if not text.strip():
@@ -10392,11 +10638,9 @@ def read_list(text: str, config: Config) -> CardList:
     kind = next((kind for kind in LIST_FORMATS if kind.looks(text)), None)
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
-        raise ListError(f"no list of a kind that is known: {known}")
+        raise ListError(f"unknown kind of list; known are: {known}")
     listed = CardList(kind, config)
-    for row in kind.rows(text, listed):
-        listed.take(row)
-    listed.settle()
+    listed.read(text, ignored)
     if not (listed.cards or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     if not text.endswith(("\n", "\r", "}", "]")):
@@ -12082,15 +12326,15 @@ def _card_toml(card: Credential) -> dict[str, object]:
     return {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
 
 
-#: A list of a million cards; more is something else, and would fill a Pi's memory.
-LIST_BYTES = 100_000_000
+#: A list of 200,000 cards; more is something else, and would fill a Pi's memory.
+LIST_BYTES = 20_000_000
 
 
 def cmd_import(args: argparse.Namespace) -> int:
     try:
         text = _list_text(args.file)  # first: only root may be able to read it
         config = load_keyless(args)
-        listed = read_list(text, config)
+        listed = read_list(text, config, args.ignore)
     except ListError as error:
         complain(f"{args.file}: {error}; nothing was changed")
         return EX_FAILED
@@ -12113,9 +12357,12 @@ def cmd_import(args: argparse.Namespace) -> int:
             put = [*changes.added, *(card for card, _ in changes.changed)]
             removed = [card.uid for card in changes.removed]
             store.change_cards(put, removed, SystemClock().now())
-            say("brought in: it holds from the next tap on")
+            say("imported; valid from the next tap")
         else:
             say("nothing to change")
+    if changes.refused:
+        complain(f"{counted(len(changes.refused), 'row')} refused: not imported")
+        return EX_FAILED
     return EX_OK
 
 
@@ -12262,11 +12509,8 @@ def _csv_cell(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in tuple(FORMULAS)
+    is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
     return "'" * is_formula + printable(value, 10_000)
-
-
-FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"
 
 
 def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
@@ -12859,6 +13103,15 @@ VERBS: dict[str, Verb] = {
                 "--replace",
                 {"action": "store_true", "help": "remove who is not on the list"},
             ),
+            (
+                "--ignore",
+                {
+                    "action": "append",
+                    "default": [],
+                    "metavar": "COLUMN",
+                    "help": "import without it; repeatable",
+                },
+            ),
         ),
     ),
     "why": Verb(
@@ -12989,7 +13242,7 @@ def _output_failed(error: OSError) -> int:
 
 
 def complain(text: str) -> None:
-    print(printable(text, 1000), file=sys.stderr)  # noqa: T201
+    print(printable(text, 4000), file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":
