@@ -3224,16 +3224,27 @@ NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
 
 class Retention:
     """Takes out of the log what is older than ``keep_days``, in steps so small that no
-    tap waits for one: the time that one takes says how many rows the next may have."""
+    tap waits for one: the time that one takes says how many rows the next may have.
+
+    A clock may be set wrong, and what was removed is gone.  So after a jump of the
+    clock nothing is removed for a day, and it goes by a time that follows the clock no
+    more than ``fastest`` times as fast as this program runs.  That time is on disk.
+    """
 
     first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
+    jump_s, after_jump_s = 600.0, 86_400.0
+    fastest = 3
     quick_s, slow_s = 0.008, 0.02
     most = 32  # rows of each table in one step
 
     def __init__(self, keep_days: int, clock: Clock) -> None:
         self._keep_days = keep_days
         self._clock = clock
-        self._next_at = clock.monotonic() + self.first_look_s
+        self._next_at = self._next_look_at = clock.monotonic() + self.first_look_s
+        self._offset: float | None = None  # of the clock, at the last look
+        self._reached: datetime | None = None  # by which time old rows are removed
+        self._reached_at = self._next_at
+        self._noted: datetime | None = None  # on disk
         self._limit = 1
         self._removed = 0
         self._is_tidy = True
@@ -3244,19 +3255,29 @@ class Retention:
         if began_at < self._next_at:
             return
         if not self._is_tidy:  # a step of its own: each waits for the disk
-            self._is_tidy, self._next_at = True, began_at + self.step_every_s
+            self._is_tidy, self._next_at = True, self._next_look_at
             stored(store.tidy, None, writes=False)
-            return
-        self._next_at = began_at + self.look_every_s
-        if not self._clock.is_set():  # it may believe in any year
+        elif not self._clock.is_set():  # it may believe in any year
             self._next_at = began_at + self.first_look_s
-            return
-        now = self._clock.now()
-        before, limit = now - timedelta(days=self._keep_days), self._limit
-        removed = stored(lambda: store.forget(before, now, limit), 0, writes=False)
+        else:
+            self._look(began_at, self._clock.now(), store, stored)
+
+    def _look(
+        self, began_at: float, now: datetime, store: Store, stored: Stored
+    ) -> None:
+        """Remove some of what is too old; the next look is soon where there is more."""
+        removed = 0
+        reached = self._reach(began_at, now, store, stored)
+        if reached is None:
+            again_s = self.after_jump_s
+        else:
+            before, limit = reached - timedelta(days=self._keep_days), self._limit
+            removed = stored(lambda: store.forget(before, now, limit), 0, writes=False)
+            again_s = 2 * self.step_every_s if removed else self.look_every_s
+        self._is_tidy, self._next_at = False, began_at + self.step_every_s
+        self._next_look_at = began_at + again_s
         if removed:
             stored(lambda: None, None)  # it can be written
-            self._is_tidy, self._next_at = False, began_at + self.step_every_s
             self._adapt(self._clock.monotonic() - began_at)
         elif self._removed > self.most:  # every hour a few: nothing to tell
             log.info(
@@ -3265,6 +3286,35 @@ class Retention:
                 self._keep_days,
             )
         self._removed = self._removed + removed if removed else 0
+
+    def _reach(
+        self, began_at: float, now: datetime, store: Store, stored: Stored
+    ) -> datetime | None:
+        """By which time to remove; None where nothing should be removed yet."""
+        known = self._reached or self._recalled(now, store, stored)
+        went = timedelta(seconds=self.fastest * (began_at - self._reached_at))
+        self._reached = max(known, min(now, known + went)) if known else now
+        self._reached_at = began_at
+        if self._noted is None or self._reached - self._noted >= timedelta(days=1):
+            self._noted = self._reached
+            note = Notes({"retention": utc_text(self._noted)})
+            stored(lambda: store.keep(note), None)
+        has_jumped = self._has_jumped(now.timestamp() - began_at)
+        return None if has_jumped or known is None else min(now, self._reached)
+
+    def _recalled(self, now: datetime, store: Store, stored: Stored) -> datetime | None:
+        text = stored(lambda: store.recall("retention"), None, writes=False) or ""
+        with contextlib.suppress(ValueError):
+            self._noted = min(now, datetime.fromisoformat(text).astimezone())
+        return self._noted
+
+    def _has_jumped(self, offset: float) -> bool:
+        """Whether the clock has, which is ``offset`` ahead of the monotonic seconds."""
+        before, self._offset = self._offset, offset
+        if before is None or abs(offset - before) < self.jump_s:
+            return False
+        log.warning("the clock has jumped: nothing leaves the log for a day")
+        return True
 
     def _adapt(self, took_s: float) -> None:
         if took_s > self.slow_s:

@@ -502,7 +502,7 @@ class StepClock:
         self.ahead_s = 100.0
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + timedelta(seconds=self.ahead_s)
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead_s
@@ -546,6 +546,7 @@ def measure_retention(path: Path, steps: int = 1000) -> None:
         "\nhalf of it is too old: steps of the retention, ms   median      p99      max"
     )
     store, clock = doorpi.SqliteStore(path, repair=True), StepClock()
+    store.keep(doorpi.Notes({"retention": doorpi.utc_text(clock.now())}))
     retention, removed = doorpi.Retention(365, clock), 0
     tap = doorpi.Event(
         at=datetime.now(UTC), uid=uid_of(1), holder="Holder 1",

@@ -331,6 +331,15 @@ class Shelf:
         self.clock, self.old, self.row_s = clock, old, row_s
         self.steps: list[tuple[float, int]] = []
         self.tidied: list[float] = []
+        self.kept = {"retention": doorpi.utc_text(clock.now())}  # it was here before
+        self.noted: list[float] = []
+
+    def recall(self, name: str) -> str | None:
+        return self.kept.get(name)
+
+    def keep(self, notes: doorpi.Notes) -> None:
+        self.noted.append(self.clock.monotonic())
+        self.kept.update(notes.words)
 
     def forget(self, before, now, limit) -> int:
         self.asked = before, now
@@ -348,11 +357,13 @@ def stored(action, otherwise, *, writes=True):
     return action()
 
 
-def let_pass(retention: Retention, shelf: Shelf, seconds: float) -> None:
+def let_pass(
+    retention: Retention, shelf: Shelf, seconds: float, pace_s: float = 0.125
+) -> None:
     until = shelf.clock.monotonic() + seconds
     while shelf.clock.monotonic() < until:
         retention.step(shelf, stored)
-        shelf.clock.advance(0.125)
+        shelf.clock.advance(pace_s)
 
 
 def test_it_looks_a_minute_after_the_start_and_then_once_an_hour(clock):
@@ -363,6 +374,7 @@ def test_it_looks_a_minute_after_the_start_and_then_once_an_hour(clock):
 
     looks = [round(at - started_at) for at, _ in shelf.steps]
     assert looks == [60, 3660, 7260]
+    assert [round(at - started_at) for at in shelf.tidied] == [61, 3661, 7261]
     before, now = shelf.asked
     assert now - before == 30 * DAY
     assert timedelta(0) < now - at < timedelta(seconds=7500)
@@ -376,7 +388,7 @@ def test_a_backlog_is_removed_a_step_a_second(clock):
     first = shelf.steps[0][0]
     steps = [(round(at - first), limit) for at, limit in shelf.steps]
     assert steps == [(0, 1), (2, 2), (4, 4), (6, 8), (8, 16), (10, 32), (12, 32)]
-    assert [round(at - first) for at in shelf.tidied] == [1, 3, 5, 7, 9, 11]
+    assert [round(at - first) for at in shelf.tidied] == [1, 3, 5, 7, 9, 11, 13]
     assert shelf.old == 0
 
 
@@ -428,6 +440,96 @@ def test_while_the_clock_is_not_set_nothing_is_old(clock):
     assert shelf.old == 0
 
 
+# -- a clock that is set wrong
+
+HOUR_S, DAY_S = 3600.0, 86_400.0
+
+
+def set_clock(clock: FakeClock, days: float) -> None:
+    clock.at += days * DAY
+
+
+@pytest.fixture
+def keeper(store, clock):
+    """The retention of a year's log, one event each 6 hours, at work for days."""
+    shelf, retention = Shelf(clock, old=0), Retention(30, clock)
+    oldest = clock.now() - 30 * DAY
+    store.recall("x")
+    store._connection().execute("PRAGMA synchronous = OFF")
+    for number in range(120):
+        store.record(replace(TAP, at=oldest + number * DAY / 4))
+    shelf.forget, shelf.tidy = store.forget, store.tidy
+
+    def work(seconds: float) -> int:
+        """Returns the number of events that are left."""
+        let_pass(retention, shelf, seconds, pace_s=30.0)
+        return len(ids(store))
+
+    work.shelf = shelf
+    work(2 * DAY_S)
+    return work
+
+
+def test_a_clock_a_year_ahead_for_an_hour_takes_nothing(keeper, clock, store, caplog):
+    left = len(ids(store))
+
+    set_clock(clock, 365)
+    assert keeper(HOUR_S) == left
+    set_clock(clock, -365)
+
+    assert keeper(HOUR_S) == left
+    assert caplog.messages[0] == (
+        "the clock has jumped: nothing leaves the log for a day"
+    )
+    # And then it goes on: 4 a day, and of 2 hours perhaps one more.
+    assert left - 13 <= keeper(3 * DAY_S) <= left - 12
+    assert store.verify() is None
+
+
+def test_a_program_that_starts_with_a_clock_a_year_ahead_takes_little(
+    keeper, clock, store
+):
+    """It cannot see the jump, but how far it went is on disk."""
+    left = len(ids(store))
+    set_clock(clock, 365)
+    again = Retention(30, clock)
+
+    let_pass(again, keeper.shelf, 12 * HOUR_S, pace_s=30.0)
+
+    # Of 12 hours in which it ran, and one day in which it may not have noted how far.
+    assert left - 10 <= len(ids(store)) < left
+
+
+def test_a_clock_set_back_takes_nothing_and_is_caught_up_with(keeper, clock, store):
+    left = len(ids(store))
+    set_clock(clock, -200)
+    assert keeper(HOUR_S) == left
+
+    set_clock(clock, 200)
+    assert left - 13 <= keeper(3 * DAY_S) <= left - 12
+
+
+def test_how_far_it_went_is_noted_once_a_day(clock):
+    shelf, retention = Shelf(clock, old=0), Retention(30, clock)
+
+    let_pass(retention, shelf, 4 * DAY_S, pace_s=30.0)
+
+    assert len(shelf.noted) == 3
+    assert shelf.kept["retention"] <= doorpi.utc_text(clock.now())
+
+
+@pytest.mark.parametrize("kept", [None, "", "noon", "2026-13-01T00:00:00Z"])
+def test_where_nothing_is_noted_yet_it_waits_a_day(clock, kept):
+    shelf, retention = Shelf(clock, old=5), Retention(30, clock)
+    shelf.kept = {} if kept is None else {"retention": kept}
+
+    let_pass(retention, shelf, DAY_S, pace_s=30.0)
+    assert shelf.steps == []
+
+    let_pass(retention, shelf, 200)
+    assert shelf.old == 0
+
+
 def keeping(days: int):
     return replace(
         config_of(doorpi.Credential(uid=KEN, holder="Ken")),
@@ -437,6 +539,7 @@ def keeping(days: int):
 
 def test_the_door_forgets_when_nobody_is_there(world: World):
     door = world.door(keeping(30))
+    world.store.kept["retention"] = doorpi.utc_text(world.clock.now())
     old = replace(TAP, at=world.clock.now() - 40 * DAY)
     for event in (old, old, replace(old, at=world.clock.now())):
         world.store.begin(event)
@@ -468,6 +571,7 @@ def test_trouble_with_it_is_told_and_keeps_nobody_out(world: World, caplog):
 
 def test_a_step_that_works_shows_that_the_disk_can_be_written_again(world: World):
     door = world.door(keeping(30))
+    world.store.kept["retention"] = doorpi.utc_text(world.clock.now())
     world.store.begin(replace(TAP, at=world.clock.now() - 40 * DAY))
     door._fault(Signal.STORAGE_BAD, "database: busy")
     door.step()  # its light
