@@ -2568,7 +2568,8 @@ class Store(Protocol):
         """What was kept under ``name``, also by another process."""
 
     def close_interrupted(self) -> int:
-        """Mark what an earlier process left unfinished; returns how many."""
+        """Mark what earlier processes left unfinished, and returns how many that is;
+        what a verb has begun lately is left to it."""
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
         """Remove the oldest events, and what came of them: at most ``limit`` of each,
@@ -6120,17 +6121,19 @@ ORDER BY e.id DESC LIMIT 1
 """
 
 
-#: Events of earlier starts were settled then: a long log must not slow the start.
+#: Events of earlier starts were settled then: a long log must not slow the start.  One
+#: of a verb between these times may be of a verb that is alive, and will end it.
 UNFINISHED_QUERY = """
-SELECT e.id FROM events e LEFT JOIN outcomes o ON o.event = e.id
+SELECT e.id, e.source = 'command' AND e.at BETWEEN ? AND ?
+FROM events e LEFT JOIN outcomes o ON o.event = e.id
 WHERE e.id > coalesce((SELECT value FROM states WHERE name = 'settled'), 0) + 0
   AND e.reason = 'granted' AND o.id IS NULL
+ORDER BY e.id
 """
-SETTLED_UPDATE = """
-INSERT INTO states (name, value)
-SELECT 'settled', coalesce(max(id), 0) FROM events WHERE true
-ON CONFLICT (name) DO UPDATE SET value = excluded.value
-"""
+NEWEST_QUERY = "SELECT coalesce(max(id), 0) FROM events"
+#: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
+VERB_S = 900.0
+HAS_ENDED_QUERY = "SELECT 1 FROM outcomes WHERE event = ?"
 STATE_UPDATE = """
 INSERT INTO states (name, value) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value
@@ -6632,12 +6635,19 @@ class SqliteStore(SqliteFile):
             utc_text(event.at), event.uid, event.holder, event.reason, event.command,
             event.source,
         )  # fmt: skip
-        return self._append("events", values, notes)
+        with self._transaction() as db:
+            _keep(db, notes)
+            return _append(db, "events", values)
 
     def finish(self, event: Event, notes: Notes = NOTHING) -> None:
         result = event.result or ""  # none: nothing was to be moved
         values = event.id, result, event.latency_ms, printable(event.detail)
-        self._append("outcomes", values, notes)
+        with self._transaction() as db:
+            _keep(db, notes)
+            if db.execute(HAS_ENDED_QUERY, (event.id,)).fetchone():
+                log.warning("event %d was taken for dead: it is %s", event.id, result)
+            else:
+                _append(db, "outcomes", values)
 
     def record(self, event: Event) -> None:
         self.finish(replace(event, id=self.begin(event)))
@@ -6651,14 +6661,26 @@ class SqliteStore(SqliteFile):
         return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
     def close_interrupted(self) -> int:
-        rows = self._query(UNFINISHED_QUERY, ())
-        for (event_id,) in rows:
-            why = "found unfinished at start"
-            values = event_id, Result.INTERRUPTED, None, why
-            self._append("outcomes", values, NOTHING)
+        now = datetime.now(UTC)
+        lately = utc_text(now - timedelta(seconds=VERB_S)), utc_text(now)
+        ((newest,),) = self._query(NEWEST_QUERY, ())
+        if not self._query(UNFINISHED_QUERY, lately) and newest == self._settled():
+            return 0
         with self._transaction() as db:
-            db.execute(SETTLED_UPDATE)
-        return len(rows)
+            ((newest,),) = db.execute(NEWEST_QUERY)
+            rows = db.execute(UNFINISHED_QUERY, lately).fetchall()
+            dead = [event_id for event_id, may_live in rows if not may_live]
+            for event_id in dead:
+                values = event_id, Result.INTERRUPTED, None, "found unfinished"
+                _append(db, "outcomes", values)
+            alive = (event_id for event_id, may_live in rows if may_live)
+            settled = min(alive, default=newest + 1) - 1
+            _keep(db, Notes({"settled": str(settled)}))
+        return len(dead)
+
+    def _settled(self) -> int:
+        text = self.recall("settled") or ""
+        return int(text) if re.fullmatch(r"\d{1,15}", text, re.ASCII) else 0
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
         with self._errors_told():
@@ -6676,6 +6698,7 @@ class SqliteStore(SqliteFile):
         return sum(map(len, old.values()))
 
     def tidy(self) -> None:
+        self.close_interrupted()  # a verb's that was alive then
         self._query("PRAGMA wal_checkpoint(PASSIVE)", ())
         if self.list.exists():  # what a change of it could not do, or not yet
             self.list.settle()
@@ -6804,25 +6827,6 @@ class SqliteStore(SqliteFile):
             db = self._connection()
             db.create_function("as_spoken", 1, as_spoken, deterministic=True)
             return db.execute(sql, (*conditions.values(), count)).fetchall()
-
-    def _append(self, table: str, values: Sequence[object], notes: Notes) -> int:
-        """Add a row to one of the chained tables, synced to disk; returns its id."""
-        with self._transaction() as db:
-            last_id, previous = _chain_end(db, table)
-            row = (last_id + 1, *values)
-            linked = chain_hash(previous, row)
-            names = (*CHAINED[table], "hash")
-            marks = ", ".join("?" * len(names))
-            db.execute(
-                f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
-                (*row, linked),
-            )
-            db.execute(
-                "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
-                (last_id + 1, linked, table),
-            )
-            _keep(db, notes)
-        return last_id + 1
 
 
 def holders_of(node: Path) -> list[int]:
@@ -7106,6 +7110,24 @@ def _old_front(
     outcomes = list(takewhile(lambda row: row[2] <= last_id, rows))
     found = {"events": events, "outcomes": outcomes}
     return {table: rows for table, rows in found.items() if rows}
+
+
+def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
+    """Add a row to one of the chained tables; returns its id."""
+    last_id, previous = _chain_end(db, table)
+    row = (last_id + 1, *values)
+    linked = chain_hash(previous, row)
+    names = (*CHAINED[table], "hash")
+    marks = ", ".join("?" * len(names))
+    db.execute(
+        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
+        (*row, linked),
+    )
+    db.execute(
+        "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
+        (last_id + 1, linked, table),
+    )
+    return last_id + 1
 
 
 def _chain_end(db: sqlite3.Connection, table: str) -> tuple[int, str]:

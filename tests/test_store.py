@@ -239,15 +239,64 @@ def test_what_had_no_end_is_closed_as_interrupted_at_the_next_start(path, store)
     denied = record(store, DENIED)
     cut_off = record(store)
     store.close()
-    told = replace(
-        cut_off, result=Result.INTERRUPTED, detail="found unfinished at start"
-    )
+    told = replace(cut_off, result=Result.INTERRUPTED, detail="found unfinished")
 
     with contextlib.closing(SqliteStore(path)) as again:
         assert again.close_interrupted() == 1
         assert list(again.events()) == [ended, denied, told]
         assert again.close_interrupted() == 0
         assert again.verify() is None
+
+
+@pytest.fixture
+def by_hand():
+    """The event of a verb that moves the lock just now."""
+    now = doorpi.datetime.now(doorpi.UTC)
+    return replace(INTENT, at=now, uid=None, holder="nobi", source="command")
+
+
+def test_a_starting_service_leaves_a_verb_its_event(path, store, by_hand):
+    dead = store.begin(INTENT)
+    living = replace(by_hand, id=store.begin(by_hand))
+    card = store.begin(replace(INTENT, at=by_hand.at))
+
+    with contextlib.closing(SqliteStore(path)) as service:
+        assert service.close_interrupted() == 2
+        assert service.close_interrupted() == 0
+        unlocked = replace(living, result=Result.UNLOCKED)
+        store.finish(unlocked, doorpi.Notes({"relock": "x"}, {"calls": 3}))
+        results = {event.id: event.result for event in service.events()}
+
+        assert results == {
+            dead: "interrupted", living.id: "unlocked", card: "interrupted",
+        }  # fmt: skip
+        assert (service.recall("relock"), service.recall("calls")) == ("x", "3")
+        assert service.close_interrupted() == 0
+        assert service.verify() is None
+
+
+def test_a_verb_that_was_killed_has_its_event_closed_later(store, by_hand):
+    ago = timedelta(seconds=doorpi.VERB_S + 60)
+    store.begin(replace(by_hand, at=by_hand.at - ago))
+    store.begin(replace(by_hand, at=by_hand.at + ago))  # by a clock that was ahead
+    store.begin(by_hand)
+
+    assert store.close_interrupted() == 2
+
+
+def test_an_event_that_was_taken_for_dead_loses_no_notes(store, caplog):
+    """A process that stood still for long, or a clock that jumped meanwhile."""
+    begun = replace(INTENT, id=store.begin(INTENT))
+    assert store.close_interrupted() == 1
+
+    unlocked = replace(begun, result=Result.UNLOCKED)
+    store.finish(unlocked, doorpi.Notes({"relock": "x"}, {"calls": 3}))
+
+    assert (store.recall("relock"), store.recall("calls")) == ("x", "3")
+    assert [event.result for event in store.events()] == [Result.INTERRUPTED]
+    assert caplog.messages == ["event 1 was taken for dead: it is unlocked"]
+    assert store.begin(INTENT) == 2
+    assert store.verify() is None
 
 
 BEGIN_AND_DIE = """
@@ -1127,7 +1176,8 @@ def test_a_start_looks_only_at_what_came_since_the_last_one(store):
     assert store.close_interrupted() == 3
 
     with contextlib.closing(sqlite3.connect(store.path)) as db:
-        plan = list(db.execute("EXPLAIN QUERY PLAN " + doorpi.UNFINISHED_QUERY))
+        ask = "EXPLAIN QUERY PLAN " + doorpi.UNFINISHED_QUERY
+        plan = list(db.execute(ask, ("", "")))
     assert any("rowid>?" in row[3] for row in plan), plan
 
     store.begin(INTENT)
