@@ -10242,7 +10242,7 @@ def _fix_own_json(
     if cells.get("source") in tuple(Source):
         with contextlib.suppress(ValueError):
             card["uid"] = format_uid(parse_uid(str(card["uid"])))
-    return "", ""
+    return cells.get("refused", ""), ""
 
 
 NO_PINS = "PINs are not imported: the card alone opens this door"
@@ -10511,7 +10511,7 @@ LIST_FORMATS = (
         _is_json_with(r'"uid"\s*:', r'"holder"\s*:'),
         _json_rows,
         COLUMNS,
-        ("source", "last_seen"),
+        ("source", "last_seen", "refused"),
         _fix_own_json,
     ),
     ListFormat(
@@ -12462,7 +12462,7 @@ def cmd_log(args: argparse.Namespace) -> int:
         if args.verify and store.exists():
             return _verify(store)
         if args.csv:
-            _say_all(_in_csv([LOG_FIELDS]))
+            _say_all(f"\ufeff{line}" for line in _in_csv([LOG_FIELDS]))
         if args.follow:
             tail = LogTail(store, sought, SystemClock(), config.lock.confirm_s)
             with contextlib.suppress(KeyboardInterrupt):
@@ -12560,9 +12560,15 @@ def _log_lines(events: Iterable[Event], args: argparse.Namespace) -> Iterator[st
     if args.json:
         return (json.dumps(event_json(event)) for event in events)
     if args.csv:
-        return _in_csv(event_json(event).values() for event in events)
+        return _in_csv(map(_csv_values, events))
     has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return _log_table(iter(events), colours=has_colours)
+
+
+def _csv_values(event: Event) -> Iterable[object]:
+    """A UID with colons: a spreadsheet takes one of digits only for a number."""
+    uid = format_uid(event.uid) if event.uid else None
+    return (event_json(event) | {"uid": uid}).values()
 
 
 def _in_csv(rows: Iterable[Iterable[object]]) -> Iterator[str]:

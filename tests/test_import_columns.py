@@ -298,3 +298,20 @@ def test_names_of_all_scripts_are_taken_and_shown():
         names[0], "Ada Berg", "\u05d3\u05d5\u05d3", "=1+1",
     ]  # fmt: skip
     assert all(can_be_seen(f"{format_uid(card.uid)} {card.holder}") for card in cards)
+
+
+# -- what our own verbs print
+
+
+def test_a_card_that_this_version_refuses_is_no_plain_card_after_an_import():
+    text = '{"uid": "0431F2A6", "holder": "Ada", "source": "db", "refused": "needs a newer version"}'
+
+    assert refused(text) == ["needs a newer version"]
+
+
+def test_uids_of_cards_json_are_never_taken_for_printed_numbers():
+    entry = '{{"uid": "{}", "holder": "Ada", "source": "db"}}'
+    text = "\n".join(map(entry.format, ["07730211", "07730212", "07730218"]))
+
+    assert len(listed(text).cards) == 3
+    assert why_not(text.replace(', "source": "db"', "")).startswith("3 of 3 UIDs")

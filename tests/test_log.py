@@ -33,7 +33,10 @@ from doorpi import (
     SqliteStore,
     StoreError,
     Uid,
+    format_uid,
     main,
+    parse_config,
+    read_list,
     width,
 )
 
@@ -261,24 +264,50 @@ def test_since_yesterday_begins_at_local_midnight():
 # -- for spreadsheets and programs
 
 
-def test_csv_has_the_names_and_values_of_the_json(store, said):
+@pytest.fixture
+def csv_said(said):
+    """What `log --csv` prints, without the BOM that tells Excel what it is."""
+
+    def run() -> str:
+        text = said("--csv")
+        assert text[0] == "\ufeff"
+        return text[1:]
+
+    return run
+
+
+def test_csv_has_the_names_and_values_of_the_json(store, said, csv_said):
     logged(store, TAP, DENIED, replace(TAP, holder='Jo "Jojo", Jr', detail="a,b"))
 
-    text = said("--csv")
+    text = csv_said()
 
     assert text.endswith("\r\n")
     assert text.count("\n") == text.count("\r\n") == 4
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     objects = [json.loads(line) for line in said("--json").splitlines()]
     assert [header] * 3 == [list(each) for each in objects]
+    for each in objects:
+        each["uid"] = format_uid(each["uid"])
     assert rows == [
         ["" if value is None else str(value) for value in each.values()]
         for each in objects
     ]
 
 
-def test_csv_of_nothing_is_its_header(said):
-    assert said("--csv") == (
+def test_uids_and_names_of_the_csv_can_be_imported(store, csv_said):
+    names = {Uid("04771234"): "=1+1", Uid("12345678901234"): "\u4f50\u85e4 \u5065"}
+    for uid, name in names.items():
+        logged(store, replace(TAP, uid=uid, holder=name))
+
+    _, *rows = csv.reader(io.StringIO(csv_said(), newline=""))
+    text = "uid,holder\n" + "".join(f"{row[2]},{row[3]}\n" for row in rows)
+    cards = read_list(text, parse_config(CONFIG)).cards
+
+    assert {uid: card.holder for uid, card in cards.items()} == names
+
+
+def test_csv_of_nothing_is_its_header(csv_said):
+    assert csv_said() == (
         "id,at,uid,holder,decision,reason,command,result,latency_ms,source,detail\r\n"
     )
 
@@ -306,10 +335,10 @@ CELLS = [
 @pytest.mark.parametrize(
     ("holder", "cell"), CELLS, ids=[ascii(holder[:20]) for holder, _ in CELLS]
 )
-def test_no_cell_is_a_formula_and_controls_are_shown(store, said, holder, cell):
+def test_no_cell_is_a_formula_and_controls_are_shown(store, csv_said, holder, cell):
     logged(store, replace(TAP, holder=holder, latency_ms=-5))
 
-    _, row = csv.reader(io.StringIO(said("--csv"), newline=""))
+    _, row = csv.reader(io.StringIO(csv_said(), newline=""))
 
     assert (row[3], row[8]) == (cell, "-5")  # our own numbers stay numbers
 
