@@ -90,6 +90,7 @@ import tempfile
 import threading
 import time
 import tomllib
+import traceback
 import unicodedata
 import weakref
 from collections import Counter
@@ -2735,6 +2736,7 @@ class LockControl:
         self.fallback = fallback
         self.mover = name  # which of the two is moved, or was last
         self._calls_told = lock.calls
+        self._faults_reported: set[str] = set()
 
     @property
     def policy(self) -> LockPolicy:
@@ -2751,6 +2753,14 @@ class LockControl:
 
     def let_go(self) -> None:
         self._lock.let_go()
+
+    def keep_ready(self) -> None:
+        """Make sure that a tap finds this lock and its fallback ready."""
+        for control in self.all:
+            try:
+                control._lock.keep_ready()
+            except Exception as error:
+                control._reported(error)
 
     def spent(self) -> dict[str, int]:
         """The calls made since this was last asked, by the names they count under."""
@@ -2964,7 +2974,11 @@ class LockControl:
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
 
     def _call(self, request: Callable[[], T]) -> T:
-        """Make a request, unless the lock's cloud must be left alone."""
+        """Make a request, unless the lock's cloud must be left alone.
+
+        Raises: LockError; also for a driver's own fault: nobody knows then whether the
+        request left, as after an answer that makes no sense.
+        """
         if rest_s := self.ledger.rest_s("quota"):
             minutes = ceil(rest_s / 60)
             raise QuotaError(f"there were too many calls: none for {minutes} min")
@@ -2974,6 +2988,21 @@ class LockControl:
             if error.rest_s:
                 self.ledger.rest("quota", error.rest_s)
             raise
+        except LockError:
+            raise
+        except Exception as error:
+            raise Unreadable(self._reported(error)) from None
+
+    def _reported(self, error: Exception) -> str:
+        """Show where a driver failed, without its words: they may hold a secret."""
+        name = type(error).__name__
+        where = "".join(traceback.format_tb(error.__traceback__))
+        if where not in self._faults_reported:  # an idle door would say it all day
+            self._faults_reported.add(where)
+            log.error(
+                "a fault in the program, please report it: %s at\n%s", name, where
+            )
+        return f"a fault in the program ({name}); the journal shows where"
 
     def _persist(
         self,
@@ -3008,10 +3037,10 @@ class LockControl:
 
     def _pause(self, seconds: float) -> None:
         ends_at = self._clock.monotonic() + seconds
+        self._alive()  # may take a while
         while (left_s := ends_at - self._clock.monotonic()) > 0:
-            self._alive()
             self._clock.sleep(min(left_s, self._pace_s))
-        self._alive()
+            self._alive()
 
 
 def _is_final(error: LockError) -> bool:
@@ -3461,8 +3490,7 @@ class Door:
             self._present(seen)
         self._lock_again()  # also when somebody shows card after card
         if seen is None:
-            for lock in self._equipment.locks.values():
-                lock.keep_ready()
+            self._control.keep_ready()
             self._look_at_lockdown()
             self._close_denials(self._clock.monotonic())
             self._show_idle()

@@ -536,6 +536,79 @@ def test_the_watchdog_is_fed_every_second_whatever_is_waited_for(
     assert max(gaps_s) <= 1.0 + takes_s
 
 
+def test_a_look_for_cards_in_a_wait_does_not_prolong_it(lock):
+    lock.progress = [Progress.PENDING] * 3
+
+    tap(lock, alive=lambda: lock.clock.advance(0.4))
+
+    gaps = [later - earlier for earlier, later in pairwise(lock.asked)]
+    assert max(gaps) < 1.0 + 0.4 + 0.01
+
+
+# -- a fault of the driver's own
+
+
+def fault() -> ValueError:
+    return ValueError("s3cret-key")
+
+
+def test_a_driver_that_fails_at_the_status_moves_nothing(lock):
+    lock.statuses = [fault() for _ in range(MANY)]
+
+    outcome, _ = tap(lock)
+
+    assert outcome.result is Result.UNKNOWN_STATE
+    assert lock.sent == []
+
+
+@pytest.mark.parametrize("stage", ["statuses", "sends", "progress"])
+def test_a_driver_that_fails_once_is_as_an_answer_that_makes_no_sense(lock, stage):
+    setattr(lock, stage, [fault()])
+
+    outcome, _ = tap(lock)
+
+    assert outcome == UNLOCKED
+    assert len(lock.sent) == 1
+
+
+def test_a_driver_that_fails_after_the_command_leaves_it_unsure(lock):
+    lock.sends, lock.progress = [fault()], [fault() for _ in range(MANY)]
+
+    outcome, _ = tap(lock)
+
+    assert outcome.result is Result.UNSURE
+    assert len(lock.sent) == 1
+
+
+def test_the_journal_shows_where_a_driver_failed_once_and_no_secret(lock, caplog):
+    lock.statuses = [fault() for _ in range(MANY)]
+
+    outcome, _ = tap(lock)
+
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "ValueError" in record.getMessage()
+    assert "in _next" in record.getMessage()
+    assert "s3cret" not in caplog.text + outcome.detail
+
+
+def test_a_driver_that_fails_while_idle_ends_nothing(lock, caplog):
+    def fail():
+        raise fault()
+
+    lock.keep_ready = fail
+    second = FakeLock(lock.clock)
+    control = LockControl(
+        lock, lock.clock, confirm_s=1.0, jitter=lambda: 0.0,
+        fallback=LockControl(second, lock.clock, confirm_s=1.0, jitter=lambda: 0.0),
+    )  # fmt: skip
+
+    for _ in range(3):
+        control.keep_ready()
+
+    assert second.kept_ready == 3
+    assert len(caplog.records) == 1
+
+
 def test_asking_for_the_status_alone_follows_the_same_patience(lock, clock):
     lock.statuses = [Unreadable("not JSON")] * MANY
     control = LockControl(lock, clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
