@@ -2375,7 +2375,7 @@ class Clock(Protocol):
         """The time in the door's zone, aware.  May be wrong, and may jump."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever go forward."""
+        """Seconds that only go forward, also while the computer is suspended."""
 
     def sleep(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
@@ -4101,7 +4101,9 @@ class SystemClock:
             time.tzset()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        """Goes on while the computer is suspended, as time.monotonic does not: a card
+        that was presented before is an old one afterwards."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -7440,7 +7442,8 @@ class Systemd:
             self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
+        # systemd's own clock, which is not the door's.  Source: sd_notify(3).
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")

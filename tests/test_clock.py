@@ -404,3 +404,11 @@ def test_the_running_door_and_why_go_by_a_zone_that_was_changed(
 
 def wait_until_tap_is(tap, reason: Reason, within_s: float) -> None:
     wait_for(lambda: tap().reason is reason, f"a tap that is {reason}", within_s)
+
+
+def test_the_seconds_go_on_while_the_computer_is_suspended():
+    """So that a card from before is an old one afterwards; time.monotonic stands still."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = SystemClock().monotonic()
+
+    assert before <= now <= time.clock_gettime(time.CLOCK_BOOTTIME)
