@@ -93,7 +93,7 @@ import tomllib
 import traceback
 import unicodedata
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
@@ -102,7 +102,7 @@ from itertools import chain, groupby, islice, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, NewType, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NewType, Protocol, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
@@ -2757,10 +2757,8 @@ class LockControl:
     def keep_ready(self) -> None:
         """Make sure that a tap finds this lock and its fallback ready."""
         for control in self.all:
-            try:
-                control._lock.keep_ready()
-            except Exception as error:
-                control._reported(error)
+            with contextlib.suppress(LockError):
+                control._guarded(control._lock.keep_ready)
 
     def spent(self) -> dict[str, int]:
         """The calls made since this was last asked, by the names they count under."""
@@ -2974,35 +2972,33 @@ class LockControl:
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
 
     def _call(self, request: Callable[[], T]) -> T:
-        """Make a request, unless the lock's cloud must be left alone.
-
-        Raises: LockError; also for a driver's own fault: nobody knows then whether the
-        request left, as after an answer that makes no sense.
-        """
+        """Make a request, unless the lock's cloud must be left alone."""
         if rest_s := self.ledger.rest_s("quota"):
             minutes = ceil(rest_s / 60)
             raise QuotaError(f"there were too many calls: none for {minutes} min")
         try:
-            return request()
+            return self._guarded(request)
         except QuotaError as error:
             if error.rest_s:
                 self.ledger.rest("quota", error.rest_s)
             raise
+
+    def _guarded(self, action: Callable[[], T]) -> T:
+        """Have the driver do something.  Raises: LockError; also for a fault of the
+        driver's own: nobody knows then whether its request left, as after an answer
+        that makes no sense."""
+        try:
+            return action()
         except LockError:
             raise
         except Exception as error:
-            raise Unreadable(self._reported(error)) from None
-
-    def _reported(self, error: Exception) -> str:
-        """Show where a driver failed, without its words: they may hold a secret."""
-        name = type(error).__name__
-        where = "".join(traceback.format_tb(error.__traceback__))
+            name = type(error).__name__
+            where = "".join(traceback.format_tb(error.__traceback__))
         if where not in self._faults_reported:  # an idle door would say it all day
             self._faults_reported.add(where)
-            log.error(
-                "a fault in the program, please report it: %s at\n%s", name, where
-            )
-        return f"a fault in the program ({name}); the journal shows where"
+            # Without its words, which may hold a secret.
+            log.error("a fault in the program, please report it: %s\n%s", name, where)
+        raise Unreadable(f"a fault in the program ({name}); the journal shows where")
 
     def _persist(
         self,
@@ -4546,22 +4542,42 @@ class BoundedSocket(socket.socket):
 
     A timeout alone bounds one call, so an answer that drips byte by byte would be
     waited for as long as it drips.
+
+    The kernel is bounded as well.  It would go on sending what was written, for
+    minutes, to a network that comes back, even after the socket was closed or the
+    program was killed.  TCP_USER_TIMEOUT ends that when the budget ends, and closing
+    resets the connection (SO_LINGER 0), which drops what is still unsent.
+
+    Source: tcp(7), socket(7).
     """
 
     budget: Budget
+    idle_since = -inf
+    has_served = False
+
+    def be_bounded(self) -> None:
+        """Set what must hold from the first byte on."""
+        tcp = socket.IPPROTO_TCP
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.setsockopt(tcp, socket.TCP_NODELAY, 1)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.setsockopt(tcp, socket.TCP_KEEPIDLE, 30)
+        self.setsockopt(tcp, socket.TCP_KEEPINTVL, 10)
+        self.setsockopt(tcp, socket.TCP_KEEPCNT, 3)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(self.budget.read_s())
         return super().recv_into(*args, **kwargs)
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.settimeout(self.budget.send_s())
+        left_s = self.budget.send_s()
+        self.settimeout(left_s)
+        left_ms = max(1, int(left_s * 1000))
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, left_ms)
         super().sendall(*args, **kwargs)
 
     def is_alive(self) -> bool:
         """False when the idle connection has ended, or says what nobody asked."""
-        if self.fileno() < 0:
-            return False
         self.settimeout(0)
         try:
             self.recv(1)
@@ -4569,35 +4585,37 @@ class BoundedSocket(socket.socket):
             return True
         except OSError as error:
             # TLS session tickets are read here and answer nothing: still alive.
-            if type(error).__name__ == "SSLWantReadError":
-                return True
-        with contextlib.suppress(OSError):
-            self.shutdown(socket.SHUT_RDWR)  # so that whoever holds it sees so too
+            return type(error).__name__ == "SSLWantReadError"
         return False
 
 
 class DialAttempt(threading.Thread):
     """One try at opening a connection, beside the door; ends in socket or failure."""
 
-    def __init__(self, dial: Callable[[], BoundedSocket]) -> None:
+    def __init__(self, host: str, dial: Callable[[], BoundedSocket]) -> None:
         super().__init__(name="dial", daemon=True)
+        self._host = host
         self._dial = dial
         self._guard = threading.Lock()
         self._abandoned = False
         self.done = threading.Event()
         self.socket: BoundedSocket | None = None
-        self.failure = "no answer yet"
+        self.failure = f"cannot reach {host}: no answer yet"
 
     def run(self) -> None:
         try:
             opened = self._dial()
-            self.failure = "it hung up at once"  # should it be found dead
+            # Should it be found dead:
+            self.failure = f"cannot reach {self._host}: it hung up at once"
             with self._guard:
                 self.socket = None if self._abandoned else opened
             if self._abandoned:
                 opened.close()
+        except ImportError as error:
+            missing = error.name or str(error)
+            self.failure = f"the package {missing} is missing: run the installer again"
         except (OSError, ValueError) as error:  # ValueError: a name IDNA refuses
-            self.failure = _connection_trouble(error)
+            self.failure = f"cannot reach {self._host}: {_connection_trouble(error)}"
         finally:
             self.done.set()
 
@@ -4613,7 +4631,10 @@ class Dialer:
     """Opens connections to one host: name, TCP, TLS, one attempt at a time.
 
     One is opened ahead (``keep_ready``), so that a tap need not wait for it, and
-    opened anew when the server closes it, with growing pauses while that fails.
+    opened again when the server closes it, with growing pauses while that fails.
+    A connection can die without a sign: a router forgets it, or a proxy answers the
+    kernel's keep-alives in place of the server.  So an idle one is replaced in time.
+
     What takes a slow Pi seconds, the libraries (``preload``) and TLS's authorities,
     is loaded by the first attempt, beside the door, also when there is no network.
     """
@@ -4622,6 +4643,9 @@ class Dialer:
     hasty_s = 1.0  # for each of several addresses, at first
     backoff_s = (1.0, 60.0)
     welcome_s = 10.0  # closed unused after that long: for being idle, not turned away
+    stale_s = 60.0  # an idle connection is not trusted for longer
+    renew_at = 0.85  # of that time: a successor is opened
+    command_s = 5.0  # as long may one be idle that carries a command, never sent twice
 
     def __init__(
         self,
@@ -4638,22 +4662,27 @@ class Dialer:
         self._ca_file = ca_file
         self._budget = budget
         self._context: ssl.SSLContext | None = None
+        self._tls_session: Any = None  # lets the next handshake be a short one
         self._addresses: list[Any] = []
         self._attempt: DialAttempt | None = None
         self._ready: BoundedSocket | None = None
-        self._ready_since = -inf
-        self._in_use: BoundedSocket | None = None
+        self._closed_after_s = 0.0  # so idle was the last that the server closed
         self.dials = 0  # attempts begun so far
         self._failures = 0
         self._again_at = -inf
         self._unreachable = False
 
+    def idle_s(self) -> float:
+        """For how long the connection that is ready has not been heard of."""
+        now = self._budget.clock.monotonic()
+        return now - self._ready.idle_since if self._ready else 0.0
+
     def keep_ready(self) -> None:
-        """Have a connection, or have one on its way.  Does not wait."""
-        has_one = self._collect() or self._attempt
-        if has_one or self._budget.clock.monotonic() < self._again_at:
+        """Have a connection that is not old, or have one on its way.  Does not wait."""
+        self._collect()
+        if self._attempt or self._is_ready(self.renew_at * self.stale_s):
             return
-        if self._in_use is None or not self._in_use.is_alive():
+        if self._budget.clock.monotonic() >= self._again_at:
             self._start()
 
     def wait_ready(self, by: float) -> None:
@@ -4661,61 +4690,98 @@ class Dialer:
         if self._attempt:
             self._attempt.done.wait(max(0.0, by - self._budget.clock.monotonic()))
 
-    def take(self, by: float) -> BoundedSocket:
-        """A connection to use, waited for until ``by``.  Raises: NotSent."""
-        if not self._collect():
+    def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
+        """A connection to use, waited for until ``by``.  Raises: NotSent.
+
+        A question takes an old one when its successor is not there after half of the
+        time, as when the name service hangs.
+        """
+        idle_s = self.command_s if for_command else self.stale_s
+        self._collect()
+        if not self._is_ready(idle_s):
             attempt = self._attempt or self._start()
-            attempt.done.wait(max(0.0, by - self._budget.clock.monotonic()))
+            left_s = by - self._budget.clock.monotonic()
+            has_old = self._ready is not None and not for_command
+            attempt.done.wait(max(0.0, left_s / 2 if has_old else left_s))
             self._collect()
-            if self._ready is None:
-                raise NotSent(f"cannot reach {self.host}: {attempt.failure}")
+            if self._ready is None or not (has_old or self._is_ready(idle_s)):
+                raise NotSent(attempt.failure)
         assert self._ready is not None
-        self._in_use, self._ready = self._ready, None
+        taken, self._ready = self._ready, None
         self._failures = 0
-        return self._in_use
+        return taken
+
+    def give_back(self, connected: BoundedSocket) -> None:
+        """Keep a connection for the next request."""
+        connected.has_served = True
+        self._put_ready(connected)
+        self._remember_tls(connected)
 
     def hang_up(self) -> None:
-        """End the connection in use; the next request opens its own."""
-        if self._in_use:
-            with contextlib.suppress(OSError):  # it is closed already
-                self._in_use.shutdown(socket.SHUT_RDWR)
-        self._in_use = None
+        """End the connection that is ready; the next request opens its own."""
+        if self._ready:
+            self._remember_tls(self._ready)
+            self._ready.close()
+        self._ready = None
 
     def close(self) -> None:
         if self._attempt:
             self._attempt.abandon()
-        if self._ready:
-            self._ready.close()
-        self._attempt = self._ready = None
+        self._attempt = None
+        self.hang_up()
+
+    def _is_ready(self, idle_s: float) -> bool:
+        return self._ready is not None and self.idle_s() < idle_s
+
+    def _remember_tls(self, connected: BoundedSocket) -> None:
+        """TLS 1.3 tells it some time after the handshake, with what is read first."""
+        session = getattr(connected, "session", None)
+        if session is not None and session.has_ticket:
+            self._tls_session = session
+
+    def _put_ready(self, connected: BoundedSocket) -> None:
+        self.hang_up()
+        connected.idle_since = self._budget.clock.monotonic()
+        self._ready = connected
 
     def _start(self) -> DialAttempt:
         self.dials += 1
-        self._attempt = DialAttempt(self._dial)
+        if self._ready:
+            self._remember_tls(self._ready)
+        self._attempt = DialAttempt(self.host, self._dial)
         self._attempt.start()
         return self._attempt
 
-    def _collect(self) -> bool:
-        """Take what a finished attempt brought, put away what died; is one ready?"""
+    def _collect(self) -> None:
+        """Take what a finished attempt brought, put away what died."""
         if self._attempt is not None and self._attempt.done.is_set():
             self._finish(self._attempt)
         if self._ready is not None and not self._ready.is_alive():
-            self._ready.close()
-            self._ready = None
-            idle_s = self._budget.clock.monotonic() - self._ready_since
+            idle_s, has_served = self.idle_s(), self._ready.has_served
+            self.hang_up()
+            self._learn(idle_s)
             self._failures = 0 if idle_s >= self.welcome_s else self._failures
-            self._postpone()  # it was closed unused: don't open at the server's pace
-        return self._ready is not None
+            if not has_served:  # don't open at the pace at which the server closes
+                self._postpone()
+
+    def _learn(self, idle_s: float) -> None:
+        """The server closed a connection that was idle for ``idle_s``.  When it does so
+        twice after the same time, the next is renewed before."""
+        is_steady = abs(idle_s - self._closed_after_s) < 0.1 * idle_s
+        if is_steady and self.welcome_s <= idle_s < self.stale_s:
+            self.stale_s = idle_s
+        self._closed_after_s = idle_s
 
     def _finish(self, attempt: DialAttempt) -> None:
         self._attempt = None
-        self._ready = attempt.socket
-        self._ready_since = self._budget.clock.monotonic()
         if attempt.socket is None:
             if not self._unreachable:
-                log.warning("cannot reach %s: %s", self.host, attempt.failure)
+                log.warning("%s", attempt.failure)
             self._postpone()
-        elif self._unreachable:
-            log.info("%s is reached again", self.host)
+        else:
+            self._put_ready(attempt.socket)
+            if self._unreachable:
+                log.info("%s is reached again", self.host)
         self._unreachable = attempt.socket is None
 
     def _postpone(self) -> None:
@@ -4742,8 +4808,7 @@ class Dialer:
         ends_at = time.monotonic() + self.dial_s
         connected = self._connect(ends_at)
         try:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connected.be_bounded()
             if self.is_tls:
                 connected.settimeout(max(0.1, ends_at - time.monotonic()))
                 connected = self._secure(connected)
@@ -4770,7 +4835,9 @@ class Dialer:
 
     def _secure(self, connected: BoundedSocket) -> BoundedSocket:
         assert self._context is not None
-        secured = self._context.wrap_socket(connected, server_hostname=self.host)
+        secured = self._context.wrap_socket(
+            connected, server_hostname=self.host, session=self._tls_session
+        )
         assert isinstance(secured, BoundedSocket)
         return secured
 
@@ -4815,6 +4882,51 @@ def _connection_trouble(error: Exception) -> str:
     return printable(str(error))
 
 
+class Incoming(io.RawIOBase):
+    """The bytes that come in on a connection, until ``room`` of them have come."""
+
+    def __init__(self, connected: BoundedSocket, room: int) -> None:
+        self._connected = connected
+        self.room = room
+        self.has_begun = self.is_over = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.is_over:
+            return 0
+        count = self._connected.recv_into(buffer)
+        self.has_begun |= count > 0
+        self.room -= count
+        if self.room < 0:
+            raise OSError("too long an answer")
+        return count
+
+
+class AnswerFile(io.BufferedReader):
+    """What http.client's HTTPResponse reads an answer from, in place of a socket.
+
+    A response closes its file when it has been read.  This one stays open, because an
+    interim answer comes before the real one, and for ``has_more``.
+    """
+
+    def __init__(self, incoming: Incoming) -> None:
+        super().__init__(incoming)
+        self._incoming = incoming
+
+    def makefile(self, mode: str) -> Self:
+        return self
+
+    def close(self) -> None:
+        """The connection is closed by whoever opened it."""
+
+    def has_more(self) -> bool:
+        """True when more has come than the answer: it answers nobody's question."""
+        self._incoming.is_over = True
+        return bool(self.peek(1))
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What an HTTP API answered; ``body`` is cut at ``WebApi.max_body``."""
@@ -4849,15 +4961,33 @@ class Reply:
         return value if isinstance(value, str) else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an HTTP API, ready to be sent."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+
+
+class NotAnswered(MaybeSent):
+    """The request left; the connection ended without a byte, or time was up."""
+
+
 class WebApi:
     """An HTTP API whose every call ends in time, on a connection that is kept.
 
-    requests speaks HTTP; the connections come from a Dialer.  Proxies, .netrc and
-    requests' CA bundles from the environment are not heeded, redirects are not
-    followed, cookies are not kept.
+    The standard library's http.client speaks HTTP; the connections come from a Dialer.
+    It heeds no proxy and no .netrc of the environment, follows no redirect and keeps
+    no cookie.
     """
 
+    max_head = 32 * 1024  # of an answer, with all interim ones before it
     max_body = 64 * 1024
+    old_s = 1.0  # so long without a sign of life a connection may be a dead one
+    usual_s = 0.75  # what an answer takes, as long as nothing is known
+    least_s = 0.5  # the least time that an answer on an old connection is given
 
     def __init__(
         self,
@@ -4872,25 +5002,26 @@ class WebApi:
         """``preload`` brings in what the driver needs beside HTTP."""
         self.calls = 0  # requests that left: what a vendor counts
         self.base_url = base_url.rstrip("/")
-        self._secrets = [secret for secret in secrets if secret]
+        self._path = quote(urlsplit(self.base_url).path, safe="/%:@!$&'()*+,;=~")
+        self._secrets = secrets
+        self._request_secrets: Sequence[str] = ()
         self._headers = {
             "User-Agent": f"DoorPi/{__version__}",
             "Accept-Encoding": "identity",  # a small body may unpack to a huge one
+            "Accept": "*/*",
+            "Connection": "keep-alive",
             **headers,
         }
         self._driver_preload = preload
         self._budget = Budget(clock)
         self._dialer = Dialer(base_url, ca_file, self._budget, self.preload)
+        self._answers_took_s: deque[float] = deque(maxlen=9)
 
     def preload(self) -> None:
-        """Import what is needed, which takes a Zero two seconds; at most once."""
-        import requests  # noqa: F401
+        """Import what is needed, which takes a Zero a second; at most once."""
+        import http.client  # noqa: F401
 
         self._driver_preload()
-
-    @functools.cached_property
-    def _session(self) -> Any:
-        return _session(self._dialer, self._budget, self._headers)
 
     def call(
         self,
@@ -4901,80 +5032,131 @@ class WebApi:
         send_by: float | None = None,
         body: Mapping[str, object] | None = None,
         headers: Callable[[], Mapping[str, str]] = dict,
+        secrets: Sequence[str] = (),
     ) -> Reply:
         """Make one request, answered by ``by``; a command has left by ``send_by``.
 
         A question (None) on a connection that was open before and turns out to be
         dead is asked once more on a new one: nothing was answered, and asking is
-        safe.  ``headers`` makes what goes with it beside the headers of every request,
-        anew each time: a signature may be good only once.
+        safe.  A silent one is taken for dead when the answer takes twice as long as
+        answers do.  ``headers`` makes what goes with it beside the headers of every
+        request, anew each time: a signature may be good only once.  ``secrets`` are
+        this request's own.
 
         Raises: NotSent; MaybeSent when the request left but no answer came.
         """
         for may_redial in (send_by is None, False):
-            self._budget.start(by, inf if send_by is None else send_by)
             dials_before = self._dialer.dials
+            connected = self._connection(by, send_by, may_be_dead=may_redial)
+            request = self._request(method, path, body, headers(), secrets)
             try:
-                return self._exchange(method, path, body, headers())
-            except ConnectionAbortedError:
+                return self._exchange(connected, request)
+            except NotAnswered as error:
                 was_open = self._dialer.dials == dials_before
-                if not (may_redial and was_open):
-                    raise MaybeSent("the connection was cut") from None
+                is_over = self._budget.clock.monotonic() >= by
+                if is_over or not (may_redial and was_open):
+                    raise MaybeSent(str(error)) from None
             finally:
                 self.calls += self._budget.has_left
         raise AssertionError("the second try returns or raises")
 
-    def _exchange(
+    def _connection(
+        self, by: float, send_by: float | None, *, may_be_dead: bool
+    ) -> BoundedSocket:
+        """The one for this request, whose budget begins.  Raises: NotSent."""
+        budget, is_command = self._budget, send_by is not None
+        budget.start(by, inf if send_by is None else send_by)
+        connected = self._dialer.take(min(by, budget.send_by), for_command=is_command)
+        now = budget.clock.monotonic()
+        if may_be_dead and now - connected.idle_since >= self.old_s:
+            budget.by = min(by, now + self._patience_s())
+        return connected
+
+    def _request(
         self,
         method: str,
         path: str,
         body: Mapping[str, object] | None,
-        headers: Mapping[str, str],
-    ) -> Reply:
-        """Raises: ConnectionAbortedError when the connection ended without a word."""
-        import requests
-        import urllib3
+        own: Mapping[str, str],
+        secrets: Sequence[str],
+    ) -> Request:
+        self._request_secrets = (*secrets, *own.values())
+        content = None if body is None else json.dumps(body).encode()
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        headers = {**kind, **self._headers, **own}
+        return Request(method, self._path + path, headers, content)
 
+    def _patience_s(self) -> float:
+        """How long an answer is waited for on a connection that may be dead."""
+        took_s = sorted(self._answers_took_s) or [self.usual_s]
+        return max(self.least_s, 2 * took_s[len(took_s) // 2])
+
+    def _exchange(self, connected: BoundedSocket, request: Request) -> Reply:
+        """Raises: NotSent, NotAnswered, MaybeSent, Unreadable."""
+        from http.client import HTTPException
+
+        incoming, is_kept = Incoming(connected, self.max_head), False
+        began_at = self._budget.clock.monotonic()
         try:
-            with self._session.request(
-                method,
-                self.base_url + path,
-                json=body,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
-                timeout=self._budget.read_s(),
-            ) as reply:
-                content = reply.raw.read(self.max_body + 1, decode_content=False)
-                if len(content) > self.max_body:
-                    raise Unreadable(f"HTTP {reply.status_code} with an endless answer")
-                if reply.raw.length_remaining:
-                    raise MaybeSent(f"{self._dialer.host} broke off its answer")
-                retry_after = reply.headers.get("Retry-After", "")
-                return Reply(reply.status_code, content, retry_after)
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            OSError,
-            ValueError,  # http.client's, of a chunk of negative length
-        ) as error:
-            failure = self._failed(error)
-        raise failure  # out here, or it would hold the connection as its context
+            self._send(connected, request)
+            reply, is_kept = self._receive(incoming, request.method)
+            if self._budget.send_by == inf:  # a question
+                took_s = self._budget.clock.monotonic() - began_at
+                self._answers_took_s.append(took_s)
+            return reply
+        except (OSError, HTTPException, ValueError) as error:
+            failure = self._failed(error, incoming)
+        finally:
+            if is_kept:
+                self._dialer.give_back(connected)
+            else:
+                connected.close()
+        raise failure  # out here: the other's text may hold a secret
 
-    def _failed(self, error: Exception) -> Exception:
-        if not self._budget.has_left:
-            return NotSent(f"too late to send to {self._dialer.host}")
-        if self._budget.clock.monotonic() >= self._budget.by:
-            return MaybeSent(f"{self._dialer.host} did not answer in time")
-        if _is_cut(error):
-            return ConnectionAbortedError()
-        return MaybeSent(f"{self._dialer.host} broke off its answer")
+    def _send(self, connected: BoundedSocket, request: Request) -> None:
+        from http.client import HTTPConnection
+
+        line = HTTPConnection(self._dialer.host, self._dialer.port)
+        # The port that the Host header need not name:
+        line.default_port = 443 if self._dialer.is_tls else 80
+        line.sock = connected
+        line.request(request.method, request.target, request.body, request.headers)
+
+    def _receive(self, incoming: Incoming, method: str) -> tuple[Reply, bool]:
+        """The answer, and whether its connection can be kept."""
+        from http.client import HTTPException, HTTPResponse
+
+        file, status = AnswerFile(incoming), 0
+        while status < 200:  # RFC 9110, 15.2: any number of interim answers
+            response = HTTPResponse(file, method=method)  # type: ignore[arg-type]
+            response.begin()
+            status = response.status
+        if "," in ",".join(response.headers.get_all("Content-Length", [])):
+            raise HTTPException("two lengths")
+        incoming.room = self.max_body + self.max_head
+        content = response.read(self.max_body + 1)
+        if len(content) > self.max_body:
+            raise Unreadable(f"HTTP {status} with an endless answer")
+        if response.length:
+            raise HTTPException("part of the answer is missing")
+        reply = Reply(status, content, response.headers.get("Retry-After", ""))
+        is_whole = response.isclosed() and not response.will_close
+        return reply, is_whole and not file.has_more()
+
+    def _failed(self, error: Exception, incoming: Incoming) -> LockError:
+        host, budget = self._dialer.host, self._budget
+        if not budget.has_left:
+            return NotSent(f"too late to send to {host}")
+        is_late = budget.clock.monotonic() >= budget.by
+        if is_late or isinstance(error, TimeoutError):
+            return NotAnswered(f"{host} did not answer in time")
+        if not incoming.has_begun:
+            return NotAnswered("the connection was cut")
+        return MaybeSent(f"{host} broke off its answer")
 
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return printable(text)
+        return printable(redacted(text, (*self._secrets, *self._request_secrets)))
 
     def keep_ready(self) -> None:
         self._dialer.keep_ready()
@@ -4987,78 +5169,49 @@ class WebApi:
         self._dialer.hang_up()
 
     def close(self) -> None:
-        if "_session" in vars(self):  # it was used
-            self._session.close()
         self._dialer.close()
 
 
-def _is_cut(error: BaseException | None) -> bool:
-    """True when the connection ended before the first byte of an answer."""
-    from http.client import RemoteDisconnected
-
-    seen = 0
-    while error is not None and seen < 8:
-        if isinstance(
-            error, (RemoteDisconnected, ConnectionResetError, BrokenPipeError)
-        ):
-            return True
-        causes = [arg for arg in error.args if isinstance(arg, BaseException)]
-        error = causes[0] if causes else error.__cause__ or error.__context__
-        seen += 1
-    return False
+#: So many characters of a secret in a row tell something of it.
+TELLING = 8
+#: Makes letters alike that differ by case, or by the alphabet of base64.
+ALIKE = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/")
 
 
-def _session(dialer: Dialer, budget: Budget, headers: Mapping[str, str]) -> Any:
-    """A requests session whose connections ``dialer`` opens."""
-    from http.cookiejar import DefaultCookiePolicy
-
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    class OneHostAdapter(HTTPAdapter):
-        """Takes every connection from one pool.  requests would choose a pool by its
-        own TLS settings, and load the bundle of authorities at each connection."""
-
-        pool = _dialled_pool(dialer, budget)
-
-        def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-            return self.pool
-
-        def get_connection(self, *args: Any, **kwargs: Any) -> Any:
-            return self.pool  # requests before 2.32
-
-        def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-            """The Dialer's context verifies."""
-
-        def close(self) -> None:
-            self.pool.close()
-
-    session = requests.Session()
-    session.headers.update(headers)
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = OneHostAdapter()
-    for scheme in ("https://", "http://"):  # in place of requests' own
-        session.mount(scheme, adapter)
-    return session
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """``text`` with *** for each run of TELLING or more characters of a secret, as it
+    is, in base64, in hexadecimal or as %XX, in upper or lower case."""
+    text = text[:1000]  # a log shows less
+    alike = text.translate(ALIKE)
+    pieces = {
+        spelling[at : at + TELLING]
+        for secret in secrets
+        for spelling in _spellings(secret)
+        for at in range(max(1, len(spelling) - TELLING + 1))
+    }
+    is_secret = [False] * len(text)
+    for size in {len(piece) for piece in pieces}:
+        for at in range(len(text) - size + 1):
+            if alike[at : at + size] in pieces:
+                is_secret[at : at + size] = [True] * size
+    runs = groupby(zip(is_secret, text, strict=True), key=lambda pair: pair[0])
+    return "".join(
+        "***" if hidden else "".join(char for _, char in run) for hidden, run in runs
+    )
 
 
-def _dialled_pool(dialer: Dialer, budget: Budget) -> Any:
-    """A urllib3 pool of one connection, opened by ``dialer``."""
-    from urllib3.connection import HTTPConnection
-    from urllib3.connectionpool import HTTPConnectionPool
-
-    class DialledConnection(HTTPConnection):
-        # What the Host header need not name.
-        default_port = 443 if dialer.is_tls else 80  # type: ignore[misc]
-
-        def _new_conn(self) -> socket.socket:
-            return dialer.take(min(budget.by, budget.send_by))
-
-    class DialledPool(HTTPConnectionPool):
-        ConnectionCls = DialledConnection
-
-    return DialledPool(dialer.host, dialer.port, maxsize=1)
+def _spellings(secret: str) -> Iterator[str]:
+    """How a server may write ``secret``, as ALIKE does.  Base64 depends on where in
+    three bytes the secret begins."""
+    if secret:
+        yield secret.translate(ALIKE)
+    data = secret.encode(errors="replace")
+    encoded = [data.hex(), "".join(f"%{byte:02x}" for byte in data)]
+    encoded += [quote(secret), quote(secret, safe="")]
+    encoded += [base64.b64encode(data[start:]).decode() for start in range(3)]
+    for text in encoded:
+        if len(text) >= TELLING:
+            yield text.rstrip("=").translate(ALIKE)
 
 
 def _expect_accepted(reply: Reply, words: str) -> None:
@@ -5309,6 +5462,7 @@ class Sesame(WebLock):
         if not self._clock.is_set():
             log.warning("the clock is not set: if it is wrong, the lock will not move")
         unix_s = int(self._clock.now().timestamp())  # anew at each try: it is signed
+        sign = sesame_sign(self._secret, unix_s, _aes_cmac())
         reply = self._api.call(
             "POST",
             f"{self._path}/cmd",
@@ -5317,8 +5471,9 @@ class Sesame(WebLock):
             body={
                 "cmd": self.commands[command],
                 "history": history_tag("DoorPi"),
-                "sign": sesame_sign(self._secret, unix_s, _aes_cmac()),
+                "sign": sign,
             },
+            secrets=[sign],
         )
         self._expect_accepted(reply)  # whatever 2xx and whatever body
         return None
@@ -5796,10 +5951,11 @@ class NukiBridge(WebLock):
         self._rest(by if send_by is None else min(by, send_by))
         utc = self._clock.now().astimezone(UTC)
         ts, rnr = f"{utc:%Y-%m-%dT%H:%M:%SZ}", self._rnr()
-        proof = f"ts={ts}&rnr={rnr}&hash={nuki_hash(ts, rnr, self._token)}"
+        code = nuki_hash(ts, rnr, self._token)
+        proof = f"ts={ts}&rnr={rnr}&hash={code}"
         whole = f"{path}?{query}&{proof}" if query else f"{path}?{proof}"
         try:
-            return self._api.call("GET", whole, by=by, send_by=send_by)
+            return self._api.call("GET", whole, by=by, send_by=send_by, secrets=[code])
         finally:
             self._api.hang_up()
             self._quiet_since = self._clock.monotonic()
@@ -5869,7 +6025,7 @@ class NukiWeb(WebLock):
             return status
         why = "the lock is offline"
         if server_state != 4:
-            why += printable(f" (server state {server_state!r})", 40)
+            why += f" (server state {self._api.redact(repr(server_state)[:40])})"
         return replace(status, state=LockState.UNKNOWN, why=why, reachable=False)
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -12092,7 +12248,6 @@ def say(text: str = "") -> None:
 def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
     handler.setFormatter(JournalFormatter(for_systemd="JOURNAL_STREAM" in os.environ))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # a fault has its own line
     log.setLevel(level)
 
 

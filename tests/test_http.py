@@ -6,6 +6,7 @@ had its effect, and leaves no thread and no file behind.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import itertools
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import trustme
@@ -242,7 +244,7 @@ def served_by(cert: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def ask(api: WebApi, method="GET", within_s=2.0, send_within_s=60.0) -> Reply:
-    now = time.monotonic()
+    now = SystemClock().monotonic()
     is_command = method == "POST" or send_within_s < within_s
     return api.call(
         method,
@@ -413,6 +415,69 @@ def test_secrets_and_controls_in_an_answer_do_not_reach_the_log(api):
     assert caller.redact(f"bad key {KEY}\n\x1b[31m") == r"bad key ***\n\x1b[31m"
 
 
+SPELLINGS = {
+    "plain": lambda text: text,
+    "upper": str.upper,
+    "lower": str.lower,
+    "hex": lambda text: text.encode().hex(),
+    "HEX": lambda text: text.encode().hex().upper(),
+    "percent": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "url": lambda text: quote(text, safe=""),
+    # Without the end, which depends on what follows in the secret.
+    "base64": lambda text: base64.b64encode(
+        text[: len(text) // 3 * 3].encode()
+    ).decode(),
+    "base64url": lambda text: base64.urlsafe_b64encode(
+        text[: len(text) // 3 * 3].encode()
+    ).decode(),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@given(
+    secret=st.text("".join(map(chr, range(33, 127))), min_size=8, max_size=60),
+    data=st.data(),
+)
+def test_no_part_of_a_secret_reaches_the_log_however_it_is_spelled(
+    spelling, secret, data
+):
+    start = data.draw(st.integers(0, len(secret) - 8))
+    end = data.draw(st.integers(start + 8, len(secret)))
+    echo = SPELLINGS[spelling](secret[start:end])
+
+    shown = doorpi.redacted(f"bad key \u2039{echo}\u203a!", [secret, ""])
+
+    pieces = {echo[at : at + 8] for at in range(len(echo) - 7)}
+    assert not [piece for piece in pieces if piece in shown]
+    assert shown.startswith("bad key \u2039")
+    assert shown.endswith("\u203a!")
+
+
+@given(
+    st.text(
+        st.characters(exclude_characters=KEY + KEY.upper() + "0123456789%+/"),
+        max_size=1000,
+    )
+)
+def test_what_has_nothing_of_a_secret_is_left_as_it_is(text):
+    assert doorpi.redacted(text, [KEY]) == text
+
+
+def test_a_short_secret_is_hidden_as_a_whole():
+    assert doorpi.redacted("the PIN ab12 is wrong", ["Ab12"]) == "the PIN *** is wrong"
+
+
+def test_what_a_request_was_signed_with_is_a_secret_of_its_own(raw, api):
+    caller = api(raw())
+    by = SystemClock().monotonic() + 2
+    caller.call(
+        "GET", "/x?code=0123456789", by=by,
+        headers=lambda: {"sign": "abcdefghij"}, secrets=["0123456789"],
+    )  # fmt: skip
+
+    assert caller.redact("wrong: abcdefghij 0123456789") == "wrong: *** ***"
+
+
 # -- servers that misbehave after the request was read
 
 
@@ -449,7 +514,6 @@ NEVER_DONE = {
     "drip-in-chunk-size": partly(CHUNKED, lambda wire: wire.drip(b"0")),
     "drip-in-chunk": partly(CHUNKED + b"ff\r\n", lambda wire: wire.drip(b" ")),
     "drip-in-trailer": partly(CHUNKED + b"0\r\n", lambda wire: wire.drip(b"X: a")),
-    "continue-for-ever": lambda wire: wire.flood(b"HTTP/1.1 100 Continue\r\n\r\n"),
     "continue-now-and-then": lambda wire: [
         wire.drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0.001)
     ],
@@ -469,6 +533,20 @@ def test_an_answer_without_end_ends_in_time(raw, api, tls, ca_file, case, secure
 
 
 BROKEN = {
+    "continue-for-ever": (
+        lambda wire: wire.flood(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "early-hints-for-ever": (
+        lambda wire: wire.flood(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
+    "headers-of-60-kB": (
+        partly(
+            HEAD, lambda wire: wire.flood(b"Set-Cookie: " + b"a=b; " * 12000 + b"\r\n")
+        ),
+        "MaybeSent: 127.0.0.1 broke off its answer",
+    ),
     "endless-headers": (
         partly(HEAD, lambda wire: wire.flood(b"X-Header: value\r\n")),
         "MaybeSent: 127.0.0.1 broke off its answer",
@@ -575,6 +653,11 @@ READ = {
     "no-body": (b"HTTP/1.1 204 No\r\n\r\n", Reply(204, b"")),
     "chunked": (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", Reply(200, b"{}")),
     "continue-once": (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, Reply(200, b"{}")),
+    "several-interim-answers": (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 9\r\n\r\n" + OK,
+        Reply(200, b"{}"),
+    ),
     "retry-after": (
         b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
         Reply(429, b"", "7"),
@@ -992,9 +1075,9 @@ def test_opening_ahead_does_not_wait(hanging, api):
 
 @pytest.mark.parametrize(
     "data",
-    [OK, CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", b"HTTP/1.1 204 No\r\n\r\n",
+    [OK, b"HTTP/1.1 103 X\r\n\r\n" + OK, CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", b"HTTP/1.1 204 No\r\n\r\n",
      b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"],
-    ids=["length", "chunked", "no-content", "error"],
+    ids=["length", "interim", "chunked", "no-content", "error"],
 )  # fmt: skip
 def test_an_answer_read_to_its_end_leaves_the_connection_usable(raw, api, data):
     server = raw(answers(data))
@@ -1134,6 +1217,50 @@ def test_a_server_that_speaks_unasked_is_not_believed(raw, api):
     assert server.connections == 2
 
 
+ODD = {
+    "second-answer": OK + OK,
+    "a-byte": OK + b"x",
+    "more-than-its-length": HEAD + b"Content-Length: 0\r\n\r\n{}",
+    "after-the-last-chunk": CHUNKED + b"2\r\n{}\r\n0\r\n\r\n" + OK,
+    "close": HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}",
+    "http-1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+}
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("case", ODD)
+def test_after_an_odd_answer_the_connection_is_not_kept(
+    raw, api, tls, ca_file, case, secure
+):
+    server = raw(answers(ODD[case]), tls if secure else None)
+    caller = api(server, ca_file=ca_file)
+
+    statuses = [ask(caller, method).status for method in ("GET", "POST", "GET")]
+
+    assert statuses == [200] * 3
+    assert server.connections == 3
+
+
+def test_an_answer_that_comes_twice_answers_no_later_question(raw, api):
+    """The second time 20 ms late, when the connection has been put aside."""
+
+    def serve(wire: Wire) -> None:
+        for number in itertools.count():
+            wire.request()
+            answer = HEAD + b"Content-Length: 1\r\n\r\n%d" % number
+            wire.send(answer)
+            time.sleep(0.02)
+            wire.send(answer)
+
+    server = raw(serve)
+    caller = api(server)
+    ask(caller)
+    until(lambda: not caller._dialer._ready.is_alive())
+
+    assert ask(caller).body == b"0"
+    assert server.connections == 2
+
+
 def redials(caller: WebApi, clock: FakeClock, dials: list, settled, count: int):
     """Seconds between the ``dials`` of an idle door to a server that turns it away."""
     dialled_at = []
@@ -1181,22 +1308,283 @@ def test_a_server_that_refuses_is_dialled_at_growing_distance_and_told_once(
     ]
 
 
-def test_a_server_with_an_idle_limit_is_dialled_at_once_each_time(raw, api, clock):
-    """Closing an idle connection after a minute is what servers do all day long."""
-    let_go = threading.Event()
-    server = raw(lambda wire: let_go.wait(10) and let_go.clear())
+class IdleLimit:
+    """A server that closes what was idle for ``limit_s`` of the test's clock."""
+
+    def __init__(self, clock: FakeClock, limit_s: float) -> None:
+        self.clock = clock
+        self.limit_s = limit_s
+        self.closed = 0
+        self._looked_at: dict[int, float] = {}  # for each open connection
+
+    def __call__(self, wire: Wire) -> None:
+        idle_since = self.clock.monotonic()
+        wire.sock.settimeout(0.002)
+        while not wire.server.closing.is_set():
+            now = self._looked_at[id(wire)] = self.clock.monotonic()
+            if now - idle_since >= self.limit_s:
+                self.closed += 1
+                break
+            with contextlib.suppress(TimeoutError):
+                if not wire.request():
+                    break
+                wire.send(OK)
+                idle_since = self.clock.monotonic()
+        del self._looked_at[id(wire)]
+
+    def is_settled(self, server: RawServer) -> bool:
+        """True when it has closed what it had to by now."""
+        looked_at = [*self._looked_at.values()]
+        has_looked = all(at == self.clock.monotonic() for at in looked_at)
+        return has_looked and len(looked_at) == server.open
+
+
+def idle(caller: WebApi, clock: FakeClock, seconds: int, settled=lambda: True) -> None:
+    """Let the door idle, with a look every 3 s."""
+    for _ in range(seconds // 3):
+        clock.advance(3.0)
+        until(settled)
+        for _ in range(2):
+            caller.keep_ready()
+            until(lambda: not dialling())
+
+
+def test_an_idle_connection_is_replaced_once_a_minute(raw, api, clock):
+    server = raw()
     caller = api(server, clock)
     ready(caller, server)
 
-    for number in range(2, 12):
-        clock.advance(60)
-        caller.keep_ready()
-        let_go.set()
-        until(lambda: server.open == 0)
-        caller.keep_ready()  # sees the close
-        clock.advance(1.0)
-        ready(caller, server, connections=number)
-    let_go.set()
+    idle(caller, clock, 600)
+
+    assert 10 <= server.connections <= 13
+    assert server.received == 0
+    until(lambda: server.open == 1, "the old ones are closed")
+
+
+@pytest.mark.parametrize("asks_first", [False, True], ids=["unused", "used"])
+def test_a_connection_that_a_server_closes_after_a_steady_time_is_renewed_before(
+    raw, api, clock, asks_first
+):
+    limit = IdleLimit(clock, 30.0)
+    server = raw(limit)
+    caller = api(server, clock)
+    ready(caller, server)
+    if asks_first:
+        caller.call("GET", "/x", by=clock.monotonic() + 5)
+
+    def settled() -> bool:
+        return limit.is_settled(server)
+
+    idle(caller, clock, 72, settled)
+    learnt_from, connections = limit.closed, server.connections
+    idle(caller, clock, 300, settled)
+
+    assert learnt_from == limit.closed == 2
+    assert 10 <= server.connections - connections <= 13
+
+
+def test_while_no_successor_can_be_had_the_pauses_grow_and_a_question_has_the_old(
+    raw, api, clock, monkeypatch
+):
+    server = raw()
+    caller = api(server, clock)
+    ready(caller, server)
+    refused = []
+
+    def refuse(found, wait_s, kind):
+        refused.append(clock.monotonic())
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(doorpi, "connected_to", refuse)
+    idle(caller, clock, 300)
+
+    assert 6 <= len(refused) <= 11
+    now = clock.monotonic()
+    assert caller.call("GET", "/x", by=now + 5).status == 200
+    assert server.connections == 1
+    clock.advance(120)
+    with pytest.raises(NotSent, match="connection refused"):
+        caller.call("POST", "/x", by=now + 200, send_by=now + 200)
+    assert len(server.requests) == 1
+
+
+# -- a connection that died without a sign
+
+
+class Forgetful:
+    """A router that forgets: what comes on the connections of ``forgotten`` goes
+    nowhere, and their ends are heard of no more."""
+
+    def __init__(self) -> None:
+        self.forgotten = 0  # so many connections from the first on
+
+    def __call__(self, wire: Wire) -> None:
+        number = wire.server.connections
+        while wire.request():
+            if number <= self.forgotten:
+                wire.hang()
+                return
+            wire.send(OK)
+
+
+@pytest.mark.parametrize("usual_s", [0.0, 0.3])
+def test_a_question_on_a_connection_that_died_silently_is_soon_asked_on_a_new_one(
+    raw, api, usual_s
+):
+    router = Forgetful()
+    server = raw(router)
+    caller = api(server)
+    caller.old_s, caller.least_s = 0.05, 0.2
+    ask(caller)
+    caller._answers_took_s.extend([usual_s] * 9)
+    time.sleep(caller.old_s)
+    router.forgotten = 1
+    began_at = time.monotonic()
+
+    assert ask(caller).status == 200
+
+    took_s = time.monotonic() - began_at
+    patience_s = max(caller.least_s, 2 * usual_s)
+    assert patience_s <= took_s < patience_s + SLACK_S
+    assert server.connections == 2
+    assert caller.calls == 3
+
+
+def test_an_answer_that_is_slow_for_once_is_asked_for_again_and_still_heard(raw, api):
+    def serve(wire: Wire) -> None:
+        while wire.request():
+            wire.server.closing.wait(0.3)
+            wire.send(OK)
+
+    caller = api(raw(serve))
+    caller.old_s, caller.least_s, caller.usual_s = 0.0, 0.1, 0.05
+    caller.keep_ready()
+    until(lambda: not dialling())
+
+    assert ask(caller).status == 200
+    assert ask(caller).status == 200
+    assert caller.calls == 3  # by then it is known how long an answer takes
+
+
+@pytest.mark.parametrize(
+    ("method", "after_s", "is_replaced"),
+    [
+        ("GET", 59.0, False), ("GET", 61.0, True), ("GET", 86400.0, True),
+        ("POST", 4.0, False), ("POST", 6.0, True), ("POST", 86400.0, True),
+    ],
+)  # fmt: skip
+def test_an_old_connection_is_replaced_before_it_is_used(
+    raw, api, clock, method, after_s, is_replaced
+):
+    """Also when there was no idle moment in between."""
+    server = raw()
+    caller = api(server, clock)
+    caller.call("GET", "/x", by=clock.monotonic() + 5)
+    clock.advance(after_s)
+
+    now = clock.monotonic()
+    is_command = method == "POST"
+    caller.call(method, "/x", by=now + 5, send_by=now + 5 if is_command else None)
+
+    assert server.connections == 1 + is_replaced
+    assert len(server.requests) == 2
+
+
+def test_a_name_service_that_hangs_does_not_keep_a_question_from_an_old_connection(
+    raw, api, monkeypatch
+):
+    server = raw()
+    caller = api(server)
+    ask(caller)
+    caller._dialer.stale_s = 0.0
+    names = HangingNames(server)
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+
+    assert ask(caller, within_s=0.4).status == 200
+    assert server.connections == 1
+    names.answer.set()
+    until(lambda: not dialling())
+
+
+def test_the_kernel_looks_after_an_idle_connection(raw, api):
+    server = raw()
+    caller = api(server)
+    ready(caller, server)
+
+    option = caller._dialer._ready.getsockopt
+    names = "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"
+    numbers = [option(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+
+    assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert numbers == [30, 10, 3]
+
+
+@pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
+)
+@pytest.mark.parametrize("asks_first", [False, True], ids=["unused", "used"])
+def test_the_next_tls_connection_resumes_the_session(
+    raw, api, ca, ca_file, clock, version, asks_first
+):
+    context = served_by(ca.issue_cert("127.0.0.1"))
+    context.minimum_version = context.maximum_version = version
+    resumed = []
+
+    def serve(wire: Wire) -> None:
+        resumed.append(wire.sock.session_reused)
+        answers()(wire)
+
+    server = raw(serve, context)
+    caller = api(server, clock, ca_file)
+    ready(caller, server)
+    if asks_first:
+        caller.call("GET", "/x", by=clock.monotonic() + 5)
+    clock.advance(61)
+    ready(caller, server, connections=2)
+    clock.advance(61)
+    ready(caller, server, connections=3)
+
+    until(lambda: len(resumed) == 3)
+    assert resumed == [False, True, True]
+
+
+# -- what is given up is dropped by the kernel
+
+
+def ends_with_reset(wire: Wire) -> bool:
+    """How the caller ends the connection: a reset drops what it has not sent yet, an
+    ordinary end would queue up behind that."""
+    with socket.socket(fileno=os.dup(wire.sock.fileno())) as below_tls:
+        below_tls.settimeout(5)
+        try:
+            while below_tls.recv(65536):
+                pass
+        except ConnectionResetError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("end", ["given-up", "hung-up", "closed"])
+def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
+    seen = []
+
+    def serve(wire: Wire) -> None:
+        wire.request()
+        if end != "given-up":
+            wire.send(OK)
+        seen.append(ends_with_reset(wire))
+
+    server = raw(serve, tls if secure else None)
+    caller = api(server, ca_file=ca_file)
+    if end == "given-up":
+        failure(caller, "POST", within_s=0.1)
+    else:
+        ask(caller)
+        (caller.hang_up if end == "hung-up" else caller.close)()
+
+    until(lambda: seen)
+    assert seen == [True]
 
 
 def test_a_tap_does_not_wait_for_the_pause_between_dials(raw, api, clock, monkeypatch):
@@ -1278,7 +1666,7 @@ lock = doorpi.LOCKS[sys.argv[1]](
     ),
     clock,
 )
-heavy = {"requests", "urllib3", "ssl", "cryptography"}
+heavy = {"requests", "urllib3", "http.client", "ssl", "cryptography"}
 print(*sorted(heavy & set(sys.modules)))
 lock.keep_ready()
 for thread in threading.enumerate():
@@ -1292,9 +1680,9 @@ lock.close()
 @pytest.mark.parametrize(
     ("kind", "loaded"),
     [
-        ("sesame", "cryptography requests ssl urllib3"),
-        ("sesame-mini", "requests ssl urllib3"),
-        ("nuki-bridge", "requests ssl urllib3"),
+        ("sesame", "cryptography http.client ssl"),
+        ("sesame-mini", "http.client ssl"),
+        ("nuki-bridge", "http.client ssl"),
     ],
 )
 def test_the_libraries_are_loaded_ahead_of_a_tap_and_not_before_the_reader_opens(
@@ -1307,6 +1695,27 @@ def test_the_libraries_are_loaded_ahead_of_a_tap_and_not_before_the_reader_opens
     )  # fmt: skip
 
     assert done.stdout.splitlines() == ["", loaded]
+
+
+def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
+    raw, clock, caplog
+):
+    def preload():
+        import no_such_package.part  # noqa: F401
+
+    server = raw()
+    caller = WebApi(
+        server.url, headers={}, secrets=[], ca_file="", clock=clock, preload=preload
+    )
+
+    with pytest.raises(NotSent) as caught:
+        caller.call("GET", "/x", by=clock.monotonic() + 5)
+
+    missing = "the package no_such_package is missing: run the installer again"
+    assert str(caught.value) == missing
+    assert [record.getMessage() for record in caplog.records] == [missing]
+    assert server.connections == 0
+    caller.close()
 
 
 def test_without_a_network_the_authorities_of_tls_are_loaded_all_the_same(clock):
