@@ -1397,6 +1397,48 @@ LOCK_NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
+class IdForm(NamedTuple):
+    """How a vendor writes the id of a lock: a pattern, and what it is in words."""
+
+    pattern: str
+    words: str
+
+
+UUID_FORM = IdForm(
+    r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+    "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
+)
+NUKI_FORM = IdForm(
+    r"[0-9]{1,20}", "digits only: the id as a decimal number (the app shows it in hex)"
+)
+#: Blanks never count in an id; SwitchBot's loses its colons, too.
+DEVICE_IDS: Mapping[str, IdForm] = {
+    "sesame": UUID_FORM,
+    "sesame-mini": UUID_FORM,
+    "switchbot": IdForm(r"[0-9A-F]{12}", "12 hex digits: the MAC address in the app"),
+    "nuki-bridge": NUKI_FORM,
+    "nuki-web": NUKI_FORM,
+    "tedee": IdForm(
+        r"[0-9]{1,20}", "digits only: the lock's id, not its serial number"
+    ),
+}
+#: An id of Nuki's Web API is the device's type times this, plus the id in the app.
+NUKI_WEB_TYPE = 1 << 32
+
+
+def folded_id(kind: str, text: str) -> str:
+    """A lock's id as its vendor takes it, of one as people write it."""
+    folded = "".join(text.split())
+    return re.sub("[:-]", "", folded).upper() if kind == "switchbot" else folded
+
+
+def nuki_web_ids(nuki_id: int) -> str:
+    """What a lock that the app calls ``nuki_id`` may be called in the Web API."""
+    models = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door"}
+    named = (f"{kind * NUKI_WEB_TYPE + nuki_id} ({models[kind]})" for kind in models)
+    return ", ".join(named)
+
+
 def setting(
     default: Any,
     meaning: str,
@@ -1889,6 +1931,18 @@ def locks_of(config: Config) -> dict[str, LockAccess]:
     return {where: access for where, access in both.items() if access is not None}
 
 
+def _id_problem(kind: str, text: str) -> str | None:
+    form = DEVICE_IDS.get(kind)
+    is_example = text.startswith("replace-me")
+    if form is None or is_example or re.fullmatch(form.pattern, text):
+        return None
+    problem = f"expected {form.words}"
+    if form is NUKI_FORM and re.fullmatch(r"[0-9A-Fa-f]{8}", text):
+        number = int(text, 16)
+        problem += f": {number if kind == 'nuki-bridge' else nuki_web_ids(number)}"
+    return problem
+
+
 def _lock_problems(
     where: str, lock: LockAccess, told: Iterable[str] = ()
 ) -> Iterator[str]:
@@ -1899,9 +1953,8 @@ def _lock_problems(
             yield f"{where}.{key}: missing; {kind!r} needs it ({_meaning(lock, key)})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
         yield f"{where}.base_url: {problem}"
-    if kind.startswith("nuki-") and not re.fullmatch(r"[0-9]{0,20}", lock.device_id):
-        what = "digits only: the id as a decimal number (the app shows it in hex)"
-        yield f"{where}.device_id = {_named(lock.device_id)}: expected {what}"
+    if lock.device_id and (problem := _id_problem(kind, lock.device_id)):
+        yield f"{where}.device_id = {_named(lock.device_id)}: {problem}"
     if kind == "sesame" and lock.secret_key.text:
         try:
             sesame_secret(lock.secret_key.text)
@@ -1978,6 +2031,10 @@ def _read_toml(text: str) -> dict[str, Any]:
         ) from None
 
 
+def _with_folded_id(lock: Any) -> Any:
+    return replace(lock, device_id=folded_id(lock.kind, lock.device_id))
+
+
 def parse_config(text: str) -> Config:
     """Read the text of doorpi.toml.
 
@@ -1996,7 +2053,10 @@ def parse_config(text: str) -> Config:
     fallback = None
     if "fallback" in document:
         second = document["fallback"]
-        fallback = _parse_table(LockAccess, second, "fallback", problems)
+        fallback = _with_folded_id(
+            _parse_table(LockAccess, second, "fallback", problems)
+        )
+    tables["lock"] = _with_folded_id(tables["lock"])
     config = Config(
         **tables,
         fallback=fallback,

@@ -344,7 +344,7 @@ def measure_start() -> None:
         path = folder / "doorpi.toml"
         path.write_text(
             CONFIG.format(
-                folder=folder, device="udp:127.0.0.1:9", uid=KEN, device_id="d",
+                folder=folder, device="udp:127.0.0.1:9", uid=KEN, device_id="11200000-0000-4000-8000-000000000000",
                 key="k", base_url="https://127.0.0.1:9", ca_file="",
             )
         )  # fmt: skip
@@ -481,7 +481,7 @@ def measure_size(small: Path, big: Path, count: int) -> None:
         print("  valgrind is not installed: the start is not measured")
         return
     text = CONFIG.format(
-        folder="state", device="udp:127.0.0.1:9", uid=KEN, device_id="d", key="k",
+        folder="state", device="udp:127.0.0.1:9", uid=KEN, device_id="11200000-0000-4000-8000-000000000000", key="k",
         base_url="https://127.0.0.1:9", ca_file="",
     )  # fmt: skip
     counts = []

@@ -39,7 +39,7 @@ name = "Office 4F"
 
 [lock]
 kind = "sesame-mini"
-device_id = "d00f"
+device_id = "11200000-0000-4000-8000-000000000000"
 api_key = "{SECRET}"
 
 [[schedule]]
@@ -821,7 +821,11 @@ def test_a_reader_that_has_seen_enough_is_no_failure(folder, store, count):
 @pytest.fixture
 def on_cloud(folder, cloud):
     """The file now names the simulated cloud; short waits."""
-    rewrite(folder, '"d00f"', f'"{cloud.device_id}"\nbase_url = "{cloud.base_url}"')
+    rewrite(
+        folder,
+        '"11200000-0000-4000-8000-000000000000"',
+        f'"{cloud.device_id}"\nbase_url = "{cloud.base_url}"',
+    )
     rewrite(folder, f'"{SECRET}"', f'"{cloud.key}"')
     rewrite(folder, "[[schedule]]", "unlock_window_s = 1\nconfirm_s = 1\n[[schedule]]")
     return cloud

@@ -50,7 +50,7 @@ from doorpi import (
 KEY, SECRET = "hush-9f3c-api-key", "00112233445566778899aabbccddeeff"
 LOCK = f"""
 [lock]
-device_id = "0A1B"
+device_id = "11200000-0000-4000-8000-000000000000"
 api_key = "{KEY}"
 secret_key = "{SECRET}"
 """
@@ -85,7 +85,7 @@ def test_an_almost_empty_file_has_every_default():
         reader=ReaderConfig(device="usb", poll_s=0.1, rearm_s=0.5, virtual=False),
         lock=LockConfig(
             kind="sesame",
-            device_id="0A1B",
+            device_id="11200000-0000-4000-8000-000000000000",
             api_key=Secret(KEY),
             secret_key=Secret(SECRET),
             base_url="",
@@ -119,7 +119,7 @@ virtual = true
 
 [lock]
 kind = "sesame-mini"
-device_id = "0A1B"
+device_id = "11200000-0000-4000-8000-000000000000"
 api_key = { file = "sesame.key" }
 base_url = "http://127.0.0.1:8000/public"
 ca_file = "lan.pem"
@@ -179,7 +179,7 @@ def test_everything_that_can_be_said_is_heard():
         ),
         lock=LockConfig(
             kind="sesame-mini",
-            device_id="0A1B",
+            device_id="11200000-0000-4000-8000-000000000000",
             api_key=Secret(file="sesame.key"),
             base_url="http://127.0.0.1:8000/public",
             ca_file="lan.pem",
@@ -250,11 +250,67 @@ def test_a_real_reader_needs_no_more_than_its_path(device):
     assert config.reader.device == device
 
 
+UUID = "11200000-0000-4000-8000-000000000000"
+IDS = {
+    "sesame": UUID, "sesame-mini": UUID, "switchbot": "C77C293BEB59",
+    "nuki-bridge": "42", "nuki-web": "42", "tedee": "42", "relay": "",
+}  # fmt: skip
+
+
+def lock_with_id(kind, written):
+    text = LOCK.replace(UUID, written) + 'base_url = "https://h"\n'
+    return parse_config(f'{text}kind = "{kind}"\n').lock
+
+
 @pytest.mark.parametrize("kind", LOCK_NEEDS)
 def test_every_kind_of_lock_can_be_written_down(kind):
-    text = LOCK.replace("0A1B", "42") + 'base_url = "https://h"\n'
+    assert lock_with_id(kind, IDS[kind]).kind == kind
 
-    assert parse_config(f'{text}kind = "{kind}"\n').lock.kind == kind
+
+WRITTEN = [
+    ("switchbot", "C7:7C:29:3B:EB:59", "C77C293BEB59"),
+    ("switchbot", "c7-7c-29-3b-eb-59", "C77C293BEB59"),
+    ("switchbot", "c77c293beb59", "C77C293BEB59"),
+    ("switchbot", "C77C293BEB59 ", "C77C293BEB59"),
+    ("tedee", " 33 819", "33819"),
+    ("nuki-web", "17918066206 ", "17918066206"),
+    ("sesame", f" {UUID.upper()}", UUID.upper()),
+    ("sesame-mini", f"{UUID} ", UUID),
+    ("tedee", "replace-me", "replace-me"),  # check says that it is the example's
+    ("nuki-bridge", "replace-me", "replace-me"),
+]
+
+
+@pytest.mark.parametrize(("kind", "written", "device_id"), WRITTEN)
+def test_an_id_is_taken_as_people_find_it(kind, written, device_id):
+    assert lock_with_id(kind, written).device_id == device_id
+
+
+A_NUKI_ID = "digits only: the id as a decimal number (the app shows it in hex)"
+NOT_IDS = [
+    ("switchbot", "C77C293BEB5", "12 hex digits: the MAC address in the app"),
+    ("switchbot", "FRONT", "12 hex digits: the MAC address in the app"),
+    ("tedee", "10530206-000484", "digits only: the lock's id, not its serial number"),
+    ("sesame", "Front", f"the lock's UUID, such as {UUID}, not its name"),
+    ("sesame-mini", "ABC1234567", f"the lock's UUID, such as {UUID}, not its name"),
+    ("nuki-bridge", "2BFFFE1E", f"{A_NUKI_ID}: 738197022"),
+    ("nuki-bridge", "Nuki_2BFFFE1E", A_NUKI_ID),
+    ("nuki-web", "2BFFFE1E", f"{A_NUKI_ID}: 738197022 (1.0 and 2.0), 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "written", "form"), NOT_IDS)
+def test_what_is_no_id_of_the_vendor_is_refused(kind, written, form):
+    with pytest.raises(ConfigError) as caught:
+        lock_with_id(kind, written)
+
+    assert str(caught.value) == f"lock.device_id = {written!r}: expected {form}"
+
+
+def test_the_fallbacks_id_is_taken_as_people_find_it_as_well():
+    second = '[fallback]\nkind = "tedee"\napi_key = "k"\ndevice_id = "42 "\n'
+
+    assert parse_config(LOCK + second).fallback.device_id == "42"
 
 
 GOOD_URLS = [
@@ -372,24 +428,24 @@ READERS = {
     "a reader in capitals": ('[reader]\ndevice = "USB"', f"reader.device = 'USB': {NO_READER}"),
 }  # fmt: skip
 
-NEEDED = '[lock]\ndevice_id = "0A1B"\napi_key = "k"\nsecret_key = '
+NEEDED = '[lock]\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "k"\nsecret_key = '
 NOT_SHOWN = '(not shown): expected text in quotes, or { file = "NAME" }'
 AN_API_KEY = "(the vendor's API key)"
 
 LOCKS = {
     "no such lock": (LOCK + 'kind = "sesami"', "lock.kind = 'sesami': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay (which lock)"),
     "no id": ('[lock]\nkind = "sesame-mini"\napi_key = "k"', "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)"),
-    "no key": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"', "lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)"),
-    "no secret": ('[lock]\napi_key = "k"\ndevice_id = "d"', "lock.secret_key: missing; 'sesame' needs it (sesame: 32 hex digits; switchbot: secret)"),
+    "no key": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"', "lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)"),
+    "no secret": ('[lock]\napi_key = "k"\ndevice_id = "11200000-0000-4000-8000-000000000000"', "lock.secret_key: missing; 'sesame' needs it (sesame: 32 hex digits; switchbot: secret)"),
     "a short secret": (NEEDED + '"00112233"', "lock.secret_key = (not shown): expected 32 hex digits, found 8 characters"),
     "a secret that is not hex": (NEEDED + f'"{"x" * 32}"', "lock.secret_key = (not shown): expected 32 hex digits, found 32 characters"),
     "a number for a secret": (NEEDED + "12345678", f"lock.secret_key = {NOT_SHOWN} (sesame: 32 hex digits; switchbot: secret)"),
-    "an empty secret": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = ""', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = "a\\n"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = "鍵"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key's file and more": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { file = "f", mode = 1 }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key's file without a name": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { file = "" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key's path": ('[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { path = "f" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "an empty secret": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = ""', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "a\\n"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "鍵"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key's file and more": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "f", mode = 1 }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key's file without a name": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "a key's path": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { path = "f" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
     "http": (LOCK + 'base_url = "http://api.example.com"', "lock.base_url: http would send the key in the open; use https"),
     "http to a name like ours": (LOCK + 'base_url = "http://localhost.example.com"', "lock.base_url: http would send the key in the open; use https"),
     "http to the network": (LOCK + 'base_url = "http://192.168.1.20:8080"', "lock.base_url: http would send the key in the open; use https"),
@@ -403,7 +459,7 @@ LOCKS = {
     "a query": (LOCK + f'base_url = "https://h/x?token={KEY}"', "lock.base_url: expected https://HOST/PATH and nothing more"),
     "an empty query": (LOCK + 'base_url = "https://h/x?"', "lock.base_url: expected https://HOST/PATH and nothing more"),
     "a fragment": (LOCK + 'base_url = "https://h/x#"', "lock.base_url: expected https://HOST/PATH and nothing more"),
-    "no SwitchBot secret": ('[lock]\nkind = "switchbot"\napi_key = "k"\ndevice_id = "d"', "lock.secret_key: missing; 'switchbot' needs it (sesame: 32 hex digits; switchbot: secret)"),
+    "no SwitchBot secret": ('[lock]\nkind = "switchbot"\napi_key = "k"\ndevice_id = "C77C293BEB59"', "lock.secret_key: missing; 'switchbot' needs it (sesame: 32 hex digits; switchbot: secret)"),
     "no Tedee key": ('[lock]\nkind = "tedee"\ndevice_id = "42"', "lock.api_key: missing; 'tedee' needs it (the vendor's API key)"),
     "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (where the API is; a cloud's need not be told)"),
     "a bridge on the internet": (BRIDGE + 'base_url = "http://8.8.8.8:8080"', "lock.base_url: http is for a bridge on your own network"),
@@ -411,7 +467,6 @@ LOCKS = {
     "a fallback without a key": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"', "fallback.api_key: missing; 'tedee' needs it (the vendor's API key)"),
     "a fallback's http": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"\napi_key = "k"\nbase_url = "http://h"', "fallback.base_url: http would send the key in the open; use https"),
     "a window of the fallback's": (LOCK + '[fallback]\nkind = "relay"\nunlock_window_s = 5', "fallback.unlock_window_s: unknown key"),
-    "a Nuki id in hex": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "2C001A1E"', "lock.device_id = '2C001A1E': expected digits only: the id as a decimal number (the app shows it in hex)"),
 }  # fmt: skip
 
 KEN_WAS = 'card 1 ("Ken")'
@@ -869,7 +924,7 @@ def write(folder: Path, text: str, **files: str) -> Path:
     return path
 
 
-BY_FILE = '[lock]\nkind = "sesame-mini"\ndevice_id = "d"\napi_key = { file = "key" }\n'
+BY_FILE = '[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "key" }\n'
 
 
 def test_a_secret_is_read_from_the_file_beside_the_configuration(tmp_path):
@@ -885,7 +940,9 @@ def test_a_fallbacks_secret_is_read_from_its_file_as_well(tmp_path):
     config = read_config(write(tmp_path, text, key=f"{KEY}\n"), {})
 
     assert config.fallback == LockAccess(
-        kind="sesame-mini", device_id="d", api_key=Secret(KEY, "key")
+        kind="sesame-mini",
+        device_id="11200000-0000-4000-8000-000000000000",
+        api_key=Secret(KEY, "key"),
     )
 
 
@@ -940,7 +997,7 @@ def test_the_state_directory_is_told_or_systemds_or_beside_the_file(
     assert config.door.state_dir == found.format(here=tmp_path)
 
 
-SESAME = '[lock]\ndevice_id = "d"\napi_key = "k"\nsecret_key = { file = "key" }\n'
+SESAME = '[lock]\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "k"\nsecret_key = { file = "key" }\n'
 
 FILES = {
     "no such secret": (BY_FILE, {}, "lock.api_key = { file = 'key' }: {here}/key cannot be read: no such file or directory"),

@@ -462,7 +462,7 @@ def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
 FILE = """
 [lock]
 kind = "sesame-mini"
-device_id = "d00f"
+device_id = "11200000-0000-4000-8000-000000000000"
 api_key = "the-first-key"
 ca_file = "ca.pem"
 

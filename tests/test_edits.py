@@ -485,7 +485,7 @@ class Desk:
 
     def write(self, name: str = "before", more: str = "", key: str = '"k"') -> None:
         self.path.write_text(
-            f"[door]\nname = '{name}'\n[lock]\nkind = 'sesame-mini'\ndevice_id = 'd'\n"
+            f"[door]\nname = '{name}'\n[lock]\nkind = 'sesame-mini'\ndevice_id = '11200000-0000-4000-8000-000000000000'\n"
             f"api_key = {key}\n{more}"
         )
 
@@ -743,7 +743,7 @@ PLAIN = {
     "fallback": None,
 }
 RELAY, SECOND = 'kind = "relay"\n', 'kind = "relay"\nrelay_gpio = 5\n'
-MINI = 'kind = "sesame-mini"\ndevice_id = "d"\n'
+MINI = 'kind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\n'
 
 # fmt: off
 CHANGES = {

@@ -652,7 +652,7 @@ def test_who_needs_no_key_of_the_lock_asks_for_none(verb, folder, store, typed):
 
 LOCK_OF_A_CLOUD = """
 kind = "sesame-mini"
-device_id = "d00f"
+device_id = "11200000-0000-4000-8000-000000000000"
 api_key = { file = "lock.key" }
 ca_file = "not-here.pem"
 """
