@@ -325,6 +325,11 @@ class LockStatus:
     ``battery_is_low`` the lock's own word, where it has one.  ``as_of`` is the
     vendor's own time stamp in Unix seconds, good only for comparing with another of
     its kind, or None.
+
+    ``is_old``: the lock has not been heard of for long; ``wake`` may help.
+    ``is_between``: the bolt rests between its two ends, as after a key was turned half
+    way.  That proves neither of them, but it is no riddle either: a tap takes it for
+    not locked.
     """
 
     state: LockState
@@ -334,6 +339,13 @@ class LockStatus:
     as_of: float | None = None
     battery_is_low: bool = False
     is_moving: bool = False
+    is_between: bool = False
+    is_old: bool = False
+
+    @property
+    def taken_for(self) -> LockState:
+        """The state by which a command is chosen."""
+        return LockState.UNLOCKED if self.is_between else self.state
 
 
 class Progress(enum.StrEnum):
@@ -2475,18 +2487,33 @@ class LockError(Exception):
     The class says what may follow: ``result`` is what the person is told when
     nothing helps, ``ask_again`` whether the same question may do better, and
     ``send_again`` whether the same command surely had no effect so far.
+
+    Two more decide about the fallback.  ``is_locks_own``: the lock itself says no, or
+    its owner does through it, and no other lock opens in its place.
+    ``was_not_passed_on``: of a command, the lock has surely got nothing.
     """
 
     result = Result.UNREACHABLE
     ask_again = True
     send_again = False
+    is_locks_own = False
+    was_not_passed_on = False
     after_s: float | None = None
+
+    def frees_fallback(self, command: Command | None) -> bool:
+        """True when another lock may open instead: ``command`` is the one that failed,
+        None: it was a question, and nothing has been sent."""
+        if self.is_locks_own:
+            return False
+        was_kept_back = command is Command.UNLOCK and self.was_not_passed_on
+        return command is None or was_kept_back
 
 
 class NotSent(LockError):
     """Nothing of the request has left: no name, no connection, no TLS, no time."""
 
     send_again = True
+    was_not_passed_on = True
 
 
 class MaybeSent(LockError):
@@ -2498,10 +2525,18 @@ class Busy(LockError):
 
     result = Result.REFUSED
     send_again = True
+    is_locks_own = True
 
     def __init__(self, text: str, after_s: float | None = None) -> None:
         super().__init__(text)
         self.after_s = after_s
+
+
+class Throttled(Busy):
+    """The cloud has no time for us so soon; the lock was not asked."""
+
+    is_locks_own = False
+    was_not_passed_on = True
 
 
 class Unreadable(LockError):
@@ -2511,14 +2546,25 @@ class Unreadable(LockError):
 
 
 class Rejected(LockError):
-    """The lock, or its cloud, said no."""
+    """The lock said no: it is jammed."""
 
     result = Result.REFUSED
     ask_again = False
+    is_locks_own = True
 
 
 class TurnedAway(Rejected):
-    """The cloud refused the request itself: this is not the lock's own word."""
+    """The cloud refused the request itself: the lock was not asked."""
+
+    is_locks_own = False
+    was_not_passed_on = True
+
+
+class Barred(TurnedAway):
+    """The cloud refused for the lock's sake: its battery is empty, or its owner lets
+    nobody move it from afar."""
+
+    is_locks_own = True
 
 
 class AuthError(TurnedAway):
@@ -2537,6 +2583,12 @@ class Offline(LockError):
     """The cloud is there, but not the lock, or the hub before it."""
 
     ask_again = False
+
+
+class NotPassedOn(Offline):
+    """As Offline, in answer to a command, and the cloud surely kept it back."""
+
+    was_not_passed_on = True
 
 
 class Lock(Protocol):
@@ -2737,8 +2789,8 @@ class Ledger:
 
 @dataclass(slots=True)
 class Attempt:
-    """One errand to a lock.  ``is_lost`` says afterwards that it is out of reach and
-    surely nothing was sent; ``questions`` how often to ask what came of it."""
+    """One errand to a lock.  ``is_lost`` says afterwards that another lock may do it
+    instead; ``questions`` how often to ask what came of it."""
 
     choose: Callable[[LockState], Command | None]
     intend: Callable[[Command], None]
@@ -2768,8 +2820,8 @@ class LockControl:
     table in tests/test_lock_control.py.
 
     ``alive`` is called between the steps and every ``pace_s`` of waiting, for the
-    watchdog.  ``fallback`` moves instead when this lock is out of reach and surely
-    nothing was sent to it.
+    watchdog.  ``fallback`` opens instead when surely nothing was sent to this lock and
+    the lock itself did not say no (LockError.frees_fallback).
     """
 
     def __init__(
@@ -2930,13 +2982,12 @@ class LockControl:
                 attempt.is_lost = before.reachable is False
         except LockError as error:
             failure = error
-            out_of_reach = error.result is Result.UNREACHABLE
-            attempt.is_lost = out_of_reach or isinstance(error, QuotaError)
+            attempt.is_lost = error.frees_fallback(None)
         seen = before or LockStatus(state=LockState.UNKNOWN)
         battery = seen.battery_percent, seen.battery_is_low, self.name
         command = None
         if not isinstance(failure, Rejected) and not attempt.is_for_the_fallback:
-            command = attempt.choose(seen.state)
+            command = attempt.choose(seen.taken_for)
         if command is None:
             result = failure.result if failure else Result.UNKNOWN_STATE
             why = str(failure) if failure else f"state unknown: {_why(before)}"
@@ -2945,15 +2996,15 @@ class LockControl:
         try:
             result, detail = self._carry_out(command, before, attempt)
             attempt.is_lost = False
-        except NotSent as error:
+        except LockError as error:
             result, detail = error.result, str(error)
-            attempt.is_lost = command is Command.UNLOCK
+            attempt.is_lost = error.frees_fallback(command)
         return Outcome(command, result, detail, *battery)
 
     def _carry_out(
         self, command: Command, before: LockStatus | None, attempt: Attempt
     ) -> tuple[Result, str]:
-        """Raises: NotSent when nothing of the command has left."""
+        """Raises: LockError when the command was refused before it had an effect."""
         detail = ""
         for is_last in (False, True):
             try:
@@ -2964,9 +3015,7 @@ class LockControl:
             except LockError as error:
                 if is_last and not _is_final(error):  # the first one did leave
                     return Result.UNSURE, f"sending it again: {error}"
-                if isinstance(error, NotSent):
-                    raise
-                return error.result, str(error)
+                raise
             follow_up = self._follow(command, handle, before, attempt, is_last)
             if follow_up is not None:
                 result, why = follow_up
@@ -3080,8 +3129,7 @@ class LockControl:
             wait_s = jittered_s(wait_s, self._jitter())
             if failure.after_s is not None:
                 wait_s = failure.after_s
-            is_lost = failure.result is Result.UNREACHABLE
-            try_by = min(by, lost_by) if is_lost else by
+            try_by = by if failure.is_locks_own else min(by, lost_by)
             if self._clock.monotonic() + wait_s >= try_by:
                 raise failure
             log.warning("%s; trying again in %.1f s", failure, wait_s)
@@ -5012,13 +5060,34 @@ class Reply:
             raise Unreadable(f"HTTP {self.status} with JSON that is not an object")
         return value
 
-    def word(self, key: str) -> str:
-        """The text under ``key`` of the body, "" when there is none: for errors."""
+    def said(self) -> str:
+        """What the body of an error says in words, "" when it says nothing."""
         try:
-            value = self.json_object().get(key)
+            return _words_in(self.json())
         except Unreadable:
             return ""
-        return value if isinstance(value, str) else ""
+
+
+#: Under which names vendors and their gateways put words, the most telling first.
+SAID_UNDER = (
+    *("errormessages", "detailmessage", "message", "error"),
+    *("detail", "error_description", "title", "errors"),
+)
+
+
+def _words_in(value: object, depth: int = 3) -> str:
+    """The words of an error, whatever its form: a text, a list of them, or a table
+    that has them under one of those names."""
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        found = (_words_in(part, depth - 1) for part in value[:5])
+        return "; ".join(filter(None, found))
+    if depth and isinstance(value, dict):
+        table = {str(name).lower(): part for name, part in value.items()}
+        found = (_words_in(table.get(name), depth - 1) for name in SAID_UNDER)
+        return next(filter(None, found), "")
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -5274,29 +5343,6 @@ def _spellings(secret: str) -> Iterator[str]:
             yield text.rstrip("=").translate(ALIKE)
 
 
-def _expect_accepted(reply: Reply, words: str) -> None:
-    """Sort an HTTP status that is not 2xx.  ``words``: what the server said, if so.
-
-    Raises: AuthError, QuotaError, Busy, TurnedAway; MaybeSent for a 5xx, after which
-    a command may have had its effect.
-    """
-    status, said = reply.status, f"HTTP {reply.status} {words}".strip()
-    if 200 <= status < 300:
-        return
-    if 300 <= status < 400:
-        raise TurnedAway(f"{said}: a redirect, not followed")
-    if status in (401, 403):
-        raise AuthError(f"{said}: the key is not accepted")
-    if status == 429 and "limit exceeded" in words.lower():
-        raise QuotaError(f"{said}: the plan's calls are used up")
-    if status == 429:
-        after = reply.retry_after
-        raise Busy(said, float(after) if after.isdecimal() and len(after) < 6 else 10.0)
-    if status >= 500:
-        raise MaybeSent(said)
-    raise TurnedAway(said)
-
-
 def _percent(value: object) -> int | None:
     """A battery level as vendors send it, None for anything else."""
     if type(value) in (int, float) and 0 <= value <= 100:  # type: ignore[operator]
@@ -5320,10 +5366,73 @@ def _not_yet(status: LockStatus) -> Progress:
     return Progress.PENDING
 
 
+class VendorApi(NamedTuple):
+    """One version of a vendor's API: where it is, the day on which it is to end as far
+    as announced, and where that was read."""
+
+    kind: str
+    base_url: str
+    ends: date | None
+    source: str
+
+
+#: Every API that the drivers speak or spoke; of each kind the first is used.
+VENDOR_APIS = (
+    VendorApi(
+        "sesame-mini",
+        "https://api.candyhouse.co/public",
+        None,  # keys are no longer given out; an end was not announced
+        "docs.candyhouse.co (2019)",
+    ),
+    VendorApi(
+        "sesame",
+        "https://app.candyhouse.co/api",
+        None,
+        "CANDY-HOUSE/API_document, webapi.en.md (2026-03)",
+    ),
+    VendorApi(
+        "switchbot",
+        "https://api.switch-bot.com/v1.1",
+        None,
+        "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
+    ),
+    VendorApi("nuki-web", "https://api.nuki.io", None, "docs.nuki.io"),
+    VendorApi(
+        "tedee",
+        "https://api.tedee.com/api/v37",
+        None,
+        "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
+    ),
+    VendorApi(
+        "tedee",
+        "https://api.tedee.com/api/v1.32",
+        date(2026, 3, 23),
+        "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
+    ),
+)
+
+
+def vendor_api(kind: str, base_url: str = "") -> VendorApi | None:
+    """The version of ``kind`` that is at ``base_url``, told by its path, because a
+    proxy has another host; without one, that which is used.  None: not known."""
+    path = urlsplit(base_url).path.rstrip("/")
+    for api in VENDOR_APIS:
+        if api.kind == kind and (not base_url or urlsplit(api.base_url).path == path):
+            return api
+    return None
+
+
+def _base_url(config: LockAccess) -> str:
+    """Where the lock's API is: the owner's word, or the vendor's own address."""
+    api = vendor_api(config.kind)
+    return config.base_url or (api.base_url if api else "")
+
+
 class WebLock:
     """What all locks that are reached over HTTP have in common."""
 
     _api: WebApi
+    _was_served = False  # something was accepted: id and version of the API are right
 
     @property
     def calls(self) -> int:
@@ -5353,6 +5462,45 @@ class WebLock:
     def close(self) -> None:
         self._api.close()
 
+    def _said(self, reply: Reply) -> str:
+        return self._api.redact(reply.said())
+
+    def _expect_accepted(self, reply: Reply) -> None:
+        """Sort an HTTP status that is not 2xx.
+
+        Raises: AuthError, QuotaError, Throttled, TurnedAway; MaybeSent for a 5xx,
+        after which a command may have had its effect.
+        """
+        status, words = reply.status, self._said(reply)
+        said = f"HTTP {status} {words}".rstrip(" .")
+        if 200 <= status < 300:
+            self._was_served = True
+            return
+        if 300 <= status < 400:
+            raise TurnedAway(f"{said}: a redirect, not followed")
+        if status in (401, 403):
+            raise AuthError(f"{said}: the key is not accepted")
+        if status == 429 and "limit exceeded" in words.lower():
+            raise QuotaError(f"{said}: the plan's calls are used up")
+        if status == 429:
+            after = reply.retry_after
+            is_number = after.isdecimal() and len(after) < 6
+            raise Throttled(said, float(after) if is_number else 10.0)
+        if status >= 500:
+            raise MaybeSent(said)
+        raise TurnedAway(said + self._doubt(status, words))
+
+    def _doubt(self, status: int, words: str) -> str:
+        """What a request that was turned away may mean while none was accepted yet,
+        unless the vendor says it."""
+        is_explained = "version" in words.lower() or (status == 400 and words)
+        if self._was_served or status not in (400, 404, 410) or is_explained:
+            return ""
+        version = self.url.rpartition("/")[2]
+        if not re.fullmatch(r"v[0-9.]+", version):
+            return ""
+        return f": device_id is wrong, or {version} of the API is no longer served"
+
 
 class SesameMini(WebLock):
     """Sesame and Sesame mini over the first public API, with its WiFi access point.
@@ -5364,18 +5512,19 @@ class SesameMini(WebLock):
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on what lags.
     """
 
-    base_url = "https://api.candyhouse.co/public"
     #: One request a second "will not be restricted"; the first question goes out at
     #: once, because a lock that had nothing to move answers at once.  `sync` costs
     #: the lock's battery.
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
     silence_s = 1800.0  # asked for after too many calls
+    #: With these, 400 is not about the request.
+    own_words = ("LOW_BATTERY", "CLOUD_INTEGRATION_NOT_ENABLED")
 
     def __init__(self, config: LockAccess, clock: Clock) -> None:
         key = config.api_key.text
         self._device = quote(config.device_id, safe="")
         self._api = WebApi(
-            config.base_url or self.base_url,
+            _base_url(config),
             headers={"Authorization": key},
             secrets=[key],
             ca_file=config.ca_file,
@@ -5449,9 +5598,6 @@ class SesameMini(WebLock):
             raise Rejected(f"the lock failed: {self._said(reply) or 'no reason given'}")
         return True
 
-    def _said(self, reply: Reply) -> str:
-        return self._api.redact(reply.word("error"))
-
     def _expect_accepted(self, reply: Reply) -> None:
         said = self._said(reply)
         words = f"HTTP {reply.status} {said}".strip()
@@ -5461,7 +5607,9 @@ class SesameMini(WebLock):
         if reply.status == 403:
             blocked = f"{words}: too many calls, blocked for 30 minutes"
             raise QuotaError(blocked, self.silence_s)
-        _expect_accepted(reply, said)
+        if reply.status == 400 and said in self.own_words:
+            raise Barred(words)
+        super()._expect_accepted(reply)
 
 
 class Sesame(WebLock):
@@ -5474,7 +5622,6 @@ class Sesame(WebLock):
     Source: CANDY-HOUSE/API_document, webapi.en.md.
     """
 
-    base_url = "https://app.candyhouse.co/api"
     #: The free plan has 3,000 calls a month, so few questions at growing distance.
     policy = LockPolicy(
         confirm_at_s=(3.0, 6.0, 12.0, 20.0),
@@ -5488,7 +5635,7 @@ class Sesame(WebLock):
         self._secret = sesame_secret(config.secret_key.text)
         self._path = f"/sesame2/{quote(config.device_id, safe='')}"
         self._api = WebApi(
-            config.base_url or self.base_url,
+            _base_url(config),
             headers={"x-api-key": config.api_key.text},
             secrets=[config.api_key.text, config.secret_key.text],
             ca_file=config.ca_file,
@@ -5555,10 +5702,6 @@ class Sesame(WebLock):
             return _not_yet(status)
         return Progress.NO_EFFECT
 
-    def _expect_accepted(self, reply: Reply) -> None:
-        said = reply.word("message") or reply.word("error")
-        _expect_accepted(reply, self._api.redact(said))
-
 
 def _unix_s(value: object) -> float | None:
     """The documentation says milliseconds, the values are seconds: take both."""
@@ -5599,6 +5742,9 @@ def _aes_cmac() -> Callable[[bytes, bytes], bytes]:
 
 
 MOVING = "the bolt is moving"
+JAMMED = "the lock is jammed"
+HALF_OUT = "the bolt is half out"
+LATCHED = "only the latch holds the door"
 
 
 class SwitchBot(WebLock):
@@ -5611,7 +5757,6 @@ class SwitchBot(WebLock):
     Source: OpenWonderLabs/SwitchBotAPI; homebridge-switchbot issues 221 and 1330.
     """
 
-    base_url = "https://api.switch-bot.com/v1.1"
     lag_s = 15.0
     policy = LockPolicy(confirm_at_s=(3.0, 6.0, 10.0, 15.0, 20.0, 30.0))
     #: The documentation, the cloud and its web hooks spell them differently.
@@ -5621,15 +5766,18 @@ class SwitchBot(WebLock):
         "unlock": LockState.UNLOCKED,
         "unlocked": LockState.UNLOCKED,
     }
-    #: latchBoltLocked was reported by locks that stood open, so it proves nothing.
     other_states: Mapping[str, str] = {
-        "": "the cloud does not tell the lock's state; is its cloud service on?",
-        "jammed": "the lock is jammed",
+        "": "the cloud does not tell the lock's state: is its cloud service off, or is"
+        " device_id its hub's?",
+        "jammed": JAMMED,
         "locking": MOVING,
         "unlocking": MOVING,
-        "halflocked": "the bolt is half out",
-        "latchboltlocked": "only the latch holds the door",
+        "halflocked": HALF_OUT,
+        "latchboltlocked": LATCHED,
     }
+    between_words = (HALF_OUT, LATCHED)
+    #: A level is the upper end of a step: 20 stands for 10 to 20 %.
+    low_percent = 20
     #: What a statusCode other than 100 comes to, inside an HTTP 200.
     troubles: Mapping[str, tuple[type[LockError], str]] = {
         "151": (TurnedAway, ": the device is of another kind"),
@@ -5639,6 +5787,13 @@ class SwitchBot(WebLock):
         "171": (Offline, ": the lock or its hub is offline"),
         "190": (MaybeSent, ""),
     }
+    #: 190 stands for many things.  With these words nothing was passed on.
+    words_of_190: Mapping[str, tuple[type[LockError], str]] = {
+        "too many": (QuotaError, ": too many calls just now"),
+        "not support": (TurnedAway, ": this device cannot do it"),
+        "not the device owner": (TurnedAway, ": the lock is in another account"),
+        "wrong deviceid": (TurnedAway, ": no device has this id"),
+    }
 
     def __init__(self, config: LockAccess, clock: Clock) -> None:
         self._clock = clock
@@ -5647,7 +5802,7 @@ class SwitchBot(WebLock):
         self._path = f"/devices/{quote(config.device_id, safe='')}"
         self._sent_at = -inf
         self._api = WebApi(
-            config.base_url or self.base_url,
+            _base_url(config),
             headers={
                 "Authorization": self._token,
                 "Content-Type": "application/json",
@@ -5662,8 +5817,11 @@ class SwitchBot(WebLock):
             "GET", f"{self._path}/status", by=by, headers=self._signature
         )
         told = self._accepted(reply)
-        word, online = _text(told.get("lockState")), _text(told.get("onlineStatus"))
-        online = online.lower()
+        word = _text(told.get("lockState"))
+        online = _text(told.get("onlineStatus")).lower()
+        device = _text(told.get("deviceType"))
+        if device and not word and "lock" not in device.lower():
+            raise TurnedAway(f"device_id is a {self._api.redact(device)}, not a lock")
         state, why = self.states.get(word.lower(), LockState.UNKNOWN), ""
         if online == "offline":
             why = "the lock is offline"
@@ -5672,12 +5830,15 @@ class SwitchBot(WebLock):
         elif state is LockState.UNKNOWN:
             said = f"the lock says {self._api.redact(word)!r}"
             why = self.other_states.get(word.lower(), said)
+        battery = _percent(told.get("battery"))
         return LockStatus(
             state=LockState.UNKNOWN if why else state,
             why=why,
             reachable={"online": True, "offline": False}.get(online),
-            battery_percent=_percent(told.get("battery")),
+            battery_percent=battery,
+            battery_is_low=battery is not None and battery <= self.low_percent,
             is_moving=why == MOVING,
+            is_between=why in self.between_words,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -5702,12 +5863,15 @@ class SwitchBot(WebLock):
     ) -> Progress:
         asked_at = self._clock.monotonic()
         status = self.status(by)
-        was = before.state if before else LockState.UNKNOWN
-        if status.why == self.other_states["jammed"] and was is not LockState.UNKNOWN:
+        was = before.taken_for if before else LockState.UNKNOWN
+        if status.why == JAMMED and was is not LockState.UNKNOWN:
             raise Rejected(status.why)
         has_changed = was not in (command.target, LockState.UNKNOWN)
         is_settled = asked_at - self._sent_at >= self.lag_s
         if status.state is command.target and (has_changed or is_settled):
+            return Progress.DONE
+        # Locks that pull the latch let it go again: the bolt is in, as was asked.
+        if status.why == LATCHED and command is Command.UNLOCK and has_changed:
             return Progress.DONE
         return _not_yet(status)
 
@@ -5720,22 +5884,29 @@ class SwitchBot(WebLock):
 
     def _accepted(self, reply: Reply) -> dict[str, Any]:
         """What an accepted request is told.  Raises: LockError for any other."""
-        said = self._api.redact(reply.word("message"))
+        said = self._said(reply)
         if "daily limit" in said.lower():
             raise QuotaError(f"HTTP {reply.status} {said}: the day's calls are used up")
         if reply.status == 401:
             words = f"HTTP 401 {said}".strip()
             raise AuthError(f"{words}: token or secret are wrong, or the clock is")
-        _expect_accepted(reply, said)
+        self._expect_accepted(reply)
         answer = reply.json_object()
         code = answer.get("statusCode")
         code = str(code) if type(code) is int else _text(code)
         if code != "100":
-            error, meaning = self.troubles.get(code, (Unreadable, ": not understood"))
+            error, meaning = self._trouble(code, said)
             words = f"statusCode {self._api.redact(code) or 'missing'} {said}".strip()
             raise error(words + meaning)
         told = answer.get("body")
         return told if isinstance(told, dict) else {}
+
+    def _trouble(self, code: str, said: str) -> tuple[type[LockError], str]:
+        if code == "190":
+            for words, trouble in self.words_of_190.items():
+                if words in said.lower():
+                    return trouble
+        return self.troubles.get(code, (Unreadable, ": not understood"))
 
 
 def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
@@ -5754,7 +5925,6 @@ class Tedee(WebLock):
     Source: tedee-com/tedee-api-doc.
     """
 
-    base_url = "https://api.tedee.com/api/v1.32"
     sync_every_s = 20.0
     #: From 21 s on a state may be asked for again, however quickly the tap was sent.
     policy = LockPolicy(confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0, 21.0, 28.0))
@@ -5766,7 +5936,7 @@ class Tedee(WebLock):
     other_states: Mapping[int, str] = {
         0: "the lock is not calibrated",
         1: "the lock is being calibrated",
-        3: "the bolt is half out",
+        3: HALF_OUT,
         4: MOVING,
         5: MOVING,
         8: "the latch is being pulled",
@@ -5779,7 +5949,7 @@ class Tedee(WebLock):
         self._path = f"/my/lock/{quote(config.device_id, safe='')}"
         self._synced_at = -inf
         self._api = WebApi(
-            config.base_url or self.base_url,
+            _base_url(config),
             headers={"Authorization": f"PersonalKey {config.api_key.text}"},
             secrets=[config.api_key.text],
             ca_file=config.ca_file,
@@ -5801,17 +5971,23 @@ class Tedee(WebLock):
         if state is LockState.UNKNOWN:
             said = f"the lock says {self._api.redact(str(number))}"
             why = self.other_states.get(number, said)
+        if why == HALF_OUT and lock.get("stateChangeResult") not in (None, 0):
+            why = JAMMED
         return LockStatus(
             state=state,
             why=why,
             reachable=is_connected,
             battery_percent=_percent(lock.get("batteryLevel")),
+            is_between=why == HALF_OUT,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         reply = self._api.call(
             "POST", f"{self._path}/operation/{command.value}", by=by, send_by=send_by
         )
+        if reply.status == 400:
+            said = self._said(reply) or "the lock is not connected to its bridge"
+            raise NotPassedOn(f"HTTP 400 {said}".rstrip("."))
         operation = self._accepted(reply).get("operationId")
         if type(operation) not in (str, int) or operation == "":
             raise Unreadable("accepted without an operation id")
@@ -5822,7 +5998,7 @@ class Tedee(WebLock):
     ) -> Progress:
         if handle is not None and not self._is_over(handle, by):
             return Progress.PENDING
-        if handle is not None and before and before.state is not LockState.UNKNOWN:
+        if handle is not None and before and before.taken_for is not LockState.UNKNOWN:
             return Progress.DONE
         if self._clock.monotonic() - self._synced_at < self.sync_every_s:
             return Progress.PENDING
@@ -5845,23 +6021,15 @@ class Tedee(WebLock):
     def _accepted(self, reply: Reply) -> dict[str, Any]:
         """The ``result`` of an accepted request.  Raises: LockError for any other."""
         said = self._said(reply)
-        _expect_accepted(reply, said)
+        if reply.status == 403 and said:  # no share, or remote access is off
+            raise Barred(f"HTTP 403 {said}".rstrip("."))
+        self._expect_accepted(reply)
         answer = reply.json_object()
         if answer.get("success") is False:
             words = f"HTTP {reply.status} without success: {said}"
             raise TurnedAway(words.rstrip(": "))
         result = answer.get("result")
         return result if isinstance(result, dict) else {}
-
-    def _said(self, reply: Reply) -> str:
-        try:
-            told = reply.json_object().get("errorMessages")
-        except Unreadable:
-            return ""
-        words = [told] if isinstance(told, str) else told
-        if not isinstance(words, list):
-            words = [reply.word("message")]
-        return self._api.redact("; ".join(w for w in words if isinstance(w, str)))
 
 
 #: What both of Nuki's APIs mean by a lock's state; why, where it is no state of the
@@ -5939,7 +6107,7 @@ class NukiBridge(WebLock):
         self._clock = clock
         self._rnr = rnr
         self._token = config.api_key.text
-        self._device = int(config.device_id)
+        self._device = quote(config.device_id, safe="")
         self._type = self.types[0]
         self._quiet_since = -inf
         self._api = WebApi(
@@ -5981,7 +6149,7 @@ class NukiBridge(WebLock):
         if not isinstance(rows, list):
             raise Unreadable(f"HTTP {reply.status} with JSON that is not a list")
         for row in rows:
-            if isinstance(row, dict) and row.get("nukiId") == self._device:
+            if isinstance(row, dict) and str(row.get("nukiId")) == self._device:
                 return row
         return {}
 
@@ -6035,10 +6203,14 @@ class NukiBridge(WebLock):
             raise Offline("HTTP 410: the bridge has lost the lock")
         if reply.status == 503:
             raise Busy("HTTP 503: the bridge has another request in hand", 3.0)
-        words = {404: "(the bridge has no such lock)"}
-        if not self._clock.is_set():  # the hash holds the time
-            words[401] = "(the clock is not set)"
-        _expect_accepted(reply, words.get(reply.status, ""))
+        if reply.status == 404:
+            raise TurnedAway("HTTP 404: the bridge has no such lock")
+        if reply.status == 401:  # the proof holds the time
+            whose = "the bridge's own clock is wrong: it needs the internet"
+            if not self._clock.is_set():
+                whose = "the clock here is the cause: it is not set"
+            raise AuthError(f"HTTP 401: the key is not accepted, or {whose}")
+        super()._expect_accepted(reply)
 
     def keep_ready(self) -> None:
         """An open connection would keep everybody else from the bridge; but what takes
@@ -6061,9 +6233,12 @@ class NukiWeb(WebLock):
 
     def __init__(self, config: LockAccess, clock: Clock) -> None:
         token = config.api_key.text
-        self._path = f"/smartlock/{quote(config.device_id, safe='')}"
+        self._clock = clock
+        self._device = config.device_id
+        self._path = f"/smartlock/{quote(self._device, safe='')}"
+        self._seen_s: float | None = None  # the date before it was asked anew
         self._api = WebApi(
-            config.base_url or self.base_url,
+            _base_url(config),
             headers={"Authorization": f"Bearer {token}"},
             secrets=[token],
             ca_file=config.ca_file,
@@ -6119,8 +6294,11 @@ class NukiWeb(WebLock):
     def _expect_accepted(self, reply: Reply) -> None:
         if reply.status == 423:
             raise Busy("HTTP 423: the lock has another operation in hand", 3.0)
-        said = reply.word("detailMessage") or reply.word("message")
-        _expect_accepted(reply, self._api.redact(said))
+        is_number = re.fullmatch(NUKI_FORM.pattern, self._device)
+        if reply.status == 404 and is_number and int(self._device) < NUKI_WEB_TYPE:
+            ids = nuki_web_ids(int(self._device))
+            raise TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
+        super()._expect_accepted(reply)
 
 
 def _iso_unix_s(value: object) -> float | None:
@@ -8991,12 +9169,16 @@ NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the loc
 WRONG_KEY = (
     "compare api_key, secret_key and device_id with the app; is the clock right?"
 )
+IN_ITS_APP = "in its app: are its batteries good, is it shared, is remote access on?"
+LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
 #: What each trouble with a lock asks for; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
     (AuthError, Health.FAIL, WRONG_KEY),
     (QuotaError, Health.FAIL, "leave it alone for so long; larger plans have more"),
-    (Rejected, Health.FAIL, "are device_id and base_url right?"),
+    (Barred, Health.FAIL, IN_ITS_APP),
+    (TurnedAway, Health.FAIL, "are device_id and base_url right?"),
+    (Rejected, Health.FAIL, LOOK_AT_LOCK),
     (Offline, Health.FAIL, NEAR_THE_LOCK),
     (Busy, Health.WARN, "ask again in a minute: sudo doorpi status"),
     (Unreadable, Health.FAIL, OTHER_END),
@@ -9009,11 +9191,26 @@ CALLS_DO = (
 )
 
 
+def diagnose_api(where: str, api: VendorApi | None, at: datetime) -> Iterator[Finding]:
+    """Says ahead that the vendor is to end the version which is spoken."""
+    if api is None or api.ends is None:
+        return
+    has_ended = at.date() >= api.ends
+    words = f"{api.base_url} {'has ended' if has_ended else 'ends'} on {api.ends}"
+    do = "a newer DoorPi speaks the next version"
+    current = vendor_api(api.kind)
+    if current and current is not api:
+        do = f"take base_url out of the settings: {current.base_url} is used then"
+    health = Health.FAIL if has_ended else Health.WARN
+    yield Finding(health, where, f"{words} ({api.source})", do)
+
+
 def diagnose_lock(
     where: str, access: LockAccess, lock: Lock, control: LockControl, clock: Clock
 ) -> Iterator[Finding]:
     """The way to the lock, and one question to it: it is never moved."""
     if isinstance(lock, WebLock):
+        yield from diagnose_api(where, vendor_api(access.kind, lock.url), clock.now())
         for finding in diagnose_connection(where, lock.url, access.ca_file, clock):
             yield finding
             if finding.health is Health.FAIL:
@@ -9060,7 +9257,7 @@ def _status(
     if status.reachable is False:
         health, do = Health.FAIL, NEAR_THE_LOCK
     elif status.state is LockState.UNKNOWN:
-        health, do = Health.FAIL, "look at the door, and turn the lock once by hand"
+        health, do = Health.FAIL, LOOK_AT_LOCK
     elif status.battery_is_low or battery < LOW_BATTERY_PERCENT:
         health, do = Health.WARN, "new batteries"
     elif took_s > SLOW_S:
@@ -12348,7 +12545,10 @@ def cmd_check(args: argparse.Namespace) -> int:
         f" ({config.lock.kind})."
     )
     if config.fallback:
-        say(f"When that lock cannot be reached: {config.fallback.kind}.")
+        say(
+            f"When that lock cannot be reached, or its cloud refuses:"
+            f" {config.fallback.kind}; never when the lock itself says no."
+        )
     say()
     say("Who may enter by this file:" if config.cards else "Nobody is in this file.")
     today = SystemClock().now().date()

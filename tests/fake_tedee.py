@@ -24,7 +24,7 @@ class FakeTedee(FakeCloud):
     """``synced_at`` lists when the state was asked."""
 
     credentials: Mapping[str, str] = {"device_id": DEVICE_ID, "api_key": KEY}
-    base_path = "/api/v1.32"
+    base_path = "/api/v37"
     faults = FakeCloud.faults | {
         "offline": lives(is_connected=False),
         "quota": answers(429, b"", "Retry-After: 1800"),
@@ -73,7 +73,7 @@ class FakeTedee(FakeCloud):
                 "doorState": 3,
                 "isCharging": False,
                 "batteryLevel": self.battery,
-                "stateChangeResult": 0,
+                "stateChangeResult": int(place == "jammed"),
                 "lastStateChangedDate": "2021-04-26T06:02:04.197Z",
             }
         return success(

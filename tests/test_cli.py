@@ -164,6 +164,16 @@ def test_check_of_a_door_without_cards(folder, verb):
     ]
 
 
+def test_check_says_when_the_fallback_opens(folder, verb):
+    with (folder / "doorpi.toml").open("a") as file:
+        file.write('\n[fallback]\nkind = "relay"\n')
+
+    assert verb("check")[2] == (
+        "When that lock cannot be reached, or its cloud refuses: relay;"
+        " never when the lock itself says no."
+    )
+
+
 def test_check_warns_once_of_each_file_with_secrets_that_everybody_can_read(
     folder, verb
 ):

@@ -19,7 +19,7 @@ ADDRESSES = {
     "sesame-mini": "https://api.candyhouse.co/public",
     "switchbot": "https://api.switch-bot.com/v1.1",
     "nuki-web": "https://api.nuki.io",
-    "tedee": "https://api.tedee.com/api/v1.32",
+    "tedee": "https://api.tedee.com/api/v37",
 }
 
 
@@ -45,7 +45,7 @@ def test_the_vendors_address_is_the_default(clock, monkeypatch, kind, address):
         f"cannot reach {address.split('/')[2]}:"
         " its name cannot be looked up (no network, or no DNS)"
     )
-    assert lock.base_url == address
+    assert lock.url == address
     lock.close()
     cloud.close()
 

@@ -128,6 +128,7 @@ cut-after 500-after                 | =                                | unlocke
 hang-after drip                     | =                                | unlocked 1 21            | =                    || =                     | unlocked 1 21           | =
 late                                | =                                | unlocked 1 21            | =                    || =                     | unlocked 1 21           | =
 quota                               | =                                | =                        | unlocked 1 next      || =                     | =                       | unsure 1 end open
+400                                 | =                                | unreachable 1 sent       | =                    || =                     | unreachable 1 sent      | =
 offline                             | =                                | =                        | unlocked 1 done      || =                     | =                       | unlocked 1 done
 moving                              | unknown-state 0 look             | =                        | unlocked 1 done      || unknown-state 0 look  | =                       | unlocked 1 done
 uncalibrated                        | =                                | unlocked 1 done locked   | unlocked 1 done      || =                     | unlocked 1 done locked  | unlocked 1 done
@@ -366,7 +367,7 @@ DETAILS = {
     ("nuki-web", "jammed"):                 (UNKNOWN(BLOCKED), BLOCKED),
     ("nuki-web", "offline"):                (UNKNOWN(OFFLINE), UNSURE(16, OFFLINE)),
     ("nuki-web", "uncalibrated"):           (UNKNOWN(UNCALIBRATED), UNSURE(16, UNCALIBRATED)),
-    ("tedee", "jammed"):                    (UNKNOWN("the bolt is half out"), "the lock failed: result 1"),
+    ("tedee", "jammed"):                    (UNKNOWN(JAMMED), "the lock failed: result 1"),
     ("tedee", "offline"):                   (UNKNOWN(NO_BRIDGE), "not confirmed within 28 s"),
     ("tedee", "uncalibrated"):              (UNKNOWN(UNCALIBRATED), ""),
 }

@@ -32,6 +32,7 @@ from doorpi import (
     QuotaError,
     Result,
     Signal,
+    Throttled,
     TurnedAway,
     Unreadable,
     nuki_hash,
@@ -279,12 +280,13 @@ COMMON = {
     "list":        (200, b"[]", Unreadable, "HTTP 200 with JSON that is not an object"),
     "redirect":    (302, b"", TurnedAway, "HTTP 302: a redirect, not followed"),
     "bad-request": (400, b"", TurnedAway, "HTTP 400"),
-    "burst":       (429, b"", Busy, "HTTP 429"),
+    "burst":       (429, b"", Throttled, "HTTP 429"),
     "internal":    (500, b"", MaybeSent, "HTTP 500"),
 }
+NO_TOKEN = "HTTP 401: the key is not accepted, or the bridge's own clock is wrong: it needs the internet"
 BRIDGE_ANSWERS = COMMON | {
-    "token":       (401, b"HTTP 401 Unauthorized", AuthError, "HTTP 401: the key is not accepted"),
-    "no-lock":     (404, b"", TurnedAway, "HTTP 404 (the bridge has no such lock)"),
+    "token":       (401, b"HTTP 401 Unauthorized", AuthError, NO_TOKEN),
+    "no-lock":     (404, b"", TurnedAway, "HTTP 404: the bridge has no such lock"),
     "lost":        (410, b"", Offline, "HTTP 410: the bridge has lost the lock"),
     "busy":        (503, b"", Busy, "HTTP 503: the bridge has another request in hand"),
     "no-radio":    (200, b'{"success":false}', MaybeSent, "the bridge could not reach the lock"),
@@ -292,7 +294,7 @@ BRIDGE_ANSWERS = COMMON | {
 }
 WEB_ANSWERS = COMMON | {
     "token":       (401, f'{{"detailMessage":"no {TOKEN}"}}'.encode(), AuthError, "HTTP 401 no ***: the key is not accepted"),
-    "no-lock":     (404, b"", TurnedAway, "HTTP 404"),
+    "no-lock":     (404, b"", TurnedAway, "HTTP 404: no such lock; if that is the app's id: 738197022 (1.0 and 2.0), 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
     "busy":        (423, b"", Busy, "HTTP 423: the lock has another operation in hand"),
     "quota":       (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
     "unavailable": (503, b"", MaybeSent, "HTTP 503"),
@@ -346,9 +348,8 @@ def test_a_proof_that_is_refused_while_the_clock_is_not_set_says_so(bridge):
     with pytest.raises(AuthError) as caught:
         bridge.status()
 
-    assert (
-        str(caught.value) == "HTTP 401 (the clock is not set): the key is not accepted"
-    )
+    words = "the key is not accepted, or the clock here is the cause: it is not set"
+    assert str(caught.value) == f"HTTP 401: {words}"
 
 
 @pytest.mark.parametrize("body", [b"{}", b"null", b"1"])
@@ -502,7 +503,7 @@ def test_an_opener_with_the_id_is_not_moved(bridge):
 
     outcome = bridge.tap()
 
-    words = "HTTP 404 (the bridge has no such lock)"
+    words = "HTTP 404: the bridge has no such lock"
     assert outcome == Outcome(None, Result.REFUSED, words)
 
 
@@ -582,10 +583,10 @@ BRIDGE_STORIES = {
         switches={"busy_until": 9e9},
     ),
     "token": Story(
-        Result.REFUSED, 0, 1, (), "HTTP 401: the key is not accepted", None, script=((401, b""),)
+        Result.REFUSED, 0, 1, (), NO_TOKEN, None, script=((401, b""),)
     ),
     "token-for-the-action": Story(
-        Result.REFUSED, 3, 2, (), "HTTP 401: the key is not accepted", script=(None, (401, b""))
+        Result.REFUSED, 3, 2, (), NO_TOKEN, script=(None, (401, b""))
     ),
     "bad-action": Story(Result.REFUSED, 3, 2, (), "HTTP 400", script=(None, (400, b""))),
     "500-for-the-action": Story(Result.UNLOCKED, 13, 5, **MOVED, script=(None, (500, b""))),

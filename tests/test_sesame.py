@@ -16,7 +16,6 @@ from fake_sesame import API_KEY, DEVICE_ID, LOCK, SECRET, UNLOCK, FakeSesame
 import doorpi
 from doorpi import (
     AuthError,
-    Busy,
     Command,
     LockControl,
     LockState,
@@ -26,6 +25,7 @@ from doorpi import (
     Progress,
     QuotaError,
     Result,
+    Throttled,
     TurnedAway,
     Unreadable,
     history_tag,
@@ -279,7 +279,7 @@ BAD_ANSWERS = {
     "forbidden":    (403, b'{"message":"Forbidden"}', AuthError, "HTTP 403 Forbidden: the key is not accepted"),
     "not-found":    (404, b"", TurnedAway, "HTTP 404"),
     "quota":        (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
-    "burst":        (429, b'{"message":"Too Many Requests"}', Busy, "HTTP 429 Too Many Requests"),
+    "burst":        (429, b'{"message":"Too Many Requests"}', Throttled, "HTTP 429 Too Many Requests"),
     "internal":     (500, b'{"message":"Internal server error"}', MaybeSent, "HTTP 500 Internal server error"),
     "bad-gateway":  (502, b"<html>", MaybeSent, "HTTP 502"),
     "timeout":      (504, b"", MaybeSent, "HTTP 504"),

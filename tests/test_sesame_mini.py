@@ -13,6 +13,7 @@ from fake_sesame_mini import DEVICE_ID, KEY, FakeSesameMini
 
 from doorpi import (
     AuthError,
+    Barred,
     Busy,
     Command,
     LockState,
@@ -23,6 +24,7 @@ from doorpi import (
     QuotaError,
     Rejected,
     Result,
+    Throttled,
     TurnedAway,
     Unreadable,
 )
@@ -136,7 +138,8 @@ def test_locked_that_is_no_boolean_is_unreadable(taps, body):
 # fmt: off
 ERRORS = {
     "BAD_PARAMS":      (400, b'{"error":"BAD_PARAMS"}', TurnedAway, "HTTP 400 BAD_PARAMS", None),
-    "LOW_BATTERY":     (400, b'{"error":"LOW_BATTERY"}', TurnedAway, "HTTP 400 LOW_BATTERY", None),
+    "LOW_BATTERY":     (400, b'{"error":"LOW_BATTERY"}', Barred, "HTTP 400 LOW_BATTERY", None),
+    "NOT_ENABLED":     (400, b'{"error":"CLOUD_INTEGRATION_NOT_ENABLED"}', Barred, "HTTP 400 CLOUD_INTEGRATION_NOT_ENABLED", None),
     "BUSY":            (400, b'{"error":"DEVICE_IS_BUSY"}', Busy, "HTTP 400 DEVICE_IS_BUSY", 2.0),
     "BUSY-35":         (400, b'{"error":"DEVICE_IS_BUSY 35"}', Busy, "HTTP 400 DEVICE_IS_BUSY 35", 35.0),
     "BUSY-0":          (400, b'{"error":"DEVICE_IS_BUSY 0"}', Busy, "HTTP 400 DEVICE_IS_BUSY 0", 0.0),
@@ -145,7 +148,7 @@ ERRORS = {
     "UNAUTHORIZED":    (401, b'{"error":"UNAUTHORIZED"}', AuthError, "HTTP 401 UNAUTHORIZED: the key is not accepted", None),
     "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 minutes", None),
     "not-found":       (404, b"", TurnedAway, "HTTP 404", None),
-    "THROTTLED":       (429, b'{"error":"THROTTLED"}', Busy, "HTTP 429 THROTTLED", 10.0),
+    "THROTTLED":       (429, b'{"error":"THROTTLED"}', Throttled, "HTTP 429 THROTTLED", 10.0),
     "INTERNAL_ERROR":  (500, b'{"error":"INTERNAL_ERROR"}', MaybeSent, "HTTP 500 INTERNAL_ERROR", None),
     "no-json":         (503, b"<html>", MaybeSent, "HTTP 503", None),
     "error-no-text":   (500, b'{"error":{"a":1}}', MaybeSent, "HTTP 500", None),

@@ -22,7 +22,6 @@ from fake_switchbot import (
 import doorpi
 from doorpi import (
     AuthError,
-    Busy,
     Command,
     LockState,
     LockStatus,
@@ -33,6 +32,7 @@ from doorpi import (
     QuotaError,
     Rejected,
     Result,
+    Throttled,
     TurnedAway,
     Unreadable,
     switchbot_sign,
@@ -137,7 +137,7 @@ def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps, clock):
 
 # -- what a status says
 
-NOT_TOLD = "the cloud does not tell the lock's state; is its cloud service on?"
+NOT_TOLD = "the cloud does not tell the lock's state: is its cloud service off, or is device_id its hub's?"
 SPELLINGS = {
     "locked": (LOCKED, ""),
     "lock": (LOCKED, ""),
@@ -165,8 +165,12 @@ def test_only_locked_and_unlocked_are_a_state_however_they_are_spelt(taps, word)
     state, why = SPELLINGS[word]
     taps.cloud.script = [status_with(lockState=word)]
 
-    is_moving = word in ("locking", "unlocking")
-    assert taps.status() == LockStatus(state=state, why=why, is_moving=is_moving)
+    assert taps.status() == LockStatus(
+        state=state,
+        why=why,
+        is_moving=word in ("locking", "unlocking"),
+        is_between=word in ("halfLocked", "latchBoltLocked", "LatchBoltLocked"),
+    )
 
 
 # fmt: off
@@ -178,7 +182,10 @@ REPORTS = {
     "calibrate-odd":  ({"calibrate": None},         LockStatus(state=LOCKED)),
     "state-odd":      ({"lockState": 1},            LockStatus(state=UNKNOWN, why=NOT_TOLD)),
     "state-null":     ({"lockState": None},         LockStatus(state=UNKNOWN, why=NOT_TOLD)),
-    "battery":        ({"battery": 7},              LockStatus(state=LOCKED, battery_percent=7)),
+    "battery":        ({"battery": 60},             LockStatus(state=LOCKED, battery_percent=60)),
+    "battery-20":     ({"battery": 20},             LockStatus(state=LOCKED, battery_percent=20, battery_is_low=True)),
+    "battery-10":     ({"battery": 10},             LockStatus(state=LOCKED, battery_percent=10, battery_is_low=True)),
+    "new-model":      ({"deviceType": "Bolt 9"},    LockStatus(state=LOCKED)),
     "battery-odd":    ({"battery": "95"},           LockStatus(state=LOCKED)),
     "battery-beyond": ({"battery": 101},            LockStatus(state=LOCKED)),
 }
@@ -201,6 +208,22 @@ def test_success_with_nothing_inside_is_an_unknown_state(taps, body):
     assert taps.status() == LockStatus(state=UNKNOWN, why=NOT_TOLD)
 
 
+@pytest.mark.parametrize("device", ["Keypad Touch", "Hub 2", "Meter"])
+def test_the_id_of_something_else_is_named(taps, device):
+    taps.cloud.script = [envelope(body={"deviceId": DEVICE_ID, "deviceType": device})]
+
+    with pytest.raises(TurnedAway) as caught:
+        taps.status()
+
+    assert str(caught.value) == f"device_id is a {device}, not a lock"
+
+
+def test_a_lock_that_tells_no_state_is_not_called_something_else(taps):
+    taps.cloud.script = [envelope(body={"deviceType": "Smart Lock Ultra"})]
+
+    assert taps.status() == LockStatus(state=UNKNOWN, why=NOT_TOLD)
+
+
 # fmt: off
 BAD_ANSWERS = {
     "empty":         ((200, b""), Unreadable, "HTTP 200 with an answer that is empty"),
@@ -217,13 +240,19 @@ BAD_ANSWERS = {
     "offline":       (envelope(161, message="device offline"), Offline, "statusCode 161 device offline: the lock is offline"),
     "hub-offline":   (envelope(171, message="hub offline"), Offline, "statusCode 171 hub offline: the lock or its hub is offline"),
     "internal":      (envelope(190, message="Device internal error"), MaybeSent, "statusCode 190 Device internal error"),
+    "too-many":      (envelope(190, message="Too Many Requests"), QuotaError, "statusCode 190 Too Many Requests: too many calls just now"),
+    "too-many-2023": (envelope(190, message="Too many Request"), QuotaError, "statusCode 190 Too many Request: too many calls just now"),
+    "no-support":    (envelope(190, message="not support device type"), TurnedAway, "statusCode 190 not support device type: this device cannot do it"),
+    "not-the-owner": (envelope(190, message="Not the device owner"), TurnedAway, "statusCode 190 Not the device owner: the lock is in another account"),
+    "wrong-id":      (envelope(190, message="wrong deviceId"), TurnedAway, "statusCode 190 wrong deviceId: no device has this id"),
+    "timed-out":     ((200, b'{"appData":null,"errorCode":"","hasError":1,"message":"Task timed out after 10.01 seconds"}'), Unreadable, "statusCode missing Task timed out after 10.01 seconds: not understood"),
     "daily-limit":   (envelope(190, message=DAILY_LIMIT), QuotaError, f"HTTP 200 {DAILY_LIMIT}: the day's calls are used up"),
     "unauthorized":  (UNAUTHORIZED, AuthError, "HTTP 401 Unauthorized: token or secret are wrong, or the clock is"),
     "forbidden":     ((403, b'{"message":"Forbidden"}'), AuthError, "HTTP 403 Forbidden: the key is not accepted"),
-    "no-such-path":  ((404, b""), TurnedAway, "HTTP 404"),
+    "no-such-path":  ((404, b""), TurnedAway, "HTTP 404: device_id is wrong, or v1.1 of the API is no longer served"),
     "unprocessable": ((422, b""), TurnedAway, "HTTP 422"),
     "redirect":      ((302, b""), TurnedAway, "HTTP 302: a redirect, not followed"),
-    "burst":         ((429, b'{"message":"Too Many Requests"}'), Busy, "HTTP 429 Too Many Requests"),
+    "burst":         ((429, b'{"message":"Too Many Requests"}'), Throttled, "HTTP 429 Too Many Requests"),
     "http-limit":    ((429, b'{"message":"Daily limit"}'), QuotaError, "HTTP 429 Daily limit: the day's calls are used up"),
     "server-error":  ((500, b'{"message":"oops"}'), MaybeSent, "HTTP 500 oops"),
     "bad-gateway":   ((502, b"<html>"), MaybeSent, "HTTP 502"),
@@ -276,7 +305,11 @@ def test_token_and_secret_are_never_in_an_error(taps, answer):
         (LOCKED, "locked", 30, Progress.PENDING),
         (UNKNOWN, "jammed", 30, "the lock is jammed"),
         (LOCKED, "unlocking", 30, "the bolt is moving"),
-        (LOCKED, "latchBoltLocked", 30, "only the latch holds the door"),
+        (LOCKED, "latchBoltLocked", 3, Progress.DONE),
+        (UNLOCKED, "latchBoltLocked", 30, "only the latch holds the door"),
+        (UNKNOWN, "latchBoltLocked", 30, "only the latch holds the door"),
+        (None, "latchBoltLocked", 30, "only the latch holds the door"),
+        (LOCKED, "halfLocked", 30, "the bolt is half out"),
         (UNLOCKED, "unlocked", 14.9, Progress.PENDING),
         (UNLOCKED, "unlocked", 15, Progress.DONE),
         (UNLOCKED, "locked", 30, Progress.PENDING),
@@ -296,6 +329,30 @@ def test_a_state_that_may_be_old_proves_nothing_and_is_never_no_effect(
 
     status = LockStatus(state=before) if before else None
     assert taps.learn(Command.UNLOCK, status) == progress
+
+
+def test_a_latch_alone_is_never_locked(taps):
+    taps.send(Command.LOCK)
+    taps.clock.advance(30)
+    taps.cloud.script = [status_with(lockState="latchBoltLocked")]
+
+    learnt = taps.learn(Command.LOCK, LockStatus(state=UNLOCKED))
+
+    assert learnt == "only the latch holds the door"
+
+
+def test_a_lock_that_rests_on_its_latch_is_opened_and_locked_by_taps(taps):
+    """switchbot-mqtt 96, SwitchBotAPI 347."""
+    taps.cloud.spelling = {"unlocked": "latchBoltLocked"}
+
+    outcomes = [taps.tap(), taps.tap(), taps.tap()]
+
+    assert outcomes == [
+        Outcome(Command.UNLOCK, Result.UNLOCKED, "", 95),
+        Outcome(Command.LOCK, Result.LOCKED, "", 95),
+        Outcome(Command.UNLOCK, Result.UNLOCKED, "", 95),
+    ]
+    assert taps.clock.monotonic() == 1018.0
 
 
 def test_a_jam_that_is_news_is_the_locks_own_no(taps):
@@ -403,6 +460,9 @@ INTERNAL = envelope(190, message="internal error")
 GONE = envelope(161, message="offline")
 HUB_GONE = envelope(171, message="offline")
 LIMIT = envelope(190, message=DAILY_LIMIT)
+TOO_MANY = envelope(190, message="Too Many Requests")
+TOLD_TOO_MANY = "statusCode 190 Too Many Requests: too many calls just now"
+NO_SUPPORT = envelope(190, message="not support device type")
 BURST = 429, b'{"message":"Too Many Requests"}'
 
 # fmt: off
@@ -415,6 +475,7 @@ STORIES = {
     "status-daily-limit": at_status(Result.REFUSED, f"HTTP 200 {DAILY_LIMIT}: the day's calls are used up", LIMIT),
     "status-190-once": Story(Result.UNLOCKED, 5, seconds=7, script=(INTERNAL,), **OPEN),
     "status-190": at_status(Result.UNREACHABLE, "statusCode 190 internal error", *[INTERNAL] * 3, calls=3, seconds=3),
+    "status-too-many": at_status(Result.REFUSED, TOLD_TOO_MANY, TOO_MANY),
     "status-500": at_status(Result.UNREACHABLE, "HTTP 500", *[(500, b"")] * 3, calls=3, seconds=3),
     "status-html": at_status(Result.UNKNOWN_STATE, "HTTP 200 with an answer that is not JSON", *[(200, b"<html>")] * 3, calls=3, seconds=3),
     "status-burst": at_status(Result.REFUSED, "HTTP 429 Too Many Requests", BURST),
@@ -432,6 +493,9 @@ STORIES = {
     "command-daily-limit": Story(Result.REFUSED, 2, f"HTTP 200 {DAILY_LIMIT}: the day's calls are used up", switches={"calls_left": 1}),
     "command-burst": Story(Result.REFUSED, 2, "HTTP 429 Too Many Requests", script=(None, BURST)),
     "command-190": Story(Result.UNSURE, 8, f"statusCode 190 internal error; {UNSURE}", 30, script=(None, INTERNAL)),
+    "command-too-many": Story(Result.REFUSED, 2, TOLD_TOO_MANY, script=(None, TOO_MANY)),
+    "command-no-support": Story(Result.REFUSED, 2, "statusCode 190 not support device type: this device cannot do it", script=(None, NO_SUPPORT)),
+    "command-300": Story(Result.UNSURE, 8, f"statusCode 300 ?: not understood; {UNSURE}", 30, script=(None, envelope(300, message="?"))),
     "command-500": Story(Result.UNSURE, 8, f"HTTP 500; {UNSURE}", 30, script=(None, (500, b""))),
     "command-empty": Story(Result.UNSURE, 8, f"HTTP 200 with an answer that is empty; {UNSURE}", 30, script=(None, (200, b""))),
     "command-cut-before": Story(Result.UNSURE, 8, f"the connection was cut; {UNSURE}", 30, script=(None, "cut-before")),
@@ -445,6 +509,7 @@ STORIES = {
     "confirm-500-once": Story(Result.UNLOCKED, 4, seconds=6, script=(None, None, (500, b"")), **OPEN),
     "confirm-no-device": Story(Result.UNSURE, 8, f"{UNSURE}: statusCode 152 gone: no device has this id", 30, script=(None, None, *[envelope(152, message="gone")] * 6), **OPEN),
     "confirm-daily-limit": Story(Result.UNSURE, 3, f"not confirmed within 3 s: HTTP 200 {DAILY_LIMIT}: the day's calls are used up", 3, switches={"calls_left": 2}, **OPEN),
+    "confirm-too-many": Story(Result.UNSURE, 3, f"not confirmed within 3 s: {TOLD_TOO_MANY}", 3, script=(None, None, TOO_MANY), **OPEN),
     "confirm-401": Story(Result.UNSURE, 3, f"not confirmed within 3 s: {REFUSED_KEY}", 3, script=(None, None, UNAUTHORIZED), **OPEN),
     "confirm-empty": Story(Result.UNLOCKED, 4, seconds=6, script=(None, None, envelope()), **OPEN),
     "confirm-hang-once": Story(Result.UNLOCKED, 4, seconds=8, script=(None, None, "hang-before"), **OPEN),

@@ -13,24 +13,26 @@ from fake_tedee import DEVICE_ID, KEY, FakeTedee, failure, success
 
 from doorpi import (
     AuthError,
-    Busy,
+    Barred,
     Command,
     LockError,
     LockState,
     LockStatus,
     MaybeSent,
+    NotPassedOn,
     Outcome,
     Progress,
     Rejected,
     Result,
+    Throttled,
     TurnedAway,
     Unreadable,
 )
 
-SYNC = f"GET /api/v1.32/my/lock/{DEVICE_ID}/sync"
-UNLOCK = f"POST /api/v1.32/my/lock/{DEVICE_ID}/operation/unlock"
-LOCK = f"POST /api/v1.32/my/lock/{DEVICE_ID}/operation/lock"
-OPERATION = "GET /api/v1.32/my/device/operation/1619078520230"
+SYNC = f"GET /api/v37/my/lock/{DEVICE_ID}/sync"
+UNLOCK = f"POST /api/v37/my/lock/{DEVICE_ID}/operation/unlock"
+LOCK = f"POST /api/v37/my/lock/{DEVICE_ID}/operation/lock"
+OPERATION = "GET /api/v37/my/device/operation/1619078520230"
 LOCKED, UNLOCKED, UNKNOWN = LockState.LOCKED, LockState.UNLOCKED, LockState.UNKNOWN
 
 
@@ -110,8 +112,8 @@ def test_neither_device_nor_operation_reaches_beyond_its_place_in_the_path(taps,
         lock.confirm(Command.UNLOCK, "../1?2", locked, clock.monotonic() + 5)
 
     assert taps.cloud.asked == [
-        "GET /api/v1.32/my/lock/..%2Fx%3Fy%23z/sync",
-        "GET /api/v1.32/my/device/operation/..%2F1%3F2",
+        "GET /api/v37/my/lock/..%2Fx%3Fy%23z/sync",
+        "GET /api/v37/my/device/operation/..%2F1%3F2",
     ]
     lock.close()
 
@@ -140,7 +142,9 @@ def test_only_locked_unlocked_and_pulled_are_a_state(taps, number):
     state, why = NUMBERS[number]
     taps.cloud.script = [sync_with(number)]
 
-    assert taps.status() == LockStatus(state=state, why=why, reachable=True)
+    assert taps.status() == LockStatus(
+        state=state, why=why, reachable=True, is_between=number == 3
+    )
 
 
 @pytest.mark.parametrize("key", ["lockProperties", "deviceState"])
@@ -187,6 +191,8 @@ def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
     assert taps.status().battery_percent == read
 
 
+ENDED = "device_id is wrong, or v37 of the API is no longer served"
+
 # fmt: off
 NO_STATE = "a status without a readable `state`"
 BAD_STATUSES = {
@@ -205,16 +211,15 @@ BAD_STATUSES = {
 }
 ERRORS = {
     "unauthorized": ((401, b""), AuthError, "HTTP 401: the key is not accepted"),
-    "no-scope":     (failure(403, "Forbidden."), AuthError, "HTTP 403 Forbidden.: the key is not accepted"),
-    "not-found":    (failure(404, "Not found.", "Really."), TurnedAway, "HTTP 404 Not found.; Really."),
-    "one-message":  ((400, b'{"errorMessages":"no"}'), TurnedAway, "HTTP 400 no"),
-    "odd-messages": ((400, b'{"errorMessages":[1,{}],"message":"x"}'), TurnedAway, "HTTP 400"),
-    "gateway":      ((400, b'{"message":"no"}'), TurnedAway, "HTTP 400 no"),
+    "forbidden":    ((403, b""), AuthError, "HTTP 403: the key is not accepted"),
+    "no-remote":    (failure(403, "Remote access is disabled for this lock."), Barred, "HTTP 403 Remote access is disabled for this lock"),
+    "not-found":    (failure(404, "Not found.", "Really."), TurnedAway, f"HTTP 404 Not found.; Really: {ENDED}"),
+    "gone":         ((410, b""), TurnedAway, f"HTTP 410: {ENDED}"),
     "redirect":     ((302, b""), TurnedAway, "HTTP 302: a redirect, not followed"),
     "no-success":   (failure(200, "No."), TurnedAway, "HTTP 200 without success: No."),
     "silent":       (failure(200), TurnedAway, "HTTP 200 without success"),
-    "burst":        ((429, b""), Busy, "HTTP 429"),
-    "internal":     (failure(500, "Oops."), MaybeSent, "HTTP 500 Oops."),
+    "burst":        ((429, b""), Throttled, "HTTP 429"),
+    "internal":     (failure(500, "Oops."), MaybeSent, "HTTP 500 Oops"),
     "bad-gateway":  ((502, b"<html>"), MaybeSent, "HTTP 502"),
 }
 # fmt: on
@@ -248,6 +253,51 @@ def test_a_bad_answer_has_a_class_and_words(taps, question, case):
     assert str(caught.value) == words
 
 
+VERSION_ENDED = b"""{"error": {"code": "UnsupportedApiVersion",
+    "message": "API version 1.32 is no longer served.", "innerError": null}}"""
+NO_BRIDGE = failure(400, "The lock has no connection to its bridge.")
+# fmt: off
+REFUSALS = {
+    # a 400: to the first question, and to a command
+    "version":  ((400, VERSION_ENDED), "HTTP 400 API version 1.32 is no longer served"),
+    "bridge":   (NO_BRIDGE, "HTTP 400 The lock has no connection to its bridge"),
+    "silent":   ((400, b""), "HTTP 400"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_question_refused_with_400_is_told_in_the_vendors_words(taps, case):
+    answer, words = REFUSALS[case]
+    taps.cloud.script = [answer]
+
+    with pytest.raises(TurnedAway) as caught:
+        taps.status()
+
+    assert str(caught.value) == words + f": {ENDED}" * (case == "silent")
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_command_refused_with_400_did_not_come_to_the_lock(taps, case):
+    """Source: the documentation of the lock's operations."""
+    answer, words = REFUSALS[case]
+    taps.cloud.script = [answer]
+
+    with pytest.raises(NotPassedOn) as caught:
+        taps.send()
+
+    assert str(caught.value) == words + f" {NOT_CONNECTED}" * (case == "silent")
+    assert caught.value.frees_fallback(Command.UNLOCK)
+
+
+def test_a_404_after_an_answer_is_no_matter_of_the_version(taps):
+    taps.cloud.script = [None, (404, b"")]
+    taps.status()
+
+    with pytest.raises(TurnedAway, match=r"^HTTP 404$"):
+        taps.status()
+
+
 @pytest.mark.parametrize(
     ("header", "after_s"),
     [((), 10.0), (("Retry-After: 3",), 3.0), (("Retry-After: 3599",), 3599.0)],
@@ -255,13 +305,13 @@ def test_a_bad_answer_has_a_class_and_words(taps, question, case):
 def test_too_many_requests_says_when_to_come_back(taps, header, after_s):
     taps.cloud.script = [Reply(429, b"", header)]
 
-    with pytest.raises(Busy) as caught:
+    with pytest.raises(Throttled) as caught:
         taps.status()
 
     assert caught.value.after_s == after_s
 
 
-@pytest.mark.parametrize("status", [200, 400, 403, 500])
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
 def test_the_key_is_never_in_an_error(taps, status):
     taps.cloud.script = [failure(status, f"bad key {KEY}")]
 
@@ -284,7 +334,7 @@ def test_an_operation_is_done_when_it_has_completed_well(taps, stage, result, pr
     taps.cloud.script = [operation_with(stage, result)]
 
     assert confirmed(taps, "7") is progress
-    assert taps.cloud.asked == ["GET /api/v1.32/my/device/operation/7"]
+    assert taps.cloud.asked == ["GET /api/v37/my/device/operation/7"]
 
 
 def test_an_operation_that_failed_is_the_locks_own_no(taps):
@@ -426,11 +476,12 @@ STORIES = {
     # the first status
     "status-not-connected": at_status(Result.UNKNOWN_STATE, f"state unknown: {NOT_CONNECTED}", is_connected=False),
     "status-uncalibrated": at_status(Result.UNKNOWN_STATE, "state unknown: the lock is not calibrated", is_calibrated=False),
-    "status-half-out": at_status(Result.UNKNOWN_STATE, "state unknown: the bolt is half out", sync_with(3)),
+    "status-jammed": at_status(Result.UNKNOWN_STATE, "state unknown: the lock is jammed", shown="jammed"),
+    "status-no-remote": at_status(Result.REFUSED, "HTTP 403 Remote access is off", failure(403, "Remote access is off.")),
     "status-401": at_status(Result.REFUSED, DENIED, (401, b"")),
-    "status-not-found": at_status(Result.REFUSED, "HTTP 404 Not found.", failure(404, "Not found.")),
+    "status-not-found": at_status(Result.REFUSED, f"HTTP 404 Not found: {ENDED}", failure(404, "Not found.")),
     "status-429-soon": Story(Result.UNLOCKED, 4, seconds=4, script=(LATER,), **OPEN),
-    "status-429": at_status(Result.REFUSED, "HTTP 429 Rate limit.", NEXT_HOUR),
+    "status-429": at_status(Result.REFUSED, "HTTP 429 Rate limit", NEXT_HOUR),
     "status-500-once": Story(Result.UNLOCKED, 4, seconds=3, script=((500, b""),), **OPEN),
     "status-500": at_status(Result.UNREACHABLE, "HTTP 500", *[(500, b"")] * 3, calls=3, seconds=3),
     "status-html": at_status(Result.UNKNOWN_STATE, "HTTP 200 with an answer that is not JSON", *[(200, b"<html>")] * 3, calls=3, seconds=3),
@@ -441,7 +492,8 @@ STORIES = {
     "command-404": Story(Result.REFUSED, 2, "HTTP 404", script=(None, (404, b""))),
     "command-no-success": Story(Result.REFUSED, 2, "HTTP 200 without success: No.", script=(None, failure(200, "No."))),
     "command-429-soon": Story(Result.UNLOCKED, 4, seconds=4, script=(None, LATER), **OPEN),
-    "command-429": Story(Result.REFUSED, 2, "HTTP 429 Rate limit.", script=(None, NEXT_HOUR)),
+    "command-429": Story(Result.REFUSED, 2, "HTTP 429 Rate limit", script=(None, NEXT_HOUR)),
+    "command-400": Story(Result.UNREACHABLE, 2, "HTTP 400 The lock has no connection to its bridge", script=(None, NO_BRIDGE)),
     "command-500": Story(Result.UNSURE, 3, f"HTTP 500; {UNSURE}", 28, script=(None, (500, b""))),
     "command-no-id": Story(Result.UNSURE, 3, f"accepted without an operation id; {UNSURE}", 28, script=(None, success({}, 202))),
     "command-cut-before": Story(Result.UNSURE, 3, f"the connection was cut; {UNSURE}", 28, script=(None, "cut-before")),
@@ -451,6 +503,7 @@ STORIES = {
     "never-begun": Story(Result.UNSURE, 9, UNSURE, 28, switches={"drops": 9}),
     # the confirmation
     "confirm-500-once": Story(Result.UNLOCKED, 4, seconds=4, script=(None, None, (500, b"")), **OPEN),
+    "confirm-403": Story(Result.UNSURE, 9, f"{UNSURE}: HTTP 403 No share", 28, script=(None, None, *[failure(403, "No share.")] * 7), **OPEN),
     "confirm-404": Story(Result.UNSURE, 9, f"{UNSURE}: HTTP 404", 28, script=(None, None, *[(404, b"")] * 7), **OPEN),
     "confirm-429-once": Story(Result.UNLOCKED, 4, seconds=4, script=(None, None, LATER), **OPEN),
     "confirm-401": Story(Result.UNSURE, 3, f"not confirmed within 2 s: {DENIED}", 2, script=(None, None, (401, b"")), **OPEN),
@@ -502,11 +555,28 @@ def test_an_uncalibrated_lock_that_was_told_to_open_is_never_called_open(taps):
     assert taps.cloud.synced_at == [1000.0, 1021.0]
 
 
-def test_a_half_locked_lock_that_was_told_to_open_is_confirmed_by_its_state(taps):
+@pytest.mark.parametrize("command", Command)
+def test_a_lock_that_rests_half_out_can_be_turned_either_way(taps, command):
+    """tedee_hass 17 and 50: a key that was not turned to its end."""
+    taps.cloud.bolt.is_found("half-out")
+    taps.cloud.numbers["half-out"] = 3
+
+    outcome = taps.move(lambda state: command)
+
+    assert outcome == Outcome(command, Result(command.target), "", 54)
+    assert taps.clock.monotonic() == 1002.0
+    assert taps.cloud.bolt.place == command.target
+
+
+def test_a_tap_locks_a_lock_that_rests_half_out(taps):
+    taps.cloud.bolt.is_found("half-out")
+    taps.cloud.numbers["half-out"] = 3
+
+    assert taps.tap() == Outcome(Command.LOCK, Result.LOCKED, "", 54)
+
+
+@pytest.mark.parametrize("command", Command)
+def test_half_out_proves_neither_of_the_two(taps, command):
     taps.cloud.script = [sync_with(3)]
 
-    outcome = taps.tap(on_unknown=Command.UNLOCK)
-
-    assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", None)
-    assert taps.clock.monotonic() == 1021.0
-    assert taps.cloud.bolt.place == "unlocked"
+    assert taps.learn(command, None) == "the bolt is half out"
