@@ -1022,7 +1022,7 @@ class LockPolicy:
     One whose bolt is moving is looked at every ``moving_every_s`` until it is there.
     A lock that is to lock again and does not is told so after each of
     ``relock_waits_s``, and then no more: it costs battery and quota, and needs a
-    person.  One that does not answer its hub is woken at most every ``wake_every_s``
+    person.  One whose state is old is woken at most every ``wake_every_s``
     (0: it cannot be), which may take ``wake_s``.  ``calls_per_month`` is what the
     vendor's free plan allows (0: there is no such limit).  With ``locks_itself`` it
     is a strike, open for a moment only.
@@ -2608,7 +2608,7 @@ class Lock(Protocol):
     def status(self, by: float) -> LockStatus: ...
 
     def wake(self, by: float) -> str | None:
-        """Have a lock that does not answer its hub be asked anew.
+        """Have a lock whose state is old asked anew.
 
         Returns what to ask about it; None where the vendor has no such thing.
         """
@@ -2887,7 +2887,7 @@ class LockControl:
         """Ask for the lock's state, trying again until ``by``, and until ``lost_by``
         while it cannot be reached.  Raises: LockError."""
         status = self._look(by, lost_by)
-        if status.reachable is False and self._wake(min(by, lost_by)):
+        if status.is_old and self._wake(min(by, lost_by)):
             with contextlib.suppress(LockError):
                 return self._look(by, lost_by)
         return status
@@ -2915,7 +2915,7 @@ class LockControl:
         )
 
     def _wake(self, by: float) -> bool:
-        """Have a lock that does not answer its hub asked anew; True when that helped,
+        """Have a lock that was not heard of for long asked anew; True when that helped,
         or may have."""
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
@@ -2923,7 +2923,7 @@ class LockControl:
         if not may_wake or self.ledger.rest_s("wake"):
             return False
         self.ledger.rest("wake", self.policy.wake_every_s)
-        log.warning("the lock does not answer its hub; having it asked anew")
+        log.warning("the lock's state is old; having the lock asked anew")
         try:
             handle = self._call(lambda: self._lock.wake(min(by, self._try_ends())))
             while handle and self._clock.monotonic() + 1.0 <= ends_at:
@@ -5544,7 +5544,11 @@ class SesameMini(WebLock):
         if responsive is False:
             state, why = LockState.UNKNOWN, "the lock does not answer its access point"
         return LockStatus(
-            state=state, why=why, reachable=responsive, battery_percent=battery
+            state=state,
+            why=why,
+            reachable=responsive,
+            battery_percent=battery,
+            is_old=responsive is False,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -6073,6 +6077,14 @@ def nuki_hash(ts: str, rnr: int, token: str) -> str:
     return hashlib.sha256(f"{ts},{rnr},{token}".encode()).hexdigest()
 
 
+def _is_listed_as(target: LockState, table: object) -> bool:
+    """True when a bridge's list shows a lock at its target, or on the way."""
+    with contextlib.suppress(Unreadable):
+        status = _nuki_status(table)
+        return status.is_moving or status.state is target
+    return False
+
+
 class NukiBridge(WebLock):
     """Nuki over the HTTP API of its bridge on the local network.
 
@@ -6110,6 +6122,7 @@ class NukiBridge(WebLock):
         self._device = quote(config.device_id, safe="")
         self._type = self.types[0]
         self._quiet_since = -inf
+        self._has_asked_lock = False  # what came of the last command
         self._api = WebApi(
             config.base_url,
             headers={"Connection": "close"},
@@ -6123,6 +6136,7 @@ class NukiBridge(WebLock):
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         query = f"&action={NUKI_ACTIONS[command]}&nowait=0"
+        self._has_asked_lock = False
         self._ask_lock("/lockAction", query, by, send_by)
         return "success"
 
@@ -6130,16 +6144,33 @@ class NukiBridge(WebLock):
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
     ) -> Progress:
         if handle is None:  # only the lock itself knows what came of it
-            status = self.status(by)
-            if status.why == NUKI_STATES[254][1]:
-                raise Rejected(status.why)
+            status = self._asked_lock(by)
         else:
-            status = _nuki_status(self._listed(by).get("lastKnownState"))
+            status = self._known_to_bridge(command, by)
         if status.state is command.target:
             return Progress.DONE
         if handle or status.state is LockState.UNKNOWN:
             return _not_yet(status)
         return Progress.NO_EFFECT
+
+    def _asked_lock(self, by: float) -> LockStatus:
+        """Raises: Rejected when its motor is blocked."""
+        self._has_asked_lock = True
+        status = self.status(by)
+        if status.why == NUKI_STATES[254][1]:
+            raise Rejected(status.why)
+        return status
+
+    def _known_to_bridge(self, command: Command, by: float) -> LockStatus:
+        """The state after a command that the bridge called a success.  Its list can
+        lack the state, or stay as it was: then the lock is asked, once."""
+        table = self._listed(by).get("lastKnownState")
+        if self._has_asked_lock or _is_listed_as(command.target, table):
+            return _nuki_status(table)
+        status = self._asked_lock(by)
+        if status.state not in (command.target, LockState.UNKNOWN):
+            raise Unreadable(f"the bridge said success, the lock says {status.state}")
+        return status
 
     def _listed(self, by: float) -> dict[str, Any]:
         """The lock's entry in the bridge's list, {} where it has none."""
@@ -6228,8 +6259,12 @@ class NukiWeb(WebLock):
     Source: docs.nuki.io.
     """
 
-    base_url = "https://api.nuki.io"
-    policy = LockPolicy(confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0))
+    policy = LockPolicy(
+        confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0), wake_every_s=300.0, wake_s=5.0
+    )
+    #: Said to stand open for longer, a lock is asked itself: the cloud was seen to miss
+    #: that it was locked.  An old "locked" does no harm: a tap unlocks either way.
+    old_s = 3600.0
 
     def __init__(self, config: LockAccess, clock: Clock) -> None:
         token = config.api_key.text
@@ -6257,11 +6292,28 @@ class NukiWeb(WebLock):
             )
         server_state = body.get("serverState", 0)
         if server_state == 0:
-            return status
+            return replace(status, is_old=self._is_old(status))
         why = "the lock is offline"
         if server_state != 4:
             why += f" (server state {self._api.redact(repr(server_state)[:40])})"
         return replace(status, state=LockState.UNKNOWN, why=why, reachable=False)
+
+    def _is_old(self, status: LockStatus) -> bool:
+        self._seen_s = status.as_of
+        if status.state is not LockState.UNLOCKED or not self._clock.is_set():
+            return False
+        now_s = self._clock.now().timestamp()
+        return now_s - (status.as_of or now_s) > self.old_s
+
+    def wake(self, by: float) -> str | None:
+        path = f"{self._path}/sync"
+        self._expect_accepted(self._api.call("POST", path, by=by, send_by=by))
+        return "sync"
+
+    def is_awake(self, handle: str, by: float) -> bool:
+        """True when its entry has a new date."""
+        before_s = self._seen_s
+        return self.status(by).as_of != before_s
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         reply = self._api.call(

@@ -69,6 +69,7 @@ class FakeBridge(FakeNuki):
         super().__init__(clock)
         self.radio_s = 1.0  # to speak with the lock
         self.is_reachable = True
+        self.lists_state = True  # its list can lack the state (homebridge-nukiio 8)
         self.is_lost = False  # for so long that the bridge has given the lock up
         self.device_type = 0
         self.times: list[tuple[float, float]] = []
@@ -160,13 +161,11 @@ class FakeBridge(FakeNuki):
         }
 
     def _listed(self) -> dict[str, object]:
-        stamp = {"timestamp": "2026-11-18T03:00:00Z"}
-        return {
-            "deviceType": self.device_type,
-            "nukiId": NUKI_ID,
-            "name": "Door",
-            "lastKnownState": self._state(self.seen[1]) | stamp,
-        }
+        table = {"deviceType": self.device_type, "nukiId": NUKI_ID, "name": "Door"}
+        if self.lists_state:
+            stamp = {"timestamp": "2026-11-18T03:00:00Z"}
+            table["lastKnownState"] = self._state(self.seen[1]) | stamp
+        return table
 
     def _opener(self) -> dict[str, object]:
         return {"deviceType": 2, "nukiId": 1, "lastKnownState": {"state": 1}}
@@ -176,6 +175,7 @@ class FakeNukiWeb(FakeNuki):
     """Nuki's cloud and a lock: 204 at once, and what came of it later.
 
     ``reports`` are seconds at which the lock's entry gets a new date for other reasons.
+    A ``sync`` has the lock asked, if it hears: then the cloud knows again what is so.
     """
 
     faults = FakeNuki.faults | {
@@ -188,10 +188,11 @@ class FakeNukiWeb(FakeNuki):
         self.accepted: tuple[int, bytes] = (204, b"")
         self.server_state: int | None = 0
         self.type = 4
+        self.hears_sync = True
         self.reports: list[float] = []
 
     def command_of(self, request: Request) -> Command | None:
-        is_command = request.method == "POST"
+        is_command = request.path.endswith("/action")
         return COMMANDS[request.json["action"]] if is_command else None
 
     def answer(self, request: Request) -> tuple[int, bytes]:
@@ -200,6 +201,8 @@ class FakeNukiWeb(FakeNuki):
         path = f"/smartlock/{NUKI_ID}"
         if (request.method, request.path) == ("GET", path):
             return 200, json.dumps(self._status()).encode()
+        if (request.method, request.path) == ("POST", f"{path}/sync"):
+            return self._sync()
         if (request.method, request.path) != ("POST", f"{path}/action"):
             return 404, b""
         if self.clock.monotonic() < self.busy_until:
@@ -207,6 +210,12 @@ class FakeNukiWeb(FakeNuki):
         if self.server_state == 0:
             self.turn(COMMANDS[request.json["action"]])
         return self.accepted
+
+    def _sync(self) -> tuple[int, bytes]:
+        if self.hears_sync:
+            self.shown, self.lag_s = None, 0.0
+            self.reports.append(self.clock.monotonic() + 1.0)
+        return 204, b""
 
     def _status(self) -> dict[str, object]:
         since, place = self.seen

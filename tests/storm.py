@@ -267,8 +267,11 @@ def nothing_but_one_explicit_command(tap: Tap, storm: CloudStorm) -> Iterator[st
     if len({exchange.command for exchange in tap.commands}) > 1:
         yield "two different commands"
     for exchange in tap.exchanges:
+        request = exchange.request
         is_question = (
-            exchange.request.method == "GET" or b'"sync"' in exchange.request.body
+            request.method == "GET"
+            or b'"sync"' in request.body
+            or request.path.endswith("/sync")
         )
         if exchange.command is None and not is_question:
             yield f"neither question nor command: {exchange.request.body!r}"

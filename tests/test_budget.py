@@ -361,7 +361,10 @@ def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
 # -- waking a lock
 
 ASLEEP = LockStatus(
-    state=LockState.UNKNOWN, why="it does not answer its hub", reachable=False
+    state=LockState.UNKNOWN,
+    why="it does not answer its hub",
+    reachable=False,
+    is_old=True,
 )
 
 
@@ -430,8 +433,8 @@ def test_waking_takes_no_longer_than_its_kind_may_take(sleeper):
     assert sleeper.clock.t - 1000 == pytest.approx(20.0, abs=1.0)
 
 
-def test_a_lock_that_does_not_say_whether_it_answers_is_not_woken(sleeper):
-    sleeper.lock.statuses = [replace(ASLEEP, reachable=None)]
+def test_a_lock_whose_state_is_not_old_is_not_woken(sleeper):
+    sleeper.lock.statuses = [replace(ASLEEP, is_old=False)]
 
     tap(sleeper)
 

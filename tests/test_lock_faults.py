@@ -110,9 +110,9 @@ wrong-types                         | =                                | unlocke
 offline                             | unreachable 0 0                  | unreachable 1 sent       | =                    || unreachable 0 0       | unreachable 1 sent      | =
 out-of-radio                        | unlocked 1@6 done+3              | unlocked 2@9 done+6      | unlocked 1 done      || unreachable 0 7       | unsure 2@9 31           | unlocked 1 done
 uncalibrated dropped                | =                                | unsure 1 23              | =                    || =                     | unsure 1 23             | =
-jammed                              | =                                | refused 1 done+1 jammed  | =                    || =                     | refused 1 done+1 jammed | =
+jammed                              | =                                | refused 1 done+1 jammed  | =                    || =                     | refused 1 done+1 jammed | refused 1 next open
 late                                | =                                | unlocked 1 23            | =                    || =                     | unlocked 1 23           | =
-stale                               | locked 1 done                    | =                        | =                    || locked 1 done         | =                       | =
+stale                               | locked 1 done                    | =                        | =                    || locked 1 done         | =                       | unlocked 1 next
 moving                              | unlocked 1@sent+3 done+3         | =                        | =                    || unknown-state 0 10    | =                       | =
 """,
     "nuki-web": """

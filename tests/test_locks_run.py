@@ -227,7 +227,7 @@ def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
 
     assert event.result == "unlocked"
     assert moves(cloud) == [Command.UNLOCK]
-    assert "having it asked anew" in door.journal
+    assert "having the lock asked anew" in door.journal
 
 
 def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio):

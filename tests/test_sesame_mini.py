@@ -110,6 +110,7 @@ def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps):
                 why="the lock does not answer its access point",
                 reachable=False,
                 battery_percent=80,
+                is_old=True,
             ),
         ),
         (
