@@ -533,15 +533,22 @@ def fitting(text: str, columns: int) -> str:
 ################################################################################
 
 
+#: What the clock on the wall shows at an instant, which is in UTC: the same instant in
+#: the door's zone.
+Local = Callable[[datetime], datetime]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """All that a decision about a card may depend on, beside its credential.
 
     ``at`` is aware, in the door's time zone.  ``last_moved`` is when this card
-    last moved the lock, or None.
+    last moved the lock, or None.  ``local`` is for who looks ahead, beyond the next
+    change of daylight saving; None: the zone of ``at``.
     """
 
     at: datetime
+    local: Local | None = None
     clock_set: bool = True
     locked_down: bool = False
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
@@ -661,17 +668,18 @@ class Explanation(NamedTuple):
     """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
 
     ``turns_at`` is None where that is not to be seen; ``after`` says what then ends a
-    grant.
+    grant, and ``last_day`` is the day that ends just then, if one does.
     """
 
     decision: Decision
     why: str = ""
     turns_at: datetime | None = None
     after: str = ""
+    last_day: date | None = None
 
 
 def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
-    """Why ``decide`` answers as it does, in the wall time of ``when.at``.
+    """Why ``decide`` answers as it does, in local time.
 
     What comes next is found by asking it again for each time at which it may answer
     otherwise, as if the clock were set.
@@ -688,12 +696,18 @@ def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanatio
         turned = decide(uid, who, then)
         if turned.granted is not decision.granted:
             after = _end_in_words(who, then, turned.reason)
-            return Explanation(decision, why, point, after)
+            return Explanation(decision, why, point, after, _day_over(point, when))
     return Explanation(decision, why)
 
 
-def _turning_points(who: Credential, when: Circumstances) -> list[datetime]:
-    """The times after ``when.at`` at which another answer may begin, in order."""
+def _day_over(point: datetime, when: Circumstances) -> date | None:
+    """The day that ends at ``point``; its midnight may be one that is skipped."""
+    day = _local(when)(_in_utc(point) - timedelta(microseconds=1)).date()
+    return day if day < point.date() else None
+
+
+def _turning_points(who: Credential, when: Circumstances) -> Iterator[datetime]:
+    """The instants after ``when.at`` at which another answer may begin, in order."""
     schedule = when.schedules.get(who.schedule or "")
     days = {who.valid_from} | _days_after([who.valid_until])
     minutes = {0}
@@ -704,18 +718,74 @@ def _turning_points(who: Credential, when: Circumstances) -> list[datetime]:
         sight = min(HORIZON_DAYS, (date.max - first).days)
         days.update(first + timedelta(days=i) for i in range(sight + 1))
         days.update(schedule.closed | _days_after(schedule.closed))
-    points = {
-        datetime(*day.timetuple()[:3], m // 60, m % 60, tzinfo=when.at.tzinfo)
-        for day in days
-        if day is not None
-        for m in minutes
-    }
+    local, now = _local(when), _in_utc(when.at)
+    points: set[datetime] = set()
+    for day in days:
+        if day is not None and day >= when.at.date():
+            points.update(_instants(day, minutes, local))
     if when.last_moved and when.passback_s:
-        moved = when.at + (when.last_moved - when.at)  # in our time zone
+        moved = _in_utc(when.last_moved)
         over = moved + timedelta(seconds=ceil(when.passback_s))
         whole = timedelta(seconds=1 if over.microsecond else 0)
         points.update((moved, over.replace(microsecond=0) + whole))
-    return sorted(point for point in points if point > when.at)
+    return (local(point) for point in sorted(points) if point > now)
+
+
+def _in_utc(at: datetime) -> datetime:
+    return (at - (at.utcoffset() or timedelta(0))).replace(tzinfo=UTC)
+
+
+def _local(when: Circumstances) -> Local:
+    zone = when.at.tzinfo or UTC
+    return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
+
+
+def shown_at(day: date, minute: int, local: Local) -> list[datetime]:
+    """The instants at which the clock on the wall shows ``minute`` of ``day``, in UTC:
+    none where it is put forward over it, two where it is put back."""
+    as_utc = _midnight(day) + timedelta(minutes=minute)
+    offsets = _offsets(day, local)
+    found = (as_utc - offset for offset in offsets)
+    if len(offsets) == 1:
+        return list(found)
+    wall = as_utc.replace(tzinfo=None)
+    return sorted(at for at in found if local(at).replace(tzinfo=None) == wall)
+
+
+def _instants(day: date, minutes: Iterable[int], local: Local) -> Iterator[datetime]:
+    """When it is one of these minutes of ``day``, and when the clock is put forward or
+    back around that: it may skip the first or the last of an hour, or go into another
+    hour than the one after."""
+    for minute in minutes:
+        yield from shown_at(day, minute, local)
+    if len(_offsets(day, local)) > 1:
+        yield change_of_clock(day, local)
+
+
+def change_of_clock(day: date, local: Local) -> datetime:
+    """The instant, in UTC, at which the clock is put forward or back around ``day``."""
+    low, seconds = _midnight(day) - timedelta(days=1), 3 * 86_400
+    before = local(low).utcoffset()
+    while seconds > 1:  # low has the offset of before; what is so much later has not
+        half = timedelta(seconds=seconds // 2)
+        if local(low + half).utcoffset() == before:
+            low += half
+            seconds -= seconds // 2
+        else:
+            seconds //= 2
+    return low + timedelta(seconds=1)
+
+
+def _offsets(day: date, local: Local) -> set[timedelta]:
+    """From UTC, around ``day``: one, or two where the clock is put forward or back."""
+    ends = _midnight(day) - timedelta(days=1), _midnight(day) + timedelta(days=2)
+    return {local(at).utcoffset() or timedelta(0) for at in ends}
+
+
+def _midnight(day: date) -> datetime:
+    """Kept off the end of all days, so that there is a day around it."""
+    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=3))
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _days_after(days: Iterable[date | None]) -> set[date | None]:
@@ -734,7 +804,7 @@ def _reason_in_words(
         valid_from=who and who.valid_from,
         valid_until=who and who.valid_until,
         outside=who and _outside_in_words(who, when),
-        last_moved=moved and when.at + (moved - when.at),  # in our time zone
+        last_moved=moved and _local(when)(_in_utc(moved)),
         passback_s=when.passback_s,
     )
 
@@ -782,8 +852,8 @@ def _grant(who: Credential | None, told: Explanation) -> str:
         is_free = who is None or not who.needs_clock
         return f"{reason}, {'without limits' if is_free else 'with no end in sight'}"
     until = _day_and_time(end)
-    if (end.hour, end.minute, end.second) == (0, 0, 0):
-        until = f"the end of {end - timedelta(days=1):%a %Y-%m-%d}"
+    if told.last_day:
+        until = f"the end of {told.last_day:%a %Y-%m-%d}"
     return f"{reason}, until {until} ({told.after})"
 
 
@@ -4191,6 +4261,14 @@ class SystemClock:
     def now(self) -> datetime:
         self.follow_zone()
         return datetime.now().astimezone()
+
+    def local(self, at: datetime) -> datetime:
+        """``at`` in the door's zone, as its daylight saving is by then; in that of now
+        where the C library cannot tell (from 2038 on, on 32 bits)."""
+        try:
+            return at.astimezone()
+        except (OverflowError, ValueError, OSError):
+            return at.astimezone(datetime.now().astimezone().tzinfo)
 
     def follow_zone(self) -> None:
         """The C library reads the zone once: a door runs for months, and its owner, or
@@ -8511,7 +8589,9 @@ class Enquiry:
             who = self._stored(lambda: self._store.find(uid), None)
         return who
 
-    def when(self, uid: Uid, at: datetime, *, clock_set: bool) -> Circumstances:
+    def when(
+        self, uid: Uid, at: datetime, *, clock_set: bool, local: Local
+    ) -> Circumstances:
         """What else the door would decide by."""
         door, store = self._config.door, self._store
         last_moved = None
@@ -8519,6 +8599,7 @@ class Enquiry:
             last_moved = self._stored(lambda: store.last_moved(uid), None)
         return Circumstances(
             at=at,
+            local=local,
             clock_set=clock_set,
             locked_down=bool(self._stored(store.locked_down, None)),
             schedules=self._config.schedules,
@@ -13149,9 +13230,14 @@ def _moment(text: str) -> datetime:
 
     Raises: ValueError, OverflowError.
     """
+    return _wall_time(text).astimezone()
+
+
+def _wall_time(text: str) -> datetime:
+    """Raises: ValueError."""
     today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
     days = {"today": today, "yesterday": today - timedelta(days=1)}
-    return datetime.fromisoformat(str(days.get(text, text))).astimezone()
+    return datetime.fromisoformat(str(days.get(text, text)))
 
 
 def cmd_why(args: argparse.Namespace) -> int:
@@ -13160,12 +13246,15 @@ def cmd_why(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         uids = _meant(text, enquiry)
-        at = args.at or clock.now()
         unset = config.door.require_synced_clock and not clock.is_set()
-        for uid in uids:
+        times = _instants_meant(args.at, clock) if args.at else [clock.now()]
+        is_set = not unset or args.at is not None
+        for uid, at in ((uid, at) for uid in uids for at in times):
             who = enquiry.who(uid)
-            when = enquiry.when(uid, at, clock_set=not unset or args.at is not None)
+            when = enquiry.when(uid, at, clock_set=is_set, local=clock.local)
             line = in_one_sentence(uid, who, when, is_now=args.at is None)
+            if len(times) > 1:
+                line = f"{at:%H:%M} comes twice; as {at:%Z}: {line}"
             if who and who.needs_clock and args.at and unset:
                 line += " That is, if the clock is set by then; now it is not."
             say(line)
@@ -13197,13 +13286,33 @@ def _meant(text: str, enquiry: Enquiry) -> list[Uid]:
     return enquiry.called(text) or ([uid] if uid else [])
 
 
+def _instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
+    """When the clock on the wall shows ``at``; an instant where it has a zone.
+
+    Raises: Refused, for an hour that is skipped.
+    """
+    if at.tzinfo:
+        return [clock.local(at)]
+    found = shown_at(at.date(), at.hour * 60 + at.minute, clock.local)
+    if not found:
+        skips = clock.local(change_of_clock(at.date(), clock.local))
+        raise Refused(
+            f"{_day_and_time(at)}: there is no such time; the clock is put forward"
+            f" to {skips:%H:%M} then"
+        )
+    seconds = timedelta(seconds=at.second, microseconds=at.microsecond)
+    return [clock.local(each + seconds) for each in found]
+
+
 def _at(text: str) -> datetime:
-    """A local time: what ``_moment`` takes, or the next ``22:10`` or ``Sat 22:10``."""
+    """A time, local unless it has a zone: what ``_moment`` takes, or the next ``22:10``
+    or ``Sat 22:10``."""
     now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
     if at := next_time(text, now):
-        return at.astimezone()
+        return at
     with contextlib.suppress(ValueError, OverflowError):
-        return _moment(text)
+        _moment(text)
+        return _wall_time(text)
     raise argparse.ArgumentTypeError(
         f"{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
     )

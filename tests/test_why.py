@@ -6,8 +6,9 @@ import contextlib
 import os
 import time
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from conftest import JST, KEN, NOON, STRANGER, card_of, utc
@@ -527,4 +528,83 @@ def test_a_time_that_is_none_is_a_wrong_usage(path, capsys, at):
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"doorpi.py why: error: argument --at: {at!r} is no time: 22:10, 'Sat 22:10',"
         " 2026-12-24 or '2026-12-24 22:10'"
+    )
+
+
+# -- where the clock is put forward or back
+
+NIGHT = """
+[[schedule]]
+name = "slot"
+times = ["Sun 02:15-02:45"]
+
+[[card]]
+uid = "01020304"
+holder = "Bo"
+schedule = "slot"
+"""
+BO = "Bo (01:02:03:04) would be"
+
+
+@pytest.mark.usefixtures("central_europe")
+def test_hours_that_are_skipped_are_not_promised(why, path):
+    path.write_text(CONFIG + NIGHT)
+
+    (line,) = why("Bo", "--at", "2027-03-28 01:30")
+
+    assert line.endswith("; next possible on Sun 2027-04-04 at 02:15.")
+
+
+@pytest.mark.usefixtures("central_europe")
+@pytest.mark.parametrize("at", ["02:00", "02:59:59"])
+def test_a_time_that_is_skipped_is_none(why, at):
+    """Not answered for another one, as Python has it."""
+    words = "there is no such time; the clock is put forward to 03:00 then"
+
+    why(
+        "Ken Sato", "--at", f"2027-03-28 {at}",
+        code=1, errors=(f"Sun 2027-03-28 at {at}: {words}",),
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("central_europe")
+def test_a_time_that_comes_twice_is_answered_twice(why, path):
+    path.write_text(CONFIG + NIGHT)
+
+    lines = why("Bo", "--at", "2027-10-31 02:30")
+
+    end = "granted, until Sun 2027-10-31 at"
+    assert lines == [
+        f"02:30 comes twice; as CEST: {BO} let in on Sun 2027-10-31 at 02:30: {end} 02:45 (the hours of slot end).",
+        f"02:30 comes twice; as CET: {BO} let in on Sun 2027-10-31 at 02:30: {end} 02:45 (the hours of slot end).",
+    ]
+    assert why("Bo", "--at", "2027-10-31T02:50+02:00") == [
+        f"{BO} denied on Sun 2027-10-31 at 02:50: not-permitted-at-this-time, outside the hours of slot; next possible on Sun 2027-10-31 at 02:15."
+    ]
+
+
+def test_a_last_day_whose_midnight_is_skipped_ends_all_the_same():
+    """In Havana the clock is put from midnight to 1 o'clock."""
+    havana = ZoneInfo("America/Havana")
+    when = Circumstances(at=datetime(2027, 3, 13, 12, tzinfo=havana))
+    card = card_of(valid_until=date(2027, 3, 13))
+
+    told = explain(KEN, card, when)
+
+    assert told.turns_at == datetime(2027, 3, 14, 1, tzinfo=havana)
+    assert in_one_sentence(KEN, card, when, is_now=True) == (
+        f"{KEN_IS} let in now: granted, until the end of Sat 2027-03-13 (its last day)."
+    )
+
+
+def test_passback_is_told_in_the_hour_that_the_clock_showed():
+    """Moved at 01:58, asked at 03:01: three minutes, and an hour that was not."""
+    berlin = ZoneInfo("Europe/Berlin")
+    moved = datetime(2027, 3, 28, 0, 58, tzinfo=UTC)
+    at = datetime(2027, 3, 28, 1, 1, tzinfo=UTC).astimezone(berlin)
+    when = Circumstances(at=at, last_moved=moved, passback_s=600.0)
+
+    assert in_one_sentence(KEN, card_of(), when, is_now=True) == (
+        f"{KEN_IS} denied: passback, it moved the lock at 01:58:00 and must wait 600 s;"
+        " next possible on Sun 2027-03-28 at 03:08."
     )
