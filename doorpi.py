@@ -6798,7 +6798,7 @@ class SqliteFile:
     def exists(self) -> bool:
         """False as long as nothing was ever stored."""
         with self._errors_told():
-            return self.path.exists()
+            return _is_there(self.path)
 
     def close(self) -> None:
         db, self._db = self._db, None
@@ -6881,6 +6881,7 @@ class SqliteFile:
         if self._is_fixed:  # what others change, once they can, it would not see
             self.close()
         if self._db is None:
+            _refuse_links(self.path)
             _refuse_emptied(self.path)
             make_folder(self.path.parent)
             if _is_nothing(self.path):
@@ -6900,7 +6901,7 @@ class SqliteFile:
     def _set_aside(self) -> None:
         """Nothing of it is lost: each file keeps its content under a dated name."""
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        parts = [Path(f"{self.path}{end}") for end in ("", "-wal", "-shm", "-journal")]
+        parts = [Path(f"{self.path}{end}") for end in ENDINGS]
         ending = f".broken-{stamp}"
         try:
             for number in range(2, 100):  # another one in this second
@@ -6963,7 +6964,7 @@ class CardFile(SqliteFile):
     def cards(self) -> Iterator[Credential]:
         """All of them, by holder."""
         with self._errors_told():
-            if not (self.path.exists() or self.copy.exists()):
+            if not any(map(_is_there, (self.path, self.copy))):
                 return
             for row in _entries(self._connection(), CARDS_QUERY):
                 try:
@@ -7014,7 +7015,7 @@ class CardFile(SqliteFile):
 
     def state(self) -> ListState:
         """How often it was changed, and what was said of a lockdown last."""
-        if not any(map(Path.exists, (self.path, self.copy, _wal(self.path)))):
+        if not any(map(_is_there, (self.path, self.copy, _wal(self.path)))):
             return ListState(0, None)  # who only asks makes no file
         with self._errors_told():
             marks = dict(self._query(STATE_QUERY, ()))
@@ -7081,7 +7082,8 @@ class CardFile(SqliteFile):
             raise StoreError(f"{self.copy}: {error}") from None
 
     def _before_new(self) -> None:
-        if self.copy.exists():
+        if _is_there(self.copy):
+            _refuse_links(self.copy)
             self.copy.rename(self.path)  # not a second time, should it be broken too
             log.error("%s was lost: its last copy has taken its place", self.path)
 
@@ -7463,8 +7465,32 @@ def _wal(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
+def _is_there(path: Path) -> bool:
+    """Also for a link that leads nowhere.  Raises: OSError when it cannot be told."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _is_nothing(path: Path) -> bool:
     return not (path.exists() and path.stat().st_size)
+
+
+class LinkFound(OSError):
+    """Something else stands in the place of a file of ours."""
+
+
+#: What the names of the files of one database end in.
+ENDINGS = ("", "-wal", "-shm", "-journal")
+
+
+def _refuse_links(path: Path) -> None:
+    """None of what we keep is behind a link: whoever made one means another file."""
+    for file in (Path(f"{path}{ending}") for ending in ENDINGS):
+        if file.is_symlink():
+            raise LinkFound(f"{file.name} is a symbolic link, which is not followed")
 
 
 def _refuse_emptied(path: Path) -> None:
@@ -7492,6 +7518,7 @@ def _is_fixed(path: Path) -> bool:
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """``path`` without a file made beside it, also while the door writes it.  Without
     a -wal nobody has it open, and SQLite need not make one."""
+    _refuse_links(path)
     _refuse_emptied(path)
     how = "mode=ro" if _wal(path).exists() else "immutable=1"
     uri = f"file:{quote(os.fsencode(path))}?{how}"
@@ -7542,13 +7569,17 @@ def _migrate(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
 
 def _copy_database(path: Path, copy: Path) -> None:
     """Keep as ``copy`` what is committed in ``path``."""
-    part = copy.with_name(f"{copy.name}.part")
+    part, flags = copy.with_name(f"{copy.name}.part"), os.O_RDWR | os.O_CREAT
     part.unlink(missing_ok=True)
     try:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        # Made by us, so that SQLite follows no link there.
+        flags |= os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with (
+            os.fdopen(os.open(part, flags, 0o640)) as file,
+            contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader,
+        ):
             reader.execute("VACUUM INTO ?", (str(part),))
-        with part.open("rb") as file:  # SQLite itself leaves that to the disk
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # SQLite itself leaves that to the disk
         part.replace(copy)
     finally:
         part.unlink(missing_ok=True)  # half of a copy on a disk that is full
@@ -9503,7 +9534,7 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
     """Whether SQLite finds it whole, and what is in it.  ``version`` of its schema is
     what this program knows.  Nothing is created or changed."""
     yield from _set_aside_before(path)
-    if not path.exists() and not _wal(path).exists():
+    if not _is_there(path) and not _wal(path).exists():
         yield Finding(Health.OK, "database", f"{path}: nothing is stored yet")
         return
     try:
@@ -9518,6 +9549,8 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
         else:
             words = f"{path} cannot be read: {printable(str(error))}"
             do = "its rights: see files; the disk: dmesg"
+            if isinstance(error, LinkFound):
+                do = f"find out who made it, and remove it: ls -l {path.parent}"
             yield Finding(Health.FAIL, "database", words, do)
 
 
@@ -9601,7 +9634,7 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
     name = our_name()
     do = f"sudo chown -hR {name}: {folder}; sudo -u {name} chmod -R u+rwX {folder}"
     for path in (folder, *_live(folder)):
-        if os.path.lexists(path) and not may(path, os.R_OK | os.W_OK):
+        if _is_there(path) and not may(path, os.R_OK | os.W_OK):
             yield f"the service (user {name}) cannot write {path}", do
 
 

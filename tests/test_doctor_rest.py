@@ -859,6 +859,17 @@ def test_a_broken_database_fails_with_what_to_do(state, spoil):
     assert content(state.path.parent) == before
 
 
+def test_a_link_in_a_databases_place_is_named_and_not_followed(state, tmp_path):
+    state.path.unlink()
+    state.path.symlink_to(tmp_path / "nowhere")
+
+    (finding,) = database(state.path)
+
+    assert finding.health is FAIL
+    assert "doorpi.db is a symbolic link, which is not followed" in finding.words
+    assert finding.do.endswith(f"ls -l {state.path.parent}")
+
+
 def test_a_database_of_a_newer_program_is_worth_a_word(state):
     with contextlib.closing(sqlite3.connect(state.path)) as db:
         db.execute("PRAGMA user_version = 2")

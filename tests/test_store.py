@@ -49,6 +49,11 @@ def path(tmp_path) -> Path:
 
 
 @pytest.fixture
+def cards(path):
+    return path.with_name("cards.db")
+
+
+@pytest.fixture
 def store(path):
     with contextlib.closing(SqliteStore(path)) as store:
         yield store
@@ -1083,6 +1088,70 @@ def test_nobody_else_can_read_what_is_made_under_the_mask_of_main(tmp_path):
     store.close()
 
 
+LINKS = [f"{name}{end}" for name in ("doorpi.db", "cards.db") for end in doorpi.ENDINGS]
+ASKS = {
+    "doorpi.db": [
+        lambda store: store.begin(INTENT),
+        lambda store: list(store.events()),
+    ],
+    "cards.db": [
+        lambda store: store.find(KEN),
+        lambda store: list(store.cards()),
+        lambda store: store.lock_down("owner"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ["a database", "nothing"])
+@pytest.mark.parametrize("name", LINKS)
+def test_no_link_in_the_place_of_a_file_is_followed(path, door_store, name, kind):
+    door_store.add_card(card_of(), NOON)
+    door_store.begin(INTENT)
+    door_store.close()
+    path.with_name(name).unlink(missing_ok=True)
+    other = path.parent / "elsewhere" / "other"
+    other.parent.mkdir()
+    if kind == "a database":
+        run_sql(other, "CREATE TABLE x (y)")
+    path.with_name(name).symlink_to(other)
+    before = content(other.parent)
+
+    for ask in ASKS[name.partition("-")[0]]:
+        with pytest.raises(
+            StoreError, match=f"{name} is a symbolic link, which is not"
+        ):
+            ask(door_store)
+
+    assert content(other.parent) == before
+    assert path.with_name(name).is_symlink()
+
+
+def test_a_link_in_the_copys_place_does_not_take_the_lists(cards, door_store, tmp_path):
+    other = tmp_path / "other"
+    run_sql(other, "CREATE TABLE x (y)")
+    cards.with_name("cards.copy").symlink_to(other)
+    before = other.read_bytes()
+
+    with pytest.raises(StoreError, match=r"cards\.copy is a symbolic link"):
+        door_store.find(KEN)
+    assert other.read_bytes() == before
+    assert not cards.exists()
+
+
+@pytest.mark.parametrize("name", ["cards.copy", "cards.copy.part"])
+def test_a_copy_is_not_written_through_a_link(cards, store, tmp_path, name):
+    store.add_card(card_of(), NOON)
+    other = tmp_path / "other"
+    other.touch()
+    cards.with_name(name).unlink(missing_ok=True)
+    cards.with_name(name).symlink_to(other)
+
+    store.add_card(card_of(STRANGER, "Jo"), NOON)
+
+    assert other.read_bytes() == b""
+    assert not cards.with_name("cards.copy").is_symlink()
+
+
 # -- the chain of hashes
 
 
@@ -1265,11 +1334,6 @@ def test_two_programs_that_bring_it_up_to_date_at_once_do_it_once(path, newer_pr
 # -- the list, in a file of its own
 
 GUEST = Uid("0123AB07")
-
-
-@pytest.fixture
-def cards(path):
-    return path.with_name("cards.db")
 
 
 def spoil(file: Path) -> None:
