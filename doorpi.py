@@ -4603,9 +4603,9 @@ def _reset_pulse(pin: int) -> str:
 
     Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
     """
-    import gpiozero  # type: ignore[import-untyped]
-
     try:
+        import gpiozero  # type: ignore[import-untyped]
+
         with contextlib.closing(gpiozero.OutputDevice(pin, active_high=False)) as line:
             line.on()
             time.sleep(0.1)
@@ -4673,12 +4673,33 @@ def usb_path(path: str) -> str:
     return path
 
 
+#: Where install.sh puts a version, with itself in it.
+INSTALLED = Path("/opt/doorpi/current")
+
+
+def bring_libraries() -> str:
+    """What brings missing libraries, to a program that is installed as this one is."""
+    here = Path(__file__).resolve().parent
+    if here.parent == INSTALLED.parent:
+        return f"sudo sh {INSTALLED}/systemd/install.sh"
+    if (here / "tests/venv.sh").exists():
+        return "sh tests/demo.sh makes .venv: then .venv/bin/python doorpi.py"
+    return "install what the first lines of doorpi.py list"
+
+
+def library_trouble(error: ImportError) -> str:
+    """What is missing or does not fit, and what to do about it."""
+    return printable(f"{error}: {bring_libraries()}", 300)
+
+
 TAKEN = "another program uses it"
 
 
 def _device_trouble(error: Exception) -> str:
     import termios
 
+    if isinstance(error, ImportError):
+        return library_trouble(error)
     if isinstance(error, OSError) and error.errno == errno.EAGAIN:
         return TAKEN  # pyserial's word for a port that is locked
     if isinstance(error, OSError) and error.strerror:
@@ -4798,8 +4819,7 @@ class DialAttempt(threading.Thread):
             if self._abandoned:
                 opened.close()
         except ImportError as error:
-            missing = error.name or str(error)
-            self.failure = f"the package {missing} is missing: run the installer again"
+            self.failure = library_trouble(error)
         except (OSError, ValueError) as error:  # ValueError: a name IDNA refuses
             self.failure = f"cannot reach {self._host}: {_connection_trouble(error)}"
         finally:
@@ -7934,9 +7954,9 @@ def _led_board(config: LedsConfig) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        import gpiozero
-
         try:
+            import gpiozero
+
             return gpiozero.LEDBoard(
                 config.green_gpio, config.red_gpio, active_high=config.active_high
             )
@@ -7952,12 +7972,10 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
     Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
     """
-    import gpiozero
-
-    loaded = (sys.modules.get(name) for name in ("lgpio", "pigpio"))
-    own = (library.error for library in loaded if library is not None)
+    names = {"gpiozero": "GPIOZeroError", "lgpio": "error", "pigpio": "error"}
+    own = (getattr(sys.modules.get(name), error, None) for name, error in names.items())
     plain = OSError, ImportError, RuntimeError, AttributeError
-    return gpiozero.GPIOZeroError, *plain, *own
+    return *plain, *filter(None, own)
 
 
 class NoLights:
@@ -7976,8 +7994,13 @@ class Systemd:
     Without NOTIFY_SOCKET nothing is sent.  WATCHDOG=1 goes out at a quarter of the
     time systemd allows, however often ``alive`` is called.
 
+    Most words come again, so none waits for a manager that is busy; but the two that
+    are said once wait ``once_s``.
+
     Source: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5) on reloading.
     """
+
+    once_s = 1.0
 
     def __init__(self, environ: Mapping[str, str], clock: Clock) -> None:
         self._clock = clock
@@ -7988,7 +8011,7 @@ class Systemd:
         self._last_status = ""
 
     def ready(self) -> None:
-        self._send("READY=1")
+        self._send("READY=1", self.once_s)
 
     def alive(self) -> None:
         now = self._clock.monotonic()
@@ -8001,21 +8024,21 @@ class Systemd:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        self._send("STOPPING=1")
+        self._send("STOPPING=1", self.once_s)
 
     def status(self, text: str) -> None:
         if text != self._last_status:
             self._last_status = text
             self._send("STATUS=" + printable(text))
 
-    def _send(self, words: str) -> None:
+    def _send(self, words: str, patience_s: float = 0.0) -> None:
         if not self._address:
             return
         with (
             contextlib.suppress(OSError),  # systemd is busy or gone: no harm
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth,
         ):
-            mouth.setblocking(False)
+            mouth.settimeout(patience_s)
             mouth.sendto(words.encode(), self._address)
 
 
@@ -8995,7 +9018,9 @@ def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
     if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
         return _in_use(config, "another program")  # of a user whose files are hidden
     do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
-    if "libusb" in why:
+    if bring_libraries() in why:
+        do = bring_libraries()
+    elif "libusb" in why:
         do = "sudo apt-get install libusb-1.0-0"
     return Finding(Health.FAIL, "reader", why, do)
 
@@ -9120,6 +9145,7 @@ def _no_lights(pins: str, why: str) -> Finding:
         return Finding(Health.WARN, "lights", words, f"{SEE_PINS}; {STOP_FIRST}")
     words = f"{pins}: {why}; the door works in the dark"
     do = "unset GPIOZERO_PIN_FACTORY" if _chosen_library() else ON_A_PI
+    do = bring_libraries() if "gpiozero" not in sys.modules else do
     return Finding(Health.WARN, "lights", words, do)
 
 
@@ -9622,11 +9648,13 @@ def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     Asked as the service's user (become_owner), like the next one."""
     name, group = our_name(), _our_group()
     for path in dict.fromkeys(files):
-        if not may(path, os.R_OK):
-            do = f"sudo chgrp {group} {path}; sudo chmod g+r {path}"
-            if not may(path.absolute().parent, os.X_OK):
-                do = f"put it into a folder that {name} may enter: namei -l {path}"
-            yield f"the service (user {name}) cannot read {path}", do
+        is_shut = not may(path.absolute().parent, os.X_OK)
+        if may(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
+            continue
+        do = f"sudo chgrp {group} {path}; sudo chmod g+r {path}"
+        if is_shut:
+            do = f"put it into a folder that {name} may enter: namei -l {path}"
+        yield f"the service (user {name}) cannot read {path}", do
 
 
 def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
@@ -12698,12 +12726,7 @@ def cmd_run(args: argparse.Namespace) -> int:
 
 def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
-    config = read_config(path, os.environ)
-    become_owner(Path(config.door.state_dir))
-    beside = files_beside(config, path, os.environ)
-    closed = unreadable([path, *beside.values()])
-    if problems := [f"{words}; {do}" for words, do in closed]:
-        raise ConfigError(problems)
+    config = _as_the_service(path)
     say(f"{path}: no problems")
     taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
     say(
@@ -12736,6 +12759,26 @@ def cmd_check(args: argparse.Namespace) -> int:
     for trouble in shut:
         complain(trouble)
     return EX_FAILED if shut else EX_OK
+
+
+def _as_the_service(path: Path) -> Config:
+    """The settings as the service has them: root is its user from here on.
+
+    Raises: ConfigError with all that would keep it from starting.
+    """
+    written = with_state_dir(read_written(path), path, os.environ)
+    config, problems = written, list[str]()
+    try:
+        config = read_config(path, os.environ)
+    except ConfigError as error:
+        problems += error.problems
+    needed = [path, *files_beside(written, path, os.environ).values()]
+    needed = needed if os.geteuid() == 0 else []  # else it was just read
+    become_owner(Path(written.door.state_dir))
+    problems += [f"{words}; {do}" for words, do in unreadable(needed)]
+    if problems:
+        raise ConfigError(problems)
+    return config
 
 
 def _what_changes(path: Path, config: Config) -> Iterator[str]:
@@ -13924,11 +13967,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             complain(f"  {problem}")
         return EX_CONFIG
-    except StoreError as error:
-        complain(f"database: {error}")
-        return EX_FAILED
-    except Refused as error:
-        complain(str(error))
+    except (StoreError, Refused, ImportError) as error:
+        complain(_in_a_line(error))
         return EX_FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -13936,6 +13976,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _output_failed(error)
     finally:
         _finish_output()
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, StoreError):
+        return f"database: {error}"
+    if isinstance(error, ImportError):  # systemd starts the door again every 5 s
+        return library_trouble(error)
+    return str(error)
 
 
 def _finish_output() -> None:

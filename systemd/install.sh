@@ -7,18 +7,25 @@
 #   --offline-wheels DIR  take Python packages from DIR instead of the network; made by
 #                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w
 #
-# Each version has a folder of its own under /opt/doorpi, with a virtual environment of its
-# own; `current` points to the one in use, `old` to the last one before it that was seen
-# ready. An upgrade is one rename of `current`, so a power cut at any moment leaves a door
-# that starts. Settings (/etc/doorpi) and data (/var/lib/doorpi) are never touched.
+# Each version has a folder of its own under /opt/doorpi, with the libraries that apt does
+# not have in `lib`: pure Python, so that a new Python of the system finds them as well.
+# `current` points to the one in use, `old` to the last one before it that was seen ready.
+# An upgrade is one rename of `current`, so a power cut at any moment leaves a door that
+# starts. Each version holds this script, too:
+#
+#   sudo sh /opt/doorpi/current/systemd/install.sh     mends what is missing
+#
+# What the settings (/etc/doorpi) say and the data (/var/lib/doorpi) are never changed; a
+# file of the settings that the service cannot read is given to its group.
 set -u
 umask 022
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export PATH LC_ALL=C.UTF-8
+export PATH HOME=/root LC_ALL=C.UTF-8
 
 base=/opt/doorpi
+data=/var/lib/doorpi
 settings=/etc/doorpi/doorpi.toml
-ready_within_s=60
+python=/usr/bin/python3
 stays_s=3 # ready once, and still there after this
 
 start=yes
@@ -39,6 +46,7 @@ usage() {
 
 main() {
     arguments "$@"
+    leave_the_caller
     look_around
     packages
     account
@@ -46,6 +54,7 @@ main() {
     what_runs
     build
     config
+    heal
     switch
     if [ "$start" = no ] || ! is_running; then
         say "service: not started now"
@@ -70,6 +79,15 @@ arguments() {
     done
 }
 
+# Nothing of the caller's folder or environment is used, but for the way to the network:
+# it may hold modules for Python or settings of pip.
+leave_the_caller() {
+    cd / || exit 1
+    ours='PYTHON[A-Z_]*|PIP_[A-Z_]*|XDG_[A-Z_]*|APT_CONFIG|DOORPI_CONFIG'
+    ours="$ours|STATE_DIRECTORY|CREDENTIALS_DIRECTORY"
+    for name in $(env | sed -nE "s/^($ours)=.*/\1/p"); do unset "$name"; done
+}
+
 look_around() {
     [ "$(id -u)" = 0 ] || die "needs root: sudo sh $0"
     for needed in apt-get dpkg-query systemctl systemd-sysusers flock; do
@@ -77,10 +95,13 @@ look_around() {
             "Raspberry Pi OS and Debian 12 or newer"
     done
     for needed in doorpi.py doorpi.toml systemd/doorpi.service systemd/doorpi-clock.service \
-        systemd/60-doorpi.rules systemd/modprobe.conf systemd/sysusers.conf; do
+        systemd/60-doorpi.rules systemd/modprobe.conf systemd/sysusers.conf \
+        systemd/uninstall.sh; do
         [ -r "$source/$needed" ] || die "$source/$needed is missing: run this from a" \
             "complete copy of DoorPi"
     done
+    # As long as systemd itself waits.
+    ready_within_s=$(sed -n 's/^TimeoutStartSec=//p' "$source/systemd/doorpi.service")
     exec 9>/run/doorpi-install.lock || exit 1
     flock -n 9 || die "another installation is running"
 }
@@ -95,7 +116,7 @@ installed() {
 # Everything that has compiled parts comes from apt: the Pi Zero has no other source that
 # fits it, and no patience for a compiler. What not every suite has is taken where it is.
 packages() {
-    must="python3-venv python3-gpiozero python3-requests python3-cryptography"
+    must="python3 python3-pip python3-gpiozero python3-requests python3-cryptography"
     must="$must libusb-1.0-0 ca-certificates"
     may="python3-rpi-lgpio python3-lgpio python3-tomli-w"
     missing=
@@ -120,15 +141,16 @@ packages() {
     if [ -n "$chosen" ]; then
         # shellcheck disable=SC2086  # a list of words
         DEBIAN_FRONTEND=noninteractive \
-            quietly apt-get -q -y --no-install-recommends install $chosen ||
+            quietly apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends \
+            install $chosen ||
             [ -z "$missing" ] || die "apt-get failed, see above; nothing was changed." \
             "Is there a network? Is the clock set (TLS needs it)?"
         say "packages: installed$chosen"
     else
         say "packages: all there"
     fi
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "$(python3 --version) is too old: DoorPi needs Python 3.11 (Debian 12)"
+    "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$("$python" --version) is too old: DoorPi needs Python 3.11 (Debian 12)"
 }
 has_candidate() {
     apt-cache policy "$1" 2>/dev/null | grep -q '^  Candidate: [^(]'
@@ -138,6 +160,9 @@ account() {
     put "$source/systemd/sysusers.conf" /etc/sysusers.d/doorpi.conf
     quietly systemd-sysusers /etc/sysusers.d/doorpi.conf ||
         die "the user doorpi could not be made, see above"
+    # There before the first start: its owner is who the verbs of root act as.
+    [ -d "$data" ] || install -d -o doorpi -g doorpi -m 0700 "$data" ||
+        die "cannot make $data"
     say "user doorpi, in the groups$(id -Gn doorpi | sed 's/^doorpi//')"
 }
 
@@ -179,15 +204,13 @@ what_runs() {
 }
 
 # What a version is made from: the same again need not be built again.
-stamp() {
-    python3 -VV
-    cat "$source/doorpi.py" "$source/doorpi.toml" "$source"/systemd/*.service | cksum
-}
+stamp() { cat "$source/doorpi.py" "$source/doorpi.toml" "$source"/systemd/* | cksum; }
 
 build() {
     if [ -n "$current" ] && [ "$(stamp)" = "$(cat "$base/$current/stamp" 2>/dev/null)" ] &&
         runs "$base/$current"; then
         new=$current
+        precompile "$base/$new" # the system's Python may be another one since
         say "program: this version is installed already ($base/$current)"
         return
     fi
@@ -204,33 +227,61 @@ build() {
         rm -rf "${base:?}/$new"
         die "the program could not be built, see above; what was installed is untouched"
     }
-    say "program: ready to run ($("$base/$new/venv/bin/python" -I -c \
-        'import doorpi; print("version", doorpi.__version__)'))"
+    say "program: ready to run ($("$python" -I "$base/$new" --version))"
 }
 
 fill() {
-    cp "$source/doorpi.py" "$source/doorpi.toml" "$source"/systemd/*.service "$1" &&
-        quietly python3 -m venv --system-site-packages "$1/venv" || return 1
-    # pyDes has no wheel, and is pure Python. Nothing else may be built here.
-    pip_install "$1" pyDes || return 1
-    sed -n '\|^# dependencies = \[|,\|^# \]|s/^#  *"\(.*\)",*$/\1/p' "$1/doorpi.py" \
-        >"$1/requirements.txt"
-    [ -s "$1/requirements.txt" ] || return 1
-    pip_install "$1" --only-binary :all: --requirement "$1/requirements.txt" || return 1
-    # `python -m doorpi` finds this version from wherever it is called.
-    site=$("$1/venv/bin/python" -I -c 'import site; print(site.getsitepackages()[0])') &&
-        printf '%s\n' "$1" >"$site/doorpi.pth" &&
-        quietly "$1/venv/bin/python" -I -m compileall -q "$1/doorpi.py" &&
-        runs "$1" && stamp >"$1/stamp" && sync
+    cp -R "$source/doorpi.py" "$source/doorpi.toml" "$source/systemd" "$1" &&
+        mkdir "$1/lib" && launcher >"$1/__main__.py" && libraries "$1" &&
+        precompile "$1" && runs "$1" && stamp >"$1/stamp" && sync
 }
-pip_install() {
-    where=$1
-    shift
-    if [ -n "$wheels" ]; then set -- --no-index --find-links "$wheels" "$@"; fi
-    quietly "$where/venv/bin/python" -I -m pip --disable-pip-version-check --no-input \
-        install --progress-bar off "$@"
+
+# The service and the command run this: python3 -I FOLDER.
+launcher() {
+    cat <<'PYTHON'
+"""Starts the program of this folder, with the libraries of this folder."""
+import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))  # not another one, after an upgrade
+sys.path[:1] = [here, os.path.join(here, "lib")]
+import doorpi  # compiled once; a script would be compiled at every start
+
+sys.exit(doorpi.main())
+PYTHON
 }
-runs() { quietly "$1/venv/bin/python" -I -m doorpi legend; }
+
+# What apt does not have.
+libraries() {
+    where=$1 wanted=
+    needed=$(sed -n '\|^# dependencies = \[|,\|^# \]|s/^#  *"\(.*\)",*$/\1/p' "$1/doorpi.py")
+    for requirement in $needed; do
+        installed "python3-${requirement%%[<>=]*}" || wanted="$wanted $requirement"
+    done
+    [ -n "$wanted" ] || return 1
+    # pyDes has no wheel. Nothing else may be built here.
+    if [ -n "$wheels" ]; then
+        set -- --no-index --find-links "$wheels" --only-binary :all:
+    else
+        set -- --use-pep517 --only-binary :all: --no-binary pyDes
+    fi
+    # shellcheck disable=SC2086  # a list of words
+    quietly "$python" -I -m pip --disable-pip-version-check --no-input install \
+        --progress-bar off --no-compile --target "$where/lib" "$@" $wanted || return 1
+    compiled=$(find "$where/lib" -name '*.so*')
+    [ -z "$compiled" ] || {
+        printf 'of one version of Python alone: %s\n' "$compiled" >&2
+        return 1
+    }
+}
+precompile() {
+    quietly "$python" -I -m compileall -q "$1/doorpi.py" &&
+        { quietly "$python" -I -m compileall -q "$1/lib" || :; }
+}
+runs() {
+    quietly "$python" -I "$1" legend && quietly "$python" -I -c \
+        'import sys; sys.path.insert(0, sys.argv[1]); import nfc.clf.transport' "$1/lib"
+}
 
 # quietly COMMAND...: what it prints is shown if it fails.
 quietly() {
@@ -241,8 +292,9 @@ quietly() {
 }
 
 config() {
+    # A file that is made in it, or copied into it, has its group: the service's.
     { mkdir -p /etc/doorpi && chown root:doorpi /etc/doorpi &&
-        chmod 0750 /etc/doorpi; } ||
+        chmod 2750 /etc/doorpi; } ||
         die "cannot make /etc/doorpi"
     if [ -e "$settings" ] || [ -L "$settings" ]; then
         say "settings: $settings is yours and stays as it is"
@@ -252,6 +304,23 @@ config() {
         chown root:doorpi "$settings.new" && chmod 0640 "$settings.new" &&
         mv -f "$settings.new" "$settings"; } || die "cannot write $settings"
     say "settings: the example is at $settings"
+}
+
+# What the new version says about the settings.
+checked() { STATE_DIRECTORY="$data" "$python" -I "$base/$new" check 2>&1 </dev/null 9>&-; }
+
+# Settings, keys and certificates that an owner has put there as root alone can read them.
+heal() {
+    checked | sed -n 's/.*the service (user doorpi) cannot read \(.*\); sudo chgrp .*/\1/p' |
+        while IFS= read -r file; do
+            case $file in
+            /etc/doorpi/*) ;;
+            *) continue ;;
+            esac
+            if chgrp doorpi "$file" && chmod g+r "$file"; then
+                say "settings: the service could not read $file; now its group may"
+            fi
+        done
 }
 
 # point NAME VERSION: the link NAME, in one step.
@@ -269,19 +338,22 @@ switch() {
     fi
     { printf '%s\n' '#!/bin/sh' \
         '# DoorPi by hand; its log is where the service keeps it.' \
-        "STATE_DIRECTORY=\${STATE_DIRECTORY:-/var/lib/doorpi}" 'export STATE_DIRECTORY' \
-        "exec $base/current/venv/bin/python -I -m doorpi \"\$@\"" >"$base/$new/wrapper" &&
-        put "$base/$new/wrapper" /usr/local/bin/doorpi 0755; } ||
-        die "cannot write /usr/local/bin/doorpi"
+        "STATE_DIRECTORY=\${STATE_DIRECTORY:-$data}" 'export STATE_DIRECTORY' \
+        "exec $python -I $base/current \"\$@\"" >"$base/$new/wrapper"; } ||
+        die "cannot write into $base"
     unit "$new"
     say "service: enabled, it starts at every boot"
     tidy
 }
 
-# The units of a version. The door pulls in the second by itself: nothing to enable.
+# The command and the units of a version. The door pulls in the second unit by itself:
+# nothing to enable.
 unit() {
+    put "$base/$1/wrapper" /usr/local/bin/doorpi 0755
     for service in doorpi doorpi-clock; do
-        put "$base/$1/$service.service" "/etc/systemd/system/$service.service"
+        file=$base/$1/systemd/$service.service
+        [ -e "$file" ] || file=$base/$1/$service.service # of an installer before this
+        put "$file" "/etc/systemd/system/$service.service"
     done
     if is_running; then quietly systemctl daemon-reload || :; fi
     quietly systemctl enable doorpi || die "systemctl enable failed, see above"
@@ -369,7 +441,7 @@ put_back() {
         say "what it says: journalctl -u doorpi"
         return
     fi
-    if [ -z "$old" ] || [ "$old" = "$new" ] || [ ! -x "$base/$old/venv/bin/python" ]; then
+    if [ -z "$old" ] || [ "$old" = "$new" ] || [ ! -e "$base/$old/doorpi.py" ]; then
         say "there is no earlier version to put back; it is tried again every few seconds."
         say "what it says: journalctl -u doorpi"
         return
@@ -386,8 +458,16 @@ put_back() {
 }
 
 next_steps() {
-    if grep -q '^[^#]*"replace-me"' "$settings"; then
-        say "next: 1. sudo nano $settings   (the reader, the lock's keys, who may enter)"
+    told=$(checked)
+    code=$?
+    to_do=$(printf '%s\n' "$told" | grep "still the example's")
+    # A running door may have a key by systemd that nobody else can read.
+    if [ "$code" = 78 ] && ! { is_running && [ "$(state)" = active ]; }; then
+        to_do=$(printf '%s\n' "$told" | sed 1d)
+    fi
+    if [ -n "$to_do" ]; then
+        say "next: 1. sudo nano $settings"
+        printf '%s\n' "$to_do" | sed 's/^ */                  /'
         say "      2. sudo doorpi check"
         say "      3. sudo systemctl restart doorpi"
         say "      4. sudo doorpi doctor"

@@ -2,11 +2,12 @@
 # The appliance for real: systemd/install.sh and the unit on a booted Debian, in a container.
 # By hand, as root; a few minutes:
 #
-#   sudo sh tests/appliance.sh [--suite trixie] [--root DIR]
+#   sudo sh tests/appliance.sh [--suite trixie] [--root DIR] [--upgrade-to trixie]
 #
 #   --suite NAME  which Debian: bookworm (the default) or newer
 #   --root DIR    a root made by debootstrap before (as below); it is not changed.
 #                 Without it one is made in a temporary folder, and removed at the end
+#   --upgrade-to NAME  at the end, take Python and what the door needs from this Debian
 #
 # Needs debootstrap, systemd-nspawn, nsenter and script, and the network (Debian's packages,
 # PyPI). Exit codes: 0 all well, 1 not, 77 skipped with a reason.
@@ -17,11 +18,13 @@ set -u
 
 suite=bookworm
 root=
+upgrade=
 while [ $# -gt 0 ]; do
     case $1 in
     --suite) suite=$2 && shift ;;
     --root) root=$2 && shift ;;
-    *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+    --upgrade-to) upgrade=$2 && shift ;;
+    *) sed -n '2,16s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -160,12 +163,13 @@ check "the program works as a command" doorpi legend
 check "the settings are root's, and the door may read them" \
     sh -c "[ \"\$(stat -c %A:%U:%G $toml)\" = -rw-r-----:root:doorpi ]"
 check "the data are the door's own" \
-    sh -c '[ "$(stat -c %a:%U:%G /var/lib/doorpi)" = 750:doorpi:doorpi ]'
+    sh -c '[ "$(stat -c %a:%U:%G /var/lib/doorpi)" = 700:doorpi:doorpi ]'
 check "the module is compiled" sh -c 'ls /opt/doorpi/current/__pycache__/doorpi.*.pyc'
 check "the unit is enabled" systemctl is-enabled doorpi
 check "what apt has was not installed by pip a second time" sh -c \
-    '! ls -d /opt/doorpi/current/venv/lib/python3*/site-packages/requests \
-        /opt/doorpi/current/venv/lib/python3*/site-packages/cryptography'
+    '! ls -d /opt/doorpi/current/lib/requests /opt/doorpi/current/lib/cryptography'
+check "nothing is tied to one version of Python" sh -c \
+    '! find /opt/doorpi -name "*.so*" -o -name "python3*" | grep .'
 
 ################################################################################
 step "a door with a virtual reader, lights in memory and a lock behind TLS on loopback"
@@ -187,7 +191,7 @@ PYTHON
 inside sh -c 'cd /root && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem \
     -out cert.pem -subj /CN=lock -addext subjectAltName=IP:127.0.0.1' 2>/dev/null
 inside systemd-run --quiet --unit=lock-cloud \
-    /opt/doorpi/current/venv/bin/python -B /root/cloud.py
+    /usr/bin/python3 -B /root/cloud.py
 until_true 10 '[ -e /run/cloud ]' || failed "the lock's cloud does not start"
 inside sh -s "$((54000 + $$ % 1000))" <<'SH' # the network is this machine's own
 port=$1
@@ -272,8 +276,8 @@ mkdir -p /run/systemd/system/doorpi-clock.service.d
 cat >/run/systemd/system/doorpi-clock.service.d/answer.conf <<'DROPIN'
 [Service]
 ExecStart=
-ExecStart=/opt/doorpi/current/venv/bin/python -I -c "import doorpi; \
-    ask, room = doorpi._adjtimex(); print('adjtimex', ask(room)); \
+ExecStart=/usr/bin/python3 -I -c "import sys; sys.path.insert(0, '/opt/doorpi/current'); \
+    import doorpi; ask, room = doorpi._adjtimex(); print('adjtimex', ask(room)); \
     doorpi.kernel_says_synchronised = lambda: True; \
     doorpi.watch_clock(str(doorpi.CLOCK_MARKER))"
 DROPIN
@@ -398,7 +402,7 @@ NODE
     chmod \$mode /dev/probe-\$name
 done
 cp /root/probe.py /opt/doorpi/probe.py
-sed -e 's|^ExecStart=.*|ExecStart=/opt/doorpi/current/venv/bin/python -I /opt/doorpi/probe.py|' \
+sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 -I /opt/doorpi/probe.py|' \
     -e 's/^Type=.*/Type=oneshot/' -e 's/^Restart=.*/Restart=no/' -e '/^WatchdogSec/d' \
     -e '/^RuntimeDirectory=/s/doorpi/doorpi-probe/' -e 's|/run/doorpi|&-probe|' \
     -e '/^LimitCORE/a StandardOutput=file:/run/probe.log' \
@@ -461,14 +465,42 @@ until_true 5 'journalctl -u doorpi --no-pager -o cat |
 inside journalctl -u doorpi --no-pager -o cat | grep "does not tell who is writing" &&
     failed "inotify does not work in the sandbox" || passed "inotify works in the sandbox"
 
+# A mistake, and a power cut: the last good settings hold, until there are none.
 inside sed -i 's/^kind =/kinb =/' "$toml"
-inside systemctl restart doorpi 2>/dev/null
+inside systemctl restart doorpi
+says "settings that are not valid: a start goes on with the last good ones" "active" \
+    systemctl is-active doorpi
+sleep 1
+tap_ends unlocked
+inside sh -c 'systemctl stop doorpi; rm /var/lib/doorpi/last-good.json'
+inside systemctl start doorpi 2>/dev/null
 until_true 10 '[ $(systemctl show doorpi -P ActiveState) = failed ]' &&
     [ "$(property ExecMainStatus)" = 78 ] &&
-    passed "settings that are not valid: exit 78, and no restart" ||
+    passed "and without those: exit 78, and no restart" ||
     failed "settings that are not valid: $(property ActiveState) $(property ExecMainStatus)"
 inside sed -i 's/^kinb =/kind =/' "$toml"
 inside systemctl restart doorpi
+
+# The README's way to edit, and the way that leaves a file of root's alone.
+inside sh -c "cd /etc/doorpi; cp doorpi.toml new.toml; mv new.toml doorpi.toml"
+door_reads() { # CLAIM FILE
+    check "$1" setpriv --reuid doorpi --regid doorpi --init-groups test -r "$2"
+}
+door_reads "a copy that was moved into place can be read by the service" "$toml"
+inside chown root:root "$toml" /etc/doorpi/lock.pem
+inside chmod 600 /etc/doorpi/lock.pem
+for file in "$toml" /etc/doorpi/lock.pem; do
+    says "check says what the service cannot read, and what mends it" \
+        "cannot read $file; sudo chgrp doorpi $file; sudo chmod g+r $file" doorpi check
+done
+install /src/systemd/install.sh >"$work/heal"
+grep "could not read" "$work/heal"
+door_reads "the installer mends it" "$toml"
+door_reads "and the certificate" /etc/doorpi/lock.pem
+inside chmod 644 /etc/doorpi/lock.pem
+inside systemctl restart doorpi
+sleep 1
+tap_ends locked
 began=$(now)
 inside systemctl stop doorpi
 passed "systemctl stop: $(since "$began"), $(property Result)"
@@ -504,7 +536,7 @@ runs_version 0.2.0
 sleep 1
 tap_ends unlocked
 
-version mute '/^__version__ = /s/=.*/= "0.3.0"/; s/self._send("READY=1")/pass/'
+version mute '/^__version__ = /s/=.*/= "0.3.0"/; s/self._send("READY=1", .*/pass/'
 began=$(now)
 install /mute/systemd/install.sh
 code=$?
@@ -526,12 +558,25 @@ runs_version 0.2.0
 inside timeout --signal=INT 30 sh /mute/systemd/install.sh | tail -3
 runs_version 0.2.0
 
+# Nothing of the caller's: a folder full of traps, and variables that lead there.
+inside sh -c 'mkdir /trap; cd /trap
+for name in venv pip json re shlex os doorpi argparse ensurepip compileall sitecustomize; do
+    echo "open(\"/trap/sprung-$name\", \"w\")" >$name.py; done
+echo "[global]" >pip.conf; echo "index-url = http://127.0.0.1:9" >>pip.conf'
+version calm '/^__version__ = /s/=.*/= "0.2.1"/'
+inside env -C /trap PYTHONPATH=/trap PYTHONSTARTUP=/trap/os.py PIP_CONFIG_FILE=/trap/pip.conf \
+    PIP_INDEX_URL=http://127.0.0.1:9 HOME=/trap DOORPI_CONFIG=/trap/x sh /calm/systemd/install.sh \
+    >"$work/calm" 2>&1 || { failed "from a folder of traps: exit code $?"; cat "$work/calm"; }
+check "nothing of the caller's folder or environment was run" \
+    sh -c '! ls /trap/sprung-* 2>/dev/null | grep .'
+runs_version 0.2.1
+
 version torn 's/^import argparse/import argparse, no_such_module/'
 install /torn/systemd/install.sh
 code=$?
 [ "$code" = 1 ] && passed "a version that cannot be built: exit code 1" ||
     failed "a version that cannot be built: exit code $code"
-runs_version 0.2.0
+runs_version 0.2.1
 
 pid=$(property MainPID)
 version later '/^__version__ = /s/=.*/= "0.5.0"/'
@@ -544,8 +589,83 @@ runs_version 0.5.0
     failed "the settings were changed"
 check "no more versions are kept than two" sh -c '[ $(ls -d /opt/doorpi/[0-9]* | wc -l) -le 2 ]'
 
+step "back from a program that is two versions ahead"
+# Two migrations of each database, a reason and a result of its own, and rows with them.
+cat >"$work/ahead.py" <<'PYTHON'
+import re, sys
+text = open("/src/doorpi.py", encoding="utf-8").read()
+for tables, more in (("CARDS_TABLES", "cards"), ("LOG_TABLES", "events")):
+    old = f"schema = Schema(1, {tables})"
+    assert text.count(old) == 1, old
+    text = text.replace(old, f"""schema = Schema(
+        3, {tables} + "; CREATE TABLE more (x)", {{
+            1: "ALTER TABLE {more} ADD COLUMN floor TEXT; CREATE TABLE more (x)",
+            2: "ALTER TABLE {more} ADD COLUMN hand TEXT",
+        }})""")
+text, count = re.subn(
+    r'^    GRANTED = "granted"$', '    GRANTED = "granted-by-the-moon"', text, flags=re.M)
+assert count == 1
+text, count = re.subn(r'^__version__ = .*$', f'__version__ = "{sys.argv[1]}"', text, flags=re.M)
+if "mute" in sys.argv:
+    text, count = re.subn(r'self\._send\("READY=1", .*', "pass", text)
+    assert count == 1
+open(sys.argv[2], "w", encoding="utf-8").write(text)
+PYTHON
+ahead() { # NAME VERSION [mute]
+    inside cp -r /src "/$1"
+    inside python3 - "$2" "/$1/doorpi.py" "${3-}" <"$work/ahead.py" || failed "/$1"
+}
+schemas() {
+    inside python3 - <<'PYTHON'
+import sqlite3
+for name in ("doorpi.db", "cards.db"):
+    print(sqlite3.connect(f"/var/lib/doorpi/{name}").execute("PRAGMA user_version").fetchone()[0])
+PYTHON
+}
+works_as_before() {
+    sleep 1
+    tap_ends unlocked
+    tap_ends not-found 04D4E5F6071829
+    says "the log can be read" "Ken Sato" doorpi --config /run/tap.toml log
+    check "and is whole" doorpi --config /run/tap.toml log --verify
+    says "the list can be written" "Jo Guest may enter" doorpi allow "Jo Guest" --uid 04D4E5F6071829
+    says "and a card taken off again" "Jo Guest" doorpi revoke "Jo Guest"
+    tap_ends not-found 04D4E5F6071829
+    tap_ends locked
+}
+here=$(inside sed -n 's/^__version__ = "\(.*\)"/\1/p' /opt/doorpi/current/doorpi.py)
+ahead ahead-mute 9.0.0 mute
+began=$(now)
+install /ahead-mute/systemd/install.sh && failed "a newer one that is never ready: exit code 0" ||
+    passed "a newer one that is never ready was put back after $(since "$began")"
+runs_version "$here"
+printf '        schemas now: %s\n' "$(schemas | tr '\n' ' ')"
+works_as_before
+
+ahead ahead 9.0.1
+install /ahead/systemd/install.sh >/dev/null && passed "a newer one that gets ready" ||
+    failed "a newer one: exit code $?"
+runs_version 9.0.1
+sleep 1
+tap_ends granted-by-the-moon
+says "it lets a guest in" "Jo Guest may enter" doorpi allow "Jo Guest" --uid 04D4E5F6071829
+tap_ends granted-by-the-moon 04D4E5F6071829
+says "and revokes the card" "Jo Guest" doorpi revoke "Jo Guest"
+[ "$(schemas | tr '\n' ' ')" = "3 3 " ] && passed "both databases are its own now" ||
+    failed "schemas: $(schemas)"
+# Put back by hand.
+inside sh -c 'cd /opt/doorpi; ln -sfn "$(readlink old)" current; systemctl restart doorpi'
+runs_version "$here"
+says "the log has the words of the newer one" "granted-by-the-moon" \
+    doorpi --config /run/tap.toml log
+tap_ends not-found 04D4E5F6071829
+works_as_before
+[ "$(schemas | tr '\n' ' ')" = "3 3 " ] && passed "the databases are still the newer one's" ||
+    failed "schemas: $(schemas)"
+install /later/systemd/install.sh >/dev/null || failed "installed again: exit code $?"
+
 step "without the network"
-inside sh -c 'mkdir /wheels; /opt/doorpi/current/venv/bin/python -m pip wheel \
+inside sh -c 'mkdir /wheels; cd /wheels; python3 -m pip wheel \
     --use-pep517 --wheel-dir /wheels nfcpy tomli-w' >"$work/wheels" 2>&1 || {
     failed "no wheels"
     tail -5 "$work/wheels"
@@ -560,6 +680,42 @@ tap_ends unlocked
 version worse '/^__version__ = /s/=.*/= "0.7.0"/; s/^EX_OK, .*EX_CONFIG = .*/&\nif "run" in sys.argv: sys.exit(78)/'
 install /worse/systemd/install.sh | tail -3
 runs_version 0.6.0
+
+if [ -n "$upgrade" ]; then
+    step "the system's Python becomes that of $upgrade"
+    python_is() { inside python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+    was=$(python_is)
+    pid=$(property MainPID)
+    inside sh -c "sed -i 's/$suite/$upgrade/g' /etc/apt/sources.list
+        export DEBIAN_FRONTEND=noninteractive; apt-get -q update
+        apt-get -q -y --no-install-recommends install python3 python3-gpiozero \
+            python3-requests python3-cryptography python3-tomli-w python3-pip \
+            ca-certificates" >"$work/upgrade" 2>&1 </dev/null || {
+        failed "apt-get"
+        tail -5 "$work/upgrade"
+    }
+    [ "$(python_is)" != "$was" ] && passed "Python $was is now $(python_is)" ||
+        failed "still Python $was"
+    began=$(now)
+    check "the door starts" systemctl restart doorpi
+    passed "start to ready, compiling: $(since "$began")"
+    sleep 1
+    tap_ends locked
+    says "the verbs work" "Ken Sato" doorpi --config /run/tap.toml log
+    inside rm -r /opt/doorpi/current/lib/nfc
+    inside systemctl restart doorpi
+    bring="sudo sh /opt/doorpi/current/systemd/install.sh"
+    says "a library that is missing: the journal says what brings it back" "$bring" \
+        journalctl -u doorpi -o cat --no-pager
+    count=$(journal | grep -c "No module named")
+    sleep 12
+    [ "$(journal | grep -c "No module named")" = "$count" ] && passed "once" ||
+        failed "the journal is filled with it"
+    check "that command exists, and works" sh /opt/doorpi/current/systemd/install.sh
+    inside systemctl restart doorpi
+    sleep 1
+    check "a tap is read again" doorpi --config /run/tap.toml tap 04A1B2C3D4E580
+fi
 
 ################################################################################
 step "taken off"

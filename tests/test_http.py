@@ -1711,7 +1711,7 @@ def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
     with pytest.raises(NotSent) as caught:
         caller.call("GET", "/x", by=clock.monotonic() + 5)
 
-    missing = "the package no_such_package is missing: run the installer again"
+    missing = f"No module named 'no_such_package': {doorpi.bring_libraries()}"
     assert str(caught.value) == missing
     assert [record.getMessage() for record in caplog.records] == [missing]
     assert server.connections == 0

@@ -267,10 +267,19 @@ def test_check_judges_as_the_service_and_says_what_mends_it(office):
         assert code == doorpi.EX_CONFIG
         assert f"{who} cannot read {path}; {mend}\n" in said
         os.chown(path, 0, SERVICE)
+    office.settings.with_name("lock.key").unlink()
+    os.chown(office.settings, 0, 0)
+    code, said = office.does("check")
+    assert code == doorpi.EX_CONFIG
+    assert said.count("cannot read") == 1
+    assert "lock.key cannot be read: no such file" in said
+
+
+def test_check_names_a_database_that_the_service_cannot_write(office):
     office.does("lockdown", "on")
     os.chown(office.state / "cards.db", 0, 0)
 
     code, said = office.does("check")
 
     assert code == doorpi.EX_FAILED
-    assert f"{who} cannot write {office.state / 'cards.db'}; sudo chown" in said
+    assert f"cannot write {office.state / 'cards.db'}; sudo chown -hR" in said
