@@ -121,8 +121,10 @@ class RawServer:
         self,
         serve: Callable[[Wire], object],
         tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.serve = serve
+        self._host = host
         self.tls = tls
         self.connections = 0
         self.closed = 0
@@ -131,7 +133,7 @@ class RawServer:
         self.closing = threading.Event()
         self._guard = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self._listener = socket.create_server((host, 0), backlog=50)
         self._listener.settimeout(0.02)
         self.port = self._listener.getsockname()[1]
         self._start(self._accept)
@@ -142,7 +144,7 @@ class RawServer:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self._host}:{self.port}"
 
     def close(self) -> None:
         self.closing.set()
@@ -1318,19 +1320,24 @@ class IdleLimit:
         self._looked_at: dict[int, float] = {}  # for each open connection
 
     def __call__(self, wire: Wire) -> None:
+        try:
+            self._serve(wire)
+        finally:
+            del self._looked_at[id(wire)]
+
+    def _serve(self, wire: Wire) -> None:
         idle_since = self.clock.monotonic()
         wire.sock.settimeout(0.002)
         while not wire.server.closing.is_set():
             now = self._looked_at[id(wire)] = self.clock.monotonic()
             if now - idle_since >= self.limit_s:
                 self.closed += 1
-                break
+                return
             with contextlib.suppress(TimeoutError):
                 if not wire.request():
-                    break
+                    return
                 wire.send(OK)
                 idle_since = self.clock.monotonic()
-        del self._looked_at[id(wire)]
 
     def is_settled(self, server: RawServer) -> bool:
         """True when it has closed what it had to by now."""
@@ -1398,7 +1405,7 @@ def test_while_no_successor_can_be_had_the_pauses_grow_and_a_question_has_the_ol
     monkeypatch.setattr(doorpi, "connected_to", refuse)
     idle(caller, clock, 300)
 
-    assert 6 <= len(refused) <= 11
+    assert 6 <= len(refused) <= 15  # every look would be 83
     now = clock.monotonic()
     assert caller.call("GET", "/x", by=now + 5).status == 200
     assert server.connections == 1
