@@ -40,7 +40,7 @@ ends in `_by` is the monotonic clock in seconds: what is waited for.
 
 Threads. The door is one thread, the main one: it reads the card, decides, talks to
 the lock and feeds the watchdog, so that a door that hangs is a door that is
-restarted. Three kinds of thread stand beside it. gpiozero plays the lights. A relay's
+restarted. Three kinds of thread stand beside it. One plays the lights. A relay's
 pulse is ended by a thread that lives as long as the pulse: a strike must fall shut in
 time, whatever the door is waiting for. And a connection to the lock is opened (name,
 TCP, TLS) by a Dialer's thread that lives for one attempt: looking up a name is the one
@@ -51,6 +51,9 @@ such thread exists for each lock. `doctor` has its own for what else has no end:
 up a name, and checking a database. `demo` has its own threads beside the door for what
 a real door has around it: the radio field, the lock's cloud and the person at the
 keyboard.
+
+Every thread but the main one is started under `kept_from_threads` (7): it gets no
+signal, so that a signal always ends what the main thread waits for.
 
 Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
 KeyboardInterrupt is) wherever the door is, also in the middle of a wait; what must
@@ -2765,10 +2768,15 @@ class Store(Protocol):
 
 
 class Indicator(Protocol):
-    """The lights beside the reader."""
+    """The lights beside the reader.  Nothing that happens to them stops the door."""
+
+    trouble: str  # why there is no light, in words; "" while there is
 
     def show(self, *signals: Signal) -> None:
         """Play ``signals`` one after the other, at once, in the background."""
+
+    def keep_ready(self) -> None:
+        """Called when idle: try again for pins that could not be had."""
 
     def close(self) -> None:
         """Lights off."""
@@ -3246,14 +3254,13 @@ def _which(control: LockControl, wanted: str) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Equipment:
-    """What the door works with; ``notes`` says in words what it must do without."""
+    """What the door works with."""
 
     reader: Reader
     #: "lock" and, where there is one, "fallback": as the settings call them.
     locks: Mapping[str, Lock]
     store: Store
     indicator: Indicator
-    notes: tuple[str, ...] = ()
 
     def close(self) -> None:
         """All of it, whatever goes wrong: first the locks, as a strike may be open."""
@@ -3570,6 +3577,7 @@ class Door:
         self._reader_opens_at = -inf
         self._result_shown_until = -inf
         self._idle_shown: Signal | None = None
+        self._lights_trouble = ""
         self._is_relocking = False
         self._shortage = ""
         self._denials = Denials()
@@ -3615,6 +3623,7 @@ class Door:
             self._settle_earlier()
             self._look_at_calls()
             self._look_at_lockdown()
+            self._look_at_lights()
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(seen)
@@ -3667,6 +3676,8 @@ class Door:
             self._control.keep_ready()
             self._look_at_lockdown()
             self._close_denials(self._clock.monotonic())
+            self._equipment.indicator.keep_ready()
+            self._look_at_lights()
             self._show_idle()
             self._forget_old()
 
@@ -3684,7 +3695,7 @@ class Door:
     def _look_for_card(self) -> Seen | None:
         """A card that was just presented, or None.
 
-        A look that took too long counts for nothing: the computer stood still
+        One that a look found after too long does not count: the computer stood still
         meanwhile, and whoever was there may have left.  A card that is still there
         is found by the next look.
         """
@@ -3701,11 +3712,12 @@ class Door:
         self._heal(Signal.READER_LOST)
         self._reader_attempt = 0
         took_s = self._clock.monotonic() - looked_at
-        if took_s > self.look_counts_s:
+        if took_s > self.look_counts_s and card:
+            log.warning("the look for a card took %.1f s: it is repeated", took_s)
             self._debounce.blind()
-            if card:
-                log.warning("the look for a card took %.1f s: it is repeated", took_s)
             return None
+        if took_s > self.look_counts_s:
+            looked_at += took_s
         is_new = self._debounce.is_new(card.uid if card else None, looked_at)
         return Seen(card, looked_at) if card and is_new else None
 
@@ -4033,6 +4045,17 @@ class Door:
         if self._faults.pop(sign, None) is not None:
             self._tell_status()
 
+    def _look_at_lights(self) -> None:
+        trouble = self._equipment.indicator.trouble
+        if trouble == self._lights_trouble:
+            return
+        self._lights_trouble = trouble
+        if trouble:
+            log.warning("no lights: %s; the door works in the dark", trouble)
+        else:
+            log.info("the lights are back")
+        self._tell_status()
+
     def _look_at_calls(self) -> None:
         """Warn when the month's calls come to an end."""
         found = (control.ledger.shortage() for control in self._control.all)
@@ -4045,7 +4068,8 @@ class Door:
 
     def _tell_status(self) -> None:
         words = [*self._faults.values()] or ["ready"]
-        words += filter(None, [self._shortage, *self._equipment.notes])
+        dark = f"no lights: {self._lights_trouble}" if self._lights_trouble else ""
+        words += filter(None, [self._shortage, dark])
         self._supervisor.status("; ".join(words))
 
     def _stored(
@@ -4222,6 +4246,23 @@ class ProcessSignals:
             if not was_postponing and cls._postponed is not None:
                 number, cls._postponed = cls._postponed, None
                 raise Stopped(number)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def kept_from_threads() -> Iterator[None]:
+        """A thread that is started within the ``with`` gets no signal, nor does one
+        that it starts.
+
+        The kernel hands a signal to any thread that does not block it, and Python
+        then handles it in the main thread, once that runs again: it may be waiting
+        for a lock's answer, and only its own signal ends such a wait.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _ask_reload(self, number: int, frame: object) -> None:
         self._reload_asked = True
@@ -4955,7 +4996,8 @@ class Dialer:
         if self._ready:
             self._remember_tls(self._ready)
         self._attempt = DialAttempt(self.host, self._dial)
-        self._attempt.start()
+        with ProcessSignals.kept_from_threads():
+            self._attempt.start()
         return self._attempt
 
     def _collect(self) -> None:
@@ -6570,7 +6612,8 @@ class Relay:
         try:
             if self._pulse is None:  # first: what is switched on has its end at hand
                 pulse = threading.Thread(target=self._hold, name="relay", daemon=True)
-                pulse.start()
+                with ProcessSignals.kept_from_threads():
+                    pulse.start()
                 self._pulse = pulse
             self._ends_at = time.monotonic() + self._config.hold_s
             self._pin.on()
@@ -6586,8 +6629,10 @@ class Relay:
                 while (left_s := self._ends_at - time.monotonic()) > 0:
                     self._changed.wait(left_s)
             finally:
-                self._pulse = None
-                self._release()
+                try:
+                    self._release()
+                finally:
+                    self._pulse = None  # not before: `let_go` promises a shut strike
 
     def _release(self) -> None:
         self._ends_at = -inf
@@ -7893,60 +7938,116 @@ def _word(kind: type[WordT], value: object) -> WordT | str:
 
 
 class GpioLights:
-    """Two LEDs on the Pi's pins, played by gpiozero in the background.
+    """Two LEDs on the Pi's pins, played by a thread of their own.
 
     Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
     ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
 
-    Raises: LightsFailed when there is no GPIO, or the pins cannot be had.
+    Pins that cannot be had, or fail later, leave the door in the dark.  What would be
+    shown goes on meanwhile, and is seen again once ``keep_ready`` has the pins.
     """
 
+    backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
+
     def __init__(self, config: LedsConfig, patterns: Mapping[Signal, Pattern]) -> None:
+        self._config = config
         self._patterns = patterns
-        self._leds = _led_board(config)
-        self._guard = threading.Lock()  # others look while the door closes
+        self._leds: Any = None
+        self._frames: Iterator[tuple[tuple[int, int], float]] = iter(())
+        self._due = inf  # when the next frame begins
+        self._player: threading.Thread | None = None
         self._closed = False
+        #: Guards all of this.  The main thread takes it under ``postponed``.
+        self._changed = threading.Condition()
+        self._failures = 0
+        self._again_at = -inf
+        self.trouble = ""
         self.playing = Signal.READY
+        self.keep_ready()
 
     def show(self, *signals: Signal) -> None:
-        with ProcessSignals.postponed():  # a thread half started can't be ended
-            self._leds.source = None  # ends the thread that plays the last one
-            first, _ = next(self._patterns[signals[0]].frames())
-            self._leds.value = first  # here: the light does not wait for a thread
-            self._leds.source = self._played(signals)
+        with ProcessSignals.postponed(), self._changed:
+            self._frames, self._due = self._played(signals), time.monotonic()
+            self._next_frame()  # here: the light does not wait for a thread
+            if self._player is None:
+                self._player = threading.Thread(
+                    target=self._play, name="lights", daemon=True
+                )
+                with ProcessSignals.kept_from_threads():
+                    self._player.start()
+            self._changed.notify()
 
-    def _played(self, signals: Sequence[Signal]) -> Iterator[tuple[int, int]]:
-        """What gpiozero sets, each with the time until the next.
+    def keep_ready(self) -> None:
+        if self._leds is not None or time.monotonic() < self._again_at:
+            return
+        with ProcessSignals.postponed(), self._changed:
+            try:
+                with ProcessSignals.kept_from_threads():
+                    self._leds = _led_board(self._config)
+                self.trouble = ""
+            except _gpio_errors() as error:
+                self._fail(error)
 
-        Reckoned from the start, so that a picture of 3 s takes 3 s whatever each
-        step costs.
-        """
-        due = time.monotonic()
+    def _played(
+        self, signals: Sequence[Signal]
+    ) -> Iterator[tuple[tuple[int, int], float]]:
         for sign in signals:
             self.playing = sign
-            for light, seconds in self._patterns[sign].frames():
-                due += seconds
-                self._leds.source_delay = max(0.0, due - time.monotonic())
-                yield light
-        yield 0, 0
+            yield from self._patterns[sign].frames()
+        yield (0, 0), inf
+
+    def _play(self) -> None:
+        with self._changed:
+            while not self._closed:
+                left_s = self._due - time.monotonic()
+                if left_s > 0:
+                    self._changed.wait(None if left_s == inf else left_s)
+                else:
+                    self._next_frame()
+
+    def _next_frame(self) -> None:
+        """Reckoned from the first one's beginning, so that a picture of 3 s takes 3 s
+        whatever each step costs."""
+        light, seconds = next(self._frames)
+        self._due += seconds
+        if self._leds is not None:
+            try:
+                self._leds.value = light
+            except _gpio_errors() as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.trouble = printable(str(error) or type(error).__name__)
+        base_s, cap_s = self.backoff_s
+        wait_s = backoff_s(self._failures, base_s=base_s, cap_s=cap_s, jitter=1.0)
+        self._failures += 1
+        self._again_at = time.monotonic() + wait_s
+        self._give_back()
+
+    def _give_back(self) -> None:
+        leds, self._leds = self._leds, None
+        if leds is not None:
+            with contextlib.suppress(*_gpio_errors()):
+                leds.off()
+            with contextlib.suppress(*_gpio_errors()):
+                leds.close()
 
     @property
     def value(self) -> tuple[int, int]:
         """(green, red) as they are now."""
-        with self._guard:
-            green, red = (0, 0) if self._closed else self._leds.value
+        with self._changed:
+            green, red = (0, 0) if self._leds is None else self._leds.value
         return int(green), int(red)
 
     def close(self) -> None:
-        with self._guard:
-            self._closed = True
-            self._leds.source = None
-            self._leds.off()
-            self._leds.close()
-
-
-class LightsFailed(Exception):
-    """There are no lights; the text says why."""
+        with ProcessSignals.postponed():
+            with self._changed:
+                self._closed = True
+                self._again_at = inf
+                self._give_back()
+                self._changed.notify()
+            if self._player is not None:
+                self._player.join()
 
 
 def _led_board(config: LedsConfig) -> Any:
@@ -7954,15 +8055,11 @@ def _led_board(config: LedsConfig) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        try:
-            import gpiozero
+        import gpiozero
 
-            return gpiozero.LEDBoard(
-                config.green_gpio, config.red_gpio, active_high=config.active_high
-            )
-        except _gpio_errors() as error:
-            why = str(error) or type(error).__name__
-            raise LightsFailed(printable(why)) from None
+        return gpiozero.LEDBoard(
+            config.green_gpio, config.red_gpio, active_high=config.active_high
+        )
 
 
 def _gpio_errors() -> tuple[type[Exception], ...]:
@@ -7976,16 +8073,6 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
     own = (getattr(sys.modules.get(name), error, None) for name, error in names.items())
     plain = OSError, ImportError, RuntimeError, AttributeError
     return *plain, *filter(None, own)
-
-
-class NoLights:
-    """The door works in the dark."""
-
-    def show(self, *signals: Signal) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class Systemd:
@@ -9105,12 +9192,10 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         yield Finding(Health.WARN, "lights", words, _join("gpio"))
         return
     lamp_test = parse_pattern(LAMP_TEST)
-    try:
-        lights = GpioLights(config, {Signal.READY: lamp_test})
-    except LightsFailed as error:
-        yield _no_lights(pins, str(error))
-        return
-    with contextlib.closing(lights):
+    with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
+        if lights.trouble:
+            yield _no_lights(pins, lights.trouble)
+            return
         yield (library := _pin_library(pins))
         if library.words.startswith(pins):  # they are not in memory only
             lights.show(Signal.READY)
@@ -9231,7 +9316,8 @@ def _looked_up(host: str, port: int) -> list[Any]:
             answers.append(_connection_trouble(error))
 
     thread = threading.Thread(target=look_up, name="name", daemon=True)
-    thread.start()
+    with ProcessSignals.kept_from_threads():
+        thread.start()
     thread.join(NAME_S)
     found = answers[0] if answers else f"no answer about its name in {NAME_S:.0f} s"
     if isinstance(found, str):
@@ -9586,7 +9672,8 @@ def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
     checks; and what it tells then is of a part only."""
     ends_at = time.monotonic() + CHECK_S
     end = threading.Timer(CHECK_S, db.interrupt)
-    end.start()
+    with ProcessSignals.kept_from_threads():
+        end.start()
     try:
         rows = db.execute(sql).fetchall()
     except sqlite3.OperationalError as error:
@@ -11581,7 +11668,8 @@ class VirtualField:
         self._was_read = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="field", daemon=True)
-        self._thread.start()
+        with ProcessSignals.kept_from_threads():
+            self._thread.start()
 
     def put(self, *cards: VirtualCard) -> None:
         """Hold ``cards`` into the field, in place of any that are there."""
@@ -11799,9 +11887,9 @@ class SimulatedCloud:
             self._closing.clear()
             self._server = _cloud_server(self)
             self.port = self._server.server_port
-            threading.Thread(
-                target=self._server.serve_forever, args=(0.02,), daemon=True
-            ).start()
+            serve = functools.partial(self._server.serve_forever, 0.02)
+            with ProcessSignals.kept_from_threads():
+                threading.Thread(target=serve, daemon=True).start()
 
     def go_offline(self) -> None:
         """Every connection is cut and no new one is taken."""
@@ -12378,13 +12466,11 @@ def build(
 def equip(config: Config, clock: Clock) -> Equipment:
     """All that the door works with.  Raises: ConfigError."""
     store = make_store(config, repair=True)
-    indicator, notes = make_lights(config)
     return Equipment(
         reader=make_reader(config),
         locks=make_locks(config, clock),
         store=store,
-        indicator=indicator,
-        notes=notes,
+        indicator=GpioLights(config.leds, config.patterns),
     )
 
 
@@ -12402,16 +12488,6 @@ def make_locks(
         where: kept.get(where) or LOCKS[access.kind](access, clock)
         for where, access in locks_of(config).items()
     }
-
-
-def make_lights(config: Config) -> tuple[Indicator, tuple[str, ...]]:
-    """The lights, or darkness and a note that says why."""
-    try:
-        return GpioLights(config.leds, config.patterns), ()
-    except LightsFailed as error:
-        note = f"no lights: {error}"
-        log.warning("%s; the door works in the dark", note)
-        return NoLights(), (note,)
 
 
 def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
@@ -12584,7 +12660,7 @@ class FileSettings:
         if not is_read:
             equipment.reader = make_reader(new)
         if not is_lit:
-            equipment.indicator, equipment.notes = make_lights(new)
+            equipment.indicator = GpioLights(new.leds, new.patterns)
 
 
 def build_demo(
@@ -13752,7 +13828,7 @@ def _play_demo(door: Door, world: DemoWorld, taps: list[DemoPerson] | None) -> i
         set_up_logging(world.journal)
     stage = threading.Thread(target=actor.play, name="demo", daemon=True)
     try:
-        with ProcessSignals.postponed():
+        with ProcessSignals.kept_from_threads():
             stage.start()
         door.run()
     except Stopped:
@@ -13804,13 +13880,15 @@ class Verb:
     run: Callable[[argparse.Namespace], int]
     help: str
     options: tuple[Option, ...] = ()
+    #: An output that nobody reads, or that finds no room, ends it without a traceback.
+    prints: bool = True
 
 
 #: More than this many arguments on a verb and it wants to be two verbs.
 JSON: Option = ("--json", {"action": "store_true", "help": "one JSON object a line"})
 
 VERBS: dict[str, Verb] = {
-    "run": Verb(cmd_run, "the appliance, in the foreground"),
+    "run": Verb(cmd_run, "the appliance, in the foreground", prints=False),
     "demo": Verb(
         cmd_demo,
         "the whole program without hardware",
@@ -13973,9 +14051,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OSError as error:
-        return _output_failed(error)
+        return _output_failed(error, VERBS[args.verb])
     finally:
-        _finish_output()
+        _finish_output(VERBS[args.verb])
 
 
 def _in_a_line(error: Exception) -> str:
@@ -13986,19 +14064,20 @@ def _in_a_line(error: Exception) -> str:
     return str(error)
 
 
-def _finish_output() -> None:
+def _finish_output(verb: Verb) -> None:
     """Here and not at exit, where nobody could catch that the reader is gone."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        if code := _output_failed(error):
+        if code := _output_failed(error, verb):
             raise SystemExit(code) from None
 
 
-def _output_failed(error: OSError) -> int:
+def _output_failed(error: OSError, verb: Verb) -> int:
     """`log | head` is well; `log > FILE` on a full disk is told.  Raises: any other."""
     is_full = error.errno == errno.ENOSPC
-    if not is_full and not isinstance(error, BrokenPipeError):
+    is_output = verb.prints and (is_full or isinstance(error, BrokenPipeError))
+    if not is_output:
         raise error
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
     if not is_full:

@@ -419,6 +419,24 @@ def test_a_look_that_took_too_long_counts_for_nothing(world, stood_still_s, sent
     assert len(world.lock.sent) == len(world.store.events) == sent
 
 
+def test_an_empty_field_after_a_slow_start_is_an_empty_field(world):
+    """The first look loads libraries, which takes a slow Pi seconds."""
+    sense, stalls_s = world.reader.sense, [8.0]
+
+    def slow_sense():
+        world.clock.advance(stalls_s.pop() if stalls_s else 0.0)
+        return sense()
+
+    world.reader.sense = slow_sense
+    world.reader.shows = [None, KEN]
+    world.clock.stop_at = world.clock.t + 10.0
+
+    with pytest.raises(Stopped):
+        world.door().run()
+
+    assert len(world.lock.sent) == 1
+
+
 def test_a_card_that_is_still_there_after_such_a_look_is_served(world):
     sense, stalls_s = world.reader.sense, [30.0]
 
@@ -457,6 +475,28 @@ def test_the_idle_door_keeps_its_connection_and_the_watchdog(world):
     assert world.lock.kept_ready == 10
     assert world.supervisor.beats == 10
     assert world.lights.shown == [(1000.0, (Signal.READY,))]
+
+
+# -- the lights come and go
+
+
+def test_lights_that_fail_are_told_and_those_that_are_back(world, caplog):
+    caplog.set_level(logging.INFO)
+    door = world.door()
+    world.lights.trouble = "'GPIO busy'"
+    door.step()
+    world.lights.trouble = ""
+    door.step()
+
+    assert world.lights.kept_ready == 2
+    assert caplog.messages == [
+        "no lights: 'GPIO busy'; the door works in the dark",
+        "the lights are back",
+    ]
+    assert world.supervisor.said == [
+        "status: ready; no lights: 'GPIO busy'",
+        "status: ready",
+    ]
 
 
 # -- reload

@@ -21,7 +21,7 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from conftest import KEN, FakeClock
+from conftest import KEN, FakeClock, FakeLights
 from gpiozero import Device, OutputDevice
 from gpiozero.pins.mock import MockFactory
 from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
@@ -495,7 +495,7 @@ class Desk:
             reader=doorpi.make_reader(self.config),
             locks=doorpi.make_locks(self.config, self.clock),
             store=doorpi.make_store(self.config),
-            indicator=doorpi.NoLights(),
+            indicator=FakeLights(self.clock),
         )
         return self
 
@@ -854,7 +854,7 @@ def test_what_an_edit_changes_is_made_anew_and_the_rest_stays(
     assert {k for k in old | new if old.get(k) is not new.get(k)} == changed
     assert list(shop.equipment.locks) == list(doorpi.locks_of(shop.config))
     assert isinstance(shop.equipment.indicator, GpioLights)
-    assert shop.equipment.notes == ()
+    assert shop.equipment.indicator.trouble == ""
     for lock in shop.equipment.locks.values():
         if isinstance(lock, doorpi.Relay):
             lock.status(time.monotonic() + 1)  # it has its pin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from typing import NamedTuple
@@ -15,15 +14,10 @@ from gpiozero.pins.mock import MockFactory, MockPin
 from processes import wait_for
 from stopwatch import Stopwatch
 
-import doorpi
 from doorpi import (
-    Config,
     GpioLights,
     LedsConfig,
-    LightsFailed,
-    NoLights,
     Signal,
-    make_lights,
     parse_pattern,
     parse_patterns,
 )
@@ -363,41 +357,89 @@ CASES = [failure.__name__ for failure, _ in FAILURES]
 
 
 @pytest.mark.parametrize(("failure", "why"), FAILURES, ids=CASES)
-def test_without_gpio_the_door_works_in_the_dark_and_says_why(
-    monkeypatch, caplog, failure, why
-):
+def test_without_gpio_there_is_no_light_and_it_says_why(monkeypatch, failure, why):
     failure(monkeypatch)
 
-    indicator, (note,) = make_lights(Config(patterns=PATTERNS))
+    lights = GpioLights(LedsConfig(), PATTERNS)
 
-    assert isinstance(indicator, NoLights)
-    assert note.startswith(f"no lights: {why}")
-    assert caplog.record_tuples == [
-        ("doorpi", logging.WARNING, f"{note}; the door works in the dark")
-    ]
-    indicator.show(Signal.UNLOCKED, Signal.READY)
-    indicator.close()
+    assert lights.trouble.startswith(why.replace("\n", "\\n"))
+    lights.show(Signal.UNLOCKED, Signal.READY)
+    assert lights.value == DARK
+    lights.close()
 
 
-def test_lights_that_failed_can_be_had_at_the_next_reload(bench):
+@pytest.fixture
+def soon(monkeypatch):
+    """The next try for the pins comes in a moment."""
+    monkeypatch.setattr(GpioLights, "backoff_s", (0.05, 0.05))
+
+
+def until_back(lights: GpioLights) -> None:
+    wait_for(lambda: (lights.keep_ready(), not lights.trouble)[1], "the pins")
+
+
+def test_pins_that_are_busy_at_the_start_are_had_later_and_show_what_holds(bench, soon):
     other_program = MockFactory()
     Device.pin_factory = bench
     bench.reserve_pins(other_program, "GPIO22")
-    with pytest.raises(LightsFailed, match="pin GPIO22 is already in use by"):
-        GpioLights(LedsConfig(), PATTERNS)
-    bench.release_pins(other_program, "GPIO22")
+    patterns = PATTERNS | {Signal.READY: parse_pattern("* A")}
+    with contextlib.closing(GpioLights(LedsConfig(), patterns)) as lights:
+        lights.show(Signal.READY)
+        lights.keep_ready()
+        assert lights.trouble.startswith("pin GPIO22 is already in use by")
 
+        bench.release_pins(other_program, "GPIO22")
+        until_back(lights)
+
+        wait_for(lambda: lights.value == BOTH, "the standing light")
+
+
+class DyingPin(MockPin):
+    """A pin whose daemon may die, as pigpio's does."""
+
+    def _set_state(self, value):
+        if self.factory.is_dead:
+            raise BrokenPipeError(32, "Broken pipe")
+        super()._set_state(value)
+
+
+@pytest.fixture
+def mortal():
+    factory = MockFactory(pin_class=DyingPin)
+    factory.is_dead = False
+    Device.pin_factory = factory
+    return factory
+
+
+def test_pins_that_die_leave_the_door_in_the_dark_and_are_had_again(mortal, soon):
     with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
-        lights.show(Signal.UNLOCKED)
+        lights.show(Signal.WORKING)
+        mortal.is_dead = True
 
+        lights.show(Signal.UNLOCKED)
+        assert "Broken pipe" in lights.trouble
+
+        mortal.is_dead = False
+        until_back(lights)
+        lights.show(Signal.UNLOCKED)
         assert lights.value == GREEN
 
 
-def test_with_gpio_there_is_nothing_to_note(bench):
-    Device.pin_factory = bench
+def test_pins_that_die_between_two_shows_are_noticed(mortal, soon):
+    """By the thread that plays them, which goes on."""
+    with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
+        lights.show(Signal.WORKING)
+        mortal.is_dead = True
+        wait_for(lambda: lights.trouble, "the trouble")
 
-    indicator, notes = make_lights(Config(patterns=PATTERNS))
+        mortal.is_dead = False
+        until_back(lights)
+        wait_for(lambda: lights.value == GREEN, "the light")
 
-    assert isinstance(indicator, doorpi.GpioLights)
-    assert notes == ()
-    indicator.close()
+
+def test_dead_pins_do_not_keep_the_door_from_ending(mortal):
+    lights = GpioLights(LedsConfig(), PATTERNS)
+    lights.show(Signal.FAULT)
+    mortal.is_dead = True
+
+    lights.close()

@@ -295,6 +295,25 @@ def test_who_ends_after_it_waits_until_it_is_shut(brief, board):
     assert board.levels() == [OPEN, SHUT]
 
 
+class SlowBoard(Board):
+    """It takes a while until a pin is off."""
+
+    def note(self, gpio: int, level: bool) -> None:
+        if level is SHUT:
+            time.sleep(0.1)
+        super().note(gpio, level)
+
+
+def test_it_waits_until_the_pin_is_off_and_not_until_the_time_is_over():
+    board = SlowBoard()
+    with contextlib.closing(board.relay(hold_s=0.02)) as relay:
+        send(relay)
+
+        relay.let_go()
+
+        assert board.levels() == [OPEN, SHUT]
+
+
 @pytest.mark.realtime
 def test_there_is_nothing_to_wait_for_when_nothing_is_held(relay):
     watch = Stopwatch()

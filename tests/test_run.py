@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,8 +18,7 @@ from pathlib import Path
 
 import gpiozero
 import pytest
-from gpiozero.pins.mock import MockFactory
-from gpiozero.threads import GPIOThread
+from gpiozero.pins.mock import MockFactory, MockPin
 from processes import (
     GREEN,
     KEN_CARD,
@@ -371,12 +372,13 @@ def test_the_lights_are_off_after(tmp_path, cloud, radio, number, code):
         assert changes[-1][1] is False
 
 
-class StopsAtStart(GPIOThread):
-    """gpiozero's own thread, met by SIGTERM at the worst moment."""
+class StoppingPin(MockPin):
+    """SIGTERM comes when it is lit, with the thread that plays the lights half made."""
 
-    def start(self):
-        signal.raise_signal(signal.SIGTERM)
-        super().start()
+    def _change_state(self, value):
+        if value:
+            signal.raise_signal(signal.SIGTERM)
+        return super()._change_state(value)
 
 
 @pytest.fixture
@@ -394,9 +396,8 @@ def test_a_stop_while_a_light_begins_waits_until_it_can_be_put_out(
     signals, monkeypatch
 ):
     """Else its thread could be neither ended nor left, and the lamp stays on."""
-    factory = MockFactory()
+    factory = MockFactory(pin_class=StoppingPin)
     monkeypatch.setattr(gpiozero.Device, "pin_factory", factory)
-    monkeypatch.setattr(gpiozero.mixins, "GPIOThread", StopsAtStart)
     lit = {**doorpi.parse_patterns({}, []), Signal.READY: Pattern("A", None)}
     lights = GpioLights(doorpi.LedsConfig(), lit)
 
@@ -428,6 +429,67 @@ def test_reload_is_asked_for_once_however_many_signals(signals):
         signal.raise_signal(signal.SIGHUP)
 
     assert [signals.reload_asked(), signals.reload_asked()] == [True, False]
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC], ids=os.strerror)
+def test_a_failed_write_somewhere_in_the_door_is_no_closed_output(config, number):
+    """`log | head` ends without a word; a door that breaks says where, and is started
+    again."""
+    bug = f"def bug(*_): raise OSError({number}, 'of a pin library')"
+    code = f"import sys, doorpi\n{bug}"
+    code += "\ndoorpi.Door.step = bug; sys.exit(doorpi.main(sys.argv[1:]))"
+    with DoorProcess(config, program=("-c", code)) as door:
+        assert door.process.wait(10) == 1
+        assert "Traceback" in door.journal
+        assert "of a pin library" in door.journal
+
+
+#: Source: proc(5): the signals that a thread blocks, as a mask.
+def blocked_by_threads(pid: int) -> dict[str, bool]:
+    """Whether each thread, by its id, blocks what would end or reload the door."""
+    wanted = sum(1 << number - 1 for number in (*ProcessSignals.stops, signal.SIGHUP))
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        mask = re.search(r"SigBlk:\s*(\w+)", (thread / "status").read_text())[1]
+        found[thread.name] = int(mask, 16) & wanted == wanted
+    return found
+
+
+def test_signals_reach_the_main_thread_only(config, cloud, radio):
+    """Another's would not end what the main thread waits for."""
+    cloud.fail_always("hang", at="status")
+    with DoorProcess(config) as door:
+        door.until_ready()
+        put(radio, KEN)
+        door.until(lambda: cloud.requests.count("status"), "the request")
+
+        blocked = blocked_by_threads(door.pid)
+
+        assert len(blocked) >= 2  # the lights have theirs
+        assert [name for name, is_deaf in blocked.items() if not is_deaf] == [
+            str(door.pid)
+        ]
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("burst", range(4))
+def test_signals_in_any_mixture_end_the_door_while_a_request_hangs(
+    config, cloud, radio, burst
+):
+    cloud.fail_always("hang", at="status")
+    with DoorProcess(config) as door:
+        door.until_ready()
+        put(radio, KEN)
+        door.until(lambda: cloud.requests.count("status"), "the request")
+        watch = Stopwatch()
+        for number in random.Random(burst).choices(
+            [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], k=6
+        ):
+            door.send(number)
+        door.send(signal.SIGTERM)
+
+        assert door.process.wait(10) == 0
+        assert watch.own_s < 2
 
 
 def test_the_lights_are_off_after_a_bug(tmp_path, cloud, radio):
