@@ -9780,10 +9780,28 @@ def diagnose_files(
     ]
     for path in (*secret, folder, *sorted(folder.glob("*"))):
         findings += _for_everybody(path)
+    for path in secret:
+        findings += _for_the_group(path)
     yield from findings
     if not findings:
         words = f"{', '.join(map(str, secret))} and {folder}: not for everybody"
         yield Finding(Health.OK, "files", f"{words}, and {our_name()} may use them")
+
+
+def _for_the_group(path: Path) -> Iterator[Finding]:
+    """The group of the settings is the service's: it is for no person."""
+    import grp
+
+    try:
+        found = path.stat()
+        group = grp.getgrgid(found.st_gid)
+    except (OSError, KeyError):
+        return
+    others = sorted({*group.gr_mem} - {our_name(), "root"})
+    if others and found.st_mode & 0o040:
+        who = f"{', '.join(others)}, of the group {group.gr_name}"
+        do = "; ".join(f"sudo gpasswd -d {name} {group.gr_name}" for name in others)
+        yield Finding(Health.WARN, "files", f"{path} can be read by {who}", do)
 
 
 def _for_everybody(path: Path) -> Iterator[Finding]:

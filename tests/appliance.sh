@@ -277,7 +277,7 @@ cat >/run/systemd/system/doorpi-clock.service.d/answer.conf <<'DROPIN'
 [Service]
 ExecStart=
 ExecStart=/usr/bin/python3 -I -c "import sys; sys.path.insert(0, '/opt/doorpi/current'); \
-    import doorpi; ask, room = doorpi._adjtimex(); print('adjtimex', ask(room)); \
+    import doorpi; ask, room = doorpi._adjtimex(); print('adjtimex', ask(room), flush=True); \
     doorpi.kernel_says_synchronised = lambda: True; \
     doorpi.watch_clock(str(doorpi.CLOCK_MARKER))"
 DROPIN

@@ -975,6 +975,22 @@ def test_what_everybody_can_read_or_write_is_told_with_the_line_that_ends_it(
     assert found == [Finding(health, "files", words, do)]
 
 
+@pytest.mark.parametrize(("mode", "is_told"), [(0o640, True), (0o600, False)])
+def test_people_in_the_group_of_the_settings_are_warned_of(
+    own_files, monkeypatch, mode, is_told
+):
+    """They could read the lock's keys."""
+    settings, folder, _ = own_files
+    settings.chmod(mode)
+    members = SimpleNamespace(gr_name="doorpi", gr_mem=["root", "pi", ME, "ken"])
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: members)
+
+    words = f"{settings} can be read by ken, pi, of the group doorpi"
+    do = "sudo gpasswd -d ken doorpi; sudo gpasswd -d pi doorpi"
+    told = [finding for finding in files(settings, folder) if finding.health is WARN]
+    assert told == [Finding(WARN, "files", words, do)] * is_told
+
+
 def test_a_file_in_a_folder_that_nobody_may_enter_is_nobodys(own_files):
     settings, folder, log = own_files
     log.chmod(0o666)
