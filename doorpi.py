@@ -29,8 +29,9 @@ To add a rule       a Reason in 1, a row of RULES in 2, a row in tests/test_rule
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 10,
-                    its name and its needs in LOCK_NEEDS (4), a fake of its cloud and
-                    a row of DRIVERS in tests/fake_locks.py
+                    its needs in LOCK_NEEDS and its id in DEVICE_IDS (4), its address
+                    in VENDOR_APIS, a fake of its cloud and a row of DRIVERS in
+                    tests/fake_locks.py
 To add a verb       a cmd_* and a row of VERBS in 11; what it does at length in 8
 To read a new list  a parser and a row of LIST_FORMATS in 8
 
@@ -1509,6 +1510,7 @@ DEVICE_IDS: Mapping[str, IdForm] = {
 }
 #: An id of Nuki's Web API is the device's type times this, plus the id in the app.
 NUKI_WEB_TYPE = 1 << 32
+NUKI_MODELS = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door"}
 
 
 def folded_id(kind: str, text: str) -> str:
@@ -1519,9 +1521,10 @@ def folded_id(kind: str, text: str) -> str:
 
 def nuki_web_ids(nuki_id: int) -> str:
     """What a lock that the app calls ``nuki_id`` may be called in the Web API."""
-    models = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door"}
-    named = (f"{kind * NUKI_WEB_TYPE + nuki_id} ({models[kind]})" for kind in models)
-    return ", ".join(named)
+    return ", ".join(
+        f"{kind * NUKI_WEB_TYPE + nuki_id} ({model})"
+        for kind, model in NUKI_MODELS.items()
+    )
 
 
 def setting(
@@ -5826,6 +5829,10 @@ class Sesame(WebLock):
             },
             secrets=[sign],
         )
+        if reply.status == 404:  # its status still answers 200 then
+            raise NotPassedOn(
+                "HTTP 404: the module is offline, or the lock is in another account"
+            )
         self._expect_accepted(reply)  # whatever 2xx and whatever body
         return None
 
@@ -6488,7 +6495,7 @@ class NukiWeb(WebLock):
             raise Busy("HTTP 423: the lock has another operation in hand", 3.0)
         is_number = re.fullmatch(NUKI_FORM.pattern, self._device)
         if reply.status == 404 and is_number and int(self._device) < NUKI_WEB_TYPE:
-            ids = nuki_web_ids(int(self._device))
+            ids = nuki_web_ids(int(self._device)).partition(", ")[2]  # but for itself
             raise TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
         super()._expect_accepted(reply)
 
@@ -9472,7 +9479,7 @@ def diagnose_api(where: str, api: VendorApi | None, at: datetime) -> Iterator[Fi
     if api is None or api.ends is None:
         return
     has_ended = at.date() >= api.ends
-    words = f"{api.base_url} {'has ended' if has_ended else 'ends'} on {api.ends}"
+    words = f"{api.base_url} {'ended' if has_ended else 'ends'} on {api.ends}"
     do = "a newer DoorPi speaks the next version"
     current = vendor_api(api.kind)
     if current and current is not api:

@@ -55,7 +55,7 @@ not-yet 152 160 low-battery-refused | refused 0 0                      | refused
 429-retry-after                     | unlocked 1@sent+2 done+2         | unlocked 2@sent+2 done+2 | unlocked 1 next      || refused 0 4           | refused 3@sent+4 sent+4 | unsure 1 end open
 busy                                | unlocked 1@sent+3 done+3         | unlocked 2@sent+3 done+3 | unlocked 1 next      || refused 0 6           | refused 3@sent+6 sent+6 | unsure 1 end open
 offline offline-hub uncalibrated    | unknown-state 0 look             | unsure 1 end             | unlocked 1 next      || unknown-state 0 look  | unsure 1 end            | unsure 1 end open
-offline-404                         | unknown-state 0 look             | refused 1 sent           | unlocked 1 next      || unknown-state 0 look  | refused 1 sent          | unsure 1 end open
+offline-404                         | unknown-state 0 look             | unreachable 1 sent       | unlocked 1 next      || unknown-state 0 look  | unreachable 1 sent      | unsure 1 end open
 cloud-service-off                   | unknown-state 0 look             | unlocked 1 done          | unlocked 1 next      || unknown-state 0 look  | unlocked 1 done         | unsure 1 end open
 moving                              | unlocked 1@sent+2 done+2         | unlocked 1 done          | unlocked 1 next      || unknown-state 0 8     | unlocked 1 done         | unsure 1 end open
 jammed                              | unknown-state 0 look             | refused 1 next jammed    | unlocked 1 next      || unknown-state 0 look  | refused 1 next jammed   | unsure 1 end open
@@ -70,6 +70,7 @@ DIFFERENCES = {
     "sesame": """
                                       status                             command                    confirm              || status                  command                   confirm
 jammed                              | =                                | unsure 1 end jammed      | =                    || =                     | unsure 1 end jammed     | =
+404                                 | =                                | unreachable 1 sent       | =                    || =                     | unreachable 1 sent      | =
 moving                              | unknown-state 0 look             | =                        | =                    || unknown-state 0 look  | =                       | =
 """,
     # It proves that a command had no effect, so that is sent again.  Its task goes on

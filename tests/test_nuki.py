@@ -295,7 +295,7 @@ BRIDGE_ANSWERS = COMMON | {
 }
 WEB_ANSWERS = COMMON | {
     "token":       (401, f'{{"detailMessage":"no {TOKEN}"}}'.encode(), AuthError, "HTTP 401 no ***: the key is not accepted"),
-    "no-lock":     (404, b"", TurnedAway, "HTTP 404: no such lock; if that is the app's id: 738197022 (1.0 and 2.0), 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
+    "no-lock":     (404, b"", TurnedAway, "HTTP 404: no such lock; if that is the app's id: 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
     "busy":        (423, b"", Busy, "HTTP 423: the lock has another operation in hand"),
     "quota":       (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
     "unavailable": (503, b"", MaybeSent, "HTTP 503"),
