@@ -10837,9 +10837,7 @@ class Columns:
             for name, value in row.cells.items():
                 self._look_at(name, _cell(value))
         dated = {key: name for name, key in self._keys.items() if name in self._cells}
-        self._day_first = {
-            k: _day_first(self._cells[name]) for k, name in dated.items()
-        }
+        self._order = {key: _day_order(self._cells[n]) for key, n in dated.items()}
 
     def _look_at(self, name: str, cell: str) -> None:
         plain = _plain(name)
@@ -10883,7 +10881,7 @@ class Columns:
 
     def _example(self, name: str) -> str:
         cells = (printable(cell, 30) for cell in islice(self._cells[name], 3))
-        return f"{self._quoted([name])} ({', '.join(cells)})"
+        return f"{self._quoted([name])} ({', '.join(cells) or 'empty'})"
 
     def _doubt(self, columns: Sequence[str]) -> str:
         examples = "; ".join(map(self._example, columns))
@@ -10904,72 +10902,59 @@ class Columns:
             return TRUE_FALSE[value.lower()]
         if key in ("valid_from", "valid_until") and value:
             is_end = key == "valid_until"
-            return _written_day(
-                value, is_end=is_end, day_first=self._day_first.get(key)
-            )
+            return _written_day(value, self._order.get(key, ""), is_end=is_end)
         return value.lower() if key == "role" else value
 
 
 # Dates
 
-YEAR_FIRST = re.compile(
-    r"(\d{4})(?:([-/.])(\d\d?)\2(\d\d?)|\u5e74(\d\d?)\u6708(\d\d?)\u65e5)", re.ASCII
-)
-YEAR_LAST = re.compile(r"(\d\d?)([-/.])(\d\d?)\2(\d{4})", re.ASCII)
-WITH_TIME = re.compile(
-    r"([^T\s]+)(?:[T\s]\s*(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)?\s*([AP]M)?"
-    r"(?:Z|[+-]\d\d:?\d\d)?)?",
+#: A day with its parts in any order, and a time of day with or without a zone.
+WRITTEN_DAY = re.compile(
+    r"(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
+    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?",
     re.ASCII | re.I,
 )
-#: The times of day at which a first and a last day begin and end.
-DAY_BEGINS = {"0:00", "00:00", "12:00AM"}
-DAY_ENDS = {"23:59", "11:59PM"}
+#: The times at which a day begins, and also those at which a last one ends.
+BEGINS = {"", "0:00", "00:00", "12:00AM"}
+ENDS_TOO = BEGINS | {"23:59", "11:59PM"}
 
 
-def _without_time(text: str) -> tuple[str, str]:
-    match = WITH_TIME.fullmatch(text)
-    if not match:
-        return text, ""
-    return match[1], (match[2] or "") + (match[3] or "").upper()
-
-
-def _meanings(text: str) -> dict[bool, date]:
-    """Which day 3/4/2027 is with the day first (True), and with the month first."""
-    days: dict[bool, date] = {}
-    if match := YEAR_LAST.fullmatch(_without_time(text)[0]):
-        one, other, year = int(match[1]), int(match[3]), int(match[4])
-        for day_first, day, month in ((True, one, other), (False, other, one)):
+def _readings(text: str) -> dict[str, date]:
+    """The days that a text can mean, by the order of year, month and day."""
+    days: dict[str, date] = {}
+    if match := WRITTEN_DAY.fullmatch(text):
+        one, two, three = (int(match[part]) for part in (1, 2, 3))
+        orders = {"ymd": (one, two, three)} if len(match[1]) == 4 else {}
+        if len(match[3]) == 4:
+            orders |= {"dmy": (three, two, one), "mdy": (three, one, two)}
+        for order, parts in orders.items():
             with contextlib.suppress(ValueError):
-                days[day_first] = date(year, month, day)
+                days[order] = date(*parts)
     return days
 
 
-def _day_first(cells: Iterable[str]) -> bool | None:
-    """Whether the dates of a column have the day first, where one of them shows it."""
-    shown = {one for days in map(_meanings, cells) if len(days) == 1 for one in days}
-    return shown.pop() if len(shown) == 1 else None
+def _day_order(cells: Iterable[str]) -> str:
+    """The order that the dates of a column have, where a day above 12 shows it."""
+    shown = {one for days in map(_readings, cells) if len(days) == 1 for one in days}
+    shown -= {"ymd"}
+    return shown.pop() if len(shown) == 1 else ""
 
 
-def _written_day(text: str, *, is_end: bool, day_first: bool | None) -> date:
+def _written_day(text: str, order: str, *, is_end: bool) -> date:
     """The day that a cell means.  Raises: ValueError with what is expected."""
-    day, time = _without_time(text)
-    if time and time not in DAY_BEGINS | (DAY_ENDS if is_end else set()):
-        raise ValueError("has a time of day, but a card counts for whole days")
-    if match := YEAR_FIRST.fullmatch(day):
-        year, _, *rest = match.groups()
-        month, date_of = filter(None, rest)
-        with contextlib.suppress(ValueError):
-            return date(int(year), int(month), int(date_of))
-    days = _meanings(day)
-    if len(set(days.values())) == 1:
-        return next(iter(days.values()))
-    if day_first is not None and day_first in days:
-        return days[day_first]
-    if days:
-        raise ValueError(f"{days[True]} or {days[False]}? write the one that is meant")
-    if re.fullmatch(r"\d{5}(\.\d+)?", day, re.ASCII):
+    days, match = _readings(text), WRITTEN_DAY.fullmatch(text)
+    if re.fullmatch(r"\d{5}(\.\d+)?", text, re.ASCII):
         raise ValueError("Excel's number of a day; format the column as a date there")
-    raise ValueError("expected a date such as 2026-12-31")
+    if match is None or not days:
+        raise ValueError("expected a date such as 2026-12-31")
+    time = (match[4] or "") + (match[5] or "").upper()
+    if time not in (ENDS_TOO if is_end else BEGINS):
+        raise ValueError("has a time of day, but a card counts for whole days")
+    if len(set(days.values())) > 1 and order not in days:
+        raise ValueError(
+            " or ".join(map(str, days.values())) + "? write the one you mean"
+        )
+    return days.get(order) or next(iter(days.values()))
 
 
 # What each kind of list says in its own way
@@ -10991,7 +10976,7 @@ def _fix_own_json(
     """What ``cards --json`` writes as digits alone is no number on a card."""
     if cells.get("source") in tuple(Source):
         with contextlib.suppress(ValueError):
-            card["uid"] = format_uid(parse_uid(str(card["uid"])))
+            card["uid"] = format_uid(parse_uid(cells.get("uid", "")))
     return cells.get("refused", ""), ""
 
 
@@ -11016,7 +11001,12 @@ def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
     README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
     """
     listed.notes[ESP_RFID_NOTE] = 0
-    return _json_rows(text, listed)
+    for row in _json_rows(text, listed):
+        cells = row.cells
+        if "acctype" not in cells and not row.refused:  # as heartbeats, and who came
+            cells = {key: cells[key] for key in ("uid", "username") if key in cells}
+            row = row._replace(cells=cells, refused="acctype: missing: not a user")
+        yield row
 
 
 def _esp_rfid_day(text: str, *, first: bool) -> date | None:
@@ -11088,13 +11078,7 @@ NO_CARD = {
         " somebody's, give it to them there, or tap it here"
     ),
 }
-CARONTE_COLUMNS = {
-    "uid": ("code",),
-    "holder": ("holder", "name", "username", "user"),
-    "enabled": ("result",),
-}
 CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
-CARONTE_OTHERS = ("id", "kind")
 
 
 def _fix_caronte(
@@ -11118,13 +11102,6 @@ def _fix_caronte(
     return why, f"CarontePass user {user}"
 
 
-UHPPOTED_COLUMNS = {
-    "uid": ("UID",),
-    "holder": ("name",),
-    "valid_from": ("from",),
-    "valid_until": ("to",),
-    "enabled": ("door",),
-}
 UHPPOTED_KNOWN = {"cardnumber", "pin", "from", "to", "name", "uid"}
 
 
@@ -11177,8 +11154,8 @@ def _fix_toml(
     card: dict[str, object], _cells: Mapping[str, str], _listed: CardList
 ) -> tuple[str, str]:
     """What a ``[[card]]`` does not say is as by default, and no silence."""
-    usual = {"enabled": True, "valid_from": "", "valid_until": "", "schedule": ""}
-    card.update(usual | {"role": "holder"} | card)
+    for key in COLUMNS.keys() - {"uid", "holder"}:
+        card.setdefault(key, True if key == "enabled" else "")
     return "", ""
 
 
@@ -11226,70 +11203,48 @@ def _has_columns(*names: str) -> Callable[[str], bool]:
     return lambda text: set(names) <= set(map(_plain, _header(text)[0]))
 
 
+CARONTE: tuple[Any, ...] = (
+    {"uid": ("code",), "holder": ("holder", "name", "username", "user"),
+     "enabled": ("result",)}, ("id", "kind"), _fix_caronte,
+)  # fmt: skip
+
 #: The first that a list looks like is what it is.
 LIST_FORMATS = (
     ListFormat(
-        "DoorPi's [[card]] tables (TOML)",
-        "card",
-        _is_toml,
-        _toml_rows,
-        COLUMNS,
-        fix=_fix_toml,
+        "DoorPi's [[card]] tables (TOML)", "card",
+        _is_toml, _toml_rows, COLUMNS, (), _fix_toml,
     ),
     ListFormat(
-        "esp-rfid's user backup (JSON)",
-        "entry",
-        _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'),
-        _esp_rfid_rows,
+        "esp-rfid's user backup (JSON)", "entry",
+        _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'), _esp_rfid_rows,
         {"uid": ("uid",), "holder": ("username", "user")},
-        ESP_RFID_OTHERS,
-        _fix_esp_rfid,
-        is_wiegand=True,
+        ESP_RFID_OTHERS, _fix_esp_rfid, is_wiegand=True,
     ),
     ListFormat(
-        "CarontePass's devices (JSON)",
-        "entry",
-        _is_json_with(r'"code"\s*:', r'"kind"\s*:'),
-        _json_rows,
-        CARONTE_COLUMNS,
-        CARONTE_OTHERS,
-        _fix_caronte,
+        "CarontePass's devices (JSON)", "entry",
+        _is_json_with(r'"code"\s*:', r'"kind"\s*:'), _json_rows, *CARONTE,
     ),
     ListFormat(
-        "DoorPi's cards --json",
-        "entry",
-        _is_json_with(r'"uid"\s*:', r'"holder"\s*:'),
-        _json_rows,
-        COLUMNS,
-        ("source", "last_seen", "refused"),
-        _fix_own_json,
+        "DoorPi's cards --json", "entry",
+        _is_json_with(r'"uid"\s*:', r'"holder"\s*:'), _json_rows,
+        COLUMNS, ("source", "last_seen", "refused"), _fix_own_json,
     ),
     ListFormat(
-        "uhppoted's access control list (TSV)",
-        "line",
-        _has_columns("cardnumber", "from", "to"),
-        _uhppoted_rows,
-        UHPPOTED_COLUMNS,
-        ("Card Number", "PIN"),
-        _fix_uhppoted,
+        "uhppoted's access control list (TSV)", "line",
+        _has_columns("cardnumber", "from", "to"), _uhppoted_rows,
+        {"uid": ("UID",), "holder": ("name",), "enabled": ("door",),
+         "valid_from": ("from",), "valid_until": ("to",)},
+        ("Card Number", "PIN"), _fix_uhppoted,
     ),
     ListFormat(
-        "CSV with a header (uid, holder, ...)",
-        "line",
-        _has_columns("uid"),
-        _table_rows,
-        COLUMNS,
+        "CSV with a header (uid, holder, ...)", "line",
+        _has_columns("uid"), _table_rows, COLUMNS,
     ),
     ListFormat(
-        "CarontePass's codes (CSV: code, name)",
-        "line",
-        _has_columns("code"),
-        _table_rows,
-        CARONTE_COLUMNS,
-        CARONTE_OTHERS,
-        _fix_caronte,
+        "CarontePass's codes (CSV: code, name)", "line",
+        _has_columns("code"), _table_rows, *CARONTE,
     ),
-)
+)  # fmt: skip
 
 
 class RefusedRow(NamedTuple):

@@ -336,7 +336,7 @@ REFUSED = {
     "no name": (csv_of(holder=" "), 2, "holder: missing (who carries it)"),
     "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': a number that Excel shortened; format the column as text there"),
     "invisible": (csv_of(holder="An\u202ena"), 2, r"holder = 'An\u202ena': contains an invisible character (who carries it)"),
-    "two days": (csv_of(valid_until="3/4/2027"), 2, "valid_until = '3/4/2027': 2027-04-03 or 2027-03-04? write the one that is meant"),
+    "two days": (csv_of(valid_until="3/4/2027"), 2, "valid_until = '3/4/2027': 2027-04-03 or 2027-03-04? write the one you mean"),
     "no day": (csv_of(valid_until="2027-02-30"), 2, f"valid_until = '2027-02-30': {DATE}"),
     "perhaps": (csv_of(enabled="x"), 2, f"enabled = 'x': {SWITCH}"),
     "empty switch": ("enabled,uid,holder\n,0123AB07,Anna\n", 2, f"enabled = '': {SWITCH}"),
@@ -667,7 +667,9 @@ HOLDERS = st.text(
     st.characters(categories=["L", "N", "P", "S"]) | st.sampled_from(" \u3000'\"\\#,;"),
     min_size=1,
     max_size=20,
-).map(lambda text: f"{text}.".strip())
+).map(lambda text: f"{text}.".strip()) | st.just(
+    "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627"
+)
 DAYS = st.dates(date(2020, 1, 1), date(2040, 12, 31))
 CREDENTIALS = st.builds(
     Credential,

@@ -3,10 +3,13 @@ two days a date is, and whether a UID is a number that is printed on the card.""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from doorpi import (
     NUMBER_WORDS,
@@ -157,7 +160,7 @@ def test_dates_of_spreadsheets_are_days(first, last):
 NO_DAYS = {
     "a time of day": ("2026-12-31 08:00", "has a time of day, but a card counts for whole days"),
     "a day of Excel": ("46387", "Excel's number of a day; format the column as a date there"),
-    "two days": ("03.04.2027", "2027-04-03 or 2027-03-04? write the one that is meant"),
+    "two days": ("03.04.2027", "2027-04-03 or 2027-03-04? write the one you mean"),
     "no day": ("31.02.2027", "expected a date such as 2026-12-31"),
     "two digits": ("31.12.26", "expected a date such as 2026-12-31"),
     "another era": ("\u4ee4\u548c8\u5e7412\u670831\u65e5", "expected a date such as 2026-12-31"),
@@ -185,7 +188,7 @@ ORDERS = {
 
 @pytest.mark.parametrize(("cell", "clear", "day"), ORDERS.values(), ids=ORDERS)
 def test_one_clear_date_settles_its_column(cell, clear, day):
-    text = table("name,until", f"Ada,{cell}", f"Bo,{clear}", "Cy,01/01/2027")
+    text = table("name,until", f"Ada,{cell}", f"Bo,{clear}", "Cy,2027-01-01")
 
     first, *_ = listed(text).cards.values()
 
@@ -264,6 +267,14 @@ def test_a_pin_is_no_card():
         assert refused(text % key) == ["uid = '1234': a PIN, and no card"]
 
 
+def test_what_mqtt_says_besides_is_no_user_and_no_column():
+    user = '{"acctype": 1, "uid": "25c2451b", "validuntil": 2145916800}'
+    beat = '{"type": "heartbeat", "time": 1798761600, "ip": "192.0.2.1"}'
+    came = '{"type": "access", "isKnown": "true", "uid": "43c8291c", "username": "C"}'
+
+    assert refused(f"{user}\n{beat}\n{came}") == ["acctype: missing: not a user"] * 2
+
+
 def test_milliseconds_are_a_day_too():
     text = '{"acctype": 1, "uid": "25c2451b", "validsince": 1767225600000, "validuntil": 1798761600000}'
     (card,) = listed(text).cards.values()
@@ -315,3 +326,47 @@ def test_uids_of_cards_json_are_never_taken_for_printed_numbers():
 
     assert len(listed(text).cards) == 3
     assert why_not(text.replace(', "source": "db"', "")).startswith("3 of 3 UIDs")
+
+
+# -- whatever is in a list
+
+KEYS = (
+    "uid",
+    "holder",
+    "enabled",
+    "valid_until",
+    "role",
+    "source",
+    "code",
+    "kind",
+    "user",
+)
+KEYS += ("acctype", "validuntil", "pincode", "Card Number", "From", "To", "Door")
+CELLS = st.sampled_from(
+    [None, True, [], {}, [1], 0, 1e999, 10**30, "", "x", "04310A0B0C0D80", "8804A3C6", "1234567",
+     "31.12.2026", "2026-12-31 08:00", "46023", "1E+10", "'=1", "\u200c", "\ud800", "toml", "N"]
+)  # fmt: skip
+
+
+def reasons(text: str) -> list[str]:
+    """Why the list is refused, or some of its rows."""
+    try:
+        return refused(text)
+    except ListError as error:
+        return [str(error)]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), CELLS), max_size=4))
+def test_any_object_is_a_card_or_refused_with_a_reason(entries):
+    for head in ({"uid": "", "holder": ""}, {"code": "", "kind": ""}, {"acctype": 1}):
+        assert all(reasons(json.dumps([head, *entries])))
+
+
+@given(
+    st.lists(st.sampled_from(KEYS), unique=True, min_size=1, max_size=8),
+    st.lists(st.lists(CELLS.map(str), min_size=8, max_size=8), max_size=4),
+)
+def test_any_table_is_cards_or_refused_with_a_reason(names, rows):
+    lines = [names, *(row[: len(names)] for row in rows)]
+
+    assert all(reasons("".join("\t".join(line) + "\n" for line in lines)))
