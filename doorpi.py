@@ -8249,8 +8249,8 @@ def _with_files(
     ``folders`` are where secrets may be; the last is the one of the settings' file.
     """
     ca_file = lock.ca_file and str(folders[-1].absolute() / lock.ca_file)
-    if ca_file and lock.ca_file not in kept and not os.access(ca_file, os.R_OK):
-        problems.append(f"{where}.ca_file = {ca_file!r}: cannot be read")
+    if ca_file and (trouble := _pem_trouble(kept.get(lock.ca_file), ca_file)):
+        problems.append(f"{where}.ca_file = {ca_file!r}: {trouble}")
     texts: dict[str, Any] = {"ca_file": ca_file}
     for declared in fields(lock):
         secret = getattr(lock, declared.name)
@@ -8269,6 +8269,15 @@ def _with_files(
             problems.append(f"{told}: {path} does not hold one line of text")
         texts[declared.name] = Secret(text=text, file=secret.file)
     return replace(lock, **texts)
+
+
+def _pem_trouble(kept: str | None, path: str) -> str:
+    """What is wrong with the certificate in ``kept``, or else in the file."""
+    try:
+        text = any_text(Path(path)) if kept is None else kept
+    except OSError:
+        return "cannot be read"
+    return "" if "-----BEGIN " in text else "holds no certificate in PEM"
 
 
 def secret_folders(path: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -8377,22 +8386,23 @@ def read_last_good(folder: Path) -> LastGood | None:
     return None
 
 
-def keep_last_good(good: LastGood, folder: Path, like: os.stat_result) -> None:
+def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> None:
     """Put ``good`` into ``folder``, all of it or nothing, also if the power fails.
 
-    Nobody may read it who may not read the settings, whose state is ``like``: the
-    secrets are in it.
+    Nobody may read it who may not read each of ``sources``: the secrets are in it.
 
     Raises: OSError.
     """
     text = json.dumps({"settings": good.settings, "files": good.files})
+    seen = [source.stat() for source in sources]
     part, flags = folder / f"{good.name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
     part.unlink(missing_ok=True)  # of a door that was cut short
     try:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(part, flags, 0o600), "w") as file:
-            if os.fstat(file.fileno()).st_gid == like.st_gid:
-                os.fchmod(file.fileno(), like.st_mode & 0o640)
+            group = os.fstat(file.fileno()).st_gid
+            if all(each.st_gid == group and each.st_mode & 0o040 for each in seen):
+                os.fchmod(file.fileno(), 0o640)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -8406,16 +8416,18 @@ def keep_last_good(good: LastGood, folder: Path, like: os.stat_result) -> None:
         os.close(held)
 
 
-def texts_beside(
-    config: Config, path: Path, environ: Mapping[str, str]
-) -> dict[str, str]:
-    """What is in the files beside ``path`` that it names, in a ``config`` as written.
+def any_text(path: Path) -> str:
+    """What is in a file, in whatever encoding.  Raises: OSError."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
-    Raises: OSError.
-    """
+
+def own_files(
+    config: Config, path: Path, environ: Mapping[str, str]
+) -> dict[str, Path]:
+    """``files_beside``, but for systemd's credentials."""
     credentials = environ.get("CREDENTIALS_DIRECTORY")
     return {
-        name: file.read_text(encoding="utf-8", errors="surrogateescape")
+        name: file
         for name, file in files_beside(config, path, environ).items()
         if not (credentials and file.is_relative_to(credentials))
     }
@@ -12564,7 +12576,8 @@ class FileSettings:
             self._watch.follow([self._path, *beside.values()])
             config = in_place(written, self._path, self._environ)
             with contextlib.suppress(OSError):  # gone in this moment: it is read again
-                files = texts_beside(written, self._path, self._environ)
+                own = own_files(written, self._path, self._environ)
+                files = {name: any_text(file) for name, file in own.items()}
                 self._texts = LastGood(text, files, Path(config.door.state_dir))
             return config
         except ConfigError as error:
@@ -12610,7 +12623,9 @@ class FileSettings:
             return
         try:
             if good != read_last_good(good.folder):
-                keep_last_good(good, good.folder, self._path.stat())
+                written = parse_config(good.settings)
+                files = own_files(written, self._path, self._environ)
+                keep_last_good(good, good.folder, [self._path, *files.values()])
             self._why_forgetful = ""
         except OSError as error:
             why = (error.strerror or str(error)).lower()

@@ -1005,6 +1005,7 @@ FILES = {
     "two lines": (BY_FILE, {"key": f"{KEY}\n{KEY}\n"}, "lock.api_key = { file = 'key' }: {here}/key does not hold one line of text"),
     "not plain text": (BY_FILE, {"key": "鍵"}, "lock.api_key = { file = 'key' }: {here}/key cannot be read: not plain text"),
     "a short secret": (SESAME, {"key": "0011"}, "lock.secret_key = (not shown): expected 32 hex digits, found 4 characters"),
+    "no root in it": (f'{LOCK}ca_file = "lan.pem"', {"lan.pem": "html"}, "lock.ca_file = '{here}/lan.pem': holds no certificate in PEM"),
     "no such root": (f'{LOCK}ca_file = "lan.pem"', {}, "lock.ca_file = '{here}/lan.pem': cannot be read"),
 }  # fmt: skip
 

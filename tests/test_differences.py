@@ -481,7 +481,7 @@ def path(tmp_path, monkeypatch):
     path = tmp_path / "doorpi.toml"
     path.write_text(FILE, encoding="utf-8")
     path.chmod(0o640)
-    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     yield path
     os.umask(before)
 

@@ -718,11 +718,11 @@ def test_a_key_that_is_missing_does_not_delay_the_edit_that_does_without(desk):
 def test_other_authorities_in_the_same_file_make_a_new_driver(path, clock, caplog):
     caplog.set_level(logging.INFO)
     trusted = path.with_name("ca.pem")
-    trusted.write_text("one")
+    trusted.write_text("-----BEGIN one")
     desk = Desk(path, clock, more="ca_file = 'ca.pem'").start()
     config, old = desk.config, desk.equipment.locks["lock"]
 
-    trusted.write_text("two")
+    trusted.write_text("-----BEGIN two")
 
     assert desk.read() == "before"
     assert desk.config == config

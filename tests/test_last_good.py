@@ -30,6 +30,7 @@ from doorpi import (
 
 KEY_FILE = "{ file = 'sesame.key' }"
 TRUSTED = "ca_file = 'ca.pem'\n"
+PEM = b"# of M\xfcller\n-----BEGIN CERTIFICATE-----\n"
 BROKEN = {
     "no TOML": "[door\n",
     "an unknown key": "[door]\nnam = 'x'\n",
@@ -134,14 +135,14 @@ def test_a_bad_edit_is_not_kept(path, environ, start):
 @pytest.mark.parametrize("lost", ["sesame.key", "ca.pem"])
 def test_a_file_that_the_settings_name_may_be_gone_as_well(path, start, caplog, lost):
     path.with_name("sesame.key").write_text("the key\n")
-    path.with_name("ca.pem").write_bytes(b"# of M\xfcller\n")
+    path.with_name("ca.pem").write_bytes(PEM)
     desk = start(key=KEY_FILE, more=TRUSTED)
     path.with_name(lost).unlink()
 
     start.again(desk)
 
     assert desk.config.lock.api_key == Secret(text="the key", file="sesame.key")
-    assert Path(desk.config.lock.ca_file).read_bytes() == b"# of M\xfcller\n"
+    assert Path(desk.config.lock.ca_file).read_bytes() == PEM
     assert "cannot be read" in desk.read()
     assert "cannot be used" in caplog.text
 
@@ -223,7 +224,7 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
     root = path.parent.parent
     path.write_text(f"[door]\nstate_dir = '{root / named}'\nx = [\n" if named else "x")
     (root / found).mkdir(parents=True, exist_ok=True)
-    keep_last_good(LastGood(**GOOD), root / found, path.stat())
+    keep_last_good(LastGood(**GOOD), root / found, [path])
     environ = {"STATE_DIRECTORY": str(root / given)} if given else {}
 
     good = last_good(path, environ)
@@ -234,15 +235,26 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
 
 
 @pytest.mark.parametrize(
-    ("mode", "kept"), [(0o640, 0o640), (0o600, 0o600), (0o666, 0o640), (0o444, 0o440)]
+    ("mode", "kept"), [(0o640, 0o640), (0o600, 0o600), (0o666, 0o640), (0o400, 0o600)]
 )
 def test_nobody_may_read_them_who_may_not_read_the_settings(path, mode, kept):
     path.write_text("")
     path.chmod(mode)
 
-    keep_last_good(LastGood(**GOOD), path.parent, path.stat())
+    keep_last_good(LastGood(**GOOD), path.parent, [path])
 
     assert stat.S_IMODE((path.parent / LastGood.name).stat().st_mode) == kept
+
+
+def test_nor_who_may_not_read_the_key(path):
+    key = path.with_name("sesame.key")
+    for each, mode in ((path, 0o640), (key, 0o600)):
+        each.write_text("")
+        each.chmod(mode)
+
+    keep_last_good(LastGood(**GOOD), path.parent, [path, key])
+
+    assert stat.S_IMODE((path.parent / LastGood.name).stat().st_mode) == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -251,7 +263,7 @@ def test_the_settings_group_is_not_exchanged_for_another(path):
     path.chmod(0o640)
     os.chown(path, 0, 4711)
 
-    keep_last_good(LastGood(**GOOD), path.parent, path.stat())
+    keep_last_good(LastGood(**GOOD), path.parent, [path])
 
     assert stat.S_IMODE((path.parent / LastGood.name).stat().st_mode) == 0o600
 
@@ -260,7 +272,7 @@ def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
     path.write_text("")
     (path.parent / f"{LastGood.name}.part").symlink_to(path)
 
-    keep_last_good(LastGood(**GOOD), path.parent, path.stat())
+    keep_last_good(LastGood(**GOOD), path.parent, [path])
 
     assert read_last_good(path.parent) == LastGood(**GOOD)
     assert path.read_text() == ""

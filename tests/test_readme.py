@@ -211,7 +211,7 @@ class Office:
                 running.enter_context(doorpi.only_door(self.store.path.parent))
                 good = doorpi.LastGood(self.settings.read_text(encoding="utf-8"), {})
                 state = self.store.path.parent
-                doorpi.keep_last_good(good, state, self.settings.stat())
+                doorpi.keep_last_good(good, state, [self.settings])
             doorpi.main(["--config", str(given), *args])
         out, err = capsys.readouterr()
         said = (out + err).replace(str(self.folder), "/etc/doorpi")
