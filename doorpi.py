@@ -6988,6 +6988,13 @@ class SqliteFile:
             log.error("%s was broken: set aside as %s", self.path, ending)
 
 
+class Known(NamedTuple):
+    """What the log's database knows of: how often the list was changed, and events."""
+
+    changes: int
+    events: int
+
+
 class CardFile(SqliteFile):
     """The list of cards that the owner's verbs and the reader make.
 
@@ -6998,7 +7005,7 @@ class CardFile(SqliteFile):
     One bad byte in a -wal, and SQLite takes back what was written after it, without a
     word: a card that was revoked, a lockdown.  So no change stays there, and changes
     are counted: a list that has fewer than its copy is as good as broken.
-    ``known_changes`` tells how many others know of.
+    ``known`` tells what others know of.
     """
 
     schema = Schema(1, CARDS_TABLES)
@@ -7010,10 +7017,10 @@ class CardFile(SqliteFile):
         *,
         repair: bool,
         busy_s: float,
-        known_changes: Callable[[], int] = lambda: 0,
+        known: Callable[[], Known] = lambda: Known(0, 0),
     ) -> None:
         super().__init__(path, repair=repair, busy_s=busy_s)
-        self._known_changes = known_changes
+        self._known = known
 
     @property
     def copy(self) -> Path:
@@ -7091,7 +7098,11 @@ class CardFile(SqliteFile):
             return ListState(0, None)  # who only asks makes no file
         with self._errors_told():
             marks = dict(self._query(STATE_QUERY, ()))
-            return ListState(_changes_of(marks.get("changes")), marks.get("lockdown"))
+            return ListState(
+                _count_of(marks.get("changes")),
+                marks.get("lockdown"),
+                _count_of(marks.get("events")),
+            )
 
     def _marked(self, name: str) -> str | None:
         rows = self._query("SELECT value FROM marks WHERE name = ?", (name,))
@@ -7101,10 +7112,11 @@ class CardFile(SqliteFile):
     def _change(self) -> Iterator[sqlite3.Connection]:
         """A transaction.  However it ends, there is no copy of before: that would let
         in who is no longer on the list, so better none."""
-        known = self._known_changes()
+        known = self._known()
         with self._transaction() as db:
             yield db
-            _mark(db, "changes", str(max(known, _changes(db)) + 1))
+            _mark(db, "changes", str(max(known.changes, _changes(db)) + 1))
+            _mark(db, "events", str(known.events))
             self.copy.unlink(missing_ok=True)
         try:
             self.settle()
@@ -7169,22 +7181,26 @@ def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
 
 class ListState(NamedTuple):
     """What is known of the list.  ``lockdown`` is why everybody is refused, "" when
-    nobody is, None when nothing was ever said of it."""
+    nobody is, None when nothing was ever said of it; ``events`` is how many the log
+    had at the last change."""
 
     changes: int
     lockdown: str | None
+    events: int = 0
 
 
-STATE_QUERY = "SELECT name, value FROM marks WHERE name IN ('changes', 'lockdown')"
+STATE_QUERY = """
+SELECT name, value FROM marks WHERE name IN ('changes', 'lockdown', 'events')
+"""
 CHANGES_QUERY = "SELECT value FROM marks WHERE name = 'changes'"
 
 
 def _changes(db: sqlite3.Connection) -> int:
     found = db.execute(CHANGES_QUERY).fetchone()
-    return _changes_of(found and found[0])
+    return _count_of(found and found[0])
 
 
-def _changes_of(value: object) -> int:
+def _count_of(value: object) -> int:
     """0 for what an older program has written, or rot has eaten."""
     is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
     return int(str(value)) if is_number else 0
@@ -7208,7 +7224,7 @@ class SqliteStore(SqliteFile):
             path.with_name("cards.db"),
             repair=repair,
             busy_s=busy_s,
-            known_changes=lambda: self._noted().changes,
+            known=lambda: Known(self._noted().changes, self._newest()),
         )
 
     # -- what the door needs (the port Store)
@@ -7244,7 +7260,13 @@ class SqliteStore(SqliteFile):
         with contextlib.suppress(StoreError):
             text = self.recall("list") if self.exists() else None
         changes, _, lockdown = (text or "").partition(" ")
-        return ListState(_changes_of(changes), lockdown)
+        return ListState(_count_of(changes), lockdown)
+
+    def _newest(self) -> int:
+        """The id of the newest event; 0 where it cannot be told."""
+        with contextlib.suppress(StoreError):
+            return self.ends().events if self.exists() else 0
+        return 0
 
     def _note_list(self) -> None:
         try:
@@ -7422,6 +7444,19 @@ class SqliteStore(SqliteFile):
                 if problem:
                     return problem
         return None
+
+    def lost(self) -> int:
+        """How many events there were that the log knows nothing of any more: it was
+        begun anew since the list was changed.  0 for none, as far as that can be told.
+        """
+        with contextlib.suppress(StoreError):
+            events = self.list.state().events
+            return events if events > self._newest() else 0
+        return 0
+
+    def set_aside(self) -> list[Path]:
+        """The files of the log that were broken, and are kept."""
+        return sorted(self.path.parent.glob(f"{self.path.name}.broken-*"))
 
     def forgotten(self) -> tuple[int, datetime | None]:
         """How many events `forget` removed, and of when the first is that is left."""
@@ -13185,7 +13220,7 @@ def cmd_log(args: argparse.Namespace) -> int:
     config = load_keyless(args)
     sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
     with contextlib.closing(make_store(config)) as store:
-        if args.verify and store.exists():
+        if args.verify and (store.exists() or store.lost()):
             return _verify(store)
         if args.csv:
             _say_all(f"\ufeff{line}" for line in _in_csv([LOG_FIELDS]))
@@ -13222,12 +13257,22 @@ def _say_all(lines: Iterable[str]) -> bool:
 
 
 def _verify(store: SqliteStore) -> int:
-    problem, (count, at) = store.verify(), store.forgotten()
-    say(problem or "every row is as it was written")
-    if count and not problem:
-        till = f", from before {at.astimezone():%Y-%m-%d %H:%M:%S}," if at else ""
-        say(f"rows 1 to {count}{till} are no longer kept (log.keep_days)")
-    return EX_FAILED if problem else EX_OK
+    problem, lost = store.verify() if store.exists() else None, store.lost()
+    say(problem or f"every row is as it was written{_how_far(store)}")
+    if lost:
+        say(f"rows 1 to {lost} of before are gone: the log was begun anew")
+    for file in store.set_aside():
+        say(f"not looked at, as it was broken and set aside: {file}")
+    return EX_FAILED if problem or lost else EX_OK
+
+
+def _how_far(store: SqliteStore) -> str:
+    count, at = store.forgotten() if store.exists() else (0, None)
+    when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
+    if count:
+        till = f", from before {when}," if when else ""
+        return f"\nrows 1 to {count}{till} are no longer kept (log.keep_days)"
+    return f"; the first is of {when}" if when else "; there is none yet"
 
 
 def _follow(tail: LogTail, args: argparse.Namespace) -> None:

@@ -775,13 +775,19 @@ def test_log_of_a_door_where_nobody_was(folder, store, verb):
     store.recall("x")  # makes the database
     assert verb("log") == ["nothing has been logged yet"]
     assert verb("log", "--json") == []
-    assert verb("log", "--verify") == ["every row is as it was written"]
+    assert verb("log", "--verify") == [
+        "every row is as it was written; there is none yet"
+    ]
     assert verb("log", "--since", "today") == ["nothing has been logged since then"]
 
 
 @pytest.mark.usefixtures("events")
 def test_log_verify_says_whether_anything_was_tampered_with(store, verb):
-    assert verb("log", "--verify") == ["every row is as it was written"]
+    (line,) = verb("log", "--verify")
+    at = NOON.astimezone()
+    assert line == (
+        f"every row is as it was written; the first is of {at:%Y-%m-%d %H:%M:%S}"
+    )
 
     with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as db:
         db.execute("UPDATE events SET holder = 'Somebody' WHERE id = 3")

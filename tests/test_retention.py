@@ -216,6 +216,36 @@ def test_log_verify_of_a_log_of_which_nothing_is_left(path, store, capsys):
     ]
 
 
+def test_log_verify_says_that_the_log_was_begun_anew(path, store, capsys):
+    """Deleted, or broken and set aside: the list knows of more than there is."""
+
+    def verify() -> tuple[int, list[str]]:
+        code = main(["--config", str(cards_of(path)), "log", "--verify"])
+        return code, capsys.readouterr().out.splitlines()
+
+    log_of(store, 3, 2, 1)
+    store.lock_down("")
+    first = f"{(NOON - 3 * DAY).astimezone():%Y-%m-%d %H:%M:%S}"
+    whole = f"every row is as it was written; the first is of {first}"
+    assert verify() == (0, [whole])
+    store.close()
+    path.unlink()
+
+    gone = "rows 1 to 3 of before are gone: the log was begun anew"
+    assert verify() == (1, ["every row is as it was written; there is none yet", gone])
+    assert not path.exists()  # who asks makes no file
+    log_of(store, 1)
+    (path.parent / "doorpi.db.broken-20261118T030000Z").touch()
+    code, lines = verify()
+    assert code == 1
+    assert lines[1:] == [
+        gone,
+        f"not looked at, as it was broken and set aside: {path}.broken-20261118T030000Z",
+    ]
+    store.lock_down("")  # from now on the list knows of this log
+    assert verify()[0] == 0
+
+
 # fmt: off
 TAMPERINGS = [
     # what was done, when 2 of 5 rows were removed            what verify says
