@@ -85,6 +85,7 @@ import os
 import random
 import re
 import select
+import shlex
 import signal
 import socket
 import sqlite3
@@ -9792,9 +9793,10 @@ def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
         is_shut = not may(path.absolute().parent, os.X_OK)
         if may(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
             continue
-        do = f"sudo chgrp {group} {path}; sudo chmod g+r {path}"
+        quoted = shlex.quote(str(path))
+        do = f"sudo chgrp {group} {quoted}; sudo chmod g+r {quoted}"
         if is_shut:
-            do = f"put it into a folder that {name} may enter: namei -l {path}"
+            do = f"put it into a folder that {name} may enter: namei -l {quoted}"
         yield f"the service (user {name}) cannot read {path}", do
 
 
@@ -9832,10 +9834,14 @@ def diagnose_files(
         Finding(Health.FAIL, "files", words, do)
         for words, do in (*unreadable(needed), *unwritable(folder))
     ]
-    for path in (*secret, folder, *sorted(folder.glob("*"))):
-        findings += _for_everybody(path)
+    for path in (*secret, folder):
+        findings += _for_everybody(path, "sudo chmod")
     for path in secret:
         findings += _for_the_group(path)
+    for path in sorted(folder.glob("*")):
+        # A link may lead to what is everybody's by right, and root would close that.
+        if not path.is_symlink():
+            findings += _for_everybody(path, f"sudo -u {our_name()} chmod")
     yield from findings
     if not findings:
         words = f"{', '.join(map(str, secret))} and {folder}: not for everybody"
@@ -9858,8 +9864,9 @@ def _for_the_group(path: Path) -> Iterator[Finding]:
         yield Finding(Health.WARN, "files", f"{path} can be read by {who}", do)
 
 
-def _for_everybody(path: Path) -> Iterator[Finding]:
+def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
     """What the modes of ``path``, and of the folders on the way, let everybody do."""
+    do = f"{chmod} o-rwx {shlex.quote(str(path))}"
     try:
         mode = path.stat().st_mode
         is_shut = not all(f.stat().st_mode & 0o001 for f in path.resolve().parents)
@@ -9869,10 +9876,10 @@ def _for_everybody(path: Path) -> Iterator[Finding]:
         return
     if mode & 0o002:
         words = f"{path} can be changed by everybody"
-        yield Finding(Health.FAIL, "files", words, f"sudo chmod o-rwx {path}")
+        yield Finding(Health.FAIL, "files", words, do)
     elif mode & 0o004:
         words = f"{path} can be read by everybody"
-        yield Finding(Health.WARN, "files", words, f"sudo chmod o-rwx {path}")
+        yield Finding(Health.WARN, "files", words, do)
 
 
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"

@@ -11,6 +11,7 @@ import grp
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -971,7 +972,8 @@ def test_what_everybody_can_read_or_write_is_told_with_the_line_that_ends_it(
     with open_way_to(log):
         found = files(settings, folder)
 
-    words, do = f"{path} can be {can} by everybody", f"sudo chmod o-rwx {path}"
+    chmod = "sudo chmod" if path == settings else f"sudo -u {ME} chmod"
+    words, do = f"{path} can be {can} by everybody", f"{chmod} o-rwx {path}"
     assert found == [Finding(health, "files", words, do)]
 
 
@@ -989,6 +991,23 @@ def test_people_in_the_group_of_the_settings_are_warned_of(
     do = "sudo gpasswd -d ken doorpi; sudo gpasswd -d pi doorpi"
     told = [finding for finding in files(settings, folder) if finding.health is WARN]
     assert told == [Finding(WARN, "files", words, do)] * is_told
+
+
+def test_no_advice_is_a_trap_that_the_service_has_laid(own_files):
+    """Root would do as it says: with a file that a link leads to, or with a name."""
+    settings, folder, log = own_files
+    log.unlink()
+    log.symlink_to("/etc/passwd")
+    (folder / "; reboot; .db").touch()
+    (folder / "; reboot; .db").chmod(0o604)
+
+    with open_way_to(folder / "x"):
+        ((words, do),) = ((f.words, f.do) for f in files(settings, folder))
+
+    assert words.endswith("; reboot; .db can be read by everybody")
+    assert shlex.split(do) == [
+        "sudo", "-u", ME, "chmod", "o-rwx", f"{folder}/; reboot; .db",
+    ]  # fmt: skip
 
 
 def test_a_file_in_a_folder_that_nobody_may_enter_is_nobodys(own_files):
