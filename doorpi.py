@@ -1485,24 +1485,30 @@ LOCK_NEEDS: dict[str, tuple[str, ...]] = {
 
 
 class IdForm(NamedTuple):
-    """How a vendor writes the id of a lock: a pattern, and what it is in words."""
+    """How a vendor writes the id of a lock: a pattern, in words, and how ``strays``,
+    which people write, become ``folded``; blanks never count."""
 
     pattern: str
     words: str
+    strays: str = ""
+    folded: str = ""
 
 
 UUID_FORM = IdForm(
     r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
     "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
+    r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$",
+    r"\1-\2-\3-\4-\5",
 )
 NUKI_FORM = IdForm(
     r"[0-9]{1,20}", "digits only: the id as a decimal number (the app shows it in hex)"
 )
-#: Blanks never count in an id; SwitchBot's loses its colons, too.
 DEVICE_IDS: Mapping[str, IdForm] = {
     "sesame": UUID_FORM,
     "sesame-mini": UUID_FORM,
-    "switchbot": IdForm(r"[0-9A-F]{12}", "12 hex digits: the MAC address in the app"),
+    "switchbot": IdForm(
+        r"[0-9A-F]{12}", "12 hex digits: the MAC address in the app", "[:-]"
+    ),
     "nuki-bridge": NUKI_FORM,
     "nuki-web": NUKI_FORM,
     "tedee": IdForm(
@@ -1516,8 +1522,10 @@ NUKI_MODELS = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door
 
 def folded_id(kind: str, text: str) -> str:
     """A lock's id as its vendor takes it, of one as people write it."""
-    folded = "".join(text.split())
-    return re.sub("[:-]", "", folded).upper() if kind == "switchbot" else folded
+    bare, form = "".join(text.split()), DEVICE_IDS.get(kind)
+    if form and form.strays:
+        bare = re.sub(form.strays, form.folded, bare)
+    return bare.upper() if kind == "switchbot" else bare
 
 
 def nuki_web_ids(nuki_id: int) -> str:
@@ -2022,7 +2030,7 @@ def locks_of(config: Config) -> dict[str, LockAccess]:
 
 def _id_problem(kind: str, text: str) -> str | None:
     form = DEVICE_IDS.get(kind)
-    is_example = text.startswith("replace-me")
+    is_example = text.startswith(PLACEHOLDER)
     if form is None or is_example or re.fullmatch(form.pattern, text):
         return None
     problem = f"expected {form.words}"
@@ -2610,7 +2618,7 @@ class Busy(LockError):
 
 
 class Throttled(Busy):
-    """The cloud has no time for us so soon; the lock was not asked."""
+    """Too many requests just now: the cloud did not ask the lock."""
 
     is_locks_own = False
     was_not_passed_on = True
@@ -5540,6 +5548,7 @@ VENDOR_APIS = (
         None,
         "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
     ),
+    VendorApi("nuki-bridge", "", None, "Nuki Bridge HTTP API v1.13"),  # at the owner's
     VendorApi("nuki-web", "https://api.nuki.io", None, "docs.nuki.io"),
     VendorApi(
         "tedee",

@@ -276,6 +276,7 @@ WRITTEN = [
     ("nuki-web", "17918066206 ", "17918066206"),
     ("sesame", f" {UUID.upper()}", UUID.upper()),
     ("sesame-mini", f"{UUID} ", UUID),
+    ("sesame", UUID.replace("-", ""), UUID),  # as it stands in the app's QR code
     ("tedee", "replace-me", "replace-me"),  # check says that it is the example's
     ("nuki-bridge", "replace-me", "replace-me"),
 ]

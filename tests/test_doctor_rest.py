@@ -562,7 +562,7 @@ def test_the_end_of_a_version_is_told_ahead_of_it(
 def test_the_driver_of_a_vendor_speaks_a_version_whose_end_is_not_over():
     kinds = {api.kind for api in doorpi.VENDOR_APIS}
 
-    assert kinds == set(DRIVERS) - {"nuki-bridge"}
+    assert kinds == set(DRIVERS)
     assert {kind for kind in kinds if doorpi.vendor_api(kind).ends} == set()
 
 
