@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,8 +38,8 @@ class Request:
 class Reply:
     """An answer, ready after ``after_s``.
 
-    ``delivery`` is "whole", "cut" (the connection ends without a word) or "drip" (it
-    begins, and goes on for longer than anybody waits).
+    ``delivery`` is "whole", "cut" (the connection ends without a word), "drip" (it
+    begins, and goes on for longer than anybody waits) or "silent" (a Fault's).
     """
 
     status: int
@@ -53,6 +55,8 @@ class Fault:
 
     ``acts``: the request has its effect.  ``reply`` None is the right answer.
     ``delivery`` is a Reply's, or "hang": nothing comes for as long as anybody waits.
+    "silent": the network swallows the request, and delivers it ``FakeCloud.outage_s``
+    later, unless the caller has had its kernel drop it by then.
     ``during`` are the cloud's switches while this one request is dealt with.
     ``transient_at`` are the stages at which a person has a right to have it healed,
     when it happens once.
@@ -87,6 +91,7 @@ FAULTS: dict[str, Fault] = {
     "hang-before": Fault(delivery="hang", transient_at=QUESTIONS),
     "hang-after": Fault(acts=True, delivery="hang", transient_at=STAGES),
     "drip": Fault(acts=True, delivery="drip", transient_at=STAGES),
+    "silent": Fault(delivery="silent", transient_at=QUESTIONS),
     "html": answers(200, b"<html>Sign in to the WiFi</html>", transient_at=QUESTIONS),
     "empty": answers(200, transient_at=QUESTIONS),
     "list": answers(200, b"[]", transient_at=QUESTIONS),
@@ -176,6 +181,7 @@ class FakeCloud:
 
     The attributes below are switches.  ``received`` are the commands that came in, with
     their time, whether anything came of them or not; ``requests`` all that was asked.
+    ``late`` are the commands that came in when the network was back.
     What is in ``script`` answers the next requests: a Reply, (status, body), the name of
     a fault, or None for the right answer.
     """
@@ -184,6 +190,7 @@ class FakeCloud:
     base_path = ""
     faults = FAULTS | LOCK_FAULTS
     hang_s = 5.0  # as long as one try may take
+    outage_s = 25.0
 
     def __init__(self, clock) -> None:
         self.clock = clock
@@ -197,6 +204,8 @@ class FakeCloud:
         self.script: list[Reply | tuple[int, bytes] | str | None] = []
         self.requests: list[Request] = []
         self.received: list[tuple[float, Command]] = []
+        self.late: list[tuple[float, Command]] = []
+        self._swallowing = 0
         self.connections = self.open = 0
         self._is_commanded = False
         self._planned: list[tuple[Fault, str, float]] = []
@@ -317,6 +326,24 @@ class FakeCloud:
         self.clock.advance(self.patience_s(request))
         yield whole[1:9]
 
+    def swallow(self, request: Request, connection: socket.socket) -> None:
+        """The network is away until after the caller's patience."""
+        sent_at, command = self.clock.monotonic(), self.command_of(request)
+        self._swallowing += 1
+        self.clock.advance(self.patience_s(request))
+        connection.sendall(b"H")  # wakes the caller, whose time is over
+        if command and not ends_with_reset(connection):
+            self.late.append((sent_at + self.outage_s, command))
+            self.bolt.turn(command, sent_at + self.outage_s - self.clock.monotonic())
+        self._swallowing -= 1
+
+    def late_ones(self) -> list[tuple[float, Command]]:
+        """``late``, when that is decided."""
+        ends_at = time.monotonic() + 10
+        while self._swallowing and time.monotonic() < ends_at:
+            time.sleep(0.001)
+        return self.late
+
     def next_fault(self, stage: str) -> Fault:
         for index, (fault, at, times) in enumerate(self._planned):
             if at in (stage, "any"):
@@ -340,6 +367,20 @@ class FakeCloud:
         if fault.delivery == "whole":
             self.clock.advance(reply.after_s)
         return replace(reply, delivery=fault.delivery)
+
+
+def ends_with_reset(connection: socket.socket) -> bool:
+    """How the caller ends it: a reset drops what its kernel has not delivered yet, an
+    ordinary end queues up behind that, and a caller with endless patience has none."""
+    connection.settimeout(3)
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    return False
 
 
 def _reply(answer: Reply | tuple[int, bytes]) -> Reply:
@@ -367,7 +408,10 @@ def _server_of(fake: FakeCloud) -> ThreadingHTTPServer:
             reply = fake.respond(request)
             self.close_connection |= reply.delivery != "whole"
             with contextlib.suppress(OSError):  # a caller that has hung up
-                self.wfile.writelines(fake.parts_of(reply, request))
+                if reply.delivery == "silent":
+                    fake.swallow(request, self.connection)
+                else:
+                    self.wfile.writelines(fake.parts_of(reply, request))
 
         do_POST = do_GET  # noqa: N815 -- the name http.server looks for
 

@@ -58,6 +58,7 @@ class FakeBridge(FakeNuki):
             name: replace(FAULTS[name], transient_at=stages)
             for name, stages in {
                 "hang-before": ("confirm",),
+                "silent": ("confirm",),
                 "hang-after": ("command", "confirm"),
                 "drip": ("command", "confirm"),
             }.items()

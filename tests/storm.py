@@ -263,6 +263,13 @@ def no_late_unlock(tap: Tap, storm: CloudStorm) -> Iterator[str]:
             yield f"an unlock left {after_s:.1f} s after the card"
 
 
+def nothing_delivered_when_the_network_is_back(
+    tap: Tap, storm: CloudStorm
+) -> Iterator[str]:
+    for at, command in storm.cloud.late_ones():
+        yield f"{command} was delivered {at - tap.began_at:.1f} s after the card"
+
+
 def nothing_but_one_explicit_command(tap: Tap, storm: CloudStorm) -> Iterator[str]:
     if len({exchange.command for exchange in tap.commands}) > 1:
         yield "two different commands"
@@ -342,6 +349,7 @@ MISLED: tuple[Check, ...] = (
 )
 CHECKS: tuple[Check, ...] = (
     no_late_unlock,
+    nothing_delivered_when_the_network_is_back,
     nothing_but_one_explicit_command,
     no_command_on_a_guess,
     the_event_names_the_command,
@@ -553,6 +561,7 @@ class CloudStorm(Storm):
         cloud.requests.clear()
         cloud.received.clear()
         self.judge(tap, CHECKS)
+        cloud.late.clear()
 
     def close(self) -> None:
         self.cloud.close()

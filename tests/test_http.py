@@ -27,6 +27,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 from conftest import FakeClock, swallowing_address
+from fake_cloud import ends_with_reset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import environment
@@ -1558,19 +1559,6 @@ def test_the_next_tls_connection_resumes_the_session(
 # -- what is given up is dropped by the kernel
 
 
-def ends_with_reset(wire: Wire) -> bool:
-    """How the caller ends the connection: a reset drops what it has not sent yet, an
-    ordinary end would queue up behind that."""
-    with socket.socket(fileno=os.dup(wire.sock.fileno())) as below_tls:
-        below_tls.settimeout(5)
-        try:
-            while below_tls.recv(65536):
-                pass
-        except ConnectionResetError:
-            return True
-    return False
-
-
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("end", ["given-up", "hung-up", "closed"])
 def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
@@ -1580,7 +1568,8 @@ def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
         wire.request()
         if end != "given-up":
             wire.send(OK)
-        seen.append(ends_with_reset(wire))
+        with socket.socket(fileno=os.dup(wire.sock.fileno())) as below_tls:
+            seen.append(ends_with_reset(below_tls))
 
     server = raw(serve, tls if secure else None)
     caller = api(server, ca_file=ca_file)

@@ -42,7 +42,7 @@ GENERAL = """
                                       status                             command                    confirm              || status                  command                   confirm
 cut-before                          | unlocked 1 done                  | unsure 1 end             | unlocked 1 done      || unreachable 0 tired   | unsure 1 end            | unsure 1 end open
 cut-after                           | unlocked 1 done                  | unlocked 1 done          | unlocked 1 done      || unreachable 0 tired   | unlocked 1 done         | unsure 1 end open
-hang-before                         | unlocked 1@sent+6 done+6         | unsure 1 end+5           | unlocked 1 asked+5   || unreachable 0 11      | unsure 1 end+5          | unsure 1 hung open
+hang-before silent                  | unlocked 1@sent+6 done+6         | unsure 1 end+5           | unlocked 1 asked+5   || unreachable 0 11      | unsure 1 end+5          | unsure 1 hung open
 hang-after drip                     | unlocked 1@sent+6 done+6         | unlocked 1 asked+5       | unlocked 1 asked+5   || unreachable 0 11      | unlocked 1 asked+5      | unsure 1 hung open
 html empty list                     | unlocked 1@sent+retry done+retry | unsure 1 end             | unlocked 1 next      || unknown-state 0 tired | unsure 1 end            | unsure 1 end open
 null wrong-types endless            | unlocked 1@sent+retry done+retry | unsure 1 end             | unlocked 1 next      || unknown-state 0 tired | unsure 1 end            | unsure 1 end open
@@ -81,7 +81,7 @@ cut-before                          | =                                | unlocke
 html empty list                     | =                                | unlocked 2@3 done+3      | =                    || =                     | unsure 2@3 end+3        | =
 null wrong-types endless            | =                                | unlocked 2@3 done+3      | =                    || =                     | unsure 2@3 end+3        | =
 500-before 502 503 504              | =                                | unlocked 2@3 done+3      | =                    || =                     | unsure 2@3 end+3        | =
-hang-before                         | =                                | unlocked 2@8 done+8      | =                    || =                     | unsure 2@8 end+13       | =
+hang-before silent                  | =                                | unlocked 2@8 done+8      | =                    || =                     | unsure 2@8 end+13       | =
 busy                                | unlocked 1@2 done+2              | unlocked 2@2 done+2      | =                    || refused 0 4           | refused 3@4 4           | =
 offline                             | unlocked 1@3 done+3              | refused 1 10             | =                    || unknown-state 0 3     | refused 1 10            | unlocked 1 done
 jammed                              | unlocked 1 done                  | =                        | =                    || unlocked 1 done       | =                       | unlocked 1 done
@@ -99,7 +99,7 @@ jammed                              | =                                | =      
                                       status                             command                    confirm              || status                  command                   confirm
 cut-before                          | unlocked 1@5 done+2              | unlocked 2@8 done+5      | unlocked 1 next      || =                     | unsure 2@8 end+3        | =
 cut-after                           | unlocked 1@5 done+2              | unlocked 1 done+1        | unlocked 1 next      || =                     | unlocked 1 done+1       | =
-hang-before                         | unreachable 0 9                  | unsure 1 46              | unlocked 1 asked+10  || unreachable 0 9       | unsure 1 46             | =
+hang-before silent                  | unreachable 0 9                  | unsure 1 46              | unlocked 1 asked+10  || unreachable 0 9       | unsure 1 46             | =
 hang-after drip                     | unreachable 0 9                  | unlocked 1 28            | unlocked 1 asked+10  || unreachable 0 9       | unlocked 1 28           | =
 html empty list                     | =                                | unlocked 2@8 done+5      | =                    || =                     | unsure 2@8 end+3        | =
 null endless                        | =                                | unlocked 2@8 done+5      | =                    || =                     | unsure 2@8 end+3        | =
@@ -304,6 +304,7 @@ def test_a_tap_ends_as_the_tables_say_and_the_light_is_true(case):
     event, ending = tapped.event, tapped.ending
 
     assert ending == expected
+    assert tapped.cloud.late_ones() == []
     assert all(at - tapped.card_at < WINDOW_S for at, _ in tapped.cloud.received)
     assert {event.command} == (
         {command for _, command in tapped.cloud.received} or {None}
@@ -324,7 +325,8 @@ def test_a_tap_ends_as_the_tables_say_and_the_light_is_true(case):
 
 
 @pytest.mark.parametrize(
-    "fault", ["cut-before", "cut-after", "hang-before", "hang-after", "drip"]
+    "fault",
+    ["cut-before", "cut-after", "hang-before", "hang-after", "drip", "silent"],
 )
 @pytest.mark.parametrize("kind", DRIVERS)
 def test_a_line_that_is_dead_from_the_command_on_leaves_the_door_unsure(kind, fault):

@@ -188,7 +188,7 @@ CONFIG = """
 state_dir = "{folder}"
 [lock]
 kind = "sesame-mini"
-device_id = "1"
+device_id = "11200000-0000-4000-8000-000000000000"
 api_key = "s3cret-key"
 base_url = "{url}"
 ca_file = "{ca_file}"
@@ -216,7 +216,7 @@ def test_a_command_of_a_door_that_was_killed_does_not_come_late(cable, tmp_path)
         verb = subprocess.Popen(
             ["ip", "netns", "exec", cable.door, sys.executable, "-m", "doorpi",
              "--config", str(config), "unlock"],
-            env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment(), stdout=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             assert outage.has_begun.wait(20)

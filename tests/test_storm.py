@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from dataclasses import replace
 
 import pytest
@@ -186,6 +188,38 @@ BROKEN_DRIVERS = {
     Leaking:          "threads and descriptors: ",
 }
 # fmt: on
+
+
+class Polite(Sesame):
+    """Ends a connection that it gives up as everybody does."""
+
+    def send(self, command, send_by, by):
+        take = self._api._dialer.take
+
+        def politely(*args, **kwargs):
+            taken = take(*args, **kwargs)
+            linger = struct.pack("ii", 0, 0)
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return taken
+
+        self._api._dialer.take = politely
+        return super().send(command, send_by, by)
+
+
+class Swallowed(Dice):
+    def faults(self, known):
+        return [("silent", "command", 1)]
+
+
+def test_a_command_that_the_network_delivers_late_is_found_out(tmp_path):
+    storm = CloudStorm(
+        "sesame", FAIR, tmp_path, make_dice=Swallowed,
+        driver=lambda cloud: Polite(access_to(cloud), cloud.clock),
+    )  # fmt: skip
+
+    figures = storm.run(1)
+
+    assert "unlock was delivered 25.0 s after the card" in figures.violations[0]
 
 
 @pytest.mark.parametrize(("driver", "words"), BROKEN_DRIVERS.items())
