@@ -473,6 +473,8 @@ def tidied(text: str) -> str:
 
 def can_be_seen(text: str) -> bool:
     """False for a text with controls, line ends or marks that reorder it."""
+    if text.isascii():  # most are, and logs are long
+        return text.isprintable()
     plain = text.translate(UNJOINED).replace(WIDE_SPACE, " ")
     return plain.isprintable() and not STRAY_JOINER.search(text)
 
@@ -506,8 +508,9 @@ def counted(number: int, noun: str) -> str:
 
 def as_spoken(name: str) -> str:
     """A name as people compare it, however it is spaced, capitalised and encoded."""
-    letters = unicodedata.normalize("NFKC", name.translate(UNJOINED))
-    return " ".join(letters.split()).casefold()
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name.translate(UNJOINED))
+    return " ".join(name.split()).casefold()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

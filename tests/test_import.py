@@ -350,6 +350,7 @@ REFUSED = {
     "cascade": (csv_of("8804A3C6"), 2, f"uid = '8804A3C6': {CASCADE}"),
     "cascade of esp-rfid": (esp_rfid_of("8804a3c6"), 1, f"uid = '8804a3c6': {CASCADE}"),
     "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, f"uid = '136.4.161.178': {CASCADE}"),
+    "the example's": ('[[card]]\nuid = "replace-me"\nholder = "Anna"\n', 1, "uid = 'replace-me': still the example's"),
     "toml date": (OWN_TOML.replace("2027-03-31", '"soon"'), 2, f"valid_until = 'soon': {DATE}"),
     "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': 13 {LOST}"),
     "unpadded 4": (esp_rfid_of("123ab7"), 1, f"uid = '123ab7': 6 {LOST}"),
