@@ -987,7 +987,7 @@ class Repeats:
     @property
     def words(self) -> str:
         told = [f"{self.more} more"] * (self.more > 0)
-        told += [f"{self.others} of other unknown cards"] * (self.others > 0)
+        told += [f"{self.others} of other cards"] * (self.others > 0)
         return f"{' and '.join(told)} until {self.until:%Y-%m-%d %H:%M:%S}"
 
 
@@ -999,8 +999,9 @@ class Denials:
     The same card, denied for the same reason within ``same_s``, has ``same_lines`` in
     the log and is then counted with the last of them.  Unknown cards may make
     ``burst`` lines, and one more every ``refill_s``; what comes beyond that is counted
-    as well.  After ``limit`` denials in ``within_s`` nothing is read for ``pause_s``.
-    Seconds are monotonic.
+    as well.  After ``limit`` denials in ``within_s`` there is a pause of ``pause_s``:
+    a denial in it has no answer and no line, and is counted.  It ends early when
+    somebody may enter.  Seconds are monotonic.
     """
 
     limit = 10
@@ -1011,6 +1012,7 @@ class Denials:
     burst = 30
     refill_s = 120.0
 
+    rests_until: float = field(default=-inf, init=False)  # the end of the pause
     _recent: list[float] = field(default_factory=list, init=False)
     _open: dict[tuple[Uid | None, str], Repeats] = field(
         default_factory=dict, init=False
@@ -1019,13 +1021,28 @@ class Denials:
     _refilled_at: float = field(default=0.0, init=False)
 
     def is_too_many(self, now: float) -> bool:
-        """Count one more; True when nothing should be read for a while."""
+        """Count one more; True when a pause begins."""
         since = now - self.within_s
         self._recent = [at for at in self._recent if at > since] + [now]
         if len(self._recent) < self.limit:
             return False
         self._recent.clear()
+        self.rests_until = now + self.pause_s
         return True
+
+    def forgive(self) -> None:
+        """Somebody may enter."""
+        self._recent.clear()
+        self.rests_until = -inf
+
+    def count(self, event: Event, now: float) -> None:
+        """One more in the pause."""
+        same = self._open.get((event.uid, event.reason))
+        last = same or next(reversed(self._open.values()), None)
+        if last:
+            last.more += last is same
+            last.others += last is not same
+            last.last, last.until = now, event.at
 
     def is_counted(self, event: Event, now: float) -> bool:
         """True when ``event`` is none to be stored, but was counted with another."""
@@ -2679,6 +2696,14 @@ class NotPassedOn(Offline):
     was_not_passed_on = True
 
 
+class Withdrawn(LockError):
+    """Whoever was granted may not enter any more; nothing was sent."""
+
+    result = Result.REFUSED
+    ask_again = False
+    is_locks_own = True  # no other lock opens in its place
+
+
 class Lock(Protocol):
     """One vendor's protocol and nothing else: no retries, no policy, and no waiting but
     for the pause that a vendor asks for between two requests.
@@ -2810,6 +2835,9 @@ class Supervisor(Protocol):
 
     def status(self, text: str) -> None: ...
 
+    def uninterrupted(self) -> contextlib.AbstractContextManager[None]:
+        """What is done within is done whole: Stopped is raised after it."""
+
 
 ################################################################################
 # 6. The door -- one tap from card to result
@@ -2886,6 +2914,7 @@ class Attempt:
     instead; ``questions`` how often to ask what came of it."""
 
     choose: Callable[[LockState], Command | None]
+    check: Callable[[], None]
     intend: Callable[[Command], None]
     send_by: float
     lost_by: float
@@ -3036,12 +3065,15 @@ class LockControl:
         *,
         send_by: float,
         intend: Callable[[Command], None],
+        check: Callable[[], None] = lambda: None,
         may_fall_back: bool = True,
         sparing: bool = False,
     ) -> Outcome:
         """Look at the lock, send what ``choose`` makes of its state, and confirm.
 
         ``intend`` is told the command before it leaves, of each lock that may get it.
+        ``check`` raises Withdrawn where the command must not leave any more; it is
+        called before ``intend``, and again right before each time that it is sent.
         ``sparing`` gives up the confirmation when few of the month's calls are left,
         and the look as well where the choice does not depend on it.
         """
@@ -3051,7 +3083,7 @@ class LockControl:
         if fallback:  # it needs its share of the window
             now = self._clock.monotonic()
             lost_by = now + (send_by - now) / 2
-        attempt = Attempt(choose, intend, send_by, lost_by, fallback is not None)
+        attempt = Attempt(choose, check, intend, send_by, lost_by, fallback is not None)
         if sparing:
             attempt.questions = self.ledger.questions()
         first = self._attempt(attempt)
@@ -3063,6 +3095,7 @@ class LockControl:
             lambda state: first.command or choose(state),
             send_by=send_by,
             intend=intend,
+            check=check,
             sparing=sparing,
         )
         return _by_fallback(first, second, fallback.ledger.kind)
@@ -3085,8 +3118,9 @@ class LockControl:
             result = failure.result if failure else Result.UNKNOWN_STATE
             why = str(failure) if failure else f"state unknown: {_why(before)}"
             return Outcome(None, result, why, *battery)
-        attempt.intend(command)
         try:
+            attempt.check()
+            attempt.intend(command)
             result, detail = self._carry_out(command, before, attempt)
             attempt.is_lost = False
         except LockError as error:
@@ -3120,6 +3154,7 @@ class LockControl:
         send_by = attempt.send_by
 
         def send() -> str | None:
+            attempt.check()
             if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
                 raise NotSent("too late to send")
             by = self._try_ends(self.policy.send_try_s)
@@ -3557,14 +3592,22 @@ class Seen(NamedTuple):
     at: float
 
 
-class Superseded(Exception):
-    """Somebody was granted ``event`` while the door was locking again by itself;
-    ``presented_at`` is monotonic seconds."""
+class Grant(NamedTuple):
+    """Somebody may enter: ``event`` is how it begins, ``who`` and ``by`` are what was
+    decided by, and ``at`` (monotonic) is when the card was presented."""
 
-    def __init__(self, event: Event, presented_at: float) -> None:
+    event: Event
+    who: Credential | None
+    by: Circumstances
+    at: float
+
+
+class Superseded(Exception):
+    """Somebody was granted while the door was locking again by itself."""
+
+    def __init__(self, grant: Grant) -> None:
         super().__init__("a card was presented")
-        self.event = event
-        self.presented_at = presented_at
+        self.grant = grant
 
 
 class Door:
@@ -3597,7 +3640,6 @@ class Door:
         self._shortage = ""
         self._denials = Denials()
         self._unknown: dict[Uid, float] = {}
-        self._reader_rests_until = -inf
         self._enrolling_until = -inf
         self._look_at_lockdown_at = -inf
         self._use(config, equipment, {})
@@ -3715,7 +3757,7 @@ class Door:
         is found by the next look.
         """
         looked_at = self._clock.monotonic()
-        if looked_at < max(self._reader_opens_at, self._reader_rests_until):
+        if looked_at < self._reader_opens_at:
             return None
         try:
             card = self._equipment.reader.sense()
@@ -3752,30 +3794,41 @@ class Door:
         """From card to light: decide, and act on it.  Raises: Superseded."""
         card, presented_at = seen
         at = self._clock.now()
-        who = self._known(card.uid)
-        decision = decide(card.uid, who, self._circumstances(card.uid, at))
+        who, by = self._known(card.uid), self._circumstances(card.uid, at)
+        decision = decide(card.uid, who, by)
         event = Event(
             at=at, uid=card.uid, holder=decision.holder, reason=decision.reason
         )
-        if decision.granted and who and who.role is Role.MASTER:
-            self._open_or_close_enrolment(event, presented_at)
-        elif presented_at < self._enrolling_until:
-            is_new = who is None and not is_random(card.uid)
-            self._enrol_or_deny(event, is_new=is_new)
-        elif decision.granted:
-            self._show(signal_for(decision, None))
-            if self._is_relocking:
-                raise Superseded(event, presented_at)
-            self._act(event, presented_at)
-        else:
-            self._deny(event, presented_at)
+        if decision.granted:
+            self._denials.forgive()
+        is_master = decision.granted and who and who.role is Role.MASTER
+        is_enrolling = presented_at < self._enrolling_until
+        if decision.granted and not is_master and not is_enrolling:
+            self._serve(Grant(event, who, by, presented_at))
+            return
+        with self._supervisor.uninterrupted():  # what is shown is in the log, too
+            if is_master:
+                self._open_or_close_enrolment(event, presented_at)
+            elif is_enrolling:
+                is_new = who is None and not is_random(card.uid)
+                self._enrol_or_deny(event, is_new=is_new)
+            else:
+                self._deny(event, presented_at)
 
-    def _known(self, uid: Uid) -> Credential | None:
-        """Who has this card; the file decides over the database."""
+    def _serve(self, grant: Grant) -> None:
+        """Raises: Superseded."""
+        self._show(Signal.WORKING)
+        if self._is_relocking:
+            raise Superseded(grant)
+        self._act(grant)
+
+    def _known(self, uid: Uid, before: Credential | None = None) -> Credential | None:
+        """Who has this card; the file decides over the database.  Where that fails,
+        what was known ``before`` holds."""
         who = self._config.cards.get(uid)
         if who is None and not is_random(uid):
             store = self._equipment.store
-            who = self._stored(lambda: store.find(uid), None, writes=False)
+            who = self._stored(lambda: store.find(uid), before, writes=False)
         return who
 
     def _circumstances(self, uid: Uid, at: datetime) -> Circumstances:
@@ -3793,13 +3846,16 @@ class Door:
         )
 
     def _deny(self, event: Event, now: float) -> None:
-        """Say no, and keep a flood of them from the disk and from the reader."""
-        if pause := self._denials.is_too_many(now):
-            self._reader_rests_until = now + Denials.pause_s
+        """Say no, and keep a flood of them from the disk and from the lights."""
+        if now < self._denials.rests_until:
+            self._denials.count(event, now)
+            return
+        is_too_many = self._denials.is_too_many(now)
         self._show(Signal.DENIED)
         noted = NOTHING
         if event.uid and not event.holder:
             noted = self._note_unknown(event.uid, now)
+        noted = replace(noted, counts=self._control.spent())
         store = self._equipment.store
         if self._denials.is_counted(event, now):
             self._stored(lambda: store.keep(noted), None)
@@ -3807,9 +3863,9 @@ class Door:
             log.info("%s", describe(event))
             begun = self._stored(lambda: store.begin(event, noted), 0)
             self._denials.stored(replace(event, id=begun), now)
-        if pause:
+        if is_too_many:
             log.warning(
-                "%d denials in a minute: no card is read for %d s",
+                "%d denials in a minute: no further one is answered for %d s",
                 Denials.limit,
                 Denials.pause_s,
             )
@@ -3903,23 +3959,43 @@ class Door:
 
     def _act(
         self,
-        event: Event,
-        presented_at: float,
+        grant: Grant,
         choose: Callable[[LockState], Command | None] | None = None,
     ) -> None:
         """Move the lock for a granted card; the event is on disk before the command."""
         self._relocking.look()  # or a tap that fails would forget what a restart found
-        entry = Entry(event, self._equipment.store, self._stored)
-        with self._closed_if_stopped(entry, presented_at):
+        entry = Entry(grant.event, self._equipment.store, self._stored)
+
+        def intend(command: Command) -> None:
+            with self._supervisor.uninterrupted():
+                entry.intend(command, self._relocking.intend(command))
+
+        with self._closed_if_stopped(entry, grant.at):
             outcome = self._control.move(
                 choose or self._choose,
-                send_by=presented_at + self._config.lock.unlock_window_s,
-                intend=lambda command: entry.intend(
-                    command, self._relocking.intend(command)
-                ),
+                send_by=grant.at + self._config.lock.unlock_window_s,
+                intend=intend,
+                check=functools.partial(self._check, grant, entry),
                 sparing=True,
             )
-        self._settle(entry, outcome, presented_at, self._relocking.settle(outcome))
+            with self._supervisor.uninterrupted():
+                if entry.is_withdrawn and entry.command is None:
+                    entry.is_over = True
+                    self._deny(entry.event, grant.at)
+                else:
+                    notes = self._relocking.settle(outcome)
+                    self._settle(entry, outcome, grant.at, notes)
+
+    def _check(self, grant: Grant, entry: Entry) -> None:
+        """What was decided may have changed while the lock was asked: the card was
+        revoked, or the door locked down.  Raises: Withdrawn."""
+        uid = grant.event.uid
+        assert uid is not None
+        by = replace(grant.by, locked_down=self._is_locked_down())
+        decision = decide(uid, self._known(uid, grant.who), by)
+        if not decision.granted:
+            entry.withdraw(decision)
+            raise Withdrawn(decision.reason)
 
     def _settle(
         self, entry: Entry, outcome: Outcome, began_at: float, notes: Notes
@@ -3927,7 +4003,10 @@ class Door:
         """Show how it ended, and put it on disk."""
         battery, low = outcome.battery_percent, outcome.battery_is_low
         low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
-        self._show(RESULT_SIGNALS[outcome.result], *[Signal.LOW_BATTERY] * low)
+        sign = RESULT_SIGNALS[outcome.result]
+        if entry.is_withdrawn and outcome.result is Result.REFUSED:
+            sign = Signal.DENIED
+        self._show(sign, *[Signal.LOW_BATTERY] * low)
         notes = replace(notes, counts=self._control.spent())
         entry.settle(outcome, self._ms_since(began_at), notes)
         if low:
@@ -3941,12 +4020,15 @@ class Door:
         try:
             yield
         except Stopped:
-            entry.settle(
-                Outcome(entry.command, Result.INTERRUPTED, "stopped meanwhile"),
-                self._ms_since(began_at),
-                Notes(counts=self._control.spent()),
-            )
+            if not entry.is_over:
+                self._interrupted(entry, began_at, "stopped meanwhile")
             raise
+
+    def _interrupted(self, entry: Entry, began_at: float, why: str) -> None:
+        outcome = Outcome(entry.command, Result.INTERRUPTED, why)
+        notes = Notes(counts=self._control.spent())
+        with self._supervisor.uninterrupted():
+            entry.settle(outcome, self._ms_since(began_at), notes)
 
     def _lock_again(self) -> None:
         """After relock_after_s, and again if that failed, until a person must look."""
@@ -3969,23 +4051,39 @@ class Door:
         )
         entry = Entry(event, self._equipment.store, self._stored)
         control = self._control.named(pending.lock)
-        first: Superseded | None = None
+
+        def intend(command: Command) -> None:
+            with self._supervisor.uninterrupted():
+                entry.intend(command)
+
+        first: Grant | None = None
         self._is_relocking = True
         try:
             with self._closed_if_stopped(entry, began_at):
                 outcome = control.move(
                     lambda state: Command.LOCK,
                     send_by=began_at + self._config.lock.unlock_window_s,
-                    intend=entry.intend,
+                    intend=intend,
                     may_fall_back=False,
                 )
+                with self._supervisor.uninterrupted():
+                    self._relocked(pending, control, entry, outcome, began_at)
         except Superseded as superseded:
-            first = superseded
+            first = superseded.grant
+            self._interrupted(entry, began_at, str(superseded))
         finally:
             self._is_relocking = False
         if first:
-            self._make_way(entry, began_at, first)
-            return
+            self._make_way(first, entry.command)
+
+    def _relocked(
+        self,
+        pending: Relock,
+        control: LockControl,
+        entry: Entry,
+        outcome: Outcome,
+        began_at: float,
+    ) -> None:
         notes = self._relocking.tried(pending, outcome.result)
         left = self._relocking.pending.get(pending.lock)
         told = [_which(control, pending.lock), outcome.detail]
@@ -3993,21 +4091,16 @@ class Door:
         outcome = replace(outcome, detail="; ".join(filter(None, told)))
         self._settle(entry, outcome, began_at, notes)
 
-    def _make_way(self, entry: Entry, began_at: float, first: Superseded) -> None:
+    def _make_way(self, grant: Grant, sent: Command | None) -> None:
         """A person goes first; what is left to lock again is seen to afterwards.
 
         Where the command to lock has left, the lock may still call itself unlocked:
         for this tap it counts as locked.
         """
-        outcome = Outcome(entry.command, Result.INTERRUPTED, str(first))
-        notes = Notes(counts=self._control.spent())
-        entry.settle(outcome, self._ms_since(began_at), notes)
-        has_left = entry.command is not None
         self._act(
-            first.event,
-            first.presented_at,
+            grant,
             lambda state: self._choose(
-                LockState.LOCKED if has_left and state is LockState.UNLOCKED else state
+                LockState.LOCKED if sent and state is LockState.UNLOCKED else state
             ),
         )
 
@@ -4026,12 +4119,12 @@ class Door:
     # -- lights, faults, reload
 
     def _show(self, *signals: Signal) -> None:
-        """Show ``signals`` now, then what holds when idle; as long as the reader
-        rests, that is the denied light."""
+        """Show ``signals`` now, then what holds when idle; in the pause after many
+        denials, that is the denied light."""
         patterns, now = self._config.patterns, self._clock.monotonic()
         length_s = sum(patterns[sign].duration_s for sign in signals)
         denied_s = patterns[Signal.DENIED].duration_s
-        rests_s = max(0.0, self._reader_rests_until - now - length_s)
+        rests_s = max(0.0, self._denials.rests_until - now - length_s)
         signals += (Signal.DENIED,) * ceil(rests_s / denied_s)
         self._result_shown_until = now + length_s + ceil(rests_s / denied_s) * denied_s
         self._idle_shown = self._idle_signal()
@@ -4154,6 +4247,8 @@ class Entry:
     def __init__(self, event: Event, store: Store, stored: Stored) -> None:
         self.event = event
         self.command: Command | None = None  # that may have left
+        self.is_withdrawn = False
+        self.is_over = False
         self._store = store
         self._stored = stored
 
@@ -4166,8 +4261,17 @@ class Entry:
         begun = self._stored(lambda: self._store.begin(self.event, notes), 0)
         self.event = replace(self.event, id=begun)
 
+    def withdraw(self, decision: Decision) -> None:
+        """What was granted is denied.  An intent that is on disk stays as it is."""
+        self.is_withdrawn = True
+        if self.command is None:
+            self.event = replace(
+                self.event, reason=decision.reason, holder=decision.holder
+            )
+
     def settle(self, outcome: Outcome, latency_ms: int, notes: Notes = NOTHING) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
+        self.is_over = True
         if not self.event.id:  # nothing was sent, or the disk failed then
             self.intend(outcome.command)
         self.event = replace(
@@ -8172,6 +8276,9 @@ class Systemd:
         if text != self._last_status:
             self._last_status = text
             self._send("STATUS=" + printable(text))
+
+    def uninterrupted(self) -> contextlib.AbstractContextManager[None]:
+        return ProcessSignals.postponed()
 
     def _send(self, words: str, patience_s: float = 0.0) -> None:
         if not self._address:

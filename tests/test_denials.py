@@ -8,7 +8,17 @@ from datetime import timedelta
 import pytest
 from conftest import KEN, NOON, STRANGER, World, card_of, config_of
 
-from doorpi import Denials, Door, Event, Reason, Signal, StoreError, Uid, unknown_from
+from doorpi import (
+    Denials,
+    Door,
+    Event,
+    Reason,
+    Role,
+    Signal,
+    StoreError,
+    Uid,
+    unknown_from,
+)
 
 ANNA, PHONE = Uid("D3C2B1A0"), Uid("08112233")
 
@@ -90,8 +100,8 @@ def test_unknown_cards_make_30_lines_at_once_and_one_more_every_two_minutes():
     assert (len(at_once), len(later)) == (30, 2)
     told = [each.words for each in denials.over()]
     assert told == [
-        "70 of other unknown cards until 2026-11-18 12:00:00",
-        "98 of other unknown cards until 2026-11-18 12:00:00",
+        "70 of other cards until 2026-11-18 12:00:00",
+        "98 of other cards until 2026-11-18 12:00:00",
     ]
 
 
@@ -139,11 +149,13 @@ def crowd_before(world: World, uids: list[Uid]) -> Door:
     return door
 
 
-def test_after_ten_denials_the_reader_pauses_with_the_denied_light(world, caplog):
+def test_after_ten_denials_there_is_a_pause_with_the_denied_light(world, caplog):
     crowd_before(world, [Uid(f"{n:08X}") for n in range(1, 11)])
 
     assert world.lights.shown[-1][1] == (*[Signal.DENIED] * 8, Signal.READY)
-    assert "10 denials in a minute: no card is read for 15 s" in caplog.messages
+    assert (
+        "10 denials in a minute: no further one is answered for 15 s" in caplog.messages
+    )
 
 
 def test_in_the_pause_no_other_light_says_that_cards_are_read(world):
@@ -164,19 +176,75 @@ def test_in_the_pause_no_other_light_says_that_cards_are_read(world):
     assert 15 <= shown_at + seconds - began_at < 17
 
 
-@pytest.mark.parametrize(("after_s", "is_read"), [(14.8, False), (15.1, True)])
-def test_nobody_is_read_in_the_pause_and_everybody_after_it(world, after_s, is_read):
-    door = crowd_before(world, [Uid(f"{number:08X}") for number in range(1, 11)])
-    began_at = world.lights.shown[-1][0]
-    world.reader.shows = [KEN]
+CROWD = [Uid(f"{number:08X}") for number in range(1, 11)]
+
+
+def show(world: World, door: Door, *uids: Uid) -> None:
+    world.reader.shows = [shown for uid in uids for shown in (uid, *[None] * 12)]
+    while world.reader.shows:
+        door.step()
+
+
+def test_a_member_is_served_in_the_pause_and_ends_it(world):
+    door = crowd_before(world, CROWD)
+
+    show(world, door, KEN)
+
+    assert len(world.lock.sent) == 1
+    assert world.lights.shown[-2][1] == (Signal.WORKING, Signal.READY)
+    assert world.lights.shown[-1][1] == (Signal.UNLOCKED, Signal.READY)
+
+
+def test_after_a_member_ten_more_denials_are_too_many(world):
+    door = crowd_before(world, [*CROWD[:9], KEN])
+
+    show(world, door, *(Uid(f"{number:08X}") for number in range(11, 20)))
+    assert not [signs for _, signs in world.lights.shown if len(signs) > 2]
+
+    show(world, door, Uid("00000020"))
+    assert [signs for _, signs in world.lights.shown if len(signs) > 2]
+
+
+@pytest.mark.parametrize("uid", [STRANGER, ANNA, CROWD[0], PHONE])
+def test_a_denial_in_the_pause_is_not_answered_and_is_counted(world, uid):
+    door = world.door(config_of(card_of(), card_of(ANNA, "Anna", enabled=False)))
+    show(world, door, *CROWD)
+    shown, lines, kept = (
+        len(world.lights.shown),
+        len(world.store.events),
+        {**world.store.kept},
+    )
+
+    show(world, door, uid)
+
+    assert (len(world.lights.shown), len(world.store.events)) == (shown, lines)
+    assert world.store.kept == kept  # nor is it a card for `allow`
+    world.clock.advance(100)
+    door.step()
+    assert sum("1 " in event.detail for event in world.store.events.values()) == 1
+
+
+@pytest.mark.parametrize(("after_s", "is_answered"), [(14.0, False), (15.1, True)])
+def test_after_the_pause_a_denial_is_answered_again(world, after_s, is_answered):
+    door = crowd_before(world, CROWD)
+    began_at, _ = world.lights.shown[-1]
+    world.reader.shows = [STRANGER]
 
     world.clock.advance(began_at + after_s - world.clock.monotonic())
     beats = world.supervisor.beats
     door.step()
 
-    assert (world.reader.shows == []) is is_read
-    assert len(world.lock.sent) == (1 if is_read else 0)
-    assert world.supervisor.beats > beats  # the watchdog is fed meanwhile
+    assert (len(world.store.events) == 11) is is_answered
+    assert world.supervisor.beats > beats
+
+
+def test_a_master_ends_the_pause_too(world):
+    door = world.door(config_of(card_of(ANNA, "Boss", role=Role.MASTER)))
+    show(world, door, *CROWD)
+
+    show(world, door, ANNA, STRANGER)
+
+    assert list(world.store.cards) == [STRANGER]
 
 
 def test_repeats_are_counted_on_the_disk_and_in_the_journal(world, caplog):

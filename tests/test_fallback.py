@@ -101,6 +101,7 @@ Barred           no      no
 TurnedAway       yes     yes
 AuthError        yes     yes
 QuotaError       yes     yes
+Withdrawn        no      no
 """
 FREED_BY = [
     (name, stage, word == "yes")
