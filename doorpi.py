@@ -11459,7 +11459,7 @@ class CardList:
         self.columns = Columns(self.kind, written)
         self.columns.check(ignored, self.notes)
         rows = [self._in_our_words(row) for row in written]
-        uids = [str(row.cells["uid"]) for row in rows if "uid" in row.cells]
+        uids = {str(row.cells["uid"]) for row in rows if "uid" in row.cells}
         self._digits_doubt = self._doubt_about_digits(uids)
         for row in rows:
             self._take(row)
@@ -11531,7 +11531,7 @@ class CardList:
         key = re.match(r"\.(\w+)", problem)
         return self.columns.called(key[1]) + problem[key.end() :] if key else problem
 
-    def _doubt_about_digits(self, uids: Sequence[str]) -> str:
+    def _doubt_about_digits(self, uids: set[str]) -> str:
         """Why a UID of digits only is not believed: by chance one in 43 is, and of the
         numbers that are printed on cards, all.  Raises: ListError."""
         numbers = [uid for uid in uids if is_number(uid)]

@@ -217,6 +217,12 @@ def test_a_list_of_printed_numbers_is_refused():
     )
 
 
+def test_a_number_that_is_there_again_is_one():
+    text = "uid,name\n" + "07730211,Ada\n" * 3 + "0773021A,Bo\n"
+
+    assert len(listed(text).cards) == 2
+
+
 def test_digits_that_come_by_chance_are_believed_and_written_with_colons_always():
     few = listed(of_uids("07730211", "0773021A"))
     rare = listed(of_uids("07730211", *(f"A773{i:04}" for i in range(20))))
