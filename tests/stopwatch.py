@@ -44,6 +44,14 @@ class Stopwatch:
         return self.wall_s > seconds and self.own_s > seconds
 
 
+def thread_held_up_s() -> float:
+    """How long the thread that asks has waited for a processor, in all its life."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def _held_up_ns(pid: int) -> Iterator[tuple[int, int]]:
     """The threads of a process and of those it started; a zombie has its first one.
 

@@ -836,15 +836,21 @@ def test_a_reader_that_has_seen_enough_is_no_failure(folder, store, count):
 
 @pytest.fixture
 def on_cloud(folder, cloud):
-    """The file now names the simulated cloud; short waits."""
+    """The file now names the simulated cloud; a short wait for its word."""
     rewrite(
         folder,
         '"11200000-0000-4000-8000-000000000000"',
         f'"{cloud.device_id}"\nbase_url = "{cloud.base_url}"',
     )
     rewrite(folder, f'"{SECRET}"', f'"{cloud.key}"')
-    rewrite(folder, "[[schedule]]", "unlock_window_s = 1\nconfirm_s = 1\n[[schedule]]")
+    rewrite(folder, "[[schedule]]", "confirm_s = 1\n[[schedule]]")
     return cloud
+
+
+@pytest.fixture
+def hasty(folder, on_cloud):
+    """No time for many tries of what fails at each."""
+    rewrite(folder, "confirm_s = 1\n", "unlock_window_s = 1\nconfirm_s = 1\n")
 
 
 @pytest.mark.parametrize(("locked", "word"), [(True, "locked"), (False, "unlocked")])
@@ -858,7 +864,7 @@ def test_status_in_words(on_cloud, verb, locked, word):
 @pytest.mark.parametrize(
     "fault", ["unauthorized", "unresponsive", "hang", "wrong-types"]
 )
-def test_a_status_that_cannot_be_learnt_fails_in_words(folder, on_cloud, verb, fault):
+def test_a_status_that_cannot_be_learnt_fails_in_words(on_cloud, hasty, verb, fault):
     on_cloud.fail_always(fault)
 
     (line,) = verb("status", code=1)
@@ -935,7 +941,9 @@ def test_only_a_confirmed_move_is_a_success(
     assert len(on_cloud.commands) <= 1
 
 
-def test_a_lock_that_cannot_be_reached_is_told_and_logged(folder, on_cloud, verb):
+def test_a_lock_that_cannot_be_reached_is_told_and_logged(
+    folder, on_cloud, hasty, verb
+):
     on_cloud.go_offline()
 
     (line,) = verb("unlock", code=1)

@@ -494,6 +494,7 @@ def after_request(misbehave: Callable[[Wire], object]) -> Callable[[Wire], None]
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LENGTH_9 = HEAD + b"Content-Length: 9\r\n\r\n"
+LENGTH_9999 = HEAD + b"Content-Length: 9999\r\n\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -1612,7 +1613,7 @@ def test_a_closed_api_has_no_connection_left(raw, api):
 @pytest.mark.parametrize(
     "serve",
     [
-        after_request(partly(LENGTH_9, lambda wire: wire.drip(b" ", 0.005))),
+        after_request(partly(LENGTH_9999, lambda wire: wire.drip(b" ", 0.005))),
         after_request(Wire.hang),
         after_request(lambda wire: wire.sock.close()),
         after_request(partly(HEAD + b"\r\n", lambda wire: wire.flood(b"[" * 4096))),

@@ -12,7 +12,7 @@ from broken_pins import busy_pin, misspelt_library, no_library, silent_failure
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import wait_for
-from stopwatch import Stopwatch
+from stopwatch import Stopwatch, thread_held_up_s
 
 from doorpi import (
     GpioLights,
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
     at_s: float
     light: tuple[int, int]  # green, red
-    held_up_s: float  # of our threads, since the change before
+    held_up_s: float  # its thread, since it made the change before
 
 
 class Bench(MockFactory):
@@ -58,15 +58,15 @@ class Bench(MockFactory):
         self.changes: list[Change] = []
         self.changed_by: set[threading.Thread] = set()
         self._state = {"GPIO23": 0, "GPIO22": 0}
-        self._shown: list[tuple[float, tuple[int, int], float]] = []
-        self._watch = Stopwatch()
+        self._shown: list[tuple[float, tuple[int, int], int, float]] = []
 
     def note(self, pin: str, value: bool, changed: bool) -> None:
         at = time.monotonic()
         self._state[pin] = int(value)
         if pin == "GPIO22":  # each light is set as a whole, and this LED is the last
             green_red = self._state["GPIO23"], self._state["GPIO22"]
-            self._shown.append((at, green_red, self._watch.held_up_s))
+            thread = threading.get_ident()
+            self._shown.append((at, green_red, thread, thread_held_up_s()))
         if changed:
             self.changes.append(Change(at, pin, value))
             self.changed_by.add(threading.current_thread())
@@ -77,17 +77,18 @@ class Bench(MockFactory):
 
     def history(self, since: float) -> list[Seen]:
         """What was seen after ``since``."""
-        seen, last, held_up_s = [], None, 0.0
-        for at, light, now_s in list(self._shown):
+        seen, last, held_up_s = [], None, {}
+        for at, light, thread, now_s in list(self._shown):
             if at >= since and light != last:
-                seen.append(Seen(at - since, light, now_s - held_up_s))
-                last, held_up_s = light, now_s
+                more_s = now_s - held_up_s.get(thread, 0.0)
+                seen.append(Seen(at - since, light, more_s))
+                last, held_up_s[thread] = light, now_s
         return seen
 
 
 def untimely(seen: list[Seen], due_s: list[float]) -> dict[float, float]:
     """Which changes were not on time, and by how much; late is only what was late
-    though nothing held up our threads since the last that was on time."""
+    though nothing held up its thread since the last that was on time."""
     found, excuse_s = {}, 0.0
     for change, due in zip(seen, due_s, strict=True):
         late_s = change.at_s - due

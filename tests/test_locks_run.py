@@ -168,20 +168,15 @@ def test_when_the_cloud_is_away_the_fallback_lets_a_member_in(
     assert event.latency_ms < 5000
 
 
-HASTY = "unlock_window_s = 1.5"  # no time for many tries
-
-
 def test_a_fallback_is_added_and_taken_away_by_a_reload(tmp_path, cloud, radio, second):
-    config = write_config(tmp_path, cloud, radio.device, lock=HASTY)
+    config = write_config(tmp_path, cloud, radio.device)
     cloud.go_offline()
     with DoorProcess(config) as door:
         door.until_ready()
-        write_config(
-            tmp_path, cloud, radio.device, lock=HASTY, more=fallback_to(second)
-        )
+        write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
         door.reload()
         with_it = door.tap(radio, KEN)
-        write_config(tmp_path, cloud, radio.device, lock=HASTY)
+        write_config(tmp_path, cloud, radio.device)
         door.reload()
         without_it = door.tap(radio, KEN)
 
@@ -189,9 +184,7 @@ def test_a_fallback_is_added_and_taken_away_by_a_reload(tmp_path, cloud, radio, 
 
 
 def test_the_verbs_know_the_fallback(tmp_path, cloud, radio, second):
-    config = write_config(
-        tmp_path, cloud, radio.device, lock=HASTY, more=fallback_to(second)
-    )
+    config = write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
     cloud.go_offline()
     gone = "cannot reach 127.0.0.1: connection refused"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import serial
 from cards import MODELS, card
+from conftest import new_chip
 from pn532 import Pn532, frame_of, take_frame
 from processes import DoorProcess, wait_for, write_config
 
@@ -26,20 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 nfc = doorpi._nfcpy()
 TYPE_A = nfc.clf.RemoteTarget("106A")
-
-
-def new_chip() -> Pn532:
-    try:
-        return Pn532()
-    except OSError as error:
-        pytest.skip(f"nfcpy finds ports in /dev alone, which is not ours: {error}")
-
-
-@pytest.fixture
-def chip():
-    chip = new_chip()
-    yield chip
-    chip.close()
 
 
 @pytest.fixture
@@ -129,14 +116,14 @@ def test_the_chip_speaks_as_the_manual_says(line, said, heard):
 
 
 def test_an_ack_from_the_host_ends_the_command(chip, line):
-    chip.latency_s = 0.02
-    line.timeout = 0.06
+    chip.latency_s, line.timeout = 0.5, 0.8
     line.write(bytes.fromhex(FIRMWARE))
     assert line.read(6).hex() == ACK
 
     line.write(bytes.fromhex(ACK))
 
     assert line.read(1) == b""
+    chip.latency_s = 0.0
     line.write(bytes.fromhex("0000ff05fbd4140100001700"))
     assert line.read(15).hex() == ACK + "0000ff02fed5151600"
 
@@ -589,7 +576,7 @@ def test_a_slow_chip_is_waited_for(chip, raw):
 
 
 def test_an_answer_that_is_too_late_is_never_heard(chip, raw):
-    chip.latency_s = 0.2
+    chip.latency_s = 5.0
     assert trouble(lambda: raw.sense(TYPE_A)) == "TimeoutError ETIMEDOUT"
 
     chip.latency_s = 0.0
@@ -671,9 +658,9 @@ def test_some_chips_are_deaf_after_power_down_until_a_reset(chip, raw):
 
 
 def test_a_sleeping_chip_loses_a_command_without_bytes_to_wake_it(chip, line):
-    line.timeout = 0.05
     line.write(frame_of(b"\xd4\x16\x10"))
     assert line.read(16).hex() == ACK + "0000ff03fdd517001400"
+    line.timeout = 0.05
 
     line.write(bytes.fromhex(FIRMWARE))
 
