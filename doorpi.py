@@ -5080,6 +5080,8 @@ class Dialer:
     def give_back(self, connected: BoundedSocket) -> None:
         """Keep a connection for the next request."""
         connected.has_served = True
+        # Or it would overrule the number of keep-alives.
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
         self._put_ready(connected)
         self._remember_tls(connected)
 

@@ -4,7 +4,7 @@
     .venv/bin/python tests/bench.py --scale [ROWS]
 
 Everything in one run, so that a noisy machine disturbs all rows alike: the real door
-(nfcpy on a virtual field, gpiozero on mock pins, requests to a simulated cloud) and, as
+(nfcpy on a virtual field, gpiozero on mock pins, HTTP to a simulated cloud) and, as
 the limit, the same two requests made plainly on an open connection of a
 ``requests.Session``.  The seed's own flow is written anew as a row: open the reader, read,
 activate, blink three times, ask, sleep a second, command.
@@ -306,7 +306,7 @@ doorpi.main(["--config", sys.argv[1], "run"])
 """
 EAGER = """
 import os, doorpi
-import nfc, nfc.clf, gpiozero, requests, sqlite3, tomllib, tomli_w, ssl
+import nfc, nfc.clf, gpiozero, http.client, sqlite3, tomllib, tomli_w, ssl
 import cryptography.hazmat.primitives.cmac
 import cryptography.hazmat.primitives.ciphers.algorithms
 ssl.create_default_context()

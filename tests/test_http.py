@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-from conftest import FakeClock, swallowing_address
+from conftest import FakeClock, FakeLock, swallowing_address
 from fake_cloud import ends_with_reset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -1433,7 +1433,12 @@ class Forgetful:
             if number <= self.forgotten:
                 wire.hang()
                 return
-            wire.send(OK)
+            wire.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(SESAME) + SESAME)
+
+
+#: What the first Sesame API says, to whatever is asked.
+SESAME = b"""{"locked": true, "responsive": true, "task_id": "1",
+    "status": "terminated", "successful": true}"""
 
 
 @pytest.mark.parametrize("usual_s", [0.0, 0.3])
@@ -1457,6 +1462,38 @@ def test_a_question_on_a_connection_that_died_silently_is_soon_asked_on_a_new_on
     assert patience_s <= took_s < patience_s + SLACK_S
     assert server.connections == 2
     assert caller.calls == 3
+
+
+def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(raw):
+    router = Forgetful()
+    server = raw(router)
+    access = doorpi.LockAccess(
+        kind="sesame-mini", base_url=server.url, device_id="1",
+        api_key=doorpi.Secret("k"),
+    )  # fmt: skip
+    clock = SystemClock()
+    lock = doorpi.SesameMini(access, clock)
+    lock._api.old_s = lock._api.least_s = 0.05
+    second = FakeLock(clock)
+    control = doorpi.LockControl(
+        lock, clock, confirm_s=5.0, jitter=lambda: 0.0,
+        fallback=doorpi.LockControl(second, clock, confirm_s=5.0, jitter=lambda: 0.0),
+    )  # fmt: skip
+    control.status(clock.monotonic() + 5)
+    time.sleep(lock._api.old_s)
+    router.forgotten = 1
+
+    outcome = control.move(
+        lambda state: doorpi.Command.UNLOCK,
+        send_by=clock.monotonic() + 10.0,
+        intend=lambda command: None,
+    )
+
+    assert outcome == doorpi.Outcome(doorpi.Command.UNLOCK, doorpi.Result.UNLOCKED)
+    assert second.sent == []
+    lines = [request.split(b" ")[0] for request in server.requests]
+    assert lines == [b"GET", b"GET", b"GET", b"POST", b"GET"]
+    lock.close()
 
 
 def test_an_answer_that_is_slow_for_once_is_asked_for_again_and_still_heard(raw, api):
