@@ -751,22 +751,29 @@ def _local(when: Circumstances) -> Local:
 def shown_at(day: date, minute: int, local: Local) -> list[datetime]:
     """The instants at which the clock on the wall shows ``minute`` of ``day``, in UTC:
     none where it is put forward over it, two where it is put back."""
-    as_utc = _midnight(day) + timedelta(minutes=minute)
-    offsets = _offsets(day, local)
-    found = (as_utc - offset for offset in offsets)
-    if len(offsets) == 1:
-        return list(found)
-    wall = as_utc.replace(tzinfo=None)
-    return sorted(at for at in found if local(at).replace(tzinfo=None) == wall)
+    return sorted(_shown(_midnight(day), [minute], _offsets(day, local), local))
+
+
+def _shown(
+    midnight: datetime,
+    minutes: Iterable[int],
+    offsets: Iterable[timedelta],
+    local: Local,
+) -> Iterator[datetime]:
+    for offset in offsets:
+        for minute in minutes:
+            at = midnight + timedelta(minutes=minute) - offset
+            if local(at).utcoffset() == offset:
+                yield at
 
 
 def _instants(day: date, minutes: Iterable[int], local: Local) -> Iterator[datetime]:
     """When it is one of these minutes of ``day``, and when the clock is put forward or
     back around that: it may skip the first or the last of an hour, or go into another
     hour than the one after."""
-    for minute in minutes:
-        yield from shown_at(day, minute, local)
-    if len(_offsets(day, local)) > 1:
+    offsets = _offsets(day, local)
+    yield from _shown(_midnight(day), minutes, offsets, local)
+    if len(offsets) > 1:
         yield change_of_clock(day, local)
 
 
