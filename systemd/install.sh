@@ -208,7 +208,7 @@ stamp() { cat "$source/doorpi.py" "$source/doorpi.toml" "$source"/systemd/* | ck
 
 build() {
     if [ -n "$current" ] && [ "$(stamp)" = "$(cat "$base/$current/stamp" 2>/dev/null)" ] &&
-        runs "$base/$current"; then
+        runs "$base/$current" 2>/dev/null; then
         new=$current
         precompile "$base/$new" # the system's Python may be another one since
         say "program: this version is installed already ($base/$current)"

@@ -685,15 +685,15 @@ if [ -n "$upgrade" ]; then
     step "the system's Python becomes that of $upgrade"
     python_is() { inside python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
     was=$(python_is)
-    pid=$(property MainPID)
     inside sh -c "sed -i 's/$suite/$upgrade/g' /etc/apt/sources.list
         export DEBIAN_FRONTEND=noninteractive; apt-get -q update
         apt-get -q -y --no-install-recommends install python3 python3-gpiozero \
-            python3-requests python3-cryptography python3-tomli-w python3-pip \
-            ca-certificates" >"$work/upgrade" 2>&1 </dev/null || {
+            python3-requests python3-cryptography python3-tomli-w python3-pip" \
+        >"$work/upgrade" 2>&1 </dev/null || {
         failed "apt-get"
         tail -5 "$work/upgrade"
     }
+    give /etc/ssl/certs/ca-certificates.crt # the package has made it anew
     [ "$(python_is)" != "$was" ] && passed "Python $was is now $(python_is)" ||
         failed "still Python $was"
     began=$(now)
