@@ -5737,8 +5737,8 @@ class WebLock:
     def _expect_accepted(self, reply: Reply) -> None:
         """Sort an HTTP status that is not 2xx.
 
-        Raises: AuthError, QuotaError, Throttled, TurnedAway; MaybeSent for a 5xx,
-        after which a command may have had its effect.
+        Raises: AuthError, QuotaError, Throttled, TurnedAway; MaybeSent for a 5xx and
+        for 408 (time was up), after which a command may have had its effect.
         """
         status, words = reply.status, self._said(reply)
         said = f"HTTP {status} {words}".rstrip(" .")
@@ -5755,7 +5755,7 @@ class WebLock:
             after = reply.retry_after
             is_number = after.isdecimal() and len(after) < 6
             raise Throttled(said, float(after) if is_number else 10.0)
-        if status >= 500:
+        if status >= 500 or status == 408:
             raise MaybeSent(said)
         raise TurnedAway(said + self._doubt(status, words))
 

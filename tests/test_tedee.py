@@ -219,6 +219,7 @@ ERRORS = {
     "no-success":   (failure(200, "No."), TurnedAway, "HTTP 200 without success: No."),
     "silent":       (failure(200), TurnedAway, "HTTP 200 without success"),
     "burst":        ((429, b""), Throttled, "HTTP 429"),
+    "time-was-up":  ((408, b""), MaybeSent, "HTTP 408"),
     "internal":     (failure(500, "Oops."), MaybeSent, "HTTP 500 Oops"),
     "bad-gateway":  ((502, b"<html>"), MaybeSent, "HTTP 502"),
 }
