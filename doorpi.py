@@ -5017,8 +5017,8 @@ class Dialer:
     backoff_s = (1.0, 60.0)
     welcome_s = 10.0  # closed unused after that long: for being idle, not turned away
     stale_s = 60.0  # an idle connection is not trusted for longer
-    renew_at = 0.85  # of that time: a successor is opened
-    command_s = 5.0  # as long may one be idle that carries a command, never sent twice
+    renew_share = 0.85  # of stale_s: then its successor is opened
+    command_s = 5.0  # the same for a command, which cannot be sent again
 
     def __init__(
         self,
@@ -5039,21 +5039,16 @@ class Dialer:
         self._addresses: list[Any] = []
         self._attempt: DialAttempt | None = None
         self._ready: BoundedSocket | None = None
-        self._closed_after_s = 0.0  # so idle was the last that the server closed
+        self._closed_after_s = 0.0  # how idle the last was that the server closed
         self.dials = 0  # attempts begun so far
         self._failures = 0
         self._again_at = -inf
         self._unreachable = False
 
-    def idle_s(self) -> float:
-        """For how long the connection that is ready has not been heard of."""
-        now = self._budget.clock.monotonic()
-        return now - self._ready.idle_since if self._ready else 0.0
-
     def keep_ready(self) -> None:
         """Have a connection that is not old, or have one on its way.  Does not wait."""
         self._collect()
-        if self._attempt or self._is_ready(self.renew_at * self.stale_s):
+        if self._attempt or self._is_ready(self.renew_share * self.stale_s):
             return
         if self._budget.clock.monotonic() >= self._again_at:
             self._start()
@@ -5087,6 +5082,7 @@ class Dialer:
     def give_back(self, connected: BoundedSocket) -> None:
         """Keep a connection for the next request."""
         connected.has_served = True
+        connected.idle_since = self._budget.clock.monotonic()
         # Or it would overrule the number of keep-alives.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
         self._put_ready(connected)
@@ -5105,8 +5101,13 @@ class Dialer:
         self._attempt = None
         self.hang_up()
 
+    def _idle_s(self) -> float:
+        """For how long the connection that is ready has not been heard of."""
+        now = self._budget.clock.monotonic()
+        return now - self._ready.idle_since if self._ready else 0.0
+
     def _is_ready(self, idle_s: float) -> bool:
-        return self._ready is not None and self.idle_s() < idle_s
+        return self._ready is not None and self._idle_s() < idle_s
 
     def _remember_tls(self, connected: BoundedSocket) -> None:
         """TLS 1.3 tells it some time after the handshake, with what is read first."""
@@ -5116,12 +5117,11 @@ class Dialer:
 
     def _put_ready(self, connected: BoundedSocket) -> None:
         self.hang_up()
-        connected.idle_since = self._budget.clock.monotonic()
         self._ready = connected
 
     def _start(self) -> DialAttempt:
         self.dials += 1
-        if self._ready:
+        if self._ready and not self._failures:
             self._remember_tls(self._ready)
         self._attempt = DialAttempt(self.host, self._dial)
         with ProcessSignals.kept_from_threads():
@@ -5133,7 +5133,7 @@ class Dialer:
         if self._attempt is not None and self._attempt.done.is_set():
             self._finish(self._attempt)
         if self._ready is not None and not self._ready.is_alive():
-            idle_s, has_served = self.idle_s(), self._ready.has_served
+            idle_s, has_served = self._idle_s(), self._ready.has_served
             self.hang_up()
             self._learn(idle_s)
             self._failures = 0 if idle_s >= self.welcome_s else self._failures
@@ -5142,7 +5142,8 @@ class Dialer:
 
     def _learn(self, idle_s: float) -> None:
         """The server closed a connection that was idle for ``idle_s``.  When it does so
-        twice after the same time, the next is renewed before."""
+        twice after the same time, the next is renewed before, until the server was out
+        of reach."""
         is_steady = abs(idle_s - self._closed_after_s) < 0.1 * idle_s
         if is_steady and self.welcome_s <= idle_s < self.stale_s:
             self.stale_s = idle_s
@@ -5154,6 +5155,7 @@ class Dialer:
             if not self._unreachable:
                 log.warning("%s", attempt.failure)
             self._postpone()
+            self.stale_s = type(self).stale_s
         else:
             self._put_ready(attempt.socket)
             if self._unreachable:
@@ -5190,8 +5192,10 @@ class Dialer:
                 connected = self._secure(connected)
         except (OSError, ValueError):
             connected.close()
+            self._tls_session = None  # it may be what the server does not like
             raise
         connected.budget = self._budget
+        connected.idle_since = self._budget.clock.monotonic()
         return connected
 
     def _connect(self, ends_at: float) -> BoundedSocket:

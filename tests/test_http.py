@@ -1594,6 +1594,31 @@ def test_the_next_tls_connection_resumes_the_session(
     assert resumed == [False, True, True]
 
 
+def test_after_a_handshake_that_failed_the_next_one_is_whole(
+    raw, api, ca, ca_file, clock
+):
+    """The session may be what the server does not like."""
+    good = served_by(ca.issue_cert("127.0.0.1"))
+    resumed = []
+
+    def serve(wire: Wire) -> None:
+        resumed.append(wire.sock.session_reused)
+        answers()(wire)
+
+    server = raw(serve, good)
+    caller = api(server, clock, ca_file)
+    caller.call("GET", "/x", by=clock.monotonic() + 5)
+    for context in (served_by(trustme.CA().issue_cert("127.0.0.1")), good):
+        server.tls = context
+        clock.advance(61)
+        caller.keep_ready()
+        until(lambda: not dialling())
+        caller.keep_ready()
+
+    until(lambda: len(resumed) == 2)
+    assert resumed == [False, False]
+
+
 # -- what is given up is dropped by the kernel
 
 
