@@ -3877,10 +3877,17 @@ class Door:
                 Denials.pause_s,
             )
 
+    most_unknown = 4
+
     def _note_unknown(self, uid: Uid, now: float) -> Notes:
-        """For who is asked next to let this card in, and which one was before it."""
-        before = [each for each in self._unknown.items() if each[0] != uid]
-        self._unknown = dict([*before[-1:], (uid, now)])
+        """For `allow`, with those before it.  A phone has one of them, though it shows
+        another UID each time."""
+        before = [
+            (other, at)
+            for other, at in self._unknown.items()
+            if other != uid and not (is_random(uid) and is_random(other))
+        ]
+        self._unknown = dict([*before[1 - self.most_unknown :], (uid, now)])
         return Notes({"unknown": unknown_text(self._unknown, self._clock.boot())})
 
     def _close_denials(self, now: float = inf) -> None:
@@ -8984,28 +8991,35 @@ LAST_CARD_COUNTS_S = 5 * 60.0
 
 def last_unknown_card(
     store: SqliteStore, config: Config, clock: Clock
-) -> tuple[Uid, float, list[str]]:
-    """The unknown card that the door saw last, and how many seconds ago; it is no
-    longer than five minutes, and still unknown.  And in words which other one it may
-    be that is meant.  Raises: Refused, StoreError."""
+) -> tuple[Uid, float]:
+    """The unknown card that the door saw in the last five minutes, and how many seconds
+    ago.  A phone counts only where there was no card: it may be what a card was in.
+
+    Raises: Refused, also where there were several: a stranger may have come after the
+    one who is meant; StoreError.
+    """
     told = unknown_from(store.recall("unknown"), clock.boot(), clock.monotonic())
-    found = {uid: ago for uid, ago in told.items() if ago <= LAST_CARD_COUNTS_S}
+    recent = {uid: ago for uid, ago in told.items() if ago <= LAST_CARD_COUNTS_S}
+    found = {uid: ago for uid, ago in recent.items() if not is_random(uid)} or recent
     again = "present the new card and try again, or give --uid"
     if not found:
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
-    uid, ago_s = found.popitem()
-    who = config.cards.get(uid) or store.find(uid)
-    if who:
+    last = next(reversed(found))
+    if who := config.cards.get(last) or store.find(last):
         raise Refused(
-            f"the last unknown card, {format_uid(uid)}, is on the list by now, as"
+            f"the last unknown card, {format_uid(last)}, is on the list by now, as"
             f" {printable(who.holder)}: {again}"
         )
-    others = [
-        f"mind that {format_uid(other)} is unknown too, presented {ago:.0f} s ago"
-        for other, ago in found.items()
-        if not (is_random(other) or config.cards.get(other) or store.find(other))
-    ]
-    return uid, ago_s, others
+    unknown = [uid for uid in found if not (config.cards.get(uid) or store.find(uid))]
+    if len(unknown) > 1:
+        cards = " and ".join(
+            f"{format_uid(uid)} ({found[uid]:.0f} s ago)" for uid in unknown
+        )
+        raise Refused(
+            f"{len(unknown)} unknown cards were presented in the last 5 minutes,"
+            f" {cards}: give --uid with the one you mean"
+        )
+    return last, found[last]
 
 
 def let_in(
@@ -12448,7 +12462,8 @@ class DemoScript:
                 if self._over.is_set() and not as_told:
                     break
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._over.is_set():  # else the door has failed, and says how
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def finish(self) -> int:
         self._over.set()
@@ -13205,7 +13220,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
             uid = parse_uid(args.uid)
             notes += [f"{args.uid}: {NUMBER_WORDS}"] * is_number(args.uid)
         else:
-            uid, ago_s, notes = last_unknown_card(store, config, clock)
+            uid, ago_s = last_unknown_card(store, config, clock)
             presented = f" (presented {ago_s:.0f} s ago)"
         wanted = Credential(
             uid=uid,

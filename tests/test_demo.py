@@ -66,11 +66,21 @@ doorpi.SimulatedCloud = Refusing
 """,
         ["--taps", "ken"],
     ),
+    "the door has a bug": (
+        """
+def bug(*args):
+    raise RuntimeError("a bug")
+
+doorpi.Door._known = bug
+""",
+        ["--taps", "ken ken"],
+    ),
     "a card that is denied moves the lock": (
         """
 class Mad(doorpi.Door):
     def _known(self, uid):
-        self._equipment.locks["lock"].send(doorpi.Command.UNLOCK, 1e9, 1e9)
+        by = self._clock.monotonic() + 5
+        self._equipment.locks["lock"].send(doorpi.Command.UNLOCK, by, by)
         return super()._known(uid)
 
 doorpi.Door = Mad
@@ -132,6 +142,14 @@ BROKEN = {
 @pytest.mark.parametrize(("name", "line"), BROKEN.items(), ids=BROKEN)
 def test_the_demo_fails_when(stories, name, line):
     assert outcome(stories[name]) == (1, [line], "")
+
+
+def test_a_bug_in_the_door_is_seen_with_its_traceback(stories):
+    code, told, errors = outcome(stories["the door has a bug"])
+
+    assert (code, told) == (1, ["ken stopped"])
+    assert "Traceback" in errors
+    assert errors.splitlines()[-1] == "RuntimeError: a bug"
 
 
 def test_a_name_that_nobody_has_is_wrong_usage_told_in_words():
