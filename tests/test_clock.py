@@ -361,6 +361,7 @@ def another_etc(tmp_path) -> Path:
     return etc
 
 
+@pytest.mark.realtime
 def test_the_running_door_and_why_go_by_a_zone_that_was_changed(
     tmp_path, another_etc, cloud, radio
 ):
