@@ -245,7 +245,10 @@ import sys
 
 here = os.path.dirname(os.path.realpath(__file__))  # not another one, after an upgrade
 sys.path[:1] = [here, os.path.join(here, "lib")]
-import doorpi  # compiled once; a script would be compiled at every start
+try:
+    import doorpi  # compiled once; a script would be compiled at every start
+except (ImportError, SyntaxError) as error:  # one line: systemd tries every 5 s
+    sys.exit(f"{error}: sudo sh /opt/doorpi/current/systemd/install.sh")
 
 sys.exit(doorpi.main())
 PYTHON

@@ -44,6 +44,7 @@ kind = "sesame-mini"
 device_id = "11200416-0103-0701-2300-0f0500080e0e"
 api_key = {{ file = "lock.key" }}
 base_url = "http://127.0.0.1:9"
+unlock_window_s = 1.0
 [[card]]
 uid = "{KEN}"
 holder = "Ken Sato"

@@ -419,6 +419,56 @@ def installers(pattern: str) -> str:
     return found
 
 
+@pytest.fixture
+def version(tmp_path) -> Path:
+    """A version as the installer leaves it, behind the link `current`."""
+    folder = tmp_path / "1"
+    (folder / "lib").mkdir(parents=True)
+    install = (SYSTEMD / "install.sh").read_text("utf-8")
+    launcher = install.partition("<<'PYTHON'\n")[2].partition("\nPYTHON\n")[0]
+    (folder / "__main__.py").write_text(launcher, "utf-8")
+    shutil.copy(doorpi.__file__, folder)
+    (tmp_path / "current").symlink_to("1")
+    return folder
+
+
+def test_a_version_is_started_with_its_own_libraries_and_nothing_of_the_callers(
+    version, tmp_path, monkeypatch
+):
+    (version / "lib" / "tomli_w.py").write_text("print('its own')\n", "utf-8")
+    (version / "doorpi.py").write_text("import tomli_w\ndef main(): pass\n", "utf-8")
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("doorpi", "tomli_w", "os", "sitecustomize"):
+        (trap / f"{name}.py").write_text("print('the trap')\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(trap))
+
+    done = subprocess.run(
+        [sys.executable, "-I", "../current"], cwd=trap, text=True, timeout=50,
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "its own\n", "")
+
+
+def test_a_version_starts_without_compiled_modules(version):
+    """As after an upgrade of Python, when nobody may write them there."""
+    command = (sys.executable, "-I", "-B", version, "--version")
+
+    assert said_by(*command) == (0, f"DoorPi {doorpi.__version__}\n")
+
+
+@pytest.mark.parametrize("text", ["import no_such_module", "this is no Python"])
+def test_a_version_that_cannot_run_says_so_in_a_line_with_what_mends_it(version, text):
+    (version / "doorpi.py").write_text(f"{text}\n", "utf-8")
+
+    code, told = said_by(sys.executable, "-I", version, "run")
+
+    assert code == 1
+    assert told.endswith(f": sudo sh {doorpi.INSTALLED}/systemd/install.sh\n")
+    assert told.count("\n") == 1
+
+
 def test_the_installer_names_what_check_says_is_still_the_examples(capsys):
     words = installers(r"to_do=\$\(printf '%s\\n' \"\$told\" \| grep \"(.*)\"\)")
 
