@@ -7881,11 +7881,11 @@ def become_owner(folder: Path) -> None:
     link to any file, which root would write.  So this comes before the first look into
     the folder of the databases, also before asking whether a file is there.
     """
+    import pwd
+
     uid, gid = _owner_of(folder)
     if os.geteuid() != 0 or uid == 0:
         return
-    import pwd
-
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
@@ -7899,16 +7899,14 @@ def become_owner(folder: Path) -> None:
 
 
 def _owner_of(folder: Path) -> tuple[int, int]:
-    """User and group of the first folder on the way that is not root's.  What is not
-    there yet belongs to whoever may make it."""
+    """User and group of ``folder``; if it is root's, or not there yet, those of the
+    nearest folder above that is not root's: its owner could put a link in its place."""
     way = folder.absolute()
-    for each in (*reversed(way.parents), way):
-        try:
+    for each in (way, *way.parents):
+        with contextlib.suppress(OSError):
             found = each.stat()
-        except OSError:
-            break
-        if found.st_uid != 0:
-            return found.st_uid, found.st_gid
+            if found.st_uid != 0:
+                return found.st_uid, found.st_gid
     return 0, 0
 
 

@@ -213,6 +213,25 @@ def test_a_folder_within_the_services_own_is_not_roots_by_a_link(office):
     assert office.untouched() == {}
 
 
+@pytest.mark.parametrize(
+    ("above", "owner"), [(0, SERVICE), (65534, SERVICE), (SERVICE, None)]
+)
+def test_the_nearest_owner_who_is_not_root_is_who_root_acts_as(office, above, owner):
+    """None: the folder is not there yet, and is made by whoever may."""
+    state = office.settings.with_name("above") / "state"
+    state.parent.mkdir()
+    os.chown(state.parent, above, above)
+    if owner is not None:
+        state.mkdir(mode=0o700)
+        os.chown(state, owner, owner)
+    office.settings.write_text(f'[door]\nstate_dir = "{state}"\n{SETTINGS}', "utf-8")
+
+    code, said = office.does("lockdown", "on")
+
+    assert code == 0, said
+    assert {f.stat().st_uid for f in (state, *state.iterdir())} == {SERVICE}
+
+
 def test_settings_with_a_mistake_are_no_way_around(office):
     (office.state / "doorpi.db").symlink_to(office.outside / "nologin")
     office.settings.write_text(SETTINGS + "[bogus]\n", "utf-8")
