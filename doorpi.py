@@ -101,7 +101,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from itertools import chain, groupby, islice, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
@@ -3572,8 +3572,9 @@ class Retention:
 
     def _recalled(self, now: datetime, store: Store, stored: Stored) -> datetime | None:
         text = stored(lambda: store.recall("retention"), None, writes=False) or ""
-        with contextlib.suppress(ValueError):
-            self._noted = min(now, datetime.fromisoformat(text).astimezone())
+        with contextlib.suppress(ValueError, OverflowError):
+            noted = datetime.fromisoformat(text).astimezone()
+            self._noted = min(now, max(noted, datetime.fromtimestamp(0, UTC)))
         return self._noted
 
     def _has_jumped(self, offset: float) -> bool:
@@ -7927,14 +7928,14 @@ def _old_front(
     """
     early, late = utc_text(before), utc_text(now)
     rows = db.execute(FRONT_OF_EVENTS, (limit + LOOK_AHEAD,)).fetchall()
-    front = list(takewhile(lambda row: not early <= row[2] <= late, rows))
-    while front and front[-1][2] > late:
+    front = list(takewhile(lambda row: not early <= str(row[2]) <= late, rows))
+    while front and str(front[-1][2]) > late:
         front.pop()
     events = front[:limit]
     gone = events[-1:] or db.execute(START_QUERY, ("events-start",)).fetchall()
-    last_id = gone[0][0] if gone else 0
+    last_id = _count_of(gone[0][0]) if gone else 0
     rows = db.execute(FRONT_OF_OUTCOMES, (limit,)).fetchall()
-    outcomes = list(takewhile(lambda row: row[2] <= last_id, rows))
+    outcomes = list(takewhile(lambda row: _count_of(row[2]) <= last_id, rows))
     found = {"events": events, "outcomes": outcomes}
     return {table: rows for table, rows in found.items() if rows}
 
@@ -7969,7 +7970,7 @@ def _verify_chain(
     db: sqlite3.Connection, table: str, columns: Sequence[str]
 ) -> str | None:
     start = db.execute(START_QUERY, (f"{table}-start",)).fetchone()
-    last_id, previous = start or (0, "")
+    last_id, previous = (_count_of(start[0]), str(start[1])) if start else (0, "")
     names = ", ".join((*columns, "hash"))
     for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
         if row[0] <= last_id:
@@ -8010,8 +8011,8 @@ def _text_of(value: object) -> str:
 
 
 def _number_of(value: object) -> int:
-    if not isinstance(value, int):
-        raise RowError(f"{printable(repr(value), 40)}, which is no whole number")
+    if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
+        raise RowError(f"{printable(repr(value), 40)}, which is no number of a row")
     return value
 
 
@@ -8027,8 +8028,8 @@ def _moment_of(value: object) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise RowError(f"{printable(text, 40)!r}, which is no time") from None
-    if at.tzinfo is None:
-        raise RowError(f"{printable(text, 40)!r}, a time without a zone")
+    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
+        raise RowError(f"{printable(text, 40)!r}, which is no time of ours")
     return at
 
 
@@ -8095,7 +8096,7 @@ def _event(row: Sequence[Any]) -> Event:
         holder=str(holder),
         reason=_word(Reason, reason),
         command=_word(Command, command) if command else None,
-        source=str(source),
+        source=printable(str(source), 40),
         result=_word(Result, result) if result else None,
         latency_ms=latency if isinstance(latency, int) else None,
         detail=str(detail),
@@ -8106,8 +8107,8 @@ WordT = TypeVar("WordT", bound=enum.StrEnum)
 
 
 def _word(kind: type[WordT], value: object) -> WordT | str:
-    """One of ``kind``; a newer version's word stays as it is."""
-    text = str(value)
+    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
+    text = printable(str(value), 40)
     return kind(text) if text in list(kind) else text
 
 

@@ -129,6 +129,29 @@ def test_what_ends_after_it_was_removed_harms_nothing(store):
     assert store.verify() is None
 
 
+# fmt: off
+BROKEN = [
+    "UPDATE events SET at = x'00' WHERE id = 2",
+    "UPDATE events SET at = 'noon' WHERE id = 2",
+    "UPDATE outcomes SET event = 'unlock' WHERE id = 2",
+    "UPDATE chains SET id = 'x' WHERE name = 'events-start'",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("sql", BROKEN)
+def test_a_row_that_is_broken_goes_with_the_old_ones(path, store, sql):
+    """It must not keep the log from being cut, nor take what is kept with it."""
+    log_of(store, 30, 20, 20, 20, 5)
+    forget(store, days=25)
+    rows(path, sql)
+
+    forget(store)
+
+    assert ids(store) == [5]
+    assert rows(path, "SELECT event FROM outcomes") == [(5,)]
+
+
 def test_the_log_goes_on_with_the_next_number(store):
     log_of(store, 20, 20)
     forget(store)
@@ -548,7 +571,7 @@ def test_how_far_it_went_is_noted_once_a_day(clock):
     assert shelf.kept["retention"] <= doorpi.utc_text(clock.now())
 
 
-@pytest.mark.parametrize("kept", [None, "", "noon", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize("kept", [None, "", "noon", "9999-12-31T23:59:59-12:00"])
 def test_where_nothing_is_noted_yet_it_waits_a_day(clock, kept):
     shelf, retention = Shelf(clock, old=5), Retention(30, clock)
     shelf.kept = {} if kept is None else {"retention": kept}
@@ -557,6 +580,15 @@ def test_where_nothing_is_noted_yet_it_waits_a_day(clock, kept):
     assert shelf.steps == []
 
     let_pass(retention, shelf, 200)
+    assert shelf.old == 0
+
+
+def test_a_note_of_long_ago_is_no_trouble(clock):
+    shelf, retention = Shelf(clock, old=5), Retention(36_500, clock)
+    shelf.kept = {"retention": "0001-01-01T00:00:00Z"}
+
+    let_pass(retention, shelf, 200)
+
     assert shelf.old == 0
 
 

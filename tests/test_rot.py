@@ -10,14 +10,17 @@ import contextlib
 import os
 import random
 import shutil
+import sqlite3
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from conftest import KEN, NOON, STRANGER, card_of
 
 import doorpi
-from doorpi import Event, Reason, Result, SqliteStore, StoreError, Uid
+from doorpi import Event, Reason, Result, SqliteStore, StoreError, Uid, main
 
 ROTS = int(os.environ.get("DOORPI_ROTS", "60"))
 TAP = Event(
@@ -102,3 +105,77 @@ def test_no_rot_in_any_file_brings_a_card_back_or_ends_a_lockdown(image, tmp_pat
         shutil.rmtree(state)
 
     assert +wrong == Counter()
+
+
+# -- values that make no sense, in a file that is whole
+
+#: Of other types than the column's, or of a form that nothing can be done with.
+VALUES = [
+    b"\x00", 2**63 - 1, -1, 1.5, "", "noon", "\x1b[2J", "2026-11-18T12:00:00",
+    "9999-12-31T23:59:59.999Z", "0001-01-01", "9" * 40,
+]  # fmt: skip
+TABLES = {
+    "doorpi.db": ("events", "outcomes", "chains", "states"),
+    "cards.db": ("cards", "marks"),
+}
+YEAR = timedelta(days=365)
+VERBS = ["cards"], ["log"], ["log", "--verify"], ["why", "A", "member"]
+
+
+def spoil_a_value(state: Path, chance: random.Random) -> str:
+    """Put another value into one column of one row, or of all; what and where."""
+    file = chance.choice(list(TABLES))
+    table = chance.choice(TABLES[file])
+    with contextlib.closing(sqlite3.connect(state / file, isolation_level=None)) as db:
+        columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+        column, value = chance.choice(columns), chance.choice(VALUES)
+        with contextlib.suppress(sqlite3.IntegrityError):  # ids are numbers always
+            db.execute(f"UPDATE OR IGNORE {table} SET {column} = ?", (value,))
+    if chance.random() < 0.5:  # where the copy does not help
+        (state / "cards.copy").unlink()
+    return f"{table}.{column} = {value!r}"
+
+
+def a_days_work(store: SqliteStore):
+    """All that a door and the verbs ask of it, each by itself."""
+    tap = Event(at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED)
+    yield store.close_interrupted
+    yield store.tidy
+    yield lambda: store.find(KEN)
+    yield lambda: store.last_moved(STRANGER)
+    yield store.locked_down
+    yield lambda: store.record(replace(tap, result=Result.UNLOCKED))
+    yield lambda: store.recall("relock")
+    yield lambda: store.last_seen(STRANGER)
+    yield lambda: list(store.cards())
+    yield lambda: list(store.events(since=NOON - YEAR))
+    yield lambda: store.news(doorpi.Ends())
+    yield store.verify
+    yield store.forgotten
+    yield store.lost
+    yield store.list_changed_at
+    yield lambda: store.forget(NOON - YEAR, NOON, 3)
+    yield lambda: store.forget(NOON + YEAR, NOON + 2 * YEAR, 3)
+    yield lambda: store.change_cards([card_of()], [STRANGER], NOON)
+    yield lambda: store.lock_down("")
+
+
+def test_no_value_in_any_row_is_more_than_trouble_with_the_database(
+    image, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("STATE_DIRECTORY", "")
+    settings, chance = tmp_path / "doorpi.toml", random.Random(4)
+    settings.write_text(f'[door]\nstate_dir = "{tmp_path}/s"\n[lock]\nkind = "relay"\n')
+    for _ in range(ROTS // 2):
+        shutil.copytree(image, tmp_path / "s")
+        print(spoil_a_value(tmp_path / "s", chance))  # for who reads why it fails
+        assert main(["--config", str(settings), *chance.choice(VERBS)]) in (0, 1)
+        assert "\x1b" not in capsys.readouterr().out
+        path = tmp_path / "s" / "doorpi.db"
+        with contextlib.closing(SqliteStore(path, repair=True)) as store:
+            store.recall("x")
+            store._connection().execute("PRAGMA synchronous = OFF")
+            for ask in a_days_work(store):
+                with contextlib.suppress(StoreError):
+                    ask()
+        shutil.rmtree(tmp_path / "s")

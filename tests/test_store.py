@@ -663,6 +663,8 @@ EDITS = [
     ("UPDATE events SET at = x'00'",                      lambda s: s.last_seen(KEN)),
     ("UPDATE chains SET id = 'x'",                        lambda s: s.begin(INTENT)),
     ("UPDATE chains SET hash = x'00'",                    lambda s: s.begin(INTENT)),
+    ("UPDATE chains SET id = 9223372036854775807",        lambda s: s.begin(INTENT)),
+    ("UPDATE events SET at = '9999-12-31T23:59:59.999Z'", lambda s: s.last_moved(KEN)),
     ("UPDATE chains SET id = 'x'",                        lambda s: s.ends()),
     ("DELETE FROM chains",                                lambda s: s.ends()),
     ("UPDATE events SET at = 'noon'",                     lambda s: s.forgotten()),

@@ -181,6 +181,15 @@ def test_log_prints_them_in_each_of_its_ways(verb, store, clock):
     assert [event.reason for event in tail.begin(None, 10)][1] == "no-membership"
 
 
+def test_a_word_is_made_safe_to_show(store, verb):
+    store.record(replace(CHAT, result="\x1b[2J", reason="granted", source="\u202eevil"))
+
+    event = list(store.events())[-1]
+
+    assert (event.result, event.source) == (r"\x1b[2J", r"\u202eevil")
+    assert "\x1b" not in "".join(verb("log")[1])
+
+
 # fmt: off
 ENTRIES = [
     # what the newer program has set                 what of it this one names
