@@ -956,6 +956,10 @@ class Debounce:
         self._was_away = not is_known and self._watched_s >= self._settled_at
         return self._was_away
 
+    def away(self) -> None:
+        """The door has not looked since the last look, but talked to a lock."""
+        self._was_away = True
+
     def _watch(self, now: float) -> None:
         passed_s = 0.0 if self._looked_at is None else max(0.0, now - self._looked_at)
         if self._was_away:
@@ -3750,8 +3754,10 @@ class Door:
         """While a lock is talked to: a sign of life.  And who comes while the door
         locks again by itself is served.  Raises: Superseded."""
         self._supervisor.alive()
-        if self._is_relocking and (seen := self._look_for_card()):
-            self._present(seen)
+        if self._is_relocking:
+            self._debounce.away()
+            if seen := self._look_for_card():
+                self._present(seen)
 
     # -- the reader
 
@@ -4050,6 +4056,7 @@ class Door:
         self._relocking.look()
         if due := self._relocking.due():
             self._relock(due)
+            self._debounce.away()
         if self._relocking.has_given_up:
             self._fault(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN)
         else:

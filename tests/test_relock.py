@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import pytest
 from conftest import KEN, STRANGER, FakeLock, card_of, config_of
@@ -12,6 +12,7 @@ from conftest import KEN, STRANGER, FakeLock, card_of, config_of
 import doorpi
 from doorpi import (
     Busy,
+    Card,
     Command,
     LockConfig,
     LockPolicy,
@@ -86,6 +87,18 @@ def test_an_unlocked_door_is_locked_again_after_the_time_set(world, door):
         ("card", Command.UNLOCK, Result.UNLOCKED, ""),
         ("relock", Command.LOCK, Result.LOCKED, ""),
     ]
+
+
+def test_a_card_that_lies_there_and_is_seldom_seen_is_not_taken_for_a_new_one(world):
+    """While the lock is asked nobody looks: that is no time in which it was away."""
+    looks = cycle([Card(KEN), None, None])
+    world.reader.sense = lambda: next(looks)
+    world.lock.takes_s = 2.0
+    door = world.door(config())
+
+    idle(world, door, 300)
+
+    assert [command for _, command in world.lock.sent] == [Command.UNLOCK, Command.LOCK]
 
 
 def test_nothing_is_locked_again_by_default(world):
