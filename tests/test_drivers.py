@@ -93,7 +93,7 @@ def test_whatever_a_cloud_answers_a_move_has_an_outcome(kind):
     cloud = DRIVERS[kind](clock)
     taps = Taps(clock, cloud, driver_of(cloud))
 
-    @settings(max_examples=60, database=None)
+    @settings(max_examples=30, database=None)
     @given(ANSWERS)
     def holds(answers):
         cloud.new_tap()
