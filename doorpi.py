@@ -4307,17 +4307,46 @@ class Entry:
             self._stored(lambda: self._store.finish(self.event, notes), None)
 
 
+#: Why nobody was let in, where the lock or its cloud did not say it in words.
+FAILURES: dict[str, str] = {
+    Result.REFUSED: "the lock refused",
+    Result.UNREACHABLE: "the lock could not be reached",
+    Result.UNKNOWN_STATE: "the lock's state is not known",
+}
+
+
 def describe(event: Event) -> str:
     """One event as a line of the journal."""
     card = f" ({format_uid(event.uid)})" if event.uid else ""
-    detail = f" ({event.detail})" if event.detail else ""
+    word = f"{word}: " if (word := verdict_word(event)) else ""
+    return f"{word}{who_in_words(event)}{card}: {what_came(event)}"
+
+
+def verdict_word(event: Event) -> str:
+    """What the door made of it: nobody is "granted" who was not let in."""
+    if event.source == "relock":
+        return ""
+    return "failed" if event.result in FAILURES else event.decision
+
+
+def what_came(event: Event) -> str:
+    """What came of an event, in the words of journal, `log` and demo."""
+    detail = printable(event.detail)
+    told = f" ({detail})" if detail else ""
     if event.reason is not Reason.GRANTED:
-        return f"denied: {who_in_words(event)}{card}: {event.reason}{detail}"
+        return f"{event.reason}{told}"
     if event.result is None:
-        return f"granted: {who_in_words(event)}{card}: {event.detail}"
-    told = f"{event.command or 'nothing sent'} -> {event.result}"
-    who = "granted: " * (event.source != "relock") + who_in_words(event)
-    return f"{who}{card}: {told} in {event.latency_ms} ms{detail}"
+        under_way = f"{event.command} -> under way{told}"
+        return under_way if event.command else detail or "under way"
+    ms = event.latency_ms
+    took = "" if ms is None else f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+    if event.result in FAILURES:
+        card = "card accepted, " * (event.uid is not None)
+        done = "locked" if event.command == Command.LOCK else "opened"
+        after = f" after {took}" if took else ""
+        return f"{card}door not {done}{after}: {detail or FAILURES[event.result]}"
+    sent = "" if event.source == "relock" else f"{event.command or 'nothing sent'} -> "
+    return f"{sent}{event.result}{f' in {took}' if took else ''}{told}"
 
 
 def utc_text(at: datetime) -> str:
@@ -4328,7 +4357,7 @@ def utc_text(at: datetime) -> str:
 
 def who_in_words(event: Event) -> str:
     """Whose event it is; what outside text there is, is made safe to show."""
-    nobody = {"relock": "locking again"}.get(event.source, "unknown card")
+    nobody = {"relock": "auto-relock"}.get(event.source, "unknown card")
     return printable(event.holder) or nobody
 
 
@@ -12439,14 +12468,13 @@ def _keycap(key: str) -> str:
 
 
 def _event_line(event: Event) -> str:
-    who = printable(event.holder, 16) if event.holder else "unknown card"
-    said, colour = f"denied: {event.reason}", RED
-    if event.decision == "granted":
-        said = f"{event.command or 'nothing sent'} -> {event.result or '...'}"
-        colour = GREEN if event.result in MOVED[:2] else YELLOW
-    took = f"{event.latency_ms / 1000:.1f} s" if event.latency_ms is not None else ""
+    who, said = fitting(who_in_words(event), 16), what_came(event)
+    is_open = event.result in MOVED[:2]
+    colour = GREEN if is_open else YELLOW if event.decision == "granted" else RED
+    if event.decision != "granted":
+        said = f"{event.decision}: {said}"
     at = f"{event.at.astimezone():%H:%M:%S}"
-    return f"  {at}  {who:<18}{_paint(f'{said:<40}', colour)}{took}"
+    return f"  {at}  {who:<18}{_paint(fitting(said, 48), colour)}"
 
 
 class DemoScript:
@@ -13534,20 +13562,10 @@ def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
 def _log_cells(event: Event) -> tuple[str, ...]:
     at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
     who = fitting(who_in_words(event), 27)
-    uid = format_uid(event.uid) if event.uid else event.source
-    return at, who, printable(uid, 29), event.decision, _what_came(event)
-
-
-def _what_came(event: Event) -> str:
-    detail = printable(event.detail)
-    told = f" ({detail})" if detail else ""
-    if event.reason is not Reason.GRANTED:
-        return f"{event.reason}{told}"
-    if event.result is None:
-        under_way = f"{event.command} -> under way{told}"
-        return under_way if event.command else detail or "under way"
-    took = f" in {event.latency_ms} ms" if event.latency_ms is not None else ""
-    return f"{event.command or 'nothing sent'} -> {event.result}{took}{told}"
+    nobody = "-" if event.source == "relock" else event.source
+    uid = format_uid(event.uid) if event.uid else nobody
+    word = verdict_word(event) or "-"
+    return at, who, printable(uid, 29), word, what_came(event)
 
 
 def _log_colour(event: Event) -> int | None:

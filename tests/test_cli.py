@@ -733,8 +733,8 @@ def test_log_for_people_is_a_line_each_in_local_time_and_shows_no_controls(verb)
     assert [line[19:] for line in lines] == [
         "  Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms",
         "  unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found",
-        "  Ken Sato                     04:A9:3C:71:5E:D2:84  granted  nothing sent -> unknown-state in 5001 ms (state unknown: the lock did not say)",
-        "  root                         command               granted  lock -> refused in 9 ms (no)",
+        "  Ken Sato                     04:A9:3C:71:5E:D2:84  failed   card accepted, door not opened after 5.0 s: state unknown: the lock did not say",
+        "  root                         command               failed   door not locked after 9 ms: no",
         r"  Evil\x1b[2J\nKen Sato        04:A9:3C:71:5E:D2:84  granted  unlock -> under way",
     ]  # fmt: skip
 

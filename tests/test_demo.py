@@ -371,7 +371,7 @@ def test_the_show_goes_as_a_friend_would_play_it():
         assert terminal.read().startswith(b"\x1b[?1049h\x1b[?25l\x1b[?7l")
 
         terminal.press("k")
-        terminal.until("[ Ken Sato ]", "light   working", "unlock -> ...")
+        terminal.until("[ Ken Sato ]", "light   working", "unlock -> under way")
         terminal.until("lock    turning ...")
         terminal.until("light   unlocked", "lock    unlocked", "unlock -> unlocked")
 
@@ -382,7 +382,7 @@ def test_the_show_goes_as_a_friend_would_play_it():
         terminal.press("i")
         terminal.until("cloud   cut off", "bring the internet back")
         terminal.press("k")
-        terminal.until("light   fault", "nothing sent -> unreachable")
+        terminal.until("light   fault", "card accepted, door not opened")
 
         terminal.press("r")
         terminal.until("reader  unplugged", "light   reader-lost", "plug the reader in")

@@ -74,7 +74,7 @@ def test_a_door_that_was_opened_is_locked_again(tmp_path, cloud, radio):
     assert locked_at - unlocked_at - held_up_s < 1.5
     assert cloud.locked
     assert (event.source, event.command, event.result) == ("relock", "lock", "locked")
-    assert "locking again: lock -> locked in " in door.journal
+    assert "auto-relock: locked in " in door.journal
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ def local(event_at: datetime) -> str:
 YAMADA = "山田　太郎"
 LONG = "Maximilian Wolfeschlegelsteinhausen"
 
+AGAIN = replace(TAP, uid=None, holder="", source="relock", command=Command.LOCK)
+
 # fmt: off
 LINES = [
     # event                                                   what stands after the time
@@ -119,14 +121,18 @@ LINES = [
     (replace(TAP, holder=LONG),                               "Maximilian Wolfeschlegel...  04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
     (replace(TAP, holder="田" * 20),                          "田田田田田田田田田田田田...  04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
     (replace(TAP, result=Result.UNSURE, detail="no answer"),  "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> unsure in 412 ms (no answer)"),
-    (replace(TAP, command=None, result=Result.UNKNOWN_STATE), "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  nothing sent -> unknown-state in 412 ms"),
+    (replace(TAP, command=None, result=Result.UNKNOWN_STATE), "Ken Sato                     04:A9:3C:71:5E:D2:84  failed   card accepted, door not opened after 412 ms: the lock's state is not known"),
+    (replace(TAP, result=Result.REFUSED, detail="jammed"),    "Ken Sato                     04:A9:3C:71:5E:D2:84  failed   card accepted, door not opened after 412 ms: jammed"),
+    (replace(TAP, command=None, result=Result.UNREACHABLE),   "Ken Sato                     04:A9:3C:71:5E:D2:84  failed   card accepted, door not opened after 412 ms: the lock could not be reached"),
+    (replace(TAP, command=Command.LOCK, result=Result.REFUSED), "Ken Sato                     04:A9:3C:71:5E:D2:84  failed   card accepted, door not locked after 412 ms: the lock refused"),
     (OPEN,                                                    "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> under way"),
     (replace(OPEN, command=None, detail="enrolled"),          "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  enrolled"),
     (replace(OPEN, command=None),                             "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  under way"),
     (DENIED,                                                  "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found"),
     (replace(DENIED, detail="14 more until 12:01"),           "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found (14 more until 12:01)"),
     (replace(TAP, uid=None, holder="root", source="command"), "root                         command               granted  unlock -> unlocked in 412 ms"),
-    (replace(TAP, uid=None, holder="", source="relock"),      "locking again                relock                granted  unlock -> unlocked in 412 ms"),
+    (replace(AGAIN, result=Result.LOCKED, latency_ms=6603),   "auto-relock                  -                     -        locked in 6.6 s"),
+    (replace(AGAIN, result=Result.UNREACHABLE, detail="cut"), "auto-relock                  -                     -        door not locked after 412 ms: cut"),
     (replace(TAP, holder="Evil\x1b[2J\n\u202eKen"),           r"Evil\x1b[2J\n\u202eKen       04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms"),
 ]
 # fmt: on
