@@ -46,7 +46,7 @@ class Cable:
             f"doorpi-{end}-{os.getpid()}" for end in ("door", "lock")
         )
 
-    def __enter__(self) -> Cable:
+    def lay(self) -> None:
         for host in (self.door, self.lock):
             ip("netns", "add", host)
         ip("link", "add", "cable", "netns", self.door, "type", "veth",
@@ -54,13 +54,11 @@ class Cable:
         for host, address in ((self.door, DOOR), (self.lock, LOCK)):
             ip("-n", host, "address", "add", f"{address}/24", "dev", "cable")
             ip("-n", host, "link", "set", "cable", "up")
-        return self
 
-    def __exit__(self, *problem: object) -> None:
+    def remove(self) -> None:
         for host in (self.door, self.lock):
-            subprocess.run(
-                ["ip", "netns", "delete", host], check=False, capture_output=True
-            )
+            with contextlib.suppress(OSError, subprocess.CalledProcessError):
+                ip("netns", "delete", host)
 
     def cut(self) -> None:
         """What the door sends is lost without a sign."""
@@ -92,12 +90,21 @@ def move_to(namespace: int) -> None:
 
 @pytest.fixture
 def cable() -> Iterator[Cable]:
-    with contextlib.ExitStack() as stack:
+    cable = Cable()
+    try:
         try:
-            cable = stack.enter_context(Cable())
+            cable.lay()
         except (OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"no network namespaces here: {error}")
         yield cable
+    finally:
+        cable.remove()
+
+
+def patiently(wire: Wire) -> None:
+    """One request, however long the door takes to start."""
+    wire.sock.settimeout(60)
+    wire.request()
 
 
 class Outage:
@@ -109,13 +116,14 @@ class Outage:
         self.has_begun = threading.Event()
         with cable.at(cable.lock):
             self.server = RawServer(self.serve, tls, host=LOCK)
-            self.ordinary = RawServer(Wire.request, host=LOCK)
+            self.ordinary = RawServer(patiently, host=LOCK)
 
     def close(self) -> None:
         self.server.close()
         self.ordinary.close()
 
     def serve(self, wire: Wire) -> None:
+        wire.sock.settimeout(60)
         while wire.request():
             if not self.has_begun.is_set():
                 self.cable.cut()
