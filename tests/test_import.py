@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -1003,9 +1004,9 @@ def test_a_long_list_is_brought_in_soon_and_keeps_no_tap_waiting(
 
     tapping = threading.Thread(target=tap)
     tapping.start()
-    watch = Stopwatch()
+    began_s = time.thread_time()  # there are two of us
     told = bring_in()
-    took_s = watch.own_s
+    took_s = time.thread_time() - began_s
     done.set()
     tapping.join()
 
