@@ -7801,7 +7801,7 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     a -wal nobody has it open, and SQLite need not make one."""
     _refuse_links(path)
     _refuse_emptied(path)
-    how = "mode=ro" if _wal(path).exists() else "immutable=1"
+    how = "mode=ro" if _wal(path).exists() else "mode=ro&immutable=1"
     uri = f"file:{quote(os.fsencode(path))}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
         yield db

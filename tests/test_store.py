@@ -1472,6 +1472,13 @@ def test_a_copy_that_is_missing_is_made_in_an_idle_moment(cards, door_store):
     assert door_store.find(KEN) == card_of(source=Source.DB)
 
 
+def test_looking_for_a_copy_makes_none(cards, door_store):
+    """SQLite takes an address with immutable=1 alone for one that it may create."""
+    assert door_store.find(KEN) is None
+
+    assert [file.name for file in cards.parent.glob("*.copy")] == []
+
+
 def test_a_start_without_a_list_makes_none(cards, door_store):
     door_store.close_interrupted()
     door_store.tidy()
