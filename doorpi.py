@@ -1302,6 +1302,7 @@ class Signal(enum.StrEnum):
     STOPPING = "stopping"
     READY = "ready"
     READER_LOST = "reader-lost"
+    LOCK_UNREACHABLE = "lock-unreachable"
     CONFIG_BAD = "config-bad"
     STORAGE_BAD = "storage-bad"
     NOT_LOCKED = "not-locked"
@@ -1327,6 +1328,7 @@ PICTURES: dict[Signal, str] = {
     Signal.STOPPING:    "10x RR..",
     Signal.READY:       "* G" + 99 * ".",
     Signal.READER_LOST: "* RR" + 58 * ".",
+    Signal.LOCK_UNREACHABLE: "* RR....RR....RR....RR....RR" + 34 * ".",
     Signal.CONFIG_BAD:  "* RR....RR" + 52 * ".",
     Signal.STORAGE_BAD: "* RR....RR....RR" + 46 * ".",
     Signal.NOT_LOCKED:  "* RR....RR....RR....RR" + 40 * ".",
@@ -1347,6 +1349,7 @@ MEANINGS: dict[Signal, str] = {
     Signal.STOPPING: "the door is being stopped",
     Signal.READY: "ready for a card",
     Signal.READER_LOST: "the card reader does not answer",
+    Signal.LOCK_UNREACHABLE: "the lock's cloud cannot be reached",
     Signal.CONFIG_BAD: "the edited settings are not valid",
     Signal.STORAGE_BAD: "the log cannot be written",
     Signal.NOT_LOCKED: "the door could not be locked again",
@@ -1367,6 +1370,7 @@ MEANINGS_JA: dict[Signal, str] = {
     Signal.STOPPING: "システムを停止しています",
     Signal.READY: "カードをかざしてください",
     Signal.READER_LOST: "カードリーダーが応答しません",
+    Signal.LOCK_UNREACHABLE: "錠のクラウドに接続できません",
     Signal.CONFIG_BAD: "変更した設定に誤りがあります",
     Signal.STORAGE_BAD: "記録を保存できません",
     Signal.NOT_LOCKED: "自動で施錠できませんでした",
@@ -1382,6 +1386,7 @@ STANDING = frozenset(
         Signal.WORKING,
         Signal.READY,
         Signal.READER_LOST,
+        Signal.LOCK_UNREACHABLE,
         Signal.CONFIG_BAD,
         Signal.STORAGE_BAD,
         Signal.NOT_LOCKED,
@@ -1395,6 +1400,7 @@ FAULTS = (
     Signal.NOT_LOCKED,
     Signal.LOCKED_DOWN,
     Signal.READER_LOST,
+    Signal.LOCK_UNREACHABLE,
     Signal.CONFIG_BAD,
     Signal.STORAGE_BAD,
 )
@@ -2760,6 +2766,10 @@ class Lock(Protocol):
     def keep_ready(self) -> None:
         """Called when idle: make sure, without waiting, that a tap finds it ready."""
 
+    def trouble(self) -> str:
+        """Why a tap would hardly reach it, as far as that is known without asking; ""
+        while all is well, and for a kind that keeps no connection."""
+
     def let_go(self) -> None:
         """Wait until the last command needs us no more: a strike is open only as long
         as its pin is held.  For who ends after it."""
@@ -3004,6 +3014,11 @@ class LockControl:
         for control in self.all:
             with contextlib.suppress(LockError):
                 control._guarded(control._lock.keep_ready)
+
+    def trouble(self) -> str:
+        """What is known to be wrong with this lock and its fallback, in words."""
+        told = {control.name: control._lock.trouble() for control in self.all}
+        return "; ".join(f"{name}: {why}" for name, why in told.items() if why)
 
     def spent(self) -> dict[str, int]:
         """The calls made since this was last asked, by the names they count under."""
@@ -3747,6 +3762,7 @@ class Door:
             self._close_denials(self._clock.monotonic())
             self._equipment.indicator.keep_ready()
             self._look_at_lights()
+            self._look_at_connection()
             self._show_idle()
             self._forget_old()
 
@@ -4185,6 +4201,12 @@ class Door:
         else:
             log.info("the lights are back")
         self._tell_status()
+
+    def _look_at_connection(self) -> None:
+        if trouble := self._control.trouble():
+            self._fault(Signal.LOCK_UNREACHABLE, trouble)
+        else:
+            self._heal(Signal.LOCK_UNREACHABLE)
 
     def _look_at_calls(self) -> None:
         """Warn when the month's calls come to an end."""
@@ -5088,6 +5110,7 @@ class Dialer:
         self._failures = 0
         self._again_at = -inf
         self._unreachable = False
+        self._missing_since: float | None = None  # begun to dial, and not got through
 
     def keep_ready(self) -> None:
         """Have a connection that is not old, or have one on its way.  Does not wait."""
@@ -5096,6 +5119,11 @@ class Dialer:
             return
         if self._budget.clock.monotonic() >= self._again_at:
             self._start()
+
+    def unreachable_s(self) -> float:
+        """For how long it has been tried in vain to get a connection, or any answer."""
+        now = self._budget.clock.monotonic()
+        return 0.0 if self._missing_since is None else now - self._missing_since
 
     def wait_ready(self, by: float) -> None:
         """Wait until ``by`` for what ``keep_ready`` began, whatever comes of it."""
@@ -5126,6 +5154,7 @@ class Dialer:
     def give_back(self, connected: BoundedSocket) -> None:
         """Keep a connection for the next request."""
         connected.has_served = True
+        self._missing_since = None
         connected.idle_since = self._budget.clock.monotonic()
         # Or it would overrule the number of keep-alives.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
@@ -5165,6 +5194,8 @@ class Dialer:
 
     def _start(self) -> DialAttempt:
         self.dials += 1
+        if self._missing_since is None:
+            self._missing_since = self._budget.clock.monotonic()
         if self._ready and not self._failures:
             self._remember_tls(self._ready)
         self._attempt = DialAttempt(self.host, self._dial)
@@ -5202,6 +5233,7 @@ class Dialer:
             self.stale_s = type(self).stale_s
         else:
             self._put_ready(attempt.socket)
+            self._missing_since = None
             if self._unreachable:
                 log.info("%s is reached again", self.host)
         self._unreachable = attempt.socket is None
@@ -5606,6 +5638,12 @@ class WebApi:
     def keep_ready(self) -> None:
         self._dialer.keep_ready()
 
+    def unreachable_for(self, seconds: float) -> str:
+        """In words when there was no connection for ``seconds``, else ""."""
+        if self._dialer.unreachable_s() < seconds:
+            return ""
+        return f"no connection to {self._dialer.host} for {seconds:g} s"
+
     def wait_ready(self, by: float) -> None:
         self._dialer.wait_ready(by)
 
@@ -5749,6 +5787,7 @@ class WebLock:
     """What all locks that are reached over HTTP have in common."""
 
     _api: WebApi
+    unreachable_s = 60.0  # without a connection, until that is a fault
     _was_served = False  # something was accepted: id and version of the API are right
 
     @property
@@ -5772,6 +5811,9 @@ class WebLock:
 
     def keep_ready(self) -> None:
         self._api.keep_ready()
+
+    def trouble(self) -> str:
+        return self._api.unreachable_for(self.unreachable_s)
 
     def let_go(self) -> None:
         """Nothing of a command is left to do here once it was sent."""
@@ -6569,6 +6611,10 @@ class NukiBridge(WebLock):
         long to load is loaded."""
         self._api.preload()
 
+    def trouble(self) -> str:
+        """Not known: there is a connection only while the bridge is asked."""
+        return ""
+
 
 class NukiWeb(WebLock):
     """Nuki over its Web API, for locks with a bridge, Wi-Fi or Thread of their own.
@@ -6749,6 +6795,9 @@ class Relay:
 
     def keep_ready(self) -> None:
         """The pin is held all the time."""
+
+    def trouble(self) -> str:
+        return ""
 
     def let_go(self) -> None:
         while self._pulse is not None:
@@ -12891,7 +12940,6 @@ def build_demo(
     Device.pin_factory = MockFactory()
     radio = VirtualField()
     cloud = SimulatedCloud(latency_s=0.1, motor_s=1.5)
-    yesterday = clock.now().date() - timedelta(days=1)
     path = folder / "doorpi.toml"
     path.write_text(
         DEMO_CONFIG.format(
@@ -12900,7 +12948,7 @@ def build_demo(
             device_id=cloud.device_id,
             key=cloud.key,
             base_url=cloud.base_url,
-            yesterday=yesterday,
+            yesterday=clock.now().date() - timedelta(days=1),
             **{person.name: person for person in DEMO_PEOPLE},
         ),
         encoding="utf-8",
@@ -12908,19 +12956,20 @@ def build_demo(
     settings = FileSettings(path, {}, signals, clock)
     config = settings.load()
     equipment = equip(config, clock)
-    assert isinstance(equipment.indicator, GpioLights)
-    reader = PluggedReader(equipment.reader)
-    equipment.reader = reader
+    lock, lights = equipment.locks["lock"], equipment.indicator
+    assert isinstance(lock, WebLock)
+    assert isinstance(lights, GpioLights)
+    lock.unreachable_s = 5.0  # nobody watches a demo for a minute
+    reader = equipment.reader = PluggedReader(equipment.reader)
     door = Door(config, equipment, settings, clock=clock, supervisor=Systemd({}, clock))
-    world = DemoWorld(
+    return door, DemoWorld(
         field=radio,
         cloud=cloud,
         reader=reader,
-        lights=equipment.indicator,
+        lights=lights,
         store=make_store(config),
         journal=JournalTail(),
     )
-    return door, world
 
 
 ################################################################################
@@ -14078,14 +14127,15 @@ GLYPH_COLOURS = {".": (DIM,), "G": (GREEN,), "R": (RED,), "A": (YELLOW,)}
 def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
     """What the lights mean, drawn from the patterns themselves."""
     yield "4 seconds of each signal: G green, R red, A both, . dark"
+    names = max(map(len, patterns))
     for sign, pattern in patterns.items():
         line = timeline(pattern, 40)
         if colours:
             line = "".join(_paint(glyph, *GLYPH_COLOURS[glyph]) for glyph in line)
         yield ""
-        yield f"{sign.value:<12} {line}  {MEANINGS[sign]}"
-        yield f"{'':<{12 + 1 + 40}}  {MEANINGS_JA[sign]}"
-        yield f"{'':<12} {looks(pattern)}"
+        yield f"{sign.value:<{names}}  {line}  {MEANINGS[sign]}"
+        yield f"{'':<{names + 2 + 40}}  {MEANINGS_JA[sign]}"
+        yield f"{'':<{names}}  {looks(pattern)}"
 
 
 Option = tuple[str, dict[str, Any]]

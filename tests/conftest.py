@@ -171,6 +171,7 @@ class FakeLock:
         self.awake: list[bool | Exception] = []
         self.calls = 0
         self.kept_ready = 0
+        self.unreachable = ""
         self.let_gone = 0
         self.closed = 0
 
@@ -205,6 +206,9 @@ class FakeLock:
 
     def keep_ready(self) -> None:
         self.kept_ready += 1
+
+    def trouble(self) -> str:
+        return self.unreachable
 
     def let_go(self) -> None:
         self.let_gone += 1

@@ -383,6 +383,7 @@ def test_the_show_goes_as_a_friend_would_play_it():
         terminal.until("cloud   cut off", "bring the internet back")
         terminal.press("k")
         terminal.until("light   fault", "card accepted, door not opened")
+        terminal.until("light   lock-unreachable", "no connection to", within_s=15)
 
         terminal.press("r")
         terminal.until("reader  unplugged", "light   reader-lost", "plug the reader in")

@@ -130,6 +130,7 @@ TABLE = {
     Signal.STOPPING:   10 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
     Signal.READY:       2 * [(0.05, GREEN), (4.95, DARK)],
     Signal.READER_LOST: 3 * [(0.1, RED), (2.9, DARK)],
+    Signal.LOCK_UNREACHABLE: 3 * [*4 * [(0.1, RED), (0.2, DARK)], (0.1, RED), (1.7, DARK)],
     Signal.CONFIG_BAD:  3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (2.6, DARK)],
     Signal.STORAGE_BAD: 3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (0.2, DARK),
                              (0.1, RED), (2.3, DARK)],

@@ -67,6 +67,9 @@ OVER_AND_OVER = {
     Signal.WORKING: [(GREEN, 0.5), (DARK, 0.5)],
     Signal.READY: [(GREEN, 0.05), (DARK, 4.95)],
     Signal.READER_LOST: [(RED, 0.1), (DARK, 2.9)],
+    Signal.LOCK_UNREACHABLE: [
+        *[(RED, 0.1), (DARK, 0.2)] * 4, (RED, 0.1), (DARK, 1.7),
+    ],
     Signal.CONFIG_BAD: [(RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 2.6)],
     Signal.STORAGE_BAD: [
         (RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 0.2), (RED, 0.1), (DARK, 2.3),
@@ -95,6 +98,7 @@ PERIODS_S = {
     Signal.WORKING: 1.0,
     Signal.READY: 5.0,
     Signal.READER_LOST: 3.0,
+    Signal.LOCK_UNREACHABLE: 3.0,
     Signal.CONFIG_BAD: 3.0,
     Signal.STORAGE_BAD: 3.0,
     Signal.NOT_LOCKED: 3.0,
@@ -240,7 +244,10 @@ def test_only_a_confirmed_result_is_green_alone():
 
 
 def test_faults_are_standing_red_and_rank_an_open_door_first():
-    ranked = ["not-locked", "locked-down", "reader-lost", "config-bad", "storage-bad"]
+    ranked = [
+        "not-locked", "locked-down", "reader-lost", "lock-unreachable", "config-bad",
+        "storage-bad",
+    ]  # fmt: skip
     assert ranked == [*FAULTS]
     assert set(FAULTS) < STANDING
     assert {light for sign in FAULTS for light, _ in played(sign, 9)} == {RED, DARK}
