@@ -7253,7 +7253,7 @@ class CardFile(SqliteFile):
         try:
             return self._find(uid)
         except StoreError:
-            if self.path.exists():
+            if self.exists():
                 raise
             return self._find(uid)  # it was set aside: the copy takes its place
 
@@ -7317,9 +7317,9 @@ class CardFile(SqliteFile):
 
     def state(self) -> ListState:
         """How often it was changed, and what was said of a lockdown last."""
-        if not any(map(_is_there, (self.path, self.copy, _wal(self.path)))):
-            return ListState(0, None)  # who only asks makes no file
         with self._errors_told():
+            if not any(map(_is_there, (self.path, self.copy, _wal(self.path)))):
+                return ListState(0, None)  # who only asks makes no file
             marks = dict(self._query(STATE_QUERY, ()))
             return ListState(
                 _count_of(marks.get("changes")),
@@ -7349,8 +7349,9 @@ class CardFile(SqliteFile):
 
     def settle(self) -> None:
         """Bring what was changed out of the -wal; somebody who reads may prevent it."""
-        if not _is_nothing(_wal(self.path)):
-            self._query("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        with self._errors_told():
+            if not _is_nothing(_wal(self.path)):
+                self._query("PRAGMA wal_checkpoint(TRUNCATE)", ())
 
     def _check(self, db: sqlite3.Connection) -> None:
         """Raises: FileOutdated, which is broken, where the copy has later changes."""
@@ -7370,7 +7371,9 @@ class CardFile(SqliteFile):
 
     def keep_missing_copy(self) -> None:
         """Whoever changed the list last was killed before that, or had no room."""
-        if self.path.exists() and not self.copy.exists():
+        with self._errors_told():
+            is_missing = _is_there(self.path) and not _is_there(self.copy)
+        if is_missing:
             self._keep_copy()
 
     def _keep_copy(self) -> None:

@@ -459,6 +459,15 @@ class World:
         return list(self.store.events.values())[-1] if self.store.events else None
 
 
+@pytest.fixture(autouse=True)
+def mask_stays():
+    """`main` sets the mask of its process, which here is that of all tests."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def little_garbage() -> None:
     """A reader that opens collects garbage: not each time among thousands of tests, which

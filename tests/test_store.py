@@ -1027,7 +1027,15 @@ def test_a_folder_that_cannot_be_entered_is_trouble_in_words(powerless):
     store = SqliteStore(powerless / "state" / "doorpi.db")
     powerless.chmod(0o000)
 
-    for ask in (store.exists, lambda: store.begin(INTENT)):
+    for ask in (
+        store.exists,
+        lambda: store.begin(INTENT),
+        lambda: store.find(KEN),
+        lambda: list(store.cards()),
+        store.locked_down,
+        store.tidy,
+        lambda: store.lock_down("owner"),
+    ):
         with pytest.raises(StoreError, match="Permission denied"):
             ask()
 
