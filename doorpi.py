@@ -103,7 +103,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
-from itertools import chain, groupby, islice, takewhile, zip_longest
+from itertools import chain, groupby, islice, pairwise, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
 from types import MappingProxyType
@@ -1723,6 +1723,253 @@ SECTIONS: dict[str, type[Any]] = {
 T = TypeVar("T")
 
 
+# -- what can be read of a file that is not valid TOML
+
+#: The tables that are written once for each card or schedule, and the key that names
+#: each of them.
+LISTS = {"card": "holder", "schedule": "name"}
+
+#: Every table whose keys are settings.
+TABLES: dict[str, type[Any]] = {
+    **SECTIONS,
+    "fallback": LockAccess,
+    "card": CardConfig,
+    "schedule": ScheduleConfig,
+}
+
+#: In place of a value that cannot be read: its key is there, and has been reported.
+UNREADABLE = object()
+REPORTED = "(reported)"
+
+#: Strings and comments, inside of which nothing is punctuation.
+QUOTED = re.compile(
+    r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\''
+    r'|"(?:[^"\\\x00-\x08\n-\x1f\x7f]|\\[btnfr"\\]|\\u[\dA-Fa-f]{4}|\\U[\dA-Fa-f]{8})*"'
+    r"|'[^'\x00-\x08\n-\x1f\x7f]*'|\#[^\n]*"
+)
+STATEMENT = re.compile(r"\s*(?:\[\[?\s*[A-Za-z_]|[\w.¤-]+\s*=)")
+HEADER = re.compile(r"\s*(\[\[?)[ \t]*[\"']?([\w.-]*)[\"']?[ \t]*\]*")
+KEY = re.compile(r"\s*[\"']?([\w-]+)")
+MAY_BE_SECRET = re.compile("key|secret|token|password|://", re.IGNORECASE)
+
+CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb"
+STRAIGHT = 'write straight quotes: "'
+YEAR_FIRST = "dates are written year-month-day: 2026-11-30"
+NO_DAY = "there is no such day"
+#: What owners type, and what to type instead.  ¤ is any part of a good string.  The
+#: first row that fits counts, and what is wrong is where its group begins.
+CURES = (
+    (r"([\x00-\x08\x0b\x0c\x0e-\x1f\x7f])", "delete this character, which is not seen"),
+    (
+        "\\A[^\"']*?([\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff])",
+        "delete this blank, which is not a plain one",
+    ),
+    (r"\A\s*(//|;|--|/\*)", "a comment begins with #"),
+    (rf"[=\[,]\s*([{CURLY}])", STRAIGHT),
+    (rf"([{CURLY}])\s*(?:[,\]]|$)", STRAIGHT),
+    (r"(?:\A\s*[\w¤-]+|\{\s*[\w¤-]+)\s*(:)", "write = in place of :"),
+    (r"\A\s*[\w-]+\s*(=)\s*$", "the value after = is missing"),
+    (r"\A\s*[\w-]+([ \t]+)[\w-]+\s*=", "a key is one word, such as on_tap"),
+    (r"\A\s*([\w-]++)[ \t]*+(?:$|[^=])", "= is missing after the key"),
+    (
+        r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)",
+        "write true or false, in small letters",
+    ),
+    (r"[=\[,]\s*(\d\d?[./-]\d\d?[./-](?:\d\d){1,2}\b)", YEAR_FIRST),
+    (r"[=\[,]\s*(\d{4}(?:[./]\d\d?[./]\d\d?|-\d-\d\d?|-\d\d-\d)\b)", YEAR_FIRST),
+    (r"=\s*\d{4}-\d\d-\d\d[ T](\d)", "write the date alone, without a time"),
+    (r"=\s*[+-]?\d+(,)\d+\s*$", "write a decimal point: 3.5"),
+    (r"=\s*[+-]?(\.\d+|\d+\.)\s*$", "write digits on both sides of the point: 0.5"),
+    (r"=\s*[+-]?(0\d{1,2})\s*$", "write the number without the 0 in front"),
+    (
+        r"=\s*[+-]?\d[\d.]*\s*((?:s|ms|secs?|seconds?|min|minutes?|h|hours?|days?|%))\s*$",
+        "write the number alone, without a unit",
+    ),
+    (r"=\s*((?i:none|null|nil)\b)", "to have the default, delete this line"),
+    (r'=\s*"[^"\n]*?(\\)', "write / in place of \\"),
+    (r"=\s*([^\s\"'\[{¤][^\"'\n]*)[\"']\s*$", "the opening quote is missing"),
+    (r"([\"'])", "the closing quote is missing"),
+    (r"=\s*(\[)[^\]]*\Z", "this bracket is never closed"),
+    (r"(\{)[^}]*\Z", "this bracket is never closed"),
+    (r"=\s*[^\[\s][^\[\n]*(\])", "the opening bracket [ is missing"),
+    (r"[\[,]\s*(?:¤+|[\d-]+)(\s+)[¤\d]", "a comma is missing"),
+    (r"(\d{4}-(?:02-29|02-30|02-31|04-31|06-31|09-31|11-31))", NO_DAY),
+    (r"(\d{4}-(?:\d\d-(?:3[2-9]|[4-9]\d|00)|(?:1[3-9]|[2-9]\d|00)-\d\d))", NO_DAY),
+    (r"=[^\[{]*([;,])\s*$", "delete this: nothing follows the value"),
+    (r"¤[ \t]*([^\s¤,\]}=])", "the text ended before this"),
+    (
+        r"[=\[,]\s*((?!true\b|false\b)[^\s\[\]{},\d.+¤-]|0\d{3}|\d+[^\d,\]\s.¤])",
+        'write text in quotes: "..."',
+    ),
+    (r"=\s*[^\s\[{]+[ \t]+(\S)", "nothing but a # comment follows a value"),
+)
+NO_CURE = "expected a setting, KEY = VALUE, or [SECTION], or # and a comment"
+TOO_MUCH = "a number is too long, or brackets nest too deeply"
+
+
+class Trouble(NamedTuple):
+    """Why a statement is not TOML: an index of its text, and what to do about it."""
+
+    at: int
+    words: str
+
+
+class Statement(NamedTuple):
+    """A header, or a key with its value, or what is neither: one line of the file, or
+    more inside of brackets.  ``bare`` is ``text`` without the inside of strings."""
+
+    line: int
+    text: str
+    bare: str
+
+    def read(self) -> dict[str, Any] | Trouble:
+        """What it sets, if it is good TOML."""
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError:
+            for pattern, cure in CURES:
+                if found := re.search(pattern, self.bare, re.MULTILINE):
+                    return Trouble(found.start(1), cure)
+            return Trouble(self.begin(), NO_CURE)
+        except (ValueError, RecursionError):  # Python's own limits
+            return Trouble(self.begin(), TOO_MUCH)
+
+    def begin(self) -> int:
+        """The index of its first character that is not a blank."""
+        return len(self.text) - len(self.text.lstrip())
+
+    def shown(self, at: int) -> str:
+        """The line with index ``at``, and a caret below; a secret is not shown."""
+        begin = self.text.rfind("\n", 0, at) + 1
+        line, column = self.text[begin:].split("\n")[0].replace("\t", " "), at - begin
+        found = KEY.match(self.text)
+        key = found[1] if found else ""
+        if header := HEADER.match(self.text):
+            line = header[0]
+        elif key not in SHOWN or MAY_BE_SECRET.search(line):
+            return f"    {key} = (not shown)" if key in SECRETS else ""
+        first = max(len(line) - len(line.lstrip()), column - 60)
+        pointed = width(printable(line[first:column]))
+        return f"    {printable(line[first : first + 80])}\n    {' ' * pointed}^"
+
+
+SETTINGS = {
+    each.name: each.default for table in TABLES.values() for each in fields(table)
+}
+#: Settings whose value is shown to nobody; an address may hold a key, too.
+SECRETS = {key for key, default in SETTINGS.items() if isinstance(default, Secret)}
+SECRETS.add("base_url")
+SHOWN = SETTINGS.keys() - SECRETS | {str(sign) for sign in Signal}
+
+
+def _bared(found: re.Match[str]) -> str:
+    return (" " if found[0].startswith("#") else "¤") * len(found[0])
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """The file, cut where a statement begins, whatever is wrong with those before."""
+    bare = QUOTED.sub(_bared, text)  # as long as ``text``
+    begins, depth = [0], 0
+    for row in re.finditer(r"[^\n]*\n|[^\n]+", bare):
+        if depth <= 0 or STATEMENT.match(row[0]):
+            begins.append(row.start())
+            depth = 0
+        if not row[0].lstrip().startswith("["):  # a header ends with its line
+            depth += sum(map(row[0].count, "[{")) - sum(map(row[0].count, "]}"))
+    line = 1
+    for begin, end in pairwise([*begins, len(text)]):
+        if bare[begin:end].strip():
+            yield Statement(line, text[begin:end], bare[begin:end])
+        line += text.count("\n", begin, end)
+
+
+class LenientReader:
+    """What a file says that is not valid TOML, as far as it can be read.
+
+    Each statement is read alone.  Of one that cannot be read, the key gets the value
+    UNREADABLE, and the others of its table are judged as ever.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.document: dict[str, Any] = {}
+        self.problems: list[tuple[int, str]] = []  # each with its line
+        #: Where tables and keys are first written: ``card 2``, ``card 2.uid``.
+        self.lines: dict[str, int] = {}
+        self._table = self.document
+        self._place = ""
+        self._reported: set[str] = set()
+        for statement in statements(text):
+            if statement.bare.lstrip().startswith("["):
+                self._open(statement)
+            else:
+                self._set(statement)
+
+    def _report(
+        self, statement: Statement, at: int, words: str, once: str = ""
+    ) -> None:
+        if once in self._reported:
+            return
+        self._reported |= {once} if once else set()
+        line = statement.line + statement.text.count("\n", 0, at)
+        problem = f"line {line}: {words}\n{statement.shown(at)}"
+        self.problems.append((line, problem.rstrip()))
+
+    def _open(self, statement: Statement) -> None:
+        header = HEADER.match(statement.text)
+        assert header
+        brackets, name = header[1], header[2]
+        is_list = name in LISTS if name in TABLES else brackets == "[["
+        written = f"[[{name}]]" if is_list else f"[{name}]"
+        if isinstance(statement.read(), Trouble) or is_list != (brackets == "[["):
+            once = f"for each {name}" if is_list else "once"
+            number = "two brackets" if is_list else "single brackets"
+            words = f"write {written} with {number}, {once}, alone on its line"
+            self._report(statement, header.start(1), words, written)
+        elif name in self.lines:
+            words = f"{written} is also in line {self.lines[name]}: write it once"
+            self._report(statement, header.start(1), words)
+        self._table = self._nested(name, is_list)
+        self.lines.setdefault(self._place, statement.line)
+
+    def _nested(self, name: str, is_list: bool) -> dict[str, Any]:
+        """The table ``name``, one more of a list; nothing keeps one that cannot be."""
+        self._place = name
+        table: Any = self.document
+        *parents, last = name.split(".")
+        for part in parents:
+            table = table.setdefault(part, {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            return {}
+        found = table.setdefault(last, [] if is_list else {})
+        if is_list and isinstance(found, list):
+            found.append({})
+            self._place = f"{name} {len(found)}"
+            found = found[-1]
+        return found if isinstance(found, dict) else {}
+
+    def _set(self, statement: Statement) -> None:
+        values = statement.read()
+        if isinstance(values, Trouble):
+            self._report(statement, *values)
+            found = KEY.match(statement.text)
+            values = {found[1]: UNREADABLE} if found and self._place else {}
+        for key, value in values.items():
+            if key in self._table:
+                self._set_twice(statement, key)
+            else:
+                self._table[key] = value
+                self.lines[f"{self._place}.{key}"] = statement.line
+
+    def _set_twice(self, statement: Statement, key: str) -> None:
+        name, _, number = self._place.partition(" ")
+        words = f"{printable(key, 60)} is set twice"
+        if line := self.lines.get(f"{self._place}.{key}"):
+            words += f", first in line {line}"
+        if number:  # of a header that was forgotten, one key tells enough
+            words += f" (each {name} begins with [[{name}]])"
+        self._report(statement, statement.begin(), words, self._place * bool(number))
+
+
 def _named(value: object, shown: bool = True) -> str:
     """A TOML value as the owner wrote it, near enough to be found.
 
@@ -1800,6 +2047,9 @@ def _parse_table(cls: type[T], table: object, where: str, problems: list[str]) -
     settings = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     good: dict[str, Any] = {}
     for key, value in table.items():
+        if value is UNREADABLE:
+            problems.append(f"{where}.{key} = {REPORTED}")
+            continue
         if key not in settings:
             problems.append(_unknown(f"{where}.", key, settings))
             continue
@@ -1971,7 +2221,8 @@ def _parse_cards(
         card = _parse_card(table, where, problems)
         if card is None:
             continue
-        if card.schedule and card.schedule not in schedules:
+        is_lost = "" in schedules  # one whose name is wrong, which may be this
+        if card.schedule and card.schedule not in schedules and not is_lost:
             problems.append(
                 f"{where}.schedule = {_named(card.schedule)}: no [[schedule]] has"
                 f" this name{did_you_mean(card.schedule, schedules)}"
@@ -2005,6 +2256,8 @@ def parse_patterns(table: object, problems: list[str]) -> dict[Signal, Pattern]:
         return patterns
     names = {str(sign) for sign in Signal}
     for key, picture in table.items():
+        if picture is UNREADABLE:
+            continue
         if key not in names:
             problems.append(_unknown("signals.", key, names))
             continue
@@ -2153,16 +2406,60 @@ def udp_address(path: str) -> tuple[str, int] | None:
     return match[1], int(match[2])
 
 
-def _read_toml(text: str) -> dict[str, Any]:
+def _has_wrong_brackets(document: Mapping[str, Any]) -> bool:
+    """True where [card] should be [[card]], or [[door]] should be [door]."""
+    return any(
+        isinstance(document.get(name), dict if name in LISTS else list)
+        for name in TABLES
+    )
+
+
+def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
+    """What the text says, and where it is not as it should be, what could read it."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as Windows writes it
+    line = 0
     try:
-        # Editors on Windows put a byte order mark first.
-        return tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"not valid TOML: {error}"]) from None
-    except (ValueError, RecursionError):  # Python's own limits, which TOML knows not
-        raise ConfigError(
-            ["not valid TOML: a number is too long, or brackets nest too deeply"]
-        ) from None
+        document = tomllib.loads(text)
+        if not _has_wrong_brackets(document):
+            return document, None
+    except (ValueError, RecursionError) as error:
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+    lenient = LenientReader(text)
+    if line and not lenient.problems:
+        lenient.problems.append((line, f"line {line}: contradicts an earlier line"))
+    return lenient.document, lenient
+
+
+PLACE = re.compile(r'((?:card|schedule) \d+|[\w-]+)(?: \(".*"\))?(?:\.([\w-]+))?')
+
+
+def _is_known(problem: str, problems: Sequence[str]) -> bool:
+    """True where another problem says the same: a key that is missing, as it is
+    misspelt."""
+    missing = re.match(r"(.*)\.(\w+): missing ?", problem)
+    if missing is None:
+        return problem.endswith(REPORTED)
+    table, key = missing.groups()
+    misspelt, moved = f"did you mean {key!r}?", f".{key}: belongs in [{table}]"
+    return any(
+        (other.startswith(f"{table}.") and other.endswith(misspelt)) or moved in other
+        for other in problems
+    )
+
+
+def _in_order(problems: Sequence[str], reader: LenientReader) -> list[str]:
+    """What is wrong, in the order of the file, but for what is reported in its line."""
+
+    def line(problem: str) -> float:
+        place = PLACE.match(problem)
+        table, key = place.groups() if place else ("", "")
+        places = (f"{table}.{key}", table, f"{table} 1", f".{table}")
+        return next((reader.lines[at] for at in places if at in reader.lines), inf)
+
+    own = [(line(each), each) for each in problems if not _is_known(each, problems)]
+    both = [*reader.problems, *own]
+    return [problem for _, problem in sorted(both, key=lambda each: each[0])]
 
 
 def _with_folded_id(lock: Any) -> Any:
@@ -2172,10 +2469,10 @@ def _with_folded_id(lock: Any) -> Any:
 def parse_config(text: str) -> Config:
     """Read the text of doorpi.toml.
 
-    Raises: ConfigError with every problem, each with its place, value and reason;
-    for broken TOML with line and column.
+    Raises: ConfigError with every problem in the order of the file, each with its
+    place, value and reason, or with its line where that is not TOML.
     """
-    document = _read_toml(text)
+    document, reader = _read_toml(text)
     problems: list[str] = []
     known = (*SECTIONS, "fallback", "signals", "schedule", "card")
     problems += [_unknown("", key, known) for key in document if key not in known]
@@ -2206,8 +2503,8 @@ def parse_config(text: str) -> Config:
         if isinstance(document.get(where, {}), dict):
             problems += _lock_problems(where, lock, told)
     problems += _pin_problems(config, told)
-    if problems:
-        raise ConfigError(problems)
+    if problems or reader:
+        raise ConfigError(_in_order(problems, reader or LenientReader(text)))
     return config
 
 
@@ -11448,10 +11745,10 @@ def _fix_toml(
 
 def _toml_rows(text: str, listed: CardList) -> Iterator[Row]:
     """The ``[[card]]`` tables of a doorpi.toml, or of ``cards --toml``."""
-    try:
-        document = _read_toml(text)
-    except ConfigError as error:
-        raise ListError(f"{error}: broken, or cut off") from None
+    document, reader = _read_toml(text)
+    if reader:
+        words = reader.problems[0][1].splitlines()[0]
+        raise ListError(f"not valid TOML, or cut off: {words}")
     tables = document.get("card", [])
     if not isinstance(tables, list):
         raise ListError("card: expected [[card]], with two brackets")
@@ -12873,7 +13170,10 @@ class FileSettings:
     ) -> tuple[Config, Equipment] | None:
         new, self._found = self._found or self._read(), None
         if isinstance(new, ConfigError):
-            raise new
+            raise ConfigError(
+                each if str(self._path) in each else f"{self._path.name}: {each}"
+                for each in new.problems
+            )
         here, there = config.door.state_dir, new.door.state_dir
         if here != there:  # the list and a lockdown are there, and `only_door`
             why = f"takes a restart (sudo systemctl restart doorpi), it is {here!r} now"
@@ -13876,7 +14176,10 @@ def _settings_examined(path: Path) -> tuple[Config | None, list[Finding]]:
         except ConfigError as error:
             problems += error.problems
     told = dict.fromkeys(problems)
-    fails = [Finding(Health.FAIL, "settings", each, "doorpi check") for each in told]
+    fails = [
+        Finding(Health.FAIL, "settings", each.partition("\n")[0], "doorpi check")
+        for each in told
+    ]
     return found, [*fails, *going]
 
 
@@ -14313,8 +14616,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         path = find_config(args.config, os.environ)
         complain(f"{path}: {counted(len(error.problems), 'problem')}")
-        for problem in error.problems:
-            complain(f"  {problem}")
+        for line in "\n".join(error.problems).split("\n"):
+            complain(f"  {line}")
         return EX_CONFIG
     except (StoreError, Refused, ImportError) as error:
         complain(_in_a_line(error))

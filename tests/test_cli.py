@@ -231,18 +231,32 @@ def test_every_problem_is_told_and_the_exit_code_is_78(folder, verb):
         "check",
         code=78,
         errors=[
-            f"{folder}/doorpi.toml: 4 problems",
+            f"{folder}/doorpi.toml: 3 problems",
             "  door.name = 4: expected text in quotes (what the door is called in messages)",
             "  lock.api_kye: unknown key; did you mean 'api_key'?",
             (
                 "  card 1 (\"Ken Sato\").uid = '08A1B2C3': a random UID (4 bytes, first 08), as"
                 " phones use: it is another one at each tap and can't be enrolled; use a card"
             ),
-            "  lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)",
         ],
     )
 
     assert lines == []
+
+
+def test_a_mistake_of_toml_is_shown_with_the_line_and_a_caret_in_columns(folder, verb):
+    rewrite(folder, 'name = "Office 4F"', "name = Office 4F")
+
+    verb(
+        "check",
+        code=78,
+        errors=[
+            f"{folder}/doorpi.toml: 1 problem",
+            '  line 3: write text in quotes: "..."',
+            "      name = Office 4F",
+            "             ^",
+        ],
+    )
 
 
 VERBS_WITH_A_FILE = [
@@ -289,7 +303,7 @@ def empty(path: Path) -> None:
 UNREADABLE = [
     (not_utf8,  "{path}: cannot be read: not utf-8 text"),
     (a_folder,  "{path}: cannot be read: is a directory"),
-    (not_toml,  "not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 6)"),
+    (not_toml,  "line 1: write [door] with single brackets, once, alone on its line"),
     (empty,     "{path}: the file is empty"),
 ]
 # fmt: on

@@ -607,7 +607,8 @@ def test_a_bad_edit_is_told_once_with_all_problems(desk):
 
     told = [desk.read(), desk.read()]
 
-    assert told == ["lock.on: unknown key\nlock.off: unknown key", "nothing"]
+    each = "doorpi.toml: lock.{}: unknown key"
+    assert told == [f"{each.format('on')}\n{each.format('off')}", "nothing"]
     assert desk.config.door.name == "before"
     os.utime(desk.path)
     assert desk.read() == "nothing"
@@ -621,7 +622,7 @@ def test_the_next_bad_edit_is_told_as_well_and_what_is_undone_heals(desk):
     desk.write()
     told.append(desk.read())
 
-    assert told == ["lock.on: unknown key", "lock.on: unknown key", "no change"]
+    assert told == ["doorpi.toml: lock.on: unknown key"] * 2 + ["no change"]
 
 
 def test_a_file_that_stays_away_is_a_problem_and_its_return_heals(desk):
@@ -700,7 +701,7 @@ def test_a_key_that_the_edit_wants_is_awaited(desk):
     desk.path.with_name("sesame.key").write_text("new\n")
 
     assert missing == (
-        "lock.api_key = { file = 'sesame.key' }:"
+        "doorpi.toml: lock.api_key = { file = 'sesame.key' }:"
         f" {desk.path.with_name('sesame.key')} cannot be read: no such file or directory"
     )
     assert desk.read() == "after"

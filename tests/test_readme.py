@@ -27,8 +27,7 @@ secret_key = "0123456789abcdef0123456789abcdef"
 [[card]]
 uid = "04:A9:3C:71:5E:D2:84"
 holder = "Ken Sato"
-valid_from = 2026-03-01
-valid_until = 2026-02-01
+valid_until = 30.11.2026
 """
 
 

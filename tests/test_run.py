@@ -669,10 +669,10 @@ def test_a_broken_configuration_is_exit_78_with_every_problem(tmp_path, cloud):
         assert lines[0] == f"{config}: 4 problems"
         told = [line.split(" = ")[0].strip() for line in lines[1:]]
         assert told == [
+            "reader.device",
             "lock.confirm_s",
             "card 1.holder: missing (who carries it)",
             "card 1.uid",
-            "reader.device",
         ]
         assert door.manager.said == []
 
