@@ -5618,7 +5618,18 @@ def _tls_context(ca_file: str) -> ssl.SSLContext:
 
     context = ssl.create_default_context(cafile=ca_file or None)
     context.sslsocket_class = BoundedTls
+    if ca_file:  # the owner's own, trusted alike by each Python: 3.13 and later want
+        # extensions that an authority made at home lacks, and older ones a whole chain
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+#: Why OpenSSL does not trust a certificate (its X509_V_ERR_...).
+NOT_YET_VALID, EXPIRED = 9, 10
+UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)
+OTHER_NAME = (62, 64)
+MADE_WRONGLY = (25, 26, 30, 32, 34, 37, 41, 66, 67, 68, *range(76, 95))
 
 
 def _connection_trouble(error: Exception) -> str:
@@ -5629,7 +5640,9 @@ def _connection_trouble(error: Exception) -> str:
         return "no answer"
     reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
     if reason and not isinstance(error, UnicodeError):
-        return f"TLS: {printable(str(reason))} (is the clock right?)"
+        by_date = getattr(error, "verify_code", 0) in (NOT_YET_VALID, EXPIRED)
+        ask = " (is the clock right?)" if by_date else ""
+        return f"TLS: {printable(str(reason))}{ask}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return printable(str(error))
@@ -9833,6 +9846,10 @@ NETWORK = (
 SIGNAL = "each tap after a pause waits for it: how is the WiFi? cat /proc/net/wireless"
 DEAD_ADDRESS = "each new connection waits for it: is IPv6 on, and leads nowhere?"
 BUNDLE = "sudo apt-get install --reinstall ca-certificates"
+NO_ISSUER = (
+    "a bridge of your own: name its PEM as ca_file; a cloud: a firewall, or a WiFi"
+    f" that wants a sign-in, answers in its place; {BUNDLE}"
+)
 
 
 class Unreached(Exception):
@@ -9933,7 +9950,7 @@ def _trusting(ca_file: str) -> ssl.SSLContext:
         return _tls_context(ca_file)
     except OSError as error:
         why = f"{ca_file or 'the bundle of authorities'}: {_connection_trouble(error)}"
-        raise Unreached(why, f"is it a PEM file? or {BUNDLE}") from None
+        raise Unreached(why, "is it a PEM file?" if ca_file else BUNDLE) from None
 
 
 def _secured(
@@ -9951,8 +9968,8 @@ def _secured(
     except ssl.SSLCertVerificationError as error:
         raise _untrusted(error, ca_file, clock) from None
     except (OSError, ValueError) as error:
-        why = _connection_trouble(error).removesuffix(" (is the clock right?)")
-        raise Unreached(f"TLS: {why.removeprefix('TLS: ')}", OTHER_END) from None
+        why = _connection_trouble(error).removeprefix("TLS: ")
+        raise Unreached(f"TLS: {why}", OTHER_END) from None
 
 
 def _shake_hands(secured: ssl.SSLSocket) -> None:
@@ -9974,28 +9991,22 @@ def _shake_hands(secured: ssl.SSLSocket) -> None:
     raise TimeoutError
 
 
-#: What OpenSSL's X509_V_ERR_... mean here.
-NOT_YET_VALID, EXPIRED, OTHER_NAME = (9,), (10,), (62, 64)
-
-
 def _untrusted(
     error: ssl.SSLCertVerificationError, ca_file: str, clock: Clock
 ) -> Unreached:
-    why = printable(error.verify_message)
-    if error.verify_code in (*NOT_YET_VALID, *EXPIRED):
+    why, code = printable(error.verify_message), error.verify_code
+    do = ""
+    if code in (NOT_YET_VALID, EXPIRED):
         why += f"; the clock here shows {clock.now():%Y-%m-%d %H:%M}"
         do = "set the clock: its own line says how"
-        if error.verify_code in EXPIRED and clock.is_set():
+        if code == EXPIRED and clock.is_set():
             do = "the clock is right: who runs that server must renew its certificate"
-    elif error.verify_code in OTHER_NAME:
+    elif code in OTHER_NAME:
         do = "is base_url right? a WiFi that wants a sign-in answers for others, too"
-    elif ca_file:
-        do = f"is {ca_file} of the authority that made it?"
-    else:
-        do = (
-            "a bridge of your own: name its PEM as ca_file; a cloud: a firewall, or a"
-            f" WiFi that wants a sign-in, answers in its place; {BUNDLE}"
-        )
+    elif code in UNKNOWN_ISSUER:
+        do = f"is {ca_file} of the authority that made it?" if ca_file else NO_ISSUER
+    elif code in MADE_WRONGLY:
+        do = "who runs that server must have its certificate made again, without that"
     return Unreached(f"certificate not trusted: {why}", do)
 
 

@@ -36,12 +36,13 @@ from conftest import (
     config_of,
     swallowing_address,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from fake_locks import DRIVERS, access_to, driver_of
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import write_config
 from stopwatch import Stopwatch
-from test_http import RawServer, Wire, answers, served_by
+from test_http import HomeMade, RawServer, Wire, answers, served_by
 
 import doorpi
 from doorpi import (
@@ -330,6 +331,18 @@ def test_a_certificate_that_is_not_trusted_is_told_with_why(
     assert server.requests == []
 
 
+def test_a_certificate_made_wrongly_is_told_without_guessing(serve, tmp_path):
+    home, use = HomeMade(), ExtendedKeyUsageOID.CLIENT_AUTH
+    (trusted := tmp_path / "home.pem").write_bytes(home.pem)
+    server = serve(certificate=home.issue_cert("127.0.0.1", use=use))
+
+    (finding,) = way(server.url, str(trusted))
+
+    assert "not trusted: " in finding.words
+    do = "who runs that server must have its certificate made again, without that"
+    assert (finding.health, finding.do) == (FAIL, do)
+
+
 def test_an_authority_that_nobody_named_is_told_with_ca_file(serve, ca):
     (finding,) = way(serve(certificate=ca.issue_cert("127.0.0.1")).url)
 
@@ -369,7 +382,7 @@ def test_a_bundle_that_is_none_is_named(serve, tmp_path):
 
     assert finding.health is FAIL
     assert f", {bundle}: " in finding.words
-    assert finding.do.startswith("is it a PEM file? ")
+    assert finding.do == "is it a PEM file?"
 
 
 def test_a_port_where_nobody_listens_is_told():
