@@ -613,6 +613,21 @@ def _passed_back(who: Credential, when: Circumstances) -> bool:
     return 0 <= (when.at - when.last_moved).total_seconds() < when.passback_s
 
 
+CLOCK_SLACK = timedelta(minutes=1)  # between a clock and what was written by it
+
+
+def is_believed(
+    at: datetime, *, is_set: bool, must_be_set: bool, newest: datetime | None
+) -> bool:
+    """Whether dates and hours are judged by a clock that shows ``at``.
+
+    Where it need not be set it is believed unless it proves itself wrong: ``newest`` is
+    the latest time in the log, and a Pi that was without power wakes up before it.
+    """
+    is_behind = newest is not None and at + CLOCK_SLACK < newest
+    return is_set or not (must_be_set or is_behind)
+
+
 Rule = Callable[[Credential, Circumstances], bool]
 
 #: What denies a card that is on the list, first match first.  (Before these: a
@@ -656,8 +671,8 @@ REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
         Reason.NOT_ENABLED: "it is switched off in {place}",
         Reason.NOT_ACTIVE: "its first day is {valid_from}",
         Reason.EXPIRED: "its last day was {valid_until}",
-        Reason.CLOCK_NOT_SET: "its dates or hours need a clock that goes right, and"
-        " this one is not set; doorpi doctor tells more",
+        Reason.CLOCK_NOT_SET: "its dates or hours need the right time, and the"
+        " Pi's clock is not set yet; doorpi doctor tells more",
         Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside}",
         Reason.PASSBACK: "it moved the lock at {last_moved:%H:%M:%S} and must wait"
         " {passback_s:g} s",
@@ -2515,6 +2530,11 @@ def idle_settings(config: Config) -> Iterator[str]:
             f"lock.relock_after_s = {_named(config.lock.relock_after_s)}: has no"
             " effect; a relay locks again by itself, after hold_s"
         )
+    if not config.door.require_synced_clock:
+        yield (
+            "door.require_synced_clock = false: a card whose last day is over gets in"
+            " while the Pi's clock is wrong, if only it is not older than the log"
+        )
     yield from _relays_on_at_boot(config)
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
@@ -3086,6 +3106,13 @@ class Store(Protocol):
 
     def last_moved(self, uid: Uid) -> datetime | None:
         """When this card last moved the lock, or may have."""
+
+    def newest_at(self) -> datetime | None:
+        """The latest time at which anything happened, None while the log is empty."""
+
+    def has_dated_cards(self) -> bool:
+        """Whether cards of the list have dates or hours, as far as a short look can
+        tell; True where it cannot."""
 
     def add_card(self, card: Credential, at: datetime) -> None:
         """Put ``card`` on the list, in place of what was known of its UID."""
@@ -3803,6 +3830,7 @@ class Relocking:
 
 
 LOCKED_DOWN_WORDS = "locked down: only a master's card is accepted"
+CLOCK_IS_SET = "the clock is set: cards with dates or hours work again"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
 
 
@@ -3966,6 +3994,8 @@ class Door:
         self._unknown: dict[Uid, float] = {}
         self._enrolling_until = -inf
         self._look_at_lockdown_at = -inf
+        self._look_at_clock_at = -inf
+        self._clock_trouble = ""
         self._use(config, equipment, {})
 
     def _use(
@@ -3973,6 +4003,7 @@ class Door:
     ) -> None:
         self._config = config
         self._equipment = equipment
+        self._believed: bool | None = None  # the clock, when it was last looked at
         self._debounce.rearm_s = config.reader.rearm_s
         self._control = control_locks(
             config,
@@ -4005,6 +4036,7 @@ class Door:
             self._look_at_calls()
             self._look_at_lockdown()
             self._look_at_lights()
+            self._look_at_clock()
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(seen)
@@ -4060,6 +4092,7 @@ class Door:
             self._equipment.indicator.keep_ready()
             self._look_at_lights()
             self._look_at_connection()
+            self._look_at_clock()
             self._show_idle()
             self._forget_old()
 
@@ -4165,12 +4198,19 @@ class Door:
             last_moved = self._stored(lambda: store.last_moved(uid), None, writes=False)
         return Circumstances(
             at=at,
-            clock_set=self._clock.is_set() or not door.require_synced_clock,
+            clock_set=self._believes_clock(at),
             locked_down=self._is_locked_down(),
             schedules=self._config.schedules,
             last_moved=last_moved,
             passback_s=door.passback_s,
         )
+
+    def _believes_clock(self, at: datetime) -> bool:
+        must_be_set, newest = self._config.door.require_synced_clock, None
+        is_set = self._clock.is_set()
+        if not is_set and not must_be_set:
+            newest = self._stored(self._equipment.store.newest_at, None, writes=False)
+        return is_believed(at, is_set=is_set, must_be_set=must_be_set, newest=newest)
 
     def _deny(self, event: Event, now: float) -> None:
         """Say no, and keep a flood of them from the disk and from the lights."""
@@ -4505,6 +4545,35 @@ class Door:
         else:
             self._heal(Signal.LOCK_UNREACHABLE)
 
+    look_at_clock_every_s = 10.0
+
+    def _look_at_clock(self) -> None:
+        """Say whom a clock that is not set keeps out, and when that is over."""
+        now, at = self._clock.monotonic(), self._clock.now()
+        if now < self._look_at_clock_at and self._believed is not None:
+            return
+        self._look_at_clock_at = now + self.look_at_clock_every_s
+        before, self._believed = self._believed, self._believes_clock(at)
+        if before is self._believed:
+            return
+        trouble = "" if self._believed else self._kept_out_by_clock(at)
+        if trouble != self._clock_trouble:
+            log.warning("%s", trouble or CLOCK_IS_SET)
+            self._clock_trouble = trouble
+            self._tell_status()
+
+    def _kept_out_by_clock(self, at: datetime) -> str:
+        """Whom it refuses, in words; "" where that is nobody."""
+        dated = sum(card.needs_clock for card in self._config.cards.values())
+        others = self._stored(self._equipment.store.has_dated_cards, True, writes=False)
+        if not dated and not others:
+            return ""
+        more = ", and those of the database" * others
+        return (
+            f"the clock is not set (it shows {at:%Y-%m-%d %H:%M}): cards with dates or"
+            f" hours are refused: {dated} of doorpi.toml{more}"
+        )
+
     def _look_at_calls(self) -> None:
         """Warn when the month's calls come to an end."""
         found = (control.ledger.shortage() for control in self._control.all)
@@ -4518,7 +4587,7 @@ class Door:
     def _tell_status(self) -> None:
         words = [*self._faults.values()] or ["ready"]
         dark = f"no lights: {self._lights_trouble}" if self._lights_trouble else ""
-        words += filter(None, [self._shortage, dark])
+        words += filter(None, [self._clock_trouble, self._shortage, dark])
         self._supervisor.status("; ".join(words))
 
     def _stored(
@@ -7586,6 +7655,12 @@ class CardFile(SqliteFile):
                 else:
                     yield self._credential(uid, row)
 
+    def has_dates(self) -> bool:
+        """True also for a list that is too long to be looked through."""
+        if not any(map(_is_there, (self.path, self.copy))):
+            return False
+        return bool(self._query(f"{DATED_QUERY} UNION {LONG_QUERY} LIMIT 1", ()))
+
     def _credential(self, uid: Uid, row: Mapping[str, Any]) -> Credential:
         """What the row says of ``uid``; where it is broken, what the copy says."""
         try:
@@ -7725,6 +7800,12 @@ class ListState(NamedTuple):
     events: int = 0
 
 
+#: Among the first cards; the list may have a million.
+DATED_QUERY = """
+SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
+WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
+"""
+LONG_QUERY = "SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000)"
 STATE_QUERY = """
 SELECT name, value FROM marks WHERE name IN ('changes', 'lockdown', 'events')
 """
@@ -7767,6 +7848,16 @@ class SqliteStore(SqliteFile):
 
     def find(self, uid: Uid) -> Credential | None:
         return self.list.find(uid)
+
+    def newest_at(self) -> datetime | None:
+        if not self.exists():
+            return None
+        with self._errors_told():
+            ((at,),) = self._query("SELECT max(at) FROM events WHERE at < ':'", ())
+            return _moment_of(at) if at else None
+
+    def has_dated_cards(self) -> bool:
+        return self.list.has_dates()
 
     def add_card(self, card: Credential, at: datetime) -> None:
         self.change_cards([card], [], at)
@@ -9321,6 +9412,14 @@ class Enquiry:
             who = self._stored(lambda: self._store.find(uid), None)
         return who
 
+    def believes(self, clock: Clock) -> bool:
+        return is_believed(
+            clock.now(),
+            is_set=clock.is_set(),
+            must_be_set=self._config.door.require_synced_clock,
+            newest=self._stored(self._store.newest_at, None),
+        )
+
     def when(
         self, uid: Uid, at: datetime, *, clock_set: bool, local: Local
     ) -> Circumstances:
@@ -10152,17 +10251,18 @@ def _in_words(status: LockStatus, unix_s: float) -> str:
     return ", ".join(filter(None, words))
 
 
-def diagnose_clock(clock: Clock, config: Config, cards: Path) -> Iterator[Finding]:
-    """Whether it is set, for whom that matters, and what it shows.  ``cards`` is the
-    list's file."""
+def diagnose_clock(
+    clock: Clock, config: Config, store: SqliteStore
+) -> Iterator[Finding]:
+    """Whether it is set, for whom that matters, and what it shows."""
     at = clock.now()
     shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z})"
     is_plain_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
     if not clock.is_set():
-        in_file = any(card.needs_clock for card in config.cards.values())
         words, health = f"{shows}, not synchronised", Health.WARN
-        if config.door.require_synced_clock and (in_file or _list_has_dates(cards)):
-            words += ": cards with dates or hours are refused"
+        why = _kept_out(at, config, store)
+        if why is not None:
+            words += f"{why}: cards with dates or hours are refused"
             health = Health.FAIL
         do = (
             "is there a network? timedatectl; systemctl status systemd-timesyncd"
@@ -10177,21 +10277,19 @@ def diagnose_clock(clock: Clock, config: Config, cards: Path) -> Iterator[Findin
         yield Finding(Health.OK, "clock", f"{shows}, synchronised")
 
 
-DATED_QUERY = """
-SELECT 1 FROM cards
-WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL LIMIT 1
-"""
-
-
-def _list_has_dates(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with _read_only(path) as db:
-            rows = _rows(db, DATED_QUERY)
-            return rows is None or bool(rows)  # None: too many to look at; likely
-    except (sqlite3.Error, OSError):
-        return False  # its own line tells
+def _kept_out(at: datetime, config: Config, store: SqliteStore) -> str | None:
+    """None where nobody is, by a clock that is not set; else what is worse about it."""
+    newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
+    must_be_set = config.door.require_synced_clock
+    with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
+        newest = store.newest_at()
+        if store.list.exists():
+            has_dates = has_dates or store.has_dated_cards()
+    believed = is_believed(at, is_set=False, must_be_set=must_be_set, newest=newest)
+    if believed or not has_dates:
+        return None
+    is_behind = newest is not None and at + CLOCK_SLACK < newest
+    return f", and older than the log ({newest:%Y-%m-%d})" if is_behind else ""
 
 
 # Below which free space is little, and none.
@@ -13979,7 +14077,7 @@ def cmd_why(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         uids = _meant(text, enquiry)
-        unset = config.door.require_synced_clock and not clock.is_set()
+        unset = not enquiry.believes(clock)
         times = _instants_meant(args.at, clock) if args.at else [clock.now()]
         is_set = not unset or args.at is not None
         for uid, at in ((uid, at) for uid in uids for at in times):
@@ -14206,7 +14304,7 @@ def _subjects(
     subjects = {
         "reader": diagnose_reader(config.reader, holders),
         "lights": diagnose_lights(config.leds, runs),
-        "clock": diagnose_clock(clock, config, store.list.path),
+        "clock": diagnose_clock(clock, config, store),
         "disk": diagnose_disk(folder),
         "database": chain.from_iterable(
             diagnose_database(file.path, file.schema.version)

@@ -242,6 +242,14 @@ class FakeStore:
         self._check()
         return self.moved_at.get(uid)
 
+    def newest_at(self) -> datetime | None:
+        self._check()
+        return max((event.at for event in self.events.values()), default=None)
+
+    def has_dated_cards(self) -> bool:
+        self._check()
+        return any(card.needs_clock for card in self.cards.values())
+
     def add_card(self, card: Credential, at: datetime) -> None:
         self._check()
         self.cards[card.uid] = replace(card, source=doorpi.Source.DB)

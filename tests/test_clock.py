@@ -15,12 +15,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import JST, KEN, NOON, FakeClock, World, card_of, config_of
+from conftest import JST, KEN, NOON, STRANGER, FakeClock, World, card_of, config_of
 from processes import KEN_CARD, DoorProcess, environment, wait_for, write_config
 
 import doorpi
 from doorpi import (
     Command,
+    Event,
     LockConfig,
     NotSent,
     Progress,
@@ -115,6 +116,113 @@ def test_a_clock_that_is_not_set_refuses_dates_and_when_it_is_set_takes_them(wor
     after = world.tap(KEN, config=config_of(card)).reason
 
     assert (before, after) == (Reason.CLOCK_NOT_SET, Reason.GRANTED)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+
+
+IN_1970 = datetime(1970, 1, 1, 0, 5, tzinfo=JST)
+LAX = {"require_synced_clock": False}
+
+
+def test_a_clock_older_than_the_log_is_not_believed_though_it_need_not_be_set(world):
+    """A Pi that was without power wakes up in 1970, or where it was switched off; a
+    guest whose last day is over must not get in by that, not by tapping again, not
+    after a restart."""
+    guest = card_of(valid_until=NOON.date() - timedelta(days=17))
+    config = config_of(guest, card_of(MIKA, "Mika Mori"), **LAX)
+    world.clock.set = False
+    assert world.tap(MIKA, config=config).reason is Reason.GRANTED  # a row of today
+    world.clock.at = IN_1970
+
+    reasons = [world.tap(KEN, config=config).reason for _ in range(3)]  # a start each
+
+    assert reasons == 3 * [Reason.CLOCK_NOT_SET]
+    assert world.tap(MIKA, config=config).reason is Reason.GRANTED  # has no dates
+
+
+def test_a_clock_that_is_set_is_believed_whatever_the_log_says(world):
+    config = config_of(card_of(valid_until=NOON.date()), **LAX)
+    world.clock.at = NOON + timedelta(days=4000)  # somebody set it wrong
+    assert world.tap(KEN, config=config).reason is Reason.EXPIRED
+    world.clock.at = NOON
+
+    assert world.tap(KEN, config=config).reason is Reason.GRANTED
+    world.clock.set = False
+    assert world.tap(KEN, config=config).reason is Reason.CLOCK_NOT_SET
+
+
+def test_a_trusted_clock_that_was_set_back_a_little_is_believed(world):
+    config = config_of(card_of(valid_until=NOON.date()), **LAX)
+    world.clock.set = False
+    world.tap(KEN, config=config)
+    world.clock.at -= timedelta(seconds=50)
+
+    assert world.tap(KEN, config=config).reason is Reason.GRANTED
+
+
+def test_the_newest_time_is_found_whatever_came_after_it(store):
+    assert store.newest_at() is None
+    for at in (NOON, IN_1970, NOON - timedelta(days=1)):
+        store.record(Event(at=at, uid=KEN, holder="Ken", reason=Reason.EXPIRED))
+
+    assert store.newest_at() == NOON
+
+
+def test_an_unset_clock_is_told_at_the_start_with_whom_it_refuses_and_when_it_is_set(
+    world, caplog
+):
+    caplog.set_level("INFO")
+    dated, plain = card_of(valid_until=NOON.date()), card_of(MIKA, "Mika Mori")
+    world.store.cards[STRANGER] = card_of(STRANGER, "Yui", schedule="office")
+    world.clock.set = False
+    world.clock.stop_at = world.clock.t + 60.0
+    door = world.door(config_of(dated, plain))
+
+    def set_after_half_a_minute() -> None:
+        world.clock.set = world.clock.stop_at - world.clock.t < 30.0
+
+    world.supervisor.alive = set_after_half_a_minute
+    with pytest.raises(doorpi.Stopped):
+        door.run()
+
+    words = (
+        "the clock is not set (it shows 2026-11-18 12:00): cards with dates or hours"
+        " are refused: 1 of doorpi.toml, and those of the database"
+    )
+    told = [r.getMessage() for r in caplog.records if "clock" in r.getMessage()]
+    assert told == [words, doorpi.CLOCK_IS_SET]
+    status = [said for said in world.supervisor.said if said.startswith("status")]
+    assert status[0] == f"status: ready; {words}"
+    assert status[-1] == "status: ready"
+
+
+def test_an_unset_clock_that_refuses_nobody_is_not_told(world, caplog):
+    world.clock.set = False
+    world.clock.stop_at = world.clock.t + 60.0
+
+    with pytest.raises(doorpi.Stopped):
+        world.door(config_of(card_of())).run()
+
+    assert "clock" not in caplog.text
+
+
+@pytest.mark.parametrize("changes", [{"valid_from": NOON.date()}, {"schedule": "x"}])
+def test_a_list_knows_whether_anybody_on_it_waits_for_the_clock(store, changes):
+    assert not store.has_dated_cards()
+    store.add_card(card_of(), NOON)
+    assert not store.has_dated_cards()
+    store.add_card(card_of(MIKA, "Mika Mori", **changes), NOON)
+    assert store.has_dated_cards()
+
+
+def test_a_long_list_is_not_looked_through(store):
+    uids = (doorpi.Uid(f"{n:08X}") for n in range(0x10000000, 0x10000000 + 10_001))
+    store.change_cards(map(card_of, uids), [], NOON)
+
+    assert store.has_dated_cards()
 
 
 def test_the_seconds_of_one_boot_go_on_from_process_to_process():

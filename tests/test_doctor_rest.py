@@ -672,11 +672,11 @@ CLOCKS = {
     ("is_set", "cards", "door", "health", "words"), CLOCKS.values(), ids=CLOCKS
 )
 def test_a_clock_that_is_not_set_fails_when_somebody_waits_for_it(
-    clock, tmp_path, is_set, cards, door, health, words
+    clock, state, is_set, cards, door, health, words
 ):
     clock.set = is_set
 
-    found = doorpi.diagnose_clock(clock, config_of(*cards, **door), tmp_path / "none")
+    found = doorpi.diagnose_clock(clock, config_of(*cards, **door), state)
 
     assert told(found) == [(health, words)]
 
@@ -692,18 +692,33 @@ def test_cards_of_the_database_may_wait_for_the_clock_too(
     clock.set = False
     state.add_card(card_of(**changes), NOON)
 
-    (finding,) = doorpi.diagnose_clock(clock, config_of(), state.list.path)
+    (finding,) = doorpi.diagnose_clock(clock, config_of(), state)
 
     assert finding.health is health
 
 
-def test_hours_on_a_clock_that_nobody_told_where_it_is_are_warned_of(clock, tmp_path):
+def test_a_trusted_clock_that_is_older_than_the_log_keeps_dates_out(clock, state):
+    clock.set = False
+    state.record(Event(at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.EXPIRED))
+    clock.at = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
+    config = config_of(TILL_JUNE, require_synced_clock=False)
+
+    (finding,) = doorpi.diagnose_clock(clock, config, state)
+
+    assert finding.health is FAIL
+    assert finding.words.endswith(
+        "not synchronised, and older than the log (2026-11-18): cards with dates or"
+        " hours are refused"
+    )
+
+
+def test_hours_on_a_clock_that_nobody_told_where_it_is_are_warned_of(clock, state):
     clock.at = NOON.astimezone(UTC)
     hours = doorpi.parse_config(
         '[lock]\nkind = "relay"\n[[schedule]]\nname = "x"\ntimes = ["Mon 08:00-09:00"]'
     )
 
-    (finding,) = doorpi.diagnose_clock(clock, hours, tmp_path / "none")
+    (finding,) = doorpi.diagnose_clock(clock, hours, state)
 
     assert (finding.health, finding.do) == (
         WARN,

@@ -149,11 +149,11 @@ SENTENCES = {
     ),
     "the clock is not set": (
         {"schedule": "office"}, {"clock_set": False},
-        f"{DENIED}: clock-not-set, its dates or hours need a clock that goes right, and this one is not set; doorpi doctor tells more.",
+        f"{DENIED}: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; doorpi doctor tells more.",
     ),
     "long ago, by a clock that is not set": (
         {"valid_from": date(2026, 12, 1)}, {"clock_set": False, "at": datetime(1970, 1, 1, tzinfo=JST)},
-        f"{DENIED}: clock-not-set, its dates or hours need a clock that goes right, and this one is not set; doorpi doctor tells more.",
+        f"{DENIED}: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; doorpi doctor tells more.",
     ),
     "a plain card needs no clock": (
         {}, {"clock_set": False}, f"{KEN_IS} let in now: granted, without limits.",
@@ -175,7 +175,7 @@ SENTENCES = {
     ),
     "locked down, with dates and a clock that is not set": (
         {"valid_until": TODAY}, {"locked_down": True, "clock_set": False},
-        f"{DENIED}: {LOCKDOWN} (then: clock-not-set, its dates or hours need a clock that goes right, and this one is not set; doorpi doctor tells more).",
+        f"{DENIED}: {LOCKDOWN} (then: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; doorpi doctor tells more).",
     ),
     "locked down, not on the list": (
         None, {"locked_down": True},
