@@ -259,11 +259,23 @@ class Credential:
     source: Source = Source.TOML
     #: Why this program cannot go by the entry, in words; it is then not enabled.
     refused: str = ""
+    block: Block | None = None
 
     @property
     def needs_clock(self) -> bool:
         """True when the answer depends on what day or hour it is."""
         return (self.valid_from, self.valid_until, self.schedule) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A card, or with no ``uid`` all cards of ``holder``, kept out by `revoke`.
+    ``since`` is local."""
+
+    uid: Uid | None = None
+    holder: str
+    since: datetime
+    by: str
 
 
 class Reason(enum.StrEnum):
@@ -513,6 +525,15 @@ def as_spoken(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
+def without_accents(name: str) -> str:
+    """A name as somebody may type it whose keyboard has no accents."""
+    name = as_spoken(name)
+    if name.isascii():
+        return name
+    letters = unicodedata.normalize("NFKD", name)
+    return "".join(c for c in letters if not unicodedata.combining(c))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is none of those ``known``."""
     close = get_close_matches(word, list(known), n=1)
@@ -633,7 +654,7 @@ Rule = Callable[[Credential, Circumstances], bool]
 #: What denies a card that is on the list, first match first.  (Before these: a
 #: lockdown, which stops the unknown as well; then a card that is not on the list.)
 RULES: tuple[tuple[Reason, Rule], ...] = (
-    (Reason.NOT_ENABLED, lambda who, when: not who.enabled),
+    (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
     (Reason.NOT_ACTIVE, _not_active),
     (Reason.EXPIRED, _expired),
@@ -826,6 +847,9 @@ def _reason_in_words(
     uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
 ) -> str:
     moved = when.last_moved
+    if who and who.block and reason is Reason.NOT_ENABLED:
+        lifts = LIFTS_BLOCK.format(format_uid(uid))
+        return f"{block_words(who.block)}; to lift it: {lifts}"
     if who and who.refused and reason is Reason.NOT_ENABLED:
         return who.refused
     return REASON_WORDS[reason].format(
@@ -837,6 +861,14 @@ def _reason_in_words(
         last_moved=moved and _local(when)(_in_utc(moved)),
         passback_s=when.passback_s,
     )
+
+
+LIFTS_BLOCK = "doorpi allow NAME --uid {}"
+
+
+def block_words(block: Block) -> str:
+    """Since when and by whom."""
+    return f"blocked since {block.since:%Y-%m-%d %H:%M} by {printable(block.by, 60)}"
 
 
 def _outside_in_words(who: Credential, when: Circumstances) -> str:
@@ -2571,25 +2603,17 @@ def differences(
     before: Config,
     after: Config,
     find: Callable[[Uid], Credential | None] = lambda uid: None,
+    block_on: Callable[[Uid, str], Block | None] = lambda uid, holder: None,
 ) -> list[str]:
     """What it means to go from one to the other, in words, a line each: people,
     hours, settings.  No secret is shown.
 
     ``find`` looks into the database: it decides about a card that comes into the file,
-    until then, and about one that leaves the file, from then on.
+    until then, and about one that leaves the file, from then on.  ``block_on`` tells
+    who stays out all the same.
     """
-    gone = [uid for uid in before.cards if uid not in after.cards]
-    come = [uid for uid in after.cards if uid not in before.cards]
-    found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
-    rows = {uid: row for uid, row in found.items() if row}
-    stay = _not_too_many(_stay_in_the_database(before.cards, rows))
-    before = replace(before, cards={**rows, **before.cards})
-    after = replace(after, cards={**rows, **after.cards})
     return [
-        *stay,
-        *_come_and_gone(before.cards, after.cards),
-        *_not_too_many(_entry_changes(before.cards, after.cards)),
-        *_not_too_many(_hours_changes(before, after)),
+        *whose_access_changes(before, after, find, block_on),
         *_schedules_come_and_gone(before.schedules, after.schedules),
         *_setting_changes(before, after),
         *(
@@ -2597,6 +2621,30 @@ def differences(
             for sign, pattern in after.patterns.items()
             if pattern != before.patterns.get(sign)
         ),
+    ]
+
+
+def whose_access_changes(
+    before: Config,
+    after: Config,
+    find: Callable[[Uid], Credential | None],
+    block_on: Callable[[Uid, str], Block | None],
+) -> list[str]:
+    """What of ``differences`` is about people and their hours."""
+    gone = [uid for uid in before.cards if uid not in after.cards]
+    come = [uid for uid in after.cards if uid not in before.cards]
+    found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
+    rows = {uid: row for uid, row in found.items() if row}
+    stay = _not_too_many(_stay_in_the_database(before.cards, rows, block_on))
+    blocked = _not_too_many(_blocked_all_the_same(before.cards, after.cards, block_on))
+    before = replace(before, cards={**rows, **before.cards})
+    after = replace(after, cards={**rows, **after.cards})
+    return [
+        *stay,
+        *_come_and_gone(before.cards, after.cards),
+        *_not_too_many(_entry_changes(before.cards, after.cards)),
+        *_not_too_many(_hours_changes(before, after)),
+        *blocked,
         *_not_sought(len(gone) - MOST_SOUGHT),
     ]
 
@@ -2609,10 +2657,24 @@ def _not_sought(more: int) -> Iterator[str]:
         )
 
 
-def _stay_in_the_database(old: Cards, rows: Cards) -> Iterator[str]:
+def _blocked_all_the_same(
+    old: Cards, new: Cards, block_on: Callable[[Uid, str], Block | None]
+) -> Iterator[str]:
+    """Whom the file would let in now."""
+    for uid, card in [item for item in new.items() if item not in old.items()]:
+        if card.enabled and (block := block_on(uid, card.holder)):
+            yield (
+                f"{card_name(card)} stays out, {block_words(block)}; to"
+                f" lift it: {LIFTS_BLOCK.format(format_uid(uid))}"
+            )
+
+
+def _stay_in_the_database(
+    old: Cards, rows: Cards, block_on: Callable[[Uid, str], Block | None]
+) -> Iterator[str]:
     """Who leaves the file and gets in all the same."""
     for uid, row in rows.items():
-        if uid in old and row.enabled and not row.refused:
+        if uid in old and row.enabled and not block_on(uid, row.holder):
             until = f" until {row.valid_until}" if row.valid_until else ""
             yield (
                 f"{card_name(row)} leaves the file, but is on the database's list and"
@@ -3104,6 +3166,10 @@ class Store(Protocol):
 
     def find(self, uid: Uid) -> Credential | None: ...
 
+    def block_on(self, uid: Uid, holder: str) -> Block | None:
+        """What keeps out this card of ``holder``, "" where nobody is known to have it;
+        nothing for None."""
+
     def last_moved(self, uid: Uid) -> datetime | None:
         """When this card last moved the lock, or may have."""
 
@@ -3195,6 +3261,29 @@ class Stored(Protocol):
     def __call__(
         self, action: Callable[[], T], otherwise: T, *, writes: bool = True
     ) -> T: ...
+
+
+def who_has(
+    uid: Uid,
+    cards: Mapping[Uid, Credential],
+    store: Store,
+    stored: Stored,
+    before: Credential | None = None,
+) -> Credential | None:
+    """Who has this card: the file's ``cards`` decide over the database, and a block
+    over both.  Where the database fails, what was known ``before`` holds."""
+    who = cards.get(uid)
+    if who is None and is_random(uid):
+        return None
+    if who is None:
+        who = stored(lambda: store.find(uid), before, writes=False)
+    holder = who.holder if who else ""
+    block = stored(lambda: store.block_on(uid, holder), None, writes=False)
+    if block is None:
+        return who
+    return replace(
+        who or Credential(uid=uid, holder=block.holder, source=Source.DB), block=block
+    )
 
 
 class Ledger:
@@ -4173,7 +4262,8 @@ class Door:
                 is_new = who is None and not is_random(card.uid)
                 self._enrol_or_deny(event, is_new=is_new)
             else:
-                self._deny(event, presented_at)
+                is_blocked = who is not None and who.block is not None
+                self._deny(event, presented_at, is_blocked=is_blocked)
 
     def _serve(self, grant: Grant) -> None:
         """Raises: Superseded."""
@@ -4183,13 +4273,8 @@ class Door:
         self._act(grant)
 
     def _known(self, uid: Uid, before: Credential | None = None) -> Credential | None:
-        """Who has this card; the file decides over the database.  Where that fails,
-        what was known ``before`` holds."""
-        who = self._config.cards.get(uid)
-        if who is None and not is_random(uid):
-            store = self._equipment.store
-            who = self._stored(lambda: store.find(uid), before, writes=False)
-        return who
+        store = self._equipment.store
+        return who_has(uid, self._config.cards, store, self._stored, before)
 
     def _circumstances(self, uid: Uid, at: datetime) -> Circumstances:
         door, store = self._config.door, self._equipment.store
@@ -4212,7 +4297,7 @@ class Door:
             newest = self._stored(self._equipment.store.newest_at, None, writes=False)
         return is_believed(at, is_set=is_set, must_be_set=must_be_set, newest=newest)
 
-    def _deny(self, event: Event, now: float) -> None:
+    def _deny(self, event: Event, now: float, *, is_blocked: bool = False) -> None:
         """Say no, and keep a flood of them from the disk and from the lights."""
         if now < self._denials.rests_until:
             self._denials.count(event, now)
@@ -4220,7 +4305,7 @@ class Door:
         is_too_many = self._denials.is_too_many(now)
         self._show(Signal.DENIED)
         noted = NOTHING
-        if event.uid and not event.holder:
+        if event.uid and (not event.holder or is_blocked):
             noted = self._note_unknown(event.uid, now)
         noted = replace(noted, counts=self._control.spent())
         store = self._equipment.store
@@ -4633,11 +4718,16 @@ class Door:
         self._tell_status()
 
     def _differences(self, new: Config) -> list[str]:
+        store = self._equipment.store
+
         def find(uid: Uid) -> Credential | None:
-            store = self._equipment.store
             return self._stored(lambda: store.find(uid), None, writes=False)
 
-        return differences(self._config, new, find)
+        def block_on(uid: Uid, holder: str) -> Block | None:
+            ask = functools.partial(store.block_on, uid, holder)
+            return self._stored(ask, None, writes=False)
+
+        return differences(self._config, new, find, block_on)
 
     most_changes = 20  # lines of the journal for one edit
 
@@ -7300,6 +7390,13 @@ CREATE TABLE cards (
 ) WITHOUT ROWID;
 CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+#: ``name`` is a UID, or a holder's name as people compare it.
+BLOCKS_TABLE = """
+CREATE TABLE blocks (
+    kind TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
+    since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID
+"""
 
 #: Rows of events and outcomes are only ever added, and removed from the front; `chains`
 #: holds the newest row of each, so that one that is cut off at the end is missed as
@@ -7335,6 +7432,20 @@ ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = 
 
 FIND_QUERY = "SELECT * FROM cards WHERE uid = ?"
 CARDS_QUERY = "SELECT * FROM cards ORDER BY holder, uid"
+BLOCKS_QUERY = "SELECT kind, name, holder, since, who FROM blocks"
+BLOCK_QUERY = f"""
+{BLOCKS_QUERY} WHERE kind = 'uid' AND name = ?
+UNION ALL {BLOCKS_QUERY} WHERE kind = 'holder' AND name = ?
+"""
+#: The same in the log's database, as it is noted there; "" where it was lifted.
+NOTED_BLOCKS_QUERY = """
+SELECT name, value FROM states WHERE name >= 'block ' AND name < 'block!'
+"""
+NOTED_BLOCK_QUERY = "SELECT name, value FROM states WHERE name IN (?, ?)"
+BLOCK_UPDATE = """
+INSERT INTO blocks (kind, name, holder, since, who) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (kind, name) DO NOTHING
+"""
 
 
 LAST_SEEN_QUERY = """
@@ -7610,7 +7721,7 @@ class CardFile(SqliteFile):
     ``known`` tells what others know of.
     """
 
-    schema = Schema(1, CARDS_TABLES)
+    schema = Schema(2, CARDS_TABLES + BLOCKS_TABLE, {1: BLOCKS_TABLE})
     copied_up_to = 16_000_000
 
     def __init__(
@@ -7629,12 +7740,15 @@ class CardFile(SqliteFile):
         return self.path.with_name("cards.copy")
 
     def find(self, uid: Uid) -> Credential | None:
+        return self._asked(lambda: self._find(uid))
+
+    def _asked(self, ask: Callable[[], T]) -> T:
         try:
-            return self._find(uid)
+            return ask()
         except StoreError:
             if self.exists():
                 raise
-            return self._find(uid)  # it was set aside: the copy takes its place
+            return ask()  # it was set aside: the copy takes its place
 
     def _find(self, uid: Uid) -> Credential | None:
         with self._errors_told():
@@ -7679,15 +7793,37 @@ class CardFile(SqliteFile):
         )
 
     def change_cards(
-        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime
+        self,
+        put: Iterable[Credential],
+        remove: Iterable[Uid],
+        at: datetime,
+        block: Iterable[Block] = (),
+        lift: Iterable[Block] = (),
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
-        known of their UIDs: all of it or nothing."""
+        known of their UIDs; and so with blocks: all of it or nothing."""
         with self._change() as db:
+            ended = (_block_key(each) for each in lift)
+            db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
+            db.executemany(BLOCK_UPDATE, map(_block_row, block))
             gone = ((uid,) for uid in remove)
             db.executemany("DELETE FROM cards WHERE uid = ?", gone)
             db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
             _mark(db, "changed", utc_text(at))
+
+    def block_on(self, uid: Uid, holder: str) -> Block | None:
+        found = self._blocks(BLOCK_QUERY, uid, as_spoken(holder))
+        return found[0] if found else None
+
+    def blocks(self) -> list[Block]:
+        return self._blocks(BLOCKS_QUERY)
+
+    def _blocks(self, query: str, *values: str) -> list[Block]:
+        with self._errors_told():
+            if not any(map(_is_there, (self.path, self.copy))):
+                return []  # who only asks makes no file
+        rows = self._asked(lambda: self._query(query, values))
+        return [_block(row) for row in rows]
 
     def changed_at(self) -> datetime | None:
         """When the list was changed last, None if never."""
@@ -7790,6 +7926,29 @@ def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def _block_key(block: Block) -> tuple[str, str]:
+    return ("uid", block.uid) if block.uid else ("holder", as_spoken(block.holder))
+
+
+def _block_note(key: tuple[str, str]) -> str:
+    return f"block {' '.join(key)}"
+
+
+def _block_row(block: Block) -> tuple[object, ...]:
+    return (*_block_key(block), block.holder, utc_text(block.since), block.by)
+
+
+def _block(row: Sequence[object]) -> Block:
+    """Whatever has become of the rest of a row, a block it is."""
+    kind, name, holder, since, who = map(str, row)
+    try:
+        at = _moment_of(since).astimezone()
+    except (RowError, OverflowError):
+        at = datetime.fromtimestamp(0).astimezone()
+    uid = Uid(name) if kind == "uid" else None
+    return Block(uid=uid, holder=holder, since=at, by=who)
+
+
 class ListState(NamedTuple):
     """What is known of the list.  ``lockdown`` is why everybody is refused, "" when
     nobody is, None when nothing was ever said of it; ``events`` is how many the log
@@ -7859,6 +8018,30 @@ class SqliteStore(SqliteFile):
     def has_dated_cards(self) -> bool:
         return self.list.has_dates()
 
+    def block_on(self, uid: Uid, holder: str) -> Block | None:
+        """What the list says, or what is noted here: rot in one file lifts none."""
+        keys = ("uid", uid), ("holder", as_spoken(holder))
+        noted = self._noted_blocks(NOTED_BLOCK_QUERY, *map(_block_note, keys))
+        try:
+            return self.list.block_on(uid, holder) or (noted[0] if noted else None)
+        except StoreError:
+            if noted:
+                return noted[0]
+            raise
+
+    def _noted_blocks(self, query: str, *values: str) -> list[Block]:
+        """None where the log cannot be read."""
+        with contextlib.suppress(StoreError):
+            rows = self._query(query, values) if self.exists() else []
+            return [
+                _block(
+                    (*name.split(" ", 2)[1:], *["", "", *value.rsplit("\n", 2)][-3:])
+                )
+                for name, value in rows
+                if value
+            ]
+        return []
+
     def add_card(self, card: Credential, at: datetime) -> None:
         self.change_cards([card], [], at)
 
@@ -7895,11 +8078,21 @@ class SqliteStore(SqliteFile):
             return self.ends().events if self.exists() else 0
         return 0
 
-    def _note_list(self) -> None:
+    def _note_list(
+        self, block: Iterable[Block] = (), lift: Iterable[Block] = ()
+    ) -> None:
         try:
             told = self.list.state()
-            self.keep(Notes({"list": f"{told.changes} {told.lockdown or ''}"}))
+            noted = {"list": f"{told.changes} {told.lockdown or ''}"}
+            noted |= {_block_note(_block_key(each)): "" for each in lift}
+            noted |= {
+                _block_note(_block_key(each)): "\n".join(map(str, _block_row(each)[2:]))
+                for each in block
+            }
+            self.keep(Notes(noted))
         except StoreError as error:
+            if lift and self._noted_blocks(NOTED_BLOCKS_QUERY):
+                raise
             log.warning("not noted that the list was changed: %s", error)
 
     def last_moved(self, uid: Uid) -> datetime | None:
@@ -7981,7 +8174,7 @@ class SqliteStore(SqliteFile):
             self.list.settle()
             self.list.keep_missing_copy()
             if self.list.state().changes > self._noted().changes:
-                self._note_list()
+                self._note_list(self.list.blocks())
 
     def close(self) -> None:
         self.list.close()
@@ -7993,10 +8186,20 @@ class SqliteStore(SqliteFile):
         return self.list.cards()
 
     def change_cards(
-        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime
+        self,
+        put: Iterable[Credential],
+        remove: Iterable[Uid],
+        at: datetime,
+        block: Sequence[Block] = (),
+        lift: Sequence[Block] = (),
     ) -> None:
-        self.list.change_cards(put, remove, at)
-        self._note_list()
+        self.list.change_cards(put, remove, at, block, lift)
+        self._note_list(block, lift)
+
+    def blocks(self) -> list[Block]:
+        """All of them, each once."""
+        found = [*self.list.blocks(), *self._noted_blocks(NOTED_BLOCKS_QUERY)]
+        return list({_block_key(each): each for each in found}.values())
 
     def list_changed_at(self) -> datetime | None:
         return self.list.changed_at()
@@ -9394,7 +9597,9 @@ class Enquiry:
         self._store = store
         self.troubles: dict[str, None] = {}
 
-    def _stored(self, action: Callable[[], T], otherwise: T) -> T:
+    def _stored(
+        self, action: Callable[[], T], otherwise: T, *, writes: bool = False
+    ) -> T:
         try:
             return action() if self._is_there() else otherwise
         except StoreError as error:
@@ -9406,11 +9611,12 @@ class Enquiry:
         return self._store.exists() or self._store.list.exists()
 
     def who(self, uid: Uid) -> Credential | None:
-        """The file decides over the database."""
-        who = self._config.cards.get(uid)
-        if who is None and not is_random(uid):
-            who = self._stored(lambda: self._store.find(uid), None)
-        return who
+        return who_has(uid, self._config.cards, self._store, self._stored)
+
+    def entries(self, uid: Uid) -> list[Credential]:
+        """What file and database say of a card, whether it is blocked or not."""
+        stored = self._stored(lambda: self._store.find(uid), None)
+        return [card for card in (self._config.cards.get(uid), stored) if card]
 
     def believes(self, clock: Clock) -> bool:
         return is_believed(
@@ -9449,19 +9655,52 @@ class Enquiry:
         except StoreError as error:
             self.troubles[str(error)] = None
 
-    def called(self, name: str) -> list[Uid]:
-        """The cards of whoever is called so, however it is spaced and capitalised."""
+    def blocks(self) -> list[Block]:
+        return self._stored(self._store.blocks, [])
+
+    def meant(self, text: str) -> list[Uid]:
+        """The cards that are asked about: a UID's, known or not, or a holder's.  There
+        are names that read as a UID as well, such as Dada Bebe."""
+        uid = self.as_uid(text)
+        if uid and (re.search(r"\d", text) or self.entries(uid)):
+            return [uid]
+        return self._called(text) or ([uid] if uid else [])
+
+    def as_uid(self, text: str) -> Uid | None:
+        with contextlib.suppress(ValueError):
+            return parse_uid(text)
+        return None
+
+    def _called(self, name: str) -> list[Uid]:
+        """The cards of whoever is called so, however it is spaced and capitalised,
+        also those that are blocked and on no list."""
         wanted = as_spoken(name)
-        return [card.uid for card in self.cards() if as_spoken(card.holder) == wanted]
+        held = chain(
+            ((card.holder, card.uid) for card in self.cards()),
+            ((block.holder, block.uid) for block in self.blocks() if block.uid),
+        )
+        found = (uid for holder, uid in held if as_spoken(holder) == wanted)
+        return list(dict.fromkeys(found))
 
     def names_like(self, name: str) -> list[str]:
         """Up to 3 that may be meant: those it is a part of, or else close ones."""
-        wanted = as_spoken(name)
-        parts = (c.holder for c in self.cards() if wanted in as_spoken(c.holder))
-        if found := list(dict.fromkeys(parts))[:3]:
+        wanted = without_accents(name)
+        parts = (c.holder for c in self.cards() if wanted in without_accents(c.holder))
+        if found := list(islice(dict.fromkeys(parts), 3)):
             return found
-        some = {as_spoken(c.holder): c.holder for c in islice(self.cards(), 10_000)}
+        names = (card.holder for card in islice(self.cards(), 10_000))
+        some = {without_accents(name): name for name in names}
         return [some[near] for near in get_close_matches(wanted, some, n=3)]
+
+    def nobody(self, text: str) -> tuple[str, bool]:
+        """That a text means nobody, in words; and whether it was meant as a UID."""
+        name = printable(text, 80)
+        if trouble := uid_trouble(text):
+            return f'"{name}": {trouble}; and nobody is called so', True
+        like = [f'"{printable(like, 80)}"' for like in self.names_like(text)]
+        hint = f"; did you mean {' or '.join(like)}?" if like else ""
+        card = "no such card is on the list, and " if self.as_uid(text) else ""
+        return f'{card}nobody is called "{name}"{hint}', False
 
 
 def uid_trouble(text: str) -> str:
@@ -9478,6 +9717,16 @@ def uid_trouble(text: str) -> str:
 # -- people: who is let in and who no longer, by hand
 
 
+def with_blocks(
+    cards: Iterable[Credential], blocks: Iterable[Block]
+) -> Iterator[Credential]:
+    """The cards, each with what keeps it out."""
+    kept_out = {block.uid or as_spoken(block.holder): block for block in blocks}
+    for card in cards:
+        block = kept_out.get(card.uid) or kept_out.get(as_spoken(card.holder))
+        yield replace(card, block=block) if block else card
+
+
 class Refused(Exception):
     """What the owner asked for cannot be done; the text says why."""
 
@@ -9486,7 +9735,7 @@ LAST_CARD_COUNTS_S = 5 * 60.0
 
 
 def last_unknown_card(
-    store: SqliteStore, config: Config, clock: Clock
+    store: SqliteStore, config: Config, clock: SystemClock
 ) -> tuple[Uid, float]:
     """The unknown card that the door saw in the last five minutes, and how many seconds
     ago.  A phone counts only where there was no card: it may be what a card was in.
@@ -9500,13 +9749,21 @@ def last_unknown_card(
     again = "present the new card and try again, or give --uid"
     if not found:
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
+    enquiry = Enquiry(config, store)
     last = next(reversed(found))
-    if who := config.cards.get(last) or store.find(last):
+    who = enquiry.who(last)
+    if who and who.block:
+        raise Refused(
+            f"the card that was presented last, {card_name(who)}, is"
+            f" {block_words(who.block)};"
+            f" to lift it: {LIFTS_BLOCK.format(format_uid(last))}"
+        )
+    if who:
         raise Refused(
             f"the last unknown card, {format_uid(last)}, is on the list by now, as"
             f" {printable(who.holder)}: {again}"
         )
-    unknown = [uid for uid in found if not (config.cards.get(uid) or store.find(uid))]
+    unknown = [uid for uid in found if not enquiry.who(uid)]
     if len(unknown) > 1:
         cards = " and ".join(
             f"{format_uid(uid)} ({found[uid]:.0f} s ago)" for uid in unknown
@@ -9518,23 +9775,27 @@ def last_unknown_card(
     return last, found[last]
 
 
-def let_in(
-    store: SqliteStore,
-    config: Config,
-    card: Credential,
-    at: datetime,
-) -> tuple[Credential, Credential | None]:
-    """Put ``card`` on the list; where it is on it, what ``card`` does not say stays.
+class LetIn(NamedTuple):
+    """An entry of the list, what it was, and which blocks do not keep it out now."""
 
-    Returns how it is now and how it was.  Raises: Refused, StoreError.
+    card: Credential
+    was: Credential | None
+    lifted: Sequence[Block]
+
+
+def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -> LetIn:
+    """Put ``card`` on the list; where it is on it, what ``card`` does not say stays.
+    A block on the card, or on its holder, ends.
+
+    Raises: Refused, StoreError.
     """
     if is_random(card.uid):
         raise Refused(f"{format_uid(card.uid)}: {RANDOM_WORDS}")
+    lift = blocks_of(card, store)
     if in_file := config.cards.get(card.uid):
-        raise Refused(
-            f"{format_uid(card.uid)} is in the settings' file, as"
-            f" {printable(in_file.holder)}: the file decides, so edit it there"
-        )
+        _refuse_other_words(card, in_file, is_blocked=bool(lift))
+        store.change_cards([], [], at, lift=lift)
+        return LetIn(in_file, in_file, lift)
     was = store.find(card.uid)
     if was and was.refused:
         raise Refused(
@@ -9551,8 +9812,65 @@ def let_in(
         )
     if why := never_works(card, config, at.date()):
         raise Refused(why)
-    store.change_cards([card], [], at)
-    return card, was
+    store.change_cards([card], [], at, lift=lift)
+    return LetIn(card, was, lift)
+
+
+def blocks_of(card: Credential, store: SqliteStore) -> list[Block]:
+    """Those on the card, and on whoever is called as its holder."""
+    keys = card.uid, as_spoken(card.holder)
+    blocks = store.blocks()
+    return [each for each in blocks if (each.uid or as_spoken(each.holder)) in keys]
+
+
+def _refuse_other_words(
+    card: Credential, in_file: Credential, *, is_blocked: bool
+) -> None:
+    """Of a card of the file nothing but a block can be changed.  Raises: Refused."""
+    is_same = as_spoken(card.holder) == as_spoken(in_file.holder)
+    if is_blocked and is_same and not (card.valid_until or card.schedule):
+        return
+    name = printable(in_file.holder)
+    lifts = f"doorpi allow {shlex.quote(name)} --uid {format_uid(card.uid)}"
+    raise Refused(
+        f"{format_uid(card.uid)} is in the settings' file, as {name}: the file decides,"
+        f" so edit it there{f'; to lift its block: {lifts}' if is_blocked else ''}"
+    )
+
+
+class KeptOut(NamedTuple):
+    """Whose cards cannot be used any more: what file and database had of each, and
+    the ``blocks`` on them; ``new`` are those that were not there before."""
+
+    entries: Mapping[Uid, Sequence[Credential]]
+    blocks: Sequence[Block]
+    new: Sequence[Block]
+
+
+def keep_out(
+    text: str, enquiry: Enquiry, store: SqliteStore, at: datetime, by: str
+) -> KeptOut:
+    """Block the card or the holder that ``text`` means, and take the cards off the
+    database's list.  Raises: Refused when it means nobody, StoreError."""
+    meant = enquiry.meant(text)
+    entries = {uid: enquiry.entries(uid) for uid in meant}
+    before = enquiry.blocks()
+    names = {block.uid: block.holder for block in before if block.uid}
+    names |= {uid: found[0].holder for uid, found in entries.items() if found}
+    if not names.keys() & entries.keys():
+        if enquiry.troubles:
+            raise StoreError(next(iter(enquiry.troubles)))
+        raise Refused(enquiry.nobody(text)[0])
+    who: list[tuple[Uid | None, str]] = [(uid, names[uid]) for uid in entries]
+    if meant != [enquiry.as_uid(text)]:
+        who.append((None, who[0][1]))
+    blocks = [Block(uid=uid, holder=name, since=at, by=by) for uid, name in who]
+    is_there = {(block.uid, as_spoken(block.holder)) for block in before}
+    new = [b for b in blocks if (b.uid, as_spoken(b.holder)) not in is_there]
+    gone = [c.uid for found in entries.values() for c in found if c.source is Source.DB]
+    if new or gone:
+        store.change_cards([], gone, at, block=new)
+    return KeptOut(entries, blocks, new)
 
 
 def never_works(card: Credential, config: Config, today: date) -> str:
@@ -9567,28 +9885,6 @@ def never_works(card: Credential, config: Config, today: date) -> str:
     if card.valid_from and until < card.valid_from:
         return f"the card counts from {card.valid_from} on, which is after {until}"
     return ""
-
-
-def cards_of(text: str, config: Config, store: SqliteStore) -> list[Credential]:
-    """Those of the UID ``text``; where there is none, of the holder of that name.
-
-    Raises: Refused when there is neither, StoreError.
-    """
-
-    def all_cards() -> Iterator[Credential]:  # one by one: there may be a million
-        return chain(config.cards.values(), store.cards())
-
-    found: list[Credential] = []
-    with contextlib.suppress(ValueError):
-        uid = parse_uid(text)
-        found = [card for card in (config.cards.get(uid), store.find(uid)) if card]
-    name = as_spoken(text)
-    found = found or [card for card in all_cards() if as_spoken(card.holder) == name]
-    if not found:
-        hint = did_you_mean(text, {card.holder for card in islice(all_cards(), 10_000)})
-        told = f"{printable(text)!r}: no such UID or holder is on the list{hint}"
-        raise Refused(told)
-    return found
 
 
 # -- the log while it is written
@@ -12134,6 +12430,11 @@ class ListChanges:
     kept: list[Credential] = field(default_factory=list)
 
     @property
+    def put(self) -> list[Credential]:
+        """What is written to the database."""
+        return [*self.added, *(card for card, _ in self.changed)]
+
+    @property
     def is_any(self) -> bool:
         """False when the database has all of it already."""
         return bool(self.added or self.changed or self.removed)
@@ -13494,15 +13795,7 @@ def cmd_check(args: argparse.Namespace) -> int:
             f" {config.fallback.kind}; never when the lock itself says no."
         )
     say()
-    say("Who may enter by this file:" if config.cards else "Nobody is in this file.")
-    today = SystemClock().now().date()
-    rows = [
-        (printable(card.holder), format_uid(card.uid), validity(card, config, today))
-        for card in config.cards.values()
-    ]
-    for line in in_columns(rows):
-        say(f"  {line}")
-    for line in _what_changes(path, config):
+    for line in chain(_by_this_file(config), _what_changes(path, config)):
         say(line)
     notes = [*idle_settings(config), *_exposed(path, config), *_placeholders(config)]
     if notes:
@@ -13514,6 +13807,23 @@ def cmd_check(args: argparse.Namespace) -> int:
     for trouble in shut:
         complain(trouble)
     return EX_FAILED if shut else EX_OK
+
+
+def _by_this_file(config: Config) -> Iterator[str]:
+    yield "Who may enter by this file:" if config.cards else "Nobody is in this file."
+    with contextlib.closing(make_store(config)) as store:
+        enquiry = Enquiry(config, store)
+        cards = list(with_blocks(config.cards.values(), enquiry.blocks()))
+    today = SystemClock().now().date()
+    rows = [
+        (printable(card.holder), format_uid(card.uid), validity(card, config, today))
+        for card in cards
+    ]
+    yield from (f"  {line}" for line in in_columns(rows))
+    if any(card.block for card in cards):
+        yield f"To lift a block: {LIFTS_BLOCK.format('UID')}"
+    for trouble in enquiry.troubles:
+        yield f"Who of them is blocked is not known: {trouble}"
 
 
 def _as_the_service(path: Path) -> Config:
@@ -13569,7 +13879,7 @@ def _differences(before: Config, after: Config) -> tuple[list[str], str]:
     with contextlib.closing(make_store(after)) as store:
         try:
             if store.exists() or store.list.exists():  # who only asks makes no files
-                return differences(before, after, store.find), ""
+                return differences(before, after, store.find, store.block_on), ""
         except StoreError as error:
             return differences(before, after), str(error)
     return differences(before, after), ""
@@ -13579,6 +13889,8 @@ def validity(card: Credential, config: Config, today: date) -> str:
     """When a card works, in words."""
     is_master = card.role is Role.MASTER
     master = " [master: enrols cards, does not open]" if is_master else ""
+    if card.block:
+        return block_words(card.block) + master
     if not card.enabled:
         return (card.refused or "switched off") + master
     schedule = config.schedules.get(card.schedule or "")
@@ -13638,15 +13950,18 @@ def in_columns(
 def cmd_cards(args: argparse.Namespace) -> int:
     config, clock = load_keyless(args), SystemClock()
     with contextlib.closing(make_store(config)) as store:
-        cards = _known_cards(config, store)
+        cards = with_blocks(_known_cards(config, store), store.blocks())
         if args.json:
             for card in cards:
                 say(json.dumps(_card_json(card, store.last_seen(card.uid))))
         elif args.toml:
             _say_as_toml(cards)
         else:
-            for line in in_columns(list(_card_rows(cards, config, store, clock.now()))):
+            shown = list(cards)
+            for line in in_columns(list(_card_rows(shown, config, store, clock.now()))):
                 say(line)
+            if any(card.block for card in shown):
+                say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
         sys.stdout.flush()  # a copy that found no room is none
         if args.toml and not sys.stdout.isatty() and store.list.exists():
             with contextlib.suppress(StoreError):  # doctor tells of old ones
@@ -13694,8 +14009,8 @@ def _say_as_toml(cards: Iterable[Credential]) -> None:
 
     # A table each: tomli_w's own `card = [...]` could not be pasted after others.
     for card in cards:
-        if card.refused:
-            say(f"# {printable(card_name(card))}: {printable(card.refused)}")
+        if refused := _refusal(card):
+            say(f"# {printable(card_name(card))}: {printable(refused)}")
         elif card.source is Source.DB:
             say(f"[[card]]\n{_escaped(tomli_w.dumps(_card_toml(card)))}")
 
@@ -13724,8 +14039,9 @@ def cmd_allow(args: argparse.Namespace) -> int:
             schedule=args.schedule,
             source=Source.DB,
         )
-        card, was = let_in(store, config, wanted, at)
+        card, was, lifted = let_in(store, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.locked_down())
+        others = store.blocks() if lifted else []
     words = validity(card, config, at.date())
     renamed = ""
     if was and was.holder != card.holder:
@@ -13735,31 +14051,52 @@ def cmd_allow(args: argparse.Namespace) -> int:
         f"{printable(card.holder)} {may} with {format_uid(uid)}{presented}:"
         f" {words}{renamed}"
     )
+    for block in lifted:
+        say(f"no longer {block_words(block)}")
+    for block in others:
+        if block.uid and as_spoken(block.holder) == as_spoken(card.holder):
+            notes.append(
+                f"another card of that name, {format_uid(block.uid)}, stays blocked"
+            )
     for note in notes:
         complain(note)
     return EX_OK
 
 
 def cmd_revoke(args: argparse.Namespace) -> int:
-    config = load_keyless(args)
+    config, clock = load_keyless(args), SystemClock()
+    path = find_config(args.config, os.environ)
     with contextlib.closing(make_store(config)) as store:
-        found = cards_of(args.whom, config, store)
-        uids = dict.fromkeys(card.uid for card in found)
-        gone = [card for card in map(store.find, uids) if card]
-        if gone:
-            store.change_cards([], (card.uid for card in gone), SystemClock().now())
-    for card in gone:
-        who = f"{printable(card.holder)} ({format_uid(card.uid)})"
-        say(f"{who} is off the list of the database")
-    path, code = find_config(args.config, os.environ), EX_OK
-    for card in (config.cards[uid] for uid in uids if uid in config.cards):
-        who = f"{printable(card.holder)} ({format_uid(card.uid)})"
-        if card.enabled:
-            complain(f"{who} may still enter: edit {path}, enabled = false")
-            code = EX_FAILED
+        enquiry = Enquiry(config, store)
+        try:
+            kept = keep_out(args.whom, enquiry, store, clock.now(), _asking_user())
+        except StoreError as error:
+            raise StoreError(f"{error}; nobody was blocked") from None
+    for block in kept.blocks:
+        for line in _kept_out_words(block, kept, path):
+            say(line)
+    return EX_OK
+
+
+def _kept_out_words(block: Block, kept: KeptOut, path: Path) -> Iterator[str]:
+    blocked = "blocked" if block in kept.new else "blocked (it was already)"
+    if block.uid is None:
+        yield (
+            f"whatever card {printable(block.holder)} gets is blocked, too; to lift"
+            f" that: {LIFTS_BLOCK.format('UID')}"
+        )
+        return
+    entries = kept.entries[block.uid]
+    if not entries:
+        yield f"{printable(block.holder)} ({format_uid(block.uid)}) is {blocked}"
+    for card in entries:
+        if card.source is Source.DB:
+            yield f"{card_name(card)} is off the list of the database and blocked"
         else:
-            say(f"{who} is switched off in {path}")
-    return code
+            yield (
+                f"{card_name(card)} is {blocked}, though it is in {path}: that entry"
+                " may be removed"
+            )
 
 
 def cmd_lockdown(args: argparse.Namespace) -> int:
@@ -13783,14 +14120,21 @@ def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object
     return {
         "uid": card.uid,
         "holder": card.holder,
-        "enabled": card.enabled,
+        "enabled": card.enabled and not card.block,
         "valid_from": _iso(card.valid_from),
         "valid_until": _iso(card.valid_until),
         "schedule": card.schedule,
         "role": card.role,
         "source": card.source,
         "last_seen": utc_text(last_seen) if last_seen else None,
-    } | ({"refused": card.refused} if card.refused else {})
+    } | ({"refused": refused} if (refused := _refusal(card)) else {})
+
+
+def _refusal(card: Credential) -> str:
+    """Why the entry does not count, in words; `import` leaves one with such out."""
+    if card.block:
+        return block_words(card.block)
+    return card.refused
 
 
 def _card_toml(card: Credential) -> dict[str, object]:
@@ -13823,6 +14167,7 @@ def cmd_import(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         stored = {card.uid: card for card in store.cards()}
         changes = list_changes(listed, stored, config.cards, whole=args.replace)
+        _note_blocked(listed, changes, store)
         try:
             for line in list_report(listed, changes):
                 say(line)
@@ -13836,9 +14181,8 @@ def cmd_import(args: argparse.Namespace) -> int:
         if args.dry_run:
             say("dry run: nothing was written")
         elif changes.is_any:
-            put = [*changes.added, *(card for card, _ in changes.changed)]
             removed = [card.uid for card in changes.removed]
-            store.change_cards(put, removed, SystemClock().now())
+            store.change_cards(changes.put, removed, SystemClock().now())
             say("imported; valid from the next tap")
         else:
             say("nothing to change")
@@ -13846,6 +14190,12 @@ def cmd_import(args: argparse.Namespace) -> int:
         complain(f"{counted(len(changes.refused), 'row')} refused: not imported")
         return EX_FAILED
     return EX_OK
+
+
+def _note_blocked(listed: CardList, changes: ListChanges, store: SqliteStore) -> None:
+    for card in with_blocks(changes.put, store.blocks()):
+        if card.block:
+            listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
 
 
 def _list_text(name: str) -> str:
@@ -14076,7 +14426,7 @@ def cmd_why(args: argparse.Namespace) -> int:
     text = " ".join(args.who)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
-        uids = _meant(text, enquiry)
+        uids = enquiry.meant(text)
         unset = not enquiry.believes(clock)
         times = _instants_meant(args.at, clock) if args.at else [clock.now()]
         is_set = not unset or args.at is not None
@@ -14089,32 +14439,14 @@ def cmd_why(args: argparse.Namespace) -> int:
             if who and who.needs_clock and args.at and unset:
                 line += " That is, if the clock is set by then; now it is not."
             say(line)
-        code = EX_OK if uids else _nobody_meant(text, enquiry)
+        code = EX_OK
+        if not uids:
+            words, is_uid = enquiry.nobody(text)
+            complain(words)
+            code = EX_USAGE if is_uid else EX_FAILED
     for trouble in enquiry.troubles:
         complain(f"database: {trouble}; this is without what it knows")
     return code
-
-
-def _nobody_meant(text: str, enquiry: Enquiry) -> int:
-    name = printable(text, 80)
-    if trouble := uid_trouble(text):
-        complain(f'"{name}": {trouble}; and nobody is called so')
-        return EX_USAGE
-    like = [f'"{printable(like, 80)}"' for like in enquiry.names_like(text)]
-    hint = f"; did you mean {' or '.join(like)}?" if like else ""
-    complain(f'nobody is called "{name}"{hint}')
-    return EX_FAILED
-
-
-def _meant(text: str, enquiry: Enquiry) -> list[Uid]:
-    """The cards that are asked about: a UID's, known or not, or a holder's.  There are
-    names that read as a UID as well, such as Dada Bebe."""
-    uid = None
-    with contextlib.suppress(ValueError):
-        uid = parse_uid(text)
-    if uid and (re.search(r"\d", text) or enquiry.who(uid)):
-        return [uid]
-    return enquiry.called(text) or ([uid] if uid else [])
 
 
 def _instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:

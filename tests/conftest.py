@@ -223,6 +223,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.cards: dict[Uid, Credential] = {}
         self.events: dict[int, Event] = {}
+        self.blocks: dict[Uid | str, doorpi.Block] = {}
         self.moved_at: dict[Uid, datetime] = {}
         self.kept: dict[str, str] = {}
         self.lockdown: bool | None = None
@@ -237,6 +238,10 @@ class FakeStore:
     def find(self, uid: Uid) -> Credential | None:
         self._check()
         return self.cards.get(uid)
+
+    def block_on(self, uid: Uid, holder: str) -> doorpi.Block | None:
+        self._check()
+        return self.blocks.get(uid) or self.blocks.get(holder)
 
     def last_moved(self, uid: Uid) -> datetime | None:
         self._check()

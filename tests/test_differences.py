@@ -565,7 +565,7 @@ def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, s
     end = says("revoke", "01:02:03:04")
 
     assert lines[2:] == [f"  {STAYS} doorpi revoke 01:02:03:04"]
-    assert end == ["Anna (01:02:03:04) is off the list of the database"]
+    assert end == ["Anna (01:02:03:04) is off the list of the database and blocked"]
     assert check()[2:] == ["  -1 person: Anna"]
 
 
@@ -586,7 +586,8 @@ def test_check_goes_on_without_a_database(path, check):
 
     lines = check()
 
-    assert lines[3:] == ["  +1 person: Anna", lines[-1]]
+    assert "Who of them is blocked is not known: " in lines[1]
+    assert lines[4:] == ["  +1 person: Anna", lines[-1]]
     assert lines[-1].startswith("  This is without what the database knows: ")
 
 

@@ -819,14 +819,14 @@ def test_both_files_are_looked_at_without_being_touched(state, is_open):
     names = set(state.path.parent.iterdir())
     before = content(state.path.parent)
 
-    log, cards = database(state.path), database(state.list.path)
+    log, cards = database(state.path), database(state.list.path, version=2)
 
     assert told(log)[0][0] is told(cards)[0][0] is OK
     assert re.fullmatch(
         rf"{state.path}: [\d.]+ [kM]B, schema 1, 1 event, whole", log[0].words
     )
     assert re.fullmatch(
-        rf"{state.list.path}: [\d.]+ [kM]B, schema 1, 1 card, whole", cards[0].words
+        rf"{state.list.path}: [\d.]+ [kM]B, schema 2, 1 card, whole", cards[0].words
     )
     assert set(state.path.parent.iterdir()) == names
     assert content(state.path.parent) == before

@@ -353,7 +353,9 @@ def people(store):
 def test_revoke_takes_a_card_away(verb, store, whom):
     said = verb("revoke", whom)
 
-    assert said == (0, ["Mika Mori (D3:C2:B1:A0) is off the list of the database"], [])
+    assert said == (
+        0, ["Mika Mori (D3:C2:B1:A0) is off the list of the database and blocked"], [],
+    )  # fmt: skip
     assert store.find(MIKA) is None
     assert len(list(store.cards())) == 3
 
@@ -362,7 +364,7 @@ def test_revoke_takes_a_card_away(verb, store, whom):
 def test_revoke_of_a_holder_takes_all_of_their_cards(verb, store):
     code, out, _ = verb("revoke", " mika  MORI")
 
-    assert (code, len(out)) == (0, 2)
+    assert (code, len(out)) == (0, 3)
     assert {card.holder for card in store.cards()} == {"Jo Guest", "Dead Beef"}
 
 
@@ -375,51 +377,178 @@ def test_a_name_that_could_be_a_uid_is_first_of_all_a_uid(verb, store):
     assert [c.holder for c in store.cards() if "ea" in c.holder] == []
 
 
-@pytest.mark.parametrize("whom", ["Ken Sato", KEN_WRITTEN])
-def test_revoke_says_who_may_still_enter_because_of_the_file(verb, folder, store, whom):
+def test_revoke_of_a_name_blocks_whatever_card_they_get(verb, store):
+    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+
+    _, out, _ = verb("revoke", "mika mori")
+
+    assert out[1:] == [
+        (
+            "whatever card Mika Mori gets is blocked, too; to lift that: doorpi allow NAME"
+            " --uid UID"
+        )
+    ]
+    assert store.block_on(STRANGER, "MIKA  Mori").by == "nobi"
+    assert store.block_on(STRANGER, "Mika") is None
+
+
+@pytest.mark.parametrize("whom", ["Ken Sato", "ken  SATO", KEN_WRITTEN])
+def test_revoke_blocks_who_is_in_the_file_and_says_so(verb, folder, store, whom):
     store.add_card(card_of(holder="Ken of the database"), doorpi_now())
 
     code, out, err = verb("revoke", whom)
 
-    assert code == 1
-    assert err == [
-        (
-            f"Ken Sato ({KEN_WRITTEN}) may still enter: edit {folder}/doorpi.toml,"
-            " enabled = false"
-        )
-    ]
-    if whom == KEN_WRITTEN:
-        told = f"Ken of the database ({KEN_WRITTEN}) is off the list of the database"
-        assert out == [told]
-
-
-def test_revoke_does_not_say_that_who_is_switched_off_may_enter(verb, folder):
-    (folder / "doorpi.toml").write_text(f"{CONFIG}enabled = false\n", encoding="utf-8")
-
-    assert verb("revoke", "Ken Sato") == (
-        0, [f"Ken Sato ({KEN_WRITTEN}) is switched off in {folder}/doorpi.toml"], [],
-    )  # fmt: skip
-
-
-def test_revoke_by_a_name_leaves_nothing_behind_that_the_file_hides(verb, store):
-    """Once the owner takes Ken out of the file, the database would let that card in."""
-    store.add_card(card_of(holder="Somebody"), doorpi_now())
-
-    _, out, _ = verb("revoke", "Ken Sato")
-
-    assert out == [f"Somebody ({KEN_WRITTEN}) is off the list of the database"]
+    assert (code, err) == (0, [])
+    assert out[:2] == [
+        (f"Ken Sato ({KEN_WRITTEN}) is blocked, though it is in {folder}/doorpi.toml: that"
+        " entry may be removed"),
+        f"Ken of the database ({KEN_WRITTEN}) is off the list of the database and blocked",
+    ]  # fmt: skip
     assert list(store.cards()) == []
+    assert len(out) == (2 if whom == KEN_WRITTEN else 3)
+    assert "is blocked (it was already), though" in verb("revoke", whom)[1][0]
 
 
 @pytest.mark.usefixtures("people")
 def test_revoke_of_nobody_says_who_may_be_meant(verb, store):
     assert verb("revoke", "Mika Mory") == (1, [], [
-        "'Mika Mory': no such UID or holder is on the list; did you mean 'Mika Mori'?"
+        'nobody is called "Mika Mory"; did you mean "Mika Mori"?'
     ])  # fmt: skip
+    assert verb("revoke", "mika")[2] == [
+        'nobody is called "mika"; did you mean "Mika Mori"?'
+    ]
     assert verb("revoke", "01:02:03:99")[2] == [
-        "'01:02:03:99': no such UID or holder is on the list"
+        'no such card is on the list, and nobody is called "01:02:03:99"'
     ]
     assert len(list(store.cards())) == 4
+    assert store.blocks() == []
+
+
+@pytest.mark.parametrize("typed", ["why", "revoke"])
+def test_a_name_without_its_accents_is_only_suggested(verb, store, typed):
+    store.add_card(card_of(MIKA, "Zoë Ångström"), doorpi_now())
+
+    assert verb(typed, "zoe angstrom") == (
+        1, [], ['nobody is called "zoe angstrom"; did you mean "Zoë Ångström"?'],
+    )  # fmt: skip
+    assert verb(typed, "Zoe")[2] == [
+        'nobody is called "Zoe"; did you mean "Zoë Ångström"?'
+    ]
+    assert verb(typed, "zoe\u0308 ÅNGSTRÖM")[0] == 0
+
+
+def test_revoke_where_the_list_cannot_be_written_says_that_nobody_is_blocked(
+    verb, folder
+):
+    (folder / "state" / "cards.db").mkdir(parents=True)
+
+    code, out, (told,) = verb("revoke", "Ken Sato")
+
+    assert (code, out) == (1, [])
+    assert told.startswith("database: ")
+    assert told.endswith("; nobody was blocked")
+
+
+# -- what a block does
+
+
+def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
+    verb("revoke", "Ken Sato")
+
+    _, (why,), _ = verb("why", "Ken Sato")
+    _, cards, _ = verb("cards")
+    _, check, _ = verb("check")
+    _, (told,), _ = verb("cards", "--json")
+    _, (toml,), _ = verb("cards", "--toml")
+
+    since = f"blocked since {store.blocks()[0].since:%Y-%m-%d %H:%M} by nobi"
+    assert why == (
+        f"Ken Sato ({KEN_WRITTEN}) would be denied: not-enabled, {since}; to lift it:"
+        f" doorpi allow NAME --uid {KEN_WRITTEN}; never again unless that is changed."
+    )
+    assert f"{KEN_WRITTEN}  {since}  " in cards[1]
+    assert cards[-1] == "to lift a block: doorpi allow NAME --uid UID"
+    assert f"  Ken Sato  {KEN_WRITTEN}  {since}" in check
+    assert "To lift a block: doorpi allow NAME --uid UID" in check
+    assert (json.loads(told)["enabled"], json.loads(told)["refused"]) == (False, since)
+    assert toml == f"# Ken Sato ({KEN_WRITTEN}): {since}"
+
+
+def test_why_still_knows_who_was_revoked_and_is_on_no_list(verb, store):
+    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    verb("revoke", "D3C2B1A0")
+
+    for whom in ("Mika Mori", "D3:C2:B1:A0"):
+        assert verb("why", whom)[1][0].startswith(
+            "Mika Mori (D3:C2:B1:A0) would be denied: not-enabled, blocked since "
+        )
+
+
+def test_allow_lifts_the_blocks_of_card_and_holder(verb, store):
+    for uid in (MIKA, STRANGER):
+        store.add_card(card_of(uid, "Mika Mori"), doorpi_now())
+    verb("revoke", "Mika Mori")
+    since = f"{store.blocks()[0].since:%Y-%m-%d %H:%M}"
+
+    code, out, err = verb("allow", "Mika Mori", "--uid", "D3C2B1A0")
+
+    assert code == 0
+    assert out == [
+        "Mika Mori may enter with D3:C2:B1:A0: always",
+        *[f"no longer blocked since {since} by nobi"] * 2,
+    ]
+    assert err == [f"another card of that name, {STRANGER_WRITTEN}, stays blocked"]
+    assert [block.uid for block in store.blocks()] == [STRANGER]
+    assert store.block_on(MIKA, "Mika Mori") is None
+
+
+def test_allow_lifts_the_block_on_a_card_of_the_file(verb, store):
+    verb("revoke", "Ken Sato")
+
+    assert verb("allow", "Ken", "--uid", KEN_WRITTEN)[2] == [
+        (
+            f"{KEN_WRITTEN} is in the settings' file, as Ken Sato: the file decides, so edit it"
+            f" there; to lift its block: doorpi allow 'Ken Sato' --uid {KEN_WRITTEN}"
+        )
+    ]
+    assert (
+        verb("allow", "Ken Sato", "--uid", KEN_WRITTEN, "--until", "2199-01-01")[0] == 1
+    )
+    assert len(store.blocks()) == 2
+
+    code, out, _ = verb("allow", "Ken Sato", "--uid", KEN_WRITTEN)
+
+    assert (code, out[0]) == (0, f"Ken Sato may enter with {KEN_WRITTEN}: always")
+    assert store.blocks() == []
+    assert list(store.cards()) == []
+
+
+def test_allow_does_not_take_a_blocked_card_for_a_new_one(verb, store):
+    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    verb("revoke", "Mika Mori")
+    seen(store, {STRANGER: 60, MIKA: 5})
+
+    code, _, (told,) = verb("allow", "Jo Guest")
+
+    assert code == 1
+    assert told.startswith(
+        "the card that was presented last, Mika Mori (D3:C2:B1:A0), is blocked since "
+    )
+    assert told.endswith("; to lift it: doorpi allow NAME --uid D3:C2:B1:A0")
+
+
+def test_an_import_lifts_no_block(verb, store, folder):
+    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    verb("revoke", "D3C2B1A0")
+    (folder / "list.csv").write_text("uid,holder\nD3:C2:B1:A0,Mika Mori\n", "utf-8")
+
+    code, out, _ = verb("import", str(folder / "list.csv"))
+
+    assert code == 0
+    since = f"{store.blocks()[0].since:%Y-%m-%d %H:%M}"
+    note = f"note: Mika Mori (D3:C2:B1:A0) stays blocked since {since} by nobi"
+    assert note in out
+    assert store.block_on(MIKA, "")
 
 
 # -- cards

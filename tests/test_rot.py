@@ -30,7 +30,8 @@ TAP = Event(
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory) -> Path:
-    """What is on disk after: Ken is revoked, and the door is locked down."""
+    """What is on disk after: Ken is revoked, Jo, who is in the file, is blocked, and the
+    door is locked down."""
     live, image = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("image")
 
     def by_verb(change) -> None:
@@ -43,7 +44,8 @@ def image(tmp_path_factory) -> Path:
         assert door.find(KEN)  # it has the list open from now on
         for _ in range(20):
             door.record(TAP)
-        by_verb(lambda verb: verb.change_cards([], [KEN], NOON))
+        block = doorpi.Block(uid=STRANGER, holder="Jo", since=NOON, by="owner")
+        by_verb(lambda verb: verb.change_cards([], [KEN], NOON, block=[block]))
         by_verb(lambda verb: verb.lock_down("owner"))
         door.record(TAP)
         for file in live.iterdir():
@@ -100,6 +102,8 @@ def test_no_rot_in_any_file_brings_a_card_back_or_ends_a_lockdown(image, tmp_pat
             ken = found(door, lambda store: store.find(KEN))
             is_back = doorpi.decide(KEN, ken, doorpi.Circumstances(at=NOON)).granted
             wrong[f"{how}: a revoked card is back"] += is_back
+            jo = found(door, lambda store: store.block_on(STRANGER, "Jo"))
+            wrong[f"{how}: a block is gone"] += jo is None
             is_down = found(door, SqliteStore.locked_down)
             wrong[f"{how}: the lockdown is over"] += not is_down
         shutil.rmtree(state)

@@ -330,9 +330,11 @@ def test_the_door_changes_no_database_before_it_is_ready(monkeypatch, tmp_path):
     with contextlib.closing(SqliteStore(path)) as older:
         older.add_card(card_of(STRANGER, "Jo"), NOON)
         older.begin(TAP)
+    before = versions(tmp_path)
     for kind, sql in ((SqliteStore, "events"), (CardFile, "cards")):
-        added = {1: f"ALTER TABLE {sql} ADD COLUMN point TEXT"}
-        newer = replace(kind.schema, version=2, migrations=added)
+        version = kind.schema.version
+        added = {version: f"ALTER TABLE {sql} ADD COLUMN point TEXT"}
+        newer = replace(kind.schema, version=version + 1, migrations=added)
         monkeypatch.setattr(kind, "schema", newer)
     world, seen = World(), []
     world.store = SqliteStore(path, repair=True)
@@ -343,9 +345,9 @@ def test_the_door_changes_no_database_before_it_is_ready(monkeypatch, tmp_path):
     with pytest.raises(Stopped):
         world.door(config_of()).run()
 
-    assert seen == [{1}]
-    assert versions(tmp_path) == {2}
+    assert seen == [before]
+    assert versions(tmp_path) == {version + 1 for version in before}
     assert world.lock.sent
     copies = {file.name for file in tmp_path.glob("*.schema-*")}
-    assert copies == {"doorpi.db.schema-1", "cards.db.schema-1"}
+    assert copies == {"doorpi.db.schema-1", "cards.db.schema-2"}
     world.store.close()
