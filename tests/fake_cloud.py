@@ -330,12 +330,15 @@ class FakeCloud:
         """The network is away until after the caller's patience."""
         sent_at, command = self.clock.monotonic(), self.command_of(request)
         self._swallowing += 1
-        self.clock.advance(self.patience_s(request))
-        connection.sendall(b"H")  # wakes the caller, whose time is over
-        if command and not ends_with_reset(connection):
-            self.late.append((sent_at + self.outage_s, command))
-            self.bolt.turn(command, sent_at + self.outage_s - self.clock.monotonic())
-        self._swallowing -= 1
+        try:
+            self.clock.advance(self.patience_s(request))
+            connection.sendall(b"H")  # wakes the caller, whose time is over
+            if command and not ends_with_reset(connection):
+                at = sent_at + self.outage_s
+                self.late.append((at, command))
+                self.bolt.turn(command, at - self.clock.monotonic())
+        finally:  # a caller that is gone already cannot be woken
+            self._swallowing -= 1
 
     def late_ones(self) -> list[tuple[float, Command]]:
         """``late``, when that is decided."""

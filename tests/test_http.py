@@ -1509,6 +1509,7 @@ def test_a_connection_that_a_server_closes_after_a_steady_time_is_renewed_before
         is_seen = server.connections == len(dials) and server.open <= 1
         return is_seen and limit.is_settled(server)
 
+    until(settled)
     idle(caller, clock, 72, settled)
     learnt_from, connections = limit.closed, server.connections
     idle(caller, clock, 300, settled)
@@ -1708,10 +1709,12 @@ def test_the_next_tls_connection_resumes_the_session(
     server = raw(serve, context)
     caller = api(server, clock, ca_file)
     ready(caller, server)
+    until(lambda: len(resumed) == 1)  # and sent what the next can resume by
     if asks_first:
         caller.call("GET", "/x", by=clock.monotonic() + 5)
     clock.advance(61)
     ready(caller, server, connections=2)
+    until(lambda: len(resumed) == 2)
     clock.advance(61)
     ready(caller, server, connections=3)
 
@@ -1761,6 +1764,7 @@ def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
 
     server = raw(serve, tls if secure else None)
     caller = api(server, ca_file=ca_file)
+    ready(caller, server)
     if end == "given-up":
         failure(caller, "POST", within_s=0.1)
     else:

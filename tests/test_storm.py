@@ -217,9 +217,10 @@ def test_a_command_that_the_network_delivers_late_is_found_out(tmp_path):
         driver=lambda cloud: Polite(access_to(cloud), cloud.clock),
     )  # fmt: skip
 
-    figures = storm.run(1)
+    figures = storm.run(4)  # what is closed with bytes unread is reset all the same
 
-    assert "unlock was delivered 25.0 s after the card" in figures.violations[0]
+    told = "delivered 25.0 s after the card"
+    assert [each for each in figures.violations if told in each] != []
 
 
 @pytest.mark.parametrize(("driver", "words"), BROKEN_DRIVERS.items())
