@@ -89,6 +89,7 @@ import shlex
 import signal
 import socket
 import sqlite3
+import stat
 import struct
 import sys
 import tempfile
@@ -536,7 +537,7 @@ def without_accents(name: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is none of those ``known``."""
-    close = get_close_matches(word, list(known), n=1)
+    close = get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {printable(close[0])!r}?" if close else ""
 
 
@@ -1635,6 +1636,9 @@ def setting(
     )
 
 
+LONGEST_NAME = 200  # characters, which a table of people can still show
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorConfig:
     """``[door]`` -- what a tap does."""
@@ -1720,19 +1724,19 @@ class CardConfig:
     """One ``[[card]]`` as written; it becomes a Credential."""
 
     uid: str = setting("", "the card's UID")
-    holder: str = setting("", "who carries it")
+    holder: str = setting("", "who carries it", high=LONGEST_NAME)
     enabled: bool = setting(True, "false: keep the entry, refuse the card")
     valid_from: date | None = setting(None, "first day, such as 2026-12-01")
     valid_until: date | None = setting(None, "last day, such as 2027-03-31")
     schedule: str = setting("", "name of a [[schedule]]")
-    role: str = setting("holder", "holder or master", choices=("holder", "master"))
+    role: str = setting("holder", "a master enrols cards", choices=("holder", "master"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleConfig:
     """One ``[[schedule]]`` as written; it becomes a Schedule."""
 
-    name: str = setting("", "what cards call it")
+    name: str = setting("", "what cards call it", high=LONGEST_NAME)
     times: Sequence[Any] = setting((), 'spans such as "Mon-Fri 08:00-20:00"')
     closed: Sequence[Any] = setting((), "dates on which nobody is admitted")
 
@@ -1999,7 +2003,9 @@ class LenientReader:
         if isinstance(values, Trouble):
             self._report(statement, *values)
             found = KEY.match(statement.text)
-            values = {found[1]: UNREADABLE} if found and self._place else {}
+            key = found[1] if found else ""
+            is_new = key and self._place and key not in self._table
+            values = {key: UNREADABLE} if is_new else {}
         for key, value in values.items():
             if key in self._table:
                 self._set_twice(statement, key)
@@ -2035,8 +2041,18 @@ def _named(value: object, shown: bool = True) -> str:
 
 def _unknown(where: str, key: str, known: Iterable[str]) -> str:
     """No value here: a misspelt ``api_key`` must not print the key."""
-    hint = did_you_mean(key.lower(), known)
-    return f"{where}{printable(key, 60)}: unknown key{hint}"
+    name = re.split("[. ]", where)[0]
+    place = f"{where}{printable(key, 60)}"
+    if name in LISTS and key in LISTS.values():  # `name` of a card
+        return f"{place}: unknown key; did you mean {LISTS[name]!r}?"
+    homes = [
+        f"[[{home}]]" if home in LISTS else f"[{home}]"
+        for home, table in TABLES.items()
+        if table is not LockAccess and any(key == each.name for each in fields(table))
+    ]
+    if homes:
+        return f"{place}: belongs in {' or '.join(homes)}"
+    return f"{place}: unknown key{did_you_mean(key.lower(), known)}"
 
 
 WORDS = {
@@ -2044,7 +2060,6 @@ WORDS = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    list: "a list in [ ]",
     date: "a date such as 2026-12-01, without quotes and without a time",
     Secret: 'text in quotes, or { file = "NAME" }',
 }
@@ -2056,27 +2071,50 @@ def _expected(default: object) -> type[Any]:
     return {type(None): date, tuple: list}.get(kind, kind)
 
 
+def _visible(text: str, longest: float) -> str:
+    text = tidied(text)
+    if not can_be_seen(text):
+        raise ValueError("contains an invisible character")
+    if len(text) > longest:
+        raise ValueError(f"{len(text)} characters, and {longest} are the most")
+    return text
+
+
 def _checked(value: Any, default: object, meta: Mapping[str, Any]) -> Any:
     """Return ``value`` as its setting wants it.  Raises: ValueError with the reason."""
     kind = _expected(default)
     if kind is Secret:
         return _secret(value)
     whole = kind is float and type(value) is int  # TOML 5 is a fine 5.0
+    if kind is list and type(value) is not list:
+        raise ValueError(f"put it in brackets: [{_named(value)}]")
     if type(value) is not kind and not whole:  # in Python, True is an instance of int
         raise ValueError(f"expected {WORDS[kind]}")
     if kind is str:
-        value = tidied(value)
-        if not can_be_seen(value):
-            raise ValueError("contains an invisible character")
+        value = _visible(value, meta["high"])
     if meta["choices"] and value not in meta["choices"]:
-        raise ValueError("must be one of " + ", ".join(meta["choices"]))
+        hint = did_you_mean(value.lower(), meta["choices"])
+        raise ValueError(f"must be one of {', '.join(meta['choices'])}{hint}")
     if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
         raise ValueError(f"must be {meta['low']:g} to {meta['high']:g}")
     return float(value) if whole else value
 
 
+#: What is wrong with a secret in quotes, the first that fits.
+NO_SECRET = (
+    (r"\A\s*\Z", "empty"),
+    (r"[\r\n]", "contains a line break"),
+    (r"[^\x00-\x7f]", "contains a character that is not ASCII"),
+    (r"[^ -~]", "contains an invisible character"),
+    (r"\A |  *\Z", "begins or ends with a blank"),
+)
+
+
 def _secret(value: Any) -> Secret:
-    if type(value) is str and re.fullmatch("[!-~]+( +[!-~]+)*", value):
+    if type(value) is str:
+        for pattern, trouble in NO_SECRET:
+            if re.search(pattern, value):
+                raise ValueError(trouble)
         return Secret(text=value)
     if type(value) is dict and list(value) == ["file"]:
         file = value["file"]
@@ -2126,12 +2164,18 @@ def _parse_days(text: str) -> frozenset[int]:
 
 
 def parse_span(text: str) -> Span:
-    """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat,Sun 22:00-02:00"``.
+    """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.
 
     Raises: ValueError that says what is wrong with it.
     """
+    if re.search("[\u2010-\u2015\u2212]", text):
+        raise ValueError(
+            "write a plain - (minus) from day to day and from hour to hour"
+        )
     match = re.fullmatch(
-        r"([A-Za-z,\-]+)\s+(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)", text.strip(), re.ASCII
+        r"([A-Za-z,\-]+)\s+(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)",
+        re.sub(r"\s*([,-])\s*(?=[A-Za-z])", r"\1", text.strip()),
+        re.ASCII,
     )
     if match is None:
         raise ValueError('expected days and hours, as in "Mon-Fri 08:00-20:00"')
@@ -2150,19 +2194,19 @@ def parse_span(text: str) -> Span:
 def _parse_schedule(table: object, where: str, problems: list[str]) -> Schedule:
     raw = _parse_table(ScheduleConfig, table, where, problems)
     spans = []
-    for i, text in enumerate(raw.times):
+    for i, text in enumerate(raw.times, 1):
         try:
             if not isinstance(text, str):
                 raise ValueError(f"expected {WORDS[str]}")
             spans.append(parse_span(text))
         except ValueError as error:
-            problems.append(f"{where}.times[{i}] = {_named(text)}: {error}")
-    for i, day in enumerate(raw.closed):
+            problems.append(f"{where}, times {i} = {_named(text)}: {error}")
+    for i, day in enumerate(raw.closed, 1):
         if type(day) is not date:
             problems.append(
-                f"{where}.closed[{i}] = {_named(day)}: expected {WORDS[date]}"
+                f"{where}, closed {i} = {_named(day)}: expected {WORDS[date]}"
             )
-    _require(("name", "times"), raw, where, problems)
+    _require(("name", "times"), raw, table, where, problems)
     return Schedule(
         name=raw.name,
         spans=tuple(spans),
@@ -2171,12 +2215,16 @@ def _parse_schedule(table: object, where: str, problems: list[str]) -> Schedule:
     )
 
 
-def _require(keys: Iterable[str], raw: object, where: str, problems: list[str]) -> None:
+def _require(
+    keys: Iterable[str], raw: object, table: object, where: str, problems: list[str]
+) -> None:
     """Tell which of ``keys`` are missing; a bad value of one has been told already."""
+    written = table if isinstance(table, dict) else {}
     for key in keys:
         told = any(problem.startswith(f"{where}.{key} = ") for problem in problems)
         if not getattr(raw, key) and not told:
-            problems.append(f"{where}.{key}: missing ({_meaning(raw, key)})")
+            words = "empty" if key in written else "missing"
+            problems.append(f"{where}.{key}: {words} ({_meaning(raw, key)})")
 
 
 def _meaning(table: object, key: str) -> str:
@@ -2187,7 +2235,7 @@ def _meaning(table: object, key: str) -> str:
 def _parse_card(table: object, where: str, problems: list[str]) -> Credential | None:
     """None for a card that cannot be listed: nobody may enter with it."""
     raw = _parse_table(CardConfig, table, where, problems)
-    _require(("holder", "uid"), raw, where, problems)
+    _require(("holder", "uid"), raw, table, where, problems)
     if raw.valid_from and raw.valid_until and raw.valid_from > raw.valid_until:
         problems.append(
             f"{where}.valid_until = {raw.valid_until}: before valid_from"
@@ -2439,9 +2487,12 @@ def _reader_problems(reader: ReaderConfig) -> Iterator[str]:
         r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)",
         path,
     ):
+        port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
+        hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
         yield (
             f"reader.device = {_named(path)}: expected usb, usb:054c:06c3,"
-            " tty:S0:pn532 (the name after /dev/tty, or in /dev) or udp:HOST:PORT"
+            " tty:S0:pn532 (the name after /dev/tty, or in /dev) or"
+            f" udp:HOST:PORT{hint}"
         )
 
 
@@ -2478,7 +2529,9 @@ def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
     return lenient.document, lenient
 
 
-PLACE = re.compile(r'((?:card|schedule) \d+|[\w-]+)(?: \(".*"\))?(?:\.([\w-]+))?')
+PLACE = re.compile(
+    r'((?:card|schedule) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
+)
 
 
 def _is_known(problem: str, problems: Sequence[str]) -> bool:
@@ -9048,15 +9101,48 @@ def read_written(path: Path) -> Config:
     return parse_config(read_settings(path))
 
 
+MOST_BYTES = 32 << 20  # a list of 200,000 cards; more would fill a Pi's memory
+
+
+def bytes_of(path: Path) -> bytes:
+    """What is in a file.
+
+    Raises: OSError, also for what may have no end, such as a pipe or a device.
+    """
+    with os.fdopen(
+        os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+    ) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.ESPIPE
+            words = "is a directory" if stat.S_ISDIR(mode) else "not a plain file"
+            raise OSError(code, words)
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return content
+
+
+def text_of(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """The same as text, with line ends of one kind.  Raises: OSError, UnicodeError."""
+    return io.TextIOWrapper(io.BytesIO(bytes_of(path)), encoding, errors).read()
+
+
 def read_settings(path: Path) -> str:
     """The text of the file.  Raises: ConfigError where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
+        if "\0" in text:  # UTF-16
+            raise UnicodeError
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError([f"{path}: cannot be read: {why.lower()}"]) from None
+    except UnicodeError:
+        words = "not UTF-8 text: save it as UTF-8"
+        raise ConfigError([f"{path}: cannot be read: {words}"]) from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        why += "; use sudo" * (error.errno == errno.EACCES)
+        raise ConfigError([f"{path}: cannot be read: {why}"]) from None
     if not text.strip():
         raise ConfigError([f"{path}: the file is empty"])
     return text
@@ -9125,9 +9211,9 @@ def _with_files(
         told = f"{where}.{declared.name} = {{ file = {secret.file!r} }}"
         path = secret_path(secret.file, folders)
         try:
-            text = kept.get(secret.file) or path.read_text(encoding="ascii")
+            text = kept.get(secret.file) or text_of(path, encoding="ascii")
             text = text.strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or "not plain text"
             problems.append(f"{told}: {path} cannot be read: {why.lower()}")
             continue
@@ -9284,7 +9370,7 @@ def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> Non
 
 def any_text(path: Path) -> str:
     """What is in a file, in whatever encoding.  Raises: OSError."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape")
+    return text_of(path, errors="surrogateescape")
 
 
 def own_files(
@@ -9576,7 +9662,7 @@ def _state(path: Path) -> tuple[int, ...]:
 def content_of(path: Path) -> bytes:
     """What is in a file, as a number; of one that cannot be read, why."""
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        return hashlib.sha256(bytes_of(path)).digest()
     except OSError as error:
         return f"{error.errno}.".encode()
 
@@ -14773,9 +14859,9 @@ def cmd_tap(args: argparse.Namespace) -> int:
 
 def _holder_argument(text: str) -> str:
     text = tidied(text)
-    if not text or not can_be_seen(text) or len(text) > 200:
+    if not text or not can_be_seen(text) or len(text) > LONGEST_NAME:
         raise argparse.ArgumentTypeError(
-            "a name of visible characters is needed, 200 of them at most"
+            f"a name of visible characters is needed, {LONGEST_NAME} of them at most"
         )
     return text
 

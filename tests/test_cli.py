@@ -301,7 +301,7 @@ def empty(path: Path) -> None:
 
 # fmt: off
 UNREADABLE = [
-    (not_utf8,  "{path}: cannot be read: not utf-8 text"),
+    (not_utf8,  "{path}: cannot be read: not UTF-8 text: save it as UTF-8"),
     (a_folder,  "{path}: cannot be read: is a directory"),
     (not_toml,  "line 1: write [door] with single brackets, once, alone on its line"),
     (empty,     "{path}: the file is empty"),
@@ -332,7 +332,7 @@ def test_a_file_that_may_not_be_read_is_told_in_words(powerless, capsys):
 
     assert capsys.readouterr().err.splitlines() == [
         f"{path}: 1 problem",
-        f"  {path}: cannot be read: permission denied",
+        f"  {path}: cannot be read: permission denied; use sudo",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import tomllib
 from dataclasses import fields
@@ -141,7 +142,7 @@ keep_days = 30
 
 [[schedule]]
 name = "nights"
-times = ["Mon-Fri 08:00-20:00", "sat,SUN 22:00-2:00", " Fri-Mon  0:00 - 24:00 "]
+times = ["Mon-Fri 08:00-20:00", "sat, SUN 22:00-2:00", " Fri - Mon  0:00 - 24:00 "]
 closed = [2026-12-31, 2027-01-01]
 
 [[card]]
@@ -205,8 +206,8 @@ def test_everything_that_can_be_said_is_heard():
                 closed=frozenset({date(2026, 12, 31), date(2027, 1, 1)}),
                 words=(
                     "Mon-Fri 08:00-20:00",
-                    "sat,SUN 22:00-2:00",
-                    " Fri-Mon  0:00 - 24:00 ",
+                    "sat, SUN 22:00-2:00",
+                    " Fri - Mon  0:00 - 24:00 ",
                 ),
             )
         },
@@ -359,6 +360,7 @@ UNKNOWN_KEYS = {
     "a schedule's alien key": (SCHEDULE + "zzz = 1", 'schedule 1 ("office").zzz: unknown key'),
     "a misspelt signal": ('[signals]\nunlokked = "1x G"', "signals.unlokked: unknown key; did you mean 'unlocked'?"),
     "an alien signal": ('[signals]\nzzz = "1x G"', "signals.zzz: unknown key"),
+    "a signal that is no signal": ('[signals]\nopened = "1x G"', "signals.opened: unknown key"),
     "a signal with _": ('[signals]\nreader_lost = "* R."', "signals.reader_lost: unknown key; did you mean 'reader-lost'?"),
 }  # fmt: skip
 
@@ -385,7 +387,7 @@ VALUES = {
     "a day and a second": ("[door]\npassback_s = 86401", "door.passback_s = 86401: must be 0 to 86400 (seconds before a card works again)"),
     "no such choice": ('[door]\non_tap = "open"', "door.on_tap = 'open': must be one of toggle, unlock (what a card does)"),
     "an empty choice": ('[door]\non_tap = ""', "door.on_tap = '': must be one of toggle, unlock (what a card does)"),
-    "a choice in capitals": ('[door]\non_unknown = "Lock"', "door.on_unknown = 'Lock': must be one of nothing, unlock, lock (what a tap does when the lock's state cannot be learnt)"),
+    "a choice in capitals": ('[door]\non_unknown = "Lock"', "door.on_unknown = 'Lock': must be one of nothing, unlock, lock; did you mean 'lock'? (what a tap does when the lock's state cannot be learnt)"),
     "a line end": ('[door]\nname = "a\\nb"', "door.name = 'a\\nb': contains an invisible character (what the door is called in messages)"),
     "right to left": ('[door]\nname = "a\\u202eb"', "door.name = 'a\\u202eb': contains an invisible character (what the door is called in messages)"),
     "endless text": (f'[door]\non_tap = "{"x" * 99}"', f"door.on_tap = '{'x' * 56}...: must be one of toggle, unlock (what a card does)"),
@@ -419,7 +421,8 @@ READERS = {
     "no such port": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:65536"', "reader.device = 'udp:127.0.0.1:65536': expected udp:HOST:PORT"),
     "port 0": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:0"', "reader.device = 'udp:127.0.0.1:0': expected udp:HOST:PORT"),
     "nothing": ('[reader]\ndevice = ""', f"reader.device = '': {NO_READER}"),
-    "a device file": ('[reader]\ndevice = "/dev/ttyS0"', f"reader.device = '/dev/ttyS0': {NO_READER}"),
+    "a device file": ('[reader]\ndevice = "/dev/ttyS0"', f"reader.device = '/dev/ttyS0': {NO_READER}; for a PN532 there: tty:S0:pn532"),
+    "a USB adapter's file": ('[reader]\ndevice = "/dev/ttyUSB0"', f"reader.device = '/dev/ttyUSB0': {NO_READER}; for a PN532 there: tty:USB0:pn532"),
     "a chip nobody knows": ('[reader]\ndevice = "tty:S0:pn999"', f"reader.device = 'tty:S0:pn999': {NO_READER}"),
     "tty without a chip": ('[reader]\ndevice = "tty:S0"', f"reader.device = 'tty:S0': {NO_READER}"),
     "usb with half an id": ('[reader]\ndevice = "usb:54c"', f"reader.device = 'usb:54c': {NO_READER}"),
@@ -431,16 +434,17 @@ NOT_SHOWN = '(not shown): expected text in quotes, or { file = "NAME" }'
 AN_API_KEY = "(the vendor's API key)"
 
 LOCKS = {
-    "no such lock": (LOCK + 'kind = "sesami"', "lock.kind = 'sesami': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay (which lock)"),
+    "no such lock": (LOCK + 'kind = "sesami"', "lock.kind = 'sesami': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay; did you mean 'sesame'? (which lock)"),
+    "a lock as its vendor writes it": (LOCK + 'kind = "SwitchBot"', "lock.kind = 'SwitchBot': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay; did you mean 'switchbot'? (which lock)"),
     "no id": ('[lock]\nkind = "sesame-mini"\napi_key = "k"', "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)"),
     "no key": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"', "lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)"),
     "no secret": ('[lock]\napi_key = "k"\ndevice_id = "11200000-0000-4000-8000-000000000000"', "lock.secret_key: missing; 'sesame' needs it (sesame: 32 hex digits; switchbot: secret)"),
     "a short secret": (NEEDED + '"00112233"', "lock.secret_key = (not shown): expected 32 hex digits, found 8 characters"),
     "a secret that is not hex": (NEEDED + f'"{"x" * 32}"', "lock.secret_key = (not shown): expected 32 hex digits, found 32 characters"),
     "a number for a secret": (NEEDED + "12345678", f"lock.secret_key = {NOT_SHOWN} (sesame: 32 hex digits; switchbot: secret)"),
-    "an empty secret": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = ""', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "a\\n"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "鍵"', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
+    "an empty secret": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = ""', f"lock.api_key = (not shown): empty {AN_API_KEY}"),
+    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "a\\n"', f"lock.api_key = (not shown): contains a line break {AN_API_KEY}"),
+    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "鍵"', f"lock.api_key = (not shown): contains a character that is not ASCII {AN_API_KEY}"),
     "a key's file and more": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "f", mode = 1 }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
     "a key's file without a name": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
     "a key's path": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { path = "f" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
@@ -464,7 +468,7 @@ LOCKS = {
     "http to Nuki's cloud": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "42"\nbase_url = "http://192.168.1.50"', "lock.base_url: http would send the key in the open; use https"),
     "a fallback without a key": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"', "fallback.api_key: missing; 'tedee' needs it (the vendor's API key)"),
     "a fallback's http": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"\napi_key = "k"\nbase_url = "http://h"', "fallback.base_url: http would send the key in the open; use https"),
-    "a window of the fallback's": (LOCK + '[fallback]\nkind = "relay"\nunlock_window_s = 5', "fallback.unlock_window_s: unknown key"),
+    "a window of the fallback's": (LOCK + '[fallback]\nkind = "relay"\nunlock_window_s = 5', "fallback.unlock_window_s: belongs in [lock]"),
 }  # fmt: skip
 
 KEN_WAS = 'card 1 ("Ken")'
@@ -476,10 +480,10 @@ RANDOM = (
 
 CARDS = {
     "no holder": ('[[card]]\nuid = "04A1B2C3"', "card 1.holder: missing (who carries it)"),
-    "a blank holder": ('[[card]]\nuid = "04A1B2C3"\nholder = "  "', 'card 1 ("  ").holder: missing (who carries it)'),
+    "a blank holder": ('[[card]]\nuid = "04A1B2C3"\nholder = "  "', 'card 1 ("  ").holder: empty (who carries it)'),
     "a holder in a list": ('[[card]]\nuid = "04A1B2C3"\nholder = ["Ken"]', f"card 1.holder = [...]: {TEXT} (who carries it)"),
     "no UID": ('[[card]]\nholder = "Ken"', f"{KEN_WAS}.uid: missing (the card's UID)"),
-    "an empty UID": ('[[card]]\nholder = "Ken"\nuid = ""', f"{KEN_WAS}.uid: missing (the card's UID)"),
+    "an empty UID": ('[[card]]\nholder = "Ken"\nuid = ""', f"{KEN_WAS}.uid: empty (the card's UID)"),
     "a UID without quotes": ('[[card]]\nholder = "Ken"\nuid = 12345678', f"{KEN_WAS}.uid = 12345678: {TEXT} (the card's UID)"),
     "no UID at all": ('[[card]]\nholder = "Ken"\nuid = "front door"', f"{KEN_WAS}.uid = 'front door': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
     "a UID of 3 bytes": ('[[card]]\nholder = "Ken"\nuid = "04:A1:B2"', f"{KEN_WAS}.uid = '04:A1:B2': a UID has 4, 7 or 10 bytes, not 3"),
@@ -488,7 +492,7 @@ CARDS = {
     "a random UID, dotted": ('[[card]]\nholder = "Ken"\nuid = "8.1.2.3"', f"{KEN_WAS}.uid = '8.1.2.3': {RANDOM}"),
     "one UID twice": (f'{CARD}[[card]]\nuid = "04-a1-b2-c3"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
     "one UID in two notations": (f'{CARD}[[card]]\nuid = "4.161.178.195"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
-    "no such role": (CARD + 'role = "admin"', f"{KEN_WAS}.role = 'admin': must be one of holder, master (holder or master)"),
+    "no such role": (CARD + 'role = "admin"', f"{KEN_WAS}.role = 'admin': must be one of holder, master (a master enrols cards)"),
     "a quoted date": (DATED + ' = "2026-12-01"', f"{KEN_WAS}.valid_from = '2026-12-01': {DATE} (first day, such as 2026-12-01)"),
     "a date and a time": (DATED + " = 2026-12-01T08:00:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00: {DATE} (first day, such as 2026-12-01)"),
     "a date and a zone": (DATED + " = 2026-12-01T08:00:00+09:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00+09:00: {DATE} (first day, such as 2026-12-01)"),
@@ -497,6 +501,7 @@ CARDS = {
     "dates the wrong way round": (DATED + " = 2026-12-02\nvalid_until = 2026-12-01", f"{KEN_WAS}.valid_until = 2026-12-01: before valid_from (2026-12-02), so the card would never work"),
     "a schedule nobody wrote": (CARD + 'schedule = "zzz"', f"{KEN_WAS}.schedule = 'zzz': no [[schedule]] has this name"),
     "a misspelt schedule": (f'{SCHEDULE}{CARD}schedule = "ofice"', f"{KEN_WAS}.schedule = 'ofice': no [[schedule]] has this name; did you mean 'office'?"),
+    "an endless holder": (f'[[card]]\nuid = "04A1B2C3"\nholder = "{"K" * 201}"', f"card 1 (\"{'K' * 37}...\").holder = '{'K' * 56}...: 201 characters, and 200 are the most (who carries it)"),
     "a holder that reorders": ('[[card]]\nuid = "04A1B2C3"\nholder = "K\\u202en"', 'card 1 ("K\\u202en").holder = \'K\\u202en\': contains an invisible character (who carries it)'),
 }  # fmt: skip
 
@@ -504,6 +509,7 @@ OFFICE = 'schedule 1 ("office")'
 TIMES = '[[schedule]]\nname = "office"\ntimes = '
 DAYS = 'days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"'
 HOURS = 'expected days and hours, as in "Mon-Fri 08:00-20:00"'
+MINUS = "write a plain - (minus) from day to day and from hour to hour"
 CLOCK = "a time of day is 00:00 to 23:59, an end also 24:00"
 
 SPANS = {
@@ -514,7 +520,8 @@ SPANS = {
     "hours without minutes": ("Mon 8-20", HOURS),
     "am and pm": ("Mon 8:00am-8:00pm", HOURS),
     "seconds": ("Mon 08:00:00-20:00:00", HOURS),
-    "a blank between days": ("Mon, Tue 08:00-20:00", HOURS),
+    "a long dash": ("Mon\u2013Fri 08:00\u201320:00", MINUS),
+    "a minus of mathematics": ("Mon 08:00\u221220:00", MINUS),
     "more after it": ("Mon 08:00-20:00, Tue 08:00-20:00", HOURS),
     "digits of another script": ("Mon \u0660\u0668:00-20:00", HOURS),
     "a day's whole name": ("Monday 08:00-20:00", DAYS),
@@ -535,16 +542,16 @@ SCHEDULES = {
     "no name": ('[[schedule]]\ntimes = ["Mon 08:00-20:00"]', "schedule 1.name: missing (what cards call it)"),
     "a number for a name": ('[[schedule]]\nname = 5\ntimes = ["Mon 08:00-20:00"]', f"schedule 1.name = 5: {TEXT} (what cards call it)"),
     "no times": ('[[schedule]]\nname = "office"', f'{OFFICE}.times: missing (spans such as "Mon-Fri 08:00-20:00")'),
-    "empty times": (TIMES + "[]", f'{OFFICE}.times: missing (spans such as "Mon-Fri 08:00-20:00")'),
-    "times without a list": (TIMES + '"Mon 08:00-20:00"', f"{OFFICE}.times = 'Mon 08:00-20:00': expected a list in [ ] (spans such as \"Mon-Fri 08:00-20:00\")"),
-    "a number among times": (TIMES + '["Mon 08:00-20:00", 8]', f"{OFFICE}.times[1] = 8: {TEXT}"),
-    "a long number there": (f"{TIMES}[0x{'f' * 5000}]", f"{OFFICE}.times[0] = (a very long number): {TEXT}"),
-    "a quoted closed day": (SCHEDULE + 'closed = ["2026-12-31"]', f"{OFFICE}.closed[0] = '2026-12-31': {DATE}"),
-    "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}.closed[1] = 2026-12-31 00:00:00: {DATE}"),
-    "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: expected a list in [ ] (dates on which nobody is admitted)"),
+    "empty times": (TIMES + "[]", f'{OFFICE}.times: empty (spans such as "Mon-Fri 08:00-20:00")'),
+    "times without a list": (TIMES + '"Mon 08:00-20:00"', f"{OFFICE}.times = 'Mon 08:00-20:00': put it in brackets: ['Mon 08:00-20:00'] (spans such as \"Mon-Fri 08:00-20:00\")"),
+    "a number among times": (TIMES + '["Mon 08:00-20:00", 8]', f"{OFFICE}, times 2 = 8: {TEXT}"),
+    "a long number there": (f"{TIMES}[0x{'f' * 5000}]", f"{OFFICE}, times 1 = (a very long number): {TEXT}"),
+    "a quoted closed day": (SCHEDULE + 'closed = ["2026-12-31"]', f"{OFFICE}, closed 1 = '2026-12-31': {DATE}"),
+    "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}, closed 2 = 2026-12-31 00:00:00: {DATE}"),
+    "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: put it in brackets: [2026-12-31] (dates on which nobody is admitted)"),
     "two of one name": (SCHEDULE + SCHEDULE, 'schedule 2 ("office").name: another schedule has this name'),
 } | {
-    f"span: {name}": (f'{TIMES}["{span}"]', f"{OFFICE}.times[0] = {span!r}: {words}")
+    f"span: {name}": (f'{TIMES}["{span}"]', f"{OFFICE}, times 1 = {span!r}: {words}")
     for name, (span, words) in SPANS.items()
 }  # fmt: skip
 
@@ -559,11 +566,23 @@ SIGNALS = {
     "an end where none is due": ('[signals]\nready = "6x G"', "signals.ready = '6x G': this signal must repeat (start with *)"),
 }  # fmt: skip
 
+A_BELONGING = {
+    "a lock's key in [door]": ("[door]\nrelay_gpio = 17", "door.relay_gpio: belongs in [lock]"),
+    "a lock's key after the cards": (CARD + "relock_after_s = 5", 'card 1 ("Ken").relock_after_s: belongs in [lock]'),
+    "a key of two tables": ("[reader]\nactive_high = true", "reader.active_high: belongs in [lock] or [leds]"),
+    "a key before its table": ("keep_days = 5\n", "keep_days: belongs in [log]"),
+    "a card's key in [door]": ("[door]\nvalid_until = 2026-12-01", "door.valid_until: belongs in [[card]]"),
+    "a lock's secret in [door]": (f'[door]\nsecret_key = "{KEY}"', "door.secret_key: belongs in [lock]"),
+    "a card's name": (CARD + 'name = "Ken"', "card 1 (\"Ken\").name: unknown key; did you mean 'holder'?"),
+    "a schedule's holder": (SCHEDULE + 'holder = "x"', "schedule 1 (\"x\").holder: unknown key; did you mean 'name'?"),
+}  # fmt: skip
+
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
         "key": UNKNOWN_KEYS, "value": VALUES, "shape": SHAPES, "reader": READERS,
         "lock": LOCKS, "card": CARDS, "schedule": SCHEDULES, "signals": SIGNALS,
+        "table": A_BELONGING,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip
@@ -816,7 +835,7 @@ def test_all_problems_are_told_at_once():
         "leds.red_gpio = true: expected a whole number (BCM number of the red LED's pin)",
         "signals.ready = '1x G': this signal must repeat (start with *)",
         "log.keep_days = 0: must be 1 to 36500 (days to keep events)",
-        f"schedule 1 (\"office\").times[0] = 'Mon': {HOURS}",
+        f"schedule 1 (\"office\"), times 1 = 'Mon': {HOURS}",
         "card 1.holder: missing (who carries it)",
         "card 2 (\"Jo\").uid = '04:A1:B2:C3': also the UID of card 1",
         "card 2 (\"Jo\").schedule = 'offise': no [[schedule]] has this name; did you mean 'office'?",
@@ -836,7 +855,7 @@ def test_the_third_card_of_one_uid_names_the_first_too():
 def test_a_card_whose_schedule_is_broken_does_not_complain_of_it():
     text = f'{TIMES}["Monday"]\n{CARD}schedule = "office"\n'
 
-    assert problems(text) == [f"{OFFICE}.times[0] = 'Monday': {HOURS}"]
+    assert problems(text) == [f"{OFFICE}, times 1 = 'Monday': {HOURS}"]
 
 
 # -- secrets stay secret
@@ -1224,8 +1243,12 @@ def test_a_configuration_that_is_not_there_is_told(tmp_path):
 
 
 UNREADABLE = {
-    "not UTF-8": (b'[door]\nname = "B\xfcro"\n', "not utf-8 text"),
-    "UTF-16": ("[door]".encode("utf-16"), "not utf-8 text"),
+    "not UTF-8": (b'[door]\nname = "B\xfcro"\n', "not UTF-8 text: save it as UTF-8"),
+    "UTF-16": ("[door]".encode("utf-16"), "not UTF-8 text: save it as UTF-8"),
+    "UTF-16 without a mark": (
+        "[door]".encode("utf-16-le"),
+        "not UTF-8 text: save it as UTF-8",
+    ),
 }
 
 
@@ -1238,6 +1261,44 @@ def test_a_configuration_that_is_no_text_is_told(raw, why, tmp_path):
         read_config(path, {})
 
     assert refused.value.problems == (f"{path}: cannot be read: {why}",)
+
+
+def without_a_writer(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def without_an_end(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def without_measure(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(doorpi.MOST_BYTES + 1)
+
+
+ENDLESS = {
+    without_a_writer: "not a plain file",
+    without_an_end: "not a plain file",
+    without_measure: "file too large",
+}
+
+
+@pytest.mark.parametrize(("make", "why"), ENDLESS.items())
+def test_what_has_no_end_is_no_configuration_and_no_key(make, why, tmp_path):
+    make(tmp_path / "doorpi.toml")
+    make(tmp_path / "key")
+    by_file = tmp_path / "good.toml"
+    by_file.write_text(BY_FILE)
+
+    said = [str(outcome_of(path)) for path in (tmp_path / "doorpi.toml", by_file)]
+
+    assert [each.rpartition(": ")[2] for each in said] == [f"{why}", f"{why}"]
+
+
+def outcome_of(path: Path) -> ConfigError:
+    with pytest.raises(ConfigError) as refused:
+        read_config(path, {})
+    return refused.value
 
 
 # -- the example in the repository, held to the code

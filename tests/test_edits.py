@@ -642,7 +642,10 @@ def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock)
 
     told = [shut, desk.read()]
 
-    assert told == [f"{desk.path}: cannot be read: permission denied", "no change"]
+    assert told == [
+        f"{desk.path}: cannot be read: permission denied; use sudo",
+        "no change",
+    ]
 
 
 def test_what_changes_while_it_is_read_is_read_again(desk, monkeypatch):

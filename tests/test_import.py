@@ -345,7 +345,7 @@ REFUSED = {
     "null switch": ('{"uid": "0123AB07", "holder": "Anna", "enabled": null}', 1, f"enabled = '': {SWITCH}"),
     "schedule": (csv_of(schedule="nights"), 2, "schedule = 'nights': no [[schedule]] of your doorpi.toml has this name"),
     "schedule, nearly": (csv_of(schedule="office-hour"), 2, "schedule = 'office-hour': no [[schedule]] of your doorpi.toml has this name; did you mean 'office-hours'?"),
-    "role": (csv_of(role="admin"), 2, "role = 'admin': must be one of holder, master (holder or master)"),
+    "role": (csv_of(role="admin"), 2, "role = 'admin': must be one of holder, master (a master enrols cards)"),
     "comma in the name": ("uid,holder\n0123AB07,Ito, Anna\n", 2, "3 cells, but 2 columns"),
     "toml number": (f"[[card]]\nuid = 0x{'f' * 9000}\nholder = 'Anna'\n", 1, "uid = '(a very long number)': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
     "cascade": (csv_of("8804A3C6"), 2, f"uid = '8804A3C6': {CASCADE}"),
