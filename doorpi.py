@@ -1539,10 +1539,14 @@ def parse_pattern(picture: str) -> Pattern:
 
 
 class ConfigError(ValueError):
-    """The configuration can't be used; each problem says where, what and why."""
+    """The configuration can't be used; each problem says where, what and why.
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    ``rest`` is the configuration without what is wrong, None where no lock is left.
+    """
+
+    def __init__(self, problems: Iterable[str], rest: Config | None = None) -> None:
         self.problems = tuple(problems)
+        self.rest = rest
         super().__init__("\n".join(self.problems))
 
 
@@ -2300,9 +2304,12 @@ def _parse_schedules(
 ) -> dict[str, Schedule]:
     schedules: dict[str, Schedule] = {}
     for where, table in _parse_list(document, "schedule", problems):
+        known = len(problems)
         schedule = _parse_schedule(table, where, problems)
         if schedule.name and schedule.name in schedules:
             problems.append(f"{where}.name: another schedule has this name")
+        if len(problems) > known:  # nobody goes by half of it
+            schedule = replace(schedule, spans=())
         schedules[schedule.name] = schedule
     return schedules
 
@@ -2313,6 +2320,7 @@ def _parse_cards(
     cards: dict[Uid, Credential] = {}
     first_place: dict[Uid, str] = {}
     for where, table in _parse_list(document, "card", problems):
+        known = len(problems)
         card = _parse_card(table, where, problems)
         if card is None:
             continue
@@ -2322,13 +2330,14 @@ def _parse_cards(
                 f"{where}.schedule = {_named(card.schedule)}: no [[schedule]] has"
                 f" this name{did_you_mean(card.schedule, schedules)}"
             )
-        if card.uid in cards:
+        if card.uid in first_place:
             problems.append(
                 f"{where}.uid = {_named(format_uid(card.uid))}: also the UID of"
                 f" {first_place[card.uid]}"
             )
-        cards[card.uid] = card
         first_place.setdefault(card.uid, where)
+        if len(problems) == known:  # nobody enters by half of an entry
+            cards[card.uid] = card
     return cards
 
 
@@ -2583,10 +2592,8 @@ def parse_config(text: str) -> Config:
     schedules = _parse_schedules(document, problems)
     fallback = None
     if "fallback" in document:
-        second = document["fallback"]
-        fallback = _with_folded_id(
-            _parse_table(LockAccess, second, "fallback", problems)
-        )
+        second = _parse_table(LockAccess, document["fallback"], "fallback", problems)
+        fallback = _with_folded_id(second)
     tables["lock"] = _with_folded_id(tables["lock"])
     config = Config(
         **tables,
@@ -2604,8 +2611,23 @@ def parse_config(text: str) -> Config:
             problems += _lock_problems(where, lock, told)
     problems += _pin_problems(config, told)
     if problems or reader:
-        raise ConfigError(_in_order(problems, reader or LenientReader(text)))
+        rest = None if reader else _usable(config, told)
+        raise ConfigError(_in_order(problems, reader or LenientReader(text)), rest)
     return config
+
+
+def _usable(config: Config, told: Iterable[str]) -> Config | None:
+    """``config``, in which what is wrong is left out or at its default, if its lock can
+    be used; without a fallback that cannot.  ``told`` are the places of bad values."""
+    usable = {
+        where
+        for where, lock in locks_of(config).items()
+        if f"{where}.kind" not in told
+        and all(getattr(lock, key) for key in LOCK_NEEDS[lock.kind])
+    }
+    if "lock" not in usable:
+        return None
+    return config if "fallback" in usable else replace(config, fallback=None)
 
 
 def idle_settings(config: Config) -> Iterator[str]:
@@ -9164,14 +9186,17 @@ def in_place(
     """
     problems: list[str] = []
     folders = secret_folders(path, environ)
+    written = locks_of(config)
     locks: dict[str, Any] = {
         where: _with_files(where, lock, folders, kept, problems)
-        for where, lock in locks_of(config).items()
+        for where, lock in written.items()
     }
     config = replace(with_state_dir(config, path, environ), **locks)
     if not problems:  # what was in the files is looked at as well
-        for where, lock in locks.items():
-            problems += _lock_problems(where, lock)
+        for where, lock in written.items():
+            known = set(_lock_problems(where, lock))
+            found = _lock_problems(where, locks[where])
+            problems += [problem for problem in found if problem not in known]
     if problems:
         raise ConfigError(problems)
     return config
@@ -9293,14 +9318,24 @@ class LastGood:
 
     def config(self, path: Path, environ: Mapping[str, str]) -> Config:
         """What they said, as ``path`` would.  Raises: ConfigError."""
-        config = in_place(parse_config(self.settings), path, environ, self.files)
+        config = in_place(self.understood()[0], path, environ, self.files)
         door = replace(config.door, state_dir=str(self.folder))
         return replace(config, door=door)
 
     def keyless(self) -> Config:
         """What they said, without what was in the files that they name."""
-        config = parse_config(self.settings)
+        config = self.understood()[0]
         return replace(config, door=replace(config.door, state_dir=str(self.folder)))
+
+    def understood(self) -> tuple[Config, tuple[str, ...]]:
+        """What this program understands of them, and the problems that it has with the
+        rest: another version may have found them good.  Raises: ConfigError."""
+        try:
+            return parse_config(self.settings), ()
+        except ConfigError as error:
+            if error.rest is None:
+                raise
+            return error.rest, error.problems
 
 
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
@@ -9329,12 +9364,12 @@ def read_last_good(folder: Path) -> LastGood | None:
             known = json.load(file)
         settings, files = known["settings"], known["files"]
         if all(type(text) is str for text in (*files, *files.values())):
-            parse_config(settings)
-            return LastGood(
-                settings, files, folder, f"{at.astimezone():%Y-%m-%d %H:%M}"
-            )
+            since = f"{at.astimezone():%Y-%m-%d %H:%M}"
+            good = LastGood(settings, files, folder, since)
+            good.understood()
+            return good
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass  # unreadable, no JSON, another JSON, settings of another version
+        pass  # unreadable, no JSON, another JSON, no settings that can be used
     return None
 
 
@@ -13611,6 +13646,8 @@ class FileSettings:
             "%s cannot be used: the door goes on with the last good settings, of"
             " %s (sudo doorpi check)", self._path, good.date,
         )  # fmt: skip
+        for problem in good.understood()[1]:
+            log.error("another version wrote them, and this one refuses: %s", problem)
         return config
 
     def asked(self) -> bool:

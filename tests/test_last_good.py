@@ -367,6 +367,78 @@ def test_status_asks_the_lock_of_the_last_good_settings(path, start, says):
     assert err.startswith(f"{path}: 1 problem; going by the last good settings, of 20")
 
 
+# -- versions meet
+
+OF_A_NEWER_VERSION = """
+[door]
+name = "before"
+chime = true
+[mqtt]
+host = "broker.example.org"
+[lock]
+kind = "relay"
+[[schedule]]
+name = "office-hours"
+times = ["Mon-Fri 08:00-20:00"]
+holidays = "JP"
+[[card]]
+uid = "04:A9:3C:71:5E:D2:84"
+holder = "Ken Sato"
+[[card]]
+uid = "04:62:B7:1D:8A:4F:90"
+holder = "Anna Abe"
+proof = "ntag424"
+[[card]]
+uid = "01:23:AB:07"
+holder = "Jo Guest"
+schedule = "office-hours"
+"""
+
+
+def keep(path: Path, settings: str) -> None:
+    kept = {"settings": settings, "files": {}}
+    folder = path.parent.with_name("state")
+    (folder / LastGood.name).write_text(json.dumps(kept))
+
+
+def test_of_a_newer_versions_settings_what_is_understood_counts(
+    path, environ, clock, caplog
+):
+    """A card that must prove itself does not open by its number alone, and nobody has
+    hours that are half read."""
+    keep(path, OF_A_NEWER_VERSION)
+    settings = doorpi.FileSettings(path, environ, doorpi.ProcessSignals(), clock)
+
+    config = settings.load()
+
+    assert (config.door.name, list(config.cards)) == ("before", [KEN, "0123AB07"])
+    assert config.schedules["office-hours"].spans == ()
+    refused = [text for text in caplog.messages if "this one refuses" in text]
+    for word in ("chime", "mqtt", "holidays", "proof"):
+        assert len([text for text in refused if word in text]) == 1
+
+
+def test_an_id_that_a_stricter_version_refuses_is_still_tried(path, environ, clock):
+    """It was good for the version before, which the lock's cloud has answered."""
+    keep(
+        path,
+        "[lock]\nkind = 'switchbot'\napi_key = 'k'\nsecret_key = 's'\n"
+        "device_id = 'B0'\n",
+    )
+
+    config = doorpi.FileSettings(path, environ, doorpi.ProcessSignals(), clock).load()
+
+    assert config.lock.device_id == "B0"
+
+
+@pytest.mark.parametrize("line", ["kind = 'wonderlock'", "kind = 'tedee'"])
+def test_without_a_lock_that_can_be_used_they_are_none(path, environ, clock, line):
+    keep(path, f"[lock]\n{line}\n")
+
+    with pytest.raises(ConfigError, match="no such file"):
+        doorpi.FileSettings(path, environ, doorpi.ProcessSignals(), clock).load()
+
+
 # -- the whole program
 
 
