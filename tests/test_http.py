@@ -1459,8 +1459,8 @@ class IdleLimit:
             with contextlib.suppress(TimeoutError):
                 if not wire.request():
                     return
-                wire.send(OK)
                 idle_since = self.clock.monotonic()
+                wire.send(OK)
 
     def is_settled(self, server: RawServer) -> bool:
         """True when it has closed what it had to by now."""
