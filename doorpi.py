@@ -10709,6 +10709,43 @@ def _kept_out(at: datetime, config: Config, store: SqliteStore) -> str | None:
     return f", and older than the log ({newest:%Y-%m-%d})" if is_behind else ""
 
 
+MOUNTS = Path("/proc/self/mountinfo")
+OFF_MEMORY = "mount a disk at {folder}, or set door.state_dir to a folder on one"
+#: File systems whose changes are gone after a reboot, and what to do about each.
+FORGETFUL = {
+    "overlay": "sudo raspi-config, Performance Options, Overlay File System: no; or "
+    + OFF_MEMORY,
+    "tmpfs": OFF_MEMORY,
+    "ramfs": OFF_MEMORY,
+}
+#: What Docker and Podman put into a container, whose overlay is on a disk.
+CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
+def forgets(folder: Path) -> tuple[str, str] | None:
+    """That ``folder`` is kept in memory only, in words, and what to do; else None.
+
+    Source: proc_pid_mountinfo(5).
+    """
+    kind, longest = "", -1
+    real = folder.resolve()
+    try:
+        lines = MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\(\d{3})", lambda c: chr(int(c[1], 8)), before.split(" ")[4])
+        if real.is_relative_to(point) and len(point) >= longest:
+            kind, longest = after.split(" ")[0], len(point)
+    if kind not in FORGETFUL or (
+        kind == "overlay" and any(mark.exists() for mark in CONTAINERS)
+    ):
+        return None
+    words = f"{folder} is kept in memory only ({kind})"
+    return words, FORGETFUL[kind].format(folder=folder)
+
+
 # Below which free space is little, and none.
 LOW_BYTES, NO_BYTES = 200e6, 20e6
 LOW_FILES, NO_FILES = 1000, 20
@@ -10739,6 +10776,10 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     if has_few:
         words += f", and room for {disk.f_favail} files"
     yield Finding(health, "disk", words, do)
+    if forgetful := forgets(folder):
+        words, do = forgetful
+        words += ": the list, a lockdown and the log are forgotten at the next reboot"
+        yield Finding(Health.FAIL, "disk", words, do)
 
 
 def _size(count: float) -> str:
@@ -13921,6 +13962,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     for line in chain(_by_this_file(config), _what_changes(path, config)):
         say(line)
     notes = [*idle_settings(config), *_exposed(path, config), *_placeholders(config)]
+    notes += _not_kept(config)
     if notes:
         say()
         say("Please note:")
@@ -13947,6 +13989,18 @@ def _by_this_file(config: Config) -> Iterator[str]:
         yield f"To lift a block: {LIFTS_BLOCK.format('UID')}"
     for trouble in enquiry.troubles:
         yield f"Who of them is blocked is not known: {trouble}"
+
+
+def _not_kept(config: Config) -> Iterator[str]:
+    """That what a verb changes does not last, where that is so."""
+    if forgetful := forgets(Path(config.door.state_dir)):
+        words, do = forgetful
+        yield f"what is stored is forgotten at the next reboot: {words}; {do}"
+
+
+def _say_if_not_kept(config: Config) -> None:
+    for note in _not_kept(config):
+        complain(note)
 
 
 def _as_the_service(path: Path) -> Config:
@@ -14181,7 +14235,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
             notes.append(
                 f"another card of that name, {format_uid(block.uid)}, stays blocked"
             )
-    for note in notes:
+    for note in (*notes, *_not_kept(config)):
         complain(note)
     return EX_OK
 
@@ -14198,6 +14252,7 @@ def cmd_revoke(args: argparse.Namespace) -> int:
     for block in kept.blocks:
         for line in _kept_out_words(block, kept, path):
             say(line)
+    _say_if_not_kept(config)
     return EX_OK
 
 
@@ -14236,6 +14291,7 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
         say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
     else:
         say(f"not locked down{already}: everybody on the list may enter")
+    _say_if_not_kept(config)
     return EX_OK
 
 
@@ -14307,6 +14363,7 @@ def cmd_import(args: argparse.Namespace) -> int:
             removed = [card.uid for card in changes.removed]
             store.change_cards(changes.put, removed, SystemClock().now())
             say("imported; valid from the next tap")
+            _say_if_not_kept(config)
         else:
             say("nothing to change")
     if changes.refused:

@@ -588,6 +588,12 @@ def powerless() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
+def kept_storage(monkeypatch) -> None:
+    """The tests' own folder may be on a tmpfs, which a verb would tell."""
+    monkeypatch.setattr(doorpi, "MOUNTS", Path("/dev/null"))
+
+
+@pytest.fixture(autouse=True)
 def quiet_logging() -> Iterator[None]:
     """The door logs through its own logger; verbs that set logging up are undone."""
     root = logging.getLogger()

@@ -1003,9 +1003,9 @@ def test_legend_draws_every_signal_from_its_pattern(verb):
     assert [line.split()[0] for line in lines[2::4]] == [str(sign) for sign in patterns]
     locked = next(i for i, line in enumerate(lines) if line.startswith("locked "))
     assert lines[locked : locked + 3] == [
-        "locked       GGG..GGG..GGG..GGG..GGG..GGG............  the lock confirmed: locked",
-        "                                                       施錠しました",
-        "             6 times: green 0.25 s, dark 0.25 s",
+        "locked            GGG..GGG..GGG..GGG..GGG..GGG............  the lock confirmed: locked",
+        "                                                            施錠しました",
+        "                  6 times: green 0.25 s, dark 0.25 s",
     ]
 
 
