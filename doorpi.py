@@ -3287,6 +3287,10 @@ class Store(Protocol):
         """Remove the oldest events, and what came of them: at most ``limit`` of each,
         and only such as are from ``before`` that.  Returns how many rows went."""
 
+    @property
+    def is_untidy(self) -> bool:
+        """True when ``tidy`` should not wait for its usual time."""
+
     def tidy(self) -> None:
         """Do now what a commit would else do at times for many that were before it."""
 
@@ -4028,6 +4032,9 @@ class Retention:
     def step(self, store: Store, stored: Stored) -> None:
         """To be called whenever nobody is there."""
         began_at = self._clock.monotonic()
+        if store.is_untidy:
+            stored(store.tidy, None, writes=False)
+            return
         if began_at < self._next_at:
             return
         if not self._is_tidy:  # a step of its own: each waits for the disk
@@ -7809,6 +7816,7 @@ class CardFile(SqliteFile):
     ) -> None:
         super().__init__(path, repair=repair, busy_s=busy_s)
         self._known = known
+        self.has_used_copy = False  # which is to be made anew
 
     @property
     def copy(self) -> Path:
@@ -7966,7 +7974,9 @@ class CardFile(SqliteFile):
         )
 
     def keep_missing_copy(self) -> None:
-        """Whoever changed the list last was killed before that, or had no room."""
+        """Whoever changed the list last was killed before that, or had no room; or it
+        has taken the place of the list."""
+        self.has_used_copy = False  # trouble is told once, and tried again in an hour
         with self._errors_told():
             is_missing = _is_there(self.path) and not _is_there(self.copy)
         if is_missing:
@@ -7991,6 +8001,7 @@ class CardFile(SqliteFile):
         if _is_there(self.copy):
             _refuse_links(self.copy)
             self.copy.rename(self.path)  # not a second time, should it be broken too
+            self.has_used_copy = True
             log.error("%s was lost: its last copy has taken its place", self.path)
 
 
@@ -8251,7 +8262,14 @@ class SqliteStore(SqliteFile):
             if self.list.state().changes > self._noted().changes:
                 self._note_list(self.list.blocks())
 
+    @property
+    def is_untidy(self) -> bool:
+        return self.list.has_used_copy
+
     def close(self) -> None:
+        if self.is_untidy and not self._repair:  # the door must end at once
+            with contextlib.suppress(StoreError):
+                self.list.keep_missing_copy()
         self.list.close()
         super().close()
 
@@ -10982,6 +11000,42 @@ def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
 
 
+BRING_BACK = "bring back your own copy: sudo doorpi import list.toml"
+
+
+MAKE_COPY = "sudo rm -f {copy}; sudo systemctl restart doorpi: it makes a new one"
+
+
+def diagnose_copy(cards: CardFile) -> Iterator[Finding]:
+    """Whether the copy beside the list could take its place."""
+    try:
+        mine = _changes_and_cards(cards.path)
+    except TROUBLES:
+        return  # there is none, or its own line tells
+    if cards.path.stat().st_size > cards.copied_up_to:
+        words = f"{cards.path} is too large for a copy beside it"
+        yield Finding(Health.WARN, "backup", words, BACK_UP)
+        return
+    words, health = f"{cards.copy} has what the list has", Health.OK
+    try:
+        if _changes_and_cards(cards.copy) != mine:
+            words, health = f"{cards.copy} is not of this list", Health.WARN
+    except TROUBLES as error:
+        why = printable(str(error)) if _is_there(cards.copy) else "there is none"
+        words, health = f"no copy in place of a lost list: {why}", Health.WARN
+    do = MAKE_COPY.format(copy=cards.copy) if health is Health.WARN else ""
+    yield Finding(health, "backup", words, do)
+
+
+def _changes_and_cards(path: Path) -> tuple[int, object]:
+    """Raises: TROUBLES, also where SQLite finds the file broken."""
+    with _read_only(path) as db:
+        checked = _rows(db, "PRAGMA quick_check(1)")
+        if checked not in (None, [("ok",)]):
+            raise sqlite3.DatabaseError(f"{path} is broken")
+        return _changes(db), _rows(db, "SELECT count(*) FROM cards")
+
+
 def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     """Of the list in the database: the rest is in the owner's own file."""
     try:
@@ -10991,6 +11045,11 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
             backup_at = datetime.fromisoformat(kept) if kept else None
     except (StoreError, ValueError) as error:
         yield Finding(Health.WARN, "backup", f"not known: {error}", "see database")
+        return
+    lost = sorted(store.list.path.parent.glob("cards.db.broken-*"))
+    if changed_at is None and lost:
+        words = f"the list of the database was lost; what was left of it: {lost[-1]}"
+        yield Finding(Health.FAIL, "backup", words, BRING_BACK)
         return
     if changed_at is None:
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
@@ -14823,7 +14882,7 @@ def _subjects(
             for file in (store, store.list)
         ),
         "files": diagnose_files(secret, needed, folder),
-        "backup": diagnose_backup(store, clock.now()),
+        "backup": chain(diagnose_copy(store.list), diagnose_backup(store, clock.now())),
         "lockdown": diagnose_lockdown(store),
     }
     for where, access in locks_of(config).items():

@@ -297,6 +297,8 @@ class FakeStore:
             del self.events[key]
         return len(old)
 
+    is_untidy = False
+
     def tidy(self) -> None:
         self._check()
 

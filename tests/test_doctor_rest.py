@@ -1108,6 +1108,76 @@ def test_a_list_that_was_changed_after_its_backup_is_warned_of(
     assert finding == Finding(health, "backup", words, do)
 
 
+def test_a_list_that_was_lost_is_not_called_everybody_in_the_file(state):
+    broken = state.list.path.with_name("cards.db.broken-20261118T030000Z")
+    broken.touch()
+
+    (finding,) = doorpi.diagnose_backup(state, NOON)
+
+    words = f"the list of the database was lost; what was left of it: {broken}"
+    assert finding == Finding(FAIL, "backup", words, doorpi.BRING_BACK)
+
+
+def copy_is_gone(copy: Path) -> None:
+    copy.unlink()
+
+
+def copy_is_broken(copy: Path) -> None:
+    overwritten(copy)
+
+
+def copy_is_older(copy: Path) -> None:
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute("UPDATE marks SET value = '1' WHERE name = 'changes'")
+
+
+def copy_lacks_a_card(copy: Path) -> None:
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        db.execute("DELETE FROM cards WHERE uid = ?", (KEN,))
+
+
+COPIES = {
+    copy_is_gone: "no copy in place of a lost list: there is none",
+    copy_is_broken: "no copy in place of a lost list: file is not a database",
+    copy_is_older: "{copy} is not of this list",
+    copy_lacks_a_card: "{copy} is not of this list",
+}
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"), COPIES.items(), ids=lambda c: getattr(c, "__name__", "")
+)
+def test_a_copy_that_could_not_take_the_lists_place_is_warned_of(state, harm, words):
+    for day in range(3):
+        state.add_card(card_of(holder=f"Ken {day}"), NOON)
+    state.close()
+    copy = state.list.copy
+    harm(copy)
+
+    (finding,) = doorpi.diagnose_copy(state.list)
+
+    do = doorpi.MAKE_COPY.format(copy=copy)
+    assert finding == Finding(WARN, "backup", words.format(copy=copy), do)
+
+
+def test_a_copy_that_could_is_well_and_a_door_without_a_list_needs_none(state):
+    assert told(doorpi.diagnose_copy(state.list)) == []
+    state.add_card(card_of(), NOON)
+
+    words = f"{state.list.copy} has what the list has"
+    assert told(doorpi.diagnose_copy(state.list)) == [(OK, words)]
+
+
+def test_a_list_too_large_for_a_copy_is_told(state, monkeypatch):
+    state.add_card(card_of(), NOON)
+    monkeypatch.setattr(doorpi.CardFile, "copied_up_to", 1)
+
+    (finding,) = doorpi.diagnose_copy(state.list)
+
+    words = f"{state.list.path} is too large for a copy beside it"
+    assert finding == Finding(WARN, "backup", words, doorpi.BACK_UP)
+
+
 def test_a_list_that_cannot_be_read_leaves_the_backup_unknown(state):
     overwritten(state.list.path)
 

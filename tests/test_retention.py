@@ -402,6 +402,8 @@ class Shelf:
         self.clock.advance(count * self.row_s)
         return count
 
+    is_untidy = False
+
     def tidy(self) -> None:
         self.tidied.append(self.clock.monotonic())
 

@@ -1469,6 +1469,44 @@ def test_who_is_killed_while_revoking_leaves_no_old_copy(
         door_store.locked_down()
 
 
+def test_a_list_is_lost_twice_and_still_there(cards, door_store):
+    door_store.add_card(card_of(), NOON)
+    spoil(cards)
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+
+    assert door_store.is_untidy
+    door_store.tidy()
+    assert not door_store.is_untidy
+    spoil(cards)
+
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+
+
+def test_the_door_makes_the_copy_in_its_next_idle_moment(cards, door_store, clock):
+    """Also with a clock that is not set, by which nothing is removed."""
+    clock.set = False
+    door_store.add_card(card_of(), NOON)
+    spoil(cards)
+    door_store.find(KEN)
+    assert not cards.with_name("cards.copy").exists()
+
+    retention = doorpi.Retention(365, clock)
+    retention.step(door_store, lambda action, otherwise, writes=True: action())
+
+    assert cards.with_name("cards.copy").exists()
+
+
+def test_a_verb_that_put_the_copy_in_place_leaves_a_new_one(cards, store):
+    store.add_card(card_of(), NOON)
+    store.close()
+    cards.unlink()
+
+    assert store.find(KEN) == card_of(source=Source.DB)
+    store.close()
+
+    assert cards.with_name("cards.copy").exists()
+
+
 def test_a_copy_that_is_missing_is_made_in_an_idle_moment(cards, door_store):
     door_store.add_card(card_of(), NOON)
     copy = cards.with_name("cards.copy")
