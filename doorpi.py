@@ -2589,8 +2589,7 @@ def parse_config(text: str) -> Config:
         name: _parse_table(cls, document.get(name, {}), name, problems)
         for name, cls in SECTIONS.items()
     }
-    schedules = _parse_schedules(document, problems)
-    fallback = None
+    schedules, fallback = _parse_schedules(document, problems), None
     if "fallback" in document:
         second = _parse_table(LockAccess, document["fallback"], "fallback", problems)
         fallback = _with_folded_id(second)
@@ -2606,8 +2605,10 @@ def parse_config(text: str) -> Config:
     )
     problems += _reader_problems(config.reader)
     told = {problem.split(" = ")[0] for problem in problems}
+    if "lock" not in document:
+        problems.append("lock: missing (which lock, and how it is reached)")
     for where, lock in locks_of(config).items():
-        if isinstance(document.get(where, {}), dict):
+        if isinstance(document.get(where), dict):
             problems += _lock_problems(where, lock, told)
     problems += _pin_problems(config, told)
     if problems or reader:
@@ -2632,18 +2633,60 @@ def _usable(config: Config, told: Iterable[str]) -> Config | None:
 
 def idle_settings(config: Config) -> Iterator[str]:
     """Settings with no effect, or with one nobody wants, in words for ``check``."""
-    if config.lock.kind == "relay" and config.lock.relock_after_s:
+    lock, reader = config.lock, config.reader
+    if lock.kind == "relay" and lock.relock_after_s:
         yield (
-            f"lock.relock_after_s = {_named(config.lock.relock_after_s)}: has no"
-            " effect; a relay locks again by itself, after hold_s"
+            f"lock.relock_after_s = {_named(lock.relock_after_s)}: has no effect; a"
+            " relay locks again by itself, after hold_s"
+        )
+    if reader.virtual and not reader.device.startswith("udp"):
+        yield "reader.virtual = true: has no effect; device is no udp: reader"
+    if config.fallback and _same_way(lock, config.fallback):
+        yield (
+            "fallback: the same lock, reached in the same way as [lock]: where that"
+            " fails, so does this"
         )
     if not config.door.require_synced_clock:
         yield (
             "door.require_synced_clock = false: a card whose last day is over gets in"
             " while the Pi's clock is wrong, if only it is not older than the log"
         )
+    yield from _contradictions(config.door, lock)
     yield from _relays_on_at_boot(config)
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
+
+
+def _contradictions(door: DoorConfig, lock: LockConfig) -> Iterator[str]:
+    """Settings that are good, each alone, and together do what nobody wants."""
+    if door.on_tap == "unlock" and door.on_unknown == "lock":
+        yield (
+            "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door"
+            " while the lock's state cannot be learnt"
+        )
+    if lock.kind == "relay":
+        return
+    if door.on_tap == "unlock" and not lock.relock_after_s:
+        yield (
+            "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap"
+            " the door stays unlocked, unless the lock locks by itself"
+        )
+    if 0 < lock.relock_after_s < 5:
+        yield (
+            f"lock.relock_after_s = {lock.relock_after_s:g}: locks again before anybody"
+            " is through the door"
+        )
+    if lock.unlock_window_s < 2:
+        yield (
+            f"lock.unlock_window_s = {lock.unlock_window_s:g}: to reach a cloud can"
+            " take as long, and then the tap does nothing"
+        )
+
+
+def _same_way(one: LockAccess, other: LockAccess) -> bool:
+    return one.kind != "relay" and all(
+        getattr(one, key) == getattr(other, key)
+        for key in ("kind", "device_id", "base_url")
+    )
 
 
 def _relays_on_at_boot(config: Config) -> Iterator[str]:
@@ -14008,6 +14051,8 @@ def cmd_check(args: argparse.Namespace) -> int:
     config = _as_the_service(path)
     say(f"{path}: no problems")
     taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
+    if config.lock.kind == "relay":
+        taps = f"opens for {config.lock.hold_s:g} s"
     say(
         f'Door "{printable(config.door.name)}": a card on the list {taps}'
         f" ({config.lock.kind})."
@@ -14034,7 +14079,9 @@ def cmd_check(args: argparse.Namespace) -> int:
 
 
 def _by_this_file(config: Config) -> Iterator[str]:
-    yield "Who may enter by this file:" if config.cards else "Nobody is in this file."
+    if not config.cards:
+        yield "Nobody is in this file."
+        return
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         cards = list(with_blocks(config.cards.values(), enquiry.blocks()))
@@ -14043,7 +14090,16 @@ def _by_this_file(config: Config) -> Iterator[str]:
         (printable(card.holder), format_uid(card.uid), validity(card, config, today))
         for card in cards
     ]
-    yield from (f"  {line}" for line in in_columns(rows))
+    lines = {True: list[str](), False: list[str]()}
+    for card, line in zip(cards, in_columns(rows), strict=True):
+        lines[_may_come_in(card, today)].append(f"  {line}")
+    yield (
+        "Who may enter by this file:"
+        if lines[True]
+        else "Nobody may enter by this file."
+    )
+    yield from lines[True]
+    yield from ["Who may not:"] * bool(lines[False]) + lines[False]
     if any(card.block for card in cards):
         yield f"To lift a block: {LIFTS_BLOCK.format('UID')}"
     for trouble in enquiry.troubles:
@@ -14060,6 +14116,12 @@ def _not_kept(config: Config) -> Iterator[str]:
 def _say_if_not_kept(config: Config) -> None:
     for note in _not_kept(config):
         complain(note)
+
+
+def _may_come_in(card: Credential, today: date) -> bool:
+    """False for a card that is off, blocked or over, whatever the hour."""
+    is_over = card.valid_until is not None and card.valid_until < today
+    return card.enabled and not card.block and not is_over
 
 
 def _as_the_service(path: Path) -> Config:
@@ -15291,6 +15353,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in letters it does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
+    if sys.platform != "linux":  # its clocks, its inotify, its /proc
+        complain("DoorPi runs on Linux only")
+        return EX_FAILED
     try:
         return VERBS[args.verb].run(args)
     except ConfigError as error:

@@ -142,10 +142,11 @@ role = "master"
             "  Jo Guest  01:23:AB:07           Mon-Fri 08:00-20:00, Sat 22:00-02:00, not on"
             " 2199-12-31, from 2199-01-01, until 2199-03-31"
         ),
-        "  Over      01:02:03:04           always, until 2020-01-01 (over)",
-        "  Off       01:02:03:05           switched off",
         "  Mika      01:02:03:06           always [master: enrols cards, does not open]",
         "  Ken Sato  04:A9:3C:71:5E:D2:84  always",
+        "Who may not:",
+        "  Over      01:02:03:04           always, until 2020-01-01 (over)",
+        "  Off       01:02:03:05           switched off",
     ]
 
 
@@ -161,7 +162,38 @@ def test_check_of_a_door_without_cards(folder, verb):
         'Door "Office 4F": a card on the list unlocks (sesame-mini).',
         "",
         "Nobody is in this file.",
+        "",
+        "Please note:",
+        (
+            "  door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the"
+            " door stays unlocked, unless the lock locks by itself"
+        ),
     ]
+
+
+def test_check_of_a_relay_says_that_it_opens_and_does_not_toggle(folder, verb):
+    (folder / "doorpi.toml").write_text('[lock]\nkind = "relay"\nhold_s = 2.5\n')
+
+    assert (
+        verb("check")[1] == 'Door "Door": a card on the list opens for 2.5 s (relay).'
+    )
+
+
+def test_on_another_system_every_verb_says_that_this_is_for_linux():
+    code = (
+        "import sys, doorpi; sys.platform = 'darwin'; sys.exit(doorpi.main(['legend']))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "DoorPi runs on Linux only\n"
 
 
 def test_check_says_when_the_fallback_opens(folder, verb):

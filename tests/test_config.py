@@ -792,6 +792,15 @@ def test_the_caret_is_below_its_column_also_in_japanese_and_far_to_the_right():
     assert far.splitlines()[1:] == ["    keep_days = x", "    " + " " * 12 + "^"]
 
 
+def test_a_file_without_a_lock_has_one_problem():
+    with pytest.raises(ConfigError) as refused:
+        parse_config("[door]\n")
+
+    assert refused.value.problems == (
+        "lock: missing (which lock, and how it is reached)",
+    )
+
+
 def test_all_problems_are_told_at_once():
     text = f"""
         mqtt = "red"
@@ -930,12 +939,25 @@ def test_settings_that_have_an_effect_are_not_told():
     assert list(idle_settings(config)) == []
 
 
-def test_a_relay_is_told_to_need_no_relock():
-    config = parse_config('[lock]\nkind = "relay"\nrelock_after_s = 30\n')
+FOREVER = "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the door stays unlocked, unless the lock locks by itself"
+NOTED = {
+    "a relay with a relock": ('[lock]\nkind = "relay"\nrelock_after_s = 30\n', "lock.relock_after_s = 30.0: has no effect; a relay locks again by itself, after hold_s"),
+    "open for ever": (LOCK + '[door]\non_tap = "unlock"\n', FOREVER),
+    "a relay shuts by itself": ('[lock]\nkind = "relay"\n[door]\non_tap = "unlock"\n', None),
+    "open, and locked again": (LOCK + 'relock_after_s = 60\n[door]\non_tap = "unlock"\n', None),
+    "locked in somebody's face": (LOCK + "relock_after_s = 2.5\n", "lock.relock_after_s = 2.5: locks again before anybody is through the door"),
+    "a tap that locks after all": (RELAY + '[door]\non_tap = "unlock"\non_unknown = "lock"\n', "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door while the lock's state cannot be learnt"),
+    "no time for a try": (LOCK + "unlock_window_s = 0.5\n", "lock.unlock_window_s = 0.5: to reach a cloud can take as long, and then the tap does nothing"),
+    "no time for a relay": (RELAY + "unlock_window_s = 0.5\n", None),
+    "a fallback that is the lock": (LOCK + LOCK.replace("[lock]", "[fallback]"), "fallback: the same lock, reached in the same way as [lock]: where that fails, so does this"),
+    "a fallback by another way": (LOCK + LOCK.replace("[lock]", '[fallback]\nbase_url = "https://h"'), None),
+    "virtual for nothing": (LOCK + "[reader]\nvirtual = true\n", "reader.virtual = true: has no effect; device is no udp: reader"),
+}  # fmt: skip
 
-    assert list(idle_settings(config)) == [
-        "lock.relock_after_s = 30.0: has no effect; a relay locks again by itself, after hold_s",
-    ]
+
+@pytest.mark.parametrize(("text", "note"), NOTED.values(), ids=NOTED)
+def test_settings_that_contradict_or_do_nothing_are_noted(text, note):
+    assert list(idle_settings(parse_config(text))) == ([note] if note else [])
 
 
 def test_a_uid_of_digits_only_is_told_unless_it_is_written_with_colons():
