@@ -298,6 +298,17 @@ class Reason(enum.StrEnum):
     PASSBACK = "passback"
 
 
+class Change(enum.StrEnum):
+    """What changed who may enter: the reason of an event that is no presentation."""
+
+    ALLOW = "allow"
+    REVOKE = "revoke"
+    IMPORT = "import"
+    EDIT = "edit"
+    LOCKDOWN_ON = "lockdown-on"
+    LOCKDOWN_OFF = "lockdown-off"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer to one presentation, and to whom."""
@@ -405,7 +416,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of the log: somebody asked, and what came of it.
+    """One line of the log: somebody asked, and what came of it; or a Change of who may
+    enter, with whose access it changes, where that is one.
 
     ``uid`` is None when no card did: ``source`` is "command" when a verb moved the
     lock, "relock" when the door locked again by itself.
@@ -416,7 +428,7 @@ class Event:
     at: datetime
     uid: Uid | None
     holder: str
-    reason: Reason | str
+    reason: Reason | Change | str
     command: Command | str | None = None
     result: Result | str | None = None
     latency_ms: int | None = None
@@ -426,6 +438,8 @@ class Event:
 
     @property
     def decision(self) -> str:
+        if isinstance(self.reason, Change):
+            return "changed"
         return "granted" if self.reason is Reason.GRANTED else "denied"
 
 
@@ -2730,8 +2744,13 @@ def differences(
     until then, and about one that leaves the file, from then on.  ``block_on`` tells
     who stays out all the same.
     """
+    people = whose_access_changes(before, after, find, block_on)
+    return [*people, *what_else_changes(before, after)]
+
+
+def what_else_changes(before: Config, after: Config) -> list[str]:
+    """What of ``differences`` is not about people."""
     return [
-        *whose_access_changes(before, after, find, block_on),
         *_schedules_come_and_gone(before.schedules, after.schedules),
         *_setting_changes(before, after),
         *(
@@ -3899,6 +3918,9 @@ class Settings(Protocol):
         been changed.
         """
 
+    def before(self, config: Config) -> Config | None:
+        """What the door had before this start, where the file was edited since."""
+
     def remember(self) -> None:
         """Keep on disk what is in force now: for a start with a file that is broken or
         gone, and for who compares an edit with it.  Trouble with the disk is told."""
@@ -4254,6 +4276,8 @@ class Door:
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(seen)
+            if before := self._settings.before(self._config):
+                self._tell_changes(self._log_edit(before))
             self._settings.remember()
             while True:
                 self.step()
@@ -4831,18 +4855,39 @@ class Door:
             )
         else:
             self._heal(Signal.CONFIG_BAD)
-            told = self._differences(renewed[0]) if renewed else []
+            before = self._config
             if renewed is not None:
                 self._use(*renewed, self._relocking.pending)
                 self._reader_opens_at = -inf
                 self._idle_shown = None
             log.info("configuration read: %s", "new" if renewed else "no change")
-            self._tell_changes(told)
+            if renewed is not None:
+                people = self._log_edit(before)
+                self._tell_changes(people + what_else_changes(before, self._config))
             self._settings.remember()
         self._supervisor.ready()
         self._tell_status()
 
-    def _differences(self, new: Config) -> list[str]:
+    def _log_edit(self, before: Config) -> list[str]:
+        """Whose access the settings change against ``before``, in words."""
+        people = self._whose_access_changes(before)
+        if not people:
+            return []
+        old, new = before.cards, self._config.cards
+        changed = {**old, **new}.values()
+        one = [card for card in changed if old.get(card.uid) != new.get(card.uid)]
+        event = Event(
+            at=self._clock.now(),
+            uid=one[0].uid if len(one) == 1 else None,
+            holder=one[0].holder if len({card.holder for card in one}) == 1 else "",
+            reason=Change.EDIT,
+            source="file",
+            detail="; ".join(people),
+        )
+        self._stored(lambda: self._equipment.store.record(event), None)
+        return people
+
+    def _whose_access_changes(self, before: Config) -> list[str]:
         store = self._equipment.store
 
         def find(uid: Uid) -> Credential | None:
@@ -4852,7 +4897,7 @@ class Door:
             ask = functools.partial(store.block_on, uid, holder)
             return self._stored(ask, None, writes=False)
 
-        return differences(self._config, new, find, block_on)
+        return whose_access_changes(before, self._config, find, block_on)
 
     most_changes = 20  # lines of the journal for one edit
 
@@ -4961,7 +5006,12 @@ def utc_text(at: datetime) -> str:
 def who_in_words(event: Event) -> str:
     """Whose event it is; what outside text there is, is made safe to show."""
     nobody = {"relock": "auto-relock"}.get(event.source, "unknown card")
+    if isinstance(event.reason, Change):
+        nobody = "everybody" if event.reason in LOCKDOWNS else "several people"
     return printable(event.holder) or nobody
+
+
+LOCKDOWNS = (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF)
 
 
 ################################################################################
@@ -7631,6 +7681,9 @@ def chain_hash(previous: str, row: Sequence[object]) -> str:
     return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
 
 
+NOT_DENIED = tuple(word.value for word in (Reason.GRANTED, *Change))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sought:
     """Which events are asked for; of ``holder`` a part of the name is enough."""
@@ -7644,7 +7697,7 @@ class Sought:
         all_of = {
             "e.uid = ?": self.uid,
             "instr(as_spoken(e.holder), ?)": as_spoken(self.holder),
-            "e.reason <> ?": Reason.GRANTED.value if self.denied else "",
+            f"? AND e.reason NOT IN {NOT_DENIED}": self.denied,
         }
         return {condition: value for condition, value in all_of.items() if value}
 
@@ -8922,7 +8975,7 @@ def _event(row: Sequence[Any]) -> Event:
         at=_moment_of(at),
         uid=Uid(str(uid)) if uid else None,
         holder=str(holder),
-        reason=_word(Reason, reason),
+        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
         command=_word(Command, command) if command else None,
         source=printable(str(source), 40),
         result=_word(Result, result) if result else None,
@@ -10027,6 +10080,12 @@ class KeptOut(NamedTuple):
     entries: Mapping[Uid, Sequence[Credential]]
     blocks: Sequence[Block]
     new: Sequence[Block]
+
+    @property
+    def is_news(self) -> bool:
+        """False where all of them were kept out before."""
+        found = chain.from_iterable(self.entries.values())
+        return bool(self.new) or any(card.source is Source.DB for card in found)
 
 
 def keep_out(
@@ -13868,6 +13927,13 @@ class FileSettings:
             self._in_use = after
         return new, equipment
 
+    def before(self, config: Config) -> Config | None:
+        """None where the last good settings are in force, or were none."""
+        good = read_last_good(Path(config.door.state_dir))
+        if self._good is None or good is None or good.settings == self._good.settings:
+            return None
+        return good.keyless()
+
     def remember(self) -> None:
         good = self._good
         if good is None:  # the last good ones are in force, or half of an edit
@@ -14339,11 +14405,14 @@ def cmd_allow(args: argparse.Namespace) -> int:
         )
         card, was, lifted = let_in(store, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.locked_down())
-        others = store.blocks() if lifted else []
-    words = validity(card, config, at.date())
-    renamed = ""
-    if was and was.holder != card.holder:
-        renamed = f" (until now: {printable(was.holder)})"
+        notes += _still_blocked(card, store) if lifted else []
+        words = validity(card, config, at.date())
+        renamed = ""
+        if was and was.holder != card.holder:
+            renamed = f" (until now: {printable(was.holder)})"
+        more = "; no longer blocked" * bool(lifted)
+        whose = [(card.uid, card.holder)]
+        _log_change(store, at, Change.ALLOW, f"{words}{renamed}{more}", whose)
     may = "enrols cards" if card.role is Role.MASTER else "may enter"
     say(
         f"{printable(card.holder)} {may} with {format_uid(uid)}{presented}:"
@@ -14351,25 +14420,33 @@ def cmd_allow(args: argparse.Namespace) -> int:
     )
     for block in lifted:
         say(f"no longer {block_words(block)}")
-    for block in others:
-        if block.uid and as_spoken(block.holder) == as_spoken(card.holder):
-            notes.append(
-                f"another card of that name, {format_uid(block.uid)}, stays blocked"
-            )
     for note in (*notes, *_not_kept(config)):
         complain(note)
     return EX_OK
 
 
+def _still_blocked(card: Credential, store: SqliteStore) -> list[str]:
+    name = as_spoken(card.holder)
+    return [
+        f"another card of that name, {format_uid(block.uid)}, stays blocked"
+        for block in store.blocks()
+        if block.uid and as_spoken(block.holder) == name
+    ]
+
+
 def cmd_revoke(args: argparse.Namespace) -> int:
-    config, clock = load_keyless(args), SystemClock()
+    config, at = load_keyless(args), SystemClock().now()
     path = find_config(args.config, os.environ)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         try:
-            kept = keep_out(args.whom, enquiry, store, clock.now(), _asking_user())
+            kept = keep_out(args.whom, enquiry, store, at, _asking_user())
         except StoreError as error:
             raise StoreError(f"{error}; nobody was blocked") from None
+        if kept.is_news:
+            whose = [(block.uid, block.holder) for block in kept.blocks]
+            cards = ", ".join(format_uid(uid) for uid in kept.entries)
+            _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
     for block in kept.blocks:
         for line in _kept_out_words(block, kept, path):
             say(line)
@@ -14405,8 +14482,7 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
         wanted = args.state == "on"
         if was is not wanted:  # None: a door that runs may know of one that was lost
             store.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
-            event = replace(_by_hand(at), detail=f"lockdown {args.state}")
-            _stored_or_told(lambda: store.record(event), None)
+            _log_change(store, at, Change(f"lockdown-{args.state}"))
     already = " (it was already)" if was is wanted else ""
     if wanted:
         say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
@@ -14482,8 +14558,10 @@ def cmd_import(args: argparse.Namespace) -> int:
             say("dry run: nothing was written")
         elif changes.is_any:
             removed = [card.uid for card in changes.removed]
-            store.change_cards(changes.put, removed, SystemClock().now())
+            at = SystemClock().now()
+            store.change_cards(changes.put, removed, at)
             say("imported; valid from the next tap")
+            _log_import(store, at, changes)
             _say_if_not_kept(config)
         else:
             say("nothing to change")
@@ -14491,6 +14569,16 @@ def cmd_import(args: argparse.Namespace) -> int:
         complain(f"{counted(len(changes.refused), 'row')} refused: not imported")
         return EX_FAILED
     return EX_OK
+
+
+def _log_import(store: Store, at: datetime, changes: ListChanges) -> None:
+    cards = [*changes.put, *changes.removed]
+    words = (
+        f"{len(changes.added):,} added, {len(changes.changed):,} changed,"
+        f" {len(changes.removed):,} removed: {_names(card.holder for card in cards)}"
+    )
+    whose = [(card.uid, card.holder) for card in cards]
+    _log_change(store, at, Change.IMPORT, words, whose)
 
 
 def _note_blocked(listed: CardList, changes: ListChanges, store: SqliteStore) -> None:
@@ -14682,6 +14770,8 @@ def _log_cells(event: Event) -> tuple[str, ...]:
 
 def _log_colour(event: Event) -> int | None:
     """What somebody should look at stands out."""
+    if isinstance(event.reason, Change):
+        return None
     if event.reason is not Reason.GRANTED:
         return RED
     is_well = event.result in (Result.UNLOCKED, Result.LOCKED)
@@ -15041,6 +15131,28 @@ def _by_hand(at: datetime) -> Event:
     return Event(
         at=at, uid=None, holder=_asking_user(), reason=Reason.GRANTED, source="command"
     )
+
+
+def _log_change(
+    store: Store,
+    at: datetime,
+    what: Change,
+    words: str = "",
+    whose: Sequence[tuple[Uid | None, str]] = (),
+) -> None:
+    """Who changed who may enter; ``whose`` are the cards and holders."""
+    uids, holders = (
+        ({*each} for each in zip(*whose, strict=True)) if whose else ((), ())
+    )
+    event = Event(
+        at=at,
+        uid=next(iter(uids)) if len(uids) == 1 else None,
+        holder=next(iter(holders)) if len(holders) == 1 else "",
+        reason=what,
+        source="command",
+        detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
+    )
+    _stored_or_told(lambda: store.record(event), None)
 
 
 def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = True) -> T:

@@ -367,6 +367,7 @@ class FakeSettings:
         self.reload = False
         self.renewed: object = None  # what renew returns, or an exception it raises
         self.remembered = 0
+        self.earlier: Config | None = None  # what the door had before its start
 
     def asked(self) -> bool:
         asked, self.reload = self.reload, False
@@ -376,6 +377,9 @@ class FakeSettings:
         if isinstance(self.renewed, Exception):
             raise self.renewed
         return self.renewed
+
+    def before(self, config: Config) -> Config | None:
+        return self.earlier
 
     def remember(self) -> None:
         self.remembered += 1

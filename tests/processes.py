@@ -213,11 +213,19 @@ class DoorProcess:
         self.until(lambda: "READY=1" in self.manager.said and self.status, "READY=1")
         return self
 
-    def until_event(self, number: int) -> doorpi.Event:
+    @property
+    def taps(self) -> list[doorpi.Event]:
+        """Those of ``events`` that a card began."""
+        return [event for event in self.events if event.source == "card"]
+
+    def until_event(self, number: int, *, of_a_card: bool = False) -> doorpi.Event:
         """Event ``number`` (from 1), once it has its end."""
 
+        def found() -> list[doorpi.Event]:
+            return self.taps if of_a_card else self.events
+
         def ended() -> bool:
-            events = self.events
+            events = found()
             return len(events) >= number and (
                 events[number - 1].result is not None
                 or events[number - 1].decision == "denied"
@@ -225,7 +233,7 @@ class DoorProcess:
             )
 
         self.until(ended, f"the end of event {number}", 20)
-        return self.events[number - 1]
+        return found()[number - 1]
 
     def until_idle(self, radio: doorpi.VirtualField, polls: int = 3) -> None:
         """The door has looked for cards again: whatever it did before is done."""
@@ -234,9 +242,9 @@ class DoorProcess:
 
     def tap(self, radio: doorpi.VirtualField, *uids: str) -> doorpi.Event:
         """Present ``uids`` until the next event has ended, then take them away."""
-        before = len(self.events)
+        before = len(self.taps)
         radio.put(*(doorpi.VirtualCard(bytes.fromhex(uid)) for uid in uids))
-        event = self.until_event(before + len(uids))
+        event = self.until_event(before + len(uids), of_a_card=True)
         radio.take()
         self.until_idle(radio, polls=15)  # of 10 ms: longer than rearm_s
         return event

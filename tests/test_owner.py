@@ -107,13 +107,13 @@ def test_a_lockdown_outlives_the_door_and_is_in_its_log(door, radio, verb, confi
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "locked-down")
         verb("lockdown", "off")
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "granted")
-        told = [(event.source, event.detail) for event in again.events]
+        told = [(event.source, event.reason.value) for event in again.events]
     assert told == [
-        ("command", "lockdown on"),
-        ("card", ""),
-        ("card", ""),
-        ("command", "lockdown off"),
-        ("card", ""),
+        ("command", "lockdown-on"),
+        ("card", "locked-down"),
+        ("card", "locked-down"),
+        ("command", "lockdown-off"),
+        ("card", "granted"),
     ]
 
 

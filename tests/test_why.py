@@ -488,8 +488,8 @@ def test_a_database_that_cannot_be_read_is_told_and_the_file_answers(why, path):
     lines = why(
         "04A93C715ED284",
         errors=(
-            f"database: {list_file}: file is not a database; this is without what it knows",
             f"database: {log_file}: file is not a database; this is without what it knows",
+            f"database: {list_file}: file is not a database; this is without what it knows",
         ),
     )
 
