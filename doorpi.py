@@ -3430,8 +3430,11 @@ def who_has(
 class Ledger:
     """What a kind of lock may still be asked: the month's calls, and its rests.
 
-    It is on disk, because the verbs ask as well and a restart must not forget.
+    It is on disk, because the verbs ask as well and a restart must not forget; what a
+    verb has met, a running door reads ``look_every_s``.
     """
+
+    look_every_s = 1.0
 
     def __init__(
         self,
@@ -3446,7 +3449,8 @@ class Ledger:
         self.allowed = allowed  # calls a month; 0: no limit
         self._recall = recall
         self._keep = keep
-        self._rests: dict[str, float] = {}  # until when, as far as was looked
+        self._rests: dict[str, float] = {}  # until when
+        self._look_at: dict[str, float] = {}
 
     @property
     def month(self) -> str:
@@ -3470,11 +3474,16 @@ class Ledger:
 
     def rest_s(self, what: str) -> float:
         """How much longer ``what`` must not be done; 0.0 when it may."""
-        if what not in self._rests:
-            boot, _, until = (self._recall(f"{what} {self.kind}") or "").partition(" ")
-            is_known = boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, until)
-            self._rests[what] = float(until) if is_known else -inf
-        return max(0.0, self._rests[what] - self._clock.monotonic())
+        now, until = self._clock.monotonic(), self._rests.get(what, -inf)
+        if now >= self._look_at.get(what, -inf):
+            self._look_at[what] = now + self.look_every_s
+            until = self._rests[what] = max(until, self._kept(what))
+        return max(0.0, until - now)
+
+    def _kept(self, what: str) -> float:
+        boot, _, until = (self._recall(f"{what} {self.kind}") or "").partition(" ")
+        is_known = boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, until)
+        return float(until) if is_known else -inf
 
     def rest(self, what: str, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
@@ -14033,9 +14042,12 @@ def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
         return Path(chosen)
     beside = Path(__file__).resolve().with_name("doorpi.toml")
     try:
-        return IN_ETC if IN_ETC.exists() else beside
+        os.stat(IN_ETC)  # Path.exists says no, from Python 3.14 on, where it may not look
     except PermissionError:  # it may be there: reading it says who may not
         return IN_ETC
+    except OSError:
+        return beside
+    return IN_ETC
 
 
 def load(args: argparse.Namespace) -> Config:

@@ -332,6 +332,29 @@ def test_a_rest_holds_although_the_disk_does_not(clock):
     assert ledger.rest_s("quota") == 1.0
 
 
+def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
+    kept: dict[str, str] = {}
+    door = Ledger(clock, "sesame", recall=kept.get)
+    verb = Ledger(clock, "sesame", keep=lambda notes: kept.update(notes.words))
+    assert door.rest_s("quota") == 0.0
+
+    verb.rest("quota", 60.0)
+    clock.advance(Ledger.look_every_s)
+
+    assert door.rest_s("quota") == 60.0 - Ledger.look_every_s
+
+
+def test_a_rest_is_read_once_a_second(clock):
+    reads: list[str] = []
+    ledger = Ledger(clock, "sesame", recall=reads.append)
+
+    for _ in range(20):
+        ledger.rest_s("quota")
+        clock.advance(Ledger.look_every_s / 10)
+
+    assert len(reads) == 2
+
+
 def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
     world.lock.progress = [QuotaError(BLOCKED, 1800.0), Progress.DONE]
 
