@@ -3318,7 +3318,8 @@ class Store(Protocol):
         tell; True where it cannot."""
 
     def add_card(self, card: Credential, at: datetime) -> None:
-        """Put ``card`` on the list, in place of what was known of its UID."""
+        """Put ``card`` on the list, in place of what was known of its UID.  A copy of
+        the list takes seconds: ``tidy`` makes it, soon."""
 
     def locked_down(self) -> bool | None:
         """Whether everybody is refused; None when nothing was ever said of it."""
@@ -4119,6 +4120,9 @@ class Retention:
         else:
             self._look(began_at, self._clock.now(), store, stored)
 
+    def tidy_soon(self) -> None:
+        self._is_tidy, self._next_at = False, self._clock.monotonic()
+
     def _look(
         self, began_at: float, now: datetime, store: Store, stored: Stored
     ) -> None:
@@ -4550,6 +4554,7 @@ class Door:
         if uid is None or store.find(uid):  # it could not be looked up a moment ago
             return False
         store.add_card(Credential(uid=uid, holder=name, source=Source.DB), event.at)
+        self._retention.tidy_soon()
         return True
 
     def _record(self, event: Event) -> None:
@@ -7998,6 +8003,13 @@ class CardFile(SqliteFile):
             db.executemany("DELETE FROM cards WHERE uid = ?", gone)
             db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
             _mark(db, "changed", utc_text(at))
+        self._keep_copy()
+
+    def put_card(self, card: Credential, at: datetime) -> None:
+        """Put ``card`` on the list; the copy is for ``keep_missing_copy`` to make."""
+        with self._change() as db:
+            db.execute(CARD_UPDATE, _card_row(card, at))
+            _mark(db, "changed", utc_text(at))
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
         found = self._blocks(BLOCK_QUERY, uid, as_spoken(holder))
@@ -8023,6 +8035,7 @@ class CardFile(SqliteFile):
         """Refuse everybody from now on, until ``why`` is empty."""
         with self._change() as db:
             _mark(db, "lockdown", why)
+        self._keep_copy()
 
     def state(self) -> ListState:
         """How often it was changed, and what was said of a lockdown last."""
@@ -8054,7 +8067,6 @@ class CardFile(SqliteFile):
             self.settle()
         except StoreError as error:  # the change was made all the same
             log.warning("%s; the last change is in its -wal only", error)
-        self._keep_copy()
 
     def settle(self) -> None:
         """Bring what was changed out of the -wal; somebody who reads may prevent it."""
@@ -8089,16 +8101,29 @@ class CardFile(SqliteFile):
 
     def _keep_copy(self) -> None:
         try:
-            with self._transaction():  # nobody else changes the list meanwhile
-                self._copy()
+            any(self._copy() for _ in range(3))
         except StoreError as error:
             log.warning("no copy could be kept: %s", error)
 
-    def _copy(self) -> None:
-        """Raises: StoreError, whatever it is: nothing is set aside because of it."""
+    def _copy(self) -> bool:
+        """False if the list was changed meanwhile: nobody waits for a copy, and one of
+        before that would let in who is no longer on the list.
+
+        Raises: StoreError, whatever it is: nothing is set aside because of it.
+        """
         try:
-            if self.path.stat().st_size <= self.copied_up_to:
-                _copy_database(self.path, self.copy)
+            if self.path.stat().st_size > self.copied_up_to:
+                return True
+            with _database_copied(self.path, self.copy) as part:
+                with _read_only(part) as copied:
+                    count = _changes(copied)
+                with self._transaction() as db:  # nobody changes it here
+                    is_current = count == _changes(db)
+                    if is_current:
+                        part.replace(self.copy)
+            return is_current
+        except BlockingIOError:
+            return True  # somebody else makes it
         except TROUBLES as error:
             raise StoreError(f"{self.copy}: {error}") from None
 
@@ -8234,7 +8259,8 @@ class SqliteStore(SqliteFile):
         return []
 
     def add_card(self, card: Credential, at: datetime) -> None:
-        self.change_cards([card], [], at)
+        self.list.put_card(card, at)
+        self._note_list()
 
     def locked_down(self) -> bool | None:
         """What the list says, and what is noted here: rot in one file ends none."""
@@ -8665,10 +8691,10 @@ def _database_uri(path: Path, *, fixed: bool) -> str:
     return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if fixed else "")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file a name stands for, None for none."""
+def _identity(path: Path | int) -> tuple[int, int] | None:
+    """Which file a name stands for, or a descriptor; None for none."""
     try:
-        found = path.stat()
+        found = path.stat() if isinstance(path, Path) else os.fstat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
@@ -8704,20 +8730,36 @@ def _migrate(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
 
 def _copy_database(path: Path, copy: Path) -> None:
     """Keep as ``copy`` what is committed in ``path``."""
-    part, flags = copy.with_name(f"{copy.name}.part"), os.O_RDWR | os.O_CREAT
-    part.unlink(missing_ok=True)
-    try:
-        # Made by us, so that SQLite follows no link there.
-        flags |= os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with (
-            os.fdopen(os.open(part, flags, 0o640)) as file,
-            contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader,
-        ):
-            reader.execute("VACUUM INTO ?", (str(part),))
-            os.fsync(file.fileno())  # SQLite itself leaves that to the disk
+    with _database_copied(path, copy) as part:
         part.replace(copy)
-    finally:
-        part.unlink(missing_ok=True)  # half of a copy on a disk that is full
+
+
+@contextlib.contextmanager
+def _database_copied(path: Path, copy: Path) -> Iterator[Path]:
+    """What is committed in ``path``, as a file that is to replace ``copy``.
+
+    Raises: BlockingIOError, if another process copies it.
+    """
+    import fcntl
+
+    part = copy.with_name(f"{copy.name}.part")
+    if part.is_symlink():
+        part.unlink()
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(part, flags, 0o640)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = _identity(file.fileno())
+        if _identity(part) != mine:
+            raise BlockingIOError(errno.EAGAIN, "it was just copied")
+        try:
+            os.ftruncate(file.fileno(), 0)  # of who was killed
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute("VACUUM INTO ?", (str(part),))
+            os.fsync(file.fileno())  # SQLite itself leaves that to the disk
+            yield part
+        finally:
+            if _identity(part) == mine:  # half of a copy on a disk that is full
+                part.unlink()
 
 
 def _use_wal(db: sqlite3.Connection, by: float) -> None:
@@ -14042,7 +14084,7 @@ def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
         return Path(chosen)
     beside = Path(__file__).resolve().with_name("doorpi.toml")
     try:
-        os.stat(IN_ETC)  # Path.exists says no, from Python 3.14 on, where it may not look
+        IN_ETC.stat()  # `exists` of Python 3.14 says no where it may not look
     except PermissionError:  # it may be there: reading it says who may not
         return IN_ETC
     except OSError:

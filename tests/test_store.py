@@ -729,7 +729,7 @@ def test_an_entry_that_is_broken_is_looked_up_in_the_copy(
     path, door_store, caplog, sql, words
 ):
     """Nothing but this row is in doubt, and SQLite finds the file whole."""
-    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([card_of()], [], NOON)
     cards = path.with_name("cards.db")
     run_sql(cards, f"UPDATE cards SET {sql}")
 
@@ -746,8 +746,8 @@ def test_an_entry_that_is_broken_is_looked_up_in_the_copy(
 def test_an_entry_that_is_broken_in_the_copy_as_well_is_refused(
     path, door_store, sql, words
 ):
-    door_store.add_card(card_of(), NOON)
-    door_store.add_card(card_of(STRANGER, "Jo"), NOON)
+    door_store.change_cards([card_of()], [], NOON)
+    door_store.change_cards([card_of(STRANGER, "Jo")], [], NOON)
     for name in ("cards.db", "cards.copy"):
         run_sql(path.with_name(name), f"UPDATE cards SET {sql} WHERE uid = '{KEN}'")
 
@@ -893,7 +893,7 @@ def fill_up(folder: Path) -> Path:
 def test_a_full_disk_is_told_and_used_again_when_there_is_space(tmp_path):
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         store = SqliteStore(disk / "doorpi.db", repair=True)
-        store.add_card(card_of(), NOON)
+        store.change_cards([card_of()], [], NOON)
         filler = fill_up(disk)
 
         counts = []
@@ -1417,7 +1417,7 @@ def test_a_list_that_is_lost_is_put_back(cards, door_store, lost):
 
 
 def test_a_copy_that_is_broken_too_is_used_once(cards, door_store, caplog):
-    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([card_of()], [], NOON)
     spoil(cards)
     spoil(cards.with_name("cards.copy"))
 
@@ -1445,7 +1445,7 @@ def killed(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(doorpi, "_copy_database", copy)
+        patched.setattr(doorpi, "_database_copied", copy)
         yield
 
 
@@ -1508,7 +1508,7 @@ def test_a_verb_that_put_the_copy_in_place_leaves_a_new_one(cards, store):
 
 
 def test_a_copy_that_is_missing_is_made_in_an_idle_moment(cards, door_store):
-    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([card_of()], [], NOON)
     copy = cards.with_name("cards.copy")
     copy.unlink()
 
@@ -1533,32 +1533,61 @@ def test_a_start_without_a_list_makes_none(cards, door_store):
     assert [file.name for file in cards.parent.glob("cards.*")] == []
 
 
-def test_nobody_changes_the_list_while_it_is_copied(store, path, monkeypatch):
-    """Or a slow copy would take the place of a newer one."""
-    copy, met = doorpi._copy_database, []
+def test_the_list_may_change_while_it_is_copied_and_the_copy_is_of_after(
+    store, path, monkeypatch
+):
+    """Who waits for a copy is told that the card cannot be put on the list; and a copy
+    of before would let in who was revoked meanwhile."""
+    copied, revoke = doorpi._database_copied, [[KEN]]
 
-    def slow(*args: Path) -> None:
-        with (
-            contextlib.closing(SqliteStore(path, busy_s=0)) as other,
-            pytest.raises(StoreError) as caught,
-        ):
-            other.change_cards([], [KEN], NOON)
-        met.append(str(caught.value).partition(": ")[2])
-        copy(*args)
+    @contextlib.contextmanager
+    def slow(*args: Path):
+        with copied(*args) as part:
+            if revoke:
+                with contextlib.closing(SqliteStore(path, busy_s=0)) as other:
+                    other.change_cards([], revoke.pop(), NOON)
+            yield part
 
-    monkeypatch.setattr(doorpi, "_copy_database", slow)
-    store.add_card(card_of(), NOON)
+    monkeypatch.setattr(doorpi, "_database_copied", slow)
+    store.change_cards([card_of(), card_of(STRANGER, "Mika")], [], NOON)
 
-    assert met == ["database is locked"]
-    assert path.with_name("cards.copy").exists()
+    copy = path.with_name("cards.copy")
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        assert db.execute("SELECT uid FROM cards").fetchall() == [(STRANGER,)]
+    assert [file.name for file in path.parent.glob("cards.copy*")] == ["cards.copy"]
+
+
+def test_a_card_is_put_on_the_list_by_the_door_without_a_copy(cards, door_store):
+    """The copy of a long list takes seconds, which somebody at the reader waits for."""
+    door_store.add_card(card_of(STRANGER), NOON)
+    door_store.tidy()
+    copy = cards.with_name("cards.copy")
+    assert copy.exists()
+
+    door_store.add_card(card_of(), NOON)
+    assert not copy.exists()  # better none than one of before
+
+    door_store.tidy()
+    spoil(cards)
+    assert door_store.find(KEN) == card_of(source=Source.DB)
+
+
+def test_half_a_copy_of_who_was_killed_is_in_nobodys_way(cards, store):
+    cards.with_name("cards.copy.part").write_bytes(b"half")
+
+    store.change_cards([card_of()], [], NOON)
+
+    copies = sorted(file.name for file in cards.parent.glob("cards.copy*"))
+    assert copies == ["cards.copy"]
 
 
 def test_a_copy_that_fails_sets_nothing_aside(cards, door_store, monkeypatch, caplog):
     def broken(*_: object) -> None:
         raise doorpi.FileEmptied("no copy of this")
 
-    monkeypatch.setattr(doorpi, "_copy_database", broken)
+    monkeypatch.setattr(doorpi, "_database_copied", broken)
     door_store.add_card(card_of(), NOON)
+    door_store.tidy()
 
     assert caplog.messages == [
         f"no copy could be kept: {cards.parent}/cards.copy: no copy of this"
@@ -1755,7 +1784,7 @@ def test_where_changes_are_lost_it_is_told_until_the_owner_changes_the_list(
 
 
 def test_a_list_of_an_older_program_counts_from_its_next_change_on(cards, door_store):
-    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([card_of()], [], NOON)
     run_sql(cards, "DELETE FROM marks WHERE name = 'changes'")
     run_sql(door_store.path, "DELETE FROM states WHERE name = 'list'")
     cards.with_name("cards.copy").unlink()
