@@ -9,7 +9,7 @@
 #     "cryptography>=38.0.4",
 # ]
 # ///
-"""DoorPi opens a cloud lock when somebody presents an IC card that is on the list.
+"""DoorPi opens a smart lock when somebody presents a card that is on the list.
 
 One card on its way through the house:
 
@@ -698,12 +698,11 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Decision:
 REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
     {
         Reason.GRANTED: "",
-        Reason.LOCKED_DOWN: "only a master's card is accepted; to lift that: doorpi"
-        " lockdown off",
-        Reason.RANDOM_UID: "it makes up another UID at each tap, as phones do, so it"
-        " cannot be put on a list",
-        Reason.NOT_FOUND: "this card is on no list; to let it in: doorpi allow NAME"
-        " --uid {uid}",
+        Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
+        Reason.RANDOM_UID: "it shows a different, random UID at each tap, as phones do,"
+        " so it cannot be put on a list",
+        Reason.NOT_FOUND: "this card is not on the list; to let it in: doorpi allow"
+        " NAME --uid {uid}",
         Reason.NOT_ENABLED: "it is switched off in {place}",
         Reason.NOT_ACTIVE: "its first day is {valid_from}",
         Reason.EXPIRED: "its last day was {valid_until}",
@@ -919,7 +918,7 @@ def in_one_sentence(
         return f"{name} would be denied{then}: {_denial(uid, who, when, told)}."
     deed = f"be let in{then or ' now'}"
     if who and who.role is Role.MASTER:
-        deed = f"open the enrolment window{then or ' now'}, and never the lock"
+        deed = f"start enrolment{then or ' now'}, and never opens the door"
     return f"{name} would {deed}: {_grant(who, told)}."
 
 
@@ -927,7 +926,10 @@ def _grant(who: Credential | None, told: Explanation) -> str:
     reason, end = told.decision.reason, told.turns_at
     if end is None:
         is_free = who is None or not who.needs_clock
-        return f"{reason}, {'without limits' if is_free else 'with no end in sight'}"
+        ever = (
+            "without limits" if is_free else "as long as the settings stay as they are"
+        )
+        return f"{reason}, {ever}"
     until = _day_and_time(end)
     if told.last_day:
         until = f"the end of {told.last_day:%a %Y-%m-%d}"
@@ -948,7 +950,7 @@ def _denial(
     if at is not None:
         return f"{words}; next possible on {_day_and_time(at)}"
     if reason in (Reason.EXPIRED, Reason.NOT_ENABLED):
-        return f"{words}; never again unless that is changed"
+        return f"{words}; until you change that"
     if who is None or reason is Reason.CLOCK_NOT_SET:
         return words
     return f"{words}; not in the next {HORIZON_DAYS} days unless something is changed"
@@ -4072,7 +4074,9 @@ class Relocking:
         return relocks_text(pending, self._clock.boot())
 
 
-LOCKED_DOWN_WORDS = "locked down: only a master's card is accepted"
+SAME_SETTINGS = "settings read again: nothing changed"
+SAME_SETTINGS = "settings read again: nothing changed"
+LOCKED_DOWN_WORDS = "locked down: no card opens the door"
 CLOCK_IS_SET = "the clock is set: cards with dates or hours work again"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
 
@@ -4306,7 +4310,10 @@ class Door:
         READY, so that an older program that must be put back finds it as it was."""
         left_open = self._stored(self._equipment.store.close_interrupted, 0)
         if left_open:
-            log.warning("%d event(s) had no end: closed as interrupted", left_open)
+            log.warning(
+                "%s cut off by a restart: logged as interrupted",
+                counted(left_open, "event"),
+            )
         self._stored(self._equipment.store.tidy, None, writes=False)
 
     def _stop(self, stopped: Stopped) -> None:
@@ -4531,7 +4538,7 @@ class Door:
                 event = replace(
                     event,
                     reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
-                    detail="a new card is being enrolled",
+                    detail="nobody is let in while a new card is enrolled",
                 )
             self._show(Signal.DENIED)
             self._record(event)
@@ -4874,7 +4881,7 @@ class Door:
                 self._use(*renewed, self._relocking.pending)
                 self._reader_opens_at = -inf
                 self._idle_shown = None
-            log.info("configuration read: %s", "new" if renewed else "no change")
+            log.info("%s", "settings reloaded" if renewed else SAME_SETTINGS)
             if renewed is not None:
                 people = self._log_edit(before)
                 self._tell_changes(people + what_else_changes(before, self._config))
@@ -7853,7 +7860,7 @@ class SqliteFile:
     def _connection(self) -> sqlite3.Connection:
         """The open database; opened anew when its file was removed or replaced."""
         if self._db is not None and self._file != _identity(self.path):
-            log.warning("%s is not the file it was: opening it anew", self.path)
+            log.warning("%s was replaced or deleted: it is opened again", self.path)
             self.close()
         if self._is_fixed:  # what others change, once they can, it would not see
             self.close()
@@ -10274,7 +10281,9 @@ def reader_holders(config: ReaderConfig) -> list[int]:
     return [] if node is None else holders_of(node)
 
 
-def diagnose_reader(config: ReaderConfig, holders: Sequence[int]) -> Iterator[Finding]:
+def diagnose_reader(
+    config: ReaderConfig, holders: Sequence[int], *, runs: bool = False
+) -> Iterator[Finding]:
     """What is on USB and at the serial port, whether we may use it; and how the
     configured reader does, unless one of the ``holders`` would be disturbed."""
     usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
@@ -10284,6 +10293,8 @@ def diagnose_reader(config: ReaderConfig, holders: Sequence[int]) -> Iterator[Fi
         usable = usable and not (is_ours and finding.health is Health.FAIL)
     if holders:
         yield _in_use(config, f"process {', '.join(map(str, holders))}")
+    elif runs and udp_address(config.device):  # a card's answers go to the door
+        yield _in_use(config, "the running door")
     elif usable:
         yield from _tried(config)
 
@@ -10418,7 +10429,7 @@ def _tried(config: ReaderConfig) -> Iterator[Finding]:
     median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
     there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
     words = (
-        f"ten looks for a card: {median_s * 1000:.0f} ms each, the longest"
+        f"read test: 10 attempts, {median_s * 1000:.0f} ms each, the longest"
         f" {longest_s * 1000:.0f} ms{there}"
     )
     slow = median_s > SLOW_LOOK_S
@@ -10453,7 +10464,7 @@ def _join(group: str) -> str:
     return f"sudo usermod -aG {group} {name}; sudo systemctl restart doorpi"
 
 
-STOP_FIRST = "to have it tried: sudo systemctl stop doorpi"
+STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
@@ -11963,8 +11974,8 @@ def _chart_foot(drawing: Drawing, chart: Chart) -> None:
     lines = (
         (
             f"The time is that of the {counted(ended, 'tap')} that ended unlocked or"
-            " locked, from the card to the lock's word. As taps only are counted:"
-            f" {chart.denied:,} denied, {chart.otherwise:,} that ended otherwise."
+            " locked, from the card to the lock's word. Not in the times:"
+            f" {chart.denied:,} denied, {chart.otherwise:,} that ended differently."
         ),
         (
             "p50: half of the taps took no longer; p95: 95 of 100 took no longer."
@@ -15079,7 +15090,7 @@ def _subjects(
     secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
     needed = [path, *files_beside(config, path, os.environ).values()]
     subjects = {
-        "reader": diagnose_reader(config.reader, holders),
+        "reader": diagnose_reader(config.reader, holders, runs=runs),
         "lights": diagnose_lights(config.leds, runs),
         "clock": diagnose_clock(clock, config, store),
         "disk": diagnose_disk(folder),
@@ -15370,7 +15381,9 @@ class Verb:
 JSON: Option = ("--json", {"action": "store_true", "help": "one JSON object a line"})
 
 VERBS: dict[str, Verb] = {
-    "run": Verb(cmd_run, "the appliance, in the foreground", prints=False),
+    "run": Verb(
+        cmd_run, "run the door in the foreground, as the service does", prints=False
+    ),
     "demo": Verb(
         cmd_demo,
         "the whole program without hardware",
@@ -15467,9 +15480,9 @@ VERBS: dict[str, Verb] = {
             ("--chart", {"action": "store_true", "help": "hours and speed, as SVG"}),
         ),
     ),
-    "status": Verb(cmd_status, "ask the lock how it is"),
-    "lock": Verb(cmd_lock, "lock, and wait for the lock's word"),
-    "unlock": Verb(cmd_unlock, "unlock, and wait for the lock's word"),
+    "status": Verb(cmd_status, "show the lock's state and battery"),
+    "lock": Verb(cmd_lock, "lock the door and wait until the lock confirms"),
+    "unlock": Verb(cmd_unlock, "unlock the door and wait until the lock confirms"),
     "lockdown": Verb(
         cmd_lockdown,
         "refuse every card but a master's, or end that",
@@ -15492,7 +15505,7 @@ VERBS: dict[str, Verb] = {
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="doorpi.py",
-        description="Opens a cloud lock for the IC cards on your list.",
+        description="Opens a smart lock for the cards on your list.",
     )
     parser.add_argument(
         "--config",

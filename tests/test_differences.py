@@ -419,7 +419,7 @@ def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, capl
     door.step()
 
     assert caplog.messages == [
-        "configuration read: new",
+        "settings reloaded",
         "changed: +2 people: Ken Sato, Anna",
         "changed: lock.hold_s: 3.0 -> 9.0",
     ]

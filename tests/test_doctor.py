@@ -310,7 +310,7 @@ def test_a_reader_that_works_is_named_and_timed(radio, says):
     assert code == 0
     assert lines[0].startswith("ok    settings  ")
     assert lines[1].startswith("ok    reader    ")
-    assert "ten looks for a card: " in lines[2]
+    assert "read test: 10 attempts, " in lines[2]
     assert lines[2].endswith(", and 04:A9:3C:71:5E:D2:84 is there")
 
 
@@ -379,7 +379,7 @@ def test_a_slow_reader_is_warned_of(chip, says, monkeypatch):
     code, lines = says(chip.device)
 
     assert code == 0
-    assert lines[3].startswith("warn  reader    ten looks for a card: ")
+    assert lines[3].startswith("warn  reader    read test: 10 attempts, ")
 
 
 def test_the_readme_shows_what_it_says(computer, says):

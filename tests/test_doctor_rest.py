@@ -150,7 +150,7 @@ def test_the_lights_of_a_running_door_are_left_alone(pins):
             WARN,
             "lights",
             f"{PINS}: the running door has them, so they were not tried",
-            "to have it tried: sudo systemctl stop doorpi",
+            "to test it, stop the door first: sudo systemctl stop doorpi",
         )
     ]
     assert pins.pins == {}
@@ -161,7 +161,7 @@ def test_the_lights_of_a_running_door_are_left_alone(pins):
     [
         (no_library, f"{PINS}: Unable to load any default pin factory!; the door works in the dark", doorpi.ON_A_PI),
         (misspelt_library, f"{PINS}: Unable to find pin factory 'lgpioo'; the door works in the dark", "unset GPIOZERO_PIN_FACTORY"),
-        (busy_pin, f"{PINS}: another program has them, so they were not tried", "gpioinfo tells who has the pin; to have it tried: sudo systemctl stop doorpi"),
+        (busy_pin, f"{PINS}: another program has them, so they were not tried", "gpioinfo tells who has the pin; to test it, stop the door first: sudo systemctl stop doorpi"),
     ],
     ids=["no-library", "misspelt", "busy"],
 )  # fmt: skip
@@ -1217,7 +1217,7 @@ def test_a_door_that_is_well_is_told_line_by_line(says, tmp_path, cloud):
     fits = [
         rf"ok    settings  {tmp_path}/doorpi\.toml: no problems",
         r"ok    reader    .*",
-        r"ok    reader    ten looks for a card: .*",
+        r"ok    reader    read test: 10 attempts, .*",
         rf"ok    lights    {PINS}, by lgpio: look at them now",
         r"ok    lights    green, red, both: did you see them\?",
         r" {16}-> if not: long leg to the pin, 330 ohm to ground; \[leds\] active_high",
@@ -1233,6 +1233,16 @@ def test_a_door_that_is_well_is_told_line_by_line(says, tmp_path, cloud):
     lines = [line for line in lines if doorpi.MAKE_ROOM not in line]
     pairs = zip(fits, lines, strict=True)
     assert [line for fit, line in pairs if not re.fullmatch(fit, line)] == []
+
+
+def test_a_virtual_reader_is_left_to_the_door_that_runs(says, tmp_path):
+    """Each answer would go to the other: looks of a second each, and a lost card."""
+    (tmp_path / "state").mkdir()
+    with doorpi.only_door(tmp_path / "state"):
+        _, lines = says()
+
+    (line,) = [line for line in lines if "reader" in line[:16]]
+    assert "is in use by the running door, so it was not tried" in line
 
 
 def test_the_question_to_the_lock_counts_for_its_month(says, tmp_path):
@@ -1270,7 +1280,7 @@ def test_what_is_still_the_examples_is_not_asked(tmp_path, capsys, pins, monkeyp
     example = Path(doorpi.__file__).with_name("doorpi.toml")
     path = tmp_path / "doorpi.toml"
     shutil.copy(example, path)
-    monkeypatch.setattr(doorpi, "diagnose_reader", lambda config, holders: iter(()))
+    monkeypatch.setattr(doorpi, "diagnose_reader", lambda *_, **__: iter(()))
 
     code = main(["--config", str(path), "doctor"])
 

@@ -181,7 +181,7 @@ def test_what_an_earlier_life_left_open_is_closed_at_start(world, caplog):
     with pytest.raises(Stopped):
         world.door().run()
 
-    assert "2 event(s) had no end: closed as interrupted" in caplog.messages
+    assert "2 events cut off by a restart: logged as interrupted" in caplog.messages
 
 
 # -- storage trouble keeps nobody out

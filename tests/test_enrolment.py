@@ -97,7 +97,7 @@ def test_the_master_again_closes_it(world, door):
 
 
 BLINKED = {
-    "a known card":       (KEN, "not-permitted-at-this-time", "a new card is being enrolled"),
+    "a known card":       (KEN, "not-permitted-at-this-time", "nobody is let in while a new card is enrolled"),
     "a phone":            (PHONE, "random-uid", ""),
 }  # fmt: skip
 
@@ -178,9 +178,7 @@ def test_a_lockdown_is_seen_without_a_tap_and_its_light_stands(world, door):
     world.clock.advance(1.0)
     door.step()
     assert world.lights.standing is Signal.LOCKED_DOWN
-    assert world.supervisor.said[-1] == (
-        "status: locked down: only a master's card is accepted"
-    )
+    assert world.supervisor.said[-1] == ("status: locked down: no card opens the door")
 
     world.store.lockdown = False
     world.clock.advance(1.0)

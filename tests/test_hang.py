@@ -161,4 +161,4 @@ def test_a_reader_that_is_unplugged_does_not_hang_up_on_the_door(tmp_path, cloud
         door.until_event(1)
 
         assert not [word for word in door.manager.said if "RELOADING" in word]
-        assert "configuration read" not in door.journal
+        assert "settings re" not in door.journal

@@ -306,7 +306,7 @@ def test_allow_in_a_lockdown_says_so(verb, store):
     store.lock_down("owner")
 
     assert verb("allow", "Mika", "--uid", MIKA)[2] == [
-        "locked down: only a master's card is accepted"
+        "locked down: no card opens the door"
     ]
 
 
@@ -465,7 +465,7 @@ def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
     since = f"blocked since {store.blocks()[0].since:%Y-%m-%d %H:%M} by nobi"
     assert why == (
         f"Ken Sato ({KEN_WRITTEN}) would be denied: not-enabled, {since}; to lift it:"
-        f" doorpi allow NAME --uid {KEN_WRITTEN}; never again unless that is changed."
+        f" doorpi allow NAME --uid {KEN_WRITTEN}; until you change that."
     )
     assert f"{KEN_WRITTEN}  {since}  " in cards[1]
     assert cards[-1] == "to lift a block: doorpi allow NAME --uid UID"
@@ -681,12 +681,12 @@ def test_what_is_read_as_a_uid_is_written_by_it(text):
 
 def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
     assert verb("lockdown", "on") == (0, [
-        "locked down: only a master's card is accepted; it ends with: doorpi lockdown off"
+        "locked down: no card opens the door; it ends with: doorpi lockdown off"
     ], [])  # fmt: skip
     assert store.locked_down() is True
     assert verb("lockdown", "on")[1] == [
         (
-            "locked down: only a master's card is accepted (it was already); it ends with:"
+            "locked down: no card opens the door (it was already); it ends with:"
             " doorpi lockdown off"
         )
     ]
@@ -777,7 +777,7 @@ def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(
 def test_status_tells_of_a_lockdown(verb, store):
     store.lock_down("owner")
 
-    assert verb("status")[1][-1] == ("locked down: only a master's card is accepted")
+    assert verb("status")[1][-1] == ("locked down: no card opens the door")
 
 
 KEYLESS = [

@@ -445,7 +445,7 @@ def test_the_foot_says_what_was_counted():
 
     assert texts(chart)[-2] == (
         "The time is that of the 3 taps that ended unlocked or locked, from the card to"
-        " the lock's word. As taps only are counted: 2 denied, 1 that ended otherwise."
+        " the lock's word. Not in the times: 2 denied, 1 that ended differently."
     )
 
 

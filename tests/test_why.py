@@ -70,9 +70,7 @@ KEN_IS = "Ken Sato (04:A9:3C:71:5E:D2:84) would be"
 DENIED = f"{KEN_IS} denied"
 NOT_NOW = f"{DENIED}: not-permitted-at-this-time"
 LATER = "; not in the next 400 days unless something is changed."
-LOCKDOWN = (
-    "locked-down, only a master's card is accepted; to lift that: doorpi lockdown off"
-)
+LOCKDOWN = "locked-down, no card opens the door; to lift that: doorpi lockdown off"
 
 #: name: (changes of the card or None, circumstances, the sentence)
 SENTENCES = {
@@ -90,7 +88,7 @@ SENTENCES = {
         f"{KEN_IS} let in now: granted, until the end of Wed 2026-11-18 (the hours of all day end).",
     ),
     "hours that do not end": (
-        {"schedule": "ever"}, {}, f"{KEN_IS} let in now: granted, with no end in sight.",
+        {"schedule": "ever"}, {}, f"{KEN_IS} let in now: granted, as long as the settings stay as they are.",
     ),
     "hours that end with its last day": (
         {"schedule": "ever", "valid_until": date(2031, 3, 31)}, {},
@@ -101,7 +99,7 @@ SENTENCES = {
         f"{KEN_IS} let in now: granted, until the end of Tue 2030-12-24 (Wed 2030-12-25 is a closed day of festive).",
     ),
     "a last day there is no day after": (
-        {"valid_until": date.max}, {}, f"{KEN_IS} let in now: granted, with no end in sight.",
+        {"valid_until": date.max}, {}, f"{KEN_IS} let in now: granted, as long as the settings stay as they are.",
     ),
     "outside its hours": (
         {"schedule": "mornings"}, {},
@@ -137,15 +135,15 @@ SENTENCES = {
     ),
     "no more": (
         {"valid_until": date(2026, 10, 31)}, {},
-        f"{DENIED}: expired, its last day was 2026-10-31; never again unless that is changed.",
+        f"{DENIED}: expired, its last day was 2026-10-31; until you change that.",
     ),
     "switched off in the file": (
         {"enabled": False}, {},
-        f"{DENIED}: not-enabled, it is switched off in doorpi.toml (enabled = false); never again unless that is changed.",
+        f"{DENIED}: not-enabled, it is switched off in doorpi.toml (enabled = false); until you change that.",
     ),
     "switched off in the database": (
         {"enabled": False, "source": Source.DB}, {},
-        f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84); never again unless that is changed.",
+        f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84); until you change that.",
     ),
     "the clock is not set": (
         {"schedule": "office"}, {"clock_set": False},
@@ -164,14 +162,14 @@ SENTENCES = {
     ),
     "not on the list": (
         None, {},
-        "04:A9:3C:71:5E:D2:84 would be denied: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84.",
+        "04:A9:3C:71:5E:D2:84 would be denied: not-found, this card is not on the list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84.",
     ),
     "locked down": (
         {}, {"locked_down": True}, f"{DENIED}: {LOCKDOWN} (then: granted, without limits).",
     ),
     "locked down, and no more": (
         {"valid_until": date(2026, 10, 31)}, {"locked_down": True},
-        f"{DENIED}: {LOCKDOWN} (then: expired, its last day was 2026-10-31; never again unless that is changed).",
+        f"{DENIED}: {LOCKDOWN} (then: expired, its last day was 2026-10-31; until you change that).",
     ),
     "locked down, with dates and a clock that is not set": (
         {"valid_until": TODAY}, {"locked_down": True, "clock_set": False},
@@ -179,11 +177,11 @@ SENTENCES = {
     ),
     "locked down, not on the list": (
         None, {"locked_down": True},
-        f"04:A9:3C:71:5E:D2:84 would be denied: {LOCKDOWN} (then: not-found, this card is on no list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84).",
+        f"04:A9:3C:71:5E:D2:84 would be denied: {LOCKDOWN} (then: not-found, this card is not on the list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84).",
     ),
     "a master, also when locked down": (
         MASTER, {"locked_down": True},
-        "Ken Sato (04:A9:3C:71:5E:D2:84) would open the enrolment window now, and never the lock: granted, without limits.",
+        "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment now, and never opens the door: granted, without limits.",
     ),
     "a name that would move the cursor": (
         {"holder": "K\x1b[2J"}, {}, "K\\x1b[2J (04:A9:3C:71:5E:D2:84) would be let in now: granted, without limits.",
@@ -204,7 +202,7 @@ def test_one_sentence_says_which_rule_decides_and_until_when(changes, around, se
 
 def test_a_phone_cannot_be_let_in_at_all():
     assert in_one_sentence(PHONE, None, Circumstances(at=NOON), is_now=True) == (
-        "08:11:22:33 would be denied: random-uid, it makes up another UID at each tap, as"
+        "08:11:22:33 would be denied: random-uid, it shows a different, random UID at each tap, as"
         " phones do, so it cannot be put on a list."
     )
 
@@ -212,8 +210,8 @@ def test_a_phone_cannot_be_let_in_at_all():
 #: (changes of the card, the sentence)
 THEN = [
     ({}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in on Wed 2026-11-18 at 12:00: granted, without limits."),
-    ({"enabled": False}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); never again unless that is changed."),
-    (MASTER, "Ken Sato (04:A9:3C:71:5E:D2:84) would open the enrolment window on Wed 2026-11-18 at 12:00, and never the lock: granted, without limits."),
+    ({"enabled": False}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); until you change that."),
+    (MASTER, "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment on Wed 2026-11-18 at 12:00, and never opens the door: granted, without limits."),
 ]  # fmt: skip
 
 
@@ -423,7 +421,7 @@ def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
         (
             "ken sato (04:FF:EE:DD:CC:BB:AA) would be denied: not-enabled, it is switched off"
             " in the database (to let it in: doorpi allow NAME --uid 04:FF:EE:DD:CC:BB:AA);"
-            " never again unless that is changed."
+            " until you change that."
         ),
     ]
 
