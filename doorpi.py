@@ -3264,6 +3264,10 @@ class Lock(Protocol):
     def is_awake(self, handle: str, by: float) -> bool:
         """Ask once whether what ``wake`` began is over."""
 
+    def prepare(self, by: float) -> None:
+        """Wait for what ``send`` needs.  For the last question before a command: what
+        is decided meanwhile still holds it back."""
+
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         """Send ``command``; nothing of it leaves after ``send_by``.
 
@@ -3746,10 +3750,11 @@ class LockControl:
         send_by = attempt.send_by
 
         def send() -> str | None:
+            by = self._try_ends(self.policy.send_try_s)
+            self._lock.prepare(min(by, send_by))
             attempt.check()
             if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
                 raise NotSent("too late to send")
-            by = self._try_ends(self.policy.send_try_s)
             return self._lock.send(command, send_by, by)
 
         return self._persist(
@@ -5803,6 +5808,10 @@ class Dialer:
         self._failures = 0
         return taken
 
+    def wait_for_command(self, by: float) -> None:
+        """Have a connection that a command may take at once.  Raises: NotSent."""
+        self._put_ready(self.take(by, for_command=True))
+
     def give_back(self, connected: BoundedSocket) -> None:
         """Keep a connection for the next request."""
         connected.has_served = True
@@ -6312,6 +6321,10 @@ class WebApi:
     def wait_ready(self, by: float) -> None:
         self._dialer.wait_ready(by)
 
+    def prepare(self, by: float) -> None:
+        """Have a connection for a command.  Raises: NotSent."""
+        self._dialer.wait_for_command(by)
+
     def hang_up(self) -> None:
         """Don't keep the connection, for who can hold but one."""
         self._dialer.hang_up()
@@ -6467,6 +6480,9 @@ class WebLock:
     def wait_ready(self, by: float) -> None:
         """Wait for what ``keep_ready`` began."""
         self._api.wait_ready(by)
+
+    def prepare(self, by: float) -> None:
+        self._api.prepare(by)
 
     def wake(self, by: float) -> str | None:
         return None
@@ -7162,6 +7178,9 @@ class NukiBridge(WebLock):
     def status(self, by: float) -> LockStatus:
         return _nuki_status(self._ask_lock("/lockState", "", by))
 
+    def prepare(self, by: float) -> None:
+        self._rest(by)  # without a connection, which nobody else could have meanwhile
+
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         query = f"&action={NUKI_ACTIONS[command]}&nowait=0"
         self._has_asked_lock = False
@@ -7442,6 +7461,9 @@ class Relay:
     def is_awake(self, handle: str, by: float) -> bool:
         return True
 
+    def prepare(self, by: float) -> None:
+        """The pin is held all the time."""
+
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         with ProcessSignals.postponed(), self._changed:
             self._claim()
@@ -7459,7 +7481,7 @@ class Relay:
         return Progress.DONE
 
     def keep_ready(self) -> None:
-        """The pin is held all the time."""
+        """Nor does it need anything in idle time."""
 
     def trouble(self) -> str:
         return ""

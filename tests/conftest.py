@@ -186,6 +186,9 @@ class FakeLock:
     def status(self, by: float) -> LockStatus:
         return self._next(self.statuses, LockStatus(state=self.state, reachable=True))
 
+    def prepare(self, by: float) -> None:
+        """It needs nothing."""
+
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         self.sent.append((self.clock.monotonic(), command))
         self.send_bys.append(send_by)

@@ -1121,6 +1121,29 @@ def test_a_slow_handshake_eats_the_time_in_which_a_command_may_leave(
     assert server.requests == []
 
 
+def test_a_command_that_was_prepared_for_does_not_wait_for_its_connection(
+    raw, api, tls, ca_file
+):
+    server = raw(tls=tls)
+    caller = api(server.url, ca_file=ca_file)
+
+    caller.prepare(SystemClock().monotonic() + 5)
+
+    assert server.connections == 1
+    assert ask(caller, "POST").status == 200
+    assert server.connections == 1
+
+
+def test_there_is_no_preparing_for_a_server_that_does_not_answer(
+    raw, api, tls, ca_file
+):
+    relay = raw(relay_to(raw(tls=tls).port, after_bytes=0))
+    caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
+
+    with pytest.raises(NotSent, match="no answer yet"):
+        caller.prepare(SystemClock().monotonic() + 0.2)
+
+
 def relay_to(port: int, after_bytes: int) -> Callable[[Wire], None]:
     """A way to the server that carries its answers, after so many, byte by byte."""
 

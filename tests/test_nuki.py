@@ -406,6 +406,17 @@ def test_only_the_rest_of_the_pause_is_waited_for(bridge):
     assert bridge.clock.slept == [0.5]
 
 
+def test_the_pause_before_a_command_is_over_once_it_was_prepared_for(bridge):
+    bridge.status()
+
+    bridge.lock.prepare(bridge.clock.monotonic() + 10.0)
+    now = bridge.clock.monotonic()
+    bridge.lock.send(Command.UNLOCK, now + 10.0, now + 20.0)
+
+    assert bridge.clock.slept == [2.0]
+    assert bridge.server.bolt.moved != []
+
+
 def test_a_pause_that_would_end_too_late_is_not_waited_for(bridge):
     bridge.status()
     now = bridge.clock.monotonic()

@@ -93,6 +93,17 @@ def test_what_ends_while_the_intent_is_written_is_not_sent_either(world, change)
     assert world.lights.signals == [Signal.WORKING, Signal.DENIED]
 
 
+@pytest.mark.parametrize("change", BY_NAME.values(), ids=BY_NAME)
+def test_what_ends_while_the_command_waits_for_a_connection_is_not_sent(world, change):
+    meanwhile(world, "prepare", change)
+
+    event = world.tap(KEN, config=config_of())
+
+    assert world.lock.sent == []
+    assert (event.command, event.result) == (Command.UNLOCK, Result.REFUSED)
+    assert world.lights.signals == [Signal.WORKING, Signal.DENIED]
+
+
 def test_a_command_that_did_not_leave_is_not_tried_again(world):
     world.lock.sends = [NotSent("no TLS")]
     meanwhile(world, "send", lock_down)
