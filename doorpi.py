@@ -1011,8 +1011,6 @@ class Debounce:
         if key is None:
             if self._empty_since is None:
                 self._empty_since = self._watched_s
-            if not self._seen:
-                self._settled_at = self._watched_s
             return False
         is_known = self._seen.pop(key, None) is not None
         self._seen[key], self._empty_since = self._watched_s, None
@@ -13656,6 +13654,7 @@ class DemoScript:
         """On a thread of its own; stops the door when the story is over."""
         try:
             self._wait_for_connection()
+            self._world.wait_until_gone(self._over)  # or the first lay there before
             for person in self._taps:
                 as_told = self._tap(person)
                 self._as_told += as_told
@@ -13744,6 +13743,7 @@ class DemoKeyboard:
         try:
             tty.setcbreak(terminal)
             self._write(self.enter)
+            self._world.wait_until_gone(self._over)  # or a card lay there before
             while not self._over.is_set():
                 self._draw()
                 self._listen(terminal)

@@ -428,7 +428,7 @@ def test_an_empty_field_after_a_slow_start_is_an_empty_field(world):
         return sense()
 
     world.reader.sense = slow_sense
-    world.reader.shows = [None, KEN]
+    world.reader.shows = [*[None] * 12, KEN]
     world.clock.stop_at = world.clock.t + 10.0
 
     with pytest.raises(Stopped):

@@ -597,6 +597,7 @@ RELAY_CONFIG = """
 device = "{device}"
 virtual = true
 poll_s = 0.01
+rearm_s = 0.1
 [lock]
 kind = "relay"
 hold_s = {hold_s}
@@ -687,7 +688,7 @@ def test_a_relay_moved_to_another_pin_while_it_is_open_is_shut(write, radio, lev
         door.until_ready()
         tap(door, radio, levels)
         radio.take()
-        door.until_idle(radio, polls=80)  # of 10 ms: longer than rearm_s
+        door.until_idle(radio, polls=15)  # of 10 ms: longer than rearm_s
         write(hold_s=30.0, lock="relay_gpio = 27")
 
         door.reload()

@@ -410,7 +410,8 @@ STARTS = {
     "taken away and back":             ([A, A, *[None] * 6, A], [A]),
     "somebody beside a forgotten card": ([*[A] * 60, *[B] * 9, *[A] * 9], [B]),
     "a wallet, with misses":           ([A, None, B, None, None] * 999, []),
-    "an empty field, then a tap":      ([None, A, A], [A]),
+    "an empty field, then a tap":      ([*[None] * 6, A, A], [A]),
+    "a card that the first look missed": ([None, A, A, None, A] * 999, []),
 }  # fmt: skip
 
 
