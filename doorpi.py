@@ -4127,9 +4127,6 @@ class Retention:
         else:
             self._look(began_at, self._clock.now(), store, stored)
 
-    def tidy_soon(self) -> None:
-        self._is_tidy, self._next_at = False, self._clock.monotonic()
-
     def _look(
         self, began_at: float, now: datetime, store: Store, stored: Stored
     ) -> None:
@@ -4564,7 +4561,6 @@ class Door:
         if uid is None or store.find(uid):  # it could not be looked up a moment ago
             return False
         store.add_card(Credential(uid=uid, holder=name, source=Source.DB), event.at)
-        self._retention.tidy_soon()
         return True
 
     def _record(self, event: Event) -> None:
@@ -7953,7 +7949,7 @@ class CardFile(SqliteFile):
     ) -> None:
         super().__init__(path, repair=repair, busy_s=busy_s)
         self._known = known
-        self.has_used_copy = False  # which is to be made anew
+        self.lacks_copy = False  # one is to be made soon
 
     @property
     def copy(self) -> Path:
@@ -8030,11 +8026,10 @@ class CardFile(SqliteFile):
             db.executemany("DELETE FROM cards WHERE uid = ?", gone)
             db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
             _mark(db, "changed", utc_text(at))
-        self._keep_copy()
 
     def put_card(self, card: Credential, at: datetime) -> None:
-        """Put ``card`` on the list; the copy is for ``keep_missing_copy`` to make."""
-        with self._change() as db:
+        """Put ``card`` on the list; somebody waits, so its copy is made later."""
+        with self._change(copies=False) as db:
             db.execute(CARD_UPDATE, _card_row(card, at))
             _mark(db, "changed", utc_text(at))
 
@@ -8062,7 +8057,6 @@ class CardFile(SqliteFile):
         """Refuse everybody from now on, until ``why`` is empty."""
         with self._change() as db:
             _mark(db, "lockdown", why)
-        self._keep_copy()
 
     def state(self) -> ListState:
         """How often it was changed, and what was said of a lockdown last."""
@@ -8081,7 +8075,7 @@ class CardFile(SqliteFile):
         return str(rows[0][0]) if rows else None
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def _change(self, *, copies: bool = True) -> Iterator[sqlite3.Connection]:
         """A transaction.  However it ends, there is no copy of before: that would let
         in who is no longer on the list, so better none."""
         known = self._known()
@@ -8094,6 +8088,9 @@ class CardFile(SqliteFile):
             self.settle()
         except StoreError as error:  # the change was made all the same
             log.warning("%s; the last change is in its -wal only", error)
+        self.lacks_copy = not copies
+        if copies:
+            self._keep_copy()
 
     def settle(self) -> None:
         """Bring what was changed out of the -wal; somebody who reads may prevent it."""
@@ -8120,7 +8117,7 @@ class CardFile(SqliteFile):
     def keep_missing_copy(self) -> None:
         """Whoever changed the list last was killed before that, or had no room; or it
         has taken the place of the list."""
-        self.has_used_copy = False  # trouble is told once, and tried again in an hour
+        self.lacks_copy = False  # trouble is told once, and tried again in an hour
         with self._errors_told():
             is_missing = _is_there(self.path) and not _is_there(self.copy)
         if is_missing:
@@ -8158,7 +8155,7 @@ class CardFile(SqliteFile):
         if _is_there(self.copy):
             _refuse_links(self.copy)
             self.copy.rename(self.path)  # not a second time, should it be broken too
-            self.has_used_copy = True
+            self.lacks_copy = True
             log.error("%s was lost: its last copy has taken its place", self.path)
 
 
@@ -8422,7 +8419,7 @@ class SqliteStore(SqliteFile):
 
     @property
     def is_untidy(self) -> bool:
-        return self.list.has_used_copy
+        return self.list.lacks_copy
 
     def close(self) -> None:
         if self.is_untidy and not self._repair:  # the door must end at once

@@ -228,17 +228,3 @@ def test_it_is_there_from_the_first_tap_after_a_start(world):
     event = world.tap(KEN, config=CONFIG)
 
     assert event.reason is Reason.LOCKED_DOWN
-
-
-def test_the_list_is_copied_soon_after_and_not_while_somebody_waits(world, door):
-    tidied_at: list[float] = []
-    world.store.tidy = lambda: tidied_at.append(world.clock.monotonic())
-
-    present(world, door, MASTER, STRANGER)
-    enrolled_at = world.clock.monotonic()
-    for _ in range(40):
-        door.step()
-        world.clock.advance(1.0)
-
-    (at,) = tidied_at
-    assert Door.quiet_s <= at - enrolled_at < Door.quiet_s + 5.0

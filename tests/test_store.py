@@ -1470,7 +1470,7 @@ def test_who_is_killed_while_revoking_leaves_no_old_copy(
 
 
 def test_a_list_is_lost_twice_and_still_there(cards, door_store):
-    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([card_of()], [], NOON)
     spoil(cards)
     assert door_store.find(KEN) == card_of(source=Source.DB)
 
@@ -1485,7 +1485,7 @@ def test_a_list_is_lost_twice_and_still_there(cards, door_store):
 def test_the_door_makes_the_copy_in_its_next_idle_moment(cards, door_store, clock):
     """Also with a clock that is not set, by which nothing is removed."""
     clock.set = False
-    door_store.add_card(card_of(), NOON)
+    door_store.change_cards([card_of()], [], NOON)
     spoil(cards)
     door_store.find(KEN)
     assert not cards.with_name("cards.copy").exists()
@@ -1497,7 +1497,7 @@ def test_the_door_makes_the_copy_in_its_next_idle_moment(cards, door_store, cloc
 
 
 def test_a_verb_that_put_the_copy_in_place_leaves_a_new_one(cards, store):
-    store.add_card(card_of(), NOON)
+    store.change_cards([card_of()], [], NOON)
     store.close()
     cards.unlink()
 
@@ -1566,8 +1566,10 @@ def test_a_card_is_put_on_the_list_by_the_door_without_a_copy(cards, door_store)
 
     door_store.add_card(card_of(), NOON)
     assert not copy.exists()  # better none than one of before
+    assert door_store.is_untidy
 
     door_store.tidy()
+    assert not door_store.is_untidy
     spoil(cards)
     assert door_store.find(KEN) == card_of(source=Source.DB)
 
