@@ -1993,6 +1993,9 @@ class LenientReader:
             once = f"for each {name}" if is_list else "once"
             number = "two brackets" if is_list else "single brackets"
             words = f"write {written} with {number}, {once}, alone on its line"
+            words = (
+                words if name else "a header is [NAME] or [[NAME]], alone on its line"
+            )
             self._report(statement, header.start(1), words, written)
         elif name in self.lines:
             words = f"{written} is also in line {self.lines[name]}: write it once"
@@ -2007,7 +2010,7 @@ class LenientReader:
         *parents, last = name.split(".")
         for part in parents:
             table = table.setdefault(part, {}) if isinstance(table, dict) else None
-        if not isinstance(table, dict):
+        if not name or not isinstance(table, dict):
             return {}
         found = table.setdefault(last, [] if is_list else {})
         if is_list and isinstance(found, list):
@@ -2238,9 +2241,10 @@ def _require(
 ) -> None:
     """Tell which of ``keys`` are missing; a bad value of one has been told already."""
     written = table if isinstance(table, dict) else {}
+    of_this_table = takewhile(lambda each: each.startswith(where), reversed(problems))
+    told = {problem.split(" = ")[0] for problem in of_this_table}
     for key in keys:
-        told = any(problem.startswith(f"{where}.{key} = ") for problem in problems)
-        if not getattr(raw, key) and not told:
+        if not getattr(raw, key) and f"{where}.{key}" not in told:
             words = "empty" if key in written else "missing"
             problems.append(f"{where}.{key}: {words} ({_meaning(raw, key)})")
 
@@ -2557,21 +2561,23 @@ PLACE = re.compile(
 )
 
 
-def _is_known(problem: str, problems: Sequence[str]) -> bool:
-    """True where another problem says the same: a key that is missing, as it is
-    misspelt."""
-    missing = re.match(r"(.*)\.(\w+): missing ?", problem)
-    if missing is None:
-        return problem.endswith(REPORTED)
-    table, key = missing.groups()
-    misspelt, moved = f"did you mean {key!r}?", f".{key}: belongs in [{table}]"
-    return any(
-        (other.startswith(f"{table}.") and other.endswith(misspelt)) or moved in other
-        for other in problems
-    )
+def _own_problems(problems: Iterable[str]) -> Iterator[str]:
+    """Without what only follows from another: a key is missing, as it is misspelt."""
+    problems, written = list(problems), set[str]()
+    for problem in problems:
+        if misspelt := re.fullmatch(
+            r"(.*\.).*: unknown key; did you mean '(.*)'\?", problem
+        ):
+            written.add(misspelt[1] + misspelt[2])
+        elif moved := re.fullmatch(r".*\.(\w+): belongs in \[(\w+)\]", problem):
+            written.add(f"{moved[2]}.{moved[1]}")
+    for problem in problems:
+        place, _, words = problem.partition(": missing")
+        if not problem.endswith(REPORTED) and not (words and place in written):
+            yield problem
 
 
-def _in_order(problems: Sequence[str], reader: LenientReader) -> list[str]:
+def _in_order(problems: Iterable[str], reader: LenientReader) -> list[str]:
     """What is wrong, in the order of the file, but for what is reported in its line."""
 
     def line(problem: str) -> float:
@@ -2580,7 +2586,7 @@ def _in_order(problems: Sequence[str], reader: LenientReader) -> list[str]:
         places = (f"{table}.{key}", table, f"{table} 1", f".{table}")
         return next((reader.lines[at] for at in places if at in reader.lines), inf)
 
-    own = [(line(each), each) for each in problems if not _is_known(each, problems)]
+    own = [(line(each), each) for each in _own_problems(problems)]
     both = [*reader.problems, *own]
     return [problem for _, problem in sorted(both, key=lambda each: each[0])]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import card_of
+from processes import DoorProcess, doorpi_says
 
 import doorpi
 from doorpi import Command, Event, Notes, Reason, Result, SqliteStore, Uid
@@ -60,7 +62,7 @@ def test_the_transcript_of_check_is_what_it_prints(tmp_path, monkeypatch, capsys
 
 def command_lines() -> list[str]:
     """What the README tells people to type after ``doorpi``."""
-    inline = re.findall(r"`(?:sudo )?doorpi ([a-z][^`>]+)[`>]", README)
+    inline = re.findall(r"`(?:sudo )?doorpi ([a-z-][^`>]+)[`>]", README)
     shell = re.findall(r"^\$ (?:sudo )?doorpi ([^>\n]+)", README, re.MULTILINE)
     demo = re.findall(r"^\$ sh tests/demo\.sh (.+)$", README, re.MULTILINE)
     return [*inline, *shell, *(f"demo {arguments}" for arguments in demo)]
@@ -71,6 +73,26 @@ def test_every_command_line_is_understood(line):
     args = doorpi.make_parser().parse_args(shlex.split(line))
 
     assert args.verb in doorpi.VERBS
+
+
+def test_a_door_without_hardware_works_as_written(tmp_path):
+    said = re.findall(r"`([^`]+)`", README.split("#### Try a door without")[1])
+    name, *settings, run, tap = said[:6]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = tmp_path / name
+    path.write_text("\n".join(settings).replace("54321", port), encoding="utf-8")
+    variable, command = run.split(" ", 1)
+
+    with DoorProcess(path, **dict([variable.split("=")])) as door:
+        door.until_ready()
+        tapped = doorpi_says(*tap.replace(name, str(path)).split()[1:])
+        event = door.until_event(1)
+
+    assert command == f"doorpi --config {name} run"
+    assert tapped.stdout == "04:A9:3C:71:5E:D2:84 was read\n"
+    assert (event.holder, event.result) == ("Ken", doorpi.Result.UNLOCKED)
 
 
 def test_the_story_of_the_demo_is_the_one_it_tells():
