@@ -8422,6 +8422,7 @@ class SqliteStore(SqliteFile):
             self.list.keep_missing_copy()
             if self.list.state().changes > self._noted().changes:
                 self._note_list(self.list.blocks())
+        self.keep_reserve()
 
     @property
     def is_untidy(self) -> bool:
@@ -8447,7 +8448,11 @@ class SqliteStore(SqliteFile):
         block: Sequence[Block] = (),
         lift: Sequence[Block] = (),
     ) -> None:
-        self.list.change_cards(put, remove, at, block, lift)
+        change = functools.partial(self.list.change_cards, put, remove, at, block, lift)
+        if block:
+            self._in_need(change)
+        else:
+            change()
         self._note_list(block, lift)
 
     def blocks(self) -> list[Block]:
@@ -8467,8 +8472,44 @@ class SqliteStore(SqliteFile):
             return _moment_of(rows[0][0]) if rows else None
 
     def lock_down(self, why: str) -> None:
-        self.list.lock_down(why)
+        self._in_need(functools.partial(self.list.lock_down, why))
         self._note_list()
+
+    @property
+    def reserve(self) -> Path:
+        """Room on the disk that is kept back for a block and a lockdown."""
+        return self.path.with_name("reserve")
+
+    reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
+
+    def _in_need(self, change: Callable[[], None]) -> None:
+        """Do ``change``; on a full disk in the room that was kept back for it."""
+        try:
+            change()
+        except StoreError:
+            if not self._gives_up_reserve():
+                raise
+            change()
+
+    def _gives_up_reserve(self) -> bool:
+        with contextlib.suppress(OSError):  # there is none
+            if _has_no_room(self.path.parent, self.reserve_bytes):
+                self.reserve.unlink()
+                return True
+        return False
+
+    def keep_reserve(self) -> None:
+        """Keep room back, where that leaves three times as much for all else."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            if _is_there(self.reserve) or _has_no_room(
+                self.path.parent, 4 * self.reserve_bytes
+            ):
+                return
+            with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
+        except OSError as error:
+            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
 
     page = 500
 
@@ -8690,11 +8731,11 @@ def _refuse_emptied(path: Path) -> None:
         raise FileEmptied("the file is empty or gone, its -wal is not")
 
 
-def _has_no_room(path: Path) -> bool:
+def _has_no_room(path: Path, needed: int = 65_536) -> bool:
     """Not even for a -wal and a -shm."""
     disk = os.statvfs(path)
     free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-    return free * disk.f_frsize < 65_536
+    return free * disk.f_frsize < needed
 
 
 def _is_fixed(path: Path) -> bool:

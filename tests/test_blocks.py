@@ -162,7 +162,7 @@ def test_a_block_is_on_disk_for_everybody_and_counts_once(path, store):
 
 
 def test_a_list_of_an_older_version_gets_its_table(path, store):
-    store.add_card(card_of(), NOON)
+    store.change_cards([card_of()], [], NOON)
     store.close()
     for file in (path.with_name("cards.db"), path.with_name("cards.copy")):
         run_sql(file, "DROP TABLE blocks; PRAGMA user_version = 1")

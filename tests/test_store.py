@@ -947,6 +947,64 @@ def test_who_is_on_the_list_gets_in_when_the_door_starts_on_a_full_disk(tmp_path
         store.close()
 
 
+NEEDS = {
+    "a block": lambda store: store.change_cards([], [], NOON, block=[BLOCK]),
+    "a lockdown": lambda store: store.lock_down("owner"),
+}
+BLOCK = doorpi.Block(uid=KEN, holder="Ken", since=NOON.astimezone(), by="nobi")
+BLOCK_ROW = "Ken", doorpi.utc_text(NOON), "nobi"
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["door runs", "door stands still"])
+@pytest.mark.parametrize("need", NEEDS.values(), ids=NEEDS)
+def test_on_a_full_disk_room_is_kept_back_for_a_block_and_a_lockdown(
+    tmp_path, need, runs
+):
+    with tmpfs(tmp_path / "disk", "size=8m") as disk:
+        door = SqliteStore(disk / "doorpi.db", repair=True)
+        door.add_card(card_of(), NOON)
+        door.begin(INTENT)
+        door.tidy()
+        if not runs:
+            door.close()
+        door.list.copy.unlink()  # its room would do
+        filler = fill_up(disk)
+        owner = SqliteStore(disk / "doorpi.db")
+        with pytest.raises(StoreError):
+            owner.add_card(card_of(STRANGER, "Jo"), NOON)
+        assert owner.reserve.exists()
+
+        need(owner)
+        owner.record(INTENT)  # what is done is logged, too
+        owner.close()
+
+        told = door.locked_down(), door.block_on(KEN, "")
+        assert told in ((None, BLOCK), (True, None))
+        noted = door.recall("list"), door.recall(f"block uid {KEN}")
+        assert noted in (("2 owner", None), ("2 ", "\n".join(BLOCK_ROW)))
+        assert not door.reserve.exists()
+        door.tidy()
+        assert not door.reserve.exists()
+        filler.unlink()
+        door.tidy()
+        assert door.reserve.stat().st_blocks * 512 == door.reserve_bytes
+        door.close()
+
+
+def test_a_disk_that_is_full_and_has_nothing_kept_back_is_told(tmp_path):
+    with tmpfs(tmp_path / "disk", "size=1m") as disk:
+        owner = SqliteStore(disk / "doorpi.db")
+        owner.add_card(card_of(), NOON)
+        owner.tidy()
+        assert not owner.reserve.exists()  # too small a disk
+        owner.list.copy.unlink()
+        fill_up(disk)
+
+        with pytest.raises(StoreError, match=r"full|I/O"):
+            owner.lock_down("owner")
+        owner.close()
+
+
 def test_half_a_copy_is_not_left_on_a_full_disk(tmp_path, caplog):
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         store = SqliteStore(disk / "doorpi.db")
