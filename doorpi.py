@@ -9612,12 +9612,28 @@ def read_last_good(folder: Path) -> LastGood | None:
 def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> None:
     """Put ``good`` into ``folder``, all of it or nothing, also if the power fails.
 
+    Where it cannot be put beside what is there, that goes first: it would let in who
+    has left the settings since, and a disk that is full has its room.
+
     Nobody may read it who may not read each of ``sources``: the secrets are in it.
 
     Raises: OSError.
     """
-    text = json.dumps({"settings": good.settings, "files": good.files})
     seen = [source.stat() for source in sources]
+    try:
+        _write_last_good(good, folder, seen)
+    except OSError as error:
+        try:
+            (folder / good.name).unlink()
+        except OSError:
+            raise error from None
+        _write_last_good(good, folder, seen)
+
+
+def _write_last_good(
+    good: LastGood, folder: Path, seen: Sequence[os.stat_result]
+) -> None:
+    text = json.dumps({"settings": good.settings, "files": good.files})
     part, flags = folder / f"{good.name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
     part.unlink(missing_ok=True)  # of a door that was cut short
     try:
@@ -13943,6 +13959,7 @@ class FileSettings:
         self._texts: LastGood | None = None  # what it was made from
         self._good: LastGood | None = None  # the same of what is in force
         self._why_forgetful = ""  # why that is not on disk
+        self._remember_at = inf  # then that is tried again
         self._is_told = True  # that the start found a file it could not use
         self._in_use: dict[str, object] = {}  # what the drivers were made from
 
@@ -13980,7 +13997,11 @@ class FileSettings:
             log.error("another version wrote them, and this one refuses: %s", problem)
         return config
 
+    remember_every_s = 60.0
+
     def asked(self) -> bool:
+        if self._clock.monotonic() >= self._remember_at:
+            self.remember()
         if not self._is_told:
             self._is_told = True
             return True
@@ -14066,6 +14087,7 @@ class FileSettings:
         good = self._good
         if good is None:  # the last good ones are in force, or half of an edit
             return
+        self._remember_at = inf
         try:
             if good != read_last_good(good.folder):
                 written = parse_config(good.settings)
@@ -14073,6 +14095,7 @@ class FileSettings:
                 keep_last_good(good, good.folder, [self._path, *files.values()])
             self._why_forgetful = ""
         except OSError as error:
+            self._remember_at = self._clock.monotonic() + self.remember_every_s
             why = (error.strerror or str(error)).lower()
             if why != self._why_forgetful:
                 self._why_forgetful = why

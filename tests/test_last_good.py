@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import signal
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from test_edits import Desk
 import doorpi
 from doorpi import (
     ConfigError,
+    FileSettings,
     LastGood,
     Secret,
     SimulatedCloud,
@@ -290,6 +294,65 @@ def test_the_disk_is_written_only_for_something_new(path, start):
     desk.settings.remember()
 
     assert kept.stat().st_ino != before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+def test_a_disk_that_is_full_keeps_no_settings_of_before(path, start):
+    state = path.parent.with_name("state")
+    with small_disk(state):
+        desk = start()
+        fill(state / "filler")
+        desk.write("after")
+        desk.read()
+
+        desk.settings.remember()
+
+        assert "after" in read_last_good(state).settings
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_cannot_be_replaced_is_removed_and_kept_once_it_can(
+    path, start, is_there, monkeypatch, caplog
+):
+    caplog.set_level(logging.WARNING)
+    state = path.parent.with_name("state")
+    desk = start()
+    if not is_there:
+        (state / LastGood.name).unlink()
+    desk.write("after")
+    desk.read()
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_room)
+        desk.settings.remember()
+        assert read_last_good(state) is None
+        assert "(no space left on device)" in caplog.text
+
+    assert not desk.asked(FileSettings.remember_every_s + 1)
+
+    assert "after" in read_last_good(state).settings
+
+
+def no_room(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(file: Path) -> None:
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as full:
+        while True:
+            full.write(bytes(1024))
 
 
 def test_a_folder_that_cannot_be_written_is_told_once_and_stops_no_door(
