@@ -17,7 +17,8 @@ One card on its way through the house:
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
 Kept are: doorpi.toml, the owner's own, which nothing here writes; cards.db, the list
-that verbs and master cards write; and doorpi.db, the log that each tap writes (7).
+that verbs and master cards write, and the blocks of `revoke`; and doorpi.db, the log
+that each tap writes (7).
 
 Map  1 Vocabulary     2 Rules           3 Signals    4 Configuration    5 Ports
      6 The door       7 Adapters        8 Helpers beside the door
@@ -7739,7 +7740,7 @@ class Sought:
         """For EVENT_QUERY, each with the value of its question mark."""
         all_of = {
             "e.uid = ?": self.uid,
-            "instr(as_spoken(e.holder), ?)": as_spoken(self.holder),
+            "instr(without_accents(e.holder), ?)": without_accents(self.holder),
             f"? AND e.reason NOT IN {NOT_DENIED}": self.denied,
         }
         return {condition: value for condition, value in all_of.items() if value}
@@ -8613,7 +8614,9 @@ class SqliteStore(SqliteFile):
         sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
         with self._errors_told():
             db = self._connection()
-            db.create_function("as_spoken", 1, as_spoken, deterministic=True)
+            db.create_function(
+                "without_accents", 1, without_accents, deterministic=True
+            )
             return db.execute(sql, (*conditions.values(), count)).fetchall()
 
 
