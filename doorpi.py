@@ -10551,8 +10551,8 @@ STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
-PIN_LIBRARY = "sudo apt-get install python3-rpi-lgpio"
-SEE_PINS = "gpioinfo tells who has the pin"
+PIN_LIBRARY = "sudo apt-get install python3-lgpio"
+SEE_PINS = "sudo apt-get install gpiod; gpioinfo tells who has the pin"
 ON_A_PI = f"on a Pi: {PIN_LIBRARY}"
 
 

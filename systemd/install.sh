@@ -4,8 +4,9 @@
 #   sudo sh systemd/install.sh [--no-start] [--offline-wheels DIR]
 #
 #   --no-start            install and enable only (a running door goes on as it is)
-#   --offline-wheels DIR  take Python packages from DIR instead of the network; made by
-#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w
+#   --offline-wheels DIR  take packages from DIR instead of the network: Python's, made by
+#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w, and apt's
+#                         (*.deb), as far as they are missing: it says how to get them
 #
 # Each version has a folder of its own under /opt/doorpi, with the libraries that apt does
 # not have in `lib`: pure Python, so that a new Python of the system finds them as well.
@@ -114,47 +115,92 @@ installed() {
 }
 
 # Everything that has compiled parts comes from apt: the Pi Zero has no other source that
-# fits it, and no patience for a compiler. What not every suite has is taken where it is.
+# fits it, and no patience for a compiler. No package of the owner's is removed for it.
+must="python3 python3-pip python3-gpiozero python3-requests python3-cryptography"
+must="$must libusb-1.0-0 ca-certificates"
+may="python3-lgpio python3-tomli-w"
+what_it_costs() { # to be without that package
+    case $1 in
+    python3-lgpio) echo "the lights stay dark, and relay and reset_gpio do nothing" ;;
+    python3-tomli-w) echo "taken with the Python packages instead" ;;
+    esac
+}
+
 packages() {
-    must="python3 python3-pip python3-gpiozero python3-requests python3-cryptography"
-    must="$must libusb-1.0-0 ca-certificates"
-    may="python3-rpi-lgpio python3-lgpio python3-tomli-w"
-    missing=
-    for package in $must; do
-        installed "$package" || missing="$missing $package"
-    done
-    wanted=$missing
-    for package in $may; do
-        installed "$package" || wanted="$wanted $package"
-    done
-    if [ -n "$missing" ]; then
-        say "packages: asking apt for$missing"
-        quietly apt-get -q update || say "packages: apt-get update failed; trying as it is"
+    # shellcheck disable=SC2086  # lists of words
+    { wanted=$(absent $must) optional=$(absent $may); }
+    lacking=$wanted$optional
+    if [ -n "$wheels" ] && [ -n "$lacking" ]; then
+        packages_brought_along
+    elif [ -n "$wanted" ] || ! installed python3-lgpio; then
+        say "packages: asking apt for$lacking"
+        apt_get -o APT::Update::Error-Mode=any update || say "packages: apt-get update" \
+            "failed; trying with the lists as they are"
     fi
-    chosen=
-    for package in $wanted; do
-        case " $missing " in
-        *" $package "*) chosen="$chosen $package" ;;
-        *) if has_candidate "$package"; then chosen="$chosen $package"; fi ;;
-        esac
+    # shellcheck disable=SC2046,SC2086  # lists of words
+    if [ -n "$wanted" ] && [ -z "$wheels" ]; then apt_get install $wanted || :; fi
+    # shellcheck disable=SC2046,SC2086  # lists of words
+    [ -z "$(absent $must)" ] || no_packages $(absent $must)
+    for package in $optional; do
+        if [ -z "$wheels" ] && has_candidate "$package"; then apt_get install "$package"; fi
     done
-    if [ -n "$chosen" ]; then
-        # shellcheck disable=SC2086  # a list of words
-        DEBIAN_FRONTEND=noninteractive \
-            quietly apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends \
-            install $chosen ||
-            [ -z "$missing" ] || die "apt-get failed, see above; nothing was changed." \
-            "Is there a network? Is the clock set (TLS needs it)?"
-        say "packages: installed$chosen"
-    else
-        say "packages: all there"
-    fi
+    arrived=
+    for package in $lacking; do
+        if installed "$package"; then arrived="$arrived $package"; else
+            say "packages: no $package: $(what_it_costs "$package")"
+        fi
+    done
+    say "packages: ${arrived:+installed$arrived; }what is needed is there"
     "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "$("$python" --version) is too old: DoorPi needs Python 3.11 (Debian 12)"
+}
+absent() {
+    for package in "$@"; do installed "$package" || printf ' %s' "$package"; done
 }
 has_candidate() {
     apt-cache policy "$1" 2>/dev/null | grep -q '^  Candidate: [^(]'
 }
+packages_brought_along() {
+    set -- "$wheels"/*.deb
+    if [ -e "$1" ]; then apt_get install "$@"; fi
+}
+no_packages() {
+    if [ -n "$wheels" ]; then
+        say "needed from apt, and not in $wheels: $*" >&2
+        say "on a fresh system of the same kind that has internet, this leaves them in debs," \
+            "from where *.deb belong into $wheels (with python3-lgpio, where there is one):" >&2
+        die "mkdir debs; sudo apt-get install -y --no-install-recommends --download-only" \
+            "-o Dir::Cache::archives=\$PWD/debs $*"
+    fi
+    case $apt_said in
+    *"not valid yet"* | *"not yet valid"*) hint="; is the clock right? $(date)" ;;
+    *resolv* | *"Could not connect"* | *unreachable* | *"timed out"*)
+        hint="; is there a network? without one: --offline-wheels"
+        ;;
+    *) hint= ;;
+    esac
+    die "apt-get did not install $*: see above$hint"
+}
+
+# apt_get ARGUMENT...: what it prints is shown if it fails. In its first minutes a fresh
+# system upgrades itself, and has apt locked.
+apt_waits_s=300
+apt_said=
+apt_get() {
+    began=$(uptime_s) told=
+    until said=$(DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Get::Remove=false \
+        -o APT::Install-Recommends=false "$@" 2>&1 </dev/null 9>&-); do
+        if ! locked "$said" || [ $(($(uptime_s) - began)) -ge "$apt_waits_s" ]; then
+            printf '%s\n' "$said" >&2
+            apt_said="$apt_said $said"
+            return 1
+        fi
+        [ -n "$told" ] || say "packages: another program has apt locked; waiting for it"
+        told=yes
+        sleep 3
+    done
+}
+locked() { case $1 in *"Could not get lock"*) ;; *) return 1 ;; esac }
 
 account() {
     put "$source/systemd/sysusers.conf" /etc/sysusers.d/doorpi.conf
@@ -175,10 +221,11 @@ rules() {
             if [ -d "/sys/module/$module" ]; then modprobe -r "$module" 2>/dev/null || :; fi
         done
         # Readers that are plugged in already.
-        { udevadm control --reload && udevadm trigger --subsystem-match=usb; } ||
+        { udevadm control --reload &&
+            udevadm trigger --subsystem-match=usb --subsystem-match=gpio; } ||
             say "udev did not listen: unplug a USB reader and plug it in again"
     fi
-    say "rules for USB readers, and their kernel drivers kept away"
+    say "rules for USB readers and pins, and the readers' kernel drivers kept away"
 }
 
 # put FILE TARGET [MODE]: replaced in one step, readable by all, and only when it differs.
@@ -283,7 +330,7 @@ precompile() {
 }
 runs() {
     quietly "$python" -I "$1" legend && quietly "$python" -I -c \
-        'import sys; sys.path.insert(0, sys.argv[1]); import nfc.clf.transport' "$1/lib"
+        'import sys; sys.path.append(sys.argv[1]); import nfc.clf.transport, tomli_w' "$1/lib"
 }
 
 # quietly COMMAND...: what it prints is shown if it fails.

@@ -15,16 +15,16 @@ die() {
     exit 1
 }
 
-purge=no
-case ${1-} in
-'') ;;
---purge) purge=yes ;;
-*) set -- too many ;;
-esac
-if [ $# -gt 1 ]; then
+usage() {
     printf 'usage: sudo sh systemd/uninstall.sh [--purge]\n' >&2
     exit 2
-fi
+}
+
+case "$#$*" in
+0) purge=no ;;
+1--purge) purge=yes ;;
+*) usage ;;
+esac
 [ "$(id -u)" = 0 ] || die "needs root: sudo sh $0"
 
 is_running() { [ -d /run/systemd/system ]; }
@@ -60,6 +60,8 @@ if [ "$purge" = no ]; then
     exit 0
 fi
 
+elsewhere=$(sed -n "s/^ *state_dir *= *[\"']\([^\"']*\)[\"'].*/\1/p" \
+    /etc/doorpi/doorpi.toml 2>/dev/null)
 rm -rf /etc/doorpi /var/lib/doorpi /etc/systemd/system/doorpi.service.d \
     /etc/systemd/system/doorpi-clock.service.d /etc/modprobe.d/doorpi.conf ||
     die "settings and data could not be removed"
@@ -70,4 +72,8 @@ if getent passwd doorpi >/dev/null; then
 fi
 if getent group doorpi >/dev/null; then groupdel doorpi || :; fi
 say "user doorpi: removed"
+case $elsewhere in
+'' | /var/lib/doorpi) ;;
+*) say "kept: $elsewhere, the state_dir of the settings: what you keep there is your own" ;;
+esac
 say "next: nothing is left but the packages from apt (apt list --installed)"

@@ -151,6 +151,56 @@ journal() { inside journalctl --unit doorpi --output cat --no-pager "$@"; }
 toml=/etc/doorpi/doorpi.toml
 
 ################################################################################
+step "apt that fails, or is locked"
+################################################################################
+
+# fails CLAIM APTS-WORDS OUR-WORDS: apt-get says so, and fails.
+fails() {
+    inside sh -c 'cat >/usr/local/sbin/apt-get; chmod +x /usr/local/sbin/apt-get' <<SH
+#!/bin/sh
+echo "E: $2"
+exit 100
+SH
+    said=$(install /src/systemd/install.sh 2>&1)
+    code=$?
+    inside rm /usr/local/sbin/apt-get
+    case $code:$(printf '%s\n' "$said" | tail -1) in
+    1:*"see above$3"*) passed "$1" ;;
+    *) failed "$1: exit code $code: $said" ;;
+    esac
+    inside test -e /opt/doorpi && failed "something was installed"
+}
+fails "the network" "Temporary failure resolving 'deb.debian.org'" "; is there a network?"
+fails "the clock" "Release file is not valid yet (invalid for another 3d)" "; is the clock"
+fails "something else is not guessed at" "dpkg was interrupted, run 'dpkg --configure -a'" ""
+[ "${said%see above}" != "$said" ] && passed "not at all" || failed "guessed: $said"
+
+inside sh -c 'mkdir -p /own/DEBIAN; cat >/own/DEBIAN/control; dpkg-deb --build /own' <<'DEB' >/dev/null
+Package: owners-own
+Version: 1
+Architecture: all
+Maintainer: nobody <nobody@invalid>
+Conflicts: python3-gpiozero
+Description: cannot live beside what the door needs
+DEB
+inside dpkg -i /own.deb >/dev/null
+install /src/systemd/install.sh >"$work/own" 2>&1 && failed "no room, and exit code 0" ||
+    passed "no package of the owner's is removed: $(grep "^E: .*remove" "$work/own")"
+check "it is there" dpkg -s owners-own
+inside dpkg --purge owners-own >/dev/null
+
+inside sh -c 'cat >/root/hold.py' <<'PYTHON'
+import fcntl, time
+held = [open(path, "w") for path in ("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend")]
+for file in held:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+open("/run/held", "w").close()
+time.sleep(8)
+PYTHON
+inside systemd-run --quiet --unit=hold /usr/bin/python3 /root/hold.py
+until_true 5 '[ -e /run/held ]' || failed "the locks are not held"
+
+################################################################################
 step "a fresh installation"
 ################################################################################
 
@@ -158,6 +208,16 @@ began=$(now)
 install /src/systemd/install.sh >"$work/fresh" 2>&1
 code=$?
 cat "$work/fresh"
+grep -q "another program has apt locked" "$work/fresh" && passed "it waited for apt's lock" ||
+    failed "it did not wait for apt's lock"
+came=$(sed -n 's/^doorpi: packages: installed \(.*\); .*/\1/p' "$work/fresh")
+for package in $came; do
+    check "$package was said to be installed, and is" dpkg -s "$package"
+done
+if ! inside dpkg -s python3-lgpio >/dev/null 2>&1; then
+    grep -q "no python3-lgpio: the lights stay dark" "$work/fresh" &&
+        passed "no python3-lgpio, and it says what that means" || failed "no word of python3-lgpio"
+fi
 [ "$code" = 0 ] && passed "exit code 0 in $(since "$began")" || failed "exit code $code"
 check "the program works as a command" doorpi legend
 check "the settings are root's, and the door may read them" \
@@ -299,7 +359,7 @@ tap_ends not-found 04D4E5F6071829
 says "the last unknown card is let in" "Jo Guest may enter" doorpi allow "Jo Guest"
 tap_ends unlocked 04D4E5F6071829
 says "and no longer" "is off the list" doorpi revoke "Jo Guest"
-tap_ends not-found 04D4E5F6071829
+tap_ends not-enabled 04D4E5F6071829
 says "everybody is refused" "locked down" doorpi lockdown on
 tap_ends locked-down
 says "and let in again" "not locked down" doorpi lockdown off
@@ -594,14 +654,15 @@ step "back from a program that is two versions ahead"
 cat >"$work/ahead.py" <<'PYTHON'
 import re, sys
 text = open("/src/doorpi.py", encoding="utf-8").read()
-for tables, more in (("CARDS_TABLES", "cards"), ("LOG_TABLES", "events")):
-    old = f"schema = Schema(1, {tables})"
-    assert text.count(old) == 1, old
-    text = text.replace(old, f"""schema = Schema(
-        3, {tables} + "; CREATE TABLE more (x)", {{
-            1: "ALTER TABLE {more} ADD COLUMN floor TEXT; CREATE TABLE more (x)",
-            2: "ALTER TABLE {more} ADD COLUMN hand TEXT",
-        }})""")
+for schema, steps in (
+    ("Schema(1, LOG_TABLES)", "Schema(3, LOG_TABLES + MORE, {1: 'ALTER TABLE events ADD COLUMN'"
+     " floor TEXT' + MORE, 2: 'ALTER TABLE events ADD COLUMN hand TEXT'})"),
+    ("Schema(2, CARDS_TABLES + BLOCKS_TABLE, {1: BLOCKS_TABLE})",
+     "Schema(4, CARDS_TABLES + BLOCKS_TABLE + MORE, {1: BLOCKS_TABLE, 2: 'ALTER TABLE cards"
+     " ADD COLUMN floor TEXT' + MORE, 3: 'ALTER TABLE cards ADD COLUMN hand TEXT'})"),
+):
+    assert text.count(schema) == 1, schema
+    text = text.replace(schema, steps.replace("MORE", "'; CREATE TABLE more (x)'"))
 text, count = re.subn(
     r'^    GRANTED = "granted"$', '    GRANTED = "granted-by-the-moon"', text, flags=re.M)
 assert count == 1
@@ -625,12 +686,12 @@ PYTHON
 works_as_before() {
     sleep 1
     tap_ends unlocked
-    tap_ends not-found 04D4E5F6071829
+    tap_ends not-enabled 04D4E5F6071829
     says "the log can be read" "Ken Sato" doorpi --config /run/tap.toml log
     check "and is whole" doorpi --config /run/tap.toml log --verify
     says "the list can be written" "Jo Guest may enter" doorpi allow "Jo Guest" --uid 04D4E5F6071829
     says "and a card taken off again" "Jo Guest" doorpi revoke "Jo Guest"
-    tap_ends not-found 04D4E5F6071829
+    tap_ends not-enabled 04D4E5F6071829
     tap_ends locked
 }
 here=$(inside sed -n 's/^__version__ = "\(.*\)"/\1/p' /opt/doorpi/current/doorpi.py)
@@ -651,16 +712,16 @@ tap_ends granted-by-the-moon
 says "it lets a guest in" "Jo Guest may enter" doorpi allow "Jo Guest" --uid 04D4E5F6071829
 tap_ends granted-by-the-moon 04D4E5F6071829
 says "and revokes the card" "Jo Guest" doorpi revoke "Jo Guest"
-[ "$(schemas | tr '\n' ' ')" = "3 3 " ] && passed "both databases are its own now" ||
+[ "$(schemas | tr '\n' ' ')" = "3 4 " ] && passed "both databases are its own now" ||
     failed "schemas: $(schemas)"
 # Put back by hand.
 inside sh -c 'cd /opt/doorpi; ln -sfn "$(readlink old)" current; systemctl restart doorpi'
 runs_version "$here"
 says "the log has the words of the newer one" "granted-by-the-moon" \
     doorpi --config /run/tap.toml log
-tap_ends not-found 04D4E5F6071829
+tap_ends not-enabled 04D4E5F6071829
 works_as_before
-[ "$(schemas | tr '\n' ' ')" = "3 3 " ] && passed "the databases are still the newer one's" ||
+[ "$(schemas | tr '\n' ' ')" = "3 4 " ] && passed "the databases are still the newer one's" ||
     failed "schemas: $(schemas)"
 install /later/systemd/install.sh >/dev/null || failed "installed again: exit code $?"
 
@@ -677,6 +738,16 @@ inside systemctl restart doorpi
 runs_version 0.6.0
 sleep 1
 tap_ends unlocked
+inside sh -c 'apt-get -q -y remove python3-gpiozero python3-requests' >/dev/null 2>&1
+offline() { inside unshare --net sh /far/systemd/install.sh --no-start --offline-wheels /wheels; }
+said=$(offline 2>&1) && failed "packages are missing, and exit code 0"
+bring=$(printf '%s\n' "$said" | sed -n '$s/^doorpi: \(mkdir debs; \)sudo /\1/p')
+[ -n "$bring" ] && passed "it says what to bring: $bring" || failed "$said"
+inside sh -c "cd /root; $bring && cp debs/*.deb /wheels" >"$work/bring" 2>&1 ||
+    failed "that does not work: $(cat "$work/bring")"
+offline && passed "apt's packages were brought along, too" || failed "not installed from /wheels"
+check "they are there" python3 -c 'import gpiozero, requests'
+
 version worse '/^__version__ = /s/=.*/= "0.7.0"/; s/^EX_OK, .*EX_CONFIG = .*/&\nif "run" in sys.argv: sys.exit(78)/'
 install /worse/systemd/install.sh | tail -3
 runs_version 0.6.0
@@ -735,7 +806,8 @@ check "settings, data and user are kept" sh -c \
         [ -e /var/lib/doorpi/doorpi.db ] && getent passwd doorpi"
 install /src/systemd/install.sh >/dev/null 2>&1 && sleep 1
 says "installed again, everything is there" "Ken Sato" doorpi --config /run/tap.toml log
-inside sh /src/systemd/uninstall.sh --purge || failed "uninstall.sh --purge: exit code $?"
+inside sed -i '/^\[door\]/astate_dir = "/srv/door"' "$toml"
+says "another state_dir is named" "kept: /srv/door" sh /src/systemd/uninstall.sh --purge
 check "nothing is left" sh -c '[ ! -e /etc/doorpi ] && [ ! -e /var/lib/doorpi ] &&
     [ ! -e /etc/systemd/system/doorpi.service.d ] && ! getent passwd doorpi &&
     ! getent group doorpi && ! find /etc /opt /usr/local /var/lib -name "*doorpi*" | grep .'

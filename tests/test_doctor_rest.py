@@ -161,7 +161,7 @@ def test_the_lights_of_a_running_door_are_left_alone(pins):
     [
         (no_library, f"{PINS}: Unable to load any default pin factory!; the door works in the dark", doorpi.ON_A_PI),
         (misspelt_library, f"{PINS}: Unable to find pin factory 'lgpioo'; the door works in the dark", "unset GPIOZERO_PIN_FACTORY"),
-        (busy_pin, f"{PINS}: another program has them, so they were not tried", "gpioinfo tells who has the pin; to test it, stop the door first: sudo systemctl stop doorpi"),
+        (busy_pin, f"{PINS}: another program has them, so they were not tried", f"{doorpi.SEE_PINS}; to test it, stop the door first: sudo systemctl stop doorpi"),
     ],
     ids=["no-library", "misspelt", "busy"],
 )  # fmt: skip
@@ -1162,7 +1162,7 @@ def test_a_copy_that_could_not_take_the_lists_place_is_warned_of(state, harm, wo
 
 def test_a_copy_that_could_is_well_and_a_door_without_a_list_needs_none(state):
     assert told(doorpi.diagnose_copy(state.list)) == []
-    state.add_card(card_of(), NOON)
+    state.change_cards([card_of()], [], NOON)
 
     words = f"{state.list.copy} has what the list has"
     assert told(doorpi.diagnose_copy(state.list)) == [(OK, words)]
