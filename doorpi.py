@@ -1988,7 +1988,8 @@ class LenientReader:
         header = HEADER.match(statement.text)
         assert header
         brackets, name = header[1], header[2]
-        is_list = name in LISTS if name in TABLES else brackets == "[["
+        is_known = name in TABLES or name == "signals"
+        is_list = name in LISTS if is_known else brackets == "[["
         written = f"[[{name}]]" if is_list else f"[{name}]"
         if isinstance(statement.read(), Trouble) or is_list != (brackets == "[["):
             once = f"for each {name}" if is_list else "once"
@@ -2500,10 +2501,10 @@ def sesame_secret(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _reader_problems(reader: ReaderConfig) -> Iterator[str]:
+def _reader_problems(reader: ReaderConfig, told: Iterable[str]) -> Iterator[str]:
     path = reader.device
     if path.startswith("udp"):
-        if not reader.virtual:
+        if not reader.virtual and "reader.virtual" not in told:
             yield (
                 f"reader.device = {_named(path)}: a virtual reader, which lets anybody"
                 " on the network present any card; set virtual = true to try it"
@@ -2536,7 +2537,7 @@ def _has_wrong_brackets(document: Mapping[str, Any]) -> bool:
     """True where [card] should be [[card]], or [[door]] should be [door]."""
     return any(
         isinstance(document.get(name), dict if name in LISTS else list)
-        for name in TABLES
+        for name in (*TABLES, "signals")
     )
 
 
@@ -2624,8 +2625,8 @@ def parse_config(text: str) -> Config:
         examples=tuple(_cards_whose_uid(document, PLACEHOLDER.__eq__)),
         bare_numbers=tuple(_cards_whose_uid(document, is_number)),
     )
-    problems += _reader_problems(config.reader)
     told = {problem.split(" = ")[0] for problem in problems}
+    problems += _reader_problems(config.reader, told)
     if "lock" not in document:
         problems.append("lock: missing (which lock, and how it is reached)")
     for where, lock in locks_of(config).items():
@@ -7875,7 +7876,8 @@ class SqliteFile:
             if self._repair and _is_broken(error):
                 self._set_aside()
             self.close()
-            raise StoreError(f"{self.path}: {printable(str(error))}") from None
+            why = getattr(error, "strerror", None) or str(error)
+            raise StoreError(f"{self.path}: {printable(why)}") from None
         except Stopped:  # what was interrupted is begun anew
             self.close()
             raise
@@ -9402,7 +9404,6 @@ def read_settings(path: Path) -> str:
         raise ConfigError([f"{path}: cannot be read: {words}"]) from None
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        why += "; use sudo" * (error.errno == errno.EACCES)
         raise ConfigError([f"{path}: cannot be read: {why}"]) from None
     if not text.strip():
         raise ConfigError([f"{path}: the file is empty"])
@@ -14442,7 +14443,7 @@ def _exposed(path: Path, config: Config) -> Iterator[str]:
 
 def _placeholders(config: Config) -> Iterator[str]:
     for key in _examples(config):
-        yield f"{key}: still the example's"
+        yield f"{key}: still the example's; put your own there"
 
 
 def _examples(config: Config) -> Iterator[str]:
@@ -15633,10 +15634,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = find_config(args.config, os.environ)
         complain(f"{path}: {counted(len(error.problems), 'problem')}")
         for line in "\n".join(error.problems).split("\n"):
-            complain(f"  {line}")
+            complain(f"  {line}{_hint(args.verb, line)}")
         return EX_CONFIG
     except (StoreError, Refused, ImportError) as error:
-        complain(_in_a_line(error))
+        line = _in_a_line(error)
+        complain(line + _hint(args.verb, line))
         return EX_FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -15644,6 +15646,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _output_failed(error, VERBS[args.verb])
     finally:
         _finish_output(VERBS[args.verb])
+
+
+def _hint(verb: str, trouble: str) -> str:
+    """For a verb that an owner types as a user who may not."""
+    is_shut = trouble.lower().endswith("permission denied")
+    return "; use sudo" if is_shut and verb != "run" and os.geteuid() else ""
 
 
 def _in_a_line(error: Exception) -> str:

@@ -243,11 +243,11 @@ def test_check_names_what_is_still_the_example_s(folder, verb):
 
     assert "Nobody is in this file." in lines
     assert lines[lines.index("Please note:") + 1 :] == [
-        '  card 1 ("Ken Sato").uid: still the example\'s',
-        '  card 2 ("Jo Guest").uid: still the example\'s',
-        "  lock.device_id: still the example's",
-        "  lock.api_key: still the example's",
-        "  lock.secret_key: still the example's",
+        '  card 1 ("Ken Sato").uid: still the example\'s; put your own there',
+        '  card 2 ("Jo Guest").uid: still the example\'s; put your own there',
+        "  lock.device_id: still the example's; put your own there",
+        "  lock.api_key: still the example's; put your own there",
+        "  lock.secret_key: still the example's; put your own there",
     ]
 
 
@@ -381,7 +381,7 @@ def test_a_folder_of_secrets_that_may_not_be_entered_is_told_in_words(
         f"{path}: 1 problem",
         (
             f"  lock.api_key = {{ file = '{secrets}/key' }}: {secrets}/key cannot be read:"
-            " permission denied"
+            " permission denied; use sudo"
         ),
     ]
 
@@ -401,7 +401,7 @@ def test_a_state_folder_that_may_not_be_entered_is_told_in_words(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        (f"database: {state}/{file}: [Errno 13] Permission denied: '{state}/{file}'")
+        f"database: {state}/{file}: Permission denied; use sudo"
     ]
 
 

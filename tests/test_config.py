@@ -8,6 +8,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import date, time, timedelta, timezone
 from pathlib import Path
@@ -784,6 +785,46 @@ def test_five_mistakes_of_five_kinds_are_told_each_once_in_the_order_of_the_file
         f"line 14: {BOOL}",
         "card 2 (\"Jo\").hodler: unknown key; did you mean 'holder'?",
     ]
+
+
+def only_settings(change: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda line: change(line) if "=" in line else line
+
+
+#: Slips of the finger, each on every line of FULL on which it changes anything.
+SLIPS: dict[str, Callable[[str], str]] = {
+    "a colon": lambda line: line.replace(" =", ":", 1),
+    "no equals": lambda line: line.replace(" =", "", 1),
+    "no closing quote": lambda line: "".join(line.rsplit('"', 1)),
+    "no opening quote": lambda line: line.replace('"', "", 1),
+    "curly quotes": lambda line: re.sub('"(.*?)"', "\u201c\\1\u201d", line),
+    "no quotes": lambda line: line.replace('"', ""),
+    "True and False": lambda line: line.replace("= t", "= T").replace("= f", "= F"),
+    "yes and no": lambda line: line.replace("= true", "= yes").replace("= false", "= no"),
+    "a German day": lambda line: re.sub(r"(\d{4})-(\d\d)-(\d\d)\b", r"\3.\2.\1", line),
+    "a decimal comma": lambda line: re.sub(r"= (\d+)(\.\d+)?$", r"= \1,5", line),
+    "a closing bracket less": lambda line: "".join(line.rsplit("]", 1)),
+    "an opening bracket less": only_settings(lambda line: line.replace("[", "", 1)),
+    "one bracket for two": lambda line: re.sub(r"^\[\[(.*)\]\]$", r"[\1]", line),
+    "two brackets for one": lambda line: re.sub(r"^(\[\w+\])$", r"[\1]", line),
+    "a semicolon": only_settings("{};".format),
+    "no value": only_settings(lambda line: line.split("=")[0] + "="),
+    "twice": only_settings("{0}\n{0}".format),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
+def test_a_slip_on_any_line_is_one_problem_in_that_line(slip):
+    lines = FULL.split("\n")
+    changed = [(at, slip(line)) for at, line in enumerate(lines) if slip(line) != line]
+    assert changed
+
+    for at, line in changed:
+        found = outcome("\n".join([*lines[:at], line, *lines[at + 1 :]]))
+
+        assert isinstance(found, ConfigError), line
+        number = at + 1 + line.count("\n")
+        assert [p.split(":")[0] for p in found.problems] == [f"line {number}"], line
 
 
 def test_the_caret_is_below_its_column_also_in_japanese_and_far_to_the_right():

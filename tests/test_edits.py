@@ -12,6 +12,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -614,6 +615,16 @@ def test_a_bad_edit_is_told_once_with_all_problems(desk):
     assert desk.read() == "nothing"
 
 
+def test_what_is_not_toml_is_in_the_journal_with_its_file_line_and_caret(desk):
+    desk.write("after", more="confirm_s = 3,0\non = 1\n")
+
+    first, shown, caret, second = desk.read().split("\n")
+
+    assert re.fullmatch(r"doorpi.toml: line \d+: write a decimal point: 3.5", first)
+    assert (shown, caret) == ("    confirm_s = 3,0", "                 ^")
+    assert second == "doorpi.toml: lock.on: unknown key"
+
+
 def test_the_next_bad_edit_is_told_as_well_and_what_is_undone_heals(desk):
     desk.write("after", more="on = 1\n")
     told = [desk.read()]
@@ -643,7 +654,7 @@ def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock)
     told = [shut, desk.read()]
 
     assert told == [
-        f"{desk.path}: cannot be read: permission denied; use sudo",
+        f"{desk.path}: cannot be read: permission denied",
         "no change",
     ]
 
