@@ -195,6 +195,21 @@ def test_a_member_is_served_in_the_pause_and_ends_it(world):
     assert world.lights.shown[-1][1] == (Signal.UNLOCKED, Signal.READY)
 
 
+def test_in_the_pause_guessing_is_slow_and_a_member_waits_half_a_second(world):
+    door = crowd_before(world, CROWD)
+    began_at, before = world.clock.monotonic(), world.reader.senses
+    world.reader.shows = [Uid(f"{number:08X}") for number in range(11, 500)]
+    while world.clock.monotonic() < began_at + 10:
+        door.step()
+    assert world.reader.senses - before <= 10 / Denials.slow_s + 1
+
+    world.reader.shows, began_at = [Uid("00000500"), KEN], world.clock.monotonic()
+    while not world.lock.sent:
+        door.step()
+
+    assert world.clock.monotonic() - began_at < 2 * Denials.slow_s + 0.5
+
+
 def test_after_a_member_ten_more_denials_are_too_many(world):
     door = crowd_before(world, [*CROWD[:9], KEN])
 
