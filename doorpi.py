@@ -4815,10 +4815,10 @@ class Door:
 
     def _look_at_clock(self) -> None:
         """Say whom a clock that is not set keeps out, and when that is over."""
-        now, at = self._clock.monotonic(), self._clock.now()
+        now = self._clock.monotonic()
         if now < self._look_at_clock_at and self._believed is not None:
             return
-        self._look_at_clock_at = now + self.look_at_clock_every_s
+        self._look_at_clock_at, at = now + self.look_at_clock_every_s, self._clock.now()
         before, self._believed = self._believed, self._believes_clock(at)
         if before is self._believed:
             return
