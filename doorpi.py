@@ -32,7 +32,8 @@ To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 10,
                     its needs in LOCK_NEEDS and its id in DEVICE_IDS (4), its address
                     in VENDOR_APIS, a fake of its cloud and a row of DRIVERS in
-                    tests/fake_locks.py
+                    tests/fake_locks.py; what tests/test_lock_faults.py and
+                    test_drivers.py then ask for; README's tables and doorpi.toml
 To add a verb       a cmd_* and a row of VERBS in 11; what it does at length in 8
 To read a new list  a parser and a row of LIST_FORMATS in 8
 
