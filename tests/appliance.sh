@@ -514,7 +514,7 @@ pid=$(property MainPID)
 inside sed -i 's/"Container"/"New Name"/' "$toml"
 inside sh -c 'echo blacklist cdc_acm >/etc/modprobe.d/doorpi.conf' # as doctor says
 check "systemctl reload" systemctl reload doorpi
-until_true 10 'journalctl -u doorpi --no-pager -o cat | grep -q "^configuration read: "' &&
+until_true 10 'journalctl -u doorpi --no-pager -o cat | grep -q "^settings reloaded"' &&
     passed "the new settings are used" || failed "reload: not in the journal"
 until_true 10 '[ $(systemctl show doorpi -P ActiveState) = active ]'
 [ "$(property MainPID)" = "$pid" ] && passed "by the same process" || failed "another process"

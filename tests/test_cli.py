@@ -438,10 +438,6 @@ CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88,
 # fmt: off
 USAGE = [
     # arguments                            the end of what is said
-    ([],                                   "the following arguments are required: VERB"),
-    (["--config"],                         "argument --config: expected one argument"),
-    (["check", "--loud"],                  "unrecognized arguments: --loud"),
-    (["tap"],                              "the following arguments are required: UID"),
     (["tap", "0102"],                      "argument UID: '0102': a UID has 4, 7 or 10 bytes, not 2"),
     (["log", "--since", "lately"],         "argument --since: 'lately' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
     (["log", "--since", "2026-02-30"],     "argument --since: '2026-02-30' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
@@ -465,6 +461,18 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(capsys, args, words):
     assert caught.value.code == 2
     assert out == ""
     assert err.splitlines()[-1].partition("error: ")[2] == words.format(people=people)
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [([], "VERB"), (["--config"], "--config"), (["check", "--loud"], "--loud"), (["tap"], "UID")],
+)  # fmt: skip
+def test_what_argparse_refuses_is_named(capsys, args, named):
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+
+    assert caught.value.code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1].partition("error: ")[2]
 
 
 def test_an_unknown_verb_is_answered_with_those_there_are(capsys):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -445,10 +446,7 @@ WHOLE = {
     "one bracket": ('[card]\nuid = "0123AB07"\n', "not valid TOML, or cut off: line 1: write [[card]] with two brackets, for each card, alone on its line"),
     "cut csv": ("uid,holder,until\n0123AB07,Anna,\n25C2451B,Jo", "line 3: 2 cells, but 3 columns: the file was cut off"),
     "cut before the date": ("uid,holder,until\n25C2451B,Jo,", "line 2: stops before its last cell: the file was cut off"),
-    "cut in quotes": ('uid,holder\n0123AB07,"Anna', "line 2: unexpected end of data: broken, or cut off"),
     "cut tsv": (UHPPOTED[:-8], "line 4: 5 cells, but 8 columns: the file was cut off"),
-    "cut json": (ESP_RFID[:300], "not valid JSON, or cut off: Expecting value: line 16 column 20 (char 300)"),
-    "cut json lines": (OWN_JSON[:-9], "not valid JSON, or cut off: Expecting value: line 2 column 173 (char 324)"),
     "cut toml": (OWN_TOML[:134], 'not valid TOML, or cut off: line 9: write text in quotes: "..."'),
     "too deep": ('{"acctype": ' + "[" * 100_000, "not valid JSON: a number too long, or too deep"),
     "two names": ("uid,holder,Holder\n1,2,3\n", "two columns are called 'holder'"),
@@ -462,6 +460,19 @@ WHOLE = {
 @pytest.mark.parametrize(("text", "why"), WHOLE.values(), ids=WHOLE)
 def test_a_list_that_is_no_list_any_more_is_refused_as_a_whole(text, why):
     assert why_not(text) == why
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('uid,holder\n0123AB07,"Anna', r"line 2: .+: broken, or cut off"),
+        (ESP_RFID[:300], r"not valid JSON, or cut off: .+ line 16 .+"),
+        (OWN_JSON[:-9], r"not valid JSON, or cut off: .+ line 2 .+"),
+    ],
+    ids=["cut in quotes", "cut json", "cut json lines"],
+)
+def test_a_list_that_is_cut_off_is_refused_with_what_python_says(text, why):
+    assert re.fullmatch(why, why_not(text))
 
 
 def test_no_beginning_of_a_list_is_read_as_more_rights_than_the_whole():
