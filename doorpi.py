@@ -1001,6 +1001,12 @@ class Debounce:
         self.blind()
         self._settled_at = self._watched_s + self.settle_s
 
+    @property
+    def is_settling(self) -> bool:
+        """True after ``restart`` while nothing was seen, but not for long enough: a
+        card that comes now would count as one that was there before."""
+        return not self._seen and self._watched_s < self._settled_at
+
     def is_new(self, uid: Uid | None, now: float) -> bool:
         """True at the first look of a presentation.
 
@@ -4295,7 +4301,7 @@ class Door:
         """
         try:
             self._debounce.restart()
-            seen = self._look_for_card()  # opens the reader
+            seen = self._first_looks()
             self._supervisor.ready()
             self._settle_earlier()
             self._look_at_calls()
@@ -4316,6 +4322,23 @@ class Door:
             raise
         finally:
             self._equipment.close()
+
+    first_looks_s = 1.0
+
+    def _first_looks(self) -> Seen | None:
+        """Open the reader, and look until the field is known to be empty: whoever taps
+        once the door is ready is answered.  Not for long, and not at all while a card
+        lies there or the reader does not answer."""
+        ends_at = self._clock.monotonic() + self.first_looks_s
+        seen = self._look_for_card()
+        while (
+            self._debounce.is_settling
+            and Signal.READER_LOST not in self._faults
+            and self._clock.monotonic() < ends_at
+        ):
+            self._clock.sleep(SHORTEST_PAUSE_S)
+            seen = self._look_for_card()
+        return seen
 
     def _settle_earlier(self) -> None:
         """The first use of the database, which may bring it up to date: not before

@@ -161,9 +161,6 @@ class DoorProcess:
         **env: str | None,
     ) -> None:
         self.folder = config.parent
-        written = config.read_text(errors="replace") if config.is_file() else ""
-        rearm_s = re.search(r"^rearm_s = (\S+)", written, re.MULTILINE)
-        self.rearm_s = float(rearm_s[1] if rearm_s else 0.5)
         self.manager = Notifications()
         self._stderr = self.folder / "stderr.txt"
         with self._stderr.open("wb") as stderr:
@@ -214,7 +211,6 @@ class DoorProcess:
 
     def until_ready(self) -> DoorProcess:
         self.until(lambda: "READY=1" in self.manager.said and self.status, "READY=1")
-        time.sleep(self.rearm_s)  # sooner, a card counts as one that lay there before
         return self
 
     @property

@@ -162,7 +162,7 @@ def test_the_intent_is_recorded_before_the_command_leaves(world):
 
 def test_a_stop_in_the_middle_of_a_tap_closes_the_event_as_interrupted(world):
     world.lock.progress = [Progress.PENDING] * 9
-    world.reader.shows = [*[None] * 8, KEN]
+    world.reader.shows = [*[None] * 30, KEN]
     world.clock.stop_at = world.clock.t + 3.0
 
     with pytest.raises(Stopped):
@@ -174,9 +174,38 @@ def test_a_stop_in_the_middle_of_a_tap_closes_the_event_as_interrupted(world):
     assert "stopping" in world.supervisor.said
 
 
+def test_who_taps_once_the_door_is_ready_is_answered(world):
+    """The field was looked at for long enough before."""
+
+    def ready() -> None:
+        world.reader.shows = [KEN]
+
+    world.supervisor.ready = ready
+    world.clock.stop_at = world.clock.t + 10.0
+
+    with pytest.raises(Stopped):
+        world.door().run()
+
+    assert [event.uid for event in world.store.events.values()] == [KEN]
+
+
+@pytest.mark.parametrize("shows", [[KEN], [ReaderLost("away")] * 99])
+def test_a_card_or_no_reader_delays_no_start(world, shows):
+    world.reader.shows = [*shows]
+    began_at = world.clock.t
+    ready_at: list[float] = []
+    world.supervisor.ready = lambda: ready_at.append(world.clock.t)
+    world.clock.stop_at = world.clock.t + 3.0
+
+    with pytest.raises(Stopped):
+        world.door().run()
+
+    assert ready_at[0] == began_at
+
+
 def test_what_an_earlier_life_left_open_is_closed_at_start(world, caplog):
     world.store.left_open = 2
-    world.clock.stop_at = world.clock.t
+    world.clock.stop_at = world.clock.t + 1.0
 
     with pytest.raises(Stopped):
         world.door().run()
