@@ -16,9 +16,10 @@ One card on its way through the house:
     Reader.sense -> Debounce -> decide -> working light -> Lock.status
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
-Kept are: doorpi.toml, the owner's own, which nothing here writes; cards.db, the list
-that verbs and master cards write, and the blocks of `revoke`; and doorpi.db, the log
-that each tap writes (7).
+Four files hold what is kept (7): doorpi.toml is the owner's, and the program never
+writes it; last-good.json is the last of it that was valid, for a start after a bad
+edit; cards.db is the list that verbs and master cards write, with the blocks of
+`revoke`; doorpi.db is the log, which each tap writes.
 
 Map  1 Vocabulary     2 Rules           3 Signals    4 Configuration    5 Ports
      6 The door       7 Adapters        8 Helpers beside the door
