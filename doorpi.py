@@ -10849,9 +10849,8 @@ def in_days(span: timedelta) -> str:
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
 
-WRONG_KEY = (
-    "compare api_key, secret_key and device_id with the app; is the clock right?"
-)
+WRONG_KEY = "compare api_key, secret_key and device_id with the app"
+WRONG_TIME = "set the clock first, which some keys are used with: its own line says how"
 IN_ITS_APP = "in its app: are its batteries good, is it shared, is remote access on?"
 LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
@@ -10919,6 +10918,15 @@ def diagnose_lock(
         )
 
 
+def _advice(error: LockError, access: LockAccess, clock: Clock) -> tuple[Health, str]:
+    health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
+    if isinstance(error, AuthError) and not clock.is_set():
+        do = WRONG_TIME
+    if access.kind == "relay":
+        do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
+    return health, do
+
+
 def _status(
     where: str, access: LockAccess, control: LockControl, clock: Clock
 ) -> Finding:
@@ -10926,9 +10934,7 @@ def _status(
     try:
         status = control.status(began_at + STATUS_S)
     except LockError as error:
-        health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
-        if access.kind == "relay":
-            do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
+        health, do = _advice(error, access, clock)
         return Finding(health, where, str(error), do)
     took_s = clock.monotonic() - began_at
     if access.kind == "relay":

@@ -536,6 +536,14 @@ def test_each_trouble_with_the_lock_has_what_to_do(asked, trouble, health, words
     assert cloud.bolt.moved == []
 
 
+def test_of_the_clock_is_spoken_where_it_is_not_set_alone(asked, clock):
+    clock.set = False
+
+    _, (*_, status) = asked("sesame-mini", fault="401")
+
+    assert (status.health, status.do) == (FAIL, doorpi.WRONG_TIME)
+
+
 def test_a_lock_whose_owner_forbids_it_is_a_matter_of_its_app(asked):
     _, (*_, status) = asked("sesame-mini", fault="low-battery-refused")
 
