@@ -655,7 +655,7 @@ cat >"$work/ahead.py" <<'PYTHON'
 import re, sys
 text = open("/src/doorpi.py", encoding="utf-8").read()
 for schema, steps in (
-    ("Schema(1, LOG_TABLES)", "Schema(3, LOG_TABLES + MORE, {1: 'ALTER TABLE events ADD COLUMN'"
+    ("Schema(1, LOG_TABLES)", "Schema(3, LOG_TABLES + MORE, {1: 'ALTER TABLE events ADD COLUMN"
      " floor TEXT' + MORE, 2: 'ALTER TABLE events ADD COLUMN hand TEXT'})"),
     ("Schema(2, CARDS_TABLES + BLOCKS_TABLE, {1: BLOCKS_TABLE})",
      "Schema(4, CARDS_TABLES + BLOCKS_TABLE + MORE, {1: BLOCKS_TABLE, 2: 'ALTER TABLE cards"
