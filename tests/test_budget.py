@@ -264,7 +264,7 @@ def test_the_journal_and_the_status_warn_from_80_percent_on(
 
 def test_a_start_warns_too(world, caplog):
     used(world, 2400)
-    world.clock.stop_at = world.clock.t + 0.5
+    world.clock.stop_at = world.clock.t + 2.0
 
     with pytest.raises(doorpi.Stopped):
         world.door().run()

@@ -339,7 +339,7 @@ def test_the_door_changes_no_database_before_it_is_ready(monkeypatch, tmp_path):
     world, seen = World(), []
     world.store = SqliteStore(path, repair=True)
     world.supervisor.ready = lambda: seen.append(versions(tmp_path))
-    world.reader.shows = [*[None] * 10, STRANGER]
+    world.reader.shows = [*[None] * 30, STRANGER]
     world.clock.stop_at = world.clock.t + 30
 
     with pytest.raises(Stopped):
