@@ -6082,6 +6082,10 @@ class AnswerFile(io.BufferedReader):
     def close(self) -> None:
         """The connection is closed by whoever opened it."""
 
+    def flush(self) -> None:
+        """Nothing is written.  A response that was given up is flushed by the garbage
+        collector, perhaps after ``incoming`` is closed, which Python 3.13 reports."""
+
     def has_more(self) -> bool:
         """True when more has come than the answer: it answers nobody's question."""
         self._incoming.is_over = True
