@@ -5199,9 +5199,13 @@ class SystemClock:
             return
         self._look_at_zone_at = now + self.zone_look_s
         found = _zone_file()
-        if found != self._zone:
-            self._zone = found
+        if found == self._zone:
+            return
+        self._zone = found
+        if _holds_zone(LOCALTIME):
             time.tzset()
+        else:
+            log.warning("%s holds no time zone: the one before is kept", LOCALTIME)
 
     def monotonic(self) -> float:
         """Goes on while the computer is suspended, as time.monotonic does not: a card
@@ -5240,6 +5244,18 @@ def _zone_file() -> tuple[tuple[int, ...], ...]:
         else:
             found.append((seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns))
     return tuple(found)
+
+
+def _holds_zone(path: Path) -> bool:
+    """Also where there is no such file, which means UTC.  Of one that is broken, or
+    half written, the C library makes UTC as well, without a word: who may enter by day
+    would come in at night.  Source: tzfile(5): "TZif" first, and a line feed last.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return content.startswith(b"TZif") and content.endswith(b"\n")
 
 
 def _marked_ahead_s() -> float | None:

@@ -429,6 +429,28 @@ def test_another_time_zone_is_followed_within_a_second(zone, monkeypatch, as_fil
     assert offsets == [timedelta(0), timedelta(0), timedelta(hours=9)]
 
 
+TOKYO = Path("/usr/share/zoneinfo/Asia/Tokyo")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", TOKYO.read_bytes()[:60], b"TZif"], ids=len
+)
+def test_a_file_that_is_no_zone_changes_none(zone, monkeypatch, caplog, content):
+    zone("Asia/Tokyo", as_file=True)
+    clock = SystemClock()
+    clock.zone_look_s = 0.0
+    clock.now()
+
+    doorpi.LOCALTIME.write_bytes(content)
+    monkeypatch.setenv("TZ", "UTC")  # what the C library makes of it
+    offsets = [clock.now().utcoffset() for _ in range(2)]
+
+    assert offsets == [timedelta(hours=9)] * 2
+    assert len(caplog.messages) == 1
+    doorpi.LOCALTIME.write_bytes(TOKYO.read_bytes())
+    assert clock.now().utcoffset() == timedelta(0)  # it is followed again
+
+
 def test_a_zone_that_cannot_be_found_is_no_trouble(zone, monkeypatch, tmp_path):
     monkeypatch.setattr(doorpi, "LOCALTIME", tmp_path / "gone" / "localtime")
 
