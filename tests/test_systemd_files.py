@@ -309,7 +309,8 @@ def test_udev_reads_the_rules():
     if said_by(udevadm, "verify", "--help")[0]:
         pytest.skip("this udevadm cannot verify (systemd 254 can)")
 
-    code, told = said_by(udevadm, "verify", RULES)
+    # Of the groups, gpio is Raspberry Pi OS's.
+    code, told = said_by(udevadm, "verify", "--resolve-names=never", RULES)
 
     assert code == 0, told
 
