@@ -9601,6 +9601,7 @@ class LastGood:
     #: systemd's credentials, which may be for nobody else and on no disk.
     files: Texts = field(repr=False)
     folder: Path = field(default=Path(), compare=False)
+    path: str = ""  # of the settings' file
     date: str = field(default="", compare=False)  # since when they were in force
 
     name = "last-good.json"
@@ -9616,6 +9617,11 @@ class LastGood:
         config = self.understood()[0]
         return replace(config, door=replace(config.door, state_dir=str(self.folder)))
 
+    def is_of(self, path: Path) -> bool:
+        """Whether they are of this file: another door may have them in a folder that is
+        looked at where the file does not say which is its own."""
+        return self.path in ("", name_of(path))
+
     def understood(self) -> tuple[Config, tuple[str, ...]]:
         """What this program understands of them, and the problems that it has with the
         rest: another version may have found them good.  Raises: ConfigError."""
@@ -9625,6 +9631,11 @@ class LastGood:
             if error.rest is None:
                 raise
             return error.rest, error.problems
+
+
+def name_of(path: Path) -> str:
+    """The name of the settings' file from wherever it is seen."""
+    return str(path.absolute())
 
 
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
@@ -9649,12 +9660,13 @@ def read_last_good(folder: Path) -> LastGood | None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(folder / LastGood.name, flags)) as file:
-            at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
-            known = json.load(file)
-        settings, files = known["settings"], known["files"]
-        if all(type(text) is str for text in (*files, *files.values())):
+            seen = os.fstat(file.fileno())
+            at = datetime.fromtimestamp(seen.st_mtime, UTC)
+            known = json.load(file) if seen.st_size <= 2 * MOST_BYTES else {}
+        settings, files, path = known["settings"], known["files"], known.get("path", "")
+        if all(type(text) is str for text in (path, *files, *files.values())):
             since = f"{at.astimezone():%Y-%m-%d %H:%M}"
-            good = LastGood(settings, files, folder, since)
+            good = LastGood(settings, files, folder, path, since)
             good.understood()
             return good
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -9686,7 +9698,8 @@ def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> Non
 def _write_last_good(
     good: LastGood, folder: Path, seen: Sequence[os.stat_result]
 ) -> None:
-    text = json.dumps({"settings": good.settings, "files": good.files})
+    known = {"settings": good.settings, "files": good.files, "path": good.path}
+    text = json.dumps(known)
     part, flags = folder / f"{good.name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
     part.unlink(missing_ok=True)  # of a door that was cut short
     try:
@@ -14041,7 +14054,7 @@ class FileSettings:
     def _last_good(self, error: ConfigError) -> Config:
         """Raises: ``error`` where there are none, or they cannot be used either."""
         good = last_good(self._path, self._environ)
-        if good is None:
+        if good is None or not good.is_of(self._path):
             raise error
         try:
             config = good.config(self._path, self._environ)
@@ -14093,7 +14106,8 @@ class FileSettings:
             with contextlib.suppress(OSError):  # gone in this moment: it is read again
                 own = own_files(written, self._path, self._environ)
                 files = {name: any_text(file) for name, file in own.items()}
-                self._texts = LastGood(text, files, Path(config.door.state_dir))
+                folder = Path(config.door.state_dir)
+                self._texts = LastGood(text, files, folder, name_of(self._path))
             return config
         except ConfigError as error:
             return error
@@ -14283,7 +14297,7 @@ def _gone_by(path: Path, error: ConfigError) -> LastGood:
     """What the door goes by: a slip of the finger in the file takes no verb away from
     the owner either.  Raises: ``error`` where there is nothing."""
     good = last_good(path, os.environ)
-    if good is None:
+    if good is None or not good.is_of(path):
         raise error
     number = counted(len(error.problems), "problem")
     complain(
@@ -15213,7 +15227,7 @@ def _settings_examined(path: Path) -> tuple[Config | None, list[Finding]]:
         problems, good = list(error.problems), last_good(path, os.environ)
     going: list[Finding] = []
     found = None
-    if good is not None:
+    if good is not None and good.is_of(path):
         words = f"the door goes by its last good settings, of {good.date}"
         going = [Finding(Health.WARN, "settings", words, f"mend {path}")]
         try:

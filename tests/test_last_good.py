@@ -430,6 +430,24 @@ def test_status_asks_the_lock_of_the_last_good_settings(path, start, says):
     assert err.startswith(f"{path}: 1 problem; going by the last good settings, of 20")
 
 
+def test_another_doors_are_not_gone_by(tmp_path, clock):
+    """Two doors of one folder, and the second one's file does not say any more which
+    state is its own."""
+    back, front = tmp_path / "back.toml", tmp_path / "front.toml"
+    back.write_text("[lock]\nkind = 'relay'\n")
+    settings = doorpi.FileSettings(back, {}, doorpi.ProcessSignals(), clock)
+    (tmp_path / "state").mkdir()
+    settings.load()
+    settings.remember()
+    front.write_text("")
+
+    with pytest.raises(ConfigError, match="empty"):
+        doorpi.FileSettings(front, {}, doorpi.ProcessSignals(), clock).load()
+
+    assert main(["--config", str(front), "cards"]) == 78
+    assert main(["--config", str(back), "cards"]) == 0
+
+
 # -- versions meet
 
 OF_A_NEWER_VERSION = """
