@@ -3336,6 +3336,9 @@ class Store(Protocol):
     def newest_at(self) -> datetime | None:
         """The latest time at which anything happened, None while the log is empty."""
 
+    def oldest_at(self) -> datetime | None:
+        """When the first row of the log was written."""
+
     def has_dated_cards(self) -> bool:
         """Whether cards of the list have dates or hours, as far as a short look can
         tell; True where it cannot."""
@@ -4177,7 +4180,11 @@ class Retention:
         """By which time to remove; None where nothing should be removed yet."""
         known = self._reached or self._recalled(now, store, stored)
         went = timedelta(seconds=self.fastest * (began_at - self._reached_at))
-        self._reached = max(known, min(now, known + went)) if known else now
+        self._reached = (
+            max(known, min(now, known + went))
+            if known
+            else self._where_to_begin(now, store, stored)
+        )
         self._reached_at = began_at
         if self._noted is None or self._reached - self._noted >= timedelta(days=1):
             self._noted = self._reached
@@ -4185,6 +4192,14 @@ class Retention:
             stored(lambda: store.keep(note), None)
         has_jumped = self._has_jumped(now.timestamp() - began_at)
         return None if has_jumped or known is None else min(now, self._reached)
+
+    def _where_to_begin(self, now: datetime, store: Store, stored: Stored) -> datetime:
+        """At the oldest row, where nothing is noted yet: the clock may be wrong by a
+        year when it is looked at for the first time."""
+        oldest = stored(store.oldest_at, None, writes=False)
+        with contextlib.suppress(OverflowError):
+            return min(now, (oldest or now) + timedelta(days=self._keep_days))
+        return now
 
     def _recalled(self, now: datetime, store: Store, stored: Stored) -> datetime | None:
         text = stored(lambda: store.recall("retention"), None, writes=False) or ""
@@ -8305,6 +8320,9 @@ class SqliteStore(SqliteFile):
 
     def find(self, uid: Uid) -> Credential | None:
         return self.list.find(uid)
+
+    def oldest_at(self) -> datetime | None:
+        return self.forgotten()[1] if self.exists() else None
 
     def newest_at(self) -> datetime | None:
         if not self.exists():

@@ -250,6 +250,10 @@ class FakeStore:
         self._check()
         return self.moved_at.get(uid)
 
+    def oldest_at(self) -> datetime | None:
+        self._check()
+        return min((event.at for event in self.events.values()), default=None)
+
     def newest_at(self) -> datetime | None:
         self._check()
         return max((event.at for event in self.events.values()), default=None)
