@@ -1032,8 +1032,11 @@ def test_people_in_the_group_of_the_settings_are_warned_of(
 def test_no_advice_is_a_trap_that_the_service_has_laid(own_files):
     """Root would do as it says: with a file that a link leads to, or with a name."""
     settings, folder, log = own_files
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.touch()
+    elsewhere.chmod(0o604)
     log.unlink()
-    log.symlink_to("/etc/passwd")
+    log.symlink_to(elsewhere)
     (folder / "; reboot; .db").touch()
     (folder / "; reboot; .db").chmod(0o604)
 

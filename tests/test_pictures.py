@@ -665,6 +665,7 @@ def test_log_chart_of_a_door_where_nobody_was(settings_file, capsys):
 def test_the_legend_in_a_terminal_that_knows_no_japanese(monkeypatch):
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", ascii_only)
+    monkeypatch.delenv("DOORPI_CONFIG", raising=False)  # the caller's own
 
     assert main(["legend"]) == 0
 
