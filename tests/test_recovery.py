@@ -136,6 +136,7 @@ def test_the_door_comes_back_by_itself_and_a_card_that_lay_there_acts_once(
     bench.until(lambda: bench.taps == 2, "the next tap")
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("fault", ["unplugged", "mute"])
 def test_after_a_week_of_trouble_it_still_comes_back_in_time(chip, reset_line, fault):
     """The longest wait, the worst of dice and a try that has just begun to fail."""

@@ -220,6 +220,7 @@ def test_the_nearest_owner_who_is_not_root_is_who_root_acts_as(office, above, ow
     """None: the folder is not there yet, and is made by whoever may."""
     state = office.settings.with_name("above") / "state"
     state.parent.mkdir()
+    state.parent.chmod(0o755)  # whatever the umask of who tests
     os.chown(state.parent, above, above)
     if owner is not None:
         state.mkdir(mode=0o700)
