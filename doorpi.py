@@ -27,7 +27,8 @@ Map  1 Vocabulary     2 Rules           3 Signals    4 Configuration    5 Ports
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2, a row in tests/test_rules.py
+To add a rule       a Reason in 1, a row of RULES and its words in REASON_WORDS in 2, a
+                    row in tests/test_rules.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 10,
@@ -42,19 +43,19 @@ Time is of two kinds and they are never mixed. `at` is a datetime in the door's 
 time zone: what the log says and what schedules are about. `now` and every name that
 ends in `_by` is the monotonic clock in seconds: what is waited for.
 
-Threads. The door is one thread, the main one: it reads the card, decides, talks to
-the lock and feeds the watchdog, so that a door that hangs is a door that is
-restarted. Three kinds of thread stand beside it. One plays the lights. A relay's
-pulse is ended by a thread that lives as long as the pulse: a strike must fall shut in
-time, whatever the door is waiting for. And a connection to the lock is opened (name,
-TCP, TLS) by a Dialer's thread that lives for one attempt: looking up a name is the one
-wait that no timeout ends, so it must not happen where the door waits; and a connection
-that the server closed is opened anew while the door goes on reading cards. The first
-attempt also loads what HTTP and TLS need, which takes a slow Pi seconds. At most one
-such thread exists for each lock. `doctor` has its own for what else has no end: looking
-up a name, and checking a database. `demo` has its own threads beside the door for what
-a real door has around it: the radio field, the lock's cloud and the person at the
-keyboard.
+Threads. The door is one thread, the main one: it reads the card, decides, talks to the
+lock and feeds the watchdog, so that a door that hangs is a door that is restarted.
+Three kinds of thread stand beside it. One plays the lights. A relay's pulse is ended by
+a thread that lives as long as the pulse: a strike must fall shut in time, whatever the
+door is waiting for. And a connection to the lock is opened (name, TCP, TLS) by a
+Dialer's thread that lives for one attempt: looking up a name is the one wait that no
+timeout ends, so it must not happen where the door waits; and a connection that the
+server closed, or that was idle for a minute, is replaced while the door goes on reading
+cards. The first attempt also loads what HTTP and TLS need, which takes a slow Pi
+seconds. At most one such thread exists for each lock. `doctor` has its own for what
+else has no end: looking up a name, and checking a database. `demo` has its own threads
+beside the door for what a real door has around it: the radio field, the lock's cloud
+and the person at the keyboard.
 
 Every thread but the main one is started under `kept_from_threads` (7): it gets no
 signal, so that a signal always ends what the main thread waits for.
@@ -322,10 +323,6 @@ class Decision:
     @property
     def granted(self) -> bool:
         return self.reason is Reason.GRANTED
-
-    @property
-    def word(self) -> str:
-        return "granted" if self.granted else "denied"
 
 
 class LockState(enum.StrEnum):
@@ -1488,13 +1485,6 @@ RESULT_SIGNALS: dict[Result, Signal] = {
     Result.UNSURE: Signal.UNSURE,
     Result.INTERRUPTED: Signal.STOPPING,
 }
-
-
-def signal_for(decision: Decision, result: Result | None) -> Signal:
-    """What to show the person at the door; ``result`` is None until there is one."""
-    if not decision.granted:
-        return Signal.DENIED
-    return RESULT_SIGNALS[result] if result else Signal.WORKING
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from conftest import KEN, card_of
+from conftest import KEN, NOON, card_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from doorpi import (
     Command,
     Decision,
+    Event,
     LockState,
     Reason,
     Span,
@@ -285,8 +286,12 @@ def test_a_credential_needs_the_clock_only_for_dates_and_hours(limits, needs):
 
 
 def test_only_the_reason_granted_is_a_grant():
-    words = {reason: Decision(reason).word for reason in Reason}
+    words = {
+        reason: Event(at=NOON, uid=None, holder="", reason=reason).decision
+        for reason in Reason
+    }
 
+    assert [reason for reason in Reason if Decision(reason).granted] == ["granted"]
     assert words == dict.fromkeys(Reason, "denied") | {Reason.GRANTED: "granted"}
 
 
