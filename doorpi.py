@@ -16,14 +16,15 @@ One card on its way through the house:
     Reader.sense -> Debounce -> decide -> working light -> Lock.status
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
-Four files hold what is kept (7): doorpi.toml is the owner's, and the program never
-writes it; last-good.json is the last of it that was valid, for a start after a bad
-edit; cards.db is the list that verbs and master cards write, with the blocks of
+Four files hold state (9, 11): doorpi.toml is the owner's, and the program never writes
+it; last-good.json is the last of it that was valid, for a start after a bad edit;
+cards.db is the list that verbs and master cards write, with the blocks of
 `revoke`; doorpi.db is the log, which each tap writes.
 
-Map  1 Vocabulary     2 Rules           3 Signals    4 Configuration    5 Ports
-     6 The door       7 Adapters        8 Helpers beside the door
-     9 Simulator     10 Wiring         11 Command line
+Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
+     6 The door       7 HTTP         8 Locks      9 Store      10 Readers
+    11 The Pi        12 The owner's tools        13 Pictures   14 Doctor
+    15 Simulator     16 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
@@ -31,13 +32,13 @@ To add a rule       a Reason in 1, a row of RULES and its words in REASON_WORDS 
                     row in tests/test_rules.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
-To add a lock       a class in 7 with the methods of Lock (5), a row of LOCKS in 10,
+To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in 16,
                     its needs in LOCK_NEEDS and its id in DEVICE_IDS (4), its address
                     in VENDOR_APIS, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml
-To add a verb       a cmd_* and a row of VERBS in 11; what it does at length in 8
-To read a new list  a parser and a row of LIST_FORMATS in 8
+To add a verb       a cmd_* and a row of VERBS in 16; what it does at length in 12
+To read a new list  a parser and a row of LIST_FORMATS in 12
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -57,12 +58,12 @@ else has no end: looking up a name, and checking a database. `demo` has its own 
 beside the door for what a real door has around it: the radio field, the lock's cloud
 and the person at the keyboard.
 
-Every thread but the main one is started under `kept_from_threads` (7): it gets no
+Every thread but the main one is started under `kept_from_threads` (5): it gets no
 signal, so that a signal always ends what the main thread waits for.
 
 Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
 KeyboardInterrupt is) wherever the door is, also in the middle of a wait; what must
-not be left half done, as a change of the lights, is done under `postponed` (7).
+not be left half done, as a change of the lights, is done under `postponed` (5).
 
 A UID is an identifier, not a secret: whoever can read a card can copy it.
 """
@@ -123,9 +124,11 @@ __version__ = "0.1.0"
 
 log = logging.getLogger("doorpi")
 
+
 ################################################################################
 # 1. Vocabulary -- the nouns of access control
 ################################################################################
+
 
 #: A card's UID (ISO/IEC 14443-3): 4, 7 or 10 bytes as upper-case hex, no separators.
 Uid = NewType("Uid", str)
@@ -523,6 +526,14 @@ def cut_off(text: str) -> str:
     return f"{text.rstrip(JOINERS)}..."
 
 
+LIFTS_BLOCK = "doorpi allow NAME --uid {}"
+
+
+def block_words(block: Block) -> str:
+    """Since when and by whom."""
+    return f"blocked since {block.since:%Y-%m-%d %H:%M} by {printable(block.by, 60)}"
+
+
 def card_name(card: Credential) -> str:
     """A card as people tell it from others: ``Ken Sato (04:A1:B2:C3)``."""
     return f"{printable(card.holder, 60)} ({format_uid(card.uid)})"
@@ -690,274 +701,6 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Decision:
         return Decision(Reason.RANDOM_UID if is_random(uid) else Reason.NOT_FOUND)
     denied = (reason for reason, denies in RULES if denies(who, when))
     return Decision(next(denied, Reason.GRANTED), holder)
-
-
-# -- why
-
-#: Each reason in words; what stands in braces is of the card and its entry.
-REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
-    {
-        Reason.GRANTED: "",
-        Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
-        Reason.RANDOM_UID: "it shows a different, random UID at each tap, as phones do,"
-        " so it cannot be put on a list",
-        Reason.NOT_FOUND: "this card is not on the list; to let it in: doorpi allow"
-        " NAME --uid {uid}",
-        Reason.NOT_ENABLED: "it is switched off in {place}",
-        Reason.NOT_ACTIVE: "its first day is {valid_from}",
-        Reason.EXPIRED: "its last day was {valid_until}",
-        Reason.CLOCK_NOT_SET: "its dates or hours need the right time, and the"
-        " Pi's clock is not set yet; doorpi doctor tells more",
-        Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside}",
-        Reason.PASSBACK: "it moved the lock at {last_moved:%H:%M:%S} and must wait"
-        " {passback_s:g} s",
-    }
-)
-PLACES = {
-    Source.TOML: "doorpi.toml (enabled = false)",
-    Source.DB: "the database (to let it in: doorpi allow NAME --uid {uid})",
-}
-
-#: How far `why` looks ahead in a schedule; dates it sees however far they are.
-HORIZON_DAYS = 400
-
-
-class Explanation(NamedTuple):
-    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
-
-    ``turns_at`` is None where that is not to be seen; ``after`` says what then ends a
-    grant, and ``last_day`` is the day that ends just then, if one does.
-    """
-
-    decision: Decision
-    why: str = ""
-    turns_at: datetime | None = None
-    after: str = ""
-    last_day: date | None = None
-
-
-def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
-    """Why ``decide`` answers as it does, in local time.
-
-    What comes next is found by asking it again for each time at which it may answer
-    otherwise, as if the clock were set.
-    """
-    decision = decide(uid, who, when)
-    why = _reason_in_words(uid, who, when, decision.reason)
-    no_time_helps = Reason.CLOCK_NOT_SET, Reason.LOCKED_DOWN
-    if who is None or decision.reason in no_time_helps:
-        return Explanation(decision, why)
-    if who.needs_clock and not when.clock_set:
-        why += ", and the clock is not set"
-    for point in _turning_points(who, when):
-        then = replace(when, at=point, clock_set=True)
-        turned = decide(uid, who, then)
-        if turned.granted is not decision.granted:
-            after = _end_in_words(who, then, turned.reason)
-            return Explanation(decision, why, point, after, _day_over(point, when))
-    return Explanation(decision, why)
-
-
-def _day_over(point: datetime, when: Circumstances) -> date | None:
-    """The day that ends at ``point``; its midnight may be one that is skipped."""
-    day = _local(when)(_in_utc(point) - timedelta(microseconds=1)).date()
-    return day if day < point.date() else None
-
-
-def _turning_points(who: Credential, when: Circumstances) -> Iterator[datetime]:
-    """The instants after ``when.at`` at which another answer may begin, in order."""
-    schedule = when.schedules.get(who.schedule or "")
-    days = {who.valid_from} | _days_after([who.valid_until])
-    minutes = {0}
-    if schedule:
-        spans = schedule.spans
-        minutes.update(m % 1440 for s in spans for m in (s.start_min, s.end_min))
-        first = max(when.at.date(), who.valid_from or date.min)
-        sight = min(HORIZON_DAYS, (date.max - first).days)
-        days.update(first + timedelta(days=i) for i in range(sight + 1))
-        days.update(schedule.closed | _days_after(schedule.closed))
-    local, now = _local(when), _in_utc(when.at)
-    points: set[datetime] = set()
-    for day in days:
-        if day is not None and day >= when.at.date():
-            points.update(_instants(day, minutes, local))
-    if when.last_moved and when.passback_s:
-        moved = _in_utc(when.last_moved)
-        over = moved + timedelta(seconds=ceil(when.passback_s))
-        whole = timedelta(seconds=1 if over.microsecond else 0)
-        points.update((moved, over.replace(microsecond=0) + whole))
-    return (local(point) for point in sorted(points) if point > now)
-
-
-def _in_utc(at: datetime) -> datetime:
-    return (at - (at.utcoffset() or timedelta(0))).replace(tzinfo=UTC)
-
-
-def _local(when: Circumstances) -> Local:
-    zone = when.at.tzinfo or UTC
-    return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
-
-
-def shown_at(day: date, minute: int, local: Local) -> list[datetime]:
-    """The instants at which the clock on the wall shows ``minute`` of ``day``, in UTC:
-    none where it is put forward over it, two where it is put back."""
-    return sorted(_shown(_midnight(day), [minute], _offsets(day, local), local))
-
-
-def _shown(
-    midnight: datetime,
-    minutes: Iterable[int],
-    offsets: Iterable[timedelta],
-    local: Local,
-) -> Iterator[datetime]:
-    for offset in offsets:
-        for minute in minutes:
-            at = midnight + timedelta(minutes=minute) - offset
-            if local(at).utcoffset() == offset:
-                yield at
-
-
-def _instants(day: date, minutes: Iterable[int], local: Local) -> Iterator[datetime]:
-    """When it is one of these minutes of ``day``, and when the clock is put forward or
-    back around that: it may skip the first or the last of an hour, or go into another
-    hour than the one after."""
-    offsets = _offsets(day, local)
-    yield from _shown(_midnight(day), minutes, offsets, local)
-    if len(offsets) > 1:
-        yield change_of_clock(day, local)
-
-
-def change_of_clock(day: date, local: Local) -> datetime:
-    """The instant, in UTC, at which the clock is put forward or back around ``day``."""
-    low, seconds = _midnight(day) - timedelta(days=1), 3 * 86_400
-    before = local(low).utcoffset()
-    while seconds > 1:  # low has the offset of before; what is so much later has not
-        half = timedelta(seconds=seconds // 2)
-        if local(low + half).utcoffset() == before:
-            low += half
-            seconds -= seconds // 2
-        else:
-            seconds //= 2
-    return low + timedelta(seconds=1)
-
-
-def _offsets(day: date, local: Local) -> set[timedelta]:
-    """From UTC, around ``day``: one, or two where the clock is put forward or back."""
-    ends = _midnight(day) - timedelta(days=1), _midnight(day) + timedelta(days=2)
-    return {local(at).utcoffset() or timedelta(0) for at in ends}
-
-
-def _midnight(day: date) -> datetime:
-    """Kept off the end of all days, so that there is a day around it."""
-    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=3))
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def _days_after(days: Iterable[date | None]) -> set[date | None]:
-    return {day + timedelta(days=1) for day in days if day and day < date.max}
-
-
-def _reason_in_words(
-    uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
-) -> str:
-    moved = when.last_moved
-    if who and who.block and reason is Reason.NOT_ENABLED:
-        lifts = LIFTS_BLOCK.format(format_uid(uid))
-        return f"{block_words(who.block)}; to lift it: {lifts}"
-    if who and who.refused and reason is Reason.NOT_ENABLED:
-        return who.refused
-    return REASON_WORDS[reason].format(
-        uid=format_uid(uid),
-        place=who and PLACES[who.source].format(uid=format_uid(uid)),
-        valid_from=who and who.valid_from,
-        valid_until=who and who.valid_until,
-        outside=who and _outside_in_words(who, when),
-        last_moved=moved and _local(when)(_in_utc(moved)),
-        passback_s=when.passback_s,
-    )
-
-
-LIFTS_BLOCK = "doorpi allow NAME --uid {}"
-
-
-def block_words(block: Block) -> str:
-    """Since when and by whom."""
-    return f"blocked since {block.since:%Y-%m-%d %H:%M} by {printable(block.by, 60)}"
-
-
-def _outside_in_words(who: Credential, when: Circumstances) -> str:
-    schedule = when.schedules.get(who.schedule or "")
-    name = printable(str(who.schedule))
-    if schedule is None:
-        return f"there is no schedule {name} any more"
-    if when.at.date() in schedule.closed:
-        return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
-    return f"outside the hours of {name}"
-
-
-def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
-    """Why a grant ends at ``then.at``; nothing for a denial."""
-    if reason is Reason.EXPIRED:
-        return "its last day"
-    if reason is not Reason.NOT_PERMITTED_AT_THIS_TIME:
-        return reason.value if reason is not Reason.GRANTED else ""
-    schedule = then.schedules[who.schedule or ""]
-    if then.at.date() in schedule.closed:
-        return _outside_in_words(who, then)
-    return f"the hours of {printable(schedule.name)} end"
-
-
-def in_one_sentence(
-    uid: Uid, who: Credential | None, when: Circumstances, *, is_now: bool
-) -> str:
-    """Who is let in or denied, by which rule, and until when or when next."""
-    told = explain(uid, who, when)
-    name = card_name(who) if who else format_uid(uid)
-    then = "" if is_now else f" on {_day_and_time(when.at)}"
-    if not told.decision.granted:
-        return f"{name} would be denied{then}: {_denial(uid, who, when, told)}."
-    deed = f"be let in{then or ' now'}"
-    if who and who.role is Role.MASTER:
-        deed = f"start enrolment{then or ' now'}, and never opens the door"
-    return f"{name} would {deed}: {_grant(who, told)}."
-
-
-def _grant(who: Credential | None, told: Explanation) -> str:
-    reason, end = told.decision.reason, told.turns_at
-    if end is None:
-        is_free = who is None or not who.needs_clock
-        ever = (
-            "without limits" if is_free else "as long as the settings stay as they are"
-        )
-        return f"{reason}, {ever}"
-    until = _day_and_time(end)
-    if told.last_day:
-        until = f"the end of {told.last_day:%a %Y-%m-%d}"
-    return f"{reason}, until {until} ({told.after})"
-
-
-def _denial(
-    uid: Uid, who: Credential | None, when: Circumstances, told: Explanation
-) -> str:
-    reason, at = told.decision.reason, told.turns_at
-    words = f"{reason}, {told.why}"
-    if reason is Reason.LOCKED_DOWN:
-        lifted = replace(when, locked_down=False)
-        after = explain(uid, who, lifted)
-        granted = after.decision.granted
-        rest = _grant(who, after) if granted else _denial(uid, who, lifted, after)
-        return f"{words} (then: {rest})"
-    if at is not None:
-        return f"{words}; next possible on {_day_and_time(at)}"
-    if reason in (Reason.EXPIRED, Reason.NOT_ENABLED):
-        return f"{words}; until you change that"
-    if who is None or reason is Reason.CLOCK_NOT_SET:
-        return words
-    return f"{words}; not in the next {HORIZON_DAYS} days unless something is changed"
-
-
-def _day_and_time(at: datetime) -> str:
-    return f"{at:%a %Y-%m-%d} at {at:%H:%M}{f':{at:%S}' if at.second else ''}"
 
 
 @dataclass(slots=True)
@@ -1550,7 +1293,7 @@ def parse_pattern(picture: str) -> Pattern:
 
 
 ################################################################################
-# 4. Configuration -- doorpi.toml, every problem at once
+# 4. Settings -- doorpi.toml, every problem at once
 ################################################################################
 
 
@@ -3085,6 +2828,89 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+class ProcessSignals:
+    """SIGTERM and its like raise Stopped; SIGHUP asks for a reload.
+
+    Every signal that would end the process without a word is among them, so that
+    the lights go out however it ends, short of SIGKILL.  A second one within 2 s
+    does not disturb the putting away that the first began.
+
+    Stopped falls between any two steps of the main thread.  What cannot be left
+    half done there is done under ``postponed``.
+    """
+
+    stops = (
+        signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGUSR1,
+        signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF,
+        signal.SIGXCPU,
+    )  # fmt: skip
+
+    _is_postponing = False  # of the class: a process has one set of signals
+    _postponed: int | None = None
+
+    def __init__(self) -> None:
+        self._stopped_at = -inf
+        self._stopped_by: int | None = None
+        self._reload_asked = False
+
+    def install(self) -> None:
+        for number in self.stops:
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._ask_reload)
+
+    def _stop(self, number: int, frame: object) -> None:
+        if time.monotonic() - self._stopped_at > 2.0:
+            self._stopped_at = time.monotonic()
+            self._stopped_by = number
+            if not ProcessSignals._is_postponing:
+                raise Stopped(number)
+            ProcessSignals._postponed = number
+
+    @classmethod
+    @contextlib.contextmanager
+    def postponed(cls) -> Iterator[None]:
+        """Let a stop wait until the end of the ``with``, the outermost of several."""
+        was_postponing, cls._is_postponing = cls._is_postponing, True
+        try:
+            yield
+        finally:
+            cls._is_postponing = was_postponing
+            if not was_postponing and cls._postponed is not None:
+                number, cls._postponed = cls._postponed, None
+                raise Stopped(number)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def kept_from_threads() -> Iterator[None]:
+        """A thread that is started within the ``with`` gets no signal, nor does one
+        that it starts.
+
+        The kernel hands a signal to any thread that does not block it, and Python
+        then handles it in the main thread, once that runs again: it may be waiting
+        for a lock's answer, and only its own signal ends such a wait.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _ask_reload(self, number: int, frame: object) -> None:
+        self._reload_asked = True
+
+    def reload_asked(self) -> bool:
+        """True once after each SIGHUP (or several that came together).
+
+        Raises: Stopped, when the first was swallowed: Python drops what is raised
+        in a __del__ or a callback of its own.
+        """
+        if self._stopped_by is not None:
+            raise Stopped(self._stopped_by)
+        asked, self._reload_asked = self._reload_asked, False
+        return asked
 
 
 class Clock(Protocol):
@@ -5077,542 +4903,8 @@ LOCKDOWNS = (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF)
 
 
 ################################################################################
-# 7. Adapters -- the only code that touches the world
+# 7. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
-
-
-class ProcessSignals:
-    """SIGTERM and its like raise Stopped; SIGHUP asks for a reload.
-
-    Every signal that would end the process without a word is among them, so that
-    the lights go out however it ends, short of SIGKILL.  A second one within 2 s
-    does not disturb the putting away that the first began.
-
-    Stopped falls between any two steps of the main thread.  What cannot be left
-    half done there is done under ``postponed``.
-    """
-
-    stops = (
-        signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGUSR1,
-        signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF,
-        signal.SIGXCPU,
-    )  # fmt: skip
-
-    _is_postponing = False  # of the class: a process has one set of signals
-    _postponed: int | None = None
-
-    def __init__(self) -> None:
-        self._stopped_at = -inf
-        self._stopped_by: int | None = None
-        self._reload_asked = False
-
-    def install(self) -> None:
-        for number in self.stops:
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, self._ask_reload)
-
-    def _stop(self, number: int, frame: object) -> None:
-        if time.monotonic() - self._stopped_at > 2.0:
-            self._stopped_at = time.monotonic()
-            self._stopped_by = number
-            if not ProcessSignals._is_postponing:
-                raise Stopped(number)
-            ProcessSignals._postponed = number
-
-    @classmethod
-    @contextlib.contextmanager
-    def postponed(cls) -> Iterator[None]:
-        """Let a stop wait until the end of the ``with``, the outermost of several."""
-        was_postponing, cls._is_postponing = cls._is_postponing, True
-        try:
-            yield
-        finally:
-            cls._is_postponing = was_postponing
-            if not was_postponing and cls._postponed is not None:
-                number, cls._postponed = cls._postponed, None
-                raise Stopped(number)
-
-    @staticmethod
-    @contextlib.contextmanager
-    def kept_from_threads() -> Iterator[None]:
-        """A thread that is started within the ``with`` gets no signal, nor does one
-        that it starts.
-
-        The kernel hands a signal to any thread that does not block it, and Python
-        then handles it in the main thread, once that runs again: it may be waiting
-        for a lock's answer, and only its own signal ends such a wait.
-        """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def _ask_reload(self, number: int, frame: object) -> None:
-        self._reload_asked = True
-
-    def reload_asked(self) -> bool:
-        """True once after each SIGHUP (or several that came together).
-
-        Raises: Stopped, when the first was swallowed: Python drops what is raised
-        in a __del__ or a callback of its own.
-        """
-        if self._stopped_by is not None:
-            raise Stopped(self._stopped_by)
-        asked, self._reload_asked = self._reload_asked, False
-        return asked
-
-
-#: Written by doorpi-clock.service: how far the clock was ahead of the seconds since
-#: boot when the kernel last called it synchronised, which the door's own sandbox does
-#: not let it ask.  It lasts as long as /run: a boot.
-CLOCK_MARKER = Path("/run/doorpi-clock/set")
-
-#: What tells the C library the time zone: a file, or a link to one.
-LOCALTIME = Path("/etc/localtime")
-
-
-class SystemClock:
-    """The computer's clocks."""
-
-    step_s = 60.0  # an NTP daemon that slews stays far below
-    zone_look_s = 1.0
-
-    def __init__(self) -> None:
-        self._ahead_s: float | None = None  # of the seconds since boot, when it was set
-        self._look_at_zone_at = -inf
-        self._zone: object = None
-
-    def now(self) -> datetime:
-        self.follow_zone()
-        return datetime.now().astimezone()
-
-    def local(self, at: datetime) -> datetime:
-        """``at`` in the door's zone, as its daylight saving is by then; in that of now
-        where the C library cannot tell (from 2038 on, on 32 bits)."""
-        try:
-            return at.astimezone()
-        except (OverflowError, ValueError, OSError):
-            return at.astimezone(datetime.now().astimezone().tzinfo)
-
-    def follow_zone(self) -> None:
-        """The C library reads the zone once: a door runs for months, and its owner, or
-        the installation of a fresh Pi, may set it meanwhile."""
-        now = self.monotonic()
-        if now < self._look_at_zone_at:
-            return
-        self._look_at_zone_at = now + self.zone_look_s
-        found = _zone_file()
-        if found == self._zone:
-            return
-        self._zone = found
-        if _holds_zone(LOCALTIME):
-            time.tzset()
-        else:
-            log.warning("%s holds no time zone: the one before is kept", LOCALTIME)
-
-    def monotonic(self) -> float:
-        """Goes on while the computer is suspended, as time.monotonic does not: a card
-        that was presented before is an old one afterwards."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    def is_set(self) -> bool:
-        """The kernel's own answer, or that it gave it once and nobody has set the clock
-        since: after 9 hours without NTP the kernel calls it unsynchronised again,
-        though it goes as right as any.
-        """
-        ahead_s = seconds_ahead()
-        if kernel_says_synchronised():
-            self._ahead_s = ahead_s
-        right = self._ahead_s, _marked_ahead_s()
-        return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
-
-    def cpu(self) -> float:
-        return time.thread_time()
-
-    def boot(self) -> str:
-        return _boot_id()
-
-
-def _zone_file() -> tuple[tuple[int, ...], ...]:
-    """Which file LOCALTIME is, and which a link there leads to."""
-    found: list[tuple[int, ...]] = []
-    for look in (LOCALTIME.lstat, LOCALTIME.stat):
-        try:
-            seen = look()
-        except OSError as error:
-            found.append((error.errno or errno.EIO,))
-        else:
-            found.append((seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns))
-    return tuple(found)
-
-
-def _holds_zone(path: Path) -> bool:
-    """Also where there is no such file, which means UTC.  Of one that is broken, or
-    half written, the C library makes UTC as well, without a word: who may enter by day
-    would come in at night.  Source: tzfile(5): "TZif" first, and a line feed last.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return isinstance(error, FileNotFoundError)
-    return content.startswith(b"TZif") and content.endswith(b"\n")
-
-
-def _marked_ahead_s() -> float | None:
-    try:
-        return float(CLOCK_MARKER.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-
-
-@functools.cache
-def _boot_id() -> str:
-    """Where it cannot be read, each process is taken for a boot of its own: what was to
-    be done later is then done at once.  Source: random(4)."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return f"process-{os.urandom(8).hex()}"
-
-
-def kernel_says_synchronised() -> bool:
-    """Whatever time daemon runs.
-
-    Source: adjtimex(2): TIME_ERROR (5) while not synchronised.  A failing call counts
-    as not synchronised.
-    """
-    adjtimex, buffer = _adjtimex()
-    return 0 <= int(adjtimex(buffer)) < 5
-
-
-def seconds_ahead() -> float:
-    """How far the clock is ahead of the seconds since boot: the same until somebody
-    sets it, whether by hand or by a time server.
-
-    To be taken before the kernel is asked: setting the clock makes it say no.
-    """
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def watch_clock(marker: str) -> None:
-    """Keep in the file ``marker`` by how much the clock was ahead when the kernel last
-    called it synchronised."""
-    told_s = inf = float("inf")
-    while True:
-        ahead_s = seconds_ahead()
-        if kernel_says_synchronised() and abs(ahead_s - told_s) > 1.0:
-            with open(f"{marker}.part", "w") as file:  # noqa: PTH123
-                file.write(f"{ahead_s:.3f}\n")
-                os.fchmod(file.fileno(), 0o644)  # anybody may look
-            os.replace(f"{marker}.part", marker)  # noqa: PTH105
-            told_s = ahead_s
-        time.sleep(2.0 if told_s == inf else 10.0)
-
-
-def mark_clock_set() -> None:
-    """What doorpi-clock.service does: ``watch_clock``, in a program of its own.
-
-    It runs from the boot to the end, and all that this file imports would take 35 MB of
-    a Zero's memory with it; that function and what it calls take 3.
-    """
-    import inspect
-
-    parts = (_adjtimex, kernel_says_synchronised, seconds_ahead, watch_clock)
-    head = "from __future__ import annotations\nimport functools, os, time\n"
-    source = head + "\n".join(inspect.getsource(part) for part in parts)
-    source += f"\nwatch_clock({str(CLOCK_MARKER)!r})"
-    python = sys.executable
-    os.execv(python, [python, "-I", "-S", "-c", source])  # noqa: S606
-
-
-@functools.cache
-def _adjtimex() -> tuple[Any, Any]:
-    """The C library's function and room for its answer (struct timex: 208 bytes on 64
-    bit, 128 on 32).  A request of zeros changes nothing."""
-    import ctypes
-
-    return ctypes.CDLL(None).adjtimex, ctypes.create_string_buffer(256)
-
-
-# -- the reader
-
-
-class NfcReader:
-    """A contactless reader that nfcpy knows, held open from card to card.
-
-    PN532 on the Pi's UART: VCC to 3.3 V (pin 1), GND to pin 6, TXD to GPIO 15 (pin
-    10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  One
-    sense switches the field on, looks for a Type A card and reads its UID; the card
-    is not activated, so one that is not NDEF, or misbehaves later, does not matter.
-
-    A PN532 that does not answer may stand at the speed that a killed program left it
-    at: from the third try on it is called back from there, and from the fourth on it
-    gets a pulse on RSTPD_N, where ``reset_gpio`` is wired.  The board has a pin of that
-    name; RSTO is another.  Once in ``renew_s``, when nobody is there, it is opened
-    anew: some were seen to become slow, or mute, after days.
-
-    Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
-    """
-
-    renew_s = 86_400.0
-    rescue_after, reset_after = 2, 3  # failures in a row
-
-    def __init__(self, path: str, reset_gpio: int = -1) -> None:
-        self._path = path
-        self._reset_gpio = reset_gpio
-        self._failures = 0
-        self._opened_at = -inf
-        self._told = ""
-        self._frontend: Any = None
-        self._target: Any = None
-        #: What nfcpy's udp driver raises at a datagram that is no frame: noise.
-        self._noise = (ValueError, IndexError) if path.startswith("udp") else ()
-
-    def sense(self) -> Card | None:
-        try:
-            if self._frontend is None:
-                self._open()
-            found = self._frontend.sense(self._target)
-        except self._noise:
-            return None
-        except Exception as error:
-            # nfcpy lets through whatever its drivers meet: termios.error,
-            # USBError, Chipset.Error, IndexError, TypeError beside OSError.
-            why = f"{self._path}: {_device_trouble(error)}"
-            self._failures += 1
-            self._close(polite=False)
-            raise ReaderLost(why) from None
-        self._failures = 0  # an open alone proves little
-        is_old = time.monotonic() - self._opened_at > self.renew_s
-        if found is None and is_old and self._path.endswith(":pn532"):
-            self.close()
-        if found is None or len(found.sdd_res or b"") not in UID_BYTES:
-            return None
-        uid = Uid(bytes(found.sdd_res).hex().upper())
-        return Card(uid, atqa=bytes(found.sens_res), sak=found.sel_res[0])
-
-    @property
-    def name(self) -> str:
-        """Model and firmware, as nfcpy tells them, of the open reader."""
-        return str(self._frontend.device) if self._frontend else ""
-
-    def _open(self) -> None:
-        nfc = _nfcpy()
-        gc.collect()  # a lost reader is claimed until its handle is collected
-        if self._failures >= self.reset_after and self._reset_gpio >= 0:
-            self._reset()
-        if self._failures >= self.rescue_after and self._path.endswith(":pn532"):
-            _call_back_to_115200(serial_port(self._path))
-        frontend = nfc.ContactlessFrontend()
-        if not frontend.open(usb_path(self._path)):
-            raise OSError("no reader found")
-        self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
-        self._opened_at = time.monotonic()
-        if self.name != self._told:
-            self._told = self.name
-            log.info("card reader: %s", self.name)
-
-    def _reset(self) -> None:
-        """Told once: a reader that was taken away is tried for weeks."""
-        trouble = _reset_pulse(self._reset_gpio)
-        if self._failures > self.reset_after:
-            return
-        if trouble:
-            what = "the card reader cannot be reset by GPIO %d: %s"
-            log.warning(what, self._reset_gpio, trouble)
-        else:
-            log.info("the card reader was reset")
-
-    def close(self) -> None:
-        self._close(polite=True)
-
-    def _close(self, *, polite: bool) -> None:
-        """Let go of the device whatever state it is in.
-
-        nfcpy's own close() first talks to the device; when that fails it leaves
-        descriptors and the USB claim behind, and its PowerDown makes some readers
-        deaf until they are unplugged.
-        """
-        frontend, self._frontend = self._frontend, None
-        device = getattr(frontend, "device", None)
-        if device is None:
-            return
-        frontend.device = None
-        transport = getattr(getattr(device, "chipset", None), "transport", None)
-        steps: list[Callable[[], object]] = []
-        if polite or transport is None:
-            steps.append(device.mute)
-        if transport is not None:
-            steps += [lambda: transport.tty.close(), lambda: transport.close()]
-        for step in steps:
-            with contextlib.suppress(Exception):
-                step()
-
-
-@functools.cache
-def _nfcpy() -> Any:
-    """nfcpy, imported quietly: it would run ldconfig, gcc and ld to look for a
-    libcrypto that only its peer-to-peer part wants, and set its logger to INFO."""
-    import ctypes.util
-
-    find_library = ctypes.util.find_library
-    ctypes.util.find_library = lambda name: None
-    try:
-        import nfc  # type: ignore[import-untyped]
-        import nfc.clf  # type: ignore[import-untyped]
-        import nfc.clf.pn532  # type: ignore[import-untyped]
-        import nfc.clf.transport  # type: ignore[import-untyped]
-    finally:
-        ctypes.util.find_library = find_library
-    logging.getLogger("nfc").setLevel(logging.CRITICAL)
-    _tame(nfc.clf)
-    return nfc
-
-
-USB_ANSWER_MS = 2000  # a look takes 10 to 50
-
-
-def _tame(clf: Any) -> None:
-    """What in nfcpy would need a visit to the door.
-
-    It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to all that
-    speak 115200: its `stty` is told to fail, which keeps it slow.  It opens a serial
-    port as the terminal that controls us, whose end the kernel tells us by SIGHUP, our
-    reload.  It shares the port with whoever else opens it, and both hear half of what
-    the chip says.  And it waits for a USB reader as long as that likes.
-    """
-    import types
-
-    def open_alone(self: Any, port: str, baudrate: int = 115200) -> None:
-        self.close()
-        self.tty = _serial_line(port, baudrate)
-
-    clf.transport.TTY.open = open_alone
-    clf.pn532.os = types.SimpleNamespace(system=lambda command: 1, strerror=os.strerror)
-    clf.transport.open = functools.partial(
-        open, opener=lambda path, flags: os.open(path, flags | os.O_NOCTTY)
-    )
-    usb = clf.transport.USB
-    read, write, ms = usb.read, usb.write, USB_ANSWER_MS
-    usb.read = lambda self, timeout=0: read(self, timeout or ms)
-    usb.write = lambda self, frame, timeout=0: write(self, frame, timeout or ms)
-
-
-def serial_port(path: str) -> Path:
-    """``/dev/ttyS0`` of ``tty:S0:pn532``, ``/dev/nfc0`` of ``tty:nfc0:pn532``."""
-    name = path.split(":")[1]
-    return DEV / (f"tty{name}" if re.match(r"(S|ACM|AMA|USB)\d", name) else name)
-
-
-def _serial_line(port: str, baud: int) -> Any:
-    """Nobody else's meanwhile, of those who ask: an advisory lock."""
-    import serial  # type: ignore[import-untyped]
-
-    return serial.Serial(port, baud, timeout=0.05, write_timeout=1, exclusive=True)
-
-
-def _call_back_to_115200(port: Path) -> None:
-    """Tell a PN532 that an earlier program left at a higher speed to return.
-
-    Source: PN532 user manual UM0701-02, 7.2.3 SetSerialBaudRate (10h, BR 4).
-    """
-    data = bytes([0xD4, 0x10, 0x04])
-    command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
-    ack = bytes.fromhex("0000ff00ff00")
-    for baud in (921600, 460800, 230400):
-        # It may not be there, or not be ours: opening it will tell, in words.
-        with (
-            contextlib.suppress(Exception),
-            _serial_line(str(port), baud) as line,
-        ):
-            line.write(bytes(10) + ack + bytes(10) + command)
-            if ack in line.read(6 + 9):
-                line.write(ack)  # only then does it change its speed
-                line.flush()
-                time.sleep(0.01)
-                log.info("%s: called back from %d to 115200 baud", port, baud)
-                return
-
-
-def _reset_pulse(pin: int) -> str:
-    """RSTPD_N low for 100 ms: the reader starts as after a power cut.  Returns why
-    that cannot be, or "".
-
-    Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
-    """
-    try:
-        import gpiozero  # type: ignore[import-untyped]
-
-        with contextlib.closing(gpiozero.OutputDevice(pin, active_high=False)) as line:
-            line.on()
-            time.sleep(0.1)
-            line.off()
-            time.sleep(0.05)
-    except _gpio_errors() as error:
-        return printable(str(error) or type(error).__name__)
-    return ""
-
-
-#: Readers on USB that nfcpy drives, by vendor and product.
-USB_READERS: Mapping[str, str] = {
-    "054c:06c1": "Sony RC-S380/S",
-    "054c:06c3": "Sony RC-S380/P",
-    "054c:02e1": "Sony RC-S330, RC-S360 or RC-S370",
-    "054c:0193": "Sony PN531",
-    "04cc:0531": "Philips PN531",
-    "04cc:2533": "NXP PN533",
-    "04e6:5591": "SCM SCL3711",
-    "04e6:5593": "SCM SCL3712",
-    "072f:2200": "ACS ACR122U",
-}
-USB_DEVICES = Path("/sys/bus/usb/devices")
-DEV = Path("/dev")
-PROC = Path("/proc")
-
-
-@dataclass(frozen=True, slots=True)
-class UsbDevice:
-    """A device on USB: ``id`` is vendor:product, ``driver`` the kernel module that
-    holds its first interface, "" for none."""
-
-    id: str
-    node: Path
-    driver: str = ""
-
-
-def usb_devices() -> list[UsbDevice]:
-    """Source: the kernel's Documentation/ABI/stable/sysfs-bus-usb."""
-    found = []
-    for folder in sorted(USB_DEVICES.glob("*")):
-        try:
-            vendor, product, bus, device = (
-                (folder / name).read_text("ascii").strip()
-                for name in ("idVendor", "idProduct", "busnum", "devnum")
-            )
-        except OSError:  # an interface, or gone meanwhile
-            continue
-        node = DEV / f"bus/usb/{int(bus):03d}/{int(device):03d}"
-        links = sorted(folder.glob(f"{folder.name}:1.0/driver"))
-        driver = links[0].resolve().name if links else ""
-        found.append(UsbDevice(f"{vendor}:{product}", node, driver))
-    return found
-
-
-def usb_path(path: str) -> str:
-    """``usb`` or ``usb:054c`` with the product of the reader that is there: only with
-    both does nfcpy say why it cannot be opened."""
-    if not re.fullmatch(r"usb(:[0-9a-fA-F]{4})?", path):
-        return path
-    vendor = path[4:].lower()
-    for device in usb_devices():
-        if device.id in USB_READERS and device.id.startswith(vendor):
-            return f"usb:{device.id}"
-    return path
 
 
 #: Where install.sh puts a version, with itself in it.
@@ -5632,28 +4924,6 @@ def bring_libraries() -> str:
 def library_trouble(error: ImportError) -> str:
     """What is missing or does not fit, and what to do about it."""
     return printable(f"{error}: {bring_libraries()}", 300)
-
-
-TAKEN = "another program uses it"
-
-
-def _device_trouble(error: Exception) -> str:
-    import termios
-
-    if isinstance(error, ImportError):
-        return library_trouble(error)
-    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
-        return TAKEN  # pyserial's word for a port that is locked
-    if isinstance(error, OSError) and error.strerror:
-        # The system's words, or nfcpy's own, such as that it finds no libusb.
-        is_plain = error.strerror == os.strerror(error.errno or 0)
-        return printable(error.strerror.lower() if is_plain else error.strerror)
-    if isinstance(error, termios.error) and len(error.args) == 2:
-        return printable(str(error.args[1]).lower())
-    return printable(f"{error}" or type(error).__name__)
-
-
-# -- locks
 
 
 @dataclass(slots=True)
@@ -6436,6 +5706,11 @@ def _percent(value: object) -> int | None:
     if type(value) in (int, float) and 0 <= value <= 100:  # type: ignore[operator]
         return int(value)  # type: ignore[call-overload, no-any-return]
     return None
+
+
+################################################################################
+# 8. Locks -- one class for each vendor, which only speaks its protocol
+################################################################################
 
 
 def _text(value: object) -> str:
@@ -7627,18 +6902,36 @@ class Relay:
                 pin.close()
 
 
+def _gpio_errors() -> tuple[type[Exception], ...]:
+    """What gpiozero raises, and what a pin library does: RPi.GPIO a RuntimeError, one
+    that is too old for gpiozero an AttributeError, lgpio and pigpio an ``error`` that
+    is no other's.
+
+    Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
+    """
+    names = {"gpiozero": "GPIOZeroError", "lgpio": "error", "pigpio": "error"}
+    own = (getattr(sys.modules.get(name), error, None) for name, error in names.items())
+    plain = OSError, ImportError, RuntimeError, AttributeError
+    return *plain, *filter(None, own)
+
+
 def _relay_pin(config: LockAccess) -> Any:
     """The relay's pin, an output at rest from its first moment."""
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        import gpiozero
+        import gpiozero  # type: ignore[import-untyped]
 
         return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
 
 
-# -- the databases: the log, which each tap writes, and the list, which none does
+################################################################################
+# 9. Store -- the list of people and the event log
+################################################################################
+
+
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -9177,6 +8470,612 @@ def _word(kind: type[WordT], value: object) -> WordT | str:
     return kind(text) if text in list(kind) else text
 
 
+################################################################################
+# 10. Readers -- the NFC reader and its wiring
+################################################################################
+
+
+class NfcReader:
+    """A contactless reader that nfcpy knows, held open from card to card.
+
+    PN532 on the Pi's UART: VCC to 3.3 V (pin 1), GND to pin 6, TXD to GPIO 15 (pin
+    10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  One
+    sense switches the field on, looks for a Type A card and reads its UID; the card
+    is not activated, so one that is not NDEF, or misbehaves later, does not matter.
+
+    A PN532 that does not answer may stand at the speed that a killed program left it
+    at: from the third try on it is called back from there, and from the fourth on it
+    gets a pulse on RSTPD_N, where ``reset_gpio`` is wired.  The board has a pin of that
+    name; RSTO is another.  Once in ``renew_s``, when nobody is there, it is opened
+    anew: some were seen to become slow, or mute, after days.
+
+    Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
+    """
+
+    renew_s = 86_400.0
+    rescue_after, reset_after = 2, 3  # failures in a row
+
+    def __init__(self, path: str, reset_gpio: int = -1) -> None:
+        self._path = path
+        self._reset_gpio = reset_gpio
+        self._failures = 0
+        self._opened_at = -inf
+        self._told = ""
+        self._frontend: Any = None
+        self._target: Any = None
+        #: What nfcpy's udp driver raises at a datagram that is no frame: noise.
+        self._noise = (ValueError, IndexError) if path.startswith("udp") else ()
+
+    def sense(self) -> Card | None:
+        try:
+            if self._frontend is None:
+                self._open()
+            found = self._frontend.sense(self._target)
+        except self._noise:
+            return None
+        except Exception as error:
+            # nfcpy lets through whatever its drivers meet: termios.error,
+            # USBError, Chipset.Error, IndexError, TypeError beside OSError.
+            why = f"{self._path}: {_device_trouble(error)}"
+            self._failures += 1
+            self._close(polite=False)
+            raise ReaderLost(why) from None
+        self._failures = 0  # an open alone proves little
+        is_old = time.monotonic() - self._opened_at > self.renew_s
+        if found is None and is_old and self._path.endswith(":pn532"):
+            self.close()
+        if found is None or len(found.sdd_res or b"") not in UID_BYTES:
+            return None
+        uid = Uid(bytes(found.sdd_res).hex().upper())
+        return Card(uid, atqa=bytes(found.sens_res), sak=found.sel_res[0])
+
+    @property
+    def name(self) -> str:
+        """Model and firmware, as nfcpy tells them, of the open reader."""
+        return str(self._frontend.device) if self._frontend else ""
+
+    def _open(self) -> None:
+        nfc = _nfcpy()
+        gc.collect()  # a lost reader is claimed until its handle is collected
+        if self._failures >= self.reset_after and self._reset_gpio >= 0:
+            self._reset()
+        if self._failures >= self.rescue_after and self._path.endswith(":pn532"):
+            _call_back_to_115200(serial_port(self._path))
+        frontend = nfc.ContactlessFrontend()
+        if not frontend.open(usb_path(self._path)):
+            raise OSError("no reader found")
+        self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
+        self._opened_at = time.monotonic()
+        if self.name != self._told:
+            self._told = self.name
+            log.info("card reader: %s", self.name)
+
+    def _reset(self) -> None:
+        """Told once: a reader that was taken away is tried for weeks."""
+        trouble = _reset_pulse(self._reset_gpio)
+        if self._failures > self.reset_after:
+            return
+        if trouble:
+            what = "the card reader cannot be reset by GPIO %d: %s"
+            log.warning(what, self._reset_gpio, trouble)
+        else:
+            log.info("the card reader was reset")
+
+    def close(self) -> None:
+        self._close(polite=True)
+
+    def _close(self, *, polite: bool) -> None:
+        """Let go of the device whatever state it is in.
+
+        nfcpy's own close() first talks to the device; when that fails it leaves
+        descriptors and the USB claim behind, and its PowerDown makes some readers
+        deaf until they are unplugged.
+        """
+        frontend, self._frontend = self._frontend, None
+        device = getattr(frontend, "device", None)
+        if device is None:
+            return
+        frontend.device = None
+        transport = getattr(getattr(device, "chipset", None), "transport", None)
+        steps: list[Callable[[], object]] = []
+        if polite or transport is None:
+            steps.append(device.mute)
+        if transport is not None:
+            steps += [lambda: transport.tty.close(), lambda: transport.close()]
+        for step in steps:
+            with contextlib.suppress(Exception):
+                step()
+
+
+@functools.cache
+def _nfcpy() -> Any:
+    """nfcpy, imported quietly: it would run ldconfig, gcc and ld to look for a
+    libcrypto that only its peer-to-peer part wants, and set its logger to INFO."""
+    import ctypes.util
+
+    find_library = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None
+    try:
+        import nfc  # type: ignore[import-untyped]
+        import nfc.clf  # type: ignore[import-untyped]
+        import nfc.clf.pn532  # type: ignore[import-untyped]
+        import nfc.clf.transport  # type: ignore[import-untyped]
+    finally:
+        ctypes.util.find_library = find_library
+    logging.getLogger("nfc").setLevel(logging.CRITICAL)
+    _tame(nfc.clf)
+    return nfc
+
+
+USB_ANSWER_MS = 2000  # a look takes 10 to 50
+
+
+def _tame(clf: Any) -> None:
+    """What in nfcpy would need a visit to the door.
+
+    It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to all that
+    speak 115200: its `stty` is told to fail, which keeps it slow.  It opens a serial
+    port as the terminal that controls us, whose end the kernel tells us by SIGHUP, our
+    reload.  It shares the port with whoever else opens it, and both hear half of what
+    the chip says.  And it waits for a USB reader as long as that likes.
+    """
+    import types
+
+    def open_alone(self: Any, port: str, baudrate: int = 115200) -> None:
+        self.close()
+        self.tty = _serial_line(port, baudrate)
+
+    clf.transport.TTY.open = open_alone
+    clf.pn532.os = types.SimpleNamespace(system=lambda command: 1, strerror=os.strerror)
+    clf.transport.open = functools.partial(
+        open, opener=lambda path, flags: os.open(path, flags | os.O_NOCTTY)
+    )
+    usb = clf.transport.USB
+    read, write, ms = usb.read, usb.write, USB_ANSWER_MS
+    usb.read = lambda self, timeout=0: read(self, timeout or ms)
+    usb.write = lambda self, frame, timeout=0: write(self, frame, timeout or ms)
+
+
+def serial_port(path: str) -> Path:
+    """``/dev/ttyS0`` of ``tty:S0:pn532``, ``/dev/nfc0`` of ``tty:nfc0:pn532``."""
+    name = path.split(":")[1]
+    return DEV / (f"tty{name}" if re.match(r"(S|ACM|AMA|USB)\d", name) else name)
+
+
+def _serial_line(port: str, baud: int) -> Any:
+    """Nobody else's meanwhile, of those who ask: an advisory lock."""
+    import serial  # type: ignore[import-untyped]
+
+    return serial.Serial(port, baud, timeout=0.05, write_timeout=1, exclusive=True)
+
+
+def _call_back_to_115200(port: Path) -> None:
+    """Tell a PN532 that an earlier program left at a higher speed to return.
+
+    Source: PN532 user manual UM0701-02, 7.2.3 SetSerialBaudRate (10h, BR 4).
+    """
+    data = bytes([0xD4, 0x10, 0x04])
+    command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
+    ack = bytes.fromhex("0000ff00ff00")
+    for baud in (921600, 460800, 230400):
+        # It may not be there, or not be ours: opening it will tell, in words.
+        with (
+            contextlib.suppress(Exception),
+            _serial_line(str(port), baud) as line,
+        ):
+            line.write(bytes(10) + ack + bytes(10) + command)
+            if ack in line.read(6 + 9):
+                line.write(ack)  # only then does it change its speed
+                line.flush()
+                time.sleep(0.01)
+                log.info("%s: called back from %d to 115200 baud", port, baud)
+                return
+
+
+def _reset_pulse(pin: int) -> str:
+    """RSTPD_N low for 100 ms: the reader starts as after a power cut.  Returns why
+    that cannot be, or "".
+
+    Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
+    """
+    try:
+        import gpiozero
+
+        with contextlib.closing(gpiozero.OutputDevice(pin, active_high=False)) as line:
+            line.on()
+            time.sleep(0.1)
+            line.off()
+            time.sleep(0.05)
+    except _gpio_errors() as error:
+        return printable(str(error) or type(error).__name__)
+    return ""
+
+
+#: Readers on USB that nfcpy drives, by vendor and product.
+USB_READERS: Mapping[str, str] = {
+    "054c:06c1": "Sony RC-S380/S",
+    "054c:06c3": "Sony RC-S380/P",
+    "054c:02e1": "Sony RC-S330, RC-S360 or RC-S370",
+    "054c:0193": "Sony PN531",
+    "04cc:0531": "Philips PN531",
+    "04cc:2533": "NXP PN533",
+    "04e6:5591": "SCM SCL3711",
+    "04e6:5593": "SCM SCL3712",
+    "072f:2200": "ACS ACR122U",
+}
+USB_DEVICES = Path("/sys/bus/usb/devices")
+DEV = Path("/dev")
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice:
+    """A device on USB: ``id`` is vendor:product, ``driver`` the kernel module that
+    holds its first interface, "" for none."""
+
+    id: str
+    node: Path
+    driver: str = ""
+
+
+def usb_devices() -> list[UsbDevice]:
+    """Source: the kernel's Documentation/ABI/stable/sysfs-bus-usb."""
+    found = []
+    for folder in sorted(USB_DEVICES.glob("*")):
+        try:
+            vendor, product, bus, device = (
+                (folder / name).read_text("ascii").strip()
+                for name in ("idVendor", "idProduct", "busnum", "devnum")
+            )
+        except OSError:  # an interface, or gone meanwhile
+            continue
+        node = DEV / f"bus/usb/{int(bus):03d}/{int(device):03d}"
+        links = sorted(folder.glob(f"{folder.name}:1.0/driver"))
+        driver = links[0].resolve().name if links else ""
+        found.append(UsbDevice(f"{vendor}:{product}", node, driver))
+    return found
+
+
+def usb_path(path: str) -> str:
+    """``usb`` or ``usb:054c`` with the product of the reader that is there: only with
+    both does nfcpy say why it cannot be opened."""
+    if not re.fullmatch(r"usb(:[0-9a-fA-F]{4})?", path):
+        return path
+    vendor = path[4:].lower()
+    for device in usb_devices():
+        if device.id in USB_READERS and device.id.startswith(vendor):
+            return f"usb:{device.id}"
+    return path
+
+
+TAKEN = "another program uses it"
+
+
+def _device_trouble(error: Exception) -> str:
+    import termios
+
+    if isinstance(error, ImportError):
+        return library_trouble(error)
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
+        return TAKEN  # pyserial's word for a port that is locked
+    if isinstance(error, OSError) and error.strerror:
+        # The system's words, or nfcpy's own, such as that it finds no libusb.
+        is_plain = error.strerror == os.strerror(error.errno or 0)
+        return printable(error.strerror.lower() if is_plain else error.strerror)
+    if isinstance(error, termios.error) and len(error.args) == 2:
+        return printable(str(error.args[1]).lower())
+    return printable(f"{error}" or type(error).__name__)
+
+
+# -- a virtual card, for `tap`
+
+
+@dataclass(slots=True)
+class VirtualCard:
+    """A Type A card as far as anticollision goes; ``uid`` 4, 7 or 10 bytes.
+
+    ``random`` cards answer each poll with a new UID of the kind phones use.
+    """
+
+    uid: bytes
+    sak: int = 0x00
+    random: bool = False
+
+    def wake(self) -> bytes:
+        """Answer REQA: the ATQA, in air order, whose upper bits tell the UID's size."""
+        if self.random:
+            self.uid = b"\x08" + random.randbytes(3)
+        return bytes([0x04 | UID_BYTES.index(len(self.uid)) << 6, 0x00])
+
+    def answer(self, frame: bytes) -> bytes | None:
+        """Answer an anticollision or select frame; None is silence.
+
+        Source: ISO/IEC 14443-3, 6.5: 93/95/97 name the cascade level, 20 asks for
+        its four bytes and their check byte, 70 selects; bit 3 of the SAK says that
+        the UID goes on at the next level.
+        """
+        parts = self._parts()
+        level = {0x93: 0, 0x95: 1, 0x97: 2}.get(frame[0] if frame else 0, 9)
+        if level >= len(parts):
+            return None
+        part = parts[level]
+        checked = part + bytes([part[0] ^ part[1] ^ part[2] ^ part[3]])
+        if frame[1:] == b"\x20":
+            return checked
+        if frame[1:] == b"\x70" + checked:
+            return bytes([0x04 if level + 1 < len(parts) else self.sak])
+        return None
+
+    def _parts(self) -> list[bytes]:
+        """The UID in fours, each but the last behind the cascade tag 88."""
+        uid = self.uid
+        tagged = [b"\x88" + uid[i : i + 3] for i in range(0, len(uid) - 4, 3)]
+        return [*tagged, uid[-4:]]
+
+
+class VirtualField:
+    """A radio field that nfcpy's ``udp:`` driver looks into, on a socket of its own.
+
+    Cards are put and taken from any thread.  With several in the field each poll
+    meets the next one in turn.  An empty field answers a poll at once with nothing,
+    as a real reader does; without that nfcpy waits a second for it.
+
+    One datagram carries one frame: ``106A 26``; ``RFOFF`` when the field goes off.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._socket.bind((host, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self._socket.settimeout(0.1)
+        self.port: int = self._socket.getsockname()[1]
+        self.device = f"udp:{host}:{self.port}"
+        self.polls = 0
+        self._cards: list[VirtualCard] = []
+        self._selected: VirtualCard | None = None
+        self._guard = threading.Lock()
+        self._was_read = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="field", daemon=True)
+        with ProcessSignals.kept_from_threads():
+            self._thread.start()
+
+    def put(self, *cards: VirtualCard) -> None:
+        """Hold ``cards`` into the field, in place of any that are there."""
+        with self._guard:
+            self._was_read.clear()
+            self._cards = list(cards)
+            self._selected = None
+
+    def take(self) -> None:
+        with self._guard:
+            self._cards = []
+            self._selected = None
+
+    def wait_until_read(self, timeout_s: float) -> bool:
+        """True once a reader has selected a card since the last ``put``."""
+        return self._was_read.wait(timeout_s)
+
+    def close(self) -> None:
+        self._closing = True
+        self._socket.sendto(b"", self._socket.getsockname())  # wakes the thread
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            try:
+                datagram, sender = self._socket.recvfrom(1024)
+            except TimeoutError:
+                continue
+            technology, _, frame = datagram.partition(b" ")
+            if technology != b"106A":
+                continue
+            try:
+                answer = self._answer(bytes.fromhex(frame.decode()))
+            except ValueError:  # noise: a card stays silent
+                continue
+            if answer is not None:
+                self._socket.sendto(b"106A " + answer.hex().encode(), sender)
+
+    def _answer(self, frame: bytes) -> bytes | None:
+        with self._guard:
+            if frame in (b"\x26", b"\x52"):  # REQA, WUPA
+                self.polls += 1
+                if not self._cards:
+                    return b""
+                self._selected = self._cards[self.polls % len(self._cards)]
+                return self._selected.wake()
+            if self._selected is None:
+                return None
+            answer = self._selected.answer(frame)
+            if answer is not None and len(answer) == 1 and not answer[0] & 0x04:
+                self._was_read.set()
+            return answer
+
+
+################################################################################
+# 11. The Pi -- lights, systemd, signals, the clock, the settings file
+################################################################################
+
+
+#: Written by doorpi-clock.service: how far the clock was ahead of the seconds since
+#: boot when the kernel last called it synchronised, which the door's own sandbox does
+#: not let it ask.  It lasts as long as /run: a boot.
+CLOCK_MARKER = Path("/run/doorpi-clock/set")
+
+#: What tells the C library the time zone: a file, or a link to one.
+LOCALTIME = Path("/etc/localtime")
+
+
+class SystemClock:
+    """The computer's clocks."""
+
+    step_s = 60.0  # an NTP daemon that slews stays far below
+    zone_look_s = 1.0
+
+    def __init__(self) -> None:
+        self._ahead_s: float | None = None  # of the seconds since boot, when it was set
+        self._look_at_zone_at = -inf
+        self._zone: object = None
+
+    def now(self) -> datetime:
+        self.follow_zone()
+        return datetime.now().astimezone()
+
+    def local(self, at: datetime) -> datetime:
+        """``at`` in the door's zone, as its daylight saving is by then; in that of now
+        where the C library cannot tell (from 2038 on, on 32 bits)."""
+        try:
+            return at.astimezone()
+        except (OverflowError, ValueError, OSError):
+            return at.astimezone(datetime.now().astimezone().tzinfo)
+
+    def follow_zone(self) -> None:
+        """The C library reads the zone once: a door runs for months, and its owner, or
+        the installation of a fresh Pi, may set it meanwhile."""
+        now = self.monotonic()
+        if now < self._look_at_zone_at:
+            return
+        self._look_at_zone_at = now + self.zone_look_s
+        found = _zone_file()
+        if found == self._zone:
+            return
+        self._zone = found
+        if _holds_zone(LOCALTIME):
+            time.tzset()
+        else:
+            log.warning("%s holds no time zone: the one before is kept", LOCALTIME)
+
+    def monotonic(self) -> float:
+        """Goes on while the computer is suspended, as time.monotonic does not: a card
+        that was presented before is an old one afterwards."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def is_set(self) -> bool:
+        """The kernel's own answer, or that it gave it once and nobody has set the clock
+        since: after 9 hours without NTP the kernel calls it unsynchronised again,
+        though it goes as right as any.
+        """
+        ahead_s = seconds_ahead()
+        if kernel_says_synchronised():
+            self._ahead_s = ahead_s
+        right = self._ahead_s, _marked_ahead_s()
+        return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
+
+    def cpu(self) -> float:
+        return time.thread_time()
+
+    def boot(self) -> str:
+        return _boot_id()
+
+
+def _zone_file() -> tuple[tuple[int, ...], ...]:
+    """Which file LOCALTIME is, and which a link there leads to."""
+    found: list[tuple[int, ...]] = []
+    for look in (LOCALTIME.lstat, LOCALTIME.stat):
+        try:
+            seen = look()
+        except OSError as error:
+            found.append((error.errno or errno.EIO,))
+        else:
+            found.append((seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns))
+    return tuple(found)
+
+
+def _holds_zone(path: Path) -> bool:
+    """Also where there is no such file, which means UTC.  Of one that is broken, or
+    half written, the C library makes UTC as well, without a word: who may enter by day
+    would come in at night.  Source: tzfile(5): "TZif" first, and a line feed last.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return content.startswith(b"TZif") and content.endswith(b"\n")
+
+
+def _marked_ahead_s() -> float | None:
+    try:
+        return float(CLOCK_MARKER.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+@functools.cache
+def _boot_id() -> str:
+    """Where it cannot be read, each process is taken for a boot of its own: what was to
+    be done later is then done at once.  Source: random(4)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return f"process-{os.urandom(8).hex()}"
+
+
+def kernel_says_synchronised() -> bool:
+    """Whatever time daemon runs.
+
+    Source: adjtimex(2): TIME_ERROR (5) while not synchronised.  A failing call counts
+    as not synchronised.
+    """
+    adjtimex, buffer = _adjtimex()
+    return 0 <= int(adjtimex(buffer)) < 5
+
+
+def seconds_ahead() -> float:
+    """How far the clock is ahead of the seconds since boot: the same until somebody
+    sets it, whether by hand or by a time server.
+
+    To be taken before the kernel is asked: setting the clock makes it say no.
+    """
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def watch_clock(marker: str) -> None:
+    """Keep in the file ``marker`` by how much the clock was ahead when the kernel last
+    called it synchronised."""
+    told_s = inf = float("inf")
+    while True:
+        ahead_s = seconds_ahead()
+        if kernel_says_synchronised() and abs(ahead_s - told_s) > 1.0:
+            with open(f"{marker}.part", "w") as file:  # noqa: PTH123
+                file.write(f"{ahead_s:.3f}\n")
+                os.fchmod(file.fileno(), 0o644)  # anybody may look
+            os.replace(f"{marker}.part", marker)  # noqa: PTH105
+            told_s = ahead_s
+        time.sleep(2.0 if told_s == inf else 10.0)
+
+
+def mark_clock_set() -> None:
+    """What doorpi-clock.service does: ``watch_clock``, in a program of its own.
+
+    It runs from the boot to the end, and all that this file imports would take 35 MB of
+    a Zero's memory with it; that function and what it calls take 3.
+    """
+    import inspect
+
+    parts = (_adjtimex, kernel_says_synchronised, seconds_ahead, watch_clock)
+    head = "from __future__ import annotations\nimport functools, os, time\n"
+    source = head + "\n".join(inspect.getsource(part) for part in parts)
+    source += f"\nwatch_clock({str(CLOCK_MARKER)!r})"
+    python = sys.executable
+    os.execv(python, [python, "-I", "-S", "-c", source])  # noqa: S606
+
+
+@functools.cache
+def _adjtimex() -> tuple[Any, Any]:
+    """The C library's function and room for its answer (struct timex: 208 bytes on 64
+    bit, 128 on 32).  A request of zeros changes nothing."""
+    import ctypes
+
+    return ctypes.CDLL(None).adjtimex, ctypes.create_string_buffer(256)
+
+
 # -- lights and systemd
 
 
@@ -9303,19 +9202,6 @@ def _led_board(config: LedsConfig) -> Any:
         return gpiozero.LEDBoard(
             config.green_gpio, config.red_gpio, active_high=config.active_high
         )
-
-
-def _gpio_errors() -> tuple[type[Exception], ...]:
-    """What gpiozero raises, and what a pin library does: RPi.GPIO a RuntimeError, one
-    that is too old for gpiozero an AttributeError, lgpio and pigpio an ``error`` that
-    is no other's.
-
-    Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
-    """
-    names = {"gpiozero": "GPIOZeroError", "lgpio": "error", "pigpio": "error"}
-    own = (getattr(sys.modules.get(name), error, None) for name, error in names.items())
-    plain = OSError, ImportError, RuntimeError, AttributeError
-    return *plain, *filter(None, own)
 
 
 class Systemd:
@@ -10029,8 +9915,267 @@ def content_of(path: Path) -> bytes:
 
 
 ################################################################################
-# 8. Helpers beside the door -- what the owner's verbs do while the door goes on
+# 12. The owner's tools -- people, import, why, log
 ################################################################################
+
+
+#: Each reason in words; what stands in braces is of the card and its entry.
+REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.GRANTED: "",
+        Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
+        Reason.RANDOM_UID: "it shows a different, random UID at each tap, as phones do,"
+        " so it cannot be put on a list",
+        Reason.NOT_FOUND: "this card is not on the list; to let it in: doorpi allow"
+        " NAME --uid {uid}",
+        Reason.NOT_ENABLED: "it is switched off in {place}",
+        Reason.NOT_ACTIVE: "its first day is {valid_from}",
+        Reason.EXPIRED: "its last day was {valid_until}",
+        Reason.CLOCK_NOT_SET: "its dates or hours need the right time, and the"
+        " Pi's clock is not set yet; doorpi doctor tells more",
+        Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside}",
+        Reason.PASSBACK: "it moved the lock at {last_moved:%H:%M:%S} and must wait"
+        " {passback_s:g} s",
+    }
+)
+PLACES = {
+    Source.TOML: "doorpi.toml (enabled = false)",
+    Source.DB: "the database (to let it in: doorpi allow NAME --uid {uid})",
+}
+
+#: How far `why` looks ahead in a schedule; dates it sees however far they are.
+HORIZON_DAYS = 400
+
+
+class Explanation(NamedTuple):
+    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
+
+    ``turns_at`` is None where that is not to be seen; ``after`` says what then ends a
+    grant, and ``last_day`` is the day that ends just then, if one does.
+    """
+
+    decision: Decision
+    why: str = ""
+    turns_at: datetime | None = None
+    after: str = ""
+    last_day: date | None = None
+
+
+def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
+    """Why ``decide`` answers as it does, in local time.
+
+    What comes next is found by asking it again for each time at which it may answer
+    otherwise, as if the clock were set.
+    """
+    decision = decide(uid, who, when)
+    why = _reason_in_words(uid, who, when, decision.reason)
+    no_time_helps = Reason.CLOCK_NOT_SET, Reason.LOCKED_DOWN
+    if who is None or decision.reason in no_time_helps:
+        return Explanation(decision, why)
+    if who.needs_clock and not when.clock_set:
+        why += ", and the clock is not set"
+    for point in _turning_points(who, when):
+        then = replace(when, at=point, clock_set=True)
+        turned = decide(uid, who, then)
+        if turned.granted is not decision.granted:
+            after = _end_in_words(who, then, turned.reason)
+            return Explanation(decision, why, point, after, _day_over(point, when))
+    return Explanation(decision, why)
+
+
+def _day_over(point: datetime, when: Circumstances) -> date | None:
+    """The day that ends at ``point``; its midnight may be one that is skipped."""
+    day = _local(when)(_in_utc(point) - timedelta(microseconds=1)).date()
+    return day if day < point.date() else None
+
+
+def _turning_points(who: Credential, when: Circumstances) -> Iterator[datetime]:
+    """The instants after ``when.at`` at which another answer may begin, in order."""
+    schedule = when.schedules.get(who.schedule or "")
+    days = {who.valid_from} | _days_after([who.valid_until])
+    minutes = {0}
+    if schedule:
+        spans = schedule.spans
+        minutes.update(m % 1440 for s in spans for m in (s.start_min, s.end_min))
+        first = max(when.at.date(), who.valid_from or date.min)
+        sight = min(HORIZON_DAYS, (date.max - first).days)
+        days.update(first + timedelta(days=i) for i in range(sight + 1))
+        days.update(schedule.closed | _days_after(schedule.closed))
+    local, now = _local(when), _in_utc(when.at)
+    points: set[datetime] = set()
+    for day in days:
+        if day is not None and day >= when.at.date():
+            points.update(_instants(day, minutes, local))
+    if when.last_moved and when.passback_s:
+        moved = _in_utc(when.last_moved)
+        over = moved + timedelta(seconds=ceil(when.passback_s))
+        whole = timedelta(seconds=1 if over.microsecond else 0)
+        points.update((moved, over.replace(microsecond=0) + whole))
+    return (local(point) for point in sorted(points) if point > now)
+
+
+def _in_utc(at: datetime) -> datetime:
+    return (at - (at.utcoffset() or timedelta(0))).replace(tzinfo=UTC)
+
+
+def _local(when: Circumstances) -> Local:
+    zone = when.at.tzinfo or UTC
+    return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
+
+
+def shown_at(day: date, minute: int, local: Local) -> list[datetime]:
+    """The instants at which the clock on the wall shows ``minute`` of ``day``, in UTC:
+    none where it is put forward over it, two where it is put back."""
+    return sorted(_shown(_midnight(day), [minute], _offsets(day, local), local))
+
+
+def _shown(
+    midnight: datetime,
+    minutes: Iterable[int],
+    offsets: Iterable[timedelta],
+    local: Local,
+) -> Iterator[datetime]:
+    for offset in offsets:
+        for minute in minutes:
+            at = midnight + timedelta(minutes=minute) - offset
+            if local(at).utcoffset() == offset:
+                yield at
+
+
+def _instants(day: date, minutes: Iterable[int], local: Local) -> Iterator[datetime]:
+    """When it is one of these minutes of ``day``, and when the clock is put forward or
+    back around that: it may skip the first or the last of an hour, or go into another
+    hour than the one after."""
+    offsets = _offsets(day, local)
+    yield from _shown(_midnight(day), minutes, offsets, local)
+    if len(offsets) > 1:
+        yield change_of_clock(day, local)
+
+
+def change_of_clock(day: date, local: Local) -> datetime:
+    """The instant, in UTC, at which the clock is put forward or back around ``day``."""
+    low, seconds = _midnight(day) - timedelta(days=1), 3 * 86_400
+    before = local(low).utcoffset()
+    while seconds > 1:  # low has the offset of before; what is so much later has not
+        half = timedelta(seconds=seconds // 2)
+        if local(low + half).utcoffset() == before:
+            low += half
+            seconds -= seconds // 2
+        else:
+            seconds //= 2
+    return low + timedelta(seconds=1)
+
+
+def _offsets(day: date, local: Local) -> set[timedelta]:
+    """From UTC, around ``day``: one, or two where the clock is put forward or back."""
+    ends = _midnight(day) - timedelta(days=1), _midnight(day) + timedelta(days=2)
+    return {local(at).utcoffset() or timedelta(0) for at in ends}
+
+
+def _midnight(day: date) -> datetime:
+    """Kept off the end of all days, so that there is a day around it."""
+    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=3))
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _days_after(days: Iterable[date | None]) -> set[date | None]:
+    return {day + timedelta(days=1) for day in days if day and day < date.max}
+
+
+def _reason_in_words(
+    uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
+) -> str:
+    moved = when.last_moved
+    if who and who.block and reason is Reason.NOT_ENABLED:
+        lifts = LIFTS_BLOCK.format(format_uid(uid))
+        return f"{block_words(who.block)}; to lift it: {lifts}"
+    if who and who.refused and reason is Reason.NOT_ENABLED:
+        return who.refused
+    return REASON_WORDS[reason].format(
+        uid=format_uid(uid),
+        place=who and PLACES[who.source].format(uid=format_uid(uid)),
+        valid_from=who and who.valid_from,
+        valid_until=who and who.valid_until,
+        outside=who and _outside_in_words(who, when),
+        last_moved=moved and _local(when)(_in_utc(moved)),
+        passback_s=when.passback_s,
+    )
+
+
+def _outside_in_words(who: Credential, when: Circumstances) -> str:
+    schedule = when.schedules.get(who.schedule or "")
+    name = printable(str(who.schedule))
+    if schedule is None:
+        return f"there is no schedule {name} any more"
+    if when.at.date() in schedule.closed:
+        return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
+    return f"outside the hours of {name}"
+
+
+def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
+    """Why a grant ends at ``then.at``; nothing for a denial."""
+    if reason is Reason.EXPIRED:
+        return "its last day"
+    if reason is not Reason.NOT_PERMITTED_AT_THIS_TIME:
+        return reason.value if reason is not Reason.GRANTED else ""
+    schedule = then.schedules[who.schedule or ""]
+    if then.at.date() in schedule.closed:
+        return _outside_in_words(who, then)
+    return f"the hours of {printable(schedule.name)} end"
+
+
+def in_one_sentence(
+    uid: Uid, who: Credential | None, when: Circumstances, *, is_now: bool
+) -> str:
+    """Who is let in or denied, by which rule, and until when or when next."""
+    told = explain(uid, who, when)
+    name = card_name(who) if who else format_uid(uid)
+    then = "" if is_now else f" on {_day_and_time(when.at)}"
+    if not told.decision.granted:
+        return f"{name} would be denied{then}: {_denial(uid, who, when, told)}."
+    deed = f"be let in{then or ' now'}"
+    if who and who.role is Role.MASTER:
+        deed = f"start enrolment{then or ' now'}, and never opens the door"
+    return f"{name} would {deed}: {_grant(who, told)}."
+
+
+def _grant(who: Credential | None, told: Explanation) -> str:
+    reason, end = told.decision.reason, told.turns_at
+    if end is None:
+        is_free = who is None or not who.needs_clock
+        ever = (
+            "without limits" if is_free else "as long as the settings stay as they are"
+        )
+        return f"{reason}, {ever}"
+    until = _day_and_time(end)
+    if told.last_day:
+        until = f"the end of {told.last_day:%a %Y-%m-%d}"
+    return f"{reason}, until {until} ({told.after})"
+
+
+def _denial(
+    uid: Uid, who: Credential | None, when: Circumstances, told: Explanation
+) -> str:
+    reason, at = told.decision.reason, told.turns_at
+    words = f"{reason}, {told.why}"
+    if reason is Reason.LOCKED_DOWN:
+        lifted = replace(when, locked_down=False)
+        after = explain(uid, who, lifted)
+        granted = after.decision.granted
+        rest = _grant(who, after) if granted else _denial(uid, who, lifted, after)
+        return f"{words} (then: {rest})"
+    if at is not None:
+        return f"{words}; next possible on {_day_and_time(at)}"
+    if reason in (Reason.EXPIRED, Reason.NOT_ENABLED):
+        return f"{words}; until you change that"
+    if who is None or reason is Reason.CLOCK_NOT_SET:
+        return words
+    return f"{words}; not in the next {HORIZON_DAYS} days unless something is changed"
+
+
+def _day_and_time(at: datetime) -> str:
+    return f"{at:%a %Y-%m-%d} at {at:%H:%M}{f':{at:%S}' if at.second else ''}"
+
 
 # -- why a card is let in or not
 
@@ -10410,7 +10555,1711 @@ class LogTail:
         return self._since is None or event.at >= self._since
 
 
-# -- what may be wrong with the reader, for `doctor`
+# -- lists from other systems
+
+
+#: In detail, of each kind of row; of the others it is only said how many there are.
+TOLD_ROWS = 20
+UID_DIGITS = tuple(2 * size for size in UID_BYTES)
+
+
+class ListError(ValueError):
+    """A list of which nothing can be imported; the text says why."""
+
+
+class Row(NamedTuple):
+    """A row of a table, or an object of JSON: its cells by the names of their columns,
+    as the list has them, and then as a ``[[card]]`` would; or why it is ``refused``.
+
+    ``number`` counts lines or entries from 1, as the list's kind does.  What the row
+    is ``silent`` about, or says only because a card must have it, is no change of a
+    card that is known.
+    """
+
+    number: int
+    cells: Mapping[str, object]
+    refused: str = ""
+    silent: Iterable[str] = ()
+
+
+class ListFormat(NamedTuple):
+    """A kind of list: how it is told from the others (by what is in it), and what its
+    rows say of a card."""
+
+    name: str
+    row: str
+    looks: Callable[[str], bool]
+    rows: Callable[[str, CardList], Iterator[Row]]
+    #: For each key of a card, the names that its column may have.
+    columns: Mapping[str, tuple[str, ...]]
+    #: Other columns that are known.
+    others: tuple[str, ...] = ()
+    #: Says in our way what this kind says in its own, and returns why the row is
+    #: refused, and what to call a card without a name.
+    fix: Callable[[dict[str, object], Mapping[str, str], CardList], tuple[str, str]] = (
+        lambda card, cells, listed: ("", "")
+    )
+    #: Whether its UIDs may be the decimal numbers of a Wiegand reader.
+    is_wiegand: bool = False
+
+
+def _cell(value: object) -> str:
+    """A cell as text; what is inside a list or an object stays there."""
+    if value is None or value in ([], {}):
+        return ""
+    return tidied(value.strip()) if isinstance(value, str) else _named(value)
+
+
+@functools.lru_cache(maxsize=1000)
+def _plain(name: str) -> str:
+    """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
+    return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
+
+
+# Tables of cells: CSV, and what is like it
+
+#: What a spreadsheet takes for a formula; with the wide signs, which Excel takes too.
+FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def _unguarded(cell: str) -> str:
+    """A cell without the ``'`` that `log --csv` puts before a formula's sign."""
+    cell = cell.strip()
+    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip()[:1] in FORMULAS else cell
+
+
+#: Each table has one of these; a line that begins with # and has none is a comment.
+IDENTIFIERS = {"uid", "code", "cardnumber"}
+
+
+def _header(text: str) -> tuple[list[str], str, int]:
+    """The names of the columns, the delimiter, and how many lines the head has: blank
+    ones, comments, the ``sep=;`` by which Excel knows the delimiter, and the names."""
+    file, delimiter = io.StringIO(text[:10_000], newline=""), ""
+    for number, line in enumerate(iter(file.readline, ""), 1):
+        if told := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
+            delimiter = told[1]
+            continue
+        used = delimiter or max("\t;,", key=line.count)
+        try:
+            cells = next(csv.reader([line], delimiter=used, strict=True), [])
+        except csv.Error:
+            break
+        names = [tidied(cell.strip()) for cell in cells]
+        is_comment = line.startswith("#") and not IDENTIFIERS & set(map(_plain, names))
+        if any(names) and not is_comment:
+            named = [name or f"column {i}" for i, name in enumerate(names, 1)]
+            return named, used, number
+    return [], ",", 0
+
+
+def _table_rows(text: str, _listed: CardList) -> Iterator[Row]:
+    """Raises: ListError for a file that was cut off, or is no table."""
+    names, delimiter, head = _header(text)
+    plain = [_plain(name) for name in names]
+    if twice := [name for name in names if plain.count(_plain(name)) > 1]:
+        raise ListError(f"two columns are called {_named(twice[0])}")
+    file, at, cut = io.StringIO(text, newline=""), head, ""
+    for _ in range(head):
+        file.readline()
+    rows = csv.reader(file, delimiter=delimiter, strict=True)
+    try:
+        for cells in rows:
+            line, at = at + 1, head + rows.line_num
+            cells = [_unguarded(cell) for cell in cells]
+            if not any(cells):
+                continue
+            found = f"{len(cells)} cells, but {len(names)} columns"
+            cut = f"line {line}: {found}" if len(cells) < len(names) else ""
+            if cells[-1] == "" and not text.endswith(("\n", "\r")):
+                cut = f"line {line}: stops before its last cell"  # it may be a date
+            wrong = "" if len(cells) == len(names) else found
+            yield Row(line, dict(zip(names, cells, strict=False)), wrong)
+    except csv.Error as error:
+        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
+    if cut:
+        raise ListError(f"{cut}: the file was cut off")
+
+
+# JSON: one document, or one object after the other
+
+
+def _json_entries(text: str) -> Iterator[object]:
+    """Each entry: those of a list, of the ``list`` of an object, or the objects
+    themselves.  Raises: ListError for what is cut off or broken."""
+    decoder, at = json.JSONDecoder(), 0
+    next_value = re.compile(r"\s*(?=\S)")
+    while match := next_value.match(text, at):
+        try:
+            value, at = decoder.raw_decode(text, match.end())
+        except json.JSONDecodeError as error:
+            raise ListError(f"not valid JSON, or cut off: {error}") from None
+        except (ValueError, RecursionError):  # Python's own limits
+            raise ListError("not valid JSON: a number too long, or too deep") from None
+        if isinstance(value, dict) and isinstance(value.get("list"), list):
+            value = value["list"]
+        yield from value if isinstance(value, list) else [value]
+
+
+def _json_rows(text: str, _listed: CardList) -> Iterator[Row]:
+    for number, entry in enumerate(_json_entries(text), 1):
+        if isinstance(entry, dict):
+            twice = len(set(map(_plain, entry))) < len(entry)
+            yield Row(number, entry, "two of its keys mean the same" * twice)
+        else:
+            yield Row(number, {}, f"{_named(entry)}: expected an object {{...}}")
+
+
+# What the columns are about
+
+#: How many different cells of a column are looked at.
+LOOKED_AT = 1000
+
+#: Names of columns that say when, or whether, a card is good.
+SAYS_WHETHER = re.compile(
+    "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
+    "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
+)
+
+TRUE_FALSE = {"true": True, "yes": True, "y": True, "on": True, "1": True} | {
+    "false": False, "no": False, "n": False, "off": False, "0": False,
+}  # fmt: skip
+
+#: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
+#: Japanese sign for a year.
+LIKE_A_DATE = re.compile(
+    r"(?<!\d)(\d{1,4}([-/.])\d\d?\2\d{1,4}|(19|20)\d\d[-/.]\d\d?|\d\d?[-/.](19|20)\d\d"
+    r"|\d\d?[- ][^\W\d_]{3,}[- ]\d\d)(?!\d)"
+    "|\\d\\s*\u5e74"
+    r"|[^\W\d_]\W*(\d\d?\W+)?(19|20)\d\d(?!\d)"
+)
+
+
+def _is_moment(number: int) -> bool:
+    """True for a number that may be a day of Excel's (2000 to 2059), or Unix time, also
+    in milliseconds, at a full or half hour or the second before."""
+    seconds = int(str(number)[:10])
+    return 36_526 <= number < 58_441 or (
+        seconds >= 10**9 and seconds % 1800 in (0, 1799)
+    )
+
+
+def may_limit(cells: Counter[str]) -> bool:
+    """Whether the cells of a column look as if they said who is let in, or until when.
+
+    That is what yes and no do, dates, and a few words that are repeated: the state of a
+    member, whatever the language.  Numbers and words that tell people apart do not, nor
+    do addresses, and texts of several words.
+    """
+    some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
+    numbers = [int(cell) for cell in some if re.fullmatch(r"\d{1,18}", cell, re.ASCII)]
+    if len(numbers) == len(some):
+        is_answer = set(numbers) <= {0, 1} or all(map(_is_moment, numbers))
+    else:
+        is_answer = any(
+            LIKE_A_DATE.search(cell) or (cell in TRUE_FALSE and not cell.isdecimal())
+            for cell in some
+        )
+    words = [c for c in some if re.fullmatch(r"\D{1,30}", c) and c.count(" ") < 3]
+    is_state = len(some) * 2 <= some.total() or (len(some) < 10 and bool(words))
+    return bool(some) and (is_answer or is_state)
+
+
+class Columns:
+    """The columns of a list.  All cells are looked at before the first row is taken: a
+    row by itself does not tell what its columns are about."""
+
+    def __init__(self, kind: ListFormat, rows: Iterable[Row]) -> None:
+        self._kind = kind
+        self._keys = {_plain(n): key for key in kind.columns for n in kind.columns[key]}
+        #: By their plain names: how the list writes them, and what is in them.
+        self._written: dict[str, str] = {}
+        self._cells: dict[str, Counter[str]] = {}
+        for row in rows:
+            for name, value in row.cells.items():
+                self._look_at(name, _cell(value))
+        dated = {key: name for name, key in self._keys.items() if name in self._cells}
+        self._order = {key: _day_order(self._cells[n]) for key, n in dated.items()}
+
+    def _look_at(self, name: str, cell: str) -> None:
+        plain = _plain(name)
+        self._written.setdefault(plain, name)
+        seen = self._cells.setdefault(plain, Counter())
+        if cell and (cell in seen or len(seen) < LOOKED_AT):
+            seen[cell] += 1
+
+    def _of(self, key: str) -> list[str]:
+        return [name for name in self._written if self._keys.get(name) == key]
+
+    def called(self, key: str) -> str:
+        """How the list calls the column of ``key``."""
+        return next((printable(self._written[n], 60) for n in self._of(key)), key)
+
+    def _quoted(self, columns: Iterable[str]) -> str:
+        return ", ".join(_named(self._written[name]) for name in columns)
+
+    def check(self, ignored: Iterable[str], notes: Counter[str]) -> None:
+        """Note which columns are not used.
+
+        Raises: ListError for one that may keep somebody out, unless it is ``ignored``,
+        and for two that mean the same.
+        """
+        for key in self._kind.columns:
+            if key != "holder" and len(same := self._of(key)) > 1:
+                raise ListError(f"two columns for {key}: {self._quoted(same)}")
+        known = {*self._keys, *map(_plain, self._kind.others)}
+        unknown = [name for name in self._written if name not in known]
+        names = {_plain(name): name for name in ignored}
+        for name in names.keys() - set(unknown):
+            raise ListError(f"--ignore {_named(names[name])}: no column to be ignored")
+        left = [name for name in unknown if name not in names]
+        if doubtful := list(filter(self._may_limit, left)):
+            raise ListError(self._doubt(doubtful))
+        if unused := [name for name in unknown if self._cells[name]]:
+            notes[f"columns not used: {self._quoted(unused)}"] = 0
+
+    def _may_limit(self, name: str) -> bool:
+        return bool(SAYS_WHETHER.search(name)) or may_limit(self._cells[name])
+
+    def _example(self, name: str) -> str:
+        cells = (printable(cell, 30) for cell in islice(self._cells[name], 3))
+        return f"{self._quoted([name])} ({', '.join(cells) or 'empty'})"
+
+    def _doubt(self, columns: Sequence[str]) -> str:
+        examples = "; ".join(map(self._example, columns))
+        keys = ", ".join(names[0] for names in self._kind.columns.values())
+        ignore = " ".join(f"--ignore {self._quoted([name])}" for name in columns)
+        return (
+            f"unknown columns that may say who is let in: {examples}; rename them"
+            f" ({keys}), or import without them: {ignore}"
+        )
+
+    def typed(self, key: str, value: object) -> object:
+        """A cell as TOML would have it.  Raises: ValueError with what is expected."""
+        if not isinstance(value, str):
+            return value
+        if key == "enabled":
+            if value.lower() not in TRUE_FALSE:
+                raise ValueError("expected yes or no")
+            return TRUE_FALSE[value.lower()]
+        if key in ("valid_from", "valid_until") and value:
+            is_end = key == "valid_until"
+            return _written_day(value, self._order.get(key, ""), is_end=is_end)
+        return value.lower() if key == "role" else value
+
+
+# Dates
+
+#: A day with its parts in any order, and a time of day with or without a zone.
+WRITTEN_DAY = re.compile(
+    r"(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
+    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?",
+    re.ASCII | re.I,
+)
+#: The times at which a day begins, and also those at which a last one ends.
+BEGINS = {"", "0:00", "00:00", "12:00AM"}
+ENDS_TOO = BEGINS | {"23:59", "11:59PM"}
+
+
+def _readings(text: str) -> dict[str, date]:
+    """The days that a text can mean, by the order of year, month and day."""
+    days: dict[str, date] = {}
+    if match := WRITTEN_DAY.fullmatch(text):
+        one, two, three = (int(match[part]) for part in (1, 2, 3))
+        orders = {"ymd": (one, two, three)} if len(match[1]) == 4 else {}
+        if len(match[3]) == 4:
+            orders |= {"dmy": (three, two, one), "mdy": (three, one, two)}
+        for order, parts in orders.items():
+            with contextlib.suppress(ValueError):
+                days[order] = date(*parts)
+    return days
+
+
+def _day_order(cells: Iterable[str]) -> str:
+    """The order that the dates of a column have, where a day above 12 shows it."""
+    shown = {one for days in map(_readings, cells) if len(days) == 1 for one in days}
+    shown -= {"ymd"}
+    return shown.pop() if len(shown) == 1 else ""
+
+
+def _written_day(text: str, order: str, *, is_end: bool) -> date:
+    """The day that a cell means.  Raises: ValueError with what is expected."""
+    days, match = _readings(text), WRITTEN_DAY.fullmatch(text)
+    if re.fullmatch(r"\d{5}(\.\d+)?", text, re.ASCII):
+        raise ValueError("Excel's number of a day; format the column as a date there")
+    if match is None or not days:
+        raise ValueError("expected a date such as 2026-12-31")
+    time = (match[4] or "") + (match[5] or "").upper()
+    if time not in (ENDS_TOO if is_end else BEGINS):
+        raise ValueError("has a time of day, but a card counts for whole days")
+    if len(set(days.values())) > 1 and order not in days:
+        raise ValueError(
+            " or ".join(map(str, days.values())) + "? write the one you mean"
+        )
+    return days.get(order) or next(iter(days.values()))
+
+
+# What each kind of list says in its own way
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "uid": ("uid",),
+    "holder": ("holder", "name"),
+    "enabled": ("enabled",),
+    "valid_from": ("valid_from", "from"),
+    "valid_until": ("valid_until", "until"),
+    "schedule": ("schedule",),
+    "role": ("role",),
+}
+
+
+def _fix_own_json(
+    card: dict[str, object], cells: Mapping[str, str], _listed: CardList
+) -> tuple[str, str]:
+    """What ``cards --json`` writes as digits alone is no number on a card."""
+    if cells.get("source") in tuple(Source):
+        with contextlib.suppress(ValueError):
+            card["uid"] = format_uid(parse_uid(cells.get("uid", "")))
+    return cells.get("refused", ""), ""
+
+
+NO_PINS = "PINs are not imported: the card alone opens this door"
+ESP_RFID_OTHERS = (
+    "command", "acctype", "acctype2", "acctype3", "acctype4", "validsince",
+    "validuntil", "pincode", "pin",
+)  # fmt: skip
+ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
+ESP_RFID_NOTE = (
+    "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
+    " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
+)
+
+
+def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
+    """The users of an esp-rfid: its page's backup, or its MQTT answers, one after the
+    other.  Its opening hours are in its settings, not in this file.
+
+    Source: esprfid/esp-rfid, esprfid.js (``esp-rfid-userbackup``), wsResponses.esp
+    (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
+    README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
+    """
+    listed.notes[ESP_RFID_NOTE] = 0
+    for row in _json_rows(text, listed):
+        cells = row.cells
+        if "acctype" not in cells and not row.refused:  # as heartbeats, and who came
+            cells = {key: cells[key] for key in ("uid", "username") if key in cells}
+            row = row._replace(cells=cells, refused="acctype: missing: not a user")
+        yield row
+
+
+def _esp_rfid_day(text: str, *, first: bool) -> date | None:
+    """The day of a moment in Unix seconds, or milliseconds.
+
+    esp-rfid's page makes 00:00 UTC of the day that was picked, and its firmware lets
+    nobody in from that moment on: the last good day is the one before.
+
+    Raises: ValueError, OverflowError.
+    """
+    seconds = int(text)
+    seconds = seconds // 1000 if seconds >= 10**11 else seconds
+    day = date(1970, 1, 1) + timedelta(seconds=max(seconds - (not first), 0))
+    return None if first and seconds <= 0 else day
+
+
+def _esp_rfid_doubt(uid: str, pin: str) -> str:
+    """Why what esp-rfid stores may not be the card's UID, though it can be read so.
+
+    It writes each byte without its leading 0: only a text as long as all bytes of a
+    UID has lost nothing.
+    Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)``.
+    """
+    if uid == pin:
+        return "a PIN, and no card"
+    if not re.fullmatch(r"[0-9A-Fa-f]+", uid):
+        return "not as esp-rfid writes a UID: hex digits and nothing between them"
+    if len(uid) not in UID_DIGITS:
+        return (
+            f"{len(uid)} digits: esp-rfid leaves out the first 0 of a byte, so it"
+            " may be one of several cards; tap the card here instead"
+        )
+    return ""
+
+
+def _fix_esp_rfid(
+    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+) -> tuple[str, str]:
+    uid, access, why = cells.get("uid", ""), cells.get("acctype", ""), ""
+    pin = cells.get("pincode") or cells.get("pin", "")
+    if access not in ESP_RFID_ACCESS:
+        why = f"acctype = {_named(access)}: expected 0, 1 or 99"
+    elif uid and (doubt := _esp_rfid_doubt(uid, pin)):
+        why = f"uid = {_named(uid)}: {doubt}"
+    card["enabled"] = ESP_RFID_ACCESS.get(access, False)
+    for key, name, none in (
+        ("valid_from", "validsince", "0"),
+        ("valid_until", "validuntil", ""),
+    ):
+        text = cells.get(name, none)
+        try:
+            card[key] = _esp_rfid_day(text, first=key == "valid_from")
+        except (ValueError, OverflowError):
+            why = why or f"{name} = {_named(text)}: expected a time in Unix seconds"
+    listed.notes.update(
+        ["admins of esp-rfid are ordinary cards here"] * (access == "99")
+    )
+    listed.notes.update([NO_PINS] * bool(pin))
+    if card.get("holder") == "undefined":  # what its page makes of none
+        card["holder"] = ""
+    return why, f"esp-rfid {uid}"
+
+
+#: Devices of CarontePass that are nobody's card.
+NO_CARD = {
+    "mac": "kind = 'mac': a computer's address, not a card",
+    "tag": (
+        "kind = 'tag': a card that CarontePass met and gave to nobody; if it is"
+        " somebody's, give it to them there, or tap it here"
+    ),
+}
+CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
+
+
+def _fix_caronte(
+    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+) -> tuple[str, str]:
+    """A device: its code is the first 4 bytes of the UID in decimal, with dots.
+
+    What was last answered for it, where that is in the list, is whether it is good:
+    true, or null.  Source: torehc/carontepass-v2, access/models.py, serializers.py
+    (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
+    is read as an owner makes it of the table, with a column of names.
+    """
+    why, user = NO_CARD.get(cells.get("kind", "").lower(), ""), cells.get("user", "")
+    if not (card.get("holder") or why):
+        why = "no user: nobody's card"
+    if card.get("holder") == user and user.isdecimal():
+        card["holder"] = ""
+    if "enabled" in card:
+        card["enabled"] = str(card["enabled"]).lower() in ("true", "1")
+        listed.notes.update([CARONTE_NO] * (not card["enabled"]))
+    return why, f"CarontePass user {user}"
+
+
+UHPPOTED_KNOWN = {"cardnumber", "pin", "from", "to", "name", "uid"}
+
+
+def _uhppoted_rows(text: str, listed: CardList) -> Iterator[Row]:
+    """An access control list of uhppoted: cards, dates, and a column for each door, of
+    which only this one's is kept, as ``door``: the one of its name, or the only one."""
+    doors = [n for n in _header(text)[0] if _plain(n) not in UHPPOTED_KNOWN]
+    here = [name for name in doors if _plain(name) == _plain(listed.config.door.name)]
+    if len(here or doors) != 1:
+        named = ", ".join(map(_named, doors)) or "none"
+        raise ListError(
+            f"which of its doors is this one ({named})? give this door that name"
+            " ([door] name), or take the others out"
+        )
+    (door,) = here or doors
+    for number, cells, wrong, _ in _table_rows(text, listed):
+        says = str(cells.get(door, "")).upper()
+        if says not in ("Y", "N") and not says.isdecimal():
+            wrong = wrong or f"{door} = {_named(says)}: expected Y, N or a profile"
+        kept = {name: cells[name] for name in cells.keys() - set(doors)}
+        yield Row(number, kept | {"door": says}, wrong)
+
+
+def _fix_uhppoted(
+    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+) -> tuple[str, str]:
+    """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
+    site's code times 100,000 and a number; of 34, as the reader likes.  That is a part
+    of the UID at most, in an order of the reader's own: the UID cannot be had from it,
+    so it must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go
+    and acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
+    """
+    number, says, why = cells.get("cardnumber", ""), cells["door"], ""
+    card["enabled"] = says != "N"
+    card["schedule"] = says if says.isdecimal() else ""  # a profile: one called like it
+    if not (card.get("valid_from") and card.get("valid_until")):
+        why = "no From or no To: uhppoted knows no card without dates; fill them in"
+    if not card.get("uid"):
+        why = f"Card Number = {_named(number)}: a Wiegand number, not the UID"
+        listed.notes[
+            "the UID cannot be had from a Wiegand number: add a column UID (tap the"
+            " card and look into `log`)"
+        ] += 1
+    if cells.get("pin", "") not in ("", "0"):
+        listed.notes[NO_PINS] += 1
+    return why, f"Card {number}"
+
+
+def _fix_toml(
+    card: dict[str, object], _cells: Mapping[str, str], _listed: CardList
+) -> tuple[str, str]:
+    """What a ``[[card]]`` does not say is as by default, and no silence."""
+    for key in COLUMNS.keys() - {"uid", "holder"}:
+        card.setdefault(key, True if key == "enabled" else "")
+    return "", ""
+
+
+def _toml_rows(text: str, listed: CardList) -> Iterator[Row]:
+    """The ``[[card]]`` tables of a doorpi.toml, or of ``cards --toml``."""
+    document, reader = _read_toml(text)
+    if reader:
+        words = reader.problems[0][1].splitlines()[0]
+        raise ListError(f"not valid TOML, or cut off: {words}")
+    tables = document.get("card", [])
+    if not isinstance(tables, list):
+        raise ListError("card: expected [[card]], with two brackets")
+    for name, there in _parse_schedules(document, []).items():
+        here = listed.config.schedules.get(name)
+        if here and (here.spans, here.closed) != (there.spans, there.closed):
+            note = f"schedule {_named(name)} has other hours here, which hold"
+            listed.notes[note] = 0
+    for number, table in enumerate(tables, 1):
+        if isinstance(table, dict):
+            yield Row(number, table)
+        else:
+            yield Row(number, {}, f"{_named(table)}: expected a table, [[card]]")
+
+
+# Which is which
+
+
+def _is_toml(text: str) -> bool:
+    table = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
+    return bool(re.search(table, text))
+
+
+def _is_json_with(*patterns: str) -> Callable[[str], bool]:
+    """Whether a text begins as JSON does, and has each of ``patterns``."""
+
+    def looks(text: str) -> bool:
+        if not re.match(r"\s*(\{|\[\s*[{\]])", text):
+            return False
+        return all(re.search(pattern, text) for pattern in patterns)
+
+    return looks
+
+
+def _has_columns(*names: str) -> Callable[[str], bool]:
+    return lambda text: set(names) <= set(map(_plain, _header(text)[0]))
+
+
+CARONTE: tuple[Any, ...] = (
+    {"uid": ("code",), "holder": ("holder", "name", "username", "user"),
+     "enabled": ("result",)}, ("id", "kind"), _fix_caronte,
+)  # fmt: skip
+
+#: The first that a list looks like is what it is.
+LIST_FORMATS = (
+    ListFormat(
+        "DoorPi's [[card]] tables (TOML)", "card",
+        _is_toml, _toml_rows, COLUMNS, (), _fix_toml,
+    ),
+    ListFormat(
+        "esp-rfid's user backup (JSON)", "entry",
+        _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'), _esp_rfid_rows,
+        {"uid": ("uid",), "holder": ("username", "user")},
+        ESP_RFID_OTHERS, _fix_esp_rfid, is_wiegand=True,
+    ),
+    ListFormat(
+        "CarontePass's devices (JSON)", "entry",
+        _is_json_with(r'"code"\s*:', r'"kind"\s*:'), _json_rows, *CARONTE,
+    ),
+    ListFormat(
+        "DoorPi's cards --json", "entry",
+        _is_json_with(r'"uid"\s*:', r'"holder"\s*:'), _json_rows,
+        COLUMNS, ("source", "last_seen", "refused"), _fix_own_json,
+    ),
+    ListFormat(
+        "uhppoted's access control list (TSV)", "line",
+        _has_columns("cardnumber", "from", "to"), _uhppoted_rows,
+        {"uid": ("UID",), "holder": ("name",), "enabled": ("door",),
+         "valid_from": ("from",), "valid_until": ("to",)},
+        ("Card Number", "PIN"), _fix_uhppoted,
+    ),
+    ListFormat(
+        "CSV with a header (uid, holder, ...)", "line",
+        _has_columns("uid"), _table_rows, COLUMNS,
+    ),
+    ListFormat(
+        "CarontePass's codes (CSV: code, name)", "line",
+        _has_columns("code"), _table_rows, *CARONTE,
+    ),
+)  # fmt: skip
+
+
+class RefusedRow(NamedTuple):
+    """A row that was not taken, and why; ``uid`` where it could be read."""
+
+    number: int
+    holder: str
+    spelling: str
+    why: str
+    uid: Uid | None = None
+
+
+#: A long number as Excel shortens it: most of its digits are lost.
+EXCELS_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.ASCII)
+EXCELS_WORDS = "a number that Excel shortened; format the column as text there"
+WRITE_COLONS = "if it is a UID, write it with : between the bytes"
+
+
+class CardList:
+    """What a list says: at most one credential of each UID, and what was refused."""
+
+    def __init__(self, kind: ListFormat, config: Config) -> None:
+        self.kind = kind
+        self.config = config
+        #: What to know of so many rows; 0: of the list as a whole.
+        self.notes: Counter[str] = Counter()
+        self.columns = Columns(kind, ())
+        self.cards: dict[Uid, Credential] = {}
+        self.silent: dict[Uid, Iterable[str]] = {}
+        self.refused: list[RefusedRow] = []
+        #: The first row of each UID, also of those refused.
+        self._places: dict[Uid, int] = {}
+        #: Why a UID of digits only is not believed in this list.
+        self._digits_doubt = ""
+
+    def read(self, text: str, ignored: Iterable[str]) -> None:
+        """Take what the text says.  Raises: ListError."""
+        written = list(self.kind.rows(text, self))
+        self.columns = Columns(self.kind, written)
+        self.columns.check(ignored, self.notes)
+        rows = [self._in_our_words(row) for row in written]
+        uids = {str(row.cells["uid"]) for row in rows if "uid" in row.cells}
+        self._digits_doubt = self._doubt_about_digits(uids)
+        for row in rows:
+            self._take(row)
+
+    def _in_our_words(self, row: Row) -> Row:
+        cells = {_plain(name): _cell(value) for name, value in row.cells.items()}
+        card: dict[str, object] = {}
+        for key, names in self.kind.columns.items():
+            if found := [cells[name] for name in map(_plain, names) if name in cells]:
+                card[key] = next(filter(None, found), "")
+        why, made_up = self.kind.fix(card, cells, self)
+        silent = [key for key in COLUMNS if key not in card]
+        if made_up and not card.get("holder"):
+            card["holder"] = made_up
+            silent.append("holder")
+        problems = [*filter(None, (row.refused, why))]
+        for key, value in card.items():
+            try:
+                card[key] = self.columns.typed(key, value)
+            except ValueError as error:
+                where = f"{self.columns.called(key)} = {_named(value)}"
+                problems.append(f"{where}: {error}")
+        said = {key: value for key, value in card.items() if value not in (None, "")}
+        return Row(row.number, said, next(iter(problems), ""), silent)
+
+    def _take(self, row: Row) -> None:
+        """Put ``row`` on the list if it is good, and all that is said of its UID.
+
+        Where two rows differ about a card neither is believed: which one is right
+        would be a guess about a person.
+        """
+        holder, spelling = (str(row.cells.get(key, "")) for key in ("holder", "uid"))
+        card, why = self._card(row, spelling)
+        uid = _readable_uid(spelling)
+        first = self._places.setdefault(uid, row.number) if uid else row.number
+        if card and self.cards.get(card.uid) == card:
+            return
+        if card and first == row.number:
+            self.cards[card.uid], self.silent[card.uid] = card, row.silent
+            return
+        if card:
+            why = self._differs(card, first)
+        self.refused.append(RefusedRow(row.number, holder, spelling, why, uid))
+        if uid and (other := self.cards.pop(uid, None)):
+            self.refuse(other, self._differs(other, row.number))
+
+    def _card(self, row: Row, spelling: str) -> tuple[Credential | None, str]:
+        """The credential of ``row``, or why there is none."""
+        if row.refused:
+            return None, row.refused
+        problems: list[str] = []
+        card = _parse_card(row.cells, "", problems)
+        if EXCELS_NUMBER.fullmatch(spelling):
+            problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
+        elif card and self._digits_doubt and is_number(spelling):
+            problems.append(f".uid = {_named(spelling)}: {self._digits_doubt}")
+        elif card is None and not problems:
+            problems.append(f".uid = {_named(spelling)}: still the example's")
+        schedules = self.config.schedules
+        if card and card.schedule and card.schedule not in schedules:
+            problems.append(
+                f".schedule = {_named(card.schedule)}: no [[schedule]] of your"
+                f" doorpi.toml has this name{did_you_mean(card.schedule, schedules)}"
+            )
+        return (None if problems else card), "; ".join(map(self._placed, problems))
+
+    def _placed(self, problem: str) -> str:
+        """A problem of a ``[[card]]`` with its column as the list calls it."""
+        key = re.match(r"\.(\w+)", problem)
+        return self.columns.called(key[1]) + problem[key.end() :] if key else problem
+
+    def _doubt_about_digits(self, uids: set[str]) -> str:
+        """Why a UID of digits only is not believed: by chance one in 43 is, and of the
+        numbers that are printed on cards, all.  Raises: ListError."""
+        numbers = [uid for uid in uids if is_number(uid)]
+        if any(len(uid) not in UID_DIGITS for uid in numbers) or any(
+            map(EXCELS_NUMBER.fullmatch, uids)
+        ):
+            return f"digits only, in a list with decimal numbers; {WRITE_COLONS}"
+        if len(numbers) > 2 and len(numbers) * 2 > len(uids):
+            raise ListError(
+                f"{len(numbers)} of {counted(len(uids), 'UID')} have digits only: are"
+                f" these the numbers printed on cards? {PRINTED_WORDS}; {WRITE_COLONS}"
+            )
+        if (
+            numbers
+            and self.kind.is_wiegand
+            and not re.search("[A-Fa-f]", "".join(uids))
+        ):
+            return (
+                "digits only: perhaps a Wiegand reader's decimal number, which is not"
+                " the UID; tap the card here instead"
+            )
+        if len(numbers) * 10 > len(uids):
+            self.notes[NUMBER_WORDS] = len(numbers)
+        return ""
+
+    def refuse(self, card: Credential, why: str) -> None:
+        """Refuse a row that was good by itself."""
+        number, spelling = self._places[card.uid], format_uid(card.uid)
+        self.refused.append(RefusedRow(number, card.holder, spelling, why, card.uid))
+
+    def _differs(self, card: Credential, number: int) -> str:
+        return (
+            f"{self.columns.called('uid')} = {format_uid(card.uid)!r}:"
+            f" {self.kind.row} {number} has the same card with other details"
+        )
+
+
+def _readable_uid(text: str) -> Uid | None:
+    with contextlib.suppress(ValueError):
+        return parse_uid(text)
+    return None
+
+
+def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
+    """What the text of a list says, whatever kind it is of; columns that are
+    ``ignored`` do not matter.
+
+    Raises: ListError for one that is empty, cut off or of no known kind, or has other
+    columns that may say who is let in.
+    """
+    text = text.removeprefix("\ufeff")  # as Excel writes first
+    if not text.strip():
+        raise ListError("empty")
+    kind = next((kind for kind in LIST_FORMATS if kind.looks(text)), None)
+    if kind is None:
+        known = "; ".join(kind.name for kind in LIST_FORMATS)
+        raise ListError(f"unknown kind of list; known are: {known}")
+    listed = CardList(kind, config)
+    listed.read(text, ignored)
+    if not (listed.cards or listed.refused):
+        raise ListError(f"{kind.name}, but not one card in it")
+    if not text.endswith(("\n", "\r", "}", "]")):
+        listed.notes["the last line has no end: is the list whole?"] = 0
+    return listed
+
+
+# What would change
+
+
+@dataclass(slots=True)
+class ListChanges:
+    """What a list would make of the database's cards.  ``kept`` are those that are not
+    on it, where a refused row leaves a doubt."""
+
+    unchanged: list[Credential] = field(default_factory=list)
+    added: list[Credential] = field(default_factory=list)
+    changed: list[tuple[Credential, str]] = field(default_factory=list)
+    removed: list[Credential] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
+    kept: list[Credential] = field(default_factory=list)
+
+    @property
+    def put(self) -> list[Credential]:
+        """What is written to the database."""
+        return [*self.added, *(card for card, _ in self.changed)]
+
+    @property
+    def is_any(self) -> bool:
+        """False when the database has all of it already."""
+        return bool(self.added or self.changed or self.removed)
+
+    @property
+    def is_any_good(self) -> bool:
+        """False when nothing of the list could be used."""
+        return bool(self.unchanged or self.added or self.changed)
+
+
+def _news_of(before: Credential, after: Credential) -> str:
+    """What ``after`` says otherwise, in words."""
+    told = [
+        f"{key} {printable(old or 'none', 60)} -> {printable(new or 'none', 60)}"
+        for key in ("holder", "schedule")
+        if (old := getattr(before, key)) != (new := getattr(after, key))
+    ]
+    return ", ".join((*told, *_entry_words(before, after)))
+
+
+def list_changes(
+    listed: CardList,
+    stored: Mapping[Uid, Credential],
+    told: Mapping[Uid, Credential],
+    *,
+    whole: bool,
+) -> ListChanges:
+    """Compare a list with the cards of the database (``stored``) and of doorpi.toml
+    (``told``, which decides).  With ``whole`` the database shall have no others."""
+    changes = ListChanges(refused=listed.refused)
+    for uid, card in listed.cards.items():
+        before = told.get(uid) or stored.get(uid)
+        if before:
+            unsaid = {key: getattr(before, key) for key in listed.silent[uid]}
+            card = replace(card, **unsaid)
+        news = _news_of(before, card) if before else ""
+        if before is None:
+            changes.added.append(card)
+        elif before.refused:
+            listed.refuse(card, before.refused)
+        elif not news:
+            changes.unchanged.append(card)
+        elif uid in told:
+            listed.refuse(card, f"doorpi.toml has this card, and decides: {news}")
+        else:
+            changes.changed.append((card, news))
+    if whole and changes.is_any_good:
+        _find_removed(changes, listed, stored, told)
+    return changes
+
+
+def _find_removed(
+    changes: ListChanges,
+    listed: CardList,
+    stored: Mapping[Uid, Credential],
+    told: Mapping[Uid, Credential],
+) -> None:
+    """A doubt about a row takes nobody's card away: not the one with its UID, and
+    where that cannot be read, not one that it may spell, nor one of that name."""
+    uids = {row.uid for row in changes.refused}
+    doubtful = [row for row in changes.refused if row.uid is None]
+    spellings = {row.spelling.lower() for row in doubtful}
+    names = {row.holder for row in doubtful}
+    for uid, card in stored.items():
+        if uid in listed.cards or uid in told:
+            continue
+        raw = bytes.fromhex(uid)
+        unpadded = "".join(f"{byte:x}" for byte in raw)
+        tagged = bytes.fromhex(CASCADE_TAG) + raw[:3]
+        cascaded = {tagged.hex(), tagged.hex(":"), ".".join(map(str, tagged))}
+        meant = {unpadded, uid.lower().lstrip("0"), *cascaded} & spellings
+        in_doubt = uid in uids or meant or card.holder in names
+        (changes.kept if in_doubt else changes.removed).append(card)
+
+
+KEPT = "kept, though not on the list, because a refused row may mean them"
+
+
+def _uid_and_holder(card: Credential) -> str:
+    return f"{format_uid(card.uid)}  {printable(card.holder, 60)}"
+
+
+def _card_words(card: Credential) -> str:
+    limits = {
+        "switched off": not card.enabled,
+        f"from {card.valid_from}": card.valid_from,
+        f"until {card.valid_until}": card.valid_until,
+        f"schedule {printable(card.schedule or '')}": card.schedule,
+        "[master]": card.role is Role.MASTER,
+    }
+    said = ", ".join(words for words, is_so in limits.items() if is_so)
+    return _uid_and_holder(card) + (f"  ({said})" if said else "")
+
+
+def _changed_words(change: tuple[Credential, str]) -> str:
+    card, news = change
+    return f"{_uid_and_holder(card)}: {news}"
+
+
+def _refused_words(row: RefusedRow, kind: ListFormat) -> str:
+    who = f' ("{printable(row.holder, 40)}")' if row.holder else ""
+    return f"{kind.row} {row.number}{who}: {printable(row.why, 500)}"
+
+
+def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
+    """What the list changes, for the owner: each kind of row, what to know besides,
+    and the five numbers last."""
+    refused = (_refused_words(row, listed.kind) for row in changes.refused)
+    parts: tuple[tuple[str, Sequence[object], Iterable[str]], ...] = (
+        ("unchanged", changes.unchanged, map(_card_words, changes.unchanged)),
+        ("added", changes.added, map(_card_words, changes.added)),
+        ("changed", changes.changed, map(_changed_words, changes.changed)),
+        ("removed", changes.removed, map(_card_words, changes.removed)),
+        (KEPT, changes.kept, map(_card_words, changes.kept)),
+        ("refused", changes.refused, refused),
+    )
+    yield listed.kind.name
+    for title, some, words in parts:
+        if some:
+            yield f"{title}:"
+        yield from (f"  {one}" for one in islice(words, TOLD_ROWS))
+        if len(some) > TOLD_ROWS:
+            yield f"  and {len(some) - TOLD_ROWS:,} more"
+    for note, count in islice(listed.notes.items(), TOLD_ROWS):
+        rows = f" ({counted(count, 'row')})" if count else ""
+        yield f"note: {printable(note, 500)}{rows}"
+    if changes.removed and any(row.uid is None for row in changes.refused):
+        yield "note: a refused row without a UID may mean a card that is removed"
+    numbers = ((len(some), title) for title, some, _ in parts if title != KEPT)
+    yield ", ".join(f"{number:,} {title}" for number, title in numbers)
+
+
+################################################################################
+# 13. Pictures -- the legend and the chart as SVG
+################################################################################
+
+
+#: Sans serif wherever it is looked at, with the Japanese of each system.
+FONTS = (
+    "'Helvetica Neue', Arial, 'Liberation Sans', 'Hiragino Sans', 'Yu Gothic',"
+    " Meiryo, 'Noto Sans JP', 'Noto Sans CJK JP', sans-serif"
+)
+INK, FAINT_INK, LINE, SHADE, FAINT_SHADE, PAPER = (
+    "#1b1f24", "#5b6470", "#c9ced6", "#e9ecf0", "#f5f6f8", "#ffffff",
+)  # fmt: skip
+HAIRLINE = 0.15  # in millimetres
+
+#: About how wide characters are, in times the size of their font.
+NARROW_EM, USUAL_EM, CAPITAL_EM, WIDE_EM, BOLD_EM = 0.3, 0.56, 0.68, 1.0, 1.15
+NARROW = frozenset(" .,:;'|!()[]Iijl·-")
+#: Text is made smaller down to this share of its size; then it is cut.
+SMALLEST = 0.75
+
+
+class Drawing:
+    """An SVG picture on white paper, ``width`` x ``height`` in ``unit``s.
+
+    What is added goes into the group that is open; in an attribute's name ``_`` is a
+    hyphen and ``__`` a colon.  No text breaks the XML: `printable` shows the controls
+    and all else that XML forbids, ElementTree escapes the rest.  Letters beyond ASCII
+    are written as numbers, so that it is the same in any terminal.
+    """
+
+    def __init__(self, width: float, height: float, unit: str, title: str) -> None:
+        from xml.etree import ElementTree
+
+        self._xml = ElementTree
+        self._inside: Any = ElementTree.Element("svg")
+        self._root = self._set(
+            self._inside,
+            xmlns="http://www.w3.org/2000/svg",
+            width=f"{width:g}{unit}",
+            height=f"{height:g}{unit}",
+            viewBox=f"0 0 {width:g} {height:g}",
+            font_family=FONTS,
+            fill=INK,
+        )
+        self.add("title", title)
+        self.box(0, 0, width, height, fill=PAPER)
+
+    def _set(self, element: Any, /, **attributes: object) -> Any:
+        for key, value in attributes.items():
+            name = key.rstrip("_").replace("__", ":").replace("_", "-")
+            rounded = round(value, 2) if isinstance(value, float) else value
+            element.set(name, f"{rounded:g}" if rounded != value else str(value))
+        return element
+
+    def add(self, name: str, text: str = "", /, **attributes: object) -> Any:
+        element = self._set(self._xml.SubElement(self._inside, name), **attributes)
+        element.text = printable(text, 1000) or None
+        return element
+
+    @contextlib.contextmanager
+    def group(self, name: str = "g", /, **attributes: object) -> Iterator[None]:
+        """What is added meanwhile stands inside of this element."""
+        outside, self._inside = self._inside, self.add(name, **attributes)
+        yield
+        self._inside = outside
+
+    def words(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        size: float,
+        room: float = inf,
+        **more: object,
+    ) -> None:
+        """A line of text that fits into ``room``."""
+        bold = BOLD_EM if "font_weight" in more else 1.0
+        text, size = fitted(text, size, room / bold)
+        self.add("text", text, x=x, y=y, font_size=size, **more)
+
+    def both(
+        self, x: float, y: float, english: str, japanese: str, size: float
+    ) -> None:
+        """A heading in two languages."""
+        with self.group("text", x=x, y=y, font_size=size):
+            self.add("tspan", english, font_weight="bold")
+            self.add("tspan", japanese, dx=size / 2, xml__lang="ja")
+
+    def box(
+        self, left: float, top: float, right: float, bottom: float, **more: object
+    ) -> None:
+        width, height = max(0.0, right - left), max(0.0, bottom - top)
+        self.add("rect", x=left, y=top, width=width, height=height, **more)
+
+    def line(
+        self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float
+    ) -> None:
+        self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=stroke, stroke_width=width)
+
+    def __str__(self) -> str:
+        self._xml.indent(self._root, " ")
+        return bytes(self._xml.tostring(self._root, "us-ascii")).decode()
+
+
+def ems(text: str) -> float:
+    """About how wide ``text`` is, in times its font's size."""
+
+    def em(letter: str) -> float:
+        if unicodedata.east_asian_width(letter) in "WF":
+            return WIDE_EM
+        if letter in NARROW:
+            return NARROW_EM
+        return CAPITAL_EM if letter.isupper() else USUAL_EM
+
+    return sum(map(em, text))
+
+
+def fitted(text: str, size: float, room: float) -> tuple[str, float]:
+    """``text`` and the size in which it fits into ``room``, cut if need be."""
+    while ems(text) * size * SMALLEST > room:
+        text = text[:-2] + "…"
+    return text, min(size, room / max(ems(text), 1.0))
+
+
+# the card beside the reader
+
+#: A symbol for each answer to a tap: strokes on a grid of 24 x 24.
+SYMBOLS: Mapping[Signal, str] = {
+    Signal.WORKING: "M6 3h12M6 21h12M8 3v3c0 3 8 9 8 12v3M16 3v3c0 3-8 9-8 12v3",
+    Signal.UNLOCKED: "M4 11h16v10H4zM12 15v2M8 11V7a4 4 0 0 1 7.6-1.8",
+    Signal.LOCKED: "M4 11h16v10H4zM12 15v2M8 11V7a4 4 0 0 1 8 0v4",
+    Signal.DENIED: "M12 3a9 9 0 1 0 .01 0zM5.7 5.7l12.6 12.6",
+    Signal.FAULT: "M12 3.5L22 20.5H2zM12 10v4.5M12 17.5v.01",
+    Signal.UNSURE: "M8 7.5a4 4 0 1 1 6 3.4c-1.4.9-2 1.6-2 3.1M12 18.5v.01",
+    Signal.LOW_BATTERY: "M2 7.5h17v9H2zM22 11v2M5.5 10.5v3",
+}
+SYMBOL_MM, SYMBOL_ROOM_MM = 8.4, 12.0
+
+#: One darker than the other, and on the large rows hatched: they differ in grey too.
+LIT = {"green": "#23a455", "red": "#b3162b"}
+LED_WORDS = {"green": "green 緑", "red": "red 赤"}
+HATCH_MM = 1.1
+
+CARD_MM = (210.0, 148.0)  # A5, on its side
+BORDER_MM, CORNER_MM, MARGIN_MM = 2.0, 4.0, 9.0
+RIGHT_MM = CARD_MM[0] - MARGIN_MM
+RULE_GAP_MM = 1.5  # from a heading to the line under it
+NAME_LENGTH = 60
+GOES_ON_MM, GOES_ON_GAP_MM = 6.3, 0.7  # the room to the right of a timeline
+TRACK = 0.33  # of one light, as a share of a row
+#: From the middle of letters to the line they stand on, in times their size.
+BASELINE = 0.36
+
+
+class Panel(NamedTuple):
+    """Rows of lights under a heading, in millimetres on the card.
+
+    The timeline shows ``seconds`` on a width of ``lights``; ``label`` is the room for
+    the lights' names, and ``size`` that of the words.
+    """
+
+    english: str
+    japanese: str
+    signs: tuple[Signal, ...]
+    left: float
+    right: float
+    heading: float
+    row: float
+    lights: float
+    label: float
+    seconds: int
+    size: float
+    is_hatched: bool = False
+
+    @property
+    def top(self) -> float:
+        return self.heading + RULE_GAP_MM + self.row * (0.5 - TRACK)
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.row * len(self.signs)
+
+    def x(self, seconds: float) -> float:
+        """Where on the timeline."""
+        share = seconds / self.seconds
+        return self.right - GOES_ON_MM - self.lights * (1 - share)
+
+
+TAPPED = Panel(
+    english="When you tap your card", japanese="カードをかざしたとき",
+    signs=tuple(SYMBOLS),
+    left=MARGIN_MM, right=RIGHT_MM, heading=22.0, row=10.15,
+    lights=90.0, label=10.5, seconds=4, size=3.25, is_hatched=True,
+)  # fmt: skip
+AT_OTHER_TIMES = Panel(
+    english="At other times", japanese="そのほかのとき",
+    signs=(
+        Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
+        Signal.STOPPING,
+    ),
+    left=MARGIN_MM, right=102.5, heading=104.5, row=6.25,
+    lights=36.0, label=7.6, seconds=6, size=2.25,
+)  # fmt: skip
+TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
+    english="Please tell the owner", japanese="管理者にお知らせください",
+    signs=tuple(sign for sign in FAULTS if sign is not Signal.LOCKED_DOWN),
+    left=107.5, right=RIGHT_MM,
+)  # fmt: skip
+
+
+def lit(pattern: Pattern, led: int, seconds: float) -> Iterator[tuple[float, float]]:
+    """From when to when one light is on, in the first ``seconds`` of a picture."""
+    shown = round(seconds / CELL_S)
+    cells = pattern.cells * (pattern.times or ceil(shown / len(pattern.cells)))
+    begin = 0
+    for is_on, run in groupby(cells[:shown], lambda cell: GLYPHS[cell][led]):
+        end = begin + sum(1 for _ in run)
+        if is_on:
+            yield begin * CELL_S, end * CELL_S
+        begin = end
+
+
+def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
+    """The lights on a card to print and to put up beside the reader."""
+    drawing = Drawing(*CARD_MM, "mm", f"What the lights say {name}".strip())
+    _card_head(drawing, name)
+    for panel in (TAPPED, AT_OTHER_TIMES, TO_BE_SEEN_TO):
+        _heading(drawing, panel)
+        _time_axis(drawing, panel)
+        for place, sign in enumerate(panel.signs):
+            middle = panel.top + panel.row * (place + 0.5)
+            with drawing.group(id=sign.value):
+                _meaning_of(drawing, panel, middle, sign)
+                _lights(drawing, panel, middle, patterns[sign])
+    x, y = TAPPED.x(TAPPED.seconds), TAPPED.heading
+    drawing.words(x, y, "goes on  続きます", 2.4, text_anchor="end", fill=FAINT_INK)
+    _arrow(drawing, TAPPED, y - 0.9, 1.1)
+    return str(drawing)
+
+
+def _card_head(drawing: Drawing, name: str) -> None:
+    with drawing.group(
+        "pattern", id="hatch", width=HATCH_MM, height=HATCH_MM,
+        patternUnits="userSpaceOnUse", patternTransform="rotate(45)",
+    ):  # fmt: skip
+        drawing.box(0.0, 0.0, HATCH_MM, HATCH_MM, fill=LIT["red"])
+        drawing.box(0.0, 0.0, 0.32, HATCH_MM, fill=PAPER)
+    right, bottom = (size - BORDER_MM for size in CARD_MM)
+    drawing.box(
+        BORDER_MM, BORDER_MM, right, bottom, rx=CORNER_MM, fill="none", stroke=LINE,
+        stroke_width=HAIRLINE,
+    )  # fmt: skip
+    drawing.both(MARGIN_MM, 14.5, "What the lights say", "ランプの見方", 6.0)
+    name = printable(name, NAME_LENGTH)
+    drawing.words(RIGHT_MM, 14.5, name, 4.6, room=84.0, text_anchor="end")
+
+
+def _heading(drawing: Drawing, panel: Panel) -> None:
+    y = panel.heading + RULE_GAP_MM
+    with drawing.group(fill=FAINT_INK):
+        drawing.both(panel.left, panel.heading, panel.english, panel.japanese, 2.9)
+    drawing.line(panel.left, y, panel.right, y, INK, 0.3)
+
+
+def _meaning_of(drawing: Drawing, panel: Panel, middle: float, sign: Signal) -> None:
+    left, size = panel.left, panel.size
+    if sign in SYMBOLS:
+        top, scale = middle - SYMBOL_MM / 2, SYMBOL_MM / 24
+        drawing.add(
+            "path", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=2.0,
+            stroke_linecap="round", stroke_linejoin="round",
+            transform=f"translate({left:g} {top:.2f}) scale({scale:g})",
+        )  # fmt: skip
+        left += SYMBOL_ROOM_MM
+    room = panel.x(0) - panel.label - left
+    english = MEANINGS[sign][:1].upper() + MEANINGS[sign][1:]
+    y, japanese = middle - 0.2 * size, MEANINGS_JA[sign]
+    drawing.words(left, y, english, size, room, font_weight="bold")
+    drawing.words(left, y + 1.25 * size, japanese, size, room, xml__lang="ja")
+
+
+def _lights(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
+    """A track for each light, as long as the pattern, and on it what is lit."""
+    height, gap = TRACK * panel.row, 0.07 * panel.row
+    end = panel.x(min(pattern.duration_s, panel.seconds))
+    tops = (middle - gap / 2 - height, middle + gap / 2)
+    for led, (colour, top) in enumerate(zip(LIT, tops, strict=True)):
+        size = 0.7 * panel.size
+        drawing.words(
+            panel.x(0) - 1, top + height / 2 + BASELINE * size, LED_WORDS[colour], size,
+            text_anchor="end", fill=FAINT_INK,
+        )  # fmt: skip
+        drawing.box(panel.x(0), top, end, top + height, fill=SHADE)
+        for begin, until in lit(pattern, led, panel.seconds):
+            left, right, bottom = panel.x(begin), panel.x(until), top + height
+            drawing.box(left, top, right, bottom, fill=LIT[colour], class_=colour)
+            if panel.is_hatched and colour == "red":
+                edge = 0.3
+                drawing.box(
+                    left + edge, top + edge, right - edge, bottom - edge,
+                    fill="url(#hatch)",
+                )  # fmt: skip
+    if pattern.duration_s > panel.seconds:
+        _goes_on(drawing, panel, middle, pattern)
+
+
+def _goes_on(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
+    """A mark beside what is longer than the timeline; how long, if it ends at all."""
+    half = 0.15 * panel.row
+    _arrow(drawing, panel, middle, half, class_="goes-on")
+    if pattern.times is not None:
+        left = panel.x(panel.seconds) + half + 2 * GOES_ON_GAP_MM
+        told = f"{pattern.duration_s:g} s"
+        drawing.words(left, middle + 0.7, told, 2.0, panel.right - left, fill=FAINT_INK)
+
+
+def _arrow(
+    drawing: Drawing, panel: Panel, middle: float, half: float, **more: object
+) -> None:
+    left = panel.x(panel.seconds) + GOES_ON_GAP_MM
+    tip = f"l{half:.2f} {half:.2f}l{-half:.2f} {half:.2f}z"
+    path = f"M{left:.2f} {middle - half:.2f}{tip}"
+    drawing.add("path", d=path, fill=FAINT_INK, **more)
+
+
+def _time_axis(drawing: Drawing, panel: Panel) -> None:
+    with drawing.group(class_="seconds", fill=FAINT_INK, text_anchor="middle"):
+        for second in range(panel.seconds + 1):
+            x, last = panel.x(second), second == panel.seconds
+            drawing.line(x, panel.top, x, panel.bottom + 0.6, LINE, HAIRLINE)
+            drawing.words(x, panel.bottom + 3, f"{second}{' s' * last}", 2.2)
+
+
+# the chart of the log
+
+
+class Unit(NamedTuple):
+    """How much time one column of the chart stands for.
+
+    ``days`` is the longest there is: so many days after one's first day is the next.
+    """
+
+    name: str
+    days: int
+    first_day: Callable[[date], date]  # of the one that a day is in
+    label: str  # what is written under the column, as strftime has it
+
+
+UNITS = (
+    Unit("day", 1, lambda day: day, "%a %-d %b"),
+    Unit("week", 7, lambda day: day - timedelta(days=day.weekday()), "%-d %b"),
+    Unit("month", 31, lambda day: day.replace(day=1), "%b %Y"),
+    Unit("year", 366, lambda day: day.replace(month=1, day=1), "%Y"),
+)
+WEEKDAYS = tuple(day.title() for day in DAYS)
+SATURDAY = 5
+MOST_COLUMNS = 62
+#: How far back a chart goes, today included, unless told.
+CHART_DAYS = 28
+
+#: The results whose latency is drawn.
+CONFIRMED = (Result.UNLOCKED, Result.LOCKED)
+
+
+class Column:
+    """The taps of one day (or week ...): how many, and how often each latency."""
+
+    def __init__(self) -> None:
+        self.taps = 0
+        self.took_ms: Counter[int] = Counter()
+
+
+class Chart:
+    """What `log --chart` draws, counted event by event.
+
+    It keeps a number for each hour of the week and, in each column, one for each
+    latency of three digits: as much for a million events as for ten thousand.
+    """
+
+    def __init__(self, since: date, until: date) -> None:
+        self.since, self.until = since, until
+        self.days = (until - since).days + 1
+        fitting = (unit for unit in UNITS if self.days <= MOST_COLUMNS * unit.days)
+        self.unit = next(fitting, UNITS[-1])
+        self.hours = [[0] * 24 for _ in WEEKDAYS]
+        self.columns: dict[date, Column] = {}
+        self.denied = self.otherwise = 0
+        first = self.unit.first_day(since)
+        while first <= until:
+            self.columns[first] = Column()
+            first = self.unit.first_day(first + timedelta(days=self.unit.days))
+
+    def add(self, event: Event) -> None:
+        """Count ``event`` if it is a tap.  What the door or a verb did is none, and
+        what a wrong clock put outside of the time is left out."""
+        at = event.at.astimezone()
+        day = at.date()
+        if event.source != "card" or not self.since <= day <= self.until:
+            return
+        column = self.columns[self.unit.first_day(day)]
+        column.taps += 1
+        self.hours[day.weekday()][at.hour] += 1
+        if event.reason is not Reason.GRANTED:
+            self.denied += 1
+        elif event.result in CONFIRMED and event.latency_ms is not None:
+            column.took_ms[three_digits(event.latency_ms)] += 1
+        else:
+            self.otherwise += 1
+
+    @property
+    def taps(self) -> int:
+        return sum(map(sum, self.hours))
+
+    @property
+    def took_ms(self) -> Counter[int]:
+        return sum((column.took_ms for column in self.columns.values()), Counter())
+
+
+def three_digits(number: int) -> int:
+    """``12345`` is 12300: so there are not many different ones."""
+    return round(number, min(0, 3 - len(str(abs(number)))))
+
+
+def quantile(counts: Counter[int], share: float) -> int:
+    """The smallest number such that ``share`` of all are not above it."""
+    missing = ceil(share * counts.total())
+    for number in sorted(counts):
+        missing -= counts[number]
+        if missing <= 0:
+            return number
+    raise ValueError("nothing was counted")
+
+
+def chart_since(until: datetime) -> datetime:
+    """The midnight with which the last four weeks begin."""
+    day = until.astimezone().date() - timedelta(days=CHART_DAYS - 1)
+    return datetime(day.year, day.month, day.day).astimezone()
+
+
+def log_chart(
+    events: Iterable[Event], name: str, since: datetime, until: datetime
+) -> str:
+    """An SVG of the taps among ``events``: when they were, and what they took.
+
+    A time that is too long for a column a day begins with its first event.
+    """
+    rest = iter(events)
+    head = list(islice(rest, 1))
+    if head and (until - since).days >= MOST_COLUMNS:
+        since = max(since, head[0].at)
+    last_day = until.astimezone().date()
+    chart = Chart(min(since.astimezone().date(), last_day), last_day)
+    for event in chain(head, rest):
+        chart.add(event)
+    return chart_svg(chart, name)
+
+
+NO_TAPS = "no taps in this time"
+CHART_LEFT, CHART_RIGHT = 66.0, 970.0
+TITLE_SIZE, BODY, SMALL = 16.0, 13.0, 11.0
+AXIS_GAP = 8.0  # between an axis and its words
+
+HEAT_TOP, HEAT_ROW, HEAT_RIGHT, HEAT_GAP = 136.0, 28.0, 918.0, 0.75
+#: From no taps to the most: ever darker, so that it is read in grey as well.
+HEAT = ((234, 241, 249), (112, 165, 214), (8, 48, 107))
+#: From this share on a cell is so dark that white can be read better.
+DARK_FROM = 0.58
+
+TOOK_TITLE_Y, TOOK_TOP, TOOK_BOTTOM = 374.0, 412.0, 602.0
+TAPS_TOP, TAPS_BOTTOM = 624.0, 690.0
+MARK, MARK_PALE = "#08306b", "#9dbfe0"
+WIDEST_BAR = 26.0
+LABEL_WIDTH = 64.0
+#: What may be marked on the axis of seconds.
+FEWEST_MARKS = 4
+MARKS_S = tuple(step * 10.0**power for power in range(-3, 7) for step in (1, 2, 5))
+
+
+def chart_svg(chart: Chart, name: str = "") -> str:
+    """The hours of the week, and under them the days (or weeks ...) one by one."""
+    drawing = Drawing(1000.0, 776.0, "", f"Taps {name}".strip())
+    _chart_head(drawing, chart, name)
+    _heat_map(drawing, chart)
+    spread = Spread(chart)
+    _speed(drawing, chart, spread)
+    _taps(drawing, chart, spread)
+    if chart.taps:
+        _chart_foot(drawing, chart)
+    return str(drawing)
+
+
+def _chart_head(drawing: Drawing, chart: Chart, name: str) -> None:
+    title, room = printable(name, NAME_LENGTH), CHART_RIGHT - CHART_LEFT
+    drawing.words(CHART_LEFT, 44.0, title, 26.0, room, font_weight="bold")
+    period = in_full(chart.until)
+    if chart.days > 1:
+        begun, days = in_full(chart.since), counted(chart.days, "day")
+        period = f"{begun} \N{EN DASH} {period} ({days})"
+    told = f"{period}  ·  {counted(chart.taps, 'tap')}"
+    drawing.words(CHART_LEFT, 69.0, told, 15.0, fill=FAINT_INK)
+
+
+def in_full(day: date) -> str:
+    """``21 Nov 2026``"""
+    return f"{day.day} {day:%b} {day.year}"
+
+
+def short(number: int) -> str:
+    """A number for a narrow place: ``987``, ``1.2k``, ``34k``, ``1.2M``."""
+    for size, sign in ((1_000_000, "M"), (1_000, "k")):
+        if number >= size:
+            tenths = number * 10 // size
+            return f"{tenths / 10 if tenths < 100 else tenths // 10}{sign}"
+    return str(number)
+
+
+def in_seconds(ms: int) -> str:
+    """``0.412 s``, ``40 s``"""
+    return f"{ms / 1000:.3g} s"
+
+
+def _heat_map(drawing: Drawing, chart: Chart) -> None:
+    _title(drawing, 106.0, "Taps by weekday and hour")
+    width = (HEAT_RIGHT - CHART_LEFT) / 24
+    with drawing.group(font_size=SMALL, fill=FAINT_INK, text_anchor="middle"):
+        for hour in range(0, 25, 3):
+            x = CHART_LEFT + hour * width
+            drawing.words(x, HEAT_TOP - AXIS_GAP, f"{hour}:00", SMALL)
+    most = max(map(max, chart.hours))
+    for weekday, counts in enumerate(chart.hours):
+        top = HEAT_TOP + weekday * HEAT_ROW
+        y = top + HEAT_ROW / 2 + BASELINE * BODY
+        name, total = WEEKDAYS[weekday], sum(counts)
+        drawing.words(CHART_LEFT - AXIS_GAP, y, name, BODY, text_anchor="end")
+        if total:
+            drawing.words(CHART_RIGHT, y, f"{total:,}", BODY, text_anchor="end")
+        for hour, count in enumerate(counts):
+            told = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
+            with drawing.group(class_="hour"):
+                drawing.add("title", told)
+                _heat_cell(drawing, CHART_LEFT + hour * width, top, width, count, most)
+    if not chart.taps:
+        middle = HEAT_TOP + HEAT_ROW * len(WEEKDAYS) / 2
+        _nothing(drawing, HEAT_RIGHT, middle, NO_TAPS)
+
+
+def _heat_cell(
+    drawing: Drawing, left: float, top: float, width: float, count: int, most: int
+) -> None:
+    share = sqrt(count / most) if count else 0.0  # so that a few are seen beside many
+    drawing.box(
+        left + HEAT_GAP, top + HEAT_GAP, left + width - HEAT_GAP,
+        top + HEAT_ROW - HEAT_GAP, rx=2, fill=shade_of(share) if count else FAINT_SHADE,
+    )  # fmt: skip
+    if count:
+        y = top + HEAT_ROW / 2 + BASELINE * SMALL
+        ink = PAPER if share > DARK_FROM else INK
+        middle = left + width / 2
+        drawing.words(middle, y, short(count), SMALL, text_anchor="middle", fill=ink)
+
+
+def shade_of(share: float) -> str:
+    """The colour at 0 to 1 of the way through HEAT."""
+    stop = int(share * (len(HEAT) - 1) * 0.999)
+    rest = share * (len(HEAT) - 1) - stop
+    pairs = zip(HEAT[stop], HEAT[stop + 1], strict=True)
+    mixed = (round(a + (b - a) * rest) for a, b in pairs)
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def _title(drawing: Drawing, y: float, text: str) -> None:
+    drawing.words(CHART_LEFT, y, text, TITLE_SIZE, font_weight="bold")
+
+
+def _nothing(drawing: Drawing, right: float, middle: float, why: str) -> None:
+    x, y = (CHART_LEFT + right) / 2, middle + BASELINE * TITLE_SIZE
+    drawing.words(x, y, why, TITLE_SIZE, text_anchor="middle", fill=FAINT_INK)
+
+
+class Spread:
+    """How a chart's columns are spread over its width."""
+
+    def __init__(self, chart: Chart) -> None:
+        self.unit = chart.unit
+        self.days = list(chart.columns)
+        self.width = (CHART_RIGHT - CHART_LEFT) / len(self.days)
+        self.half_bar = min(0.62 * self.width, WIDEST_BAR) / 2
+
+    def middle(self, place: int) -> float:
+        return CHART_LEFT + (place + 0.5) * self.width
+
+    def told(self, place: int) -> str:
+        day = in_full(self.days[place])
+        return day if self.unit.days == 1 else f"{self.unit.name} from {day}"
+
+    def labels(self) -> Iterator[tuple[float, str]]:
+        """Where there is room for a label, and what it says."""
+        step, first = ceil(LABEL_WIDTH / self.width), 0
+        if self.unit.days == 1 and step > 1:  # Mondays
+            step, first = 7, -self.days[0].weekday() % 7
+        for place in range(first, len(self.days), step):
+            yield self.middle(place), self.days[place].strftime(self.unit.label)
+
+    def background(self, drawing: Drawing, top: float, bottom: float) -> None:
+        """Pale, and weekends a little less."""
+        drawing.box(CHART_LEFT, top, CHART_RIGHT, bottom, fill=FAINT_SHADE)
+        for place, day in enumerate(self.days):
+            if self.unit.days == 1 and day.weekday() >= SATURDAY:
+                left = CHART_LEFT + place * self.width
+                drawing.box(left, top, left + self.width, bottom, fill=SHADE)
+
+
+class SecondsAxis:
+    """An axis that grows by factors: one tap of 40 s leaves the others their room."""
+
+    def __init__(self, times_ms: Iterable[int]) -> None:
+        times = [max(ms, 1) / 1000 for ms in times_ms]
+        low = max(i for i, mark in enumerate(MARKS_S) if mark <= min(times))
+        high = next(i for i, mark in enumerate(MARKS_S) if mark >= max(times))
+        while high - low < FEWEST_MARKS - 1:
+            low, high = max(0, low - 1), high + 1
+        self.marks = MARKS_S[low : high + 1]
+
+    def y(self, seconds: float) -> float:
+        low, high = log10(self.marks[0]), log10(self.marks[-1])
+        share = (log10(max(seconds, self.marks[0])) - low) / (high - low)
+        return TOOK_BOTTOM - share * (TOOK_BOTTOM - TOOK_TOP)
+
+    def draw(self, drawing: Drawing) -> None:
+        with drawing.group(class_="seconds", fill=FAINT_INK, text_anchor="end"):
+            for mark in self.marks:
+                y = self.y(mark)
+                drawing.line(CHART_LEFT, y, CHART_RIGHT, y, LINE, 0.7)
+                x = CHART_LEFT - AXIS_GAP
+                drawing.words(x, y + BASELINE * SMALL, f"{mark:g} s", SMALL)
+
+
+def _speed(drawing: Drawing, chart: Chart, spread: Spread) -> None:
+    _title(drawing, TOOK_TITLE_Y, f"From tap to result, each {chart.unit.name}")
+    spread.background(drawing, TOOK_TOP, TOOK_BOTTOM)
+    took = chart.took_ms
+    if not took:
+        why = "no tap ended unlocked or locked" if chart.taps else NO_TAPS
+        _nothing(drawing, CHART_RIGHT, (TOOK_TOP + TOOK_BOTTOM) / 2, why)
+        return
+    told = f"all together: {speeds(p50_p95_max(took))}"
+    drawing.words(CHART_LEFT, TOOK_TITLE_Y + 21, told, BODY, fill=FAINT_INK)
+    _speed_key(drawing)
+    columns = {
+        place: p50_p95_max(column.took_ms)
+        for place, column in enumerate(chart.columns.values())
+        if column.took_ms
+    }
+    axis = SecondsAxis(ms for times in columns.values() for ms in times)
+    axis.draw(drawing)
+    for place, times in columns.items():
+        with drawing.group(class_="took"):
+            drawing.add("title", f"{spread.told(place)}: {speeds(times)}")
+            ys = [axis.y(ms / 1000) for ms in times]
+            _speed_mark(drawing, spread.middle(place), spread.half_bar, *ys)
+
+
+def p50_p95_max(took_ms: Counter[int]) -> tuple[int, int, int]:
+    """In milliseconds: half of the taps took no longer, 95 of 100 did, none did."""
+    return quantile(took_ms, 0.5), quantile(took_ms, 0.95), max(took_ms)
+
+
+def speeds(times_ms: tuple[int, int, int]) -> str:
+    """``p50 0.412 s, p95 1.2 s, max 40 s``"""
+    p50, p95, most = map(in_seconds, times_ms)
+    return f"p50 {p50}, p95 {p95}, max {most}"
+
+
+def _speed_mark(
+    drawing: Drawing, x: float, half: float, p50: float, p95: float, most: float
+) -> None:
+    """A bar from p50, a thick line, to p95, and a ring where the slowest tap is."""
+    ring = {"fill": PAPER, "stroke": FAINT_INK, "stroke_width": 1.3}
+    drawing.line(x, p95, x, most, FAINT_INK, 1)
+    drawing.box(x - half, p95, x + half, p50, fill=MARK_PALE)
+    drawing.line(x - half, p95, x + half, p95, MARK, 1)
+    drawing.line(x - half, p50, x + half, p50, MARK, 3.0)
+    drawing.add("circle", cx=x, cy=most, r=min(3.2, half), **ring)
+
+
+def _speed_key(drawing: Drawing) -> None:
+    """One mark, and beside it what its parts are."""
+    x, half, y = CHART_RIGHT - 60, WIDEST_BAR / 2, TOOK_TITLE_Y + 21
+    parts = {"p50": y, "p95": y - 18, "max": y - 36}
+    _speed_mark(drawing, x, half, *parts.values())
+    for word, at in parts.items():
+        drawing.words(x + half + AXIS_GAP, at + BASELINE * SMALL, word, SMALL)
+
+
+def _taps(drawing: Drawing, chart: Chart, spread: Spread) -> None:
+    spread.background(drawing, TAPS_TOP, TAPS_BOTTOM)
+    most = max(column.taps for column in chart.columns.values())
+    with drawing.group(fill=FAINT_INK, text_anchor="end"):
+        x, middle = CHART_LEFT - AXIS_GAP, (TAPS_TOP + TAPS_BOTTOM) / 2
+        top = short(most) if most else ""
+        for y, word in ((TAPS_BOTTOM, "0"), (middle, "taps"), (TAPS_TOP, top)):
+            drawing.words(x, y + BASELINE * SMALL, word, SMALL)
+    for place, column in enumerate(chart.columns.values()):
+        if column.taps:
+            x, half = spread.middle(place), spread.half_bar
+            high = TAPS_BOTTOM - (TAPS_BOTTOM - TAPS_TOP) * column.taps / most
+            with drawing.group(class_="taps"):
+                told = f"{spread.told(place)}: {counted(column.taps, 'tap')}"
+                drawing.add("title", told)
+                drawing.box(x - half, high, x + half, TAPS_BOTTOM, fill=FAINT_INK)
+    with drawing.group(fill=FAINT_INK, text_anchor="middle"):
+        for x, label in spread.labels():
+            drawing.line(x, TAPS_BOTTOM, x, TAPS_BOTTOM + 4, FAINT_INK, 0.8)
+            drawing.words(x, TAPS_BOTTOM + 17, label, SMALL)
+
+
+def _chart_foot(drawing: Drawing, chart: Chart) -> None:
+    ended = chart.taps - chart.denied - chart.otherwise
+    lines = (
+        (
+            f"The time is that of the {counted(ended, 'tap')} that ended unlocked or"
+            " locked, from the card to the lock's word. Not in the times:"
+            f" {chart.denied:,} denied, {chart.otherwise:,} that ended differently."
+        ),
+        (
+            "p50: half of the taps took no longer; p95: 95 of 100 took no longer."
+            " Locking again and the owner's commands are no taps. Times are local."
+        ),
+    )
+    with drawing.group(fill=FAINT_INK):
+        for place, line in enumerate(lines):
+            y = 736.0 + place * 17.0
+            drawing.words(CHART_LEFT, y, line, SMALL, CHART_RIGHT - CHART_LEFT)
+
+
+################################################################################
+# 14. Doctor -- tries everything that the settings name
+################################################################################
+
 
 #: Readers that look as if nfcpy drove them: what to know of them.
 OTHER_USB_READERS: Mapping[str, str] = {
@@ -11415,1833 +13264,9 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield Finding(Health.FAIL, subject, words, do)
 
 
-# -- pictures
-
-#: Sans serif wherever it is looked at, with the Japanese of each system.
-FONTS = (
-    "'Helvetica Neue', Arial, 'Liberation Sans', 'Hiragino Sans', 'Yu Gothic',"
-    " Meiryo, 'Noto Sans JP', 'Noto Sans CJK JP', sans-serif"
-)
-INK, FAINT_INK, LINE, SHADE, FAINT_SHADE, PAPER = (
-    "#1b1f24", "#5b6470", "#c9ced6", "#e9ecf0", "#f5f6f8", "#ffffff",
-)  # fmt: skip
-HAIRLINE = 0.15  # in millimetres
-
-#: About how wide characters are, in times the size of their font.
-NARROW_EM, USUAL_EM, CAPITAL_EM, WIDE_EM, BOLD_EM = 0.3, 0.56, 0.68, 1.0, 1.15
-NARROW = frozenset(" .,:;'|!()[]Iijl·-")
-#: Text is made smaller down to this share of its size; then it is cut.
-SMALLEST = 0.75
-
-
-class Drawing:
-    """An SVG picture on white paper, ``width`` x ``height`` in ``unit``s.
-
-    What is added goes into the group that is open; in an attribute's name ``_`` is a
-    hyphen and ``__`` a colon.  No text breaks the XML: `printable` shows the controls
-    and all else that XML forbids, ElementTree escapes the rest.  Letters beyond ASCII
-    are written as numbers, so that it is the same in any terminal.
-    """
-
-    def __init__(self, width: float, height: float, unit: str, title: str) -> None:
-        from xml.etree import ElementTree
-
-        self._xml = ElementTree
-        self._inside: Any = ElementTree.Element("svg")
-        self._root = self._set(
-            self._inside,
-            xmlns="http://www.w3.org/2000/svg",
-            width=f"{width:g}{unit}",
-            height=f"{height:g}{unit}",
-            viewBox=f"0 0 {width:g} {height:g}",
-            font_family=FONTS,
-            fill=INK,
-        )
-        self.add("title", title)
-        self.box(0, 0, width, height, fill=PAPER)
-
-    def _set(self, element: Any, /, **attributes: object) -> Any:
-        for key, value in attributes.items():
-            name = key.rstrip("_").replace("__", ":").replace("_", "-")
-            rounded = round(value, 2) if isinstance(value, float) else value
-            element.set(name, f"{rounded:g}" if rounded != value else str(value))
-        return element
-
-    def add(self, name: str, text: str = "", /, **attributes: object) -> Any:
-        element = self._set(self._xml.SubElement(self._inside, name), **attributes)
-        element.text = printable(text, 1000) or None
-        return element
-
-    @contextlib.contextmanager
-    def group(self, name: str = "g", /, **attributes: object) -> Iterator[None]:
-        """What is added meanwhile stands inside of this element."""
-        outside, self._inside = self._inside, self.add(name, **attributes)
-        yield
-        self._inside = outside
-
-    def words(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        size: float,
-        room: float = inf,
-        **more: object,
-    ) -> None:
-        """A line of text that fits into ``room``."""
-        bold = BOLD_EM if "font_weight" in more else 1.0
-        text, size = fitted(text, size, room / bold)
-        self.add("text", text, x=x, y=y, font_size=size, **more)
-
-    def both(
-        self, x: float, y: float, english: str, japanese: str, size: float
-    ) -> None:
-        """A heading in two languages."""
-        with self.group("text", x=x, y=y, font_size=size):
-            self.add("tspan", english, font_weight="bold")
-            self.add("tspan", japanese, dx=size / 2, xml__lang="ja")
-
-    def box(
-        self, left: float, top: float, right: float, bottom: float, **more: object
-    ) -> None:
-        width, height = max(0.0, right - left), max(0.0, bottom - top)
-        self.add("rect", x=left, y=top, width=width, height=height, **more)
-
-    def line(
-        self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float
-    ) -> None:
-        self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=stroke, stroke_width=width)
-
-    def __str__(self) -> str:
-        self._xml.indent(self._root, " ")
-        return bytes(self._xml.tostring(self._root, "us-ascii")).decode()
-
-
-def ems(text: str) -> float:
-    """About how wide ``text`` is, in times its font's size."""
-
-    def em(letter: str) -> float:
-        if unicodedata.east_asian_width(letter) in "WF":
-            return WIDE_EM
-        if letter in NARROW:
-            return NARROW_EM
-        return CAPITAL_EM if letter.isupper() else USUAL_EM
-
-    return sum(map(em, text))
-
-
-def fitted(text: str, size: float, room: float) -> tuple[str, float]:
-    """``text`` and the size in which it fits into ``room``, cut if need be."""
-    while ems(text) * size * SMALLEST > room:
-        text = text[:-2] + "…"
-    return text, min(size, room / max(ems(text), 1.0))
-
-
-# the card beside the reader
-
-#: A symbol for each answer to a tap: strokes on a grid of 24 x 24.
-SYMBOLS: Mapping[Signal, str] = {
-    Signal.WORKING: "M6 3h12M6 21h12M8 3v3c0 3 8 9 8 12v3M16 3v3c0 3-8 9-8 12v3",
-    Signal.UNLOCKED: "M4 11h16v10H4zM12 15v2M8 11V7a4 4 0 0 1 7.6-1.8",
-    Signal.LOCKED: "M4 11h16v10H4zM12 15v2M8 11V7a4 4 0 0 1 8 0v4",
-    Signal.DENIED: "M12 3a9 9 0 1 0 .01 0zM5.7 5.7l12.6 12.6",
-    Signal.FAULT: "M12 3.5L22 20.5H2zM12 10v4.5M12 17.5v.01",
-    Signal.UNSURE: "M8 7.5a4 4 0 1 1 6 3.4c-1.4.9-2 1.6-2 3.1M12 18.5v.01",
-    Signal.LOW_BATTERY: "M2 7.5h17v9H2zM22 11v2M5.5 10.5v3",
-}
-SYMBOL_MM, SYMBOL_ROOM_MM = 8.4, 12.0
-
-#: One darker than the other, and on the large rows hatched: they differ in grey too.
-LIT = {"green": "#23a455", "red": "#b3162b"}
-LED_WORDS = {"green": "green 緑", "red": "red 赤"}
-HATCH_MM = 1.1
-
-CARD_MM = (210.0, 148.0)  # A5, on its side
-BORDER_MM, CORNER_MM, MARGIN_MM = 2.0, 4.0, 9.0
-RIGHT_MM = CARD_MM[0] - MARGIN_MM
-RULE_GAP_MM = 1.5  # from a heading to the line under it
-NAME_LENGTH = 60
-GOES_ON_MM, GOES_ON_GAP_MM = 6.3, 0.7  # the room to the right of a timeline
-TRACK = 0.33  # of one light, as a share of a row
-#: From the middle of letters to the line they stand on, in times their size.
-BASELINE = 0.36
-
-
-class Panel(NamedTuple):
-    """Rows of lights under a heading, in millimetres on the card.
-
-    The timeline shows ``seconds`` on a width of ``lights``; ``label`` is the room for
-    the lights' names, and ``size`` that of the words.
-    """
-
-    english: str
-    japanese: str
-    signs: tuple[Signal, ...]
-    left: float
-    right: float
-    heading: float
-    row: float
-    lights: float
-    label: float
-    seconds: int
-    size: float
-    is_hatched: bool = False
-
-    @property
-    def top(self) -> float:
-        return self.heading + RULE_GAP_MM + self.row * (0.5 - TRACK)
-
-    @property
-    def bottom(self) -> float:
-        return self.top + self.row * len(self.signs)
-
-    def x(self, seconds: float) -> float:
-        """Where on the timeline."""
-        share = seconds / self.seconds
-        return self.right - GOES_ON_MM - self.lights * (1 - share)
-
-
-TAPPED = Panel(
-    english="When you tap your card", japanese="カードをかざしたとき",
-    signs=tuple(SYMBOLS),
-    left=MARGIN_MM, right=RIGHT_MM, heading=22.0, row=10.15,
-    lights=90.0, label=10.5, seconds=4, size=3.25, is_hatched=True,
-)  # fmt: skip
-AT_OTHER_TIMES = Panel(
-    english="At other times", japanese="そのほかのとき",
-    signs=(
-        Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
-        Signal.STOPPING,
-    ),
-    left=MARGIN_MM, right=102.5, heading=104.5, row=6.25,
-    lights=36.0, label=7.6, seconds=6, size=2.25,
-)  # fmt: skip
-TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
-    english="Please tell the owner", japanese="管理者にお知らせください",
-    signs=tuple(sign for sign in FAULTS if sign is not Signal.LOCKED_DOWN),
-    left=107.5, right=RIGHT_MM,
-)  # fmt: skip
-
-
-def lit(pattern: Pattern, led: int, seconds: float) -> Iterator[tuple[float, float]]:
-    """From when to when one light is on, in the first ``seconds`` of a picture."""
-    shown = round(seconds / CELL_S)
-    cells = pattern.cells * (pattern.times or ceil(shown / len(pattern.cells)))
-    begin = 0
-    for is_on, run in groupby(cells[:shown], lambda cell: GLYPHS[cell][led]):
-        end = begin + sum(1 for _ in run)
-        if is_on:
-            yield begin * CELL_S, end * CELL_S
-        begin = end
-
-
-def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
-    """The lights on a card to print and to put up beside the reader."""
-    drawing = Drawing(*CARD_MM, "mm", f"What the lights say {name}".strip())
-    _card_head(drawing, name)
-    for panel in (TAPPED, AT_OTHER_TIMES, TO_BE_SEEN_TO):
-        _heading(drawing, panel)
-        _time_axis(drawing, panel)
-        for place, sign in enumerate(panel.signs):
-            middle = panel.top + panel.row * (place + 0.5)
-            with drawing.group(id=sign.value):
-                _meaning_of(drawing, panel, middle, sign)
-                _lights(drawing, panel, middle, patterns[sign])
-    x, y = TAPPED.x(TAPPED.seconds), TAPPED.heading
-    drawing.words(x, y, "goes on  続きます", 2.4, text_anchor="end", fill=FAINT_INK)
-    _arrow(drawing, TAPPED, y - 0.9, 1.1)
-    return str(drawing)
-
-
-def _card_head(drawing: Drawing, name: str) -> None:
-    with drawing.group(
-        "pattern", id="hatch", width=HATCH_MM, height=HATCH_MM,
-        patternUnits="userSpaceOnUse", patternTransform="rotate(45)",
-    ):  # fmt: skip
-        drawing.box(0.0, 0.0, HATCH_MM, HATCH_MM, fill=LIT["red"])
-        drawing.box(0.0, 0.0, 0.32, HATCH_MM, fill=PAPER)
-    right, bottom = (size - BORDER_MM for size in CARD_MM)
-    drawing.box(
-        BORDER_MM, BORDER_MM, right, bottom, rx=CORNER_MM, fill="none", stroke=LINE,
-        stroke_width=HAIRLINE,
-    )  # fmt: skip
-    drawing.both(MARGIN_MM, 14.5, "What the lights say", "ランプの見方", 6.0)
-    name = printable(name, NAME_LENGTH)
-    drawing.words(RIGHT_MM, 14.5, name, 4.6, room=84.0, text_anchor="end")
-
-
-def _heading(drawing: Drawing, panel: Panel) -> None:
-    y = panel.heading + RULE_GAP_MM
-    with drawing.group(fill=FAINT_INK):
-        drawing.both(panel.left, panel.heading, panel.english, panel.japanese, 2.9)
-    drawing.line(panel.left, y, panel.right, y, INK, 0.3)
-
-
-def _meaning_of(drawing: Drawing, panel: Panel, middle: float, sign: Signal) -> None:
-    left, size = panel.left, panel.size
-    if sign in SYMBOLS:
-        top, scale = middle - SYMBOL_MM / 2, SYMBOL_MM / 24
-        drawing.add(
-            "path", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=2.0,
-            stroke_linecap="round", stroke_linejoin="round",
-            transform=f"translate({left:g} {top:.2f}) scale({scale:g})",
-        )  # fmt: skip
-        left += SYMBOL_ROOM_MM
-    room = panel.x(0) - panel.label - left
-    english = MEANINGS[sign][:1].upper() + MEANINGS[sign][1:]
-    y, japanese = middle - 0.2 * size, MEANINGS_JA[sign]
-    drawing.words(left, y, english, size, room, font_weight="bold")
-    drawing.words(left, y + 1.25 * size, japanese, size, room, xml__lang="ja")
-
-
-def _lights(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
-    """A track for each light, as long as the pattern, and on it what is lit."""
-    height, gap = TRACK * panel.row, 0.07 * panel.row
-    end = panel.x(min(pattern.duration_s, panel.seconds))
-    tops = (middle - gap / 2 - height, middle + gap / 2)
-    for led, (colour, top) in enumerate(zip(LIT, tops, strict=True)):
-        size = 0.7 * panel.size
-        drawing.words(
-            panel.x(0) - 1, top + height / 2 + BASELINE * size, LED_WORDS[colour], size,
-            text_anchor="end", fill=FAINT_INK,
-        )  # fmt: skip
-        drawing.box(panel.x(0), top, end, top + height, fill=SHADE)
-        for begin, until in lit(pattern, led, panel.seconds):
-            left, right, bottom = panel.x(begin), panel.x(until), top + height
-            drawing.box(left, top, right, bottom, fill=LIT[colour], class_=colour)
-            if panel.is_hatched and colour == "red":
-                edge = 0.3
-                drawing.box(
-                    left + edge, top + edge, right - edge, bottom - edge,
-                    fill="url(#hatch)",
-                )  # fmt: skip
-    if pattern.duration_s > panel.seconds:
-        _goes_on(drawing, panel, middle, pattern)
-
-
-def _goes_on(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
-    """A mark beside what is longer than the timeline; how long, if it ends at all."""
-    half = 0.15 * panel.row
-    _arrow(drawing, panel, middle, half, class_="goes-on")
-    if pattern.times is not None:
-        left = panel.x(panel.seconds) + half + 2 * GOES_ON_GAP_MM
-        told = f"{pattern.duration_s:g} s"
-        drawing.words(left, middle + 0.7, told, 2.0, panel.right - left, fill=FAINT_INK)
-
-
-def _arrow(
-    drawing: Drawing, panel: Panel, middle: float, half: float, **more: object
-) -> None:
-    left = panel.x(panel.seconds) + GOES_ON_GAP_MM
-    tip = f"l{half:.2f} {half:.2f}l{-half:.2f} {half:.2f}z"
-    path = f"M{left:.2f} {middle - half:.2f}{tip}"
-    drawing.add("path", d=path, fill=FAINT_INK, **more)
-
-
-def _time_axis(drawing: Drawing, panel: Panel) -> None:
-    with drawing.group(class_="seconds", fill=FAINT_INK, text_anchor="middle"):
-        for second in range(panel.seconds + 1):
-            x, last = panel.x(second), second == panel.seconds
-            drawing.line(x, panel.top, x, panel.bottom + 0.6, LINE, HAIRLINE)
-            drawing.words(x, panel.bottom + 3, f"{second}{' s' * last}", 2.2)
-
-
-# the chart of the log
-
-
-class Unit(NamedTuple):
-    """How much time one column of the chart stands for.
-
-    ``days`` is the longest there is: so many days after one's first day is the next.
-    """
-
-    name: str
-    days: int
-    first_day: Callable[[date], date]  # of the one that a day is in
-    label: str  # what is written under the column, as strftime has it
-
-
-UNITS = (
-    Unit("day", 1, lambda day: day, "%a %-d %b"),
-    Unit("week", 7, lambda day: day - timedelta(days=day.weekday()), "%-d %b"),
-    Unit("month", 31, lambda day: day.replace(day=1), "%b %Y"),
-    Unit("year", 366, lambda day: day.replace(month=1, day=1), "%Y"),
-)
-WEEKDAYS = tuple(day.title() for day in DAYS)
-SATURDAY = 5
-MOST_COLUMNS = 62
-#: How far back a chart goes, today included, unless told.
-CHART_DAYS = 28
-
-#: The results whose latency is drawn.
-CONFIRMED = (Result.UNLOCKED, Result.LOCKED)
-
-
-class Column:
-    """The taps of one day (or week ...): how many, and how often each latency."""
-
-    def __init__(self) -> None:
-        self.taps = 0
-        self.took_ms: Counter[int] = Counter()
-
-
-class Chart:
-    """What `log --chart` draws, counted event by event.
-
-    It keeps a number for each hour of the week and, in each column, one for each
-    latency of three digits: as much for a million events as for ten thousand.
-    """
-
-    def __init__(self, since: date, until: date) -> None:
-        self.since, self.until = since, until
-        self.days = (until - since).days + 1
-        fitting = (unit for unit in UNITS if self.days <= MOST_COLUMNS * unit.days)
-        self.unit = next(fitting, UNITS[-1])
-        self.hours = [[0] * 24 for _ in WEEKDAYS]
-        self.columns: dict[date, Column] = {}
-        self.denied = self.otherwise = 0
-        first = self.unit.first_day(since)
-        while first <= until:
-            self.columns[first] = Column()
-            first = self.unit.first_day(first + timedelta(days=self.unit.days))
-
-    def add(self, event: Event) -> None:
-        """Count ``event`` if it is a tap.  What the door or a verb did is none, and
-        what a wrong clock put outside of the time is left out."""
-        at = event.at.astimezone()
-        day = at.date()
-        if event.source != "card" or not self.since <= day <= self.until:
-            return
-        column = self.columns[self.unit.first_day(day)]
-        column.taps += 1
-        self.hours[day.weekday()][at.hour] += 1
-        if event.reason is not Reason.GRANTED:
-            self.denied += 1
-        elif event.result in CONFIRMED and event.latency_ms is not None:
-            column.took_ms[three_digits(event.latency_ms)] += 1
-        else:
-            self.otherwise += 1
-
-    @property
-    def taps(self) -> int:
-        return sum(map(sum, self.hours))
-
-    @property
-    def took_ms(self) -> Counter[int]:
-        return sum((column.took_ms for column in self.columns.values()), Counter())
-
-
-def three_digits(number: int) -> int:
-    """``12345`` is 12300: so there are not many different ones."""
-    return round(number, min(0, 3 - len(str(abs(number)))))
-
-
-def quantile(counts: Counter[int], share: float) -> int:
-    """The smallest number such that ``share`` of all are not above it."""
-    missing = ceil(share * counts.total())
-    for number in sorted(counts):
-        missing -= counts[number]
-        if missing <= 0:
-            return number
-    raise ValueError("nothing was counted")
-
-
-def chart_since(until: datetime) -> datetime:
-    """The midnight with which the last four weeks begin."""
-    day = until.astimezone().date() - timedelta(days=CHART_DAYS - 1)
-    return datetime(day.year, day.month, day.day).astimezone()
-
-
-def log_chart(
-    events: Iterable[Event], name: str, since: datetime, until: datetime
-) -> str:
-    """An SVG of the taps among ``events``: when they were, and what they took.
-
-    A time that is too long for a column a day begins with its first event.
-    """
-    rest = iter(events)
-    head = list(islice(rest, 1))
-    if head and (until - since).days >= MOST_COLUMNS:
-        since = max(since, head[0].at)
-    last_day = until.astimezone().date()
-    chart = Chart(min(since.astimezone().date(), last_day), last_day)
-    for event in chain(head, rest):
-        chart.add(event)
-    return chart_svg(chart, name)
-
-
-NO_TAPS = "no taps in this time"
-CHART_LEFT, CHART_RIGHT = 66.0, 970.0
-TITLE_SIZE, BODY, SMALL = 16.0, 13.0, 11.0
-AXIS_GAP = 8.0  # between an axis and its words
-
-HEAT_TOP, HEAT_ROW, HEAT_RIGHT, HEAT_GAP = 136.0, 28.0, 918.0, 0.75
-#: From no taps to the most: ever darker, so that it is read in grey as well.
-HEAT = ((234, 241, 249), (112, 165, 214), (8, 48, 107))
-#: From this share on a cell is so dark that white can be read better.
-DARK_FROM = 0.58
-
-TOOK_TITLE_Y, TOOK_TOP, TOOK_BOTTOM = 374.0, 412.0, 602.0
-TAPS_TOP, TAPS_BOTTOM = 624.0, 690.0
-MARK, MARK_PALE = "#08306b", "#9dbfe0"
-WIDEST_BAR = 26.0
-LABEL_WIDTH = 64.0
-#: What may be marked on the axis of seconds.
-FEWEST_MARKS = 4
-MARKS_S = tuple(step * 10.0**power for power in range(-3, 7) for step in (1, 2, 5))
-
-
-def chart_svg(chart: Chart, name: str = "") -> str:
-    """The hours of the week, and under them the days (or weeks ...) one by one."""
-    drawing = Drawing(1000.0, 776.0, "", f"Taps {name}".strip())
-    _chart_head(drawing, chart, name)
-    _heat_map(drawing, chart)
-    spread = Spread(chart)
-    _speed(drawing, chart, spread)
-    _taps(drawing, chart, spread)
-    if chart.taps:
-        _chart_foot(drawing, chart)
-    return str(drawing)
-
-
-def _chart_head(drawing: Drawing, chart: Chart, name: str) -> None:
-    title, room = printable(name, NAME_LENGTH), CHART_RIGHT - CHART_LEFT
-    drawing.words(CHART_LEFT, 44.0, title, 26.0, room, font_weight="bold")
-    period = in_full(chart.until)
-    if chart.days > 1:
-        begun, days = in_full(chart.since), counted(chart.days, "day")
-        period = f"{begun} \N{EN DASH} {period} ({days})"
-    told = f"{period}  ·  {counted(chart.taps, 'tap')}"
-    drawing.words(CHART_LEFT, 69.0, told, 15.0, fill=FAINT_INK)
-
-
-def in_full(day: date) -> str:
-    """``21 Nov 2026``"""
-    return f"{day.day} {day:%b} {day.year}"
-
-
-def short(number: int) -> str:
-    """A number for a narrow place: ``987``, ``1.2k``, ``34k``, ``1.2M``."""
-    for size, sign in ((1_000_000, "M"), (1_000, "k")):
-        if number >= size:
-            tenths = number * 10 // size
-            return f"{tenths / 10 if tenths < 100 else tenths // 10}{sign}"
-    return str(number)
-
-
-def in_seconds(ms: int) -> str:
-    """``0.412 s``, ``40 s``"""
-    return f"{ms / 1000:.3g} s"
-
-
-def _heat_map(drawing: Drawing, chart: Chart) -> None:
-    _title(drawing, 106.0, "Taps by weekday and hour")
-    width = (HEAT_RIGHT - CHART_LEFT) / 24
-    with drawing.group(font_size=SMALL, fill=FAINT_INK, text_anchor="middle"):
-        for hour in range(0, 25, 3):
-            x = CHART_LEFT + hour * width
-            drawing.words(x, HEAT_TOP - AXIS_GAP, f"{hour}:00", SMALL)
-    most = max(map(max, chart.hours))
-    for weekday, counts in enumerate(chart.hours):
-        top = HEAT_TOP + weekday * HEAT_ROW
-        y = top + HEAT_ROW / 2 + BASELINE * BODY
-        name, total = WEEKDAYS[weekday], sum(counts)
-        drawing.words(CHART_LEFT - AXIS_GAP, y, name, BODY, text_anchor="end")
-        if total:
-            drawing.words(CHART_RIGHT, y, f"{total:,}", BODY, text_anchor="end")
-        for hour, count in enumerate(counts):
-            told = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
-            with drawing.group(class_="hour"):
-                drawing.add("title", told)
-                _heat_cell(drawing, CHART_LEFT + hour * width, top, width, count, most)
-    if not chart.taps:
-        middle = HEAT_TOP + HEAT_ROW * len(WEEKDAYS) / 2
-        _nothing(drawing, HEAT_RIGHT, middle, NO_TAPS)
-
-
-def _heat_cell(
-    drawing: Drawing, left: float, top: float, width: float, count: int, most: int
-) -> None:
-    share = sqrt(count / most) if count else 0.0  # so that a few are seen beside many
-    drawing.box(
-        left + HEAT_GAP, top + HEAT_GAP, left + width - HEAT_GAP,
-        top + HEAT_ROW - HEAT_GAP, rx=2, fill=shade_of(share) if count else FAINT_SHADE,
-    )  # fmt: skip
-    if count:
-        y = top + HEAT_ROW / 2 + BASELINE * SMALL
-        ink = PAPER if share > DARK_FROM else INK
-        middle = left + width / 2
-        drawing.words(middle, y, short(count), SMALL, text_anchor="middle", fill=ink)
-
-
-def shade_of(share: float) -> str:
-    """The colour at 0 to 1 of the way through HEAT."""
-    stop = int(share * (len(HEAT) - 1) * 0.999)
-    rest = share * (len(HEAT) - 1) - stop
-    pairs = zip(HEAT[stop], HEAT[stop + 1], strict=True)
-    mixed = (round(a + (b - a) * rest) for a, b in pairs)
-    return "#" + "".join(f"{part:02x}" for part in mixed)
-
-
-def _title(drawing: Drawing, y: float, text: str) -> None:
-    drawing.words(CHART_LEFT, y, text, TITLE_SIZE, font_weight="bold")
-
-
-def _nothing(drawing: Drawing, right: float, middle: float, why: str) -> None:
-    x, y = (CHART_LEFT + right) / 2, middle + BASELINE * TITLE_SIZE
-    drawing.words(x, y, why, TITLE_SIZE, text_anchor="middle", fill=FAINT_INK)
-
-
-class Spread:
-    """How a chart's columns are spread over its width."""
-
-    def __init__(self, chart: Chart) -> None:
-        self.unit = chart.unit
-        self.days = list(chart.columns)
-        self.width = (CHART_RIGHT - CHART_LEFT) / len(self.days)
-        self.half_bar = min(0.62 * self.width, WIDEST_BAR) / 2
-
-    def middle(self, place: int) -> float:
-        return CHART_LEFT + (place + 0.5) * self.width
-
-    def told(self, place: int) -> str:
-        day = in_full(self.days[place])
-        return day if self.unit.days == 1 else f"{self.unit.name} from {day}"
-
-    def labels(self) -> Iterator[tuple[float, str]]:
-        """Where there is room for a label, and what it says."""
-        step, first = ceil(LABEL_WIDTH / self.width), 0
-        if self.unit.days == 1 and step > 1:  # Mondays
-            step, first = 7, -self.days[0].weekday() % 7
-        for place in range(first, len(self.days), step):
-            yield self.middle(place), self.days[place].strftime(self.unit.label)
-
-    def background(self, drawing: Drawing, top: float, bottom: float) -> None:
-        """Pale, and weekends a little less."""
-        drawing.box(CHART_LEFT, top, CHART_RIGHT, bottom, fill=FAINT_SHADE)
-        for place, day in enumerate(self.days):
-            if self.unit.days == 1 and day.weekday() >= SATURDAY:
-                left = CHART_LEFT + place * self.width
-                drawing.box(left, top, left + self.width, bottom, fill=SHADE)
-
-
-class SecondsAxis:
-    """An axis that grows by factors: one tap of 40 s leaves the others their room."""
-
-    def __init__(self, times_ms: Iterable[int]) -> None:
-        times = [max(ms, 1) / 1000 for ms in times_ms]
-        low = max(i for i, mark in enumerate(MARKS_S) if mark <= min(times))
-        high = next(i for i, mark in enumerate(MARKS_S) if mark >= max(times))
-        while high - low < FEWEST_MARKS - 1:
-            low, high = max(0, low - 1), high + 1
-        self.marks = MARKS_S[low : high + 1]
-
-    def y(self, seconds: float) -> float:
-        low, high = log10(self.marks[0]), log10(self.marks[-1])
-        share = (log10(max(seconds, self.marks[0])) - low) / (high - low)
-        return TOOK_BOTTOM - share * (TOOK_BOTTOM - TOOK_TOP)
-
-    def draw(self, drawing: Drawing) -> None:
-        with drawing.group(class_="seconds", fill=FAINT_INK, text_anchor="end"):
-            for mark in self.marks:
-                y = self.y(mark)
-                drawing.line(CHART_LEFT, y, CHART_RIGHT, y, LINE, 0.7)
-                x = CHART_LEFT - AXIS_GAP
-                drawing.words(x, y + BASELINE * SMALL, f"{mark:g} s", SMALL)
-
-
-def _speed(drawing: Drawing, chart: Chart, spread: Spread) -> None:
-    _title(drawing, TOOK_TITLE_Y, f"From tap to result, each {chart.unit.name}")
-    spread.background(drawing, TOOK_TOP, TOOK_BOTTOM)
-    took = chart.took_ms
-    if not took:
-        why = "no tap ended unlocked or locked" if chart.taps else NO_TAPS
-        _nothing(drawing, CHART_RIGHT, (TOOK_TOP + TOOK_BOTTOM) / 2, why)
-        return
-    told = f"all together: {speeds(p50_p95_max(took))}"
-    drawing.words(CHART_LEFT, TOOK_TITLE_Y + 21, told, BODY, fill=FAINT_INK)
-    _speed_key(drawing)
-    columns = {
-        place: p50_p95_max(column.took_ms)
-        for place, column in enumerate(chart.columns.values())
-        if column.took_ms
-    }
-    axis = SecondsAxis(ms for times in columns.values() for ms in times)
-    axis.draw(drawing)
-    for place, times in columns.items():
-        with drawing.group(class_="took"):
-            drawing.add("title", f"{spread.told(place)}: {speeds(times)}")
-            ys = [axis.y(ms / 1000) for ms in times]
-            _speed_mark(drawing, spread.middle(place), spread.half_bar, *ys)
-
-
-def p50_p95_max(took_ms: Counter[int]) -> tuple[int, int, int]:
-    """In milliseconds: half of the taps took no longer, 95 of 100 did, none did."""
-    return quantile(took_ms, 0.5), quantile(took_ms, 0.95), max(took_ms)
-
-
-def speeds(times_ms: tuple[int, int, int]) -> str:
-    """``p50 0.412 s, p95 1.2 s, max 40 s``"""
-    p50, p95, most = map(in_seconds, times_ms)
-    return f"p50 {p50}, p95 {p95}, max {most}"
-
-
-def _speed_mark(
-    drawing: Drawing, x: float, half: float, p50: float, p95: float, most: float
-) -> None:
-    """A bar from p50, a thick line, to p95, and a ring where the slowest tap is."""
-    ring = {"fill": PAPER, "stroke": FAINT_INK, "stroke_width": 1.3}
-    drawing.line(x, p95, x, most, FAINT_INK, 1)
-    drawing.box(x - half, p95, x + half, p50, fill=MARK_PALE)
-    drawing.line(x - half, p95, x + half, p95, MARK, 1)
-    drawing.line(x - half, p50, x + half, p50, MARK, 3.0)
-    drawing.add("circle", cx=x, cy=most, r=min(3.2, half), **ring)
-
-
-def _speed_key(drawing: Drawing) -> None:
-    """One mark, and beside it what its parts are."""
-    x, half, y = CHART_RIGHT - 60, WIDEST_BAR / 2, TOOK_TITLE_Y + 21
-    parts = {"p50": y, "p95": y - 18, "max": y - 36}
-    _speed_mark(drawing, x, half, *parts.values())
-    for word, at in parts.items():
-        drawing.words(x + half + AXIS_GAP, at + BASELINE * SMALL, word, SMALL)
-
-
-def _taps(drawing: Drawing, chart: Chart, spread: Spread) -> None:
-    spread.background(drawing, TAPS_TOP, TAPS_BOTTOM)
-    most = max(column.taps for column in chart.columns.values())
-    with drawing.group(fill=FAINT_INK, text_anchor="end"):
-        x, middle = CHART_LEFT - AXIS_GAP, (TAPS_TOP + TAPS_BOTTOM) / 2
-        top = short(most) if most else ""
-        for y, word in ((TAPS_BOTTOM, "0"), (middle, "taps"), (TAPS_TOP, top)):
-            drawing.words(x, y + BASELINE * SMALL, word, SMALL)
-    for place, column in enumerate(chart.columns.values()):
-        if column.taps:
-            x, half = spread.middle(place), spread.half_bar
-            high = TAPS_BOTTOM - (TAPS_BOTTOM - TAPS_TOP) * column.taps / most
-            with drawing.group(class_="taps"):
-                told = f"{spread.told(place)}: {counted(column.taps, 'tap')}"
-                drawing.add("title", told)
-                drawing.box(x - half, high, x + half, TAPS_BOTTOM, fill=FAINT_INK)
-    with drawing.group(fill=FAINT_INK, text_anchor="middle"):
-        for x, label in spread.labels():
-            drawing.line(x, TAPS_BOTTOM, x, TAPS_BOTTOM + 4, FAINT_INK, 0.8)
-            drawing.words(x, TAPS_BOTTOM + 17, label, SMALL)
-
-
-def _chart_foot(drawing: Drawing, chart: Chart) -> None:
-    ended = chart.taps - chart.denied - chart.otherwise
-    lines = (
-        (
-            f"The time is that of the {counted(ended, 'tap')} that ended unlocked or"
-            " locked, from the card to the lock's word. Not in the times:"
-            f" {chart.denied:,} denied, {chart.otherwise:,} that ended differently."
-        ),
-        (
-            "p50: half of the taps took no longer; p95: 95 of 100 took no longer."
-            " Locking again and the owner's commands are no taps. Times are local."
-        ),
-    )
-    with drawing.group(fill=FAINT_INK):
-        for place, line in enumerate(lines):
-            y = 736.0 + place * 17.0
-            drawing.words(CHART_LEFT, y, line, SMALL, CHART_RIGHT - CHART_LEFT)
-
-
-# -- lists from other systems
-
-#: In detail, of each kind of row; of the others it is only said how many there are.
-TOLD_ROWS = 20
-UID_DIGITS = tuple(2 * size for size in UID_BYTES)
-
-
-class ListError(ValueError):
-    """A list of which nothing can be imported; the text says why."""
-
-
-class Row(NamedTuple):
-    """A row of a table, or an object of JSON: its cells by the names of their columns,
-    as the list has them, and then as a ``[[card]]`` would; or why it is ``refused``.
-
-    ``number`` counts lines or entries from 1, as the list's kind does.  What the row
-    is ``silent`` about, or says only because a card must have it, is no change of a
-    card that is known.
-    """
-
-    number: int
-    cells: Mapping[str, object]
-    refused: str = ""
-    silent: Iterable[str] = ()
-
-
-class ListFormat(NamedTuple):
-    """A kind of list: how it is told from the others (by what is in it), and what its
-    rows say of a card."""
-
-    name: str
-    row: str
-    looks: Callable[[str], bool]
-    rows: Callable[[str, CardList], Iterator[Row]]
-    #: For each key of a card, the names that its column may have.
-    columns: Mapping[str, tuple[str, ...]]
-    #: Other columns that are known.
-    others: tuple[str, ...] = ()
-    #: Says in our way what this kind says in its own, and returns why the row is
-    #: refused, and what to call a card without a name.
-    fix: Callable[[dict[str, object], Mapping[str, str], CardList], tuple[str, str]] = (
-        lambda card, cells, listed: ("", "")
-    )
-    #: Whether its UIDs may be the decimal numbers of a Wiegand reader.
-    is_wiegand: bool = False
-
-
-def _cell(value: object) -> str:
-    """A cell as text; what is inside a list or an object stays there."""
-    if value is None or value in ([], {}):
-        return ""
-    return tidied(value.strip()) if isinstance(value, str) else _named(value)
-
-
-@functools.lru_cache(maxsize=1000)
-def _plain(name: str) -> str:
-    """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
-    return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
-
-
-# Tables of cells: CSV, and what is like it
-
-#: What a spreadsheet takes for a formula; with the wide signs, which Excel takes too.
-FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-
-
-def _unguarded(cell: str) -> str:
-    """A cell without the ``'`` that `log --csv` puts before a formula's sign."""
-    cell = cell.strip()
-    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip()[:1] in FORMULAS else cell
-
-
-#: Each table has one of these; a line that begins with # and has none is a comment.
-IDENTIFIERS = {"uid", "code", "cardnumber"}
-
-
-def _header(text: str) -> tuple[list[str], str, int]:
-    """The names of the columns, the delimiter, and how many lines the head has: blank
-    ones, comments, the ``sep=;`` by which Excel knows the delimiter, and the names."""
-    file, delimiter = io.StringIO(text[:10_000], newline=""), ""
-    for number, line in enumerate(iter(file.readline, ""), 1):
-        if told := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
-            delimiter = told[1]
-            continue
-        used = delimiter or max("\t;,", key=line.count)
-        try:
-            cells = next(csv.reader([line], delimiter=used, strict=True), [])
-        except csv.Error:
-            break
-        names = [tidied(cell.strip()) for cell in cells]
-        is_comment = line.startswith("#") and not IDENTIFIERS & set(map(_plain, names))
-        if any(names) and not is_comment:
-            named = [name or f"column {i}" for i, name in enumerate(names, 1)]
-            return named, used, number
-    return [], ",", 0
-
-
-def _table_rows(text: str, _listed: CardList) -> Iterator[Row]:
-    """Raises: ListError for a file that was cut off, or is no table."""
-    names, delimiter, head = _header(text)
-    plain = [_plain(name) for name in names]
-    if twice := [name for name in names if plain.count(_plain(name)) > 1]:
-        raise ListError(f"two columns are called {_named(twice[0])}")
-    file, at, cut = io.StringIO(text, newline=""), head, ""
-    for _ in range(head):
-        file.readline()
-    rows = csv.reader(file, delimiter=delimiter, strict=True)
-    try:
-        for cells in rows:
-            line, at = at + 1, head + rows.line_num
-            cells = [_unguarded(cell) for cell in cells]
-            if not any(cells):
-                continue
-            found = f"{len(cells)} cells, but {len(names)} columns"
-            cut = f"line {line}: {found}" if len(cells) < len(names) else ""
-            if cells[-1] == "" and not text.endswith(("\n", "\r")):
-                cut = f"line {line}: stops before its last cell"  # it may be a date
-            wrong = "" if len(cells) == len(names) else found
-            yield Row(line, dict(zip(names, cells, strict=False)), wrong)
-    except csv.Error as error:
-        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
-    if cut:
-        raise ListError(f"{cut}: the file was cut off")
-
-
-# JSON: one document, or one object after the other
-
-
-def _json_entries(text: str) -> Iterator[object]:
-    """Each entry: those of a list, of the ``list`` of an object, or the objects
-    themselves.  Raises: ListError for what is cut off or broken."""
-    decoder, at = json.JSONDecoder(), 0
-    next_value = re.compile(r"\s*(?=\S)")
-    while match := next_value.match(text, at):
-        try:
-            value, at = decoder.raw_decode(text, match.end())
-        except json.JSONDecodeError as error:
-            raise ListError(f"not valid JSON, or cut off: {error}") from None
-        except (ValueError, RecursionError):  # Python's own limits
-            raise ListError("not valid JSON: a number too long, or too deep") from None
-        if isinstance(value, dict) and isinstance(value.get("list"), list):
-            value = value["list"]
-        yield from value if isinstance(value, list) else [value]
-
-
-def _json_rows(text: str, _listed: CardList) -> Iterator[Row]:
-    for number, entry in enumerate(_json_entries(text), 1):
-        if isinstance(entry, dict):
-            twice = len(set(map(_plain, entry))) < len(entry)
-            yield Row(number, entry, "two of its keys mean the same" * twice)
-        else:
-            yield Row(number, {}, f"{_named(entry)}: expected an object {{...}}")
-
-
-# What the columns are about
-
-#: How many different cells of a column are looked at.
-LOOKED_AT = 1000
-
-#: Names of columns that say when, or whether, a card is good.
-SAYS_WHETHER = re.compile(
-    "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
-    "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
-)
-
-TRUE_FALSE = {"true": True, "yes": True, "y": True, "on": True, "1": True} | {
-    "false": False, "no": False, "n": False, "off": False, "0": False,
-}  # fmt: skip
-
-#: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
-#: Japanese sign for a year.
-LIKE_A_DATE = re.compile(
-    r"(?<!\d)(\d{1,4}([-/.])\d\d?\2\d{1,4}|(19|20)\d\d[-/.]\d\d?|\d\d?[-/.](19|20)\d\d"
-    r"|\d\d?[- ][^\W\d_]{3,}[- ]\d\d)(?!\d)"
-    "|\\d\\s*\u5e74"
-    r"|[^\W\d_]\W*(\d\d?\W+)?(19|20)\d\d(?!\d)"
-)
-
-
-def _is_moment(number: int) -> bool:
-    """True for a number that may be a day of Excel's (2000 to 2059), or Unix time, also
-    in milliseconds, at a full or half hour or the second before."""
-    seconds = int(str(number)[:10])
-    return 36_526 <= number < 58_441 or (
-        seconds >= 10**9 and seconds % 1800 in (0, 1799)
-    )
-
-
-def may_limit(cells: Counter[str]) -> bool:
-    """Whether the cells of a column look as if they said who is let in, or until when.
-
-    That is what yes and no do, dates, and a few words that are repeated: the state of a
-    member, whatever the language.  Numbers and words that tell people apart do not, nor
-    do addresses, and texts of several words.
-    """
-    some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
-    numbers = [int(cell) for cell in some if re.fullmatch(r"\d{1,18}", cell, re.ASCII)]
-    if len(numbers) == len(some):
-        is_answer = set(numbers) <= {0, 1} or all(map(_is_moment, numbers))
-    else:
-        is_answer = any(
-            LIKE_A_DATE.search(cell) or (cell in TRUE_FALSE and not cell.isdecimal())
-            for cell in some
-        )
-    words = [c for c in some if re.fullmatch(r"\D{1,30}", c) and c.count(" ") < 3]
-    is_state = len(some) * 2 <= some.total() or (len(some) < 10 and bool(words))
-    return bool(some) and (is_answer or is_state)
-
-
-class Columns:
-    """The columns of a list.  All cells are looked at before the first row is taken: a
-    row by itself does not tell what its columns are about."""
-
-    def __init__(self, kind: ListFormat, rows: Iterable[Row]) -> None:
-        self._kind = kind
-        self._keys = {_plain(n): key for key in kind.columns for n in kind.columns[key]}
-        #: By their plain names: how the list writes them, and what is in them.
-        self._written: dict[str, str] = {}
-        self._cells: dict[str, Counter[str]] = {}
-        for row in rows:
-            for name, value in row.cells.items():
-                self._look_at(name, _cell(value))
-        dated = {key: name for name, key in self._keys.items() if name in self._cells}
-        self._order = {key: _day_order(self._cells[n]) for key, n in dated.items()}
-
-    def _look_at(self, name: str, cell: str) -> None:
-        plain = _plain(name)
-        self._written.setdefault(plain, name)
-        seen = self._cells.setdefault(plain, Counter())
-        if cell and (cell in seen or len(seen) < LOOKED_AT):
-            seen[cell] += 1
-
-    def _of(self, key: str) -> list[str]:
-        return [name for name in self._written if self._keys.get(name) == key]
-
-    def called(self, key: str) -> str:
-        """How the list calls the column of ``key``."""
-        return next((printable(self._written[n], 60) for n in self._of(key)), key)
-
-    def _quoted(self, columns: Iterable[str]) -> str:
-        return ", ".join(_named(self._written[name]) for name in columns)
-
-    def check(self, ignored: Iterable[str], notes: Counter[str]) -> None:
-        """Note which columns are not used.
-
-        Raises: ListError for one that may keep somebody out, unless it is ``ignored``,
-        and for two that mean the same.
-        """
-        for key in self._kind.columns:
-            if key != "holder" and len(same := self._of(key)) > 1:
-                raise ListError(f"two columns for {key}: {self._quoted(same)}")
-        known = {*self._keys, *map(_plain, self._kind.others)}
-        unknown = [name for name in self._written if name not in known]
-        names = {_plain(name): name for name in ignored}
-        for name in names.keys() - set(unknown):
-            raise ListError(f"--ignore {_named(names[name])}: no column to be ignored")
-        left = [name for name in unknown if name not in names]
-        if doubtful := list(filter(self._may_limit, left)):
-            raise ListError(self._doubt(doubtful))
-        if unused := [name for name in unknown if self._cells[name]]:
-            notes[f"columns not used: {self._quoted(unused)}"] = 0
-
-    def _may_limit(self, name: str) -> bool:
-        return bool(SAYS_WHETHER.search(name)) or may_limit(self._cells[name])
-
-    def _example(self, name: str) -> str:
-        cells = (printable(cell, 30) for cell in islice(self._cells[name], 3))
-        return f"{self._quoted([name])} ({', '.join(cells) or 'empty'})"
-
-    def _doubt(self, columns: Sequence[str]) -> str:
-        examples = "; ".join(map(self._example, columns))
-        keys = ", ".join(names[0] for names in self._kind.columns.values())
-        ignore = " ".join(f"--ignore {self._quoted([name])}" for name in columns)
-        return (
-            f"unknown columns that may say who is let in: {examples}; rename them"
-            f" ({keys}), or import without them: {ignore}"
-        )
-
-    def typed(self, key: str, value: object) -> object:
-        """A cell as TOML would have it.  Raises: ValueError with what is expected."""
-        if not isinstance(value, str):
-            return value
-        if key == "enabled":
-            if value.lower() not in TRUE_FALSE:
-                raise ValueError("expected yes or no")
-            return TRUE_FALSE[value.lower()]
-        if key in ("valid_from", "valid_until") and value:
-            is_end = key == "valid_until"
-            return _written_day(value, self._order.get(key, ""), is_end=is_end)
-        return value.lower() if key == "role" else value
-
-
-# Dates
-
-#: A day with its parts in any order, and a time of day with or without a zone.
-WRITTEN_DAY = re.compile(
-    r"(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
-    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?",
-    re.ASCII | re.I,
-)
-#: The times at which a day begins, and also those at which a last one ends.
-BEGINS = {"", "0:00", "00:00", "12:00AM"}
-ENDS_TOO = BEGINS | {"23:59", "11:59PM"}
-
-
-def _readings(text: str) -> dict[str, date]:
-    """The days that a text can mean, by the order of year, month and day."""
-    days: dict[str, date] = {}
-    if match := WRITTEN_DAY.fullmatch(text):
-        one, two, three = (int(match[part]) for part in (1, 2, 3))
-        orders = {"ymd": (one, two, three)} if len(match[1]) == 4 else {}
-        if len(match[3]) == 4:
-            orders |= {"dmy": (three, two, one), "mdy": (three, one, two)}
-        for order, parts in orders.items():
-            with contextlib.suppress(ValueError):
-                days[order] = date(*parts)
-    return days
-
-
-def _day_order(cells: Iterable[str]) -> str:
-    """The order that the dates of a column have, where a day above 12 shows it."""
-    shown = {one for days in map(_readings, cells) if len(days) == 1 for one in days}
-    shown -= {"ymd"}
-    return shown.pop() if len(shown) == 1 else ""
-
-
-def _written_day(text: str, order: str, *, is_end: bool) -> date:
-    """The day that a cell means.  Raises: ValueError with what is expected."""
-    days, match = _readings(text), WRITTEN_DAY.fullmatch(text)
-    if re.fullmatch(r"\d{5}(\.\d+)?", text, re.ASCII):
-        raise ValueError("Excel's number of a day; format the column as a date there")
-    if match is None or not days:
-        raise ValueError("expected a date such as 2026-12-31")
-    time = (match[4] or "") + (match[5] or "").upper()
-    if time not in (ENDS_TOO if is_end else BEGINS):
-        raise ValueError("has a time of day, but a card counts for whole days")
-    if len(set(days.values())) > 1 and order not in days:
-        raise ValueError(
-            " or ".join(map(str, days.values())) + "? write the one you mean"
-        )
-    return days.get(order) or next(iter(days.values()))
-
-
-# What each kind of list says in its own way
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "uid": ("uid",),
-    "holder": ("holder", "name"),
-    "enabled": ("enabled",),
-    "valid_from": ("valid_from", "from"),
-    "valid_until": ("valid_until", "until"),
-    "schedule": ("schedule",),
-    "role": ("role",),
-}
-
-
-def _fix_own_json(
-    card: dict[str, object], cells: Mapping[str, str], _listed: CardList
-) -> tuple[str, str]:
-    """What ``cards --json`` writes as digits alone is no number on a card."""
-    if cells.get("source") in tuple(Source):
-        with contextlib.suppress(ValueError):
-            card["uid"] = format_uid(parse_uid(cells.get("uid", "")))
-    return cells.get("refused", ""), ""
-
-
-NO_PINS = "PINs are not imported: the card alone opens this door"
-ESP_RFID_OTHERS = (
-    "command", "acctype", "acctype2", "acctype3", "acctype4", "validsince",
-    "validuntil", "pincode", "pin",
-)  # fmt: skip
-ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
-ESP_RFID_NOTE = (
-    "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
-    " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
-)
-
-
-def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """The users of an esp-rfid: its page's backup, or its MQTT answers, one after the
-    other.  Its opening hours are in its settings, not in this file.
-
-    Source: esprfid/esp-rfid, esprfid.js (``esp-rfid-userbackup``), wsResponses.esp
-    (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
-    README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
-    """
-    listed.notes[ESP_RFID_NOTE] = 0
-    for row in _json_rows(text, listed):
-        cells = row.cells
-        if "acctype" not in cells and not row.refused:  # as heartbeats, and who came
-            cells = {key: cells[key] for key in ("uid", "username") if key in cells}
-            row = row._replace(cells=cells, refused="acctype: missing: not a user")
-        yield row
-
-
-def _esp_rfid_day(text: str, *, first: bool) -> date | None:
-    """The day of a moment in Unix seconds, or milliseconds.
-
-    esp-rfid's page makes 00:00 UTC of the day that was picked, and its firmware lets
-    nobody in from that moment on: the last good day is the one before.
-
-    Raises: ValueError, OverflowError.
-    """
-    seconds = int(text)
-    seconds = seconds // 1000 if seconds >= 10**11 else seconds
-    day = date(1970, 1, 1) + timedelta(seconds=max(seconds - (not first), 0))
-    return None if first and seconds <= 0 else day
-
-
-def _esp_rfid_doubt(uid: str, pin: str) -> str:
-    """Why what esp-rfid stores may not be the card's UID, though it can be read so.
-
-    It writes each byte without its leading 0: only a text as long as all bytes of a
-    UID has lost nothing.
-    Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)``.
-    """
-    if uid == pin:
-        return "a PIN, and no card"
-    if not re.fullmatch(r"[0-9A-Fa-f]+", uid):
-        return "not as esp-rfid writes a UID: hex digits and nothing between them"
-    if len(uid) not in UID_DIGITS:
-        return (
-            f"{len(uid)} digits: esp-rfid leaves out the first 0 of a byte, so it"
-            " may be one of several cards; tap the card here instead"
-        )
-    return ""
-
-
-def _fix_esp_rfid(
-    card: dict[str, object], cells: Mapping[str, str], listed: CardList
-) -> tuple[str, str]:
-    uid, access, why = cells.get("uid", ""), cells.get("acctype", ""), ""
-    pin = cells.get("pincode") or cells.get("pin", "")
-    if access not in ESP_RFID_ACCESS:
-        why = f"acctype = {_named(access)}: expected 0, 1 or 99"
-    elif uid and (doubt := _esp_rfid_doubt(uid, pin)):
-        why = f"uid = {_named(uid)}: {doubt}"
-    card["enabled"] = ESP_RFID_ACCESS.get(access, False)
-    for key, name, none in (
-        ("valid_from", "validsince", "0"),
-        ("valid_until", "validuntil", ""),
-    ):
-        text = cells.get(name, none)
-        try:
-            card[key] = _esp_rfid_day(text, first=key == "valid_from")
-        except (ValueError, OverflowError):
-            why = why or f"{name} = {_named(text)}: expected a time in Unix seconds"
-    listed.notes.update(
-        ["admins of esp-rfid are ordinary cards here"] * (access == "99")
-    )
-    listed.notes.update([NO_PINS] * bool(pin))
-    if card.get("holder") == "undefined":  # what its page makes of none
-        card["holder"] = ""
-    return why, f"esp-rfid {uid}"
-
-
-#: Devices of CarontePass that are nobody's card.
-NO_CARD = {
-    "mac": "kind = 'mac': a computer's address, not a card",
-    "tag": (
-        "kind = 'tag': a card that CarontePass met and gave to nobody; if it is"
-        " somebody's, give it to them there, or tap it here"
-    ),
-}
-CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
-
-
-def _fix_caronte(
-    card: dict[str, object], cells: Mapping[str, str], listed: CardList
-) -> tuple[str, str]:
-    """A device: its code is the first 4 bytes of the UID in decimal, with dots.
-
-    What was last answered for it, where that is in the list, is whether it is good:
-    true, or null.  Source: torehc/carontepass-v2, access/models.py, serializers.py
-    (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
-    is read as an owner makes it of the table, with a column of names.
-    """
-    why, user = NO_CARD.get(cells.get("kind", "").lower(), ""), cells.get("user", "")
-    if not (card.get("holder") or why):
-        why = "no user: nobody's card"
-    if card.get("holder") == user and user.isdecimal():
-        card["holder"] = ""
-    if "enabled" in card:
-        card["enabled"] = str(card["enabled"]).lower() in ("true", "1")
-        listed.notes.update([CARONTE_NO] * (not card["enabled"]))
-    return why, f"CarontePass user {user}"
-
-
-UHPPOTED_KNOWN = {"cardnumber", "pin", "from", "to", "name", "uid"}
-
-
-def _uhppoted_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """An access control list of uhppoted: cards, dates, and a column for each door, of
-    which only this one's is kept, as ``door``: the one of its name, or the only one."""
-    doors = [n for n in _header(text)[0] if _plain(n) not in UHPPOTED_KNOWN]
-    here = [name for name in doors if _plain(name) == _plain(listed.config.door.name)]
-    if len(here or doors) != 1:
-        named = ", ".join(map(_named, doors)) or "none"
-        raise ListError(
-            f"which of its doors is this one ({named})? give this door that name"
-            " ([door] name), or take the others out"
-        )
-    (door,) = here or doors
-    for number, cells, wrong, _ in _table_rows(text, listed):
-        says = str(cells.get(door, "")).upper()
-        if says not in ("Y", "N") and not says.isdecimal():
-            wrong = wrong or f"{door} = {_named(says)}: expected Y, N or a profile"
-        kept = {name: cells[name] for name in cells.keys() - set(doors)}
-        yield Row(number, kept | {"door": says}, wrong)
-
-
-def _fix_uhppoted(
-    card: dict[str, object], cells: Mapping[str, str], listed: CardList
-) -> tuple[str, str]:
-    """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
-    site's code times 100,000 and a number; of 34, as the reader likes.  That is a part
-    of the UID at most, in an order of the reader's own: the UID cannot be had from it,
-    so it must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go
-    and acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
-    """
-    number, says, why = cells.get("cardnumber", ""), cells["door"], ""
-    card["enabled"] = says != "N"
-    card["schedule"] = says if says.isdecimal() else ""  # a profile: one called like it
-    if not (card.get("valid_from") and card.get("valid_until")):
-        why = "no From or no To: uhppoted knows no card without dates; fill them in"
-    if not card.get("uid"):
-        why = f"Card Number = {_named(number)}: a Wiegand number, not the UID"
-        listed.notes[
-            "the UID cannot be had from a Wiegand number: add a column UID (tap the"
-            " card and look into `log`)"
-        ] += 1
-    if cells.get("pin", "") not in ("", "0"):
-        listed.notes[NO_PINS] += 1
-    return why, f"Card {number}"
-
-
-def _fix_toml(
-    card: dict[str, object], _cells: Mapping[str, str], _listed: CardList
-) -> tuple[str, str]:
-    """What a ``[[card]]`` does not say is as by default, and no silence."""
-    for key in COLUMNS.keys() - {"uid", "holder"}:
-        card.setdefault(key, True if key == "enabled" else "")
-    return "", ""
-
-
-def _toml_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """The ``[[card]]`` tables of a doorpi.toml, or of ``cards --toml``."""
-    document, reader = _read_toml(text)
-    if reader:
-        words = reader.problems[0][1].splitlines()[0]
-        raise ListError(f"not valid TOML, or cut off: {words}")
-    tables = document.get("card", [])
-    if not isinstance(tables, list):
-        raise ListError("card: expected [[card]], with two brackets")
-    for name, there in _parse_schedules(document, []).items():
-        here = listed.config.schedules.get(name)
-        if here and (here.spans, here.closed) != (there.spans, there.closed):
-            note = f"schedule {_named(name)} has other hours here, which hold"
-            listed.notes[note] = 0
-    for number, table in enumerate(tables, 1):
-        if isinstance(table, dict):
-            yield Row(number, table)
-        else:
-            yield Row(number, {}, f"{_named(table)}: expected a table, [[card]]")
-
-
-# Which is which
-
-
-def _is_toml(text: str) -> bool:
-    table = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
-    return bool(re.search(table, text))
-
-
-def _is_json_with(*patterns: str) -> Callable[[str], bool]:
-    """Whether a text begins as JSON does, and has each of ``patterns``."""
-
-    def looks(text: str) -> bool:
-        if not re.match(r"\s*(\{|\[\s*[{\]])", text):
-            return False
-        return all(re.search(pattern, text) for pattern in patterns)
-
-    return looks
-
-
-def _has_columns(*names: str) -> Callable[[str], bool]:
-    return lambda text: set(names) <= set(map(_plain, _header(text)[0]))
-
-
-CARONTE: tuple[Any, ...] = (
-    {"uid": ("code",), "holder": ("holder", "name", "username", "user"),
-     "enabled": ("result",)}, ("id", "kind"), _fix_caronte,
-)  # fmt: skip
-
-#: The first that a list looks like is what it is.
-LIST_FORMATS = (
-    ListFormat(
-        "DoorPi's [[card]] tables (TOML)", "card",
-        _is_toml, _toml_rows, COLUMNS, (), _fix_toml,
-    ),
-    ListFormat(
-        "esp-rfid's user backup (JSON)", "entry",
-        _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'), _esp_rfid_rows,
-        {"uid": ("uid",), "holder": ("username", "user")},
-        ESP_RFID_OTHERS, _fix_esp_rfid, is_wiegand=True,
-    ),
-    ListFormat(
-        "CarontePass's devices (JSON)", "entry",
-        _is_json_with(r'"code"\s*:', r'"kind"\s*:'), _json_rows, *CARONTE,
-    ),
-    ListFormat(
-        "DoorPi's cards --json", "entry",
-        _is_json_with(r'"uid"\s*:', r'"holder"\s*:'), _json_rows,
-        COLUMNS, ("source", "last_seen", "refused"), _fix_own_json,
-    ),
-    ListFormat(
-        "uhppoted's access control list (TSV)", "line",
-        _has_columns("cardnumber", "from", "to"), _uhppoted_rows,
-        {"uid": ("UID",), "holder": ("name",), "enabled": ("door",),
-         "valid_from": ("from",), "valid_until": ("to",)},
-        ("Card Number", "PIN"), _fix_uhppoted,
-    ),
-    ListFormat(
-        "CSV with a header (uid, holder, ...)", "line",
-        _has_columns("uid"), _table_rows, COLUMNS,
-    ),
-    ListFormat(
-        "CarontePass's codes (CSV: code, name)", "line",
-        _has_columns("code"), _table_rows, *CARONTE,
-    ),
-)  # fmt: skip
-
-
-class RefusedRow(NamedTuple):
-    """A row that was not taken, and why; ``uid`` where it could be read."""
-
-    number: int
-    holder: str
-    spelling: str
-    why: str
-    uid: Uid | None = None
-
-
-#: A long number as Excel shortens it: most of its digits are lost.
-EXCELS_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.ASCII)
-EXCELS_WORDS = "a number that Excel shortened; format the column as text there"
-WRITE_COLONS = "if it is a UID, write it with : between the bytes"
-
-
-class CardList:
-    """What a list says: at most one credential of each UID, and what was refused."""
-
-    def __init__(self, kind: ListFormat, config: Config) -> None:
-        self.kind = kind
-        self.config = config
-        #: What to know of so many rows; 0: of the list as a whole.
-        self.notes: Counter[str] = Counter()
-        self.columns = Columns(kind, ())
-        self.cards: dict[Uid, Credential] = {}
-        self.silent: dict[Uid, Iterable[str]] = {}
-        self.refused: list[RefusedRow] = []
-        #: The first row of each UID, also of those refused.
-        self._places: dict[Uid, int] = {}
-        #: Why a UID of digits only is not believed in this list.
-        self._digits_doubt = ""
-
-    def read(self, text: str, ignored: Iterable[str]) -> None:
-        """Take what the text says.  Raises: ListError."""
-        written = list(self.kind.rows(text, self))
-        self.columns = Columns(self.kind, written)
-        self.columns.check(ignored, self.notes)
-        rows = [self._in_our_words(row) for row in written]
-        uids = {str(row.cells["uid"]) for row in rows if "uid" in row.cells}
-        self._digits_doubt = self._doubt_about_digits(uids)
-        for row in rows:
-            self._take(row)
-
-    def _in_our_words(self, row: Row) -> Row:
-        cells = {_plain(name): _cell(value) for name, value in row.cells.items()}
-        card: dict[str, object] = {}
-        for key, names in self.kind.columns.items():
-            if found := [cells[name] for name in map(_plain, names) if name in cells]:
-                card[key] = next(filter(None, found), "")
-        why, made_up = self.kind.fix(card, cells, self)
-        silent = [key for key in COLUMNS if key not in card]
-        if made_up and not card.get("holder"):
-            card["holder"] = made_up
-            silent.append("holder")
-        problems = [*filter(None, (row.refused, why))]
-        for key, value in card.items():
-            try:
-                card[key] = self.columns.typed(key, value)
-            except ValueError as error:
-                where = f"{self.columns.called(key)} = {_named(value)}"
-                problems.append(f"{where}: {error}")
-        said = {key: value for key, value in card.items() if value not in (None, "")}
-        return Row(row.number, said, next(iter(problems), ""), silent)
-
-    def _take(self, row: Row) -> None:
-        """Put ``row`` on the list if it is good, and all that is said of its UID.
-
-        Where two rows differ about a card neither is believed: which one is right
-        would be a guess about a person.
-        """
-        holder, spelling = (str(row.cells.get(key, "")) for key in ("holder", "uid"))
-        card, why = self._card(row, spelling)
-        uid = _readable_uid(spelling)
-        first = self._places.setdefault(uid, row.number) if uid else row.number
-        if card and self.cards.get(card.uid) == card:
-            return
-        if card and first == row.number:
-            self.cards[card.uid], self.silent[card.uid] = card, row.silent
-            return
-        if card:
-            why = self._differs(card, first)
-        self.refused.append(RefusedRow(row.number, holder, spelling, why, uid))
-        if uid and (other := self.cards.pop(uid, None)):
-            self.refuse(other, self._differs(other, row.number))
-
-    def _card(self, row: Row, spelling: str) -> tuple[Credential | None, str]:
-        """The credential of ``row``, or why there is none."""
-        if row.refused:
-            return None, row.refused
-        problems: list[str] = []
-        card = _parse_card(row.cells, "", problems)
-        if EXCELS_NUMBER.fullmatch(spelling):
-            problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
-        elif card and self._digits_doubt and is_number(spelling):
-            problems.append(f".uid = {_named(spelling)}: {self._digits_doubt}")
-        elif card is None and not problems:
-            problems.append(f".uid = {_named(spelling)}: still the example's")
-        schedules = self.config.schedules
-        if card and card.schedule and card.schedule not in schedules:
-            problems.append(
-                f".schedule = {_named(card.schedule)}: no [[schedule]] of your"
-                f" doorpi.toml has this name{did_you_mean(card.schedule, schedules)}"
-            )
-        return (None if problems else card), "; ".join(map(self._placed, problems))
-
-    def _placed(self, problem: str) -> str:
-        """A problem of a ``[[card]]`` with its column as the list calls it."""
-        key = re.match(r"\.(\w+)", problem)
-        return self.columns.called(key[1]) + problem[key.end() :] if key else problem
-
-    def _doubt_about_digits(self, uids: set[str]) -> str:
-        """Why a UID of digits only is not believed: by chance one in 43 is, and of the
-        numbers that are printed on cards, all.  Raises: ListError."""
-        numbers = [uid for uid in uids if is_number(uid)]
-        if any(len(uid) not in UID_DIGITS for uid in numbers) or any(
-            map(EXCELS_NUMBER.fullmatch, uids)
-        ):
-            return f"digits only, in a list with decimal numbers; {WRITE_COLONS}"
-        if len(numbers) > 2 and len(numbers) * 2 > len(uids):
-            raise ListError(
-                f"{len(numbers)} of {counted(len(uids), 'UID')} have digits only: are"
-                f" these the numbers printed on cards? {PRINTED_WORDS}; {WRITE_COLONS}"
-            )
-        if (
-            numbers
-            and self.kind.is_wiegand
-            and not re.search("[A-Fa-f]", "".join(uids))
-        ):
-            return (
-                "digits only: perhaps a Wiegand reader's decimal number, which is not"
-                " the UID; tap the card here instead"
-            )
-        if len(numbers) * 10 > len(uids):
-            self.notes[NUMBER_WORDS] = len(numbers)
-        return ""
-
-    def refuse(self, card: Credential, why: str) -> None:
-        """Refuse a row that was good by itself."""
-        number, spelling = self._places[card.uid], format_uid(card.uid)
-        self.refused.append(RefusedRow(number, card.holder, spelling, why, card.uid))
-
-    def _differs(self, card: Credential, number: int) -> str:
-        return (
-            f"{self.columns.called('uid')} = {format_uid(card.uid)!r}:"
-            f" {self.kind.row} {number} has the same card with other details"
-        )
-
-
-def _readable_uid(text: str) -> Uid | None:
-    with contextlib.suppress(ValueError):
-        return parse_uid(text)
-    return None
-
-
-def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
-    """What the text of a list says, whatever kind it is of; columns that are
-    ``ignored`` do not matter.
-
-    Raises: ListError for one that is empty, cut off or of no known kind, or has other
-    columns that may say who is let in.
-    """
-    text = text.removeprefix("\ufeff")  # as Excel writes first
-    if not text.strip():
-        raise ListError("empty")
-    kind = next((kind for kind in LIST_FORMATS if kind.looks(text)), None)
-    if kind is None:
-        known = "; ".join(kind.name for kind in LIST_FORMATS)
-        raise ListError(f"unknown kind of list; known are: {known}")
-    listed = CardList(kind, config)
-    listed.read(text, ignored)
-    if not (listed.cards or listed.refused):
-        raise ListError(f"{kind.name}, but not one card in it")
-    if not text.endswith(("\n", "\r", "}", "]")):
-        listed.notes["the last line has no end: is the list whole?"] = 0
-    return listed
-
-
-# What would change
-
-
-@dataclass(slots=True)
-class ListChanges:
-    """What a list would make of the database's cards.  ``kept`` are those that are not
-    on it, where a refused row leaves a doubt."""
-
-    unchanged: list[Credential] = field(default_factory=list)
-    added: list[Credential] = field(default_factory=list)
-    changed: list[tuple[Credential, str]] = field(default_factory=list)
-    removed: list[Credential] = field(default_factory=list)
-    refused: list[RefusedRow] = field(default_factory=list)
-    kept: list[Credential] = field(default_factory=list)
-
-    @property
-    def put(self) -> list[Credential]:
-        """What is written to the database."""
-        return [*self.added, *(card for card, _ in self.changed)]
-
-    @property
-    def is_any(self) -> bool:
-        """False when the database has all of it already."""
-        return bool(self.added or self.changed or self.removed)
-
-    @property
-    def is_any_good(self) -> bool:
-        """False when nothing of the list could be used."""
-        return bool(self.unchanged or self.added or self.changed)
-
-
-def _news_of(before: Credential, after: Credential) -> str:
-    """What ``after`` says otherwise, in words."""
-    told = [
-        f"{key} {printable(old or 'none', 60)} -> {printable(new or 'none', 60)}"
-        for key in ("holder", "schedule")
-        if (old := getattr(before, key)) != (new := getattr(after, key))
-    ]
-    return ", ".join((*told, *_entry_words(before, after)))
-
-
-def list_changes(
-    listed: CardList,
-    stored: Mapping[Uid, Credential],
-    told: Mapping[Uid, Credential],
-    *,
-    whole: bool,
-) -> ListChanges:
-    """Compare a list with the cards of the database (``stored``) and of doorpi.toml
-    (``told``, which decides).  With ``whole`` the database shall have no others."""
-    changes = ListChanges(refused=listed.refused)
-    for uid, card in listed.cards.items():
-        before = told.get(uid) or stored.get(uid)
-        if before:
-            unsaid = {key: getattr(before, key) for key in listed.silent[uid]}
-            card = replace(card, **unsaid)
-        news = _news_of(before, card) if before else ""
-        if before is None:
-            changes.added.append(card)
-        elif before.refused:
-            listed.refuse(card, before.refused)
-        elif not news:
-            changes.unchanged.append(card)
-        elif uid in told:
-            listed.refuse(card, f"doorpi.toml has this card, and decides: {news}")
-        else:
-            changes.changed.append((card, news))
-    if whole and changes.is_any_good:
-        _find_removed(changes, listed, stored, told)
-    return changes
-
-
-def _find_removed(
-    changes: ListChanges,
-    listed: CardList,
-    stored: Mapping[Uid, Credential],
-    told: Mapping[Uid, Credential],
-) -> None:
-    """A doubt about a row takes nobody's card away: not the one with its UID, and
-    where that cannot be read, not one that it may spell, nor one of that name."""
-    uids = {row.uid for row in changes.refused}
-    doubtful = [row for row in changes.refused if row.uid is None]
-    spellings = {row.spelling.lower() for row in doubtful}
-    names = {row.holder for row in doubtful}
-    for uid, card in stored.items():
-        if uid in listed.cards or uid in told:
-            continue
-        raw = bytes.fromhex(uid)
-        unpadded = "".join(f"{byte:x}" for byte in raw)
-        tagged = bytes.fromhex(CASCADE_TAG) + raw[:3]
-        cascaded = {tagged.hex(), tagged.hex(":"), ".".join(map(str, tagged))}
-        meant = {unpadded, uid.lower().lstrip("0"), *cascaded} & spellings
-        in_doubt = uid in uids or meant or card.holder in names
-        (changes.kept if in_doubt else changes.removed).append(card)
-
-
-KEPT = "kept, though not on the list, because a refused row may mean them"
-
-
-def _uid_and_holder(card: Credential) -> str:
-    return f"{format_uid(card.uid)}  {printable(card.holder, 60)}"
-
-
-def _card_words(card: Credential) -> str:
-    limits = {
-        "switched off": not card.enabled,
-        f"from {card.valid_from}": card.valid_from,
-        f"until {card.valid_until}": card.valid_until,
-        f"schedule {printable(card.schedule or '')}": card.schedule,
-        "[master]": card.role is Role.MASTER,
-    }
-    said = ", ".join(words for words, is_so in limits.items() if is_so)
-    return _uid_and_holder(card) + (f"  ({said})" if said else "")
-
-
-def _changed_words(change: tuple[Credential, str]) -> str:
-    card, news = change
-    return f"{_uid_and_holder(card)}: {news}"
-
-
-def _refused_words(row: RefusedRow, kind: ListFormat) -> str:
-    who = f' ("{printable(row.holder, 40)}")' if row.holder else ""
-    return f"{kind.row} {row.number}{who}: {printable(row.why, 500)}"
-
-
-def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
-    """What the list changes, for the owner: each kind of row, what to know besides,
-    and the five numbers last."""
-    refused = (_refused_words(row, listed.kind) for row in changes.refused)
-    parts: tuple[tuple[str, Sequence[object], Iterable[str]], ...] = (
-        ("unchanged", changes.unchanged, map(_card_words, changes.unchanged)),
-        ("added", changes.added, map(_card_words, changes.added)),
-        ("changed", changes.changed, map(_changed_words, changes.changed)),
-        ("removed", changes.removed, map(_card_words, changes.removed)),
-        (KEPT, changes.kept, map(_card_words, changes.kept)),
-        ("refused", changes.refused, refused),
-    )
-    yield listed.kind.name
-    for title, some, words in parts:
-        if some:
-            yield f"{title}:"
-        yield from (f"  {one}" for one in islice(words, TOLD_ROWS))
-        if len(some) > TOLD_ROWS:
-            yield f"  and {len(some) - TOLD_ROWS:,} more"
-    for note, count in islice(listed.notes.items(), TOLD_ROWS):
-        rows = f" ({counted(count, 'row')})" if count else ""
-        yield f"note: {printable(note, 500)}{rows}"
-    if changes.removed and any(row.uid is None for row in changes.refused):
-        yield "note: a refused row without a UID may mean a card that is removed"
-    numbers = ((len(some), title) for title, some, _ in parts if title != KEPT)
-    yield ", ".join(f"{number:,} {title}" for number, title in numbers)
-
-
 ################################################################################
-# 9. Simulator -- a radio field, a lock's cloud and a terminal, for demo and tests
+# 15. Simulator -- a lock's cloud and a terminal, for the demo
 ################################################################################
-
-
-@dataclass(slots=True)
-class VirtualCard:
-    """A Type A card as far as anticollision goes; ``uid`` 4, 7 or 10 bytes.
-
-    ``random`` cards answer each poll with a new UID of the kind phones use.
-    """
-
-    uid: bytes
-    sak: int = 0x00
-    random: bool = False
-
-    def wake(self) -> bytes:
-        """Answer REQA: the ATQA, in air order, whose upper bits tell the UID's size."""
-        if self.random:
-            self.uid = b"\x08" + random.randbytes(3)
-        return bytes([0x04 | UID_BYTES.index(len(self.uid)) << 6, 0x00])
-
-    def answer(self, frame: bytes) -> bytes | None:
-        """Answer an anticollision or select frame; None is silence.
-
-        Source: ISO/IEC 14443-3, 6.5: 93/95/97 name the cascade level, 20 asks for
-        its four bytes and their check byte, 70 selects; bit 3 of the SAK says that
-        the UID goes on at the next level.
-        """
-        parts = self._parts()
-        level = {0x93: 0, 0x95: 1, 0x97: 2}.get(frame[0] if frame else 0, 9)
-        if level >= len(parts):
-            return None
-        part = parts[level]
-        checked = part + bytes([part[0] ^ part[1] ^ part[2] ^ part[3]])
-        if frame[1:] == b"\x20":
-            return checked
-        if frame[1:] == b"\x70" + checked:
-            return bytes([0x04 if level + 1 < len(parts) else self.sak])
-        return None
-
-    def _parts(self) -> list[bytes]:
-        """The UID in fours, each but the last behind the cascade tag 88."""
-        uid = self.uid
-        tagged = [b"\x88" + uid[i : i + 3] for i in range(0, len(uid) - 4, 3)]
-        return [*tagged, uid[-4:]]
-
-
-class VirtualField:
-    """A radio field that nfcpy's ``udp:`` driver looks into, on a socket of its own.
-
-    Cards are put and taken from any thread.  With several in the field each poll
-    meets the next one in turn.  An empty field answers a poll at once with nothing,
-    as a real reader does; without that nfcpy waits a second for it.
-
-    One datagram carries one frame: ``106A 26``; ``RFOFF`` when the field goes off.
-    """
-
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self._socket.bind((host, port))
-        except OSError:
-            self._socket.close()
-            raise
-        self._socket.settimeout(0.1)
-        self.port: int = self._socket.getsockname()[1]
-        self.device = f"udp:{host}:{self.port}"
-        self.polls = 0
-        self._cards: list[VirtualCard] = []
-        self._selected: VirtualCard | None = None
-        self._guard = threading.Lock()
-        self._was_read = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="field", daemon=True)
-        with ProcessSignals.kept_from_threads():
-            self._thread.start()
-
-    def put(self, *cards: VirtualCard) -> None:
-        """Hold ``cards`` into the field, in place of any that are there."""
-        with self._guard:
-            self._was_read.clear()
-            self._cards = list(cards)
-            self._selected = None
-
-    def take(self) -> None:
-        with self._guard:
-            self._cards = []
-            self._selected = None
-
-    def wait_until_read(self, timeout_s: float) -> bool:
-        """True once a reader has selected a card since the last ``put``."""
-        return self._was_read.wait(timeout_s)
-
-    def close(self) -> None:
-        self._closing = True
-        self._socket.sendto(b"", self._socket.getsockname())  # wakes the thread
-        self._thread.join()
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while not self._closing:
-            try:
-                datagram, sender = self._socket.recvfrom(1024)
-            except TimeoutError:
-                continue
-            technology, _, frame = datagram.partition(b" ")
-            if technology != b"106A":
-                continue
-            try:
-                answer = self._answer(bytes.fromhex(frame.decode()))
-            except ValueError:  # noise: a card stays silent
-                continue
-            if answer is not None:
-                self._socket.sendto(b"106A " + answer.hex().encode(), sender)
-
-    def _answer(self, frame: bytes) -> bytes | None:
-        with self._guard:
-            if frame in (b"\x26", b"\x52"):  # REQA, WUPA
-                self.polls += 1
-                if not self._cards:
-                    return b""
-                self._selected = self._cards[self.polls % len(self._cards)]
-                return self._selected.wake()
-            if self._selected is None:
-                return None
-            answer = self._selected.answer(frame)
-            if answer is not None and len(answer) == 1 and not answer[0] & 0x04:
-                self._was_read.set()
-            return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -13957,8 +13982,9 @@ class DemoKeyboard:
 
 
 ################################################################################
-# 10. Wiring -- from configuration to a door
+# 16. Wiring and command line -- one cmd_* a verb
 ################################################################################
+
 
 LOCKS: dict[str, Callable[[LockAccess, Clock], Lock]] = {
     "sesame": Sesame,
@@ -14248,10 +14274,6 @@ def build_demo(
         journal=JournalTail(),
     )
 
-
-################################################################################
-# 11. Command line -- one cmd_* per verb
-################################################################################
 
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
 

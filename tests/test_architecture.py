@@ -16,14 +16,15 @@ TEXT = PROGRAM.read_text(encoding="utf-8")
 TREE = ast.parse(TEXT)
 
 TITLES = (
-    "Vocabulary", "Rules", "Signals", "Configuration", "Ports", "The door",
-    "Adapters", "Helpers beside the door", "Simulator", "Wiring", "Command line",
+    "Vocabulary", "Rules", "Signals", "Settings", "Ports", "The door", "HTTP", "Locks",
+    "Store", "Readers", "The Pi", "The owner's tools", "Pictures", "Doctor", "Simulator",
+    "Wiring and command line",
 )  # fmt: skip
 
 BANNERS = {
     line_number: (int(match[1]), match[2])
     for line_number, line in enumerate(TEXT.splitlines(), 1)
-    if (match := re.match(r"# (\d+)\. ([A-Z][a-z ]+?) -- ", line))
+    if (match := re.match(r"# (\d+)\. ([A-Z][A-Za-z' ]+?) -- ", line))
 }
 
 THIRD_PARTY = {"nfc", "gpiozero", "requests", "urllib3", "tomli_w", "cryptography", "usb1", "serial"}  # fmt: skip
@@ -142,9 +143,9 @@ def test_third_party_libraries_are_imported_only_inside_functions():
 
 
 def test_imports_inside_functions_are_the_adapters_business():
-    """7 adapters, 8 helpers, 9 simulator, 10 its wiring, 11 the one writer of TOML."""
+    """What lies above the door is its own business; 16 writes TOML."""
     assert {section_of(line) for line, _ in imports_inside_functions()} <= set(
-        range(7, 12)
+        range(7, 17)
     )
 
 
@@ -180,7 +181,7 @@ def test_broad_excepts_are_only_where_drivers_nfcpy_and_doctor_need_them():
         and (node.type is None or getattr(node.type, "id", "") == "Exception")
     ]
 
-    assert sorted(broad) == [6, 7, 8]
+    assert sorted(broad) == [6, 10, 14]
 
 
 LOADED = """
