@@ -105,7 +105,14 @@ import traceback
 import unicodedata
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, fields, replace
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
@@ -113,7 +120,17 @@ from itertools import chain, groupby, islice, pairwise, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, NewType, Protocol, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    NewType,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+)
 from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
@@ -1535,6 +1552,7 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 # -- what can be read of a file that is not valid TOML
@@ -3133,6 +3151,29 @@ class Lock(Protocol):
         """Give back what was held; a strike is released at once."""
 
 
+class Pending(Protocol[T_co]):
+    """Something that a Worker was given to do."""
+
+    @property
+    def done(self) -> bool: ...
+
+    def result(self) -> T_co:
+        """Once it is ``done``: the function's answer.  Raises: what it raised."""
+
+
+class Worker(Protocol):
+    """Runs functions one after the other, so that nobody else waits for them."""
+
+    @property
+    def is_idle(self) -> bool: ...
+
+    def submit(self, function: Callable[[], T]) -> Pending[T]:
+        """Run ``function`` when those before it have ended."""
+
+    def close(self) -> None:
+        """Begin nothing more; does not wait for what is under way."""
+
+
 class StoreError(Exception):
     """The database can't be read or written just now; the text is for people."""
 
@@ -3270,10 +3311,11 @@ def who_has(
     )
 
 
-class Ledger:
-    """What a kind of lock may still be asked: the month's calls, and its rests.
+class CallBudget:
+    """API calls used this month, and the rests that a cloud asked for, of one kind of
+    lock.
 
-    It is on disk, because the verbs ask as well and a restart must not forget; what a
+    It is on disk, because the verbs call as well and a restart must not forget; what a
     verb has met, a running door reads ``look_every_s``.
     """
 
@@ -3292,8 +3334,7 @@ class Ledger:
         self.allowed = allowed  # calls a month; 0: no limit
         self._recall = recall
         self._keep = keep
-        self._rests: dict[str, float] = {}  # until when
-        self._look_at: dict[str, float] = {}
+        self._rests: dict[str, tuple[float, float]] = {}  # until when, and looked when
 
     @property
     def month(self) -> str:
@@ -3310,53 +3351,128 @@ class Ledger:
         return questions_worth(self.used, self.allowed) if self.allowed else None
 
     def shortage(self) -> str:
-        """In words when most of the month's calls are used, else ""."""
+        """In words when most of the month's calls are used; "" before."""
         if not self.allowed or (used := self.used) < CALLS_LOW * self.allowed:
             return ""
         return calls_in_words(used, self.allowed)
 
     def rest_s(self, what: str) -> float:
         """How much longer ``what`` must not be done; 0.0 when it may."""
-        now, until = self._clock.monotonic(), self._rests.get(what, -inf)
-        if now >= self._look_at.get(what, -inf):
-            self._look_at[what] = now + self.look_every_s
-            until = self._rests[what] = max(until, self._kept(what))
+        now = self._clock.monotonic()
+        until, looked_at = self._rests.get(what, (-inf, -inf))
+        if now >= looked_at + self.look_every_s:
+            kept = self._recall(f"{what} {self.kind}") or ""
+            boot, _, kept_until = kept.partition(" ")
+            if boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, kept_until):
+                until = max(until, float(kept_until))
+            self._rests[what] = until, now
         return max(0.0, until - now)
 
-    def _kept(self, what: str) -> float:
-        boot, _, until = (self._recall(f"{what} {self.kind}") or "").partition(" ")
-        is_known = boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, until)
-        return float(until) if is_known else -inf
-
     def rest(self, what: str, seconds: float) -> None:
-        until = self._clock.monotonic() + seconds
-        self._rests[what] = until
-        words = {f"{what} {self.kind}": f"{self._clock.boot()} {until:.3f}"}
-        self._keep(Notes(words))
+        now = self._clock.monotonic()
+        self._rests[what] = now + seconds, now
+        kept = f"{self._clock.boot()} {now + seconds:.3f}"
+        self._keep(Notes({f"{what} {self.kind}": kept}))
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One errand to a lock.  ``is_lost`` says afterwards that another lock may do it
-    instead; ``questions`` how often to ask what came of it."""
+class Pause(NamedTuple):
+    """Wait ``until`` then (monotonic)."""
+
+    until: float
+
+
+class Call(NamedTuple):
+    """Wait for ``function``, which ``worker`` runs; its answer is sent back into the
+    generator, and an exception is raised there."""
+
+    worker: Worker
+    function: Callable[[], Any]
+
+
+Step = Pause | Call
+#: A procedure that yields what it waits for, and blocks for nothing.
+Steps = Generator[Step, Any, T]
+
+
+class Promised(NamedTuple, Generic[T]):
+    """Of an InlineWorker: ``result`` runs it."""
+
+    result: Callable[[], T]
+    done: bool = True
+
+
+class InlineWorker:
+    """Runs each function in the thread that asks for its result."""
+
+    is_idle = True
+
+    def submit(self, function: Callable[[], T]) -> Promised[T]:
+        return Promised(function)
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+def drive(
+    steps: Steps[T],
+    clock: Clock,
+    alive: Callable[[], None] = lambda: None,
+    pace_s: float = 1.0,
+) -> T:
+    """Carry out ``steps`` and wait for what they wait for.  Raises: what they raise.
+
+    ``alive`` is called before each call and every ``pace_s`` of waiting.  What is
+    raised meanwhile (Stopped as well) is raised in ``steps``, at the point where they
+    wait.
+    """
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = _waited_for(step, clock, alive, pace_s)
+            except BaseException as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+def _waited_for(
+    step: Step, clock: Clock, alive: Callable[[], None], pace_s: float
+) -> object:
+    if isinstance(step, Call):
+        alive()
+        pending = step.worker.submit(step.function)
+        while not pending.done:
+            clock.sleep(SHORTEST_PAUSE_S)
+            alive()
+        return pending.result()
+    while (left_s := step.until - clock.monotonic()) > 0:
+        alive()
+        clock.sleep(min(left_s, pace_s))
+    return None
+
+
+class Errand(NamedTuple):
+    """What a lock is to do, for LockControl.move.
+
+    From ``lost_by`` on it is the fallback's, where there is one.  ``questions`` says
+    how often to ask whether the command worked (None: as often as it takes).
+    """
 
     choose: Callable[[LockState], Command | None]
-    check: Callable[[], None]
     intend: Callable[[Command], None]
+    check: Callable[[], None]
     send_by: float
     lost_by: float
-    has_fallback: bool = False
-    questions: int | None = None
-    is_lost: bool = False
+    has_fallback: bool
+    questions: int | None
 
     @property
     def needs_look(self) -> bool:
         is_foregone = len({self.choose(state) for state in LockState}) == 1
         return self.questions != 0 or not is_foregone
-
-    @property
-    def is_for_the_fallback(self) -> bool:
-        return self.is_lost and self.has_fallback
 
 
 class LockControl:
@@ -3368,9 +3484,9 @@ class LockControl:
     confirmed it.  What each LockError (5) leads to before and after a command is a
     table in tests/test_lock_control.py.
 
-    ``alive`` is called between the steps and every ``pace_s`` of waiting, for the
-    watchdog.  ``fallback`` opens instead when surely nothing was sent to this lock and
-    the lock itself did not say no (LockError.frees_fallback).
+    ``status`` and ``move`` are Steps: they wait for nothing themselves, and ``worker``
+    makes each request to the lock.  ``fallback`` opens instead when surely nothing was
+    sent to this lock and the lock itself did not say no (LockError.frees_fallback).
     """
 
     def __init__(
@@ -3380,23 +3496,21 @@ class LockControl:
         *,
         confirm_s: float,
         jitter: Callable[[], float],
-        alive: Callable[[], None] = lambda: None,
-        pace_s: float = 1.0,
+        worker: Worker | None = None,
         name: str = "lock",
-        ledger: Ledger | None = None,
+        budget: CallBudget | None = None,
         fallback: LockControl | None = None,
     ) -> None:
         self._lock = lock
         self._clock = clock
         self._confirm_s = confirm_s
         self._jitter = jitter
-        self._alive = alive
-        self._pace_s = pace_s
+        self._worker = worker or InlineWorker()
         self.name = name
-        self.ledger = ledger or Ledger(clock)
+        self.budget = budget or CallBudget(clock)
         self.fallback = fallback
         self.mover = name  # which of the two is moved, or was last
-        self._calls_told = lock.calls
+        self._calls_counted = lock.calls
         self._faults_reported: set[str] = set()
 
     @property
@@ -3409,7 +3523,7 @@ class LockControl:
         return [self, *(self.fallback.all if self.fallback else ())]
 
     def named(self, name: str) -> LockControl:
-        """The one of that name, else this one: its table may be gone."""
+        """The one of that name; this one where its table is gone."""
         return next((control for control in self.all if control.name == name), self)
 
     def let_go(self) -> None:
@@ -3418,78 +3532,87 @@ class LockControl:
     def keep_ready(self) -> None:
         """Make sure that a tap finds this lock and its fallback ready."""
         for control in self.all:
-            with contextlib.suppress(LockError):
-                control._guarded(control._lock.keep_ready)
+            if control._worker.is_idle:  # a driver is no two threads' business
+                with contextlib.suppress(LockError):
+                    control._guarded(control._lock.keep_ready)
 
     def trouble(self) -> str:
         """What is known to be wrong with this lock and its fallback, in words."""
-        told = {control.name: control._lock.trouble() for control in self.all}
-        return "; ".join(f"{name}: {why}" for name, why in told.items() if why)
+        found = {control.name: control._lock.trouble() for control in self.all}
+        return "; ".join(f"{name}: {why}" for name, why in found.items() if why)
 
     def spent(self) -> dict[str, int]:
         """The calls made since this was last asked, by the names they count under."""
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for control in self.all:
-            calls, told = control._lock.calls, control._calls_told
-            control._calls_told = calls
-            if calls > told:
-                month = control.ledger.month
-                counts[month] = counts.get(month, 0) + calls - told
-        return counts
+            calls, counted = control._lock.calls, control._calls_counted
+            control._calls_counted = calls
+            if calls > counted:
+                counts[control.budget.month] += calls - counted
+        return dict(counts)
 
-    def status(self, by: float, lost_by: float = inf) -> LockStatus:
+    def status(self, by: float, lost_by: float = inf) -> Steps[LockStatus]:
         """Ask for the lock's state, trying again until ``by``, and until ``lost_by``
-        while it cannot be reached.  Raises: LockError."""
-        status = self._look(by, lost_by)
-        if status.is_old and self._wake(min(by, lost_by)):
-            with contextlib.suppress(LockError):
-                return self._look(by, lost_by)
-        return status
-
-    def _look(self, by: float, lost_by: float) -> LockStatus:
-        """Ask until there is an answer, and until a bolt on its way has arrived."""
-        wait_s = self.policy.moving_every_s
-        status = self._ask(by, lost_by)
-        while status.is_moving and self._clock.monotonic() + wait_s < by:
-            self._pause(wait_s)
+        while it cannot be reached.  A bolt that is moving is looked at until it has
+        arrived, a lock whose state is old is woken once.  Raises: LockError."""
+        status = yield from self._ask(by, lost_by)
+        may_wake = True
+        while True:
+            look_at = self._clock.monotonic() + self.policy.moving_every_s
+            if status.is_moving and look_at < by:
+                yield Pause(look_at)
+            elif status.is_old and may_wake:
+                may_wake = False
+                if not (yield from self._wake(min(by, lost_by))):
+                    return status
+            else:
+                return status
             try:
-                status = self._ask(by, lost_by)
+                status = yield from self._ask(by, lost_by)
             except LockError as error:
-                log.warning("looking again at a moving bolt: %s", error)
-                break
-        return status
+                log.warning("looking at the lock again: %s", error)
+                return status
 
-    def _ask(self, by: float, lost_by: float) -> LockStatus:
-        return self._persist(
-            lambda: self._lock.status(min(by, self._try_ends())),
-            self.policy.read_waits_s,
-            by,
-            lost_by,
-            lambda error: error.ask_again,
-        )
+    def _ask(self, by: float, lost_by: float) -> Steps[LockStatus]:
+        def ask() -> LockStatus:
+            return self._lock.status(min(by, self._try_ends()))
 
-    def _wake(self, by: float) -> bool:
-        """Have a lock that was not heard of for long asked anew; True when that helped,
-        or may have."""
+        for wait_s in (*self.policy.read_waits_s, None):
+            try:
+                return (yield from self._call(ask))
+            except LockError as error:
+                wait_s = wait_s if error.ask_again else None
+                yield from self._try_again(error, wait_s, by, lost_by)
+        raise AssertionError("the last try returns or raises")
+
+    def _wake(self, by: float) -> Steps[bool]:
+        """Make the hub ask a lock again that it has not heard from for long; True when
+        that helped, or may have."""
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
         may_wake = self.policy.wake_every_s and now < ends_at
-        if not may_wake or self.ledger.rest_s("wake"):
+        if not may_wake or self.budget.rest_s("wake"):
             return False
-        self.ledger.rest("wake", self.policy.wake_every_s)
-        log.warning("the lock's state is old; having the lock asked anew")
+        self.budget.rest("wake", self.policy.wake_every_s)
+        log.warning("the lock's state is old; having the lock asked again")
         try:
-            handle = self._call(lambda: self._lock.wake(min(by, self._try_ends())))
-            while handle and self._clock.monotonic() + 1.0 <= ends_at:
-                self._pause(1.0)
-                answer_by = min(by, self._try_ends())
-                ask = functools.partial(self._lock.is_awake, handle, answer_by)
-                if self._call(ask):
+            handle = yield from self._call(
+                lambda: self._lock.wake(min(by, self._try_ends()))
+            )
+            if not handle:
+                return handle is not None
+            is_awake = functools.partial(self._is_awake, handle, by)
+            while (look_at := self._clock.monotonic() + 1.0) <= ends_at:
+                yield Pause(look_at)
+                if (yield from self._call(is_awake)):
                     break
         except LockError as error:
-            log.warning("asking the lock anew: %s", error)
+            log.warning("having the lock asked again: %s", error)
             return False
-        return handle is not None
+        return True
+
+    def _is_awake(self, handle: str, by: float) -> bool:
+        return self._lock.is_awake(handle, min(by, self._try_ends()))
 
     def move(
         self,
@@ -3500,10 +3623,10 @@ class LockControl:
         check: Callable[[], None] = lambda: None,
         may_fall_back: bool = True,
         sparing: bool = False,
-    ) -> Outcome:
+    ) -> Steps[Outcome]:
         """Look at the lock, send what ``choose`` makes of its state, and confirm.
 
-        ``intend`` is told the command before it leaves, of each lock that may get it.
+        ``intend`` is given the command before it leaves, of each lock that may get it.
         ``check`` raises Withdrawn where the command must not leave any more; it is
         called before ``intend``, and again right before each time that it is sent.
         ``sparing`` gives up the confirmation when few of the month's calls are left,
@@ -3511,63 +3634,63 @@ class LockControl:
         """
         self.mover = self.name
         fallback = self.fallback if may_fall_back else None
-        lost_by = send_by
-        if fallback:  # it needs its share of the window
-            now = self._clock.monotonic()
-            lost_by = now + (send_by - now) / 2
-        attempt = Attempt(choose, check, intend, send_by, lost_by, fallback is not None)
-        if sparing:
-            attempt.questions = self.ledger.questions()
-        first = self._attempt(attempt)
-        if fallback is None or not attempt.is_lost:
+        now = self._clock.monotonic()
+        # The fallback needs its share of the window.
+        lost_by = now + (send_by - now) / 2 if fallback else send_by
+        questions = self.budget.questions() if sparing else None
+        errand = Errand(
+            choose, intend, check, send_by, lost_by, fallback is not None, questions
+        )
+        first, is_lost = yield from self._attempt(errand)
+        if fallback is None or not is_lost:
             return first
         log.warning("%s; using the fallback", first.detail)
         self.mover = fallback.name
-        second = fallback.move(
+        second = yield from fallback.move(
             lambda state: first.command or choose(state),
             send_by=send_by,
             intend=intend,
             check=check,
             sparing=sparing,
         )
-        return _by_fallback(first, second, fallback.ledger.kind)
+        return _by_fallback(first, second, fallback.budget.kind)
 
-    def _attempt(self, attempt: Attempt) -> Outcome:
-        before, failure = None, None
+    def _attempt(self, errand: Errand) -> Steps[tuple[Outcome, bool]]:
+        """What came of it, and whether another lock may do it instead."""
+        before, failure, is_lost = None, None, False
         try:
-            if attempt.needs_look:
-                before = self.status(attempt.send_by, attempt.lost_by)
-                attempt.is_lost = before.reachable is False
+            if errand.needs_look:
+                before = yield from self.status(errand.send_by, errand.lost_by)
+                is_lost = before.reachable is False
         except LockError as error:
-            failure = error
-            attempt.is_lost = error.frees_fallback(None)
+            failure, is_lost = error, error.frees_fallback(None)
         seen = before or LockStatus(state=LockState.UNKNOWN)
         battery = seen.battery_percent, seen.battery_is_low, self.name
         command = None
-        if not isinstance(failure, Rejected) and not attempt.is_for_the_fallback:
-            command = attempt.choose(seen.taken_for)
+        if not isinstance(failure, Rejected) and not (is_lost and errand.has_fallback):
+            command = errand.choose(seen.taken_for)
         if command is None:
             result = failure.result if failure else Result.UNKNOWN_STATE
-            why = str(failure) if failure else f"state unknown: {_why(before)}"
-            return Outcome(None, result, why, *battery)
+            why = str(failure or f"state unknown: {seen.why or 'the lock did not say'}")
+            return Outcome(None, result, why, *battery), is_lost
         try:
-            attempt.check()
-            attempt.intend(command)
-            result, detail = self._carry_out(command, before, attempt)
-            attempt.is_lost = False
+            errand.check()
+            errand.intend(command)
+            result, detail = yield from self._carry_out(command, before, errand)
+            is_lost = False
         except LockError as error:
             result, detail = error.result, str(error)
-            attempt.is_lost = error.frees_fallback(command)
-        return Outcome(command, result, detail, *battery)
+            is_lost = error.frees_fallback(command)
+        return Outcome(command, result, detail, *battery), is_lost
 
     def _carry_out(
-        self, command: Command, before: LockStatus | None, attempt: Attempt
-    ) -> tuple[Result, str]:
+        self, command: Command, before: LockStatus | None, errand: Errand
+    ) -> Steps[tuple[Result, str]]:
         """Raises: LockError when the command was refused before it had an effect."""
         detail = ""
         for is_last in (False, True):
             try:
-                handle = self._send(command, attempt)
+                handle = yield from self._send(command, errand)
             except (MaybeSent, Unreadable) as error:
                 handle, detail = None, f"{error}; "
                 log.warning("%s: %s; asking the lock what came of it", command, error)
@@ -3575,57 +3698,56 @@ class LockControl:
                 if is_last and not _is_final(error):  # the first one did leave
                     return Result.UNSURE, f"sending it again: {error}"
                 raise
-            follow_up = self._follow(command, handle, before, attempt, is_last)
-            if follow_up is not None:
-                result, why = follow_up
+            confirm = functools.partial(self._lock.confirm, command, handle, before)
+            result, why = yield from self._confirmed(command, confirm, errand, is_last)
+            if result is not None:
                 return result, (detail + why if result is Result.UNSURE else why)
             log.warning("%s: a newer status shows no effect; sending it again", command)
-        raise AssertionError("the last follow-up always answers")
+        raise AssertionError("the last confirmation always answers")
 
-    def _send(self, command: Command, attempt: Attempt) -> str | None:
-        send_by = attempt.send_by
-
-        def send() -> str | None:
+    def _send(self, command: Command, errand: Errand) -> Steps[str | None]:
+        send_by = errand.send_by
+        for wait_s in (*self.policy.send_waits_s, None):
             by = self._try_ends(self.policy.send_try_s)
-            self._lock.prepare(min(by, send_by))
-            attempt.check()
-            if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
-                raise NotSent("too late to send")
-            return self._lock.send(command, send_by, by)
+            prepare = functools.partial(self._lock.prepare, min(by, send_by))
+            send = functools.partial(self._sent_in_time, command, send_by, by)
+            try:
+                yield from self._call(prepare)
+                errand.check()  # nothing that takes time lies between it and the send
+                return (yield from self._call(send))
+            except LockError as error:
+                wait_s = wait_s if error.send_again else None
+                yield from self._try_again(error, wait_s, send_by, errand.lost_by)
+        raise AssertionError("the last try returns or raises")
 
-        return self._persist(
-            send,
-            self.policy.send_waits_s,
-            send_by,
-            attempt.lost_by,
-            lambda error: error.send_again,
-        )
+    def _sent_in_time(self, command: Command, send_by: float, by: float) -> str | None:
+        if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
+            raise NotSent("too late to send")
+        return self._lock.send(command, send_by, by)
 
-    def _follow(
+    def _confirmed(
         self,
         command: Command,
-        handle: str | None,
-        before: LockStatus | None,
-        attempt: Attempt,
+        confirm: Callable[[float], Progress],
+        errand: Errand,
         is_last: bool,
-    ) -> tuple[Result, str] | None:
+    ) -> Steps[tuple[Result | None, str]]:
         """Ask until the lock has answered; None: no effect, and time to send again."""
         policy = self.policy
         sent_at, asked_at = self._clock.monotonic(), -inf
         ends_at, times_s = sent_at + self._confirm_s, policy.confirm_times_s
-        trouble = "" if attempt.questions is None else f": {self.ledger.shortage()}"
-        for at_s in islice(times_s(self._confirm_s), attempt.questions):
+        trouble = "" if errand.questions is None else f": {self.budget.shortage()}"
+        for at_s in islice(times_s(self._confirm_s), errand.questions):
             # After a slow answer, don't catch up in a burst.
             due = max(sent_at + at_s, asked_at + policy.confirm_every_s)
             if due > ends_at:
                 break
-            self._pause(due - self._clock.monotonic())
+            yield Pause(due)
             asked_at = self._clock.monotonic()
             # The last question is given a second to be answered in.
             by = min(max(ends_at, asked_at + 1.0), self._try_ends())
-            ask = functools.partial(self._lock.confirm, command, handle, before, by)
             try:
-                progress = self._call(ask)
+                progress = yield from self._call(functools.partial(confirm, by))
             except LockError as error:
                 if _is_final(error):
                     return Result.REFUSED, str(error)
@@ -3635,23 +3757,33 @@ class LockControl:
                 continue
             if progress is Progress.DONE:
                 return Result(command.target.value), ""
-            in_time = sent_at + policy.resend_after_s <= asked_at < attempt.send_by
+            in_time = sent_at + policy.resend_after_s <= asked_at < errand.send_by
             if progress is Progress.NO_EFFECT and in_time and not is_last:
-                return None
+                return None, ""
         waited_s = self._clock.monotonic() - sent_at
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
 
-    def _call(self, request: Callable[[], T]) -> T:
-        """Make a request, unless the lock's cloud must be left alone."""
-        if rest_s := self.ledger.rest_s("quota"):
+    def _call(self, request: Callable[[], T]) -> Steps[T]:
+        """Make a request, unless the lock's cloud must be left alone.  One that is
+        given up before the worker begins it is never made."""
+        if rest_s := self.budget.rest_s("quota"):
             minutes = ceil(rest_s / 60)
-            raise QuotaError(f"there were too many calls: none for {minutes} min")
-        try:
+            raise QuotaError(f"rate-limited: no calls for {minutes} min")
+        is_wanted = True
+
+        def make() -> T:
+            if not is_wanted:
+                raise NotSent("given up")
             return self._guarded(request)
+
+        try:
+            return cast(T, (yield Call(self._worker, make)))
         except QuotaError as error:
             if error.rest_s:
-                self.ledger.rest("quota", error.rest_s)
+                self.budget.rest("quota", error.rest_s)
             raise
+        finally:
+            is_wanted = False
 
     def _guarded(self, action: Callable[[], T]) -> T:
         """Have the driver do something.  Raises: LockError; also for a fault of the
@@ -3670,51 +3802,29 @@ class LockControl:
             log.error("a fault in the program, please report it: %s\n%s", name, where)
         raise Unreadable(f"a fault in the program ({name}); the journal shows where")
 
-    def _persist(
-        self,
-        attempt: Callable[[], T],
-        waits_s: tuple[float, ...],
-        by: float,
-        lost_by: float,
-        heals: Callable[[LockError], bool],
-    ) -> T:
-        """Try, and try again after each of ``waits_s`` while ``heals`` says so."""
-        for wait_s in (*waits_s, None):
-            self._alive()
-            try:
-                return self._call(attempt)
-            except LockError as error:
-                if wait_s is None or not heals(error):
-                    raise
-                failure = error
-            wait_s = jittered_s(wait_s, self._jitter())
-            if failure.after_s is not None:
-                wait_s = failure.after_s
-            try_by = by if failure.is_locks_own else min(by, lost_by)
-            if self._clock.monotonic() + wait_s >= try_by:
-                raise failure
-            log.warning("%s; trying again in %.1f s", failure, wait_s)
-            self._pause(wait_s)
-        raise AssertionError("the last try returns or raises")
+    def _try_again(
+        self, error: LockError, wait_s: float | None, by: float, lost_by: float
+    ) -> Steps[None]:
+        """Wait for the next try.  Raises: ``error``, where there is none (``wait_s`` is
+        None) or no time for one."""
+        if wait_s is None:
+            raise error
+        wait_s = jittered_s(wait_s, self._jitter())
+        if error.after_s is not None:
+            wait_s = error.after_s
+        try_at = self._clock.monotonic() + wait_s
+        if try_at >= (by if error.is_locks_own else min(by, lost_by)):
+            raise error
+        log.warning("%s; trying again in %.1f s", error, wait_s)
+        yield Pause(try_at)
 
     def _try_ends(self, try_s: float = 0.0) -> float:
         return self._clock.monotonic() + (try_s or self.policy.try_s)
-
-    def _pause(self, seconds: float) -> None:
-        ends_at = self._clock.monotonic() + seconds
-        self._alive()  # may take a while
-        while (left_s := ends_at - self._clock.monotonic()) > 0:
-            self._clock.sleep(min(left_s, self._pace_s))
-            self._alive()
 
 
 def _is_final(error: LockError) -> bool:
     """True when it is the lock's own no; a cloud's leaves open what the lock does."""
     return isinstance(error, Rejected) and not isinstance(error, TurnedAway)
-
-
-def _why(status: LockStatus | None) -> str:
-    return (status and status.why) or "the lock did not say"
 
 
 def _by_fallback(first: Outcome, second: Outcome, kind: str) -> Outcome:
@@ -3731,7 +3841,7 @@ def _which(control: LockControl, wanted: str) -> str:
     """Which lock is moved, where that is not a matter of course."""
     if control.name != wanted:
         return f"in place of the {wanted}, which is not in the settings any more"
-    kind = control.ledger.kind
+    kind = control.budget.kind
     return "" if control.name == "lock" else f"the {control.name} ({kind})"
 
 
@@ -3787,7 +3897,7 @@ def control_locks(
     clock: Clock,
     *,
     jitter: Callable[[], float],
-    alive: Callable[[], None] = lambda: None,
+    worker: Callable[[str], Worker | None] = lambda name: None,
 ) -> LockControl:
     """The control of the lock, which has its fallback's; of those in ``locks``."""
     control = None
@@ -3795,7 +3905,7 @@ def control_locks(
         if name not in locks:
             continue
         lock = locks[name]
-        ledger = Ledger(
+        budget = CallBudget(
             clock,
             access.kind,
             access.calls_per_month or lock.policy.calls_per_month,
@@ -3807,10 +3917,9 @@ def control_locks(
             clock,
             confirm_s=access.confirm_s,
             jitter=jitter,
-            alive=alive,
-            pace_s=config.reader.poll_s,
+            worker=worker(name),
             name=name,
-            ledger=ledger,
+            budget=budget,
             fallback=control,
         )
     assert control is not None
@@ -3892,7 +4001,7 @@ class Relocking:
         else:
             control = self._control.named(relock.lock)
             # A cloud that must be left alone is no failure of the next try.
-            from_s = self._clock.monotonic() + control.ledger.rest_s("quota")
+            from_s = self._clock.monotonic() + control.budget.rest_s("quota")
             waits_s = control.policy.relock_waits_s
             self.pending[relock.lock] = relock_later(relock, waits_s, from_s)
         return self._notes(self.pending)
@@ -4115,7 +4224,6 @@ class Door:
             self._stored,
             self._clock,
             jitter=self._jitter,
-            alive=self._meanwhile,
         )
         self._relocking = Relocking(
             self._control,
@@ -4229,6 +4337,9 @@ class Door:
             self._debounce.away()
             if seen := self._look_for_card():
                 self._present(seen)
+
+    def _driven(self, steps: Steps[T]) -> T:
+        return drive(steps, self._clock, self._meanwhile, self._config.reader.poll_s)
 
     # -- the reader
 
@@ -4467,12 +4578,14 @@ class Door:
                 entry.intend(command, self._relocking.intend(command))
 
         with self._closed_if_stopped(entry, grant.at):
-            outcome = self._control.move(
-                choose or self._choose,
-                send_by=grant.at + self._config.lock.unlock_window_s,
-                intend=intend,
-                check=functools.partial(self._check, grant, entry),
-                sparing=True,
+            outcome = self._driven(
+                self._control.move(
+                    choose or self._choose,
+                    send_by=grant.at + self._config.lock.unlock_window_s,
+                    intend=intend,
+                    check=functools.partial(self._check, grant, entry),
+                    sparing=True,
+                )
             )
             with self._supervisor.uninterrupted():
                 if entry.is_withdrawn and entry.command is None:
@@ -4557,11 +4670,13 @@ class Door:
         self._is_relocking = True
         try:
             with self._closed_if_stopped(entry, began_at):
-                outcome = control.move(
-                    lambda state: Command.LOCK,
-                    send_by=began_at + self._config.lock.unlock_window_s,
-                    intend=intend,
-                    may_fall_back=False,
+                outcome = self._driven(
+                    control.move(
+                        lambda state: Command.LOCK,
+                        send_by=began_at + self._config.lock.unlock_window_s,
+                        intend=intend,
+                        may_fall_back=False,
+                    )
                 )
                 with self._supervisor.uninterrupted():
                     self._relocked(pending, control, entry, outcome, began_at)
@@ -4698,7 +4813,7 @@ class Door:
 
     def _look_at_calls(self) -> None:
         """Warn when the month's calls come to an end."""
-        found = (control.ledger.shortage() for control in self._control.all)
+        found = (control.budget.shortage() for control in self._control.all)
         shortage = "; ".join(filter(None, found))
         if shortage != self._shortage:
             self._shortage = shortage
@@ -12791,19 +12906,19 @@ def diagnose_lock(
             clock.sleep(lock.gap_s)  # it was just spoken to
         lock.keep_ready()
         lock.wait_ready(clock.monotonic() + TLS_S)  # as a tap finds it
-    ledger = control.ledger
-    if ledger.allowed and ledger.questions() == 0:
-        words = f"not asked how it is: {calls_in_words(ledger.used, ledger.allowed)}"
+    budget = control.budget
+    if budget.allowed and budget.questions() == 0:
+        words = f"not asked how it is: {calls_in_words(budget.used, budget.allowed)}"
         yield Finding(Health.WARN, where, words, CALLS_DO)
         return
     yield _status(where, access, control, clock)
-    if ledger.allowed:
-        used = ledger.used + lock.calls
-        is_short = used >= CALLS_LOW * ledger.allowed
+    if budget.allowed:
+        used = budget.used + lock.calls
+        is_short = used >= CALLS_LOW * budget.allowed
         yield Finding(
             Health.WARN if is_short else Health.OK,
             where,
-            calls_in_words(used, ledger.allowed),
+            calls_in_words(used, budget.allowed),
             CALLS_DO if is_short else "",
         )
 
@@ -12822,7 +12937,7 @@ def _status(
 ) -> Finding:
     began_at = clock.monotonic()
     try:
-        status = control.status(began_at + STATUS_S)
+        status = drive(control.status(began_at + STATUS_S), clock)
     except LockError as error:
         health, do = _advice(error, access, clock)
         return Finding(health, where, str(error), do)
@@ -15153,9 +15268,9 @@ def cmd_status(args: argparse.Namespace) -> int:
     with _locks_by_hand(config, clock) as (control, store):
         for each in control.all:
             by = clock.monotonic() + config.lock.unlock_window_s
-            title = "" if each is control else f"fallback ({each.ledger.kind}): "
+            title = "" if each is control else f"fallback ({each.budget.kind}): "
             try:
-                status = each.status(by)
+                status = drive(each.status(by), clock)
             except LockError as error:
                 say(f"{title}not known: {error}")
                 continue
@@ -15174,10 +15289,10 @@ def cmd_status(args: argparse.Namespace) -> int:
 
 def _calls(control: LockControl) -> Iterator[str]:
     """How much of the month's plan is used."""
-    for ledger in (each.ledger for each in control.all):
-        if ledger.allowed:
-            told = calls_in_words(ledger.used, ledger.allowed)
-            yield f"warning: {told}" if ledger.shortage() else told
+    for budget in (each.budget for each in control.all):
+        if budget.allowed:
+            told = calls_in_words(budget.used, budget.allowed)
+            yield f"warning: {told}" if budget.shortage() else told
 
 
 def _to_be_locked(store: Store, clock: Clock) -> Iterator[str]:
@@ -15364,12 +15479,13 @@ def _move_logged(
     relocking.look()
     outcome, notes = Outcome(None, Result.INTERRUPTED, "stopped meanwhile"), NOTHING
     try:
-        outcome = control.move(
+        steps = control.move(
             lambda state: command,
             send_by=asked_at + config.lock.unlock_window_s,
             intend=lambda command: entry.intend(command, relocking.intend(command)),
             may_fall_back=command is Command.UNLOCK,
         )
+        outcome = drive(steps, clock)
         notes = relocking.settle(outcome)
     finally:  # also when Stopped
         took_ms = round((clock.monotonic() - asked_at) * 1000)

@@ -51,6 +51,7 @@ from doorpi import (
     Uid,
     Unreadable,
     VirtualField,
+    drive,
 )
 
 # What starts us in the background (`nohup sh tests/run.sh &`, cron) has some signals ignored,
@@ -420,7 +421,8 @@ class Taps:
     def move(self, choose: Callable[[LockState], Command | None]) -> Outcome:
         control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
         send_by = self.clock.monotonic() + 10.0
-        return control.move(choose, send_by=send_by, intend=lambda command: None)
+        steps = control.move(choose, send_by=send_by, intend=lambda command: None)
+        return drive(steps, self.clock)
 
     def status(self) -> LockStatus:
         return self.lock.status(self.clock.monotonic() + 5)

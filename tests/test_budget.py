@@ -15,8 +15,8 @@ from conftest import JST, KEN, FakeLock, card_of, config_of
 
 import doorpi
 from doorpi import (
+    CallBudget,
     Command,
-    Ledger,
     LockAccess,
     LockConfig,
     LockPolicy,
@@ -128,7 +128,7 @@ def test_a_month_begins_with_nothing(world):
 
 @pytest.mark.parametrize("kept", ["junk", "-5", "2.5", "9" * 5000], ids=len)
 def test_what_makes_no_sense_on_disk_is_no_call(clock, kept):
-    assert Ledger(clock, "sesame", PLAN, recall=lambda name: kept).used == 0
+    assert CallBudget(clock, "sesame", PLAN, recall=lambda name: kept).used == 0
 
 
 def test_what_is_no_text_on_disk_is_nothing(tmp_path):
@@ -242,8 +242,8 @@ def test_a_lock_without_a_plan_is_not_looked_up(world):
         world.lock, world.clock, confirm_s=5.0, jitter=lambda: 0.0
     )
 
-    assert control.ledger.questions() is None
-    assert control.ledger.shortage() == ""
+    assert control.budget.questions() is None
+    assert control.budget.shortage() == ""
 
 
 # -- who is told
@@ -306,8 +306,8 @@ def test_a_cloud_that_wants_rest_gets_it_and_the_tenant_is_told(world):
 
     assert outcomes == [
         ("refused", BLOCKED, 1),
-        ("refused", "there were too many calls: none for 29 min", 1),
-        ("refused", "there were too many calls: none for 1 min", 1),
+        ("refused", "rate-limited: no calls for 29 min", 1),
+        ("refused", "rate-limited: no calls for 1 min", 1),
         ("unlocked", "", 4),
     ]
 
@@ -319,38 +319,38 @@ def test_a_restart_and_a_verb_know_of_the_rest(world):
 
     result, detail = tap(world)  # a new door on the same disk
 
-    assert (result, detail) == ("refused", "there were too many calls: none for 20 min")
+    assert (result, detail) == ("refused", "rate-limited: no calls for 20 min")
     assert world.lock.calls == 1
 
 
 def test_a_rest_holds_although_the_disk_does_not(clock):
-    ledger = Ledger(clock, "sesame")
+    budget = CallBudget(clock, "sesame")
 
-    ledger.rest("quota", 60.0)
+    budget.rest("quota", 60.0)
     clock.advance(59.0)
 
-    assert ledger.rest_s("quota") == 1.0
+    assert budget.rest_s("quota") == 1.0
 
 
 def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
     kept: dict[str, str] = {}
-    door = Ledger(clock, "sesame", recall=kept.get)
-    verb = Ledger(clock, "sesame", keep=lambda notes: kept.update(notes.words))
+    door = CallBudget(clock, "sesame", recall=kept.get)
+    verb = CallBudget(clock, "sesame", keep=lambda notes: kept.update(notes.words))
     assert door.rest_s("quota") == 0.0
 
     verb.rest("quota", 60.0)
-    clock.advance(Ledger.look_every_s)
+    clock.advance(CallBudget.look_every_s)
 
-    assert door.rest_s("quota") == 60.0 - Ledger.look_every_s
+    assert door.rest_s("quota") == 60.0 - CallBudget.look_every_s
 
 
 def test_a_rest_is_read_once_a_second(clock):
     reads: list[str] = []
-    ledger = Ledger(clock, "sesame", recall=reads.append)
+    budget = CallBudget(clock, "sesame", recall=reads.append)
 
     for _ in range(20):
-        ledger.rest_s("quota")
-        clock.advance(Ledger.look_every_s / 10)
+        budget.rest_s("quota")
+        clock.advance(CallBudget.look_every_s / 10)
 
     assert len(reads) == 2
 
@@ -376,9 +376,9 @@ def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
     ],
 )
 def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
-    ledger = Ledger(clock, "sesame", recall=lambda name: kept)
+    budget = CallBudget(clock, "sesame", recall=lambda name: kept)
 
-    assert ledger.rest_s("quota") == 0.0
+    assert budget.rest_s("quota") == 0.0
 
 
 # -- waking a lock

@@ -236,7 +236,7 @@ def test_the_seconds_of_one_boot_go_on_from_process_to_process():
 def test_a_month_of_calls_is_a_month_of_the_doors_own_time(clock, zone):
     clock.at = datetime(2026, 12, 1, 0, 30, tzinfo=ZoneInfo(zone))
 
-    assert doorpi.Ledger(clock, "sesame").month == "calls sesame 2026-12"
+    assert doorpi.CallBudget(clock, "sesame").month == "calls sesame 2026-12"
 
 
 # -- is it set?

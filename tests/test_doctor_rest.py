@@ -477,12 +477,12 @@ def asked(clock):
                 cloud.fail(fault, times=9)
             lock, store = driver_of(cloud), FakeStore()
             stack.callback(lock.close)
-            ledger = doorpi.Ledger(
+            budget = doorpi.CallBudget(
                 clock, kind, calls_per_month, store.recall, store.keep
             )
-            store.keep(Notes(counts={ledger.month: used}))
+            store.keep(Notes(counts={budget.month: used}))
             control = doorpi.LockControl(
-                lock, clock, confirm_s=30.0, jitter=lambda: 0.0, ledger=ledger
+                lock, clock, confirm_s=30.0, jitter=lambda: 0.0, budget=budget
             )
             access = access_to(cloud)
             findings = doorpi.diagnose_lock("lock", access, lock, control, clock)

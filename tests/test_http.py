@@ -1628,15 +1628,16 @@ def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(ra
         lock, clock, confirm_s=5.0, jitter=lambda: 0.0,
         fallback=doorpi.LockControl(second, clock, confirm_s=5.0, jitter=lambda: 0.0),
     )  # fmt: skip
-    control.status(clock.monotonic() + 5)
+    doorpi.drive(control.status(clock.monotonic() + 5), clock)
     time.sleep(lock._api.old_s)
     router.forgotten = 1
 
-    outcome = control.move(
+    steps = control.move(
         lambda state: doorpi.Command.UNLOCK,
         send_by=clock.monotonic() + 10.0,
         intend=lambda command: None,
     )
+    outcome = doorpi.drive(steps, clock)
 
     assert outcome == doorpi.Outcome(doorpi.Command.UNLOCK, doorpi.Result.UNLOCKED)
     assert second.sent == []

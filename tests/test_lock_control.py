@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from doorpi import (
     AuthError,
     Busy,
+    Call,
     Command,
     LockControl,
     LockError,
@@ -22,12 +23,15 @@ from doorpi import (
     NotSent,
     Offline,
     Outcome,
+    Pause,
     Progress,
     QuotaError,
     Rejected,
     Result,
+    Stopped,
     TurnedAway,
     Unreadable,
+    drive,
 )
 
 WINDOW_S = 10.0
@@ -53,11 +57,11 @@ def tap(lock: FakeLock, choose=toggle, *, jitter=0.0, intend=None, alive=None):
         clock,
         confirm_s=CONFIRM_S,
         jitter=lambda: jitter,
-        alive=alive or (lambda: None),
     )
-    outcome = control.move(
+    steps = control.move(
         choose, send_by=began + WINDOW_S, intend=intend or (lambda command: None)
     )
+    outcome = drive(steps, clock, alive or (lambda: None))
     return outcome, clock.monotonic() - began
 
 
@@ -609,12 +613,118 @@ def test_a_driver_that_fails_while_idle_ends_nothing(lock, caplog):
     assert len(caplog.records) == 1
 
 
+# -- steps: what a move waits for, and who makes its requests
+
+
+class ElsewhereLock(FakeLock):
+    """One that nobody may use but the driver of the steps."""
+
+    may_be_used = False
+
+    def _next(self, script, otherwise):
+        assert self.may_be_used
+        return super()._next(script, otherwise)
+
+    def prepare(self, by):
+        assert self.may_be_used
+
+
+@pytest.mark.parametrize("stage", ["statuses", "sends", "progress"])
+def test_a_move_makes_no_request_itself_and_waits_for_nothing(clock, stage):
+    lock = ElsewhereLock(clock)
+    setattr(lock, stage, [NotSent("no network")])
+    lock.statuses.append(MOVING)
+    control = LockControl(lock, clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
+    began, taken = clock.monotonic(), []
+    steps = control.move(toggle, send_by=began + WINDOW_S, intend=lambda command: None)
+    answer, failure, outcome = None, None, None
+
+    while outcome is None:
+        at, slept = clock.monotonic(), len(clock.slept)
+        try:
+            step = steps.throw(failure) if failure else steps.send(answer)
+        except StopIteration as end:
+            outcome = end.value
+        assert (clock.monotonic(), len(clock.slept)) == (at, slept)
+        answer = failure = None
+        taken.append(type(step))
+        if isinstance(step, Pause):
+            clock.advance(max(0.0, step.until - at))
+            continue
+        lock.may_be_used = True
+        try:
+            answer = step.function()
+        except LockError as error:
+            failure = error
+        lock.may_be_used = False
+
+    assert outcome == UNLOCKED
+    assert {Pause, Call} == set(taken)
+
+
+def advanced_to_its_send(lock: FakeLock, **more):
+    """A move that waits for its command to be sent: its steps, and that call."""
+    control = LockControl(lock, lock.clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
+    send_by = lock.clock.monotonic() + WINDOW_S
+    steps = control.move(toggle, send_by=send_by, intend=lambda command: None, **more)
+    status = next(steps)
+    prepare = steps.send(status.function())
+    return steps, steps.send(prepare.function())
+
+
+def test_a_move_that_is_given_up_sends_nothing_that_was_not_begun(lock):
+    steps, send = advanced_to_its_send(lock)
+
+    steps.close()
+
+    with pytest.raises(NotSent):
+        send.function()
+    assert lock.sent == []
+
+
+def test_a_call_to_send_that_is_begun_too_late_sends_nothing(lock):
+    _, send = advanced_to_its_send(lock)
+    lock.clock.advance(WINDOW_S)
+
+    with pytest.raises(NotSent, match="too late to send"):
+        send.function()
+    assert lock.sent == []
+
+
+def test_whether_it_may_still_leave_is_checked_when_all_else_is_done(lock):
+    order = []
+    lock.prepare = lambda by: order.append("prepare")
+
+    steps, send = advanced_to_its_send(lock, check=lambda: order.append("check"))
+
+    assert order == ["check", "prepare", "check"]
+    steps.send(send.function())
+    assert lock.sent
+
+
+def test_what_ends_the_waiting_is_raised_where_the_steps_wait(clock):
+    met = []
+
+    def steps():
+        try:
+            yield Pause(clock.monotonic() + 60.0)
+        except Stopped:
+            met.append(clock.monotonic())
+            raise
+
+    clock.stop_at = clock.monotonic() + 3.0
+
+    with pytest.raises(Stopped):
+        drive(steps(), clock)
+    assert met == [1003.0]
+
+
 def test_asking_for_the_status_alone_follows_the_same_patience(lock, clock):
     lock.statuses = [Unreadable("not JSON")] * MANY
     control = LockControl(lock, clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
 
     with pytest.raises(Unreadable, match=r"^not JSON$"):
-        control.status(clock.monotonic() + 2.5)
+        drive(control.status(clock.monotonic() + 2.5), clock)
 
     assert clock.slept == [1.0]  # the next wait would end after the 2.5 s
 

@@ -220,7 +220,7 @@ def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
 
     assert event.result == "unlocked"
     assert moves(cloud) == [Command.UNLOCK]
-    assert "having the lock asked anew" in door.journal
+    assert "having the lock asked again" in door.journal
 
 
 def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio):
@@ -234,8 +234,8 @@ def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio
         again = door.tap(radio, KEN)
         status = doorpi_says("--config", str(config), "status")
 
-    assert again.detail == "there were too many calls: none for 30 min"
-    assert status.stdout == "not known: there were too many calls: none for 30 min\n"
+    assert again.detail == "rate-limited: no calls for 30 min"
+    assert status.stdout == "not known: rate-limited: no calls for 30 min\n"
     assert len(cloud.requests) == asked
 
 

@@ -48,6 +48,7 @@ from doorpi import (
     Stopped,
     SystemClock,
     VirtualCard,
+    drive,
     idle_settings,
     parse_config,
 )
@@ -257,11 +258,12 @@ def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
     with contextlib.closing(board.relay(clock, hold_s=30.0)) as relay:
         control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
-        outcome = control.move(
+        steps = control.move(
             lambda state: Command.UNLOCK if state is LockState.LOCKED else None,
             send_by=clock.monotonic() + 10,
             intend=intended.append,
         )
+        outcome = drive(steps, clock)
 
         assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED)
         assert board.levels() == [OPEN]
@@ -511,11 +513,12 @@ def test_the_policy_does_not_wait_for_a_pin_that_cannot_be_had(caplog):
     with contextlib.closing(Relay(LockAccess(kind="relay"), clock)) as relay:
         control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
-        outcome = control.move(
+        steps = control.move(
             lambda state: Command.UNLOCK,
             send_by=clock.monotonic() + 10,
             intend=lambda command: None,
         )
+        outcome = drive(steps, clock)
 
     why = "GPIO 17 cannot be used: NotImplementedError"
     assert outcome == Outcome(Command.UNLOCK, Result.UNREACHABLE, why)

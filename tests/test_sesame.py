@@ -29,6 +29,7 @@ from doorpi import (
     Throttled,
     TurnedAway,
     Unreadable,
+    drive,
     history_tag,
     sesame_sign,
 )
@@ -167,11 +168,12 @@ def test_every_try_is_signed_anew(taps, clock):
     taps.lock.policy = doorpi.LockPolicy(confirm_at_s=(3.0,))
     control = LockControl(taps.lock, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
-    outcome = control.move(
+    steps = control.move(
         lambda state: Command.UNLOCK,
         send_by=clock.monotonic() + 30,
         intend=lambda command: None,
     )
+    outcome = drive(steps, clock)
 
     first, second = (r.json["sign"] for r in taps.cloud.requests if r.method == "POST")
     assert first != second
