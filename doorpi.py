@@ -119,6 +119,7 @@ from difflib import get_close_matches
 from itertools import chain, groupby, islice, pairwise, takewhile, zip_longest
 from math import ceil, inf, log10, sqrt
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
@@ -2943,6 +2944,10 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
 
+    def wait(self, seconds: float) -> None:
+        """As ``sleep``, for the main thread: shorter where a Worker has ended
+        something since the last wait."""
+
     def is_set(self) -> bool:
         """True when the kernel knows the clock to be synchronised."""
 
@@ -3445,7 +3450,7 @@ def _waited_for(
         alive()
         pending = step.worker.submit(step.function)
         while not pending.done:
-            clock.sleep(SHORTEST_PAUSE_S)
+            clock.wait(pace_s)
             alive()
         return pending.result()
     while (left_s := step.until - clock.monotonic()) > 0:
@@ -9032,6 +9037,7 @@ class SystemClock:
     zone_look_s = 1.0
 
     def __init__(self) -> None:
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._ahead_s: float | None = None  # of the seconds since boot, when it was set
         self._look_at_zone_at = -inf
         self._zone: object = None
@@ -9072,6 +9078,16 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def wait(self, seconds: float) -> None:
+        with contextlib.suppress(Empty):
+            self._bell.get(timeout=max(0.0, seconds))
+            while True:  # one ring is as good as several
+                self._bell.get_nowait()
+
+    def wake(self) -> None:
+        """End the main thread's ``wait``, or its next one; for any thread."""
+        self._bell.put(None)
+
     def is_set(self) -> bool:
         """The kernel's own answer, or that it gave it once and nobody has set the clock
         since: after 9 hours without NTP the kernel calls it unsynchronised again,
@@ -9088,6 +9104,61 @@ class SystemClock:
 
     def boot(self) -> str:
         return _boot_id()
+
+
+class Job(Generic[T]):
+    """A Pending of ThreadWorker's."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+        self.done = False
+
+    def run(self) -> None:
+        try:
+            self._answer = self._function()
+        except BaseException as error:  # raised where its result is asked for
+            self._error = error
+        self.done = True
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+
+class ThreadWorker:
+    """A thread that runs what it is given, and calls ``wake`` after each."""
+
+    def __init__(self, name: str, wake: Callable[[], None]) -> None:
+        self._given: SimpleQueue[Job[Any]] = SimpleQueue()
+        self._wake = wake
+        self._last: Job[Any] | None = None
+        self._is_closed = False
+        with ProcessSignals.kept_from_threads():
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._last is None or self._last.done
+
+    def submit(self, function: Callable[[], T]) -> Job[T]:
+        self._last = job = Job(function)
+        self._given.put(job)
+        return job
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._given.put(Job(lambda: None))
+
+    def _work(self) -> None:
+        while True:
+            job = self._given.get()
+            if self._is_closed:
+                return
+            job.run()
+            del job  # its answer is not kept until the next one
+            self._wake()
 
 
 def _zone_file() -> tuple[tuple[int, ...], ...]:

@@ -111,6 +111,8 @@ class FakeClock:
             self.stop_at = float("inf")
             raise Stopped(15)
 
+    wait = sleep  # nothing ends beside it: its workers are inline
+
     def advance(self, seconds: float) -> None:
         self.t += seconds
         self.at += timedelta(seconds=seconds)

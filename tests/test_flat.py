@@ -63,7 +63,7 @@ class QuickClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         self.skipped_s += seconds
 
-    advance = sleep
+    advance = wait = sleep
 
 
 class LastWords(FakeSupervisor):
