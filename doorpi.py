@@ -74,7 +74,6 @@ import argparse
 import base64
 import contextlib
 import csv
-import dataclasses
 import enum
 import errno
 import functools
@@ -220,8 +219,7 @@ def is_random(uid: Uid) -> bool:
     return len(uid) == 8 and uid.startswith("08")
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """A Type A card in the field: ``atqa`` is 2 bytes in air order, ``sak`` one."""
 
     uid: Uid
@@ -229,8 +227,7 @@ class Card:
     sak: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """Some hours of some days, in minutes from local midnight.
 
     ``days`` counts Monday as 0.  A span whose ``end_min`` is not after its
@@ -246,8 +243,7 @@ class Span:
         return self.end_min < self.start_min
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(NamedTuple):
     """When credentials that name it are good: local wall time, closed days aside."""
 
     name: str
@@ -264,15 +260,14 @@ class Role(enum.StrEnum):
     MASTER = "master"
 
 
-class Source(enum.StrEnum):
+class Origin(enum.StrEnum):
     """Where a credential is kept: the owner's file, or the database."""
 
     TOML = "toml"
     DB = "db"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class Credential(NamedTuple):
     """One card on the list.  Dates are local and inclusive; None is without limit."""
 
     uid: Uid
@@ -282,7 +277,7 @@ class Credential:
     valid_until: date | None = None
     schedule: str | None = None
     role: Role = Role.HOLDER
-    source: Source = Source.TOML
+    source: Origin = Origin.TOML
     #: Why this program cannot go by the entry, in words; it is then not enabled.
     refused: str = ""
     block: Block | None = None
@@ -293,15 +288,64 @@ class Credential:
         return (self.valid_from, self.valid_until, self.schedule) != (None, None, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class Person(NamedTuple):
+    """One entry of the list: a name, and all that opens the door for it."""
+
+    name: str
+    cards: tuple[Credential, ...]
+
+
+class Block(NamedTuple):
     """A card, or with no ``uid`` all cards of ``holder``, kept out by `revoke`.
     ``since`` is local."""
 
-    uid: Uid | None = None
     holder: str
     since: datetime
     by: str
+    uid: Uid | None = None
+
+
+class Medium(enum.StrEnum):
+    """What an access request came by: the ``source`` of its event."""
+
+    CARD = "card"
+    SECURE_CARD = "secure-card"
+    QR = "qr"
+    BUTTON = "button"
+    CHAT = "chat"
+    MQTT = "mqtt"
+    COMMAND = "command"
+    RELOCK = "relock"
+
+
+class Wants(enum.StrEnum):
+    """What an access request is about; only a tap may lock or unlock, as the door's
+    settings and the state of the lock say."""
+
+    TAP = "tap"
+    UNLOCK = "unlock"
+    LOCK = "lock"
+    STATUS = "status"
+
+
+class AccessRequest(NamedTuple):
+    """Somebody, or something, wants the lock to move.
+
+    ``identifier`` is what was presented, in the words of its ``medium``: of a card its
+    UID.  ``point`` names the reader or scanner where there are several.  ``at`` is the
+    time of day; ``arrived`` and ``good_until`` are monotonic seconds: when it was
+    presented, at the latest, and until when a command may leave for it.  ``id`` is the
+    sender's own, and is taken once.
+    """
+
+    medium: Medium
+    identifier: str
+    at: datetime
+    arrived: float
+    good_until: float
+    wants: Wants = Wants.TAP
+    point: str = ""
+    id: str = ""
 
 
 class Reason(enum.StrEnum):
@@ -334,8 +378,7 @@ class Change(enum.StrEnum):
     LOCKDOWN_OFF = "lockdown-off"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Verdict(NamedTuple):
     """The answer to one presentation, and to whom."""
 
     reason: Reason
@@ -365,8 +408,7 @@ class Command(enum.StrEnum):
         return LockState.LOCKED if self is Command.LOCK else LockState.UNLOCKED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockStatus:
+class LockStatus(NamedTuple):
     """One observation of the lock.
 
     ``why`` says in words why ``state`` is UNKNOWN; with ``is_moving`` it will be known
@@ -423,8 +465,7 @@ class Result(enum.StrEnum):
 MOVED = (Result.UNLOCKED, Result.LOCKED, Result.UNSURE)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of asking the lock: ``detail`` in words, battery 0-100 or None."""
 
     command: Command | None
@@ -435,8 +476,7 @@ class Outcome:
     lock: str = "lock"  # which: as the settings' tables are called
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """One line of the log: somebody asked, and what came of it; or a Change of who may
     enter, with whose access it changes, where that is one.
 
@@ -464,15 +504,14 @@ class Event:
         return "granted" if self.reason is Reason.GRANTED else "denied"
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
+class Notes(NamedTuple):
     """What is kept on disk beside the events, under names.
 
     ``words`` replace what was there, ``counts`` are added to it.
     """
 
-    words: Mapping[str, str] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    words: Mapping[str, str] = MappingProxyType({})
+    counts: Mapping[str, int] = MappingProxyType({})
 
 
 NOTHING = Notes()
@@ -486,8 +525,7 @@ class Health(enum.StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of `doctor`: of what, in words, and what to ``do`` about it."""
 
     health: Health
@@ -611,8 +649,7 @@ def fitting(text: str, columns: int) -> str:
 Local = Callable[[datetime], datetime]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """All that a decision about a card may depend on, beside its credential.
 
     ``at`` is aware, in the door's time zone.  ``last_moved`` is when this card
@@ -624,7 +661,7 @@ class Circumstances:
     local: Local | None = None
     clock_set: bool = True
     locked_down: bool = False
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    schedules: Mapping[str, Schedule] = MappingProxyType({})
     last_moved: datetime | None = None
     passback_s: float = 0.0
 
@@ -707,18 +744,18 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 )
 
 
-def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Decision:
+def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     """Decide about one presentation of the card ``uid``; None is not on the list.
 
     Pure, so that every answer is a row of the table in tests/test_rules.py.
     """
     holder = who.holder if who else ""
     if when.locked_down and (who is None or who.role is not Role.MASTER):
-        return Decision(Reason.LOCKED_DOWN, holder)
+        return Verdict(Reason.LOCKED_DOWN, holder)
     if who is None:
-        return Decision(Reason.RANDOM_UID if is_random(uid) else Reason.NOT_FOUND)
+        return Verdict(Reason.RANDOM_UID if is_random(uid) else Reason.NOT_FOUND)
     denied = (reason for reason, denies in RULES if denies(who, when))
-    return Decision(next(denied, Reason.GRANTED), holder)
+    return Verdict(next(denied, Reason.GRANTED), holder)
 
 
 @dataclass(slots=True)
@@ -945,8 +982,7 @@ def unknown_from(text: str | None, boot: str, now: float) -> dict[Uid, float]:
     return {Uid(match[1]): now - float(match[2]) for match in found if match}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockPolicy:
+class LockPolicy(NamedTuple):
     """How patiently a kind of lock is asked: the numbers of its vendor, as data.
 
     ``try_s`` bounds one request, ``send_try_s`` (0: the same) that of a command whose
@@ -1023,8 +1059,7 @@ def calls_in_words(used: int, allowed: int) -> str:
 SECONDS_KEPT = r"\d{1,9}\.\d{3}"
 
 
-@dataclass(frozen=True, slots=True)
-class Relock:
+class Relock(NamedTuple):
     """A lock that stands open and is to be locked again.
 
     ``lock`` is its table in the settings, ``due`` monotonic seconds (inf: tried in
@@ -1083,7 +1118,7 @@ def relock_later(pending: Relock, waits_s: Sequence[float], now: float) -> Reloc
     """``pending`` after one more failure."""
     failures = pending.failures + 1
     due = now + waits_s[failures - 1] if failures <= len(waits_s) else inf
-    return replace(pending, due=round(due, 3), failures=failures)
+    return pending._replace(due=round(due, 3), failures=failures)
 
 
 def jittered_s(wait_s: float, jitter: float) -> float:
@@ -2092,7 +2127,7 @@ def _parse_schedules(
         if schedule.name and schedule.name in schedules:
             problems.append(f"{where}.name: another schedule has this name")
         if len(problems) > known:  # nobody goes by half of it
-            schedule = replace(schedule, spans=())
+            schedule = schedule._replace(spans=())
         schedules[schedule.name] = schedule
     return schedules
 
@@ -3311,8 +3346,8 @@ def who_has(
     block = stored(lambda: store.block_on(uid, holder), None, writes=False)
     if block is None:
         return who
-    return replace(
-        who or Credential(uid=uid, holder=block.holder, source=Source.DB), block=block
+    return (who or Credential(uid=uid, holder=block.holder, source=Origin.DB))._replace(
+        block=block
     )
 
 
@@ -3839,7 +3874,7 @@ def _by_fallback(first: Outcome, second: Outcome, kind: str) -> Outcome:
         told.append(f"the lock: {first.detail}")
     else:
         told = [first.detail, f"the fallback ({kind}): {second.detail}"]
-    return replace(second, detail="; ".join(filter(None, told)))
+    return second._replace(detail="; ".join(filter(None, told)))
 
 
 def _which(control: LockControl, wanted: str) -> str:
@@ -4460,14 +4495,14 @@ class Door:
         noted = NOTHING
         if event.uid and (not event.holder or is_blocked):
             noted = self._note_unknown(event.uid, now)
-        noted = replace(noted, counts=self._control.spent())
+        noted = noted._replace(counts=self._control.spent())
         store = self._equipment.store
         if self._denials.is_counted(event, now):
             self._stored(lambda: store.keep(noted), None)
         else:
             log.info("%s", describe(event))
             begun = self._stored(lambda: store.begin(event, noted), 0)
-            self._denials.stored(replace(event, id=begun), now)
+            self._denials.stored(event._replace(id=begun), now)
         if is_too_many:
             log.warning(
                 "%d denials in a minute: no further one is answered for %d s",
@@ -4491,7 +4526,7 @@ class Door:
     def _close_denials(self, now: float = inf) -> None:
         """Write down how often it came again, once it has come to an end."""
         for each in self._denials.over(now):
-            event = replace(each.event, detail=each.words)
+            event = each.event._replace(detail=each.words)
             log.info("%s", describe(event))
             if event.id:
                 finish = functools.partial(self._equipment.store.finish, event)
@@ -4513,14 +4548,13 @@ class Door:
         self._enrolling_until = -inf if is_open else now + self.enrolment_s
         self._show()
         word = "closed" if is_open else f"open for {self.enrolment_s:g} s"
-        self._record(replace(event, detail=f"enrolment {word}"))
+        self._record(event._replace(detail=f"enrolment {word}"))
 
     def _enrol_or_deny(self, event: Event, *, is_new: bool) -> None:
         """The first unknown card goes on the list, and the window closes."""
         if not is_new:
             if event.reason is Reason.GRANTED:
-                event = replace(
-                    event,
+                event = event._replace(
                     reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
                     detail="nobody is let in while a new card is enrolled",
                 )
@@ -4531,12 +4565,12 @@ class Door:
         name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
         if self._stored(functools.partial(self._enrol, event, name), False):
             self._show(Signal.ENROLLED)
-            event = replace(
-                event, holder=name, reason=Reason.GRANTED, detail="enrolled"
+            event = event._replace(
+                holder=name, reason=Reason.GRANTED, detail="enrolled"
             )
         else:
             self._show(Signal.FAULT)
-            event = replace(event, detail="could not be enrolled")
+            event = event._replace(detail="could not be enrolled")
         self._record(event)
 
     def _enrol(self, event: Event, name: str) -> bool:
@@ -4544,7 +4578,7 @@ class Door:
         store, uid = self._equipment.store, event.uid
         if uid is None or store.find(uid):  # it could not be looked up a moment ago
             return False
-        store.add_card(Credential(uid=uid, holder=name, source=Source.DB), event.at)
+        store.add_card(Credential(uid=uid, holder=name, source=Origin.DB), event.at)
         return True
 
     def _record(self, event: Event) -> None:
@@ -4605,7 +4639,7 @@ class Door:
         revoked, or the door locked down.  Raises: Withdrawn."""
         uid = grant.event.uid
         assert uid is not None
-        by = replace(grant.by, locked_down=self._is_locked_down())
+        by = grant.by._replace(locked_down=self._is_locked_down())
         decision = decide(uid, self._known(uid, grant.who), by)
         if not decision.granted:
             entry.withdraw(decision)
@@ -4621,7 +4655,7 @@ class Door:
         if entry.is_withdrawn and outcome.result is Result.REFUSED:
             sign = Signal.DENIED
         self._show(sign, *[Signal.LOW_BATTERY] * low)
-        notes = replace(notes, counts=self._control.spent())
+        notes = notes._replace(counts=self._control.spent())
         entry.settle(outcome, self._ms_since(began_at), notes)
         if low:
             left = "" if battery is None else f": {battery} %"
@@ -4705,7 +4739,7 @@ class Door:
         left = self._relocking.pending.get(pending.lock)
         told = [_which(control, pending.lock), outcome.detail]
         told += ["given up"] * (left is not None and left.due == inf)
-        outcome = replace(outcome, detail="; ".join(filter(None, told)))
+        outcome = outcome._replace(detail="; ".join(filter(None, told)))
         self._settle(entry, outcome, began_at, notes)
 
     def _make_way(self, grant: Grant, sent: Command | None) -> None:
@@ -4935,16 +4969,16 @@ class Entry:
             self._stored(lambda: self._store.keep(notes), None)
             return
         self.command = command
-        self.event = replace(self.event, command=command)
+        self.event = self.event._replace(command=command)
         begun = self._stored(lambda: self._store.begin(self.event, notes), 0)
-        self.event = replace(self.event, id=begun)
+        self.event = self.event._replace(id=begun)
 
-    def withdraw(self, decision: Decision) -> None:
+    def withdraw(self, decision: Verdict) -> None:
         """What was granted is denied.  An intent that is on disk stays as it is."""
         self.is_withdrawn = True
         if self.command is None:
-            self.event = replace(
-                self.event, reason=decision.reason, holder=decision.holder
+            self.event = self.event._replace(
+                reason=decision.reason, holder=decision.holder
             )
 
     def settle(self, outcome: Outcome, latency_ms: int, notes: Notes = NOTHING) -> None:
@@ -4952,8 +4986,7 @@ class Entry:
         self.is_over = True
         if not self.event.id:  # nothing was sent, or the disk failed then
             self.intend(outcome.command)
-        self.event = replace(
-            self.event,
+        self.event = self.event._replace(
             result=outcome.result,
             latency_ms=latency_ms,
             detail=outcome.detail,
@@ -6787,18 +6820,18 @@ class NukiWeb(WebLock):
         self._expect_accepted(reply)
         body = reply.json_object()
         status = _nuki_status(body.get("state"))
-        status = replace(status, as_of=_iso_unix_s(body.get("updateDate")))
+        status = status._replace(as_of=_iso_unix_s(body.get("updateDate")))
         if body.get("type") == 2:  # its states mean something else
-            return replace(
-                status, state=LockState.UNKNOWN, why="an opener, and no lock"
+            return status._replace(
+                state=LockState.UNKNOWN, why="an opener, and no lock"
             )
         server_state = body.get("serverState", 0)
         if server_state == 0:
-            return replace(status, is_old=self._is_old(status))
+            return status._replace(is_old=self._is_old(status))
         why = "the lock is offline"
         if server_state != 4:
             why += f" (server state {self._api.redact(repr(server_state)[:40])})"
-        return replace(status, state=LockState.UNKNOWN, why=why, reachable=False)
+        return status._replace(state=LockState.UNKNOWN, why=why, reachable=False)
 
     def _is_old(self, status: LockStatus) -> bool:
         self._seen_s = status.as_of
@@ -7217,8 +7250,7 @@ class Sought:
 EVERYTHING = Sought()
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(NamedTuple):
     """How far the log goes: the newest ids."""
 
     events: int = 0
@@ -7481,7 +7513,7 @@ class CardFile(SqliteFile):
             for row in _entries(db, FIND_QUERY, uid):
                 return _credential(uid, row)
         return Credential(
-            uid=uid, holder="unreadable", enabled=False, source=Source.DB, refused=why
+            uid=uid, holder="unreadable", enabled=False, source=Origin.DB, refused=why
         )
 
     def change_cards(
@@ -7840,7 +7872,7 @@ class SqliteStore(SqliteFile):
                 _append(db, "outcomes", values)
 
     def record(self, event: Event) -> None:
-        self.finish(replace(event, id=self.begin(event)))
+        self.finish(event._replace(id=self.begin(event)))
 
     def keep(self, notes: Notes) -> None:
         with self._transaction() as db:
@@ -8556,7 +8588,7 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
         what = ", ".join(sorted(newer))
         why = f"its entry needs a newer version of DoorPi ({printable(what)})"
         values |= {"enabled": False, "refused": why}
-    return Credential(uid=uid, source=Source.DB, **values)
+    return Credential(uid=uid, source=Origin.DB, **values)
 
 
 def _is_said(value: object) -> bool:
@@ -10125,8 +10157,8 @@ REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
     }
 )
 PLACES = {
-    Source.TOML: "doorpi.toml (enabled = false)",
-    Source.DB: "the database (to let it in: doorpi allow NAME --uid {uid})",
+    Origin.TOML: "doorpi.toml (enabled = false)",
+    Origin.DB: "the database (to let it in: doorpi allow NAME --uid {uid})",
 }
 
 #: How far `why` looks ahead in a schedule; dates it sees however far they are.
@@ -10140,7 +10172,7 @@ class Explanation(NamedTuple):
     grant, and ``last_day`` is the day that ends just then, if one does.
     """
 
-    decision: Decision
+    decision: Verdict
     why: str = ""
     turns_at: datetime | None = None
     after: str = ""
@@ -10161,7 +10193,7 @@ def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanatio
     if who.needs_clock and not when.clock_set:
         why += ", and the clock is not set"
     for point in _turning_points(who, when):
-        then = replace(when, at=point, clock_set=True)
+        then = when._replace(at=point, clock_set=True)
         turned = decide(uid, who, then)
         if turned.granted is not decision.granted:
             after = _end_in_words(who, then, turned.reason)
@@ -10345,7 +10377,7 @@ def _denial(
     reason, at = told.decision.reason, told.turns_at
     words = f"{reason}, {told.why}"
     if reason is Reason.LOCKED_DOWN:
-        lifted = replace(when, locked_down=False)
+        lifted = when._replace(locked_down=False)
         after = explain(uid, who, lifted)
         granted = after.decision.granted
         rest = _grant(who, after) if granted else _denial(uid, who, lifted, after)
@@ -10502,7 +10534,7 @@ def with_blocks(
     kept_out = {block.uid or as_spoken(block.holder): block for block in blocks}
     for card in cards:
         block = kept_out.get(card.uid) or kept_out.get(as_spoken(card.holder))
-        yield replace(card, block=block) if block else card
+        yield card._replace(block=block) if block else card
 
 
 class Refused(Exception):
@@ -10581,8 +10613,7 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
             f" doorpi revoke {format_uid(card.uid)}, and then again"
         )
     if was:
-        card = replace(
-            was,
+        card = was._replace(
             holder=card.holder,
             enabled=True,
             valid_until=card.valid_until or was.valid_until,
@@ -10628,7 +10659,7 @@ class KeptOut(NamedTuple):
     def is_news(self) -> bool:
         """False where all of them were kept out before."""
         found = chain.from_iterable(self.entries.values())
-        return bool(self.new) or any(card.source is Source.DB for card in found)
+        return bool(self.new) or any(card.source is Origin.DB for card in found)
 
 
 def keep_out(
@@ -10651,7 +10682,7 @@ def keep_out(
     blocks = [Block(uid=uid, holder=name, since=at, by=by) for uid, name in who]
     is_there = {(block.uid, as_spoken(block.holder)) for block in before}
     new = [b for b in blocks if (b.uid, as_spoken(b.holder)) not in is_there]
-    gone = [c.uid for found in entries.values() for c in found if c.source is Source.DB]
+    gone = [c.uid for found in entries.values() for c in found if c.source is Origin.DB]
     if new or gone:
         store.change_cards([], gone, at, block=new)
     return KeptOut(entries, blocks, new)
@@ -10708,7 +10739,7 @@ class LogTail:
             if since
             else store.latest(count, self._sought)
         ):
-            self._after = replace(self._after, events=max(self._after.events, event.id))
+            self._after = self._after._replace(events=max(self._after.events, event.id))
             yield event
 
     def news(self) -> list[Event]:
@@ -11102,7 +11133,7 @@ def _fix_own_json(
     card: dict[str, object], cells: Mapping[str, str], _listed: CardList
 ) -> tuple[str, str]:
     """What ``cards --json`` writes as digits alone is no number on a card."""
-    if cells.get("source") in tuple(Source):
+    if cells.get("source") in tuple(Origin):
         with contextlib.suppress(ValueError):
             card["uid"] = format_uid(parse_uid(cells.get("uid", "")))
     return cells.get("refused", ""), ""
@@ -11608,7 +11639,7 @@ def list_changes(
         before = told.get(uid) or stored.get(uid)
         if before:
             unsaid = {key: getattr(before, key) for key in listed.silent[uid]}
-            card = replace(card, **unsaid)
+            card = card._replace(**unsaid)
         news = _news_of(before, card) if before else ""
         if before is None:
             changes.added.append(card)
@@ -14805,7 +14836,7 @@ def _card_rows(
 
 def _is_hidden(card: Credential, store: SqliteStore) -> bool:
     """Has the database an entry, too, for this card of the file?"""
-    if card.source is not Source.TOML or not store.list.exists():
+    if card.source is not Origin.TOML or not store.list.exists():
         return False
     return store.find(card.uid) is not None
 
@@ -14818,7 +14849,7 @@ def _say_as_toml(cards: Iterable[Credential]) -> None:
     for card in cards:
         if refused := _refusal(card):
             say(f"# {printable(card_name(card))}: {printable(refused)}")
-        elif card.source is Source.DB:
+        elif card.source is Origin.DB:
             say(f"[[card]]\n{_escaped(tomli_w.dumps(_card_toml(card)))}")
 
 
@@ -14844,7 +14875,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
             holder=args.holder,
             valid_until=args.until,
             schedule=args.schedule,
-            source=Source.DB,
+            source=Origin.DB,
         )
         card, was, lifted = let_in(store, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.locked_down())
@@ -14909,7 +14940,7 @@ def _kept_out_words(block: Block, kept: KeptOut, path: Path) -> Iterator[str]:
     if not entries:
         yield f"{printable(block.holder)} ({format_uid(block.uid)}) is {blocked}"
     for card in entries:
-        if card.source is Source.DB:
+        if card.source is Origin.DB:
             yield f"{card_name(card)} is off the list of the database and blocked"
         else:
             yield (
@@ -15404,7 +15435,7 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     try:
         for finding in _examined(args):
             if args.json:
-                say(json.dumps(dataclasses.asdict(finding)))
+                say(json.dumps(finding._asdict()))
             else:
                 words, do = printable(finding.words, 1000), printable(finding.do, 1000)
                 say(f"{finding.health:<4}  {finding.subject:<8}  {words}")
@@ -15560,7 +15591,7 @@ def _move_logged(
         notes = relocking.settle(outcome)
     finally:  # also when Stopped
         took_ms = round((clock.monotonic() - asked_at) * 1000)
-        entry.settle(outcome, took_ms, replace(notes, counts=control.spent()))
+        entry.settle(outcome, took_ms, notes._replace(counts=control.spent()))
     return outcome
 
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 from pn532 import Pn532
 from stopwatch import Stopwatch
+from values import replace
 
 import doorpi
 from doorpi import (
@@ -267,7 +268,7 @@ class FakeStore:
 
     def add_card(self, card: Credential, at: datetime) -> None:
         self._check()
-        self.cards[card.uid] = replace(card, source=doorpi.Source.DB)
+        self.cards[card.uid] = replace(card, source=doorpi.Origin.DB)
 
     def locked_down(self) -> bool | None:
         self._check()

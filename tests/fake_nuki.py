@@ -9,12 +9,12 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
 from urllib.parse import parse_qs, urlsplit
 
 from fake_cloud import FAULTS, STAGES, FakeCloud, Fault, Reply, Request, answers, lives
+from values import replace
 
 from doorpi import Command
 

@@ -44,7 +44,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -52,6 +52,7 @@ from typing import Any
 
 import requests
 from gpiozero import Device, GPIOPinInUse
+from values import replace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from conftest import KEN, FakeClock, World, card_of, config_of

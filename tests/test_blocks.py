@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import KEN, NOON, STRANGER, World, card_of, config_of
+from values import replace
 
 import doorpi
 from doorpi import Block, Reason, Role, Signal, SqliteStore, Uid
@@ -116,7 +116,7 @@ def test_an_edit_that_adds_somebody_who_is_blocked_is_told():
 
 
 def test_whom_a_block_keeps_out_is_not_said_to_stay_in_the_database():
-    row = card_of(source=doorpi.Source.DB)
+    row = card_of(source=doorpi.Origin.DB)
 
     lines = doorpi.differences(
         config_of(card_of()),

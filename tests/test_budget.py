@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
 from conftest import JST, KEN, FakeLock, card_of, config_of
+from values import replace
 
 import doorpi
 from doorpi import (

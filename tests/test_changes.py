@@ -6,11 +6,11 @@ import contextlib
 import csv
 import io
 import json
-from dataclasses import replace
 
 import pytest
 from conftest import KEN, NOON, STRANGER, card_of, config_of
 from processes import DoorProcess, write_config
+from values import replace
 
 from doorpi import (
     Change,

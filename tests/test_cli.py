@@ -10,13 +10,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import KEN, NOON, STRANGER, card_of
 from processes import PROGRAM, ROOT, doorpi_says, environment
+from values import replace
 
 import doorpi
 from doorpi import (
@@ -697,7 +697,7 @@ def test_cards_as_toml_can_be_pasted_into_the_file(folder, verb, store):
     parsed = parse_config(pasted).cards
     assert parsed.keys() == {KEN, *expected}
     for uid, card in expected.items():
-        assert parsed[uid] == replace(card, source=doorpi.Source.TOML)
+        assert parsed[uid] == replace(card, source=doorpi.Origin.TOML)
 
 
 def test_cards_as_toml_is_nothing_when_there_is_nothing_to_paste(verb):

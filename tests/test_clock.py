@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from conftest import JST, KEN, NOON, STRANGER, FakeClock, World, card_of, config_of
 from processes import KEN_CARD, DoorProcess, environment, write_config
+from values import replace
 
 import doorpi
 from doorpi import (

@@ -11,11 +11,12 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 import pytest
+from values import replace
 
 import doorpi
 from doorpi import (

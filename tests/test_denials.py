@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from conftest import KEN, NOON, STRANGER, World, card_of, config_of
+from values import replace
 
 from doorpi import (
     Denials,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from conftest import KEN, card_of, config_of
 from hypothesis import given
 from hypothesis import strategies as st
+from values import replace
 
 import doorpi
 from doorpi import (
@@ -20,11 +20,11 @@ from doorpi import (
     Credential,
     LockAccess,
     LockConfig,
+    Origin,
     Role,
     Schedule,
     Secret,
     Signal,
-    Source,
     Uid,
     differences,
     is_running,
@@ -344,7 +344,7 @@ STAYS_UNTIL = (
     "Card of yesterday (01:02:03:04) leaves the file, but is on the database's list and"
     f" may still enter until {LATER}; to end that:"
 )
-ROW = card_of(ANNA, "Anna", source=Source.DB)
+ROW = card_of(ANNA, "Anna", source=Origin.DB)
 GHOSTS = {
     "a row as it was": (ROW, [f"{STAYS} doorpi revoke 01:02:03:04"]),
     "with fewer limits": (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from conftest import JST, KEN, NOON, STRANGER, World, card_of, config_of
+from values import replace
 
 from doorpi import (
     Busy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import KEN, NOON, STRANGER, World, card_of, config_of
 
-from doorpi import Credential, Door, Reason, Role, Signal, Source, StoreError, Uid
+from doorpi import Credential, Door, Origin, Reason, Role, Signal, StoreError, Uid
 
 MASTER, PHONE, OTHER = Uid("AABBCCDD"), Uid("08112233"), Uid("01020304")
 CONFIG = config_of(card_of(), card_of(MASTER, "Boss", role=Role.MASTER))
@@ -41,7 +41,7 @@ def test_a_master_opens_the_window_and_the_next_unknown_card_is_on_the_list(
     present(world, door, MASTER, STRANGER)
 
     assert world.store.cards == {
-        STRANGER: Credential(uid=STRANGER, holder=NAME, source=Source.DB)
+        STRANGER: Credential(uid=STRANGER, holder=NAME, source=Origin.DB)
     }
     assert world.lights.signals == [Signal.ENROLLING, Signal.ENROLLED]
     assert world.lights.standing is Signal.READY

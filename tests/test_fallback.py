@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 
 import pytest
 from conftest import KEN, FakeLock, card_of, config_of
 from fake_cloud import answers, lives
 from fake_locks import DRIVERS, driver_of
 from fake_switchbot import says
+from values import replace
 
 import doorpi
 from doorpi import (

@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from cards import card
 from conftest import FakeSupervisor, World, card_of, config_of
 from stopwatch import Stopwatch
 from test_recovery import FAULTS
+from values import replace
 
 from doorpi import NfcReader, ReaderConfig, SqliteStore, SystemClock, Uid, VirtualCard
 

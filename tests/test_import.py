@@ -10,7 +10,6 @@ import re
 import sqlite3
 import threading
 import time
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -20,13 +19,14 @@ from conftest import KEN, NOON, STRANGER, card_of
 from hypothesis import given
 from hypothesis import strategies as st
 from stopwatch import Stopwatch
+from values import replace
 
 import doorpi
 from doorpi import (
     Credential,
     ListError,
+    Origin,
     Role,
-    Source,
     SqliteStore,
     Uid,
     format_uid,
@@ -505,7 +505,7 @@ def test_columns_that_are_not_used_are_named():
 
 def report(text: str, stored: list[Credential], *, whole: bool = False) -> list[str]:
     listed = read_list(text, OWNER)
-    known = {card.uid: replace(card, source=Source.DB) for card in stored}
+    known = {card.uid: replace(card, source=Origin.DB) for card in stored}
     changes = list_changes(listed, known, OWNER.cards, whole=whole)
     return list(list_report(listed, changes))
 
@@ -560,14 +560,14 @@ SILENT = {
 def test_what_a_list_cannot_say_stays_as_it_is(text):
     """A column that is not there takes nobody's limits away, and nobody's rights."""
     limited = card_of(
-        ANNA, "Anna", schedule="nights", role=Role.MASTER, source=Source.DB,
+        ANNA, "Anna", schedule="nights", role=Role.MASTER, source=Origin.DB,
         valid_until=date(2099, 12, 31),
     )  # fmt: skip
 
     changes = list_changes(read_list(text, OWNER), {ANNA: limited}, {}, whole=False)
 
     ((card, news),) = changes.changed
-    assert replace(card, source=Source.DB) == replace(limited, holder="Anna Abe")
+    assert replace(card, source=Origin.DB) == replace(limited, holder="Anna Abe")
     assert news == "holder Anna -> Anna Abe"
 
 
@@ -693,7 +693,9 @@ CREDENTIALS = st.builds(
     valid_until=st.none() | DAYS,
     schedule=st.sampled_from([None, "office-hours", "29"]),
     role=st.sampled_from(Role),
-    source=st.just(Source.DB),
+    source=st.just(Origin.DB),
+    refused=st.just(""),
+    block=st.none(),
 )
 LISTS = st.lists(CREDENTIALS, min_size=1, max_size=8, unique_by=lambda card: card.uid)
 
@@ -820,7 +822,7 @@ def bring_in(folder, capsys):
 
 
 def stored(store: SqliteStore) -> list[Credential]:
-    return [replace(card, source=Source.TOML) for card in store.cards()]
+    return [replace(card, source=Origin.TOML) for card in store.cards()]
 
 
 def test_a_list_is_brought_in_and_again_it_is_unchanged(bring_in, store):
@@ -865,7 +867,7 @@ def test_the_door_finds_the_new_cards_at_once(bring_in, store):
 
     bring_in()
 
-    assert (before, store.find(ANNA)) == (None, replace(LIMITED[0], source=Source.DB))
+    assert (before, store.find(ANNA)) == (None, replace(LIMITED[0], source=Origin.DB))
 
 
 def test_good_rows_are_imported_and_a_refused_one_is_no_success(

@@ -25,7 +25,7 @@ KILLS = int(os.environ.get("DOORPI_KILLS", "100"))
 NURSERY = """
 import os, sys
 sys.path[:0] = [{tests!r}, {root!r}]
-from dataclasses import replace
+from values import replace
 from pathlib import Path
 import doorpi
 from conftest import KEN, World, card_of, config_of

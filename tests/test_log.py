@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import unicodedata
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 from conftest import KEN, NOON, STRANGER
 from processes import environment, wait_for
 from stopwatch import Stopwatch
+from values import replace
 
 import doorpi
 from doorpi import (

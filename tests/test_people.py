@@ -8,7 +8,6 @@ import json
 import re
 import string
 import tomllib
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -17,15 +16,16 @@ import tomli_w
 from conftest import KEN, STRANGER, card_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from values import replace
 
 import doorpi
 from doorpi import (
     Credential,
     Event,
     Notes,
+    Origin,
     Reason,
     Role,
-    Source,
     SqliteStore,
     Uid,
     main,
@@ -82,7 +82,7 @@ def test_allow_lets_a_card_in(verb, store):
     said = verb("allow", " Mika Mori ", "--uid", "d3-c2-b1-a0")
 
     assert said == (0, ["Mika Mori may enter with D3:C2:B1:A0: always"], [])
-    assert list(store.cards()) == [card_of(MIKA, "Mika Mori", source=Source.DB)]
+    assert list(store.cards()) == [card_of(MIKA, "Mika Mori", source=Origin.DB)]
 
 
 def test_allow_with_a_last_day_and_hours(verb, store):
@@ -95,7 +95,7 @@ def test_allow_with_a_last_day_and_hours(verb, store):
         "Mika may enter with D3:C2:B1:A0: Mon-Fri 08:00-20:00, until 2199-12-31"
     ]
     assert store.find(MIKA) == card_of(
-        MIKA, "Mika", source=Source.DB, schedule="office-hours",
+        MIKA, "Mika", source=Origin.DB, schedule="office-hours",
         valid_until=date(2199, 12, 31),
     )  # fmt: skip
 
@@ -240,7 +240,7 @@ def test_allow_switches_a_card_on_again(verb, store):
             " always [master: enrols cards, does not open]"
         )
     ]
-    assert store.find(MIKA) == card_of(MIKA, "Mika", role=Role.MASTER, source=Source.DB)
+    assert store.find(MIKA) == card_of(MIKA, "Mika", role=Role.MASTER, source=Origin.DB)
 
 
 def doorpi_now() -> datetime:
@@ -288,7 +288,7 @@ STALE = {
 def test_allow_says_when_what_the_card_keeps_would_shut_it_out(
     verb, store, was, args, words
 ):
-    card = card_of(MIKA, "Mika", **was, source=Source.DB)
+    card = card_of(MIKA, "Mika", **was, source=Origin.DB)
     store.add_card(card, doorpi_now())
 
     assert verb("allow", "Jo", "--uid", MIKA, *args) == (1, [], [words])
@@ -614,6 +614,9 @@ credentials = st.builds(
     valid_until=some_days,
     schedule=st.none() | st.sampled_from(["office-hours", '"nights"\\']),
     role=st.sampled_from(Role),
+    source=st.just(Origin.TOML),
+    refused=st.just(""),
+    block=st.none(),
 ).filter(
     lambda card: (
         not (

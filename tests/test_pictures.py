@@ -12,7 +12,6 @@ import re
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
@@ -20,6 +19,7 @@ import pytest
 from conftest import KEN, NOON
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from values import replace
 
 import doorpi
 from doorpi import (

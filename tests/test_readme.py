@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import card_of
 from processes import DoorProcess, doorpi_says
+from values import replace
 
 import doorpi
 from doorpi import Command, Event, Notes, Reason, Result, SqliteStore, Uid
@@ -215,8 +216,8 @@ class Office:
         if reason is not Reason.GRANTED:
             self.store.begin(event)
             return
-        begun = self.store.begin(doorpi.replace(event, command=command))
-        end = doorpi.replace(event, id=begun, result=result, latency_ms=latency_ms)
+        begun = self.store.begin(replace(event, command=command))
+        end = replace(event, id=begun, result=result, latency_ms=latency_ms)
         self.store.finish(end)
 
     def says(self, command: str, capsys) -> str:

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ from cards import card
 from conftest import World, card_of, config_of
 from gpiozero.pins.mock import MockFactory, MockPin
 from stopwatch import Stopwatch
+from values import replace
 
 import doorpi
 from doorpi import (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from itertools import cycle, pairwise
 
 import pytest
 from conftest import KEN, STRANGER, FakeLock, card_of, config_of
+from values import replace
 
 import doorpi
 from doorpi import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import tempfile
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from conftest import KEN, NOON, STRANGER, FakeClock, World, config_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from values import replace
 
 import doorpi
 from doorpi import (

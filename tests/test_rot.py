@@ -12,12 +12,12 @@ import random
 import shutil
 import sqlite3
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from conftest import KEN, NOON, STRANGER, card_of
+from values import replace
 
 import doorpi
 from doorpi import Event, Reason, Result, SqliteStore, StoreError, Uid, main

@@ -16,13 +16,13 @@ from doorpi import (
     RULES,
     Circumstances,
     Debounce,
-    Decision,
     LockPolicy,
     Reason,
     Role,
     Schedule,
     Span,
     Uid,
+    Verdict,
     backoff_s,
     decide,
     is_open,
@@ -124,7 +124,7 @@ def test_a_card_is_granted_or_denied_for_the_first_reason(card, changes, reason)
 
     decision = decide(KEN, who, when)
 
-    assert decision == Decision(reason, "Ken Sato" if who else "")
+    assert decision == Verdict(reason, "Ken Sato" if who else "")
 
 
 RANDOM = {
@@ -136,7 +136,7 @@ RANDOM = {
 
 @pytest.mark.parametrize(("changes", "reason"), RANDOM.values(), ids=RANDOM)
 def test_an_unknown_random_uid_is_told_apart_from_an_unknown_card(changes, reason):
-    assert decide(PHONE, None, Circumstances(at=NOON, **changes)) == Decision(reason)
+    assert decide(PHONE, None, Circumstances(at=NOON, **changes)) == Verdict(reason)
 
 
 def test_the_rules_stand_in_the_order_of_the_design():

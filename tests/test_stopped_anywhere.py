@@ -6,16 +6,15 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 
 import pytest
 from conftest import KEN, STRANGER, World, card_of, config_of
+from values import replace
 
 import doorpi
 from doorpi import (
     RESULT_SIGNALS,
-    Decision,
     NotSent,
     ProcessSignals,
     Reason,
@@ -24,6 +23,7 @@ from doorpi import (
     Signal,
     Stopped,
     Uid,
+    Verdict,
 )
 
 ANSWERS = {*RESULT_SIGNALS.values(), Signal.DENIED, Signal.ENROLLED}
@@ -102,7 +102,7 @@ def test_a_stop_at_any_line_leaves_light_and_log_of_one_mind(story):
         events = list(world.store.events.values())
         logged = [RESULT_SIGNALS[each.result] for each in events if each.result]
         logged += [Signal.DENIED] * sum(
-            not Decision(each.reason).granted for each in events
+            not Verdict(each.reason).granted for each in events
         )
         logged += [Signal.ENROLLED] * sum(each.detail == "enrolled" for each in events)
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -21,16 +20,17 @@ import pytest
 from conftest import JST, KEN, NOON, STRANGER, card_of, utc
 from processes import environment
 from stopwatch import Stopwatch
+from values import replace
 
 import doorpi
 from doorpi import (
     MOVED,
     Command,
     Event,
+    Origin,
     Reason,
     Result,
     Role,
-    Source,
     SqliteStore,
     Stopped,
     StoreError,
@@ -107,9 +107,9 @@ def test_a_card_comes_back_as_it_went_in(store):
         valid_until=date(2040, 3, 31),
         schedule="office-hours",
         role=Role.MASTER,
-        source=Source.DB,
+        source=Origin.DB,
     )
-    plain = card_of(STRANGER, "Jo", source=Source.DB)
+    plain = card_of(STRANGER, "Jo", source=Origin.DB)
 
     store.add_card(guest, NOON)
     store.add_card(plain, NOON)
@@ -124,7 +124,7 @@ def test_a_card_that_is_added_again_replaces_what_was_known(store):
 
     store.add_card(card_of(holder="Ken S."), NOON)
 
-    assert list(store.cards()) == [card_of(holder="Ken S.", source=Source.DB)]
+    assert list(store.cards()) == [card_of(holder="Ken S.", source=Origin.DB)]
 
 
 def test_events_come_back_in_order_with_their_outcomes(store):
@@ -208,7 +208,7 @@ def test_quotes_and_control_characters_are_only_text(store):
     store.add_card(card_of(holder=NASTY), NOON)
 
     assert [event.holder for event in store.events()] == [NASTY]
-    assert store.find(KEN) == card_of(holder=NASTY, source=Source.DB)
+    assert store.find(KEN) == card_of(holder=NASTY, source=Origin.DB)
     assert store.verify() is None
     assert event.id == 1
 
@@ -326,7 +326,7 @@ def test_an_intent_is_on_disk_when_begin_returns_though_the_process(path, store,
 
 WRITE_FOR_EVER = """
 from datetime import UTC, datetime
-from dataclasses import replace
+from values import replace
 store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]), busy_s=5)
 event = doorpi.Event(
     at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=None, holder="Ken",
@@ -498,7 +498,7 @@ def test_two_connections_see_each_other_at_once(path, store):
         verb.add_card(card_of(), NOON)
 
         assert verb.begin(INTENT) == 2
-        assert store.find(KEN) == card_of(source=Source.DB)
+        assert store.find(KEN) == card_of(source=Origin.DB)
         assert ids(store) == ids(verb) == [1, 2]
 
 
@@ -733,8 +733,8 @@ def test_an_entry_that_is_broken_is_looked_up_in_the_copy(
     cards = path.with_name("cards.db")
     run_sql(cards, f"UPDATE cards SET {sql}")
 
-    assert door_store.find(KEN) == card_of(source=Source.DB)
-    assert list(door_store.cards()) == [card_of(source=Source.DB)]
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
+    assert list(door_store.cards()) == [card_of(source=Origin.DB)]
     assert (
         caplog.messages
         == [f"{doorpi.format_uid(KEN)}: its entry in {cards} is broken: {words}"] * 2
@@ -756,7 +756,7 @@ def test_an_entry_that_is_broken_in_the_copy_as_well_is_refused(
 
     assert decision.reason is Reason.NOT_ENABLED
     assert who.refused.endswith(words)
-    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Source.DB)
+    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
     assert {card.uid for card in door_store.cards()} == {KEN, STRANGER}
     door_store.change_cards([], [KEN], NOON)
     assert door_store.find(KEN) is None
@@ -904,7 +904,7 @@ def test_a_full_disk_is_told_and_used_again_when_there_is_space(tmp_path):
                 f"{disk}/doorpi.db: database or disk is full",
                 f"{disk}/doorpi.db: disk I/O error",
             )
-            assert store.find(KEN) == card_of(source=Source.DB)  # it opens the door
+            assert store.find(KEN) == card_of(source=Origin.DB)  # it opens the door
         filler.unlink()
 
         assert store.begin(INTENT) == sum(counts) + 1
@@ -938,7 +938,7 @@ def test_who_is_on_the_list_gets_in_when_the_door_starts_on_a_full_disk(tmp_path
         store = SqliteStore(disk / "doorpi.db", repair=True)
 
         for _ in range(2):
-            assert store.find(KEN) == card_of(source=Source.DB)
+            assert store.find(KEN) == card_of(source=Origin.DB)
         filler.unlink()
         owner.change_cards([], [KEN], NOON)
 
@@ -1038,7 +1038,7 @@ def test_a_disk_that_is_read_only_can_still_be_read(tmp_path):
             for close in (lambda: None, writable.close):  # with a -wal, and without
                 close()
                 for _ in range(2):
-                    assert store.find(KEN) == card_of(source=Source.DB)
+                    assert store.find(KEN) == card_of(source=Origin.DB)
                     with pytest.raises(StoreError) as caught:
                         store.begin(INTENT)
                     assert str(caught.value) == (
@@ -1110,7 +1110,7 @@ def test_a_file_that_cannot_be_written_can_still_be_read(powerless):
         store.begin(INTENT)
 
     assert str(caught.value) == f"{store.path}: attempt to write a readonly database"
-    assert store.find(KEN) == card_of(source=Source.DB)
+    assert store.find(KEN) == card_of(source=Origin.DB)
     assert store.last_moved(KEN) is None
     for file in powerless.iterdir():  # SQLite gives the others the mode of the first
         file.chmod(0o600)
@@ -1455,7 +1455,7 @@ def test_a_broken_list_is_set_aside_and_its_copy_lets_people_in(
         door_store.close()
     spoil(cards)
 
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
     assert door_store.locked_down() is True
     assert list(path.parent.glob("cards.db.broken-*"))
 
@@ -1470,7 +1470,7 @@ def test_a_list_that_is_lost_is_put_back(cards, door_store, lost):
     if lost == "emptied":
         cards.touch()
 
-    assert list(door_store.cards()) == [card_of(source=Source.DB)]
+    assert list(door_store.cards()) == [card_of(source=Origin.DB)]
     assert door_store.locked_down() is True
 
 
@@ -1530,14 +1530,14 @@ def test_who_is_killed_while_revoking_leaves_no_old_copy(
 def test_a_list_is_lost_twice_and_still_there(cards, door_store):
     door_store.change_cards([card_of()], [], NOON)
     spoil(cards)
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
 
     assert door_store.is_untidy
     door_store.tidy()
     assert not door_store.is_untidy
     spoil(cards)
 
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_the_door_makes_the_copy_in_its_next_idle_moment(cards, door_store, clock):
@@ -1559,7 +1559,7 @@ def test_a_verb_that_put_the_copy_in_place_leaves_a_new_one(cards, store):
     store.close()
     cards.unlink()
 
-    assert store.find(KEN) == card_of(source=Source.DB)
+    assert store.find(KEN) == card_of(source=Origin.DB)
     store.close()
 
     assert cards.with_name("cards.copy").exists()
@@ -1573,7 +1573,7 @@ def test_a_copy_that_is_missing_is_made_in_an_idle_moment(cards, door_store):
     door_store.tidy()
     spoil(cards)
 
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_looking_for_a_copy_makes_none(cards, door_store):
@@ -1629,7 +1629,7 @@ def test_a_card_is_put_on_the_list_by_the_door_without_a_copy(cards, door_store)
     door_store.tidy()
     assert not door_store.is_untidy
     spoil(cards)
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_half_a_copy_of_who_was_killed_is_in_nobodys_way(cards, store):
@@ -1652,7 +1652,7 @@ def test_a_copy_that_fails_sets_nothing_aside(cards, door_store, monkeypatch, ca
     assert caplog.messages == [
         f"no copy could be kept: {cards.parent}/cards.copy: no copy of this"
     ]
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
     assert list(cards.parent.glob("*.broken-*")) == []
 
 
@@ -1675,7 +1675,7 @@ def test_a_broken_log_takes_nobody_off_the_list(path, door_store):
     with pytest.raises(StoreError):
         door_store.begin(INTENT)
 
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
     assert door_store.begin(INTENT) == 1
 
 
@@ -1692,7 +1692,7 @@ def test_a_long_import_keeps_no_tap_from_the_log(store, path):
 
         store.change_cards(rows(), [], NOON)
 
-    assert begun == [(i + 1, card_of(source=Source.DB)) for i in range(50)]
+    assert begun == [(i + 1, card_of(source=Origin.DB)) for i in range(50)]
 
 
 # -- what rot takes back
@@ -1750,7 +1750,7 @@ def test_of_list_and_copy_the_one_with_later_changes_counts(
     older("cards.db")
 
     assert door_store.find(KEN) is None
-    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Source.DB)
+    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
     assert door_store.locked_down() is True
     assert list(cards.parent.glob("cards.db.broken-*"))
     assert f"{cards} was lost: its last copy has taken its place" in caplog.messages
@@ -1780,7 +1780,7 @@ def test_a_copy_that_is_not_whole_is_no_later_one(cards, door_store, older):
     copy[-4096:] = b"\xa5" * 4096
     cards.with_name("cards.copy").write_bytes(copy)
 
-    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Source.DB)
+    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
     with pytest.raises(StoreError, match="it has 3, the log knows of 4"):
         door_store.locked_down()
 
@@ -1850,6 +1850,6 @@ def test_a_list_of_an_older_program_counts_from_its_next_change_on(cards, door_s
     cards.with_name("cards.copy").unlink()
 
     assert door_store.locked_down() is None
-    assert door_store.find(KEN) == card_of(source=Source.DB)
+    assert door_store.find(KEN) == card_of(source=Origin.DB)
     door_store.change_cards([], [KEN], NOON)
     assert door_store.recall("list") == "1 "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import replace
 
 import pytest
 from fake_locks import DRIVERS, access_to
@@ -19,6 +18,7 @@ from storm import (
     Weather,
     storm_of,
 )
+from values import replace
 
 from doorpi import (
     Command,

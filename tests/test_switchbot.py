@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from conftest import Taps
@@ -18,6 +18,7 @@ from fake_switchbot import (
     FakeSwitchBot,
     envelope,
 )
+from values import replace
 
 import doorpi
 from doorpi import (

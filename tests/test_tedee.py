@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from conftest import Taps
 from fake_cloud import Reply
 from fake_locks import driver_of
 from fake_tedee import DEVICE_ID, KEY, FakeTedee, failure, success
+from values import replace
 
 from doorpi import (
     AuthError,

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import card_of
 from processes import KEN_CARD, write_config
+from values import replace
 
 import doorpi
 from doorpi import Event, Notes, Reason, Result, SqliteStore, Uid, main
@@ -70,11 +71,11 @@ def office(tmp_path, cloud, monkeypatch) -> Path:
         event = Event(at=AT, uid=GUEST, holder=HOSTILE, reason=Reason.GRANTED)
         begun = store.begin(event)
         store.finish(
-            doorpi.replace(
+            replace(
                 event, id=begun, result=Result.UNLOCKED, latency_ms=5, detail=HOSTILE
             )
         )
-        store.begin(doorpi.replace(event, reason=Reason.EXPIRED))
+        store.begin(replace(event, reason=Reason.EXPIRED))
         presented = {Uid("01020305"): 1.0}
         store.keep(Notes({"unknown": doorpi.unknown_text(presented, "boot-1")}))
     return config

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from dataclasses import replace
 
 import pytest
 from conftest import KEN, FakeLock, World, card_of, config_of
 from fake_locks import DRIVERS, driver_of
 from processes import wait_for
+from values import replace
 
 import doorpi
 from doorpi import LockAccess, LockConfig, Result, Signal

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from conftest import KEN, NOON, STRANGER, World, card_of, config_of
+from values import replace
 
 import doorpi
 from doorpi import (
@@ -22,11 +22,11 @@ from doorpi import (
     Command,
     Event,
     LogTail,
+    Origin,
     Reason,
     Result,
     Schema,
     Sought,
-    Source,
     SqliteStore,
     Stopped,
     StoreError,
@@ -108,7 +108,7 @@ def test_the_door_works_with_them(path, store):
     store.lock_down("owner")
     store.begin(TAP)
 
-    assert store.find(KEN) == card_of(source=Source.DB)
+    assert store.find(KEN) == card_of(source=Origin.DB)
     assert store.find(STRANGER) is None
     assert store.last_moved(KEN) == NOON
     assert (store.recall("relock"), store.recall("calls")) == ("x", "2")
@@ -147,7 +147,7 @@ def test_where_they_cannot_be_used_all_the_same_it_is_ordinary_trouble(path, sto
     with pytest.raises(StoreError, match="no such table"):
         store.begin(TAP)
 
-    assert store.find(KEN) == card_of(source=Source.DB)
+    assert store.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_words_of_a_newer_program_stay_as_they_are(store):
@@ -237,7 +237,7 @@ def test_no_verb_makes_a_plain_card_of_a_secure_one(path, store, verb, tmp_path)
 
     assert verb("revoke", again)[0] == 0
     assert verb("allow", "Ken", "--uid", KEN)[0] == 0
-    assert store.find(KEN) == card_of(holder="Ken", source=Source.DB)
+    assert store.find(KEN) == card_of(holder="Ken", source=Origin.DB)
 
 
 # -- the rule for migrations

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from doorpi import (
     Command,
-    Decision,
     Event,
     LockState,
     Reason,
     Span,
     Uid,
+    Verdict,
     as_spoken,
     can_be_seen,
     enrollable_uid,
@@ -291,7 +291,7 @@ def test_only_the_reason_granted_is_a_grant():
         for reason in Reason
     }
 
-    assert [reason for reason in Reason if Decision(reason).granted] == ["granted"]
+    assert [reason for reason in Reason if Verdict(reason).granted] == ["granted"]
     assert words == dict.fromkeys(Reason, "denied") | {Reason.GRANTED: "granted"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,6 +13,7 @@ import pytest
 from conftest import JST, KEN, NOON, STRANGER, card_of, utc
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from values import replace
 
 import doorpi
 from doorpi import (
@@ -22,11 +22,11 @@ from doorpi import (
     Command,
     Credential,
     Event,
+    Origin,
     Reason,
     Result,
     Role,
     Schedule,
-    Source,
     Span,
     SqliteStore,
     Uid,
@@ -142,7 +142,7 @@ SENTENCES = {
         f"{DENIED}: not-enabled, it is switched off in doorpi.toml (enabled = false); until you change that.",
     ),
     "switched off in the database": (
-        {"enabled": False, "source": Source.DB}, {},
+        {"enabled": False, "source": Origin.DB}, {},
         f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84); until you change that.",
     ),
     "the clock is not set": (
@@ -411,7 +411,7 @@ def test_a_time_months_ahead_is_wall_time_on_both_sides_of_daylight_saving(
 
 def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
     for uid in (STRANGER, KEN):
-        card = card_of(uid, "ken sato", enabled=False, source=Source.DB)
+        card = card_of(uid, "ken sato", enabled=False, source=Origin.DB)
         store.add_card(card, NOON)
 
     lines = why("Ken Sato")
@@ -445,7 +445,7 @@ def test_lockdown_and_passback_are_asked_of_the_store(why, store):
 
 
 def test_a_name_that_reads_as_a_uid_is_found_by_its_name(why, store):
-    store.add_card(card_of(STRANGER, "Dada Bebe", source=Source.DB), NOON)
+    store.add_card(card_of(STRANGER, "Dada Bebe", source=Origin.DB), NOON)
 
     assert why("Dada Bebe") == [
         "Dada Bebe (04:FF:EE:DD:CC:BB:AA) would be let in now: granted, without limits."
@@ -454,7 +454,7 @@ def test_a_name_that_reads_as_a_uid_is_found_by_its_name(why, store):
 
 
 def test_a_random_uid_is_not_looked_for_on_the_list(why, store):
-    store.add_card(card_of(PHONE, "Phone", source=Source.DB), NOON)
+    store.add_card(card_of(PHONE, "Phone", source=Origin.DB), NOON)
 
     assert why("08112233")[0].startswith("08:11:22:33 would be denied: random-uid, ")
 

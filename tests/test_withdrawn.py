@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from conftest import KEN, FakeLock, World, card_of, config_of
+from values import replace
 
 from doorpi import (
     Command,
