@@ -24,7 +24,7 @@ cards.db is the list that verbs and master cards write, with the blocks of
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 The door       7 HTTP         8 Locks      9 Store      10 Readers
     11 The Pi        12 The owner's tools        13 Pictures   14 Doctor
-    15 Simulator     16 Wiring and command line
+    15 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
@@ -32,12 +32,12 @@ To add a rule       a Reason in 1, a row of RULES and its words in REASON_WORDS 
                     row in tests/test_rules.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
-To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in 16,
+To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in 15,
                     its needs in LOCK_NEEDS and its id in DEVICE_IDS (4), its address
                     in VENDOR_APIS, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml
-To add a verb       a cmd_* and a row of VERBS in 16; what it does at length in 12
+To add a verb       a cmd_* and a row of VERBS in 15; what it does at length in 12
 To read a new list  a parser and a row of LIST_FORMATS in 12
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
@@ -54,9 +54,7 @@ timeout ends, so it must not happen where the door waits; and a connection that 
 server closed, or that was idle for a minute, is replaced while the door goes on reading
 cards. The first attempt also loads what HTTP and TLS need, which takes a slow Pi
 seconds. At most one such thread exists for each lock. `doctor` has its own for what
-else has no end: looking up a name, and checking a database. `demo` has its own threads
-beside the door for what a real door has around it: the radio field, the lock's cloud
-and the person at the keyboard.
+else has no end: looking up a name, and checking a database.
 
 Every thread but the main one is started under `kept_from_threads` (5): it gets no
 signal, so that a signal always ends what the main thread waits for.
@@ -96,7 +94,6 @@ import sqlite3
 import stat
 import struct
 import sys
-import tempfile
 import threading
 import time
 import tomllib
@@ -135,7 +132,6 @@ from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     import ssl
-    from http.server import ThreadingHTTPServer
 
 __version__ = "0.1.0"
 
@@ -13482,724 +13478,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 15. Simulator -- a lock's cloud and a terminal, for the demo
-################################################################################
-
-
-@dataclass(frozen=True, slots=True)
-class CloudFault:
-    """One way in which the cloud misbehaves: does it act, and what does it answer?
-
-    ``body`` None is the right answer.  ``delivery``: "whole", "cut" (the connection
-    closes without a word), "hang" (nothing comes) or "drip" (a byte every 0.2 s).
-    """
-
-    acts: bool = False
-    status: int = 200
-    body: bytes | None = None
-    delivery: str = "whole"
-
-
-def _error(status: int, word: str) -> CloudFault:
-    return CloudFault(status=status, body=json.dumps({"error": word}).encode())
-
-
-CLOUD_FAULTS: dict[str, CloudFault] = {
-    "html": CloudFault(body=b"<html><body>Sign in to the WiFi</body></html>"),
-    "list": CloudFault(body=b"[]"),
-    "null": CloudFault(body=b"null"),
-    "empty": CloudFault(body=b""),
-    "wrong-types": CloudFault(body=b'{"locked":"yes","task_id":7,"status":1}'),
-    "endless": CloudFault(body=b"[" * 1_000_000),
-    "redirect": CloudFault(status=302, body=b""),
-    "bad-request": _error(400, "BAD_PARAMS"),
-    "busy": _error(400, "DEVICE_IS_BUSY 1"),
-    "busy-long": _error(400, "DEVICE_IS_BUSY 35"),
-    "low-battery": _error(400, "LOW_BATTERY"),
-    "unauthorized": _error(401, "UNAUTHORIZED"),
-    "forbidden": _error(403, "Forbidden"),
-    "not-found": _error(404, "NOT_FOUND"),
-    "throttled": _error(429, "THROTTLED"),
-    "internal-error": _error(500, "INTERNAL_ERROR"),
-    "internal-error-after": CloudFault(acts=True, status=500, body=b"{}"),
-    "bad-gateway": CloudFault(status=502, body=b"<html>502</html>"),
-    "unavailable": CloudFault(status=503, body=b""),
-    "unresponsive": CloudFault(body=b'{"locked":true,"battery":80,"responsive":false}'),
-    "motor-fails": CloudFault(
-        body=b'{"status":"terminated","successful":false,"error":"MOTOR_JAMMED"}'
-    ),
-    "cut-before": CloudFault(delivery="cut"),
-    "cut-after": CloudFault(acts=True, delivery="cut"),
-    "hang": CloudFault(delivery="hang"),
-    "hang-after": CloudFault(acts=True, delivery="hang"),
-    "drip": CloudFault(acts=True, delivery="drip"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CloudAnswer:
-    """An answer on its way: iterating yields what to write, at the fault's pace."""
-
-    status: int
-    body: bytes
-    delivery: str
-    closing: threading.Event
-
-    @property
-    def cuts(self) -> bool:
-        return self.delivery in ("cut", "hang")
-
-    def __iter__(self) -> Iterator[bytes]:
-        if self.cuts:
-            self.closing.wait(60 if self.delivery == "hang" else 0)
-            return
-        location = "Location: http://127.0.0.1:1/elsewhere\r\n" * (self.status == 302)
-        head = f"HTTP/1.1 {self.status} X\r\n{location}"
-        whole = f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
-        if self.delivery == "whole":
-            yield whole
-            return
-        for byte in whole:
-            yield bytes([byte])
-            if self.closing.wait(0.2):
-                return
-
-
-class SimulatedCloud:
-    """The cloud of a ``sesame-mini`` lock on loopback: real HTTP, a motor that takes
-    time, and faults by name.
-
-    ``latency_s`` is a round trip: half before the request takes effect, half after.
-    ``locked`` is where the bolt is; it changes at the end of the motor's run.
-    ``commands`` are those that had an effect, with their (monotonic) time of arrival.
-    While not ``responsive`` the lock does not answer its access point, until somebody
-    sends it a `sync`.  With ``tls`` it speaks https, and it closes connections that
-    idle for ``idle_s``.
-    """
-
-    def __init__(
-        self,
-        *,
-        latency_s: float = 0.0,
-        motor_s: float = 0.0,
-        locked: bool = True,
-        tls: ssl.SSLContext | None = None,
-        idle_s: float | None = None,
-    ) -> None:
-        self.tls = tls
-        self.idle_s = idle_s
-        self.latency_s = latency_s
-        self.motor_s = motor_s
-        self.key = "demo-api-key"
-        self.device_id = "00000000-0000-4000-8000-00000000d00f"
-        self.commands: list[tuple[float, Command]] = []
-        self.requests: list[str] = []
-        self.connections = 0
-        self.battery_percent = 80
-        self.responsive = True
-        self._locked = locked
-        self._locked_next = locked
-        self._motor_ends_at = -inf
-        self._tasks: dict[str, float] = {}
-        self._faults: list[tuple[str, str]] = []
-        self._standing_fault: tuple[str, str] | None = None
-        self._open: set[socket.socket] = set()
-        self._guard = threading.RLock()
-        self._closing = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
-        self.port = 0
-        self.go_online()
-
-    @property
-    def base_url(self) -> str:
-        return f"http{'s' * bool(self.tls)}://127.0.0.1:{self.port}"
-
-    @property
-    def locked(self) -> bool:
-        with self._guard:
-            if time.monotonic() >= self._motor_ends_at:
-                self._locked = self._locked_next
-            return self._locked
-
-    @locked.setter
-    def locked(self, locked: bool) -> None:
-        """Somebody turns the key."""
-        with self._guard:
-            self._locked = self._locked_next = locked
-
-    @property
-    def is_moving(self) -> bool:
-        return time.monotonic() < self._motor_ends_at
-
-    def fail(self, fault: str, at: str = "any", times: int = 1) -> None:
-        """Play ``fault`` at the next ``times`` requests of the stage ``at``: "status",
-        "command", "result" or "any"."""
-        assert fault in CLOUD_FAULTS, fault
-        with self._guard:
-            self._faults += [(fault, at)] * times
-
-    def fail_always(self, fault: str | None, at: str = "any") -> None:
-        """Play ``fault`` until told otherwise (None)."""
-        with self._guard:
-            self._standing_fault = (fault, at) if fault else None
-
-    def go_online(self) -> None:
-        if self._server is None:
-            self._closing.clear()
-            self._server = _cloud_server(self)
-            self.port = self._server.server_port
-            serve = functools.partial(self._server.serve_forever, 0.02)
-            with ProcessSignals.kept_from_threads():
-                threading.Thread(target=serve, daemon=True).start()
-
-    def go_offline(self) -> None:
-        """Every connection is cut and no new one is taken."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        self._closing.set()
-        server.shutdown()
-        server.server_close()
-        with self._guard:
-            still_open = list(self._open)
-        for connection in still_open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    close = go_offline
-
-    # -- called by the server, on its threads, one a connection
-
-    def secured(self, connection: socket.socket) -> socket.socket:
-        """The handshake comes with the first byte, on the connection's thread."""
-        if self.tls is None:
-            return connection
-        return self.tls.wrap_socket(
-            connection, server_side=True, do_handshake_on_connect=False
-        )
-
-    def opened(self, connection: socket.socket) -> None:
-        with self._guard:
-            self.connections += 1
-            self._open.add(connection)
-
-    def closed(self, connection: socket.socket) -> None:
-        with self._guard:
-            self._open.discard(connection)
-
-    def respond(
-        self, method: str, path: str, key: str | None, body: bytes
-    ) -> CloudAnswer:
-        """Take one request in; what the returned answer yields goes on the wire."""
-        stage = "result" if "/action-result" in path else "status"
-        stage = "command" if method == "POST" else stage
-        self._closing.wait(self.latency_s / 2)
-        with self._guard:
-            self.requests.append(stage)
-            fault = self._next_fault(stage)
-            status, content = fault.status, fault.body
-            if fault.acts:
-                acted = self._act(stage, path, key, body)
-                status, content = acted if content is None else (status, content)
-        self._closing.wait(self.latency_s / 2)
-        return CloudAnswer(status, content or b"", fault.delivery, self._closing)
-
-    def _next_fault(self, stage: str) -> CloudFault:
-        for number, (name, at) in enumerate(self._faults):
-            if at in ("any", stage):
-                del self._faults[number]
-                return CLOUD_FAULTS[name]
-        if self._standing_fault and self._standing_fault[1] in ("any", stage):
-            return CLOUD_FAULTS[self._standing_fault[0]]
-        return CloudFault(acts=True)
-
-    def _act(
-        self, stage: str, path: str, key: str | None, body: bytes
-    ) -> tuple[int, bytes]:
-        if key != self.key:
-            return 401, b'{"error":"UNAUTHORIZED"}'
-        if stage == "result":
-            return self._task_result(path)
-        if not path.endswith("/sesame/" + self.device_id):
-            return 400, b'{"error":"BAD_PARAMS"}'
-        if stage == "command":
-            return self._command(body)
-        status = {"locked": self.locked, "battery": self.battery_percent}
-        return 200, json.dumps({**status, "responsive": self.responsive}).encode()
-
-    def _command(self, body: bytes) -> tuple[int, bytes]:
-        try:
-            word = json.loads(body)["command"]
-            if word == "sync":
-                self.responsive = True
-                return self._begin_task(time.monotonic())
-            command = Command(word)
-        except (ValueError, KeyError, TypeError):
-            return 400, b'{"error":"BAD_PARAMS"}'
-        now, locks = time.monotonic(), command is Command.LOCK
-        self.commands.append((now, command))
-        moves = self.locked != locks or self.is_moving
-        self._locked_next = locks
-        self._motor_ends_at = now + self.motor_s if moves else now
-        return self._begin_task(self._motor_ends_at)
-
-    def _begin_task(self, ends_at: float) -> tuple[int, bytes]:
-        task = f"{len(self._tasks) + 1:08x}-0000-4000-8000-000000000000"
-        self._tasks[task] = ends_at
-        return 200, json.dumps({"task_id": task}).encode()
-
-    def _task_result(self, path: str) -> tuple[int, bytes]:
-        ends_at = self._tasks.get(path.rpartition("task_id=")[2])
-        if ends_at is None:
-            return 400, b'{"error":"BAD_PARAMS"}'
-        if time.monotonic() < ends_at:
-            return 200, b'{"status":"processing"}'
-        return 200, b'{"status":"terminated","successful":true}'
-
-
-def _cloud_server(cloud: SimulatedCloud) -> ThreadingHTTPServer:
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False
-
-        def get_request(self) -> Any:
-            connection, address = super().get_request()
-            return cloud.secured(connection), address
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """A caller that hangs up is its own business."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        timeout = cloud.idle_s
-
-        def setup(self) -> None:
-            super().setup()
-            cloud.opened(self.connection)
-
-        def finish(self) -> None:
-            cloud.closed(self.connection)
-            super().finish()
-
-        def do_GET(self) -> None:
-            key = self.headers.get("Authorization")
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            answer = cloud.respond(self.command, self.path, key, body)
-            self.wfile.writelines(answer)  # each part when it comes
-            self.close_connection |= answer.cuts
-
-        do_POST = do_GET  # noqa: N815 -- the name http.server looks for
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    return Server(("127.0.0.1", cloud.port), Handler)
-
-
-class PluggedReader:
-    """A reader with a plug that can be pulled."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.plugged = True
-
-    def sense(self) -> Card | None:
-        if not self.plugged:
-            self._reader.close()
-            raise ReaderLost("unplugged")
-        return self._reader.sense()
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-@dataclass(frozen=True, slots=True)
-class DemoPerson:
-    """Somebody who can be tapped in the demo, and how that must end."""
-
-    name: str
-    holder: str
-    uid: str
-    who: str
-    reason: Callable[[datetime], Reason]
-
-    @property
-    def key(self) -> str:
-        return self.name[0]
-
-
-DEMO_PEOPLE = (
-    DemoPerson(
-        "ken", "Ken Sato", "04A93C715ED284", "a member",
-        lambda at: Reason.GRANTED,
-    ),
-    DemoPerson(
-        "mika", "Mika Mori", "D3C2B1A0", "office hours, 8 to 20",
-        lambda at: Reason.GRANTED if 8 <= at.hour < 20
-        else Reason.NOT_PERMITTED_AT_THIS_TIME,
-    ),
-    DemoPerson(
-        "guest", "Jo Guest", "04112233445566", "pass ended yesterday",
-        lambda at: Reason.EXPIRED,
-    ),
-    DemoPerson(
-        "stranger", "", "04FFEEDDCCBBAA", "not on the list", lambda at: Reason.NOT_FOUND
-    ),
-)  # fmt: skip
-
-DEMO_CONFIG = """
-[door]
-name = "Office 4F"
-require_synced_clock = false
-state_dir = "{folder}"
-[reader]
-device = "{device}"
-virtual = true
-poll_s = 0.05
-[lock]
-kind = "sesame-mini"
-device_id = "{device_id}"
-api_key = "{key}"
-base_url = "{base_url}"
-[[schedule]]
-name = "office-hours"
-times = ["Mon-Sun 08:00-20:00"]
-[[card]]
-uid = "{ken.uid}"
-holder = "{ken.holder}"
-[[card]]
-uid = "{mika.uid}"
-holder = "{mika.holder}"
-schedule = "office-hours"
-[[card]]
-uid = "{guest.uid}"
-holder = "{guest.holder}"
-valid_until = {yesterday}
-"""
-
-
-class JournalTail(logging.Handler):
-    """Keeps the journal's last lines for the demo's screen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines = [*self.lines[-20:], *record.getMessage().splitlines()]
-
-
-@dataclass(slots=True, kw_only=True)
-class DemoWorld:
-    """What stands around the door in the demo, for its screen to show."""
-
-    field: VirtualField
-    cloud: SimulatedCloud
-    reader: PluggedReader
-    lights: GpioLights
-    store: SqliteStore
-    journal: JournalTail
-    online: bool = True
-    seen_id: int = 0
-
-    def toggle_internet(self) -> None:
-        self.online = not self.online
-        (self.cloud.go_online if self.online else self.cloud.go_offline)()
-
-    def toggle_reader(self) -> None:
-        self.reader.plugged = not self.reader.plugged
-
-    def turn_key(self) -> None:
-        self.cloud.locked = not self.cloud.locked
-
-    def wait_until_gone(self, over: threading.Event) -> None:
-        """Until the reader has seen the field empty for long enough to re-arm."""
-        polls = self.field.polls
-        while self.field.polls < polls + 2 and not over.wait(0.01):
-            pass
-        over.wait(0.6)
-
-
-def _paint(text: str, *codes: int) -> str:
-    """``text`` in an ANSI style (SGR codes)."""
-    return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
-
-
-BOLD, DIM, REVERSE, RED, GREEN, YELLOW, CYAN = 1, 2, 7, 91, 92, 93, 96
-
-#: A lamp that is off and one that is on; told apart without colours, too.
-LAMPS = (("╭───╮", "╰───╯"), ("▄███▄", "▀███▀"))
-#: The same screen on a terminal that knows ASCII only.
-TO_ASCII = str.maketrans("╭╮╰╯─│█▄▀", "++++-|###")
-
-
-def demo_screen(
-    world: DemoWorld, events: Sequence[Event], held: str, rows: int = 24
-) -> list[str]:
-    """The demo's screen, 80 by ``rows``, as lines with ANSI colours; ``held`` is who
-    taps just now."""
-    spare = max(0, rows - 24)
-    told, said = 4 + spare - spare // 2, 2 + spare // 2
-    happened = [_event_line(event) for event in events[-told:]]
-    nobody = [] if happened else [_paint("  nobody came yet: press k", DIM)]
-    journal = (
-        line if len(line) <= 77 else line[:74] + "..."
-        for line in world.journal.lines[-said:]
-    )
-    lines = [
-        *_screen_head(world, held),
-        "",
-        *_screen_keys(world, held),
-        "",
-        _paint("  What happened", BOLD),
-        *[*happened, *nobody, *[""] * told][:told],
-        "",
-        _paint("  What the journal says", BOLD),
-        *(_paint(f"  {line}", DIM) for line in journal),
-    ]
-    return lines[:rows]
-
-
-def _screen_head(world: DemoWorld, held: str) -> list[str]:
-    sign, cloud, reader = world.lights.playing, world.cloud, world.reader
-    is_lit = world.lights.value
-    green, red = (
-        [_paint(half, colour, *(() if on else (DIM,))) for half in LAMPS[on]]
-        for on, colour in zip(is_lit, (GREEN, RED), strict=True)
-    )
-    bolt = "turning ..." if cloud.is_moving else ("unlocked", "locked")[cloud.locked]
-    shown = {"locked": (BOLD,), "unlocked": (BOLD, GREEN)}.get(bolt, (BOLD, YELLOW))
-    internet = _paint("100 ms away") if world.online else _paint("cut off", RED, BOLD)
-    plug = _paint("ready") if sign is not Signal.READER_LOST else "being looked for"
-    if not reader.plugged:
-        plug = _paint("unplugged", RED, BOLD)
-    here = next((p.holder or "a stranger" for p in DEMO_PEOPLE if p.name == held), "")
-    slot = f"[ {here} ]" if here else "((( hold a card here"
-    slot = _paint(f"{slot:<20}", *((BOLD, CYAN) if here else (DIM,)))
-    about = _paint("the real door; reader, lock and lights are simulated", DIM)
-    return [
-        f"  {_paint('DoorPi', BOLD, CYAN)}  {_paint('Office 4F', BOLD)}{'':8}{about}",
-        "",
-        f"  ╭{'─' * 24}╮",
-        f"  │    green       red     │  light   {_paint(sign.value, BOLD)}",
-        f"  │    {green[0]}      {red[0]}    │          {MEANINGS[sign]}",
-        f"  │    {green[1]}      {red[1]}    │  lock    {_paint(bolt, *shown)}",
-        f"  │  {slot}  │  cloud   {internet}",
-        f"  ╰{'─' * 24}╯  reader  {plug}",
-    ]
-
-
-def _screen_keys(world: DemoWorld, held: str) -> list[str]:
-    heads = f"{'Tap a card':<46}Break it"
-    breaks = (
-        ("i", "cut the internet", "bring the internet back", world.online),
-        ("r", "unplug the reader", "plug the reader in", world.reader.plugged),
-        ("l", "turn the key by hand", "", True),
-        ("q", "quit", "", True),
-    )
-    lines = [_paint(f"  {heads}", BOLD)]
-    for person, (key, harm, mend, is_well) in zip(DEMO_PEOPLE, breaks, strict=True):
-        who = f"  {person.holder or 'a stranger':<12}{person.who:<29}"
-        left = _paint(who, *((BOLD, CYAN) if person.name == held else ()))
-        right = f"  {harm}" if is_well else _paint(f"  {mend}", BOLD, YELLOW)
-        lines.append(f"  {_keycap(person.key)}{left}{_keycap(key)}{right}")
-    return lines
-
-
-def _keycap(key: str) -> str:
-    return _paint(f" {key} ", REVERSE)
-
-
-def _event_line(event: Event) -> str:
-    who, said = fitting(who_in_words(event), 16), what_came(event)
-    is_open = event.result in MOVED[:2]
-    colour = GREEN if is_open else YELLOW if event.decision == "granted" else RED
-    if event.decision != "granted":
-        said = f"{event.decision}: {said}"
-    at = f"{event.at.astimezone():%H:%M:%S}"
-    return f"  {at}  {who:<18}{_paint(fitting(said, 48), colour)}"
-
-
-class DemoScript:
-    """Taps the people of a story one after the other and checks how each ended."""
-
-    def __init__(self, world: DemoWorld, taps: Sequence[DemoPerson]) -> None:
-        self._world = world
-        self._taps = taps
-        self._as_told = 0
-        self._over = threading.Event()
-
-    def play(self) -> None:
-        """On a thread of its own; stops the door when the story is over."""
-        try:
-            self._wait_for_connection()
-            self._world.wait_until_gone(self._over)  # or the first lay there before
-            for person in self._taps:
-                as_told = self._tap(person)
-                self._as_told += as_told
-                if self._over.is_set() and not as_told:
-                    break
-        finally:
-            if not self._over.is_set():  # else the door has failed, and says how
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    def finish(self) -> int:
-        self._over.set()
-        return 0 if self._as_told == len(self._taps) else 1
-
-    def _tap(self, person: DemoPerson) -> bool:
-        """Present a card, print what came of it; True when it was as the story says."""
-        world, cloud = self._world, self._world.cloud
-        reason = person.reason(datetime.now().astimezone())
-        wanted: str | None = None
-        if reason is Reason.GRANTED:
-            wanted = Result.UNLOCKED if cloud.locked else Result.LOCKED
-        sent_before, tapped_at = len(cloud.commands), time.monotonic()
-        world.field.put(VirtualCard(bytes.fromhex(person.uid)))
-        event = self._wait_for_event()
-        world.field.take()
-        world.wait_until_gone(self._over)
-        sent = cloud.commands[sent_before:]
-        if event is None:
-            why = "stopped" if self._over.is_set() else "nothing happened within 20 s"
-            print(f"{person.name:<10}{why}", flush=True)  # noqa: T201
-            return False
-        took = f"{(sent[0][0] - tapped_at) * 1000:6.0f} ms" if sent else "     -"
-        as_told = (event.reason, event.result, len(sent)) == (
-            reason,
-            wanted,
-            int(wanted is not None),
-        )
-        line = (
-            f"{person.name:<10}{event.decision:<9}{event.reason:<28}"
-            f"{event.result or '-':<15}tap to command{took}"
-        )
-        print(line + ("" if as_told else "   NOT AS TOLD"), flush=True)  # noqa: T201
-        return as_told
-
-    def _wait_for_connection(self) -> None:
-        """As a door finds it that has stood for a while."""
-        ends_at = time.monotonic() + 5
-        while not self._world.cloud.connections and time.monotonic() < ends_at:
-            if self._over.wait(0.01):
-                break
-
-    def _wait_for_event(self) -> Event | None:
-        """The event of this tap, once it has ended and is on disk."""
-        seen = self._world.seen_id
-        ends_at = time.monotonic() + 20
-        while time.monotonic() < ends_at and not self._over.wait(0.01):
-            for event in self._world.store.events(after_id=seen):
-                if event.decision == "denied" or event.result:
-                    self._world.seen_id = event.id
-                    return event
-        return None
-
-
-class DemoKeyboard:
-    """The demo on a terminal: draws the screen, and each key is a person's tap."""
-
-    hold_s = 0.8  # how long a card is held against the reader
-    #: A screen of its own without cursor, cut at the margin; and back.
-    enter, leave = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
-
-    def __init__(self, world: DemoWorld) -> None:
-        self._world = world
-        self._held = ""
-        self._take_at = inf
-        self._over = threading.Event()
-        self._door_stops = False
-        self._failed = False
-        self._drawn: tuple[object, ...] = ()
-
-    def play(self) -> None:
-        """On a thread of its own; stops the door on ``q``, or when it fails."""
-        import termios
-        import tty
-
-        terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
-        try:
-            tty.setcbreak(terminal)
-            self._write(self.enter)
-            self._world.wait_until_gone(self._over)  # or a card lay there before
-            while not self._over.is_set():
-                self._draw()
-                self._listen(terminal)
-        except OSError:  # the window was closed
-            self._failed = True
-        except BaseException:
-            self._failed = True
-            raise
-        finally:
-            with contextlib.suppress(OSError, termios.error):
-                self._write(self.leave)
-                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-            if not self._door_stops:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    def finish(self) -> int:
-        """The door was stopped: leave the terminal as it was."""
-        self._door_stops = True
-        self._over.set()
-        return 1 if self._failed else 0
-
-    def _listen(self, terminal: int) -> None:
-        """Wait for a key for as long as a frame of the screen lasts."""
-        if self._world.field.polls < 2:  # a card shown before counts for nothing
-            self._over.wait(CELL_S)
-            return
-        if time.monotonic() >= self._take_at:
-            self._world.field.take()
-            self._held, self._take_at = "", inf
-        readable, _, _ = select.select([terminal], [], [], CELL_S)
-        if not readable:
-            return
-        keys = os.read(terminal, 32).decode(errors="ignore")
-        if not keys:
-            raise OSError("the terminal was closed")
-        if not keys.startswith("\x1b"):  # an arrow or function key is no letter
-            for key in keys:
-                self._press(key.lower())
-
-    def _press(self, key: str) -> None:
-        world = self._world
-        actions: dict[str, Callable[[], None]] = {
-            "i": world.toggle_internet,
-            "r": world.toggle_reader,
-            "l": world.turn_key,
-            "q": self._over.set,
-        }
-        for person in DEMO_PEOPLE:
-            actions[person.key] = functools.partial(self._tap, person)
-        actions.get(key, lambda: None)()
-        self._drawn = ()  # also mends a screen that something else wrote on
-
-    def _tap(self, person: DemoPerson) -> None:
-        self._world.field.put(VirtualCard(bytes.fromhex(person.uid)))
-        self._held, self._take_at = person.name, time.monotonic() + self.hold_s
-
-    def _draw(self) -> None:
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
-        lines = demo_screen(
-            self._world, list(self._world.store.events()), self._held, rows or 24
-        )
-        drawn = (columns, rows, *lines)
-        if drawn != self._drawn:
-            self._drawn = drawn
-            self._write("\x1b[H" + "\x1b[K\n".join(lines) + "\x1b[K\x1b[J")
-
-    def _write(self, text: str) -> None:
-        is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-        sys.stdout.write(text if is_utf8 else text.translate(TO_ASCII))
-        sys.stdout.flush()
-
-
-################################################################################
-# 16. Wiring and command line -- one cmd_* a verb
+# 15. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
@@ -14215,12 +13494,16 @@ LOCKS: dict[str, Callable[[LockAccess, Clock], Lock]] = {
 
 
 def build(
-    config: Config, settings: FileSettings, environ: Mapping[str, str], clock: Clock
+    config: Config,
+    equipment: Equipment,
+    settings: FileSettings,
+    environ: Mapping[str, str],
+    clock: Clock,
 ) -> Door:
-    """The one place that picks adapters.  Raises: ConfigError."""
+    """The door as `run` has it, on ``equipment`` that `equip` made."""
     return Door(
         config,
-        equip(config, clock),
+        equipment,
         settings,
         clock=clock,
         supervisor=Systemd(environ, clock),
@@ -14450,48 +13733,6 @@ class FileSettings:
             equipment.indicator = GpioLights(new.leds, new.patterns)
 
 
-def build_demo(
-    folder: Path, signals: ProcessSignals, clock: Clock
-) -> tuple[Door, DemoWorld]:
-    """The real door on simulated surroundings: field, cloud, pins in memory."""
-    from gpiozero import Device
-    from gpiozero.pins.mock import MockFactory  # type: ignore[import-untyped]
-
-    Device.pin_factory = MockFactory()
-    radio = VirtualField()
-    cloud = SimulatedCloud(latency_s=0.1, motor_s=1.5)
-    path = folder / "doorpi.toml"
-    path.write_text(
-        DEMO_CONFIG.format(
-            folder=folder,
-            device=radio.device,
-            device_id=cloud.device_id,
-            key=cloud.key,
-            base_url=cloud.base_url,
-            yesterday=clock.now().date() - timedelta(days=1),
-            **{person.name: person for person in DEMO_PEOPLE},
-        ),
-        encoding="utf-8",
-    )
-    settings = FileSettings(path, {}, signals, clock)
-    config = settings.load()
-    equipment = equip(config, clock)
-    lock, lights = equipment.locks["lock"], equipment.indicator
-    assert isinstance(lock, WebLock)
-    assert isinstance(lights, GpioLights)
-    lock.unreachable_s = 5.0  # nobody watches a demo for a minute
-    reader = equipment.reader = PluggedReader(equipment.reader)
-    door = Door(config, equipment, settings, clock=clock, supervisor=Systemd({}, clock))
-    return door, DemoWorld(
-        field=radio,
-        cloud=cloud,
-        reader=reader,
-        lights=lights,
-        store=make_store(config),
-        journal=JournalTail(),
-    )
-
-
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
 
 IN_ETC = Path("/etc/doorpi/doorpi.toml")
@@ -14576,7 +13817,8 @@ def cmd_run(args: argparse.Namespace) -> int:
         config = settings.load()
         become_owner(Path(config.door.state_dir))
         with only_door(Path(config.door.state_dir)):
-            build(config, settings, os.environ, clock).run()
+            equipment = equip(config, clock)
+            build(config, equipment, settings, os.environ, clock).run()
     except AlreadyRunning as error:
         complain(str(error))
         return EX_FAILED
@@ -15706,55 +14948,12 @@ def cmd_legend(args: argparse.Namespace) -> int:
     return EX_OK
 
 
-def cmd_demo(args: argparse.Namespace) -> int:
-    taps = args.taps
-    if taps is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        taps = _story("ken guest stranger ken")
-    set_up_logging(logging.StreamHandler(), logging.ERROR)
-    signals = ProcessSignals()
-    try:
-        signals.install()
-        with tempfile.TemporaryDirectory(prefix="doorpi-demo-") as folder:
-            door, world = build_demo(Path(folder), signals, SystemClock())
-            return _play_demo(door, world, taps)
-    except Stopped:  # before the door was open
-        return EX_FAILED
+def _paint(text: str, *codes: int) -> str:
+    """``text`` in an ANSI style (SGR codes)."""
+    return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
 
 
-def _play_demo(door: Door, world: DemoWorld, taps: list[DemoPerson] | None) -> int:
-    door.reader_backoff_s = (0.2, 1.0)  # who plugs the reader in is watching
-    actor: DemoScript | DemoKeyboard = DemoKeyboard(world)
-    if taps is not None:
-        actor = DemoScript(world, taps)
-    else:
-        set_up_logging(world.journal)
-    stage = threading.Thread(target=actor.play, name="demo", daemon=True)
-    try:
-        with ProcessSignals.kept_from_threads():
-            stage.start()
-        door.run()
-    except Stopped:
-        pass  # as it ends
-    finally:
-        code = actor.finish()
-        stage.join(5)
-        world.store.close()
-        world.field.close()
-        world.cloud.close()
-    return code
-
-
-def _story(text: str) -> list[DemoPerson]:
-    """The people of ``ken guest stranger ken``, in order."""
-    known = {person.name: person for person in DEMO_PEOPLE}
-    missing = [name for name in text.split() if name not in known]
-    if missing or not text.split():
-        raise argparse.ArgumentTypeError(
-            f"nobody is called {missing[0] if missing else text!r}; there are"
-            f" {', '.join(known)}"
-        )
-    return [known[name] for name in text.split()]
-
+DIM, RED, GREEN, YELLOW = 2, 91, 92, 93
 
 GLYPH_COLOURS = {".": (DIM,), "G": (GREEN,), "R": (RED,), "A": (YELLOW,)}
 
@@ -15793,16 +14992,6 @@ JSON: Option = ("--json", {"action": "store_true", "help": "one JSON object a li
 VERBS: dict[str, Verb] = {
     "run": Verb(
         cmd_run, "run the door in the foreground, as the service does", prints=False
-    ),
-    "demo": Verb(
-        cmd_demo,
-        "the whole program without hardware",
-        (
-            (
-                "--taps",
-                {"type": _story, "metavar": "NAMES", "help": 'such as "ken guest"'},
-            ),
-        ),
     ),
     "check": Verb(cmd_check, "check the file; say who may enter and when"),
     "cards": Verb(

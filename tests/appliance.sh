@@ -143,7 +143,7 @@ for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /root/.config/pip/pip.conf
     /etc/ssl/certs/ca-certificates.crt; do
     give "$file"
 done
-tar -c -C "$source" doorpi.py doorpi.toml systemd | inside sh -c 'mkdir /src; tar -xC /src'
+tar -c -C "$source" doorpi.py doorpi.toml systemd tests | inside sh -c 'mkdir /src; tar -xC /src'
 
 install() { inside sh "$@"; }
 property() { inside systemctl show doorpi --property="$1" --value; }
@@ -237,11 +237,11 @@ step "a door with a virtual reader, lights in memory and a lock behind TLS on lo
 
 inside sh -c 'cat >/root/cloud.py' <<'PYTHON'
 import ssl, sys, threading
-sys.path.insert(0, "/src")
-import doorpi
+sys.path[:0] = ["/src", "/src/tests"]
+from live_cloud import LiveSesameMini
 tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 tls.load_cert_chain("/root/cert.pem", "/root/key.pem")
-cloud = doorpi.SimulatedCloud(latency_s=0.05, motor_s=0.2, tls=tls)
+cloud = LiveSesameMini(latency_s=0.05, motor_s=0.2, tls=tls)
 with open("/run/cloud.new", "w") as file:
     file.write(f"{cloud.base_url} {cloud.device_id} {cloud.key}")
 import os

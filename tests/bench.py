@@ -38,6 +38,7 @@ from gpiozero import Device, LEDBoard
 from gpiozero.pins.mock import MockFactory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from live_cloud import LiveSesameMini
 from processes import DoorProcess, environment, write_config
 
 import doorpi
@@ -52,15 +53,17 @@ device = "{device}"
 virtual = true
 poll_s = 0.02
 rearm_s = 0.1
-[lock]
-kind = "sesame-mini"
-device_id = "{device_id}"
-api_key = "{key}"
-base_url = "{base_url}"
-ca_file = "{ca_file}"
+{lock}ca_file = "{ca_file}"
 [[card]]
 uid = "{uid}"
 holder = "Ken Sato"
+"""
+
+NO_LOCK = """[lock]
+kind = "sesame-mini"
+device_id = "11200000-0000-4000-8000-000000000000"
+api_key = "k"
+base_url = "https://127.0.0.1:9"
 """
 
 
@@ -70,14 +73,13 @@ class Bench:
     def __init__(self, folder: Path, *, ca_file: str = "", **cloud: Any) -> None:
         Device.pin_factory = MockFactory()
         self.radio = doorpi.VirtualField()
-        self.cloud = doorpi.SimulatedCloud(**cloud)
+        self.cloud = LiveSesameMini(**cloud)
         self.clock = doorpi.SystemClock()
         path = folder / "doorpi.toml"
         path.write_text(
             CONFIG.format(
                 folder=folder, device=self.radio.device, uid=KEN,
-                device_id=self.cloud.device_id, key=self.cloud.key,
-                base_url=self.cloud.base_url, ca_file=ca_file,
+                lock=self.cloud.table(), ca_file=ca_file,
             )
         )  # fmt: skip
         config = doorpi.read_config(path, {})
@@ -85,13 +87,8 @@ class Bench:
         self.read_at = self.lit_at = self.confirmed_at = 0.0
         self._watch(self.equipment)
         signals = doorpi.ProcessSignals()
-        self.door = doorpi.Door(
-            config,
-            self.equipment,
-            doorpi.FileSettings(path, {}, signals, self.clock),
-            clock=self.clock,
-            supervisor=doorpi.Systemd({}, self.clock),
-        )
+        settings = doorpi.FileSettings(path, {}, signals, self.clock)
+        self.door = doorpi.build(config, self.equipment, settings, {}, self.clock)
         self.idle_until_connected(1)  # opened ahead, before the first tap
 
     def idle_until_connected(self, count: int) -> None:
@@ -142,7 +139,9 @@ class Bench:
     def confirm_lag(self) -> float:
         """Seconds from the motor's end to the confirmed light."""
         self.tap()
-        return self.confirmed_at - (self.cloud.commands[-1][0] + self.cloud.motor_s)
+        return self.confirmed_at - (
+            self.cloud.commands[-1][0] + self.cloud.bolt.motor_s
+        )
 
     def close(self) -> None:
         self.equipment.close()
@@ -150,7 +149,7 @@ class Bench:
         self.cloud.close()
 
 
-def plain(cloud: doorpi.SimulatedCloud, session: requests.Session) -> float:
+def plain(cloud: LiveSesameMini, session: requests.Session) -> float:
     """The limit: status and command on a connection that is open; seconds to command."""
     url = f"{cloud.base_url}/sesame/{cloud.device_id}"
     started_at = time.monotonic()
@@ -160,7 +159,7 @@ def plain(cloud: doorpi.SimulatedCloud, session: requests.Session) -> float:
 
 
 def plain_rows(taps: int, *, ca_file: str = "", **cloud_is: Any) -> list[float]:
-    cloud = doorpi.SimulatedCloud(**cloud_is)
+    cloud = LiveSesameMini(**cloud_is)
     with requests.Session() as session:
         session.headers["Authorization"] = cloud.key
         session.trust_env = False  # or the environment's bundle would decide
@@ -171,7 +170,7 @@ def plain_rows(taps: int, *, ca_file: str = "", **cloud_is: Any) -> list[float]:
     return rows
 
 
-def seed_tap(radio: doorpi.VirtualField, cloud: doorpi.SimulatedCloud) -> float:
+def seed_tap(radio: doorpi.VirtualField, cloud: LiveSesameMini) -> float:
     """The seed's flow: from the card in the field to its command, in seconds."""
     nfc = doorpi._nfcpy()
     tags = importlib.import_module("nfc.tag")
@@ -200,7 +199,7 @@ def seed_tap(radio: doorpi.VirtualField, cloud: doorpi.SimulatedCloud) -> float:
 
 
 def seed_rows(latency_s: float, taps: int) -> list[float]:
-    cloud, radio = doorpi.SimulatedCloud(latency_s=latency_s), doorpi.VirtualField()
+    cloud, radio = LiveSesameMini(latency_s=latency_s), doorpi.VirtualField()
     rows = [seed_tap(radio, cloud) for _ in range(taps)]
     radio.close()
     cloud.close()
@@ -459,7 +458,7 @@ def rss_kb(pid: int) -> int:
 
 def run_memory(folder: Path, count: int) -> int:
     """kB of `run` after taps of some of ``count`` cards."""
-    radio, cloud = doorpi.VirtualField(), doorpi.SimulatedCloud()
+    radio, cloud = doorpi.VirtualField(), LiveSesameMini()
     config = write_config(folder, cloud, radio.device, cards="")
     rng = random.Random(2)
     with DoorProcess(config) as door:
@@ -481,8 +480,7 @@ def measure_size(small: Path, big: Path, count: int) -> None:
         print("  valgrind is not installed: the start is not measured")
         return
     text = CONFIG.format(
-        folder="state", device="udp:127.0.0.1:9", uid=KEN, device_id="11200000-0000-4000-8000-000000000000", key="k",
-        base_url="https://127.0.0.1:9", ca_file="",
+        folder="state", device="udp:127.0.0.1:9", uid=KEN, lock=NO_LOCK, ca_file="",
     )  # fmt: skip
     counts = []
     for folder in (small, big):

@@ -24,6 +24,7 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
+from live_cloud import LiveSesameMini
 from pn532 import Pn532
 from stopwatch import Stopwatch
 from values import replace
@@ -46,7 +47,6 @@ from doorpi import (
     Progress,
     Result,
     Signal,
-    SimulatedCloud,
     Stopped,
     StoreError,
     Uid,
@@ -518,8 +518,8 @@ def world() -> World:
 
 
 @pytest.fixture
-def cloud() -> Iterator[SimulatedCloud]:
-    cloud = SimulatedCloud()
+def cloud() -> Iterator[LiveSesameMini]:
+    cloud = LiveSesameMini()
     yield cloud
     cloud.close()
 

@@ -4,4 +4,4 @@
 . "$(dirname -- "$0")/venv.sh"
 
 prepare_venv runtime
-exec "$python" "$root/doorpi.py" demo "$@"
+exec "$python" "$root/tests/demo.py" "$@"

@@ -1,14 +1,16 @@
 """What all fake lock clouds share: a server on loopback, a bolt, and how both fail.
 
 They live in the time of the test's clock: what takes time moves that clock, and a hang
-lasts for as long as the caller has patience.
+lasts for as long as the caller has patience.  tests/live_cloud.py has them in real time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from typing import Any
 
 from values import replace
 
-from doorpi import Command
+from doorpi import Command, ProcessSignals
 
 QUESTIONS = ("status", "confirm")
 STAGES = ("status", "command", "confirm")
@@ -193,6 +195,9 @@ class FakeCloud:
     faults = FAULTS | LOCK_FAULTS
     hang_s = 5.0  # as long as one try may take
     outage_s = 25.0
+    latency_s = 0.0  # a round trip: half of it before the request takes effect
+    tls: ssl.SSLContext | None = None  # it speaks https
+    idle_s: float | None = None  # a connection that idles for so long is closed
 
     def __init__(self, clock) -> None:
         self.clock = clock
@@ -205,6 +210,7 @@ class FakeCloud:
         self.ahead_s = 0.0  # how much the server's clock is ahead of the door's
         self.script: list[Reply | tuple[int, bytes] | str | None] = []
         self.requests: list[Request] = []
+        self.stages: list[str] = []  # what each request was
         self.received: list[tuple[float, Command]] = []
         self.late: list[tuple[float, Command]] = []
         self._swallowing = 0
@@ -212,25 +218,42 @@ class FakeCloud:
         self._is_commanded = False
         self._planned: list[tuple[Fault, str, float]] = []
         self._troubles: list[Exception] = []
-        self._server = _server_of(self)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.001,), daemon=True
-        )
-        self._thread.start()
+        self._wires: set[socket.socket] = set()
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+        self.go_online()
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}{self.base_path}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}{self.base_path}"
 
     @property
     def asked(self) -> list[str]:
         """Method and path of each request."""
         return [f"{request.method} {request.path}" for request in self.requests]
 
+    def go_online(self) -> None:
+        if self._server is None:
+            self._server = _server_of(self)
+            self.port = self._server.server_port
+            serve = functools.partial(self._server.serve_forever, 0.001)
+            with ProcessSignals.kept_from_threads():
+                threading.Thread(target=serve, daemon=True).start()
+
+    def go_offline(self) -> None:
+        """Every connection is cut and no new one is taken."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.shutdown()
+        server.server_close()
+        for wire in list(self._wires):
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.go_offline()
         if self._troubles:
             raise self._troubles[0]
 
@@ -301,12 +324,24 @@ class FakeCloud:
             return Reply(500, delivery="cut")
 
     def _respond(self, request: Request) -> Reply:
-        self.requests.append(request)
+        self._travel()
         command = self.command_of(request)
         stage = "confirm" if self._is_commanded else "status"
         if command:
             self.received.append((self.clock.monotonic(), command))
             self._is_commanded, stage = True, "command"
+        self.requests.append(request)
+        self.stages.append(stage)
+        reply = self._reply_to(request, stage)
+        self._travel()
+        return reply
+
+    def _travel(self) -> None:
+        """One way between the caller and the cloud."""
+        if self.latency_s:
+            self.clock.advance(self.latency_s / 2)
+
+    def _reply_to(self, request: Request, stage: str) -> Reply:
         scripted = self.script.pop(0) if self.script else None
         if isinstance(scripted, str):
             return self._play(self.faults[scripted], request)
@@ -392,18 +427,42 @@ def _reply(answer: Reply | tuple[int, bytes]) -> Reply:
     return answer if isinstance(answer, Reply) else Reply(*answer)
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, fake: FakeCloud, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", fake.port), handler)
+        self._tls = fake.tls
+
+    def get_request(self):
+        """The handshake comes with the first byte, on the connection's thread."""
+        wire, address = super().get_request()
+        if self._tls:
+            wire = self._tls.wrap_socket(
+                wire, server_side=True, do_handshake_on_connect=False
+            )
+        return wire, address
+
+    def handle_error(self, request, client_address):
+        """A caller that hangs up is its own business."""
+
+
 def _server_of(fake: FakeCloud) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # and it leaves hanging up to the caller
         disable_nagle_algorithm = True
+        timeout = fake.idle_s
 
         def setup(self):
             super().setup()
             fake.connections += 1
             fake.open += 1
+            fake._wires.add(self.connection)
 
         def finish(self):
             fake.open -= 1
+            fake._wires.discard(self.connection)
             super().finish()
 
         def do_GET(self):
@@ -423,11 +482,4 @@ def _server_of(fake: FakeCloud) -> ThreadingHTTPServer:
         def log_message(self, *args):
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False
-
-        def handle_error(self, request, client_address):
-            """A caller that hangs up is its own business."""
-
-    return Server(("127.0.0.1", 0), Handler)
+    return Server(fake, Handler)

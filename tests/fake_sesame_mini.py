@@ -46,6 +46,7 @@ class FakeSesameMini(FakeCloud):
 
     def __init__(self, clock) -> None:
         super().__init__(clock)
+        self.key = KEY
         self.is_responsive = True
         self.sync_helps = True  # it is responsive when a sync has ended
         self.sync_s = 3.0
@@ -65,7 +66,7 @@ class FakeSesameMini(FakeCloud):
         return Command(request.json["command"])
 
     def answer(self, request: Request) -> tuple[int, bytes]:
-        if request.headers.get("authorization") != KEY:
+        if request.headers.get("authorization") != self.key:
             return error(401, "UNAUTHORIZED")
         if self._is_blocked():
             return error(403, "Forbidden")

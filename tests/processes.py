@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from live_cloud import Live
 from stopwatch import Stopwatch
 
 import doorpi
@@ -86,7 +87,7 @@ MIKA_CARD = '[[card]]\nuid = "D3C2B1A0"\nholder = "Mika Mori"\n'
 
 def write_config(
     folder: Path,
-    cloud: doorpi.SimulatedCloud,
+    cloud: Live,
     device: str,
     *,
     cards: str = KEN_CARD,
@@ -106,12 +107,7 @@ name = "Office 4F"
 device = "{device}"
 virtual = true
 {reader}
-[lock]
-kind = "sesame-mini"
-device_id = "{cloud.device_id}"
-api_key = "{cloud.key}"
-base_url = "{cloud.base_url}"
-{lock}
+{cloud.table()}{lock}
 {more}
 {cards}
 """,

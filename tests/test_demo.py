@@ -1,4 +1,4 @@
-"""`doorpi.py demo`: the story it tells without a terminal, and the show on a real one."""
+"""`sh tests/demo.sh`: the story it tells without a terminal, and the show on a real one."""
 
 from __future__ import annotations
 
@@ -18,23 +18,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from processes import catches, doorpi_says, environment, wait_for
+from demo import PEOPLE, TO_ASCII, JournalTail, PluggedReader, World, drawing
+from live_cloud import Live
+from processes import catches, environment, wait_for
 
-import doorpi
-from doorpi import (
-    DEMO_PEOPLE,
-    Command,
-    DemoWorld,
-    Event,
-    JournalTail,
-    PluggedReader,
-    Reason,
-    Result,
-    Signal,
-    SimulatedCloud,
-    Uid,
-    demo_screen,
-)
+from doorpi import Command, Event, Reason, Result, Signal, Uid
 
 # -- the story
 
@@ -44,25 +32,25 @@ STORIES: dict[str, tuple[str, list[str]]] = {
     "without a terminal": ("", []),
     "an expired card is let in": (
         """
-doorpi.DEMO_CONFIG = doorpi.DEMO_CONFIG.replace("valid_until", "#")
+demo.CONFIG = demo.CONFIG.replace("valid_until", "#")
 """,
         ["--taps", "guest"],
     ),
     "a member is kept out": (
         """
 ken = 'uid = "{ken.uid}"'
-doorpi.DEMO_CONFIG = doorpi.DEMO_CONFIG.replace(ken, ken + "\\nenabled = false")
+demo.CONFIG = demo.CONFIG.replace(ken, ken + "\\nenabled = false")
 """,
         ["--taps", "ken"],
     ),
     "the cloud refuses": (
         """
-class Refusing(doorpi.SimulatedCloud):
-    def respond(self, *request):
-        self.fail("unauthorized")
-        return super().respond(*request)
+class Refusing(demo.LiveSesame):
+    def respond(self, request):
+        self.fail("401")
+        return super().respond(request)
 
-doorpi.SimulatedCloud = Refusing
+demo.LiveSesame = Refusing
 """,
         ["--taps", "ken"],
     ),
@@ -71,19 +59,24 @@ doorpi.SimulatedCloud = Refusing
 def bug(*args):
     raise RuntimeError("a bug")
 
-doorpi.Door._known = bug
+doorpi.decide = bug
 """,
         ["--taps", "ken ken"],
     ),
     "a card that is denied moves the lock": (
         """
-class Mad(doorpi.Door):
-    def _known(self, uid):
-        by = self._clock.monotonic() + 5
-        self._equipment.locks["lock"].send(doorpi.Command.UNLOCK, by, by)
-        return super()._known(uid)
+class Mad(demo.LiveSesame):
+    def __init__(self, **details):
+        super().__init__(**details)
+        decide = doorpi.decide
 
-doorpi.Door = Mad
+        def move_and_decide(*args, **more):
+            self.turn(doorpi.Command.UNLOCK)
+            return decide(*args, **more)
+
+        doorpi.decide = move_and_decide
+
+demo.LiveSesame = Mad
 """,
         ["--taps", "stranger"],
     ),
@@ -91,8 +84,8 @@ doorpi.Door = Mad
 
 
 def program(damage: str, *args: str) -> list[str]:
-    """A command line for doorpi.py after ``damage`` was done to it."""
-    code = f"import sys, doorpi\n{damage}\nsys.exit(doorpi.main(sys.argv[1:]))"
+    """A command line for the demo after ``damage`` was done to it."""
+    code = f"import sys, demo, doorpi\n{damage}\nsys.exit(demo.main(sys.argv[1:]))"
     return [sys.executable, "-c", code, *args]
 
 
@@ -101,7 +94,7 @@ def stories():
     """All stories at once: the motor of the demo's lock takes its time."""
     playing = {
         name: subprocess.Popen(
-            program(damage, "demo", *args), env=environment(), text=True,
+            program(damage, *args), env=environment(), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for name, (damage, args) in STORIES.items()
@@ -153,11 +146,14 @@ def test_a_bug_in_the_door_is_seen_with_its_traceback(stories):
 
 
 def test_a_name_that_nobody_has_is_wrong_usage_told_in_words():
-    done = doorpi_says("demo", "--taps", "ken bob")
+    done = subprocess.run(
+        [sys.executable, "-m", "demo", "--taps", "ken bob"],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
-        "doorpi.py demo: error: argument --taps: nobody is called 'bob'; there are ken,"
+        "demo.sh: error: argument --taps: nobody is called 'bob'; there are ken,"
         " mika, guest, stranger"
     )
 
@@ -165,7 +161,7 @@ def test_a_name_that_nobody_has_is_wrong_usage_told_in_words():
 def test_a_demo_stopped_in_the_middle_says_so_at_once_and_leaves_no_folder(tmp_path):
     env = environment(TMPDIR=str(tmp_path))
     with subprocess.Popen(
-        [sys.executable, "-m", "doorpi", "demo", "--taps", "guest ken ken ken"],
+        [sys.executable, "-m", "demo", "--taps", "guest ken ken ken"],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as demo:  # fmt: skip
         assert demo.stdout.readline().split()[0] == "guest"
@@ -190,8 +186,8 @@ class Unplugged:
         pass
 
 
-def world_of(cloud: SimulatedCloud) -> DemoWorld:
-    return DemoWorld(
+def world_of(cloud: Live) -> World:
+    return World(
         field=None, cloud=cloud, reader=PluggedReader(Unplugged()), lights=Lamps(),
         store=None, journal=JournalTail(),
     )  # fmt: skip
@@ -218,7 +214,7 @@ def test_the_screen_fits(cloud, rows, sign):
     cloud.go_offline()
     world.online = world.reader.plugged = False
 
-    lines = plain(demo_screen(world, LONG_EVENTS, "stranger", rows))
+    lines = plain(drawing(world, LONG_EVENTS, "stranger", rows))
 
     assert len(lines) == rows
     assert max(map(len, lines)) <= 79
@@ -228,27 +224,27 @@ def test_the_screen_fits(cloud, rows, sign):
 
 
 def test_a_small_window_gets_the_lamps_first(cloud):
-    lines = plain(demo_screen(world_of(cloud), [], "", 7))
+    lines = plain(drawing(world_of(cloud), [], "", 7))
 
     assert len(lines) == 7
     assert "working" in lines[3]
 
 
 def test_a_lamp_that_is_lit_is_told_without_colours(cloud):
-    lines = plain(demo_screen(world_of(cloud), [], ""))
+    lines = plain(drawing(world_of(cloud), [], ""))
 
     assert lines[4].split("│")[1].split() == ["▄███▄", "╭───╮"]
     assert lines[5].split("│")[1].split() == ["▀███▀", "╰───╯"]
 
 
 def test_a_terminal_without_unicode_gets_ascii(cloud):
-    lines = demo_screen(world_of(cloud), LONG_EVENTS, "ken", 24)
+    lines = drawing(world_of(cloud), LONG_EVENTS, "ken", 24)
 
-    assert all(line.translate(doorpi.TO_ASCII).isascii() for line in lines)
+    assert all(line.translate(TO_ASCII).isascii() for line in lines)
 
 
 def test_each_person_and_each_mischief_has_a_key_of_its_own():
-    keys = [person.key for person in DEMO_PEOPLE] + ["i", "r", "l", "q"]
+    keys = [person.key for person in PEOPLE] + ["i", "r", "l", "q"]
 
     assert len(set(keys)) == len(keys)
 
@@ -264,7 +260,7 @@ class Terminal:
 
     def __init__(
         self,
-        command: Sequence[str] = (sys.executable, "-m", "doorpi", "demo"),
+        command: Sequence[str] = (sys.executable, "-m", "demo"),
         *,
         rows: int = 24,
         columns: int = 80,
@@ -475,13 +471,13 @@ BUG = """
 def bug(*args):
     raise RuntimeError("a bug")
 
-doorpi.Door._known = bug
+doorpi.decide = bug
 """
 
 
 def test_a_bug_in_the_door_leaves_the_terminal_as_it_was():
     """And its traceback is on the main screen, where it can be read."""
-    with Terminal(program(BUG, "demo"), PYTHON_COLORS="0") as terminal:  # 3.13 paints
+    with Terminal(program(BUG), PYTHON_COLORS="0") as terminal:  # 3.13 paints
         terminal.until("light   ready")
 
         terminal.press("k")

@@ -25,6 +25,7 @@ import pytest
 from conftest import KEN, FakeClock, FakeLights
 from gpiozero import Device, OutputDevice
 from gpiozero.pins.mock import MockFactory
+from live_cloud import LiveSesameMini
 from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
 from stopwatch import Stopwatch
 
@@ -37,7 +38,6 @@ from doorpi import (
     GpioLights,
     ProcessSignals,
     Result,
-    SimulatedCloud,
     Stopped,
     VirtualField,
 )
@@ -1006,7 +1006,7 @@ def test_a_good_edit_works_within_two_seconds_and_a_bad_one_changes_nothing(
 def test_another_reader_and_another_lock_are_used_within_two_seconds(
     tmp_path, cloud, radio
 ):
-    other_cloud, other_radio = SimulatedCloud(), VirtualField()
+    other_cloud, other_radio = LiveSesameMini(), VirtualField()
     with (
         contextlib.closing(other_cloud),
         contextlib.closing(other_radio),

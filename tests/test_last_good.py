@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import KEN
+from live_cloud import LiveSesameMini
 from processes import DoorProcess, doorpi_says, write_config
 from test_edits import Desk
 
@@ -24,7 +25,6 @@ from doorpi import (
     FileSettings,
     LastGood,
     Secret,
-    SimulatedCloud,
     VirtualField,
     keep_last_good,
     last_good,
@@ -419,7 +419,7 @@ def test_doctor_names_the_problems_and_what_the_door_goes_by(
 
 
 def test_status_asks_the_lock_of_the_last_good_settings(path, start, says):
-    with contextlib.closing(SimulatedCloud()) as cloud:
+    with contextlib.closing(LiveSesameMini()) as cloud:
         desk = start(key=f"'{cloud.key}'", more=f"base_url = '{cloud.base_url}'\n")
         desk.write(key="'k'", more="on = 1\n")
 
@@ -526,7 +526,7 @@ def test_without_a_lock_that_can_be_used_they_are_none(path, environ, clock, lin
 def test_a_door_opens_after_a_power_cut_whatever_the_file_says_by_then(tmp_path):
     history: list[str] = []
     with (
-        contextlib.closing(SimulatedCloud()) as cloud,
+        contextlib.closing(LiveSesameMini()) as cloud,
         contextlib.closing(VirtualField()) as radio,
     ):
         config = write_config(tmp_path, cloud, radio.device)

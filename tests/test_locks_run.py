@@ -9,8 +9,7 @@ import sys
 import time
 
 import pytest
-from fake_locks import access_to
-from fake_sesame import FakeSesame
+from live_cloud import LiveSesame, LiveSesameMini
 from processes import DoorProcess, doorpi_says, environment, wait_for, write_config
 from stopwatch import Stopwatch
 
@@ -18,9 +17,7 @@ from doorpi import (
     Command,
     Notes,
     Result,
-    SimulatedCloud,
     SqliteStore,
-    SystemClock,
     VirtualCard,
 )
 
@@ -35,19 +32,13 @@ def put(radio) -> None:
     radio.put(VirtualCard(bytes.fromhex(KEN)))
 
 
-def fallback_to(cloud: SimulatedCloud) -> str:
-    return f"""
-[fallback]
-kind = "sesame-mini"
-device_id = "{cloud.device_id}"
-api_key = "{cloud.key}"
-base_url = "{cloud.base_url}"
-"""
+def fallback_to(cloud: LiveSesameMini) -> str:
+    return cloud.table("fallback")
 
 
 @pytest.fixture
 def second():
-    cloud = SimulatedCloud()
+    cloud = LiveSesameMini()
     yield cloud
     cloud.close()
 
@@ -214,7 +205,7 @@ def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device)
     with DoorProcess(config) as door:
         door.until_ready()
-        cloud.responsive = False
+        cloud.is_responsive = False
 
         event = door.tap(radio, KEN)
 
@@ -227,7 +218,7 @@ def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio
     config = write_config(tmp_path, cloud, radio.device)
     with DoorProcess(config) as door:
         door.until_ready()
-        cloud.fail("forbidden")
+        cloud.fail("blocked")
         door.tap(radio, KEN)
         asked = len(cloud.requests)
 
@@ -242,33 +233,12 @@ def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio
 # -- calls are a budget
 
 
-class RealTime:
-    """The fake clouds' clock, as the verbs' processes have it."""
-
-    def __init__(self) -> None:
-        self._clock = SystemClock()
-        self.now, self.monotonic = self._clock.now, self._clock.monotonic
-        self.advance = time.sleep
-
-
 @pytest.fixture
 def sesame(tmp_path):
     """A current Sesame, and a file of settings that names it."""
-    cloud = FakeSesame(RealTime())
-    cloud.bolt.motor_s = 0.1
-    told = access_to(cloud)
+    cloud = LiveSesame(motor_s=0.1)
     path = tmp_path / "doorpi.toml"
-    path.write_text(
-        f"""
-[lock]
-kind = "sesame"
-device_id = "{told.device_id}"
-api_key = "{told.api_key.text}"
-secret_key = "{told.secret_key.text}"
-base_url = "{told.base_url}"
-confirm_s = 0.5
-"""
-    )
+    path.write_text(f"{cloud.table()}confirm_s = 0.5\n")
     path.chmod(0o600)
     yield path
     cloud.close()
@@ -309,12 +279,12 @@ def test_a_verb_confirms_however_few_calls_are_left(sesame):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_verb_that_is_stopped_closes_its_event(tmp_path, cloud, radio, number):
     config = write_config(tmp_path, cloud, radio.device)
-    cloud.fail_always("hang", "result")
+    cloud.fail_always("hang-before", "confirm")
     verb = subprocess.Popen(
         [sys.executable, "-m", "doorpi", "--config", str(config), "unlock"],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_for(lambda: "result" in cloud.requests, "the question what came of it")
+    wait_for(lambda: "confirm" in cloud.stages, "the question what came of it")
 
     verb.send_signal(number)
     said, complaints = verb.communicate(timeout=10)

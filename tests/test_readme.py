@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import demo
 import pytest
 from conftest import card_of
 from processes import DoorProcess, doorpi_says
@@ -18,9 +19,8 @@ from values import replace
 import doorpi
 from doorpi import Command, Event, Notes, Reason, Result, SqliteStore, Uid
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(
-    encoding="utf-8"
-)
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 MISTAKES = """
 [lock]
@@ -65,8 +65,7 @@ def command_lines() -> list[str]:
     """What the README tells people to type after ``doorpi``."""
     inline = re.findall(r"`(?:sudo )?doorpi ([a-z-][^`>]+)[`>]", README)
     shell = re.findall(r"^\$ (?:sudo )?doorpi ([^>\n]+)", README, re.MULTILINE)
-    demo = re.findall(r"^\$ sh tests/demo\.sh (.+)$", README, re.MULTILINE)
-    return [*inline, *shell, *(f"demo {arguments}" for arguments in demo)]
+    return [*inline, *shell]
 
 
 @pytest.mark.parametrize("line", command_lines())
@@ -98,15 +97,19 @@ def test_a_door_without_hardware_works_as_written(tmp_path):
 
 def test_the_story_of_the_demo_is_the_one_it_tells():
     """Who, decision, reason and result; the milliseconds are the day's."""
-    lines = block_after("no reader, no lock:").splitlines()
+    command, *lines = block_after("no reader, no lock:").splitlines()
 
-    rows = [line.split()[:4] for line in lines[1:]]
+    rows = [line.split()[:4] for line in lines]
+    script, *args = shlex.split(command.removeprefix("$ sh "))
     assert rows == [
         ["ken", "granted", "granted", "unlocked"],
         ["guest", "denied", "expired", "-"],
         ["stranger", "denied", "not-found", "-"],
         ["ken", "granted", "granted", "locked"],
     ]
+    assert (ROOT / script).exists()
+    assert args[0] == "--taps"
+    assert [person.name for person in demo.story(args[1])] == [row[0] for row in rows]
 
 
 def test_the_pins_of_the_wiring_are_the_defaults():

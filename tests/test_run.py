@@ -18,7 +18,9 @@ from pathlib import Path
 
 import gpiozero
 import pytest
+from fake_cloud import answers
 from gpiozero.pins.mock import MockFactory, MockPin
+from live_cloud import LiveSesameMini
 from processes import (
     GREEN,
     KEN_CARD,
@@ -44,7 +46,6 @@ from doorpi import (
     ProcessSignals,
     Result,
     Signal,
-    SimulatedCloud,
     Stopped,
     VirtualCard,
     VirtualField,
@@ -70,7 +71,7 @@ def config(tmp_path, cloud, radio):
 @pytest.fixture(scope="module", autouse=True)
 def tap_without_reader(tmp_path_factory):
     """`tap` waits 5 s for a reader: it does so while the other tests run."""
-    cloud, radio = SimulatedCloud(), VirtualField()
+    cloud, radio = LiveSesameMini(), VirtualField()
     radio.close()  # its port is free again
     config = write_config(tmp_path_factory.mktemp("lonely"), cloud, radio.device)
     cloud.close()
@@ -173,11 +174,11 @@ def test_systemd_is_told_everything_in_order(config, cloud, radio):
 
 
 def test_the_watchdog_is_fed_while_a_tap_is_retried(config, cloud, radio):
-    cloud.fail_always("unavailable")
+    cloud.fail_always("503")
     with DoorProcess(config, WATCHDOG_USEC="1000000") as door:
         door.until_ready()
         put(radio, KEN)
-        door.until(lambda: "status" in cloud.requests, "the first try")
+        door.until(lambda: "status" in cloud.stages, "the first try")
         beats = door.manager.said.count("WATCHDOG=1")
 
         door.until(lambda: len(cloud.requests) >= 2, "the second try")
@@ -200,7 +201,7 @@ def test_another_process_watchdog_is_not_fed(config, radio):
 def test_a_second_door_refuses_in_words_and_leaves_the_first_alone(
     config, cloud, radio
 ):
-    cloud.motor_s = 1.0
+    cloud.bolt.motor_s = 1.0
     with DoorProcess(config) as door:
         door.until_ready()
         put(radio, KEN)
@@ -250,10 +251,10 @@ def test_a_card_that_is_left_on_the_reader_opens_no_door_at_a_start(
 # -- being stopped
 
 FAULTS = {
-    "hangs at the status": ("hang", "status", 1, None),
+    "hangs at the status": ("hang-before", "status", 1, None),
     "hangs at the command": ("hang-after", "command", 1, Command.UNLOCK),
-    "hangs at the result": ("hang", "result", 1, Command.UNLOCK),
-    "is asked again and again": ("unavailable", "status", 2, None),
+    "hangs at the result": ("hang-before", "confirm", 1, Command.UNLOCK),
+    "is asked again and again": ("503", "status", 2, None),
 }
 
 
@@ -267,7 +268,7 @@ def test_sigterm_ends_a_tap_at_once_while_the_cloud(
     with DoorProcess(config) as door:
         door.until_ready()
         put(radio, KEN)
-        door.until(lambda: cloud.requests.count(stage) >= requests, stage)
+        door.until(lambda: cloud.stages.count(stage) >= requests, stage)
 
         code, seconds = door.stop()
 
@@ -457,11 +458,11 @@ def blocked_by_threads(pid: int) -> dict[str, bool]:
 
 def test_signals_reach_the_main_thread_only(config, cloud, radio):
     """Another's would not end what the main thread waits for."""
-    cloud.fail_always("hang", at="status")
+    cloud.fail_always("hang-before", at="status")
     with DoorProcess(config) as door:
         door.until_ready()
         put(radio, KEN)
-        door.until(lambda: cloud.requests.count("status"), "the request")
+        door.until(lambda: cloud.stages.count("status"), "the request")
 
         blocked = blocked_by_threads(door.pid)
 
@@ -476,11 +477,11 @@ def test_signals_reach_the_main_thread_only(config, cloud, radio):
 def test_signals_in_any_mixture_end_the_door_while_a_request_hangs(
     config, cloud, radio, burst
 ):
-    cloud.fail_always("hang", at="status")
+    cloud.fail_always("hang-before", at="status")
     with DoorProcess(config) as door:
         door.until_ready()
         put(radio, KEN)
-        door.until(lambda: cloud.requests.count("status"), "the request")
+        door.until(lambda: cloud.stages.count("status"), "the request")
         watch = Stopwatch()
         for number in random.Random(burst).choices(
             [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], k=6
@@ -586,7 +587,7 @@ def test_a_file_that_is_gone_changes_nothing(config, radio):
 
 
 def test_lock_and_reader_are_changed_by_a_reload(tmp_path, config, cloud, radio):
-    other_cloud, other_radio = SimulatedCloud(), VirtualField()
+    other_cloud, other_radio = LiveSesameMini(), VirtualField()
     try:
         with DoorProcess(config) as door:
             door.until_ready()
@@ -785,16 +786,14 @@ def test_the_virtual_readers_port_answers_nobody(tmp_path, cloud):
                 visitor.recv(100)
 
 
-def test_the_key_is_in_no_place_where_others_look(tmp_path, cloud, radio, monkeypatch):
+def test_the_key_is_in_no_place_where_others_look(tmp_path, cloud, radio):
     cloud.key = "Zebra-Quagga-secret"
-    echo = doorpi.CloudFault(
-        status=400, body=b'{"error": "bad key Zebra-Quagga-secret"}'
-    )
-    monkeypatch.setitem(doorpi.CLOUD_FAULTS, "echo", echo)
+    echo = answers(400, b'{"error": "bad key Zebra-Quagga-secret"}')
+    cloud.faults = cloud.faults | {"echo": echo}
     config = write_config(tmp_path, cloud, radio.device, lock="unlock_window_s = 1")
     with DoorProcess(config) as door:
         door.until_ready()
-        for fault in ("echo", "unauthorized", "html", "cut-before"):
+        for fault in ("echo", "401", "html", "cut-before"):
             cloud.fail_always(fault)
             assert door.tap(radio, KEN).result is not Result.UNLOCKED
         config.write_text(config.read_text().replace("Zebra", "Zebra\\u0000"))
