@@ -148,20 +148,25 @@ Uid = NewType("Uid", str)
 
 UID_BYTES = (4, 7, 10)
 
-
-#: A reader that asks a card with a longer UID only once gets this byte and 3 of its
-#: bytes; no card has a UID of 4 bytes that begins so.  Source: ISO/IEC 14443-3, 6.5.4;
+#: No UID of 4 bytes begins with the cascade tag: what does is the first part of a
+#: longer one, from a reader that stopped there.  Source: ISO/IEC 14443-3, 6.5.4;
 #: raspberry-rc522.py of torehc/carontepass-v2, whose lists have many (as 136).
 CASCADE_TAG = "88"
 
+PRINTED_WORDS = "a number printed on a card is not its UID: tap the card here instead"
+NUMBER_WORDS = (
+    "digits only; a number printed on a card is not its UID: tap the card, and if `log`"
+    " shows this UID, write it with colons"
+)
+
 
 def parse_uid(text: str) -> Uid:
-    """Read a UID as people write it: the one place that says what a UID is.
+    """Read a UID as people write it; what is a UID is defined here only.
 
     Accepts hex in any case with ``:``, ``-`` or a space between bytes, and
     CarontePass's dotted decimal (``1.35.171.7``, 4 bytes).
 
-    Raises: ValueError that says what is wrong, when it is neither.
+    Raises: ValueError, whose text says what is wrong.
     """
     text = text.strip()
     printed = f"; {PRINTED_WORDS}" if is_number(text) else ""
@@ -187,17 +192,10 @@ def parse_uid(text: str) -> Uid:
     return Uid(digits.upper())
 
 
-NUMBER_WORDS = (
-    "digits only; a number printed on a card is not its UID: tap the card, and if `log`"
-    " shows this UID, write it with colons"
-)
-PRINTED_WORDS = "a number printed on a card is not its UID: tap the card here instead"
-
-
 def is_number(text: str) -> bool:
-    """True for digits and nothing between them, as numbers are printed on cards.
+    """True for six digits and more, which is how cards have numbers printed on them.
 
-    One UID of 4 bytes in 43 is written so, too.
+    The hex of one UID of 4 bytes in 43 looks the same.
     """
     return bool(re.fullmatch(r"\d{6,}", text.strip(), re.ASCII))
 
@@ -208,7 +206,7 @@ def format_uid(uid: Uid) -> str:
 
 
 def is_random(uid: Uid) -> bool:
-    """True for a UID that the card makes up anew each time, as phones do.
+    """True for a UID that changes with each tap, as those of phones do.
 
     Source: ISO/IEC 14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08.
     """
@@ -224,10 +222,10 @@ class Card(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Some hours of some days, in minutes from local midnight.
+    """Hours of some days of the week, in minutes from local midnight.
 
-    ``days`` counts Monday as 0.  A span whose ``end_min`` is not after its
-    ``start_min`` goes on past midnight and belongs to the day it starts on.
+    ``days`` counts Monday as 0.  A span that ends before it starts goes on past
+    midnight and belongs to the day on which it starts.
     """
 
     days: frozenset[int]
@@ -240,7 +238,8 @@ class Span(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """When credentials that name it are good: local wall time, closed days aside."""
+    """When the credentials that name it are good, in local wall time.  On a ``closed``
+    day no span starts."""
 
     name: str
     spans: tuple[Span, ...]
@@ -250,7 +249,7 @@ class Schedule(NamedTuple):
 
 
 class Role(enum.StrEnum):
-    """What a card is for: to open the door, or to enrol others as well."""
+    """What a card is for: opening the door, or enrolling other cards."""
 
     HOLDER = "holder"
     MASTER = "master"
@@ -264,7 +263,7 @@ class Origin(enum.StrEnum):
 
 
 class Credential(NamedTuple):
-    """One card on the list.  Dates are local and inclusive; None is without limit."""
+    """One card on the list.  Dates are local and inclusive; None means no limit."""
 
     uid: Uid
     holder: str
@@ -274,13 +273,13 @@ class Credential(NamedTuple):
     schedule: str | None = None
     role: Role = Role.HOLDER
     source: Origin = Origin.TOML
-    #: Why this program cannot go by the entry, in words; it is then not enabled.
+    #: Why this program does not understand the entry, in words; it is not enabled then.
     refused: str = ""
     block: Block | None = None
 
     @property
     def needs_clock(self) -> bool:
-        """True when the answer depends on what day or hour it is."""
+        """True when the answer depends on the day or the hour."""
         return (self.valid_from, self.valid_until, self.schedule) != (None, None, None)
 
 
@@ -292,8 +291,8 @@ class Person(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A card, or with no ``uid`` all cards of ``holder``, kept out by `revoke`.
-    ``since`` is local."""
+    """What `revoke` leaves: one card of ``holder`` stays out, or, without ``uid``, all
+    of them.  ``since`` is local time."""
 
     holder: str
     since: datetime
@@ -364,7 +363,7 @@ class Reason(enum.StrEnum):
 
 
 class Change(enum.StrEnum):
-    """What changed who may enter: the reason of an event that is no presentation."""
+    """The reason of an event by which the list of people changed."""
 
     ALLOW = "allow"
     REVOKE = "revoke"
@@ -375,7 +374,7 @@ class Change(enum.StrEnum):
 
 
 class Verdict(NamedTuple):
-    """The answer to one presentation, and to whom."""
+    """The answer to one access request, and who asked."""
 
     reason: Reason
     holder: str = ""
@@ -386,7 +385,7 @@ class Verdict(NamedTuple):
 
 
 class LockState(enum.StrEnum):
-    """What is known of the bolt; UNKNOWN is neither of the others."""
+    """The position of the bolt; UNKNOWN counts as neither of the others."""
 
     LOCKED = "locked"
     UNLOCKED = "unlocked"
@@ -394,7 +393,7 @@ class LockState(enum.StrEnum):
 
 
 class Command(enum.StrEnum):
-    """What a lock can be told: always explicit, never a toggle."""
+    """What is sent to a lock: always explicit, never a toggle."""
 
     LOCK = "lock"
     UNLOCK = "unlock"
@@ -408,16 +407,12 @@ class LockStatus(NamedTuple):
     """One observation of the lock.
 
     ``why`` says in words why ``state`` is UNKNOWN; with ``is_moving`` it will be known
-    when the bolt has arrived.  ``reachable`` is None where
-    the vendor does not tell.  ``battery_percent`` is 0-100 or None, and
-    ``battery_is_low`` the lock's own word, where it has one.  ``as_of`` is the
-    vendor's own time stamp in Unix seconds, good only for comparing with another of
-    its kind, or None.
-
-    ``is_old``: the lock has not been heard of for long; ``wake`` may help.
-    ``is_between``: the bolt rests between its two ends, as after a key was turned half
-    way.  That proves neither of them, but it is no riddle either: a tap takes it for
-    not locked.
+    when the bolt has arrived.  ``reachable`` is None where the vendor does not say.
+    ``battery_percent`` is 0-100 or None, ``battery_is_low`` the lock's own warning.
+    ``as_of`` is the vendor's time stamp in Unix seconds, comparable only with another
+    of the same vendor, or None.  ``is_old``: the lock has not reported for a while, and
+    ``wake`` may help.  ``is_between``: the bolt rests half way, as after a key was not
+    turned fully; a tap takes that for not locked.
     """
 
     state: LockState
@@ -432,12 +427,12 @@ class LockStatus(NamedTuple):
 
     @property
     def taken_for(self) -> LockState:
-        """The state by which a command is chosen."""
+        """The state from which a command is chosen."""
         return LockState.UNLOCKED if self.is_between else self.state
 
 
 class Progress(enum.StrEnum):
-    """What a question after a command learnt."""
+    """The lock's answer to a question about a command that was sent."""
 
     DONE = "done"
     PENDING = "pending"
@@ -446,7 +441,7 @@ class Progress(enum.StrEnum):
 
 
 class Result(enum.StrEnum):
-    """How a granted presentation ended."""
+    """How a granted request ended."""
 
     UNLOCKED = "unlocked"
     LOCKED = "locked"
@@ -457,29 +452,28 @@ class Result(enum.StrEnum):
     INTERRUPTED = "interrupted"
 
 
-#: The results after which the bolt has moved, or may have.
+#: The results after which the bolt has moved, or may have moved.
 MOVED = (Result.UNLOCKED, Result.LOCKED, Result.UNSURE)
 
 
 class Outcome(NamedTuple):
-    """What came of asking the lock: ``detail`` in words, battery 0-100 or None."""
+    """How a move of a lock ended; ``detail`` is in words, the battery 0-100 or None."""
 
     command: Command | None
     result: Result
     detail: str = ""
     battery_percent: int | None = None
     battery_is_low: bool = False
-    lock: str = "lock"  # which: as the settings' tables are called
+    lock: str = "lock"  # or "fallback": its table in the settings
 
 
 class Event(NamedTuple):
-    """One line of the log: somebody asked, and what came of it; or a Change of who may
-    enter, with whose access it changes, where that is one.
+    """One line of the log: an access request and its outcome, or a Change of the list.
 
-    ``uid`` is None when no card did: ``source`` is "command" when a verb moved the
-    lock, "relock" when the door locked again by itself.
-    ``result`` and ``latency_ms`` (presented to result) are None when denied and
-    while it is not known yet.  A word that only a newer version knows stays text.
+    ``uid`` is None where no card was presented; ``source`` is the Medium's word, or for
+    a Change what made it.  ``holder`` of a Change is set where it is about one person.
+    ``result`` and ``latency_ms`` (from presentation to result) are None for a denial
+    and while the outcome is open.  Words of a newer version stay text.
     """
 
     at: datetime
@@ -501,10 +495,8 @@ class Event(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """What is kept on disk beside the events, under names.
-
-    ``words`` replace what was there, ``counts`` are added to it.
-    """
+    """Values kept on disk under names, beside the events: ``words`` replace the value
+    that was there, ``counts`` are added to it."""
 
     words: Mapping[str, str] = MappingProxyType({})
     counts: Mapping[str, int] = MappingProxyType({})
@@ -514,7 +506,7 @@ NOTHING = Notes()
 
 
 class Health(enum.StrEnum):
-    """What `doctor` thinks of one thing."""
+    """How well `doctor` found one thing."""
 
     OK = "ok"
     WARN = "warn"
@@ -522,7 +514,7 @@ class Health(enum.StrEnum):
 
 
 class Finding(NamedTuple):
-    """One line of `doctor`: of what, in words, and what to ``do`` about it."""
+    """One line of `doctor`; ``do`` says what to do about it."""
 
     health: Health
     subject: str
@@ -530,26 +522,25 @@ class Finding(NamedTuple):
     do: str = ""
 
 
-#: What Japanese keyboards put between family and given name; Python calls every
-#: space but the ASCII one unprintable.
+#: Japanese keyboards put it between family and given name; Python calls every space
+#: but the ASCII one unprintable.
 WIDE_SPACE = "\u3000"
 
-#: ZWNJ and ZWJ: invisible, and part of the spelling of Persian, of Sinhala and of many
-#: emoji.  Between other letters, as those of Latin, they would only make two names look
-#: alike.
+#: ZWNJ and ZWJ are invisible, and part of the spelling of Persian, Sinhala and many
+#: emoji.  Between other letters they would only make two names look alike.
 JOINERS = "\u200c\u200d"
 _JOINED = "[^\0-\u024f\u2000-\u206f\u3000]"
 UNJOINED = dict.fromkeys(map(ord, JOINERS))
 STRAY_JOINER = re.compile(f"(?<!{_JOINED})[{JOINERS}]|[{JOINERS}](?!{_JOINED})")
 
-#: Spaces of other widths, as the NBSP of spreadsheets; and what a paste leaves at the
-#: ends of a name: zero width spaces, marks of direction, the BOM.
+#: Spaces of other widths, such as the NBSP of spreadsheets; and what a paste leaves at
+#: the ends of a name: zero width spaces, marks of direction, the BOM.
 OTHER_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
 ENDS = f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff"
 
 
 def tidied(text: str) -> str:
-    """Text that was typed or pasted, without what nobody sees and nobody meant."""
+    """Typed or pasted text without the invisible characters that nobody meant."""
     return OTHER_SPACES.sub(" ", text).strip(ENDS)
 
 
@@ -587,7 +578,7 @@ def block_words(block: Block) -> str:
 
 
 def card_name(card: Credential) -> str:
-    """A card as people tell it from others: ``Ken Sato (04:A1:B2:C3)``."""
+    """``Ken Sato (04:A1:B2:C3)``."""
     return f"{printable(card.holder, 60)} ({format_uid(card.uid)})"
 
 
@@ -597,14 +588,15 @@ def counted(number: int, noun: str) -> str:
 
 
 def as_spoken(name: str) -> str:
-    """A name as people compare it, however it is spaced, capitalised and encoded."""
+    """A name in the form in which two are compared: spacing, capitals and encoding do
+    not matter."""
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name.translate(UNJOINED))
     return " ".join(name.split()).casefold()
 
 
 def without_accents(name: str) -> str:
-    """A name as somebody may type it whose keyboard has no accents."""
+    """``as_spoken`` for a keyboard that has no accents."""
     name = as_spoken(name)
     if name.isascii():
         return name
@@ -613,13 +605,13 @@ def without_accents(name: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word that is none of those ``known``."""
+    """The end of a message about a word that is not among those ``known``."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {printable(close[0])!r}?" if close else ""
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal ``text`` takes; the letters of Japan take two."""
+    """The columns that ``text`` takes on a terminal; Japanese letters take two."""
     if text.isascii():
         return len(text)
     letters = [c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf")]
@@ -640,16 +632,15 @@ def fitting(text: str, columns: int) -> str:
 ################################################################################
 
 
-#: What the clock on the wall shows at an instant, which is in UTC: the same instant in
-#: the door's zone.
+#: Turns an instant in UTC into the same instant in the door's zone.
 Local = Callable[[datetime], datetime]
 
 
 class Circumstances(NamedTuple):
-    """All that a decision about a card may depend on, beside its credential.
+    """All that a decision may depend on, beside the credential.
 
-    ``at`` is aware, in the door's time zone.  ``last_moved`` is when this card
-    last moved the lock, or None.  ``local`` is for who looks ahead, beyond the next
+    ``at`` is aware, in the door's time zone.  ``last_moved`` is when this card last
+    moved the lock, or None.  ``local`` serves `why`, which looks ahead beyond the next
     change of daylight saving; None: the zone of ``at``.
     """
 
@@ -665,10 +656,10 @@ class Circumstances(NamedTuple):
 def is_open(schedule: Schedule, at: datetime) -> bool:
     """True when ``schedule`` admits at the local wall time of ``at``.
 
-    Wall time makes both changes of daylight saving come out as people expect: an
-    hour that is skipped admits nobody, one that comes twice admits twice.  On a
-    closed day nobody is admitted from midnight to midnight, and a span that would
-    have started on it does not take place, past midnight neither.
+    By wall time both changes of daylight saving come out as people expect: an hour
+    that is skipped admits nobody, one that comes twice admits twice.  A closed day
+    admits nobody from midnight to midnight, and skips the spans that would have started
+    on it, also their part after midnight.
     """
     today, minute = at.date(), at.hour * 60 + at.minute
     if today in schedule.closed:
@@ -697,7 +688,7 @@ def _expired(who: Credential, when: Circumstances) -> bool:
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
-    """Also when its schedule is gone from the file: in doubt about a person, no."""
+    """A schedule that no longer exists denies: when in doubt, nobody enters."""
     if who.schedule is None:
         return False
     schedule = when.schedules.get(who.schedule)
@@ -705,13 +696,14 @@ def _outside_schedule(who: Credential, when: Circumstances) -> bool:
 
 
 def _passed_back(who: Credential, when: Circumstances) -> bool:
-    """Timed anti-passback.  A grant in the future (the clock jumped) is no grant."""
+    """Timed anti-passback.  A move in the future (the clock jumped) does not count."""
     if when.last_moved is None:
         return False
     return 0 <= (when.at - when.last_moved).total_seconds() < when.passback_s
 
 
-CLOCK_SLACK = timedelta(minutes=1)  # between a clock and what was written by it
+#: A log row may be so much ahead of the clock that wrote it.
+CLOCK_SLACK = timedelta(minutes=1)
 
 
 def is_believed(
@@ -719,8 +711,8 @@ def is_believed(
 ) -> bool:
     """Whether dates and hours are judged by a clock that shows ``at``.
 
-    Where it need not be set it is believed unless it proves itself wrong: ``newest`` is
-    the latest time in the log, and a Pi that was without power wakes up before it.
+    A clock that need not be set is believed unless it is behind ``newest``, the latest
+    time in the log: a Pi that was without power wakes up in the past.
     """
     is_behind = newest is not None and at + CLOCK_SLACK < newest
     return is_set or not (must_be_set or is_behind)
@@ -728,8 +720,8 @@ def is_believed(
 
 Rule = Callable[[Credential, Circumstances], bool]
 
-#: What denies a card that is on the list, first match first.  (Before these: a
-#: lockdown, which stops the unknown as well; then a card that is not on the list.)
+#: What denies a card that is on the list; the first match decides.  (`decide` asks
+#: before these for a lockdown, which stops unknown cards as well, and for the list.)
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
@@ -741,7 +733,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 
 
 def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
-    """Decide about one presentation of the card ``uid``; None is not on the list.
+    """Decide about the card ``uid``; ``who`` is None where it is not on the list.
 
     Pure, so that every answer is a row of the table in tests/test_rules.py.
     """
@@ -754,24 +746,22 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     return Verdict(next(denied, Reason.GRANTED), holder)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Debounce:
-    """Turns a stream of looks for a card into card presentations.
+    """Turns a stream of looks for a card into presentations.
 
-    A card that lies on the reader is seen at every look and presented once; it
-    counts again after ``rearm_s`` seconds of an empty field.  Time counts only while
-    the reader is watched: a reader that fails for a minute, or a door that was busy,
-    does not present the same card again.
+    A card that lies on the reader is seen at every look and presented once; it counts
+    again after the field was empty for ``rearm_s``.  Only watched time counts: a reader
+    that failed for a minute does not present the same card again.
 
-    Cards are told apart: two in one wallet are two presentations.  The reader may
-    show either at any look, and a card that is hidden behind another has not left.
-    So while the field is not empty, a card is forgotten only after ``forget_s``.  A
-    random UID is new at each look; all of them are one presence.
+    Two cards in one wallet are two presentations.  The reader may show either at any
+    look, so while the field is not empty a card is forgotten only after ``forget_s``.
+    A phone's UID is new at each look; all random UIDs count as one card.
 
-    What the first look after ``restart`` finds was there before, and so was all that
-    is seen until the field has been empty for ``rearm_s`` or was watched for
-    ``settle_s``: a card that somebody left on the reader must not open the door at
-    each start, nor keep everybody else out.
+    What the first look after ``restart`` finds was there before, and so was all that is
+    seen until the field has been empty for ``rearm_s`` or was watched for ``settle_s``:
+    a card that somebody left on the reader must not open the door at each start, nor
+    keep everybody else out.
     """
 
     rearm_s: float
@@ -844,11 +834,10 @@ class Debounce:
         self._empty_since, self._was_away = None, True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Repeats:
-    """How often a denial came again that has ``lines`` in the log, the last of them
-    ``event``: ``more`` times up to ``until``, and ``others`` of unknown cards that have
-    no line at all."""
+    """A denial that has ``lines`` in the log, the last of them ``event``, and came
+    ``more`` times up to ``until``; ``others`` are unknown cards without a line."""
 
     event: Event
     last: float
@@ -864,19 +853,17 @@ class Repeats:
         return f"{' and '.join(told)} until {self.until:%Y-%m-%d %H:%M:%S}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Denials:
-    """What is to be done about one denial more: a flood of them must cost neither a
-    disk nor the peace of the door.
+    """Keeps a flood of denials from the disk and from the lights.
 
-    The same card, denied for the same reason within ``same_s``, has ``same_lines`` in
-    the log and is then counted with the last of them.  Unknown cards may make
-    ``burst`` lines, and one more every ``refill_s``; what comes beyond that is counted
-    as well.  After ``limit`` denials in ``within_s`` there is a pause of ``pause_s``:
-    a denial in it has no answer and no line, is counted, and the next look is
-    ``slow_s`` later: with a reader at full speed, a device that shows UID after UID
-    would find a member's 50 times as soon.  It ends early when somebody may enter.
-    Seconds are monotonic.
+    A card that is denied for the same reason again within ``same_s`` gets
+    ``same_lines`` lines in the log and is then counted with the last of them.  Unknown
+    cards get ``burst`` lines, and one more every ``refill_s``; the rest is counted.
+    After ``limit`` denials in ``within_s`` there is a pause of ``pause_s``: a denial in
+    it gets neither answer nor line but is counted, and the next look is ``slow_s``
+    later, since at full speed a device that shows UID after UID would find a member's
+    50 times as soon.  A grant ends the pause.  Seconds are monotonic.
     """
 
     limit = 10
@@ -966,13 +953,13 @@ class Denials:
 
 
 def unknown_text(presented: Mapping[Uid, float], boot: str) -> str:
-    """For the disk: unknown cards, each with the monotonic seconds of its tap."""
+    """Unknown cards, each with the monotonic seconds of its tap, as kept on disk."""
     return "; ".join(f"{boot} {uid} {at:.3f}" for uid, at in presented.items())
 
 
 def unknown_from(text: str | None, boot: str, now: float) -> dict[Uid, float]:
-    """What ``unknown_text`` wrote in this run of the computer, as seconds ago: by the
-    calendar it would be another card's turn after the clock was set."""
+    """The cards that ``unknown_text`` wrote since the computer started, and how many
+    seconds ago each was presented; the clock may have been set since."""
     form = rf"{re.escape(boot)} ([0-9A-F]{{8,20}}) ({SECONDS_KEPT})"
     found = (re.fullmatch(form, part, re.ASCII) for part in (text or "").split("; "))
     return {Uid(match[1]): now - float(match[2]) for match in found if match}
@@ -981,21 +968,18 @@ def unknown_from(text: str | None, boot: str, now: float) -> dict[Uid, float]:
 class LockPolicy(NamedTuple):
     """How patiently a kind of lock is asked: the numbers of its vendor, as data.
 
-    ``try_s`` bounds one request, ``send_try_s`` (0: the same) that of a command whose
-    answer comes when the bolt has turned.  The watchdog gets no sign of life during
-    one request: WatchdogSec must be well above the longest.  ``read_waits_s`` and
-    ``send_waits_s`` lie between the tries of a question and of a command that surely
-    never left.
-    ``confirm_at_s`` are seconds after the command at which to ask how it went, then
-    every ``confirm_every_s`` (0: stop there).  A command that a newer status shows
-    to have had no effect is sent once more, not before ``resend_after_s``.
-    One whose bolt is moving is looked at every ``moving_every_s`` until it is there.
-    A lock that is to lock again and does not is told so after each of
-    ``relock_waits_s``, and then no more: it costs battery and quota, and needs a
-    person.  One whose state is old is woken at most every ``wake_every_s``
-    (0: it cannot be), which may take ``wake_s``.  ``calls_per_month`` is what the
-    vendor's free plan allows (0: there is no such limit).  With ``locks_itself`` it
-    is a strike, open for a moment only.
+    ``try_s`` bounds one request, ``send_try_s`` (0: the same) a command whose answer
+    comes when the bolt has turned.  ``read_waits_s`` are the waits between the tries of
+    a question, ``send_waits_s`` those of a command that surely never left.
+    ``confirm_at_s`` are the seconds after the command at which to ask how it went, then
+    every ``confirm_every_s`` (0: stop there).  A command that a newer status shows to
+    have had no effect is sent once more, not before ``resend_after_s``.  A moving bolt
+    is looked at every ``moving_every_s`` until it has arrived.  A failed auto-relock is
+    tried again after each of ``relock_waits_s``, then given up: it costs battery and
+    calls, and needs a person.  A lock whose state is old is woken at most every
+    ``wake_every_s`` (0: the vendor has no such thing), which may take ``wake_s``.
+    ``calls_per_month`` is the vendor's free plan (0: no limit).  ``locks_itself``: a
+    strike, which is open for a moment only.
     """
 
     try_s: float = 5.0
@@ -1013,8 +997,8 @@ class LockPolicy(NamedTuple):
     locks_itself: bool = False
 
     def confirm_times_s(self, limit_s: float) -> Iterator[float]:
-        """When to ask, in seconds after the command, up to ``limit_s``: at least once,
-        also where the owner is less patient than the vendor."""
+        """When to ask, in seconds after the command, up to ``limit_s``; at least once,
+        even if the owner is less patient than the vendor."""
         if self.confirm_at_s and self.confirm_at_s[0] > limit_s:
             yield limit_s
             return
@@ -1033,10 +1017,10 @@ class LockPolicy(NamedTuple):
 LOW_BATTERY_PERCENT = 15
 
 
-#: From which share of the month's calls on how many questions a command is worth: what
-#: is left is kept for the commands themselves.
+#: How many questions a command is worth once a share of the month's calls is used: the
+#: rest is kept for the commands themselves.
 RATIONS: tuple[tuple[float, int | None], ...] = ((0.97, 0), (0.90, 1), (0.0, None))
-CALLS_LOW = 0.80  # the share from which on the owner is told
+CALLS_LOW = 0.80  # from this share on the owner is warned
 
 
 def questions_worth(used: int, allowed: int) -> int | None:
@@ -1051,15 +1035,15 @@ def calls_in_words(used: int, allowed: int) -> str:
     return f"{used:,} of this month's {allowed:,} calls are used ({percent} %)"
 
 
-#: How monotonic seconds are kept on disk.
+#: Monotonic seconds as they are kept on disk.
 SECONDS_KEPT = r"\d{1,9}\.\d{3}"
 
 
 class Relock(NamedTuple):
     """A lock that stands open and is to be locked again.
 
-    ``lock`` is its table in the settings, ``due`` monotonic seconds (inf: tried in
-    vain, a person must look), ``failures`` how often that was tried so far.
+    ``lock`` is its table in the settings; ``due`` is in monotonic seconds (inf: given
+    up, a person must look) after so many ``failures``.
     """
 
     lock: str
@@ -1067,12 +1051,12 @@ class Relock(NamedTuple):
     failures: int = 0
 
     def to_text(self, boot: str) -> str:
-        """For the disk; ``boot`` names this run of the computer."""
+        """As it is kept on disk; ``boot`` names this run of the computer."""
         return f"{boot} {self.lock} {self.due:.3f} {self.failures}"
 
     @classmethod
     def from_text(cls, text: str, boot: str, now: float) -> Relock | None:
-        """What ``to_text`` wrote; of an earlier run of the computer: due at once."""
+        """What ``to_text`` wrote; due at once if the computer was restarted since."""
         form = rf"(\S+) (\w+) (inf|{SECONDS_KEPT}) (\d{{1,3}})"
         match = re.fullmatch(form, text, re.ASCII)
         if match is None:
@@ -1090,17 +1074,15 @@ def relocks_from(text: str | None, boot: str, now: float) -> dict[str, Relock]:
 
 
 def relocks_text(pending: Mapping[str, Relock], boot: str) -> str:
-    """For the disk; empty when nothing is to be locked again."""
+    """As they are kept on disk; empty when nothing is to be locked again."""
     return "; ".join(relock.to_text(boot) for relock in pending.values())
 
 
 def relock_after(
     outcome: Outcome, pending: Relock | None, *, now: float, after_s: float
 ) -> Relock | None:
-    """How the lock that moved is to be locked again after ``outcome``; ``pending``
-    is how it was before.
-
-    ``after_s`` is how long it may stand open; 0: as long as it likes.
+    """The relock of the lock that moved, after ``outcome``; ``pending`` is the one from
+    before.  ``after_s`` is how long it may stand open; 0: never relock.
     """
     if outcome.result is Result.LOCKED:
         return None
@@ -1118,16 +1100,13 @@ def relock_later(pending: Relock, waits_s: Sequence[float], now: float) -> Reloc
 
 
 def jittered_s(wait_s: float, jitter: float) -> float:
-    """``wait_s`` stretched by up to a quarter, so that doors don't retry in step.
-
-    ``jitter`` is a random number in [0, 1).
-    """
+    """``wait_s`` stretched by up to a quarter, so that doors do not retry in step;
+    ``jitter`` is a random number in [0, 1)."""
     return wait_s * (1 + jitter / 4)
 
 
-#: How much of the processor an idle door may take: looks for a card may come as
-#: often as that allows, so that a quick tap is seen, and on a slow Pi as seldom as
-#: poll_s.
+#: How much of the processor an idle door may take.  Looks for a card come as often as
+#: that allows, so that a quick tap is seen, and on a slow Pi as rarely as poll_s.
 IDLE_CPU_SHARE = 0.03
 SHORTEST_PAUSE_S = 0.02
 
@@ -1140,8 +1119,7 @@ def pause_s(cpu_s: float, poll_s: float) -> float:
 def backoff_s(attempt: int, *, base_s: float, cap_s: float, jitter: float) -> float:
     """Seconds to wait after failed ``attempt`` (0, 1, ...), doubling up to ``cap_s``.
 
-    ``jitter`` is a random number in [0, 1).  The wait keeps half of its length, so
-    that what hammers nobody does not hammer either when the dice fall low.
+    ``jitter`` is a random number in [0, 1); at least half of the wait remains.
 
     Source: M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015), equal jitter.
     """
