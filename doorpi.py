@@ -38,7 +38,7 @@ To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml
 To add a verb       a cmd_* and a row of VERBS in 15; what it does at length in 12
-To read a new list  a parser and a row of LIST_FORMATS in 12
+To read a new list  a row of LIST_FORMATS in 12, and a fix for what it says its own way
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -10749,8 +10749,8 @@ class LogTail:
 # -- lists from other systems
 
 
-#: In detail, of each kind of row; of the others it is only said how many there are.
-TOLD_ROWS = 20
+#: How many rows of each kind are shown in detail; of the others only the number is.
+SHOWN_ROWS = 20
 UID_DIGITS = tuple(2 * size for size in UID_BYTES)
 
 
@@ -10758,47 +10758,65 @@ class ListError(ValueError):
     """A list of which nothing can be imported; the text says why."""
 
 
-class Row(NamedTuple):
-    """A row of a table, or an object of JSON: its cells by the names of their columns,
-    as the list has them, and then as a ``[[card]]`` would; or why it is ``refused``.
+@dataclass(slots=True, eq=False, repr=False)
+class Row:
+    """A record of a list: its ``cells`` as text, by the plain names of their columns,
+    then as a ``[[card]]`` would have them; at last its ``card``, or ``why`` it is
+    refused.  ``number`` counts lines or entries from 1; ``uid`` is None where it cannot
+    be read.
 
-    ``number`` counts lines or entries from 1, as the list's kind does.  What the row
-    is ``silent`` about, or says only because a card must have it, is no change of a
-    card that is known.
+    A card that is on the list already keeps its own of what the record is ``silent``
+    about, or says only because a card must have it.
     """
 
     number: int
-    cells: Mapping[str, object]
-    refused: str = ""
-    silent: Iterable[str] = ()
+    cells: dict[str, Any]
+    why: str = ""
+    silent: Sequence[str] = ()
+    uid: Uid | None = None
+    card: Credential | None = None
+
+    @property
+    def spelling(self) -> str:
+        return str(self.cells.get("uid", ""))
+
+    @property
+    def holder(self) -> str:
+        return str(self.cells.get("holder", ""))
+
+
+class Records(NamedTuple):
+    """What is in a text, whatever it means: what a ``row`` is called, a card (TOML), an
+    entry (JSON) or a line (a table); the names of the columns by their plain ones."""
+
+    row: str
+    names: dict[str, str]
+    rows: Iterable[Row]
+    schedules: Mapping[str, Schedule] = MappingProxyType({})
+
+
+Fix = Callable[[dict[str, Any], Mapping[str, str], Counter[str]], tuple[str, str]]
 
 
 class ListFormat(NamedTuple):
-    """A kind of list: how it is told from the others (by what is in it), and what its
-    rows say of a card."""
+    """A kind of list, and what its columns mean.  A list is of the first kind that has
+    such a ``row``, and whose ``tells`` are all among its columns."""
 
     name: str
     row: str
-    looks: Callable[[str], bool]
-    rows: Callable[[str, CardList], Iterator[Row]]
+    tells: set[str]
     #: For each key of a card, the names that its column may have.
     columns: Mapping[str, tuple[str, ...]]
     #: Other columns that are known.
     others: tuple[str, ...] = ()
-    #: Says in our way what this kind says in its own, and returns why the row is
-    #: refused, and what to call a card without a name.
-    fix: Callable[[dict[str, object], Mapping[str, str], CardList], tuple[str, str]] = (
-        lambda card, cells, listed: ("", "")
-    )
+    #: Translates a card from what this kind writes in its own way; returns why the row
+    #: is refused, and what to call a card without a name.
+    fix: Fix | None = None
+    #: A record without this column is about something else.
+    needs: str = ""
+    note: str = ""
     #: Whether its UIDs may be the decimal numbers of a Wiegand reader.
     is_wiegand: bool = False
-
-
-def _cell(value: object) -> str:
-    """A cell as text; what is inside a list or an object stays there."""
-    if value is None or value in ([], {}):
-        return ""
-    return tidied(value.strip()) if isinstance(value, str) else _named(value)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -10807,17 +10825,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
 
 
-# Tables of cells: CSV, and what is like it
+# Readers of records
 
-#: What a spreadsheet takes for a formula; with the wide signs, which Excel takes too.
+#: The signs that begin a formula in a spreadsheet; Excel takes the wide ones, too.
 FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-
-
-def _unguarded(cell: str) -> str:
-    """A cell without the ``'`` that `log --csv` puts before a formula's sign."""
-    cell = cell.strip()
-    return cell[1:] if cell[:1] == "'" and cell[1:].lstrip()[:1] in FORMULAS else cell
-
+#: What `log --csv` puts before one.
+GUARD = re.compile(rf"\A\s*'(?=\s*[{re.escape(''.join(FORMULAS))}])")
 
 #: Each table has one of these; a line that begins with # and has none is a comment.
 IDENTIFIERS = {"uid", "code", "cardnumber"}
@@ -10828,8 +10841,8 @@ def _header(text: str) -> tuple[list[str], str, int]:
     ones, comments, the ``sep=;`` by which Excel knows the delimiter, and the names."""
     file, delimiter = io.StringIO(text[:10_000], newline=""), ""
     for number, line in enumerate(iter(file.readline, ""), 1):
-        if told := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
-            delimiter = told[1]
+        if given := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
+            delimiter = given[1]
             continue
         used = delimiter or max("\t;,", key=line.count)
         try:
@@ -10844,12 +10857,19 @@ def _header(text: str) -> tuple[list[str], str, int]:
     return [], ",", 0
 
 
-def _table_rows(text: str, _listed: CardList) -> Iterator[Row]:
-    """Raises: ListError for a file that was cut off, or is no table."""
+def _table(text: str) -> Records:
     names, delimiter, head = _header(text)
-    plain = [_plain(name) for name in names]
+    plain = list(map(_plain, names))
     if twice := [name for name in names if plain.count(_plain(name)) > 1]:
         raise ListError(f"two columns are called {_named(twice[0])}")
+    lines = _table_rows(text, plain, delimiter, head)
+    return Records("line", dict(zip(plain, names, strict=True)), lines)
+
+
+def _table_rows(
+    text: str, names: Sequence[str], delimiter: str, head: int
+) -> Iterator[Row]:
+    """Raises: ListError for a file that was cut off, or is no table."""
     file, at, cut = io.StringIO(text, newline=""), head, ""
     for _ in range(head):
         file.readline()
@@ -10857,7 +10877,7 @@ def _table_rows(text: str, _listed: CardList) -> Iterator[Row]:
     try:
         for cells in rows:
             line, at = at + 1, head + rows.line_num
-            cells = [_unguarded(cell) for cell in cells]
+            cells = [tidied(GUARD.sub("", cell).strip()) for cell in cells]
             if not any(cells):
                 continue
             found = f"{len(cells)} cells, but {len(names)} columns"
@@ -10872,12 +10892,9 @@ def _table_rows(text: str, _listed: CardList) -> Iterator[Row]:
         raise ListError(f"{cut}: the file was cut off")
 
 
-# JSON: one document, or one object after the other
-
-
 def _json_entries(text: str) -> Iterator[object]:
-    """Each entry: those of a list, of the ``list`` of an object, or the objects
-    themselves.  Raises: ListError for what is cut off or broken."""
+    """Each entry: those of a list, of the ``list`` of an object, or objects that follow
+    each other.  Raises: ListError for a text that is cut off or broken."""
     decoder, at = json.JSONDecoder(), 0
     next_value = re.compile(r"\s*(?=\S)")
     while match := next_value.match(text, at):
@@ -10892,13 +10909,47 @@ def _json_entries(text: str) -> Iterator[object]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _json_rows(text: str, _listed: CardList) -> Iterator[Row]:
-    for number, entry in enumerate(_json_entries(text), 1):
-        if isinstance(entry, dict):
-            twice = len(set(map(_plain, entry))) < len(entry)
-            yield Row(number, entry, "two of its keys mean the same" * twice)
-        else:
-            yield Row(number, {}, f"{_named(entry)}: expected an object {{...}}")
+def _objects(row: str, entries: Iterable[object], expected: str) -> Records:
+    """Entries whose keys are the names of their columns."""
+    names: dict[str, str] = {}
+    rows = []
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            rows.append(Row(number, {}, f"{_named(entry)}: expected {expected}"))
+            continue
+        cells = {}
+        for name, value in entry.items():
+            is_none = value is None or value in ([], {})
+            is_text = isinstance(value, str)
+            cell = tidied(value.strip()) if is_text else _named(value)
+            cells[_plain(name)] = "" if is_none else cell
+            names.setdefault(_plain(name), name)
+        twice = len(cells) < len(entry)
+        rows.append(Row(number, cells, "two of its keys mean the same" * twice))
+    return Records(row, names, rows)
+
+
+TOML_TABLE = re.compile(
+    r"^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", re.MULTILINE
+)
+JSON_BEGINS = re.compile(r"\s*(\{|\[\s*[{\]])")
+
+
+def _records(text: str) -> Records:
+    """Read a text in TOML, JSON or CSV.  Raises: ListError where it is broken."""
+    if not TOML_TABLE.search(text):
+        if JSON_BEGINS.match(text):
+            return _objects("entry", _json_entries(text), "an object {...}")
+        return _table(text)
+    document, reader = _read_toml(text)
+    if reader:
+        words = reader.problems[0][1].splitlines()[0]
+        raise ListError(f"not valid TOML, or cut off: {words}")
+    tables = document.get("card", [])
+    if not isinstance(tables, list):
+        raise ListError("card: expected [[card]], with two brackets")
+    records = _objects("card", tables, "a table, [[card]]")
+    return records._replace(schedules=_parse_schedules(document, []))
 
 
 # What the columns are about
@@ -10938,9 +10989,9 @@ def _is_moment(number: int) -> bool:
 def may_limit(cells: Counter[str]) -> bool:
     """Whether the cells of a column look as if they said who is let in, or until when.
 
-    That is what yes and no do, dates, and a few words that are repeated: the state of a
-    member, whatever the language.  Numbers and words that tell people apart do not, nor
-    do addresses, and texts of several words.
+    Such cells are yes and no, dates, and a few words that are repeated: the state of a
+    member, whatever the language.  Numbers and words that tell people apart are not,
+    nor are addresses, and texts of several words.
     """
     some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
     numbers = [int(cell) for cell in some if re.fullmatch(r"\d{1,18}", cell, re.ASCII)]
@@ -10954,89 +11005,6 @@ def may_limit(cells: Counter[str]) -> bool:
     words = [c for c in some if re.fullmatch(r"\D{1,30}", c) and c.count(" ") < 3]
     is_state = len(some) * 2 <= some.total() or (len(some) < 10 and bool(words))
     return bool(some) and (is_answer or is_state)
-
-
-class Columns:
-    """The columns of a list.  All cells are looked at before the first row is taken: a
-    row by itself does not tell what its columns are about."""
-
-    def __init__(self, kind: ListFormat, rows: Iterable[Row]) -> None:
-        self._kind = kind
-        self._keys = {_plain(n): key for key in kind.columns for n in kind.columns[key]}
-        #: By their plain names: how the list writes them, and what is in them.
-        self._written: dict[str, str] = {}
-        self._cells: dict[str, Counter[str]] = {}
-        for row in rows:
-            for name, value in row.cells.items():
-                self._look_at(name, _cell(value))
-        dated = {key: name for name, key in self._keys.items() if name in self._cells}
-        self._order = {key: _day_order(self._cells[n]) for key, n in dated.items()}
-
-    def _look_at(self, name: str, cell: str) -> None:
-        plain = _plain(name)
-        self._written.setdefault(plain, name)
-        seen = self._cells.setdefault(plain, Counter())
-        if cell and (cell in seen or len(seen) < LOOKED_AT):
-            seen[cell] += 1
-
-    def _of(self, key: str) -> list[str]:
-        return [name for name in self._written if self._keys.get(name) == key]
-
-    def called(self, key: str) -> str:
-        """How the list calls the column of ``key``."""
-        return next((printable(self._written[n], 60) for n in self._of(key)), key)
-
-    def _quoted(self, columns: Iterable[str]) -> str:
-        return ", ".join(_named(self._written[name]) for name in columns)
-
-    def check(self, ignored: Iterable[str], notes: Counter[str]) -> None:
-        """Note which columns are not used.
-
-        Raises: ListError for one that may keep somebody out, unless it is ``ignored``,
-        and for two that mean the same.
-        """
-        for key in self._kind.columns:
-            if key != "holder" and len(same := self._of(key)) > 1:
-                raise ListError(f"two columns for {key}: {self._quoted(same)}")
-        known = {*self._keys, *map(_plain, self._kind.others)}
-        unknown = [name for name in self._written if name not in known]
-        names = {_plain(name): name for name in ignored}
-        for name in names.keys() - set(unknown):
-            raise ListError(f"--ignore {_named(names[name])}: no column to be ignored")
-        left = [name for name in unknown if name not in names]
-        if doubtful := list(filter(self._may_limit, left)):
-            raise ListError(self._doubt(doubtful))
-        if unused := [name for name in unknown if self._cells[name]]:
-            notes[f"columns not used: {self._quoted(unused)}"] = 0
-
-    def _may_limit(self, name: str) -> bool:
-        return bool(SAYS_WHETHER.search(name)) or may_limit(self._cells[name])
-
-    def _example(self, name: str) -> str:
-        cells = (printable(cell, 30) for cell in islice(self._cells[name], 3))
-        return f"{self._quoted([name])} ({', '.join(cells) or 'empty'})"
-
-    def _doubt(self, columns: Sequence[str]) -> str:
-        examples = "; ".join(map(self._example, columns))
-        keys = ", ".join(names[0] for names in self._kind.columns.values())
-        ignore = " ".join(f"--ignore {self._quoted([name])}" for name in columns)
-        return (
-            f"unknown columns that may say who is let in: {examples}; rename them"
-            f" ({keys}), or import without them: {ignore}"
-        )
-
-    def typed(self, key: str, value: object) -> object:
-        """A cell as TOML would have it.  Raises: ValueError with what is expected."""
-        if not isinstance(value, str):
-            return value
-        if key == "enabled":
-            if value.lower() not in TRUE_FALSE:
-                raise ValueError("expected yes or no")
-            return TRUE_FALSE[value.lower()]
-        if key in ("valid_from", "valid_until") and value:
-            is_end = key == "valid_until"
-            return _written_day(value, self._order.get(key, ""), is_end=is_end)
-        return value.lower() if key == "role" else value
 
 
 # Dates
@@ -11084,10 +11052,22 @@ def _written_day(text: str, order: str, *, is_end: bool) -> date:
     if time not in (ENDS_TOO if is_end else BEGINS):
         raise ValueError("has a time of day, but a card counts for whole days")
     if len(set(days.values())) > 1 and order not in days:
-        raise ValueError(
-            " or ".join(map(str, days.values())) + "? write the one you mean"
-        )
+        either = " or ".join(map(str, days.values()))
+        raise ValueError(f"{either}? write the one you mean")
     return days.get(order) or next(iter(days.values()))
+
+
+def _typed(key: str, value: object, day_order: str) -> object:
+    """A cell as TOML would have it.  Raises: ValueError with what is expected."""
+    if not isinstance(value, str):
+        return value
+    if key == "enabled":
+        if value.lower() not in TRUE_FALSE:
+            raise ValueError("expected yes or no")
+        return TRUE_FALSE[value.lower()]
+    if key in ("valid_from", "valid_until") and value:
+        return _written_day(value, day_order, is_end=key == "valid_until")
+    return value.lower() if key == "role" else value
 
 
 # What each kind of list says in its own way
@@ -11104,9 +11084,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def _fix_own_json(
-    card: dict[str, object], cells: Mapping[str, str], _listed: CardList
+    card: dict[str, Any], cells: Mapping[str, str], _notes: Counter[str]
 ) -> tuple[str, str]:
-    """What ``cards --json`` writes as digits alone is no number on a card."""
+    """``cards --json`` writes some UIDs as digits alone; they are no card numbers."""
     if cells.get("source") in tuple(Origin):
         with contextlib.suppress(ValueError):
             card["uid"] = format_uid(parse_uid(cells.get("uid", "")))
@@ -11123,37 +11103,6 @@ ESP_RFID_NOTE = (
     "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
     " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
 )
-
-
-def _esp_rfid_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """The users of an esp-rfid: its page's backup, or its MQTT answers, one after the
-    other.  Its opening hours are in its settings, not in this file.
-
-    Source: esprfid/esp-rfid, esprfid.js (``esp-rfid-userbackup``), wsResponses.esp
-    (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
-    README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
-    """
-    listed.notes[ESP_RFID_NOTE] = 0
-    for row in _json_rows(text, listed):
-        cells = row.cells
-        if "acctype" not in cells and not row.refused:  # as heartbeats, and who came
-            cells = {key: cells[key] for key in ("uid", "username") if key in cells}
-            row = row._replace(cells=cells, refused="acctype: missing: not a user")
-        yield row
-
-
-def _esp_rfid_day(text: str, *, first: bool) -> date | None:
-    """The day of a moment in Unix seconds, or milliseconds.
-
-    esp-rfid's page makes 00:00 UTC of the day that was picked, and its firmware lets
-    nobody in from that moment on: the last good day is the one before.
-
-    Raises: ValueError, OverflowError.
-    """
-    seconds = int(text)
-    seconds = seconds // 1000 if seconds >= 10**11 else seconds
-    day = date(1970, 1, 1) + timedelta(seconds=max(seconds - (not first), 0))
-    return None if first and seconds <= 0 else day
 
 
 def _esp_rfid_doubt(uid: str, pin: str) -> str:
@@ -11176,28 +11125,37 @@ def _esp_rfid_doubt(uid: str, pin: str) -> str:
 
 
 def _fix_esp_rfid(
-    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+    card: dict[str, Any], cells: Mapping[str, str], notes: Counter[str]
 ) -> tuple[str, str]:
+    """A user of an esp-rfid: of its page's backup, or of its MQTT answers, one after
+    the other.  Its opening hours are in its settings, not in this file.
+
+    A limit is a moment in Unix seconds, or milliseconds: 00:00 UTC of the day that was
+    picked.  Nobody enters from ``validuntil`` on: the last good day is the one before.
+    Source: esprfid/esp-rfid, esprfid.js (``esp-rfid-userbackup``), wsResponses.esp
+    (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
+    README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
+    """
     uid, access, why = cells.get("uid", ""), cells.get("acctype", ""), ""
     pin = cells.get("pincode") or cells.get("pin", "")
     if access not in ESP_RFID_ACCESS:
         why = f"acctype = {_named(access)}: expected 0, 1 or 99"
     elif uid and (doubt := _esp_rfid_doubt(uid, pin)):
-        why = f"uid = {_named(uid)}: {doubt}"
+        why = f".uid = {_named(uid)}: {doubt}"
     card["enabled"] = ESP_RFID_ACCESS.get(access, False)
-    for key, name, none in (
-        ("valid_from", "validsince", "0"),
-        ("valid_until", "validuntil", ""),
+    for name, missing, key, ends_s in (
+        ("validsince", "0", "valid_from", 0),
+        ("validuntil", "", "valid_until", 1),
     ):
-        text = cells.get(name, none)
+        text = cells.get(name, missing)
         try:
-            card[key] = _esp_rfid_day(text, first=key == "valid_from")
+            seconds = int(text) // (1000 if int(text) >= 10**11 else 1)
+            day = date(1970, 1, 1) + timedelta(seconds=max(seconds - ends_s, 0))
+            card[key] = day if seconds > 0 or ends_s else None
         except (ValueError, OverflowError):
             why = why or f"{name} = {_named(text)}: expected a time in Unix seconds"
-    listed.notes.update(
-        ["admins of esp-rfid are ordinary cards here"] * (access == "99")
-    )
-    listed.notes.update([NO_PINS] * bool(pin))
+    notes.update(["admins of esp-rfid are ordinary cards here"] * (access == "99"))
+    notes.update([NO_PINS] * bool(pin))
     if card.get("holder") == "undefined":  # what its page makes of none
         card["holder"] = ""
     return why, f"esp-rfid {uid}"
@@ -11215,14 +11173,14 @@ CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
 
 
 def _fix_caronte(
-    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+    card: dict[str, Any], cells: Mapping[str, str], notes: Counter[str]
 ) -> tuple[str, str]:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.
 
-    What was last answered for it, where that is in the list, is whether it is good:
-    true, or null.  Source: torehc/carontepass-v2, access/models.py, serializers.py
-    (JSON), raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one
-    is read as an owner makes it of the table, with a column of names.
+    The last answer about it, where the list has that, says whether it is good: true, or
+    null.  Source: torehc/carontepass-v2, access/models.py, serializers.py (JSON),
+    raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one is read
+    as an owner makes it of the table, with a column of names.
     """
     why, user = NO_CARD.get(cells.get("kind", "").lower(), ""), cells.get("user", "")
     if not (card.get("holder") or why):
@@ -11230,36 +11188,36 @@ def _fix_caronte(
     if card.get("holder") == user and user.isdecimal():
         card["holder"] = ""
     if "enabled" in card:
-        card["enabled"] = str(card["enabled"]).lower() in ("true", "1")
-        listed.notes.update([CARONTE_NO] * (not card["enabled"]))
+        card["enabled"] = card["enabled"].lower() in ("true", "1")
+        notes.update([CARONTE_NO] * (not card["enabled"]))
     return why, f"CarontePass user {user}"
 
 
-UHPPOTED_KNOWN = {"cardnumber", "pin", "from", "to", "name", "uid"}
+UHPPOTED_KNOWN = ("cardnumber", "pin", "from", "to", "name", "uid")
 
 
-def _uhppoted_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """An access control list of uhppoted: cards, dates, and a column for each door, of
-    which only this one's is kept, as ``door``: the one of its name, or the only one."""
-    doors = [n for n in _header(text)[0] if _plain(n) not in UHPPOTED_KNOWN]
-    here = [name for name in doors if _plain(name) == _plain(listed.config.door.name)]
-    if len(here or doors) != 1:
-        named = ", ".join(map(_named, doors)) or "none"
+def _of_one_door(records: Records, door: str) -> Records:
+    """An access control list of uhppoted has a column for each door.  Only this one's
+    is kept, as ``door``: the one of its name, or the only one."""
+    names = records.names
+    doors = [name for name in names if name not in UHPPOTED_KNOWN]
+    here = [name for name in doors if name == _plain(door)] or doors
+    if len(here) != 1:
+        named = ", ".join(_named(names[name]) for name in doors) or "none"
         raise ListError(
             f"which of its doors is this one ({named})? give this door that name"
             " ([door] name), or take the others out"
         )
-    (door,) = here or doors
-    for number, cells, wrong, _ in _table_rows(text, listed):
-        says = str(cells.get(door, "")).upper()
-        if says not in ("Y", "N") and not says.isdecimal():
-            wrong = wrong or f"{door} = {_named(says)}: expected Y, N or a profile"
-        kept = {name: cells[name] for name in cells.keys() - set(doors)}
-        yield Row(number, kept | {"door": says}, wrong)
+    kept = {name: names[name] for name in names if name not in doors}
+    rows = list(records.rows)
+    for row in rows:
+        cells = {name: cell for name, cell in row.cells.items() if name in kept}
+        row.cells = cells | {"door": row.cells.get(here[0], "")}
+    return records._replace(names=kept | {"door": names[here[0]]}, rows=rows)
 
 
 def _fix_uhppoted(
-    card: dict[str, object], cells: Mapping[str, str], listed: CardList
+    card: dict[str, Any], cells: Mapping[str, str], notes: Counter[str]
 ) -> tuple[str, str]:
     """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
     site's code times 100,000 and a number; of 34, as the reader likes.  That is a part
@@ -11267,128 +11225,52 @@ def _fix_uhppoted(
     so it must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go
     and acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
     """
-    number, says, why = cells.get("cardnumber", ""), cells["door"], ""
+    number, says, why = cells.get("cardnumber", ""), cells["door"].upper(), ""
+    if says not in ("Y", "N") and not says.isdecimal():
+        why = f".enabled = {_named(says)}: expected Y, N or a profile"
     card["enabled"] = says != "N"
     card["schedule"] = says if says.isdecimal() else ""  # a profile: one called like it
     if not (card.get("valid_from") and card.get("valid_until")):
         why = "no From or no To: uhppoted knows no card without dates; fill them in"
     if not card.get("uid"):
         why = f"Card Number = {_named(number)}: a Wiegand number, not the UID"
-        listed.notes[
+        notes[
             "the UID cannot be had from a Wiegand number: add a column UID (tap the"
             " card and look into `log`)"
         ] += 1
-    if cells.get("pin", "") not in ("", "0"):
-        listed.notes[NO_PINS] += 1
+    notes.update([NO_PINS] * (cells.get("pin", "") not in ("", "0")))
     return why, f"Card {number}"
-
-
-def _fix_toml(
-    card: dict[str, object], _cells: Mapping[str, str], _listed: CardList
-) -> tuple[str, str]:
-    """What a ``[[card]]`` does not say is as by default, and no silence."""
-    for key in COLUMNS.keys() - {"uid", "holder"}:
-        card.setdefault(key, True if key == "enabled" else "")
-    return "", ""
-
-
-def _toml_rows(text: str, listed: CardList) -> Iterator[Row]:
-    """The ``[[card]]`` tables of a doorpi.toml, or of ``cards --toml``."""
-    document, reader = _read_toml(text)
-    if reader:
-        words = reader.problems[0][1].splitlines()[0]
-        raise ListError(f"not valid TOML, or cut off: {words}")
-    tables = document.get("card", [])
-    if not isinstance(tables, list):
-        raise ListError("card: expected [[card]], with two brackets")
-    for name, there in _parse_schedules(document, []).items():
-        here = listed.config.schedules.get(name)
-        if here and (here.spans, here.closed) != (there.spans, there.closed):
-            note = f"schedule {_named(name)} has other hours here, which hold"
-            listed.notes[note] = 0
-    for number, table in enumerate(tables, 1):
-        if isinstance(table, dict):
-            yield Row(number, table)
-        else:
-            yield Row(number, {}, f"{_named(table)}: expected a table, [[card]]")
-
-
-# Which is which
-
-
-def _is_toml(text: str) -> bool:
-    table = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
-    return bool(re.search(table, text))
-
-
-def _is_json_with(*patterns: str) -> Callable[[str], bool]:
-    """Whether a text begins as JSON does, and has each of ``patterns``."""
-
-    def looks(text: str) -> bool:
-        if not re.match(r"\s*(\{|\[\s*[{\]])", text):
-            return False
-        return all(re.search(pattern, text) for pattern in patterns)
-
-    return looks
-
-
-def _has_columns(*names: str) -> Callable[[str], bool]:
-    return lambda text: set(names) <= set(map(_plain, _header(text)[0]))
 
 
 CARONTE: tuple[Any, ...] = (
     {"uid": ("code",), "holder": ("holder", "name", "username", "user"),
      "enabled": ("result",)}, ("id", "kind"), _fix_caronte,
 )  # fmt: skip
-
-#: The first that a list looks like is what it is.
+UHPPOTED = ListFormat(
+    "uhppoted's access control list (TSV)", "line", {"cardnumber", "from", "to"},
+    {"uid": ("UID",), "holder": ("name",), "enabled": ("door",),
+     "valid_from": ("from",), "valid_until": ("to",)},
+    ("Card Number", "PIN"), _fix_uhppoted,
+)  # fmt: skip
 LIST_FORMATS = (
+    ListFormat("DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS),
     ListFormat(
-        "DoorPi's [[card]] tables (TOML)", "card",
-        _is_toml, _toml_rows, COLUMNS, (), _fix_toml,
-    ),
-    ListFormat(
-        "esp-rfid's user backup (JSON)", "entry",
-        _is_json_with(r'"(acctype"\s*:|esp-rfid-userbackup")'), _esp_rfid_rows,
+        "esp-rfid's user backup (JSON)", "entry", {"acctype"},
         {"uid": ("uid",), "holder": ("username", "user")},
-        ESP_RFID_OTHERS, _fix_esp_rfid, is_wiegand=True,
+        ESP_RFID_OTHERS, _fix_esp_rfid, "acctype", ESP_RFID_NOTE, is_wiegand=True,
     ),
+    ListFormat("CarontePass's devices (JSON)", "entry", {"code", "kind"}, *CARONTE),
     ListFormat(
-        "CarontePass's devices (JSON)", "entry",
-        _is_json_with(r'"code"\s*:', r'"kind"\s*:'), _json_rows, *CARONTE,
-    ),
-    ListFormat(
-        "DoorPi's cards --json", "entry",
-        _is_json_with(r'"uid"\s*:', r'"holder"\s*:'), _json_rows,
+        "DoorPi's cards --json", "entry", {"uid", "holder"},
         COLUMNS, ("source", "last_seen", "refused"), _fix_own_json,
     ),
-    ListFormat(
-        "uhppoted's access control list (TSV)", "line",
-        _has_columns("cardnumber", "from", "to"), _uhppoted_rows,
-        {"uid": ("UID",), "holder": ("name",), "enabled": ("door",),
-         "valid_from": ("from",), "valid_until": ("to",)},
-        ("Card Number", "PIN"), _fix_uhppoted,
-    ),
-    ListFormat(
-        "CSV with a header (uid, holder, ...)", "line",
-        _has_columns("uid"), _table_rows, COLUMNS,
-    ),
-    ListFormat(
-        "CarontePass's codes (CSV: code, name)", "line",
-        _has_columns("code"), _table_rows, *CARONTE,
-    ),
+    UHPPOTED,
+    ListFormat("CSV with a header (uid, holder, ...)", "line", {"uid"}, COLUMNS),
+    ListFormat("CarontePass's codes (CSV: code, name)", "line", {"code"}, *CARONTE),
 )  # fmt: skip
 
 
-class RefusedRow(NamedTuple):
-    """A row that was not taken, and why; ``uid`` where it could be read."""
-
-    number: int
-    holder: str
-    spelling: str
-    why: str
-    uid: Uid | None = None
-
+# The list
 
 #: A long number as Excel shortens it: most of its digits are lost.
 EXCELS_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.ASCII)
@@ -11397,99 +11279,160 @@ WRITE_COLONS = "if it is a UID, write it with : between the bytes"
 
 
 class CardList:
-    """What a list says: at most one credential of each UID, and what was refused."""
+    """What a list says: at most one credential of each UID, and the refused rows."""
 
     def __init__(self, kind: ListFormat, config: Config) -> None:
         self.kind = kind
         self.config = config
-        #: What to know of so many rows; 0: of the list as a whole.
-        self.notes: Counter[str] = Counter()
-        self.columns = Columns(kind, ())
+        #: What the owner should know of so many rows; 0: of the list as a whole.
+        self.notes: Counter[str] = Counter({kind.note: 0} if kind.note else {})
         self.cards: dict[Uid, Credential] = {}
-        self.silent: dict[Uid, Iterable[str]] = {}
-        self.refused: list[RefusedRow] = []
-        #: The first row of each UID, also of those refused.
-        self._places: dict[Uid, int] = {}
-        #: Why a UID of digits only is not believed in this list.
-        self._digits_doubt = ""
+        self.refused: list[Row] = []
+        self.rows: dict[Uid, Row] = {}  # of the cards
+        #: How the list calls the column of a key, and the order of its dates.
+        self._titles: dict[str, str] = {}
+        self._day_orders: dict[str, str] = {}
 
-    def read(self, text: str, ignored: Iterable[str]) -> None:
-        """Take what the text says.  Raises: ListError."""
-        written = list(self.kind.rows(text, self))
-        self.columns = Columns(self.kind, written)
-        self.columns.check(ignored, self.notes)
-        rows = [self._in_our_words(row) for row in written]
-        uids = {str(row.cells["uid"]) for row in rows if "uid" in row.cells}
-        self._digits_doubt = self._doubt_about_digits(uids)
+    def read(self, records: Records, ignored: Iterable[str]) -> None:
+        """Take what the records say.  Raises: ListError."""
+        rows, needs = list(records.rows), self.kind.needs
         for row in rows:
-            self._take(row)
+            if needs and needs not in row.cells and not row.why:
+                row.why = f"{needs}: missing: not a user"
+        self._look_at_columns(records.names, rows, ignored)
+        for name, there in records.schedules.items():
+            here = self.config.schedules.get(name)
+            if here and (here.spans, here.closed) != (there.spans, there.closed):
+                note = f"schedule {_named(name)} has other hours here, which hold"
+                self.notes[note] = 0
+        for row in rows:
+            self._translate(row)
+        doubt = self._doubt_about_digits({row.spelling for row in rows} - {""})
+        of_uid: dict[Uid | int, list[Row]] = {}
+        for row in rows:
+            self._judge(row, doubt)
+            of_uid.setdefault(row.uid or row.number, []).append(row)
+        for same in of_uid.values():
+            self._take(same)
+        self.refused.sort(key=lambda row: row.number)
 
-    def _in_our_words(self, row: Row) -> Row:
-        cells = {_plain(name): _cell(value) for name, value in row.cells.items()}
-        card: dict[str, object] = {}
+    def _look_at_columns(
+        self, names: Mapping[str, str], rows: Iterable[Row], ignored: Iterable[str]
+    ) -> None:
+        """All cells are looked at before the first row is taken: a row by itself does
+        not show what its columns are about.
+
+        Raises: ListError for a column that may keep somebody out, unless it is
+        ``ignored``, and for two that mean the same.
+        """
+        cells: dict[str, Counter[str]] = {}
+        for row in rows:
+            for name, cell in () if row.why else row.cells.items():
+                seen = cells.setdefault(name, Counter())
+                if cell and (cell in seen or len(seen) < LOOKED_AT):
+                    seen[cell] += 1
+        unknown = cells.keys() - set(map(_plain, self.kind.others))
+        for key, spellings in self.kind.columns.items():
+            same = [name for name in map(_plain, spellings) if name in cells]
+            if key != "holder" and len(same) > 1:
+                both = ", ".join(_named(names[name]) for name in same)
+                raise ListError(f"two columns for {key}: {both}")
+            for name in same[:1]:
+                self._titles[key] = printable(names[name], 60)
+                self._day_orders[key] = _day_order(cells[name])
+            unknown -= set(same)
+        left = {names[name]: cells[name] for name in cells if name in unknown}
+        self._check_unknown(left, {_plain(name): name for name in ignored})
+
+    def _check_unknown(
+        self, columns: Mapping[str, Counter[str]], ignored: Mapping[str, str]
+    ) -> None:
+        """Raises: ListError."""
+        for name in ignored.keys() - set(map(_plain, columns)):
+            raise ListError(
+                f"--ignore {_named(ignored[name])}: no column to be ignored"
+            )
+        doubtful = {
+            _named(name): ", ".join(printable(cell, 30) for cell in islice(cells, 3))
+            for name, cells in columns.items()
+            if _plain(name) not in ignored
+            and (SAYS_WHETHER.search(_plain(name)) or may_limit(cells))
+        }
+        if doubtful:
+            some = (f"{name} ({cells or 'empty'})" for name, cells in doubtful.items())
+            keys = ", ".join(names[0] for names in self.kind.columns.values())
+            raise ListError(
+                f"unknown columns that may say who is let in: {'; '.join(some)}; rename"
+                f" them ({keys}), or import without them:"
+                f" {' '.join(f'--ignore {name}' for name in doubtful)}"
+            )
+        if unused := [_named(name) for name, cells in columns.items() if cells]:
+            self.notes[f"columns not used: {', '.join(unused)}"] = 0
+
+    def _translate(self, row: Row) -> None:
+        """Give the row the cells that a ``[[card]]`` would have."""
+        cells, card = row.cells, dict[str, Any]()
         for key, names in self.kind.columns.items():
             if found := [cells[name] for name in map(_plain, names) if name in cells]:
                 card[key] = next(filter(None, found), "")
-        why, made_up = self.kind.fix(card, cells, self)
-        silent = [key for key in COLUMNS if key not in card]
+        why = made_up = ""
+        if self.kind.fix:
+            why, made_up = self.kind.fix(card, cells, self.notes)
+        if self.kind.row != "card":  # there it would be at its default
+            row.silent = [key for key in COLUMNS if key not in card]
         if made_up and not card.get("holder"):
             card["holder"] = made_up
-            silent.append("holder")
-        problems = [*filter(None, (row.refused, why))]
+            row.silent = [*row.silent, "holder"]
+        problems = [*filter(None, (row.why, why))]
         for key, value in card.items():
             try:
-                card[key] = self.columns.typed(key, value)
+                card[key] = _typed(key, value, self._day_orders.get(key, ""))
             except ValueError as error:
-                where = f"{self.columns.called(key)} = {_named(value)}"
-                problems.append(f"{where}: {error}")
-        said = {key: value for key, value in card.items() if value not in (None, "")}
-        return Row(row.number, said, next(iter(problems), ""), silent)
+                problems.append(f".{key} = {_named(value)}: {error}")
+        row.why = next(iter(problems), "")
+        row.cells = {key: cell for key, cell in card.items() if cell not in (None, "")}
 
-    def _take(self, row: Row) -> None:
-        """Put ``row`` on the list if it is good, and all that is said of its UID.
+    def _judge(self, row: Row, digits_doubt: str) -> None:
+        """Give the row its card, or the reason why there is none."""
+        problems, spelling = [row.why] * bool(row.why), row.spelling
+        with contextlib.suppress(ValueError):
+            row.uid = parse_uid(spelling)
+        if not row.why:
+            row.card = _parse_card(row.cells, "", problems)
+            if EXCELS_NUMBER.fullmatch(spelling):
+                problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
+            elif row.card is None and not problems:
+                problems.append(f".uid = {_named(spelling)}: still the example's")
+            elif row.card and digits_doubt and is_number(spelling):
+                problems.append(f".uid = {_named(spelling)}: {digits_doubt}")
+            schedule, known = row.cells.get("schedule"), self.config.schedules
+            if row.card and schedule and schedule not in known:
+                problems.append(
+                    f".schedule = {_named(schedule)}: no [[schedule]] of your"
+                    f" doorpi.toml has this name{did_you_mean(schedule, known)}"
+                )
+        row.why = "; ".join(
+            re.sub(r"^\.(\w+)", lambda key: self._titles.get(key[1], key[1]), problem)
+            for problem in problems
+        )
+        row.card = None if problems else row.card
 
-        Where two rows differ about a card neither is believed: which one is right
-        would be a guess about a person.
-        """
-        holder, spelling = (str(row.cells.get(key, "")) for key in ("holder", "uid"))
-        card, why = self._card(row, spelling)
-        uid = _readable_uid(spelling)
-        first = self._places.setdefault(uid, row.number) if uid else row.number
-        if card and self.cards.get(card.uid) == card:
+    def _take(self, same: Sequence[Row]) -> None:
+        """Put a card on the list, or refuse all the rows about it where they differ:
+        which one is right would be a guess about a person."""
+        first = same[0]
+        if first.card and all(row.card == first.card for row in same):
+            self.cards[first.card.uid], self.rows[first.card.uid] = first.card, first
             return
-        if card and first == row.number:
-            self.cards[card.uid], self.silent[card.uid] = card, row.silent
-            return
-        if card:
-            why = self._differs(card, first)
-        self.refused.append(RefusedRow(row.number, holder, spelling, why, uid))
-        if uid and (other := self.cards.pop(uid, None)):
-            self.refuse(other, self._differs(other, row.number))
-
-    def _card(self, row: Row, spelling: str) -> tuple[Credential | None, str]:
-        """The credential of ``row``, or why there is none."""
-        if row.refused:
-            return None, row.refused
-        problems: list[str] = []
-        card = _parse_card(row.cells, "", problems)
-        if EXCELS_NUMBER.fullmatch(spelling):
-            problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
-        elif card and self._digits_doubt and is_number(spelling):
-            problems.append(f".uid = {_named(spelling)}: {self._digits_doubt}")
-        elif card is None and not problems:
-            problems.append(f".uid = {_named(spelling)}: still the example's")
-        schedules = self.config.schedules
-        if card and card.schedule and card.schedule not in schedules:
-            problems.append(
-                f".schedule = {_named(card.schedule)}: no [[schedule]] of your"
-                f" doorpi.toml has this name{did_you_mean(card.schedule, schedules)}"
-            )
-        return (None if problems else card), "; ".join(map(self._placed, problems))
-
-    def _placed(self, problem: str) -> str:
-        """A problem of a ``[[card]]`` with its column as the list calls it."""
-        key = re.match(r"\.(\w+)", problem)
-        return self.columns.called(key[1]) + problem[key.end() :] if key else problem
+        for row in same:
+            if row.card:
+                other = next(each for each in same if each.card != row.card)
+                row.why = (
+                    f"{self._titles.get('uid')} = {format_uid(row.card.uid)!r}:"
+                    f" {self.kind.row} {other.number} has the same card with other"
+                    " details"
+                )
+        self.refused += same
 
     def _doubt_about_digits(self, uids: set[str]) -> str:
         """Why a UID of digits only is not believed: by chance one in 43 is, and of the
@@ -11504,11 +11447,8 @@ class CardList:
                 f"{len(numbers)} of {counted(len(uids), 'UID')} have digits only: are"
                 f" these the numbers printed on cards? {PRINTED_WORDS}; {WRITE_COLONS}"
             )
-        if (
-            numbers
-            and self.kind.is_wiegand
-            and not re.search("[A-Fa-f]", "".join(uids))
-        ):
+        has_letters = re.search("[A-Fa-f]", "".join(uids))
+        if numbers and self.kind.is_wiegand and not has_letters:
             return (
                 "digits only: perhaps a Wiegand reader's decimal number, which is not"
                 " the UID; tap the card here instead"
@@ -11517,22 +11457,11 @@ class CardList:
             self.notes[NUMBER_WORDS] = len(numbers)
         return ""
 
-    def refuse(self, card: Credential, why: str) -> None:
+    def refuse(self, uid: Uid, why: str) -> None:
         """Refuse a row that was good by itself."""
-        number, spelling = self._places[card.uid], format_uid(card.uid)
-        self.refused.append(RefusedRow(number, card.holder, spelling, why, card.uid))
-
-    def _differs(self, card: Credential, number: int) -> str:
-        return (
-            f"{self.columns.called('uid')} = {format_uid(card.uid)!r}:"
-            f" {self.kind.row} {number} has the same card with other details"
-        )
-
-
-def _readable_uid(text: str) -> Uid | None:
-    with contextlib.suppress(ValueError):
-        return parse_uid(text)
-    return None
+        row = self.rows[uid]
+        row.why = why
+        self.refused.append(row)
 
 
 def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
@@ -11545,12 +11474,19 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     text = text.removeprefix("\ufeff")  # as Excel writes first
     if not text.strip():
         raise ListError("empty")
-    kind = next((kind for kind in LIST_FORMATS if kind.looks(text)), None)
+    records = _records(text)
+    names = records.names.keys()
+    kinds = (kind for kind in LIST_FORMATS if kind.row == records.row)
+    kind = next((kind for kind in kinds if kind.tells <= names), None)
+    if kind is None and not names:
+        raise ListError("not one card in it")
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
         raise ListError(f"unknown kind of list; known are: {known}")
+    if kind is UHPPOTED:
+        records = _of_one_door(records, config.door.name)
     listed = CardList(kind, config)
-    listed.read(text, ignored)
+    listed.read(records, ignored)
     if not (listed.cards or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     if not text.endswith(("\n", "\r", "}", "]")):
@@ -11561,17 +11497,16 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
 # What would change
 
 
-@dataclass(slots=True)
-class ListChanges:
+class ListChanges(NamedTuple):
     """What a list would make of the database's cards.  ``kept`` are those that are not
     on it, where a refused row leaves a doubt."""
 
-    unchanged: list[Credential] = field(default_factory=list)
-    added: list[Credential] = field(default_factory=list)
-    changed: list[tuple[Credential, str]] = field(default_factory=list)
-    removed: list[Credential] = field(default_factory=list)
-    refused: list[RefusedRow] = field(default_factory=list)
-    kept: list[Credential] = field(default_factory=list)
+    unchanged: list[Credential]
+    added: list[Credential]
+    changed: list[tuple[Credential, str]]
+    removed: list[Credential]
+    refused: list[Row]
+    kept: list[Credential]
 
     @property
     def put(self) -> list[Credential]:
@@ -11579,54 +11514,43 @@ class ListChanges:
         return [*self.added, *(card for card, _ in self.changed)]
 
     @property
-    def is_any(self) -> bool:
-        """False when the database has all of it already."""
-        return bool(self.added or self.changed or self.removed)
-
-    @property
-    def is_any_good(self) -> bool:
-        """False when nothing of the list could be used."""
+    def has_usable_rows(self) -> bool:
         return bool(self.unchanged or self.added or self.changed)
-
-
-def _news_of(before: Credential, after: Credential) -> str:
-    """What ``after`` says otherwise, in words."""
-    told = [
-        f"{key} {printable(old or 'none', 60)} -> {printable(new or 'none', 60)}"
-        for key in ("holder", "schedule")
-        if (old := getattr(before, key)) != (new := getattr(after, key))
-    ]
-    return ", ".join((*told, *_entry_words(before, after)))
 
 
 def list_changes(
     listed: CardList,
     stored: Mapping[Uid, Credential],
-    told: Mapping[Uid, Credential],
+    in_file: Mapping[Uid, Credential],
     *,
     whole: bool,
 ) -> ListChanges:
     """Compare a list with the cards of the database (``stored``) and of doorpi.toml
-    (``told``, which decides).  With ``whole`` the database shall have no others."""
-    changes = ListChanges(refused=listed.refused)
+    (``in_file``, which decides).  With ``whole`` the database shall have no others."""
+    changes = ListChanges([], [], [], [], listed.refused, [])
     for uid, card in listed.cards.items():
-        before = told.get(uid) or stored.get(uid)
-        if before:
-            unsaid = {key: getattr(before, key) for key in listed.silent[uid]}
-            card = card._replace(**unsaid)
-        news = _news_of(before, card) if before else ""
+        before = in_file.get(uid) or stored.get(uid)
         if before is None:
             changes.added.append(card)
-        elif before.refused:
-            listed.refuse(card, before.refused)
+            continue
+        unsaid = {key: getattr(before, key) for key in listed.rows[uid].silent}
+        card = card._replace(**unsaid)
+        told = [
+            f"{key} {printable(old or 'none', 60)} -> {printable(new or 'none', 60)}"
+            for key in ("holder", "schedule")
+            if (old := getattr(before, key)) != (new := getattr(card, key))
+        ]
+        news = ", ".join((*told, *_entry_words(before, card)))
+        if before.refused:
+            listed.refuse(uid, before.refused)
         elif not news:
             changes.unchanged.append(card)
-        elif uid in told:
-            listed.refuse(card, f"doorpi.toml has this card, and decides: {news}")
+        elif uid in in_file:
+            listed.refuse(uid, f"doorpi.toml has this card, and decides: {news}")
         else:
             changes.changed.append((card, news))
-    if whole and changes.is_any_good:
-        _find_removed(changes, listed, stored, told)
+    if whole and changes.has_usable_rows:
+        _find_removed(changes, listed, stored, in_file)
     return changes
 
 
@@ -11634,7 +11558,7 @@ def _find_removed(
     changes: ListChanges,
     listed: CardList,
     stored: Mapping[Uid, Credential],
-    told: Mapping[Uid, Credential],
+    in_file: Mapping[Uid, Credential],
 ) -> None:
     """A doubt about a row takes nobody's card away: not the one with its UID, and
     where that cannot be read, not one that it may spell, nor one of that name."""
@@ -11643,7 +11567,7 @@ def _find_removed(
     spellings = {row.spelling.lower() for row in doubtful}
     names = {row.holder for row in doubtful}
     for uid, card in stored.items():
-        if uid in listed.cards or uid in told:
+        if uid in listed.cards or uid in in_file:
             continue
         raw = bytes.fromhex(uid)
         unpadded = "".join(f"{byte:x}" for byte in raw)
@@ -11657,11 +11581,8 @@ def _find_removed(
 KEPT = "kept, though not on the list, because a refused row may mean them"
 
 
-def _uid_and_holder(card: Credential) -> str:
-    return f"{format_uid(card.uid)}  {printable(card.holder, 60)}"
-
-
-def _card_words(card: Credential) -> str:
+def _card_line(card: Credential) -> str:
+    """``04:A1:B2:C3  Ken Sato  (until 2026-12-31)``."""
     limits = {
         "switched off": not card.enabled,
         f"from {card.valid_from}": card.valid_from,
@@ -11670,39 +11591,39 @@ def _card_words(card: Credential) -> str:
         "[master]": card.role is Role.MASTER,
     }
     said = ", ".join(words for words, is_so in limits.items() if is_so)
-    return _uid_and_holder(card) + (f"  ({said})" if said else "")
-
-
-def _changed_words(change: tuple[Credential, str]) -> str:
-    card, news = change
-    return f"{_uid_and_holder(card)}: {news}"
-
-
-def _refused_words(row: RefusedRow, kind: ListFormat) -> str:
-    who = f' ("{printable(row.holder, 40)}")' if row.holder else ""
-    return f"{kind.row} {row.number}{who}: {printable(row.why, 500)}"
+    line = f"{format_uid(card.uid)}  {printable(card.holder, 60)}"
+    return f"{line}  ({said})" if said else line
 
 
 def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
-    """What the list changes, for the owner: each kind of row, what to know besides,
-    and the five numbers last."""
-    refused = (_refused_words(row, listed.kind) for row in changes.refused)
+    """What the list changes, for the owner: each kind of row, the notes, and the five
+    numbers last."""
+    changed = (
+        f"{format_uid(card.uid)}  {printable(card.holder, 60)}: {news}"
+        for card, news in changes.changed
+    )
+    refused = (
+        f"{listed.kind.row} {row.number}"
+        + (f' ("{printable(row.holder, 40)}")' if row.holder else "")
+        + f": {printable(row.why, 500)}"
+        for row in changes.refused
+    )
     parts: tuple[tuple[str, Sequence[object], Iterable[str]], ...] = (
-        ("unchanged", changes.unchanged, map(_card_words, changes.unchanged)),
-        ("added", changes.added, map(_card_words, changes.added)),
-        ("changed", changes.changed, map(_changed_words, changes.changed)),
-        ("removed", changes.removed, map(_card_words, changes.removed)),
-        (KEPT, changes.kept, map(_card_words, changes.kept)),
+        ("unchanged", changes.unchanged, map(_card_line, changes.unchanged)),
+        ("added", changes.added, map(_card_line, changes.added)),
+        ("changed", changes.changed, changed),
+        ("removed", changes.removed, map(_card_line, changes.removed)),
+        (KEPT, changes.kept, map(_card_line, changes.kept)),
         ("refused", changes.refused, refused),
     )
     yield listed.kind.name
     for title, some, words in parts:
         if some:
             yield f"{title}:"
-        yield from (f"  {one}" for one in islice(words, TOLD_ROWS))
-        if len(some) > TOLD_ROWS:
-            yield f"  and {len(some) - TOLD_ROWS:,} more"
-    for note, count in islice(listed.notes.items(), TOLD_ROWS):
+        yield from (f"  {one}" for one in islice(words, SHOWN_ROWS))
+        if len(some) > SHOWN_ROWS:
+            yield f"  and {len(some) - SHOWN_ROWS:,} more"
+    for note, count in islice(listed.notes.items(), SHOWN_ROWS):
         rows = f" ({counted(count, 'row')})" if count else ""
         yield f"note: {printable(note, 500)}{rows}"
     if changes.removed and any(row.uid is None for row in changes.refused):
@@ -14245,12 +14166,12 @@ def cmd_import(args: argparse.Namespace) -> int:
         except BrokenPipeError:  # `import FILE | head`: not a list that nobody saw
             complain("nobody reads the report; nothing was changed")
             return EX_FAILED
-        if not changes.is_any_good:
+        if not changes.has_usable_rows:
             complain("every row was refused; nothing was changed")
             return EX_FAILED
         if args.dry_run:
             say("dry run: nothing was written")
-        elif changes.is_any:
+        elif changes.put or changes.removed:
             removed = [card.uid for card in changes.removed]
             at = SystemClock().now()
             store.change_cards(changes.put, removed, at)

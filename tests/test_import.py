@@ -378,9 +378,9 @@ def test_a_uid_that_is_there_twice_is_believed_in_no_row():
     words = "uid = '01:23:AB:07': line {} has the same card with other details"
 
     assert refused(text) == [
-        (4, words.format(2)),
         (2, words.format(4)),
-        (5, words.format(2)),
+        (4, words.format(2)),
+        (5, words.format(4)),
     ]
     assert cards(text) == [card_of(JO, "Jo")]
 
@@ -441,7 +441,7 @@ WHOLE = {
     "prose": ("Dear Ken,\nplease add Anna.\n", KNOWN),
     "other json": ('{"command": "configfile"}', KNOWN),
     "header only": ("uid,holder\n", "CSV with a header (uid, holder, ...), but not one card in it"),
-    "no users": ('{"type": "esp-rfid-userbackup", "list": []}', "esp-rfid's user backup (JSON), but not one card in it"),
+    "no users": ('{"type": "esp-rfid-userbackup", "list": []}', "not one card in it"),
     "no cards": ('[door]\nname = "Back"\n', "DoorPi's [[card]] tables (TOML), but not one card in it"),
     "one bracket": ('[card]\nuid = "0123AB07"\n', "not valid TOML, or cut off: line 1: write [[card]] with two brackets, for each card, alone on its line"),
     "cut csv": ("uid,holder,until\n0123AB07,Anna,\n25C2451B,Jo", "line 3: 2 cells, but 3 columns: the file was cut off"),
@@ -720,7 +720,7 @@ def test_what_cards_prints_is_unchanged_when_it_is_brought_in_again(some):
         changes = list_changes(read_list(text, OWNER), known, {}, whole=True)
 
         assert [card.uid for card in changes.unchanged] == list(known)
-        assert not changes.is_any
+        assert changes.put == changes.removed == []
         assert changes.refused == []
 
 
