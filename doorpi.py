@@ -3192,23 +3192,15 @@ class StoreError(Exception):
     """The database can't be read or written just now; the text is for people."""
 
 
-class Store(Protocol):
-    """Cards and events on disk.  Every method raises StoreError."""
+class People(Protocol):
+    """The list of people on disk, and who is kept out.  Every method raises
+    StoreError."""
 
     def find(self, uid: Uid) -> Credential | None: ...
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
-        """What keeps out this card of ``holder``, "" where nobody is known to have it;
-        nothing for None."""
-
-    def last_moved(self, uid: Uid) -> datetime | None:
-        """When this card last moved the lock, or may have."""
-
-    def newest_at(self) -> datetime | None:
-        """The latest time at which anything happened, None while the log is empty."""
-
-    def oldest_at(self) -> datetime | None:
-        """When the first row of the log was written."""
+        """The block that covers this card of ``holder``, "" where nobody is known to
+        have it."""
 
     def has_dated_cards(self) -> bool:
         """Whether cards of the list have dates or hours, as far as a short look can
@@ -3220,6 +3212,29 @@ class Store(Protocol):
 
     def locked_down(self) -> bool | None:
         """Whether everybody is refused; None when nothing was ever said of it."""
+
+    @property
+    def is_untidy(self) -> bool:
+        """True when ``tidy`` should not wait for its usual time."""
+
+    def tidy(self) -> None:
+        """Finish, in an idle moment, what a change of the list has left to do."""
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    """The events on disk, and what is kept under a name beside them.  Every method
+    raises StoreError."""
+
+    def last_moved(self, uid: Uid) -> datetime | None:
+        """When this card last moved the lock, or may have."""
+
+    def newest_at(self) -> datetime | None:
+        """The latest time at which anything happened, None while the log is empty."""
+
+    def oldest_at(self) -> datetime | None:
+        """When the first row of the log was written."""
 
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         """Put ``event`` on disk, as far as it is known; returns its id.
@@ -3240,19 +3255,15 @@ class Store(Protocol):
         """What was kept under ``name``, also by another process."""
 
     def close_interrupted(self) -> int:
-        """Mark what earlier processes left unfinished, and returns how many that is;
-        what a verb has begun lately is left to it."""
+        """Mark what earlier processes left unfinished, and return how many that is;
+        what a verb began a short while ago is left to it."""
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
-        """Remove the oldest events, and what came of them: at most ``limit`` of each,
-        and only such as are from ``before`` that.  Returns how many rows went."""
-
-    @property
-    def is_untidy(self) -> bool:
-        """True when ``tidy`` should not wait for its usual time."""
+        """Remove the oldest events and their outcomes: at most ``limit`` of each, and
+        only those from ``before`` that.  Returns how many rows were removed."""
 
     def tidy(self) -> None:
-        """Do now what a commit would else do at times for many that were before it."""
+        """Checkpoint the WAL now, so that no later commit has to."""
 
     def close(self) -> None: ...
 
@@ -3305,7 +3316,7 @@ class Stored(Protocol):
 def who_has(
     uid: Uid,
     cards: Mapping[Uid, Credential],
-    store: Store,
+    people: People,
     stored: Stored,
     before: Credential | None = None,
 ) -> Credential | None:
@@ -3315,9 +3326,9 @@ def who_has(
     if who is None and is_random(uid):
         return None
     if who is None:
-        who = stored(lambda: store.find(uid), before, writes=False)
+        who = stored(lambda: people.find(uid), before, writes=False)
     holder = who.holder if who else ""
-    block = stored(lambda: store.block_on(uid, holder), None, writes=False)
+    block = stored(lambda: people.block_on(uid, holder), None, writes=False)
     if block is None:
         return who
     return (who or Credential(uid=uid, holder=block.holder, source=Origin.DB))._replace(
@@ -3866,13 +3877,15 @@ class Equipment:
     reader: Reader
     #: "lock" and, where there is one, "fallback": as the settings call them.
     locks: Mapping[str, Lock]
-    store: Store
+    people: People
+    events: EventLog
     indicator: Indicator
 
     def close(self) -> None:
         """All of it, whatever goes wrong: first the locks, as a strike may be open."""
         with contextlib.ExitStack() as last_comes_first:
-            last_comes_first.callback(self.store.close)
+            last_comes_first.callback(self.events.close)
+            last_comes_first.callback(self.people.close)
             last_comes_first.callback(self.reader.close)
             last_comes_first.callback(self.indicator.close)
             for lock in self.locks.values():
@@ -3906,7 +3919,7 @@ class Settings(Protocol):
 def control_locks(
     config: Config,
     locks: Mapping[str, Lock],
-    store: Store,
+    events: EventLog,
     stored: Stored,
     clock: Clock,
     *,
@@ -3923,8 +3936,8 @@ def control_locks(
             clock,
             access.kind,
             access.calls_per_month or lock.policy.calls_per_month,
-            lambda what: stored(lambda: store.recall(what), None, writes=False),
-            lambda notes: stored(lambda: store.keep(notes), None),
+            lambda what: stored(lambda: events.recall(what), None, writes=False),
+            lambda notes: stored(lambda: events.keep(notes), None),
         )
         control = LockControl(
             lock,
@@ -3957,13 +3970,13 @@ class Relocking:
         control: LockControl,
         after_s: float,
         clock: Clock,
-        store: Store,
+        events: EventLog,
         pending: Mapping[str, Relock] = MappingProxyType({}),
     ) -> None:
         self._control = control
         self._after_s = after_s
         self._clock = clock
-        self._store = store
+        self._events = events
         self._found: str | None = None  # on disk, when it was last looked at
         self._look_at = -inf
         self.pending = dict(pending)  # by lock
@@ -3985,11 +3998,11 @@ class Relocking:
         self._look_at = now + self.look_every_s
         found, mine = self._found, self._to_text(self.pending)
         try:
-            text = self._found = self._store.recall("relock")
+            text = self._found = self._events.recall("relock")
             if text is not None and text not in (found, mine):
                 self.pending = relocks_from(text, self._clock.boot(), now)
             elif (text or "") != mine:
-                self._store.keep(Notes({"relock": mine}))
+                self._events.keep(Notes({"relock": mine}))
         except StoreError:
             return
         if not self._after_s and not self.pending:
@@ -4072,33 +4085,34 @@ class Retention:
         self._removed = 0
         self._is_tidy = True
 
-    def step(self, store: Store, stored: Stored) -> None:
+    def step(self, people: People, events: EventLog, stored: Stored) -> None:
         """To be called whenever nobody is there."""
         began_at = self._clock.monotonic()
-        if store.is_untidy:
-            stored(store.tidy, None, writes=False)
+        if people.is_untidy:
+            stored(people.tidy, None, writes=False)
             return
         if began_at < self._next_at:
             return
         if not self._is_tidy:  # a step of its own: each waits for the disk
             self._is_tidy, self._next_at = True, self._next_look_at
-            stored(store.tidy, None, writes=False)
+            stored(events.tidy, None, writes=False)
+            stored(people.tidy, None, writes=False)
         elif not self._clock.is_set():  # it may believe in any year
             self._next_at = began_at + self.first_look_s
         else:
-            self._look(began_at, self._clock.now(), store, stored)
+            self._look(began_at, self._clock.now(), events, stored)
 
     def _look(
-        self, began_at: float, now: datetime, store: Store, stored: Stored
+        self, began_at: float, now: datetime, events: EventLog, stored: Stored
     ) -> None:
         """Remove some of what is too old; the next look is soon where there is more."""
         removed = 0
-        reached = self._reach(began_at, now, store, stored)
+        reached = self._reach(began_at, now, events, stored)
         if reached is None:
             again_s = self.after_jump_s
         else:
             before, limit = reached - timedelta(days=self._keep_days), self._limit
-            removed = stored(lambda: store.forget(before, now, limit), 0, writes=False)
+            removed = stored(lambda: events.forget(before, now, limit), 0, writes=False)
             again_s = 2 * self.step_every_s if removed else self.look_every_s
         self._is_tidy, self._next_at = False, began_at + self.step_every_s
         self._next_look_at = began_at + again_s
@@ -4114,34 +4128,38 @@ class Retention:
         self._removed = self._removed + removed if removed else 0
 
     def _reach(
-        self, began_at: float, now: datetime, store: Store, stored: Stored
+        self, began_at: float, now: datetime, events: EventLog, stored: Stored
     ) -> datetime | None:
         """By which time to remove; None where nothing should be removed yet."""
-        known = self._reached or self._recalled(now, store, stored)
+        known = self._reached or self._recalled(now, events, stored)
         went = timedelta(seconds=self.fastest * (began_at - self._reached_at))
         self._reached = (
             max(known, min(now, known + went))
             if known
-            else self._where_to_begin(now, store, stored)
+            else self._where_to_begin(now, events, stored)
         )
         self._reached_at = began_at
         if self._noted is None or self._reached - self._noted >= timedelta(days=1):
             self._noted = self._reached
             note = Notes({"retention": utc_text(self._noted)})
-            stored(lambda: store.keep(note), None)
+            stored(lambda: events.keep(note), None)
         has_jumped = self._has_jumped(now.timestamp() - began_at)
         return None if has_jumped or known is None else min(now, self._reached)
 
-    def _where_to_begin(self, now: datetime, store: Store, stored: Stored) -> datetime:
+    def _where_to_begin(
+        self, now: datetime, events: EventLog, stored: Stored
+    ) -> datetime:
         """At the oldest row, where nothing is noted yet: the clock may be wrong by a
         year when it is looked at for the first time."""
-        oldest = stored(store.oldest_at, None, writes=False)
+        oldest = stored(events.oldest_at, None, writes=False)
         with contextlib.suppress(OverflowError):
             return min(now, (oldest or now) + timedelta(days=self._keep_days))
         return now
 
-    def _recalled(self, now: datetime, store: Store, stored: Stored) -> datetime | None:
-        text = stored(lambda: store.recall("retention"), None, writes=False) or ""
+    def _recalled(
+        self, now: datetime, events: EventLog, stored: Stored
+    ) -> datetime | None:
+        text = stored(lambda: events.recall("retention"), None, writes=False) or ""
         with contextlib.suppress(ValueError, OverflowError):
             noted = datetime.fromisoformat(text).astimezone()
             self._noted = min(now, max(noted, datetime.fromtimestamp(0, UTC)))
@@ -4234,7 +4252,7 @@ class Door:
         self._control = control_locks(
             config,
             equipment.locks,
-            equipment.store,
+            equipment.events,
             self._stored,
             self._clock,
             jitter=self._jitter,
@@ -4243,7 +4261,7 @@ class Door:
             self._control,
             config.lock.relock_after_s,
             self._clock,
-            equipment.store,
+            equipment.events,
             pending,
         )
         self._retention = Retention(config.log.keep_days, self._clock)
@@ -4297,13 +4315,14 @@ class Door:
     def _settle_earlier(self) -> None:
         """The first use of the database, which may bring it up to date: not before
         READY, so that an older program that must be put back finds it as it was."""
-        left_open = self._stored(self._equipment.store.close_interrupted, 0)
+        left_open = self._stored(self._equipment.events.close_interrupted, 0)
         if left_open:
             log.warning(
                 "%s cut off by a restart: logged as interrupted",
                 counted(left_open, "event"),
             )
-        self._stored(self._equipment.store.tidy, None, writes=False)
+        self._stored(self._equipment.events.tidy, None, writes=False)
+        self._stored(self._equipment.people.tidy, None, writes=False)
 
     def _stop(self, stopped: Stopped) -> None:
         """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
@@ -4434,14 +4453,16 @@ class Door:
         self._act(grant)
 
     def _known(self, uid: Uid, before: Credential | None = None) -> Credential | None:
-        store = self._equipment.store
-        return who_has(uid, self._config.cards, store, self._stored, before)
+        people = self._equipment.people
+        return who_has(uid, self._config.cards, people, self._stored, before)
 
     def _circumstances(self, uid: Uid, at: datetime) -> Circumstances:
-        door, store = self._config.door, self._equipment.store
+        door, events = self._config.door, self._equipment.events
         last_moved = None
         if door.passback_s:
-            last_moved = self._stored(lambda: store.last_moved(uid), None, writes=False)
+            last_moved = self._stored(
+                lambda: events.last_moved(uid), None, writes=False
+            )
         return Circumstances(
             at=at,
             clock_set=self._believes_clock(at),
@@ -4455,7 +4476,7 @@ class Door:
         must_be_set, newest = self._config.door.require_synced_clock, None
         is_set = self._clock.is_set()
         if not is_set and not must_be_set:
-            newest = self._stored(self._equipment.store.newest_at, None, writes=False)
+            newest = self._stored(self._equipment.events.newest_at, None, writes=False)
         return is_believed(at, is_set=is_set, must_be_set=must_be_set, newest=newest)
 
     def _deny(self, event: Event, now: float, *, is_blocked: bool = False) -> None:
@@ -4470,12 +4491,12 @@ class Door:
         if event.uid and (not event.holder or is_blocked):
             noted = self._note_unknown(event.uid, now)
         noted = noted._replace(counts=self._control.spent())
-        store = self._equipment.store
+        events = self._equipment.events
         if self._denials.is_counted(event, now):
-            self._stored(lambda: store.keep(noted), None)
+            self._stored(lambda: events.keep(noted), None)
         else:
             log.info("%s", describe(event))
-            begun = self._stored(lambda: store.begin(event, noted), 0)
+            begun = self._stored(lambda: events.begin(event, noted), 0)
             self._denials.stored(event._replace(id=begun), now)
         if is_too_many:
             log.warning(
@@ -4503,14 +4524,16 @@ class Door:
             event = each.event._replace(detail=each.words)
             log.info("%s", describe(event))
             if event.id:
-                finish = functools.partial(self._equipment.store.finish, event)
+                finish = functools.partial(self._equipment.events.finish, event)
                 self._stored(finish, None)
 
     quiet_s = 10.0  # who was here so lately may come again
 
     def _forget_old(self) -> None:
         if self._clock.monotonic() > self._result_shown_until + self.quiet_s:
-            self._retention.step(self._equipment.store, self._stored)
+            self._retention.step(
+                self._equipment.people, self._equipment.events, self._stored
+            )
 
     # -- enrolment and lockdown
 
@@ -4549,21 +4572,21 @@ class Door:
 
     def _enrol(self, event: Event, name: str) -> bool:
         """Raises: StoreError."""
-        store, uid = self._equipment.store, event.uid
-        if uid is None or store.find(uid):  # it could not be looked up a moment ago
+        people, uid = self._equipment.people, event.uid
+        if uid is None or people.find(uid):  # it could not be looked up a moment ago
             return False
-        store.add_card(Credential(uid=uid, holder=name, source=Origin.DB), event.at)
+        people.add_card(Credential(uid=uid, holder=name, source=Origin.DB), event.at)
         return True
 
     def _record(self, event: Event) -> None:
         """An event in which nothing is moved."""
         log.info("%s", describe(event))
-        self._stored(lambda: self._equipment.store.record(event), None)
+        self._stored(lambda: self._equipment.events.record(event), None)
 
     def _is_locked_down(self) -> bool:
         """While the disk fails, and where it has lost its word, what was holds."""
-        store, known = self._equipment.store, Signal.LOCKED_DOWN in self._faults
-        told = self._stored(store.locked_down, None, writes=False)
+        people, known = self._equipment.people, Signal.LOCKED_DOWN in self._faults
+        told = self._stored(people.locked_down, None, writes=False)
         if told and not known:
             self._fault(Signal.LOCKED_DOWN, LOCKED_DOWN_WORDS)
         elif known and told is False:
@@ -4584,7 +4607,7 @@ class Door:
     ) -> None:
         """Move the lock for a granted card; the event is on disk before the command."""
         self._relocking.look()  # or a tap that fails would forget what a restart found
-        entry = Entry(grant.event, self._equipment.store, self._stored)
+        entry = Entry(grant.event, self._equipment.events, self._stored)
 
         def intend(command: Command) -> None:
             with self._supervisor.uninterrupted():
@@ -4672,7 +4695,7 @@ class Door:
             reason=Reason.GRANTED,
             source="relock",
         )
-        entry = Entry(event, self._equipment.store, self._stored)
+        entry = Entry(event, self._equipment.events, self._stored)
         control = self._control.named(pending.lock)
 
         def intend(command: Command) -> None:
@@ -4815,7 +4838,9 @@ class Door:
     def _kept_out_by_clock(self, at: datetime) -> str:
         """Whom it refuses, in words; "" where that is nobody."""
         dated = sum(card.needs_clock for card in self._config.cards.values())
-        others = self._stored(self._equipment.store.has_dated_cards, True, writes=False)
+        others = self._stored(
+            self._equipment.people.has_dated_cards, True, writes=False
+        )
         if not dated and not others:
             return ""
         more = ", and those of the database" * others
@@ -4900,17 +4925,17 @@ class Door:
             source="file",
             detail="; ".join(people),
         )
-        self._stored(lambda: self._equipment.store.record(event), None)
+        self._stored(lambda: self._equipment.events.record(event), None)
         return people
 
     def _whose_access_changes(self, before: Config) -> list[str]:
-        store = self._equipment.store
+        people = self._equipment.people
 
         def find(uid: Uid) -> Credential | None:
-            return self._stored(lambda: store.find(uid), None, writes=False)
+            return self._stored(lambda: people.find(uid), None, writes=False)
 
         def block_on(uid: Uid, holder: str) -> Block | None:
-            ask = functools.partial(store.block_on, uid, holder)
+            ask = functools.partial(people.block_on, uid, holder)
             return self._stored(ask, None, writes=False)
 
         return whose_access_changes(before, self._config, find, block_on)
@@ -4930,21 +4955,21 @@ class Entry:
     ``stored`` runs an action on the store and tells of trouble instead of raising.
     """
 
-    def __init__(self, event: Event, store: Store, stored: Stored) -> None:
+    def __init__(self, event: Event, events: EventLog, stored: Stored) -> None:
         self.event = event
         self.command: Command | None = None  # that may have left
         self.is_withdrawn = False
         self.is_over = False
-        self._store = store
+        self._events = events
         self._stored = stored
 
     def intend(self, command: Command | None, notes: Notes = NOTHING) -> None:
         if self.event.id:  # a second lock is told the same
-            self._stored(lambda: self._store.keep(notes), None)
+            self._stored(lambda: self._events.keep(notes), None)
             return
         self.command = command
         self.event = self.event._replace(command=command)
-        begun = self._stored(lambda: self._store.begin(self.event, notes), 0)
+        begun = self._stored(lambda: self._events.begin(self.event, notes), 0)
         self.event = self.event._replace(id=begun)
 
     def withdraw(self, decision: Verdict) -> None:
@@ -4967,7 +4992,7 @@ class Entry:
         )
         log.info("%s", describe(self.event))
         if self.event.id:
-            self._stored(lambda: self._store.finish(self.event, notes), None)
+            self._stored(lambda: self._events.finish(self.event, notes), None)
 
 
 #: Why nobody was let in, where the lock or its cloud did not say it in words.
@@ -7282,6 +7307,9 @@ class SqliteFile:
             return _is_there(self.path)
 
     def close(self) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -7348,20 +7376,20 @@ class SqliteFile:
             # Set aside first: closing would tidy up the -wal.
             if self._repair and _is_broken(error):
                 self._set_aside()
-            self.close()
+            self._drop()
             why = getattr(error, "strerror", None) or str(error)
             raise StoreError(f"{self.path}: {printable(why)}") from None
         except Stopped:  # what was interrupted is begun anew
-            self.close()
+            self._drop()
             raise
 
     def _connection(self) -> sqlite3.Connection:
         """The open database; opened anew when its file was removed or replaced."""
         if self._db is not None and self._file != _identity(self.path):
             log.warning("%s was replaced or deleted: it is opened again", self.path)
-            self.close()
+            self._drop()
         if self._is_fixed:  # what others change, once they can, it would not see
-            self.close()
+            self._drop()
         if self._db is None:
             _refuse_links(self.path)
             _refuse_emptied(self.path)
@@ -7398,14 +7426,7 @@ class SqliteFile:
             log.error("%s was broken: set aside as %s", self.path, ending)
 
 
-class Known(NamedTuple):
-    """What the log's database knows of: how often the list was changed, and events."""
-
-    changes: int
-    events: int
-
-
-class CardFile(SqliteFile):
+class SqlitePeople(SqliteFile):
     """The list of cards that the owner's verbs and the reader make.
 
     After each change a copy is kept beside it, which takes its place when it is broken
@@ -7415,23 +7436,21 @@ class CardFile(SqliteFile):
     One bad byte in a -wal, and SQLite takes back what was written after it, without a
     word: a card that was revoked, a lockdown.  So no change stays there, and changes
     are counted: a list that has fewer than its copy is as good as broken.
-    ``known`` tells what others know of.
+    Its state is noted in the ``events`` as well: rot in one file ends no lockdown and
+    lifts no block.
     """
 
     schema = Schema(2, CARDS_TABLES + BLOCKS_TABLE, {1: BLOCKS_TABLE})
     copied_up_to = 16_000_000
 
+    reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
+
     def __init__(
-        self,
-        path: Path,
-        *,
-        repair: bool,
-        busy_s: float,
-        known: Callable[[], Known] = lambda: Known(0, 0),
+        self, path: Path, events: SqliteEvents, *, repair: bool, busy_s: float
     ) -> None:
         super().__init__(path, repair=repair, busy_s=busy_s)
-        self._known = known
-        self.lacks_copy = False  # one is to be made soon
+        self._events = events
+        self.is_untidy = False  # a copy is to be made soon
 
     @property
     def copy(self) -> Path:
@@ -7467,7 +7486,7 @@ class CardFile(SqliteFile):
                 else:
                     yield self._credential(uid, row)
 
-    def has_dates(self) -> bool:
+    def has_dated_cards(self) -> bool:
         """True also for a list that is too long to be looked through."""
         if not any(map(_is_there, (self.path, self.copy))):
             return False
@@ -7495,32 +7514,52 @@ class CardFile(SqliteFile):
         put: Iterable[Credential],
         remove: Iterable[Uid],
         at: datetime,
-        block: Iterable[Block] = (),
-        lift: Iterable[Block] = (),
+        block: Sequence[Block] = (),
+        lift: Sequence[Block] = (),
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
         known of their UIDs; and so with blocks: all of it or nothing."""
-        with self._change() as db:
-            ended = (_block_key(each) for each in lift)
-            db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
-            db.executemany(BLOCK_UPDATE, map(_block_row, block))
-            gone = ((uid,) for uid in remove)
-            db.executemany("DELETE FROM cards WHERE uid = ?", gone)
-            db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
-            _mark(db, "changed", utc_text(at))
 
-    def put_card(self, card: Credential, at: datetime) -> None:
+        def change() -> None:
+            with self._change() as db:
+                ended = (_block_key(each) for each in lift)
+                db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
+                db.executemany(BLOCK_UPDATE, map(_block_row, block))
+                gone = ((uid,) for uid in remove)
+                db.executemany("DELETE FROM cards WHERE uid = ?", gone)
+                db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
+                _mark(db, "changed", utc_text(at))
+
+        if block:
+            self._in_need(change)
+        else:
+            change()
+        self._note_list(block, lift)
+
+    def add_card(self, card: Credential, at: datetime) -> None:
         """Put ``card`` on the list; somebody waits, so its copy is made later."""
         with self._change(copies=False) as db:
             db.execute(CARD_UPDATE, _card_row(card, at))
             _mark(db, "changed", utc_text(at))
+        self._note_list()
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
-        found = self._blocks(BLOCK_QUERY, uid, as_spoken(holder))
+        """What the list says, or what is noted in the log."""
+        keys = ("uid", uid), ("holder", as_spoken(holder))
+        noted = self._noted_blocks(NOTED_BLOCK_QUERY, *map(_block_note, keys))
+        try:
+            found = self._blocks(BLOCK_QUERY, *(name for _, name in keys)) or noted
+        except StoreError:
+            if not noted:
+                raise
+            found = noted
         return found[0] if found else None
 
     def blocks(self) -> list[Block]:
-        return self._blocks(BLOCKS_QUERY)
+        """All of them, each once."""
+        noted = self._noted_blocks(NOTED_BLOCKS_QUERY)
+        found = [*self._blocks(BLOCKS_QUERY), *noted]
+        return list({_block_key(each): each for each in found}.values())
 
     def _blocks(self, query: str, *values: str) -> list[Block]:
         with self._errors_told():
@@ -7537,8 +7576,13 @@ class CardFile(SqliteFile):
 
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
-        with self._change() as db:
-            _mark(db, "lockdown", why)
+
+        def change() -> None:
+            with self._change() as db:
+                _mark(db, "lockdown", why)
+
+        self._in_need(change)
+        self._note_list()
 
     def state(self) -> ListState:
         """How often it was changed, and what was said of a lockdown last."""
@@ -7560,17 +7604,17 @@ class CardFile(SqliteFile):
     def _change(self, *, copies: bool = True) -> Iterator[sqlite3.Connection]:
         """A transaction.  However it ends, there is no copy of before: that would let
         in who is no longer on the list, so better none."""
-        known = self._known()
+        noted, newest = self._noted().changes, self._newest_event()
         with self._transaction() as db:
             yield db
-            _mark(db, "changes", str(max(known.changes, _changes(db)) + 1))
-            _mark(db, "events", str(known.events))
+            _mark(db, "changes", str(max(noted, _changes(db)) + 1))
+            _mark(db, "events", str(newest))
             self.copy.unlink(missing_ok=True)
         try:
             self.settle()
         except StoreError as error:  # the change was made all the same
             log.warning("%s; the last change is in its -wal only", error)
-        self.lacks_copy = not copies
+        self.is_untidy = not copies
         if copies:
             self._keep_copy()
 
@@ -7599,7 +7643,7 @@ class CardFile(SqliteFile):
     def keep_missing_copy(self) -> None:
         """Whoever changed the list last was killed before that, or had no room; or it
         has taken the place of the list."""
-        self.lacks_copy = False  # trouble is told once, and tried again in an hour
+        self.is_untidy = False  # trouble is told once, and tried again in an hour
         with self._errors_told():
             is_missing = _is_there(self.path) and not _is_there(self.copy)
         if is_missing:
@@ -7637,8 +7681,128 @@ class CardFile(SqliteFile):
         if _is_there(self.copy):
             _refuse_links(self.copy)
             self.copy.rename(self.path)  # not a second time, should it be broken too
-            self.lacks_copy = True
+            self.is_untidy = True
             log.error("%s was lost: its last copy has taken its place", self.path)
+
+    def _noted_blocks(self, query: str, *values: str) -> list[Block]:
+        """None where the log cannot be read."""
+        with contextlib.suppress(StoreError):
+            rows = self._events._query(query, values) if self._events.exists() else []
+            return [
+                _block(
+                    (*name.split(" ", 2)[1:], *["", "", *value.rsplit("\n", 2)][-3:])
+                )
+                for name, value in rows
+                if value
+            ]
+        return []
+
+    def locked_down(self) -> bool | None:
+        """What the list says, and what is noted in the log."""
+        noted = self._noted()
+        try:
+            told = self.state()
+        except StoreError:
+            if noted.lockdown:
+                return True
+            raise
+        if told.lockdown or (noted.lockdown and noted.changes >= told.changes):
+            return True
+        if told.changes < noted.changes:
+            raise StoreError(
+                f"{self.path}: changes of the list are lost: it has"
+                f" {told.changes}, the log knows of {noted.changes}; look through"
+                " doorpi cards, then: doorpi lockdown off"
+            )
+        return None if told.lockdown is None else False
+
+    def _noted(self) -> ListState:
+        """What was known of the list after its last change."""
+        text = None
+        with contextlib.suppress(StoreError):
+            text = self._events.recall("list") if self._events.exists() else None
+        changes, _, lockdown = (text or "").partition(" ")
+        return ListState(_count_of(changes), lockdown)
+
+    def _newest_event(self) -> int:
+        """The id of the newest event; 0 where it cannot be told."""
+        with contextlib.suppress(StoreError):
+            return self._events.ends().events if self._events.exists() else 0
+        return 0
+
+    def _note_list(
+        self, block: Iterable[Block] = (), lift: Iterable[Block] = ()
+    ) -> None:
+        try:
+            told = self.state()
+            noted = {"list": f"{told.changes} {told.lockdown or ''}"}
+            noted |= {_block_note(_block_key(each)): "" for each in lift}
+            noted |= {
+                _block_note(_block_key(each)): "\n".join(map(str, _block_row(each)[2:]))
+                for each in block
+            }
+            self._events.keep(Notes(noted))
+        except StoreError as error:
+            if lift and self._noted_blocks(NOTED_BLOCKS_QUERY):
+                raise
+            log.warning("not noted that the list was changed: %s", error)
+
+    def tidy(self) -> None:
+        if self.exists():  # what a change of it could not do, or not yet
+            self.settle()
+            self.keep_missing_copy()
+            if self.state().changes > self._noted().changes:
+                self._note_list(self._blocks(BLOCKS_QUERY))
+        self.keep_reserve()
+
+    def close(self) -> None:
+        if self.is_untidy and not self._repair:  # the door must end at once
+            with contextlib.suppress(StoreError):
+                self.keep_missing_copy()
+        super().close()
+
+    @property
+    def reserve(self) -> Path:
+        """Room on the disk that is kept back for a block and a lockdown."""
+        return self.path.with_name("reserve")
+
+    def _in_need(self, change: Callable[[], None]) -> None:
+        """Do ``change``; on a full disk in the room that was kept back for it."""
+        try:
+            change()
+        except StoreError:
+            if not self._gives_up_reserve():
+                raise
+            change()
+
+    def _gives_up_reserve(self) -> bool:
+        with contextlib.suppress(OSError):  # there is none
+            if _has_no_room(self.path.parent, self.reserve_bytes):
+                self.reserve.unlink()
+                return True
+        return False
+
+    def keep_reserve(self) -> None:
+        """Keep room back, where that leaves three times as much for all else."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            if _is_there(self.reserve) or _has_no_room(
+                self.path.parent, 4 * self.reserve_bytes
+            ):
+                return
+            with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
+        except OSError as error:
+            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
+
+    def lost(self) -> int:
+        """How many events there were that the log knows nothing of any more: it was
+        begun anew since the list was changed.  0 for none, as far as that can be told.
+        """
+        with contextlib.suppress(StoreError):
+            events = self.state().events
+            return events if events > self._newest_event() else 0
+        return 0
 
 
 def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
@@ -7708,27 +7872,11 @@ def _mark(db: sqlite3.Connection, name: str, value: str) -> None:
     db.execute(MARK_UPDATE, (name, value))
 
 
-class SqliteStore(SqliteFile):
-    """The log, and beside it the list: a power cut in the midst of a tap finds only
-    the one file open, and a long import keeps no tap from the other."""
+class SqliteEvents(SqliteFile):
+    """The event log.  It is a file of its own, beside the list: a power cut in the
+    midst of a tap finds only this one open, and a long import delays no tap."""
 
     schema = Schema(1, LOG_TABLES)
-
-    def __init__(
-        self, path: Path, *, repair: bool = False, busy_s: float = 0.25
-    ) -> None:
-        super().__init__(path, repair=repair, busy_s=busy_s)
-        self.list = CardFile(
-            path.with_name("cards.db"),
-            repair=repair,
-            busy_s=busy_s,
-            known=lambda: Known(self._noted().changes, self._newest()),
-        )
-
-    # -- what the door needs (the port Store)
-
-    def find(self, uid: Uid) -> Credential | None:
-        return self.list.find(uid)
 
     def oldest_at(self) -> datetime | None:
         return self.forgotten()[1] if self.exists() else None
@@ -7739,87 +7887,6 @@ class SqliteStore(SqliteFile):
         with self._errors_told():
             ((at,),) = self._query("SELECT max(at) FROM events WHERE at < ':'", ())
             return _moment_of(at) if at else None
-
-    def has_dated_cards(self) -> bool:
-        return self.list.has_dates()
-
-    def block_on(self, uid: Uid, holder: str) -> Block | None:
-        """What the list says, or what is noted here: rot in one file lifts none."""
-        keys = ("uid", uid), ("holder", as_spoken(holder))
-        noted = self._noted_blocks(NOTED_BLOCK_QUERY, *map(_block_note, keys))
-        try:
-            return self.list.block_on(uid, holder) or (noted[0] if noted else None)
-        except StoreError:
-            if noted:
-                return noted[0]
-            raise
-
-    def _noted_blocks(self, query: str, *values: str) -> list[Block]:
-        """None where the log cannot be read."""
-        with contextlib.suppress(StoreError):
-            rows = self._query(query, values) if self.exists() else []
-            return [
-                _block(
-                    (*name.split(" ", 2)[1:], *["", "", *value.rsplit("\n", 2)][-3:])
-                )
-                for name, value in rows
-                if value
-            ]
-        return []
-
-    def add_card(self, card: Credential, at: datetime) -> None:
-        self.list.put_card(card, at)
-        self._note_list()
-
-    def locked_down(self) -> bool | None:
-        """What the list says, and what is noted here: rot in one file ends none."""
-        noted = self._noted()
-        try:
-            told = self.list.state()
-        except StoreError:
-            if noted.lockdown:
-                return True
-            raise
-        if told.lockdown or (noted.lockdown and noted.changes >= told.changes):
-            return True
-        if told.changes < noted.changes:
-            raise StoreError(
-                f"{self.list.path}: changes of the list are lost: it has"
-                f" {told.changes}, the log knows of {noted.changes}; look through"
-                " doorpi cards, then: doorpi lockdown off"
-            )
-        return None if told.lockdown is None else False
-
-    def _noted(self) -> ListState:
-        """What was known of the list after its last change."""
-        text = None
-        with contextlib.suppress(StoreError):
-            text = self.recall("list") if self.exists() else None
-        changes, _, lockdown = (text or "").partition(" ")
-        return ListState(_count_of(changes), lockdown)
-
-    def _newest(self) -> int:
-        """The id of the newest event; 0 where it cannot be told."""
-        with contextlib.suppress(StoreError):
-            return self.ends().events if self.exists() else 0
-        return 0
-
-    def _note_list(
-        self, block: Iterable[Block] = (), lift: Iterable[Block] = ()
-    ) -> None:
-        try:
-            told = self.list.state()
-            noted = {"list": f"{told.changes} {told.lockdown or ''}"}
-            noted |= {_block_note(_block_key(each)): "" for each in lift}
-            noted |= {
-                _block_note(_block_key(each)): "\n".join(map(str, _block_row(each)[2:]))
-                for each in block
-            }
-            self.keep(Notes(noted))
-        except StoreError as error:
-            if lift and self._noted_blocks(NOTED_BLOCKS_QUERY):
-                raise
-            log.warning("not noted that the list was changed: %s", error)
 
     def last_moved(self, uid: Uid) -> datetime | None:
         with self._errors_told():
@@ -7896,51 +7963,6 @@ class SqliteStore(SqliteFile):
     def tidy(self) -> None:
         self.close_interrupted()  # a verb's that was alive then
         self._query("PRAGMA wal_checkpoint(PASSIVE)", ())
-        if self.list.exists():  # what a change of it could not do, or not yet
-            self.list.settle()
-            self.list.keep_missing_copy()
-            if self.list.state().changes > self._noted().changes:
-                self._note_list(self.list.blocks())
-        self.keep_reserve()
-
-    @property
-    def is_untidy(self) -> bool:
-        return self.list.lacks_copy
-
-    def close(self) -> None:
-        if self.is_untidy and not self._repair:  # the door must end at once
-            with contextlib.suppress(StoreError):
-                self.list.keep_missing_copy()
-        self.list.close()
-        super().close()
-
-    # -- what the verbs need
-
-    def cards(self) -> Iterator[Credential]:
-        return self.list.cards()
-
-    def change_cards(
-        self,
-        put: Iterable[Credential],
-        remove: Iterable[Uid],
-        at: datetime,
-        block: Sequence[Block] = (),
-        lift: Sequence[Block] = (),
-    ) -> None:
-        change = functools.partial(self.list.change_cards, put, remove, at, block, lift)
-        if block:
-            self._in_need(change)
-        else:
-            change()
-        self._note_list(block, lift)
-
-    def blocks(self) -> list[Block]:
-        """All of them, each once."""
-        found = [*self.list.blocks(), *self._noted_blocks(NOTED_BLOCKS_QUERY)]
-        return list({_block_key(each): each for each in found}.values())
-
-    def list_changed_at(self) -> datetime | None:
-        return self.list.changed_at()
 
     def last_seen(self, uid: Uid) -> datetime | None:
         """When this card was presented last, as far as the log goes back."""
@@ -7950,49 +7972,9 @@ class SqliteStore(SqliteFile):
             rows = self._query(LAST_SEEN_QUERY, (uid,))
             return _moment_of(rows[0][0]) if rows else None
 
-    def lock_down(self, why: str) -> None:
-        self._in_need(functools.partial(self.list.lock_down, why))
-        self._note_list()
-
-    @property
-    def reserve(self) -> Path:
-        """Room on the disk that is kept back for a block and a lockdown."""
-        return self.path.with_name("reserve")
-
-    reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
-
-    def _in_need(self, change: Callable[[], None]) -> None:
-        """Do ``change``; on a full disk in the room that was kept back for it."""
-        try:
-            change()
-        except StoreError:
-            if not self._gives_up_reserve():
-                raise
-            change()
-
-    def _gives_up_reserve(self) -> bool:
-        with contextlib.suppress(OSError):  # there is none
-            if _has_no_room(self.path.parent, self.reserve_bytes):
-                self.reserve.unlink()
-                return True
-        return False
-
-    def keep_reserve(self) -> None:
-        """Keep room back, where that leaves three times as much for all else."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            if _is_there(self.reserve) or _has_no_room(
-                self.path.parent, 4 * self.reserve_bytes
-            ):
-                return
-            with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
-        except OSError as error:
-            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
-
     page = 500
 
-    def events(
+    def read(
         self,
         since: datetime | None = None,
         after_id: int = 0,
@@ -8049,15 +8031,6 @@ class SqliteStore(SqliteFile):
                     return problem
         return None
 
-    def lost(self) -> int:
-        """How many events there were that the log knows nothing of any more: it was
-        begun anew since the list was changed.  0 for none, as far as that can be told.
-        """
-        with contextlib.suppress(StoreError):
-            events = self.list.state().events
-            return events if events > self._newest() else 0
-        return 0
-
     def set_aside(self) -> list[Path]:
         """The files of the log that were broken, and are kept."""
         return sorted(self.path.parent.glob(f"{self.path.name}.broken-*"))
@@ -8096,6 +8069,25 @@ class SqliteStore(SqliteFile):
                 "without_accents", 1, without_accents, deterministic=True
             )
             return db.execute(sql, (*conditions.values(), count)).fetchall()
+
+
+class SqliteStore:
+    """The two databases of a state directory; ``path`` is the event log's."""
+
+    def __init__(
+        self, path: Path, *, repair: bool = False, busy_s: float = 0.25
+    ) -> None:
+        self.events = SqliteEvents(path, repair=repair, busy_s=busy_s)
+        self.people = SqlitePeople(
+            path.with_name("cards.db"), self.events, repair=repair, busy_s=busy_s
+        )
+
+    def exists(self) -> bool:
+        return self.events.exists() or self.people.exists()
+
+    def close(self) -> None:
+        self.people.close()
+        self.events.close()
 
 
 def holders_of(node: Path) -> list[int]:
@@ -10392,14 +10384,14 @@ class Enquiry:
 
     def _is_there(self) -> bool:
         """Who only asks makes no files."""
-        return self._store.exists() or self._store.list.exists()
+        return self._store.exists()
 
     def who(self, uid: Uid) -> Credential | None:
-        return who_has(uid, self._config.cards, self._store, self._stored)
+        return who_has(uid, self._config.cards, self._store.people, self._stored)
 
     def entries(self, uid: Uid) -> list[Credential]:
         """What file and database say of a card, whether it is blocked or not."""
-        stored = self._stored(lambda: self._store.find(uid), None)
+        stored = self._stored(lambda: self._store.people.find(uid), None)
         return [card for card in (self._config.cards.get(uid), stored) if card]
 
     def believes(self, clock: Clock) -> bool:
@@ -10407,7 +10399,7 @@ class Enquiry:
             clock.now(),
             is_set=clock.is_set(),
             must_be_set=self._config.door.require_synced_clock,
-            newest=self._stored(self._store.newest_at, None),
+            newest=self._stored(self._store.events.newest_at, None),
         )
 
     def when(
@@ -10417,12 +10409,12 @@ class Enquiry:
         door, store = self._config.door, self._store
         last_moved = None
         if door.passback_s:
-            last_moved = self._stored(lambda: store.last_moved(uid), None)
+            last_moved = self._stored(lambda: store.events.last_moved(uid), None)
         return Circumstances(
             at=at,
             local=local,
             clock_set=clock_set,
-            locked_down=bool(self._stored(store.locked_down, None)),
+            locked_down=bool(self._stored(store.people.locked_down, None)),
             schedules=self._config.schedules,
             last_moved=last_moved,
             passback_s=door.passback_s,
@@ -10433,14 +10425,14 @@ class Enquiry:
         file = self._config.cards
         yield from file.values()
         try:  # a row at a time: there may be a million
-            for card in self._store.cards() if self._is_there() else ():
+            for card in self._store.people.cards() if self._is_there() else ():
                 if card.uid not in file:
                     yield card
         except StoreError as error:
             self.troubles[str(error)] = None
 
     def blocks(self) -> list[Block]:
-        return self._stored(self._store.blocks, [])
+        return self._stored(self._store.people.blocks, [])
 
     def meant(self, text: str) -> list[Uid]:
         """The cards that are asked about: a UID's, known or not, or a holder's.  There
@@ -10527,7 +10519,7 @@ def last_unknown_card(
     Raises: Refused, also where there were several: a stranger may have come after the
     one who is meant; StoreError.
     """
-    told = unknown_from(store.recall("unknown"), clock.boot(), clock.monotonic())
+    told = unknown_from(store.events.recall("unknown"), clock.boot(), clock.monotonic())
     recent = {uid: ago for uid, ago in told.items() if ago <= LAST_CARD_COUNTS_S}
     found = {uid: ago for uid, ago in recent.items() if not is_random(uid)} or recent
     again = "present the new card and try again, or give --uid"
@@ -10578,9 +10570,9 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
     lift = blocks_of(card, store)
     if in_file := config.cards.get(card.uid):
         _refuse_other_words(card, in_file, is_blocked=bool(lift))
-        store.change_cards([], [], at, lift=lift)
+        store.people.change_cards([], [], at, lift=lift)
         return LetIn(in_file, in_file, lift)
-    was = store.find(card.uid)
+    was = store.people.find(card.uid)
     if was and was.refused:
         raise Refused(
             f"{format_uid(card.uid)}: {was.refused}; to begin anew:"
@@ -10595,14 +10587,14 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
         )
     if why := never_works(card, config, at.date()):
         raise Refused(why)
-    store.change_cards([card], [], at, lift=lift)
+    store.people.change_cards([card], [], at, lift=lift)
     return LetIn(card, was, lift)
 
 
 def blocks_of(card: Credential, store: SqliteStore) -> list[Block]:
     """Those on the card, and on whoever is called as its holder."""
     keys = card.uid, as_spoken(card.holder)
-    blocks = store.blocks()
+    blocks = store.people.blocks()
     return [each for each in blocks if (each.uid or as_spoken(each.holder)) in keys]
 
 
@@ -10658,7 +10650,7 @@ def keep_out(
     new = [b for b in blocks if (b.uid, as_spoken(b.holder)) not in is_there]
     gone = [c.uid for found in entries.values() for c in found if c.source is Origin.DB]
     if new or gone:
-        store.change_cards([], gone, at, block=new)
+        store.people.change_cards([], gone, at, block=new)
     return KeptOut(entries, blocks, new)
 
 
@@ -10697,7 +10689,7 @@ class LogTail:
         self._sought = sought
         self._clock = clock
         self._open_s = open_s
-        self._file = store.identity()
+        self._file = store.events.identity()
         self._after = Ends()
         self._looked_at = clock.now()
         self._since: datetime | None = None
@@ -10707,18 +10699,18 @@ class LogTail:
         """What there is: of ``since`` and later, or else the last ``count``."""
         if self._file is None:
             return
-        store, self._after = self._store, self._store.ends()
+        store, self._after = self._store, self._store.events.ends()
         for event in (
-            store.events(since, 0, self._sought)
+            store.events.read(since, 0, self._sought)
             if since
-            else store.latest(count, self._sought)
+            else store.events.latest(count, self._sought)
         ):
             self._after = self._after._replace(events=max(self._after.events, event.id))
             yield event
 
     def news(self) -> list[Event]:
         """What came to its end since this was asked last."""
-        found, told = self._store.identity(), []
+        found, told = self._store.events.identity(), []
         if found != self._file:
             told = [event for event, _ in self._open.values()]
             self._open.clear()
@@ -10733,7 +10725,7 @@ class LogTail:
 
     def _look(self) -> list[Event]:
         looked_at, now = self._clock.now(), self._clock.monotonic()
-        self._after, begun, ended = self._store.news(self._after, self._sought)
+        self._after, begun, ended = self._store.events.news(self._after, self._sought)
         self._looked_at = looked_at
         for event in filter(self._is_new, begun):
             wait_s = self._open_s if event.reason is Reason.GRANTED else self.settle_s
@@ -13002,9 +12994,9 @@ def _kept_out(at: datetime, config: Config, store: SqliteStore) -> str | None:
     newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
     must_be_set = config.door.require_synced_clock
     with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
-        newest = store.newest_at()
-        if store.list.exists():
-            has_dates = has_dates or store.has_dated_cards()
+        newest = store.events.newest_at()
+        if store.people.exists():
+            has_dates = has_dates or store.people.has_dated_cards()
     believed = is_believed(at, is_set=False, must_be_set=must_be_set, newest=newest)
     if believed or not has_dates:
         return None
@@ -13291,7 +13283,7 @@ BRING_BACK = "bring back your own copy: sudo doorpi import list.toml"
 MAKE_COPY = "sudo rm -f {copy}; sudo systemctl restart doorpi: it makes a new one"
 
 
-def diagnose_copy(cards: CardFile) -> Iterator[Finding]:
+def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     """Whether the copy beside the list could take its place."""
     try:
         mine = _changes_and_cards(cards.path)
@@ -13325,13 +13317,13 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     """Of the list in the database: the rest is in the owner's own file."""
     try:
         with contextlib.closing(store):
-            changed_at = store.list_changed_at() if store.list.exists() else None
-            kept = store.recall("backup") if store.exists() else None
+            changed_at = store.people.changed_at() if store.people.exists() else None
+            kept = store.events.recall("backup") if store.events.exists() else None
             backup_at = datetime.fromisoformat(kept) if kept else None
     except (StoreError, ValueError) as error:
         yield Finding(Health.WARN, "backup", f"not known: {error}", "see database")
         return
-    lost = sorted(store.list.path.parent.glob("cards.db.broken-*"))
+    lost = sorted(store.people.path.parent.glob("cards.db.broken-*"))
     if changed_at is None and lost:
         words = f"the list of the database was lost; what was left of it: {lost[-1]}"
         yield Finding(Health.FAIL, "backup", words, BRING_BACK)
@@ -13358,7 +13350,7 @@ def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
     do = "sudo doorpi lockdown off"
     with contextlib.closing(store):
         try:
-            if store.locked_down():
+            if store.people.locked_down():
                 yield Finding(Health.WARN, "lockdown", LOCKED_DOWN_WORDS, do)
         except StoreError as error:
             yield Finding(
@@ -13415,7 +13407,8 @@ def equip(config: Config, clock: Clock) -> Equipment:
     return Equipment(
         reader=make_reader(config),
         locks=make_locks(config, clock),
-        store=store,
+        people=store.people,
+        events=store.events,
         indicator=GpioLights(config.leds, config.patterns),
     )
 
@@ -13857,8 +13850,10 @@ def _differences(before: Config, after: Config) -> tuple[list[str], str]:
     """What changes, and why it may be more than that."""
     with contextlib.closing(make_store(after)) as store:
         try:
-            if store.exists() or store.list.exists():  # who only asks makes no files
-                return differences(before, after, store.find, store.block_on), ""
+            if store.exists():  # who only asks makes no files
+                return differences(
+                    before, after, store.people.find, store.people.block_on
+                ), ""
         except StoreError as error:
             return differences(before, after), str(error)
     return differences(before, after), ""
@@ -13929,10 +13924,10 @@ def in_columns(
 def cmd_cards(args: argparse.Namespace) -> int:
     config, clock = load_keyless(args), SystemClock()
     with contextlib.closing(make_store(config)) as store:
-        cards = with_blocks(_known_cards(config, store), store.blocks())
+        cards = with_blocks(_known_cards(config, store), store.people.blocks())
         if args.json:
             for card in cards:
-                say(json.dumps(_card_json(card, store.last_seen(card.uid))))
+                say(json.dumps(_card_json(card, store.events.last_seen(card.uid))))
         elif args.toml:
             _say_as_toml(cards)
         else:
@@ -13942,9 +13937,9 @@ def cmd_cards(args: argparse.Namespace) -> int:
             if any(card.block for card in shown):
                 say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
         sys.stdout.flush()  # a copy that found no room is none
-        if args.toml and not sys.stdout.isatty() and store.list.exists():
+        if args.toml and not sys.stdout.isatty() and store.people.exists():
             with contextlib.suppress(StoreError):  # doctor tells of old ones
-                store.keep(Notes({"backup": utc_text(clock.now())}))
+                store.events.keep(Notes({"backup": utc_text(clock.now())}))
     return EX_OK
 
 
@@ -13955,7 +13950,7 @@ def _known_cards(config: Config, store: SqliteStore) -> Iterator[Credential]:
         return card.holder, card.uid
 
     in_file = sorted(config.cards.values(), key=by_holder)
-    others = (card for card in store.cards() if card.uid not in config.cards)
+    others = (card for card in store.people.cards() if card.uid not in config.cards)
     return heapq.merge(in_file, others, key=by_holder)
 
 
@@ -13964,7 +13959,7 @@ def _card_rows(
 ) -> Iterator[Sequence[str]]:
     yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
     for card in cards:
-        seen = store.last_seen(card.uid)
+        seen = store.events.last_seen(card.uid)
         yield (
             printable(card.holder),
             format_uid(card.uid),
@@ -13977,9 +13972,9 @@ def _card_rows(
 
 def _is_hidden(card: Credential, store: SqliteStore) -> bool:
     """Has the database an entry, too, for this card of the file?"""
-    if card.source is not Origin.TOML or not store.list.exists():
+    if card.source is not Origin.TOML or not store.people.exists():
         return False
-    return store.find(card.uid) is not None
+    return store.people.find(card.uid) is not None
 
 
 def _say_as_toml(cards: Iterable[Credential]) -> None:
@@ -14019,7 +14014,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
             source=Origin.DB,
         )
         card, was, lifted = let_in(store, config, wanted, at)
-        notes += [LOCKED_DOWN_WORDS] * bool(store.locked_down())
+        notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
         notes += _still_blocked(card, store) if lifted else []
         words = validity(card, config, at.date())
         renamed = ""
@@ -14044,7 +14039,7 @@ def _still_blocked(card: Credential, store: SqliteStore) -> list[str]:
     name = as_spoken(card.holder)
     return [
         f"another card of that name, {format_uid(block.uid)}, stays blocked"
-        for block in store.blocks()
+        for block in store.people.blocks()
         if block.uid and as_spoken(block.holder) == name
     ]
 
@@ -14093,10 +14088,10 @@ def _kept_out_words(block: Block, kept: KeptOut, path: Path) -> Iterator[str]:
 def cmd_lockdown(args: argparse.Namespace) -> int:
     config, at = load_keyless(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        was = _stored_or_told(store.locked_down, None, writes=False)
+        was = _stored_or_told(store.people.locked_down, None, writes=False)
         wanted = args.state == "on"
         if was is not wanted:  # None: a door that runs may know of one that was lost
-            store.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
+            store.people.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
             _log_change(store, at, Change(f"lockdown-{args.state}"))
     already = " (it was already)" if was is wanted else ""
     if wanted:
@@ -14156,7 +14151,7 @@ def cmd_import(args: argparse.Namespace) -> int:
         complain(f"{args.file}: {error}; nothing was changed")
         return EX_FAILED
     with contextlib.closing(make_store(config)) as store:
-        stored = {card.uid: card for card in store.cards()}
+        stored = {card.uid: card for card in store.people.cards()}
         changes = list_changes(listed, stored, config.cards, whole=args.replace)
         _note_blocked(listed, changes, store)
         try:
@@ -14174,7 +14169,7 @@ def cmd_import(args: argparse.Namespace) -> int:
         elif changes.put or changes.removed:
             removed = [card.uid for card in changes.removed]
             at = SystemClock().now()
-            store.change_cards(changes.put, removed, at)
+            store.people.change_cards(changes.put, removed, at)
             say("imported; valid from the next tap")
             _log_import(store, at, changes)
             _say_if_not_kept(config)
@@ -14186,7 +14181,7 @@ def cmd_import(args: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _log_import(store: Store, at: datetime, changes: ListChanges) -> None:
+def _log_import(store: SqliteStore, at: datetime, changes: ListChanges) -> None:
     cards = [*changes.put, *changes.removed]
     words = (
         f"{len(changes.added):,} added, {len(changes.changed):,} changed,"
@@ -14197,7 +14192,7 @@ def _log_import(store: Store, at: datetime, changes: ListChanges) -> None:
 
 
 def _note_blocked(listed: CardList, changes: ListChanges, store: SqliteStore) -> None:
-    for card in with_blocks(changes.put, store.blocks()):
+    for card in with_blocks(changes.put, store.people.blocks()):
         if card.block:
             listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
 
@@ -14223,7 +14218,7 @@ def cmd_log(args: argparse.Namespace) -> int:
     config = load_keyless(args)
     sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
     with contextlib.closing(make_store(config)) as store:
-        if args.verify and (store.exists() or store.lost()):
+        if args.verify and (store.events.exists() or store.people.lost()):
             return _verify(store)
         if args.csv:
             _say_all(f"\ufeff{line}" for line in _in_csv([LOG_FIELDS]))
@@ -14235,7 +14230,9 @@ def cmd_log(args: argparse.Namespace) -> int:
         until = datetime.now().astimezone()
         since = args.since or chart_since(until)
         first = since if args.chart else args.since
-        events = store.events(first, 0, sought) if store.exists() else iter(())
+        events = (
+            store.events.read(first, 0, sought) if store.events.exists() else iter(())
+        )
         if args.chart:
             say(log_chart(events, config.door.name, since, until))
         elif not _say_all(_log_lines(events, args)) and not (args.json or args.csv):
@@ -14260,17 +14257,20 @@ def _say_all(lines: Iterable[str]) -> bool:
 
 
 def _verify(store: SqliteStore) -> int:
-    problem, lost = store.verify() if store.exists() else None, store.lost()
+    problem, lost = (
+        store.events.verify() if store.events.exists() else None,
+        store.people.lost(),
+    )
     say(problem or f"every row is as it was written{_how_far(store)}")
     if lost:
         say(f"rows 1 to {lost} of before are gone: the log was begun anew")
-    for file in store.set_aside():
+    for file in store.events.set_aside():
         say(f"not looked at, as it was broken and set aside: {file}")
     return EX_FAILED if problem or lost else EX_OK
 
 
 def _how_far(store: SqliteStore) -> str:
-    count, at = store.forgotten() if store.exists() else (0, None)
+    count, at = store.events.forgotten() if store.events.exists() else (0, None)
     when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
     if count:
         till = f", from before {when}," if when else ""
@@ -14367,7 +14367,7 @@ def _csv_cell(value: object) -> object:
 
 def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
     """A line each: when, who, card, decision, what came of it."""
-    while some := list(islice(events, SqliteStore.page)):
+    while some := list(islice(events, SqliteEvents.page)):
         lines = in_columns([_log_cells(event) for event in some], (19, 27, 20, 7))
         for event, line in zip(some, lines, strict=True):
             code = _log_colour(event)
@@ -14521,10 +14521,10 @@ def cmd_status(args: argparse.Namespace) -> int:
             say(title + _in_words(status, clock.now().timestamp()))
         spent = Notes(counts=control.spent())
         if spent.counts:
-            _stored_or_told(lambda: store.keep(spent), None)
+            _stored_or_told(lambda: store.events.keep(spent), None)
         for line in (*_calls(control), *_to_be_locked(store, clock)):
             say(line)
-        if _stored_or_told(store.locked_down, None, writes=False):
+        if _stored_or_told(store.people.locked_down, None, writes=False):
             say(LOCKED_DOWN_WORDS)
     is_known = states.get("lock", LockState.UNKNOWN) is not LockState.UNKNOWN
     return EX_OK if is_known else EX_FAILED
@@ -14538,9 +14538,9 @@ def _calls(control: LockControl) -> Iterator[str]:
             yield f"warning: {told}" if budget.shortage() else told
 
 
-def _to_be_locked(store: Store, clock: Clock) -> Iterator[str]:
+def _to_be_locked(store: SqliteStore, clock: Clock) -> Iterator[str]:
     now = clock.monotonic()
-    text = _stored_or_told(lambda: store.recall("relock"), None, writes=False)
+    text = _stored_or_told(lambda: store.events.recall("relock"), None, writes=False)
     for relock in relocks_from(text, clock.boot(), now).values():
         title = "" if relock.lock == "lock" else f"{relock.lock}: "
         if relock.due == inf:
@@ -14559,7 +14559,12 @@ def _locks_by_hand(
     try:
         yield (
             control_locks(
-                config, locks, store, _stored_or_told, clock, jitter=random.random
+                config,
+                locks,
+                store.events,
+                _stored_or_told,
+                clock,
+                jitter=random.random,
             ),
             store,
         )
@@ -14646,10 +14651,12 @@ def _subjects(
         "disk": diagnose_disk(folder),
         "database": chain.from_iterable(
             diagnose_database(file.path, file.schema.version)
-            for file in (store, store.list)
+            for file in (store.events, store.people)
         ),
         "files": diagnose_files(secret, needed, folder),
-        "backup": chain(diagnose_copy(store.list), diagnose_backup(store, clock.now())),
+        "backup": chain(
+            diagnose_copy(store.people), diagnose_backup(store, clock.now())
+        ),
         "lockdown": diagnose_lockdown(store),
     }
     for where, access in locks_of(config).items():
@@ -14673,14 +14680,19 @@ def _lock_examined(
         return
     lock, store = LOCKS[access.kind](access, clock), make_store(config)
     control = control_locks(
-        config, {where: lock}, store, _stored_or_told, clock, jitter=random.random
+        config,
+        {where: lock},
+        store.events,
+        _stored_or_told,
+        clock,
+        jitter=random.random,
     )
     try:
         yield from diagnose_lock(where, access, lock, control, clock)
     finally:
         spent = Notes(counts=control.spent())
         if spent.counts:
-            _stored_or_told(lambda: store.keep(spent), None)
+            _stored_or_told(lambda: store.events.keep(spent), None)
         lock.close()
         store.close()
 
@@ -14709,15 +14721,19 @@ def _move(args: argparse.Namespace, command: Command) -> int:
 
 
 def _move_logged(
-    config: Config, clock: Clock, control: LockControl, store: Store, command: Command
+    config: Config,
+    clock: Clock,
+    control: LockControl,
+    store: SqliteStore,
+    command: Command,
 ) -> Outcome:
     asked_at = clock.monotonic()
-    entry = Entry(_by_hand(clock.now()), store, _stored_or_told)
+    entry = Entry(_by_hand(clock.now()), store.events, _stored_or_told)
     relocking = Relocking(
         control,
         config.lock.relock_after_s,
         clock,
-        store,
+        store.events,
     )
     relocking.look()
     outcome, notes = Outcome(None, Result.INTERRUPTED, "stopped meanwhile"), NOTHING
@@ -14750,7 +14766,7 @@ def _by_hand(at: datetime) -> Event:
 
 
 def _log_change(
-    store: Store,
+    store: SqliteStore,
     at: datetime,
     what: Change,
     words: str = "",
@@ -14768,7 +14784,7 @@ def _log_change(
         source="command",
         detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
     )
-    _stored_or_told(lambda: store.record(event), None)
+    _stored_or_told(lambda: store.events.record(event), None)
 
 
 def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = True) -> T:

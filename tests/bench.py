@@ -370,7 +370,7 @@ def fill_list(folder: Path, count: int) -> float:
     )
     store = doorpi.SqliteStore(folder / "state" / "doorpi.db", busy_s=5)
     began_at = time.monotonic()
-    store.change_cards(cards, [], datetime.now(UTC))
+    store.people.change_cards(cards, [], datetime.now(UTC))
     took_s = time.monotonic() - began_at
     store.close()
     return took_s
@@ -379,8 +379,8 @@ def fill_list(folder: Path, count: int) -> float:
 def fill_log(path: Path, count: int, days: int) -> None:
     """``count`` taps of 200 people, evenly over the last ``days``, with their ends."""
     store = doorpi.SqliteStore(path, busy_s=5)
-    store.recall("x")
-    db = store._connection()
+    store.events.recall("x")
+    db = store.events._connection()
     db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA cache_size = -500000")
     now, step = datetime.now(UTC), timedelta(days=days) / count
@@ -439,11 +439,11 @@ def measure_lookups(folder: Path, count: int) -> None:
         for seconds, is_on_disk in ((from_disk, True), (cold, False)):
             for uid in uids[:500]:
                 store.close()
-                store.locked_down()  # opens it
+                store.people.locked_down()  # opens it
                 if is_on_disk:
                     forget_pages(path.with_name("cards.db"))
-                seconds.append(timed(lambda uid=uid: store.find(uid)))
-        warm = [timed(lambda uid=uid: store.find(uid)) for uid in uids]
+                seconds.append(timed(lambda uid=uid: store.people.find(uid)))
+        warm = [timed(lambda uid=uid: store.people.find(uid)) for uid in uids]
         percentiles(f"{name}, all of it from the disk", from_disk)
         percentiles(f"{name}, the first on a connection", cold)
         percentiles(f"{name}, later ones", warm)
@@ -534,7 +534,7 @@ def measure_log(folder: Path, count: int) -> None:
             f"  {' '.join(['log', *args]):<30} median {statistics.median(seconds):9.2f} s"
         )
     store = doorpi.SqliteStore(path, busy_s=5)
-    print(f"  log --verify                       {timed(store.verify):9.1f} s")
+    print(f"  log --verify                       {timed(store.events.verify):9.1f} s")
     store.close()
     measure_retention(path)
 
@@ -544,7 +544,7 @@ def measure_retention(path: Path, steps: int = 1000) -> None:
         "\nhalf of it is too old: steps of the retention, ms   median      p99      max"
     )
     store, clock = doorpi.SqliteStore(path, repair=True), StepClock()
-    store.keep(doorpi.Notes({"retention": doorpi.utc_text(clock.now())}))
+    store.events.keep(doorpi.Notes({"retention": doorpi.utc_text(clock.now())}))
     retention, removed = doorpi.Retention(365, clock), 0
     tap = doorpi.Event(
         at=datetime.now(UTC), uid=uid_of(1), holder="Holder 1",
@@ -557,13 +557,13 @@ def measure_retention(path: Path, steps: int = 1000) -> None:
         removed += answer or 0
         return answer
 
-    alone = [timed(lambda: store.begin(tap)) for _ in range(100)]
+    alone = [timed(lambda: store.events.begin(tap)) for _ in range(100)]
     took, taps = [], []
     for number in range(steps):
-        took.append(timed(lambda: retention.step(store, stored)))
+        took.append(timed(lambda: retention.step(store.people, store.events, stored)))
         clock.ahead_s += 1.0
         if number % 5 == 0:
-            taps.append(timed(lambda: store.begin(tap)))
+            taps.append(timed(lambda: store.events.begin(tap)))
     percentiles("a step", took)
     percentiles("a tap's begin, alone", alone)
     percentiles("a tap's begin, between steps", taps)

@@ -225,7 +225,7 @@ class FakeLock:
 
 
 class FakeStore:
-    """Cards and events in memory; ``broken`` makes every call fail."""
+    """The list and the log in memory; ``broken`` makes every call fail."""
 
     def __init__(self) -> None:
         self.cards: dict[Uid, Credential] = {}
@@ -465,11 +465,14 @@ class World:
         self.lights = FakeLights(self.clock)
 
     def door(self, config: Config | None = None) -> doorpi.Door:
+        store = self.store
+        is_fake = isinstance(store, FakeStore)
         self.equipment = Equipment(
             reader=self.reader,
             locks={"lock": self.lock}
             | ({"fallback": self.fallback} if self.fallback else {}),
-            store=self.store,
+            people=store if is_fake else store.people,
+            events=store if is_fake else store.events,
             indicator=self.lights,
         )
         return doorpi.Door(

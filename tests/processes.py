@@ -188,7 +188,7 @@ class DoorProcess:
     @property
     def events(self) -> list[doorpi.Event]:
         """What the log has, oldest first; the log is the door's own to create."""
-        return list(self._log.events()) if self._log.path.exists() else []
+        return list(self._log.events.read()) if self._log.events.path.exists() else []
 
     @property
     def status(self) -> str:

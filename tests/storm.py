@@ -463,7 +463,7 @@ class Storm:
         self.reader.shows = [KEN]
         self.door.step()
         tap.lights = [(at, signals[0]) for at, signals in self.lights.shown]
-        events = list(self.store.events(after_id=self._last_id))
+        events = list(self.store.events.read(after_id=self._last_id))
         tap.events, tap.event = len(events), events[-1] if events else None
         self._last_id = events[-1].id if events else self._last_id
 
@@ -490,9 +490,9 @@ class Storm:
         return f"{where}, {weather}, {when}{what}" + (f": {tap}" if tap else "")
 
     def _found_afterwards(self, taps: int) -> Iterator[str]:
-        with contextlib.closing(SqliteStore(self.store.path)) as store:
-            events = list(store.events())
-            problem = store.verify()
+        with contextlib.closing(SqliteStore(self.store.events.path)) as store:
+            events = list(store.events.read())
+            problem = store.events.verify()
         if problem:
             yield f"the log is not whole: {problem}"
         if len(events) != taps:

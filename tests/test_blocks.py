@@ -149,27 +149,29 @@ def run_sql(path: Path, script: str) -> None:
 
 def test_a_block_is_on_disk_for_everybody_and_counts_once(path, store):
     for _ in range(2):
-        store.change_cards([], [], NOON, block=[BY_CARD, BY_NAME])
+        store.people.change_cards([], [], NOON, block=[BY_CARD, BY_NAME])
 
     with contextlib.closing(SqliteStore(path)) as other:
-        assert other.block_on(KEN, "") == BY_CARD
-        assert other.block_on(STRANGER, "ken  SATO") == BY_NAME
-        assert other.block_on(STRANGER, "Ken") is None
-        assert sorted(other.blocks(), key=str) == sorted([BY_CARD, BY_NAME], key=str)
-        other.change_cards([], [], NOON, lift=[BY_CARD])
-    assert store.block_on(KEN, "") is None
-    assert store.blocks() == [BY_NAME]
+        assert other.people.block_on(KEN, "") == BY_CARD
+        assert other.people.block_on(STRANGER, "ken  SATO") == BY_NAME
+        assert other.people.block_on(STRANGER, "Ken") is None
+        assert sorted(other.people.blocks(), key=str) == sorted(
+            [BY_CARD, BY_NAME], key=str
+        )
+        other.people.change_cards([], [], NOON, lift=[BY_CARD])
+    assert store.people.block_on(KEN, "") is None
+    assert store.people.blocks() == [BY_NAME]
 
 
 def test_a_list_of_an_older_version_gets_its_table(path, store):
-    store.change_cards([card_of()], [], NOON)
+    store.people.change_cards([card_of()], [], NOON)
     store.close()
     for file in (path.with_name("cards.db"), path.with_name("cards.copy")):
         run_sql(file, "DROP TABLE blocks; PRAGMA user_version = 1")
 
-    assert store.block_on(KEN, "Ken Sato") is None
-    store.change_cards([], [KEN], NOON, block=[BY_CARD])
-    assert store.block_on(KEN, "") == BY_CARD
+    assert store.people.block_on(KEN, "Ken Sato") is None
+    store.people.change_cards([], [KEN], NOON, block=[BY_CARD])
+    assert store.people.block_on(KEN, "") == BY_CARD
 
 
 LOST = {
@@ -181,39 +183,41 @@ LOST = {
 
 @pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
 def test_a_block_that_the_list_has_lost_is_known_to_the_log(path, store, lost):
-    store.change_cards([], [], NOON, block=[BY_CARD])
+    store.people.change_cards([], [], NOON, block=[BY_CARD])
     store.close()
     run_sql(path.with_name("cards.db"), lost)
 
-    assert store.block_on(KEN, "") == BY_CARD
+    assert store.people.block_on(KEN, "") == BY_CARD
 
 
 @pytest.mark.parametrize("name", ["cards.db", "doorpi.db"])
 def test_a_file_that_is_broken_lifts_no_block(path, store, name):
-    store.change_cards([], [], NOON, block=[BY_CARD])
+    store.people.change_cards([], [], NOON, block=[BY_CARD])
     store.close()
     path.with_name(name).write_bytes(b"no database" * 1000)
 
     with contextlib.suppress(doorpi.StoreError):
-        store.begin(doorpi.Event(at=NOON, uid=KEN, holder="", reason=Reason.NOT_FOUND))
+        store.events.begin(
+            doorpi.Event(at=NOON, uid=KEN, holder="", reason=Reason.NOT_FOUND)
+        )
     for _ in range(2):
         with contextlib.suppress(doorpi.StoreError):  # it is set aside
-            store.tidy()
+            store.people.tidy()
 
-    assert store.block_on(KEN, "") == BY_CARD
-    assert store.list.block_on(KEN, "") == BY_CARD
-    rows = store._query(doorpi.NOTED_BLOCKS_QUERY, ())
+    assert store.people.block_on(KEN, "") == BY_CARD
+    assert store.people.block_on(KEN, "") == BY_CARD
+    rows = store.events._query(doorpi.NOTED_BLOCKS_QUERY, ())
     assert [name for name, _ in rows] == [f"block uid {KEN}"]
 
 
 def test_a_block_whose_words_are_broken_is_one_all_the_same(path, store):
-    store.change_cards([], [], NOON, block=[BY_CARD])
+    store.people.change_cards([], [], NOON, block=[BY_CARD])
     run_sql(path.with_name("cards.db"), "UPDATE blocks SET since = 'x', who = x'00'")
 
-    assert store.block_on(KEN, "").uid == KEN
+    assert store.people.block_on(KEN, "").uid == KEN
 
 
 def test_who_only_asks_for_a_block_makes_no_file(path, store):
-    assert store.block_on(KEN, "Ken Sato") is None
-    assert store.blocks() == []
+    assert store.people.block_on(KEN, "Ken Sato") is None
+    assert store.people.blocks() == []
     assert list(path.parent.iterdir()) == []

@@ -134,20 +134,26 @@ def test_what_makes_no_sense_on_disk_is_no_call(clock, kept):
 def test_what_is_no_text_on_disk_is_nothing(tmp_path):
     """Somebody had a try at the file by hand."""
     with contextlib.closing(SqliteStore(tmp_path / "doorpi.db")) as store:
-        store.keep(Notes({"relock": "", "calls": "7"}))
-        with contextlib.closing(sqlite3.connect(store.path)) as db, db:
+        store.events.keep(Notes({"relock": "", "calls": "7"}))
+        with contextlib.closing(sqlite3.connect(store.events.path)) as db, db:
             db.execute("UPDATE states SET value = x'00FF'")
 
-        assert (store.recall("relock"), store.recall("calls")) == (None, None)
-        store.keep(Notes({"relock": "again"}, {"calls": 2}))
-        assert (store.recall("relock"), store.recall("calls")) == ("again", "2")
+        assert (store.events.recall("relock"), store.events.recall("calls")) == (
+            None,
+            None,
+        )
+        store.events.keep(Notes({"relock": "again"}, {"calls": 2}))
+        assert (store.events.recall("relock"), store.events.recall("calls")) == (
+            "again",
+            "2",
+        )
 
 
 def test_two_processes_count_together(tmp_path):
     one, other = (SqliteStore(tmp_path / "doorpi.db") for _ in range(2))
 
     for store, calls in ((one, 3), (other, 2), (one, 1)):
-        store.keep(Notes(counts={MONTH: calls}))
+        store.events.keep(Notes(counts={MONTH: calls}))
 
     assert other.recall(MONTH) == "6"
     one.close()

@@ -91,7 +91,7 @@ def test_allow_and_revoke_are_events_with_who_ran_them(verb, monkeypatch):
 
 
 def test_revoke_of_a_holder_is_one_event(verb, store):
-    store.add_card(card_of(MIKA), NOON)
+    store.people.add_card(card_of(MIKA), NOON)
 
     for _ in range(2):
         verb("revoke", "Ken Sato")
@@ -136,17 +136,22 @@ def test_a_log_that_cannot_be_written_stops_no_verb(verb, tmp_path, store, caplo
 
     assert verb("revoke", "Ken Sato")[0] == 0
 
-    assert f"not logged: {store.path}: unable to open database file" in caplog.messages
-    assert store.list.block_on(KEN, "")
+    assert (
+        f"not logged: {store.events.path}: unable to open database file"
+        in caplog.messages
+    )
+    assert store.people.block_on(KEN, "")
 
 
 # -- how they are shown
 
 
 def test_the_log_shows_a_change_and_who_was_denied_is_something_else(verb, store):
-    store.record(ALLOWED)
-    store.record(replace(ALLOWED, uid=None, holder="", reason=Change.LOCKDOWN_ON))
-    store.record(replace(ALLOWED, uid=None, holder="", reason=Change.IMPORT))
+    store.events.record(ALLOWED)
+    store.events.record(
+        replace(ALLOWED, uid=None, holder="", reason=Change.LOCKDOWN_ON)
+    )
+    store.events.record(replace(ALLOWED, uid=None, holder="", reason=Change.IMPORT))
 
     lines = [line[21:].split("  ") for line in verb("log")[1]]
     (row,) = csv.reader(io.StringIO(verb("log", "--csv")[1][1]))
@@ -158,7 +163,7 @@ def test_the_log_shows_a_change_and_who_was_denied_is_something_else(verb, store
     ]
     assert row[3:6] == ["Mika", "changed", "allow"]
     assert verb("log", "--denied")[1] == ["nothing like that has been logged yet"]
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_a_change_is_a_line_of_the_journal_and_no_tap():
@@ -170,11 +175,11 @@ def test_a_change_is_a_line_of_the_journal_and_no_tap():
 
 
 def test_who_follows_the_log_sees_a_change_at_once(store, clock):
-    store.record(ALLOWED)
+    store.events.record(ALLOWED)
     tail = LogTail(store, Sought(), clock, open_s=60.0)
     assert [event.reason for event in tail.begin(None, 10)] == [Change.ALLOW]
 
-    store.record(replace(ALLOWED, reason=Change.REVOKE))
+    store.events.record(replace(ALLOWED, reason=Change.REVOKE))
 
     assert [event.reason for event in tail.news()] == [Change.REVOKE]
 
@@ -218,6 +223,6 @@ def test_an_edit_while_the_door_stood_still_is_an_event_of_its_start(
         )
 
     with contextlib.closing(SqliteStore(tmp_path / "state/doorpi.db")) as store:
-        (event,) = store.events()
+        (event,) = store.events.read()
     assert (event.reason, event.source, event.holder) == (Change.EDIT, "file", "Ken S.")
     assert event.detail == "renamed: Ken Sato -> Ken S."

@@ -624,8 +624,8 @@ def test_a_misplaced_secret_is_never_printed(folder, verb):
 @pytest.fixture
 def people(folder, store):
     """Ken is in both; Jo and Mika only in the database."""
-    store.add_card(card_of(holder="Ken of the database", enabled=False), NOON)
-    store.add_card(
+    store.people.add_card(card_of(holder="Ken of the database", enabled=False), NOON)
+    store.people.add_card(
         card_of(
             STRANGER, "Jo \"J\" O'Guest\\",
             valid_from=date(2199, 12, 1), valid_until=date(2199, 12, 31),
@@ -634,7 +634,7 @@ def people(folder, store):
         NOON,
     )  # fmt: skip
     mika = card_of(doorpi.Uid("D3C2B1A0"), "Mika", enabled=False, role=Role.MASTER)
-    store.add_card(mika, NOON)
+    store.people.add_card(mika, NOON)
     store.close()
 
 
@@ -687,7 +687,7 @@ def test_cards_as_json(verb):
 
 @pytest.mark.usefixtures("people")
 def test_cards_as_toml_can_be_pasted_into_the_file(folder, verb, store):
-    expected = {card.uid: card for card in store.cards()}
+    expected = {card.uid: card for card in store.people.cards()}
     del expected[KEN]  # in the file already
 
     pasted = CONFIG + "\n".join(verb("cards", "--toml"))
@@ -735,9 +735,9 @@ def events(store) -> list[Event]:
         replace(tap, at=NOON + 4 * hour, holder="Evil\x1b[2J\nKen Sato"),
     ]  # fmt: skip
     for number, event in enumerate(told, 1):
-        store.begin(event)
+        store.events.begin(event)
         if event.result:
-            store.finish(replace(event, id=number))
+            store.events.finish(replace(event, id=number))
     store.close()
     return told
 
@@ -811,7 +811,7 @@ def test_log_since_today_begins_at_local_midnight(store, verb):
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     tap = Event(at=now, uid=KEN, holder="Ken", reason=Reason.EXPIRED)
     for at in (midnight - timedelta(milliseconds=1), midnight, now):
-        store.begin(replace(tap, at=at))
+        store.events.begin(replace(tap, at=at))
 
     lines = verb("log", "--json", "--since", "today")
 
@@ -824,7 +824,7 @@ def test_log_of_a_door_where_nobody_was(folder, store, verb):
     assert verb("log", "--json") == []
     assert not (folder / "state").exists()  # asking makes nothing
 
-    store.recall("x")  # makes the database
+    store.events.recall("x")  # makes the database
     assert verb("log") == ["nothing has been logged yet"]
     assert verb("log", "--json") == []
     assert verb("log", "--verify") == [
@@ -841,7 +841,9 @@ def test_log_verify_says_whether_anything_was_tampered_with(store, verb):
         f"every row is as it was written; the first is of {at:%Y-%m-%d %H:%M:%S}"
     )
 
-    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as db:
+    with contextlib.closing(
+        sqlite3.connect(store.events.path, isolation_level=None)
+    ) as db:
         db.execute("UPDATE events SET holder = 'Somebody' WHERE id = 3")
 
     assert verb("log", "--verify", code=1) == ["events: row 3 was changed"]
@@ -849,10 +851,12 @@ def test_log_verify_says_whether_anything_was_tampered_with(store, verb):
 
 @pytest.mark.usefixtures("events")
 def test_log_of_a_database_that_makes_no_sense_says_so(store, verb):
-    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as db:
+    with contextlib.closing(
+        sqlite3.connect(store.events.path, isolation_level=None)
+    ) as db:
         db.execute("ALTER TABLE outcomes RENAME TO results")
 
-    words = f"database: {store.path}: no such table: outcomes"
+    words = f"database: {store.events.path}: no such table: outcomes"
     assert verb("log", code=1, errors=[words]) == []
 
 
@@ -869,8 +873,8 @@ def through(folder: Path, reader: str, *args: str) -> subprocess.CompletedProces
 @pytest.mark.parametrize("count", [3, 3000])
 def test_a_reader_that_has_seen_enough_is_no_failure(folder, store, count):
     tap = Event(at=NOON, uid=KEN, holder="Ken", reason=Reason.EXPIRED)
-    store.begin(tap)
-    with contextlib.closing(sqlite3.connect(store.path)) as db:
+    store.events.begin(tap)
+    with contextlib.closing(sqlite3.connect(store.events.path)) as db:
         (first,) = db.execute("SELECT * FROM events").fetchall()
         more = [(number, *first[1:]) for number in range(2, count + 1)]
         db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", more)
@@ -925,8 +929,8 @@ def test_a_status_that_cannot_be_learnt_fails_in_words(on_cloud, hasty, verb, fa
 
 def logged(folder: Path) -> list[Event]:
     with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
-        assert store.verify() is None
-        return list(store.events())
+        assert store.events.verify() is None
+        return list(store.events.read())
 
 
 @pytest.mark.parametrize("command", Command, ids=str)

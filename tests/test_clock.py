@@ -70,7 +70,8 @@ def test_events_keep_their_order_and_their_chain_when_the_clock_goes_back(
     world, tmp_path
 ):
     world.door()
-    world.equipment.store = store = SqliteStore(tmp_path / "doorpi.db")
+    store = SqliteStore(tmp_path / "doorpi.db")
+    world.equipment.people, world.equipment.events = store.people, store.events
     door = doorpi.Door(
         config(), world.equipment, world.settings,
         clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
@@ -82,11 +83,11 @@ def test_events_keep_their_order_and_their_chain_when_the_clock_goes_back(
         while world.reader.shows:
             door.step()
 
-    events = list(store.events())
+    events = list(store.events.read())
     assert [event.at.year for event in events] == list(years)
     assert [event.id for event in events] == [1, 2, 3, 4]
     assert {event.result for event in events} <= {Result.UNLOCKED, Result.LOCKED}
-    assert store.verify() is None
+    assert store.events.verify() is None
     store.close()
 
 
@@ -163,11 +164,11 @@ def test_a_trusted_clock_that_was_set_back_a_little_is_believed(world):
 
 
 def test_the_newest_time_is_found_whatever_came_after_it(store):
-    assert store.newest_at() is None
+    assert store.events.newest_at() is None
     for at in (NOON, IN_1970, NOON - timedelta(days=1)):
-        store.record(Event(at=at, uid=KEN, holder="Ken", reason=Reason.EXPIRED))
+        store.events.record(Event(at=at, uid=KEN, holder="Ken", reason=Reason.EXPIRED))
 
-    assert store.newest_at() == NOON
+    assert store.events.newest_at() == NOON
 
 
 def test_an_unset_clock_is_told_at_the_start_with_whom_it_refuses_and_when_it_is_set(
@@ -210,18 +211,18 @@ def test_an_unset_clock_that_refuses_nobody_is_not_told(world, caplog):
 
 @pytest.mark.parametrize("changes", [{"valid_from": NOON.date()}, {"schedule": "x"}])
 def test_a_list_knows_whether_anybody_on_it_waits_for_the_clock(store, changes):
-    assert not store.has_dated_cards()
-    store.add_card(card_of(), NOON)
-    assert not store.has_dated_cards()
-    store.add_card(card_of(MIKA, "Mika Mori", **changes), NOON)
-    assert store.has_dated_cards()
+    assert not store.people.has_dated_cards()
+    store.people.add_card(card_of(), NOON)
+    assert not store.people.has_dated_cards()
+    store.people.add_card(card_of(MIKA, "Mika Mori", **changes), NOON)
+    assert store.people.has_dated_cards()
 
 
 def test_a_long_list_is_not_looked_through(store):
     uids = (doorpi.Uid(f"{n:08X}") for n in range(0x10000000, 0x10000000 + 10_001))
-    store.change_cards(map(card_of, uids), [], NOON)
+    store.people.change_cards(map(card_of, uids), [], NOON)
 
-    assert store.has_dated_cards()
+    assert store.people.has_dated_cards()
 
 
 def test_the_seconds_of_one_boot_go_on_from_process_to_process():

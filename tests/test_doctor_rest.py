@@ -698,7 +698,7 @@ def test_cards_of_the_database_may_wait_for_the_clock_too(
     clock, state, changes, health
 ):
     clock.set = False
-    state.add_card(card_of(**changes), NOON)
+    state.people.add_card(card_of(**changes), NOON)
 
     (finding,) = doorpi.diagnose_clock(clock, config_of(), state)
 
@@ -707,7 +707,9 @@ def test_cards_of_the_database_may_wait_for_the_clock_too(
 
 def test_a_trusted_clock_that_is_older_than_the_log_keeps_dates_out(clock, state):
     clock.set = False
-    state.record(Event(at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.EXPIRED))
+    state.events.record(
+        Event(at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.EXPIRED)
+    )
     clock.at = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
     config = config_of(TILL_JUNE, require_synced_clock=False)
 
@@ -804,7 +806,7 @@ def state(tmp_path):
     folder = tmp_path / "state"
     folder.mkdir()
     store = SqliteStore(folder / "doorpi.db", busy_s=5.0)
-    store.begin(Event(at=NOON, uid=KEN, holder="Ken", reason=Reason.NOT_FOUND))
+    store.events.begin(Event(at=NOON, uid=KEN, holder="Ken", reason=Reason.NOT_FOUND))
     yield store
     store.close()
 
@@ -821,30 +823,30 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
 def test_both_files_are_looked_at_without_being_touched(state, is_open):
-    state.add_card(card_of(), NOON)
+    state.people.add_card(card_of(), NOON)
     if not is_open:
         state.close()
-    names = set(state.path.parent.iterdir())
-    before = content(state.path.parent)
+    names = set(state.events.path.parent.iterdir())
+    before = content(state.events.path.parent)
 
-    log, cards = database(state.path), database(state.list.path, version=2)
+    log, cards = database(state.events.path), database(state.people.path, version=2)
 
     assert told(log)[0][0] is told(cards)[0][0] is OK
     assert re.fullmatch(
-        rf"{state.path}: [\d.]+ [kM]B, schema 1, 1 event, whole", log[0].words
+        rf"{state.events.path}: [\d.]+ [kM]B, schema 1, 1 event, whole", log[0].words
     )
     assert re.fullmatch(
-        rf"{state.list.path}: [\d.]+ [kM]B, schema 2, 1 card, whole", cards[0].words
+        rf"{state.people.path}: [\d.]+ [kM]B, schema 2, 1 card, whole", cards[0].words
     )
-    assert set(state.path.parent.iterdir()) == names
-    assert content(state.path.parent) == before
+    assert set(state.events.path.parent.iterdir()) == names
+    assert content(state.events.path.parent) == before
 
 
 def test_what_a_killed_door_left_in_its_wal_is_counted(state, tmp_path):
     """kill -9, and a power cut: the -shm is of memory, and may be gone."""
     copy = tmp_path / "copy"
     copy.mkdir()
-    for file in state.path.parent.glob("doorpi.db*"):
+    for file in state.events.path.parent.glob("doorpi.db*"):
         if not file.name.endswith("-shm"):
             shutil.copy(file, copy)
     assert (copy / "doorpi.db-wal").stat().st_size
@@ -885,33 +887,33 @@ def emptied_beside_its_wal(path: Path) -> None:
 )
 def test_a_broken_database_fails_with_what_to_do(state, spoil):
     state.close()
-    spoil(state.path)
-    before = content(state.path.parent)
+    spoil(state.events.path)
+    before = content(state.events.path.parent)
 
-    (finding,) = database(state.path)
+    (finding,) = database(state.events.path)
 
     assert finding.health is FAIL
-    assert finding.words.startswith(f"{state.path} is broken: ")
-    assert finding.do.startswith(f"copy {state.path.parent} elsewhere; ")
-    assert content(state.path.parent) == before
+    assert finding.words.startswith(f"{state.events.path} is broken: ")
+    assert finding.do.startswith(f"copy {state.events.path.parent} elsewhere; ")
+    assert content(state.events.path.parent) == before
 
 
 def test_a_link_in_a_databases_place_is_named_and_not_followed(state, tmp_path):
-    state.path.unlink()
-    state.path.symlink_to(tmp_path / "nowhere")
+    state.events.path.unlink()
+    state.events.path.symlink_to(tmp_path / "nowhere")
 
-    (finding,) = database(state.path)
+    (finding,) = database(state.events.path)
 
     assert finding.health is FAIL
     assert "doorpi.db is a symbolic link, which is not followed" in finding.words
-    assert finding.do.endswith(f"ls -l {state.path.parent}")
+    assert finding.do.endswith(f"ls -l {state.events.path.parent}")
 
 
 def test_a_database_of_a_newer_program_is_worth_a_word(state):
-    with contextlib.closing(sqlite3.connect(state.path)) as db:
+    with contextlib.closing(sqlite3.connect(state.events.path)) as db:
         db.execute("PRAGMA user_version = 2")
 
-    (finding,) = database(state.path)
+    (finding,) = database(state.events.path)
 
     assert finding.health is WARN
     assert finding.words.endswith("whole; a newer version of DoorPi has written it")
@@ -933,7 +935,7 @@ def test_a_database_that_may_not_be_read_fails(powerless):
 def test_a_check_that_takes_too_long_is_broken_off(state, monkeypatch):
     monkeypatch.setattr(doorpi, "CHECK_S", 0.0)
 
-    (finding,) = database(state.path)
+    (finding,) = database(state.events.path)
 
     assert finding.health is OK
     assert finding.words.endswith(", many events, not all checked within 0 s")
@@ -941,15 +943,15 @@ def test_a_check_that_takes_too_long_is_broken_off(state, monkeypatch):
 
 def test_files_that_were_set_aside_are_warned_of_once_each(state):
     for name in ("", "-wal"):
-        Path(f"{state.path}{name}.broken-20261101T080000Z").touch()
-    Path(f"{state.path}.broken-20261109T080000Z").touch()
-    Path(f"{state.path}.schema-1").touch()  # what a migration keeps is fine
+        Path(f"{state.events.path}{name}.broken-20261101T080000Z").touch()
+    Path(f"{state.events.path}.broken-20261109T080000Z").touch()
+    Path(f"{state.events.path}.schema-1").touch()  # what a migration keeps is fine
 
-    aside, whole = database(state.path)
+    aside, whole = database(state.events.path)
 
-    words = f"{state.path} was broken and set aside: 20261101T080000Z, 20261109T080000Z"
+    words = f"{state.events.path} was broken and set aside: 20261101T080000Z, 20261109T080000Z"
     assert (aside.health, aside.words) == (WARN, words)
-    assert f"sudo rm {state.path}*.broken-*" in aside.do
+    assert f"sudo rm {state.events.path}*.broken-*" in aside.do
     assert whole.health is OK
 
 
@@ -1109,9 +1111,9 @@ def test_a_list_that_was_changed_after_its_backup_is_warned_of(
     state, changed, backup, health, words
 ):
     if changed:
-        state.add_card(card_of(), changed)
+        state.people.add_card(card_of(), changed)
     if backup:
-        state.keep(Notes({"backup": doorpi.utc_text(backup)}))
+        state.events.keep(Notes({"backup": doorpi.utc_text(backup)}))
 
     (finding,) = doorpi.diagnose_backup(state, NOON)
 
@@ -1120,7 +1122,7 @@ def test_a_list_that_was_changed_after_its_backup_is_warned_of(
 
 
 def test_a_list_that_was_lost_is_not_called_everybody_in_the_file(state):
-    broken = state.list.path.with_name("cards.db.broken-20261118T030000Z")
+    broken = state.people.path.with_name("cards.db.broken-20261118T030000Z")
     broken.touch()
 
     (finding,) = doorpi.diagnose_backup(state, NOON)
@@ -1160,42 +1162,42 @@ COPIES = {
 )
 def test_a_copy_that_could_not_take_the_lists_place_is_warned_of(state, harm, words):
     for day in range(3):
-        state.add_card(card_of(holder=f"Ken {day}"), NOON)
+        state.people.add_card(card_of(holder=f"Ken {day}"), NOON)
     state.close()
-    copy = state.list.copy
+    copy = state.people.copy
     harm(copy)
 
-    (finding,) = doorpi.diagnose_copy(state.list)
+    (finding,) = doorpi.diagnose_copy(state.people)
 
     do = doorpi.MAKE_COPY.format(copy=copy)
     assert finding == Finding(WARN, "backup", words.format(copy=copy), do)
 
 
 def test_a_copy_that_could_is_well_and_a_door_without_a_list_needs_none(state):
-    assert told(doorpi.diagnose_copy(state.list)) == []
-    state.change_cards([card_of()], [], NOON)
+    assert told(doorpi.diagnose_copy(state.people)) == []
+    state.people.change_cards([card_of()], [], NOON)
 
-    words = f"{state.list.copy} has what the list has"
-    assert told(doorpi.diagnose_copy(state.list)) == [(OK, words)]
+    words = f"{state.people.copy} has what the list has"
+    assert told(doorpi.diagnose_copy(state.people)) == [(OK, words)]
 
 
 def test_a_list_too_large_for_a_copy_is_told(state, monkeypatch):
-    state.add_card(card_of(), NOON)
-    monkeypatch.setattr(doorpi.CardFile, "copied_up_to", 1)
+    state.people.add_card(card_of(), NOON)
+    monkeypatch.setattr(doorpi.SqlitePeople, "copied_up_to", 1)
 
-    (finding,) = doorpi.diagnose_copy(state.list)
+    (finding,) = doorpi.diagnose_copy(state.people)
 
-    words = f"{state.list.path} is too large for a copy beside it"
+    words = f"{state.people.path} is too large for a copy beside it"
     assert finding == Finding(WARN, "backup", words, doorpi.BACK_UP)
 
 
 def test_a_list_that_cannot_be_read_leaves_the_backup_unknown(state):
-    overwritten(state.list.path)
+    overwritten(state.people.path)
 
     (finding,) = doorpi.diagnose_backup(state, NOON)
 
     assert finding.health is WARN
-    assert finding.words.startswith(f"not known: {state.list.path}: ")
+    assert finding.words.startswith(f"not known: {state.people.path}: ")
     assert finding.do == "see database"
 
 
@@ -1261,7 +1263,7 @@ def test_the_question_to_the_lock_counts_for_its_month(says, tmp_path):
 
     month = f"calls sesame-mini {datetime.now(UTC).astimezone():%Y-%m}"
     with contextlib.closing(SqliteStore(tmp_path / "state" / "doorpi.db")) as store:
-        assert store.recall(month) == "1"
+        assert store.events.recall(month) == "1"
     assert lines[-1] == "ok    lock      1 of this month's 1,000 calls are used (0 %)"
 
 
@@ -1306,8 +1308,8 @@ def test_a_backup_that_the_store_remembers_is_told(says, tmp_path, clock):
     (tmp_path / "state").mkdir()
     now = datetime.now(UTC)
     with contextlib.closing(SqliteStore(tmp_path / "state" / "doorpi.db")) as store:
-        store.add_card(card_of(), now - 3 * DAY)
-        store.keep(Notes({"backup": doorpi.utc_text(now - DAY)}))
+        store.people.add_card(card_of(), now - 3 * DAY)
+        store.events.keep(Notes({"backup": doorpi.utc_text(now - DAY)}))
 
     _, lines = says(cards="")
 
@@ -1376,7 +1378,7 @@ def test_json_tells_the_same_one_object_a_line(says):
 def test_a_lockdown_that_somebody_forgot_is_told(tmp_path, state):
     store = doorpi.SqliteStore(tmp_path / "doorpi.db")
     if state != "never":
-        store.lock_down("owner" if state == "on" else "")
+        store.people.lock_down("owner" if state == "on" else "")
 
     found = [(each.health, each.do) for each in doorpi.diagnose_lockdown(store)]
 

@@ -492,10 +492,12 @@ class Desk:
 
     def start(self) -> Desk:
         self.config = self.settings.load()
+        store = doorpi.make_store(self.config)
         self.equipment = doorpi.Equipment(
             reader=doorpi.make_reader(self.config),
             locks=doorpi.make_locks(self.config, self.clock),
-            store=doorpi.make_store(self.config),
+            people=store.people,
+            events=store.events,
             indicator=FakeLights(self.clock),
         )
         return self
@@ -798,7 +800,8 @@ def parts(equipment: doorpi.Equipment) -> dict[str, object]:
     return {
         "reader": equipment.reader,
         "lights": equipment.indicator,
-        "store": equipment.store,
+        "people": equipment.people,
+        "events": equipment.events,
         **equipment.locks,
     }
 

@@ -24,7 +24,15 @@ from stopwatch import Stopwatch
 from test_recovery import FAULTS
 from values import replace
 
-from doorpi import NfcReader, ReaderConfig, SqliteStore, SystemClock, Uid, VirtualCard
+from doorpi import (
+    NfcReader,
+    ReaderConfig,
+    SqliteEvents,
+    SqliteStore,
+    SystemClock,
+    Uid,
+    VirtualCard,
+)
 
 TAPS = int(os.environ.get("DOORPI_TAPS", "120"))
 FAULTY = int(os.environ.get("DOORPI_FAULTS", "10"))
@@ -73,7 +81,7 @@ class LastWords(FakeSupervisor):
         self.text = text
 
 
-class CountingStore(SqliteStore):
+class CountingEvents(SqliteEvents):
     begun = 0
 
     def begin(self, *args):
@@ -91,7 +99,8 @@ class Soak(World):
         self.field = field
         self.reader = NfcReader(field.device)
         self.reader.renew_s = RENEW_S
-        self.store = CountingStore(path)
+        self.store = SqliteStore(path)
+        self.store.events.__class__ = CountingEvents
         self.taps = self.faults = 0
         config = replace(
             config_of(*(card_of(Uid(uid)) for uid in MEMBERS)),
@@ -125,9 +134,9 @@ class Soak(World):
             else:
                 self.fails(show())
             self.taps += 1
-            self.until(lambda: self.store.begun == self.taps, "no event")
+            self.until(lambda: self.store.events.begun == self.taps, "no event")
             self.look(1 + number % 3)  # it lies there a while
-            assert self.store.begun == self.taps, "a second event"
+            assert self.store.events.begun == self.taps, "a second event"
             self.field.take()
             self.look(3)
             self.clock.advance(GAP_S)
@@ -138,7 +147,7 @@ class Soak(World):
         kinds = breaks_of(self.field, self.reader)
         round_, kind = divmod(self.faults, len(kinds))
         break_it, cure = kinds[kind]
-        served = self.store.begun + 1
+        served = self.store.events.begun + 1
         match (kind + round_) % 4:
             case 0:
                 break_it()
@@ -150,10 +159,10 @@ class Soak(World):
             case 2:
                 self.field.put(shown)
                 self._while_served(break_it)
-                self.until(lambda: self.store.begun == served, "not served")
+                self.until(lambda: self.store.events.begun == served, "not served")
             case 3:
                 self.field.put(shown)
-                self.until(lambda: self.store.begun == served, "not served")
+                self.until(lambda: self.store.events.begun == served, "not served")
                 break_it()
         self.until(lambda: self.is_lost, "not lost")
         self.look(self.faults % 2 * 20)  # more tries, or fewer
@@ -163,14 +172,14 @@ class Soak(World):
 
     def _while_served(self, action: Callable[[], object]) -> None:
         """Do it while the card's event is written to the disk."""
-        begin = type(self.store).begin
+        begin = type(self.store.events).begin
 
         def begin_meanwhile(*args):
-            del self.store.begin
+            del self.store.events.begin
             action()
-            return begin(self.store, *args)
+            return begin(self.store.events, *args)
 
-        self.store.begin = begin_meanwhile
+        self.store.events.begin = begin_meanwhile
 
     def at_rest(self) -> int:
         """Resident kB, without SQLite's cache of pages; what the -wal held is in the
@@ -231,7 +240,7 @@ def test_taps_and_reader_faults_cost_no_memory_no_descriptor_and_little_disk(
     soak.people_come(TAPS, faults=FAULTY)
 
     took_s, grown_kb = time.monotonic() - began_at, soak.at_rest() - memory_kb
-    size = store.path.stat().st_size
+    size = store.events.path.stat().st_size
     print(
         f"\n{field_kind}: {TAPS} taps and {soak.faults - 10} faults in {took_s:.0f} s;"
         f" {memory_kb} kB + {grown_kb} kB, {resources[0]} descriptors;"
@@ -239,10 +248,10 @@ def test_taps_and_reader_faults_cost_no_memory_no_descriptor_and_little_disk(
     )
     assert grown_kb < GROWTH_KB
     assert held() == resources
-    assert store.verify() is None
+    assert store.events.verify() is None
     assert size < count * ROWS_BYTES + 100_000
     number = -1
-    for number, event in enumerate(store.events()):
+    for number, event in enumerate(store.events.read()):
         _, uid, reason = PEOPLE[number % len(PEOPLE)]
         assert (event.uid[: len(uid)], event.reason) == (uid, reason)
         assert bool(event.result) is (reason == "granted")

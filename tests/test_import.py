@@ -822,7 +822,7 @@ def bring_in(folder, capsys):
 
 
 def stored(store: SqliteStore) -> list[Credential]:
-    return [replace(card, source=Origin.TOML) for card in store.cards()]
+    return [replace(card, source=Origin.TOML) for card in store.people.cards()]
 
 
 def test_a_list_is_brought_in_and_again_it_is_unchanged(bring_in, store):
@@ -851,7 +851,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(folder, bring_in):
 
 
 def test_with_replace_the_database_has_the_list_and_no_others(bring_in, store):
-    store.add_card(card_of(STRANGER, "Gone"), NOON)
+    store.people.add_card(card_of(STRANGER, "Gone"), NOON)
 
     bring_in()
     both = stored(store)
@@ -863,11 +863,14 @@ def test_with_replace_the_database_has_the_list_and_no_others(bring_in, store):
 
 def test_the_door_finds_the_new_cards_at_once(bring_in, store):
     """On the connection that it has open."""
-    before = store.find(ANNA)
+    before = store.people.find(ANNA)
 
     bring_in()
 
-    assert (before, store.find(ANNA)) == (None, replace(LIMITED[0], source=Origin.DB))
+    assert (before, store.people.find(ANNA)) == (
+        None,
+        replace(LIMITED[0], source=Origin.DB),
+    )
 
 
 def test_good_rows_are_imported_and_a_refused_one_is_no_success(
@@ -891,7 +894,7 @@ def test_a_column_that_is_named_to_be_ignored_is(folder, bring_in, store):
 
 
 def test_a_list_of_refused_rows_only_changes_nothing(folder, bring_in, store):
-    store.add_card(card_of(STRANGER), NOON)
+    store.people.add_card(card_of(STRANGER), NOON)
     (folder / "list").write_text("uid,holder\n08A1B2C3,Phone\n")
 
     told = bring_in(
@@ -963,8 +966,8 @@ def test_a_dash_is_standard_input(folder, bring_in, store):
 
 
 def test_an_error_in_the_middle_changes_nothing(folder, bring_in, store):
-    store.add_card(card_of(STRANGER, "Gone"), NOON)
-    with contextlib.closing(sqlite3.connect(store.list.path)) as db, db:
+    store.people.add_card(card_of(STRANGER, "Gone"), NOON)
+    with contextlib.closing(sqlite3.connect(store.people.path)) as db, db:
         db.execute(
             "CREATE TRIGGER full BEFORE INSERT ON cards WHEN NEW.holder = 'Jo Guest'"
             " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
@@ -1005,13 +1008,13 @@ def test_a_long_list_is_brought_in_soon_and_keeps_no_tap_waiting(
     count = 5_000
     rows = "".join(f"04{i:012X},Person {i},2099-12-31\n" for i in range(count))
     (folder / "list").write_text(f"uid,holder,until\n{rows}")
-    store.add_card(card_of(STRANGER), NOON)
+    store.people.add_card(card_of(STRANGER), NOON)
     done, waits_s = threading.Event(), []
 
     def tap() -> None:
         while not done.is_set():
             watch = Stopwatch()
-            assert store.find(STRANGER)
+            assert store.people.find(STRANGER)
             waits_s.append(watch.own_s)
             done.wait(0.02)
 

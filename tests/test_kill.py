@@ -39,7 +39,7 @@ def tap_for_ever():
     store = doorpi.SqliteStore(folder / "doorpi.db")
     lock = doorpi.LockConfig(relock_after_s=0.5)
     door = world.door(replace(config_of(card_of(KEN)), lock=lock))
-    world.equipment.store = store
+    world.equipment.people, world.equipment.events = store.people, store.events
     send = world.lock.send
 
     def noted(command, send_by, by):
@@ -51,7 +51,7 @@ def tap_for_ever():
         replace(config_of(card_of(KEN)), lock=lock), world.equipment, world.settings,
         clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
     )
-    store.close_interrupted()
+    store.events.close_interrupted()
     os.write(1, b"+")
     while True:
         world.reader.shows = [KEN, *[None] * 12]
@@ -106,8 +106,8 @@ def test_a_hundred_kills_lose_no_event_that_led_to_a_command(tmp_path):
     for _ in range(KILLS):
         nursery.kill_one_after(chance.uniform(0.0, 0.05))
 
-        assert store.verify() is None
-        events = list(store.events())
+        assert store.events.verify() is None
+        events = list(store.events.read())
         # Each command has its event, in order; an event whose door was killed may have
         # come to no command.
         expected = "".join(
@@ -121,8 +121,8 @@ def test_a_hundred_kills_lose_no_event_that_led_to_a_command(tmp_path):
         store.close()
     nursery.close()
 
-    assert store.close_interrupted() in (0, 1)
-    ended = list(store.events())
+    assert store.events.close_interrupted() in (0, 1)
+    ended = list(store.events.read())
     store.close()
     assert all(event.result for event in ended)
     assert open_ends > KILLS / 20  # some were killed in the middle of a tap

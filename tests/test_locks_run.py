@@ -247,7 +247,9 @@ def sesame(tmp_path):
 def used(config, calls: int) -> None:
     store = SqliteStore(config.parent / "state" / "doorpi.db")
     month = time.strftime("calls sesame %Y-%m")
-    store.keep(Notes(counts={month: calls - int(store.recall(month) or 0)}))
+    store.events.keep(
+        Notes(counts={month: calls - int(store.events.recall(month) or 0)})
+    )
     store.close()
 
 
@@ -290,7 +292,7 @@ def test_a_verb_that_is_stopped_closes_its_event(tmp_path, cloud, radio, number)
     said, complaints = verb.communicate(timeout=10)
 
     store = SqliteStore(tmp_path / "state" / "doorpi.db")
-    (event,) = store.events()
+    (event,) = store.events.read()
     store.close()
     assert verb.returncode == 128 + number
     assert (said, complaints) == ("", "")

@@ -30,6 +30,7 @@ from doorpi import (
     Reason,
     Result,
     Sought,
+    SqliteEvents,
     SqliteStore,
     StoreError,
     Uid,
@@ -96,9 +97,9 @@ def logged(store: SqliteStore, *events: Event) -> list[int]:
     ids = []
     for number, event in enumerate(events):
         event = replace(event, at=event.at + timedelta(minutes=number))
-        ids.append(store.begin(event))
+        ids.append(store.events.begin(event))
         if event.result or event.detail:
-            store.finish(replace(event, id=ids[-1]))
+            store.events.finish(replace(event, id=ids[-1]))
     return ids
 
 
@@ -371,10 +372,10 @@ def test_what_does_not_go_together_is_wrong_usage(said, args, words):
 
 def test_a_long_log_is_read_a_page_at_a_time_and_whole(store, monkeypatch):
     logged(store, *[DENIED] * 9)
-    monkeypatch.setattr(SqliteStore, "page", 4)
+    monkeypatch.setattr(SqliteEvents, "page", 4)
 
-    assert [event.id for event in store.events()] == list(range(1, 10))
-    assert [e.id for e in store.events(NOON + timedelta(minutes=3))] == list(
+    assert [event.id for event in store.events.read()] == list(range(1, 10))
+    assert [e.id for e in store.events.read(NOON + timedelta(minutes=3))] == list(
         range(4, 10)
     )
 
@@ -384,13 +385,15 @@ def test_who_takes_their_time_over_the_log_does_not_make_the_wal_grow(
 ):
     """As `log | less` does: a reader in the midst of a query would keep all of it."""
     logged(store, *[DENIED] * 9)
-    monkeypatch.setattr(SqliteStore, "page", 4)
-    reading = store.events()
+    monkeypatch.setattr(SqliteEvents, "page", 4)
+    reading = store.events.read()
     next(reading)
 
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, DENIED)
-        ((busy, pages, moved),) = door._query("PRAGMA wal_checkpoint(RESTART)", ())
+        ((busy, pages, moved),) = door.events._query(
+            "PRAGMA wal_checkpoint(RESTART)", ()
+        )
 
     assert (busy, pages) == (0, moved)
     assert len(list(reading)) == 9
@@ -399,12 +402,12 @@ def test_who_takes_their_time_over_the_log_does_not_make_the_wal_grow(
 # fmt: off
 PLANS = [
     # what is asked                                         how SQLite finds it
-    (lambda s: list(s.events(NOON)),                        ["events_at (at>?)", "PRIMARY KEY (rowid>?)"]),
-    (lambda s: list(s.events(NOON, sought=Sought(uid=KEN))), ["events_at (at>?)", "events_uid (uid=? AND id>?)"]),
-    (lambda s: s.latest(10),                                ["SCAN e"]),
-    (lambda s: s.news(Ends()),                              ["PRIMARY KEY (rowid>?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>?)"]),
-    (lambda s: s.news(Ends(), Sought(uid=KEN)),             ["events_uid (uid=? AND id>?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>?)"]),
-    (lambda s: s.forget(NOON, NOON, 5),                     []),
+    (lambda s: list(s.events.read(NOON)),                        ["events_at (at>?)", "PRIMARY KEY (rowid>?)"]),
+    (lambda s: list(s.events.read(NOON, sought=Sought(uid=KEN))), ["events_at (at>?)", "events_uid (uid=? AND id>?)"]),
+    (lambda s: s.events.latest(10),                                ["SCAN e"]),
+    (lambda s: s.events.news(Ends()),                              ["PRIMARY KEY (rowid>?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>?)"]),
+    (lambda s: s.events.news(Ends(), Sought(uid=KEN)),             ["events_uid (uid=? AND id>?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>?)"]),
+    (lambda s: s.events.forget(NOON, NOON, 5),                     []),
 ]
 # fmt: on
 
@@ -414,13 +417,13 @@ def test_a_long_log_is_asked_by_its_indexes(store, ask, wanted):
     """None of them sorts, or looks at all of it."""
     logged(store, TAP)
     asked = []
-    store._connection().set_trace_callback(asked.append)
+    store.events._connection().set_trace_callback(asked.append)
 
     ask(store)
 
     selects = [sql for sql in asked if sql.strip().startswith("SELECT")]
-    store._connection().create_function("without_accents", 1, str)
-    plans = [row[3] for sql in selects for row in store._query("EXPLAIN QUERY PLAN " + sql, ())]  # fmt: skip
+    store.events._connection().create_function("without_accents", 1, str)
+    plans = [row[3] for sql in selects for row in store.events._query("EXPLAIN QUERY PLAN " + sql, ())]  # fmt: skip
     assert not [step for step in plans if "TEMP B-TREE" in step]
     for step in wanted:
         assert any(step in plan for plan in plans), plans
@@ -431,14 +434,14 @@ def test_a_long_log_is_asked_by_its_indexes(store, ask, wanted):
 
 @pytest.fixture
 def tail(store, clock) -> LogTail:
-    store.recall("x")
+    store.events.recall("x")
     return LogTail(store, Sought(), clock, open_s=30.0)
 
 
 @pytest.fixture
 def door(store):
     """Another process's connection."""
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         yield door
 
 
@@ -467,13 +470,13 @@ def test_it_begins_with_those_since(tail, door):
 
 
 def test_what_comes_while_it_begins_is_told_once(tail, store, door, clock, monkeypatch):
-    latest = store.latest
+    latest = store.events.latest
 
     def late(*args):
         logged(door, DENIED)
         return latest(*args)
 
-    monkeypatch.setattr(store, "latest", late)
+    monkeypatch.setattr(store.events, "latest", late)
 
     assert told(tail.begin(None, 10)) == [(1, None, "")]
     assert tail.news() == []
@@ -482,11 +485,11 @@ def test_what_comes_while_it_begins_is_told_once(tail, store, door, clock, monke
 
 
 def test_a_tap_is_told_when_it_has_come_to_its_end(tail, door, clock):
-    begun = door.begin(OPEN)
+    begun = door.events.begin(OPEN)
     clock.advance(29)
     assert tail.news() == []
 
-    door.finish(replace(TAP, id=begun))
+    door.events.finish(replace(TAP, id=begun))
 
     assert told(tail.news()) == [(1, "unlocked", "")]
     clock.advance(60)
@@ -494,35 +497,35 @@ def test_a_tap_is_told_when_it_has_come_to_its_end(tail, door, clock):
 
 
 def test_a_tap_without_an_end_is_told_as_open_and_again_with_its_end(tail, door, clock):
-    begun = door.begin(OPEN)
+    begun = door.events.begin(OPEN)
     assert tail.news() == []
     clock.advance(30)
 
     assert told(tail.news()) == [(1, None, "")]
     assert tail.news() == []
 
-    door.finish(replace(TAP, id=begun, detail="found unfinished"))
+    door.events.finish(replace(TAP, id=begun, detail="found unfinished"))
     assert told(tail.news()) == [(1, "unlocked", "found unfinished")]
 
 
 def test_a_denial_is_told_at_once_and_its_repeats_when_they_are_counted(
     tail, door, clock
 ):
-    denied = door.begin(DENIED)
+    denied = door.events.begin(DENIED)
     assert tail.news() == []
     clock.advance(0.15)
     assert told(tail.news()) == [(1, None, "")]
 
     clock.advance(60)
-    door.finish(replace(DENIED, id=denied, detail="14 more until 12:00:40"))
+    door.events.finish(replace(DENIED, id=denied, detail="14 more until 12:00:40"))
     assert told(tail.news()) == [(1, None, "14 more until 12:00:40")]
 
 
 def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
     """The two rows are written one after the other; it may look in between."""
-    begun = door.begin(replace(DENIED, detail="a new card is being enrolled"))
+    begun = door.events.begin(replace(DENIED, detail="a new card is being enrolled"))
     assert tail.news() == []
-    door.finish(replace(DENIED, id=begun, detail="a new card is being enrolled"))
+    door.events.finish(replace(DENIED, id=begun, detail="a new card is being enrolled"))
     clock.advance(0.15)
 
     assert told(tail.news()) == [(1, None, "a new card is being enrolled")]
@@ -530,7 +533,7 @@ def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
 
 
 def test_it_follows_only_those_that_are_sought(store, door, clock):
-    store.recall("x")
+    store.events.recall("x")
     tail = LogTail(store, Sought(uid=KEN), clock, open_s=30.0)
 
     logged(door, DENIED, TAP, DENIED)
@@ -543,22 +546,22 @@ def test_a_log_that_is_not_there_yet_is_waited_for(store, clock):
     tail = LogTail(store, Sought(), clock, open_s=30.0)
     assert list(tail.begin(None, 10)) == []
     assert tail.news() == []
-    assert not store.path.parent.exists()  # asking makes nothing
+    assert not store.events.path.parent.exists()  # asking makes nothing
 
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, TAP)
 
     assert told(tail.news()) == [(1, "unlocked", "")]
 
 
 def test_a_log_that_is_set_aside_is_followed_where_it_goes_on(tail, store, clock):
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, replace(TAP, at=clock.now()), replace(OPEN, at=clock.now()))
         assert told(tail.news()) == [(1, "unlocked", "")]
-        door._set_aside()
+        door.events._set_aside()
     assert told(tail.news()) == [(2, None, "")]  # it will have no end there
 
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, replace(TAP, at=clock.now(), detail="new"))
 
     assert told(tail.news()) == [(1, "unlocked", "new")]
@@ -569,26 +572,26 @@ def test_of_a_backup_that_is_put_back_the_old_is_not_news(tail, store, clock, tm
         logged(backup, *[replace(TAP, at=clock.now() - timedelta(days=2))] * 3)
     tail.news()
     store.close()
-    for file in store.path.parent.glob("doorpi.db*"):
+    for file in store.events.path.parent.glob("doorpi.db*"):
         file.unlink()
-    (tmp_path / "backup" / "doorpi.db").rename(store.path)
+    (tmp_path / "backup" / "doorpi.db").rename(store.events.path)
 
     assert tail.news() == []
 
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, replace(TAP, at=clock.now()))
     assert told(tail.news()) == [(4, "unlocked", "")]
 
 
 def test_a_log_that_is_broken_is_told_and_asked_again(tail, store, clock):
-    content = store.path.read_bytes()
+    content = store.events.path.read_bytes()
     store.close()
-    store.path.write_bytes(b"\xa5" * len(content))
+    store.events.path.write_bytes(b"\xa5" * len(content))
     with pytest.raises(StoreError):
         tail.news()
 
-    store.path.write_bytes(content)
-    with contextlib.closing(SqliteStore(store.path)) as door:
+    store.events.path.write_bytes(content)
+    with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, TAP)
 
     assert told(tail.news()) == [(1, "unlocked", "")]

@@ -135,4 +135,4 @@ def test_a_master_enrols_at_the_reader_of_a_real_door(tmp_path, cloud, radio, ve
         )
         assert seen(door.tap(radio, STRANGER)) == ("Jo Guest", "granted")
     with contextlib.closing(doorpi.SqliteStore(tmp_path / "state/doorpi.db")) as store:
-        assert store.verify() is None
+        assert store.events.verify() is None

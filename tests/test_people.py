@@ -72,7 +72,7 @@ def seen(store: SqliteStore, ago_s: dict[Uid, float]) -> None:
     """The door has denied unknown cards."""
     clock = doorpi.SystemClock()
     presented = {uid: clock.monotonic() - ago for uid, ago in ago_s.items()}
-    store.keep(Notes({"unknown": doorpi.unknown_text(presented, clock.boot())}))
+    store.events.keep(Notes({"unknown": doorpi.unknown_text(presented, clock.boot())}))
 
 
 # -- allow
@@ -82,7 +82,7 @@ def test_allow_lets_a_card_in(verb, store):
     said = verb("allow", " Mika Mori ", "--uid", "d3-c2-b1-a0")
 
     assert said == (0, ["Mika Mori may enter with D3:C2:B1:A0: always"], [])
-    assert list(store.cards()) == [card_of(MIKA, "Mika Mori", source=Origin.DB)]
+    assert list(store.people.cards()) == [card_of(MIKA, "Mika Mori", source=Origin.DB)]
 
 
 def test_allow_with_a_last_day_and_hours(verb, store):
@@ -94,7 +94,7 @@ def test_allow_with_a_last_day_and_hours(verb, store):
     assert out == [
         "Mika may enter with D3:C2:B1:A0: Mon-Fri 08:00-20:00, until 2199-12-31"
     ]
-    assert store.find(MIKA) == card_of(
+    assert store.people.find(MIKA) == card_of(
         MIKA, "Mika", source=Origin.DB, schedule="office-hours",
         valid_until=date(2199, 12, 31),
     )  # fmt: skip
@@ -110,7 +110,7 @@ def test_allow_takes_the_last_unknown_card_and_names_it_back(verb, store):
         0, f"Mika may enter with {STRANGER_WRITTEN}", ": always", [],
     )  # fmt: skip
     assert seconds
-    assert store.find(STRANGER).holder == "Mika"
+    assert store.people.find(STRANGER).holder == "Mika"
 
 
 NOT_TAKEN = {
@@ -128,16 +128,18 @@ def test_allow_without_a_card_to_take_says_what_to_do(verb, store, uid, ago_s):
         ("no unknown card was presented in the last 5 minutes: present the new card and"
         " try again, or give --uid")
     ])  # fmt: skip
-    assert list(store.cards()) == []
+    assert list(store.people.cards()) == []
 
 
 def test_a_card_of_before_a_reboot_is_not_taken(verb, store):
     """The monotonic clock begins anew, and what it says may look like just now."""
     presented = {STRANGER: doorpi.SystemClock().monotonic() - 5}
-    store.keep(Notes({"unknown": doorpi.unknown_text(presented, "another-boot")}))
+    store.events.keep(
+        Notes({"unknown": doorpi.unknown_text(presented, "another-boot")})
+    )
 
     assert verb("allow", "Mika")[0] == 1
-    assert list(store.cards()) == []
+    assert list(store.people.cards()) == []
 
 
 def test_allow_refuses_to_choose_between_unknown_cards_and_names_them(verb, store):
@@ -151,7 +153,7 @@ def test_allow_refuses_to_choose_between_unknown_cards_and_names_them(verb, stor
         "2 unknown cards were presented in the last 5 minutes, D3:C2:B1:A0 (40 s ago)"
         f" and {STRANGER_WRITTEN} (3 s ago): give --uid with the one you mean"
     )
-    assert list(store.cards()) == []
+    assert list(store.people.cards()) == []
     assert verb("allow", "Jo", "--uid", MIKA)[0] == 0
 
 
@@ -194,7 +196,7 @@ def test_allow_does_not_rename_a_card_that_nobody_named(verb, store, uid):
             f" {name}: present the new card and try again, or give --uid"
         )
     ]
-    assert "Jo" not in [card.holder for card in store.cards()]
+    assert "Jo" not in [card.holder for card in store.people.cards()]
 
 
 def test_allow_tells_that_digits_may_be_a_number_that_is_printed_on_the_card(verb):
@@ -226,11 +228,13 @@ def test_a_card_is_renamed_and_keeps_its_limits(verb, store):
             " (until now: Card of 2026-11-21)"
         )
     ]
-    assert store.find(MIKA).valid_until == date(2199, 12, 31)
+    assert store.people.find(MIKA).valid_until == date(2199, 12, 31)
 
 
 def test_allow_switches_a_card_on_again(verb, store):
-    store.add_card(card_of(MIKA, "Mika", enabled=False, role=Role.MASTER), doorpi_now())
+    store.people.add_card(
+        card_of(MIKA, "Mika", enabled=False, role=Role.MASTER), doorpi_now()
+    )
 
     _, out, _ = verb("allow", "Mika", "--uid", "D3C2B1A0")
 
@@ -240,7 +244,9 @@ def test_allow_switches_a_card_on_again(verb, store):
             " always [master: enrols cards, does not open]"
         )
     ]
-    assert store.find(MIKA) == card_of(MIKA, "Mika", role=Role.MASTER, source=Origin.DB)
+    assert store.people.find(MIKA) == card_of(
+        MIKA, "Mika", role=Role.MASTER, source=Origin.DB
+    )
 
 
 def doorpi_now() -> datetime:
@@ -264,7 +270,7 @@ REFUSED = {
 @pytest.mark.parametrize(("args", "words"), REFUSED.values(), ids=REFUSED)
 def test_allow_refuses_with_the_reason(verb, store, args, words):
     assert verb("allow", *args) == (1, [], [words])
-    assert list(store.cards()) == []
+    assert list(store.people.cards()) == []
 
 
 STALE = {
@@ -289,21 +295,21 @@ def test_allow_says_when_what_the_card_keeps_would_shut_it_out(
     verb, store, was, args, words
 ):
     card = card_of(MIKA, "Mika", **was, source=Origin.DB)
-    store.add_card(card, doorpi_now())
+    store.people.add_card(card, doorpi_now())
 
     assert verb("allow", "Jo", "--uid", MIKA, *args) == (1, [], [words])
-    assert list(store.cards()) == [card]
+    assert list(store.people.cards()) == [card]
 
 
 def test_a_card_for_one_day_may_be_for_today(verb, store):
     today = datetime.now().astimezone().date()
-    store.add_card(card_of(MIKA, "Mika", valid_from=today), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Mika", valid_from=today), doorpi_now())
 
     assert verb("allow", "Mika", "--uid", MIKA, "--until", f"{today}")[0] == 0
 
 
 def test_allow_in_a_lockdown_says_so(verb, store):
-    store.lock_down("owner")
+    store.people.lock_down("owner")
 
     assert verb("allow", "Mika", "--uid", MIKA)[2] == [
         "locked down: no card opens the door"
@@ -343,10 +349,10 @@ def test_wrong_usage_of_allow_is_exit_2_in_words(verb, capsys, args, words):
 @pytest.fixture
 def people(store):
     at = doorpi_now()
-    store.add_card(card_of(MIKA, "Mika Mori"), at)
-    store.add_card(card_of(Uid("01020304"), "Mika Mori"), at)
-    store.add_card(card_of(Uid("DEADBEEF"), "Jo Guest"), at)
-    store.add_card(card_of(Uid("01020305"), "Dead Beef"), at)
+    store.people.add_card(card_of(MIKA, "Mika Mori"), at)
+    store.people.add_card(card_of(Uid("01020304"), "Mika Mori"), at)
+    store.people.add_card(card_of(Uid("DEADBEEF"), "Jo Guest"), at)
+    store.people.add_card(card_of(Uid("01020305"), "Dead Beef"), at)
 
 
 @pytest.mark.usefixtures("people")
@@ -357,8 +363,8 @@ def test_revoke_takes_a_card_away(verb, store, whom):
     assert said == (
         0, ["Mika Mori (D3:C2:B1:A0) is off the list of the database and blocked"], [],
     )  # fmt: skip
-    assert store.find(MIKA) is None
-    assert len(list(store.cards())) == 3
+    assert store.people.find(MIKA) is None
+    assert len(list(store.people.cards())) == 3
 
 
 @pytest.mark.usefixtures("people")
@@ -366,20 +372,20 @@ def test_revoke_of_a_holder_takes_all_of_their_cards(verb, store):
     code, out, _ = verb("revoke", " mika  MORI")
 
     assert (code, len(out)) == (0, 3)
-    assert {card.holder for card in store.cards()} == {"Jo Guest", "Dead Beef"}
+    assert {card.holder for card in store.people.cards()} == {"Jo Guest", "Dead Beef"}
 
 
 @pytest.mark.usefixtures("people")
 def test_a_name_that_could_be_a_uid_is_first_of_all_a_uid(verb, store):
     verb("revoke", "dead beef")
-    assert [c.holder for c in store.cards() if "ea" in c.holder] == ["Dead Beef"]
+    assert [c.holder for c in store.people.cards() if "ea" in c.holder] == ["Dead Beef"]
 
     verb("revoke", "dead beef")
-    assert [c.holder for c in store.cards() if "ea" in c.holder] == []
+    assert [c.holder for c in store.people.cards() if "ea" in c.holder] == []
 
 
 def test_revoke_of_a_name_blocks_whatever_card_they_get(verb, store):
-    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
 
     _, out, _ = verb("revoke", "mika mori")
 
@@ -389,13 +395,13 @@ def test_revoke_of_a_name_blocks_whatever_card_they_get(verb, store):
             " --uid UID"
         )
     ]
-    assert store.block_on(STRANGER, "MIKA  Mori").by == "nobi"
-    assert store.block_on(STRANGER, "Mika") is None
+    assert store.people.block_on(STRANGER, "MIKA  Mori").by == "nobi"
+    assert store.people.block_on(STRANGER, "Mika") is None
 
 
 @pytest.mark.parametrize("whom", ["Ken Sato", "ken  SATO", KEN_WRITTEN])
 def test_revoke_blocks_who_is_in_the_file_and_says_so(verb, folder, store, whom):
-    store.add_card(card_of(holder="Ken of the database"), doorpi_now())
+    store.people.add_card(card_of(holder="Ken of the database"), doorpi_now())
 
     code, out, err = verb("revoke", whom)
 
@@ -405,7 +411,7 @@ def test_revoke_blocks_who_is_in_the_file_and_says_so(verb, folder, store, whom)
         " entry may be removed"),
         f"Ken of the database ({KEN_WRITTEN}) is off the list of the database and blocked",
     ]  # fmt: skip
-    assert list(store.cards()) == []
+    assert list(store.people.cards()) == []
     assert len(out) == (2 if whom == KEN_WRITTEN else 3)
     assert "is blocked (it was already), though" in verb("revoke", whom)[1][0]
 
@@ -421,13 +427,13 @@ def test_revoke_of_nobody_says_who_may_be_meant(verb, store):
     assert verb("revoke", "01:02:03:99")[2] == [
         'no such card is on the list, and nobody is called "01:02:03:99"'
     ]
-    assert len(list(store.cards())) == 4
-    assert store.blocks() == []
+    assert len(list(store.people.cards())) == 4
+    assert store.people.blocks() == []
 
 
 @pytest.mark.parametrize("typed", ["why", "revoke"])
 def test_a_name_without_its_accents_is_only_suggested(verb, store, typed):
-    store.add_card(card_of(MIKA, "Zoë Ångström"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Zoë Ångström"), doorpi_now())
 
     assert verb(typed, "zoe angstrom") == (
         1, [], ['nobody is called "zoe angstrom"; did you mean "Zoë Ångström"?'],
@@ -462,7 +468,7 @@ def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
     _, (told,), _ = verb("cards", "--json")
     _, (toml,), _ = verb("cards", "--toml")
 
-    since = f"blocked since {store.blocks()[0].since:%Y-%m-%d %H:%M} by nobi"
+    since = f"blocked since {store.people.blocks()[0].since:%Y-%m-%d %H:%M} by nobi"
     assert why == (
         f"Ken Sato ({KEN_WRITTEN}) would be denied: not-enabled, {since}; to lift it:"
         f" doorpi allow NAME --uid {KEN_WRITTEN}; until you change that."
@@ -476,7 +482,7 @@ def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
 
 
 def test_why_still_knows_who_was_revoked_and_is_on_no_list(verb, store):
-    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
     verb("revoke", "D3C2B1A0")
 
     for whom in ("Mika Mori", "D3:C2:B1:A0"):
@@ -487,9 +493,9 @@ def test_why_still_knows_who_was_revoked_and_is_on_no_list(verb, store):
 
 def test_allow_lifts_the_blocks_of_card_and_holder(verb, store):
     for uid in (MIKA, STRANGER):
-        store.add_card(card_of(uid, "Mika Mori"), doorpi_now())
+        store.people.add_card(card_of(uid, "Mika Mori"), doorpi_now())
     verb("revoke", "Mika Mori")
-    since = f"{store.blocks()[0].since:%Y-%m-%d %H:%M}"
+    since = f"{store.people.blocks()[0].since:%Y-%m-%d %H:%M}"
 
     code, out, err = verb("allow", "Mika Mori", "--uid", "D3C2B1A0")
 
@@ -499,8 +505,8 @@ def test_allow_lifts_the_blocks_of_card_and_holder(verb, store):
         *[f"no longer blocked since {since} by nobi"] * 2,
     ]
     assert err == [f"another card of that name, {STRANGER_WRITTEN}, stays blocked"]
-    assert [block.uid for block in store.blocks()] == [STRANGER]
-    assert store.block_on(MIKA, "Mika Mori") is None
+    assert [block.uid for block in store.people.blocks()] == [STRANGER]
+    assert store.people.block_on(MIKA, "Mika Mori") is None
 
 
 def test_allow_lifts_the_block_on_a_card_of_the_file(verb, store):
@@ -515,17 +521,17 @@ def test_allow_lifts_the_block_on_a_card_of_the_file(verb, store):
     assert (
         verb("allow", "Ken Sato", "--uid", KEN_WRITTEN, "--until", "2199-01-01")[0] == 1
     )
-    assert len(store.blocks()) == 2
+    assert len(store.people.blocks()) == 2
 
     code, out, _ = verb("allow", "Ken Sato", "--uid", KEN_WRITTEN)
 
     assert (code, out[0]) == (0, f"Ken Sato may enter with {KEN_WRITTEN}: always")
-    assert store.blocks() == []
-    assert list(store.cards()) == []
+    assert store.people.blocks() == []
+    assert list(store.people.cards()) == []
 
 
 def test_allow_does_not_take_a_blocked_card_for_a_new_one(verb, store):
-    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
     verb("revoke", "Mika Mori")
     seen(store, {STRANGER: 60, MIKA: 5})
 
@@ -539,17 +545,17 @@ def test_allow_does_not_take_a_blocked_card_for_a_new_one(verb, store):
 
 
 def test_an_import_lifts_no_block(verb, store, folder):
-    store.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
     verb("revoke", "D3C2B1A0")
     (folder / "list.csv").write_text("uid,holder\nD3:C2:B1:A0,Mika Mori\n", "utf-8")
 
     code, out, _ = verb("import", str(folder / "list.csv"))
 
     assert code == 0
-    since = f"{store.blocks()[0].since:%Y-%m-%d %H:%M}"
+    since = f"{store.people.blocks()[0].since:%Y-%m-%d %H:%M}"
     note = f"note: Mika Mori (D3:C2:B1:A0) stays blocked since {since} by nobi"
     assert note in out
-    assert store.block_on(MIKA, "")
+    assert store.people.block_on(MIKA, "")
 
 
 # -- cards
@@ -557,10 +563,10 @@ def test_an_import_lifts_no_block(verb, store, folder):
 
 def test_cards_is_a_table_with_when_each_was_seen(verb, store):
     at = datetime(2026, 11, 20, 7, 58, tzinfo=UTC)
-    store.add_card(card_of(MIKA, "Mika", schedule="office-hours"), at)
+    store.people.add_card(card_of(MIKA, "Mika", schedule="office-hours"), at)
     event = Event(at=at, uid=MIKA, holder="Mika", reason=Reason.GRANTED)
-    store.begin(event)
-    store.begin(replace(event, at=at + timedelta(hours=9), source="command"))
+    store.events.begin(event)
+    store.events.begin(replace(event, at=at + timedelta(hours=9), source="command"))
 
     _, out, _ = verb("cards")
 
@@ -573,8 +579,8 @@ def test_cards_is_a_table_with_when_each_was_seen(verb, store):
 
 
 def test_cards_are_by_holder_and_of_two_sources_the_file_s_is_shown(verb, store):
-    store.add_card(card_of(MIKA, "Anna"), doorpi_now())
-    store.add_card(card_of(holder="Somebody"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Anna"), doorpi_now())
+    store.people.add_card(card_of(holder="Somebody"), doorpi_now())
 
     told = [json.loads(line) for line in verb("cards", "--json")[1]]
 
@@ -584,14 +590,14 @@ def test_cards_are_by_holder_and_of_two_sources_the_file_s_is_shown(verb, store)
 
 
 def test_a_list_that_is_printed_to_a_file_counts_as_its_backup(verb, store):
-    assert store.recall("backup") is None
-    store.add_card(card_of(MIKA, "Mika"), doorpi_now())
+    assert store.events.recall("backup") is None
+    store.people.add_card(card_of(MIKA, "Mika"), doorpi_now())
 
     verb("cards")
-    assert store.recall("backup") is None
+    assert store.events.recall("backup") is None
     verb("cards", "--toml")
 
-    kept_at = datetime.fromisoformat(store.recall("backup"))
+    kept_at = datetime.fromisoformat(store.events.recall("backup"))
     assert timedelta(0) <= doorpi_now() - kept_at < timedelta(seconds=30)
 
 
@@ -686,7 +692,7 @@ def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
     assert verb("lockdown", "on") == (0, [
         "locked down: no card opens the door; it ends with: doorpi lockdown off"
     ], [])  # fmt: skip
-    assert store.locked_down() is True
+    assert store.people.locked_down() is True
     assert verb("lockdown", "on")[1] == [
         (
             "locked down: no card opens the door (it was already); it ends with:"
@@ -696,7 +702,7 @@ def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
     assert verb("lockdown", "off")[1] == [
         "not locked down: everybody on the list may enter"
     ]
-    assert store.locked_down() is False
+    assert store.people.locked_down() is False
 
     told = [json.loads(line) for line in verb("log", "--json")[1]]
     assert [
@@ -710,12 +716,12 @@ def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
 
 def test_a_lockdown_whose_word_was_lost_can_be_lifted(verb, store):
     """A door that runs keeps to what it knew until it is told otherwise."""
-    assert store.locked_down() is None
+    assert store.people.locked_down() is None
 
     said = verb("lockdown", "off")
 
     assert said[1] == ["not locked down: everybody on the list may enter"]
-    assert store.locked_down() is False
+    assert store.people.locked_down() is False
 
 
 def test_lockdown_without_a_word_is_wrong_usage(verb, capsys):
@@ -734,11 +740,11 @@ def test_a_log_that_cannot_be_written_does_not_stop_a_lockdown(
     code, _, _ = verb("lockdown", "on")
 
     assert code == 0
-    why = f"{store.path}: unable to open database file"
+    why = f"{store.events.path}: unable to open database file"
     assert caplog.messages == [
         f"not noted that the list was changed: {why}", f"not logged: {why}",
     ]  # fmt: skip
-    assert store.list.state().lockdown
+    assert store.people.state().lockdown
 
 
 # -- names from outside
@@ -748,7 +754,7 @@ HOSTILE = "\x1b[2J\x07Miﾐ\u202e\r\n\x00'; DROP TABLE cards;--"
 
 def hostile(store: SqliteStore) -> None:
     """What a program that is not ours may have put there."""
-    store.add_card(card_of(MIKA, HOSTILE, schedule=HOSTILE), doorpi_now())
+    store.people.add_card(card_of(MIKA, HOSTILE, schedule=HOSTILE), doorpi_now())
 
 
 @pytest.mark.parametrize(
@@ -768,7 +774,7 @@ def test_a_hostile_name_is_shown_and_not_obeyed(verb, store, args):
 def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(
     folder, store, monkeypatch
 ):
-    store.add_card(card_of(MIKA, "安倍 Mika"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "安倍 Mika"), doorpi_now())
     written = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii"))
 
@@ -778,7 +784,7 @@ def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(
 
 
 def test_status_tells_of_a_lockdown(verb, store):
-    store.lock_down("owner")
+    store.people.lock_down("owner")
 
     assert verb("status")[1][-1] == ("locked down: no card opens the door")
 
@@ -792,7 +798,7 @@ KEYLESS = [
 @pytest.mark.parametrize("typed", KEYLESS)
 def test_who_needs_no_key_of_the_lock_asks_for_none(verb, folder, store, typed):
     """At midnight, where systemd hands the key to the service alone."""
-    store.add_card(card_of(MIKA, "Mika"), doorpi_now())
+    store.people.add_card(card_of(MIKA, "Mika"), doorpi_now())
     text = CONFIG.replace('kind = "relay"', LOCK_OF_A_CLOUD).replace("Ken S", "KenS")
     (folder / "doorpi.toml").write_text(text, encoding="utf-8")
 
@@ -839,7 +845,7 @@ def test_a_slip_in_the_file_takes_no_verb_away(folder, capsys, broken):
     told = rf"{folder}/doorpi.toml: \d problems?; going by the last good settings, of "
     assert [bool(re.match(told, line)) for line in err.splitlines()] == [True] * 4
     with contextlib.closing(SqliteStore(where / "doorpi.db")) as store:
-        assert store.locked_down() is True
+        assert store.people.locked_down() is True
 
 
 def test_where_no_door_ever_ran_a_bad_file_is_the_end_of_it(folder, capsys):

@@ -640,7 +640,7 @@ def test_log_chart_draws_what_is_in_the_log(settings_file, capsys):
     with contextlib.closing(SqliteStore(path)) as store:
         for days in (40, 3, 0):
             event = replace(TAP, at=now - timedelta(days=days))
-            store.finish(replace(event, id=store.begin(event)))
+            store.events.finish(replace(event, id=store.events.begin(event)))
 
     def chart(*arguments: str) -> ElementTree.Element:
         verb = ["--config", str(settings_file), "log", "--chart", *arguments]

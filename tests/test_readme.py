@@ -200,10 +200,10 @@ class Office:
         if command.startswith('allow "Mika'):
             clock = doorpi.SystemClock()
             text = doorpi.unknown_text({MIKA: clock.monotonic() - 12}, clock.boot())
-            self.store.keep(Notes({"unknown": text}))
+            self.store.events.keep(Notes({"unknown": text}))
         elif command.startswith('allow "Yui'):
             card = card_of(YUI, f"Card of {WRITTEN_ON} 09:30:12")
-            self.store.add_card(card, now)
+            self.store.people.add_card(card, now)
         elif command == "cards":
             self._tap(0, KEN, "Ken Sato", Command.UNLOCK, Result.UNLOCKED, 1532)
             self._tap(65, YUI, "Yui Tanaka")
@@ -217,11 +217,11 @@ class Office:
         at = self.today + timedelta(seconds=after_s)
         event = Event(at=at, uid=uid, holder=holder, reason=reason)
         if reason is not Reason.GRANTED:
-            self.store.begin(event)
+            self.store.events.begin(event)
             return
-        begun = self.store.begin(replace(event, command=command))
+        begun = self.store.events.begin(replace(event, command=command))
         end = replace(event, id=begun, result=result, latency_ms=latency_ms)
-        self.store.finish(end)
+        self.store.events.finish(end)
 
     def says(self, command: str, capsys) -> str:
         """What the README shows of ``command``."""
@@ -233,9 +233,9 @@ class Office:
             del args[:2]
         with contextlib.ExitStack() as running:
             if args == ["check"]:
-                running.enter_context(doorpi.only_door(self.store.path.parent))
+                running.enter_context(doorpi.only_door(self.store.events.path.parent))
                 good = doorpi.LastGood(self.settings.read_text(encoding="utf-8"), {})
-                state = self.store.path.parent
+                state = self.store.events.path.parent
                 doorpi.keep_last_good(good, state, [self.settings])
             doorpi.main(["--config", str(given), *args])
         out, err = capsys.readouterr()

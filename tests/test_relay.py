@@ -756,7 +756,9 @@ def test_the_verb_unlock_shuts_when_it_is_stopped(write, levels, verb, number):
 
     with log as store:
         wait_for(lambda: levels.levels, "the strike opens")
-        wait_for(lambda: [e.result for e in store.events()] == ["unlocked"], "the log")
+        wait_for(
+            lambda: [e.result for e in store.events.read()] == ["unlocked"], "the log"
+        )
         watch = Stopwatch()
         process.send_signal(number)
         _, err = process.communicate(timeout=10)

@@ -567,7 +567,8 @@ def test_a_database_that_is_lost_does_not_take_it_along(world, door):
 
 def test_a_real_database_that_breaks_does_not_take_it_along(world, tmp_path):
     door = world.door(config())
-    world.equipment.store = store = SqliteStore(tmp_path / "doorpi.db", repair=True)
+    store = SqliteStore(tmp_path / "doorpi.db", repair=True)
+    world.equipment.people, world.equipment.events = store.people, store.events
     door = doorpi.Door(
         config(), world.equipment, world.settings,
         clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
@@ -576,9 +577,9 @@ def test_a_real_database_that_breaks_does_not_take_it_along(world, tmp_path):
     idle(world, door, 5)
     store.close()  # into one file
 
-    store.path.write_bytes(b"rubbish" * 1000)
+    store.events.path.write_bytes(b"rubbish" * 1000)
     idle(world, door, 5)
-    kept = store.recall("relock")
+    kept = store.events.recall("relock")
     idle(world, door, 120)
 
     assert kept == "boot-1 lock 1060.000 0"
@@ -659,7 +660,8 @@ def test_a_disk_that_fails_after_the_unlock_does_not_bring_back_what_is_over(
 
 def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
     door = world.door(config())
-    world.equipment.store = store = SqliteStore(tmp_path / "doorpi.db")
+    store = SqliteStore(tmp_path / "doorpi.db")
+    world.equipment.people, world.equipment.events = store.people, store.events
     door = doorpi.Door(
         config(), world.equipment, world.settings,
         clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
@@ -668,8 +670,8 @@ def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
     send = world.lock.send
 
     def watched_send(*args):
-        with contextlib.closing(SqliteStore(store.path)) as other:
-            seen.append(other.recall("relock"))
+        with contextlib.closing(SqliteStore(store.events.path)) as other:
+            seen.append(other.events.recall("relock"))
         return send(*args)
 
     world.lock.send = watched_send

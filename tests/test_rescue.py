@@ -60,8 +60,8 @@ def test_a_full_disk_takes_none_of_them_away(config, cloud, capsys):
         text = config.read_text("utf-8")
         config.write_text(text.replace("[door]", f'[door]\nstate_dir = "{disk}"'))
         with contextlib.closing(doorpi.SqliteStore(disk / "doorpi.db")) as door:
-            door.tidy()
-            door.lock_down("")
+            door.people.tidy()
+            door.people.lock_down("")
         (disk / "cards.copy").unlink()
         fill_up(disk)
 

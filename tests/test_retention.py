@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import KEN, NOON, STRANGER, FakeClock, World, config_of
@@ -48,15 +49,15 @@ def store(path):
 def log_of(store: SqliteStore, *days: int) -> None:
     """A tap that many days before NOON each, with what came of it."""
     for day in days:
-        store.record(replace(TAP, at=NOON - day * DAY, result=Result.UNLOCKED))
+        store.events.record(replace(TAP, at=NOON - day * DAY, result=Result.UNLOCKED))
 
 
 def forget(store: SqliteStore, days: int = 10, limit: int = 100) -> int:
-    return store.forget(NOON - days * DAY, NOON, limit)
+    return store.events.forget(NOON - days * DAY, NOON, limit)
 
 
 def ids(store: SqliteStore) -> list[int]:
-    return [event.id for event in store.events()]
+    return [event.id for event in store.events.read()]
 
 
 def rows(path: Path, sql: str) -> list[tuple]:
@@ -89,7 +90,7 @@ def test_what_is_older_than_keep_days_is_removed_from_the_front(store, days, lef
 
     assert ids(store) == left
     assert removed == 2 * (len(days) - len(left))
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_a_step_removes_no_more_than_it_may(path, store):
@@ -103,30 +104,32 @@ def test_a_step_removes_no_more_than_it_may(path, store):
 
 def test_outcomes_go_when_all_before_them_may(path, store):
     """They are in the order in which the events ended."""
-    first, second = (store.begin(replace(TAP, at=NOON - d * DAY)) for d in (12, 5))
+    first, second = (
+        store.events.begin(replace(TAP, at=NOON - d * DAY)) for d in (12, 5)
+    )
     for event in (second, first):
-        store.finish(replace(TAP, id=event, result=Result.UNLOCKED))
+        store.events.finish(replace(TAP, id=event, result=Result.UNLOCKED))
 
     assert forget(store) == 1
     assert rows(path, "SELECT event FROM outcomes ORDER BY id") == [(2,), (1,)]
-    assert store.verify() is None
+    assert store.events.verify() is None
 
     assert forget(store, days=4) == 3
     assert rows(path, "SELECT event FROM outcomes") == []
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_what_ends_after_it_was_removed_harms_nothing(store):
     """A clock that jumps in the midst of a tap."""
-    begun = store.begin(replace(TAP, at=NOON - 20 * DAY))
+    begun = store.events.begin(replace(TAP, at=NOON - 20 * DAY))
     forget(store)
 
-    store.finish(replace(TAP, id=begun, result=Result.UNLOCKED))
+    store.events.finish(replace(TAP, id=begun, result=Result.UNLOCKED))
 
     assert ids(store) == []
-    assert store.verify() is None
+    assert store.events.verify() is None
     assert forget(store) == 1
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 # fmt: off
@@ -159,7 +162,7 @@ def test_the_log_goes_on_with_the_next_number(store):
     log_of(store, 0)
 
     assert ids(store) == [3]
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_looking_for_what_is_old_writes_nothing(path, store):
@@ -182,7 +185,7 @@ def test_who_writes_just_now_is_not_waited_for(path):
             assert forget(store) == 0
             other.rollback()
 
-        assert store._query("PRAGMA busy_timeout", ()) == [(30_000,)]
+        assert store.events._query("PRAGMA busy_timeout", ()) == [(30_000,)]
         assert forget(store) == 2
 
 
@@ -192,8 +195,8 @@ def test_the_file_does_not_grow_without_bound(path, store):
     def size_after(first: int, last: int) -> int:
         for day in range(first, last):
             log_of(store, *[-day] * 20)
-            while store.forget(NOON + (day - 5) * DAY, NOON + day * DAY, 64):
-                store.tidy()
+            while store.events.forget(NOON + (day - 5) * DAY, NOON + day * DAY, 64):
+                store.people.tidy()
         return path.stat().st_size + Path(f"{path}-wal").stat().st_size
 
     filled = size_after(0, 10)
@@ -247,7 +250,7 @@ def test_log_verify_says_that_the_log_was_begun_anew(path, store, capsys):
         return code, capsys.readouterr().out.splitlines()
 
     log_of(store, 3, 2, 1)
-    store.lock_down("")
+    store.people.lock_down("")
     first = f"{(NOON - 3 * DAY).astimezone():%Y-%m-%d %H:%M:%S}"
     whole = f"every row is as it was written; the first is of {first}"
     assert verify() == (0, [whole])
@@ -265,7 +268,7 @@ def test_log_verify_says_that_the_log_was_begun_anew(path, store, capsys):
         gone,
         f"not looked at, as it was broken and set aside: {path}.broken-20261118T030000Z",
     ]
-    store.lock_down("")  # from now on the list knows of this log
+    store.people.lock_down("")  # from now on the list knows of this log
     assert verify()[0] == 0
 
 
@@ -294,11 +297,11 @@ TAMPERINGS = [
 def test_tampering_with_what_is_left_is_found(path, store, sql, words):
     log_of(store, 20, 12, 5, 4, 3)
     forget(store)
-    assert store.verify() is None
+    assert store.events.verify() is None
 
     rows(path, sql)
 
-    assert store.verify() == words
+    assert store.events.verify() == words
 
 
 @st.composite
@@ -333,24 +336,26 @@ def test_any_log_verifies_whatever_was_forgotten_and_no_tampering_goes_unseen(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "doorpi.db"
         with contextlib.closing(SqliteStore(path)) as store:
-            store.recall("x")
-            store._connection().execute("PRAGMA synchronous = OFF")
+            store.events.recall("x")
+            store.events._connection().execute("PRAGMA synchronous = OFF")
             for what, days in doings:
                 tap = replace(TAP, at=NOON - days * DAY)
                 if what == "tap":
-                    store.record(replace(tap, result=Result.LOCKED, latency_ms=5))
+                    store.events.record(
+                        replace(tap, result=Result.LOCKED, latency_ms=5)
+                    )
                 elif what == "forget":
                     forget(store, days=abs(days), limit=3)
                 else:
                     reason = Reason.GRANTED if what == "open" else Reason.NOT_FOUND
-                    store.begin(replace(tap, reason=reason))
+                    store.events.begin(replace(tap, reason=reason))
 
-            assert store.verify() is None
+            assert store.events.verify() is None
             if not rows(path, "SELECT 1 FROM events UNION SELECT 1 FROM outcomes"):
                 return
             sql = data.draw(tamperings(path))
             rows(path, sql)
-            assert store.verify() is not None, sql
+            assert store.events.verify() is not None, sql
 
 
 def test_verify_is_not_confused_by_a_door_that_goes_on(path, store):
@@ -366,9 +371,9 @@ def test_verify_is_not_confused_by_a_door_that_goes_on(path, store):
                 log_of(door, 0)
                 forget(door)
 
-        store._connection().set_trace_callback(meanwhile)
+        store.events._connection().set_trace_callback(meanwhile)
 
-        assert store.verify() is None
+        assert store.events.verify() is None
 
     assert len(moments) == 1
     assert ids(store) == [2, 3, 4]
@@ -402,13 +407,15 @@ class Shelf:
         self.clock.advance(count * self.row_s)
         return count
 
-    is_untidy = False
-
     def oldest_at(self) -> None:
         return None
 
     def tidy(self) -> None:
         self.tidied.append(self.clock.monotonic())
+
+
+#: A list of people that nothing is to be done for.
+TIDY = SimpleNamespace(is_untidy=False, tidy=lambda: None)
 
 
 def stored(action, otherwise, *, writes=True):
@@ -420,7 +427,7 @@ def let_pass(
 ) -> None:
     until = shelf.clock.monotonic() + seconds
     while shelf.clock.monotonic() < until:
-        retention.step(shelf, stored)
+        retention.step(TIDY, shelf, stored)
         shelf.clock.advance(pace_s)
 
 
@@ -512,12 +519,12 @@ def keeper(store, clock):
     """The retention of a year's log, one event each 6 hours, at work for days."""
     shelf, retention = Shelf(clock, old=0), Retention(30, clock)
     oldest = clock.now() - 30 * DAY
-    store.recall("x")
-    store._connection().execute("PRAGMA synchronous = OFF")
+    store.events.recall("x")
+    store.events._connection().execute("PRAGMA synchronous = OFF")
     for number in range(120):
-        store.record(replace(TAP, at=oldest + number * DAY / 4))
-    shelf.forget, shelf.tidy = store.forget, store.tidy
-    shelf.oldest_at = store.oldest_at
+        store.events.record(replace(TAP, at=oldest + number * DAY / 4))
+    shelf.forget, shelf.tidy = store.events.forget, store.events.tidy
+    shelf.oldest_at = store.events.oldest_at
 
     def work(seconds: float) -> int:
         """Returns the number of events that are left."""
@@ -542,7 +549,7 @@ def test_a_clock_a_year_ahead_for_an_hour_takes_nothing(keeper, clock, store, ca
     )
     # And then it goes on: 4 a day, and of 2 hours perhaps one more.
     assert left - 13 <= keeper(3 * DAY_S) <= left - 12
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_a_program_that_starts_with_a_clock_a_year_ahead_takes_little(

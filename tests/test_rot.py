@@ -40,14 +40,14 @@ def image(tmp_path_factory) -> Path:
 
     with contextlib.closing(SqliteStore(live / "doorpi.db", repair=True)) as door:
         members = [card_of(Uid(f"{number:08X}"), "A member") for number in range(20)]
-        by_verb(lambda verb: verb.change_cards([card_of(), *members], [], NOON))
-        assert door.find(KEN)  # it has the list open from now on
+        by_verb(lambda verb: verb.people.change_cards([card_of(), *members], [], NOON))
+        assert door.people.find(KEN)  # it has the list open from now on
         for _ in range(20):
-            door.record(TAP)
+            door.events.record(TAP)
         block = doorpi.Block(uid=STRANGER, holder="Jo", since=NOON, by="owner")
-        by_verb(lambda verb: verb.change_cards([], [KEN], NOON, block=[block]))
-        by_verb(lambda verb: verb.lock_down("owner"))
-        door.record(TAP)
+        by_verb(lambda verb: verb.people.change_cards([], [KEN], NOON, block=[block]))
+        by_verb(lambda verb: verb.people.lock_down("owner"))
+        door.events.record(TAP)
         for file in live.iterdir():
             if not file.name.endswith("-shm"):  # made anew after a power cut
                 shutil.copy(file, image)
@@ -97,14 +97,18 @@ def test_no_rot_in_any_file_brings_a_card_back_or_ends_a_lockdown(image, tmp_pat
         how = f"{name}: {rot(state / name, chance)}"
 
         with contextlib.closing(SqliteStore(state / "doorpi.db", repair=True)) as door:
-            for first in (SqliteStore.close_interrupted, SqliteStore.tidy):
+            for first in (
+                lambda store: store.events.close_interrupted(),
+                lambda store: store.events.tidy(),
+                lambda store: store.people.tidy(),
+            ):
                 found(door, first)
-            ken = found(door, lambda store: store.find(KEN))
+            ken = found(door, lambda store: store.people.find(KEN))
             is_back = doorpi.decide(KEN, ken, doorpi.Circumstances(at=NOON)).granted
             wrong[f"{how}: a revoked card is back"] += is_back
-            jo = found(door, lambda store: store.block_on(STRANGER, "Jo"))
+            jo = found(door, lambda store: store.people.block_on(STRANGER, "Jo"))
             wrong[f"{how}: a block is gone"] += jo is None
-            is_down = found(door, SqliteStore.locked_down)
+            is_down = found(door, lambda store: store.people.locked_down())
             wrong[f"{how}: the lockdown is over"] += not is_down
         shutil.rmtree(state)
 
@@ -143,25 +147,25 @@ def spoil_a_value(state: Path, chance: random.Random) -> str:
 def a_days_work(store: SqliteStore):
     """All that a door and the verbs ask of it, each by itself."""
     tap = Event(at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED)
-    yield store.close_interrupted
-    yield store.tidy
-    yield lambda: store.find(KEN)
-    yield lambda: store.last_moved(STRANGER)
-    yield store.locked_down
-    yield lambda: store.record(replace(tap, result=Result.UNLOCKED))
-    yield lambda: store.recall("relock")
-    yield lambda: store.last_seen(STRANGER)
-    yield lambda: list(store.cards())
-    yield lambda: list(store.events(since=NOON - YEAR))
-    yield lambda: store.news(doorpi.Ends())
-    yield store.verify
-    yield store.forgotten
-    yield store.lost
-    yield store.list_changed_at
-    yield lambda: store.forget(NOON - YEAR, NOON, 3)
-    yield lambda: store.forget(NOON + YEAR, NOON + 2 * YEAR, 3)
-    yield lambda: store.change_cards([card_of()], [STRANGER], NOON)
-    yield lambda: store.lock_down("")
+    yield store.events.close_interrupted
+    yield store.people.tidy
+    yield lambda: store.people.find(KEN)
+    yield lambda: store.events.last_moved(STRANGER)
+    yield store.people.locked_down
+    yield lambda: store.events.record(replace(tap, result=Result.UNLOCKED))
+    yield lambda: store.events.recall("relock")
+    yield lambda: store.events.last_seen(STRANGER)
+    yield lambda: list(store.people.cards())
+    yield lambda: list(store.events.read(since=NOON - YEAR))
+    yield lambda: store.events.news(doorpi.Ends())
+    yield store.events.verify
+    yield store.events.forgotten
+    yield store.people.lost
+    yield store.people.changed_at
+    yield lambda: store.events.forget(NOON - YEAR, NOON, 3)
+    yield lambda: store.events.forget(NOON + YEAR, NOON + 2 * YEAR, 3)
+    yield lambda: store.people.change_cards([card_of()], [STRANGER], NOON)
+    yield lambda: store.people.lock_down("")
 
 
 def test_no_value_in_any_row_is_more_than_trouble_with_the_database(
@@ -177,8 +181,8 @@ def test_no_value_in_any_row_is_more_than_trouble_with_the_database(
         assert "\x1b" not in capsys.readouterr().out
         path = tmp_path / "s" / "doorpi.db"
         with contextlib.closing(SqliteStore(path, repair=True)) as store:
-            store.recall("x")
-            store._connection().execute("PRAGMA synchronous = OFF")
+            store.events.recall("x")
+            store.events._connection().execute("PRAGMA synchronous = OFF")
             for ask in a_days_work(store):
                 with contextlib.suppress(StoreError):
                     ask()

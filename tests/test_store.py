@@ -31,6 +31,7 @@ from doorpi import (
     Reason,
     Result,
     Role,
+    SqliteEvents,
     SqliteStore,
     Stopped,
     StoreError,
@@ -68,9 +69,9 @@ def door_store(path):
 
 def record(store: SqliteStore, event: Event = INTENT, **outcome) -> Event:
     """``event`` from begin to finish, as the log then tells it."""
-    event = replace(event, id=store.begin(event), **outcome)
+    event = replace(event, id=store.events.begin(event), **outcome)
     if event.result:
-        store.finish(event)
+        store.events.finish(event)
     return event
 
 
@@ -81,7 +82,7 @@ def run_sql(path: Path, *statements: str) -> list:
 
 
 def ids(store: SqliteStore) -> list[int]:
-    return [event.id for event in store.events()]
+    return [event.id for event in store.events.read()]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -111,20 +112,20 @@ def test_a_card_comes_back_as_it_went_in(store):
     )
     plain = card_of(STRANGER, "Jo", source=Origin.DB)
 
-    store.add_card(guest, NOON)
-    store.add_card(plain, NOON)
+    store.people.add_card(guest, NOON)
+    store.people.add_card(plain, NOON)
 
-    assert store.find(KEN) == guest
-    assert list(store.cards()) == [plain, guest]  # by holder
-    assert store.find(Uid("01020304")) is None
+    assert store.people.find(KEN) == guest
+    assert list(store.people.cards()) == [plain, guest]  # by holder
+    assert store.people.find(Uid("01020304")) is None
 
 
 def test_a_card_that_is_added_again_replaces_what_was_known(store):
-    store.add_card(card_of(schedule="office-hours"), NOON)
+    store.people.add_card(card_of(schedule="office-hours"), NOON)
 
-    store.add_card(card_of(holder="Ken S."), NOON)
+    store.people.add_card(card_of(holder="Ken S."), NOON)
 
-    assert list(store.cards()) == [card_of(holder="Ken S.", source=Origin.DB)]
+    assert list(store.people.cards()) == [card_of(holder="Ken S.", source=Origin.DB)]
 
 
 def test_events_come_back_in_order_with_their_outcomes(store):
@@ -134,14 +135,14 @@ def test_events_come_back_in_order_with_their_outcomes(store):
     refused = record(store, by_hand, result=Result.REFUSED, latency_ms=9, detail="no")
     unfinished = record(store)
 
-    assert list(store.events()) == [unlocked, denied, refused, unfinished]
+    assert list(store.events.read()) == [unlocked, denied, refused, unfinished]
     assert [event.id for event in (unlocked, denied, refused, unfinished)] == [
         1,
         2,
         3,
         4,
     ]
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_events_can_be_asked_for_by_time_and_by_id(store):
@@ -149,9 +150,9 @@ def test_events_can_be_asked_for_by_time_and_by_id(store):
     for event in (early, late, late):
         record(store, event)
 
-    assert [event.id for event in store.events(since=NOON)] == [2, 3]
-    assert [event.id for event in store.events(since=NOON, after_id=2)] == [3]
-    assert [event.id for event in store.events(after_id=1)] == [2, 3]
+    assert [event.id for event in store.events.read(since=NOON)] == [2, 3]
+    assert [event.id for event in store.events.read(since=NOON, after_id=2)] == [3]
+    assert [event.id for event in store.events.read(after_id=1)] == [2, 3]
 
 
 # fmt: off
@@ -174,7 +175,7 @@ def test_times_are_kept_in_utc_to_the_millisecond(at, text):
 def test_an_event_keeps_its_moment_whatever_zone_it_was_told_in(store):
     record(store, replace(INTENT, at=NOON.astimezone(JST)))
 
-    (event,) = store.events()
+    (event,) = store.events.read()
 
     assert event.at == NOON
     assert event.at.utcoffset() == timedelta(0)
@@ -184,11 +185,11 @@ def test_an_event_keeps_its_moment_whatever_zone_it_was_told_in(store):
 def test_only_what_moved_the_bolt_or_may_have_counts_as_moved(store, result):
     record(store, result=result)
 
-    assert store.last_moved(KEN) == (NOON if result in MOVED else None)
+    assert store.events.last_moved(KEN) == (NOON if result in MOVED else None)
 
 
 def test_last_moved_is_the_newest_of_this_card_that_has_an_end(store):
-    assert store.last_moved(KEN) is None
+    assert store.events.last_moved(KEN) is None
     for minutes in (0, 5):
         at = NOON + timedelta(minutes=minutes)
         record(store, replace(INTENT, at=at), result=Result.UNLOCKED)
@@ -197,7 +198,7 @@ def test_last_moved_is_the_newest_of_this_card_that_has_an_end(store):
     record(store, replace(INTENT, at=later))  # no end yet
     record(store, replace(INTENT, at=later, reason=Reason.PASSBACK))
 
-    assert store.last_moved(KEN) == NOON + timedelta(minutes=5)
+    assert store.events.last_moved(KEN) == NOON + timedelta(minutes=5)
 
 
 NASTY = "Robert'); DROP TABLE events;-- \x1b[31m\n\r\t\x00\u202e\U0001f6aa"
@@ -205,26 +206,26 @@ NASTY = "Robert'); DROP TABLE events;-- \x1b[31m\n\r\t\x00\u202e\U0001f6aa"
 
 def test_quotes_and_control_characters_are_only_text(store):
     event = record(store, replace(INTENT, holder=NASTY), result=Result.REFUSED)
-    store.add_card(card_of(holder=NASTY), NOON)
+    store.people.add_card(card_of(holder=NASTY), NOON)
 
-    assert [event.holder for event in store.events()] == [NASTY]
-    assert store.find(KEN) == card_of(holder=NASTY, source=Origin.DB)
-    assert store.verify() is None
+    assert [event.holder for event in store.events.read()] == [NASTY]
+    assert store.people.find(KEN) == card_of(holder=NASTY, source=Origin.DB)
+    assert store.events.verify() is None
     assert event.id == 1
 
 
 def test_a_detail_is_made_printable_on_its_way_in(store):
     record(store, result=Result.REFUSED, detail="no\n\x1b[2Jway" + "!" * 300)
 
-    (event,) = store.events()
+    (event,) = store.events.read()
 
     assert event.detail == (r"no\n\x1b[2Jway" + "!" * 300)[:197] + "..."
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_a_name_that_is_no_text_is_trouble_in_words_and_no_crash(store):
     with pytest.raises(StoreError, match="surrogates not allowed"):
-        store.begin(replace(INTENT, holder="\udcff"))
+        store.events.begin(replace(INTENT, holder="\udcff"))
 
     assert record(store).id == 1
 
@@ -232,8 +233,8 @@ def test_a_name_that_is_no_text_is_trouble_in_words_and_no_crash(store):
 @pytest.mark.parametrize("name", ["a b", "50%25?mode=memory#1", "caf\u00e9", "\udcff"])
 def test_any_name_of_a_folder_will_do(tmp_path, name):
     with contextlib.closing(SqliteStore(tmp_path / name / "doorpi.db")) as store:
-        assert store.begin(INTENT) == 1
-        assert store.path.exists()
+        assert store.events.begin(INTENT) == 1
+        assert store.events.path.exists()
 
 
 # -- an event on its way
@@ -247,10 +248,10 @@ def test_what_had_no_end_is_closed_as_interrupted_at_the_next_start(path, store)
     told = replace(cut_off, result=Result.INTERRUPTED, detail="found unfinished")
 
     with contextlib.closing(SqliteStore(path)) as again:
-        assert again.close_interrupted() == 1
-        assert list(again.events()) == [ended, denied, told]
-        assert again.close_interrupted() == 0
-        assert again.verify() is None
+        assert again.events.close_interrupted() == 1
+        assert list(again.events.read()) == [ended, denied, told]
+        assert again.events.close_interrupted() == 0
+        assert again.events.verify() is None
 
 
 @pytest.fixture
@@ -261,47 +262,52 @@ def by_hand():
 
 
 def test_a_starting_service_leaves_a_verb_its_event(path, store, by_hand):
-    dead = store.begin(INTENT)
-    living = replace(by_hand, id=store.begin(by_hand))
-    card = store.begin(replace(INTENT, at=by_hand.at))
+    dead = store.events.begin(INTENT)
+    living = replace(by_hand, id=store.events.begin(by_hand))
+    card = store.events.begin(replace(INTENT, at=by_hand.at))
 
     with contextlib.closing(SqliteStore(path)) as service:
-        assert service.close_interrupted() == 2
-        assert service.close_interrupted() == 0
+        assert service.events.close_interrupted() == 2
+        assert service.events.close_interrupted() == 0
         unlocked = replace(living, result=Result.UNLOCKED)
-        store.finish(unlocked, doorpi.Notes({"relock": "x"}, {"calls": 3}))
-        results = {event.id: event.result for event in service.events()}
+        store.events.finish(unlocked, doorpi.Notes({"relock": "x"}, {"calls": 3}))
+        results = {event.id: event.result for event in service.events.read()}
 
         assert results == {
             dead: "interrupted", living.id: "unlocked", card: "interrupted",
         }  # fmt: skip
-        assert (service.recall("relock"), service.recall("calls")) == ("x", "3")
-        assert service.close_interrupted() == 0
-        assert service.verify() is None
+        assert (service.events.recall("relock"), service.events.recall("calls")) == (
+            "x",
+            "3",
+        )
+        assert service.events.close_interrupted() == 0
+        assert service.events.verify() is None
 
 
 def test_a_verb_that_was_killed_has_its_event_closed_later(store, by_hand):
     ago = timedelta(seconds=doorpi.VERB_S + 60)
-    store.begin(replace(by_hand, at=by_hand.at - ago))
-    store.begin(replace(by_hand, at=by_hand.at + ago))  # by a clock that was ahead
-    store.begin(by_hand)
+    store.events.begin(replace(by_hand, at=by_hand.at - ago))
+    store.events.begin(
+        replace(by_hand, at=by_hand.at + ago)
+    )  # by a clock that was ahead
+    store.events.begin(by_hand)
 
-    assert store.close_interrupted() == 2
+    assert store.events.close_interrupted() == 2
 
 
 def test_an_event_that_was_taken_for_dead_loses_no_notes(store, caplog):
     """A process that stood still for long, or a clock that jumped meanwhile."""
-    begun = replace(INTENT, id=store.begin(INTENT))
-    assert store.close_interrupted() == 1
+    begun = replace(INTENT, id=store.events.begin(INTENT))
+    assert store.events.close_interrupted() == 1
 
     unlocked = replace(begun, result=Result.UNLOCKED)
-    store.finish(unlocked, doorpi.Notes({"relock": "x"}, {"calls": 3}))
+    store.events.finish(unlocked, doorpi.Notes({"relock": "x"}, {"calls": 3}))
 
-    assert (store.recall("relock"), store.recall("calls")) == ("x", "3")
-    assert [event.result for event in store.events()] == [Result.INTERRUPTED]
+    assert (store.events.recall("relock"), store.events.recall("calls")) == ("x", "3")
+    assert [event.result for event in store.events.read()] == [Result.INTERRUPTED]
     assert caplog.messages == ["event 1 was taken for dead: it is unlocked"]
-    assert store.begin(INTENT) == 2
-    assert store.verify() is None
+    assert store.events.begin(INTENT) == 2
+    assert store.events.verify() is None
 
 
 BEGIN_AND_DIE = """
@@ -311,7 +317,7 @@ store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]))
 event = doorpi.Event(
     at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=doorpi.Uid("04A93C715ED284"),
     holder="Ken Sato", reason=doorpi.Reason.GRANTED, command=doorpi.Command.UNLOCK)
-os.write(1, b"%d\\n" % store.begin(event))
+os.write(1, b"%d\\n" % store.events.begin(event))
 os._exit(0) if sys.argv[2] == "exits" else os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -321,7 +327,7 @@ def test_an_intent_is_on_disk_when_begin_returns_though_the_process(path, store,
     with started(BEGIN_AND_DIE, path, how) as process:
         printed = int(process.stdout.read())
 
-    assert list(store.events()) == [replace(INTENT, id=printed)]
+    assert list(store.events.read()) == [replace(INTENT, id=printed)]
 
 
 WRITE_FOR_EVER = """
@@ -332,9 +338,9 @@ event = doorpi.Event(
     at=datetime(2026, 11, 18, 3, tzinfo=UTC), uid=None, holder="Ken",
     reason=doorpi.Reason.GRANTED)
 while True:
-    begun = store.begin(event)
+    begun = store.events.begin(event)
     os.write(1, b"begun %d\\n" % begun)
-    store.finish(replace(event, id=begun, result=doorpi.Result.UNLOCKED))
+    store.events.finish(replace(event, id=begun, result=doorpi.Result.UNLOCKED))
     os.write(1, b"ended %d\\n" % begun)
 """
 
@@ -352,12 +358,12 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_told_and_breaks_nothing(pat
             (begun if word == "begun" else ended).add(int(number))
 
         with contextlib.closing(SqliteStore(path)) as store:
-            events = {event.id: event for event in store.events()}
-            assert store.verify() is None
+            events = {event.id: event for event in store.events.read()}
+            assert store.events.verify() is None
             assert begun <= events.keys()
             assert ended <= {event.id for event in events.values() if event.result}
             unfinished = [event for event in events.values() if event.result is None]
-            assert store.close_interrupted() == len(unfinished) <= 1
+            assert store.events.close_interrupted() == len(unfinished) <= 1
         assert run_sql(path, "PRAGMA integrity_check") == [[("ok",)]]
     assert len(begun) >= 15
 
@@ -377,8 +383,8 @@ def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
 
         with contextlib.closing(SqliteStore(torn / path.name, repair=True)) as cut:
             counts.append(len(ids(cut)))
-            assert cut.verify() is None
-            assert cut.begin(INTENT) == counts[-1] + 1
+            assert cut.events.verify() is None
+            assert cut.events.begin(INTENT) == counts[-1] + 1
         assert not list(torn.glob("*.broken-*"))
 
     assert counts == sorted(counts)
@@ -388,7 +394,7 @@ def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_each_commit_is_synced_before_it_is_told(path, store, tmp_path):
     trace, watched = tmp_path / "trace", "trace=fdatasync,fsync,pwrite64,write"
-    store.recall("x")  # makes the database
+    store.events.recall("x")  # makes the database
     calls = ["strace", "-f", "-o", str(trace), "-e", watched]
     program = [sys.executable, "-c", "import sys, os, doorpi\n" + BEGIN_AND_DIE]
 
@@ -437,7 +443,7 @@ def test_a_stop_at_any_moment_leaves_a_store_that_can_be_used_at_once(store):
         signal.signal(signal.SIGUSR1, before)
 
     assert stops > 50
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 # -- several at once
@@ -447,7 +453,7 @@ MAKE_EACH = """
 for line in sys.stdin:
     store = doorpi.SqliteStore(doorpi.Path(line.strip()))
     try:
-        print(store.recall("x"), store.locked_down(), flush=True)
+        print(store.events.recall("x"), store.people.locked_down(), flush=True)
     except Exception as error:
         print(repr(error), flush=True)
     store.close()
@@ -477,7 +483,7 @@ event = doorpi.Event(
 store = doorpi.SqliteStore(doorpi.Path(sys.argv[1]), busy_s=20)
 sys.stdin.readline()
 for _ in range(50):
-    store.begin(event)
+    store.events.begin(event)
 store.close()
 """
 
@@ -489,36 +495,36 @@ def test_two_processes_may_write_at_the_same_time(path, store):
 
     assert [process.returncode for process in processes] == [0, 0]
     assert ids(store) == list(range(1, 101))
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_two_connections_see_each_other_at_once(path, store):
     with contextlib.closing(SqliteStore(path)) as verb:
-        store.begin(INTENT)
-        verb.add_card(card_of(), NOON)
+        store.events.begin(INTENT)
+        verb.people.add_card(card_of(), NOON)
 
-        assert verb.begin(INTENT) == 2
-        assert store.find(KEN) == card_of(source=Origin.DB)
+        assert verb.events.begin(INTENT) == 2
+        assert store.people.find(KEN) == card_of(source=Origin.DB)
         assert ids(store) == ids(verb) == [1, 2]
 
 
 def test_a_lock_that_is_held_for_long_is_waited_for_briefly_and_not_remembered(
     path, door_store
 ):
-    door_store.begin(INTENT)
+    door_store.events.begin(INTENT)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         watch = Stopwatch()
         with pytest.raises(StoreError) as caught:
-            door_store.begin(INTENT)
+            door_store.events.begin(INTENT)
 
         assert watch.own_s < 0.5
         assert watch.wall_s > 0.2
         assert str(caught.value) == f"{path}: database is locked"
-        assert door_store.find(KEN) is None  # reading goes on meanwhile
+        assert door_store.people.find(KEN) is None  # reading goes on meanwhile
         other.execute("ROLLBACK")
 
-    assert door_store.begin(INTENT) == 2
+    assert door_store.events.begin(INTENT) == 2
 
 
 def test_a_lock_on_a_database_not_made_yet_is_waited_for_no_longer(path, door_store):
@@ -526,13 +532,13 @@ def test_a_lock_on_a_database_not_made_yet_is_waited_for_no_longer(path, door_st
         other.execute("BEGIN EXCLUSIVE")
         watch = Stopwatch()
         with pytest.raises(StoreError, match="database is locked"):
-            door_store.begin(INTENT)
+            door_store.events.begin(INTENT)
 
         assert watch.own_s < 0.6
         assert watch.wall_s > 0.2
         other.execute("ROLLBACK")
 
-    assert door_store.begin(INTENT) == 1
+    assert door_store.events.begin(INTENT) == 1
 
 
 # -- broken files
@@ -542,7 +548,7 @@ def filled(path: Path, events: int = 300) -> None:
     """A database of some size, closed."""
     with contextlib.closing(SqliteStore(path)) as store:
         for _ in range(events):
-            store.begin(INTENT)
+            store.events.begin(INTENT)
 
 
 def spoil_with_garbage(path: Path) -> None:
@@ -566,7 +572,7 @@ def spoil_the_end(path: Path) -> None:
 def spoil_all_but_the_wal(path: Path) -> None:
     """As after a file system check that found nothing to save."""
     with contextlib.closing(SqliteStore(path)) as store:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
         wal = Path(f"{path}-wal").read_bytes()
     path.write_bytes(b"")
     Path(f"{path}-wal").write_bytes(wal)
@@ -597,7 +603,7 @@ def test_a_broken_database_is_set_aside_whole_and_a_new_one_begun(
     before = content(path.parent)
 
     with pytest.raises(StoreError) as caught:
-        door_store.begin(INTENT)
+        door_store.events.begin(INTENT)
 
     assert str(caught.value) == f"{path}: {words}"
     after = content(path.parent)
@@ -608,8 +614,8 @@ def test_a_broken_database_is_set_aside_whole_and_a_new_one_begun(
     assert kept.pop("doorpi.db-wal", b"") == before.pop("doorpi.db-wal", b"")
     assert kept == before
     assert caplog.messages == [f"{path} was broken: set aside as .{ending}"]
-    assert door_store.begin(INTENT) == 1
-    assert door_store.verify() is None
+    assert door_store.events.begin(INTENT) == 1
+    assert door_store.events.verify() is None
     assert after.items() <= content(path.parent).items()
 
 
@@ -620,7 +626,7 @@ def test_a_verb_leaves_a_broken_database_as_it_is(path, store, spoil, words):
 
     for _ in range(2):
         with pytest.raises(StoreError) as caught:
-            store.begin(INTENT)
+            store.events.begin(INTENT)
 
         assert str(caught.value) == f"{path}: {words}"
     after = content(path.parent)
@@ -633,7 +639,7 @@ def test_two_that_break_in_one_second_are_both_kept(path, door_store):
     for data in contents:
         path.write_bytes(data)
         with pytest.raises(StoreError):
-            door_store.begin(INTENT)
+            door_store.events.begin(INTENT)
 
     kept = {file.read_bytes() for file in path.parent.glob("doorpi.db.broken-*")}
     assert kept == contents
@@ -641,39 +647,39 @@ def test_two_that_break_in_one_second_are_both_kept(path, door_store):
 
 def test_a_database_that_breaks_while_it_is_open_is_set_aside(path, door_store):
     filled(path)
-    assert door_store.begin(INTENT) == 301
+    assert door_store.events.begin(INTENT) == 301
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
 
     with pytest.raises(StoreError, match="malformed"):
-        door_store.last_moved(KEN)
+        door_store.events.last_moved(KEN)
 
     (aside,) = path.parent.glob("doorpi.db.broken-*Z")
     assert aside.read_bytes()[4096:] == b"\xa5" * (aside.stat().st_size - 4096)
     assert list(path.parent.glob("doorpi.db-wal.broken-*Z"))
-    assert door_store.begin(INTENT) == 1
+    assert door_store.events.begin(INTENT) == 1
 
 
 # fmt: off
 EDITS = [
     # what somebody did with the sqlite3 shell            what the store is asked
-    ("UPDATE events SET at = 'noon'",                     lambda s: s.last_moved(KEN)),
-    ("UPDATE events SET at = '2026-11-18T12:00:00'",      lambda s: s.last_moved(KEN)),
-    ("UPDATE events SET at = x'00'",                      lambda s: s.last_seen(KEN)),
-    ("UPDATE chains SET id = 'x'",                        lambda s: s.begin(INTENT)),
-    ("UPDATE chains SET hash = x'00'",                    lambda s: s.begin(INTENT)),
-    ("UPDATE chains SET id = 9223372036854775807",        lambda s: s.begin(INTENT)),
-    ("UPDATE events SET at = '9999-12-31T23:59:59.999Z'", lambda s: s.last_moved(KEN)),
-    ("UPDATE chains SET id = 'x'",                        lambda s: s.ends()),
-    ("DELETE FROM chains",                                lambda s: s.ends()),
-    ("UPDATE events SET at = 'noon'",                     lambda s: s.forgotten()),
-    ("DELETE FROM chains",                                lambda s: s.begin(INTENT)),
-    ("DROP TABLE states",                                 lambda s: s.recall("x")),
+    ("UPDATE events SET at = 'noon'",                     lambda s: s.events.last_moved(KEN)),
+    ("UPDATE events SET at = '2026-11-18T12:00:00'",      lambda s: s.events.last_moved(KEN)),
+    ("UPDATE events SET at = x'00'",                      lambda s: s.events.last_seen(KEN)),
+    ("UPDATE chains SET id = 'x'",                        lambda s: s.events.begin(INTENT)),
+    ("UPDATE chains SET hash = x'00'",                    lambda s: s.events.begin(INTENT)),
+    ("UPDATE chains SET id = 9223372036854775807",        lambda s: s.events.begin(INTENT)),
+    ("UPDATE events SET at = '9999-12-31T23:59:59.999Z'", lambda s: s.events.last_moved(KEN)),
+    ("UPDATE chains SET id = 'x'",                        lambda s: s.events.ends()),
+    ("DELETE FROM chains",                                lambda s: s.events.ends()),
+    ("UPDATE events SET at = 'noon'",                     lambda s: s.events.forgotten()),
+    ("DELETE FROM chains",                                lambda s: s.events.begin(INTENT)),
+    ("DROP TABLE states",                                 lambda s: s.events.recall("x")),
 ]
 LIST_EDITS = [
-    ("DROP TABLE marks",                                  lambda s: s.locked_down()),
-    ("UPDATE marks SET value = 'noon'",                   lambda s: s.list_changed_at()),
+    ("DROP TABLE marks",                                  lambda s: s.people.locked_down()),
+    ("UPDATE marks SET value = 'noon'",                   lambda s: s.people.changed_at()),
 ]
 # fmt: on
 
@@ -697,7 +703,7 @@ def test_a_value_that_makes_no_sense_is_trouble_in_words(path, door_store, sql, 
 def test_a_value_of_the_list_that_makes_no_sense_is_trouble_in_words(
     path, door_store, sql, ask
 ):
-    door_store.add_card(card_of(valid_until=date(2026, 12, 1)), NOON)
+    door_store.people.add_card(card_of(valid_until=date(2026, 12, 1)), NOON)
     cards = path.with_name("cards.db")
     run_sql(cards, sql)
 
@@ -729,12 +735,12 @@ def test_an_entry_that_is_broken_is_looked_up_in_the_copy(
     path, door_store, caplog, sql, words
 ):
     """Nothing but this row is in doubt, and SQLite finds the file whole."""
-    door_store.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
     cards = path.with_name("cards.db")
     run_sql(cards, f"UPDATE cards SET {sql}")
 
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
-    assert list(door_store.cards()) == [card_of(source=Origin.DB)]
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
+    assert list(door_store.people.cards()) == [card_of(source=Origin.DB)]
     assert (
         caplog.messages
         == [f"{doorpi.format_uid(KEN)}: its entry in {cards} is broken: {words}"] * 2
@@ -746,52 +752,52 @@ def test_an_entry_that_is_broken_is_looked_up_in_the_copy(
 def test_an_entry_that_is_broken_in_the_copy_as_well_is_refused(
     path, door_store, sql, words
 ):
-    door_store.change_cards([card_of()], [], NOON)
-    door_store.change_cards([card_of(STRANGER, "Jo")], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of(STRANGER, "Jo")], [], NOON)
     for name in ("cards.db", "cards.copy"):
         run_sql(path.with_name(name), f"UPDATE cards SET {sql} WHERE uid = '{KEN}'")
 
-    who = door_store.find(KEN)
+    who = door_store.people.find(KEN)
     decision = doorpi.decide(KEN, who, doorpi.Circumstances(at=NOON))
 
     assert decision.reason is Reason.NOT_ENABLED
     assert who.refused.endswith(words)
-    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
-    assert {card.uid for card in door_store.cards()} == {KEN, STRANGER}
-    door_store.change_cards([], [KEN], NOON)
-    assert door_store.find(KEN) is None
+    assert door_store.people.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
+    assert {card.uid for card in door_store.people.cards()} == {KEN, STRANGER}
+    door_store.people.change_cards([], [KEN], NOON)
+    assert door_store.people.find(KEN) is None
 
 
 def test_an_entry_without_a_proper_uid_is_told_and_passed_over(
     path, door_store, caplog
 ):
-    door_store.add_card(card_of(), NOON)
-    door_store.add_card(card_of(STRANGER, "Jo"), NOON)
+    door_store.people.add_card(card_of(), NOON)
+    door_store.people.add_card(card_of(STRANGER, "Jo"), NOON)
     cards = path.with_name("cards.db")
     run_sql(cards, f"UPDATE cards SET uid = x'00' WHERE uid = '{KEN}'")
 
-    assert [card.uid for card in door_store.cards()] == [STRANGER]
+    assert [card.uid for card in door_store.people.cards()] == [STRANGER]
     assert caplog.messages == [
         f"{cards}: an entry with a UID that is b'\\x00', which is no text"
     ]
 
 
 def test_a_letter_that_rotted_hides_neither_its_row_nor_others(path, door_store):
-    door_store.add_card(card_of(), NOON)
+    door_store.people.add_card(card_of(), NOON)
     record(door_store, result=Result.UNLOCKED)
     rotten = "holder = CAST(x'4b65ff' AS TEXT)"
     run_sql(path, f"UPDATE events SET {rotten}")
     run_sql(path.with_name("cards.db"), f"UPDATE cards SET {rotten}")
 
-    assert door_store.find(KEN).holder == "Ke\ufffd"
-    assert [event.holder for event in door_store.events()] == ["Ke\ufffd"]
-    assert door_store.verify() == "events: row 1 was changed"
+    assert door_store.people.find(KEN).holder == "Ke\ufffd"
+    assert [event.holder for event in door_store.events.read()] == ["Ke\ufffd"]
+    assert door_store.events.verify() == "events: row 1 was changed"
 
 
 def test_of_the_log_a_row_that_cannot_be_read_is_named_and_the_others_are_told(
     path, store, caplog, monkeypatch
 ):
-    monkeypatch.setattr(SqliteStore, "page", 2)
+    monkeypatch.setattr(SqliteEvents, "page", 2)
     for _ in range(5):
         record(store, result=Result.UNLOCKED)
     run_sql(
@@ -802,7 +808,7 @@ def test_of_the_log_a_row_that_cannot_be_read_is_named_and_the_others_are_told(
     )
 
     assert ids(store) == [1, 3, 4, 5]
-    assert [event.id for event in store.latest(4)] == [3, 4, 5]
+    assert [event.id for event in store.events.latest(4)] == [3, 4, 5]
     assert caplog.messages[0] == (
         f"{path}: events: row 2 is left out: 'noon', which is no time"
     )
@@ -810,19 +816,19 @@ def test_of_the_log_a_row_that_cannot_be_read_is_named_and_the_others_are_told(
 
 def test_a_slip_of_ours_is_not_told_as_trouble_with_the_database(store):
     with pytest.raises(AttributeError):
-        store.begin(None)
+        store.events.begin(None)
     with pytest.raises(TypeError):
-        store.change_cards([card_of()], 5, NOON)
+        store.people.change_cards([card_of()], 5, NOON)
 
-    assert store.begin(INTENT) == 1
+    assert store.events.begin(INTENT) == 1
 
 
 def test_a_database_that_is_deleted_while_open_is_begun_anew(path, door_store):
-    door_store.begin(INTENT)
+    door_store.events.begin(INTENT)
     for file in path.parent.iterdir():
         file.unlink()
 
-    assert door_store.begin(INTENT) == 1
+    assert door_store.events.begin(INTENT) == 1
     assert run_sql(path, "SELECT count(*) FROM events") == [[(1,)]]
 
 
@@ -831,13 +837,13 @@ def test_a_database_that_is_replaced_while_open_is_used(path, door_store, tmp_pa
     (tmp_path / "backup").mkdir()
     backup = tmp_path / "backup" / path.name
     filled(backup, events=7)
-    door_store.begin(INTENT)
+    door_store.events.begin(INTENT)
     for leftover in tmp_path.glob("doorpi.db-*"):
         leftover.unlink()
     backup.rename(path)
 
-    assert door_store.begin(INTENT) == 8
-    assert door_store.verify() is None
+    assert door_store.events.begin(INTENT) == 8
+    assert door_store.events.verify() is None
 
 
 # -- places that cannot be written
@@ -876,7 +882,7 @@ def write_until_it_fails(store: SqliteStore) -> tuple[int, str]:
     """How many events were written, and what was said then."""
     for count in range(1000):
         try:
-            store.begin(INTENT)
+            store.events.begin(INTENT)
         except StoreError as error:
             return count, str(error)
     raise AssertionError("the disk is never full")
@@ -893,7 +899,7 @@ def fill_up(folder: Path) -> Path:
 def test_a_full_disk_is_told_and_used_again_when_there_is_space(tmp_path):
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         store = SqliteStore(disk / "doorpi.db", repair=True)
-        store.change_cards([card_of()], [], NOON)
+        store.people.change_cards([card_of()], [], NOON)
         filler = fill_up(disk)
 
         counts = []
@@ -904,12 +910,14 @@ def test_a_full_disk_is_told_and_used_again_when_there_is_space(tmp_path):
                 f"{disk}/doorpi.db: database or disk is full",
                 f"{disk}/doorpi.db: disk I/O error",
             )
-            assert store.find(KEN) == card_of(source=Origin.DB)  # it opens the door
+            assert store.people.find(KEN) == card_of(
+                source=Origin.DB
+            )  # it opens the door
         filler.unlink()
 
-        assert store.begin(INTENT) == sum(counts) + 1
+        assert store.events.begin(INTENT) == sum(counts) + 1
         assert ids(store) == list(range(1, sum(counts) + 2))
-        assert store.verify() is None
+        assert store.events.verify() is None
         store.close()
         assert content(disk).keys() == {"doorpi.db", "cards.db", "cards.copy"}
 
@@ -920,10 +928,10 @@ def test_a_disk_that_is_full_from_the_start_is_used_when_there_is_space(tmp_path
         store = SqliteStore(disk / "doorpi.db", repair=True)
         for _ in range(2):
             with pytest.raises(StoreError):
-                store.begin(INTENT)
+                store.events.begin(INTENT)
         filler.unlink()
 
-        assert store.begin(INTENT) == 1
+        assert store.events.begin(INTENT) == 1
         assert not list(disk.glob("*.broken-*"))
         store.close()
 
@@ -932,24 +940,24 @@ def test_who_is_on_the_list_gets_in_when_the_door_starts_on_a_full_disk(tmp_path
     """And nobody who was taken off it as soon as there was space again."""
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         owner = SqliteStore(disk / "doorpi.db")
-        owner.add_card(card_of(), NOON)
+        owner.people.add_card(card_of(), NOON)
         owner.close()
         filler = fill_up(disk)
         store = SqliteStore(disk / "doorpi.db", repair=True)
 
         for _ in range(2):
-            assert store.find(KEN) == card_of(source=Origin.DB)
+            assert store.people.find(KEN) == card_of(source=Origin.DB)
         filler.unlink()
-        owner.change_cards([], [KEN], NOON)
+        owner.people.change_cards([], [KEN], NOON)
 
-        assert store.find(KEN) is None
+        assert store.people.find(KEN) is None
         owner.close()
         store.close()
 
 
 NEEDS = {
-    "a block": lambda store: store.change_cards([], [], NOON, block=[BLOCK]),
-    "a lockdown": lambda store: store.lock_down("owner"),
+    "a block": lambda store: store.people.change_cards([], [], NOON, block=[BLOCK]),
+    "a lockdown": lambda store: store.people.lock_down("owner"),
 }
 BLOCK = doorpi.Block(uid=KEN, holder="Ken", since=NOON.astimezone(), by="nobi")
 BLOCK_ROW = "Ken", doorpi.utc_text(NOON), "nobi"
@@ -962,46 +970,46 @@ def test_on_a_full_disk_room_is_kept_back_for_a_block_and_a_lockdown(
 ):
     with tmpfs(tmp_path / "disk", "size=8m") as disk:
         door = SqliteStore(disk / "doorpi.db", repair=True)
-        door.add_card(card_of(), NOON)
-        door.begin(INTENT)
-        door.tidy()
+        door.people.add_card(card_of(), NOON)
+        door.events.begin(INTENT)
+        door.people.tidy()
         if not runs:
             door.close()
-        door.list.copy.unlink()  # its room would do
+        door.people.copy.unlink()  # its room would do
         filler = fill_up(disk)
         owner = SqliteStore(disk / "doorpi.db")
         with pytest.raises(StoreError):
-            owner.add_card(card_of(STRANGER, "Jo"), NOON)
-        assert owner.reserve.exists()
+            owner.people.add_card(card_of(STRANGER, "Jo"), NOON)
+        assert owner.people.reserve.exists()
 
         need(owner)
-        owner.record(INTENT)  # what is done is logged, too
+        owner.events.record(INTENT)  # what is done is logged, too
         owner.close()
 
-        told = door.locked_down(), door.block_on(KEN, "")
+        told = door.people.locked_down(), door.people.block_on(KEN, "")
         assert told in ((None, BLOCK), (True, None))
-        noted = door.recall("list"), door.recall(f"block uid {KEN}")
+        noted = door.events.recall("list"), door.events.recall(f"block uid {KEN}")
         assert noted in (("2 owner", None), ("2 ", "\n".join(BLOCK_ROW)))
-        assert not door.reserve.exists()
-        door.tidy()
-        assert not door.reserve.exists()
+        assert not door.people.reserve.exists()
+        door.people.tidy()
+        assert not door.people.reserve.exists()
         filler.unlink()
-        door.tidy()
-        assert door.reserve.stat().st_blocks * 512 == door.reserve_bytes
+        door.people.tidy()
+        assert door.people.reserve.stat().st_blocks * 512 == door.people.reserve_bytes
         door.close()
 
 
 def test_a_disk_that_is_full_and_has_nothing_kept_back_is_told(tmp_path):
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         owner = SqliteStore(disk / "doorpi.db")
-        owner.add_card(card_of(), NOON)
-        owner.tidy()
-        assert not owner.reserve.exists()  # too small a disk
-        owner.list.copy.unlink()
+        owner.people.add_card(card_of(), NOON)
+        owner.people.tidy()
+        assert not owner.people.reserve.exists()  # too small a disk
+        owner.people.copy.unlink()
         fill_up(disk)
 
         with pytest.raises(StoreError, match=r"full|I/O"):
-            owner.lock_down("owner")
+            owner.people.lock_down("owner")
         owner.close()
 
 
@@ -1009,19 +1017,19 @@ def test_half_a_copy_is_not_left_on_a_full_disk(tmp_path, caplog):
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         store = SqliteStore(disk / "doorpi.db")
         members = [card_of(f"{number:08X}", "A member") for number in range(2000)]
-        store.change_cards([card_of(), *members], [], NOON)
+        store.people.change_cards([card_of(), *members], [], NOON)
         (disk / "cards.copy").unlink()
         filler = fill_up(disk)
         os.truncate(
             filler, filler.stat().st_size - 40_960
         )  # for the -wal, not for more
 
-        store.change_cards([], [KEN], NOON)
+        store.people.change_cards([], [KEN], NOON)
 
         assert caplog.messages == [
             f"no copy could be kept: {disk}/cards.copy: database or disk is full"
         ]
-        assert store.find(KEN) is None
+        assert store.people.find(KEN) is None
         assert not list(disk.glob("cards.copy*"))
         store.close()
 
@@ -1031,16 +1039,16 @@ def test_a_disk_that_is_read_only_can_still_be_read(tmp_path):
     with tmpfs(tmp_path / "disk", "size=1m") as disk:
         view = tmp_path / "view"
         writable = SqliteStore(disk / "doorpi.db")
-        writable.add_card(card_of(), NOON)
-        writable.begin(INTENT)
+        writable.people.add_card(card_of(), NOON)
+        writable.events.begin(INTENT)
         with read_only(disk, view):
             store = SqliteStore(view / "doorpi.db", repair=True)
             for close in (lambda: None, writable.close):  # with a -wal, and without
                 close()
                 for _ in range(2):
-                    assert store.find(KEN) == card_of(source=Origin.DB)
+                    assert store.people.find(KEN) == card_of(source=Origin.DB)
                     with pytest.raises(StoreError) as caught:
-                        store.begin(INTENT)
+                        store.events.begin(INTENT)
                     assert str(caught.value) == (
                         f"{view}/doorpi.db: attempt to write a readonly database"
                     )
@@ -1051,11 +1059,11 @@ def test_a_folder_in_the_file_s_place_is_trouble_in_words(path, door_store):
     path.mkdir()
 
     with pytest.raises(StoreError) as caught:
-        door_store.begin(INTENT)
+        door_store.events.begin(INTENT)
 
     assert str(caught.value) == f"{path}: unable to open database file"
     path.rmdir()
-    assert door_store.begin(INTENT) == 1
+    assert door_store.events.begin(INTENT) == 1
 
 
 def test_a_file_in_the_folder_s_place_is_trouble_in_words(tmp_path):
@@ -1063,9 +1071,9 @@ def test_a_file_in_the_folder_s_place_is_trouble_in_words(tmp_path):
     store = SqliteStore(tmp_path / "state" / "doorpi.db", repair=True)
 
     with pytest.raises(StoreError) as caught:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
 
-    assert str(caught.value) == f"{store.path}: unable to open database file"
+    assert str(caught.value) == f"{store.events.path}: unable to open database file"
 
 
 def test_a_folder_that_cannot_be_written_is_trouble_in_words(powerless):
@@ -1073,11 +1081,11 @@ def test_a_folder_that_cannot_be_written_is_trouble_in_words(powerless):
     store = SqliteStore(powerless / "doorpi.db", repair=True)
 
     with pytest.raises(StoreError) as caught:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
 
-    assert str(caught.value) == f"{store.path}: unable to open database file"
+    assert str(caught.value) == f"{store.events.path}: unable to open database file"
     powerless.chmod(0o700)
-    assert store.begin(INTENT) == 1
+    assert store.events.begin(INTENT) == 1
     store.close()
 
 
@@ -1086,13 +1094,13 @@ def test_a_folder_that_cannot_be_entered_is_trouble_in_words(powerless):
     powerless.chmod(0o000)
 
     for ask in (
-        store.exists,
-        lambda: store.begin(INTENT),
-        lambda: store.find(KEN),
-        lambda: list(store.cards()),
-        store.locked_down,
-        store.tidy,
-        lambda: store.lock_down("owner"),
+        store.events.exists,
+        lambda: store.events.begin(INTENT),
+        lambda: store.people.find(KEN),
+        lambda: list(store.people.cards()),
+        store.people.locked_down,
+        store.people.tidy,
+        lambda: store.people.lock_down("owner"),
     ):
         with pytest.raises(StoreError, match="Permission denied"):
             ask()
@@ -1100,35 +1108,38 @@ def test_a_folder_that_cannot_be_entered_is_trouble_in_words(powerless):
 
 def test_a_file_that_cannot_be_written_can_still_be_read(powerless):
     store = SqliteStore(powerless / "doorpi.db", repair=True)
-    store.add_card(card_of(), NOON)
-    store.begin(INTENT)
+    store.people.add_card(card_of(), NOON)
+    store.events.begin(INTENT)
     store.close()
     for file in powerless.iterdir():
         file.chmod(0o400)
 
     with pytest.raises(StoreError) as caught:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
 
-    assert str(caught.value) == f"{store.path}: attempt to write a readonly database"
-    assert store.find(KEN) == card_of(source=Origin.DB)
-    assert store.last_moved(KEN) is None
+    assert (
+        str(caught.value)
+        == f"{store.events.path}: attempt to write a readonly database"
+    )
+    assert store.people.find(KEN) == card_of(source=Origin.DB)
+    assert store.events.last_moved(KEN) is None
     for file in powerless.iterdir():  # SQLite gives the others the mode of the first
         file.chmod(0o600)
     with pytest.raises(StoreError):  # the connection that can only read is dropped
-        store.begin(INTENT)
-    assert store.begin(INTENT) == 2
+        store.events.begin(INTENT)
+    assert store.events.begin(INTENT) == 2
     store.close()
 
 
 def test_a_broken_database_that_cannot_be_set_aside_is_only_told(powerless, caplog):
     store = SqliteStore(powerless / "doorpi.db", repair=True)
-    store.path.write_bytes(b"<html>not a database</html>" * 400)
+    store.events.path.write_bytes(b"<html>not a database</html>" * 400)
     powerless.chmod(0o500)
 
     for _ in range(2):
         with pytest.raises(StoreError) as caught:
-            store.begin(INTENT)
-        assert str(caught.value) == f"{store.path}: file is not a database"
+            store.events.begin(INTENT)
+        assert str(caught.value) == f"{store.events.path}: file is not a database"
 
     assert content(powerless).keys() == {"doorpi.db"}
     assert "is broken and cannot be set aside: [Errno 13]" in caplog.messages[0]
@@ -1141,7 +1152,7 @@ def test_nobody_else_can_read_what_is_made_under_the_mask_of_main(tmp_path):
     before = os.umask(0o077)
     try:
         store = SqliteStore(tmp_path / "state" / "doorpi.db")
-        store.begin(INTENT)
+        store.events.begin(INTENT)
     finally:
         os.umask(before)
 
@@ -1159,13 +1170,13 @@ def test_nobody_else_can_read_what_is_made_under_the_mask_of_main(tmp_path):
 LINKS = [f"{name}{end}" for name in ("doorpi.db", "cards.db") for end in doorpi.ENDINGS]
 ASKS = {
     "doorpi.db": [
-        lambda store: store.begin(INTENT),
-        lambda store: list(store.events()),
+        lambda store: store.events.begin(INTENT),
+        lambda store: list(store.events.read()),
     ],
     "cards.db": [
-        lambda store: store.find(KEN),
-        lambda store: list(store.cards()),
-        lambda store: store.lock_down("owner"),
+        lambda store: store.people.find(KEN),
+        lambda store: list(store.people.cards()),
+        lambda store: store.people.lock_down("owner"),
     ],
 }
 
@@ -1173,8 +1184,8 @@ ASKS = {
 @pytest.mark.parametrize("kind", ["a database", "nothing"])
 @pytest.mark.parametrize("name", LINKS)
 def test_no_link_in_the_place_of_a_file_is_followed(path, door_store, name, kind):
-    door_store.add_card(card_of(), NOON)
-    door_store.begin(INTENT)
+    door_store.people.add_card(card_of(), NOON)
+    door_store.events.begin(INTENT)
     door_store.close()
     path.with_name(name).unlink(missing_ok=True)
     other = path.parent / "elsewhere" / "other"
@@ -1201,20 +1212,20 @@ def test_a_link_in_the_copys_place_does_not_take_the_lists(cards, door_store, tm
     before = other.read_bytes()
 
     with pytest.raises(StoreError, match=r"cards\.copy is a symbolic link"):
-        door_store.find(KEN)
+        door_store.people.find(KEN)
     assert other.read_bytes() == before
     assert not cards.exists()
 
 
 @pytest.mark.parametrize("name", ["cards.copy", "cards.copy.part"])
 def test_a_copy_is_not_written_through_a_link(cards, store, tmp_path, name):
-    store.add_card(card_of(), NOON)
+    store.people.add_card(card_of(), NOON)
     other = tmp_path / "other"
     other.touch()
     cards.with_name(name).unlink(missing_ok=True)
     cards.with_name(name).symlink_to(other)
 
-    store.add_card(card_of(STRANGER, "Jo"), NOON)
+    store.people.add_card(card_of(STRANGER, "Jo"), NOON)
 
     assert other.read_bytes() == b""
     assert not cards.with_name("cards.copy").is_symlink()
@@ -1285,7 +1296,7 @@ def test_the_first_row_that_was_tampered_with_is_named(path, store, sql, words):
     logged(path)
     run_sql(path, *sql.split(";"))
 
-    assert store.verify() == words
+    assert store.events.verify() == words
 
 
 def test_every_column_of_the_log_has_a_row_in_the_table_above():
@@ -1309,18 +1320,18 @@ def test_every_column_that_is_stored_is_in_the_chain(path):
 def test_a_start_looks_only_at_what_came_since_the_last_one(store):
     """A log of years must not slow the start: what was settled is not read again."""
     for _ in range(3):
-        store.begin(INTENT)
-    assert store.close_interrupted() == 3
+        store.events.begin(INTENT)
+    assert store.events.close_interrupted() == 3
 
-    with contextlib.closing(sqlite3.connect(store.path)) as db:
+    with contextlib.closing(sqlite3.connect(store.events.path)) as db:
         ask = "EXPLAIN QUERY PLAN " + doorpi.UNFINISHED_QUERY
         plan = list(db.execute(ask, ("", "")))
     assert any("rowid>?" in row[3] for row in plan), plan
 
-    store.begin(INTENT)
-    assert store.close_interrupted() == 1
-    assert store.close_interrupted() == 0
-    assert store.verify() is None
+    store.events.begin(INTENT)
+    assert store.events.close_interrupted() == 1
+    assert store.events.close_interrupted() == 0
+    assert store.events.verify() is None
 
 
 # -- a file of an older program
@@ -1332,8 +1343,10 @@ def newer_program(monkeypatch):
 
     def changed(first: str) -> None:
         second = "ALTER TABLE states ADD COLUMN note TEXT"
-        newer = replace(SqliteStore.schema, version=3, migrations={1: first, 2: second})
-        monkeypatch.setattr(SqliteStore, "schema", newer)
+        newer = replace(
+            SqliteEvents.schema, version=3, migrations={1: first, 2: second}
+        )
+        monkeypatch.setattr(SqliteEvents, "schema", newer)
 
     return changed
 
@@ -1352,12 +1365,12 @@ def test_a_file_of_an_older_program_is_brought_up_to_date_and_kept_as_it_was(
     path, newer_program
 ):
     with contextlib.closing(SqliteStore(path)) as store:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
     newer_program("CREATE TABLE more (x); ALTER TABLE states ADD COLUMN seen TEXT")
 
     with contextlib.closing(SqliteStore(path)) as store:
-        assert len(list(store.events())) == 1
-        assert store.verify() is None
+        assert len(list(store.events.read())) == 1
+        assert store.events.verify() is None
 
     copy = path.with_name("doorpi.db.schema-1")
     assert columns(path, "states")[-2:] == ["seen", "note"]
@@ -1369,7 +1382,7 @@ def test_a_file_of_an_older_program_is_brought_up_to_date_and_kept_as_it_was(
 
 def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
     with contextlib.closing(SqliteStore(path)) as store:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
     newer_program(
         "ALTER TABLE states ADD COLUMN seen TEXT; ALTER TABLE missing RENAME TO x"
     )
@@ -1378,7 +1391,7 @@ def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
         contextlib.closing(SqliteStore(path)) as store,
         pytest.raises(StoreError, match="no such table: missing"),
     ):
-        store.recall("x")
+        store.events.recall("x")
 
     assert version_of(path) == 1
     assert "seen" not in columns(path, "states")
@@ -1386,12 +1399,12 @@ def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
 
 def test_two_programs_that_bring_it_up_to_date_at_once_do_it_once(path, newer_program):
     with contextlib.closing(SqliteStore(path)) as store:
-        store.begin(INTENT)
+        store.events.begin(INTENT)
     newer_program("ALTER TABLE states ADD COLUMN seen TEXT")
     stores = [SqliteStore(path, busy_s=5) for _ in range(4)]
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda store: store.recall("x"), stores))
+        found = list(pool.map(lambda store: store.events.recall("x"), stores))
 
     assert found == [None] * 4
     assert columns(path, "states")[-2:] == ["seen", "note"]
@@ -1411,37 +1424,39 @@ def spoil(file: Path) -> None:
 
 def test_the_list_changes_as_a_whole_or_not_at_all(store):
     guest = card_of(GUEST, holder="Jo Guest")
-    store.add_card(card_of(), NOON)
+    store.people.add_card(card_of(), NOON)
 
-    store.change_cards([guest], [KEN], NOON)
-    assert [card.uid for card in store.cards()] == [GUEST]
+    store.people.change_cards([guest], [KEN], NOON)
+    assert [card.uid for card in store.people.cards()] == [GUEST]
 
     with pytest.raises(StoreError):
-        store.change_cards([card_of(), replace(guest, holder=None)], [GUEST], NOON)
-    assert [card.uid for card in store.cards()] == [GUEST]
+        store.people.change_cards(
+            [card_of(), replace(guest, holder=None)], [GUEST], NOON
+        )
+    assert [card.uid for card in store.people.cards()] == [GUEST]
 
 
 def test_who_lists_the_cards_makes_no_file(path, store):
-    assert list(store.cards()) == []
+    assert list(store.people.cards()) == []
     assert not path.parent.joinpath("cards.db").exists()
 
 
 def test_when_the_list_changed_last_is_known(store):
-    assert store.list_changed_at() is None
+    assert store.people.changed_at() is None
 
-    store.add_card(card_of(), NOON)
-    store.lock_down("owner")
+    store.people.add_card(card_of(), NOON)
+    store.people.lock_down("owner")
 
-    assert store.list_changed_at() == NOON
+    assert store.people.changed_at() == NOON
 
 
 def test_a_lockdown_is_known_to_another_process_and_to_the_next_start(path, store):
-    assert store.locked_down() is None
-    store.lock_down("owner")
+    assert store.people.locked_down() is None
+    store.people.lock_down("owner")
     with contextlib.closing(SqliteStore(path)) as other:
-        assert other.locked_down() is True
-        other.lock_down("")
-    assert store.locked_down() is False
+        assert other.people.locked_down() is True
+        other.people.lock_down("")
+    assert store.people.locked_down() is False
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -1449,50 +1464,50 @@ def test_a_broken_list_is_set_aside_and_its_copy_lets_people_in(
     path, cards, door_store, restarted
 ):
     """At once: who comes first must get in as well."""
-    door_store.add_card(card_of(), NOON)
-    door_store.lock_down("owner")
+    door_store.people.add_card(card_of(), NOON)
+    door_store.people.lock_down("owner")
     if restarted:
         door_store.close()
     spoil(cards)
 
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
-    assert door_store.locked_down() is True
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.people.locked_down() is True
     assert list(path.parent.glob("cards.db.broken-*"))
 
 
 @pytest.mark.parametrize("lost", ["removed", "emptied"])
 def test_a_list_that_is_lost_is_put_back(cards, door_store, lost):
     """An empty file is what a power cut may leave, and looks to SQLite like a new one."""
-    door_store.add_card(card_of(), NOON)
-    door_store.lock_down("owner")
+    door_store.people.add_card(card_of(), NOON)
+    door_store.people.lock_down("owner")
     door_store.close()
     cards.unlink()
     if lost == "emptied":
         cards.touch()
 
-    assert list(door_store.cards()) == [card_of(source=Origin.DB)]
-    assert door_store.locked_down() is True
+    assert list(door_store.people.cards()) == [card_of(source=Origin.DB)]
+    assert door_store.people.locked_down() is True
 
 
 def test_a_copy_that_is_broken_too_is_used_once(cards, door_store, caplog):
-    door_store.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
     spoil(cards)
     spoil(cards.with_name("cards.copy"))
 
     for _ in range(4):
         with contextlib.suppress(StoreError):
-            assert door_store.find(KEN) is None
+            assert door_store.people.find(KEN) is None
 
-    assert door_store.find(KEN) is None
+    assert door_store.people.find(KEN) is None
     assert len(list(cards.parent.glob("cards.db.broken-*"))) == 2
 
 
 def test_who_was_revoked_is_not_in_the_copy(cards, door_store):
-    door_store.add_card(card_of(), NOON)
-    door_store.change_cards([], [KEN], NOON)
+    door_store.people.add_card(card_of(), NOON)
+    door_store.people.change_cards([], [KEN], NOON)
     spoil(cards)
 
-    assert door_store.find(KEN) is None
+    assert door_store.people.find(KEN) is None
 
 
 @pytest.fixture
@@ -1510,83 +1525,87 @@ def killed(monkeypatch):
 def test_who_is_killed_while_revoking_leaves_no_old_copy(
     cards, store, door_store, request
 ):
-    store.add_card(card_of(), NOON)
-    store.lock_down("")
+    store.people.add_card(card_of(), NOON)
+    store.people.lock_down("")
     request.getfixturevalue("killed")
 
     with pytest.raises(KeyboardInterrupt):
-        store.change_cards([], [KEN], NOON)
+        store.people.change_cards([], [KEN], NOON)
     assert not cards.with_name("cards.copy").exists()
     with pytest.raises(KeyboardInterrupt):
-        store.lock_down("owner")
+        store.people.lock_down("owner")
     store.close()
     spoil(cards)
 
-    assert door_store.find(KEN) is None
+    assert door_store.people.find(KEN) is None
     with pytest.raises(StoreError, match="changes of the list are lost"):
-        door_store.locked_down()
+        door_store.people.locked_down()
 
 
 def test_a_list_is_lost_twice_and_still_there(cards, door_store):
-    door_store.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
     spoil(cards)
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
 
-    assert door_store.is_untidy
-    door_store.tidy()
-    assert not door_store.is_untidy
+    assert door_store.people.is_untidy
+    door_store.people.tidy()
+    assert not door_store.people.is_untidy
     spoil(cards)
 
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_the_door_makes_the_copy_in_its_next_idle_moment(cards, door_store, clock):
     """Also with a clock that is not set, by which nothing is removed."""
     clock.set = False
-    door_store.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
     spoil(cards)
-    door_store.find(KEN)
+    door_store.people.find(KEN)
     assert not cards.with_name("cards.copy").exists()
 
     retention = doorpi.Retention(365, clock)
-    retention.step(door_store, lambda action, otherwise, writes=True: action())
+    retention.step(
+        door_store.people,
+        door_store.events,
+        lambda action, otherwise, writes=True: action(),
+    )
 
     assert cards.with_name("cards.copy").exists()
 
 
 def test_a_verb_that_put_the_copy_in_place_leaves_a_new_one(cards, store):
-    store.change_cards([card_of()], [], NOON)
+    store.people.change_cards([card_of()], [], NOON)
     store.close()
     cards.unlink()
 
-    assert store.find(KEN) == card_of(source=Origin.DB)
+    assert store.people.find(KEN) == card_of(source=Origin.DB)
     store.close()
 
     assert cards.with_name("cards.copy").exists()
 
 
 def test_a_copy_that_is_missing_is_made_in_an_idle_moment(cards, door_store):
-    door_store.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
     copy = cards.with_name("cards.copy")
     copy.unlink()
 
-    door_store.tidy()
+    door_store.people.tidy()
     spoil(cards)
 
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_looking_for_a_copy_makes_none(cards, door_store):
     """SQLite takes an address with immutable=1 alone for one that it may create."""
-    assert door_store.find(KEN) is None
+    assert door_store.people.find(KEN) is None
 
     assert [file.name for file in cards.parent.glob("*.copy")] == []
 
 
 def test_a_start_without_a_list_makes_none(cards, door_store):
-    door_store.close_interrupted()
-    door_store.tidy()
-    assert door_store.locked_down() is None
+    door_store.events.close_interrupted()
+    door_store.people.tidy()
+    assert door_store.people.locked_down() is None
 
     assert [file.name for file in cards.parent.glob("cards.*")] == []
 
@@ -1603,11 +1622,11 @@ def test_the_list_may_change_while_it_is_copied_and_the_copy_is_of_after(
         with copied(*args) as part:
             if revoke:
                 with contextlib.closing(SqliteStore(path, busy_s=0)) as other:
-                    other.change_cards([], revoke.pop(), NOON)
+                    other.people.change_cards([], revoke.pop(), NOON)
             yield part
 
     monkeypatch.setattr(doorpi, "_database_copied", slow)
-    store.change_cards([card_of(), card_of(STRANGER, "Mika")], [], NOON)
+    store.people.change_cards([card_of(), card_of(STRANGER, "Mika")], [], NOON)
 
     copy = path.with_name("cards.copy")
     with contextlib.closing(sqlite3.connect(copy)) as db:
@@ -1617,25 +1636,25 @@ def test_the_list_may_change_while_it_is_copied_and_the_copy_is_of_after(
 
 def test_a_card_is_put_on_the_list_by_the_door_without_a_copy(cards, door_store):
     """The copy of a long list takes seconds, which somebody at the reader waits for."""
-    door_store.add_card(card_of(STRANGER), NOON)
-    door_store.tidy()
+    door_store.people.add_card(card_of(STRANGER), NOON)
+    door_store.people.tidy()
     copy = cards.with_name("cards.copy")
     assert copy.exists()
 
-    door_store.add_card(card_of(), NOON)
+    door_store.people.add_card(card_of(), NOON)
     assert not copy.exists()  # better none than one of before
-    assert door_store.is_untidy
+    assert door_store.people.is_untidy
 
-    door_store.tidy()
-    assert not door_store.is_untidy
+    door_store.people.tidy()
+    assert not door_store.people.is_untidy
     spoil(cards)
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_half_a_copy_of_who_was_killed_is_in_nobodys_way(cards, store):
     cards.with_name("cards.copy.part").write_bytes(b"half")
 
-    store.change_cards([card_of()], [], NOON)
+    store.people.change_cards([card_of()], [], NOON)
 
     copies = sorted(file.name for file in cards.parent.glob("cards.copy*"))
     assert copies == ["cards.copy"]
@@ -1646,51 +1665,51 @@ def test_a_copy_that_fails_sets_nothing_aside(cards, door_store, monkeypatch, ca
         raise doorpi.FileEmptied("no copy of this")
 
     monkeypatch.setattr(doorpi, "_database_copied", broken)
-    door_store.add_card(card_of(), NOON)
-    door_store.tidy()
+    door_store.people.add_card(card_of(), NOON)
+    door_store.people.tidy()
 
     assert caplog.messages == [
         f"no copy could be kept: {cards.parent}/cards.copy: no copy of this"
     ]
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
     assert list(cards.parent.glob("*.broken-*")) == []
 
 
 def test_where_no_copy_can_be_kept_there_is_no_old_one(
     cards, store, monkeypatch, caplog
 ):
-    store.add_card(card_of(), NOON)
-    monkeypatch.setattr(doorpi.CardFile, "copied_up_to", 0)
+    store.people.add_card(card_of(), NOON)
+    monkeypatch.setattr(doorpi.SqlitePeople, "copied_up_to", 0)
 
-    store.change_cards([], [KEN], NOON)
+    store.people.change_cards([], [KEN], NOON)
 
     assert not cards.with_name("cards.copy").exists()
 
 
 def test_a_broken_log_takes_nobody_off_the_list(path, door_store):
-    door_store.add_card(card_of(), NOON)
-    door_store.begin(INTENT)
+    door_store.people.add_card(card_of(), NOON)
+    door_store.events.begin(INTENT)
     spoil(path)
 
     with pytest.raises(StoreError):
-        door_store.begin(INTENT)
+        door_store.events.begin(INTENT)
 
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
-    assert door_store.begin(INTENT) == 1
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
+    assert door_store.events.begin(INTENT) == 1
 
 
 def test_a_long_import_keeps_no_tap_from_the_log(store, path):
     """The door waits a quarter of a second for a file; an import may take long."""
     with contextlib.closing(SqliteStore(path, busy_s=0)) as door:
-        door.add_card(card_of(), NOON)
+        door.people.add_card(card_of(), NOON)
         begun = []
 
         def rows():
             for number in range(50):
                 yield card_of(f"{number:08X}", holder=f"Member {number}")
-                begun.append((door.begin(INTENT), door.find(KEN)))
+                begun.append((door.events.begin(INTENT), door.people.find(KEN)))
 
-        store.change_cards(rows(), [], NOON)
+        store.people.change_cards(rows(), [], NOON)
 
     assert begun == [(i + 1, card_of(source=Origin.DB)) for i in range(50)]
 
@@ -1700,26 +1719,26 @@ def test_a_long_import_keeps_no_tap_from_the_log(store, path):
 
 def test_a_change_of_the_list_does_not_stay_in_its_wal(cards, door_store, store):
     """One bad byte there, and SQLite takes back what was written after it."""
-    door_store.find(KEN)  # the door has it open
+    door_store.people.find(KEN)  # the door has it open
     for change in (
-        lambda: store.add_card(card_of(), NOON),
-        lambda: store.change_cards([], [KEN], NOON),
-        lambda: store.lock_down("owner"),
-        lambda: door_store.add_card(card_of(), NOON),
+        lambda: store.people.add_card(card_of(), NOON),
+        lambda: store.people.change_cards([], [KEN], NOON),
+        lambda: store.people.lock_down("owner"),
+        lambda: door_store.people.add_card(card_of(), NOON),
     ):
         change()
         assert Path(f"{cards}-wal").stat().st_size == 0
 
 
 def test_where_a_reader_prevents_that_it_is_done_later(cards, store, door_store):
-    door_store.add_card(card_of(), NOON)
+    door_store.people.add_card(card_of(), NOON)
     with contextlib.closing(sqlite3.connect(cards)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM cards").fetchall()
-        store.change_cards([], [KEN], NOON)
+        store.people.change_cards([], [KEN], NOON)
         assert Path(f"{cards}-wal").stat().st_size > 0
 
-    door_store.tidy()
+    door_store.people.tidy()
 
     assert Path(f"{cards}-wal").stat().st_size == 0
 
@@ -1733,9 +1752,9 @@ def older(cards, door_store, tmp_path):
             leftover.unlink()
         shutil.copy(tmp_path / "older" / name, cards.parent / name)
 
-    door_store.add_card(card_of(), NOON)
-    door_store.add_card(card_of(STRANGER, "Jo"), NOON)
-    door_store.lock_down("")
+    door_store.people.add_card(card_of(), NOON)
+    door_store.people.add_card(card_of(STRANGER, "Jo"), NOON)
+    door_store.people.lock_down("")
     door_store.close()
     shutil.copytree(cards.parent, tmp_path / "older")
     return bring_back
@@ -1744,28 +1763,28 @@ def older(cards, door_store, tmp_path):
 def test_of_list_and_copy_the_one_with_later_changes_counts(
     cards, door_store, older, caplog
 ):
-    door_store.change_cards([], [KEN], NOON)
-    door_store.lock_down("owner")
+    door_store.people.change_cards([], [KEN], NOON)
+    door_store.people.lock_down("owner")
     door_store.close()
     older("cards.db")
 
-    assert door_store.find(KEN) is None
-    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
-    assert door_store.locked_down() is True
+    assert door_store.people.find(KEN) is None
+    assert door_store.people.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
+    assert door_store.people.locked_down() is True
     assert list(cards.parent.glob("cards.db.broken-*"))
     assert f"{cards} was lost: its last copy has taken its place" in caplog.messages
 
 
 def test_a_verb_that_finds_an_older_list_says_so_and_leaves_it(cards, store, older):
-    store.change_cards([], [KEN], NOON)
+    store.people.change_cards([], [KEN], NOON)
     store.close()
     older("cards.db")
     before = cards.read_bytes()
 
     for ask in (
-        lambda: store.find(KEN),
-        lambda: list(store.cards()),
-        lambda: store.change_cards([], [STRANGER], NOON),
+        lambda: store.people.find(KEN),
+        lambda: list(store.people.cards()),
+        lambda: store.people.change_cards([], [STRANGER], NOON),
     ):
         with pytest.raises(StoreError, match="changes are lost: it has 3, its copy 4"):
             ask()
@@ -1773,83 +1792,83 @@ def test_a_verb_that_finds_an_older_list_says_so_and_leaves_it(cards, store, old
 
 
 def test_a_copy_that_is_not_whole_is_no_later_one(cards, door_store, older):
-    door_store.change_cards([], [KEN], NOON)
+    door_store.people.change_cards([], [KEN], NOON)
     door_store.close()
     older("cards.db")
     copy = bytearray(cards.with_name("cards.copy").read_bytes())
     copy[-4096:] = b"\xa5" * 4096
     cards.with_name("cards.copy").write_bytes(copy)
 
-    assert door_store.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
+    assert door_store.people.find(STRANGER) == card_of(STRANGER, "Jo", source=Origin.DB)
     with pytest.raises(StoreError, match="it has 3, the log knows of 4"):
-        door_store.locked_down()
+        door_store.people.locked_down()
 
 
 def test_rot_in_the_list_and_its_copy_ends_no_lockdown(cards, door_store):
-    door_store.lock_down("owner")
+    door_store.people.lock_down("owner")
     for file in (cards, cards.with_name("cards.copy")):
         spoil(file)
     for _ in range(4):
-        assert door_store.locked_down() is True
+        assert door_store.people.locked_down() is True
 
-    door_store.lock_down("")
-    assert door_store.locked_down() is False
+    door_store.people.lock_down("")
+    assert door_store.people.locked_down() is False
 
 
 @pytest.mark.parametrize("lost", ["lockdown", "changes"])
 def test_rot_in_a_mark_ends_no_lockdown(cards, door_store, lost):
-    door_store.lock_down("owner")
+    door_store.people.lock_down("owner")
     run_sql(cards, f"UPDATE marks SET name = 'x' WHERE name = '{lost}'")
 
-    assert door_store.locked_down() is True
+    assert door_store.people.locked_down() is True
 
 
 def test_rot_in_the_log_ends_no_lockdown(path, door_store):
-    door_store.lock_down("owner")
+    door_store.people.lock_down("owner")
     spoil(path)
 
-    assert door_store.locked_down() is True
+    assert door_store.people.locked_down() is True
 
 
 def test_a_lockdown_that_was_lifted_stays_lifted(path, door_store, older):
-    door_store.lock_down("owner")
-    door_store.lock_down("")
+    door_store.people.lock_down("owner")
+    door_store.people.lock_down("")
     door_store.close()
-    assert door_store.locked_down() is False
+    assert door_store.people.locked_down() is False
 
     older("doorpi.db")  # the log has its word of before
-    assert door_store.locked_down() is False
-    door_store.tidy()
-    assert door_store.recall("list") == "5 "
+    assert door_store.people.locked_down() is False
+    door_store.people.tidy()
+    assert door_store.events.recall("list") == "5 "
 
 
 def test_where_changes_are_lost_it_is_told_until_the_owner_changes_the_list(
     cards, door_store, older
 ):
-    door_store.change_cards([], [KEN], NOON)
+    door_store.people.change_cards([], [KEN], NOON)
     door_store.close()
     older("cards.db")
     cards.with_name("cards.copy").unlink()
 
     for _ in range(2):
         with pytest.raises(StoreError) as caught:
-            door_store.locked_down()
+            door_store.people.locked_down()
         assert str(caught.value) == (
             f"{cards}: changes of the list are lost: it has 3, the log knows of 4;"
             " look through doorpi cards, then: doorpi lockdown off"
         )
-    door_store.lock_down("")
-    assert door_store.locked_down() is False
-    assert door_store.recall("list") == "5 "
+    door_store.people.lock_down("")
+    assert door_store.people.locked_down() is False
+    assert door_store.events.recall("list") == "5 "
 
 
 def test_a_list_of_an_older_program_counts_from_its_next_change_on(cards, door_store):
-    door_store.change_cards([card_of()], [], NOON)
+    door_store.people.change_cards([card_of()], [], NOON)
     run_sql(cards, "DELETE FROM marks WHERE name = 'changes'")
-    run_sql(door_store.path, "DELETE FROM states WHERE name = 'list'")
+    run_sql(door_store.events.path, "DELETE FROM states WHERE name = 'list'")
     cards.with_name("cards.copy").unlink()
 
-    assert door_store.locked_down() is None
-    assert door_store.find(KEN) == card_of(source=Origin.DB)
-    door_store.change_cards([], [KEN], NOON)
-    assert door_store.recall("list") == "1 "
+    assert door_store.people.locked_down() is None
+    assert door_store.people.find(KEN) == card_of(source=Origin.DB)
+    door_store.people.change_cards([], [KEN], NOON)
+    assert door_store.events.recall("list") == "1 "

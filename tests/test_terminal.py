@@ -67,17 +67,17 @@ def office(tmp_path, cloud, monkeypatch) -> Path:
     config = write_config(tmp_path, cloud, "udp:127.0.0.1:9", cards=KEN_CARD)
     (tmp_path / "list.csv").write_text("uid,name\n01:02:03:05,=1+1\n")
     with contextlib.closing(SqliteStore(tmp_path / "state" / "doorpi.db")) as store:
-        store.add_card(card_of(GUEST, HOSTILE), AT)
+        store.people.add_card(card_of(GUEST, HOSTILE), AT)
         event = Event(at=AT, uid=GUEST, holder=HOSTILE, reason=Reason.GRANTED)
-        begun = store.begin(event)
-        store.finish(
+        begun = store.events.begin(event)
+        store.events.finish(
             replace(
                 event, id=begun, result=Result.UNLOCKED, latency_ms=5, detail=HOSTILE
             )
         )
-        store.begin(replace(event, reason=Reason.EXPIRED))
+        store.events.begin(replace(event, reason=Reason.EXPIRED))
         presented = {Uid("01020305"): 1.0}
-        store.keep(Notes({"unknown": doorpi.unknown_text(presented, "boot-1")}))
+        store.events.keep(Notes({"unknown": doorpi.unknown_text(presented, "boot-1")}))
     return config
 
 
@@ -123,8 +123,8 @@ def test_a_verb_says_the_same_on_a_terminal_and_piped(office, monkeypatch, typed
         with contextlib.closing(
             SqliteStore(office.parent / "state/doorpi.db")
         ) as store:
-            store.add_card(card_of(GUEST, HOSTILE), AT)  # `revoke` took it away
-            store.change_cards([], [Uid("01020304")], AT)
+            store.people.add_card(card_of(GUEST, HOSTILE), AT)  # `revoke` took it away
+            store.people.change_cards([], [Uid("01020304")], AT)
         answers.append(ask(args, monkeypatch))
 
     (pipe_code, pipe), (terminal_code, terminal) = answers
@@ -149,7 +149,7 @@ def test_a_copy_of_the_list_that_found_no_room_is_told_and_is_no_backup(
     error = capsys.readouterr().err
     assert error == "no space is left there: what was written is not whole\n"
     with contextlib.closing(SqliteStore(office.parent / "state/doorpi.db")) as store:
-        assert store.recall("backup") is None
+        assert store.events.recall("backup") is None
 
 
 def test_an_output_whose_end_finds_no_room_makes_the_verb_fail(

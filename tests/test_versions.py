@@ -18,7 +18,6 @@ from values import replace
 
 import doorpi
 from doorpi import (
-    CardFile,
     Command,
     Event,
     LogTail,
@@ -27,6 +26,8 @@ from doorpi import (
     Result,
     Schema,
     Sought,
+    SqliteEvents,
+    SqlitePeople,
     SqliteStore,
     Stopped,
     StoreError,
@@ -67,11 +68,11 @@ def path(tmp_path) -> Path:
     """What the newer program has left: a card, a tap, and two events of its own."""
     path = tmp_path / "doorpi.db"
     with contextlib.closing(SqliteStore(path)) as store:
-        store.add_card(card_of(), NOON)
-        store.lock_down("")
-        store.record(replace(TAP, result=Result.UNLOCKED, latency_ms=400))
-        store.record(MEMBER)
-        store.record(replace(CHAT, result="held", detail="until noon"))
+        store.people.add_card(card_of(), NOON)
+        store.people.lock_down("")
+        store.events.record(replace(TAP, result=Result.UNLOCKED, latency_ms=400))
+        store.events.record(MEMBER)
+        store.events.record(replace(CHAT, result="held", detail="until noon"))
     run_sql(path, ADDED_TO_LOG)
     run_sql(path.with_name("cards.db"), ADDED_TO_LIST)
     return path
@@ -101,22 +102,22 @@ def verb(path, capsys):
 
 
 def test_the_door_works_with_them(path, store):
-    event = store.begin(TAP, doorpi.Notes({"relock": "x"}, {"calls": 2}))
-    store.finish(replace(TAP, id=event, result=Result.LOCKED))
-    store.add_card(card_of(STRANGER, "Jo"), NOON)
-    store.change_cards([], [STRANGER], NOON)
-    store.lock_down("owner")
-    store.begin(TAP)
+    event = store.events.begin(TAP, doorpi.Notes({"relock": "x"}, {"calls": 2}))
+    store.events.finish(replace(TAP, id=event, result=Result.LOCKED))
+    store.people.add_card(card_of(STRANGER, "Jo"), NOON)
+    store.people.change_cards([], [STRANGER], NOON)
+    store.people.lock_down("owner")
+    store.events.begin(TAP)
 
-    assert store.find(KEN) == card_of(source=Origin.DB)
-    assert store.find(STRANGER) is None
-    assert store.last_moved(KEN) == NOON
-    assert (store.recall("relock"), store.recall("calls")) == ("x", "2")
-    assert store.locked_down() is True
-    assert store.close_interrupted() == 1
-    assert store.verify() is None
-    assert store.forget(NOON + timedelta(1), NOON + timedelta(2), 100) == 10
-    assert store.verify() is None
+    assert store.people.find(KEN) == card_of(source=Origin.DB)
+    assert store.people.find(STRANGER) is None
+    assert store.events.last_moved(KEN) == NOON
+    assert (store.events.recall("relock"), store.events.recall("calls")) == ("x", "2")
+    assert store.people.locked_down() is True
+    assert store.events.close_interrupted() == 1
+    assert store.events.verify() is None
+    assert store.events.forget(NOON + timedelta(1), NOON + timedelta(2), 100) == 10
+    assert store.events.verify() is None
     assert not list(path.parent.glob("*.broken-*"))
     for file in (path, path.with_name("cards.db")):  # it is still the newer one's
         with contextlib.closing(sqlite3.connect(file)) as db:
@@ -128,9 +129,9 @@ def test_what_this_program_does_not_know_of_a_row_stays_as_it_is(path, store):
     run_sql(path, "INSERT INTO states VALUES ('relock', 'x', 'noon')")
     run_sql(cards, "UPDATE cards SET proof = 'ntag424'; UPDATE marks SET set_by = 'me'")
 
-    store.change_cards([card_of(holder="Ken S.")], [], NOON)
-    store.lock_down("owner")
-    store.keep(doorpi.Notes({"relock": "y"}))
+    store.people.change_cards([card_of(holder="Ken S.")], [], NOON)
+    store.people.lock_down("owner")
+    store.events.keep(doorpi.Notes({"relock": "y"}))
 
     with contextlib.closing(sqlite3.connect(cards)) as db:
         (row,) = db.execute("SELECT holder, proof FROM cards")
@@ -145,18 +146,18 @@ def test_where_they_cannot_be_used_all_the_same_it_is_ordinary_trouble(path, sto
     run_sql(path, "ALTER TABLE events RENAME TO occasions")
 
     with pytest.raises(StoreError, match="no such table"):
-        store.begin(TAP)
+        store.events.begin(TAP)
 
-    assert store.find(KEN) == card_of(source=Origin.DB)
+    assert store.people.find(KEN) == card_of(source=Origin.DB)
 
 
 def test_words_of_a_newer_program_stay_as_they_are(store):
-    tap, member, chat = store.events()
+    tap, member, chat = store.events.read()
 
     assert (tap.reason, tap.result) == (Reason.GRANTED, Result.UNLOCKED)
     assert (member.reason, member.decision) == ("no-membership", "denied")
     assert (chat.command, chat.result, chat.source) == ("hold-open", "held", "chat")
-    assert store.verify() is None
+    assert store.events.verify() is None
 
 
 def test_log_prints_them_in_each_of_its_ways(verb, store, clock):
@@ -182,9 +183,11 @@ def test_log_prints_them_in_each_of_its_ways(verb, store, clock):
 
 
 def test_a_word_is_made_safe_to_show(store, verb):
-    store.record(replace(CHAT, result="\x1b[2J", reason="granted", source="\u202eevil"))
+    store.events.record(
+        replace(CHAT, result="\x1b[2J", reason="granted", source="\u202eevil")
+    )
 
-    event = list(store.events())[-1]
+    event = list(store.events.read())[-1]
 
     assert (event.result, event.source) == (r"\x1b[2J", r"\u202eevil")
     assert "\x1b" not in "".join(verb("log")[1])
@@ -208,7 +211,7 @@ def test_an_entry_with_what_this_program_does_not_know_is_refused(
     run_sql(path.with_name("cards.db"), f"UPDATE cards SET {sql}")
     words = f"its entry needs a newer version of DoorPi ({named})"
 
-    who = store.find(KEN)
+    who = store.people.find(KEN)
     when = doorpi.Circumstances(at=NOON)
     assert doorpi.decide(KEN, who, when).reason is Reason.NOT_ENABLED
     assert who.holder == "Ken Sato"
@@ -233,11 +236,11 @@ def test_no_verb_makes_a_plain_card_of_a_secure_one(path, store, verb, tmp_path)
     assert err[0].endswith(f"; to begin anew: doorpi revoke {again}, and then again")
     code, out, _ = verb("import", str(listed))
     assert (code, "1 refused" in out[-2] + out[-1]) == (1, True)
-    assert store.find(KEN).refused
+    assert store.people.find(KEN).refused
 
     assert verb("revoke", again)[0] == 0
     assert verb("allow", "Ken", "--uid", KEN)[0] == 0
-    assert store.find(KEN) == card_of(holder="Ken", source=Origin.DB)
+    assert store.people.find(KEN) == card_of(holder="Ken", source=Origin.DB)
 
 
 # -- the rule for migrations
@@ -285,10 +288,11 @@ def slips(schema: Schema, first: str) -> list[str]:
 FIRST_LIST, FIRST_LOG = doorpi.CARDS_TABLES, doorpi.LOG_TABLES
 
 
-@pytest.mark.parametrize("kind", [CardFile, SqliteStore])
+@pytest.mark.parametrize("kind", [SqlitePeople, SqliteEvents])
 def test_each_migration_only_adds(kind):
     assert (
-        slips(kind.schema, {CardFile: FIRST_LIST, SqliteStore: FIRST_LOG}[kind]) == []
+        slips(kind.schema, {SqlitePeople: FIRST_LIST, SqliteEvents: FIRST_LOG}[kind])
+        == []
     )
 
 
@@ -328,10 +332,10 @@ def test_the_door_changes_no_database_before_it_is_ready(monkeypatch, tmp_path):
     """One that never gets ready leaves them as the program finds them that is put back."""
     path = tmp_path / "doorpi.db"
     with contextlib.closing(SqliteStore(path)) as older:
-        older.add_card(card_of(STRANGER, "Jo"), NOON)
-        older.begin(TAP)
+        older.people.add_card(card_of(STRANGER, "Jo"), NOON)
+        older.events.begin(TAP)
     before = versions(tmp_path)
-    for kind, sql in ((SqliteStore, "events"), (CardFile, "cards")):
+    for kind, sql in ((SqliteEvents, "events"), (SqlitePeople, "cards")):
         version = kind.schema.version
         added = {version: f"ALTER TABLE {sql} ADD COLUMN point TEXT"}
         newer = replace(kind.schema, version=version + 1, migrations=added)

@@ -412,7 +412,7 @@ def test_a_time_months_ahead_is_wall_time_on_both_sides_of_daylight_saving(
 def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
     for uid in (STRANGER, KEN):
         card = card_of(uid, "ken sato", enabled=False, source=Origin.DB)
-        store.add_card(card, NOON)
+        store.people.add_card(card, NOON)
 
     lines = why("Ken Sato")
 
@@ -430,11 +430,11 @@ def test_lockdown_and_passback_are_asked_of_the_store(why, store):
     event = Event(
         at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED, command=Command.UNLOCK
     )  # fmt: skip
-    event = replace(event, id=store.begin(event), result=Result.UNLOCKED)
-    store.finish(event)
+    event = replace(event, id=store.events.begin(event), result=Result.UNLOCKED)
+    store.events.finish(event)
     at = f"{NOON.astimezone():%Y-%m-%d %H:%M}"
     passed_back = why("Ken Sato", "--at", at)
-    store.lock_down("somebody said so")
+    store.people.lock_down("somebody said so")
 
     locked_down = why("Ken Sato", "--at", at)
 
@@ -445,7 +445,7 @@ def test_lockdown_and_passback_are_asked_of_the_store(why, store):
 
 
 def test_a_name_that_reads_as_a_uid_is_found_by_its_name(why, store):
-    store.add_card(card_of(STRANGER, "Dada Bebe", source=Origin.DB), NOON)
+    store.people.add_card(card_of(STRANGER, "Dada Bebe", source=Origin.DB), NOON)
 
     assert why("Dada Bebe") == [
         "Dada Bebe (04:FF:EE:DD:CC:BB:AA) would be let in now: granted, without limits."
@@ -454,7 +454,7 @@ def test_a_name_that_reads_as_a_uid_is_found_by_its_name(why, store):
 
 
 def test_a_random_uid_is_not_looked_for_on_the_list(why, store):
-    store.add_card(card_of(PHONE, "Phone", source=Origin.DB), NOON)
+    store.people.add_card(card_of(PHONE, "Phone", source=Origin.DB), NOON)
 
     assert why("08112233")[0].startswith("08:11:22:33 would be denied: random-uid, ")
 
