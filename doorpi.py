@@ -99,7 +99,6 @@ import time
 import tomllib
 import traceback
 import unicodedata
-import weakref
 from collections import Counter, deque
 from collections.abc import (
     Callable,
@@ -3895,25 +3894,19 @@ class Equipment:
 class Settings(Protocol):
     """Where the door's configuration comes from, and what it is equipped with."""
 
-    def asked(self) -> bool:
-        """True once after an edit of the configuration is over, and after somebody
-        asked to read it again."""
+    def changed(self) -> Config | ConfigError | None:
+        """The configuration, or its problems, once after each edit that is over and
+        each request to read it again."""
 
-    def renew(
-        self, config: Config, equipment: Equipment
-    ) -> tuple[Config, Equipment] | None:
-        """Read the file anew and change the equipment that it changes.
+    def apply(self, new: Config, equipment: Equipment) -> bool:
+        """Have the equipment as ``new`` wants it.  False when nothing differs."""
 
-        Returns None when nothing differs.  Raises: ConfigError; then nothing has
-        been changed.
-        """
-
-    def before(self, config: Config) -> Config | None:
+    def before(self) -> Config | None:
         """What the door had before this start, where the file was edited since."""
 
     def remember(self) -> None:
-        """Keep on disk what is in force now: for a start with a file that is broken or
-        gone, and for who compares an edit with it.  Trouble with the disk is told."""
+        """Keep on disk what is in force now, for a start with a file that is broken or
+        gone, and to compare an edit with.  Trouble with the disk is logged."""
 
 
 def control_locks(
@@ -4283,7 +4276,7 @@ class Door:
             self._tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._attend(seen)
-            if before := self._settings.before(self._config):
+            if before := self._settings.before():
                 self._tell_changes(self._log_edit(before))
             self._settings.remember()
             while True:
@@ -4341,8 +4334,8 @@ class Door:
         """Look for a card once and deal with it, or use the idle moment."""
         began_at_cpu_s = self._clock.cpu()
         self._supervisor.alive()
-        if self._settings.asked():
-            self._reload()
+        if new := self._settings.changed():
+            self._reload(new)
         self._attend(self._look_for_card())
         took_cpu_s = self._clock.cpu() - began_at_cpu_s
         self._clock.sleep(pause_s(took_cpu_s, self._config.reader.poll_s))
@@ -4882,27 +4875,26 @@ class Door:
             self._heal(Signal.STORAGE_BAD)
         return value
 
-    def _reload(self) -> None:
+    def _reload(self, new: Config | ConfigError) -> None:
         self._supervisor.reloading()
-        try:
-            renewed = self._settings.renew(self._config, self._equipment)
-        except ConfigError as error:
-            for problem in error.problems:
+        if isinstance(new, ConfigError):
+            for problem in new.problems:
                 log.error("%s", problem)
             self._fault(
                 Signal.CONFIG_BAD,
-                f"doorpi.toml has {counted(len(error.problems), 'problem')}; the last"
+                f"doorpi.toml has {counted(len(new.problems), 'problem')}; the last"
                 " good settings are in force",
             )
         else:
             self._heal(Signal.CONFIG_BAD)
             before = self._config
-            if renewed is not None:
-                self._use(*renewed, self._relocking.pending)
+            differs = self._settings.apply(new, self._equipment)
+            if differs:
+                self._use(new, self._equipment, self._relocking.pending)
                 self._reader_opens_at = -inf
                 self._idle_shown = None
-            log.info("%s", "settings reloaded" if renewed else SAME_SETTINGS)
-            if renewed is not None:
+            log.info("%s", "settings reloaded" if differs else SAME_SETTINGS)
+            if differs:
                 people = self._log_edit(before)
                 self._tell_changes(people + what_else_changes(before, self._config))
             self._settings.remember()
@@ -9546,27 +9538,61 @@ def in_place(
 ) -> Config:
     """What ``path`` says, with its secrets and folders where they are on this computer.
 
-    A file that is in ``kept``, by its name in the settings, is not read: what it held
-    is there.
+    ``kept`` has the texts of files, by their names in the settings, that are not read.
 
     Raises: ConfigError with every problem.
     """
     problems: list[str] = []
-    folders = secret_folders(path, environ)
     written = locks_of(config)
+    found: dict[str, dict[str, Any]] = {where: {} for where in written}
+    for file in named_files(config, path, environ):
+        if file.name:
+            try:
+                found[file.where][file.key] = _in_place_of(file, kept.get(file.name))
+            except ConfigError as error:
+                problems += error.problems
     locks: dict[str, Any] = {
-        where: _with_files(where, lock, folders, kept, problems)
-        for where, lock in written.items()
+        where: replace(lock, **found[where]) for where, lock in written.items()
     }
     config = replace(with_state_dir(config, path, environ), **locks)
-    if not problems:  # what was in the files is looked at as well
+    if not problems:  # what was in the files is checked as well
         for where, lock in written.items():
             known = set(_lock_problems(where, lock))
-            found = _lock_problems(where, locks[where])
-            problems += [problem for problem in found if problem not in known]
+            now = _lock_problems(where, locks[where])
+            problems += [problem for problem in now if problem not in known]
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
+    """The secret in a file, or where the file with certificates is.
+
+    Raises: ConfigError.
+    """
+    if file.key == "ca_file":
+        place, trouble = str(file.path.absolute()), "holds no certificate in PEM"
+        try:
+            text = any_text(file.path) if kept is None else kept
+        except OSError:
+            text, trouble = "", "cannot be read"
+        if "-----BEGIN " not in text:
+            raise ConfigError([f"{file.where}.ca_file = {place!r}: {trouble}"])
+        return place
+    told = f"{file.where}.{file.key} = {{ file = {file.name!r} }}: {file.path}"
+    try:
+        text = (kept or text_of(file.path, encoding="ascii")).strip()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "not plain text"
+        raise ConfigError([f"{told} cannot be read: {why.lower()}"]) from None
+    if not text or not text.isprintable():
+        raise ConfigError([f"{told} does not hold one line of text"])
+    return Secret(text=text, file=file.name)
+
+
+def any_text(path: Path) -> str:
+    """What is in a file, in whatever encoding.  Raises: OSError."""
+    return text_of(path, errors="surrogateescape")
 
 
 def with_state_dir(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
@@ -9581,108 +9607,85 @@ def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterato
     yield from (path.parent / each for each in (named, given, "state") if each)
 
 
-def _with_files(
-    where: str,
-    lock: LockAccess,
-    folders: Sequence[Path],
-    kept: Texts,
-    problems: list[str],
-) -> LockAccess:
-    """``lock`` with its secrets in place, and where its certificate is.
+class NamedFile(NamedTuple):
+    """A file for a key of a lock's settings: one that holds a secret, or certificates.
 
-    ``folders`` are where secrets may be; the last is the one of the settings' file.
+    ``name`` is what the settings call it, "" for a secret that they hold themselves.
+    One ``of_systemd`` (LoadCredential=) may be for nobody else and on no disk.
     """
-    ca_file = lock.ca_file and str(folders[-1].absolute() / lock.ca_file)
-    if ca_file and (trouble := _pem_trouble(kept.get(lock.ca_file), ca_file)):
-        problems.append(f"{where}.ca_file = {ca_file!r}: {trouble}")
-    texts: dict[str, Any] = {"ca_file": ca_file}
-    for declared in fields(lock):
-        secret = getattr(lock, declared.name)
-        if not isinstance(secret, Secret) or not secret.file:
-            continue
-        told = f"{where}.{declared.name} = {{ file = {secret.file!r} }}"
-        path = secret_path(secret.file, folders)
-        try:
-            text = kept.get(secret.file) or text_of(path, encoding="ascii")
-            text = text.strip()
-        except (OSError, UnicodeError) as error:
-            why = getattr(error, "strerror", None) or "not plain text"
-            problems.append(f"{told}: {path} cannot be read: {why.lower()}")
-            continue
-        if not text or not text.isprintable():
-            problems.append(f"{told}: {path} does not hold one line of text")
-        texts[declared.name] = Secret(text=text, file=secret.file)
-    return replace(lock, **texts)
+
+    where: str
+    key: str
+    name: str
+    path: Path
+    of_systemd: bool = False
 
 
-def _pem_trouble(kept: str | None, path: str) -> str:
-    """What is wrong with the certificate in ``kept``, or else in the file."""
-    try:
-        text = any_text(Path(path)) if kept is None else kept
-    except OSError:
-        return "cannot be read"
-    return "" if "-----BEGIN " in text else "holds no certificate in PEM"
+def named_files(
+    config: Config, path: Path, environ: Mapping[str, str]
+) -> Iterator[NamedFile]:
+    """The files with the secrets and certificates of a ``config`` as ``path`` has it:
+    beside it, or among the credentials that systemd hands over."""
+    handed = environ.get("CREDENTIALS_DIRECTORY")
+    for where, lock in locks_of(config).items():
+        for key in (declared.name for declared in fields(lock)):
+            value = getattr(lock, key)
+            if key == "ca_file" and value:
+                yield NamedFile(where, key, value, path.parent / value)
+            elif isinstance(value, Secret) and value.file:
+                place, is_theirs = path.parent / value.file, False
+                if handed and os.access(Path(handed, value.file), os.F_OK):
+                    place = Path(handed, value.file)
+                    is_theirs = place.is_relative_to(handed)
+                yield NamedFile(where, key, value.file, place, is_theirs)
+            elif isinstance(value, Secret) and value:
+                yield NamedFile(where, key, "", path)
 
 
-def secret_folders(path: Path, environ: Mapping[str, str]) -> list[Path]:
-    """Where secrets named in the file ``path`` are looked for."""
-    credentials = environ.get("CREDENTIALS_DIRECTORY")
-    return [Path(credentials), path.parent] if credentials else [path.parent]
-
-
-def secret_path(name: str, folders: Sequence[Path]) -> Path:
-    """Where a secret's file is: the first of ``folders`` that has it, else the last."""
-    found = (folder / name for folder in folders if os.access(folder / name, os.F_OK))
-    return next(found, folders[-1] / name)
+def files_beside(
+    config: Config, path: Path, environ: Mapping[str, str]
+) -> dict[str, Path]:
+    """The files that ``path`` names, by their names in a ``config`` as written."""
+    named = named_files(config, path, environ)
+    return {file.name: file.path for file in named if file.name}
 
 
 def secret_holders(
     path: Path, config: Config, environ: Mapping[str, str]
 ) -> dict[Path, list[str]]:
     """The files with secrets in them, and which; ``path`` is the settings' own."""
-    folders, held = secret_folders(path, environ), dict[Path, list[str]]()
-    for where, lock in locks_of(config).items():
-        for declared in fields(lock):
-            secret = getattr(lock, declared.name)
-            if isinstance(secret, Secret) and secret:
-                holder = secret_path(secret.file, folders) if secret.file else path
-                held.setdefault(holder, []).append(f"{where}.{declared.name}")
+    held: dict[Path, list[str]] = {}
+    for file in named_files(config, path, environ):
+        if file.key != "ca_file":
+            held.setdefault(file.path, []).append(f"{file.where}.{file.key}")
     return held
-
-
-def files_beside(
-    config: Config, path: Path, environ: Mapping[str, str]
-) -> dict[str, Path]:
-    """The files that ``path`` names, in a ``config`` as written: keys, and whom to
-    trust."""
-    folders, named = secret_folders(path, environ), dict[str, Path]()
-    for lock in locks_of(config).values():
-        if lock.ca_file:
-            named[lock.ca_file] = folders[-1] / lock.ca_file
-        for declared in fields(lock):
-            secret = getattr(lock, declared.name)
-            if isinstance(secret, Secret) and secret.file:
-                named[secret.file] = secret_path(secret.file, folders)
-    return named
 
 
 # -- the last good settings
 
 
-@dataclass(frozen=True, slots=True)
-class LastGood:
+LAST_GOOD = "last-good.json"
+
+
+class LastGood(NamedTuple):
     """The settings that were last in force, word for word: for a start with a file
-    that is broken or gone, and for who compares an edit with them."""
+    that is broken or gone, and to compare an edit with."""
 
-    settings: str = field(repr=False)
-    #: By its name in the settings, what was in each file that they name; but not of
-    #: systemd's credentials, which may be for nobody else and on no disk.
-    files: Texts = field(repr=False)
-    folder: Path = field(default=Path(), compare=False)
+    settings: str
+    #: What was in each file that they name, by its name in them; but not of systemd's
+    #: credentials.
+    files: Texts
     path: str = ""  # of the settings' file
-    date: str = field(default="", compare=False)  # since when they were in force
+    folder: Path = Path()
+    date: str = ""  # since when they were in force
+    sources: Sequence[Path] = ()  # the files that they were read from
 
-    name = "last-good.json"
+    def __repr__(self) -> str:
+        return f"<the settings of {self.path}>"  # without the secrets
+
+    def is_same(self, other: LastGood | None) -> bool:
+        """Whether they say the same, whenever that was."""
+        return other is not None and self[:3] == other[:3]
 
     def config(self, path: Path, environ: Mapping[str, str]) -> Config:
         """What they said, as ``path`` would.  Raises: ConfigError."""
@@ -9695,11 +9698,6 @@ class LastGood:
         config = self.understood()[0]
         return replace(config, door=replace(config.door, state_dir=str(self.folder)))
 
-    def is_of(self, path: Path) -> bool:
-        """Whether they are of this file: another door may have them in a folder that is
-        looked at where the file does not say which is its own."""
-        return self.path in ("", name_of(path))
-
     def understood(self) -> tuple[Config, tuple[str, ...]]:
         """What this program understands of them, and the problems that it has with the
         rest: another version may have found them good.  Raises: ConfigError."""
@@ -9711,15 +9709,10 @@ class LastGood:
             return error.rest, error.problems
 
 
-def name_of(path: Path) -> str:
-    """The name of the settings' file from wherever it is seen."""
-    return str(path.absolute())
-
-
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
     """What a door with the settings' file ``path``, whatever has become of it, kept as
-    its last good settings; None where there are none that can be used.  Who was root
-    is the owner of the state folder then."""
+    its last good settings; None where there are none that can be used, or only another
+    door's.  Root becomes the owner of the state folder."""
     text = ""
     with contextlib.suppress(OSError):
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -9727,9 +9720,9 @@ def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
     named = re.findall(line, text, re.MULTILINE)  # it need not be valid TOML
     for folder in state_folders(named[-1] if named else "", path, environ):
         become_owner(folder)
-        kept = read_last_good(folder)
-        if kept is not None:
-            return kept
+        good = read_last_good(folder)
+        if good is not None:
+            return good if good.path in ("", str(path.absolute())) else None
     return None
 
 
@@ -9737,14 +9730,13 @@ def read_last_good(folder: Path) -> LastGood | None:
     """Those of a door with this state folder; None if they cannot be used."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(folder / LastGood.name, flags)) as file:
+        with os.fdopen(os.open(folder / LAST_GOOD, flags)) as file:
             seen = os.fstat(file.fileno())
-            at = datetime.fromtimestamp(seen.st_mtime, UTC)
+            at = datetime.fromtimestamp(seen.st_mtime, UTC).astimezone()
             known = json.load(file) if seen.st_size <= 2 * MOST_BYTES else {}
         settings, files, path = known["settings"], known["files"], known.get("path", "")
         if all(type(text) is str for text in (path, *files, *files.values())):
-            since = f"{at.astimezone():%Y-%m-%d %H:%M}"
-            good = LastGood(settings, files, folder, path, since)
+            good = LastGood(settings, files, path, folder, f"{at:%Y-%m-%d %H:%M}")
             good.understood()
             return good
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -9755,8 +9747,8 @@ def read_last_good(folder: Path) -> LastGood | None:
 def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> None:
     """Put ``good`` into ``folder``, all of it or nothing, also if the power fails.
 
-    Where it cannot be put beside what is there, that goes first: it would let in who
-    has left the settings since, and a disk that is full has its room.
+    Where it cannot be put beside the one before, that goes first: it would let in who
+    has left the settings since, and a full disk has its room.
 
     Nobody may read it who may not read each of ``sources``: the secrets are in it.
 
@@ -9767,7 +9759,7 @@ def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> Non
         _write_last_good(good, folder, seen)
     except OSError as error:
         try:
-            (folder / good.name).unlink()
+            (folder / LAST_GOOD).unlink()
         except OSError:
             raise error from None
         _write_last_good(good, folder, seen)
@@ -9778,7 +9770,7 @@ def _write_last_good(
 ) -> None:
     known = {"settings": good.settings, "files": good.files, "path": good.path}
     text = json.dumps(known)
-    part, flags = folder / f"{good.name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    part, flags = folder / f"{LAST_GOOD}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
     part.unlink(missing_ok=True)  # of a door that was cut short
     try:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
@@ -9789,7 +9781,7 @@ def _write_last_good(
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(folder / good.name)
+        part.replace(folder / LAST_GOOD)
     finally:
         part.unlink(missing_ok=True)
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -9797,23 +9789,6 @@ def _write_last_good(
         os.fsync(held)  # the name as well
     finally:
         os.close(held)
-
-
-def any_text(path: Path) -> str:
-    """What is in a file, in whatever encoding.  Raises: OSError."""
-    return text_of(path, errors="surrogateescape")
-
-
-def own_files(
-    config: Config, path: Path, environ: Mapping[str, str]
-) -> dict[str, Path]:
-    """``files_beside``, but for systemd's credentials."""
-    credentials = environ.get("CREDENTIALS_DIRECTORY")
-    return {
-        name: file
-        for name, file in files_beside(config, path, environ).items()
-        if not (credentials and file.is_relative_to(credentials))
-    }
 
 
 def with_certificates(config: Config, good: LastGood) -> Config:
@@ -9824,7 +9799,7 @@ def with_certificates(config: Config, good: LastGood) -> Config:
         text = good.files.get(written.ca_file, "").encode(errors="surrogateescape")
         lock = locks_of(config)[where]
         copy = good.folder / f"last-good-{where}.pem"
-        if not text or content_of(Path(lock.ca_file)) == hashlib.sha256(text).digest():
+        if not text or content_of(Path(lock.ca_file)) == Content.of(text):
             continue
         try:
             copy.write_bytes(text)
@@ -9835,267 +9810,309 @@ def with_certificates(config: Config, good: LastGood) -> Config:
     return replace(config, **locks)
 
 
-# -- when an edit of the owner's file is over
+# -- following the owner's edits
 
 
-class Told(enum.IntFlag):
-    """What the kernel tells of a file in a folder.  Source: <linux/inotify.h>."""
+class Content(NamedTuple):
+    """What is in a file, as far as it takes to know it again; and how that ends."""
 
-    MODIFY = 0x2
-    CLOSE_WRITE = 0x8
-    MOVED_FROM = 0x40
-    MOVED_TO = 0x80
-    CREATE = 0x100
-    DELETE = 0x200
-    OVERFLOW = 0x4000
-    IGNORED = 0x8000
+    digest: bytes
+    size: int = 0
+    end: bytes = b""
+
+    @classmethod
+    def of(cls, content: bytes) -> Content:
+        """Of the end as much as the last person in the settings takes."""
+        return cls(hashlib.sha256(content).digest(), len(content), content[-64:])
 
 
-class Inotify:
-    """The kernel's word of who writes into which file of a folder, and who is done.
-
-    Raises: OSError, where it cannot be had.
-
-    Source: inotify(7).  IN_NONBLOCK and IN_CLOEXEC are open(2)'s on every machine.
-    """
-
-    _asked = int(
-        Told.MODIFY | Told.CLOSE_WRITE | Told.MOVED_FROM | Told.MOVED_TO
-        | Told.CREATE | Told.DELETE
-    ) | 0x0100_0000 | 0x0400_0000  # IN_ONLYDIR, IN_EXCL_UNLINK  # fmt: skip
-    _head = struct.Struct("=iIII")
-
-    def __init__(self) -> None:
-        import ctypes
-
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            begin, self._add = libc.inotify_init1, libc.inotify_add_watch
-            self._remove = libc.inotify_rm_watch
-        except AttributeError:  # not Linux
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-        self._errno = ctypes.get_errno
-        self._fd = self._checked(begin(os.O_NONBLOCK | os.O_CLOEXEC))
-        weakref.finalize(self, os.close, self._fd)
-
-    def watch(self, folder: Path) -> int:
-        """The folder's number, the same each time.  Raises: OSError."""
-        return self._checked(self._add(self._fd, os.fsencode(folder), self._asked))
-
-    def forget(self, number: int) -> None:
-        self._remove(self._fd, number)
-
-    def events(self) -> Iterator[tuple[int, Told, int, str]]:
-        """What happened since: folder's number, what, the move's number, file."""
-        for _ in range(64):  # of 64 KiB: more waits for the next look
-            try:
-                data = os.read(self._fd, 65_536)
-            except BlockingIOError:
-                return
-            at = 0
-            while at < len(data):
-                number, told, move, length = self._head.unpack_from(data, at)
-                at += self._head.size + length
-                name = data[at - length : at].rstrip(b"\0")
-                yield number, Told(told), move, os.fsdecode(name)
-
-    def _checked(self, result: int) -> int:
-        if result < 0:
-            number = self._errno()
-            raise OSError(number, os.strerror(number))
-        return result
+def content_of(path: Path) -> Content:
+    """That of a file; of one that cannot be read, why."""
+    try:
+        return Content.of(bytes_of(path))
+    except OSError as error:
+        return Content(f"{error.errno}.".encode())
 
 
 class FileWatch:
-    """Tells when files were edited, once the edit is over.
+    """Sees when files were edited, once the edit is over.
 
-    That a file has changed is seen by looking at it, four times a second: this misses
-    nothing, whatever the editor does with files, links and folders.  Whether somebody
-    is in the middle of it is what the kernel tells of the folder: who has begun to
-    write is waited for until they close the file, however long they pause.  Then, and
-    alone where the kernel tells nothing, an edit is over when the file was left alone
-    for ``quiet_s``; one that is gone or empty is awaited for ``patience_s``.
+    It looks at them four times a second: this misses nothing, whatever the editor does
+    with files, links and folders.  An edit is over when the file was left alone for
+    ``quiet_s``, and holds something else than before.  A file that is gone, empty, or
+    shorter than the good one before and without the end of that, may be on its way over
+    a slow connection: it is waited for until it was left alone for ``patience_s``.
 
     The signs of a change are the file's identity, size and times: what is written
     without any (mmap) is seen when the kernel sets the times.
     """
 
-    look_s, quiet_s, patience_s, long_s = 0.25, 0.9, 5.0, 60.0
+    look_s, quiet_s, patience_s = 0.25, 0.9, 10.0
 
     def __init__(self, clock: Clock, paths: Iterable[Path]) -> None:
         self._clock = clock
         self._look_at = -inf
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._changed: dict[Path, float] = {}  # when it was last seen to change
-        #: By the folder's number and the name in it; links are followed.
-        self._places: dict[tuple[int, str], Path] = {}
-        self._writing: set[tuple[int, str]] = set()
-        self._move = 0  # of a file that was being written
-        self._long_at: float | None = None
-        self._told_blind = False
-        self._inotify: Inotify | None = None
-        try:
-            self._inotify = Inotify()
-        except OSError as error:
-            self._tell_blind(error)
+        self._read: dict[Path, Content] = {}  # what was in it when it was last read
+        self._good: dict[Path, Content] = {}  # what was in it when it was last good
         self.follow(paths)
 
     def follow(self, paths: Iterable[Path]) -> None:
         """Watch these from now on."""
         self._seen = {path: self._seen.get(path) or _state(path) for path in paths}
         self._changed = {p: at for p, at in self._changed.items() if p in self._seen}
-        self._find()
-
-    def hurry(self) -> None:
-        """Look at the next question, however short ago the last was."""
-        self._look_at = -inf
 
     def is_over(self, *, urgent: bool = False) -> bool:
-        """True from the end of an edit on until it is ``taken``; with ``urgent`` true
-        as soon as nobody is seen to write."""
+        """True from the end of an edit on until it is ``taken``; with ``urgent`` also
+        where there was none."""
         now = self._clock.monotonic()
-        if now < self._look_at:
+        if now < self._look_at and not urgent:
             return False
         self._look_at = now + self.look_s
         self._look(now)
-        if self._is_long(now):
+        if any(self._may_go_on(path, now - at) for path, at in self._changed.items()):
             return False
-        unsettled = self._unsettled(now)
-        if urgent and (not unsettled or len(self._places) == len(self._seen)):
-            return True
-        return bool(self._changed) and not unsettled
+        if self._changed and not urgent and self._content() == self._read:
+            self.taken()  # it was only touched
+        return urgent or bool(self._changed)
 
-    def taken(self) -> bool:
+    def taken(self, *, is_good: bool = False) -> bool:
         """To be asked after reading: True if nobody wrote meanwhile."""
-        if self._look(self._clock.monotonic()) or self.being_written:
+        content = self._content()
+        if self._look(self._clock.monotonic()):
             return False
+        self._read = content
+        self._good = content if is_good else self._good
         self._changed.clear()
         return True
 
-    def content(self) -> bytes:
-        """What is in the files, as one number."""
-        return b"".join(map(content_of, self._seen))
-
-    @property
-    def being_written(self) -> Path | None:
-        """A file that somebody has begun to write and has not closed yet."""
-        found = (self._places[at] for at in self._writing if at in self._places)
-        return next(found, None)
-
-    def _is_long(self, now: float) -> bool:
-        """Is somebody writing?  Told once, when it goes on for long."""
-        path = self.being_written
-        if path is None:
-            self._long_at = None
-        elif self._long_at is None:
-            self._long_at = now + self.long_s
-        elif now >= self._long_at:
-            self._long_at = inf
-            log.warning(
-                "%s: somebody has been writing it for %g s; it is not read before they"
-                " close it", path, self.long_s,
-            )  # fmt: skip
-        return path is not None
-
-    def _unsettled(self, now: float) -> dict[Path, float]:
-        """What has changed too short ago to be read."""
-        return {
-            path: at
-            for path, at in self._changed.items()
-            if now - at < (self.quiet_s if self._has_text(path) else self.patience_s)
-        }
-
-    def _has_text(self, path: Path) -> bool:
-        seen = self._seen[path]
-        return len(seen) > 1 and seen[0] > 0
+    def _content(self) -> dict[Path, Content]:
+        return {path: content_of(path) for path in self._seen}
 
     def _look(self, now: float) -> bool:
         """See what has changed since the last look."""
-        changed = self._hear()
-        for path, seen in self._seen.items():
-            state = _state(path)
-            if state != seen:
-                self._seen[path] = state
-                changed.add(path)
-        if changed or not all(map(self._has_text, self._seen)):
-            self._find()
+        states = {path: _state(path) for path in self._seen}
+        changed = [path for path, state in states.items() if state != self._seen[path]]
+        self._seen = states
         self._changed |= dict.fromkeys(changed, now)
         return bool(changed)
 
-    def _find(self) -> None:
-        """Have the kernel tell of the folders in which the files are now."""
-        if self._inotify is None:
-            return
-        before = {number for number, _ in self._places}
-        self._places = {}
-        for path in self._seen:
-            real = Path(os.path.realpath(path))
-            try:
-                self._places[self._inotify.watch(real.parent), real.name] = path
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # nobody can write there
-            except OSError as error:
-                self._tell_blind(error)
-        now = {number for number, _ in self._places}
-        for number in before - now:
-            self._inotify.forget(number)
-        self._writing = {place for place in self._writing if place[0] in now}
-
-    def _hear(self) -> set[Path]:
-        """The files of which the kernel told anything."""
-        told_of: set[tuple[int, str]] = set()
-        events = self._inotify.events() if self._inotify else ()
-        for number, told, move, name in events:
-            if told & (Told.OVERFLOW | Told.IGNORED):  # all is lost (-1), or a folder
-                told_of |= {at for at in self._places if number in (-1, at[0])}
-                self._writing -= {at for at in self._writing if number in (-1, at[0])}
-            else:
-                told_of.add((number, name))
-                self._note((number, name), told, move)
-        return {self._places[at] for at in told_of & self._places.keys()}
-
-    def _note(self, place: tuple[int, str], told: Told, move: int) -> None:
-        """Who writes, and who is done."""
-        begins = bool(told & Told.MODIFY)
-        begins |= bool(told & Told.MOVED_TO) and move == self._move
-        begins |= bool(told & Told.CREATE) and self._is_new(place)
-        if told & Told.MOVED_FROM and place in self._writing:
-            self._move = move
-        if begins:
-            self._writing.add(place)
-        elif not told & Told.CREATE:
-            self._writing.discard(place)
-
-    def _is_new(self, place: tuple[int, str]) -> bool:
-        """Is it empty?  Else it may be a link, which nobody ever closes."""
-        path = self._places.get(place)
-        return path is not None and _state(path)[0] == 0
-
-    def _tell_blind(self, error: OSError) -> None:
-        if not self._told_blind:
-            self._told_blind = True
-            why = (error.strerror or str(error)).lower()
-            log.info(
-                "the kernel does not tell who is writing the settings (%s): an edit"
-                " counts as over %g s after the last change", why, self.quiet_s,
-            )  # fmt: skip
+    def _may_go_on(self, path: Path, left_alone_s: float) -> bool:
+        """Whether somebody may be in the middle of an edit."""
+        if not self.quiet_s <= left_alone_s < self.patience_s:
+            return left_alone_s < self.quiet_s
+        size, good = self._seen[path][0], self._good.get(path)
+        if size == 0 or good is None or size >= good.size:
+            return size == 0
+        with contextlib.suppress(OSError):
+            return good.end not in bytes_of(path)
+        return True
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Size, identity and times of a file; for one that cannot be seen, why."""
+    """Size, identity and times of a file; for one that cannot be seen, 0 and why."""
     try:
         seen = path.stat()
     except OSError as error:
-        return (error.errno or errno.EIO,)
+        return 0, error.errno or errno.EIO
     return seen.st_size, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
 
 
-def content_of(path: Path) -> bytes:
-    """What is in a file, as a number; of one that cannot be read, why."""
-    try:
-        return hashlib.sha256(bytes_of(path)).digest()
-    except OSError as error:
-        return f"{error.errno}.".encode()
+class FileSettings:
+    """doorpi.toml and the files that it names: read again when an edit of them is
+    over, and on SIGHUP."""
+
+    remember_every_s = 60.0
+
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        signals: ProcessSignals,
+        clock: Clock,
+        *,
+        new_reader: Callable[[Config], Reader],
+        new_locks: Callable[[Config, Clock, Mapping[str, Lock]], Mapping[str, Lock]],
+    ) -> None:
+        self._path = path
+        self._environ = environ
+        self._signals = signals
+        self._clock = clock
+        self._new_reader = new_reader
+        self._new_locks = new_locks
+        self._watch = FileWatch(clock, [path])
+        self._is_asked = False  # by SIGHUP, and not answered yet
+        self._problem: ConfigError | None = None  # of the file at the start
+        self._config: Config | None = None  # in force
+        self._drivers: dict[str, object] = {}  # what its drivers were made from
+        self._good: LastGood | None = None  # what it was read from
+        self._why_forgetful = ""  # why that is not on disk
+        self._remember_at = inf  # then that is tried again
+
+    def load(self) -> Config:
+        """Read it for the start; where it cannot be used the last good settings hold,
+        and the file's problems are reported as those of an edit.
+
+        Raises: ConfigError with every problem where there are none.
+        """
+        found, good = self._read()
+        # What somebody wrote meanwhile is read again, and then kept.
+        is_good = not isinstance(found, ConfigError)
+        if self._watch.taken(is_good=is_good):
+            self._good = good
+        if isinstance(found, ConfigError):
+            self._problem = found
+            found = self._last_good(found)
+        self._config, self._drivers = found, _drivers_of(found)
+        return found
+
+    def _last_good(self, error: ConfigError) -> Config:
+        """Raises: ``error`` where there are none, or they cannot be used either."""
+        good = last_good(self._path, self._environ)
+        if good is None:
+            raise error
+        try:
+            config = good.config(self._path, self._environ)
+            config = with_certificates(config, good)
+        except ConfigError as other:
+            raise ConfigError([*error.problems, *other.problems]) from None
+        log.error(
+            "%s cannot be used: the door goes on with the last good settings, of"
+            " %s (sudo doorpi check)", self._path, good.date,
+        )  # fmt: skip
+        for problem in good.understood()[1]:
+            log.error("another version wrote them, and this one refuses: %s", problem)
+        return config
+
+    def changed(self) -> Config | ConfigError | None:
+        if self._clock.monotonic() >= self._remember_at:
+            self.remember()
+        found = self._problem or self._edited()
+        self._problem = None
+        if isinstance(found, ConfigError):
+            return ConfigError(
+                each if str(self._path) in each else f"{self._path.name}: {each}"
+                for each in found.problems
+            )
+        return found
+
+    def _edited(self) -> Config | ConfigError | None:
+        if is_asked := self._signals.reload_asked():
+            self._is_asked = True
+        if not self._watch.is_over(urgent=self._is_asked):
+            if is_asked:
+                log.info("%s is being edited; it is read after that", self._path)
+            return None
+        found, good = self._read()
+        if not self._watch.taken(is_good=good is not None):  # it may be half of it
+            return None
+        self._is_asked = False
+        self._good = good or self._good
+        return found
+
+    def _read(self) -> tuple[Config | ConfigError, LastGood | None]:
+        """What the files say, and what was in them."""
+        try:
+            text = read_settings(self._path)
+            written = parse_config(text)
+            named = [*named_files(written, self._path, self._environ)]
+            self._watch.follow([self._path, *(file.path for file in named)])
+            config = in_place(written, self._path, self._environ)
+            there = config.door.state_dir
+            here = self._config.door.state_dir if self._config else there
+            if here != there:  # the list and a lockdown are there, and `only_door`
+                why = "takes a restart (sudo systemctl restart doorpi), it is"
+                words = f"door.state_dir = {there!r}: {why} {here!r} now"
+                raise ConfigError([words])
+            own = [file for file in named if file.name and not file.of_systemd]
+            good = None
+            with contextlib.suppress(OSError):  # gone in this moment: all is read again
+                good = LastGood(
+                    text,
+                    {file.name: any_text(file.path) for file in own},
+                    str(self._path.absolute()),
+                    Path(there),
+                    sources=(self._path, *(file.path for file in own)),
+                )
+            return config, good
+        except ConfigError as error:
+            return error, None
+
+    def apply(self, new: Config, equipment: Equipment) -> bool:
+        config, before, after = self._config, self._drivers, _drivers_of(new)
+        assert config is not None
+        if new == config and before == after:
+            return False
+        if new == config:
+            log.info("changed: what is in ca_file")
+        stale = {
+            where for where in equipment.locks if before.get(where) != after.get(where)
+        }
+        with ProcessSignals.postponed():
+            self._exchange(config, new, equipment, stale)
+            self._config, self._drivers = new, after
+        return True
+
+    def _exchange(
+        self, config: Config, new: Config, equipment: Equipment, stale: set[str]
+    ) -> None:
+        """All that changes is put away before any of it is made again: a pin may go
+        from one to another."""
+        was, now = config.reader, new.reader
+        is_read = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
+        is_lit = (new.leds, new.patterns) == (config.leds, config.patterns)
+        for where in stale:
+            equipment.locks[where].close()
+        if not is_read:
+            equipment.reader.close()
+        if not is_lit:
+            equipment.indicator.close()
+        kept = {k: lock for k, lock in equipment.locks.items() if k not in stale}
+        equipment.locks = self._new_locks(new, self._clock, kept)
+        if not is_read:
+            equipment.reader = self._new_reader(new)
+        if not is_lit:
+            equipment.indicator = GpioLights(new.leds, new.patterns)
+
+    def before(self) -> Config | None:
+        """None where the last good settings are in force, or were none."""
+        if self._good is None:
+            return None
+        kept = read_last_good(self._good.folder)
+        if kept is None or kept.settings == self._good.settings:
+            return None
+        return kept.keyless()
+
+    def remember(self) -> None:
+        good = self._good
+        if good is None:  # the last good ones are in force, or half of an edit
+            return
+        self._remember_at = inf
+        try:
+            if not good.is_same(read_last_good(good.folder)):
+                keep_last_good(good, good.folder, good.sources)
+            self._why_forgetful = ""
+        except OSError as error:
+            self._remember_at = self._clock.monotonic() + self.remember_every_s
+            why = (error.strerror or str(error)).lower()
+            if why != self._why_forgetful:
+                self._why_forgetful = why
+                log.warning(
+                    "%s cannot be written (%s): a bad edit of the settings would not"
+                    " survive a restart", good.folder / LAST_GOOD, why,
+                )  # fmt: skip
+
+
+def _drivers_of(config: Config) -> dict[str, object]:
+    """What each lock's driver is made from, and with it what is in its ca_file."""
+    return {
+        where: [
+            *(getattr(access, declared.name) for declared in fields(LockAccess)),
+            access.ca_file and content_of(Path(access.ca_file)),
+        ]
+        for where, access in locks_of(config).items()
+    }
 
 
 ################################################################################
@@ -13435,194 +13452,13 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     return SqliteStore(path, repair=repair, busy_s=0.25 if repair else 5.0)
 
 
-class FileSettings:
-    """doorpi.toml and the files that it names: read again when an edit of them is
-    over, and on SIGHUP."""
-
-    def __init__(
-        self,
-        path: Path,
-        environ: Mapping[str, str],
-        signals: ProcessSignals,
-        clock: Clock,
-    ) -> None:
-        self._path = path
-        self._environ = environ
-        self._signals = signals
-        self._clock = clock
-        self._watch = FileWatch(clock, [path])
-        self._is_asked = False  # by SIGHUP, and not answered yet
-        self._judged = b""  # what was in the files when they were last read
-        self._found: Config | ConfigError | None = None  # then; until it is taken up
-        self._texts: LastGood | None = None  # what it was made from
-        self._good: LastGood | None = None  # the same of what is in force
-        self._why_forgetful = ""  # why that is not on disk
-        self._remember_at = inf  # then that is tried again
-        self._is_told = True  # that the start found a file it could not use
-        self._in_use: dict[str, object] = {}  # what the drivers were made from
-
-    def load(self) -> Config:
-        """Read it for the start; where it cannot be used the last good settings hold,
-        and the file's problems are told as those of an edit.
-
-        Raises: ConfigError with every problem where there are none.
-        """
-        config = self._read()
-        content = self._watch.content()
-        if self._watch.taken():  # else it is looked at again
-            self._judged, self._good = content, self._texts
-        if isinstance(config, ConfigError):
-            self._found, self._is_told = config, False
-            config = self._last_good(config)
-        self._in_use = self._drivers(config)
-        return config
-
-    def _last_good(self, error: ConfigError) -> Config:
-        """Raises: ``error`` where there are none, or they cannot be used either."""
-        good = last_good(self._path, self._environ)
-        if good is None or not good.is_of(self._path):
-            raise error
-        try:
-            config = good.config(self._path, self._environ)
-            config = with_certificates(config, good)
-        except ConfigError as other:
-            raise ConfigError([*error.problems, *other.problems]) from None
-        log.error(
-            "%s cannot be used: the door goes on with the last good settings, of"
-            " %s (sudo doorpi check)", self._path, good.date,
-        )  # fmt: skip
-        for problem in good.understood()[1]:
-            log.error("another version wrote them, and this one refuses: %s", problem)
-        return config
-
-    remember_every_s = 60.0
-
-    def asked(self) -> bool:
-        if self._clock.monotonic() >= self._remember_at:
-            self.remember()
-        if not self._is_told:
-            self._is_told = True
-            return True
-        if has_come := self._signals.reload_asked():
-            self._is_asked = True
-            self._watch.hurry()
-        if not self._watch.is_over(urgent=self._is_asked):
-            if has_come:
-                log.info("%s is being edited; it is read after that", self._path)
-            return False
-        is_same = self._watch.content() == self._judged
-        if is_same and not self._is_asked:
-            self._watch.taken()
-            return False
-        found = self._read()
-        content = self._watch.content()
-        if not self._watch.taken():  # what was read may be half of it
-            return False
-        self._found, self._judged, self._is_asked = found, content, False
-        return True
-
-    def _read(self) -> Config | ConfigError:
-        self._texts = None
-        try:
-            text = read_settings(self._path)
-            written = parse_config(text)
-            beside = files_beside(written, self._path, self._environ)
-            self._watch.follow([self._path, *beside.values()])
-            config = in_place(written, self._path, self._environ)
-            with contextlib.suppress(OSError):  # gone in this moment: it is read again
-                own = own_files(written, self._path, self._environ)
-                files = {name: any_text(file) for name, file in own.items()}
-                folder = Path(config.door.state_dir)
-                self._texts = LastGood(text, files, folder, name_of(self._path))
-            return config
-        except ConfigError as error:
-            return error
-
-    def _drivers(self, config: Config) -> dict[str, object]:
-        """What each lock's driver is made from, and with it what is in its ca_file."""
-        return {
-            where: [
-                *(getattr(access, declared.name) for declared in fields(LockAccess)),
-                access.ca_file and content_of(Path(access.ca_file)),
-            ]
-            for where, access in locks_of(config).items()
-        }
-
-    def renew(
-        self, config: Config, equipment: Equipment
-    ) -> tuple[Config, Equipment] | None:
-        new, self._found = self._found or self._read(), None
-        if isinstance(new, ConfigError):
-            raise ConfigError(
-                each if str(self._path) in each else f"{self._path.name}: {each}"
-                for each in new.problems
-            )
-        here, there = config.door.state_dir, new.door.state_dir
-        if here != there:  # the list and a lockdown are there, and `only_door`
-            why = f"takes a restart (sudo systemctl restart doorpi), it is {here!r} now"
-            raise ConfigError([f"door.state_dir = {there!r}: {why}"])
-        before, after = self._in_use or self._drivers(config), self._drivers(new)
-        self._good = self._texts
-        if new == config and before == after:
-            return None
-        stale = {
-            where for where in equipment.locks if before.get(where) != after.get(where)
-        }
-        if new == config:
-            log.info("changed: what is in ca_file")
-        with ProcessSignals.postponed():
-            self._exchange(config, new, equipment, stale)
-            self._in_use = after
-        return new, equipment
-
-    def before(self, config: Config) -> Config | None:
-        """None where the last good settings are in force, or were none."""
-        good = read_last_good(Path(config.door.state_dir))
-        if self._good is None or good is None or good.settings == self._good.settings:
-            return None
-        return good.keyless()
-
-    def remember(self) -> None:
-        good = self._good
-        if good is None:  # the last good ones are in force, or half of an edit
-            return
-        self._remember_at = inf
-        try:
-            if good != read_last_good(good.folder):
-                written = parse_config(good.settings)
-                files = own_files(written, self._path, self._environ)
-                keep_last_good(good, good.folder, [self._path, *files.values()])
-            self._why_forgetful = ""
-        except OSError as error:
-            self._remember_at = self._clock.monotonic() + self.remember_every_s
-            why = (error.strerror or str(error)).lower()
-            if why != self._why_forgetful:
-                self._why_forgetful = why
-                log.warning(
-                    "%s cannot be written (%s): a bad edit of the settings would not"
-                    " survive a restart", good.folder / good.name, why,
-                )  # fmt: skip
-
-    def _exchange(
-        self, config: Config, new: Config, equipment: Equipment, stale: set[str]
-    ) -> None:
-        """All that changes is put away before any of it is made anew: a pin may go
-        from one to another."""
-        was, now = config.reader, new.reader
-        is_read = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
-        is_lit = (new.leds, new.patterns) == (config.leds, config.patterns)
-        for where in stale:
-            equipment.locks[where].close()
-        if not is_read:
-            equipment.reader.close()
-        if not is_lit:
-            equipment.indicator.close()
-        kept = {k: lock for k, lock in equipment.locks.items() if k not in stale}
-        equipment.locks = make_locks(new, self._clock, kept)
-        if not is_read:
-            equipment.reader = make_reader(new)
-        if not is_lit:
-            equipment.indicator = GpioLights(new.leds, new.patterns)
+def make_settings(
+    path: Path, environ: Mapping[str, str], signals: ProcessSignals, clock: Clock
+) -> FileSettings:
+    """The owner's file, and what is made again when it changes."""
+    return FileSettings(
+        path, environ, signals, clock, new_reader=make_reader, new_locks=make_locks
+    )
 
 
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
@@ -13677,7 +13513,7 @@ def _gone_by(path: Path, error: ConfigError) -> LastGood:
     """What the door goes by: a slip of the finger in the file takes no verb away from
     the owner either.  Raises: ``error`` where there is nothing."""
     good = last_good(path, os.environ)
-    if good is None or not good.is_of(path):
+    if good is None:
         raise error
     number = counted(len(error.problems), "problem")
     complain(
@@ -13703,7 +13539,7 @@ def cmd_run(args: argparse.Namespace) -> int:
     try:
         signals.install()
         clock = SystemClock()
-        settings = FileSettings(
+        settings = make_settings(
             find_config(args.config, os.environ), os.environ, signals, clock
         )
         config = settings.load()
@@ -14620,7 +14456,7 @@ def _settings_examined(path: Path) -> tuple[Config | None, list[Finding]]:
         problems, good = list(error.problems), last_good(path, os.environ)
     going: list[Finding] = []
     found = None
-    if good is not None and good.is_of(path):
+    if good is not None:
         words = f"the door goes by its last good settings, of {good.date}"
         going = [Finding(Health.WARN, "settings", words, f"mend {path}")]
         try:

@@ -82,12 +82,12 @@ class Bench:
                 lock=self.cloud.table(), ca_file=ca_file,
             )
         )  # fmt: skip
-        config = doorpi.read_config(path, {})
+        signals = doorpi.ProcessSignals()
+        settings = doorpi.make_settings(path, {}, signals, self.clock)
+        config = settings.load()
         self.equipment = doorpi.equip(config, self.clock)
         self.read_at = self.lit_at = self.confirmed_at = 0.0
         self._watch(self.equipment)
-        signals = doorpi.ProcessSignals()
-        settings = doorpi.FileSettings(path, {}, signals, self.clock)
         self.door = doorpi.build(config, self.equipment, settings, {}, self.clock)
         self.idle_until_connected(1)  # opened ahead, before the first tap
 

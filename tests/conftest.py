@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -376,20 +376,21 @@ class FakeSettings:
 
     def __init__(self) -> None:
         self.reload = False
-        self.renewed: object = None  # what renew returns, or an exception it raises
+        #: What comes of a reload: problems, or settings; None: those there are.
+        self.renewed: object = None
+        self.locks: Mapping[str, object] | None = None  # that a reload makes
         self.remembered = 0
         self.earlier: Config | None = None  # what the door had before its start
 
-    def asked(self) -> bool:
+    def changed(self) -> object:
         asked, self.reload = self.reload, False
-        return asked
+        return (self.renewed or Config()) if asked else None
 
-    def renew(self, config, equipment):
-        if isinstance(self.renewed, Exception):
-            raise self.renewed
-        return self.renewed
+    def apply(self, new: Config, equipment: Any) -> bool:
+        equipment.locks = self.locks or equipment.locks
+        return self.renewed is new
 
-    def before(self, config: Config) -> Config | None:
+    def before(self) -> Config | None:
         return self.earlier
 
     def remember(self) -> None:

@@ -190,7 +190,7 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
         ),
         encoding="utf-8",
     )
-    settings = doorpi.FileSettings(path, {}, signals, clock)
+    settings = doorpi.make_settings(path, {}, signals, clock)
     config = settings.load()
     equipment = doorpi.equip(config, clock)
     equipment.locks["lock"].unreachable_s = 5.0  # nobody watches a demo for a minute

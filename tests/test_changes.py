@@ -194,7 +194,7 @@ def test_an_edit_of_people_is_an_event_and_another_is_none(world):
         config_of(card_of(), card_of(STRANGER, "Jo"), name="Back door"),
         config_of(),
     ):
-        world.settings.renewed, world.settings.reload = (config, world.equipment), True
+        world.settings.renewed, world.settings.reload = config, True
         door.step()
 
     events = world.store.events.values()

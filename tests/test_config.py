@@ -1236,11 +1236,11 @@ def test_a_file_that_a_lock_names_and_that_is_not_there_is_told(tmp_path, where)
         read_config(path, {})
 
     assert refused.value.problems == (
-        f"{where}.ca_file = '{tmp_path}/bridge.pem': cannot be read",
         (
             f"{where}.api_key = {{ file = 'key' }}: {tmp_path}/key cannot be read:"
             " no such file or directory"
         ),
+        f"{where}.ca_file = '{tmp_path}/bridge.pem': cannot be read",
     )
 
 

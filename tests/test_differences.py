@@ -414,7 +414,7 @@ def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, capl
     after = replace(config_of(card_of(), ANNA_CARD), lock=lock(hold_s=9.0).lock)
     door = world.door(CONFIG)
     world.settings.reload = True
-    world.settings.renewed = (after, world.equipment)
+    world.settings.renewed = after
 
     door.step()
 
@@ -431,7 +431,7 @@ def test_the_journal_names_who_stays_though_the_file_has_them_no_more(world, cap
     world.store.cards[ANNA] = ROW
     door = world.door(config_of(ANNA_CARD))
     world.settings.reload = True
-    world.settings.renewed = (config_of(), world.equipment)
+    world.settings.renewed = config_of()
 
     door.step()
 
@@ -449,7 +449,7 @@ def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
     each = [hours(f"s{i}", f"Mon 08:00-09:{i:02}") for i in range(40)]
     door = world.door(config_of(*people))
     world.settings.reload = True
-    world.settings.renewed = with_schedules(config_of(*dated), *each), world.equipment
+    world.settings.renewed = with_schedules(config_of(*dated), *each)
 
     door.step()
 
@@ -501,7 +501,7 @@ def check(path, capsys):
 def has_run(path: Path) -> None:
     """The door has run with the file as it is."""
     (path.parent / "state").mkdir(exist_ok=True)
-    settings = doorpi.FileSettings(path, {}, Asks(), doorpi.SystemClock())
+    settings = doorpi.make_settings(path, {}, Asks(), doorpi.SystemClock())
     settings.load()
     settings.remember()
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 from conftest import JST, KEN, NOON, STRANGER, World, card_of, config_of
-from values import replace
 
 from doorpi import (
     Busy,
@@ -553,9 +552,9 @@ def test_a_bad_edit_keeps_the_last_good_configuration_and_blinks(world, caplog):
 def test_a_good_edit_is_used_from_the_next_card_on(world):
     door = world.door(config_of())
     other = World(clock=world.clock)
-    changed = replace(world.equipment, locks={"lock": other.lock})
     world.settings.reload = True
-    world.settings.renewed = (config_of(card_of()), changed)
+    world.settings.renewed = config_of(card_of())
+    world.settings.locks = {"lock": other.lock}
     world.reader.shows = [None, KEN]
 
     door.step()

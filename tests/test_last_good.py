@@ -21,6 +21,7 @@ from test_edits import Desk
 
 import doorpi
 from doorpi import (
+    LAST_GOOD,
     ConfigError,
     FileSettings,
     LastGood,
@@ -65,7 +66,7 @@ def start(path, clock, environ):
         return again(desk)
 
     def again(desk: Desk) -> Desk:
-        desk.settings = doorpi.FileSettings(path, environ, desk.signals, clock)
+        desk.settings = doorpi.make_settings(path, environ, desk.signals, clock)
         desk.start()
         desk.settings.remember()
         return desk
@@ -202,7 +203,7 @@ WORTHLESS = {
 
 @pytest.mark.parametrize("content", WORTHLESS.values(), ids=WORTHLESS)
 def test_last_good_settings_that_are_broken_are_none(tmp_path, content):
-    (tmp_path / LastGood.name).write_bytes(content)
+    (tmp_path / LAST_GOOD).write_bytes(content)
 
     assert read_last_good(tmp_path) is None
 
@@ -210,10 +211,10 @@ def test_last_good_settings_that_are_broken_are_none(tmp_path, content):
 def test_what_is_no_file_of_the_doors_own_is_not_followed(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text(json.dumps(GOOD))
-    (tmp_path / LastGood.name).symlink_to(elsewhere)
+    (tmp_path / LAST_GOOD).symlink_to(elsewhere)
     assert read_last_good(tmp_path) is None
-    (tmp_path / LastGood.name).unlink()
-    os.mkfifo(tmp_path / LastGood.name)
+    (tmp_path / LAST_GOOD).unlink()
+    os.mkfifo(tmp_path / LAST_GOOD)
     assert read_last_good(tmp_path) is None
 
 
@@ -247,7 +248,7 @@ def test_nobody_may_read_them_who_may_not_read_the_settings(path, mode, kept):
 
     keep_last_good(LastGood(**GOOD), path.parent, [path])
 
-    assert stat.S_IMODE((path.parent / LastGood.name).stat().st_mode) == kept
+    assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == kept
 
 
 def test_nor_who_may_not_read_the_key(path):
@@ -258,7 +259,7 @@ def test_nor_who_may_not_read_the_key(path):
 
     keep_last_good(LastGood(**GOOD), path.parent, [path, key])
 
-    assert stat.S_IMODE((path.parent / LastGood.name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -269,21 +270,21 @@ def test_the_settings_group_is_not_exchanged_for_another(path):
 
     keep_last_good(LastGood(**GOOD), path.parent, [path])
 
-    assert stat.S_IMODE((path.parent / LastGood.name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
 
 def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
     path.write_text("")
-    (path.parent / f"{LastGood.name}.part").symlink_to(path)
+    (path.parent / f"{LAST_GOOD}.part").symlink_to(path)
 
     keep_last_good(LastGood(**GOOD), path.parent, [path])
 
-    assert read_last_good(path.parent) == LastGood(**GOOD)
+    assert LastGood(**GOOD).is_same(read_last_good(path.parent))
     assert path.read_text() == ""
 
 
 def test_the_disk_is_written_only_for_something_new(path, start):
-    kept = path.parent.with_name("state") / LastGood.name
+    kept = path.parent.with_name("state") / LAST_GOOD
     desk = start()
     before = kept.stat().st_ino
 
@@ -318,7 +319,7 @@ def test_what_cannot_be_replaced_is_removed_and_kept_once_it_can(
     state = path.parent.with_name("state")
     desk = start()
     if not is_there:
-        (state / LastGood.name).unlink()
+        (state / LAST_GOOD).unlink()
     desk.write("after")
     desk.read()
     with monkeypatch.context() as full:
@@ -327,7 +328,7 @@ def test_what_cannot_be_replaced_is_removed_and_kept_once_it_can(
         assert read_last_good(state) is None
         assert "(no space left on device)" in caplog.text
 
-    assert not desk.asked(FileSettings.remember_every_s + 1)
+    assert desk.read(within_s=FileSettings.remember_every_s + 1) == "nothing"
 
     assert "after" in read_last_good(state).settings
 
@@ -435,14 +436,14 @@ def test_another_doors_are_not_gone_by(tmp_path, clock):
     state is its own."""
     back, front = tmp_path / "back.toml", tmp_path / "front.toml"
     back.write_text("[lock]\nkind = 'relay'\n")
-    settings = doorpi.FileSettings(back, {}, doorpi.ProcessSignals(), clock)
+    settings = doorpi.make_settings(back, {}, doorpi.ProcessSignals(), clock)
     (tmp_path / "state").mkdir()
     settings.load()
     settings.remember()
     front.write_text("")
 
     with pytest.raises(ConfigError, match="empty"):
-        doorpi.FileSettings(front, {}, doorpi.ProcessSignals(), clock).load()
+        doorpi.make_settings(front, {}, doorpi.ProcessSignals(), clock).load()
 
     assert main(["--config", str(front), "cards"]) == 78
     assert main(["--config", str(back), "cards"]) == 0
@@ -479,7 +480,7 @@ schedule = "office-hours"
 def keep(path: Path, settings: str) -> None:
     kept = {"settings": settings, "files": {}}
     folder = path.parent.with_name("state")
-    (folder / LastGood.name).write_text(json.dumps(kept))
+    (folder / LAST_GOOD).write_text(json.dumps(kept))
 
 
 def test_of_a_newer_versions_settings_what_is_understood_counts(
@@ -488,7 +489,7 @@ def test_of_a_newer_versions_settings_what_is_understood_counts(
     """A card that must prove itself does not open by its number alone, and nobody has
     hours that are half read."""
     keep(path, OF_A_NEWER_VERSION)
-    settings = doorpi.FileSettings(path, environ, doorpi.ProcessSignals(), clock)
+    settings = doorpi.make_settings(path, environ, doorpi.ProcessSignals(), clock)
 
     config = settings.load()
 
@@ -507,7 +508,7 @@ def test_an_id_that_a_stricter_version_refuses_is_still_tried(path, environ, clo
         "device_id = 'B0'\n",
     )
 
-    config = doorpi.FileSettings(path, environ, doorpi.ProcessSignals(), clock).load()
+    config = doorpi.make_settings(path, environ, doorpi.ProcessSignals(), clock).load()
 
     assert config.lock.device_id == "B0"
 
@@ -517,7 +518,7 @@ def test_without_a_lock_that_can_be_used_they_are_none(path, environ, clock, lin
     keep(path, f"[lock]\n{line}\n")
 
     with pytest.raises(ConfigError, match="no such file"):
-        doorpi.FileSettings(path, environ, doorpi.ProcessSignals(), clock).load()
+        doorpi.make_settings(path, environ, doorpi.ProcessSignals(), clock).load()
 
 
 # -- the whole program

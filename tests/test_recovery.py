@@ -412,13 +412,14 @@ def test_a_reload_that_wires_the_reset_pin_makes_a_reader_that_uses_it(tmp_path,
     path = tmp_path / "doorpi.toml"
     text = f'[reader]\ndevice = "{chip.device}"\nLINE[lock]\nkind = "relay"\n'
     path.write_text(text.replace("LINE", ""))
-    before = doorpi.read_config(path, {})
     bench = Bench(chip.device)
+    settings = doorpi.make_settings(path, {}, doorpi.ProcessSignals(), bench.clock)
+    settings.load()
     bench.reader.sense()
     path.write_text(text.replace("LINE", f"reset_gpio = {RESET_GPIO}\n"))
-    settings = doorpi.FileSettings(path, {}, doorpi.ProcessSignals(), bench.clock)
+    equipment = bench.equipment
 
-    _, equipment = settings.renew(before, bench.equipment)
+    settings.apply(doorpi.read_config(path, {}), equipment)
 
     assert equipment.reader._reset_gpio == RESET_GPIO
     equipment.reader.sense()  # the port is free for it

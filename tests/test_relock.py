@@ -614,7 +614,7 @@ def test_a_reload_does_not_forget_what_the_disk_could_not_keep(world, door):
     world.store.broken = "disk I/O error"
     tap(world, door)
 
-    world.settings.reload, world.settings.renewed = True, (config(), world.equipment)
+    world.settings.reload, world.settings.renewed = True, config()
     idle(world, door, 120)
 
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
