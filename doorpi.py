@@ -28,8 +28,8 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES and its words in REASON_WORDS in 2, a
-                    row in tests/test_rules.py
+To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 12, a
+                    row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in 15,
@@ -10120,190 +10120,38 @@ def _drivers_of(config: Config) -> dict[str, object]:
 ################################################################################
 
 
-#: Each reason in words; what stands in braces is of the card and its entry.
-REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
-    {
-        Reason.GRANTED: "",
-        Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
-        Reason.RANDOM_UID: "it shows a different, random UID at each tap, as phones do,"
-        " so it cannot be put on a list",
-        Reason.NOT_FOUND: "this card is not on the list; to let it in: doorpi allow"
-        " NAME --uid {uid}",
-        Reason.NOT_ENABLED: "it is switched off in {place}",
-        Reason.NOT_ACTIVE: "its first day is {valid_from}",
-        Reason.EXPIRED: "its last day was {valid_until}",
-        Reason.CLOCK_NOT_SET: "its dates or hours need the right time, and the"
-        " Pi's clock is not set yet; doorpi doctor tells more",
-        Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside}",
-        Reason.PASSBACK: "it moved the lock at {last_moved:%H:%M:%S} and must wait"
-        " {passback_s:g} s",
-    }
-)
-PLACES = {
-    Origin.TOML: "doorpi.toml (enabled = false)",
-    Origin.DB: "the database (to let it in: doorpi allow NAME --uid {uid})",
-}
-
-#: How far `why` looks ahead in a schedule; dates it sees however far they are.
-HORIZON_DAYS = 400
+#: What `why` can say of a card's entry: a format, or a function.
+Words = str | Callable[[Credential, Circumstances], str]
+#: Instants, in UTC.
+Instants = Iterable[datetime]
 
 
-class Explanation(NamedTuple):
-    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
+class Wording(NamedTuple):
+    """What `why` says of a reason, and what time has to do with it."""
 
-    ``turns_at`` is None where that is not to be seen; ``after`` says what then ends a
-    grant, and ``last_day`` is the day that ends just then, if one does.
-    """
-
-    decision: Verdict
-    why: str = ""
-    turns_at: datetime | None = None
-    after: str = ""
-    last_day: date | None = None
-
-
-def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
-    """Why ``decide`` answers as it does, in local time.
-
-    What comes next is found by asking it again for each time at which it may answer
-    otherwise, as if the clock were set.
-    """
-    decision = decide(uid, who, when)
-    why = _reason_in_words(uid, who, when, decision.reason)
-    no_time_helps = Reason.CLOCK_NOT_SET, Reason.LOCKED_DOWN
-    if who is None or decision.reason in no_time_helps:
-        return Explanation(decision, why)
-    if who.needs_clock and not when.clock_set:
-        why += ", and the clock is not set"
-    for point in _turning_points(who, when):
-        then = when._replace(at=point, clock_set=True)
-        turned = decide(uid, who, then)
-        if turned.granted is not decision.granted:
-            after = _end_in_words(who, then, turned.reason)
-            return Explanation(decision, why, point, after, _day_over(point, when))
-    return Explanation(decision, why)
+    #: Why a card is denied.
+    denied: Words
+    #: What a denial ends with that no later time ends ("": ``denied`` says it all).
+    lasts: str | None = None
+    #: What ends a grant where this reason begins; "": the reason's own name.
+    ends: Words = ""
+    #: When the reason may begin or end, in any order.
+    turns: Callable[[Credential, Circumstances], Instants] = lambda who, when: ()
 
 
-def _day_over(point: datetime, when: Circumstances) -> date | None:
-    """The day that ends at ``point``; its midnight may be one that is skipped."""
-    day = _local(when)(_in_utc(point) - timedelta(microseconds=1)).date()
-    return day if day < point.date() else None
-
-
-def _turning_points(who: Credential, when: Circumstances) -> Iterator[datetime]:
-    """The instants after ``when.at`` at which another answer may begin, in order."""
-    schedule = when.schedules.get(who.schedule or "")
-    days = {who.valid_from} | _days_after([who.valid_until])
-    minutes = {0}
-    if schedule:
-        spans = schedule.spans
-        minutes.update(m % 1440 for s in spans for m in (s.start_min, s.end_min))
-        first = max(when.at.date(), who.valid_from or date.min)
-        sight = min(HORIZON_DAYS, (date.max - first).days)
-        days.update(first + timedelta(days=i) for i in range(sight + 1))
-        days.update(schedule.closed | _days_after(schedule.closed))
-    local, now = _local(when), _in_utc(when.at)
-    points: set[datetime] = set()
-    for day in days:
-        if day is not None and day >= when.at.date():
-            points.update(_instants(day, minutes, local))
-    if when.last_moved and when.passback_s:
-        moved = _in_utc(when.last_moved)
-        over = moved + timedelta(seconds=ceil(when.passback_s))
-        whole = timedelta(seconds=1 if over.microsecond else 0)
-        points.update((moved, over.replace(microsecond=0) + whole))
-    return (local(point) for point in sorted(points) if point > now)
-
-
-def _in_utc(at: datetime) -> datetime:
-    return (at - (at.utcoffset() or timedelta(0))).replace(tzinfo=UTC)
-
-
-def _local(when: Circumstances) -> Local:
-    zone = when.at.tzinfo or UTC
-    return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
-
-
-def shown_at(day: date, minute: int, local: Local) -> list[datetime]:
-    """The instants at which the clock on the wall shows ``minute`` of ``day``, in UTC:
-    none where it is put forward over it, two where it is put back."""
-    return sorted(_shown(_midnight(day), [minute], _offsets(day, local), local))
-
-
-def _shown(
-    midnight: datetime,
-    minutes: Iterable[int],
-    offsets: Iterable[timedelta],
-    local: Local,
-) -> Iterator[datetime]:
-    for offset in offsets:
-        for minute in minutes:
-            at = midnight + timedelta(minutes=minute) - offset
-            if local(at).utcoffset() == offset:
-                yield at
-
-
-def _instants(day: date, minutes: Iterable[int], local: Local) -> Iterator[datetime]:
-    """When it is one of these minutes of ``day``, and when the clock is put forward or
-    back around that: it may skip the first or the last of an hour, or go into another
-    hour than the one after."""
-    offsets = _offsets(day, local)
-    yield from _shown(_midnight(day), minutes, offsets, local)
-    if len(offsets) > 1:
-        yield change_of_clock(day, local)
-
-
-def change_of_clock(day: date, local: Local) -> datetime:
-    """The instant, in UTC, at which the clock is put forward or back around ``day``."""
-    low, seconds = _midnight(day) - timedelta(days=1), 3 * 86_400
-    before = local(low).utcoffset()
-    while seconds > 1:  # low has the offset of before; what is so much later has not
-        half = timedelta(seconds=seconds // 2)
-        if local(low + half).utcoffset() == before:
-            low += half
-            seconds -= seconds // 2
-        else:
-            seconds //= 2
-    return low + timedelta(seconds=1)
-
-
-def _offsets(day: date, local: Local) -> set[timedelta]:
-    """From UTC, around ``day``: one, or two where the clock is put forward or back."""
-    ends = _midnight(day) - timedelta(days=1), _midnight(day) + timedelta(days=2)
-    return {local(at).utcoffset() or timedelta(0) for at in ends}
-
-
-def _midnight(day: date) -> datetime:
-    """Kept off the end of all days, so that there is a day around it."""
-    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=3))
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def _days_after(days: Iterable[date | None]) -> set[date | None]:
-    return {day + timedelta(days=1) for day in days if day and day < date.max}
-
-
-def _reason_in_words(
-    uid: Uid, who: Credential | None, when: Circumstances, reason: Reason
-) -> str:
-    moved = when.last_moved
-    if who and who.block and reason is Reason.NOT_ENABLED:
-        lifts = LIFTS_BLOCK.format(format_uid(uid))
-        return f"{block_words(who.block)}; to lift it: {lifts}"
-    if who and who.refused and reason is Reason.NOT_ENABLED:
+def _switched_off(who: Credential, _when: Circumstances) -> str:
+    uid = format_uid(who.uid)
+    if who.block:
+        return f"{block_words(who.block)}; to lift it: {LIFTS_BLOCK.format(uid)}"
+    if who.refused:
         return who.refused
-    return REASON_WORDS[reason].format(
-        uid=format_uid(uid),
-        place=who and PLACES[who.source].format(uid=format_uid(uid)),
-        valid_from=who and who.valid_from,
-        valid_until=who and who.valid_until,
-        outside=who and _outside_in_words(who, when),
-        last_moved=moved and _local(when)(_in_utc(moved)),
-        passback_s=when.passback_s,
-    )
+    if who.source is Origin.TOML:
+        return "it is switched off in doorpi.toml (enabled = false)"
+    lets_in = f"to let it in: doorpi allow NAME --uid {uid}"
+    return f"it is switched off in the database ({lets_in})"
 
 
-def _outside_in_words(who: Credential, when: Circumstances) -> str:
+def _outside_hours(who: Credential, when: Circumstances) -> str:
     schedule = when.schedules.get(who.schedule or "")
     name = printable(str(who.schedule))
     if schedule is None:
@@ -10313,65 +10161,213 @@ def _outside_in_words(who: Credential, when: Circumstances) -> str:
     return f"outside the hours of {name}"
 
 
-def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
-    """Why a grant ends at ``then.at``; nothing for a denial."""
-    if reason is Reason.EXPIRED:
-        return "its last day"
-    if reason is not Reason.NOT_PERMITTED_AT_THIS_TIME:
-        return reason.value if reason is not Reason.GRANTED else ""
-    schedule = then.schedules[who.schedule or ""]
-    if then.at.date() in schedule.closed:
-        return _outside_in_words(who, then)
+def _hours_end(who: Credential, when: Circumstances) -> str:
+    schedule = when.schedules[who.schedule or ""]
+    if when.at.date() in schedule.closed:
+        return _outside_hours(who, when)
     return f"the hours of {printable(schedule.name)} end"
+
+
+#: How far `why` looks ahead in a schedule; dates it sees however far they are.
+HORIZON_DAYS = 400
+
+
+def _turns_of_hours(who: Credential, when: Circumstances) -> Instants:
+    schedule = when.schedules.get(who.schedule or "")
+    if schedule is None:
+        return ()
+    minutes = {m % 1440 for s in schedule.spans for m in (s.start_min, s.end_min)}
+    first = max(when.at.date(), who.valid_from or date.min)
+    sight = min(HORIZON_DAYS, (date.max - first).days)
+    days = {first + timedelta(days=i) for i in range(sight + 1)}
+    days |= schedule.closed | set(_days_after(schedule.closed))
+    return _wall_times(days, minutes | {0}, when)
+
+
+def _turns_of_passback(_who: Credential, when: Circumstances) -> Instants:
+    if when.last_moved and when.passback_s:
+        moved = when.last_moved.astimezone(UTC)
+        over = moved + timedelta(seconds=ceil(when.passback_s))
+        yield moved
+        yield over.replace(microsecond=0) + timedelta(seconds=bool(over.microsecond))
+
+
+REASON_WORDS: Mapping[Reason, Wording] = {
+    Reason.GRANTED: Wording(""),
+    Reason.LOCKED_DOWN: Wording(
+        "no card opens the door; to lift that: doorpi lockdown off", lasts="",
+    ),
+    Reason.RANDOM_UID: Wording(
+        "it shows a different, random UID at each tap, as phones do, so it cannot be"
+        " put on a list", lasts="",
+    ),
+    Reason.NOT_FOUND: Wording(
+        "this card is not on the list; to let it in: doorpi allow NAME --uid {uid}",
+        lasts="",
+    ),
+    Reason.NOT_ENABLED: Wording(_switched_off, lasts="; until you change that"),
+    Reason.CLOCK_NOT_SET: Wording(
+        "its dates or hours need the right time, and the Pi's clock is not set yet;"
+        " doorpi doctor tells more", lasts="",
+    ),
+    Reason.NOT_ACTIVE: Wording(
+        "its first day is {who.valid_from}",
+        turns=lambda who, when: _wall_times([who.valid_from], {0}, when),
+    ),
+    Reason.EXPIRED: Wording(
+        "its last day was {who.valid_until}", lasts="; until you change that",
+        ends="its last day",
+        turns=lambda who, when: _wall_times(_days_after([who.valid_until]), {0}, when),
+    ),
+    Reason.NOT_PERMITTED_AT_THIS_TIME: Wording(
+        _outside_hours, ends=_hours_end, turns=_turns_of_hours,
+    ),
+    Reason.PASSBACK: Wording(
+        "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s",
+        turns=_turns_of_passback,
+    ),
+}  # fmt: skip
+
+
+class Explanation(NamedTuple):
+    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
+
+    ``turns_at`` is None where that cannot be seen; ``after`` says what then ends a
+    grant, and ``last_day`` is the day that ends just then, if one does.
+    """
+
+    verdict: Verdict
+    why: str
+    turns_at: datetime | None = None
+    after: str = ""
+    last_day: date | None = None
+
+
+def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
+    """Why ``decide`` answers as it does, in local time.
+
+    The next turn is found by asking it again for each time at which it may answer
+    otherwise, as if the clock were set.
+    """
+    local = _local(when)
+
+    def said(words: Words, when: Circumstances) -> str:
+        if who and callable(words):
+            return words(who, when)
+        moved = when.last_moved and local(when.last_moved.astimezone(UTC))
+        return str(words).format(uid=format_uid(uid), who=who, when=when, moved=moved)
+
+    verdict = decide(uid, who, when)
+    wording = REASON_WORDS[verdict.reason]
+    why = said(wording.denied, when)
+    if who is None or wording.lasts is not None:
+        return Explanation(verdict, why)
+    points = {at for row in REASON_WORDS.values() for at in row.turns(who, when)}
+    for point in sorted(at for at in points if at > when.at):
+        then = when._replace(at=local(point), clock_set=True)
+        turned = decide(uid, who, then)
+        if turned.granted is not verdict.granted:
+            after = said(REASON_WORDS[turned.reason].ends, then) or turned.reason
+            day = local(point - timedelta(microseconds=1)).date()
+            is_over = day < then.at.date()  # its midnight may be one that is skipped
+            return Explanation(verdict, why, then.at, after, day if is_over else None)
+    return Explanation(verdict, why)
+
+
+def _local(when: Circumstances) -> Local:
+    zone = when.at.tzinfo or UTC
+    return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
+
+
+def _days_after(days: Iterable[date | None]) -> Iterator[date]:
+    return (day + timedelta(days=1) for day in days if day and day < date.max)
+
+
+def _wall_times(
+    days: Iterable[date | None], minutes: Iterable[int], when: Circumstances
+) -> Iterator[datetime]:
+    """When it is one of these minutes of these days, and when the clock is put forward
+    or back around one: that may skip the first or the last minute of an hour, or go
+    into another hour than the next."""
+    local = _local(when)
+    for day in days:
+        if day is not None and day >= when.at.date():
+            yield from shown_at(day, minutes, local)
+            if change := change_of_clock(day, local):
+                yield change
+
+
+def shown_at(day: date, minutes: Iterable[int], local: Local) -> list[datetime]:
+    """The instants, in UTC, at which the clock on the wall shows one of ``minutes`` of
+    ``day``: none where it is put forward over it, two where it is put back."""
+    midnight = _midnight(day)
+    ends = midnight - timedelta(days=1), midnight + timedelta(days=2)
+    return sorted(
+        at
+        for offset in {local(end).utcoffset() or timedelta(0) for end in ends}
+        for minute in minutes
+        if local(at := midnight + timedelta(minutes=minute) - offset).utcoffset()
+        == offset
+    )
+
+
+def change_of_clock(day: date, local: Local) -> datetime | None:
+    """The instant, in UTC, at which the clock is put forward or back around ``day``;
+    None where it is not."""
+    low, seconds = _midnight(day) - timedelta(days=1), 3 * 86_400
+    before = local(low).utcoffset()
+    if local(low + timedelta(seconds=seconds)).utcoffset() == before:
+        return None
+    while seconds > 1:  # low has the offset of before; that much later it has not
+        half = timedelta(seconds=seconds // 2)
+        if local(low + half).utcoffset() == before:
+            low += half
+            seconds -= seconds // 2
+        else:
+            seconds //= 2
+    return low + timedelta(seconds=1)
+
+
+def _midnight(day: date) -> datetime:
+    """Kept off the end of all days, so that there are days around it."""
+    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=3))
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def in_one_sentence(
     uid: Uid, who: Credential | None, when: Circumstances, *, is_now: bool
 ) -> str:
     """Who is let in or denied, by which rule, and until when or when next."""
-    told = explain(uid, who, when)
     name = card_name(who) if who else format_uid(uid)
     then = "" if is_now else f" on {_day_and_time(when.at)}"
-    if not told.decision.granted:
-        return f"{name} would be denied{then}: {_denial(uid, who, when, told)}."
     deed = f"be let in{then or ' now'}"
     if who and who.role is Role.MASTER:
         deed = f"start enrolment{then or ' now'}, and never opens the door"
-    return f"{name} would {deed}: {_grant(who, told)}."
+    if not decide(uid, who, when).granted:
+        deed = f"be denied{then}"
+    return f"{name} would {deed}: {_answer(uid, who, when)}."
 
 
-def _grant(who: Credential | None, told: Explanation) -> str:
-    reason, end = told.decision.reason, told.turns_at
-    if end is None:
-        is_free = who is None or not who.needs_clock
-        ever = (
-            "without limits" if is_free else "as long as the settings stay as they are"
-        )
-        return f"{reason}, {ever}"
-    until = _day_and_time(end)
-    if told.last_day:
-        until = f"the end of {told.last_day:%a %Y-%m-%d}"
-    return f"{reason}, until {until} ({told.after})"
-
-
-def _denial(
-    uid: Uid, who: Credential | None, when: Circumstances, told: Explanation
-) -> str:
-    reason, at = told.decision.reason, told.turns_at
+def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
+    told = explain(uid, who, when)
+    reason, at = told.verdict.reason, told.turns_at
+    if told.verdict.granted and at is None:
+        has_limits = who is not None and who.needs_clock
+        ever = "as long as the settings stay as they are"
+        return f"{reason}, {ever if has_limits else 'without limits'}"
+    if told.verdict.granted and at:
+        until = _day_and_time(at)
+        if told.last_day:
+            until = f"the end of {told.last_day:%a %Y-%m-%d}"
+        return f"{reason}, until {until} ({told.after})"
     words = f"{reason}, {told.why}"
     if reason is Reason.LOCKED_DOWN:
-        lifted = when._replace(locked_down=False)
-        after = explain(uid, who, lifted)
-        granted = after.decision.granted
-        rest = _grant(who, after) if granted else _denial(uid, who, lifted, after)
-        return f"{words} (then: {rest})"
-    if at is not None:
+        return f"{words} (then: {_answer(uid, who, when._replace(locked_down=False))})"
+    if at:
         return f"{words}; next possible on {_day_and_time(at)}"
-    if reason in (Reason.EXPIRED, Reason.NOT_ENABLED):
-        return f"{words}; until you change that"
-    if who is None or reason is Reason.CLOCK_NOT_SET:
-        return words
-    return f"{words}; not in the next {HORIZON_DAYS} days unless something is changed"
+    never = f"; not in the next {HORIZON_DAYS} days unless something is changed"
+    lasts = REASON_WORDS[reason].lasts
+    return words + (never if lasts is None else lasts)
 
 
 def _day_and_time(at: datetime) -> str:
@@ -14298,12 +14294,13 @@ def _instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
     """
     if at.tzinfo:
         return [clock.local(at)]
-    found = shown_at(at.date(), at.hour * 60 + at.minute, clock.local)
+    found = shown_at(at.date(), [at.hour * 60 + at.minute], clock.local)
     if not found:
-        skips = clock.local(change_of_clock(at.date(), clock.local))
+        change = change_of_clock(at.date(), clock.local)
+        forward = f" to {clock.local(change):%H:%M}" if change else ""
         raise Refused(
-            f"{_day_and_time(at)}: there is no such time; the clock is put forward"
-            f" to {skips:%H:%M} then"
+            f"{_day_and_time(at)}: there is no such time; the clock is put"
+            f" forward{forward} then"
         )
     seconds = timedelta(seconds=at.second, microseconds=at.microsecond)
     return [clock.local(each + seconds) for each in found]

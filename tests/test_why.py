@@ -222,8 +222,16 @@ def test_of_another_time_it_says_which(changes, sentence):
     assert in_one_sentence(KEN, card_of(**changes), when, is_now=False) == sentence
 
 
-def test_every_reason_has_words():
+def test_every_reason_has_a_row_of_words_and_a_sentence_here():
+    around = {"at": NOON, "schedules": SCHEDULES}
+    decided = {
+        decide(KEN, who, Circumstances(**around | when)).reason
+        for changes, when, _ in SENTENCES.values()
+        for who in [None if changes is None else card_of(**changes)]
+    }
+
     assert set(REASON_WORDS) == set(Reason)
+    assert decided | {Reason.RANDOM_UID} == set(Reason)
 
 
 # -- when the answer turns
