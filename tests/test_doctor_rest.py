@@ -1268,12 +1268,12 @@ def test_the_question_to_the_lock_counts_for_its_month(says, tmp_path):
 
 
 def test_lock_and_fallback_have_lines_of_their_own(says, cloud):
-    cloud.fail_always("unauthorized")
+    cloud.fail_always("401")
 
     code, lines = says(more='[fallback]\nkind = "relay"')
 
     assert code == 1
-    assert "fail  lock      HTTP 401 UNAUTHORIZED: the key is not accepted" in lines
+    assert "fail  lock      HTTP 401: the key is not accepted" in lines
     assert lines[-1] == "ok    fallback  relay on GPIO 17: at rest, which is locked"
 
 
