@@ -8596,8 +8596,11 @@ class NfcReader:
     A PN532 that does not answer may stand at the speed that a killed program left it
     at: from the third try on it is called back from there, and from the fourth on it
     gets a pulse on RSTPD_N, where ``reset_gpio`` is wired.  The board has a pin of that
-    name; RSTO is another.  Once in ``renew_s``, when nobody is there, it is opened
-    anew: some were seen to become slow, or mute, after days.
+    name; RSTO is another.  Once in ``renew_s``, when nobody is there, it is closed and
+    opened again: some were seen to become slow, or mute, after days.
+
+    ``sense`` may run on any one thread, which opens the device.  Another may ``close``
+    it while no ``sense`` is under way; a later one opens it again.
 
     Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
     """
@@ -8610,7 +8613,7 @@ class NfcReader:
         self._reset_gpio = reset_gpio
         self._failures = 0
         self._opened_at = -inf
-        self._told = ""
+        self._said_name = ""
         self._frontend: Any = None
         self._target: Any = None
         #: What nfcpy's udp driver raises at a datagram that is no frame: noise.
@@ -8641,7 +8644,7 @@ class NfcReader:
 
     @property
     def name(self) -> str:
-        """Model and firmware, as nfcpy tells them, of the open reader."""
+        """Model and firmware of the open reader, as nfcpy has them."""
         return str(self._frontend.device) if self._frontend else ""
 
     def _open(self) -> None:
@@ -8656,18 +8659,33 @@ class NfcReader:
             raise OSError("no reader found")
         self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
         self._opened_at = time.monotonic()
-        if self.name != self._told:
-            self._told = self.name
+        if self.name != self._said_name:
+            self._said_name = self.name
             log.info("card reader: %s", self.name)
 
     def _reset(self) -> None:
-        """Told once: a reader that was taken away is tried for weeks."""
-        trouble = _reset_pulse(self._reset_gpio)
+        """RSTPD_N low for 100 ms: the reader starts as after a power cut.  That is
+        said once: a reader that was taken away is tried for weeks.
+
+        Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
+        """
+        pin, trouble = self._reset_gpio, ""
+        try:
+            import gpiozero
+
+            with contextlib.closing(
+                gpiozero.OutputDevice(pin, active_high=False)
+            ) as line:
+                line.on()
+                time.sleep(0.1)
+                line.off()
+                time.sleep(0.05)
+        except _gpio_errors() as error:
+            trouble = printable(str(error) or type(error).__name__)
         if self._failures > self.reset_after:
             return
         if trouble:
-            what = "the card reader cannot be reset by GPIO %d: %s"
-            log.warning(what, self._reset_gpio, trouble)
+            log.warning("the card reader cannot be reset by GPIO %d: %s", pin, trouble)
         else:
             log.info("the card reader was reset")
 
@@ -8699,8 +8717,8 @@ class NfcReader:
 
 @functools.cache
 def _nfcpy() -> Any:
-    """nfcpy, imported quietly: it would run ldconfig, gcc and ld to look for a
-    libcrypto that only its peer-to-peer part wants, and set its logger to INFO."""
+    """nfcpy, imported quietly: it would run ldconfig, gcc and ld to find a libcrypto
+    that only its peer-to-peer part wants, and set its logger to INFO."""
     import ctypes.util
 
     find_library = ctypes.util.find_library
@@ -8721,13 +8739,13 @@ USB_ANSWER_MS = 2000  # a look takes 10 to 50
 
 
 def _tame(clf: Any) -> None:
-    """What in nfcpy would need a visit to the door.
+    """Work around what in nfcpy would need a visit to the door.
 
-    It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to all that
-    speak 115200: its `stty` is told to fail, which keeps it slow.  It opens a serial
-    port as the terminal that controls us, whose end the kernel tells us by SIGHUP, our
-    reload.  It shares the port with whoever else opens it, and both hear half of what
-    the chip says.  And it waits for a USB reader as long as that likes.
+    It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to programs
+    that speak 115200: its `stty` is made to fail, which keeps it slow.  It opens a
+    serial port as the terminal that controls us, whose end the kernel reports by
+    SIGHUP, our reload.  It shares the port with other programs, and each hears half of
+    what the chip says.  And it waits for a USB reader without end.
     """
     import types
 
@@ -8753,7 +8771,7 @@ def serial_port(path: str) -> Path:
 
 
 def _serial_line(port: str, baud: int) -> Any:
-    """Nobody else's meanwhile, of those who ask: an advisory lock."""
+    """Opened with an advisory lock, which other programs may honour."""
     import serial  # type: ignore[import-untyped]
 
     return serial.Serial(port, baud, timeout=0.05, write_timeout=1, exclusive=True)
@@ -8768,7 +8786,7 @@ def _call_back_to_115200(port: Path) -> None:
     command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
     ack = bytes.fromhex("0000ff00ff00")
     for baud in (921600, 460800, 230400):
-        # It may not be there, or not be ours: opening it will tell, in words.
+        # It may not be there, or not be ours: nfcpy's opening it will say so.
         with (
             contextlib.suppress(Exception),
             _serial_line(str(port), baud) as line,
@@ -8780,25 +8798,6 @@ def _call_back_to_115200(port: Path) -> None:
                 time.sleep(0.01)
                 log.info("%s: called back from %d to 115200 baud", port, baud)
                 return
-
-
-def _reset_pulse(pin: int) -> str:
-    """RSTPD_N low for 100 ms: the reader starts as after a power cut.  Returns why
-    that cannot be, or "".
-
-    Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
-    """
-    try:
-        import gpiozero
-
-        with contextlib.closing(gpiozero.OutputDevice(pin, active_high=False)) as line:
-            line.on()
-            time.sleep(0.1)
-            line.off()
-            time.sleep(0.05)
-    except _gpio_errors() as error:
-        return printable(str(error) or type(error).__name__)
-    return ""
 
 
 #: Readers on USB that nfcpy drives, by vendor and product.
@@ -8817,8 +8816,7 @@ USB_DEVICES = Path("/sys/bus/usb/devices")
 DEV = Path("/dev")
 
 
-@dataclass(frozen=True, slots=True)
-class UsbDevice:
+class UsbDevice(NamedTuple):
     """A device on USB: ``id`` is vendor:product, ``driver`` the kernel module that
     holds its first interface, "" for none."""
 
@@ -8846,8 +8844,8 @@ def usb_devices() -> list[UsbDevice]:
 
 
 def usb_path(path: str) -> str:
-    """``usb`` or ``usb:054c`` with the product of the reader that is there: only with
-    both does nfcpy say why it cannot be opened."""
+    """``usb`` or ``usb:054c`` with the product of the reader that is plugged in: only
+    then does nfcpy say why it cannot be opened."""
     if not re.fullmatch(r"usb(:[0-9a-fA-F]{4})?", path):
         return path
     vendor = path[4:].lower()
@@ -8879,131 +8877,47 @@ def _device_trouble(error: Exception) -> str:
 # -- a virtual card, for `tap`
 
 
-@dataclass(slots=True)
-class VirtualCard:
-    """A Type A card as far as anticollision goes; ``uid`` 4, 7 or 10 bytes.
+def type_a_answers(uid: bytes) -> dict[str, str]:
+    """What a card with this UID answers to each frame of anticollision, as hex.
 
-    ``random`` cards answer each poll with a new UID of the kind phones use.
+    Source: ISO/IEC 14443-3, 6.5: the upper bits of the ATQA tell the UID's size;
+    93/95/97 name the cascade level, 20 asks for its four bytes and their check byte,
+    70 selects; bit 3 of the SAK says that the UID goes on at the next level, all but
+    the last of which begin with the cascade tag 88.
     """
-
-    uid: bytes
-    sak: int = 0x00
-    random: bool = False
-
-    def wake(self) -> bytes:
-        """Answer REQA: the ATQA, in air order, whose upper bits tell the UID's size."""
-        if self.random:
-            self.uid = b"\x08" + random.randbytes(3)
-        return bytes([0x04 | UID_BYTES.index(len(self.uid)) << 6, 0x00])
-
-    def answer(self, frame: bytes) -> bytes | None:
-        """Answer an anticollision or select frame; None is silence.
-
-        Source: ISO/IEC 14443-3, 6.5: 93/95/97 name the cascade level, 20 asks for
-        its four bytes and their check byte, 70 selects; bit 3 of the SAK says that
-        the UID goes on at the next level.
-        """
-        parts = self._parts()
-        level = {0x93: 0, 0x95: 1, 0x97: 2}.get(frame[0] if frame else 0, 9)
-        if level >= len(parts):
-            return None
-        part = parts[level]
-        checked = part + bytes([part[0] ^ part[1] ^ part[2] ^ part[3]])
-        if frame[1:] == b"\x20":
-            return checked
-        if frame[1:] == b"\x70" + checked:
-            return bytes([0x04 if level + 1 < len(parts) else self.sak])
-        return None
-
-    def _parts(self) -> list[bytes]:
-        """The UID in fours, each but the last behind the cascade tag 88."""
-        uid = self.uid
-        tagged = [b"\x88" + uid[i : i + 3] for i in range(0, len(uid) - 4, 3)]
-        return [*tagged, uid[-4:]]
+    atqa = bytes([0x04 | UID_BYTES.index(len(uid)) << 6, 0x00]).hex()
+    answers = {"26": atqa, "52": atqa}  # REQA, WUPA
+    tagged = [b"\x88" + uid[i : i + 3] for i in range(0, len(uid) - 4, 3)]
+    for level, part in zip(("93", "95", "97"), [*tagged, uid[-4:]], strict=False):
+        checked = (part + bytes([part[0] ^ part[1] ^ part[2] ^ part[3]])).hex()
+        answers[f"{level}20"] = checked
+        answers[f"{level}70{checked}"] = "04"
+    return answers | {f"{level}70{checked}": "00"}
 
 
-class VirtualField:
-    """A radio field that nfcpy's ``udp:`` driver looks into, on a socket of its own.
-
-    Cards are put and taken from any thread.  With several in the field each poll
-    meets the next one in turn.  An empty field answers a poll at once with nothing,
-    as a real reader does; without that nfcpy waits a second for it.
+def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
+    """Hold a card into the field that nfcpy's ``udp:`` driver looks into.  False where
+    no reader has selected it in time.
 
     One datagram carries one frame: ``106A 26``; ``RFOFF`` when the field goes off.
+
+    Raises: OSError, where the address cannot be had.
     """
-
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self._socket.bind((host, port))
-        except OSError:
-            self._socket.close()
-            raise
-        self._socket.settimeout(0.1)
-        self.port: int = self._socket.getsockname()[1]
-        self.device = f"udp:{host}:{self.port}"
-        self.polls = 0
-        self._cards: list[VirtualCard] = []
-        self._selected: VirtualCard | None = None
-        self._guard = threading.Lock()
-        self._was_read = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="field", daemon=True)
-        with ProcessSignals.kept_from_threads():
-            self._thread.start()
-
-    def put(self, *cards: VirtualCard) -> None:
-        """Hold ``cards`` into the field, in place of any that are there."""
-        with self._guard:
-            self._was_read.clear()
-            self._cards = list(cards)
-            self._selected = None
-
-    def take(self) -> None:
-        with self._guard:
-            self._cards = []
-            self._selected = None
-
-    def wait_until_read(self, timeout_s: float) -> bool:
-        """True once a reader has selected a card since the last ``put``."""
-        return self._was_read.wait(timeout_s)
-
-    def close(self) -> None:
-        self._closing = True
-        self._socket.sendto(b"", self._socket.getsockname())  # wakes the thread
-        self._thread.join()
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while not self._closing:
+    answers, ends_at = type_a_answers(uid), time.monotonic() + within_s
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as air:
+        air.bind(address)
+        while (left_s := ends_at - time.monotonic()) > 0:
+            air.settimeout(left_s)
             try:
-                datagram, sender = self._socket.recvfrom(1024)
+                datagram, reader = air.recvfrom(1024)
             except TimeoutError:
-                continue
-            technology, _, frame = datagram.partition(b" ")
-            if technology != b"106A":
-                continue
-            try:
-                answer = self._answer(bytes.fromhex(frame.decode()))
-            except ValueError:  # noise: a card stays silent
-                continue
-            if answer is not None:
-                self._socket.sendto(b"106A " + answer.hex().encode(), sender)
-
-    def _answer(self, frame: bytes) -> bytes | None:
-        with self._guard:
-            if frame in (b"\x26", b"\x52"):  # REQA, WUPA
-                self.polls += 1
-                if not self._cards:
-                    return b""
-                self._selected = self._cards[self.polls % len(self._cards)]
-                return self._selected.wake()
-            if self._selected is None:
-                return None
-            answer = self._selected.answer(frame)
-            if answer is not None and len(answer) == 1 and not answer[0] & 0x04:
-                self._was_read.set()
-            return answer
+                break
+            technology, _, frame = datagram.decode("latin-1").lower().partition(" ")
+            if technology == "106a" and frame in answers:
+                air.sendto(f"106A {answers[frame]}".encode(), reader)
+                if answers[frame] == "00":
+                    return True
+    return False
 
 
 ################################################################################
@@ -14635,16 +14549,14 @@ def cmd_tap(args: argparse.Namespace) -> int:
         say(f"reader.device = {device!r}: only a udp: reader can be tapped this way")
         return EX_FAILED
     try:
-        radio = VirtualField(*address)
+        was_read = show_card(bytes.fromhex(args.uid), address, 5.0)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         say(f"cannot present a card at {device}: {why}")
         return EX_FAILED
-    with contextlib.closing(radio):
-        radio.put(VirtualCard(bytes.fromhex(args.uid)))
-        if not radio.wait_until_read(5.0):
-            say(f"no reader looked at {device} within 5 s; is `run` running?")
-            return EX_FAILED
+    if not was_read:
+        say(f"no reader looked at {device} within 5 s; is `run` running?")
+        return EX_FAILED
     say(f"{format_uid(args.uid)} was read")
     return EX_OK
 

@@ -36,6 +36,7 @@ import requests
 import trustme
 from gpiozero import Device, LEDBoard
 from gpiozero.pins.mock import MockFactory
+from virtual import VirtualCard, VirtualField
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from live_cloud import LiveSesameMini
@@ -72,7 +73,7 @@ class Bench:
 
     def __init__(self, folder: Path, *, ca_file: str = "", **cloud: Any) -> None:
         Device.pin_factory = MockFactory()
-        self.radio = doorpi.VirtualField()
+        self.radio = VirtualField()
         self.cloud = LiveSesameMini(**cloud)
         self.clock = doorpi.SystemClock()
         path = folder / "doorpi.toml"
@@ -122,7 +123,7 @@ class Bench:
         the card's arrival in the field to the command."""
         sent_before = len(self.cloud.commands)
         put_at = time.monotonic()
-        self.radio.put(doorpi.VirtualCard(bytes.fromhex(KEN)))
+        self.radio.put(VirtualCard(bytes.fromhex(KEN)))
         while len(self.cloud.commands) == sent_before:
             self.door.step()
         command_at = self.cloud.commands[-1][0]
@@ -170,7 +171,7 @@ def plain_rows(taps: int, *, ca_file: str = "", **cloud_is: Any) -> list[float]:
     return rows
 
 
-def seed_tap(radio: doorpi.VirtualField, cloud: LiveSesameMini) -> float:
+def seed_tap(radio: VirtualField, cloud: LiveSesameMini) -> float:
     """The seed's flow: from the card in the field to its command, in seconds."""
     nfc = doorpi._nfcpy()
     tags = importlib.import_module("nfc.tag")
@@ -179,7 +180,7 @@ def seed_tap(radio: doorpi.VirtualField, cloud: LiveSesameMini) -> float:
     url = f"{cloud.base_url}/sesame/{cloud.device_id}"
     headers = {"Authorization": cloud.key}
     put_at = time.monotonic()
-    radio.put(doorpi.VirtualCard(bytes.fromhex(KEN)))
+    radio.put(VirtualCard(bytes.fromhex(KEN)))
     reader = nfc.ContactlessFrontend(radio.device)
     target = reader.sense(nfc.clf.RemoteTarget("106A"), iterations=6, interval=0.2)
     tags.activate(reader, target)
@@ -199,7 +200,7 @@ def seed_tap(radio: doorpi.VirtualField, cloud: LiveSesameMini) -> float:
 
 
 def seed_rows(latency_s: float, taps: int) -> list[float]:
-    cloud, radio = LiveSesameMini(latency_s=latency_s), doorpi.VirtualField()
+    cloud, radio = LiveSesameMini(latency_s=latency_s), VirtualField()
     rows = [seed_tap(radio, cloud) for _ in range(taps)]
     radio.close()
     cloud.close()
@@ -452,7 +453,7 @@ def rss_kb(pid: int) -> int:
 
 def run_memory(folder: Path, count: int) -> int:
     """kB of `run` after taps of some of ``count`` cards."""
-    radio, cloud = doorpi.VirtualField(), LiveSesameMini()
+    radio, cloud = VirtualField(), LiveSesameMini()
     config = write_config(folder, cloud, radio.device, cards="")
     rng = random.Random(2)
     with DoorProcess(config) as door:

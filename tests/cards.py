@@ -1,6 +1,6 @@
 """Cards byte by byte, from waking to what they say once they are selected.
 
-One table for both fields: `doorpi.VirtualField` (nfcpy's udp driver) and `pn532.Pn532`
+One table for both fields: `virtual.VirtualField` (nfcpy's udp driver) and `pn532.Pn532`
 (nfcpy's PN532 driver on a pty) show a card the same frames, without check bytes (CRC_A).
 
     radio.put(card("ntag213"))
@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from math import inf
 
-from doorpi import VirtualCard
+from virtual import VirtualCard
 
 #: Hears each frame and says its answer; None is silence, and so is everything after its
 #: end, until the card is woken again.

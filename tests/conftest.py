@@ -28,6 +28,7 @@ from live_cloud import LiveSesameMini
 from pn532 import Pn532
 from stopwatch import Stopwatch
 from values import replace
+from virtual import VirtualField
 
 import doorpi
 from doorpi import (
@@ -51,7 +52,6 @@ from doorpi import (
     StoreError,
     Uid,
     Unreadable,
-    VirtualField,
     drive,
 )
 

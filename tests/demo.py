@@ -25,11 +25,13 @@ from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 
+from virtual import VirtualCard, VirtualField
+
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from live_cloud import LiveSesame
 
 import doorpi
-from doorpi import Card, Event, Reason, Result, Signal, VirtualCard
+from doorpi import Card, Event, Reason, Result, Signal
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class JournalTail(logging.Handler):
 class World:
     """What stands around the door, for the screen to show and the keys to break."""
 
-    field: doorpi.VirtualField
+    field: VirtualField
     cloud: LiveSesame
     reader: PluggedReader
     lights: doorpi.GpioLights
@@ -177,7 +179,7 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
 
     Device.pin_factory = MockFactory()
     clock = Clock()
-    field = doorpi.VirtualField()
+    field = VirtualField()
     cloud = LiveSesame(latency_s=0.1, motor_s=1.5)
     path = folder / "doorpi.toml"
     path.write_text(

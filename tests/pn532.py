@@ -6,7 +6,7 @@
     chip.hang_up(after=2)                  # unplugged while the third command runs
     chip.plug_in()
 
-It has the methods of `doorpi.VirtualField` and faults besides.  The chip is one thread,
+It has the methods of `virtual.VirtualField` and faults besides.  The chip is one thread,
 and all that is done to it is done there, between two reads of the line.
 
 Source: NXP UM0701-02, PN532 user manual: 6.2.1 frames, 6.2.2 dialogue, 7.2 and 7.3
@@ -33,7 +33,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
-from doorpi import VirtualCard
+from virtual import VirtualCard
 
 ACK = bytes.fromhex("0000ff00ff00")
 ERROR_FRAME = bytes.fromhex("0000ff01ff7f8100")

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from live_cloud import Live
 from stopwatch import Stopwatch
+from virtual import VirtualCard, VirtualField
 
 import doorpi
 
@@ -231,15 +232,15 @@ class DoorProcess:
         self.until(ended, f"the end of event {number}", 20)
         return found()[number - 1]
 
-    def until_idle(self, radio: doorpi.VirtualField, polls: int = 3) -> None:
+    def until_idle(self, radio: VirtualField, polls: int = 3) -> None:
         """The door has looked for cards again: whatever it did before is done."""
         seen = radio.polls
         self.until(lambda: radio.polls > seen + polls, "looks for a card")
 
-    def tap(self, radio: doorpi.VirtualField, *uids: str) -> doorpi.Event:
+    def tap(self, radio: VirtualField, *uids: str) -> doorpi.Event:
         """Present ``uids`` until the next event has ended, then take them away."""
         before = len(self.taps)
-        radio.put(*(doorpi.VirtualCard(bytes.fromhex(uid)) for uid in uids))
+        radio.put(*(VirtualCard(bytes.fromhex(uid)) for uid in uids))
         event = self.until_event(before + len(uids), of_a_card=True)
         radio.take()
         self.until_idle(radio, polls=15)  # of 10 ms: longer than rearm_s

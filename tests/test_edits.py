@@ -26,6 +26,7 @@ from gpiozero.pins.mock import MockFactory
 from live_cloud import LiveSesameMini
 from processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
 from stopwatch import Stopwatch
+from virtual import VirtualField
 
 import doorpi
 from doorpi import (
@@ -37,7 +38,6 @@ from doorpi import (
     ProcessSignals,
     Result,
     Stopped,
-    VirtualField,
 )
 
 LOOK_S = 1 / 16  # of the door; the clock has it exactly

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from virtual import VirtualCard, VirtualField
 
-from doorpi import VirtualCard, VirtualField
+from doorpi import show_card, type_a_answers
 
 
 class Poll:
@@ -25,6 +28,12 @@ class Poll:
         """The field's answer to one frame; None if there is none within 2 s."""
         self.raw(f"106A {frame}".encode())
         return self.answer()
+
+    def ask_early(self, frame: str) -> str | None:
+        """None as well where nobody listens yet."""
+        with contextlib.suppress(ConnectionRefusedError):
+            return self.ask(frame)
+        return None
 
     def answer(self) -> str | None:
         try:
@@ -247,3 +256,46 @@ def test_a_closed_field_leaves_no_thread_and_frees_its_port():
 
     assert not [t for t in threading.enumerate() if t.name == "field"]
     VirtualField(port=radio.port).close()
+
+
+# -- the card of `tap`
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_card_of_tap_answers_as_well(name):
+    shown, exchange = CONVERSATIONS[name]
+    answers = type_a_answers(shown.uid)
+
+    said = [answers[asked] for asked, _ in exchange]
+
+    last = "00" if len(exchange[-1][1]) == 2 else exchange[-1][1]
+    assert said == [*(answer for _, answer in exchange[:-1]), last]
+
+
+@pytest.mark.parametrize("frame", SILENCE.values(), ids=SILENCE)
+def test_the_card_of_tap_is_silent_at(frame):
+    assert frame not in type_a_answers(bytes.fromhex("D3C2B1A0"))
+
+
+def test_the_card_of_tap_is_there_until_it_was_read():
+    radio = VirtualField()
+    address = ("127.0.0.1", radio.port)
+    radio.close()
+    with ThreadPoolExecutor() as pool:
+        poll = Poll(radio)
+        shown = pool.submit(show_card, bytes.fromhex("04A93C715ED284"), address, 5.0)
+        with contextlib.closing(poll.socket):
+            while poll.ask_early("26") is None:
+                assert not shown.done()
+            for datagram in GARBAGE.values():
+                poll.raw(datagram)
+            exchange = CONVERSATIONS["7 bytes, SAK 00"][1]
+
+            answers = [poll.ask(asked) for asked, _ in exchange]
+
+        assert answers == [answer for _, answer in exchange]
+        assert shown.result(5) is True
+
+
+def test_nobody_reads_the_card_of_tap():
+    assert show_card(bytes(4), ("127.0.0.1", 0), within_s=0.01) is False

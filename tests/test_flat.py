@@ -23,6 +23,7 @@ from conftest import FakeSupervisor, World, card_of, config_of
 from stopwatch import Stopwatch
 from test_recovery import FAULTS
 from values import replace
+from virtual import VirtualCard
 
 from doorpi import (
     NfcReader,
@@ -31,7 +32,6 @@ from doorpi import (
     SqliteStore,
     SystemClock,
     Uid,
-    VirtualCard,
 )
 
 TAPS = int(os.environ.get("DOORPI_TAPS", "120"))

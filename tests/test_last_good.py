@@ -18,6 +18,7 @@ from conftest import KEN
 from live_cloud import LiveSesameMini
 from processes import DoorProcess, doorpi_says, write_config
 from test_edits import Desk
+from virtual import VirtualField
 
 import doorpi
 from doorpi import (
@@ -26,7 +27,6 @@ from doorpi import (
     FileSettings,
     LastGood,
     Secret,
-    VirtualField,
     keep_last_good,
     last_good,
     main,

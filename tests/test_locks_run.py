@@ -12,13 +12,13 @@ import pytest
 from live_cloud import LiveSesame, LiveSesameMini
 from processes import DoorProcess, doorpi_says, environment, wait_for, write_config
 from stopwatch import Stopwatch
+from virtual import VirtualCard
 
 from doorpi import (
     Command,
     Notes,
     Result,
     SqliteStore,
-    VirtualCard,
 )
 
 KEN = "04A93C715ED284"

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from processes import ROOT, environment
 from stopwatch import Stopwatch
+from virtual import VirtualCard, VirtualField
 
 import doorpi
-from doorpi import Card, NfcReader, ReaderLost, Uid, VirtualCard, VirtualField
+from doorpi import Card, NfcReader, ReaderLost, Uid
 
 KEN = "04A93C715ED284"
 SHORT = "D3C2B1A0"

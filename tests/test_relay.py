@@ -29,6 +29,7 @@ from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import DoorProcess, environment, wait_for
 from stopwatch import Stopwatch
+from virtual import VirtualCard
 
 import doorpi
 from doorpi import (
@@ -47,7 +48,6 @@ from doorpi import (
     SqliteStore,
     Stopped,
     SystemClock,
-    VirtualCard,
     drive,
     idle_settings,
     parse_config,

@@ -37,6 +37,7 @@ from processes import (
     write_config,
 )
 from stopwatch import Stopwatch
+from virtual import VirtualCard, VirtualField
 
 import doorpi
 from doorpi import (
@@ -47,8 +48,6 @@ from doorpi import (
     Result,
     Signal,
     Stopped,
-    VirtualCard,
-    VirtualField,
 )
 
 KEN, MIKA, STRANGER = "04A93C715ED284", "D3C2B1A0", "04FFEEDDCCBBAA"
