@@ -10681,32 +10681,25 @@ class ListError(ValueError):
 class Row:
     """A record of a list: its ``cells`` as text, by the plain names of their columns,
     then as a ``[[card]]`` would have them; at last its ``card``, or ``why`` it is
-    refused.  ``number`` counts lines or entries from 1; ``uid`` is None where it cannot
-    be read.
+    refused.
 
-    A card that is on the list already keeps its own of what the record is ``silent``
-    about, or says only because a card must have it.
+    A card that is on the list already keeps its own of the keys that the record is
+    ``silent`` about, or mentions only because a card must have them.
     """
 
-    number: int
+    number: int  # of the line or entry, from 1
     cells: dict[str, Any]
     why: str = ""
     silent: Sequence[str] = ()
-    uid: Uid | None = None
+    holder: str = ""
+    spelling: str = ""  # of the UID
+    uid: Uid | None = None  # where that can be read
     card: Credential | None = None
-
-    @property
-    def spelling(self) -> str:
-        return str(self.cells.get("uid", ""))
-
-    @property
-    def holder(self) -> str:
-        return str(self.cells.get("holder", ""))
 
 
 class Records(NamedTuple):
     """What is in a text, whatever it means: what a ``row`` is called, a card (TOML), an
-    entry (JSON) or a line (a table); the names of the columns by their plain ones."""
+    entry (JSON) or a line (a table), and the columns' names by their plain ones."""
 
     row: str
     names: dict[str, str]
@@ -10714,27 +10707,22 @@ class Records(NamedTuple):
     schedules: Mapping[str, Schedule] = MappingProxyType({})
 
 
-Fix = Callable[[dict[str, Any], Mapping[str, str], Counter[str]], tuple[str, str]]
-
-
 class ListFormat(NamedTuple):
     """A kind of list, and what its columns mean.  A list is of the first kind that has
-    such a ``row``, and whose ``tells`` are all among its columns."""
+    such a ``row``, and whose ``tells`` are all among its columns.
+
+    ``columns`` are the names that the column of a key may have, ``others`` further
+    ones that are known.  ``fix`` translates a card from what this kind writes in its
+    own way, may refuse the row, and returns what to call a card without a name.
+    ``is_wiegand``: its UIDs may be the decimal numbers of a Wiegand reader.
+    """
 
     name: str
     row: str
     tells: set[str]
-    #: For each key of a card, the names that its column may have.
     columns: Mapping[str, tuple[str, ...]]
-    #: Other columns that are known.
     others: tuple[str, ...] = ()
-    #: Translates a card from what this kind writes in its own way; returns why the row
-    #: is refused, and what to call a card without a name.
-    fix: Fix | None = None
-    #: A record without this column is about something else.
-    needs: str = ""
-    note: str = ""
-    #: Whether its UIDs may be the decimal numbers of a Wiegand reader.
+    fix: Callable[[Row, dict[str, Any], Counter[str]], str] = lambda *_: ""
     is_wiegand: bool = False
 
 
@@ -10755,44 +10743,34 @@ GUARD = re.compile(rf"\A\s*'(?=\s*[{re.escape(''.join(FORMULAS))}])")
 IDENTIFIERS = {"uid", "code", "cardnumber"}
 
 
-def _header(text: str) -> tuple[list[str], str, int]:
-    """The names of the columns, the delimiter, and how many lines the head has: blank
-    ones, comments, the ``sep=;`` by which Excel knows the delimiter, and the names."""
-    file, delimiter = io.StringIO(text[:10_000], newline=""), ""
-    for number, line in enumerate(iter(file.readline, ""), 1):
+def _table(text: str) -> Records:
+    """A CSV with any delimiter.  Above the names of its columns may be blank lines,
+    comments, and the ``sep=;`` by which Excel knows the delimiter."""
+    file, delimiter, names = io.StringIO(text, newline=""), "", list[str]()
+    used, head = ",", 0
+    for line in iter(file.readline, ""):
+        head += 1
         if given := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
             delimiter = given[1]
             continue
         used = delimiter or max("\t;,", key=line.count)
-        try:
-            cells = next(csv.reader([line], delimiter=used, strict=True), [])
-        except csv.Error:
+        cells = next(csv.reader([line], delimiter=used), [])
+        plain = [_plain(tidied(cell.strip())) for cell in cells]
+        if any(plain) and not (line.startswith("#") and IDENTIFIERS.isdisjoint(plain)):
+            names = [tidied(n.strip()) or f"column {i}" for i, n in enumerate(cells, 1)]
             break
-        names = [tidied(cell.strip()) for cell in cells]
-        is_comment = line.startswith("#") and not IDENTIFIERS & set(map(_plain, names))
-        if any(names) and not is_comment:
-            named = [name or f"column {i}" for i, name in enumerate(names, 1)]
-            return named, used, number
-    return [], ",", 0
-
-
-def _table(text: str) -> Records:
-    names, delimiter, head = _header(text)
-    plain = list(map(_plain, names))
-    if twice := [name for name in names if plain.count(_plain(name)) > 1]:
-        raise ListError(f"two columns are called {_named(twice[0])}")
-    lines = _table_rows(text, plain, delimiter, head)
-    return Records("line", dict(zip(plain, names, strict=True)), lines)
+    by_plain = dict(zip(map(_plain, names), names, strict=True))
+    if len(by_plain) < len(names):
+        twice = Counter(map(_plain, names)).most_common(1)[0][0]
+        raise ListError(f"two columns are called {_named(by_plain[twice])}")
+    return Records("line", by_plain, _table_rows(text, file, [*by_plain], used, head))
 
 
 def _table_rows(
-    text: str, names: Sequence[str], delimiter: str, head: int
+    text: str, file: io.StringIO, names: Sequence[str], delimiter: str, head: int
 ) -> Iterator[Row]:
     """Raises: ListError for a file that was cut off, or is no table."""
-    file, at, cut = io.StringIO(text, newline=""), head, ""
-    for _ in range(head):
-        file.readline()
-    rows = csv.reader(file, delimiter=delimiter, strict=True)
+    at, cut, rows = head, "", csv.reader(file, delimiter=delimiter, strict=True)
     try:
         for cells in rows:
             line, at = at + 1, head + rows.line_num
@@ -10836,16 +10814,18 @@ def _objects(row: str, entries: Iterable[object], expected: str) -> Records:
         if not isinstance(entry, dict):
             rows.append(Row(number, {}, f"{_named(entry)}: expected {expected}"))
             continue
-        cells = {}
-        for name, value in entry.items():
-            is_none = value is None or value in ([], {})
-            is_text = isinstance(value, str)
-            cell = tidied(value.strip()) if is_text else _named(value)
-            cells[_plain(name)] = "" if is_none else cell
-            names.setdefault(_plain(name), name)
-        twice = len(cells) < len(entry)
-        rows.append(Row(number, cells, "two of its keys mean the same" * twice))
+        cells = {_plain(name): _cell(value) for name, value in entry.items()}
+        names = {_plain(name): name for name in entry} | names
+        twice = "two of its keys mean the same" * (len(cells) < len(entry))
+        rows.append(Row(number, cells, twice))
     return Records(row, names, rows)
+
+
+def _cell(value: object) -> str:
+    """A cell as text; the content of a list or an object stays there."""
+    if value is None or value in ([], {}):
+        return ""
+    return tidied(value.strip()) if isinstance(value, str) else _named(value)
 
 
 TOML_TABLE = re.compile(
@@ -10882,9 +10862,8 @@ SAYS_WHETHER = re.compile(
     "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
 )
 
-TRUE_FALSE = {"true": True, "yes": True, "y": True, "on": True, "1": True} | {
-    "false": False, "no": False, "n": False, "off": False, "0": False,
-}  # fmt: skip
+TRUE_FALSE = dict.fromkeys(("true", "yes", "y", "on", "1"), True)
+TRUE_FALSE |= dict.fromkeys(("false", "no", "n", "off", "0"), False)
 
 #: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
 #: Japanese sign for a year.
@@ -11002,14 +10981,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _fix_own_json(
-    card: dict[str, Any], cells: Mapping[str, str], _notes: Counter[str]
-) -> tuple[str, str]:
+def _fix_own_json(row: Row, card: dict[str, Any], _notes: Counter[str]) -> str:
     """``cards --json`` writes some UIDs as digits alone; they are no card numbers."""
-    if cells.get("source") in tuple(Origin):
+    if row.cells.get("source") in tuple(Origin):
         with contextlib.suppress(ValueError):
-            card["uid"] = format_uid(parse_uid(cells.get("uid", "")))
-    return cells.get("refused", ""), ""
+            card["uid"] = format_uid(parse_uid(row.cells.get("uid", "")))
+    row.why = row.why or row.cells.get("refused", "")
+    return ""
 
 
 NO_PINS = "PINs are not imported: the card alone opens this door"
@@ -11025,11 +11003,10 @@ ESP_RFID_NOTE = (
 
 
 def _esp_rfid_doubt(uid: str, pin: str) -> str:
-    """Why what esp-rfid stores may not be the card's UID, though it can be read so.
+    """Why a text that can be read as a UID may not be the card's.
 
-    It writes each byte without its leading 0: only a text as long as all bytes of a
-    UID has lost nothing.
-    Source: rfid.esp of esprfid/esp-rfid: ``uid += String(uidByte[i], HEX)``.
+    esp-rfid writes each byte without its leading 0: only a text as long as all bytes of
+    a UID has lost nothing (rfid.esp: ``uid += String(uidByte[i], HEX)``).
     """
     if uid == pin:
         return "a PIN, and no card"
@@ -11043,11 +11020,8 @@ def _esp_rfid_doubt(uid: str, pin: str) -> str:
     return ""
 
 
-def _fix_esp_rfid(
-    card: dict[str, Any], cells: Mapping[str, str], notes: Counter[str]
-) -> tuple[str, str]:
-    """A user of an esp-rfid: of its page's backup, or of its MQTT answers, one after
-    the other.  Its opening hours are in its settings, not in this file.
+def _fix_esp_rfid(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
+    """A user: of a backup by its page, or of its MQTT answers, one after the other.
 
     A limit is a moment in Unix seconds, or milliseconds: 00:00 UTC of the day that was
     picked.  Nobody enters from ``validuntil`` on: the last good day is the one before.
@@ -11055,7 +11029,9 @@ def _fix_esp_rfid(
     (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
     README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
     """
-    uid, access, why = cells.get("uid", ""), cells.get("acctype", ""), ""
+    notes.setdefault(ESP_RFID_NOTE, 0)
+    cells, why = row.cells, ""
+    uid, access = cells.get("uid", ""), cells.get("acctype", "")
     pin = cells.get("pincode") or cells.get("pin", "")
     if access not in ESP_RFID_ACCESS:
         why = f"acctype = {_named(access)}: expected 0, 1 or 99"
@@ -11077,7 +11053,8 @@ def _fix_esp_rfid(
     notes.update([NO_PINS] * bool(pin))
     if card.get("holder") == "undefined":  # what its page makes of none
         card["holder"] = ""
-    return why, f"esp-rfid {uid}"
+    row.why = row.why or why
+    return f"esp-rfid {uid}"
 
 
 #: Devices of CarontePass that are nobody's card.
@@ -11091,9 +11068,7 @@ NO_CARD = {
 CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
 
 
-def _fix_caronte(
-    card: dict[str, Any], cells: Mapping[str, str], notes: Counter[str]
-) -> tuple[str, str]:
+def _fix_caronte(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.
 
     The last answer about it, where the list has that, says whether it is good: true, or
@@ -11101,17 +11076,23 @@ def _fix_caronte(
     raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one is read
     as an owner makes it of the table, with a column of names.
     """
-    why, user = NO_CARD.get(cells.get("kind", "").lower(), ""), cells.get("user", "")
-    if not (card.get("holder") or why):
-        why = "no user: nobody's card"
+    kind, user = row.cells.get("kind", ""), row.cells.get("user", "")
+    why = NO_CARD.get(
+        kind.lower(), "" if card.get("holder") else "no user: nobody's card"
+    )
     if card.get("holder") == user and user.isdecimal():
         card["holder"] = ""
     if "enabled" in card:
         card["enabled"] = card["enabled"].lower() in ("true", "1")
         notes.update([CARONTE_NO] * (not card["enabled"]))
-    return why, f"CarontePass user {user}"
+    row.why = row.why or why
+    return f"CarontePass user {user}"
 
 
+NO_UIDS = (
+    "the UID cannot be had from a Wiegand number: add a column UID (tap the card and"
+    " look into `log`)"
+)
 UHPPOTED_KNOWN = ("cardnumber", "pin", "from", "to", "name", "uid")
 
 
@@ -11135,16 +11116,15 @@ def _of_one_door(records: Records, door: str) -> Records:
     return records._replace(names=kept | {"door": names[here[0]]}, rows=rows)
 
 
-def _fix_uhppoted(
-    card: dict[str, Any], cells: Mapping[str, str], notes: Counter[str]
-) -> tuple[str, str]:
+def _fix_uhppoted(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
     """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
-    site's code times 100,000 and a number; of 34, as the reader likes.  That is a part
-    of the UID at most, in an order of the reader's own: the UID cannot be had from it,
-    so it must be in a column of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go
-    and acl/tsv_test.go; uhppoted/uhppote-core, issues 11 and 15.
+    site's code times 100,000 and a number; of 34, as the reader likes.  That is at most
+    a part of the UID, in an order of the reader's own, so the UID must be in a column
+    of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and acl/tsv_test.go;
+    uhppoted/uhppote-core, issues 11 and 15.
     """
-    number, says, why = cells.get("cardnumber", ""), cells["door"].upper(), ""
+    cells, why = row.cells, ""
+    number, says = cells.get("cardnumber", ""), cells["door"].upper()
     if says not in ("Y", "N") and not says.isdecimal():
         why = f".enabled = {_named(says)}: expected Y, N or a profile"
     card["enabled"] = says != "N"
@@ -11153,12 +11133,10 @@ def _fix_uhppoted(
         why = "no From or no To: uhppoted knows no card without dates; fill them in"
     if not card.get("uid"):
         why = f"Card Number = {_named(number)}: a Wiegand number, not the UID"
-        notes[
-            "the UID cannot be had from a Wiegand number: add a column UID (tap the"
-            " card and look into `log`)"
-        ] += 1
+        notes.update([NO_UIDS])
     notes.update([NO_PINS] * (cells.get("pin", "") not in ("", "0")))
-    return why, f"Card {number}"
+    row.why = row.why or why
+    return f"Card {number}"
 
 
 CARONTE: tuple[Any, ...] = (
@@ -11176,7 +11154,7 @@ LIST_FORMATS = (
     ListFormat(
         "esp-rfid's user backup (JSON)", "entry", {"acctype"},
         {"uid": ("uid",), "holder": ("username", "user")},
-        ESP_RFID_OTHERS, _fix_esp_rfid, "acctype", ESP_RFID_NOTE, is_wiegand=True,
+        ESP_RFID_OTHERS, _fix_esp_rfid, is_wiegand=True,
     ),
     ListFormat("CarontePass's devices (JSON)", "entry", {"code", "kind"}, *CARONTE),
     ListFormat(
@@ -11204,7 +11182,7 @@ class CardList:
         self.kind = kind
         self.config = config
         #: What the owner should know of so many rows; 0: of the list as a whole.
-        self.notes: Counter[str] = Counter({kind.note: 0} if kind.note else {})
+        self.notes: Counter[str] = Counter()
         self.cards: dict[Uid, Credential] = {}
         self.refused: list[Row] = []
         self.rows: dict[Uid, Row] = {}  # of the cards
@@ -11214,14 +11192,11 @@ class CardList:
 
     def read(self, records: Records, ignored: Iterable[str]) -> None:
         """Take what the records say.  Raises: ListError."""
-        rows, needs = list(records.rows), self.kind.needs
-        for row in rows:
-            if needs and needs not in row.cells and not row.why:
-                row.why = f"{needs}: missing: not a user"
+        rows = list(records.rows)
         self._look_at_columns(records.names, rows, ignored)
         for name, there in records.schedules.items():
-            here = self.config.schedules.get(name)
-            if here and (here.spans, here.closed) != (there.spans, there.closed):
+            here = self.config.schedules.get(name, there)
+            if (here.spans, here.closed) != (there.spans, there.closed):
                 note = f"schedule {_named(name)} has other hours here, which hold"
                 self.notes[note] = 0
         for row in rows:
@@ -11294,22 +11269,21 @@ class CardList:
         for key, names in self.kind.columns.items():
             if found := [cells[name] for name in map(_plain, names) if name in cells]:
                 card[key] = next(filter(None, found), "")
-        why = made_up = ""
-        if self.kind.fix:
-            why, made_up = self.kind.fix(card, cells, self.notes)
+        made_up = self.kind.fix(row, card, self.notes)
         if self.kind.row != "card":  # there it would be at its default
             row.silent = [key for key in COLUMNS if key not in card]
         if made_up and not card.get("holder"):
             card["holder"] = made_up
             row.silent = [*row.silent, "holder"]
-        problems = [*filter(None, (row.why, why))]
         for key, value in card.items():
             try:
                 card[key] = _typed(key, value, self._day_orders.get(key, ""))
             except ValueError as error:
-                problems.append(f".{key} = {_named(value)}: {error}")
-        row.why = next(iter(problems), "")
+                row.why = row.why or f".{key} = {_named(value)}: {error}"
         row.cells = {key: cell for key, cell in card.items() if cell not in (None, "")}
+        row.holder, row.spelling = (
+            str(row.cells.get(key, "")) for key in ("holder", "uid")
+        )
 
     def _judge(self, row: Row, digits_doubt: str) -> None:
         """Give the row its card, or the reason why there is none."""

@@ -449,7 +449,7 @@ WHOLE = {
     "cut tsv": (UHPPOTED[:-8], "line 4: 5 cells, but 8 columns: the file was cut off"),
     "cut toml": (OWN_TOML[:134], 'not valid TOML, or cut off: line 9: write text in quotes: "..."'),
     "too deep": ('{"acctype": ' + "[" * 100_000, "not valid JSON: a number too long, or too deep"),
-    "two names": ("uid,holder,Holder\n1,2,3\n", "two columns are called 'holder'"),
+    "two names": ("uid,holder,Holder\n1,2,3\n", "two columns are called 'Holder'"),
     "a misspelt end": (csv_of(valid_til="2027-01-01"), DOUBT.format("'valid_til'", "2027-01-01", KEYS)),
     "a json end": ('{"uid": "0123AB07", "holder": "Anna", "expires": "2027"}', DOUBT.format("'expires'", "2027", KEYS)),
     "a toml key": (OWN_TOML.replace("role", "rule"), DOUBT.format("'rule'", "master", KEYS)),

@@ -273,12 +273,15 @@ def test_a_pin_is_no_card():
         assert refused(text % key) == ["uid = '1234': a PIN, and no card"]
 
 
-def test_what_mqtt_says_besides_is_no_user_and_no_column():
+def test_what_mqtt_says_besides_is_no_user():
     user = '{"acctype": 1, "uid": "25c2451b", "validuntil": 2145916800}'
-    beat = '{"type": "heartbeat", "time": 1798761600, "ip": "192.0.2.1"}'
     came = '{"type": "access", "isKnown": "true", "uid": "43c8291c", "username": "C"}'
+    text = f"{user}\n{came}"
 
-    assert refused(f"{user}\n{beat}\n{came}") == ["acctype: missing: not a user"] * 2
+    assert why_not(text).endswith(" --ignore 'type' --ignore 'isKnown'")
+    assert [row.why for row in listed(text, "type", "isKnown").refused] == [
+        "acctype = '': expected 0, 1 or 99"
+    ]
 
 
 def test_milliseconds_are_a_day_too():
