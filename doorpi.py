@@ -472,7 +472,8 @@ class Event(NamedTuple):
     ``uid`` is None where no card was presented; ``source`` is the Medium's word, or for
     a Change what made it.  ``holder`` of a Change is set where it is about one person.
     ``result`` and ``latency_ms`` (from presentation to result) are None for a denial
-    and while the outcome is open.  Words of a newer version stay text.
+    and while the outcome is open.  ``point`` and ``request`` are the point and the id
+    of the access request.  Words of a newer version stay text.
     """
 
     at: datetime
@@ -485,6 +486,8 @@ class Event(NamedTuple):
     source: str = "card"
     detail: str = ""
     id: int = 0
+    point: str = ""
+    request: str = ""
 
     @property
     def decision(self) -> str:
@@ -7078,20 +7081,11 @@ def _relay_pin(config: LockAccess) -> Any:
 PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """What a file holds; ``migrations`` make the next version of each one before.
-
-    A migration only adds: tables, and columns that are NULL, '' or 0 where nobody has
-    set them.  So an older program, which an upgrade that failed has put back, goes on
-    with the file: it names the columns it reads and writes and leaves others alone.
-    What the hash of a row covers stays as it is; more needs a chain of its own.
-    """
-
-    version: int
-    tables: str
-    migrations: Mapping[int, str] = field(default_factory=dict)
-
+# The schema of a file is a tuple of scripts: the first makes its tables, and each of
+# the others the next version of them.  It only adds: tables, and columns that are NULL,
+# '' or 0 where nobody has set them.  So an older program, put back by an upgrade that
+# failed, goes on with the file: it names the columns that it uses and leaves others
+# alone.
 
 CARDS_TABLES = """
 CREATE TABLE cards (
@@ -7128,14 +7122,26 @@ CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO chains (name, id, hash) VALUES ('events', 0, ''), ('outcomes', 0, '');
 """
 
+REQUEST_COLUMNS = """
+ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
+ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
+"""
+
 CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
 }
+#: Columns of a later version.  The hash of a row covers all of them where one is set,
+#: else none: the rows of an older program verify as it wrote them, and a value that is
+#: taken away, put in or moved breaks the chain.
+CHAINED_LATER: dict[str, tuple[str, ...]] = {
+    "events": ("point", "request"),
+    "outcomes": (),
+}
 
 EVENT_COLUMNS = """
 SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
-       o.result, o.latency_ms, coalesce(o.detail, '')
+       o.result, o.latency_ms, coalesce(o.detail, ''), e.point, e.request
 """
 EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e.id"
 #: The same in the order of the outcomes, of which few are asked for.
@@ -7212,8 +7218,12 @@ _as_json = json.JSONEncoder(
 ).encode
 
 
-def chain_hash(previous: str, row: Sequence[object]) -> str:
-    """What ties ``row`` to the one before: SHA-256 over both, in hex."""
+def chain_hash(
+    previous: str, row: Sequence[object], later: Sequence[object] = ()
+) -> str:
+    """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
+    values of CHAINED_LATER."""
+    row = [*row, *later] if any(later) else row
     return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
 
 
@@ -7283,7 +7293,7 @@ class SqliteFile:
     database any more is set aside under a dated name and a new one begun.
     """
 
-    schema: Schema
+    schema: tuple[str, ...]
 
     def __init__(self, path: Path, *, repair: bool, busy_s: float) -> None:
         self.path = path
@@ -7432,7 +7442,7 @@ class SqlitePeople(SqliteFile):
     lifts no block.
     """
 
-    schema = Schema(2, CARDS_TABLES + BLOCKS_TABLE, {1: BLOCKS_TABLE})
+    schema = (CARDS_TABLES, BLOCKS_TABLE)
     copied_up_to = 16_000_000
 
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
@@ -7868,7 +7878,7 @@ class SqliteEvents(SqliteFile):
     """The event log.  It is a file of its own, beside the list: a power cut in the
     midst of a tap finds only this one open, and a long import delays no tap."""
 
-    schema = Schema(1, LOG_TABLES)
+    schema = (LOG_TABLES, REQUEST_COLUMNS)
 
     def oldest_at(self) -> datetime | None:
         return self.forgotten()[1] if self.exists() else None
@@ -7888,7 +7898,7 @@ class SqliteEvents(SqliteFile):
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         values = (
             utc_text(event.at), event.uid, event.holder, event.reason, event.command,
-            event.source,
+            event.source, event.point, event.request,
         )  # fmt: skip
         with self._transaction() as db:
             _keep(db, notes)
@@ -8018,7 +8028,7 @@ class SqliteEvents(SqliteFile):
         in words; None when there is none."""
         with self._snapshot() as db:
             for table, columns in CHAINED.items():
-                problem = _verify_chain(db, table, columns)
+                problem = _verify_chain(db, table, columns, CHAINED_LATER[table])
                 if problem:
                     return problem
         return None
@@ -8236,38 +8246,33 @@ def _identity(path: Path | int) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _prepare(db: sqlite3.Connection, path: Path, schema: Schema, *, by: float) -> None:
+def _prepare(
+    db: sqlite3.Connection, path: Path, schema: Sequence[str], *, by: float
+) -> None:
     # A letter that rotted must not hide the row, nor those beside it.
     db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     _use_wal(db, by)
     db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > schema.version:
+    if version > len(schema):
         log.info("%s: of a newer version of DoorPi, as schema %d", path, version)
-    if version == 0:
-        _create(db, schema)
-    elif version < schema.version:
-        _migrate(db, path, schema)
+    if version < len(schema):
+        _bring_up_to_date(db, path, schema)
 
 
-def _migrate(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    """Bring the file of an older program up to date, all or nothing; what it was is
-    kept beside it, for whoever goes back to that program."""
+def _bring_up_to_date(
+    db: sqlite3.Connection, path: Path, schema: Sequence[str]
+) -> None:
+    """Make the tables of a new file, and what those of an older program lack."""
     with _all_or_nothing(db):
         (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody else's now
-        if version < schema.version:
-            _copy_database(path, path.with_name(f"{path.name}.schema-{version}"))
-        for step in range(version, schema.version):
-            for statement in schema.migrations[step].split(";"):
+        for script in schema[version:]:
+            for statement in script.split(";"):
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {schema.version}")
-    log.warning("%s: brought to schema %d", path, schema.version)
-
-
-def _copy_database(path: Path, copy: Path) -> None:
-    """Keep as ``copy`` what is committed in ``path``."""
-    with _database_copied(path, copy) as part:
-        part.replace(copy)
+        if version < len(schema):
+            db.execute(f"PRAGMA user_version = {len(schema)}")
+    if version:
+        log.warning("%s: brought to schema %d", path, len(schema))
 
 
 @contextlib.contextmanager
@@ -8309,15 +8314,6 @@ def _use_wal(db: sqlite3.Connection, by: float) -> None:
             if not is_busy or time.monotonic() > by:
                 raise
         time.sleep(0.01)
-
-
-def _create(db: sqlite3.Connection, schema: Schema) -> None:
-    """Make the tables, unless another process has just done so."""
-    with _all_or_nothing(db):
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        for statement in schema.tables.split(";") if version == 0 else ():
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {schema.version}")
 
 
 @contextlib.contextmanager
@@ -8411,9 +8407,9 @@ def _old_front(
 def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
     """Add a row to one of the chained tables; returns its id."""
     last_id, previous = _chain_end(db, table)
-    row = (last_id + 1, *values)
-    linked = chain_hash(previous, row)
-    names = (*CHAINED[table], "hash")
+    row, first = (last_id + 1, *values), len(CHAINED[table])
+    linked = chain_hash(previous, row[:first], row[first:])
+    names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
     marks = ", ".join("?" * len(names))
     db.execute(
         f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
@@ -8435,17 +8431,17 @@ def _chain_end(db: sqlite3.Connection, table: str) -> tuple[int, str]:
 
 
 def _verify_chain(
-    db: sqlite3.Connection, table: str, columns: Sequence[str]
+    db: sqlite3.Connection, table: str, columns: Sequence[str], later: Sequence[str]
 ) -> str | None:
     start = db.execute(START_QUERY, (f"{table}-start",)).fetchone()
     last_id, previous = (_count_of(start[0]), str(start[1])) if start else (0, "")
-    names = ", ".join((*columns, "hash"))
+    names, first = ", ".join((*columns, *later, "hash")), len(columns)
     for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
         if row[0] <= last_id:
             return f"{table}: row {row[0]} was put in"
         if row[0] != last_id + 1:
             return f"{table}: row {last_id + 1} is missing"
-        if chain_hash(previous, row) != linked:
+        if chain_hash(previous, row[:first], row[first:]) != linked:
             return f"{table}: row {row[0]} was changed"
         previous, last_id = linked, row[0]
     ends = db.execute("SELECT id, hash FROM chains WHERE name = ?", (table,))
@@ -8556,7 +8552,8 @@ def _is_said(value: object) -> bool:
 
 def _event(row: Sequence[Any]) -> Event:
     """Raises: RowError."""
-    event_id, at, uid, holder, reason, command, source, result, latency, detail = row
+    event_id, at, uid, holder, reason, command, source, *rest = row
+    result, latency, detail, point, request = rest
     return Event(
         id=event_id,
         at=_moment_of(at),
@@ -8568,6 +8565,8 @@ def _event(row: Sequence[Any]) -> Event:
         result=_word(Result, result) if result else None,
         latency_ms=latency if isinstance(latency, int) else None,
         detail=str(detail),
+        point=str(point or ""),
+        request=str(request or ""),
     )
 
 
@@ -14041,12 +14040,14 @@ def event_json(event: Event) -> dict[str, object]:
         "latency_ms": event.latency_ms,
         "source": event.source,
         "detail": event.detail,
+        "point": event.point,
+        "request": event.request,
     }
 
 
 LOG_FIELDS = (
     "id", "at", "uid", "holder", "decision", "reason", "command", "result",
-    "latency_ms", "source", "detail",
+    "latency_ms", "source", "detail", "point", "request",
 )  # fmt: skip
 
 
@@ -14371,7 +14372,7 @@ def _subjects(
         "clock": diagnose_clock(clock, config, store),
         "disk": diagnose_disk(folder),
         "database": chain.from_iterable(
-            diagnose_database(file.path, file.schema.version)
+            diagnose_database(file.path, len(file.schema))
             for file in (store.events, store.people)
         ),
         "files": diagnose_files(secret, needed, folder),

@@ -155,7 +155,7 @@ def test_two_processes_count_together(tmp_path):
     for store, calls in ((one, 3), (other, 2), (one, 1)):
         store.events.keep(Notes(counts={MONTH: calls}))
 
-    assert other.recall(MONTH) == "6"
+    assert other.events.recall(MONTH) == "6"
     one.close()
     other.close()
 

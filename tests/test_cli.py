@@ -749,29 +749,34 @@ def test_log_as_json_is_what_the_design_says_to_the_byte(verb):
             '{"id": 1, "at": "2026-11-18T03:00:00.000Z", "uid": "04A93C715ED284",'
             ' "holder": "Ken Sato", "decision": "granted", "reason": "granted",'
             ' "command": "unlock", "result": "unlocked", "latency_ms": 412,'
-            ' "source": "card", "detail": ""}'
+            ' "source": "card", "detail": "",'
+            ' "point": "", "request": ""}'
         ),
         (
             '{"id": 2, "at": "2026-11-18T04:00:00.000Z", "uid": "04FFEEDDCCBBAA",'
             ' "holder": "", "decision": "denied", "reason": "not-found", "command": null,'
-            ' "result": null, "latency_ms": null, "source": "card", "detail": ""}'
+            ' "result": null, "latency_ms": null, "source": "card", "detail": "",'
+            ' "point": "", "request": ""}'
         ),
         (
             '{"id": 3, "at": "2026-11-18T05:00:00.000Z", "uid": "04A93C715ED284",'
             ' "holder": "Ken Sato", "decision": "granted", "reason": "granted",'
             ' "command": null, "result": "unknown-state", "latency_ms": 5001,'
-            ' "source": "card", "detail": "state unknown: the lock did not say"}'
+            ' "source": "card", "detail": "state unknown: the lock did not say",'
+            ' "point": "", "request": ""}'
         ),
         (
             '{"id": 4, "at": "2026-11-18T06:00:00.000Z", "uid": null, "holder": "root",'
             ' "decision": "granted", "reason": "granted", "command": "lock",'
-            ' "result": "refused", "latency_ms": 9, "source": "command", "detail": "no"}'
+            ' "result": "refused", "latency_ms": 9, "source": "command", "detail": "no",'
+            ' "point": "", "request": ""}'
         ),
         (
             '{"id": 5, "at": "2026-11-18T07:00:00.000Z", "uid": "04A93C715ED284",'
             ' "holder": "Evil\\u001b[2J\\nKen Sato", "decision": "granted",'
             ' "reason": "granted", "command": "unlock", "result": null, "latency_ms": null,'
-            ' "source": "card", "detail": ""}'
+            ' "source": "card", "detail": "",'
+            ' "point": "", "request": ""}'
         ),
     ]
 
@@ -877,7 +882,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(folder, store, count):
     with contextlib.closing(sqlite3.connect(store.events.path)) as db:
         (first,) = db.execute("SELECT * FROM events").fetchall()
         more = [(number, *first[1:]) for number in range(2, count + 1)]
-        db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", more)
+        db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", more)
         db.commit()
 
     for reader, lines in (("head -n 1", 1), ("true", 0)):

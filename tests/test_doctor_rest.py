@@ -811,7 +811,7 @@ def state(tmp_path):
     store.close()
 
 
-def database(path: Path, version: int = 1) -> list[Finding]:
+def database(path: Path, version: int = 2) -> list[Finding]:
     return list(doorpi.diagnose_database(path, version))
 
 
@@ -833,7 +833,7 @@ def test_both_files_are_looked_at_without_being_touched(state, is_open):
 
     assert told(log)[0][0] is told(cards)[0][0] is OK
     assert re.fullmatch(
-        rf"{state.events.path}: [\d.]+ [kM]B, schema 1, 1 event, whole", log[0].words
+        rf"{state.events.path}: [\d.]+ [kM]B, schema 2, 1 event, whole", log[0].words
     )
     assert re.fullmatch(
         rf"{state.people.path}: [\d.]+ [kM]B, schema 2, 1 card, whole", cards[0].words
@@ -911,7 +911,7 @@ def test_a_link_in_a_databases_place_is_named_and_not_followed(state, tmp_path):
 
 def test_a_database_of_a_newer_program_is_worth_a_word(state):
     with contextlib.closing(sqlite3.connect(state.events.path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
 
     (finding,) = database(state.events.path)
 
@@ -945,7 +945,6 @@ def test_files_that_were_set_aside_are_warned_of_once_each(state):
     for name in ("", "-wal"):
         Path(f"{state.events.path}{name}.broken-20261101T080000Z").touch()
     Path(f"{state.events.path}.broken-20261109T080000Z").touch()
-    Path(f"{state.events.path}.schema-1").touch()  # what a migration keeps is fine
 
     aside, whole = database(state.events.path)
 

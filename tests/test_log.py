@@ -316,7 +316,7 @@ def test_uids_and_names_of_the_csv_can_be_imported(store, csv_said):
 
 def test_csv_of_nothing_is_its_header(csv_said):
     assert csv_said() == (
-        "id,at,uid,holder,decision,reason,command,result,latency_ms,source,detail\r\n"
+        "id,at,uid,holder,decision,reason,command,result,latency_ms,source,detail,point,request\r\n"
     )
 
 

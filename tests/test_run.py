@@ -110,12 +110,12 @@ def test_a_tap_moves_the_lock_and_is_logged(config, cloud, radio):
     assert rows[0] == {
         "id": 1, "uid": KEN, "holder": "Ken Sato", "decision": "granted",
         "reason": "granted", "command": "unlock", "result": "unlocked",
-        "latency_ms": event.latency_ms, "source": "card", "detail": "",
+        "latency_ms": event.latency_ms, "source": "card", "detail": "", "point": "", "request": "",
     }  # fmt: skip
     assert {key: rows[1][key] for key in rows[1] if key != "at"} == {
         "id": 2, "uid": STRANGER, "holder": "", "decision": "denied",
         "reason": "not-found", "command": None, "result": None,
-        "latency_ms": None, "source": "card", "detail": "",
+        "latency_ms": None, "source": "card", "detail": "", "point": "", "request": "",
     }  # fmt: skip
     assert (rows[2]["command"], rows[2]["result"]) == ("lock", "locked")
 
