@@ -112,7 +112,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from itertools import chain, groupby, islice, pairwise, takewhile, zip_longest
-from math import ceil, inf, log10, sqrt
+from math import ceil, inf, sqrt
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
@@ -11529,117 +11529,72 @@ def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
 ################################################################################
 
 
-#: Sans serif wherever it is looked at, with the Japanese of each system.
-FONTS = (
-    "'Helvetica Neue', Arial, 'Liberation Sans', 'Hiragino Sans', 'Yu Gothic',"
-    " Meiryo, 'Noto Sans JP', 'Noto Sans CJK JP', sans-serif"
-)
-INK, FAINT_INK, LINE, SHADE, FAINT_SHADE, PAPER = (
-    "#1b1f24", "#5b6470", "#c9ced6", "#e9ecf0", "#f5f6f8", "#ffffff",
+INK, FAINT_INK, LINE, SHADE, PAPER = (
+    "#1b1f24", "#5b6470", "#c9ced6", "#eceef2", "#ffffff",
 )  # fmt: skip
-HAIRLINE = 0.15  # in millimetres
-
 #: About how wide characters are, in times the size of their font.
 NARROW_EM, USUAL_EM, CAPITAL_EM, WIDE_EM, BOLD_EM = 0.3, 0.56, 0.68, 1.0, 1.15
 NARROW = frozenset(" .,:;'|!()[]Iijl·-")
 #: Text is made smaller down to this share of its size; then it is cut.
 SMALLEST = 0.75
+NAME_LENGTH = 60
 
 
-class Drawing:
-    """An SVG picture on white paper, ``width`` x ``height`` in ``unit``s.
+def tag(name: str, text: str, /, *inside: str, **attributes: object) -> str:
+    """An element of SVG; in an attribute's name ``_`` is a hyphen.  No text breaks the
+    XML: `printable` shows what XML forbids."""
+    from html import escape
 
-    What is added goes into the group that is open; in an attribute's name ``_`` is a
-    hyphen and ``__`` a colon.  No text breaks the XML: `printable` shows the controls
-    and all else that XML forbids, ElementTree escapes the rest.  Letters beyond ASCII
-    are written as numbers, so that it is the same in any terminal.
-    """
+    written = ""
+    for key, value in attributes.items():
+        shown = f"{round(value, 2):g}" if isinstance(value, float) else value
+        written += f' {key.rstrip("_").replace("_", "-")}="{shown}"'
+    parts = escape(printable(text, 1000)) + "".join(inside)
+    return f"<{name}{written}>{parts}</{name}>\n"
 
-    def __init__(self, width: float, height: float, unit: str, title: str) -> None:
-        from xml.etree import ElementTree
 
-        self._xml = ElementTree
-        self._inside: Any = ElementTree.Element("svg")
-        self._root = self._set(
-            self._inside,
-            xmlns="http://www.w3.org/2000/svg",
-            width=f"{width:g}{unit}",
-            height=f"{height:g}{unit}",
-            viewBox=f"0 0 {width:g} {height:g}",
-            font_family=FONTS,
-            fill=INK,
-        )
-        self.add("title", title)
-        self.box(0, 0, width, height, fill=PAPER)
+def caption(
+    x: float,
+    middle: float,
+    text: str,
+    size: float,
+    room: float = inf,
+    /,
+    **more: object,
+) -> str:
+    """A line of text around the height ``middle`` that fits into ``room``."""
+    bold = BOLD_EM if "font_weight" in more else 1.0
+    text, size = fitted(text, size, room / bold)
+    return tag("text", text, x=x, y=middle + 0.36 * size, font_size=size, **more)
 
-    def _set(self, element: Any, /, **attributes: object) -> Any:
-        for key, value in attributes.items():
-            name = key.rstrip("_").replace("__", ":").replace("_", "-")
-            rounded = round(value, 2) if isinstance(value, float) else value
-            element.set(name, f"{rounded:g}" if rounded != value else str(value))
-        return element
 
-    def add(self, name: str, text: str = "", /, **attributes: object) -> Any:
-        element = self._set(self._xml.SubElement(self._inside, name), **attributes)
-        element.text = printable(text, 1000) or None
-        return element
+def box(left: float, top: float, right: float, bottom: float, **more: object) -> str:
+    """A rectangle."""
+    wide, high = right - left, bottom - top
+    return tag("rect", "", x=left, y=top, width=wide, height=high, **more)
 
-    @contextlib.contextmanager
-    def group(self, name: str = "g", /, **attributes: object) -> Iterator[None]:
-        """What is added meanwhile stands inside of this element."""
-        outside, self._inside = self._inside, self.add(name, **attributes)
-        yield
-        self._inside = outside
 
-    def words(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        size: float,
-        room: float = inf,
-        **more: object,
-    ) -> None:
-        """A line of text that fits into ``room``."""
-        bold = BOLD_EM if "font_weight" in more else 1.0
-        text, size = fitted(text, size, room / bold)
-        self.add("text", text, x=x, y=y, font_size=size, **more)
-
-    def both(
-        self, x: float, y: float, english: str, japanese: str, size: float
-    ) -> None:
-        """A heading in two languages."""
-        with self.group("text", x=x, y=y, font_size=size):
-            self.add("tspan", english, font_weight="bold")
-            self.add("tspan", japanese, dx=size / 2, xml__lang="ja")
-
-    def box(
-        self, left: float, top: float, right: float, bottom: float, **more: object
-    ) -> None:
-        width, height = max(0.0, right - left), max(0.0, bottom - top)
-        self.add("rect", x=left, y=top, width=width, height=height, **more)
-
-    def line(
-        self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float
-    ) -> None:
-        self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=stroke, stroke_width=width)
-
-    def __str__(self) -> str:
-        self._xml.indent(self._root, " ")
-        return bytes(self._xml.tostring(self._root, "us-ascii")).decode()
+def svg(width: float, height: float, unit: str, title: str, *inside: str) -> str:
+    """A picture on white paper, in ASCII: it is the same in any terminal."""
+    paper = box(0.0, 0.0, width, height, fill=PAPER)
+    picture = tag(
+        "svg", "", tag("title", title), paper, *inside,
+        xmlns="http://www.w3.org/2000/svg", width=f"{width:g}{unit}",
+        height=f"{height:g}{unit}", viewBox=f"0 0 {width:g} {height:g}",
+        font_family="Arial, sans-serif", fill=INK,
+    )  # fmt: skip
+    return picture.encode("ascii", "xmlcharrefreplace").decode().rstrip()
 
 
 def ems(text: str) -> float:
     """About how wide ``text`` is, in times its font's size."""
-
-    def em(letter: str) -> float:
-        if unicodedata.east_asian_width(letter) in "WF":
-            return WIDE_EM
-        if letter in NARROW:
-            return NARROW_EM
-        return CAPITAL_EM if letter.isupper() else USUAL_EM
-
-    return sum(map(em, text))
+    return sum(
+        WIDE_EM if unicodedata.east_asian_width(letter) in "WF"
+        else NARROW_EM if letter in NARROW
+        else CAPITAL_EM if letter.isupper()
+        else USUAL_EM
+        for letter in text
+    )  # fmt: skip
 
 
 def fitted(text: str, size: float, room: float) -> tuple[str, float]:
@@ -11649,7 +11604,7 @@ def fitted(text: str, size: float, room: float) -> tuple[str, float]:
     return text, min(size, room / max(ems(text), 1.0))
 
 
-# the card beside the reader
+# the card beside the reader, A5 on its side, in millimetres
 
 #: A symbol for each answer to a tap: strokes on a grid of 24 x 24.
 SYMBOLS: Mapping[Signal, str] = {
@@ -11661,78 +11616,132 @@ SYMBOLS: Mapping[Signal, str] = {
     Signal.UNSURE: "M8 7.5a4 4 0 1 1 6 3.4c-1.4.9-2 1.6-2 3.1M12 18.5v.01",
     Signal.LOW_BATTERY: "M2 7.5h17v9H2zM22 11v2M5.5 10.5v3",
 }
-SYMBOL_MM, SYMBOL_ROOM_MM = 8.4, 12.0
+#: One is darker than the other, and hatched on the large rows: they differ in grey too.
+LIT = {"green 緑": "#23a455", "red 赤": "#b3162b"}
 
-#: One darker than the other, and on the large rows hatched: they differ in grey too.
-LIT = {"green": "#23a455", "red": "#b3162b"}
-LED_WORDS = {"green": "green 緑", "red": "red 赤"}
-HATCH_MM = 1.1
-
-CARD_MM = (210.0, 148.0)  # A5, on its side
-BORDER_MM, CORNER_MM, MARGIN_MM = 2.0, 4.0, 9.0
-RIGHT_MM = CARD_MM[0] - MARGIN_MM
-RULE_GAP_MM = 1.5  # from a heading to the line under it
-NAME_LENGTH = 60
-GOES_ON_MM, GOES_ON_GAP_MM = 6.3, 0.7  # the room to the right of a timeline
-TRACK = 0.33  # of one light, as a share of a row
-#: From the middle of letters to the line they stand on, in times their size.
-BASELINE = 0.36
+CARD_HEAD = f"""
+<rect x="2" y="2" width="206" height="144" rx="4" fill="none" stroke="{LINE}"
+ stroke-width="0.15"/>
+<pattern id="hatch" width="1.1" height="1.1" patternUnits="userSpaceOnUse"
+ patternTransform="rotate(45)"><rect width="1.1" height="1.1" fill="{LIT["red 赤"]}"/>
+ <rect width="0.32" height="1.1" fill="{PAPER}"/></pattern>
+<text x="9" y="14.5" font-size="6"><tspan font-weight="bold">What the lights say</tspan>
+ <tspan dx="1.5" xml:lang="ja">ランプの見方</tspan></text>
+<text x="201" y="22" font-size="2.4" text-anchor="end" fill="{FAINT_INK}">goes on
+ 続きます →</text>
+"""
+HEADING = f"""
+<text x="%g" y="%g" font-size="2.9" fill="{FAINT_INK}"><tspan
+ font-weight="bold">%s</tspan> <tspan dx="0.7" xml:lang="ja">%s</tspan></text>
+"""
 
 
 class Panel(NamedTuple):
-    """Rows of lights under a heading, in millimetres on the card.
+    """Rows of lights under a heading.
 
-    The timeline shows ``seconds`` on a width of ``lights``; ``label`` is the room for
-    the lights' names, and ``size`` that of the words.
+    The timeline begins at ``zero`` and shows ``seconds`` on a width of ``lights``;
+    ``row`` is the height of a row, and ``size`` that of its words.
     """
 
     english: str
     japanese: str
     signs: tuple[Signal, ...]
     left: float
-    right: float
-    heading: float
+    top: float
     row: float
-    lights: float
-    label: float
-    seconds: int
     size: float
-    is_hatched: bool = False
-
-    @property
-    def top(self) -> float:
-        return self.heading + RULE_GAP_MM + self.row * (0.5 - TRACK)
-
-    @property
-    def bottom(self) -> float:
-        return self.top + self.row * len(self.signs)
+    zero: float
+    lights: float
+    seconds: int
 
     def x(self, seconds: float) -> float:
         """Where on the timeline."""
-        share = seconds / self.seconds
-        return self.right - GOES_ON_MM - self.lights * (1 - share)
+        return self.zero + self.lights * seconds / self.seconds
+
+    @property
+    def right(self) -> float:
+        """The margin, beyond the timeline's end."""
+        return self.x(self.seconds) + 6.3
 
 
 TAPPED = Panel(
-    english="When you tap your card", japanese="カードをかざしたとき",
-    signs=tuple(SYMBOLS),
-    left=MARGIN_MM, right=RIGHT_MM, heading=22.0, row=10.15,
-    lights=90.0, label=10.5, seconds=4, size=3.25, is_hatched=True,
+    "When you tap your card", "カードをかざしたとき", tuple(SYMBOLS),
+    left=9.0, top=22.0, row=10.15, size=3.25, zero=104.7, lights=90.0, seconds=4,
 )  # fmt: skip
 AT_OTHER_TIMES = Panel(
-    english="At other times", japanese="そのほかのとき",
-    signs=(
-        Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
-        Signal.STOPPING,
-    ),
-    left=MARGIN_MM, right=102.5, heading=104.5, row=6.25,
-    lights=36.0, label=7.6, seconds=6, size=2.25,
+    "At other times", "そのほかのとき",
+    (Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
+     Signal.STOPPING),
+    left=9.0, top=104.5, row=6.25, size=2.25, zero=60.2, lights=36.0, seconds=6,
 )  # fmt: skip
 TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
     english="Please tell the owner", japanese="管理者にお知らせください",
     signs=tuple(sign for sign in FAULTS if sign is not Signal.LOCKED_DOWN),
-    left=107.5, right=RIGHT_MM,
+    left=107.5, zero=158.7,
 )  # fmt: skip
+
+
+def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
+    """The lights on a card to print and to put up beside the reader."""
+    name = printable(name, NAME_LENGTH)
+    door = caption(201.0, 12.8, name, 4.6, 84.0, text_anchor="end")
+    panels = (TAPPED, AT_OTHER_TIMES, TO_BE_SEEN_TO)
+    rows = chain.from_iterable(_panel(panel, patterns) for panel in panels)
+    title = f"What the lights say {name}".strip()
+    return svg(210.0, 148.0, "mm", title, CARD_HEAD, door, *rows)
+
+
+def _panel(panel: Panel, patterns: Mapping[Signal, Pattern]) -> Iterator[str]:
+    """A heading, the seconds, and a row for each signal."""
+    yield HEADING % (panel.left, panel.top, panel.english, panel.japanese)
+    rule = panel.top + 1.5
+    yield box(panel.left, rule, panel.right, rule + 0.3, fill=INK)
+    top = rule + 0.17 * panel.row
+    bottom = top + panel.row * len(panel.signs)
+    axis = []
+    for second in range(panel.seconds + 1):
+        x, unit = panel.x(second), " s" * (second == panel.seconds)
+        axis.append(box(x, top, x + 0.15, bottom + 0.6, fill=LINE))
+        axis.append(caption(x, bottom + 2.2, f"{second}{unit}", 2.2))
+    yield tag("g", "", *axis, class_="seconds", fill=FAINT_INK, text_anchor="middle")
+    for place, sign in enumerate(panel.signs):
+        middle = top + panel.row * (place + 0.5)
+        meaning = _sign_words(panel, middle, sign)
+        lights = _lights(panel, middle, patterns[sign])
+        yield tag("g", "", *meaning, *lights, id=sign.value)
+
+
+def _sign_words(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
+    left, size = panel.left, panel.size
+    if sign in SYMBOLS:
+        yield tag(
+            "path", "", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=2.0,
+            stroke_linecap="round", stroke_linejoin="round",
+            transform=f"translate({left:g} {middle - 4.2:.2f}) scale(0.35)",
+        )  # fmt: skip
+        left += 12.0
+    room = panel.zero - 3.3 * size - left  # to the names of the lights
+    english = MEANINGS[sign][:1].upper() + MEANINGS[sign][1:]
+    yield caption(left, middle - 0.6 * size, english, size, room, font_weight="bold")
+    japanese = {"xml:lang": "ja"}
+    yield caption(left, middle + 0.6 * size, MEANINGS_JA[sign], size, room, **japanese)
+
+
+def _lights(panel: Panel, middle: float, pattern: Pattern) -> Iterator[str]:
+    """A track for each light, as long as the pattern, and on it what is lit.  The track
+    of a pattern that is longer than the timeline goes on to the margin."""
+    goes_on = pattern.duration_s > panel.seconds
+    end = panel.right if goes_on else panel.x(pattern.duration_s)
+    for led, (name, colour) in enumerate(LIT.items()):
+        top = middle + panel.row * (0.035 if led else -0.365)
+        bottom, size = top + 0.33 * panel.row, 0.7 * panel.size
+        at = panel.zero - 1, (top + bottom) / 2
+        yield caption(*at, name, size, text_anchor="end", fill=FAINT_INK)
+        yield box(panel.zero, top, end, bottom, fill=SHADE, class_="track")
+        fill = "url(#hatch)" if panel is TAPPED and led else colour
+        for begin, until in lit(pattern, led, panel.seconds):
+            left, right = panel.x(begin), panel.x(until)
+            yield box(left, top, right, bottom, fill=fill, class_=name.split()[0])
 
 
 def lit(pattern: Pattern, led: int, seconds: float) -> Iterator[tuple[float, float]]:
@@ -11747,154 +11756,17 @@ def lit(pattern: Pattern, led: int, seconds: float) -> Iterator[tuple[float, flo
         begin = end
 
 
-def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
-    """The lights on a card to print and to put up beside the reader."""
-    drawing = Drawing(*CARD_MM, "mm", f"What the lights say {name}".strip())
-    _card_head(drawing, name)
-    for panel in (TAPPED, AT_OTHER_TIMES, TO_BE_SEEN_TO):
-        _heading(drawing, panel)
-        _time_axis(drawing, panel)
-        for place, sign in enumerate(panel.signs):
-            middle = panel.top + panel.row * (place + 0.5)
-            with drawing.group(id=sign.value):
-                _meaning_of(drawing, panel, middle, sign)
-                _lights(drawing, panel, middle, patterns[sign])
-    x, y = TAPPED.x(TAPPED.seconds), TAPPED.heading
-    drawing.words(x, y, "goes on  続きます", 2.4, text_anchor="end", fill=FAINT_INK)
-    _arrow(drawing, TAPPED, y - 0.9, 1.1)
-    return str(drawing)
-
-
-def _card_head(drawing: Drawing, name: str) -> None:
-    with drawing.group(
-        "pattern", id="hatch", width=HATCH_MM, height=HATCH_MM,
-        patternUnits="userSpaceOnUse", patternTransform="rotate(45)",
-    ):  # fmt: skip
-        drawing.box(0.0, 0.0, HATCH_MM, HATCH_MM, fill=LIT["red"])
-        drawing.box(0.0, 0.0, 0.32, HATCH_MM, fill=PAPER)
-    right, bottom = (size - BORDER_MM for size in CARD_MM)
-    drawing.box(
-        BORDER_MM, BORDER_MM, right, bottom, rx=CORNER_MM, fill="none", stroke=LINE,
-        stroke_width=HAIRLINE,
-    )  # fmt: skip
-    drawing.both(MARGIN_MM, 14.5, "What the lights say", "ランプの見方", 6.0)
-    name = printable(name, NAME_LENGTH)
-    drawing.words(RIGHT_MM, 14.5, name, 4.6, room=84.0, text_anchor="end")
-
-
-def _heading(drawing: Drawing, panel: Panel) -> None:
-    y = panel.heading + RULE_GAP_MM
-    with drawing.group(fill=FAINT_INK):
-        drawing.both(panel.left, panel.heading, panel.english, panel.japanese, 2.9)
-    drawing.line(panel.left, y, panel.right, y, INK, 0.3)
-
-
-def _meaning_of(drawing: Drawing, panel: Panel, middle: float, sign: Signal) -> None:
-    left, size = panel.left, panel.size
-    if sign in SYMBOLS:
-        top, scale = middle - SYMBOL_MM / 2, SYMBOL_MM / 24
-        drawing.add(
-            "path", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=2.0,
-            stroke_linecap="round", stroke_linejoin="round",
-            transform=f"translate({left:g} {top:.2f}) scale({scale:g})",
-        )  # fmt: skip
-        left += SYMBOL_ROOM_MM
-    room = panel.x(0) - panel.label - left
-    english = MEANINGS[sign][:1].upper() + MEANINGS[sign][1:]
-    y, japanese = middle - 0.2 * size, MEANINGS_JA[sign]
-    drawing.words(left, y, english, size, room, font_weight="bold")
-    drawing.words(left, y + 1.25 * size, japanese, size, room, xml__lang="ja")
-
-
-def _lights(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
-    """A track for each light, as long as the pattern, and on it what is lit."""
-    height, gap = TRACK * panel.row, 0.07 * panel.row
-    end = panel.x(min(pattern.duration_s, panel.seconds))
-    tops = (middle - gap / 2 - height, middle + gap / 2)
-    for led, (colour, top) in enumerate(zip(LIT, tops, strict=True)):
-        size = 0.7 * panel.size
-        drawing.words(
-            panel.x(0) - 1, top + height / 2 + BASELINE * size, LED_WORDS[colour], size,
-            text_anchor="end", fill=FAINT_INK,
-        )  # fmt: skip
-        drawing.box(panel.x(0), top, end, top + height, fill=SHADE)
-        for begin, until in lit(pattern, led, panel.seconds):
-            left, right, bottom = panel.x(begin), panel.x(until), top + height
-            drawing.box(left, top, right, bottom, fill=LIT[colour], class_=colour)
-            if panel.is_hatched and colour == "red":
-                edge = 0.3
-                drawing.box(
-                    left + edge, top + edge, right - edge, bottom - edge,
-                    fill="url(#hatch)",
-                )  # fmt: skip
-    if pattern.duration_s > panel.seconds:
-        _goes_on(drawing, panel, middle, pattern)
-
-
-def _goes_on(drawing: Drawing, panel: Panel, middle: float, pattern: Pattern) -> None:
-    """A mark beside what is longer than the timeline; how long, if it ends at all."""
-    half = 0.15 * panel.row
-    _arrow(drawing, panel, middle, half, class_="goes-on")
-    if pattern.times is not None:
-        left = panel.x(panel.seconds) + half + 2 * GOES_ON_GAP_MM
-        told = f"{pattern.duration_s:g} s"
-        drawing.words(left, middle + 0.7, told, 2.0, panel.right - left, fill=FAINT_INK)
-
-
-def _arrow(
-    drawing: Drawing, panel: Panel, middle: float, half: float, **more: object
-) -> None:
-    left = panel.x(panel.seconds) + GOES_ON_GAP_MM
-    tip = f"l{half:.2f} {half:.2f}l{-half:.2f} {half:.2f}z"
-    path = f"M{left:.2f} {middle - half:.2f}{tip}"
-    drawing.add("path", d=path, fill=FAINT_INK, **more)
-
-
-def _time_axis(drawing: Drawing, panel: Panel) -> None:
-    with drawing.group(class_="seconds", fill=FAINT_INK, text_anchor="middle"):
-        for second in range(panel.seconds + 1):
-            x, last = panel.x(second), second == panel.seconds
-            drawing.line(x, panel.top, x, panel.bottom + 0.6, LINE, HAIRLINE)
-            drawing.words(x, panel.bottom + 3, f"{second}{' s' * last}", 2.2)
-
-
 # the chart of the log
 
-
-class Unit(NamedTuple):
-    """How much time one column of the chart stands for.
-
-    ``days`` is the longest there is: so many days after one's first day is the next.
-    """
-
-    name: str
-    days: int
-    first_day: Callable[[date], date]  # of the one that a day is in
-    label: str  # what is written under the column, as strftime has it
-
-
-UNITS = (
-    Unit("day", 1, lambda day: day, "%a %-d %b"),
-    Unit("week", 7, lambda day: day - timedelta(days=day.weekday()), "%-d %b"),
-    Unit("month", 31, lambda day: day.replace(day=1), "%b %Y"),
-    Unit("year", 366, lambda day: day.replace(month=1, day=1), "%Y"),
-)
-WEEKDAYS = tuple(day.title() for day in DAYS)
-SATURDAY = 5
-MOST_COLUMNS = 62
-#: How far back a chart goes, today included, unless told.
+#: A column of the chart stands for so many days; there are at most so many columns.
+STEPS, MOST_COLUMNS = {"day": 1, "week": 7, "4 weeks": 28, "52 weeks": 364}, 62
+#: How far back a chart goes by default, today included.
 CHART_DAYS = 28
-
-#: The results whose latency is drawn.
-CONFIRMED = (Result.UNLOCKED, Result.LOCKED)
-
-
-class Column:
-    """The taps of one day (or week ...): how many, and how often each latency."""
-
-    def __init__(self) -> None:
-        self.taps = 0
-        self.took_ms: Counter[int] = Counter()
+CHART_LEFT, CHART_RIGHT, HEAT_RIGHT = 66.0, 970.0, 918.0
+HEADLINE, BODY, SMALL = 16.0, 13.0, 11.0
+HEAT_TOP, HEAT_ROW = 132.0, 28.0
+#: Dark is the half of the taps that took least, or an hour of many taps.
+DARK, PALE = "#08306b", "#9dbfe0"
 
 
 class Chart:
@@ -11907,15 +11779,16 @@ class Chart:
     def __init__(self, since: date, until: date) -> None:
         self.since, self.until = since, until
         self.days = (until - since).days + 1
-        fitting = (unit for unit in UNITS if self.days <= MOST_COLUMNS * unit.days)
-        self.unit = next(fitting, UNITS[-1])
-        self.hours = [[0] * 24 for _ in WEEKDAYS]
-        self.columns: dict[date, Column] = {}
+        fits = (n for n, step in STEPS.items() if self.days <= step * MOST_COLUMNS)
+        self.unit = next(fits, "52 weeks")
+        self.step = STEPS[self.unit]
+        first = since if self.step == 1 else since - timedelta(days=since.weekday())
+        columns = range(0, (until - first).days + 1, self.step)
+        self.columns = [first + timedelta(days=days) for days in columns]
+        self.taps = [0] * len(columns)
+        self.took_ms: list[Counter[int]] = [Counter() for _ in columns]
+        self.hours = [[0] * 24 for _ in DAYS]
         self.denied = self.otherwise = 0
-        first = self.unit.first_day(since)
-        while first <= until:
-            self.columns[first] = Column()
-            first = self.unit.first_day(first + timedelta(days=self.unit.days))
 
     def add(self, event: Event) -> None:
         """Count ``event`` if it is a tap.  What the door or a verb did is none, and
@@ -11924,28 +11797,16 @@ class Chart:
         day = at.date()
         if event.source != "card" or not self.since <= day <= self.until:
             return
-        column = self.columns[self.unit.first_day(day)]
-        column.taps += 1
+        place = (day - self.columns[0]).days // self.step
+        self.taps[place] += 1
         self.hours[day.weekday()][at.hour] += 1
         if event.reason is not Reason.GRANTED:
             self.denied += 1
-        elif event.result in CONFIRMED and event.latency_ms is not None:
-            column.took_ms[three_digits(event.latency_ms)] += 1
+        elif event.result in MOVED[:2] and event.latency_ms is not None:
+            digits = len(str(event.latency_ms))
+            self.took_ms[place][round(event.latency_ms, min(0, 3 - digits))] += 1
         else:
             self.otherwise += 1
-
-    @property
-    def taps(self) -> int:
-        return sum(map(sum, self.hours))
-
-    @property
-    def took_ms(self) -> Counter[int]:
-        return sum((column.took_ms for column in self.columns.values()), Counter())
-
-
-def three_digits(number: int) -> int:
-    """``12345`` is 12300: so there are not many different ones."""
-    return round(number, min(0, 3 - len(str(abs(number)))))
 
 
 def quantile(counts: Counter[int], share: float) -> int:
@@ -11979,52 +11840,127 @@ def log_chart(
     chart = Chart(min(since.astimezone().date(), last_day), last_day)
     for event in chain(head, rest):
         chart.add(event)
-    return chart_svg(chart, name)
+    name = printable(name, NAME_LENGTH)
+    parts = (_chart_words(chart, name), _heat_map(chart), _columns(chart))
+    title = f"Taps {name}".strip()
+    return svg(1000.0, 754.0, "", title, *chain.from_iterable(parts))
 
 
-NO_TAPS = "no taps in this time"
-CHART_LEFT, CHART_RIGHT = 66.0, 970.0
-TITLE_SIZE, BODY, SMALL = 16.0, 13.0, 11.0
-AXIS_GAP = 8.0  # between an axis and its words
-
-HEAT_TOP, HEAT_ROW, HEAT_RIGHT, HEAT_GAP = 136.0, 28.0, 918.0, 0.75
-#: From no taps to the most: ever darker, so that it is read in grey as well.
-HEAT = ((234, 241, 249), (112, 165, 214), (8, 48, 107))
-#: From this share on a cell is so dark that white can be read better.
-DARK_FROM = 0.58
-
-TOOK_TITLE_Y, TOOK_TOP, TOOK_BOTTOM = 374.0, 412.0, 602.0
-TAPS_TOP, TAPS_BOTTOM = 624.0, 690.0
-MARK, MARK_PALE = "#08306b", "#9dbfe0"
-WIDEST_BAR = 26.0
-LABEL_WIDTH = 64.0
-#: What may be marked on the axis of seconds.
-FEWEST_MARKS = 4
-MARKS_S = tuple(step * 10.0**power for power in range(-3, 7) for step in (1, 2, 5))
-
-
-def chart_svg(chart: Chart, name: str = "") -> str:
-    """The hours of the week, and under them the days (or weeks ...) one by one."""
-    drawing = Drawing(1000.0, 776.0, "", f"Taps {name}".strip())
-    _chart_head(drawing, chart, name)
-    _heat_map(drawing, chart)
-    spread = Spread(chart)
-    _speed(drawing, chart, spread)
-    _taps(drawing, chart, spread)
-    if chart.taps:
-        _chart_foot(drawing, chart)
-    return str(drawing)
-
-
-def _chart_head(drawing: Drawing, chart: Chart, name: str) -> None:
-    title, room = printable(name, NAME_LENGTH), CHART_RIGHT - CHART_LEFT
-    drawing.words(CHART_LEFT, 44.0, title, 26.0, room, font_weight="bold")
-    period = in_full(chart.until)
+def _chart_words(chart: Chart, name: str) -> Iterator[str]:
+    """The head, the titles of the parts, and the foot."""
+    room, faint = CHART_RIGHT - CHART_LEFT, {"fill": FAINT_INK}
+    yield caption(CHART_LEFT, 35.0, name, 26.0, room, font_weight="bold")
+    period, taps = in_full(chart.until), sum(chart.taps)
     if chart.days > 1:
-        begun, days = in_full(chart.since), counted(chart.days, "day")
-        period = f"{begun} \N{EN DASH} {period} ({days})"
-    told = f"{period}  ·  {counted(chart.taps, 'tap')}"
-    drawing.words(CHART_LEFT, 69.0, told, 15.0, fill=FAINT_INK)
+        days = counted(chart.days, "day")
+        period = f"{in_full(chart.since)} \N{EN DASH} {period} ({days})"
+    yield caption(
+        CHART_LEFT, 64.0, f"{period}  ·  {counted(taps, 'tap')}", 15.0, **faint
+    )
+    each = f"From tap to result, each {chart.unit}"
+    for y, title in ((98.0, "Taps by weekday and hour"), (360.0, each)):
+        yield caption(CHART_LEFT, y, title, HEADLINE, font_weight="bold")
+    took_ms = sum(chart.took_ms, Counter[int]())
+    if took_ms:
+        summary = f"all together: {speeds(took_ms)}"
+        yield caption(CHART_LEFT, 383.0, summary, BODY, **faint)
+    foot = (
+        f"The time is that of the {counted(took_ms.total(), 'tap')} that ended unlocked"
+        " or locked, from the card to the lock's word. Not in the times:"
+        f" {chart.denied:,} denied, {chart.otherwise:,} that ended differently.\n"
+        "Dark bar, p50: half of the taps took no longer; pale bar, p95: 95 of 100 took"
+        " no longer. Locking again and the owner's commands are no taps. Times are"
+        " local."
+    )
+    for place, text in enumerate(foot.splitlines() if taps else ()):
+        yield caption(CHART_LEFT, 716 + 17.0 * place, text, SMALL, room, **faint)
+
+
+def _heat_map(chart: Chart) -> Iterator[str]:
+    """A row for each weekday: the more taps in an hour, the darker."""
+    width, most = (HEAT_RIGHT - CHART_LEFT) / 24, max(map(max, chart.hours))
+    centred = {"text_anchor": "middle", "fill": FAINT_INK}
+    for hour in range(0, 25, 3):
+        at = CHART_LEFT + hour * width, HEAT_TOP - 12
+        yield caption(*at, f"{hour}:00", SMALL, **centred)
+    for day, counts in enumerate(chart.hours):
+        top, name, total = HEAT_TOP + day * HEAT_ROW, DAYS[day].title(), sum(counts)
+        middle = top + HEAT_ROW / 2
+        yield caption(CHART_LEFT - 8, middle, name, BODY, text_anchor="end")
+        if total:
+            yield caption(CHART_RIGHT, middle, f"{total:,}", BODY, text_anchor="end")
+        for hour, count in enumerate(counts):
+            left = CHART_LEFT + hour * width
+            edges = left + 0.75, top + 0.75, left + width - 0.75, top + HEAT_ROW - 0.75
+            share = sqrt(count / max(most, 1))  # so that a few are seen beside many
+            told = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
+            cell = [tag("title", told), box(*edges, rx=2, fill=SHADE)]
+            if count:
+                opacity, ink = 0.1 + 0.9 * share, PAPER if share > 0.5 else INK
+                at = left + width / 2, middle
+                more = centred | {"fill": ink}
+                cell.append(box(*edges, rx=2, fill=DARK, fill_opacity=opacity))
+                cell.append(caption(*at, f"{count:,}", SMALL, width - 4, **more))
+            yield tag("g", "", *cell, class_="hour")
+    if not most:
+        at = (CHART_LEFT + HEAT_RIGHT) / 2, HEAT_TOP + HEAT_ROW * 3.5
+        yield caption(*at, "no taps in this time", HEADLINE, **centred)
+
+
+def _columns(chart: Chart) -> Iterator[str]:
+    """What the taps of each day (or week ...) took, and how many they were."""
+    whens = [in_full(day) for day in chart.columns]
+    if chart.step > 1:
+        whens = [f"{chart.unit} from {when}" for when in whens]
+    took = [
+        (f"{when}: {speeds(took_ms)}", [quantile(took_ms, s) for s in (0.95, 0.5)])
+        if took_ms else None
+        for when, took_ms in zip(whens, chart.took_ms, strict=True)
+    ]  # fmt: skip
+    taps = [
+        (f"{when}: {counted(count, 'tap')}", [count]) if count else None
+        for when, count in zip(whens, chart.taps, strict=True)
+    ]
+    yield from _bars("took", 402.0, 592.0, took, lambda ms: f"{ms / 1000:.3g} s")
+    yield from _bars("taps", 610.0, 676.0, taps, lambda count: counted(count, "tap"))
+    centred = {"text_anchor": "middle", "fill": FAINT_INK}
+    if not any(took):
+        why = "no tap ended unlocked or locked" if any(taps) else "no taps in this time"
+        yield caption((CHART_LEFT + CHART_RIGHT) / 2, 497.0, why, HEADLINE, **centred)
+    width = (CHART_RIGHT - CHART_LEFT) / len(whens)
+    every, first = ceil(70 / width), 0
+    if chart.step == 1 and every > 1:  # Mondays
+        every, first = 7, -chart.columns[0].weekday() % 7
+    for place in range(first, len(whens), every):
+        day = chart.columns[place]
+        label = f"{day:%a %-d %b}" if chart.step == 1 else in_full(day)
+        at = CHART_LEFT + (place + 0.5) * width, 688.0
+        yield caption(*at, label, SMALL, **centred)
+
+
+def _bars(
+    kind: str,
+    top: float,
+    bottom: float,
+    columns: Sequence[tuple[str, list[int]] | None],
+    label: Callable[[int], str],
+) -> Iterator[str]:
+    """Bars from 0 to the highest; a second value is a part of the first."""
+    highest = max((column[1][0] for column in columns if column), default=0)
+    yield box(CHART_LEFT, top, CHART_RIGHT, bottom, fill=SHADE, fill_opacity=0.5)
+    for value in sorted({0, highest // 2, highest}):
+        y = bottom - (bottom - top) * value / max(highest, 1)
+        at = CHART_LEFT - 8, y
+        yield box(CHART_LEFT, y, CHART_RIGHT, y + 0.7, fill=LINE)
+        yield caption(*at, label(value), SMALL, text_anchor="end", fill=FAINT_INK)
+    width = (CHART_RIGHT - CHART_LEFT) / len(columns)
+    half, colours = min(0.3 * width, 13.0), (PALE, DARK)
+    for place, (told, values) in ((n, c) for n, c in enumerate(columns) if c):
+        x, bars = CHART_LEFT + (place + 0.5) * width, []
+        for value, fill in zip(values, colours, strict=False):
+            y = bottom - (bottom - top) * value / max(highest, 1)
+            bars.append(box(x - half, y, x + half, bottom, fill=fill))
+        yield tag("g", "", tag("title", told), *bars, class_=kind)
 
 
 def in_full(day: date) -> str:
@@ -12032,232 +11968,11 @@ def in_full(day: date) -> str:
     return f"{day.day} {day:%b} {day.year}"
 
 
-def short(number: int) -> str:
-    """A number for a narrow place: ``987``, ``1.2k``, ``34k``, ``1.2M``."""
-    for size, sign in ((1_000_000, "M"), (1_000, "k")):
-        if number >= size:
-            tenths = number * 10 // size
-            return f"{tenths / 10 if tenths < 100 else tenths // 10}{sign}"
-    return str(number)
-
-
-def in_seconds(ms: int) -> str:
-    """``0.412 s``, ``40 s``"""
-    return f"{ms / 1000:.3g} s"
-
-
-def _heat_map(drawing: Drawing, chart: Chart) -> None:
-    _title(drawing, 106.0, "Taps by weekday and hour")
-    width = (HEAT_RIGHT - CHART_LEFT) / 24
-    with drawing.group(font_size=SMALL, fill=FAINT_INK, text_anchor="middle"):
-        for hour in range(0, 25, 3):
-            x = CHART_LEFT + hour * width
-            drawing.words(x, HEAT_TOP - AXIS_GAP, f"{hour}:00", SMALL)
-    most = max(map(max, chart.hours))
-    for weekday, counts in enumerate(chart.hours):
-        top = HEAT_TOP + weekday * HEAT_ROW
-        y = top + HEAT_ROW / 2 + BASELINE * BODY
-        name, total = WEEKDAYS[weekday], sum(counts)
-        drawing.words(CHART_LEFT - AXIS_GAP, y, name, BODY, text_anchor="end")
-        if total:
-            drawing.words(CHART_RIGHT, y, f"{total:,}", BODY, text_anchor="end")
-        for hour, count in enumerate(counts):
-            told = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
-            with drawing.group(class_="hour"):
-                drawing.add("title", told)
-                _heat_cell(drawing, CHART_LEFT + hour * width, top, width, count, most)
-    if not chart.taps:
-        middle = HEAT_TOP + HEAT_ROW * len(WEEKDAYS) / 2
-        _nothing(drawing, HEAT_RIGHT, middle, NO_TAPS)
-
-
-def _heat_cell(
-    drawing: Drawing, left: float, top: float, width: float, count: int, most: int
-) -> None:
-    share = sqrt(count / most) if count else 0.0  # so that a few are seen beside many
-    drawing.box(
-        left + HEAT_GAP, top + HEAT_GAP, left + width - HEAT_GAP,
-        top + HEAT_ROW - HEAT_GAP, rx=2, fill=shade_of(share) if count else FAINT_SHADE,
-    )  # fmt: skip
-    if count:
-        y = top + HEAT_ROW / 2 + BASELINE * SMALL
-        ink = PAPER if share > DARK_FROM else INK
-        middle = left + width / 2
-        drawing.words(middle, y, short(count), SMALL, text_anchor="middle", fill=ink)
-
-
-def shade_of(share: float) -> str:
-    """The colour at 0 to 1 of the way through HEAT."""
-    stop = int(share * (len(HEAT) - 1) * 0.999)
-    rest = share * (len(HEAT) - 1) - stop
-    pairs = zip(HEAT[stop], HEAT[stop + 1], strict=True)
-    mixed = (round(a + (b - a) * rest) for a, b in pairs)
-    return "#" + "".join(f"{part:02x}" for part in mixed)
-
-
-def _title(drawing: Drawing, y: float, text: str) -> None:
-    drawing.words(CHART_LEFT, y, text, TITLE_SIZE, font_weight="bold")
-
-
-def _nothing(drawing: Drawing, right: float, middle: float, why: str) -> None:
-    x, y = (CHART_LEFT + right) / 2, middle + BASELINE * TITLE_SIZE
-    drawing.words(x, y, why, TITLE_SIZE, text_anchor="middle", fill=FAINT_INK)
-
-
-class Spread:
-    """How a chart's columns are spread over its width."""
-
-    def __init__(self, chart: Chart) -> None:
-        self.unit = chart.unit
-        self.days = list(chart.columns)
-        self.width = (CHART_RIGHT - CHART_LEFT) / len(self.days)
-        self.half_bar = min(0.62 * self.width, WIDEST_BAR) / 2
-
-    def middle(self, place: int) -> float:
-        return CHART_LEFT + (place + 0.5) * self.width
-
-    def told(self, place: int) -> str:
-        day = in_full(self.days[place])
-        return day if self.unit.days == 1 else f"{self.unit.name} from {day}"
-
-    def labels(self) -> Iterator[tuple[float, str]]:
-        """Where there is room for a label, and what it says."""
-        step, first = ceil(LABEL_WIDTH / self.width), 0
-        if self.unit.days == 1 and step > 1:  # Mondays
-            step, first = 7, -self.days[0].weekday() % 7
-        for place in range(first, len(self.days), step):
-            yield self.middle(place), self.days[place].strftime(self.unit.label)
-
-    def background(self, drawing: Drawing, top: float, bottom: float) -> None:
-        """Pale, and weekends a little less."""
-        drawing.box(CHART_LEFT, top, CHART_RIGHT, bottom, fill=FAINT_SHADE)
-        for place, day in enumerate(self.days):
-            if self.unit.days == 1 and day.weekday() >= SATURDAY:
-                left = CHART_LEFT + place * self.width
-                drawing.box(left, top, left + self.width, bottom, fill=SHADE)
-
-
-class SecondsAxis:
-    """An axis that grows by factors: one tap of 40 s leaves the others their room."""
-
-    def __init__(self, times_ms: Iterable[int]) -> None:
-        times = [max(ms, 1) / 1000 for ms in times_ms]
-        low = max(i for i, mark in enumerate(MARKS_S) if mark <= min(times))
-        high = next(i for i, mark in enumerate(MARKS_S) if mark >= max(times))
-        while high - low < FEWEST_MARKS - 1:
-            low, high = max(0, low - 1), high + 1
-        self.marks = MARKS_S[low : high + 1]
-
-    def y(self, seconds: float) -> float:
-        low, high = log10(self.marks[0]), log10(self.marks[-1])
-        share = (log10(max(seconds, self.marks[0])) - low) / (high - low)
-        return TOOK_BOTTOM - share * (TOOK_BOTTOM - TOOK_TOP)
-
-    def draw(self, drawing: Drawing) -> None:
-        with drawing.group(class_="seconds", fill=FAINT_INK, text_anchor="end"):
-            for mark in self.marks:
-                y = self.y(mark)
-                drawing.line(CHART_LEFT, y, CHART_RIGHT, y, LINE, 0.7)
-                x = CHART_LEFT - AXIS_GAP
-                drawing.words(x, y + BASELINE * SMALL, f"{mark:g} s", SMALL)
-
-
-def _speed(drawing: Drawing, chart: Chart, spread: Spread) -> None:
-    _title(drawing, TOOK_TITLE_Y, f"From tap to result, each {chart.unit.name}")
-    spread.background(drawing, TOOK_TOP, TOOK_BOTTOM)
-    took = chart.took_ms
-    if not took:
-        why = "no tap ended unlocked or locked" if chart.taps else NO_TAPS
-        _nothing(drawing, CHART_RIGHT, (TOOK_TOP + TOOK_BOTTOM) / 2, why)
-        return
-    told = f"all together: {speeds(p50_p95_max(took))}"
-    drawing.words(CHART_LEFT, TOOK_TITLE_Y + 21, told, BODY, fill=FAINT_INK)
-    _speed_key(drawing)
-    columns = {
-        place: p50_p95_max(column.took_ms)
-        for place, column in enumerate(chart.columns.values())
-        if column.took_ms
-    }
-    axis = SecondsAxis(ms for times in columns.values() for ms in times)
-    axis.draw(drawing)
-    for place, times in columns.items():
-        with drawing.group(class_="took"):
-            drawing.add("title", f"{spread.told(place)}: {speeds(times)}")
-            ys = [axis.y(ms / 1000) for ms in times]
-            _speed_mark(drawing, spread.middle(place), spread.half_bar, *ys)
-
-
-def p50_p95_max(took_ms: Counter[int]) -> tuple[int, int, int]:
-    """In milliseconds: half of the taps took no longer, 95 of 100 did, none did."""
-    return quantile(took_ms, 0.5), quantile(took_ms, 0.95), max(took_ms)
-
-
-def speeds(times_ms: tuple[int, int, int]) -> str:
+def speeds(took_ms: Counter[int]) -> str:
     """``p50 0.412 s, p95 1.2 s, max 40 s``"""
-    p50, p95, most = map(in_seconds, times_ms)
-    return f"p50 {p50}, p95 {p95}, max {most}"
-
-
-def _speed_mark(
-    drawing: Drawing, x: float, half: float, p50: float, p95: float, most: float
-) -> None:
-    """A bar from p50, a thick line, to p95, and a ring where the slowest tap is."""
-    ring = {"fill": PAPER, "stroke": FAINT_INK, "stroke_width": 1.3}
-    drawing.line(x, p95, x, most, FAINT_INK, 1)
-    drawing.box(x - half, p95, x + half, p50, fill=MARK_PALE)
-    drawing.line(x - half, p95, x + half, p95, MARK, 1)
-    drawing.line(x - half, p50, x + half, p50, MARK, 3.0)
-    drawing.add("circle", cx=x, cy=most, r=min(3.2, half), **ring)
-
-
-def _speed_key(drawing: Drawing) -> None:
-    """One mark, and beside it what its parts are."""
-    x, half, y = CHART_RIGHT - 60, WIDEST_BAR / 2, TOOK_TITLE_Y + 21
-    parts = {"p50": y, "p95": y - 18, "max": y - 36}
-    _speed_mark(drawing, x, half, *parts.values())
-    for word, at in parts.items():
-        drawing.words(x + half + AXIS_GAP, at + BASELINE * SMALL, word, SMALL)
-
-
-def _taps(drawing: Drawing, chart: Chart, spread: Spread) -> None:
-    spread.background(drawing, TAPS_TOP, TAPS_BOTTOM)
-    most = max(column.taps for column in chart.columns.values())
-    with drawing.group(fill=FAINT_INK, text_anchor="end"):
-        x, middle = CHART_LEFT - AXIS_GAP, (TAPS_TOP + TAPS_BOTTOM) / 2
-        top = short(most) if most else ""
-        for y, word in ((TAPS_BOTTOM, "0"), (middle, "taps"), (TAPS_TOP, top)):
-            drawing.words(x, y + BASELINE * SMALL, word, SMALL)
-    for place, column in enumerate(chart.columns.values()):
-        if column.taps:
-            x, half = spread.middle(place), spread.half_bar
-            high = TAPS_BOTTOM - (TAPS_BOTTOM - TAPS_TOP) * column.taps / most
-            with drawing.group(class_="taps"):
-                told = f"{spread.told(place)}: {counted(column.taps, 'tap')}"
-                drawing.add("title", told)
-                drawing.box(x - half, high, x + half, TAPS_BOTTOM, fill=FAINT_INK)
-    with drawing.group(fill=FAINT_INK, text_anchor="middle"):
-        for x, label in spread.labels():
-            drawing.line(x, TAPS_BOTTOM, x, TAPS_BOTTOM + 4, FAINT_INK, 0.8)
-            drawing.words(x, TAPS_BOTTOM + 17, label, SMALL)
-
-
-def _chart_foot(drawing: Drawing, chart: Chart) -> None:
-    ended = chart.taps - chart.denied - chart.otherwise
-    lines = (
-        (
-            f"The time is that of the {counted(ended, 'tap')} that ended unlocked or"
-            " locked, from the card to the lock's word. Not in the times:"
-            f" {chart.denied:,} denied, {chart.otherwise:,} that ended differently."
-        ),
-        (
-            "p50: half of the taps took no longer; p95: 95 of 100 took no longer."
-            " Locking again and the owner's commands are no taps. Times are local."
-        ),
-    )
-    with drawing.group(fill=FAINT_INK):
-        for place, line in enumerate(lines):
-            y = 736.0 + place * 17.0
-            drawing.words(CHART_LEFT, y, line, SMALL, CHART_RIGHT - CHART_LEFT)
+    times = {"p50": quantile(took_ms, 0.5), "p95": quantile(took_ms, 0.95)}
+    times["max"] = max(took_ms)
+    return ", ".join(f"{name} {ms / 1000:.3g} s" for name, ms in times.items())
 
 
 ################################################################################
