@@ -33,7 +33,7 @@ To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS i
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in 15,
-                    its needs in LOCK_NEEDS and its id in DEVICE_IDS (4), its address
+                    a row of LOCK_KINDS (4) with its needs and its id, its address
                     in VENDOR_APIS, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml
@@ -102,6 +102,7 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import (
     Callable,
+    Container,
     Generator,
     Iterable,
     Iterator,
@@ -1327,9 +1328,9 @@ def parse_pattern(picture: str) -> Pattern:
 
 
 class ConfigError(ValueError):
-    """The configuration can't be used; each problem says where, what and why.
+    """The settings can't be used; each problem says where, what and why.
 
-    ``rest`` is the configuration without what is wrong, None where no lock is left.
+    ``rest`` is the settings without what is wrong, None where no lock is left.
     """
 
     def __init__(self, problems: Iterable[str], rest: Config | None = None) -> None:
@@ -1349,16 +1350,100 @@ class Secret:
         return bool(self.text or self.file)
 
 
-#: The kinds of lock, and what each must be told.
-LOCK_NEEDS: dict[str, tuple[str, ...]] = {
-    "sesame": ("device_id", "api_key", "secret_key"),
-    "sesame-mini": ("device_id", "api_key"),
-    "switchbot": ("device_id", "api_key", "secret_key"),
-    "nuki-bridge": ("device_id", "api_key", "base_url"),
-    "nuki-web": ("device_id", "api_key"),
-    "tedee": ("device_id", "api_key"),
-    "relay": (),
+class Setting(NamedTuple):
+    """One key: its default, meaning in words, inclusive range (of a text: most
+    characters) or choices."""
+
+    default: Any
+    meaning: str
+    low: float = -inf
+    high: float = inf
+    choices: tuple[str, ...] = ()
+    is_needed: bool = False
+
+    @property
+    def kind(self) -> type[Any]:
+        """The type TOML gives a good value."""
+        kind = type(self.default)
+        return {type(None): date, tuple: list}.get(kind, kind)
+
+    def checked(self, value: Any) -> Any:
+        """``value`` as the door takes it.  Raises: ValueError with the reason."""
+        kind = self.kind
+        if kind is Secret:
+            return _secret(value)
+        whole = kind is float and type(value) is int  # TOML 5 is a fine 5.0
+        if kind is list and type(value) is not list:
+            raise ValueError(f"put it in brackets: [{_named(value)}]")
+        if type(value) is not kind and not whole:  # in Python, True is an int
+            raise ValueError(f"expected {WORDS[kind]}")
+        if kind is str:
+            value = _visible(value, self.high)
+        if self.choices and value not in self.choices:
+            hint = did_you_mean(value.lower(), self.choices)
+            raise ValueError(f"must be one of {', '.join(self.choices)}{hint}")
+        if kind in (int, float) and not self.low <= value <= self.high:
+            raise ValueError(f"must be {self.low:g} to {self.high:g}")
+        return float(value) if whole else value
+
+
+WORDS = {
+    str: "text in quotes",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    date: "a date such as 2026-12-01, without quotes and without a time",
+    Secret: 'text in quotes, or { file = "NAME" }',
 }
+
+
+def _named(value: object) -> str:
+    """A TOML value as the owner wrote it, near enough to be found.
+
+    The inside of a table or list is not shown: it may be a key in the wrong place.
+    """
+    if isinstance(value, dict | list):
+        return "{...}" if isinstance(value, dict) else "[...]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "(a very long number)"  # Python refuses to write 4,300 digits
+    return printable(repr(value) if isinstance(value, str) else str(value), 60)
+
+
+def _visible(text: str, longest: float) -> str:
+    text = tidied(text)
+    if not can_be_seen(text):
+        raise ValueError("contains an invisible character")
+    if len(text) > longest:
+        raise ValueError(f"{len(text)} characters, and {longest} are the most")
+    return text
+
+
+#: What is wrong with a secret in quotes; the first row that fits counts.
+NO_SECRET = (
+    (r"\A\s*\Z", "empty"),
+    (r"[\r\n]", "contains a line break"),
+    (r"[^\x00-\x7f]", "contains a character that is not ASCII"),
+    (r"[^ -~]", "contains an invisible character"),
+    (r"\A |  *\Z", "begins or ends with a blank"),
+)
+
+
+def _secret(value: Any) -> Secret:
+    if type(value) is str:
+        for pattern, trouble in NO_SECRET:
+            if re.search(pattern, value):
+                raise ValueError(trouble)
+        return Secret(text=value)
+    if type(value) is dict and list(value) == ["file"]:
+        file = value["file"]
+        if type(file) is str and file and file.isprintable():
+            return Secret(file=file)
+    raise ValueError(f"expected {WORDS[Secret]}")
+
+
+# -- the kinds of lock
 
 
 class IdForm(NamedTuple):
@@ -1369,40 +1454,28 @@ class IdForm(NamedTuple):
     words: str
     strays: str = ""
     folded: str = ""
+    upper: bool = False
+    #: What an id in hex, as an app may show it, is in the vendor's own form.
+    of_hex: Callable[[int], str] | None = None
+
+    def read(self, text: str) -> str:
+        """A lock's id as its vendor takes it, of one as people write it."""
+        bare = "".join(text.split())
+        if self.strays:
+            bare = re.sub(self.strays, self.folded, bare)
+        return bare.upper() if self.upper else bare
+
+    def problem(self, text: str) -> str | None:
+        if re.fullmatch(self.pattern, text) or text.startswith(PLACEHOLDER):
+            return None
+        is_hex = self.of_hex and re.fullmatch(r"[0-9A-Fa-f]{8}", text)
+        hint = f": {self.of_hex(int(text, 16))}" if self.of_hex and is_hex else ""
+        return f"expected {self.words}{hint}"
 
 
-UUID_FORM = IdForm(
-    r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
-    "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
-    r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$",
-    r"\1-\2-\3-\4-\5",
-)
-NUKI_FORM = IdForm(
-    r"[0-9]{1,20}", "digits only: the id as a decimal number (the app shows it in hex)"
-)
-DEVICE_IDS: Mapping[str, IdForm] = {
-    "sesame": UUID_FORM,
-    "sesame-mini": UUID_FORM,
-    "switchbot": IdForm(
-        r"[0-9A-F]{12}", "12 hex digits: the MAC address in the app", "[:-]"
-    ),
-    "nuki-bridge": NUKI_FORM,
-    "nuki-web": NUKI_FORM,
-    "tedee": IdForm(
-        r"[0-9]{1,20}", "digits only: the lock's id, not its serial number"
-    ),
-}
 #: An id of Nuki's Web API is the device's type times this, plus the id in the app.
 NUKI_WEB_TYPE = 1 << 32
 NUKI_MODELS = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door"}
-
-
-def folded_id(kind: str, text: str) -> str:
-    """A lock's id as its vendor takes it, of one as people write it."""
-    bare, form = "".join(text.split()), DEVICE_IDS.get(kind)
-    if form and form.strays:
-        bare = re.sub(form.strays, form.folded, bare)
-    return bare.upper() if kind == "switchbot" else bare
 
 
 def nuki_web_ids(nuki_id: int) -> str:
@@ -1413,6 +1486,65 @@ def nuki_web_ids(nuki_id: int) -> str:
     )
 
 
+def sesame_secret(text: str) -> bytes:
+    """The 16 bytes of a Sesame's secret.  Raises: ValueError, without the text."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{32}", text):
+        raise ValueError(f"expected 32 hex digits, found {len(text)} characters")
+    return bytes.fromhex(text)
+
+
+UUID_FORM = IdForm(
+    r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+    "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
+    r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$",
+    r"\1-\2-\3-\4-\5",
+)
+NUKI_FORM = IdForm(
+    r"[0-9]{1,20}",
+    "digits only: the id as a decimal number (the app shows it in hex)",
+    of_hex=str,
+)
+MAC_FORM = IdForm(
+    r"[0-9A-F]{12}", "12 hex digits: the MAC address in the app", "[:-]", upper=True
+)
+TEDEE_FORM = IdForm(r"[0-9]{1,20}", "digits only: the lock's id, not its serial number")
+
+
+class LockKind(NamedTuple):
+    """What the settings of one kind of lock are."""
+
+    needs: tuple[str, ...] = ("device_id", "api_key")
+    device_id: IdForm = IdForm(".*", "")
+    #: Keys that no other kind has; the driver finds them in ``LockAccess.own``.
+    own: Mapping[str, Setting] = MappingProxyType({})
+    #: What raises ValueError for a bad value of a key.
+    checks: Mapping[str, Callable[[str], object]] = MappingProxyType({})
+    pins: tuple[str, ...] = ()
+    #: Whether it may be spoken to in plain http on the own network.
+    is_near: bool = False
+
+
+LOCK_KINDS: dict[str, LockKind] = {
+    "sesame": LockKind(
+        ("device_id", "api_key", "secret_key"),
+        UUID_FORM,
+        checks={"secret_key": sesame_secret},
+    ),
+    "sesame-mini": LockKind(device_id=UUID_FORM),
+    "switchbot": LockKind(("device_id", "api_key", "secret_key"), MAC_FORM),
+    # It has no TLS, and never sends its token.
+    "nuki-bridge": LockKind(
+        ("device_id", "api_key", "base_url"), NUKI_FORM, is_near=True
+    ),
+    "nuki-web": LockKind(device_id=NUKI_FORM._replace(of_hex=nuki_web_ids)),
+    "tedee": LockKind(device_id=TEDEE_FORM),
+    "relay": LockKind((), pins=("relay_gpio",)),
+}
+
+
+# -- the tables of doorpi.toml
+
+
 def setting(
     default: Any,
     meaning: str,
@@ -1421,11 +1553,9 @@ def setting(
     *,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """Declare one key: default, meaning in words, inclusive range or choices."""
-    return field(
-        default=default,
-        metadata={"meaning": meaning, "low": low, "high": high, "choices": choices},
-    )
+    """Declare one key of a table that is a dataclass, as a Setting does."""
+    declared = Setting(default, meaning, low, high, choices)
+    return field(default=default, metadata={"setting": declared})
 
 
 LONGEST_NAME = 200  # characters, which a table of people can still show
@@ -1468,7 +1598,7 @@ class ReaderConfig:
 class LockAccess:
     """``[fallback]``, and most of ``[lock]`` -- which lock, and how it is reached."""
 
-    kind: str = setting("sesame", "which lock", choices=tuple(LOCK_NEEDS))
+    kind: str = setting("sesame", "which lock", choices=tuple(LOCK_KINDS))
     device_id: str = setting("", "the lock's id at its vendor")
     api_key: Secret = setting(Secret(), "the vendor's API key")
     secret_key: Secret = setting(Secret(), "sesame: 32 hex digits; switchbot: secret")
@@ -1481,6 +1611,15 @@ class LockAccess:
     relay_gpio: int = setting(17, "relay: BCM number of its pin", 0, 27)
     hold_s: float = setting(3.0, "relay: seconds to let a person in", 0.1, 60)
     active_high: bool = setting(True, "relay: false if it opens when the pin is low")
+    #: The keys that only its kind has.
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """The same lock with other ``values`` of some keys."""
+        known = {key: each for key, each in values.items() if key not in self.own}
+        return replace(
+            self, **known, own={k: values.get(k, self.own[k]) for k in self.own}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1512,28 +1651,6 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardConfig:
-    """One ``[[card]]`` as written; it becomes a Credential."""
-
-    uid: str = setting("", "the card's UID")
-    holder: str = setting("", "who carries it", high=LONGEST_NAME)
-    enabled: bool = setting(True, "false: keep the entry, refuse the card")
-    valid_from: date | None = setting(None, "first day, such as 2026-12-01")
-    valid_until: date | None = setting(None, "last day, such as 2027-03-31")
-    schedule: str = setting("", "name of a [[schedule]]")
-    role: str = setting("holder", "a master enrols cards", choices=("holder", "master"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleConfig:
-    """One ``[[schedule]]`` as written; it becomes a Schedule."""
-
-    name: str = setting("", "what cards call it", high=LONGEST_NAME)
-    times: Sequence[Any] = setting((), 'spans such as "Mon-Fri 08:00-20:00"')
-    closed: Sequence[Any] = setting((), "dates on which nobody is admitted")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All of doorpi.toml."""
 
@@ -1551,9 +1668,57 @@ class Config:
     #: Where the UID of a card is written as a number, and may be what is printed on it.
     bare_numbers: tuple[str, ...] = ()
 
+    @property
+    def people(self) -> list[Person]:
+        """Everybody in the file, each with all of their cards."""
+        held: dict[str, list[Credential]] = {}
+        for card in self.cards.values():
+            held.setdefault(card.holder, []).append(card)
+        return [Person(name, tuple(cards)) for name, cards in held.items()]
+
+
+def readers_of(config: Config) -> dict[str, ReaderConfig]:
+    """The readers, by their tables' names."""
+    return {"reader": config.reader}
+
+
+def locks_of(config: Config) -> dict[str, LockAccess]:
+    """The lock and, where there is one, the fallback, by their tables' names."""
+    both = {"lock": config.lock, "fallback": config.fallback}
+    return {where: access for where, access in both.items() if access is not None}
+
 
 #: What doorpi.toml has in place of what only the owner knows.
 PLACEHOLDER = "replace-me"
+
+Keys = Mapping[str, Setting]  # of a table
+
+ACCESS_KEYS = {
+    "enabled": Setting(True, "false: keep the entry, refuse the card"),
+    "valid_from": Setting(None, "first day, such as 2026-12-01"),
+    "valid_until": Setting(None, "last day, such as 2027-03-31"),
+    "schedule": Setting("", "name of a [[schedule]]"),
+    "role": Setting("holder", "a master enrols cards", choices=("holder", "master")),
+}
+CARD_KEYS = {
+    "uid": Setting("", "the card's UID", is_needed=True),
+    "holder": Setting("", "who carries it", high=LONGEST_NAME, is_needed=True),
+    **ACCESS_KEYS,
+}
+PERSON_KEYS = {
+    "name": Setting("", "who it is", high=LONGEST_NAME, is_needed=True),
+    "cards": Setting((), 'UIDs such as "04:A1:B2:C3"', is_needed=True),
+    **ACCESS_KEYS,
+}
+PERSONS_CARD_KEYS = {
+    "uid": CARD_KEYS["uid"],
+    "proof": Setting("", "how the card proves that it is no copy"),
+}
+SCHEDULE_KEYS = {
+    "name": Setting("", "what cards call it", high=LONGEST_NAME, is_needed=True),
+    "times": Setting((), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True),
+    "closed": Setting((), "dates on which nobody is admitted"),
+}
 
 SECTIONS: dict[str, type[Any]] = {
     "door": DoorConfig,
@@ -1561,7 +1726,22 @@ SECTIONS: dict[str, type[Any]] = {
     "lock": LockConfig,
     "leds": LedsConfig,
     "log": LogConfig,
+    "fallback": LockAccess,
 }
+#: The tables that are written once for each entry, and the key that names each of them.
+LISTS = {"schedule": "name", "card": "holder", "person": "name"}
+#: The keys of every table; those of [signals] have no Setting.
+TABLES: dict[str, Keys] = {
+    name: {each.name: each.metadata["setting"] for each in fields(cls) if each.metadata}
+    for name, cls in SECTIONS.items()
+} | {"signals": {}, "schedule": SCHEDULE_KEYS, "card": CARD_KEYS, "person": PERSON_KEYS}
+
+
+def values_of(table: Any) -> Iterator[tuple[str, Any]]:
+    """The keys of ``[lock]`` or another such table, each with its value."""
+    yield from ((f.name, getattr(table, f.name)) for f in fields(table) if f.metadata)
+    yield from getattr(table, "own", {}).items()
+
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -1569,21 +1749,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 # -- what can be read of a file that is not valid TOML
 
-#: The tables that are written once for each card or schedule, and the key that names
-#: each of them.
-LISTS = {"card": "holder", "schedule": "name"}
-
-#: Every table whose keys are settings.
-TABLES: dict[str, type[Any]] = {
-    **SECTIONS,
-    "fallback": LockAccess,
-    "card": CardConfig,
-    "schedule": ScheduleConfig,
-}
-
 #: In place of a value that cannot be read: its key is there, and has been reported.
 UNREADABLE = object()
-REPORTED = "(reported)"
 
 #: Strings and comments, inside of which nothing is punctuation.
 QUOTED = re.compile(
@@ -1650,6 +1817,15 @@ CURES = (
 NO_CURE = "expected a setting, KEY = VALUE, or [SECTION], or # and a comment"
 TOO_MUCH = "a number is too long, or brackets nest too deeply"
 
+#: Settings whose value is shown to nobody; an address may hold a key, too.
+SECRETS = {"base_url"} | {
+    key
+    for table in (*TABLES.values(), *(kind.own for kind in LOCK_KINDS.values()))
+    for key, each in table.items()
+    if each.kind is Secret
+}
+SHOWN = {key for table in TABLES.values() for key in table} - SECRETS | set(Signal)
+
 
 class Trouble(NamedTuple):
     """Why a statement is not TOML: an index of its text, and what to do about it."""
@@ -1666,6 +1842,11 @@ class Statement(NamedTuple):
     text: str
     bare: str
 
+    @property
+    def begin(self) -> int:
+        """The index of its first character that is not a blank."""
+        return len(self.text) - len(self.text.lstrip())
+
     def read(self) -> dict[str, Any] | Trouble:
         """What it sets, if it is good TOML."""
         try:
@@ -1674,18 +1855,14 @@ class Statement(NamedTuple):
             for pattern, cure in CURES:
                 if found := re.search(pattern, self.bare, re.MULTILINE):
                     return Trouble(found.start(1), cure)
-            return Trouble(self.begin(), NO_CURE)
+            return Trouble(self.begin, NO_CURE)
         except (ValueError, RecursionError):  # Python's own limits
-            return Trouble(self.begin(), TOO_MUCH)
-
-    def begin(self) -> int:
-        """The index of its first character that is not a blank."""
-        return len(self.text) - len(self.text.lstrip())
+            return Trouble(self.begin, TOO_MUCH)
 
     def shown(self, at: int) -> str:
         """The line with index ``at``, and a caret below; a secret is not shown."""
-        begin = self.text.rfind("\n", 0, at) + 1
-        line, column = self.text[begin:].split("\n")[0].replace("\t", " "), at - begin
+        start = self.text.rfind("\n", 0, at) + 1
+        line, column = self.text[start:].split("\n")[0].replace("\t", " "), at - start
         found = KEY.match(self.text)
         key = found[1] if found else ""
         if header := HEADER.match(self.text):
@@ -1697,22 +1874,11 @@ class Statement(NamedTuple):
         return f"    {printable(line[first : first + 80])}\n    {' ' * pointed}^"
 
 
-SETTINGS = {
-    each.name: each.default for table in TABLES.values() for each in fields(table)
-}
-#: Settings whose value is shown to nobody; an address may hold a key, too.
-SECRETS = {key for key, default in SETTINGS.items() if isinstance(default, Secret)}
-SECRETS.add("base_url")
-SHOWN = SETTINGS.keys() - SECRETS | {str(sign) for sign in Signal}
-
-
-def _bared(found: re.Match[str]) -> str:
-    return (" " if found[0].startswith("#") else "¤") * len(found[0])
-
-
 def statements(text: str) -> Iterator[Statement]:
     """The file, cut where a statement begins, whatever is wrong with those before."""
-    bare = QUOTED.sub(_bared, text)  # as long as ``text``
+    bare = QUOTED.sub(  # as long as ``text``
+        lambda found: (" " if found[0][0] == "#" else "¤") * len(found[0]), text
+    )
     begins, depth = [0], 0
     for row in re.finditer(r"[^\n]*\n|[^\n]+", bare):
         if depth <= 0 or STATEMENT.match(row[0]):
@@ -1728,7 +1894,7 @@ def statements(text: str) -> Iterator[Statement]:
 
 
 class LenientReader:
-    """What a file says that is not valid TOML, as far as it can be read.
+    """Reads what it can of a file that is not valid TOML.
 
     Each statement is read alone.  Of one that cannot be read, the key gets the value
     UNREADABLE, and the others of its table are judged as ever.
@@ -1739,8 +1905,7 @@ class LenientReader:
         self.problems: list[tuple[int, str]] = []  # each with its line
         #: Where tables and keys are first written: ``card 2``, ``card 2.uid``.
         self.lines: dict[str, int] = {}
-        self._table = self.document
-        self._place = ""
+        self._table, self._place = self.document, ""
         self._reported: set[str] = set()
         for statement in statements(text):
             if statement.bare.lstrip().startswith("["):
@@ -1748,38 +1913,35 @@ class LenientReader:
             else:
                 self._set(statement)
 
-    def _report(
-        self, statement: Statement, at: int, words: str, once: str = ""
-    ) -> None:
+    def _report(self, said: Statement, at: int, words: str, once: str = "") -> None:
         if once in self._reported:
             return
-        self._reported |= {once} if once else set()
-        line = statement.line + statement.text.count("\n", 0, at)
-        problem = f"line {line}: {words}\n{statement.shown(at)}"
-        self.problems.append((line, problem.rstrip()))
+        self._reported |= {once} - {""}
+        line = said.line + said.text.count("\n", 0, at)
+        self.problems.append((line, f"line {line}: {words}\n{said.shown(at)}".rstrip()))
 
     def _open(self, statement: Statement) -> None:
+        """Begin the table of a header, whatever is wrong with its brackets."""
         header = HEADER.match(statement.text)
         assert header
-        brackets, name = header[1], header[2]
-        is_known = name in TABLES or name == "signals"
-        is_list = name in LISTS if is_known else brackets == "[["
+        brackets, name = header.groups()
+        is_list = name in LISTS if name in TABLES else brackets == "[["
         written = f"[[{name}]]" if is_list else f"[{name}]"
         if isinstance(statement.read(), Trouble) or is_list != (brackets == "[["):
-            once = f"for each {name}" if is_list else "once"
-            number = "two brackets" if is_list else "single brackets"
-            words = f"write {written} with {number}, {once}, alone on its line"
-            words = (
-                words if name else "a header is [NAME] or [[NAME]], alone on its line"
+            number = (
+                f"two brackets, for each {name}" if is_list else "single brackets, once"
             )
+            words = f"write {written} with {number}, alone on its line"
+            if not name:
+                words = "a header is [NAME] or [[NAME]], alone on its line"
             self._report(statement, header.start(1), words, written)
         elif name in self.lines:
             words = f"{written} is also in line {self.lines[name]}: write it once"
             self._report(statement, header.start(1), words)
-        self._table = self._nested(name, is_list)
+        self._table = self._begun(name, is_list)
         self.lines.setdefault(self._place, statement.line)
 
-    def _nested(self, name: str, is_list: bool) -> dict[str, Any]:
+    def _begun(self, name: str, is_list: bool) -> dict[str, Any]:
         """The table ``name``, one more of a list; nothing keeps one that cannot be."""
         self._place = name
         table: Any = self.document
@@ -1800,150 +1962,25 @@ class LenientReader:
         if isinstance(values, Trouble):
             self._report(statement, *values)
             found = KEY.match(statement.text)
-            key = found[1] if found else ""
-            is_new = key and self._place and key not in self._table
-            values = {key: UNREADABLE} if is_new else {}
-        for key, value in values.items():
-            if key in self._table:
-                self._set_twice(statement, key)
-            else:
-                self._table[key] = value
-                self.lines[f"{self._place}.{key}"] = statement.line
-
-    def _set_twice(self, statement: Statement, key: str) -> None:
+            is_new = found and self._place and found[1] not in self._table
+            values = {found[1]: UNREADABLE} if found and is_new else {}
         name, _, number = self._place.partition(" ")
-        words = f"{printable(key, 60)} is set twice"
-        if line := self.lines.get(f"{self._place}.{key}"):
-            words += f", first in line {line}"
-        if number:  # of a header that was forgotten, one key tells enough
-            words += f" (each {name} begins with [[{name}]])"
-        self._report(statement, statement.begin(), words, self._place * bool(number))
+        for key, value in values.items():
+            place = f"{self._place}.{key}"
+            if key not in self._table:
+                self._table[key] = value
+                self.lines[place] = statement.line
+                continue
+            first = self.lines.get(place)
+            words = f"{printable(key, 60)} is set twice"
+            words += f", first in line {first}" if first else ""
+            words += f" (each {name} begins with [[{name}]])" if number else ""
+            # Of a header that was forgotten, one key tells enough.
+            once = self._place if number else ""
+            self._report(statement, statement.begin, words, once)
 
 
-def _named(value: object, shown: bool = True) -> str:
-    """A TOML value as the owner wrote it, near enough to be found.
-
-    What is inside a table or list stays there: it may be a key in the wrong place.
-    """
-    if not shown:
-        return "(not shown)"
-    if isinstance(value, dict | list):
-        return "{...}" if isinstance(value, dict) else "[...]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and value.bit_length() > 64:
-        return "(a very long number)"  # Python refuses to write 4,300 digits
-    return printable(repr(value) if isinstance(value, str) else str(value), 60)
-
-
-def _unknown(where: str, key: str, known: Iterable[str]) -> str:
-    """No value here: a misspelt ``api_key`` must not print the key."""
-    name = re.split("[. ]", where)[0]
-    place = f"{where}{printable(key, 60)}"
-    if name in LISTS and key in LISTS.values():  # `name` of a card
-        return f"{place}: unknown key; did you mean {LISTS[name]!r}?"
-    homes = [
-        f"[[{home}]]" if home in LISTS else f"[{home}]"
-        for home, table in TABLES.items()
-        if table is not LockAccess and any(key == each.name for each in fields(table))
-    ]
-    if homes:
-        return f"{place}: belongs in {' or '.join(homes)}"
-    return f"{place}: unknown key{did_you_mean(key.lower(), known)}"
-
-
-WORDS = {
-    str: "text in quotes",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    date: "a date such as 2026-12-01, without quotes and without a time",
-    Secret: 'text in quotes, or { file = "NAME" }',
-}
-
-
-def _expected(default: object) -> type[Any]:
-    """The type TOML gives a good value of a setting with this default."""
-    kind = type(default)
-    return {type(None): date, tuple: list}.get(kind, kind)
-
-
-def _visible(text: str, longest: float) -> str:
-    text = tidied(text)
-    if not can_be_seen(text):
-        raise ValueError("contains an invisible character")
-    if len(text) > longest:
-        raise ValueError(f"{len(text)} characters, and {longest} are the most")
-    return text
-
-
-def _checked(value: Any, default: object, meta: Mapping[str, Any]) -> Any:
-    """Return ``value`` as its setting wants it.  Raises: ValueError with the reason."""
-    kind = _expected(default)
-    if kind is Secret:
-        return _secret(value)
-    whole = kind is float and type(value) is int  # TOML 5 is a fine 5.0
-    if kind is list and type(value) is not list:
-        raise ValueError(f"put it in brackets: [{_named(value)}]")
-    if type(value) is not kind and not whole:  # in Python, True is an instance of int
-        raise ValueError(f"expected {WORDS[kind]}")
-    if kind is str:
-        value = _visible(value, meta["high"])
-    if meta["choices"] and value not in meta["choices"]:
-        hint = did_you_mean(value.lower(), meta["choices"])
-        raise ValueError(f"must be one of {', '.join(meta['choices'])}{hint}")
-    if kind in (int, float) and not meta["low"] <= value <= meta["high"]:
-        raise ValueError(f"must be {meta['low']:g} to {meta['high']:g}")
-    return float(value) if whole else value
-
-
-#: What is wrong with a secret in quotes, the first that fits.
-NO_SECRET = (
-    (r"\A\s*\Z", "empty"),
-    (r"[\r\n]", "contains a line break"),
-    (r"[^\x00-\x7f]", "contains a character that is not ASCII"),
-    (r"[^ -~]", "contains an invisible character"),
-    (r"\A |  *\Z", "begins or ends with a blank"),
-)
-
-
-def _secret(value: Any) -> Secret:
-    if type(value) is str:
-        for pattern, trouble in NO_SECRET:
-            if re.search(pattern, value):
-                raise ValueError(trouble)
-        return Secret(text=value)
-    if type(value) is dict and list(value) == ["file"]:
-        file = value["file"]
-        if type(file) is str and file and file.isprintable():
-            return Secret(file=file)
-    raise ValueError(f"expected {WORDS[Secret]}")
-
-
-def _parse_table(cls: type[T], table: object, where: str, problems: list[str]) -> T:
-    """Build the dataclass ``cls`` from one TOML table; what is wrong is told and
-    left at its default, so that one look finds every problem."""
-    if not isinstance(table, dict):
-        problems.append(f"{where}: expected a table, [{where}]")
-        return cls()
-    settings = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    good: dict[str, Any] = {}
-    for key, value in table.items():
-        if value is UNREADABLE:
-            problems.append(f"{where}.{key} = {REPORTED}")
-            continue
-        if key not in settings:
-            problems.append(_unknown(f"{where}.", key, settings))
-            continue
-        declared = settings[key]
-        try:
-            good[key] = _checked(value, declared.default, declared.metadata)
-        except ValueError as error:
-            shown = _named(value, shown=_expected(declared.default) is not Secret)
-            meaning = declared.metadata["meaning"]
-            problems.append(f"{where}.{key} = {shown}: {error} ({meaning})")
-    return cls(**good)
-
+# -- spans of hours
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -1960,11 +1997,13 @@ def _parse_days(text: str) -> frozenset[int]:
     return frozenset(days)
 
 
-def parse_span(text: str) -> Span:
+def parse_span(text: object) -> Span:
     """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.
 
     Raises: ValueError that says what is wrong with it.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"expected {WORDS[str]}")
     if re.search("[\u2010-\u2015\u2212]", text):
         raise ValueError(
             "write a plain - (minus) from day to day and from hour to hour"
@@ -1977,84 +2016,13 @@ def parse_span(text: str) -> Span:
     if match is None:
         raise ValueError('expected days and hours, as in "Mon-Fri 08:00-20:00"')
     days = _parse_days(match[1])
-    start_min, end_min = (
-        int(hours) * 60 + int(minutes)
-        for hours, minutes in ((match[2], match[3]), (match[4], match[5]))
-    )
-    if int(match[3]) > 59 or int(match[5]) > 59 or start_min > 1439 or end_min > 1440:
+    hour, minute, end_hour, end_minute = map(int, match.groups()[1:])
+    start_min, end_min = hour * 60 + minute, end_hour * 60 + end_minute
+    if max(minute, end_minute) > 59 or start_min > 1439 or end_min > 1440:
         raise ValueError("a time of day is 00:00 to 23:59, an end also 24:00")
     if start_min == end_min:
         raise ValueError("starts when it ends; a whole day is 00:00-24:00")
     return Span(days=days, start_min=start_min, end_min=end_min)
-
-
-def _parse_schedule(table: object, where: str, problems: list[str]) -> Schedule:
-    raw = _parse_table(ScheduleConfig, table, where, problems)
-    spans = []
-    for i, text in enumerate(raw.times, 1):
-        try:
-            if not isinstance(text, str):
-                raise ValueError(f"expected {WORDS[str]}")
-            spans.append(parse_span(text))
-        except ValueError as error:
-            problems.append(f"{where}, times {i} = {_named(text)}: {error}")
-    for i, day in enumerate(raw.closed, 1):
-        if type(day) is not date:
-            problems.append(
-                f"{where}, closed {i} = {_named(day)}: expected {WORDS[date]}"
-            )
-    _require(("name", "times"), raw, table, where, problems)
-    return Schedule(
-        name=raw.name,
-        spans=tuple(spans),
-        closed=frozenset(day for day in raw.closed if type(day) is date),
-        words=tuple(text for text in raw.times if isinstance(text, str)),
-    )
-
-
-def _require(
-    keys: Iterable[str], raw: object, table: object, where: str, problems: list[str]
-) -> None:
-    """Tell which of ``keys`` are missing; a bad value of one has been told already."""
-    written = table if isinstance(table, dict) else {}
-    of_this_table = takewhile(lambda each: each.startswith(where), reversed(problems))
-    told = {problem.split(" = ")[0] for problem in of_this_table}
-    for key in keys:
-        if not getattr(raw, key) and f"{where}.{key}" not in told:
-            words = "empty" if key in written else "missing"
-            problems.append(f"{where}.{key}: {words} ({_meaning(raw, key)})")
-
-
-def _meaning(table: object, key: str) -> str:
-    declared = {f.name: f for f in fields(table)}  # type: ignore[arg-type]
-    return str(declared[key].metadata["meaning"])
-
-
-def _parse_card(table: object, where: str, problems: list[str]) -> Credential | None:
-    """None for a card that cannot be listed: nobody may enter with it."""
-    raw = _parse_table(CardConfig, table, where, problems)
-    _require(("holder", "uid"), raw, table, where, problems)
-    if raw.valid_from and raw.valid_until and raw.valid_from > raw.valid_until:
-        problems.append(
-            f"{where}.valid_until = {raw.valid_until}: before valid_from"
-            f" ({raw.valid_from}), so the card would never work"
-        )
-    if not raw.uid or raw.uid == PLACEHOLDER:
-        return None
-    try:
-        uid = enrollable_uid(raw.uid)
-    except ValueError as error:
-        problems.append(f"{where}.uid = {_named(raw.uid)}: {error}")
-        return None
-    return Credential(
-        uid=uid,
-        holder=raw.holder,
-        enabled=raw.enabled,
-        valid_from=raw.valid_from,
-        valid_until=raw.valid_until,
-        schedule=raw.schedule or None,
-        role=Role(raw.role),
-    )
 
 
 def enrollable_uid(text: str) -> Uid:
@@ -2074,76 +2042,265 @@ RANDOM_WORDS = (
 )
 
 
-def _parse_list(
-    document: Mapping[str, Any], name: str, problems: list[str]
-) -> list[tuple[str, object]]:
-    """The tables of ``[[name]]``, each with where it is: ``card 2 ("Ken")``."""
-    tables = document.get(name, [])
-    if not isinstance(tables, list):
-        problems.append(f"{name}: expected [[{name}]], with two brackets")
-        return []
-    placed: list[tuple[str, object]] = []
-    for number, table in enumerate(tables, 1):
+# -- from tables to settings
+
+
+def _unknown(table: str, key: str, known: Iterable[str]) -> str:
+    """Without its value: a misspelt ``api_key`` must not print the key."""
+    homes = [
+        f"[[{name}]]" if name in LISTS else f"[{name}]"
+        for name, keys in TABLES.items()
+        if key in keys and name not in ("fallback", "person")
+    ]
+    if table in LISTS and key in LISTS.values():  # `name` of a card
+        words = f"unknown key; did you mean {LISTS[table]!r}?"
+    elif homes:
+        words = f"belongs in {' or '.join(homes)}"
+    else:
+        words = f"unknown key{did_you_mean(key.lower(), map(str, known))}"
+    return f"{printable(key, 60)}: {words}"
+
+
+class Parser:
+    """One reading of doorpi.toml: turns its tables into settings, and keeps what is
+    wrong with them, so that one look finds every problem."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.problems: list[str] = []
+        #: The places that are wrong, such as ``lock.kind``: they hold their defaults.
+        self.reported: set[str] = set()
+        self.examples: list[str] = []
+        self.bare_numbers: list[str] = []
+        self._first_place: dict[Uid, str] = {}
+
+    def report(self, place: str, words: str) -> None:
+        self.reported.add(place)
+        self.problems.append(f"{place}{words}")
+
+    def table(self, where: str, table: object, keys: Keys) -> dict[str, Any]:
+        """The values of one table; what is wrong or not said is at its default."""
+        values = {key: each.default for key, each in keys.items()}
         if not isinstance(table, dict):
-            problems.append(f"{name} {number}: expected a table, [[{name}]]")
-            continue
-        label = table.get("holder") or table.get("name")
-        who = f' ("{printable(label, 40)}")' if isinstance(label, str) else ""
-        placed.append((f"{name} {number}{who}", table))
-    return placed
+            self.report(where, f": expected a table, [{where}]")
+            return values
+        for key, value in table.items():
+            place = f"{where}.{key}"
+            if value is UNREADABLE:
+                self.reported.add(place)
+            elif key not in keys:
+                self.unknown(where, key, keys)
+            else:
+                try:
+                    values[key] = keys[key].checked(value)
+                except ValueError as error:
+                    is_secret = keys[key].kind is Secret
+                    shown = "(not shown)" if is_secret else _named(value)
+                    self.report(place, f" = {shown}: {error} ({keys[key].meaning})")
+        self.require(where, table, keys, values)
+        return values
 
+    def unknown(self, where: str, key: str, keys: Keys) -> None:
+        """What a strange key was meant to be is not reported as missing, too."""
+        words = _unknown(where.partition(" ")[0], key, keys)
+        self.problems.append(f"{where}.{words}")
+        if meant := re.search(r"did you mean '(\w+)'", words):
+            self.reported.add(f"{where}.{meant[1]}")
+        if home := re.search(r"belongs in \[(\w+)\]", words):
+            self.reported.add(f"{home[1]}.{key}")
 
-def _parse_schedules(
-    document: Mapping[str, Any], problems: list[str]
-) -> dict[str, Schedule]:
-    schedules: dict[str, Schedule] = {}
-    for where, table in _parse_list(document, "schedule", problems):
-        known = len(problems)
-        schedule = _parse_schedule(table, where, problems)
-        if schedule.name and schedule.name in schedules:
-            problems.append(f"{where}.name: another schedule has this name")
-        if len(problems) > known:  # nobody goes by half of it
-            schedule = schedule._replace(spans=())
-        schedules[schedule.name] = schedule
-    return schedules
+    def entries(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The tables of ``[[name]]``, each with where it is: ``card 2 ("Ken")``."""
+        tables = self.document.get(name, [])
+        if not isinstance(tables, list):
+            self.report(name, f": expected [[{name}]], with two brackets")
+            return
+        for number, table in enumerate(tables, 1):
+            if not isinstance(table, dict):
+                self.report(f"{name} {number}", f": expected a table, [[{name}]]")
+                continue
+            label = table.get("holder") or table.get("name")
+            who = f' ("{printable(label, 40)}")' if isinstance(label, str) else ""
+            yield f"{name} {number}{who}", table
 
+    def each(
+        self, place: str, values: Iterable[Any], read: Callable[[Any], T]
+    ) -> list[T]:
+        """The good ones of the values of a list."""
+        good = []
+        for number, value in enumerate(values, 1):
+            try:
+                good.append(read(value))
+            except ValueError as error:
+                self.report(f"{place} {number}", f" = {_named(value)}: {error}")
+        return good
 
-def _parse_cards(
-    document: Mapping[str, Any], schedules: Mapping[str, Schedule], problems: list[str]
-) -> dict[Uid, Credential]:
-    cards: dict[Uid, Credential] = {}
-    first_place: dict[Uid, str] = {}
-    for where, table in _parse_list(document, "card", problems):
-        known = len(problems)
-        card = _parse_card(table, where, problems)
-        if card is None:
-            continue
-        is_lost = "" in schedules  # one whose name is wrong, which may be this
-        if card.schedule and card.schedule not in schedules and not is_lost:
-            problems.append(
-                f"{where}.schedule = {_named(card.schedule)}: no [[schedule]] has"
-                f" this name{did_you_mean(card.schedule, schedules)}"
+    def require(
+        self, where: str, table: Container[str], keys: Keys, values: Mapping[str, Any]
+    ) -> None:
+        """Report what is missing or empty, where nothing else is wrong with it."""
+        for key, each in keys.items():
+            place = f"{where}.{key}"
+            if each.is_needed and not values[key] and place not in self.reported:
+                words = "empty" if key in table else "missing"
+                self.report(place, f": {words} ({each.meaning})")
+
+    def schedules(self) -> dict[str, Schedule]:
+        schedules: dict[str, Schedule] = {}
+        for where, table in self.entries("schedule"):
+            known = len(self.problems)
+            raw = self.table(where, table, SCHEDULE_KEYS)
+            spans = self.each(f"{where}, times", raw["times"], parse_span)
+            closed = self.each(f"{where}, closed", raw["closed"], DAY.checked)
+            name = raw["name"]
+            if name and name in schedules:
+                self.report(f"{where}.name", ": another schedule has this name")
+            if len(self.problems) > known:  # nobody goes by half of it
+                spans = []
+            words = tuple(text for text in raw["times"] if isinstance(text, str))
+            schedules[name] = Schedule(
+                name=name, spans=tuple(spans), closed=frozenset(closed), words=words
             )
-        if card.uid in first_place:
-            problems.append(
-                f"{where}.uid = {_named(format_uid(card.uid))}: also the UID of"
-                f" {first_place[card.uid]}"
+        return schedules
+
+    def credentials(self, where: str, table: object, keys: Keys) -> list[Credential]:
+        """The cards of one ``[[card]]`` or ``[[person]]`` that can be listed."""
+        raw = self.table(where, table, keys)
+        first, last = raw["valid_from"], raw["valid_until"]
+        if first and last and first > last:
+            self.report(
+                f"{where}.valid_until",
+                f" = {last}: before valid_from ({first}), so the card would never work",
             )
-        first_place.setdefault(card.uid, where)
-        if len(problems) == known:  # nobody enters by half of an entry
-            cards[card.uid] = card
-    return cards
+        found = []
+        for place, key, text, proof in self._cards(where, raw):
+            if uid := self._uid(place, key, text):
+                card = Credential(
+                    uid=uid,
+                    holder=raw.get("holder") or raw.get("name", ""),
+                    enabled=raw["enabled"] and proof is None,
+                    valid_from=first,
+                    valid_until=last,
+                    schedule=raw["schedule"] or None,
+                    role=Role(raw["role"]),
+                    refused="" if proof is None else NO_PROOF.format(_named(proof)),
+                )
+                found.append(card)
+        return found
+
+    def _cards(
+        self, where: str, raw: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str, str, str | None]]:
+        """Where each card of an entry is, by which key, its UID as it is written, and
+        the proof that the card must give, None where its UID is enough."""
+        if "uid" in raw:
+            yield where, ".uid", raw["uid"], None
+        for number, card in enumerate(raw.get("cards", ()), 1):
+            place = f"{where}, cards {number}"
+            if isinstance(card, dict):
+                values = self.table(place, card, PERSONS_CARD_KEYS)
+                yield place, ".uid", values["uid"], card.get("proof")
+            elif isinstance(card, str):
+                yield place, "", card, None
+            else:
+                words = 'expected text in quotes, or { uid = "..." }'
+                self.report(place, f" = {_named(card)}: {words}")
+
+    def _uid(self, place: str, key: str, text: str) -> Uid | None:
+        """None for one that cannot be listed: nobody may enter with it."""
+        if text == PLACEHOLDER:
+            self.examples.append(place)
+        if text in ("", PLACEHOLDER):  # that it is missing is reported
+            return None
+        try:
+            uid = enrollable_uid(text)
+        except ValueError as error:
+            self.report(f"{place}{key}", f" = {_named(text)}: {error}")
+            return None
+        if is_number(text):
+            self.bare_numbers.append(place)
+        if uid in self._first_place:
+            words = f"also the UID of {self._first_place[uid]}"
+            self.report(f"{place}{key}", f" = {_named(format_uid(uid))}: {words}")
+        self._first_place.setdefault(uid, place)
+        return uid
+
+    def cards(self, schedules: Mapping[str, Schedule]) -> dict[Uid, Credential]:
+        """The cards of everybody in the file."""
+        cards: dict[Uid, Credential] = {}
+        for where, table in chain(self.entries("card"), self.entries("person")):
+            known = len(self.problems)
+            keys = TABLES[where.partition(" ")[0]]
+            found = self.credentials(where, table, keys)
+            name = found[0].schedule if found else None
+            is_lost = "" in schedules  # one whose name is wrong, which may be this
+            if name and name not in schedules and not is_lost:
+                hint = did_you_mean(name, schedules)
+                words = f"no [[schedule]] has this name{hint}"
+                self.report(f"{where}.schedule", f" = {_named(name)}: {words}")
+            if found and len(self.problems) == known:  # nobody enters by half an entry
+                cards |= {card.uid: card for card in found}
+        return cards
+
+    def section(self, name: str, cls: Callable[..., T]) -> T:
+        values = self.table(name, self.document.get(name, {}), TABLES[name])
+        return cls(**values)
+
+    def lock(self, name: str, cls: Callable[..., T]) -> T:
+        """``[lock]`` or ``[fallback]``, with the keys that only its kind has."""
+        table, keys = self.document.get(name, {}), TABLES[name]
+        kind = table.get("kind", "sesame") if isinstance(table, dict) else None
+        of_kind = LOCK_KINDS.get(kind) if isinstance(kind, str) else None
+        kinds = [of_kind] if of_kind else LOCK_KINDS.values()
+        own = {key: each for one in kinds for key, each in one.own.items()}
+        values = self.table(name, table, {**keys, **own})
+        form = LOCK_KINDS[values["kind"]].device_id
+        values["device_id"] = form.read(values["device_id"])
+        return cls(own={key: values.pop(key) for key in own}, **values)
+
+    def config(self) -> Config:
+        """All of the settings, with defaults in place of what is wrong."""
+        for key in self.document:
+            if key not in TABLES:
+                self.problems.append(_unknown("", key, TABLES))
+        schedules = self.schedules()
+        cards = self.cards(schedules)
+        config = Config(
+            door=self.section("door", DoorConfig),
+            reader=self.section("reader", ReaderConfig),
+            lock=self.lock("lock", LockConfig),
+            fallback=(
+                self.lock("fallback", LockAccess)
+                if "fallback" in self.document
+                else None
+            ),
+            leds=self.section("leds", LedsConfig),
+            log=self.section("log", LogConfig),
+            patterns=parse_patterns(self.document.get("signals", {}), self.problems),
+            schedules=schedules,
+            cards=cards,
+            examples=tuple(self.examples),
+            bare_numbers=tuple(self.bare_numbers),
+        )
+        self._check(config)
+        return config
+
+    def _check(self, config: Config) -> None:
+        """Find what is wrong although each value is good by itself."""
+        for where, reader in readers_of(config).items():
+            self.problems += _reader_problems(where, reader, self.reported)
+        if "lock" not in self.document:
+            self.report("lock", ": missing (which lock, and how it is reached)")
+        for where, lock in locks_of(config).items():
+            if isinstance(self.document.get(where), dict):
+                self.problems += _lock_problems(where, lock, self.reported)
+        self.problems += _pin_problems(config, self.reported)
 
 
-def _cards_whose_uid(
-    document: Mapping[str, Any], is_meant: Callable[[str], bool]
-) -> Iterator[str]:
-    """Where the cards are whose UID is written in some way; what is wrong with
-    ``[[card]]`` is told already."""
-    for where, table in _parse_list(document, "card", []):
-        uid = table.get("uid") if isinstance(table, dict) else None
-        if isinstance(uid, str) and is_meant(uid):
-            yield where
+#: One of the ``closed`` days of a schedule.
+DAY = Setting(None, "a day")
+#: Why a card with a proof is not enabled: this program would take a copy for it.
+NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
 
 
 def parse_patterns(table: object, problems: list[str]) -> dict[Signal, Pattern]:
@@ -2152,12 +2309,11 @@ def parse_patterns(table: object, problems: list[str]) -> dict[Signal, Pattern]:
     if not isinstance(table, dict):
         problems.append("signals: expected a table, [signals]")
         return patterns
-    names = {str(sign) for sign in Signal}
     for key, picture in table.items():
         if picture is UNREADABLE:
             continue
-        if key not in names:
-            problems.append(_unknown("signals.", key, names))
+        if key not in PICTURES:
+            problems.append(f"signals.{_unknown('signals', key, PICTURES)}")
             continue
         try:
             patterns[Signal(key)] = _redrawn(Signal(key), picture)
@@ -2176,24 +2332,7 @@ def _redrawn(sign: Signal, picture: object) -> Pattern:
     return pattern
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_public(host: str) -> bool:
-    """True for an address out on the internet; of a name nobody can tell."""
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False
-
-
-def _url_problem(url: str, kind: str) -> str | None:
+def _url_problem(url: str, kind: LockKind) -> str | None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -2203,99 +2342,82 @@ def _url_problem(url: str, kind: str) -> str | None:
         return "expected https://HOST/PATH"
     if parts.username or parts.password or "?" in url or "#" in url:
         return "expected https://HOST/PATH and nothing more"
-    if parts.scheme == "https" or _is_loopback(host):
+    address = None  # of a name nobody can tell
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    if parts.scheme == "https" or (address and address.is_loopback):
         return None
-    if kind != "nuki-bridge":  # it has no TLS, and never sends its token
+    if not kind.is_near:
         return "http would send the key in the open; use https"
-    return "http is for a bridge on your own network" if _is_public(host) else None
-
-
-def locks_of(config: Config) -> dict[str, LockAccess]:
-    """The lock and, where there is one, the fallback, by their tables' names."""
-    both = {"lock": config.lock, "fallback": config.fallback}
-    return {where: access for where, access in both.items() if access is not None}
-
-
-def _id_problem(kind: str, text: str) -> str | None:
-    form = DEVICE_IDS.get(kind)
-    is_example = text.startswith(PLACEHOLDER)
-    if form is None or is_example or re.fullmatch(form.pattern, text):
-        return None
-    problem = f"expected {form.words}"
-    if form is NUKI_FORM and re.fullmatch(r"[0-9A-Fa-f]{8}", text):
-        number = int(text, 16)
-        problem += f": {number if kind == 'nuki-bridge' else nuki_web_ids(number)}"
-    return problem
+    is_public = address and address.is_global
+    return "http is for a bridge on your own network" if is_public else None
 
 
 def _lock_problems(
-    where: str, lock: LockAccess, told: Iterable[str] = ()
+    where: str, lock: LockAccess, reported: Container[str] = ()
 ) -> Iterator[str]:
-    """``told`` are the places of bad values, which stand at their defaults here."""
-    kind = "" if f"{where}.kind" in told else lock.kind
-    for key in LOCK_NEEDS.get(kind, ()):
-        if not getattr(lock, key) and f"{where}.{key}" not in told:
-            yield f"{where}.{key}: missing; {kind!r} needs it ({_meaning(lock, key)})"
+    """What is missing or bad for its kind; keys that are ``reported`` are at their
+    defaults."""
+    is_known = f"{where}.kind" not in reported
+    kind = LOCK_KINDS[lock.kind] if is_known else LockKind(needs=())
+    values = dict(values_of(lock))
+    for key in kind.needs:
+        if not values[key] and f"{where}.{key}" not in reported:
+            meaning = {**TABLES[where], **kind.own}[key].meaning
+            yield f"{where}.{key}: missing; {lock.kind!r} needs it ({meaning})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
         yield f"{where}.base_url: {problem}"
-    if lock.device_id and (problem := _id_problem(kind, lock.device_id)):
+    if lock.device_id and (problem := kind.device_id.problem(lock.device_id)):
         yield f"{where}.device_id = {_named(lock.device_id)}: {problem}"
-    if kind == "sesame" and lock.secret_key.text:
+    for key, check in kind.checks.items():
         try:
-            sesame_secret(lock.secret_key.text)
+            values[key].text and check(values[key].text)
         except ValueError as error:
-            yield f"{where}.secret_key = (not shown): {error}"
+            yield f"{where}.{key} = (not shown): {error}"
 
 
-def _pin_problems(config: Config, told: Iterable[str]) -> Iterator[str]:
+def _pin_problems(config: Config, reported: Container[str]) -> Iterator[str]:
     """Two things on one pin of the Pi."""
     pins = [
         ("leds.green_gpio", "the green LED", config.leds.green_gpio),
         ("leds.red_gpio", "the red LED", config.leds.red_gpio),
     ]
-    if config.reader.reset_gpio >= 0:
-        reset = "reader.reset_gpio", "the reader's reset", config.reader.reset_gpio
-        pins.append(reset)
+    for where, reader in readers_of(config).items():
+        pins.append((f"{where}.reset_gpio", f"the {where}'s reset", reader.reset_gpio))
     for where, lock in locks_of(config).items():
-        if lock.kind == "relay":
-            pins.append((f"{where}.relay_gpio", f"{where}'s relay", lock.relay_gpio))
-    owners: dict[int, str] = {}
+        values = dict(values_of(lock))
+        keys = LOCK_KINDS[lock.kind].pins
+        pins += [(f"{where}.{key}", f"{where}'s relay", values[key]) for key in keys]
+    owners: dict[int, str] = {-1: ""}
     for key, owner, pin in pins:
-        if key in told:
-            continue
-        if pin in owners:
+        if key not in reported and owners.setdefault(pin, owner) != owner and pin >= 0:
             yield f"{key} = {pin}: {owners[pin]} has this pin"
-        owners.setdefault(pin, owner)
 
 
-def sesame_secret(text: str) -> bytes:
-    """The 16 bytes of a Sesame's secret.  Raises: ValueError, without the text."""
-    if not re.fullmatch(r"[0-9A-Fa-f]{32}", text):
-        raise ValueError(f"expected 32 hex digits, found {len(text)} characters")
-    return bytes.fromhex(text)
+DEVICE = re.compile(
+    r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
+    r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
+)
 
 
-def _reader_problems(reader: ReaderConfig, told: Iterable[str]) -> Iterator[str]:
-    path = reader.device
-    if path.startswith("udp"):
-        if not reader.virtual and "reader.virtual" not in told:
+def _reader_problems(
+    where: str, reader: ReaderConfig, reported: Container[str]
+) -> Iterator[str]:
+    place = f"{where}.device = {_named(reader.device)}"
+    if reader.device.startswith("udp"):
+        if not reader.virtual and f"{where}.virtual" not in reported:
             yield (
-                f"reader.device = {_named(path)}: a virtual reader, which lets anybody"
-                " on the network present any card; set virtual = true to try it"
+                f"{place}: a virtual reader, which lets anybody on the network present"
+                " any card; set virtual = true to try it"
             )
-        if udp_address(path) is None:
-            yield f"reader.device = {_named(path)}: expected udp:HOST:PORT"
-    elif not re.fullmatch(
-        r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
-        r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)",
-        path,
-    ):
-        port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
+        if udp_address(reader.device) is None:
+            yield f"{place}: expected udp:HOST:PORT"
+    elif not DEVICE.fullmatch(reader.device):
+        port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", reader.device)
         hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
         yield (
-            f"reader.device = {_named(path)}: expected usb, usb:054c:06c3,"
-            " tty:S0:pn532 (the name after /dev/tty, or in /dev) or"
-            f" udp:HOST:PORT{hint}"
+            f"{place}: expected usb, usb:054c:06c3, tty:S0:pn532 (the name after"
+            f" /dev/tty, or in /dev) or udp:HOST:PORT{hint}"
         )
 
 
@@ -2307,21 +2429,16 @@ def udp_address(path: str) -> tuple[str, int] | None:
     return match[1], int(match[2])
 
 
-def _has_wrong_brackets(document: Mapping[str, Any]) -> bool:
-    """True where [card] should be [[card]], or [[door]] should be [door]."""
-    return any(
-        isinstance(document.get(name), dict if name in LISTS else list)
-        for name in (*TABLES, "signals")
-    )
-
-
 def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
     """What the text says, and where it is not as it should be, what could read it."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as Windows writes it
     line = 0
     try:
         document = tomllib.loads(text)
-        if not _has_wrong_brackets(document):
+        if not any(  # [card] should be [[card]], or [[door]] should be [door]
+            isinstance(document.get(name), dict if name in LISTS else list)
+            for name in TABLES
+        ):
             return document, None
     except (ValueError, RecursionError) as error:
         found = re.search(r"at line (\d+)", str(error))
@@ -2333,42 +2450,8 @@ def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
 
 
 PLACE = re.compile(
-    r'((?:card|schedule) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
+    rf'((?:{"|".join(LISTS)}) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
 )
-
-
-def _own_problems(problems: Iterable[str]) -> Iterator[str]:
-    """Without what only follows from another: a key is missing, as it is misspelt."""
-    problems, written = list(problems), set[str]()
-    for problem in problems:
-        if misspelt := re.fullmatch(
-            r"(.*\.).*: unknown key; did you mean '(.*)'\?", problem
-        ):
-            written.add(misspelt[1] + misspelt[2])
-        elif moved := re.fullmatch(r".*\.(\w+): belongs in \[(\w+)\]", problem):
-            written.add(f"{moved[2]}.{moved[1]}")
-    for problem in problems:
-        place, _, words = problem.partition(": missing")
-        if not problem.endswith(REPORTED) and not (words and place in written):
-            yield problem
-
-
-def _in_order(problems: Iterable[str], reader: LenientReader) -> list[str]:
-    """What is wrong, in the order of the file, but for what is reported in its line."""
-
-    def line(problem: str) -> float:
-        place = PLACE.match(problem)
-        table, key = place.groups() if place else ("", "")
-        places = (f"{table}.{key}", table, f"{table} 1", f".{table}")
-        return next((reader.lines[at] for at in places if at in reader.lines), inf)
-
-    own = [(line(each), each) for each in _own_problems(problems)]
-    both = [*reader.problems, *own]
-    return [problem for _, problem in sorted(both, key=lambda each: each[0])]
-
-
-def _with_folded_id(lock: Any) -> Any:
-    return replace(lock, device_id=folded_id(lock.kind, lock.device_id))
 
 
 def parse_config(text: str) -> Config:
@@ -2377,112 +2460,79 @@ def parse_config(text: str) -> Config:
     Raises: ConfigError with every problem in the order of the file, each with its
     place, value and reason, or with its line where that is not TOML.
     """
-    document, reader = _read_toml(text)
-    problems: list[str] = []
-    known = (*SECTIONS, "fallback", "signals", "schedule", "card")
-    problems += [_unknown("", key, known) for key in document if key not in known]
-    tables = {
-        name: _parse_table(cls, document.get(name, {}), name, problems)
-        for name, cls in SECTIONS.items()
-    }
-    schedules, fallback = _parse_schedules(document, problems), None
-    if "fallback" in document:
-        second = _parse_table(LockAccess, document["fallback"], "fallback", problems)
-        fallback = _with_folded_id(second)
-    tables["lock"] = _with_folded_id(tables["lock"])
-    config = Config(
-        **tables,
-        fallback=fallback,
-        patterns=parse_patterns(document.get("signals", {}), problems),
-        schedules=schedules,
-        cards=_parse_cards(document, schedules, problems),
-        examples=tuple(_cards_whose_uid(document, PLACEHOLDER.__eq__)),
-        bare_numbers=tuple(_cards_whose_uid(document, is_number)),
-    )
-    told = {problem.split(" = ")[0] for problem in problems}
-    problems += _reader_problems(config.reader, told)
-    if "lock" not in document:
-        problems.append("lock: missing (which lock, and how it is reached)")
-    for where, lock in locks_of(config).items():
-        if isinstance(document.get(where), dict):
-            problems += _lock_problems(where, lock, told)
-    problems += _pin_problems(config, told)
-    if problems or reader:
-        rest = None if reader else _usable(config, told)
-        raise ConfigError(_in_order(problems, reader or LenientReader(text)), rest)
-    return config
+    document, lenient = _read_toml(text)
+    parser = Parser(document)
+    config = parser.config()
+    if not parser.problems and lenient is None:
+        return config
+    reader = lenient or LenientReader(text)
+
+    def line(problem: str) -> float:
+        found = PLACE.match(problem)
+        table, key = found.groups() if found else ("", "")
+        places = (f"{table}.{key}", table, f"{table} 1", f".{table}")
+        return next((reader.lines[at] for at in places if at in reader.lines), inf)
+
+    own = [(line(problem), problem) for problem in parser.problems]
+    both = sorted([*reader.problems, *own], key=lambda each: each[0])
+    rest = None if lenient else _usable(config, parser.reported)
+    raise ConfigError([problem for _, problem in both], rest)
 
 
-def _usable(config: Config, told: Iterable[str]) -> Config | None:
+def _usable(config: Config, reported: Container[str]) -> Config | None:
     """``config``, in which what is wrong is left out or at its default, if its lock can
-    be used; without a fallback that cannot.  ``told`` are the places of bad values."""
+    be used; without a fallback that cannot."""
     usable = {
         where
         for where, lock in locks_of(config).items()
-        if f"{where}.kind" not in told
-        and all(getattr(lock, key) for key in LOCK_NEEDS[lock.kind])
+        if f"{where}.kind" not in reported
+        and all(dict(values_of(lock))[key] for key in LOCK_KINDS[lock.kind].needs)
     }
     if "lock" not in usable:
         return None
     return config if "fallback" in usable else replace(config, fallback=None)
 
 
-def idle_settings(config: Config) -> Iterator[str]:
+def doubtful_settings(config: Config) -> Iterator[str]:
     """Settings with no effect, or with one nobody wants, in words for ``check``."""
-    lock, reader = config.lock, config.reader
-    if lock.kind == "relay" and lock.relock_after_s:
-        yield (
-            f"lock.relock_after_s = {_named(lock.relock_after_s)}: has no effect; a"
-            " relay locks again by itself, after hold_s"
-        )
-    if reader.virtual and not reader.device.startswith("udp"):
-        yield "reader.virtual = true: has no effect; device is no udp: reader"
-    if config.fallback and _same_way(lock, config.fallback):
-        yield (
-            "fallback: the same lock, reached in the same way as [lock]: where that"
-            " fails, so does this"
-        )
-    if not config.door.require_synced_clock:
-        yield (
-            "door.require_synced_clock = false: a card whose last day is over gets in"
-            " while the Pi's clock is wrong, if only it is not older than the log"
-        )
-    yield from _contradictions(config.door, lock)
+    door, lock, second = config.door, config.lock, config.fallback
+    is_relay, is_unlock = lock.kind == "relay", door.on_tap == "unlock"
+    relock_s = lock.relock_after_s
+    ways = [
+        (each.kind, each.device_id, each.base_url)
+        for each in (lock, second)
+        if each and each.kind != "relay"
+    ]
+    notes = {
+        f"lock.relock_after_s = {relock_s}: has no effect; a relay locks again by"
+        " itself, after hold_s": is_relay and relock_s,
+        "fallback: the same lock, reached in the same way as [lock]: where that fails,"
+        " so does this": len(ways) > len(set(ways)),
+        "door.require_synced_clock = false: a card whose last day is over gets in while"
+        " the Pi's clock is wrong, if only it is not older than the log": (
+            not door.require_synced_clock
+        ),
+        "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door"
+        " while the lock's state cannot be learnt": (
+            is_unlock and door.on_unknown == "lock"
+        ),
+        "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the"
+        " door stays unlocked, unless the lock locks by itself": (
+            is_unlock and not relock_s and not is_relay
+        ),
+        f"lock.relock_after_s = {relock_s:g}: locks again before anybody is through the"
+        " door": 0 < relock_s < 5 and not is_relay,
+        f"lock.unlock_window_s = {lock.unlock_window_s:g}: to reach a cloud can take as"
+        " long, and then the tap does nothing": (
+            lock.unlock_window_s < 2 and not is_relay
+        ),
+    }
+    for where, reader in readers_of(config).items():
+        words = f"{where}.virtual = true: has no effect; device is no udp: reader"
+        notes[words] = reader.virtual and not reader.device.startswith("udp")
+    yield from (words for words, holds in notes.items() if holds)
     yield from _relays_on_at_boot(config)
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
-
-
-def _contradictions(door: DoorConfig, lock: LockConfig) -> Iterator[str]:
-    """Settings that are good, each alone, and together do what nobody wants."""
-    if door.on_tap == "unlock" and door.on_unknown == "lock":
-        yield (
-            "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door"
-            " while the lock's state cannot be learnt"
-        )
-    if lock.kind == "relay":
-        return
-    if door.on_tap == "unlock" and not lock.relock_after_s:
-        yield (
-            "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap"
-            " the door stays unlocked, unless the lock locks by itself"
-        )
-    if 0 < lock.relock_after_s < 5:
-        yield (
-            f"lock.relock_after_s = {lock.relock_after_s:g}: locks again before anybody"
-            " is through the door"
-        )
-    if lock.unlock_window_s < 2:
-        yield (
-            f"lock.unlock_window_s = {lock.unlock_window_s:g}: to reach a cloud can"
-            " take as long, and then the tap does nothing"
-        )
-
-
-def _same_way(one: LockAccess, other: LockAccess) -> bool:
-    return one.kind != "relay" and all(
-        getattr(one, key) == getattr(other, key)
-        for key in ("kind", "device_id", "base_url")
-    )
 
 
 def _relays_on_at_boot(config: Config) -> Iterator[str]:
@@ -2506,18 +2556,19 @@ def _relays_on_at_boot(config: Config) -> Iterator[str]:
 # -- what an edit changes
 
 Cards = Mapping[Uid, Credential]
+Schedules = Mapping[str, Schedule]
+Find = Callable[[Uid], Credential | None]
+BlockOn = Callable[[Uid, str], Block | None]
 
-MOST_CHANGES = 12  # lines about people, and about hours: a long list stays short
-
-
+MOST_CHANGES = 12  # lines of one kind: a long list stays short
 MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
 
 
 def differences(
     before: Config,
     after: Config,
-    find: Callable[[Uid], Credential | None] = lambda uid: None,
-    block_on: Callable[[Uid, str], Block | None] = lambda uid, holder: None,
+    find: Find = lambda uid: None,
+    block_on: BlockOn = lambda uid, holder: None,
 ) -> list[str]:
     """What it means to go from one to the other, in words, a line each: people,
     hours, settings.  No secret is shown.
@@ -2532,80 +2583,81 @@ def differences(
 
 def what_else_changes(before: Config, after: Config) -> list[str]:
     """What of ``differences`` is not about people."""
-    return [
-        *_schedules_come_and_gone(before.schedules, after.schedules),
-        *_setting_changes(before, after),
-        *(
-            f"signals.{sign}: redrawn"
-            for sign, pattern in after.patterns.items()
-            if pattern != before.patterns.get(sign)
-        ),
+    lines = [
+        f"schedule {printable(name)}: new ({_hours(after.schedules, name)})"
+        for name in after.schedules.keys() - before.schedules.keys()
     ]
+    gone = [name for name in before.schedules if name not in after.schedules]
+    lines += [f"schedule {printable(name)}: gone" for name in gone]
+    if (before.fallback is None) != (after.fallback is None):
+        words = f"a {after.fallback.kind}" if after.fallback else "gone"
+        lines.append(f"fallback: {words}")
+    for where in SECTIONS:
+        was, now = getattr(before, where), getattr(after, where)
+        if was is None or now is None:
+            continue
+        old = dict(values_of(was))
+        lines += [
+            f"{where}.{key}: {_change_in_words(old.get(key), value)}"
+            for key, value in values_of(now)
+            if old.get(key) != value
+        ]
+    redrawn = after.patterns.items() - before.patterns.items()
+    return lines + [f"signals.{sign}: redrawn" for sign, _ in redrawn]
+
+
+def _change_in_words(was: object, now: object) -> str:
+    """Of a secret only that it changed."""
+    if not isinstance(now, Secret):
+        return f"{_named(was)} -> {_named(now)}"
+    if not was or not now:
+        return "added" if now else "removed"
+    is_moved = isinstance(was, Secret) and was.text == now.text
+    return "the same, kept elsewhere" if is_moved else "another one"
 
 
 def whose_access_changes(
-    before: Config,
-    after: Config,
-    find: Callable[[Uid], Credential | None],
-    block_on: Callable[[Uid, str], Block | None],
+    before: Config, after: Config, find: Find, block_on: BlockOn
 ) -> list[str]:
     """What of ``differences`` is about people and their hours."""
     gone = [uid for uid in before.cards if uid not in after.cards]
     come = [uid for uid in after.cards if uid not in before.cards]
     found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
     rows = {uid: row for uid, row in found.items() if row}
-    stay = _not_too_many(_stay_in_the_database(before.cards, rows, block_on))
-    blocked = _not_too_many(_blocked_all_the_same(before.cards, after.cards, block_on))
-    before = replace(before, cards={**rows, **before.cards})
-    after = replace(after, cards={**rows, **after.cards})
-    return [
-        *stay,
-        *_come_and_gone(before.cards, after.cards),
-        *_not_too_many(_entry_changes(before.cards, after.cards)),
-        *_not_too_many(_hours_changes(before, after)),
-        *blocked,
-        *_not_sought(len(gone) - MOST_SOUGHT),
-    ]
-
-
-def _not_sought(more: int) -> Iterator[str]:
-    if more > 0:
-        yield (
-            f"{more:,} more cards leave the file; doorpi cards tells which of them the"
-            " database has, too"
-        )
-
-
-def _blocked_all_the_same(
-    old: Cards, new: Cards, block_on: Callable[[Uid, str], Block | None]
-) -> Iterator[str]:
-    """Whom the file would let in now."""
-    for uid, card in [item for item in new.items() if item not in old.items()]:
-        if card.enabled and (block := block_on(uid, card.holder)):
-            yield (
-                f"{card_name(card)} stays out, {block_words(block)}; to"
-                f" lift it: {LIFTS_BLOCK.format(format_uid(uid))}"
-            )
-
-
-def _stay_in_the_database(
-    old: Cards, rows: Cards, block_on: Callable[[Uid, str], Block | None]
-) -> Iterator[str]:
-    """Who leaves the file and gets in all the same."""
+    stay, blocked = list[str](), list[str]()
     for uid, row in rows.items():
-        if uid in old and row.enabled and not block_on(uid, row.holder):
+        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
             until = f" until {row.valid_until}" if row.valid_until else ""
-            yield (
+            stay.append(
                 f"{card_name(row)} leaves the file, but is on the database's list and"
                 f" may still enter{until}; to end that: doorpi revoke {format_uid(uid)}"
             )
+    for uid, card in after.cards.items():
+        is_new = card.enabled and before.cards.get(uid) != card
+        if is_new and (block := block_on(uid, card.holder)):
+            lift = LIFTS_BLOCK.format(format_uid(uid))
+            words = f"stays out, {block_words(block)}; to lift it: {lift}"
+            blocked.append(f"{card_name(card)} {words}")
+    before = replace(before, cards={**rows, **before.cards})
+    after = replace(after, cards={**rows, **after.cards})
+    lines = [
+        *_at_most(MOST_CHANGES, stay),
+        *_come_and_gone(before.cards, after.cards),
+        *_at_most(MOST_CHANGES, list(_entry_changes(before, after))),
+        *_at_most(MOST_CHANGES, blocked),
+    ]
+    if (more := len(gone) - MOST_SOUGHT) > 0:
+        lines.append(
+            f"{more:,} more cards leave the file; doorpi cards tells which of them the"
+            " database has, too"
+        )
+    return lines
 
 
-def _not_too_many(lines: Iterable[str]) -> Iterator[str]:
-    told = list(lines)
-    yield from told[:MOST_CHANGES]
-    if (more := len(told) - MOST_CHANGES) > 0:
-        yield f"and {more:,} more changes of this kind"
+def _at_most(number: int, lines: Sequence[str]) -> list[str]:
+    more = len(lines) - number
+    rest = [f"and {more:,} more changes of this kind"] if more > 0 else []
+    return [*lines[:number], *rest]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -2617,64 +2669,74 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(shown)
 
 
-def _counted(sign: str, one: str, many: str, names: Iterable[str]) -> Iterator[str]:
-    each = list(dict.fromkeys(names))
-    if each:
-        noun = one if len(each) == 1 else many
-        yield f"{sign}{len(each):,} {noun}: {_names(each)}"
-
-
 def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
     """Who is new, gone, renamed; and whose cards."""
     before = {card.holder for card in old.values()}
     after = {card.holder for card in new.values()}
-    both = [(old[uid], card) for uid, card in new.items() if uid in old]
-    handed = [(was, now) for was, now in both if was.holder != now.holder]
+    handed = [
+        (old[uid], now)
+        for uid, now in new.items()
+        if uid in old and old[uid].holder != now.holder
+    ]
     renamed = {
-        (was.holder, now.holder)
+        was.holder: now.holder
         for was, now in handed
         if was.holder not in after and now.holder not in before
     }
-    stay = before & after | {name for pair in renamed for name in pair}
-    come = [card.holder for card in new.values() if card.holder not in stay]
-    gone = [card.holder for card in old.values() if card.holder not in stay]
-    added = [card_name(c) for u, c in new.items() if u not in old and c.holder in stay]
-    lost = [card_name(c) for u, c in old.items() if u not in new and c.holder in stay]
-    yield from _counted("+", "person", "people", come)
-    yield from _counted("-", "person", "people", gone)
-    yield from _counted("+", "card", "cards", added)
-    yield from _counted("-", "card", "cards", lost)
-    told: dict[str, list[str]] = {"renamed": [], "another's card now": []}
-    for was, now in handed:
-        is_renamed = (was.holder, now.holder) in renamed
-        name = printable(was.holder, 60) if is_renamed else card_name(was)
-        words = "renamed" if is_renamed else "another's card now"
-        told[words].append(f"{name} -> {printable(now.holder, 60)}")
-    yield from (f"{words}: {_names(names)}" for words, names in told.items() if names)
-
-
-def _labels(cards: Cards) -> dict[Uid, str]:
-    """What to call each card: by its holder, where that is enough."""
-    held = Counter(card.holder for card in cards.values())
-    return {
-        uid: card.holder if held[card.holder] == 1 else card_name(card)
-        for uid, card in cards.items()
-    }
-
-
-def _entry_changes(old: Cards, new: Cards) -> Iterator[str]:
-    """What else became of a card's entry, those with the same together."""
+    stay = before & after | {*renamed, *renamed.values()}
+    for sign, cards, others in (("+", new, old), ("-", old, new)):
+        people = [c.holder for c in cards.values() if c.holder not in stay]
+        of_stay = (c for uid, c in cards.items() if uid not in others)
+        some = [card_name(card) for card in of_stay if card.holder in stay]
+        for names, one, many in (people, "person", "people"), (some, "card", "cards"):
+            if number := len(set(names)):
+                noun = one if number == 1 else many
+                yield f"{sign}{number:,} {noun}: {_names(names)}"
     told: dict[str, list[str]] = {}
-    labels = _labels(new)
-    for uid, now in new.items():
-        if was := old.get(uid):
-            for words in _entry_words(was, now):
-                told.setdefault(words, []).append(labels[uid])
-    yield from (f"{_names(names)}: {words}" for words, names in told.items())
+    for was, now in handed:
+        is_renamed = renamed.get(was.holder) == now.holder
+        words = "renamed" if is_renamed else "card reassigned"
+        name = printable(was.holder, 60) if is_renamed else card_name(was)
+        told.setdefault(words, []).append(f"{name} -> {printable(now.holder, 60)}")
+    yield from (f"{words}: {_names(names)}" for words, names in told.items())
 
 
-def _entry_words(was: Credential, now: Credential) -> Iterator[str]:
-    if was.enabled is not now.enabled:
+def _entry_changes(before: Config, after: Config) -> Iterator[str]:
+    """What else changes for a card, and for whoever has a schedule that was edited:
+    those with the same change together."""
+    told: dict[str, list[Credential]] = {}
+    hours: dict[tuple[str | None, str | None], Iterable[str]] = {
+        (name, name): _hours_words(before.schedules, name, after.schedules, name)
+        for name in before.schedules
+        if name in after.schedules
+    }
+    nobody = dict(hours)
+    for uid, now in after.cards.items():
+        if was := before.cards.get(uid):
+            names = was.schedule, now.schedule
+            nobody.pop(names, None)
+            if names not in hours:
+                old, new = names
+                hours[names] = _hours_words(before.schedules, old, after.schedules, new)
+            for words in (*entry_words(was, now), *hours[names]):
+                told.setdefault(words, []).append(now)
+    held = Counter(card.holder for card in after.cards.values())
+    for words, cards in told.items():
+        same = Counter(card.holder for card in cards)
+        names_of = (
+            card.holder if same[card.holder] == held[card.holder] else card_name(card)
+            for card in cards
+        )
+        yield f"{_names(names_of)}: {words}"
+    for (name, _), edits in nobody.items():  # people of the database may have it
+        yield from (f"whoever has {printable(str(name))}: {words}" for words in edits)
+
+
+def entry_words(was: Credential, now: Credential) -> Iterator[str]:
+    """What else than its holder and its hours changes for a card."""
+    if now.refused and now.refused != was.refused:
+        yield f"refused: {printable(now.refused)}"
+    elif was.enabled is not now.enabled:
         yield f"switched {'on' if now.enabled else 'off'}"
     for words, first, then in (
         ("first day", was.valid_from, now.valid_from),
@@ -2685,166 +2747,36 @@ def _entry_words(was: Credential, now: Credential) -> Iterator[str]:
             yield f"{words} {first or 'none'} -> {then or 'none'}"
 
 
-def _hours_changes(before: Config, after: Config) -> Iterator[str]:
-    """Whose hours are others now: of whom got another schedule, and of whom keeps one
-    that was edited, which may also be people of the database."""
-    whose: dict[tuple[str | None, str | None], list[str]] = {
-        (name, name): [] for name in after.schedules if name in before.schedules
-    }
-    labels = _labels(after.cards)
-    for uid, now in after.cards.items():
-        if was := before.cards.get(uid):
-            whose.setdefault((was.schedule, now.schedule), []).append(labels[uid])
-    for (old, new), names in whose.items():
-        many = len(set(names)) > 1
-        words = _hours_words(before.schedules, old, after.schedules, new, many=many)
-        if not words and old == new:
-            continue
-        keeps = "keep the same hours" if many else "keeps the same hours"
-        who = _names(names) or f"whoever has {printable(str(new))}"
-        both = [printable(each or "no schedule") for each in (old, new)]
-        yield f"{who} {words or keeps} ({' -> '.join(dict.fromkeys(both))})"
-
-
-Schedules = Mapping[str, Schedule]
-WEEK_MIN = 7 * 24 * 60
-ANY_HOUR = (1 << WEEK_MIN) - 1
-
-
 def _hours_words(
-    before: Schedules, old: str | None, after: Schedules, new: str | None, *, many: bool
-) -> str:
-    """What becomes of somebody's hours and closed days: ``loses weekends``."""
-    s = "" if many else "s"
-    was, now = _week(before, old), _week(after, new)
-    told = [_hours_edit(was, now, s)] if was != now else []
-    free = Schedule(name="", spans=())
-    shut = [
-        schedules.get(name or "", free).closed
-        for schedules, name in ((before, old), (after, new))
-    ]
-    for words, days in (
-        (f"stay{s} out on", shut[1] - shut[0]),
-        ("may come again on", shut[0] - shut[1]),
+    before: Schedules, old: str | None, after: Schedules, new: str | None
+) -> list[str]:
+    """From the hours and closed days of one schedule to those of another; nothing
+    where all of it is as it was."""
+    never = Schedule(name="", spans=())
+    was, now = before.get(old or "", never), after.get(new or "", never)
+    words, then = _hours(before, old), _hours(after, new)
+    told = []
+    if (old is None, set(was.spans)) != (new is None, set(now.spans)):
+        told.append(f"{words} -> {then}")
+    elif old != new:
+        told.append("the same hours")
+    for closed, days in (
+        ("closed on", now.closed - was.closed),
+        ("open again on", was.closed - now.closed),
     ):
         if days:
-            told.append(f"{words} {_names(map(str, sorted(days)))}")
-    return ", ".join(told)
+            told.append(f"{closed} {_names(map(str, sorted(days)))}")
+    both = dict.fromkeys(printable(name or "no schedule") for name in (old, new))
+    return [f"{', '.join(told)} ({' -> '.join(both)})"] if told else []
 
 
-def _hours_edit(was: int, now: int, s: str) -> str:
-    """From some minutes of the week to others; ``s`` ends a verb."""
-    if now == ANY_HOUR:
-        return "may come at any hour now"
-    if not now:
-        return "may not come at any hour now"
-    lost, gained = _lost_words(was, now), _in_hours(_pieces(now & ~was))
-    if was in (0, ANY_HOUR) or len(lost) + len(gained) > 6:
-        return f"may come only {', '.join(_in_hours(_pieces(now)))} now"
-    told = [f"lose{s} {', '.join(lost)}"] * bool(lost)
-    told += [f"gain{s} {', '.join(gained)}"] * bool(gained)
-    return ", ".join(told)
-
-
-def _week(schedules: Schedules, name: str | None) -> int:
-    """The minutes from Monday's midnight on, a bit each; without a schedule all, with
-    one that is gone none.  Closed days aside."""
+def _hours(schedules: Schedules, name: str | None) -> str:
+    """The hours of whoever has this schedule, as the owner wrote them."""
     if name is None:
-        return ANY_HOUR
-    minutes = 0
-    for span in schedules[name].spans if name in schedules else ():
-        length = (span.end_min - span.start_min) % (24 * 60) or 24 * 60
-        for day in span.days:
-            minutes |= ((1 << length) - 1) << (day * 24 * 60 + span.start_min)
-    return minutes & ANY_HOUR | minutes >> WEEK_MIN
-
-
-Piece = tuple[int, int, int]
-
-
-def _pieces(minutes: int) -> list[Piece]:
-    """The stretches of a week, each with its day, start and end; as in a Span, one
-    that goes on past midnight is of the day it starts on."""
-    week = f"{minutes:0{WEEK_MIN}b}"[::-1]
-    runs = [match.span() for match in re.finditer("1+", week)]
-    if len(runs) > 1 and runs[0][0] == 0 and runs[-1][1] == WEEK_MIN:
-        runs[-1] = (runs[-1][0], WEEK_MIN + runs.pop(0)[1])
-    pieces = []
-    for start, end in runs:
-        while start < end:
-            midnight = (start // 1440 + 1) * 1440
-            stop = end if end - start < 1440 else midnight
-            pieces.append((start // 1440 % 7, start % 1440, (stop - 1) % 1440 + 1))
-            start = stop
-    return pieces
-
-
-def _lost_words(was: int, now: int) -> list[str]:
-    """The days that are lost entirely, and the hours of others."""
-    lost, had = _pieces(was & ~now), _pieces(was)
-    whole = {
-        day
-        for day in range(7)
-        if (on_day := [piece for piece in lost if piece[0] == day])
-        and on_day == [piece for piece in had if piece[0] == day]
-    }
-    days = ["weekends" if whole == {5, 6} else _days_in_words(whole)]
-    return days[: len(whole)] + _in_hours(p for p in lost if p[0] not in whole)
-
-
-def _in_hours(pieces: Iterable[Piece]) -> list[str]:
-    """``Mon-Fri 08:00-20:00``: days with the same hours together."""
-    days: dict[tuple[int, int], set[int]] = {}
-    for day, start, end in sorted(pieces):
-        days.setdefault((start, end), set()).add(day)
-    return [
-        f"{_days_in_words(on)} {a // 60:02}:{a % 60:02}-{b // 60:02}:{b % 60:02}"
-        for (a, b), on in days.items()
-    ]
-
-
-def _days_in_words(days: Iterable[int]) -> str:
-    """``Mon-Fri,Sun``, as it is written in the file."""
-    runs: list[list[int]] = []
-    for day in sorted(days):
-        if runs and runs[-1][-1] == day - 1:
-            runs[-1].append(day)
-        else:
-            runs.append([day])
-    ends = [dict.fromkeys((run[0], run[-1])) for run in runs]
-    return ",".join("-".join(DAYS[day].title() for day in pair) for pair in ends)
-
-
-def _schedules_come_and_gone(before: Schedules, after: Schedules) -> Iterator[str]:
-    for name, schedule in after.items():
-        if name not in before:
-            hours = ", ".join(_in_hours(_pieces(_week(after, schedule.name))))
-            yield f"schedule {printable(name)}: new ({printable(hours)})"
-    for name in before:
-        if name not in after:
-            yield f"schedule {printable(name)}: gone"
-
-
-def _setting_changes(before: Config, after: Config) -> Iterator[str]:
-    for where in (*SECTIONS, "fallback"):
-        was, now = getattr(before, where), getattr(after, where)
-        if was is None or now is None:
-            if was is not now:
-                yield f"fallback: {f'a {now.kind}' if now else 'gone'}"
-            continue
-        for declared in fields(now):
-            a, b = getattr(was, declared.name), getattr(now, declared.name)
-            if a != b:
-                yield f"{where}.{declared.name}: {_change_in_words(a, b)}"
-
-
-def _change_in_words(was: object, now: object) -> str:
-    """Of a secret only that it changed."""
-    if not isinstance(was, Secret) or not isinstance(now, Secret):
-        return f"{_named(was)} -> {_named(now)}"
-    if not was or not now:
-        return "added" if now else "removed"
-    return "another one" if was.text != now.text else "the same, kept elsewhere"
+        return "any hour"
+    schedule = schedules.get(name)
+    is_open = schedule is not None and schedule.spans
+    return printable(", ".join(schedule.words)) if schedule and is_open else "no hour"
 
 
 ################################################################################
@@ -9465,7 +9397,7 @@ def in_place(
             except ConfigError as error:
                 problems += error.problems
     locks: dict[str, Any] = {
-        where: replace(lock, **found[where]) for where, lock in written.items()
+        where: lock.with_values(found[where]) for where, lock in written.items()
     }
     config = replace(with_state_dir(config, path, environ), **locks)
     if not problems:  # what was in the files is checked as well
@@ -9541,8 +9473,7 @@ def named_files(
     beside it, or among the credentials that systemd hands over."""
     handed = environ.get("CREDENTIALS_DIRECTORY")
     for where, lock in locks_of(config).items():
-        for key in (declared.name for declared in fields(lock)):
-            value = getattr(lock, key)
+        for key, value in values_of(lock):
             if key == "ca_file" and value:
                 yield NamedFile(where, key, value, path.parent / value)
             elif isinstance(value, Secret) and value.file:
@@ -10846,8 +10777,19 @@ def _records(text: str) -> Records:
     tables = document.get("card", [])
     if not isinstance(tables, list):
         raise ListError("card: expected [[card]], with two brackets")
-    records = _objects("card", tables, "a table, [[card]]")
-    return records._replace(schedules=_parse_schedules(document, []))
+    parser = Parser(document)
+    cards = chain(tables, *(_as_cards(one) for _, one in parser.entries("person")))
+    records = _objects("card", cards, "a table, [[card]]")
+    return records._replace(schedules=parser.schedules())
+
+
+def _as_cards(person: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A ``[[card]]`` for each card of a ``[[person]]``."""
+    cards = person.get("cards")
+    for card in cards if isinstance(cards, list) else [cards]:
+        limits = {key: each for key, each in person.items() if key in ACCESS_KEYS}
+        known = card if isinstance(card, dict) else {"uid": card}
+        yield {**limits, "holder": person.get("name"), **known}
 
 
 # What the columns are about
@@ -10978,6 +10920,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "schedule": ("schedule",),
     "role": ("role",),
 }
+
+
+def _fix_toml(row: Row, _card: dict[str, Any], _notes: Counter[str]) -> str:
+    if "proof" in row.cells:  # a copy of its number must not open here
+        row.why = row.why or NO_PROOF.format(_named(row.cells["proof"]))
+    return ""
 
 
 def _fix_own_json(row: Row, card: dict[str, Any], _notes: Counter[str]) -> str:
@@ -11149,7 +11097,9 @@ UHPPOTED = ListFormat(
     ("Card Number", "PIN"), _fix_uhppoted,
 )  # fmt: skip
 LIST_FORMATS = (
-    ListFormat("DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS),
+    ListFormat(
+        "DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS, ("proof",), _fix_toml
+    ),
     ListFormat(
         "esp-rfid's user backup (JSON)", "entry", {"acctype"},
         {"uid": ("uid",), "holder": ("username", "user")},
@@ -11290,7 +11240,9 @@ class CardList:
         with contextlib.suppress(ValueError):
             row.uid = parse_uid(spelling)
         if not row.why:
-            row.card = _parse_card(row.cells, "", problems)
+            parser = Parser({})
+            row.card = next(iter(parser.credentials("", row.cells, CARD_KEYS)), None)
+            problems += parser.problems
             if EXCELS_NUMBER.fullmatch(spelling):
                 problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
             elif row.card is None and not problems:
@@ -11432,7 +11384,7 @@ def list_changes(
             for key in ("holder", "schedule")
             if (old := getattr(before, key)) != (new := getattr(card, key))
         ]
-        news = ", ".join((*told, *_entry_words(before, card)))
+        news = ", ".join((*told, *entry_words(before, card)))
         if before.refused:
             listed.refuse(uid, before.refused)
         elif not news:
@@ -13173,7 +13125,11 @@ def cmd_check(args: argparse.Namespace) -> int:
     say()
     for line in chain(_by_this_file(config), _what_changes(path, config)):
         say(line)
-    notes = [*idle_settings(config), *_exposed(path, config), *_placeholders(config)]
+    notes = [
+        *doubtful_settings(config),
+        *_exposed(path, config),
+        *_placeholders(config),
+    ]
     notes += _not_kept(config)
     if notes:
         say()
@@ -13336,8 +13292,9 @@ def _examples(config: Config) -> Iterator[str]:
     """The keys that nobody has put in yet."""
     yield from (f"{card}.uid" for card in config.examples)
     for where, lock in locks_of(config).items():
-        for key in LOCK_NEEDS[lock.kind]:
-            value = getattr(lock, key)
+        values = dict(values_of(lock))
+        for key in LOCK_KINDS[lock.kind].needs:
+            value = values[key]
             text = value.text if isinstance(value, Secret) else value
             if (text and not text.strip("0-")) or text.startswith(PLACEHOLDER):
                 yield f"{where}.{key}"

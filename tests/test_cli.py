@@ -245,10 +245,35 @@ def test_check_names_what_is_still_the_example_s(folder, verb):
     assert lines[lines.index("Please note:") + 1 :] == [
         '  card 1 ("Ken Sato").uid: still the example\'s; put your own there',
         '  card 2 ("Jo Guest").uid: still the example\'s; put your own there',
+        '  person 1 ("Mika Mori"), cards 1.uid: still the example\'s; put your own there',
         "  lock.device_id: still the example's; put your own there",
         "  lock.api_key: still the example's; put your own there",
         "  lock.secret_key: still the example's; put your own there",
     ]
+
+
+PERSON = """
+[[person]]
+name = "Mika Mori"
+cards = ["01:23:AB:08", { uid = "01:23:AB:09", proof = "ntag424" }]
+"""
+UNPROVEN = "it must prove itself ('ntag424'), and this program cannot ask it to"
+
+
+def test_the_verbs_know_a_person_with_several_cards(folder, verb):
+    with (folder / "doorpi.toml").open("a", encoding="utf-8") as file:
+        file.write(PERSON)
+
+    check, cards = ("\n".join(verb(name)) for name in ("check", "cards"))
+    plain = verb("why", "01:23:AB:08")
+    proven = verb("why", "01:23:AB:09")
+
+    for lines in (check, cards):
+        assert re.search(r"Mika Mori +01:23:AB:08 +always", lines)
+        assert re.search(f"Mika Mori +01:23:AB:09 +{re.escape(UNPROVEN)}", lines)
+    assert check.index("Who may not:") < check.index("01:23:AB:09")
+    assert UNPROVEN in "\n".join(proven)
+    assert UNPROVEN not in "\n".join(plain)
 
 
 # -- a file that cannot be used

@@ -700,6 +700,18 @@ CREDENTIALS = st.builds(
 LISTS = st.lists(CREDENTIALS, min_size=1, max_size=8, unique_by=lambda card: card.uid)
 
 
+def test_of_a_person_of_another_doors_settings_each_card_comes_in():
+    """But for one that must prove itself: a copy of its number would open here."""
+    both = f'["{ANNA}", {{ uid = "{JO}", proof = "ntag424" }}]'
+    text = f'[[person]]\nname = "Anna Ito"\ncards = {both}\nvalid_until = 2027-03-31\n'
+
+    assert [(c.uid, c.holder, c.valid_until) for c in cards(text)] == [
+        (ANNA, "Anna Ito", date(2027, 3, 31))
+    ]
+    (row,) = read_list(text, OWNER).refused
+    assert row.why.startswith("it must prove itself")
+
+
 def doorpi_toml(some: list[Credential]) -> str:
     """As ``cards --toml`` prints them."""
     return "".join(

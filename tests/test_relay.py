@@ -48,8 +48,8 @@ from doorpi import (
     SqliteStore,
     Stopped,
     SystemClock,
+    doubtful_settings,
     drive,
-    idle_settings,
     parse_config,
 )
 
@@ -800,7 +800,7 @@ def test_check_tells_of_a_pin_that_opens_the_door_at_boot(table, changes, note):
     if table == "fallback":
         config = Config(fallback=LockAccess(**access))
 
-    notes = list(idle_settings(config))
+    notes = list(doubtful_settings(config))
 
     when = "at boot, and while the program does not run, this pin is "
     expected = [f"{table}.relay_gpio = {note.format(when)}"] if note else []
@@ -808,7 +808,7 @@ def test_check_tells_of_a_pin_that_opens_the_door_at_boot(table, changes, note):
 
 
 def test_the_settings_defaults_make_a_relay_that_is_shut_at_boot():
-    assert list(idle_settings(parse_config('[lock]\nkind = "relay"\n'))) == []
+    assert list(doubtful_settings(parse_config('[lock]\nkind = "relay"\n'))) == []
 
 
 # -- as a program: the door with its pins watched
