@@ -9107,7 +9107,9 @@ class GpioLights:
     ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
 
     Pins that cannot be had, or fail later, leave the door in the dark.  What would be
-    shown goes on meanwhile, and is seen again once ``keep_ready`` has the pins.
+    shown goes on meanwhile, and is seen again once ``keep_ready`` has the pins.  A slow
+    Pi takes seconds to load gpiozero, so a thread does it, from the first light on: the
+    door answers meanwhile.
     """
 
     backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
@@ -9126,9 +9128,10 @@ class GpioLights:
         self._again_at = -inf
         self.trouble = ""
         self.playing = Signal.READY
-        self.keep_ready()
+        self._loader: threading.Thread | None = None
 
     def show(self, *signals: Signal) -> None:
+        self.keep_ready()
         with ProcessSignals.postponed(), self._changed:
             self._frames, self._due = self._played(signals), time.monotonic()
             self._next_frame()  # here: the light does not wait for a thread
@@ -9142,6 +9145,14 @@ class GpioLights:
 
     def keep_ready(self) -> None:
         if self._leds is not None or time.monotonic() < self._again_at:
+            return
+        if self._loader is None and "gpiozero" not in sys.modules:
+            self._loader = threading.Thread(
+                target=_load_gpiozero, name="gpiozero", daemon=True
+            )
+            with ProcessSignals.kept_from_threads():
+                self._loader.start()
+        if self._loader is not None and self._loader.is_alive():
             return
         with ProcessSignals.postponed(), self._changed:
             try:
@@ -9211,6 +9222,11 @@ class GpioLights:
                 self._changed.notify()
             if self._player is not None:
                 self._player.join()
+
+
+def _load_gpiozero() -> None:
+    with contextlib.suppress(*_gpio_errors()):  # the pins will say why
+        import gpiozero  # noqa: F401
 
 
 def _led_board(config: LedsConfig) -> Any:
@@ -12163,6 +12179,8 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         return
     lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
+        _load_gpiozero()
+        lights.keep_ready()
         if lights.trouble:
             yield _no_lights(pins, lights.trouble)
             return

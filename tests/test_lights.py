@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -73,7 +77,9 @@ class Bench(MockFactory):
 
     def lights(self, patterns=None, **leds) -> GpioLights:
         Device.pin_factory = self
-        return GpioLights(LedsConfig(**leds), patterns or PATTERNS)
+        lights = GpioLights(LedsConfig(**leds), patterns or PATTERNS)
+        lights.keep_ready()  # gpiozero is loaded: it has its pins at once
+        return lights
 
     def history(self, since: float) -> list[Seen]:
         """What was seen after ``since``."""
@@ -363,6 +369,7 @@ def test_without_gpio_there_is_no_light_and_it_says_why(monkeypatch, failure, wh
     failure(monkeypatch)
 
     lights = GpioLights(LedsConfig(), PATTERNS)
+    lights.keep_ready()
 
     assert lights.trouble.startswith(why.replace("\n", "\\n"))
     lights.show(Signal.UNLOCKED, Signal.READY)
@@ -445,3 +452,31 @@ def test_dead_pins_do_not_keep_the_door_from_ending(mortal):
     mortal.is_dead = True
 
     lights.close()
+
+
+def test_the_pins_library_is_loaded_by_a_thread_and_what_is_shown_meanwhile_is_seen():
+    """In a process of its own, where nobody has loaded it yet."""
+    program = """
+import sys, time, doorpi
+patterns = doorpi.parse_patterns({}, [])
+lights = doorpi.GpioLights(doorpi.LedsConfig(), patterns)
+assert "gpiozero" not in sys.modules
+lights.show(doorpi.Signal.NOT_LOCKED)
+assert not lights.trouble
+ends_at = time.monotonic() + 20
+while lights.value == (0, 0) and time.monotonic() < ends_at:
+    lights.keep_ready()  # as an idle door does
+    time.sleep(0.01)
+print(lights.value != (0, 0))
+lights.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"GPIOZERO_PIN_FACTORY": "mock"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "True\n"
