@@ -508,6 +508,25 @@ class Notes(NamedTuple):
 NOTHING = Notes()
 
 
+class Kept(enum.StrEnum):
+    """The names of such values; where there are several of one, ``of`` gives each its
+    own: ``quota sesame``."""
+
+    RELOCK = "relock"  # what is to be locked again (relocks_text)
+    UNKNOWN = "unknown"  # the cards that nobody has (unknown_text)
+    RETENTION = "retention"  # up to which time old events are removed
+    SETTLED = "settled"  # the id of an event: all before it have ended
+    LIST = "list"  # how often the list was changed, and why it is locked down
+    BLOCK = "block"  # of a "uid" or a "holder": who made it, and when
+    BACKUP = "backup"  # when the list was last written to a file
+    CALLS = "calls"  # of a kind of lock and a month: how many
+    QUOTA = "quota"  # of a kind of lock: until when it must not be called
+    WAKE = "wake"  # of a kind of lock: until when it must not be woken
+
+    def of(self, *more: str) -> str:
+        return " ".join((self, *more))
+
+
 class Health(enum.StrEnum):
     """How well `doctor` found one thing."""
 
@@ -3298,7 +3317,7 @@ class CallBudget:
     @property
     def month(self) -> str:
         """Under which name this month's calls are counted."""
-        return f"calls {self.kind} {self._clock.now():%Y-%m}"
+        return Kept.CALLS.of(self.kind, f"{self._clock.now():%Y-%m}")
 
     @property
     def used(self) -> int:
@@ -3315,23 +3334,23 @@ class CallBudget:
             return ""
         return calls_in_words(used, self.allowed)
 
-    def rest_s(self, what: str) -> float:
+    def rest_s(self, what: Kept) -> float:
         """How much longer ``what`` must not be done; 0.0 when it may."""
         now = self._clock.monotonic()
         until, looked_at = self._rests.get(what, (-inf, -inf))
         if now >= looked_at + self.look_every_s:
-            kept = self._recall(f"{what} {self.kind}") or ""
+            kept = self._recall(what.of(self.kind)) or ""
             boot, _, kept_until = kept.partition(" ")
             if boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, kept_until):
                 until = max(until, float(kept_until))
             self._rests[what] = until, now
         return max(0.0, until - now)
 
-    def rest(self, what: str, seconds: float) -> None:
+    def rest(self, what: Kept, seconds: float) -> None:
         now = self._clock.monotonic()
         self._rests[what] = now + seconds, now
         kept = f"{self._clock.boot()} {now + seconds:.3f}"
-        self._keep(Notes({f"{what} {self.kind}": kept}))
+        self._keep(Notes({what.of(self.kind): kept}))
 
 
 class Pause(NamedTuple):
@@ -3550,9 +3569,9 @@ class LockControl:
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
         may_wake = self.policy.wake_every_s and now < ends_at
-        if not may_wake or self.budget.rest_s("wake"):
+        if not may_wake or self.budget.rest_s(Kept.WAKE):
             return False
-        self.budget.rest("wake", self.policy.wake_every_s)
+        self.budget.rest(Kept.WAKE, self.policy.wake_every_s)
         log.warning("the lock's state is old; having the lock asked again")
         try:
             handle = yield from self._call(
@@ -3725,7 +3744,7 @@ class LockControl:
     def _call(self, request: Callable[[], T]) -> Steps[T]:
         """Make a request, unless the lock's cloud must be left alone.  One that is
         given up before the worker begins it is never made."""
-        if rest_s := self.budget.rest_s("quota"):
+        if rest_s := self.budget.rest_s(Kept.QUOTA):
             minutes = ceil(rest_s / 60)
             raise QuotaError(f"rate-limited: no calls for {minutes} min")
         is_wanted = True
@@ -3739,7 +3758,7 @@ class LockControl:
             return cast(T, (yield Call(self._worker, make)))
         except QuotaError as error:
             if error.rest_s:
-                self.budget.rest("quota", error.rest_s)
+                self.budget.rest(Kept.QUOTA, error.rest_s)
             raise
         finally:
             is_wanted = False
@@ -3926,11 +3945,11 @@ class Relocking:
         self._look_at = now + self.look_every_s
         found, mine = self._found, self._to_text(self.pending)
         try:
-            text = self._found = self._events.recall("relock")
+            text = self._found = self._events.recall(Kept.RELOCK)
             if text is not None and text not in (found, mine):
                 self.pending = relocks_from(text, self._clock.boot(), now)
             elif (text or "") != mine:
-                self._events.keep(Notes({"relock": mine}))
+                self._events.keep(Notes({Kept.RELOCK: mine}))
         except StoreError:
             return
         if not self._after_s and not self.pending:
@@ -3956,7 +3975,7 @@ class Relocking:
         else:
             control = self._control.named(relock.lock)
             # A cloud that must be left alone is no failure of the next try.
-            from_s = self._clock.monotonic() + control.budget.rest_s("quota")
+            from_s = self._clock.monotonic() + control.budget.rest_s(Kept.QUOTA)
             waits_s = control.policy.relock_waits_s
             self.pending[relock.lock] = relock_later(relock, waits_s, from_s)
         return self._notes(self.pending)
@@ -3973,7 +3992,7 @@ class Relocking:
         text = self._to_text(pending)
         if not text and not self._found and not self._after_s:
             return NOTHING
-        return Notes({"relock": text})
+        return Notes({Kept.RELOCK: text})
 
     def _to_text(self, pending: Mapping[str, Relock]) -> str:
         return relocks_text(pending, self._clock.boot())
@@ -4069,7 +4088,7 @@ class Retention:
         self._reached_at = began_at
         if self._noted is None or self._reached - self._noted >= timedelta(days=1):
             self._noted = self._reached
-            note = Notes({"retention": utc_text(self._noted)})
+            note = Notes({Kept.RETENTION: utc_text(self._noted)})
             stored(lambda: events.keep(note), None)
         has_jumped = self._has_jumped(now.timestamp() - began_at)
         return None if has_jumped or known is None else min(now, self._reached)
@@ -4087,7 +4106,7 @@ class Retention:
     def _recalled(
         self, now: datetime, events: EventLog, stored: Stored
     ) -> datetime | None:
-        text = stored(lambda: events.recall("retention"), None, writes=False) or ""
+        text = stored(lambda: events.recall(Kept.RETENTION), None, writes=False) or ""
         with contextlib.suppress(ValueError, OverflowError):
             noted = datetime.fromisoformat(text).astimezone()
             self._noted = min(now, max(noted, datetime.fromtimestamp(0, UTC)))
@@ -4444,7 +4463,7 @@ class Door:
             if other != uid and not (is_random(uid) and is_random(other))
         ]
         self._unknown = dict([*before[1 - self.most_unknown :], (uid, now)])
-        return Notes({"unknown": unknown_text(self._unknown, self._clock.boot())})
+        return Notes({Kept.UNKNOWN: unknown_text(self._unknown, self._clock.boot())})
 
     def _close_denials(self, now: float = inf) -> None:
         """Write down how often it came again, once it has come to an end."""
@@ -7654,7 +7673,7 @@ class SqlitePeople(SqliteFile):
         """What was known of the list after its last change."""
         text = None
         with contextlib.suppress(StoreError):
-            text = self._events.recall("list") if self._events.exists() else None
+            text = self._events.recall(Kept.LIST) if self._events.exists() else None
         changes, _, lockdown = (text or "").partition(" ")
         return ListState(_count_of(changes), lockdown)
 
@@ -7669,7 +7688,7 @@ class SqlitePeople(SqliteFile):
     ) -> None:
         try:
             told = self.state()
-            noted = {"list": f"{told.changes} {told.lockdown or ''}"}
+            noted: dict[str, str] = {Kept.LIST: f"{told.changes} {told.lockdown or ''}"}
             noted |= {_block_note(_block_key(each)): "" for each in lift}
             noted |= {
                 _block_note(_block_key(each)): "\n".join(map(str, _block_row(each)[2:]))
@@ -7751,7 +7770,7 @@ def _block_key(block: Block) -> tuple[str, str]:
 
 
 def _block_note(key: tuple[str, str]) -> str:
-    return f"block {' '.join(key)}"
+    return Kept.BLOCK.of(*key)
 
 
 def _block_row(block: Block) -> tuple[object, ...]:
@@ -7872,11 +7891,11 @@ class SqliteEvents(SqliteFile):
                 _append(db, "outcomes", values)
             alive = (event_id for event_id, may_live in rows if may_live)
             settled = min(alive, default=newest + 1) - 1
-            _keep(db, Notes({"settled": str(settled)}))
+            _keep(db, Notes({Kept.SETTLED: str(settled)}))
         return len(dead)
 
     def _settled(self) -> int:
-        text = self.recall("settled") or ""
+        text = self.recall(Kept.SETTLED) or ""
         return int(text) if re.fullmatch(r"\d{1,15}", text, re.ASCII) else 0
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
@@ -10392,7 +10411,8 @@ def last_unknown_card(
     Raises: Refused, also where there were several: a stranger may have come after the
     one who is meant; StoreError.
     """
-    told = unknown_from(store.events.recall("unknown"), clock.boot(), clock.monotonic())
+    text = store.events.recall(Kept.UNKNOWN)
+    told = unknown_from(text, clock.boot(), clock.monotonic())
     recent = {uid: ago for uid, ago in told.items() if ago <= LAST_CARD_COUNTS_S}
     found = {uid: ago for uid, ago in recent.items() if not is_random(uid)} or recent
     again = "present the new card and try again, or give --uid"
@@ -12903,7 +12923,7 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     try:
         with contextlib.closing(store):
             changed_at = store.people.changed_at() if store.people.exists() else None
-            kept = store.events.recall("backup") if store.events.exists() else None
+            kept = store.events.recall(Kept.BACKUP) if store.events.exists() else None
             backup_at = datetime.fromisoformat(kept) if kept else None
     except (StoreError, ValueError) as error:
         yield Finding(Health.WARN, "backup", f"not known: {error}", "see database")
@@ -13348,7 +13368,7 @@ def cmd_cards(args: argparse.Namespace) -> int:
         sys.stdout.flush()  # a copy that found no room is none
         if args.toml and not sys.stdout.isatty() and store.people.exists():
             with contextlib.suppress(StoreError):  # doctor tells of old ones
-                store.events.keep(Notes({"backup": utc_text(clock.now())}))
+                store.events.keep(Notes({Kept.BACKUP: utc_text(clock.now())}))
     return EX_OK
 
 
@@ -13952,7 +13972,7 @@ def _calls(control: LockControl) -> Iterator[str]:
 
 def _to_be_locked(store: SqliteStore, clock: Clock) -> Iterator[str]:
     now = clock.monotonic()
-    text = _stored_or_told(lambda: store.events.recall("relock"), None, writes=False)
+    text = _stored_or_told(lambda: store.events.recall(Kept.RELOCK), None, writes=False)
     for relock in relocks_from(text, clock.boot(), now).values():
         title = "" if relock.lock == "lock" else f"{relock.lock}: "
         if relock.due == inf:
