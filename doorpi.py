@@ -13826,33 +13826,22 @@ def _log_colour(event: Event) -> int | None:
 
 
 def _since(text: str) -> datetime:
-    """What ``_moment`` takes, or so long ago: ``2h``, ``3 days``."""
-    ago = re.fullmatch(r"(\d+) ?(min|hours?|h|days?|d|weeks?|w)", text, re.ASCII)
-    try:
-        if ago:
-            span = timedelta(minutes=int(ago[1]) * AGO_MIN[ago[2][0]])
-            return datetime.now().astimezone() - span
-        return _moment(text)
-    except (ValueError, OverflowError):  # the year 1, in another zone
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no date: today, yesterday, 2h, 3 days, 2026-11-21 or"
-            " '2026-11-21 08:00'"
-        ) from None
-
-
-AGO_MIN = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}
-
-
-def _moment(text: str) -> datetime:
-    """A day or a time, local: ``today``, ``2026-11-21``, ``2026-11-21 08:00``.
+    """A day or a time, local, or so long ago: ``2h``, ``3 days``.
 
     Raises: ValueError, OverflowError.
     """
-    return _wall_time(text).astimezone()
+    ago = re.fullmatch(r"(\d+) ?(min|hours?|h|days?|d|weeks?|w)", text, re.ASCII)
+    if not ago:
+        return _wall_time(text).astimezone()
+    minutes = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}[ago[2][0]]
+    return datetime.now().astimezone() - timedelta(minutes=int(ago[1]) * minutes)
 
 
 def _wall_time(text: str) -> datetime:
-    """Raises: ValueError."""
+    """``today``, ``2026-11-21``, ``2026-11-21 08:00``; local unless it has a zone.
+
+    Raises: ValueError.
+    """
     today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
     days = {"today": today, "yesterday": today - timedelta(days=1)}
     return datetime.fromisoformat(str(days.get(text, text)))
@@ -13906,17 +13895,14 @@ def _instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
 
 
 def _at(text: str) -> datetime:
-    """A time, local unless it has a zone: what ``_moment`` takes, or the next ``22:10``
-    or ``Sat 22:10``."""
+    """What ``_wall_time`` takes, or the next ``22:10`` or ``Sat 22:10``.
+
+    Raises: ValueError, OverflowError.
+    """
     now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
-    if at := next_time(text, now):
-        return at
-    with contextlib.suppress(ValueError, OverflowError):
-        _moment(text)
-        return _wall_time(text)
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
-    )
+    at = next_time(text, now) or _wall_time(text)
+    at.astimezone()
+    return at
 
 
 def next_time(text: str, now: datetime) -> datetime | None:
@@ -14246,37 +14232,6 @@ def cmd_tap(args: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _holder_argument(text: str) -> str:
-    text = tidied(text)
-    if not text or not can_be_seen(text) or len(text) > LONGEST_NAME:
-        raise argparse.ArgumentTypeError(
-            f"a name of visible characters is needed, {LONGEST_NAME} of them at most"
-        )
-    return text
-
-
-def _date_argument(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no date such as 2026-12-31"
-        ) from None
-
-
-def _uid_argument(text: str) -> Uid:
-    try:
-        return parse_uid(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _written_uid(text: str) -> str:
-    """A good UID as it was typed."""
-    _uid_argument(text)
-    return text
-
-
 def cmd_legend(args: argparse.Namespace) -> int:
     patterns, name = parse_patterns({}, []), ""
     try:
@@ -14317,22 +14272,73 @@ def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str
         yield f"{'':<{names}}  {looks(pattern)}"
 
 
+def argument(parse: Callable[[str], T], wrong: str) -> Callable[[str], T]:
+    """``parse`` as argparse takes it, which shows the words of its own errors only."""
+
+    def parsed(text: str) -> T:
+        try:
+            return parse(text)
+        except (ValueError, OverflowError) as error:  # the year 1, in another zone
+            words = wrong.format(text=text, error=error)
+            raise argparse.ArgumentTypeError(words) from None
+
+    return parsed
+
+
+def _name(text: str) -> str:
+    text = tidied(text)
+    if not text or not can_be_seen(text) or len(text) > LONGEST_NAME:
+        raise ValueError
+    return text
+
+
+NAME = argument(
+    _name, f"a name of visible characters is needed, {LONGEST_NAME} of them at most"
+)
+DATE = argument(date.fromisoformat, "{text!r} is no date such as 2026-12-31")
+UID = argument(parse_uid, "{text!r}: {error}")
+#: A good UID as it was typed.
+WRITTEN_UID = argument(lambda text: parse_uid(text) and text, "{text!r}: {error}")
+SINCE = argument(
+    _since,
+    "{text!r} is no date: today, yesterday, 2h, 3 days, 2026-11-21 or"
+    " '2026-11-21 08:00'",
+)
+AT = argument(
+    _at, "{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
+)
+
 Option = tuple[str, dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+def option(name: str, help: str, **details: Any) -> Option:
+    """An argument of a verb, as argparse takes it."""
+    return name, {"help": help, **details}
+
+
+def flag(name: str, help: str) -> Option:
+    """An option without a value."""
+    return option(name, help, action="store_true")
+
+
 class Verb:
-    """One word of the command line: what it runs, in words, and its arguments."""
+    """One word of the command line: what it runs, in words, and its arguments.
 
-    run: Callable[[argparse.Namespace], int]
-    help: str
-    options: tuple[Option, ...] = ()
-    #: An output that nobody reads, or that finds no room, ends it without a traceback.
-    prints: bool = True
+    If it ``prints``, an output that nobody reads, or that finds no room, ends it
+    without a traceback.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[argparse.Namespace], int],
+        help: str,
+        *options: Option,
+        prints: bool = True,
+    ) -> None:
+        self.run, self.help, self.options, self.prints = run, help, options, prints
 
 
-#: More than this many arguments on a verb and it wants to be two verbs.
-JSON: Option = ("--json", {"action": "store_true", "help": "one JSON object a line"})
+JSON = flag("--json", "one JSON object a line")
 
 VERBS: dict[str, Verb] = {
     "run": Verb(
@@ -14342,87 +14348,51 @@ VERBS: dict[str, Verb] = {
     "cards": Verb(
         cmd_cards,
         "the list of cards, and where each is kept",
-        (
-            JSON,
-            (
-                "--toml",
-                {"action": "store_true", "help": "those of the database, as TOML"},
-            ),
-        ),
+        JSON,
+        flag("--toml", "those of the database, as TOML"),
     ),
     "allow": Verb(
         cmd_allow,
         "let a card in, at once: the last unknown one, or --uid",
-        (
-            ("holder", {"type": _holder_argument, "metavar": "HOLDER", "help": "name"}),
-            ("--uid", {"type": _written_uid, "metavar": "UID", "help": "04:A1:B2:C3"}),
-            (
-                "--until",
-                {"type": _date_argument, "metavar": "DATE", "help": "the last day"},
-            ),
-            ("--schedule", {"metavar": "NAME", "help": "of a [[schedule]]"}),
-        ),
+        option("holder", "name", type=NAME, metavar="HOLDER"),
+        option("--uid", "04:A1:B2:C3", type=WRITTEN_UID, metavar="UID"),
+        option("--until", "last day of access", type=DATE, metavar="DATE"),
+        option("--schedule", "name of a schedule in doorpi.toml", metavar="NAME"),
     ),
     "revoke": Verb(
         cmd_revoke,
         "let a card in no longer, at once",
-        (("whom", {"metavar": "UID-or-HOLDER", "help": "all cards of a holder"}),),
+        option("whom", "all cards of a holder", metavar="UID-or-HOLDER"),
     ),
     "import": Verb(
         cmd_import,
         "bring in a list of cards from a file",
-        (
-            ("file", {"metavar": "FILE", "help": "the list; - is standard input"}),
-            (
-                "--dry-run",
-                {"action": "store_true", "help": "only say what would change"},
-            ),
-            (
-                "--replace",
-                {"action": "store_true", "help": "remove who is not on the list"},
-            ),
-            (
-                "--ignore",
-                {
-                    "action": "append",
-                    "default": [],
-                    "metavar": "COLUMN",
-                    "help": "import without it; repeatable",
-                },
-            ),
+        option("file", "the list; - is standard input", metavar="FILE"),
+        flag("--dry-run", "only say what would change"),
+        flag("--replace", "remove who is not on the list"),
+        option(
+            "--ignore", "import without it; repeatable", metavar="COLUMN",
+            action="append", default=[],
         ),
     ),
     "why": Verb(
         cmd_why,
         "whether a card is let in, by which rule, and until or from when",
-        (
-            ("who", {"nargs": "+", "metavar": "UID-or-HOLDER", "help": "whose card"}),
-            (
-                "--at",
-                {"type": _at, "metavar": "WHEN", "help": "'Sat 22:10', or with a date"},
-            ),
-        ),
+        option("who", "whose card", nargs="+", metavar="UID-or-HOLDER"),
+        option("--at", "'Sat 22:10', or with a date", type=AT, metavar="WHEN"),
     ),
     "log": Verb(
         cmd_log,
         "who came, and what the door did",
-        (
-            JSON,
-            (
-                "--since",
-                {"type": _since, "metavar": "WHEN", "help": "today, 2h, or a date"},
-            ),
-            ("--uid", {"type": _uid_argument, "metavar": "UID", "help": "of one card"}),
-            (
-                "--holder",
-                {"metavar": "NAME", "default": "", "help": "a part of it is enough"},
-            ),
-            ("--denied", {"action": "store_true", "help": "who was not let in"}),
-            ("--follow", {"action": "store_true", "help": "and go on as it comes"}),
-            ("--csv", {"action": "store_true", "help": "for a spreadsheet"}),
-            ("--verify", {"action": "store_true", "help": "find rows tampered with"}),
-            ("--chart", {"action": "store_true", "help": "hours and speed, as SVG"}),
-        ),
+        JSON,
+        option("--since", "today, 2h, or a date", type=SINCE, metavar="WHEN"),
+        option("--uid", "of one card", type=UID, metavar="UID"),
+        option("--holder", "a part of it is enough", metavar="NAME", default=""),
+        flag("--denied", "who was not let in"),
+        flag("--follow", "keep printing new events"),
+        flag("--csv", "for a spreadsheet"),
+        flag("--verify", "find rows tampered with"),
+        flag("--chart", "hours and speed, as SVG"),
     ),
     "status": Verb(cmd_status, "show the lock's state and battery"),
     "lock": Verb(cmd_lock, "lock the door and wait until the lock confirms"),
@@ -14430,20 +14400,20 @@ VERBS: dict[str, Verb] = {
     "lockdown": Verb(
         cmd_lockdown,
         "refuse every card but a master's, or end that",
-        (("state", {"choices": ("on", "off"), "help": "until it is lifted"}),),
+        option("state", "until it is lifted", choices=("on", "off")),
     ),
-    "doctor": Verb(cmd_doctor, "what works, what does not, what to do", (JSON,)),
+    "doctor": Verb(cmd_doctor, "what works, what does not, what to do", JSON),
     "legend": Verb(
         cmd_legend,
         "what the lights mean",
-        (("--svg", {"action": "store_true", "help": "a card to print, as SVG"}),),
+        flag("--svg", "a card to print, as SVG"),
     ),
     "tap": Verb(
         cmd_tap,
         "present a virtual card to a udp: reader",
-        (("uid", {"type": _uid_argument, "metavar": "UID", "help": "04:A1:B2:C3"}),),
+        option("uid", "04:A1:B2:C3", type=UID, metavar="UID"),
     ),
-}
+}  # fmt: skip
 
 
 def make_parser() -> argparse.ArgumentParser:
