@@ -10329,46 +10329,40 @@ class Enquiry:
     def meant(self, text: str) -> list[Uid]:
         """The cards that are asked about: a UID's, known or not, or a holder's.  There
         are names that read as a UID as well, such as Dada Bebe."""
-        uid = self.as_uid(text)
+        uid = as_uid(text)
         if uid and (re.search(r"\d", text) or self.entries(uid)):
             return [uid]
-        return self._called(text) or ([uid] if uid else [])
-
-    def as_uid(self, text: str) -> Uid | None:
-        with contextlib.suppress(ValueError):
-            return parse_uid(text)
-        return None
-
-    def _called(self, name: str) -> list[Uid]:
-        """The cards of whoever is called so, however it is spaced and capitalised,
-        also those that are blocked and on no list."""
-        wanted = as_spoken(name)
+        wanted = as_spoken(text)
         held = chain(
             ((card.holder, card.uid) for card in self.cards()),
             ((block.holder, block.uid) for block in self.blocks() if block.uid),
         )
-        found = (uid for holder, uid in held if as_spoken(holder) == wanted)
-        return list(dict.fromkeys(found))
-
-    def names_like(self, name: str) -> list[str]:
-        """Up to 3 that may be meant: those it is a part of, or else close ones."""
-        wanted = without_accents(name)
-        parts = (c.holder for c in self.cards() if wanted in without_accents(c.holder))
-        if found := list(islice(dict.fromkeys(parts), 3)):
-            return found
-        names = (card.holder for card in islice(self.cards(), 10_000))
-        some = {without_accents(name): name for name in names}
-        return [some[near] for near in get_close_matches(wanted, some, n=3)]
+        found = (each for holder, each in held if as_spoken(holder) == wanted)
+        return list(dict.fromkeys(found)) or ([uid] if uid else [])
 
     def nobody(self, text: str) -> tuple[str, bool]:
-        """That a text means nobody, in words; and whether it was meant as a UID."""
-        name = printable(text, 80)
+        """That a text means nobody, in words, with up to 3 names that may be meant:
+        those it is a part of, or else close ones; and whether it was meant as a UID."""
+        name, wanted = printable(text, 80), without_accents(text)
         if trouble := uid_trouble(text):
             return f'"{name}": {trouble}; and nobody is called so', True
-        like = [f'"{printable(like, 80)}"' for like in self.names_like(text)]
-        hint = f"; did you mean {' or '.join(like)}?" if like else ""
-        card = "no such card is on the list, and " if self.as_uid(text) else ""
+        parts = (c.holder for c in self.cards() if wanted in without_accents(c.holder))
+        like = list(islice(dict.fromkeys(parts), 3))
+        if not like:
+            names = (card.holder for card in islice(self.cards(), 10_000))
+            some = {without_accents(name): name for name in names}
+            like = [some[near] for near in get_close_matches(wanted, some, n=3)]
+        meant = " or ".join(f'"{printable(each, 80)}"' for each in like)
+        hint = f"; did you mean {meant}?" if like else ""
+        card = "no such card is on the list, and " if as_uid(text) else ""
         return f'{card}nobody is called "{name}"{hint}', False
+
+
+def as_uid(text: str) -> Uid | None:
+    """The UID that a text is, if it is one."""
+    with contextlib.suppress(ValueError):
+        return parse_uid(text)
+    return None
 
 
 def uid_trouble(text: str) -> str:
@@ -10395,8 +10389,29 @@ def with_blocks(
         yield card._replace(block=block) if block else card
 
 
+def validity(card: Credential, config: Config, today: date) -> str:
+    """When a card works, in words."""
+    master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
+    if card.block:
+        return block_words(card.block) + master
+    if not card.enabled:
+        return (card.refused or "switched off") + master
+    schedule = config.schedules.get(card.schedule or "")
+    words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
+    if schedule:
+        words = ", ".join(printable(span) for span in schedule.words)
+        closed = sorted(day for day in schedule.closed if day >= today)
+        words += f", not on {', '.join(map(str, closed))}" if closed else ""
+    if card.valid_from and card.valid_from > today:
+        words += f", from {card.valid_from}"
+    if card.valid_until:
+        over = " (over)" * (card.valid_until < today)
+        words += f", until {card.valid_until}{over}"
+    return words + master
+
+
 class Refused(Exception):
-    """What the owner asked for cannot be done; the text says why."""
+    """The owner's wish cannot be fulfilled; the text says why."""
 
 
 LAST_CARD_COUNTS_S = 5 * 60.0
@@ -10406,40 +10421,40 @@ def last_unknown_card(
     store: SqliteStore, config: Config, clock: SystemClock
 ) -> tuple[Uid, float]:
     """The unknown card that the door saw in the last five minutes, and how many seconds
-    ago.  A phone counts only where there was no card: it may be what a card was in.
+    ago.  A phone counts only where there was no card: it may hold one in its case.
 
     Raises: Refused, also where there were several: a stranger may have come after the
     one who is meant; StoreError.
     """
     text = store.events.recall(Kept.UNKNOWN)
-    told = unknown_from(text, clock.boot(), clock.monotonic())
-    recent = {uid: ago for uid, ago in told.items() if ago <= LAST_CARD_COUNTS_S}
+    kept = unknown_from(text, clock.boot(), clock.monotonic())
+    recent = {uid: ago for uid, ago in kept.items() if ago <= LAST_CARD_COUNTS_S}
     found = {uid: ago for uid, ago in recent.items() if not is_random(uid)} or recent
     again = "present the new card and try again, or give --uid"
     if not found:
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
     enquiry = Enquiry(config, store)
     last = next(reversed(found))
-    who = enquiry.who(last)
+    who, shown = enquiry.who(last), format_uid(last)
     if who and who.block:
         raise Refused(
             f"the card that was presented last, {card_name(who)}, is"
-            f" {block_words(who.block)};"
-            f" to lift it: {LIFTS_BLOCK.format(format_uid(last))}"
+            f" {block_words(who.block)}; to lift it: {LIFTS_BLOCK.format(shown)}"
         )
     if who:
         raise Refused(
-            f"the last unknown card, {format_uid(last)}, is on the list by now, as"
+            f"the last unknown card, {shown}, is already on the list, as"
             f" {printable(who.holder)}: {again}"
         )
-    unknown = [uid for uid in found if not enquiry.who(uid)]
+    unknown = [
+        f"{format_uid(uid)} ({ago:.0f} s ago)"
+        for uid, ago in found.items()
+        if not enquiry.who(uid)
+    ]
     if len(unknown) > 1:
-        cards = " and ".join(
-            f"{format_uid(uid)} ({found[uid]:.0f} s ago)" for uid in unknown
-        )
         raise Refused(
             f"{len(unknown)} unknown cards were presented in the last 5 minutes,"
-            f" {cards}: give --uid with the one you mean"
+            f" {' and '.join(unknown)}: give --uid with the one you mean"
         )
     return last, found[last]
 
@@ -10453,23 +10468,31 @@ class LetIn(NamedTuple):
 
 
 def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -> LetIn:
-    """Put ``card`` on the list; where it is on it, what ``card`` does not say stays.
-    A block on the card, or on its holder, ends.
+    """Put ``card`` on the list; where it is on it, what ``card`` leaves out stays as it
+    was.  A block on the card, or on its holder, ends.
 
     Raises: Refused, StoreError.
     """
+    uid, name = format_uid(card.uid), as_spoken(card.holder)
     if is_random(card.uid):
-        raise Refused(f"{format_uid(card.uid)}: {RANDOM_WORDS}")
-    lift = blocks_of(card, store)
+        raise Refused(f"{uid}: {RANDOM_WORDS}")
+    blocks = store.people.blocks()
+    lift = [b for b in blocks if (b.uid or as_spoken(b.holder)) in (card.uid, name)]
     if in_file := config.cards.get(card.uid):
-        _refuse_other_words(card, in_file, is_blocked=bool(lift))
+        is_same = name == as_spoken(in_file.holder)
+        if not (lift and is_same) or card.valid_until or card.schedule:
+            holder = printable(in_file.holder)
+            lifts = f"doorpi allow {shlex.quote(holder)} --uid {uid}"
+            raise Refused(
+                f"{uid} is in the settings' file, as {holder}: the file decides, so"
+                f" edit it there{f'; to lift its block: {lifts}' * bool(lift)}"
+            )
         store.people.change_cards([], [], at, lift=lift)
         return LetIn(in_file, in_file, lift)
     was = store.people.find(card.uid)
     if was and was.refused:
         raise Refused(
-            f"{format_uid(card.uid)}: {was.refused}; to begin anew:"
-            f" doorpi revoke {format_uid(card.uid)}, and then again"
+            f"{uid}: {was.refused}; to start again: doorpi revoke {uid}, and then allow"
         )
     if was:
         card = was._replace(
@@ -10478,78 +10501,14 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
             valid_until=card.valid_until or was.valid_until,
             schedule=card.schedule or was.schedule,
         )
-    if why := never_works(card, config, at.date()):
+    if why := _never_works(card, config, at.date()):
         raise Refused(why)
     store.people.change_cards([card], [], at, lift=lift)
     return LetIn(card, was, lift)
 
 
-def blocks_of(card: Credential, store: SqliteStore) -> list[Block]:
-    """Those on the card, and on whoever is called as its holder."""
-    keys = card.uid, as_spoken(card.holder)
-    blocks = store.people.blocks()
-    return [each for each in blocks if (each.uid or as_spoken(each.holder)) in keys]
-
-
-def _refuse_other_words(
-    card: Credential, in_file: Credential, *, is_blocked: bool
-) -> None:
-    """Of a card of the file nothing but a block can be changed.  Raises: Refused."""
-    is_same = as_spoken(card.holder) == as_spoken(in_file.holder)
-    if is_blocked and is_same and not (card.valid_until or card.schedule):
-        return
-    name = printable(in_file.holder)
-    lifts = f"doorpi allow {shlex.quote(name)} --uid {format_uid(card.uid)}"
-    raise Refused(
-        f"{format_uid(card.uid)} is in the settings' file, as {name}: the file decides,"
-        f" so edit it there{f'; to lift its block: {lifts}' if is_blocked else ''}"
-    )
-
-
-class KeptOut(NamedTuple):
-    """Whose cards cannot be used any more: what file and database had of each, and
-    the ``blocks`` on them; ``new`` are those that were not there before."""
-
-    entries: Mapping[Uid, Sequence[Credential]]
-    blocks: Sequence[Block]
-    new: Sequence[Block]
-
-    @property
-    def is_news(self) -> bool:
-        """False where all of them were kept out before."""
-        found = chain.from_iterable(self.entries.values())
-        return bool(self.new) or any(card.source is Origin.DB for card in found)
-
-
-def keep_out(
-    text: str, enquiry: Enquiry, store: SqliteStore, at: datetime, by: str
-) -> KeptOut:
-    """Block the card or the holder that ``text`` means, and take the cards off the
-    database's list.  Raises: Refused when it means nobody, StoreError."""
-    meant = enquiry.meant(text)
-    entries = {uid: enquiry.entries(uid) for uid in meant}
-    before = enquiry.blocks()
-    names = {block.uid: block.holder for block in before if block.uid}
-    names |= {uid: found[0].holder for uid, found in entries.items() if found}
-    if not names.keys() & entries.keys():
-        if enquiry.troubles:
-            raise StoreError(next(iter(enquiry.troubles)))
-        raise Refused(enquiry.nobody(text)[0])
-    who: list[tuple[Uid | None, str]] = [(uid, names[uid]) for uid in entries]
-    if meant != [enquiry.as_uid(text)]:
-        who.append((None, who[0][1]))
-    blocks = [Block(uid=uid, holder=name, since=at, by=by) for uid, name in who]
-    is_there = {(block.uid, as_spoken(block.holder)) for block in before}
-    new = [b for b in blocks if (b.uid, as_spoken(b.holder)) not in is_there]
-    gone = [c.uid for found in entries.values() for c in found if c.source is Origin.DB]
-    if new or gone:
-        store.people.change_cards([], gone, at, block=new)
-    return KeptOut(entries, blocks, new)
-
-
-def never_works(card: Credential, config: Config, today: date) -> str:
-    """Why a card that is switched on could not be used all the same, in words; ""
-    where it could."""
+def _never_works(card: Credential, config: Config, today: date) -> str:
+    """Why a card that is switched on could never be used, in words; "" if it could."""
     if card.schedule and card.schedule not in config.schedules:
         hint = did_you_mean(card.schedule, config.schedules)
         return f"no [[schedule]] is called {printable(card.schedule)!r}{hint}"
@@ -10559,6 +10518,52 @@ def never_works(card: Credential, config: Config, today: date) -> str:
     if card.valid_from and until < card.valid_from:
         return f"the card counts from {card.valid_from} on, which is after {until}"
     return ""
+
+
+class KeptOut(NamedTuple):
+    """A card, or a holder, that is blocked, and what file and database had of it."""
+
+    block: Block
+    is_new: bool
+    entries: Sequence[Credential] = ()
+
+    @property
+    def in_database(self) -> list[Uid]:
+        return [card.uid for card in self.entries if card.source is Origin.DB]
+
+
+def keep_out(
+    text: str, enquiry: Enquiry, store: SqliteStore, at: datetime, by: str
+) -> list[KeptOut]:
+    """Block the card or the holder that ``text`` means, and take the cards off the
+    database's list.  Raises: Refused when it means nobody, StoreError."""
+    meant = enquiry.meant(text)
+    entries: dict[Uid | None, list[Credential]]
+    entries = {uid: enquiry.entries(uid) for uid in meant}
+    before = enquiry.blocks()
+    names: dict[Uid | None, str]
+    names = {block.uid: block.holder for block in before if block.uid}
+    names |= {uid: found[0].holder for uid, found in entries.items() if found}
+    if names.keys().isdisjoint(entries):
+        if enquiry.troubles:
+            raise StoreError(next(iter(enquiry.troubles)))
+        raise Refused(enquiry.nobody(text)[0])
+    if meant != [as_uid(text)]:
+        names[None], entries[None] = names[meant[0]], []
+    is_there = {(block.uid, as_spoken(block.holder)) for block in before}
+    kept = [
+        KeptOut(
+            Block(uid=uid, holder=names[uid], since=at, by=by),
+            (uid, as_spoken(names[uid])) not in is_there,
+            found,
+        )
+        for uid, found in entries.items()
+    ]
+    new = [each.block for each in kept if each.is_new]
+    gone = [uid for each in kept for uid in each.in_database]
+    if new or gone:
+        store.people.change_cards([], gone, at, block=new)
+    return kept
 
 
 # -- the log while it is written
@@ -10966,9 +10971,9 @@ def _fix_toml(row: Row, _card: dict[str, Any], _notes: Counter[str]) -> str:
 
 def _fix_own_json(row: Row, card: dict[str, Any], _notes: Counter[str]) -> str:
     """``cards --json`` writes some UIDs as digits alone; they are no card numbers."""
-    if row.cells.get("source") in tuple(Origin):
-        with contextlib.suppress(ValueError):
-            card["uid"] = format_uid(parse_uid(row.cells.get("uid", "")))
+    uid = as_uid(row.cells.get("uid", ""))
+    if uid and row.cells.get("source") in tuple(Origin):
+        card["uid"] = format_uid(uid)
     row.why = row.why or row.cells.get("refused", "")
     return ""
 
@@ -11273,8 +11278,7 @@ class CardList:
     def _judge(self, row: Row, digits_doubt: str) -> None:
         """Give the row its card, or the reason why there is none."""
         problems, spelling = [row.why] * bool(row.why), row.spelling
-        with contextlib.suppress(ValueError):
-            row.uid = parse_uid(spelling)
+        row.uid = as_uid(spelling)
         if not row.why:
             parser = Parser({})
             row.card = next(iter(parser.credentials("", row.cells, CARD_KEYS)), None)
@@ -11461,46 +11465,35 @@ def _find_removed(
 KEPT = "kept, though not on the list, because a refused row may mean them"
 
 
-def _card_line(card: Credential) -> str:
-    """``04:A1:B2:C3  Ken Sato  (until 2026-12-31)``."""
-    limits = {
-        "switched off": not card.enabled,
-        f"from {card.valid_from}": card.valid_from,
-        f"until {card.valid_until}": card.valid_until,
-        f"schedule {printable(card.schedule or '')}": card.schedule,
-        "[master]": card.role is Role.MASTER,
-    }
-    said = ", ".join(words for words, is_so in limits.items() if is_so)
-    line = f"{format_uid(card.uid)}  {printable(card.holder, 60)}"
-    return f"{line}  ({said})" if said else line
+def _report_line(
+    one: Row | Credential | tuple[Credential, str], listed: CardList, today: date
+) -> str:
+    """A refused row with the reason, or a card with its news or its hours."""
+    if isinstance(one, Row):
+        who = f' ("{printable(one.holder, 40)}")' if one.holder else ""
+        return f"{listed.kind.row} {one.number}{who}: {printable(one.why, 500)}"
+    card, news = (one, "") if isinstance(one, Credential) else one
+    words = f": {news}" if news else f"  {validity(card, listed.config, today)}"
+    return f"{format_uid(card.uid)}  {printable(card.holder, 60)}{words}"
 
 
-def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
+def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator[str]:
     """What the list changes, for the owner: each kind of row, the notes, and the five
     numbers last."""
-    changed = (
-        f"{format_uid(card.uid)}  {printable(card.holder, 60)}: {news}"
-        for card, news in changes.changed
-    )
-    refused = (
-        f"{listed.kind.row} {row.number}"
-        + (f' ("{printable(row.holder, 40)}")' if row.holder else "")
-        + f": {printable(row.why, 500)}"
-        for row in changes.refused
-    )
-    parts: tuple[tuple[str, Sequence[object], Iterable[str]], ...] = (
-        ("unchanged", changes.unchanged, map(_card_line, changes.unchanged)),
-        ("added", changes.added, map(_card_line, changes.added)),
-        ("changed", changes.changed, changed),
-        ("removed", changes.removed, map(_card_line, changes.removed)),
-        (KEPT, changes.kept, map(_card_line, changes.kept)),
-        ("refused", changes.refused, refused),
-    )
+    parts: dict[str, Sequence[Row | Credential | tuple[Credential, str]]] = {
+        "unchanged": changes.unchanged,
+        "added": changes.added,
+        "changed": changes.changed,
+        "removed": changes.removed,
+        KEPT: changes.kept,
+        "refused": changes.refused,
+    }
     yield listed.kind.name
-    for title, some, words in parts:
+    for title, some in parts.items():
         if some:
             yield f"{title}:"
-        yield from (f"  {one}" for one in islice(words, SHOWN_ROWS))
+        for one in some[:SHOWN_ROWS]:
+            yield f"  {_report_line(one, listed, today)}"
         if len(some) > SHOWN_ROWS:
             yield f"  and {len(some) - SHOWN_ROWS:,} more"
     for note, count in islice(listed.notes.items(), SHOWN_ROWS):
@@ -11508,7 +11501,7 @@ def list_report(listed: CardList, changes: ListChanges) -> Iterator[str]:
         yield f"note: {printable(note, 500)}{rows}"
     if changes.removed and any(row.uid is None for row in changes.refused):
         yield "note: a refused row without a UID may mean a card that is removed"
-    numbers = ((len(some), title) for title, some, _ in parts if title != KEPT)
+    numbers = ((len(some), title) for title, some in parts.items() if title != KEPT)
     yield ", ".join(f"{number:,} {title}" for number, title in numbers)
 
 
@@ -13287,30 +13280,6 @@ def _differences(before: Config, after: Config) -> tuple[list[str], str]:
     return differences(before, after), ""
 
 
-def validity(card: Credential, config: Config, today: date) -> str:
-    """When a card works, in words."""
-    is_master = card.role is Role.MASTER
-    master = " [master: enrols cards, does not open]" if is_master else ""
-    if card.block:
-        return block_words(card.block) + master
-    if not card.enabled:
-        return (card.refused or "switched off") + master
-    schedule = config.schedules.get(card.schedule or "")
-    words = "always"
-    if card.schedule:
-        words = f"never: no schedule {card.schedule!r}"
-    if schedule:
-        words = ", ".join(printable(span) for span in schedule.words)
-        closed = sorted(day for day in schedule.closed if day >= today)
-        words += f", not on {', '.join(map(str, closed))}" if closed else ""
-    if card.valid_from and card.valid_from > today:
-        words += f", from {card.valid_from}"
-    if card.valid_until:
-        over = card.valid_until < today
-        words += f", until {card.valid_until}" + (" (over)" if over else "")
-    return words + master
-
-
 def _exposed(path: Path, config: Config) -> Iterator[str]:
     """Files with secrets that every user of this computer can read."""
     for holder, keys in secret_holders(path, config, os.environ).items():
@@ -13477,36 +13446,33 @@ def cmd_revoke(args: argparse.Namespace) -> int:
     config, at = load_keyless(args), SystemClock().now()
     path = find_config(args.config, os.environ)
     with contextlib.closing(make_store(config)) as store:
-        enquiry = Enquiry(config, store)
         try:
+            enquiry = Enquiry(config, store)
             kept = keep_out(args.whom, enquiry, store, at, _asking_user())
         except StoreError as error:
             raise StoreError(f"{error}; nobody was blocked") from None
-        if kept.is_news:
-            whose = [(block.uid, block.holder) for block in kept.blocks]
-            cards = ", ".join(format_uid(uid) for uid in kept.entries)
+        if any(each.is_new or each.in_database for each in kept):
+            whose = [(each.block.uid, each.block.holder) for each in kept]
+            cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
-    for block in kept.blocks:
-        for line in _kept_out_words(block, kept, path):
-            say(line)
+    for line in chain.from_iterable(_kept_out_words(each, path) for each in kept):
+        say(line)
     _say_if_not_kept(config)
     return EX_OK
 
 
-def _kept_out_words(block: Block, kept: KeptOut, path: Path) -> Iterator[str]:
-    blocked = "blocked" if block in kept.new else "blocked (it was already)"
+def _kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
+    block, blocked = kept.block, "blocked" + " (it was already)" * (not kept.is_new)
     if block.uid is None:
         yield (
             f"whatever card {printable(block.holder)} gets is blocked, too; to lift"
             f" that: {LIFTS_BLOCK.format('UID')}"
         )
-        return
-    entries = kept.entries[block.uid]
-    if not entries:
+    elif not kept.entries:
         yield f"{printable(block.holder)} ({format_uid(block.uid)}) is {blocked}"
-    for card in entries:
+    for card in kept.entries:
         if card.source is Origin.DB:
-            yield f"{card_name(card)} is off the list of the database and blocked"
+            yield f"{card_name(card)} is blocked, and removed from the database's list"
         else:
             yield (
                 f"{card_name(card)} is {blocked}, though it is in {path}: that entry"
@@ -13584,7 +13550,7 @@ def cmd_import(args: argparse.Namespace) -> int:
         changes = list_changes(listed, stored, config.cards, whole=args.replace)
         _note_blocked(listed, changes, store)
         try:
-            for line in list_report(listed, changes):
+            for line in list_report(listed, changes, SystemClock().now().date()):
                 say(line)
             sys.stdout.flush()
         except BrokenPipeError:  # `import FILE | head`: not a list that nobody saw

@@ -533,7 +533,9 @@ def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, s
     end = says("revoke", "01:02:03:04")
 
     assert lines[2:] == [f"  {STAYS} doorpi revoke 01:02:03:04"]
-    assert end == ["Anna (01:02:03:04) is off the list of the database and blocked"]
+    assert end == [
+        "Anna (01:02:03:04) is blocked, and removed from the database's list"
+    ]
     assert check()[2:] == ["  -1 person: Anna"]
 
 

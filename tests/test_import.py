@@ -507,7 +507,7 @@ def report(text: str, stored: list[Credential], *, whole: bool = False) -> list[
     listed = read_list(text, OWNER)
     known = {card.uid: replace(card, source=Origin.DB) for card in stored}
     changes = list_changes(listed, known, OWNER.cards, whole=whole)
-    return list(list_report(listed, changes))
+    return list(list_report(listed, changes, NOON.date()))
 
 
 def test_every_row_is_reported_as_what_becomes_of_it():
@@ -517,13 +517,13 @@ def test_every_row_is_reported_as_what_becomes_of_it():
     assert report(text, [*PLAIN, gone], whole=True) == [
         "CSV with a header (uid, holder, ...)",
         "unchanged:",
-        "  25:C2:45:1B  Jo Guest",
+        "  25:C2:45:1B  Jo Guest  always",
         "added:",
-        "  43:C8:29:1C  New",
+        "  43:C8:29:1C  New  always",
         "changed:",
         "  01:23:AB:07  Anna Ito: last day none -> 2027-03-31",
         "removed:",
-        r"  11:22:33:44  Old\x1b[2J  (switched off, schedule 29)",
+        r"  11:22:33:44  Old\x1b[2J  switched off",
         "refused:",
         f"  line 4 (\"Phone\"): uid = '08A1B2C3': {RANDOM}",
         "1 unchanged, 1 added, 1 changed, 1 removed, 1 refused",
@@ -628,7 +628,7 @@ def test_a_doubt_about_a_row_takes_nobodys_card_away(text, uid, holder):
     kept = told.index(
         "kept, though not on the list, because a refused row may mean them:"
     )
-    assert told[kept + 1] == f"  {format_uid(uid)}  {holder}"
+    assert told[kept + 1] == f"  {format_uid(uid)}  {holder}  always"
     assert told[-1] == "0 unchanged, 1 added, 0 changed, 1 removed, 1 refused"
 
 
@@ -646,8 +646,8 @@ def test_of_many_rows_twenty_are_told_of_each_kind():
     told = report(text, [])
 
     assert told[20:] == [
-        "  A4:00:00:12  P18",
-        "  A4:00:00:13  P19",
+        "  A4:00:00:12  P18  always",
+        "  A4:00:00:13  P19  always",
         "  and 980 more",
         "0 unchanged, 1,000 added, 0 changed, 0 removed, 0 refused",
     ]

@@ -192,7 +192,7 @@ def test_allow_does_not_rename_a_card_that_nobody_named(verb, store, uid):
     assert (code, out) == (1, [])
     assert err == [
         (
-            f"the last unknown card, {doorpi.format_uid(uid)}, is on the list by now, as"
+            f"the last unknown card, {doorpi.format_uid(uid)}, is already on the list, as"
             f" {name}: present the new card and try again, or give --uid"
         )
     ]
@@ -361,7 +361,7 @@ def test_revoke_takes_a_card_away(verb, store, whom):
     said = verb("revoke", whom)
 
     assert said == (
-        0, ["Mika Mori (D3:C2:B1:A0) is off the list of the database and blocked"], [],
+        0, ["Mika Mori (D3:C2:B1:A0) is blocked, and removed from the database's list"], [],
     )  # fmt: skip
     assert store.people.find(MIKA) is None
     assert len(list(store.people.cards())) == 3
@@ -409,7 +409,7 @@ def test_revoke_blocks_who_is_in_the_file_and_says_so(verb, folder, store, whom)
     assert out[:2] == [
         (f"Ken Sato ({KEN_WRITTEN}) is blocked, though it is in {folder}/doorpi.toml: that"
         " entry may be removed"),
-        f"Ken of the database ({KEN_WRITTEN}) is off the list of the database and blocked",
+        f"Ken of the database ({KEN_WRITTEN}) is blocked, and removed from the database's list",
     ]  # fmt: skip
     assert list(store.people.cards()) == []
     assert len(out) == (2 if whom == KEN_WRITTEN else 3)

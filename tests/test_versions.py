@@ -233,7 +233,7 @@ def test_no_verb_makes_a_plain_card_of_a_secure_one(path, store, verb, tmp_path)
 
     code, _, err = verb("allow", "Ken", "--uid", KEN)
     assert (code, len(err)) == (1, 1)
-    assert err[0].endswith(f"; to begin anew: doorpi revoke {again}, and then again")
+    assert err[0].endswith(f"; to start again: doorpi revoke {again}, and then allow")
     code, out, _ = verb("import", str(listed))
     assert (code, "1 refused" in out[-2] + out[-1]) == (1, True)
     assert store.people.find(KEN).refused
