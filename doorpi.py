@@ -10815,22 +10815,26 @@ def _records(text: str) -> Records:
     if reader:
         words = reader.problems[0][1].splitlines()[0]
         raise ListError(f"not valid TOML, or cut off: {words}")
-    tables = document.get("card", [])
-    if not isinstance(tables, list):
-        raise ListError("card: expected [[card]], with two brackets")
-    parser = Parser(document)
-    cards = chain(tables, *(_as_cards(one) for _, one in parser.entries("person")))
-    records = _objects("card", cards, "a table, [[card]]")
-    return records._replace(schedules=parser.schedules())
+    records = _objects("card", _entries_of(document), "a table, [[card]]")
+    return records._replace(schedules=Parser(document).schedules())
 
 
-def _as_cards(person: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A ``[[card]]`` for each card of a ``[[person]]``."""
-    cards = person.get("cards")
-    for card in cards if isinstance(cards, list) else [cards]:
-        limits = {key: each for key, each in person.items() if key in ACCESS_KEYS}
-        known = card if isinstance(card, dict) else {"uid": card}
-        yield {**limits, "holder": person.get("name"), **known}
+def _entries_of(document: Mapping[str, Any]) -> Iterator[object]:
+    """The ``[[card]]`` tables of a doorpi.toml, and one for each card of a
+    ``[[person]]``.  Raises: ListError."""
+    for key in ("card", "person"):
+        if not isinstance(document.get(key, []), list):
+            raise ListError(f"{key}: expected [[{key}]], with two brackets")
+    yield from document.get("card", [])
+    for person in document.get("person", []):
+        cards = person.get("cards") if isinstance(person, dict) else None
+        if not isinstance(cards, list):
+            yield person
+            continue
+        shared = {key: person[key] for key in person.keys() - {"cards", "name"}}
+        for card in cards:
+            own = card if isinstance(card, dict) else {"uid": card}
+            yield {"holder": person.get("name"), **shared, **own}
 
 
 # What the columns are about
@@ -10857,15 +10861,6 @@ LIKE_A_DATE = re.compile(
 )
 
 
-def _is_moment(number: int) -> bool:
-    """True for a number that may be a day of Excel's (2000 to 2059), or Unix time, also
-    in milliseconds, at a full or half hour or the second before."""
-    seconds = int(str(number)[:10])
-    return 36_526 <= number < 58_441 or (
-        seconds >= 10**9 and seconds % 1800 in (0, 1799)
-    )
-
-
 def may_limit(cells: Counter[str]) -> bool:
     """Whether the cells of a column look as if they said who is let in, or until when.
 
@@ -10876,7 +10871,13 @@ def may_limit(cells: Counter[str]) -> bool:
     some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
     numbers = [int(cell) for cell in some if re.fullmatch(r"\d{1,18}", cell, re.ASCII)]
     if len(numbers) == len(some):
-        is_answer = set(numbers) <= {0, 1} or all(map(_is_moment, numbers))
+        # Also a day of Excel's (2000 to 2059), or Unix time, perhaps in milliseconds,
+        # at a full or half hour or the second before.
+        seconds = [int(str(number)[:10]) for number in numbers]
+        is_answer = set(numbers) <= {0, 1} or all(
+            36_526 <= number < 58_441 or (s >= 10**9 and s % 1800 in (0, 1799))
+            for number, s in zip(numbers, seconds, strict=True)
+        )
     else:
         is_answer = any(
             LIKE_A_DATE.search(cell) or (cell in TRUE_FALSE and not cell.isdecimal())
@@ -11341,12 +11342,6 @@ class CardList:
             self.notes[NUMBER_WORDS] = len(numbers)
         return ""
 
-    def refuse(self, uid: Uid, why: str) -> None:
-        """Refuse a row that was good by itself."""
-        row = self.rows[uid]
-        row.why = why
-        self.refused.append(row)
-
 
 def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
     """What the text of a list says, whatever kind it is of; columns that are
@@ -11425,14 +11420,16 @@ def list_changes(
             if (old := getattr(before, key)) != (new := getattr(card, key))
         ]
         news = ", ".join((*told, *entry_words(before, card)))
-        if before.refused:
-            listed.refuse(uid, before.refused)
-        elif not news:
-            changes.unchanged.append(card)
-        elif uid in in_file:
-            listed.refuse(uid, f"doorpi.toml has this card, and decides: {news}")
-        else:
+        row, why = listed.rows[uid], before.refused
+        if news and uid in in_file:
+            why = why or f"doorpi.toml has this card, and decides: {news}"
+        if why:
+            row.why = why
+            changes.refused.append(row)
+        elif news:
             changes.changed.append((card, news))
+        else:
+            changes.unchanged.append(card)
     if whole and changes.has_usable_rows:
         _find_removed(changes, listed, stored, in_file)
     return changes

@@ -293,6 +293,28 @@ def test_a_wiegand_number_is_not_a_uid():
     }
 
 
+PEOPLE = """
+[[person]]
+name = "Anna Ito"
+cards = ["01:23:AB:07", { uid = "25:C2:45:1B" }, { uid = "43:C8:29:1C", proof = "ntag424" }]
+valid_until = 2027-03-31
+
+[[person]]
+name = "Nobody"
+"""
+
+
+def test_people_with_several_cards_are_read_card_by_card():
+    """One that must prove itself does not become one that need not."""
+    until = date(2027, 3, 31)
+
+    assert cards(PEOPLE) == [
+        card_of(ANNA, "Anna Ito", valid_until=until),
+        card_of(JO, "Anna Ito", valid_until=until),
+    ]
+    assert [number for number, _ in refused(PEOPLE)] == [3, 4]
+
+
 def test_which_of_uhppoteds_doors_is_this_one_must_be_clear():
     text = "Card Number\tFrom\tTo\tUID\tGarage\tSide Door\n1\t2020-01-02\t2020-10-31\t0123AB07\tY\tN\n"
 
