@@ -13304,6 +13304,14 @@ def _examples(config: Config) -> Iterator[str]:
                 yield f"{where}.{key}"
 
 
+DIM, RED, GREEN, YELLOW = 2, 91, 92, 93
+
+
+def painted(text: str, code: int) -> str:
+    """``text`` in a colour of the terminal."""
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
 def in_columns(
     rows: Sequence[Sequence[str]], least: Sequence[int] = ()
 ) -> Iterator[str]:
@@ -13604,16 +13612,18 @@ def _list_text(name: str) -> str:
 
 
 def cmd_log(args: argparse.Namespace) -> int:
-    if clash := _clash(args):
-        complain(clash)
+    ways = [way for way in ("json", "csv", "chart", "verify") if getattr(args, way)]
+    ways += ["follow"] * bool(args.follow and (args.chart or args.verify))
+    if len(ways) > 1:
+        complain(f"--{' and --'.join(ways)} do not go together")
         return EX_USAGE
     config = load_keyless(args)
-    sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
     with contextlib.closing(make_store(config)) as store:
         if args.verify and (store.events.exists() or store.people.lost()):
             return _verify(store)
+        sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
         if args.csv:
-            _say_all(f"\ufeff{line}" for line in _in_csv([LOG_FIELDS]))
+            say(f"\ufeff{_csv_line(LOG_FIELDS)}")
         if args.follow:
             tail = LogTail(store, sought, SystemClock(), config.lock.confirm_s)
             with contextlib.suppress(KeyboardInterrupt):
@@ -13622,22 +13632,14 @@ def cmd_log(args: argparse.Namespace) -> int:
         until = datetime.now().astimezone()
         since = args.since or chart_since(until)
         first = since if args.chart else args.since
-        events = (
-            store.events.read(first, 0, sought) if store.events.exists() else iter(())
-        )
+        found = store.events.read(first, 0, sought) if store.events.exists() else ()
         if args.chart:
-            say(log_chart(events, config.door.name, since, until))
-        elif not _say_all(_log_lines(events, args)) and not (args.json or args.csv):
+            say(log_chart(found, config.door.name, since, until))
+        elif not _say_all(_log_lines(found, args)) and not (args.json or args.csv):
             like = " like that" * (sought != EVERYTHING)
             when = "since then" if args.since else "yet"
             say(f"nothing{like} has been logged {when}")
     return EX_OK
-
-
-def _clash(args: argparse.Namespace) -> str:
-    ways = [way for way in ("json", "csv", "chart", "verify") if getattr(args, way)]
-    ways += ["follow"] * bool(args.follow and (args.chart or args.verify))
-    return f"--{' and --'.join(ways)} do not go together" if len(ways) > 1 else ""
 
 
 def _say_all(lines: Iterable[str]) -> bool:
@@ -13649,33 +13651,29 @@ def _say_all(lines: Iterable[str]) -> bool:
 
 
 def _verify(store: SqliteStore) -> int:
-    problem, lost = (
-        store.events.verify() if store.events.exists() else None,
-        store.people.lost(),
-    )
-    say(problem or f"every row is as it was written{_how_far(store)}")
+    events, lost = store.events, store.people.lost()
+    problem = events.verify() if events.exists() else None
+    count, at = events.forgotten() if events.exists() else (0, None)
+    when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
+    how_far = f"; the first is of {when}" if when else "; there is none yet"
+    if count:
+        till = f", from before {when}," if when else ""
+        how_far = f"\nrows 1 to {count}{till} were removed by log.keep_days"
+    say(problem or f"every row is as it was written{how_far}")
     if lost:
         say(f"rows 1 to {lost} of before are gone: the log was begun anew")
-    for file in store.events.set_aside():
+    for file in events.set_aside():
         say(f"not looked at, as it was broken and set aside: {file}")
     return EX_FAILED if problem or lost else EX_OK
 
 
-def _how_far(store: SqliteStore) -> str:
-    count, at = store.events.forgotten() if store.events.exists() else (0, None)
-    when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
-    if count:
-        till = f", from before {when}," if when else ""
-        return f"\nrows 1 to {count}{till} are no longer kept (log.keep_days)"
-    return f"; the first is of {when}" if when else "; there is none yet"
-
-
 def _follow(tail: LogTail, args: argparse.Namespace) -> None:
     """Until nobody reads what we write."""
-    clock = SystemClock()
+    clock, output, trouble = SystemClock(), select.poll(), ""
+    with contextlib.suppress(OSError, ValueError):  # it is no file
+        output.register(sys.stdout.fileno(), 0)
     look: Callable[[], Iterable[Event]]
     look = functools.partial(tail.begin, args.since, 10)
-    trouble = ""
     while True:
         clock.follow_zone()
         try:
@@ -13686,36 +13684,9 @@ def _follow(tail: LogTail, args: argparse.Namespace) -> None:
                 trouble = str(error)
                 complain(f"database: {trouble}; still looking")
         sys.stdout.flush()
-        if _reader_has_left(within_s=0.15):
+        if output.poll(150):  # `log --follow | head` ends before the next event
             return
         look = tail.news
-
-
-def _reader_has_left(within_s: float) -> bool:
-    """Wait for that, as `log --follow | head` would else go on to the next event."""
-    output = select.poll()
-    with contextlib.suppress(OSError, ValueError):  # it is no file
-        output.register(sys.stdout.fileno(), 0)
-    return bool(output.poll(within_s * 1000))
-
-
-def event_json(event: Event) -> dict[str, object]:
-    """The wire format of one event (``log --json``)."""
-    return {
-        "id": event.id,
-        "at": utc_text(event.at),
-        "uid": event.uid,
-        "holder": event.holder,
-        "decision": event.decision,
-        "reason": event.reason,
-        "command": event.command,
-        "result": event.result,
-        "latency_ms": event.latency_ms,
-        "source": event.source,
-        "detail": event.detail,
-        "point": event.point,
-        "request": event.request,
-    }
 
 
 LOG_FIELDS = (
@@ -13724,57 +13695,55 @@ LOG_FIELDS = (
 )  # fmt: skip
 
 
+def event_json(event: Event) -> dict[str, object]:
+    """The wire format of one event (``log --json``)."""
+    values = {name: getattr(event, name) for name in LOG_FIELDS}
+    return values | {"at": utc_text(event.at)}
+
+
 def _log_lines(events: Iterable[Event], args: argparse.Namespace) -> Iterator[str]:
+    """A line each: JSON, CSV, or when, who, card, decision and what came of it."""
     if args.json:
-        return (json.dumps(event_json(event)) for event in events)
+        yield from (json.dumps(event_json(event)) for event in events)
+        return
     if args.csv:
-        return _in_csv(map(_csv_values, events))
+        for event in events:  # a spreadsheet takes a UID of digits only for a number
+            uid = format_uid(event.uid) if event.uid else None
+            yield _csv_line((event_json(event) | {"uid": uid}).values())
+        return
     has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return _log_table(iter(events), colours=has_colours)
-
-
-def _csv_values(event: Event) -> Iterable[object]:
-    """A UID with colons: a spreadsheet takes one of digits only for a number."""
-    uid = format_uid(event.uid) if event.uid else None
-    return (event_json(event) | {"uid": uid}).values()
-
-
-def _in_csv(rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    """Lines as RFC 4180 has them; their line feed is left to ``say``."""
-    for row in rows:
-        line = io.StringIO()
-        cells = [_csv_cell(value) for value in row]
-        csv.writer(line, lineterminator="\r").writerow(cells)
-        yield line.getvalue()
-
-
-def _csv_cell(value: object) -> object:
-    """A text that a spreadsheet takes for no formula.
-
-    Source: OWASP, "CSV Injection"; with the wide signs, which Excel takes as well.
-    """
-    if not isinstance(value, str):
-        return value
-    is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
-    return "'" * is_formula + printable(value, 10_000)
-
-
-def _log_table(events: Iterator[Event], *, colours: bool) -> Iterator[str]:
-    """A line each: when, who, card, decision, what came of it."""
-    while some := list(islice(events, SqliteEvents.page)):
+    rest = iter(events)
+    while some := list(islice(rest, SqliteEvents.page)):
         lines = in_columns([_log_cells(event) for event in some], (19, 27, 20, 7))
         for event, line in zip(some, lines, strict=True):
             code = _log_colour(event)
-            yield _paint(line, code) if colours and code else line
+            yield painted(line, code) if has_colours and code else line
+
+
+def _csv_line(values: Iterable[object]) -> str:
+    """A row as RFC 4180 has it; its line feed is left to ``say``.  A spreadsheet takes
+    no text in it for a formula.
+
+    Source: OWASP, "CSV Injection"; with the wide signs, which Excel takes as well.
+    """
+
+    def cell(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
+        return "'" * is_formula + printable(value, 10_000)
+
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r").writerow(map(cell, values))
+    return line.getvalue()
 
 
 def _log_cells(event: Event) -> tuple[str, ...]:
     at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    who = fitting(who_in_words(event), 27)
     nobody = "-" if event.source == "relock" else event.source
-    uid = format_uid(event.uid) if event.uid else nobody
-    word = verdict_word(event) or "-"
-    return at, who, printable(uid, 29), word, what_came(event)
+    uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
+    who, word = fitting(who_in_words(event), 27), verdict_word(event) or "-"
+    return at, who, uid, word, what_came(event)
 
 
 def _log_colour(event: Event) -> int | None:
@@ -13783,9 +13752,8 @@ def _log_colour(event: Event) -> int | None:
         return None
     if event.reason is not Reason.GRANTED:
         return RED
-    is_well = event.result in (Result.UNLOCKED, Result.LOCKED)
-    is_told = event.result is None and not event.command
-    return None if is_well or is_told else YELLOW
+    is_well = event.result in MOVED[:2] or (event.result is None and not event.command)
+    return None if is_well else YELLOW
 
 
 def _since(text: str) -> datetime:
@@ -13960,7 +13928,7 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     worst = EX_OK
     log.disabled = True  # the lines say it
     try:
-        for finding in _examined(args):
+        for finding in _examined(find_config(args.config, os.environ)):
             if args.json:
                 say(json.dumps(finding._asdict()))
             else:
@@ -13975,45 +13943,31 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     return worst
 
 
-def _examined(args: argparse.Namespace) -> Iterator[Finding]:
-    path = find_config(args.config, os.environ)
-    config, told = _settings_examined(path)
-    yield from told
+def _examined(path: Path) -> Iterator[Finding]:
+    """What is wrong with the file, and all else by what the door goes by: the file, or
+    the last good settings."""
+    try:
+        config: Config | None = read_config(path, os.environ)
+        yield Finding(Health.OK, "settings", f"{path}: no problems")
+    except ConfigError as error:
+        problems, config = [*error.problems], None
+        if good := last_good(path, os.environ):
+            try:
+                config = good.config(path, os.environ)
+            except ConfigError as other:
+                problems += other.problems
+        for problem in dict.fromkeys(problems):
+            words = problem.partition("\n")[0]
+            yield Finding(Health.FAIL, "settings", words, "doorpi check")
+        if good:
+            words = f"the door goes by its last good settings, of {good.date}"
+            yield Finding(Health.WARN, "settings", words, f"mend {path}")
     if config is None:
         return
     holders = reader_holders(config.reader)  # root sees whose the reader is
     become_owner(Path(config.door.state_dir))
-    if config.examples:
-        words = f"{', '.join(config.examples)}: still the example's, and opens nothing"
-        do = "give it the UID of a card of yours, or remove it"
-        yield Finding(Health.WARN, "settings", words, do)
     for subject, findings in _subjects(path, config, holders).items():
         yield from survived(subject, findings)
-
-
-def _settings_examined(path: Path) -> tuple[Config | None, list[Finding]]:
-    """What the door goes by, the file or the last good settings, and what of the file
-    is wrong."""
-    try:
-        config = read_config(path, os.environ)
-        return config, [Finding(Health.OK, "settings", f"{path}: no problems")]
-    except ConfigError as error:
-        problems, good = list(error.problems), last_good(path, os.environ)
-    going: list[Finding] = []
-    found = None
-    if good is not None:
-        words = f"the door goes by its last good settings, of {good.date}"
-        going = [Finding(Health.WARN, "settings", words, f"mend {path}")]
-        try:
-            found = good.config(path, os.environ)
-        except ConfigError as error:
-            problems += error.problems
-    told = dict.fromkeys(problems)
-    fails = [
-        Finding(Health.FAIL, "settings", each.partition("\n")[0], "doorpi check")
-        for each in told
-    ]
-    return found, [*fails, *going]
 
 
 def _subjects(
@@ -14025,7 +13979,11 @@ def _subjects(
     runs = is_running(folder)
     secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
     needed = [path, *files_beside(config, path, os.environ).values()]
+    examples = f"{', '.join(config.examples)}: still the example's, and opens nothing"
+    do = "give it the UID of a card of yours, or remove it"
+    told = Finding(Health.WARN, "settings", examples, do)
     subjects = {
+        "settings": iter([told] if config.examples else []),
         "reader": diagnose_reader(config.reader, holders, runs=runs),
         "lights": diagnose_lights(config.leds, runs),
         "clock": diagnose_clock(clock, config, store),
@@ -14211,14 +14169,7 @@ def cmd_legend(args: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _paint(text: str, *codes: int) -> str:
-    """``text`` in an ANSI style (SGR codes)."""
-    return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
-
-
-DIM, RED, GREEN, YELLOW = 2, 91, 92, 93
-
-GLYPH_COLOURS = {".": (DIM,), "G": (GREEN,), "R": (RED,), "A": (YELLOW,)}
+GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
 
 
 def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
@@ -14228,7 +14179,7 @@ def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str
     for sign, pattern in patterns.items():
         line = timeline(pattern, 40)
         if colours:
-            line = "".join(_paint(glyph, *GLYPH_COLOURS[glyph]) for glyph in line)
+            line = "".join(painted(glyph, GLYPH_COLOURS[glyph]) for glyph in line)
         yield ""
         yield f"{sign.value:<{names}}  {line}  {MEANINGS[sign]}"
         yield f"{'':<{names + 2 + 40}}  {MEANINGS_JA[sign]}"
@@ -14401,8 +14352,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 failed, 78 configuration.
 
-    Raises: SystemExit with 2 on wrong usage, as argparse does, or with 1 where the last
-    of the output found no room.
+    Raises: SystemExit with 2 on wrong usage, as argparse does.
     """
     os.umask(0o077)  # what we write, the log above all, is for nobody else
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 -- >&-
@@ -14412,51 +14362,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.platform != "linux":  # its clocks, its inotify, its /proc
         complain("DoorPi runs on Linux only")
         return EX_FAILED
+    code = EX_OK
+    try:
+        code = _run(args)
+        sys.stdout.flush()  # at exit nobody could catch that the reader is gone
+        return code
+    except OSError as error:
+        return _output_failed(error, VERBS[args.verb]) or code
+
+
+def _run(args: argparse.Namespace) -> int:
+    """One verb, with what goes wrong in words."""
     try:
         return VERBS[args.verb].run(args)
     except ConfigError as error:
         path = find_config(args.config, os.environ)
         complain(f"{path}: {counted(len(error.problems), 'problem')}")
-        for line in "\n".join(error.problems).split("\n"):
-            complain(f"  {line}{_hint(args.verb, line)}")
-        return EX_CONFIG
-    except (StoreError, Refused, ImportError) as error:
-        line = _in_a_line(error)
-        complain(line + _hint(args.verb, line))
-        return EX_FAILED
+        code = EX_CONFIG
+        lines = [f"  {each}" for each in "\n".join(error.problems).split("\n")]
+    except StoreError as error:
+        code, lines = EX_FAILED, [f"database: {error}"]
+    except ImportError as error:  # systemd starts the door again every 5 s
+        code, lines = EX_FAILED, [library_trouble(error)]
+    except Refused as error:
+        code, lines = EX_FAILED, [str(error)]
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except OSError as error:
-        return _output_failed(error, VERBS[args.verb])
-    finally:
-        _finish_output(VERBS[args.verb])
-
-
-def _hint(verb: str, trouble: str) -> str:
-    """For a verb that an owner types as a user who may not."""
-    is_shut = trouble.lower().endswith("permission denied")
-    return "; use sudo" if is_shut and verb != "run" and os.geteuid() else ""
-
-
-def _in_a_line(error: Exception) -> str:
-    if isinstance(error, StoreError):
-        return f"database: {error}"
-    if isinstance(error, ImportError):  # systemd starts the door again every 5 s
-        return library_trouble(error)
-    return str(error)
-
-
-def _finish_output(verb: Verb) -> None:
-    """Here and not at exit, where nobody could catch that the reader is gone."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        if code := _output_failed(error, verb):
-            raise SystemExit(code) from None
+    for line in lines:
+        is_shut = line.lower().endswith("permission denied")
+        is_owner_s = is_shut and args.verb != "run" and os.geteuid()
+        complain(line + "; use sudo" * bool(is_owner_s))
+    return code
 
 
 def _output_failed(error: OSError, verb: Verb) -> int:
-    """`log | head` is well; `log > FILE` on a full disk is told.  Raises: any other."""
+    """A closed pipe is success; a full disk is reported.  Raises: any other."""
     is_full = error.errno == errno.ENOSPC
     is_output = verb.prints and (is_full or isinstance(error, BrokenPipeError))
     if not is_output:

@@ -226,7 +226,7 @@ def test_log_verify_says_what_is_no_longer_kept(path, store, capsys):
 
     assert capsys.readouterr().out.splitlines() == [
         "every row is as it was written",
-        f"rows 1 to 2, from before {at:%Y-%m-%d %H:%M:%S}, are no longer kept (log.keep_days)",
+        f"rows 1 to 2, from before {at:%Y-%m-%d %H:%M:%S}, were removed by log.keep_days",
     ]
 
 
@@ -238,7 +238,7 @@ def test_log_verify_of_a_log_of_which_nothing_is_left(path, store, capsys):
 
     assert capsys.readouterr().out.splitlines() == [
         "every row is as it was written",
-        "rows 1 to 2 are no longer kept (log.keep_days)",
+        "rows 1 to 2 were removed by log.keep_days",
     ]
 
 
