@@ -32,9 +32,9 @@ To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS i
                     row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
-To add a lock       a class in 8 with the methods of Lock (5), a row of LOCKS in 15,
-                    a row of LOCK_KINDS (4) with its needs and its id, its address
-                    in VENDOR_APIS, a fake of its cloud and a row of DRIVERS in
+To add a lock       a class in 8 with the methods of Lock (5), which says where its API
+                    is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs
+                    and its id, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml
 To add a verb       a cmd_* and a row of VERBS in 15; what it does at length in 12
@@ -128,7 +128,7 @@ from typing import (
     TypeVar,
     cast,
 )
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 if TYPE_CHECKING:
     import ssl
@@ -2852,7 +2852,11 @@ class ProcessSignals:
     @classmethod
     @contextlib.contextmanager
     def postponed(cls) -> Iterator[None]:
-        """Let a stop wait until the end of the ``with``, the outermost of several."""
+        """Let a stop wait until the end of the ``with``, the outermost of several.  On
+        another thread than the main one there is none to wait for."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         was_postponing, cls._is_postponing = cls._is_postponing, True
         try:
             yield
@@ -3057,12 +3061,25 @@ class Withdrawn(LockError):
     is_locks_own = True  # no other lock opens in its place
 
 
+class Keep(Protocol):
+    """A few named words that a lock's driver has on disk, such as a token that the
+    vendor changes at each use.  Does not fail; may be called on any thread."""
+
+    def recall(self, name: str) -> str | None: ...
+
+    def keep(self, name: str, text: str) -> None:
+        """When this returns, a power cut does not lose ``text``, if the disk works."""
+
+
 class Lock(Protocol):
     """One vendor's protocol and nothing else: no retries, no policy, and no waiting but
     for the pause that a vendor asks for between two requests.
 
     Each method makes the requests it needs and returns before ``by`` (monotonic
     seconds).  Raises: LockError.
+
+    One thread at a time asks and commands; it may be a worker's.  The main thread may
+    meanwhile use ``calls``, ``keep_ready``, ``trouble``, ``let_go`` and ``close``.
     """
 
     policy: LockPolicy
@@ -3115,7 +3132,8 @@ class Lock(Protocol):
         as its pin is held.  For who ends after it."""
 
     def close(self) -> None:
-        """Give back what was held; a strike is released at once."""
+        """Give back what was held, for good: a strike is released at once, and a call
+        that is under way on another thread ends."""
 
 
 class Pending(Protocol[T_co]):
@@ -5024,53 +5042,57 @@ def library_trouble(error: ImportError) -> str:
     return printable(f"{error}: {bring_libraries()}", 300)
 
 
-@dataclass(slots=True)
-class Budget:
-    """How long the request under way may take; ``has_left`` once a byte of it has."""
-
-    clock: Clock
-    by: float = inf
-    send_by: float = inf
-    has_left: bool = False
-
-    def start(self, by: float, send_by: float) -> None:
-        self.by, self.send_by, self.has_left = by, send_by, False
-
-    def read_s(self) -> float:
-        return self._left_s(self.by, "the answer took too long")
-
-    def send_s(self) -> float:
-        left_s = self._left_s(min(self.by, self.send_by), "too late to send")
-        self.has_left = True
-        return left_s
-
-    def _left_s(self, by: float, why: str) -> float:
-        left_s = by - self.clock.monotonic()
-        if left_s <= 0:
-            raise TimeoutError(why)
-        return left_s
+class HttpError(Exception):
+    """A call brought no answer that can be used; the text is for people."""
 
 
-SocketT = TypeVar("SocketT", bound=socket.socket)
+class HttpNotSent(HttpError):
+    """Nothing of the request has left: no name, no connection, no TLS, no time."""
+
+
+class HttpMaybeSent(HttpError):
+    """The request left and no proper answer came: it may have had its effect."""
+
+
+class HttpNotAnswered(HttpMaybeSent):
+    """The request left; the connection ended without a byte, or time was up."""
+
+
+class HttpUnreadable(HttpError):
+    """An answer that makes no sense."""
+
+
+class HttpRefused(HttpError):
+    """An answer whose status is not 2xx; ``said`` are its words, fit for a log."""
+
+    def __init__(self, status: int, said: str, retry_after: str = "") -> None:
+        super().__init__(f"HTTP {status} {said}".rstrip(" ."))
+        self.status = status
+        self.said = said
+        self.retry_after = retry_after
 
 
 class BoundedSocket(socket.socket):
-    """A socket whose every read and write ends when the request's budget does.
+    """A socket whose every read and write ends when the request's time does.
 
     A timeout alone bounds one call, so an answer that drips byte by byte would be
     waited for as long as it drips.
 
     The kernel is bounded as well.  It would go on sending what was written, for
     minutes, to a network that comes back, even after the socket was closed or the
-    program was killed.  TCP_USER_TIMEOUT ends that when the budget ends, and closing
+    program was killed.  TCP_USER_TIMEOUT ends that when the time ends, and closing
     resets the connection (SO_LINGER 0), which drops what is still unsent.
 
     Source: tcp(7), socket(7).
     """
 
-    budget: Budget
+    clock: Clock
+    by = send_by = -inf  # of the request under way
+    room = 0  # so many bytes may its answer still have
+    has_left = has_begun = False  # a byte of the request; one of the answer
     idle_since = -inf
     has_served = False
+    was_ready = False  # open, or being opened, before the request under way
 
     def be_bounded(self) -> None:
         """Set what must hold from the first byte on."""
@@ -5082,16 +5104,33 @@ class BoundedSocket(socket.socket):
         self.setsockopt(tcp, socket.TCP_KEEPINTVL, 10)
         self.setsockopt(tcp, socket.TCP_KEEPCNT, 3)
 
+    def begin(self, by: float, send_by: float, room: int) -> None:
+        """A request begins; nothing of a command leaves after ``send_by``."""
+        self.by, self.send_by, self.room = by, send_by, room
+        self.has_left = self.has_begun = False
+
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(self.budget.read_s())
-        return super().recv_into(*args, **kwargs)
+        if self.room <= 0:
+            raise OSError("too long an answer")
+        self.settimeout(self._left_s(self.by))
+        count = super().recv_into(*args, **kwargs)
+        self.has_begun |= count > 0
+        self.room -= count
+        return count
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        left_s = self.budget.send_s()
+        left_s = self._left_s(min(self.by, self.send_by))
+        self.has_left = True
         self.settimeout(left_s)
         left_ms = max(1, int(left_s * 1000))
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, left_ms)
         super().sendall(*args, **kwargs)
+
+    def _left_s(self, by: float) -> float:
+        left_s = by - self.clock.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
 
     def is_alive(self) -> bool:
         """False when the idle connection has ended, or says what nobody asked."""
@@ -5105,42 +5144,165 @@ class BoundedSocket(socket.socket):
             return type(error).__name__ == "SSLWantReadError"
         return False
 
+    def interrupt(self) -> None:
+        """End what another thread waits for here; that thread closes the socket.
+        Not by the shutdown of TLS's socket, which would write on without TLS."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self, socket.SHUT_RDWR)
+
 
 class DialAttempt(threading.Thread):
-    """One try at opening a connection, beside the door; ends in socket or failure."""
+    """One try at opening a connection, beside whoever waits: name, TCP, TLS.
 
-    def __init__(self, host: str, dial: Callable[[], BoundedSocket]) -> None:
+    It ends in ``socket`` or in ``failure``.  The rest is for `doctor`: how long each
+    step took, the one it is at, which addresses did not answer, and the certificate.
+    """
+
+    def __init__(self, dialer: Dialer) -> None:
         super().__init__(name="dial", daemon=True)
-        self._host = host
-        self._dial = dial
-        self._guard = threading.Lock()
-        self._abandoned = False
+        self._dialer = dialer
         self.done = threading.Event()
         self.socket: BoundedSocket | None = None
-        self.failure = f"cannot reach {host}: no answer yet"
+        self.failure = f"cannot reach {dialer.host}: no answer yet"
+        self.error: Exception | None = None
+        self.is_abandoned = False
+        self.step, self._step_began_at = "trust", time.monotonic()
+        self.took_s: dict[str, float] = {}
+        self.unanswered: dict[str, OSError] = {}
+        self.certificate: Mapping[str, Any] = {}
 
     def run(self) -> None:
+        host = self._dialer.host
         try:
             opened = self._dial()
             # Should it be found dead:
-            self.failure = f"cannot reach {self._host}: it hung up at once"
-            with self._guard:
-                self.socket = None if self._abandoned else opened
-            if self._abandoned:
+            self.failure = f"cannot reach {host}: it hung up at once"
+            with self._dialer.guard:
+                self.socket = None if self.is_abandoned else opened
+            if self.is_abandoned:
                 opened.close()
         except ImportError as error:
             self.failure = library_trouble(error)
         except (OSError, ValueError) as error:  # ValueError: a name IDNA refuses
-            self.failure = f"cannot reach {self._host}: {_connection_trouble(error)}"
+            self.error = error.with_traceback(None)
+            self.failure = f"cannot reach {host}: {connection_trouble(error)}"
         finally:
             self.done.set()
 
-    def abandon(self) -> None:
-        """Nobody waits any more: what comes of it is closed."""
-        with self._guard:
-            self._abandoned = True
-        if self.socket:
-            self.socket.close()
+    def _enter(self, step: str) -> None:
+        now = time.monotonic()
+        self.took_s[self.step] = now - self._step_began_at
+        self.step, self._step_began_at = step, now
+
+    def _dial(self) -> BoundedSocket:
+        dialer = self._dialer
+        dialer.preload()
+        if dialer.is_tls and dialer.context is None:
+            dialer.context = _tls_context(dialer.ca_file)
+        self._enter("name")
+        try:
+            dialer.addresses = socket.getaddrinfo(
+                dialer.host, dialer.port, type=socket.SOCK_STREAM
+            )
+        except socket.gaierror:
+            if not dialer.addresses:  # else: what it was last is worth a try
+                raise
+        self._enter("connect")
+        ends_at = time.monotonic() + dialer.dial_s
+        connected = self._connect(ends_at)
+        try:
+            connected.be_bounded()
+            if dialer.is_tls:
+                self._enter("TLS")
+                connected.settimeout(max(0.1, ends_at - time.monotonic()))
+                connected = self._secure(connected)
+        except (OSError, ValueError):
+            connected.close()
+            dialer.tls_session = None  # it may be what the server does not like
+            raise
+        self._enter("done")
+        connected.clock = dialer.clock
+        connected.idle_since = dialer.clock.monotonic()
+        return connected
+
+    def _connect(self, ends_at: float) -> BoundedSocket:
+        """TCP to the first address that answers.  First each has ``hasty_s``, because
+        one may swallow everything (IPv6 that leads nowhere), then its share."""
+        failure: OSError = OSError("no address")
+        addresses, hasty_s = self._dialer.addresses, self._dialer.hasty_s
+        count = len(addresses)
+        for number, found in enumerate(addresses * min(count, 2)):
+            share_s = (ends_at - time.monotonic()) / (count - number % count)
+            is_hasty = number < count and count > 1
+            wait_s = max(0.1, min(share_s, hasty_s if is_hasty else inf))
+            try:
+                return _connected_to(found, wait_s)
+            except OSError as error:
+                failure = self.unanswered[found[-1][0]] = error.with_traceback(None)
+        raise failure
+
+    def _secure(self, connected: BoundedSocket) -> BoundedSocket:
+        dialer = self._dialer
+        assert dialer.context is not None
+        secured = dialer.context.wrap_socket(
+            connected, server_hostname=dialer.host, session=dialer.tls_session
+        )
+        assert isinstance(secured, BoundedSocket)
+        self.certificate = secured.getpeercert() or {}
+        return secured
+
+
+def _connected_to(found: Any, wait_s: float) -> BoundedSocket:
+    """A connection to one of the addresses that getaddrinfo found.  Raises: OSError,
+    also for IPv6 where that is switched off: there is no such socket then."""
+    family, stream, proto, _, address = found
+    connected = BoundedSocket(family, stream, proto)
+    connected.settimeout(wait_s)
+    try:
+        connected.connect(address)
+    except OSError:
+        connected.close()
+        raise
+    return connected
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    """Made once: loading the bundle of authorities takes a Zero a second."""
+    import ssl
+
+    class BoundedTls(BoundedSocket, ssl.SSLSocket):
+        """recv_into and sendall are BoundedSocket's, then TLS's."""
+
+    context = ssl.create_default_context(cafile=ca_file or None)
+    context.sslsocket_class = BoundedTls
+    if ca_file:  # the owner's own, trusted alike by each Python: 3.13 and later want
+        # extensions that an authority made at home lacks, and older ones a whole chain
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+#: Why OpenSSL does not trust a certificate (its X509_V_ERR_...).
+NOT_YET_VALID, EXPIRED = 9, 10
+UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)
+OTHER_NAME = (62, 64)
+MADE_WRONGLY = (25, 26, 30, 32, 34, 37, 41, 66, 67, 68, *range(76, 95))
+
+
+def connection_trouble(error: Exception) -> str:
+    """Why there is no connection, for the owner."""
+    if isinstance(error, socket.gaierror):
+        return "its name cannot be looked up (no network, or no DNS)"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
+    if reason and not isinstance(error, UnicodeError):
+        by_date = getattr(error, "verify_code", 0) in (NOT_YET_VALID, EXPIRED)
+        ask = " (is the clock right?)" if by_date else ""
+        return f"TLS: {printable(str(reason))}{ask}"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return printable(str(error))
 
 
 class Dialer:
@@ -5153,6 +5315,9 @@ class Dialer:
 
     What takes a slow Pi seconds, the libraries (``preload``) and TLS's authorities,
     is loaded by the first attempt, beside the door, also when there is no network.
+
+    ``take``, ``give_back``, ``wait_for_command`` and ``hang_up`` are for the thread
+    that makes the requests; another one may call the rest meanwhile.
     """
 
     dial_s = 10.0  # for TCP and TLS together
@@ -5167,23 +5332,25 @@ class Dialer:
         self,
         base_url: str,
         ca_file: str,
-        budget: Budget,
+        clock: Clock,
         preload: Callable[[], None] = lambda: None,
     ) -> None:
-        self._preload = preload
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
-        self._ca_file = ca_file
-        self._budget = budget
-        self._context: ssl.SSLContext | None = None
-        self._tls_session: Any = None  # lets the next handshake be a short one
-        self._addresses: list[Any] = []
+        self.ca_file = ca_file
+        self.clock = clock
+        self.preload = preload
+        self.context: ssl.SSLContext | None = None
+        self.tls_session: Any = None  # lets the next handshake be a short one
+        self.addresses: list[Any] = []
+        self.guard = threading.RLock()  # what stands below changes under ``_guarded``
         self._attempt: DialAttempt | None = None
         self._ready: BoundedSocket | None = None
+        self._in_use: BoundedSocket | None = None
+        self._is_closed = False
         self._closed_after_s = 0.0  # how idle the last was that the server closed
-        self.dials = 0  # attempts begun so far
         self._failures = 0
         self._again_at = -inf
         self._unreachable = False
@@ -5191,73 +5358,100 @@ class Dialer:
 
     def keep_ready(self) -> None:
         """Have a connection that is not old, or have one on its way.  Does not wait."""
-        self._collect()
-        if self._attempt or self._is_ready(self.renew_share * self.stale_s):
-            return
-        if self._budget.clock.monotonic() >= self._again_at:
-            self._start()
+        with self._guarded():
+            self._collect()
+            is_at_work = self._attempt or self._in_use or self._is_closed
+            if is_at_work or self._is_ready(self.renew_share * self.stale_s):
+                return
+            if self.clock.monotonic() >= self._again_at:
+                self._start()
+
+    def dial(self) -> DialAttempt:
+        """Open a connection, which the next request takes, and see how that goes."""
+        with self._guarded():
+            return self._attempt or self._start()
 
     def unreachable_s(self) -> float:
         """For how long it has been tried in vain to get a connection, or any answer."""
-        now = self._budget.clock.monotonic()
-        return 0.0 if self._missing_since is None else now - self._missing_since
-
-    def wait_ready(self, by: float) -> None:
-        """Wait until ``by`` for what ``keep_ready`` began, whatever comes of it."""
-        if self._attempt:
-            self._attempt.done.wait(max(0.0, by - self._budget.clock.monotonic()))
+        since = self._missing_since
+        return 0.0 if since is None else self.clock.monotonic() - since
 
     def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
-        """A connection to use, waited for until ``by``.  Raises: NotSent.
+        """A connection to use, waited for until ``by``.  Raises: HttpNotSent.
 
         A question takes an old one when its successor is not there after half of the
         time, as when the name service hangs.
         """
         idle_s = self.command_s if for_command else self.stale_s
-        self._collect()
-        if not self._is_ready(idle_s):
-            attempt = self._attempt or self._start()
-            left_s = by - self._budget.clock.monotonic()
-            has_old = self._ready is not None and not for_command
-            attempt.done.wait(max(0.0, left_s / 2 if has_old else left_s))
+        with self._guarded():
             self._collect()
-            if self._ready is None or not (has_old or self._is_ready(idle_s)):
-                raise NotSent(attempt.failure)
-        assert self._ready is not None
-        taken, self._ready = self._ready, None
-        self._failures = 0
-        return taken
+            if self._is_ready(idle_s):
+                return self._use(was_ready=True)
+            was_on_its_way = self._attempt is not None
+            attempt = self._attempt or self._start()
+            has_old = self._ready is not None and not for_command
+        left_s = by - self.clock.monotonic()
+        attempt.done.wait(max(0.0, left_s / 2 if has_old else left_s))
+        with self._guarded():
+            self._collect()
+            is_new = self._ready is attempt.socket
+            if self._ready is None or (for_command and not is_new):
+                raise HttpNotSent(attempt.failure)
+            return self._use(was_ready=was_on_its_way or not is_new)
 
     def wait_for_command(self, by: float) -> None:
-        """Have a connection that a command may take at once.  Raises: NotSent."""
-        self._put_ready(self.take(by, for_command=True))
+        """Have a connection that a command may take at once.  Raises: HttpNotSent."""
+        connected = self.take(by, for_command=True)
+        with self._guarded():
+            self._put_ready(connected)
 
-    def give_back(self, connected: BoundedSocket) -> None:
-        """Keep a connection for the next request."""
-        connected.has_served = True
-        self._missing_since = None
-        connected.idle_since = self._budget.clock.monotonic()
-        # Or it would overrule the number of keep-alives.
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
-        self._put_ready(connected)
-        self._remember_tls(connected)
+    def give_back(self, connected: BoundedSocket, *, is_good: bool) -> None:
+        """Keep a connection for the next request, or end it."""
+        with self._guarded():
+            self._in_use = None
+            if not is_good:
+                connected.close()
+                return
+            connected.has_served = True
+            connected.idle_since = self.clock.monotonic()
+            # Or it would overrule the number of keep-alives.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+            self._missing_since = None
+            self._put_ready(connected)
+            self._remember_tls(connected)
 
     def hang_up(self) -> None:
         """End the connection that is ready; the next request opens its own."""
-        if self._ready:
-            self._remember_tls(self._ready)
-            self._ready.close()
-        self._ready = None
+        with self._guarded():
+            if self._ready:
+                self._remember_tls(self._ready)
+                self._ready.close()
+            self._ready = None
 
     def close(self) -> None:
-        if self._attempt:
-            self._attempt.abandon()
-        self._attempt = None
-        self.hang_up()
+        """End everything, also what another thread waits for."""
+        with self._guarded():
+            self._is_closed = True
+            attempt, self._attempt = self._attempt, None
+            if attempt:
+                attempt.is_abandoned = True  # nobody waits: what comes of it is closed
+                attempt.failure = f"the connection to {self.host} is closed"
+                attempt.done.set()
+                if attempt.socket:
+                    attempt.socket.close()
+            if self._in_use:
+                self._in_use.interrupt()
+            self.hang_up()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Alone, and whole: what a stop left locked would hold up the other thread."""
+        with ProcessSignals.postponed(), self.guard:
+            yield
 
     def _idle_s(self) -> float:
         """For how long the connection that is ready has not been heard of."""
-        now = self._budget.clock.monotonic()
+        now = self.clock.monotonic()
         return now - self._ready.idle_since if self._ready else 0.0
 
     def _is_ready(self, idle_s: float) -> bool:
@@ -5267,19 +5461,29 @@ class Dialer:
         """TLS 1.3 tells it some time after the handshake, with what is read first."""
         session = getattr(connected, "session", None)
         if session is not None and session.has_ticket:
-            self._tls_session = session
+            self.tls_session = session
 
     def _put_ready(self, connected: BoundedSocket) -> None:
         self.hang_up()
-        self._ready = connected
+        self._in_use, self._ready = None, connected
+        if self._is_closed:
+            self.hang_up()
+
+    def _use(self, *, was_ready: bool) -> BoundedSocket:
+        taken, self._ready = self._ready, None
+        assert taken is not None
+        self._in_use, self._failures = taken, 0
+        taken.was_ready = was_ready
+        return taken
 
     def _start(self) -> DialAttempt:
-        self.dials += 1
+        if self._is_closed:
+            raise HttpNotSent(f"the connection to {self.host} is closed")
         if self._missing_since is None:
-            self._missing_since = self._budget.clock.monotonic()
+            self._missing_since = self.clock.monotonic()
         if self._ready and not self._failures:
             self._remember_tls(self._ready)
-        self._attempt = DialAttempt(self.host, self._dial)
+        self._attempt = DialAttempt(self)
         with ProcessSignals.kept_from_threads():
             self._attempt.start()
         return self._attempt
@@ -5325,133 +5529,7 @@ class Dialer:
             self._failures, base_s=base_s, cap_s=cap_s, jitter=random.random()
         )
         self._failures += 1
-        self._again_at = self._budget.clock.monotonic() + wait_s
-
-    # -- on the attempt's thread
-
-    def _dial(self) -> BoundedSocket:
-        self._preload()
-        if self.is_tls and self._context is None:
-            self._context = _tls_context(self._ca_file)
-        try:
-            self._addresses = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM
-            )
-        except socket.gaierror:
-            if not self._addresses:  # else: what it was last is worth a try
-                raise
-        ends_at = time.monotonic() + self.dial_s
-        connected = self._connect(ends_at)
-        try:
-            connected.be_bounded()
-            if self.is_tls:
-                connected.settimeout(max(0.1, ends_at - time.monotonic()))
-                connected = self._secure(connected)
-        except (OSError, ValueError):
-            connected.close()
-            self._tls_session = None  # it may be what the server does not like
-            raise
-        connected.budget = self._budget
-        connected.idle_since = self._budget.clock.monotonic()
-        return connected
-
-    def _connect(self, ends_at: float) -> BoundedSocket:
-        """TCP to the first address that answers.  First each has ``hasty_s``, because
-        one may swallow everything (IPv6 that leads nowhere), then its share."""
-        failure: OSError = OSError("no address")
-        count = len(self._addresses)
-        for number, found in enumerate(self._addresses * min(count, 2)):
-            share_s = (ends_at - time.monotonic()) / (count - number % count)
-            is_hasty = number < count and count > 1
-            wait_s = max(0.1, min(share_s, self.hasty_s if is_hasty else inf))
-            try:
-                return connected_to(found, wait_s, BoundedSocket)
-            except OSError as error:
-                failure = error
-        raise failure
-
-    def _secure(self, connected: BoundedSocket) -> BoundedSocket:
-        assert self._context is not None
-        secured = self._context.wrap_socket(
-            connected, server_hostname=self.host, session=self._tls_session
-        )
-        assert isinstance(secured, BoundedSocket)
-        return secured
-
-
-def connected_to(found: Any, wait_s: float, kind: type[SocketT]) -> SocketT:
-    """A connection to one of the addresses that getaddrinfo found.  Raises: OSError,
-    also for IPv6 where that is switched off: there is no such socket then."""
-    family, stream, proto, _, address = found
-    connected = kind(family, stream, proto)
-    connected.settimeout(wait_s)
-    try:
-        connected.connect(address)
-    except OSError:
-        connected.close()
-        raise
-    return connected
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Made once: loading the bundle of authorities takes a Zero a second."""
-    import ssl
-
-    class BoundedTls(BoundedSocket, ssl.SSLSocket):
-        """recv_into and sendall are BoundedSocket's, then TLS's."""
-
-    context = ssl.create_default_context(cafile=ca_file or None)
-    context.sslsocket_class = BoundedTls
-    if ca_file:  # the owner's own, trusted alike by each Python: 3.13 and later want
-        # extensions that an authority made at home lacks, and older ones a whole chain
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
-
-
-#: Why OpenSSL does not trust a certificate (its X509_V_ERR_...).
-NOT_YET_VALID, EXPIRED = 9, 10
-UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)
-OTHER_NAME = (62, 64)
-MADE_WRONGLY = (25, 26, 30, 32, 34, 37, 41, 66, 67, 68, *range(76, 95))
-
-
-def _connection_trouble(error: Exception) -> str:
-    """Why there is no connection, for the owner."""
-    if isinstance(error, socket.gaierror):
-        return "its name cannot be looked up (no network, or no DNS)"
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
-    if reason and not isinstance(error, UnicodeError):
-        by_date = getattr(error, "verify_code", 0) in (NOT_YET_VALID, EXPIRED)
-        ask = " (is the clock right?)" if by_date else ""
-        return f"TLS: {printable(str(reason))}{ask}"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return printable(str(error))
-
-
-class Incoming(io.RawIOBase):
-    """The bytes that come in on a connection, until ``room`` of them have come."""
-
-    def __init__(self, connected: BoundedSocket, room: int) -> None:
-        self._connected = connected
-        self.room = room
-        self.has_begun = self.is_over = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self.is_over:
-            return 0
-        count = self._connected.recv_into(buffer)
-        self.has_begun |= count > 0
-        self.room -= count
-        if self.room < 0:
-            raise OSError("too long an answer")
-        return count
+        self._again_at = self.clock.monotonic() + wait_s
 
 
 class AnswerFile(io.BufferedReader):
@@ -5461,9 +5539,9 @@ class AnswerFile(io.BufferedReader):
     interim answer comes before the real one, and for ``has_more``.
     """
 
-    def __init__(self, incoming: Incoming) -> None:
-        super().__init__(incoming)
-        self._incoming = incoming
+    def __init__(self, connected: BoundedSocket) -> None:
+        super().__init__(socket.SocketIO(connected, "r"))
+        self._connected = connected
 
     def makefile(self, mode: str) -> Self:
         return self
@@ -5473,16 +5551,17 @@ class AnswerFile(io.BufferedReader):
 
     def flush(self) -> None:
         """Nothing is written.  A response that was given up is flushed by the garbage
-        collector, perhaps after ``incoming`` is closed, which Python 3.13 reports."""
+        collector, perhaps after its file is closed, which Python 3.13 reports."""
 
     def has_more(self) -> bool:
         """True when more has come than the answer: it answers nobody's question."""
-        self._incoming.is_over = True
-        return bool(self.peek(1))
+        self._connected.room = 0  # so nothing more is read
+        with contextlib.suppress(OSError):
+            return bool(self.peek(1))
+        return False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What an HTTP API answered; ``body`` is cut at ``WebApi.max_body``."""
 
     status: int
@@ -5490,27 +5569,27 @@ class Reply:
     retry_after: str = ""
 
     def json(self) -> Any:
-        """The body, which is JSON.  Raises: Unreadable."""
+        """The body, which is JSON.  Raises: HttpUnreadable."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
             kind = "not JSON" if self.body.strip() else "empty"
-            raise Unreadable(
+            raise HttpUnreadable(
                 f"HTTP {self.status} with an answer that is {kind}"
             ) from None
 
     def json_object(self) -> dict[str, Any]:
-        """The body as a JSON object.  Raises: Unreadable."""
+        """The body as a JSON object.  Raises: HttpUnreadable."""
         value = self.json()
         if not isinstance(value, dict):
-            raise Unreadable(f"HTTP {self.status} with JSON that is not an object")
+            raise HttpUnreadable(f"HTTP {self.status} with JSON that is not an object")
         return value
 
     def said(self) -> str:
         """What the body of an error says in words, "" when it says nothing."""
         try:
             return _words_in(self.json())
-        except Unreadable:
+        except HttpUnreadable:
             return ""
 
 
@@ -5536,26 +5615,15 @@ def _words_in(value: object, depth: int = 3) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of an HTTP API, ready to be sent."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes | None = field(repr=False)
-
-
-class NotAnswered(MaybeSent):
-    """The request left; the connection ended without a byte, or time was up."""
-
-
 class WebApi:
     """An HTTP API whose every call ends in time, on a connection that is kept.
 
     The standard library's http.client speaks HTTP; the connections come from a Dialer.
     It heeds no proxy and no .netrc of the environment, follows no redirect and keeps
     no cookie.
+
+    One thread makes the calls.  Meanwhile another one may call ``keep_ready``,
+    ``unreachable_for`` and ``close``, which ends a call that is under way.
     """
 
     max_head = 32 * 1024  # of an answer, with all interim ones before it
@@ -5568,13 +5636,14 @@ class WebApi:
         self,
         base_url: str,
         *,
-        headers: Mapping[str, str],
-        secrets: Sequence[str],
         ca_file: str,
         clock: Clock,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        secrets: Sequence[str] = (),
         preload: Callable[[], object] = lambda: None,
     ) -> None:
-        """``preload`` brings in what the driver needs beside HTTP."""
+        """``preload`` brings in what the caller needs beside HTTP; ``secrets``, which
+        no log shows, may become more later."""
         self.calls = 0  # requests that left: what a vendor counts
         self.base_url = base_url.rstrip("/")
         self._path = quote(urlsplit(self.base_url).path, safe="/%:@!$&'()*+,;=~")
@@ -5588,8 +5657,8 @@ class WebApi:
             **headers,
         }
         self._driver_preload = preload
-        self._budget = Budget(clock)
-        self._dialer = Dialer(base_url, ca_file, self._budget, self.preload)
+        self._clock = clock
+        self.dialer = Dialer(base_url, ca_file, clock, self.preload)
         self._answers_took_s: deque[float] = deque(maxlen=9)
 
     def preload(self) -> None:
@@ -5606,155 +5675,148 @@ class WebApi:
         by: float,
         send_by: float | None = None,
         body: Mapping[str, object] | None = None,
+        form: Mapping[str, str] | None = None,
         headers: Callable[[], Mapping[str, str]] = dict,
         secrets: Sequence[str] = (),
     ) -> Reply:
         """Make one request, answered by ``by``; a command has left by ``send_by``.
 
-        A question (None) on a connection that was open before and turns out to be
-        dead is asked once more on a new one: nothing was answered, and asking is
-        safe.  A silent one is taken for dead when the answer takes twice as long as
-        answers do.  ``headers`` makes what goes with it beside the headers of every
-        request, anew each time: a signature may be good only once.  ``secrets`` are
-        this request's own.
+        ``body`` is sent as JSON, ``form`` as a form.  ``headers`` makes more headers,
+        anew each time: a signature may be good only once.  ``secrets`` are this
+        request's own.  A question (no ``send_by``) on a connection that turns out to
+        be dead is asked once more on a new one.
 
-        Raises: NotSent; MaybeSent when the request left but no answer came.
+        Raises: HttpNotSent, HttpMaybeSent, HttpUnreadable.
         """
+        content, kind = _encoded(body, form)
         for may_redial in (send_by is None, False):
-            dials_before = self._dialer.dials
             connected = self._connection(by, send_by, may_be_dead=may_redial)
-            request = self._request(method, path, body, headers(), secrets)
+            own = headers()
+            self._request_secrets = (*secrets, *own.values())
+            everything = {**kind, **self._headers, **own}
+            request = method, self._path + path, content, everything
             try:
                 return self._exchange(connected, request)
-            except NotAnswered as error:
-                was_open = self._dialer.dials == dials_before
-                is_over = self._budget.clock.monotonic() >= by
-                if is_over or not (may_redial and was_open):
-                    raise MaybeSent(str(error)) from None
+            except HttpNotAnswered as error:
+                is_over = self._clock.monotonic() >= by
+                if is_over or not (may_redial and connected.was_ready):
+                    raise HttpMaybeSent(str(error)) from None
             finally:
-                self.calls += self._budget.has_left
+                self.calls += connected.has_left
         raise AssertionError("the second try returns or raises")
 
     def _connection(
         self, by: float, send_by: float | None, *, may_be_dead: bool
     ) -> BoundedSocket:
-        """The one for this request, whose budget begins.  Raises: NotSent."""
-        budget, is_command = self._budget, send_by is not None
-        budget.start(by, inf if send_by is None else send_by)
-        connected = self._dialer.take(min(by, budget.send_by), for_command=is_command)
-        now = budget.clock.monotonic()
+        """The one for this request, whose time begins.  A silent one is taken for dead
+        when the answer takes twice as long as answers do.  Raises: HttpNotSent."""
+        is_command, leaves_by = send_by is not None, inf if send_by is None else send_by
+        connected = self.dialer.take(min(by, leaves_by), for_command=is_command)
+        now = self._clock.monotonic()
         if may_be_dead and now - connected.idle_since >= self.old_s:
-            budget.by = min(by, now + self._patience_s())
+            took_s = sorted(self._answers_took_s) or [self.usual_s]
+            patience_s = max(self.least_s, 2 * took_s[len(took_s) // 2])
+            by = min(by, now + patience_s)
+        connected.begin(by, leaves_by, self.max_head)
         return connected
 
-    def _request(
+    def _exchange(
         self,
-        method: str,
-        path: str,
-        body: Mapping[str, object] | None,
-        own: Mapping[str, str],
-        secrets: Sequence[str],
-    ) -> Request:
-        self._request_secrets = (*secrets, *own.values())
-        content = None if body is None else json.dumps(body).encode()
-        kind = {} if body is None else {"Content-Type": "application/json"}
-        headers = {**kind, **self._headers, **own}
-        return Request(method, self._path + path, headers, content)
+        connected: BoundedSocket,
+        request: tuple[str, str, bytes | None, Mapping[str, str]],
+    ) -> Reply:
+        """Send method, target, content and headers, and read the answer.
 
-    def _patience_s(self) -> float:
-        """How long an answer is waited for on a connection that may be dead."""
-        took_s = sorted(self._answers_took_s) or [self.usual_s]
-        return max(self.least_s, 2 * took_s[len(took_s) // 2])
+        Raises: HttpNotSent, HttpNotAnswered, HttpMaybeSent, HttpUnreadable.
+        """
+        from http.client import HTTPConnection, HTTPException
 
-    def _exchange(self, connected: BoundedSocket, request: Request) -> Reply:
-        """Raises: NotSent, NotAnswered, MaybeSent, Unreadable."""
-        from http.client import HTTPException
-
-        incoming, is_kept = Incoming(connected, self.max_head), False
-        began_at = self._budget.clock.monotonic()
+        line = HTTPConnection(self.dialer.host, self.dialer.port)
+        # The port that the Host header need not name:
+        line.default_port = 443 if self.dialer.is_tls else 80
+        line.sock = connected
+        began_at, is_kept = self._clock.monotonic(), False
         try:
-            self._send(connected, request)
-            reply, is_kept = self._receive(incoming, request.method)
-            if self._budget.send_by == inf:  # a question
-                took_s = self._budget.clock.monotonic() - began_at
-                self._answers_took_s.append(took_s)
+            line.request(*request)
+            reply, is_kept = self._receive(connected, request[0])
+            if connected.send_by == inf:  # a question
+                self._answers_took_s.append(self._clock.monotonic() - began_at)
             return reply
         except (OSError, HTTPException, ValueError) as error:
-            failure = self._failed(error, incoming)
+            failure = self._failed(error, connected)
         finally:
-            if is_kept:
-                self._dialer.give_back(connected)
-            else:
-                connected.close()
+            self.dialer.give_back(connected, is_good=is_kept)
         raise failure  # out here: the other's text may hold a secret
 
-    def _send(self, connected: BoundedSocket, request: Request) -> None:
-        from http.client import HTTPConnection
-
-        line = HTTPConnection(self._dialer.host, self._dialer.port)
-        # The port that the Host header need not name:
-        line.default_port = 443 if self._dialer.is_tls else 80
-        line.sock = connected
-        line.request(request.method, request.target, request.body, request.headers)
-
-    def _receive(self, incoming: Incoming, method: str) -> tuple[Reply, bool]:
+    def _receive(self, connected: BoundedSocket, method: str) -> tuple[Reply, bool]:
         """The answer, and whether its connection can be kept."""
         from http.client import HTTPException, HTTPResponse
 
-        file, status = AnswerFile(incoming), 0
+        file, status = AnswerFile(connected), 0
         while status < 200:  # RFC 9110, 15.2: any number of interim answers
             response = HTTPResponse(file, method=method)  # type: ignore[arg-type]
             response.begin()
             status = response.status
         if "," in ",".join(response.headers.get_all("Content-Length", [])):
             raise HTTPException("two lengths")
-        incoming.room = self.max_body + self.max_head
+        connected.room = self.max_body + self.max_head
         content = response.read(self.max_body + 1)
         if len(content) > self.max_body:
-            raise Unreadable(f"HTTP {status} with an endless answer")
+            raise HttpUnreadable(f"HTTP {status} with an endless answer")
         if response.length:
             raise HTTPException("part of the answer is missing")
         reply = Reply(status, content, response.headers.get("Retry-After", ""))
         is_whole = response.isclosed() and not response.will_close
         return reply, is_whole and not file.has_more()
 
-    def _failed(self, error: Exception, incoming: Incoming) -> LockError:
-        host, budget = self._dialer.host, self._budget
-        if not budget.has_left:
-            return NotSent(f"too late to send to {host}")
-        is_late = budget.clock.monotonic() >= budget.by
+    def _failed(self, error: Exception, connected: BoundedSocket) -> HttpError:
+        host = self.dialer.host
+        if not connected.has_left:
+            return HttpNotSent(f"too late to send to {host}")
+        is_late = self._clock.monotonic() >= connected.by
         if is_late or isinstance(error, TimeoutError):
-            return NotAnswered(f"{host} did not answer in time")
-        if not incoming.has_begun:
-            return NotAnswered("the connection was cut")
-        return MaybeSent(f"{host} broke off its answer")
+            return HttpNotAnswered(f"{host} did not answer in time")
+        if not connected.has_begun:
+            return HttpNotAnswered("the connection was cut")
+        return HttpMaybeSent(f"{host} broke off its answer")
+
+    def accepted(self, reply: Reply) -> Reply:
+        """``reply``, whose status is 2xx.  Raises: HttpRefused."""
+        if 200 <= reply.status < 300:
+            return reply
+        raise HttpRefused(reply.status, self.redact(reply.said()), reply.retry_after)
 
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
         return printable(redacted(text, (*self._secrets, *self._request_secrets)))
 
     def keep_ready(self) -> None:
-        self._dialer.keep_ready()
+        self.dialer.keep_ready()
 
     def unreachable_for(self, seconds: float) -> str:
         """In words when there was no connection for ``seconds``, else ""."""
-        if self._dialer.unreachable_s() < seconds:
+        if self.dialer.unreachable_s() < seconds:
             return ""
-        return f"no connection to {self._dialer.host} for {seconds:g} s"
-
-    def wait_ready(self, by: float) -> None:
-        self._dialer.wait_ready(by)
+        return f"no connection to {self.dialer.host} for {seconds:g} s"
 
     def prepare(self, by: float) -> None:
-        """Have a connection for a command.  Raises: NotSent."""
-        self._dialer.wait_for_command(by)
-
-    def hang_up(self) -> None:
-        """Don't keep the connection, for who can hold but one."""
-        self._dialer.hang_up()
+        """Have a connection for a command.  Raises: HttpNotSent."""
+        self.dialer.wait_for_command(by)
 
     def close(self) -> None:
-        self._dialer.close()
+        self.dialer.close()
+
+
+def _encoded(
+    body: Mapping[str, object] | None, form: Mapping[str, str] | None
+) -> tuple[bytes | None, Mapping[str, str]]:
+    """What is sent, and the header that says how it is written."""
+    if form is not None:
+        kind = "application/x-www-form-urlencoded"
+        return urlencode(form).encode(), {"Content-Type": kind}
+    if body is not None:
+        return json.dumps(body).encode(), {"Content-Type": "application/json"}
+    return None, {}
 
 
 #: So many characters of a secret in a row tell something of it.
@@ -5799,16 +5861,16 @@ def _spellings(secret: str) -> Iterator[str]:
             yield text.rstrip("=").translate(ALIKE)
 
 
+################################################################################
+# 8. Locks -- one class for each vendor, which only speaks its protocol
+################################################################################
+
+
 def _percent(value: object) -> int | None:
     """A battery level as vendors send it, None for anything else."""
     if type(value) in (int, float) and 0 <= value <= 100:  # type: ignore[operator]
         return int(value)  # type: ignore[call-overload, no-any-return]
     return None
-
-
-################################################################################
-# 8. Locks -- one class for each vendor, which only speaks its protocol
-################################################################################
 
 
 def _text(value: object) -> str:
@@ -5819,99 +5881,109 @@ def _optional_bool(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _not_yet(status: LockStatus) -> Progress:
-    """``status`` proves nothing so far.  Raises: Unreadable when the lock says why, to
-    be told if nothing better comes."""
+def _progress(
+    status: LockStatus, command: Command, *, proves: bool = True, refutes: bool = False
+) -> Progress:
+    """What ``status`` says of ``command``.  ``proves``: the target in it shows that the
+    command worked; ``refutes``: another state shows that it had no effect.
+
+    Raises: Unreadable when the lock says why nothing is known, to be told if nothing
+    better comes.
+    """
+    if status.state is command.target and proves:
+        return Progress.DONE
+    if refutes and status.state not in (command.target, LockState.UNKNOWN):
+        return Progress.NO_EFFECT
     if status.why:
         raise Unreadable(status.why)
     return Progress.PENDING
+
+
+def _secrets_in(access: LockAccess) -> list[str]:
+    keys = (getattr(access, declared.name) for declared in fields(access))
+    values = chain(keys, access.own.values())
+    return [each.text for each in values if isinstance(each, Secret)]
 
 
 class VendorApi(NamedTuple):
     """One version of a vendor's API: where it is, the day on which it is to end as far
     as announced, and where that was read."""
 
-    kind: str
     base_url: str
     ends: date | None
     source: str
 
 
-#: Every API that the drivers speak or spoke; of each kind the first is used.
-VENDOR_APIS = (
-    VendorApi(
-        "sesame-mini",
-        "https://api.candyhouse.co/public",
-        None,  # keys are no longer given out; an end was not announced
-        "docs.candyhouse.co (2019)",
-    ),
-    VendorApi(
-        "sesame",
-        "https://app.candyhouse.co/api",
-        None,
-        "CANDY-HOUSE/API_document, webapi.en.md (2026-03)",
-    ),
-    VendorApi(
-        "switchbot",
-        "https://api.switch-bot.com/v1.1",
-        None,
-        "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
-    ),
-    VendorApi("nuki-bridge", "", None, "Nuki Bridge HTTP API v1.13"),  # at the owner's
-    VendorApi("nuki-web", "https://api.nuki.io", None, "docs.nuki.io"),
-    VendorApi(
-        "tedee",
-        "https://api.tedee.com/api/v37",
-        None,
-        "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
-    ),
-    VendorApi(
-        "tedee",
-        "https://api.tedee.com/api/v1.32",
-        date(2026, 3, 23),
-        "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
-    ),
-)
-
-
-def vendor_api(kind: str, base_url: str = "") -> VendorApi | None:
-    """The version of ``kind`` that is at ``base_url``, told by its path, because a
-    proxy has another host; without one, that which is used.  None: not known."""
-    path = urlsplit(base_url).path.rstrip("/")
-    for api in VENDOR_APIS:
-        if api.kind == kind and (not base_url or urlsplit(api.base_url).path == path):
-            return api
-    return None
-
-
-def _base_url(config: LockAccess) -> str:
-    """Where the lock's API is: the owner's word, or the vendor's own address."""
-    api = vendor_api(config.kind)
-    return config.base_url or (api.base_url if api else "")
-
-
 class WebLock:
-    """What all locks that are reached over HTTP have in common."""
+    """What all locks that are reached over HTTP have in common.
 
-    _api: WebApi
+    Here alone what can go wrong with a call (7) becomes what can go wrong with a lock
+    (5).  A vendor's class says in ``_refusal`` what its refusals mean.
+    """
+
+    #: The versions that the drivers speak or spoke; the first is used.
+    versions: tuple[VendorApi, ...] = ()
     unreachable_s = 60.0  # without a connection, until that is a fault
     _was_served = False  # something was accepted: id and version of the API are right
 
+    def __init__(
+        self,
+        access: LockAccess,
+        clock: Clock,
+        keep: Keep,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        preload: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._access, self._clock, self._keep = access, clock, keep
+        self._device = quote(access.device_id, safe="")
+        self._secrets = _secrets_in(access)
+        self.apis: list[WebApi] = []
+        self._api = self._reach(self.url, headers, preload)
+
+    def _reach(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        preload: Callable[[], object] = lambda: None,
+    ) -> WebApi:
+        """One of the hosts that a vendor has: some give out tokens at another one."""
+        api = WebApi(
+            base_url,
+            ca_file=self._access.ca_file,
+            clock=self._clock,
+            headers=headers,
+            secrets=self._secrets,
+            preload=preload,
+        )
+        self.apis.append(api)
+        return api
+
+    def _hide(self, *texts: str) -> None:
+        """``texts``, which the vendor has given out, are secret from now on, in place
+        of those that it gave out before."""
+        self._secrets[:] = [*_secrets_in(self._access), *texts]
+
     @property
     def calls(self) -> int:
-        return self._api.calls
+        return sum(api.calls for api in self.apis)
 
     @property
     def url(self) -> str:
-        """Where it is asked."""
-        return self._api.base_url
+        """Where it is asked: the owner's word, or the vendor's own address."""
+        vendor = self.versions[0].base_url if self.versions else ""
+        return (self._access.base_url or vendor).rstrip("/")
 
-    def wait_ready(self, by: float) -> None:
-        """Wait for what ``keep_ready`` began."""
-        self._api.wait_ready(by)
+    @property
+    def version(self) -> VendorApi | None:
+        """The version at ``url``, known by its path, because a proxy has another host;
+        None: not known."""
+        path = urlsplit(self.url).path
+        found = (v for v in self.versions if urlsplit(v.base_url).path == path)
+        return next(found, None)
 
     def prepare(self, by: float) -> None:
-        self._api.prepare(by)
+        with self._as_lock_errors():
+            self._api.prepare(by)
 
     def wake(self, by: float) -> str | None:
         return None
@@ -5929,46 +6001,87 @@ class WebLock:
         """Nothing of a command is left to do here once it was sent."""
 
     def close(self) -> None:
-        self._api.close()
+        for api in self.apis:
+            api.close()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        by: float,
+        send_by: float | None = None,
+        *,
+        takes: Sequence[int] = (),
+        **more: Any,
+    ) -> Reply:
+        """One request, a command if it has a ``send_by``; ``more`` as in WebApi.call.
+        Statuses in ``takes`` are answers, like 2xx.  Raises: LockError."""
+        with self._as_lock_errors():
+            reply = self._api.call(method, path, by=by, send_by=send_by, **more)
+            if reply.status not in takes:
+                self._api.accepted(reply)
+                self._was_served = True
+            return reply
+
+    def _table(self, reply: Reply) -> dict[str, Any]:
+        """The JSON object in ``reply``.  Raises: Unreadable."""
+        with self._as_lock_errors():
+            return reply.json_object()
 
     def _said(self, reply: Reply) -> str:
         return self._api.redact(reply.said())
 
-    def _expect_accepted(self, reply: Reply) -> None:
-        """Sort an HTTP status that is not 2xx.
+    @contextlib.contextmanager
+    def _as_lock_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except HttpRefused as error:
+            raise self._refusal(error) from None
+        except HttpError as error:
+            kinds = {HttpNotSent: NotSent, HttpUnreadable: Unreadable}
+            raise kinds.get(type(error), MaybeSent)(str(error)) from None
 
-        Raises: AuthError, QuotaError, Throttled, TurnedAway; MaybeSent for a 5xx and
-        for 408 (time was up), after which a command may have had its effect.
-        """
-        status, words = reply.status, self._said(reply)
-        said = f"HTTP {status} {words}".rstrip(" .")
-        if 200 <= status < 300:
-            self._was_served = True
-            return
+    def _refusal(self, refused: HttpRefused) -> LockError:
+        """What a status other than 2xx means.  After a 5xx and a 408 (time was up) a
+        command may have had its effect."""
+        status, words = refused.status, str(refused)
         if 300 <= status < 400:
-            raise TurnedAway(f"{said}: a redirect, not followed")
+            return TurnedAway(f"{words}: a redirect, not followed")
         if status in (401, 403):
-            raise AuthError(f"{said}: the key is not accepted")
+            return AuthError(f"{words}: the key is not accepted")
         if status == 429 and "limit exceeded" in words.lower():
-            raise QuotaError(f"{said}: the plan's calls are used up")
+            return QuotaError(f"{words}: the plan's calls are used up")
         if status == 429:
-            after = reply.retry_after
+            after = refused.retry_after
             is_number = after.isdecimal() and len(after) < 6
-            raise Throttled(said, float(after) if is_number else 10.0)
+            return Throttled(words, float(after) if is_number else 10.0)
         if status >= 500 or status == 408:
-            raise MaybeSent(said)
-        raise TurnedAway(said + self._doubt(status, words))
+            return MaybeSent(words)
+        return TurnedAway(words + self._doubt(refused))
 
-    def _doubt(self, status: int, words: str) -> str:
+    def _doubt(self, refused: HttpRefused) -> str:
         """What a request that was turned away may mean while none was accepted yet,
         unless the vendor says it."""
-        is_explained = "version" in words.lower() or (status == 400 and words)
+        status, said = refused.status, refused.said
+        is_explained = "version" in said.lower() or (status == 400 and said)
         if self._was_served or status not in (400, 404, 410) or is_explained:
             return ""
         version = self.url.rpartition("/")[2]
         if not re.fullmatch(r"v[0-9.]+", version):
             return ""
         return f": device_id is wrong, or {version} of the API is no longer served"
+
+    def _read(
+        self, states: Mapping[Any, LockState | str], word: object
+    ) -> tuple[LockState, str]:
+        """What ``word`` stands for: ``states`` has a state of the bolt for each, or why
+        that is not known."""
+        said = self._api.redact(str(word))
+        shown = repr(said) if isinstance(word, str) else said
+        found = states.get(word, f"the lock says {shown}")
+        if isinstance(found, LockState):
+            return found, ""
+        return LockState.UNKNOWN, found
 
 
 class SesameMini(WebLock):
@@ -5981,6 +6094,13 @@ class SesameMini(WebLock):
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on what lags.
     """
 
+    versions = (
+        VendorApi(
+            "https://api.candyhouse.co/public",
+            None,  # keys are no longer given out; an end was not announced
+            "docs.candyhouse.co (2019)",
+        ),
+    )
     #: One request a second "will not be restricted"; the first question goes out at
     #: once, because a lock that had nothing to move answers at once.  `sync` costs
     #: the lock's battery.
@@ -5989,34 +6109,23 @@ class SesameMini(WebLock):
     #: With these, 400 is not about the request.
     own_words = ("LOW_BATTERY", "CLOUD_INTEGRATION_NOT_ENABLED")
 
-    def __init__(self, config: LockAccess, clock: Clock) -> None:
-        key = config.api_key.text
-        self._device = quote(config.device_id, safe="")
-        self._api = WebApi(
-            _base_url(config),
-            headers={"Authorization": key},
-            secrets=[key],
-            ca_file=config.ca_file,
-            clock=clock,
-        )
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+        super().__init__(access, clock, keep, {"Authorization": access.api_key.text})
+        self._path = f"/sesame/{self._device}"
 
     def status(self, by: float) -> LockStatus:
-        reply = self._api.call("GET", f"/sesame/{self._device}", by=by)
-        self._expect_accepted(reply)
-        body = reply.json_object()
+        body = self._table(self._ask("GET", self._path, by))
         locked, responsive = body.get("locked"), _optional_bool(body.get("responsive"))
-        battery = _percent(body.get("battery"))
         if not isinstance(locked, bool):
             raise Unreadable("a status without a readable `locked`")
-        state = LockState.LOCKED if locked else LockState.UNLOCKED
-        why = ""
+        state, why = LockState.LOCKED if locked else LockState.UNLOCKED, ""
         if responsive is False:
             state, why = LockState.UNKNOWN, "the lock does not answer its access point"
         return LockStatus(
             state=state,
             why=why,
             reachable=responsive,
-            battery_percent=battery,
+            battery_percent=_percent(body.get("battery")),
             is_old=responsive is False,
         )
 
@@ -6030,15 +6139,8 @@ class SesameMini(WebLock):
         return self._is_over(handle, by)
 
     def _begin_task(self, word: str, send_by: float, by: float) -> str:
-        reply = self._api.call(
-            "POST",
-            f"/sesame/{self._device}",
-            by=by,
-            send_by=send_by,
-            body={"command": word},
-        )
-        self._expect_accepted(reply)
-        task = reply.json_object().get("task_id")
+        reply = self._ask("POST", self._path, by, send_by, body={"command": word})
+        task = self._table(reply).get("task_id")
         if not isinstance(task, str) or not task:
             raise Unreadable("accepted without a task id")
         return task
@@ -6047,21 +6149,16 @@ class SesameMini(WebLock):
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
     ) -> Progress:
         if handle is None:  # the answer with the task id was lost
-            status = self.status(by)
-            if status.state is LockState.UNKNOWN:
-                return _not_yet(status)
-            is_there = status.state is command.target
-            return Progress.DONE if is_there else Progress.NO_EFFECT
+            return _progress(self.status(by), command, refutes=True)
         return Progress.DONE if self._is_over(handle, by) else Progress.PENDING
 
     def _is_over(self, handle: str, by: float) -> bool:
         """True when the task has ended well.  Raises: Rejected when it has failed."""
-        task = quote(handle, safe="")
-        reply = self._api.call("GET", f"/action-result?task_id={task}", by=by)
+        path = f"/action-result?task_id={quote(handle, safe='')}"
+        reply = self._ask("GET", path, by, takes=[400])
         if reply.status == 400:  # pysesame2: "not ready yet"
             return False
-        self._expect_accepted(reply)
-        body = reply.json_object()
+        body = self._table(reply)
         if body.get("status") == "processing":
             return False
         successful = body.get("successful")
@@ -6071,18 +6168,17 @@ class SesameMini(WebLock):
             raise Rejected(f"the lock failed: {self._said(reply) or 'no reason given'}")
         return True
 
-    def _expect_accepted(self, reply: Reply) -> None:
-        said = self._said(reply)
-        words = f"HTTP {reply.status} {said}".strip()
+    def _refusal(self, refused: HttpRefused) -> LockError:
+        words, said = f"HTTP {refused.status} {refused.said}".strip(), refused.said
         busy = re.fullmatch(r"DEVICE_IS_BUSY(?: (\d{1,4}))?", said, re.ASCII)
-        if reply.status == 400 and busy:
-            raise Busy(words, float(busy[1] or 2))
-        if reply.status == 403:
+        if refused.status == 400 and busy:
+            return Busy(words, float(busy[1] or 2))
+        if refused.status == 403:
             blocked = f"{words}: too many calls, blocked for 30 minutes"
-            raise QuotaError(blocked, self.silence_s)
-        if reply.status == 400 and said in self.own_words:
-            raise Barred(words)
-        super()._expect_accepted(reply)
+            return QuotaError(blocked, self.silence_s)
+        if refused.status == 400 and said in self.own_words:
+            return Barred(words)
+        return super()._refusal(refused)
 
 
 class Sesame(WebLock):
@@ -6095,6 +6191,13 @@ class Sesame(WebLock):
     Source: CANDY-HOUSE/API_document, webapi.en.md.
     """
 
+    versions = (
+        VendorApi(
+            "https://app.candyhouse.co/api",
+            None,
+            "CANDY-HOUSE/API_document, webapi.en.md (2026-03)",
+        ),
+    )
     #: The free plan has 3,000 calls a month, so few questions at growing distance.
     policy = LockPolicy(
         confirm_at_s=(3.0, 6.0, 12.0, 20.0),
@@ -6102,31 +6205,23 @@ class Sesame(WebLock):
         calls_per_month=3000,
     )
     commands: Mapping[Command, int] = {Command.LOCK: 82, Command.UNLOCK: 83}
+    states: Mapping[str, LockState | str] = {
+        "locked": LockState.LOCKED,
+        "unlocked": LockState.UNLOCKED,
+    }
 
-    def __init__(self, config: LockAccess, clock: Clock) -> None:
-        self._clock = clock
-        self._secret = sesame_secret(config.secret_key.text)
-        self._path = f"/sesame2/{quote(config.device_id, safe='')}"
-        self._api = WebApi(
-            _base_url(config),
-            headers={"x-api-key": config.api_key.text},
-            secrets=[config.api_key.text, config.secret_key.text],
-            ca_file=config.ca_file,
-            clock=clock,
-            preload=_aes_cmac,
-        )
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+        key = access.api_key.text
+        super().__init__(access, clock, keep, {"x-api-key": key}, _aes_cmac)
+        self._secret = sesame_secret(access.secret_key.text)
+        self._path = f"/sesame2/{self._device}"
 
     def status(self, by: float) -> LockStatus:
-        reply = self._api.call("GET", self._path, by=by)
-        self._expect_accepted(reply)
-        body = reply.json_object()
+        body = self._table(self._ask("GET", self._path, by))
         word = body.get("CHSesame2Status")
         if not isinstance(word, str):
             raise Unreadable("a status without a readable `CHSesame2Status`")
-        known = {"locked": LockState.LOCKED, "unlocked": LockState.UNLOCKED}
-        state, why = known.get(word, LockState.UNKNOWN), ""
-        if state is LockState.UNKNOWN:
-            why = f"the lock says {self._api.redact(word)!r}"
+        state, why = self._read(self.states, word)
         reachable = _optional_bool(body.get("wm2State"))
         if reachable is False:
             state, why = LockState.UNKNOWN, "the lock's WiFi module is offline"
@@ -6143,24 +6238,22 @@ class Sesame(WebLock):
             log.warning("the clock is not set: if it is wrong, the lock will not move")
         unix_s = int(self._clock.now().timestamp())  # anew at each try: it is signed
         sign = sesame_sign(self._secret, unix_s, _aes_cmac())
-        reply = self._api.call(
+        cmd = self.commands[command]
+        body = {"cmd": cmd, "history": history_tag("DoorPi"), "sign": sign}
+        reply = self._ask(
             "POST",
             f"{self._path}/cmd",
-            by=by,
-            send_by=send_by,
-            body={
-                "cmd": self.commands[command],
-                "history": history_tag("DoorPi"),
-                "sign": sign,
-            },
+            by,
+            send_by,
+            takes=[404],
+            body=body,
             secrets=[sign],
         )
         if reply.status == 404:  # its status still answers 200 then
             raise NotPassedOn(
                 "HTTP 404: the module is offline, or the lock is in another account"
             )
-        self._expect_accepted(reply)  # whatever 2xx and whatever body
-        return None
+        return None  # whatever 2xx and whatever body
 
     def confirm(
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
@@ -6173,11 +6266,8 @@ class Sesame(WebLock):
             and before.as_of is not None
             and status.as_of > before.as_of
         )
-        if status.state is command.target and (is_newer or was_there):
-            return Progress.DONE
-        if status.state in (command.target, LockState.UNKNOWN) or not is_newer:
-            return _not_yet(status)
-        return Progress.NO_EFFECT
+        proves = is_newer or was_there
+        return _progress(status, command, proves=proves, refutes=is_newer)
 
 
 def _unix_s(value: object) -> float | None:
@@ -6234,16 +6324,21 @@ class SwitchBot(WebLock):
     Source: OpenWonderLabs/SwitchBotAPI; homebridge-switchbot issues 221 and 1330.
     """
 
+    versions = (
+        VendorApi(
+            "https://api.switch-bot.com/v1.1",
+            None,
+            "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
+        ),
+    )
     lag_s = 15.0
     policy = LockPolicy(confirm_at_s=(3.0, 6.0, 10.0, 15.0, 20.0, 30.0))
     #: The documentation, the cloud and its web hooks spell them differently.
-    states: Mapping[str, LockState] = {
+    states: Mapping[str, LockState | str] = {
         "lock": LockState.LOCKED,
         "locked": LockState.LOCKED,
         "unlock": LockState.UNLOCKED,
         "unlocked": LockState.UNLOCKED,
-    }
-    other_states: Mapping[str, str] = {
         "": "the cloud does not tell the lock's state: is its cloud service off, or is"
         " device_id its hub's?",
         "jammed": JAMMED,
@@ -6252,7 +6347,6 @@ class SwitchBot(WebLock):
         "halflocked": HALF_OUT,
         "latchboltlocked": LATCHED,
     }
-    between_words = (HALF_OUT, LATCHED)
     #: A level is the upper end of a step: 20 stands for 10 to 20 %.
     low_percent = 20
     #: What a statusCode other than 100 comes to, inside an HTTP 200.
@@ -6272,41 +6366,25 @@ class SwitchBot(WebLock):
         "wrong deviceid": (TurnedAway, ": no device has this id"),
     }
 
-    def __init__(self, config: LockAccess, clock: Clock) -> None:
-        self._clock = clock
-        self._token = config.api_key.text
-        self._secret = config.secret_key.text
-        self._path = f"/devices/{quote(config.device_id, safe='')}"
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+        self._token, self._secret = access.api_key.text, access.secret_key.text
+        headers = {"Authorization": self._token, "Content-Type": "application/json"}
+        super().__init__(access, clock, keep, headers)
+        self._path = f"/devices/{self._device}"
         self._sent_at = -inf
-        self._api = WebApi(
-            _base_url(config),
-            headers={
-                "Authorization": self._token,
-                "Content-Type": "application/json",
-            },
-            secrets=[self._token, self._secret],
-            ca_file=config.ca_file,
-            clock=clock,
-        )
 
     def status(self, by: float) -> LockStatus:
-        reply = self._api.call(
-            "GET", f"{self._path}/status", by=by, headers=self._signature
-        )
-        told = self._accepted(reply)
-        word = _text(told.get("lockState"))
+        told = self._told("GET", f"{self._path}/status", by)
+        word, device = _text(told.get("lockState")), _text(told.get("deviceType"))
         online = _text(told.get("onlineStatus")).lower()
-        device = _text(told.get("deviceType"))
         if device and not word and "lock" not in device.lower():
             raise TurnedAway(f"device_id is a {self._api.redact(device)}, not a lock")
-        state, why = self.states.get(word.lower(), LockState.UNKNOWN), ""
+        known = word.lower() if word.lower() in self.states else word
+        state, why = self._read(self.states, known)
         if online == "offline":
             why = "the lock is offline"
         elif told.get("calibrate") is False:
             why = "the lock is not calibrated"
-        elif state is LockState.UNKNOWN:
-            said = f"the lock says {self._api.redact(word)!r}"
-            why = self.other_states.get(word.lower(), said)
         battery = _percent(told.get("battery"))
         return LockStatus(
             state=LockState.UNKNOWN if why else state,
@@ -6315,24 +6393,14 @@ class SwitchBot(WebLock):
             battery_percent=battery,
             battery_is_low=battery is not None and battery <= self.low_percent,
             is_moving=why == MOVING,
-            is_between=why in self.between_words,
+            is_between=why in (HALF_OUT, LATCHED),
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         self._sent_at = self._clock.monotonic()
-        reply = self._api.call(
-            "POST",
-            f"{self._path}/commands",
-            by=by,
-            send_by=send_by,
-            body={
-                "command": command.value,
-                "parameter": "default",
-                "commandType": "command",
-            },
-            headers=self._signature,
-        )
-        self._accepted(reply)
+        words = {"parameter": "default", "commandType": "command"}
+        body = {"command": command.value, **words}
+        self._told("POST", f"{self._path}/commands", by, send_by, body=body)
         return None
 
     def confirm(
@@ -6344,13 +6412,11 @@ class SwitchBot(WebLock):
         if status.why == JAMMED and was is not LockState.UNKNOWN:
             raise Rejected(status.why)
         has_changed = was not in (command.target, LockState.UNKNOWN)
-        is_settled = asked_at - self._sent_at >= self.lag_s
-        if status.state is command.target and (has_changed or is_settled):
-            return Progress.DONE
         # Locks that pull the latch let it go again: the bolt is in, as was asked.
         if status.why == LATCHED and command is Command.UNLOCK and has_changed:
             return Progress.DONE
-        return _not_yet(status)
+        is_settled = asked_at - self._sent_at >= self.lag_s
+        return _progress(status, command, proves=has_changed or is_settled)
 
     def _signature(self) -> dict[str, str]:
         """Headers that sign one request: the time and the nonce are new in each."""
@@ -6359,16 +6425,13 @@ class SwitchBot(WebLock):
         sign = switchbot_sign(self._token, self._secret, stamp, nonce)
         return {"t": stamp, "nonce": nonce, "sign": sign}
 
-    def _accepted(self, reply: Reply) -> dict[str, Any]:
+    def _told(self, *asked: Any, **more: Any) -> dict[str, Any]:
         """What an accepted request is told.  Raises: LockError for any other."""
+        reply = self._ask(*asked, headers=self._signature, **more)
         said = self._said(reply)
         if "daily limit" in said.lower():
             raise QuotaError(f"HTTP {reply.status} {said}: the day's calls are used up")
-        if reply.status == 401:
-            words = f"HTTP 401 {said}".strip()
-            raise AuthError(f"{words}: token or secret are wrong, or the clock is")
-        self._expect_accepted(reply)
-        answer = reply.json_object()
+        answer = self._table(reply)
         code = answer.get("statusCode")
         code = str(code) if type(code) is int else _text(code)
         if code != "100":
@@ -6384,6 +6447,14 @@ class SwitchBot(WebLock):
                 if words in said.lower():
                     return trouble
         return self.troubles.get(code, (Unreadable, ": not understood"))
+
+    def _refusal(self, refused: HttpRefused) -> LockError:
+        words = f"HTTP {refused.status} {refused.said}".strip()
+        if "daily limit" in words.lower():
+            return QuotaError(f"{words}: the day's calls are used up")
+        if refused.status == 401:
+            return AuthError(f"{words}: token or secret are wrong, or the clock is")
+        return super()._refusal(refused)
 
 
 def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
@@ -6402,40 +6473,44 @@ class Tedee(WebLock):
     Source: tedee-com/tedee-api-doc.
     """
 
+    versions = (
+        VendorApi(
+            "https://api.tedee.com/api/v37",
+            None,
+            "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
+        ),
+        VendorApi(
+            "https://api.tedee.com/api/v1.32",
+            date(2026, 3, 23),
+            "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
+        ),
+    )
     sync_every_s = 20.0
     #: From 21 s on a state may be asked for again, however quickly the tap was sent.
     policy = LockPolicy(confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0, 21.0, 28.0))
-    states: Mapping[int, LockState] = {
-        2: LockState.UNLOCKED,
-        6: LockState.LOCKED,
-        7: LockState.UNLOCKED,
-    }
-    other_states: Mapping[int, str] = {
+    states: Mapping[int, LockState | str] = {
         0: "the lock is not calibrated",
         1: "the lock is being calibrated",
+        2: LockState.UNLOCKED,
         3: HALF_OUT,
         4: MOVING,
         5: MOVING,
+        6: LockState.LOCKED,
+        7: LockState.UNLOCKED,
         8: "the latch is being pulled",
         9: "the lock does not know its state",
         18: "the lock is being updated",
     }
 
-    def __init__(self, config: LockAccess, clock: Clock) -> None:
-        self._clock = clock
-        self._path = f"/my/lock/{quote(config.device_id, safe='')}"
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+        headers = {"Authorization": f"PersonalKey {access.api_key.text}"}
+        super().__init__(access, clock, keep, headers)
+        self._path = f"/my/lock/{self._device}"
         self._synced_at = -inf
-        self._api = WebApi(
-            _base_url(config),
-            headers={"Authorization": f"PersonalKey {config.api_key.text}"},
-            secrets=[config.api_key.text],
-            ca_file=config.ca_file,
-            clock=clock,
-        )
 
     def status(self, by: float) -> LockStatus:
         self._synced_at = self._clock.monotonic()
-        told = self._accepted(self._api.call("GET", f"{self._path}/sync", by=by))
+        told = self._result(self._ask("GET", f"{self._path}/sync", by))
         is_connected = _optional_bool(told.get("isConnected"))
         if is_connected is False:
             why = "the lock is not connected to its bridge"
@@ -6444,10 +6519,7 @@ class Tedee(WebLock):
         number = lock.get("state") if isinstance(lock, dict) else None
         if not isinstance(lock, dict) or type(number) is not int:
             raise Unreadable("a status without a readable `state`")
-        state, why = self.states.get(number, LockState.UNKNOWN), ""
-        if state is LockState.UNKNOWN:
-            said = f"the lock says {self._api.redact(str(number))}"
-            why = self.other_states.get(number, said)
+        state, why = self._read(self.states, number)
         if why == HALF_OUT and lock.get("stateChangeResult") not in (None, 0):
             why = JAMMED
         return LockStatus(
@@ -6459,13 +6531,12 @@ class Tedee(WebLock):
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
-        reply = self._api.call(
-            "POST", f"{self._path}/operation/{command.value}", by=by, send_by=send_by
-        )
+        path = f"{self._path}/operation/{command.value}"
+        reply = self._ask("POST", path, by, send_by, takes=[400])
         if reply.status == 400:
             said = self._said(reply) or "the lock is not connected to its bridge"
             raise NotPassedOn(f"HTTP 400 {said}".rstrip("."))
-        operation = self._accepted(reply).get("operationId")
+        operation = self._result(reply).get("operationId")
         if type(operation) not in (str, int) or operation == "":
             raise Unreadable("accepted without an operation id")
         return str(operation)
@@ -6479,13 +6550,12 @@ class Tedee(WebLock):
             return Progress.DONE
         if self._clock.monotonic() - self._synced_at < self.sync_every_s:
             return Progress.PENDING
-        status = self.status(by)
-        return Progress.DONE if status.state is command.target else _not_yet(status)
+        return _progress(self.status(by), command)
 
     def _is_over(self, operation: str, by: float) -> bool:
         """True when it has ended well.  Raises: Rejected when it has failed."""
         path = f"/my/device/operation/{quote(operation, safe='')}"
-        told = self._accepted(self._api.call("GET", path, by=by))
+        told = self._result(self._ask("GET", path, by))
         stage, result = told.get("status"), told.get("result")
         if stage == "PENDING":
             return False
@@ -6495,67 +6565,65 @@ class Tedee(WebLock):
             raise Rejected(f"the lock failed: result {self._api.redact(str(result))}")
         return True
 
-    def _accepted(self, reply: Reply) -> dict[str, Any]:
-        """The ``result`` of an accepted request.  Raises: LockError for any other."""
-        said = self._said(reply)
-        if reply.status == 403 and said:  # no share, or remote access is off
-            raise Barred(f"HTTP 403 {said}".rstrip("."))
-        self._expect_accepted(reply)
-        answer = reply.json_object()
+    def _result(self, reply: Reply) -> dict[str, Any]:
+        """The ``result`` of an accepted request.  Raises: LockError."""
+        answer = self._table(reply)
         if answer.get("success") is False:
-            words = f"HTTP {reply.status} without success: {said}"
+            words = f"HTTP {reply.status} without success: {self._said(reply)}"
             raise TurnedAway(words.rstrip(": "))
         result = answer.get("result")
         return result if isinstance(result, dict) else {}
 
+    def _refusal(self, refused: HttpRefused) -> LockError:
+        if refused.status == 403 and refused.said:  # no share, or no remote access
+            return Barred(str(refused))
+        return super()._refusal(refused)
 
+
+NUKI_BLOCKED = "the lock's motor is blocked"
 #: What both of Nuki's APIs mean by a lock's state; why, where it is no state of the
 #: bolt.  5 is unlatched, 6 unlocked by lock'n'go.
-NUKI_STATES: Mapping[int, tuple[LockState, str]] = {
-    0: (LockState.UNKNOWN, "the lock is not calibrated"),
-    1: (LockState.LOCKED, ""),
-    2: (LockState.UNKNOWN, "the lock is unlocking"),
-    3: (LockState.UNLOCKED, ""),
-    4: (LockState.UNKNOWN, "the lock is locking"),
-    5: (LockState.UNLOCKED, ""),
-    6: (LockState.UNLOCKED, ""),
-    7: (LockState.UNKNOWN, "the lock is pulling the latch"),
-    254: (LockState.UNKNOWN, "the lock's motor is blocked"),
-    255: (LockState.UNKNOWN, "the lock does not know its state"),
+NUKI_STATES: Mapping[int, LockState | str] = {
+    0: "the lock is not calibrated",
+    1: LockState.LOCKED,
+    2: "the lock is unlocking",
+    3: LockState.UNLOCKED,
+    4: "the lock is locking",
+    5: LockState.UNLOCKED,
+    6: LockState.UNLOCKED,
+    7: "the lock is pulling the latch",
+    254: NUKI_BLOCKED,
+    255: "the lock does not know its state",
 }
-NUKI_MOVING = (2, 4, 7)
 NUKI_ACTIONS: Mapping[Command, int] = {Command.UNLOCK: 1, Command.LOCK: 2}
 
 
-def _nuki_status(table: object) -> LockStatus:
-    """``table`` is what either API says of a lock.  Raises: Unreadable."""
+def _nuki_status(
+    table: object, as_of: float | None = None, why: str = "", reachable: bool = True
+) -> LockStatus:
+    """``table`` is what either API says of a lock; ``why`` is known better already.
+    Raises: Unreadable."""
     number = table.get("state") if isinstance(table, dict) else None
     if not isinstance(table, dict) or type(number) is not int:
         raise Unreadable("a status without a readable `state`")
-    other = LockState.UNKNOWN, printable(f"the lock says state {number}")
-    state, why = NUKI_STATES.get(number, other)
+    state = NUKI_STATES.get(number, printable(f"the lock says state {number}"))
+    if why or not isinstance(state, LockState):
+        state, why = LockState.UNKNOWN, why or state
     percent = table.get("batteryCharge", table.get("batteryChargeState"))
     return LockStatus(
         state=state,
         why=why,
-        reachable=True,
+        reachable=reachable,
         battery_percent=_percent(percent),
+        as_of=as_of,
         battery_is_low=table.get("batteryCritical") is True,
-        is_moving=number in NUKI_MOVING,
+        is_moving=number in (2, 4, 7),
     )
 
 
 def nuki_hash(ts: str, rnr: int, token: str) -> str:
     """Proves that we know ``token`` without telling it; good for one request."""
     return hashlib.sha256(f"{ts},{rnr},{token}".encode()).hexdigest()
-
-
-def _is_listed_as(target: LockState, table: object) -> bool:
-    """True when a bridge's list shows a lock at its target, or on the way."""
-    with contextlib.suppress(Unreadable):
-        status = _nuki_status(table)
-        return status.is_moving or status.state is target
-    return False
 
 
 class NukiBridge(WebLock):
@@ -6583,26 +6651,12 @@ class NukiBridge(WebLock):
     #: Device types that lock: 1.0 and 2.0, Smart Door, 3.0 and later.
     types = (0, 3, 4)
 
-    def __init__(
-        self,
-        config: LockAccess,
-        clock: Clock,
-        rnr: Callable[[], int] = lambda: random.randrange(1 << 16),
-    ) -> None:
-        self._clock = clock
-        self._rnr = rnr
-        self._token = config.api_key.text
-        self._device = quote(config.device_id, safe="")
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+        super().__init__(access, clock, keep, {"Connection": "close"})
+        self._token = access.api_key.text
         self._type = self.types[0]
         self._quiet_since = -inf
         self._has_asked_lock = False  # what came of the last command
-        self._api = WebApi(
-            config.base_url,
-            headers={"Connection": "close"},
-            secrets=[self._token],
-            ca_file=config.ca_file,
-            clock=clock,
-        )
 
     def status(self, by: float) -> LockStatus:
         return _nuki_status(self._ask_lock("/lockState", "", by))
@@ -6623,17 +6677,13 @@ class NukiBridge(WebLock):
             status = self._asked_lock(by)
         else:
             status = self._known_to_bridge(command, by)
-        if status.state is command.target:
-            return Progress.DONE
-        if handle or status.state is LockState.UNKNOWN:
-            return _not_yet(status)
-        return Progress.NO_EFFECT
+        return _progress(status, command, refutes=handle is None)
 
     def _asked_lock(self, by: float) -> LockStatus:
         """Raises: Rejected when its motor is blocked."""
         self._has_asked_lock = True
         status = self.status(by)
-        if status.why == NUKI_STATES[254][1]:
+        if status.why == NUKI_BLOCKED:
             raise Rejected(status.why)
         return status
 
@@ -6641,8 +6691,12 @@ class NukiBridge(WebLock):
         """The state after a command that the bridge called a success.  Its list can
         lack the state, or stay as it was: then the lock is asked, once."""
         table = self._listed(by).get("lastKnownState")
-        if self._has_asked_lock or _is_listed_as(command.target, table):
+        if self._has_asked_lock:
             return _nuki_status(table)
+        with contextlib.suppress(Unreadable):
+            status = _nuki_status(table)
+            if status.is_moving or status.state is command.target:
+                return status
         status = self._asked_lock(by)
         if status.state not in (command.target, LockState.UNKNOWN):
             raise Unreadable(f"the bridge said success, the lock says {status.state}")
@@ -6650,9 +6704,9 @@ class NukiBridge(WebLock):
 
     def _listed(self, by: float) -> dict[str, Any]:
         """The lock's entry in the bridge's list, {} where it has none."""
-        reply = self._ask("/list", "", by)
-        self._expect_accepted(reply)
-        rows = reply.json()
+        reply = self._proven("/list", "", by)
+        with self._as_lock_errors():
+            rows = reply.json()
         if not isinstance(rows, list):
             raise Unreadable(f"HTTP {reply.status} with JSON that is not a list")
         for row in rows:
@@ -6664,35 +6718,39 @@ class NukiBridge(WebLock):
         self, path: str, query: str, by: float, send_by: float | None = None
     ) -> dict[str, Any]:
         """Ask as the device type that it is: with another the bridge says 404."""
-        for may_learn in (True, False):
+        for takes in ([404], []):
             device = f"nukiId={self._device}&deviceType={self._type}"
-            reply = self._ask(path, device + query, by, send_by)
-            if reply.status != 404 or not (may_learn and self._learn_type(by)):
+            reply = self._proven(path, device + query, by, send_by, takes)
+            if reply.status != 404:
                 break
-        self._expect_accepted(reply)
-        body = reply.json_object()
+            listed = self._listed(by).get("deviceType")
+            if listed == self._type or listed not in self.types:
+                raise self._refusal(HttpRefused(404, ""))
+            self._type = listed
+        body = self._table(reply)
         if body.get("success") is not True:  # a command's radio may have reached it
             raise MaybeSent("the bridge could not reach the lock")
         return body
 
-    def _learn_type(self, by: float) -> bool:
-        before, listed = self._type, self._listed(by).get("deviceType")
-        self._type = listed if listed in self.types else before
-        return self._type != before
-
-    def _ask(
-        self, path: str, query: str, by: float, send_by: float | None = None
+    def _proven(
+        self,
+        path: str,
+        query: str,
+        by: float,
+        send_by: float | None = None,
+        takes: Sequence[int] = (),
     ) -> Reply:
+        """Ask with a proof that we know the token, on a connection of its own."""
         self._rest(by if send_by is None else min(by, send_by))
-        utc = self._clock.now().astimezone(UTC)
-        ts, rnr = f"{utc:%Y-%m-%dT%H:%M:%SZ}", self._rnr()
+        utc, rnr = self._clock.now().astimezone(UTC), random.randrange(1 << 16)
+        ts = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
         code = nuki_hash(ts, rnr, self._token)
         proof = f"ts={ts}&rnr={rnr}&hash={code}"
         whole = f"{path}?{query}&{proof}" if query else f"{path}?{proof}"
         try:
-            return self._api.call("GET", whole, by=by, send_by=send_by, secrets=[code])
+            return self._ask("GET", whole, by, send_by, takes=takes, secrets=[code])
         finally:
-            self._api.hang_up()
+            self._api.dialer.hang_up()
             self._quiet_since = self._clock.monotonic()
 
     def _rest(self, by: float) -> None:
@@ -6705,19 +6763,19 @@ class NukiBridge(WebLock):
         if rested_at > now:
             self._clock.sleep(rested_at - now)
 
-    def _expect_accepted(self, reply: Reply) -> None:
-        if reply.status == 410:
-            raise Offline("HTTP 410: the bridge has lost the lock")
-        if reply.status == 503:
-            raise Busy("HTTP 503: the bridge has another request in hand", 3.0)
-        if reply.status == 404:
-            raise TurnedAway("HTTP 404: the bridge has no such lock")
-        if reply.status == 401:  # the proof holds the time
+    def _refusal(self, refused: HttpRefused) -> LockError:
+        if refused.status == 410:
+            return Offline("HTTP 410: the bridge has lost the lock")
+        if refused.status == 503:
+            return Busy("HTTP 503: the bridge has another request in hand", 3.0)
+        if refused.status == 404:
+            return TurnedAway("HTTP 404: the bridge has no such lock")
+        if refused.status == 401:  # the proof holds the time
             whose = "the bridge's own clock is wrong: it needs the internet"
             if not self._clock.is_set():
                 whose = "the clock here is the cause: it is not set"
-            raise AuthError(f"HTTP 401: the key is not accepted, or {whose}")
-        super()._expect_accepted(reply)
+            return AuthError(f"HTTP 401: the key is not accepted, or {whose}")
+        return super()._refusal(refused)
 
     def keep_ready(self) -> None:
         """An open connection would keep everybody else from the bridge; but what takes
@@ -6739,6 +6797,7 @@ class NukiWeb(WebLock):
     Source: docs.nuki.io.
     """
 
+    versions = (VendorApi("https://api.nuki.io", None, "docs.nuki.io"),)
     policy = LockPolicy(
         confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0), wake_every_s=300.0, wake_s=5.0
     )
@@ -6746,37 +6805,25 @@ class NukiWeb(WebLock):
     #: that it was locked.  An old "locked" does no harm: a tap unlocks either way.
     old_s = 3600.0
 
-    def __init__(self, config: LockAccess, clock: Clock) -> None:
-        token = config.api_key.text
-        self._clock = clock
-        self._device = config.device_id
-        self._path = f"/smartlock/{quote(self._device, safe='')}"
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+        headers = {"Authorization": f"Bearer {access.api_key.text}"}
+        super().__init__(access, clock, keep, headers)
+        self._path = f"/smartlock/{self._device}"
         self._seen_s: float | None = None  # the date before it was asked anew
-        self._api = WebApi(
-            _base_url(config),
-            headers={"Authorization": f"Bearer {token}"},
-            secrets=[token],
-            ca_file=config.ca_file,
-            clock=clock,
-        )
 
     def status(self, by: float) -> LockStatus:
-        reply = self._api.call("GET", self._path, by=by)
-        self._expect_accepted(reply)
-        body = reply.json_object()
-        status = _nuki_status(body.get("state"))
-        status = status._replace(as_of=_iso_unix_s(body.get("updateDate")))
+        body = self._table(self._ask("GET", self._path, by))
+        as_of = _iso_unix_s(body.get("updateDate"))
         if body.get("type") == 2:  # its states mean something else
-            return status._replace(
-                state=LockState.UNKNOWN, why="an opener, and no lock"
-            )
+            return _nuki_status(body.get("state"), as_of, "an opener, and no lock")
         server_state = body.get("serverState", 0)
         if server_state == 0:
+            status = _nuki_status(body.get("state"), as_of)
             return status._replace(is_old=self._is_old(status))
         why = "the lock is offline"
         if server_state != 4:
             why += f" (server state {self._api.redact(repr(server_state)[:40])})"
-        return status._replace(state=LockState.UNKNOWN, why=why, reachable=False)
+        return _nuki_status(body.get("state"), as_of, why, reachable=False)
 
     def _is_old(self, status: LockStatus) -> bool:
         self._seen_s = status.as_of
@@ -6786,8 +6833,7 @@ class NukiWeb(WebLock):
         return now_s - (status.as_of or now_s) > self.old_s
 
     def wake(self, by: float) -> str | None:
-        path = f"{self._path}/sync"
-        self._expect_accepted(self._api.call("POST", path, by=by, send_by=by))
+        self._ask("POST", f"{self._path}/sync", by, by)
         return "sync"
 
     def is_awake(self, handle: str, by: float) -> bool:
@@ -6796,15 +6842,9 @@ class NukiWeb(WebLock):
         return self.status(by).as_of != before_s
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
-        reply = self._api.call(
-            "POST",
-            f"{self._path}/action",
-            by=by,
-            send_by=send_by,
-            body={"action": NUKI_ACTIONS[command]},
-        )
-        self._expect_accepted(reply)  # 204, and nothing more is known
-        return None
+        body = {"action": NUKI_ACTIONS[command]}
+        self._ask("POST", f"{self._path}/action", by, send_by, body=body)
+        return None  # 204, and nothing more is known
 
     def confirm(
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
@@ -6815,22 +6855,19 @@ class NukiWeb(WebLock):
         is_newer, is_older = 0.0 < then_s < now_s, 0.0 < now_s < then_s
         has_changed = was.state not in (LockState.UNKNOWN, status.state)
         is_news = is_newer or (has_changed and not is_older)
-        if is_news and status.why == NUKI_STATES[254][1]:
+        if is_news and status.why == NUKI_BLOCKED:
             raise Rejected(status.why)
-        if is_news and status.state is command.target:
-            return Progress.DONE
-        if status.state in (command.target, LockState.UNKNOWN) or not is_newer:
-            return _not_yet(status)
-        return Progress.NO_EFFECT
+        return _progress(status, command, proves=is_news, refutes=is_newer)
 
-    def _expect_accepted(self, reply: Reply) -> None:
-        if reply.status == 423:
-            raise Busy("HTTP 423: the lock has another operation in hand", 3.0)
-        is_number = re.fullmatch(NUKI_FORM.pattern, self._device)
-        if reply.status == 404 and is_number and int(self._device) < NUKI_WEB_TYPE:
-            ids = nuki_web_ids(int(self._device)).partition(", ")[2]  # but for itself
-            raise TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
-        super()._expect_accepted(reply)
+    def _refusal(self, refused: HttpRefused) -> LockError:
+        if refused.status == 423:
+            return Busy("HTTP 423: the lock has another operation in hand", 3.0)
+        device = self._access.device_id
+        is_number = re.fullmatch(NUKI_FORM.pattern, device)
+        if refused.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
+            ids = nuki_web_ids(int(device)).partition(", ")[2]  # but for itself
+            return TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
+        return super()._refusal(refused)
 
 
 def _iso_unix_s(value: object) -> float | None:
@@ -6865,9 +6902,12 @@ class Relay:
     )
     calls = 0
 
-    def __init__(self, config: LockAccess, clock: Clock) -> None:
+    def __init__(
+        self, config: LockAccess, clock: Clock, keep: Keep | None = None
+    ) -> None:
         self._config = config
         self._clock = clock
+        self._is_closed = False
         self._trouble = ""
         self._pin: Any = None
         self._ends_at = -inf
@@ -6922,7 +6962,7 @@ class Relay:
     def close(self) -> None:
         with ProcessSignals.postponed():
             with self._changed:
-                pulse = self._pulse
+                self._is_closed, pulse = True, self._pulse
                 self._release()
                 self._give_back()
             if pulse is not None:
@@ -6930,6 +6970,8 @@ class Relay:
 
     def _claim(self) -> None:
         """Have the pin, at rest if it was not ours yet.  Raises: NotSent."""
+        if self._is_closed:
+            raise NotSent("the relay is put away")
         if self._pin is not None:
             return
         trouble = ""
@@ -7022,6 +7064,86 @@ def _relay_pin(config: LockAccess) -> Any:
         import gpiozero  # type: ignore[import-untyped]
 
         return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
+
+
+class KeptWords:
+    """A few named words of one lock's driver, in a file that we alone may read.  May be
+    used on any thread.
+
+    The words belong to the settings that they were made from: with another key in
+    there they count no more.  What cannot be written holds until the program ends.
+    """
+
+    def __init__(self, path: Path, access: LockAccess) -> None:
+        self._path = path
+        keys = [access.kind, access.device_id, *_secrets_in(access)]
+        self._made_from = hashlib.sha256(repr(keys).encode()).hexdigest()
+        self._unsaved: dict[str, str] = {}
+
+    def recall(self, name: str) -> str | None:
+        return self._words().get(name)
+
+    def keep(self, name: str, text: str) -> None:
+        self._unsaved[name] = text
+        try:
+            known = {"made_from": self._made_from, "words": self._words()}
+            write_whole(self._path, json.dumps(known))
+        except OSError as error:
+            why = f"{self._path}: {error.strerror}"
+            log.warning("%s: the lock's new key will be lost at the next start", why)
+        else:
+            self._unsaved.clear()
+
+    def _words(self) -> dict[str, str]:
+        known: Any = None
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self._path.read_text("utf-8"))
+        if not isinstance(known, dict) or known.get("made_from") != self._made_from:
+            return dict(self._unsaved)
+        words = known.get("words")
+        return {**(words if isinstance(words, dict) else {}), **self._unsaved}
+
+
+def write_whole(path: Path, text: str, readers: Sequence[os.stat_result] = ()) -> None:
+    """Put a file there, all of it or nothing, also if the power fails.  Its group may
+    read it where that may read each of ``readers``, else nobody but us may.
+
+    Raises: OSError.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)  # of a program that was cut short
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(part, flags, 0o600), "w") as file:
+            group = os.fstat(file.fileno()).st_gid
+            is_known = [
+                each.st_gid == group and each.st_mode & 0o40 for each in readers
+            ]
+            if is_known and all(is_known):
+                os.fchmod(file.fileno(), 0o640)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    held = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(held)  # the name as well
+    finally:
+        os.close(held)
+
+
+#: The driver of each kind of lock.
+LOCKS: Mapping[str, Callable[[LockAccess, Clock, Keep], Lock]] = {
+    "sesame": Sesame,
+    "sesame-mini": SesameMini,
+    "nuki-bridge": NukiBridge,
+    "nuki-web": NukiWeb,
+    "switchbot": SwitchBot,
+    "tedee": Tedee,
+    "relay": Relay,
+}
 
 
 ################################################################################
@@ -9648,26 +9770,7 @@ def _write_last_good(
     good: LastGood, folder: Path, seen: Sequence[os.stat_result]
 ) -> None:
     known = {"settings": good.settings, "files": good.files, "path": good.path}
-    text = json.dumps(known)
-    part, flags = folder / f"{LAST_GOOD}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    part.unlink(missing_ok=True)  # of a door that was cut short
-    try:
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(part, flags, 0o600), "w") as file:
-            group = os.fstat(file.fileno()).st_gid
-            if all(each.st_gid == group and each.st_mode & 0o040 for each in seen):
-                os.fchmod(file.fileno(), 0o640)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(folder / LAST_GOOD)
-    finally:
-        part.unlink(missing_ok=True)
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(held)  # the name as well
-    finally:
-        os.close(held)
+    write_whole(folder / LAST_GOOD, json.dumps(known), seen)
 
 
 def with_certificates(config: Config, good: LastGood) -> Config:
@@ -12234,7 +12337,7 @@ def _no_lights(pins: str, why: str) -> Finding:
 
 # How long each step to a lock's cloud may take, what is slow, and from when on a
 # certificate is looked after.
-NAME_S, CONNECT_S, TLS_S = 5.0, 3.0, 10.0
+NAME_S, DIAL_S = 5.0, 11.0
 STATUS_S = 10.0
 SLOW_S = 2.0
 EXPIRES_SOON_DAYS = 21
@@ -12252,150 +12355,59 @@ NO_ISSUER = (
 )
 
 
-class Unreached(Exception):
-    """A step to the lock's cloud failed: in words, and what to ``do``."""
-
-    def __init__(self, words: str, do: str) -> None:
-        super().__init__(words)
-        self.do = do
-
-
-def diagnose_connection(
-    where: str, url: str, ca_file: str, clock: Clock
-) -> Iterator[Finding]:
+def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Finding]:
     """The way to a lock's cloud as the door goes it: name, TCP, TLS, and whose
     certificate that is.  Nothing is asked there."""
-    parts = urlsplit(url)
-    is_tls, host = parts.scheme == "https", parts.hostname or ""
-    took_s: dict[str, float] = {}
-    certificate: Mapping[str, Any] = {}
-    try:
-        with _timed(took_s, "name"):
-            addresses = _looked_up(host, parts.port or (443 if is_tls else 80))
-        with _timed(took_s, "connect"):
-            line, silent = _first_to_answer(addresses)
-        with line:
-            if is_tls:
-                context = _trusting(ca_file)
-                with _timed(took_s, "TLS"):
-                    certificate = _secured(line, host, context, ca_file, clock)
-    except Unreached as error:
-        done = "".join(f"{step} {_ms(s)}, " for step, s in took_s.items())
-        yield Finding(Health.FAIL, where, f"{host}: {done}{error}", error.do)
+    attempt = dialer.dial()
+    if not attempt.done.wait(NAME_S) and attempt.step != "name":
+        attempt.done.wait(DIAL_S)
+    took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
+    steps = [f"{step} {_ms(s)}" for step, s in took_s.items()]
+    if attempt.socket is None:
+        why, do = _unreached(attempt, dialer, clock)
+        words = ", ".join([*steps, why])
+        yield Finding(Health.FAIL, where, f"{dialer.host}: {words}", do)
         return
-    words = f"{host}: {', '.join(f'{step} {_ms(s)}' for step, s in took_s.items())}"
-    words += "" if is_tls else ", no TLS"
+    words = f"{dialer.host}: {', '.join(steps)}{'' if dialer.is_tls else ', no TLS'}"
     do = SIGNAL if max(took_s.values()) > SLOW_S else ""
+    errors = attempt.unanswered.items()
+    silent = [address for address, error in errors if isinstance(error, TimeoutError)]
     if silent:
         words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
     yield Finding(Health.WARN if do else Health.OK, where, words, do)
-    if certificate:
-        yield _expiry(where, certificate, clock)
-
-
-@contextlib.contextmanager
-def _timed(took_s: dict[str, float], step: str) -> Iterator[None]:
-    began_at = time.monotonic()
-    yield
-    took_s[step] = time.monotonic() - began_at
+    if attempt.certificate:
+        yield _expiry(where, attempt.certificate, clock)
 
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 
-def _looked_up(host: str, port: int) -> list[Any]:
-    """Its addresses.  Nothing bounds that wait but to leave it to a thread.
-
-    Raises: Unreached.
-    """
-    answers: list[Any] = []
-
-    def look_up() -> None:
-        try:
-            answers.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, ValueError) as error:
-            answers.append(_connection_trouble(error))
-
-    thread = threading.Thread(target=look_up, name="name", daemon=True)
-    with ProcessSignals.kept_from_threads():
-        thread.start()
-    thread.join(NAME_S)
-    found = answers[0] if answers else f"no answer about its name in {NAME_S:.0f} s"
-    if isinstance(found, str):
-        raise Unreached(found, NETWORK)
-    return list(found)
-
-
-def _first_to_answer(addresses: Sequence[Any]) -> tuple[socket.socket, list[str]]:
-    """A connection, and which addresses before it were silent.  Raises: Unreached."""
-    silent: list[str] = []
-    troubles: list[str] = []
-    for found in addresses[:4]:
-        address = found[-1][0]
-        try:
-            return connected_to(found, CONNECT_S, socket.socket), silent
-        except OSError as error:
-            troubles.append(f"{address}: {_connection_trouble(error)}")
-            if isinstance(error, TimeoutError):
-                silent.append(address)
-    why = "; ".join(troubles) or "no address"
-    do = "is the port in base_url right, and is it switched on?"
-    raise Unreached(why, do if "refused" in why else NETWORK)
+def _unreached(attempt: DialAttempt, dialer: Dialer, clock: Clock) -> tuple[str, str]:
+    """At which step there was no going on, in words, and what to do."""
+    error, has_ended = attempt.error or TimeoutError(), attempt.done.is_set()
+    if has_ended and attempt.error is None:  # a library is missing
+        return attempt.failure, bring_libraries()
+    why = connection_trouble(error)
+    if attempt.step == "trust":
+        do = "is it a PEM file?" if dialer.ca_file else BUNDLE
+        return f"{dialer.ca_file or 'the bundle of authorities'}: {why}", do
+    if attempt.step == "name":
+        never = f"no answer about its name in {NAME_S:.0f} s"
+        return why if has_ended else never, NETWORK
+    if attempt.step == "connect":
+        each = [f"{a}: {connection_trouble(e)}" for a, e in attempt.unanswered.items()]
+        why = "; ".join(each) or why
+        do = "is the port in base_url right, and is it switched on?"
+        return why, do if "refused" in why else NETWORK
+    if getattr(error, "verify_code", 0):
+        return _untrusted(error, dialer.ca_file, clock)
+    return f"TLS: {why.removeprefix('TLS: ')}", OTHER_END
 
 
-def _trusting(ca_file: str) -> ssl.SSLContext:
-    """Raises: Unreached."""
-    try:
-        return _tls_context(ca_file)
-    except OSError as error:
-        why = f"{ca_file or 'the bundle of authorities'}: {_connection_trouble(error)}"
-        raise Unreached(why, "is it a PEM file?" if ca_file else BUNDLE) from None
-
-
-def _secured(
-    line: socket.socket, host: str, context: ssl.SSLContext, ca_file: str, clock: Clock
-) -> Mapping[str, Any]:
-    """The certificate that was shown and is trusted.  Raises: Unreached."""
-    import ssl
-
-    try:
-        with context.wrap_socket(
-            line, server_hostname=host, do_handshake_on_connect=False
-        ) as secured:
-            _shake_hands(secured)
-            return secured.getpeercert() or {}
-    except ssl.SSLCertVerificationError as error:
-        raise _untrusted(error, ca_file, clock) from None
-    except (OSError, ValueError) as error:
-        why = _connection_trouble(error).removeprefix("TLS: ")
-        raise Unreached(f"TLS: {why}", OTHER_END) from None
-
-
-def _shake_hands(secured: ssl.SSLSocket) -> None:
-    """By hand, because a timeout bounds each read and not them all.  Raises: OSError,
-    as TimeoutError and SSLError are."""
-    import ssl
-
-    secured.setblocking(False)
-    ends_at = time.monotonic() + TLS_S
-    while (left_s := ends_at - time.monotonic()) > 0:
-        try:
-            secured.do_handshake()
-        except ssl.SSLWantReadError:
-            select.select([secured], [], [], left_s)
-        except ssl.SSLWantWriteError:
-            select.select([], [secured], [], left_s)
-        else:
-            return
-    raise TimeoutError
-
-
-def _untrusted(
-    error: ssl.SSLCertVerificationError, ca_file: str, clock: Clock
-) -> Unreached:
-    why, code = printable(error.verify_message), error.verify_code
-    do = ""
+def _untrusted(error: Any, ca_file: str, clock: Clock) -> tuple[str, str]:
+    """Of an ssl.SSLCertVerificationError."""
+    why, code, do = printable(error.verify_message), error.verify_code, ""
     if code in (NOT_YET_VALID, EXPIRED):
         why += f"; the clock here shows {clock.now():%Y-%m-%d %H:%M}"
         do = "set the clock: its own line says how"
@@ -12407,7 +12419,7 @@ def _untrusted(
         do = f"is {ca_file} of the authority that made it?" if ca_file else NO_ISSUER
     elif code in MADE_WRONGLY:
         do = "who runs that server must have its certificate made again, without that"
-    return Unreached(f"certificate not trusted: {why}", do)
+    return f"certificate not trusted: {why}", do
 
 
 def _expiry(where: str, certificate: Mapping[str, Any], clock: Clock) -> Finding:
@@ -12462,18 +12474,18 @@ CALLS_DO = (
 )
 
 
-def diagnose_api(where: str, api: VendorApi | None, at: datetime) -> Iterator[Finding]:
+def diagnose_version(where: str, lock: WebLock, at: datetime) -> Iterator[Finding]:
     """Says ahead that the vendor is to end the version which is spoken."""
-    if api is None or api.ends is None:
+    spoken = lock.version
+    if spoken is None or spoken.ends is None:
         return
-    has_ended = at.date() >= api.ends
-    words = f"{api.base_url} {'ended' if has_ended else 'ends'} on {api.ends}"
-    do = "a newer DoorPi speaks the next version"
-    current = vendor_api(api.kind)
-    if current and current is not api:
-        do = f"take base_url out of the settings: {current.base_url} is used then"
+    has_ended = at.date() >= spoken.ends
+    words = f"{spoken.base_url} {'ended' if has_ended else 'ends'} on {spoken.ends}"
+    do, newest = "a newer DoorPi speaks the next version", lock.versions[0]
+    if newest is not spoken:
+        do = f"take base_url out of the settings: {newest.base_url} is used then"
     health = Health.FAIL if has_ended else Health.WARN
-    yield Finding(health, where, f"{words} ({api.source})", do)
+    yield Finding(health, where, f"{words} ({spoken.source})", do)
 
 
 def diagnose_lock(
@@ -12481,15 +12493,12 @@ def diagnose_lock(
 ) -> Iterator[Finding]:
     """The way to the lock, and one question to it: it is never moved."""
     if isinstance(lock, WebLock):
-        yield from diagnose_api(where, vendor_api(access.kind, lock.url), clock.now())
-        for finding in diagnose_connection(where, lock.url, access.ca_file, clock):
-            yield finding
-            if finding.health is Health.FAIL:
-                return
-        if isinstance(lock, NukiBridge):
-            clock.sleep(lock.gap_s)  # it was just spoken to
-        lock.keep_ready()
-        lock.wait_ready(clock.monotonic() + TLS_S)  # as a tap finds it
+        yield from diagnose_version(where, lock, clock.now())
+        for api in lock.apis:  # the question goes over the connections made here
+            for finding in diagnose_connection(where, api.dialer, clock):
+                yield finding
+                if finding.health is Health.FAIL:
+                    return
     budget = control.budget
     if budget.allowed and budget.questions() == 0:
         words = f"not asked how it is: {calls_in_words(budget.used, budget.allowed)}"
@@ -12968,17 +12977,6 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 ################################################################################
 
 
-LOCKS: dict[str, Callable[[LockAccess, Clock], Lock]] = {
-    "sesame": Sesame,
-    "sesame-mini": SesameMini,
-    "nuki-bridge": NukiBridge,
-    "nuki-web": NukiWeb,
-    "switchbot": SwitchBot,
-    "tedee": Tedee,
-    "relay": Relay,
-}
-
-
 def build(
     config: Config,
     equipment: Equipment,
@@ -13019,9 +13017,15 @@ def make_locks(
     """The drivers of ``[lock]`` and, where there is one, ``[fallback]``; those that
     are ``kept`` are not made anew."""
     return {
-        where: kept.get(where) or LOCKS[access.kind](access, clock)
+        where: kept.get(where) or make_lock(where, access, config, clock)
         for where, access in locks_of(config).items()
     }
+
+
+def make_lock(where: str, access: LockAccess, config: Config, clock: Clock) -> Lock:
+    """The driver of ``[lock]`` or ``[fallback]``, with its own words on disk."""
+    path = Path(config.door.state_dir) / f"{where}.words"
+    return LOCKS[access.kind](access, clock, KeptWords(path, access))
 
 
 def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
@@ -14017,7 +14021,7 @@ def _lock_examined(
         words = f"relay on GPIO {access.relay_gpio}: the running door has it"
         yield Finding(Health.OK, where, words)
         return
-    lock, store = LOCKS[access.kind](access, clock), make_store(config)
+    lock, store = make_lock(where, access, config, clock), make_store(config)
     control = control_locks(
         config,
         {where: lock},

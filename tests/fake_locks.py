@@ -22,6 +22,16 @@ DRIVERS: dict[str, type[FakeCloud]] = {
 }
 
 
+class Words(dict):
+    """What a driver keeps on disk, in memory."""
+
+    def recall(self, name: str) -> str | None:
+        return self.get(name)
+
+    def keep(self, name: str, text: str) -> None:
+        self[name] = text
+
+
 def access_to(cloud: FakeCloud, **changes) -> LockConfig:
     """What the owner writes under [lock] for ``cloud``."""
     kind = next(kind for kind, fake in DRIVERS.items() if type(cloud) is fake)
@@ -32,7 +42,7 @@ def access_to(cloud: FakeCloud, **changes) -> LockConfig:
     return LockConfig(**{"kind": kind, "base_url": cloud.base_url} | told | changes)
 
 
-def driver_of(cloud: FakeCloud, **changes):
-    """DoorPi's driver for what ``cloud`` plays, on its clock."""
+def driver_of(cloud: FakeCloud, driver=None, **changes):
+    """DoorPi's driver for what ``cloud`` plays, on its clock; or another one."""
     access = access_to(cloud, **changes)
-    return doorpi.LOCKS[access.kind](access, cloud.clock)
+    return (driver or doorpi.LOCKS[access.kind])(access, cloud.clock, Words())

@@ -534,10 +534,10 @@ class CloudStorm(Storm):
         # The storm is about calls that fail, not about how many a plan allows.
         access = access_to(self.cloud, confirm_s=CONFIRM_S, calls_per_month=10**6)
         self.hang(driver(self.cloud), access)
-        budget = self.lock._api._budget
+        dialer = self.lock._api.dialer
         # What hangs, hangs for as long as this caller is patient.
         self.cloud.patience_s = lambda request: max(  # type: ignore[method-assign]
-            0.001, budget.by - self.clock.monotonic() + 0.001
+            0.001, dialer._in_use.by - self.clock.monotonic() + 0.001
         )
 
     @property

@@ -37,7 +37,7 @@ from conftest import (
     swallowing_address,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from fake_locks import DRIVERS, access_to, driver_of
+from fake_locks import DRIVERS, Words, access_to, driver_of
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import write_config
@@ -241,7 +241,9 @@ def serve():
 
 def way(url: str, ca_file: str = "", clock=None) -> list[Finding]:
     clock = clock or FakeClock()
-    return list(doorpi.diagnose_connection("lock", url, ca_file, clock))
+    dialer = doorpi.Dialer(url, ca_file, clock)
+    with contextlib.closing(dialer):
+        return list(doorpi.diagnose_connection("lock", dialer, clock))
 
 
 def test_name_connection_and_tls_are_timed_and_nothing_is_asked(serve, ca, ca_file):
@@ -362,7 +364,8 @@ OTHER_ENDS = {
 def test_something_else_that_answers_is_told_in_time(
     serve, ca_file, monkeypatch, how, words
 ):
-    monkeypatch.setattr(doorpi, "TLS_S", 0.2)
+    monkeypatch.setattr(doorpi, "DIAL_S", 0.2)
+    monkeypatch.setattr(doorpi, "NAME_S", 0.2)
     server = serve(how)
 
     watch = Stopwatch()
@@ -381,7 +384,7 @@ def test_a_bundle_that_is_none_is_named(serve, tmp_path):
     (finding,) = way(f"https://127.0.0.1:{server.port}", str(bundle))
 
     assert finding.health is FAIL
-    assert f", {bundle}: " in finding.words
+    assert f": {bundle}: " in finding.words
     assert finding.do == "is it a PEM file?"
 
 
@@ -408,7 +411,9 @@ def test_a_name_that_nobody_knows_is_told(monkeypatch):
 
 def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
     answer = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **hints: answer.wait(30))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *args, **hints: answer.wait(30) and []
+    )
     monkeypatch.setattr(doorpi, "NAME_S", 0.1)
 
     (finding,) = way("https://lock.example")
@@ -429,7 +434,7 @@ def test_a_way_that_is_slow_is_warned_of(serve, monkeypatch):
 def test_an_address_that_swallows_everything_is_warned_of(serve, monkeypatch):
     """IPv6 that leads nowhere, before an IPv4 that works."""
     server = serve()
-    monkeypatch.setattr(doorpi, "CONNECT_S", 0.2)
+    monkeypatch.setattr(doorpi.Dialer, "hasty_s", 0.2)
     with swallowing_address() as hole:
         kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
         addresses = [(*kind, hole), (*kind, ("127.0.0.1", server.port))]
@@ -566,25 +571,25 @@ ENDS = [
 
 @pytest.mark.parametrize(("base_url", "ends", "today", "told"), ENDS)
 def test_the_end_of_a_version_is_told_ahead_of_it(
-    monkeypatch, base_url, ends, today, told
+    monkeypatch, clock, base_url, ends, today, told
 ):
-    versions = [
-        doorpi.VendorApi("tedee", V37, ends, "notes"),
-        doorpi.VendorApi("tedee", V1_32, date(2026, 3, 23), "notes"),
-    ]
-    monkeypatch.setattr(doorpi, "VENDOR_APIS", versions)
+    versions = (
+        doorpi.VendorApi(V37, ends, "notes"),
+        doorpi.VendorApi(V1_32, date(2026, 3, 23), "notes"),
+    )
+    monkeypatch.setattr(doorpi.Tedee, "versions", versions)
     at = datetime.combine(today, datetime.min.time(), UTC)
+    lock = doorpi.Tedee(LockAccess(kind="tedee", base_url=base_url), clock, Words())
 
-    found = doorpi.diagnose_api("lock", doorpi.vendor_api("tedee", base_url), at)
+    found = doorpi.diagnose_version("lock", lock, at)
 
     assert [(f.health, f.words, f.do) for f in found] == [told] * bool(told)
 
 
 def test_the_driver_of_a_vendor_speaks_a_version_whose_end_is_not_over():
-    kinds = {api.kind for api in doorpi.VENDOR_APIS}
+    drivers = [doorpi.LOCKS[kind] for kind in DRIVERS]
 
-    assert kinds == set(DRIVERS)
-    assert {kind for kind in kinds if doorpi.vendor_api(kind).ends} == set()
+    assert [each.versions[0].ends for each in drivers if each.versions] == [None] * 5
 
 
 def test_doctor_looks_at_the_version_of_a_lock(asked):
@@ -636,10 +641,12 @@ def test_the_last_calls_of_a_month_are_left_to_the_door(asked):
     assert cloud.requests == []
 
 
-def test_a_bridge_is_given_its_pause_between_connection_and_question(asked, clock):
-    asked("nuki-bridge")
+@pytest.mark.parametrize("kind", DRIVERS)
+def test_the_question_goes_over_the_connection_that_was_looked_at(asked, kind):
+    """A bridge takes but one, and falls silent when they come too fast."""
+    cloud, _ = asked(kind)
 
-    assert clock.slept[0] == doorpi.NukiBridge.gap_s
+    assert cloud.connections == 1
 
 
 def relay(clock) -> list[tuple[Health, str]]:

@@ -90,7 +90,6 @@ FREED = """
 LockError        yes     no
 NotSent          yes     yes
 MaybeSent        yes     no
-NotAnswered      yes     no
 Busy             no      no
 Throttled        yes     yes
 Unreadable       yes     no

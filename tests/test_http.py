@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fake_cloud import ends_with_reset
+from fake_locks import Words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import environment
@@ -40,12 +41,12 @@ from stopwatch import Stopwatch
 
 import doorpi
 from doorpi import (
-    LockError,
-    MaybeSent,
-    NotSent,
+    HttpError,
+    HttpMaybeSent,
+    HttpNotSent,
+    HttpUnreadable,
     Reply,
     SystemClock,
-    Unreadable,
     WebApi,
 )
 
@@ -264,12 +265,12 @@ def ask(api: WebApi, method="GET", within_s=2.0, send_within_s=60.0) -> Reply:
 
 
 def failure(api: WebApi, method="GET", within_s=2.0, send_within_s=60.0) -> str:
-    """The class and words of the LockError, in time: by ``within_s`` and no later."""
+    """The class and words of the HttpError, in time: by ``within_s`` and no later."""
     watch = Stopwatch()
-    with pytest.raises(LockError) as caught:
+    with pytest.raises(HttpError) as caught:
         ask(api, method, within_s, send_within_s)
     assert watch.own_s < min(within_s, send_within_s) + SLACK_S
-    return f"{type(caught.value).__name__}: {caught.value}"
+    return f"{type(caught.value).__name__.removeprefix('Http')}: {caught.value}"
 
 
 def open_files() -> int:
@@ -703,7 +704,9 @@ def test_an_unpacked_answer_would_be_no_json_so_a_packed_one_is_not_read(raw, ap
     head = f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
     reply = ask(api(raw(answers(HEAD + head + packed))))
 
-    with pytest.raises(Unreadable, match=r"^HTTP 200 with an answer that is not JSON$"):
+    with pytest.raises(
+        HttpUnreadable, match=r"^HTTP 200 with an answer that is not JSON$"
+    ):
         reply.json_object()
 
 
@@ -727,7 +730,7 @@ def pieces_of_http() -> st.SearchStrategy[bytes]:
     ).map(b"".join)  # fmt: skip
 
 
-def test_no_answer_whatever_escapes_as_anything_but_a_lock_error(raw, api):
+def test_no_answer_whatever_escapes_as_anything_but_an_http_error(raw, api):
     answer = b""
 
     def serve(wire: Wire) -> None:
@@ -744,7 +747,7 @@ def test_no_answer_whatever_escapes_as_anything_but_a_lock_error(raw, api):
         try:
             reply = ask(caller)
             assert isinstance(reply.json_object(), dict)
-        except (MaybeSent, Unreadable):
+        except (HttpMaybeSent, HttpUnreadable):
             pass
 
     holds()
@@ -1140,7 +1143,7 @@ def test_there_is_no_preparing_for_a_server_that_does_not_answer(
     relay = raw(relay_to(raw(tls=tls).port, after_bytes=0))
     caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
 
-    with pytest.raises(NotSent, match="no answer yet"):
+    with pytest.raises(HttpNotSent, match="no answer yet"):
         caller.prepare(SystemClock().monotonic() + 0.2)
 
 
@@ -1187,7 +1190,7 @@ def test_a_call_that_begins_too_late_sends_nothing(
     caller = api(server)
     ready(caller, server)
 
-    with pytest.raises(NotSent, match=r"^too late to send to 127\.0\.0\.1$"):
+    with pytest.raises(HttpNotSent, match=r"^too late to send to 127\.0\.0\.1$"):
         ask(caller, method, within_s, send_within_s)
 
     assert server.received == 0
@@ -1402,7 +1405,7 @@ def test_an_answer_that_comes_twice_answers_no_later_question(raw, api):
     server = raw(serve)
     caller = api(server)
     ask(caller)
-    until(lambda: not caller._dialer._ready.is_alive())
+    until(lambda: not caller.dialer._ready.is_alive())
 
     assert ask(caller).body == b"0"
     assert server.connections == 2
@@ -1549,11 +1552,11 @@ def test_while_no_successor_can_be_had_the_pauses_grow_and_a_question_has_the_ol
     ready(caller, server)
     refused = []
 
-    def refuse(found, wait_s, kind):
+    def refuse(found, wait_s):
         refused.append(clock.monotonic())
         raise ConnectionRefusedError(111, "refused")
 
-    monkeypatch.setattr(doorpi, "connected_to", refuse)
+    monkeypatch.setattr(doorpi, "_connected_to", refuse)
     idle(caller, clock, 300)
 
     assert 6 <= len(refused) <= 15  # every look would be 83
@@ -1561,7 +1564,7 @@ def test_while_no_successor_can_be_had_the_pauses_grow_and_a_question_has_the_ol
     assert caller.call("GET", "/x", by=now + 5).status == 200
     assert server.connections == 1
     clock.advance(120)
-    with pytest.raises(NotSent, match="connection refused"):
+    with pytest.raises(HttpNotSent, match="connection refused"):
         caller.call("POST", "/x", by=now + 200, send_by=now + 200)
     assert len(server.requests) == 1
 
@@ -1621,7 +1624,7 @@ def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(ra
         api_key=doorpi.Secret("k"),
     )  # fmt: skip
     clock = SystemClock()
-    lock = doorpi.SesameMini(access, clock)
+    lock = doorpi.SesameMini(access, clock, Words())
     lock._api.old_s = lock._api.least_s = 0.05
     second = FakeLock(clock)
     control = doorpi.LockControl(
@@ -1692,7 +1695,7 @@ def test_a_name_service_that_hangs_does_not_keep_a_question_from_an_old_connecti
     server = raw()
     caller = api(server)
     ask(caller)
-    caller._dialer.stale_s = 0.0
+    caller.dialer.stale_s = 0.0
     names = HangingNames(server)
     monkeypatch.setattr(socket, "getaddrinfo", names)
 
@@ -1707,7 +1710,7 @@ def test_the_kernel_looks_after_an_idle_connection(raw, api):
     caller = api(server)
     ready(caller, server)
 
-    option = caller._dialer._ready.getsockopt
+    option = caller.dialer._ready.getsockopt
     names = "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"
     numbers = [option(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
 
@@ -1793,7 +1796,7 @@ def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
         failure(caller, "POST", within_s=0.1)
     else:
         ask(caller)
-        (caller.hang_up if end == "hung-up" else caller.close)()
+        (caller.dialer.hang_up if end == "hung-up" else caller.close)()
 
     until(lambda: seen)
     assert seen == [True]
@@ -1842,7 +1845,7 @@ def test_200_bad_calls_leave_no_thread_and_no_file(raw, api, serve):
     caller = api(server)
 
     for _ in range(200):
-        with pytest.raises(LockError):
+        with pytest.raises(HttpError):
             ask(caller, within_s=0.012)
         assert dialling() <= 1
 
@@ -1877,6 +1880,7 @@ lock = doorpi.LOCKS[sys.argv[1]](
         api_key=doorpi.Secret("k"), secret_key=doorpi.Secret("0" * 32),
     ),
     clock,
+    None,
 )
 heavy = {"requests", "urllib3", "http.client", "ssl", "cryptography"}
 print(*sorted(heavy & set(sys.modules)))
@@ -1920,7 +1924,7 @@ def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
         server.url, headers={}, secrets=[], ca_file="", clock=clock, preload=preload
     )
 
-    with pytest.raises(NotSent) as caught:
+    with pytest.raises(HttpNotSent) as caught:
         caller.call("GET", "/x", by=clock.monotonic() + 5)
 
     missing = f"No module named 'no_such_package': {doorpi.bring_libraries()}"
@@ -1931,11 +1935,10 @@ def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
 
 
 def test_without_a_network_the_authorities_of_tls_are_loaded_all_the_same(clock):
-    budget = doorpi.Budget(clock)
-    dialer = doorpi.Dialer("https://no-such-host.invalid", "", budget)
+    dialer = doorpi.Dialer("https://no-such-host.invalid", "", clock)
 
     dialer.keep_ready()
     dialer._attempt.join()
 
-    assert dialer._context is not None
+    assert dialer.context is not None
     dialer.close()

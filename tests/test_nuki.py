@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 import pytest
 from conftest import FakeLock, Taps, World, card_of, config_of
 from fake_cloud import FakeCloud
-from fake_locks import access_to, driver_of
+from fake_locks import driver_of
 from fake_nuki import NUKI_ID, TOKEN, FakeBridge, FakeNukiWeb
 
 import doorpi
@@ -106,10 +107,13 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(clock, case):
+def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(
+    clock, monkeypatch, case
+):
     ask, path = REQUESTS[case]
     server = FakeBridge(clock)
-    lock = NukiBridge(access_to(server), clock, rnr=lambda: 4711)
+    monkeypatch.setattr(random, "randrange", lambda count: 4711)
+    lock = driver_of(server)
 
     ask(NukiTaps(clock, server, lock))
 
@@ -492,7 +496,6 @@ def test_the_bridge_is_not_held_between_two_requests(bridge):
 
     until(lambda: bridge.server.open == 0)
     assert bridge.server.connections == len(bridge.server.requests) == 9
-    assert bridge.lock._api._dialer.dials == 9
 
 
 def until(condition: Callable[[], bool]) -> None:

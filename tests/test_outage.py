@@ -26,7 +26,7 @@ import trustme
 from processes import environment, wait_for
 from test_http import RawServer, Wire, served_by
 
-from doorpi import MaybeSent, SystemClock, WebApi
+from doorpi import HttpMaybeSent, SystemClock, WebApi
 
 DOOR, LOCK = "10.77.0.1", "10.77.0.2"
 NOWHERE = "02:00:00:00:00:99"  # nobody on the cable has this address
@@ -165,7 +165,7 @@ def test_a_command_that_the_network_swallowed_does_not_come_late(
         api.call("GET", "/status", by=clock.monotonic() + 5)
         now = clock.monotonic()
 
-        with pytest.raises(MaybeSent, match="did not answer in time"):
+        with pytest.raises(HttpMaybeSent, match="did not answer in time"):
             api.call("POST", "/unlock", by=now + by_s, send_by=now + send_by_s)
 
         assert 0.4 < clock.monotonic() - now < 1.5

@@ -7,7 +7,7 @@ import socket
 import struct
 
 import pytest
-from fake_locks import DRIVERS, access_to
+from fake_locks import DRIVERS, driver_of
 from storm import (
     MISLEADING,
     REDATED,
@@ -195,7 +195,7 @@ class Polite(Sesame):
     """Ends a connection that it gives up as everybody does."""
 
     def send(self, command, send_by, by):
-        take = self._api._dialer.take
+        take = self._api.dialer.take
 
         def politely(*args, **kwargs):
             taken = take(*args, **kwargs)
@@ -203,7 +203,7 @@ class Polite(Sesame):
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return taken
 
-        self._api._dialer.take = politely
+        self._api.dialer.take = politely
         return super().send(command, send_by, by)
 
 
@@ -215,7 +215,7 @@ class Swallowed(Dice):
 def test_a_command_that_the_network_delivers_late_is_found_out(tmp_path):
     storm = CloudStorm(
         "sesame", FAIR, tmp_path, make_dice=Swallowed,
-        driver=lambda cloud: Polite(access_to(cloud), cloud.clock),
+        driver=lambda cloud: driver_of(cloud, Polite),
     )  # fmt: skip
 
     figures = storm.run(4)  # what is closed with bytes unread is reset all the same
@@ -227,7 +227,7 @@ def test_a_command_that_the_network_delivers_late_is_found_out(tmp_path):
 @pytest.mark.parametrize(("driver", "words"), BROKEN_DRIVERS.items())
 def test_a_driver_that_breaks_its_word_is_found_out(driver, words, tmp_path):
     def make(cloud):
-        return driver(access_to(cloud), cloud.clock)
+        return driver_of(cloud, driver)
 
     storm = CloudStorm("sesame", FAIR, tmp_path, driver=make)
     storm.tidied_up_s = 0.5
