@@ -9006,6 +9006,15 @@ CLOCK_MARKER = Path("/run/doorpi-clock/set")
 LOCALTIME = Path("/etc/localtime")
 
 
+def _state(path: Path, *, follow_symlinks: bool = True) -> tuple[int, ...]:
+    """Size, identity and times of a file; for one that cannot be seen, 0 and why."""
+    try:
+        seen = path.stat(follow_symlinks=follow_symlinks)
+    except OSError as error:
+        return 0, error.errno or errno.EIO
+    return seen.st_size, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
+
+
 class SystemClock:
     """The computer's clocks."""
 
@@ -9031,13 +9040,12 @@ class SystemClock:
             return at.astimezone(datetime.now().astimezone().tzinfo)
 
     def follow_zone(self) -> None:
-        """The C library reads the zone once: a door runs for months, and its owner, or
-        the installation of a fresh Pi, may set it meanwhile."""
+        """The C library reads the zone once, and the owner may set it later."""
         now = self.monotonic()
         if now < self._look_at_zone_at:
             return
         self._look_at_zone_at = now + self.zone_look_s
-        found = _zone_file()
+        found = _state(LOCALTIME), _state(LOCALTIME, follow_symlinks=False)
         if found == self._zone:
             return
         self._zone = found
@@ -9072,14 +9080,23 @@ class SystemClock:
         ahead_s = seconds_ahead()
         if kernel_says_synchronised():
             self._ahead_s = ahead_s
-        right = self._ahead_s, _marked_ahead_s()
+        right = [self._ahead_s]
+        with contextlib.suppress(OSError, ValueError):
+            right.append(float(CLOCK_MARKER.read_text(encoding="ascii")))
         return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
 
     def cpu(self) -> float:
         return time.thread_time()
 
-    def boot(self) -> str:
-        return _boot_id()
+    @staticmethod
+    @functools.cache
+    def boot() -> str:
+        """Where it cannot be read, each process is taken for a boot of its own: its
+        relocks are then due at once.  Source: random(4)."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        except OSError:
+            return f"process-{os.urandom(8).hex()}"
 
 
 class Job(Generic[T]):
@@ -9137,23 +9154,10 @@ class ThreadWorker:
             self._wake()
 
 
-def _zone_file() -> tuple[tuple[int, ...], ...]:
-    """Which file LOCALTIME is, and which a link there leads to."""
-    found: list[tuple[int, ...]] = []
-    for look in (LOCALTIME.lstat, LOCALTIME.stat):
-        try:
-            seen = look()
-        except OSError as error:
-            found.append((error.errno or errno.EIO,))
-        else:
-            found.append((seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns))
-    return tuple(found)
-
-
 def _holds_zone(path: Path) -> bool:
-    """Also where there is no such file, which means UTC.  Of one that is broken, or
-    half written, the C library makes UTC as well, without a word: who may enter by day
-    would come in at night.  Source: tzfile(5): "TZif" first, and a line feed last.
+    """Also where there is no such file, which means UTC.  The C library makes UTC of a
+    broken one as well, without a word, and people would come in at the wrong hours.
+    Source: tzfile(5): "TZif" first, and a line feed last.
     """
     try:
         content = path.read_bytes()
@@ -9162,38 +9166,21 @@ def _holds_zone(path: Path) -> bool:
     return content.startswith(b"TZif") and content.endswith(b"\n")
 
 
-def _marked_ahead_s() -> float | None:
-    try:
-        return float(CLOCK_MARKER.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-
-
-@functools.cache
-def _boot_id() -> str:
-    """Where it cannot be read, each process is taken for a boot of its own: what was to
-    be done later is then done at once.  Source: random(4)."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return f"process-{os.urandom(8).hex()}"
-
-
 def kernel_says_synchronised() -> bool:
     """Whatever time daemon runs.
 
     Source: adjtimex(2): TIME_ERROR (5) while not synchronised.  A failing call counts
-    as not synchronised.
+    as not synchronised.  A request of zeros changes nothing; struct timex has 208 bytes
+    on 64 bit, 128 on 32.
     """
-    adjtimex, buffer = _adjtimex()
-    return 0 <= int(adjtimex(buffer)) < 5
+    import ctypes
+
+    return 0 <= int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))) < 5
 
 
 def seconds_ahead() -> float:
     """How far the clock is ahead of the seconds since boot: the same until somebody
-    sets it, whether by hand or by a time server.
-
-    To be taken before the kernel is asked: setting the clock makes it say no.
+    or a time server sets it.  Ask before the kernel: setting the clock makes it say no.
     """
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -9201,41 +9188,30 @@ def seconds_ahead() -> float:
 def watch_clock(marker: str) -> None:
     """Keep in the file ``marker`` by how much the clock was ahead when the kernel last
     called it synchronised."""
-    told_s = inf = float("inf")
+    written_s = inf = float("inf")
     while True:
         ahead_s = seconds_ahead()
-        if kernel_says_synchronised() and abs(ahead_s - told_s) > 1.0:
+        if kernel_says_synchronised() and abs(ahead_s - written_s) > 1.0:
             with open(f"{marker}.part", "w") as file:  # noqa: PTH123
                 file.write(f"{ahead_s:.3f}\n")
                 os.fchmod(file.fileno(), 0o644)  # anybody may look
             os.replace(f"{marker}.part", marker)  # noqa: PTH105
-            told_s = ahead_s
-        time.sleep(2.0 if told_s == inf else 10.0)
+            written_s = ahead_s
+        time.sleep(2.0 if written_s == inf else 10.0)
 
 
 def mark_clock_set() -> None:
-    """What doorpi-clock.service does: ``watch_clock``, in a program of its own.
-
-    It runs from the boot to the end, and all that this file imports would take 35 MB of
-    a Zero's memory with it; that function and what it calls take 3.
+    """What doorpi-clock.service does: ``watch_clock``, in a program of its own, which
+    takes 3 MB of a Zero's memory; with all that this file imports it would take 35.
     """
     import inspect
 
-    parts = (_adjtimex, kernel_says_synchronised, seconds_ahead, watch_clock)
-    head = "from __future__ import annotations\nimport functools, os, time\n"
-    source = head + "\n".join(inspect.getsource(part) for part in parts)
+    parts = (kernel_says_synchronised, seconds_ahead, watch_clock)
+    source = "from __future__ import annotations\nimport os, time\n"
+    source += "\n".join(inspect.getsource(part) for part in parts)
     source += f"\nwatch_clock({str(CLOCK_MARKER)!r})"
     python = sys.executable
     os.execv(python, [python, "-I", "-S", "-c", source])  # noqa: S606
-
-
-@functools.cache
-def _adjtimex() -> tuple[Any, Any]:
-    """The C library's function and room for its answer (struct timex: 208 bytes on 64
-    bit, 128 on 32).  A request of zeros changes nothing."""
-    import ctypes
-
-    return ctypes.CDLL(None).adjtimex, ctypes.create_string_buffer(256)
 
 
 # -- lights and systemd
@@ -9298,10 +9274,22 @@ class GpioLights:
         with ProcessSignals.postponed(), self._changed:
             try:
                 with ProcessSignals.kept_from_threads():
-                    self._leds = _led_board(self._config)
+                    self._leds = self._board()
                 self.trouble = ""
             except _gpio_errors() as error:
                 self._fail(error)
+
+    def _board(self) -> Any:
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about each library that gpiozero lacks
+            import gpiozero
+
+            leds = self._config
+            return gpiozero.LEDBoard(
+                leds.green_gpio, leds.red_gpio, active_high=leds.active_high
+            )
 
     def _played(
         self, signals: Sequence[Signal]
@@ -9321,8 +9309,8 @@ class GpioLights:
                     self._next_frame()
 
     def _next_frame(self) -> None:
-        """Reckoned from the first one's beginning, so that a picture of 3 s takes 3 s
-        whatever each step costs."""
+        """Due by the first one's beginning: a picture of 3 s takes 3 s whatever each
+        step costs."""
         light, seconds = next(self._frames)
         self._due += seconds
         if self._leds is not None:
@@ -9370,18 +9358,6 @@ def _load_gpiozero() -> None:
         import gpiozero  # noqa: F401
 
 
-def _led_board(config: LedsConfig) -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        import gpiozero
-
-        return gpiozero.LEDBoard(
-            config.green_gpio, config.red_gpio, active_high=config.active_high
-        )
-
-
 class Systemd:
     """The service manager's protocol: words on a datagram socket.
 
@@ -9400,7 +9376,11 @@ class Systemd:
         self._clock = clock
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._beat_s = _watchdog_s(environ) / 4
+        self._beat_s = inf
+        if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            microseconds = environ.get("WATCHDOG_USEC", "")
+            if re.fullmatch(r"0*[1-9][0-9]{0,17}", microseconds):
+                self._beat_s = int(microseconds) / 4e6
         self._next_beat_at = -inf
         self._last_status = ""
 
@@ -9437,15 +9417,6 @@ class Systemd:
         ):
             mouth.settimeout(patience_s)
             mouth.sendto(words.encode(), self._address)
-
-
-def _watchdog_s(environ: Mapping[str, str]) -> float:
-    """The watchdog's patience, inf without one or when it is another process's."""
-    microseconds = environ.get("WATCHDOG_USEC", "")
-    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return inf
-    is_number = re.fullmatch(r"[0-9]{1,18}", microseconds) and int(microseconds) > 0
-    return int(microseconds) / 1e6 if is_number else inf
 
 
 class JournalFormatter(logging.Formatter):
@@ -9575,7 +9546,7 @@ def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
     if file.key == "ca_file":
         place, trouble = str(file.path.absolute()), "holds no certificate in PEM"
         try:
-            text = any_text(file.path) if kept is None else kept
+            text = kept or text_of(file.path, errors="surrogateescape")
         except OSError:
             text, trouble = "", "cannot be read"
         if "-----BEGIN " not in text:
@@ -9590,11 +9561,6 @@ def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
     if not text or not text.isprintable():
         raise ConfigError([f"{told} does not hold one line of text"])
     return Secret(text=text, file=file.name)
-
-
-def any_text(path: Path) -> str:
-    """What is in a file, in whatever encoding.  Raises: OSError."""
-    return text_of(path, errors="surrogateescape")
 
 
 def with_state_dir(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
@@ -9643,12 +9609,10 @@ def named_files(
                 yield NamedFile(where, key, "", path)
 
 
-def files_beside(
-    config: Config, path: Path, environ: Mapping[str, str]
-) -> dict[str, Path]:
-    """The files that ``path`` names, by their names in a ``config`` as written."""
+def needed_files(config: Config, path: Path, environ: Mapping[str, str]) -> list[Path]:
+    """The settings' file ``path``, and the files that its ``config`` names."""
     named = named_files(config, path, environ)
-    return {file.name: file.path for file in named if file.name}
+    return [path, *(file.path for file in named if file.name)]
 
 
 def secret_holders(
@@ -9781,7 +9745,7 @@ def with_certificates(config: Config, good: LastGood) -> Config:
         text = good.files.get(written.ca_file, "").encode(errors="surrogateescape")
         lock = locks_of(config)[where]
         copy = good.folder / f"last-good-{where}.pem"
-        if not text or content_of(Path(lock.ca_file)) == Content.of(text):
+        if not text or content_of(Path(lock.ca_file)) == text:
             continue
         try:
             copy.write_bytes(text)
@@ -9795,25 +9759,12 @@ def with_certificates(config: Config, good: LastGood) -> Config:
 # -- following the owner's edits
 
 
-class Content(NamedTuple):
-    """What is in a file, as far as it takes to know it again; and how that ends."""
-
-    digest: bytes
-    size: int = 0
-    end: bytes = b""
-
-    @classmethod
-    def of(cls, content: bytes) -> Content:
-        """Of the end as much as the last person in the settings takes."""
-        return cls(hashlib.sha256(content).digest(), len(content), content[-64:])
-
-
-def content_of(path: Path) -> Content:
-    """That of a file; of one that cannot be read, why."""
+def content_of(path: Path) -> bytes:
+    """What is in a file; of one that cannot be read, why."""
     try:
-        return Content.of(bytes_of(path))
+        return bytes_of(path)
     except OSError as error:
-        return Content(f"{error.errno}.".encode())
+        return f"{error.errno}.".encode()
 
 
 class FileWatch:
@@ -9836,8 +9787,8 @@ class FileWatch:
         self._look_at = -inf
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._changed: dict[Path, float] = {}  # when it was last seen to change
-        self._read: dict[Path, Content] = {}  # what was in it when it was last read
-        self._good: dict[Path, Content] = {}  # what was in it when it was last good
+        self._read: dict[Path, bytes] = {}  # what was in it when it was last read
+        self._good: dict[Path, bytes] = {}  # what was in it when it was last good
         self.follow(paths)
 
     def follow(self, paths: Iterable[Path]) -> None:
@@ -9855,21 +9806,21 @@ class FileWatch:
         self._look(now)
         if any(self._may_go_on(path, now - at) for path, at in self._changed.items()):
             return False
-        if self._changed and not urgent and self._content() == self._read:
+        if self._changed and not urgent and self._contents() == self._read:
             self.taken()  # it was only touched
         return urgent or bool(self._changed)
 
     def taken(self, *, is_good: bool = False) -> bool:
         """To be asked after reading: True if nobody wrote meanwhile."""
-        content = self._content()
+        contents = self._contents()
         if self._look(self._clock.monotonic()):
             return False
-        self._read = content
-        self._good = content if is_good else self._good
+        self._read = contents
+        self._good = contents if is_good else self._good
         self._changed.clear()
         return True
 
-    def _content(self) -> dict[Path, Content]:
+    def _contents(self) -> dict[Path, bytes]:
         return {path: content_of(path) for path in self._seen}
 
     def _look(self, now: float) -> bool:
@@ -9884,21 +9835,11 @@ class FileWatch:
         """Whether somebody may be in the middle of an edit."""
         if not self.quiet_s <= left_alone_s < self.patience_s:
             return left_alone_s < self.quiet_s
-        size, good = self._seen[path][0], self._good.get(path)
-        if size == 0 or good is None or size >= good.size:
+        size, good = self._seen[path][0], self._good.get(path, b"")
+        if size == 0 or size >= len(good):
             return size == 0
-        with contextlib.suppress(OSError):
-            return good.end not in bytes_of(path)
-        return True
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """Size, identity and times of a file; for one that cannot be seen, 0 and why."""
-    try:
-        seen = path.stat()
-    except OSError as error:
-        return 0, error.errno or errno.EIO
-    return seen.st_size, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
+        end = good[-64:]  # the last person in the settings takes as much
+        return end not in content_of(path)
 
 
 class FileSettings:
@@ -9998,8 +9939,7 @@ class FileSettings:
         try:
             text = read_settings(self._path)
             written = parse_config(text)
-            named = [*named_files(written, self._path, self._environ)]
-            self._watch.follow([self._path, *(file.path for file in named)])
+            self._watch.follow(needed_files(written, self._path, self._environ))
             config = in_place(written, self._path, self._environ)
             there = config.door.state_dir
             here = self._config.door.state_dir if self._config else there
@@ -10007,12 +9947,16 @@ class FileSettings:
                 why = "takes a restart (sudo systemctl restart doorpi), it is"
                 words = f"door.state_dir = {there!r}: {why} {here!r} now"
                 raise ConfigError([words])
+            named = named_files(written, self._path, self._environ)
             own = [file for file in named if file.name and not file.of_systemd]
             good = None
             with contextlib.suppress(OSError):  # gone in this moment: all is read again
                 good = LastGood(
                     text,
-                    {file.name: any_text(file.path) for file in own},
+                    {
+                        file.name: text_of(file.path, errors="surrogateescape")
+                        for file in own
+                    },
                     str(self._path.absolute()),
                     Path(there),
                     sources=(self._path, *(file.path for file in own)),
@@ -10028,34 +9972,30 @@ class FileSettings:
             return False
         if new == config:
             log.info("changed: what is in ca_file")
-        stale = {
-            where for where in equipment.locks if before.get(where) != after.get(where)
+        was, now = config.reader, new.reader
+        same_reader = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
+        same_lights = (new.leds, new.patterns) == (config.leds, config.patterns)
+        kept = {
+            where: lock
+            for where, lock in equipment.locks.items()
+            if before.get(where) == after.get(where)
         }
+        # All that changes is put away before any of it is made again: a pin may go
+        # from one to another.
         with ProcessSignals.postponed():
-            self._exchange(config, new, equipment, stale)
+            for where in equipment.locks.keys() - kept.keys():
+                equipment.locks[where].close()
+            if not same_reader:
+                equipment.reader.close()
+            if not same_lights:
+                equipment.indicator.close()
+            equipment.locks = self._new_locks(new, self._clock, kept)
+            if not same_reader:
+                equipment.reader = self._new_reader(new)
+            if not same_lights:
+                equipment.indicator = GpioLights(new.leds, new.patterns)
             self._config, self._drivers = new, after
         return True
-
-    def _exchange(
-        self, config: Config, new: Config, equipment: Equipment, stale: set[str]
-    ) -> None:
-        """All that changes is put away before any of it is made again: a pin may go
-        from one to another."""
-        was, now = config.reader, new.reader
-        is_read = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
-        is_lit = (new.leds, new.patterns) == (config.leds, config.patterns)
-        for where in stale:
-            equipment.locks[where].close()
-        if not is_read:
-            equipment.reader.close()
-        if not is_lit:
-            equipment.indicator.close()
-        kept = {k: lock for k, lock in equipment.locks.items() if k not in stale}
-        equipment.locks = self._new_locks(new, self._clock, kept)
-        if not is_read:
-            equipment.reader = self._new_reader(new)
-        if not is_lit:
-            equipment.indicator = GpioLights(new.leds, new.patterns)
 
     def before(self) -> Config | None:
         """None where the last good settings are in force, or were none."""
@@ -13231,8 +13171,8 @@ def _as_the_service(path: Path) -> Config:
         config = read_config(path, os.environ)
     except ConfigError as error:
         problems += error.problems
-    needed = [path, *files_beside(written, path, os.environ).values()]
-    needed = needed if os.geteuid() == 0 else []  # else it was just read
+    is_root = os.geteuid() == 0  # else it was just read
+    needed = needed_files(written, path, os.environ) if is_root else []
     become_owner(Path(written.door.state_dir))
     problems += [f"{words}; {do}" for words, do in unreadable(needed)]
     if problems:
@@ -13982,7 +13922,7 @@ def _subjects(
     folder = Path(config.door.state_dir)
     runs = is_running(folder)
     secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
-    needed = [path, *files_beside(config, path, os.environ).values()]
+    needed = needed_files(config, path, os.environ)
     examples = f"{', '.join(config.examples)}: still the example's, and opens nothing"
     do = "give it the UID of a card of yours, or remove it"
     told = Finding(Health.WARN, "settings", examples, do)
