@@ -16,15 +16,16 @@ One card on its way through the house:
     Reader.sense -> Debounce -> decide -> working light -> Lock.status
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
-Four files hold state (9, 11): doorpi.toml is the owner's, and the program never writes
+Four files hold state (9, 12): doorpi.toml is the owner's, and the program never writes
 it; last-good.json is the last of it that was valid, for a start after a bad edit;
 cards.db is the list that verbs and master cards write, with the blocks of
-`revoke`; doorpi.db is the log, which each tap writes.
+`revoke`; doorpi.db is the log, which each tap writes.  A fifth, inbox.db, lives in
+memory where it can: through it other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 The door       7 HTTP         8 Locks      9 Store      10 Readers
-    11 The Pi        12 The owner's tools        13 Pictures   14 Doctor
-    15 Wiring and command line
+    11 Other sources 12 The Pi      13 The owner's tools       14 Pictures
+    15 Doctor        16 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
@@ -37,8 +38,8 @@ To add a lock       a class in 8 with the methods of Lock (5), which says where 
                     and its id, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml
-To add a verb       a cmd_* and a row of VERBS in 15; what it does at length in 12
-To read a new list  a row of LIST_FORMATS in 12, and a fix for what it says its own way
+To add a verb       a cmd_* and a row of VERBS in 16; what it does at length in 13
+To read a new list  a row of LIST_FORMATS in 13, and a fix for what it says its own way
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -3157,6 +3158,13 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """Begin nothing more; does not wait for what is under way."""
+
+
+class Answer(NamedTuple):
+    """For the sender of an access request: whether it was done, and in words."""
+
+    done: bool
+    lines: Sequence[str]
 
 
 class StoreError(Exception):
@@ -8652,6 +8660,213 @@ def _word(kind: type[WordT], value: object) -> WordT | str:
     return kind(text) if text in list(kind) else text
 
 
+#: One row a request.  ``answer`` is NULL while it waits, '' once the door has begun it.
+INBOX_TABLE = """
+CREATE TABLE IF NOT EXISTS requests (
+    id TEXT PRIMARY KEY, boot TEXT NOT NULL, arrived REAL NOT NULL,
+    expires REAL NOT NULL, medium TEXT NOT NULL, identifier TEXT NOT NULL,
+    wants TEXT NOT NULL, point TEXT NOT NULL, answer TEXT
+) WITHOUT ROWID
+"""
+PUT_UPDATE = """
+INSERT INTO requests
+    (id, boot, arrived, expires, medium, identifier, wants, point)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+"""
+WAITING_QUERY = """
+SELECT id, arrived, expires, medium, identifier, wants, point FROM requests
+WHERE answer IS NULL AND boot = ? ORDER BY arrived LIMIT 1
+"""
+
+#: Who may ask through the inbox, and for what: nothing from afar ever toggles.
+INBOX_MEDIA = (Medium.COMMAND, Medium.CHAT, Medium.MQTT)
+INBOX_WANTS = (Wants.UNLOCK, Wants.LOCK, Wants.STATUS)
+
+CUT_OFF = Answer(False, ["interrupted: the door was stopped meanwhile"])
+NOT_UNDERSTOOD = Answer(False, ["refused: the door does not know such a request"])
+
+
+class Inbox:
+    """Requests of other processes to the running door, in a database of its own.
+
+    A request is carried out at most once, whoever is killed when: the door marks it as
+    begun before it acts, and its sender can take it back until then.  An id counts
+    once, for ``kept_s`` after its expiry.  Times are monotonic seconds, so a row of an
+    earlier run of the computer is no request any more; and a power cut ends everything
+    that waits here, so nothing is synced to the disk.
+
+    The door makes the file, in memory where the computer has a folder for that
+    (``inbox_files``); a sender never does.  Every method raises StoreError.
+    """
+
+    kept_s = 3600.0
+
+    def __init__(self, path: Path, clock: Clock, *, busy_s: float = 5.0) -> None:
+        self.path = path
+        self._clock = clock
+        self._busy_s = busy_s
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._seen: int | None = None  # the version in which nothing waited
+        self._was_begun = False
+
+    def close(self) -> None:
+        db, self._db, self._seen = self._db, None, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+    # -- for who sends
+
+    def put(self, request: AccessRequest) -> bool:
+        """False where a request with this id was put before."""
+        row = (
+            request.id, self._clock.boot(), request.arrived, request.good_until,
+            request.medium, request.identifier, request.wants, request.point,
+        )  # fmt: skip
+        return self._change(PUT_UPDATE, row)
+
+    def take_back(self, name: str) -> bool:
+        """True where the door has not begun it, and never will."""
+        return self._change(
+            "DELETE FROM requests WHERE id = ? AND answer IS NULL", (name,)
+        )
+
+    def answer_to(self, name: str) -> Answer | None:
+        query = "SELECT answer FROM requests WHERE id = ?"
+        with self._errors_told():
+            (found,) = self._connection().execute(query, (name,)).fetchone() or ("",)
+        return Answer(**json.loads(found)) if found else None
+
+    def is_gone(self) -> bool:
+        """Whether another file is in its place, or none: no door reads this one."""
+        return self._file != _identity(self.path)
+
+    # -- for the door
+
+    def begin(self) -> None:
+        """At the start: make the file where there is none that can be used, and answer
+        what an earlier door has begun."""
+        with self._errors_told():
+            make_folder(self.path.parent)
+            try:
+                self._make()
+            except sqlite3.DatabaseError as error:
+                if not _is_broken(error):
+                    raise
+                log.warning("%s was broken: it is made again", self.path)
+                self.remove()
+                self._make()
+
+    def _make(self) -> None:
+        db = self._connection(mode="rwc")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(INBOX_TABLE)
+        db.execute("DELETE FROM requests WHERE boot <> ?", (self._clock.boot(),))
+        if not self._was_begun:
+            cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
+            db.execute(cut_off, (_answer_text(CUT_OFF),))
+        self._was_begun = True
+
+    def remove(self) -> None:
+        self.close()
+        for ending in ENDINGS:
+            Path(f"{self.path}{ending}").unlink(missing_ok=True)
+
+    def take(self) -> AccessRequest | None:
+        """The oldest request that waits, which counts as begun from now on.
+
+        Most of the time this only asks whether anybody has written since.
+        """
+        with self._errors_told():
+            if self.is_gone():
+                self.close()
+            db = self._connection()
+            (version,) = db.execute("PRAGMA data_version").fetchone()
+            if version == self._seen:
+                return None
+            row = db.execute(WAITING_QUERY, (self._clock.boot(),)).fetchone()
+        if row is None:
+            self._seen = version
+            return None
+        name, arrived, expires, medium, identifier, wants, point = row
+        if not self._change(
+            "UPDATE requests SET answer = '' WHERE id = ? AND answer IS NULL", (name,)
+        ):
+            return None  # it was taken back just now
+        try:
+            request = AccessRequest(
+                Medium(medium), str(identifier), self._clock.now(),
+                min(float(arrived), self._clock.monotonic()), float(expires),
+                Wants(wants), str(point), str(name),
+            )  # fmt: skip
+        except ValueError:
+            request = None
+        if (
+            request is None
+            or request.medium not in INBOX_MEDIA
+            or request.wants not in INBOX_WANTS
+        ):
+            self.answer(name, NOT_UNDERSTOOD)
+            return None
+        return request
+
+    def answer(self, name: str, answer: Answer) -> None:
+        self._change(
+            "UPDATE requests SET answer = ? WHERE id = ?", (_answer_text(answer), name)
+        )
+        forget = self._clock.monotonic() - self.kept_s
+        self._change("DELETE FROM requests WHERE expires < ?", (forget,))
+
+    # -- the file
+
+    def _change(self, sql: str, values: Sequence[object]) -> bool:
+        """True where a row was changed."""
+        with self._errors_told():
+            return self._connection().execute(sql, values).rowcount > 0
+
+    def _connection(self, mode: str = "rw") -> sqlite3.Connection:
+        if self._db is None:
+            _refuse_links(self.path)
+            self._db = sqlite3.connect(
+                f"file:{quote(os.fsencode(self.path))}?mode={mode}", uri=True,
+                timeout=self._busy_s, isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+            self._file = _identity(self.path)
+            self._db.execute("PRAGMA synchronous = OFF")
+        return self._db
+
+    @contextlib.contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            yield
+        except TROUBLES as error:
+            self.close()
+            why = getattr(error, "strerror", None) or str(error)
+            raise StoreError(f"{self.path}: {printable(why)}") from None
+        except Stopped:
+            self.close()
+            raise
+
+
+def _answer_text(answer: Answer) -> str:
+    return json.dumps(answer._asdict())
+
+
+#: Where systemd keeps what services keep, and what lives in memory: a service's
+#: StateDirectory= and RuntimeDirectory= have the same name in both.
+STATE_ROOT, RUNTIME_ROOT = Path("/var/lib"), Path("/run")
+
+
+def inbox_files(state_dir: Path) -> list[Path]:
+    """Where a door with this directory may have its inbox: in memory where its service
+    has a folder there, which a full disk does not concern; else beside its log."""
+    folders = [state_dir]
+    if state_dir.is_relative_to(STATE_ROOT):
+        folders.insert(0, RUNTIME_ROOT / state_dir.relative_to(STATE_ROOT))
+    return [folder / "inbox.db" for folder in folders]
+
+
 ################################################################################
 # 10. Readers -- the NFC reader and its wiring
 ################################################################################
@@ -8993,7 +9208,64 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 11. The Pi -- lights, systemd, signals, the clock, the settings file
+# 11. Other sources -- what opens the door beside the reader
+################################################################################
+
+
+class InboxSource:
+    """The inbox as a source of access requests.  Trouble with it keeps nobody out: it
+    is opened again every ``retry_s``."""
+
+    retry_s = 5.0
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.point = ""
+        self._inbox = inbox
+        self._is_open = False
+        self._trouble = ""
+        self._again_at = -inf
+        self._answers: dict[str, Answer] = {}  # to be written
+
+    def poll(self, now: float) -> AccessRequest | None:
+        if now < self._again_at:
+            return None
+        try:
+            if not self._is_open:
+                self._inbox.begin()
+                self._is_open = True
+            self._answer_all()
+            request = self._inbox.take()
+        except StoreError as error:
+            if not self._trouble:
+                log.warning("no requests from other programs: %s", error)
+            self._is_open, self._trouble = False, str(error)
+            self._again_at = now + self.retry_s
+            return None
+        if self._trouble:
+            log.info("requests from other programs are taken again")
+        self._trouble = ""
+        return request
+
+    def answer(self, request: AccessRequest, answer: Answer) -> None:
+        """Let the sender know, now or with a later poll."""
+        self._answers[request.id] = answer
+        with contextlib.suppress(StoreError):
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        for name, answer in list(self._answers.items()):
+            self._inbox.answer(name, answer)
+            del self._answers[name]
+
+    def trouble(self) -> str:
+        return self._trouble
+
+    def close(self) -> None:
+        self._inbox.close()
+
+
+################################################################################
+# 12. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -10038,7 +10310,7 @@ def _drivers_of(config: Config) -> dict[str, object]:
 
 
 ################################################################################
-# 12. The owner's tools -- people, import, why, log
+# 13. The owner's tools -- people, import, why, log
 ################################################################################
 
 
@@ -11546,7 +11818,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 
 ################################################################################
-# 13. Pictures -- the legend and the chart as SVG
+# 14. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -11997,7 +12269,7 @@ def speeds(took_ms: Counter[int]) -> str:
 
 
 ################################################################################
-# 14. Doctor -- tries everything that the settings name
+# 15. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -12913,7 +13185,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 15. Wiring and command line -- one cmd_* a verb
+# 16. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
