@@ -29,7 +29,7 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 12, a
+To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 13, a
                     row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
