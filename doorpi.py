@@ -11930,7 +11930,7 @@ HEADING = f"""
 
 
 class Panel(NamedTuple):
-    """Rows of lights under a heading.
+    """Rows of lights under a heading, from ``left`` to ``right``.
 
     The timeline begins at ``zero`` and shows ``seconds`` on a width of ``lights``;
     ``row`` is the height of a row, and ``size`` that of its words.
@@ -11940,6 +11940,7 @@ class Panel(NamedTuple):
     japanese: str
     signs: tuple[Signal, ...]
     left: float
+    right: float
     top: float
     row: float
     size: float
@@ -11951,26 +11952,23 @@ class Panel(NamedTuple):
         """Where on the timeline."""
         return self.zero + self.lights * seconds / self.seconds
 
-    @property
-    def right(self) -> float:
-        """The margin, beyond the timeline's end."""
-        return self.x(self.seconds) + 6.3
-
 
 TAPPED = Panel(
     "When you tap your card", "カードをかざしたとき", tuple(SYMBOLS),
-    left=9.0, top=22.0, row=10.15, size=3.25, zero=104.7, lights=90.0, seconds=4,
+    left=9.0, right=201.0, top=22.0, row=10.15, size=3.25, zero=104.7, lights=90.0,
+    seconds=4,
 )  # fmt: skip
 AT_OTHER_TIMES = Panel(
     "At other times", "そのほかのとき",
     (Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
      Signal.STOPPING),
-    left=9.0, top=104.5, row=6.25, size=2.25, zero=60.2, lights=36.0, seconds=6,
+    left=9.0, right=102.5, top=104.5, row=6.25, size=2.25, zero=60.2, lights=36.0,
+    seconds=6,
 )  # fmt: skip
 TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
     english="Please tell the owner", japanese="管理者にお知らせください",
     signs=tuple(sign for sign in FAULTS if sign is not Signal.LOCKED_DOWN),
-    left=107.5, zero=158.7,
+    left=107.5, right=201.0, zero=158.7,
 )  # fmt: skip
 
 
@@ -12023,8 +12021,9 @@ def _sign_words(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
 def _lights(panel: Panel, middle: float, pattern: Pattern) -> Iterator[str]:
     """A track for each light, as long as the pattern, and on it what is lit.  The track
     of a pattern that is longer than the timeline goes on to the margin."""
-    goes_on = pattern.duration_s > panel.seconds
-    end = panel.right if goes_on else panel.x(pattern.duration_s)
+    end = panel.right
+    if pattern.duration_s <= panel.seconds:
+        end = panel.x(pattern.duration_s)
     for led, (name, colour) in enumerate(LIT.items()):
         top = middle + panel.row * (0.035 if led else -0.365)
         bottom, size = top + 0.33 * panel.row, 0.7 * panel.size
@@ -12032,27 +12031,19 @@ def _lights(panel: Panel, middle: float, pattern: Pattern) -> Iterator[str]:
         yield caption(*at, name, size, text_anchor="end", fill=FAINT_INK)
         yield box(panel.zero, top, end, bottom, fill=SHADE, class_="track")
         fill = "url(#hatch)" if panel is TAPPED and led else colour
-        for begin, until in lit(pattern, led, panel.seconds):
-            left, right = panel.x(begin), panel.x(until)
-            yield box(left, top, right, bottom, fill=fill, class_=name.split()[0])
-
-
-def lit(pattern: Pattern, led: int, seconds: float) -> Iterator[tuple[float, float]]:
-    """From when to when one light is on, in the first ``seconds`` of a picture."""
-    shown = round(seconds / CELL_S)
-    cells = pattern.cells * (pattern.times or ceil(shown / len(pattern.cells)))
-    begin = 0
-    for is_on, run in groupby(cells[:shown], lambda cell: GLYPHS[cell][led]):
-        end = begin + sum(1 for _ in run)
-        if is_on:
-            yield begin * CELL_S, end * CELL_S
-        begin = end
+        second = 0.0
+        for lights, lasts_s in pattern.frames():
+            left, second = panel.x(second), min(second + lasts_s, panel.seconds)
+            if lights[led]:
+                right = panel.x(second)
+                yield box(left, top, right, bottom, fill=fill, class_=name.split()[0])
+            if second > panel.seconds - CELL_S / 2:
+                break
 
 
 # the chart of the log
 
-#: A column of the chart stands for so many days; there are at most so many columns.
-STEPS, MOST_COLUMNS = {"day": 1, "week": 7, "4 weeks": 28, "52 weeks": 364}, 62
+MOST_COLUMNS = 62
 #: How far back a chart goes by default, today included.
 CHART_DAYS = 28
 CHART_LEFT, CHART_RIGHT, HEAT_RIGHT = 66.0, 970.0, 918.0
@@ -12072,12 +12063,10 @@ class Chart:
     def __init__(self, since: date, until: date) -> None:
         self.since, self.until = since, until
         self.days = (until - since).days + 1
-        fits = (n for n, step in STEPS.items() if self.days <= step * MOST_COLUMNS)
-        self.unit = next(fits, "52 weeks")
-        self.step = STEPS[self.unit]
-        first = since if self.step == 1 else since - timedelta(days=since.weekday())
-        columns = range(0, (until - first).days + 1, self.step)
-        self.columns = [first + timedelta(days=days) for days in columns]
+        self.step = ceil(self.days / MOST_COLUMNS)  # so many days are a column
+        self.unit = f"{self.step} days" if self.step > 1 else "day"
+        columns = range(0, self.days, self.step)
+        self.columns = [since + timedelta(days=days) for days in columns]
         self.taps = [0] * len(columns)
         self.took_ms: list[Counter[int]] = [Counter() for _ in columns]
         self.hours = [[0] * 24 for _ in DAYS]
@@ -12221,10 +12210,7 @@ def _columns(chart: Chart) -> Iterator[str]:
         why = "no tap ended unlocked or locked" if any(taps) else "no taps in this time"
         yield caption((CHART_LEFT + CHART_RIGHT) / 2, 497.0, why, HEADLINE, **centred)
     width = (CHART_RIGHT - CHART_LEFT) / len(whens)
-    every, first = ceil(70 / width), 0
-    if chart.step == 1 and every > 1:  # Mondays
-        every, first = 7, -chart.columns[0].weekday() % 7
-    for place in range(first, len(whens), every):
+    for place in range(0, len(whens), ceil(70 / width)):
         day = chart.columns[place]
         label = f"{day:%a %-d %b}" if chart.step == 1 else in_full(day)
         at = CHART_LEFT + (place + 0.5) * width, 688.0
