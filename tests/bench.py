@@ -36,11 +36,11 @@ import requests
 import trustme
 from gpiozero import Device, LEDBoard
 from gpiozero.pins.mock import MockFactory
-from virtual import VirtualCard, VirtualField
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from live_cloud import LiveSesameMini
 from processes import DoorProcess, environment, write_config
+from virtual import VirtualCard, VirtualField
 
 import doorpi
 

@@ -25,10 +25,9 @@ from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 
-from virtual import VirtualCard, VirtualField
-
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from live_cloud import LiveSesame
+from virtual import VirtualCard, VirtualField
 
 import doorpi
 from doorpi import Card, Event, Reason, Result, Signal
@@ -281,7 +280,7 @@ class Script:
         seen = self._world.seen_id
         ends_at = time.monotonic() + 20
         while time.monotonic() < ends_at and not self._over.wait(0.01):
-            for event in self._world.store.events(after_id=seen):
+            for event in self._world.store.events.read(after_id=seen):
                 if event.decision == "denied" or event.result:
                     self._world.seen_id = event.id
                     return event
@@ -479,7 +478,7 @@ class Keyboard:
     def _draw(self) -> None:
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         lines = drawing(
-            self._world, list(self._world.store.events()), self._held, rows or 24
+            self._world, list(self._world.store.events.read()), self._held, rows or 24
         )
         drawn = (columns, rows, *lines)
         if drawn != self._drawn:
