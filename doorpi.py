@@ -279,6 +279,11 @@ class Credential(NamedTuple):
     block: Block | None = None
 
     @property
+    def refusal(self) -> str:
+        """Why the entry does not count, in words."""
+        return block_words(self.block) if self.block else self.refused
+
+    @property
     def needs_clock(self) -> bool:
         """True when the answer depends on the day or the hour."""
         return (self.valid_from, self.valid_until, self.schedule) != (None, None, None)
@@ -13261,46 +13266,34 @@ def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
     return IN_ETC
 
 
-def load(args: argparse.Namespace) -> Config:
-    """For verbs that ask the lock: the settings with their secrets, which root alone
-    may be able to read.  From here on a verb of root acts as the service's user.
+def load(args: argparse.Namespace, *, keyless: bool = False) -> Config:
+    """The settings, with the secrets of the lock unless ``keyless``: those root alone
+    may be able to read, and verbs about people do not need them.  From here on a verb
+    of root acts as the service's user.
 
-    Raises: ConfigError.
+    A file that cannot be used takes no verb away from the owner: as for the door, the
+    last good settings hold.  Raises: ConfigError where there are none.
     """
     path = find_config(args.config, os.environ)
     try:
-        config = read_config(path, os.environ)
-    except ConfigError as error:
-        good = _gone_by(path, error)
-        return with_certificates(good.config(path, os.environ), good)
-    become_owner(Path(config.door.state_dir))
-    return config
-
-
-def load_keyless(args: argparse.Namespace) -> Config:
-    """For verbs that do not ask the lock: people come and go, and a door is shut to
-    everybody, also where only the service may read the lock's keys."""
-    path = find_config(args.config, os.environ)
-    try:
-        config = with_state_dir(read_written(path), path, os.environ)
+        if keyless:
+            config = with_state_dir(read_written(path), path, os.environ)
+        else:
+            config = read_config(path, os.environ)
         become_owner(Path(config.door.state_dir))
         return config
     except ConfigError as error:
-        return _gone_by(path, error).keyless()
-
-
-def _gone_by(path: Path, error: ConfigError) -> LastGood:
-    """What the door goes by: a slip of the finger in the file takes no verb away from
-    the owner either.  Raises: ``error`` where there is nothing."""
-    good = last_good(path, os.environ)
-    if good is None:
-        raise error
-    number = counted(len(error.problems), "problem")
-    complain(
-        f"{path}: {number}; going by the last good settings, of {good.date}"
-        " (doorpi check)"
-    )
-    return good
+        good = last_good(path, os.environ)
+        if good is None:
+            raise
+        number = counted(len(error.problems), "problem")
+        complain(
+            f"{path}: {number}; going by the last good settings, of {good.date}"
+            " (doorpi check)"
+        )
+        if keyless:
+            return good.keyless()
+        return with_certificates(good.config(path, os.environ), good)
 
 
 def say(text: str = "") -> None:
@@ -13353,23 +13346,24 @@ def cmd_check(args: argparse.Namespace) -> int:
             f" {config.fallback.kind}; never when the lock itself says no."
         )
     say()
-    for line in chain(_by_this_file(config), _what_changes(path, config)):
-        say(line)
-    notes = [
-        *doubtful_settings(config),
-        *_exposed(path, config),
-        *_placeholders(config),
-    ]
-    notes += _not_kept(config)
-    if notes:
-        say()
-        say("Please note:")
-    for note in notes:
-        say(f"  {note}")
+    _say_all(chain(_by_this_file(config), _what_changes(path, config)))
+    if notes := [f"  {note}" for note in _notes(path, config)]:
+        _say_all(["", "Please note:", *notes])
     shut = [f"{words}; {do}" for words, do in unwritable(Path(config.door.state_dir))]
-    for trouble in shut:
-        complain(trouble)
+    complain(*shut)
     return EX_FAILED if shut else EX_OK
+
+
+def _notes(path: Path, config: Config) -> Iterator[str]:
+    """What the owner should know of good settings."""
+    yield from doubtful_settings(config)
+    for holder, keys in secret_holders(path, config, os.environ).items():
+        if holder.stat().st_mode & 0o004:
+            what = f"{', '.join(keys)}: {holder} can be read by everybody"
+            yield f"{what}; chmod o-r {holder}"
+    for key in _examples(config):
+        yield f"{key}: still the example's; put your own there"
+    yield from _not_kept(config)
 
 
 def _by_this_file(config: Config) -> Iterator[str]:
@@ -13386,11 +13380,11 @@ def _by_this_file(config: Config) -> Iterator[str]:
     ]
     lines = {True: list[str](), False: list[str]()}
     for card, line in zip(cards, in_columns(rows), strict=True):
-        lines[_may_come_in(card, today)].append(f"  {line}")
-    yield (
-        "Who may enter by this file:"
-        if lines[True]
-        else "Nobody may enter by this file."
+        is_over = card.valid_until is not None and card.valid_until < today
+        is_good = card.enabled and not card.block and not is_over  # at some hour
+        lines[is_good].append(f"  {line}")
+    yield f"{'Who' if lines[True] else 'Nobody'} may enter by this file" + (
+        ":" if lines[True] else "."
     )
     yield from lines[True]
     yield from ["Who may not:"] * bool(lines[False]) + lines[False]
@@ -13405,17 +13399,6 @@ def _not_kept(config: Config) -> Iterator[str]:
     if forgetful := forgets(Path(config.door.state_dir)):
         words, do = forgetful
         yield f"what is stored is forgotten at the next reboot: {words}; {do}"
-
-
-def _say_if_not_kept(config: Config) -> None:
-    for note in _not_kept(config):
-        complain(note)
-
-
-def _may_come_in(card: Credential, today: date) -> bool:
-    """False for a card that is off, blocked or over, whatever the hour."""
-    is_over = card.valid_until is not None and card.valid_until < today
-    return card.enabled and not card.block and not is_over
 
 
 def _as_the_service(path: Path) -> Config:
@@ -13479,21 +13462,6 @@ def _differences(before: Config, after: Config) -> tuple[list[str], str]:
     return differences(before, after), ""
 
 
-def _exposed(path: Path, config: Config) -> Iterator[str]:
-    """Files with secrets that every user of this computer can read."""
-    for holder, keys in secret_holders(path, config, os.environ).items():
-        if holder.stat().st_mode & 0o004:
-            yield (
-                f"{', '.join(keys)}: {holder} can be read by everybody;"
-                f" chmod o-r {holder}"
-            )
-
-
-def _placeholders(config: Config) -> Iterator[str]:
-    for key in _examples(config):
-        yield f"{key}: still the example's; put your own there"
-
-
 def _examples(config: Config) -> Iterator[str]:
     """The keys that nobody has put in yet."""
     yield from (f"{card}.uid" for card in config.examples)
@@ -13527,14 +13495,14 @@ def in_columns(
 
 
 def cmd_cards(args: argparse.Namespace) -> int:
-    config, clock = load_keyless(args), SystemClock()
+    config, clock = load(args, keyless=True), SystemClock()
     with contextlib.closing(make_store(config)) as store:
         cards = with_blocks(_known_cards(config, store), store.people.blocks())
         if args.json:
             for card in cards:
                 say(json.dumps(_card_json(card, store.events.last_seen(card.uid))))
-        elif args.toml:
-            _say_as_toml(cards)
+        elif args.toml:  # those that are not in the owner's file yet
+            _say_all(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
         else:
             shown = list(cards)
             for line in in_columns(list(_card_rows(shown, config, store, clock.now()))):
@@ -13565,43 +13533,23 @@ def _card_rows(
     yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
     for card in cards:
         seen = store.events.last_seen(card.uid)
+        is_hidden = (  # behind the file's entry
+            card.source is Origin.TOML
+            and store.people.exists()
+            and store.people.find(card.uid) is not None
+        )
         yield (
             printable(card.holder),
             format_uid(card.uid),
             validity(card, config, now.date()),
             printable(card.schedule or "-"),
-            "toml, db" if _is_hidden(card, store) else card.source.value,
+            "toml, db" if is_hidden else card.source.value,
             f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
         )
 
 
-def _is_hidden(card: Credential, store: SqliteStore) -> bool:
-    """Has the database an entry, too, for this card of the file?"""
-    if card.source is not Origin.TOML or not store.people.exists():
-        return False
-    return store.people.find(card.uid) is not None
-
-
-def _say_as_toml(cards: Iterable[Credential]) -> None:
-    """What is not in the owner's file yet, to be pasted there."""
-    import tomli_w
-
-    # A table each: tomli_w's own `card = [...]` could not be pasted after others.
-    for card in cards:
-        if refused := _refusal(card):
-            say(f"# {printable(card_name(card))}: {printable(refused)}")
-        elif card.source is Origin.DB:
-            say(f"[[card]]\n{_escaped(tomli_w.dumps(_card_toml(card)))}")
-
-
-def _escaped(toml: str) -> str:
-    """TOML has control characters escaped; so are others that a terminal obeys."""
-    lines = toml.split("\n")
-    return "\n".join(escaped(line, lambda c: f"\\U{ord(c):08x}") for line in lines)
-
-
 def cmd_allow(args: argparse.Namespace) -> int:
-    config, clock = load_keyless(args), SystemClock()
+    config, clock = load(args, keyless=True), SystemClock()
     at, notes = clock.now(), list[str]()
     with contextlib.closing(make_store(config)) as store:
         presented = ""
@@ -13611,16 +13559,15 @@ def cmd_allow(args: argparse.Namespace) -> int:
         else:
             uid, ago_s = last_unknown_card(store, config, clock)
             presented = f" (presented {ago_s:.0f} s ago)"
-        wanted = Credential(
-            uid=uid,
-            holder=args.holder,
-            valid_until=args.until,
-            schedule=args.schedule,
-            source=Origin.DB,
-        )
+        wanted = Credential(uid, args.holder, source=Origin.DB)
+        wanted = wanted._replace(valid_until=args.until, schedule=args.schedule)
         card, was, lifted = let_in(store, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
-        notes += _still_blocked(card, store) if lifted else []
+        notes += [
+            f"another card of that name, {format_uid(block.uid)}, stays blocked"
+            for block in (store.people.blocks() if lifted else ())
+            if block.uid and as_spoken(block.holder) == as_spoken(card.holder)
+        ]
         words = validity(card, config, at.date())
         renamed = ""
         if was and was.holder != card.holder:
@@ -13635,22 +13582,12 @@ def cmd_allow(args: argparse.Namespace) -> int:
     )
     for block in lifted:
         say(f"no longer {block_words(block)}")
-    for note in (*notes, *_not_kept(config)):
-        complain(note)
+    complain(*notes, *_not_kept(config))
     return EX_OK
 
 
-def _still_blocked(card: Credential, store: SqliteStore) -> list[str]:
-    name = as_spoken(card.holder)
-    return [
-        f"another card of that name, {format_uid(block.uid)}, stays blocked"
-        for block in store.people.blocks()
-        if block.uid and as_spoken(block.holder) == name
-    ]
-
-
 def cmd_revoke(args: argparse.Namespace) -> int:
-    config, at = load_keyless(args), SystemClock().now()
+    config, at = load(args, keyless=True), SystemClock().now()
     path = find_config(args.config, os.environ)
     with contextlib.closing(make_store(config)) as store:
         try:
@@ -13664,7 +13601,7 @@ def cmd_revoke(args: argparse.Namespace) -> int:
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
     for line in chain.from_iterable(_kept_out_words(each, path) for each in kept):
         say(line)
-    _say_if_not_kept(config)
+    complain(*_not_kept(config))
     return EX_OK
 
 
@@ -13688,7 +13625,7 @@ def _kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
 
 
 def cmd_lockdown(args: argparse.Namespace) -> int:
-    config, at = load_keyless(args), SystemClock().now()
+    config, at = load(args, keyless=True), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
         was = _stored_or_told(store.people.locked_down, None, writes=False)
         wanted = args.state == "on"
@@ -13700,7 +13637,7 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
         say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
     else:
         say(f"not locked down{already}: everybody on the list may enter")
-    _say_if_not_kept(config)
+    complain(*_not_kept(config))
     return EX_OK
 
 
@@ -13715,18 +13652,16 @@ def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object
         "role": card.role,
         "source": card.source,
         "last_seen": utc_text(last_seen) if last_seen else None,
-    } | ({"refused": refused} if (refused := _refusal(card)) else {})
+    } | ({"refused": card.refusal} if card.refusal else {})
 
 
-def _refusal(card: Credential) -> str:
-    """Why the entry does not count, in words; `import` leaves one with such out."""
-    if card.block:
-        return block_words(card.block)
-    return card.refused
+def card_toml(card: Credential) -> str:
+    """One ``[[card]]`` for the owner's file, without its defaults; a comment where the
+    entry does not count."""
+    import tomli_w
 
-
-def _card_toml(card: Credential) -> dict[str, object]:
-    """One ``[[card]]`` for the owner's file, without what is as it would be anyway."""
+    if card.refusal:
+        return f"# {printable(card_name(card))}: {printable(card.refusal)}"
     written = {
         "uid": format_uid(card.uid),
         "holder": card.holder,
@@ -13737,7 +13672,11 @@ def _card_toml(card: Credential) -> dict[str, object]:
         "role": card.role.value,
     }
     usual = {"enabled": True, "role": "holder"}
-    return {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
+    said = {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
+    # A table each: tomli_w's own `card = [...]` could not be pasted after others.  TOML
+    # escapes control characters; the others that a terminal obeys are escaped as well.
+    lines = f"[[card]]\n{tomli_w.dumps(said)}".split("\n")
+    return "\n".join(escaped(line, lambda c: f"\\U{ord(c):08x}") for line in lines)
 
 
 #: A list of 200,000 cards; more is something else, and would fill a Pi's memory.
@@ -13747,7 +13686,7 @@ LIST_BYTES = 20_000_000
 def cmd_import(args: argparse.Namespace) -> int:
     try:
         text = _list_text(args.file)  # first: only root may be able to read it
-        config = load_keyless(args)
+        config, clock = load(args, keyless=True), SystemClock()
         listed = read_list(text, config, args.ignore)
     except ListError as error:
         complain(f"{args.file}: {error}; nothing was changed")
@@ -13755,10 +13694,11 @@ def cmd_import(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         stored = {card.uid: card for card in store.people.cards()}
         changes = list_changes(listed, stored, config.cards, whole=args.replace)
-        _note_blocked(listed, changes, store)
+        for card in with_blocks(changes.put, store.people.blocks()):
+            if card.block:
+                listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
         try:
-            for line in list_report(listed, changes, SystemClock().now().date()):
-                say(line)
+            _say_all(list_report(listed, changes, clock.now().date()))
             sys.stdout.flush()
         except BrokenPipeError:  # `import FILE | head`: not a list that nobody saw
             complain("nobody reads the report; nothing was changed")
@@ -13768,35 +13708,30 @@ def cmd_import(args: argparse.Namespace) -> int:
             return EX_FAILED
         if args.dry_run:
             say("dry run: nothing was written")
-        elif changes.put or changes.removed:
-            removed = [card.uid for card in changes.removed]
-            at = SystemClock().now()
-            store.people.change_cards(changes.put, removed, at)
-            say("imported; valid from the next tap")
-            _log_import(store, at, changes)
-            _say_if_not_kept(config)
         else:
-            say("nothing to change")
+            _bring_in(changes, store, config, clock.now())
     if changes.refused:
         complain(f"{counted(len(changes.refused), 'row')} refused: not imported")
         return EX_FAILED
     return EX_OK
 
 
-def _log_import(store: SqliteStore, at: datetime, changes: ListChanges) -> None:
-    cards = [*changes.put, *changes.removed]
+def _bring_in(
+    changes: ListChanges, store: SqliteStore, config: Config, at: datetime
+) -> None:
+    cards, gone = [*changes.put, *changes.removed], [c.uid for c in changes.removed]
+    if not cards:
+        say("nothing to change")
+        return
+    store.people.change_cards(changes.put, gone, at)
+    say("imported; valid from the next tap")
     words = (
         f"{len(changes.added):,} added, {len(changes.changed):,} changed,"
-        f" {len(changes.removed):,} removed: {_names(card.holder for card in cards)}"
+        f" {len(gone):,} removed: {_names(card.holder for card in cards)}"
     )
     whose = [(card.uid, card.holder) for card in cards]
     _log_change(store, at, Change.IMPORT, words, whose)
-
-
-def _note_blocked(listed: CardList, changes: ListChanges, store: SqliteStore) -> None:
-    for card in with_blocks(changes.put, store.people.blocks()):
-        if card.block:
-            listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
+    complain(*_not_kept(config))
 
 
 def _list_text(name: str) -> str:
@@ -13819,7 +13754,7 @@ def cmd_log(args: argparse.Namespace) -> int:
     if len(ways) > 1:
         complain(f"--{' and --'.join(ways)} do not go together")
         return EX_USAGE
-    config = load_keyless(args)
+    config = load(args, keyless=True)
     with contextlib.closing(make_store(config)) as store:
         if args.verify and (store.events.exists() or store.people.lost()):
             return _verify(store)
@@ -13981,7 +13916,7 @@ def _wall_time(text: str) -> datetime:
 
 
 def cmd_why(args: argparse.Namespace) -> int:
-    config, clock = load_keyless(args), SystemClock()
+    config, clock = load(args, keyless=True), SystemClock()
     text = " ".join(args.who)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
@@ -14337,7 +14272,7 @@ def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = Tru
 
 
 def cmd_tap(args: argparse.Namespace) -> int:
-    device = load_keyless(args).reader.device
+    device = load(args, keyless=True).reader.device
     address = udp_address(device)
     if address is None:
         say(f"reader.device = {device!r}: only a udp: reader can be tapped this way")
@@ -14358,7 +14293,7 @@ def cmd_tap(args: argparse.Namespace) -> int:
 def cmd_legend(args: argparse.Namespace) -> int:
     patterns, name = parse_patterns({}, []), ""
     try:
-        config = load_keyless(args)
+        config = load(args, keyless=True)
         patterns, name = dict(config.patterns), config.door.name
     except ConfigError:  # the lights as they are made will do
         if args.config or "DOORPI_CONFIG" in os.environ:
@@ -14610,8 +14545,9 @@ def _output_failed(error: OSError, verb: Verb) -> int:
     return EX_FAILED
 
 
-def complain(text: str) -> None:
-    print(printable(text, 4000), file=sys.stderr)  # noqa: T201
+def complain(*lines: str) -> None:
+    for line in lines:
+        print(printable(line, 4000), file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -736,9 +736,7 @@ def test_of_a_person_of_another_doors_settings_each_card_comes_in():
 
 def doorpi_toml(some: list[Credential]) -> str:
     """As ``cards --toml`` prints them."""
-    return "".join(
-        f"[[card]]\n{tomli_w.dumps(doorpi._card_toml(card))}\n" for card in some
-    )
+    return "\n".join(map(doorpi.card_toml, some)) + "\n"
 
 
 def doorpi_json(some: list[Credential]) -> str:

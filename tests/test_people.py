@@ -609,7 +609,7 @@ fixed_uids = (
     st.sampled_from(doorpi.UID_BYTES)
     .flatmap(lambda size: st.binary(min_size=size, max_size=size))
     .map(lambda raw: Uid(raw.hex().upper()))
-    .filter(lambda uid: not doorpi.is_random(uid))
+    .filter(lambda uid: not (len(uid) == 8 and uid[:2] in ("08", doorpi.CASCADE_TAG)))
 )
 credentials = st.builds(
     Credential,
@@ -639,10 +639,7 @@ HOURS = [
 @settings(max_examples=60)
 @given(st.lists(credentials, unique_by=lambda card: card.uid, max_size=8))
 def test_any_list_that_is_printed_as_toml_is_read_as_the_same(cards):
-    text = "".join(
-        f"[[card]]\n{doorpi._escaped(tomli_w.dumps(doorpi._card_toml(card)))}\n"
-        for card in cards
-    )
+    text = "\n".join(map(doorpi.card_toml, cards))
 
     read = parse_config(
         tomli_w.dumps({"lock": {"kind": "relay"}, "schedule": HOURS}) + text
