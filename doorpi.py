@@ -16,11 +16,12 @@ One card on its way through the house:
     Reader.sense -> Debounce -> decide -> working light -> Lock.status
       -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there (6).
-Four files hold state (9, 12): doorpi.toml is the owner's, and the program never writes
+Files hold state (8, 9, 12): doorpi.toml is the owner's, and the program never writes
 it; last-good.json is the last of it that was valid, for a start after a bad edit;
 cards.db is the list that verbs and master cards write, with the blocks of
-`revoke`; doorpi.db is the log, which each tap writes.  A fifth, inbox.db, lives in
-memory where it can: through it other processes ask the running door to move the lock.
+`revoke`; doorpi.db is the log, which each tap writes; lock.words is what a driver must
+not forget, as a key that the vendor changes.  One more, inbox.db, lives in memory
+where it can: through it other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 The door       7 HTTP         8 Locks      9 Store      10 Readers
@@ -37,7 +38,9 @@ To add a lock       a class in 8 with the methods of Lock (5), which says where 
                     is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs
                     and its id, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
-                    test_drivers.py then ask for; README's tables and doorpi.toml
+                    test_drivers.py then ask for; README's tables and doorpi.toml.
+                    One with OAuth has a second host (WebLock._reach), forms and words
+                    on disk (Keep): tests/fake_oauth.py is a whole driver
 To add a verb       a cmd_* and a row of VERBS in 16; what it does at length in 13
 To read a new list  a row of LIST_FORMATS in 13, and a fix for what it says its own way
 
@@ -5158,10 +5161,14 @@ class BoundedSocket(socket.socket):
         return False
 
     def interrupt(self) -> None:
-        """End what another thread waits for here; that thread closes the socket.
-        Not by the shutdown of TLS's socket, which would write on without TLS."""
+        """End what another thread waits for here, which then closes the socket.
+
+        Only what comes in is shut: to shut both would end the connection without a
+        reset, and to ask TLS's own socket for it would let that go on without TLS.
+        """
+        self.send_by = -inf
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self, socket.SHUT_RDWR)
+            socket.socket.shutdown(self, socket.SHUT_RD)
 
 
 class DialAttempt(threading.Thread):

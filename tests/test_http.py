@@ -1825,6 +1825,138 @@ def test_a_closed_api_has_no_connection_left(raw, api):
     until(lambda: server.open == 0)
 
 
+# -- a worker's thread makes the calls, the main one looks after the connection
+
+
+class Called(threading.Thread):
+    """One call on a thread of its own; ``told`` is what came of it."""
+
+    def __init__(self, api: WebApi, method: str) -> None:
+        super().__init__()
+        self._ask = lambda: ask(api, method, within_s=20.0)
+        self.told = ""
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.told = str(self._ask().status)
+        except HttpError as error:
+            self.told = f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("POST", "HttpMaybeSent: the connection was cut"),
+        ("GET", "HttpNotSent: the connection to 127.0.0.1 is closed"),
+    ],
+)
+def test_closing_ends_a_call_that_is_under_way_with_a_reset(
+    raw, api, tls, ca_file, secure, method, told
+):
+    seen = []
+
+    def serve(wire: Wire) -> None:
+        wire.request()
+        with socket.socket(fileno=os.dup(wire.sock.fileno())) as below_tls:
+            seen.append(ends_with_reset(below_tls))
+
+    server = raw(serve, tls if secure else None)
+    caller = api(server, ca_file=ca_file)
+    ready(caller, server)
+    call = Called(caller, method)
+    until(lambda: server.requests)
+    watch = Stopwatch()
+
+    caller.close()
+    call.join(5)
+
+    assert watch.own_s < 1.0
+    assert call.told == told
+    until(lambda: seen)
+    assert seen == [True]
+    assert server.connections == 1
+
+
+def test_closing_ends_the_wait_for_a_connection(hanging, api):
+    caller = api("http://lock.example")
+    call = Called(caller, "POST")
+    until(dialling)
+    watch = Stopwatch()
+
+    caller.close()
+    call.join(5)
+
+    assert watch.own_s < 1.0
+    assert call.told == "HttpNotSent: the connection to lock.example is closed"
+
+
+def test_a_closed_api_sends_nothing_any_more(raw, api):
+    server = raw()
+    caller = api(server)
+    ask(caller)
+
+    caller.close()
+
+    caller.keep_ready()
+    assert failure(caller) == "NotSent: the connection to 127.0.0.1 is closed"
+    assert server.connections == 1
+
+
+def test_while_a_call_is_under_way_no_second_connection_is_opened(raw, api):
+    goes_on = threading.Event()
+
+    def serve(wire: Wire) -> None:
+        while wire.request():
+            assert goes_on.wait(10)
+            wire.send(OK)
+
+    server = raw(serve)
+    caller = api(server)
+    ready(caller, server)
+    call = Called(caller, "GET")
+    until(lambda: server.requests)
+
+    for _ in range(50):
+        caller.keep_ready()
+        assert caller.unreachable_for(0.1) == ""
+    goes_on.set()
+    call.join(5)
+
+    assert call.told == "200"
+    caller.keep_ready()
+    assert not dialling()
+    assert server.connections == 1
+
+
+@pytest.mark.realtime
+def test_calls_and_looks_after_the_connection_do_not_disturb_each_other(raw, api):
+    """The server ends each connection after the third answer."""
+
+    def serve(wire: Wire) -> None:
+        for _ in range(3):
+            wire.request()
+            wire.send(OK)
+
+    server = raw(serve)
+    caller = api(server)
+    is_over = threading.Event()
+
+    def look_after() -> None:
+        while not is_over.is_set():
+            caller.keep_ready()
+
+    main = threading.Thread(target=look_after)
+    main.start()
+    statuses = [ask(caller).status for _ in range(300)]
+    is_over.set()
+    main.join(5)
+
+    assert statuses == [200] * 300
+    until(lambda: server.open <= 1)
+
+
 # -- nothing is left behind
 
 

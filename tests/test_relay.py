@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -350,6 +351,55 @@ def test_close_is_good_at_any_time(board):
     relay.close()
 
     assert board.levels() == [OPEN, SHUT]
+
+
+def test_a_command_on_another_thread_opens_nothing_after_close(board):
+    relay, told = board.relay(hold_s=30.0), []
+
+    def command() -> None:
+        try:
+            send(relay)
+        except NotSent as error:
+            told.append(str(error))
+
+    relay.close()
+    worker = threading.Thread(target=command)
+    worker.start()
+    worker.join(5)
+
+    assert told == ["the relay is put away"]
+    assert board.levels() == []
+
+
+def test_what_another_thread_opened_is_shut_by_close_at_once(board):
+    relay = board.relay(hold_s=30.0)
+    worker = threading.Thread(target=send, args=[relay])
+    worker.start()
+    worker.join(5)
+
+    relay.close()
+
+    assert pulses() == []
+    assert board.levels() == [OPEN, SHUT]
+
+
+def test_a_worker_neither_postpones_a_stop_nor_takes_it(signals):
+    """What it does under ``postponed`` is no business of the main thread's."""
+    is_within, goes_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with ProcessSignals.postponed():
+            is_within.set()
+            goes_on.wait(5)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert is_within.wait(5)
+
+    with pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+    goes_on.set()
+    worker.join(5)
 
 
 @pytest.fixture
