@@ -1379,8 +1379,8 @@ class Secret:
 
 
 class Setting(NamedTuple):
-    """One key: its default, meaning in words, inclusive range (of a text: most
-    characters) or choices."""
+    """One key: its default, meaning in words, inclusive range (of a text: of
+    its length) or choices."""
 
     default: Any
     meaning: str
@@ -1406,7 +1406,7 @@ class Setting(NamedTuple):
         if type(value) is not kind and not whole:  # in Python, True is an int
             raise ValueError(f"expected {WORDS[kind]}")
         if kind is str:
-            value = _visible(value, self.high)
+            value = _visible(value, self.low, self.high)
         if self.choices and value not in self.choices:
             hint = did_you_mean(value.lower(), self.choices)
             raise ValueError(f"must be one of {', '.join(self.choices)}{hint}")
@@ -1439,12 +1439,14 @@ def _named(value: object) -> str:
     return printable(repr(value) if isinstance(value, str) else str(value), 60)
 
 
-def _visible(text: str, longest: float) -> str:
+def _visible(text: str, least: float, most: float) -> str:
     text = tidied(text)
     if not can_be_seen(text):
         raise ValueError("contains an invisible character")
-    if len(text) > longest:
-        raise ValueError(f"{len(text)} characters, and {longest} are the most")
+    if len(text) < least:
+        raise ValueError("empty")
+    if len(text) > most:
+        raise ValueError(f"{len(text)} characters, and {most} are the most")
     return text
 
 
@@ -1573,16 +1575,9 @@ LOCK_KINDS: dict[str, LockKind] = {
 # -- the tables of doorpi.toml
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    low: float = -inf,
-    high: float = inf,
-    *,
-    choices: tuple[str, ...] = (),
-) -> Any:
+def setting(default: Any, *meant: Any, **more: Any) -> Any:
     """Declare one key of a table that is a dataclass, as a Setting does."""
-    declared = Setting(default, meaning, low, high, choices)
+    declared = Setting(default, *meant, **more)
     return field(default=default, metadata={"setting": declared})
 
 
@@ -1740,7 +1735,7 @@ PERSON_KEYS = {
 }
 PERSONS_CARD_KEYS = {
     "uid": CARD_KEYS["uid"],
-    "proof": Setting("", "how the card proves that it is no copy"),
+    "proof": Setting("", "how the card proves that it is no copy", low=1),
 }
 SCHEDULE_KEYS = {
     "name": Setting("", "what cards call it", high=LONGEST_NAME, is_needed=True),
@@ -1762,7 +1757,12 @@ LISTS = {"schedule": "name", "card": "holder", "person": "name"}
 TABLES: dict[str, Keys] = {
     name: {each.name: each.metadata["setting"] for each in fields(cls) if each.metadata}
     for name, cls in SECTIONS.items()
-} | {"signals": {}, "schedule": SCHEDULE_KEYS, "card": CARD_KEYS, "person": PERSON_KEYS}
+} | {
+    "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
+    "schedule": SCHEDULE_KEYS,
+    "card": CARD_KEYS,
+    "person": PERSON_KEYS,
+}
 
 
 def values_of(table: Any) -> Iterator[tuple[str, Any]]:
@@ -1852,14 +1852,7 @@ SECRETS = {"base_url"} | {
     for key, each in table.items()
     if each.kind is Secret
 }
-SHOWN = {key for table in TABLES.values() for key in table} - SECRETS | set(Signal)
-
-
-class Trouble(NamedTuple):
-    """Why a statement is not TOML: an index of its text, and what to do about it."""
-
-    at: int
-    words: str
+SHOWN = {key for table in TABLES.values() for key in table} - SECRETS
 
 
 class Statement(NamedTuple):
@@ -1870,22 +1863,17 @@ class Statement(NamedTuple):
     text: str
     bare: str
 
-    @property
-    def begin(self) -> int:
-        """The index of its first character that is not a blank."""
-        return len(self.text) - len(self.text.lstrip())
-
-    def read(self) -> dict[str, Any] | Trouble:
-        """What it sets, if it is good TOML."""
+    def read(self) -> dict[str, Any] | tuple[int, str]:
+        """What it sets; of bad TOML where that is bad, and what to do about it."""
         try:
             return tomllib.loads(self.text)
         except tomllib.TOMLDecodeError:
             for pattern, cure in CURES:
                 if found := re.search(pattern, self.bare, re.MULTILINE):
-                    return Trouble(found.start(1), cure)
-            return Trouble(self.begin, NO_CURE)
+                    return found.start(1), cure
+            return 0, NO_CURE
         except (ValueError, RecursionError):  # Python's own limits
-            return Trouble(self.begin, TOO_MUCH)
+            return 0, TOO_MUCH
 
     def shown(self, at: int) -> str:
         """The line with index ``at``, and a caret below; a secret is not shown."""
@@ -1916,9 +1904,11 @@ def statements(text: str) -> Iterator[Statement]:
             depth += sum(map(row[0].count, "[{")) - sum(map(row[0].count, "]}"))
     line = 1
     for begin, end in pairwise([*begins, len(text)]):
-        if bare[begin:end].strip():
-            yield Statement(line, text[begin:end], bare[begin:end])
-        line += text.count("\n", begin, end)
+        first = end - len(bare[begin:end].lstrip(" \t\n"))
+        line += text.count("\n", begin, first)
+        if bare[first:end].strip():
+            yield Statement(line, text[first:end], bare[first:end])
+        line += text.count("\n", first, end)
 
 
 class LenientReader:
@@ -1934,60 +1924,52 @@ class LenientReader:
         #: Where tables and keys are first written: ``card 2``, ``card 2.uid``.
         self.lines: dict[str, int] = {}
         self._table, self._place = self.document, ""
-        self._reported: set[str] = set()
+        self._once = {""}  # what needs no second report
         for statement in statements(text):
-            if statement.bare.lstrip().startswith("["):
-                self._open(statement)
+            if header := HEADER.match(statement.text):
+                self._open(statement, *header.groups())
             else:
                 self._set(statement)
 
     def _report(self, said: Statement, at: int, words: str, once: str = "") -> None:
-        if once in self._reported:
-            return
-        self._reported |= {once} - {""}
-        line = said.line + said.text.count("\n", 0, at)
-        self.problems.append((line, f"line {line}: {words}\n{said.shown(at)}".rstrip()))
+        if not once or once not in self._once:
+            self._once.add(once)
+            line = said.line + said.text.count("\n", 0, at)
+            problem = f"line {line}: {words}\n{said.shown(at)}"
+            self.problems.append((line, problem.rstrip()))
 
-    def _open(self, statement: Statement) -> None:
-        """Begin the table of a header, whatever is wrong with its brackets."""
-        header = HEADER.match(statement.text)
-        assert header
-        brackets, name = header.groups()
+    def _open(self, header: Statement, brackets: str, name: str) -> None:
+        """Begin a table, whatever is wrong with its brackets."""
         is_list = name in LISTS if name in TABLES else brackets == "[["
         written = f"[[{name}]]" if is_list else f"[{name}]"
-        if isinstance(statement.read(), Trouble) or is_list != (brackets == "[["):
-            number = (
+        if isinstance(header.read(), tuple) or is_list != (brackets == "[["):
+            often = (
                 f"two brackets, for each {name}" if is_list else "single brackets, once"
             )
-            words = f"write {written} with {number}, alone on its line"
+            words = f"write {written} with {often}, alone on its line"
             if not name:
                 words = "a header is [NAME] or [[NAME]], alone on its line"
-            self._report(statement, header.start(1), words, written)
+            self._report(header, 0, words, written)
         elif name in self.lines:
             words = f"{written} is also in line {self.lines[name]}: write it once"
-            self._report(statement, header.start(1), words)
-        self._table = self._begun(name, is_list)
-        self.lines.setdefault(self._place, statement.line)
-
-    def _begun(self, name: str, is_list: bool) -> dict[str, Any]:
-        """The table ``name``, one more of a list; nothing keeps one that cannot be."""
-        self._place = name
-        table: Any = self.document
+            self._report(header, 0, words)
+        self._table, self._place = {}, name  # nothing keeps a table that cannot be
         *parents, last = name.split(".")
+        found: Any = self.document
         for part in parents:
-            table = table.setdefault(part, {}) if isinstance(table, dict) else None
-        if not name or not isinstance(table, dict):
-            return {}
-        found = table.setdefault(last, [] if is_list else {})
-        if is_list and isinstance(found, list):
-            found.append({})
-            self._place = f"{name} {len(found)}"
-            found = found[-1]
-        return found if isinstance(found, dict) else {}
+            found = found.setdefault(part, {}) if isinstance(found, dict) else None
+        if name and isinstance(found, dict):
+            found = found.setdefault(last, [] if is_list else {})
+            if is_list and isinstance(found, list):
+                self._place = f"{name} {len(found) + 1}"
+                found.append(self._table)
+            elif isinstance(found, dict):
+                self._table = found
+        self.lines.setdefault(self._place, header.line)
 
     def _set(self, statement: Statement) -> None:
         values = statement.read()
-        if isinstance(values, Trouble):
+        if isinstance(values, tuple):
             self._report(statement, *values)
             found = KEY.match(statement.text)
             is_new = found and self._place and found[1] not in self._table
@@ -1999,16 +1981,13 @@ class LenientReader:
                 self._table[key] = value
                 self.lines[place] = statement.line
                 continue
-            first = self.lines.get(place)
             words = f"{printable(key, 60)} is set twice"
-            words += f", first in line {first}" if first else ""
-            words += f" (each {name} begins with [[{name}]])" if number else ""
-            # Of a header that was forgotten, one key tells enough.
-            once = self._place if number else ""
-            self._report(statement, statement.begin, words, once)
+            if first := self.lines.get(place):
+                words += f", first in line {first}"
+            if number:  # of a header that was forgotten, one key tells enough
+                words += f" (each {name} begins with [[{name}]])"
+            self._report(statement, 0, words, self._place if number else "")
 
-
-# -- spans of hours
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -2073,22 +2052,6 @@ RANDOM_WORDS = (
 # -- from tables to settings
 
 
-def _unknown(table: str, key: str, known: Iterable[str]) -> str:
-    """Without its value: a misspelt ``api_key`` must not print the key."""
-    homes = [
-        f"[[{name}]]" if name in LISTS else f"[{name}]"
-        for name, keys in TABLES.items()
-        if key in keys and name not in ("fallback", "person")
-    ]
-    if table in LISTS and key in LISTS.values():  # `name` of a card
-        words = f"unknown key; did you mean {LISTS[table]!r}?"
-    elif homes:
-        words = f"belongs in {' or '.join(homes)}"
-    else:
-        words = f"unknown key{did_you_mean(key.lower(), map(str, known))}"
-    return f"{printable(key, 60)}: {words}"
-
-
 class Parser:
     """One reading of doorpi.toml: turns its tables into settings, and keeps what is
     wrong with them, so that one look finds every problem."""
@@ -2128,14 +2091,25 @@ class Parser:
         self.require(where, table, keys, values)
         return values
 
-    def unknown(self, where: str, key: str, keys: Keys) -> None:
-        """What a strange key was meant to be is not reported as missing, too."""
-        words = _unknown(where.partition(" ")[0], key, keys)
-        self.problems.append(f"{where}.{words}")
+    def unknown(self, where: str, key: str, keys: Iterable[str]) -> None:
+        """Report a key without its value: a misspelt ``api_key`` must not print the
+        key.  What was meant is then not missing, too."""
+        table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
+        homes = [
+            f"[[{name}]]" if name in LISTS else f"[{name}]"
+            for name, known in TABLES.items()
+            if key in known and name not in ("fallback", "person")
+        ]
+        if table in LISTS and key in LISTS.values():  # `name` of a card
+            words = f"unknown key; did you mean {LISTS[table]!r}?"
+        elif homes:
+            words = f"belongs in {' or '.join(homes)}"
+            self.reported |= {f"{home.strip('[]')}.{key}" for home in homes}
+        else:
+            words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if meant := re.search(r"did you mean '(\w+)'", words):
-            self.reported.add(f"{where}.{meant[1]}")
-        if home := re.search(r"belongs in \[(\w+)\]", words):
-            self.reported.add(f"{home[1]}.{key}")
+            self.reported.add(f"{place}{meant[1]}")
+        self.problems.append(f"{place}{printable(key, 60)}: {words}")
 
     def entries(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The tables of ``[[name]]``, each with where it is: ``card 2 ("Ken")``."""
@@ -2196,43 +2170,35 @@ class Parser:
         raw = self.table(where, table, keys)
         first, last = raw["valid_from"], raw["valid_until"]
         if first and last and first > last:
-            self.report(
-                f"{where}.valid_until",
-                f" = {last}: before valid_from ({first}), so the card would never work",
-            )
+            words = f"before valid_from ({first}), so the card would never work"
+            self.report(f"{where}.valid_until", f" = {last}: {words}")
         found = []
-        for place, key, text, proof in self._cards(where, raw):
-            if uid := self._uid(place, key, text):
-                card = Credential(
+        for number, card in enumerate(raw.get("cards", [raw]), 1):
+            place, key = f"{where}, cards {number}", ".uid"
+            if card is raw:
+                place = where
+            elif isinstance(card, dict):
+                card = self.table(place, card, PERSONS_CARD_KEYS)
+            elif isinstance(card, str):
+                card, key = {"uid": card}, ""
+            else:
+                words = 'expected text in quotes, or { uid = "..." }'
+                self.report(place, f" = {_named(card)}: {words}")
+                continue
+            proof = card.get("proof", "")
+            if uid := self._uid(place, key, card["uid"]):
+                credential = Credential(
                     uid=uid,
-                    holder=raw.get("holder") or raw.get("name", ""),
-                    enabled=raw["enabled"] and proof is None,
+                    holder=raw["holder"] if card is raw else raw["name"],
+                    enabled=raw["enabled"] and not proof,
                     valid_from=first,
                     valid_until=last,
                     schedule=raw["schedule"] or None,
                     role=Role(raw["role"]),
-                    refused="" if proof is None else NO_PROOF.format(_named(proof)),
+                    refused=proof and NO_PROOF.format(_named(proof)),
                 )
-                found.append(card)
+                found.append(credential)
         return found
-
-    def _cards(
-        self, where: str, raw: Mapping[str, Any]
-    ) -> Iterator[tuple[str, str, str, str | None]]:
-        """Where each card of an entry is, by which key, its UID as it is written, and
-        the proof that the card must give, None where its UID is enough."""
-        if "uid" in raw:
-            yield where, ".uid", raw["uid"], None
-        for number, card in enumerate(raw.get("cards", ()), 1):
-            place = f"{where}, cards {number}"
-            if isinstance(card, dict):
-                values = self.table(place, card, PERSONS_CARD_KEYS)
-                yield place, ".uid", values["uid"], card.get("proof")
-            elif isinstance(card, str):
-                yield place, "", card, None
-            else:
-                words = 'expected text in quotes, or { uid = "..." }'
-                self.report(place, f" = {_named(card)}: {words}")
 
     def _uid(self, place: str, key: str, text: str) -> Uid | None:
         """None for one that cannot be listed: nobody may enter with it."""
@@ -2270,13 +2236,26 @@ class Parser:
                 cards |= {card.uid: card for card in found}
         return cards
 
-    def section(self, name: str, cls: Callable[..., T]) -> T:
-        values = self.table(name, self.document.get(name, {}), TABLES[name])
-        return cls(**values)
+    def patterns(self) -> dict[Signal, Pattern]:
+        """All signals, with those that ``[signals]`` redraws."""
+        table, patterns = self.document.get("signals", {}), dict[Signal, Pattern]()
+        for key, picture in self.table("signals", table, TABLES["signals"]).items():
+            sign = Signal(key)
+            try:
+                patterns[sign] = parse_pattern(picture)
+                if (patterns[sign].times is None) != (sign in STANDING):
+                    ends = "repeat (start with *)", "end (start with 6x)"
+                    raise ValueError(f"this signal must {ends[sign not in STANDING]}")
+            except ValueError as error:
+                self.report(f"signals.{sign}", f" = {_named(picture)}: {error}")
+                patterns[sign] = parse_pattern(PICTURES[sign])
+        return patterns
 
-    def lock(self, name: str, cls: Callable[..., T]) -> T:
-        """``[lock]`` or ``[fallback]``, with the keys that only its kind has."""
+    def section(self, name: str) -> Any:
+        """``[name]``; of a lock also the keys that only its kind has."""
         table, keys = self.document.get(name, {}), TABLES[name]
+        if "kind" not in keys:
+            return SECTIONS[name](**self.table(name, table, keys))
         kind = table.get("kind", "sesame") if isinstance(table, dict) else None
         of_kind = LOCK_KINDS.get(kind) if isinstance(kind, str) else None
         kinds = [of_kind] if of_kind else LOCK_KINDS.values()
@@ -2284,29 +2263,20 @@ class Parser:
         values = self.table(name, table, {**keys, **own})
         form = LOCK_KINDS[values["kind"]].device_id
         values["device_id"] = form.read(values["device_id"])
-        return cls(own={key: values.pop(key) for key in own}, **values)
+        return SECTIONS[name](own={key: values.pop(key) for key in own}, **values)
 
     def config(self) -> Config:
         """All of the settings, with defaults in place of what is wrong."""
         for key in self.document:
             if key not in TABLES:
-                self.problems.append(_unknown("", key, TABLES))
+                self.unknown("", key, TABLES)
+        names = [n for n in SECTIONS if n != "fallback" or n in self.document]
         schedules = self.schedules()
-        cards = self.cards(schedules)
         config = Config(
-            door=self.section("door", DoorConfig),
-            reader=self.section("reader", ReaderConfig),
-            lock=self.lock("lock", LockConfig),
-            fallback=(
-                self.lock("fallback", LockAccess)
-                if "fallback" in self.document
-                else None
-            ),
-            leds=self.section("leds", LedsConfig),
-            log=self.section("log", LogConfig),
-            patterns=parse_patterns(self.document.get("signals", {}), self.problems),
+            **{name: self.section(name) for name in names},
+            patterns=self.patterns(),
             schedules=schedules,
-            cards=cards,
+            cards=self.cards(schedules),
             examples=tuple(self.examples),
             bare_numbers=tuple(self.bare_numbers),
         )
@@ -2329,35 +2299,6 @@ class Parser:
 DAY = Setting(None, "a day")
 #: Why a card with a proof is not enabled: this program would take a copy for it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
-
-
-def parse_patterns(table: object, problems: list[str]) -> dict[Signal, Pattern]:
-    """All signals, with those that ``[signals]`` redraws."""
-    patterns = {sign: parse_pattern(picture) for sign, picture in PICTURES.items()}
-    if not isinstance(table, dict):
-        problems.append("signals: expected a table, [signals]")
-        return patterns
-    for key, picture in table.items():
-        if picture is UNREADABLE:
-            continue
-        if key not in PICTURES:
-            problems.append(f"signals.{_unknown('signals', key, PICTURES)}")
-            continue
-        try:
-            patterns[Signal(key)] = _redrawn(Signal(key), picture)
-        except ValueError as error:
-            problems.append(f"signals.{key} = {_named(picture)}: {error}")
-    return patterns
-
-
-def _redrawn(sign: Signal, picture: object) -> Pattern:
-    if not isinstance(picture, str):
-        raise ValueError(f"expected {WORDS[str]}")
-    pattern = parse_pattern(picture)
-    if (pattern.times is None) != (sign in STANDING):
-        rule = "repeat (start with *)" if sign in STANDING else "end (start with 6x)"
-        raise ValueError(f"this signal must {rule}")
-    return pattern
 
 
 def _url_problem(url: str, kind: LockKind) -> str | None:
@@ -2584,108 +2525,84 @@ def _relays_on_at_boot(config: Config) -> Iterator[str]:
 # -- what an edit changes
 
 Cards = Mapping[Uid, Credential]
-Schedules = Mapping[str, Schedule]
-Find = Callable[[Uid], Credential | None]
-BlockOn = Callable[[Uid, str], Block | None]
 
 MOST_CHANGES = 12  # lines of one kind: a long list stays short
 MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
 
 
-def differences(
+def _hours(schedule: Schedule, today: date = date.min) -> str:
+    closed = sorted(str(day) for day in schedule.closed if day >= today)
+    words = ", ".join(map(printable, schedule.words))
+    return words + (f", not on {', '.join(closed)}" if closed else "")
+
+
+def validity(card: Credential, config: Config, today: date = date.min) -> str:
+    """When a card works, in words, from ``today`` on."""
+    is_master = card.role is Role.MASTER
+    master = " [master: enrols cards, does not open]" if is_master else ""
+    if card.block:
+        return block_words(card.block) + master
+    if not card.enabled:
+        return printable(card.refused or "switched off") + master
+    schedule = config.schedules.get(card.schedule or "")
+    words = _hours(schedule, today) if schedule else "always"
+    if card.schedule and not schedule:
+        words = f"never: no schedule {printable(card.schedule)!r}"
+    if card.valid_from and card.valid_from > today:
+        words += f", from {card.valid_from}"
+    if card.valid_until:
+        over = card.valid_until < today
+        words += f", until {card.valid_until}" + (" (over)" if over else "")
+    return words + master
+
+
+def whose_access_changes(
     before: Config,
     after: Config,
-    find: Find = lambda uid: None,
-    block_on: BlockOn = lambda uid, holder: None,
+    find: Callable[[Uid], Credential | None] = lambda uid: None,
+    block_on: Callable[[Uid, str], Block | None] = lambda uid, holder: None,
 ) -> list[str]:
-    """What it means to go from one to the other, in words, a line each: people,
-    hours, settings.  No secret is shown.
+    """What an edit means for people, in words, a line each.
 
     ``find`` looks into the database: it decides about a card that comes into the file,
     until then, and about one that leaves the file, from then on.  ``block_on`` tells
     who stays out all the same.
     """
-    people = whose_access_changes(before, after, find, block_on)
-    return [*people, *what_else_changes(before, after)]
-
-
-def what_else_changes(before: Config, after: Config) -> list[str]:
-    """What of ``differences`` is not about people."""
-    lines = [
-        f"schedule {printable(name)}: new ({_hours(after.schedules, name)})"
-        for name in after.schedules.keys() - before.schedules.keys()
-    ]
-    gone = [name for name in before.schedules if name not in after.schedules]
-    lines += [f"schedule {printable(name)}: gone" for name in gone]
-    if (before.fallback is None) != (after.fallback is None):
-        words = f"a {after.fallback.kind}" if after.fallback else "gone"
-        lines.append(f"fallback: {words}")
-    for where in SECTIONS:
-        was, now = getattr(before, where), getattr(after, where)
-        if was is None or now is None:
-            continue
-        old = dict(values_of(was))
-        lines += [
-            f"{where}.{key}: {_change_in_words(old.get(key), value)}"
-            for key, value in values_of(now)
-            if old.get(key) != value
-        ]
-    redrawn = after.patterns.items() - before.patterns.items()
-    return lines + [f"signals.{sign}: redrawn" for sign, _ in redrawn]
-
-
-def _change_in_words(was: object, now: object) -> str:
-    """Of a secret only that it changed."""
-    if not isinstance(now, Secret):
-        return f"{_named(was)} -> {_named(now)}"
-    if not was or not now:
-        return "added" if now else "removed"
-    is_moved = isinstance(was, Secret) and was.text == now.text
-    return "the same, kept elsewhere" if is_moved else "another one"
-
-
-def whose_access_changes(
-    before: Config, after: Config, find: Find, block_on: BlockOn
-) -> list[str]:
-    """What of ``differences`` is about people and their hours."""
     gone = [uid for uid in before.cards if uid not in after.cards]
     come = [uid for uid in after.cards if uid not in before.cards]
     found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
     rows = {uid: row for uid, row in found.items() if row}
-    stay, blocked = list[str](), list[str]()
-    for uid, row in rows.items():
-        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
-            until = f" until {row.valid_until}" if row.valid_until else ""
-            stay.append(
-                f"{card_name(row)} leaves the file, but is on the database's list and"
-                f" may still enter{until}; to end that: doorpi revoke {format_uid(uid)}"
-            )
-    for uid, card in after.cards.items():
-        is_new = card.enabled and before.cards.get(uid) != card
-        if is_new and (block := block_on(uid, card.holder)):
-            lift = LIFTS_BLOCK.format(format_uid(uid))
-            words = f"stays out, {block_words(block)}; to lift it: {lift}"
-            blocked.append(f"{card_name(card)} {words}")
+    stay = [
+        f"{card_name(row)} leaves the file, but is on the database's list and may still"
+        f" enter{f' until {row.valid_until}' if row.valid_until else ''}; to end that:"
+        f" doorpi revoke {format_uid(uid)}"
+        for uid, row in rows.items()
+        if uid in before.cards and row.enabled and not block_on(uid, row.holder)
+    ]
+    blocked = [
+        f"{card_name(card)} stays out, {block_words(block)}; to lift it:"
+        f" {LIFTS_BLOCK.format(format_uid(uid))}"
+        for uid, card in after.cards.items()
+        if card.enabled and before.cards.get(uid) != card
+        if (block := block_on(uid, card.holder))
+    ]
     before = replace(before, cards={**rows, **before.cards})
     after = replace(after, cards={**rows, **after.cards})
-    lines = [
-        *_at_most(MOST_CHANGES, stay),
-        *_come_and_gone(before.cards, after.cards),
-        *_at_most(MOST_CHANGES, list(_entry_changes(before, after))),
-        *_at_most(MOST_CHANGES, blocked),
-    ]
+    lines = [*_at_most(stay), *_come_and_gone(before.cards, after.cards)]
+    for some in _limit_changes(before, after), _schedule_changes(before, after):
+        lines += _at_most(some)
+    lines += _at_most(blocked)
     if (more := len(gone) - MOST_SOUGHT) > 0:
-        lines.append(
-            f"{more:,} more cards leave the file; doorpi cards tells which of them the"
-            " database has, too"
-        )
+        words = "more cards leave the file; doorpi cards tells which of them the"
+        lines.append(f"{more:,} {words} database has, too")
     return lines
 
 
-def _at_most(number: int, lines: Sequence[str]) -> list[str]:
-    more = len(lines) - number
-    rest = [f"and {more:,} more changes of this kind"] if more > 0 else []
-    return [*lines[:number], *rest]
+def _at_most(lines: Iterable[str]) -> Iterator[str]:
+    told = list(lines)
+    yield from told[:MOST_CHANGES]
+    if (more := len(told) - MOST_CHANGES) > 0:
+        yield f"and {more:,} more changes of this kind"
 
 
 def _names(names: Iterable[str]) -> str:
@@ -2701,110 +2618,100 @@ def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
     """Who is new, gone, renamed; and whose cards."""
     before = {card.holder for card in old.values()}
     after = {card.holder for card in new.values()}
-    handed = [
-        (old[uid], now)
-        for uid, now in new.items()
-        if uid in old and old[uid].holder != now.holder
-    ]
+    both = [(old[uid].holder, now) for uid, now in new.items() if uid in old]
+    handed = [(was, now) for was, now in both if was != now.holder]
     renamed = {
-        was.holder: now.holder
+        was: now.holder
         for was, now in handed
-        if was.holder not in after and now.holder not in before
+        if was not in after and now.holder not in before
     }
     stay = before & after | {*renamed, *renamed.values()}
     for sign, cards, others in (("+", new, old), ("-", old, new)):
-        people = [c.holder for c in cards.values() if c.holder not in stay]
-        of_stay = (c for uid, c in cards.items() if uid not in others)
-        some = [card_name(card) for card in of_stay if card.holder in stay]
-        for names, one, many in (people, "person", "people"), (some, "card", "cards"):
+        people = [card.holder for card in cards.values() if card.holder not in stay]
+        some = [c for uid, c in cards.items() if uid not in others and c.holder in stay]
+        for nouns, names in (
+            (("person", "people"), people),
+            (("card", "cards"), [card_name(card) for card in some]),
+        ):
             if number := len(set(names)):
-                noun = one if number == 1 else many
-                yield f"{sign}{number:,} {noun}: {_names(names)}"
+                yield f"{sign}{number:,} {nouns[number > 1]}: {_names(names)}"
     told: dict[str, list[str]] = {}
     for was, now in handed:
-        is_renamed = renamed.get(was.holder) == now.holder
+        is_renamed = renamed.get(was) == now.holder
         words = "renamed" if is_renamed else "card reassigned"
-        name = printable(was.holder, 60) if is_renamed else card_name(was)
+        name = was if is_renamed else card_name(now._replace(holder=was))
         told.setdefault(words, []).append(f"{name} -> {printable(now.holder, 60)}")
     yield from (f"{words}: {_names(names)}" for words, names in told.items())
 
 
-def _entry_changes(before: Config, after: Config) -> Iterator[str]:
-    """What else changes for a card, and for whoever has a schedule that was edited:
-    those with the same change together."""
+def _limit_changes(before: Config, after: Config) -> Iterator[str]:
+    """When cards work now, those with the same change together."""
     told: dict[str, list[Credential]] = {}
-    hours: dict[tuple[str | None, str | None], Iterable[str]] = {
-        (name, name): _hours_words(before.schedules, name, after.schedules, name)
-        for name in before.schedules
-        if name in after.schedules
-    }
-    nobody = dict(hours)
     for uid, now in after.cards.items():
-        if was := before.cards.get(uid):
-            names = was.schedule, now.schedule
-            nobody.pop(names, None)
-            if names not in hours:
-                old, new = names
-                hours[names] = _hours_words(before.schedules, old, after.schedules, new)
-            for words in (*entry_words(was, now), *hours[names]):
-                told.setdefault(words, []).append(now)
+        was = before.cards.get(uid, now)
+        is_same = (
+            was.schedule == now.schedule
+        )  # what an edit of it means is another line
+        words = validity(was, after if is_same else before), validity(now, after)
+        if was != now and words[0] != words[1]:
+            told.setdefault(" -> ".join(words), []).append(now)
     held = Counter(card.holder for card in after.cards.values())
-    for words, cards in told.items():
-        same = Counter(card.holder for card in cards)
-        names_of = (
-            card.holder if same[card.holder] == held[card.holder] else card_name(card)
-            for card in cards
+    for change, cards in told.items():
+        some = Counter(card.holder for card in cards)
+        yield (
+            _names(
+                card.holder
+                if some[card.holder] == held[card.holder]
+                else card_name(card)
+                for card in cards
+            )
+            + f": {change}"
         )
-        yield f"{_names(names_of)}: {words}"
-    for (name, _), edits in nobody.items():  # people of the database may have it
-        yield from (f"whoever has {printable(str(name))}: {words}" for words in edits)
 
 
-def entry_words(was: Credential, now: Credential) -> Iterator[str]:
-    """What else than its holder and its hours changes for a card."""
-    if now.refused and now.refused != was.refused:
-        yield f"refused: {printable(now.refused)}"
-    elif was.enabled is not now.enabled:
-        yield f"switched {'on' if now.enabled else 'off'}"
-    for words, first, then in (
-        ("first day", was.valid_from, now.valid_from),
-        ("last day", was.valid_until, now.valid_until),
-        ("role", was.role, now.role),
-    ):
-        if first != then:
-            yield f"{words} {first or 'none'} -> {then or 'none'}"
+def _schedule_changes(before: Config, after: Config) -> Iterator[str]:
+    """Which schedules are new, gone or other ones now, and whose."""
+    for name in {**before.schedules, **after.schedules}:
+        was, now = (config.schedules.get(name) for config in (before, after))
+        words = f"new ({_hours(now)})" if now else "gone"
+        if was and now:
+            if (set(was.spans), was.closed) == (set(now.spans), now.closed):
+                continue
+            some = (card for card in after.cards.values() if card.schedule == name)
+            who = _names(card.holder for card in some)
+            words = f"{_hours(was)} -> {_hours(now)}" + (f" ({who})" if who else "")
+        yield f"schedule {printable(name)}: {words}"
 
 
-def _hours_words(
-    before: Schedules, old: str | None, after: Schedules, new: str | None
-) -> list[str]:
-    """From the hours and closed days of one schedule to those of another; nothing
-    where all of it is as it was."""
-    never = Schedule(name="", spans=())
-    was, now = before.get(old or "", never), after.get(new or "", never)
-    words, then = _hours(before, old), _hours(after, new)
-    told = []
-    if (old is None, set(was.spans)) != (new is None, set(now.spans)):
-        told.append(f"{words} -> {then}")
-    elif old != new:
-        told.append("the same hours")
-    for closed, days in (
-        ("closed on", now.closed - was.closed),
-        ("open again on", was.closed - now.closed),
-    ):
-        if days:
-            told.append(f"{closed} {_names(map(str, sorted(days)))}")
-    both = dict.fromkeys(printable(name or "no schedule") for name in (old, new))
-    return [f"{', '.join(told)} ({' -> '.join(both)})"] if told else []
+def what_else_changes(before: Config, after: Config) -> list[str]:
+    """What an edit means but for people, in words, a line each.  No secret is shown."""
+    was, now = (
+        {
+            f"{where}.{key}": value
+            for where in SECTIONS
+            if (table := getattr(config, where)) is not None
+            for key, value in values_of(table)
+        }
+        | {f"signals.{sign}": drawn for sign, drawn in config.patterns.items()}
+        for config in (before, after)
+    )
+    lines = []
+    if (before.fallback is None) is not (after.fallback is None):
+        words = f"a {after.fallback.kind}" if after.fallback else "gone"
+        lines.append(f"fallback: {words}")
+    both = [key for key in now if key in was and now[key] != was[key]]
+    return lines + [f"{key}: {_change_in_words(was[key], now[key])}" for key in both]
 
 
-def _hours(schedules: Schedules, name: str | None) -> str:
-    """The hours of whoever has this schedule, as the owner wrote them."""
-    if name is None:
-        return "any hour"
-    schedule = schedules.get(name)
-    is_open = schedule is not None and schedule.spans
-    return printable(", ".join(schedule.words)) if schedule and is_open else "no hour"
+def _change_in_words(was: Any, now: Any) -> str:
+    """Of a secret only that it changed."""
+    if isinstance(now, Pattern):
+        return "redrawn"
+    if not isinstance(now, Secret):
+        return f"{_named(was)} -> {_named(now)}"
+    if not was or not now:
+        return "added" if now else "removed"
+    return "the same, kept elsewhere" if was.text == now.text else "another one"
 
 
 ################################################################################
@@ -11724,6 +11631,19 @@ class ListChanges(NamedTuple):
         return bool(self.unchanged or self.added or self.changed)
 
 
+def _entry_words(was: Credential, now: Credential) -> Iterator[str]:
+    """What else than its holder and its schedule changes for a card."""
+    if was.enabled is not now.enabled:
+        yield f"switched {'on' if now.enabled else 'off'}"
+    for words, first, then in (
+        ("first day", was.valid_from, now.valid_from),
+        ("last day", was.valid_until, now.valid_until),
+        ("role", was.role, now.role),
+    ):
+        if first != then:
+            yield f"{words} {first or 'none'} -> {then or 'none'}"
+
+
 def list_changes(
     listed: CardList,
     stored: Mapping[Uid, Credential],
@@ -11746,7 +11666,7 @@ def list_changes(
             for key in ("holder", "schedule")
             if (old := getattr(before, key)) != (new := getattr(card, key))
         ]
-        news = ", ".join((*told, *entry_words(before, card)))
+        news = ", ".join((*told, *_entry_words(before, card)))
         row, why = listed.rows[uid], before.refused
         if news and uid in in_file:
             why = why or f"doorpi.toml has this card, and decides: {news}"
@@ -13458,15 +13378,15 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
 
 def _differences(before: Config, after: Config) -> tuple[list[str], str]:
     """What changes, and why it may be more than that."""
+    people, trouble = whose_access_changes(before, after), ""
     with contextlib.closing(make_store(after)) as store:
         try:
-            if store.exists():  # who only asks makes no files
-                return differences(
-                    before, after, store.people.find, store.people.block_on
-                ), ""
+            if store.exists():  # queries must not create the database
+                known = store.people.find, store.people.block_on
+                people = whose_access_changes(before, after, *known)
         except StoreError as error:
-            return differences(before, after), str(error)
-    return differences(before, after), ""
+            trouble = str(error)
+    return people + what_else_changes(before, after), trouble
 
 
 def _examples(config: Config) -> Iterator[str]:
@@ -14298,7 +14218,7 @@ def cmd_tap(args: argparse.Namespace) -> int:
 
 
 def cmd_legend(args: argparse.Namespace) -> int:
-    patterns, name = parse_patterns({}, []), ""
+    patterns, name = Parser({}).patterns(), ""
     try:
         config = load(args, keyless=True)
         patterns, name = dict(config.patterns), config.door.name

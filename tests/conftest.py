@@ -401,7 +401,7 @@ def config_of(*cards: Credential, **door) -> Config:
     """A configuration with ``cards``, the default lights, and ``door`` settings."""
     return Config(
         door=doorpi.DoorConfig(**door),
-        patterns=doorpi.parse_patterns({}, []),
+        patterns=doorpi.Parser({}).patterns(),
         cards={card.uid: card for card in cards},
     )
 

@@ -102,7 +102,7 @@ def test_an_edit_that_adds_somebody_who_is_blocked_is_told():
     def block_on(uid: Uid, holder: str) -> Block | None:
         return BY_NAME if holder == "Ken Sato" else None
 
-    lines = doorpi.differences(
+    lines = doorpi.whose_access_changes(
         config_of(),
         config_of(card_of(), card_of(STRANGER, "Jo")),
         block_on=block_on,
@@ -118,7 +118,7 @@ def test_an_edit_that_adds_somebody_who_is_blocked_is_told():
 def test_whom_a_block_keeps_out_is_not_said_to_stay_in_the_database():
     row = card_of(source=doorpi.Origin.DB)
 
-    lines = doorpi.differences(
+    lines = doorpi.whose_access_changes(
         config_of(card_of()),
         config_of(),
         {KEN: row}.get,

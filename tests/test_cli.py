@@ -1068,7 +1068,7 @@ def test_tap_is_for_virtual_readers_only(verb):
 def test_legend_draws_every_signal_from_its_pattern(verb):
     lines = verb("legend")
 
-    patterns = doorpi.parse_patterns({}, [])
+    patterns = doorpi.Parser({}).patterns()
     assert lines[0] == "4 seconds of each signal: G green, R red, A both, . dark"
     assert [line.split()[0] for line in lines[2::4]] == [str(sign) for sign in patterns]
     locked = next(i for i, line in enumerate(lines) if line.startswith("locked "))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import doorpi
 from doorpi import (
     LOCK_KINDS,
+    MEANINGS,
     PICTURES,
     TABLES,
     Config,
@@ -512,6 +513,7 @@ CARDS = {
     "a number among cards": (PERSON + '["04A1B2C3", 5]', f"{CARDS_OF_KEN} 2 = 5: {TEXT}, or {{ uid = \"...\" }}"),
     "an alien key of a person's card": (PERSON + '[{ uid = "04A1B2C3", zzz = 1 }]', f"{CARDS_OF_KEN} 1.zzz: unknown key"),
     "a person's card without a UID": (PERSON + '[{ proof = "ntag424" }]', f"{CARDS_OF_KEN} 1.uid: missing (the card's UID)"),
+    "an empty proof": (PERSON + '[{ uid = "04A1B2C3", proof = "" }]', f"{CARDS_OF_KEN} 1.proof = '': empty (how the card proves that it is no copy)"),
     "a person's phone": (PERSON + '["08A1B2C3"]', f"{CARDS_OF_KEN} 1 = '08A1B2C3': {RANDOM}"),
     "a person's phone in a table": (PERSON + '[{ uid = "08A1B2C3" }]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
     "a card twice in a person": (PERSON + '["04A1B2C3", "04:a1:b2:c3"]', f"{CARDS_OF_KEN} 2 = '04:A1:B2:C3': also the UID of {CARDS_OF_KEN} 1"),
@@ -576,7 +578,7 @@ SCHEDULES = {
 NO_PICTURE = 'not a picture such as "6x GGGGG....." or "* G...."'
 
 SIGNALS = {
-    "a number for a picture": ("[signals]\nlocked = 6", f"signals.locked = 6: {TEXT}"),
+    "a number for a picture": ("[signals]\nlocked = 6", f"signals.locked = 6: {TEXT} ({MEANINGS[Signal.LOCKED]})"),
     "no picture": ('[signals]\nlocked = "GGG"', f"signals.locked = 'GGG': {NO_PICTURE}"),
     "too long": ('[signals]\nlocked = "1201x G"', "signals.locked = '1201x G': a picture plays at least once and 60 s at most"),
     "never": ('[signals]\nlocked = "0x G"', "signals.locked = '0x G': a picture plays at least once and 60 s at most"),
@@ -964,7 +966,7 @@ def test_cards_of_one_name_are_one_persons():
     assert [card.uid for card in ken.cards] == ["04A1B2C3", "04A1B2C4"]
 
 
-@pytest.mark.parametrize("proof", ["ntag424", "of another time", ""])
+@pytest.mark.parametrize("proof", ["ntag424", "of another time"])
 def test_a_card_that_must_prove_itself_is_listed_and_opens_nothing(proof):
     """A copy of its number would, if the word was only left out."""
     both = f'cards = ["04A1B2C3", {{ uid = "04A1B2C4", proof = "{proof}" }}]'
@@ -1056,7 +1058,7 @@ def test_what_a_kinds_own_keys_hold_is_read_from_their_files(oauth, tmp_path):
     config = read_config(write(tmp_path, OAUTH, token="t0ken\n"), {})
 
     assert config.lock.own["refresh_token"] == Secret("t0ken", "token")
-    changes = doorpi.differences(parse_config(OAUTH), config)
+    changes = doorpi.what_else_changes(parse_config(OAUTH), config)
     assert "lock.refresh_token: another one" in changes
     with pytest.raises(ConfigError, match=r"refresh_token = .*: .* no such file"):
         read_config(write(tmp_path, OAUTH.replace('token" }', 'no" }')), {})
@@ -1571,6 +1573,7 @@ def test_the_example_shows_every_setting_and_no_other():
     settings -= {
         ("person", key) for key in doorpi.ACCESS_KEYS
     }  # they are as in [[card]]
+    settings -= {("signals", key) for key in TABLES["signals"]}  # any, or none
     settings -= {("fallback", key) for key in TABLES["fallback"]}  # as in [lock]
 
     assert {(s, key) for s, key, _, _ in shown() if s != "signals"} == settings

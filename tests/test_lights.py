@@ -21,12 +21,12 @@ from stopwatch import Stopwatch, thread_held_up_s
 from doorpi import (
     GpioLights,
     LedsConfig,
+    Parser,
     Signal,
     parse_pattern,
-    parse_patterns,
 )
 
-PATTERNS = parse_patterns({}, [])
+PATTERNS = Parser({}).patterns()
 DARK, GREEN, RED, BOTH = (0, 0), (1, 0), (0, 1), (1, 1)
 TOLERANCE_S = 0.03
 
@@ -212,7 +212,7 @@ def edges_until(count: int, patterns, *signals) -> list[Seen]:
 
 @pytest.mark.realtime
 def test_a_redrawn_picture_is_the_one_that_is_played():
-    patterns = parse_patterns({"denied": "1x RRAAGG"}, [])
+    patterns = Parser({"signals": {"denied": "1x RRAAGG"}}).patterns()
 
     seen = edges_until(4, patterns, Signal.DENIED)
 

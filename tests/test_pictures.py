@@ -29,6 +29,7 @@ from doorpi import (
     PICTURES,
     Command,
     Event,
+    Parser,
     Pattern,
     Reason,
     Result,
@@ -39,10 +40,9 @@ from doorpi import (
     log_chart,
     main,
     parse_pattern,
-    parse_patterns,
 )
 
-PATTERNS = parse_patterns({}, [])
+PATTERNS = Parser({}).patterns()
 SVG = "{http://www.w3.org/2000/svg}"
 JAPANESE = {"{http://www.w3.org/XML/1998/namespace}lang": "ja"}
 

@@ -45,7 +45,7 @@ def block_after(mark: str) -> str:
 
 
 def test_the_lights_are_the_patterns():
-    drawn = "\n".join(doorpi.legend(doorpi.parse_patterns({}, []), colours=False))
+    drawn = "\n".join(doorpi.legend(doorpi.Parser({}).patterns(), colours=False))
 
     assert block_after("<!-- lights").rstrip("\n") == drawn
 

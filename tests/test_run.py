@@ -398,7 +398,7 @@ def test_a_stop_while_a_light_begins_waits_until_it_can_be_put_out(
     """Else its thread could be neither ended nor left, and the lamp stays on."""
     factory = MockFactory(pin_class=StoppingPin)
     monkeypatch.setattr(gpiozero.Device, "pin_factory", factory)
-    lit = {**doorpi.parse_patterns({}, []), Signal.READY: Pattern("A", None)}
+    lit = {**doorpi.Parser({}).patterns(), Signal.READY: Pattern("A", None)}
     lights = GpioLights(doorpi.LedsConfig(), lit)
 
     with pytest.raises(Stopped):
