@@ -2538,22 +2538,21 @@ def _hours(schedule: Schedule, today: date = date.min) -> str:
 
 def validity(card: Credential, config: Config, today: date = date.min) -> str:
     """When a card works, in words, from ``today`` on."""
-    is_master = card.role is Role.MASTER
-    master = " [master: enrols cards, does not open]" if is_master else ""
+    master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
     if card.block:
         return block_words(card.block) + master
     if not card.enabled:
         return printable(card.refused or "switched off") + master
     schedule = config.schedules.get(card.schedule or "")
-    words = _hours(schedule, today) if schedule else "always"
-    if card.schedule and not schedule:
-        words = f"never: no schedule {printable(card.schedule)!r}"
+    words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
+    if schedule:
+        words = _hours(schedule, today)
     if card.valid_from and card.valid_from > today:
         words += f", from {card.valid_from}"
     if card.valid_until:
-        over = card.valid_until < today
-        words += f", until {card.valid_until}" + (" (over)" if over else "")
-    return words + master
+        over = " (over)" * (card.valid_until < today)
+        words += f", until {card.valid_until}{over}"
+    return printable(words, 2_000) + master
 
 
 def whose_access_changes(
@@ -10621,27 +10620,6 @@ def with_blocks(
     for card in cards:
         block = kept_out.get(card.uid) or kept_out.get(as_spoken(card.holder))
         yield card._replace(block=block) if block else card
-
-
-def validity(card: Credential, config: Config, today: date) -> str:
-    """When a card works, in words."""
-    master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
-    if card.block:
-        return block_words(card.block) + master
-    if not card.enabled:
-        return (card.refused or "switched off") + master
-    schedule = config.schedules.get(card.schedule or "")
-    words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
-    if schedule:
-        words = ", ".join(printable(span) for span in schedule.words)
-        closed = sorted(day for day in schedule.closed if day >= today)
-        words += f", not on {', '.join(map(str, closed))}" if closed else ""
-    if card.valid_from and card.valid_from > today:
-        words += f", from {card.valid_from}"
-    if card.valid_until:
-        over = " (over)" * (card.valid_until < today)
-        words += f", until {card.valid_until}{over}"
-    return words + master
 
 
 class Refused(Exception):

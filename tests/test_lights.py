@@ -458,7 +458,7 @@ def test_the_pins_library_is_loaded_by_a_thread_and_what_is_shown_meanwhile_is_s
     """In a process of its own, where nobody has loaded it yet."""
     program = """
 import sys, time, doorpi
-patterns = doorpi.parse_patterns({}, [])
+patterns = doorpi.Parser({}).patterns()
 lights = doorpi.GpioLights(doorpi.LedsConfig(), patterns)
 assert "gpiozero" not in sys.modules
 lights.show(doorpi.Signal.NOT_LOCKED)
