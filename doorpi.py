@@ -7077,9 +7077,6 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, Keep], Lock]] = {
 ################################################################################
 
 
-PROC = Path("/proc")
-
-
 # The schema of a file is a tuple of scripts: the first makes its tables, and each of
 # the others the next version of them.  It only adds: tables, and columns that are NULL,
 # '' or 0 where nobody has set them.  So an older program, put back by an upgrade that
@@ -7120,7 +7117,6 @@ CREATE TABLE chains (name TEXT PRIMARY KEY, id INTEGER NOT NULL, hash TEXT NOT N
 CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 INSERT INTO chains (name, id, hash) VALUES ('events', 0, ''), ('outcomes', 0, '');
 """
-
 REQUEST_COLUMNS = """
 ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
@@ -7138,6 +7134,885 @@ CHAINED_LATER: dict[str, tuple[str, ...]] = {
     "outcomes": (),
 }
 
+
+# The values in a row
+
+
+class RowError(sqlite3.DataError):
+    """A value in a row that makes no sense; the text says what it is."""
+
+
+def _text_of(value: object) -> str:
+    if not isinstance(value, str):
+        raise RowError(f"{printable(repr(value), 40)}, which is no text")
+    return value
+
+
+def _number_of(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
+        raise RowError(f"{printable(repr(value), 40)}, which is no number of a row")
+    return value
+
+
+def _count_of(value: object) -> int:
+    """0 for what an older program has written, or rot has eaten."""
+    is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
+    return int(str(value)) if is_number else 0
+
+
+def _flag_of(value: object) -> bool:
+    if value not in (0, 1):
+        raise RowError(f"{printable(repr(value), 40)}, which is neither 0 nor 1")
+    return bool(value)
+
+
+def _moment_of(value: object) -> datetime:
+    text = _text_of(value)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise RowError(f"{printable(text, 40)!r}, which is no time") from None
+    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
+        raise RowError(f"{printable(text, 40)!r}, which is no time of ours")
+    return at
+
+
+def _day_of(value: object) -> date | None:
+    text = None if value is None else _text_of(value)
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise RowError(f"{printable(text or '', 40)!r}, which is no day") from None
+
+
+def _uid_of(value: object) -> Uid:
+    text = _text_of(value)
+    if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
+        raise RowError(f"{printable(text, 40)!r}, which is none")
+    return Uid(text)
+
+
+#: How the columns of an entry of the list are read.
+CARD_VALUES: dict[str, Callable[[object], Any]] = {
+    "holder": _text_of,
+    "enabled": _flag_of,
+    "valid_from": _day_of,
+    "valid_until": _day_of,
+    "schedule": lambda value: None if value is None else _text_of(value),
+    "role": _text_of,
+}
+CARD_COLUMNS = {"uid", "added_at", *CARD_VALUES}
+
+
+def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
+    """An entry of the list.  One with something that only a newer version knows is
+    refused: that may be what protects it.  Raises: RowError."""
+    values = {}
+    for name, read in CARD_VALUES.items():
+        try:
+            values[name] = read(row.get(name))
+        except RowError as error:
+            raise RowError(f"{name} is {error}") from None
+    # A column that was added holds None, "" or 0 where nobody has set it.
+    newer = [
+        name
+        for name in row
+        if name not in CARD_COLUMNS and row[name] not in (None, "", 0)
+    ]
+    if values["role"] not in list(Role):
+        newer.append(f"role {printable(values['role'], 40)}")
+        values["role"] = Role.HOLDER
+    values["role"] = Role(values["role"])
+    if newer:
+        what = ", ".join(sorted(newer))
+        why = f"its entry needs a newer version of DoorPi ({printable(what)})"
+        values |= {"enabled": False, "refused": why}
+    return Credential(uid=uid, source=Origin.DB, **values)
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """Raises: RowError."""
+    event_id, at, uid, holder, reason, command, source, *rest = row
+    result, latency, detail, point, request = rest
+    return Event(
+        id=event_id,
+        at=_moment_of(at),
+        uid=Uid(str(uid)) if uid else None,
+        holder=str(holder),
+        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
+        command=_word(Command, command) if command else None,
+        source=printable(str(source), 40),
+        result=_word(Result, result) if result else None,
+        latency_ms=latency if isinstance(latency, int) else None,
+        detail=str(detail),
+        point=str(point or ""),
+        request=str(request or ""),
+    )
+
+
+WordT = TypeVar("WordT", bound=enum.StrEnum)
+
+
+def _word(kind: type[WordT], value: object) -> WordT | str:
+    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
+    text = printable(str(value), 40)
+    return kind(text) if text in list(kind) else text
+
+
+# The files
+
+
+#: The errors of SQLite and the disk; UnicodeError where a letter is none, in what we
+#: store or in the names and messages of a broken file.
+TROUBLES = (sqlite3.Error, OSError, UnicodeError)
+
+#: What the names of the files of one database end in.
+ENDINGS = ("", "-wal", "-shm", "-journal")
+
+
+class Spoilt(sqlite3.DatabaseError):
+    """A file that SQLite would open, though what was written last is lost."""
+
+    sqlite_errorcode = sqlite3.SQLITE_NOTADB
+
+
+class LinkFound(OSError):
+    """Something else stands in the place of a file of ours."""
+
+
+def _wal(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
+def _is_there(path: Path) -> bool:
+    """Also for a link that leads nowhere.  Raises: OSError when it cannot be told."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _is_nothing(path: Path) -> bool:
+    return not (path.exists() and path.stat().st_size)
+
+
+def _identity(file: Path | int) -> tuple[int, int] | None:
+    """Which file a name stands for, or a descriptor; None for none."""
+    try:
+        found = file.stat() if isinstance(file, Path) else os.fstat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _refuse_odd(path: Path) -> None:
+    """Raises: LinkFound for a link, since whoever made one means another file; Spoilt
+    where only the -wal is left, which SQLite would delete with all that it holds."""
+    for file in (Path(f"{path}{ending}") for ending in ENDINGS):
+        if file.is_symlink():
+            raise LinkFound(f"{file.name} is a symbolic link, which is not followed")
+    if _is_nothing(path) and not _is_nothing(_wal(path)):
+        raise Spoilt("the file is empty or gone, its -wal is not")
+
+
+def _has_no_room(path: Path, needed: int = 65_536) -> bool:
+    """Not even for a -wal and a -shm."""
+    disk = os.statvfs(path)
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return free * disk.f_frsize < needed
+
+
+def _is_fixed(path: Path) -> bool:
+    """On a disk that is full or became read-only SQLite needs to be told, or it fails
+    to make its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
+    if _is_nothing(path) or _wal(path).exists():
+        return False
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY) or _has_no_room(path)
+
+
+def _is_broken(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # its values cannot raise that
+        return True
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+@contextlib.contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """``path`` without a file made beside it, also while the door writes it.  Without
+    a -wal nobody has it open, and SQLite need not make one."""
+    _refuse_odd(path)
+    how = "mode=ro" if _wal(path).exists() else "mode=ro&immutable=1"
+    uri = f"file:{quote(os.fsencode(path))}?{how}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
+        yield db
+
+
+@contextlib.contextmanager
+def _database_copied(path: Path, copy: Path) -> Iterator[Path]:
+    """What is committed in ``path``, as a file that is to replace ``copy``.
+
+    Raises: BlockingIOError, if another process copies it.
+    """
+    import fcntl
+
+    part = copy.with_name(f"{copy.name}.part")
+    if part.is_symlink():
+        part.unlink()
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(part, flags, 0o640)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = _identity(file.fileno())
+        if _identity(part) != mine:
+            raise BlockingIOError(errno.EAGAIN, "it was just copied")
+        try:
+            os.ftruncate(file.fileno(), 0)  # of a process that was killed
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute("VACUUM INTO ?", (str(part),))
+            os.fsync(file.fileno())  # SQLite itself leaves that to the disk
+            yield part
+        finally:
+            if _identity(part) == mine:  # half of a copy on a disk that is full
+                part.unlink()
+
+
+@contextlib.contextmanager
+def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
+    """One transaction, which nobody else's write comes into."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:  # also Stopped: nothing half-written stays
+        db.rollback()
+        raise
+    db.commit()
+
+
+class SqliteFile:
+    """One SQLite file (WAL, every commit synced to the disk), for all threads.
+
+    The connection is opened when it is needed and dropped after any error, so that
+    a disk that comes back is used again.  With ``repair`` a file that is no
+    database any more is set aside under a dated name and a new one begun.
+    A question makes no file.
+    """
+
+    schema: tuple[str, ...]
+
+    def __init__(
+        self, path: Path, *, repair: bool = False, busy_s: float = 0.25
+    ) -> None:
+        self.path = path
+        self._repair = repair
+        self._busy_s = busy_s
+        self._guard = threading.RLock()
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._is_fixed = False
+
+    def exists(self) -> bool:
+        """False as long as nothing was ever stored."""
+        with self._guarded():
+            return any(map(_is_there, self._remains()))
+
+    def identity(self) -> tuple[int, int] | None:
+        """Which file it is just now, None while there is none."""
+        with self._guarded():
+            return _identity(self.path)
+
+    def close(self) -> None:
+        with self._guard:
+            self._drop()
+
+    def _remains(self) -> Iterable[Path]:
+        """The files any of which holds what was stored."""
+        return self.path, _wal(self.path)
+
+    def _before_new(self) -> None:
+        """Called before a file is made that is not there, or holds nothing at all."""
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        """Called when it was opened.  Raises: sqlite3.Error when it cannot be used."""
+
+    def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._guarded():
+            if not any(map(_is_there, self._remains())):
+                return []
+            return self._connection().execute(sql, values).fetchall()
+
+    def _value(self, sql: str, *values: object) -> Any:
+        """The first value that ``sql`` finds, None where it finds no row."""
+        rows = self._query(sql, *values)
+        return rows[0][0] if rows else None
+
+    def _meant(self, read: Callable[[object], T], value: object) -> T:
+        """``value`` as ``read`` understands it.  Raises: StoreError."""
+        try:
+            return read(value)
+        except RowError as error:
+            raise StoreError(f"{self.path}: {error}") from None
+
+    def _moment(self, sql: str, *values: object) -> datetime | None:
+        found = self._value(sql, *values)
+        return None if found is None else self._meant(_moment_of, found)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded():
+            db = self._connection()
+            if db.in_transaction:  # Stopped fell between the lines of an earlier one
+                db.rollback()
+            if self._is_fixed and _has_no_room(self.path):
+                raise sqlite3.OperationalError("database or disk is full")
+            with _all_or_nothing(db):
+                yield db
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """One thread at a time, and any trouble is a StoreError."""
+        with self._guard:
+            try:
+                yield
+            except TROUBLES as error:
+                # Set aside first: closing would tidy up the -wal.
+                if self._repair and _is_broken(error):
+                    self._set_aside()
+                self._drop()
+                why = getattr(error, "strerror", None) or str(error)
+                raise StoreError(f"{self.path}: {printable(why)}") from None
+            except Stopped:  # what was interrupted is begun again
+                self._drop()
+                raise
+
+    def _drop(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        """The open database; opened again when its file was removed or replaced."""
+        if self._db is not None and self._file != _identity(self.path):
+            log.warning("%s was replaced or deleted: it is opened again", self.path)
+            self._drop()
+        if self._is_fixed:  # what others change, once they can, it would not see
+            self._drop()
+        if self._db is None:
+            _refuse_odd(self.path)
+            if not self.path.parent.exists():
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_nothing(self.path):
+                self._before_new()
+            self._is_fixed = _is_fixed(self.path)
+            uri = f"file:{quote(os.fsencode(self.path))}"
+            self._db = sqlite3.connect(
+                f"{uri}?immutable=1" if self._is_fixed else uri, uri=True,
+                timeout=self._busy_s, isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+            self._file = _identity(self.path)
+            self._prepare(self._db)
+            self._check(self._db)
+        return self._db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        # A letter that rotted must not hide the row, nor those beside it.
+        db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
+        db.row_factory = sqlite3.Row
+        self._use_wal(db)
+        db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        newest = len(self.schema)
+        if version > newest:
+            words = "%s: of a newer version of DoorPi, as schema %d"
+            log.info(words, self.path, version)
+        if version >= newest:
+            return
+        with _all_or_nothing(db):
+            (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody's now
+            for script in self.schema[version:]:
+                for statement in script.split(";"):
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {max(version, newest)}")
+        if version:
+            log.warning("%s: brought to schema %d", self.path, newest)
+
+    def _use_wal(self, db: sqlite3.Connection) -> None:
+        """SQLite itself does not wait here for another process that does the same."""
+        ends_at = time.monotonic() + self._busy_s
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > ends_at:
+                    raise
+            time.sleep(0.01)
+
+    def _set_aside(self) -> None:
+        """Nothing of it is lost: each file keeps its content under a dated name."""
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        parts = [Path(f"{self.path}{end}") for end in ENDINGS]
+        ending = f".broken-{stamp}"
+        try:
+            for number in range(2, 100):  # another one in this second
+                if not any(Path(f"{part}{ending}").exists() for part in parts):
+                    break
+                ending = f".broken-{stamp}-{number}"
+            for part in filter(Path.exists, parts):
+                part.rename(f"{part}{ending}")
+        except OSError as error:
+            log.error("%s is broken and cannot be set aside: %s", self.path, error)
+        else:
+            log.error("%s was broken: set aside as %s", self.path, ending)
+
+
+# The list of people
+
+
+FIND_QUERY = "SELECT * FROM cards WHERE uid = ?"
+CARDS_QUERY = "SELECT * FROM cards ORDER BY holder, uid"
+#: A look among the first cards; the list may have a million.
+DATED_QUERY = """
+SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
+WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
+UNION SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000) LIMIT 1
+"""
+CARD_UPDATE = """
+INSERT INTO cards
+    (uid, holder, enabled, valid_from, valid_until, schedule, role, added_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (uid) DO UPDATE SET
+    holder = excluded.holder, enabled = excluded.enabled,
+    valid_from = excluded.valid_from, valid_until = excluded.valid_until,
+    schedule = excluded.schedule, role = excluded.role, added_at = excluded.added_at
+"""
+BLOCKS_QUERY = "SELECT kind, name, holder, since, who FROM blocks"
+BLOCK_QUERY = f"""
+{BLOCKS_QUERY} WHERE kind = 'uid' AND name = ?
+UNION ALL {BLOCKS_QUERY} WHERE kind = 'holder' AND name = ?
+"""
+BLOCK_UPDATE = """
+INSERT INTO blocks (kind, name, holder, since, who) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (kind, name) DO NOTHING
+"""
+MARK_UPDATE = """
+INSERT INTO marks (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+#: Blocks as the log's database keeps them, under Kept.BLOCK; "" where one was lifted.
+NOTED_BLOCK_QUERY = "SELECT name, value FROM states WHERE name IN (?, ?)"
+NOTED_BLOCKS_QUERY = """
+SELECT name, value FROM states WHERE name >= 'block ' AND name < 'block!'
+"""
+
+
+class ListState(NamedTuple):
+    """What is known of the list: how often it was changed; why everybody is refused
+    ("" when nobody is, None when nothing was ever said of it); and how many events the
+    log had at the last change."""
+
+    changes: int
+    lockdown: str | None
+    events: int = 0
+
+
+def _changes(db: sqlite3.Connection) -> int:
+    found = db.execute("SELECT value FROM marks WHERE name = 'changes'").fetchone()
+    return _count_of(found and found[0])
+
+
+def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
+    days = (day and day.isoformat() for day in (card.valid_from, card.valid_until))
+    return (
+        card.uid, card.holder, card.enabled, *days, card.schedule, card.role.value,
+        utc_text(at),
+    )  # fmt: skip
+
+
+def _block_key(block: Block) -> tuple[str, str]:
+    return ("uid", block.uid) if block.uid else ("holder", as_spoken(block.holder))
+
+
+def _block(
+    kind: object, name: object, holder: object, since: object, who: object
+) -> Block:
+    """Whatever has become of the rest of a row, a block it is."""
+    try:
+        at = _moment_of(since).astimezone()
+    except (RowError, OverflowError):
+        at = datetime.fromtimestamp(0).astimezone()
+    uid = Uid(str(name)) if kind == "uid" else None
+    return Block(uid=uid, holder=str(holder), since=at, by=str(who))
+
+
+class SqlitePeople(SqliteFile):
+    """The list of people that the owner's verbs and the reader make.
+
+    After each change a copy is kept beside it, which takes its place when it is broken
+    or gone: who is on the list must get in on the day after a power cut as well.  (Not
+    of a list above ``copied_up_to`` bytes, where that would take long.)
+
+    One bad byte in a -wal, and SQLite silently takes back what was written after it: a
+    card that was revoked, a lockdown.  So no change stays there, and changes
+    are counted: a list that has fewer than its copy is as good as broken.
+    Its state is noted in the ``events`` as well: rot in one file ends no lockdown and
+    lifts no block.
+    """
+
+    schema = (CARDS_TABLES, BLOCKS_TABLE)
+    copied_up_to = 16_000_000
+    reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
+    page = 500
+
+    def __init__(
+        self,
+        path: Path,
+        events: SqliteEvents,
+        *,
+        repair: bool = False,
+        busy_s: float = 0.25,
+    ) -> None:
+        super().__init__(path, repair=repair, busy_s=busy_s)
+        self._events = events
+        self.is_untidy = False  # a copy is to be made soon
+        self.copy = path.with_name("cards.copy")
+        #: Room on the disk that is kept back for a block and a lockdown.
+        self.reserve = path.with_name("reserve")
+
+    def find(self, uid: Uid) -> Credential | None:
+        rows = self._query(FIND_QUERY, uid)
+        return self._credential(uid, rows[0]) if rows else None
+
+    def cards(self) -> Iterator[Credential]:
+        """All of them, by holder."""
+        if not self.exists():
+            return
+        with self._guarded():
+            found = self._connection().execute(CARDS_QUERY)
+        while True:
+            with self._guarded():
+                rows = found.fetchmany(self.page)
+            if not rows:
+                return
+            for row in rows:
+                try:
+                    uid = _uid_of(row["uid"])
+                except RowError as error:  # no card has it
+                    log.warning("%s: an entry with a UID that is %s", self.path, error)
+                else:
+                    yield self._credential(uid, row)
+
+    def has_dated_cards(self) -> bool:
+        return bool(self._query(DATED_QUERY))
+
+    def block_on(self, uid: Uid, holder: str) -> Block | None:
+        keys = ("uid", uid), ("holder", as_spoken(holder))
+        noted = self._noted_blocks(
+            NOTED_BLOCK_QUERY, *(Kept.BLOCK.of(*key) for key in keys)
+        )
+        try:
+            rows = self._query(BLOCK_QUERY, *(name for _, name in keys))
+        except StoreError:
+            if not noted:
+                raise
+            rows = []
+        return next(iter([*(_block(*row) for row in rows), *noted]), None)
+
+    def blocks(self) -> list[Block]:
+        """All of them, each once."""
+        listed = [_block(*row) for row in self._query(BLOCKS_QUERY)]
+        found = [*listed, *self._noted_blocks(NOTED_BLOCKS_QUERY)]
+        return list({_block_key(each): each for each in found}.values())
+
+    def locked_down(self) -> bool | None:
+        noted = self._noted()
+        try:
+            told = self.state()
+        except StoreError:
+            if noted.lockdown:
+                return True
+            raise
+        if told.lockdown or (noted.lockdown and noted.changes >= told.changes):
+            return True
+        if told.changes < noted.changes:
+            raise StoreError(
+                f"{self.path}: changes of the list are lost: it has"
+                f" {told.changes}, the log knows of {noted.changes}; look through"
+                " doorpi cards, then: doorpi lockdown off"
+            )
+        return None if told.lockdown is None else False
+
+    def state(self) -> ListState:
+        marks = dict(map(tuple, self._query("SELECT name, value FROM marks")))
+        return ListState(
+            _count_of(marks.get("changes")),
+            marks.get("lockdown"),
+            _count_of(marks.get("events")),
+        )
+
+    def changed_at(self) -> datetime | None:
+        """When the list was changed last, None if never."""
+        return self._moment("SELECT value FROM marks WHERE name = 'changed'")
+
+    def lost(self) -> int:
+        """How many events there were that the log knows nothing of any more: it was
+        begun again since the list was changed.  0 for none, as far as that can be told.
+        """
+        with contextlib.suppress(StoreError):
+            events = self.state().events
+            return events if events > self._newest_event() else 0
+        return 0
+
+    def change_cards(
+        self,
+        put: Iterable[Credential],
+        remove: Iterable[Uid],
+        at: datetime,
+        block: Sequence[Block] = (),
+        lift: Sequence[Block] = (),
+    ) -> None:
+        """Take ``remove`` off the list, and put ``put`` on it in place of what was
+        known of their UIDs; and so with blocks: all of it or nothing."""
+
+        def write(db: sqlite3.Connection) -> None:
+            ended = (_block_key(each) for each in lift)
+            db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
+            rows = ((*_block_key(b), b.holder, utc_text(b.since), b.by) for b in block)
+            db.executemany(BLOCK_UPDATE, rows)
+            gone = ((uid,) for uid in remove)
+            db.executemany("DELETE FROM cards WHERE uid = ?", gone)
+            db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
+            db.execute(MARK_UPDATE, ("changed", utc_text(at)))
+
+        self._change(write, is_urgent=bool(block))
+        self._note(block, lift)
+
+    def add_card(self, card: Credential, at: datetime) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(CARD_UPDATE, _card_row(card, at))
+            db.execute(MARK_UPDATE, ("changed", utc_text(at)))
+
+        self._change(write, copies=False)
+        self._note()
+
+    def lock_down(self, why: str) -> None:
+        """Refuse everybody from now on, until ``why`` is empty."""
+        self._change(
+            lambda db: db.execute(MARK_UPDATE, ("lockdown", why)), is_urgent=True
+        )
+        self._note()
+
+    def tidy(self) -> None:
+        if self.exists():  # what a change of it could not do, or not yet
+            self._settle()
+            self._keep_missing_copy()
+            if self.state().changes > self._noted().changes:
+                self._note([_block(*row) for row in self._query(BLOCKS_QUERY)])
+        self._keep_reserve()
+
+    def close(self) -> None:
+        if self.is_untidy and not self._repair:  # the door must end at once
+            with contextlib.suppress(StoreError):
+                self._keep_missing_copy()
+        super().close()
+
+    # -- asking
+
+    def _remains(self) -> Iterable[Path]:
+        return *super()._remains(), self.copy
+
+    def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        try:
+            return super()._query(sql, *values)
+        except StoreError:
+            if self.identity():
+                raise
+            return super()._query(sql, *values)  # set aside: the copy takes its place
+
+    def _credential(self, uid: Uid, row: sqlite3.Row) -> Credential:
+        """The entry of ``uid``; where it is broken, that of the copy."""
+        try:
+            return _credential(uid, dict(row))
+        except RowError as error:
+            why = f"its entry in {self.path} is broken: {error}"
+        log.warning("%s: %s", format_uid(uid), why)
+        with contextlib.suppress(*TROUBLES), _read_only(self.copy) as db:
+            db.row_factory = sqlite3.Row
+            for row in db.execute(FIND_QUERY, (uid,)):
+                return _credential(uid, dict(row))
+        return Credential(
+            uid=uid, holder="unreadable", enabled=False, source=Origin.DB, refused=why
+        )
+
+    # -- changing
+
+    def _change(
+        self,
+        write: Callable[[sqlite3.Connection], object],
+        *,
+        is_urgent: bool = False,
+        copies: bool = True,
+    ) -> None:
+        """Have ``write`` change the list.  What ``is_urgent`` is written on a full disk
+        as well, in the room that was kept back."""
+        try:
+            self._write(write)
+        except StoreError:
+            if not (is_urgent and self._gives_up_reserve()):
+                raise
+            self._write(write)
+        try:
+            self._settle()
+        except StoreError as error:  # the change was made all the same
+            log.warning("%s; the last change is in its -wal only", error)
+        self.is_untidy = not copies
+        if copies:
+            self._keep_copy()
+
+    def _write(self, write: Callable[[sqlite3.Connection], object]) -> None:
+        """However it ends, there is no copy of before: that would let in people who are
+        no longer on the list, so better none."""
+        noted, newest = self._noted().changes, self._newest_event()
+        with self._transaction() as db:
+            write(db)
+            marks = {"changes": max(noted, _changes(db)) + 1, "events": newest}
+            db.executemany(MARK_UPDATE, ((n, str(count)) for n, count in marks.items()))
+            self.copy.unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Bring what was changed out of the -wal; somebody who reads may prevent it."""
+        if not _is_nothing(_wal(self.path)):
+            self._query("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _gives_up_reserve(self) -> bool:
+        with contextlib.suppress(OSError):  # there is none
+            if _has_no_room(self.path.parent, self.reserve_bytes):
+                self.reserve.unlink()
+                return True
+        return False
+
+    def _keep_reserve(self) -> None:
+        """Keep room back, where that leaves three times as much for all else."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            if _is_there(self.reserve) or _has_no_room(
+                self.path.parent, 4 * self.reserve_bytes
+            ):
+                return
+            with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
+        except OSError as error:
+            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
+
+    # -- its copy
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        """Raises: Spoilt, where the copy has later changes."""
+        try:
+            with _read_only(self.copy) as copy:  # first: it is made after a change
+                copied, mine = _changes(copy), _changes(db)
+                if copied <= mine or copy.execute(
+                    "PRAGMA quick_check(1)"
+                ).fetchone() != ("ok",):
+                    return
+        except TROUBLES:  # there is none, or none that helps
+            return
+        raise Spoilt(
+            f"changes are lost: it has {mine}, its copy {copied} (to put back an older"
+            f" list, remove {self.copy} first)"
+        )
+
+    def _before_new(self) -> None:
+        if _is_there(self.copy):
+            _refuse_odd(self.copy)
+            self.copy.rename(self.path)  # not a second time, should it be broken too
+            self.is_untidy = True
+            log.error("%s was lost: its last copy has taken its place", self.path)
+
+    def _keep_missing_copy(self) -> None:
+        """The process that changed the list last was killed before that, or had no
+        room; or the copy has taken the place of the list."""
+        self.is_untidy = False  # trouble is told once, and tried again in an hour
+        with self._guarded():
+            is_missing = _is_there(self.path) and not _is_there(self.copy)
+        if is_missing:
+            self._keep_copy()
+
+    def _keep_copy(self) -> None:
+        """Nothing is set aside because of what goes wrong here."""
+        try:
+            if self.path.stat().st_size > self.copied_up_to:
+                return
+            for _ in range(3):
+                with _database_copied(self.path, self.copy) as part:
+                    with _read_only(part) as copied:
+                        count = _changes(copied)
+                    with self._transaction() as db:  # nobody changes it here
+                        # Nor is it one of before a change that came meanwhile.
+                        if count == _changes(db):
+                            part.replace(self.copy)
+                            return
+        except BlockingIOError:
+            pass  # somebody else makes it
+        except TROUBLES as error:
+            log.warning("no copy could be kept: %s: %s", self.copy, error)
+        except StoreError as error:
+            log.warning("no copy could be kept: %s", error)
+
+    # -- its notes in the log
+
+    def _noted(self) -> ListState:
+        """What was known of the list after its last change."""
+        text = None
+        with contextlib.suppress(StoreError):
+            text = self._events.recall(Kept.LIST)
+        changes, _, lockdown = (text or "").partition(" ")
+        return ListState(_count_of(changes), lockdown)
+
+    def _noted_blocks(self, query: str, *names: str) -> list[Block]:
+        """None where the log cannot be read."""
+        rows = []
+        with contextlib.suppress(StoreError):
+            rows = self._events.notes(query, *names)
+        return [
+            _block(
+                *name.partition(" ")[2].partition(" ")[::2],
+                *["", "", *value.rsplit("\n", 2)][-3:],
+            )
+            for name, value in rows
+            if value
+        ]
+
+    def _newest_event(self) -> int:
+        """The id of the newest event; 0 where it cannot be told."""
+        with contextlib.suppress(StoreError):
+            return self._events.ends().events
+        return 0
+
+    def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
+        try:
+            told = self.state()
+            noted: dict[str, str] = {Kept.LIST: f"{told.changes} {told.lockdown or ''}"}
+            for each in lift:
+                noted[Kept.BLOCK.of(*_block_key(each))] = ""
+            for each in block:
+                text = "\n".join((each.holder, utc_text(each.since), each.by))
+                noted[Kept.BLOCK.of(*_block_key(each))] = text
+            self._events.keep(Notes(noted))
+        except StoreError as error:
+            if lift and self._noted_blocks(NOTED_BLOCKS_QUERY):
+                raise
+            log.warning("not noted that the list was changed: %s", error)
+
+
+# The event log
+
+
 EVENT_COLUMNS = """
 SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
        o.result, o.latency_ms, coalesce(o.detail, ''), e.point, e.request
@@ -7146,36 +8021,17 @@ EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e
 #: The same in the order of the outcomes, of which few are asked for.
 ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
 
-FIND_QUERY = "SELECT * FROM cards WHERE uid = ?"
-CARDS_QUERY = "SELECT * FROM cards ORDER BY holder, uid"
-BLOCKS_QUERY = "SELECT kind, name, holder, since, who FROM blocks"
-BLOCK_QUERY = f"""
-{BLOCKS_QUERY} WHERE kind = 'uid' AND name = ?
-UNION ALL {BLOCKS_QUERY} WHERE kind = 'holder' AND name = ?
-"""
-#: The same in the log's database, as it is noted there; "" where it was lifted.
-NOTED_BLOCKS_QUERY = """
-SELECT name, value FROM states WHERE name >= 'block ' AND name < 'block!'
-"""
-NOTED_BLOCK_QUERY = "SELECT name, value FROM states WHERE name IN (?, ?)"
-BLOCK_UPDATE = """
-INSERT INTO blocks (kind, name, holder, since, who) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (kind, name) DO NOTHING
-"""
-
-
 LAST_SEEN_QUERY = """
 SELECT at FROM events WHERE uid = ? AND source = 'card' ORDER BY id DESC LIMIT 1
 """
-
-
 LAST_MOVED_QUERY = """
 SELECT e.at FROM events e JOIN outcomes o ON o.event = e.id
 WHERE e.uid = ? AND o.result IN ('unlocked', 'locked', 'unsure')
 ORDER BY e.id DESC LIMIT 1
 """
-
-
+#: Where to begin: ids are the order of the log, and a clock may jump.
+#: (Of a min without the + SQLite believes that it is near the beginning.)
+SINCE_QUERY = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
 #: Events of earlier starts were settled then: a long log must not slow the start.  One
 #: of a verb between these times may be of a verb that is alive, and will end it.
 UNFINISHED_QUERY = """
@@ -7188,7 +8044,7 @@ ORDER BY e.id
 NEWEST_QUERY = "SELECT coalesce(max(id), 0) FROM events"
 #: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
 VERB_S = 900.0
-HAS_ENDED_QUERY = "SELECT 1 FROM outcomes WHERE event = ?"
+
 STATE_UPDATE = """
 INSERT INTO states (name, value) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value
@@ -7197,40 +8053,18 @@ COUNT_UPDATE = """
 INSERT INTO states (name, value) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
 """
-MARK_UPDATE = """
-INSERT INTO marks (name, value) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+CHAIN_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
+CHAIN_UPDATE = """
+INSERT INTO chains (name, id, hash) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET id = excluded.id, hash = excluded.hash
 """
-CARD_UPDATE = """
-INSERT INTO cards
-    (uid, holder, enabled, valid_from, valid_until, schedule, role, added_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (uid) DO UPDATE SET
-    holder = excluded.holder, enabled = excluded.enabled,
-    valid_from = excluded.valid_from, valid_until = excluded.valid_until,
-    schedule = excluded.schedule, role = excluded.role, added_at = excluded.added_at
-"""
-
-
-_as_json = json.JSONEncoder(
-    ensure_ascii=True, separators=(",", ":"), default=repr
-).encode
-
-
-def chain_hash(
-    previous: str, row: Sequence[object], later: Sequence[object] = ()
-) -> str:
-    """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
-    values of CHAINED_LATER."""
-    row = [*row, *later] if any(later) else row
-    return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
-
+LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
 
 NOT_DENIED = tuple(word.value for word in (Reason.GRANTED, *Change))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sought:
+class Sought(NamedTuple):
     """Which events are asked for; of ``holder`` a part of the name is enough."""
 
     uid: Uid | None = None
@@ -7257,642 +8091,12 @@ class Ends(NamedTuple):
     outcomes: int = 0
 
 
-#: Where to begin: ids are the order of the log, and a clock may jump.
-#: (Of a min without the + SQLite believes that it is near the beginning.)
-SINCE_QUERY = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
-
-ENDS_QUERY = "SELECT id FROM chains WHERE name IN ('events', 'outcomes') ORDER BY name"
-
-START_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
-START_UPDATE = """
-INSERT INTO chains (name, id, hash) VALUES (?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET id = excluded.id, hash = excluded.hash
-"""
-FRONT_OF_EVENTS = "SELECT id, hash, at FROM events ORDER BY id LIMIT ?"
-FRONT_OF_OUTCOMES = "SELECT id, hash, event FROM outcomes ORDER BY id LIMIT ?"
-LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
-
-#: What `forget` removed, and when the first event was that is left.
-FORGOTTEN_QUERY = """
-SELECT coalesce((SELECT id FROM chains WHERE name = 'events-start'), 0),
-       (SELECT at FROM events ORDER BY id LIMIT 1)
-"""
-
-
-#: What SQLite and the disk may raise; UnicodeError where a letter is none, in what we
-#: store or in the names and messages of a broken file.
-TROUBLES = (sqlite3.Error, OSError, UnicodeError)
-
-
-class SqliteFile:
-    """One SQLite file (WAL, every commit synced to the disk).
-
-    The connection is opened when it is needed and dropped after any error, so that
-    a disk that comes back is used again.  With ``repair`` a file that is no
-    database any more is set aside under a dated name and a new one begun.
-    """
-
-    schema: tuple[str, ...]
-
-    def __init__(self, path: Path, *, repair: bool, busy_s: float) -> None:
-        self.path = path
-        self._repair = repair
-        self._busy_s = busy_s
-        self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
-        self._is_fixed = False
-
-    def exists(self) -> bool:
-        """False as long as nothing was ever stored."""
-        with self._errors_told():
-            return _is_there(self.path)
-
-    def close(self) -> None:
-        self._drop()
-
-    def _drop(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                db.close()
-
-    def _before_new(self) -> None:
-        """Called before a file is made that is not there, or holds nothing at all."""
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        """Called when it was opened.  Raises: sqlite3.Error when it cannot be used."""
-
-    def _query(self, sql: str, values: Sequence[object]) -> list[Any]:
-        with self._errors_told():
-            return self._connection().execute(sql, values).fetchall()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors_told():
-            db = self._connection()
-            if db.in_transaction:  # Stopped fell between the lines of an earlier one
-                db.rollback()
-            if self._is_fixed and _has_no_room(self.path):
-                raise sqlite3.OperationalError("database or disk is full")
-            with _all_or_nothing(db):
-                yield db
-
-    @contextlib.contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        """All that is read is of one moment, whatever is written meanwhile."""
-        with self._errors_told():
-            db = self._connection()
-            db.execute("BEGIN")
-            try:
-                yield db
-            finally:
-                with contextlib.suppress(sqlite3.Error):  # closed, after trouble
-                    db.rollback()
-
-    def _is_being_written(self) -> bool:
-        """Whether another process writes just now; asked without waiting for it."""
-        db = self._connection()
-        db.execute("PRAGMA busy_timeout = 0")
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            db.rollback()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            return True
-        finally:
-            db.execute(f"PRAGMA busy_timeout = {self._busy_s * 1000:.0f}")
-        return False
-
-    def identity(self) -> tuple[int, int] | None:
-        """Which file it is just now, None while there is none."""
-        with self._errors_told():
-            return _identity(self.path)
-
-    @contextlib.contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        try:
-            yield
-        except (*TROUBLES, RowError) as error:
-            # Set aside first: closing would tidy up the -wal.
-            if self._repair and _is_broken(error):
-                self._set_aside()
-            self._drop()
-            why = getattr(error, "strerror", None) or str(error)
-            raise StoreError(f"{self.path}: {printable(why)}") from None
-        except Stopped:  # what was interrupted is begun anew
-            self._drop()
-            raise
-
-    def _connection(self) -> sqlite3.Connection:
-        """The open database; opened anew when its file was removed or replaced."""
-        if self._db is not None and self._file != _identity(self.path):
-            log.warning("%s was replaced or deleted: it is opened again", self.path)
-            self._drop()
-        if self._is_fixed:  # what others change, once they can, it would not see
-            self._drop()
-        if self._db is None:
-            _refuse_links(self.path)
-            _refuse_emptied(self.path)
-            make_folder(self.path.parent)
-            if _is_nothing(self.path):
-                self._before_new()
-            self._is_fixed = _is_fixed(self.path)
-            self._db = sqlite3.connect(
-                _database_uri(self.path, fixed=self._is_fixed), uri=True,
-                timeout=self._busy_s, isolation_level=None, check_same_thread=False,
-            )  # fmt: skip
-            self._file = _identity(self.path)
-            _prepare(
-                self._db, self.path, self.schema, by=time.monotonic() + self._busy_s
-            )
-            self._check(self._db)
-        return self._db
-
-    def _set_aside(self) -> None:
-        """Nothing of it is lost: each file keeps its content under a dated name."""
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        parts = [Path(f"{self.path}{end}") for end in ENDINGS]
-        ending = f".broken-{stamp}"
-        try:
-            for number in range(2, 100):  # another one in this second
-                if not any(Path(f"{part}{ending}").exists() for part in parts):
-                    break
-                ending = f".broken-{stamp}-{number}"
-            for part in filter(Path.exists, parts):
-                part.rename(f"{part}{ending}")
-        except OSError as error:
-            log.error("%s is broken and cannot be set aside: %s", self.path, error)
-        else:
-            log.error("%s was broken: set aside as %s", self.path, ending)
-
-
-class SqlitePeople(SqliteFile):
-    """The list of cards that the owner's verbs and the reader make.
-
-    After each change a copy is kept beside it, which takes its place when it is broken
-    or gone: who is on the list must get in on the day after a power cut as well.  (Not
-    of a list above ``copied_up_to`` bytes, where that would take long.)
-
-    One bad byte in a -wal, and SQLite takes back what was written after it, without a
-    word: a card that was revoked, a lockdown.  So no change stays there, and changes
-    are counted: a list that has fewer than its copy is as good as broken.
-    Its state is noted in the ``events`` as well: rot in one file ends no lockdown and
-    lifts no block.
-    """
-
-    schema = (CARDS_TABLES, BLOCKS_TABLE)
-    copied_up_to = 16_000_000
-
-    reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
-
-    def __init__(
-        self, path: Path, events: SqliteEvents, *, repair: bool, busy_s: float
-    ) -> None:
-        super().__init__(path, repair=repair, busy_s=busy_s)
-        self._events = events
-        self.is_untidy = False  # a copy is to be made soon
-
-    @property
-    def copy(self) -> Path:
-        return self.path.with_name("cards.copy")
-
-    def find(self, uid: Uid) -> Credential | None:
-        return self._asked(lambda: self._find(uid))
-
-    def _asked(self, ask: Callable[[], T]) -> T:
-        try:
-            return ask()
-        except StoreError:
-            if self.exists():
-                raise
-            return ask()  # it was set aside: the copy takes its place
-
-    def _find(self, uid: Uid) -> Credential | None:
-        with self._errors_told():
-            for row in _entries(self._connection(), FIND_QUERY, uid):
-                return self._credential(uid, row)
-            return None
-
-    def cards(self) -> Iterator[Credential]:
-        """All of them, by holder."""
-        with self._errors_told():
-            if not any(map(_is_there, (self.path, self.copy))):
-                return
-            for row in _entries(self._connection(), CARDS_QUERY):
-                try:
-                    uid = _uid_of(row["uid"])
-                except RowError as error:  # no card has it
-                    log.warning("%s: an entry with a UID that is %s", self.path, error)
-                else:
-                    yield self._credential(uid, row)
-
-    def has_dated_cards(self) -> bool:
-        """True also for a list that is too long to be looked through."""
-        if not any(map(_is_there, (self.path, self.copy))):
-            return False
-        return bool(self._query(f"{DATED_QUERY} UNION {LONG_QUERY} LIMIT 1", ()))
-
-    def _credential(self, uid: Uid, row: Mapping[str, Any]) -> Credential:
-        """What the row says of ``uid``; where it is broken, what the copy says."""
-        try:
-            return _credential(uid, row)
-        except RowError as error:
-            why = f"its entry in {self.path} is broken: {error}"
-        log.warning("%s: %s", format_uid(uid), why)
-        with (
-            contextlib.suppress(*TROUBLES, RowError),
-            _read_only(self.copy) as db,
-        ):
-            for row in _entries(db, FIND_QUERY, uid):
-                return _credential(uid, row)
-        return Credential(
-            uid=uid, holder="unreadable", enabled=False, source=Origin.DB, refused=why
-        )
-
-    def change_cards(
-        self,
-        put: Iterable[Credential],
-        remove: Iterable[Uid],
-        at: datetime,
-        block: Sequence[Block] = (),
-        lift: Sequence[Block] = (),
-    ) -> None:
-        """Take ``remove`` off the list, and put ``put`` on it in place of what was
-        known of their UIDs; and so with blocks: all of it or nothing."""
-
-        def change() -> None:
-            with self._change() as db:
-                ended = (_block_key(each) for each in lift)
-                db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
-                db.executemany(BLOCK_UPDATE, map(_block_row, block))
-                gone = ((uid,) for uid in remove)
-                db.executemany("DELETE FROM cards WHERE uid = ?", gone)
-                db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
-                _mark(db, "changed", utc_text(at))
-
-        if block:
-            self._in_need(change)
-        else:
-            change()
-        self._note_list(block, lift)
-
-    def add_card(self, card: Credential, at: datetime) -> None:
-        """Put ``card`` on the list; somebody waits, so its copy is made later."""
-        with self._change(copies=False) as db:
-            db.execute(CARD_UPDATE, _card_row(card, at))
-            _mark(db, "changed", utc_text(at))
-        self._note_list()
-
-    def block_on(self, uid: Uid, holder: str) -> Block | None:
-        """What the list says, or what is noted in the log."""
-        keys = ("uid", uid), ("holder", as_spoken(holder))
-        noted = self._noted_blocks(NOTED_BLOCK_QUERY, *map(_block_note, keys))
-        try:
-            found = self._blocks(BLOCK_QUERY, *(name for _, name in keys)) or noted
-        except StoreError:
-            if not noted:
-                raise
-            found = noted
-        return found[0] if found else None
-
-    def blocks(self) -> list[Block]:
-        """All of them, each once."""
-        noted = self._noted_blocks(NOTED_BLOCKS_QUERY)
-        found = [*self._blocks(BLOCKS_QUERY), *noted]
-        return list({_block_key(each): each for each in found}.values())
-
-    def _blocks(self, query: str, *values: str) -> list[Block]:
-        with self._errors_told():
-            if not any(map(_is_there, (self.path, self.copy))):
-                return []  # who only asks makes no file
-        rows = self._asked(lambda: self._query(query, values))
-        return [_block(row) for row in rows]
-
-    def changed_at(self) -> datetime | None:
-        """When the list was changed last, None if never."""
-        with self._errors_told():
-            text = self._marked("changed")
-            return _moment_of(text) if text else None
-
-    def lock_down(self, why: str) -> None:
-        """Refuse everybody from now on, until ``why`` is empty."""
-
-        def change() -> None:
-            with self._change() as db:
-                _mark(db, "lockdown", why)
-
-        self._in_need(change)
-        self._note_list()
-
-    def state(self) -> ListState:
-        """How often it was changed, and what was said of a lockdown last."""
-        with self._errors_told():
-            if not any(map(_is_there, (self.path, self.copy, _wal(self.path)))):
-                return ListState(0, None)  # who only asks makes no file
-            marks = dict(self._query(STATE_QUERY, ()))
-            return ListState(
-                _count_of(marks.get("changes")),
-                marks.get("lockdown"),
-                _count_of(marks.get("events")),
-            )
-
-    def _marked(self, name: str) -> str | None:
-        rows = self._query("SELECT value FROM marks WHERE name = ?", (name,))
-        return str(rows[0][0]) if rows else None
-
-    @contextlib.contextmanager
-    def _change(self, *, copies: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction.  However it ends, there is no copy of before: that would let
-        in who is no longer on the list, so better none."""
-        noted, newest = self._noted().changes, self._newest_event()
-        with self._transaction() as db:
-            yield db
-            _mark(db, "changes", str(max(noted, _changes(db)) + 1))
-            _mark(db, "events", str(newest))
-            self.copy.unlink(missing_ok=True)
-        try:
-            self.settle()
-        except StoreError as error:  # the change was made all the same
-            log.warning("%s; the last change is in its -wal only", error)
-        self.is_untidy = not copies
-        if copies:
-            self._keep_copy()
-
-    def settle(self) -> None:
-        """Bring what was changed out of the -wal; somebody who reads may prevent it."""
-        with self._errors_told():
-            if not _is_nothing(_wal(self.path)):
-                self._query("PRAGMA wal_checkpoint(TRUNCATE)", ())
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        """Raises: FileOutdated, which is broken, where the copy has later changes."""
-        try:
-            with _read_only(self.copy) as copy:  # first: it is made after a change
-                copied, mine = _changes(copy), _changes(db)
-                if copied <= mine or copy.execute(
-                    "PRAGMA quick_check(1)"
-                ).fetchone() != ("ok",):
-                    return
-        except TROUBLES:  # there is none, or none that helps
-            return
-        raise FileOutdated(
-            f"changes are lost: it has {mine}, its copy {copied} (to put back an older"
-            f" list, remove {self.copy} first)"
-        )
-
-    def keep_missing_copy(self) -> None:
-        """Whoever changed the list last was killed before that, or had no room; or it
-        has taken the place of the list."""
-        self.is_untidy = False  # trouble is told once, and tried again in an hour
-        with self._errors_told():
-            is_missing = _is_there(self.path) and not _is_there(self.copy)
-        if is_missing:
-            self._keep_copy()
-
-    def _keep_copy(self) -> None:
-        try:
-            any(self._copy() for _ in range(3))
-        except StoreError as error:
-            log.warning("no copy could be kept: %s", error)
-
-    def _copy(self) -> bool:
-        """False if the list was changed meanwhile: nobody waits for a copy, and one of
-        before that would let in who is no longer on the list.
-
-        Raises: StoreError, whatever it is: nothing is set aside because of it.
-        """
-        try:
-            if self.path.stat().st_size > self.copied_up_to:
-                return True
-            with _database_copied(self.path, self.copy) as part:
-                with _read_only(part) as copied:
-                    count = _changes(copied)
-                with self._transaction() as db:  # nobody changes it here
-                    is_current = count == _changes(db)
-                    if is_current:
-                        part.replace(self.copy)
-            return is_current
-        except BlockingIOError:
-            return True  # somebody else makes it
-        except TROUBLES as error:
-            raise StoreError(f"{self.copy}: {error}") from None
-
-    def _before_new(self) -> None:
-        if _is_there(self.copy):
-            _refuse_links(self.copy)
-            self.copy.rename(self.path)  # not a second time, should it be broken too
-            self.is_untidy = True
-            log.error("%s was lost: its last copy has taken its place", self.path)
-
-    def _noted_blocks(self, query: str, *values: str) -> list[Block]:
-        """None where the log cannot be read."""
-        with contextlib.suppress(StoreError):
-            rows = self._events._query(query, values) if self._events.exists() else []
-            return [
-                _block(
-                    (*name.split(" ", 2)[1:], *["", "", *value.rsplit("\n", 2)][-3:])
-                )
-                for name, value in rows
-                if value
-            ]
-        return []
-
-    def locked_down(self) -> bool | None:
-        """What the list says, and what is noted in the log."""
-        noted = self._noted()
-        try:
-            told = self.state()
-        except StoreError:
-            if noted.lockdown:
-                return True
-            raise
-        if told.lockdown or (noted.lockdown and noted.changes >= told.changes):
-            return True
-        if told.changes < noted.changes:
-            raise StoreError(
-                f"{self.path}: changes of the list are lost: it has"
-                f" {told.changes}, the log knows of {noted.changes}; look through"
-                " doorpi cards, then: doorpi lockdown off"
-            )
-        return None if told.lockdown is None else False
-
-    def _noted(self) -> ListState:
-        """What was known of the list after its last change."""
-        text = None
-        with contextlib.suppress(StoreError):
-            text = self._events.recall(Kept.LIST) if self._events.exists() else None
-        changes, _, lockdown = (text or "").partition(" ")
-        return ListState(_count_of(changes), lockdown)
-
-    def _newest_event(self) -> int:
-        """The id of the newest event; 0 where it cannot be told."""
-        with contextlib.suppress(StoreError):
-            return self._events.ends().events if self._events.exists() else 0
-        return 0
-
-    def _note_list(
-        self, block: Iterable[Block] = (), lift: Iterable[Block] = ()
-    ) -> None:
-        try:
-            told = self.state()
-            noted: dict[str, str] = {Kept.LIST: f"{told.changes} {told.lockdown or ''}"}
-            noted |= {_block_note(_block_key(each)): "" for each in lift}
-            noted |= {
-                _block_note(_block_key(each)): "\n".join(map(str, _block_row(each)[2:]))
-                for each in block
-            }
-            self._events.keep(Notes(noted))
-        except StoreError as error:
-            if lift and self._noted_blocks(NOTED_BLOCKS_QUERY):
-                raise
-            log.warning("not noted that the list was changed: %s", error)
-
-    def tidy(self) -> None:
-        if self.exists():  # what a change of it could not do, or not yet
-            self.settle()
-            self.keep_missing_copy()
-            if self.state().changes > self._noted().changes:
-                self._note_list(self._blocks(BLOCKS_QUERY))
-        self.keep_reserve()
-
-    def close(self) -> None:
-        if self.is_untidy and not self._repair:  # the door must end at once
-            with contextlib.suppress(StoreError):
-                self.keep_missing_copy()
-        super().close()
-
-    @property
-    def reserve(self) -> Path:
-        """Room on the disk that is kept back for a block and a lockdown."""
-        return self.path.with_name("reserve")
-
-    def _in_need(self, change: Callable[[], None]) -> None:
-        """Do ``change``; on a full disk in the room that was kept back for it."""
-        try:
-            change()
-        except StoreError:
-            if not self._gives_up_reserve():
-                raise
-            change()
-
-    def _gives_up_reserve(self) -> bool:
-        with contextlib.suppress(OSError):  # there is none
-            if _has_no_room(self.path.parent, self.reserve_bytes):
-                self.reserve.unlink()
-                return True
-        return False
-
-    def keep_reserve(self) -> None:
-        """Keep room back, where that leaves three times as much for all else."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            if _is_there(self.reserve) or _has_no_room(
-                self.path.parent, 4 * self.reserve_bytes
-            ):
-                return
-            with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
-        except OSError as error:
-            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
-
-    def lost(self) -> int:
-        """How many events there were that the log knows nothing of any more: it was
-        begun anew since the list was changed.  0 for none, as far as that can be told.
-        """
-        with contextlib.suppress(StoreError):
-            events = self.state().events
-            return events if events > self._newest_event() else 0
-        return 0
-
-
-def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
-    return (
-        card.uid, card.holder, card.enabled, _iso(card.valid_from),
-        _iso(card.valid_until), card.schedule, card.role.value, utc_text(at),
-    )  # fmt: skip
-
-
-def _block_key(block: Block) -> tuple[str, str]:
-    return ("uid", block.uid) if block.uid else ("holder", as_spoken(block.holder))
-
-
-def _block_note(key: tuple[str, str]) -> str:
-    return Kept.BLOCK.of(*key)
-
-
-def _block_row(block: Block) -> tuple[object, ...]:
-    return (*_block_key(block), block.holder, utc_text(block.since), block.by)
-
-
-def _block(row: Sequence[object]) -> Block:
-    """Whatever has become of the rest of a row, a block it is."""
-    kind, name, holder, since, who = map(str, row)
-    try:
-        at = _moment_of(since).astimezone()
-    except (RowError, OverflowError):
-        at = datetime.fromtimestamp(0).astimezone()
-    uid = Uid(name) if kind == "uid" else None
-    return Block(uid=uid, holder=holder, since=at, by=who)
-
-
-class ListState(NamedTuple):
-    """What is known of the list.  ``lockdown`` is why everybody is refused, "" when
-    nobody is, None when nothing was ever said of it; ``events`` is how many the log
-    had at the last change."""
-
-    changes: int
-    lockdown: str | None
-    events: int = 0
-
-
-#: Among the first cards; the list may have a million.
-DATED_QUERY = """
-SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
-WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
-"""
-LONG_QUERY = "SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000)"
-STATE_QUERY = """
-SELECT name, value FROM marks WHERE name IN ('changes', 'lockdown', 'events')
-"""
-CHANGES_QUERY = "SELECT value FROM marks WHERE name = 'changes'"
-
-
-def _changes(db: sqlite3.Connection) -> int:
-    found = db.execute(CHANGES_QUERY).fetchone()
-    return _count_of(found and found[0])
-
-
-def _count_of(value: object) -> int:
-    """0 for what an older program has written, or rot has eaten."""
-    is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
-    return int(str(value)) if is_number else 0
-
-
-def _mark(db: sqlite3.Connection, name: str, value: str) -> None:
-    db.execute(MARK_UPDATE, (name, value))
-
-
 class SqliteEvents(SqliteFile):
     """The event log.  It is a file of its own, beside the list: a power cut in the
     midst of a tap finds only this one open, and a long import delays no tap."""
 
     schema = (LOG_TABLES, REQUEST_COLUMNS)
-
-    def oldest_at(self) -> datetime | None:
-        return self.forgotten()[1] if self.exists() else None
-
-    def newest_at(self) -> datetime | None:
-        if not self.exists():
-            return None
-        with self._errors_told():
-            ((at,),) = self._query("SELECT max(at) FROM events WHERE at < ':'", ())
-            return _moment_of(at) if at else None
-
-    def last_moved(self, uid: Uid) -> datetime | None:
-        with self._errors_told():
-            rows = self._query(LAST_MOVED_QUERY, (uid,))
-            return _moment_of(rows[0][0]) if rows else None
+    page = 500
 
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
         values = (
@@ -7906,9 +8110,10 @@ class SqliteEvents(SqliteFile):
     def finish(self, event: Event, notes: Notes = NOTHING) -> None:
         result = event.result or ""  # none: nothing was to be moved
         values = event.id, result, event.latency_ms, printable(event.detail)
+        ended = "SELECT 1 FROM outcomes WHERE event = ?"
         with self._transaction() as db:
             _keep(db, notes)
-            if db.execute(HAS_ENDED_QUERY, (event.id,)).fetchone():
+            if db.execute(ended, (event.id,)).fetchone():
                 log.warning("event %d was taken for dead: it is %s", event.id, result)
             else:
                 _append(db, "outcomes", values)
@@ -7921,18 +8126,38 @@ class SqliteEvents(SqliteFile):
             _keep(db, notes)
 
     def recall(self, name: str) -> str | None:
-        rows = self._query("SELECT value FROM states WHERE name = ?", (name,))
-        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
+        value = self._value("SELECT value FROM states WHERE name = ?", name)
+        return value if isinstance(value, str) else None
+
+    def notes(self, query: str, *names: str) -> list[tuple[str, str]]:
+        """Names and values that ``query`` finds among what is kept."""
+        return [(str(name), str(value)) for name, value in self._query(query, *names)]
+
+    def last_moved(self, uid: Uid) -> datetime | None:
+        return self._moment(LAST_MOVED_QUERY, uid)
+
+    def last_seen(self, uid: Uid) -> datetime | None:
+        """When this card was presented last, as far as the log goes back."""
+        return self._moment(LAST_SEEN_QUERY, uid)
+
+    def oldest_at(self) -> datetime | None:
+        return self._moment("SELECT at FROM events ORDER BY id LIMIT 1")
+
+    def newest_at(self) -> datetime | None:
+        return self._moment("SELECT max(at) FROM events WHERE at < ':'")
 
     def close_interrupted(self) -> int:
         now = datetime.now(UTC)
-        lately = utc_text(now - timedelta(seconds=VERB_S)), utc_text(now)
-        ((newest,),) = self._query(NEWEST_QUERY, ())
-        if not self._query(UNFINISHED_QUERY, lately) and newest == self._settled():
+        recent = utc_text(now - timedelta(seconds=VERB_S)), utc_text(now)
+        settled = _count_of(self.recall(Kept.SETTLED))
+        if (
+            not self._query(UNFINISHED_QUERY, *recent)
+            and self._value(NEWEST_QUERY) == settled
+        ):
             return 0
         with self._transaction() as db:
             ((newest,),) = db.execute(NEWEST_QUERY)
-            rows = db.execute(UNFINISHED_QUERY, lately).fetchall()
+            rows = db.execute(UNFINISHED_QUERY, recent).fetchall()
             dead = [event_id for event_id, may_live in rows if not may_live]
             for event_id in dead:
                 values = event_id, Result.INTERRUPTED, None, "found unfinished"
@@ -7942,38 +8167,37 @@ class SqliteEvents(SqliteFile):
             _keep(db, Notes({Kept.SETTLED: str(settled)}))
         return len(dead)
 
-    def _settled(self) -> int:
-        text = self.recall(Kept.SETTLED) or ""
-        return int(text) if re.fullmatch(r"\d{1,15}", text, re.ASCII) else 0
-
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
-        with self._errors_told():
-            if not _old_front(self._connection(), before, now, limit):
-                return 0
-            if self._is_being_written():  # there is time
-                return 0
+        with self._guarded():
+            db = self._connection()
+            if not _old_front(db, before, now, limit) or self._is_being_written(db):
+                return 0  # there is time
         with self._transaction() as db:
             old = _old_front(db, before, now, limit)
             for table, rows in old.items():
                 last_id, linked, _ = rows[-1]
                 db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
-                start = f"{table}-start", last_id, linked
-                db.execute(START_UPDATE, start)
+                db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
         return sum(map(len, old.values()))
+
+    def _is_being_written(self, db: sqlite3.Connection) -> bool:
+        """Whether another process writes just now; asked without waiting for it."""
+        db.execute("PRAGMA busy_timeout = 0")
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.rollback()
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+            return True
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {self._busy_s * 1000:.0f}")
+        return False
 
     def tidy(self) -> None:
         self.close_interrupted()  # a verb's that was alive then
-        self._query("PRAGMA wal_checkpoint(PASSIVE)", ())
-
-    def last_seen(self, uid: Uid) -> datetime | None:
-        """When this card was presented last, as far as the log goes back."""
-        if not self.exists():
-            return None
-        with self._errors_told():
-            rows = self._query(LAST_SEEN_QUERY, (uid,))
-            return _moment_of(rows[0][0]) if rows else None
-
-    page = 500
+        with self._guarded():
+            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def read(
         self,
@@ -7982,94 +8206,174 @@ class SqliteEvents(SqliteFile):
         sought: Sought = EVERYTHING,
     ) -> Iterator[Event]:
         """Those ``sought`` of ``since`` and later with an id above ``after_id``, oldest
-        first.  Who takes their time over them holds nothing up: a reader in the midst
-        of a query would have the -wal grow."""
+        first.  A page at a time, or a slow reader would have the -wal grow."""
         early = utc_text(since) if since else ""
         if early:
-            ((first,),) = self._query(SINCE_QUERY, (sys.maxsize, early))
-            after_id = max(after_id, first)
+            first = self._value(SINCE_QUERY, sys.maxsize, early)
+            after_id = max(after_id, first or 0)
         while True:
             # The + keeps SQLite with the ids: by `at` it would have to sort them.
             more = {"e.id > ?": after_id, "+e.at >= ?": early}
-            found = self._event_rows(sought, more, "e.id", self.page)
+            found = self._rows(EVENT_QUERY, sought, more, "e.id", self.page)
             yield from self._readable(found)
             if len(found) < self.page:
                 return
-            after_id = found[-1][0]
+            after_id = found[-1]["id"]
 
     def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
         """The last ``count`` of those ``sought``, oldest first."""
-        found = self._event_rows(sought, {}, "e.id DESC", count)
+        found = self._rows(EVENT_QUERY, sought, {}, "e.id DESC", count)
         return list(self._readable(found[::-1]))
 
     def ends(self) -> Ends:
         """How far the log goes."""
-        with self._errors_told():
-            ends = [_number_of(end) for (end,) in self._query(ENDS_QUERY, ())]
-            if len(ends) != len(CHAINED):
-                raise RowError("not known: how far the log goes")
-            return Ends(*ends)
+        if not self.exists():
+            return Ends()
+        ids = (self._value(CHAIN_QUERY, table) for table in CHAINED)
+        return Ends(*(self._meant(_number_of, each) for each in ids))
 
     def news(
-        self, after: Ends, sought: Sought = EVERYTHING
-    ) -> tuple[Ends, list[Event], list[Event]]:
-        """How far the log goes now, and of those ``sought`` what was begun ``after``
-        that and what has ended after it; some are both."""
-        with self._snapshot():
-            ends = self.ends()
-            begun = self._event_rows(sought, {"e.id > ?": after.events}, "e.id", -1)
-            more = {"o.id > ?": after.outcomes}
-            ended = self._event_rows(sought, more, "o.id", -1, ENDED_QUERY)
-        return ends, list(self._readable(begun)), list(self._readable(ended))
+        self, after: Ends, ends: Ends, sought: Sought = EVERYTHING
+    ) -> tuple[list[Event], list[Event]]:
+        """Of those ``sought``, the ones that began and the ones that ended ``after``
+        that and up to ``ends``; some are both."""
+        begun = {"e.id > ?": after.events, "e.id <= ?": ends.events}
+        ended = {"o.id > ?": after.outcomes, "o.id <= ?": ends.outcomes}
+        return (
+            list(self._readable(self._rows(EVENT_QUERY, sought, begun, "e.id"))),
+            list(self._readable(self._rows(ENDED_QUERY, sought, ended, "o.id"))),
+        )
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
         in words; None when there is none."""
-        with self._snapshot() as db:
-            for table, columns in CHAINED.items():
-                problem = _verify_chain(db, table, columns, CHAINED_LATER[table])
-                if problem:
-                    return problem
-        return None
+        if not self.exists():
+            return None
+        with self._guarded():
+            db = self._connection()
+            db.execute("BEGIN")  # all is read of one moment
+            try:
+                problems = (_broken_link(db, table) for table in CHAINED)
+                return next(filter(None, problems), None)
+            finally:
+                with contextlib.suppress(sqlite3.Error):  # closed, after trouble
+                    db.rollback()
+
+    def forgotten(self) -> tuple[int, datetime | None]:
+        """How many events `forget` removed, and of when the first is that is left."""
+        count = self._value(CHAIN_QUERY, "events-start")
+        return self._meant(_number_of, count or 0), self.oldest_at()
 
     def set_aside(self) -> list[Path]:
         """The files of the log that were broken, and are kept."""
         return sorted(self.path.parent.glob(f"{self.path.name}.broken-*"))
 
-    def forgotten(self) -> tuple[int, datetime | None]:
-        """How many events `forget` removed, and of when the first is that is left."""
-        with self._errors_told():
-            ((count, at),) = self._query(FORGOTTEN_QUERY, ())
-            return _number_of(count), _moment_of(at) if at else None
+    def _check(self, db: sqlite3.Connection) -> None:
+        db.create_function("without_accents", 1, without_accents, deterministic=True)
 
-    # -- inside
+    def _rows(
+        self,
+        query: str,
+        sought: Sought,
+        more: Mapping[str, object],
+        order: str,
+        count: int = -1,
+    ) -> list[sqlite3.Row]:
+        conditions = {**more, **sought.conditions()} or {"?": 1}
+        sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        return self._query(sql, *conditions.values(), count)
 
-    def _readable(self, rows: Iterable[Sequence[Any]]) -> Iterator[Event]:
-        """The events in ``rows``; of one that cannot be read it is told which."""
+    def _readable(self, rows: Iterable[sqlite3.Row]) -> Iterator[Event]:
+        """The events in ``rows``; one that cannot be read is named in the journal."""
         for row in rows:
             try:
                 yield _event(row)
             except RowError as error:
-                log.warning(
-                    "%s: events: row %d is left out: %s", self.path, row[0], error
-                )
+                words = "%s: events: row %d is left out: %s"
+                log.warning(words, self.path, row["id"], error)
 
-    def _event_rows(
-        self,
-        sought: Sought,
-        more: Mapping[str, object],
-        order: str,
-        count: int,
-        query: str = EVENT_QUERY,
-    ) -> list[Any]:
-        conditions = {**more, **sought.conditions()} or {"?": 1}
-        sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
-        with self._errors_told():
-            db = self._connection()
-            db.create_function(
-                "without_accents", 1, without_accents, deterministic=True
-            )
-            return db.execute(sql, (*conditions.values(), count)).fetchall()
+
+def _keep(db: sqlite3.Connection, notes: Notes) -> None:
+    db.executemany(STATE_UPDATE, notes.words.items())
+    db.executemany(COUNT_UPDATE, notes.counts.items())
+
+
+_as_json = json.JSONEncoder(
+    ensure_ascii=True, separators=(",", ":"), default=repr
+).encode
+
+
+def chain_hash(
+    previous: str, row: Sequence[object], later: Sequence[object] = ()
+) -> str:
+    """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
+    values of CHAINED_LATER."""
+    row = [*row, *later] if any(later) else row
+    return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
+
+
+def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
+    """Add a row to one of the chained tables; returns its id."""
+    end = db.execute(CHAIN_QUERY, (table,)).fetchone()
+    if end is None:
+        raise RowError(f"not known: where the {table} end")
+    number, first = _number_of(end["id"]) + 1, len(CHAINED[table])
+    row = (number, *values)
+    linked = chain_hash(_text_of(end["hash"]), row[:first], row[first:])
+    names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
+    marks = ", ".join("?" * len(names))
+    db.execute(
+        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
+        (*row, linked),
+    )
+    db.execute(CHAIN_UPDATE, (table, number, linked))
+    return number
+
+
+def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
+    start = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone()
+    last_id, previous = (
+        (_count_of(start["id"]), str(start["hash"])) if start else (0, "")
+    )
+    first = len(CHAINED[table])
+    names = ", ".join((*CHAINED[table], *CHAINED_LATER[table], "hash"))
+    for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
+        if row[0] <= last_id:
+            return f"{table}: row {row[0]} was put in"
+        if row[0] != last_id + 1:
+            return f"{table}: row {last_id + 1} is missing"
+        if chain_hash(previous, row[:first], row[first:]) != linked:
+            return f"{table}: row {row[0]} was changed"
+        previous, last_id = linked, row[0]
+    end = db.execute(CHAIN_QUERY, (table,)).fetchone()
+    if end is None or tuple(end) != (last_id, previous):
+        return f"{table}: rows after {last_id} are missing"
+    return None
+
+
+def _old_front(
+    db: sqlite3.Connection, before: datetime, now: datetime, limit: int
+) -> dict[str, list[tuple[int, str, Any]]]:
+    """Of each table the rows that may go (id, hash, and what that depends on), where
+    there are any.  They are only ever taken from the front, or the chain would break:
+    what a wrong clock put into the future goes with the old ones that come after it,
+    and outcomes, in the order in which the events ended, when all before them may.
+    """
+    early, late = utc_text(before), utc_text(now)
+    front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
+    rows = db.execute(front("at", "events"), (limit + LOOK_AHEAD,))
+    events = list(takewhile(lambda row: not early <= str(row[2]) <= late, rows))
+    while events and str(events[-1][2]) > late:
+        events.pop()
+    events = events[:limit]
+    gone = (
+        events[-1] if events else db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
+    )
+    last_id = _count_of(gone["id"]) if gone else 0
+    rows = db.execute(front("event", "outcomes"), (limit,))
+    outcomes = list(takewhile(lambda row: _count_of(row[2]) <= last_id, rows))
+    found = {"events": events, "outcomes": outcomes}
+    return {table: rows for table, rows in found.items() if rows}
 
 
 class SqliteStore:
@@ -8089,6 +8393,12 @@ class SqliteStore:
     def close(self) -> None:
         self.people.close()
         self.events.close()
+
+
+# The state directory
+
+
+PROC = Path("/proc")
 
 
 def holders_of(node: Path) -> list[int]:
@@ -8135,7 +8445,7 @@ def only_door(folder: Path) -> Iterator[None]:
     import fcntl
 
     try:
-        make_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # the store will tell; it keeps nobody out
         yield
@@ -8153,189 +8463,6 @@ def only_door(folder: Path) -> Iterator[None]:
                 " stop it first: sudo systemctl stop doorpi"
             ) from None
         yield
-
-
-class FileEmptied(sqlite3.DatabaseError):
-    """Nothing is left of the database but its -wal."""
-
-    sqlite_errorcode = sqlite3.SQLITE_NOTADB
-
-
-class FileOutdated(sqlite3.DatabaseError):
-    """The last changes of the database are gone."""
-
-    sqlite_errorcode = sqlite3.SQLITE_NOTADB
-
-
-def _wal(path: Path) -> Path:
-    return Path(f"{path}-wal")
-
-
-def _is_there(path: Path) -> bool:
-    """Also for a link that leads nowhere.  Raises: OSError when it cannot be told."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
-def _is_nothing(path: Path) -> bool:
-    return not (path.exists() and path.stat().st_size)
-
-
-class LinkFound(OSError):
-    """Something else stands in the place of a file of ours."""
-
-
-#: What the names of the files of one database end in.
-ENDINGS = ("", "-wal", "-shm", "-journal")
-
-
-def _refuse_links(path: Path) -> None:
-    """None of what we keep is behind a link: whoever made one means another file."""
-    for file in (Path(f"{path}{ending}") for ending in ENDINGS):
-        if file.is_symlink():
-            raise LinkFound(f"{file.name} is a symbolic link, which is not followed")
-
-
-def _refuse_emptied(path: Path) -> None:
-    """SQLite would take it for a new one and delete the -wal, with what it holds."""
-    if _is_nothing(path) and not _is_nothing(_wal(path)):
-        raise FileEmptied("the file is empty or gone, its -wal is not")
-
-
-def _has_no_room(path: Path, needed: int = 65_536) -> bool:
-    """Not even for a -wal and a -shm."""
-    disk = os.statvfs(path)
-    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-    return free * disk.f_frsize < needed
-
-
-def _is_fixed(path: Path) -> bool:
-    """On a disk that is full or became read-only SQLite needs to be told, or it fails
-    to make its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
-    if _is_nothing(path) or _wal(path).exists():
-        return False
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY) or _has_no_room(path)
-
-
-@contextlib.contextmanager
-def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """``path`` without a file made beside it, also while the door writes it.  Without
-    a -wal nobody has it open, and SQLite need not make one."""
-    _refuse_links(path)
-    _refuse_emptied(path)
-    how = "mode=ro" if _wal(path).exists() else "mode=ro&immutable=1"
-    uri = f"file:{quote(os.fsencode(path))}?{how}"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as db:
-        yield db
-
-
-def _database_uri(path: Path, *, fixed: bool) -> str:
-    return f"file:{quote(os.fsencode(path))}" + ("?immutable=1" if fixed else "")
-
-
-def _identity(path: Path | int) -> tuple[int, int] | None:
-    """Which file a name stands for, or a descriptor; None for none."""
-    try:
-        found = path.stat() if isinstance(path, Path) else os.fstat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _prepare(
-    db: sqlite3.Connection, path: Path, schema: Sequence[str], *, by: float
-) -> None:
-    # A letter that rotted must not hide the row, nor those beside it.
-    db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
-    _use_wal(db, by)
-    db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(schema):
-        log.info("%s: of a newer version of DoorPi, as schema %d", path, version)
-    if version < len(schema):
-        _bring_up_to_date(db, path, schema)
-
-
-def _bring_up_to_date(
-    db: sqlite3.Connection, path: Path, schema: Sequence[str]
-) -> None:
-    """Make the tables of a new file, and what those of an older program lack."""
-    with _all_or_nothing(db):
-        (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody else's now
-        for script in schema[version:]:
-            for statement in script.split(";"):
-                db.execute(statement)
-        if version < len(schema):
-            db.execute(f"PRAGMA user_version = {len(schema)}")
-    if version:
-        log.warning("%s: brought to schema %d", path, len(schema))
-
-
-@contextlib.contextmanager
-def _database_copied(path: Path, copy: Path) -> Iterator[Path]:
-    """What is committed in ``path``, as a file that is to replace ``copy``.
-
-    Raises: BlockingIOError, if another process copies it.
-    """
-    import fcntl
-
-    part = copy.with_name(f"{copy.name}.part")
-    if part.is_symlink():
-        part.unlink()
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(part, flags, 0o640)) as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mine = _identity(file.fileno())
-        if _identity(part) != mine:
-            raise BlockingIOError(errno.EAGAIN, "it was just copied")
-        try:
-            os.ftruncate(file.fileno(), 0)  # of who was killed
-            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-                db.execute("VACUUM INTO ?", (str(part),))
-            os.fsync(file.fileno())  # SQLite itself leaves that to the disk
-            yield part
-        finally:
-            if _identity(part) == mine:  # half of a copy on a disk that is full
-                part.unlink()
-
-
-def _use_wal(db: sqlite3.Connection, by: float) -> None:
-    """SQLite itself does not wait here for another process that does the same."""
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > by:
-                raise
-        time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction, which nobody else's write comes into."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:  # also Stopped: nothing half-written stays
-        db.rollback()
-        raise
-    db.commit()
-
-
-def _keep(db: sqlite3.Connection, notes: Notes) -> None:
-    db.executemany(STATE_UPDATE, notes.words.items())
-    db.executemany(COUNT_UPDATE, notes.counts.items())
-
-
-def make_folder(folder: Path) -> None:
-    """The folder of the databases, which is nobody's but its owner's."""
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def become_owner(folder: Path) -> None:
@@ -8372,210 +8499,6 @@ def _owner_of(folder: Path) -> tuple[int, int]:
             if found.st_uid != 0:
                 return found.st_uid, found.st_gid
     return 0, 0
-
-
-def _is_broken(error: Exception) -> bool:
-    if isinstance(error, UnicodeDecodeError):  # its values cannot raise that
-        return True
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _old_front(
-    db: sqlite3.Connection, before: datetime, now: datetime, limit: int
-) -> dict[str, list[tuple[int, str, Any]]]:
-    """Of each table the rows that may go (id, hash, and what that depends on), where
-    there are any.  They are only ever taken from the front, or the chain would break:
-    what a wrong clock put into the future goes with the old ones that come after it,
-    and outcomes, in the order in which the events ended, when all before them may.
-    """
-    early, late = utc_text(before), utc_text(now)
-    rows = db.execute(FRONT_OF_EVENTS, (limit + LOOK_AHEAD,)).fetchall()
-    front = list(takewhile(lambda row: not early <= str(row[2]) <= late, rows))
-    while front and str(front[-1][2]) > late:
-        front.pop()
-    events = front[:limit]
-    gone = events[-1:] or db.execute(START_QUERY, ("events-start",)).fetchall()
-    last_id = _count_of(gone[0][0]) if gone else 0
-    rows = db.execute(FRONT_OF_OUTCOMES, (limit,)).fetchall()
-    outcomes = list(takewhile(lambda row: _count_of(row[2]) <= last_id, rows))
-    found = {"events": events, "outcomes": outcomes}
-    return {table: rows for table, rows in found.items() if rows}
-
-
-def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
-    """Add a row to one of the chained tables; returns its id."""
-    last_id, previous = _chain_end(db, table)
-    row, first = (last_id + 1, *values), len(CHAINED[table])
-    linked = chain_hash(previous, row[:first], row[first:])
-    names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
-    marks = ", ".join("?" * len(names))
-    db.execute(
-        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
-        (*row, linked),
-    )
-    db.execute(
-        "UPDATE chains SET id = ?, hash = ? WHERE name = ?",
-        (last_id + 1, linked, table),
-    )
-    return last_id + 1
-
-
-def _chain_end(db: sqlite3.Connection, table: str) -> tuple[int, str]:
-    """Id and hash of the newest row."""
-    found = db.execute(START_QUERY, (table,)).fetchone()
-    if found is None:
-        raise RowError(f"not known: where the {table} end")
-    return _number_of(found[0]), _text_of(found[1])
-
-
-def _verify_chain(
-    db: sqlite3.Connection, table: str, columns: Sequence[str], later: Sequence[str]
-) -> str | None:
-    start = db.execute(START_QUERY, (f"{table}-start",)).fetchone()
-    last_id, previous = (_count_of(start[0]), str(start[1])) if start else (0, "")
-    names, first = ", ".join((*columns, *later, "hash")), len(columns)
-    for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
-        if row[0] <= last_id:
-            return f"{table}: row {row[0]} was put in"
-        if row[0] != last_id + 1:
-            return f"{table}: row {last_id + 1} is missing"
-        if chain_hash(previous, row[:first], row[first:]) != linked:
-            return f"{table}: row {row[0]} was changed"
-        previous, last_id = linked, row[0]
-    ends = db.execute("SELECT id, hash FROM chains WHERE name = ?", (table,))
-    if ends.fetchone() != (last_id, previous):
-        return f"{table}: rows after {last_id} are missing"
-    return None
-
-
-def _iso(day: date | None) -> str | None:
-    return day.isoformat() if day else None
-
-
-class RowError(Exception):
-    """A value in a row that makes no sense; the text says what it is."""
-
-
-def _entries(
-    db: sqlite3.Connection, query: str, *values: object
-) -> Iterator[dict[str, Any]]:
-    """Rows of the list by the names of all their columns, also of a newer version's."""
-    found = db.execute(query, values)
-    names = [name for name, *_ in found.description]
-    for row in found:
-        yield dict(zip(names, row, strict=True))
-
-
-def _text_of(value: object) -> str:
-    if not isinstance(value, str):
-        raise RowError(f"{printable(repr(value), 40)}, which is no text")
-    return value
-
-
-def _number_of(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
-        raise RowError(f"{printable(repr(value), 40)}, which is no number of a row")
-    return value
-
-
-def _flag_of(value: object) -> bool:
-    if value not in (0, 1):
-        raise RowError(f"{printable(repr(value), 40)}, which is neither 0 nor 1")
-    return bool(value)
-
-
-def _moment_of(value: object) -> datetime:
-    text = _text_of(value)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise RowError(f"{printable(text, 40)!r}, which is no time") from None
-    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
-        raise RowError(f"{printable(text, 40)!r}, which is no time of ours")
-    return at
-
-
-def _day_of(value: object) -> date | None:
-    text = None if value is None else _text_of(value)
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise RowError(f"{printable(text or '', 40)!r}, which is no day") from None
-
-
-def _uid_of(value: object) -> Uid:
-    text = _text_of(value)
-    if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
-        raise RowError(f"{printable(text, 40)!r}, which is none")
-    return Uid(text)
-
-
-#: How the columns of an entry are read.
-CARD_VALUES: dict[str, Callable[[object], Any]] = {
-    "holder": _text_of,
-    "enabled": _flag_of,
-    "valid_from": _day_of,
-    "valid_until": _day_of,
-    "schedule": lambda value: None if value is None else _text_of(value),
-    "role": _text_of,
-}
-CARD_COLUMNS = {"uid", "added_at", *CARD_VALUES}
-
-
-def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
-    """An entry of the list.  One with something that only a newer version knows is
-    refused: that may be what protects it.  Raises: RowError."""
-    values = {}
-    for name, read in CARD_VALUES.items():
-        try:
-            values[name] = read(row.get(name))
-        except RowError as error:
-            raise RowError(f"{name} is {error}") from None
-    newer = [name for name in row if name not in CARD_COLUMNS and _is_said(row[name])]
-    if values["role"] not in list(Role):
-        newer.append(f"role {printable(values['role'], 40)}")
-        values["role"] = Role.HOLDER
-    values["role"] = Role(values["role"])
-    if newer:
-        what = ", ".join(sorted(newer))
-        why = f"its entry needs a newer version of DoorPi ({printable(what)})"
-        values |= {"enabled": False, "refused": why}
-    return Credential(uid=uid, source=Origin.DB, **values)
-
-
-def _is_said(value: object) -> bool:
-    """False for what a column that was added holds where nobody has set it."""
-    return value not in (None, "", 0)
-
-
-def _event(row: Sequence[Any]) -> Event:
-    """Raises: RowError."""
-    event_id, at, uid, holder, reason, command, source, *rest = row
-    result, latency, detail, point, request = rest
-    return Event(
-        id=event_id,
-        at=_moment_of(at),
-        uid=Uid(str(uid)) if uid else None,
-        holder=str(holder),
-        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
-        command=_word(Command, command) if command else None,
-        source=printable(str(source), 40),
-        result=_word(Result, result) if result else None,
-        latency_ms=latency if isinstance(latency, int) else None,
-        detail=str(detail),
-        point=str(point or ""),
-        request=str(request or ""),
-    )
-
-
-WordT = TypeVar("WordT", bound=enum.StrEnum)
-
-
-def _word(kind: type[WordT], value: object) -> WordT | str:
-    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
-    text = printable(str(value), 40)
-    return kind(text) if text in list(kind) else text
 
 
 #: One row a request.  ``answer`` is NULL while it waits, '' once the door has begun it.
@@ -8666,7 +8589,7 @@ class Inbox:
         """At the start: make the file where there is none that can be used, and answer
         what an earlier door has begun."""
         with self._errors_told():
-            make_folder(self.path.parent)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 self._make()
             except sqlite3.DatabaseError as error:
@@ -8745,7 +8668,7 @@ class Inbox:
 
     def _connection(self, mode: str = "rw") -> sqlite3.Connection:
         if self._db is None:
-            _refuse_links(self.path)
+            _refuse_odd(self.path)
             self._db = sqlite3.connect(
                 f"file:{quote(os.fsencode(self.path))}?mode={mode}", uri=True,
                 timeout=self._busy_s, isolation_level=None, check_same_thread=False,
@@ -10835,8 +10758,9 @@ class LogTail:
 
     def _look(self) -> list[Event]:
         looked_at, now = self._clock.now(), self._clock.monotonic()
-        self._after, begun, ended = self._store.events.news(self._after, self._sought)
-        self._looked_at = looked_at
+        ends = self._store.events.ends()
+        begun, ended = self._store.events.news(self._after, ends, self._sought)
+        self._after, self._looked_at = ends, looked_at
         for event in filter(self._is_new, begun):
             wait_s = self._open_s if event.reason is Reason.GRANTED else self.settle_s
             self._open[event.id] = event, now + wait_s
@@ -13551,8 +13475,8 @@ def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object
         "uid": card.uid,
         "holder": card.holder,
         "enabled": card.enabled and not card.block,
-        "valid_from": _iso(card.valid_from),
-        "valid_until": _iso(card.valid_until),
+        "valid_from": card.valid_from and card.valid_from.isoformat(),
+        "valid_until": card.valid_until and card.valid_until.isoformat(),
         "schedule": card.schedule,
         "role": card.role,
         "source": card.source,

@@ -205,8 +205,8 @@ def test_a_file_that_is_broken_lifts_no_block(path, store, name):
             store.people.tidy()
 
     assert store.people.block_on(KEN, "") == BY_CARD
-    assert store.people.block_on(KEN, "") == BY_CARD
-    rows = store.events._query(doorpi.NOTED_BLOCKS_QUERY, ())
+    assert len(store.people._query(doorpi.BLOCK_QUERY, KEN, "")) == 1
+    rows = store.events._query(doorpi.NOTED_BLOCKS_QUERY)
     assert [name for name, _ in rows] == [f"block uid {KEN}"]
 
 

@@ -391,9 +391,7 @@ def test_who_takes_their_time_over_the_log_does_not_make_the_wal_grow(
 
     with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, DENIED)
-        ((busy, pages, moved),) = door.events._query(
-            "PRAGMA wal_checkpoint(RESTART)", ()
-        )
+        ((busy, pages, moved),) = door.events._query("PRAGMA wal_checkpoint(RESTART)")
 
     assert (busy, pages) == (0, moved)
     assert len(list(reading)) == 9
@@ -405,8 +403,8 @@ PLANS = [
     (lambda s: list(s.events.read(NOON)),                        ["events_at (at>?)", "PRIMARY KEY (rowid>?)"]),
     (lambda s: list(s.events.read(NOON, sought=Sought(uid=KEN))), ["events_at (at>?)", "events_uid (uid=? AND id>?)"]),
     (lambda s: s.events.latest(10),                                ["SCAN e"]),
-    (lambda s: s.events.news(Ends()),                              ["PRIMARY KEY (rowid>?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>?)"]),
-    (lambda s: s.events.news(Ends(), Sought(uid=KEN)),             ["events_uid (uid=? AND id>?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>?)"]),
+    (lambda s: s.events.news(Ends(), s.events.ends()),                              ["PRIMARY KEY (rowid>? AND rowid<?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
+    (lambda s: s.events.news(Ends(), s.events.ends(), Sought(uid=KEN)),             ["events_uid (uid=? AND id>? AND id<?)", "SEARCH o USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     (lambda s: s.events.forget(NOON, NOON, 5),                     []),
 ]
 # fmt: on
@@ -423,7 +421,7 @@ def test_a_long_log_is_asked_by_its_indexes(store, ask, wanted):
 
     selects = [sql for sql in asked if sql.strip().startswith("SELECT")]
     store.events._connection().create_function("without_accents", 1, str)
-    plans = [row[3] for sql in selects for row in store.events._query("EXPLAIN QUERY PLAN " + sql, ())]  # fmt: skip
+    plans = [row[3] for sql in selects for row in store.events._query("EXPLAIN QUERY PLAN " + sql)]  # fmt: skip
     assert not [step for step in plans if "TEMP B-TREE" in step]
     for step in wanted:
         assert any(step in plan for plan in plans), plans
@@ -434,7 +432,7 @@ def test_a_long_log_is_asked_by_its_indexes(store, ask, wanted):
 
 @pytest.fixture
 def tail(store, clock) -> LogTail:
-    store.events.recall("x")
+    store.events.keep(doorpi.NOTHING)  # makes the database
     return LogTail(store, Sought(), clock, open_s=30.0)
 
 
@@ -533,7 +531,7 @@ def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
 
 
 def test_it_follows_only_those_that_are_sought(store, door, clock):
-    store.events.recall("x")
+    store.events.keep(doorpi.NOTHING)  # makes the database
     tail = LogTail(store, Sought(uid=KEN), clock, open_s=30.0)
 
     logged(door, DENIED, TAP, DENIED)

@@ -185,7 +185,7 @@ def test_who_writes_just_now_is_not_waited_for(path):
             assert forget(store) == 0
             other.rollback()
 
-        assert store.events._query("PRAGMA busy_timeout", ()) == [(30_000,)]
+        assert store.events._value("PRAGMA busy_timeout") == 30_000
         assert forget(store) == 2
 
 
@@ -336,7 +336,7 @@ def test_any_log_verifies_whatever_was_forgotten_and_no_tampering_goes_unseen(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "doorpi.db"
         with contextlib.closing(SqliteStore(path)) as store:
-            store.events.recall("x")
+            store.events.keep(doorpi.NOTHING)  # makes the database
             store.events._connection().execute("PRAGMA synchronous = OFF")
             for what, days in doings:
                 tap = replace(TAP, at=NOON - days * DAY)
@@ -519,7 +519,7 @@ def keeper(store, clock):
     """The retention of a year's log, one event each 6 hours, at work for days."""
     shelf, retention = Shelf(clock, old=0), Retention(30, clock)
     oldest = clock.now() - 30 * DAY
-    store.events.recall("x")
+    store.events.keep(doorpi.NOTHING)  # makes the database
     store.events._connection().execute("PRAGMA synchronous = OFF")
     for number in range(120):
         store.events.record(replace(TAP, at=oldest + number * DAY / 4))

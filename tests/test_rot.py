@@ -157,7 +157,7 @@ def a_days_work(store: SqliteStore):
     yield lambda: store.events.last_seen(STRANGER)
     yield lambda: list(store.people.cards())
     yield lambda: list(store.events.read(since=NOON - YEAR))
-    yield lambda: store.events.news(doorpi.Ends())
+    yield lambda: store.events.news(doorpi.Ends(), store.events.ends())
     yield store.events.verify
     yield store.events.forgotten
     yield store.people.lost
@@ -181,7 +181,7 @@ def test_no_value_in_any_row_is_more_than_trouble_with_the_database(
         assert "\x1b" not in capsys.readouterr().out
         path = tmp_path / "s" / "doorpi.db"
         with contextlib.closing(SqliteStore(path, repair=True)) as store:
-            store.events.recall("x")
+            store.events.keep(doorpi.NOTHING)  # makes the database
             store.events._connection().execute("PRAGMA synchronous = OFF")
             for ask in a_days_work(store):
                 with contextlib.suppress(StoreError):

@@ -394,7 +394,7 @@ def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_each_commit_is_synced_before_it_is_told(path, store, tmp_path):
     trace, watched = tmp_path / "trace", "trace=fdatasync,fsync,pwrite64,write"
-    store.events.recall("x")  # makes the database
+    store.events.keep(doorpi.NOTHING)  # makes the database
     calls = ["strace", "-f", "-o", str(trace), "-e", watched]
     program = [sys.executable, "-c", "import sys, os, doorpi\n" + BEGIN_AND_DIE]
 
@@ -1397,7 +1397,7 @@ def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
         contextlib.closing(SqliteStore(path)) as store,
         pytest.raises(StoreError, match="no such table: missing"),
     ):
-        store.events.recall("x")
+        store.events.keep(doorpi.NOTHING)  # makes the database
 
     assert version_of(path) == len(SqliteEvents.schema) - 2
     assert "seen" not in columns(path, "states")
@@ -1668,7 +1668,7 @@ def test_half_a_copy_of_who_was_killed_is_in_nobodys_way(cards, store):
 
 def test_a_copy_that_fails_sets_nothing_aside(cards, door_store, monkeypatch, caplog):
     def broken(*_: object) -> None:
-        raise doorpi.FileEmptied("no copy of this")
+        raise doorpi.Spoilt("no copy of this")
 
     monkeypatch.setattr(doorpi, "_database_copied", broken)
     door_store.people.add_card(card_of(), NOON)
