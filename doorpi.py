@@ -12093,189 +12093,20 @@ def speeds(took_ms: Counter[int]) -> str:
 ################################################################################
 
 
-#: Readers that look as if nfcpy drove them: what to know of them.
-OTHER_USB_READERS: Mapping[str, str] = {
-    "054c:0dc8": "Sony RC-S300",
-    "054c:0dc9": "Sony RC-S300",
-    "072f:223b": "ACS ACR1252U",
-    "072f:2308": "ACS ACR1552U",
-}
-DEAF_READER = "072f:2200"
-UDEV_RULES = "/etc/udev/rules.d/60-doorpi.rules"
-BLACKLIST = "/etc/modprobe.d/doorpi.conf"
-RASPI_SERIAL = (
-    "sudo raspi-config, Interface Options, Serial Port: no login shell, yes hardware;"
-    " then reboot"
-)
-SLOW_LOOK_S = 0.3
+OK, WARN, FAIL = Health
 
 
-def reader_holders(config: ReaderConfig) -> list[int]:
-    """The processes that have the reader open, as far as we may see them."""
-    node = _node_of(config.device)
-    return [] if node is None else holders_of(node)
-
-
-def diagnose_reader(
-    config: ReaderConfig, holders: Sequence[int], *, runs: bool = False
-) -> Iterator[Finding]:
-    """What is on USB and at the serial port, whether we may use it; and how the
-    configured reader does, unless one of the ``holders`` would be disturbed."""
-    usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
-    for finding in [*_usb_findings(), *_port_findings(config.device)]:
-        yield finding
-        is_ours = finding.subject == ours  # another reader's trouble is none of its
-        usable = usable and not (is_ours and finding.health is Health.FAIL)
-    if holders:
-        yield _in_use(config, f"process {', '.join(map(str, holders))}")
-    elif runs and udp_address(config.device):  # a card's answers go to the door
-        yield _in_use(config, "the running door")
-    elif usable:
-        yield from _tried(config)
-
-
-def _in_use(config: ReaderConfig, by: str) -> Finding:
-    words = f"{config.device} is in use by {by}, so it was not tried"
-    what = "stop it to have the reader tried: sudo systemctl stop doorpi"
-    return Finding(Health.WARN, "reader", words, what)
-
-
-def _usb_findings() -> Iterator[Finding]:
-    for device in usb_devices():
-        name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
-        if name is None:
-            continue
-        what = f"{name} ({device.id})"
-        vendor, product = device.id.split(":")
-        if device.id in OTHER_USB_READERS:
-            yield Finding(
-                Health.WARN, "usb", f"{what} is not supported", "README: which to buy"
-            )
-        elif device.driver not in ("", "usbfs"):
-            yield Finding(
-                Health.FAIL,
-                "usb",
-                f"{what} is held by the kernel's module {device.driver}",
-                f"sudo modprobe -r {device.driver}; and for good:"
-                f" echo blacklist {device.driver} | sudo tee -a {BLACKLIST}",
-            )
-        elif not may(device.node, os.R_OK | os.W_OK):
-            rule = (
-                f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
-                f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
-            )
-            yield Finding(
-                Health.FAIL,
-                "usb",
-                f"{what}: {our_name()} has no right to use {device.node}",
-                f"{_join('plugdev')}; and put into {UDEV_RULES}: {rule};"
-                " then unplug it and plug it in again",
-            )
-        elif device.id == DEAF_READER:
-            yield Finding(
-                Health.WARN,
-                "usb",
-                f"{what}: known to go deaf until it is unplugged",
-                "README: which to buy",
-            )
-        else:
-            yield Finding(Health.OK, "usb", f"{what} at {device.node}")
-
-
-def _port_findings(path: str) -> Iterator[Finding]:
-    """Of the port or the bus that ``path`` names."""
-    if path.startswith("usb"):
-        is_partial = usb_path(path) == path and path.count(":") < 2
-        if is_partial and USB_DEVICES.exists():
-            known = ", ".join(sorted(set(USB_READERS.values())))
-            yield Finding(
-                Health.FAIL, "usb", "no reader is plugged in", f"supported: {known}"
-            )
-        return
-    if not path.startswith("tty"):
-        return
-    port = serial_port(path)
-    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
-    others = sorted(str(found) for name in names for found in DEV.glob(name))
-    if not port.exists():
-        do = f"ports that there are: {', '.join(others) or 'none'}; on the Pi's pins: "
-        yield Finding(
-            Health.FAIL, "serial", f"{port} does not exist", do + RASPI_SERIAL
-        )
-    elif not may(port, os.R_OK | os.W_OK):
-        words = f"{our_name()} has no right to use {port}"
-        yield Finding(Health.FAIL, "serial", words, _join("dialout"))
-    elif port.resolve().name in _consoles():
-        words = f"Linux has its console on {port}"
-        yield Finding(Health.FAIL, "serial", words, RASPI_SERIAL)
-    else:
-        yield Finding(Health.OK, "serial", f"{port} may be used")
-
-
-def _consoles() -> set[str]:
-    """The serial ports that the kernel talks to.  Source: proc(5), /proc/consoles."""
-    try:
-        lines = (PROC / "consoles").read_text("ascii").splitlines()
-    except OSError:
-        return set()
-    return {line.split()[0] for line in lines if line.strip()} - {"tty0"}
-
-
-def _node_of(path: str) -> Path | None:
-    """The file in /dev behind a reader's path; None where there is none."""
-    if path.startswith("tty"):
-        return serial_port(path)
-    full = usb_path(path).lower()
-    if by_number := re.fullmatch(r"usb:(\d{3}):(\d{3})", full):
-        return DEV / "bus/usb" / by_number[1] / by_number[2]
-    found = (device.node for device in usb_devices() if full == f"usb:{device.id}")
-    return next(found, None)
-
-
-def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
-    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
-        return _in_use(config, "another program")  # of a user whose files are hidden
-    do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
-    if bring_libraries() in why:
-        do = bring_libraries()
-    elif "libusb" in why:
-        do = "sudo apt-get install libusb-1.0-0"
-    return Finding(Health.FAIL, "reader", why, do)
-
-
-def _tried(config: ReaderConfig) -> Iterator[Finding]:
-    """The reader's own word, and ten looks for a card."""
-    reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
-    with contextlib.closing(reader):
-        for _ in range(NfcReader.reset_after):  # so often it may need to be rescued
-            with contextlib.suppress(ReaderLost):
-                reader.sense()
-                break
-        for _ in range(11):
-            began_at = time.monotonic()
-            try:
-                seen = reader.sense() or seen
-            except ReaderLost as error:
-                yield _cannot_be_used(config, str(error))
-                return
-            took_s.append(time.monotonic() - began_at)
-        yield Finding(Health.OK, "reader", reader.name)
-    looks_s = sorted(took_s[1:])  # the first one may have opened it
-    median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
-    there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
-    words = (
-        f"read test: 10 attempts, {median_s * 1000:.0f} ms each, the longest"
-        f" {longest_s * 1000:.0f} ms{there}"
+def first_of(subject: str, *rows: tuple[bool, Health, str, str]) -> Finding:
+    """The finding of the first row that applies: whether it does, health, words, and
+    what to do."""
+    return next(
+        Finding(health, subject, words, do)
+        for applies, health, words, do in rows
+        if applies
     )
-    slow = median_s > SLOW_LOOK_S
-    health = Health.WARN if slow else Health.OK
-    yield Finding(health, "reader", words, "reset or unplug it" if slow else "")
 
 
-# -- the rest of what `doctor` looks at
-
-
-def may(path: Path, mode: int) -> bool:
+def may(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
     """Whether the kernel lets us, ``mode`` as in os.access.  `doctor` and `check` are
     run by root, who may do everything: they ask as the service's user (become_owner).
     """
@@ -12299,6 +12130,170 @@ def _join(group: str) -> str:
     return f"sudo usermod -aG {group} {name}; sudo systemctl restart doorpi"
 
 
+# -- the reader
+
+#: Readers that look as if nfcpy drove them: what to know of them.
+OTHER_USB_READERS: Mapping[str, str] = {
+    "054c:0dc8": "Sony RC-S300",
+    "054c:0dc9": "Sony RC-S300",
+    "072f:223b": "ACS ACR1252U",
+    "072f:2308": "ACS ACR1552U",
+}
+DEAF_READER = "072f:2200"
+UDEV_RULES = "/etc/udev/rules.d/60-doorpi.rules"
+BLACKLIST = "/etc/modprobe.d/doorpi.conf"
+RASPI_SERIAL = (
+    "sudo raspi-config, Interface Options, Serial Port: no login shell, yes hardware;"
+    " then reboot"
+)
+SLOW_LOOK_S = 0.3
+
+
+def reader_holders(config: ReaderConfig) -> list[int]:
+    """The processes that have the reader open, as far as we may see them."""
+    path = usb_path(config.device).lower()
+    nodes = [device.node for device in usb_devices() if path == f"usb:{device.id}"]
+    if by_number := re.fullmatch(r"usb:(\d{3}):(\d{3})", path):
+        nodes = [DEV / "bus/usb" / by_number[1] / by_number[2]]
+    elif path.startswith("tty"):
+        nodes = [serial_port(config.device)]
+    return holders_of(nodes[0]) if nodes else []
+
+
+def diagnose_reader(
+    config: ReaderConfig, holders: Sequence[int], *, runs: bool = False
+) -> Iterator[Finding]:
+    """What is on USB and at the serial port, whether we may use it; and how the
+    configured reader does, unless one of the ``holders`` would be disturbed."""
+    usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
+    for finding in [*_usb_findings(), *_port_findings(config.device)]:
+        yield finding
+        is_ours = finding.subject == ours  # another reader's trouble is none of its
+        usable = usable and not (is_ours and finding.health is FAIL)
+    if holders:
+        yield _in_use(config, f"process {', '.join(map(str, holders))}")
+    elif runs and udp_address(config.device):  # a card's answers go to the door
+        yield _in_use(config, "the running door")
+    elif usable:
+        yield from _tried(config)
+
+
+def _in_use(config: ReaderConfig, by: str) -> Finding:
+    words = f"{config.device} is in use by {by}, so it was not tried"
+    what = "stop it to have the reader tried: sudo systemctl stop doorpi"
+    return Finding(WARN, "reader", words, what)
+
+
+def _usb_findings() -> Iterator[Finding]:
+    for device in usb_devices():
+        name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
+        if name is None:
+            continue
+        what = f"{name} ({device.id})"
+        vendor, product = device.id.split(":")
+        rule = (
+            f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
+            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
+        )
+        release = (
+            f"sudo modprobe -r {device.driver}; and for good: echo blacklist"
+            f" {device.driver} | sudo tee -a {BLACKLIST}"
+        )
+        admit = (
+            f"{_join('plugdev')}; and put into {UDEV_RULES}: {rule};"
+            " then unplug it and plug it in again"
+        )
+        held = f"{what} is held by the kernel's module {device.driver}"
+        barred = f"{what}: {our_name()} has no right to use {device.node}"
+        deaf = f"{what}: known to stop responding until it is unplugged"
+        choose = "README: which to buy"
+        yield first_of(
+            "usb",
+            (device.id in OTHER_USB_READERS, WARN, f"{what} is not supported", choose),
+            (device.driver not in ("", "usbfs"), FAIL, held, release),
+            (not may(device.node), FAIL, barred, admit),
+            (device.id == DEAF_READER, WARN, deaf, choose),
+            (True, OK, f"{what} at {device.node}", ""),
+        )
+
+
+def _port_findings(path: str) -> Iterator[Finding]:
+    """Of the port or the bus that ``path`` names."""
+    if path.startswith("usb"):
+        is_partial = usb_path(path) == path and path.count(":") < 2
+        if is_partial and USB_DEVICES.exists():
+            known = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
+            yield Finding(FAIL, "usb", "no reader is plugged in", known)
+    elif path.startswith("tty"):
+        port = serial_port(path)
+        names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
+        others = sorted(str(found) for name in names for found in DEV.glob(name))
+        choose = f"ports that there are: {', '.join(others) or 'none'}"
+        choose += f"; on the Pi's pins: {RASPI_SERIAL}"
+        no_right = f"{our_name()} has no right to use {port}"
+        is_console = port.resolve().name in _consoles()
+        yield first_of(
+            "serial",
+            (not port.exists(), FAIL, f"{port} does not exist", choose),
+            (not may(port), FAIL, no_right, _join("dialout")),
+            (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
+            (True, OK, f"{port} may be used", ""),
+        )
+
+
+def _consoles() -> set[str]:
+    """The serial ports that the kernel talks to.  Source: proc(5), /proc/consoles."""
+    try:
+        lines = (PROC / "consoles").read_text("ascii").splitlines()
+    except OSError:
+        return set()
+    return {line.split()[0] for line in lines if line.strip()} - {"tty0"}
+
+
+def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
+    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
+        return _in_use(config, "another program")  # of a user whose files are hidden
+    libusb = "sudo apt-get install libusb-1.0-0"
+    plug = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    return first_of(
+        "reader",
+        (bring_libraries() in why, FAIL, why, bring_libraries()),
+        ("libusb" in why, FAIL, why, libusb),
+        (True, FAIL, why, plug),
+    )
+
+
+def _tried(config: ReaderConfig) -> Iterator[Finding]:
+    """The reader's own word, and ten looks for a card."""
+    reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
+    with contextlib.closing(reader):
+        for _ in range(NfcReader.reset_after):  # so often it may need to be rescued
+            with contextlib.suppress(ReaderLost):
+                reader.sense()
+                break
+        for _ in range(11):
+            began_at = time.monotonic()
+            try:
+                seen = reader.sense() or seen
+            except ReaderLost as error:
+                yield _cannot_be_used(config, str(error))
+                return
+            took_s.append(time.monotonic() - began_at)
+        yield Finding(OK, "reader", reader.name)
+    looks_s = sorted(took_s[1:])  # the first one may have opened it
+    median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
+    there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
+    words = (
+        f"read test: 10 attempts, {median_s * 1000:.0f} ms each, the longest"
+        f" {longest_s * 1000:.0f} ms{there}"
+    )
+    is_slow = median_s > SLOW_LOOK_S
+    do = "reset or unplug it" if is_slow else ""
+    yield Finding(WARN if is_slow else OK, "reader", words, do)
+
+
+# -- the lights
+
 STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 
 #: Green, red, both: half a second each.
@@ -12315,57 +12310,61 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
     chips = sorted(DEV.glob("gpiochip*"))
     if runs:
         words = f"{pins}: the running door has them, so they were not tried"
-        yield Finding(Health.WARN, "lights", words, STOP_FIRST)
+        yield Finding(WARN, "lights", words, STOP_FIRST)
         return
-    if chips and not any(may(chip, os.R_OK | os.W_OK) for chip in chips):
-        no_right = f"{our_name()} has no right to use {chips[0]}"
-        words = f"{no_right}: the door works in the dark"
-        yield Finding(Health.WARN, "lights", words, _join("gpio"))
+    if chips and not any(map(may, chips)):
+        words = (
+            f"{our_name()} has no right to use {chips[0]}: the door works in the dark"
+        )
+        yield Finding(WARN, "lights", words, _join("gpio"))
         return
     lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
         _load_gpiozero()
         lights.keep_ready()
+        is_chosen = bool(os.environ.get("GPIOZERO_PIN_FACTORY"))
         if lights.trouble:
-            yield _no_lights(pins, lights.trouble)
+            yield _no_lights(pins, lights.trouble, is_chosen=is_chosen)
             return
-        yield (library := _pin_library(pins))
-        if library.words.startswith(pins):  # they are not in memory only
+        library = _pin_library()
+        by = f"by {library}" + (" (GPIOZERO_PIN_FACTORY)" if is_chosen else "")
+        in_memory = f"no light will shine: pins in memory, {by}"
+        no_right = f"{pins}, {by}, which the service has no right to use"
+        yield first_of(
+            "lights",
+            (library == "mock", WARN, in_memory, "unset GPIOZERO_PIN_FACTORY"),
+            # The others use /dev/gpiomem: all pins' registers.
+            (library not in ("lgpio", "pigpio"), WARN, no_right, PIN_LIBRARY),
+            (True, OK, f"{pins}, {by}: look at them now", ""),
+        )
+        if library != "mock":
             lights.show(Signal.READY)
             time.sleep(lamp_test.duration_s + 0.1)
             words = "green, red, both: did you see them?"
             do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
-            yield Finding(Health.OK, "lights", words, do)
+            yield Finding(OK, "lights", words, do)
 
 
-def _pin_library(pins: str) -> Finding:
+def _pin_library() -> str:
     import gpiozero
 
     factory = type(gpiozero.Device.pin_factory).__name__
-    library = factory.removesuffix("Factory").lower()
-    by = f"by {library}" + (" (GPIOZERO_PIN_FACTORY)" if _chosen_library() else "")
-    if library == "mock":
-        words = f"no light will shine: pins in memory, {by}"
-        return Finding(Health.WARN, "lights", words, "unset GPIOZERO_PIN_FACTORY")
-    if library not in ("lgpio", "pigpio"):  # by /dev/gpiomem: all pins' registers
-        words = f"{pins}, {by}, which the service has no right to use"
-        return Finding(Health.WARN, "lights", words, PIN_LIBRARY)
-    return Finding(Health.OK, "lights", f"{pins}, {by}: look at them now")
+    return factory.removesuffix("Factory").lower()
 
 
-def _chosen_library() -> str:
-    return os.environ.get("GPIOZERO_PIN_FACTORY", "")
-
-
-def _no_lights(pins: str, why: str) -> Finding:
-    if "busy" in why.lower():
-        words = f"{pins}: another program has them, so they were not tried"
-        return Finding(Health.WARN, "lights", words, f"{SEE_PINS}; {STOP_FIRST}")
+def _no_lights(pins: str, why: str, *, is_chosen: bool) -> Finding:
+    taken = f"{pins}: another program has them, so they were not tried"
     words = f"{pins}: {why}; the door works in the dark"
-    do = "unset GPIOZERO_PIN_FACTORY" if _chosen_library() else ON_A_PI
-    do = bring_libraries() if "gpiozero" not in sys.modules else do
-    return Finding(Health.WARN, "lights", words, do)
+    return first_of(
+        "lights",
+        ("busy" in why.lower(), WARN, taken, f"{SEE_PINS}; {STOP_FIRST}"),
+        ("gpiozero" not in sys.modules, WARN, words, bring_libraries()),
+        (is_chosen, WARN, words, "unset GPIOZERO_PIN_FACTORY"),
+        (True, WARN, words, ON_A_PI),
+    )
 
+
+# -- the lock
 
 # How long each step to a lock's cloud may take, what is slow, and from when on a
 # certificate is looked after.
@@ -12398,7 +12397,7 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
     if attempt.socket is None:
         why, do = _unreached(attempt, dialer, clock)
         words = ", ".join([*steps, why])
-        yield Finding(Health.FAIL, where, f"{dialer.host}: {words}", do)
+        yield Finding(FAIL, where, f"{dialer.host}: {words}", do)
         return
     words = f"{dialer.host}: {', '.join(steps)}{'' if dialer.is_tls else ', no TLS'}"
     do = SIGNAL if max(took_s.values()) > SLOW_S else ""
@@ -12406,7 +12405,7 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
     silent = [address for address, error in errors if isinstance(error, TimeoutError)]
     if silent:
         words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
-    yield Finding(Health.WARN if do else Health.OK, where, words, do)
+    yield Finding(WARN if do else OK, where, words, do)
     if attempt.certificate:
         yield _expiry(where, attempt.certificate, clock)
 
@@ -12468,8 +12467,8 @@ def _expiry(where: str, certificate: Mapping[str, Any], clock: Clock) -> Finding
     )
     if left < timedelta(days=EXPIRES_SOON_DAYS):
         do = "who runs that server must renew it before; a cloud does so by itself"
-        return Finding(Health.WARN, where, words, do)
-    return Finding(Health.OK, where, words)
+        return Finding(WARN, where, words, do)
+    return Finding(OK, where, words)
 
 
 def in_days(span: timedelta) -> str:
@@ -12489,15 +12488,15 @@ LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
 #: What each trouble with a lock asks for; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
-    (AuthError, Health.FAIL, WRONG_KEY),
-    (QuotaError, Health.FAIL, "leave it alone for so long; larger plans have more"),
-    (Barred, Health.FAIL, IN_ITS_APP),
-    (TurnedAway, Health.FAIL, "are device_id and base_url right?"),
-    (Rejected, Health.FAIL, LOOK_AT_LOCK),
-    (Offline, Health.FAIL, NEAR_THE_LOCK),
-    (Busy, Health.WARN, "ask again in a minute: sudo doorpi status"),
-    (Unreadable, Health.FAIL, OTHER_END),
-    (LockError, Health.FAIL, "sudo doorpi status asks again; is its cloud down?"),
+    (AuthError, FAIL, WRONG_KEY),
+    (QuotaError, FAIL, "leave it alone for so long; larger plans have more"),
+    (Barred, FAIL, IN_ITS_APP),
+    (TurnedAway, FAIL, "are device_id and base_url right?"),
+    (Rejected, FAIL, LOOK_AT_LOCK),
+    (Offline, FAIL, NEAR_THE_LOCK),
+    (Busy, WARN, "ask again in a minute: sudo doorpi status"),
+    (Unreadable, FAIL, OTHER_END),
+    (LockError, FAIL, "sudo doorpi status asks again; is its cloud down?"),
 )
 
 CALLS_DO = (
@@ -12516,7 +12515,7 @@ def diagnose_version(where: str, lock: WebLock, at: datetime) -> Iterator[Findin
     do, newest = "a newer DoorPi speaks the next version", lock.versions[0]
     if newest is not spoken:
         do = f"take base_url out of the settings: {newest.base_url} is used then"
-    health = Health.FAIL if has_ended else Health.WARN
+    health = FAIL if has_ended else WARN
     yield Finding(health, where, f"{words} ({spoken.source})", do)
 
 
@@ -12529,19 +12528,19 @@ def diagnose_lock(
         for api in lock.apis:  # the question goes over the connections made here
             for finding in diagnose_connection(where, api.dialer, clock):
                 yield finding
-                if finding.health is Health.FAIL:
+                if finding.health is FAIL:
                     return
     budget = control.budget
     if budget.allowed and budget.questions() == 0:
         words = f"not asked how it is: {calls_in_words(budget.used, budget.allowed)}"
-        yield Finding(Health.WARN, where, words, CALLS_DO)
+        yield Finding(WARN, where, words, CALLS_DO)
         return
     yield _status(where, access, control, clock)
     if budget.allowed:
         used = budget.used + lock.calls
         is_short = used >= CALLS_LOW * budget.allowed
         yield Finding(
-            Health.WARN if is_short else Health.OK,
+            WARN if is_short else OK,
             where,
             calls_in_words(used, budget.allowed),
             CALLS_DO if is_short else "",
@@ -12569,18 +12568,18 @@ def _status(
     took_s = clock.monotonic() - began_at
     if access.kind == "relay":
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
-        return Finding(Health.OK, where, words)
+        return Finding(OK, where, words)
     words = f"{_in_words(status, clock.now().timestamp())}; it took {_ms(took_s)}"
-    health, do = Health.OK, ""
+    health, do = OK, ""
     battery = 100 if status.battery_percent is None else status.battery_percent
     if status.reachable is False:
-        health, do = Health.FAIL, NEAR_THE_LOCK
+        health, do = FAIL, NEAR_THE_LOCK
     elif status.state is LockState.UNKNOWN:
-        health, do = Health.FAIL, LOOK_AT_LOCK
+        health, do = FAIL, LOOK_AT_LOCK
     elif status.battery_is_low or battery < LOW_BATTERY_PERCENT:
-        health, do = Health.WARN, "new batteries"
+        health, do = WARN, "new batteries"
     elif took_s > SLOW_S:
-        health, do = Health.WARN, SIGNAL
+        health, do = WARN, SIGNAL
     return Finding(health, where, words, do)
 
 
@@ -12599,30 +12598,31 @@ def _in_words(status: LockStatus, unix_s: float) -> str:
     return ", ".join(filter(None, words))
 
 
+# -- the rest
+
+
 def diagnose_clock(
     clock: Clock, config: Config, store: SqliteStore
 ) -> Iterator[Finding]:
     """Whether it is set, for whom that matters, and what it shows."""
-    at = clock.now()
-    shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z})"
+    at, is_set = clock.now(), clock.is_set()
+    shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z}), "
     is_plain_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
-    if not clock.is_set():
-        words, health = f"{shows}, not synchronised", Health.WARN
-        why = _kept_out(at, config, store)
-        if why is not None:
-            words += f"{why}: cards with dates or hours are refused"
-            health = Health.FAIL
-        do = (
-            "is there a network? timedatectl; systemctl status systemd-timesyncd"
-            " doorpi-clock; by hand: sudo timedatectl set-ntp true"
-        )
-        yield Finding(health, "clock", words, do)
-    elif is_plain_utc and config.schedules:
-        words = f"{shows}, synchronised; hours are told in local time, and this is UTC"
-        do = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
-        yield Finding(Health.WARN, "clock", words, do)
-    else:
-        yield Finding(Health.OK, "clock", f"{shows}, synchronised")
+    kept_out = None if is_set else _kept_out(at, config, store)
+    refused = f"not synchronised{kept_out}: cards with dates or hours are refused"
+    utc = "synchronised; hours are told in local time, and this is UTC"
+    elsewhere = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
+    ask = (
+        "is there a network? timedatectl; systemctl status systemd-timesyncd"
+        " doorpi-clock; by hand: sudo timedatectl set-ntp true"
+    )
+    yield first_of(
+        "clock",
+        (kept_out is not None, FAIL, shows + refused, ask),
+        (not is_set, WARN, f"{shows}not synchronised", ask),
+        (is_plain_utc and bool(config.schedules), WARN, shows + utc, elsewhere),
+        (True, OK, f"{shows}synchronised", ""),
+    )
 
 
 def _kept_out(at: datetime, config: Config, store: SqliteStore) -> str | None:
@@ -12687,30 +12687,29 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     """Room for the log, as the service has it."""
     if not folder.exists():
         words = f"{folder} does not exist yet: the door makes it when it starts"
-        yield Finding(Health.WARN, "disk", words, "sudo systemctl start doorpi")
+        yield Finding(WARN, "disk", words, "sudo systemctl start doorpi")
         return
     disk = os.statvfs(folder)
     free, size = (count * disk.f_frsize for count in (disk.f_bavail, disk.f_blocks))
-    words = f"{folder}: {_size(free)} free of {_size(size)}"
-    has_few = bool(disk.f_files) and disk.f_favail < LOW_FILES
-    health, do = Health.OK, ""
-    if disk.f_flag & os.ST_RDONLY:
-        health, words = Health.FAIL, f"{folder} is on a disk that is read-only"
-        do = "dmesg tells why; a worn SD card ends so: copy it, and take a new one"
-    elif not may(folder, os.R_OK | os.W_OK | os.X_OK):
-        health, words = Health.FAIL, f"{our_name()} may not write into {folder}"
-        do = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
-    elif free < NO_BYTES or (has_few and disk.f_favail < NO_FILES):
-        health, do = Health.FAIL, MAKE_ROOM
-    elif free < LOW_BYTES or has_few:
-        health, do = Health.WARN, MAKE_ROOM
-    if has_few:
-        words += f", and room for {disk.f_favail} files"
-    yield Finding(health, "disk", words, do)
+    files = disk.f_favail if disk.f_files else LOW_FILES
+    few = f", and room for {files} files" if files < LOW_FILES else ""
+    read_only = f"{folder} is on a disk that is read-only"
+    copy = "dmesg tells why; a worn SD card ends so: copy it, and take a new one"
+    shut = f"{our_name()} may not write into {folder}"
+    admit = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
+    words = f"{folder}: {_size(free)} free of {_size(size)}{few}"
+    yield first_of(
+        "disk",
+        (bool(disk.f_flag & os.ST_RDONLY), FAIL, f"{read_only}{few}", copy),
+        (not may(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, f"{shut}{few}", admit),
+        (free < NO_BYTES or files < NO_FILES, FAIL, words, MAKE_ROOM),
+        (free < LOW_BYTES or bool(few), WARN, words, MAKE_ROOM),
+        (True, OK, words, ""),
+    )
     if forgetful := forgets(folder):
         words, do = forgetful
         words += ": the list, a lockdown and the log are forgotten at the next reboot"
-        yield Finding(Health.FAIL, "disk", words, do)
+        yield Finding(FAIL, "disk", words, do)
 
 
 def _size(count: float) -> str:
@@ -12722,31 +12721,45 @@ def _size(count: float) -> str:
 
 #: So long may counting and checking a database take, each.
 CHECK_S = 5.0
-COUNTED = ("events", "cards")
 
 
 def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
     """Whether SQLite finds it whole, and what is in it.  ``version`` of its schema is
     what this program knows.  Nothing is created or changed."""
-    yield from _set_aside_before(path)
+    broken = [found.name for found in path.parent.glob(f"{path.name}*.broken-*")]
+    if broken:
+        dates = sorted({re.sub(r".*\.broken-", "", name) for name in broken})
+        words = f"{path} was broken and set aside: {', '.join(dates[-3:])}"
+        do = (
+            f"is somebody missing in doorpi cards? then copy it elsewhere; sudo rm"
+            f" {path}*.broken-*; more than once: a new SD card"
+        )
+        yield Finding(WARN, "database", words, do)
     if not _is_there(path) and not _wal(path).exists():
-        yield Finding(Health.OK, "database", f"{path}: nothing is stored yet")
+        yield Finding(OK, "database", f"{path}: nothing is stored yet")
         return
     try:
         with _read_only(path) as db:
             yield _contents(db, path, version)
     except TROUBLES as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            words, do = f"{path}: in use just now", "ask again in a minute"
-            yield Finding(Health.WARN, "database", words, do)
-        elif _is_broken(error):
-            yield _broken(path, str(error))
-        else:
-            words = f"{path} cannot be read: {printable(str(error))}"
-            do = "its rights: see files; the disk: dmesg"
-            if isinstance(error, LinkFound):
-                do = f"find out who made it, and remove it: ls -l {path.parent}"
-            yield Finding(Health.FAIL, "database", words, do)
+        is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        why = printable(str(error))
+        aside = (
+            f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door"
+            " sets it aside and begins anew; a worn SD card does this"
+        )
+        unlink = f"find out who made it, and remove it: ls -l {path.parent}"
+        unread, look = (
+            f"{path} cannot be read: {why}",
+            "its rights: see files; the disk: dmesg",
+        )
+        yield first_of(
+            "database",
+            (is_busy, WARN, f"{path}: in use just now", "ask again in a minute"),
+            (_is_broken(error), FAIL, f"{path} is broken: {why}", aside),
+            (isinstance(error, LinkFound), FAIL, unread, unlink),
+            (True, FAIL, unread, look),
+        )
 
 
 def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
@@ -12769,48 +12782,39 @@ def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
     return rows if time.monotonic() < ends_at else None
 
 
+class Damaged(sqlite3.DatabaseError):
+    """What SQLite's own check of a file says."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _is_intact(db: sqlite3.Connection) -> bool:
+    """False where it takes too long to see.  Raises: Damaged."""
+    found = _rows(db, "PRAGMA quick_check(1)")
+    if found not in (None, [("ok",)]):
+        raise Damaged(found[0][0] if found else "no answer")
+    return found is not None
+
+
 def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
     (found,) = db.execute("PRAGMA user_version").fetchone()
     wal = _wal(path)
     size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
-    told = [_size(size), f"schema {found}"]
-    for table in COUNTED:
+    parts = [_size(size), f"schema {found}"]
+    for table in ("events", "cards"):
         if table in tables:
             rows = _rows(db, f"SELECT count(*) FROM {table}")  # noqa: S608
-            told.append(counted(rows[0][0], table[:-1]) if rows else f"many {table}")
-    problems = _rows(db, "PRAGMA quick_check(1)")
-    if problems not in (None, [("ok",)]):
-        return _broken(path, str(problems[0][0]) if problems else "no answer")
-    told.append("whole" if problems else f"not all checked within {CHECK_S:.0f} s")
-    words = f"{path}: {', '.join(told)}"
-    if found > version:
-        words += "; a newer version of DoorPi has written it"
-        return Finding(Health.WARN, "database", words, "install that version again")
-    return Finding(Health.OK, "database", words)
-
-
-def _broken(path: Path, why: str) -> Finding:
-    do = (
-        f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door sets it"
-        " aside and begins anew; a worn SD card does this"
+            parts.append(counted(rows[0][0], table[:-1]) if rows else f"many {table}")
+    parts.append(
+        "intact" if _is_intact(db) else f"not all checked within {CHECK_S:.0f} s"
     )
-    words = f"{path} is broken: {printable(why)}"
-    return Finding(Health.FAIL, "database", words, do)
-
-
-def _set_aside_before(path: Path) -> Iterator[Finding]:
-    names = {
-        re.sub(r".*\.broken-", "", f.name)
-        for f in path.parent.glob(f"{path.name}*.broken-*")
-    }
-    if names:
-        words = f"{path} was broken and set aside: {', '.join(sorted(names)[-3:])}"
-        do = (
-            f"is somebody missing in doorpi cards? then copy it elsewhere; sudo rm"
-            f" {path}*.broken-*; more than once: a new SD card"
-        )
-        yield Finding(Health.WARN, "database", words, do)
+    words = f"{path}: {', '.join(parts)}"
+    newer = f"{words}; a newer version of DoorPi has written it"
+    again = "install that version again"
+    return first_of(
+        "database", (found > version, WARN, newer, again), (True, OK, words, "")
+    )
 
 
 def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
@@ -12832,8 +12836,10 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
     """The databases that the service cannot write, and what mends that."""
     name = our_name()
     do = f"sudo chown -hR {name}: {folder}; sudo -u {name} chmod -R u+rwX {folder}"
-    for path in (folder, *_live(folder)):
-        if _is_there(path) and not may(path, os.R_OK | os.W_OK):
+    in_use = (".db", "-wal", "-shm")  # not copies, nor what was set aside
+    found = [path for path in folder.glob("*") if path.name.endswith(in_use)]
+    for path in (folder, *sorted(found)):
+        if _is_there(path) and not may(path):
             yield f"the service (user {name}) cannot write {path}", do
 
 
@@ -12847,19 +12853,12 @@ def _our_group() -> str:
         return str(gid)
 
 
-def _live(folder: Path) -> list[Path]:
-    """The databases as they are in use: not their copies, nor what was set aside."""
-    return sorted(
-        path for path in folder.glob("*") if path.name.endswith((".db", "-wal", "-shm"))
-    )
-
-
 def diagnose_files(
     secret: Sequence[Path], needed: Sequence[Path], folder: Path
 ) -> Iterator[Finding]:
     """Who may read what holds secrets, names and UIDs, and whether the service may."""
     findings = [
-        Finding(Health.FAIL, "files", words, do)
+        Finding(FAIL, "files", words, do)
         for words, do in (*unreadable(needed), *unwritable(folder))
     ]
     for path in (*secret, folder):
@@ -12872,8 +12871,9 @@ def diagnose_files(
             findings += _for_everybody(path, f"sudo -u {our_name()} chmod")
     yield from findings
     if not findings:
-        words = f"{', '.join(map(str, secret))} and {folder}: not for everybody"
-        yield Finding(Health.OK, "files", f"{words}, and {our_name()} may use them")
+        paths = f"{', '.join(map(str, secret))} and {folder}"
+        words = f"{paths}: not readable by other users; {our_name()} has access"
+        yield Finding(OK, "files", words)
 
 
 def _for_the_group(path: Path) -> Iterator[Finding]:
@@ -12889,7 +12889,7 @@ def _for_the_group(path: Path) -> Iterator[Finding]:
     if others and found.st_mode & 0o040:
         who = f"{', '.join(others)}, of the group {group.gr_name}"
         do = "; ".join(f"sudo gpasswd -d {name} {group.gr_name}" for name in others)
-        yield Finding(Health.WARN, "files", f"{path} can be read by {who}", do)
+        yield Finding(WARN, "files", f"{path} can be read by {who}", do)
 
 
 def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
@@ -12904,18 +12904,14 @@ def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
         return
     if mode & 0o002:
         words = f"{path} can be changed by everybody"
-        yield Finding(Health.FAIL, "files", words, do)
+        yield Finding(FAIL, "files", words, do)
     elif mode & 0o004:
         words = f"{path} can be read by everybody"
-        yield Finding(Health.WARN, "files", words, do)
+        yield Finding(WARN, "files", words, do)
 
 
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
-
-
 BRING_BACK = "bring back your own copy: sudo doorpi import list.toml"
-
-
 MAKE_COPY = "sudo rm -f {copy}; sudo systemctl restart doorpi: it makes a new one"
 
 
@@ -12927,25 +12923,23 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
         return  # there is none, or its own line tells
     if cards.path.stat().st_size > cards.copied_up_to:
         words = f"{cards.path} is too large for a copy beside it"
-        yield Finding(Health.WARN, "backup", words, BACK_UP)
+        yield Finding(WARN, "backup", words, BACK_UP)
         return
-    words, health = f"{cards.copy} has what the list has", Health.OK
+    words, health = f"{cards.copy} has what the list has", OK
     try:
         if _changes_and_cards(cards.copy) != mine:
-            words, health = f"{cards.copy} is not of this list", Health.WARN
+            words, health = f"{cards.copy} is not of this list", WARN
     except TROUBLES as error:
         why = printable(str(error)) if _is_there(cards.copy) else "there is none"
-        words, health = f"no copy in place of a lost list: {why}", Health.WARN
-    do = MAKE_COPY.format(copy=cards.copy) if health is Health.WARN else ""
+        words, health = f"no copy in place of a lost list: {why}", WARN
+    do = MAKE_COPY.format(copy=cards.copy) if health is WARN else ""
     yield Finding(health, "backup", words, do)
 
 
 def _changes_and_cards(path: Path) -> tuple[int, object]:
     """Raises: TROUBLES, also where SQLite finds the file broken."""
     with _read_only(path) as db:
-        checked = _rows(db, "PRAGMA quick_check(1)")
-        if checked not in (None, [("ok",)]):
-            raise sqlite3.DatabaseError(f"{path} is broken")
+        _is_intact(db)
         return _changes(db), _rows(db, "SELECT count(*) FROM cards")
 
 
@@ -12957,41 +12951,38 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
             kept = store.events.recall(Kept.BACKUP) if store.events.exists() else None
             backup_at = datetime.fromisoformat(kept) if kept else None
     except (StoreError, ValueError) as error:
-        yield Finding(Health.WARN, "backup", f"not known: {error}", "see database")
-        return
-    lost = sorted(store.people.path.parent.glob("cards.db.broken-*"))
-    if changed_at is None and lost:
-        words = f"the list of the database was lost; what was left of it: {lost[-1]}"
-        yield Finding(Health.FAIL, "backup", words, BRING_BACK)
+        yield Finding(WARN, "backup", f"not known: {error}", "see database")
         return
     if changed_at is None:
+        broken = sorted(store.people.path.parent.glob("cards.db.broken-*"))
+        left = broken[-1] if broken else ""
+        lost = f"the list of the database was lost; what was left of it: {left}"
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
-        yield Finding(Health.OK, "backup", words)
+        yield first_of(
+            "backup", (bool(broken), FAIL, lost, BRING_BACK), (True, OK, words, "")
+        )
         return
     changed = f"the list was changed {in_days(now - changed_at)} ago"
-    if backup_at is None:
-        words = f"{changed}, and was never backed up"
-        yield Finding(Health.WARN, "backup", words, BACK_UP)
-        return
-    age = in_days(now - backup_at)
-    if backup_at < changed_at:
-        words = f"the list was changed after its last backup, which is {age} old"
-        yield Finding(Health.WARN, "backup", words, BACK_UP)
-    else:
-        yield Finding(Health.OK, "backup", f"{changed}, and backed up {age} ago")
+    age = in_days(now - backup_at) if backup_at else ""
+    old = f"the list was changed after its last backup, which is {age} old"
+    is_old = backup_at is not None and backup_at < changed_at
+    yield first_of(
+        "backup",
+        (backup_at is None, WARN, f"{changed}, and was never backed up", BACK_UP),
+        (is_old, WARN, old, BACK_UP),
+        (True, OK, f"{changed}, and backed up {age} ago", ""),
+    )
 
 
 def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
-    """Who wonders why nobody gets in may have forgotten it."""
-    do = "sudo doorpi lockdown off"
+    """Its owner may have forgotten it, and wonder why nobody gets in."""
     with contextlib.closing(store):
         try:
             if store.people.locked_down():
-                yield Finding(Health.WARN, "lockdown", LOCKED_DOWN_WORDS, do)
+                do = "sudo doorpi lockdown off"
+                yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
         except StoreError as error:
-            yield Finding(
-                Health.WARN, "lockdown", f"not known: {error}", "see database"
-            )
+            yield Finding(WARN, "lockdown", f"not known: {error}", "see database")
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -13001,7 +12992,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     except Exception as error:
         words = f"doctor itself failed: {type(error).__name__}: {printable(str(error))}"
         do = "please report this line"
-        yield Finding(Health.FAIL, subject, words, do)
+        yield Finding(FAIL, subject, words, do)
 
 
 ################################################################################

@@ -163,7 +163,7 @@ def test_missing_rights_are_told_with_the_rule(computer, powerless, monkeypatch)
         ("054c:0dc8", "Sony RC-S300 (054c:0dc8) is not supported"),
         (
             "072f:2200",
-            "ACS ACR122U (072f:2200): known to go deaf until it is unplugged",
+            "ACS ACR122U (072f:2200): known to stop responding until it is unplugged",
         ),
     ],
 )

@@ -840,10 +840,10 @@ def test_both_files_are_looked_at_without_being_touched(state, is_open):
 
     assert told(log)[0][0] is told(cards)[0][0] is OK
     assert re.fullmatch(
-        rf"{state.events.path}: [\d.]+ [kM]B, schema 2, 1 event, whole", log[0].words
+        rf"{state.events.path}: [\d.]+ [kM]B, schema 2, 1 event, intact", log[0].words
     )
     assert re.fullmatch(
-        rf"{state.people.path}: [\d.]+ [kM]B, schema 2, 1 card, whole", cards[0].words
+        rf"{state.people.path}: [\d.]+ [kM]B, schema 2, 1 card, intact", cards[0].words
     )
     assert set(state.events.path.parent.iterdir()) == names
     assert content(state.events.path.parent) == before
@@ -862,7 +862,7 @@ def test_what_a_killed_door_left_in_its_wal_is_counted(state, tmp_path):
     ((health, words),) = told(database(copy / "doorpi.db"))
 
     assert health is OK
-    assert words.endswith(", 1 event, whole")
+    assert words.endswith(", 1 event, intact")
     assert content(copy) == before
 
 
@@ -923,7 +923,7 @@ def test_a_database_of_a_newer_program_is_worth_a_word(state):
     (finding,) = database(state.events.path)
 
     assert finding.health is WARN
-    assert finding.words.endswith("whole; a newer version of DoorPi has written it")
+    assert finding.words.endswith("intact; a newer version of DoorPi has written it")
     assert finding.do == "install that version again"
 
 
@@ -996,7 +996,7 @@ def files(settings: Path, folder: Path) -> list[Finding]:
 def test_files_of_the_owner_alone_are_fine(own_files):
     settings, folder, _ = own_files
 
-    words = f"{settings} and {folder}: not for everybody, and {ME} may use them"
+    words = f"{settings} and {folder}: not readable by other users; {ME} has access"
     assert files(settings, folder) == [Finding(OK, "files", words)]
 
 
@@ -1244,7 +1244,7 @@ def test_a_door_that_is_well_is_told_line_by_line(says, tmp_path, cloud):
         rf"(ok  |warn)  disk      {state}: [\d.]+ .B free of [\d.]+ .B",
         rf"ok    database  {state}/doorpi\.db: nothing is stored yet",
         rf"ok    database  {state}/cards\.db: nothing is stored yet",
-        rf"ok    files     {tmp_path}/doorpi\.toml and {state}: not for everybody, and {ME} may use them",
+        rf"ok    files     {tmp_path}/doorpi\.toml and {state}: not readable by other users; {ME} has access",
         r"ok    backup    everybody is in doorpi\.toml: keep a copy of it elsewhere",
         r"ok    lock      127\.0\.0\.1: name \d+ ms, connect \d+ ms, no TLS",
         r"ok    lock      locked, it answers, battery 80 %; it took \d+ ms",
