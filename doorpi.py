@@ -13795,20 +13795,16 @@ def _at(text: str) -> datetime:
 
 def next_time(text: str, now: datetime) -> datetime | None:
     """The next ``22:10`` or ``Sat 22:10`` after ``now``; None where it is neither."""
-    form = r"(?:([A-Za-z]{3})[A-Za-z]* +)?(\d\d?):(\d\d)"
-    match = re.fullmatch(form, text.strip(), re.ASCII)
-    day = match[1].lower() if match and match[1] else ""
-    if match is None or (day and day not in DAYS):
+    form = r"(?:([a-z]{3})[a-z]* +)?(\d\d?):([0-5]\d)"
+    match = re.fullmatch(form, text.strip().lower(), re.ASCII)
+    if not match or int(match[2]) > 23 or match[1] not in (None, *DAYS):
         return None
     hour, minute = int(match[2]), int(match[3])
-    if hour > 23 or minute > 59:
-        return None
     today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    for days in range(8):
-        at = today + timedelta(days=days)
-        if at > now and day in ("", DAYS[at.weekday()]):
-            return at
-    raise AssertionError("a week has each day")
+    week = (today + timedelta(days=days) for days in range(8))
+    return next(
+        at for at in week if at > now and match[1] in (None, DAYS[at.weekday()])
+    )
 
 
 def cmd_status(args: argparse.Namespace) -> int:
