@@ -10347,20 +10347,14 @@ def shown_at(day: date, minutes: Iterable[int], local: Local) -> list[datetime]:
 
 
 def change_of_clock(day: date, local: Local) -> datetime | None:
-    """The instant, in UTC, at which the clock is put forward or back around ``day``;
-    None where it is not."""
-    low, seconds = _midnight(day) - timedelta(days=1), 3 * 86_400
-    before = local(low).utcoffset()
-    if local(low + timedelta(seconds=seconds)).utcoffset() == before:
+    """The instant, in UTC, at which the clock is put forward or back around ``day``,
+    which is at a quarter of an hour; None where it is not."""
+    first = _midnight(day) - timedelta(days=1)
+    before = local(first).utcoffset()
+    if local(first + timedelta(days=3)).utcoffset() == before:
         return None
-    while seconds > 1:  # low has the offset of before; that much later it has not
-        half = timedelta(seconds=seconds // 2)
-        if local(low + half).utcoffset() == before:
-            low += half
-            seconds -= seconds // 2
-        else:
-            seconds //= 2
-    return low + timedelta(seconds=1)
+    quarters = (first + timedelta(minutes=15 * i) for i in range(3 * 24 * 4 + 1))
+    return next(at for at in quarters if local(at).utcoffset() != before)
 
 
 def _midnight(day: date) -> datetime:
