@@ -3006,13 +3006,13 @@ class Lock(Protocol):
     def status(self, by: float) -> LockStatus: ...
 
     def wake(self, by: float) -> str | None:
-        """Have a lock whose state is old asked anew.
-
-        Returns what to ask about it; None where the vendor has no such thing.
-        """
+        """Have a lock whose state is old asked again; returns what to ask about it,
+        None where the vendor has no such thing."""
+        return None
 
     def is_awake(self, handle: str, by: float) -> bool:
         """Ask once whether what ``wake`` began is over."""
+        return True
 
     def prepare(self, by: float) -> None:
         """Wait for what ``send`` needs.  For the last question before a command: what
@@ -3041,10 +3041,11 @@ class Lock(Protocol):
     def trouble(self) -> str:
         """Why a tap would hardly reach it, as far as that is known without asking; ""
         while all is well, and for a kind that keeps no connection."""
+        return ""
 
     def let_go(self) -> None:
         """Wait until the last command needs us no more: a strike is open only as long
-        as its pin is held.  For who ends after it."""
+        as its pin is held.  For a program that ends after it."""
 
     def close(self) -> None:
         """Give back what was held, for good: a strike is released at once, and a call
@@ -5548,8 +5549,8 @@ class WebApi:
     It heeds no proxy and no .netrc of the environment, follows no redirect and keeps
     no cookie.
 
-    One thread makes the calls.  Meanwhile another one may call ``keep_ready``,
-    ``unreachable_for`` and ``close``, which ends a call that is under way.
+    One thread makes the calls.  Meanwhile another one may use the ``dialer``, whose
+    ``close`` ends a call that is under way.
     """
 
     max_head = 32 * 1024  # of an answer, with all interim ones before it
@@ -5716,21 +5717,11 @@ class WebApi:
         """Text from the server, fit for a log: printable, without our secrets."""
         return printable(redacted(text, (*self._secrets, *self._request_secrets)))
 
-    def keep_ready(self) -> None:
-        self.dialer.keep_ready()
-
     def unreachable_for(self, seconds: float) -> str:
         """In words when there was no connection for ``seconds``, else ""."""
         if self.dialer.unreachable_s() < seconds:
             return ""
         return f"no connection to {self.dialer.host} for {seconds:g} s"
-
-    def prepare(self, by: float) -> None:
-        """Have a connection for a command.  Raises: HttpNotSent."""
-        self.dialer.wait_for_command(by)
-
-    def close(self) -> None:
-        self.dialer.close()
 
 
 def _encoded(
@@ -5792,6 +5783,13 @@ def _spellings(secret: str) -> Iterator[str]:
 ################################################################################
 
 
+def _observed(state: LockState | str, why: str = "", **more: Any) -> LockStatus:
+    """``state`` of the bolt, or in words why that is not known; ``why`` beats it."""
+    if why or not isinstance(state, LockState):
+        return LockStatus(LockState.UNKNOWN, why or state, **more)
+    return LockStatus(state, **more)
+
+
 def _percent(value: object) -> int | None:
     """A battery level as vendors send it, None for anything else."""
     if type(value) in (int, float) and 0 <= value <= 100:  # type: ignore[operator]
@@ -5832,15 +5830,15 @@ def _secrets_in(access: LockAccess) -> list[str]:
 
 
 class VendorApi(NamedTuple):
-    """One version of a vendor's API: where it is, the day on which it is to end as far
-    as announced, and where that was read."""
+    """One version of a vendor's API, where that was read, and the day on which it is
+    to end, as far as announced."""
 
     base_url: str
-    ends: date | None
     source: str
+    ends: date | None = None
 
 
-class WebLock:
+class WebLock(Lock):
     """What all locks that are reached over HTTP have in common.
 
     Here alone what can go wrong with a call (7) becomes what can go wrong with a lock
@@ -5853,33 +5851,20 @@ class WebLock:
     _was_served = False  # something was accepted: id and version of the API are right
 
     def __init__(
-        self,
-        access: LockAccess,
-        clock: Clock,
-        keep: Keep,
-        headers: Mapping[str, str] = MappingProxyType({}),
-        preload: Callable[[], object] = lambda: None,
+        self, access: LockAccess, clock: Clock, keep: Keep, **more: Any
     ) -> None:
         self._access, self._clock, self._keep = access, clock, keep
         self._device = quote(access.device_id, safe="")
         self._secrets = _secrets_in(access)
         self.apis: list[WebApi] = []
-        self._api = self._reach(self.url, headers, preload)
+        self._api = self._reach(self.url, **more)
 
-    def _reach(
-        self,
-        base_url: str,
-        headers: Mapping[str, str] = MappingProxyType({}),
-        preload: Callable[[], object] = lambda: None,
-    ) -> WebApi:
-        """One of the hosts that a vendor has: some give out tokens at another one."""
+    def _reach(self, base_url: str, **more: Any) -> WebApi:
+        """One of the hosts that a vendor has, as some give out tokens at another one;
+        ``more`` is as in WebApi: headers, preload."""
+        trust, secrets = self._access.ca_file, self._secrets
         api = WebApi(
-            base_url,
-            ca_file=self._access.ca_file,
-            clock=self._clock,
-            headers=headers,
-            secrets=self._secrets,
-            preload=preload,
+            base_url, ca_file=trust, clock=self._clock, secrets=secrets, **more
         )
         self.apis.append(api)
         return api
@@ -5909,26 +5894,17 @@ class WebLock:
 
     def prepare(self, by: float) -> None:
         with self._as_lock_errors():
-            self._api.prepare(by)
-
-    def wake(self, by: float) -> str | None:
-        return None
-
-    def is_awake(self, handle: str, by: float) -> bool:
-        return True
+            self._api.dialer.wait_for_command(by)
 
     def keep_ready(self) -> None:
-        self._api.keep_ready()
+        self._api.dialer.keep_ready()
 
     def trouble(self) -> str:
         return self._api.unreachable_for(self.unreachable_s)
 
-    def let_go(self) -> None:
-        """Nothing of a command is left to do here once it was sent."""
-
     def close(self) -> None:
         for api in self.apis:
-            api.close()
+            api.dialer.close()
 
     def _ask(
         self,
@@ -5999,15 +5975,11 @@ class WebLock:
 
     def _read(
         self, states: Mapping[Any, LockState | str], word: object
-    ) -> tuple[LockState, str]:
-        """What ``word`` stands for: ``states`` has a state of the bolt for each, or why
-        that is not known."""
+    ) -> LockState | str:
+        """What ``word`` stands for: a state of the bolt, or why that is not known."""
         said = self._api.redact(str(word))
         shown = repr(said) if isinstance(word, str) else said
-        found = states.get(word, f"the lock says {shown}")
-        if isinstance(found, LockState):
-            return found, ""
-        return LockState.UNKNOWN, found
+        return states.get(word, f"the lock says {shown}")
 
 
 class SesameMini(WebLock):
@@ -6020,12 +5992,9 @@ class SesameMini(WebLock):
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on what lags.
     """
 
+    #: Keys are no longer given out; an end was not announced.
     versions = (
-        VendorApi(
-            "https://api.candyhouse.co/public",
-            None,  # keys are no longer given out; an end was not announced
-            "docs.candyhouse.co (2019)",
-        ),
+        VendorApi("https://api.candyhouse.co/public", "docs.candyhouse.co (2019)"),
     )
     #: One request a second "will not be restricted"; the first question goes out at
     #: once, because a lock that had nothing to move answers at once.  `sync` costs
@@ -6036,7 +6005,8 @@ class SesameMini(WebLock):
     own_words = ("LOW_BATTERY", "CLOUD_INTEGRATION_NOT_ENABLED")
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        super().__init__(access, clock, keep, {"Authorization": access.api_key.text})
+        headers = {"Authorization": access.api_key.text}
+        super().__init__(access, clock, keep, headers=headers)
         self._path = f"/sesame/{self._device}"
 
     def status(self, by: float) -> LockStatus:
@@ -6044,12 +6014,9 @@ class SesameMini(WebLock):
         locked, responsive = body.get("locked"), _optional_bool(body.get("responsive"))
         if not isinstance(locked, bool):
             raise Unreadable("a status without a readable `locked`")
-        state, why = LockState.LOCKED if locked else LockState.UNLOCKED, ""
-        if responsive is False:
-            state, why = LockState.UNKNOWN, "the lock does not answer its access point"
-        return LockStatus(
-            state=state,
-            why=why,
+        return _observed(
+            LockState.LOCKED if locked else LockState.UNLOCKED,
+            "the lock does not answer its access point" if responsive is False else "",
             reachable=responsive,
             battery_percent=_percent(body.get("battery")),
             is_old=responsive is False,
@@ -6120,7 +6087,6 @@ class Sesame(WebLock):
     versions = (
         VendorApi(
             "https://app.candyhouse.co/api",
-            None,
             "CANDY-HOUSE/API_document, webapi.en.md (2026-03)",
         ),
     )
@@ -6137,8 +6103,8 @@ class Sesame(WebLock):
     }
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        key = access.api_key.text
-        super().__init__(access, clock, keep, {"x-api-key": key}, _aes_cmac)
+        headers = {"x-api-key": access.api_key.text}
+        super().__init__(access, clock, keep, headers=headers, preload=_aes_cmac)
         self._secret = sesame_secret(access.secret_key.text)
         self._path = f"/sesame2/{self._device}"
 
@@ -6147,13 +6113,10 @@ class Sesame(WebLock):
         word = body.get("CHSesame2Status")
         if not isinstance(word, str):
             raise Unreadable("a status without a readable `CHSesame2Status`")
-        state, why = self._read(self.states, word)
         reachable = _optional_bool(body.get("wm2State"))
-        if reachable is False:
-            state, why = LockState.UNKNOWN, "the lock's WiFi module is offline"
-        return LockStatus(
-            state=state,
-            why=why,
+        return _observed(
+            self._read(self.states, word),
+            "the lock's WiFi module is offline" if reachable is False else "",
             reachable=reachable,
             battery_percent=_percent(body.get("batteryPercentage")),
             as_of=_unix_s(body.get("timestamp")),
@@ -6253,7 +6216,6 @@ class SwitchBot(WebLock):
     versions = (
         VendorApi(
             "https://api.switch-bot.com/v1.1",
-            None,
             "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
         ),
     )
@@ -6295,7 +6257,7 @@ class SwitchBot(WebLock):
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
         self._token, self._secret = access.api_key.text, access.secret_key.text
         headers = {"Authorization": self._token, "Content-Type": "application/json"}
-        super().__init__(access, clock, keep, headers)
+        super().__init__(access, clock, keep, headers=headers)
         self._path = f"/devices/{self._device}"
         self._sent_at = -inf
 
@@ -6306,20 +6268,19 @@ class SwitchBot(WebLock):
         if device and not word and "lock" not in device.lower():
             raise TurnedAway(f"device_id is a {self._api.redact(device)}, not a lock")
         known = word.lower() if word.lower() in self.states else word
-        state, why = self._read(self.states, known)
+        state = self._read(self.states, known)
         if online == "offline":
-            why = "the lock is offline"
+            state = "the lock is offline"
         elif told.get("calibrate") is False:
-            why = "the lock is not calibrated"
+            state = "the lock is not calibrated"
         battery = _percent(told.get("battery"))
-        return LockStatus(
-            state=LockState.UNKNOWN if why else state,
-            why=why,
+        return _observed(
+            state,
             reachable={"online": True, "offline": False}.get(online),
             battery_percent=battery,
             battery_is_low=battery is not None and battery <= self.low_percent,
-            is_moving=why == MOVING,
-            is_between=why in (HALF_OUT, LATCHED),
+            is_moving=state == MOVING,
+            is_between=state in (HALF_OUT, LATCHED),
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -6402,13 +6363,12 @@ class Tedee(WebLock):
     versions = (
         VendorApi(
             "https://api.tedee.com/api/v37",
-            None,
             "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
         ),
         VendorApi(
             "https://api.tedee.com/api/v1.32",
-            date(2026, 3, 23),
             "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
+            date(2026, 3, 23),
         ),
     )
     sync_every_s = 20.0
@@ -6430,7 +6390,7 @@ class Tedee(WebLock):
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
         headers = {"Authorization": f"PersonalKey {access.api_key.text}"}
-        super().__init__(access, clock, keep, headers)
+        super().__init__(access, clock, keep, headers=headers)
         self._path = f"/my/lock/{self._device}"
         self._synced_at = -inf
 
@@ -6439,21 +6399,19 @@ class Tedee(WebLock):
         told = self._result(self._ask("GET", f"{self._path}/sync", by))
         is_connected = _optional_bool(told.get("isConnected"))
         if is_connected is False:
-            why = "the lock is not connected to its bridge"
-            return LockStatus(state=LockState.UNKNOWN, why=why, reachable=False)
+            return _observed("the lock is not connected to its bridge", reachable=False)
         lock = told.get("lockProperties") or told.get("deviceState")  # both were seen
         number = lock.get("state") if isinstance(lock, dict) else None
         if not isinstance(lock, dict) or type(number) is not int:
             raise Unreadable("a status without a readable `state`")
-        state, why = self._read(self.states, number)
-        if why == HALF_OUT and lock.get("stateChangeResult") not in (None, 0):
-            why = JAMMED
-        return LockStatus(
-            state=state,
-            why=why,
+        state = self._read(self.states, number)
+        if state == HALF_OUT and lock.get("stateChangeResult") not in (None, 0):
+            state = JAMMED
+        return _observed(
+            state,
             reachable=is_connected,
             battery_percent=_percent(lock.get("batteryLevel")),
-            is_between=why == HALF_OUT,
+            is_between=state == HALF_OUT,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -6524,26 +6482,20 @@ NUKI_STATES: Mapping[int, LockState | str] = {
 NUKI_ACTIONS: Mapping[Command, int] = {Command.UNLOCK: 1, Command.LOCK: 2}
 
 
-def _nuki_status(
-    table: object, as_of: float | None = None, why: str = "", reachable: bool = True
-) -> LockStatus:
+def _nuki_status(table: object, why: str = "", **more: Any) -> LockStatus:
     """``table`` is what either API says of a lock; ``why`` is known better already.
     Raises: Unreadable."""
     number = table.get("state") if isinstance(table, dict) else None
     if not isinstance(table, dict) or type(number) is not int:
         raise Unreadable("a status without a readable `state`")
-    state = NUKI_STATES.get(number, printable(f"the lock says state {number}"))
-    if why or not isinstance(state, LockState):
-        state, why = LockState.UNKNOWN, why or state
     percent = table.get("batteryCharge", table.get("batteryChargeState"))
-    return LockStatus(
-        state=state,
-        why=why,
-        reachable=reachable,
+    return _observed(
+        NUKI_STATES.get(number, printable(f"the lock says state {number}")),
+        why,
         battery_percent=_percent(percent),
-        as_of=as_of,
         battery_is_low=table.get("batteryCritical") is True,
         is_moving=number in (2, 4, 7),
+        **{"reachable": True, **more},
     )
 
 
@@ -6578,7 +6530,7 @@ class NukiBridge(WebLock):
     types = (0, 3, 4)
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        super().__init__(access, clock, keep, {"Connection": "close"})
+        super().__init__(access, clock, keep, headers={"Connection": "close"})
         self._token = access.api_key.text
         self._type = self.types[0]
         self._quiet_since = -inf
@@ -6723,7 +6675,7 @@ class NukiWeb(WebLock):
     Source: docs.nuki.io.
     """
 
-    versions = (VendorApi("https://api.nuki.io", None, "docs.nuki.io"),)
+    versions = (VendorApi("https://api.nuki.io", "docs.nuki.io"),)
     policy = LockPolicy(
         confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0), wake_every_s=300.0, wake_s=5.0
     )
@@ -6733,23 +6685,23 @@ class NukiWeb(WebLock):
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
         headers = {"Authorization": f"Bearer {access.api_key.text}"}
-        super().__init__(access, clock, keep, headers)
+        super().__init__(access, clock, keep, headers=headers)
         self._path = f"/smartlock/{self._device}"
         self._seen_s: float | None = None  # the date before it was asked anew
 
     def status(self, by: float) -> LockStatus:
         body = self._table(self._ask("GET", self._path, by))
-        as_of = _iso_unix_s(body.get("updateDate"))
+        state, as_of = body.get("state"), _iso_unix_s(body.get("updateDate"))
         if body.get("type") == 2:  # its states mean something else
-            return _nuki_status(body.get("state"), as_of, "an opener, and no lock")
+            return _nuki_status(state, "an opener, and no lock", as_of=as_of)
         server_state = body.get("serverState", 0)
         if server_state == 0:
-            status = _nuki_status(body.get("state"), as_of)
+            status = _nuki_status(state, as_of=as_of)
             return status._replace(is_old=self._is_old(status))
         why = "the lock is offline"
         if server_state != 4:
             why += f" (server state {self._api.redact(repr(server_state)[:40])})"
-        return _nuki_status(body.get("state"), as_of, why, reachable=False)
+        return _nuki_status(state, why, as_of=as_of, reachable=False)
 
     def _is_old(self, status: LockStatus) -> bool:
         self._seen_s = status.as_of
@@ -6805,7 +6757,7 @@ def _iso_unix_s(value: object) -> float | None:
         return None
 
 
-class Relay:
+class Relay(Lock):
     """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
 
     The relay board's IN to the GPIO, its VCC and GND to the Pi's.  The lock's own
@@ -6831,10 +6783,8 @@ class Relay:
     def __init__(
         self, config: LockAccess, clock: Clock, keep: Keep | None = None
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._is_closed = False
-        self._trouble = ""
+        self._config, self._clock = config, clock
+        self._is_closed, self._trouble = False, ""
         self._pin: Any = None
         self._ends_at = -inf
         self._pulse: threading.Thread | None = None
@@ -6849,15 +6799,6 @@ class Relay:
         with ProcessSignals.postponed(), self._changed:
             self._claim()
         return LockStatus(state=LockState.LOCKED, reachable=True)
-
-    def wake(self, by: float) -> str | None:
-        return None
-
-    def is_awake(self, handle: str, by: float) -> bool:
-        return True
-
-    def prepare(self, by: float) -> None:
-        """The pin is held all the time."""
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         with ProcessSignals.postponed(), self._changed:
@@ -6874,12 +6815,6 @@ class Relay:
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
     ) -> Progress:
         return Progress.DONE
-
-    def keep_ready(self) -> None:
-        """Nor does it need anything in idle time."""
-
-    def trouble(self) -> str:
-        return ""
 
     def let_go(self) -> None:
         while self._pulse is not None:
@@ -6951,10 +6886,9 @@ class Relay:
     def _release(self) -> None:
         self._ends_at = -inf
         self._changed.notify_all()
-        if self._pin is None:
-            return
         try:
-            self._pin.off()
+            if self._pin is not None:
+                self._pin.off()
         except _gpio_errors() as error:
             why = printable(str(error) or type(error).__name__)
             number = self._config.relay_gpio

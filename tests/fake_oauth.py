@@ -53,10 +53,8 @@ class OAuthLock(WebLock):
         self._path = f"/locks/{self._device}"
 
     def status(self, by: float) -> LockStatus:
-        state, why = self._read(
-            self.states, self._table(self._ask("GET", self._path, by)).get("state")
-        )
-        return LockStatus(state=state, why=why)
+        told = self._table(self._ask("GET", self._path, by))
+        return doorpi._observed(self._read(self.states, told.get("state")))
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         self._ask("POST", self._path, by, send_by, body={"command": command.value})

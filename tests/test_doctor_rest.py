@@ -574,8 +574,8 @@ def test_the_end_of_a_version_is_told_ahead_of_it(
     monkeypatch, clock, base_url, ends, today, told
 ):
     versions = (
-        doorpi.VendorApi(V37, ends, "notes"),
-        doorpi.VendorApi(V1_32, date(2026, 3, 23), "notes"),
+        doorpi.VendorApi(V37, "notes", ends),
+        doorpi.VendorApi(V1_32, "notes", date(2026, 3, 23)),
     )
     monkeypatch.setattr(doorpi.Tedee, "versions", versions)
     at = datetime.combine(today, datetime.min.time(), UTC)

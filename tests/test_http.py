@@ -223,7 +223,7 @@ def api() -> Iterator[Callable[..., WebApi]]:
                 ca_file=ca_file,
                 clock=clock or SystemClock(),
             )
-            stack.callback(made.close)
+            stack.callback(made.dialer.close)
             return made
 
         yield make
@@ -284,9 +284,9 @@ def dialling() -> int:
 
 def ready(api: WebApi, server: RawServer, connections: int = 1) -> None:
     """Open a connection ahead and wait for it."""
-    api.keep_ready()
+    api.dialer.keep_ready()
     until(lambda: server.connections == connections and not dialling())
-    api.keep_ready()
+    api.dialer.keep_ready()
 
 
 # -- the wire of a plain call
@@ -1065,7 +1065,7 @@ def test_a_name_service_that_hangs_holds_up_no_call_and_one_thread(hanging, api)
     for _ in range(10):
         told = failure(caller, within_s=0.03)
         assert told == "NotSent: cannot reach lock.example: no answer yet"
-        caller.keep_ready()
+        caller.dialer.keep_ready()
         assert dialling() == 1
 
     assert hanging.calls == 1
@@ -1077,10 +1077,10 @@ def test_a_name_service_that_hangs_holds_up_no_call_and_one_thread(hanging, api)
 def test_closing_does_not_wait_for_the_name_service(hanging, api):
     files = open_files()
     caller = api("http://lock.example")
-    caller.keep_ready()
+    caller.dialer.keep_ready()
     watch = Stopwatch()
 
-    caller.close()
+    caller.dialer.close()
 
     assert watch.own_s < 0.2
     hanging.answer.set()
@@ -1130,7 +1130,7 @@ def test_a_command_that_was_prepared_for_does_not_wait_for_its_connection(
     server = raw(tls=tls)
     caller = api(server.url, ca_file=ca_file)
 
-    caller.prepare(SystemClock().monotonic() + 5)
+    caller.dialer.wait_for_command(SystemClock().monotonic() + 5)
 
     assert server.connections == 1
     assert ask(caller, "POST").status == 200
@@ -1144,7 +1144,7 @@ def test_there_is_no_preparing_for_a_server_that_does_not_answer(
     caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
 
     with pytest.raises(HttpNotSent, match="no answer yet"):
-        caller.prepare(SystemClock().monotonic() + 0.2)
+        caller.dialer.wait_for_command(SystemClock().monotonic() + 0.2)
 
 
 def relay_to(port: int, after_bytes: int) -> Callable[[Wire], None]:
@@ -1171,7 +1171,7 @@ def test_a_tls_record_that_drips_ends_in_time(raw, api, tls, ca_file):
     server = raw(answers(HEAD + b"X: " + b"x" * 9000 + b"\r\n\r\n"), tls)
     relay = raw(relay_to(server.port, after_bytes=600))
     caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
-    caller.keep_ready()
+    caller.dialer.keep_ready()
     until(lambda: not dialling())
 
     told = failure(caller, "POST", within_s=0.4)
@@ -1209,7 +1209,7 @@ def test_a_connection_is_opened_ahead_used_and_kept(raw, api, tls, ca_file, secu
 
     for method in ("GET", "POST", "GET", "GET"):
         assert ask(caller, method).status == 200
-        caller.keep_ready()
+        caller.dialer.keep_ready()
     assert server.connections == 1
     assert len(server.requests) == 4
 
@@ -1218,7 +1218,7 @@ def test_opening_ahead_does_not_wait(hanging, api):
     caller = api("http://lock.example")
     watch = Stopwatch()
 
-    caller.keep_ready()
+    caller.dialer.keep_ready()
 
     assert watch.own_s < 0.1
 
@@ -1341,7 +1341,7 @@ def test_session_tickets_on_an_idle_connection_are_no_sign_of_death(
 
     ready(caller, server)
     for _ in range(5):
-        caller.keep_ready()
+        caller.dialer.keep_ready()
     replies = [ask(caller).status, ask(caller, "POST").status]
 
     assert replies == [200, 200]
@@ -1415,9 +1415,9 @@ def redials(caller: WebApi, clock: FakeClock, dials: list, settled, count: int):
     """Seconds between the ``dials`` of an idle door to a server that turns it away."""
     dialled_at = []
     while len(dialled_at) < count:
-        caller.keep_ready()
+        caller.dialer.keep_ready()
         until(lambda: not dialling() and settled())
-        caller.keep_ready()  # sees what became of it
+        caller.dialer.keep_ready()  # sees what became of it
         if len(dials) > len(dialled_at):
             dialled_at.append(clock.monotonic())
         clock.advance(0.25)
@@ -1501,7 +1501,7 @@ def idle(caller: WebApi, clock: FakeClock, seconds: int, settled=lambda: True) -
         clock.advance(3.0)
         until(settled)
         for _ in range(2):
-            caller.keep_ready()
+            caller.dialer.keep_ready()
             until(lambda: not dialling())
         until(settled)
 
@@ -1657,7 +1657,7 @@ def test_an_answer_that_is_slow_for_once_is_asked_for_again_and_still_heard(raw,
 
     caller = api(raw(serve))
     caller.old_s, caller.least_s, caller.usual_s = 0.0, 0.1, 0.05
-    caller.keep_ready()
+    caller.dialer.keep_ready()
     until(lambda: not dialling())
 
     assert ask(caller).status == 200
@@ -1766,9 +1766,9 @@ def test_after_a_handshake_that_failed_the_next_one_is_whole(
     for context in (served_by(trustme.CA().issue_cert("127.0.0.1")), good):
         server.tls = context
         clock.advance(61)
-        caller.keep_ready()
+        caller.dialer.keep_ready()
         until(lambda: not dialling())
-        caller.keep_ready()
+        caller.dialer.keep_ready()
 
     until(lambda: len(resumed) == 2)
     assert resumed == [False, False]
@@ -1796,7 +1796,7 @@ def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
         failure(caller, "POST", within_s=0.1)
     else:
         ask(caller)
-        (caller.dialer.hang_up if end == "hung-up" else caller.close)()
+        (caller.dialer.hang_up if end == "hung-up" else caller.dialer.close)()
 
     until(lambda: seen)
     assert seen == [True]
@@ -1820,7 +1820,7 @@ def test_a_closed_api_has_no_connection_left(raw, api):
     ready(caller, server)
     ask(caller)
 
-    caller.close()
+    caller.dialer.close()
 
     until(lambda: server.open == 0)
 
@@ -1869,7 +1869,7 @@ def test_closing_ends_a_call_that_is_under_way_with_a_reset(
     until(lambda: server.requests)
     watch = Stopwatch()
 
-    caller.close()
+    caller.dialer.close()
     call.join(5)
 
     assert watch.own_s < 1.0
@@ -1885,7 +1885,7 @@ def test_closing_ends_the_wait_for_a_connection(hanging, api):
     until(dialling)
     watch = Stopwatch()
 
-    caller.close()
+    caller.dialer.close()
     call.join(5)
 
     assert watch.own_s < 1.0
@@ -1897,9 +1897,9 @@ def test_a_closed_api_sends_nothing_any_more(raw, api):
     caller = api(server)
     ask(caller)
 
-    caller.close()
+    caller.dialer.close()
 
-    caller.keep_ready()
+    caller.dialer.keep_ready()
     assert failure(caller) == "NotSent: the connection to 127.0.0.1 is closed"
     assert server.connections == 1
 
@@ -1919,13 +1919,13 @@ def test_while_a_call_is_under_way_no_second_connection_is_opened(raw, api):
     until(lambda: server.requests)
 
     for _ in range(50):
-        caller.keep_ready()
+        caller.dialer.keep_ready()
         assert caller.unreachable_for(0.1) == ""
     goes_on.set()
     call.join(5)
 
     assert call.told == "200"
-    caller.keep_ready()
+    caller.dialer.keep_ready()
     assert not dialling()
     assert server.connections == 1
 
@@ -1945,7 +1945,7 @@ def test_calls_and_looks_after_the_connection_do_not_disturb_each_other(raw, api
 
     def look_after() -> None:
         while not is_over.is_set():
-            caller.keep_ready()
+            caller.dialer.keep_ready()
 
     main = threading.Thread(target=look_after)
     main.start()
@@ -1981,7 +1981,7 @@ def test_200_bad_calls_leave_no_thread_and_no_file(raw, api, serve):
             ask(caller, within_s=0.012)
         assert dialling() <= 1
 
-    caller.close()  # the one connection that stands ready
+    caller.dialer.close()  # the one connection that stands ready
     until(lambda: threading.active_count() <= threads, "threads are left")
     until(lambda: open_files() <= files, "files are left")
 
@@ -2063,7 +2063,7 @@ def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
     assert str(caught.value) == missing
     assert [record.getMessage() for record in caplog.records] == [missing]
     assert server.connections == 0
-    caller.close()
+    caller.dialer.close()
 
 
 def test_without_a_network_the_authorities_of_tls_are_loaded_all_the_same(clock):
