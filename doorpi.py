@@ -25,8 +25,9 @@ where it can: through it other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 The door       7 HTTP         8 Locks      9 Store      10 Readers
-    11 Other sources 12 The Pi      13 The owner's tools       14 Pictures
-    15 Doctor        16 Wiring and command line
+    11 Other sources 12 The Pi      13 The owner's tools
+    14 Lists from elsewhere         15 Pictures  16 Doctor
+    17 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
@@ -41,8 +42,8 @@ To add a lock       a class in 8 with the methods of Lock (5), which says where 
                     test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
-To add a verb       a cmd_* and a row of VERBS in 16; what it does at length in 13
-To read a new list  a row of LIST_FORMATS in 13, and a fix for what it says its own way
+To add a verb       a cmd_* and a row of VERBS in 17; what it does at length in 13
+To read a new list  a row of LIST_FORMATS in 14, and a fix for what it says its own way
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -10085,7 +10086,7 @@ def _drivers_of(config: Config) -> dict[str, object]:
 
 
 ################################################################################
-# 13. The owner's tools -- people, import, why, log
+# 13. The owner's tools -- why, people, log
 ################################################################################
 
 
@@ -10700,7 +10701,9 @@ class LogTail:
         return self._since is None or event.at >= self._since
 
 
-# -- lists from other systems
+################################################################################
+# 14. Lists from elsewhere -- what `import` reads, and what it would change
+################################################################################
 
 
 #: How many rows of each kind are shown in detail; of the others only the number is.
@@ -11580,7 +11583,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 
 ################################################################################
-# 14. Pictures -- the legend and the chart as SVG
+# 15. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -12017,7 +12020,7 @@ def speeds(took_ms: Counter[int]) -> str:
 
 
 ################################################################################
-# 15. Doctor -- tries everything that the settings name
+# 16. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -12924,7 +12927,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 16. Wiring and command line -- one cmd_* a verb
+# 17. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 

@@ -18,7 +18,7 @@ TREE = ast.parse(TEXT)
 TITLES = (
     "Vocabulary", "Rules", "Signals", "Settings", "Ports", "The door", "HTTP", "Locks",
     "Store", "Readers", "Other sources", "The Pi", "The owner's tools",
-    "Pictures", "Doctor", "Wiring and command line",
+    "Lists from elsewhere", "Pictures", "Doctor", "Wiring and command line",
 )  # fmt: skip
 
 BANNERS = {
@@ -143,9 +143,9 @@ def test_third_party_libraries_are_imported_only_inside_functions():
 
 
 def test_imports_inside_functions_are_the_adapters_business():
-    """What lies above the door is its own business; 16 writes TOML."""
+    """What lies above the door is its own business; 17 writes TOML."""
     assert {section_of(line) for line, _ in imports_inside_functions()} <= set(
-        range(7, 17)
+        range(7, 18)
     )
 
 
@@ -181,7 +181,7 @@ def test_broad_excepts_are_only_where_drivers_nfcpy_and_doctor_need_them():
         and (node.type is None or getattr(node.type, "id", "") == "Exception")
     ]
 
-    assert sorted(broad) == [6, 10, 15]
+    assert sorted(broad) == [6, 10, 16]
 
 
 LOADED = """
