@@ -370,6 +370,7 @@ class Reason(enum.StrEnum):
     CLOCK_NOT_SET = "clock-not-set"
     NOT_PERMITTED_AT_THIS_TIME = "not-permitted-at-this-time"
     PASSBACK = "passback"
+    AUTHORITY_UNREACHABLE = "authority-unreachable"
 
 
 class Change(enum.StrEnum):
@@ -1148,6 +1149,48 @@ def pause_s(cpu_s: float, poll_s: float) -> float:
     return min(poll_s, max(SHORTEST_PAUSE_S, cpu_s / IDLE_CPU_SHARE))
 
 
+class Every:
+    """Says when it is time to look again; at once, the first time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due = -inf
+
+    def is_due(self, now: float) -> bool:
+        """True once in a while; the next one begins at ``now``."""
+        if now < self._due:
+            return False
+        self._due = now + self._seconds
+        return True
+
+
+class Backoff:
+    """How long to wait after each of several failures in a row, as ``backoff_s``."""
+
+    def __init__(
+        self, base_s: float, cap_s: float, jitter: Callable[[], float] = lambda: 1.0
+    ) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._jitter = jitter
+        self._failures = 0
+
+    def fail(self) -> float:
+        """One more; returns the seconds to wait."""
+        wait_s = backoff_s(
+            self._failures,
+            base_s=self._base_s,
+            cap_s=self._cap_s,
+            jitter=self._jitter(),
+        )
+        self._failures += 1
+        return wait_s
+
+    def succeed(self) -> None:
+        """The next failure is the first one."""
+        self._failures = 0
+
+
 def backoff_s(attempt: int, *, base_s: float, cap_s: float, jitter: float) -> float:
     """Seconds to wait after failed ``attempt`` (0, 1, ...), doubling up to ``cap_s``.
 
@@ -1167,6 +1210,7 @@ class Signal(enum.StrEnum):
     """Something the lights can say."""
 
     WORKING = "working"
+    ASKING = "asking"
     UNLOCKED = "unlocked"
     LOCKED = "locked"
     FAULT = "fault"
@@ -1193,6 +1237,7 @@ GLYPHS = {".": (0, 0), "G": (1, 0), "R": (0, 1), "A": (1, 1)}
 #: One character is 50 ms.  "6x ..." plays six times, "* ..." until replaced.
 PICTURES: dict[Signal, str] = {
     Signal.WORKING:     "* GGGGGGGGGG..........",
+    Signal.ASKING:      "* GG........",
     Signal.UNLOCKED:    "60x G",
     Signal.LOCKED:      "6x GGGGG.....",
     Signal.FAULT:       "20x RR..",
@@ -1214,6 +1259,7 @@ PICTURES: dict[Signal, str] = {
 #: What each signal says to the person at the door.
 MEANINGS: dict[Signal, str] = {
     Signal.WORKING: "card accepted, talking to the lock",
+    Signal.ASKING: "asking if this card may enter",
     Signal.UNLOCKED: "the lock confirmed: unlocked",
     Signal.LOCKED: "the lock confirmed: locked",
     Signal.FAULT: "the lock refused or could not be reached",
@@ -1235,6 +1281,7 @@ MEANINGS: dict[Signal, str] = {
 #: The same, as a sign in a Japanese office puts it.
 MEANINGS_JA: dict[Signal, str] = {
     Signal.WORKING: "受け付けました。お待ちください",
+    Signal.ASKING: "照会中です。お待ちください",
     Signal.UNLOCKED: "解錠しました",
     Signal.LOCKED: "施錠しました",
     Signal.FAULT: "錠を操作できませんでした",
@@ -1257,6 +1304,7 @@ MEANINGS_JA: dict[Signal, str] = {
 STANDING = frozenset(
     {
         Signal.WORKING,
+        Signal.ASKING,
         Signal.READY,
         Signal.READER_LOST,
         Signal.LOCK_UNREACHABLE,
@@ -2830,6 +2878,9 @@ class Clock(Protocol):
         """As ``sleep``, for the main thread: shorter where a Worker has ended
         something since the last wait."""
 
+    def wake(self) -> None:
+        """End the main thread's ``wait``, or its next one; for any thread."""
+
     def is_set(self) -> bool:
         """True when the kernel knows the clock to be synchronised."""
 
@@ -3072,6 +3123,10 @@ class Worker(Protocol):
     def submit(self, function: Callable[[], T]) -> Pending[T]:
         """Run ``function`` when those before it have ended."""
 
+    @property
+    def busy_s(self) -> float:
+        """How long what is under way has lasted; 0.0 while nothing is."""
+
     def close(self) -> None:
         """Begin nothing more; does not wait for what is under way."""
 
@@ -3085,6 +3140,61 @@ class Answer(NamedTuple):
 
 class StoreError(Exception):
     """The database can't be read or written just now; the text is for people."""
+
+
+class Source(Protocol):
+    """Where requests come from: a reader, a scanner, a button, the inbox.
+
+    The door polls each of its sources and does not know how many there are.
+    """
+
+    #: Its name where there are several, else "".
+    point: str
+    #: When ``poll`` should be called next (monotonic); inf: the end of a call that its
+    #: worker has under way wakes the door.
+    due: float
+    #: Runs its slow calls, ``prove`` among them.
+    worker: Worker
+
+    def open(self) -> None:
+        """Get ready, before the door says that it is: for a second at most, and no
+        longer than it takes to know what was presented before the start."""
+
+    def poll(self, now: float) -> AccessRequest | None:
+        """What was presented since the last call, without waiting for anything."""
+
+    def prove(self, credential: Credential) -> Reason | None:
+        """Have what was presented last prove that it is what ``credential`` says; None
+        where it did, or has nothing to prove.  The door calls this on ``worker``."""
+
+    def rest(self, until: float) -> None:
+        """Be slow until then: nobody who may enter was among many that were denied."""
+
+    def trouble(self) -> str:
+        """Why nothing can be presented, in words; "" while all is well."""
+
+    def close(self) -> None: ...
+
+
+class Authority(Protocol):
+    """Somebody who is asked about whom the device's own list does not know.
+
+    It never decides: what it supplies is judged by ``decide`` like an entry of the
+    list, and a block, a lockdown or the clock beats every yes.
+    """
+
+    name: str
+    #: Makes the call: nobody else waits for it.
+    worker: Worker
+    #: How long an answer may take, in seconds.
+    answer_s: float
+
+    def look_up(self, request: AccessRequest) -> Credential | Reason | None:
+        """A credential, the reason for a no, or None: not known here.
+
+        ``Reason.AUTHORITY_UNREACHABLE`` is for what could not be asked or understood.
+        Runs on ``worker``.
+        """
 
 
 class People(Protocol):
@@ -3200,34 +3310,107 @@ class Supervisor(Protocol):
 ################################################################################
 
 
-class Stored(Protocol):
-    """Runs ``action`` on the store; tells of trouble, and returns ``otherwise``."""
+#: What a store that fails is taken to say; None for what is not here.
+OTHERWISE: dict[str, object] = {
+    "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
+}  # fmt: skip
+WRITES = frozenset(
+    {"begin", "finish", "record", "keep", "close_interrupted", "forget", "add_card"}
+)
 
-    def __call__(
-        self, action: Callable[[], T], otherwise: T, *, writes: bool = True
-    ) -> T: ...
+
+class Forgiving:
+    """A store whose trouble keeps nobody out: where a method of it would raise
+    StoreError, ``otherwise`` is returned, or what OTHERWISE says.
+
+    ``tell`` is given the trouble in words, and whether something was to be written; and
+    "" after a write: only that proves that all is well again, for a full disk can still
+    be read.  Where nothing ``is_there`` yet nothing is asked, which would make a file.
+    """
+
+    def __init__(
+        self,
+        store: People | EventLog,
+        tell: Callable[[str, bool], None],
+        is_there: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._store = store
+        self._tell = tell
+        self._is_there = is_there
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
+
+        is_write, fallback = name in WRITES, OTHERWISE.get(name)
+
+        def forgiving(*args: Any, otherwise: Any = fallback) -> Any:
+            try:
+                answer = found(*args) if self._is_there() else otherwise
+            except StoreError as error:
+                self._tell(str(error), is_write)
+                return otherwise
+            if is_write and answer != 0:  # there was no row to forget
+                self._tell("", is_write)
+            return answer
+
+        return forgiving
 
 
-def who_has(
-    uid: Uid,
-    cards: Mapping[Uid, Credential],
-    people: People,
-    stored: Stored,
-    before: Credential | None = None,
-) -> Credential | None:
-    """Who has this card: the file's ``cards`` decide over the database, and a block
-    over both.  Where the database fails, what was known ``before`` holds."""
-    who = cards.get(uid)
-    if who is None and is_random(uid):
-        return None
-    if who is None:
-        who = stored(lambda: people.find(uid), before, writes=False)
-    holder = who.holder if who else ""
-    block = stored(lambda: people.block_on(uid, holder), None, writes=False)
-    if block is None:
-        return who
-    return (who or Credential(uid=uid, holder=block.holder, source=Origin.DB))._replace(
-        block=block
+#: What is identified by a UID.
+CARDS = (Medium.CARD, Medium.SECURE_CARD)
+
+
+class LocalList:
+    """The authority that is asked first, and never waits: the people of doorpi.toml and
+    of the database.  The file decides over the database, and a block over both."""
+
+    def __init__(self, cards: Mapping[Uid, Credential], people: Forgiving) -> None:
+        self._cards = cards
+        self._people = people
+
+    def look_up(
+        self, request: AccessRequest, before: Credential | None = None
+    ) -> Credential | None:
+        """Whose card it is; where the database fails, what was known ``before``."""
+        if request.medium not in CARDS:
+            return None
+        uid = Uid(request.identifier)
+        who = self._cards.get(uid)
+        if who is None and is_random(uid):
+            return None
+        if who is None:
+            who = self._people.find(uid, otherwise=before)
+        block: Block | None = self._people.block_on(uid, who.holder if who else "")
+        if block is None:
+            return who
+        who = who or Credential(uid=uid, holder=block.holder, source=Origin.DB)
+        return who._replace(block=block)
+
+
+def circumstances(
+    config: Config, events: Forgiving, uid: str, at: datetime, *, clock_set: bool,
+    locked_down: bool,
+) -> Circumstances:  # fmt: skip
+    """What else is decided by, at the door and by `why`."""
+    passback_s = config.door.passback_s
+    return Circumstances(
+        at=at,
+        clock_set=clock_set,
+        locked_down=locked_down,
+        schedules=config.schedules,
+        last_moved=events.last_moved(uid) if passback_s else None,
+        passback_s=passback_s,
+    )
+
+
+def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
+    """Whether dates and hours can be judged now."""
+    must_be_set, is_set = config.door.require_synced_clock, clock.is_set()
+    newest = None if is_set or must_be_set else events.newest_at()
+    return is_believed(
+        clock.now(), is_set=is_set, must_be_set=must_be_set, newest=newest
     )
 
 
@@ -3296,9 +3479,10 @@ class CallBudget:
 
 
 class Pause(NamedTuple):
-    """Wait ``until`` then (monotonic)."""
+    """Wait ``until`` then (monotonic), or until ``is_over`` says so."""
 
     until: float
+    is_over: Callable[[], bool] = lambda: False
 
 
 class Call(NamedTuple):
@@ -3324,7 +3508,7 @@ class Promised(NamedTuple, Generic[T]):
 class InlineWorker:
     """Runs each function in the thread that asks for its result."""
 
-    is_idle = True
+    is_idle, busy_s = True, 0.0
 
     def submit(self, function: Callable[[], T]) -> Promised[T]:
         return Promised(function)
@@ -3333,45 +3517,99 @@ class InlineWorker:
         """Nothing is under way."""
 
 
-def drive(
-    steps: Steps[T],
-    clock: Clock,
-    alive: Callable[[], None] = lambda: None,
-    pace_s: float = 1.0,
-) -> T:
+class Task:
+    """Steps that are under way, and what they wait for."""
+
+    def __init__(self, steps: Steps[Any], clock: Clock) -> None:
+        self.steps = steps
+        self._clock = clock
+        self._pending: Pending[Any] | None = None
+        self._is_over: Callable[[], bool] = lambda: False
+        self.until = -inf  # then the clock ends the wait
+
+    def goes_on(self) -> bool:
+        """Take the next step; False while it must wait.  Raises: StopIteration after
+        the last one, and what the steps raise."""
+        if cast(Any, self.steps).gi_frame is None:  # they were closed
+            raise StopIteration
+        try:
+            answer = None
+            if self._pending is not None:
+                if not self._pending.done:
+                    return False
+                answer = self._pending.result()
+            elif self._clock.monotonic() < self.until and not self._is_over():
+                return False
+        except BaseException as error:
+            self.throw(error)
+        else:
+            self._wait_for(self.steps.send(answer))
+        return True
+
+    def throw(self, error: BaseException) -> None:
+        """Raise ``error`` at the point where the steps wait."""
+        self._wait_for(self.steps.throw(error))
+
+    def _wait_for(self, step: Step) -> None:
+        if isinstance(step, Call):
+            self._pending, self.until = step.worker.submit(step.function), inf
+        else:
+            self._pending, (self.until, self._is_over) = None, step
+
+
+class Runner:
+    """Advances several procedures side by side, and waits for nothing itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: list[Task] = []
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._tasks
+
+    def start(self, steps: Steps[Any]) -> None:
+        """Go as far as ``steps`` can without waiting, and on from there later."""
+        self._tasks.append(Task(steps, self._clock))
+        self.advance()
+
+    def advance(self) -> None:
+        """Go on with all whose wait is over."""
+        for task in self._tasks[:]:
+            try:
+                while task.goes_on():
+                    pass
+            except StopIteration:
+                self._tasks.remove(task)
+
+    def due(self) -> float:
+        """When the clock ends a wait."""
+        return min((task.until for task in self._tasks), default=inf)
+
+    def stop(self, error: BaseException) -> None:
+        """Raise ``error`` in all of them, at the point where they wait."""
+        while self._tasks:
+            with contextlib.suppress(type(error), StopIteration):
+                self._tasks.pop(0).steps.throw(error)
+
+
+def drive(steps: Steps[T], clock: Clock) -> T:
     """Carry out ``steps`` and wait for what they wait for.  Raises: what they raise.
 
-    ``alive`` is called before each call and every ``pace_s`` of waiting.  What is
-    raised meanwhile (Stopped as well) is raised in ``steps``, at the point where they
-    wait.
+    What is raised meanwhile (Stopped as well) is raised in ``steps``, at the point
+    where they wait.
     """
+    task = Task(steps, clock)
     try:
-        step = next(steps)
         while True:
+            if task.goes_on():
+                continue
             try:
-                answer = _waited_for(step, clock, alive, pace_s)
+                clock.wait(min(1.0, task.until - clock.monotonic()))
             except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
+                task.throw(error)
     except StopIteration as end:
         return cast(T, end.value)
-
-
-def _waited_for(
-    step: Step, clock: Clock, alive: Callable[[], None], pace_s: float
-) -> object:
-    if isinstance(step, Call):
-        alive()
-        pending = step.worker.submit(step.function)
-        while not pending.done:
-            clock.wait(pace_s)
-            alive()
-        return pending.result()
-    while (left_s := step.until - clock.monotonic()) > 0:
-        alive()
-        clock.sleep(min(left_s, pace_s))
-    return None
 
 
 class Errand(NamedTuple):
@@ -3769,19 +4007,22 @@ def _which(control: LockControl, wanted: str) -> str:
 class Equipment:
     """What the door works with."""
 
-    reader: Reader
+    sources: Sequence[Source]
     #: "lock" and, where there is one, "fallback": as the settings call them.
     locks: Mapping[str, Lock]
     people: People
     events: EventLog
     indicator: Indicator
+    #: Those that are asked, in order, about whom the list does not know.
+    authorities: Sequence[Authority] = ()
 
     def close(self) -> None:
         """All of it, whatever goes wrong: first the locks, as a strike may be open."""
         with contextlib.ExitStack() as last_comes_first:
             last_comes_first.callback(self.events.close)
             last_comes_first.callback(self.people.close)
-            last_comes_first.callback(self.reader.close)
+            for source in self.sources:
+                last_comes_first.callback(source.close)
             last_comes_first.callback(self.indicator.close)
             for lock in self.locks.values():
                 last_comes_first.callback(lock.close)
@@ -3808,8 +4049,7 @@ class Settings(Protocol):
 def control_locks(
     config: Config,
     locks: Mapping[str, Lock],
-    events: EventLog,
-    stored: Stored,
+    events: Forgiving,
     clock: Clock,
     *,
     jitter: Callable[[], float],
@@ -3821,13 +4061,7 @@ def control_locks(
         if name not in locks:
             continue
         lock = locks[name]
-        budget = CallBudget(
-            clock,
-            access.kind,
-            access.calls_per_month or lock.policy.calls_per_month,
-            lambda what: stored(lambda: events.recall(what), None, writes=False),
-            lambda notes: stored(lambda: events.keep(notes), None),
-        )
+        allowed = access.calls_per_month or lock.policy.calls_per_month
         control = LockControl(
             lock,
             clock,
@@ -3835,7 +4069,7 @@ def control_locks(
             jitter=jitter,
             worker=worker(name),
             name=name,
-            budget=budget,
+            budget=CallBudget(clock, access.kind, allowed, events.recall, events.keep),
             fallback=control,
         )
     assert control is not None
@@ -3974,39 +4208,36 @@ class Retention:
         self._removed = 0
         self._is_tidy = True
 
-    def step(self, people: People, events: EventLog, stored: Stored) -> None:
+    def step(self, people: Forgiving, events: Forgiving) -> None:
         """To be called whenever nobody is there."""
         began_at = self._clock.monotonic()
         if people.is_untidy:
-            stored(people.tidy, None, writes=False)
+            people.tidy()
             return
         if began_at < self._next_at:
             return
         if not self._is_tidy:  # a step of its own: each waits for the disk
             self._is_tidy, self._next_at = True, self._next_look_at
-            stored(events.tidy, None, writes=False)
-            stored(people.tidy, None, writes=False)
+            events.tidy()
+            people.tidy()
         elif not self._clock.is_set():  # it may believe in any year
             self._next_at = began_at + self.first_look_s
         else:
-            self._look(began_at, self._clock.now(), events, stored)
+            self._look(began_at, self._clock.now(), events)
 
-    def _look(
-        self, began_at: float, now: datetime, events: EventLog, stored: Stored
-    ) -> None:
+    def _look(self, began_at: float, now: datetime, events: Forgiving) -> None:
         """Remove some of what is too old; the next look is soon where there is more."""
         removed = 0
-        reached = self._reach(began_at, now, events, stored)
+        reached = self._reach(began_at, now, events)
         if reached is None:
             again_s = self.after_jump_s
         else:
-            before, limit = reached - timedelta(days=self._keep_days), self._limit
-            removed = stored(lambda: events.forget(before, now, limit), 0, writes=False)
+            before = reached - timedelta(days=self._keep_days)
+            removed = events.forget(before, now, self._limit)
             again_s = 2 * self.step_every_s if removed else self.look_every_s
         self._is_tidy, self._next_at = False, began_at + self.step_every_s
         self._next_look_at = began_at + again_s
         if removed:
-            stored(lambda: None, None)  # it can be written
             self._adapt(self._clock.monotonic() - began_at)
         elif self._removed > self.most:  # every hour a few: nothing to tell
             log.info(
@@ -4017,38 +4248,33 @@ class Retention:
         self._removed = self._removed + removed if removed else 0
 
     def _reach(
-        self, began_at: float, now: datetime, events: EventLog, stored: Stored
+        self, began_at: float, now: datetime, events: Forgiving
     ) -> datetime | None:
         """By which time to remove; None where nothing should be removed yet."""
-        known = self._reached or self._recalled(now, events, stored)
+        known = self._reached or self._recalled(now, events)
         went = timedelta(seconds=self.fastest * (began_at - self._reached_at))
         self._reached = (
             max(known, min(now, known + went))
             if known
-            else self._where_to_begin(now, events, stored)
+            else self._where_to_begin(now, events)
         )
         self._reached_at = began_at
         if self._noted is None or self._reached - self._noted >= timedelta(days=1):
             self._noted = self._reached
-            note = Notes({Kept.RETENTION: utc_text(self._noted)})
-            stored(lambda: events.keep(note), None)
+            events.keep(Notes({Kept.RETENTION: utc_text(self._noted)}))
         has_jumped = self._has_jumped(now.timestamp() - began_at)
         return None if has_jumped or known is None else min(now, self._reached)
 
-    def _where_to_begin(
-        self, now: datetime, events: EventLog, stored: Stored
-    ) -> datetime:
+    def _where_to_begin(self, now: datetime, events: Forgiving) -> datetime:
         """At the oldest row, where nothing is noted yet: the clock may be wrong by a
         year when it is looked at for the first time."""
-        oldest = stored(events.oldest_at, None, writes=False)
+        oldest = events.oldest_at()
         with contextlib.suppress(OverflowError):
             return min(now, (oldest or now) + timedelta(days=self._keep_days))
         return now
 
-    def _recalled(
-        self, now: datetime, events: EventLog, stored: Stored
-    ) -> datetime | None:
-        text = stored(lambda: events.recall(Kept.RETENTION), None, writes=False) or ""
+    def _recalled(self, now: datetime, events: Forgiving) -> datetime | None:
+        text = events.recall(Kept.RETENTION) or ""
         with contextlib.suppress(ValueError, OverflowError):
             noted = datetime.fromisoformat(text).astimezone()
             self._noted = min(now, max(noted, datetime.fromtimestamp(0, UTC)))
@@ -4069,36 +4295,668 @@ class Retention:
             self._limit = min(self.most, self._limit * 2)
 
 
-class Seen(NamedTuple):
-    """A card that was just presented; ``at`` (monotonic) is from before the reader
-    was asked, so that nothing counts as younger than it is."""
+class Display:
+    """What the door says: with its lights, and to whom reads its status.
 
-    card: Card
-    at: float
+    ``standing`` is what goes on after a result: a move that is under way, or else the
+    most pressing fault.
+    """
+
+    def __init__(self, indicator: Indicator, supervisor: Supervisor, clock: Clock,
+                 patterns: Mapping[Signal, Pattern]) -> None:  # fmt: skip
+        self._supervisor = supervisor
+        self._clock = clock
+        self._faults: dict[Signal, str] = {}
+        self._notes = dict.fromkeys(("clock", "calls", "lights"), "")
+        self._shown_until = -inf  # a result, that is
+        self._idle_shown: Signal | None = None
+        #: What each request that has no result yet is about.
+        self.under_way: dict[object, Signal] = {}
+        self.enrolling_until = -inf
+        self.denied_until = -inf
+        self.use(indicator, patterns)
+
+    def use(self, indicator: Indicator, patterns: Mapping[Signal, Pattern]) -> None:
+        """From now on, show it there."""
+        self._indicator, self._patterns = indicator, patterns
+        self._idle_shown = None
+
+    @property
+    def standing(self) -> Signal:
+        if self.under_way:
+            signals = self.under_way.values()
+            return Signal.WORKING if Signal.WORKING in signals else Signal.ASKING
+        return self._idle
+
+    @property
+    def _idle(self) -> Signal:
+        if self._clock.monotonic() < self.enrolling_until:
+            return Signal.ENROLLING
+        return next((sign for sign in FAULTS if sign in self._faults), Signal.READY)
+
+    def show(self, *signals: Signal) -> None:
+        """Show ``signals`` now, then what is standing; in the pause after many denials
+        the denied light goes on until its end."""
+        now = self._clock.monotonic()
+        length_s = sum(self._patterns[sign].duration_s for sign in signals)
+        denied_s = self._patterns[Signal.DENIED].duration_s
+        more = ceil(max(0.0, self.denied_until - now - length_s) / denied_s)
+        self._shown_until = now + length_s + more * denied_s
+        self._idle_shown = self.standing
+        signals += (Signal.DENIED,) * more
+        goes_on = bool(signals) and signals[-1] in STANDING
+        self._indicator.show(*signals, self._idle if goes_on else self._idle_shown)
+
+    def keep_up(self) -> None:
+        """Follow what has changed, once the last result was seen.  For idle moments."""
+        self._indicator.keep_ready()
+        trouble = self._indicator.trouble
+        if self.note("lights", trouble and f"no lights: {trouble}"):
+            if trouble:
+                log.warning("no lights: %s; the door works in the dark", trouble)
+            else:
+                log.info("the lights are back")
+        is_seen = self._clock.monotonic() >= self._shown_until
+        if is_seen and self._idle_shown is not self.standing:
+            self.show()
+
+    def is_quiet(self, for_s: float) -> bool:
+        """True when the last result was over so long ago: nobody is there."""
+        return self._clock.monotonic() > self._shown_until + for_s
+
+    def fault(self, sign: Signal, why: str) -> bool:
+        """``sign`` is standing from now on, because of ``why``; "" ends it.  Returns
+        whether that is news."""
+        if self._faults.get(sign, "") == why:
+            return False
+        if why:
+            log.warning("%s", why)
+            self._faults[sign] = why
+        else:
+            del self._faults[sign]
+        self.tell_status()
+        return True
+
+    def storage(self, why: str, is_write: bool) -> None:
+        """What a Forgiving store tells."""
+        is_news = self.fault(Signal.STORAGE_BAD, why and f"database: {why}")
+        if is_news and not why:
+            log.info("database: it can be written again")
+
+    def has(self, sign: Signal) -> bool:
+        return sign in self._faults
+
+    def note(self, subject: str, words: str) -> bool:
+        """As ``fault``, for the status alone: it needs no light."""
+        is_news = self._notes[subject] != words
+        if is_news:
+            self._notes[subject] = words
+            self.tell_status()
+        return is_news
+
+    def tell_status(self) -> None:
+        words = [*self._faults.values()] or ["ready"]
+        self._supervisor.status(
+            "; ".join([*words, *filter(None, self._notes.values())])
+        )
+
+
+class Refusals:
+    """Says no, and keeps a flood of it from the disk and from the lights."""
+
+    most_unknown = 4
+
+    def __init__(self, display: Display, events: Forgiving, clock: Clock) -> None:
+        self._display = display
+        self._events = events
+        self._clock = clock
+        self._denials = Denials()
+        self._unknown: dict[Uid, float] = {}
+
+    def forgive(self) -> None:
+        """Somebody may enter."""
+        self._denials.forgive()
+        self._display.denied_until = -inf
+
+    def deny(
+        self, event: Event, now: float, notes: Notes, *, is_blocked: bool = False
+    ) -> bool:
+        """Show and log that ``event`` is a no; False for one that is only counted."""
+        if now < self._denials.rests_until:
+            self._denials.count(event, now)
+            return False
+        is_too_many = self._denials.is_too_many(now)
+        self._display.denied_until = self._denials.rests_until
+        is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
+        self._display.show(Signal.DENIED if is_a_no else Signal.FAULT)
+        if event.uid and (not event.holder or is_blocked):
+            notes = notes._replace(words=self._noted(event.uid, now))
+        if self._denials.is_counted(event, now):
+            self._events.keep(notes)
+        else:
+            log.info("%s", describe(event))
+            begun = self._events.begin(event, notes)
+            self._denials.stored(event._replace(id=begun), now)
+        if is_too_many:
+            log.warning(
+                "%d denials in a minute: no further one is answered for %d s",
+                Denials.limit,
+                Denials.pause_s,
+            )
+        return True
+
+    def _noted(self, uid: Uid, now: float) -> dict[str, str]:
+        """For `allow`: this unknown card and those before it.  A phone has one of them,
+        though it shows another UID each time."""
+        before = [
+            (other, at)
+            for other, at in self._unknown.items()
+            if other != uid and not (is_random(uid) and is_random(other))
+        ]
+        self._unknown = dict([*before[1 - self.most_unknown :], (uid, now)])
+        return {Kept.UNKNOWN: unknown_text(self._unknown, self._clock.boot())}
+
+    def close(self, now: float = inf) -> None:
+        """Log how often each denial came again, once it has come to an end."""
+        for each in self._denials.over(now):
+            event = each.event._replace(detail=each.words)
+            log.info("%s", describe(event))
+            if event.id:
+                self._events.finish(event)
+
+
+class Enrolment:
+    """A master card opens a window: the first unknown card in it goes on the list."""
+
+    window_s = 15.0
+
+    def __init__(self, display: Display, people: Forgiving, events: Forgiving) -> None:
+        self._display = display
+        self._people = people
+        self._events = events
+
+    def is_open(self, now: float) -> bool:
+        return now < self._display.enrolling_until
+
+    def turn(self, event: Event, now: float) -> None:
+        """Open the window, or close it; a master card never moves the lock."""
+        was_open = self.is_open(now)
+        self._display.enrolling_until = -inf if was_open else now + self.window_s
+        self._display.show()
+        word = "closed" if was_open else f"open for {self.window_s:g} s"
+        self._record(event._replace(detail=f"enrolment {word}"))
+
+    def take(self, event: Event, *, is_new: bool) -> None:
+        """Put an unknown card on the list, and close the window; deny any other."""
+        uid = event.uid
+        if not is_new or uid is None:
+            if event.reason is Reason.GRANTED:
+                event = event._replace(
+                    reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
+                    detail="nobody is let in while a new card is enrolled",
+                )
+            self._display.show(Signal.DENIED)
+            self._record(event)
+            return
+        self._display.enrolling_until = -inf
+        name, people = f"Card of {event.at:%Y-%m-%d %H:%M:%S}", self._people
+        card = Credential(uid=uid, holder=name, source=Origin.DB)
+        # It may be known to a database that could not be asked a moment ago.
+        is_known = people.find(uid, otherwise=card) is not None
+        if is_known or people.add_card(card, event.at, otherwise=card):
+            self._display.show(Signal.FAULT)
+            event = event._replace(detail="could not be enrolled")
+        else:
+            self._display.show(Signal.ENROLLED)
+            event = event._replace(
+                holder=name, reason=Reason.GRANTED, detail="enrolled"
+            )
+        self._record(event)
+
+    def _record(self, event: Event) -> None:
+        log.info("%s", describe(event))
+        self._events.record(event)
+
+
+class Watch:
+    """Knows what keeps out everybody or many, and says when that changes: a lockdown,
+    and a clock that is not set."""
+
+    def __init__(
+        self, display: Display, people: Forgiving, events: Forgiving, clock: Clock
+    ) -> None:
+        self._display = display
+        self._people = people
+        self._events = events
+        self._clock = clock
+        self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
+
+    def use(self, config: Config) -> None:
+        self._config = config
+        self._believed: bool | None = None  # the clock, when it was last looked at
+
+    def look(self) -> None:
+        """To be called in idle moments."""
+        now = self._clock.monotonic()
+        if self._lockdown_looks.is_due(now):
+            self.is_locked_down()
+        if self._clock_looks.is_due(now) or self._believed is None:
+            self._look_at_clock()
+
+    def is_locked_down(self) -> bool:
+        """While the disk fails, and where it has lost its word, what was holds."""
+        known = self._display.has(Signal.LOCKED_DOWN)
+        found: bool | None = self._people.locked_down()
+        if found is None:
+            return known
+        if known and not found:
+            log.info("the lockdown is lifted")
+        self._display.fault(Signal.LOCKED_DOWN, LOCKED_DOWN_WORDS if found else "")
+        return found
+
+    def circumstances(self, request: AccessRequest) -> Circumstances:
+        config, events = self._config, self._events
+        return circumstances(
+            config,
+            events,
+            Uid(request.identifier),
+            request.at,
+            clock_set=believes_clock(config, events, self._clock),
+            locked_down=self.is_locked_down(),
+        )
+
+    def _look_at_clock(self) -> None:
+        """Say whom a clock that is not set keeps out, and when that is over."""
+        before = self._believed
+        self._believed = believes_clock(self._config, self._events, self._clock)
+        if before is not self._believed:
+            trouble = "" if self._believed else self._kept_out_by_clock()
+            if self._display.note("clock", trouble):
+                log.warning("%s", trouble or CLOCK_IS_SET)
+
+    def _kept_out_by_clock(self) -> str:
+        """Whom it refuses, in words; "" where that is nobody."""
+        dated = sum(card.needs_clock for card in self._config.cards.values())
+        others = self._people.has_dated_cards()
+        if not dated and not others:
+            return ""
+        more = ", and those of the database" * others
+        return (
+            f"the clock is not set (it shows {self._clock.now():%Y-%m-%d %H:%M}): cards"
+            f" with dates or hours are refused: {dated} of doorpi.toml{more}"
+        )
+
+
+#: Who needs no leave: the owner at the keyboard, and the door itself.
+OWN = (Medium.COMMAND, Medium.RELOCK)
+TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 
 class Grant(NamedTuple):
-    """Somebody may enter: ``event`` is how it begins, ``who`` and ``by`` are what was
-    decided by, and ``at`` (monotonic) is when the card was presented."""
+    """Who may enter: ``who`` was decided ``by`` these circumstances.  ``listed`` is the
+    same, unless an authority knows them and the list does not."""
 
-    event: Event
     who: Credential | None
+    listed: Credential | None
     by: Circumstances
-    at: float
+    verdict: Verdict
 
 
-class Superseded(Exception):
-    """Somebody was granted while the door was locking again by itself."""
+class Doorkeeper:
+    """Takes each request from what was presented to a light and an event.
 
-    def __init__(self, grant: Grant) -> None:
-        super().__init__("a card was presented")
-        self.grant = grant
+    The lock is moved for one after the other.  Whoever comes while somebody is let in
+    wants in, too, and never locks the door.  A relock makes way for everybody.
+    """
+
+    def __init__(
+        self,
+        display: Display,
+        people: Forgiving,
+        events: Forgiving,
+        *,
+        clock: Clock,
+        supervisor: Supervisor,
+        worker: Callable[[str], Worker],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._display = display
+        self.people = people
+        self.events = events
+        self._clock = clock
+        self._supervisor = supervisor
+        self._worker = worker
+        self._jitter = jitter
+        self._line: list[Entry] = []  # the first one moves the lock
+        self._relock: Steps[Outcome | None] | None = None
+        self.watch = Watch(display, people, events, clock)
+        self.refusals = Refusals(display, events, clock)
+        self.enrolment = Enrolment(display, people, events)
+
+    def use(
+        self,
+        config: Config,
+        equipment: Equipment,
+        pending: Mapping[str, Relock] = MappingProxyType({}),
+    ) -> None:
+        """From now on go by ``config``; ``pending`` is to be locked again."""
+        self._config = config
+        self._authorities = equipment.authorities
+        self._list = LocalList(config.cards, self.people)
+        self.watch.use(config)
+        self.control = control_locks(
+            config,
+            equipment.locks,
+            self.events,
+            self._clock,
+            jitter=self._jitter,
+            worker=self._worker,
+        )
+        after_s, clock = config.lock.relock_after_s, self._clock
+        self.relocking = Relocking(
+            self.control, after_s, clock, equipment.events, pending
+        )
+
+    def passage(
+        self, request: AccessRequest, source: Source | None = None
+    ) -> Steps[Outcome | None]:
+        """All that becomes of a request; what came of the lock, where it was asked."""
+        entry = Entry(self._begun(request), self.events)
+        if request.medium in OWN:
+            return (yield from self._move(request, entry, lambda: None))
+        grant = yield from self._judge(request, source)
+        who, (reason, holder) = grant.who, grant.verdict
+        event = entry.event = entry.event._replace(reason=reason, holder=holder)
+        if grant.verdict.granted:
+            self.refusals.forgive()
+        is_master = grant.verdict.granted and who and who.role is Role.MASTER
+        is_enrolling = self.enrolment.is_open(request.arrived)
+        if grant.verdict.granted and not is_master and not is_enrolling:
+            check = functools.partial(self._check, request, entry, grant)
+            return (yield from self._move(request, entry, check))
+        with self._supervisor.uninterrupted():  # what is shown is in the log, too
+            if is_master:
+                self.enrolment.turn(event, request.arrived)
+            elif is_enrolling:
+                is_new = who is None and not is_random(event.uid or Uid(""))
+                self.enrolment.take(event, is_new=is_new)
+            else:
+                is_shown = self._deny(request, event, who)
+                if source and not is_shown:
+                    source.rest(request.arrived + Denials.slow_s)
+        return None
+
+    def relock(self, pending: Relock) -> Steps[Outcome | None]:
+        """The passage of the door's own wish to lock again."""
+        request = AccessRequest(
+            Medium.RELOCK,
+            pending.lock,
+            at=self._clock.now(),
+            arrived=self._clock.monotonic(),
+            good_until=inf,
+            wants=Wants.LOCK,
+        )
+        self._relock = self.passage(request)
+        return self._relock
+
+    @property
+    def is_free(self) -> bool:
+        """True while nobody moves the lock, or wants to."""
+        return not self._line
+
+    def _begun(self, request: AccessRequest) -> Event:
+        uid = Uid(request.identifier) if request.medium in CARDS else None
+        holder = request.identifier if request.medium is Medium.COMMAND else ""
+        return Event(
+            at=request.at,
+            uid=uid,
+            holder=holder,
+            reason=Reason.GRANTED,
+            source=request.medium.value,
+            point=request.point,
+            request=request.id,
+        )
+
+    # -- who it is, and whether they may enter
+
+    def _judge(self, request: AccessRequest, source: Source | None) -> Steps[Grant]:
+        """Who is it, by the list or else by another authority; can they prove it; and
+        what follows."""
+        who = listed = self._list.look_up(request)
+        no: Reason | None = None
+        if listed is None:
+            who, no = yield from self._ask_others(request)
+        if who is not None and source is not None:
+            no = yield Call(source.worker, functools.partial(source.prove, who))
+        by = self.watch.circumstances(request)
+        verdict = decide(Uid(request.identifier), who, by)
+        if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
+            verdict = verdict._replace(reason=no)
+        return Grant(who, listed, by, verdict)
+
+    def _ask_others(
+        self, request: AccessRequest
+    ) -> Steps[tuple[Credential | None, Reason | None]]:
+        """The first authority that knows them; where one could not be asked and no
+        other does, that is the reason of the no."""
+        no = None
+        if self.watch.is_locked_down() or is_random(Uid(request.identifier)):
+            return None, None
+        for authority in self._authorities:
+            found = yield from self._asked(authority, request)
+            if isinstance(found, Credential):
+                return found, None
+            no = found or no
+            if found not in (None, Reason.AUTHORITY_UNREACHABLE):
+                break
+        return None, no
+
+    def _asked(
+        self, authority: Authority, request: AccessRequest
+    ) -> Steps[Credential | Reason | None]:
+        """Its answer, or that it did not come in time."""
+        is_wanted = True
+
+        def ask() -> Credential | Reason | None:
+            if not is_wanted:  # it was busy until then
+                return Reason.AUTHORITY_UNREACHABLE
+            return authority.look_up(request)
+
+        asked = object()
+        self._display.under_way[asked] = Signal.ASKING
+        self._display.show(Signal.ASKING)
+        answer = authority.worker.submit(ask)
+        ends_at = self._clock.monotonic() + authority.answer_s
+        try:
+            yield Pause(min(ends_at, request.good_until), lambda: answer.done)
+            return answer.result() if answer.done else Reason.AUTHORITY_UNREACHABLE
+        finally:
+            is_wanted = False
+            del self._display.under_way[asked]
+
+    def _check(self, request: AccessRequest, entry: Entry, grant: Grant) -> None:
+        """What was decided may have changed while the lock was asked: the card was
+        revoked, or the door locked down.  Raises: Withdrawn."""
+        who = self._list.look_up(request, grant.listed)
+        if grant.listed is None:
+            who = who or grant.who
+        by = grant.by._replace(locked_down=self.watch.is_locked_down())
+        verdict = decide(Uid(request.identifier), who, by)
+        if not verdict.granted:
+            entry.withdraw(verdict)
+            raise Withdrawn(verdict.reason)
+
+    def _deny(
+        self, request: AccessRequest, event: Event, who: Credential | None = None
+    ) -> bool:
+        notes = Notes(counts=self.control.spent())
+        is_blocked = who is not None and who.block is not None
+        return self.refusals.deny(event, request.arrived, notes, is_blocked=is_blocked)
+
+    # -- what is done
+
+    def _move(
+        self, request: AccessRequest, entry: Entry, check: Callable[[], None]
+    ) -> Steps[Outcome]:
+        """Move the lock when it is this entry's turn, and tell what came of it."""
+        self.relocking.look()  # or a tap that fails would forget what a restart found
+        relock = None
+        if request.medium is Medium.RELOCK:
+            relock = self.relocking.pending[request.identifier]
+        else:
+            self._display.under_way[entry] = Signal.WORKING
+            self._display.show(Signal.WORKING)
+        is_being_locked = self._make_way()
+        choose = functools.partial(
+            self._choose, request, [*self._line], is_being_locked
+        )
+        self._line.append(entry)
+        try:
+            outcome = yield from self._moved(request, entry, choose, check)
+            with self._supervisor.uninterrupted():
+                return self._end(request, entry, relock, outcome)
+        except (Stopped, GeneratorExit) as end:
+            if not entry.is_over:
+                self._break_off(request, entry, end)
+            raise
+        finally:
+            self._line.remove(entry)
+            self._display.under_way.pop(entry, None)
+
+    def _moved(
+        self,
+        request: AccessRequest,
+        entry: Entry,
+        choose: Callable[[LockState], Command | None],
+        check: Callable[[], None],
+    ) -> Steps[Outcome]:
+        is_relock, control = request.medium is Medium.RELOCK, self.control
+        if is_relock:
+            control = control.named(request.identifier)
+
+        def intend(command: Command) -> None:
+            with self._supervisor.uninterrupted():
+                notes = NOTHING if is_relock else self.relocking.intend(command)
+                entry.intend(command, notes)
+
+        window_s = self._config.lock.unlock_window_s
+        send_by = min(request.good_until, request.arrived + window_s)
+        yield Pause(send_by, lambda: self._line[0] is entry)
+        if self._line[0] is not entry:
+            return Outcome(None, Result.REFUSED, TOO_LONG)
+        return (
+            yield from control.move(
+                choose,
+                send_by=send_by,
+                intend=intend,
+                check=check,
+                may_fall_back=request.wants is not Wants.LOCK,
+                sparing=request.medium not in OWN,
+            )
+        )
+
+    def _make_way(self) -> bool:
+        """End a relock: a person goes first, and the lock is locked again afterwards.
+        True where its command has left: the lock may still call itself unlocked."""
+        first = self._line[0] if self._line else None
+        if first is None or self._relock is None or first.event.source != "relock":
+            return False
+        self._relock.close()
+        return first.command is not None
+
+    def _choose(
+        self,
+        request: AccessRequest,
+        ahead: Sequence[Entry],
+        is_being_locked: bool,
+        state: LockState,
+    ) -> Command | None:
+        """The command for a lock in ``state``; None: better nothing.  It counts as
+        locked while it is being locked again, and nobody locks out whoever was let in
+        ``ahead`` of them."""
+        if request.wants is not Wants.TAP:
+            return Command(request.wants)
+        door = self._config.door
+        comes_along = any(each.command is Command.UNLOCK for each in ahead)
+        if state is LockState.UNKNOWN:
+            is_no_help = comes_along and door.on_unknown == "lock"
+            return (
+                None
+                if door.on_unknown == "nothing" or is_no_help
+                else Command(door.on_unknown)
+            )
+        is_locked = is_being_locked or state is LockState.LOCKED
+        if comes_along or is_locked or door.on_tap == "unlock":
+            return Command.UNLOCK
+        return Command.LOCK
+
+    def _end(
+        self,
+        request: AccessRequest,
+        entry: Entry,
+        relock: Relock | None,
+        outcome: Outcome,
+    ) -> Outcome:
+        """Show how it ended, and put it on disk."""
+        self._display.under_way.pop(entry, None)
+        entry.is_over = True
+        if entry.is_withdrawn and entry.command is None:
+            self._deny(request, entry.event)
+            return outcome
+        if relock:
+            outcome, notes = self._relocked(relock, outcome)
+        else:
+            notes = self.relocking.settle(outcome)
+        battery, low = outcome.battery_percent, outcome.battery_is_low
+        low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
+        sign = RESULT_SIGNALS[outcome.result]
+        if entry.is_withdrawn and outcome.result is Result.REFUSED:
+            sign = Signal.DENIED
+        self._display.show(sign, *[Signal.LOW_BATTERY] * low)
+        self._settle(request, entry, outcome, notes)
+        if low:
+            left = "" if battery is None else f": {battery} %"
+            log.warning("the lock's battery is low%s", left)
+        self.look_at_calls()
+        return outcome
+
+    def _relocked(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
+        notes = self.relocking.tried(relock, outcome.result)
+        left = self.relocking.pending.get(relock.lock)
+        control = self.control.named(relock.lock)
+        told = [_which(control, relock.lock), outcome.detail]
+        told += ["given up"] * (left is not None and left.due == inf)
+        return outcome._replace(detail="; ".join(filter(None, told))), notes
+
+    def _break_off(
+        self, request: AccessRequest, entry: Entry, end: BaseException
+    ) -> None:
+        is_stopped = isinstance(end, Stopped)
+        why = "stopped meanwhile" if is_stopped else "a card was presented"
+        with self._supervisor.uninterrupted():
+            outcome = Outcome(entry.command, Result.INTERRUPTED, why)
+            self._settle(request, entry, outcome, NOTHING)
+
+    def _settle(
+        self, request: AccessRequest, entry: Entry, outcome: Outcome, notes: Notes
+    ) -> None:
+        latency_ms = round((self._clock.monotonic() - request.arrived) * 1000)
+        notes = notes._replace(counts=self.control.spent())
+        entry.settle(outcome, latency_ms, notes)
+
+    def look_at_calls(self) -> None:
+        """Warn when the month's calls come to an end."""
+        found = (control.budget.shortage() for control in self.control.all)
+        shortage = "; ".join(filter(None, found))
+        if self._display.note("calls", shortage) and shortage:
+            log.warning("%s", shortage)
 
 
 class Door:
-    """One door: waits for a card, decides, moves the lock, tells and records."""
+    """One door: hears its sources, goes on with what is under way, and uses the idle
+    moments."""
 
-    reader_backoff_s = (0.2, 1.5)  # first and longest wait before opening it anew
+    lively_s = 1.0  # a call that lasts longer is no sign of life
 
     def __init__(
         self,
@@ -4108,51 +4966,41 @@ class Door:
         *,
         clock: Clock,
         supervisor: Supervisor,
+        worker: Callable[[str], Worker] = lambda name: InlineWorker(),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._supervisor = supervisor
-        self._jitter = jitter
-        self._debounce = Debounce(config.reader.rearm_s)
-        self._faults: dict[Signal, str] = {}
-        self._reader_attempt = 0
-        self._reader_opens_at = -inf
-        self._result_shown_until = -inf
-        self._idle_shown: Signal | None = None
-        self._lights_trouble = ""
-        self._is_relocking = False
-        self._shortage = ""
-        self._denials = Denials()
-        self._unknown: dict[Uid, float] = {}
-        self._enrolling_until = -inf
-        self._look_at_lockdown_at = -inf
-        self._look_at_clock_at = -inf
-        self._clock_trouble = ""
-        self._use(config, equipment, {})
+        self._make_worker = worker
+        self._workers: dict[str, Worker] = {}  # the locks', by name
+        self._runner = Runner(clock)
+        self._display = Display(equipment.indicator, supervisor, clock, config.patterns)
+        self._people = Forgiving(equipment.people, self._display.storage)
+        self._events = Forgiving(equipment.events, self._display.storage)
+        self._keeper = Doorkeeper(
+            self._display,
+            self._people,
+            self._events,
+            clock=clock,
+            supervisor=supervisor,
+            worker=self._worker,
+            jitter=jitter,
+        )
+        self._new: Config | ConfigError | None = None  # an edit that is not in use yet
+        self._was_woken = False
+        self._use(config, equipment)
 
     def _use(
-        self, config: Config, equipment: Equipment, pending: Mapping[str, Relock]
+        self,
+        config: Config,
+        equipment: Equipment,
+        pending: Mapping[str, Relock] = MappingProxyType({}),
     ) -> None:
         self._config = config
         self._equipment = equipment
-        self._believed: bool | None = None  # the clock, when it was last looked at
-        self._debounce.rearm_s = config.reader.rearm_s
-        self._control = control_locks(
-            config,
-            equipment.locks,
-            equipment.events,
-            self._stored,
-            self._clock,
-            jitter=self._jitter,
-        )
-        self._relocking = Relocking(
-            self._control,
-            config.lock.relock_after_s,
-            self._clock,
-            equipment.events,
-            pending,
-        )
+        self._display.use(equipment.indicator, config.patterns)
+        self._keeper.use(config, equipment, pending)
         self._retention = Retention(config.log.keep_days, self._clock)
 
     def run(self) -> None:
@@ -4161,17 +5009,16 @@ class Door:
         Raises: Stopped.
         """
         try:
-            self._debounce.restart()
-            seen = self._first_looks()
+            for source in self._equipment.sources:
+                source.open()
+            self._hear_of_readers()
             self._supervisor.ready()
             self._settle_earlier()
-            self._look_at_calls()
-            self._look_at_lockdown()
-            self._look_at_lights()
-            self._look_at_clock()
-            self._tell_status()
+            self._keeper.look_at_calls()
+            self._keeper.watch.look()
+            self._display.tell_status()
             log.info("%s is ready", printable(self._config.door.name))
-            self._attend(seen)
+            self._hear()
             if before := self._settings.before():
                 self._tell_changes(self._log_edit(before))
             self._settings.remember()
@@ -4184,34 +5031,15 @@ class Door:
         finally:
             self._equipment.close()
 
-    first_looks_s = 1.0
-
-    def _first_looks(self) -> Seen | None:
-        """Open the reader, and look until the field is known to be empty: whoever taps
-        once the door is ready is answered.  Not for long, and not at all while a card
-        lies there or the reader does not answer."""
-        ends_at = self._clock.monotonic() + self.first_looks_s
-        seen = self._look_for_card()
-        while (
-            self._debounce.is_settling
-            and Signal.READER_LOST not in self._faults
-            and self._clock.monotonic() < ends_at
-        ):
-            self._clock.sleep(SHORTEST_PAUSE_S)
-            seen = self._look_for_card()
-        return seen
-
     def _settle_earlier(self) -> None:
         """The first use of the database, which may bring it up to date: not before
         READY, so that an older program that must be put back finds it as it was."""
-        left_open = self._stored(self._equipment.events.close_interrupted, 0)
-        if left_open:
+        if left_open := self._events.close_interrupted():
             log.warning(
                 "%s cut off by a restart: logged as interrupted",
                 counted(left_open, "event"),
             )
-        self._stored(self._equipment.events.tidy, None, writes=False)
-        self._stored(self._equipment.people.tidy, None, writes=False)
+        self._events.tidy()
 
     def _stop(self, stopped: Stopped) -> None:
         """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
@@ -4219,587 +5047,119 @@ class Door:
         Cut short of the picture's 2 s: the whole stop may take no longer.
         """
         log.info("stopping")
+        for worker in self._workers.values():
+            worker.close()
         for lock in self._equipment.locks.values():
             lock.close()  # a strike falls shut before anything is shown
-        self._close_denials()
+        self._runner.stop(stopped)
+        self._keeper.refusals.close()
         if stopped.number == signal.SIGINT:
             self._equipment.indicator.show(Signal.STOPPING)
             self._clock.sleep(1.5)
 
+    @property
+    def is_idle(self) -> bool:
+        """True while nobody waits for an answer, and no lock moves."""
+        return self._runner.is_idle
+
     def step(self) -> None:
-        """Look for a card once and deal with it, or use the idle moment."""
-        began_at_cpu_s = self._clock.cpu()
-        self._supervisor.alive()
-        if new := self._settings.changed():
-            self._reload(new)
-        self._attend(self._look_for_card())
-        took_cpu_s = self._clock.cpu() - began_at_cpu_s
-        self._clock.sleep(pause_s(took_cpu_s, self._config.reader.poll_s))
-
-    def _attend(self, seen: Seen | None) -> None:
-        if seen is not None:
-            self._present(seen)
+        """Deal with what has come, and wait for what comes next."""
+        if self._is_lively():
+            self._supervisor.alive()
+        self._new = self._settings.changed() or self._new
+        if self._new and self._runner.is_idle:
+            self._reload(self._new)
+        self._hear()
+        self._runner.advance()
         self._lock_again()  # also when somebody shows card after card
-        if seen is None:
-            self._control.keep_ready()
-            self._look_at_lockdown()
-            self._close_denials(self._clock.monotonic())
-            self._equipment.indicator.keep_ready()
-            self._look_at_lights()
-            self._look_at_connection()
-            self._look_at_clock()
-            self._show_idle()
-            self._forget_old()
+        if self._runner.is_idle and not self._was_woken:
+            self._use_idle_moment()
+        self._wait()
 
-    def _meanwhile(self) -> None:
-        """While a lock is talked to: a sign of life.  And who comes while the door
-        locks again by itself is served.  Raises: Superseded."""
-        self._supervisor.alive()
-        if self._is_relocking:
-            self._debounce.away()
-            if seen := self._look_for_card():
-                self._present(seen)
+    def _worker(self, name: str) -> Worker:
+        if name not in self._workers:
+            self._workers[name] = self._make_worker(name)
+        return self._workers[name]
 
-    def _driven(self, steps: Steps[T]) -> T:
-        return drive(steps, self._clock, self._meanwhile, self._config.reader.poll_s)
+    def _is_lively(self) -> bool:
+        """False while a reader or a lock is waited for that may never answer: the
+        watchdog gets a sign of life as each call begins, and none while it lasts."""
+        workers = [*self._workers.values()]
+        workers += [source.worker for source in self._equipment.sources]
+        return all(worker.busy_s < self.lively_s for worker in workers)
 
-    # -- the reader
+    def _hear(self) -> None:
+        for source in self._equipment.sources:
+            if request := source.poll(self._clock.monotonic()):
+                self._runner.start(self._keeper.passage(request, source))
+        self._hear_of_readers()
 
-    look_counts_s = 3.0  # a slow reader answers within 2
-
-    def _look_for_card(self) -> Seen | None:
-        """A card that was just presented, or None.
-
-        One that a look found after too long does not count: the computer stood still
-        meanwhile, and whoever was there may have left.  A card that is still there
-        is found by the next look.
-        """
-        looked_at = self._clock.monotonic()
-        if looked_at < self._reader_opens_at:
-            return None
-        try:
-            card = self._equipment.reader.sense()
-        except ReaderLost as error:
-            self._reader_lost(str(error))
-            return None
-        if Signal.READER_LOST in self._faults:
-            log.info("the card reader is back")
-        self._heal(Signal.READER_LOST)
-        self._reader_attempt = 0
-        took_s = self._clock.monotonic() - looked_at
-        if took_s > self.look_counts_s and card:
-            log.warning("the look for a card took %.1f s: it is repeated", took_s)
-            self._debounce.blind()
-            return None
-        if took_s > self.look_counts_s:
-            looked_at += took_s
-        is_new = self._debounce.is_new(card.uid if card else None, looked_at)
-        return Seen(card, looked_at) if card and is_new else None
-
-    def _reader_lost(self, why: str) -> None:
-        base_s, cap_s = self.reader_backoff_s
-        wait_s = backoff_s(
-            self._reader_attempt, base_s=base_s, cap_s=cap_s, jitter=self._jitter()
-        )
-        self._reader_attempt += 1
-        self._reader_opens_at = self._clock.monotonic() + wait_s
-        self._debounce.blind()
-        self._fault(Signal.READER_LOST, f"card reader: {why}")
-
-    # -- one presentation
-
-    def _present(self, seen: Seen) -> None:
-        """From card to light: decide, and act on it.  Raises: Superseded."""
-        card, presented_at = seen
-        at = self._clock.now()
-        who, by = self._known(card.uid), self._circumstances(card.uid, at)
-        decision = decide(card.uid, who, by)
-        event = Event(
-            at=at, uid=card.uid, holder=decision.holder, reason=decision.reason
-        )
-        if decision.granted:
-            self._denials.forgive()
-        is_master = decision.granted and who and who.role is Role.MASTER
-        is_enrolling = presented_at < self._enrolling_until
-        if decision.granted and not is_master and not is_enrolling:
-            self._serve(Grant(event, who, by, presented_at))
-            return
-        with self._supervisor.uninterrupted():  # what is shown is in the log, too
-            if is_master:
-                self._open_or_close_enrolment(event, presented_at)
-            elif is_enrolling:
-                is_new = who is None and not is_random(card.uid)
-                self._enrol_or_deny(event, is_new=is_new)
-            else:
-                is_blocked = who is not None and who.block is not None
-                self._deny(event, presented_at, is_blocked=is_blocked)
-
-    def _serve(self, grant: Grant) -> None:
-        """Raises: Superseded."""
-        self._show(Signal.WORKING)
-        if self._is_relocking:
-            raise Superseded(grant)
-        self._act(grant)
-
-    def _known(self, uid: Uid, before: Credential | None = None) -> Credential | None:
-        people = self._equipment.people
-        return who_has(uid, self._config.cards, people, self._stored, before)
-
-    def _circumstances(self, uid: Uid, at: datetime) -> Circumstances:
-        door, events = self._config.door, self._equipment.events
-        last_moved = None
-        if door.passback_s:
-            last_moved = self._stored(
-                lambda: events.last_moved(uid), None, writes=False
-            )
-        return Circumstances(
-            at=at,
-            clock_set=self._believes_clock(at),
-            locked_down=self._is_locked_down(),
-            schedules=self._config.schedules,
-            last_moved=last_moved,
-            passback_s=door.passback_s,
-        )
-
-    def _believes_clock(self, at: datetime) -> bool:
-        must_be_set, newest = self._config.door.require_synced_clock, None
-        is_set = self._clock.is_set()
-        if not is_set and not must_be_set:
-            newest = self._stored(self._equipment.events.newest_at, None, writes=False)
-        return is_believed(at, is_set=is_set, must_be_set=must_be_set, newest=newest)
-
-    def _deny(self, event: Event, now: float, *, is_blocked: bool = False) -> None:
-        """Say no, and keep a flood of them from the disk and from the lights."""
-        if now < self._denials.rests_until:
-            self._denials.count(event, now)
-            self._reader_opens_at = now + Denials.slow_s
-            return
-        is_too_many = self._denials.is_too_many(now)
-        self._show(Signal.DENIED)
-        noted = NOTHING
-        if event.uid and (not event.holder or is_blocked):
-            noted = self._note_unknown(event.uid, now)
-        noted = noted._replace(counts=self._control.spent())
-        events = self._equipment.events
-        if self._denials.is_counted(event, now):
-            self._stored(lambda: events.keep(noted), None)
-        else:
-            log.info("%s", describe(event))
-            begun = self._stored(lambda: events.begin(event, noted), 0)
-            self._denials.stored(event._replace(id=begun), now)
-        if is_too_many:
-            log.warning(
-                "%d denials in a minute: no further one is answered for %d s",
-                Denials.limit,
-                Denials.pause_s,
-            )
-
-    most_unknown = 4
-
-    def _note_unknown(self, uid: Uid, now: float) -> Notes:
-        """For `allow`, with those before it.  A phone has one of them, though it shows
-        another UID each time."""
-        before = [
-            (other, at)
-            for other, at in self._unknown.items()
-            if other != uid and not (is_random(uid) and is_random(other))
-        ]
-        self._unknown = dict([*before[1 - self.most_unknown :], (uid, now)])
-        return Notes({Kept.UNKNOWN: unknown_text(self._unknown, self._clock.boot())})
-
-    def _close_denials(self, now: float = inf) -> None:
-        """Write down how often it came again, once it has come to an end."""
-        for each in self._denials.over(now):
-            event = each.event._replace(detail=each.words)
-            log.info("%s", describe(event))
-            if event.id:
-                finish = functools.partial(self._equipment.events.finish, event)
-                self._stored(finish, None)
-
-    quiet_s = 10.0  # who was here so lately may come again
-
-    def _forget_old(self) -> None:
-        if self._clock.monotonic() > self._result_shown_until + self.quiet_s:
-            self._retention.step(
-                self._equipment.people, self._equipment.events, self._stored
-            )
-
-    # -- enrolment and lockdown
-
-    enrolment_s = 15.0
-
-    def _open_or_close_enrolment(self, event: Event, now: float) -> None:
-        """A master card opens the window, or closes it; it never moves the lock."""
-        is_open = now < self._enrolling_until
-        self._enrolling_until = -inf if is_open else now + self.enrolment_s
-        self._show()
-        word = "closed" if is_open else f"open for {self.enrolment_s:g} s"
-        self._record(event._replace(detail=f"enrolment {word}"))
-
-    def _enrol_or_deny(self, event: Event, *, is_new: bool) -> None:
-        """The first unknown card goes on the list, and the window closes."""
-        if not is_new:
-            if event.reason is Reason.GRANTED:
-                event = event._replace(
-                    reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
-                    detail="nobody is let in while a new card is enrolled",
-                )
-            self._show(Signal.DENIED)
-            self._record(event)
-            return
-        self._enrolling_until = -inf
-        name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
-        if self._stored(functools.partial(self._enrol, event, name), False):
-            self._show(Signal.ENROLLED)
-            event = event._replace(
-                holder=name, reason=Reason.GRANTED, detail="enrolled"
-            )
-        else:
-            self._show(Signal.FAULT)
-            event = event._replace(detail="could not be enrolled")
-        self._record(event)
-
-    def _enrol(self, event: Event, name: str) -> bool:
-        """Raises: StoreError."""
-        people, uid = self._equipment.people, event.uid
-        if uid is None or people.find(uid):  # it could not be looked up a moment ago
-            return False
-        people.add_card(Credential(uid=uid, holder=name, source=Origin.DB), event.at)
-        return True
-
-    def _record(self, event: Event) -> None:
-        """An event in which nothing is moved."""
-        log.info("%s", describe(event))
-        self._stored(lambda: self._equipment.events.record(event), None)
-
-    def _is_locked_down(self) -> bool:
-        """While the disk fails, and where it has lost its word, what was holds."""
-        people, known = self._equipment.people, Signal.LOCKED_DOWN in self._faults
-        told = self._stored(people.locked_down, None, writes=False)
-        if told and not known:
-            self._fault(Signal.LOCKED_DOWN, LOCKED_DOWN_WORDS)
-        elif known and told is False:
-            log.info("the lockdown is lifted")
-            self._heal(Signal.LOCKED_DOWN)
-        return known if told is None else told
-
-    def _look_at_lockdown(self) -> None:
-        now = self._clock.monotonic()
-        if now >= self._look_at_lockdown_at:
-            self._look_at_lockdown_at = now + 1.0
-            self._is_locked_down()
-
-    def _act(
-        self,
-        grant: Grant,
-        choose: Callable[[LockState], Command | None] | None = None,
-    ) -> None:
-        """Move the lock for a granted card; the event is on disk before the command."""
-        self._relocking.look()  # or a tap that fails would forget what a restart found
-        entry = Entry(grant.event, self._equipment.events, self._stored)
-
-        def intend(command: Command) -> None:
-            with self._supervisor.uninterrupted():
-                entry.intend(command, self._relocking.intend(command))
-
-        with self._closed_if_stopped(entry, grant.at):
-            outcome = self._driven(
-                self._control.move(
-                    choose or self._choose,
-                    send_by=grant.at + self._config.lock.unlock_window_s,
-                    intend=intend,
-                    check=functools.partial(self._check, grant, entry),
-                    sparing=True,
-                )
-            )
-            with self._supervisor.uninterrupted():
-                if entry.is_withdrawn and entry.command is None:
-                    entry.is_over = True
-                    self._deny(entry.event, grant.at)
-                else:
-                    notes = self._relocking.settle(outcome)
-                    self._settle(entry, outcome, grant.at, notes)
-
-    def _check(self, grant: Grant, entry: Entry) -> None:
-        """What was decided may have changed while the lock was asked: the card was
-        revoked, or the door locked down.  Raises: Withdrawn."""
-        uid = grant.event.uid
-        assert uid is not None
-        by = grant.by._replace(locked_down=self._is_locked_down())
-        decision = decide(uid, self._known(uid, grant.who), by)
-        if not decision.granted:
-            entry.withdraw(decision)
-            raise Withdrawn(decision.reason)
-
-    def _settle(
-        self, entry: Entry, outcome: Outcome, began_at: float, notes: Notes
-    ) -> None:
-        """Show how it ended, and put it on disk."""
-        battery, low = outcome.battery_percent, outcome.battery_is_low
-        low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
-        sign = RESULT_SIGNALS[outcome.result]
-        if entry.is_withdrawn and outcome.result is Result.REFUSED:
-            sign = Signal.DENIED
-        self._show(sign, *[Signal.LOW_BATTERY] * low)
-        notes = notes._replace(counts=self._control.spent())
-        entry.settle(outcome, self._ms_since(began_at), notes)
-        if low:
-            left = "" if battery is None else f": {battery} %"
-            log.warning("the lock's battery is low%s", left)
-        self._look_at_calls()
-
-    @contextlib.contextmanager
-    def _closed_if_stopped(self, entry: Entry, began_at: float) -> Iterator[None]:
-        """Whoever stops the door now stops it in the middle of ``entry``."""
-        try:
-            yield
-        except Stopped:
-            if not entry.is_over:
-                self._interrupted(entry, began_at, "stopped meanwhile")
-            raise
-
-    def _interrupted(self, entry: Entry, began_at: float, why: str) -> None:
-        outcome = Outcome(entry.command, Result.INTERRUPTED, why)
-        notes = Notes(counts=self._control.spent())
-        with self._supervisor.uninterrupted():
-            entry.settle(outcome, self._ms_since(began_at), notes)
+    def _hear_of_readers(self) -> None:
+        troubles = (source.trouble() for source in self._equipment.sources)
+        self._display.fault(Signal.READER_LOST, "; ".join(filter(None, troubles)))
 
     def _lock_again(self) -> None:
         """After relock_after_s, and again if that failed, until a person must look."""
-        self._relocking.look()
-        if due := self._relocking.due():
-            self._relock(due)
-            self._debounce.away()
-        if self._relocking.has_given_up:
-            self._fault(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN)
-        else:
-            self._heal(Signal.NOT_LOCKED)
+        relocking = self._keeper.relocking
+        if self._keeper.is_free:  # else what is on disk is about the move itself
+            relocking.look()
+            if due := relocking.due():
+                self._runner.start(self._keeper.relock(due))
+        stuck = NOT_LOCKED_AGAIN if relocking.has_given_up else ""
+        self._display.fault(Signal.NOT_LOCKED, stuck)
 
-    def _relock(self, pending: Relock) -> None:
-        began_at = self._clock.monotonic()
-        event = Event(
-            at=self._clock.now(),
-            uid=None,
-            holder="",
-            reason=Reason.GRANTED,
-            source="relock",
-        )
-        entry = Entry(event, self._equipment.events, self._stored)
-        control = self._control.named(pending.lock)
+    quiet_s = 10.0  # somebody may tap again this soon
 
-        def intend(command: Command) -> None:
-            with self._supervisor.uninterrupted():
-                entry.intend(command)
+    def _use_idle_moment(self) -> None:
+        self._keeper.control.keep_ready()
+        self._display.fault(Signal.LOCK_UNREACHABLE, self._keeper.control.trouble())
+        self._keeper.watch.look()
+        self._keeper.refusals.close(self._clock.monotonic())
+        self._display.keep_up()
+        if self._display.is_quiet(self.quiet_s):
+            self._retention.step(self._people, self._events)
 
-        first: Grant | None = None
-        self._is_relocking = True
-        try:
-            with self._closed_if_stopped(entry, began_at):
-                outcome = self._driven(
-                    control.move(
-                        lambda state: Command.LOCK,
-                        send_by=began_at + self._config.lock.unlock_window_s,
-                        intend=intend,
-                        may_fall_back=False,
-                    )
-                )
-                with self._supervisor.uninterrupted():
-                    self._relocked(pending, control, entry, outcome, began_at)
-        except Superseded as superseded:
-            first = superseded.grant
-            self._interrupted(entry, began_at, str(superseded))
-        finally:
-            self._is_relocking = False
-        if first:
-            self._make_way(first, entry.command)
-
-    def _relocked(
-        self,
-        pending: Relock,
-        control: LockControl,
-        entry: Entry,
-        outcome: Outcome,
-        began_at: float,
-    ) -> None:
-        notes = self._relocking.tried(pending, outcome.result)
-        left = self._relocking.pending.get(pending.lock)
-        told = [_which(control, pending.lock), outcome.detail]
-        told += ["given up"] * (left is not None and left.due == inf)
-        outcome = outcome._replace(detail="; ".join(filter(None, told)))
-        self._settle(entry, outcome, began_at, notes)
-
-    def _make_way(self, grant: Grant, sent: Command | None) -> None:
-        """A person goes first; what is left to lock again is seen to afterwards.
-
-        Where the command to lock has left, the lock may still call itself unlocked:
-        for this tap it counts as locked.
-        """
-        self._act(
-            grant,
-            lambda state: self._choose(
-                LockState.LOCKED if sent and state is LockState.UNLOCKED else state
-            ),
-        )
-
-    def _choose(self, state: LockState) -> Command | None:
-        """The command for a tap on a lock in ``state``; None: better nothing."""
-        door = self._config.door
-        if state is LockState.UNKNOWN:
-            return None if door.on_unknown == "nothing" else Command(door.on_unknown)
-        if door.on_tap == "unlock" or state is LockState.LOCKED:
-            return Command.UNLOCK
-        return Command.LOCK
-
-    def _ms_since(self, presented_at: float) -> int:
-        return round((self._clock.monotonic() - presented_at) * 1000)
-
-    # -- lights, faults, reload
-
-    def _show(self, *signals: Signal) -> None:
-        """Show ``signals`` now, then what holds when idle; in the pause after many
-        denials, that is the denied light."""
-        patterns, now = self._config.patterns, self._clock.monotonic()
-        length_s = sum(patterns[sign].duration_s for sign in signals)
-        denied_s = patterns[Signal.DENIED].duration_s
-        rests_s = max(0.0, self._denials.rests_until - now - length_s)
-        signals += (Signal.DENIED,) * ceil(rests_s / denied_s)
-        self._result_shown_until = now + length_s + ceil(rests_s / denied_s) * denied_s
-        self._idle_shown = self._idle_signal()
-        self._equipment.indicator.show(*signals, self._idle_shown)
-
-    def _show_idle(self) -> None:
-        """Follow a change of the standing faults, once the last result was seen."""
-        if self._clock.monotonic() < self._result_shown_until:
-            return
-        if self._idle_shown is not self._idle_signal():
-            self._show()
-
-    def _idle_signal(self) -> Signal:
-        if self._clock.monotonic() < self._enrolling_until:
-            return Signal.ENROLLING
-        standing = (fault for fault in FAULTS if fault in self._faults)
-        return next(standing, Signal.READY)
-
-    def _fault(self, sign: Signal, why: str) -> None:
-        if self._faults.get(sign) != why:
-            log.warning("%s", why)
-            self._faults[sign] = why
-            self._tell_status()
-
-    def _heal(self, sign: Signal) -> None:
-        if self._faults.pop(sign, None) is not None:
-            self._tell_status()
-
-    def _look_at_lights(self) -> None:
-        trouble = self._equipment.indicator.trouble
-        if trouble == self._lights_trouble:
-            return
-        self._lights_trouble = trouble
-        if trouble:
-            log.warning("no lights: %s; the door works in the dark", trouble)
-        else:
-            log.info("the lights are back")
-        self._tell_status()
-
-    def _look_at_connection(self) -> None:
-        if trouble := self._control.trouble():
-            self._fault(Signal.LOCK_UNREACHABLE, trouble)
-        else:
-            self._heal(Signal.LOCK_UNREACHABLE)
-
-    look_at_clock_every_s = 10.0
-
-    def _look_at_clock(self) -> None:
-        """Say whom a clock that is not set keeps out, and when that is over."""
+    def _wait(self) -> None:
+        """Until there is something to do: a worker that has ended something, a source
+        that wants to look, the end of a pause."""
         now = self._clock.monotonic()
-        if now < self._look_at_clock_at and self._believed is not None:
-            return
-        self._look_at_clock_at, at = now + self.look_at_clock_every_s, self._clock.now()
-        before, self._believed = self._believed, self._believes_clock(at)
-        if before is self._believed:
-            return
-        trouble = "" if self._believed else self._kept_out_by_clock(at)
-        if trouble != self._clock_trouble:
-            log.warning("%s", trouble or CLOCK_IS_SET)
-            self._clock_trouble = trouble
-            self._tell_status()
+        due = min((source.due for source in self._equipment.sources), default=inf)
+        due = max(due, now + SHORTEST_PAUSE_S)
+        until = min(due, self._runner.due(), now + self._config.reader.poll_s)
+        self._clock.wait(max(0.0, until - now))
+        self._was_woken = self._clock.monotonic() < until - 0.001
 
-    def _kept_out_by_clock(self, at: datetime) -> str:
-        """Whom it refuses, in words; "" where that is nobody."""
-        dated = sum(card.needs_clock for card in self._config.cards.values())
-        others = self._stored(
-            self._equipment.people.has_dated_cards, True, writes=False
-        )
-        if not dated and not others:
-            return ""
-        more = ", and those of the database" * others
-        return (
-            f"the clock is not set (it shows {at:%Y-%m-%d %H:%M}): cards with dates or"
-            f" hours are refused: {dated} of doorpi.toml{more}"
-        )
-
-    def _look_at_calls(self) -> None:
-        """Warn when the month's calls come to an end."""
-        found = (control.budget.shortage() for control in self._control.all)
-        shortage = "; ".join(filter(None, found))
-        if shortage != self._shortage:
-            self._shortage = shortage
-            if shortage:
-                log.warning("%s", shortage)
-            self._tell_status()
-
-    def _tell_status(self) -> None:
-        words = [*self._faults.values()] or ["ready"]
-        dark = f"no lights: {self._lights_trouble}" if self._lights_trouble else ""
-        words += filter(None, [self._clock_trouble, self._shortage, dark])
-        self._supervisor.status("; ".join(words))
-
-    def _stored(
-        self, action: Callable[[], T], otherwise: T, *, writes: bool = True
-    ) -> T:
-        """Use the database; trouble with it is told and keeps nobody out.
-
-        Only a write proves that all is well again: a full disk can still be read.
-        """
-        try:
-            value = action()
-        except StoreError as error:
-            self._fault(Signal.STORAGE_BAD, f"database: {error}")
-            return otherwise
-        if writes and Signal.STORAGE_BAD in self._faults:
-            log.info("database: it can be written again")
-            self._heal(Signal.STORAGE_BAD)
-        return value
+    # -- settings that change
 
     def _reload(self, new: Config | ConfigError) -> None:
+        self._new = None
         self._supervisor.reloading()
         if isinstance(new, ConfigError):
             for problem in new.problems:
                 log.error("%s", problem)
-            self._fault(
+            self._display.fault(
                 Signal.CONFIG_BAD,
                 f"doorpi.toml has {counted(len(new.problems), 'problem')}; the last"
                 " good settings are in force",
             )
         else:
-            self._heal(Signal.CONFIG_BAD)
+            self._display.fault(Signal.CONFIG_BAD, "")
             before = self._config
             differs = self._settings.apply(new, self._equipment)
             if differs:
-                self._use(new, self._equipment, self._relocking.pending)
-                self._reader_opens_at = -inf
-                self._idle_shown = None
+                self._use(new, self._equipment, self._keeper.relocking.pending)
             log.info("%s", "settings reloaded" if differs else SAME_SETTINGS)
             if differs:
                 people = self._log_edit(before)
                 self._tell_changes(people + what_else_changes(before, self._config))
             self._settings.remember()
         self._supervisor.ready()
-        self._tell_status()
+        self._display.tell_status()
 
     def _log_edit(self, before: Config) -> list[str]:
         """Whose access the settings change against ``before``, in words."""
-        people = self._whose_access_changes(before)
+        find, block_on = self._people.find, self._people.block_on
+        people = whose_access_changes(before, self._config, find, block_on)
         if not people:
             return []
         old, new = before.cards, self._config.cards
@@ -4813,20 +5173,8 @@ class Door:
             source="file",
             detail="; ".join(people),
         )
-        self._stored(lambda: self._equipment.events.record(event), None)
+        self._events.record(event)
         return people
-
-    def _whose_access_changes(self, before: Config) -> list[str]:
-        people = self._equipment.people
-
-        def find(uid: Uid) -> Credential | None:
-            return self._stored(lambda: people.find(uid), None, writes=False)
-
-        def block_on(uid: Uid, holder: str) -> Block | None:
-            ask = functools.partial(people.block_on, uid, holder)
-            return self._stored(ask, None, writes=False)
-
-        return whose_access_changes(before, self._config, find, block_on)
 
     most_changes = 20  # lines of the journal for one edit
 
@@ -4838,35 +5186,29 @@ class Door:
 
 
 class Entry:
-    """One event's way to the disk: the intent before the command, then its outcome.
+    """One event's way to the disk: the intent before the command, then its outcome."""
 
-    ``stored`` runs an action on the store and tells of trouble instead of raising.
-    """
-
-    def __init__(self, event: Event, events: EventLog, stored: Stored) -> None:
+    def __init__(self, event: Event, events: Forgiving) -> None:
         self.event = event
         self.command: Command | None = None  # that may have left
         self.is_withdrawn = False
         self.is_over = False
         self._events = events
-        self._stored = stored
 
     def intend(self, command: Command | None, notes: Notes = NOTHING) -> None:
-        if self.event.id:  # a second lock is told the same
-            self._stored(lambda: self._events.keep(notes), None)
+        if self.event.id:  # a second lock gets the same
+            self._events.keep(notes)
             return
         self.command = command
         self.event = self.event._replace(command=command)
-        begun = self._stored(lambda: self._events.begin(self.event, notes), 0)
-        self.event = self.event._replace(id=begun)
+        self.event = self.event._replace(id=self._events.begin(self.event, notes))
 
-    def withdraw(self, decision: Verdict) -> None:
+    def withdraw(self, verdict: Verdict) -> None:
         """What was granted is denied.  An intent that is on disk stays as it is."""
         self.is_withdrawn = True
         if self.command is None:
-            self.event = self.event._replace(
-                reason=decision.reason, holder=decision.holder
-            )
+            reason, holder = verdict
+            self.event = self.event._replace(reason=reason, holder=holder)
 
     def settle(self, outcome: Outcome, latency_ms: int, notes: Notes = NOTHING) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
@@ -4874,13 +5216,11 @@ class Entry:
         if not self.event.id:  # nothing was sent, or the disk failed then
             self.intend(outcome.command)
         self.event = self.event._replace(
-            result=outcome.result,
-            latency_ms=latency_ms,
-            detail=outcome.detail,
+            result=outcome.result, latency_ms=latency_ms, detail=outcome.detail
         )
         log.info("%s", describe(self.event))
         if self.event.id:
-            self._stored(lambda: self._events.finish(self.event, notes), None)
+            self._events.finish(self.event, notes)
 
 
 #: Why nobody was let in, where the lock or its cloud did not say it in words.
@@ -8648,6 +8988,157 @@ def inbox_files(state_dir: Path) -> list[Path]:
 ################################################################################
 
 
+class Look(NamedTuple):
+    """One look for a card: ``began_at`` is monotonic, ``cpu_s`` what it cost."""
+
+    card: Card | None
+    began_at: float
+    took_s: float
+    cpu_s: float
+
+
+class CardSource:
+    """A card reader as a source of requests: one for each presentation of a card.
+
+    The looks run on ``worker``, and the pause after each depends on what it cost the
+    processor.  A reader that is lost is opened again after pauses that grow.
+    ``debounce`` is of the reader before this one: what lay there is no news.
+    """
+
+    medium = Medium.CARD
+    backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened anew
+    first_looks_s = 1.0
+    late_s, close_s = 1.5, 0.5
+    look_counts_s = 3.0  # a slow reader answers within 2
+
+    def __init__(
+        self,
+        reader: Reader,
+        config: ReaderConfig,
+        clock: Clock,
+        worker: Worker,
+        *,
+        debounce: Debounce | None = None,
+        point: str = "",
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.point = point
+        self.worker = worker
+        self.due = -inf
+        self.reader = reader
+        self._poll_s = config.poll_s
+        self._clock = clock
+        self.debounce = debounce or Debounce(config.rearm_s)
+        self.debounce.rearm_s = config.rearm_s
+        self._backoff = Backoff(*self.backoff_s, jitter)
+        self._look: Pending[Look] | None = None
+        self._polled_cpu_s = clock.cpu()
+        self._found: AccessRequest | None = None  # by the looks of ``open``
+        self._rests_until = -inf
+        self._trouble = ""
+        self.is_closed = False
+
+    def open(self) -> None:
+        """Look until the field is known to be empty: whoever taps once the door is
+        ready is answered.  Not for long, and not at all while a card lies there or the
+        reader does not answer."""
+        self.debounce.restart()
+        ends_at = self._clock.monotonic() + self.first_looks_s
+        self._found = self._judged(Promised(self._sense))
+        while (
+            self.debounce.is_settling
+            and not self._trouble
+            and self._clock.monotonic() < ends_at
+        ):
+            self._clock.sleep(SHORTEST_PAUSE_S)
+            self._found = self._judged(Promised(self._sense))
+
+    def poll(self, now: float) -> AccessRequest | None:
+        if self._found:
+            found, self._found = self._found, None
+            return found
+        if self._look is None:
+            if now < self.due:
+                return None
+            if now - self.due > self.late_s:
+                self.debounce.away()  # nobody watched meanwhile
+            self._look, self.due = self.worker.submit(self._sense), inf
+        if not self._look.done:
+            return None
+        look, self._look = self._look, None
+        return self._judged(look)
+
+    def _sense(self) -> Look:
+        began_at, began_at_cpu_s = self._clock.monotonic(), self._clock.cpu()
+        card = self.reader.sense()
+        took_s = self._clock.monotonic() - began_at
+        return Look(card, began_at, took_s, self._clock.cpu() - began_at_cpu_s)
+
+    def _judged(self, pending: Pending[Look]) -> AccessRequest | None:
+        """The request that a look found, or None.
+
+        A look that took too long does not count: the computer stood still meanwhile,
+        and whoever was there may have left.  A card that is still there is found by the
+        next one.
+        """
+        try:
+            card, began_at, took_s, cpu_s = pending.result()
+        except ReaderLost as error:
+            self._lost(str(error))
+            return None
+        cpu_s += self._clock.cpu() - self._polled_cpu_s
+        self._polled_cpu_s = self._clock.cpu()
+        now = self._clock.monotonic()
+        self.due = max(now + pause_s(cpu_s, self._poll_s), self._rests_until)
+        if self._trouble:
+            log.info("the card reader is back")
+            self._trouble = ""
+        self._backoff.succeed()
+        if took_s > self.look_counts_s and card:
+            log.warning("the look for a card took %.1f s: it is repeated", took_s)
+            self.debounce.blind()
+            return None
+        if took_s > self.look_counts_s:
+            began_at += took_s
+        is_new = self.debounce.is_new(card.uid if card else None, began_at)
+        if not card or not is_new:
+            return None
+        return AccessRequest(
+            Medium.CARD,
+            card.uid,
+            at=self._clock.now(),
+            arrived=began_at,
+            good_until=inf,
+            point=self.point,
+        )
+
+    def _lost(self, why: str) -> None:
+        self._trouble = f"card reader: {why}"
+        self.debounce.blind()
+        self.due = self._clock.monotonic() + self._backoff.fail()
+
+    def prove(self, credential: Credential) -> Reason | None:
+        """A UID is all that this reader reads."""
+        return None
+
+    def rest(self, until: float) -> None:
+        self._rests_until = until
+        self.due = max(self.due, until)
+
+    def trouble(self) -> str:
+        return self._trouble
+
+    def close(self) -> None:
+        """A reader that answers no more is left to the end of the process."""
+        self.is_closed = True
+        self.worker.close()
+        ends_at = self._clock.monotonic() + self.close_s
+        while not self.worker.is_idle and self._clock.monotonic() < ends_at:
+            self._clock.sleep(SHORTEST_PAUSE_S)
+        if self.worker.is_idle:
+            self.reader.close()
+
+
 class NfcReader:
     """A contactless reader that nfcpy knows, held open from card to card.
 
@@ -9175,6 +9666,7 @@ class ThreadWorker:
         self._given: SimpleQueue[Job[Any]] = SimpleQueue()
         self._wake = wake
         self._last: Job[Any] | None = None
+        self._begun_at: float | None = None  # what is under way
         self._is_closed = False
         with ProcessSignals.kept_from_threads():
             threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -9182,6 +9674,11 @@ class ThreadWorker:
     @property
     def is_idle(self) -> bool:
         return self._last is None or self._last.done
+
+    @property
+    def busy_s(self) -> float:
+        begun = self._begun_at
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def submit(self, function: Callable[[], T]) -> Job[T]:
         self._last = job = Job(function)
@@ -9197,7 +9694,9 @@ class ThreadWorker:
             job = self._given.get()
             if self._is_closed:
                 return
+            self._begun_at = time.monotonic()
             job.run()
+            self._begun_at = None
             del job  # its answer is not kept until the next one
             self._wake()
 
@@ -9404,6 +9903,19 @@ class GpioLights:
 def _load_gpiozero() -> None:
     with contextlib.suppress(*_gpio_errors()):  # the pins will say why
         import gpiozero  # noqa: F401
+
+
+class NoLights:
+    """For who moves the lock without the door."""
+
+    trouble = ""
+
+    def show(self, *signals: Signal) -> None:
+        """There is nobody to see it."""
+
+    def keep_ready(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Systemd:
@@ -9903,14 +10415,14 @@ class FileSettings:
         signals: ProcessSignals,
         clock: Clock,
         *,
-        new_reader: Callable[[Config], Reader],
+        new_sources: Callable[[Config, Clock, Sequence[Source]], list[Source]],
         new_locks: Callable[[Config, Clock, Mapping[str, Lock]], Mapping[str, Lock]],
     ) -> None:
         self._path = path
         self._environ = environ
         self._signals = signals
         self._clock = clock
-        self._new_reader = new_reader
+        self._new_sources = new_sources
         self._new_locks = new_locks
         self._watch = FileWatch(clock, [path])
         self._is_asked = False  # by SIGHUP, and not answered yet
@@ -10031,15 +10543,17 @@ class FileSettings:
         # All that changes is put away before any of it is made again: a pin may go
         # from one to another.
         with ProcessSignals.postponed():
-            for where in equipment.locks.keys() - kept.keys():
-                equipment.locks[where].close()
-            if not same_reader:
-                equipment.reader.close()
-            if not same_lights:
-                equipment.indicator.close()
+            gone: list[Any] = [
+                equipment.locks[where] for where in equipment.locks.keys() - kept.keys()
+            ]
+            gone += [] if same_reader else equipment.sources
+            gone += [] if same_lights else [equipment.indicator]
+            for part in gone:
+                part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
-            if not same_reader:
-                equipment.reader = self._new_reader(new)
+            if now != was:
+                before_it = equipment.sources
+                equipment.sources = self._new_sources(new, self._clock, before_it)
             if not same_lights:
                 equipment.indicator = GpioLights(new.leds, new.patterns)
             self._config, self._drivers = new, after
@@ -10191,6 +10705,9 @@ REASON_WORDS: Mapping[Reason, Wording] = {
     ),
     Reason.NOT_PERMITTED_AT_THIS_TIME: Wording(
         _outside_hours, ends=_hours_end, turns=_turns_of_hours,
+    ),
+    Reason.AUTHORITY_UNREACHABLE: Wording(
+        "who else may know this card could not be asked", lasts="",
     ),
     Reason.PASSBACK: Wording(
         "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s",
@@ -10349,67 +10866,52 @@ class Enquiry:
         self._config = config
         self._store = store
         self.troubles: dict[str, None] = {}
+        self._people = Forgiving(store.people, self._tell, store.exists)
+        self._events = Forgiving(store.events, self._tell, store.exists)
+        self._list = LocalList(config.cards, self._people)
 
-    def _stored(
-        self, action: Callable[[], T], otherwise: T, *, writes: bool = False
-    ) -> T:
-        try:
-            return action() if self._is_there() else otherwise
-        except StoreError as error:
-            self.troubles[str(error)] = None
-            return otherwise
-
-    def _is_there(self) -> bool:
-        """Who only asks makes no files."""
-        return self._store.exists()
+    def _tell(self, why: str, is_write: bool) -> None:
+        self.troubles[why] = None
 
     def who(self, uid: Uid) -> Credential | None:
-        return who_has(uid, self._config.cards, self._store.people, self._stored)
+        request = AccessRequest(Medium.CARD, uid, datetime.now(UTC), 0.0, inf)
+        return self._list.look_up(request)
 
     def entries(self, uid: Uid) -> list[Credential]:
         """What file and database say of a card, whether it is blocked or not."""
-        stored = self._stored(lambda: self._store.people.find(uid), None)
-        return [card for card in (self._config.cards.get(uid), stored) if card]
+        found = self._config.cards.get(uid), self._people.find(uid)
+        return [card for card in found if card]
 
     def believes(self, clock: Clock) -> bool:
-        return is_believed(
-            clock.now(),
-            is_set=clock.is_set(),
-            must_be_set=self._config.door.require_synced_clock,
-            newest=self._stored(self._store.events.newest_at, None),
-        )
+        return believes_clock(self._config, self._events, clock)
 
     def when(
         self, uid: Uid, at: datetime, *, clock_set: bool, local: Local
     ) -> Circumstances:
         """What else the door would decide by."""
-        door, store = self._config.door, self._store
-        last_moved = None
-        if door.passback_s:
-            last_moved = self._stored(lambda: store.events.last_moved(uid), None)
-        return Circumstances(
-            at=at,
-            local=local,
+        found = circumstances(
+            self._config,
+            self._events,
+            uid,
+            at,
             clock_set=clock_set,
-            locked_down=bool(self._stored(store.people.locked_down, None)),
-            schedules=self._config.schedules,
-            last_moved=last_moved,
-            passback_s=door.passback_s,
+            locked_down=bool(self._people.locked_down()),
         )
+        return found._replace(local=local)
 
     def cards(self) -> Iterator[Credential]:
         """All, those of the file first."""
         file = self._config.cards
         yield from file.values()
         try:  # a row at a time: there may be a million
-            for card in self._store.people.cards() if self._is_there() else ():
+            for card in self._store.people.cards() if self._store.exists() else ():
                 if card.uid not in file:
                     yield card
         except StoreError as error:
             self.troubles[str(error)] = None
 
     def blocks(self) -> list[Block]:
-        return self._stored(self._store.people.blocks, [])
+        return list(self._people.blocks(otherwise=()))
 
     def meant(self, text: str) -> list[Uid]:
         """The cards that are asked about: a UID's, known or not, or a holder's.  There
@@ -11725,8 +12227,8 @@ TAPPED = Panel(
 )  # fmt: skip
 AT_OTHER_TIMES = Panel(
     "At other times", "そのほかのとき",
-    (Signal.READY, Signal.LOCKED_DOWN, Signal.ENROLLING, Signal.ENROLLED,
-     Signal.STOPPING),
+    (Signal.READY, Signal.ASKING, Signal.LOCKED_DOWN, Signal.ENROLLING,
+     Signal.ENROLLED, Signal.STOPPING),
     left=9.0, right=102.5, top=104.5, row=6.25, size=2.25, zero=60.2, lights=36.0,
     seconds=6,
 )  # fmt: skip
@@ -12945,6 +13447,7 @@ def build(
         settings,
         clock=clock,
         supervisor=Systemd(environ, clock),
+        worker=lambda name: ThreadWorker(name, clock.wake),
     )
 
 
@@ -12952,7 +13455,7 @@ def equip(config: Config, clock: Clock) -> Equipment:
     """All that the door works with.  Raises: ConfigError."""
     store = make_store(config, repair=True)
     return Equipment(
-        reader=make_reader(config),
+        sources=make_sources(config, clock),
         locks=make_locks(config, clock),
         people=store.people,
         events=store.events,
@@ -12960,9 +13463,20 @@ def equip(config: Config, clock: Clock) -> Equipment:
     )
 
 
-def make_reader(config: Config) -> NfcReader:
-    """The card reader; it is opened by its first look for a card."""
-    return NfcReader(config.reader.device, config.reader.reset_gpio)
+def make_sources(
+    config: Config, clock: Clock, before: Sequence[Source] = ()
+) -> list[Source]:
+    """The card reader; ``open`` or its first look opens it.  One ``before`` that was
+    not closed is gone on with."""
+    reader: Reader = NfcReader(config.reader.device, config.reader.reset_gpio)
+    worker, debounce = None, None
+    for source in before:
+        if isinstance(source, CardSource):
+            debounce = source.debounce
+            if not source.is_closed:
+                reader, worker = source.reader, source.worker
+    worker = worker or ThreadWorker("reader", clock.wake)
+    return [CardSource(reader, config.reader, clock, worker, debounce=debounce)]
 
 
 def make_locks(
@@ -12993,7 +13507,7 @@ def make_settings(
 ) -> FileSettings:
     """The owner's file, and what is made again when it changes."""
     return FileSettings(
-        path, environ, signals, clock, new_reader=make_reader, new_locks=make_locks
+        path, environ, signals, clock, new_sources=make_sources, new_locks=make_locks
     )
 
 
@@ -13378,7 +13892,7 @@ def _kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
 def cmd_lockdown(args: argparse.Namespace) -> int:
     config, at = load(args, keyless=True), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        was = _stored_or_told(store.people.locked_down, None, writes=False)
+        was = Forgiving(store.people, _say_what_failed).locked_down()
         wanted = args.state == "on"
         if was is not wanted:  # None: a door that runs may know of one that was lost
             store.people.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
@@ -13741,7 +14255,8 @@ def next_time(text: str, now: datetime) -> datetime | None:
 def cmd_status(args: argparse.Namespace) -> int:
     config, clock = load(args), SystemClock()
     states = {}
-    with _locks_by_hand(config, clock) as (control, store):
+    with _by_hand(config, clock) as keeper:
+        control = keeper.control
         for each in control.all:
             by = clock.monotonic() + config.lock.unlock_window_s
             title = "" if each is control else f"fallback ({each.budget.kind}): "
@@ -13754,10 +14269,10 @@ def cmd_status(args: argparse.Namespace) -> int:
             say(title + _in_words(status, clock.now().timestamp()))
         spent = Notes(counts=control.spent())
         if spent.counts:
-            _stored_or_told(lambda: store.events.keep(spent), None)
-        for line in (*_calls(control), *_to_be_locked(store, clock)):
+            keeper.events.keep(spent)
+        for line in (*_calls(control), *_to_be_locked(keeper.events, clock)):
             say(line)
-        if _stored_or_told(store.people.locked_down, None, writes=False):
+        if keeper.people.locked_down():
             say(LOCKED_DOWN_WORDS)
     is_known = states.get("lock", LockState.UNKNOWN) is not LockState.UNKNOWN
     return EX_OK if is_known else EX_FAILED
@@ -13771,10 +14286,9 @@ def _calls(control: LockControl) -> Iterator[str]:
             yield f"warning: {told}" if budget.shortage() else told
 
 
-def _to_be_locked(store: SqliteStore, clock: Clock) -> Iterator[str]:
+def _to_be_locked(events: Forgiving, clock: Clock) -> Iterator[str]:
     now = clock.monotonic()
-    text = _stored_or_told(lambda: store.events.recall(Kept.RELOCK), None, writes=False)
-    for relock in relocks_from(text, clock.boot(), now).values():
+    for relock in relocks_from(events.recall(Kept.RELOCK), clock.boot(), now).values():
         title = "" if relock.lock == "lock" else f"{relock.lock}: "
         if relock.due == inf:
             yield f"{title}warning: {NOT_LOCKED_AGAIN}"
@@ -13784,27 +14298,29 @@ def _to_be_locked(store: SqliteStore, clock: Clock) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _locks_by_hand(
-    config: Config, clock: Clock
-) -> Iterator[tuple[LockControl, SqliteStore]]:
+def _by_hand(config: Config, clock: Clock) -> Iterator[Doorkeeper]:
     """The locks without the door, and the database that it uses."""
     store, locks = make_store(config), make_locks(config, clock)
-    try:
-        yield (
-            control_locks(
-                config,
-                locks,
-                store.events,
-                _stored_or_told,
-                clock,
-                jitter=random.random,
-            ),
-            store,
-        )
-    finally:
-        for lock in locks.values():
-            lock.close()
-        store.close()
+    equipment = Equipment(
+        sources=(),
+        locks=locks,
+        people=store.people,
+        events=store.events,
+        indicator=NoLights(),
+    )
+    systemd = Systemd({}, clock)
+    keeper = Doorkeeper(
+        Display(equipment.indicator, systemd, clock, config.patterns),
+        Forgiving(store.people, _say_what_failed),
+        Forgiving(store.events, _say_what_failed),
+        clock=clock,
+        supervisor=systemd,
+        worker=lambda name: InlineWorker(),
+        jitter=random.random,
+    )
+    keeper.use(config, equipment)
+    with contextlib.closing(equipment):
+        yield keeper
 
 
 def cmd_doctor(args: argparse.Namespace) -> int:
@@ -13902,20 +14418,14 @@ def _lock_examined(
         yield Finding(Health.OK, where, words)
         return
     lock, store = make_lock(where, access, config, clock), make_store(config)
-    control = control_locks(
-        config,
-        {where: lock},
-        store.events,
-        _stored_or_told,
-        clock,
-        jitter=random.random,
-    )
+    events = Forgiving(store.events, _say_what_failed)
+    control = control_locks(config, {where: lock}, events, clock, jitter=random.random)
     try:
         yield from diagnose_lock(where, access, lock, control, clock)
     finally:
         spent = Notes(counts=control.spent())
         if spent.counts:
-            _stored_or_told(lambda: store.events.keep(spent), None)
+            events.keep(spent)
         lock.close()
         store.close()
 
@@ -13933,59 +14443,23 @@ def _move(args: argparse.Namespace, command: Command) -> int:
     config, clock = load(args), SystemClock()
     ProcessSignals().install()  # a strike is released, however this ends
     try:
-        with _locks_by_hand(config, clock) as (control, store):
-            outcome = _move_logged(config, clock, control, store, command)
+        with _by_hand(config, clock) as keeper:
+            at, now, wants = clock.now(), clock.monotonic(), Wants(command)
+            request = AccessRequest(Medium.COMMAND, _asking_user(), at, now, inf, wants)
+            outcome = drive(keeper.passage(request), clock)
+            assert outcome is not None
             say(outcome.result + (f": {outcome.detail}" if outcome.detail else ""))
             sys.stdout.flush()
-            control.named(outcome.lock).let_go()
+            keeper.control.named(outcome.lock).let_go()
     except Stopped as stopped:
         return 128 + stopped.number
     return EX_OK if outcome.result.value == command.target.value else EX_FAILED
-
-
-def _move_logged(
-    config: Config,
-    clock: Clock,
-    control: LockControl,
-    store: SqliteStore,
-    command: Command,
-) -> Outcome:
-    asked_at = clock.monotonic()
-    entry = Entry(_by_hand(clock.now()), store.events, _stored_or_told)
-    relocking = Relocking(
-        control,
-        config.lock.relock_after_s,
-        clock,
-        store.events,
-    )
-    relocking.look()
-    outcome, notes = Outcome(None, Result.INTERRUPTED, "stopped meanwhile"), NOTHING
-    try:
-        steps = control.move(
-            lambda state: command,
-            send_by=asked_at + config.lock.unlock_window_s,
-            intend=lambda command: entry.intend(command, relocking.intend(command)),
-            may_fall_back=command is Command.UNLOCK,
-        )
-        outcome = drive(steps, clock)
-        notes = relocking.settle(outcome)
-    finally:  # also when Stopped
-        took_ms = round((clock.monotonic() - asked_at) * 1000)
-        entry.settle(outcome, took_ms, notes._replace(counts=control.spent()))
-    return outcome
 
 
 def _asking_user() -> str:
     """Who types; sudo says who that is."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
     return printable(user)
-
-
-def _by_hand(at: datetime) -> Event:
-    """The event of a verb."""
-    return Event(
-        at=at, uid=None, holder=_asking_user(), reason=Reason.GRANTED, source="command"
-    )
 
 
 def _log_change(
@@ -14007,15 +14481,12 @@ def _log_change(
         source="command",
         detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
     )
-    _stored_or_told(lambda: store.events.record(event), None)
+    Forgiving(store.events, _say_what_failed).record(event)
 
 
-def _stored_or_told(action: Callable[[], T], otherwise: T, *, writes: bool = True) -> T:
-    try:
-        return action()
-    except StoreError as error:
-        log.warning("not logged: %s" if writes else "%s", error)
-        return otherwise
+def _say_what_failed(why: str, is_write: bool) -> None:
+    if why:
+        log.warning("not logged: %s" if is_write else "%s", why)
 
 
 def cmd_tap(args: argparse.Namespace) -> int:

@@ -114,6 +114,9 @@ class FakeClock:
 
     wait = sleep  # nothing ends beside it: its workers are inline
 
+    def wake(self) -> None:
+        """Nobody waits beside it."""
+
     def advance(self, seconds: float) -> None:
         self.t += seconds
         self.at += timedelta(seconds=seconds)
@@ -468,8 +471,9 @@ class World:
     def door(self, config: Config | None = None) -> doorpi.Door:
         store = self.store
         is_fake = isinstance(store, FakeStore)
+        config = config or config_of(card_of())
         self.equipment = Equipment(
-            reader=self.reader,
+            sources=[self.source(config)],
             locks={"lock": self.lock}
             | ({"fallback": self.fallback} if self.fallback else {}),
             people=store if is_fake else store.people,
@@ -477,7 +481,7 @@ class World:
             indicator=self.lights,
         )
         return doorpi.Door(
-            config or config_of(card_of()),
+            config,
             self.equipment,
             self.settings,
             clock=self.clock,
@@ -485,12 +489,26 @@ class World:
             jitter=lambda: 0.0,
         )
 
+    def source(self, config: Config) -> doorpi.CardSource:
+        return doorpi.CardSource(
+            self.reader,
+            config.reader,
+            self.clock,
+            doorpi.InlineWorker(),
+            jitter=lambda: 0.0,
+        )
+
     def tap(self, *shows, config: Config | None = None) -> Event | None:
-        """Let the door see ``shows``, a poll each; the last event."""
+        """Let the door see ``shows``, a look each, and wait for what comes of it; the
+        last event."""
         self.reader.shows = list(shows or [KEN])
         door = self.door(config)
-        for _ in self.reader.shows[:]:
-            door.step()
+        try:
+            while self.reader.shows or not door.is_idle:
+                door.step()
+        except Stopped as stopped:
+            door._stop(stopped)
+            raise
         return list(self.store.events.values())[-1] if self.store.events else None
 
 

@@ -195,9 +195,10 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     config = settings.load()
     equipment = doorpi.equip(config, clock)
     equipment.locks["lock"].unreachable_s = 5.0  # nobody watches a demo for a minute
-    reader = equipment.reader = PluggedReader(equipment.reader)
+    (source,) = equipment.sources
+    reader = source.reader = PluggedReader(source.reader)
+    source._backoff = doorpi.Backoff(0.2, 1.0)  # who plugs the reader in is watching
     door = doorpi.build(config, equipment, settings, {}, clock)
-    door.reader_backoff_s = (0.2, 1.0)  # who plugs the reader in is watching
     return door, World(
         field=field,
         cloud=cloud,

@@ -322,7 +322,7 @@ def run_watched(history: str, args: list[str]) -> int:
         def broken(*_: object) -> None:
             raise RuntimeError("a bug nobody thought of")
 
-        doorpi.Door._known = broken
+        doorpi.LocalList.look_up = broken
     if args[0] == "--hang":
         del args[0]
         sense = doorpi.NfcReader.sense

@@ -191,7 +191,7 @@ def test_a_member_is_served_in_the_pause_and_ends_it(world):
     show(world, door, KEN)
 
     assert len(world.lock.sent) == 1
-    assert world.lights.shown[-2][1] == (Signal.WORKING, Signal.READY)
+    assert world.lights.shown[-2][1][0] is Signal.WORKING
     assert world.lights.shown[-1][1] == (Signal.UNLOCKED, Signal.READY)
 
 

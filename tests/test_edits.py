@@ -464,7 +464,7 @@ class Desk:
         self.config = self.settings.load()
         store = doorpi.make_store(self.config)
         self.equipment = doorpi.Equipment(
-            reader=doorpi.make_reader(self.config),
+            sources=doorpi.make_sources(self.config, self.clock),
             locks=doorpi.make_locks(self.config, self.clock),
             people=store.people,
             events=store.events,
@@ -729,7 +729,7 @@ CHANGES = {
 
 def parts(equipment: doorpi.Equipment) -> dict[str, object]:
     return {
-        "reader": equipment.reader,
+        "reader": equipment.sources[0].reader,
         "lights": equipment.indicator,
         "people": equipment.people,
         "events": equipment.events,

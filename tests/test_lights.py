@@ -128,6 +128,7 @@ def lights(bench):
 # fmt: off
 TABLE = {
     Signal.WORKING:     7 * [(0.5, GREEN), (0.5, DARK)],
+    Signal.ASKING:     14 * [(0.1, GREEN), (0.4, DARK)],
     Signal.UNLOCKED:        [(3.0, GREEN), (9.0, DARK)],
     Signal.LOCKED:      6 * [(0.25, GREEN), (0.25, DARK)] + [(9.0, DARK)],
     Signal.FAULT:      20 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],

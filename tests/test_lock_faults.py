@@ -296,7 +296,8 @@ def tap(kind: str, *faults: tuple[str, str, float]) -> Tap:
             world.clock.advance(60.0)
     tapped = Tap(world, cloud, world.clock.monotonic())
     world.reader.shows = [KEN]
-    door.step()
+    while world.reader.shows or not door.is_idle:
+        door.step()
     world.lock.close()
     cloud.close()
     return tapped

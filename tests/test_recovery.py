@@ -145,9 +145,10 @@ def test_after_a_week_of_trouble_it_still_comes_back_in_time(chip, reset_line, f
     bench.until(lambda: chip.senses, "a look for a card")
     break_it(chip)
     bench.until(lambda: bench.is_lost, "a lost reader")
-    bench.steps._jitter = lambda: 1.0
-    bench.steps._reader_attempt = bench.reader._failures = 100_000
-    bench.steps._reader_opens_at = 0.0
+    (source,) = bench.equipment.sources
+    source._backoff = doorpi.Backoff(*source.backoff_s, lambda: 1.0)
+    source._backoff._failures = bench.reader._failures = 100_000
+    source.due = 0.0
     watch = Stopwatch()
     bench.steps.step()
     tried_s = watch.own_s
@@ -156,7 +157,7 @@ def test_after_a_week_of_trouble_it_still_comes_back_in_time(chip, reset_line, f
     took_s = bench.until(lambda: not bench.is_lost, "recovery")
 
     assert tried_s + took_s < RECOVERED_WITHIN_S
-    assert bench.steps._reader_attempt == 0  # the next wait is a short one
+    assert source._backoff._failures == 0  # the next wait is a short one
     bench.reader.close()
 
 
@@ -187,7 +188,7 @@ def test_a_reader_that_dies_while_the_door_locks_again_keeps_nothing_open(chip):
     bench.lock.send = lambda *args: (chip.hang_up(), send(*args))[1]
     bench.lock.progress = [Progress.PENDING] * 2
 
-    bench.until(lambda: bench.taps == 2, "locking again")
+    bench.until(lambda: bench.taps == 2 and bench.steps.is_idle, "locking again")
     bench.pass_time(0.1)
     relock = list(bench.store.events.values())[-1]
     standing = bench.lights.standing
@@ -421,9 +422,10 @@ def test_a_reload_that_wires_the_reset_pin_makes_a_reader_that_uses_it(tmp_path,
 
     settings.apply(doorpi.read_config(path, {}), equipment)
 
-    assert equipment.reader._reset_gpio == RESET_GPIO
-    equipment.reader.sense()  # the port is free for it
-    equipment.reader.close()
+    (source,) = equipment.sources
+    assert source.reader._reset_gpio == RESET_GPIO
+    source.reader.sense()  # the port is free for it
+    source.close()
 
 
 # -- USB

@@ -57,9 +57,11 @@ def idle(world, door, seconds: float) -> None:
 
 
 def tap(world, door) -> None:
-    """A card, and then an empty field for a second."""
+    """A card, what comes of it, and then an empty field for a second."""
     world.reader.shows = [KEN]
     door.step()
+    while not door.is_idle:
+        door.step()
     idle(world, door, 1.0)
 
 

@@ -62,6 +62,7 @@ ONCE = {
 
 OVER_AND_OVER = {
     Signal.WORKING: [(GREEN, 0.5), (DARK, 0.5)],
+    Signal.ASKING: [(GREEN, 0.1), (DARK, 0.4)],
     Signal.READY: [(GREEN, 0.05), (DARK, 4.95)],
     Signal.READER_LOST: [(RED, 0.1), (DARK, 2.9)],
     Signal.LOCK_UNREACHABLE: [

@@ -30,7 +30,18 @@ ANSWERS = {*RESULT_SIGNALS.values(), Signal.DENIED, Signal.ENROLLED}
 BOSS = Uid("AABBCCDD")
 CODE = {
     function.__code__
-    for kind in (doorpi.Door, doorpi.Entry, doorpi.LockControl, doorpi.Relocking)
+    for kind in (
+        doorpi.Door,
+        doorpi.Doorkeeper,
+        doorpi.Display,
+        doorpi.Refusals,
+        doorpi.Enrolment,
+        doorpi.Entry,
+        doorpi.LockControl,
+        doorpi.Relocking,
+        doorpi.Runner,
+        doorpi.Task,
+    )
     for function in vars(kind).values()
     if hasattr(function, "__code__")
 }

@@ -108,6 +108,8 @@ def idler():
     def look():
         world.clock.advance(10.0)
         door.step()
+        while not door.is_idle:
+            door.step()
         return world
 
     return look
