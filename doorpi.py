@@ -12092,9 +12092,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 INK, FAINT_INK, LINE, SHADE, PAPER = (
     "#1b1f24", "#5b6470", "#c9ced6", "#eceef2", "#ffffff",
 )  # fmt: skip
-#: About how wide characters are, in times the size of their font.
-NARROW_EM, USUAL_EM, CAPITAL_EM, WIDE_EM, BOLD_EM = 0.3, 0.56, 0.68, 1.0, 1.15
-NARROW = frozenset(" .,:;'|!()[]Iijl·-")
+NARROW, BOLD_EM = frozenset(" .,:;'|!()[]Iijl·-"), 1.15
 #: Text is made smaller down to this share of its size; then it is cut.
 SMALLEST = 0.75
 NAME_LENGTH = 60
@@ -12114,18 +12112,12 @@ def tag(name: str, text: str, /, *inside: str, **attributes: object) -> str:
 
 
 def caption(
-    x: float,
-    middle: float,
-    text: str,
-    size: float,
-    room: float = inf,
-    /,
-    **more: object,
+    x: float, y: float, text: str, size: float, room: float = inf, /, **more: object
 ) -> str:
-    """A line of text around the height ``middle`` that fits into ``room``."""
+    """A line of text, with its middle at the height ``y``, that fits into ``room``."""
     bold = BOLD_EM if "font_weight" in more else 1.0
     text, size = fitted(text, size, room / bold)
-    return tag("text", text, x=x, y=middle + 0.36 * size, font_size=size, **more)
+    return tag("text", text, x=x, y=y + 0.36 * size, font_size=size, **more)
 
 
 def box(left: float, top: float, right: float, bottom: float, **more: object) -> str:
@@ -12149,10 +12141,10 @@ def svg(width: float, height: float, unit: str, title: str, *inside: str) -> str
 def ems(text: str) -> float:
     """About how wide ``text`` is, in times its font's size."""
     return sum(
-        WIDE_EM if unicodedata.east_asian_width(letter) in "WF"
-        else NARROW_EM if letter in NARROW
-        else CAPITAL_EM if letter.isupper()
-        else USUAL_EM
+        1.0 if unicodedata.east_asian_width(letter) in "WF"
+        else 0.3 if letter in NARROW
+        else 0.68 if letter.isupper()
+        else 0.56
         for letter in text
     )  # fmt: skip
 
@@ -12442,8 +12434,8 @@ def _heat_map(chart: Chart) -> Iterator[str]:
             left = CHART_LEFT + hour * width
             edges = left + 0.75, top + 0.75, left + width - 0.75, top + HEAT_ROW - 0.75
             share = sqrt(count / max(most, 1))  # so that a few are seen beside many
-            told = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
-            cell = [tag("title", told), box(*edges, rx=2, fill=SHADE)]
+            hint = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
+            cell = [tag("title", hint), box(*edges, rx=2, fill=SHADE)]
             if count:
                 opacity, ink = 0.1 + 0.9 * share, PAPER if share > 0.5 else INK
                 at = left + width / 2, middle
@@ -12501,12 +12493,12 @@ def _bars(
         yield caption(*at, label(value), SMALL, text_anchor="end", fill=FAINT_INK)
     width = (CHART_RIGHT - CHART_LEFT) / len(columns)
     half, colours = min(0.3 * width, 13.0), (PALE, DARK)
-    for place, (told, values) in ((n, c) for n, c in enumerate(columns) if c):
+    for place, (hint, values) in ((n, c) for n, c in enumerate(columns) if c):
         x, bars = CHART_LEFT + (place + 0.5) * width, []
         for value, fill in zip(values, colours, strict=False):
             y = bottom - (bottom - top) * value / max(highest, 1)
             bars.append(box(x - half, y, x + half, bottom, fill=fill))
-        yield tag("g", "", tag("title", told), *bars, class_=kind)
+        yield tag("g", "", tag("title", hint), *bars, class_=kind)
 
 
 def in_full(day: date) -> str:
@@ -13906,18 +13898,19 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
     return EX_OK
 
 
+CARD_FIELDS = ("holder", "enabled", "valid_from", "valid_until", "schedule", "role")
+
+
 def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]:
-    return {
-        "uid": card.uid,
-        "holder": card.holder,
+    values = {"uid": card.uid} | {name: getattr(card, name) for name in CARD_FIELDS}
+    values |= {
         "enabled": card.enabled and not card.block,
         "valid_from": card.valid_from and card.valid_from.isoformat(),
         "valid_until": card.valid_until and card.valid_until.isoformat(),
-        "schedule": card.schedule,
-        "role": card.role,
         "source": card.source,
         "last_seen": utc_text(last_seen) if last_seen else None,
-    } | ({"refused": card.refusal} if card.refusal else {})
+    }
+    return values | ({"refused": card.refusal} if card.refusal else {})
 
 
 def card_toml(card: Credential) -> str:
@@ -13927,17 +13920,10 @@ def card_toml(card: Credential) -> str:
 
     if card.refusal:
         return f"# {printable(card_name(card))}: {printable(card.refusal)}"
-    written = {
-        "uid": format_uid(card.uid),
-        "holder": card.holder,
-        "enabled": card.enabled,
-        "valid_from": card.valid_from,
-        "valid_until": card.valid_until,
-        "schedule": card.schedule,
-        "role": card.role.value,
-    }
-    usual = {"enabled": True, "role": "holder"}
-    said = {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
+    written = {name: getattr(card, name) for name in CARD_FIELDS}
+    usual = {"enabled": True, "role": Role.HOLDER}
+    said = {"uid": format_uid(card.uid)}
+    said |= {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
     # A table each: tomli_w's own `card = [...]` could not be pasted after others.  TOML
     # escapes control characters; the others that a terminal obeys are escaped as well.
     lines = f"[[card]]\n{tomli_w.dumps(said)}".split("\n")
