@@ -11816,7 +11816,7 @@ class CardList:
             some = (f"{name} ({cells or 'empty'})" for name, cells in doubtful.items())
             keys = ", ".join(names[0] for names in self.kind.columns.values())
             raise ListError(
-                f"unknown columns that may say who is let in: {'; '.join(some)}; rename"
+                f"unknown columns that could limit access: {'; '.join(some)}; rename"
                 f" them ({keys}), or import without them:"
                 f" {' '.join(f'--ignore {name}' for name in doubtful)}"
             )
@@ -11917,7 +11917,7 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     ``ignored`` do not matter.
 
     Raises: ListError for one that is empty, cut off or of no known kind, or has other
-    columns that may say who is let in.
+    columns that could limit access.
     """
     text = text.removeprefix("\ufeff")  # as Excel writes first
     if not text.strip():
@@ -11930,7 +11930,7 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
         raise ListError("not one card in it")
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
-        raise ListError(f"unknown kind of list; known are: {known}")
+        raise ListError(f"unknown list format; known: {known}")
     if kind is UHPPOTED:
         records = _of_one_door(records, config.door.name)
     listed = CardList(kind, config)

@@ -447,13 +447,13 @@ def test_eight_digits_are_no_uid_in_a_list_of_decimal_numbers():
 # -- lists that are refused as a whole
 
 KNOWN = (
-    "unknown kind of list; known are: DoorPi's [[card]] tables (TOML); esp-rfid's user"
+    "unknown list format; known: DoorPi's [[card]] tables (TOML); esp-rfid's user"
     " backup (JSON); CarontePass's devices (JSON); DoorPi's cards --json; uhppoted's access"
     " control list (TSV); CSV with a header (uid, holder, ...); CarontePass's codes (CSV:"
     " code, name)"
 )
 DOUBT = (
-    "unknown columns that may say who is let in: {0} ({1}); rename them ({2}), or import"
+    "unknown columns that could limit access: {0} ({1}); rename them ({2}), or import"
     " without them: --ignore {0}"
 )
 KEYS = "uid, holder, enabled, valid_from, valid_until, schedule, role"

@@ -116,7 +116,7 @@ def test_a_list_with_such_columns_is_refused_until_each_is_ignored(text, columns
     told = why_not(text)
     ignore = " ".join(f"--ignore {name!r}" for name in columns)
 
-    assert told.startswith("unknown columns that may say who is let in: ")
+    assert told.startswith("unknown columns that could limit access: ")
     assert told.endswith(f", or import without them: {ignore}")
     assert why_not(text, *columns[1:]).endswith(f" --ignore {columns[0]!r}")
     assert listed(text, *columns).cards
