@@ -9588,7 +9588,13 @@ class SystemClock:
         if found == self._zone:
             return
         self._zone = found
-        if _holds_zone(LOCALTIME):
+        try:
+            content = LOCALTIME.read_bytes()
+        except OSError as error:  # no file there means UTC
+            content = b"TZif\n" if isinstance(error, FileNotFoundError) else b""
+        # Of a broken one the C library makes UTC as well, without a word, and people
+        # would come in at the wrong hours.  Source: tzfile(5).
+        if content.startswith(b"TZif") and content.endswith(b"\n"):
             time.tzset()
         else:
             log.warning("%s holds no time zone: the one before is kept", LOCALTIME)
@@ -9699,18 +9705,6 @@ class ThreadWorker:
             self._begun_at = None
             del job  # its answer is not kept until the next one
             self._wake()
-
-
-def _holds_zone(path: Path) -> bool:
-    """Also where there is no such file, which means UTC.  The C library makes UTC of a
-    broken one as well, without a word, and people would come in at the wrong hours.
-    Source: tzfile(5): "TZif" first, and a line feed last.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return isinstance(error, FileNotFoundError)
-    return content.startswith(b"TZif") and content.endswith(b"\n")
 
 
 def kernel_says_synchronised() -> bool:
@@ -10062,12 +10056,11 @@ def read_settings(path: Path) -> str:
     return text
 
 
-Texts = Mapping[str, str]
-NO_TEXTS: Texts = MappingProxyType({})
-
-
 def in_place(
-    config: Config, path: Path, environ: Mapping[str, str], kept: Texts = NO_TEXTS
+    config: Config,
+    path: Path,
+    environ: Mapping[str, str],
+    kept: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
     """What ``path`` says, with its secrets and folders where they are on this computer.
 
@@ -10199,7 +10192,7 @@ class LastGood(NamedTuple):
     settings: str
     #: What was in each file that they name, by its name in them; but not of systemd's
     #: credentials.
-    files: Texts
+    files: Mapping[str, str]
     path: str = ""  # of the settings' file
     folder: Path = Path()
     date: str = ""  # since when they were in force
@@ -10207,10 +10200,6 @@ class LastGood(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<the settings of {self.path}>"  # without the secrets
-
-    def is_same(self, other: LastGood | None) -> bool:
-        """Whether they say the same, whenever that was."""
-        return other is not None and self[:3] == other[:3]
 
     def config(self, path: Path, environ: Mapping[str, str]) -> Config:
         """What they said, as ``path`` would.  Raises: ConfigError."""
@@ -10398,7 +10387,7 @@ class FileWatch:
         size, good = self._seen[path][0], self._good.get(path, b"")
         if size == 0 or size >= len(good):
             return size == 0
-        end = good[-64:]  # the last person in the settings takes as much
+        end = good.rstrip()[-64:]  # the last person in the settings takes as much
         return end not in content_of(path)
 
 
@@ -10574,7 +10563,7 @@ class FileSettings:
             return
         self._remember_at = inf
         try:
-            if not good.is_same(read_last_good(good.folder)):
+            if good[:3] != (read_last_good(good.folder) or ())[:3]:
                 keep_last_good(good, good.folder, good.sources)
             self._why_forgetful = ""
         except OSError as error:
@@ -12726,6 +12715,7 @@ LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
 PIN_LIBRARY = "sudo apt-get install python3-lgpio"
 SEE_PINS = "sudo apt-get install gpiod; gpioinfo tells who has the pin"
 ON_A_PI = f"on a Pi: {PIN_LIBRARY}"
+IF_DARK = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
 
 
 def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
@@ -12733,15 +12723,15 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
     ``runs`` they are its own."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
     chips = sorted(DEV.glob("gpiochip*"))
-    if runs:
-        words = f"{pins}: the running door has them, so they were not tried"
-        yield Finding(WARN, "lights", words, STOP_FIRST)
-        return
-    if chips and not any(map(may, chips)):
-        words = (
-            f"{our_name()} has no right to use {chips[0]}: the door works in the dark"
+    if runs or (chips and not any(map(may, chips))):
+        taken = f"{pins}: the running door has them, so they were not tried"
+        barred = f"{our_name()} has no right to use {[*chips, ''][0]}"
+        barred += ": the door works in the dark"
+        yield first_of(
+            "lights",
+            (runs, WARN, taken, STOP_FIRST),
+            (True, WARN, barred, _join("gpio")),
         )
-        yield Finding(WARN, "lights", words, _join("gpio"))
         return
     lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
@@ -12753,11 +12743,11 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
             return
         library = _pin_library()
         by = f"by {library}" + (" (GPIOZERO_PIN_FACTORY)" if is_chosen else "")
-        in_memory = f"no light will shine: pins in memory, {by}"
+        memory = f"no light will shine: pins in memory, {by}"
         no_right = f"{pins}, {by}, which the service has no right to use"
         yield first_of(
             "lights",
-            (library == "mock", WARN, in_memory, "unset GPIOZERO_PIN_FACTORY"),
+            (library == "mock", WARN, memory, "unset GPIOZERO_PIN_FACTORY"),
             # The others use /dev/gpiomem: all pins' registers.
             (library not in ("lgpio", "pigpio"), WARN, no_right, PIN_LIBRARY),
             (True, OK, f"{pins}, {by}: look at them now", ""),
@@ -12766,8 +12756,7 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
             lights.show(Signal.READY)
             time.sleep(lamp_test.duration_s + 0.1)
             words = "green, red, both: did you see them?"
-            do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
-            yield Finding(OK, "lights", words, do)
+            yield Finding(OK, "lights", words, IF_DARK)
 
 
 def _pin_library() -> str:
@@ -12972,15 +12961,6 @@ def diagnose_lock(
         )
 
 
-def _advice(error: LockError, access: LockAccess, clock: Clock) -> tuple[Health, str]:
-    health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
-    if isinstance(error, AuthError) and not clock.is_set():
-        do = WRONG_TIME
-    if access.kind == "relay":
-        do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
-    return health, do
-
-
 def _status(
     where: str, access: LockAccess, control: LockControl, clock: Clock
 ) -> Finding:
@@ -12988,24 +12968,27 @@ def _status(
     try:
         status = drive(control.status(began_at + STATUS_S), clock)
     except LockError as error:
-        health, do = _advice(error, access, clock)
+        health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
+        if isinstance(error, AuthError) and not clock.is_set():
+            do = WRONG_TIME
+        if access.kind == "relay":
+            do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
         return Finding(health, where, str(error), do)
     took_s = clock.monotonic() - began_at
     if access.kind == "relay":
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
         return Finding(OK, where, words)
     words = f"{_in_words(status, clock.now().timestamp())}; it took {_ms(took_s)}"
-    health, do = OK, ""
     battery = 100 if status.battery_percent is None else status.battery_percent
-    if status.reachable is False:
-        health, do = FAIL, NEAR_THE_LOCK
-    elif status.state is LockState.UNKNOWN:
-        health, do = FAIL, LOOK_AT_LOCK
-    elif status.battery_is_low or battery < LOW_BATTERY_PERCENT:
-        health, do = WARN, "new batteries"
-    elif took_s > SLOW_S:
-        health, do = WARN, SIGNAL
-    return Finding(health, where, words, do)
+    is_low = bool(status.battery_is_low) or battery < LOW_BATTERY_PERCENT
+    return first_of(
+        where,
+        (status.reachable is False, FAIL, words, NEAR_THE_LOCK),
+        (status.state is LockState.UNKNOWN, FAIL, words, LOOK_AT_LOCK),
+        (is_low, WARN, words, "new batteries"),
+        (took_s > SLOW_S, WARN, words, SIGNAL),
+        (True, OK, words, ""),
+    )
 
 
 def _in_words(status: LockStatus, unix_s: float) -> str:
@@ -13245,7 +13228,11 @@ def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
 def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """Which of the ``files`` that the service reads it cannot, and what mends that.
     Asked as the service's user (become_owner), like the next one."""
-    name, group = our_name(), _our_group()
+    import grp
+
+    name, group = our_name(), str(os.getegid())
+    with contextlib.suppress(KeyError):
+        group = grp.getgrgid(os.getegid()).gr_name
     for path in dict.fromkeys(files):
         is_shut = not may(path.absolute().parent, os.X_OK)
         if may(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
@@ -13266,16 +13253,6 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
     for path in (folder, *sorted(found)):
         if _is_there(path) and not may(path):
             yield f"the service (user {name}) cannot write {path}", do
-
-
-def _our_group() -> str:
-    import grp
-
-    gid = os.getegid()
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def diagnose_files(

@@ -458,6 +458,20 @@ def test_a_zone_that_cannot_be_found_is_no_trouble(zone, monkeypatch, tmp_path):
     assert SystemClock().now().utcoffset() == timedelta(0)
 
 
+def test_a_zone_that_cannot_be_read_changes_none(zone, monkeypatch, caplog):
+    zone("Asia/Tokyo", as_file=True)
+    clock = SystemClock()
+    clock.zone_look_s = 0.0
+    clock.now()
+
+    doorpi.LOCALTIME.unlink()
+    doorpi.LOCALTIME.mkdir()
+    monkeypatch.setenv("TZ", "UTC")
+
+    assert clock.now().utcoffset() == timedelta(hours=9)
+    assert len(caplog.messages) == 1
+
+
 #: A program in a mount namespace of its own, where /etc is a folder of the test's.
 IN_ANOTHER_ETC = """
 import ctypes, os, sys

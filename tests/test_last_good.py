@@ -279,7 +279,7 @@ def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
 
     keep_last_good(LastGood(**GOOD), path.parent, [path])
 
-    assert LastGood(**GOOD).is_same(read_last_good(path.parent))
+    assert read_last_good(path.parent)[:3] == LastGood(**GOOD)[:3]
     assert path.read_text() == ""
 
 
