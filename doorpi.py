@@ -5464,14 +5464,13 @@ class DialAttempt(threading.Thread):
 
     def _dial(self) -> BoundedSocket:
         dialer = self._dialer
-        dialer.preload()
+        dialer.load()
         if dialer.is_tls and dialer.context is None:
             dialer.context = _tls_context(dialer.ca_file)
         self._enter("name")
         try:
-            dialer.addresses = socket.getaddrinfo(
-                dialer.host, dialer.port, type=socket.SOCK_STREAM
-            )
+            kind, port = socket.SOCK_STREAM, dialer.port
+            dialer.addresses = socket.getaddrinfo(dialer.host, port, type=kind)
         except socket.gaierror:
             if not dialer.addresses:  # else: what it was last is worth a try
                 raise
@@ -5480,10 +5479,14 @@ class DialAttempt(threading.Thread):
         connected = self._connect(ends_at)
         try:
             connected.be_bounded()
-            if dialer.is_tls:
+            if dialer.context is not None:
                 self._enter("TLS")
                 connected.settimeout(max(0.1, ends_at - time.monotonic()))
-                connected = self._secure(connected)
+                secured = dialer.context.wrap_socket(
+                    connected, server_hostname=dialer.host, session=dialer.tls_session
+                )
+                assert isinstance(secured, BoundedSocket)
+                connected, self.certificate = secured, secured.getpeercert() or {}
         except (OSError, ValueError):
             connected.close()
             dialer.tls_session = None  # it may be what the server does not like
@@ -5495,43 +5498,26 @@ class DialAttempt(threading.Thread):
 
     def _connect(self, ends_at: float) -> BoundedSocket:
         """TCP to the first address that answers.  First each has ``hasty_s``, because
-        one may swallow everything (IPv6 that leads nowhere), then its share."""
+        one may swallow everything (IPv6 that leads nowhere), then its share.  Where
+        IPv6 is switched off there is not even a socket for it."""
         failure: OSError = OSError("no address")
         addresses, hasty_s = self._dialer.addresses, self._dialer.hasty_s
         count = len(addresses)
         for number, found in enumerate(addresses * min(count, 2)):
             share_s = (ends_at - time.monotonic()) / (count - number % count)
             is_hasty = number < count and count > 1
-            wait_s = max(0.1, min(share_s, hasty_s if is_hasty else inf))
+            connected = None
             try:
-                return _connected_to(found, wait_s)
+                connected = BoundedSocket(*found[:3])
+                wait_s = min(share_s, hasty_s if is_hasty else inf)
+                connected.settimeout(max(0.1, wait_s))
+                connected.connect(found[4])
+                return connected
             except OSError as error:
-                failure = self.unanswered[found[-1][0]] = error.with_traceback(None)
+                failure = self.unanswered[found[4][0]] = error.with_traceback(None)
+                if connected:
+                    connected.close()
         raise failure
-
-    def _secure(self, connected: BoundedSocket) -> BoundedSocket:
-        dialer = self._dialer
-        assert dialer.context is not None
-        secured = dialer.context.wrap_socket(
-            connected, server_hostname=dialer.host, session=dialer.tls_session
-        )
-        assert isinstance(secured, BoundedSocket)
-        self.certificate = secured.getpeercert() or {}
-        return secured
-
-
-def _connected_to(found: Any, wait_s: float) -> BoundedSocket:
-    """A connection to one of the addresses that getaddrinfo found.  Raises: OSError,
-    also for IPv6 where that is switched off: there is no such socket then."""
-    family, stream, proto, _, address = found
-    connected = BoundedSocket(family, stream, proto)
-    connected.settimeout(wait_s)
-    try:
-        connected.connect(address)
-    except OSError:
-        connected.close()
-        raise
-    return connected
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
@@ -5581,8 +5567,8 @@ class Dialer:
     A connection can die without a sign: a router forgets it, or a proxy answers the
     kernel's keep-alives in place of the server.  So an idle one is replaced in time.
 
-    What takes a slow Pi seconds, the libraries (``preload``) and TLS's authorities,
-    is loaded by the first attempt, beside the door, also when there is no network.
+    What takes a slow Pi seconds, the libraries and TLS's authorities, is loaded by the
+    first attempt, beside the door, also when there is no network.
 
     ``take``, ``give_back``, ``wait_for_command`` and ``hang_up`` are for the thread
     that makes the requests; another one may call the rest meanwhile.
@@ -5601,15 +5587,14 @@ class Dialer:
         base_url: str,
         ca_file: str,
         clock: Clock,
-        preload: Callable[[], None] = lambda: None,
+        preload: Callable[[], object] = lambda: None,
     ) -> None:
+        """``preload`` brings in what the caller needs beside HTTP."""
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
-        self.ca_file = ca_file
-        self.clock = clock
-        self.preload = preload
+        self.ca_file, self.clock, self._preload = ca_file, clock, preload
         self.context: ssl.SSLContext | None = None
         self.tls_session: Any = None  # lets the next handshake be a short one
         self.addresses: list[Any] = []
@@ -5634,15 +5619,24 @@ class Dialer:
             if self.clock.monotonic() >= self._again_at:
                 self._start()
 
+    def load(self) -> None:
+        """Import what is needed, which takes a Zero a second; at most once."""
+        import http.client  # noqa: F401
+
+        self._preload()
+
     def dial(self) -> DialAttempt:
         """Open a connection, which the next request takes, and see how that goes."""
         with self._guarded():
             return self._attempt or self._start()
 
-    def unreachable_s(self) -> float:
-        """For how long it has been tried in vain to get a connection, or any answer."""
+    def unreachable_for(self, seconds: float) -> str:
+        """In words when it was tried in vain for ``seconds`` to get a connection, or
+        any answer, else ""."""
         since = self._missing_since
-        return 0.0 if since is None else self.clock.monotonic() - since
+        if since is None or self.clock.monotonic() - since < seconds:
+            return ""
+        return f"no connection to {self.host} for {seconds:g} s"
 
     def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
         """A connection to use, waited for until ``by``.  Raises: HttpNotSent.
@@ -5717,13 +5711,9 @@ class Dialer:
         with ProcessSignals.postponed(), self.guard:
             yield
 
-    def _idle_s(self) -> float:
-        """For how long the connection that is ready has not been heard of."""
-        now = self.clock.monotonic()
-        return now - self._ready.idle_since if self._ready else 0.0
-
     def _is_ready(self, idle_s: float) -> bool:
-        return self._ready is not None and self._idle_s() < idle_s
+        now, ready = self.clock.monotonic(), self._ready
+        return ready is not None and now - ready.idle_since < idle_s
 
     def _remember_tls(self, connected: BoundedSocket) -> None:
         """TLS 1.3 tells it some time after the handshake, with what is read first."""
@@ -5757,25 +5747,25 @@ class Dialer:
         return self._attempt
 
     def _collect(self) -> None:
-        """Take what a finished attempt brought, put away what died."""
+        """Take what a finished attempt brought, put away what died.
+
+        When the server closes an idle connection twice after the same time, the next
+        one is renewed before, until the server was out of reach.
+        """
         if self._attempt is not None and self._attempt.done.is_set():
             self._finish(self._attempt)
-        if self._ready is not None and not self._ready.is_alive():
-            idle_s, has_served = self._idle_s(), self._ready.has_served
-            self.hang_up()
-            self._learn(idle_s)
-            self._failures = 0 if idle_s >= self.welcome_s else self._failures
-            if not has_served:  # don't open at the pace at which the server closes
-                self._postpone()
-
-    def _learn(self, idle_s: float) -> None:
-        """The server closed a connection that was idle for ``idle_s``.  When it does so
-        twice after the same time, the next is renewed before, until the server was out
-        of reach."""
+        died = self._ready
+        if died is None or died.is_alive():
+            return
+        self.hang_up()
+        idle_s = self.clock.monotonic() - died.idle_since
         is_steady = abs(idle_s - self._closed_after_s) < 0.1 * idle_s
         if is_steady and self.welcome_s <= idle_s < self.stale_s:
             self.stale_s = idle_s
         self._closed_after_s = idle_s
+        self._failures = 0 if idle_s >= self.welcome_s else self._failures
+        if not died.has_served:  # don't open at the pace at which the server closes
+            self._postpone()
 
     def _finish(self, attempt: DialAttempt) -> None:
         self._attempt = None
@@ -5792,10 +5782,8 @@ class Dialer:
         self._unreachable = attempt.socket is None
 
     def _postpone(self) -> None:
-        base_s, cap_s = self.backoff_s
-        wait_s = backoff_s(
-            self._failures, base_s=base_s, cap_s=cap_s, jitter=random.random()
-        )
+        (base_s, cap_s), jitter = self.backoff_s, random.random()
+        wait_s = backoff_s(self._failures, base_s=base_s, cap_s=cap_s, jitter=jitter)
         self._failures += 1
         self._again_at = self.clock.monotonic() + wait_s
 
@@ -5836,28 +5824,24 @@ class Reply(NamedTuple):
     body: bytes
     retry_after: str = ""
 
-    def json(self) -> Any:
-        """The body, which is JSON.  Raises: HttpUnreadable."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            kind = "not JSON" if self.body.strip() else "empty"
-            raise HttpUnreadable(
-                f"HTTP {self.status} with an answer that is {kind}"
-            ) from None
+    def json(self, kind: type[T]) -> T:
+        """The body, which is JSON: an object (dict) or a list.
 
-    def json_object(self) -> dict[str, Any]:
-        """The body as a JSON object.  Raises: HttpUnreadable."""
-        value = self.json()
-        if not isinstance(value, dict):
-            raise HttpUnreadable(f"HTTP {self.status} with JSON that is not an object")
-        return value
+        Raises: HttpUnreadable.
+        """
+        trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(self.body)
+            if isinstance(value, kind):
+                return value
+            trouble = f"JSON that is not {'an object' if kind is dict else 'a list'}"
+        raise HttpUnreadable(f"HTTP {self.status} with {trouble}")
 
     def said(self) -> str:
         """What the body of an error says in words, "" when it says nothing."""
         try:
-            return _words_in(self.json())
-        except HttpUnreadable:
+            return _words_in(json.loads(self.body))
+        except (ValueError, RecursionError):
             return ""
 
 
@@ -5910,8 +5894,7 @@ class WebApi:
         secrets: Sequence[str] = (),
         preload: Callable[[], object] = lambda: None,
     ) -> None:
-        """``preload`` brings in what the caller needs beside HTTP; ``secrets``, which
-        no log shows, may become more later."""
+        """``secrets``, which no log shows, may become more later."""
         self.calls = 0  # requests that left: what a vendor counts
         self.base_url = base_url.rstrip("/")
         self._path = quote(urlsplit(self.base_url).path, safe="/%:@!$&'()*+,;=~")
@@ -5924,16 +5907,9 @@ class WebApi:
             "Connection": "keep-alive",
             **headers,
         }
-        self._driver_preload = preload
         self._clock = clock
-        self.dialer = Dialer(base_url, ca_file, clock, self.preload)
+        self.dialer = Dialer(base_url, ca_file, clock, preload)
         self._answers_took_s: deque[float] = deque(maxlen=9)
-
-    def preload(self) -> None:
-        """Import what is needed, which takes a Zero a second; at most once."""
-        import http.client  # noqa: F401
-
-        self._driver_preload()
 
     def call(
         self,
@@ -6057,12 +6033,6 @@ class WebApi:
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
         return printable(redacted(text, (*self._secrets, *self._request_secrets)))
-
-    def unreachable_for(self, seconds: float) -> str:
-        """In words when there was no connection for ``seconds``, else ""."""
-        if self.dialer.unreachable_s() < seconds:
-            return ""
-        return f"no connection to {self.dialer.host} for {seconds:g} s"
 
 
 def _encoded(
@@ -6241,7 +6211,7 @@ class WebLock(Lock):
         self._api.dialer.keep_ready()
 
     def trouble(self) -> str:
-        return self._api.unreachable_for(self.unreachable_s)
+        return self._api.dialer.unreachable_for(self.unreachable_s)
 
     def close(self) -> None:
         for api in self.apis:
@@ -6269,7 +6239,7 @@ class WebLock(Lock):
     def _table(self, reply: Reply) -> dict[str, Any]:
         """The JSON object in ``reply``.  Raises: Unreadable."""
         with self._as_lock_errors():
-            return reply.json_object()
+            return reply.json(dict)
 
     def _said(self, reply: Reply) -> str:
         return self._api.redact(reply.said())
@@ -6925,9 +6895,7 @@ class NukiBridge(WebLock):
         """The lock's entry in the bridge's list, {} where it has none."""
         reply = self._proven("/list", "", by)
         with self._as_lock_errors():
-            rows = reply.json()
-        if not isinstance(rows, list):
-            raise Unreadable(f"HTTP {reply.status} with JSON that is not a list")
+            rows = reply.json(list)
         for row in rows:
             if isinstance(row, dict) and str(row.get("nukiId")) == self._device:
                 return row
@@ -6999,7 +6967,7 @@ class NukiBridge(WebLock):
     def keep_ready(self) -> None:
         """An open connection would keep everybody else from the bridge; but what takes
         long to load is loaded."""
-        self._api.preload()
+        self._api.dialer.load()
 
     def trouble(self) -> str:
         """Not known: there is a connection only while the bridge is asked."""

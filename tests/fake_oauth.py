@@ -99,7 +99,7 @@ class OAuthLock(WebLock):
             reply = self._tokens.call(
                 "POST", "/token", by=by, send_by=by, form=form, secrets=[old]
             )
-            told = self._tokens.accepted(reply).json_object()
+            told = self._tokens.accepted(reply).json(dict)
         except HttpError as error:
             if isinstance(error, HttpRefused) and error.status in (400, 401):
                 raise AuthError(f"{error}: sign in anew") from None

@@ -707,7 +707,7 @@ def test_an_unpacked_answer_would_be_no_json_so_a_packed_one_is_not_read(raw, ap
     with pytest.raises(
         HttpUnreadable, match=r"^HTTP 200 with an answer that is not JSON$"
     ):
-        reply.json_object()
+        reply.json(dict)
 
 
 def pieces_of_http() -> st.SearchStrategy[bytes]:
@@ -746,7 +746,7 @@ def test_no_answer_whatever_escapes_as_anything_but_an_http_error(raw, api):
         answer = (HEAD if with_head else b"") + drawn
         try:
             reply = ask(caller)
-            assert isinstance(reply.json_object(), dict)
+            assert isinstance(reply.json(dict), dict)
         except (HttpMaybeSent, HttpUnreadable):
             pass
 
@@ -1552,11 +1552,11 @@ def test_while_no_successor_can_be_had_the_pauses_grow_and_a_question_has_the_ol
     ready(caller, server)
     refused = []
 
-    def refuse(found, wait_s):
+    def refuse(connected, address):
         refused.append(clock.monotonic())
         raise ConnectionRefusedError(111, "refused")
 
-    monkeypatch.setattr(doorpi, "_connected_to", refuse)
+    monkeypatch.setattr(doorpi.BoundedSocket, "connect", refuse)
     idle(caller, clock, 300)
 
     assert 6 <= len(refused) <= 15  # every look would be 83
@@ -1920,7 +1920,7 @@ def test_while_a_call_is_under_way_no_second_connection_is_opened(raw, api):
 
     for _ in range(50):
         caller.dialer.keep_ready()
-        assert caller.unreachable_for(0.1) == ""
+        assert caller.dialer.unreachable_for(0.1) == ""
     goes_on.set()
     call.join(5)
 
