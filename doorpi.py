@@ -7382,18 +7382,22 @@ CHAINED_LATER: dict[str, tuple[str, ...]] = {
 
 
 class RowError(sqlite3.DataError):
-    """A value in a row that makes no sense; the text says what it is."""
+    """A value in a row that makes no sense."""
+
+    def __init__(self, value: object, what: str = "") -> None:
+        text = f"{printable(repr(value), 40)}, which is {what}" if what else value
+        super().__init__(text)
 
 
 def _text_of(value: object) -> str:
     if not isinstance(value, str):
-        raise RowError(f"{printable(repr(value), 40)}, which is no text")
+        raise RowError(value, "no text")
     return value
 
 
 def _number_of(value: object) -> int:
     if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
-        raise RowError(f"{printable(repr(value), 40)}, which is no number of a row")
+        raise RowError(value, "no number of a row")
     return value
 
 
@@ -7405,33 +7409,31 @@ def _count_of(value: object) -> int:
 
 def _flag_of(value: object) -> bool:
     if value not in (0, 1):
-        raise RowError(f"{printable(repr(value), 40)}, which is neither 0 nor 1")
+        raise RowError(value, "neither 0 nor 1")
     return bool(value)
 
 
 def _moment_of(value: object) -> datetime:
-    text = _text_of(value)
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(_text_of(value))
     except ValueError:
-        raise RowError(f"{printable(text, 40)!r}, which is no time") from None
+        raise RowError(value, "no time") from None
     if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
-        raise RowError(f"{printable(text, 40)!r}, which is no time of ours")
+        raise RowError(value, "no time of ours")
     return at
 
 
 def _day_of(value: object) -> date | None:
-    text = None if value is None else _text_of(value)
     try:
-        return date.fromisoformat(text) if text else None
+        return date.fromisoformat(_text_of(value)) if value not in (None, "") else None
     except ValueError:
-        raise RowError(f"{printable(text or '', 40)!r}, which is no day") from None
+        raise RowError(value, "no day") from None
 
 
 def _uid_of(value: object) -> Uid:
     text = _text_of(value)
     if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
-        raise RowError(f"{printable(text, 40)!r}, which is none")
+        raise RowError(value, "none")
     return Uid(text)
 
 
@@ -7581,10 +7583,6 @@ def _is_broken(error: Exception) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
 @contextlib.contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """``path`` without a file made beside it, also while the door writes it.  Without
@@ -7676,33 +7674,22 @@ class SqliteFile:
         """The files any of which holds what was stored."""
         return self.path, _wal(self.path)
 
-    def _before_new(self) -> None:
-        """Called before a file is made that is not there, or holds nothing at all."""
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        """Called when it was opened.  Raises: sqlite3.Error when it cannot be used."""
-
     def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._guarded():
             if not any(map(_is_there, self._remains())):
                 return []
             return self._connection().execute(sql, values).fetchall()
 
-    def _value(self, sql: str, *values: object) -> Any:
-        """The first value that ``sql`` finds, None where it finds no row."""
+    def _value(
+        self, read: Callable[[object], T], sql: str, *values: object
+    ) -> T | None:
+        """The first value that ``sql`` finds, as ``read`` understands it; None where it
+        finds none."""
         rows = self._query(sql, *values)
-        return rows[0][0] if rows else None
-
-    def _meant(self, read: Callable[[object], T], value: object) -> T:
-        """``value`` as ``read`` understands it.  Raises: StoreError."""
         try:
-            return read(value)
+            return read(rows[0][0]) if rows and rows[0][0] is not None else None
         except RowError as error:
             raise StoreError(f"{self.path}: {error}") from None
-
-    def _moment(self, sql: str, *values: object) -> datetime | None:
-        found = self._value(sql, *values)
-        return None if found is None else self._meant(_moment_of, found)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -7745,29 +7732,29 @@ class SqliteFile:
             self._drop()
         if self._is_fixed:  # what others change, once they can, it would not see
             self._drop()
-        if self._db is None:
-            _refuse_odd(self.path)
-            if not self.path.parent.exists():
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_nothing(self.path):
-                self._before_new()
-            self._is_fixed = _is_fixed(self.path)
-            uri = f"file:{quote(os.fsencode(self.path))}"
-            self._db = sqlite3.connect(
-                f"{uri}?immutable=1" if self._is_fixed else uri, uri=True,
-                timeout=self._busy_s, isolation_level=None, check_same_thread=False,
-            )  # fmt: skip
-            self._file = _identity(self.path)
-            self._prepare(self._db)
-            self._check(self._db)
-        return self._db
+        return self._db or self._open()
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
+    def _open(self) -> sqlite3.Connection:
+        _refuse_odd(self.path)
+        if not self.path.parent.exists():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._is_fixed = _is_fixed(self.path)
+        uri = f"file:{quote(os.fsencode(self.path))}"
+        self._db = db = sqlite3.connect(
+            f"{uri}?immutable=1" if self._is_fixed else uri, uri=True,
+            timeout=self._busy_s, isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
+        self._file = _identity(self.path)
         # A letter that rotted must not hide the row, nor those beside it.
         db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
         db.row_factory = sqlite3.Row
+        db.create_function("without_accents", 1, without_accents, deterministic=True)
         self._use_wal(db)
         db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
+        self._bring_up_to_date(db)
+        return db
+
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         newest = len(self.schema)
         if version > newest:
@@ -7792,7 +7779,8 @@ class SqliteFile:
                 db.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() > ends_at:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > ends_at:
                     raise
             time.sleep(0.01)
 
@@ -8000,7 +7988,8 @@ class SqlitePeople(SqliteFile):
 
     def changed_at(self) -> datetime | None:
         """When the list was changed last, None if never."""
-        return self._moment("SELECT value FROM marks WHERE name = 'changed'")
+        changed = "SELECT value FROM marks WHERE name = 'changed'"
+        return self._value(_moment_of, changed)
 
     def lost(self) -> int:
         """How many events there were that the log knows nothing of any more: it was
@@ -8018,6 +8007,8 @@ class SqlitePeople(SqliteFile):
         at: datetime,
         block: Sequence[Block] = (),
         lift: Sequence[Block] = (),
+        *,
+        copies: bool = True,
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
         known of their UIDs; and so with blocks: all of it or nothing."""
@@ -8032,36 +8023,29 @@ class SqlitePeople(SqliteFile):
             db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
             db.execute(MARK_UPDATE, ("changed", utc_text(at)))
 
-        self._change(write, is_urgent=bool(block))
+        self._change(write, is_urgent=bool(block), copies=copies)
         self._note(block, lift)
 
     def add_card(self, card: Credential, at: datetime) -> None:
-        def write(db: sqlite3.Connection) -> None:
-            db.execute(CARD_UPDATE, _card_row(card, at))
-            db.execute(MARK_UPDATE, ("changed", utc_text(at)))
-
-        self._change(write, copies=False)
-        self._note()
+        self.change_cards([card], [], at, copies=False)
 
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
-        self._change(
-            lambda db: db.execute(MARK_UPDATE, ("lockdown", why)), is_urgent=True
-        )
+        mark = "lockdown", why
+        self._change(lambda db: db.execute(MARK_UPDATE, mark), is_urgent=True)
         self._note()
 
     def tidy(self) -> None:
         if self.exists():  # what a change of it could not do, or not yet
             self._settle()
-            self._keep_missing_copy()
+            self._keep_copy()
             if self.state().changes > self._noted().changes:
                 self._note([_block(*row) for row in self._query(BLOCKS_QUERY)])
         self._keep_reserve()
 
     def close(self) -> None:
         if self.is_untidy and not self._repair:  # the door must end at once
-            with contextlib.suppress(StoreError):
-                self._keep_missing_copy()
+            self._keep_copy()
         super().close()
 
     # -- asking
@@ -8154,52 +8138,44 @@ class SqlitePeople(SqliteFile):
 
     # -- its copy
 
-    def _check(self, db: sqlite3.Connection) -> None:
+    def _open(self) -> sqlite3.Connection:
         """Raises: Spoilt, where the copy has later changes."""
+        _refuse_odd(self.path)
+        if _is_nothing(self.path) and _is_there(self.copy):
+            _refuse_odd(self.copy)
+            self.copy.rename(self.path)  # not a second time, should it be broken too
+            self.is_untidy = True
+            log.error("%s was lost: its last copy has taken its place", self.path)
+        db = super()._open()
         try:
             with _read_only(self.copy) as copy:  # first: it is made after a change
                 copied, mine = _changes(copy), _changes(db)
-                if copied <= mine or copy.execute(
-                    "PRAGMA quick_check(1)"
-                ).fetchone() != ("ok",):
-                    return
+                check = "PRAGMA quick_check(1)"
+                if copied <= mine or copy.execute(check).fetchone() != ("ok",):
+                    return db
         except TROUBLES:  # there is none, or none that helps
-            return
+            return db
         raise Spoilt(
             f"changes are lost: it has {mine}, its copy {copied} (to put back an older"
             f" list, remove {self.copy} first)"
         )
 
-    def _before_new(self) -> None:
-        if _is_there(self.copy):
-            _refuse_odd(self.copy)
-            self.copy.rename(self.path)  # not a second time, should it be broken too
-            self.is_untidy = True
-            log.error("%s was lost: its last copy has taken its place", self.path)
-
-    def _keep_missing_copy(self) -> None:
-        """The process that changed the list last was killed before that, or had no
-        room; or the copy has taken the place of the list."""
-        self.is_untidy = False  # trouble is told once, and tried again in an hour
-        with self._guarded():
-            is_missing = _is_there(self.path) and not _is_there(self.copy)
-        if is_missing:
-            self._keep_copy()
-
     def _keep_copy(self) -> None:
-        """Nothing is set aside because of what goes wrong here."""
+        """Where there is none: after a change, or when the process that made one was
+        killed or had no room.  Nothing is set aside because of what goes wrong here."""
+        self.is_untidy = False  # trouble is told once, and tried again in an hour
         try:
-            if self.path.stat().st_size > self.copied_up_to:
-                return
             for _ in range(3):
+                if not _is_there(self.path) or _is_there(self.copy):
+                    return
+                if self.path.stat().st_size > self.copied_up_to:
+                    return
                 with _database_copied(self.path, self.copy) as part:
                     with _read_only(part) as copied:
                         count = _changes(copied)
                     with self._transaction() as db:  # nobody changes it here
-                        # Nor is it one of before a change that came meanwhile.
-                        if count == _changes(db):
+                        if count == _changes(db):  # nor has anybody meanwhile
                             part.replace(self.copy)
-                            return
         except BlockingIOError:
             pass  # somebody else makes it
         except TROUBLES as error:
@@ -8284,6 +8260,7 @@ WHERE e.id > coalesce((SELECT value FROM states WHERE name = 'settled'), 0) + 0
   AND e.reason = 'granted' AND o.id IS NULL
 ORDER BY e.id
 """
+OLDEST_QUERY = "SELECT at FROM events ORDER BY id LIMIT 1"
 NEWEST_QUERY = "SELECT coalesce(max(id), 0) FROM events"
 #: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
 VERB_S = 900.0
@@ -8369,25 +8346,26 @@ class SqliteEvents(SqliteFile):
             _keep(db, notes)
 
     def recall(self, name: str) -> str | None:
-        value = self._value("SELECT value FROM states WHERE name = ?", name)
-        return value if isinstance(value, str) else None
+        rows = self._query("SELECT value FROM states WHERE name = ?", name)
+        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
     def notes(self, query: str, *names: str) -> list[tuple[str, str]]:
         """Names and values that ``query`` finds among what is kept."""
         return [(str(name), str(value)) for name, value in self._query(query, *names)]
 
     def last_moved(self, uid: Uid) -> datetime | None:
-        return self._moment(LAST_MOVED_QUERY, uid)
+        return self._value(_moment_of, LAST_MOVED_QUERY, uid)
 
     def last_seen(self, uid: Uid) -> datetime | None:
         """When this card was presented last, as far as the log goes back."""
-        return self._moment(LAST_SEEN_QUERY, uid)
+        return self._value(_moment_of, LAST_SEEN_QUERY, uid)
 
     def oldest_at(self) -> datetime | None:
-        return self._moment("SELECT at FROM events ORDER BY id LIMIT 1")
+        return self._value(_moment_of, OLDEST_QUERY)
 
     def newest_at(self) -> datetime | None:
-        return self._moment("SELECT max(at) FROM events WHERE at < ':'")
+        latest = "SELECT max(at) FROM events WHERE at < ':'"
+        return self._value(_moment_of, latest)
 
     def close_interrupted(self) -> int:
         now = datetime.now(UTC)
@@ -8395,7 +8373,7 @@ class SqliteEvents(SqliteFile):
         settled = _count_of(self.recall(Kept.SETTLED))
         if (
             not self._query(UNFINISHED_QUERY, *recent)
-            and self._value(NEWEST_QUERY) == settled
+            and self._value(_count_of, NEWEST_QUERY) == settled
         ):
             return 0
         with self._transaction() as db:
@@ -8412,9 +8390,8 @@ class SqliteEvents(SqliteFile):
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
         with self._guarded():
-            db = self._connection()
-            if not _old_front(db, before, now, limit) or self._is_being_written(db):
-                return 0  # there is time
+            if not _old_front(self._connection(), before, now, limit):
+                return 0  # without a write
         with self._transaction() as db:
             old = _old_front(db, before, now, limit)
             for table, rows in old.items():
@@ -8422,20 +8399,6 @@ class SqliteEvents(SqliteFile):
                 db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
                 db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
         return sum(map(len, old.values()))
-
-    def _is_being_written(self, db: sqlite3.Connection) -> bool:
-        """Whether another process writes just now; asked without waiting for it."""
-        db.execute("PRAGMA busy_timeout = 0")
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            db.rollback()
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error):
-                raise
-            return True
-        finally:
-            db.execute(f"PRAGMA busy_timeout = {self._busy_s * 1000:.0f}")
-        return False
 
     def tidy(self) -> None:
         self.close_interrupted()  # a verb's that was alive then
@@ -8452,8 +8415,8 @@ class SqliteEvents(SqliteFile):
         first.  A page at a time, or a slow reader would have the -wal grow."""
         early = utc_text(since) if since else ""
         if early:
-            first = self._value(SINCE_QUERY, sys.maxsize, early)
-            after_id = max(after_id, first or 0)
+            rows = self._query(SINCE_QUERY, sys.maxsize, early)
+            after_id = max([after_id, *(first for (first,) in rows)])
         while True:
             # The + keeps SQLite with the ids: by `at` it would have to sort them.
             more = {"e.id > ?": after_id, "+e.at >= ?": early}
@@ -8472,8 +8435,11 @@ class SqliteEvents(SqliteFile):
         """How far the log goes."""
         if not self.exists():
             return Ends()
-        ids = (self._value(CHAIN_QUERY, table) for table in CHAINED)
-        return Ends(*(self._meant(_number_of, each) for each in ids))
+        found = (self._value(_number_of, CHAIN_QUERY, table) for table in CHAINED)
+        ends = [end for end in found if end is not None]
+        if len(ends) != len(CHAINED):
+            raise StoreError(f"{self.path}: not known: how far the log goes")
+        return Ends(*ends)
 
     def news(
         self, after: Ends, ends: Ends, sought: Sought = EVERYTHING
@@ -8504,15 +8470,12 @@ class SqliteEvents(SqliteFile):
 
     def forgotten(self) -> tuple[int, datetime | None]:
         """How many events `forget` removed, and of when the first is that is left."""
-        count = self._value(CHAIN_QUERY, "events-start")
-        return self._meant(_number_of, count or 0), self.oldest_at()
+        count = self._value(_number_of, CHAIN_QUERY, "events-start")
+        return count or 0, self.oldest_at()
 
     def set_aside(self) -> list[Path]:
         """The files of the log that were broken, and are kept."""
         return sorted(self.path.parent.glob(f"{self.path.name}.broken-*"))
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        db.create_function("without_accents", 1, without_accents, deterministic=True)
 
     def _rows(
         self,

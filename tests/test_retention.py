@@ -176,19 +176,6 @@ def test_looking_for_what_is_old_writes_nothing(path, store):
     assert path.read_bytes() == before
 
 
-def test_who_writes_just_now_is_not_waited_for(path):
-    """Else a tap that comes meanwhile would wait as well."""
-    with contextlib.closing(SqliteStore(path, busy_s=30)) as store:
-        log_of(store, 20)
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            assert forget(store) == 0
-            other.rollback()
-
-        assert store.events._value("PRAGMA busy_timeout") == 30_000
-        assert forget(store) == 2
-
-
 def test_the_file_does_not_grow_without_bound(path, store):
     """The pages of what is removed are used again."""
 
