@@ -9933,12 +9933,12 @@ def read_config(path: Path, environ: Mapping[str, str]) -> Config:
 
     Raises: ConfigError with every problem.
     """
-    return in_place(read_written(path), path, environ)
+    return in_place(read_written(path, environ), path, environ)
 
 
-def read_written(path: Path) -> Config:
-    """The file alone, as it is written.  Raises: ConfigError with every problem."""
-    return parse_config(read_settings(path))
+def read_written(path: Path, environ: Mapping[str, str]) -> Config:
+    """The file without its secrets.  Raises: ConfigError with every problem."""
+    return with_state_dir(parse_config(read_settings(path)), path, environ)
 
 
 MOST_BYTES = 32 << 20  # a list of 200,000 cards; more would fill a Pi's memory
@@ -9993,7 +9993,7 @@ def in_place(
     environ: Mapping[str, str],
     kept: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
-    """What ``path`` says, with its secrets and folders where they are on this computer.
+    """``config``, as ``path`` has it, with its secrets and where its certificates are.
 
     ``kept`` has the texts of files, by their names in the settings, that are not read.
 
@@ -10011,7 +10011,6 @@ def in_place(
     locks: dict[str, Any] = {
         where: lock.with_values(found[where]) for where, lock in written.items()
     }
-    config = replace(with_state_dir(config, path, environ), **locks)
     if not problems:  # what was in the files is checked as well
         for where, lock in written.items():
             known = set(_lock_problems(where, lock))
@@ -10019,7 +10018,7 @@ def in_place(
             problems += [problem for problem in now if problem not in known]
     if problems:
         raise ConfigError(problems)
-    return config
+    return replace(config, **locks)
 
 
 def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
@@ -10134,9 +10133,7 @@ class LastGood(NamedTuple):
 
     def config(self, path: Path, environ: Mapping[str, str]) -> Config:
         """What they said, as ``path`` would.  Raises: ConfigError."""
-        config = in_place(self.understood()[0], path, environ, self.files)
-        door = replace(config.door, state_dir=str(self.folder))
-        return replace(config, door=door)
+        return in_place(self.keyless(), path, environ, self.files)
 
     def keyless(self) -> Config:
         """What they said, without what was in the files that they name."""
@@ -10199,22 +10196,17 @@ def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> Non
 
     Raises: OSError.
     """
+    known = {"settings": good.settings, "files": good.files, "path": good.path}
+    path, text = folder / LAST_GOOD, json.dumps(known)
     seen = [source.stat() for source in sources]
     try:
-        _write_last_good(good, folder, seen)
+        write_whole(path, text, seen)
     except OSError as error:
         try:
-            (folder / LAST_GOOD).unlink()
+            path.unlink()
         except OSError:
             raise error from None
-        _write_last_good(good, folder, seen)
-
-
-def _write_last_good(
-    good: LastGood, folder: Path, seen: Sequence[os.stat_result]
-) -> None:
-    known = {"settings": good.settings, "files": good.files, "path": good.path}
-    write_whole(folder / LAST_GOOD, json.dumps(known), seen)
+        write_whole(path, text, seen)
 
 
 def with_certificates(config: Config, good: LastGood) -> Config:
@@ -10366,11 +10358,11 @@ class FileSettings:
             self._good = good
         if isinstance(found, ConfigError):
             self._problem = found
-            found = self._last_good(found)
+            found = self._fallen_back(found)
         self._config, self._drivers = found, _drivers_of(found)
         return found
 
-    def _last_good(self, error: ConfigError) -> Config:
+    def _fallen_back(self, error: ConfigError) -> Config:
         """Raises: ``error`` where there are none, or they cannot be used either."""
         good = last_good(self._path, self._environ)
         if good is None:
@@ -10418,7 +10410,7 @@ class FileSettings:
         """What the files say, and what was in them."""
         try:
             text = read_settings(self._path)
-            written = parse_config(text)
+            written = with_state_dir(parse_config(text), self._path, self._environ)
             self._watch.follow(needed_files(written, self._path, self._environ))
             config = in_place(written, self._path, self._environ)
             there = config.door.state_dir
@@ -13442,7 +13434,7 @@ def load(args: argparse.Namespace, *, keyless: bool = False) -> Config:
     path = find_config(args.config, os.environ)
     try:
         if keyless:
-            config = with_state_dir(read_written(path), path, os.environ)
+            config = read_written(path, os.environ)
         else:
             config = read_config(path, os.environ)
         become_owner(Path(config.door.state_dir))
@@ -13571,7 +13563,7 @@ def _as_the_service(path: Path) -> Config:
 
     Raises: ConfigError with all that would keep it from starting.
     """
-    written = with_state_dir(read_written(path), path, os.environ)
+    written = read_written(path, os.environ)
     config, problems = written, list[str]()
     try:
         config = read_config(path, os.environ)
@@ -13595,7 +13587,7 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
         before = good.config(path, os.environ)
     except ConfigError:  # a key was left to the service alone
         before = good.keyless()
-        config = with_state_dir(read_written(path), path, os.environ)
+        config = read_written(path, os.environ)
     changes, trouble = _differences(before, config)
     runs = is_running(good.folder)
     yield ""
