@@ -6385,14 +6385,16 @@ class SesameMini(WebLock):
         return super()._refusal(refused)
 
 
+#: What the lock's history shows as the mover: base64 of at most 21 bytes.
+HISTORY_TAG = base64.b64encode(b"DoorPi").decode()
+
+
 class Sesame(WebLock):
     """Sesame 3, 4, 5 and 5 Pro over the current Web API, with Hub 3 or WiFi Module 2.
 
     The API says "accepted" whether or not the lock moves (a wrong secret or a dead
     module too), so a command counts when a later status shows the target.  Later by
     the vendor's own time stamp: the same observation as before proves nothing.
-
-    Source: CANDY-HOUSE/API_document, webapi.en.md.
     """
 
     versions = (
@@ -6415,8 +6417,9 @@ class Sesame(WebLock):
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
         headers = {"x-api-key": access.api_key.text}
-        super().__init__(access, clock, keep, headers=headers, preload=_aes_cmac)
         self._secret = sesame_secret(access.secret_key.text)
+        sign = functools.partial(sesame_sign, self._secret, 0)
+        super().__init__(access, clock, keep, headers=headers, preload=sign)
         self._path = f"/sesame2/{self._device}"
 
     def status(self, by: float) -> LockStatus:
@@ -6436,19 +6439,11 @@ class Sesame(WebLock):
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         if not self._clock.is_set():
             log.warning("the clock is not set: if it is wrong, the lock will not move")
-        unix_s = int(self._clock.now().timestamp())  # anew at each try: it is signed
-        sign = sesame_sign(self._secret, unix_s, _aes_cmac())
-        cmd = self.commands[command]
-        body = {"cmd": cmd, "history": history_tag("DoorPi"), "sign": sign}
-        reply = self._ask(
-            "POST",
-            f"{self._path}/cmd",
-            by,
-            send_by,
-            takes=[404],
-            body=body,
-            secrets=[sign],
-        )
+        # At each try, because it is good for minutes only:
+        sign = sesame_sign(self._secret, int(self._clock.now().timestamp()))
+        body = {"cmd": self.commands[command], "history": HISTORY_TAG, "sign": sign}
+        path, more = f"{self._path}/cmd", {"body": body, "secrets": [sign]}
+        reply = self._ask("POST", path, by, send_by, takes=[404], **more)
         if reply.status == 404:  # its status still answers 200 then
             raise NotPassedOn(
                 "HTTP 404: the module is offline, or the lock is in another account"
@@ -6460,12 +6455,8 @@ class Sesame(WebLock):
     ) -> Progress:
         status = self.status(by)
         was_there = before is not None and before.state is command.target
-        is_newer = (
-            before is not None
-            and status.as_of is not None
-            and before.as_of is not None
-            and status.as_of > before.as_of
-        )
+        then_s, now_s = before and before.as_of, status.as_of
+        is_newer = then_s is not None and now_s is not None and then_s < now_s
         proves = is_newer or was_there
         return _progress(status, command, proves=proves, refutes=is_newer)
 
@@ -6478,34 +6469,17 @@ def _unix_s(value: object) -> float | None:
     return stamp / 1000 if stamp > 1e11 else stamp
 
 
-def history_tag(text: str) -> str:
-    """What the lock's history shows as the mover: base64 of at most 21 bytes."""
-    cut = text.encode()[:21].decode(errors="ignore")
-    return base64.b64encode(cut.encode()).decode()
-
-
-def sesame_sign(
-    secret: bytes, unix_s: int, cmac: Callable[[bytes, bytes], bytes]
-) -> str:
-    """Hex of AES-CMAC over the time without its lowest byte: good for 256 s.
+def sesame_sign(secret: bytes, unix_s: int) -> str:
+    """Hex of AES-CMAC (RFC 4493) over the time without its lowest byte: good for 256 s.
 
     Source: CANDY-HOUSE/API_document: uint32 little-endian, bytes 1 to 3.
     """
-    return cmac(secret, (unix_s & 0xFFFFFFFF).to_bytes(4, "little")[1:4]).hex()
-
-
-@functools.cache
-def _aes_cmac() -> Callable[[bytes, bytes], bytes]:
-    """AES-128-CMAC (RFC 4493) as a function of key and message."""
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.cmac import CMAC
 
-    def cmac(key: bytes, message: bytes) -> bytes:
-        code = CMAC(AES(key))
-        code.update(message)
-        return code.finalize()
-
-    return cmac
+    code = CMAC(AES(secret))
+    code.update((unix_s & 0xFFFFFFFF).to_bytes(4, "little")[1:4])
+    return code.finalize().hex()
 
 
 MOVING = "the bolt is moving"
@@ -6548,22 +6522,22 @@ class SwitchBot(WebLock):
     }
     #: A level is the upper end of a step: 20 stands for 10 to 20 %.
     low_percent = 20
-    #: What a statusCode other than 100 comes to, inside an HTTP 200.
-    troubles: Mapping[str, tuple[type[LockError], str]] = {
-        "151": (TurnedAway, ": the device is of another kind"),
-        "152": (TurnedAway, ": no device has this id"),
-        "160": (TurnedAway, ": the device does not know this command"),
-        "161": (Offline, ": the lock is offline"),
-        "171": (Offline, ": the lock or its hub is offline"),
-        "190": (MaybeSent, ""),
-    }
-    #: 190 stands for many things.  With these words nothing was passed on.
-    words_of_190: Mapping[str, tuple[type[LockError], str]] = {
-        "too many": (QuotaError, ": too many calls just now"),
-        "not support": (TurnedAway, ": this device cannot do it"),
-        "not the device owner": (TurnedAway, ": the lock is in another account"),
-        "wrong deviceid": (TurnedAway, ": no device has this id"),
-    }
+    #: What a statusCode other than 100 comes to, inside an HTTP 200; the first row with
+    #: the code and a part of the words.  190 stands for many things: with some words
+    #: nothing was passed on.
+    troubles: tuple[tuple[str, str, type[LockError], str], ...] = (
+        ("151", "", TurnedAway, ": the device is of another kind"),
+        ("152", "", TurnedAway, ": no device has this id"),
+        ("160", "", TurnedAway, ": the device does not know this command"),
+        ("161", "", Offline, ": the lock is offline"),
+        ("171", "", Offline, ": the lock or its hub is offline"),
+        ("190", "too many", QuotaError, ": too many calls just now"),
+        ("190", "not support", TurnedAway, ": this device cannot do it"),
+        ("190", "not the device owner", TurnedAway, ": the lock is in another account"),
+        ("190", "wrong deviceid", TurnedAway, ": no device has this id"),
+        ("190", "", MaybeSent, ""),
+        ("", "", Unreadable, ": not understood"),
+    )
 
     def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
         self._token, self._secret = access.api_key.text, access.secret_key.text
@@ -6628,23 +6602,19 @@ class SwitchBot(WebLock):
         reply = self._ask(*asked, headers=self._signature, **more)
         said = self._said(reply)
         if "daily limit" in said.lower():
-            raise QuotaError(f"HTTP {reply.status} {said}: the day's calls are used up")
+            raise self._refusal(HttpRefused(reply.status, said))
         answer = self._table(reply)
-        code = answer.get("statusCode")
+        code, told = answer.get("statusCode"), answer.get("body")
         code = str(code) if type(code) is int else _text(code)
-        if code != "100":
-            error, meaning = self._trouble(code, said)
-            words = f"statusCode {self._api.redact(code) or 'missing'} {said}".strip()
-            raise error(words + meaning)
-        told = answer.get("body")
-        return told if isinstance(told, dict) else {}
-
-    def _trouble(self, code: str, said: str) -> tuple[type[LockError], str]:
-        if code == "190":
-            for words, trouble in self.words_of_190.items():
-                if words in said.lower():
-                    return trouble
-        return self.troubles.get(code, (Unreadable, ": not understood"))
+        if code == "100":
+            return told if isinstance(told, dict) else {}
+        error, meaning = next(
+            (error, meaning)
+            for known, words, error, meaning in self.troubles
+            if known in (code, "") and words in said.lower()
+        )
+        words = f"statusCode {self._api.redact(code) or 'missing'} {said}".strip()
+        raise error(words + meaning)
 
     def _refusal(self, refused: HttpRefused) -> LockError:
         words = f"HTTP {refused.status} {refused.said}".strip()
@@ -6667,8 +6637,6 @@ class Tedee(WebLock):
     A command is answered by an operation; its end is the lock's own word, except that
     a lock which is not calibrated calls done what it did not do.  Where the operation
     proves nothing the state does, which may be asked for once in 20 s.
-
-    Source: tedee-com/tedee-api-doc.
     """
 
     versions = (
@@ -6980,8 +6948,6 @@ class NukiWeb(WebLock):
     An action that is accepted "does not mean executed", so a command counts when a
     later reading shows the target: one with a newer date, or a changed one whose date
     is not older.
-
-    Source: docs.nuki.io.
     """
 
     versions = (VendorApi("https://api.nuki.io", "docs.nuki.io"),)
