@@ -14282,15 +14282,7 @@ def _lock_examined(
         store.close()
 
 
-def cmd_lock(args: argparse.Namespace) -> int:
-    return _move(args, Command.LOCK)
-
-
-def cmd_unlock(args: argparse.Namespace) -> int:
-    return _move(args, Command.UNLOCK)
-
-
-def _move(args: argparse.Namespace, command: Command) -> int:
+def cmd_move(command: Command, args: argparse.Namespace) -> int:
     """Move the lock by hand; it is logged as any tap, with who asked."""
     config, clock = load(args), SystemClock()
     ProcessSignals().install()  # a strike is released, however this ends
@@ -14322,13 +14314,11 @@ def _log_change(
     whose: Sequence[tuple[Uid | None, str]] = (),
 ) -> None:
     """Who changed who may enter; ``whose`` are the cards and holders."""
-    uids, holders = (
-        ({*each} for each in zip(*whose, strict=True)) if whose else ((), ())
-    )
+    uids, holders = {uid for uid, _ in whose}, {holder for _, holder in whose}
     event = Event(
         at=at,
-        uid=next(iter(uids)) if len(uids) == 1 else None,
-        holder=next(iter(holders)) if len(holders) == 1 else "",
+        uid=uids.pop() if len(uids) == 1 else None,
+        holder=holders.pop() if len(holders) == 1 else "",
         reason=what,
         source="command",
         detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
@@ -14516,8 +14506,14 @@ VERBS: dict[str, Verb] = {
         flag("--chart", "hours and speed, as SVG"),
     ),
     "status": Verb(cmd_status, "show the lock's state and battery"),
-    "lock": Verb(cmd_lock, "lock the door and wait until the lock confirms"),
-    "unlock": Verb(cmd_unlock, "unlock the door and wait until the lock confirms"),
+    "lock": Verb(
+        functools.partial(cmd_move, Command.LOCK),
+        "lock the door and wait until the lock confirms",
+    ),
+    "unlock": Verb(
+        functools.partial(cmd_move, Command.UNLOCK),
+        "unlock the door and wait until the lock confirms",
+    ),
     "lockdown": Verb(
         cmd_lockdown,
         "refuse every card but a master's, or end that",

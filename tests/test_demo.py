@@ -392,6 +392,18 @@ def test_the_show_goes_as_a_friend_would_play_it():
         assert terminal.is_restored
 
 
+def test_a_stranger_who_comes_while_the_lock_moves_is_answered_at_once():
+    with Terminal() as terminal:
+        terminal.until("light   ready", "nobody came yet")
+
+        terminal.press("k")
+        terminal.until("unlock -> under way")
+        terminal.press("s")
+
+        terminal.until("light   denied", "denied: not-found", "unlock -> under way")
+        terminal.until("light   unlocked", "unlock -> unlocked")
+
+
 def test_the_key_turned_by_hand_is_what_the_next_tap_goes_by():
     with Terminal() as terminal:
         terminal.until("lock    locked")
