@@ -3313,6 +3313,7 @@ class Supervisor(Protocol):
 #: What a store that fails is taken to say; None for what is not here.
 OTHERWISE: dict[str, object] = {
     "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
+    "blocks": (),
 }  # fmt: skip
 WRITES = frozenset(
     {"begin", "finish", "record", "keep", "close_interrupted", "forget", "add_card"}
@@ -3325,18 +3326,14 @@ class Forgiving:
 
     ``tell`` is given the trouble in words, and whether something was to be written; and
     "" after a write: only that proves that all is well again, for a full disk can still
-    be read.  Where nothing ``is_there`` yet nothing is asked, which would make a file.
+    be read.
     """
 
     def __init__(
-        self,
-        store: People | EventLog,
-        tell: Callable[[str, bool], None],
-        is_there: Callable[[], bool] = lambda: True,
+        self, store: People | EventLog, tell: Callable[[str, bool], None]
     ) -> None:
         self._store = store
         self._tell = tell
-        self._is_there = is_there
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
@@ -3347,7 +3344,7 @@ class Forgiving:
 
         def forgiving(*args: Any, otherwise: Any = fallback) -> Any:
             try:
-                answer = found(*args) if self._is_there() else otherwise
+                answer = found(*args)
             except StoreError as error:
                 self._tell(str(error), is_write)
                 return otherwise
@@ -10737,59 +10734,48 @@ def _day_and_time(at: datetime) -> str:
 
 
 class Enquiry:
-    """What file and store know of cards, as the door would ask them.  What the store
-    could not tell is in ``troubles``, in words."""
+    """What file and database know of cards, by the authority that the door asks.  What
+    is wrong with the database is in ``troubles``, in words."""
 
     def __init__(self, config: Config, store: SqliteStore) -> None:
         self._config = config
         self._store = store
         self.troubles: dict[str, None] = {}
-        self._people = Forgiving(store.people, self._tell, store.exists)
-        self._events = Forgiving(store.events, self._tell, store.exists)
-        self._list = LocalList(config.cards, self._people)
+        self.people = Forgiving(store.people, self._tell)
+        self.events = Forgiving(store.events, self._tell)
 
-    def _tell(self, why: str, is_write: bool) -> None:
+    def _tell(self, why: str, _is_write: bool) -> None:
         self.troubles[why] = None
 
     def who(self, uid: Uid) -> Credential | None:
         request = AccessRequest(Medium.CARD, uid, datetime.now(UTC), 0.0, inf)
-        return self._list.look_up(request)
+        return LocalList(self._config.cards, self.people).look_up(request)
 
     def entries(self, uid: Uid) -> list[Credential]:
         """What file and database say of a card, whether it is blocked or not."""
-        found = self._config.cards.get(uid), self._people.find(uid)
+        found = self._config.cards.get(uid), self.people.find(uid)
         return [card for card in found if card]
 
-    def believes(self, clock: Clock) -> bool:
-        return believes_clock(self._config, self._events, clock)
-
-    def when(
-        self, uid: Uid, at: datetime, *, clock_set: bool, local: Local
-    ) -> Circumstances:
-        """What else the door would decide by."""
-        found = circumstances(
+    def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
+        """What else the door would decide by, with a clock that is set."""
+        is_locked_down = bool(self.people.locked_down())
+        return circumstances(
             self._config,
-            self._events,
+            self.events,
             uid,
             at,
-            clock_set=clock_set,
-            locked_down=bool(self._people.locked_down()),
-        )
-        return found._replace(local=local)
+            clock_set=True,
+            locked_down=is_locked_down,
+        )._replace(local=clock.local)
 
     def cards(self) -> Iterator[Credential]:
         """All, those of the file first."""
         file = self._config.cards
         yield from file.values()
         try:  # a row at a time: there may be a million
-            for card in self._store.people.cards() if self._store.exists() else ():
-                if card.uid not in file:
-                    yield card
+            yield from (c for c in self._store.people.cards() if c.uid not in file)
         except StoreError as error:
-            self.troubles[str(error)] = None
-
-    def blocks(self) -> list[Block]:
-        return list(self._people.blocks(otherwise=()))
+            self._tell(str(error), False)
 
     def meant(self, text: str) -> list[Uid]:
         """The cards that are asked about: a UID's, known or not, or a holder's.  There
@@ -10800,7 +10786,7 @@ class Enquiry:
         wanted = as_spoken(text)
         held = chain(
             ((card.holder, card.uid) for card in self.cards()),
-            ((block.holder, block.uid) for block in self.blocks() if block.uid),
+            ((block.holder, block.uid) for block in self.people.blocks() if block.uid),
         )
         found = (each for holder, each in held if as_spoken(holder) == wanted)
         return list(dict.fromkeys(found)) or ([uid] if uid else [])
@@ -10984,7 +10970,7 @@ def keep_out(
     meant = enquiry.meant(text)
     entries: dict[Uid | None, list[Credential]]
     entries = {uid: enquiry.entries(uid) for uid in meant}
-    before = enquiry.blocks()
+    before = enquiry.people.blocks()
     names: dict[Uid | None, str]
     names = {block.uid: block.holder for block in before if block.uid}
     names |= {uid: found[0].holder for uid, found in entries.items() if found}
@@ -13495,7 +13481,7 @@ def _by_this_file(config: Config) -> Iterator[str]:
         return
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
-        cards = list(with_blocks(config.cards.values(), enquiry.blocks()))
+        cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
     today = SystemClock().now().date()
     rows = [
         (printable(card.holder), format_uid(card.uid), validity(card, config, today))
@@ -13554,7 +13540,11 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
     except ConfigError:  # a key was left to the service alone
         before = good.keyless()
         config = read_written(path, os.environ)
-    changes, trouble = _differences(before, config)
+    with contextlib.closing(make_store(config)) as store:
+        enquiry = Enquiry(config, store)
+        known = enquiry.people.find, enquiry.people.block_on
+        changes = whose_access_changes(before, config, *known)
+    changes += what_else_changes(before, config)
     runs = is_running(good.folder)
     yield ""
     if not changes and runs:
@@ -13568,21 +13558,8 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
             else "What changes (the door does not run; against what it last ran with):"
         )
     yield from (f"  {change}" for change in changes)
-    if trouble:
+    for trouble in enquiry.troubles:
         yield f"  This is without what the database knows: {trouble}"
-
-
-def _differences(before: Config, after: Config) -> tuple[list[str], str]:
-    """What changes, and why it may be more than that."""
-    people, trouble = whose_access_changes(before, after), ""
-    with contextlib.closing(make_store(after)) as store:
-        try:
-            if store.exists():  # queries must not create the database
-                known = store.people.find, store.people.block_on
-                people = whose_access_changes(before, after, *known)
-        except StoreError as error:
-            trouble = str(error)
-    return people + what_else_changes(before, after), trouble
 
 
 def _examples(config: Config) -> Iterator[str]:
@@ -14038,12 +14015,12 @@ def cmd_why(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         uids = enquiry.meant(text)
-        unset = not enquiry.believes(clock)
+        unset = not believes_clock(config, enquiry.events, clock)
         times = _instants_meant(args.at, clock) if args.at else [clock.now()]
         is_set = not unset or args.at is not None
         for uid, at in ((uid, at) for uid in uids for at in times):
             who = enquiry.who(uid)
-            when = enquiry.when(uid, at, clock_set=is_set, local=clock.local)
+            when = enquiry.when(uid, at, clock)._replace(clock_set=is_set)
             line = in_one_sentence(uid, who, when, is_now=args.at is None)
             if len(times) > 1:
                 line = f"{at:%H:%M} comes twice; as {at:%Z}: {line}"
