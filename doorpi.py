@@ -9998,14 +9998,14 @@ def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
         if "-----BEGIN " not in text:
             raise ConfigError([f"{file.where}.ca_file = {place!r}: {trouble}"])
         return place
-    told = f"{file.where}.{file.key} = {{ file = {file.name!r} }}: {file.path}"
+    place = f"{file.where}.{file.key} = {{ file = {file.name!r} }}: {file.path}"
     try:
         text = (kept or text_of(file.path, encoding="ascii")).strip()
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "not plain text"
-        raise ConfigError([f"{told} cannot be read: {why.lower()}"]) from None
+        raise ConfigError([f"{place} cannot be read: {why.lower()}"]) from None
     if not text or not text.isprintable():
-        raise ConfigError([f"{told} does not hold one line of text"])
+        raise ConfigError([f"{place} does not hold one line of text"])
     return Secret(text=text, file=file.name)
 
 
@@ -10152,10 +10152,10 @@ def read_last_good(folder: Path) -> LastGood | None:
 def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> None:
     """Put ``good`` into ``folder``, all of it or nothing, also if the power fails.
 
-    Where it cannot be put beside the one before, that goes first: it would let in who
-    has left the settings since, and a full disk has its room.
+    Where it cannot be put beside the one before, that one is removed first: it would
+    let in people who have left the settings, and a full disk needs its room.
 
-    Nobody may read it who may not read each of ``sources``: the secrets are in it.
+    Only those may read it who may read each of ``sources``: the secrets are in it.
 
     Raises: OSError.
     """
@@ -10246,7 +10246,7 @@ class FileWatch:
         return urgent or bool(self._changed)
 
     def taken(self, *, is_good: bool = False) -> bool:
-        """To be asked after reading: True if nobody wrote meanwhile."""
+        """Call this after reading: True if nobody has written since."""
         contents = self._contents()
         if self._look(self._clock.monotonic()):
             return False
@@ -12588,7 +12588,7 @@ STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
 PIN_LIBRARY = "sudo apt-get install python3-lgpio"
-SEE_PINS = "sudo apt-get install gpiod; gpioinfo tells who has the pin"
+SEE_PINS = "sudo apt-get install gpiod; gpioinfo shows which program has the pin"
 ON_A_PI = f"on a Pi: {PIN_LIBRARY}"
 IF_DARK = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
 
@@ -12732,13 +12732,13 @@ def _untrusted(error: Any, ca_file: str, clock: Clock) -> tuple[str, str]:
         why += f"; the clock here shows {clock.now():%Y-%m-%d %H:%M}"
         do = "set the clock: its own line says how"
         if code == EXPIRED and clock.is_set():
-            do = "the clock is right: who runs that server must renew its certificate"
+            do = "the clock is right: the server's owner must renew its certificate"
     elif code in OTHER_NAME:
         do = "is base_url right? a WiFi that wants a sign-in answers for others, too"
     elif code in UNKNOWN_ISSUER:
         do = f"is {ca_file} of the authority that made it?" if ca_file else NO_ISSUER
     elif code in MADE_WRONGLY:
-        do = "who runs that server must have its certificate made again, without that"
+        do = "the server's owner must have its certificate made again, without that"
     return f"certificate not trusted: {why}", do
 
 
@@ -12755,7 +12755,7 @@ def _expiry(where: str, certificate: Mapping[str, Any], clock: Clock) -> Finding
         f" for {in_days(left)}"
     )
     if left < timedelta(days=EXPIRES_SOON_DAYS):
-        do = "who runs that server must renew it before; a cloud does so by itself"
+        do = "the server's owner must renew it before; a cloud does so by itself"
         return Finding(WARN, where, words, do)
     return Finding(OK, where, words)
 
@@ -12893,7 +12893,7 @@ def diagnose_clock(
     is_plain_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
     kept_out = None if is_set else _kept_out(at, config, store)
     refused = f"not synchronised{kept_out}: cards with dates or hours are refused"
-    utc = "synchronised; hours are told in local time, and this is UTC"
+    utc = "synchronised; schedules are in local time, and this Pi is set to UTC"
     elsewhere = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
     ask = (
         "is there a network? timedatectl; systemctl status systemd-timesyncd"
@@ -12977,7 +12977,7 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     files = disk.f_favail if disk.f_files else LOW_FILES
     few = f", and room for {files} files" if files < LOW_FILES else ""
     read_only = f"{folder} is on a disk that is read-only"
-    copy = "dmesg tells why; a worn SD card ends so: copy it, and take a new one"
+    copy = "dmesg says why; a worn SD card ends so: copy it, and use a new one"
     shut = f"{our_name()} may not write into {folder}"
     admit = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
     words = f"{folder}: {_size(free)} free of {_size(size)}{few}"
@@ -13029,9 +13029,9 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
         why = printable(str(error))
         aside = (
             f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door"
-            " sets it aside and begins anew; a worn SD card does this"
+            " sets it aside and makes a new one; a worn SD card does this"
         )
-        unlink = f"find out who made it, and remove it: ls -l {path.parent}"
+        unlink = f"find out which user made it, and remove it: ls -l {path.parent}"
         unread, look = (
             f"{path} cannot be read: {why}",
             "its rights: see files; the disk: dmesg",
@@ -13046,9 +13046,9 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
 
 
 def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
-    """What ``sql`` finds within CHECK_S; None when that does not do.  A thread ends it:
+    """What ``sql`` finds; None where that takes longer than CHECK_S.  A thread ends it:
     SQLite's progress handler is not called while it counts, nor, before 3.41, while it
-    checks; and what it tells then is of a part only."""
+    checks; and its answer is then of a part only."""
     ends_at = time.monotonic() + CHECK_S
     end = threading.Timer(CHECK_S, db.interrupt)
     with ProcessSignals.kept_from_threads():
@@ -13197,7 +13197,7 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     try:
         mine = _changes_and_cards(cards.path)
     except TROUBLES:
-        return  # there is none, or its own line tells
+        return  # there is none, or its own line says why
     if cards.path.stat().st_size > cards.copied_up_to:
         words = f"{cards.path} is too large for a copy beside it"
         yield Finding(WARN, "backup", words, BACK_UP)
@@ -13263,7 +13263,7 @@ def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """``findings``, and where they break off a word of it: others are to follow."""
+    """``findings``, and a last one where they break off, so that others can follow."""
     try:
         yield from findings
     except Exception as error:

@@ -276,7 +276,7 @@ def test_a_certificate_that_ends_soon_is_warned_of(serve, ca, ca_file):
     _, certificate = way(server.url, ca_file)
 
     words = f"certificate by Good CA, valid until {until:%Y-%m-%d}, for 20 days"
-    do = "who runs that server must renew it before; a cloud does so by itself"
+    do = "the server's owner must renew it before; a cloud does so by itself"
     assert certificate == Finding(WARN, "lock", words, do)
 
 
@@ -286,7 +286,7 @@ def dated(ca, first: str, last: str) -> trustme.LeafCert:
 
 
 SET_IT = "set the clock: its own line says how"
-RENEW = "the clock is right: who runs that server must renew its certificate"
+RENEW = "the clock is right: the server's owner must renew its certificate"
 CERTIFICATES = {
     "expired": (
         lambda ca: dated(ca, "2020-01-01", "2020-02-01"), True,
@@ -341,7 +341,7 @@ def test_a_certificate_made_wrongly_is_told_without_guessing(serve, tmp_path):
     (finding,) = way(server.url, str(trusted))
 
     assert "not trusted: " in finding.words
-    do = "who runs that server must have its certificate made again, without that"
+    do = "the server's owner must have its certificate made again, without that"
     assert (finding.health, finding.do) == (FAIL, do)
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,20 @@ def test_a_card_is_read_as_often_as_it_is_asked_for(radio, reader):
     show(radio, KEN)
 
     assert [reader.sense().uid for _ in range(20)] == [KEN] * 20
+
+
+def test_a_reader_that_a_thread_used_is_closed_by_another_and_used_again(radio, reader):
+    """As the door closes it when it stops or the settings change."""
+    show(radio, KEN)
+    before = open_files()
+    found = []
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        for thread in (first, second):
+            found.append(thread.submit(reader.sense).result().uid)
+            reader.close()
+
+    assert found == [KEN, KEN]
+    assert open_files() == before
 
 
 def test_an_empty_field_is_seen_at_once(reader):
