@@ -1522,36 +1522,6 @@ def _secret(value: Any) -> Secret:
     raise ValueError(f"expected {WORDS[Secret]}")
 
 
-# -- the kinds of lock
-
-
-class IdForm(NamedTuple):
-    """How a vendor writes the id of a lock: a pattern, in words, and how ``strays``,
-    which people write, become ``folded``; blanks never count."""
-
-    pattern: str
-    words: str
-    strays: str = ""
-    folded: str = ""
-    upper: bool = False
-    #: What an id in hex, as an app may show it, is in the vendor's own form.
-    of_hex: Callable[[int], str] | None = None
-
-    def read(self, text: str) -> str:
-        """A lock's id as its vendor takes it, of one as people write it."""
-        bare = "".join(text.split())
-        if self.strays:
-            bare = re.sub(self.strays, self.folded, bare)
-        return bare.upper() if self.upper else bare
-
-    def problem(self, text: str) -> str | None:
-        if re.fullmatch(self.pattern, text) or text.startswith(PLACEHOLDER):
-            return None
-        is_hex = self.of_hex and re.fullmatch(r"[0-9A-Fa-f]{8}", text)
-        hint = f": {self.of_hex(int(text, 16))}" if self.of_hex and is_hex else ""
-        return f"expected {self.words}{hint}"
-
-
 #: An id of Nuki's Web API is the device's type times this, plus the id in the app.
 NUKI_WEB_TYPE = 1 << 32
 NUKI_MODELS = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door"}
@@ -1572,56 +1542,66 @@ def sesame_secret(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-UUID_FORM = IdForm(
-    r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
-    "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
-    r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$",
-    r"\1-\2-\3-\4-\5",
-)
-NUKI_FORM = IdForm(
-    r"[0-9]{1,20}",
-    "digits only: the id as a decimal number (the app shows it in hex)",
-    of_hex=str,
-)
-MAC_FORM = IdForm(
-    r"[0-9A-F]{12}", "12 hex digits: the MAC address in the app", "[:-]", upper=True
-)
-TEDEE_FORM = IdForm(r"[0-9]{1,20}", "digits only: the lock's id, not its serial number")
+def _uuid(text: str) -> str:
+    text = re.sub(r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$", r"\1-\2-\3-\4-\5", text)
+    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text):
+        example = "11200000-0000-4000-8000-000000000000"
+        raise ValueError(f"expected the lock's UUID, such as {example}, not its name")
+    return text
+
+
+def _mac(text: str) -> str:
+    text = re.sub("[:-]", "", text).upper()
+    if not re.fullmatch("[0-9A-F]{12}", text):
+        raise ValueError("expected 12 hex digits: the MAC address in the app")
+    return text
+
+
+def _tedee_id(text: str) -> str:
+    if not IS_NUMBER.fullmatch(text):
+        raise ValueError("expected digits only: the lock's id, not its serial number")
+    return text
+
+
+def _nuki_id(text: str, in_decimal: Callable[[int], str] = str) -> str:
+    if not IS_NUMBER.fullmatch(text):
+        words = "digits only: the id as a decimal number (the app shows it in hex)"
+        is_hex = re.fullmatch("[0-9A-Fa-f]{8}", text)
+        hint = f": {in_decimal(int(text, 16))}" if is_hex else ""
+        raise ValueError(f"expected {words}{hint}")
+    return text
+
+
+IS_NUMBER = re.compile("[0-9]{1,20}")
 
 
 class LockKind(NamedTuple):
     """What the settings of one kind of lock are."""
 
     needs: tuple[str, ...] = ("device_id", "api_key")
-    device_id: IdForm = IdForm(".*", "")
+    #: A lock's id as its vendor writes it, of one as people do.  Raises: ValueError.
+    read_id: Callable[[str], str] = str
     #: Keys that no other kind has; the driver finds them in ``LockAccess.own``.
     own: Mapping[str, Setting] = MappingProxyType({})
-    #: What raises ValueError for a bad value of a key.
+    #: What raises ValueError for a bad secret.
     checks: Mapping[str, Callable[[str], object]] = MappingProxyType({})
     pins: tuple[str, ...] = ()
     #: Whether it may be spoken to in plain http on the own network.
     is_near: bool = False
 
 
+TWO_KEYS = ("device_id", "api_key", "secret_key")
+BY_ADDRESS = ("device_id", "api_key", "base_url")
 LOCK_KINDS: dict[str, LockKind] = {
-    "sesame": LockKind(
-        ("device_id", "api_key", "secret_key"),
-        UUID_FORM,
-        checks={"secret_key": sesame_secret},
-    ),
-    "sesame-mini": LockKind(device_id=UUID_FORM),
-    "switchbot": LockKind(("device_id", "api_key", "secret_key"), MAC_FORM),
+    "sesame": LockKind(TWO_KEYS, _uuid, checks={"secret_key": sesame_secret}),
+    "sesame-mini": LockKind(read_id=_uuid),
+    "switchbot": LockKind(TWO_KEYS, _mac),
     # It has no TLS, and never sends its token.
-    "nuki-bridge": LockKind(
-        ("device_id", "api_key", "base_url"), NUKI_FORM, is_near=True
-    ),
-    "nuki-web": LockKind(device_id=NUKI_FORM._replace(of_hex=nuki_web_ids)),
-    "tedee": LockKind(device_id=TEDEE_FORM),
+    "nuki-bridge": LockKind(BY_ADDRESS, _nuki_id, is_near=True),
+    "nuki-web": LockKind(read_id=lambda text: _nuki_id(text, nuki_web_ids)),
+    "tedee": LockKind(read_id=_tedee_id),
     "relay": LockKind((), pins=("relay_gpio",)),
 }
-
-
-# -- the tables of doorpi.toml
 
 
 def setting(default: Any, *meant: Any, **more: Any) -> Any:
@@ -1689,9 +1669,8 @@ class LockAccess:
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """The same lock with other ``values`` of some keys."""
         known = {key: each for key, each in values.items() if key not in self.own}
-        return replace(
-            self, **known, own={k: values.get(k, self.own[k]) for k in self.own}
-        )
+        own = {key: values.get(key, each) for key, each in self.own.items()}
+        return replace(self, **known, own=own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1841,9 +1820,6 @@ KEY = re.compile(r"\s*[\"']?([\w-]+)")
 MAY_BE_SECRET = re.compile("key|secret|token|password|://", re.IGNORECASE)
 
 CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb"
-STRAIGHT = 'write straight quotes: "'
-YEAR_FIRST = "dates are written year-month-day: 2026-11-30"
-NO_DAY = "there is no such day"
 #: What owners type, and what to type instead.  ¤ is any part of a good string.  The
 #: first row that fits counts, and what is wrong is where its group begins.
 CURES = (
@@ -1853,8 +1829,7 @@ CURES = (
         "delete this blank, which is not a plain one",
     ),
     (r"\A\s*(//|;|--|/\*)", "a comment begins with #"),
-    (rf"[=\[,]\s*([{CURLY}])", STRAIGHT),
-    (rf"([{CURLY}])\s*(?:[,\]]|$)", STRAIGHT),
+    (rf"(?:(?<=[=\[, ])|(?=.\s*(?:[,\]]|$)))([{CURLY}])", 'write straight quotes: "'),
     (r"(?:\A\s*[\w¤-]+|\{\s*[\w¤-]+)\s*(:)", "write = in place of :"),
     (r"\A\s*[\w-]+\s*(=)\s*$", "the value after = is missing"),
     (r"\A\s*[\w-]+([ \t]+)[\w-]+\s*=", "a key is one word, such as on_tap"),
@@ -1863,8 +1838,10 @@ CURES = (
         r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)",
         "write true or false, in small letters",
     ),
-    (r"[=\[,]\s*(\d\d?[./-]\d\d?[./-](?:\d\d){1,2}\b)", YEAR_FIRST),
-    (r"[=\[,]\s*(\d{4}(?:[./]\d\d?[./]\d\d?|-\d-\d\d?|-\d\d-\d)\b)", YEAR_FIRST),
+    (
+        r"[=\[,]\s*(\d{1,4}[./]\d\d?[./]\d{1,4}\b|\d\d?-\d\d?-\d{2,4}\b|\d{4}-(?:\d|\d\d-\d)\b)",
+        "dates are written year-month-day: 2026-11-30",
+    ),
     (r"=\s*\d{4}-\d\d-\d\d[ T](\d)", "write the date alone, without a time"),
     (r"=\s*[+-]?\d+(,)\d+\s*$", "write a decimal point: 3.5"),
     (r"=\s*[+-]?(\.\d+|\d+\.)\s*$", "write digits on both sides of the point: 0.5"),
@@ -1881,8 +1858,10 @@ CURES = (
     (r"(\{)[^}]*\Z", "this bracket is never closed"),
     (r"=\s*[^\[\s][^\[\n]*(\])", "the opening bracket [ is missing"),
     (r"[\[,]\s*(?:¤+|[\d-]+)(\s+)[¤\d]", "a comma is missing"),
-    (r"(\d{4}-(?:02-29|02-30|02-31|04-31|06-31|09-31|11-31))", NO_DAY),
-    (r"(\d{4}-(?:\d\d-(?:3[2-9]|[4-9]\d|00)|(?:1[3-9]|[2-9]\d|00)-\d\d))", NO_DAY),
+    (
+        r"(\d{4}-(?:02-29|02-3.|0[469]-31|11-31|..-(?:3[2-9]|[4-9].|00)|(?:1[3-9]|[2-9].|00)-))",
+        "there is no such day",
+    ),
     (r"=[^\[{]*([;,])\s*$", "delete this: nothing follows the value"),
     (r"¤[ \t]*([^\s¤,\]}=])", "the text ended before this"),
     (
@@ -1897,7 +1876,7 @@ TOO_MUCH = "a number is too long, or brackets nest too deeply"
 #: Settings whose value is shown to nobody; an address may hold a key, too.
 SECRETS = {"base_url"} | {
     key
-    for table in (*TABLES.values(), *(kind.own for kind in LOCK_KINDS.values()))
+    for table in TABLES.values()
     for key, each in table.items()
     if each.kind is Secret
 }
@@ -1992,10 +1971,8 @@ class LenientReader:
         is_list = name in LISTS if name in TABLES else brackets == "[["
         written = f"[[{name}]]" if is_list else f"[{name}]"
         if isinstance(header.read(), tuple) or is_list != (brackets == "[["):
-            often = (
-                f"two brackets, for each {name}" if is_list else "single brackets, once"
-            )
-            words = f"write {written} with {often}, alone on its line"
+            often = ("single brackets, once", f"two brackets, for each {name}")
+            words = f"write {written} with {often[is_list]}, alone on its line"
             if not name:
                 words = "a header is [NAME] or [[NAME]], alone on its line"
             self._report(header, 0, words, written)
@@ -2096,9 +2073,6 @@ RANDOM_WORDS = (
     "a random UID (4 bytes, first 08), as phones use: it is another one at"
     " each tap and can't be enrolled; use a card"
 )
-
-
-# -- from tables to settings
 
 
 class Parser:
@@ -2202,7 +2176,8 @@ class Parser:
             known = len(self.problems)
             raw = self.table(where, table, SCHEDULE_KEYS)
             spans = self.each(f"{where}, times", raw["times"], parse_span)
-            closed = self.each(f"{where}, closed", raw["closed"], DAY.checked)
+            day = Setting(None, "a day")
+            closed = self.each(f"{where}, closed", raw["closed"], day.checked)
             name = raw["name"]
             if name and name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
@@ -2310,8 +2285,11 @@ class Parser:
         kinds = [of_kind] if of_kind else LOCK_KINDS.values()
         own = {key: each for one in kinds for key, each in one.own.items()}
         values = self.table(name, table, {**keys, **own})
-        form = LOCK_KINDS[values["kind"]].device_id
-        values["device_id"] = form.read(values["device_id"])
+        values["device_id"] = "".join(values["device_id"].split())
+        with contextlib.suppress(ValueError):  # it is reported with what else is wrong
+            values["device_id"] = LOCK_KINDS[values["kind"]].read_id(
+                values["device_id"]
+            )
         return SECTIONS[name](own={key: values.pop(key) for key in own}, **values)
 
     def config(self) -> Config:
@@ -2334,18 +2312,50 @@ class Parser:
 
     def _check(self, config: Config) -> None:
         """Find what is wrong although each value is good by itself."""
-        for where, reader in readers_of(config).items():
-            self.problems += _reader_problems(where, reader, self.reported)
         if "lock" not in self.document:
             self.report("lock", ": missing (which lock, and how it is reached)")
+        pins = [(f"leds.{each}_gpio", f"the {each} LED") for each in ("green", "red")]
+        for where, reader in readers_of(config).items():
+            self._check_reader(where, reader)
+            pins.append((f"{where}.reset_gpio", f"the {where}'s reset"))
         for where, lock in locks_of(config).items():
             if isinstance(self.document.get(where), dict):
                 self.problems += _lock_problems(where, lock, self.reported)
-        self.problems += _pin_problems(config, self.reported)
+            relays = LOCK_KINDS[lock.kind].pins
+            pins += [(f"{where}.{key}", f"{where}'s relay") for key in relays]
+        values, owners = settings_of(config), dict[int, str]()
+        for place, owner in pins:
+            pin = values[place]
+            if place not in self.reported and pin >= 0:
+                if pin in owners:
+                    self.report(place, f" = {pin}: {owners[pin]} has this pin")
+                owners.setdefault(pin, owner)
+
+    def _check_reader(self, where: str, reader: ReaderConfig) -> None:
+        path, is_virtual = reader.device, reader.device.startswith("udp")
+        troubles = []
+        if (
+            is_virtual
+            and not reader.virtual
+            and f"{where}.virtual" not in self.reported
+        ):
+            troubles.append(
+                "a virtual reader, which lets anybody on the network present any card;"
+                " set virtual = true to try it"
+            )
+        if is_virtual and udp_address(path) is None:
+            troubles.append("expected udp:HOST:PORT")
+        if not is_virtual and not DEVICE.fullmatch(path):
+            port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
+            troubles.append(
+                "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or"
+                " in /dev) or udp:HOST:PORT"
+                + (f"; for a PN532 there: tty:{port[1]}:pn532" if port else "")
+            )
+        for words in troubles:
+            self.report(f"{where}.device", f" = {_named(path)}: {words}")
 
 
-#: One of the ``closed`` days of a schedule.
-DAY = Setting(None, "a day")
 #: Why a card with a proof is not enabled: this program would take a copy for it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
 
@@ -2385,58 +2395,21 @@ def _lock_problems(
             yield f"{where}.{key}: missing; {lock.kind!r} needs it ({meaning})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
         yield f"{where}.base_url: {problem}"
-    if lock.device_id and (problem := kind.device_id.problem(lock.device_id)):
-        yield f"{where}.device_id = {_named(lock.device_id)}: {problem}"
-    for key, check in kind.checks.items():
+    texts = {key: values[key].text for key in kind.checks}
+    if not lock.device_id.startswith(PLACEHOLDER):
+        texts["device_id"] = lock.device_id
+    for key, text in texts.items():
         try:
-            values[key].text and check(values[key].text)
+            text and {"device_id": kind.read_id, **kind.checks}[key](text)
         except ValueError as error:
-            yield f"{where}.{key} = (not shown): {error}"
-
-
-def _pin_problems(config: Config, reported: Container[str]) -> Iterator[str]:
-    """Two things on one pin of the Pi."""
-    pins = [
-        ("leds.green_gpio", "the green LED", config.leds.green_gpio),
-        ("leds.red_gpio", "the red LED", config.leds.red_gpio),
-    ]
-    for where, reader in readers_of(config).items():
-        pins.append((f"{where}.reset_gpio", f"the {where}'s reset", reader.reset_gpio))
-    for where, lock in locks_of(config).items():
-        values = dict(values_of(lock))
-        keys = LOCK_KINDS[lock.kind].pins
-        pins += [(f"{where}.{key}", f"{where}'s relay", values[key]) for key in keys]
-    owners: dict[int, str] = {-1: ""}
-    for key, owner, pin in pins:
-        if key not in reported and owners.setdefault(pin, owner) != owner and pin >= 0:
-            yield f"{key} = {pin}: {owners[pin]} has this pin"
+            shown = "(not shown)" if key in kind.checks else _named(text)
+            yield f"{where}.{key} = {shown}: {error}"
 
 
 DEVICE = re.compile(
     r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
     r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
 )
-
-
-def _reader_problems(
-    where: str, reader: ReaderConfig, reported: Container[str]
-) -> Iterator[str]:
-    place = f"{where}.device = {_named(reader.device)}"
-    if reader.device.startswith("udp"):
-        if not reader.virtual and f"{where}.virtual" not in reported:
-            yield (
-                f"{place}: a virtual reader, which lets anybody on the network present"
-                " any card; set virtual = true to try it"
-            )
-        if udp_address(reader.device) is None:
-            yield f"{place}: expected udp:HOST:PORT"
-    elif not DEVICE.fullmatch(reader.device):
-        port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", reader.device)
-        hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
-        yield (
-            f"{place}: expected usb, usb:054c:06c3, tty:S0:pn532 (the name after"
-            f" /dev/tty, or in /dev) or udp:HOST:PORT{hint}"
-        )
 
 
 def udp_address(path: str) -> tuple[str, int] | None:
@@ -2500,15 +2473,15 @@ def parse_config(text: str) -> Config:
 def _usable(config: Config, reported: Container[str]) -> Config | None:
     """``config``, in which what is wrong is left out or at its default, if its lock can
     be used; without a fallback that cannot."""
-    usable = {
+    unusable = {
         where
         for where, lock in locks_of(config).items()
-        if f"{where}.kind" not in reported
-        and all(dict(values_of(lock))[key] for key in LOCK_KINDS[lock.kind].needs)
+        if f"{where}.kind" in reported
+        or any(": missing; " in problem for problem in _lock_problems(where, lock))
     }
-    if "lock" not in usable:
+    if "lock" in unusable:
         return None
-    return config if "fallback" in usable else replace(config, fallback=None)
+    return replace(config, fallback=None) if "fallback" in unusable else config
 
 
 def doubtful_settings(config: Config) -> Iterator[str]:
@@ -2573,7 +2546,7 @@ def _relays_on_at_boot(config: Config) -> Iterator[str]:
 
 # -- what an edit changes
 
-Cards = Mapping[Uid, Credential]
+BlockOn = Callable[[Uid, str], Block | None]
 
 MOST_CHANGES = 12  # lines of one kind: a long list stays short
 MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
@@ -2608,7 +2581,7 @@ def whose_access_changes(
     before: Config,
     after: Config,
     find: Callable[[Uid], Credential | None] = lambda uid: None,
-    block_on: Callable[[Uid, str], Block | None] = lambda uid, holder: None,
+    block_on: BlockOn = lambda uid, holder: None,
 ) -> list[str]:
     """What an edit means for people, in words, a line each.
 
@@ -2620,37 +2593,37 @@ def whose_access_changes(
     come = [uid for uid in after.cards if uid not in before.cards]
     found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
     rows = {uid: row for uid, row in found.items() if row}
-    stay = [
-        f"{card_name(row)} leaves the file, but is on the database's list and may still"
-        f" enter{f' until {row.valid_until}' if row.valid_until else ''}; to end that:"
-        f" doorpi revoke {format_uid(uid)}"
-        for uid, row in rows.items()
-        if uid in before.cards and row.enabled and not block_on(uid, row.holder)
-    ]
-    blocked = [
-        f"{card_name(card)} stays out, {block_words(block)}; to lift it:"
-        f" {LIFTS_BLOCK.format(format_uid(uid))}"
-        for uid, card in after.cards.items()
-        if card.enabled and before.cards.get(uid) != card
-        if (block := block_on(uid, card.holder))
-    ]
+    despite = [*_despite_the_file(before, after, rows, block_on)]
     before = replace(before, cards={**rows, **before.cards})
     after = replace(after, cards={**rows, **after.cards})
-    lines = [*_at_most(stay), *_come_and_gone(before.cards, after.cards)]
-    for some in _limit_changes(before, after), _schedule_changes(before, after):
-        lines += _at_most(some)
-    lines += _at_most(blocked)
+    kinds = _card_changes(before, after), _schedule_changes(before, after), despite
+    lines: list[str] = []
+    for told in map(list, kinds):
+        lines += told[:MOST_CHANGES]
+        if (more := len(told) - MOST_CHANGES) > 0:
+            lines.append(f"and {more:,} more changes of this kind")
     if (more := len(gone) - MOST_SOUGHT) > 0:
         words = "more cards leave the file; doorpi cards tells which of them the"
         lines.append(f"{more:,} {words} database has, too")
     return lines
 
 
-def _at_most(lines: Iterable[str]) -> Iterator[str]:
-    told = list(lines)
-    yield from told[:MOST_CHANGES]
-    if (more := len(told) - MOST_CHANGES) > 0:
-        yield f"and {more:,} more changes of this kind"
+def _despite_the_file(
+    before: Config, after: Config, rows: Mapping[Uid, Credential], block_on: BlockOn
+) -> Iterator[str]:
+    """Who may still enter, and who may not, whatever the file says now."""
+    for uid, row in rows.items():
+        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
+            until = f" until {row.valid_until}" if row.valid_until else ""
+            yield (
+                f"{card_name(row)} leaves the file, but is on the database's list and"
+                f" may still enter{until}; to end that: doorpi revoke {format_uid(uid)}"
+            )
+    for uid, card in after.cards.items():
+        is_new = card.enabled and before.cards.get(uid) != card
+        if is_new and (block := block_on(uid, card.holder)):
+            words, lift = block_words(block), LIFTS_BLOCK.format(format_uid(uid))
+            yield f"{card_name(card)} stays out, {words}; to lift it: {lift}"
 
 
 def _names(names: Iterable[str]) -> str:
@@ -2662,59 +2635,34 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(shown)
 
 
-def _come_and_gone(old: Cards, new: Cards) -> Iterator[str]:
-    """Who is new, gone, renamed; and whose cards."""
-    before = {card.holder for card in old.values()}
-    after = {card.holder for card in new.values()}
-    both = [(old[uid].holder, now) for uid, now in new.items() if uid in old]
-    handed = [(was, now) for was, now in both if was != now.holder]
-    renamed = {
-        was: now.holder
-        for was, now in handed
-        if was not in after and now.holder not in before
-    }
-    stay = before & after | {*renamed, *renamed.values()}
-    for sign, cards, others in (("+", new, old), ("-", old, new)):
-        people = [card.holder for card in cards.values() if card.holder not in stay]
-        some = [c for uid, c in cards.items() if uid not in others and c.holder in stay]
-        for nouns, names in (
-            (("person", "people"), people),
-            (("card", "cards"), [card_name(card) for card in some]),
-        ):
-            if number := len(set(names)):
-                yield f"{sign}{number:,} {nouns[number > 1]}: {_names(names)}"
-    told: dict[str, list[str]] = {}
-    for was, now in handed:
-        is_renamed = renamed.get(was) == now.holder
-        words = "renamed" if is_renamed else "card reassigned"
-        name = was if is_renamed else card_name(now._replace(holder=was))
-        told.setdefault(words, []).append(f"{name} -> {printable(now.holder, 60)}")
-    yield from (f"{words}: {_names(names)}" for words, names in told.items())
-
-
-def _limit_changes(before: Config, after: Config) -> Iterator[str]:
-    """When cards work now, those with the same change together."""
-    told: dict[str, list[Credential]] = {}
-    for uid, now in after.cards.items():
-        was = before.cards.get(uid, now)
-        is_same = (
-            was.schedule == now.schedule
-        )  # what an edit of it means is another line
-        words = validity(was, after if is_same else before), validity(now, after)
-        if was != now and words[0] != words[1]:
-            told.setdefault(" -> ".join(words), []).append(now)
-    held = Counter(card.holder for card in after.cards.values())
+def _card_changes(before: Config, after: Config) -> Iterator[str]:
+    """Who is new, gone, or may enter at other times: cards with the same change
+    together, and by the name alone where all cards of that name have it."""
+    every = {**after.cards, **before.cards}
+    told: dict[str, list[Credential]] = {"+": [], "-": []}
+    for uid, card in every.items():
+        was, now = before.cards.get(uid), after.cards.get(uid)
+        changes = ["-" if was else "+"]
+        if was and now:
+            # An edit of the schedule that it keeps is told of the schedule.
+            old = after if was.schedule == now.schedule else before
+            limits = validity(was, old), validity(now, after)
+            changes = [" -> ".join(limits)] * (limits[0] != limits[1])
+            changes += [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
+        for change in changes:
+            told.setdefault(change, []).append(card)
+    held = Counter(card.holder for card in every.values())
     for change, cards in told.items():
-        some = Counter(card.holder for card in cards)
-        yield (
-            _names(
-                card.holder
-                if some[card.holder] == held[card.holder]
-                else card_name(card)
-                for card in cards
-            )
-            + f": {change}"
-        )
+        same = Counter(card.holder for card in cards)
+        whole = {name for name, number in same.items() if number == held[name]}
+        people = [card.holder for card in cards if card.holder in whole]
+        others = [card_name(card) for card in cards if card.holder not in whole]
+        if change not in ("+", "-"):
+            yield f"{_names(people + others)}: {change}"
+            continue
+        for names, nouns in (people, ("person", "people")), (others, ("card", "cards")):
+            if number := len(set(names)):
+                yield f"{change}{number:,} {nouns[number > 1]}: {_names(names)}"
 
 
 def _schedule_changes(before: Config, after: Config) -> Iterator[str]:
@@ -2731,22 +2679,24 @@ def _schedule_changes(before: Config, after: Config) -> Iterator[str]:
         yield f"schedule {printable(name)}: {words}"
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """The keys of all tables that are written once, as ``lock.kind``."""
+    tables = {name: getattr(config, name) for name in SECTIONS}
+    return {
+        f"{name}.{key}": value
+        for name, table in tables.items()
+        if table is not None
+        for key, value in values_of(table)
+    } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
+
+
 def what_else_changes(before: Config, after: Config) -> list[str]:
     """What an edit means but for people, in words, a line each.  No secret is shown."""
-    was, now = (
-        {
-            f"{where}.{key}": value
-            for where in SECTIONS
-            if (table := getattr(config, where)) is not None
-            for key, value in values_of(table)
-        }
-        | {f"signals.{sign}": drawn for sign, drawn in config.patterns.items()}
-        for config in (before, after)
-    )
     lines = []
     if (before.fallback is None) is not (after.fallback is None):
         words = f"a {after.fallback.kind}" if after.fallback else "gone"
         lines.append(f"fallback: {words}")
+    was, now = settings_of(before), settings_of(after)
     both = [key for key in now if key in was and now[key] != was[key]]
     return lines + [f"{key}: {_change_in_words(was[key], now[key])}" for key in both]
 
@@ -7013,7 +6963,7 @@ class NukiWeb(WebLock):
         if refused.status == 423:
             return Busy("HTTP 423: the lock has another operation in hand", 3.0)
         device = self._access.device_id
-        is_number = re.fullmatch(NUKI_FORM.pattern, device)
+        is_number = IS_NUMBER.fullmatch(device)
         if refused.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
             ids = nuki_web_ids(int(device)).partition(", ")[2]  # but for itself
             return TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")

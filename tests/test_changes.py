@@ -218,11 +218,9 @@ def test_an_edit_while_the_door_stood_still_is_an_event_of_its_start(
     config.write_text(text.replace("Ken Sato", "Ken S."), "utf-8")
     with DoorProcess(config) as door:
         door.until_ready()
-        door.until(
-            lambda: "changed: renamed: Ken Sato -> Ken S." in door.journal, "told"
-        )
+        door.until(lambda: "changed: Ken Sato: now Ken S." in door.journal, "told")
 
     with contextlib.closing(SqliteStore(tmp_path / "state/doorpi.db")) as store:
         (event,) = store.events.read()
     assert (event.reason, event.source, event.holder) == (Change.EDIT, "file", "Ken S.")
-    assert event.detail == "renamed: Ken Sato -> Ken S."
+    assert event.detail == "Ken Sato: now Ken S."

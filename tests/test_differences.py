@@ -83,11 +83,15 @@ PEOPLE = {
     ),
     "renamed, with one card more": (
         [KEN_CARD], [card_of(KEN, "K. Sato"), card_of(JO, "K. Sato")],
-        ["+1 card: K. Sato (01:02:03:05)", "renamed: Ken Sato -> K. Sato"],
+        ["+1 person: K. Sato", "Ken Sato: now K. Sato"],
     ),
     "given to somebody known": (
         [KEN_CARD, ANNA_CARD], [card_of(KEN, "Anna"), ANNA_CARD],
-        ["-1 person: Ken Sato", "card reassigned: Ken Sato (04:A9:3C:71:5E:D2:84) -> Anna"],
+        ["Ken Sato: now Anna"],
+    ),
+    "one of two given to somebody else": (
+        [KEN_CARD, card_of(JO, "Ken Sato")], [KEN_CARD, card_of(JO, "Jo")],
+        ["Ken Sato (01:02:03:05): now Jo"],
     ),
     "switched off and on": (
         [KEN_CARD, card_of(ANNA, "Anna", enabled=False)],
@@ -104,6 +108,11 @@ PEOPLE = {
     ),
     "a role": (
         [KEN_CARD], [card_of(role=Role.MASTER)], ["Ken Sato: always -> always [master: enrols cards, does not open]"],
+    ),
+    "both of two cards": (
+        [KEN_CARD, card_of(JO, "Ken Sato")],
+        [card_of(uid, "Ken Sato", enabled=False) for uid in (KEN, JO)],
+        ["Ken Sato: always -> switched off"],
     ),
     "one of two cards": (
         [KEN_CARD, card_of(JO, "Ken Sato")], [KEN_CARD, card_of(JO, "Ken Sato", enabled=False)],
@@ -324,9 +333,9 @@ GHOSTS = {
     "with fewer limits": (
         replace(ROW, holder="Card of yesterday", valid_until=LATER),
         [
+            f"Anna: always -> always, until {LATER}",
+            "Anna: now Card of yesterday",
             f"{STAYS_UNTIL} doorpi revoke 01:02:03:04",
-            "renamed: Anna -> Card of yesterday",
-            f"Card of yesterday: always -> always, until {LATER}",
         ],
     ),
     "switched off": (replace(ROW, enabled=False), ["Anna: always -> switched off"]),
