@@ -6808,7 +6808,7 @@ class NukiBridge(WebLock):
 
     def _listed(self, by: float) -> dict[str, Any]:
         """The lock's entry in the bridge's list, {} where it has none."""
-        reply = self._proven("/list", "", by)
+        reply = self._ask("GET", "/list", by)
         with self._as_lock_errors():
             rows = reply.json(list)
         for row in rows:
@@ -6821,8 +6821,8 @@ class NukiBridge(WebLock):
     ) -> dict[str, Any]:
         """Ask as the device type that it is: with another the bridge says 404."""
         for takes in ([404], []):
-            device = f"nukiId={self._device}&deviceType={self._type}"
-            reply = self._proven(path, device + query, by, send_by, takes)
+            whole = f"{path}?nukiId={self._device}&deviceType={self._type}{query}"
+            reply = self._ask("GET", whole, by, send_by, takes=takes)
             if reply.status != 404:
                 break
             listed = self._listed(by).get("deviceType")
@@ -6834,23 +6834,23 @@ class NukiBridge(WebLock):
             raise MaybeSent("the bridge could not reach the lock")
         return body
 
-    def _proven(
+    def _ask(
         self,
+        method: str,
         path: str,
-        query: str,
         by: float,
         send_by: float | None = None,
-        takes: Sequence[int] = (),
+        **more: Any,
     ) -> Reply:
-        """Ask with a proof that we know the token, on a connection of its own."""
+        """With a proof that we know the token, after the gap, on a connection of its
+        own."""
         self._rest(by if send_by is None else min(by, send_by))
         utc, rnr = self._clock.now().astimezone(UTC), random.randrange(1 << 16)
         ts = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
         code = nuki_hash(ts, rnr, self._token)
-        proof = f"ts={ts}&rnr={rnr}&hash={code}"
-        whole = f"{path}?{query}&{proof}" if query else f"{path}?{proof}"
+        path += f"{'&' if '?' in path else '?'}ts={ts}&rnr={rnr}&hash={code}"
         try:
-            return self._ask("GET", whole, by, send_by, takes=takes, secrets=[code])
+            return super()._ask(method, path, by, send_by, secrets=[code], **more)
         finally:
             self._api.dialer.hang_up()
             self._quiet_since = self._clock.monotonic()

@@ -88,6 +88,21 @@ def test_nothing_depends_on_a_later_section():
     assert backwards == []
 
 
+def test_http_knows_nothing_of_locks():
+    """An authority asks over it as well."""
+    of_ports = {
+        name for name, node in definitions().items() if section_of(node.lineno) == 5
+    }
+    used = {
+        name
+        for statement in TREE.body
+        if section_of(statement.lineno) == 7
+        for name in names_used(statement)
+    }
+
+    assert used & of_ports <= {"Clock", "ProcessSignals"}
+
+
 @pytest.mark.parametrize("section", [1, 2, 3, 4])
 def test_the_pure_sections_touch_no_clock_disk_network_or_environment(section):
     touched = [

@@ -44,6 +44,7 @@ from doorpi import (
     HttpError,
     HttpMaybeSent,
     HttpNotSent,
+    HttpRefused,
     HttpUnreadable,
     Reply,
     SystemClock,
@@ -422,6 +423,33 @@ def test_secrets_and_controls_in_an_answer_do_not_reach_the_log(api):
     caller = api("http://127.0.0.1:1")
 
     assert caller.redact(f"bad key {KEY}\n\x1b[31m") == r"bad key ***\n\x1b[31m"
+
+
+def test_a_refusal_says_what_the_server_said_without_our_secrets(raw, api):
+    body = f'{{"message": "no {KEY} here."}}'.encode()
+    length = f"Retry-After: 7\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    caller = api(raw(answers(b"HTTP/1.1 429 X\r\n" + length + body)))
+
+    with pytest.raises(HttpRefused) as caught:
+        caller.accepted(ask(caller))
+
+    told = caught.value
+    assert str(told) == "HTTP 429 no *** here"
+    assert (told.status, told.said, told.retry_after) == (429, "no *** here.", "7")
+
+
+def test_a_form_is_sent_as_one(raw, api):
+    server = raw()
+    caller = api(server)
+
+    caller.call(
+        "POST", "/token", by=SystemClock().monotonic() + 2,
+        form={"grant_type": "refresh_token", "code": "a b&c=é"},
+    )  # fmt: skip
+
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert b"Content-Type: application/x-www-form-urlencoded\r\n" in head
+    assert body == b"grant_type=refresh_token&code=a+b%26c%3D%C3%A9"
 
 
 SPELLINGS = {
