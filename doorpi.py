@@ -7557,6 +7557,7 @@ class SqliteFile:
     """
 
     schema: tuple[str, ...]
+    synchronous = "FULL"  # a power cut loses no committed event
 
     def __init__(
         self, path: Path, *, repair: bool = False, busy_s: float = 0.25
@@ -7663,7 +7664,7 @@ class SqliteFile:
         db.row_factory = sqlite3.Row
         db.create_function("without_accents", 1, without_accents, deterministic=True)
         self._use_wal(db)
-        db.execute("PRAGMA synchronous = FULL")  # a power cut loses no committed event
+        db.execute(f"PRAGMA synchronous = {self.synchronous}")
         self._bring_up_to_date(db)
         return db
 
@@ -7811,17 +7812,9 @@ class SqlitePeople(SqliteFile):
     schema = (CARDS_TABLES, BLOCKS_TABLE)
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
-    page = 500
 
-    def __init__(
-        self,
-        path: Path,
-        events: SqliteEvents,
-        *,
-        repair: bool = False,
-        busy_s: float = 0.25,
-    ) -> None:
-        super().__init__(path, repair=repair, busy_s=busy_s)
+    def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
+        super().__init__(path, **how)
         self._events = events
         self.is_untidy = False  # a copy is to be made soon
         self.copy = path.with_name("cards.copy")
@@ -7836,14 +7829,8 @@ class SqlitePeople(SqliteFile):
         """All of them, by holder."""
         if not self.exists():
             return
-        with self._guarded():
-            found = self._connection().execute(CARDS_QUERY)
-        while True:
-            with self._guarded():
-                rows = found.fetchmany(self.page)
-            if not rows:
-                return
-            for row in rows:
+        with self._guarded():  # a row at a time: there may be a million
+            for row in self._connection().execute(CARDS_QUERY):
                 try:
                     uid = _uid_of(row["uid"])
                 except RowError as error:  # no card has it
@@ -8283,12 +8270,6 @@ class SqliteEvents(SqliteFile):
     def close_interrupted(self) -> int:
         now = datetime.now(UTC)
         recent = utc_text(now - timedelta(seconds=VERB_S)), utc_text(now)
-        settled = _count_of(self.recall(Kept.SETTLED))
-        if (
-            not self._query(UNFINISHED_QUERY, *recent)
-            and self._value(_count_of, NEWEST_QUERY) == settled
-        ):
-            return 0
         with self._transaction() as db:
             ((newest,),) = db.execute(NEWEST_QUERY)
             rows = db.execute(UNFINISHED_QUERY, recent).fetchall()
@@ -8297,14 +8278,12 @@ class SqliteEvents(SqliteFile):
                 values = event_id, Result.INTERRUPTED, None, "found unfinished"
                 _append(db, "outcomes", values)
             alive = (event_id for event_id, may_live in rows if may_live)
-            settled = min(alive, default=newest + 1) - 1
-            _keep(db, Notes({Kept.SETTLED: str(settled)}))
+            settled = str(min(alive, default=newest + 1) - 1)
+            if settled != self.recall(Kept.SETTLED):  # idle time writes nothing
+                _keep(db, Notes({Kept.SETTLED: settled}))
         return len(dead)
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
-        with self._guarded():
-            if not _old_front(self._connection(), before, now, limit):
-                return 0  # without a write
         with self._transaction() as db:
             old = _old_front(db, before, now, limit)
             for table, rows in old.items():
@@ -8496,128 +8475,19 @@ def _old_front(
 
 
 class SqliteStore:
-    """The two databases of a state directory; ``path`` is the event log's."""
+    """The two databases of a state directory; ``path`` is the event log's.  ``how`` to
+    open them are keywords of SqliteFile."""
 
-    def __init__(
-        self, path: Path, *, repair: bool = False, busy_s: float = 0.25
-    ) -> None:
-        self.events = SqliteEvents(path, repair=repair, busy_s=busy_s)
-        self.people = SqlitePeople(
-            path.with_name("cards.db"), self.events, repair=repair, busy_s=busy_s
-        )
-
-    def exists(self) -> bool:
-        return self.events.exists() or self.people.exists()
+    def __init__(self, path: Path, **how: Any) -> None:
+        self.events = SqliteEvents(path, **how)
+        self.people = SqlitePeople(path.with_name("cards.db"), self.events, **how)
 
     def close(self) -> None:
         self.people.close()
         self.events.close()
 
 
-# The state directory
-
-
-PROC = Path("/proc")
-
-
-def holders_of(node: Path) -> list[int]:
-    """Other processes that have ``node`` open, as far as we may see them."""
-    wanted, holders = str(node.resolve()), []
-    for folder in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or over
-            links = (folder / "fd").iterdir()
-            named = [link for link in links if str(link.readlink()) == wanted]
-            if any(link.samefile(node) for link in named):  # not a container's own
-                holders.append(int(folder.name))
-    return sorted(set(holders) - {os.getpid()})
-
-
-class AlreadyRunning(Exception):
-    """Another door works with the same state directory."""
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a door works with this state directory, as far as we may look."""
-    import fcntl
-
-    try:
-        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(looked)
-    return False
-
-
-@contextlib.contextmanager
-def only_door(folder: Path) -> Iterator[None]:
-    """Hold the state directory: two doors beside each other would both act on each
-    card.  The lock is on the directory itself, so that a full disk does not matter, and
-    the kernel ends it with the process, however that ends.
-
-    Raises: AlreadyRunning.
-    """
-    import fcntl
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the store will tell; it keeps nobody out
-        yield
-        return
-    with contextlib.ExitStack() as end:
-        end.callback(os.close, held)
-        try:
-            if is_running(folder):
-                time.sleep(0.05)  # or somebody asked just that, which holds it as well
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = ", ".join(map(str, holders_of(folder))) or "of another user"
-            raise AlreadyRunning(
-                f"{folder}: another DoorPi (process {who}) works with this directory;"
-                " stop it first: sudo systemctl stop doorpi"
-            ) from None
-        yield
-
-
-def become_owner(folder: Path) -> None:
-    """Be the user that ``folder`` belongs to, for good, if we are root.
-
-    Whoever owns a folder decides what its names stand for: a database in it may be a
-    link to any file, which root would write.  So this comes before the first look into
-    the folder of the databases, also before asking whether a file is there.
-    """
-    import pwd
-
-    uid, gid = _owner_of(folder)
-    if os.geteuid() != 0 or uid == 0:
-        return
-    try:
-        user = pwd.getpwuid(uid)
-    except KeyError:
-        os.setgroups([gid])
-    else:
-        gid = user.pw_gid
-        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
-
-
-def _owner_of(folder: Path) -> tuple[int, int]:
-    """User and group of ``folder``; if it is root's, or not there yet, those of the
-    nearest folder above that is not root's: its owner could put a link in its place."""
-    way = folder.absolute()
-    for each in (way, *way.parents):
-        with contextlib.suppress(OSError):
-            found = each.stat()
-            if found.st_uid != 0:
-                return found.st_uid, found.st_gid
-    return 0, 0
+# Requests of other processes
 
 
 #: One row a request.  ``answer`` is NULL while it waits, '' once the door has begun it.
@@ -8646,7 +8516,7 @@ CUT_OFF = Answer(False, ["interrupted: the door was stopped meanwhile"])
 NOT_UNDERSTOOD = Answer(False, ["refused: the door does not know such a request"])
 
 
-class Inbox:
+class Inbox(SqliteFile):
     """Requests of other processes to the running door, in a database of its own.
 
     A request is carried out at most once, whoever is killed when: the door marks it as
@@ -8659,42 +8529,35 @@ class Inbox:
     (``inbox_files``); a sender never does.  Every method raises StoreError.
     """
 
+    schema = (INBOX_TABLE,)
+    synchronous = "OFF"
     kept_s = 3600.0
 
     def __init__(self, path: Path, clock: Clock, *, busy_s: float = 5.0) -> None:
-        self.path = path
+        super().__init__(path, busy_s=busy_s)
         self._clock = clock
-        self._busy_s = busy_s
-        self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
         self._seen: int | None = None  # the version in which nothing waited
         self._was_begun = False
-
-    def close(self) -> None:
-        db, self._db, self._seen = self._db, None, None
-        if db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                db.close()
 
     # -- for who sends
 
     def put(self, request: AccessRequest) -> bool:
         """False where a request with this id was put before."""
-        row = (
+        return self._change(
+            PUT_UPDATE,
             request.id, self._clock.boot(), request.arrived, request.good_until,
             request.medium, request.identifier, request.wants, request.point,
         )  # fmt: skip
-        return self._change(PUT_UPDATE, row)
 
     def take_back(self, name: str) -> bool:
         """True where the door has not begun it, and never will."""
         return self._change(
-            "DELETE FROM requests WHERE id = ? AND answer IS NULL", (name,)
+            "DELETE FROM requests WHERE id = ? AND answer IS NULL", name
         )
 
     def answer_to(self, name: str) -> Answer | None:
         query = "SELECT answer FROM requests WHERE id = ?"
-        with self._errors_told():
+        with self._guarded():
             (found,) = self._connection().execute(query, (name,)).fetchone() or ("",)
         return Answer(**json.loads(found)) if found else None
 
@@ -8707,40 +8570,31 @@ class Inbox:
     def begin(self) -> None:
         """At the start: make the file where there is none that can be used, and answer
         what an earlier door has begun."""
-        with self._errors_told():
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                self._make()
-            except sqlite3.DatabaseError as error:
-                if not _is_broken(error):
-                    raise
-                log.warning("%s was broken: it is made again", self.path)
-                self.remove()
-                self._make()
+        self._repair = True
+        try:
+            self._make()
+        except StoreError:
+            if self.identity():
+                raise
+            self._make()  # it was broken, and is set aside
 
     def _make(self) -> None:
-        db = self._connection(mode="rwc")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(INBOX_TABLE)
-        db.execute("DELETE FROM requests WHERE boot <> ?", (self._clock.boot(),))
-        if not self._was_begun:
-            cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
-            db.execute(cut_off, (_answer_text(CUT_OFF),))
+        with self._guarded():
+            db = self._db or self._open()
+            db.execute("DELETE FROM requests WHERE boot <> ?", (self._clock.boot(),))
+            if not self._was_begun:
+                cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
+                db.execute(cut_off, (_answer_text(CUT_OFF),))
         self._was_begun = True
-
-    def remove(self) -> None:
-        self.close()
-        for ending in ENDINGS:
-            Path(f"{self.path}{ending}").unlink(missing_ok=True)
 
     def take(self) -> AccessRequest | None:
         """The oldest request that waits, which counts as begun from now on.
 
         Most of the time this only asks whether anybody has written since.
         """
-        with self._errors_told():
+        with self._guarded():
             if self.is_gone():
-                self.close()
+                self._drop()
             db = self._connection()
             (version,) = db.execute("PRAGMA data_version").fetchone()
             if version == self._seen:
@@ -8751,7 +8605,7 @@ class Inbox:
             return None
         name, arrived, expires, medium, identifier, wants, point = row
         if not self._change(
-            "UPDATE requests SET answer = '' WHERE id = ? AND answer IS NULL", (name,)
+            "UPDATE requests SET answer = '' WHERE id = ? AND answer IS NULL", name
         ):
             return None  # it was taken back just now
         try:
@@ -8772,41 +8626,28 @@ class Inbox:
         return request
 
     def answer(self, name: str, answer: Answer) -> None:
-        self._change(
-            "UPDATE requests SET answer = ? WHERE id = ?", (_answer_text(answer), name)
-        )
+        text = _answer_text(answer)
+        self._change("UPDATE requests SET answer = ? WHERE id = ?", text, name)
         forget = self._clock.monotonic() - self.kept_s
-        self._change("DELETE FROM requests WHERE expires < ?", (forget,))
+        self._change("DELETE FROM requests WHERE expires < ?", forget)
 
     # -- the file
 
-    def _change(self, sql: str, values: Sequence[object]) -> bool:
+    def _change(self, sql: str, *values: object) -> bool:
         """True where a row was changed."""
-        with self._errors_told():
+        with self._guarded():
             return self._connection().execute(sql, values).rowcount > 0
 
-    def _connection(self, mode: str = "rw") -> sqlite3.Connection:
-        if self._db is None:
-            _refuse_odd(self.path)
-            self._db = sqlite3.connect(
-                f"file:{quote(os.fsencode(self.path))}?mode={mode}", uri=True,
-                timeout=self._busy_s, isolation_level=None, check_same_thread=False,
-            )  # fmt: skip
-            self._file = _identity(self.path)
-            self._db.execute("PRAGMA synchronous = OFF")
-        return self._db
+    def _connection(self) -> sqlite3.Connection:
+        """One that is open stays so: the file that a request was put into knows what
+        became of it."""
+        if self._db is None and not _is_there(self.path):
+            raise sqlite3.OperationalError("unable to open database file")
+        return self._db or self._open()
 
-    @contextlib.contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        try:
-            yield
-        except TROUBLES as error:
-            self.close()
-            why = getattr(error, "strerror", None) or str(error)
-            raise StoreError(f"{self.path}: {printable(why)}") from None
-        except Stopped:
-            self.close()
-            raise
+    def _drop(self) -> None:
+        self._seen = None
+        super()._drop()
 
 
 def _answer_text(answer: Answer) -> str:
@@ -10422,6 +10263,112 @@ def _drivers_of(config: Config) -> dict[str, object]:
         ]
         for where, access in locks_of(config).items()
     }
+
+
+# The state directory
+
+
+PROC = Path("/proc")
+
+
+def holders_of(node: Path) -> list[int]:
+    """Other processes that have ``node`` open, as far as we may see them."""
+    wanted, holders = str(node.resolve()), []
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or over
+            links = (folder / "fd").iterdir()
+            named = [link for link in links if str(link.readlink()) == wanted]
+            if any(link.samefile(node) for link in named):  # not a container's own
+                holders.append(int(folder.name))
+    return sorted(set(holders) - {os.getpid()})
+
+
+class AlreadyRunning(Exception):
+    """Another door works with the same state directory."""
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a door works with this state directory, as far as we may look."""
+    import fcntl
+
+    try:
+        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(looked)
+    return False
+
+
+@contextlib.contextmanager
+def only_door(folder: Path) -> Iterator[None]:
+    """Hold the state directory: two doors beside each other would both act on each
+    card.  The lock is on the directory itself, so that a full disk does not matter, and
+    the kernel ends it with the process, however that ends.
+
+    Raises: AlreadyRunning.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # the store will tell; it keeps nobody out
+        yield
+        return
+    with contextlib.ExitStack() as end:
+        end.callback(os.close, held)
+        try:
+            if is_running(folder):
+                time.sleep(0.05)  # or somebody asked just that, which holds it as well
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = ", ".join(map(str, holders_of(folder))) or "of another user"
+            raise AlreadyRunning(
+                f"{folder}: another DoorPi (process {who}) works with this directory;"
+                " stop it first: sudo systemctl stop doorpi"
+            ) from None
+        yield
+
+
+def become_owner(folder: Path) -> None:
+    """Be the user that ``folder`` belongs to, for good, if we are root.
+
+    Whoever owns a folder decides what its names stand for: a database in it may be a
+    link to any file, which root would write.  So this comes before the first look into
+    the folder of the databases, also before asking whether a file is there.
+    """
+    import pwd
+
+    uid, gid = _owner_of(folder)
+    if os.geteuid() != 0 or uid == 0:
+        return
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        os.setgroups([gid])
+    else:
+        gid = user.pw_gid
+        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
+
+
+def _owner_of(folder: Path) -> tuple[int, int]:
+    """User and group of ``folder``; if it is root's, or not there yet, those of the
+    nearest folder above that is not root's: its owner could put a link in its place."""
+    way = folder.absolute()
+    for each in (way, *way.parents):
+        with contextlib.suppress(OSError):
+            found = each.stat()
+            if found.st_uid != 0:
+                return found.st_uid, found.st_gid
+    return 0, 0
 
 
 ################################################################################

@@ -201,7 +201,9 @@ def test_a_sender_knows_that_its_inbox_is_gone(door, sender, path, clock):
     sender.put(request(clock))
     assert not sender.is_gone()
 
-    door.remove()
+    door.close()
+    for file in path.parent.iterdir():
+        file.unlink()
 
     assert sender.is_gone()
     assert sender.take_back("one")

@@ -1570,11 +1570,7 @@ def test_the_door_makes_the_copy_in_its_next_idle_moment(cards, door_store, cloc
     assert not cards.with_name("cards.copy").exists()
 
     retention = doorpi.Retention(365, clock)
-    retention.step(
-        door_store.people,
-        door_store.events,
-        lambda action, otherwise, writes=True: action(),
-    )
+    retention.step(door_store.people, door_store.events)
 
     assert cards.with_name("cards.copy").exists()
 
