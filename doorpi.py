@@ -11054,8 +11054,9 @@ def _table(text: str) -> Records:
         if given := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
             delimiter = given[1]
             continue
-        used = delimiter or max("\t;,", key=line.count)
-        cells = next(csv.reader([line], delimiter=used), [])
+        used, cells = delimiter or max("\t;,", key=line.count), list[str]()
+        with contextlib.suppress(csv.Error):  # a cell that is too long
+            cells = next(csv.reader([line], delimiter=used), cells)
         plain = [_plain(tidied(cell.strip())) for cell in cells]
         if any(plain) and not (line.startswith("#") and IDENTIFIERS.isdisjoint(plain)):
             names = [tidied(n.strip()) or f"column {i}" for i, n in enumerate(cells, 1)]
