@@ -9248,7 +9248,7 @@ class SystemClock:
     def __init__(self) -> None:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._ahead_s: float | None = None  # of the seconds since boot, when it was set
-        self._look_at_zone_at = -inf
+        self._zone_looks = Every(self.zone_look_s)
         self._zone: object = None
 
     def now(self) -> datetime:
@@ -9265,10 +9265,8 @@ class SystemClock:
 
     def follow_zone(self) -> None:
         """The C library reads the zone once, and the owner may set it later."""
-        now = self.monotonic()
-        if now < self._look_at_zone_at:
+        if not self._zone_looks.is_due(self.monotonic()):
             return
-        self._look_at_zone_at = now + self.zone_look_s
         found = _state(LOCALTIME), _state(LOCALTIME, follow_symlinks=False)
         if found == self._zone:
             return
@@ -9467,7 +9465,7 @@ class GpioLights:
         self._closed = False
         #: Guards all of this.  The main thread takes it under ``postponed``.
         self._changed = threading.Condition()
-        self._failures = 0
+        self._backoff = Backoff(*self.backoff_s)
         self._again_at = -inf
         self.trouble = ""
         self.playing = Signal.READY
@@ -9547,10 +9545,7 @@ class GpioLights:
 
     def _fail(self, error: Exception) -> None:
         self.trouble = printable(str(error) or type(error).__name__)
-        base_s, cap_s = self.backoff_s
-        wait_s = backoff_s(self._failures, base_s=base_s, cap_s=cap_s, jitter=1.0)
-        self._failures += 1
-        self._again_at = time.monotonic() + wait_s
+        self._again_at = time.monotonic() + self._backoff.fail()
         self._give_back()
 
     def _give_back(self) -> None:
@@ -10010,7 +10005,7 @@ class FileWatch:
 
     def __init__(self, clock: Clock, paths: Iterable[Path]) -> None:
         self._clock = clock
-        self._look_at = -inf
+        self._looks = Every(self.look_s)
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._changed: dict[Path, float] = {}  # when it was last seen to change
         self._read: dict[Path, bytes] = {}  # what was in it when it was last read
@@ -10026,9 +10021,8 @@ class FileWatch:
         """True from the end of an edit on until it is ``taken``; with ``urgent`` also
         where there was none."""
         now = self._clock.monotonic()
-        if now < self._look_at and not urgent:
+        if not self._looks.is_due(now) and not urgent:
             return False
-        self._look_at = now + self.look_s
         self._look(now)
         if any(self._may_go_on(path, now - at) for path, at in self._changed.items()):
             return False

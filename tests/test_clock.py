@@ -438,8 +438,8 @@ TOKYO = Path("/usr/share/zoneinfo/Asia/Tokyo")
 )
 def test_a_file_that_is_no_zone_changes_none(zone, monkeypatch, caplog, content):
     zone("Asia/Tokyo", as_file=True)
+    monkeypatch.setattr(SystemClock, "zone_look_s", 0.0)
     clock = SystemClock()
-    clock.zone_look_s = 0.0
     clock.now()
 
     doorpi.LOCALTIME.write_bytes(content)
@@ -460,8 +460,8 @@ def test_a_zone_that_cannot_be_found_is_no_trouble(zone, monkeypatch, tmp_path):
 
 def test_a_zone_that_cannot_be_read_changes_none(zone, monkeypatch, caplog):
     zone("Asia/Tokyo", as_file=True)
+    monkeypatch.setattr(SystemClock, "zone_look_s", 0.0)
     clock = SystemClock()
-    clock.zone_look_s = 0.0
     clock.now()
 
     doorpi.LOCALTIME.unlink()
