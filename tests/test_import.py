@@ -470,7 +470,7 @@ WHOLE = {
     "cut csv": ("uid,holder,until\n0123AB07,Anna,\n25C2451B,Jo", "line 3: 2 cells, but 3 columns: the file was cut off"),
     "cut before the date": ("uid,holder,until\n25C2451B,Jo,", "line 2: stops before its last cell: the file was cut off"),
     "cut tsv": (UHPPOTED[:-8], "line 4: 5 cells, but 8 columns: the file was cut off"),
-    "cut toml": (OWN_TOML[:134], 'not valid TOML, or cut off: line 9: write text in quotes: "..."'),
+    "cut toml": (OWN_TOML[:134], 'not valid TOML, or cut off: line 9: dates are written year-month-day: 2026-11-30'),
     "too deep": ('{"acctype": ' + "[" * 100_000, "not valid JSON: a number too long, or too deep"),
     "two names": ("uid,holder,Holder\n1,2,3\n", "two columns are called 'Holder'"),
     "a misspelt end": (csv_of(valid_til="2027-01-01"), DOUBT.format("'valid_til'", "2027-01-01", KEYS)),
