@@ -49,17 +49,17 @@ Time is of two kinds and they are never mixed. `at` is a datetime in the door's 
 time zone: what the log says and what schedules are about. `now` and every name that
 ends in `_by` is the monotonic clock in seconds: what is waited for.
 
-Threads. The door is one thread, the main one: it reads the card, decides, talks to the
-lock and feeds the watchdog, so that a door that hangs is a door that is restarted.
-Three kinds of thread stand beside it. One plays the lights. A relay's pulse is ended by
-a thread that lives as long as the pulse: a strike must fall shut in time, whatever the
-door is waiting for. And a connection to the lock is opened (name, TCP, TLS) by a
-Dialer's thread that lives for one attempt: looking up a name is the one wait that no
-timeout ends, so it must not happen where the door waits; and a connection that the
-server closed, or that was idle for a minute, is replaced while the door goes on reading
-cards. The first attempt also loads what HTTP and TLS need, which takes a slow Pi
-seconds. At most one such thread exists for each lock. `doctor` has its own for what
-else has no end: looking up a name, and checking a database.
+Threads. The door is one thread, the main one: it decides, carries out a move's policy
+and feeds the watchdog, so that a door that hangs is a door that is restarted. What
+blocks runs beside it. A worker (ThreadWorker) for the reader and one for each lock
+makes one call after the other, and wakes the main thread when it has ended. A
+connection to a lock's cloud is opened (name, TCP, TLS) by a Dialer's thread; it lives
+for one attempt, at most one for each host: looking up a name is the one wait that no
+timeout ends, and a connection that the server closed, or that was idle for a minute, is
+replaced ahead of the next tap. The first attempt also loads what HTTP and TLS need,
+which takes a slow Pi seconds. One thread plays the lights, and a relay's pulse is ended
+by a thread that lives as long as the pulse: a strike must fall shut in time, whatever
+the door is waiting for. `doctor` has its own for checking a database.
 
 Every thread but the main one is started under `kept_from_threads` (5): it gets no
 signal, so that a signal always ends what the main thread waits for.
@@ -5688,10 +5688,14 @@ class Dialer:
             self._missing_since = self.clock.monotonic()
         if self._ready and not self._failures:
             self._remember_tls(self._ready)
-        self._attempt = DialAttempt(self)
-        with ProcessSignals.kept_from_threads():
-            self._attempt.start()
-        return self._attempt
+        attempt = self._attempt = DialAttempt(self)
+        try:
+            with ProcessSignals.kept_from_threads():
+                attempt.start()
+        except RuntimeError as error:  # no room for a thread; there may be soon
+            attempt.failure = f"cannot reach {self.host}: {error}"
+            attempt.done.set()
+        return attempt
 
     def _collect(self) -> None:
         """Take what a finished attempt brought, put away what died.

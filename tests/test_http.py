@@ -1116,6 +1116,21 @@ def test_closing_does_not_wait_for_the_name_service(hanging, api):
     until(lambda: open_files() <= files, "its connection was closed as well")
 
 
+def test_a_computer_without_room_for_a_thread_is_a_try_that_failed(
+    raw, api, monkeypatch
+):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    caller = api(raw())
+    with monkeypatch.context() as full:
+        full.setattr(doorpi.DialAttempt, "start", refuse)
+        told = failure(caller)
+
+    assert told == "NotSent: cannot reach 127.0.0.1: can't start new thread"
+    assert ask(caller).status == 200
+
+
 # -- too late to send
 
 
