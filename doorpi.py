@@ -370,6 +370,7 @@ class Reason(enum.StrEnum):
     CLOCK_NOT_SET = "clock-not-set"
     NOT_PERMITTED_AT_THIS_TIME = "not-permitted-at-this-time"
     PASSBACK = "passback"
+    STALE = "stale"
     AUTHORITY_UNREACHABLE = "authority-unreachable"
 
 
@@ -3081,15 +3082,16 @@ class Worker(Protocol):
         """Begin nothing more; does not wait for what is under way."""
 
 
+class StoreError(Exception):
+    """The database can't be read or written just now; the text is for people."""
+
+
 class Answer(NamedTuple):
-    """For the sender of an access request: whether it was done, and in words."""
+    """What the sender of an access request is told: whether it was ``done``, and in
+    words."""
 
     done: bool
     lines: Sequence[str]
-
-
-class StoreError(Exception):
-    """The database can't be read or written just now; the text is for people."""
 
 
 class Source(Protocol):
@@ -3116,6 +3118,9 @@ class Source(Protocol):
     def prove(self, credential: Credential) -> Reason | None:
         """Have what was presented last prove that it is what ``credential`` says; None
         where it did, or has nothing to prove.  The door calls this on ``worker``."""
+
+    def answer(self, request: AccessRequest, answer: Answer) -> None:
+        """Tell the sender what came of it; at a reader, the lights have done so."""
 
     def rest(self, until: float) -> None:
         """Be slow until then: nobody who may enter was among many that were denied."""
@@ -4575,7 +4580,7 @@ class Doorkeeper:
         self._worker = worker
         self._jitter = jitter
         self._line: list[Entry] = []  # the first one moves the lock
-        self._relock: Steps[Outcome | None] | None = None
+        self._relock: Steps[Event] | None = None
         self.watch = Watch(display, people, events, clock)
         self.refusals = Refusals(display, events, clock)
         self.enrolment = Enrolment(display, people, events)
@@ -4606,11 +4611,22 @@ class Doorkeeper:
 
     def passage(
         self, request: AccessRequest, source: Source | None = None
-    ) -> Steps[Outcome | None]:
-        """All that becomes of a request; what came of the lock, where it was asked."""
+    ) -> Steps[Event]:
+        """All that becomes of a request, which its event tells."""
         entry = Entry(self._begun(request), self.events)
-        if request.medium in OWN:
-            return (yield from self._move(request, entry, lambda: None))
+        if self._clock.monotonic() >= request.good_until:
+            entry.event = entry.event._replace(reason=Reason.STALE)
+            self._deny(request, entry.event)
+        elif request.medium in OWN:
+            yield from self._move(request, entry, lambda: None)
+        else:
+            yield from self._admit(request, entry, source)
+        return entry.event
+
+    def _admit(
+        self, request: AccessRequest, entry: Entry, source: Source | None
+    ) -> Steps[None]:
+        """Judge a request, and do what follows."""
         grant = yield from self._judge(request, source)
         who, (reason, holder) = grant.who, grant.verdict
         event = entry.event = entry.event._replace(reason=reason, holder=holder)
@@ -4620,7 +4636,8 @@ class Doorkeeper:
         is_enrolling = self.enrolment.is_open(request.arrived)
         if grant.verdict.granted and not is_master and not is_enrolling:
             check = functools.partial(self._check, request, entry, grant)
-            return (yield from self._move(request, entry, check))
+            yield from self._move(request, entry, check)
+            return
         with self._supervisor.uninterrupted():  # what is shown is in the log, too
             if is_master:
                 self.enrolment.turn(event, request.arrived)
@@ -4631,9 +4648,48 @@ class Doorkeeper:
                 is_shown = self._deny(request, event, who)
                 if source and not is_shown:
                     source.rest(request.arrived + Denials.slow_s)
-        return None
 
-    def relock(self, pending: Relock) -> Steps[Outcome | None]:
+    def serve(self, request: AccessRequest, source: Source) -> Steps[None]:
+        """A request of ``source``, or a question about the lock; it gets its answer."""
+        if request.wants is Wants.STATUS:
+            yield Pause(request.good_until, lambda: self.is_free)
+            answer = yield from self.status()
+        else:
+            answer = answer_of((yield from self.passage(request, source)))
+        source.answer(request, answer)
+
+    def status(self) -> Steps[Answer]:
+        """How the locks are, what their clouds have left, and what is to come."""
+        lines, is_known = [], False
+        for control in self.control.all:
+            is_main = control is self.control
+            title = "" if is_main else f"fallback ({control.budget.kind}): "
+            by = self._clock.monotonic() + self._config.lock.unlock_window_s
+            try:
+                status = yield from control.status(by)
+            except LockError as error:
+                lines.append(f"{title}not known: {error}")
+                continue
+            is_known |= is_main and status.state is not LockState.UNKNOWN
+            lines.append(title + status_words(status, self._clock.now().timestamp()))
+        if counts := self.control.spent():
+            self.events.keep(Notes(counts=counts))
+        for budget in (control.budget for control in self.control.all):
+            if budget.allowed:
+                warning = "warning: " if budget.shortage() else ""
+                lines.append(warning + calls_in_words(budget.used, budget.allowed))
+        now, text = self._clock.monotonic(), self.events.recall(Kept.RELOCK)
+        for relock in relocks_from(text, self._clock.boot(), now).values():
+            title = "" if relock.lock == "lock" else f"{relock.lock}: "
+            due_s = max(0.0, relock.due - now)
+            due = f"to be locked again in {due_s:.0f} s"
+            is_stuck = relock.due == inf
+            lines.append(title + (f"warning: {NOT_LOCKED_AGAIN}" if is_stuck else due))
+        if self.people.locked_down():
+            lines.append(LOCKED_DOWN_WORDS)
+        return Answer(is_known, lines)
+
+    def relock(self, pending: Relock) -> Steps[Event]:
         """The passage of the door's own wish to lock again."""
         request = AccessRequest(
             Medium.RELOCK,
@@ -5038,7 +5094,7 @@ class Door:
     def _hear(self) -> None:
         for source in self._equipment.sources:
             if request := source.poll(self._clock.monotonic()):
-                self._runner.start(self._keeper.passage(request, source))
+                self._runner.start(self._keeper.serve(request, source))
         self._hear_of_readers()
 
     def _hear_of_readers(self) -> None:
@@ -5210,6 +5266,31 @@ def what_came(event: Event) -> str:
         return f"{card}door not {done}{after}: {detail or FAILURES[event.result]}"
     sent = "" if event.source == "relock" else f"{event.command or 'nothing sent'} -> "
     return f"{sent}{event.result}{f' in {took}' if took else ''}{told}"
+
+
+def status_words(status: LockStatus, unix_s: float) -> str:
+    """A lock's status, for `status` and `doctor`."""
+    reachable = {True: "it answers", False: "it does not answer", None: ""}
+    words = [
+        f"not known ({status.why})" if status.why else status.state.value,
+        reachable[status.reachable],
+    ]
+    if status.battery_percent is not None:
+        words.append(f"battery {status.battery_percent} %")
+    if status.battery_is_low:
+        words.append("battery low")
+    if status.as_of is not None:
+        words.append(f"as of {max(0, unix_s - status.as_of):.0f} s ago")
+    return ", ".join(filter(None, words))
+
+
+def answer_of(event: Event) -> Answer:
+    """What an event tells the sender of its request."""
+    if event.reason is not Reason.GRANTED:
+        words = f"denied: {event.reason}"
+    else:
+        words = f"{event.result}: {event.detail}" if event.detail else f"{event.result}"
+    return Answer(event.result in (Result.UNLOCKED, Result.LOCKED), [words])
 
 
 def utc_text(at: datetime) -> str:
@@ -8156,9 +8237,10 @@ ORDER BY e.id DESC LIMIT 1
 #: (Of a min without the + SQLite believes that it is near the beginning.)
 SINCE_QUERY = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
 #: Events of earlier starts were settled then: a long log must not slow the start.  One
-#: of a verb between these times may be of a verb that is alive, and will end it.
+#: of a verb that asked no door may, between these times, be of one that is alive, and
+#: will end it.
 UNFINISHED_QUERY = """
-SELECT e.id, e.source = 'command' AND e.at BETWEEN ? AND ?
+SELECT e.id, e.source = 'command' AND e.request = '' AND e.at BETWEEN ? AND ?
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
 WHERE e.id > coalesce((SELECT value FROM states WHERE name = 'settled'), 0) + 0
   AND e.reason = 'granted' AND o.id IS NULL
@@ -8810,6 +8892,9 @@ class CardSource:
         """A UID is all that this reader reads."""
         return None
 
+    def answer(self, request: AccessRequest, answer: Answer) -> None:
+        """The lights have given it."""
+
     def rest(self, until: float) -> None:
         self._rests_until = until
         self.due = max(self.due, until)
@@ -9170,40 +9255,54 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 class InboxSource:
     """The inbox as a source of access requests.  Trouble with it keeps nobody out: it
-    is opened again every ``retry_s``."""
+    is opened again every ``retry_s``, and the journal says so."""
 
     retry_s = 5.0
 
-    def __init__(self, inbox: Inbox) -> None:
-        self.point = ""
+    def __init__(self, inbox: Inbox, clock: Clock) -> None:
+        self.point, self.due = "", inf  # each round of the door polls it
+        self.worker: Worker = InlineWorker()
         self._inbox = inbox
+        self._clock = clock
         self._is_open = False
         self._trouble = ""
         self._again_at = -inf
         self._answers: dict[str, Answer] = {}  # to be written
 
+    def open(self) -> None:
+        with self._troubles_told():
+            self._inbox.begin()
+            self._is_open = True
+
     def poll(self, now: float) -> AccessRequest | None:
         if now < self._again_at:
             return None
-        try:
-            if not self._is_open:
-                self._inbox.begin()
-                self._is_open = True
+        if not self._is_open:
+            self.open()
+        with self._troubles_told():
             self._answer_all()
-            request = self._inbox.take()
+            return self._inbox.take()
+        return None
+
+    @contextlib.contextmanager
+    def _troubles_told(self) -> Iterator[None]:
+        try:
+            yield
         except StoreError as error:
             if not self._trouble:
                 log.warning("no requests from other programs: %s", error)
             self._is_open, self._trouble = False, str(error)
-            self._again_at = now + self.retry_s
-            return None
-        if self._trouble:
-            log.info("requests from other programs are taken again")
-        self._trouble = ""
-        return request
+            self._again_at = self._clock.monotonic() + self.retry_s
+        else:
+            if self._trouble and self._is_open:
+                log.info("requests from other programs are taken again")
+                self._trouble = ""
+
+    def prove(self, credential: Credential) -> Reason | None:
+        return None  # whoever may write into the inbox is believed
 
     def answer(self, request: AccessRequest, answer: Answer) -> None:
-        """Let the sender know, now or with a later poll."""
+        """Written at once, or with a later poll."""
         self._answers[request.id] = answer
         with contextlib.suppress(StoreError):
             self._answer_all()
@@ -9213,8 +9312,11 @@ class InboxSource:
             self._inbox.answer(name, answer)
             del self._answers[name]
 
+    def rest(self, until: float) -> None:
+        self._again_at = until
+
     def trouble(self) -> str:
-        return self._trouble
+        return ""  # of readers, that is
 
     def close(self) -> None:
         self._inbox.close()
@@ -10369,6 +10471,67 @@ def _owner_of(folder: Path) -> tuple[int, int]:
     return 0, 0
 
 
+NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
+#: Longer than any move that a door has begun: it hangs, and no watchdog ends it.
+HANGS_S = VERB_S
+
+
+def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
+    """Hand ``request`` to the door that works with ``state_dir``, and wait for its
+    answer; None where there is no door, and none has begun it or ever will.
+
+    However this ends, a request that was not begun is taken back.  Where the door ends
+    in the middle of one it has begun, nobody can tell what came of it: the answer is
+    that it was cut off, and the log knows more.  Raises: StoreError.
+    """
+    if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
+        raise StoreError(f"{state_dir}: Permission denied")
+    trouble = None
+    while is_running(state_dir):
+        inbox = _inbox_in_use(state_dir, clock)
+        try:
+            inbox.put(request)
+            answer = _awaited(inbox, state_dir, clock, request)
+            if answer is not None:
+                return answer
+        except StoreError as error:  # a door that is just starting has none yet
+            trouble = error
+        finally:
+            with contextlib.suppress(StoreError):
+                inbox.take_back(request.id)
+            inbox.close()
+        if clock.monotonic() >= request.good_until:
+            if trouble:
+                raise trouble
+            return NOT_TAKEN
+        clock.sleep(0.05)
+    return None
+
+
+def _inbox_in_use(state_dir: Path, clock: Clock) -> Inbox:
+    files = inbox_files(state_dir)
+    return Inbox(next(filter(_is_there, files), files[-1]), clock)
+
+
+def _awaited(
+    inbox: Inbox, state_dir: Path, clock: Clock, request: AccessRequest
+) -> Answer | None:
+    """The answer; None where the request was taken back."""
+    look_at, ends_at = clock.monotonic() + 1.0, request.good_until + HANGS_S
+    while (answer := inbox.answer_to(request.id)) is None:
+        now = clock.monotonic()
+        is_late, is_alone = now >= request.good_until, False
+        if now >= look_at:  # seldom: a door that starts must not find us looking
+            look_at = now + 1.0
+            is_alone = inbox.is_gone() or not is_running(state_dir)
+        if (is_late or is_alone) and inbox.take_back(request.id):
+            return None
+        if is_alone or now >= ends_at:  # it may have answered with its last breath
+            return inbox.answer_to(request.id) or CUT_OFF
+        clock.sleep(SHORTEST_PAUSE_S)
+    return answer
+
+
 ################################################################################
 # 13. The owner's tools -- why, people, log
 ################################################################################
@@ -10476,6 +10639,7 @@ REASON_WORDS: Mapping[Reason, Wording] = {
     Reason.NOT_PERMITTED_AT_THIS_TIME: Wording(
         _outside_hours, ends=_hours_end, turns=_turns_of_hours,
     ),
+    Reason.STALE: Wording("the request came too late, and nothing was sent"),
     Reason.AUTHORITY_UNREACHABLE: Wording(
         "who else may know this card could not be asked", lasts="",
     ),
@@ -12749,7 +12913,7 @@ def _status(
     if access.kind == "relay":
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
         return Finding(OK, where, words)
-    words = f"{_in_words(status, clock.now().timestamp())}; it took {_ms(took_s)}"
+    words = f"{status_words(status, clock.now().timestamp())}; it took {_ms(took_s)}"
     battery = 100 if status.battery_percent is None else status.battery_percent
     is_low = bool(status.battery_is_low) or battery < LOW_BATTERY_PERCENT
     return first_of(
@@ -12760,21 +12924,6 @@ def _status(
         (took_s > SLOW_S, WARN, words, SIGNAL),
         (True, OK, words, ""),
     )
-
-
-def _in_words(status: LockStatus, unix_s: float) -> str:
-    reachable = {True: "it answers", False: "it does not answer", None: ""}
-    words = [
-        f"not known ({status.why})" if status.why else status.state.value,
-        reachable[status.reachable],
-    ]
-    if status.battery_percent is not None:
-        words.append(f"battery {status.battery_percent} %")
-    if status.battery_is_low:
-        words.append("battery low")
-    if status.as_of is not None:
-        words.append(f"as of {max(0, unix_s - status.as_of):.0f} s ago")
-    return ", ".join(filter(None, words))
 
 
 # -- the rest
@@ -13216,7 +13365,18 @@ def make_sources(
             if not source.is_closed:
                 reader, worker = source.reader, source.worker
     worker = worker or ThreadWorker("reader", clock.wake)
-    return [CardSource(reader, config.reader, clock, worker, debounce=debounce)]
+    inbox = next((each for each in before if isinstance(each, InboxSource)), None)
+    return [
+        CardSource(reader, config.reader, clock, worker, debounce=debounce),
+        inbox or make_inbox(Path(config.door.state_dir), clock),
+    ]
+
+
+def make_inbox(state_dir: Path, clock: Clock) -> InboxSource:
+    """In memory where the service has a folder there; a door waits for nobody."""
+    files = inbox_files(state_dir)
+    path = next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
+    return InboxSource(Inbox(path, clock, busy_s=0.05), clock)
 
 
 def make_locks(
@@ -13977,49 +14137,43 @@ def next_time(text: str, now: datetime) -> datetime | None:
     )
 
 
-def cmd_status(args: argparse.Namespace) -> int:
+def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
+    """Ask the door that runs, or the lock itself where none does.  A move is logged as
+    any tap, with who asked."""
     config, clock = load(args), SystemClock()
-    states = {}
-    with _by_hand(config, clock) as keeper:
-        control = keeper.control
-        for each in control.all:
-            by = clock.monotonic() + config.lock.unlock_window_s
-            title = "" if each is control else f"fallback ({each.budget.kind}): "
-            try:
-                status = drive(each.status(by), clock)
-            except LockError as error:
-                say(f"{title}not known: {error}")
-                continue
-            states[each.name] = status.state
-            say(title + _in_words(status, clock.now().timestamp()))
-        spent = Notes(counts=control.spent())
-        if spent.counts:
-            keeper.events.keep(spent)
-        for line in (*_calls(control), *_to_be_locked(keeper.events, clock)):
-            say(line)
-        if keeper.people.locked_down():
-            say(LOCKED_DOWN_WORDS)
-    is_known = states.get("lock", LockState.UNKNOWN) is not LockState.UNKNOWN
-    return EX_OK if is_known else EX_FAILED
+    ProcessSignals().install()  # a strike is released, however this ends
+    try:
+        request = _request(config, clock, wants)
+        answer = ask_door(Path(config.door.state_dir), clock, request)
+        if answer is not None:
+            say("\n".join(answer.lines))
+            return EX_OK if answer.done else EX_FAILED
+        with _by_hand(config, clock) as keeper:
+            if wants is Wants.STATUS:
+                answer = drive(keeper.status(), clock)
+            else:
+                own = request._replace(id="")  # nobody waits for it elsewhere
+                answer = answer_of(drive(keeper.passage(own), clock))
+            say("\n".join(answer.lines))
+            sys.stdout.flush()
+            keeper.control.named(keeper.control.mover).let_go()
+    except Stopped as stopped:
+        return 128 + stopped.number
+    return EX_OK if answer.done else EX_FAILED
 
 
-def _calls(control: LockControl) -> Iterator[str]:
-    """How much of the month's plan is used."""
-    for budget in (each.budget for each in control.all):
-        if budget.allowed:
-            told = calls_in_words(budget.used, budget.allowed)
-            yield f"warning: {told}" if budget.shortage() else told
-
-
-def _to_be_locked(events: Forgiving, clock: Clock) -> Iterator[str]:
-    now = clock.monotonic()
-    for relock in relocks_from(events.recall(Kept.RELOCK), clock.boot(), now).values():
-        title = "" if relock.lock == "lock" else f"{relock.lock}: "
-        if relock.due == inf:
-            yield f"{title}warning: {NOT_LOCKED_AGAIN}"
-        else:
-            due_s = max(0.0, relock.due - now)
-            yield f"{title}to be locked again in {due_s:.0f} s"
+def _request(config: Config, clock: Clock, wants: Wants) -> AccessRequest:
+    """What a verb asks for, in the name of who types."""
+    at, now = clock.now(), clock.monotonic()
+    return AccessRequest(
+        Medium.COMMAND,
+        _asking_user(),
+        at=at,
+        arrived=now,
+        good_until=now + config.lock.unlock_window_s,
+        wants=wants,
+        id=os.urandom(8).hex(),
+    )
 
 
 @contextlib.contextmanager
@@ -14153,24 +14307,6 @@ def _lock_examined(
             events.keep(spent)
         lock.close()
         store.close()
-
-
-def cmd_move(command: Command, args: argparse.Namespace) -> int:
-    """Move the lock by hand; it is logged as any tap, with who asked."""
-    config, clock = load(args), SystemClock()
-    ProcessSignals().install()  # a strike is released, however this ends
-    try:
-        with _by_hand(config, clock) as keeper:
-            at, now, wants = clock.now(), clock.monotonic(), Wants(command)
-            request = AccessRequest(Medium.COMMAND, _asking_user(), at, now, inf, wants)
-            outcome = drive(keeper.passage(request), clock)
-            assert outcome is not None
-            say(outcome.result + (f": {outcome.detail}" if outcome.detail else ""))
-            sys.stdout.flush()
-            keeper.control.named(outcome.lock).let_go()
-    except Stopped as stopped:
-        return 128 + stopped.number
-    return EX_OK if outcome.result.value == command.target.value else EX_FAILED
 
 
 def _asking_user() -> str:
@@ -14378,13 +14514,15 @@ VERBS: dict[str, Verb] = {
         flag("--verify", "find rows tampered with"),
         flag("--chart", "hours and speed, as SVG"),
     ),
-    "status": Verb(cmd_status, "show the lock's state and battery"),
+    "status": Verb(
+        functools.partial(cmd_ask, Wants.STATUS), "show the lock's state and battery"
+    ),
     "lock": Verb(
-        functools.partial(cmd_move, Command.LOCK),
+        functools.partial(cmd_ask, Wants.LOCK),
         "lock the door and wait until the lock confirms",
     ),
     "unlock": Verb(
-        functools.partial(cmd_move, Command.UNLOCK),
+        functools.partial(cmd_ask, Wants.UNLOCK),
         "unlock the door and wait until the lock confirms",
     ),
     "lockdown": Verb(

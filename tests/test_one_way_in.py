@@ -111,6 +111,8 @@ class Smart:
         self.proven.append(credential.holder)
         return self.no
 
+    def answer(self, request, answer) -> None: ...
+
     def rest(self, until: float) -> None: ...
 
     def trouble(self) -> str:

@@ -83,7 +83,7 @@ def test_the_end_of_a_call_ends_the_wait_for_it(worker, clock):
     threading.Timer(0.1, go_on.set).start()
     began = time.monotonic()
 
-    drive(called(worker, go_on.wait), clock, pace_s=30.0)
+    drive(called(worker, go_on.wait), clock)
 
     assert time.monotonic() - began < 5.0
 
@@ -145,7 +145,7 @@ def test_a_signal_ends_the_wait_for_a_call(worker, clock, own_signals):
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     with pytest.raises(Stopped):
-        drive(steps(), clock, pace_s=60.0)
+        drive(steps(), clock)
 
     go_on.set()
     assert met == ["stopped"]

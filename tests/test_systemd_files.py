@@ -156,6 +156,13 @@ def test_lgpio_has_a_writable_place_that_is_not_the_sd_card():
     assert "LG_WD=/run/doorpi" in settings()["Environment"]
 
 
+def test_the_inbox_is_in_memory_where_verbs_find_it_and_a_restart_leaves_it():
+    (state,) = settings()["StateDirectory"]
+    assert settings()["RuntimeDirectory"] == [state]
+    assert doorpi.inbox_files(Path("/var/lib", state))[0].parent == Path("/run", state)
+    assert settings()["RuntimeDirectoryPreserve"] == ["restart"]
+
+
 def test_the_devices_are_readers_and_pins():
     devices = {value.split()[0] for value in settings()["DeviceAllow"]}
 

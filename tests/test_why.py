@@ -231,7 +231,7 @@ def test_every_reason_has_a_row_of_words_and_a_sentence_here():
     }
 
     assert set(REASON_WORDS) == set(Reason)
-    elsewhere = {Reason.RANDOM_UID, Reason.AUTHORITY_UNREACHABLE}
+    elsewhere = {Reason.RANDOM_UID, Reason.STALE, Reason.AUTHORITY_UNREACHABLE}
     assert decided | elsewhere == set(Reason)
 
 
