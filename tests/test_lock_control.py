@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 from conftest import FakeClock, FakeLock
 from hypothesis import given
@@ -48,7 +46,7 @@ def toggle(state: LockState) -> Command | None:
     )
 
 
-def tap(lock: FakeLock, choose=toggle, *, jitter=0.0, intend=None, alive=None):
+def tap(lock: FakeLock, choose=toggle, *, jitter=0.0, intend=None):
     """Move ``lock`` as a tap does: the outcome, and the seconds it took."""
     clock = lock.clock
     began = clock.monotonic()
@@ -61,7 +59,7 @@ def tap(lock: FakeLock, choose=toggle, *, jitter=0.0, intend=None, alive=None):
     steps = control.move(
         choose, send_by=began + WINDOW_S, intend=intend or (lambda command: None)
     )
-    outcome = drive(steps, clock, alive or (lambda: None))
+    outcome = drive(steps, clock)
     return outcome, clock.monotonic() - began
 
 
@@ -509,44 +507,6 @@ def test_a_wait_that_the_lock_asked_for_is_kept_to_the_second(lock, stage):
 
     assert outcome == UNLOCKED
     assert took_s == 4.0
-
-
-@pytest.mark.parametrize(
-    ("stage", "error"),
-    [
-        ("statuses", NotSent("no network")),
-        ("statuses", Busy("moving", 9.0)),
-        ("sends", NotSent("no network")),
-        ("sends", Busy("moving", 9.0)),
-        ("progress", MaybeSent("cut")),
-        ("progress", Progress.NO_EFFECT),
-        ("progress", Progress.PENDING),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("takes_s", [0.0, 0.3])
-def test_the_watchdog_is_fed_every_second_whatever_is_waited_for(
-    lock, clock, stage, error, takes_s
-):
-    fed_at = [clock.monotonic()]
-    lock.takes_s = takes_s
-    lock.policy = LockPolicy(confirm_at_s=(0.0, 20.0), confirm_every_s=4.0)
-    setattr(lock, stage, [error] * MANY)
-
-    tap(lock, alive=lambda: fed_at.append(clock.monotonic()))
-
-    fed_at.append(clock.monotonic())
-    gaps_s = [later - earlier for earlier, later in pairwise(fed_at)]
-    assert max(gaps_s) <= 1.0 + takes_s
-
-
-def test_a_look_for_cards_in_a_wait_does_not_prolong_it(lock):
-    lock.progress = [Progress.PENDING] * 3
-
-    tap(lock, alive=lambda: lock.clock.advance(0.4))
-
-    gaps = [later - earlier for earlier, later in pairwise(lock.asked)]
-    assert max(gaps) < 1.0 + 0.4 + 0.01
 
 
 # -- a fault of the driver's own

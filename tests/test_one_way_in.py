@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from conftest import (
@@ -22,10 +23,13 @@ import doorpi
 from doorpi import (
     AccessRequest,
     Block,
+    Busy,
     Command,
     Credential,
+    LockPolicy,
     LockState,
     LockStatus,
+    MaybeSent,
     Medium,
     NotSent,
     Progress,
@@ -648,6 +652,32 @@ def test_a_call_that_does_not_end_feeds_no_watchdog(world, elsewhere, which):
         door.step()
 
     assert (world.supervisor.beats > 0) is (which == "authority")
+
+
+@pytest.mark.parametrize(
+    ("stage", "error"),
+    [
+        ("statuses", NotSent("no network")),
+        ("statuses", Busy("moving", 9.0)),
+        ("sends", NotSent("no network")),
+        ("sends", Busy("moving", 9.0)),
+        ("progress", MaybeSent("cut")),
+        ("progress", Progress.NO_EFFECT),
+        ("progress", Progress.PENDING),
+    ],
+    ids=str,
+)
+def test_the_watchdog_is_fed_every_second_whatever_is_waited_for(world, stage, error):
+    fed_at = [world.clock.t]
+    world.supervisor.alive = lambda: fed_at.append(world.clock.t)
+    world.lock.policy = LockPolicy(confirm_at_s=(0.0, 20.0), confirm_every_s=4.0)
+    setattr(world.lock, stage, [error] * 99)
+
+    world.tap(KEN)
+
+    fed_at.append(world.clock.t)
+    assert fed_at[-1] - fed_at[0] > 2.0
+    assert max(later - earlier for earlier, later in pairwise(fed_at)) <= 1.0
 
 
 def test_a_lock_that_is_out_of_reach_holds_no_look_up(world):
