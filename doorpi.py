@@ -218,6 +218,23 @@ def is_random(uid: Uid) -> bool:
     return len(uid) == 8 and uid.startswith("08")
 
 
+def enrollable_uid(text: str) -> Uid:
+    """Read a UID that can be put on a list.
+
+    Raises: ValueError also for a random one: it never comes back.
+    """
+    uid = parse_uid(text)
+    if is_random(uid):
+        raise ValueError(RANDOM_WORDS)
+    return uid
+
+
+RANDOM_WORDS = (
+    "a random UID (4 bytes, first 08), as phones use: it is another one at"
+    " each tap and can't be enrolled; use a card"
+)
+
+
 class Card(NamedTuple):
     """A Type A card in the field: ``atqa`` is 2 bytes in air order, ``sak`` one."""
 
@@ -240,6 +257,47 @@ class Span(NamedTuple):
     @property
     def crosses_midnight(self) -> bool:
         return self.end_min < self.start_min
+
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def _parse_days(text: str) -> frozenset[int]:
+    days: set[int] = set()
+    for part in text.lower().split(","):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if first not in DAYS or last not in DAYS:
+            raise ValueError('days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"')
+        start, end = DAYS.index(first), DAYS.index(last)
+        days.update((start + i) % 7 for i in range((end - start) % 7 + 1))
+    return frozenset(days)
+
+
+def parse_span(text: str) -> Span:
+    """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.
+
+    Raises: ValueError that says what is wrong with it.
+    """
+    if re.search("[\u2010-\u2015\u2212]", text):
+        raise ValueError(
+            "write a plain - (minus) from day to day and from hour to hour"
+        )
+    match = re.fullmatch(
+        r"([A-Za-z,\-]+)\s+(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)",
+        re.sub(r"\s*([,-])\s*(?=[A-Za-z])", r"\1", text.strip()),
+        re.ASCII,
+    )
+    if match is None:
+        raise ValueError('expected days and hours, as in "Mon-Fri 08:00-20:00"')
+    days = _parse_days(match[1])
+    hour, minute, end_hour, end_minute = map(int, match.groups()[1:])
+    start_min, end_min = hour * 60 + minute, end_hour * 60 + end_minute
+    if max(minute, end_minute) > 59 or start_min > 1439 or end_min > 1440:
+        raise ValueError("a time of day is 00:00 to 23:59, an end also 24:00")
+    if start_min == end_min:
+        raise ValueError("starts when it ends; a whole day is 00:00-24:00")
+    return Span(days=days, start_min=start_min, end_min=end_min)
 
 
 class Schedule(NamedTuple):
@@ -614,6 +672,33 @@ def block_words(block: Block) -> str:
 def card_name(card: Credential) -> str:
     """``Ken Sato (04:A1:B2:C3)``."""
     return f"{printable(card.holder, 60)} ({format_uid(card.uid)})"
+
+
+def _hours(schedule: Schedule, today: date = date.min) -> str:
+    closed = sorted(str(day) for day in schedule.closed if day >= today)
+    words = ", ".join(map(printable, schedule.words))
+    return words + (f", not on {', '.join(closed)}" if closed else "")
+
+
+def validity(
+    card: Credential, schedules: Mapping[str, Schedule], today: date = date.min
+) -> str:
+    """When a card works, in words, from ``today`` on."""
+    master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
+    if card.block:
+        return block_words(card.block) + master
+    if not card.enabled:
+        return printable(card.refused or "switched off") + master
+    schedule = schedules.get(card.schedule or "")
+    words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
+    if schedule:
+        words = _hours(schedule, today)
+    if card.valid_from and card.valid_from > today:
+        words += f", from {card.valid_from}"
+    if card.valid_until:
+        over = " (over)" * (card.valid_until < today)
+        words += f", until {card.valid_until}{over}"
+    return printable(words, 2_000) + master
 
 
 def counted(number: int, noun: str) -> str:
@@ -1543,37 +1628,36 @@ def sesame_secret(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
+IS_NUMBER = re.compile("[0-9]{1,20}")
+
+
+def _id(pattern: str | re.Pattern[str], text: str, words: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"expected {words}")
+    return text
+
+
 def _uuid(text: str) -> str:
     text = re.sub(r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$", r"\1-\2-\3-\4-\5", text)
-    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text):
-        example = "11200000-0000-4000-8000-000000000000"
-        raise ValueError(f"expected the lock's UUID, such as {example}, not its name")
-    return text
+    pattern = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    example = "11200000-0000-4000-8000-000000000000"
+    return _id(pattern, text, f"the lock's UUID, such as {example}, not its name")
 
 
 def _mac(text: str) -> str:
-    text = re.sub("[:-]", "", text).upper()
-    if not re.fullmatch("[0-9A-F]{12}", text):
-        raise ValueError("expected 12 hex digits: the MAC address in the app")
-    return text
+    bare = re.sub("[:-]", "", text).upper()
+    return _id("[0-9A-F]{12}", bare, "12 hex digits: the MAC address in the app")
 
 
 def _tedee_id(text: str) -> str:
-    if not IS_NUMBER.fullmatch(text):
-        raise ValueError("expected digits only: the lock's id, not its serial number")
-    return text
+    return _id(IS_NUMBER, text, "digits only: the lock's id, not its serial number")
 
 
 def _nuki_id(text: str, in_decimal: Callable[[int], str] = str) -> str:
-    if not IS_NUMBER.fullmatch(text):
-        words = "digits only: the id as a decimal number (the app shows it in hex)"
-        is_hex = re.fullmatch("[0-9A-Fa-f]{8}", text)
-        hint = f": {in_decimal(int(text, 16))}" if is_hex else ""
-        raise ValueError(f"expected {words}{hint}")
-    return text
-
-
-IS_NUMBER = re.compile("[0-9]{1,20}")
+    is_hex = re.fullmatch("[0-9A-Fa-f]{8}", text)
+    hint = f": {in_decimal(int(text, 16))}" if is_hex else ""
+    words = "digits only: the id as a decimal number (the app shows it in hex)"
+    return _id(IS_NUMBER, text, words + hint)
 
 
 class LockKind(NamedTuple):
@@ -1752,25 +1836,7 @@ ACCESS_KEYS = {
     "schedule": Setting("", "name of a [[schedule]]"),
     "role": Setting("holder", "a master enrols cards", choices=("holder", "master")),
 }
-CARD_KEYS = {
-    "uid": Setting("", "the card's UID", is_needed=True),
-    "holder": Setting("", "who carries it", high=LONGEST_NAME, is_needed=True),
-    **ACCESS_KEYS,
-}
-PERSON_KEYS = {
-    "name": Setting("", "who it is", high=LONGEST_NAME, is_needed=True),
-    "cards": Setting((), 'UIDs such as "04:A1:B2:C3"', is_needed=True),
-    **ACCESS_KEYS,
-}
-PERSONS_CARD_KEYS = {
-    "uid": CARD_KEYS["uid"],
-    "proof": Setting("", "how the card proves that it is no copy", low=1),
-}
-SCHEDULE_KEYS = {
-    "name": Setting("", "what cards call it", high=LONGEST_NAME, is_needed=True),
-    "times": Setting((), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True),
-    "closed": Setting((), "dates on which nobody is admitted"),
-}
+PROOF = Setting("", "how the card proves that it is no copy", low=1)
 
 SECTIONS: dict[str, type[Any]] = {
     "door": DoorConfig,
@@ -1788,9 +1854,21 @@ TABLES: dict[str, Keys] = {
     for name, cls in SECTIONS.items()
 } | {
     "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
-    "schedule": SCHEDULE_KEYS,
-    "card": CARD_KEYS,
-    "person": PERSON_KEYS,
+    "schedule": {
+        "name": Setting("", "what cards call it", high=LONGEST_NAME, is_needed=True),
+        "times": Setting((), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True),
+        "closed": Setting((), "dates on which nobody is admitted"),
+    },
+    "card": {
+        "uid": Setting("", "the card's UID", is_needed=True),
+        "holder": Setting("", "who carries it", high=LONGEST_NAME, is_needed=True),
+        **ACCESS_KEYS,
+    },
+    "person": {
+        "name": Setting("", "who it is", high=LONGEST_NAME, is_needed=True),
+        "cards": Setting((), 'UIDs such as "04:A1:B2:C3"', is_needed=True),
+        **ACCESS_KEYS,
+    },
 }
 
 
@@ -1820,25 +1898,22 @@ HEADER = re.compile(r"\s*(\[\[?)[ \t]*[\"']?([\w.-]*)[\"']?[ \t]*\]*")
 KEY = re.compile(r"\s*[\"']?([\w-]+)")
 MAY_BE_SECRET = re.compile("key|secret|token|password|://", re.IGNORECASE)
 
+BOOLEANS = "write true or false, in small letters"
+BLANKS = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff"
+UNITS = "s|ms|secs?|seconds?|min|minutes?|h|hours?|days?|%"
 CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb"
 #: What owners type, and what to type instead.  ¤ is any part of a good string.  The
 #: first row that fits counts, and what is wrong is where its group begins.
 CURES = (
     (r"([\x00-\x08\x0b\x0c\x0e-\x1f\x7f])", "delete this character, which is not seen"),
-    (
-        "\\A[^\"']*?([\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff])",
-        "delete this blank, which is not a plain one",
-    ),
+    (rf"\A[^\"']*?([{BLANKS}])", "delete this blank, which is not a plain one"),
     (r"\A\s*(//|;|--|/\*)", "a comment begins with #"),
     (rf"(?:(?<=[=\[, ])|(?=.\s*(?:[,\]]|$)))([{CURLY}])", 'write straight quotes: "'),
     (r"(?:\A\s*[\w¤-]+|\{\s*[\w¤-]+)\s*(:)", "write = in place of :"),
     (r"\A\s*[\w-]+\s*(=)\s*$", "the value after = is missing"),
     (r"\A\s*[\w-]+([ \t]+)[\w-]+\s*=", "a key is one word, such as on_tap"),
     (r"\A\s*([\w-]++)[ \t]*+(?:$|[^=])", "= is missing after the key"),
-    (
-        r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)",
-        "write true or false, in small letters",
-    ),
+    (r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)", BOOLEANS),
     (
         r"[=\[,]\s*(\d{1,4}[./]\d\d?[./]\d{1,4}\b|\d\d?-\d\d?-\d{2,4}\b|\d{4}-(?:\d|\d\d-\d)\b)",
         "dates are written year-month-day: 2026-11-30",
@@ -1848,7 +1923,7 @@ CURES = (
     (r"=\s*[+-]?(\.\d+|\d+\.)\s*$", "write digits on both sides of the point: 0.5"),
     (r"=\s*[+-]?(0\d{1,2})\s*$", "write the number without the 0 in front"),
     (
-        r"=\s*[+-]?\d[\d.]*\s*((?:s|ms|secs?|seconds?|min|minutes?|h|hours?|days?|%))\s*$",
+        rf"=\s*[+-]?\d[\d.]*\s*((?:{UNITS}))\s*$",
         "write the number alone, without a unit",
     ),
     (r"=\s*((?i:none|null|nil)\b)", "to have the default, delete this line"),
@@ -2016,64 +2091,13 @@ class LenientReader:
             self._report(statement, 0, words, self._place if number else "")
 
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_day = Setting(None, "a day").checked
 
 
-def _parse_days(text: str) -> frozenset[int]:
-    days: set[int] = set()
-    for part in text.lower().split(","):
-        first, dash, last = part.partition("-")
-        last = last if dash else first
-        if first not in DAYS or last not in DAYS:
-            raise ValueError('days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"')
-        start, end = DAYS.index(first), DAYS.index(last)
-        days.update((start + i) % 7 for i in range((end - start) % 7 + 1))
-    return frozenset(days)
-
-
-def parse_span(text: object) -> Span:
-    """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.
-
-    Raises: ValueError that says what is wrong with it.
-    """
-    if not isinstance(text, str):
+def _span(value: object) -> Span:
+    if not isinstance(value, str):
         raise ValueError(f"expected {WORDS[str]}")
-    if re.search("[\u2010-\u2015\u2212]", text):
-        raise ValueError(
-            "write a plain - (minus) from day to day and from hour to hour"
-        )
-    match = re.fullmatch(
-        r"([A-Za-z,\-]+)\s+(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)",
-        re.sub(r"\s*([,-])\s*(?=[A-Za-z])", r"\1", text.strip()),
-        re.ASCII,
-    )
-    if match is None:
-        raise ValueError('expected days and hours, as in "Mon-Fri 08:00-20:00"')
-    days = _parse_days(match[1])
-    hour, minute, end_hour, end_minute = map(int, match.groups()[1:])
-    start_min, end_min = hour * 60 + minute, end_hour * 60 + end_minute
-    if max(minute, end_minute) > 59 or start_min > 1439 or end_min > 1440:
-        raise ValueError("a time of day is 00:00 to 23:59, an end also 24:00")
-    if start_min == end_min:
-        raise ValueError("starts when it ends; a whole day is 00:00-24:00")
-    return Span(days=days, start_min=start_min, end_min=end_min)
-
-
-def enrollable_uid(text: str) -> Uid:
-    """Read a UID that can be put on a list.
-
-    Raises: ValueError also for a random one: it never comes back.
-    """
-    uid = parse_uid(text)
-    if is_random(uid):
-        raise ValueError(RANDOM_WORDS)
-    return uid
-
-
-RANDOM_WORDS = (
-    "a random UID (4 bytes, first 08), as phones use: it is another one at"
-    " each tap and can't be enrolled; use a card"
-)
+    return parse_span(value)
 
 
 class Parser:
@@ -2087,6 +2111,8 @@ class Parser:
         self.reported: set[str] = set()
         self.examples: list[str] = []
         self.bare_numbers: list[str] = []
+        #: The locks that could be used, though something else may be wrong.
+        self.usable: set[str] = set()
         self._first_place: dict[Uid, str] = {}
 
     def report(self, place: str, words: str) -> None:
@@ -2149,24 +2175,20 @@ class Parser:
             who = f' ("{printable(label, 40)}")' if isinstance(label, str) else ""
             yield f"{name} {number}{who}", table
 
-    def each(
-        self, place: str, values: Iterable[Any], read: Callable[[Any], T]
-    ) -> list[T]:
+    def each(self, at: str, values: list[Any], read: Callable[[Any], T]) -> list[T]:
         """The good ones of the values of a list."""
         good = []
         for number, value in enumerate(values, 1):
             try:
                 good.append(read(value))
             except ValueError as error:
-                self.report(f"{place} {number}", f" = {_named(value)}: {error}")
+                self.report(f"{at} {number}", f" = {_named(value)}: {error}")
         return good
 
-    def require(
-        self, where: str, table: Container[str], keys: Keys, values: Mapping[str, Any]
-    ) -> None:
+    def require(self, at: str, table: Any, keys: Keys, values: Any) -> None:
         """Report what is missing or empty, where nothing else is wrong with it."""
         for key, each in keys.items():
-            place = f"{where}.{key}"
+            place = f"{at}.{key}"
             if each.is_needed and not values[key] and place not in self.reported:
                 words = "empty" if key in table else "missing"
                 self.report(place, f": {words} ({each.meaning})")
@@ -2175,10 +2197,9 @@ class Parser:
         schedules: dict[str, Schedule] = {}
         for where, table in self.entries("schedule"):
             known = len(self.problems)
-            raw = self.table(where, table, SCHEDULE_KEYS)
-            spans = self.each(f"{where}, times", raw["times"], parse_span)
-            day = Setting(None, "a day")
-            closed = self.each(f"{where}, closed", raw["closed"], day.checked)
+            raw = self.table(where, table, TABLES["schedule"])
+            closed = self.each(f"{where}, closed", raw["closed"], _day)
+            spans = self.each(f"{where}, times", raw["times"], _span)
             name = raw["name"]
             if name and name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
@@ -2203,7 +2224,9 @@ class Parser:
             if card is raw:
                 place = where
             elif isinstance(card, dict):
-                card = self.table(place, card, PERSONS_CARD_KEYS)
+                card = self.table(
+                    place, card, {"uid": TABLES["card"]["uid"], "proof": PROOF}
+                )
             elif isinstance(card, str):
                 card, key = {"uid": card}, ""
             else:
@@ -2281,16 +2304,17 @@ class Parser:
         table, keys = self.document.get(name, {}), TABLES[name]
         if "kind" not in keys:
             return SECTIONS[name](**self.table(name, table, keys))
-        kind = table.get("kind", "sesame") if isinstance(table, dict) else None
-        of_kind = LOCK_KINDS.get(kind) if isinstance(kind, str) else None
+        named = table.get("kind", "sesame") if isinstance(table, dict) else None
+        of_kind = LOCK_KINDS.get(named) if isinstance(named, str) else None
         kinds = [of_kind] if of_kind else LOCK_KINDS.values()
         own = {key: each for one in kinds for key, each in one.own.items()}
         values = self.table(name, table, {**keys, **own})
         values["device_id"] = "".join(values["device_id"].split())
+        kind = LOCK_KINDS[values["kind"]]
         with contextlib.suppress(ValueError):  # it is reported with what else is wrong
-            values["device_id"] = LOCK_KINDS[values["kind"]].read_id(
-                values["device_id"]
-            )
+            values["device_id"] = kind.read_id(values["device_id"])
+        if f"{name}.kind" not in self.reported and all(map(values.get, kind.needs)):
+            self.usable.add(name)
         return SECTIONS[name](own={key: values.pop(key) for key in own}, **values)
 
     def config(self) -> Config:
@@ -2322,8 +2346,8 @@ class Parser:
         for where, lock in locks_of(config).items():
             if isinstance(self.document.get(where), dict):
                 self.problems += _lock_problems(where, lock, self.reported)
-            relays = LOCK_KINDS[lock.kind].pins
-            pins += [(f"{where}.{key}", f"{where}'s relay") for key in relays]
+            kind = LOCK_KINDS[lock.kind]
+            pins += [(f"{where}.{key}", f"{where}'s relay") for key in kind.pins]
         values, owners = settings_of(config), dict[int, str]()
         for place, owner in pins:
             pin = values[place]
@@ -2340,19 +2364,18 @@ class Parser:
             and not reader.virtual
             and f"{where}.virtual" not in self.reported
         ):
-            troubles.append(
-                "a virtual reader, which lets anybody on the network present any card;"
-                " set virtual = true to try it"
+            words = (
+                "a virtual reader, which lets anybody on the network present any card"
             )
+            troubles.append(f"{words}; set virtual = true to try it")
         if is_virtual and udp_address(path) is None:
             troubles.append("expected udp:HOST:PORT")
         if not is_virtual and not DEVICE.fullmatch(path):
             port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
-            troubles.append(
-                "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or"
-                " in /dev) or udp:HOST:PORT"
-                + (f"; for a PN532 there: tty:{port[1]}:pn532" if port else "")
-            )
+            hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
+            named = "the name after /dev/tty, or in /dev"
+            known = f"usb, usb:054c:06c3, tty:S0:pn532 ({named}) or udp:HOST:PORT"
+            troubles.append(f"expected {known}{hint}")
         for words in troubles:
             self.report(f"{where}.device", f" = {_named(path)}: {words}")
 
@@ -2467,57 +2490,40 @@ def parse_config(text: str) -> Config:
 
     own = [(line(problem), problem) for problem in parser.problems]
     both = sorted([*reader.problems, *own], key=lambda each: each[0])
-    rest = None if lenient else _usable(config, parser.reported)
-    raise ConfigError([problem for _, problem in both], rest)
-
-
-def _usable(config: Config, reported: Container[str]) -> Config | None:
-    """``config``, in which what is wrong is left out or at its default, if its lock can
-    be used; without a fallback that cannot."""
-    unusable = {
-        where
-        for where, lock in locks_of(config).items()
-        if f"{where}.kind" in reported
-        or any(": missing; " in problem for problem in _lock_problems(where, lock))
-    }
-    if "lock" in unusable:
-        return None
-    return replace(config, fallback=None) if "fallback" in unusable else config
+    rest = config if parser.usable >= {"fallback"} else replace(config, fallback=None)
+    is_usable = "lock" in parser.usable and not lenient
+    raise ConfigError([each for _, each in both], rest if is_usable else None)
 
 
 def doubtful_settings(config: Config) -> Iterator[str]:
     """Settings with no effect, or with one nobody wants, in words for ``check``."""
     door, lock, second = config.door, config.lock, config.fallback
-    is_relay, is_unlock = lock.kind == "relay", door.on_tap == "unlock"
-    relock_s = lock.relock_after_s
-    ways = [
-        (each.kind, each.device_id, each.base_url)
-        for each in (lock, second)
-        if each and each.kind != "relay"
-    ]
+    is_relay, relock_s, window_s = (
+        lock.kind == "relay",
+        lock.relock_after_s,
+        lock.unlock_window_s,
+    )
+    only_opens = door.on_tap == "unlock"
+    stays_open = only_opens and not relock_s and not is_relay
+    locks = [each for each in (lock, second) if each and each.kind != "relay"]
+    ways = {(each.kind, each.device_id, each.base_url) for each in locks}
     notes = {
         f"lock.relock_after_s = {relock_s}: has no effect; a relay locks again by"
         " itself, after hold_s": is_relay and relock_s,
         "fallback: the same lock, reached in the same way as [lock]: where that fails,"
-        " so does this": len(ways) > len(set(ways)),
+        " so does this": len(locks) > len(ways),
         "door.require_synced_clock = false: a card whose last day is over gets in while"
-        " the Pi's clock is wrong, if only it is not older than the log": (
-            not door.require_synced_clock
-        ),
+        " the Pi's clock is wrong, if only it is not older than the"
+        " log": not door.require_synced_clock,
         "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door"
-        " while the lock's state cannot be learnt": (
-            is_unlock and door.on_unknown == "lock"
-        ),
+        " while the lock's state cannot be"
+        " learnt": only_opens and door.on_unknown == "lock",
         "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the"
-        " door stays unlocked, unless the lock locks by itself": (
-            is_unlock and not relock_s and not is_relay
-        ),
+        " door stays unlocked, unless the lock locks by itself": stays_open,
         f"lock.relock_after_s = {relock_s:g}: locks again before anybody is through the"
         " door": 0 < relock_s < 5 and not is_relay,
-        f"lock.unlock_window_s = {lock.unlock_window_s:g}: to reach a cloud can take as"
-        " long, and then the tap does nothing": (
-            lock.unlock_window_s < 2 and not is_relay
-        ),
+        f"lock.unlock_window_s = {window_s:g}: to reach a cloud can take as long, and"
+        " then the tap does nothing": window_s < 2 and not is_relay,
     }
     for where, reader in readers_of(config).items():
         words = f"{where}.virtual = true: has no effect; device is no udp: reader"
@@ -2551,31 +2557,6 @@ BlockOn = Callable[[Uid, str], Block | None]
 
 MOST_CHANGES = 12  # lines of one kind: a long list stays short
 MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
-
-
-def _hours(schedule: Schedule, today: date = date.min) -> str:
-    closed = sorted(str(day) for day in schedule.closed if day >= today)
-    words = ", ".join(map(printable, schedule.words))
-    return words + (f", not on {', '.join(closed)}" if closed else "")
-
-
-def validity(card: Credential, config: Config, today: date = date.min) -> str:
-    """When a card works, in words, from ``today`` on."""
-    master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
-    if card.block:
-        return block_words(card.block) + master
-    if not card.enabled:
-        return printable(card.refused or "switched off") + master
-    schedule = config.schedules.get(card.schedule or "")
-    words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
-    if schedule:
-        words = _hours(schedule, today)
-    if card.valid_from and card.valid_from > today:
-        words += f", from {card.valid_from}"
-    if card.valid_until:
-        over = " (over)" * (card.valid_until < today)
-        words += f", until {card.valid_until}{over}"
-    return printable(words, 2_000) + master
 
 
 def whose_access_changes(
@@ -2647,7 +2628,7 @@ def _card_changes(before: Config, after: Config) -> Iterator[str]:
         if was and now:
             # An edit of the schedule that it keeps is told of the schedule.
             old = after if was.schedule == now.schedule else before
-            limits = validity(was, old), validity(now, after)
+            limits = validity(was, old.schedules), validity(now, after.schedules)
             changes = [" -> ".join(limits)] * (limits[0] != limits[1])
             changes += [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
         for change in changes:
@@ -11775,7 +11756,9 @@ class CardList:
         row.uid = as_uid(spelling)
         if not row.why:
             parser = Parser({})
-            row.card = next(iter(parser.credentials("", row.cells, CARD_KEYS)), None)
+            row.card = next(
+                iter(parser.credentials("", row.cells, TABLES["card"])), None
+            )
             problems += parser.problems
             if EXCELS_NUMBER.fullmatch(spelling):
                 problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
@@ -11976,7 +11959,9 @@ def _report_line(
         who = f' ("{printable(one.holder, 40)}")' if one.holder else ""
         return f"{listed.kind.row} {one.number}{who}: {printable(one.why, 500)}"
     card, news = (one, "") if isinstance(one, Credential) else one
-    words = f": {news}" if news else f"  {validity(card, listed.config, today)}"
+    words = (
+        f": {news}" if news else f"  {validity(card, listed.config.schedules, today)}"
+    )
     return f"{format_uid(card.uid)}  {printable(card.holder, 60)}{words}"
 
 
@@ -13540,7 +13525,11 @@ def _by_this_file(config: Config) -> Iterator[str]:
         cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
     today = SystemClock().now().date()
     rows = [
-        (printable(card.holder), format_uid(card.uid), validity(card, config, today))
+        (
+            printable(card.holder),
+            format_uid(card.uid),
+            validity(card, config.schedules, today),
+        )
         for card in cards
     ]
     lines = {True: list[str](), False: list[str]()}
@@ -13697,7 +13686,7 @@ def _card_rows(
         yield (
             printable(card.holder),
             format_uid(card.uid),
-            validity(card, config, now.date()),
+            validity(card, config.schedules, now.date()),
             printable(card.schedule or "-"),
             "toml, db" if is_hidden else card.source.value,
             f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
@@ -13724,7 +13713,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
             for block in (store.people.blocks() if lifted else ())
             if block.uid and as_spoken(block.holder) == as_spoken(card.holder)
         ]
-        words = validity(card, config, at.date())
+        words = validity(card, config.schedules, at.date())
         renamed = ""
         if was and was.holder != card.holder:
             renamed = f" (until now: {printable(was.holder)})"
