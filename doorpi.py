@@ -14562,7 +14562,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in letters it does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
-    if sys.platform != "linux":  # its clocks, its inotify, its /proc
+    if sys.platform != "linux":  # its clocks, its /proc
         complain("DoorPi runs on Linux only")
         return EX_FAILED
     code = EX_OK
