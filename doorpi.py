@@ -5613,7 +5613,7 @@ class Dialer:
         self._in_use: BoundedSocket | None = None
         self._is_closed = False
         self._closed_after_s = 0.0  # how idle the last was that the server closed
-        self._failures = 0
+        self._backoff = Backoff(*self.backoff_s, random.random)
         self._again_at = -inf
         self._unreachable = False
         self._missing_since: float | None = None  # begun to dial, and not got through
@@ -5739,8 +5739,8 @@ class Dialer:
     def _use(self, *, was_ready: bool) -> BoundedSocket:
         taken, self._ready = self._ready, None
         assert taken is not None
-        self._in_use, self._failures = taken, 0
-        taken.was_ready = was_ready
+        self._in_use, taken.was_ready = taken, was_ready
+        self._backoff.succeed()
         return taken
 
     def _start(self) -> DialAttempt:
@@ -5748,7 +5748,7 @@ class Dialer:
             raise HttpNotSent(f"the connection to {self.host} is closed")
         if self._missing_since is None:
             self._missing_since = self.clock.monotonic()
-        if self._ready and not self._failures:
+        if self._ready and not self._unreachable:
             self._remember_tls(self._ready)
         attempt = self._attempt = DialAttempt(self)
         try:
@@ -5776,16 +5776,17 @@ class Dialer:
         if is_steady and self.welcome_s <= idle_s < self.stale_s:
             self.stale_s = idle_s
         self._closed_after_s = idle_s
-        self._failures = 0 if idle_s >= self.welcome_s else self._failures
+        if idle_s >= self.welcome_s:
+            self._backoff.succeed()
         if not died.has_served:  # don't open at the pace at which the server closes
-            self._postpone()
+            self._again_at = self.clock.monotonic() + self._backoff.fail()
 
     def _finish(self, attempt: DialAttempt) -> None:
         self._attempt = None
         if attempt.socket is None:
             if not self._unreachable:
                 log.warning("%s", attempt.failure)
-            self._postpone()
+            self._again_at = self.clock.monotonic() + self._backoff.fail()
             self.stale_s = type(self).stale_s
         else:
             self._put_ready(attempt.socket)
@@ -5793,12 +5794,6 @@ class Dialer:
             if self._unreachable:
                 log.info("%s is reached again", self.host)
         self._unreachable = attempt.socket is None
-
-    def _postpone(self) -> None:
-        (base_s, cap_s), jitter = self.backoff_s, random.random()
-        wait_s = backoff_s(self._failures, base_s=base_s, cap_s=cap_s, jitter=jitter)
-        self._failures += 1
-        self._again_at = self.clock.monotonic() + wait_s
 
 
 class AnswerFile(io.BufferedReader):
@@ -6169,19 +6164,26 @@ class WebLock(Lock):
     (5).  A vendor's class says in ``_refusal`` what its refusals mean.
     """
 
-    #: The versions that the drivers speak or spoke; the first is used.
+    #: The versions that the driver speaks or spoke; the first is used.
     versions: tuple[VendorApi, ...] = ()
+    #: With each request, with the owner's key in place of {}.
+    headers: tuple[tuple[str, str], ...] = ()
+    #: What the lock is called there, with its id in place of {}.
+    path = ""
     unreachable_s = 60.0  # without a connection, until that is a fault
     _was_served = False  # something was accepted: id and version of the API are right
 
-    def __init__(
-        self, access: LockAccess, clock: Clock, keep: Keep, **more: Any
-    ) -> None:
+    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
         self._access, self._clock, self._keep = access, clock, keep
-        self._device = quote(access.device_id, safe="")
+        self._path = self.path.format(quote(access.device_id, safe=""))
         self._secrets = _secrets_in(access)
+        key = access.api_key.text
+        headers = {name: text.format(key) for name, text in self.headers}
         self.apis: list[WebApi] = []
-        self._api = self._reach(self.url, **more)
+        self._api = self._reach(self.url, headers=headers, preload=self._load)
+
+    def _load(self) -> None:
+        """Import what the protocol needs beside HTTP, ahead of a tap."""
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
         """One of the hosts that a vendor has, as some give out tokens at another one;
@@ -6324,14 +6326,11 @@ class SesameMini(WebLock):
     #: once, because a lock that had nothing to move answers at once.  `sync` costs
     #: the lock's battery.
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
+    headers = (("Authorization", "{}"),)
+    path = "/sesame/{}"
     silence_s = 1800.0  # asked for after too many calls
     #: With these, 400 is not about the request.
     own_words = ("LOW_BATTERY", "CLOUD_INTEGRATION_NOT_ENABLED")
-
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        headers = {"Authorization": access.api_key.text}
-        super().__init__(access, clock, keep, headers=headers)
-        self._path = f"/sesame/{self._device}"
 
     def status(self, by: float) -> LockStatus:
         body = self._table(self._ask("GET", self._path, by))
@@ -6422,18 +6421,16 @@ class Sesame(WebLock):
         relock_waits_s=(60.0, 300.0),
         calls_per_month=3000,
     )
+    headers = (("x-api-key", "{}"),)
+    path = "/sesame2/{}"
     commands: Mapping[Command, int] = {Command.LOCK: 82, Command.UNLOCK: 83}
     states: Mapping[str, LockState | str] = {
         "locked": LockState.LOCKED,
         "unlocked": LockState.UNLOCKED,
     }
 
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        headers = {"x-api-key": access.api_key.text}
-        self._secret = sesame_secret(access.secret_key.text)
-        sign = functools.partial(sesame_sign, self._secret, 0)
-        super().__init__(access, clock, keep, headers=headers, preload=sign)
-        self._path = f"/sesame2/{self._device}"
+    def _load(self) -> None:
+        self._sign()
 
     def status(self, by: float) -> LockStatus:
         body = self._table(self._ask("GET", self._path, by))
@@ -6452,8 +6449,7 @@ class Sesame(WebLock):
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         if not self._clock.is_set():
             log.warning("the clock is not set: if it is wrong, the lock will not move")
-        # At each try, because it is good for minutes only:
-        sign = sesame_sign(self._secret, int(self._clock.now().timestamp()))
+        sign = self._sign()  # at each try: it is good for minutes only
         body = {"cmd": self.commands[command], "history": HISTORY_TAG, "sign": sign}
         path, more = f"{self._path}/cmd", {"body": body, "secrets": [sign]}
         reply = self._ask("POST", path, by, send_by, takes=[404], **more)
@@ -6462,6 +6458,10 @@ class Sesame(WebLock):
                 "HTTP 404: the module is offline, or the lock is in another account"
             )
         return None  # whatever 2xx and whatever body
+
+    def _sign(self) -> str:
+        secret = sesame_secret(self._access.secret_key.text)
+        return sesame_sign(secret, int(self._clock.now().timestamp()))
 
     def confirm(
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
@@ -6517,7 +6517,10 @@ class SwitchBot(WebLock):
             "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
         ),
     )
+    headers = (("Authorization", "{}"), ("Content-Type", "application/json"))
+    path = "/devices/{}"
     lag_s = 15.0
+    _sent_at = -inf
     policy = LockPolicy(confirm_at_s=(3.0, 6.0, 10.0, 15.0, 20.0, 30.0))
     #: The documentation, the cloud and its web hooks spell them differently.
     states: Mapping[str, LockState | str] = {
@@ -6551,13 +6554,6 @@ class SwitchBot(WebLock):
         ("190", "", MaybeSent, ""),
         ("", "", Unreadable, ": not understood"),
     )
-
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        self._token, self._secret = access.api_key.text, access.secret_key.text
-        headers = {"Authorization": self._token, "Content-Type": "application/json"}
-        super().__init__(access, clock, keep, headers=headers)
-        self._path = f"/devices/{self._device}"
-        self._sent_at = -inf
 
     def status(self, by: float) -> LockStatus:
         told = self._told("GET", f"{self._path}/status", by)
@@ -6607,7 +6603,8 @@ class SwitchBot(WebLock):
         """Headers that sign one request: the time and the nonce are new in each."""
         stamp = str(int(self._clock.now().timestamp() * 1000))
         nonce = os.urandom(16).hex()
-        sign = switchbot_sign(self._token, self._secret, stamp, nonce)
+        token, secret = self._access.api_key.text, self._access.secret_key.text
+        sign = switchbot_sign(token, secret, stamp, nonce)
         return {"t": stamp, "nonce": nonce, "sign": sign}
 
     def _told(self, *asked: Any, **more: Any) -> dict[str, Any]:
@@ -6663,7 +6660,10 @@ class Tedee(WebLock):
             date(2026, 3, 23),
         ),
     )
+    headers = (("Authorization", "PersonalKey {}"),)
+    path = "/my/lock/{}"
     sync_every_s = 20.0
+    _synced_at = -inf
     #: From 21 s on a state may be asked for again, however quickly the tap was sent.
     policy = LockPolicy(confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0, 21.0, 28.0))
     states: Mapping[int, LockState | str] = {
@@ -6679,12 +6679,6 @@ class Tedee(WebLock):
         9: "the lock does not know its state",
         18: "the lock is being updated",
     }
-
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        headers = {"Authorization": f"PersonalKey {access.api_key.text}"}
-        super().__init__(access, clock, keep, headers=headers)
-        self._path = f"/my/lock/{self._device}"
-        self._synced_at = -inf
 
     def status(self, by: float) -> LockStatus:
         self._synced_at = self._clock.monotonic()
@@ -6810,6 +6804,8 @@ class NukiBridge(WebLock):
     Source: Nuki Bridge HTTP API v1.13.
     """
 
+    headers = (("Connection", "close"),)
+    path = "{}"
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
     #: Each try may begin with the gap.  A turn takes 3 s, and 20 at the worst.
     policy = LockPolicy(
@@ -6820,13 +6816,9 @@ class NukiBridge(WebLock):
     )
     #: Device types that lock: 1.0 and 2.0, Smart Door, 3.0 and later.
     types = (0, 3, 4)
-
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        super().__init__(access, clock, keep, headers={"Connection": "close"})
-        self._token = access.api_key.text
-        self._type = self.types[0]
-        self._quiet_since = -inf
-        self._has_asked_lock = False  # what came of the last command
+    _type = types[0]
+    _quiet_since = -inf
+    _has_asked_lock = False  # what came of the last command
 
     def status(self, by: float) -> LockStatus:
         return _nuki_status(self._ask_lock("/lockState", "", by))
@@ -6878,7 +6870,10 @@ class NukiBridge(WebLock):
         with self._as_lock_errors():
             rows = reply.json(list)
         for row in rows:
-            if isinstance(row, dict) and str(row.get("nukiId")) == self._device:
+            if (
+                isinstance(row, dict)
+                and str(row.get("nukiId")) == self._access.device_id
+            ):
                 return row
         return {}
 
@@ -6887,7 +6882,7 @@ class NukiBridge(WebLock):
     ) -> dict[str, Any]:
         """Ask as the device type that it is: with another the bridge says 404."""
         for takes in ([404], []):
-            whole = f"{path}?nukiId={self._device}&deviceType={self._type}{query}"
+            whole = f"{path}?nukiId={self._path}&deviceType={self._type}{query}"
             reply = self._ask("GET", whole, by, send_by, takes=takes)
             if reply.status != 404:
                 break
@@ -6913,7 +6908,7 @@ class NukiBridge(WebLock):
         self._rest(by if send_by is None else min(by, send_by))
         utc, rnr = self._clock.now().astimezone(UTC), random.randrange(1 << 16)
         ts = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
-        code = nuki_hash(ts, rnr, self._token)
+        code = nuki_hash(ts, rnr, self._access.api_key.text)
         path += f"{'&' if '?' in path else '?'}ts={ts}&rnr={rnr}&hash={code}"
         try:
             return super()._ask(method, path, by, send_by, secrets=[code], **more)
@@ -6970,12 +6965,9 @@ class NukiWeb(WebLock):
     #: Said to stand open for longer, a lock is asked itself: the cloud was seen to miss
     #: that it was locked.  An old "locked" does no harm: a tap unlocks either way.
     old_s = 3600.0
-
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
-        headers = {"Authorization": f"Bearer {access.api_key.text}"}
-        super().__init__(access, clock, keep, headers=headers)
-        self._path = f"/smartlock/{self._device}"
-        self._seen_s: float | None = None  # the date before it was asked anew
+    headers = (("Authorization", "Bearer {}"),)
+    path = "/smartlock/{}"
+    _seen_s: float | None = None  # the date before it was asked again
 
     def status(self, by: float) -> LockStatus:
         body = self._table(self._ask("GET", self._path, by))

@@ -47,10 +47,11 @@ class OAuthLock(WebLock):
         "unlocked": LockState.UNLOCKED,
     }
 
+    path = "/locks/{}"
+
     def __init__(self, access, clock, keep) -> None:
         super().__init__(access, clock, keep)
         self._tokens = self._reach(access.own["token_url"])
-        self._path = f"/locks/{self._device}"
 
     def status(self, by: float) -> LockStatus:
         told = self._table(self._ask("GET", self._path, by))
