@@ -13,10 +13,11 @@
 
 One card on its way through the house:
 
-    Reader.sense -> Debounce -> decide -> working light -> Lock.status
-      -> the intent on disk -> Lock.send -> Lock.confirm -> light and event
-What was opened is locked again by the same LockControl, when nobody is there (6).
-Files hold state (8, 9, 12): doorpi.toml is the owner's, and the program never writes
+    CardSource.poll -> Doorkeeper.passage: LocalList.look_up -> decide -> working light
+      -> LockControl.move: Lock.status -> the intent on disk -> Lock.send
+      -> Lock.confirm -> light and event
+What was opened is locked again by the same LockControl, when nobody is there.
+Files hold state (9, 10, 13): doorpi.toml is the owner's, and the program never writes
 it; last-good.json is the last of it that was valid, for a start after a bad edit;
 cards.db is the list that verbs and master cards write, with the blocks of
 `revoke`; doorpi.db is the log, which each tap writes; lock.words is what a driver must
@@ -24,35 +25,37 @@ not forget, as a key that the vendor changes.  One more, inbox.db, lives in memo
 where it can: through it other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
-     6 The door       7 HTTP         8 Locks      9 Store      10 Readers
-    11 Other sources 12 The Pi      13 The owner's tools
-    14 Lists from elsewhere         15 Pictures  16 Doctor
-    17 Wiring and command line
+     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
+    11 Readers       12 Other sources            13 The Pi
+    14 The owner's tools            15 Lists from elsewhere    16 Pictures
+    17 Doctor        18 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 13, a
+To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14, a
                     row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
-To add a lock       a class in 8 with the methods of Lock (5), which says where its API
+To add a lock       a class in 9 with the methods of Lock (5), which says where its API
                     is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs
                     and its id, a fake of its cloud and a row of DRIVERS in
                     tests/fake_locks.py; what tests/test_lock_faults.py and
                     test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
-To add a verb       a cmd_* and a row of VERBS in 17; what it does at length in 13
-To read a new list  a row of LIST_FORMATS in 14, and a fix for what it says its own way
+To add a verb       a cmd_* and a row of VERBS in 18; what it does at length in 14
+To read a new list  a row of LIST_FORMATS in 15, and a fix for what it says its own way
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
 ends in `_by` is the monotonic clock in seconds: what is waited for.
 
-Threads. The door is one thread, the main one: it decides, carries out a move's policy
-and feeds the watchdog, so that a door that hangs is a door that is restarted. What
-blocks runs beside it. A worker (ThreadWorker) for the reader and one for each lock
-makes one call after the other, and wakes the main thread when it has ended. A
+Threads. The main thread is the door: it decides, writes the log, advances all that is
+under way (Runner) and feeds the watchdog; it waits for nothing but Clock.wait. What
+blocks runs beside it. A worker (ThreadWorker) for the reader, one for each lock and one
+for each authority that is far away makes one call after the other, and wakes the main
+thread when it has ended. The watchdog gets no sign of life while a look or a lock's
+call has lasted for more than a second: one that never ends leads to a restart. A
 connection to a lock's cloud is opened (name, TCP, TLS) by a Dialer's thread; it lives
 for one attempt, at most one for each host: looking up a name is the one wait that no
 timeout ends, and a connection that the server closed, or that was idle for a minute, is
@@ -573,6 +576,59 @@ class Notes(NamedTuple):
 
     words: Mapping[str, str] = MappingProxyType({})
     counts: Mapping[str, int] = MappingProxyType({})
+
+
+#: Why nobody was let in, where the lock or its cloud did not say it in words.
+FAILURES: dict[str, str] = {
+    Result.REFUSED: "the lock refused",
+    Result.UNREACHABLE: "the lock could not be reached",
+    Result.UNKNOWN_STATE: "the lock's state is not known",
+}
+
+
+def verdict_word(event: Event) -> str:
+    """What the door made of it: nobody is "granted" who was not let in."""
+    if event.source == "relock":
+        return ""
+    return "failed" if event.result in FAILURES else event.decision
+
+
+def what_came(event: Event) -> str:
+    """What came of an event, in the words of journal, `log` and demo."""
+    detail = printable(event.detail)
+    told = f" ({detail})" if detail else ""
+    if event.reason is not Reason.GRANTED:
+        return f"{event.reason}{told}"
+    if event.result is None:
+        under_way = f"{event.command} -> under way{told}"
+        return under_way if event.command else detail or "under way"
+    ms = event.latency_ms
+    took = "" if ms is None else f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+    if event.result in FAILURES:
+        card = "card accepted, " * (event.uid is not None)
+        done = "locked" if event.command == Command.LOCK else "opened"
+        after = f" after {took}" if took else ""
+        return f"{card}door not {done}{after}: {detail or FAILURES[event.result]}"
+    sent = "" if event.source == "relock" else f"{event.command or 'nothing sent'} -> "
+    return f"{sent}{event.result}{f' in {took}' if took else ''}{told}"
+
+
+def describe(event: Event) -> str:
+    """One event as a line of the journal."""
+    card = f" ({format_uid(event.uid)})" if event.uid else ""
+    word = f"{word}: " if (word := verdict_word(event)) else ""
+    return f"{word}{who_in_words(event)}{card}: {what_came(event)}"
+
+
+LOCKDOWNS = (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF)
+
+
+def who_in_words(event: Event) -> str:
+    """Whose event it is; what outside text there is, is made safe to show."""
+    nobody = {"relock": "auto-relock"}.get(event.source, "unknown card")
+    if isinstance(event.reason, Change):
+        nobody = "everybody" if event.reason in LOCKDOWNS else "several people"
+    return printable(event.holder) or nobody
 
 
 NOTHING = Notes()
@@ -3242,7 +3298,7 @@ class Supervisor(Protocol):
 
 
 ################################################################################
-# 6. The door -- one tap from card to result
+# 6. Moving a lock -- look, command, confirm: steps that block nothing
 ################################################################################
 
 
@@ -3289,62 +3345,6 @@ class Forgiving:
             return answer
 
         return forgiving
-
-
-#: What is identified by a UID.
-CARDS = (Medium.CARD, Medium.SECURE_CARD)
-
-
-class LocalList:
-    """The authority that is asked first, and never waits: the people of doorpi.toml and
-    of the database.  The file decides over the database, and a block over both."""
-
-    def __init__(self, cards: Mapping[Uid, Credential], people: Forgiving) -> None:
-        self._cards = cards
-        self._people = people
-
-    def look_up(
-        self, request: AccessRequest, before: Credential | None = None
-    ) -> Credential | None:
-        """Whose card it is; where the database fails, what was known ``before``."""
-        if request.medium not in CARDS:
-            return None
-        uid = Uid(request.identifier)
-        who = self._cards.get(uid)
-        if who is None and is_random(uid):
-            return None
-        if who is None:
-            who = self._people.find(uid, otherwise=before)
-        block: Block | None = self._people.block_on(uid, who.holder if who else "")
-        if block is None:
-            return who
-        who = who or Credential(uid=uid, holder=block.holder, source=Origin.DB)
-        return who._replace(block=block)
-
-
-def circumstances(
-    config: Config, events: Forgiving, uid: str, at: datetime, *, clock_set: bool,
-    locked_down: bool,
-) -> Circumstances:  # fmt: skip
-    """What else is decided by, at the door and by `why`."""
-    passback_s = config.door.passback_s
-    return Circumstances(
-        at=at,
-        clock_set=clock_set,
-        locked_down=locked_down,
-        schedules=config.schedules,
-        last_moved=events.last_moved(uid) if passback_s else None,
-        passback_s=passback_s,
-    )
-
-
-def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
-    """Whether dates and hours can be judged now."""
-    must_be_set, is_set = config.door.require_synced_clock, clock.is_set()
-    newest = None if is_set or must_be_set else events.newest_at()
-    return is_believed(
-        clock.now(), is_set=is_set, must_be_set=must_be_set, newest=newest
-    )
 
 
 class CallBudget:
@@ -3936,49 +3936,6 @@ def _which(control: LockControl, wanted: str) -> str:
     return "" if control.name == "lock" else f"the {control.name} ({kind})"
 
 
-@dataclass(slots=True, kw_only=True)
-class Equipment:
-    """What the door works with."""
-
-    sources: Sequence[Source]
-    #: "lock" and, where there is one, "fallback": as the settings call them.
-    locks: Mapping[str, Lock]
-    people: People
-    events: EventLog
-    indicator: Indicator
-    #: Those that are asked, in order, about whom the list does not know.
-    authorities: Sequence[Authority] = ()
-
-    def close(self) -> None:
-        """All of it, whatever goes wrong: first the locks, as a strike may be open."""
-        with contextlib.ExitStack() as last_comes_first:
-            last_comes_first.callback(self.events.close)
-            last_comes_first.callback(self.people.close)
-            for source in self.sources:
-                last_comes_first.callback(source.close)
-            last_comes_first.callback(self.indicator.close)
-            for lock in self.locks.values():
-                last_comes_first.callback(lock.close)
-
-
-class Settings(Protocol):
-    """Where the door's configuration comes from, and what it is equipped with."""
-
-    def changed(self) -> Config | ConfigError | None:
-        """The configuration, or its problems, once after each edit that is over and
-        each request to read it again."""
-
-    def apply(self, new: Config, equipment: Equipment) -> bool:
-        """Have the equipment as ``new`` wants it.  False when nothing differs."""
-
-    def before(self) -> Config | None:
-        """What the door had before this start, where the file was edited since."""
-
-    def remember(self) -> None:
-        """Keep on disk what is in force now, for a start with a file that is broken or
-        gone, and to compare an edit with.  Trouble with the disk is logged."""
-
-
 def control_locks(
     config: Config,
     locks: Mapping[str, Lock],
@@ -4105,6 +4062,110 @@ class Relocking:
 
     def _to_text(self, pending: Mapping[str, Relock]) -> str:
         return relocks_text(pending, self._clock.boot())
+
+
+################################################################################
+# 7. The door -- one request from what was presented to light and event
+################################################################################
+
+
+@dataclass(slots=True, kw_only=True)
+class Equipment:
+    """What the door works with."""
+
+    sources: Sequence[Source]
+    #: "lock" and, where there is one, "fallback": as the settings call them.
+    locks: Mapping[str, Lock]
+    people: People
+    events: EventLog
+    indicator: Indicator
+    #: Those that are asked, in order, about whom the list does not know.
+    authorities: Sequence[Authority] = ()
+
+    def close(self) -> None:
+        """All of it, whatever goes wrong: first the locks, as a strike may be open."""
+        with contextlib.ExitStack() as last_comes_first:
+            last_comes_first.callback(self.events.close)
+            last_comes_first.callback(self.people.close)
+            for source in self.sources:
+                last_comes_first.callback(source.close)
+            last_comes_first.callback(self.indicator.close)
+            for lock in self.locks.values():
+                last_comes_first.callback(lock.close)
+
+
+class Settings(Protocol):
+    """Where the door's configuration comes from, and what it is equipped with."""
+
+    def changed(self) -> Config | ConfigError | None:
+        """The configuration, or its problems, once after each edit that is over and
+        each request to read it again."""
+
+    def apply(self, new: Config, equipment: Equipment) -> bool:
+        """Have the equipment as ``new`` wants it.  False when nothing differs."""
+
+    def before(self) -> Config | None:
+        """What the door had before this start, where the file was edited since."""
+
+    def remember(self) -> None:
+        """Keep on disk what is in force now, for a start with a file that is broken or
+        gone, and to compare an edit with.  Trouble with the disk is logged."""
+
+
+#: What is identified by a UID.
+CARDS = (Medium.CARD, Medium.SECURE_CARD)
+
+
+class LocalList:
+    """The authority that is asked first, and never waits: the people of doorpi.toml and
+    of the database.  The file decides over the database, and a block over both."""
+
+    def __init__(self, cards: Mapping[Uid, Credential], people: Forgiving) -> None:
+        self._cards = cards
+        self._people = people
+
+    def look_up(
+        self, request: AccessRequest, before: Credential | None = None
+    ) -> Credential | None:
+        """Whose card it is; where the database fails, what was known ``before``."""
+        if request.medium not in CARDS:
+            return None
+        uid = Uid(request.identifier)
+        who = self._cards.get(uid)
+        if who is None and is_random(uid):
+            return None
+        if who is None:
+            who = self._people.find(uid, otherwise=before)
+        block: Block | None = self._people.block_on(uid, who.holder if who else "")
+        if block is None:
+            return who
+        who = who or Credential(uid=uid, holder=block.holder, source=Origin.DB)
+        return who._replace(block=block)
+
+
+def circumstances(
+    config: Config, events: Forgiving, uid: str, at: datetime, *, clock_set: bool,
+    locked_down: bool,
+) -> Circumstances:  # fmt: skip
+    """What else is decided by, at the door and by `why`."""
+    passback_s = config.door.passback_s
+    return Circumstances(
+        at=at,
+        clock_set=clock_set,
+        locked_down=locked_down,
+        schedules=config.schedules,
+        last_moved=events.last_moved(uid) if passback_s else None,
+        passback_s=passback_s,
+    )
+
+
+def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
+    """Whether dates and hours can be judged now."""
+    must_be_set, is_set = config.door.require_synced_clock, clock.is_set()
+    newest = None if is_set or must_be_set else events.newest_at()
+    return is_believed(
+        clock.now(), is_set=is_set, must_be_set=must_be_set, newest=newest
+    )
 
 
 SAME_SETTINGS = "settings read again: nothing changed"
@@ -5207,48 +5268,6 @@ class Entry:
             self._events.finish(self.event, notes)
 
 
-#: Why nobody was let in, where the lock or its cloud did not say it in words.
-FAILURES: dict[str, str] = {
-    Result.REFUSED: "the lock refused",
-    Result.UNREACHABLE: "the lock could not be reached",
-    Result.UNKNOWN_STATE: "the lock's state is not known",
-}
-
-
-def describe(event: Event) -> str:
-    """One event as a line of the journal."""
-    card = f" ({format_uid(event.uid)})" if event.uid else ""
-    word = f"{word}: " if (word := verdict_word(event)) else ""
-    return f"{word}{who_in_words(event)}{card}: {what_came(event)}"
-
-
-def verdict_word(event: Event) -> str:
-    """What the door made of it: nobody is "granted" who was not let in."""
-    if event.source == "relock":
-        return ""
-    return "failed" if event.result in FAILURES else event.decision
-
-
-def what_came(event: Event) -> str:
-    """What came of an event, in the words of journal, `log` and demo."""
-    detail = printable(event.detail)
-    told = f" ({detail})" if detail else ""
-    if event.reason is not Reason.GRANTED:
-        return f"{event.reason}{told}"
-    if event.result is None:
-        under_way = f"{event.command} -> under way{told}"
-        return under_way if event.command else detail or "under way"
-    ms = event.latency_ms
-    took = "" if ms is None else f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
-    if event.result in FAILURES:
-        card = "card accepted, " * (event.uid is not None)
-        done = "locked" if event.command == Command.LOCK else "opened"
-        after = f" after {took}" if took else ""
-        return f"{card}door not {done}{after}: {detail or FAILURES[event.result]}"
-    sent = "" if event.source == "relock" else f"{event.command or 'nothing sent'} -> "
-    return f"{sent}{event.result}{f' in {took}' if took else ''}{told}"
-
-
 def status_words(status: LockStatus, unix_s: float) -> str:
     """A lock's status, for `status` and `doctor`."""
     reachable = {True: "it answers", False: "it does not answer", None: ""}
@@ -5280,19 +5299,8 @@ def utc_text(at: datetime) -> str:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
-def who_in_words(event: Event) -> str:
-    """Whose event it is; what outside text there is, is made safe to show."""
-    nobody = {"relock": "auto-relock"}.get(event.source, "unknown card")
-    if isinstance(event.reason, Change):
-        nobody = "everybody" if event.reason in LOCKDOWNS else "several people"
-    return printable(event.holder) or nobody
-
-
-LOCKDOWNS = (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF)
-
-
 ################################################################################
-# 7. HTTP -- every call ends in time, on a connection that is kept
+# 8. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
 
 
@@ -6098,7 +6106,7 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 ################################################################################
-# 8. Locks -- one class for each vendor, which only speaks its protocol
+# 9. Locks -- one class for each vendor, which only speaks its protocol
 ################################################################################
 
 
@@ -6160,7 +6168,7 @@ class VendorApi(NamedTuple):
 class WebLock(Lock):
     """What all locks that are reached over HTTP have in common.
 
-    Here alone what can go wrong with a call (7) becomes what can go wrong with a lock
+    Here alone what can go wrong with a call (8) becomes what can go wrong with a lock
     (5).  A vendor's class says in ``_refusal`` what its refusals mean.
     """
 
@@ -7287,7 +7295,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, Keep], Lock]] = {
 
 
 ################################################################################
-# 9. Store -- the list of people and the event log
+# 10. Store -- the list of people and the event log
 ################################################################################
 
 
@@ -8728,7 +8736,7 @@ def inbox_files(state_dir: Path) -> list[Path]:
 
 
 ################################################################################
-# 10. Readers -- the NFC reader and its wiring
+# 11. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -9222,7 +9230,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 11. Other sources -- what opens the door beside the reader
+# 12. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -9296,7 +9304,7 @@ class InboxSource:
 
 
 ################################################################################
-# 12. The Pi -- lights, systemd, signals, the clock, the settings file
+# 13. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -10506,7 +10514,7 @@ def _awaited(
 
 
 ################################################################################
-# 13. The owner's tools -- why, people, log
+# 14. The owner's tools -- why, people, log
 ################################################################################
 
 
@@ -11100,7 +11108,7 @@ class LogTail:
 
 
 ################################################################################
-# 14. Lists from elsewhere -- what `import` reads, and what it would change
+# 15. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 
@@ -11986,7 +11994,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 
 ################################################################################
-# 15. Pictures -- the legend and the chart as SVG
+# 16. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -12415,7 +12423,7 @@ def speeds(took_ms: Counter[int]) -> str:
 
 
 ################################################################################
-# 16. Doctor -- tries everything that the settings name
+# 17. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -13295,7 +13303,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 17. Wiring and command line -- one cmd_* a verb
+# 18. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 

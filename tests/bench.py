@@ -105,7 +105,8 @@ class Bench:
 
         def watched_sense():
             card = sense()
-            self.read_at = time.monotonic() if card else self.read_at
+            if card and not self.read_at:  # it is read again while the lock moves
+                self.read_at = time.monotonic()
             return card
 
         def watched_show(*signals):
@@ -122,7 +123,7 @@ class Bench:
     def tap(self) -> tuple[float, float, float]:
         """One tap; returns seconds: card read to light, to command, and the tap from
         the card's arrival in the field to the command."""
-        sent_before = len(self.cloud.commands)
+        sent_before, self.read_at = len(self.cloud.commands), 0.0
         put_at = time.monotonic()
         self.radio.put(VirtualCard(bytes.fromhex(KEN)))
         while len(self.cloud.commands) == sent_before:
@@ -130,7 +131,7 @@ class Bench:
         command_at = self.cloud.commands[-1][0]
         self.radio.take()
         gone_at = time.monotonic()
-        while time.monotonic() < gone_at + 0.2:
+        while time.monotonic() < gone_at + 0.2 or not self.door.is_idle:
             self.door.step()
         return (
             self.lit_at - self.read_at,

@@ -436,7 +436,8 @@ class Storm:
         try:
             for number in range(1, taps + 1):
                 dice = self._make_dice(self.weather, self.kind, number)
-                self.door.step()  # the card has left
+                for _ in range(8):
+                    self.door.step()  # the card has left
                 self.clock.advance(dice.pause_s)
                 self.prepare(dice)
                 self.door.step()
@@ -461,7 +462,8 @@ class Storm:
         self.lights.shown.clear()
         self.clock.slept.clear()
         self.reader.shows = [KEN]
-        self.door.step()
+        while self.reader.shows or not self.door.is_idle:
+            self.door.step()
         tap.lights = [(at, signals[0]) for at, signals in self.lights.shown]
         events = list(self.store.events.read(after_id=self._last_id))
         tap.events, tap.event = len(events), events[-1] if events else None
