@@ -10770,6 +10770,72 @@ def _day_and_time(at: datetime) -> str:
     return f"{at:%a %Y-%m-%d} at {at:%H:%M}{f':{at:%S}' if at.second else ''}"
 
 
+def wall_time(text: str) -> datetime:
+    """``today``, ``2026-11-21``, ``2026-11-21 08:00``; local unless it has a zone.
+
+    Raises: ValueError.
+    """
+    today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
+    days = {"today": today, "yesterday": today - timedelta(days=1)}
+    return datetime.fromisoformat(str(days.get(text, text)))
+
+
+def time_since(text: str) -> datetime:
+    """A day or a time, local, or so long ago: ``2h``, ``3 days``.
+
+    Raises: ValueError, OverflowError.
+    """
+    ago = re.fullmatch(r"(\d+) ?(min|hours?|h|days?|d|weeks?|w)", text, re.ASCII)
+    if not ago:
+        return wall_time(text).astimezone()
+    minutes = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}[ago[2][0]]
+    return datetime.now().astimezone() - timedelta(minutes=int(ago[1]) * minutes)
+
+
+def time_at(text: str) -> datetime:
+    """What ``_wall_time`` takes, or the next ``22:10`` or ``Sat 22:10``.
+
+    Raises: ValueError, OverflowError.
+    """
+    now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
+    at = next_time(text, now) or wall_time(text)
+    at.astimezone()
+    return at
+
+
+def next_time(text: str, now: datetime) -> datetime | None:
+    """The next ``22:10`` or ``Sat 22:10`` after ``now``; None where it is neither."""
+    form = r"(?:([a-z]{3})[a-z]* +)?(\d\d?):([0-5]\d)"
+    match = re.fullmatch(form, text.strip().lower(), re.ASCII)
+    if not match or int(match[2]) > 23 or match[1] not in (None, *DAYS):
+        return None
+    hour, minute = int(match[2]), int(match[3])
+    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    week = (today + timedelta(days=days) for days in range(8))
+    return next(
+        at for at in week if at > now and match[1] in (None, DAYS[at.weekday()])
+    )
+
+
+def instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
+    """When the clock on the wall shows ``at``; an instant where it has a zone.
+
+    Raises: Refused, for an hour that is skipped.
+    """
+    if at.tzinfo:
+        return [clock.local(at)]
+    found = shown_at(at.date(), [at.hour * 60 + at.minute], clock.local)
+    if not found:
+        change = change_of_clock(at.date(), clock.local)
+        forward = f" to {clock.local(change):%H:%M}" if change else ""
+        raise Refused(
+            f"{_day_and_time(at)}: there is no such time; the clock is put"
+            f" forward{forward} then"
+        )
+    seconds = timedelta(seconds=at.second, microseconds=at.microsecond)
+    return [clock.local(each + seconds) for each in found]
+
+
 # -- why a card is let in or not
 
 
@@ -11036,6 +11102,81 @@ def keep_out(
     return kept
 
 
+def kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
+    """What `revoke` says of one card, or of a holder without any."""
+    block, blocked = kept.block, "blocked" + " (it was already)" * (not kept.is_new)
+    if block.uid is None:
+        yield (
+            f"whatever card {printable(block.holder)} gets is blocked, too; to lift"
+            f" that: {LIFTS_BLOCK.format('UID')}"
+        )
+    elif not kept.entries:
+        yield f"{printable(block.holder)} ({format_uid(block.uid)}) is {blocked}"
+    for card in kept.entries:
+        if card.source is Origin.DB:
+            yield f"{card_name(card)} is blocked, and removed from the database's list"
+        else:
+            yield (
+                f"{card_name(card)} is {blocked}, though it is in {path}: that entry"
+                " may be removed"
+            )
+
+
+CARD_FIELDS = ("holder", "enabled", "valid_from", "valid_until", "schedule", "role")
+
+
+def card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]:
+    """The wire format of one card (``cards --json``)."""
+    values = {"uid": card.uid} | {name: getattr(card, name) for name in CARD_FIELDS}
+    values |= {
+        "enabled": card.enabled and not card.block,
+        "valid_from": card.valid_from and card.valid_from.isoformat(),
+        "valid_until": card.valid_until and card.valid_until.isoformat(),
+        "source": card.source,
+        "last_seen": utc_text(last_seen) if last_seen else None,
+    }
+    return values | ({"refused": card.refusal} if card.refusal else {})
+
+
+def card_toml(card: Credential) -> str:
+    """One ``[[card]]`` for the owner's file, without its defaults; a comment where the
+    entry does not count."""
+    import tomli_w
+
+    if card.refusal:
+        return f"# {printable(card_name(card))}: {printable(card.refusal)}"
+    written = {name: getattr(card, name) for name in CARD_FIELDS}
+    usual = {"enabled": True, "role": Role.HOLDER}
+    said = {"uid": format_uid(card.uid)}
+    said |= {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
+    # A table each: tomli_w's own `card = [...]` could not be pasted after others.  TOML
+    # escapes control characters; the others that a terminal obeys are escaped as well.
+    lines = f"[[card]]\n{tomli_w.dumps(said)}".split("\n")
+    return "\n".join(escaped(line, lambda c: f"\\U{ord(c):08x}") for line in lines)
+
+
+def card_rows(
+    cards: Iterable[Credential], config: Config, store: SqliteStore, now: datetime
+) -> Iterator[Sequence[str]]:
+    """The table of `cards`, with its head."""
+    yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
+    for card in cards:
+        seen = store.events.last_seen(card.uid)
+        is_hidden = (  # behind the file's entry
+            card.source is Origin.TOML
+            and store.people.exists()
+            and store.people.find(card.uid) is not None
+        )
+        yield (
+            printable(card.holder),
+            format_uid(card.uid),
+            validity(card, config.schedules, now.date()),
+            printable(card.schedule or "-"),
+            "toml, db" if is_hidden else card.source.value,
+            f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
+        )
+
+
 # -- the log while it is written
 
 
@@ -11105,6 +11246,98 @@ class LogTail:
 
     def _is_new(self, event: Event) -> bool:
         return self._since is None or event.at >= self._since
+
+
+#: The signs that begin a formula in a spreadsheet; Excel takes the wide ones, too.
+FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+DIM, RED, GREEN, YELLOW = 2, 91, 92, 93
+
+
+def painted(text: str, code: int) -> str:
+    """``text`` in a colour of the terminal."""
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def in_columns(
+    rows: Sequence[Sequence[str]], least: Sequence[int] = ()
+) -> Iterator[str]:
+    """``rows`` as lines, each column as wide as its widest cell, or ``least``."""
+    widest = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(pair) for pair in zip_longest(widest, least, fillvalue=0)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        padded = (cell + " " * (wide - width(cell)) for cell, wide in cells)
+        yield "  ".join(padded).rstrip()
+
+
+LOG_FIELDS = (
+    "id", "at", "uid", "holder", "decision", "reason", "command", "result",
+    "latency_ms", "source", "detail", "point", "request",
+)  # fmt: skip
+
+
+def event_json(event: Event) -> dict[str, object]:
+    """The wire format of one event (``log --json``)."""
+    values = {name: getattr(event, name) for name in LOG_FIELDS}
+    return values | {"at": utc_text(event.at)}
+
+
+def log_lines(
+    events: Iterable[Event], *, as_json: bool, as_csv: bool, colours: bool
+) -> Iterator[str]:
+    """A line each: JSON, CSV, or when, who, card, decision and what came of it."""
+    if as_json:
+        yield from (json.dumps(event_json(event)) for event in events)
+        return
+    if as_csv:
+        for event in events:  # a spreadsheet takes a UID of digits only for a number
+            uid = format_uid(event.uid) if event.uid else None
+            yield csv_line((event_json(event) | {"uid": uid}).values())
+        return
+    rest = iter(events)
+    while some := list(islice(rest, SqliteEvents.page)):
+        lines = in_columns([_log_cells(event) for event in some], (19, 27, 20, 7))
+        for event, line in zip(some, lines, strict=True):
+            code = _log_colour(event)
+            yield painted(line, code) if colours and code else line
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """A row as RFC 4180 has it; its line feed is left to ``say``.  A spreadsheet takes
+    no text in it for a formula.
+
+    Source: OWASP, "CSV Injection"; with the wide signs, which Excel takes as well.
+    """
+
+    def cell(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
+        return "'" * is_formula + printable(value, 10_000)
+
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r").writerow(map(cell, values))
+    return line.getvalue()
+
+
+def _log_cells(event: Event) -> tuple[str, ...]:
+    at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
+    nobody = "-" if event.source == "relock" else event.source
+    uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
+    who, word = fitting(who_in_words(event), 27), verdict_word(event) or "-"
+    return at, who, uid, word, what_came(event)
+
+
+def _log_colour(event: Event) -> int | None:
+    """What somebody should look at stands out."""
+    if isinstance(event.reason, Change):
+        return None
+    if event.reason is not Reason.GRANTED:
+        return RED
+    is_well = event.result in MOVED[:2] or (event.result is None and not event.command)
+    return None if is_well else YELLOW
 
 
 ################################################################################
@@ -11178,8 +11411,6 @@ def _plain(name: str) -> str:
 
 # Readers of records
 
-#: The signs that begin a formula in a spreadsheet; Excel takes the wide ones, too.
-FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 #: What `log --csv` puts before one.
 GUARD = re.compile(rf"\A\s*'(?=\s*[{re.escape(''.join(FORMULAS))}])")
 
@@ -11847,6 +12078,24 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     if not text.endswith(("\n", "\r", "}", "]")):
         listed.notes["the last line has no end: is the list whole?"] = 0
     return listed
+
+
+#: A list of 200,000 cards; more is something else, and would fill a Pi's memory.
+LIST_BYTES = 20_000_000
+
+
+def list_text(name: str) -> str:
+    """What is in the file ``name``, or what comes in.  Raises: ListError."""
+    try:
+        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+            content = file.read(LIST_BYTES + 1)
+        if len(content) > LIST_BYTES:
+            raise ListError(f"longer than {LIST_BYTES / 1e6:.0f} MB: not a list")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise ListError(f"cannot be read: {(error.strerror or '').lower()}") from None
+    except UnicodeDecodeError:
+        raise ListError("not UTF-8 text (Excel: save as CSV UTF-8)") from None
 
 
 # What would change
@@ -13619,38 +13868,18 @@ def _examples(config: Config) -> Iterator[str]:
                 yield f"{where}.{key}"
 
 
-DIM, RED, GREEN, YELLOW = 2, 91, 92, 93
-
-
-def painted(text: str, code: int) -> str:
-    """``text`` in a colour of the terminal."""
-    return f"\x1b[{code}m{text}\x1b[0m"
-
-
-def in_columns(
-    rows: Sequence[Sequence[str]], least: Sequence[int] = ()
-) -> Iterator[str]:
-    """``rows`` as lines, each column as wide as its widest cell, or ``least``."""
-    widest = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    widths = [max(pair) for pair in zip_longest(widest, least, fillvalue=0)]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        padded = (cell + " " * (wide - width(cell)) for cell, wide in cells)
-        yield "  ".join(padded).rstrip()
-
-
 def cmd_cards(args: argparse.Namespace) -> int:
     config, clock = load(args, keyless=True), SystemClock()
     with contextlib.closing(make_store(config)) as store:
         cards = with_blocks(_known_cards(config, store), store.people.blocks())
         if args.json:
             for card in cards:
-                say(json.dumps(_card_json(card, store.events.last_seen(card.uid))))
+                say(json.dumps(card_json(card, store.events.last_seen(card.uid))))
         elif args.toml:  # those that are not in the owner's file yet
             _say_all(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
         else:
             shown = list(cards)
-            for line in in_columns(list(_card_rows(shown, config, store, clock.now()))):
+            for line in in_columns(list(card_rows(shown, config, store, clock.now()))):
                 say(line)
             if any(card.block for card in shown):
                 say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
@@ -13670,27 +13899,6 @@ def _known_cards(config: Config, store: SqliteStore) -> Iterator[Credential]:
     in_file = sorted(config.cards.values(), key=by_holder)
     others = (card for card in store.people.cards() if card.uid not in config.cards)
     return heapq.merge(in_file, others, key=by_holder)
-
-
-def _card_rows(
-    cards: Iterable[Credential], config: Config, store: SqliteStore, now: datetime
-) -> Iterator[Sequence[str]]:
-    yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
-    for card in cards:
-        seen = store.events.last_seen(card.uid)
-        is_hidden = (  # behind the file's entry
-            card.source is Origin.TOML
-            and store.people.exists()
-            and store.people.find(card.uid) is not None
-        )
-        yield (
-            printable(card.holder),
-            format_uid(card.uid),
-            validity(card, config.schedules, now.date()),
-            printable(card.schedule or "-"),
-            "toml, db" if is_hidden else card.source.value,
-            f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
-        )
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
@@ -13744,29 +13952,10 @@ def cmd_revoke(args: argparse.Namespace) -> int:
             whose = [(each.block.uid, each.block.holder) for each in kept]
             cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
-    for line in chain.from_iterable(_kept_out_words(each, path) for each in kept):
+    for line in chain.from_iterable(kept_out_words(each, path) for each in kept):
         say(line)
     complain(*_not_kept(config))
     return EX_OK
-
-
-def _kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
-    block, blocked = kept.block, "blocked" + " (it was already)" * (not kept.is_new)
-    if block.uid is None:
-        yield (
-            f"whatever card {printable(block.holder)} gets is blocked, too; to lift"
-            f" that: {LIFTS_BLOCK.format('UID')}"
-        )
-    elif not kept.entries:
-        yield f"{printable(block.holder)} ({format_uid(block.uid)}) is {blocked}"
-    for card in kept.entries:
-        if card.source is Origin.DB:
-            yield f"{card_name(card)} is blocked, and removed from the database's list"
-        else:
-            yield (
-                f"{card_name(card)} is {blocked}, though it is in {path}: that entry"
-                " may be removed"
-            )
 
 
 def cmd_lockdown(args: argparse.Namespace) -> int:
@@ -13786,45 +13975,9 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
     return EX_OK
 
 
-CARD_FIELDS = ("holder", "enabled", "valid_from", "valid_until", "schedule", "role")
-
-
-def _card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]:
-    values = {"uid": card.uid} | {name: getattr(card, name) for name in CARD_FIELDS}
-    values |= {
-        "enabled": card.enabled and not card.block,
-        "valid_from": card.valid_from and card.valid_from.isoformat(),
-        "valid_until": card.valid_until and card.valid_until.isoformat(),
-        "source": card.source,
-        "last_seen": utc_text(last_seen) if last_seen else None,
-    }
-    return values | ({"refused": card.refusal} if card.refusal else {})
-
-
-def card_toml(card: Credential) -> str:
-    """One ``[[card]]`` for the owner's file, without its defaults; a comment where the
-    entry does not count."""
-    import tomli_w
-
-    if card.refusal:
-        return f"# {printable(card_name(card))}: {printable(card.refusal)}"
-    written = {name: getattr(card, name) for name in CARD_FIELDS}
-    usual = {"enabled": True, "role": Role.HOLDER}
-    said = {"uid": format_uid(card.uid)}
-    said |= {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
-    # A table each: tomli_w's own `card = [...]` could not be pasted after others.  TOML
-    # escapes control characters; the others that a terminal obeys are escaped as well.
-    lines = f"[[card]]\n{tomli_w.dumps(said)}".split("\n")
-    return "\n".join(escaped(line, lambda c: f"\\U{ord(c):08x}") for line in lines)
-
-
-#: A list of 200,000 cards; more is something else, and would fill a Pi's memory.
-LIST_BYTES = 20_000_000
-
-
 def cmd_import(args: argparse.Namespace) -> int:
     try:
-        text = _list_text(args.file)  # first: only root may be able to read it
+        text = list_text(args.file)  # first: only root may be able to read it
         config, clock = load(args, keyless=True), SystemClock()
         listed = read_list(text, config, args.ignore)
     except ListError as error:
@@ -13873,20 +14026,6 @@ def _bring_in(
     complain(*_not_kept(config))
 
 
-def _list_text(name: str) -> str:
-    """What is in the file ``name``, or what comes in.  Raises: ListError."""
-    try:
-        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
-            content = file.read(LIST_BYTES + 1)
-        if len(content) > LIST_BYTES:
-            raise ListError(f"longer than {LIST_BYTES / 1e6:.0f} MB: not a list")
-        return content.decode("utf-8")
-    except OSError as error:
-        raise ListError(f"cannot be read: {(error.strerror or '').lower()}") from None
-    except UnicodeDecodeError:
-        raise ListError("not UTF-8 text (Excel: save as CSV UTF-8)") from None
-
-
 def cmd_log(args: argparse.Namespace) -> int:
     ways = [way for way in ("json", "csv", "chart", "verify") if getattr(args, way)]
     ways += ["follow"] * bool(args.follow and (args.chart or args.verify))
@@ -13897,13 +14036,19 @@ def cmd_log(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         if args.verify and (store.events.exists() or store.people.lost()):
             return _verify(store)
+        lines = functools.partial(
+            log_lines,
+            as_json=args.json,
+            as_csv=args.csv,
+            colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        )
         sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
         if args.csv:
-            say(f"\ufeff{_csv_line(LOG_FIELDS)}")
+            say(f"\ufeff{csv_line(LOG_FIELDS)}")
         if args.follow:
             tail = LogTail(store, sought, SystemClock(), config.lock.confirm_s)
             with contextlib.suppress(KeyboardInterrupt):
-                _follow(tail, args)
+                _follow(tail, lines, args.since)
             return EX_OK
         until = datetime.now().astimezone()
         since = args.since or chart_since(until)
@@ -13911,7 +14056,7 @@ def cmd_log(args: argparse.Namespace) -> int:
         found = store.events.read(first, 0, sought) if store.events.exists() else ()
         if args.chart:
             say(log_chart(found, config.door.name, since, until))
-        elif not _say_all(_log_lines(found, args)) and not (args.json or args.csv):
+        elif not _say_all(lines(found)) and not (args.json or args.csv):
             like = " like that" * (sought != EVERYTHING)
             when = "since then" if args.since else "yet"
             say(f"nothing{like} has been logged {when}")
@@ -13943,17 +14088,21 @@ def _verify(store: SqliteStore) -> int:
     return EX_FAILED if problem or lost else EX_OK
 
 
-def _follow(tail: LogTail, args: argparse.Namespace) -> None:
+def _follow(
+    tail: LogTail,
+    lines: Callable[[Iterable[Event]], Iterator[str]],
+    since: datetime | None,
+) -> None:
     """Until nobody reads what we write."""
     clock, output, trouble = SystemClock(), select.poll(), ""
     with contextlib.suppress(OSError, ValueError):  # it is no file
         output.register(sys.stdout.fileno(), 0)
     look: Callable[[], Iterable[Event]]
-    look = functools.partial(tail.begin, args.since, 10)
+    look = functools.partial(tail.begin, since, 10)
     while True:
         clock.follow_zone()
         try:
-            _say_all(_log_lines(look(), args))
+            _say_all(lines(look()))
             trouble = ""
         except StoreError as error:
             if str(error) != trouble:
@@ -13965,95 +14114,6 @@ def _follow(tail: LogTail, args: argparse.Namespace) -> None:
         look = tail.news
 
 
-LOG_FIELDS = (
-    "id", "at", "uid", "holder", "decision", "reason", "command", "result",
-    "latency_ms", "source", "detail", "point", "request",
-)  # fmt: skip
-
-
-def event_json(event: Event) -> dict[str, object]:
-    """The wire format of one event (``log --json``)."""
-    values = {name: getattr(event, name) for name in LOG_FIELDS}
-    return values | {"at": utc_text(event.at)}
-
-
-def _log_lines(events: Iterable[Event], args: argparse.Namespace) -> Iterator[str]:
-    """A line each: JSON, CSV, or when, who, card, decision and what came of it."""
-    if args.json:
-        yield from (json.dumps(event_json(event)) for event in events)
-        return
-    if args.csv:
-        for event in events:  # a spreadsheet takes a UID of digits only for a number
-            uid = format_uid(event.uid) if event.uid else None
-            yield _csv_line((event_json(event) | {"uid": uid}).values())
-        return
-    has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    rest = iter(events)
-    while some := list(islice(rest, SqliteEvents.page)):
-        lines = in_columns([_log_cells(event) for event in some], (19, 27, 20, 7))
-        for event, line in zip(some, lines, strict=True):
-            code = _log_colour(event)
-            yield painted(line, code) if has_colours and code else line
-
-
-def _csv_line(values: Iterable[object]) -> str:
-    """A row as RFC 4180 has it; its line feed is left to ``say``.  A spreadsheet takes
-    no text in it for a formula.
-
-    Source: OWASP, "CSV Injection"; with the wide signs, which Excel takes as well.
-    """
-
-    def cell(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
-        return "'" * is_formula + printable(value, 10_000)
-
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r").writerow(map(cell, values))
-    return line.getvalue()
-
-
-def _log_cells(event: Event) -> tuple[str, ...]:
-    at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    nobody = "-" if event.source == "relock" else event.source
-    uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
-    who, word = fitting(who_in_words(event), 27), verdict_word(event) or "-"
-    return at, who, uid, word, what_came(event)
-
-
-def _log_colour(event: Event) -> int | None:
-    """What somebody should look at stands out."""
-    if isinstance(event.reason, Change):
-        return None
-    if event.reason is not Reason.GRANTED:
-        return RED
-    is_well = event.result in MOVED[:2] or (event.result is None and not event.command)
-    return None if is_well else YELLOW
-
-
-def _since(text: str) -> datetime:
-    """A day or a time, local, or so long ago: ``2h``, ``3 days``.
-
-    Raises: ValueError, OverflowError.
-    """
-    ago = re.fullmatch(r"(\d+) ?(min|hours?|h|days?|d|weeks?|w)", text, re.ASCII)
-    if not ago:
-        return _wall_time(text).astimezone()
-    minutes = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}[ago[2][0]]
-    return datetime.now().astimezone() - timedelta(minutes=int(ago[1]) * minutes)
-
-
-def _wall_time(text: str) -> datetime:
-    """``today``, ``2026-11-21``, ``2026-11-21 08:00``; local unless it has a zone.
-
-    Raises: ValueError.
-    """
-    today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
-    days = {"today": today, "yesterday": today - timedelta(days=1)}
-    return datetime.fromisoformat(str(days.get(text, text)))
-
-
 def cmd_why(args: argparse.Namespace) -> int:
     config, clock = load(args, keyless=True), SystemClock()
     text = " ".join(args.who)
@@ -14061,7 +14121,7 @@ def cmd_why(args: argparse.Namespace) -> int:
         enquiry = Enquiry(config, store)
         uids = enquiry.meant(text)
         unset = not believes_clock(config, enquiry.events, clock)
-        times = _instants_meant(args.at, clock) if args.at else [clock.now()]
+        times = instants_meant(args.at, clock) if args.at else [clock.now()]
         is_set = not unset or args.at is not None
         for uid, at in ((uid, at) for uid in uids for at in times):
             who = enquiry.who(uid)
@@ -14080,50 +14140,6 @@ def cmd_why(args: argparse.Namespace) -> int:
     for trouble in enquiry.troubles:
         complain(f"database: {trouble}; this is without what it knows")
     return code
-
-
-def _instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
-    """When the clock on the wall shows ``at``; an instant where it has a zone.
-
-    Raises: Refused, for an hour that is skipped.
-    """
-    if at.tzinfo:
-        return [clock.local(at)]
-    found = shown_at(at.date(), [at.hour * 60 + at.minute], clock.local)
-    if not found:
-        change = change_of_clock(at.date(), clock.local)
-        forward = f" to {clock.local(change):%H:%M}" if change else ""
-        raise Refused(
-            f"{_day_and_time(at)}: there is no such time; the clock is put"
-            f" forward{forward} then"
-        )
-    seconds = timedelta(seconds=at.second, microseconds=at.microsecond)
-    return [clock.local(each + seconds) for each in found]
-
-
-def _at(text: str) -> datetime:
-    """What ``_wall_time`` takes, or the next ``22:10`` or ``Sat 22:10``.
-
-    Raises: ValueError, OverflowError.
-    """
-    now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
-    at = next_time(text, now) or _wall_time(text)
-    at.astimezone()
-    return at
-
-
-def next_time(text: str, now: datetime) -> datetime | None:
-    """The next ``22:10`` or ``Sat 22:10`` after ``now``; None where it is neither."""
-    form = r"(?:([a-z]{3})[a-z]* +)?(\d\d?):([0-5]\d)"
-    match = re.fullmatch(form, text.strip().lower(), re.ASCII)
-    if not match or int(match[2]) > 23 or match[1] not in (None, *DAYS):
-        return None
-    hour, minute = int(match[2]), int(match[3])
-    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    week = (today + timedelta(days=days) for days in range(8))
-    return next(
-        at for at in week if at > now and match[1] in (None, DAYS[at.weekday()])
-    )
 
 
 def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
@@ -14409,12 +14425,12 @@ UID = argument(parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
 WRITTEN_UID = argument(lambda text: parse_uid(text) and text, "{text!r}: {error}")
 SINCE = argument(
-    _since,
+    time_since,
     "{text!r} is no date: today, yesterday, 2h, 3 days, 2026-11-21 or"
     " '2026-11-21 08:00'",
 )
 AT = argument(
-    _at, "{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
+    time_at, "{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
 )
 
 Option = tuple[str, dict[str, Any]]

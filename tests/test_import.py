@@ -742,7 +742,7 @@ def doorpi_toml(some: list[Credential]) -> str:
 
 def doorpi_json(some: list[Credential]) -> str:
     """As ``cards --json`` prints them."""
-    return "".join(f"{json.dumps(doorpi._card_json(card, NOON))}\n" for card in some)
+    return "".join(f"{json.dumps(doorpi.card_json(card, NOON))}\n" for card in some)
 
 
 @given(LISTS)

@@ -257,13 +257,13 @@ MOMENTS = [
 def test_since_so_long_ago(text, ago):
     now = datetime.now().astimezone()
 
-    assert timedelta(0) <= doorpi._since(text) - (now - ago) < timedelta(seconds=5)
+    assert timedelta(0) <= doorpi.time_since(text) - (now - ago) < timedelta(seconds=5)
 
 
 def test_since_yesterday_begins_at_local_midnight():
-    today = doorpi._since("today")
+    today = doorpi.time_since("today")
 
-    yesterday = doorpi._since("yesterday")
+    yesterday = doorpi.time_since("yesterday")
 
     assert yesterday.date() == today.date() - timedelta(days=1)
     assert (yesterday.hour, yesterday.minute) == (0, 0)
