@@ -11354,7 +11354,6 @@ class ListError(ValueError):
     """A list of which nothing can be imported; the text says why."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Row:
     """A record of a list: its ``cells`` as text, by the plain names of their columns,
     then as a ``[[card]]`` would have them; at last its ``card``, or ``why`` it is
@@ -11364,14 +11363,13 @@ class Row:
     ``silent`` about, or mentions only because a card must have them.
     """
 
-    number: int  # of the line or entry, from 1
-    cells: dict[str, Any]
-    why: str = ""
-    silent: Sequence[str] = ()
-    holder: str = ""
-    spelling: str = ""  # of the UID
-    uid: Uid | None = None  # where that can be read
-    card: Credential | None = None
+    def __init__(self, number: int, cells: dict[str, Any], why: str = "") -> None:
+        self.number = number  # of the line or entry, from 1
+        self.cells, self.why = cells, why
+        self.silent: Sequence[str] = ()
+        self.holder = self.spelling = ""  # how the UID is written
+        self.uid: Uid | None = None  # where that can be read
+        self.card: Credential | None = None
 
 
 class Records(NamedTuple):
@@ -11409,10 +11407,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
 
 
-# Readers of records
+# Readers of records.  (Patterns are text here: they are compiled when they are used,
+# and not at each start of the door.)
 
 #: What `log --csv` puts before one.
-GUARD = re.compile(rf"\A\s*'(?=\s*[{re.escape(''.join(FORMULAS))}])")
+GUARD = rf"\A\s*'(?=\s*[{re.escape(''.join(FORMULAS))}])"
 
 #: Each table has one of these; a line that begins with # and has none is a comment.
 IDENTIFIERS = {"uid", "code", "cardnumber"}
@@ -11450,7 +11449,7 @@ def _table_rows(
     try:
         for cells in rows:
             line, at = at + 1, head + rows.line_num
-            cells = [tidied(GUARD.sub("", cell).strip()) for cell in cells]
+            cells = [tidied(re.sub(GUARD, "", cell).strip()) for cell in cells]
             if not any(cells):
                 continue
             found = f"{len(cells)} cells, but {len(names)} columns"
@@ -11504,16 +11503,14 @@ def _cell(value: object) -> str:
     return tidied(value.strip()) if isinstance(value, str) else _named(value)
 
 
-TOML_TABLE = re.compile(
-    r"^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", re.MULTILINE
-)
-JSON_BEGINS = re.compile(r"\s*(\{|\[\s*[{\]])")
+TOML_TABLE = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
+JSON_BEGINS = r"\s*(\{|\[\s*[{\]])"
 
 
 def _records(text: str) -> Records:
     """Read a text in TOML, JSON or CSV.  Raises: ListError where it is broken."""
-    if not TOML_TABLE.search(text):
-        if JSON_BEGINS.match(text):
+    if not re.search(TOML_TABLE, text):
+        if re.match(JSON_BEGINS, text):
             return _objects("entry", _json_entries(text), "an object {...}")
         return _table(text)
     document, reader = _read_toml(text)
@@ -11548,7 +11545,7 @@ def _entries_of(document: Mapping[str, Any]) -> Iterator[object]:
 LOOKED_AT = 1000
 
 #: Names of columns that say when, or whether, a card is good.
-SAYS_WHETHER = re.compile(
+SAYS_WHETHER = (
     "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
     "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
 )
@@ -11558,7 +11555,7 @@ TRUE_FALSE |= dict.fromkeys(("false", "no", "n", "off", "0"), False)
 
 #: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
 #: Japanese sign for a year.
-LIKE_A_DATE = re.compile(
+LIKE_A_DATE = (
     r"(?<!\d)(\d{1,4}([-/.])\d\d?\2\d{1,4}|(19|20)\d\d[-/.]\d\d?|\d\d?[-/.](19|20)\d\d"
     r"|\d\d?[- ][^\W\d_]{3,}[- ]\d\d)(?!\d)"
     "|\\d\\s*\u5e74"
@@ -11585,7 +11582,8 @@ def may_limit(cells: Counter[str]) -> bool:
         )
     else:
         is_answer = any(
-            LIKE_A_DATE.search(cell) or (cell in TRUE_FALSE and not cell.isdecimal())
+            re.search(LIKE_A_DATE, cell)
+            or (cell in TRUE_FALSE and not cell.isdecimal())
             for cell in some
         )
     words = [c for c in some if re.fullmatch(r"\D{1,30}", c) and c.count(" ") < 3]
@@ -11596,10 +11594,9 @@ def may_limit(cells: Counter[str]) -> bool:
 # Dates
 
 #: A day with its parts in any order, and a time of day with or without a zone.
-WRITTEN_DAY = re.compile(
-    r"(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
-    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?",
-    re.ASCII | re.I,
+WRITTEN_DAY = (
+    r"(?ai)(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
+    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?"
 )
 #: The times at which a day begins, and also those at which a last one ends.
 BEGINS = {"", "0:00", "00:00", "12:00AM"}
@@ -11609,7 +11606,7 @@ ENDS_TOO = BEGINS | {"23:59", "11:59PM"}
 def _readings(text: str) -> dict[str, date]:
     """The days that a text can mean, by the order of year, month and day."""
     days: dict[str, date] = {}
-    if match := WRITTEN_DAY.fullmatch(text):
+    if match := re.fullmatch(WRITTEN_DAY, text):
         one, two, three = (int(match[part]) for part in (1, 2, 3))
         orders = {"ymd": (one, two, three)} if len(match[1]) == 4 else {}
         if len(match[3]) == 4:
@@ -11629,7 +11626,7 @@ def _day_order(cells: Iterable[str]) -> str:
 
 def _written_day(text: str, order: str, *, is_end: bool) -> date:
     """The day that a cell means.  Raises: ValueError with what is expected."""
-    days, match = _readings(text), WRITTEN_DAY.fullmatch(text)
+    days, match = _readings(text), re.fullmatch(WRITTEN_DAY, text)
     if re.fullmatch(r"\d{5}(\.\d+)?", text, re.ASCII):
         raise ValueError("Excel's number of a day; format the column as a date there")
     if match is None or not days:
@@ -11866,7 +11863,7 @@ LIST_FORMATS = (
 # The list
 
 #: A long number as Excel shortens it: most of its digits are lost.
-EXCELS_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.ASCII)
+EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
 EXCELS_WORDS = "a number that Excel shortened; format the column as text there"
 WRITE_COLONS = "if it is a UID, write it with : between the bytes"
 
@@ -11946,7 +11943,7 @@ class CardList:
             _named(name): ", ".join(printable(cell, 30) for cell in islice(cells, 3))
             for name, cells in columns.items()
             if _plain(name) not in ignored
-            and (SAYS_WHETHER.search(_plain(name)) or may_limit(cells))
+            and (re.search(SAYS_WHETHER, _plain(name)) or may_limit(cells))
         }
         if doubtful:
             some = (f"{name} ({cells or 'empty'})" for name, cells in doubtful.items())
@@ -11991,7 +11988,7 @@ class CardList:
                 iter(parser.credentials("", row.cells, TABLES["card"])), None
             )
             problems += parser.problems
-            if EXCELS_NUMBER.fullmatch(spelling):
+            if re.fullmatch(EXCELS_NUMBER, spelling):
                 problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
             elif row.card is None and not problems:
                 problems.append(f".uid = {_named(spelling)}: still the example's")
@@ -12031,7 +12028,7 @@ class CardList:
         numbers that are printed on cards, all.  Raises: ListError."""
         numbers = [uid for uid in uids if is_number(uid)]
         if any(len(uid) not in UID_DIGITS for uid in numbers) or any(
-            map(EXCELS_NUMBER.fullmatch, uids)
+            re.fullmatch(EXCELS_NUMBER, uid) for uid in uids
         ):
             return f"digits only, in a list with decimal numbers; {WRITE_COLONS}"
         if len(numbers) > 2 and len(numbers) * 2 > len(uids):
