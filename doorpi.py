@@ -7740,7 +7740,7 @@ class SqliteFile:
         if version > newest:
             words = "%s: of a newer version of DoorPi, as schema %d"
             log.info(words, self.path, version)
-        if version >= newest:
+        if version >= newest or self._is_fixed:  # a disk that is full keeps nobody out
             return
         with _all_or_nothing(db):
             (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody's now
@@ -8052,13 +8052,23 @@ class SqlitePeople(SqliteFile):
         copies: bool = True,
     ) -> None:
         """Have ``write`` change the list.  What ``is_urgent`` is written on a full disk
-        as well, in the room that was kept back."""
+        as well, in the room that was kept back.  However it ends, there is no copy of
+        before: that would let in people who are no longer on the list."""
+        noted, newest = self._noted().changes, self._newest_event()
+
+        def change() -> None:
+            with self._transaction() as db:
+                write(db)
+                db.execute(MARK_UPDATE, ("changes", max(noted, _changes(db)) + 1))
+                db.execute(MARK_UPDATE, ("events", newest))
+                self.copy.unlink(missing_ok=True)
+
         try:
-            self._write(write)
+            change()
         except StoreError:
             if not (is_urgent and self._gives_up_reserve()):
                 raise
-            self._write(write)
+            change()
         try:
             self._settle()
         except StoreError as error:  # the change was made all the same
@@ -8066,16 +8076,6 @@ class SqlitePeople(SqliteFile):
         self.is_untidy = not copies
         if copies:
             self._keep_copy()
-
-    def _write(self, write: Callable[[sqlite3.Connection], object]) -> None:
-        """However it ends, there is no copy of before: that would let in people who are
-        no longer on the list, so better none."""
-        noted, newest = self._noted().changes, self._newest_event()
-        with self._transaction() as db:
-            write(db)
-            marks = {"changes": max(noted, _changes(db)) + 1, "events": newest}
-            db.executemany(MARK_UPDATE, ((n, str(count)) for n, count in marks.items()))
-            self.copy.unlink(missing_ok=True)
 
     def _settle(self) -> None:
         """Bring what was changed out of the -wal; somebody who reads may prevent it."""
@@ -8163,7 +8163,7 @@ class SqlitePeople(SqliteFile):
         """None where the log cannot be read."""
         rows = []
         with contextlib.suppress(StoreError):
-            rows = self._events.notes(query, *names)
+            rows = self._events._query(query, *names)
         return [
             _block(
                 *name.partition(" ")[2].partition(" ")[::2],
@@ -8315,10 +8315,6 @@ class SqliteEvents(SqliteFile):
     def recall(self, name: str) -> str | None:
         rows = self._query("SELECT value FROM states WHERE name = ?", name)
         return rows[0][0] if rows and isinstance(rows[0][0], str) else None
-
-    def notes(self, query: str, *names: str) -> list[tuple[str, str]]:
-        """Names and values that ``query`` finds among what is kept."""
-        return [(str(name), str(value)) for name, value in self._query(query, *names)]
 
     def last_moved(self, uid: Uid) -> datetime | None:
         return self._value(_moment_of, LAST_MOVED_QUERY, uid)

@@ -26,12 +26,15 @@ import doorpi
 from doorpi import (
     MOVED,
     Command,
+    Ends,
     Event,
+    Notes,
     Origin,
     Reason,
     Result,
     Role,
     SqliteEvents,
+    SqlitePeople,
     SqliteStore,
     Stopped,
     StoreError,
@@ -506,6 +509,83 @@ def test_two_connections_see_each_other_at_once(path, store):
         assert verb.events.begin(INTENT) == 2
         assert store.people.find(KEN) == card_of(source=Origin.DB)
         assert ids(store) == ids(verb) == [1, 2]
+
+
+def test_words_may_be_kept_from_another_thread_while_a_tap_is_written(store):
+    """A driver does so from the thread of its lock: a token, how long a move takes."""
+    is_over = threading.Event()
+
+    def keeps_words(name: str) -> int:
+        turns = 0
+        while not is_over.is_set():
+            store.events.keep(Notes({name: str(turns)}, {"turns": 1}))
+            assert store.events.recall(name) == str(turns)
+            turns += 1
+        return turns
+
+    with ThreadPoolExecutor(2) as pool:
+        turns = [pool.submit(keeps_words, name) for name in ("lock", "fallback")]
+        try:
+            for _ in range(60):
+                record(store, result=Result.UNLOCKED)
+                store.people.change_cards([card_of()], [], NOON)
+                assert store.people.find(KEN)
+        finally:
+            is_over.set()
+
+    assert store.events.recall("turns") == str(sum(each.result() for each in turns))
+    assert ids(store) == list(range(1, 61))
+    assert store.events.verify() is None
+
+
+def test_from_find_to_its_select_there_are_four_steps(store):
+    store.people.add_card(card_of(), NOON)
+    steps = []
+
+    def asked(sql: str) -> None:
+        frame, names = sys._getframe(1), []
+        while frame and frame.f_code.co_name != "test_from_find_to_its_select_there_are_four_steps":  # fmt: skip
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        if "FROM cards" in sql:
+            steps.append(names[::-1])
+
+    store.people._connection().set_trace_callback(asked)
+
+    assert store.people.find(KEN)
+    assert steps == [["find", "_query", "_query"]]
+
+
+#: What is asked of a list and a log, and the answer where nothing was ever stored.
+QUESTIONS = {
+    "find": (lambda s: s.people.find(KEN), None),
+    "cards": (lambda s: list(s.people.cards()), []),
+    "block_on": (lambda s: s.people.block_on(KEN, "Ken Sato"), None),
+    "blocks": (lambda s: s.people.blocks(), []),
+    "has_dated_cards": (lambda s: s.people.has_dated_cards(), False),
+    "locked_down": (lambda s: s.people.locked_down(), None),
+    "changed_at": (lambda s: s.people.changed_at(), None),
+    "lost": (lambda s: s.people.lost(), 0),
+    "recall": (lambda s: s.events.recall("relock"), None),
+    "last_moved": (lambda s: s.events.last_moved(KEN), None),
+    "last_seen": (lambda s: s.events.last_seen(KEN), None),
+    "newest_at": (lambda s: s.events.newest_at(), None),
+    "oldest_at": (lambda s: s.events.oldest_at(), None),
+    "read": (lambda s: list(s.events.read(NOON)), []),
+    "latest": (lambda s: s.events.latest(3), []),
+    "ends": (lambda s: s.events.ends(), Ends()),
+    "news": (lambda s: s.events.news(Ends(), Ends()), ([], [])),
+    "verify": (lambda s: s.events.verify(), None),
+    "forgotten": (lambda s: s.events.forgotten(), (0, None)),
+}
+
+
+@pytest.mark.parametrize(("ask", "answer"), QUESTIONS.values(), ids=QUESTIONS)
+def test_a_question_makes_no_file(tmp_path, ask, answer):
+    with contextlib.closing(SqliteStore(tmp_path / "state" / "doorpi.db")) as store:
+        assert ask(store) == answer
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_is_held_for_long_is_waited_for_briefly_and_not_remembered(
@@ -1055,6 +1135,22 @@ def test_a_disk_that_is_read_only_can_still_be_read(tmp_path):
             store.close()
 
 
+def test_a_list_of_an_older_program_lets_people_in_from_a_read_only_disk(tmp_path):
+    """It is brought up to date once that can be."""
+    card = f"'{KEN}', 'Ken Sato', 1, NULL, NULL, NULL, 'holder', '2026-11-18T12:00:00Z'"
+    with tmpfs(tmp_path / "disk", "size=4m") as disk:
+        with contextlib.closing(sqlite3.connect(disk / "cards.db")) as db:
+            db.executescript(f"{SqlitePeople.schema[0]}; PRAGMA user_version = 1;")
+            db.executescript(f"INSERT INTO cards VALUES ({card})")
+        with read_only(disk, tmp_path / "view"):
+            store = SqliteStore(tmp_path / "view" / "doorpi.db", repair=True)
+            assert store.people.find(KEN) == card_of(source=Origin.DB)
+            store.close()
+        with contextlib.closing(SqliteStore(disk / "doorpi.db")) as store:
+            assert store.people.blocks() == []
+            assert version_of(store.people.path) == len(SqlitePeople.schema)
+
+
 def test_a_folder_in_the_file_s_place_is_trouble_in_words(path, door_store):
     path.mkdir()
 
@@ -1440,11 +1536,6 @@ def test_the_list_changes_as_a_whole_or_not_at_all(store):
             [card_of(), replace(guest, holder=None)], [GUEST], NOON
         )
     assert [card.uid for card in store.people.cards()] == [GUEST]
-
-
-def test_who_lists_the_cards_makes_no_file(path, store):
-    assert list(store.people.cards()) == []
-    assert not path.parent.joinpath("cards.db").exists()
 
 
 def test_when_the_list_changed_last_is_known(store):
