@@ -8601,6 +8601,7 @@ class Inbox(SqliteFile):
         self._clock = clock
         self._seen: int | None = None  # the version in which nothing waited
         self._was_begun = False
+        self._looks = Every(1.0)  # whether the file is still there
 
     # -- for who sends
 
@@ -8656,7 +8657,7 @@ class Inbox(SqliteFile):
         Most of the time this only asks whether anybody has written since.
         """
         with self._guarded():
-            if self.is_gone():
+            if self._looks.is_due(self._clock.monotonic()) and self.is_gone():
                 self._drop()
             db = self._connection()
             (version,) = db.execute("PRAGMA data_version").fetchone()
@@ -9236,44 +9237,36 @@ class InboxSource:
 
     retry_s = 5.0
 
-    def __init__(self, inbox: Inbox, clock: Clock) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         self.point, self.due = "", inf  # each round of the door polls it
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
-        self._clock = clock
         self._is_open = False
         self._trouble = ""
         self._again_at = -inf
         self._answers: dict[str, Answer] = {}  # to be written
 
     def open(self) -> None:
-        with self._troubles_told():
-            self._inbox.begin()
-            self._is_open = True
+        """The first poll does that: the door need not wait for it."""
 
     def poll(self, now: float) -> AccessRequest | None:
         if now < self._again_at:
             return None
-        if not self._is_open:
-            self.open()
-        with self._troubles_told():
-            self._answer_all()
-            return self._inbox.take()
-        return None
-
-    @contextlib.contextmanager
-    def _troubles_told(self) -> Iterator[None]:
         try:
-            yield
+            if not self._is_open:
+                self._inbox.begin()
+            self._answer_all()
+            request = self._inbox.take()
         except StoreError as error:
             if not self._trouble:
                 log.warning("no requests from other programs: %s", error)
             self._is_open, self._trouble = False, str(error)
-            self._again_at = self._clock.monotonic() + self.retry_s
-        else:
-            if self._trouble and self._is_open:
-                log.info("requests from other programs are taken again")
-                self._trouble = ""
+            self._again_at = now + self.retry_s
+            return None
+        if self._trouble:
+            log.info("requests from other programs are taken again")
+        self._is_open, self._trouble = True, ""
+        return request
 
     def prove(self, credential: Credential) -> Reason | None:
         return None  # whoever may write into the inbox is believed
@@ -13603,7 +13596,7 @@ def make_inbox(state_dir: Path, clock: Clock) -> InboxSource:
     """In memory where the service has a folder there; a door waits for nobody."""
     files = inbox_files(state_dir)
     path = next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
-    return InboxSource(Inbox(path, clock, busy_s=0.05), clock)
+    return InboxSource(Inbox(path, clock, busy_s=0.05))
 
 
 def make_locks(

@@ -222,7 +222,7 @@ def test_a_sender_makes_no_file(tmp_path, clock):
 
 @pytest.fixture
 def source(path, clock):
-    with closing(InboxSource(Inbox(path, clock, busy_s=0.05), clock)) as source:
+    with closing(InboxSource(Inbox(path, clock, busy_s=0.05))) as source:
         assert source.poll(clock.monotonic()) is None
         yield source
 
@@ -251,6 +251,7 @@ def test_the_source_gives_a_request_and_takes_its_answer(source, path, clock):
 def test_an_inbox_that_is_removed_is_made_again(source, path, clock, caplog):
     for file in path.parent.iterdir():
         file.unlink()
+    clock.advance(1.0)  # it is looked for once a second
 
     assert source.poll(clock.monotonic()) is None
     assert "unable to open" in caplog.text
@@ -268,7 +269,7 @@ def test_a_broken_inbox_is_made_again(path, clock, content):
     path.parent.mkdir()
     path.write_bytes(content)
 
-    with closing(InboxSource(Inbox(path, clock), clock)) as source:
+    with closing(InboxSource(Inbox(path, clock))) as source:
         assert source.poll(clock.monotonic()) is None
         put(path, clock, "one")
         assert source.poll(clock.monotonic()).id == "one"
@@ -279,7 +280,7 @@ def test_an_inbox_that_cannot_be_had_is_tried_again_and_told_once(
 ):
     path = tmp_path / "run" / "inbox.db"
     (tmp_path / "run").write_text("a file, no folder")
-    source = InboxSource(Inbox(path, clock), clock)
+    source = InboxSource(Inbox(path, clock))
 
     for _ in range(30):
         assert source.poll(clock.monotonic()) is None
@@ -356,7 +357,7 @@ class Yard:
         self.acted, self.back = path.with_name("acted"), path.with_name("back")
 
     def door(self) -> None:
-        source = InboxSource(Inbox(self.path, self.clock), self.clock)
+        source = InboxSource(Inbox(self.path, self.clock))
         while True:
             taken = source.poll(self.clock.monotonic())
             if taken is None:

@@ -28,7 +28,7 @@ from broken_pins import (
 from conftest import KEN, FakeClock
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
-from processes import DoorProcess, environment, wait_for
+from processes import DoorProcess, doorpi_says, environment, wait_for
 from stopwatch import Stopwatch
 from virtual import VirtualCard
 
@@ -750,6 +750,22 @@ def test_a_relay_moved_to_another_pin_while_it_is_open_is_shut(write, radio, lev
         radio.put(VirtualCard(bytes.fromhex(KEN)))
         door.until(lambda: levels.of(27) == [OPEN], "the strike opens")
         assert levels.levels == [OPEN, SHUT]
+
+
+def test_verbs_have_the_strike_through_the_door_that_holds_its_pin(
+    write, radio, levels
+):
+    config = str(write(hold_s=0.3))
+    with DoorProcess(Path(config), program=levels.program()) as door:
+        door.until_ready()
+
+        assert (
+            doorpi_says("--config", config, "status").stdout == "locked, it answers\n"
+        )
+        said = doorpi_says("--config", config, "unlock")
+        door.until(lambda: levels.levels == [OPEN, SHUT], "the strike shuts")
+
+    assert (said.returncode, said.stdout, said.stderr) == (0, "unlocked\n", "")
 
 
 def test_a_tap_opens_for_hold_s_and_the_event_says_unlocked(write, radio, levels):

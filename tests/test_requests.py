@@ -71,11 +71,11 @@ class Street(World):
 
     def door(self, config=None):
         door = super().door(config or config_of(card_of()))
-        source = InboxSource(Inbox(self.path, self.clock), self.clock)
+        source = InboxSource(Inbox(self.path, self.clock))
         self.equipment.sources = [*self.equipment.sources, source]
         self.equipment.authorities = self.members
         door._use(door._config, self.equipment)
-        source.open()
+        source.poll(self.clock.monotonic())
         self.running = door
         return door
 
@@ -298,6 +298,19 @@ def test_what_a_stop_cuts_off_is_logged_so_and_never_begun_again(street):
     assert street.answer() == doorpi.CUT_OFF
 
 
+def test_a_disk_that_is_full_hinders_no_request_nor_its_answer(street):
+    """The inbox is in memory, and the log on the disk."""
+    street.door()
+    street.store.broken = "database or disk is full"
+    street.put()
+    street.put("two", Wants.STATUS)
+
+    street.serve("one", "two")
+
+    assert street.answer("one") == Answer(True, ["unlocked"])
+    assert street.answer("two") == Answer(True, ["unlocked, it answers"])
+
+
 def test_an_inbox_that_cannot_be_had_keeps_nobody_out(street):
     street.path = street.path / "no" / "folder"
     street.path.parent.parent.write_text("a file")
@@ -345,6 +358,13 @@ def has_put(config: Path) -> bool:
     with closing(sqlite3.connect(config.parent / "state" / "inbox.db")) as db:
         query = "SELECT count(*) FROM requests WHERE coalesce(answer, '') = ''"
         return db.execute(query).fetchone()[0] > 0
+
+
+def freeze(door: DoorProcess, config: Path) -> None:
+    """Let ``door`` stand still, with its inbox open."""
+    door.until_ready()
+    assert says(config, "status")[0] == 0
+    door.send(signal.SIGSTOP)
 
 
 @pytest.mark.parametrize("command", ["unlock", "lock"])
@@ -398,8 +418,7 @@ def test_two_verbs_at_once_are_served_one_after_the_other(config, cloud):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_verb_that_is_ended_takes_its_request_back(config, cloud, number):
     with DoorProcess(config) as door:
-        door.until_ready()
-        door.send(signal.SIGSTOP)
+        freeze(door, config)
         with verb(config, "unlock") as process:
             wait_for(lambda: has_put(config), "a request")
             process.send_signal(number)
@@ -417,8 +436,7 @@ def test_a_verb_that_is_killed_leaves_a_request_that_grows_stale(
 ):
     config = write_config(tmp_path, cloud, radio.device, lock="unlock_window_s = 1.0\n")
     with DoorProcess(config) as door:
-        door.until_ready()
-        door.send(signal.SIGSTOP)
+        freeze(door, config)
         with verb(config, "unlock") as process:
             wait_for(lambda: has_put(config), "a request")
             process.kill()
@@ -433,8 +451,7 @@ def test_a_verb_that_is_killed_leaves_a_request_that_grows_stale(
 def test_a_door_that_hangs_gets_its_request_taken_back(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="unlock_window_s = 1.0\n")
     with DoorProcess(config) as door:
-        door.until_ready()
-        door.send(signal.SIGSTOP)
+        freeze(door, config)
 
         code, said, _ = says(config, "unlock")
 
@@ -468,8 +485,7 @@ def test_a_door_that_ends_before_it_has_begun_leaves_the_lock_to_the_verb(
     config, cloud
 ):
     with DoorProcess(config) as door:
-        door.until_ready()
-        door.send(signal.SIGSTOP)
+        freeze(door, config)
         with verb(config, "unlock") as process:
             wait_for(lambda: has_put(config), "a request")
             door.send(signal.SIGKILL)

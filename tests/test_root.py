@@ -30,7 +30,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 #: A developer's Python may be in a folder that nobody else may enter.
-for module in ("ctypes.util", "gpiozero", "grp", "nfc.clf", "requests", "tomli_w"):
+for module in (
+    "ctypes.util",
+    "encodings.ascii",
+    "gpiozero",
+    "grp",
+    "nfc.clf",
+    "requests",
+    "tomli_w",
+):
     importlib.import_module(module)
 
 SERVICE = 64001  # nobody of this computer
@@ -272,6 +280,67 @@ def test_the_door_itself_started_by_root_is_the_services(office):
         os.waitpid(door, 0)
 
     assert office.untouched() == {}
+
+
+def answer_for_ever(state: Path) -> int:
+    """A door that only answers, as the service's user."""
+    doorpi.become_owner(state)
+    clock = doorpi.SystemClock()
+    source = doorpi.InboxSource(doorpi.Inbox(state / "inbox.db", clock))
+    with doorpi.only_door(state):
+        while True:
+            if request := source.poll(clock.monotonic()):
+                answer = doorpi.Answer(True, [f"{request.wants} by {request.medium}"])
+                source.answer(request, answer)
+            clock.sleep(0.005)
+
+
+@pytest.mark.parametrize("verb", ["unlock", "lock", "status"])
+def test_root_asks_the_running_door_as_the_owner_of_its_inbox(office, verb):
+    door = begin(lambda: answer_for_ever(office.state))
+    try:
+        wait_for((office.state / "inbox.db").exists, "an inbox")
+        assert office.does(verb) == (0, f"{verb} by command\n")
+    finally:
+        os.kill(door, signal.SIGKILL)
+        os.waitpid(door, 0)
+
+    facts = {(f.stat().st_uid, f.stat().st_mode) for f in office.state.iterdir()}
+    assert {uid for uid, _ in facts} == {SERVICE}
+
+
+def test_an_inbox_that_is_a_link_leads_nobody_out_of_the_folder(office):
+    (office.state / "inbox.db").symlink_to(office.outside / "nologin")
+    door = begin(lambda: answer_for_ever(office.state))
+    try:
+        wait_for(lambda: doorpi.is_running(office.state), "a door")
+        code, said = office.does("unlock")
+    finally:
+        os.kill(door, signal.SIGKILL)
+        os.waitpid(door, 0)
+
+    assert code == 1
+    assert "is a symbolic link" in said
+    assert office.untouched() == {}
+
+
+@pytest.mark.parametrize("verb", ["unlock", "lock", "status"])
+def test_who_may_not_ask_the_door_is_told_so_and_moves_nothing(office, verb):
+    for name in ("doorpi.toml", "lock.key"):
+        office.settings.with_name(name).chmod(0o644)
+
+    def ask() -> int:
+        os.setresgid(SERVICE + 1, SERVICE + 1, SERVICE + 1)
+        os.setresuid(SERVICE + 1, SERVICE + 1, SERVICE + 1)
+        return doorpi.main(["--config", str(office.settings), verb])
+
+    said = office.settings.with_name("said")
+    _, status = os.waitpid(begin(ask, said), 0)
+
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert said.read_text() == (
+        f"database: {office.state}: Permission denied; use sudo\n"
+    )
 
 
 def test_check_judges_as_the_service_and_says_what_mends_it(office):
