@@ -620,6 +620,22 @@ def describe(event: Event) -> str:
     return f"{word}{who_in_words(event)}{card}: {what_came(event)}"
 
 
+def status_words(status: LockStatus, unix_s: float) -> str:
+    """A lock's status, for `status` and `doctor`."""
+    reachable = {True: "it answers", False: "it does not answer", None: ""}
+    words = [
+        f"not known ({status.why})" if status.why else status.state.value,
+        reachable[status.reachable],
+    ]
+    if status.battery_percent is not None:
+        words.append(f"battery {status.battery_percent} %")
+    if status.battery_is_low:
+        words.append("battery low")
+    if status.as_of is not None:
+        words.append(f"as of {max(0, unix_s - status.as_of):.0f} s ago")
+    return ", ".join(filter(None, words))
+
+
 LOCKDOWNS = (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF)
 
 
@@ -3993,15 +4009,18 @@ class Relocking:
         self._found: str | None = None  # on disk, when it was last looked at
         self._look_at = -inf
         self.pending = dict(pending)  # by lock
+        self._trying: Relock | None = None
 
     @property
     def has_given_up(self) -> bool:
         return any(relock.due == inf for relock in self.pending.values())
 
     def due(self) -> Relock | None:
-        """One that is to be locked again now."""
+        """One that is to be locked again now; ``tried`` is about the last of these."""
         now = self._clock.monotonic()
-        return next((each for each in self.pending.values() if each.due <= now), None)
+        due = (each for each in self.pending.values() if each.due <= now)
+        self._trying = next(due, None)
+        return self._trying
 
     def look(self) -> None:
         """Follow what others have changed on disk; write what could not be written."""
@@ -4030,21 +4049,25 @@ class Relocking:
         self.pending = self._after(outcome)
         return self._notes(self.pending)
 
-    def tried(self, relock: Relock, result: Result) -> Notes:
-        """``result`` is what came of locking again as ``relock`` says."""
+    def tried(self, outcome: Outcome) -> tuple[Outcome, Notes]:
+        """What came of locking again, in full words, and what it leaves to be done."""
+        relock = self._trying
+        assert relock is not None
+        control = self._control.named(relock.lock)
         self._look_at = -inf
         self.look()
-        if self.pending.get(relock.lock) != relock:  # a verb has moved it meanwhile
-            return NOTHING
-        if result is Result.LOCKED:
+        notes, told = NOTHING, [_which(control, relock.lock), outcome.detail]
+        if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
             del self.pending[relock.lock]
-        else:
-            control = self._control.named(relock.lock)
-            # A cloud that must be left alone is no failure of the next try.
-            from_s = self._clock.monotonic() + control.budget.rest_s(Kept.QUOTA)
-            waits_s = control.policy.relock_waits_s
-            self.pending[relock.lock] = relock_later(relock, waits_s, from_s)
-        return self._notes(self.pending)
+            if outcome.result is not Result.LOCKED:
+                # A cloud that must be left alone is no failure of the next try.
+                from_s = self._clock.monotonic() + control.budget.rest_s(Kept.QUOTA)
+                waits_s = control.policy.relock_waits_s
+                later = relock_later(relock, waits_s, from_s)
+                self.pending[relock.lock] = later
+                told += ["given up"] * (later.due == inf)
+            notes = self._notes(self.pending)
+        return outcome._replace(detail="; ".join(filter(None, told))), notes
 
     def _after(self, outcome: Outcome) -> dict[str, Relock]:
         is_strike = self._control.named(outcome.lock).policy.locks_itself
@@ -4655,7 +4678,7 @@ class Doorkeeper:
         self, request: AccessRequest, source: Source | None = None
     ) -> Steps[Event]:
         """All that becomes of a request, which its event tells."""
-        entry = Entry(self._begun(request), self.events)
+        entry = Entry(begun(request), self.events)
         if self._clock.monotonic() >= request.good_until:
             entry.event = entry.event._replace(reason=Reason.STALE)
             self._deny(request, entry.event)
@@ -4749,19 +4772,6 @@ class Doorkeeper:
         """True while nobody moves the lock, or wants to."""
         return not self._line
 
-    def _begun(self, request: AccessRequest) -> Event:
-        uid = Uid(request.identifier) if request.medium in CARDS else None
-        holder = request.identifier if request.medium is Medium.COMMAND else ""
-        return Event(
-            at=request.at,
-            uid=uid,
-            holder=holder,
-            reason=Reason.GRANTED,
-            source=request.medium.value,
-            point=request.point,
-            request=request.id,
-        )
-
     # -- who it is, and whether they may enter
 
     def _judge(self, request: AccessRequest, source: Source | None) -> Steps[Grant]:
@@ -4803,9 +4813,15 @@ class Doorkeeper:
         is_wanted = True
 
         def ask() -> Credential | Reason | None:
-            if not is_wanted:  # it was busy until then
-                return Reason.AUTHORITY_UNREACHABLE
-            return authority.look_up(request)
+            if is_wanted:  # it may have been busy until now
+                try:
+                    return authority.look_up(request)
+                except Exception as error:  # the door goes on without it
+                    name = type(error).__name__
+                    log.error(
+                        "a fault in %s, please report it: %s", authority.name, name
+                    )
+            return Reason.AUTHORITY_UNREACHABLE
 
         asked = object()
         self._display.under_way[asked] = Signal.ASKING
@@ -4842,27 +4858,26 @@ class Doorkeeper:
 
     def _move(
         self, request: AccessRequest, entry: Entry, check: Callable[[], None]
-    ) -> Steps[Outcome]:
+    ) -> Steps[None]:
         """Move the lock when it is this entry's turn, and tell what came of it."""
         self.relocking.look()  # or a tap that fails would forget what a restart found
-        relock = None
-        if request.medium is Medium.RELOCK:
-            relock = self.relocking.pending[request.identifier]
-        else:
+        if request.medium is not Medium.RELOCK:
             self._display.under_way[entry] = Signal.WORKING
             self._display.show(Signal.WORKING)
-        is_being_locked = self._make_way()
-        choose = functools.partial(
-            self._choose, request, [*self._line], is_being_locked
-        )
+        is_being_locked, ahead = self._make_way(), [*self._line]
+        choose = functools.partial(self._choose, request, ahead, is_being_locked)
         self._line.append(entry)
         try:
             outcome = yield from self._moved(request, entry, choose, check)
             with self._supervisor.uninterrupted():
-                return self._end(request, entry, relock, outcome)
+                self._end(request, entry, outcome)
         except (Stopped, GeneratorExit) as end:
             if not entry.is_over:
-                self._break_off(request, entry, end)
+                is_stopped = isinstance(end, Stopped)
+                why = "stopped meanwhile" if is_stopped else "a card was presented"
+                outcome = Outcome(entry.command, Result.INTERRUPTED, why)
+                with self._supervisor.uninterrupted():
+                    self._settle(request, entry, outcome, NOTHING)
             raise
         finally:
             self._line.remove(entry)
@@ -4903,11 +4918,11 @@ class Doorkeeper:
     def _make_way(self) -> bool:
         """End a relock: a person goes first, and the lock is locked again afterwards.
         True where its command has left: the lock may still call itself unlocked."""
-        first = self._line[0] if self._line else None
-        if first is None or self._relock is None or first.event.source != "relock":
+        first, relock = self._line[:1], self._relock
+        if relock is None or not first or first[0].event.source != Medium.RELOCK:
             return False
-        self._relock.close()
-        return first.command is not None
+        relock.close()
+        return first[0].command is not None
 
     def _choose(
         self,
@@ -4924,32 +4939,22 @@ class Doorkeeper:
         door = self._config.door
         comes_along = any(each.command is Command.UNLOCK for each in ahead)
         if state is LockState.UNKNOWN:
-            is_no_help = comes_along and door.on_unknown == "lock"
-            return (
-                None
-                if door.on_unknown == "nothing" or is_no_help
-                else Command(door.on_unknown)
-            )
+            wanted = ("unlock",) if comes_along else ("unlock", "lock")
+            return Command(door.on_unknown) if door.on_unknown in wanted else None
         is_locked = is_being_locked or state is LockState.LOCKED
         if comes_along or is_locked or door.on_tap == "unlock":
             return Command.UNLOCK
         return Command.LOCK
 
-    def _end(
-        self,
-        request: AccessRequest,
-        entry: Entry,
-        relock: Relock | None,
-        outcome: Outcome,
-    ) -> Outcome:
+    def _end(self, request: AccessRequest, entry: Entry, outcome: Outcome) -> None:
         """Show how it ended, and put it on disk."""
         self._display.under_way.pop(entry, None)
         entry.is_over = True
         if entry.is_withdrawn and entry.command is None:
             self._deny(request, entry.event)
-            return outcome
-        if relock:
-            outcome, notes = self._relocked(relock, outcome)
+            return
+        if request.medium is Medium.RELOCK:
+            outcome, notes = self.relocking.tried(outcome)
         else:
             notes = self.relocking.settle(outcome)
         battery, low = outcome.battery_percent, outcome.battery_is_low
@@ -4963,24 +4968,6 @@ class Doorkeeper:
             left = "" if battery is None else f": {battery} %"
             log.warning("the lock's battery is low%s", left)
         self.look_at_calls()
-        return outcome
-
-    def _relocked(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
-        notes = self.relocking.tried(relock, outcome.result)
-        left = self.relocking.pending.get(relock.lock)
-        control = self.control.named(relock.lock)
-        told = [_which(control, relock.lock), outcome.detail]
-        told += ["given up"] * (left is not None and left.due == inf)
-        return outcome._replace(detail="; ".join(filter(None, told))), notes
-
-    def _break_off(
-        self, request: AccessRequest, entry: Entry, end: BaseException
-    ) -> None:
-        is_stopped = isinstance(end, Stopped)
-        why = "stopped meanwhile" if is_stopped else "a card was presented"
-        with self._supervisor.uninterrupted():
-            outcome = Outcome(entry.command, Result.INTERRUPTED, why)
-            self._settle(request, entry, outcome, NOTHING)
 
     def _settle(
         self, request: AccessRequest, entry: Entry, outcome: Outcome, notes: Notes
@@ -5230,6 +5217,19 @@ class Door:
             log.info("and %d more changes", more)
 
 
+def begun(request: AccessRequest) -> Event:
+    """The event of a request that nobody has judged yet."""
+    return Event(
+        at=request.at,
+        uid=Uid(request.identifier) if request.medium in CARDS else None,
+        holder=request.identifier if request.medium is Medium.COMMAND else "",
+        reason=Reason.GRANTED,
+        source=request.medium.value,
+        point=request.point,
+        request=request.id,
+    )
+
+
 class Entry:
     """One event's way to the disk: the intent before the command, then its outcome."""
 
@@ -5266,22 +5266,6 @@ class Entry:
         log.info("%s", describe(self.event))
         if self.event.id:
             self._events.finish(self.event, notes)
-
-
-def status_words(status: LockStatus, unix_s: float) -> str:
-    """A lock's status, for `status` and `doctor`."""
-    reachable = {True: "it answers", False: "it does not answer", None: ""}
-    words = [
-        f"not known ({status.why})" if status.why else status.state.value,
-        reachable[status.reachable],
-    ]
-    if status.battery_percent is not None:
-        words.append(f"battery {status.battery_percent} %")
-    if status.battery_is_low:
-        words.append("battery low")
-    if status.as_of is not None:
-        words.append(f"as of {max(0, unix_s - status.as_of):.0f} s ago")
-    return ", ".join(filter(None, words))
 
 
 def answer_of(event: Event) -> Answer:

@@ -324,6 +324,23 @@ def test_an_answer_that_does_not_come_in_time_is_a_fault_and_no_denial(world):
     assert world.lock.calls == 0
 
 
+def test_a_fault_in_it_is_no_fault_of_the_door(world, elsewhere, caplog):
+    def fail(request):
+        raise KeyError("secret")
+
+    elsewhere.look_up = fail
+    door = door_of(world, elsewhere)
+    world.reader.shows = [ANNA, KEN]
+
+    serve(world, door)
+
+    assert [reason for _, reason, _ in told(world)] == [
+        "granted",
+        Reason.AUTHORITY_UNREACHABLE,
+    ]
+    assert "a fault in members, please report it: KeyError" in caplog.messages
+
+
 def test_what_waited_for_it_in_vain_is_not_asked_later(world):
     elsewhere = Elsewhere(world, takes_s=60.0)
     door = door_of(world, elsewhere)
