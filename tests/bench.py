@@ -100,7 +100,7 @@ class Bench:
 
     def _watch(self, equipment: doorpi.Equipment) -> None:
         """Note when a card has been read, and when the pins have changed for it."""
-        (source,) = equipment.sources
+        source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
         sense, show = source.reader.sense, equipment.indicator.show
 
         def watched_sense():
