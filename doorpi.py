@@ -277,11 +277,13 @@ def _parse_days(text: str) -> frozenset[int]:
     return frozenset(days)
 
 
-def parse_span(text: str) -> Span:
+def parse_span(text: object) -> Span:
     """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.
 
     Raises: ValueError that says what is wrong with it.
     """
+    if not isinstance(text, str):
+        raise ValueError("expected text in quotes")
     if re.search("[\u2010-\u2015\u2212]", text):
         raise ValueError(
             "write a plain - (minus) from day to day and from hour to hour"
@@ -1574,11 +1576,11 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False)
 class Secret:
     """A key or token: its text, or the file that holds it.  Never shows itself."""
 
-    text: str = field(default="", repr=False)
+    text: str = ""
     file: str = ""
 
     def __bool__(self) -> bool:
@@ -1700,10 +1702,10 @@ def sesame_secret(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-IS_NUMBER = re.compile("[0-9]{1,20}")
+IS_NUMBER = "[0-9]{1,20}"
 
 
-def _id(pattern: str | re.Pattern[str], text: str, words: str) -> str:
+def _id(pattern: str, text: str, words: str) -> str:
     if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {words}")
     return text
@@ -1770,7 +1772,7 @@ def setting(default: Any, *meant: Any, **more: Any) -> Any:
 LONGEST_NAME = 200  # characters, which a table of people can still show
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DoorConfig:
     """``[door]`` -- what a tap does."""
 
@@ -1788,7 +1790,7 @@ class DoorConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ReaderConfig:
     """``[reader]`` -- the card reader."""
 
@@ -1803,7 +1805,7 @@ class ReaderConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LockAccess:
     """``[fallback]``, and most of ``[lock]`` -- which lock, and how it is reached."""
 
@@ -1830,7 +1832,7 @@ class LockAccess:
         return replace(self, **known, own=own)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LockConfig(LockAccess):
     """``[lock]`` -- the lock, and what holds for each that opens this door."""
 
@@ -1842,7 +1844,7 @@ class LockConfig(LockAccess):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LedsConfig:
     """``[leds]`` -- the pins of the two lights."""
 
@@ -1851,14 +1853,14 @@ class LedsConfig:
     active_high: bool = setting(True, "false if the LEDs light when the pin is low")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LogConfig:
     """``[log]`` -- how long events are kept."""
 
     keep_days: int = setting(365, "days to keep events", 1, 36_500)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
     """All of doorpi.toml."""
 
@@ -1908,6 +1910,7 @@ ACCESS_KEYS = {
     "schedule": Setting("", "name of a [[schedule]]"),
     "role": Setting("holder", "a master enrols cards", choices=("holder", "master")),
 }
+DAY = Setting(None, "a closed day")
 PROOF = Setting("", "how the card proves that it is no copy", low=1)
 
 SECTIONS: dict[str, type[Any]] = {
@@ -1960,15 +1963,14 @@ T_co = TypeVar("T_co", covariant=True)
 UNREADABLE = object()
 
 #: Strings and comments, inside of which nothing is punctuation.
-QUOTED = re.compile(
+QUOTED = (
     r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\''
     r'|"(?:[^"\\\x00-\x08\n-\x1f\x7f]|\\[btnfr"\\]|\\u[\dA-Fa-f]{4}|\\U[\dA-Fa-f]{8})*"'
     r"|'[^'\x00-\x08\n-\x1f\x7f]*'|\#[^\n]*"
 )
-STATEMENT = re.compile(r"\s*(?:\[\[?\s*[A-Za-z_]|[\w.¤-]+\s*=)")
-HEADER = re.compile(r"\s*(\[\[?)[ \t]*[\"']?([\w.-]*)[\"']?[ \t]*\]*")
-KEY = re.compile(r"\s*[\"']?([\w-]+)")
-MAY_BE_SECRET = re.compile("key|secret|token|password|://", re.IGNORECASE)
+STATEMENT = r"\s*(?:\[\[?\s*[A-Za-z_]|[\w.¤-]+\s*=)"
+HEADER = r"\s*(\[\[?)[ \t]*[\"']?([\w.-]*)[\"']?[ \t]*\]*"
+KEY = r"\s*[\"']?([\w-]+)"
 
 BOOLEANS = "write true or false, in small letters"
 BLANKS = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff"
@@ -2055,11 +2057,11 @@ class Statement(NamedTuple):
         """The line with index ``at``, and a caret below; a secret is not shown."""
         start = self.text.rfind("\n", 0, at) + 1
         line, column = self.text[start:].split("\n")[0].replace("\t", " "), at - start
-        found = KEY.match(self.text)
+        found = re.match(KEY, self.text)
         key = found[1] if found else ""
-        if header := HEADER.match(self.text):
+        if header := re.match(HEADER, self.text):
             line = header[0]
-        elif key not in SHOWN or MAY_BE_SECRET.search(line):
+        elif key not in SHOWN or re.search("(?i)key|secret|token|password|://", line):
             return f"    {key} = (not shown)" if key in SECRETS else ""
         first = max(len(line) - len(line.lstrip()), column - 60)
         pointed = width(printable(line[first:column]))
@@ -2068,12 +2070,12 @@ class Statement(NamedTuple):
 
 def statements(text: str) -> Iterator[Statement]:
     """The file, cut where a statement begins, whatever is wrong with those before."""
-    bare = QUOTED.sub(  # as long as ``text``
-        lambda found: (" " if found[0][0] == "#" else "¤") * len(found[0]), text
+    bare = re.sub(  # as long as ``text``
+        QUOTED, lambda found: " ¤"[found[0][0] != "#"] * len(found[0]), text
     )
     begins, depth = [0], 0
     for row in re.finditer(r"[^\n]*\n|[^\n]+", bare):
-        if depth <= 0 or STATEMENT.match(row[0]):
+        if depth <= 0 or re.match(STATEMENT, row[0]):
             begins.append(row.start())
             depth = 0
         if not row[0].lstrip().startswith("["):  # a header ends with its line
@@ -2102,7 +2104,7 @@ class LenientReader:
         self._table, self._place = self.document, ""
         self._once = {""}  # what needs no second report
         for statement in statements(text):
-            if header := HEADER.match(statement.text):
+            if header := re.match(HEADER, statement.text):
                 self._open(statement, *header.groups())
             else:
                 self._set(statement)
@@ -2145,7 +2147,7 @@ class LenientReader:
         values = statement.read()
         if isinstance(values, tuple):
             self._report(statement, *values)
-            found = KEY.match(statement.text)
+            found = re.match(KEY, statement.text)
             is_new = found and self._place and found[1] not in self._table
             values = {found[1]: UNREADABLE} if found and is_new else {}
         name, _, number = self._place.partition(" ")
@@ -2161,15 +2163,6 @@ class LenientReader:
             if number:  # of a header that was forgotten, one key tells enough
                 words += f" (each {name} begins with [[{name}]])"
             self._report(statement, 0, words, self._place if number else "")
-
-
-_day = Setting(None, "a day").checked
-
-
-def _span(value: object) -> Span:
-    if not isinstance(value, str):
-        raise ValueError(f"expected {WORDS[str]}")
-    return parse_span(value)
 
 
 class Parser:
@@ -2270,8 +2263,8 @@ class Parser:
         for where, table in self.entries("schedule"):
             known = len(self.problems)
             raw = self.table(where, table, TABLES["schedule"])
-            closed = self.each(f"{where}, closed", raw["closed"], _day)
-            spans = self.each(f"{where}, times", raw["times"], _span)
+            closed = self.each(f"{where}, closed", raw["closed"], DAY.checked)
+            spans = self.each(f"{where}, times", raw["times"], parse_span)
             name = raw["name"]
             if name and name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
@@ -2442,7 +2435,7 @@ class Parser:
             troubles.append(f"{words}; set virtual = true to try it")
         if is_virtual and udp_address(path) is None:
             troubles.append("expected udp:HOST:PORT")
-        if not is_virtual and not DEVICE.fullmatch(path):
+        if not is_virtual and not re.fullmatch(DEVICE, path):
             port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
             hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
             named = "the name after /dev/tty, or in /dev"
@@ -2502,7 +2495,7 @@ def _lock_problems(
             yield f"{where}.{key} = {shown}: {error}"
 
 
-DEVICE = re.compile(
+DEVICE = (
     r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
     r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
 )
@@ -2536,9 +2529,7 @@ def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
     return lenient.document, lenient
 
 
-PLACE = re.compile(
-    rf'((?:{"|".join(LISTS)}) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
-)
+PLACE = rf'((?:{"|".join(LISTS)}) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
 
 
 def parse_config(text: str) -> Config:
@@ -2555,7 +2546,7 @@ def parse_config(text: str) -> Config:
     reader = lenient or LenientReader(text)
 
     def line(problem: str) -> float:
-        found = PLACE.match(problem)
+        found = re.match(PLACE, problem)
         table, key = found.groups() if found else ("", "")
         places = (f"{table}.{key}", table, f"{table} 1", f".{table}")
         return next((reader.lines[at] for at in places if at in reader.lines), inf)
@@ -7013,7 +7004,7 @@ class NukiWeb(WebLock):
         if refused.status == 423:
             return Busy("HTTP 423: the lock has another operation in hand", 3.0)
         device = self._access.device_id
-        is_number = IS_NUMBER.fullmatch(device)
+        is_number = re.fullmatch(IS_NUMBER, device)
         if refused.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
             ids = nuki_web_ids(int(device)).partition(", ")[2]  # but for itself
             return TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
