@@ -17,7 +17,7 @@ One card on its way through the house:
       -> LockControl.move: Lock.status -> the intent on disk -> Lock.send
       -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there.
-Files hold state (9, 10, 13): doorpi.toml is the owner's, and the program never writes
+Files hold state (9, 11, 14): doorpi.toml is the owner's, and the program never writes
 it; last-good.json is the last of it that was valid, for a start after a bad edit;
 cards.db is the list that verbs and master cards write, with the blocks of
 `revoke`; doorpi.db is the log, which each tap writes; lock.words is what a driver must
@@ -25,14 +25,14 @@ not forget, as a key that the vendor changes.  One more, inbox.db, lives in memo
 where it can: through it other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
-     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
-    11 Readers       12 Other sources            13 The Pi
-    14 The owner's tools            15 Lists from elsewhere    16 Pictures
-    17 Doctor        18 Wiring and command line
+     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Files
+    11 Store         12 Readers     13 Other sources           14 The Pi
+    15 The owner's tools            16 Lists from elsewhere    17 Pictures
+    18 Doctor        19 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14, a
+To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 15, a
                     row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
@@ -43,8 +43,8 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
-To add a verb       a cmd_* and a row of VERBS in 18; what it does at length in 14
-To read a new list  a row of LIST_FORMATS in 15, and a fix for what it says its own way
+To add a verb       a cmd_* and a row of VERBS in 19; what it does at length in 15
+To read a new list  a row of LIST_FORMATS in 16, and a fix for what it says its own way
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -7270,195 +7270,8 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, Keep], Lock]] = {
 
 
 ################################################################################
-# 10. Store -- the list of people and the event log
+# 10. Files -- SQLite that outlives a bad disk, and who holds its folder
 ################################################################################
-
-
-# The schema of a file is a tuple of scripts: the first makes its tables, and each of
-# the others the next version of them.  It only adds: tables, and columns that are NULL,
-# '' or 0 where nobody has set them.  So an older program, put back by an upgrade that
-# failed, goes on with the file: it names the columns that it uses and leaves others
-# alone.
-
-CARDS_TABLES = """
-CREATE TABLE cards (
-    uid TEXT PRIMARY KEY, holder TEXT NOT NULL, enabled INTEGER NOT NULL,
-    valid_from TEXT, valid_until TEXT, schedule TEXT, role TEXT NOT NULL,
-    added_at TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-#: ``name`` is a UID, or a holder's name as people compare it.
-BLOCKS_TABLE = """
-CREATE TABLE blocks (
-    kind TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
-    since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
-) WITHOUT ROWID
-"""
-
-#: Rows of events and outcomes are only ever added, and removed from the front; `chains`
-#: holds the newest row of each, so that one that is cut off at the end is missed as
-#: well, and as events-start and outcomes-start the last that `forget` removed.
-LOG_TABLES = """
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
-    reason TEXT NOT NULL, command TEXT, source TEXT NOT NULL, hash TEXT NOT NULL
-);
-CREATE INDEX events_at ON events (at);
-CREATE INDEX events_uid ON events (uid, id);
-CREATE TABLE outcomes (
-    id INTEGER PRIMARY KEY, event INTEGER NOT NULL UNIQUE, result TEXT NOT NULL,
-    latency_ms INTEGER, detail TEXT NOT NULL, hash TEXT NOT NULL
-);
-CREATE TABLE chains (name TEXT PRIMARY KEY, id INTEGER NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-INSERT INTO chains (name, id, hash) VALUES ('events', 0, ''), ('outcomes', 0, '');
-"""
-REQUEST_COLUMNS = """
-ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
-ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
-"""
-
-CHAINED: dict[str, tuple[str, ...]] = {
-    "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
-    "outcomes": ("id", "event", "result", "latency_ms", "detail"),
-}
-#: Columns of a later version.  The hash of a row covers all of them where one is set,
-#: else none: the rows of an older program verify as it wrote them, and a value that is
-#: taken away, put in or moved breaks the chain.
-CHAINED_LATER: dict[str, tuple[str, ...]] = {
-    "events": ("point", "request"),
-    "outcomes": (),
-}
-
-
-# The values in a row
-
-
-class RowError(sqlite3.DataError):
-    """A value in a row that makes no sense."""
-
-    def __init__(self, value: object, what: str = "") -> None:
-        text = f"{printable(repr(value), 40)}, which is {what}" if what else value
-        super().__init__(text)
-
-
-def _text_of(value: object) -> str:
-    if not isinstance(value, str):
-        raise RowError(value, "no text")
-    return value
-
-
-def _number_of(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
-        raise RowError(value, "no number of a row")
-    return value
-
-
-def _count_of(value: object) -> int:
-    """0 for what an older program has written, or rot has eaten."""
-    is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
-    return int(str(value)) if is_number else 0
-
-
-def _flag_of(value: object) -> bool:
-    if value not in (0, 1):
-        raise RowError(value, "neither 0 nor 1")
-    return bool(value)
-
-
-def _moment_of(value: object) -> datetime:
-    try:
-        at = datetime.fromisoformat(_text_of(value))
-    except ValueError:
-        raise RowError(value, "no time") from None
-    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
-        raise RowError(value, "no time of ours")
-    return at
-
-
-def _day_of(value: object) -> date | None:
-    try:
-        return date.fromisoformat(_text_of(value)) if value not in (None, "") else None
-    except ValueError:
-        raise RowError(value, "no day") from None
-
-
-def _uid_of(value: object) -> Uid:
-    text = _text_of(value)
-    if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
-        raise RowError(value, "none")
-    return Uid(text)
-
-
-#: How the columns of an entry of the list are read.
-CARD_VALUES: dict[str, Callable[[object], Any]] = {
-    "holder": _text_of,
-    "enabled": _flag_of,
-    "valid_from": _day_of,
-    "valid_until": _day_of,
-    "schedule": lambda value: None if value is None else _text_of(value),
-    "role": _text_of,
-}
-CARD_COLUMNS = {"uid", "added_at", *CARD_VALUES}
-
-
-def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
-    """An entry of the list.  One with something that only a newer version knows is
-    refused: that may be what protects it.  Raises: RowError."""
-    values = {}
-    for name, read in CARD_VALUES.items():
-        try:
-            values[name] = read(row.get(name))
-        except RowError as error:
-            raise RowError(f"{name} is {error}") from None
-    # A column that was added holds None, "" or 0 where nobody has set it.
-    newer = [
-        name
-        for name in row
-        if name not in CARD_COLUMNS and row[name] not in (None, "", 0)
-    ]
-    if values["role"] not in list(Role):
-        newer.append(f"role {printable(values['role'], 40)}")
-        values["role"] = Role.HOLDER
-    values["role"] = Role(values["role"])
-    if newer:
-        what = ", ".join(sorted(newer))
-        why = f"its entry needs a newer version of DoorPi ({printable(what)})"
-        values |= {"enabled": False, "refused": why}
-    return Credential(uid=uid, source=Origin.DB, **values)
-
-
-def _event(row: Sequence[Any]) -> Event:
-    """Raises: RowError."""
-    event_id, at, uid, holder, reason, command, source, *rest = row
-    result, latency, detail, point, request = rest
-    return Event(
-        id=event_id,
-        at=_moment_of(at),
-        uid=Uid(str(uid)) if uid else None,
-        holder=str(holder),
-        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
-        command=_word(Command, command) if command else None,
-        source=printable(str(source), 40),
-        result=_word(Result, result) if result else None,
-        latency_ms=latency if isinstance(latency, int) else None,
-        detail=str(detail),
-        point=str(point or ""),
-        request=str(request or ""),
-    )
-
-
-WordT = TypeVar("WordT", bound=enum.StrEnum)
-
-
-def _word(kind: type[WordT], value: object) -> WordT | str:
-    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
-    text = printable(str(value), 40)
-    return kind(text) if text in list(kind) else text
-
-
-# The files
 
 
 #: The errors of SQLite and the disk; UnicodeError where a letter is none, in what we
@@ -7467,6 +7280,14 @@ TROUBLES = (sqlite3.Error, OSError, UnicodeError)
 
 #: What the names of the files of one database end in.
 ENDINGS = ("", "-wal", "-shm", "-journal")
+
+
+class RowError(sqlite3.DataError):
+    """A value in a row that makes no sense."""
+
+    def __init__(self, value: object, what: str = "") -> None:
+        text = f"{printable(repr(value), 40)}, which is {what}" if what else value
+        super().__init__(text)
 
 
 class Spoilt(sqlite3.DatabaseError):
@@ -7755,6 +7576,293 @@ class SqliteFile:
             log.error("%s is broken and cannot be set aside: %s", self.path, error)
         else:
             log.error("%s was broken: set aside as %s", self.path, ending)
+
+
+# The state directory
+
+
+PROC = Path("/proc")
+
+
+def holders_of(node: Path) -> list[int]:
+    """Other processes that have ``node`` open, as far as we may see them."""
+    wanted, holders = str(node.resolve()), []
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or over
+            links = (folder / "fd").iterdir()
+            named = [link for link in links if str(link.readlink()) == wanted]
+            if any(link.samefile(node) for link in named):  # not a container's own
+                holders.append(int(folder.name))
+    return sorted(set(holders) - {os.getpid()})
+
+
+class AlreadyRunning(Exception):
+    """Another door works with the same state directory."""
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a door works with this state directory, as far as we may look."""
+    import fcntl
+
+    try:
+        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(looked)
+    return False
+
+
+@contextlib.contextmanager
+def only_door(folder: Path) -> Iterator[None]:
+    """Hold the state directory: two doors beside each other would both act on each
+    card.  The lock is on the directory itself, so that a full disk does not matter, and
+    the kernel ends it with the process, however that ends.
+
+    Raises: AlreadyRunning.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # the store will tell; it keeps nobody out
+        yield
+        return
+    with contextlib.ExitStack() as end:
+        end.callback(os.close, held)
+        try:
+            if is_running(folder):
+                time.sleep(0.05)  # or somebody asked just that, which holds it as well
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = ", ".join(map(str, holders_of(folder))) or "of another user"
+            raise AlreadyRunning(
+                f"{folder}: another DoorPi (process {who}) works with this directory;"
+                " stop it first: sudo systemctl stop doorpi"
+            ) from None
+        yield
+
+
+def become_owner(folder: Path) -> None:
+    """Be the user that ``folder`` belongs to, for good, if we are root.
+
+    Whoever owns a folder decides what its names stand for: a database in it may be a
+    link to any file, which root would write.  So this comes before the first look into
+    the folder of the databases, also before asking whether a file is there.
+    """
+    import pwd
+
+    uid, gid = _owner_of(folder)
+    if os.geteuid() != 0 or uid == 0:
+        return
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        os.setgroups([gid])
+    else:
+        gid = user.pw_gid
+        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
+
+
+def _owner_of(folder: Path) -> tuple[int, int]:
+    """User and group of ``folder``; if it is root's, or not there yet, those of the
+    nearest folder above that is not root's: its owner could put a link in its place."""
+    way = folder.absolute()
+    for each in (way, *way.parents):
+        with contextlib.suppress(OSError):
+            found = each.stat()
+            if found.st_uid != 0:
+                return found.st_uid, found.st_gid
+    return 0, 0
+
+
+################################################################################
+# 11. Store -- the list of people, the event log and the inbox
+################################################################################
+
+
+# The schema of a file is a tuple of scripts: the first makes its tables, and each of
+# the others the next version of them.  It only adds: tables, and columns that are NULL,
+# '' or 0 where nobody has set them.  So an older program, put back by an upgrade that
+# failed, goes on with the file: it names the columns that it uses and leaves others
+# alone.
+
+CARDS_TABLES = """
+CREATE TABLE cards (
+    uid TEXT PRIMARY KEY, holder TEXT NOT NULL, enabled INTEGER NOT NULL,
+    valid_from TEXT, valid_until TEXT, schedule TEXT, role TEXT NOT NULL,
+    added_at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+#: ``name`` is a UID, or a holder's name as people compare it.
+BLOCKS_TABLE = """
+CREATE TABLE blocks (
+    kind TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
+    since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID
+"""
+
+#: Rows of events and outcomes are only ever added, and removed from the front; `chains`
+#: holds the newest row of each, so that one that is cut off at the end is missed as
+#: well, and as events-start and outcomes-start the last that `forget` removed.
+LOG_TABLES = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
+    reason TEXT NOT NULL, command TEXT, source TEXT NOT NULL, hash TEXT NOT NULL
+);
+CREATE INDEX events_at ON events (at);
+CREATE INDEX events_uid ON events (uid, id);
+CREATE TABLE outcomes (
+    id INTEGER PRIMARY KEY, event INTEGER NOT NULL UNIQUE, result TEXT NOT NULL,
+    latency_ms INTEGER, detail TEXT NOT NULL, hash TEXT NOT NULL
+);
+CREATE TABLE chains (name TEXT PRIMARY KEY, id INTEGER NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO chains (name, id, hash) VALUES ('events', 0, ''), ('outcomes', 0, '');
+"""
+REQUEST_COLUMNS = """
+ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
+ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
+"""
+
+CHAINED: dict[str, tuple[str, ...]] = {
+    "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
+    "outcomes": ("id", "event", "result", "latency_ms", "detail"),
+}
+#: Columns of a later version.  The hash of a row covers all of them where one is set,
+#: else none: the rows of an older program verify as it wrote them, and a value that is
+#: taken away, put in or moved breaks the chain.
+CHAINED_LATER: dict[str, tuple[str, ...]] = {
+    "events": ("point", "request"),
+    "outcomes": (),
+}
+
+
+# The values in a row
+
+
+def _text_of(value: object) -> str:
+    if not isinstance(value, str):
+        raise RowError(value, "no text")
+    return value
+
+
+def _number_of(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
+        raise RowError(value, "no number of a row")
+    return value
+
+
+def _count_of(value: object) -> int:
+    """0 for what an older program has written, or rot has eaten."""
+    is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
+    return int(str(value)) if is_number else 0
+
+
+def _flag_of(value: object) -> bool:
+    if value not in (0, 1):
+        raise RowError(value, "neither 0 nor 1")
+    return bool(value)
+
+
+def _moment_of(value: object) -> datetime:
+    try:
+        at = datetime.fromisoformat(_text_of(value))
+    except ValueError:
+        raise RowError(value, "no time") from None
+    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
+        raise RowError(value, "no time of ours")
+    return at
+
+
+def _day_of(value: object) -> date | None:
+    try:
+        return date.fromisoformat(_text_of(value)) if value not in (None, "") else None
+    except ValueError:
+        raise RowError(value, "no day") from None
+
+
+def _uid_of(value: object) -> Uid:
+    text = _text_of(value)
+    if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
+        raise RowError(value, "none")
+    return Uid(text)
+
+
+#: How the columns of an entry of the list are read.
+CARD_VALUES: dict[str, Callable[[object], Any]] = {
+    "holder": _text_of,
+    "enabled": _flag_of,
+    "valid_from": _day_of,
+    "valid_until": _day_of,
+    "schedule": lambda value: None if value is None else _text_of(value),
+    "role": _text_of,
+}
+CARD_COLUMNS = {"uid", "added_at", *CARD_VALUES}
+
+
+def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
+    """An entry of the list.  One with something that only a newer version knows is
+    refused: that may be what protects it.  Raises: RowError."""
+    values = {}
+    for name, read in CARD_VALUES.items():
+        try:
+            values[name] = read(row.get(name))
+        except RowError as error:
+            raise RowError(f"{name} is {error}") from None
+    # A column that was added holds None, "" or 0 where nobody has set it.
+    newer = [
+        name
+        for name in row
+        if name not in CARD_COLUMNS and row[name] not in (None, "", 0)
+    ]
+    if values["role"] not in list(Role):
+        newer.append(f"role {printable(values['role'], 40)}")
+        values["role"] = Role.HOLDER
+    values["role"] = Role(values["role"])
+    if newer:
+        what = ", ".join(sorted(newer))
+        why = f"its entry needs a newer version of DoorPi ({printable(what)})"
+        values |= {"enabled": False, "refused": why}
+    return Credential(uid=uid, source=Origin.DB, **values)
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """Raises: RowError."""
+    event_id, at, uid, holder, reason, command, source, *rest = row
+    result, latency, detail, point, request = rest
+    return Event(
+        id=event_id,
+        at=_moment_of(at),
+        uid=Uid(str(uid)) if uid else None,
+        holder=str(holder),
+        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
+        command=_word(Command, command) if command else None,
+        source=printable(str(source), 40),
+        result=_word(Result, result) if result else None,
+        latency_ms=latency if isinstance(latency, int) else None,
+        detail=str(detail),
+        point=str(point or ""),
+        request=str(request or ""),
+    )
+
+
+WordT = TypeVar("WordT", bound=enum.StrEnum)
+
+
+def _word(kind: type[WordT], value: object) -> WordT | str:
+    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
+    text = printable(str(value), 40)
+    return kind(text) if text in list(kind) else text
 
 
 # The list of people
@@ -8708,7 +8816,7 @@ def inbox_files(state_dir: Path) -> list[Path]:
 
 
 ################################################################################
-# 11. Readers -- the NFC reader and its wiring
+# 12. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -9202,7 +9310,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 12. Other sources -- what opens the door beside the reader
+# 13. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -9267,8 +9375,69 @@ class InboxSource:
         self._inbox.close()
 
 
+NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
+#: Longer than any move that a door has begun: it hangs, and no watchdog ends it.
+HANGS_S = VERB_S
+
+
+def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
+    """Hand ``request`` to the door that works with ``state_dir``, and wait for its
+    answer; None where there is no door, and none has begun it or ever will.
+
+    However this ends, a request that was not begun is taken back.  Where the door ends
+    in the middle of one it has begun, nobody can tell what came of it: the answer is
+    that it was cut off, and the log knows more.  Raises: StoreError.
+    """
+    if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
+        raise StoreError(f"{state_dir}: Permission denied")
+    trouble = None
+    while is_running(state_dir):
+        inbox = _inbox_in_use(state_dir, clock)
+        try:
+            inbox.put(request)
+            answer = _awaited(inbox, state_dir, clock, request)
+            if answer is not None:
+                return answer
+        except StoreError as error:  # a door that is just starting has none yet
+            trouble = error
+        finally:
+            with contextlib.suppress(StoreError):
+                inbox.take_back(request.id)
+            inbox.close()
+        if clock.monotonic() >= request.good_until:
+            if trouble:
+                raise trouble
+            return NOT_TAKEN
+        clock.sleep(0.05)
+    return None
+
+
+def _inbox_in_use(state_dir: Path, clock: Clock) -> Inbox:
+    files = inbox_files(state_dir)
+    return Inbox(next(filter(_is_there, files), files[-1]), clock)
+
+
+def _awaited(
+    inbox: Inbox, state_dir: Path, clock: Clock, request: AccessRequest
+) -> Answer | None:
+    """The answer; None where the request was taken back."""
+    look_at, ends_at = clock.monotonic() + 1.0, request.good_until + HANGS_S
+    while (answer := inbox.answer_to(request.id)) is None:
+        now = clock.monotonic()
+        is_late, is_alone = now >= request.good_until, False
+        if now >= look_at:  # seldom: a door that starts must not find us looking
+            look_at = now + 1.0
+            is_alone = inbox.is_gone() or not is_running(state_dir)
+        if (is_late or is_alone) and inbox.take_back(request.id):
+            return None
+        if is_alone or now >= ends_at:  # it may have answered with its last breath
+            return inbox.answer_to(request.id) or CUT_OFF
+        clock.sleep(SHORTEST_PAUSE_S)
+    return answer
+
+
 ################################################################################
-# 13. The Pi -- lights, systemd, signals, the clock, the settings file
+# 14. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -10310,175 +10479,8 @@ def _drivers_of(config: Config) -> dict[str, object]:
     }
 
 
-# The state directory
-
-
-PROC = Path("/proc")
-
-
-def holders_of(node: Path) -> list[int]:
-    """Other processes that have ``node`` open, as far as we may see them."""
-    wanted, holders = str(node.resolve()), []
-    for folder in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or over
-            links = (folder / "fd").iterdir()
-            named = [link for link in links if str(link.readlink()) == wanted]
-            if any(link.samefile(node) for link in named):  # not a container's own
-                holders.append(int(folder.name))
-    return sorted(set(holders) - {os.getpid()})
-
-
-class AlreadyRunning(Exception):
-    """Another door works with the same state directory."""
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a door works with this state directory, as far as we may look."""
-    import fcntl
-
-    try:
-        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(looked)
-    return False
-
-
-@contextlib.contextmanager
-def only_door(folder: Path) -> Iterator[None]:
-    """Hold the state directory: two doors beside each other would both act on each
-    card.  The lock is on the directory itself, so that a full disk does not matter, and
-    the kernel ends it with the process, however that ends.
-
-    Raises: AlreadyRunning.
-    """
-    import fcntl
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the store will tell; it keeps nobody out
-        yield
-        return
-    with contextlib.ExitStack() as end:
-        end.callback(os.close, held)
-        try:
-            if is_running(folder):
-                time.sleep(0.05)  # or somebody asked just that, which holds it as well
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = ", ".join(map(str, holders_of(folder))) or "of another user"
-            raise AlreadyRunning(
-                f"{folder}: another DoorPi (process {who}) works with this directory;"
-                " stop it first: sudo systemctl stop doorpi"
-            ) from None
-        yield
-
-
-def become_owner(folder: Path) -> None:
-    """Be the user that ``folder`` belongs to, for good, if we are root.
-
-    Whoever owns a folder decides what its names stand for: a database in it may be a
-    link to any file, which root would write.  So this comes before the first look into
-    the folder of the databases, also before asking whether a file is there.
-    """
-    import pwd
-
-    uid, gid = _owner_of(folder)
-    if os.geteuid() != 0 or uid == 0:
-        return
-    try:
-        user = pwd.getpwuid(uid)
-    except KeyError:
-        os.setgroups([gid])
-    else:
-        gid = user.pw_gid
-        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
-
-
-def _owner_of(folder: Path) -> tuple[int, int]:
-    """User and group of ``folder``; if it is root's, or not there yet, those of the
-    nearest folder above that is not root's: its owner could put a link in its place."""
-    way = folder.absolute()
-    for each in (way, *way.parents):
-        with contextlib.suppress(OSError):
-            found = each.stat()
-            if found.st_uid != 0:
-                return found.st_uid, found.st_gid
-    return 0, 0
-
-
-NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
-#: Longer than any move that a door has begun: it hangs, and no watchdog ends it.
-HANGS_S = VERB_S
-
-
-def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
-    """Hand ``request`` to the door that works with ``state_dir``, and wait for its
-    answer; None where there is no door, and none has begun it or ever will.
-
-    However this ends, a request that was not begun is taken back.  Where the door ends
-    in the middle of one it has begun, nobody can tell what came of it: the answer is
-    that it was cut off, and the log knows more.  Raises: StoreError.
-    """
-    if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
-        raise StoreError(f"{state_dir}: Permission denied")
-    trouble = None
-    while is_running(state_dir):
-        inbox = _inbox_in_use(state_dir, clock)
-        try:
-            inbox.put(request)
-            answer = _awaited(inbox, state_dir, clock, request)
-            if answer is not None:
-                return answer
-        except StoreError as error:  # a door that is just starting has none yet
-            trouble = error
-        finally:
-            with contextlib.suppress(StoreError):
-                inbox.take_back(request.id)
-            inbox.close()
-        if clock.monotonic() >= request.good_until:
-            if trouble:
-                raise trouble
-            return NOT_TAKEN
-        clock.sleep(0.05)
-    return None
-
-
-def _inbox_in_use(state_dir: Path, clock: Clock) -> Inbox:
-    files = inbox_files(state_dir)
-    return Inbox(next(filter(_is_there, files), files[-1]), clock)
-
-
-def _awaited(
-    inbox: Inbox, state_dir: Path, clock: Clock, request: AccessRequest
-) -> Answer | None:
-    """The answer; None where the request was taken back."""
-    look_at, ends_at = clock.monotonic() + 1.0, request.good_until + HANGS_S
-    while (answer := inbox.answer_to(request.id)) is None:
-        now = clock.monotonic()
-        is_late, is_alone = now >= request.good_until, False
-        if now >= look_at:  # seldom: a door that starts must not find us looking
-            look_at = now + 1.0
-            is_alone = inbox.is_gone() or not is_running(state_dir)
-        if (is_late or is_alone) and inbox.take_back(request.id):
-            return None
-        if is_alone or now >= ends_at:  # it may have answered with its last breath
-            return inbox.answer_to(request.id) or CUT_OFF
-        clock.sleep(SHORTEST_PAUSE_S)
-    return answer
-
-
 ################################################################################
-# 14. The owner's tools -- why, people, log
+# 15. The owner's tools -- why, people, log
 ################################################################################
 
 
@@ -11305,7 +11307,7 @@ def _log_colour(event: Event) -> int | None:
 
 
 ################################################################################
-# 15. Lists from elsewhere -- what `import` reads, and what it would change
+# 16. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 
@@ -12204,7 +12206,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 
 ################################################################################
-# 16. Pictures -- the legend and the chart as SVG
+# 17. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -12633,7 +12635,7 @@ def speeds(took_ms: Counter[int]) -> str:
 
 
 ################################################################################
-# 17. Doctor -- tries everything that the settings name
+# 18. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -13513,7 +13515,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 18. Wiring and command line -- one cmd_* a verb
+# 19. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
