@@ -79,7 +79,6 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import csv
 import enum
 import errno
 import functools
@@ -95,7 +94,6 @@ import os
 import random
 import re
 import select
-import shlex
 import signal
 import socket
 import sqlite3
@@ -10916,6 +10914,13 @@ class Refused(Exception):
     """The owner's wish cannot be fulfilled; the text says why."""
 
 
+def shell_word(text: str) -> str:
+    """The text as one word of a command that can be pasted."""
+    import shlex
+
+    return shlex.quote(text)
+
+
 LAST_CARD_COUNTS_S = 5 * 60.0
 
 
@@ -10984,7 +10989,7 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
         is_same = name == as_spoken(in_file.holder)
         if not (lift and is_same) or card.valid_until or card.schedule:
             holder = printable(in_file.holder)
-            lifts = f"doorpi allow {shlex.quote(holder)} --uid {uid}"
+            lifts = f"doorpi allow {shell_word(holder)} --uid {uid}"
             raise Refused(
                 f"{uid} is in the settings' file, as {holder}: the file decides, so"
                 f" edit it there{f'; to lift its block: {lifts}' * bool(lift)}"
@@ -11283,6 +11288,8 @@ def csv_line(values: Iterable[object]) -> str:
         is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
         return "'" * is_formula + printable(value, 10_000)
 
+    import csv
+
     line = io.StringIO()
     csv.writer(line, lineterminator="\r").writerow(map(cell, values))
     return line.getvalue()
@@ -11386,6 +11393,8 @@ IDENTIFIERS = {"uid", "code", "cardnumber"}
 def _table(text: str) -> Records:
     """A CSV with any delimiter.  Above the names of its columns may be blank lines,
     comments, and the ``sep=;`` by which Excel knows the delimiter."""
+    import csv
+
     file, delimiter, names = io.StringIO(text, newline=""), "", list[str]()
     used, head = ",", 0
     for line in iter(file.readline, ""):
@@ -11411,6 +11420,8 @@ def _table_rows(
     text: str, file: io.StringIO, names: Sequence[str], delimiter: str, head: int
 ) -> Iterator[Row]:
     """Raises: ListError for a file that was cut off, or is no table."""
+    import csv
+
     at, cut, rows = head, "", csv.reader(file, delimiter=delimiter, strict=True)
     try:
         for cells in rows:
@@ -13354,7 +13365,7 @@ def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
         is_shut = not may(path.absolute().parent, os.X_OK)
         if may(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
             continue
-        quoted = shlex.quote(str(path))
+        quoted = shell_word(str(path))
         do = f"sudo chgrp {group} {quoted}; sudo chmod g+r {quoted}"
         if is_shut:
             do = f"put it into a folder that {name} may enter: namei -l {quoted}"
@@ -13413,7 +13424,7 @@ def _for_the_group(path: Path) -> Iterator[Finding]:
 
 def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
     """What the modes of ``path``, and of the folders on the way, let everybody do."""
-    do = f"{chmod} o-rwx {shlex.quote(str(path))}"
+    do = f"{chmod} o-rwx {shell_word(str(path))}"
     try:
         mode = path.stat().st_mode
         is_shut = not all(f.stat().st_mode & 0o001 for f in path.resolve().parents)
