@@ -813,4 +813,4 @@ def test_a_battery_that_the_lock_calls_low_is_shown(either, percent, caplog):
 def test_a_low_battery_is_told_by_status():
     status = LockStatus(state=LockState.LOCKED, reachable=True, battery_is_low=True)
 
-    assert doorpi._in_words(status, 0.0) == "locked, it answers, battery low"
+    assert doorpi.status_words(status, 0.0) == "locked, it answers, battery low"
