@@ -2287,9 +2287,8 @@ class Parser:
             if card is raw:
                 place = where
             elif isinstance(card, dict):
-                card = self.table(
-                    place, card, {"uid": TABLES["card"]["uid"], "proof": PROOF}
-                )
+                known = {"uid": TABLES["card"]["uid"], "proof": PROOF}
+                card = self.table(place, card, known)
             elif isinstance(card, str):
                 card, key = {"uid": card}, ""
             else:
@@ -2315,7 +2314,7 @@ class Parser:
         """None for one that cannot be listed: nobody may enter with it."""
         if text == PLACEHOLDER:
             self.examples.append(place)
-        if text in ("", PLACEHOLDER):  # that it is missing is reported
+        if text == PLACEHOLDER or (key and not text):  # that it is missing is reported
             return None
         try:
             uid = enrollable_uid(text)
@@ -2343,8 +2342,10 @@ class Parser:
                 hint = did_you_mean(name, schedules)
                 words = f"no [[schedule]] has this name{hint}"
                 self.report(f"{where}.schedule", f" = {_named(name)}: {words}")
-            if found and len(self.problems) == known:  # nobody enters by half an entry
-                cards |= {card.uid: card for card in found}
+            for card in found:
+                if len(self.problems) > known:  # nobody enters by half of an entry
+                    card = card._replace(enabled=False, refused=HALF)
+                cards[card.uid] = card
         return cards
 
     def patterns(self) -> dict[Signal, Pattern]:
@@ -2443,6 +2444,9 @@ class Parser:
             self.report(f"{where}.device", f" = {_named(path)}: {words}")
 
 
+#: Why a card is not enabled of whose entry something cannot be understood; a row of
+#: the database shall not open in its place.
+HALF = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is not enabled: this program would take a copy for it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
 

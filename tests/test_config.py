@@ -515,6 +515,7 @@ CARDS = {
     "a person's card without a UID": (PERSON + '[{ proof = "ntag424" }]', f"{CARDS_OF_KEN} 1.uid: missing (the card's UID)"),
     "an empty proof": (PERSON + '[{ uid = "04A1B2C3", proof = "" }]', f"{CARDS_OF_KEN} 1.proof = '': empty (how the card proves that it is no copy)"),
     "a person's phone": (PERSON + '["08A1B2C3"]', f"{CARDS_OF_KEN} 1 = '08A1B2C3': {RANDOM}"),
+    "an empty UID among cards": (PERSON + '["04A1B2C3", ""]', f"{CARDS_OF_KEN} 2 = '': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
     "a person's phone in a table": (PERSON + '[{ uid = "08A1B2C3" }]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
     "a card twice in a person": (PERSON + '["04A1B2C3", "04:a1:b2:c3"]', f"{CARDS_OF_KEN} 2 = '04:A1:B2:C3': also the UID of {CARDS_OF_KEN} 1"),
     "a card of somebody else": (CARD + PERSON + '["04A1B2C3"]', f"{CARDS_OF_KEN} 1 = '04:A1:B2:C3': also the UID of {KEN_WAS}"),
@@ -997,7 +998,24 @@ def test_nobody_enters_by_half_of_an_entry():
     with pytest.raises(ConfigError) as refused:
         parse_config(text)
 
-    assert [*refused.value.rest.cards] == ["04A1B2C3"]
+    cards = refused.value.rest.cards
+    assert {uid: card.enabled for uid, card in cards.items()} == {
+        "04A1B2C3": True,
+        KENS_UIDS[0]: False,
+        KENS_UIDS[1]: False,
+    }
+    assert {card.refused for card in cards.values()} == {"", doorpi.HALF}
+
+
+def test_an_entry_with_words_of_a_newer_version_shuts_its_card():
+    """Left out, it would open by its number if the database had it as well."""
+    newer = CARD + 'proof = "ntag424"\ngeneration = 2\n'
+
+    with pytest.raises(ConfigError) as refused:
+        parse_config(LOCK + newer)
+
+    (card,) = refused.value.rest.cards.values()
+    assert card.enabled is False
 
 
 # -- a kind of lock with keys of its own
