@@ -7454,7 +7454,7 @@ class SqliteFile:
 
     def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._guarded():
-            if not any(map(_is_there, self._remains())):
+            if self._db is None and not any(map(_is_there, self._remains())):
                 return []
             return self._connection().execute(sql, values).fetchall()
 
@@ -8164,8 +8164,9 @@ class SqlitePeople(SqliteFile):
 
     def _settle(self) -> None:
         """Bring what was changed out of the -wal; somebody who reads may prevent it."""
-        if not _is_nothing(_wal(self.path)):
-            self._query("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._guarded():
+            if not _is_nothing(_wal(self.path)):
+                self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _gives_up_reserve(self) -> bool:
         with contextlib.suppress(OSError):  # there is none
@@ -8249,14 +8250,13 @@ class SqlitePeople(SqliteFile):
         rows = []
         with contextlib.suppress(StoreError):
             rows = self._events._query(query, *names)
-        return [
-            _block(
-                *name.partition(" ")[2].partition(" ")[::2],
-                *["", "", *value.rsplit("\n", 2)][-3:],
-            )
-            for name, value in rows
-            if value
-        ]
+        found = []
+        for name, value in rows:
+            _, kind, key = [*str(name).split(" ", 2), "", ""][:3]
+            if value:
+                words = ["", "", *str(value).rsplit("\n", 2)][-3:]
+                found.append(_block(kind, key, *words))
+        return found
 
     def _newest_event(self) -> int:
         """The id of the newest event; 0 where it cannot be told."""
@@ -8292,7 +8292,8 @@ EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e
 ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
 
 LAST_SEEN_QUERY = """
-SELECT at FROM events WHERE uid = ? AND source = 'card' ORDER BY id DESC LIMIT 1
+SELECT at FROM events WHERE uid = ? AND source IN ('card', 'secure-card')
+ORDER BY id DESC LIMIT 1
 """
 LAST_MOVED_QUERY = """
 SELECT e.at FROM events e JOIN outcomes o ON o.event = e.id

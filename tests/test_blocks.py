@@ -217,6 +217,17 @@ def test_a_block_whose_words_are_broken_is_one_all_the_same(path, store):
     assert store.people.block_on(KEN, "").uid == KEN
 
 
+@pytest.mark.parametrize("value", ["'x'", "x'00ff'", "7"])
+def test_a_note_of_a_block_that_is_broken_is_one_all_the_same(path, store, value):
+    store.people.change_cards([], [], NOON, block=[BY_CARD])
+    path.with_name("cards.db").unlink()
+    path.with_name("cards.copy").unlink()
+    run_sql(path, f"UPDATE states SET value = {value} WHERE name LIKE 'block %'")
+
+    assert store.people.block_on(KEN, "").uid == KEN
+    assert [block.uid for block in store.people.blocks()] == [KEN]
+
+
 def test_who_only_asks_for_a_block_makes_no_file(path, store):
     assert store.people.block_on(KEN, "Ken Sato") is None
     assert store.people.blocks() == []
