@@ -7192,8 +7192,8 @@ def _relay_pin(config: LockAccess) -> Any:
 
 
 class KeptWords:
-    """A few named words of one lock's driver, in a file that we alone may read.  May be
-    used on any thread.
+    """A few named words of one lock's driver, in a file that we alone may read: in the
+    log they would be in each backup of it.  May be used on any thread.
 
     The words belong to the settings that they were made from: with another key in
     there they count no more.  What cannot be written holds until the program ends.
@@ -7211,8 +7211,7 @@ class KeptWords:
     def keep(self, name: str, text: str) -> None:
         self._unsaved[name] = text
         try:
-            known = {"made_from": self._made_from, "words": self._words()}
-            write_whole(self._path, json.dumps(known))
+            write_whole(self._path, json.dumps({self._made_from: self._words()}))
         except OSError as error:
             why = f"{self._path}: {error.strerror}"
             log.warning("%s: the lock's new key will be lost at the next start", why)
@@ -7220,12 +7219,9 @@ class KeptWords:
             self._unsaved.clear()
 
     def _words(self) -> dict[str, str]:
-        known: Any = None
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads(self._path.read_text("utf-8"))
-        if not isinstance(known, dict) or known.get("made_from") != self._made_from:
-            return dict(self._unsaved)
-        words = known.get("words")
+        words: Any = None
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            words = json.loads(self._path.read_text("utf-8")).get(self._made_from)
         return {**(words if isinstance(words, dict) else {}), **self._unsaved}
 
 
