@@ -14240,9 +14240,9 @@ def _subjects(
     needed = needed_files(config, path, os.environ)
     examples = f"{', '.join(config.examples)}: still the example's, and opens nothing"
     do = "give it the UID of a card of yours, or remove it"
-    told = Finding(Health.WARN, "settings", examples, do)
+    example = Finding(Health.WARN, "settings", examples, do)
     subjects = {
-        "settings": iter([told] if config.examples else []),
+        "settings": iter([example] if config.examples else []),
         "reader": diagnose_reader(config.reader, holders, runs=runs),
         "lights": diagnose_lights(config.leds, runs),
         "clock": diagnose_clock(clock, config, store),

@@ -195,6 +195,7 @@ class FakeCloud:
     faults = FAULTS | LOCK_FAULTS
     hang_s = 5.0  # as long as one try may take
     outage_s = 25.0
+    ends_within_s = 0.001  # so often does the server look whether it is to end
     latency_s = 0.0  # a round trip: half of it before the request takes effect
     tls: ssl.SSLContext | None = None  # it speaks https
     idle_s: float | None = None  # a connection that idles for so long is closed
@@ -237,7 +238,7 @@ class FakeCloud:
         if self._server is None:
             self._server = _server_of(self)
             self.port = self._server.server_port
-            serve = functools.partial(self._server.serve_forever, 0.001)
+            serve = functools.partial(self._server.serve_forever, self.ends_within_s)
             with ProcessSignals.kept_from_threads():
                 threading.Thread(target=serve, daemon=True).start()
 
