@@ -10585,7 +10585,7 @@ REASON_WORDS: Mapping[Reason, Wording] = {
     Reason.NOT_PERMITTED_AT_THIS_TIME: Wording(
         _outside_hours, ends=_hours_end, turns=_turns_of_hours,
     ),
-    Reason.STALE: Wording("the request came too late, and nothing was sent"),
+    Reason.STALE: Wording("the request came too late, and nothing was sent", lasts=""),
     Reason.AUTHORITY_UNREACHABLE: Wording(
         "who else may know this card could not be asked", lasts="",
     ),
