@@ -3696,23 +3696,18 @@ class LockControl:
         self.budget.rest(Kept.WAKE, self.policy.wake_every_s)
         log.warning("the lock's state is old; having the lock asked again")
         try:
-            handle = yield from self._call(
-                lambda: self._lock.wake(min(by, self._try_ends()))
-            )
-            if not handle:
-                return handle is not None
-            is_awake = functools.partial(self._is_awake, handle, by)
-            while (look_at := self._clock.monotonic() + 1.0) <= ends_at:
+            wake = functools.partial(self._lock.wake, min(by, self._try_ends()))
+            handle = yield from self._call(wake)
+            while handle and (look_at := self._clock.monotonic() + 1.0) <= ends_at:
                 yield Pause(look_at)
-                if (yield from self._call(is_awake)):
+                answer_by = min(by, self._try_ends())
+                ask = functools.partial(self._lock.is_awake, handle, answer_by)
+                if (yield from self._call(ask)):
                     break
         except LockError as error:
             log.warning("having the lock asked again: %s", error)
             return False
-        return True
-
-    def _is_awake(self, handle: str, by: float) -> bool:
-        return self._lock.is_awake(handle, min(by, self._try_ends()))
+        return handle is not None
 
     def move(
         self,
@@ -3976,13 +3971,12 @@ def control_locks(
 
 
 class Relocking:
-    """What is to be locked again: in mind, and on disk for the next start.
+    """Pending relocks, in memory and on disk for the next start.
 
-    A verb that moves the lock changes it on disk, so that is looked at every
-    ``look_every_s``.  Where the disk fails or its database is lost, what is in mind
-    holds, and is written once that can be: nothing at all on disk is no word that it
-    is over, an empty text is.  Without ``after_s`` nothing new is to be locked again,
-    but what was stays.
+    A verb that moves the lock without the door changes them on disk, so the door looks
+    there every ``look_every_s``.  While the disk fails or the row is lost, memory wins
+    and is written as soon as possible; an empty row means that nothing is pending.
+    With ``after_s`` 0 no relock is added; pending ones remain.
     """
 
     look_every_s = 1.0
@@ -4021,7 +4015,7 @@ class Relocking:
         if now < self._look_at:
             return
         self._look_at = now + self.look_every_s
-        found, mine = self._found, self._to_text(self.pending)
+        found, mine = self._found, relocks_text(self.pending, self._clock.boot())
         try:
             text = self._found = self._events.recall(Kept.RELOCK)
             if text is not None and text not in (found, mine):
@@ -4071,13 +4065,10 @@ class Relocking:
         return pending | ({outcome.lock: after} if after else {})
 
     def _notes(self, pending: Mapping[str, Relock]) -> Notes:
-        text = self._to_text(pending)
+        text = relocks_text(pending, self._clock.boot())
         if not text and not self._found and not self._after_s:
             return NOTHING
         return Notes({Kept.RELOCK: text})
-
-    def _to_text(self, pending: Mapping[str, Relock]) -> str:
-        return relocks_text(pending, self._clock.boot())
 
 
 ################################################################################
@@ -8757,7 +8748,7 @@ class Inbox(SqliteFile):
         try:
             request = AccessRequest(
                 Medium(medium), str(identifier), self._clock.now(),
-                min(float(arrived), self._clock.monotonic()), float(expires),
+                min(self._clock.monotonic(), float(arrived)), float(expires),
                 Wants(wants), str(point), str(name),
             )  # fmt: skip
         except ValueError:
@@ -8766,6 +8757,7 @@ class Inbox(SqliteFile):
             request is None
             or request.medium not in INBOX_MEDIA
             or request.wants not in INBOX_WANTS
+            or not request.good_until < inf
         ):
             self.answer(name, NOT_UNDERSTOOD)
             return None

@@ -127,6 +127,8 @@ def test_one_that_the_door_has_begun_cannot_be_taken_back(door, sender, clock):
         {"medium": Medium.RELOCK},
         {"medium": "fax"},
         {"good_until": "soon"},
+        {"good_until": "nan"},
+        {"good_until": "inf"},
         {"arrived": "now"},
     ],
     ids=str,
@@ -142,9 +144,10 @@ def test_what_may_not_be_asked_this_way_is_refused(door, sender, clock, changes)
 def test_nothing_counts_as_younger_than_it_is_nor_as_from_the_future(
     door, sender, clock
 ):
-    sender.put(request(clock, arrived=clock.monotonic() + 1e6))
+    for name, arrived in (("one", clock.monotonic() + 1e6), ("two", "nan")):
+        sender.put(request(clock, name, arrived=arrived))
 
-    assert door.take().arrived == clock.monotonic()
+    assert door.take().arrived == door.take().arrived == clock.monotonic()
 
 
 def test_an_id_is_forgotten_long_after_it_was_good(door, sender, clock):
