@@ -3148,8 +3148,8 @@ class Source(Protocol):
 
     #: Its name where there are several, else "".
     point: str
-    #: When ``poll`` should be called next (monotonic); inf: the end of a call that its
-    #: worker has under way wakes the door.
+    #: When ``poll`` should be called next (monotonic); inf: when its worker has ended
+    #: what is under way, which wakes the door.
     due: float
     #: Runs its slow calls, ``prove`` among them.
     worker: Worker
@@ -5079,17 +5079,20 @@ class Door:
         return self._runner.is_idle
 
     def step(self) -> None:
-        """Deal with what has come, and wait for what comes next."""
+        """Deal with what has come, and wait for what comes next.  What can wait does,
+        where the last wait was cut short: a look for a card has ended, or a call."""
         if self._is_lively():
             self._supervisor.alive()
-        self._new = self._settings.changed() or self._new
-        if self._new and self._runner.is_idle:
-            self._reload(self._new)
+        if not self._was_woken:
+            self._new = self._settings.changed() or self._new
+            if self._new and self._runner.is_idle:
+                self._reload(self._new)
         self._hear()
         self._runner.advance()
-        self._lock_again()  # also when somebody shows card after card
-        if self._runner.is_idle and not self._was_woken:
-            self._use_idle_moment()
+        if not self._was_woken:
+            self._lock_again()  # also when somebody shows card after card
+            if self._runner.is_idle:
+                self._use_idle_moment()
         self._wait()
 
     def _worker(self, name: str) -> Worker:
@@ -5106,7 +5109,9 @@ class Door:
 
     def _hear(self) -> None:
         for source in self._equipment.sources:
-            if request := source.poll(self._clock.monotonic()):
+            now = self._clock.monotonic()
+            has_looked = source.due == inf and source.worker.is_idle
+            if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
         self._hear_of_readers()
 
@@ -8875,6 +8880,7 @@ class CardSource:
         ):
             self._clock.sleep(SHORTEST_PAUSE_S)
             self._found = self._judged(Promised(self._sense))
+        self.due = -inf if self._found else self.due
 
     def poll(self, now: float) -> AccessRequest | None:
         if self._found:
@@ -9309,10 +9315,10 @@ class InboxSource:
     """The inbox as a source of access requests.  Trouble with it keeps nobody out: it
     is opened again every ``retry_s``, and the journal says so."""
 
-    retry_s = 5.0
+    look_every_s, retry_s = 0.2, 5.0
 
     def __init__(self, inbox: Inbox) -> None:
-        self.point, self.due = "", inf  # each round of the door polls it
+        self.point, self.due = "", -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
         self._is_open = False
@@ -9335,11 +9341,12 @@ class InboxSource:
             if not self._trouble:
                 log.warning("no requests from other programs: %s", error)
             self._is_open, self._trouble = False, str(error)
-            self._again_at = now + self.retry_s
+            self.due = self._again_at = now + self.retry_s
             return None
         if self._trouble:
             log.info("requests from other programs are taken again")
         self._is_open, self._trouble = True, ""
+        self.due = now + self.look_every_s if request is None else now
         return request
 
     def prove(self, credential: Credential) -> Reason | None:
