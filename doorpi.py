@@ -1703,7 +1703,7 @@ def sesame_secret(text: str) -> bytes:
 IS_NUMBER = "[0-9]{1,20}"
 
 
-def _id(pattern: str, text: str, words: str) -> str:
+def _id(pattern: str, words: str, text: str) -> str:
     if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {words}")
     return text
@@ -1713,23 +1713,23 @@ def _uuid(text: str) -> str:
     text = re.sub(r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$", r"\1-\2-\3-\4-\5", text)
     pattern = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
     example = "11200000-0000-4000-8000-000000000000"
-    return _id(pattern, text, f"the lock's UUID, such as {example}, not its name")
+    return _id(pattern, f"the lock's UUID, such as {example}, not its name", text)
 
 
 def _mac(text: str) -> str:
     bare = re.sub("[:-]", "", text).upper()
-    return _id("[0-9A-F]{12}", bare, "12 hex digits: the MAC address in the app")
-
-
-def _tedee_id(text: str) -> str:
-    return _id(IS_NUMBER, text, "digits only: the lock's id, not its serial number")
+    return _id("[0-9A-F]{12}", "12 hex digits: the MAC address in the app", bare)
 
 
 def _nuki_id(text: str, in_decimal: Callable[[int], str] = str) -> str:
-    is_hex = re.fullmatch("[0-9A-Fa-f]{8}", text)
-    hint = f": {in_decimal(int(text, 16))}" if is_hex else ""
     words = "digits only: the id as a decimal number (the app shows it in hex)"
-    return _id(IS_NUMBER, text, words + hint)
+    if re.fullmatch("[0-9A-Fa-f]{8}", text):
+        words += f": {in_decimal(int(text, 16))}"
+    return _id(IS_NUMBER, words, text)
+
+
+def _tedee_id(text: str) -> str:
+    return _id(IS_NUMBER, "digits only: the lock's id, not its serial number", text)
 
 
 class LockKind(NamedTuple):
@@ -1825,8 +1825,8 @@ class LockAccess:
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """The same lock with other ``values`` of some keys."""
-        known = {key: each for key, each in values.items() if key not in self.own}
         own = {key: values.get(key, each) for key, each in self.own.items()}
+        known = {key: each for key, each in values.items() if key not in own}
         return replace(self, **known, own=own)
 
 
@@ -2023,10 +2023,7 @@ TOO_MUCH = "a number is too long, or brackets nest too deeply"
 
 #: Settings whose value is shown to nobody; an address may hold a key, too.
 SECRETS = {"base_url"} | {
-    key
-    for table in TABLES.values()
-    for key, each in table.items()
-    if each.kind is Secret
+    key for table in TABLES.values() for key in table if table[key].kind is Secret
 }
 SHOWN = {key for table in TABLES.values() for key in table} - SECRETS
 
@@ -2068,9 +2065,7 @@ class Statement(NamedTuple):
 
 def statements(text: str) -> Iterator[Statement]:
     """The file, cut where a statement begins, whatever is wrong with those before."""
-    bare = re.sub(  # as long as ``text``
-        QUOTED, lambda found: " ¤"[found[0][0] != "#"] * len(found[0]), text
-    )
+    bare = re.sub(QUOTED, lambda it: " ¤"[it[0][0] != "#"] * len(it[0]), text)
     begins, depth = [0], 0
     for row in re.finditer(r"[^\n]*\n|[^\n]+", bare):
         if depth <= 0 or re.match(STATEMENT, row[0]):
@@ -2373,10 +2368,10 @@ class Parser:
         kinds = [of_kind] if of_kind else LOCK_KINDS.values()
         own = {key: each for one in kinds for key, each in one.own.items()}
         values = self.table(name, table, {**keys, **own})
-        values["device_id"] = "".join(values["device_id"].split())
-        kind = LOCK_KINDS[values["kind"]]
+        kind, text = LOCK_KINDS[values["kind"]], "".join(values["device_id"].split())
+        values["device_id"] = text
         with contextlib.suppress(ValueError):  # it is reported with what else is wrong
-            values["device_id"] = kind.read_id(values["device_id"])
+            values["device_id"] = kind.read_id(text)
         if f"{name}.kind" not in self.reported and all(map(values.get, kind.needs)):
             self.usable.add(name)
         return SECTIONS[name](own={key: values.pop(key) for key in own}, **values)
@@ -2444,8 +2439,8 @@ class Parser:
             self.report(f"{where}.device", f" = {_named(path)}: {words}")
 
 
-#: Why a card is not enabled of whose entry something cannot be understood; a row of
-#: the database shall not open in its place.
+#: Why a card is shut of whose entry something cannot be understood: left out, it could
+#: be opened by a row of the database.
 HALF = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is not enabled: this program would take a copy for it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
@@ -2638,8 +2633,7 @@ def whose_access_changes(
     """
     gone = [uid for uid in before.cards if uid not in after.cards]
     come = [uid for uid in after.cards if uid not in before.cards]
-    found = {uid: find(uid) for uid in (gone + come)[:MOST_SOUGHT]}
-    rows = {uid: row for uid, row in found.items() if row}
+    rows = {uid: row for uid in (gone + come)[:MOST_SOUGHT] if (row := find(uid))}
     despite = [*_despite_the_file(before, after, rows, block_on)]
     before = replace(before, cards={**rows, **before.cards})
     after = replace(after, cards={**rows, **after.cards})
