@@ -12085,10 +12085,6 @@ class ListChanges(NamedTuple):
         """What is written to the database."""
         return [*self.added, *(card for card, _ in self.changed)]
 
-    @property
-    def has_usable_rows(self) -> bool:
-        return bool(self.unchanged or self.added or self.changed)
-
 
 def _entry_words(was: Credential, now: Credential) -> Iterator[str]:
     """What else than its holder and its schedule changes for a card."""
@@ -12136,7 +12132,7 @@ def list_changes(
             changes.changed.append((card, news))
         else:
             changes.unchanged.append(card)
-    if whole and changes.has_usable_rows:
+    if whole and (changes.unchanged or changes.put):
         _find_removed(changes, listed, stored, in_file)
     return changes
 
@@ -13963,7 +13959,7 @@ def cmd_import(args: argparse.Namespace) -> int:
         except BrokenPipeError:  # `import FILE | head`: not a list that nobody saw
             complain("nobody reads the report; nothing was changed")
             return EX_FAILED
-        if not changes.has_usable_rows:
+        if not (changes.unchanged or changes.put):
             complain("every row was refused; nothing was changed")
             return EX_FAILED
         if args.dry_run:
