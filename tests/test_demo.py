@@ -84,8 +84,10 @@ demo.LiveSesame = Mad
 
 
 def program(damage: str, *args: str) -> list[str]:
-    """A command line for the demo after ``damage`` was done to it."""
-    code = f"import sys, demo, doorpi\n{damage}\nsys.exit(demo.main(sys.argv[1:]))"
+    """A command line for the demo after ``damage`` was done to it, where the developers'
+    tools are not installed."""
+    tools = "import sys\nsys.modules |= dict.fromkeys(('pytest', 'hypothesis'))"
+    code = f"{tools}\nimport demo, doorpi\n{damage}\nsys.exit(demo.main(sys.argv[1:]))"
     return [sys.executable, "-c", code, *args]
 
 
