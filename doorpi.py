@@ -7273,9 +7273,8 @@ ENDINGS = ("", "-wal", "-shm", "-journal")
 class RowError(sqlite3.DataError):
     """A value in a row that makes no sense."""
 
-    def __init__(self, value: object, what: str = "") -> None:
-        text = f"{printable(repr(value), 40)}, which is {what}" if what else value
-        super().__init__(text)
+    def __init__(self, value: object, what: str) -> None:
+        super().__init__(f"{printable(repr(value), 40)}, which is {what}")
 
 
 class Spoilt(sqlite3.DatabaseError):
@@ -7806,7 +7805,8 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
         try:
             values[name] = read(row.get(name))
         except RowError as error:
-            raise RowError(f"{name} is {error}") from None
+            error.args = (f"{name} is {error}",)
+            raise
     # A column that was added holds None, "" or 0 where nobody has set it.
     newer = [
         name
@@ -8549,7 +8549,7 @@ def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int
     """Add a row to one of the chained tables; returns its id."""
     end = db.execute(CHAIN_QUERY, (table,)).fetchone()
     if end is None:
-        raise RowError(f"not known: where the {table} end")
+        raise sqlite3.DataError(f"not known: where the {table} end")
     number, first = _number_of(end["id"]) + 1, len(CHAINED[table])
     row = (number, *values)
     linked = chain_hash(_text_of(end["hash"]), row[:first], row[first:])
@@ -11128,9 +11128,7 @@ def card_rows(
     for card in cards:
         seen = store.events.last_seen(card.uid)
         is_hidden = (  # behind the file's entry
-            card.source is Origin.TOML
-            and store.people.exists()
-            and store.people.find(card.uid) is not None
+            card.source is Origin.TOML and store.people.find(card.uid) is not None
         )
         yield (
             printable(card.holder),
@@ -11157,41 +11155,36 @@ class LogTail:
     lately = timedelta(minutes=1)
 
     def __init__(
-        self, store: SqliteStore, sought: Sought, clock: Clock, open_s: float
+        self, events: SqliteEvents, sought: Sought, clock: Clock, open_s: float
     ) -> None:
-        self._store = store
+        self._events = events
         self._sought = sought
         self._clock = clock
         self._open_s = open_s
-        self._file = store.events.identity()
+        self._file = events.identity()
         self._after = Ends()
         self._looked_at = clock.now()
         self._since: datetime | None = None
         self._open: dict[int, tuple[Event, float]] = {}  # and until when to wait
 
     def begin(self, since: datetime | None, count: int) -> Iterator[Event]:
-        """What there is: of ``since`` and later, or else the last ``count``."""
-        if self._file is None:
-            return
-        store, self._after = self._store, self._store.events.ends()
-        for event in (
-            store.events.read(since, 0, self._sought)
-            if since
-            else store.events.latest(count, self._sought)
-        ):
+        """What there is: of ``since`` and later, or the last ``count``."""
+        events, sought = self._events, self._sought
+        self._after = events.ends()
+        found = events.read(since, 0, sought) if since else events.latest(count, sought)
+        for event in found:
             self._after = self._after._replace(events=max(self._after.events, event.id))
             yield event
 
     def news(self) -> list[Event]:
         """What came to its end since this was asked last."""
-        found, told = self._store.events.identity(), []
+        found, told = self._events.identity(), []
         if found != self._file:
             told = [event for event, _ in self._open.values()]
             self._open.clear()
             self._file, self._after = found, Ends()
             self._since = self._looked_at - self.lately
-        if found:
-            told += self._look()
+        told += self._look()
         now = self._clock.monotonic()
         told += [event for event, by in self._open.values() if now >= by]
         self._open = {key: row for key, row in self._open.items() if now < row[1]}
@@ -11199,8 +11192,8 @@ class LogTail:
 
     def _look(self) -> list[Event]:
         looked_at, now = self._clock.now(), self._clock.monotonic()
-        ends = self._store.events.ends()
-        begun, ended = self._store.events.news(self._after, ends, self._sought)
+        ends = self._events.ends()
+        begun, ended = self._events.news(self._after, ends, self._sought)
         self._after, self._looked_at = ends, looked_at
         for event in filter(self._is_new, begun):
             wait_s = self._open_s if event.reason is Reason.GRANTED else self.settle_s
@@ -13157,8 +13150,7 @@ def _kept_out(at: datetime, config: Config, store: SqliteStore) -> str | None:
     must_be_set = config.door.require_synced_clock
     with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
         newest = store.events.newest_at()
-        if store.people.exists():
-            has_dates = has_dates or store.people.has_dated_cards()
+        has_dates = has_dates or store.people.has_dated_cards()
     believed = is_believed(at, is_set=False, must_be_set=must_be_set, newest=newest)
     if believed or not has_dates:
         return None
@@ -13467,8 +13459,8 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     """Of the list in the database: the rest is in the owner's own file."""
     try:
         with contextlib.closing(store):
-            changed_at = store.people.changed_at() if store.people.exists() else None
-            kept = store.events.recall(Kept.BACKUP) if store.events.exists() else None
+            changed_at = store.people.changed_at()
+            kept = store.events.recall(Kept.BACKUP)
             backup_at = datetime.fromisoformat(kept) if kept else None
     except (StoreError, ValueError) as error:
         yield Finding(WARN, "backup", f"not known: {error}", "see database")
@@ -14010,14 +14002,14 @@ def cmd_log(args: argparse.Namespace) -> int:
         if args.csv:
             say(f"\ufeff{csv_line(LOG_FIELDS)}")
         if args.follow:
-            tail = LogTail(store, sought, SystemClock(), config.lock.confirm_s)
+            tail = LogTail(store.events, sought, SystemClock(), config.lock.confirm_s)
             with contextlib.suppress(KeyboardInterrupt):
                 _follow(tail, lines, args.since)
             return EX_OK
         until = datetime.now().astimezone()
         since = args.since or chart_since(until)
         first = since if args.chart else args.since
-        found = store.events.read(first, 0, sought) if store.events.exists() else ()
+        found = store.events.read(first, 0, sought)
         if args.chart:
             say(log_chart(found, config.door.name, since, until))
         elif not _say_all(lines(found)) and not (args.json or args.csv):
@@ -14037,8 +14029,8 @@ def _say_all(lines: Iterable[str]) -> bool:
 
 def _verify(store: SqliteStore) -> int:
     events, lost = store.events, store.people.lost()
-    problem = events.verify() if events.exists() else None
-    count, at = events.forgotten() if events.exists() else (0, None)
+    problem = events.verify()
+    count, at = events.forgotten()
     when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
     how_far = f"; the first is of {when}" if when else "; there is none yet"
     if count:

@@ -176,7 +176,7 @@ def test_a_change_is_a_line_of_the_journal_and_no_tap():
 
 def test_who_follows_the_log_sees_a_change_at_once(store, clock):
     store.events.record(ALLOWED)
-    tail = LogTail(store, Sought(), clock, open_s=60.0)
+    tail = LogTail(store.events, Sought(), clock, open_s=60.0)
     assert [event.reason for event in tail.begin(None, 10)] == [Change.ALLOW]
 
     store.events.record(replace(ALLOWED, reason=Change.REVOKE))

@@ -433,7 +433,7 @@ def test_a_long_log_is_asked_by_its_indexes(store, ask, wanted):
 @pytest.fixture
 def tail(store, clock) -> LogTail:
     store.events.keep(doorpi.NOTHING)  # makes the database
-    return LogTail(store, Sought(), clock, open_s=30.0)
+    return LogTail(store.events, Sought(), clock, open_s=30.0)
 
 
 @pytest.fixture
@@ -532,7 +532,7 @@ def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
 
 def test_it_follows_only_those_that_are_sought(store, door, clock):
     store.events.keep(doorpi.NOTHING)  # makes the database
-    tail = LogTail(store, Sought(uid=KEN), clock, open_s=30.0)
+    tail = LogTail(store.events, Sought(uid=KEN), clock, open_s=30.0)
 
     logged(door, DENIED, TAP, DENIED)
     clock.advance(1)
@@ -541,7 +541,7 @@ def test_it_follows_only_those_that_are_sought(store, door, clock):
 
 
 def test_a_log_that_is_not_there_yet_is_waited_for(store, clock):
-    tail = LogTail(store, Sought(), clock, open_s=30.0)
+    tail = LogTail(store.events, Sought(), clock, open_s=30.0)
     assert list(tail.begin(None, 10)) == []
     assert tail.news() == []
     assert not store.events.path.parent.exists()  # asking makes nothing

@@ -178,7 +178,7 @@ def test_log_prints_them_in_each_of_its_ways(verb, store, clock):
     assert verb("log", "--denied")[1][0].endswith("no-membership")
     assert verb("log", "--chart", "--since", "2026-11-01")[0] == 0
     assert verb("log", "--verify")[0] == 0
-    tail = LogTail(store, Sought(), clock, open_s=30.0)
+    tail = LogTail(store.events, Sought(), clock, open_s=30.0)
     assert [event.reason for event in tail.begin(None, 10)][1] == "no-membership"
 
 
