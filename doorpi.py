@@ -694,18 +694,18 @@ WIDE_SPACE = "\u3000"
 #: emoji.  Between other letters they would only make two names look alike.
 JOINERS = "\u200c\u200d"
 _JOINED = "[^\0-\u024f\u2000-\u206f\u3000]"
+STRAY_JOINER = f"(?<!{_JOINED})[{JOINERS}]|[{JOINERS}](?!{_JOINED})"
 UNJOINED = dict.fromkeys(map(ord, JOINERS))
-STRAY_JOINER = re.compile(f"(?<!{_JOINED})[{JOINERS}]|[{JOINERS}](?!{_JOINED})")
 
 #: Spaces of other widths, such as the NBSP of spreadsheets; and what a paste leaves at
 #: the ends of a name: zero width spaces, marks of direction, the BOM.
-OTHER_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f]")
+OTHER_SPACES = "[\u00a0\u1680\u2000-\u200a\u202f\u205f]"
 ENDS = f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff"
 
 
 def tidied(text: str) -> str:
     """Typed or pasted text without the invisible characters that nobody meant."""
-    return OTHER_SPACES.sub(" ", text).strip(ENDS)
+    return re.sub(OTHER_SPACES, " ", text).strip(ENDS)
 
 
 def can_be_seen(text: str) -> bool:
@@ -713,13 +713,13 @@ def can_be_seen(text: str) -> bool:
     if text.isascii():  # most are, and logs are long
         return text.isprintable()
     plain = text.translate(UNJOINED).replace(WIDE_SPACE, " ")
-    return plain.isprintable() and not STRAY_JOINER.search(text)
+    return plain.isprintable() and not re.search(STRAY_JOINER, text)
 
 
 def escaped(text: str, escape: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
     """``text`` with an escape for each character that cannot be seen."""
     shown = "".join(c if c in JOINERS or can_be_seen(c) else escape(c) for c in text)
-    return STRAY_JOINER.sub(lambda joiner: escape(joiner[0]), shown)
+    return re.sub(STRAY_JOINER, lambda joiner: escape(joiner[0]), shown)
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -937,7 +937,6 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     return Verdict(next(denied, Reason.GRANTED), holder)
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Debounce:
     """Turns a stream of looks for a card into presentations.
 
@@ -955,18 +954,19 @@ class Debounce:
     keep everybody else out.
     """
 
-    rearm_s: float
-    #: When each card was last seen, the longest ago first, in seconds of watching.
-    _seen: dict[str, float] = field(default_factory=dict, init=False)
-    _empty_since: float | None = field(default=None, init=False)
-    _looked_at: float | None = field(default=None, init=False)
-    _watched_s: float = field(default=0.0, init=False)
-    _was_away: bool = field(default=False, init=False)  # since the last look
-    _settled_at: float = field(default=0.0, init=False)
-
     forget_s = 60.0
     settle_s = 5.0
     moment = 4  # what part of rearm_s the door's absence counts for, at most
+
+    def __init__(self, rearm_s: float) -> None:
+        self.rearm_s = rearm_s
+        #: When each card was last seen, the longest ago first, in seconds of watching.
+        self._seen: dict[str, float] = {}
+        self._empty_since: float | None = None
+        self._looked_at: float | None = None
+        self._watched_s = 0.0
+        self._was_away = False  # since the last look
+        self._settled_at = 0.0
 
     def restart(self) -> None:
         """From the next look on, begin as if nothing had been seen before."""
@@ -987,7 +987,11 @@ class Debounce:
         None for an empty field.
         """
         key = "random" if uid and is_random(uid) else uid
-        self._watch(now)
+        passed_s = 0.0 if self._looked_at is None else max(0.0, now - self._looked_at)
+        if self._was_away:
+            passed_s = min(passed_s, self.rearm_s / self.moment)
+        self._watched_s += passed_s
+        self._looked_at, self._was_away = now, False
         self._forget_gone()
         if key is None:
             if self._empty_since is None:
@@ -1002,13 +1006,6 @@ class Debounce:
     def away(self) -> None:
         """The door has not looked since the last look, but talked to a lock."""
         self._was_away = True
-
-    def _watch(self, now: float) -> None:
-        passed_s = 0.0 if self._looked_at is None else max(0.0, now - self._looked_at)
-        if self._was_away:
-            passed_s = min(passed_s, self.rearm_s / self.moment)
-        self._watched_s += passed_s
-        self._looked_at, self._was_away = now, False
 
     def _forget_gone(self) -> None:
         empty_since = self._empty_since
@@ -1025,17 +1022,16 @@ class Debounce:
         self._empty_since, self._was_away = None, True
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Repeats:
     """A denial that has ``lines`` in the log, the last of them ``event``, and came
     ``more`` times up to ``until``; ``others`` are unknown cards without a line."""
 
-    event: Event
-    last: float
-    until: datetime
-    lines: int = 1
-    more: int = 0
-    others: int = 0
+    def __init__(self, event: Event, last: float, lines: int) -> None:
+        self.event = event
+        self.last = last
+        self.until = event.at
+        self.lines = lines
+        self.more = self.others = 0
 
     @property
     def words(self) -> str:
@@ -1044,7 +1040,6 @@ class Repeats:
         return f"{' and '.join(told)} until {self.until:%Y-%m-%d %H:%M:%S}"
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Denials:
     """Keeps a flood of denials from the disk and from the lights.
 
@@ -1066,13 +1061,12 @@ class Denials:
     burst = 30
     refill_s = 120.0
 
-    rests_until: float = field(default=-inf, init=False)  # the end of the pause
-    _recent: list[float] = field(default_factory=list, init=False)
-    _open: dict[tuple[Uid | None, str], Repeats] = field(
-        default_factory=dict, init=False
-    )
-    _lines: float = field(default=burst, init=False)
-    _refilled_at: float = field(default=0.0, init=False)
+    def __init__(self) -> None:
+        self.rests_until = -inf  # the end of the pause
+        self._recent: list[float] = []
+        self._open: dict[tuple[Uid | None, str], Repeats] = {}
+        self._lines = float(self.burst)
+        self._refilled_at = 0.0
 
     def is_too_many(self, now: float) -> bool:
         """Count one more; True when a pause begins."""
@@ -1126,7 +1120,7 @@ class Denials:
         key = event.uid, event.reason
         before = self._open.get(key)
         lines = before.lines + 1 if before and self._goes_on(before, now) else 1
-        self._open[key] = Repeats(event, now, event.at, lines)
+        self._open[key] = Repeats(event, now, lines)
 
     def _goes_on(self, repeats: Repeats, now: float) -> bool:
         return now - repeats.last < self.same_s
@@ -1495,8 +1489,7 @@ RESULT_SIGNALS: dict[Result, Signal] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """A parsed picture: ``cells`` of 50 ms each, played ``times`` (None: for ever)."""
 
     cells: str
