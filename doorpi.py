@@ -43,6 +43,12 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
+To add a source     a class in 12 with the methods of Source (5), which may be given an
+                    id or a proof of its own; one more in make_sources (18).  A second
+                    reader is one more CardSource there, with a point; an exit's wants
+                    are Wants.UNLOCK.  tests/test_one_way_in.py has several
+To add an authority a class with what Authority (5) lists, and its place in
+                    Equipment.authorities (`equip`, 18); tests as above
 To add a verb       a cmd_* and a row of VERBS in 19; what it does at length in 15
 To read a new list  a row of LIST_FORMATS in 16, and a fix for what it says its own way
 
@@ -8835,9 +8841,10 @@ class CardSource:
         *,
         debounce: Debounce | None = None,
         point: str = "",
+        wants: Wants = Wants.TAP,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.point = point
+        self.point, self._wants = point, wants
         self.worker = worker
         self.due = -inf
         self.reader = reader
@@ -8925,6 +8932,7 @@ class CardSource:
             at=self._clock.now(),
             arrived=began_at,
             good_until=inf,
+            wants=self._wants,
             point=self.point,
         )
 

@@ -17,7 +17,9 @@ from conftest import (
     card_of,
     config_of,
 )
+from processes import DoorProcess, write_config
 from values import replace
+from virtual import VirtualCard
 
 import doorpi
 from doorpi import (
@@ -412,22 +414,30 @@ def test_a_proof_that_takes_long_holds_nobody_up(world):
     assert [holder for holder, _, _ in told(world)] == ["Anna", "Ken Sato"]
 
 
-def test_two_readers_are_two_sources_and_the_log_knows_which(world):
-    config = config_of(card_of(), on_tap="unlock")
+def test_two_readers_are_two_sources_the_log_knows_which_and_an_exit_never_locks(world):
+    config = config_of(card_of())  # a tap toggles
     entrance = FakeReader()
     sources = [
         doorpi.CardSource(
-            reader, config.reader, world.clock, doorpi.InlineWorker(), point=point
+            reader, config.reader, world.clock, doorpi.InlineWorker(), point=point,
+            wants=wants,
         )
-        for reader, point in ((entrance, "entrance"), (world.reader, "exit"))
-    ]
+        for reader, point, wants in (
+            (entrance, "entrance", Wants.TAP), (world.reader, "exit", Wants.UNLOCK),
+        )
+    ]  # fmt: skip
     door = door_of(world, None, *sources, config=config)
     world.equipment.sources = sources
-    entrance.shows, world.reader.shows = [KEN], [*[None] * 9, KEN]
+    entrance.shows = [KEN, *[None] * 20, KEN]
+    world.reader.shows = [*[None] * 9, KEN]
 
-    serve(world, door)
+    serve(world, door, 10.0)
 
-    assert [e.point for e in world.store.events.values()] == ["entrance", "exit"]
+    assert [(e.point, e.command) for e in world.store.events.values()] == [
+        ("entrance", Command.UNLOCK),
+        ("exit", Command.UNLOCK),
+        ("entrance", Command.LOCK),
+    ]
 
 
 # -- two members at once
@@ -708,3 +718,27 @@ def test_a_lock_that_is_out_of_reach_holds_no_look_up(world):
     denied_at = next(at for at, s in world.lights.shown if s[0] is Signal.DENIED)
     assert denied_at - 1000.0 < 1.0
     assert commands(world) == [Command.UNLOCK]
+
+
+# -- on threads
+
+
+@pytest.mark.realtime
+def test_a_stranger_is_denied_and_a_stop_obeyed_while_the_lock_s_cloud_hangs(
+    tmp_path, cloud, radio
+):
+    cloud.fail_always("hang-before", at="status")
+    with DoorProcess(write_config(tmp_path, cloud, radio.device)) as door:
+        door.until_ready()
+        radio.put(VirtualCard(bytes.fromhex(KEN)))
+        door.until(lambda: cloud.stages.count("status"), "the question to the lock")
+        radio.put(VirtualCard(bytes.fromhex(STRANGER)))
+
+        door.until(lambda: door.events, "a denial", 4)
+
+        assert [event.reason for event in door.events] == [Reason.NOT_FOUND]
+        code, took_s = door.stop()
+        ken = door.events[-1]
+
+    assert (code, took_s < 2.0) == (0, True)
+    assert (ken.uid, ken.command, ken.result) == (KEN, None, Result.INTERRUPTED)
