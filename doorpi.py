@@ -37,10 +37,10 @@ To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS i
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a dataclass in 4, one in doorpi.toml
 To add a lock       a class in 9 with the methods of Lock (5), which says where its API
-                    is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs
-                    and its id, a fake of its cloud and a row of DRIVERS in
-                    tests/fake_locks.py; what tests/test_lock_faults.py and
-                    test_drivers.py then ask for; README's tables and doorpi.toml.
+                    is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs,
+                    its id and the keys that only it has, a fake of its cloud and a row
+                    of DRIVERS in tests/fake_locks.py; what tests/test_lock_faults.py
+                    and test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
 To add a source     a class in 12 with the methods of Source (5), which may be given an
