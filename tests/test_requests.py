@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
+from itertools import count
 from pathlib import Path
 
 import pytest
+import test_stopped_anywhere as stopped
 from conftest import KEN, FakeLock, World, card_of, config_of
 from processes import DoorProcess, doorpi_says, environment, wait_for, write_config
 
@@ -32,6 +34,7 @@ from doorpi import (
     LockStatus,
     Medium,
     NotSent,
+    ProcessSignals,
     Progress,
     Reason,
     Result,
@@ -75,7 +78,8 @@ class Street(World):
         self.equipment.sources = [*self.equipment.sources, source]
         self.equipment.authorities = self.members
         door._use(door._config, self.equipment)
-        source.poll(self.clock.monotonic())
+        if not self.path.exists():  # nobody can have asked
+            source.poll(self.clock.monotonic())
         self.running = door
         return door
 
@@ -98,6 +102,23 @@ class Street(World):
                 return list(self.store.events.values())
             self.running.step()
         raise AssertionError("there is no answer")
+
+    def serve_or_stop(self) -> None:
+        try:
+            for _ in range(5):
+                self.running.step()
+        except Stopped as end:
+            self.running._stop(end)
+            self.running._equipment.sources[-1].close()
+            raise
+
+
+INBOX_CODE = {
+    function.__code__
+    for kind in (Inbox, InboxSource)
+    for function in vars(kind).values()
+    if hasattr(function, "__code__")
+}
 
 
 @pytest.fixture
@@ -296,6 +317,31 @@ def test_what_a_stop_cuts_off_is_logged_so_and_never_begun_again(street):
     assert [event.result for event in street.store.events.values()] == ["interrupted"]
     assert len(street.lock.sent) == 1
     assert street.answer() == doorpi.CUT_OFF
+
+
+def test_a_stop_at_any_line_carries_no_request_out_twice(tmp_path, monkeypatch):
+    """Nor does it leave one without an answer, once the door runs again."""
+    monkeypatch.setattr(stopped, "CODE", stopped.CODE | INBOX_CODE)
+    before = {number: signal.getsignal(number) for number in ProcessSignals.stops}
+    told = set()
+    for line in count(1, 3):  # of some 900
+        street = Street(tmp_path / f"{line}.db")
+        street.door()
+        street.put()
+        was_stopped = stopped.is_stopped_at(line, street.serve_or_stop)
+        street.door()
+        results = [event.result for event in street.serve()]
+
+        assert len(street.lock.sent) <= len(results) <= 1, f"at line {line}"
+        assert street.answer().done <= (results == ["unlocked"]), f"at line {line}"
+        told.add((*results, street.answer().done))
+        if not was_stopped:
+            break
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+    assert line > 100
+    assert {("unlocked", True), ("interrupted", False), (False,)} <= told
 
 
 def test_a_disk_that_is_full_hinders_no_request_nor_its_answer(street):
