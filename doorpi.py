@@ -10206,15 +10206,16 @@ class FileWatch:
 
     It looks at them four times a second: this misses nothing, whatever the editor does
     with files, links and folders.  An edit is over when the file was left alone for
-    ``quiet_s``, and holds something else than before.  A file that is gone, empty, or
-    shorter than the good one before and without the end of that, may be on its way over
-    a slow connection: it is waited for until it was left alone for ``patience_s``.
+    ``quiet_s``, and holds something else than before.  A file that is gone or empty is
+    waited for until it was left alone for ``patience_s``.  One that is shorter than the
+    good one before, and without the end of that, may be half of an upload over a slow
+    connection: ``cut_s``, no longer, for it may also be the last person's removal.
 
     The signs of a change are the file's identity, size and times: what is written
     without any (mmap) is seen when the kernel sets the times.
     """
 
-    look_s, quiet_s, patience_s = 0.25, 0.9, 10.0
+    look_s, quiet_s, cut_s, patience_s = 0.25, 0.9, 4.0, 10.0
 
     def __init__(self, clock: Clock, paths: Iterable[Path]) -> None:
         self._clock = clock
@@ -10269,7 +10270,7 @@ class FileWatch:
         if not self.quiet_s <= left_alone_s < self.patience_s:
             return left_alone_s < self.quiet_s
         size, good = self._seen[path][0], self._good.get(path, b"")
-        if size == 0 or size >= len(good):
+        if size == 0 or size >= len(good) or left_alone_s >= self.cut_s:
             return size == 0
         end = good.rstrip()[-64:]  # the last person in the settings takes as much
         return end not in content_of(path)
