@@ -304,12 +304,15 @@ def run_watched(history: str, args: list[str]) -> int:
     from gpiozero.pins.mock import MockFactory, MockPin
 
     changes: dict[int, list[tuple[float, bool]]] = {GREEN: [], RED: []}
+    lit = Path(f"{history}.lit")  # there from the first light on
 
     class WatchedPin(MockPin):
         def _change_state(self, value):
             changed = super()._change_state(value)
             number = int(self.info.name.removeprefix("GPIO"))
             changes.setdefault(number, []).append((time.monotonic(), bool(value)))
+            if value and not lit.exists():
+                lit.touch()
             return changed
 
     Device.pin_factory = MockFactory(pin_class=WatchedPin)

@@ -497,6 +497,7 @@ def test_the_lights_are_off_after_a_bug(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, more=LIT)
     with DoorProcess(config, program=watched(history, "--break")) as door:
         door.until_ready()
+        door.until(Path(f"{history}.lit").exists, "the lights, which come after READY")
         put(radio, KEN)
 
         assert door.process.wait(10) == 1
