@@ -4605,27 +4605,28 @@ class Doorkeeper:
 
     def __init__(
         self,
-        display: Display,
-        people: Forgiving,
-        events: Forgiving,
+        config: Config,
+        equipment: Equipment,
         *,
         clock: Clock,
         supervisor: Supervisor,
-        worker: Callable[[str], Worker],
-        jitter: Callable[[], float],
+        worker: Callable[[str], Worker] = lambda name: InlineWorker(),
+        jitter: Callable[[], float] = random.random,
+        tell: Callable[[str, bool], None] | None = None,
     ) -> None:
-        self._display = display
-        self.people = people
-        self.events = events
         self._clock = clock
         self._supervisor = supervisor
         self._worker = worker
         self._jitter = jitter
         self._line: list[Entry] = []  # the first one moves the lock
         self._relock: Steps[Event] | None = None
-        self.watch = Watch(display, people, events, clock)
-        self.refusals = Refusals(display, events, clock)
-        self.enrolment = Enrolment(display, people, events)
+        self.display = Display(equipment.indicator, supervisor, clock, config.patterns)
+        self.people = Forgiving(equipment.people, tell or self.display.storage)
+        self.events = Forgiving(equipment.events, tell or self.display.storage)
+        self.watch = Watch(self.display, self.people, self.events, clock)
+        self.refusals = Refusals(self.display, self.events, clock)
+        self.enrolment = Enrolment(self.display, self.people, self.events)
+        self.use(config, equipment)
 
     def use(
         self,
@@ -4634,22 +4635,21 @@ class Doorkeeper:
         pending: Mapping[str, Relock] = MappingProxyType({}),
     ) -> None:
         """From now on go by ``config``; ``pending`` is to be locked again."""
-        self._config = config
+        self._config, clock = config, self._clock
         self._authorities = equipment.authorities
         self._list = LocalList(config.cards, self.people)
+        self.display.use(equipment.indicator, config.patterns)
         self.watch.use(config)
         self.control = control_locks(
             config,
             equipment.locks,
             self.events,
-            self._clock,
+            clock,
             jitter=self._jitter,
             worker=self._worker,
         )
-        after_s, clock = config.lock.relock_after_s, self._clock
-        self.relocking = Relocking(
-            self.control, after_s, clock, equipment.events, pending
-        )
+        after_s, events = config.lock.relock_after_s, equipment.events
+        self.relocking = Relocking(self.control, after_s, clock, events, pending)
 
     def passage(
         self, request: AccessRequest, source: Source | None = None
@@ -4801,8 +4801,8 @@ class Doorkeeper:
             return Reason.AUTHORITY_UNREACHABLE
 
         asked = object()
-        self._display.under_way[asked] = Signal.ASKING
-        self._display.show(Signal.ASKING)
+        self.display.under_way[asked] = Signal.ASKING
+        self.display.show(Signal.ASKING)
         answer = authority.worker.submit(ask)
         ends_at = self._clock.monotonic() + authority.answer_s
         try:
@@ -4810,7 +4810,7 @@ class Doorkeeper:
             return answer.result() if answer.done else Reason.AUTHORITY_UNREACHABLE
         finally:
             is_wanted = False
-            del self._display.under_way[asked]
+            del self.display.under_way[asked]
 
     def _check(self, request: AccessRequest, entry: Entry, grant: Grant) -> None:
         """What was decided may have changed while the lock was asked: the card was
@@ -4839,8 +4839,8 @@ class Doorkeeper:
         """Move the lock when it is this entry's turn, and tell what came of it."""
         self.relocking.look()  # or a tap that fails would forget what a restart found
         if request.medium is not Medium.RELOCK:
-            self._display.under_way[entry] = Signal.WORKING
-            self._display.show(Signal.WORKING)
+            self.display.under_way[entry] = Signal.WORKING
+            self.display.show(Signal.WORKING)
         is_being_locked, ahead = self._make_way(), [*self._line]
         choose = functools.partial(self._choose, request, ahead, is_being_locked)
         self._line.append(entry)
@@ -4858,7 +4858,7 @@ class Doorkeeper:
             raise
         finally:
             self._line.remove(entry)
-            self._display.under_way.pop(entry, None)
+            self.display.under_way.pop(entry, None)
 
     def _moved(
         self,
@@ -4925,7 +4925,7 @@ class Doorkeeper:
 
     def _end(self, request: AccessRequest, entry: Entry, outcome: Outcome) -> None:
         """Show how it ended, and put it on disk."""
-        self._display.under_way.pop(entry, None)
+        self.display.under_way.pop(entry, None)
         entry.is_over = True
         if entry.is_withdrawn and entry.command is None:
             self._deny(request, entry.event)
@@ -4939,7 +4939,7 @@ class Doorkeeper:
         sign = RESULT_SIGNALS[outcome.result]
         if entry.is_withdrawn and outcome.result is Result.REFUSED:
             sign = Signal.DENIED
-        self._display.show(sign, *[Signal.LOW_BATTERY] * low)
+        self.display.show(sign, *[Signal.LOW_BATTERY] * low)
         self._settle(request, entry, outcome, notes)
         if low:
             left = "" if battery is None else f": {battery} %"
@@ -4957,7 +4957,7 @@ class Doorkeeper:
         """Warn when the month's calls come to an end."""
         found = (control.budget.shortage() for control in self.control.all)
         shortage = "; ".join(filter(None, found))
-        if self._display.note("calls", shortage) and shortage:
+        if self.display.note("calls", shortage) and shortage:
             log.warning("%s", shortage)
 
 
@@ -4984,33 +4984,19 @@ class Door:
         self._make_worker = worker
         self._workers: dict[str, Worker] = {}  # the locks', by name
         self._runner = Runner(clock)
-        self._display = Display(equipment.indicator, supervisor, clock, config.patterns)
-        self._people = Forgiving(equipment.people, self._display.storage)
-        self._events = Forgiving(equipment.events, self._display.storage)
         self._keeper = Doorkeeper(
-            self._display,
-            self._people,
-            self._events,
+            config,
+            equipment,
             clock=clock,
             supervisor=supervisor,
             worker=self._worker,
             jitter=jitter,
         )
+        self._display = self._keeper.display
         self._new: Config | ConfigError | None = None  # an edit that is not in use yet
         self._was_woken = False
-        self._use(config, equipment)
-
-    def _use(
-        self,
-        config: Config,
-        equipment: Equipment,
-        pending: Mapping[str, Relock] = MappingProxyType({}),
-    ) -> None:
-        self._config = config
-        self._equipment = equipment
-        self._display.use(equipment.indicator, config.patterns)
-        self._keeper.use(config, equipment, pending)
-        self._retention = Retention(config.log.keep_days, self._clock)
+        self._config, self._equipment = config, equipment
+        self._retention = Retention(config.log.keep_days, clock)
 
     def run(self) -> None:
         """Serve until Stopped is raised, then put everything away.
@@ -5043,12 +5029,12 @@ class Door:
     def _settle_earlier(self) -> None:
         """The first use of the database, which may bring it up to date: not before
         READY, so that an older program that must be put back finds it as it was."""
-        if left_open := self._events.close_interrupted():
+        if left_open := self._keeper.events.close_interrupted():
             log.warning(
                 "%s cut off by a restart: logged as interrupted",
                 counted(left_open, "event"),
             )
-        self._events.tidy()
+        self._keeper.events.tidy()
 
     def _stop(self, stopped: Stopped) -> None:
         """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
@@ -5131,7 +5117,7 @@ class Door:
         self._keeper.refusals.close(self._clock.monotonic())
         self._display.keep_up()
         if self._display.is_quiet(self.quiet_s):
-            self._retention.step(self._people, self._events)
+            self._retention.step(self._keeper.people, self._keeper.events)
 
     def _wait(self) -> None:
         """Until there is something to do: a worker that has ended something, a source
@@ -5161,7 +5147,9 @@ class Door:
             before = self._config
             differs = self._settings.apply(new, self._equipment)
             if differs:
-                self._use(new, self._equipment, self._keeper.relocking.pending)
+                pending, self._config = self._keeper.relocking.pending, new
+                self._keeper.use(new, self._equipment, pending)
+                self._retention = Retention(new.log.keep_days, self._clock)
             log.info("%s", "settings reloaded" if differs else SAME_SETTINGS)
             if differs:
                 people = self._log_edit(before)
@@ -5172,7 +5160,7 @@ class Door:
 
     def _log_edit(self, before: Config) -> list[str]:
         """Whose access the settings change against ``before``, in words."""
-        find, block_on = self._people.find, self._people.block_on
+        find, block_on = self._keeper.people.find, self._keeper.people.block_on
         people = whose_access_changes(before, self._config, find, block_on)
         if not people:
             return []
@@ -5187,7 +5175,7 @@ class Door:
             source="file",
             detail="; ".join(people),
         )
-        self._events.record(event)
+        self._keeper.events.record(event)
         return people
 
     most_changes = 20  # lines of the journal for one edit
@@ -14150,17 +14138,13 @@ def _by_hand(config: Config, clock: Clock) -> Iterator[Doorkeeper]:
         events=store.events,
         indicator=NoLights(),
     )
-    systemd = Systemd({}, clock)
     keeper = Doorkeeper(
-        Display(equipment.indicator, systemd, clock, config.patterns),
-        Forgiving(store.people, _say_what_failed),
-        Forgiving(store.events, _say_what_failed),
+        config,
+        equipment,
         clock=clock,
-        supervisor=systemd,
-        worker=lambda name: InlineWorker(),
-        jitter=random.random,
+        supervisor=Systemd({}, clock),
+        tell=_say_what_failed,
     )
-    keeper.use(config, equipment)
     with contextlib.closing(equipment):
         yield keeper
 

@@ -77,7 +77,7 @@ class Street(World):
         source = InboxSource(Inbox(self.path, self.clock))
         self.equipment.sources = [*self.equipment.sources, source]
         self.equipment.authorities = self.members
-        door._use(door._config, self.equipment)
+        door._keeper.use(door._config, self.equipment)
         if not self.path.exists():  # nobody can have asked
             source.poll(self.clock.monotonic())
         self.running = door
