@@ -7279,7 +7279,7 @@ def _wal(path: Path) -> Path:
 
 
 def _is_there(path: Path) -> bool:
-    """Also for a link that leads nowhere.  Raises: OSError when it cannot be told."""
+    """True also for a link that leads nowhere.  Raises: OSError if nobody can know."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -7301,7 +7301,7 @@ def _identity(file: Path | int) -> tuple[int, int] | None:
 
 
 def _refuse_odd(path: Path) -> None:
-    """Raises: LinkFound for a link, since whoever made one means another file; Spoilt
+    """Raises: LinkFound for a link, whose maker meant another file; Spoilt
     where only the -wal is left, which SQLite would delete with all that it holds."""
     for file in (Path(f"{path}{ending}") for ending in ENDINGS):
         if file.is_symlink():
@@ -7923,7 +7923,7 @@ class SqlitePeople(SqliteFile):
     """The list of people that the owner's verbs and the reader make.
 
     After each change a copy is kept beside it, which takes its place when it is broken
-    or gone: who is on the list must get in on the day after a power cut as well.  (Not
+    or lost: people on the list must get in on the day after a power cut as well.  (Not
     of a list above ``copied_up_to`` bytes, where that would take long.)
 
     One bad byte in a -wal, and SQLite silently takes back what was written after it: a
@@ -7987,20 +7987,20 @@ class SqlitePeople(SqliteFile):
     def locked_down(self) -> bool | None:
         noted = self._noted()
         try:
-            told = self.state()
+            listed = self.state()
         except StoreError:
             if noted.lockdown:
                 return True
             raise
-        if told.lockdown or (noted.lockdown and noted.changes >= told.changes):
+        if listed.lockdown or (noted.lockdown and noted.changes >= listed.changes):
             return True
-        if told.changes < noted.changes:
+        if listed.changes < noted.changes:
             raise StoreError(
                 f"{self.path}: changes of the list are lost: it has"
-                f" {told.changes}, the log knows of {noted.changes}; look through"
+                f" {listed.changes}, the log knows of {noted.changes}; look through"
                 " doorpi cards, then: doorpi lockdown off"
             )
-        return None if told.lockdown is None else False
+        return None if listed.lockdown is None else False
 
     def state(self) -> ListState:
         marks = dict(map(tuple, self._query("SELECT name, value FROM marks")))
@@ -8017,7 +8017,7 @@ class SqlitePeople(SqliteFile):
 
     def lost(self) -> int:
         """How many events there were that the log knows nothing of any more: it was
-        begun again since the list was changed.  0 for none, as far as that can be told.
+        begun again since the list was changed.  0 for none, as far as anybody can know.
         """
         with contextlib.suppress(StoreError):
             events = self.state().events
@@ -8136,7 +8136,7 @@ class SqlitePeople(SqliteFile):
             self._keep_copy()
 
     def _settle(self) -> None:
-        """Bring what was changed out of the -wal; somebody who reads may prevent it."""
+        """Bring changes out of the -wal; another process that reads may prevent it."""
         with self._guarded():
             if not _is_nothing(_wal(self.path)):
                 self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -8188,7 +8188,7 @@ class SqlitePeople(SqliteFile):
     def _keep_copy(self) -> None:
         """Where there is none: after a change, or when the process that made one was
         killed or had no room.  Nothing is set aside because of what goes wrong here."""
-        self.is_untidy = False  # trouble is told once, and tried again in an hour
+        self.is_untidy = False  # trouble is reported once; the next try is in an hour
         try:
             for _ in range(3):
                 if not _is_there(self.path) or _is_there(self.copy):
@@ -8232,15 +8232,17 @@ class SqlitePeople(SqliteFile):
         return found
 
     def _newest_event(self) -> int:
-        """The id of the newest event; 0 where it cannot be told."""
+        """The id of the newest event; 0 where the log does not say."""
         with contextlib.suppress(StoreError):
             return self._events.ends().events
         return 0
 
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
         try:
-            told = self.state()
-            noted: dict[str, str] = {Kept.LIST: f"{told.changes} {told.lockdown or ''}"}
+            listed = self.state()
+            noted: dict[str, str] = {
+                Kept.LIST: f"{listed.changes} {listed.lockdown or ''}"
+            }
             for each in lift:
                 noted[Kept.BLOCK.of(*_block_key(each))] = ""
             for each in block:
