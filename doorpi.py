@@ -5414,12 +5414,13 @@ class DialAttempt(threading.Thread):
         host = self._dialer.host
         try:
             opened = self._dial()
-            # Should it be found dead:
-            self.failure = f"cannot reach {host}: it hung up at once"
             with self._dialer.guard:
-                self.socket = None if self.is_abandoned else opened
-            if self.is_abandoned:
-                opened.close()
+                if self.is_abandoned:
+                    opened.close()
+                    return
+                self.socket = opened
+                # Should it be found dead:
+                self.failure = f"cannot reach {host}: it hung up at once"
         except ImportError as error:
             self.failure = library_trouble(error)
         except (OSError, ValueError) as error:  # ValueError: a name IDNA refuses
@@ -5573,7 +5574,7 @@ class Dialer:
         self._attempt: DialAttempt | None = None
         self._ready: BoundedSocket | None = None
         self._in_use: BoundedSocket | None = None
-        self._is_closed = False
+        self._closed = ""  # why nothing is sent any more
         self._closed_after_s = 0.0  # how idle the last was that the server closed
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._again_at = -inf
@@ -5584,7 +5585,7 @@ class Dialer:
         """Have a connection that is not old, or have one on its way.  Does not wait."""
         with self._guarded():
             self._collect()
-            is_at_work = self._attempt or self._in_use or self._is_closed
+            is_at_work = self._attempt or self._in_use or self._closed
             if is_at_work or self._is_ready(self.renew_share * self.stale_s):
                 return
             if self.clock.monotonic() >= self._again_at:
@@ -5629,13 +5630,14 @@ class Dialer:
             self._collect()
             is_new = self._ready is attempt.socket
             if self._ready is None or (for_command and not is_new):
-                raise HttpNotSent(attempt.failure)
+                raise HttpNotSent(self._closed or attempt.failure)
             return self._use(was_ready=was_on_its_way or not is_new)
 
     def wait_for_command(self, by: float) -> None:
         """Have a connection that a command may take at once.  Raises: HttpNotSent."""
         connected = self.take(by, for_command=True)
         with self._guarded():
+            self._in_use = None
             self._put_ready(connected)
 
     def give_back(self, connected: BoundedSocket, *, is_good: bool) -> None:
@@ -5664,11 +5666,10 @@ class Dialer:
     def close(self) -> None:
         """End everything, also what another thread waits for."""
         with self._guarded():
-            self._is_closed = True
+            self._closed = f"the connection to {self.host} is closed"
             attempt, self._attempt = self._attempt, None
             if attempt:
                 attempt.is_abandoned = True  # nobody waits: what comes of it is closed
-                attempt.failure = f"the connection to {self.host} is closed"
                 attempt.done.set()
                 if attempt.socket:
                     attempt.socket.close()
@@ -5694,8 +5695,8 @@ class Dialer:
 
     def _put_ready(self, connected: BoundedSocket) -> None:
         self.hang_up()
-        self._in_use, self._ready = None, connected
-        if self._is_closed:
+        self._ready = connected
+        if self._closed:
             self.hang_up()
 
     def _use(self, *, was_ready: bool) -> BoundedSocket:
@@ -5706,8 +5707,8 @@ class Dialer:
         return taken
 
     def _start(self) -> DialAttempt:
-        if self._is_closed:
-            raise HttpNotSent(f"the connection to {self.host} is closed")
+        if self._closed:
+            raise HttpNotSent(self._closed)
         if self._missing_since is None:
             self._missing_since = self.clock.monotonic()
         if self._ready and not self._unreachable:

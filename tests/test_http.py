@@ -83,7 +83,9 @@ class Wire:
         length = re.search(rb"(?i)content-length: (\d+)", seen)
         whole = match.end() + (int(length[1]) if length else 0)
         while len(seen) < whole:
-            seen += self._receive()
+            seen += (data := self._receive())
+            if not data:
+                return b""
         self.server.requests.append(seen)
         return seen
 
@@ -1998,6 +2000,44 @@ def test_calls_and_looks_after_the_connection_do_not_disturb_each_other(raw, api
 
     assert statuses == [200] * 300
     until(lambda: server.open <= 1)
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_closing_at_any_moment_ends_the_calls_and_leaves_nothing(
+    raw, tls, ca_file, secure
+):
+    """The server ends each connection after the second answer."""
+
+    def serve(wire: Wire) -> None:
+        for _ in range(2):
+            wire.request()
+            time.sleep(0.002)
+            wire.send(OK)
+
+    def call_until_closed(caller: WebApi, told: list[str]) -> None:
+        while not told or "closed" not in told[-1]:
+            try:
+                told.append(str(ask(caller, "POST").status))
+            except HttpError as error:
+                told.append(str(error))
+
+    server = raw(serve, tls if secure else None)
+    for number in range(30):
+        caller, told = WebApi(server.url, ca_file=ca_file, clock=SystemClock()), []
+        worker = threading.Thread(target=call_until_closed, args=[caller, told])
+        worker.start()
+        watch = Stopwatch()
+        while watch.wall_s < number * 0.002:
+            caller.dialer.keep_ready()
+        caller.dialer.close()
+        worker.join(5)
+
+        assert not worker.is_alive()
+        late = "127.0.0.1 did not answer in time"  # cut between its head and its body
+        assert {*told[:-1]} <= {"200", "the connection was cut", late}
+        assert told[-1] == "the connection to 127.0.0.1 is closed"
+    until(lambda: server.open == 0)
 
 
 # -- nothing is left behind
