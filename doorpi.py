@@ -12630,19 +12630,18 @@ OK, WARN, FAIL = Health
 
 
 def first_of(subject: str, *rows: tuple[bool, Health, str, str]) -> Finding:
-    """The finding of the first row that applies: whether it does, health, words, and
-    what to do."""
-    return next(
-        Finding(health, subject, words, do)
-        for applies, health, words, do in rows
-        if applies
-    )
+    """The first row that applies: whether it does, health, words, what to do."""
+    return next(Finding(row[1], subject, *row[2:]) for row in rows if row[0])
+
+
+def warn_if(do: str, subject: str, words: str) -> Finding:
+    """A warning where there is something to do."""
+    return Finding(WARN if do else OK, subject, words, do)
 
 
 def may(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
-    """Whether the kernel lets us, ``mode`` as in os.access.  `doctor` and `check` are
-    run by root, who may do everything: they ask as the service's user (become_owner).
-    """
+    """Whether the kernel lets us, ``mode`` as in os.access.  Root may do everything:
+    `doctor` and `check` ask as the service's user (become_owner)."""
     return os.access(path, mode, effective_ids=True)
 
 
@@ -12650,22 +12649,20 @@ def our_name() -> str:
     """The user that we are, by name where it has one."""
     import pwd
 
-    uid = os.geteuid()
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return f"user {uid}"
+        return f"user {os.geteuid()}"
 
 
 def _join(group: str) -> str:
-    """What makes us, who run the door, a member of ``group``."""
-    name = our_name()
-    return f"sudo usermod -aG {group} {name}; sudo systemctl restart doorpi"
+    """The commands that make our user a member of ``group``."""
+    return f"sudo usermod -aG {group} {our_name()}; sudo systemctl restart doorpi"
 
 
 # -- the reader
 
-#: Readers that look as if nfcpy drove them: what to know of them.
+#: nfcpy cannot drive these, though they look as if it could.
 OTHER_USB_READERS: Mapping[str, str] = {
     "054c:0dc8": "Sony RC-S300",
     "054c:0dc9": "Sony RC-S300",
@@ -12685,156 +12682,141 @@ SLOW_LOOK_S = 0.3
 def reader_holders(config: ReaderConfig) -> list[int]:
     """The processes that have the reader open, as far as we may see them."""
     path = usb_path(config.device).lower()
-    nodes = [device.node for device in usb_devices() if path == f"usb:{device.id}"]
-    if by_number := re.fullmatch(r"usb:(\d{3}):(\d{3})", path):
-        nodes = [DEV / "bus/usb" / by_number[1] / by_number[2]]
-    elif path.startswith("tty"):
-        nodes = [serial_port(config.device)]
-    return holders_of(nodes[0]) if nodes else []
+    if path.startswith("tty"):
+        return holders_of(serial_port(config.device))
+    for device in usb_devices():
+        number = f"{device.node.parent.name}:{device.node.name}"
+        if path in (f"usb:{device.id}", f"usb:{number}"):
+            return holders_of(device.node)
+    return []
 
 
 def diagnose_reader(
     config: ReaderConfig, holders: Sequence[int], *, runs: bool = False
 ) -> Iterator[Finding]:
-    """What is on USB and at the serial port, whether we may use it; and how the
-    configured reader does, unless one of the ``holders`` would be disturbed."""
-    usable, ours = True, "usb" if config.device.startswith("usb") else "serial"
-    for finding in [*_usb_findings(), *_port_findings(config.device)]:
-        yield finding
-        is_ours = finding.subject == ours  # another reader's trouble is none of its
-        usable = usable and not (is_ours and finding.health is FAIL)
+    """What is on USB and at the serial port, and whether we may use it; then how the
+    reader does, unless that disturbs one of the ``holders`` or the door that runs."""
+    device = config.device
+    found = [*_usb_findings(device)]
+    if device.startswith("tty"):
+        found.append(_port_finding(serial_port(device)))
+    yield from found
+    kind = "usb" if device.startswith("usb") else "serial"  # not another reader's
     if holders:
-        yield _in_use(config, f"process {', '.join(map(str, holders))}")
-    elif runs and udp_address(config.device):  # a card's answers go to the door
-        yield _in_use(config, "the running door")
-    elif usable:
+        yield _in_use(device, f"process {', '.join(map(str, holders))}")
+    elif runs and udp_address(device):  # a card's answers would go to the door
+        yield _in_use(device, "the running door")
+    elif (FAIL, kind) not in [finding[:2] for finding in found]:
         yield from _tried(config)
 
 
-def _in_use(config: ReaderConfig, by: str) -> Finding:
-    words = f"{config.device} is in use by {by}, so it was not tried"
-    what = "stop it to have the reader tried: sudo systemctl stop doorpi"
-    return Finding(WARN, "reader", words, what)
+def _in_use(device: str, by: str) -> Finding:
+    words = f"{device} is in use by {by}, so it was not tried"
+    do = "stop it to have the reader tried: sudo systemctl stop doorpi"
+    return Finding(WARN, "reader", words, do)
 
 
-def _usb_findings() -> Iterator[Finding]:
+def _usb_findings(path: str) -> Iterator[Finding]:
     for device in usb_devices():
         name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
         if name is None:
             continue
-        what = f"{name} ({device.id})"
-        vendor, product = device.id.split(":")
-        rule = (
-            f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
-            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
-        )
+        what, module = f"{name} ({device.id})", device.driver
+        held = f"{what} is held by the kernel's module {module}"
         release = (
-            f"sudo modprobe -r {device.driver}; and for good: echo blacklist"
-            f" {device.driver} | sudo tee -a {BLACKLIST}"
+            f"sudo modprobe -r {module}; and for good: echo blacklist {module}"
+            f" | sudo tee -a {BLACKLIST}"
         )
-        admit = (
-            f"{_join('plugdev')}; and put into {UDEV_RULES}: {rule};"
-            " then unplug it and plug it in again"
-        )
-        held = f"{what} is held by the kernel's module {device.driver}"
         barred = f"{what}: {our_name()} has no right to use {device.node}"
+        vendor, product = device.id.split(":")
+        admit = (
+            f'{_join("plugdev")}; and put into {UDEV_RULES}: SUBSYSTEM=="usb",'
+            f' ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}",'
+            ' GROUP="plugdev", MODE="0660"; then unplug it and plug it in again'
+        )
         deaf = f"{what}: known to stop responding until it is unplugged"
         choose = "README: which to buy"
         yield first_of(
             "usb",
             (device.id in OTHER_USB_READERS, WARN, f"{what} is not supported", choose),
-            (device.driver not in ("", "usbfs"), FAIL, held, release),
+            (module not in ("", "usbfs"), FAIL, held, release),
             (not may(device.node), FAIL, barred, admit),
             (device.id == DEAF_READER, WARN, deaf, choose),
             (True, OK, f"{what} at {device.node}", ""),
         )
+    is_unknown = path.startswith("usb") and path.count(":") < 2
+    if is_unknown and usb_path(path) == path and USB_DEVICES.exists():
+        do = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
+        yield Finding(FAIL, "usb", "no reader is plugged in", do)
 
 
-def _port_findings(path: str) -> Iterator[Finding]:
-    """Of the port or the bus that ``path`` names."""
-    if path.startswith("usb"):
-        is_partial = usb_path(path) == path and path.count(":") < 2
-        if is_partial and USB_DEVICES.exists():
-            known = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
-            yield Finding(FAIL, "usb", "no reader is plugged in", known)
-    elif path.startswith("tty"):
-        port = serial_port(path)
-        names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
-        others = sorted(str(found) for name in names for found in DEV.glob(name))
-        choose = f"ports that there are: {', '.join(others) or 'none'}"
-        choose += f"; on the Pi's pins: {RASPI_SERIAL}"
-        no_right = f"{our_name()} has no right to use {port}"
-        is_console = port.resolve().name in _consoles()
-        yield first_of(
-            "serial",
-            (not port.exists(), FAIL, f"{port} does not exist", choose),
-            (not may(port), FAIL, no_right, _join("dialout")),
-            (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
-            (True, OK, f"{port} may be used", ""),
-        )
-
-
-def _consoles() -> set[str]:
-    """The serial ports that the kernel talks to.  Source: proc(5), /proc/consoles."""
-    try:
-        lines = (PROC / "consoles").read_text("ascii").splitlines()
-    except OSError:
-        return set()
-    return {line.split()[0] for line in lines if line.strip()} - {"tty0"}
-
-
-def _cannot_be_used(config: ReaderConfig, why: str) -> Finding:
-    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
-        return _in_use(config, "another program")  # of a user whose files are hidden
-    libusb = "sudo apt-get install libusb-1.0-0"
-    plug = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+def _port_finding(port: Path) -> Finding:
+    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
+    others = sorted(str(found) for name in names for found in DEV.glob(name))
+    choose = f"ports that there are: {', '.join(others) or 'none'}"
+    choose += f"; on the Pi's pins: {RASPI_SERIAL}"
+    no_right = f"{our_name()} has no right to use {port}"
+    consoles = ""
+    with contextlib.suppress(OSError):  # Source: proc(5), /proc/consoles
+        consoles = (PROC / "consoles").read_text("ascii")
+    is_console = port.resolve().name in consoles.split()
     return first_of(
-        "reader",
-        (bring_libraries() in why, FAIL, why, bring_libraries()),
-        ("libusb" in why, FAIL, why, libusb),
-        (True, FAIL, why, plug),
+        "serial",
+        (not port.exists(), FAIL, f"{port} does not exist", choose),
+        (not may(port), FAIL, no_right, _join("dialout")),
+        (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
+        (True, OK, f"{port} may be used", ""),
     )
 
 
 def _tried(config: ReaderConfig) -> Iterator[Finding]:
-    """The reader's own word, and ten looks for a card."""
-    reader, took_s, seen = NfcReader(config.device, config.reset_gpio), [], None
+    """The name that the reader gives, and ten looks for a card."""
+    reader, seen = NfcReader(config.device, config.reset_gpio), None
+    took_s: list[float] = []
+    tries = NfcReader.reset_after  # so often it may need to be rescued
     with contextlib.closing(reader):
-        for _ in range(NfcReader.reset_after):  # so often it may need to be rescued
-            with contextlib.suppress(ReaderLost):
-                reader.sense()
-                break
-        for _ in range(11):
+        while len(took_s) <= 10:
             began_at = time.monotonic()
             try:
                 seen = reader.sense() or seen
+                took_s.append(time.monotonic() - began_at)
             except ReaderLost as error:
-                yield _cannot_be_used(config, str(error))
-                return
-            took_s.append(time.monotonic() - began_at)
+                tries -= 1
+                if took_s or not tries:
+                    yield _cannot_be_used(config.device, str(error))
+                    return
         yield Finding(OK, "reader", reader.name)
-    looks_s = sorted(took_s[1:])  # the first one may have opened it
+    looks_s = sorted(took_s[1:])  # the first one opened it
     median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
-    there = f", and {format_uid(seen.uid)} is there" if seen else ", no card is there"
+    there = f"and {format_uid(seen.uid)} is there" if seen else "no card is there"
     words = (
         f"read test: 10 attempts, {median_s * 1000:.0f} ms each, the longest"
-        f" {longest_s * 1000:.0f} ms{there}"
+        f" {longest_s * 1000:.0f} ms, {there}"
     )
-    is_slow = median_s > SLOW_LOOK_S
-    do = "reset or unplug it" if is_slow else ""
-    yield Finding(WARN if is_slow else OK, "reader", words, do)
+    do = "reset or unplug it" if median_s > SLOW_LOOK_S else ""
+    yield warn_if(do, "reader", words)
+
+
+def _cannot_be_used(device: str, why: str) -> Finding:
+    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
+        return _in_use(device, "another program")  # of a user whose files are hidden
+    do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    if bring_libraries() in why:
+        do = bring_libraries()
+    elif "libusb" in why:
+        do = "sudo apt-get install libusb-1.0-0"
+    return Finding(FAIL, "reader", why, do)
 
 
 # -- the lights
 
-STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
-
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
-PIN_LIBRARY = "sudo apt-get install python3-lgpio"
+STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 SEE_PINS = "sudo apt-get install gpiod; gpioinfo shows which program has the pin"
-ON_A_PI = f"on a Pi: {PIN_LIBRARY}"
-IF_DARK = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
+PIN_LIBRARY = (
+    "on a Pi: sudo apt-get install python3-lgpio, and no GPIOZERO_PIN_FACTORY is set"
+)
 
 
 def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
@@ -12842,70 +12824,53 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
     ``runs`` they are its own."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
     chips = sorted(DEV.glob("gpiochip*"))
-    if runs or (chips and not any(map(may, chips))):
-        taken = f"{pins}: the running door has them, so they were not tried"
-        barred = f"{our_name()} has no right to use {[*chips, ''][0]}"
-        barred += ": the door works in the dark"
-        yield first_of(
-            "lights",
-            (runs, WARN, taken, STOP_FIRST),
-            (True, WARN, barred, _join("gpio")),
-        )
-        return
     lamp_test = parse_pattern(LAMP_TEST)
+    if runs:
+        words = f"{pins}: the running door has them, so they were not tried"
+        yield Finding(WARN, "lights", words, STOP_FIRST)
+        return
+    if chips and not any(map(may, chips)):
+        no_right = f"{our_name()} has no right to use {chips[0]}"
+        words = f"{no_right}: the door works in the dark"
+        yield Finding(WARN, "lights", words, _join("gpio"))
+        return
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
         _load_gpiozero()
         lights.keep_ready()
-        is_chosen = bool(os.environ.get("GPIOZERO_PIN_FACTORY"))
-        if lights.trouble:
-            yield _no_lights(pins, lights.trouble, is_chosen=is_chosen)
-            return
-        library = _pin_library()
-        by = f"by {library}" + (" (GPIOZERO_PIN_FACTORY)" if is_chosen else "")
-        memory = f"no light will shine: pins in memory, {by}"
-        no_right = f"{pins}, {by}, which the service has no right to use"
-        yield first_of(
-            "lights",
-            (library == "mock", WARN, memory, "unset GPIOZERO_PIN_FACTORY"),
-            # The others use /dev/gpiomem: all pins' registers.
-            (library not in ("lgpio", "pigpio"), WARN, no_right, PIN_LIBRARY),
-            (True, OK, f"{pins}, {by}: look at them now", ""),
-        )
-        if library != "mock":
+        yield (finding := _pins_finding(pins, lights.trouble))
+        if finding.health is OK:
             lights.show(Signal.READY)
             time.sleep(lamp_test.duration_s + 0.1)
             words = "green, red, both: did you see them?"
-            yield Finding(OK, "lights", words, IF_DARK)
+            do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
+            yield Finding(OK, "lights", words, do)
 
 
-def _pin_library() -> str:
-    import gpiozero
+def _pins_finding(pins: str, trouble: str) -> Finding:
+    is_loaded, library = "gpiozero" in sys.modules, ""
+    if not trouble:
+        import gpiozero
 
-    factory = type(gpiozero.Device.pin_factory).__name__
-    return factory.removesuffix("Factory").lower()
-
-
-def _no_lights(pins: str, why: str, *, is_chosen: bool) -> Finding:
+        library = type(gpiozero.Device.pin_factory).__name__
+        library = library.removesuffix("Factory").lower()
     taken = f"{pins}: another program has them, so they were not tried"
-    words = f"{pins}: {why}; the door works in the dark"
+    dark = f"{pins}: {trouble}; the door works in the dark"
+    # Pins in memory, or those that use /dev/gpiomem: all pins' registers.
+    other = f"{pins}, by {library}, which moves no pin or may not do so as the service"
     return first_of(
         "lights",
-        ("busy" in why.lower(), WARN, taken, f"{SEE_PINS}; {STOP_FIRST}"),
-        ("gpiozero" not in sys.modules, WARN, words, bring_libraries()),
-        (is_chosen, WARN, words, "unset GPIOZERO_PIN_FACTORY"),
-        (True, WARN, words, ON_A_PI),
+        ("busy" in trouble.lower(), WARN, taken, f"{SEE_PINS}; {STOP_FIRST}"),
+        (not is_loaded, WARN, dark, bring_libraries()),
+        (bool(trouble), WARN, dark, PIN_LIBRARY),
+        (library not in ("lgpio", "pigpio"), WARN, other, PIN_LIBRARY),
+        (True, OK, f"{pins}, by {library}: look at them now", ""),
     )
 
 
 # -- the lock
 
-# How long each step to a lock's cloud may take, what is slow, and from when on a
-# certificate is looked after.
-NAME_S, DIAL_S = 5.0, 11.0
-STATUS_S = 10.0
+DIAL_S = 16.0  # a name may take 5 s, and the dialer ends the rest
 SLOW_S = 2.0
-EXPIRES_SOON_DAYS = 21
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 NETWORK = (
     "is there a network? ping -c 3 1.1.1.1; if that answers, it is the name server"
@@ -12913,112 +12878,83 @@ NETWORK = (
 SIGNAL = "each tap after a pause waits for it: how is the WiFi? cat /proc/net/wireless"
 DEAD_ADDRESS = "each new connection waits for it: is IPv6 on, and leads nowhere?"
 BUNDLE = "sudo apt-get install --reinstall ca-certificates"
+OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
 NO_ISSUER = (
-    "a bridge of your own: name its PEM as ca_file; a cloud: a firewall, or a WiFi"
-    f" that wants a sign-in, answers in its place; {BUNDLE}"
+    "a bridge of your own: its authority's PEM is the ca_file; a cloud: a firewall, or"
+    f" a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
 )
+#: What to do where OpenSSL does not trust a certificate, by its verify_code.
+CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
+    (NOT_YET_VALID, EXPIRED): "is the clock set? else the server's owner must renew it",
+    OTHER_NAME: "is base_url right? a WiFi that wants a sign-in answers for others",
+    UNKNOWN_ISSUER: NO_ISSUER,
+    MADE_WRONGLY: "the server's owner must have it made again, without that",
+}
 
 
 def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Finding]:
     """The way to a lock's cloud as the door goes it: name, TCP, TLS, and whose
     certificate that is.  Nothing is asked there."""
     attempt = dialer.dial()
-    if not attempt.done.wait(NAME_S) and attempt.step != "name":
-        attempt.done.wait(DIAL_S)
+    attempt.done.wait(DIAL_S)
     took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
-    steps = [f"{step} {_ms(s)}" for step, s in took_s.items()]
+    parts = [f"{step} {s * 1000:.0f} ms" for step, s in took_s.items()]
     if attempt.socket is None:
-        why, do = _unreached(attempt, dialer, clock)
-        words = ", ".join([*steps, why])
-        yield Finding(FAIL, where, f"{dialer.host}: {words}", do)
+        why, do = _unreached(attempt, dialer.ca_file)
+        yield Finding(FAIL, where, f"{dialer.host}: {', '.join([*parts, why])}", do)
         return
-    words = f"{dialer.host}: {', '.join(steps)}{'' if dialer.is_tls else ', no TLS'}"
+    if not dialer.is_tls:
+        parts.append("no TLS")
+    words = f"{dialer.host}: {', '.join(parts)}"
     do = SIGNAL if max(took_s.values()) > SLOW_S else ""
     errors = attempt.unanswered.items()
-    silent = [address for address, error in errors if isinstance(error, TimeoutError)]
-    if silent:
+    if silent := [each for each, e in errors if isinstance(e, TimeoutError)]:
         words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
-    yield Finding(WARN if do else OK, where, words, do)
+    yield warn_if(do, where, words)
     if attempt.certificate:
-        yield _expiry(where, attempt.certificate, clock)
+        yield _expiry(where, attempt.certificate, clock.now())
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms"
-
-
-def _unreached(attempt: DialAttempt, dialer: Dialer, clock: Clock) -> tuple[str, str]:
-    """At which step there was no going on, in words, and what to do."""
+def _unreached(attempt: DialAttempt, ca_file: str) -> tuple[str, str]:
+    """Why the step failed that the attempt is at, and what to do."""
     error, has_ended = attempt.error or TimeoutError(), attempt.done.is_set()
     if has_ended and attempt.error is None:  # a library is missing
         return attempt.failure, bring_libraries()
-    why = connection_trouble(error)
+    why, code = connection_trouble(error), getattr(error, "verify_code", 0)
     if attempt.step == "trust":
-        do = "is it a PEM file?" if dialer.ca_file else BUNDLE
-        return f"{dialer.ca_file or 'the bundle of authorities'}: {why}", do
+        do = "is it a PEM file?" if ca_file else BUNDLE
+        return f"{ca_file or 'the bundle of authorities'}: {why}", do
     if attempt.step == "name":
-        never = f"no answer about its name in {NAME_S:.0f} s"
-        return why if has_ended else never, NETWORK
+        return why if has_ended else "no answer about its name", NETWORK
     if attempt.step == "connect":
         each = [f"{a}: {connection_trouble(e)}" for a, e in attempt.unanswered.items()]
         why = "; ".join(each) or why
         do = "is the port in base_url right, and is it switched on?"
         return why, do if "refused" in why else NETWORK
-    if getattr(error, "verify_code", 0):
-        return _untrusted(error, dialer.ca_file, clock)
+    if code:
+        do = next((do for codes, do in CERTIFICATE_ADVICE.items() if code in codes), "")
+        return f"certificate not trusted: {why.removeprefix('TLS: ')}", do
     return f"TLS: {why.removeprefix('TLS: ')}", OTHER_END
 
 
-def _untrusted(error: Any, ca_file: str, clock: Clock) -> tuple[str, str]:
-    """Of an ssl.SSLCertVerificationError."""
-    why, code, do = printable(error.verify_message), error.verify_code, ""
-    if code in (NOT_YET_VALID, EXPIRED):
-        why += f"; the clock here shows {clock.now():%Y-%m-%d %H:%M}"
-        do = "set the clock: its own line says how"
-        if code == EXPIRED and clock.is_set():
-            do = "the clock is right: the server's owner must renew its certificate"
-    elif code in OTHER_NAME:
-        do = "is base_url right? a WiFi that wants a sign-in answers for others, too"
-    elif code in UNKNOWN_ISSUER:
-        do = f"is {ca_file} of the authority that made it?" if ca_file else NO_ISSUER
-    elif code in MADE_WRONGLY:
-        do = "the server's owner must have its certificate made again, without that"
-    return f"certificate not trusted: {why}", do
-
-
-def _expiry(where: str, certificate: Mapping[str, Any], clock: Clock) -> Finding:
+def _expiry(where: str, certificate: Mapping[str, Any], at: datetime) -> Finding:
     import ssl
 
     names = dict(pair for part in certificate["issuer"] for pair in part)
     issuer = names.get("organizationName") or names.get("commonName") or "nobody"
     until_s = ssl.cert_time_to_seconds(certificate["notAfter"])
-    until = EPOCH + timedelta(seconds=until_s)  # a 32-bit fromtimestamp ends in 2038
-    left = until - clock.now()
-    words = (
-        f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d},"
-        f" for {in_days(left)}"
-    )
-    if left < timedelta(days=EXPIRES_SOON_DAYS):
-        do = "the server's owner must renew it before; a cloud does so by itself"
-        return Finding(WARN, where, words, do)
-    return Finding(OK, where, words)
-
-
-def in_days(span: timedelta) -> str:
-    """``less than an hour``, ``3 hours``, ``1 day``, ``43 days``."""
-    if span < timedelta(hours=1):
-        return "less than an hour"
-    days, hours = span.days, span.seconds // 3600
-    return counted(days, "day") if days else counted(hours, "hour")
+    # A 32-bit fromtimestamp ends in 2038.
+    until = datetime.fromtimestamp(0, UTC) + timedelta(seconds=until_s)
+    words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
+    do = "the server's owner must renew it before; a cloud does so by itself"
+    return warn_if(do if until - at < timedelta(days=21) else "", where, words)
 
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
-
 WRONG_KEY = "compare api_key, secret_key and device_id with the app"
 WRONG_TIME = "set the clock first, which some keys are used with: its own line says how"
 IN_ITS_APP = "in its app: are its batteries good, is it shared, is remote access on?"
 LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
-OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
 #: What each trouble with a lock asks for; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
     (AuthError, FAIL, WRONG_KEY),
@@ -13043,13 +12979,12 @@ def diagnose_version(where: str, lock: WebLock, at: datetime) -> Iterator[Findin
     spoken = lock.version
     if spoken is None or spoken.ends is None:
         return
-    has_ended = at.date() >= spoken.ends
-    words = f"{spoken.base_url} {'ended' if has_ended else 'ends'} on {spoken.ends}"
+    health, ends = (FAIL, "ended") if at.date() >= spoken.ends else (WARN, "ends")
+    words = f"{spoken.base_url} {ends} on {spoken.ends} ({spoken.source})"
     do, newest = "a newer DoorPi speaks the next version", lock.versions[0]
     if newest is not spoken:
         do = f"take base_url out of the settings: {newest.base_url} is used then"
-    health = FAIL if has_ended else WARN
-    yield Finding(health, where, f"{words} ({spoken.source})", do)
+    yield Finding(health, where, words, do)
 
 
 def diagnose_lock(
@@ -13068,36 +13003,32 @@ def diagnose_lock(
         words = f"not asked how it is: {calls_in_words(budget.used, budget.allowed)}"
         yield Finding(WARN, where, words, CALLS_DO)
         return
-    yield _status(where, access, control, clock)
+    yield _status_finding(where, access, control, clock)
     if budget.allowed:
         used = budget.used + lock.calls
-        is_short = used >= CALLS_LOW * budget.allowed
-        yield Finding(
-            WARN if is_short else OK,
-            where,
-            calls_in_words(used, budget.allowed),
-            CALLS_DO if is_short else "",
-        )
+        do = CALLS_DO if used >= CALLS_LOW * budget.allowed else ""
+        yield warn_if(do, where, calls_in_words(used, budget.allowed))
 
 
-def _status(
+def _status_finding(
     where: str, access: LockAccess, control: LockControl, clock: Clock
 ) -> Finding:
     began_at = clock.monotonic()
     try:
-        status = drive(control.status(began_at + STATUS_S), clock)
+        status = drive(control.status(began_at + 10.0), clock)
     except LockError as error:
         health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
         if isinstance(error, AuthError) and not clock.is_set():
             do = WRONG_TIME
         if access.kind == "relay":
-            do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
+            do = SEE_PINS if "busy" in str(error).lower() else PIN_LIBRARY
         return Finding(health, where, str(error), do)
-    took_s = clock.monotonic() - began_at
     if access.kind == "relay":
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
         return Finding(OK, where, words)
-    words = f"{status_words(status, clock.now().timestamp())}; it took {_ms(took_s)}"
+    took_s = clock.monotonic() - began_at
+    words = status_words(status, clock.now().timestamp())
+    words += f"; it took {took_s * 1000:.0f} ms"
     battery = 100 if status.battery_percent is None else status.battery_percent
     is_low = bool(status.battery_is_low) or battery < LOW_BATTERY_PERCENT
     return first_of(
@@ -13110,7 +13041,7 @@ def _status(
     )
 
 
-# -- the rest
+# -- the clock and the disk
 
 
 def diagnose_clock(
@@ -13119,47 +13050,39 @@ def diagnose_clock(
     """Whether it is set, for whom that matters, and what it shows."""
     at, is_set = clock.now(), clock.is_set()
     shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z}), "
-    is_plain_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
-    kept_out = None if is_set else _kept_out(at, config, store)
-    refused = f"not synchronised{kept_out}: cards with dates or hours are refused"
-    utc = "synchronised; schedules are in local time, and this Pi is set to UTC"
-    elsewhere = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
+    shows += "synchronised" if is_set else "not synchronised"
+    keeps_out = not is_set and _keeps_out(at, config, store)
+    refused = f"{shows}: cards with dates or hours are refused"
     ask = (
         "is there a network? timedatectl; systemctl status systemd-timesyncd"
         " doorpi-clock; by hand: sudo timedatectl set-ntp true"
     )
+    in_utc = not at.utcoffset() and at.tzname() in ("UTC", "GMT")
+    utc = f"{shows}; schedules are in local time, and this Pi is set to UTC"
+    elsewhere = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
     yield first_of(
         "clock",
-        (kept_out is not None, FAIL, shows + refused, ask),
-        (not is_set, WARN, f"{shows}not synchronised", ask),
-        (is_plain_utc and bool(config.schedules), WARN, shows + utc, elsewhere),
-        (True, OK, f"{shows}synchronised", ""),
+        (keeps_out, FAIL, refused, ask),
+        (not is_set, WARN, shows, ask),
+        (in_utc and bool(config.schedules), WARN, utc, elsewhere),
+        (True, OK, shows, ""),
     )
 
 
-def _kept_out(at: datetime, config: Config, store: SqliteStore) -> str | None:
-    """None where nobody is, by a clock that is not set; else what is worse about it."""
+def _keeps_out(at: datetime, config: Config, store: SqliteStore) -> bool:
+    """Whether somebody is refused because the clock is not set."""
     newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
     must_be_set = config.door.require_synced_clock
     with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
         newest = store.events.newest_at()
-        has_dates = has_dates or store.people.has_dated_cards()
-    believed = is_believed(at, is_set=False, must_be_set=must_be_set, newest=newest)
-    if believed or not has_dates:
-        return None
-    is_behind = newest is not None and at + CLOCK_SLACK < newest
-    return f", and older than the log ({newest:%Y-%m-%d})" if is_behind else ""
+        if store.people.exists():
+            has_dates = has_dates or store.people.has_dated_cards()
+    return has_dates and not is_believed(
+        at, is_set=False, must_be_set=must_be_set, newest=newest
+    )
 
 
 MOUNTS = Path("/proc/self/mountinfo")
-OFF_MEMORY = "mount a disk at {folder}, or set door.state_dir to a folder on one"
-#: File systems whose changes are gone after a reboot, and what to do about each.
-FORGETFUL = {
-    "overlay": "sudo raspi-config, Performance Options, Overlay File System: no; or "
-    + OFF_MEMORY,
-    "tmpfs": OFF_MEMORY,
-    "ramfs": OFF_MEMORY,
-}
 #: What Docker and Podman put into a container, whose overlay is on a disk.
 CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
@@ -13169,28 +13092,22 @@ def forgets(folder: Path) -> tuple[str, str] | None:
 
     Source: proc_pid_mountinfo(5).
     """
-    kind, longest = "", -1
-    real = folder.resolve()
-    try:
-        lines = MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
+    kind, longest, real = "", -1, folder.resolve()
+    with contextlib.suppress(OSError):
+        for line in MOUNTS.read_text("utf-8", "surrogateescape").splitlines():
+            before, _, after = line.partition(" - ")
+            point = before.split(" ")[4]
+            point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), point)
+            if real.is_relative_to(point) and len(point) >= longest:
+                kind, longest = after.split(" ")[0], len(point)
+    do = f"mount a disk at {folder}, or set door.state_dir to a folder on one"
+    if kind == "overlay" and not any(mark.exists() for mark in CONTAINERS):
+        do = f"sudo raspi-config, Performance Options, Overlay File System: no; or {do}"
+    elif kind not in ("tmpfs", "ramfs"):
         return None
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = re.sub(r"\\(\d{3})", lambda c: chr(int(c[1], 8)), before.split(" ")[4])
-        if real.is_relative_to(point) and len(point) >= longest:
-            kind, longest = after.split(" ")[0], len(point)
-    if kind not in FORGETFUL or (
-        kind == "overlay" and any(mark.exists() for mark in CONTAINERS)
-    ):
-        return None
-    words = f"{folder} is kept in memory only ({kind})"
-    return words, FORGETFUL[kind].format(folder=folder)
+    return f"{folder} is kept in memory only ({kind})", do
 
 
-# Below which free space is little, and none.
-LOW_BYTES, NO_BYTES = 200e6, 20e6
-LOW_FILES, NO_FILES = 1000, 20
 MAKE_ROOM = "sudo journalctl --vacuum-size=50M; sudo apt-get clean; df -h"
 
 
@@ -13202,19 +13119,17 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
         return
     disk = os.statvfs(folder)
     free, size = (count * disk.f_frsize for count in (disk.f_bavail, disk.f_blocks))
-    files = disk.f_favail if disk.f_files else LOW_FILES
-    few = f", and room for {files} files" if files < LOW_FILES else ""
     read_only = f"{folder} is on a disk that is read-only"
     copy = "dmesg says why; a worn SD card ends so: copy it, and use a new one"
     shut = f"{our_name()} may not write into {folder}"
     admit = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
-    words = f"{folder}: {_size(free)} free of {_size(size)}{few}"
+    words = f"{folder}: {free / 1e6:,.0f} MB free of {size / 1e6:,.0f} MB"
     yield first_of(
         "disk",
-        (bool(disk.f_flag & os.ST_RDONLY), FAIL, f"{read_only}{few}", copy),
-        (not may(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, f"{shut}{few}", admit),
-        (free < NO_BYTES or files < NO_FILES, FAIL, words, MAKE_ROOM),
-        (free < LOW_BYTES or bool(few), WARN, words, MAKE_ROOM),
+        (bool(disk.f_flag & os.ST_RDONLY), FAIL, read_only, copy),
+        (not may(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, shut, admit),
+        (free < 20e6, FAIL, words, MAKE_ROOM),
+        (free < 200e6, WARN, words, MAKE_ROOM),
         (True, OK, words, ""),
     )
     if forgetful := forgets(folder):
@@ -13223,23 +13138,14 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
         yield Finding(FAIL, "disk", words, do)
 
 
-def _size(count: float) -> str:
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count / 1e3:.0f} kB"
-
-
-#: So long may counting and checking a database take, each.
-CHECK_S = 5.0
+# -- the databases, the files and the copies
 
 
 def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
     """Whether SQLite finds it whole, and what is in it.  ``version`` of its schema is
     what this program knows.  Nothing is created or changed."""
-    broken = [found.name for found in path.parent.glob(f"{path.name}*.broken-*")]
-    if broken:
-        dates = sorted({re.sub(r".*\.broken-", "", name) for name in broken})
+    broken = path.parent.glob(f"{path.name}*.broken-*")
+    if dates := sorted({file.name.rpartition(".broken-")[2] for file in broken}):
         words = f"{path} was broken and set aside: {', '.join(dates[-3:])}"
         do = (
             f"is somebody missing in doorpi cards? then copy it elsewhere; sudo rm"
@@ -13250,98 +13156,63 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
         yield Finding(OK, "database", f"{path}: nothing is stored yet")
         return
     try:
-        with _read_only(path) as db:
-            yield _contents(db, path, version)
+        words, found = _contents(path)
+        newer = f"{words}; a newer version of DoorPi has written it"
+        do = "install that version again" if found > version else ""
+        yield warn_if(do, "database", newer if do else words)
     except TROUBLES as error:
-        is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-        why = printable(str(error))
+        why, code = printable(str(error)), getattr(error, "sqlite_errorcode", 0)
         aside = (
             f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door"
             " sets it aside and makes a new one; a worn SD card does this"
         )
+        unread, look = f"{path} cannot be read: {why}", "see files; the disk: dmesg"
         unlink = f"find out which user made it, and remove it: ls -l {path.parent}"
-        unread, look = (
-            f"{path} cannot be read: {why}",
-            "its rights: see files; the disk: dmesg",
-        )
+        in_use, again = f"{path}: in use just now", "ask again in a minute"
         yield first_of(
             "database",
-            (is_busy, WARN, f"{path}: in use just now", "ask again in a minute"),
+            (code & 0xFF == sqlite3.SQLITE_BUSY, WARN, in_use, again),
             (_is_broken(error), FAIL, f"{path} is broken: {why}", aside),
             (isinstance(error, LinkFound), FAIL, unread, unlink),
             (True, FAIL, unread, look),
         )
 
 
-def _rows(db: sqlite3.Connection, sql: str) -> list[Any] | None:
-    """What ``sql`` finds; None where that takes longer than CHECK_S.  A thread ends it:
-    SQLite's progress handler is not called while it counts, nor, before 3.41, while it
-    checks; and its answer is then of a part only."""
-    ends_at = time.monotonic() + CHECK_S
-    end = threading.Timer(CHECK_S, db.interrupt)
-    with ProcessSignals.kept_from_threads():
-        end.start()
-    try:
-        rows = db.execute(sql).fetchall()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        return None
-    finally:
-        end.cancel()
-        end.join()
-    return rows if time.monotonic() < ends_at else None
+def _contents(path: Path) -> tuple[str, int]:
+    """In words, and the version of its schema.  Raises: TROUBLES."""
+    with _checked(path) as db:
+        version, size = db.execute(
+            "SELECT user_version, page_count * page_size FROM pragma_user_version,"
+            " pragma_page_count, pragma_page_size"
+        ).fetchone()
+        parts = [f"{size / 1000:,.0f} kB", f"schema {version}"]
+        for (name,) in db.execute("SELECT name FROM sqlite_master").fetchall():
+            if name in ("events", "cards"):
+                (count,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
+                parts.append(counted(count, name[:-1]))
+    return f"{path}: {', '.join(parts)}, intact", version
 
 
-class Damaged(sqlite3.DatabaseError):
-    """What SQLite's own check of a file says."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-
-
-def _is_intact(db: sqlite3.Connection) -> bool:
-    """False where it takes too long to see.  Raises: Damaged."""
-    found = _rows(db, "PRAGMA quick_check(1)")
-    if found not in (None, [("ok",)]):
-        raise Damaged(found[0][0] if found else "no answer")
-    return found is not None
-
-
-def _contents(db: sqlite3.Connection, path: Path, version: int) -> Finding:
-    (found,) = db.execute("PRAGMA user_version").fetchone()
-    wal = _wal(path)
-    size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
-    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
-    parts = [_size(size), f"schema {found}"]
-    for table in ("events", "cards"):
-        if table in tables:
-            rows = _rows(db, f"SELECT count(*) FROM {table}")  # noqa: S608
-            parts.append(counted(rows[0][0], table[:-1]) if rows else f"many {table}")
-    parts.append(
-        "intact" if _is_intact(db) else f"not all checked within {CHECK_S:.0f} s"
-    )
-    words = f"{path}: {', '.join(parts)}"
-    newer = f"{words}; a newer version of DoorPi has written it"
-    again = "install that version again"
-    return first_of(
-        "database", (found > version, WARN, newer, again), (True, OK, words, "")
-    )
+@contextlib.contextmanager
+def _checked(path: Path) -> Iterator[sqlite3.Connection]:
+    """``path`` to read.  Raises: TROUBLES, also where SQLite finds it broken."""
+    with _read_only(path) as db:
+        (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise Spoilt(answer)
+        yield db
 
 
 def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """Which of the ``files`` that the service reads it cannot, and what mends that.
     Asked as the service's user (become_owner), like the next one."""
-    import grp
-
-    name, group = our_name(), str(os.getegid())
-    with contextlib.suppress(KeyError):
-        group = grp.getgrgid(os.getegid()).gr_name
+    name = our_name()
     for path in dict.fromkeys(files):
         is_shut = not may(path.absolute().parent, os.X_OK)
         if may(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
             continue
         quoted = shell_word(str(path))
-        do = f"sudo chgrp {group} {quoted}; sudo chmod g+r {quoted}"
+        do = f"sudo chgrp {name} {quoted}; sudo chmod g+r {quoted}"
         if is_shut:
             do = f"put it into a folder that {name} may enter: namei -l {quoted}"
         yield f"the service (user {name}) cannot read {path}", do
@@ -13362,57 +13233,43 @@ def diagnose_files(
     secret: Sequence[Path], needed: Sequence[Path], folder: Path
 ) -> Iterator[Finding]:
     """Who may read what holds secrets, names and UIDs, and whether the service may."""
+    name = our_name()
     findings = [
         Finding(FAIL, "files", words, do)
         for words, do in (*unreadable(needed), *unwritable(folder))
     ]
-    for path in (*secret, folder):
-        findings += _for_everybody(path, "sudo chmod")
-    for path in secret:
-        findings += _for_the_group(path)
-    for path in sorted(folder.glob("*")):
-        # A link may lead to what is everybody's by right, and root would close that.
-        if not path.is_symlink():
-            findings += _for_everybody(path, f"sudo -u {our_name()} chmod")
-    yield from findings
-    if not findings:
-        paths = f"{', '.join(map(str, secret))} and {folder}"
-        words = f"{paths}: not readable by other users; {our_name()} has access"
-        yield Finding(OK, "files", words)
+    # A link may lead to what is everybody's by right, and root would close that.
+    stored = [path for path in sorted(folder.glob("*")) if not path.is_symlink()]
+    for path in (*secret, folder, *stored):
+        chmod = f"sudo -u {name} chmod" if path in stored else "sudo chmod"
+        with contextlib.suppress(OSError, KeyError):  # -wal and -shm come and go
+            findings += _for_everybody(path, chmod)
+            findings += _for_the_group(path) if path in secret else []
+    paths = f"{', '.join(map(str, secret))} and {folder}"
+    words = f"{paths}: not readable by other users; {name} has access"
+    yield from findings or [Finding(OK, "files", words)]
+
+
+def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
+    """What the modes of ``path``, and of the folders on the way, let everybody do."""
+    mode = path.stat().st_mode
+    is_shut = any(not f.stat().st_mode & 0o001 for f in path.resolve().parents)
+    if mode & 0o006 and not is_shut:
+        health, can = (FAIL, "changed") if mode & 0o002 else (WARN, "read")
+        words = f"{path} can be {can} by everybody"
+        yield Finding(health, "files", words, f"{chmod} o-rwx {shell_word(str(path))}")
 
 
 def _for_the_group(path: Path) -> Iterator[Finding]:
     """The group of the settings is the service's: it is for no person."""
     import grp
 
-    try:
-        found = path.stat()
-        group = grp.getgrgid(found.st_gid)
-    except (OSError, KeyError):
-        return
+    group = grp.getgrgid(path.stat().st_gid)
     others = sorted({*group.gr_mem} - {our_name(), "root"})
-    if others and found.st_mode & 0o040:
+    if others and path.stat().st_mode & 0o040:
         who = f"{', '.join(others)}, of the group {group.gr_name}"
         do = "; ".join(f"sudo gpasswd -d {name} {group.gr_name}" for name in others)
         yield Finding(WARN, "files", f"{path} can be read by {who}", do)
-
-
-def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
-    """What the modes of ``path``, and of the folders on the way, let everybody do."""
-    do = f"{chmod} o-rwx {shell_word(str(path))}"
-    try:
-        mode = path.stat().st_mode
-        is_shut = not all(f.stat().st_mode & 0o001 for f in path.resolve().parents)
-    except OSError:  # -wal and -shm come and go; or not even we may look
-        return
-    if is_shut:
-        return
-    if mode & 0o002:
-        words = f"{path} can be changed by everybody"
-        yield Finding(FAIL, "files", words, do)
-    elif mode & 0o004:
-        words = f"{path} can be read by everybody"
-        yield Finding(WARN, "files", words, do)
 
 
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
@@ -13426,78 +13283,69 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
         mine = _changes_and_cards(cards.path)
     except TROUBLES:
         return  # there is none, or its own line says why
-    if cards.path.stat().st_size > cards.copied_up_to:
-        words = f"{cards.path} is too large for a copy beside it"
-        yield Finding(WARN, "backup", words, BACK_UP)
-        return
-    words, health = f"{cards.copy} has what the list has", OK
+    words, do = f"{cards.copy} has what the list has", ""
+    make = MAKE_COPY.format(copy=cards.copy)
     try:
-        if _changes_and_cards(cards.copy) != mine:
-            words, health = f"{cards.copy} is not of this list", WARN
+        if cards.path.stat().st_size > cards.copied_up_to:
+            words, do = f"{cards.path} is too large for a copy beside it", BACK_UP
+        elif _changes_and_cards(cards.copy) != mine:
+            words, do = f"{cards.copy} is not of this list", make
     except TROUBLES as error:
         why = printable(str(error)) if _is_there(cards.copy) else "there is none"
-        words, health = f"no copy in place of a lost list: {why}", WARN
-    do = MAKE_COPY.format(copy=cards.copy) if health is WARN else ""
-    yield Finding(health, "backup", words, do)
+        words, do = f"no copy in place of a lost list: {why}", make
+    yield warn_if(do, "backup", words)
 
 
 def _changes_and_cards(path: Path) -> tuple[int, object]:
-    """Raises: TROUBLES, also where SQLite finds the file broken."""
-    with _read_only(path) as db:
-        _is_intact(db)
-        return _changes(db), _rows(db, "SELECT count(*) FROM cards")
+    with _checked(path) as db:
+        return _changes(db), db.execute("SELECT count(*) FROM cards").fetchone()
 
 
 def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     """Of the list in the database: the rest is in the owner's own file."""
-    try:
-        with contextlib.closing(store):
-            changed_at = store.people.changed_at()
-            kept = store.events.recall(Kept.BACKUP)
-            backup_at = datetime.fromisoformat(kept) if kept else None
-    except (StoreError, ValueError) as error:
-        yield Finding(WARN, "backup", f"not known: {error}", "see database")
-        return
+    with contextlib.closing(store):
+        changed_at = store.people.changed_at() if store.people.exists() else None
+        kept = store.events.recall(Kept.BACKUP) if store.events.exists() else None
     if changed_at is None:
         broken = sorted(store.people.path.parent.glob("cards.db.broken-*"))
-        left = broken[-1] if broken else ""
-        lost = f"the list of the database was lost; what was left of it: {left}"
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
-        yield first_of(
-            "backup", (bool(broken), FAIL, lost, BRING_BACK), (True, OK, words, "")
-        )
+        if broken:
+            lost = "the list of the database was lost; what was left of it"
+            yield Finding(FAIL, "backup", f"{lost}: {broken[-1]}", BRING_BACK)
+        else:
+            yield Finding(OK, "backup", words)
         return
-    changed = f"the list was changed {in_days(now - changed_at)} ago"
-    age = in_days(now - backup_at) if backup_at else ""
-    old = f"the list was changed after its last backup, which is {age} old"
-    is_old = backup_at is not None and backup_at < changed_at
+    backup_at = datetime.fromisoformat(kept) if kept else changed_at
+    changed, backup = (
+        f"{at.astimezone(now.tzinfo):%Y-%m-%d}" for at in (changed_at, backup_at)
+    )
+    words = f"the list was changed on {changed}"
+    old = f"{words}, after its last backup on {backup}"
     yield first_of(
         "backup",
-        (backup_at is None, WARN, f"{changed}, and was never backed up", BACK_UP),
-        (is_old, WARN, old, BACK_UP),
-        (True, OK, f"{changed}, and backed up {age} ago", ""),
+        (not kept, WARN, f"{words}, and was never backed up", BACK_UP),
+        (backup_at < changed_at, WARN, old, BACK_UP),
+        (True, OK, f"{words}, and backed up on {backup}", ""),
     )
 
 
 def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
-    """Its owner may have forgotten it, and wonder why nobody gets in."""
+    """A forgotten lockdown looks like a broken door."""
     with contextlib.closing(store):
-        try:
-            if store.people.locked_down():
-                do = "sudo doorpi lockdown off"
-                yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
-        except StoreError as error:
-            yield Finding(WARN, "lockdown", f"not known: {error}", "see database")
+        if store.people.locked_down():
+            do = "sudo doorpi lockdown off"
+            yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     """``findings``, and a last one where they break off, so that others can follow."""
     try:
         yield from findings
+    except StoreError as error:
+        yield Finding(WARN, subject, f"not known: {error}", "see database")
     except Exception as error:
         words = f"doctor itself failed: {type(error).__name__}: {printable(str(error))}"
-        do = "please report this line"
-        yield Finding(FAIL, subject, words, do)
+        yield Finding(FAIL, subject, words, "please report this line")
 
 
 ################################################################################
