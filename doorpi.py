@@ -4994,7 +4994,6 @@ class Door:
         )
         self._display = self._keeper.display
         self._new: Config | ConfigError | None = None  # an edit that is not in use yet
-        self._was_woken = False
         self._config, self._equipment = config, equipment
         self._retention = Retention(config.log.keep_days, clock)
 
@@ -5058,17 +5057,16 @@ class Door:
         return self._runner.is_idle
 
     def step(self) -> None:
-        """Deal with what has come, and wait for what comes next.  What can wait does,
-        where the last wait was cut short: a look for a card has ended, or a call."""
+        """Deal with what has come, and wait for what comes next.  What can wait is done
+        while no look for a card is under way: it would hold up the other thread."""
         if self._is_lively():
             self._supervisor.alive()
-        if not self._was_woken:
+        self._hear()
+        self._runner.advance()
+        if all(source.worker.is_idle for source in self._equipment.sources):
             self._new = self._settings.changed() or self._new
             if self._new and self._runner.is_idle:
                 self._reload(self._new)
-        self._hear()
-        self._runner.advance()
-        if not self._was_woken:
             self._lock_again()  # also when somebody shows card after card
             if self._runner.is_idle:
                 self._use_idle_moment()
@@ -5127,7 +5125,6 @@ class Door:
         due = max(due, now + SHORTEST_PAUSE_S)
         until = min(due, self._runner.due(), now + self._config.reader.poll_s)
         self._clock.wait(max(0.0, until - now))
-        self._was_woken = self._clock.monotonic() < until - 0.001
 
     # -- settings that change
 
