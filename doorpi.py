@@ -3295,9 +3295,6 @@ class Supervisor(Protocol):
 
     def status(self, text: str) -> None: ...
 
-    def uninterrupted(self) -> contextlib.AbstractContextManager[None]:
-        """What is done within is done whole: Stopped is raised after it."""
-
 
 ################################################################################
 # 6. Moving a lock -- look, command, confirm: steps that block nothing
@@ -4615,7 +4612,6 @@ class Doorkeeper:
         tell: Callable[[str, bool], None] | None = None,
     ) -> None:
         self._clock = clock
-        self._supervisor = supervisor
         self._worker = worker
         self._jitter = jitter
         self._line: list[Entry] = []  # the first one moves the lock
@@ -4680,7 +4676,7 @@ class Doorkeeper:
             check = functools.partial(self._check, request, entry, grant)
             yield from self._move(request, entry, check)
             return
-        with self._supervisor.uninterrupted():  # what is shown is in the log, too
+        with ProcessSignals.postponed():  # what is shown is in the log, too
             if is_master:
                 self.enrolment.turn(event, request.arrived)
             elif is_enrolling:
@@ -4846,14 +4842,14 @@ class Doorkeeper:
         self._line.append(entry)
         try:
             outcome = yield from self._moved(request, entry, choose, check)
-            with self._supervisor.uninterrupted():
+            with ProcessSignals.postponed():
                 self._end(request, entry, outcome)
         except (Stopped, GeneratorExit) as end:
             if not entry.is_over:
                 is_stopped = isinstance(end, Stopped)
                 why = "stopped meanwhile" if is_stopped else "a card was presented"
                 outcome = Outcome(entry.command, Result.INTERRUPTED, why)
-                with self._supervisor.uninterrupted():
+                with ProcessSignals.postponed():
                     self._settle(request, entry, outcome, NOTHING)
             raise
         finally:
@@ -4872,7 +4868,7 @@ class Doorkeeper:
             control = control.named(request.identifier)
 
         def intend(command: Command) -> None:
-            with self._supervisor.uninterrupted():
+            with ProcessSignals.postponed():
                 notes = NOTHING if is_relock else self.relocking.intend(command)
                 entry.intend(command, notes)
 
@@ -9840,9 +9836,6 @@ class Systemd:
             self._last_status = text
             self._send("STATUS=" + printable(text))
 
-    def uninterrupted(self) -> contextlib.AbstractContextManager[None]:
-        return ProcessSignals.postponed()
-
     def _send(self, words: str, patience_s: float = 0.0) -> None:
         if not self._address:
             return
@@ -10408,7 +10401,8 @@ class FileSettings:
             gone: list[Any] = [
                 equipment.locks[where] for where in equipment.locks.keys() - kept.keys()
             ]
-            gone += [] if same_reader else equipment.sources
+            if not same_reader:
+                gone += [it for it in equipment.sources if isinstance(it, CardSource)]
             gone += [] if same_lights else [equipment.indicator]
             for part in gone:
                 part.close()

@@ -364,9 +364,6 @@ class FakeSupervisor:
     def reloading(self) -> None:
         self.said.append("reloading")
 
-    def uninterrupted(self):
-        return doorpi.ProcessSignals.postponed()
-
     def stopping(self) -> None:
         self.said.append("stopping")
 

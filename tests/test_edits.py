@@ -832,6 +832,28 @@ def test_cards_are_changed_without_a_word_to_an_open_strike(workshop, pins):
     assert pins.pin(17).state
 
 
+def test_a_new_reader_leaves_what_waits_in_the_inbox_to_be_taken(workshop):
+    shop, clock = workshop(), doorpi.SystemClock()
+    _, inbox = shop.equipment.sources
+    assert inbox.poll(clock.monotonic()) is None
+    path = shop.path.with_name("state") / "inbox.db"
+    with contextlib.closing(doorpi.Inbox(path, clock)) as sender:
+        now = clock.monotonic()
+        asked = doorpi.AccessRequest(
+            doorpi.Medium.COMMAND, "Ken Sato", at=clock.now(), arrived=now,
+            good_until=now + 60, wants=doorpi.Wants.UNLOCK, id="one",
+        )  # fmt: skip
+        sender.put(asked)
+
+        shop.renew(reader='device = "usb"')
+
+        reader, inbox = shop.equipment.sources
+        assert reader.worker.is_idle
+        assert inbox.poll(clock.monotonic()).id == "one"
+        inbox.answer(asked, doorpi.Answer(True, ["unlocked"]))
+        assert sender.answer_to("one") == doorpi.Answer(True, ["unlocked"])
+
+
 def test_another_state_dir_takes_a_restart_and_changes_nothing(desk):
     here, there = desk.path.with_name("state"), desk.path.with_name("else")
     desk.path.write_text(f"[door]\nstate_dir = 'else'\n{desk.path.read_text()[7:]}")
