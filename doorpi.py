@@ -43,12 +43,12 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     and test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
-To add a source     a class in 12 with the methods of Source (5), which may be given an
-                    id or a proof of its own; one more in make_sources (18).  A second
+To add a source     a class in 13 with the methods of Source (5), which may be given an
+                    id or a proof of its own; one more in make_sources (19).  A second
                     reader is one more CardSource there, with a point; an exit's wants
                     are Wants.UNLOCK.  tests/test_one_way_in.py has several
 To add an authority a class with what Authority (5) lists, and its place in
-                    Equipment.authorities (`equip`, 18); tests as above
+                    Equipment.authorities (`equip`, 19); tests as above
 To add a verb       a cmd_* and a row of VERBS in 19; what it does at length in 15
 To read a new list  a row of LIST_FORMATS in 16, and a fix for what it says its own way
 
@@ -8810,7 +8810,6 @@ class CardSource:
     ``debounce`` is of the reader before this one: what lay there is no news.
     """
 
-    medium = Medium.CARD
     backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened anew
     first_looks_s = 1.0
     late_s, close_s = 1.5, 0.5
