@@ -4748,16 +4748,16 @@ class Doorkeeper:
     # -- who it is, and whether they may enter
 
     def _judge(self, request: AccessRequest, source: Source | None) -> Steps[Grant]:
-        """Who is it, by the list or else by another authority; can they prove it; and
-        what follows."""
+        """Who is it, by the list or else by another authority; may they enter; and can
+        they prove it: nobody else is asked to, for a proof takes time."""
         who = listed = self._list.look_up(request)
         no: Reason | None = None
         if listed is None:
             who, no = yield from self._ask_others(request)
-        if who is not None and source is not None:
-            no = yield Call(source.worker, functools.partial(source.prove, who))
         by = self.watch.circumstances(request)
         verdict = decide(Uid(request.identifier), who, by)
+        if verdict.granted and who is not None and source is not None:
+            no = yield Call(source.worker, functools.partial(source.prove, who))
         if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
             verdict = verdict._replace(reason=no)
         return Grant(who, listed, by, verdict)

@@ -400,6 +400,18 @@ def test_a_stranger_is_asked_for_no_proof(world):
     assert [reason for _, reason, _ in told(world)] == [Reason.NOT_FOUND]
 
 
+def test_whoever_may_not_enter_now_is_asked_for_no_proof(world):
+    smart = Smart(world)
+    door = door_of(world, None, smart, config=config_of(card_of(enabled=False)))
+    smart.shows = [KEN]
+    door.step()
+
+    serve(world, door)
+
+    assert smart.proven == []
+    assert [reason for _, reason, _ in told(world)] == [Reason.NOT_ENABLED]
+
+
 def test_a_proof_that_takes_long_holds_nobody_up(world):
     smart = Smart(world, takes_s=3.0)
     door = door_of(world, None, smart, on_tap="unlock",
