@@ -12669,35 +12669,17 @@ RASPI_SERIAL = (
 SLOW_LOOK_S = 0.3
 
 
-def reader_holders(config: ReaderConfig) -> list[int]:
-    """The processes that have the reader open, as far as we may see them."""
-    path = usb_path(config.device).lower()
-    if path.startswith("tty"):
-        return holders_of(serial_port(config.device))
-    for device in usb_devices():
-        number = f"{device.node.parent.name}:{device.node.name}"
-        if path in (f"usb:{device.id}", f"usb:{number}"):
-            return holders_of(device.node)
-    return []
-
-
-def diagnose_reader(
-    config: ReaderConfig, holders: Sequence[int], *, runs: bool = False
-) -> Iterator[Finding]:
+def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
     """What is on USB and at the serial port, and whether we may use it; then how the
-    reader does, unless that disturbs one of the ``holders`` or the door that runs."""
+    reader does, unless the door ``runs``, whose it is."""
     device = config.device
     found = [*_usb_findings(device)]
     if device.startswith("tty"):
         found.append(_port_finding(serial_port(device)))
     yield from found
     kind = "usb" if device.startswith("usb") else "serial"  # not another reader's
-    if holders:
-        yield _in_use(device, f"process {', '.join(map(str, holders))}")
-    elif runs and udp_address(device):  # a card's answers would go to the door
-        yield _in_use(device, "the running door")
-    elif (FAIL, kind) not in [finding[:2] for finding in found]:
-        yield from _tried(config)
+    if (FAIL, kind) not in [finding[:2] for finding in found]:
+        yield from [_in_use(device, "the running door")] if runs else _tried(config)
 
 
 def _in_use(device: str, by: str) -> Finding:
@@ -12804,56 +12786,43 @@ def _cannot_be_used(device: str, why: str) -> Finding:
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
 STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 SEE_PINS = "sudo apt-get install gpiod; gpioinfo shows which program has the pin"
-PIN_LIBRARY = (
-    "on a Pi: sudo apt-get install python3-lgpio, and no GPIOZERO_PIN_FACTORY is set"
-)
+ON_A_PI = "on a Pi: sudo apt-get install python3-lgpio"
 
 
 def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
-    """Which library moves the pins, and the lights one after the other; while the door
+    """Whether the pins can be had, and the lights one after the other; while the door
     ``runs`` they are its own."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
-    chips = sorted(DEV.glob("gpiochip*"))
-    lamp_test = parse_pattern(LAMP_TEST)
     if runs:
         words = f"{pins}: the running door has them, so they were not tried"
         yield Finding(WARN, "lights", words, STOP_FIRST)
         return
-    if chips and not any(map(may, chips)):
-        no_right = f"{our_name()} has no right to use {chips[0]}"
-        words = f"{no_right}: the door works in the dark"
-        yield Finding(WARN, "lights", words, _join("gpio"))
-        return
+    lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
         _load_gpiozero()
         lights.keep_ready()
-        yield (finding := _pins_finding(pins, lights.trouble))
-        if finding.health is OK:
-            lights.show(Signal.READY)
-            time.sleep(lamp_test.duration_s + 0.1)
-            words = "green, red, both: did you see them?"
-            do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
-            yield Finding(OK, "lights", words, do)
+        if lights.trouble:
+            yield _no_lights(pins, lights.trouble)
+            return
+        yield Finding(OK, "lights", f"{pins}: look at them now")
+        lights.show(Signal.READY)
+        time.sleep(lamp_test.duration_s + 0.1)
+    words = "green, red, both: did you see them?"
+    do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
+    yield Finding(OK, "lights", words, do)
 
 
-def _pins_finding(pins: str, trouble: str) -> Finding:
-    is_loaded, library = "gpiozero" in sys.modules, ""
-    if not trouble:
-        import gpiozero
-
-        library = type(gpiozero.Device.pin_factory).__name__
-        library = library.removesuffix("Factory").lower()
+def _no_lights(pins: str, trouble: str) -> Finding:
+    chips = sorted(DEV.glob("gpiochip*"))
+    is_barred = bool(chips) and not any(map(may, chips))
     taken = f"{pins}: another program has them, so they were not tried"
-    dark = f"{pins}: {trouble}; the door works in the dark"
-    # Pins in memory, or those that use /dev/gpiomem: all pins' registers.
-    other = f"{pins}, by {library}, which moves no pin or may not do so as the service"
+    words = f"{pins}: {trouble}; the door works in the dark"
     return first_of(
         "lights",
+        (is_barred, WARN, words, _join("gpio")),
         ("busy" in trouble.lower(), WARN, taken, f"{SEE_PINS}; {STOP_FIRST}"),
-        (not is_loaded, WARN, dark, bring_libraries()),
-        (bool(trouble), WARN, dark, PIN_LIBRARY),
-        (library not in ("lgpio", "pigpio"), WARN, other, PIN_LIBRARY),
-        (True, OK, f"{pins}, by {library}: look at them now", ""),
+        ("gpiozero" not in sys.modules, WARN, words, bring_libraries()),
+        (True, WARN, words, ON_A_PI),
     )
 
 
@@ -12907,24 +12876,21 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
 
 def _unreached(attempt: DialAttempt, ca_file: str) -> tuple[str, str]:
     """Why the step failed that the attempt is at, and what to do."""
-    error, has_ended = attempt.error or TimeoutError(), attempt.done.is_set()
-    if has_ended and attempt.error is None:  # a library is missing
+    if attempt.error is None and attempt.done.is_set():  # a library is missing
         return attempt.failure, bring_libraries()
-    why, code = connection_trouble(error), getattr(error, "verify_code", 0)
-    if attempt.step == "trust":
-        do = "is it a PEM file?" if ca_file else BUNDLE
-        return f"{ca_file or 'the bundle of authorities'}: {why}", do
-    if attempt.step == "name":
-        return why if has_ended else "no answer about its name", NETWORK
-    if attempt.step == "connect":
-        each = [f"{a}: {connection_trouble(e)}" for a, e in attempt.unanswered.items()]
-        why = "; ".join(each) or why
-        do = "is the port in base_url right, and is it switched on?"
-        return why, do if "refused" in why else NETWORK
-    if code:
-        do = next((do for codes, do in CERTIFICATE_ADVICE.items() if code in codes), "")
-        return f"certificate not trusted: {why.removeprefix('TLS: ')}", do
-    return f"TLS: {why.removeprefix('TLS: ')}", OTHER_END
+    step, code = attempt.step, getattr(attempt.error, "verify_code", None)
+    why, do = connection_trouble(attempt.error or TimeoutError()), NETWORK
+    if step == "trust":
+        do = f"is {ca_file} a PEM file?" if ca_file else BUNDLE
+    elif step == "TLS":
+        fit = (do for codes, do in CERTIFICATE_ADVICE.items() if code in codes)
+        do = next(fit, OTHER_END)
+    elif attempt.unanswered:
+        errors = attempt.unanswered.items()
+        why = "; ".join(f"{end}: {connection_trouble(error)}" for end, error in errors)
+        if "refused" in why:
+            do = "is the port in base_url right, and is it switched on?"
+    return f"{step}: {why.removeprefix('TLS: ')}", do
 
 
 def _expiry(where: str, certificate: Mapping[str, Any], at: datetime) -> Finding:
@@ -13011,7 +12977,7 @@ def _status_finding(
         if isinstance(error, AuthError) and not clock.is_set():
             do = WRONG_TIME
         if access.kind == "relay":
-            do = SEE_PINS if "busy" in str(error).lower() else PIN_LIBRARY
+            do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
         return Finding(health, where, str(error), do)
     if access.kind == "relay":
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
@@ -14031,15 +13997,12 @@ def _examined(path: Path) -> Iterator[Finding]:
             yield Finding(Health.WARN, "settings", words, f"mend {path}")
     if config is None:
         return
-    holders = reader_holders(config.reader)  # root sees whose the reader is
     become_owner(Path(config.door.state_dir))
-    for subject, findings in _subjects(path, config, holders).items():
+    for subject, findings in _subjects(path, config).items():
         yield from survived(subject, findings)
 
 
-def _subjects(
-    path: Path, config: Config, holders: Sequence[int]
-) -> dict[str, Iterator[Finding]]:
+def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
     """All that is looked at, each when its turn comes."""
     clock, store = SystemClock(), make_store(config)
     folder = Path(config.door.state_dir)
@@ -14051,7 +14014,7 @@ def _subjects(
     example = Finding(Health.WARN, "settings", examples, do)
     subjects = {
         "settings": iter([example] if config.examples else []),
-        "reader": diagnose_reader(config.reader, holders, runs=runs),
+        "reader": diagnose_reader(config.reader, runs),
         "lights": diagnose_lights(config.leds, runs),
         "clock": diagnose_clock(clock, config, store),
         "disk": diagnose_disk(folder),
