@@ -35,7 +35,7 @@ clock, disk, network or environment; tests/test_architecture.py holds us to both
 To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 15, a
                     row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
-To add a setting    one line of a dataclass in 4, one in doorpi.toml
+To add a setting    one line of a Table in 4, one in doorpi.toml
 To add a lock       a class in 9 with the methods of Lock (5), which says where its API
                     is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs,
                     its id and the keys that only it has, a fake of its cloud and a row
@@ -121,7 +121,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field, fields, replace
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from itertools import chain, groupby, islice, pairwise, takewhile, zip_longest
@@ -132,6 +131,7 @@ from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Generic,
     NamedTuple,
     NewType,
@@ -1573,12 +1573,14 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-@dataclass(frozen=True, repr=False)
 class Secret:
     """A key or token: its text, or the file that holds it.  Never shows itself."""
 
-    text: str = ""
-    file: str = ""
+    def __init__(self, text: str = "", file: str = "") -> None:
+        self.text, self.file = text, file
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and vars(self) == vars(other)
 
     def __bool__(self) -> bool:
         return bool(self.text or self.file)
@@ -1760,17 +1762,47 @@ LOCK_KINDS: dict[str, LockKind] = {
 }
 
 
-def setting(default: Any, *meant: Any, **more: Any) -> Any:
-    """Declare one key of a table that is a dataclass, as a Setting does."""
-    declared = Setting(default, *meant, **more)
-    return field(default=default, metadata={"setting": declared})
+class Table:
+    """A table of doorpi.toml whose class declares its keys; no value ever changes."""
 
+    keys: ClassVar[dict[str, Setting]] = {}
+    #: The keys that only one kind of lock has.
+    own: Mapping[str, Any] = MappingProxyType({})
+
+    def __init_subclass__(cls) -> None:
+        declared = [pair for pair in vars(cls).items() if isinstance(pair[1], Setting)]
+        cls.keys = cls.keys | dict(declared)
+
+    def __init__(self, **values: Any) -> None:
+        if unknown := [key for key in values if not hasattr(self, key)]:
+            raise TypeError(f"{type(self).__name__} has no {unknown}")
+        defaults = {key: each.default for key, each in self.keys.items()}
+        vars(self).update({**defaults, **values})
+
+    def __setattr__(self, key: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{key} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and dict(other.items()) == dict(self.items())
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """The keys, each with its value."""
+        yield from ((key, vars(self)[key]) for key in self.keys)
+        yield from self.own.items()
+
+    def _replace(self, **values: Any) -> Self:
+        """A copy with other ``values``, as of a NamedTuple."""
+        own = {key: values.pop(key, each) for key, each in self.own.items()}
+        return type(self)(**{**vars(self), "own": own, **values})
+
+
+#: A key of a Table.  To a type checker it is its default.
+setting: Any = Setting
 
 LONGEST_NAME = 200  # characters, which a table of people can still show
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class DoorConfig:
+class DoorConfig(Table):
     """``[door]`` -- what a tap does."""
 
     name: str = setting("Door", "what the door is called in messages")
@@ -1787,8 +1819,7 @@ class DoorConfig:
     )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class ReaderConfig:
+class ReaderConfig(Table):
     """``[reader]`` -- the card reader."""
 
     device: str = setting("usb", "nfcpy path of the reader")
@@ -1802,8 +1833,7 @@ class ReaderConfig:
     )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class LockAccess:
+class LockAccess(Table):
     """``[fallback]``, and most of ``[lock]`` -- which lock, and how it is reached."""
 
     kind: str = setting("sesame", "which lock", choices=tuple(LOCK_KINDS))
@@ -1819,17 +1849,8 @@ class LockAccess:
     relay_gpio: int = setting(17, "relay: BCM number of its pin", 0, 27)
     hold_s: float = setting(3.0, "relay: seconds to let a person in", 0.1, 60)
     active_high: bool = setting(True, "relay: false if it opens when the pin is low")
-    #: The keys that only its kind has.
-    own: Mapping[str, Any] = field(default_factory=dict)
-
-    def with_values(self, values: Mapping[str, Any]) -> Self:
-        """The same lock with other ``values`` of some keys."""
-        own = {key: values.get(key, each) for key, each in self.own.items()}
-        known = {key: each for key, each in values.items() if key not in own}
-        return replace(self, **known, own=own)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class LockConfig(LockAccess):
     """``[lock]`` -- the lock, and what holds for each that opens this door."""
 
@@ -1841,8 +1862,7 @@ class LockConfig(LockAccess):
     )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class LedsConfig:
+class LedsConfig(Table):
     """``[leds]`` -- the pins of the two lights."""
 
     green_gpio: int = setting(23, "BCM number of the green LED's pin", 0, 27)
@@ -1850,15 +1870,13 @@ class LedsConfig:
     active_high: bool = setting(True, "false if the LEDs light when the pin is low")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class LogConfig:
+class LogConfig(Table):
     """``[log]`` -- how long events are kept."""
 
     keep_days: int = setting(365, "days to keep events", 1, 36_500)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Config:
+class Config(NamedTuple):
     """All of doorpi.toml."""
 
     door: DoorConfig = DoorConfig()
@@ -1867,9 +1885,9 @@ class Config:
     fallback: LockAccess | None = None
     leds: LedsConfig = LedsConfig()
     log: LogConfig = LogConfig()
-    patterns: Mapping[Signal, Pattern] = field(default_factory=dict)
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
-    cards: Mapping[Uid, Credential] = field(default_factory=dict)
+    patterns: Mapping[Signal, Pattern] = MappingProxyType({})
+    schedules: Mapping[str, Schedule] = MappingProxyType({})
+    cards: Mapping[Uid, Credential] = MappingProxyType({})
     #: Where a card still has the example's UID, which is none: ``card 1 ("Ken Sato")``.
     examples: tuple[str, ...] = ()
     #: Where the UID of a card is written as a number, and may be what is printed on it.
@@ -1910,7 +1928,7 @@ ACCESS_KEYS = {
 DAY = Setting(None, "a closed day")
 PROOF = Setting("", "how the card proves that it is no copy", low=1)
 
-SECTIONS: dict[str, type[Any]] = {
+SECTIONS: dict[str, type[Table]] = {
     "door": DoorConfig,
     "reader": ReaderConfig,
     "lock": LockConfig,
@@ -1921,10 +1939,7 @@ SECTIONS: dict[str, type[Any]] = {
 #: The tables that are written once for each entry, and the key that names each of them.
 LISTS = {"schedule": "name", "card": "holder", "person": "name"}
 #: The keys of every table; those of [signals] have no Setting.
-TABLES: dict[str, Keys] = {
-    name: {each.name: each.metadata["setting"] for each in fields(cls) if each.metadata}
-    for name, cls in SECTIONS.items()
-} | {
+TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
     "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
     "schedule": {
         "name": Setting("", "what cards call it", high=LONGEST_NAME, is_needed=True),
@@ -1942,12 +1957,6 @@ TABLES: dict[str, Keys] = {
         **ACCESS_KEYS,
     },
 }
-
-
-def values_of(table: Any) -> Iterator[tuple[str, Any]]:
-    """The keys of ``[lock]`` or another such table, each with its value."""
-    yield from ((f.name, getattr(table, f.name)) for f in fields(table) if f.metadata)
-    yield from getattr(table, "own", {}).items()
 
 
 T = TypeVar("T")
@@ -2473,7 +2482,7 @@ def _lock_problems(
     defaults."""
     is_known = f"{where}.kind" not in reported
     kind = LOCK_KINDS[lock.kind] if is_known else LockKind(needs=())
-    values = dict(values_of(lock))
+    values = dict(lock.items())
     for key in kind.needs:
         if not values[key] and f"{where}.{key}" not in reported:
             meaning = {**TABLES[where], **kind.own}[key].meaning
@@ -2549,7 +2558,7 @@ def parse_config(text: str) -> Config:
 
     own = [(line(problem), problem) for problem in parser.problems]
     both = sorted([*reader.problems, *own], key=lambda each: each[0])
-    rest = config if parser.usable >= {"fallback"} else replace(config, fallback=None)
+    rest = config if parser.usable >= {"fallback"} else config._replace(fallback=None)
     is_usable = "lock" in parser.usable and not lenient
     raise ConfigError([each for _, each in both], rest if is_usable else None)
 
@@ -2634,8 +2643,8 @@ def whose_access_changes(
     come = [uid for uid in after.cards if uid not in before.cards]
     rows = {uid: row for uid in (gone + come)[:MOST_SOUGHT] if (row := find(uid))}
     despite = [*_despite_the_file(before, after, rows, block_on)]
-    before = replace(before, cards={**rows, **before.cards})
-    after = replace(after, cards={**rows, **after.cards})
+    before = before._replace(cards={**rows, **before.cards})
+    after = after._replace(cards={**rows, **after.cards})
     kinds = _card_changes(before, after), _schedule_changes(before, after), despite
     lines: list[str] = []
     for told in map(list, kinds):
@@ -2726,7 +2735,7 @@ def settings_of(config: Config) -> dict[str, Any]:
         f"{name}.{key}": value
         for name, table in tables.items()
         if table is not None
-        for key, value in values_of(table)
+        for key, value in table.items()
     } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
 
 
@@ -4066,18 +4075,26 @@ class Relocking:
 ################################################################################
 
 
-@dataclass(slots=True, kw_only=True)
 class Equipment:
-    """What the door works with."""
+    """What the door works with.
 
-    sources: Sequence[Source]
-    #: "lock" and, where there is one, "fallback": as the settings call them.
-    locks: Mapping[str, Lock]
-    people: People
-    events: EventLog
-    indicator: Indicator
-    #: Those that are asked, in order, about whom the list does not know.
-    authorities: Sequence[Authority] = ()
+    The locks are called "lock" and, where there is one, "fallback", as in the settings.
+    The authorities are asked, in order, about whom the list does not know.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[Source],
+        locks: Mapping[str, Lock],
+        people: People,
+        events: EventLog,
+        indicator: Indicator,
+        authorities: Sequence[Authority] = (),
+    ) -> None:
+        self.sources, self.locks = sources, locks
+        self.people, self.events = people, events
+        self.indicator, self.authorities = indicator, authorities
 
     def close(self) -> None:
         """All of it, whatever goes wrong: first the locks, as a strike may be open."""
@@ -6099,9 +6116,7 @@ def _progress(
 
 
 def _secrets_in(access: LockAccess) -> list[str]:
-    keys = (getattr(access, declared.name) for declared in fields(access))
-    values = chain(keys, access.own.values())
-    return [each.text for each in values if isinstance(each, Secret)]
+    return [each.text for _, each in access.items() if isinstance(each, Secret)]
 
 
 class VendorApi(NamedTuple):
@@ -9951,7 +9966,7 @@ def in_place(
             except ConfigError as error:
                 problems += error.problems
     locks: dict[str, Any] = {
-        where: lock.with_values(found[where]) for where, lock in written.items()
+        where: lock._replace(**found[where]) for where, lock in written.items()
     }
     if not problems:  # what was in the files is checked as well
         for where, lock in written.items():
@@ -9960,7 +9975,7 @@ def in_place(
             problems += [problem for problem in now if problem not in known]
     if problems:
         raise ConfigError(problems)
-    return replace(config, **locks)
+    return config._replace(**locks)
 
 
 def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
@@ -9991,7 +10006,7 @@ def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
 def with_state_dir(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
     """``config`` with the folder of its databases, as the file ``path`` means it."""
     state_dir = next(state_folders(config.door.state_dir, path, environ))
-    return replace(config, door=replace(config.door, state_dir=str(state_dir)))
+    return config._replace(door=config.door._replace(state_dir=str(state_dir)))
 
 
 def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -10021,7 +10036,7 @@ def named_files(
     beside it, or among the credentials that systemd hands over."""
     handed = environ.get("CREDENTIALS_DIRECTORY")
     for where, lock in locks_of(config).items():
-        for key, value in values_of(lock):
+        for key, value in lock.items():
             if key == "ca_file" and value:
                 yield NamedFile(where, key, value, path.parent / value)
             elif isinstance(value, Secret) and value.file:
@@ -10080,7 +10095,7 @@ class LastGood(NamedTuple):
     def keyless(self) -> Config:
         """What they said, without what was in the files that they name."""
         config = self.understood()[0]
-        return replace(config, door=replace(config.door, state_dir=str(self.folder)))
+        return config._replace(door=config.door._replace(state_dir=str(self.folder)))
 
     def understood(self) -> tuple[Config, tuple[str, ...]]:
         """What this program understands of them, and the problems that it has with the
@@ -10166,8 +10181,8 @@ def with_certificates(config: Config, good: LastGood) -> Config:
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise ConfigError([f"{copy}: cannot be written: {why}"]) from None
-        locks[where] = replace(lock, ca_file=str(copy))
-    return replace(config, **locks)
+        locks[where] = lock._replace(ca_file=str(copy))
+    return config._replace(**locks)
 
 
 # -- following the owner's edits
@@ -10447,7 +10462,8 @@ def _drivers_of(config: Config) -> dict[str, object]:
     """What each lock's driver is made from, and with it what is in its ca_file."""
     return {
         where: [
-            *(getattr(access, declared.name) for declared in fields(LockAccess)),
+            *(vars(access)[key] for key in LockAccess.keys),
+            access.own,
             access.ca_file and content_of(Path(access.ca_file)),
         ]
         for where, access in locks_of(config).items()
@@ -13613,7 +13629,7 @@ def _examples(config: Config) -> Iterator[str]:
     """The keys that nobody has put in yet."""
     yield from (f"{card}.uid" for card in config.examples)
     for where, lock in locks_of(config).items():
-        values = dict(values_of(lock))
+        values = dict(lock.items())
         for key in LOCK_KINDS[lock.kind].needs:
             value = values[key]
             text = value.text if isinstance(value, Secret) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -1634,5 +1633,10 @@ def test_every_default_is_itself_valid():
 def test_settings_cannot_be_changed_behind_the_doors_back():
     config = parse_config(LOCK)
 
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         config.door.name = "other"
+
+
+def test_a_table_has_no_other_keys_than_those_of_its_class():
+    with pytest.raises(TypeError, match=r"DoorConfig has no .*nme"):
+        DoorConfig(nme="other")

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import date
 from itertools import count
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 import test_stopped_anywhere as stopped
 from conftest import KEN, FakeLock, World, card_of, config_of
 from processes import DoorProcess, doorpi_says, environment, wait_for, write_config
+from values import replace
 
 import doorpi
 from doorpi import (
