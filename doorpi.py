@@ -157,7 +157,6 @@ log = logging.getLogger("doorpi")
 
 #: A card's UID (ISO/IEC 14443-3): 4, 7 or 10 bytes as upper-case hex, no separators.
 Uid = NewType("Uid", str)
-
 UID_BYTES = (4, 7, 10)
 
 #: No UID of 4 bytes begins with the cascade tag: what does is the first part of a
@@ -173,10 +172,8 @@ NUMBER_WORDS = (
 
 
 def parse_uid(text: str) -> Uid:
-    """Read a UID as people write it; what is a UID is defined here only.
-
-    Accepts hex in any case with ``:``, ``-`` or a space between bytes, and
-    CarontePass's dotted decimal (``1.35.171.7``, 4 bytes).
+    """Read a UID as people write it: hex in any case with ``:``, ``-`` or a space
+    between bytes, or CarontePass's dotted decimal (``1.35.171.7``, 4 bytes).
 
     Raises: ValueError, whose text says what is wrong.
     """
@@ -225,21 +222,18 @@ def is_random(uid: Uid) -> bool:
     return len(uid) == 8 and uid.startswith("08")
 
 
-def enrollable_uid(text: str) -> Uid:
-    """Read a UID that can be put on a list.
-
-    Raises: ValueError also for a random one: it never comes back.
-    """
-    uid = parse_uid(text)
-    if is_random(uid):
-        raise ValueError(RANDOM_WORDS)
-    return uid
-
-
 RANDOM_WORDS = (
     "a random UID (4 bytes, first 08), as phones use: it is another one at"
     " each tap and can't be enrolled; use a card"
 )
+
+
+def enrollable_uid(text: str) -> Uid:
+    """Read a UID for a list.  Raises: ValueError also for a random one."""
+    uid = parse_uid(text)
+    if is_random(uid):
+        raise ValueError(RANDOM_WORDS)
+    return uid
 
 
 class Card(NamedTuple):
@@ -251,11 +245,8 @@ class Card(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Hours of some days of the week, in minutes from local midnight.
-
-    ``days`` counts Monday as 0.  A span that ends before it starts goes on past
-    midnight and belongs to the day on which it starts.
-    """
+    """Hours of some days of the week (Monday is 0), in minutes from local midnight.  A
+    span that ends before it starts goes on past midnight, as part of its first day."""
 
     days: frozenset[int]
     start_min: int
@@ -282,10 +273,8 @@ def _parse_days(text: str) -> frozenset[int]:
 
 
 def parse_span(text: object) -> Span:
-    """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.
-
-    Raises: ValueError that says what is wrong with it.
-    """
+    """Read ``"Mon-Fri 08:00-20:00"`` or ``"Sat, Sun 22:00-02:00"``.  Raises:
+    ValueError."""
     if not isinstance(text, str):
         raise ValueError("expected text in quotes")
     if re.search("[\u2010-\u2015\u2212]", text):
@@ -403,11 +392,10 @@ class Wants(enum.StrEnum):
 class AccessRequest(NamedTuple):
     """Somebody, or something, wants the lock to move.
 
-    ``identifier`` is what was presented, in the words of its ``medium``: of a card its
-    UID.  ``point`` names the reader or scanner where there are several.  ``at`` is the
-    time of day; ``arrived`` and ``good_until`` are monotonic seconds: when it was
-    presented, at the latest, and until when a command may leave for it.  ``id`` is the
-    sender's own, and is taken once.
+    ``identifier`` is what was presented: of a card its UID.  ``point`` names the reader
+    or scanner where there are several.  ``arrived`` and ``good_until`` are monotonic
+    seconds: when it was presented, at the latest, and until when a command may leave
+    for it.  ``id`` is the sender's own, and is taken once.
     """
 
     medium: Medium
@@ -423,8 +411,8 @@ class AccessRequest(NamedTuple):
 class Reason(enum.StrEnum):
     """Why a card was granted or denied.
 
-    Source: named after the deny reasons of ONVIF Access Control
-    (``tns1:AccessControl/Denied``), plus what a door on its own needs.
+    Source: the deny reasons of ONVIF Access Control (``tns1:AccessControl/Denied``),
+    and some that a door on its own needs.
     """
 
     GRANTED = "granted"
@@ -483,26 +471,17 @@ class Command(enum.StrEnum):
 
 
 class LockStatus(NamedTuple):
-    """One observation of the lock.
-
-    ``why`` says in words why ``state`` is UNKNOWN; with ``is_moving`` it will be known
-    when the bolt has arrived.  ``reachable`` is None where the vendor does not say.
-    ``battery_percent`` is 0-100 or None, ``battery_is_low`` the lock's own warning.
-    ``as_of`` is the vendor's time stamp in Unix seconds, comparable only with another
-    of the same vendor, or None.  ``is_old``: the lock has not reported for a while, and
-    ``wake`` may help.  ``is_between``: the bolt rests half way, as after a key was not
-    turned fully; a tap takes that for not locked.
-    """
+    """One observation of the lock; None where the vendor does not say."""
 
     state: LockState
-    why: str = ""
+    why: str = ""  # in words, where ``state`` is UNKNOWN
     reachable: bool | None = None
-    battery_percent: int | None = None
-    as_of: float | None = None
-    battery_is_low: bool = False
-    is_moving: bool = False
-    is_between: bool = False
-    is_old: bool = False
+    battery_percent: int | None = None  # 0-100
+    as_of: float | None = None  # Unix seconds by the vendor's clock
+    battery_is_low: bool = False  # the lock's own warning
+    is_moving: bool = False  # the state is known when the bolt has arrived
+    is_between: bool = False  # the bolt rests half way: for a tap that is not locked
+    is_old: bool = False  # the lock has not reported for a while: ``wake`` may help
 
     @property
     def taken_for(self) -> LockState:
@@ -550,10 +529,9 @@ class Event(NamedTuple):
     """One line of the log: an access request and its outcome, or a Change of the list.
 
     ``uid`` is None where no card was presented; ``source`` is the Medium's word, or for
-    a Change what made it.  ``holder`` of a Change is set where it is about one person.
-    ``result`` and ``latency_ms`` (from presentation to result) are None for a denial
-    and while the outcome is open.  ``point`` and ``request`` are the point and the id
-    of the access request.  Words of a newer version stay text.
+    a Change what made it.  ``result`` and ``latency_ms`` (from presentation to result)
+    are None for a denial and while the outcome is open.  ``point`` and ``request`` are
+    the point and the id of the access request.  Words of a newer version stay text.
     """
 
     at: datetime
@@ -592,8 +570,11 @@ FAILURES: dict[str, str] = {
 }
 
 
+NOTHING = Notes()
+
+
 def verdict_word(event: Event) -> str:
-    """What the door made of it: nobody is "granted" who was not let in."""
+    """The decision, or "failed": nobody is "granted" who was not let in."""
     if event.source == "relock":
         return ""
     return "failed" if event.result in FAILURES else event.decision
@@ -602,12 +583,13 @@ def verdict_word(event: Event) -> str:
 def what_came(event: Event) -> str:
     """What came of an event, in the words of journal, `log` and demo."""
     detail = printable(event.detail)
-    told = f" ({detail})" if detail else ""
+    more = f" ({detail})" if detail else ""
     if event.reason is not Reason.GRANTED:
-        return f"{event.reason}{told}"
+        return f"{event.reason}{more}"
+    if event.result is None and event.command is None:
+        return detail or "under way"
     if event.result is None:
-        under_way = f"{event.command} -> under way{told}"
-        return under_way if event.command else detail or "under way"
+        return f"{event.command} -> under way{more}"
     ms = event.latency_ms
     took = "" if ms is None else f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
     if event.result in FAILURES:
@@ -616,7 +598,7 @@ def what_came(event: Event) -> str:
         after = f" after {took}" if took else ""
         return f"{card}door not {done}{after}: {detail or FAILURES[event.result]}"
     sent = "" if event.source == "relock" else f"{event.command or 'nothing sent'} -> "
-    return f"{sent}{event.result}{f' in {took}' if took else ''}{told}"
+    return f"{sent}{event.result}{f' in {took}' if took else ''}{more}"
 
 
 def describe(event: Event) -> str:
@@ -642,23 +624,19 @@ def status_words(status: LockStatus, unix_s: float) -> str:
     return ", ".join(filter(None, words))
 
 
-LOCKDOWNS = (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF)
-
-
 def who_in_words(event: Event) -> str:
-    """Whose event it is; what outside text there is, is made safe to show."""
-    nobody = {"relock": "auto-relock"}.get(event.source, "unknown card")
-    if isinstance(event.reason, Change):
-        nobody = "everybody" if event.reason in LOCKDOWNS else "several people"
+    """Whose event it is, safe to show."""
+    nobody = "auto-relock" if event.source == "relock" else "unknown card"
+    if event.reason in (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF):
+        nobody = "everybody"
+    elif isinstance(event.reason, Change):
+        nobody = "several people"
     return printable(event.holder) or nobody
 
 
-NOTHING = Notes()
-
-
 class Kept(enum.StrEnum):
-    """The names of such values; where there are several of one, ``of`` gives each its
-    own: ``quota sesame``."""
+    """The names of Notes; where there are several of one, ``of`` gives each its own:
+    ``quota sesame``."""
 
     RELOCK = "relock"  # what is to be locked again (relocks_text)
     UNKNOWN = "unknown"  # the cards that nobody has (unknown_text)
@@ -703,15 +681,13 @@ _JOINED = "[^\0-\u024f\u2000-\u206f\u3000]"
 STRAY_JOINER = f"(?<!{_JOINED})[{JOINERS}]|[{JOINERS}](?!{_JOINED})"
 UNJOINED = dict.fromkeys(map(ord, JOINERS))
 
-#: Spaces of other widths, such as the NBSP of spreadsheets; and what a paste leaves at
-#: the ends of a name: zero width spaces, marks of direction, the BOM.
-OTHER_SPACES = "[\u00a0\u1680\u2000-\u200a\u202f\u205f]"
-ENDS = f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff"
-
 
 def tidied(text: str) -> str:
-    """Typed or pasted text without the invisible characters that nobody meant."""
-    return re.sub(OTHER_SPACES, " ", text).strip(ENDS)
+    """Typed or pasted text without the characters that nobody meant: spaces of other
+    widths, as of spreadsheets; at its ends zero width spaces, marks of direction and
+    the BOM."""
+    text = re.sub("[\u00a0\u1680\u2000-\u200a\u202f\u205f]", " ", text)
+    return text.strip(f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff")
 
 
 def can_be_seen(text: str) -> bool:
@@ -763,10 +739,8 @@ def validity(
 ) -> str:
     """When a card works, in words, from ``today`` on."""
     master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
-    if card.block:
-        return block_words(card.block) + master
-    if not card.enabled:
-        return printable(card.refused or "switched off") + master
+    if card.block or not card.enabled:
+        return printable(card.refusal or "switched off") + master
     schedule = schedules.get(card.schedule or "")
     words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
     if schedule:
@@ -785,8 +759,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def as_spoken(name: str) -> str:
-    """A name in the form in which two are compared: spacing, capitals and encoding do
-    not matter."""
+    """A name as two are compared: without spacing, capitals and encoding."""
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name.translate(UNJOINED))
     return " ".join(name.split()).casefold()
@@ -849,14 +822,17 @@ class Circumstances(NamedTuple):
     last_moved: datetime | None = None
     passback_s: float = 0.0
 
+    @property
+    def day(self) -> date:
+        return self.at.date()
+
 
 def is_open(schedule: Schedule, at: datetime) -> bool:
     """True when ``schedule`` admits at the local wall time of ``at``.
 
-    By wall time both changes of daylight saving come out as people expect: an hour
-    that is skipped admits nobody, one that comes twice admits twice.  A closed day
-    admits nobody from midnight to midnight, and skips the spans that would have started
-    on it, also their part after midnight.
+    An hour that daylight saving skips admits nobody, one that comes twice admits twice.
+    A closed day admits nobody, and skips the spans that would have started on it, also
+    their part after midnight.
     """
     today, minute = at.date(), at.hour * 60 + at.minute
     if today in schedule.closed:
@@ -874,14 +850,6 @@ def is_open(schedule: Schedule, at: datetime) -> bool:
         ):
             return True
     return False
-
-
-def _not_active(who: Credential, when: Circumstances) -> bool:
-    return who.valid_from is not None and when.at.date() < who.valid_from
-
-
-def _expired(who: Credential, when: Circumstances) -> bool:
-    return who.valid_until is not None and when.at.date() > who.valid_until
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
@@ -906,11 +874,9 @@ CLOCK_SLACK = timedelta(minutes=1)
 def is_believed(
     at: datetime, *, is_set: bool, must_be_set: bool, newest: datetime | None
 ) -> bool:
-    """Whether dates and hours are judged by a clock that shows ``at``.
-
-    A clock that need not be set is believed unless it is behind ``newest``, the latest
-    time in the log: a Pi that was without power wakes up in the past.
-    """
+    """Whether dates and hours are judged by a clock that shows ``at``.  One that need
+    not be set is believed unless it is behind ``newest``, the latest time in the log: a
+    Pi that was without power wakes up in the past."""
     is_behind = newest is not None and at + CLOCK_SLACK < newest
     return is_set or not (must_be_set or is_behind)
 
@@ -922,8 +888,8 @@ Rule = Callable[[Credential, Circumstances], bool]
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
-    (Reason.NOT_ACTIVE, _not_active),
-    (Reason.EXPIRED, _expired),
+    (Reason.NOT_ACTIVE, lambda who, when: when.day < (who.valid_from or date.min)),
+    (Reason.EXPIRED, lambda who, when: when.day > (who.valid_until or date.max)),
     (Reason.NOT_PERMITTED_AT_THIS_TIME, _outside_schedule),
     (Reason.PASSBACK, _passed_back),
 )
@@ -931,9 +897,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 
 def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     """Decide about the card ``uid``; ``who`` is None where it is not on the list.
-
-    Pure, so that every answer is a row of the table in tests/test_rules.py.
-    """
+    Every answer is a row of the table in tests/test_rules.py."""
     holder = who.holder if who else ""
     if when.locked_down and (who is None or who.role is not Role.MASTER):
         return Verdict(Reason.LOCKED_DOWN, holder)
@@ -946,18 +910,15 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
 class Debounce:
     """Turns a stream of looks for a card into presentations.
 
-    A card that lies on the reader is seen at every look and presented once; it counts
-    again after the field was empty for ``rearm_s``.  Only watched time counts: a reader
-    that failed for a minute does not present the same card again.
+    A card that lies on the reader is presented once; it counts again after the field
+    was empty for ``rearm_s`` of watched time: a reader that failed for a minute does
+    not present it again.  Of two cards in one wallet any look may show either: while
+    the field is not empty, a card is forgotten only after ``forget_s``.  A phone's UID
+    is new at each look: all random UIDs count as one card.
 
-    Two cards in one wallet are two presentations.  The reader may show either at any
-    look, so while the field is not empty a card is forgotten only after ``forget_s``.
-    A phone's UID is new at each look; all random UIDs count as one card.
-
-    What the first look after ``restart`` finds was there before, and so was all that is
-    seen until the field has been empty for ``rearm_s`` or was watched for ``settle_s``:
-    a card that somebody left on the reader must not open the door at each start, nor
-    keep everybody else out.
+    What is seen from ``restart`` until the field has been empty for ``rearm_s``, or was
+    watched for ``settle_s``, was there before: a card that somebody left on the reader
+    must not open the door at each start, nor keep everybody else out.
     """
 
     forget_s = 60.0
@@ -987,18 +948,15 @@ class Debounce:
         return not self._seen and self._watched_s < self._settled_at
 
     def is_new(self, uid: Uid | None, now: float) -> bool:
-        """True at the first look of a presentation.
-
-        ``uid`` is what a look that began at ``now`` (monotonic seconds) found,
-        None for an empty field.
-        """
+        """True at the first look of a presentation.  ``uid`` is what a look that began
+        at ``now`` (monotonic seconds) found, None for an empty field."""
         key = "random" if uid and is_random(uid) else uid
         passed_s = 0.0 if self._looked_at is None else max(0.0, now - self._looked_at)
         if self._was_away:
             passed_s = min(passed_s, self.rearm_s / self.moment)
         self._watched_s += passed_s
         self._looked_at, self._was_away = now, False
-        self._forget_gone()
+        self._forget()
         if key is None:
             if self._empty_since is None:
                 self._empty_since = self._watched_s
@@ -1013,15 +971,13 @@ class Debounce:
         """The door has not looked since the last look, but talked to a lock."""
         self._was_away = True
 
-    def _forget_gone(self) -> None:
+    def _forget(self) -> None:
         empty_since = self._empty_since
         if empty_since is not None and self._watched_s - empty_since >= self.rearm_s:
             self._seen.clear()
             self._settled_at = self._watched_s
-        seen_before = self._watched_s - self.forget_s
-        old = takewhile(lambda each: each[1] <= seen_before, self._seen.items())
-        for key, _ in list(old):
-            del self._seen[key]
+        since = self._watched_s - self.forget_s
+        self._seen = {key: at for key, at in self._seen.items() if at > since}
 
     def blind(self) -> None:
         """The reader failed: what was there may be there still."""
@@ -1041,9 +997,9 @@ class Repeats:
 
     @property
     def words(self) -> str:
-        told = [f"{self.more} more"] * (self.more > 0)
-        told += [f"{self.others} of other cards"] * (self.others > 0)
-        return f"{' and '.join(told)} until {self.until:%Y-%m-%d %H:%M:%S}"
+        parts = [f"{self.more} more"] * (self.more > 0)
+        parts += [f"{self.others} of other cards"] * (self.others > 0)
+        return f"{' and '.join(parts)} until {self.until:%Y-%m-%d %H:%M:%S}"
 
 
 class Denials:
@@ -1058,14 +1014,10 @@ class Denials:
     50 times as soon.  A grant ends the pause.  Seconds are monotonic.
     """
 
-    limit = 10
-    within_s = 60.0
-    pause_s = 15.0
-    slow_s = 0.5
-    same_s = 60.0
-    same_lines = 3
-    burst = 30
-    refill_s = 120.0
+    limit, within_s = 10, 60.0
+    pause_s, slow_s = 15.0, 0.5
+    same_s, same_lines = 60.0, 3
+    burst, refill_s = 30, 120.0
 
     def __init__(self) -> None:
         self.rests_until = -inf  # the end of the pause
@@ -1089,27 +1041,21 @@ class Denials:
         self._recent.clear()
         self.rests_until = -inf
 
-    def count(self, event: Event, now: float) -> None:
-        """One more in the pause."""
+    def is_counted(self, event: Event, now: float, *, is_pause: bool = False) -> bool:
+        """True when ``event`` gets no line, but was counted with another; ``is_pause``:
+        it gets none in any case."""
         same = self._open.get((event.uid, event.reason))
-        last = same or next(reversed(self._open.values()), None)
-        if last:
-            last.more += last is same
-            last.others += last is not same
-            last.last, last.until = now, event.at
-
-    def is_counted(self, event: Event, now: float) -> bool:
-        """True when ``event`` is none to be stored, but was counted with another."""
-        same = self._open.get((event.uid, event.reason))
-        if same and same.lines >= self.same_lines and self._goes_on(same, now):
-            same.more += 1
-        elif event.holder or self._has_line(now):
+        is_flood = same and same.lines >= self.same_lines and self._goes_on(same, now)
+        if not is_flood and not is_pause:
+            if event.holder or self._has_line(now):
+                return False
+            same = None
+        counted_with = same or next(reversed(self._open.values()), None)
+        if counted_with is None:
             return False
-        elif same := next(reversed(self._open.values()), None):
-            same.others += 1
-        else:
-            return False
-        same.last, same.until = now, event.at
+        counted_with.more += same is not None
+        counted_with.others += same is None
+        counted_with.last, counted_with.until = now, event.at
         return True
 
     def _has_line(self, now: float) -> bool:
@@ -1133,14 +1079,10 @@ class Denials:
 
     def over(self, now: float = inf) -> list[Repeats]:
         """Those that have come to an end at ``now``, each given out once."""
-        ended = {
-            key: repeats
-            for key, repeats in self._open.items()
-            if not self._goes_on(repeats, now)
-        }
-        for key in ended:
+        ended = [each for each in self._open.items() if not self._goes_on(each[1], now)]
+        for key, _ in ended:
             del self._open[key]
-        return [each for each in ended.values() if each.more or each.others]
+        return [repeats for _, repeats in ended if repeats.more or repeats.others]
 
 
 def unknown_text(presented: Mapping[Uid, float], boot: str) -> str:
@@ -1157,47 +1099,34 @@ def unknown_from(text: str | None, boot: str, now: float) -> dict[Uid, float]:
 
 
 class LockPolicy(NamedTuple):
-    """How patiently a kind of lock is asked: the numbers of its vendor, as data.
+    """How patiently a kind of lock is asked: the numbers of its vendor, in seconds."""
 
-    ``try_s`` bounds one request, ``send_try_s`` (0: the same) a command whose answer
-    comes when the bolt has turned.  ``read_waits_s`` are the waits between the tries of
-    a question, ``send_waits_s`` those of a command that surely never left.
-    ``confirm_at_s`` are the seconds after the command at which to ask how it went, then
-    every ``confirm_every_s`` (0: stop there).  A command that a newer status shows to
-    have had no effect is sent once more, not before ``resend_after_s``.  A moving bolt
-    is looked at every ``moving_every_s`` until it has arrived.  A failed auto-relock is
-    tried again after each of ``relock_waits_s``, then given up: it costs battery and
-    calls, and needs a person.  A lock whose state is old is woken at most every
-    ``wake_every_s`` (0: the vendor has no such thing), which may take ``wake_s``.
-    ``calls_per_month`` is the vendor's free plan (0: no limit).  ``locks_itself``: a
-    strike, which is open for a moment only.
-    """
-
-    try_s: float = 5.0
-    send_try_s: float = 0.0
-    read_waits_s: tuple[float, ...] = (1.0, 2.0)
-    send_waits_s: tuple[float, ...] = (1.0, 2.0)
-    confirm_at_s: tuple[float, ...] = ()
-    confirm_every_s: float = 0.0
-    resend_after_s: float = 3.0
-    moving_every_s: float = 2.0
+    try_s: float = 5.0  # bounds one request
+    send_try_s: float = 0.0  # and a command (0: the same): some answer after the move
+    read_waits_s: tuple[float, ...] = (1.0, 2.0)  # between the tries of a question
+    send_waits_s: tuple[float, ...] = (1.0, 2.0)  # of a command that surely never left
+    confirm_at_s: tuple[float, ...] = ()  # after the command: when to ask how it went
+    confirm_every_s: float = 0.0  # and then (0: no more)
+    resend_after_s: float = 3.0  # not before: a command that had no effect, once more
+    moving_every_s: float = 2.0  # a moving bolt is looked at until it has arrived
+    #: A failed auto-relock is tried again after each, then needs a person: tries cost
+    #: battery and calls.
     relock_waits_s: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0)
-    wake_every_s: float = 0.0
-    wake_s: float = 20.0
-    calls_per_month: int = 0
-    locks_itself: bool = False
+    wake_every_s: float = 0.0  # at most: a lock whose state is old (0: never)
+    wake_s: float = 20.0  # how long that may take
+    calls_per_month: int = 0  # of the vendor's free plan (0: no limit)
+    locks_itself: bool = False  # a strike, which is open for a moment only
 
     def confirm_times_s(self, limit_s: float) -> Iterator[float]:
         """When to ask, in seconds after the command, up to ``limit_s``; at least once,
         even if the owner is less patient than the vendor."""
-        if self.confirm_at_s and self.confirm_at_s[0] > limit_s:
-            yield limit_s
-            return
         at_s = 0.0
         for at_s in self.confirm_at_s:
             if at_s > limit_s:
                 break
             yield at_s
+        if self.confirm_at_s and self.confirm_at_s[0] > limit_s:
+            yield limit_s
         while self.confirm_every_s and at_s + self.confirm_every_s <= limit_s:
             at_s += self.confirm_every_s
             yield at_s
@@ -1207,17 +1136,10 @@ class LockPolicy(NamedTuple):
 #: Sesame mini was seen to refuse an unlock at 38 % and to work on at 10 %.
 LOW_BATTERY_PERCENT = 15
 
-
 #: How many questions a command is worth once a share of the month's calls is used: the
 #: rest is kept for the commands themselves.
 RATIONS: tuple[tuple[float, int | None], ...] = ((0.97, 0), (0.90, 1), (0.0, None))
 CALLS_LOW = 0.80  # from this share on the owner is warned
-
-
-def questions_worth(used: int, allowed: int) -> int | None:
-    """How many times to ask whether a command worked, after ``used`` calls of the
-    month's ``allowed``; None: as often as it takes."""
-    return next(count for since, count in RATIONS if used >= since * allowed)
 
 
 def calls_in_words(used: int, allowed: int) -> str:
@@ -1241,40 +1163,31 @@ class Relock(NamedTuple):
     due: float
     failures: int = 0
 
-    def to_text(self, boot: str) -> str:
-        """As it is kept on disk; ``boot`` names this run of the computer."""
-        return f"{boot} {self.lock} {self.due:.3f} {self.failures}"
 
-    @classmethod
-    def from_text(cls, text: str, boot: str, now: float) -> Relock | None:
-        """What ``to_text`` wrote; due at once if the computer was restarted since."""
-        form = rf"(\S+) (\w+) (inf|{SECONDS_KEPT}) (\d{{1,3}})"
-        match = re.fullmatch(form, text, re.ASCII)
-        if match is None:
-            return None
-        written_in, lock, due, failures = match.groups()
-        if written_in != boot:
-            return cls(lock, now)
-        return cls(lock, float(due), int(failures))
+def relocks_text(pending: Iterable[Relock], boot: str) -> str:
+    """As they are kept on disk; ``boot`` names this run of the computer."""
+    return "; ".join(f"{boot} {lock} {due:.3f} {fails}" for lock, due, fails in pending)
 
 
 def relocks_from(text: str | None, boot: str, now: float) -> dict[str, Relock]:
-    """All that ``relocks_text`` wrote, by lock."""
-    found = (Relock.from_text(part, boot, now) for part in (text or "").split("; "))
-    return {relock.lock: relock for relock in found if relock}
-
-
-def relocks_text(pending: Mapping[str, Relock], boot: str) -> str:
-    """As they are kept on disk; empty when nothing is to be locked again."""
-    return "; ".join(relock.to_text(boot) for relock in pending.values())
+    """All that ``relocks_text`` wrote, by lock; what an earlier run of the computer
+    left is due at once."""
+    found = {}
+    for part in (text or "").split("; "):
+        form = rf"(\S+) (\w+) (inf|{SECONDS_KEPT}) (\d{{1,3}})"
+        if match := re.fullmatch(form, part, re.ASCII):
+            written_in, lock, due, failures = match.groups()
+            is_known = written_in == boot
+            later = Relock(lock, float(due), int(failures))
+            found[lock] = later if is_known else Relock(lock, now)
+    return found
 
 
 def relock_after(
     outcome: Outcome, pending: Relock | None, *, now: float, after_s: float
 ) -> Relock | None:
     """The relock of the lock that moved, after ``outcome``; ``pending`` is the one from
-    before.  ``after_s`` is how long it may stand open; 0: never relock.
-    """
+    before.  ``after_s`` is how long it may stand open; 0: never relock."""
     if outcome.result is Result.LOCKED:
         return None
     may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE)
@@ -1288,12 +1201,6 @@ def relock_later(pending: Relock, waits_s: Sequence[float], now: float) -> Reloc
     failures = pending.failures + 1
     due = now + waits_s[failures - 1] if failures <= len(waits_s) else inf
     return pending._replace(due=round(due, 3), failures=failures)
-
-
-def jittered_s(wait_s: float, jitter: float) -> float:
-    """``wait_s`` stretched by up to a quarter, so that doors do not retry in step;
-    ``jitter`` is a random number in [0, 1)."""
-    return wait_s * (1 + jitter / 4)
 
 
 #: How much of the processor an idle door may take.  Looks for a card come as often as
@@ -1323,40 +1230,28 @@ class Every:
 
 
 class Backoff:
-    """How long to wait after each of several failures in a row, as ``backoff_s``."""
+    """How long to wait after each of several failures in a row: from ``base_s`` on it
+    doubles up to ``cap_s``; ``jitter`` (0 to 1) leaves at least half of that.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015), equal jitter.
+    """
 
     def __init__(
         self, base_s: float, cap_s: float, jitter: Callable[[], float] = lambda: 1.0
     ) -> None:
-        self._base_s = base_s
-        self._cap_s = cap_s
+        self._base_s, self._cap_s = base_s, cap_s
         self._jitter = jitter
         self._failures = 0
 
     def fail(self) -> float:
         """One more; returns the seconds to wait."""
-        wait_s = backoff_s(
-            self._failures,
-            base_s=self._base_s,
-            cap_s=self._cap_s,
-            jitter=self._jitter(),
-        )
+        full_s = min(self._cap_s, self._base_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        return wait_s
+        return full_s * (1 + self._jitter()) / 2
 
     def succeed(self) -> None:
         """The next failure is the first one."""
         self._failures = 0
-
-
-def backoff_s(attempt: int, *, base_s: float, cap_s: float, jitter: float) -> float:
-    """Seconds to wait after failed ``attempt`` (0, 1, ...), doubling up to ``cap_s``.
-
-    ``jitter`` is a random number in [0, 1); at least half of the wait remains.
-
-    Source: M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015), equal jitter.
-    """
-    return min(cap_s, base_s * 2.0 ** min(attempt, 30)) * (1 + jitter) / 2
 
 
 ################################################################################
@@ -3392,7 +3287,10 @@ class CallBudget:
 
     def questions(self) -> int | None:
         """How many to spend on whether a command worked; None: no need to save."""
-        return questions_worth(self.used, self.allowed) if self.allowed else None
+        if not self.allowed:
+            return None
+        share = self.used / self.allowed
+        return next(count for since, count in RATIONS if share >= since)
 
     def shortage(self) -> str:
         """In words when most of the month's calls are used; "" before."""
@@ -3903,7 +3801,7 @@ class LockControl:
         None) or no time for one."""
         if wait_s is None:
             raise error
-        wait_s = jittered_s(wait_s, self._jitter())
+        wait_s *= 1 + self._jitter() / 4  # doors should not retry in step
         if error.after_s is not None:
             wait_s = error.after_s
         try_at = self._clock.monotonic() + wait_s
@@ -4014,7 +3912,7 @@ class Relocking:
         if now < self._look_at:
             return
         self._look_at = now + self.look_every_s
-        found, mine = self._found, relocks_text(self.pending, self._clock.boot())
+        found, mine = self._found, self._text(self.pending)
         try:
             text = self._found = self._events.recall(Kept.RELOCK)
             if text is not None and text not in (found, mine):
@@ -4063,8 +3961,11 @@ class Relocking:
         after = relock_after(outcome, before, now=now, after_s=after_s)
         return pending | ({outcome.lock: after} if after else {})
 
+    def _text(self, pending: Mapping[str, Relock]) -> str:
+        return relocks_text(pending.values(), self._clock.boot())
+
     def _notes(self, pending: Mapping[str, Relock]) -> Notes:
-        text = relocks_text(pending, self._clock.boot())
+        text = self._text(pending)
         if not text and not self._found and not self._after_s:
             return NOTHING
         return Notes({Kept.RELOCK: text})
@@ -4431,7 +4332,7 @@ class Refusals:
     ) -> bool:
         """Show and log that ``event`` is a no; False for one that is only counted."""
         if now < self._denials.rests_until:
-            self._denials.count(event, now)
+            self._denials.is_counted(event, now, is_pause=True)
             return False
         is_too_many = self._denials.is_too_many(now)
         self._display.denied_until = self._denials.rests_until

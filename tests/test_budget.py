@@ -30,7 +30,6 @@ from doorpi import (
     Result,
     SqliteStore,
     calls_in_words,
-    questions_worth,
 )
 
 MONTH = "calls sesame 2026-11"
@@ -177,8 +176,10 @@ def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
     ("calls", "questions"),
     [(0, None), (2699, None), (2700, 1), (2909, 1), (2910, 0), (3000, 0), (9999, 0)],
 )
-def test_how_many_questions_a_command_is_worth(calls, questions):
-    assert questions_worth(calls, PLAN) == questions
+def test_how_many_questions_a_command_is_worth(clock, calls, questions):
+    budget = CallBudget(clock, "sesame", PLAN, recall=lambda name: str(calls))
+
+    assert budget.questions() == questions
 
 
 def test_from_90_percent_on_there_is_one_question(world):

@@ -33,6 +33,7 @@ from doorpi import (
     relock_after,
     relock_later,
     relocks_from,
+    relocks_text,
 )
 
 AFTER_S = 60.0
@@ -472,7 +473,7 @@ def test_the_alarm_survives_a_restart_without_another_try(world, door):
 
 def test_a_verb_in_another_process_is_followed_within_a_second(world, door):
     idle(world, door, 5)
-    due = Relock("lock", world.clock.t + 10).to_text("boot-1")
+    due = relocks_text([Relock("lock", world.clock.t + 10)], "boot-1")
     world.store.kept["relock"] = due
 
     idle(world, door, 20)
@@ -493,7 +494,9 @@ def test_a_verb_that_locks_ends_the_alarm_also_where_nothing_is_locked_again_any
     world, door
 ):
     tap(world, door)
-    world.store.kept["relock"] = Relock("lock", float("inf"), 5).to_text("boot-1")
+    world.store.kept["relock"] = relocks_text(
+        [Relock("lock", float("inf"), 5)], "boot-1"
+    )
     door = world.door(config(relock_after_s=0.0))
     idle(world, door, 5)
     assert world.lights.standing is Signal.NOT_LOCKED
@@ -505,7 +508,9 @@ def test_a_verb_that_locks_ends_the_alarm_also_where_nothing_is_locked_again_any
 
 
 def test_a_tap_that_comes_before_the_disk_was_read_does_not_lose_it(world):
-    world.store.kept["relock"] = Relock("lock", world.clock.t + 60).to_text("boot-1")
+    world.store.kept["relock"] = relocks_text(
+        [Relock("lock", world.clock.t + 60)], "boot-1"
+    )
     world.lock.state = UNLOCKED
     world.lock.sends = [Rejected("LOW_BATTERY")]
     door = world.door(config())
@@ -722,12 +727,14 @@ def test_the_time_is_the_same_in_mind_and_on_disk():
     pending = relock_after(opened, None, now=1 / 3, after_s=60.0)
 
     for relock in (pending, relock_later(pending, (15.0,), 2 / 3)):
-        assert Relock.from_text(relock.to_text("b"), "b", 7.0) == relock
+        text = relocks_text([relock], "b")
+        assert relocks_from(text, "b", 7.0) == {"lock": relock}
 
 
 @pytest.mark.parametrize("pending", [PENDING, Relock("fallback", float("inf"), 5)])
 def test_what_is_written_is_read_again(pending):
-    assert relocks_from(pending.to_text("b"), "b", 7.0) == {pending.lock: pending}
+    text = relocks_text([pending], "b")
+    assert relocks_from(text, "b", 7.0) == {pending.lock: pending}
 
 
 @pytest.mark.parametrize(
@@ -749,7 +756,7 @@ def test_what_makes_no_sense_on_disk_is_nothing(text):
 
 
 def test_of_another_run_of_the_computer_it_is_due_now():
-    assert Relock.from_text("a lock inf 5", "b", 7.0) == Relock("lock", 7.0)
+    assert relocks_from("a lock inf 5", "b", 7.0) == {"lock": Relock("lock", 7.0)}
 
 
 # -- two locks
@@ -810,9 +817,9 @@ def test_a_verb_that_opens_one_while_the_other_is_locked_is_not_forgotten(
 
 
 def test_the_one_that_was_given_up_is_not_told_of_the_other(world, second):
-    gone = Relock("fallback", float("inf"), 5).to_text("boot-1")
-    due = Relock("lock", world.clock.t + 1).to_text("boot-1")
-    world.store.kept["relock"] = f"{gone}; {due}"
+    gone = Relock("fallback", float("inf"), 5)
+    due = Relock("lock", world.clock.t + 1)
+    world.store.kept["relock"] = relocks_text([gone, due], "boot-1")
     world.lock.statuses = [AWAY] * 3
     world.lock.sends = [AWAY] * 3
 
