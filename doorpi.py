@@ -12567,6 +12567,12 @@ def _join(group: str) -> str:
     return f"sudo usermod -aG {group} {our_name()}; sudo systemctl restart doorpi"
 
 
+def _in_use(subject: str, what: str, by: str = "the running door") -> Finding:
+    words = f"{what}: in use by {by}, so not tried"
+    do = "to have it tried, stop the door first: sudo systemctl stop doorpi"
+    return Finding(WARN, subject, words, do)
+
+
 # -- the reader
 
 #: nfcpy cannot drive these, though they look as if it could.
@@ -12596,13 +12602,7 @@ def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
     yield from found
     kind = "usb" if device.startswith("usb") else "serial"  # not another reader's
     if (FAIL, kind) not in [finding[:2] for finding in found]:
-        yield from [_in_use(device, "the running door")] if runs else _tried(config)
-
-
-def _in_use(device: str, by: str) -> Finding:
-    words = f"{device} is in use by {by}, so it was not tried"
-    do = "stop it to have the reader tried: sudo systemctl stop doorpi"
-    return Finding(WARN, "reader", words, do)
+        yield from [_in_use("reader", device)] if runs else _tried(config)
 
 
 def _usb_findings(path: str) -> Iterator[Finding]:
@@ -12688,7 +12688,7 @@ def _tried(config: ReaderConfig) -> Iterator[Finding]:
 
 def _cannot_be_used(device: str, why: str) -> Finding:
     if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
-        return _in_use(device, "another program")  # of a user whose files are hidden
+        return _in_use("reader", device, "another program")
     do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
     if bring_libraries() in why:
         do = bring_libraries()
@@ -12701,7 +12701,6 @@ def _cannot_be_used(device: str, why: str) -> Finding:
 
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
-STOP_FIRST = "to test it, stop the door first: sudo systemctl stop doorpi"
 SEE_PINS = "sudo apt-get install gpiod; gpioinfo shows which program has the pin"
 ON_A_PI = "on a Pi: sudo apt-get install python3-lgpio"
 
@@ -12711,8 +12710,7 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
     ``runs`` they are its own."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
     if runs:
-        words = f"{pins}: the running door has them, so they were not tried"
-        yield Finding(WARN, "lights", words, STOP_FIRST)
+        yield _in_use("lights", pins)
         return
     lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
@@ -12721,23 +12719,22 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         if lights.trouble:
             yield _no_lights(pins, lights.trouble)
             return
-        yield Finding(OK, "lights", f"{pins}: look at them now")
+        words = f"{pins}: do you see green, red, both?"
+        do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
+        yield Finding(OK, "lights", words, do)
         lights.show(Signal.READY)
         time.sleep(lamp_test.duration_s + 0.1)
-    words = "green, red, both: did you see them?"
-    do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
-    yield Finding(OK, "lights", words, do)
 
 
 def _no_lights(pins: str, trouble: str) -> Finding:
+    if "busy" in trouble.lower():
+        return _in_use("lights", pins, "another program")._replace(do=SEE_PINS)
+    words = f"{pins}: {trouble}; the door works in the dark"
     chips = sorted(DEV.glob("gpiochip*"))
     is_barred = bool(chips) and not any(map(may, chips))
-    taken = f"{pins}: another program has them, so they were not tried"
-    words = f"{pins}: {trouble}; the door works in the dark"
     return first_of(
         "lights",
         (is_barred, WARN, words, _join("gpio")),
-        ("busy" in trouble.lower(), WARN, taken, f"{SEE_PINS}; {STOP_FIRST}"),
         ("gpiozero" not in sys.modules, WARN, words, bring_libraries()),
         (True, WARN, words, ON_A_PI),
     )
@@ -12824,13 +12821,12 @@ def _expiry(where: str, certificate: Mapping[str, Any], at: datetime) -> Finding
 
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
-WRONG_KEY = "compare api_key, secret_key and device_id with the app"
 WRONG_TIME = "set the clock first, which some keys are used with: its own line says how"
 IN_ITS_APP = "in its app: are its batteries good, is it shared, is remote access on?"
 LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 #: What each trouble with a lock asks for; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
-    (AuthError, FAIL, WRONG_KEY),
+    (AuthError, FAIL, "compare api_key, secret_key and device_id with the app"),
     (QuotaError, FAIL, "leave it alone for so long; larger plans have more"),
     (Barred, FAIL, IN_ITS_APP),
     (TurnedAway, FAIL, "are device_id and base_url right?"),
@@ -13034,21 +13030,15 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
         do = "install that version again" if found > version else ""
         yield warn_if(do, "database", newer if do else words)
     except TROUBLES as error:
-        why, code = printable(str(error)), getattr(error, "sqlite_errorcode", 0)
-        aside = (
-            f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door"
-            " sets it aside and makes a new one; a worn SD card does this"
-        )
-        unread, look = f"{path} cannot be read: {why}", "see files; the disk: dmesg"
-        unlink = f"find out which user made it, and remove it: ls -l {path.parent}"
-        in_use, again = f"{path}: in use just now", "ask again in a minute"
-        yield first_of(
-            "database",
-            (code & 0xFF == sqlite3.SQLITE_BUSY, WARN, in_use, again),
-            (_is_broken(error), FAIL, f"{path} is broken: {why}", aside),
-            (isinstance(error, LinkFound), FAIL, unread, unlink),
-            (True, FAIL, unread, look),
-        )
+        words = f"{path} cannot be read: {printable(str(error))}"
+        do = f"the disk: dmesg; its rights, and whose a link is: ls -l {path.parent}"
+        if _is_broken(error):
+            words = f"{path} is broken: {printable(str(error))}"
+            do = (
+                f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door"
+                " sets it aside and makes a new one; a worn SD card does this"
+            )
+        yield Finding(FAIL, "database", words, do)
 
 
 def _contents(path: Path) -> tuple[str, int]:
@@ -13116,30 +13106,26 @@ def diagnose_files(
     for path in (*secret, folder, *stored):
         chmod = f"sudo -u {name} chmod" if path in stored else "sudo chmod"
         with contextlib.suppress(OSError, KeyError):  # -wal and -shm come and go
-            findings += _for_everybody(path, chmod)
-            findings += _for_the_group(path) if path in secret else []
+            findings += _too_open(path, chmod, is_secret=path in secret)
     paths = f"{', '.join(map(str, secret))} and {folder}"
     words = f"{paths}: not readable by other users; {name} has access"
     yield from findings or [Finding(OK, "files", words)]
 
 
-def _for_everybody(path: Path, chmod: str) -> Iterator[Finding]:
-    """What the modes of ``path``, and of the folders on the way, let everybody do."""
+def _too_open(path: Path, chmod: str, *, is_secret: bool) -> Iterator[Finding]:
+    """What the modes of ``path``, and of the folders on the way, let others do.  The
+    group of a secret is the service's: it is for no person."""
+    import grp
+
     mode = path.stat().st_mode
     is_shut = any(not f.stat().st_mode & 0o001 for f in path.resolve().parents)
     if mode & 0o006 and not is_shut:
         health, can = (FAIL, "changed") if mode & 0o002 else (WARN, "read")
         words = f"{path} can be {can} by everybody"
         yield Finding(health, "files", words, f"{chmod} o-rwx {shell_word(str(path))}")
-
-
-def _for_the_group(path: Path) -> Iterator[Finding]:
-    """The group of the settings is the service's: it is for no person."""
-    import grp
-
     group = grp.getgrgid(path.stat().st_gid)
     others = sorted({*group.gr_mem} - {our_name(), "root"})
-    if others and path.stat().st_mode & 0o040:
+    if is_secret and others and mode & 0o040:
         who = f"{', '.join(others)}, of the group {group.gr_name}"
         do = "; ".join(f"sudo gpasswd -d {name} {group.gr_name}" for name in others)
         yield Finding(WARN, "files", f"{path} can be read by {who}", do)

@@ -253,8 +253,8 @@ def test_the_reader_of_a_running_door_is_not_disturbed(computer):
         Finding(
             WARN,
             "reader",
-            "tty:S0:pn532 is in use by the running door, so it was not tried",
-            "stop it to have the reader tried: sudo systemctl stop doorpi",
+            "tty:S0:pn532: in use by the running door, so not tried",
+            "to have it tried, stop the door first: sudo systemctl stop doorpi",
         )
     ]
 
@@ -345,8 +345,8 @@ def test_a_door_that_we_may_not_see_is_not_disturbed_either(tmp_path, chip, clou
         assert "the card reader is back" not in door.journal
     lines = said.stdout.splitlines()
     assert said.returncode == 0
-    in_use = f"{chip.device} is in use by another program, so it was not tried"
-    do = "stop it to have the reader tried: sudo systemctl stop doorpi"
+    in_use = f"{chip.device}: in use by another program, so not tried"
+    do = "to have it tried, stop the door first: sudo systemctl stop doorpi"
     assert lines[2] == f"warn  reader    {in_use}"
     assert lines[3].strip() == f"-> {do}"
     assert event.result == "unlocked"
@@ -396,8 +396,8 @@ def test_one_slow_look_of_ten_makes_no_slow_reader(monkeypatch):
 @pytest.mark.parametrize(
     ("why", "health", "do"),
     [
-        ("device or resource busy", WARN, "stop it to have the reader tried: "),
-        ("another program uses it", WARN, "stop it to have the reader tried: "),
+        ("device or resource busy", WARN, "to have it tried, stop the door first: "),
+        ("another program uses it", WARN, "to have it tried, stop the door first: "),
         ("cannot find a suitable libusb-1.0", FAIL, "sudo apt-get install libusb-"),
         ("connection timed out", FAIL, "look at its plug; "),
     ],
@@ -436,5 +436,5 @@ def test_a_running_door_is_not_disturbed(tmp_path, chip, cloud):
 
         event = door.tap(chip, "04A93C715ED284")
     assert said.returncode == 0
-    assert f"{chip.device} is in use by the running door" in said.stdout
+    assert f"{chip.device}: in use by the running door" in said.stdout
     assert event.result == "unlocked"

@@ -102,18 +102,16 @@ def lights(runs=False) -> list[Finding]:
     return list(doorpi.diagnose_lights(LedsConfig(), runs))
 
 
-def test_the_lights_are_tried_one_after_the_other_and_both(pins):
-    findings = lights()
+TRIED = Finding(
+    OK,
+    "lights",
+    f"{PINS}: do you see green, red, both?",
+    "if not: long leg to the pin, 330 ohm to ground; [leds] active_high",
+)
 
-    assert findings == [
-        Finding(OK, "lights", f"{PINS}: look at them now"),
-        Finding(
-            OK,
-            "lights",
-            "green, red, both: did you see them?",
-            "if not: long leg to the pin, 330 ohm to ground; [leds] active_high",
-        ),
-    ]
+
+def test_the_lights_are_tried_one_after_the_other_and_both(pins):
+    assert lights() == [TRIED]
     green, red, both, dark = (1, 0), (0, 1), (1, 1), (0, 0)
     settled = [now for now, then in pairwise([*pins.history, None]) if then != now]
     seen = iter(settled)  # the two are set one after the other
@@ -145,8 +143,8 @@ def test_the_lights_of_a_running_door_are_left_alone(pins):
         Finding(
             WARN,
             "lights",
-            f"{PINS}: the running door has them, so they were not tried",
-            "to test it, stop the door first: sudo systemctl stop doorpi",
+            f"{PINS}: in use by the running door, so not tried",
+            "to have it tried, stop the door first: sudo systemctl stop doorpi",
         )
     ]
     assert pins.pins == {}
@@ -157,7 +155,7 @@ def test_the_lights_of_a_running_door_are_left_alone(pins):
     [
         (no_library, f"{PINS}: Unable to load any default pin factory!; the door works in the dark", doorpi.ON_A_PI),
         (misspelt_library, f"{PINS}: Unable to find pin factory 'lgpioo'; the door works in the dark", doorpi.ON_A_PI),
-        (busy_pin, f"{PINS}: another program has them, so they were not tried", f"{doorpi.SEE_PINS}; to test it, stop the door first: sudo systemctl stop doorpi"),
+        (busy_pin, f"{PINS}: in use by another program, so not tried", doorpi.SEE_PINS),
     ],
     ids=["no-library", "misspelt", "busy"],
 )  # fmt: skip
@@ -488,7 +486,7 @@ def test_a_lock_that_cannot_be_asked_fails_with_what_to_do(asked, kind, fault):
 
 
 TROUBLES = {
-    "wrong key": ({"fault": "401"}, FAIL, "HTTP 401: the key is not accepted", doorpi.WRONG_KEY),
+    "wrong key": ({"fault": "401"}, FAIL, "HTTP 401: the key is not accepted", "compare api_key, secret_key and device_id with the app"),
     "a sign-in page": ({"fault": "html"}, FAIL, "HTTP 200 with an answer that is not JSON", doorpi.OTHER_END),
     "no such lock": ({"fault": "404"}, FAIL, "HTTP 404", "are device_id and base_url right?"),
     "busy": ({"fault": "busy-35"}, WARN, "HTTP 400 DEVICE_IS_BUSY 35", "ask again in a minute: sudo doorpi status"),
@@ -870,7 +868,7 @@ def test_a_link_in_a_databases_place_is_named_and_not_followed(state, tmp_path):
 
     assert finding.health is FAIL
     assert "doorpi.db is a symbolic link, which is not followed" in finding.words
-    assert finding.do.endswith(f"ls -l {state.events.path.parent}")
+    assert finding.do.endswith(f"whose a link is: ls -l {state.events.path.parent}")
 
 
 def test_a_database_of_a_newer_program_is_worth_a_word(state):
@@ -1185,8 +1183,7 @@ def test_a_door_that_is_well_is_told_line_by_line(says, tmp_path, cloud):
         rf"ok    settings  {tmp_path}/doorpi\.toml: no problems",
         r"ok    reader    .*",
         r"ok    reader    read test: 10 attempts, .*",
-        rf"ok    lights    {PINS}: look at them now",
-        r"ok    lights    green, red, both: did you see them\?",
+        rf"ok    lights    {PINS}: do you see green, red, both\?",
         r" {16}-> if not: long leg to the pin, 330 ohm to ground; \[leds\] active_high",
         r"ok    clock     20\d\d-.* \(UTC.*\), synchronised",
         rf"(ok  |warn)  disk      {state}: [\d,]+ MB free of [\d,]+ MB",
@@ -1209,7 +1206,7 @@ def test_a_virtual_reader_is_left_to_the_door_that_runs(says, tmp_path):
         _, lines = says()
 
     (line,) = [line for line in lines if "reader" in line[:16]]
-    assert "is in use by the running door, so it was not tried" in line
+    assert ": in use by the running door, so not tried" in line
 
 
 def test_the_question_to_the_lock_counts_for_its_month(says, tmp_path):
@@ -1237,7 +1234,7 @@ def test_the_pins_of_a_running_door_are_left_alone(says, tmp_path, pins):
         code, lines = says(more='[fallback]\nkind = "relay"')
 
     assert code == 0
-    words = f"{PINS}: the running door has them, so they were not tried"
+    words = f"{PINS}: in use by the running door, so not tried"
     assert f"warn  lights    {words}" in lines
     assert lines[-1] == "ok    fallback  relay on GPIO 17: the running door has it"
     assert pins.pins == {}
@@ -1308,7 +1305,7 @@ def test_ctrl_c_ends_it_quietly(says, pins, monkeypatch):
     code, lines = says()
 
     assert code == 130
-    assert lines[-1] == f"ok    lights    {PINS}: look at them now"
+    assert f"ok    lights    {PINS}: do you see green, red, both?" in lines
     assert pins.now == {"GPIO23": 0, "GPIO22": 0}
 
 
