@@ -12553,13 +12553,13 @@ def may(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
 
 
 def our_name() -> str:
-    """The user that we are, by name where it has one."""
+    """The user that we are, by number where it has no name."""
     import pwd
 
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return f"user {os.geteuid()}"
+        return str(os.geteuid())
 
 
 def _join(group: str) -> str:
@@ -12941,14 +12941,13 @@ def diagnose_clock(
 def _keeps_out(at: datetime, config: Config, store: SqliteStore) -> bool:
     """Whether somebody is refused because the clock is not set."""
     newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
-    must_be_set = config.door.require_synced_clock
     with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
         newest = store.events.newest_at()
         if store.people.exists():
             has_dates = has_dates or store.people.has_dated_cards()
-    return has_dates and not is_believed(
-        at, is_set=False, must_be_set=must_be_set, newest=newest
-    )
+    must_be_set = config.door.require_synced_clock
+    is_set = is_believed(at, is_set=False, must_be_set=must_be_set, newest=newest)
+    return has_dates and not is_set
 
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -13133,31 +13132,26 @@ def _too_open(path: Path, chmod: str, *, is_secret: bool) -> Iterator[Finding]:
 
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
 BRING_BACK = "bring back your own copy: sudo doorpi import list.toml"
-MAKE_COPY = "sudo rm -f {copy}; sudo systemctl restart doorpi: it makes a new one"
 
 
 def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     """Whether the copy beside the list could take its place."""
+    make = f"sudo rm -f {cards.copy}; sudo systemctl restart doorpi: it makes a new one"
+    words, do, changes = f"{cards.copy} has what the list has", "", list[int]()
     try:
-        mine = _changes_and_cards(cards.path)
-    except TROUBLES:
-        return  # there is none, or its own line says why
-    words, do = f"{cards.copy} has what the list has", ""
-    make = MAKE_COPY.format(copy=cards.copy)
-    try:
-        if cards.path.stat().st_size > cards.copied_up_to:
-            words, do = f"{cards.path} is too large for a copy beside it", BACK_UP
-        elif _changes_and_cards(cards.copy) != mine:
+        for path in (cards.path, cards.copy):
+            with _checked(path) as db:
+                changes.append(_changes(db))
+        if len(set(changes)) > 1:
             words, do = f"{cards.copy} is not of this list", make
     except TROUBLES as error:
+        if not changes:
+            return  # there is no list, or its own line says why
         why = printable(str(error)) if _is_there(cards.copy) else "there is none"
         words, do = f"no copy in place of a lost list: {why}", make
+    if cards.path.stat().st_size > cards.copied_up_to:
+        words, do = f"{cards.path} is too large for a copy beside it", BACK_UP
     yield warn_if(do, "backup", words)
-
-
-def _changes_and_cards(path: Path) -> tuple[int, object]:
-    with _checked(path) as db:
-        return _changes(db), db.execute("SELECT count(*) FROM cards").fetchone()
 
 
 def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
@@ -13873,7 +13867,7 @@ def cmd_doctor(args: argparse.Namespace) -> int:
                 if do:
                     say(f"{'':14}  -> {do}")
             sys.stdout.flush()
-            worst = EX_FAILED if finding.health is Health.FAIL else worst
+            worst = EX_FAILED if finding.health is FAIL else worst
     finally:
         log.disabled = False
     return worst
@@ -13882,53 +13876,54 @@ def cmd_doctor(args: argparse.Namespace) -> int:
 def _examined(path: Path) -> Iterator[Finding]:
     """What is wrong with the file, and all else by what the door goes by: the file, or
     the last good settings."""
+    config: Config | None = None
     try:
-        config: Config | None = read_config(path, os.environ)
-        yield Finding(Health.OK, "settings", f"{path}: no problems")
+        config = read_config(path, os.environ)
+        yield Finding(OK, "settings", f"{path}: no problems")
     except ConfigError as error:
-        problems, config = [*error.problems], None
-        if good := last_good(path, os.environ):
-            try:
-                config = good.config(path, os.environ)
-            except ConfigError as other:
-                problems += other.problems
+        problems, good = [*error.problems], last_good(path, os.environ)
+        try:
+            config = good and good.config(path, os.environ)
+        except ConfigError as other:
+            problems += other.problems
         for problem in dict.fromkeys(problems):
             words = problem.partition("\n")[0]
-            yield Finding(Health.FAIL, "settings", words, "doorpi check")
+            yield Finding(FAIL, "settings", words, "doorpi check")
         if good:
             words = f"the door goes by its last good settings, of {good.date}"
-            yield Finding(Health.WARN, "settings", words, f"mend {path}")
-    if config is None:
-        return
-    become_owner(Path(config.door.state_dir))
-    for subject, findings in _subjects(path, config).items():
-        yield from survived(subject, findings)
+            yield Finding(WARN, "settings", words, f"mend {path}")
+    if config is not None:
+        become_owner(Path(config.door.state_dir))
+        for subject, findings in _subjects(path, config).items():
+            yield from survived(subject, findings)
 
 
 def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
     """All that is looked at, each when its turn comes."""
-    clock, store = SystemClock(), make_store(config)
-    folder = Path(config.door.state_dir)
+    clock, store, folder = (
+        SystemClock(),
+        make_store(config),
+        Path(config.door.state_dir),
+    )
     runs = is_running(folder)
     secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
     needed = needed_files(config, path, os.environ)
     examples = f"{', '.join(config.examples)}: still the example's, and opens nothing"
     do = "give it the UID of a card of yours, or remove it"
-    example = Finding(Health.WARN, "settings", examples, do)
+    log_and_list = [
+        diagnose_database(file.path, len(file.schema))
+        for file in (store.events, store.people)
+    ]
+    copies = diagnose_copy(store.people), diagnose_backup(store, clock.now())
     subjects = {
-        "settings": iter([example] if config.examples else []),
+        "settings": iter([warn_if(do, "settings", examples)] * bool(config.examples)),
         "reader": diagnose_reader(config.reader, runs),
         "lights": diagnose_lights(config.leds, runs),
         "clock": diagnose_clock(clock, config, store),
         "disk": diagnose_disk(folder),
-        "database": chain.from_iterable(
-            diagnose_database(file.path, len(file.schema))
-            for file in (store.events, store.people)
-        ),
+        "database": chain(*log_and_list),
         "files": diagnose_files(secret, needed, folder),
-        "backup": chain(
-            diagnose_copy(store.people), diagnose_backup(store, clock.now())
-        ),
+        "backup": chain(*copies),
         "lockdown": diagnose_lockdown(store),
     }
     for where, access in locks_of(config).items():
@@ -13944,23 +13939,21 @@ def _lock_examined(
     if examples:
         words = f"{', '.join(examples)}: still the example's"
         do = "put your lock's own into the settings; then sudo doorpi check"
-        yield Finding(Health.FAIL, where, words, do)
+        yield Finding(FAIL, where, words, do)
         return
     if access.kind == "relay" and runs:
         words = f"relay on GPIO {access.relay_gpio}: the running door has it"
-        yield Finding(Health.OK, where, words)
+        yield Finding(OK, where, words)
         return
     lock, store = make_lock(where, access, config, clock), make_store(config)
     events = Forgiving(store.events, _say_what_failed)
     control = control_locks(config, {where: lock}, events, clock, jitter=random.random)
-    try:
-        yield from diagnose_lock(where, access, lock, control, clock)
-    finally:
-        spent = Notes(counts=control.spent())
-        if spent.counts:
-            events.keep(spent)
-        lock.close()
-        store.close()
+    with contextlib.closing(store), contextlib.closing(lock):
+        try:
+            yield from diagnose_lock(where, access, lock, control, clock)
+        finally:
+            if spent := control.spent():
+                events.keep(Notes(counts=spent))
 
 
 def _asking_user() -> str:

@@ -346,7 +346,7 @@ def test_who_may_not_ask_the_door_is_told_so_and_moves_nothing(office, verb):
 def test_check_judges_as_the_service_and_says_what_mends_it(office):
     """The README's own way to edit once left a file of root's alone."""
     assert office.does("check")[0] == 0
-    who = f"the service (user user {SERVICE})"
+    who = f"the service (user {SERVICE})"
     for file in ("doorpi.toml", "lock.key"):
         path = office.settings.with_name(file)
         os.chown(path, 0, 0)
