@@ -3021,6 +3021,10 @@ class Worker(Protocol):
     def busy_s(self) -> float:
         """How long what is under way has lasted; 0.0 while nothing is."""
 
+    @property
+    def is_wanted(self) -> bool:
+        """True where somebody waits for what is under way to end."""
+
     def close(self) -> None:
         """Begin nothing more; does not wait for what is under way."""
 
@@ -3347,7 +3351,7 @@ class Promised(NamedTuple, Generic[T]):
 class InlineWorker:
     """Runs each function in the thread that asks for its result."""
 
-    is_idle, busy_s = True, 0.0
+    is_idle, busy_s, is_wanted = True, 0.0, True
 
     def submit(self, function: Callable[[], T]) -> Promised[T]:
         return Promised(function)
@@ -4880,6 +4884,7 @@ class Door:
     moments."""
 
     lively_s = 1.0  # a call that lasts longer is no sign of life
+    look_round_s = 0.2  # the longest wait
 
     def __init__(
         self,
@@ -5037,7 +5042,7 @@ class Door:
         now = self._clock.monotonic()
         due = min((source.due for source in self._equipment.sources), default=inf)
         due = max(due, now + SHORTEST_PAUSE_S)
-        until = min(due, self._runner.due(), now + self._config.reader.poll_s)
+        until = min(due, self._runner.due(), now + self.look_round_s)
         self._clock.wait(max(0.0, until - now))
 
     # -- settings that change
@@ -8710,24 +8715,25 @@ def inbox_files(state_dir: Path) -> list[Path]:
 
 
 class Look(NamedTuple):
-    """One look for a card: ``began_at`` is monotonic, ``cpu_s`` what it cost."""
+    """One look for a card, which began ``late_s`` after it was due."""
 
     card: Card | None
     began_at: float
+    late_s: float
     took_s: float
-    cpu_s: float
 
 
 class CardSource:
     """A card reader as a source of requests: one for each presentation of a card.
 
-    The looks run on ``worker``, and the pause after each depends on what it cost the
-    processor.  A reader that is lost is opened again after pauses that grow.
+    ``worker`` looks for cards and pauses between looks, for as long as the processor's
+    use so far suggests.  A reader that is lost is opened again after pauses that grow.
     ``debounce`` is of the reader before this one: what lay there is no news.
     """
 
-    backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened anew
+    backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened
     first_looks_s = 1.0
+    watch_s = 0.2  # one watch of an empty field: the inbox wakes the door as often
     late_s, close_s = 1.5, 0.5
     look_counts_s = 3.0  # a slow reader answers within 2
 
@@ -8745,15 +8751,15 @@ class CardSource:
     ) -> None:
         self.point, self._wants = point, wants
         self.worker = worker
-        self.due = -inf
+        self.due = self._look_at = -inf
         self.reader = reader
         self._poll_s = config.poll_s
         self._clock = clock
         self.debounce = debounce or Debounce(config.rearm_s)
         self.debounce.rearm_s = config.rearm_s
         self._backoff = Backoff(*self.backoff_s, jitter)
-        self._look: Pending[Look] | None = None
-        self._polled_cpu_s = clock.cpu()
+        self._watch: Pending[list[Look]] | None = None
+        self._used_cpu_s = clock.cpu()
         self._found: AccessRequest | None = None  # by the looks of ``open``
         self._rests_until = -inf
         self._trouble = ""
@@ -8765,80 +8771,97 @@ class CardSource:
         reader does not answer."""
         self.debounce.restart()
         ends_at = self._clock.monotonic() + self.first_looks_s
-        self._found = self._judged(Promised(self._sense))
+        self._found = self._judged(Promised(lambda: [self._look()]))
         while (
             self.debounce.is_settling
             and not self._trouble
             and self._clock.monotonic() < ends_at
         ):
             self._clock.sleep(SHORTEST_PAUSE_S)
-            self._found = self._judged(Promised(self._sense))
+            self._found = self._judged(Promised(lambda: [self._look()]))
         self.due = -inf if self._found else self.due
 
     def poll(self, now: float) -> AccessRequest | None:
         if self._found:
             found, self._found = self._found, None
             return found
-        if self._look is None:
+        if self._watch is None:
             if now < self.due:
                 return None
-            if now - self.due > self.late_s:
-                self.debounce.away()  # nobody watched meanwhile
-            self._look, self.due = self.worker.submit(self._sense), inf
-        if not self._look.done:
+            self._watch, self.due = self.worker.submit(self._looks), inf
+        if not self._watch.done:
             return None
-        look, self._look = self._look, None
-        return self._judged(look)
+        watch, self._watch = self._watch, None
+        return self._judged(watch)
 
-    def _sense(self) -> Look:
-        began_at, began_at_cpu_s = self._clock.monotonic(), self._clock.cpu()
+    def _looks(self) -> list[Look]:
+        """Look, and look again after a pause, until there is a card or somebody waits
+        for this to end.  The thread that wakes the door costs more than the look."""
+        looks: list[Look] = []
+        ends_at = self._clock.monotonic() + (0.0 if self._trouble else self.watch_s)
+        while True:
+            looks.append(self._look())
+            is_over = looks[-1].card is not None or self.worker.is_wanted
+            if is_over or self._look_at >= ends_at:
+                return looks
+            self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
+
+    def _look(self) -> Look:
+        began_at = self._clock.monotonic()
         card = self.reader.sense()
-        took_s = self._clock.monotonic() - began_at
-        return Look(card, began_at, took_s, self._clock.cpu() - began_at_cpu_s)
+        ended_at, used_cpu_s = self._clock.monotonic(), self._clock.cpu()
+        look = Look(card, began_at, began_at - self._look_at, ended_at - began_at)
+        pause = pause_s(used_cpu_s - self._used_cpu_s, self._poll_s)
+        self._look_at = max(ended_at + pause, self._rests_until)
+        self._used_cpu_s = used_cpu_s
+        return look
 
-    def _judged(self, pending: Pending[Look]) -> AccessRequest | None:
-        """The request that a look found, or None.
-
-        A look that took too long does not count: the computer stood still meanwhile,
-        and whoever was there may have left.  A card that is still there is found by the
-        next one.
-        """
+    def _judged(self, watch: Pending[list[Look]]) -> AccessRequest | None:
+        """The request that the looks found, or None."""
         try:
-            card, began_at, took_s, cpu_s = pending.result()
+            looks = watch.result()
         except ReaderLost as error:
-            self._lost(str(error))
+            self._trouble = f"card reader: {error}"
+            self.debounce.blind()
+            self.due = self._look_at = self._clock.monotonic() + self._backoff.fail()
             return None
-        cpu_s += self._clock.cpu() - self._polled_cpu_s
-        self._polled_cpu_s = self._clock.cpu()
-        now = self._clock.monotonic()
-        self.due = max(now + pause_s(cpu_s, self._poll_s), self._rests_until)
         if self._trouble:
             log.info("the card reader is back")
             self._trouble = ""
         self._backoff.succeed()
-        if took_s > self.look_counts_s and card:
-            log.warning("the look for a card took %.1f s: it is repeated", took_s)
-            self.debounce.blind()
-            return None
-        if took_s > self.look_counts_s:
-            began_at += took_s
-        is_new = self.debounce.is_new(card.uid if card else None, began_at)
-        if not card or not is_new:
+        self.due = max(self._look_at, self._rests_until)
+        is_new = [self._is_new(look) for look in looks]
+        if looks[-1].card is None or not is_new[-1]:
             return None
         return AccessRequest(
             Medium.CARD,
-            card.uid,
+            looks[-1].card.uid,
             at=self._clock.now(),
-            arrived=began_at,
+            arrived=looks[-1].began_at,
             good_until=inf,
             wants=self._wants,
             point=self.point,
         )
 
-    def _lost(self, why: str) -> None:
-        self._trouble = f"card reader: {why}"
-        self.debounce.blind()
-        self.due = self._clock.monotonic() + self._backoff.fail()
+    def _is_new(self, look: Look) -> bool:
+        """Whether ``look`` is the first of a presentation.
+
+        One that took too long does not count: the computer stood still meanwhile, and
+        whoever was there may have left.  A card that is still there is found by the
+        next one.
+        """
+        uid, at = look.card.uid if look.card else None, look.began_at
+        if look.late_s > self.late_s:
+            self.debounce.away()  # nobody watched meanwhile
+        if look.took_s > self.look_counts_s:
+            if uid:
+                log.warning(
+                    "the look for a card took %.1f s: it is repeated", look.took_s
+                )
+                self.debounce.blind()
+                return False
+            at += look.took_s
+        return self.debounce.is_new(uid, at)
 
     def prove(self, credential: Credential) -> Reason | None:
         """A UID is all that this reader reads."""
@@ -9426,7 +9449,7 @@ class SystemClock:
         return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
 
     def cpu(self) -> float:
-        return time.thread_time()
+        return time.process_time()
 
     @staticmethod
     @functools.cache
@@ -9480,6 +9503,10 @@ class ThreadWorker:
     def busy_s(self) -> float:
         begun = self._begun_at
         return 0.0 if begun is None else time.monotonic() - begun
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self._given.empty()
 
     def submit(self, function: Callable[[], T]) -> Job[T]:
         self._last = job = Job(function)

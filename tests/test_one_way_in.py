@@ -53,7 +53,7 @@ PENDING = Progress.PENDING
 class LaterWorker:
     """Each call takes ``takes_s`` of the clock, while everything else goes on."""
 
-    is_idle, busy_s = True, 0.0
+    is_idle, busy_s, is_wanted = True, 0.0, True
 
     def __init__(self, clock: FakeClock, takes_s: float) -> None:
         self.clock, self.takes_s = clock, takes_s
@@ -660,6 +660,75 @@ def test_a_verb_goes_the_same_way(world):
     assert outcome.result is Result.LOCKED
     (event,) = world.store.events.values()
     assert (event.source, event.holder, event.command) == ("command", "root", "lock")
+
+
+# -- a watch: looks for a card that the door does not hear of one by one
+
+
+class Watching(doorpi.InlineWorker):
+    """Nobody waits for it until ``wanted_at``."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.wanted_at = clock, float("inf")
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.clock.t >= self.wanted_at
+
+
+@pytest.fixture
+def watch(world):
+    """A source whose pauses are 50 ms, and what `poll` finds in one watch."""
+    config = config_of(card_of())
+    config = replace(config, reader=replace(config.reader, poll_s=0.05, rearm_s=0.5))
+    source = world.source(config)
+    source.worker, source.watch_s = Watching(world.clock), 0.18
+    return source
+
+
+def polled(world: World, source: doorpi.CardSource) -> AccessRequest | None:
+    world.clock.t = max(world.clock.t, source.due)
+    return source.poll(world.clock.t)
+
+
+def test_an_empty_field_is_watched_for_a_while_and_a_card_ends_that(world, watch):
+    world.reader.shows = [*[None] * 7, KEN, None]
+
+    assert polled(world, watch) is None
+    assert world.reader.senses == 4
+    request = polled(world, watch)
+
+    assert (request.identifier, world.reader.senses) == (KEN, 8)
+    assert request.arrived == world.clock.t
+
+
+def test_a_card_counts_again_once_the_field_was_seen_empty_in_one_watch(world, watch):
+    """Each look tells the debounce that the reader was watched."""
+    watch.watch_s = 0.8
+    world.reader.shows = [None, KEN, KEN, *[None] * 12, KEN]
+
+    found = [polled(world, watch) for _ in range(4)]
+
+    assert [bool(request) for request in found] == [True, False, True, False]
+
+
+def test_a_watch_ends_when_somebody_waits_for_it(world, watch):
+    """A proof, or the end of the program."""
+    watch.worker.wanted_at = world.clock.t + 0.05
+
+    polled(world, watch)
+
+    assert world.reader.senses == 2
+
+
+def test_a_computer_that_stood_still_between_two_looks_has_not_watched(world, watch):
+    """The card may have lain there all the time."""
+    watch.watch_s, sleep, shows = 60.0, world.clock.sleep, world.reader.shows
+    shows += [KEN, None, KEN]
+    assert polled(world, watch)
+    world.clock.sleep = lambda seconds: sleep(seconds + 30.0 * (len(shows) == 1))
+
+    assert polled(world, watch) is None
 
 
 # -- signs of life
