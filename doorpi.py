@@ -1744,6 +1744,7 @@ class LockAccess(Table):
     relay_gpio: int = setting(17, "relay: BCM number of its pin", 0, 27)
     hold_s: float = setting(3.0, "relay: seconds to let a person in", 0.1, 60)
     active_high: bool = setting(True, "relay: false if it opens when the pin is low")
+    trusted: str = ""  # what is in ca_file
 
 
 class LockConfig(LockAccess):
@@ -5354,7 +5355,7 @@ class DialAttempt(threading.Thread):
         dialer = self._dialer
         dialer.load()
         if dialer.is_tls and dialer.context is None:
-            dialer.context = _tls_context(dialer.ca_file)
+            dialer.context = _tls_context(dialer.trusted)
         self._enter("name")
         try:
             kind, port = socket.SOCK_STREAM, dialer.port
@@ -5408,16 +5409,18 @@ class DialAttempt(threading.Thread):
         raise failure
 
 
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Made once: loading the bundle of authorities takes a Zero a second."""
+def _tls_context(trusted: str) -> ssl.SSLContext:
+    """Made once: loading the bundle of authorities takes a Zero a second.  With
+    ``trusted``, PEM, that is all it trusts."""
     import ssl
 
     class BoundedTls(BoundedSocket, ssl.SSLSocket):
         """recv_into and sendall are BoundedSocket's, then TLS's."""
 
-    context = ssl.create_default_context(cafile=ca_file or None)
+    plain = trusted.encode("ascii", "ignore").decode()  # of what it says in comments
+    context = ssl.create_default_context(cadata=plain or None)
     context.sslsocket_class = BoundedTls
-    if ca_file:  # the owner's own, trusted alike by each Python: 3.13 and later want
+    if trusted:  # the owner's own, trusted alike by each Python: 3.13 and later want
         # extensions that an authority made at home lacks, and older ones a whole chain
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -5473,7 +5476,7 @@ class Dialer:
     def __init__(
         self,
         base_url: str,
-        ca_file: str,
+        trusted: str,
         clock: Clock,
         preload: Callable[[], object] = lambda: None,
     ) -> None:
@@ -5482,7 +5485,7 @@ class Dialer:
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
-        self.ca_file, self.clock, self._preload = ca_file, clock, preload
+        self.trusted, self.clock, self._preload = trusted, clock, preload
         self.context: ssl.SSLContext | None = None
         self.tls_session: Any = None  # lets the next handshake be a short one
         self.addresses: list[Any] = []
@@ -5775,7 +5778,7 @@ class WebApi:
         self,
         base_url: str,
         *,
-        ca_file: str,
+        trusted: str,
         clock: Clock,
         headers: Mapping[str, str] = MappingProxyType({}),
         secrets: Sequence[str] = (),
@@ -5795,7 +5798,7 @@ class WebApi:
             **headers,
         }
         self._clock = clock
-        self.dialer = Dialer(base_url, ca_file, clock, preload)
+        self.dialer = Dialer(base_url, trusted, clock, preload)
         self._answers_took_s: deque[float] = deque(maxlen=9)
 
     def call(
@@ -6065,9 +6068,9 @@ class WebLock(Lock):
     def _reach(self, base_url: str, **more: Any) -> WebApi:
         """One of the hosts that a vendor has, as some give out tokens at another one;
         ``more`` is as in WebApi: headers, preload."""
-        trust, secrets = self._access.ca_file, self._secrets
+        trusted, secrets = self._access.trusted, self._secrets
         api = WebApi(
-            base_url, ca_file=trust, clock=self._clock, secrets=secrets, **more
+            base_url, trusted=trusted, clock=self._clock, secrets=secrets, **more
         )
         self.apis.append(api)
         return api
@@ -9810,47 +9813,31 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(prefix + line for line in text.splitlines())
 
 
-# -- the owner's file
-
-
-def read_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and check the file, with its secrets in place.
-
-    Raises: ConfigError with every problem.
-    """
-    return in_place(read_written(path, environ), path, environ)
-
-
-def read_written(path: Path, environ: Mapping[str, str]) -> Config:
-    """The file without its secrets.  Raises: ConfigError with every problem."""
-    return with_state_dir(parse_config(read_settings(path)), path, environ)
+# -- the owner's files
 
 
 MOST_BYTES = 32 << 20  # a list of 200,000 cards; more would fill a Pi's memory
 
 
-def bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path, most: int = MOST_BYTES) -> bytes:
     """What is in a file.
 
     Raises: OSError, also for what may have no end, such as a pipe or a device.
     """
-    with os.fdopen(
-        os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+    with open(
+        path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
     ) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.ESPIPE
-            words = "is a directory" if stat.S_ISDIR(mode) else "not a plain file"
-            raise OSError(code, words)
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ESPIPE, "not a plain file")
+        content = file.read(most + 1)
+    if len(content) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return content
 
 
-def text_of(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+def text_of(path: Path, errors: str = "strict", most: int = MOST_BYTES) -> str:
     """The same as text, with line ends of one kind.  Raises: OSError, UnicodeError."""
-    return io.TextIOWrapper(io.BytesIO(bytes_of(path)), encoding, errors).read()
+    return io.TextIOWrapper(io.BytesIO(bytes_of(path, most)), "utf-8", errors).read()
 
 
 def read_settings(path: Path) -> str:
@@ -9859,80 +9846,34 @@ def read_settings(path: Path) -> str:
         text = text_of(path)
         if "\0" in text:  # UTF-16
             raise UnicodeError
+        trouble = "" if text.strip() else "the file is empty"
     except FileNotFoundError:
-        raise ConfigError([f"{path}: no such file"]) from None
+        trouble = "no such file"
     except UnicodeError:
-        words = "not UTF-8 text: save it as UTF-8"
-        raise ConfigError([f"{path}: cannot be read: {words}"]) from None
+        trouble = "cannot be read: not UTF-8 text: save it as UTF-8"
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise ConfigError([f"{path}: cannot be read: {why}"]) from None
-    if not text.strip():
-        raise ConfigError([f"{path}: the file is empty"])
+        trouble = f"cannot be read: {(error.strerror or str(error)).lower()}"
+    if trouble:
+        raise ConfigError([f"{path}: {trouble}"])
     return text
 
 
-def in_place(
-    config: Config,
-    path: Path,
-    environ: Mapping[str, str],
-    kept: Mapping[str, str] = MappingProxyType({}),
+def read_config(
+    path: Path, environ: Mapping[str, str], *, keyless: bool = False
 ) -> Config:
-    """``config``, as ``path`` has it, with its secrets and where its certificates are.
-
-    ``kept`` has the texts of files, by their names in the settings, that are not read.
+    """Read and check the file, with what is in the files that it names unless
+    ``keyless``.
 
     Raises: ConfigError with every problem.
     """
-    problems: list[str] = []
-    written = locks_of(config)
-    found: dict[str, dict[str, Any]] = {where: {} for where in written}
-    for file in named_files(config, path, environ):
-        if file.name:
-            try:
-                found[file.where][file.key] = _in_place_of(file, kept.get(file.name))
-            except ConfigError as error:
-                problems += error.problems
-    locks: dict[str, Any] = {
-        where: lock._replace(**found[where]) for where, lock in written.items()
-    }
-    if not problems:  # what was in the files is checked as well
-        for where, lock in written.items():
-            known = set(_lock_problems(where, lock))
-            now = _lock_problems(where, locks[where])
-            problems += [problem for problem in now if problem not in known]
-    if problems:
-        raise ConfigError(problems)
-    return config._replace(**locks)
+    written = as_written(read_settings(path), path, environ)
+    return written if keyless else in_place(written, path, environ)
 
 
-def _in_place_of(file: NamedFile, kept: str | None) -> str | Secret:
-    """The secret in a file, or where the file with certificates is.
-
-    Raises: ConfigError.
-    """
-    if file.key == "ca_file":
-        place, trouble = str(file.path.absolute()), "holds no certificate in PEM"
-        try:
-            text = kept or text_of(file.path, errors="surrogateescape")
-        except OSError:
-            text, trouble = "", "cannot be read"
-        if "-----BEGIN " not in text:
-            raise ConfigError([f"{file.where}.ca_file = {place!r}: {trouble}"])
-        return place
-    place = f"{file.where}.{file.key} = {{ file = {file.name!r} }}: {file.path}"
-    try:
-        text = (kept or text_of(file.path, encoding="ascii")).strip()
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "not plain text"
-        raise ConfigError([f"{place} cannot be read: {why.lower()}"]) from None
-    if not text or not text.isprintable():
-        raise ConfigError([f"{place} does not hold one line of text"])
-    return Secret(text=text, file=file.name)
-
-
-def with_state_dir(config: Config, path: Path, environ: Mapping[str, str]) -> Config:
-    """``config`` with the folder of its databases, as the file ``path`` means it."""
+def as_written(text: str, path: Path, environ: Mapping[str, str]) -> Config:
+    """What ``text`` means as the file ``path``, without what is in the files that it
+    names.  Raises: ConfigError with every problem."""
+    config = parse_config(text)
     state_dir = next(state_folders(config.door.state_dir, path, environ))
     return config._replace(door=config.door._replace(state_dir=str(state_dir)))
 
@@ -9955,6 +9896,35 @@ class NamedFile(NamedTuple):
     name: str
     path: Path
     of_systemd: bool = False
+
+    def values(self, kept: str | None) -> dict[str, str | Secret]:
+        """The settings with what is in it, or was (``kept``).  Raises: ConfigError."""
+        text, trouble = kept or "", ""
+        try:
+            text = text or text_of(self.path, errors="surrogateescape")
+        except OSError as error:
+            trouble = (error.strerror or str(error)).lower()
+        if self.key == "ca_file":
+            place = str(self.path.absolute())
+            if "-----BEGIN " in text:
+                return {"ca_file": place, "trusted": text}
+            why = "cannot be read" if trouble else "holds no certificate in PEM"
+            raise ConfigError([f"{self.where}.ca_file = {place!r}: {why}"])
+        text = text.strip()
+        if text and text.isascii() and text.isprintable():
+            return {self.key: Secret(text=text, file=self.name)}
+        if not text.isascii():
+            trouble = "not plain text"
+        why = "does not hold one line of text"
+        why = f"cannot be read: {trouble}" if trouble else why
+        place = f"{self.where}.{self.key} = {{ file = {self.name!r} }}: {self.path}"
+        raise ConfigError([f"{place} {why}"])
+
+    def text_in(self, config: Config) -> str:
+        """What was in it when ``config`` was read."""
+        lock = locks_of(config)[self.where]
+        value = dict(lock.items())[self.key]
+        return value.text if isinstance(value, Secret) else lock.trusted
 
 
 def named_files(
@@ -9994,6 +9964,38 @@ def secret_holders(
     return held
 
 
+def in_place(
+    config: Config,
+    path: Path,
+    environ: Mapping[str, str],
+    kept: Mapping[str, str] = MappingProxyType({}),
+) -> Config:
+    """``config``, as ``path`` has it, with its secrets and certificates.
+
+    ``kept`` has the texts of files, by their names in the settings, that are not read.
+
+    Raises: ConfigError with every problem.
+    """
+    problems: list[str] = []
+    locks = locks_of(config)
+    for file in named_files(config, path, environ):
+        if file.name:
+            try:
+                values = file.values(kept.get(file.name))
+            except ConfigError as error:
+                problems += error.problems
+            else:
+                locks[file.where] = locks[file.where]._replace(**values)
+    if not problems:  # what was in the files is checked as well
+        for where, lock in locks_of(config).items():
+            known, now = set(_lock_problems(where, lock)), locks[where]
+            found = _lock_problems(where, now)
+            problems += [problem for problem in found if problem not in known]
+    if problems:
+        raise ConfigError(problems)
+    return config._replace(**cast(dict[str, Any], locks))
+
+
 # -- the last good settings
 
 
@@ -10009,7 +10011,7 @@ class LastGood(NamedTuple):
     #: credentials.
     files: Mapping[str, str]
     path: str = ""  # of the settings' file
-    folder: Path = Path()
+    folder: Path = Path()  # of the state
     date: str = ""  # since when they were in force
     sources: Sequence[Path] = ()  # the files that they were read from
 
@@ -10021,19 +10023,37 @@ class LastGood(NamedTuple):
         return in_place(self.keyless(), path, environ, self.files)
 
     def keyless(self) -> Config:
-        """What they said, without what was in the files that they name."""
-        config = self.understood()[0]
-        return config._replace(door=config.door._replace(state_dir=str(self.folder)))
+        """What this program understands of them, without what was in the files that
+        they name: another version may have found the rest good.
 
-    def understood(self) -> tuple[Config, tuple[str, ...]]:
-        """What this program understands of them, and the problems that it has with the
-        rest: another version may have found them good.  Raises: ConfigError."""
+        Raises: ConfigError.
+        """
         try:
-            return parse_config(self.settings), ()
+            config = parse_config(self.settings)
         except ConfigError as error:
             if error.rest is None:
                 raise
-            return error.rest, error.problems
+            config = error.rest
+        return config._replace(door=config.door._replace(state_dir=str(self.folder)))
+
+    def keep(self) -> None:
+        """Put them into their folder, all of it or nothing, also if the power fails.
+
+        Where they cannot be put beside those before, those are removed first: they
+        would let in people who have left the settings, and a full disk needs the room.
+        Only those may read them who may read each of ``sources``: the secrets are in
+        them.
+
+        Raises: OSError.
+        """
+        known = {"settings": self.settings, "files": self.files, "path": self.path}
+        path, text = self.folder / LAST_GOOD, json.dumps({**known})
+        seen = [source.stat() for source in self.sources]
+        try:
+            write_whole(path, text, seen)
+        except OSError:
+            path.unlink(missing_ok=True)
+            write_whole(path, text, seen)
 
 
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
@@ -10055,73 +10075,24 @@ def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
 
 def read_last_good(folder: Path) -> LastGood | None:
     """Those of a door with this state folder; None if they cannot be used."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    path = folder / LAST_GOOD
     try:
-        with os.fdopen(os.open(folder / LAST_GOOD, flags)) as file:
-            seen = os.fstat(file.fileno())
-            at = datetime.fromtimestamp(seen.st_mtime, UTC).astimezone()
-            known = json.load(file) if seen.st_size <= 2 * MOST_BYTES else {}
-        settings, files, path = known["settings"], known["files"], known.get("path", "")
-        if all(type(text) is str for text in (path, *files, *files.values())):
-            good = LastGood(settings, files, path, folder, f"{at:%Y-%m-%d %H:%M}")
-            good.understood()
+        seen = path.lstat()
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        at = datetime.fromtimestamp(seen.st_mtime, UTC).astimezone()
+        known = json.loads(text_of(path, most=2 * MOST_BYTES))
+        settings, files, of = known["settings"], known["files"], known.get("path", "")
+        if all(type(text) is str for text in (of, *files, *files.values())):
+            good = LastGood(settings, files, of, folder, f"{at:%Y-%m-%d %H:%M}")
+            good.keyless()
             return good
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # unreadable, no JSON, another JSON, no settings that can be used
     return None
 
 
-def keep_last_good(good: LastGood, folder: Path, sources: Iterable[Path]) -> None:
-    """Put ``good`` into ``folder``, all of it or nothing, also if the power fails.
-
-    Where it cannot be put beside the one before, that one is removed first: it would
-    let in people who have left the settings, and a full disk needs its room.
-
-    Only those may read it who may read each of ``sources``: the secrets are in it.
-
-    Raises: OSError.
-    """
-    known = {"settings": good.settings, "files": good.files, "path": good.path}
-    path, text = folder / LAST_GOOD, json.dumps(known)
-    seen = [source.stat() for source in sources]
-    try:
-        write_whole(path, text, seen)
-    except OSError as error:
-        try:
-            path.unlink()
-        except OSError:
-            raise error from None
-        write_whole(path, text, seen)
-
-
-def with_certificates(config: Config, good: LastGood) -> Config:
-    """``config`` with the certificates of ``good``: where the settings have another or
-    none, beside it.  Raises: ConfigError where that cannot be written."""
-    locks: dict[str, Any] = {}
-    for where, written in locks_of(good.keyless()).items():
-        text = good.files.get(written.ca_file, "").encode(errors="surrogateescape")
-        lock = locks_of(config)[where]
-        copy = good.folder / f"last-good-{where}.pem"
-        if not text or content_of(Path(lock.ca_file)) == text:
-            continue
-        try:
-            copy.write_bytes(text)
-        except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            raise ConfigError([f"{copy}: cannot be written: {why}"]) from None
-        locks[where] = lock._replace(ca_file=str(copy))
-    return config._replace(**locks)
-
-
 # -- following the owner's edits
-
-
-def content_of(path: Path) -> bytes:
-    """What is in a file; of one that cannot be read, why."""
-    try:
-        return bytes_of(path)
-    except OSError as error:
-        return f"{error.errno}.".encode()
 
 
 class FileWatch:
@@ -10129,10 +10100,10 @@ class FileWatch:
 
     It looks at them four times a second: this misses nothing, whatever the editor does
     with files, links and folders.  An edit is over when the file was left alone for
-    ``quiet_s``, and holds something else than before.  A file that is gone or empty is
-    waited for until it was left alone for ``patience_s``.  One that is shorter than the
-    good one before, and without the end of that, may be half of an upload over a slow
-    connection: ``cut_s``, no longer, for it may also be the last person's removal.
+    ``quiet_s``, and holds something else than before.  A file that is missing or empty
+    is waited for until it was left alone for ``patience_s``.  One that is shorter than
+    the good one before, and without the end of that, may be half of an upload over a
+    slow connection: ``cut_s``, no longer, for it may also be the last person's removal.
 
     The signs of a change are the file's identity, size and times: what is written
     without any (mmap) is seen when the kernel sets the times.
@@ -10178,7 +10149,14 @@ class FileWatch:
         return True
 
     def _contents(self) -> dict[Path, bytes]:
-        return {path: content_of(path) for path in self._seen}
+        """What is in each file; of one that cannot be read, why."""
+        found = {}
+        for path in self._seen:
+            try:
+                found[path] = bytes_of(path)
+            except OSError as error:
+                found[path] = f"{error.errno}.".encode()
+        return found
 
     def _look(self, now: float) -> bool:
         """See what has changed since the last look."""
@@ -10196,7 +10174,7 @@ class FileWatch:
         if size == 0 or size >= len(good) or left_alone_s >= self.cut_s:
             return size == 0
         end = good.rstrip()[-64:]  # the last person in the settings takes as much
-        return end not in content_of(path)
+        return end not in self._contents()[path]
 
 
 class FileSettings:
@@ -10215,17 +10193,13 @@ class FileSettings:
         new_sources: Callable[[Config, Clock, Sequence[Source]], list[Source]],
         new_locks: Callable[[Config, Clock, Mapping[str, Lock]], Mapping[str, Lock]],
     ) -> None:
-        self._path = path
-        self._environ = environ
-        self._signals = signals
-        self._clock = clock
-        self._new_sources = new_sources
-        self._new_locks = new_locks
+        self._path, self._environ = path, environ
+        self._signals, self._clock = signals, clock
+        self._new_sources, self._new_locks = new_sources, new_locks
         self._watch = FileWatch(clock, [path])
         self._is_asked = False  # by SIGHUP, and not answered yet
         self._problem: ConfigError | None = None  # of the file at the start
         self._config: Config | None = None  # in force
-        self._drivers: dict[str, object] = {}  # what its drivers were made from
         self._good: LastGood | None = None  # what it was read from
         self._why_forgetful = ""  # why that is not on disk
         self._remember_at = inf  # then that is tried again
@@ -10237,14 +10211,12 @@ class FileSettings:
         Raises: ConfigError with every problem where there are none.
         """
         found, good = self._read()
-        # What somebody wrote meanwhile is read again, and then kept.
-        is_good = not isinstance(found, ConfigError)
-        if self._watch.taken(is_good=is_good):
-            self._good = good
+        if self._watch.taken(is_good=good is not None):
+            self._good = good  # else it is read again, and then kept
         if isinstance(found, ConfigError):
             self._problem = found
             found = self._fallen_back(found)
-        self._config, self._drivers = found, _drivers_of(found)
+        self._config = found
         return found
 
     def _fallen_back(self, error: ConfigError) -> Config:
@@ -10254,15 +10226,17 @@ class FileSettings:
             raise error
         try:
             config = good.config(self._path, self._environ)
-            config = with_certificates(config, good)
         except ConfigError as other:
             raise ConfigError([*error.problems, *other.problems]) from None
         log.error(
             "%s cannot be used: the door goes on with the last good settings, of"
             " %s (sudo doorpi check)", self._path, good.date,
         )  # fmt: skip
-        for problem in good.understood()[1]:
-            log.error("another version wrote them, and this one refuses: %s", problem)
+        try:
+            parse_config(good.settings)
+        except ConfigError as other:
+            for each in other.problems:
+                log.error("another version wrote them, and this one refuses: %s", each)
         return config
 
     def changed(self) -> Config | ConfigError | None:
@@ -10293,68 +10267,59 @@ class FileSettings:
 
     def _read(self) -> tuple[Config | ConfigError, LastGood | None]:
         """What the files say, and what was in them."""
+        path, environ = self._path, self._environ
         try:
-            text = read_settings(self._path)
-            written = with_state_dir(parse_config(text), self._path, self._environ)
-            self._watch.follow(needed_files(written, self._path, self._environ))
-            config = in_place(written, self._path, self._environ)
+            text = read_settings(path)
+            written = as_written(text, path, environ)
+            self._watch.follow(needed_files(written, path, environ))
+            config = in_place(written, path, environ)
             there = config.door.state_dir
             here = self._config.door.state_dir if self._config else there
             if here != there:  # the list and a lockdown are there, and `only_door`
                 why = "takes a restart (sudo systemctl restart doorpi), it is"
                 words = f"door.state_dir = {there!r}: {why} {here!r} now"
                 raise ConfigError([words])
-            named = named_files(written, self._path, self._environ)
-            own = [file for file in named if file.name and not file.of_systemd]
-            good = None
-            with contextlib.suppress(OSError):  # gone in this moment: all is read again
-                good = LastGood(
-                    text,
-                    {
-                        file.name: text_of(file.path, errors="surrogateescape")
-                        for file in own
-                    },
-                    str(self._path.absolute()),
-                    Path(there),
-                    sources=(self._path, *(file.path for file in own)),
-                )
-            return config, good
         except ConfigError as error:
             return error, None
+        named = named_files(written, path, environ)
+        own = [file for file in named if file.name and not file.of_systemd]
+        good = LastGood(
+            text,
+            {file.name: file.text_in(config) for file in own},
+            str(path.absolute()),
+            Path(there),
+            sources=[path, *(file.path for file in own)],
+        )
+        return config, good
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
-        config, before, after = self._config, self._drivers, _drivers_of(new)
-        assert config is not None
-        if new == config and before == after:
+        old = self._config
+        assert old is not None
+        kept = {where: equipment.locks[where] for where in _same_drivers(old, new)}
+        if new == old and kept == equipment.locks:
             return False
-        if new == config:
-            log.info("changed: what is in ca_file")
-        was, now = config.reader, new.reader
+        was, now = old.reader, new.reader
         same_reader = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
-        same_lights = (new.leds, new.patterns) == (config.leds, config.patterns)
-        kept = {
-            where: lock
-            for where, lock in equipment.locks.items()
-            if before.get(where) == after.get(where)
-        }
+        same_lights = (new.leds, new.patterns) == (old.leds, old.patterns)
+        gone: list[Any] = [
+            lock for where, lock in equipment.locks.items() if where not in kept
+        ]
+        if not same_reader:
+            gone += [it for it in equipment.sources if isinstance(it, CardSource)]
+        if not same_lights:
+            gone.append(equipment.indicator)
         # All that changes is put away before any of it is made again: a pin may go
         # from one to another.
         with ProcessSignals.postponed():
-            gone: list[Any] = [
-                equipment.locks[where] for where in equipment.locks.keys() - kept.keys()
-            ]
-            if not same_reader:
-                gone += [it for it in equipment.sources if isinstance(it, CardSource)]
-            gone += [] if same_lights else [equipment.indicator]
             for part in gone:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
             if now != was:
-                before_it = equipment.sources
-                equipment.sources = self._new_sources(new, self._clock, before_it)
+                before = equipment.sources
+                equipment.sources = self._new_sources(new, self._clock, before)
             if not same_lights:
                 equipment.indicator = GpioLights(new.leds, new.patterns)
-            self._config, self._drivers = new, after
+            self._config = new
         return True
 
     def before(self) -> Config | None:
@@ -10373,7 +10338,7 @@ class FileSettings:
         self._remember_at = inf
         try:
             if good[:3] != (read_last_good(good.folder) or ())[:3]:
-                keep_last_good(good, good.folder, good.sources)
+                good.keep()
             self._why_forgetful = ""
         except OSError as error:
             self._remember_at = self._clock.monotonic() + self.remember_every_s
@@ -10386,16 +10351,15 @@ class FileSettings:
                 )  # fmt: skip
 
 
-def _drivers_of(config: Config) -> dict[str, object]:
-    """What each lock's driver is made from, and with it what is in its ca_file."""
-    return {
-        where: [
-            *(vars(access)[key] for key in LockAccess.keys),
-            access.own,
-            access.ca_file and content_of(Path(access.ca_file)),
-        ]
-        for where, access in locks_of(config).items()
-    }
+def _same_drivers(old: Config, new: Config) -> Iterator[str]:
+    """The locks whose drivers would be made from the same settings in both."""
+    keys = [*LockAccess.keys, "own", "trusted"]
+    for where, now in locks_of(new).items():
+        was = locks_of(old).get(where)
+        if was and all(getattr(was, key) == getattr(now, key) for key in keys):
+            yield where
+        elif was and was.ca_file == now.ca_file and was.trusted != now.trusted:
+            log.info("changed: what is in %s.ca_file", where)
 
 
 ################################################################################
@@ -12800,7 +12764,7 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
     took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
     parts = [f"{step} {s * 1000:.0f} ms" for step, s in took_s.items()]
     if attempt.socket is None:
-        why, do = _unreached(attempt, dialer.ca_file)
+        why, do = _unreached(attempt, dialer.trusted)
         yield Finding(FAIL, where, f"{dialer.host}: {', '.join([*parts, why])}", do)
         return
     if not dialer.is_tls:
@@ -12815,14 +12779,14 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
         yield _expiry(where, attempt.certificate, clock.now())
 
 
-def _unreached(attempt: DialAttempt, ca_file: str) -> tuple[str, str]:
+def _unreached(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
     """Why the step failed that the attempt is at, and what to do."""
     if attempt.error is None and attempt.done.is_set():  # a library is missing
         return attempt.failure, bring_libraries()
     step, code = attempt.step, getattr(attempt.error, "verify_code", None)
     why, do = connection_trouble(attempt.error or TimeoutError()), NETWORK
     if step == "trust":
-        do = f"is {ca_file} a PEM file?" if ca_file else BUNDLE
+        do = "is ca_file a PEM file?" if trusted else BUNDLE
     elif step == "TLS":
         fit = (do for codes, do in CERTIFICATE_ADVICE.items() if code in codes)
         do = next(fit, OTHER_END)
@@ -13352,10 +13316,7 @@ def load(args: argparse.Namespace, *, keyless: bool = False) -> Config:
     """
     path = find_config(args.config, os.environ)
     try:
-        if keyless:
-            config = read_written(path, os.environ)
-        else:
-            config = read_config(path, os.environ)
+        config = read_config(path, os.environ, keyless=keyless)
         become_owner(Path(config.door.state_dir))
         return config
     except ConfigError as error:
@@ -13367,9 +13328,7 @@ def load(args: argparse.Namespace, *, keyless: bool = False) -> Config:
             f"{path}: {number}; going by the last good settings, of {good.date}"
             " (doorpi check)"
         )
-        if keyless:
-            return good.keyless()
-        return with_certificates(good.config(path, os.environ), good)
+        return good.keyless() if keyless else good.config(path, os.environ)
 
 
 def say(text: str = "") -> None:
@@ -13486,7 +13445,7 @@ def _as_the_service(path: Path) -> Config:
 
     Raises: ConfigError with all that would keep it from starting.
     """
-    written = read_written(path, os.environ)
+    written = read_config(path, os.environ, keyless=True)
     config, problems = written, list[str]()
     try:
         config = read_config(path, os.environ)
@@ -13510,7 +13469,7 @@ def _what_changes(path: Path, config: Config) -> Iterator[str]:
         before = good.config(path, os.environ)
     except ConfigError:  # a key was left to the service alone
         before = good.keyless()
-        config = read_written(path, os.environ)
+        config = read_config(path, os.environ, keyless=True)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         known = enquiry.people.find, enquiry.people.block_on

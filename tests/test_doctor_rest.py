@@ -193,10 +193,8 @@ def ca() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def ca_file(ca, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    ca.cert_pem.write_to_path(path)
-    return str(path)
+def trusted(ca) -> str:
+    return ca.cert_pem.bytes().decode()
 
 
 @pytest.fixture
@@ -213,18 +211,18 @@ def serve():
         yield start
 
 
-def way(url: str, ca_file: str = "", clock=None) -> list[Finding]:
+def way(url: str, trusted: str = "", clock=None) -> list[Finding]:
     clock = clock or FakeClock()
-    dialer = doorpi.Dialer(url, ca_file, clock)
+    dialer = doorpi.Dialer(url, trusted, clock)
     with contextlib.closing(dialer):
         return list(doorpi.diagnose_connection("lock", dialer, clock))
 
 
-def test_name_connection_and_tls_are_timed_and_nothing_is_asked(serve, ca, ca_file):
+def test_name_connection_and_tls_are_timed_and_nothing_is_asked(serve, ca, trusted):
     until = datetime(2027, 1, 3, tzinfo=UTC)
     server = serve(certificate=ca.issue_cert("127.0.0.1", not_after=until))
 
-    reached, certificate = way(server.url, ca_file)
+    reached, certificate = way(server.url, trusted)
 
     assert (reached.health, reached.do) == (OK, "")
     assert re.fullmatch(
@@ -243,11 +241,11 @@ def test_a_bridge_without_tls_is_told_so(serve):
     assert reached.words.endswith(" ms, no TLS")
 
 
-def test_a_certificate_that_ends_soon_is_warned_of(serve, ca, ca_file):
+def test_a_certificate_that_ends_soon_is_warned_of(serve, ca, trusted):
     until = NOON.astimezone(UTC) + timedelta(days=20, hours=23)
     server = serve(certificate=ca.issue_cert("127.0.0.1", not_after=until))
 
-    _, certificate = way(server.url, ca_file)
+    _, certificate = way(server.url, trusted)
 
     words = f"certificate by Good CA, valid until {until:%Y-%m-%d}"
     do = "the server's owner must renew it before; a cloud does so by itself"
@@ -288,11 +286,11 @@ CERTIFICATES = {
     ("certificate", "words", "do"), CERTIFICATES.values(), ids=CERTIFICATES
 )
 def test_a_certificate_that_is_not_trusted_is_told_with_why(
-    serve, ca, ca_file, certificate, words, do
+    serve, ca, trusted, certificate, words, do
 ):
     server = serve(certificate=certificate(ca))
 
-    (finding,) = way(server.url, ca_file)
+    (finding,) = way(server.url, trusted)
 
     step = r"127\.0\.0\.1: name \d+ ms, connect \d+ ms, TLS: "
     assert re.fullmatch(step + words, finding.words)
@@ -300,12 +298,11 @@ def test_a_certificate_that_is_not_trusted_is_told_with_why(
     assert server.requests == []
 
 
-def test_a_certificate_made_wrongly_is_told_without_guessing(serve, tmp_path):
+def test_a_certificate_made_wrongly_is_told_without_guessing(serve):
     home, use = HomeMade(), ExtendedKeyUsageOID.CLIENT_AUTH
-    (trusted := tmp_path / "home.pem").write_bytes(home.pem)
     server = serve(certificate=home.issue_cert("127.0.0.1", use=use))
 
-    (finding,) = way(server.url, str(trusted))
+    (finding,) = way(server.url, home.pem.decode())
 
     assert " ms, TLS: " in finding.words
     do = "the server's owner must have it made again, without that"
@@ -329,29 +326,27 @@ OTHER_ENDS = {
 
 @pytest.mark.parametrize(("how", "words"), OTHER_ENDS.values(), ids=OTHER_ENDS)
 def test_something_else_that_answers_is_told_in_time(
-    serve, ca_file, monkeypatch, how, words
+    serve, trusted, monkeypatch, how, words
 ):
     monkeypatch.setattr(doorpi, "DIAL_S", 0.2)
     server = serve(how)
 
     watch = Stopwatch()
-    (finding,) = way(f"https://127.0.0.1:{server.port}", ca_file)
+    (finding,) = way(f"https://127.0.0.1:{server.port}", trusted)
 
     assert watch.own_s < 1.0
     assert f" ms, {words}" in finding.words
     assert (finding.health, finding.do) == (FAIL, doorpi.OTHER_END)
 
 
-def test_a_bundle_that_is_none_is_named(serve, tmp_path):
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text("not PEM")
+def test_a_bundle_that_is_none_is_named(serve):
     server = serve()
 
-    (finding,) = way(f"https://127.0.0.1:{server.port}", str(bundle))
+    (finding,) = way(f"https://127.0.0.1:{server.port}", "not PEM")
 
     assert finding.health is FAIL
     assert ": trust: " in finding.words
-    assert finding.do == f"is {bundle} a PEM file?"
+    assert finding.do == "is ca_file a PEM file?"
 
 
 def test_a_port_where_nobody_listens_is_told():

@@ -675,7 +675,7 @@ def test_other_authorities_in_the_same_file_make_a_new_driver(path, clock, caplo
     assert desk.read() == "before"
     assert desk.config == config
     assert desk.equipment.locks["lock"] is not old
-    assert caplog.messages == ["changed: what is in ca_file"]
+    assert caplog.messages == ["changed: what is in lock.ca_file"]
     assert desk.read() == "nothing"
 
 

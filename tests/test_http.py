@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -215,15 +214,15 @@ def raw() -> Iterator[Callable[..., RawServer]]:
 
 @pytest.fixture
 def api() -> Iterator[Callable[..., WebApi]]:
-    """Makes APIs: ``api(server or url, clock=..., ca_file=...)``."""
+    """Makes APIs: ``api(server or url, clock=..., trusted=...)``."""
     with contextlib.ExitStack() as stack:
 
-        def make(server, clock=None, ca_file=""):
+        def make(server, clock=None, trusted=""):
             made = WebApi(
                 server if isinstance(server, str) else server.url,
                 headers={"Authorization": KEY},
                 secrets=[KEY, ""],
-                ca_file=ca_file,
+                trusted=trusted,
                 clock=clock or SystemClock(),
             )
             stack.callback(made.dialer.close)
@@ -238,10 +237,8 @@ def ca() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def ca_file(ca, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    ca.cert_pem.write_to_path(path)
-    return str(path)
+def trusted(ca) -> str:
+    return ca.cert_pem.bytes().decode()
 
 
 @pytest.fixture(scope="module")
@@ -297,11 +294,11 @@ def ready(api: WebApi, server: RawServer, connections: int = 1) -> None:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 def test_a_call_says_what_it_must_and_nothing_about_compression(
-    raw, api, tls, ca_file, secure
+    raw, api, tls, trusted, secure
 ):
     server = raw(tls=tls if secure else None)
 
-    reply = ask(api(server, ca_file=ca_file), "POST")
+    reply = ask(api(server, trusted=trusted), "POST")
 
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     request, *headers = head.decode().split("\r\n")
@@ -337,12 +334,12 @@ def test_a_call_says_what_it_must_and_nothing_about_compression(
     ],
 )
 def test_the_host_header_names_the_port_where_it_is_not_the_usual_one(
-    raw, api, tls, ca_file, monkeypatch, base_url, secure, port, host
+    raw, api, tls, trusted, monkeypatch, base_url, secure, port, host
 ):
     server = raw(tls=tls if secure else None)
     looked_up = lead_to(server, monkeypatch)
 
-    reply = ask(api(base_url, ca_file=ca_file))
+    reply = ask(api(base_url, trusted=trusted))
 
     assert reply.status == 200
     assert re.findall(rb"(?i)\r\nhost: (.*)\r\n", server.requests[0]) == [host.encode()]
@@ -386,9 +383,10 @@ def test_the_environment_redirects_nothing(raw, api, monkeypatch, tmp_path):
 
 
 def test_a_bundle_named_in_the_environment_is_not_trusted(
-    raw, api, tls, ca_file, monkeypatch
+    raw, api, tls, ca, monkeypatch, tmp_path
 ):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     server = raw(tls=tls)
 
     assert failure(api(server)).startswith("NotSent: cannot reach 127.0.0.1: TLS: ")
@@ -562,9 +560,9 @@ NEVER_DONE = {
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("case", NEVER_DONE)
-def test_an_answer_without_end_ends_in_time(raw, api, tls, ca_file, case, secure):
+def test_an_answer_without_end_ends_in_time(raw, api, tls, trusted, case, secure):
     server = raw(after_request(NEVER_DONE[case]), tls if secure else None)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
 
     told = failure(caller, "POST", within_s=0.25)
 
@@ -832,9 +830,9 @@ def test_a_host_that_takes_the_connection_but_never_reads_is_maybe_sent(api):
     ],
     ids=["never-answers", "drips", "garbage", "cut"],
 )
-def test_without_tls_nothing_is_sent(raw, api, ca_file, serve, within_s, why):
+def test_without_tls_nothing_is_sent(raw, api, trusted, serve, within_s, why):
     server = raw(serve)  # speaks no TLS
-    caller = api(f"https://127.0.0.1:{server.port}", ca_file=ca_file)
+    caller = api(f"https://127.0.0.1:{server.port}", trusted=trusted)
     watch = Stopwatch()
 
     told = failure(caller, "POST", within_s)
@@ -864,11 +862,11 @@ UNTRUSTED = {
 
 @pytest.mark.parametrize(("certificate", "words"), UNTRUSTED.values(), ids=UNTRUSTED)
 def test_a_certificate_that_is_wrong_is_refused_before_anything_is_sent(
-    raw, api, ca, ca_file, certificate, words
+    raw, api, ca, trusted, certificate, words
 ):
     server = raw(tls=served_by(certificate(ca)))
 
-    told = failure(api(server, ca_file=ca_file), "POST")
+    told = failure(api(server, trusted=trusted), "POST")
 
     assert told == f"NotSent: cannot reach 127.0.0.1: TLS: {words}"
     assert server.requests == []
@@ -932,12 +930,11 @@ def python_3_13(monkeypatch):
 
 
 @pytest.mark.usefixtures("python_3_13")
-def test_an_authority_made_at_home_is_trusted_by_each_python(raw, api, tmp_path):
+def test_an_authority_made_at_home_is_trusted_by_each_python(raw, api):
     home = HomeMade()
-    (trusted := tmp_path / "home.pem").write_bytes(home.pem)
     server = raw(tls=served_by(home.issue_cert("127.0.0.1")))
 
-    assert ask(api(server, ca_file=str(trusted)), "POST").status == 200
+    assert ask(api(server, trusted=home.pem.decode()), "POST").status == 200
 
 
 def test_python_3_13_alone_would_not_trust_it(raw, tmp_path, python_3_13):
@@ -966,36 +963,33 @@ def test_python_3_13_alone_would_not_trust_it(raw, tmp_path, python_3_13):
     ],
     ids=["another authority's", "another's name", "expired", "of the future"],
 )  # fmt: skip
-def test_an_authority_made_at_home_is_trusted_with_its_own_alone(
-    raw, api, tmp_path, of, words
-):
+def test_an_authority_made_at_home_is_trusted_with_its_own_alone(raw, api, of, words):
     home = HomeMade()
-    (trusted := tmp_path / "home.pem").write_bytes(home.pem)
     server = raw(tls=served_by(of(home)))
 
-    told = failure(api(server, ca_file=str(trusted)), "POST")
+    told = failure(api(server, trusted=home.pem.decode()), "POST")
 
     assert told.startswith(f"NotSent: cannot reach 127.0.0.1: TLS: {words}")
     assert server.requests == []
 
 
-def test_a_named_certificate_is_trusted_without_its_authority(raw, api, tmp_path):
+def test_a_named_certificate_is_trusted_without_its_authority(raw, api):
+    """Whatever its file says beside it, in whatever letters."""
     bridge = HomeMade().issue_cert("127.0.0.1")
-    trusted = tmp_path / "bridge.pem"
-    bridge.cert_chain_pems[0].write_to_path(trusted)
+    pem = f"# of M\udcfcller\n{bridge.cert_chain_pems[0].bytes().decode()}"
     server = raw(tls=served_by(bridge))
 
-    assert ask(api(server, ca_file=str(trusted)), "POST").status == 200
+    assert ask(api(server, trusted=pem), "POST").status == 200
 
 
 def test_a_test_authority_is_not_trusted_without_being_named(raw, api, tls):
     assert failure(api(raw(tls=tls))).startswith("NotSent: ")
 
 
-def test_a_bundle_that_cannot_be_read_is_not_sent(raw, api, tls, tmp_path):
-    told = failure(api(raw(tls=tls), ca_file=str(tmp_path / "none.pem")))
+def test_with_a_bundle_that_is_none_nothing_is_sent(raw, api, tls):
+    told = failure(api(raw(tls=tls), trusted="-----BEGIN CERTIFICATE-----\n"))
 
-    assert told == "NotSent: cannot reach 127.0.0.1: no such file or directory"
+    assert told.startswith("NotSent: cannot reach 127.0.0.1: ")
 
 
 def test_an_address_that_refuses_is_passed_over_for_the_next(raw, api, monkeypatch):
@@ -1153,13 +1147,13 @@ def test_a_connection_that_comes_up_after_send_by_carries_no_byte(hanging, raw, 
 
 
 def test_a_slow_handshake_eats_the_time_in_which_a_command_may_leave(
-    raw, api, tls, ca_file
+    raw, api, tls, trusted
 ):
     server = raw(tls=tls)
     relay = raw(relay_to(server.port, after_bytes=0))
 
     told = failure(
-        api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file),
+        api(f"https://127.0.0.1:{relay.port}", trusted=trusted),
         "POST",
         within_s=5,
         send_within_s=0.2,
@@ -1170,10 +1164,10 @@ def test_a_slow_handshake_eats_the_time_in_which_a_command_may_leave(
 
 
 def test_a_command_that_was_prepared_for_does_not_wait_for_its_connection(
-    raw, api, tls, ca_file
+    raw, api, tls, trusted
 ):
     server = raw(tls=tls)
-    caller = api(server.url, ca_file=ca_file)
+    caller = api(server.url, trusted=trusted)
 
     caller.dialer.wait_for_command(SystemClock().monotonic() + 5)
 
@@ -1183,10 +1177,10 @@ def test_a_command_that_was_prepared_for_does_not_wait_for_its_connection(
 
 
 def test_there_is_no_preparing_for_a_server_that_does_not_answer(
-    raw, api, tls, ca_file
+    raw, api, tls, trusted
 ):
     relay = raw(relay_to(raw(tls=tls).port, after_bytes=0))
-    caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
+    caller = api(f"https://127.0.0.1:{relay.port}", trusted=trusted)
 
     with pytest.raises(HttpNotSent, match="no answer yet"):
         caller.dialer.wait_for_command(SystemClock().monotonic() + 0.2)
@@ -1211,11 +1205,11 @@ def relay_to(port: int, after_bytes: int) -> Callable[[Wire], None]:
     return serve
 
 
-def test_a_tls_record_that_drips_ends_in_time(raw, api, tls, ca_file):
+def test_a_tls_record_that_drips_ends_in_time(raw, api, tls, trusted):
     """Less than a record is nothing to the reader above TLS, however long it takes."""
     server = raw(answers(HEAD + b"X: " + b"x" * 9000 + b"\r\n\r\n"), tls)
     relay = raw(relay_to(server.port, after_bytes=600))
-    caller = api(f"https://127.0.0.1:{relay.port}", ca_file=ca_file)
+    caller = api(f"https://127.0.0.1:{relay.port}", trusted=trusted)
     caller.dialer.keep_ready()
     until(lambda: not dialling())
 
@@ -1245,9 +1239,9 @@ def test_a_call_that_begins_too_late_sends_nothing(
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_a_connection_is_opened_ahead_used_and_kept(raw, api, tls, ca_file, secure):
+def test_a_connection_is_opened_ahead_used_and_kept(raw, api, tls, trusted, secure):
     server = raw(tls=tls if secure else None)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
 
     ready(caller, server)
     assert server.received == 0
@@ -1304,10 +1298,10 @@ def one_answer_then_close(wire: Wire) -> None:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 def test_a_close_that_can_be_seen_costs_a_connection_but_no_command(
-    raw, api, tls, ca_file, secure
+    raw, api, tls, trusted, secure
 ):
     server = raw(one_answer_then_close, tls if secure else None)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
 
     for _ in range(3):
         assert ask(caller, "POST").status == 200
@@ -1377,12 +1371,12 @@ def test_a_dead_connection_is_not_used_while_its_successor_is_on_its_way(
     "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
 )
 def test_session_tickets_on_an_idle_connection_are_no_sign_of_death(
-    raw, api, ca, ca_file, version
+    raw, api, ca, trusted, version
 ):
     context = served_by(ca.issue_cert("127.0.0.1"))
     context.minimum_version = context.maximum_version = version
     server = raw(tls=context)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
 
     ready(caller, server)
     for _ in range(5):
@@ -1425,10 +1419,10 @@ ODD = {
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("case", ODD)
 def test_after_an_odd_answer_the_connection_is_not_kept(
-    raw, api, tls, ca_file, case, secure
+    raw, api, tls, trusted, case, secure
 ):
     server = raw(answers(ODD[case]), tls if secure else None)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
 
     statuses = [ask(caller, method).status for method in ("GET", "POST", "GET")]
 
@@ -1768,7 +1762,7 @@ def test_the_kernel_looks_after_an_idle_connection(raw, api):
 )
 @pytest.mark.parametrize("asks_first", [False, True], ids=["unused", "used"])
 def test_the_next_tls_connection_resumes_the_session(
-    raw, api, ca, ca_file, clock, version, asks_first
+    raw, api, ca, trusted, clock, version, asks_first
 ):
     context = served_by(ca.issue_cert("127.0.0.1"))
     context.minimum_version = context.maximum_version = version
@@ -1779,7 +1773,7 @@ def test_the_next_tls_connection_resumes_the_session(
         answers()(wire)
 
     server = raw(serve, context)
-    caller = api(server, clock, ca_file)
+    caller = api(server, clock, trusted)
     ready(caller, server)
     until(lambda: len(resumed) == 1)  # and sent what the next can resume by
     if asks_first:
@@ -1795,7 +1789,7 @@ def test_the_next_tls_connection_resumes_the_session(
 
 
 def test_after_a_handshake_that_failed_the_next_one_is_whole(
-    raw, api, ca, ca_file, clock
+    raw, api, ca, trusted, clock
 ):
     """The session may be what the server does not like."""
     good = served_by(ca.issue_cert("127.0.0.1"))
@@ -1806,7 +1800,7 @@ def test_after_a_handshake_that_failed_the_next_one_is_whole(
         answers()(wire)
 
     server = raw(serve, good)
-    caller = api(server, clock, ca_file)
+    caller = api(server, clock, trusted)
     caller.call("GET", "/x", by=clock.monotonic() + 5)
     for context in (served_by(trustme.CA().issue_cert("127.0.0.1")), good):
         server.tls = context
@@ -1824,7 +1818,7 @@ def test_after_a_handshake_that_failed_the_next_one_is_whole(
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("end", ["given-up", "hung-up", "closed"])
-def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
+def test_a_connection_ends_with_a_reset(raw, api, tls, trusted, secure, end):
     seen = []
 
     def serve(wire: Wire) -> None:
@@ -1835,7 +1829,7 @@ def test_a_connection_ends_with_a_reset(raw, api, tls, ca_file, secure, end):
             seen.append(ends_with_reset(below_tls))
 
     server = raw(serve, tls if secure else None)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
     ready(caller, server)
     if end == "given-up":
         failure(caller, "POST", within_s=0.1)
@@ -1898,7 +1892,7 @@ class Called(threading.Thread):
     ],
 )
 def test_closing_ends_a_call_that_is_under_way_with_a_reset(
-    raw, api, tls, ca_file, secure, method, told
+    raw, api, tls, trusted, secure, method, told
 ):
     seen = []
 
@@ -1908,7 +1902,7 @@ def test_closing_ends_a_call_that_is_under_way_with_a_reset(
             seen.append(ends_with_reset(below_tls))
 
     server = raw(serve, tls if secure else None)
-    caller = api(server, ca_file=ca_file)
+    caller = api(server, trusted=trusted)
     ready(caller, server)
     call = Called(caller, method)
     until(lambda: server.requests)
@@ -2005,7 +1999,7 @@ def test_calls_and_looks_after_the_connection_do_not_disturb_each_other(raw, api
 @pytest.mark.realtime
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 def test_closing_at_any_moment_ends_the_calls_and_leaves_nothing(
-    raw, tls, ca_file, secure
+    raw, tls, trusted, secure
 ):
     """The server ends each connection after the second answer."""
 
@@ -2024,7 +2018,7 @@ def test_closing_at_any_moment_ends_the_calls_and_leaves_nothing(
 
     server = raw(serve, tls if secure else None)
     for number in range(30):
-        caller, told = WebApi(server.url, ca_file=ca_file, clock=SystemClock()), []
+        caller, told = WebApi(server.url, trusted=trusted, clock=SystemClock()), []
         worker = threading.Thread(target=call_until_closed, args=[caller, told])
         worker.start()
         watch = Stopwatch()
@@ -2069,18 +2063,19 @@ def test_200_bad_calls_leave_no_thread_and_no_file(raw, api, serve):
     until(lambda: open_files() <= files, "files are left")
 
 
-def test_the_bundle_of_authorities_is_read_once(raw, api, tls, ca_file, tmp_path):
-    copy = Path(tmp_path / "ca.pem")
-    copy.write_bytes(Path(ca_file).read_bytes())
+def test_the_bundle_of_authorities_is_read_once(raw, api, tls, trusted, monkeypatch):
+    made, plain = [], ssl.create_default_context
+    monkeypatch.setattr(
+        ssl, "create_default_context", lambda **by: made.append(by) or plain(**by)
+    )
     server = raw(one_answer_then_close, tls)
-    caller = api(server, ca_file=str(copy))
+    caller = api(server, trusted=trusted)
     ask(caller)
     until(lambda: server.open == 0)
 
-    copy.unlink()
-
     assert ask(caller).status == 200
     assert server.connections == 2
+    assert len(made) == 1
 
 
 # -- what is loaded when
@@ -2136,7 +2131,7 @@ def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
 
     server = raw()
     caller = WebApi(
-        server.url, headers={}, secrets=[], ca_file="", clock=clock, preload=preload
+        server.url, headers={}, secrets=[], trusted="", clock=clock, preload=preload
     )
 
     with pytest.raises(HttpNotSent) as caught:

@@ -27,7 +27,6 @@ from doorpi import (
     FileSettings,
     LastGood,
     Secret,
-    keep_last_good,
     last_good,
     main,
     read_last_good,
@@ -147,7 +146,8 @@ def test_a_file_that_the_settings_name_may_be_gone_as_well(path, start, caplog, 
     start.again(desk)
 
     assert desk.config.lock.api_key == Secret(text="the key", file="sesame.key")
-    assert Path(desk.config.lock.ca_file).read_bytes() == PEM
+    trusted = desk.config.lock.trusted
+    assert trusted.encode(errors="surrogateescape") == PEM
     assert "cannot be read" in desk.read()
     assert "cannot be used" in caplog.text
 
@@ -229,7 +229,7 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
     root = path.parent.parent
     path.write_text(f"[door]\nstate_dir = '{root / named}'\nx = [\n" if named else "x")
     (root / found).mkdir(parents=True, exist_ok=True)
-    keep_last_good(LastGood(**GOOD), root / found, [path])
+    LastGood(**GOOD, folder=root / found, sources=[path]).keep()
     environ = {"STATE_DIRECTORY": str(root / given)} if given else {}
 
     good = last_good(path, environ)
@@ -246,7 +246,7 @@ def test_nobody_may_read_them_who_may_not_read_the_settings(path, mode, kept):
     path.write_text("")
     path.chmod(mode)
 
-    keep_last_good(LastGood(**GOOD), path.parent, [path])
+    LastGood(**GOOD, folder=path.parent, sources=[path]).keep()
 
     assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == kept
 
@@ -257,7 +257,7 @@ def test_nor_who_may_not_read_the_key(path):
         each.write_text("")
         each.chmod(mode)
 
-    keep_last_good(LastGood(**GOOD), path.parent, [path, key])
+    LastGood(**GOOD, folder=path.parent, sources=[path, key]).keep()
 
     assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
@@ -268,7 +268,7 @@ def test_the_settings_group_is_not_exchanged_for_another(path):
     path.chmod(0o640)
     os.chown(path, 0, 4711)
 
-    keep_last_good(LastGood(**GOOD), path.parent, [path])
+    LastGood(**GOOD, folder=path.parent, sources=[path]).keep()
 
     assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
@@ -277,7 +277,7 @@ def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
     path.write_text("")
     (path.parent / f"{LAST_GOOD}.part").symlink_to(path)
 
-    keep_last_good(LastGood(**GOOD), path.parent, [path])
+    LastGood(**GOOD, folder=path.parent, sources=[path]).keep()
 
     assert read_last_good(path.parent)[:3] == LastGood(**GOOD)[:3]
     assert path.read_text() == ""

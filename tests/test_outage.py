@@ -160,7 +160,7 @@ def test_a_command_that_the_network_swallowed_does_not_come_late(
     outage = Outage(cable)
     clock = SystemClock()
     with contextlib.closing(outage), cable.at(cable.door):
-        api = WebApi(outage.server.url, ca_file="", clock=clock)
+        api = WebApi(outage.server.url, trusted="", clock=clock)
         control = outage.control()
         api.call("GET", "/status", by=clock.monotonic() + 5)
         now = clock.monotonic()
@@ -179,7 +179,7 @@ def test_a_command_comes_when_the_network_is_back_within_the_window(cable):
     outage = Outage(cable)
     clock = SystemClock()
     with contextlib.closing(outage), cable.at(cable.door):
-        api = WebApi(outage.server.url, ca_file="", clock=clock)
+        api = WebApi(outage.server.url, trusted="", clock=clock)
         api.call("GET", "/status", by=clock.monotonic() + 5)
         threading.Timer(0.5, cable.mend).start()
         now = clock.monotonic()

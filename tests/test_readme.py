@@ -234,9 +234,8 @@ class Office:
         with contextlib.ExitStack() as running:
             if args == ["check"]:
                 running.enter_context(doorpi.only_door(self.store.events.path.parent))
-                good = doorpi.LastGood(self.settings.read_text(encoding="utf-8"), {})
-                state = self.store.events.path.parent
-                doorpi.keep_last_good(good, state, [self.settings])
+                text, state = self.settings.read_text("utf-8"), self.store.events.path
+                doorpi.LastGood(text, {}, folder=state.parent).keep()
             doorpi.main(["--config", str(given), *args])
         out, err = capsys.readouterr()
         said = (out + err).replace(str(self.folder), "/etc/doorpi")

@@ -25,8 +25,7 @@ def config(tmp_path, cloud, radio):
     path = write_config(tmp_path, cloud, radio.device)
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
-    good = doorpi.LastGood(path.read_text("utf-8"), {})
-    doorpi.keep_last_good(good, state, [path])
+    doorpi.LastGood(path.read_text("utf-8"), {}, folder=state).keep()
     return path
 
 
