@@ -111,7 +111,7 @@ import time
 import tomllib
 import traceback
 import unicodedata
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import (
     Callable,
     Container,
@@ -10366,77 +10366,20 @@ def _same_drivers(old: Config, new: Config) -> Iterator[str]:
 # 15. The owner's tools -- why, people, log
 ################################################################################
 
-
-#: What `why` can say of a card's entry: a format, or a function.
-Words = str | Callable[[Credential, Circumstances], str]
-#: Instants, in UTC.
-Instants = Iterable[datetime]
+# -- why a card is let in or not
 
 
 class Wording(NamedTuple):
-    """What `why` says of a reason, and what time has to do with it."""
+    """What `why` says of a reason; ``_worded`` fills in the names.
 
-    #: Why a card is denied.
-    denied: Words
-    #: What a denial ends with that no later time ends ("": ``denied`` says it all).
+    ``denied`` is why a card is denied.  ``lasts`` is the end of that where no later
+    time ends the denial ("": ``denied`` says it all).  ``ends`` is what ends a grant
+    where this reason begins; "": the reason's own name.
+    """
+
+    denied: str
     lasts: str | None = None
-    #: What ends a grant where this reason begins; "": the reason's own name.
-    ends: Words = ""
-    #: When the reason may begin or end, in any order.
-    turns: Callable[[Credential, Circumstances], Instants] = lambda who, when: ()
-
-
-def _switched_off(who: Credential, _when: Circumstances) -> str:
-    uid = format_uid(who.uid)
-    if who.block:
-        return f"{block_words(who.block)}; to lift it: {LIFTS_BLOCK.format(uid)}"
-    if who.refused:
-        return who.refused
-    if who.source is Origin.TOML:
-        return "it is switched off in doorpi.toml (enabled = false)"
-    lets_in = f"to let it in: doorpi allow NAME --uid {uid}"
-    return f"it is switched off in the database ({lets_in})"
-
-
-def _outside_hours(who: Credential, when: Circumstances) -> str:
-    schedule = when.schedules.get(who.schedule or "")
-    name = printable(str(who.schedule))
-    if schedule is None:
-        return f"there is no schedule {name} any more"
-    if when.at.date() in schedule.closed:
-        return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
-    return f"outside the hours of {name}"
-
-
-def _hours_end(who: Credential, when: Circumstances) -> str:
-    schedule = when.schedules[who.schedule or ""]
-    if when.at.date() in schedule.closed:
-        return _outside_hours(who, when)
-    return f"the hours of {printable(schedule.name)} end"
-
-
-#: How far `why` looks ahead in a schedule; dates it sees however far they are.
-HORIZON_DAYS = 400
-
-
-def _turns_of_hours(who: Credential, when: Circumstances) -> Instants:
-    schedule = when.schedules.get(who.schedule or "")
-    if schedule is None:
-        return ()
-    minutes = {m % 1440 for s in schedule.spans for m in (s.start_min, s.end_min)}
-    first = max(when.at.date(), who.valid_from or date.min)
-    sight = min(HORIZON_DAYS, (date.max - first).days)
-    days = {first + timedelta(days=i) for i in range(sight + 1)}
-    days |= schedule.closed | set(_days_after(schedule.closed))
-    return _wall_times(days, minutes | {0}, when)
-
-
-def _turns_of_passback(_who: Credential, when: Circumstances) -> Instants:
-    if when.last_moved and when.passback_s:
-        moved = when.last_moved.astimezone(UTC)
-        over = moved + timedelta(seconds=ceil(when.passback_s))
-        yield moved
-        yield over.replace(microsecond=0) + timedelta(seconds=bool(over.microsecond))
+    ends: str = ""
 
 
 REASON_WORDS: Mapping[Reason, Wording] = {
@@ -10452,32 +10395,59 @@ REASON_WORDS: Mapping[Reason, Wording] = {
         "this card is not on the list; to let it in: doorpi allow NAME --uid {uid}",
         lasts="",
     ),
-    Reason.NOT_ENABLED: Wording(_switched_off, lasts="; until you change that"),
+    Reason.NOT_ENABLED: Wording("{switched_off}", lasts="; until you change that"),
     Reason.CLOCK_NOT_SET: Wording(
         "its dates or hours need the right time, and the Pi's clock is not set yet;"
         " doorpi doctor tells more", lasts="",
     ),
-    Reason.NOT_ACTIVE: Wording(
-        "its first day is {who.valid_from}",
-        turns=lambda who, when: _wall_times([who.valid_from], {0}, when),
-    ),
+    Reason.NOT_ACTIVE: Wording("its first day is {who.valid_from}"),
     Reason.EXPIRED: Wording(
         "its last day was {who.valid_until}", lasts="; until you change that",
         ends="its last day",
-        turns=lambda who, when: _wall_times(_days_after([who.valid_until]), {0}, when),
     ),
-    Reason.NOT_PERMITTED_AT_THIS_TIME: Wording(
-        _outside_hours, ends=_hours_end, turns=_turns_of_hours,
-    ),
+    Reason.NOT_PERMITTED_AT_THIS_TIME: Wording("{outside_hours}", ends="{hours_end}"),
     Reason.STALE: Wording("the request came too late, and nothing was sent", lasts=""),
     Reason.AUTHORITY_UNREACHABLE: Wording(
         "who else may know this card could not be asked", lasts="",
     ),
     Reason.PASSBACK: Wording(
-        "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s",
-        turns=_turns_of_passback,
+        "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s"
     ),
 }  # fmt: skip
+
+
+def _worded(words: str, uid: Uid, who: Credential | None, when: Circumstances) -> str:
+    return words.format(
+        uid=format_uid(uid),
+        who=who,
+        when=when,
+        moved=when.last_moved and _local(when)(when.last_moved.astimezone(UTC)),
+        switched_off=who and _switched_off(who),
+        outside_hours=who and _about_hours(who, when, "outside the hours of {}"),
+        hours_end=who and _about_hours(who, when, "the hours of {} end"),
+    )
+
+
+def _switched_off(who: Credential) -> str:
+    uid = format_uid(who.uid)
+    if who.block:
+        return f"{block_words(who.block)}; to lift it: {LIFTS_BLOCK.format(uid)}"
+    if who.refused:
+        return who.refused
+    if who.source is Origin.TOML:
+        return "it is switched off in doorpi.toml (enabled = false)"
+    lets_in = f"to let it in: doorpi allow NAME --uid {uid}"
+    return f"it is switched off in the database ({lets_in})"
+
+
+def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
+    schedule = when.schedules.get(who.schedule or "")
+    name = printable(str(who.schedule))
+    if schedule is None:
+        return f"there is no schedule {name} any more"
+    if when.at.date() in schedule.closed:
+        return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
+    return words.format(name)
 
 
 class Explanation(NamedTuple):
@@ -10500,29 +10470,53 @@ def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanatio
     The next turn is found by asking it again for each time at which it may answer
     otherwise, as if the clock were set.
     """
-    local = _local(when)
-
-    def said(words: Words, when: Circumstances) -> str:
-        if who and callable(words):
-            return words(who, when)
-        moved = when.last_moved and local(when.last_moved.astimezone(UTC))
-        return str(words).format(uid=format_uid(uid), who=who, when=when, moved=moved)
-
-    verdict = decide(uid, who, when)
+    local, verdict = _local(when), decide(uid, who, when)
     wording = REASON_WORDS[verdict.reason]
-    why = said(wording.denied, when)
+    why = _worded(wording.denied, uid, who, when)
     if who is None or wording.lasts is not None:
         return Explanation(verdict, why)
-    points = {at for row in REASON_WORDS.values() for at in row.turns(who, when)}
-    for point in sorted(at for at in points if at > when.at):
+    for point in sorted({at for at in _turns(who, when) if at > when.at}):
         then = when._replace(at=local(point), clock_set=True)
         turned = decide(uid, who, then)
         if turned.granted is not verdict.granted:
-            after = said(REASON_WORDS[turned.reason].ends, then) or turned.reason
+            ends = REASON_WORDS[turned.reason].ends
+            after = _worded(ends, uid, who, then) or turned.reason
             day = local(point - timedelta(microseconds=1)).date()
             is_over = day < then.at.date()  # its midnight may be one that is skipped
             return Explanation(verdict, why, then.at, after, day if is_over else None)
     return Explanation(verdict, why)
+
+
+#: How far `why` looks ahead in a schedule; dates it sees however far they are.
+HORIZON_DAYS = 400
+
+
+def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
+    """The instants, in UTC and in any order, at which ``decide`` may answer otherwise;
+    among them each quarter of an hour around a change of the clock, which may skip the
+    first or the last minute of some hours, or go into others than the next."""
+    today, minutes, days = when.at.toordinal(), {0}, set[int]()
+    if who.valid_from:
+        days.add(who.valid_from.toordinal())
+    if who.valid_until:
+        days.add(who.valid_until.toordinal() + 1)
+    if schedule := when.schedules.get(who.schedule or ""):
+        first = max(today, who.valid_from.toordinal() if who.valid_from else 0)
+        days.update(range(first, first + HORIZON_DAYS + 1))
+        days |= {day.toordinal() + i for day in schedule.closed for i in (0, 1)}
+        minutes |= {m % 1440 for s in schedule.spans for m in (s.start_min, s.end_min)}
+    for day in days:
+        if max(today, 3) <= day < date.max.toordinal() - 2:  # there are days around it
+            midnight = datetime.fromordinal(day).replace(tzinfo=UTC)
+            offsets = _offsets(midnight, _local(when))
+            quarters = range(-1440, 2 * 1440, 15) if len(offsets) > 1 else ()
+            for minute in minutes.union(quarters):
+                yield from (midnight + timedelta(minutes=minute) - o for o in offsets)
+    if when.last_moved and when.passback_s:
+        moved = when.last_moved.astimezone(UTC)
+        over = moved + timedelta(seconds=ceil(when.passback_s))
+        yield moved
+        yield over.replace(microsecond=0) + timedelta(seconds=bool(over.microsecond))
 
 
 def _local(when: Circumstances) -> Local:
@@ -10530,53 +10524,11 @@ def _local(when: Circumstances) -> Local:
     return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
 
 
-def _days_after(days: Iterable[date | None]) -> Iterator[date]:
-    return (day + timedelta(days=1) for day in days if day and day < date.max)
-
-
-def _wall_times(
-    days: Iterable[date | None], minutes: Iterable[int], when: Circumstances
-) -> Iterator[datetime]:
-    """When it is one of these minutes of these days, and when the clock is put forward
-    or back around one: that may skip the first or the last minute of an hour, or go
-    into another hour than the next."""
-    local = _local(when)
-    for day in days:
-        if day is not None and day >= when.at.date():
-            yield from shown_at(day, minutes, local)
-            if change := change_of_clock(day, local):
-                yield change
-
-
-def shown_at(day: date, minutes: Iterable[int], local: Local) -> list[datetime]:
-    """The instants, in UTC, at which the clock on the wall shows one of ``minutes`` of
-    ``day``: none where it is put forward over it, two where it is put back."""
-    midnight = _midnight(day)
-    ends = midnight - timedelta(days=1), midnight + timedelta(days=2)
-    return sorted(
-        at
-        for offset in {local(end).utcoffset() or timedelta(0) for end in ends}
-        for minute in minutes
-        if local(at := midnight + timedelta(minutes=minute) - offset).utcoffset()
-        == offset
-    )
-
-
-def change_of_clock(day: date, local: Local) -> datetime | None:
-    """The instant, in UTC, at which the clock is put forward or back around ``day``,
-    which is at a quarter of an hour; None where it is not."""
-    first = _midnight(day) - timedelta(days=1)
-    before = local(first).utcoffset()
-    if local(first + timedelta(days=3)).utcoffset() == before:
-        return None
-    quarters = (first + timedelta(minutes=15 * i) for i in range(3 * 24 * 4 + 1))
-    return next(at for at in quarters if local(at).utcoffset() != before)
-
-
-def _midnight(day: date) -> datetime:
-    """Kept off the end of all days, so that there are days around it."""
-    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=3))
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+def _offsets(at: datetime, local: Local) -> set[timedelta]:
+    """How far the clock on the wall is ahead of UTC around ``at``: two where it is put
+    forward or back."""
+    around = at - timedelta(days=1), at + timedelta(days=2)
+    return {local(each).utcoffset() or timedelta(0) for each in around}
 
 
 def in_one_sentence(
@@ -10594,18 +10546,18 @@ def in_one_sentence(
 
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
-    told = explain(uid, who, when)
-    reason, at = told.verdict.reason, told.turns_at
-    if told.verdict.granted and at is None:
+    found = explain(uid, who, when)
+    reason, at = found.verdict.reason, found.turns_at
+    if found.verdict.granted and at is None:
         has_limits = who is not None and who.needs_clock
         ever = "as long as the settings stay as they are"
         return f"{reason}, {ever if has_limits else 'without limits'}"
-    if told.verdict.granted and at:
+    if found.verdict.granted and at:
         until = _day_and_time(at)
-        if told.last_day:
-            until = f"the end of {told.last_day:%a %Y-%m-%d}"
-        return f"{reason}, until {until} ({told.after})"
-    words = f"{reason}, {told.why}"
+        if found.last_day:
+            until = f"the end of {found.last_day:%a %Y-%m-%d}"
+        return f"{reason}, until {until} ({found.after})"
+    words = f"{reason}, {found.why}"
     if reason is Reason.LOCKED_DOWN:
         return f"{words} (then: {_answer(uid, who, when._replace(locked_down=False))})"
     if at:
@@ -10642,13 +10594,14 @@ def time_since(text: str) -> datetime:
 
 
 def time_at(text: str) -> datetime:
-    """What ``_wall_time`` takes, or the next ``22:10`` or ``Sat 22:10``.
+    """What ``wall_time`` takes, or the next ``22:10`` or ``Sat 22:10``.
 
     Raises: ValueError, OverflowError.
     """
     now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
     at = next_time(text, now) or wall_time(text)
-    at.astimezone()
+    for days in (-3, 3):  # it has days around it
+        (at + timedelta(days=days)).astimezone()
     return at
 
 
@@ -10673,19 +10626,13 @@ def instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
     """
     if at.tzinfo:
         return [clock.local(at)]
-    found = shown_at(at.date(), [at.hour * 60 + at.minute], clock.local)
-    if not found:
-        change = change_of_clock(at.date(), clock.local)
-        forward = f" to {clock.local(change):%H:%M}" if change else ""
-        raise Refused(
-            f"{_day_and_time(at)}: there is no such time; the clock is put"
-            f" forward{forward} then"
-        )
-    seconds = timedelta(seconds=at.second, microseconds=at.microsecond)
-    return [clock.local(each + seconds) for each in found]
-
-
-# -- why a card is let in or not
+    plain = at.replace(tzinfo=UTC)
+    each = (clock.local(plain - offset) for offset in _offsets(plain, clock.local))
+    if found := sorted(local for local in each if local.replace(tzinfo=None) == at):
+        return found
+    raise Refused(
+        f"{_day_and_time(at)}: there is no such time; the clock is put forward then"
+    )
 
 
 class Enquiry:
@@ -10713,15 +10660,10 @@ class Enquiry:
 
     def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
         """What else the door would decide by, with a clock that is set."""
-        is_locked_down = bool(self.people.locked_down())
-        return circumstances(
-            self._config,
-            self.events,
-            uid,
-            at,
-            clock_set=True,
-            locked_down=is_locked_down,
-        )._replace(local=clock.local)
+        down = bool(self.people.locked_down())
+        known = self._config, self.events, uid, at
+        around = circumstances(*known, clock_set=True, locked_down=down)
+        return around._replace(local=clock.local)
 
     def cards(self) -> Iterator[Credential]:
         """All, those of the file first."""
@@ -10739,19 +10681,23 @@ class Enquiry:
         if uid and (re.search(r"\d", text) or self.entries(uid)):
             return [uid]
         wanted = as_spoken(text)
-        held = chain(
-            ((card.holder, card.uid) for card in self.cards()),
-            ((block.holder, block.uid) for block in self.people.blocks() if block.uid),
-        )
-        found = (each for holder, each in held if as_spoken(holder) == wanted)
+        blocks = (block for block in self.people.blocks() if block.uid)
+        every = chain(self.cards(), blocks)
+        found = (each.uid for each in every if as_spoken(each.holder) == wanted)
         return list(dict.fromkeys(found)) or ([uid] if uid else [])
 
     def nobody(self, text: str) -> tuple[str, bool]:
         """That a text means nobody, in words, with up to 3 names that may be meant:
         those it is a part of, or else close ones; and whether it was meant as a UID."""
-        name, wanted = printable(text, 80), without_accents(text)
-        if trouble := uid_trouble(text):
-            return f'"{name}": {trouble}; and nobody is called so', True
+        name, wanted, card = printable(text, 80), without_accents(text), ""
+        try:
+            parse_uid(text)
+            card = "no such card is on the list, and "
+        except ValueError as error:
+            # O, I and L are what 0 and 1 are taken for.
+            looks_so = re.fullmatch(r"(0x)?[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I)
+            if looks_so and re.search(r"\d", text):
+                return f'"{name}": {error}; and nobody is called so', True
         parts = (c.holder for c in self.cards() if wanted in without_accents(c.holder))
         like = list(islice(dict.fromkeys(parts), 3))
         if not like:
@@ -10760,7 +10706,6 @@ class Enquiry:
             like = [some[near] for near in get_close_matches(wanted, some, n=3)]
         meant = " or ".join(f'"{printable(each, 80)}"' for each in like)
         hint = f"; did you mean {meant}?" if like else ""
-        card = "no such card is on the list, and " if as_uid(text) else ""
         return f'{card}nobody is called "{name}"{hint}', False
 
 
@@ -10769,17 +10714,6 @@ def as_uid(text: str) -> Uid | None:
     with contextlib.suppress(ValueError):
         return parse_uid(text)
     return None
-
-
-def uid_trouble(text: str) -> str:
-    """What is wrong with a text that looks like a UID; "" where it looks like none."""
-    try:
-        parse_uid(text)
-    except ValueError as error:
-        # O, I and L are what 0 and 1 are taken for.
-        looks_so = re.fullmatch(r"(0x)?[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I)
-        return str(error) if looks_so and re.search(r"\d", text) else ""
-    return ""
 
 
 # -- people: who is let in and who no longer, by hand
@@ -10806,9 +10740,6 @@ def shell_word(text: str) -> str:
     return shlex.quote(text)
 
 
-LAST_CARD_COUNTS_S = 5 * 60.0
-
-
 def last_unknown_card(
     store: SqliteStore, config: Config, clock: SystemClock
 ) -> tuple[Uid, float]:
@@ -10820,13 +10751,12 @@ def last_unknown_card(
     """
     text = store.events.recall(Kept.UNKNOWN)
     kept = unknown_from(text, clock.boot(), clock.monotonic())
-    recent = {uid: ago for uid, ago in kept.items() if ago <= LAST_CARD_COUNTS_S}
+    recent = {uid: ago for uid, ago in kept.items() if ago <= 5 * 60}
     found = {uid: ago for uid, ago in recent.items() if not is_random(uid)} or recent
     again = "present the new card and try again, or give --uid"
     if not found:
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
-    enquiry = Enquiry(config, store)
-    last = next(reversed(found))
+    enquiry, last = Enquiry(config, store), next(reversed(found))
     who, shown = enquiry.who(last), format_uid(last)
     if who and who.block:
         raise Refused(
@@ -10851,19 +10781,12 @@ def last_unknown_card(
     return last, found[last]
 
 
-class LetIn(NamedTuple):
-    """An entry of the list, what it was, and which blocks do not keep it out now."""
-
-    card: Credential
-    was: Credential | None
-    lifted: Sequence[Block]
-
-
-def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -> LetIn:
+def let_in(
+    store: SqliteStore, config: Config, card: Credential, at: datetime
+) -> tuple[Credential, Credential | None, list[Block]]:
     """Put ``card`` on the list; where it is on it, what ``card`` leaves out stays as it
-    was.  A block on the card, or on its holder, ends.
-
-    Raises: Refused, StoreError.
+    was.  Returns the entry, what it was, and the blocks that ended: those on the card
+    and on its holder.  Raises: Refused, StoreError.
     """
     uid, name = format_uid(card.uid), as_spoken(card.holder)
     if is_random(card.uid):
@@ -10880,7 +10803,7 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
                 f" edit it there{f'; to lift its block: {lifts}' * bool(lift)}"
             )
         store.people.change_cards([], [], at, lift=lift)
-        return LetIn(in_file, in_file, lift)
+        return in_file, in_file, lift
     was = store.people.find(card.uid)
     if was and was.refused:
         raise Refused(
@@ -10896,7 +10819,7 @@ def let_in(store: SqliteStore, config: Config, card: Credential, at: datetime) -
     if why := _never_works(card, config, at.date()):
         raise Refused(why)
     store.people.change_cards([card], [], at, lift=lift)
-    return LetIn(card, was, lift)
+    return card, was, lift
 
 
 def _never_works(card: Credential, config: Config, today: date) -> str:
@@ -10913,15 +10836,16 @@ def _never_works(card: Credential, config: Config, today: date) -> str:
 
 
 class KeptOut(NamedTuple):
-    """A card, or a holder, that is blocked, and what file and database had of it."""
+    """A card that is blocked, or a holder (no UID); what file and database had of it,
+    and whether the block is new."""
 
     block: Block
+    entries: Sequence[Credential]
     is_new: bool
-    entries: Sequence[Credential] = ()
 
     @property
-    def in_database(self) -> list[Uid]:
-        return [card.uid for card in self.entries if card.source is Origin.DB]
+    def in_database(self) -> bool:
+        return any(card.source is Origin.DB for card in self.entries)
 
 
 def keep_out(
@@ -10929,30 +10853,27 @@ def keep_out(
 ) -> list[KeptOut]:
     """Block the card or the holder that ``text`` means, and take the cards off the
     database's list.  Raises: Refused when it means nobody, StoreError."""
-    meant = enquiry.meant(text)
-    entries: dict[Uid | None, list[Credential]]
-    entries = {uid: enquiry.entries(uid) for uid in meant}
-    before = enquiry.people.blocks()
-    names: dict[Uid | None, str]
-    names = {block.uid: block.holder for block in before if block.uid}
-    names |= {uid: found[0].holder for uid, found in entries.items() if found}
-    if names.keys().isdisjoint(entries):
+    meant, before = enquiry.meant(text), enquiry.people.blocks()
+    blocked = {block.uid: block.holder for block in before if block.uid}
+    every = []
+    for uid in meant:
+        found = enquiry.entries(uid)
+        if found or uid in blocked:
+            holder = found[0].holder if found else blocked[uid]
+            every.append((Block(uid=uid, holder=holder, since=at, by=by), found))
+    if not every:
         if enquiry.troubles:
             raise StoreError(next(iter(enquiry.troubles)))
         raise Refused(enquiry.nobody(text)[0])
-    if meant != [as_uid(text)]:
-        names[None], entries[None] = names[meant[0]], []
+    if meant != [as_uid(text)]:  # a name: the holder's next card is kept out as well
+        every.append((every[0][0]._replace(uid=None), []))
     is_there = {(block.uid, as_spoken(block.holder)) for block in before}
     kept = [
-        KeptOut(
-            Block(uid=uid, holder=names[uid], since=at, by=by),
-            (uid, as_spoken(names[uid])) not in is_there,
-            found,
-        )
-        for uid, found in entries.items()
+        KeptOut(block, found, (block.uid, as_spoken(block.holder)) not in is_there)
+        for block, found in every
     ]
     new = [each.block for each in kept if each.is_new]
-    gone = [uid for each in kept for uid in each.in_database]
+    gone = [each.block.uid for each in kept if each.block.uid and each.in_database]
     if new or gone:
         store.people.change_cards([], gone, at, block=new)
     return kept
@@ -11018,9 +10939,7 @@ def card_rows(
     yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
     for card in cards:
         seen = store.events.last_seen(card.uid)
-        is_hidden = (  # behind the file's entry
-            card.source is Origin.TOML and store.people.find(card.uid) is not None
-        )
+        is_hidden = card.source is Origin.TOML and store.people.find(card.uid)
         yield (
             printable(card.holder),
             format_uid(card.uid),
@@ -11031,19 +10950,18 @@ def card_rows(
         )
 
 
-# -- the log while it is written
+# -- the log
 
 
 class LogTail:
     """Tells each event ``sought`` when it has come to its end, and once more when more
-    is told of it.  A granted one that has no end after ``open_s`` is told as it is.
+    is known of it.  A granted one that has no end after ``open_s`` is told as it is.
 
     When the file is set aside or another takes its place, what that one has of the
-    time since counts as new.  Every method raises StoreError.
+    last minute counts as new.  Every method raises StoreError.
     """
 
     settle_s = 0.1  # in which a word may be added to what has no end of its own
-    lately = timedelta(minutes=1)
 
     def __init__(
         self, events: SqliteEvents, sought: Sought, clock: Clock, open_s: float
@@ -11069,19 +10987,12 @@ class LogTail:
 
     def news(self) -> list[Event]:
         """What came to its end since this was asked last."""
-        found, told = self._events.identity(), []
+        found, over = self._events.identity(), list[Event]()
         if found != self._file:
-            told = [event for event, _ in self._open.values()]
+            over = [event for event, _ in self._open.values()]
             self._open.clear()
             self._file, self._after = found, Ends()
-            self._since = self._looked_at - self.lately
-        told += self._look()
-        now = self._clock.monotonic()
-        told += [event for event, by in self._open.values() if now >= by]
-        self._open = {key: row for key, row in self._open.items() if now < row[1]}
-        return told
-
-    def _look(self) -> list[Event]:
+            self._since = self._looked_at - timedelta(minutes=1)
         looked_at, now = self._clock.now(), self._clock.monotonic()
         ends = self._events.ends()
         begun, ended = self._events.news(self._after, ends, self._sought)
@@ -11091,15 +11002,18 @@ class LogTail:
             self._open[event.id] = event, now + wait_s
         for event in ended:
             self._open.pop(event.id, None)
-        return list(filter(self._is_new, ended))
+        over += filter(self._is_new, ended)
+        now = self._clock.monotonic()
+        over += [event for event, by in self._open.values() if now >= by]
+        self._open = {key: row for key, row in self._open.items() if now < row[1]}
+        return over
 
     def _is_new(self, event: Event) -> bool:
         return self._since is None or event.at >= self._since
 
 
 #: The signs that begin a formula in a spreadsheet; Excel takes the wide ones, too.
-FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-
+FORMULAS = "=+-@\uff1d\uff0b\uff0d\uff20"
 
 DIM, RED, GREEN, YELLOW = 2, 91, 92, 93
 
@@ -11163,8 +11077,8 @@ def csv_line(values: Iterable[object]) -> str:
     def cell(value: object) -> object:
         if not isinstance(value, str):
             return value
-        is_formula = value[:1] in tuple("\t\r\n") or value.lstrip()[:1] in FORMULAS
-        return "'" * is_formula + printable(value, 10_000)
+        is_formula = re.match(rf"[\t\r\n]|\s*[{re.escape(FORMULAS)}]", value)
+        return "'" * bool(is_formula) + printable(value, 10_000)
 
     import csv
 
@@ -11195,10 +11109,8 @@ def _log_colour(event: Event) -> int | None:
 # 16. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
-
-#: How many rows of each kind are shown in detail; of the others only the number is.
-SHOWN_ROWS = 20
-UID_DIGITS = tuple(2 * size for size in UID_BYTES)
+# -- import: lists from elsewhere, and what they would change.  Patterns are text here:
+# -- they are compiled when they are used, and not at each start of the door.
 
 
 class ListError(ValueError):
@@ -11206,9 +11118,8 @@ class ListError(ValueError):
 
 
 class Row:
-    """A record of a list: its ``cells`` as text, by the plain names of their columns,
-    then as a ``[[card]]`` would have them; at last its ``card``, or ``why`` it is
-    refused.
+    """A record of a list: its ``cells`` by the plain names of their columns, then as a
+    ``[[card]]`` would have them; at last its ``card``, or ``why`` it is refused.
 
     A card that is on the list already keeps its own of the keys that the record is
     ``silent`` about, or mentions only because a card must have them.
@@ -11233,88 +11144,59 @@ class Records(NamedTuple):
     schedules: Mapping[str, Schedule] = MappingProxyType({})
 
 
-class ListFormat(NamedTuple):
-    """A kind of list, and what its columns mean.  A list is of the first kind that has
-    such a ``row``, and whose ``tells`` are all among its columns.
-
-    ``columns`` are the names that the column of a key may have, ``others`` further
-    ones that are known.  ``fix`` translates a card from what this kind writes in its
-    own way, may refuse the row, and returns what to call a card without a name.
-    ``is_wiegand``: its UIDs may be the decimal numbers of a Wiegand reader.
-    """
-
-    name: str
-    row: str
-    tells: set[str]
-    columns: Mapping[str, tuple[str, ...]]
-    others: tuple[str, ...] = ()
-    fix: Callable[[Row, dict[str, Any], Counter[str]], str] = lambda *_: ""
-    is_wiegand: bool = False
-
-
 @functools.lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
     """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
     return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
 
 
-# Readers of records.  (Patterns are text here: they are compiled when they are used,
-# and not at each start of the door.)
-
-#: What `log --csv` puts before one.
-GUARD = rf"\A\s*'(?=\s*[{re.escape(''.join(FORMULAS))}])"
-
-#: Each table has one of these; a line that begins with # and has none is a comment.
-IDENTIFIERS = {"uid", "code", "cardnumber"}
-
-
 def _table(text: str) -> Records:
     """A CSV with any delimiter.  Above the names of its columns may be blank lines,
     comments, and the ``sep=;`` by which Excel knows the delimiter."""
-    import csv
-
-    file, delimiter, names = io.StringIO(text, newline=""), "", list[str]()
-    used, head = ",", 0
-    for line in iter(file.readline, ""):
-        head += 1
-        if given := re.fullmatch(r'"?sep=(.)"?\s*', line, re.I):
-            delimiter = given[1]
-            continue
-        used, cells = delimiter or max("\t;,", key=line.count), list[str]()
-        with contextlib.suppress(csv.Error):  # a cell that is too long
-            cells = next(csv.reader([line], delimiter=used), cells)
-        plain = [_plain(tidied(cell.strip())) for cell in cells]
-        if any(plain) and not (line.startswith("#") and IDENTIFIERS.isdisjoint(plain)):
-            names = [tidied(n.strip()) or f"column {i}" for i, n in enumerate(cells, 1)]
-            break
+    comment = r"#(?!.*\b(uid|code|card ?number)\b).*\n"
+    above = re.match(rf'(?i)("?sep=(.)"?\s*?\n|[\s;,]*?\n|{comment})*', text)
+    end, given = (above.end(), above[2]) if above else (0, None)
+    used = given or max("\t;,", key=text[end:].partition("\n")[0].count)
+    lines = _lines(text[end:], used, text.count("\n", 0, end))
+    _, cells = next(lines, (0, []))
+    names = [cell or f"column {i}" for i, cell in enumerate(cells, 1)]
     by_plain = dict(zip(map(_plain, names), names, strict=True))
     if len(by_plain) < len(names):
         twice = Counter(map(_plain, names)).most_common(1)[0][0]
         raise ListError(f"two columns are called {_named(by_plain[twice])}")
-    return Records("line", by_plain, _table_rows(text, file, [*by_plain], used, head))
+    return Records("line", by_plain, _table_rows(lines, [*by_plain], text))
+
+
+def _lines(text: str, delimiter: str, head: int) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line that is not blank, and its cells.  Raises: ListError."""
+    import csv
+
+    at = head
+    guard = rf"\A\s*'(?=\s*[{re.escape(FORMULAS)}])"  # by `log --csv`
+    file = io.StringIO(text, newline="")
+    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    try:
+        for line in lines:
+            number, at = at + 1, head + lines.line_num
+            cells = [tidied(re.sub(guard, "", cell).strip()) for cell in line]
+            if any(cells):
+                yield number, cells
+    except csv.Error as error:
+        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
 
 
 def _table_rows(
-    text: str, file: io.StringIO, names: Sequence[str], delimiter: str, head: int
+    lines: Iterator[tuple[int, list[str]]], names: Sequence[str], text: str
 ) -> Iterator[Row]:
-    """Raises: ListError for a file that was cut off, or is no table."""
-    import csv
-
-    at, cut, rows = head, "", csv.reader(file, delimiter=delimiter, strict=True)
-    try:
-        for cells in rows:
-            line, at = at + 1, head + rows.line_num
-            cells = [tidied(re.sub(GUARD, "", cell).strip()) for cell in cells]
-            if not any(cells):
-                continue
-            found = f"{len(cells)} cells, but {len(names)} columns"
-            cut = f"line {line}: {found}" if len(cells) < len(names) else ""
-            if cells[-1] == "" and not text.endswith(("\n", "\r")):
-                cut = f"line {line}: stops before its last cell"  # it may be a date
-            wrong = "" if len(cells) == len(names) else found
-            yield Row(line, dict(zip(names, cells, strict=False)), wrong)
-    except csv.Error as error:
-        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
+    """Raises: ListError for a file that was cut off."""
+    cut = ""
+    for line, cells in lines:
+        wrong = f"{len(cells)} cells, but {len(names)} columns"
+        cut = f"line {line}: {wrong}" if len(cells) < len(names) else ""
+        if cells[-1] == "" and not text.endswith(("\n", "\r")):
+            cut = f"line {line}: stops before its last cell"  # it may be a date
+        why = wrong * (len(cells) != len(names))
+        yield Row(line, dict(zip(names, cells, strict=False)), why)
     if cut:
         raise ListError(f"{cut}: the file was cut off")
 
@@ -11336,47 +11218,7 @@ def _json_entries(text: str) -> Iterator[object]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _objects(row: str, entries: Iterable[object], expected: str) -> Records:
-    """Entries whose keys are the names of their columns."""
-    names: dict[str, str] = {}
-    rows = []
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict):
-            rows.append(Row(number, {}, f"{_named(entry)}: expected {expected}"))
-            continue
-        cells = {_plain(name): _cell(value) for name, value in entry.items()}
-        names = {_plain(name): name for name in entry} | names
-        twice = "two of its keys mean the same" * (len(cells) < len(entry))
-        rows.append(Row(number, cells, twice))
-    return Records(row, names, rows)
-
-
-def _cell(value: object) -> str:
-    """A cell as text; the content of a list or an object stays there."""
-    if value is None or value in ([], {}):
-        return ""
-    return tidied(value.strip()) if isinstance(value, str) else _named(value)
-
-
-TOML_TABLE = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
-JSON_BEGINS = r"\s*(\{|\[\s*[{\]])"
-
-
-def _records(text: str) -> Records:
-    """Read a text in TOML, JSON or CSV.  Raises: ListError where it is broken."""
-    if not re.search(TOML_TABLE, text):
-        if re.match(JSON_BEGINS, text):
-            return _objects("entry", _json_entries(text), "an object {...}")
-        return _table(text)
-    document, reader = _read_toml(text)
-    if reader:
-        words = reader.problems[0][1].splitlines()[0]
-        raise ListError(f"not valid TOML, or cut off: {words}")
-    records = _objects("card", _entries_of(document), "a table, [[card]]")
-    return records._replace(schedules=Parser(document).schedules())
-
-
-def _entries_of(document: Mapping[str, Any]) -> Iterator[object]:
+def _toml_entries(document: Mapping[str, Any]) -> Iterator[object]:
     """The ``[[card]]`` tables of a doorpi.toml, and one for each card of a
     ``[[person]]``.  Raises: ListError."""
     for key in ("card", "person"):
@@ -11394,20 +11236,47 @@ def _entries_of(document: Mapping[str, Any]) -> Iterator[object]:
             yield {"holder": person.get("name"), **shared, **own}
 
 
-# What the columns are about
+def _records(text: str) -> Records:
+    """Read a text in TOML, JSON or CSV.  Raises: ListError where it is broken."""
+    schedules: Mapping[str, Schedule] = {}
+    is_toml = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
+    if re.search(is_toml, text):
+        document, reader = _read_toml(text)
+        if reader:
+            words = reader.problems[0][1].splitlines()[0]
+            raise ListError(f"not valid TOML, or cut off: {words}")
+        row, expected, entries = "card", "a table, [[card]]", _toml_entries(document)
+        schedules = Parser(document).schedules()
+    elif re.match(r"\s*(\{|\[\s*[{\]])", text):
+        row, expected, entries = "entry", "an object {...}", _json_entries(text)
+    else:
+        return _table(text)
+    names, rows = dict[str, str](), list[Row]()
+    for number, entry in enumerate(entries, 1):
+        cells, why = dict[str, Any](), f"{_named(entry)}: expected {expected}"
+        if isinstance(entry, dict):
+            names = {_plain(name): name for name in entry} | names
+            cells = {_plain(name): _cell(value) for name, value in entry.items()}
+            why = "two of its keys mean the same" * (len(cells) < len(entry))
+        rows.append(Row(number, cells, why))
+    return Records(row, names, rows, schedules)
 
-#: How many different cells of a column are looked at.
-LOOKED_AT = 1000
+
+def _cell(value: object) -> str:
+    """A cell as text; the content of a list or an object stays there."""
+    if value is None or value in ([], {}):
+        return ""
+    return tidied(value.strip()) if isinstance(value, str) else _named(value)
+
+
+TRUE_FALSE = dict.fromkeys(("true", "yes", "y", "on", "1"), True)
+TRUE_FALSE |= dict.fromkeys(("false", "no", "n", "off", "0"), False)
 
 #: Names of columns that say when, or whether, a card is good.
 SAYS_WHETHER = (
     "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
     "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
 )
-
-TRUE_FALSE = dict.fromkeys(("true", "yes", "y", "on", "1"), True)
-TRUE_FALSE |= dict.fromkeys(("false", "no", "n", "off", "0"), False)
-
 #: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
 #: Japanese sign for a year.
 LIKE_A_DATE = (
@@ -11426,14 +11295,13 @@ def may_limit(cells: Counter[str]) -> bool:
     nor are addresses, and texts of several words.
     """
     some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
-    numbers = [int(cell) for cell in some if re.fullmatch(r"\d{1,18}", cell, re.ASCII)]
-    if len(numbers) == len(some):
+    if all(re.fullmatch(r"\d{1,18}", cell, re.ASCII) for cell in some):
         # Also a day of Excel's (2000 to 2059), or Unix time, perhaps in milliseconds,
         # at a full or half hour or the second before.
-        seconds = [int(str(number)[:10]) for number in numbers]
-        is_answer = set(numbers) <= {0, 1} or all(
-            36_526 <= number < 58_441 or (s >= 10**9 and s % 1800 in (0, 1799))
-            for number, s in zip(numbers, seconds, strict=True)
+        is_answer = some.keys() <= {"0", "1"} or all(
+            36_526 <= int(cell) < 58_441
+            or (int(cell[:10]) >= 10**9 and int(cell[:10]) % 1800 in (0, 1799))
+            for cell in some
         )
     else:
         is_answer = any(
@@ -11446,16 +11314,11 @@ def may_limit(cells: Counter[str]) -> bool:
     return bool(some) and (is_answer or is_state)
 
 
-# Dates
-
 #: A day with its parts in any order, and a time of day with or without a zone.
 WRITTEN_DAY = (
     r"(?ai)(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
     r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?"
 )
-#: The times at which a day begins, and also those at which a last one ends.
-BEGINS = {"", "0:00", "00:00", "12:00AM"}
-ENDS_TOO = BEGINS | {"23:59", "11:59PM"}
 
 
 def _readings(text: str) -> dict[str, date]:
@@ -11472,13 +11335,6 @@ def _readings(text: str) -> dict[str, date]:
     return days
 
 
-def _day_order(cells: Iterable[str]) -> str:
-    """The order that the dates of a column have, where a day above 12 shows it."""
-    shown = {one for days in map(_readings, cells) if len(days) == 1 for one in days}
-    shown -= {"ymd"}
-    return shown.pop() if len(shown) == 1 else ""
-
-
 def _written_day(text: str, order: str, *, is_end: bool) -> date:
     """The day that a cell means.  Raises: ValueError with what is expected."""
     days, match = _readings(text), re.fullmatch(WRITTEN_DAY, text)
@@ -11487,7 +11343,8 @@ def _written_day(text: str, order: str, *, is_end: bool) -> date:
     if match is None or not days:
         raise ValueError("expected a date such as 2026-12-31")
     time = (match[4] or "") + (match[5] or "").upper()
-    if time not in (ENDS_TOO if is_end else BEGINS):
+    ends = ("23:59", "11:59PM") if is_end else ()
+    if time not in ("", "0:00", "00:00", "12:00AM", *ends):
         raise ValueError("has a time of day, but a card counts for whole days")
     if len(set(days.values())) > 1 and order not in days:
         either = " or ".join(map(str, days.values()))
@@ -11508,113 +11365,68 @@ def _typed(key: str, value: object, day_order: str) -> object:
     return value.lower() if key == "role" else value
 
 
-# What each kind of list says in its own way
+# -- import: what each kind of list says in its own way.  A fix translates a card from
+# -- the row's cells (one that is missing is ""), and yields why the row is refused.
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "uid": ("uid",),
-    "holder": ("holder", "name"),
-    "enabled": ("enabled",),
-    "valid_from": ("valid_from", "from"),
-    "valid_until": ("valid_until", "until"),
-    "schedule": ("schedule",),
-    "role": ("role",),
-}
-
-
-def _fix_toml(row: Row, _card: dict[str, Any], _notes: Counter[str]) -> str:
-    if "proof" in row.cells:  # a copy of its number must not open here
-        row.why = row.why or NO_PROOF.format(_named(row.cells["proof"]))
-    return ""
-
-
-def _fix_own_json(row: Row, card: dict[str, Any], _notes: Counter[str]) -> str:
-    """``cards --json`` writes some UIDs as digits alone; they are no card numbers."""
-    uid = as_uid(row.cells.get("uid", ""))
-    if uid and row.cells.get("source") in tuple(Origin):
-        card["uid"] = format_uid(uid)
-    row.why = row.why or row.cells.get("refused", "")
-    return ""
-
-
+Cells = Mapping[str, str]
 NO_PINS = "PINs are not imported: the card alone opens this door"
-ESP_RFID_OTHERS = (
-    "command", "acctype", "acctype2", "acctype3", "acctype4", "validsince",
-    "validuntil", "pincode", "pin",
-)  # fmt: skip
-ESP_RFID_ACCESS = {"0": False, "1": True, "99": True}
-ESP_RFID_NOTE = (
-    "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
-    " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
-)
 
 
-def _esp_rfid_doubt(uid: str, pin: str) -> str:
-    """Why a text that can be read as a UID may not be the card's.
-
-    esp-rfid writes each byte without its leading 0: only a text as long as all bytes of
-    a UID has lost nothing (rfid.esp: ``uid += String(uidByte[i], HEX)``).
-    """
-    if uid == pin:
-        return "a PIN, and no card"
-    if not re.fullmatch(r"[0-9A-Fa-f]+", uid):
-        return "not as esp-rfid writes a UID: hex digits and nothing between them"
-    if len(uid) not in UID_DIGITS:
-        return (
-            f"{len(uid)} digits: esp-rfid leaves out the first 0 of a byte, so it"
-            " may be one of several cards; tap the card here instead"
-        )
-    return ""
+def _fix_own(cells: Cells, card: dict[str, Any], _notes: Counter[str]) -> Iterator[str]:
+    if cells["proof"]:  # a copy of its number must not open here
+        yield NO_PROOF.format(_named(cells["proof"]))
+    if cells["refused"]:
+        yield cells["refused"]
+    uid = as_uid(cells["uid"])
+    if uid and cells["source"] in tuple(Origin):  # digits alone are no card number here
+        card["uid"] = format_uid(uid)
 
 
-def _fix_esp_rfid(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
+def _fix_esp_rfid(
+    cells: Cells, card: dict[str, Any], notes: Counter[str]
+) -> Iterator[str]:
     """A user: of a backup by its page, or of its MQTT answers, one after the other.
 
-    A limit is a moment in Unix seconds, or milliseconds: 00:00 UTC of the day that was
-    picked.  Nobody enters from ``validuntil`` on: the last good day is the one before.
-    Source: esprfid/esp-rfid, esprfid.js (``esp-rfid-userbackup``), wsResponses.esp
-    (``validsince`` and ``pincode``, of 2.0), rfid.esp (0 is over since 1970),
-    README-MQTT (``userfile``, with ``user`` for ``username``); a real file: issue 381.
+    It writes each byte of a UID without its leading 0, so only a text as long as all
+    bytes has lost nothing.  A limit is a moment in Unix seconds, or milliseconds; the
+    last good day is the one before ``validuntil``.
+    Source: esprfid/esp-rfid, esprfid.js, wsResponses.esp (2.0), rfid.esp (0 is over
+    since 1970), README-MQTT (``user`` for ``username``); a real file: issue 381.
     """
-    notes.setdefault(ESP_RFID_NOTE, 0)
-    cells, why = row.cells, ""
-    uid, access = cells.get("uid", ""), cells.get("acctype", "")
-    pin = cells.get("pincode") or cells.get("pin", "")
-    if access not in ESP_RFID_ACCESS:
-        why = f"acctype = {_named(access)}: expected 0, 1 or 99"
-    elif uid and (doubt := _esp_rfid_doubt(uid, pin)):
-        why = f".uid = {_named(uid)}: {doubt}"
-    card["enabled"] = ESP_RFID_ACCESS.get(access, False)
-    for name, missing, key, ends_s in (
-        ("validsince", "0", "valid_from", 0),
-        ("validuntil", "", "valid_until", 1),
-    ):
-        text = cells.get(name, missing)
-        try:
-            seconds = int(text) // (1000 if int(text) >= 10**11 else 1)
-            day = date(1970, 1, 1) + timedelta(seconds=max(seconds - ends_s, 0))
-            card[key] = day if seconds > 0 or ends_s else None
-        except (ValueError, OverflowError):
-            why = why or f"{name} = {_named(text)}: expected a time in Unix seconds"
+    note = (
+        "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
+        " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
+    )
+    notes.setdefault(note, 0)
+    uid, access, pin = cells["uid"], cells["acctype"], cells["pincode"] or cells["pin"]
     notes.update(["admins of esp-rfid are ordinary cards here"] * (access == "99"))
     notes.update([NO_PINS] * bool(pin))
+    if access not in ("0", "1", "99"):
+        yield f"acctype = {_named(access)}: expected 0, 1 or 99"
+    if uid and uid == pin:
+        yield f".uid = {_named(uid)}: a PIN, and no card"
+    if uid and not re.fullmatch(r"(?ai)[\da-f]{8}([\da-f]{6}){0,2}", uid):
+        yield (
+            f".uid = {_named(uid)}: {len(uid)} digits: esp-rfid leaves out the first 0"
+            " of a byte, so it may be one of several cards; tap the card here instead"
+        )
+    card["enabled"] = access in ("1", "99")
     if card.get("holder") == "undefined":  # what its page makes of none
         card["holder"] = ""
-    row.why = row.why or why
-    return f"esp-rfid {uid}"
+    for name, key in ("validsince", "valid_from"), ("validuntil", "valid_until"):
+        is_end, text = key == "valid_until", cells[name]
+        try:
+            seconds = int(text or ("" if is_end else "0"))
+            seconds //= 1000 if seconds >= 10**11 else 1
+            day = date(1970, 1, 1) + timedelta(seconds=max(seconds - is_end, 0))
+            card[key] = day if seconds > 0 or is_end else None
+        except (ValueError, OverflowError):
+            yield f"{name} = {_named(text)}: expected a time in Unix seconds"
 
 
-#: Devices of CarontePass that are nobody's card.
-NO_CARD = {
-    "mac": "kind = 'mac': a computer's address, not a card",
-    "tag": (
-        "kind = 'tag': a card that CarontePass met and gave to nobody; if it is"
-        " somebody's, give it to them there, or tap it here"
-    ),
-}
-CARONTE_NO = "not granted by CarontePass when asked: switched off here as well"
-
-
-def _fix_caronte(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
+def _fix_caronte(
+    cells: Cells, card: dict[str, Any], notes: Counter[str]
+) -> Iterator[str]:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.
 
     The last answer about it, where the list has that, says whether it is good: true, or
@@ -11622,92 +11434,95 @@ def _fix_caronte(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
     raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one is read
     as an owner makes it of the table, with a column of names.
     """
-    kind, user = row.cells.get("kind", ""), row.cells.get("user", "")
-    why = NO_CARD.get(
-        kind.lower(), "" if card.get("holder") else "no user: nobody's card"
-    )
-    if card.get("holder") == user and user.isdecimal():
+    kind, user = cells["kind"].lower(), cells["user"]
+    if kind == "mac":
+        yield "kind = 'mac': a computer's address, not a card"
+    if kind == "tag":
+        yield (
+            "kind = 'tag': a card that CarontePass met and gave to nobody; if it is"
+            " somebody's, give it to them there, or tap it here"
+        )
+    if not card.get("holder"):
+        yield "no user: nobody's card"
+    elif card["holder"] == user and user.isdecimal():
         card["holder"] = ""
     if "enabled" in card:
         card["enabled"] = card["enabled"].lower() in ("true", "1")
-        notes.update([CARONTE_NO] * (not card["enabled"]))
-    row.why = row.why or why
-    return f"CarontePass user {user}"
+        words = "not granted by CarontePass when asked: switched off here as well"
+        notes.update([words] * (not card["enabled"]))
 
 
-NO_UIDS = (
-    "the UID cannot be had from a Wiegand number: add a column UID (tap the card and"
-    " look into `log`)"
-)
-UHPPOTED_KNOWN = ("cardnumber", "pin", "from", "to", "name", "uid")
-
-
-def _of_one_door(records: Records, door: str) -> Records:
-    """An access control list of uhppoted has a column for each door.  Only this one's
-    is kept, as ``door``: the one of its name, or the only one."""
-    names = records.names
-    doors = [name for name in names if name not in UHPPOTED_KNOWN]
-    here = [name for name in doors if name == _plain(door)] or doors
-    if len(here) != 1:
-        named = ", ".join(_named(names[name]) for name in doors) or "none"
-        raise ListError(
-            f"which of its doors is this one ({named})? give this door that name"
-            " ([door] name), or take the others out"
-        )
-    kept = {name: names[name] for name in names if name not in doors}
-    rows = list(records.rows)
-    for row in rows:
-        cells = {name: cell for name, cell in row.cells.items() if name in kept}
-        row.cells = cells | {"door": row.cells.get(here[0], "")}
-    return records._replace(names=kept | {"door": names[here[0]]}, rows=rows)
-
-
-def _fix_uhppoted(row: Row, card: dict[str, Any], notes: Counter[str]) -> str:
+def _fix_uhppoted(
+    cells: Cells, card: dict[str, Any], notes: Counter[str]
+) -> Iterator[str]:
     """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
     site's code times 100,000 and a number; of 34, as the reader likes.  That is at most
     a part of the UID, in an order of the reader's own, so the UID must be in a column
     of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and acl/tsv_test.go;
     uhppoted/uhppote-core, issues 11 and 15.
     """
-    cells, why = row.cells, ""
-    number, says = cells.get("cardnumber", ""), cells["door"].upper()
-    if says not in ("Y", "N") and not says.isdecimal():
-        why = f".enabled = {_named(says)}: expected Y, N or a profile"
+    says = card["enabled"].upper()
     card["enabled"] = says != "N"
     card["schedule"] = says if says.isdecimal() else ""  # a profile: one called like it
-    if not (card.get("valid_from") and card.get("valid_until")):
-        why = "no From or no To: uhppoted knows no card without dates; fill them in"
+    notes.update([NO_PINS] * (cells["pin"] not in ("", "0")))
     if not card.get("uid"):
-        why = f"Card Number = {_named(number)}: a Wiegand number, not the UID"
-        notes.update([NO_UIDS])
-    notes.update([NO_PINS] * (cells.get("pin", "") not in ("", "0")))
-    row.why = row.why or why
-    return f"Card {number}"
+        number = _named(cells["cardnumber"])
+        yield f"Card Number = {number}: a Wiegand number, not the UID"
+        words = "the UID cannot be had from a Wiegand number: add a column UID"
+        notes.update([f"{words} (tap the card and look into `log`)"])
+    if not (card.get("valid_from") and card.get("valid_until")):
+        yield "no From or no To: uhppoted knows no card without dates; fill them in"
+    if says not in ("Y", "N") and not says.isdecimal():
+        yield f".enabled = {_named(says)}: expected Y, N or a profile"
 
 
+class ListFormat(NamedTuple):
+    """A kind of list, and what its columns mean.  A list is of the first kind that has
+    such a ``row``, and whose ``tells`` are all among its columns.
+
+    ``columns`` are the names that the column of a key may have, ``others`` further
+    ones that are known.  ``nameless`` is what to call a card without a name.
+    ``is_wiegand``: its UIDs may be the decimal numbers of a Wiegand reader.
+    """
+
+    name: str
+    row: str
+    tells: set[str]
+    columns: Mapping[str, tuple[str, ...]]
+    others: tuple[str, ...] = ()
+    fix: Callable[[Cells, dict[str, Any], Counter[str]], Iterator[str]] = _fix_own
+    nameless: str = ""
+    is_wiegand: bool = False
+
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "uid": ("uid",), "holder": ("holder", "name"), "enabled": ("enabled",),
+    "valid_from": ("valid_from", "from"), "valid_until": ("valid_until", "until"),
+    "schedule": ("schedule",), "role": ("role",),
+}  # fmt: skip
 CARONTE: tuple[Any, ...] = (
     {"uid": ("code",), "holder": ("holder", "name", "username", "user"),
-     "enabled": ("result",)}, ("id", "kind"), _fix_caronte,
+     "enabled": ("result",)}, ("id", "kind"), _fix_caronte, "CarontePass user {user}",
 )  # fmt: skip
 UHPPOTED = ListFormat(
     "uhppoted's access control list (TSV)", "line", {"cardnumber", "from", "to"},
-    {"uid": ("UID",), "holder": ("name",), "enabled": ("door",),
+    {"uid": ("UID",), "holder": ("name",), "enabled": (),  # the column of this door
      "valid_from": ("from",), "valid_until": ("to",)},
-    ("Card Number", "PIN"), _fix_uhppoted,
+    ("Card Number", "PIN"), _fix_uhppoted, "Card {cardnumber}",
 )  # fmt: skip
 LIST_FORMATS = (
-    ListFormat(
-        "DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS, ("proof",), _fix_toml
-    ),
+    ListFormat("DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS, ("proof",)),
     ListFormat(
         "esp-rfid's user backup (JSON)", "entry", {"acctype"},
         {"uid": ("uid",), "holder": ("username", "user")},
-        ESP_RFID_OTHERS, _fix_esp_rfid, is_wiegand=True,
+        ("command", "acctype", "acctype2", "acctype3", "acctype4", "validsince",
+         "validuntil", "pincode", "pin"),
+        _fix_esp_rfid, "esp-rfid {uid}", is_wiegand=True,
     ),
     ListFormat("CarontePass's devices (JSON)", "entry", {"code", "kind"}, *CARONTE),
     ListFormat(
         "DoorPi's cards --json", "entry", {"uid", "holder"},
-        COLUMNS, ("source", "last_seen", "refused"), _fix_own_json,
+        COLUMNS, ("source", "last_seen", "refused"),
     ),
     UHPPOTED,
     ListFormat("CSV with a header (uid, holder, ...)", "line", {"uid"}, COLUMNS),
@@ -11715,12 +11530,16 @@ LIST_FORMATS = (
 )  # fmt: skip
 
 
-# The list
-
-#: A long number as Excel shortens it: most of its digits are lost.
-EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
-EXCELS_WORDS = "a number that Excel shortened; format the column as text there"
-WRITE_COLONS = "if it is a UID, write it with : between the bytes"
+def _cells_of(rows: Iterable[Row]) -> dict[str, Counter[str]]:
+    """The cells of each column, as a whole: a row by itself does not show what its
+    columns are about."""
+    cells: dict[str, Counter[str]] = {}
+    for row in rows:
+        for name, cell in () if row.why else row.cells.items():
+            seen = cells.setdefault(name, Counter())
+            if cell and (cell in seen or len(seen) < 1000):
+                seen[cell] += 1
+    return cells
 
 
 class CardList:
@@ -11741,7 +11560,8 @@ class CardList:
     def read(self, records: Records, ignored: Iterable[str]) -> None:
         """Take what the records say.  Raises: ListError."""
         rows = list(records.rows)
-        self._look_at_columns(records.names, rows, ignored)
+        unknown = self._known_columns(records.names, _cells_of(rows))
+        self._check_unknown(unknown, {_plain(name): name for name in ignored})
         for name, there in records.schedules.items():
             here = self.config.schedules.get(name, there)
             if (here.spans, here.closed) != (there.spans, there.closed):
@@ -11758,22 +11578,14 @@ class CardList:
             self._take(same)
         self.refused.sort(key=lambda row: row.number)
 
-    def _look_at_columns(
-        self, names: Mapping[str, str], rows: Iterable[Row], ignored: Iterable[str]
-    ) -> None:
-        """All cells are looked at before the first row is taken: a row by itself does
-        not show what its columns are about.
+    def _known_columns(
+        self, names: Mapping[str, str], cells: dict[str, Counter[str]]
+    ) -> dict[str, Counter[str]]:
+        """See how the list calls the columns, and the order of its dates, where a day
+        above 12 shows it.  Returns the names and cells of the unknown ones.
 
-        Raises: ListError for a column that may keep somebody out, unless it is
-        ``ignored``, and for two that mean the same.
+        Raises: ListError for two that mean the same.
         """
-        cells: dict[str, Counter[str]] = {}
-        for row in rows:
-            for name, cell in () if row.why else row.cells.items():
-                seen = cells.setdefault(name, Counter())
-                if cell and (cell in seen or len(seen) < LOOKED_AT):
-                    seen[cell] += 1
-        unknown = cells.keys() - set(map(_plain, self.kind.others))
         for key, spellings in self.kind.columns.items():
             same = [name for name in map(_plain, spellings) if name in cells]
             if key != "holder" and len(same) > 1:
@@ -11781,19 +11593,21 @@ class CardList:
                 raise ListError(f"two columns for {key}: {both}")
             for name in same[:1]:
                 self._titles[key] = printable(names[name], 60)
-                self._day_orders[key] = _day_order(cells[name])
-            unknown -= set(same)
-        left = {names[name]: cells[name] for name in cells if name in unknown}
-        self._check_unknown(left, {_plain(name): name for name in ignored})
+                sure = [days for days in map(_readings, cells[name]) if len(days) == 1]
+                orders = {order for days in sure for order in days} - {"ymd"}
+                self._day_orders[key] = orders.pop() if len(orders) == 1 else ""
+            cells = {name: seen for name, seen in cells.items() if name not in same}
+        others = set(map(_plain, self.kind.others))
+        return {names[name]: cells[name] for name in cells if name not in others}
 
     def _check_unknown(
         self, columns: Mapping[str, Counter[str]], ignored: Mapping[str, str]
     ) -> None:
-        """Raises: ListError."""
+        """Raises: ListError for a column that may keep somebody out, unless it is
+        ``ignored``."""
         for name in ignored.keys() - set(map(_plain, columns)):
-            raise ListError(
-                f"--ignore {_named(ignored[name])}: no column to be ignored"
-            )
+            words = "no column to be ignored"
+            raise ListError(f"--ignore {_named(ignored[name])}: {words}")
         doubtful = {
             _named(name): ", ".join(printable(cell, 30) for cell in islice(cells, 3))
             for name, cells in columns.items()
@@ -11813,25 +11627,25 @@ class CardList:
 
     def _translate(self, row: Row) -> None:
         """Give the row the cells that a ``[[card]]`` would have."""
-        cells, card = row.cells, dict[str, Any]()
+        cells, card = defaultdict(str, row.cells), dict[str, Any]()
         for key, names in self.kind.columns.items():
             if found := [cells[name] for name in map(_plain, names) if name in cells]:
                 card[key] = next(filter(None, found), "")
-        made_up = self.kind.fix(row, card, self.notes)
+        reasons = [row.why, *self.kind.fix(cells, card, self.notes)]
         if self.kind.row != "card":  # there it would be at its default
             row.silent = [key for key in COLUMNS if key not in card]
-        if made_up and not card.get("holder"):
-            card["holder"] = made_up
+        if self.kind.nameless and not card.get("holder"):
+            card["holder"] = self.kind.nameless.format_map(cells)
             row.silent = [*row.silent, "holder"]
         for key, value in card.items():
             try:
                 card[key] = _typed(key, value, self._day_orders.get(key, ""))
             except ValueError as error:
-                row.why = row.why or f".{key} = {_named(value)}: {error}"
+                reasons.append(f".{key} = {_named(value)}: {error}")
+        row.why = next(filter(None, reasons), "")
         row.cells = {key: cell for key, cell in card.items() if cell not in (None, "")}
-        row.holder, row.spelling = (
-            str(row.cells.get(key, "")) for key in ("holder", "uid")
-        )
+        row.holder = str(row.cells.get("holder", ""))
+        row.spelling = str(row.cells.get("uid", ""))
 
     def _judge(self, row: Row, digits_doubt: str) -> None:
         """Give the row its card, or the reason why there is none."""
@@ -11839,16 +11653,17 @@ class CardList:
         row.uid = as_uid(spelling)
         if not row.why:
             parser = Parser({})
-            row.card = next(
-                iter(parser.credentials("", row.cells, TABLES["card"])), None
-            )
-            problems += parser.problems
+            found = parser.credentials("", row.cells, TABLES["card"])
+            row.card, problems = found[0] if found else None, parser.problems
+            wrong = ""
             if re.fullmatch(EXCELS_NUMBER, spelling):
-                problems = [f".uid = {_named(spelling)}: {EXCELS_WORDS}"]
+                problems = []
+                wrong = "a number that Excel shortened; format the column as text there"
             elif row.card is None and not problems:
-                problems.append(f".uid = {_named(spelling)}: still the example's")
-            elif row.card and digits_doubt and is_number(spelling):
-                problems.append(f".uid = {_named(spelling)}: {digits_doubt}")
+                wrong = "still the example's"
+            elif row.card and is_number(spelling):
+                wrong = digits_doubt
+            problems += [f".uid = {_named(spelling)}: {wrong}"] * bool(wrong)
             schedule, known = row.cells.get("schedule"), self.config.schedules
             if row.card and schedule and schedule not in known:
                 problems.append(
@@ -11871,28 +11686,28 @@ class CardList:
         for row in same:
             if row.card:
                 other = next(each for each in same if each.card != row.card)
-                row.why = (
-                    f"{self._titles.get('uid')} = {format_uid(row.card.uid)!r}:"
-                    f" {self.kind.row} {other.number} has the same card with other"
-                    " details"
+                uid, word = format_uid(row.card.uid), self.kind.row
+                same_card = (
+                    f"{word} {other.number} has the same card with other details"
                 )
+                row.why = f"{self._titles.get('uid')} = {uid!r}: {same_card}"
         self.refused += same
 
     def _doubt_about_digits(self, uids: set[str]) -> str:
         """Why a UID of digits only is not believed: by chance one in 43 is, and of the
         numbers that are printed on cards, all.  Raises: ListError."""
         numbers = [uid for uid in uids if is_number(uid)]
-        if any(len(uid) not in UID_DIGITS for uid in numbers) or any(
+        colons = "if it is a UID, write it with : between the bytes"
+        if any(len(uid) not in (8, 14, 20) for uid in numbers) or any(
             re.fullmatch(EXCELS_NUMBER, uid) for uid in uids
         ):
-            return f"digits only, in a list with decimal numbers; {WRITE_COLONS}"
+            return f"digits only, in a list with decimal numbers; {colons}"
         if len(numbers) > 2 and len(numbers) * 2 > len(uids):
             raise ListError(
                 f"{len(numbers)} of {counted(len(uids), 'UID')} have digits only: are"
-                f" these the numbers printed on cards? {PRINTED_WORDS}; {WRITE_COLONS}"
+                f" these the numbers printed on cards? {PRINTED_WORDS}; {colons}"
             )
-        has_letters = re.search("[A-Fa-f]", "".join(uids))
-        if numbers and self.kind.is_wiegand and not has_letters:
+        if self.kind.is_wiegand and not re.search("[A-Fa-f]", "".join(uids)):
             return (
                 "digits only: perhaps a Wiegand reader's decimal number, which is not"
                 " the UID; tap the card here instead"
@@ -11900,6 +11715,10 @@ class CardList:
         if len(numbers) * 10 > len(uids):
             self.notes[NUMBER_WORDS] = len(numbers)
         return ""
+
+
+#: A long number as Excel shortens it: most of its digits are lost.
+EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
 
 
 def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
@@ -11913,16 +11732,15 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     if not text.strip():
         raise ListError("empty")
     records = _records(text)
-    names = records.names.keys()
     kinds = (kind for kind in LIST_FORMATS if kind.row == records.row)
-    kind = next((kind for kind in kinds if kind.tells <= names), None)
-    if kind is None and not names:
+    kind = next((kind for kind in kinds if kind.tells <= records.names.keys()), None)
+    if kind is None and not records.names:
         raise ListError("not one card in it")
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
         raise ListError(f"unknown list format; known: {known}")
     if kind is UHPPOTED:
-        records = _of_one_door(records, config.door.name)
+        kind = _of_one_door(records.names, config.door.name)
     listed = CardList(kind, config)
     listed.read(records, ignored)
     if not (listed.cards or listed.refused):
@@ -11930,6 +11748,22 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     if not text.endswith(("\n", "\r", "}", "]")):
         listed.notes["the last line has no end: is the list whole?"] = 0
     return listed
+
+
+def _of_one_door(names: Mapping[str, str], door: str) -> ListFormat:
+    """An access control list of uhppoted has a column for each door.  Only this one's
+    counts: the one of its name, or the only one.  Raises: ListError."""
+    known = ("cardnumber", "pin", "from", "to", "name", "uid")
+    doors = [name for name in names if name not in known]
+    here = [name for name in doors if name == _plain(door)] or doors
+    if len(here) != 1:
+        named = ", ".join(_named(names[name]) for name in doors) or "none"
+        raise ListError(
+            f"which of its doors is this one ({named})? give this door that name"
+            " ([door] name), or take the others out"
+        )
+    columns = {**UHPPOTED.columns, "enabled": tuple(here)}
+    return UHPPOTED._replace(columns=columns, others=(*UHPPOTED.others, *doors))
 
 
 #: A list of 200,000 cards; more is something else, and would fill a Pi's memory.
@@ -11950,9 +11784,6 @@ def list_text(name: str) -> str:
         raise ListError("not UTF-8 text (Excel: save as CSV UTF-8)") from None
 
 
-# What would change
-
-
 class ListChanges(NamedTuple):
     """What a list would make of the database's cards.  ``kept`` are those that are not
     on it, where a refused row leaves a doubt."""
@@ -11961,26 +11792,13 @@ class ListChanges(NamedTuple):
     added: list[Credential]
     changed: list[tuple[Credential, str]]
     removed: list[Credential]
-    refused: list[Row]
     kept: list[Credential]
+    refused: list[Row]
 
     @property
     def put(self) -> list[Credential]:
         """What is written to the database."""
         return [*self.added, *(card for card, _ in self.changed)]
-
-
-def _entry_words(was: Credential, now: Credential) -> Iterator[str]:
-    """What else than its holder and its schedule changes for a card."""
-    if was.enabled is not now.enabled:
-        yield f"switched {'on' if now.enabled else 'off'}"
-    for words, first, then in (
-        ("first day", was.valid_from, now.valid_from),
-        ("last day", was.valid_until, now.valid_until),
-        ("role", was.role, now.role),
-    ):
-        if first != then:
-            yield f"{words} {first or 'none'} -> {then or 'none'}"
 
 
 def list_changes(
@@ -11992,60 +11810,79 @@ def list_changes(
 ) -> ListChanges:
     """Compare a list with the cards of the database (``stored``) and of doorpi.toml
     (``in_file``, which decides).  With ``whole`` the database shall have no others."""
-    changes = ListChanges([], [], [], [], listed.refused, [])
+    changes = ListChanges([], [], [], [], [], listed.refused)
     for uid, card in listed.cards.items():
-        before = in_file.get(uid) or stored.get(uid)
+        before, row = in_file.get(uid) or stored.get(uid), listed.rows[uid]
         if before is None:
             changes.added.append(card)
             continue
-        unsaid = {key: getattr(before, key) for key in listed.rows[uid].silent}
-        card = card._replace(**unsaid)
-        told = [
-            f"{key} {printable(old or 'none', 60)} -> {printable(new or 'none', 60)}"
-            for key in ("holder", "schedule")
-            if (old := getattr(before, key)) != (new := getattr(card, key))
-        ]
-        news = ", ".join((*told, *_entry_words(before, card)))
-        row, why = listed.rows[uid], before.refused
+        card = card._replace(**{key: getattr(before, key) for key in row.silent})
+        news, row.why = ", ".join(_news(before, card)), before.refused
         if news and uid in in_file:
-            why = why or f"doorpi.toml has this card, and decides: {news}"
-        if why:
-            row.why = why
+            row.why = row.why or f"doorpi.toml has this card, and decides: {news}"
+        if row.why:
             changes.refused.append(row)
         elif news:
             changes.changed.append((card, news))
         else:
             changes.unchanged.append(card)
     if whole and (changes.unchanged or changes.put):
-        _find_removed(changes, listed, stored, in_file)
+        doubts = {row.uid or row.spelling.lower() for row in changes.refused}
+        doubts |= {row.holder for row in changes.refused if row.uid is None}
+        known = listed.cards.keys() | in_file.keys()
+        for card in (card for uid, card in stored.items() if uid not in known):
+            is_kept = not _what_may_mean(card).isdisjoint(doubts - {""})
+            (changes.kept if is_kept else changes.removed).append(card)
     return changes
 
 
-def _find_removed(
-    changes: ListChanges,
-    listed: CardList,
-    stored: Mapping[Uid, Credential],
-    in_file: Mapping[Uid, Credential],
-) -> None:
-    """A doubt about a row takes nobody's card away: not the one with its UID, and
-    where that cannot be read, not one that it may spell, nor one of that name."""
-    uids = {row.uid for row in changes.refused}
-    doubtful = [row for row in changes.refused if row.uid is None]
-    spellings = {row.spelling.lower() for row in doubtful}
-    names = {row.holder for row in doubtful}
-    for uid, card in stored.items():
-        if uid in listed.cards or uid in in_file:
-            continue
-        raw = bytes.fromhex(uid)
-        unpadded = "".join(f"{byte:x}" for byte in raw)
-        tagged = bytes.fromhex(CASCADE_TAG) + raw[:3]
-        cascaded = {tagged.hex(), tagged.hex(":"), ".".join(map(str, tagged))}
-        meant = {unpadded, uid.lower().lstrip("0"), *cascaded} & spellings
-        in_doubt = uid in uids or meant or card.holder in names
-        (changes.kept if in_doubt else changes.removed).append(card)
+def _news(was: Credential, now: Credential) -> Iterator[str]:
+    """What changes for a card."""
+    for key, words in (
+        ("holder", "holder"),
+        ("schedule", "schedule"),
+        ("valid_from", "first day"),
+        ("valid_until", "last day"),
+        ("role", "role"),
+    ):
+        old, new = getattr(was, key), getattr(now, key)
+        if old != new:
+            some = (printable(str(each or "none"), 60) for each in (old, new))
+            yield f"{words} {' -> '.join(some)}"
+    if was.enabled is not now.enabled:
+        yield f"switched {'on' if now.enabled else 'off'}"
 
 
-KEPT = "kept, though not on the list, because a refused row may mean them"
+def _what_may_mean(card: Credential) -> set[str]:
+    """What a refused row may call a card: a doubt takes nobody's card away.  It is the
+    UID, or where that cannot be read, what may spell it, or the name."""
+    raw = bytes.fromhex(card.uid)
+    first = bytes.fromhex(CASCADE_TAG) + raw[:3]
+    tagged = first.hex(), first.hex(":"), ".".join(map(str, first))
+    unpadded = "".join(f"{byte:x}" for byte in raw), card.uid.lower().lstrip("0")
+    return {card.uid, card.holder, *unpadded, *tagged}
+
+
+def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator[str]:
+    """What the list changes, for the owner: each kind of row, the notes, and the five
+    numbers last; of many rows of a kind or notes the first 20."""
+    kept = "kept, though not on the list, because a refused row may mean them"
+    yield listed.kind.name
+    for title, some in changes._asdict().items():
+        if some:
+            yield f"{kept if title == 'kept' else title}:"
+        for one in some[:20]:
+            yield f"  {_report_line(one, listed, today)}"
+        if len(some) > 20:
+            yield f"  and {len(some) - 20:,} more"
+    for note, count in islice(listed.notes.items(), 20):
+        rows = f" ({counted(count, 'row')})" if count else ""
+        yield f"note: {printable(note, 500)}{rows}"
+    if changes.removed and any(row.uid is None for row in changes.refused):
+        yield "note: a refused row without a UID may mean a card that is removed"
+    numbers = {title: len(some) for title, some in changes._asdict().items()}
+    del numbers["kept"]
+    yield ", ".join(f"{number:,} {title}" for title, number in numbers.items())
 
 
 def _report_line(
@@ -12056,38 +11893,9 @@ def _report_line(
         who = f' ("{printable(one.holder, 40)}")' if one.holder else ""
         return f"{listed.kind.row} {one.number}{who}: {printable(one.why, 500)}"
     card, news = (one, "") if isinstance(one, Credential) else one
-    words = (
-        f": {news}" if news else f"  {validity(card, listed.config.schedules, today)}"
-    )
+    hours = validity(card, listed.config.schedules, today)
+    words = f": {news}" if news else f"  {hours}"
     return f"{format_uid(card.uid)}  {printable(card.holder, 60)}{words}"
-
-
-def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator[str]:
-    """What the list changes, for the owner: each kind of row, the notes, and the five
-    numbers last."""
-    parts: dict[str, Sequence[Row | Credential | tuple[Credential, str]]] = {
-        "unchanged": changes.unchanged,
-        "added": changes.added,
-        "changed": changes.changed,
-        "removed": changes.removed,
-        KEPT: changes.kept,
-        "refused": changes.refused,
-    }
-    yield listed.kind.name
-    for title, some in parts.items():
-        if some:
-            yield f"{title}:"
-        for one in some[:SHOWN_ROWS]:
-            yield f"  {_report_line(one, listed, today)}"
-        if len(some) > SHOWN_ROWS:
-            yield f"  and {len(some) - SHOWN_ROWS:,} more"
-    for note, count in islice(listed.notes.items(), SHOWN_ROWS):
-        rows = f" ({counted(count, 'row')})" if count else ""
-        yield f"note: {printable(note, 500)}{rows}"
-    if changes.removed and any(row.uid is None for row in changes.refused):
-        yield "note: a refused row without a UID may mean a card that is removed"
-    numbers = ((len(some), title) for title, some in parts.items() if title != KEPT)
-    yield ", ".join(f"{number:,} {title}" for number, title in numbers)
 
 
 ################################################################################

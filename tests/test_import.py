@@ -462,7 +462,7 @@ WHOLE = {
     "blank": ("\ufeff \n\n", "empty"),
     "prose": ("Dear Ken,\nplease add Anna.\n", KNOWN),
     "other json": ('{"command": "configfile"}', KNOWN),
-    "one long line": ("x" * 200_000, "not one card in it"),
+    "one long line": ("x" * 200_000, "line 1: field larger than field limit (131072): broken, or cut off"),
     "header only": ("uid,holder\n", "CSV with a header (uid, holder, ...), but not one card in it"),
     "no users": ('{"type": "esp-rfid-userbackup", "list": []}', "not one card in it"),
     "no cards": ('[door]\nname = "Back"\n', "DoorPi's [[card]] tables (TOML), but not one card in it"),
