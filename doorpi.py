@@ -12392,8 +12392,8 @@ SLOW_LOOK_S = 0.3
 
 
 def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
-    """What is on USB and at the serial port, and whether we may use it; then how the
-    reader does, unless the door ``runs``, whose it is."""
+    """What is on USB and at the serial port, and whether we may use it; then the reader
+    itself, unless the door ``runs``."""
     device = config.device
     found = [*_usb_findings(device)]
     if device.startswith("tty"):
@@ -12500,13 +12500,10 @@ def _cannot_be_used(device: str, why: str) -> Finding:
 
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
-SEE_PINS = "sudo apt-get install gpiod; gpioinfo shows which program has the pin"
-ON_A_PI = "on a Pi: sudo apt-get install python3-lgpio"
 
 
 def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
-    """Whether the pins can be had, and the lights one after the other; while the door
-    ``runs`` they are its own."""
+    """The lights one after the other; while the door ``runs`` they are its own."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
     if runs:
         yield _in_use("lights", pins)
@@ -12516,7 +12513,8 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         _load_gpiozero()
         lights.keep_ready()
         if lights.trouble:
-            yield _no_lights(pins, lights.trouble)
+            words = f"{pins}: {lights.trouble}; the door works in the dark"
+            yield Finding(WARN, "lights", words, _pin_advice(lights.trouble))
             return
         words = f"{pins}: do you see green, red, both?"
         do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
@@ -12525,18 +12523,12 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         time.sleep(lamp_test.duration_s + 0.1)
 
 
-def _no_lights(pins: str, trouble: str) -> Finding:
+def _pin_advice(trouble: str) -> str:
+    if "gpiozero" not in sys.modules:
+        return bring_libraries()
     if "busy" in trouble.lower():
-        return _in_use("lights", pins, "another program")._replace(do=SEE_PINS)
-    words = f"{pins}: {trouble}; the door works in the dark"
-    chips = sorted(DEV.glob("gpiochip*"))
-    is_barred = bool(chips) and not any(map(may, chips))
-    return first_of(
-        "lights",
-        (is_barred, WARN, words, _join("gpio")),
-        ("gpiozero" not in sys.modules, WARN, words, bring_libraries()),
-        (True, WARN, words, ON_A_PI),
-    )
+        return "sudo apt-get install gpiod; gpioinfo shows which program has the pin"
+    return "on a Pi: sudo apt-get install python3-lgpio"
 
 
 # -- the lock
@@ -12689,7 +12681,7 @@ def _status_finding(
         if isinstance(error, AuthError) and not clock.is_set():
             do = WRONG_TIME
         if access.kind == "relay":
-            do = SEE_PINS if "busy" in str(error).lower() else ON_A_PI
+            do = _pin_advice(str(error))
         return Finding(health, where, str(error), do)
     if access.kind == "relay":
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
@@ -12809,8 +12801,8 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
 
 
 def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
-    """Whether SQLite finds it whole, and what is in it.  ``version`` of its schema is
-    what this program knows.  Nothing is created or changed."""
+    """Whether SQLite finds it whole, and what is in it, without a file made or changed.
+    ``version`` is that of the schema which this program knows."""
     broken = path.parent.glob(f"{path.name}*.broken-*")
     if dates := sorted({file.name.rpartition(".broken-")[2] for file in broken}):
         words = f"{path} was broken and set aside: {', '.join(dates[-3:])}"
