@@ -2673,12 +2673,9 @@ class Stopped(BaseException):
 class ProcessSignals:
     """SIGTERM and its like raise Stopped; SIGHUP asks for a reload.
 
-    Every signal that would end the process without a word is among them, so that
-    the lights go out however it ends, short of SIGKILL.  A second one within 2 s
-    does not disturb the putting away that the first began.
-
-    Stopped falls between any two steps of the main thread.  What cannot be left
-    half done there is done under ``postponed``.
+    All that would end the process without a word are among them, so that the lights go
+    out however it ends, short of SIGKILL.  A second one within 2 s does not disturb the
+    putting away that the first began.
     """
 
     stops = (
@@ -2697,11 +2694,13 @@ class ProcessSignals:
 
     def install(self) -> None:
         for number in self.stops:
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, self._ask_reload)
+            signal.signal(number, self._take)
+        signal.signal(signal.SIGHUP, self._take)
 
-    def _stop(self, number: int, frame: object) -> None:
-        if time.monotonic() - self._stopped_at > 2.0:
+    def _take(self, number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._reload_asked = True
+        elif time.monotonic() - self._stopped_at > 2.0:
             self._stopped_at = time.monotonic()
             self._stopped_by = number
             if not ProcessSignals._is_postponing:
@@ -2729,12 +2728,7 @@ class ProcessSignals:
     @contextlib.contextmanager
     def kept_from_threads() -> Iterator[None]:
         """A thread that is started within the ``with`` gets no signal, nor does one
-        that it starts.
-
-        The kernel hands a signal to any thread that does not block it, and Python
-        then handles it in the main thread, once that runs again: it may be waiting
-        for a lock's answer, and only its own signal ends such a wait.
-        """
+        that it starts: only a signal of its own ends the main thread's wait."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -2742,14 +2736,9 @@ class ProcessSignals:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _ask_reload(self, number: int, frame: object) -> None:
-        self._reload_asked = True
-
     def reload_asked(self) -> bool:
-        """True once after each SIGHUP (or several that came together).
-
-        Raises: Stopped, when the first was swallowed: Python drops what is raised
-        in a __del__ or a callback of its own.
+        """True once after each SIGHUP (or several that came together).  Raises: Stopped
+        again, since Python drops what is raised in a __del__ or a callback of its own.
         """
         if self._stopped_by is not None:
             raise Stopped(self._stopped_by)
@@ -2806,38 +2795,32 @@ class Reader(Protocol):
 
 
 class LockError(Exception):
-    """A question or a command to the lock failed; the text is for people.
+    """A question or a command to the lock failed; the text is for people, and the class
+    says what may follow.  ``after_s``: so long a Busy lock, or a cloud whose quota is
+    used up, wants to be left alone; None: it did not say."""
 
-    The class says what may follow: ``result`` is what the person is told when
-    nothing helps, ``ask_again`` whether the same question may do better, and
-    ``send_again`` whether the same command surely had no effect so far.
-
-    Two more decide about the fallback.  ``is_locks_own``: the lock itself says no, or
-    its owner does through it, and no other lock opens in its place.
-    ``was_not_passed_on``: of a command, the lock has surely got nothing.
-    """
-
-    result = Result.UNREACHABLE
-    ask_again = True
-    send_again = False
+    result = Result.UNREACHABLE  # what it comes to when nothing helps
+    ask_again = True  # the same question may do better
+    send_again = False  # the same command surely had no effect so far
+    #: The lock itself says no, or its owner does through it: no other may open instead.
     is_locks_own = False
-    was_not_passed_on = False
-    after_s: float | None = None
+    was_not_passed_on = False  # of a command, the lock has surely got nothing
+
+    def __init__(self, text: str, after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.after_s = after_s
 
     def frees_fallback(self, command: Command | None) -> bool:
         """True when another lock may open instead: ``command`` is the one that failed,
         None: it was a question, and nothing has been sent."""
-        if self.is_locks_own:
-            return False
         was_kept_back = command is Command.UNLOCK and self.was_not_passed_on
-        return command is None or was_kept_back
+        return not self.is_locks_own and (command is None or was_kept_back)
 
 
 class NotSent(LockError):
     """Nothing of the request has left: no name, no connection, no TLS, no time."""
 
-    send_again = True
-    was_not_passed_on = True
+    send_again = was_not_passed_on = True
 
 
 class MaybeSent(LockError):
@@ -2845,15 +2828,10 @@ class MaybeSent(LockError):
 
 
 class Busy(LockError):
-    """The lock does something else; try after ``after_s`` (None: a moment)."""
+    """The lock does something else."""
 
     result = Result.REFUSED
-    send_again = True
-    is_locks_own = True
-
-    def __init__(self, text: str, after_s: float | None = None) -> None:
-        super().__init__(text)
-        self.after_s = after_s
+    send_again = is_locks_own = True
 
 
 class Throttled(Busy):
@@ -2864,7 +2842,7 @@ class Throttled(Busy):
 
 
 class Unreadable(LockError):
-    """An answer that makes no sense, or does not tell what it was asked for."""
+    """An answer that makes no sense, or does not say what it was asked for."""
 
     result = Result.UNKNOWN_STATE
 
@@ -2877,10 +2855,11 @@ class Rejected(LockError):
     is_locks_own = True
 
 
-class TurnedAway(Rejected):
+class TurnedAway(LockError):
     """The cloud refused the request itself: the lock was not asked."""
 
-    is_locks_own = False
+    result = Result.REFUSED
+    ask_again = False
     was_not_passed_on = True
 
 
@@ -2896,11 +2875,7 @@ class AuthError(TurnedAway):
 
 
 class QuotaError(TurnedAway):
-    """Too many calls: nothing more until the vendor allows it, or for ``rest_s``."""
-
-    def __init__(self, text: str, rest_s: float = 0.0) -> None:
-        super().__init__(text)
-        self.rest_s = rest_s
+    """Too many calls."""
 
 
 class Offline(LockError):
@@ -2920,7 +2895,7 @@ class Withdrawn(LockError):
 
     result = Result.REFUSED
     ask_again = False
-    is_locks_own = True  # no other lock opens in its place
+    is_locks_own = True
 
 
 class Keep(Protocol):
@@ -2937,11 +2912,9 @@ class Lock(Protocol):
     """One vendor's protocol and nothing else: no retries, no policy, and no waiting but
     for the pause that a vendor asks for between two requests.
 
-    Each method makes the requests it needs and returns before ``by`` (monotonic
-    seconds).  Raises: LockError.
-
-    One thread at a time asks and commands; it may be a worker's.  The main thread may
-    meanwhile use ``calls``, ``keep_ready``, ``trouble``, ``let_go`` and ``close``.
+    Each method returns before ``by`` (monotonic seconds).  Raises: LockError.  One
+    thread at a time asks and commands; the main thread may meanwhile use ``calls``,
+    ``keep_ready``, ``trouble``, ``let_go`` and ``close``.
     """
 
     policy: LockPolicy
@@ -2966,33 +2939,25 @@ class Lock(Protocol):
         is decided meanwhile still holds it back."""
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
-        """Send ``command``; nothing of it leaves after ``send_by``.
-
-        Returns what to ask about it, None where the vendor has no such thing.
-        Acceptance is all this means.
-        """
+        """Send ``command``; nothing of it leaves after ``send_by``.  Returns what to
+        ask about it, None where the vendor has no such thing."""
 
     def confirm(
         self, command: Command, handle: str | None, before: LockStatus | None, by: float
     ) -> Progress:
-        """Ask once how ``command`` went.
-
-        ``handle`` is what ``send`` returned, ``before`` the status it was sent on.
-
-        Raises: Rejected when the lock says that it failed.
-        """
+        """Ask once how ``command`` went; ``handle`` is what ``send`` returned,
+        ``before`` the status it was sent on.  Raises: Rejected when it failed."""
 
     def keep_ready(self) -> None:
         """Called when idle: make sure, without waiting, that a tap finds it ready."""
 
     def trouble(self) -> str:
-        """Why a tap would hardly reach it, as far as that is known without asking; ""
-        while all is well, and for a kind that keeps no connection."""
+        """Why a tap would hardly reach it, as far as that is known without asking."""
         return ""
 
     def let_go(self) -> None:
-        """Wait until the last command needs us no more: a strike is open only as long
-        as its pin is held.  For a program that ends after it."""
+        """Wait until the last command needs the program no more: a strike is open only
+        as long as its pin is held."""
 
     def close(self) -> None:
         """Give back what was held, for good: a strike is released at once, and a call
@@ -3045,15 +3010,12 @@ class Answer(NamedTuple):
 class Source(Protocol):
     """Where requests come from: a reader, a scanner, a button, the inbox.
 
-    The door polls each of its sources and does not know how many there are.
+    ``point`` is its name where there are several.  ``due`` is when to ``poll`` next
+    (monotonic); inf: when its ``worker``, which makes its slow calls, has ended one.
     """
 
-    #: Its name where there are several, else "".
     point: str
-    #: When ``poll`` should be called next (monotonic); inf: when its worker has ended
-    #: what is under way, which wakes the door.
     due: float
-    #: Runs its slow calls, ``prove`` among them.
     worker: Worker
 
     def open(self) -> None:
@@ -3080,24 +3042,19 @@ class Source(Protocol):
 
 
 class Authority(Protocol):
-    """Somebody who is asked about whom the device's own list does not know.
+    """Somebody who is asked about people that the device's own list does not have.
 
     It never decides: what it supplies is judged by ``decide`` like an entry of the
     list, and a block, a lockdown or the clock beats every yes.
     """
 
     name: str
-    #: Makes the call: nobody else waits for it.
-    worker: Worker
-    #: How long an answer may take, in seconds.
-    answer_s: float
+    worker: Worker  # makes the call: nobody else waits for it
+    answer_s: float  # how long an answer may take
 
     def look_up(self, request: AccessRequest) -> Credential | Reason | None:
-        """A credential, the reason for a no, or None: not known here.
-
-        ``Reason.AUTHORITY_UNREACHABLE`` is for what could not be asked or understood.
-        Runs on ``worker``.
-        """
+        """A credential, the reason for a no (AUTHORITY_UNREACHABLE for what could not
+        be asked or understood), or None: not known here.  Runs on ``worker``."""
 
 
 class People(Protocol):
@@ -3145,10 +3102,8 @@ class EventLog(Protocol):
         """When the first row of the log was written."""
 
     def begin(self, event: Event, notes: Notes = NOTHING) -> int:
-        """Put ``event`` on disk, as far as it is known; returns its id.
-
-        When this returns, a power cut loses neither it nor ``notes``.
-        """
+        """Put ``event`` on disk, as far as it is known; returns its id.  After that a
+        power cut loses neither it nor ``notes``."""
 
     def finish(self, event: Event, notes: Notes = NOTHING) -> None:
         """Add result, latency and detail of ``event``, which ``begin`` gave its id."""
@@ -3225,8 +3180,7 @@ class Forgiving:
     StoreError, ``otherwise`` is returned, or what OTHERWISE says.
 
     ``tell`` is given the trouble in words, and whether something was to be written; and
-    "" after a write: only that proves that all is well again, for a full disk can still
-    be read.
+    "" after a write, which alone proves that all is well: a full disk can be read.
     """
 
     def __init__(
@@ -3257,11 +3211,8 @@ class Forgiving:
 
 class CallBudget:
     """API calls used this month, and the rests that a cloud asked for, of one kind of
-    lock.
-
-    It is on disk, because the verbs call as well and a restart must not forget; what a
-    verb has met, a running door reads ``look_every_s``.
-    """
+    lock.  It is on disk for the verbs, which call as well, and for a restart; a running
+    door looks there every ``look_every_s``."""
 
     look_every_s = 1.0
 
@@ -3457,19 +3408,26 @@ def drive(steps: Steps[T], clock: Clock) -> T:
 
 
 class Errand(NamedTuple):
-    """What a lock is to do, for LockControl.move.
+    """What a lock is to do: what ``choose`` makes of its state, before ``send_by``.
 
-    From ``lost_by`` on it is the fallback's, where there is one.  ``questions`` says
-    how often to ask whether the command worked (None: as often as it takes).
+    ``intend`` is given the command before it leaves, of each lock that may get it.
+    ``check`` raises Withdrawn where the command must not leave any more; it is called
+    before ``intend``, and again right before each time that it is sent.  ``sparing``
+    gives up the confirmation when few of the month's calls are left, and the look as
+    well where the choice does not depend on it.
+
+    The last two are LockControl's: from ``lost_by`` on it is the fallback's, and
+    ``questions`` says how often to ask whether the command worked (None: as it takes).
     """
 
     choose: Callable[[LockState], Command | None]
-    intend: Callable[[Command], None]
-    check: Callable[[], None]
     send_by: float
-    lost_by: float
-    has_fallback: bool
-    questions: int | None
+    intend: Callable[[Command], None]
+    check: Callable[[], None] = lambda: None
+    may_fall_back: bool = True
+    sparing: bool = False
+    lost_by: float = inf
+    questions: int | None = None
 
     @property
     def needs_look(self) -> bool:
@@ -3478,17 +3436,16 @@ class Errand(NamedTuple):
 
 
 class LockControl:
-    """Moves a lock, or says what it could not do.
+    """Moves a lock, or says what it could not do: the one policy over all drivers.
 
-    The one policy over all drivers: look, command, confirm.  A command is chosen
-    from a status and never guessed; it leaves before ``send_by`` or not at all; it
-    is sent again only if it surely had no effect; and it counts when the lock has
-    confirmed it.  What each LockError (5) leads to before and after a command is a
-    table in tests/test_lock_control.py.
+    A command is chosen from a status and never guessed; it leaves before ``send_by`` or
+    not at all; it is sent again only if it surely had no effect; and it counts when the
+    lock has confirmed it.  What each LockError (5) leads to before and after a command
+    is a table in tests/test_lock_control.py.
 
-    ``status`` and ``move`` are Steps: they wait for nothing themselves, and ``worker``
-    makes each request to the lock.  ``fallback`` opens instead when surely nothing was
-    sent to this lock and the lock itself did not say no (LockError.frees_fallback).
+    ``status`` and ``move`` wait for nothing themselves: ``worker`` makes each request.
+    ``fallback`` opens instead when surely nothing was sent to this lock and the lock
+    itself did not say no (LockError.frees_fallback).
     """
 
     def __init__(
@@ -3503,7 +3460,8 @@ class LockControl:
         budget: CallBudget | None = None,
         fallback: LockControl | None = None,
     ) -> None:
-        self._lock = lock
+        self.lock = lock
+        self.policy = lock.policy
         self._clock = clock
         self._confirm_s = confirm_s
         self._jitter = jitter
@@ -3516,10 +3474,6 @@ class LockControl:
         self._faults_reported: set[str] = set()
 
     @property
-    def policy(self) -> LockPolicy:
-        return self._lock.policy
-
-    @property
     def all(self) -> list[LockControl]:
         """This lock and its fallback."""
         return [self, *(self.fallback.all if self.fallback else ())]
@@ -3528,26 +3482,23 @@ class LockControl:
         """The one of that name; this one where its table is gone."""
         return next((control for control in self.all if control.name == name), self)
 
-    def let_go(self) -> None:
-        self._lock.let_go()
-
     def keep_ready(self) -> None:
         """Make sure that a tap finds this lock and its fallback ready."""
         for control in self.all:
             if control._worker.is_idle:  # a driver is no two threads' business
                 with contextlib.suppress(LockError):
-                    control._guarded(control._lock.keep_ready)
+                    control._guarded(control.lock.keep_ready)
 
     def trouble(self) -> str:
         """What is known to be wrong with this lock and its fallback, in words."""
-        found = {control.name: control._lock.trouble() for control in self.all}
+        found = {control.name: control.lock.trouble() for control in self.all}
         return "; ".join(f"{name}: {why}" for name, why in found.items() if why)
 
     def spent(self) -> dict[str, int]:
         """The calls made since this was last asked, by the names they count under."""
         counts: Counter[str] = Counter()
         for control in self.all:
-            calls, counted = control._lock.calls, control._calls_counted
+            calls, counted = control.lock.calls, control._calls_counted
             control._calls_counted = calls
             if calls > counted:
                 counts[control.budget.month] += calls - counted
@@ -3577,7 +3528,7 @@ class LockControl:
 
     def _ask(self, by: float, lost_by: float) -> Steps[LockStatus]:
         def ask() -> LockStatus:
-            return self._lock.status(min(by, self._try_ends()))
+            return self.lock.status(min(by, self._try_ends()))
 
         for wait_s in (*self.policy.read_waits_s, None):
             try:
@@ -3598,12 +3549,12 @@ class LockControl:
         self.budget.rest(Kept.WAKE, self.policy.wake_every_s)
         log.warning("the lock's state is old; having the lock asked again")
         try:
-            wake = functools.partial(self._lock.wake, min(by, self._try_ends()))
+            wake = functools.partial(self.lock.wake, min(by, self._try_ends()))
             handle = yield from self._call(wake)
             while handle and (look_at := self._clock.monotonic() + 1.0) <= ends_at:
                 yield Pause(look_at)
                 answer_by = min(by, self._try_ends())
-                ask = functools.partial(self._lock.is_awake, handle, answer_by)
+                ask = functools.partial(self.lock.is_awake, handle, answer_by)
                 if (yield from self._call(ask)):
                     break
         except LockError as error:
@@ -3611,46 +3562,33 @@ class LockControl:
             return False
         return handle is not None
 
-    def move(
-        self,
-        choose: Callable[[LockState], Command | None],
-        *,
-        send_by: float,
-        intend: Callable[[Command], None],
-        check: Callable[[], None] = lambda: None,
-        may_fall_back: bool = True,
-        sparing: bool = False,
-    ) -> Steps[Outcome]:
-        """Look at the lock, send what ``choose`` makes of its state, and confirm.
-
-        ``intend`` is given the command before it leaves, of each lock that may get it.
-        ``check`` raises Withdrawn where the command must not leave any more; it is
-        called before ``intend``, and again right before each time that it is sent.
-        ``sparing`` gives up the confirmation when few of the month's calls are left,
-        and the look as well where the choice does not depend on it.
-        """
+    def move(self, errand: Errand) -> Steps[Outcome]:
+        """Look at the lock, send what follows from its state, and confirm it."""
         self.mover = self.name
-        fallback = self.fallback if may_fall_back else None
+        fallback = self.fallback if errand.may_fall_back else None
         now = self._clock.monotonic()
         # The fallback needs its share of the window.
-        lost_by = now + (send_by - now) / 2 if fallback else send_by
-        questions = self.budget.questions() if sparing else None
-        errand = Errand(
-            choose, intend, check, send_by, lost_by, fallback is not None, questions
+        share_s = (errand.send_by - now) / (2 if fallback else 1)
+        mine = errand._replace(
+            may_fall_back=fallback is not None,
+            lost_by=now + share_s,
+            questions=self.budget.questions() if errand.sparing else None,
         )
-        first, is_lost = yield from self._attempt(errand)
+        first, is_lost = yield from self._attempt(mine)
         if fallback is None or not is_lost:
             return first
         log.warning("%s; using the fallback", first.detail)
         self.mover = fallback.name
-        second = yield from fallback.move(
-            lambda state: first.command or choose(state),
-            send_by=send_by,
-            intend=intend,
-            check=check,
-            sparing=sparing,
-        )
-        return _by_fallback(first, second, fallback.budget.kind)
+        same = first.command  # that was not sent
+        choose = (lambda state: same) if same else errand.choose
+        second = yield from fallback.move(errand._replace(choose=choose))
+        of_fallback = f"the fallback ({fallback.budget.kind})"
+        if second.result in MOVED:
+            words = [f"moved by {of_fallback}", second.detail]
+            words.append(f"the lock: {first.detail}")
+        else:
+            words = [first.detail, f"{of_fallback}: {second.detail}"]
+        return second._replace(detail="; ".join(filter(None, words)))
 
     def _attempt(self, errand: Errand) -> Steps[tuple[Outcome, bool]]:
         """What came of it, and whether another lock may do it instead."""
@@ -3664,7 +3602,8 @@ class LockControl:
         seen = before or LockStatus(state=LockState.UNKNOWN)
         battery = seen.battery_percent, seen.battery_is_low, self.name
         command = None
-        if not isinstance(failure, Rejected) and not (is_lost and errand.has_fallback):
+        is_refused = isinstance(failure, Rejected | TurnedAway)
+        if not is_refused and not (is_lost and errand.may_fall_back):
             command = errand.choose(seen.taken_for)
         if command is None:
             result = failure.result if failure else Result.UNKNOWN_STATE
@@ -3692,10 +3631,10 @@ class LockControl:
                 handle, detail = None, f"{error}; "
                 log.warning("%s: %s; asking the lock what came of it", command, error)
             except LockError as error:
-                if is_last and not _is_final(error):  # the first one did leave
+                if is_last and not isinstance(error, Rejected):  # the first did leave
                     return Result.UNSURE, f"sending it again: {error}"
                 raise
-            confirm = functools.partial(self._lock.confirm, command, handle, before)
+            confirm = functools.partial(self.lock.confirm, command, handle, before)
             result, why = yield from self._confirmed(command, confirm, errand, is_last)
             if result is not None:
                 return result, (detail + why if result is Result.UNSURE else why)
@@ -3706,7 +3645,7 @@ class LockControl:
         send_by = errand.send_by
         for wait_s in (*self.policy.send_waits_s, None):
             by = self._try_ends(self.policy.send_try_s)
-            prepare = functools.partial(self._lock.prepare, min(by, send_by))
+            prepare = functools.partial(self.lock.prepare, min(by, send_by))
             send = functools.partial(self._sent_in_time, command, send_by, by)
             try:
                 yield from self._call(prepare)
@@ -3720,7 +3659,7 @@ class LockControl:
     def _sent_in_time(self, command: Command, send_by: float, by: float) -> str | None:
         if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
             raise NotSent("too late to send")
-        return self._lock.send(command, send_by, by)
+        return self.lock.send(command, send_by, by)
 
     def _confirmed(
         self,
@@ -3746,7 +3685,7 @@ class LockControl:
             try:
                 progress = yield from self._call(functools.partial(confirm, by))
             except LockError as error:
-                if _is_final(error):
+                if isinstance(error, Rejected):  # a cloud's no would leave it open
                     return Result.REFUSED, str(error)
                 trouble = f": {error}"
                 if isinstance(error, AuthError | QuotaError):
@@ -3776,8 +3715,8 @@ class LockControl:
         try:
             return cast(T, (yield Call(self._worker, make)))
         except QuotaError as error:
-            if error.rest_s:
-                self.budget.rest(Kept.QUOTA, error.rest_s)
+            if error.after_s:
+                self.budget.rest(Kept.QUOTA, error.after_s)
             raise
         finally:
             is_wanted = False
@@ -3819,29 +3758,6 @@ class LockControl:
         return self._clock.monotonic() + (try_s or self.policy.try_s)
 
 
-def _is_final(error: LockError) -> bool:
-    """True when it is the lock's own no; a cloud's leaves open what the lock does."""
-    return isinstance(error, Rejected) and not isinstance(error, TurnedAway)
-
-
-def _by_fallback(first: Outcome, second: Outcome, kind: str) -> Outcome:
-    """What came of both, told as one."""
-    if second.result in MOVED:
-        told = [f"moved by the fallback ({kind})", second.detail]
-        told.append(f"the lock: {first.detail}")
-    else:
-        told = [first.detail, f"the fallback ({kind}): {second.detail}"]
-    return second._replace(detail="; ".join(filter(None, told)))
-
-
-def _which(control: LockControl, wanted: str) -> str:
-    """Which lock is moved, where that is not a matter of course."""
-    if control.name != wanted:
-        return f"in place of the {wanted}, which is not in the settings any more"
-    kind = control.budget.kind
-    return "" if control.name == "lock" else f"the {control.name} ({kind})"
-
-
 def control_locks(
     config: Config,
     locks: Mapping[str, Lock],
@@ -3875,10 +3791,9 @@ def control_locks(
 class Relocking:
     """Pending relocks, in memory and on disk for the next start.
 
-    A verb that moves the lock without the door changes them on disk, so the door looks
+    A verb that moves the lock without the door changes them on disk: the door looks
     there every ``look_every_s``.  While the disk fails or the row is lost, memory wins
     and is written as soon as possible; an empty row means that nothing is pending.
-    With ``after_s`` 0 no relock is added; pending ones remain.
     """
 
     look_every_s = 1.0
@@ -3945,7 +3860,11 @@ class Relocking:
         control = self._control.named(relock.lock)
         self._look_at = -inf
         self.look()
-        notes, told = NOTHING, [_which(control, relock.lock), outcome.detail]
+        wanted, name, kind = relock.lock, control.name, control.budget.kind
+        which = "" if name == "lock" else f"the {name} ({kind})"
+        if name != wanted:
+            which = f"in place of the {wanted}, which is not in the settings any more"
+        notes, words = NOTHING, [which, outcome.detail]
         if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
             del self.pending[relock.lock]
             if outcome.result is not Result.LOCKED:
@@ -3954,9 +3873,9 @@ class Relocking:
                 waits_s = control.policy.relock_waits_s
                 later = relock_later(relock, waits_s, from_s)
                 self.pending[relock.lock] = later
-                told += ["given up"] * (later.due == inf)
+                words += ["given up"] * (later.due == inf)
             notes = self._notes(self.pending)
-        return outcome._replace(detail="; ".join(filter(None, told))), notes
+        return outcome._replace(detail="; ".join(filter(None, words))), notes
 
     def _after(self, outcome: Outcome) -> dict[str, Relock]:
         is_strike = self._control.named(outcome.lock).policy.locks_itself
@@ -4802,12 +4721,14 @@ class Doorkeeper:
             return Outcome(None, Result.REFUSED, TOO_LONG)
         return (
             yield from control.move(
-                choose,
-                send_by=send_by,
-                intend=intend,
-                check=check,
-                may_fall_back=request.wants is not Wants.LOCK,
-                sparing=request.medium not in OWN,
+                Errand(
+                    choose,
+                    send_by,
+                    intend,
+                    check,
+                    may_fall_back=request.wants is not Wants.LOCK,
+                    sparing=request.medium not in OWN,
+                )
             )
         )
 
@@ -13597,7 +13518,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
                 answer = answer_of(drive(keeper.passage(own), clock))
             say("\n".join(answer.lines))
             sys.stdout.flush()
-            keeper.control.named(keeper.control.mover).let_go()
+            keeper.control.named(keeper.control.mover).lock.let_go()
     except Stopped as stopped:
         return 128 + stopped.number
     return EX_OK if answer.done else EX_FAILED

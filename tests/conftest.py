@@ -38,6 +38,7 @@ from doorpi import (
     Config,
     Credential,
     Equipment,
+    Errand,
     Event,
     LockControl,
     LockPolicy,
@@ -425,7 +426,9 @@ class Taps:
     def move(self, choose: Callable[[LockState], Command | None]) -> Outcome:
         control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
         send_by = self.clock.monotonic() + 10.0
-        steps = control.move(choose, send_by=send_by, intend=lambda command: None)
+        steps = control.move(
+            Errand(choose, send_by=send_by, intend=lambda command: None)
+        )
         return drive(steps, self.clock)
 
     def status(self) -> LockStatus:

@@ -1675,9 +1675,11 @@ def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(ra
     router.forgotten = 1
 
     steps = control.move(
-        lambda state: doorpi.Command.UNLOCK,
-        send_by=clock.monotonic() + 10.0,
-        intend=lambda command: None,
+        doorpi.Errand(
+            lambda state: doorpi.Command.UNLOCK,
+            send_by=clock.monotonic() + 10.0,
+            intend=lambda command: None,
+        )
     )
     outcome = doorpi.drive(steps, clock)
 

@@ -36,6 +36,7 @@ import doorpi
 from doorpi import (
     Command,
     Config,
+    Errand,
     LockAccess,
     LockControl,
     LockState,
@@ -260,9 +261,11 @@ def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
         control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
         steps = control.move(
-            lambda state: Command.UNLOCK if state is LockState.LOCKED else None,
-            send_by=clock.monotonic() + 10,
-            intend=intended.append,
+            Errand(
+                lambda state: Command.UNLOCK if state is LockState.LOCKED else None,
+                send_by=clock.monotonic() + 10,
+                intend=intended.append,
+            )
         )
         outcome = drive(steps, clock)
 
@@ -564,9 +567,11 @@ def test_the_policy_does_not_wait_for_a_pin_that_cannot_be_had(caplog):
         control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
         steps = control.move(
-            lambda state: Command.UNLOCK,
-            send_by=clock.monotonic() + 10,
-            intend=lambda command: None,
+            Errand(
+                lambda state: Command.UNLOCK,
+                send_by=clock.monotonic() + 10,
+                intend=lambda command: None,
+            )
         )
         outcome = drive(steps, clock)
 

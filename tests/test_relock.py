@@ -175,8 +175,9 @@ def test_an_unlock_that_failed_leaves_the_earlier_one_to_be_locked_again(world):
     assert results == ["unlocked", "refused", "locked"]
 
 
-def test_a_strike_locks_itself(world, door):
+def test_a_strike_locks_itself(world):
     world.lock.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
+    door = world.door(config())
 
     tap(world, door)
     idle(world, door, 120)
@@ -246,8 +247,9 @@ def test_it_is_tried_again_at_growing_distance_and_then_a_person_must_look(
     )
 
 
-def test_the_current_sesame_is_tried_less_often_for_its_calls_are_few(world, door):
+def test_the_current_sesame_is_tried_less_often_for_its_calls_are_few(world):
     world.lock.policy = doorpi.Sesame.policy
+    door = world.door(config())
     tap(world, door)
     world.lock.progress = [MaybeSent("no answer")] * 99
 

@@ -19,6 +19,7 @@ import doorpi
 from doorpi import (
     AuthError,
     Command,
+    Errand,
     LockControl,
     LockState,
     LockStatus,
@@ -137,9 +138,11 @@ def test_every_try_is_signed_anew(taps, clock):
     control = LockControl(taps.lock, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
     steps = control.move(
-        lambda state: Command.UNLOCK,
-        send_by=clock.monotonic() + 30,
-        intend=lambda command: None,
+        Errand(
+            lambda state: Command.UNLOCK,
+            send_by=clock.monotonic() + 30,
+            intend=lambda command: None,
+        )
     )
     outcome = drive(steps, clock)
 

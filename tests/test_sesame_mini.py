@@ -147,7 +147,7 @@ ERRORS = {
     "BUSY-odd":        (400, b'{"error":"DEVICE_IS_BUSY x"}', TurnedAway, "HTTP 400 DEVICE_IS_BUSY x", None),
     "BUSY-in-200":     (200, b'{"error":"DEVICE_IS_BUSY 35"}', Unreadable, "a status without a readable `locked`", None),
     "UNAUTHORIZED":    (401, b'{"error":"UNAUTHORIZED"}', AuthError, "HTTP 401 UNAUTHORIZED: the key is not accepted", None),
-    "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 minutes", None),
+    "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 minutes", 1800.0),
     "not-found":       (404, b"", TurnedAway, "HTTP 404", None),
     "THROTTLED":       (429, b'{"error":"THROTTLED"}', Throttled, "HTTP 429 THROTTLED", 10.0),
     "INTERNAL_ERROR":  (500, b'{"error":"INTERNAL_ERROR"}', MaybeSent, "HTTP 500 INTERNAL_ERROR", None),

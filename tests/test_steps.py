@@ -14,6 +14,7 @@ from conftest import FakeClock, FakeLock
 from doorpi import (
     Call,
     Command,
+    Errand,
     InlineWorker,
     LockControl,
     NotSent,
@@ -157,7 +158,9 @@ def test_a_move_on_a_thread_of_the_locks_own_ends_as_one_in_place(worker, clock)
     send_by = clock.monotonic() + 10.0
 
     steps = control.move(
-        lambda state: Command.UNLOCK, send_by=send_by, intend=lambda command: None
+        Errand(
+            lambda state: Command.UNLOCK, send_by=send_by, intend=lambda command: None
+        )
     )
 
     assert drive(steps, clock) == Outcome(Command.UNLOCK, Result.UNLOCKED)
@@ -169,9 +172,11 @@ def test_a_command_that_waits_behind_another_call_is_never_sent_after_a_stop(
     lock, go_on = FakeLock(FakeClock()), threading.Event()
     control = LockControl(lock, clock, confirm_s=5.0, jitter=lambda: 0.0, worker=worker)
     steps = control.move(
-        lambda state: Command.UNLOCK,
-        send_by=clock.monotonic() + 60.0,
-        intend=lambda command: None,
+        Errand(
+            lambda state: Command.UNLOCK,
+            send_by=clock.monotonic() + 60.0,
+            intend=lambda command: None,
+        )
     )
     prepare = steps.send(next(steps).function())  # after the status
     send = steps.send(prepare.function())
