@@ -4008,124 +4008,74 @@ def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
 
 
 SAME_SETTINGS = "settings read again: nothing changed"
-SAME_SETTINGS = "settings read again: nothing changed"
 LOCKED_DOWN_WORDS = "locked down: no card opens the door"
 CLOCK_IS_SET = "the clock is set: cards with dates or hours work again"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
 
 
 class Retention:
-    """Takes out of the log what is older than ``keep_days``, in steps so small that no
-    tap waits for one: the time that one takes says how many rows the next may have.
+    """Removes from the log what is older than ``keep_days``, a few rows at a time.
 
-    A clock may be set wrong, and what was removed is gone.  So after a jump of the
-    clock nothing is removed for a day, and it goes by a time that follows the clock no
-    more than ``fastest`` times as fast as this program runs.  That time is on disk.
+    A clock may be set wrong, and what was removed is lost.  So it goes by a time that
+    follows the clock no more than ``fastest`` times as fast as this program runs: a
+    jump by a year, for an hour, costs some hours of the log.  That time is on disk.
     """
 
     first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
-    jump_s, after_jump_s = 600.0, 86_400.0
     fastest = 3
-    quick_s, slow_s = 0.008, 0.02
-    most = 32  # rows of each table in one step
+    rows = 8  # of each table in one step: a tap may wait for it
 
     def __init__(self, keep_days: int, clock: Clock) -> None:
-        self._keep_days = keep_days
+        self._keep = timedelta(days=keep_days)
         self._clock = clock
         self._next_at = self._next_look_at = clock.monotonic() + self.first_look_s
-        self._offset: float | None = None  # of the clock, at the last look
         self._reached: datetime | None = None  # by which time old rows are removed
         self._reached_at = self._next_at
-        self._noted: datetime | None = None  # on disk
-        self._limit = 1
-        self._removed = 0
+        self._noted = ""  # on disk
         self._is_tidy = True
 
     def step(self, people: Forgiving, events: Forgiving) -> None:
-        """To be called whenever nobody is there."""
+        """To be called whenever nobody is there; waits for the disk once."""
         began_at = self._clock.monotonic()
         if people.is_untidy:
             people.tidy()
+        elif began_at < self._next_at:
             return
-        if began_at < self._next_at:
-            return
-        if not self._is_tidy:  # a step of its own: each waits for the disk
+        elif not self._is_tidy:
             self._is_tidy, self._next_at = True, self._next_look_at
             events.tidy()
             people.tidy()
         elif not self._clock.is_set():  # it may believe in any year
             self._next_at = began_at + self.first_look_s
         else:
-            self._look(began_at, self._clock.now(), events)
-
-    def _look(self, began_at: float, now: datetime, events: Forgiving) -> None:
-        """Remove some of what is too old; the next look is soon where there is more."""
-        removed = 0
-        reached = self._reach(began_at, now, events)
-        if reached is None:
-            again_s = self.after_jump_s
-        else:
-            before = reached - timedelta(days=self._keep_days)
-            removed = events.forget(before, now, self._limit)
+            now = self._clock.now()
+            before = self._reach(began_at, now, events) - self._keep
+            removed = events.forget(before, now, self.rows)
             again_s = 2 * self.step_every_s if removed else self.look_every_s
-        self._is_tidy, self._next_at = False, began_at + self.step_every_s
-        self._next_look_at = began_at + again_s
-        if removed:
-            self._adapt(self._clock.monotonic() - began_at)
-        elif self._removed > self.most:  # every hour a few: nothing to tell
-            log.info(
-                "%d rows of the log, more than %d days old, were removed",
-                self._removed,
-                self._keep_days,
-            )
-        self._removed = self._removed + removed if removed else 0
+            self._is_tidy, self._next_at = False, began_at + self.step_every_s
+            self._next_look_at = began_at + again_s
 
-    def _reach(
-        self, began_at: float, now: datetime, events: Forgiving
-    ) -> datetime | None:
-        """By which time to remove; None where nothing should be removed yet."""
-        known = self._reached or self._recalled(now, events)
+    def _reach(self, began_at: float, now: datetime, events: Forgiving) -> datetime:
+        """By which time to remove, noted once a day."""
+        known = self._reached or self._begin(now, events)
         went = timedelta(seconds=self.fastest * (began_at - self._reached_at))
-        self._reached = (
-            max(known, min(now, known + went))
-            if known
-            else self._where_to_begin(now, events)
-        )
+        self._reached = max(known, min(now, known + went))
         self._reached_at = began_at
-        if self._noted is None or self._reached - self._noted >= timedelta(days=1):
-            self._noted = self._reached
-            events.keep(Notes({Kept.RETENTION: utc_text(self._noted)}))
-        has_jumped = self._has_jumped(now.timestamp() - began_at)
-        return None if has_jumped or known is None else min(now, self._reached)
+        text = utc_text(self._reached)
+        if self._noted[:10] != text[:10]:
+            self._noted = text
+            events.keep(Notes({Kept.RETENTION: text}))
+        return min(now, self._reached)
 
-    def _where_to_begin(self, now: datetime, events: Forgiving) -> datetime:
-        """At the oldest row, where nothing is noted yet: the clock may be wrong by a
-        year when it is looked at for the first time."""
-        oldest = events.oldest_at()
-        with contextlib.suppress(OverflowError):
-            return min(now, (oldest or now) + timedelta(days=self._keep_days))
-        return now
-
-    def _recalled(self, now: datetime, events: Forgiving) -> datetime | None:
-        text = events.recall(Kept.RETENTION) or ""
+    def _begin(self, now: datetime, events: Forgiving) -> datetime:
+        """Where the last run ended; without a note of it, where nothing is old yet."""
         with contextlib.suppress(ValueError, OverflowError):
-            noted = datetime.fromisoformat(text).astimezone()
-            self._noted = min(now, max(noted, datetime.fromtimestamp(0, UTC)))
-        return self._noted
-
-    def _has_jumped(self, offset: float) -> bool:
-        """Whether the clock has, which is ``offset`` ahead of the monotonic seconds."""
-        before, self._offset = self._offset, offset
-        if before is None or abs(offset - before) < self.jump_s:
-            return False
-        log.warning("the clock has jumped: nothing leaves the log for a day")
-        return True
-
-    def _adapt(self, took_s: float) -> None:
-        if took_s > self.slow_s:
-            self._limit = max(1, self._limit // 2)
-        elif took_s < self.quick_s:
-            self._limit = min(self.most, self._limit * 2)
+            self._noted = events.recall(Kept.RETENTION) or ""
+            noted = datetime.fromisoformat(self._noted).astimezone()
+            return min(now, max(noted, datetime.fromtimestamp(0, UTC)))
+        with contextlib.suppress(OverflowError):
+            return min(now, (events.oldest_at() or now) + self._keep)
+        return now
 
 
 class Display:
