@@ -92,6 +92,7 @@ import gc
 import hashlib
 import heapq
 import hmac
+import importlib
 import io
 import ipaddress
 import json
@@ -2908,6 +2909,14 @@ class Keep(Protocol):
         """When this returns, a power cut does not lose ``text``, if the disk works."""
 
 
+class Sent(NamedTuple):
+    """A command that was sent, what ``send`` returned, and what was known before."""
+
+    command: Command
+    handle: str | None
+    before: LockStatus = LockStatus(LockState.UNKNOWN)
+
+
 class Lock(Protocol):
     """One vendor's protocol and nothing else: no retries, no policy, and no waiting but
     for the pause that a vendor asks for between two requests.
@@ -2942,11 +2951,9 @@ class Lock(Protocol):
         """Send ``command``; nothing of it leaves after ``send_by``.  Returns what to
         ask about it, None where the vendor has no such thing."""
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
-        """Ask once how ``command`` went; ``handle`` is what ``send`` returned,
-        ``before`` the status it was sent on.  Raises: Rejected when it failed."""
+    def confirm(self, sent: Sent, by: float) -> Progress:
+        """Ask once how a command went.  Raises: Rejected when the lock says that it
+        failed."""
 
     def keep_ready(self) -> None:
         """Called when idle: make sure, without waiting, that a tap finds it ready."""
@@ -3634,7 +3641,8 @@ class LockControl:
                 if is_last and not isinstance(error, Rejected):  # the first did leave
                     return Result.UNSURE, f"sending it again: {error}"
                 raise
-            confirm = functools.partial(self.lock.confirm, command, handle, before)
+            sent = Sent(command, handle, before or LockStatus(LockState.UNKNOWN))
+            confirm = functools.partial(self.lock.confirm, sent)
             result, why = yield from self._confirmed(command, confirm, errand, is_last)
             if result is not None:
                 return result, (detail + why if result is Result.UNSURE else why)
@@ -5085,26 +5093,14 @@ class HttpUnreadable(HttpError):
     """An answer that makes no sense."""
 
 
-class HttpRefused(HttpError):
-    """An answer whose status is not 2xx; ``said`` are its words, fit for a log."""
-
-    def __init__(self, status: int, said: str, retry_after: str = "") -> None:
-        super().__init__(f"HTTP {status} {said}".rstrip(" ."))
-        self.status = status
-        self.said = said
-        self.retry_after = retry_after
-
-
 class BoundedSocket(socket.socket):
     """A socket whose every read and write ends when the request's time does.
 
-    A timeout alone bounds one call, so an answer that drips byte by byte would be
-    waited for as long as it drips.
-
-    The kernel is bounded as well.  It would go on sending what was written, for
-    minutes, to a network that comes back, even after the socket was closed or the
-    program was killed.  TCP_USER_TIMEOUT ends that when the time ends, and closing
-    resets the connection (SO_LINGER 0), which drops what is still unsent.
+    A timeout alone bounds one call, and not an answer that drips byte by byte.  The
+    kernel is bounded as well: it would go on sending what was written, for minutes, to
+    a network that comes back, even after the program was killed.  TCP_USER_TIMEOUT
+    ends that when the time ends, and closing resets the connection (SO_LINGER 0), which
+    drops what is still unsent.
 
     Source: tcp(7), socket(7).
     """
@@ -5117,8 +5113,8 @@ class BoundedSocket(socket.socket):
     has_served = False
     was_ready = False  # open, or being opened, before the request under way
 
-    def be_bounded(self) -> None:
-        """Set what must hold from the first byte on."""
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
         tcp = socket.IPPROTO_TCP
         self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.setsockopt(tcp, socket.TCP_NODELAY, 1)
@@ -5126,11 +5122,6 @@ class BoundedSocket(socket.socket):
         self.setsockopt(tcp, socket.TCP_KEEPIDLE, 30)
         self.setsockopt(tcp, socket.TCP_KEEPINTVL, 10)
         self.setsockopt(tcp, socket.TCP_KEEPCNT, 3)
-
-    def begin(self, by: float, send_by: float, room: int) -> None:
-        """A request begins; nothing of a command leaves after ``send_by``."""
-        self.by, self.send_by, self.room = by, send_by, room
-        self.has_left = self.has_begun = False
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         if self.room <= 0:
@@ -5166,16 +5157,6 @@ class BoundedSocket(socket.socket):
             # TLS session tickets are read here and answer nothing: still alive.
             return type(error).__name__ == "SSLWantReadError"
         return False
-
-    def interrupt(self) -> None:
-        """End what another thread waits for here, which then closes the socket.
-
-        Only what comes in is shut: to shut both would end the connection without a
-        reset, and to ask TLS's own socket for it would let that go on without TLS.
-        """
-        self.send_by = -inf
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self, socket.SHUT_RD)
 
 
 class DialAttempt(threading.Thread):
@@ -5238,7 +5219,6 @@ class DialAttempt(threading.Thread):
         ends_at = time.monotonic() + dialer.dial_s
         connected = self._connect(ends_at)
         try:
-            connected.be_bounded()
             if dialer.context is not None:
                 self._enter("TLS")
                 connected.settimeout(max(0.1, ends_at - time.monotonic()))
@@ -5261,15 +5241,15 @@ class DialAttempt(threading.Thread):
         one may swallow everything (IPv6 that leads nowhere), then its share.  Where
         IPv6 is switched off there is not even a socket for it."""
         failure: OSError = OSError("no address")
-        addresses, hasty_s = self._dialer.addresses, self._dialer.hasty_s
+        addresses = self._dialer.addresses
         count = len(addresses)
         for number, found in enumerate(addresses * min(count, 2)):
-            share_s = (ends_at - time.monotonic()) / (count - number % count)
-            is_hasty = number < count and count > 1
+            wait_s = (ends_at - time.monotonic()) / (count - number % count)
+            if 1 < count > number:
+                wait_s = min(wait_s, self._dialer.hasty_s)
             connected = None
             try:
                 connected = BoundedSocket(*found[:3])
-                wait_s = min(share_s, hasty_s if is_hasty else inf)
                 connected.settimeout(max(0.1, wait_s))
                 connected.connect(found[4])
                 return connected
@@ -5329,9 +5309,6 @@ class Dialer:
     A connection can die without a sign: a router forgets it, or a proxy answers the
     kernel's keep-alives in place of the server.  So an idle one is replaced in time.
 
-    What takes a slow Pi seconds, the libraries and TLS's authorities, is loaded by the
-    first attempt, beside the door, also when there is no network.
-
     ``take``, ``give_back``, ``wait_for_command`` and ``hang_up`` are for the thread
     that makes the requests; another one may call the rest meanwhile.
     """
@@ -5345,18 +5322,14 @@ class Dialer:
     command_s = 5.0  # the same for a command, which cannot be sent again
 
     def __init__(
-        self,
-        base_url: str,
-        trusted: str,
-        clock: Clock,
-        preload: Callable[[], object] = lambda: None,
+        self, base_url: str, trusted: str, clock: Clock, modules: Sequence[str] = ()
     ) -> None:
-        """``preload`` brings in what the caller needs beside HTTP."""
+        """``modules`` are what the caller needs beside HTTP."""
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
-        self.trusted, self.clock, self._preload = trusted, clock, preload
+        self.trusted, self.clock, self._modules = trusted, clock, modules
         self.context: ssl.SSLContext | None = None
         self.tls_session: Any = None  # lets the next handshake be a short one
         self.addresses: list[Any] = []
@@ -5371,6 +5344,12 @@ class Dialer:
         self._unreachable = False
         self._missing_since: float | None = None  # begun to dial, and not got through
 
+    def load(self) -> None:
+        """Import the libraries, which takes a slow Pi seconds: the first attempt does
+        it, beside the door, also when there is no network."""
+        for name in ("http.client", *self._modules):
+            importlib.import_module(name)
+
     def keep_ready(self) -> None:
         """Have a connection that is not old, or have one on its way.  Does not wait."""
         with self._guarded():
@@ -5380,12 +5359,6 @@ class Dialer:
                 return
             if self.clock.monotonic() >= self._again_at:
                 self._start()
-
-    def load(self) -> None:
-        """Import what is needed, which takes a Zero a second; at most once."""
-        import http.client  # noqa: F401
-
-        self._preload()
 
     def dial(self) -> DialAttempt:
         """Open a connection, which the next request takes, and see how that goes."""
@@ -5406,10 +5379,9 @@ class Dialer:
         A question takes an old one when its successor is not there after half of the
         time, as when the name service hangs.
         """
-        idle_s = self.command_s if for_command else self.stale_s
         with self._guarded():
             self._collect()
-            if self._is_ready(idle_s):
+            if self._is_ready(self.command_s if for_command else self.stale_s):
                 return self._use(was_ready=True)
             was_on_its_way = self._attempt is not None
             attempt = self._attempt or self._start()
@@ -5443,13 +5415,13 @@ class Dialer:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
             self._missing_since = None
             self._put_ready(connected)
-            self._remember_tls(connected)
+            self._remember_tls()
 
     def hang_up(self) -> None:
         """End the connection that is ready; the next request opens its own."""
         with self._guarded():
+            self._remember_tls()
             if self._ready:
-                self._remember_tls(self._ready)
                 self._ready.close()
             self._ready = None
 
@@ -5463,8 +5435,12 @@ class Dialer:
                 attempt.done.set()
                 if attempt.socket:
                     attempt.socket.close()
-            if self._in_use:
-                self._in_use.interrupt()
+            if self._in_use:  # by another thread, which then closes it
+                self._in_use.send_by = -inf
+                # To shut both ways would end it without a reset, and to ask TLS's own
+                # socket for it would let that go on without TLS.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(self._in_use, socket.SHUT_RD)
             self.hang_up()
 
     @contextlib.contextmanager
@@ -5477,9 +5453,9 @@ class Dialer:
         now, ready = self.clock.monotonic(), self._ready
         return ready is not None and now - ready.idle_since < idle_s
 
-    def _remember_tls(self, connected: BoundedSocket) -> None:
+    def _remember_tls(self) -> None:
         """TLS 1.3 tells it some time after the handshake, with what is read first."""
-        session = getattr(connected, "session", None)
+        session = getattr(self._ready, "session", None)
         if session is not None and session.has_ticket:
             self.tls_session = session
 
@@ -5501,8 +5477,8 @@ class Dialer:
             raise HttpNotSent(self._closed)
         if self._missing_since is None:
             self._missing_since = self.clock.monotonic()
-        if self._ready and not self._unreachable:
-            self._remember_tls(self._ready)
+        if not self._unreachable:
+            self._remember_tls()
         attempt = self._attempt = DialAttempt(self)
         try:
             with ProcessSignals.kept_from_threads():
@@ -5536,29 +5512,25 @@ class Dialer:
 
     def _finish(self, attempt: DialAttempt) -> None:
         self._attempt = None
-        if attempt.socket is None:
-            if not self._unreachable:
-                log.warning("%s", attempt.failure)
-            self._again_at = self.clock.monotonic() + self._backoff.fail()
-            self.stale_s = type(self).stale_s
-        else:
+        was_unreachable, self._unreachable = self._unreachable, attempt.socket is None
+        if attempt.socket is not None:
             self._put_ready(attempt.socket)
             self._missing_since = None
-            if self._unreachable:
+            if was_unreachable:
                 log.info("%s is reached again", self.host)
-        self._unreachable = attempt.socket is None
+            return
+        if not was_unreachable:
+            log.warning("%s", attempt.failure)
+        self._again_at = self.clock.monotonic() + self._backoff.fail()
+        self.stale_s = type(self).stale_s
 
 
 class AnswerFile(io.BufferedReader):
     """What http.client's HTTPResponse reads an answer from, in place of a socket.
 
     A response closes its file when it has been read.  This one stays open, because an
-    interim answer comes before the real one, and for ``has_more``.
+    interim answer comes before the real one, and more than the answer may have come.
     """
-
-    def __init__(self, connected: BoundedSocket) -> None:
-        super().__init__(socket.SocketIO(connected, "r"))
-        self._connected = connected
 
     def makefile(self, mode: str) -> Self:
         return self
@@ -5570,20 +5542,24 @@ class AnswerFile(io.BufferedReader):
         """Nothing is written.  A response that was given up is flushed by the garbage
         collector, perhaps after its file is closed, which Python 3.13 reports."""
 
-    def has_more(self) -> bool:
-        """True when more has come than the answer: it answers nobody's question."""
-        self._connected.room = 0  # so nothing more is read
-        with contextlib.suppress(OSError):
-            return bool(self.peek(1))
-        return False
-
 
 class Reply(NamedTuple):
-    """What an HTTP API answered; ``body`` is cut at ``WebApi.max_body``."""
+    """What an HTTP API answered.  ``said`` are the words of an error in it, fit for a
+    log: printable, without our secrets."""
 
     status: int
     body: bytes
     retry_after: str = ""
+    said: str = ""
+
+    @property
+    def is_accepted(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def words(self) -> str:
+        """Status and words, for people."""
+        return f"HTTP {self.status} {self.said}".rstrip(" .")
 
     def json(self, kind: type[T]) -> T:
         """The body, which is JSON: an object (dict) or a list.
@@ -5597,13 +5573,6 @@ class Reply(NamedTuple):
                 return value
             trouble = f"JSON that is not {'an object' if kind is dict else 'a list'}"
         raise HttpUnreadable(f"HTTP {self.status} with {trouble}")
-
-    def said(self) -> str:
-        """What the body of an error says in words, "" when it says nothing."""
-        try:
-            return _words_in(json.loads(self.body))
-        except (ValueError, RecursionError):
-            return ""
 
 
 #: Under which names vendors and their gateways put words, the most telling first.
@@ -5653,12 +5622,13 @@ class WebApi:
         clock: Clock,
         headers: Mapping[str, str] = MappingProxyType({}),
         secrets: Sequence[str] = (),
-        preload: Callable[[], object] = lambda: None,
+        modules: Sequence[str] = (),
     ) -> None:
-        """``secrets``, which no log shows, may become more later."""
+        """``secrets``, which no log shows, may become more later; ``modules`` are
+        imported ahead, with what HTTP needs."""
         self.calls = 0  # requests that left: what a vendor counts
-        self.base_url = base_url.rstrip("/")
-        self._path = quote(urlsplit(self.base_url).path, safe="/%:@!$&'()*+,;=~")
+        path = urlsplit(base_url.rstrip("/")).path
+        self._path = quote(path, safe="/%:@!$&'()*+,;=~")
         self._secrets = secrets
         self._request_secrets: Sequence[str] = ()
         self._headers = {
@@ -5669,7 +5639,7 @@ class WebApi:
             **headers,
         }
         self._clock = clock
-        self.dialer = Dialer(base_url, trusted, clock, preload)
+        self.dialer = Dialer(base_url, trusted, clock, modules)
         self._answers_took_s: deque[float] = deque(maxlen=9)
 
     def call(
@@ -5678,28 +5648,31 @@ class WebApi:
         path: str,
         *,
         by: float,
-        send_by: float | None = None,
+        send_by: float = inf,
         body: Mapping[str, object] | None = None,
-        form: Mapping[str, str] | None = None,
+        is_form: bool = False,
         headers: Callable[[], Mapping[str, str]] = dict,
         secrets: Sequence[str] = (),
     ) -> Reply:
         """Make one request, answered by ``by``; a command has left by ``send_by``.
 
-        ``body`` is sent as JSON, ``form`` as a form.  ``headers`` makes more headers,
-        anew each time: a signature may be good only once.  ``secrets`` are this
-        request's own.  A question (no ``send_by``) on a connection that turns out to
-        be dead is asked once more on a new one.
-
-        Raises: HttpNotSent, HttpMaybeSent, HttpUnreadable.
+        ``body`` is sent as JSON, or as a form.  ``headers`` makes more headers for each
+        try: a signature may be good only once.  ``secrets`` are this request's own.
+        A question (no ``send_by``) on a connection that turns out to be dead is asked
+        once more on a new one.  Raises: HttpNotSent, HttpMaybeSent, HttpUnreadable.
         """
-        content, kind = _encoded(body, form)
-        for may_redial in (send_by is None, False):
-            connected = self._connection(by, send_by, may_be_dead=may_redial)
+        content, common = None, self._headers
+        if body is not None:
+            content = (urlencode if is_form else json.dumps)(body).encode()
+            kind = f"application/{'x-www-form-urlencoded' if is_form else 'json'}"
+            common = {"Content-Type": kind, **common}
+        is_question = send_by == inf
+        for may_redial in (is_question, False):
+            connected = self.dialer.take(min(by, send_by), for_command=not is_question)
+            self._begin(connected, by, send_by, may_be_dead=may_redial)
             own = headers()
             self._request_secrets = (*secrets, *own.values())
-            everything = {**kind, **self._headers, **own}
-            request = method, self._path + path, content, everything
+            request = method, self._path + path, content, {**common, **own}
             try:
                 return self._exchange(connected, request)
             except HttpNotAnswered as error:
@@ -5710,20 +5683,17 @@ class WebApi:
                 self.calls += connected.has_left
         raise AssertionError("the second try returns or raises")
 
-    def _connection(
-        self, by: float, send_by: float | None, *, may_be_dead: bool
-    ) -> BoundedSocket:
-        """The one for this request, whose time begins.  A silent one is taken for dead
-        when the answer takes twice as long as answers do.  Raises: HttpNotSent."""
-        is_command, leaves_by = send_by is not None, inf if send_by is None else send_by
-        connected = self.dialer.take(min(by, leaves_by), for_command=is_command)
+    def _begin(
+        self, connected: BoundedSocket, by: float, send_by: float, *, may_be_dead: bool
+    ) -> None:
+        """The request's time begins.  A silent connection is taken for dead when the
+        answer takes twice as long as answers do."""
         now = self._clock.monotonic()
         if may_be_dead and now - connected.idle_since >= self.old_s:
             took_s = sorted(self._answers_took_s) or [self.usual_s]
-            patience_s = max(self.least_s, 2 * took_s[len(took_s) // 2])
-            by = min(by, now + patience_s)
-        connected.begin(by, leaves_by, self.max_head)
-        return connected
+            by = min(by, now + max(self.least_s, 2 * took_s[len(took_s) // 2]))
+        connected.by, connected.send_by, connected.room = by, send_by, self.max_head
+        connected.has_left = connected.has_begun = False
 
     def _exchange(
         self,
@@ -5757,7 +5727,7 @@ class WebApi:
         """The answer, and whether its connection can be kept."""
         from http.client import HTTPException, HTTPResponse
 
-        file, status = AnswerFile(connected), 0
+        file, status = AnswerFile(socket.SocketIO(connected, "r")), 0
         while status < 200:  # RFC 9110, 15.2: any number of interim answers
             response = HTTPResponse(file, method=method)  # type: ignore[arg-type]
             response.begin()
@@ -5770,9 +5740,15 @@ class WebApi:
             raise HttpUnreadable(f"HTTP {status} with an endless answer")
         if response.length:
             raise HTTPException("part of the answer is missing")
-        reply = Reply(status, content, response.headers.get("Retry-After", ""))
-        is_whole = response.isclosed() and not response.will_close
-        return reply, is_whole and not file.has_more()
+        is_kept = response.isclosed() and not response.will_close
+        connected.room, words = 0, ""  # no room: nothing more is read
+        with contextlib.suppress(OSError):
+            is_kept = is_kept and not file.peek(1)  # it would answer nobody's question
+        with contextlib.suppress(ValueError, RecursionError):
+            words = _words_in(json.loads(content))
+        said = self.redact(words) if words else ""
+        after = response.headers.get("Retry-After", "")
+        return Reply(status, content, after, said), is_kept
 
     def _failed(self, error: Exception, connected: BoundedSocket) -> HttpError:
         host = self.dialer.host
@@ -5785,27 +5761,9 @@ class WebApi:
             return HttpNotAnswered("the connection was cut")
         return HttpMaybeSent(f"{host} broke off its answer")
 
-    def accepted(self, reply: Reply) -> Reply:
-        """``reply``, whose status is 2xx.  Raises: HttpRefused."""
-        if 200 <= reply.status < 300:
-            return reply
-        raise HttpRefused(reply.status, self.redact(reply.said()), reply.retry_after)
-
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
         return printable(redacted(text, (*self._secrets, *self._request_secrets)))
-
-
-def _encoded(
-    body: Mapping[str, object] | None, form: Mapping[str, str] | None
-) -> tuple[bytes | None, Mapping[str, str]]:
-    """What is sent, and the header that says how it is written."""
-    if form is not None:
-        kind = "application/x-www-form-urlencoded"
-        return urlencode(form).encode(), {"Content-Type": kind}
-    if body is not None:
-        return json.dumps(body).encode(), {"Content-Type": "application/json"}
-    return None, {}
 
 
 #: So many characters of a secret in a row tell something of it.
@@ -5869,12 +5827,8 @@ def _percent(value: object) -> int | None:
     return None
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _optional_bool(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
+def _only(kind: type[T], value: object) -> T | None:
+    return value if isinstance(value, kind) else None
 
 
 def _progress(
@@ -5883,8 +5837,8 @@ def _progress(
     """What ``status`` says of ``command``.  ``proves``: the target in it shows that the
     command worked; ``refutes``: another state shows that it had no effect.
 
-    Raises: Unreadable when the lock says why nothing is known, to be told if nothing
-    better comes.
+    Raises: Unreadable when the lock says why nothing is known: the reason that is
+    given if nothing better comes.
     """
     if status.state is command.target and proves:
         return Progress.DONE
@@ -5908,11 +5862,49 @@ class VendorApi(NamedTuple):
     ends: date | None = None
 
 
+class Meaning(NamedTuple):
+    """What a refusal with one of these ``codes`` and such words comes to.
+
+    ``said`` is a regular expression for a part of the words.  ``after_s`` is how long
+    to wait, where nothing else is said: a number in parentheses there beats it.
+    """
+
+    codes: Container[int]
+    said: str
+    error: type[LockError]
+    words: str = ""
+    after_s: float | None = None
+
+
+#: What a status other than 2xx means at every vendor.  After a 5xx and a 408 (time was
+#: up) a command may have had its effect.
+REFUSALS = (
+    Meaning(range(300, 400), "", TurnedAway, ": a redirect, not followed"),
+    Meaning((401, 403), "", AuthError, ": the key is not accepted"),
+    Meaning((429,), "limit exceeded", QuotaError, ": the plan's calls are used up"),
+    Meaning((429,), "", Throttled, "", 10.0),
+    Meaning((408, *range(500, 600)), "", MaybeSent),
+)
+
+
+def _meant(
+    rows: Iterable[Meaning], code: int, said: str, words: str
+) -> LockError | None:
+    """What the first row that fits makes of a refusal, which is ``words`` so far."""
+    for row in rows:
+        match = re.search(row.said, said, re.IGNORECASE | re.ASCII)
+        if match and code in row.codes:
+            after_s = float(match[1]) if match.lastindex else row.after_s
+            more = () if after_s is None else (after_s,)
+            return row.error(words + row.words, *more)
+    return None
+
+
 class WebLock(Lock):
     """What all locks that are reached over HTTP have in common.
 
     Here alone what can go wrong with a call (8) becomes what can go wrong with a lock
-    (5).  A vendor's class says in ``_refusal`` what its refusals mean.
+    (5).  A vendor's class says in ``refusals`` what its refusals mean.
     """
 
     #: The versions that the driver speaks or spoke; the first is used.
@@ -5921,6 +5913,10 @@ class WebLock(Lock):
     headers: tuple[tuple[str, str], ...] = ()
     #: What the lock is called there, with its id in place of {}.
     path = ""
+    #: What the protocol needs beside HTTP, imported ahead of a tap.
+    modules: tuple[str, ...] = ()
+    #: Before those that all vendors have in common.
+    refusals: tuple[Meaning, ...] = ()
     unreachable_s = 60.0  # without a connection, until that is a fault
     _was_served = False  # something was accepted: id and version of the API are right
 
@@ -5928,17 +5924,17 @@ class WebLock(Lock):
         self._access, self._clock, self._keep = access, clock, keep
         self._path = self.path.format(quote(access.device_id, safe=""))
         self._secrets = _secrets_in(access)
+        vendor = self.versions[0].base_url if self.versions else ""
+        #: Where it is asked: the owner's word, or the vendor's own address.
+        self.url = (access.base_url or vendor).rstrip("/")
         key = access.api_key.text
         headers = {name: text.format(key) for name, text in self.headers}
         self.apis: list[WebApi] = []
-        self._api = self._reach(self.url, headers=headers, preload=self._load)
-
-    def _load(self) -> None:
-        """Import what the protocol needs beside HTTP, ahead of a tap."""
+        self._api = self._reach(self.url, headers=headers, modules=self.modules)
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
         """One of the hosts that a vendor has, as some give out tokens at another one;
-        ``more`` is as in WebApi: headers, preload."""
+        ``more`` is as in WebApi."""
         trusted, secrets = self._access.trusted, self._secrets
         api = WebApi(
             base_url, trusted=trusted, clock=self._clock, secrets=secrets, **more
@@ -5946,20 +5942,9 @@ class WebLock(Lock):
         self.apis.append(api)
         return api
 
-    def _hide(self, *texts: str) -> None:
-        """``texts``, which the vendor has given out, are secret from now on, in place
-        of those that it gave out before."""
-        self._secrets[:] = [*_secrets_in(self._access), *texts]
-
     @property
     def calls(self) -> int:
         return sum(api.calls for api in self.apis)
-
-    @property
-    def url(self) -> str:
-        """Where it is asked: the owner's word, or the vendor's own address."""
-        vendor = self.versions[0].base_url if self.versions else ""
-        return (self._access.base_url or vendor).rstrip("/")
 
     @property
     def version(self) -> VendorApi | None:
@@ -5988,7 +5973,7 @@ class WebLock(Lock):
         method: str,
         path: str,
         by: float,
-        send_by: float | None = None,
+        send_by: float = inf,
         *,
         takes: Sequence[int] = (),
         **more: Any,
@@ -5997,58 +5982,43 @@ class WebLock(Lock):
         Statuses in ``takes`` are answers, like 2xx.  Raises: LockError."""
         with self._as_lock_errors():
             reply = self._api.call(method, path, by=by, send_by=send_by, **more)
-            if reply.status not in takes:
-                self._api.accepted(reply)
-                self._was_served = True
-            return reply
+        if reply.is_accepted:
+            self._was_served = True
+        elif reply.status not in takes:
+            raise self._refusal(reply)
+        return reply
 
     def _table(self, reply: Reply) -> dict[str, Any]:
         """The JSON object in ``reply``.  Raises: Unreadable."""
         with self._as_lock_errors():
             return reply.json(dict)
 
-    def _said(self, reply: Reply) -> str:
-        return self._api.redact(reply.said())
-
     @contextlib.contextmanager
     def _as_lock_errors(self) -> Iterator[None]:
         try:
             yield
-        except HttpRefused as error:
-            raise self._refusal(error) from None
         except HttpError as error:
             kinds = {HttpNotSent: NotSent, HttpUnreadable: Unreadable}
             raise kinds.get(type(error), MaybeSent)(str(error)) from None
 
-    def _refusal(self, refused: HttpRefused) -> LockError:
-        """What a status other than 2xx means.  After a 5xx and a 408 (time was up) a
-        command may have had its effect."""
-        status, words = refused.status, str(refused)
-        if 300 <= status < 400:
-            return TurnedAway(f"{words}: a redirect, not followed")
-        if status in (401, 403):
-            return AuthError(f"{words}: the key is not accepted")
-        if status == 429 and "limit exceeded" in words.lower():
-            return QuotaError(f"{words}: the plan's calls are used up")
-        if status == 429:
-            after = refused.retry_after
-            is_number = after.isdecimal() and len(after) < 6
-            return Throttled(words, float(after) if is_number else 10.0)
-        if status >= 500 or status == 408:
-            return MaybeSent(words)
-        return TurnedAway(words + self._doubt(refused))
-
-    def _doubt(self, refused: HttpRefused) -> str:
-        """What a request that was turned away may mean while none was accepted yet,
-        unless the vendor says it."""
-        status, said = refused.status, refused.said
-        is_explained = "version" in said.lower() or (status == 400 and said)
-        if self._was_served or status not in (400, 404, 410) or is_explained:
-            return ""
-        version = self.url.rpartition("/")[2]
-        if not re.fullmatch(r"v[0-9.]+", version):
-            return ""
-        return f": device_id is wrong, or {version} of the API is no longer served"
+    def _refusal(self, reply: Reply) -> LockError:
+        """What a status other than 2xx means; of one that nothing is known about, what
+        it may mean while no request was accepted yet."""
+        rows = (*self.refusals, *REFUSALS)
+        error = _meant(rows, reply.status, reply.said, reply.words)
+        if error is None:
+            is_explained = "version" in reply.said.lower()
+            is_explained |= reply.status == 400 and bool(reply.said)
+            version = re.search(r"/(v[0-9.]+)$", self.url)
+            words = reply.words
+            if reply.status in (400, 404, 410) and version and not self._was_served:
+                served = f"{version[1]} of the API is no longer served"
+                words += "" if is_explained else f": device_id is wrong, or {served}"
+            return TurnedAway(words)
+        after = reply.retry_after
+        if isinstance(error, Throttled) and after.isdecimal() and len(after) < 6:
+            error.after_s = float(after)
+        return error
 
     def _read(
         self, states: Mapping[Any, LockState | str], word: object
@@ -6079,13 +6049,17 @@ class SesameMini(WebLock):
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
     headers = (("Authorization", "{}"),)
     path = "/sesame/{}"
-    silence_s = 1800.0  # asked for after too many calls
-    #: With these, 400 is not about the request.
-    own_words = ("LOW_BATTERY", "CLOUD_INTEGRATION_NOT_ENABLED")
+    refusals = (
+        Meaning((400,), r"^DEVICE_IS_BUSY(?: (\d{1,4}))?$", Busy, "", 2.0),
+        Meaning(
+            (403,), "", QuotaError, ": too many calls, blocked for 30 minutes", 1800.0
+        ),
+        Meaning((400,), "^(?:LOW_BATTERY|CLOUD_INTEGRATION_NOT_ENABLED)$", Barred),
+    )
 
     def status(self, by: float) -> LockStatus:
         body = self._table(self._ask("GET", self._path, by))
-        locked, responsive = body.get("locked"), _optional_bool(body.get("responsive"))
+        locked, responsive = body.get("locked"), _only(bool, body.get("responsive"))
         if not isinstance(locked, bool):
             raise Unreadable("a status without a readable `locked`")
         return _observed(
@@ -6102,9 +6076,6 @@ class SesameMini(WebLock):
     def wake(self, by: float) -> str | None:
         return self._begin_task("sync", by, by)
 
-    def is_awake(self, handle: str, by: float) -> bool:
-        return self._is_over(handle, by)
-
     def _begin_task(self, word: str, send_by: float, by: float) -> str:
         reply = self._ask("POST", self._path, by, send_by, body={"command": word})
         task = self._table(reply).get("task_id")
@@ -6112,15 +6083,17 @@ class SesameMini(WebLock):
             raise Unreadable("accepted without a task id")
         return task
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
-        if handle is None:  # the answer with the task id was lost
-            return _progress(self.status(by), command, refutes=True)
-        return Progress.DONE if self._is_over(handle, by) else Progress.PENDING
+    def confirm(self, sent: Sent, by: float) -> Progress:
+        if sent.handle is None:  # the answer with the task id was lost
+            return _progress(self.status(by), sent.command, refutes=True)
+        is_over = self.is_awake(sent.handle, by)
+        return Progress.DONE if is_over else Progress.PENDING
 
-    def _is_over(self, handle: str, by: float) -> bool:
-        """True when the task has ended well.  Raises: Rejected when it has failed."""
+    def is_awake(self, handle: str, by: float) -> bool:
+        """True when the task, of `sync` or of a command, has ended well.
+
+        Raises: Rejected when it has failed.
+        """
         path = f"/action-result?task_id={quote(handle, safe='')}"
         reply = self._ask("GET", path, by, takes=[400])
         if reply.status == 400:  # pysesame2: "not ready yet"
@@ -6132,24 +6105,8 @@ class SesameMini(WebLock):
         if body.get("status") != "terminated" or not isinstance(successful, bool):
             raise Unreadable("a task that is neither processing nor terminated")
         if not successful:
-            raise Rejected(f"the lock failed: {self._said(reply) or 'no reason given'}")
+            raise Rejected(f"the lock failed: {reply.said or 'no reason given'}")
         return True
-
-    def _refusal(self, refused: HttpRefused) -> LockError:
-        words, said = f"HTTP {refused.status} {refused.said}".strip(), refused.said
-        busy = re.fullmatch(r"DEVICE_IS_BUSY(?: (\d{1,4}))?", said, re.ASCII)
-        if refused.status == 400 and busy:
-            return Busy(words, float(busy[1] or 2))
-        if refused.status == 403:
-            blocked = f"{words}: too many calls, blocked for 30 minutes"
-            return QuotaError(blocked, self.silence_s)
-        if refused.status == 400 and said in self.own_words:
-            return Barred(words)
-        return super()._refusal(refused)
-
-
-#: What the lock's history shows as the mover: base64 of at most 21 bytes.
-HISTORY_TAG = base64.b64encode(b"DoorPi").decode()
 
 
 class Sesame(WebLock):
@@ -6174,34 +6131,40 @@ class Sesame(WebLock):
     )
     headers = (("x-api-key", "{}"),)
     path = "/sesame2/{}"
+    modules = ("cryptography.hazmat.primitives.cmac",)
     commands: Mapping[Command, int] = {Command.LOCK: 82, Command.UNLOCK: 83}
     states: Mapping[str, LockState | str] = {
         "locked": LockState.LOCKED,
         "unlocked": LockState.UNLOCKED,
     }
 
-    def _load(self) -> None:
-        self._sign()
-
     def status(self, by: float) -> LockStatus:
         body = self._table(self._ask("GET", self._path, by))
-        word = body.get("CHSesame2Status")
+        word, stamp = body.get("CHSesame2Status"), body.get("timestamp") or 0
         if not isinstance(word, str):
             raise Unreadable("a status without a readable `CHSesame2Status`")
-        reachable = _optional_bool(body.get("wm2State"))
+        as_of = None
+        if type(stamp) in (int, float) and 0 < stamp < 1e15:
+            # The documentation says milliseconds, the values are seconds.
+            as_of = float(stamp / 1000 if stamp > 1e11 else stamp)
+        reachable = _only(bool, body.get("wm2State"))
         return _observed(
             self._read(self.states, word),
             "the lock's WiFi module is offline" if reachable is False else "",
             reachable=reachable,
             battery_percent=_percent(body.get("batteryPercentage")),
-            as_of=_unix_s(body.get("timestamp")),
+            as_of=as_of,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         if not self._clock.is_set():
             log.warning("the clock is not set: if it is wrong, the lock will not move")
-        sign = self._sign()  # at each try: it is good for minutes only
-        body = {"cmd": self.commands[command], "history": HISTORY_TAG, "sign": sign}
+        secret = sesame_secret(self._access.secret_key.text)
+        # Made at each try: it is good for minutes only.
+        sign = sesame_sign(secret, int(self._clock.now().timestamp()))
+        # What the lock's history shows as the mover, in at most 21 bytes:
+        mover = base64.b64encode(b"DoorPi").decode()
+        body = {"cmd": self.commands[command], "history": mover, "sign": sign}
         path, more = f"{self._path}/cmd", {"body": body, "secrets": [sign]}
         reply = self._ask("POST", path, by, send_by, takes=[404], **more)
         if reply.status == 404:  # its status still answers 200 then
@@ -6210,27 +6173,13 @@ class Sesame(WebLock):
             )
         return None  # whatever 2xx and whatever body
 
-    def _sign(self) -> str:
-        secret = sesame_secret(self._access.secret_key.text)
-        return sesame_sign(secret, int(self._clock.now().timestamp()))
-
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
+    def confirm(self, sent: Sent, by: float) -> Progress:
         status = self.status(by)
-        was_there = before is not None and before.state is command.target
-        then_s, now_s = before and before.as_of, status.as_of
+        was_there = sent.before.state is sent.command.target
+        then_s, now_s = sent.before.as_of, status.as_of
         is_newer = then_s is not None and now_s is not None and then_s < now_s
         proves = is_newer or was_there
-        return _progress(status, command, proves=proves, refutes=is_newer)
-
-
-def _unix_s(value: object) -> float | None:
-    """The documentation says milliseconds, the values are seconds: take both."""
-    if type(value) not in (int, float) or not 0 < value < 1e15:  # type: ignore[operator]
-        return None
-    stamp = float(value)  # type: ignore[arg-type]
-    return stamp / 1000 if stamp > 1e11 else stamp
+        return _progress(status, sent.command, proves=proves, refutes=is_newer)
 
 
 def sesame_sign(secret: bytes, unix_s: int) -> str:
@@ -6257,7 +6206,7 @@ class SwitchBot(WebLock):
 
     Its status lags behind the lock, by 15 s and more, and carries no time.  So an old
     state proves nothing; the target proves that the command worked if the lock was
-    seen elsewhere before it, and otherwise once the command is older than the lag.
+    seen elsewhere before it, else once the command is older than the lag.
 
     Source: OpenWonderLabs/SwitchBotAPI; homebridge-switchbot issues 221 and 1330.
     """
@@ -6289,39 +6238,50 @@ class SwitchBot(WebLock):
     }
     #: A level is the upper end of a step: 20 stands for 10 to 20 %.
     low_percent = 20
-    #: What a statusCode other than 100 comes to, inside an HTTP 200; the first row with
-    #: the code and a part of the words.  190 stands for many things: with some words
-    #: nothing was passed on.
-    troubles: tuple[tuple[str, str, type[LockError], str], ...] = (
-        ("151", "", TurnedAway, ": the device is of another kind"),
-        ("152", "", TurnedAway, ": no device has this id"),
-        ("160", "", TurnedAway, ": the device does not know this command"),
-        ("161", "", Offline, ": the lock is offline"),
-        ("171", "", Offline, ": the lock or its hub is offline"),
-        ("190", "too many", QuotaError, ": too many calls just now"),
-        ("190", "not support", TurnedAway, ": this device cannot do it"),
-        ("190", "not the device owner", TurnedAway, ": the lock is in another account"),
-        ("190", "wrong deviceid", TurnedAway, ": no device has this id"),
-        ("190", "", MaybeSent, ""),
-        ("", "", Unreadable, ": not understood"),
+    refusals = (
+        Meaning(
+            range(1000), "daily limit", QuotaError, ": the day's calls are used up"
+        ),
+        Meaning((401,), "", AuthError, ": token or secret are wrong, or the clock is"),
+    )
+    #: What a statusCode other than 100 comes to, inside an HTTP 200.  190 stands for
+    #: many things: with some words nothing was passed on.
+    troubles = (
+        Meaning((151,), "", TurnedAway, ": the device is of another kind"),
+        Meaning((152,), "", TurnedAway, ": no device has this id"),
+        Meaning((160,), "", TurnedAway, ": the device does not know this command"),
+        Meaning((161,), "", Offline, ": the lock is offline"),
+        Meaning((171,), "", Offline, ": the lock or its hub is offline"),
+        Meaning((190,), "too many", QuotaError, ": too many calls just now"),
+        Meaning((190,), "not support", TurnedAway, ": this device cannot do it"),
+        Meaning(
+            (190,),
+            "not the device owner",
+            TurnedAway,
+            ": the lock is in another account",
+        ),
+        Meaning((190,), "wrong deviceid", TurnedAway, ": no device has this id"),
+        Meaning((190,), "", MaybeSent),
     )
 
     def status(self, by: float) -> LockStatus:
         told = self._told("GET", f"{self._path}/status", by)
-        word, device = _text(told.get("lockState")), _text(told.get("deviceType"))
-        online = _text(told.get("onlineStatus")).lower()
+        word, device, online = (
+            _only(str, told.get(name)) or ""
+            for name in ("lockState", "deviceType", "onlineStatus")
+        )
         if device and not word and "lock" not in device.lower():
             raise TurnedAway(f"device_id is a {self._api.redact(device)}, not a lock")
         known = word.lower() if word.lower() in self.states else word
         state = self._read(self.states, known)
-        if online == "offline":
+        if online.lower() == "offline":
             state = "the lock is offline"
         elif told.get("calibrate") is False:
             state = "the lock is not calibrated"
         battery = _percent(told.get("battery"))
         return _observed(
             state,
-            reachable={"online": True, "offline": False}.get(online),
+            reachable={"online": True, "offline": False}.get(online.lower()),
             battery_percent=battery,
             battery_is_low=battery is not None and battery <= self.low_percent,
             is_moving=state == MOVING,
@@ -6335,20 +6295,17 @@ class SwitchBot(WebLock):
         self._told("POST", f"{self._path}/commands", by, send_by, body=body)
         return None
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
+    def confirm(self, sent: Sent, by: float) -> Progress:
         asked_at = self._clock.monotonic()
-        status = self.status(by)
-        was = before.taken_for if before else LockState.UNKNOWN
+        status, was = self.status(by), sent.before.taken_for
         if status.why == JAMMED and was is not LockState.UNKNOWN:
             raise Rejected(status.why)
-        has_changed = was not in (command.target, LockState.UNKNOWN)
+        has_changed = was not in (sent.command.target, LockState.UNKNOWN)
         # Locks that pull the latch let it go again: the bolt is in, as was asked.
-        if status.why == LATCHED and command is Command.UNLOCK and has_changed:
+        if status.why == LATCHED and sent.command is Command.UNLOCK and has_changed:
             return Progress.DONE
         is_settled = asked_at - self._sent_at >= self.lag_s
-        return _progress(status, command, proves=has_changed or is_settled)
+        return _progress(status, sent.command, proves=has_changed or is_settled)
 
     def _signature(self) -> dict[str, str]:
         """Headers that sign one request: the time and the nonce are new in each."""
@@ -6359,31 +6316,20 @@ class SwitchBot(WebLock):
         return {"t": stamp, "nonce": nonce, "sign": sign}
 
     def _told(self, *asked: Any, **more: Any) -> dict[str, Any]:
-        """What an accepted request is told.  Raises: LockError for any other."""
+        """What the cloud answers to a request that it accepts.  Raises: LockError."""
         reply = self._ask(*asked, headers=self._signature, **more)
-        said = self._said(reply)
-        if "daily limit" in said.lower():
-            raise self._refusal(HttpRefused(reply.status, said))
+        if "daily limit" in reply.said.lower():
+            raise self._refusal(reply)
         answer = self._table(reply)
-        code, told = answer.get("statusCode"), answer.get("body")
-        code = str(code) if type(code) is int else _text(code)
-        if code == "100":
-            return told if isinstance(told, dict) else {}
-        error, meaning = next(
-            (error, meaning)
-            for known, words, error, meaning in self.troubles
-            if known in (code, "") and words in said.lower()
-        )
-        words = f"statusCode {self._api.redact(code) or 'missing'} {said}".strip()
-        raise error(words + meaning)
-
-    def _refusal(self, refused: HttpRefused) -> LockError:
-        words = f"HTTP {refused.status} {refused.said}".strip()
-        if "daily limit" in words.lower():
-            return QuotaError(f"{words}: the day's calls are used up")
-        if refused.status == 401:
-            return AuthError(f"{words}: token or secret are wrong, or the clock is")
-        return super()._refusal(refused)
+        code = answer.get("statusCode")
+        shown = str(code) if type(code) in (int, str) else ""
+        if shown == "100":
+            return _only(dict, answer.get("body")) or {}
+        number = int(shown) if shown.isdecimal() and len(shown) < 6 else -1
+        shown = self._api.redact(shown) or "missing"
+        words = f"statusCode {shown} {reply.said}".strip()
+        trouble = _meant(self.troubles, number, reply.said, words)
+        raise trouble or Unreadable(f"{words}: not understood")
 
 
 def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
@@ -6413,6 +6359,8 @@ class Tedee(WebLock):
     )
     headers = (("Authorization", "PersonalKey {}"),)
     path = "/my/lock/{}"
+    #: With words: it is not shared, or has no remote access.
+    refusals = (Meaning((403,), ".", Barred),)
     sync_every_s = 20.0
     _synced_at = -inf
     #: From 21 s on a state may be asked for again, however quickly the tap was sent.
@@ -6434,7 +6382,7 @@ class Tedee(WebLock):
     def status(self, by: float) -> LockStatus:
         self._synced_at = self._clock.monotonic()
         told = self._result(self._ask("GET", f"{self._path}/sync", by))
-        is_connected = _optional_bool(told.get("isConnected"))
+        is_connected = _only(bool, told.get("isConnected"))
         if is_connected is False:
             return _observed("the lock is not connected to its bridge", reachable=False)
         lock = told.get("lockProperties") or told.get("deviceState")  # both were seen
@@ -6455,23 +6403,22 @@ class Tedee(WebLock):
         path = f"{self._path}/operation/{command.value}"
         reply = self._ask("POST", path, by, send_by, takes=[400])
         if reply.status == 400:
-            said = self._said(reply) or "the lock is not connected to its bridge"
+            said = reply.said or "the lock is not connected to its bridge"
             raise NotPassedOn(f"HTTP 400 {said}".rstrip("."))
         operation = self._result(reply).get("operationId")
         if type(operation) not in (str, int) or operation == "":
             raise Unreadable("accepted without an operation id")
         return str(operation)
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
-        if handle is not None and not self._is_over(handle, by):
-            return Progress.PENDING
-        if handle is not None and before and before.taken_for is not LockState.UNKNOWN:
-            return Progress.DONE
+    def confirm(self, sent: Sent, by: float) -> Progress:
+        if sent.handle is not None:
+            if not self._is_over(sent.handle, by):
+                return Progress.PENDING
+            if sent.before.taken_for is not LockState.UNKNOWN:
+                return Progress.DONE
         if self._clock.monotonic() - self._synced_at < self.sync_every_s:
             return Progress.PENDING
-        return _progress(self.status(by), command)
+        return _progress(self.status(by), sent.command)
 
     def _is_over(self, operation: str, by: float) -> bool:
         """True when it has ended well.  Raises: Rejected when it has failed."""
@@ -6490,15 +6437,9 @@ class Tedee(WebLock):
         """The ``result`` of an accepted request.  Raises: LockError."""
         answer = self._table(reply)
         if answer.get("success") is False:
-            words = f"HTTP {reply.status} without success: {self._said(reply)}"
+            words = f"HTTP {reply.status} without success: {reply.said}"
             raise TurnedAway(words.rstrip(": "))
-        result = answer.get("result")
-        return result if isinstance(result, dict) else {}
-
-    def _refusal(self, refused: HttpRefused) -> LockError:
-        if refused.status == 403 and refused.said:  # no share, or no remote access
-            return Barred(str(refused))
-        return super()._refusal(refused)
+        return _only(dict, answer.get("result")) or {}
 
 
 NUKI_BLOCKED = "the lock's motor is blocked"
@@ -6557,6 +6498,12 @@ class NukiBridge(WebLock):
 
     headers = (("Connection", "close"),)
     path = "{}"
+    refusals = (
+        Meaning((404,), "", TurnedAway, ": the bridge has no such lock"),
+        Meaning((410,), "", Offline, ": the bridge has lost the lock"),
+        Meaning((503,), "", Busy, ": the bridge has another request in hand", 3.0),
+    )
+    unreachable_s = inf  # not known: it is connected only while the bridge is asked
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
     #: Each try may begin with the gap.  A turn takes 3 s, and 20 at the worst.
     policy = LockPolicy(
@@ -6575,7 +6522,18 @@ class NukiBridge(WebLock):
         return _nuki_status(self._ask_lock("/lockState", "", by))
 
     def prepare(self, by: float) -> None:
-        self._rest(by)  # without a connection, which nobody else could have meanwhile
+        """Wait for what is left of the gap; a connection would keep everybody else from
+        the bridge.  Raises: NotSent, at once, if ``by`` is sooner."""
+        now = self._clock.monotonic()
+        rested_at = self._quiet_since + self.gap_s
+        if rested_at >= by:
+            raise NotSent("too late to send: the bridge needs its pause")
+        if rested_at > now:
+            self._clock.sleep(rested_at - now)
+
+    def keep_ready(self) -> None:
+        """No connection, as above, but what takes long to load."""
+        self._api.dialer.load()
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         query = f"&action={NUKI_ACTIONS[command]}&nowait=0"
@@ -6583,53 +6541,38 @@ class NukiBridge(WebLock):
         self._ask_lock("/lockAction", query, by, send_by)
         return "success"
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
-        if handle is None:  # only the lock itself knows what came of it
-            status = self._asked_lock(by)
-        else:
-            status = self._known_to_bridge(command, by)
-        return _progress(status, command, refutes=handle is None)
-
-    def _asked_lock(self, by: float) -> LockStatus:
-        """Raises: Rejected when its motor is blocked."""
+    def confirm(self, sent: Sent, by: float) -> Progress:
+        """After a command that the bridge called a success its list is asked; as that
+        can lack the state, or stay as it was, the lock is asked then, once.  After any
+        other only the lock itself knows.  Raises: Rejected when its motor is blocked.
+        """
+        target, was_success = sent.command.target, sent.handle is not None
+        if was_success:
+            table, known = self._listed(by).get("lastKnownState"), None
+            if self._has_asked_lock:
+                return _progress(_nuki_status(table), sent.command)
+            with contextlib.suppress(Unreadable):
+                known = _nuki_status(table)
+            if known and (known.is_moving or known.state is target):
+                return _progress(known, sent.command)
         self._has_asked_lock = True
         status = self.status(by)
         if status.why == NUKI_BLOCKED:
             raise Rejected(status.why)
-        return status
-
-    def _known_to_bridge(self, command: Command, by: float) -> LockStatus:
-        """The state after a command that the bridge called a success.  Its list can
-        lack the state, or stay as it was: then the lock is asked, once."""
-        table = self._listed(by).get("lastKnownState")
-        if self._has_asked_lock:
-            return _nuki_status(table)
-        with contextlib.suppress(Unreadable):
-            status = _nuki_status(table)
-            if status.is_moving or status.state is command.target:
-                return status
-        status = self._asked_lock(by)
-        if status.state not in (command.target, LockState.UNKNOWN):
+        if was_success and status.state not in (target, LockState.UNKNOWN):
             raise Unreadable(f"the bridge said success, the lock says {status.state}")
-        return status
+        return _progress(status, sent.command, refutes=not was_success)
 
     def _listed(self, by: float) -> dict[str, Any]:
         """The lock's entry in the bridge's list, {} where it has none."""
         reply = self._ask("GET", "/list", by)
         with self._as_lock_errors():
-            rows = reply.json(list)
-        for row in rows:
-            if (
-                isinstance(row, dict)
-                and str(row.get("nukiId")) == self._access.device_id
-            ):
-                return row
-        return {}
+            rows = [row for row in reply.json(list) if isinstance(row, dict)]
+        ours = (r for r in rows if str(r.get("nukiId")) == self._access.device_id)
+        return next(ours, {})
 
     def _ask_lock(
-        self, path: str, query: str, by: float, send_by: float | None = None
+        self, path: str, query: str, by: float, send_by: float = inf
     ) -> dict[str, Any]:
         """Ask as the device type that it is: with another the bridge says 404."""
         for takes in ([404], []):
@@ -6639,7 +6582,7 @@ class NukiBridge(WebLock):
                 break
             listed = self._listed(by).get("deviceType")
             if listed == self._type or listed not in self.types:
-                raise self._refusal(HttpRefused(404, ""))
+                raise self._refusal(reply)
             self._type = listed
         body = self._table(reply)
         if body.get("success") is not True:  # a command's radio may have reached it
@@ -6647,16 +6590,11 @@ class NukiBridge(WebLock):
         return body
 
     def _ask(
-        self,
-        method: str,
-        path: str,
-        by: float,
-        send_by: float | None = None,
-        **more: Any,
+        self, method: str, path: str, by: float, send_by: float = inf, **more: Any
     ) -> Reply:
         """With a proof that we know the token, after the gap, on a connection of its
         own."""
-        self._rest(by if send_by is None else min(by, send_by))
+        self.prepare(min(by, send_by))
         utc, rnr = self._clock.now().astimezone(UTC), random.randrange(1 << 16)
         ts = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
         code = nuki_hash(ts, rnr, self._access.api_key.text)
@@ -6667,38 +6605,13 @@ class NukiBridge(WebLock):
             self._api.dialer.hang_up()
             self._quiet_since = self._clock.monotonic()
 
-    def _rest(self, by: float) -> None:
-        """Wait for what is left of the gap.  Raises: NotSent, at once, if ``by`` is
-        sooner."""
-        now = self._clock.monotonic()
-        rested_at = self._quiet_since + self.gap_s
-        if rested_at >= by:
-            raise NotSent("too late to send: the bridge needs its pause")
-        if rested_at > now:
-            self._clock.sleep(rested_at - now)
-
-    def _refusal(self, refused: HttpRefused) -> LockError:
-        if refused.status == 410:
-            return Offline("HTTP 410: the bridge has lost the lock")
-        if refused.status == 503:
-            return Busy("HTTP 503: the bridge has another request in hand", 3.0)
-        if refused.status == 404:
-            return TurnedAway("HTTP 404: the bridge has no such lock")
-        if refused.status == 401:  # the proof holds the time
+    def _refusal(self, reply: Reply) -> LockError:
+        if reply.status == 401:  # the proof holds the time
             whose = "the bridge's own clock is wrong: it needs the internet"
             if not self._clock.is_set():
                 whose = "the clock here is the cause: it is not set"
             return AuthError(f"HTTP 401: the key is not accepted, or {whose}")
-        return super()._refusal(refused)
-
-    def keep_ready(self) -> None:
-        """An open connection would keep everybody else from the bridge; but what takes
-        long to load is loaded."""
-        self._api.dialer.load()
-
-    def trouble(self) -> str:
-        """Not known: there is a connection only while the bridge is asked."""
-        return ""
+        return super()._refusal(reply)
 
 
 class NukiWeb(WebLock):
@@ -6718,6 +6631,9 @@ class NukiWeb(WebLock):
     old_s = 3600.0
     headers = (("Authorization", "Bearer {}"),)
     path = "/smartlock/{}"
+    refusals = (
+        Meaning((423,), "", Busy, ": the lock has another operation in hand", 3.0),
+    )
     _seen_s: float | None = None  # the date before it was asked again
 
     def status(self, by: float) -> LockStatus:
@@ -6728,18 +6644,14 @@ class NukiWeb(WebLock):
         server_state = body.get("serverState", 0)
         if server_state == 0:
             status = _nuki_status(state, as_of=as_of)
-            return status._replace(is_old=self._is_old(status))
+            self._seen_s = as_of
+            age_s = self._clock.now().timestamp() - (as_of or inf)
+            is_old = status.state is LockState.UNLOCKED and age_s > self.old_s
+            return status._replace(is_old=is_old and self._clock.is_set())
         why = "the lock is offline"
         if server_state != 4:
             why += f" (server state {self._api.redact(repr(server_state)[:40])})"
         return _nuki_status(state, why, as_of=as_of, reachable=False)
-
-    def _is_old(self, status: LockStatus) -> bool:
-        self._seen_s = status.as_of
-        if status.state is not LockState.UNLOCKED or not self._clock.is_set():
-            return False
-        now_s = self._clock.now().timestamp()
-        return now_s - (status.as_of or now_s) > self.old_s
 
     def wake(self, by: float) -> str | None:
         self._ask("POST", f"{self._path}/sync", by, by)
@@ -6755,28 +6667,23 @@ class NukiWeb(WebLock):
         self._ask("POST", f"{self._path}/action", by, send_by, body=body)
         return None  # 204, and nothing more is known
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
-        status = self.status(by)
-        was = before or LockStatus(state=LockState.UNKNOWN)
+    def confirm(self, sent: Sent, by: float) -> Progress:
+        status, was = self.status(by), sent.before
         then_s, now_s = was.as_of or 0.0, status.as_of or 0.0
         is_newer, is_older = 0.0 < then_s < now_s, 0.0 < now_s < then_s
         has_changed = was.state not in (LockState.UNKNOWN, status.state)
         is_news = is_newer or (has_changed and not is_older)
         if is_news and status.why == NUKI_BLOCKED:
             raise Rejected(status.why)
-        return _progress(status, command, proves=is_news, refutes=is_newer)
+        return _progress(status, sent.command, proves=is_news, refutes=is_newer)
 
-    def _refusal(self, refused: HttpRefused) -> LockError:
-        if refused.status == 423:
-            return Busy("HTTP 423: the lock has another operation in hand", 3.0)
+    def _refusal(self, reply: Reply) -> LockError:
         device = self._access.device_id
         is_number = re.fullmatch(IS_NUMBER, device)
-        if refused.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
+        if reply.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
             ids = nuki_web_ids(int(device)).partition(", ")[2]  # but for itself
             return TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
-        return super()._refusal(refused)
+        return super()._refusal(reply)
 
 
 def _iso_unix_s(value: object) -> float | None:
@@ -6822,11 +6729,11 @@ class Relay(Lock):
         #: Guards the three above.  The main thread takes it under ``postponed``: what
         #: Stopped leaves locked would keep the pulse from ending.
         self._changed = threading.Condition()
-        with contextlib.suppress(NotSent):  # told; it may do better at a tap
+        with contextlib.suppress(NotSent):  # logged; it may do better at a tap
             self._claim()
 
     def status(self, by: float) -> LockStatus:
-        """Locked, whatever it does: a tap while it is open opens it anew."""
+        """Locked, whatever it does: a tap while it is open prolongs the pulse."""
         with ProcessSignals.postponed(), self._changed:
             self._claim()
         return LockStatus(state=LockState.LOCKED, reachable=True)
@@ -6836,15 +6743,26 @@ class Relay(Lock):
             self._claim()
             if self._clock.monotonic() >= send_by:
                 raise NotSent("too late to send")
-            if command is Command.UNLOCK:
-                self._open()
-            else:
+            if command is Command.LOCK:
                 self._release()
+                return None
+            try:
+                if self._pulse is None:  # first: what is switched on must have an end
+                    pulse = threading.Thread(
+                        target=self._hold, name="relay", daemon=True
+                    )
+                    with ProcessSignals.kept_from_threads():
+                        pulse.start()
+                    self._pulse = pulse
+                self._ends_at = time.monotonic() + self._config.hold_s
+                self._pin.on()
+            except _gpio_errors() as error:
+                self._release()
+                self._give_back()
+                raise NotSent(self._unusable(error)) from None
         return None
 
-    def confirm(
-        self, command: Command, handle: str | None, before: LockStatus | None, by: float
-    ) -> Progress:
+    def confirm(self, sent: Sent, by: float) -> Progress:
         return Progress.DONE
 
     def let_go(self) -> None:
@@ -6861,23 +6779,31 @@ class Relay(Lock):
                 pulse.join(1.0)
 
     def _claim(self) -> None:
-        """Have the pin, at rest if it was not ours yet.  Raises: NotSent."""
+        """Have the pin, at rest from its first moment.  Raises: NotSent."""
+        import warnings
+
         if self._is_closed:
             raise NotSent("the relay is put away")
         if self._pin is not None:
             return
-        trouble = ""
+        number, trouble = self._config.relay_gpio, ""
         try:
-            self._pin = _relay_pin(self._config)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # gpiozero names each library it lacks
+                import gpiozero  # type: ignore[import-untyped]
+
+                high = self._config.active_high
+                self._pin = gpiozero.OutputDevice(number, active_high=high)
         except _gpio_errors() as error:
             trouble = self._unusable(error)
         if trouble:  # raised here: ``error`` keeps the pin of what was half made
             raise NotSent(trouble)
         if self._trouble:
-            log.info("GPIO %d can be used again", self._config.relay_gpio)
+            log.info("GPIO %d can be used again", number)
             self._trouble = ""
 
     def _unusable(self, error: Exception) -> str:
+        """In words, which are logged when they are news."""
         why = printable(str(error) or type(error).__name__)
         if "busy" in why.lower():
             why += " (another program has it; while the door runs, that is the door)"
@@ -6886,21 +6812,6 @@ class Relay(Lock):
             log.warning("%s", trouble)
         self._trouble = trouble
         return trouble
-
-    def _open(self) -> None:
-        """Begin a pulse, or the one under way anew.  Raises: NotSent."""
-        try:
-            if self._pulse is None:  # first: what is switched on has its end at hand
-                pulse = threading.Thread(target=self._hold, name="relay", daemon=True)
-                with ProcessSignals.kept_from_threads():
-                    pulse.start()
-                self._pulse = pulse
-            self._ends_at = time.monotonic() + self._config.hold_s
-            self._pin.on()
-        except _gpio_errors() as error:
-            self._release()
-            self._give_back()
-            raise NotSent(self._unusable(error)) from None
 
     def _hold(self) -> None:
         """One pulse, in a thread of its own; it may be prolonged or cut short."""
@@ -6944,17 +6855,6 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
     own = (getattr(sys.modules.get(name), error, None) for name, error in names.items())
     plain = OSError, ImportError, RuntimeError, AttributeError
     return *plain, *filter(None, own)
-
-
-def _relay_pin(config: LockAccess) -> Any:
-    """The relay's pin, an output at rest from its first moment."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gpiozero tells of each library it lacks
-        import gpiozero  # type: ignore[import-untyped]
-
-        return gpiozero.OutputDevice(config.relay_gpio, active_high=config.active_high)
 
 
 class KeptWords:

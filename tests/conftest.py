@@ -204,7 +204,7 @@ class FakeLock:
         self.state = command.target
         return handle
 
-    def confirm(self, command, handle, before, by) -> Progress:
+    def confirm(self, sent: doorpi.Sent, by: float) -> Progress:
         self.asked.append(self.clock.monotonic())
         self.answer_within_s.append(by - self.clock.monotonic())
         return self._next(self.progress, Progress.DONE)
@@ -441,7 +441,8 @@ class Taps:
     def confirm(
         self, command: Command, before: LockStatus | None, handle: str | None = None
     ) -> Progress:
-        return self.lock.confirm(command, handle, before, self.clock.monotonic() + 5)
+        sent = doorpi.Sent(command, handle, before or LockStatus(LockState.UNKNOWN))
+        return self.lock.confirm(sent, self.clock.monotonic() + 5)
 
     def learn(
         self, command: Command, before: LockStatus | None, handle: str | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -20,7 +21,6 @@ from doorpi import (
     AuthError,
     Command,
     HttpError,
-    HttpRefused,
     LockAccess,
     LockPolicy,
     LockState,
@@ -29,6 +29,7 @@ from doorpi import (
     Progress,
     Reply,
     Secret,
+    Sent,
     Unreadable,
     WebLock,
 )
@@ -61,11 +62,11 @@ class OAuthLock(WebLock):
         self._ask("POST", self._path, by, send_by, body={"command": command.value})
         return None
 
-    def confirm(self, command, handle, before, by: float) -> Progress:
-        status = self.status(by)
-        return Progress.DONE if status.state is command.target else Progress.PENDING
+    def confirm(self, sent: Sent, by: float) -> Progress:
+        is_there = self.status(by).state is sent.command.target
+        return Progress.DONE if is_there else Progress.PENDING
 
-    def _ask(self, method, path, by, send_by=None, **more) -> Reply:
+    def _ask(self, method, path, by, send_by=inf, **more) -> Reply:
         for may_refresh in (True, False):
             token = self._kept()["access"]
             try:
@@ -77,7 +78,7 @@ class OAuthLock(WebLock):
             except AuthError:
                 if not may_refresh:
                     raise
-                self._refresh(by if send_by is None else min(by, send_by))
+                self._refresh(min(by, send_by))
         raise AssertionError
 
     def _kept(self) -> dict[str, str]:
@@ -86,6 +87,10 @@ class OAuthLock(WebLock):
         kept = json.loads(self._keep.recall("tokens") or "{}")
         self._hide(*kept.values())
         return first | kept
+
+    def _hide(self, *texts: str) -> None:
+        """``texts`` are secret from now on, in place of those given out before."""
+        self._secrets[:] = [*doorpi._secrets_in(self._access), *texts]
 
     def _refresh(self, by: float) -> None:
         """Get a new access token.  Nothing goes to the lock meanwhile, so what fails
@@ -98,13 +103,15 @@ class OAuthLock(WebLock):
         }
         try:
             reply = self._tokens.call(
-                "POST", "/token", by=by, send_by=by, form=form, secrets=[old]
-            )
-            told = self._tokens.accepted(reply).json(dict)
+                "POST", "/token", by=by, send_by=by, body=form, is_form=True, secrets=[old]
+            )  # fmt: skip
+            told = reply.json(dict) if reply.is_accepted else {}
         except HttpError as error:
-            if isinstance(error, HttpRefused) and error.status in (400, 401):
-                raise AuthError(f"{error}: sign in anew") from None
             raise NotSent(f"no new token: {error}") from None
+        if reply.status in (400, 401):
+            raise AuthError(f"{reply.words}: sign in anew")
+        if not reply.is_accepted:
+            raise NotSent(f"no new token: {reply.words}")
         tokens = told.get("access_token"), told.get("refresh_token", old)
         if not all(isinstance(token, str) and token for token in tokens):
             raise Unreadable("an answer without tokens")

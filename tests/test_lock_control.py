@@ -722,12 +722,12 @@ class ErraticLock(FakeLock):
         self._take_time(by)
         return self._next(self.sends, "task-1")
 
-    def confirm(self, command, handle, before, by):
+    def confirm(self, sent, by):
         asked_at = self.clock.monotonic()
         self._take_time(by)
         self.clock.t, now = asked_at, self.clock.t  # super notes when it was asked
         try:
-            return super().confirm(command, handle, before, by)
+            return super().confirm(sent, by)
         finally:
             self.clock.t = now
 

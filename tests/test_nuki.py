@@ -33,6 +33,7 @@ from doorpi import (
     Progress,
     QuotaError,
     Result,
+    Sent,
     Signal,
     Throttled,
     TurnedAway,
@@ -100,7 +101,7 @@ REQUESTS = {
         f"/lockAction?nukiId={NUKI_ID}&deviceType=0&action=2&nowait=0",
     ),
     "confirm": (
-        lambda taps: taps.lock.confirm(Command.LOCK, "success", None, 1005.0),
+        lambda taps: taps.lock.confirm(Sent(Command.LOCK, "success"), 1005.0),
         "/list?",
     ),
 }
@@ -362,7 +363,7 @@ def test_a_list_that_is_none_is_not_read(bridge, body):
     bridge.server.script = [(200, body)]
 
     with pytest.raises(Unreadable, match=r"^HTTP 200 with JSON that is not a list$"):
-        bridge.lock.confirm(Command.UNLOCK, "success", None, 1005.0)
+        bridge.lock.confirm(Sent(Command.UNLOCK, "success"), 1005.0)
 
 
 @pytest.mark.parametrize(
@@ -373,11 +374,11 @@ def test_a_list_without_the_locks_state_has_the_lock_asked_once(bridge, rows):
     bridge.server.script = [answer(rows), None, answer(rows)]
     by = bridge.clock.monotonic() + 60
 
-    progress = bridge.lock.confirm(Command.UNLOCK, "success", None, by)
+    progress = bridge.lock.confirm(Sent(Command.UNLOCK, "success"), by)
 
     assert progress is Progress.DONE
     with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
-        bridge.lock.confirm(Command.UNLOCK, "success", None, by)
+        bridge.lock.confirm(Sent(Command.UNLOCK, "success"), by)
     assert [path.split("/")[1] for path in bridge.paths] == [
         "lockAction", "list", "lockState", "list",
     ]  # fmt: skip

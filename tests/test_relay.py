@@ -276,7 +276,7 @@ def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
 
 
 def test_what_was_sent_is_done(relay):
-    assert relay.confirm(Command.UNLOCK, None, None, 0) is Progress.DONE
+    assert relay.confirm(doorpi.Sent(Command.UNLOCK, None), 0) is Progress.DONE
 
 
 def test_two_hundred_pulses_leave_no_thread(board):

@@ -128,7 +128,7 @@ class SentLate(Sesame):
 
 
 class NotAsked(Sesame):
-    def confirm(self, command, handle, before, by):
+    def confirm(self, sent, by):
         return Progress.DONE
 
 
@@ -162,7 +162,7 @@ class SentAgainBlindly(Sesame):
 
 
 class Endless(Sesame):
-    def confirm(self, command, handle, before, by):
+    def confirm(self, sent, by):
         self._clock.sleep(60.0)
         return Progress.PENDING
 
@@ -282,7 +282,7 @@ def test_events_without_their_outcome_are_found_out(events, words, tmp_path):
 
 def test_a_strike_that_does_not_open_is_found_out(tmp_path):
     storm = RelayStorm("relay", FAIR, tmp_path)
-    storm.lock._open = lambda: None
+    storm.lock.send = lambda command, send_by, by: None
 
     figures = storm.run(2)
 

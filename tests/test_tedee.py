@@ -25,6 +25,7 @@ from doorpi import (
     Progress,
     Rejected,
     Result,
+    Sent,
     Throttled,
     TurnedAway,
     Unreadable,
@@ -110,7 +111,7 @@ def test_neither_device_nor_operation_reaches_beyond_its_place_in_the_path(taps,
     with pytest.raises(TurnedAway):
         lock.status(clock.monotonic() + 5)
     with pytest.raises(TurnedAway):
-        lock.confirm(Command.UNLOCK, "../1?2", locked, clock.monotonic() + 5)
+        lock.confirm(Sent(Command.UNLOCK, "../1?2", locked), clock.monotonic() + 5)
 
     assert taps.cloud.asked == [
         "GET /api/v37/my/lock/..%2Fx%3Fy%23z/sync",
