@@ -9179,11 +9179,13 @@ class SystemClock:
         found = _state(LOCALTIME), _state(LOCALTIME, follow_symlinks=False)
         if found == self._zone:
             return
-        self._zone = found
+        self._zone, content = found, b""
         try:
             content = LOCALTIME.read_bytes()
-        except OSError as error:  # no file there means UTC
-            content = b"TZif\n" if isinstance(error, FileNotFoundError) else b""
+        except FileNotFoundError:
+            content = b"TZif\n"  # this means UTC
+        except OSError:
+            pass
         # Of a broken one the C library makes UTC as well, without a word, and people
         # would come in at the wrong hours.  Source: tzfile(5).
         if content.startswith(b"TZif") and content.endswith(b"\n"):
@@ -9210,10 +9212,8 @@ class SystemClock:
         self._bell.put(None)
 
     def is_set(self) -> bool:
-        """The kernel's own answer, or that it gave it once and nobody has set the clock
-        since: after 9 hours without NTP the kernel calls it unsynchronised again,
-        though it goes as right as any.
-        """
+        """The kernel says so, or did and nobody has set the clock since: after 9 hours
+        without NTP it calls a clock unsynchronised that goes as right as any."""
         ahead_s = seconds_ahead()
         if kernel_says_synchronised():
             self._ahead_s = ahead_s
@@ -9228,8 +9228,8 @@ class SystemClock:
     @staticmethod
     @functools.cache
     def boot() -> str:
-        """Where it cannot be read, each process is taken for a boot of its own: its
-        relocks are then due at once.  Source: random(4)."""
+        """Where it cannot be read, one of this process: relocks are then due at once.
+        Source: random(4)."""
         try:
             return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         except OSError:
@@ -9306,9 +9306,8 @@ class ThreadWorker:
 def kernel_says_synchronised() -> bool:
     """Whatever time daemon runs.
 
-    Source: adjtimex(2): TIME_ERROR (5) while not synchronised.  A failing call counts
-    as not synchronised.  A request of zeros changes nothing; struct timex has 208 bytes
-    on 64 bit, 128 on 32.
+    Source: adjtimex(2): TIME_ERROR (5) while not synchronised, -1 of a failing call.  A
+    request of zeros changes nothing; struct timex has at most 208 bytes.
     """
     import ctypes
 
@@ -9338,17 +9337,15 @@ def watch_clock(marker: str) -> None:
 
 
 def mark_clock_set() -> None:
-    """What doorpi-clock.service does: ``watch_clock``, in a program of its own, which
-    takes 3 MB of a Zero's memory; with all that this file imports it would take 35.
-    """
+    """What doorpi-clock.service does: ``watch_clock`` in a program of its own, of 3 MB;
+    with all that this file imports it would take 35."""
     import inspect
 
     parts = (kernel_says_synchronised, seconds_ahead, watch_clock)
     source = "from __future__ import annotations\nimport os, time\n"
     source += "\n".join(inspect.getsource(part) for part in parts)
     source += f"\nwatch_clock({str(CLOCK_MARKER)!r})"
-    python = sys.executable
-    os.execv(python, [python, "-I", "-S", "-c", source])  # noqa: S606
+    os.execv(sys.executable, ["python3", "-I", "-S", "-c", source])  # noqa: S606
 
 
 # -- lights and systemd
@@ -9361,28 +9358,25 @@ class GpioLights:
     ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
 
     Pins that cannot be had, or fail later, leave the door in the dark.  What would be
-    shown goes on meanwhile, and is seen again once ``keep_ready`` has the pins.  A slow
-    Pi takes seconds to load gpiozero, so a thread does it, from the first light on: the
-    door answers meanwhile.
+    shown goes on meanwhile, and is seen once ``keep_ready`` has the pins.
     """
 
     backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
 
     def __init__(self, config: LedsConfig, patterns: Mapping[Signal, Pattern]) -> None:
-        self._config = config
-        self._patterns = patterns
+        self._config, self._patterns = config, patterns
         self._leds: Any = None
         self._frames: Iterator[tuple[tuple[int, int], float]] = iter(())
         self._due = inf  # when the next frame begins
         self._player: threading.Thread | None = None
-        self._closed = False
+        self._is_loaded = "gpiozero" in sys.modules
+        self._is_closed = False
         #: Guards all of this.  The main thread takes it under ``postponed``.
         self._changed = threading.Condition()
         self._backoff = Backoff(*self.backoff_s)
         self._again_at = -inf
         self.trouble = ""
         self.playing = Signal.READY
-        self._loader: threading.Thread | None = None
 
     def show(self, *signals: Signal) -> None:
         self.keep_ready()
@@ -9390,43 +9384,41 @@ class GpioLights:
             self._frames, self._due = self._played(signals), time.monotonic()
             self._next_frame()  # here: the light does not wait for a thread
             if self._player is None:
-                self._player = threading.Thread(
-                    target=self._play, name="lights", daemon=True
-                )
+                play = self._play
+                self._player = threading.Thread(target=play, name="lights", daemon=True)
                 with ProcessSignals.kept_from_threads():
                     self._player.start()
             self._changed.notify()
 
+    def load(self) -> None:
+        """Import gpiozero, which takes a slow Pi seconds: the door's thread leaves that
+        to the player."""
+        with contextlib.suppress(*_gpio_errors()):  # the pins will say why
+            import gpiozero  # noqa: F401
+        self._is_loaded = True
+
     def keep_ready(self) -> None:
-        if self._leds is not None or time.monotonic() < self._again_at:
+        has_to_wait = not self._is_loaded or time.monotonic() < self._again_at
+        if has_to_wait or self._leds is not None:
             return
-        if self._loader is None and "gpiozero" not in sys.modules:
-            self._loader = threading.Thread(
-                target=_load_gpiozero, name="gpiozero", daemon=True
-            )
-            with ProcessSignals.kept_from_threads():
-                self._loader.start()
-        if self._loader is not None and self._loader.is_alive():
-            return
-        with ProcessSignals.postponed(), self._changed:
+        import warnings
+
+        with (
+            ProcessSignals.postponed(),
+            ProcessSignals.kept_from_threads(),
+            self._changed,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # about each library that gpiozero lacks
             try:
-                with ProcessSignals.kept_from_threads():
-                    self._leds = self._board()
+                import gpiozero
+
+                pins = self._config.green_gpio, self._config.red_gpio
+                is_high = self._config.active_high
+                self._leds = gpiozero.LEDBoard(*pins, active_high=is_high)
                 self.trouble = ""
             except _gpio_errors() as error:
                 self._fail(error)
-
-    def _board(self) -> Any:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about each library that gpiozero lacks
-            import gpiozero
-
-            leds = self._config
-            return gpiozero.LEDBoard(
-                leds.green_gpio, leds.red_gpio, active_high=leds.active_high
-            )
 
     def _played(
         self, signals: Sequence[Signal]
@@ -9437,8 +9429,9 @@ class GpioLights:
         yield (0, 0), inf
 
     def _play(self) -> None:
+        self.load()
         with self._changed:
-            while not self._closed:
+            while not self._is_closed:
                 left_s = self._due - time.monotonic()
                 if left_s > 0:
                     self._changed.wait(None if left_s == inf else left_s)
@@ -9446,8 +9439,8 @@ class GpioLights:
                     self._next_frame()
 
     def _next_frame(self) -> None:
-        """Due by the first one's beginning: a picture of 3 s takes 3 s whatever each
-        step costs."""
+        """Due by the beginning of the first one: a picture of 3 s takes 3 s whatever
+        each step costs."""
         light, seconds = next(self._frames)
         self._due += seconds
         if self._leds is not None:
@@ -9464,10 +9457,9 @@ class GpioLights:
     def _give_back(self) -> None:
         leds, self._leds = self._leds, None
         if leds is not None:
-            with contextlib.suppress(*_gpio_errors()):
-                leds.off()
-            with contextlib.suppress(*_gpio_errors()):
-                leds.close()
+            for step in (leds.off, leds.close):
+                with contextlib.suppress(*_gpio_errors()):
+                    step()
 
     @property
     def value(self) -> tuple[int, int]:
@@ -9479,26 +9471,19 @@ class GpioLights:
     def close(self) -> None:
         with ProcessSignals.postponed():
             with self._changed:
-                self._closed = True
-                self._again_at = inf
+                self._is_closed, self._again_at = True, inf
                 self._give_back()
                 self._changed.notify()
-            if self._player is not None:
+            if self._player is not None and self._is_loaded:  # else it takes too long
                 self._player.join()
 
 
-def _load_gpiozero() -> None:
-    with contextlib.suppress(*_gpio_errors()):  # the pins will say why
-        import gpiozero  # noqa: F401
-
-
 class NoLights:
-    """For who moves the lock without the door."""
+    """For a verb that moves the lock without the door."""
 
     trouble = ""
 
-    def show(self, *signals: Signal) -> None:
-        """There is nobody to see it."""
+    def show(self, *signals: Signal) -> None: ...
 
     def keep_ready(self) -> None: ...
 
@@ -9506,13 +9491,11 @@ class NoLights:
 
 
 class Systemd:
-    """The service manager's protocol: words on a datagram socket.
+    """The service manager's protocol: words on a datagram socket, if there is one.
 
-    Without NOTIFY_SOCKET nothing is sent.  WATCHDOG=1 goes out at a quarter of the
-    time systemd allows, however often ``alive`` is called.
-
-    Most words come again, so none waits for a manager that is busy; but the two that
-    are said once wait ``once_s``.
+    WATCHDOG=1 goes out at a quarter of the time that systemd allows, however often
+    ``alive`` is called.  Most words come again, so they do not wait for a manager that
+    is busy; the two that are said once wait ``once_s``.
 
     Source: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5) on reloading.
     """
@@ -9564,7 +9547,7 @@ class Systemd:
 
 
 class JournalFormatter(logging.Formatter):
-    """Lines for the journal: with its priority under systemd, with the time else.
+    """Lines for the journal: under systemd with its priority, else with the time.
 
     Source: sd-daemon(3): a line that starts with <4> is a warning.
     """
@@ -12281,7 +12264,7 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         return
     lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
-        _load_gpiozero()
+        lights.load()
         lights.keep_ready()
         if lights.trouble:
             words = f"{pins}: {lights.trouble}; the door works in the dark"
