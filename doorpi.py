@@ -10205,17 +10205,13 @@ def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
 
 
 class Explanation(NamedTuple):
-    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise.
-
-    ``turns_at`` is None where that cannot be seen; ``after`` says what then ends a
-    grant, and ``last_day`` is the day that ends just then, if one does.
-    """
+    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise
+    (None where that cannot be seen), which of a grant says ``until`` in words."""
 
     verdict: Verdict
     why: str
     turns_at: datetime | None = None
-    after: str = ""
-    last_day: date | None = None
+    until: str = ""
 
 
 def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
@@ -10234,10 +10230,12 @@ def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanatio
         turned = decide(uid, who, then)
         if turned.granted is not verdict.granted:
             ends = REASON_WORDS[turned.reason].ends
-            after = _worded(ends, uid, who, then) or turned.reason
+            until, after = _day_and_time(then.at), _worded(ends, uid, who, then)
             day = local(point - timedelta(microseconds=1)).date()
-            is_over = day < then.at.date()  # its midnight may be one that is skipped
-            return Explanation(verdict, why, then.at, after, day if is_over else None)
+            if day < then.at.date():  # its midnight may be one that is skipped
+                until = f"the end of {day:%a %Y-%m-%d}"
+            until = f"until {until} ({after or turned.reason})"
+            return Explanation(verdict, why, then.at, until)
     return Explanation(verdict, why)
 
 
@@ -10301,21 +10299,17 @@ def in_one_sentence(
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
     found = explain(uid, who, when)
-    reason, at = found.verdict.reason, found.turns_at
-    if found.verdict.granted and at is None:
-        has_limits = who is not None and who.needs_clock
-        ever = "as long as the settings stay as they are"
-        return f"{reason}, {ever if has_limits else 'without limits'}"
-    if found.verdict.granted and at:
-        until = _day_and_time(at)
-        if found.last_day:
-            until = f"the end of {found.last_day:%a %Y-%m-%d}"
-        return f"{reason}, until {until} ({found.after})"
+    reason = found.verdict.reason
+    if found.verdict.granted:
+        ever = "without limits"
+        if who and who.needs_clock:
+            ever = "as long as the settings stay as they are"
+        return f"{reason}, {found.until or ever}"
     words = f"{reason}, {found.why}"
     if reason is Reason.LOCKED_DOWN:
         return f"{words} (then: {_answer(uid, who, when._replace(locked_down=False))})"
-    if at:
-        return f"{words}; next possible on {_day_and_time(at)}"
+    if found.turns_at:
+        return f"{words}; next possible on {_day_and_time(found.turns_at)}"
     never = f"; not in the next {HORIZON_DAYS} days unless something is changed"
     lasts = REASON_WORDS[reason].lasts
     return words + (never if lasts is None else lasts)
@@ -10347,30 +10341,23 @@ def time_since(text: str) -> datetime:
     return datetime.now().astimezone() - timedelta(minutes=int(ago[1]) * minutes)
 
 
-def time_at(text: str) -> datetime:
-    """What ``wall_time`` takes, or the next ``22:10`` or ``Sat 22:10``.
+def time_at(text: str, now: datetime | None = None) -> datetime:
+    """What ``wall_time`` takes, or the next ``22:10`` or ``Sat 22:10`` after ``now``.
 
     Raises: ValueError, OverflowError.
     """
-    now = datetime.now()  # noqa: DTZ005 -- the wall clock is meant
-    at = next_time(text, now) or wall_time(text)
-    for days in (-3, 3):  # it has days around it
-        (at + timedelta(days=days)).astimezone()
-    return at
-
-
-def next_time(text: str, now: datetime) -> datetime | None:
-    """The next ``22:10`` or ``Sat 22:10`` after ``now``; None where it is neither."""
-    form = r"(?:([a-z]{3})[a-z]* +)?(\d\d?):([0-5]\d)"
+    form = rf"(?:({'|'.join(DAYS)})[a-z]* +)?(\d\d?):([0-5]\d)"
     match = re.fullmatch(form, text.strip().lower(), re.ASCII)
-    if not match or int(match[2]) > 23 or match[1] not in (None, *DAYS):
-        return None
-    hour, minute = int(match[2]), int(match[3])
-    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    week = (today + timedelta(days=days) for days in range(8))
-    return next(
-        at for at in week if at > now and match[1] in (None, DAYS[at.weekday()])
-    )
+    if not match:
+        at = wall_time(text)
+        for days in (-3, 3):  # there are days around it
+            (at + timedelta(days=days)).astimezone()
+        return at
+    now = now or datetime.now()  # noqa: DTZ005 -- the wall clock is meant
+    at = now.replace(hour=int(match[2]), minute=int(match[3]), second=0, microsecond=0)
+    while at <= now or match[1] not in (None, DAYS[at.weekday()]):
+        at += timedelta(days=1)
+    return at
 
 
 def instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
@@ -10888,23 +10875,13 @@ class Row:
         self.card: Credential | None = None
 
 
-class Records(NamedTuple):
-    """What is in a text, whatever it means: what a ``row`` is called, a card (TOML), an
-    entry (JSON) or a line (a table), and the columns' names by their plain ones."""
-
-    row: str
-    names: dict[str, str]
-    rows: Iterable[Row]
-    schedules: Mapping[str, Schedule] = MappingProxyType({})
-
-
 @functools.lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
     """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
     return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
 
 
-def _table(text: str) -> Records:
+def _table(text: str) -> tuple[dict[str, str], Iterator[Row]]:
     """A CSV with any delimiter.  Above the names of its columns may be blank lines,
     comments, and the ``sep=;`` by which Excel knows the delimiter."""
     comment = r"#(?!.*\b(uid|code|card ?number)\b).*\n"
@@ -10912,20 +10889,26 @@ def _table(text: str) -> Records:
     end, given = (above.end(), above[2]) if above else (0, None)
     used = given or max("\t;,", key=text[end:].partition("\n")[0].count)
     lines = _lines(text[end:], used, text.count("\n", 0, end))
-    _, cells = next(lines, (0, []))
+    _, cells, _ = next(lines, (0, [], ""))
     names = [cell or f"column {i}" for i, cell in enumerate(cells, 1)]
     by_plain = dict(zip(map(_plain, names), names, strict=True))
     if len(by_plain) < len(names):
         twice = Counter(map(_plain, names)).most_common(1)[0][0]
         raise ListError(f"two columns are called {_named(by_plain[twice])}")
-    return Records("line", by_plain, _table_rows(lines, [*by_plain], text))
+    return by_plain, (
+        Row(line, dict(zip(by_plain, cells, strict=False)), wrong)
+        for line, cells, wrong in lines
+    )
 
 
-def _lines(text: str, delimiter: str, head: int) -> Iterator[tuple[int, list[str]]]:
-    """The number of each line that is not blank, and its cells.  Raises: ListError."""
+def _lines(
+    text: str, delimiter: str, head: int
+) -> Iterator[tuple[int, list[str], str]]:
+    """The number of each line that is not blank, its cells, and what is wrong with
+    them.  Raises: ListError for a file that was cut off, or is no table."""
     import csv
 
-    at = head
+    at, count, cut = head, 0, ""
     guard = rf"\A\s*'(?=\s*[{re.escape(FORMULAS)}])"  # by `log --csv`
     file = io.StringIO(text, newline="")
     lines = csv.reader(file, delimiter=delimiter, strict=True)
@@ -10933,24 +10916,16 @@ def _lines(text: str, delimiter: str, head: int) -> Iterator[tuple[int, list[str
         for line in lines:
             number, at = at + 1, head + lines.line_num
             cells = [tidied(re.sub(guard, "", cell).strip()) for cell in line]
-            if any(cells):
-                yield number, cells
+            if not any(cells):
+                continue
+            count = count or len(cells)
+            found = f"{len(cells)} cells, but {count} columns"
+            cut = f"line {number}: {found}" if len(cells) < count else ""
+            if cells[-1] == "" and not text.endswith(("\n", "\r")):
+                cut = f"line {number}: stops before its last cell"  # it may be a date
+            yield number, cells, found * (len(cells) != count)
     except csv.Error as error:
         raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
-
-
-def _table_rows(
-    lines: Iterator[tuple[int, list[str]]], names: Sequence[str], text: str
-) -> Iterator[Row]:
-    """Raises: ListError for a file that was cut off."""
-    cut = ""
-    for line, cells in lines:
-        wrong = f"{len(cells)} cells, but {len(names)} columns"
-        cut = f"line {line}: {wrong}" if len(cells) < len(names) else ""
-        if cells[-1] == "" and not text.endswith(("\n", "\r")):
-            cut = f"line {line}: stops before its last cell"  # it may be a date
-        why = wrong * (len(cells) != len(names))
-        yield Row(line, dict(zip(names, cells, strict=False)), why)
     if cut:
         raise ListError(f"{cut}: the file was cut off")
 
@@ -10990,21 +10965,26 @@ def _toml_entries(document: Mapping[str, Any]) -> Iterator[object]:
             yield {"holder": person.get("name"), **shared, **own}
 
 
-def _records(text: str) -> Records:
-    """Read a text in TOML, JSON or CSV.  Raises: ListError where it is broken."""
+def _records(
+    text: str,
+) -> tuple[str, dict[str, str], Iterable[Row], Mapping[str, Schedule]]:
+    """Read a text in TOML, JSON or CSV, whatever it means: what a row of it is called,
+    the columns' names by their plain ones, the rows, and the schedules.
+
+    Raises: ListError where it is broken.
+    """
     schedules: Mapping[str, Schedule] = {}
-    is_toml = r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)"
-    if re.search(is_toml, text):
+    if re.search(r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
         document, reader = _read_toml(text)
         if reader:
             words = reader.problems[0][1].splitlines()[0]
             raise ListError(f"not valid TOML, or cut off: {words}")
-        row, expected, entries = "card", "a table, [[card]]", _toml_entries(document)
+        word, expected, entries = "card", "a table, [[card]]", _toml_entries(document)
         schedules = Parser(document).schedules()
     elif re.match(r"\s*(\{|\[\s*[{\]])", text):
-        row, expected, entries = "entry", "an object {...}", _json_entries(text)
+        word, expected, entries = "entry", "an object {...}", _json_entries(text)
     else:
-        return _table(text)
+        return "line", *_table(text), schedules
     names, rows = dict[str, str](), list[Row]()
     for number, entry in enumerate(entries, 1):
         cells, why = dict[str, Any](), f"{_named(entry)}: expected {expected}"
@@ -11013,7 +10993,7 @@ def _records(text: str) -> Records:
             cells = {_plain(name): _cell(value) for name, value in entry.items()}
             why = "two of its keys mean the same" * (len(cells) < len(entry))
         rows.append(Row(number, cells, why))
-    return Records(row, names, rows, schedules)
+    return word, names, rows, schedules
 
 
 def _cell(value: object) -> str:
@@ -11231,8 +11211,9 @@ def _fix_uhppoted(
 
 
 class ListFormat(NamedTuple):
-    """A kind of list, and what its columns mean.  A list is of the first kind that has
-    such a ``row``, and whose ``tells`` are all among its columns.
+    """A kind of list, and what its columns mean.  A list is of the first kind whose
+    ``row`` is its own (a card in TOML, an entry in JSON, a line of a table), and whose
+    ``tells`` are all among its columns.
 
     ``columns`` are the names that the column of a key may have, ``others`` further
     ones that are known.  ``nameless`` is what to call a card without a name.
@@ -11311,12 +11292,17 @@ class CardList:
         self._titles: dict[str, str] = {}
         self._day_orders: dict[str, str] = {}
 
-    def read(self, records: Records, ignored: Iterable[str]) -> None:
-        """Take what the records say.  Raises: ListError."""
-        rows = list(records.rows)
-        unknown = self._known_columns(records.names, _cells_of(rows))
+    def read(
+        self,
+        names: Mapping[str, str],
+        rows: Sequence[Row],
+        schedules: Mapping[str, Schedule],
+        ignored: Iterable[str],
+    ) -> None:
+        """Take what the rows say.  Raises: ListError."""
+        unknown = self._known_columns(names, _cells_of(rows))
         self._check_unknown(unknown, {_plain(name): name for name in ignored})
-        for name, there in records.schedules.items():
+        for name, there in schedules.items():
             here = self.config.schedules.get(name, there)
             if (here.spans, here.closed) != (there.spans, there.closed):
                 note = f"schedule {_named(name)} has other hours here, which hold"
@@ -11485,18 +11471,18 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     text = text.removeprefix("\ufeff")  # as Excel writes first
     if not text.strip():
         raise ListError("empty")
-    records = _records(text)
-    kinds = (kind for kind in LIST_FORMATS if kind.row == records.row)
-    kind = next((kind for kind in kinds if kind.tells <= records.names.keys()), None)
-    if kind is None and not records.names:
+    word, names, rows, schedules = _records(text)
+    kinds = (kind for kind in LIST_FORMATS if kind.row == word)
+    kind = next((kind for kind in kinds if kind.tells <= names.keys()), None)
+    if kind is None and not names:
         raise ListError("not one card in it")
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
         raise ListError(f"unknown list format; known: {known}")
     if kind is UHPPOTED:
-        kind = _of_one_door(records.names, config.door.name)
+        kind = _of_one_door(names, config.door.name)
     listed = CardList(kind, config)
-    listed.read(records, ignored)
+    listed.read(names, list(rows), schedules, ignored)
     if not (listed.cards or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     if not text.endswith(("\n", "\r", "}", "]")):
@@ -11620,13 +11606,13 @@ def _what_may_mean(card: Credential) -> set[str]:
 def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator[str]:
     """What the list changes, for the owner: each kind of row, the notes, and the five
     numbers last; of many rows of a kind or notes the first 20."""
-    kept = "kept, though not on the list, because a refused row may mean them"
     yield listed.kind.name
-    for title, some in changes._asdict().items():
+    parts = changes._asdict()
+    kept = "kept, though not on the list, because a refused row may mean them"
+    for title, some in parts.items():
         if some:
             yield f"{kept if title == 'kept' else title}:"
-        for one in some[:20]:
-            yield f"  {_report_line(one, listed, today)}"
+        yield from (f"  {_report_line(one, listed, today)}" for one in some[:20])
         if len(some) > 20:
             yield f"  and {len(some) - 20:,} more"
     for note, count in islice(listed.notes.items(), 20):
@@ -11634,9 +11620,8 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
         yield f"note: {printable(note, 500)}{rows}"
     if changes.removed and any(row.uid is None for row in changes.refused):
         yield "note: a refused row without a UID may mean a card that is removed"
-    numbers = {title: len(some) for title, some in changes._asdict().items()}
-    del numbers["kept"]
-    yield ", ".join(f"{number:,} {title}" for title, number in numbers.items())
+    del parts["kept"]
+    yield ", ".join(f"{len(some):,} {title}" for title, some in parts.items())
 
 
 def _report_line(
