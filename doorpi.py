@@ -1822,8 +1822,11 @@ ACCESS_KEYS = {
     "schedule": Setting("", "name of a [[schedule]]"),
     "role": Setting("holder", "a master enrols cards", choices=("holder", "master")),
 }
+CARD_KEYS = {
+    "uid": Setting("", "the card's UID", is_needed=True),
+    "proof": Setting("", "how the card proves that it is no copy", low=1),
+}
 DAY = Setting(None, "a closed day")
-PROOF = Setting("", "how the card proves that it is no copy", low=1)
 
 SECTIONS: dict[str, type[Table]] = {
     "door": DoorConfig,
@@ -1844,7 +1847,7 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
         "closed": Setting((), "dates on which nobody is admitted"),
     },
     "card": {
-        "uid": Setting("", "the card's UID", is_needed=True),
+        "uid": CARD_KEYS["uid"],
         "holder": Setting("", "who carries it", high=LONGEST_NAME, is_needed=True),
         **ACCESS_KEYS,
     },
@@ -1875,34 +1878,33 @@ STATEMENT = r"\s*(?:\[\[?\s*[A-Za-z_]|[\w.¤-]+\s*=)"
 HEADER = r"\s*(\[\[?)[ \t]*[\"']?([\w.-]*)[\"']?[ \t]*\]*"
 KEY = r"\s*[\"']?([\w-]+)"
 
-BOOLEANS = "write true or false, in small letters"
 BLANKS = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff"
-UNITS = "s|ms|secs?|seconds?|min|minutes?|h|hours?|days?|%"
+UNIT = "s|ms|secs?|seconds?|min|minutes?|h|hours?|days?|%"
 CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb"
+BARE = r"(?!true\b|false\b)[^\s\[\]{},\d.+¤-]|0\d{3}|\d+[^\d,\]\s.¤]|\d+\.\d+\."
 #: What owners type, and what to type instead.  ¤ is any part of a good string.  The
 #: first row that fits counts, and what is wrong is where its group begins.
 CURES = (
     (r"([\x00-\x08\x0b\x0c\x0e-\x1f\x7f])", "delete this character, which is not seen"),
     (rf"\A[^\"']*?([{BLANKS}])", "delete this blank, which is not a plain one"),
-    (r"\A\s*(//|;|--|/\*)", "a comment begins with #"),
     (rf"(?:(?<=[=\[, ])|(?=.\s*(?:[,\]]|$)))([{CURLY}])", 'write straight quotes: "'),
     (r"(?:\A\s*[\w¤-]+|\{\s*[\w¤-]+)\s*(:)", "write = in place of :"),
     (r"\A\s*[\w-]+\s*(=)\s*$", "the value after = is missing"),
     (r"\A\s*[\w-]+([ \t]+)[\w-]+\s*=", "a key is one word, such as on_tap"),
     (r"\A\s*([\w-]++)[ \t]*+(?:$|[^=])", "= is missing after the key"),
-    (r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)", BOOLEANS),
     (
-        r"[=\[,]\s*(\d{1,4}[./]\d\d?[./]\d{1,4}\b|\d\d?-\d\d?-\d{2,4}\b|\d{4}-(?:\d|\d\d-\d)\b)",
+        r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)",
+        "write true or false, in small letters",
+    ),
+    (
+        r"[=\[,]\s*(?!\d{4}-\d\d-\d\d\b)(\d+([./-])\d\d?\2\d+\b(?!\2)|\d{4}-\d\d?\s*$)",
         "dates are written year-month-day: 2026-11-30",
     ),
     (r"=\s*\d{4}-\d\d-\d\d[ T](\d)", "write the date alone, without a time"),
     (r"=\s*[+-]?\d+(,)\d+\s*$", "write a decimal point: 3.5"),
     (r"=\s*[+-]?(\.\d+|\d+\.)\s*$", "write digits on both sides of the point: 0.5"),
     (r"=\s*[+-]?(0\d{1,2})\s*$", "write the number without the 0 in front"),
-    (
-        rf"=\s*[+-]?\d[\d.]*\s*((?:{UNITS}))\s*$",
-        "write the number alone, without a unit",
-    ),
+    (rf"=\s*[+-]?[\d.]+\s*({UNIT})\s*$", "write the number alone, without a unit"),
     (r"=\s*((?i:none|null|nil)\b)", "to have the default, delete this line"),
     (r'=\s*"[^"\n]*?(\\)', "write / in place of \\"),
     (r"=\s*([^\s\"'\[{¤][^\"'\n]*)[\"']\s*$", "the opening quote is missing"),
@@ -1911,26 +1913,18 @@ CURES = (
     (r"(\{)[^}]*\Z", "this bracket is never closed"),
     (r"=\s*[^\[\s][^\[\n]*(\])", "the opening bracket [ is missing"),
     (r"[\[,]\s*(?:¤+|[\d-]+)(\s+)[¤\d]", "a comma is missing"),
-    (
-        r"(\d{4}-(?:02-29|02-3.|0[469]-31|11-31|..-(?:3[2-9]|[4-9].|00)|(?:1[3-9]|[2-9].|00)-))",
-        "there is no such day",
-    ),
+    (r"(\d+-(?:02-29|02-3|0[469]-31|11-31|1[3-9]|..-3[2-9]))", "there is no such day"),
     (r"=[^\[{]*([;,])\s*$", "delete this: nothing follows the value"),
     (r"¤[ \t]*([^\s¤,\]}=])", "the text ended before this"),
-    (
-        r"[=\[,]\s*((?!true\b|false\b)[^\s\[\]{},\d.+¤-]|0\d{3}|\d+[^\d,\]\s.¤])",
-        'write text in quotes: "..."',
-    ),
+    (rf"[=\[,]\s*({BARE})", 'write text in quotes: "..."'),
     (r"=\s*[^\s\[{]+[ \t]+(\S)", "nothing but a # comment follows a value"),
+    (r"()", "expected a setting, KEY = VALUE, or [SECTION], or # and a comment"),
 )
-NO_CURE = "expected a setting, KEY = VALUE, or [SECTION], or # and a comment"
-TOO_MUCH = "a number is too long, or brackets nest too deeply"
 
-#: Settings whose value is shown to nobody; an address may hold a key, too.
-SECRETS = {"base_url"} | {
-    key for table in TABLES.values() for key in table if table[key].kind is Secret
-}
-SHOWN = {key for table in TABLES.values() for key in table} - SECRETS
+#: Keys whose lines are shown; an address may hold a secret.
+SHOWN = {
+    key for keys in TABLES.values() for key in keys if keys[key].kind is not Secret
+} - {"base_url"}
 
 
 class Statement(NamedTuple):
@@ -1949,42 +1943,26 @@ class Statement(NamedTuple):
             for pattern, cure in CURES:
                 if found := re.search(pattern, self.bare, re.MULTILINE):
                     return found.start(1), cure
-            return 0, NO_CURE
+            raise
         except (ValueError, RecursionError):  # Python's own limits
-            return 0, TOO_MUCH
+            return 0, "a number is too long, or brackets nest too deeply"
 
     def shown(self, at: int) -> str:
         """The line with index ``at``, and a caret below; a secret is not shown."""
         start = self.text.rfind("\n", 0, at) + 1
         line, column = self.text[start:].split("\n")[0].replace("\t", " "), at - start
-        found = re.match(KEY, self.text)
-        key = found[1] if found else ""
+        key = re.match(KEY, self.text)
         if header := re.match(HEADER, self.text):
             line = header[0]
-        elif key not in SHOWN or re.search("(?i)key|secret|token|password|://", line):
-            return f"    {key} = (not shown)" if key in SECRETS else ""
+        elif (
+            not key
+            or key[1] not in SHOWN
+            or re.search("(?i)key|secret|token|password|://", line)
+        ):
+            return ""
         first = max(len(line) - len(line.lstrip()), column - 60)
         pointed = width(printable(line[first:column]))
         return f"    {printable(line[first : first + 80])}\n    {' ' * pointed}^"
-
-
-def statements(text: str) -> Iterator[Statement]:
-    """The file, cut where a statement begins, whatever is wrong with those before."""
-    bare = re.sub(QUOTED, lambda it: " ¤"[it[0][0] != "#"] * len(it[0]), text)
-    begins, depth = [0], 0
-    for row in re.finditer(r"[^\n]*\n|[^\n]+", bare):
-        if depth <= 0 or re.match(STATEMENT, row[0]):
-            begins.append(row.start())
-            depth = 0
-        if not row[0].lstrip().startswith("["):  # a header ends with its line
-            depth += sum(map(row[0].count, "[{")) - sum(map(row[0].count, "]}"))
-    line = 1
-    for begin, end in pairwise([*begins, len(text)]):
-        first = end - len(bare[begin:end].lstrip(" \t\n"))
-        line += text.count("\n", begin, first)
-        if bare[first:end].strip():
-            yield Statement(line, text[first:end], bare[first:end])
-        line += text.count("\n", first, end)
 
 
 class LenientReader:
@@ -1996,71 +1974,81 @@ class LenientReader:
 
     def __init__(self, text: str) -> None:
         self.document: dict[str, Any] = {}
-        self.problems: list[tuple[int, str]] = []  # each with its line
+        #: Each with its line; a mistake that is made again and again is one problem.
+        self.problems: dict[object, tuple[int, str]] = {}
         #: Where tables and keys are first written: ``card 2``, ``card 2.uid``.
         self.lines: dict[str, int] = {}
         self._table, self._place = self.document, ""
-        self._once = {""}  # what needs no second report
-        for statement in statements(text):
+        for statement in self._statements(text):
             if header := re.match(HEADER, statement.text):
                 self._open(statement, *header.groups())
             else:
                 self._set(statement)
 
+    def _statements(self, text: str) -> Iterator[Statement]:
+        """Cut where a statement begins, whatever is wrong with those before."""
+        bare = re.sub(QUOTED, lambda it: " ¤"[it[0][0] != "#"] * len(it[0]), text)
+        begins, depth, line = [0], 0, 1
+        for row in re.finditer(r".*\n|.+", bare):
+            if depth <= 0 or re.match(STATEMENT, row[0]):
+                begins.append(row.start())
+                depth = 0
+            if not row[0].lstrip().startswith("["):  # a header ends with its line
+                depth += sum(map(row[0].count, "[{")) - sum(map(row[0].count, "]}"))
+        for begin, end in pairwise([*begins, len(text)]):
+            if bare[begin:end].strip():
+                yield Statement(line, text[begin:end], bare[begin:end])
+            line += text.count("\n", begin, end)
+
     def _report(self, said: Statement, at: int, words: str, once: str = "") -> None:
-        if not once or once not in self._once:
-            self._once.add(once)
-            line = said.line + said.text.count("\n", 0, at)
-            problem = f"line {line}: {words}\n{said.shown(at)}"
-            self.problems.append((line, problem.rstrip()))
+        line = said.line + said.text.count("\n", 0, at)
+        problem = f"line {line}: {words}\n{said.shown(at)}".rstrip()
+        self.problems.setdefault(once or line, (line, problem))
 
     def _open(self, header: Statement, brackets: str, name: str) -> None:
         """Begin a table, whatever is wrong with its brackets."""
         is_list = name in LISTS if name in TABLES else brackets == "[["
         written = f"[[{name}]]" if is_list else f"[{name}]"
         if isinstance(header.read(), tuple) or is_list != (brackets == "[["):
-            often = ("single brackets, once", f"two brackets, for each {name}")
-            words = f"write {written} with {often[is_list]}, alone on its line"
+            often = ("single brackets, once", f"two brackets, for each {name}")[is_list]
+            words = f"write {written} with {often}, alone on its line"
             if not name:
                 words = "a header is [NAME] or [[NAME]], alone on its line"
             self._report(header, 0, words, written)
         elif name in self.lines:
             words = f"{written} is also in line {self.lines[name]}: write it once"
             self._report(header, 0, words)
-        self._table, self._place = {}, name  # nothing keeps a table that cannot be
+        self._table, self._place = {}, name
+        home: Any = self.document if name else {}
         *parents, last = name.split(".")
-        found: Any = self.document
-        for part in parents:
-            found = found.setdefault(part, {}) if isinstance(found, dict) else None
-        if name and isinstance(found, dict):
-            found = found.setdefault(last, [] if is_list else {})
-            if is_list and isinstance(found, list):
-                self._place = f"{name} {len(found) + 1}"
-                found.append(self._table)
-            elif isinstance(found, dict):
-                self._table = found
+        with contextlib.suppress(AttributeError):  # nothing keeps what cannot be
+            for part in parents:
+                home = home.setdefault(part, {})
+            if is_list:
+                home.setdefault(last, []).append(self._table)
+                self._place = f"{name} {len(home[last])}"
+            elif isinstance(home.setdefault(last, self._table), dict):
+                self._table = home[last]
         self.lines.setdefault(self._place, header.line)
 
     def _set(self, statement: Statement) -> None:
         values = statement.read()
         if isinstance(values, tuple):
             self._report(statement, *values)
-            found = re.match(KEY, statement.text)
-            is_new = found and self._place and found[1] not in self._table
-            values = {found[1]: UNREADABLE} if found and is_new else {}
+            found = self._place and re.match(KEY, statement.text)
+            values = {found[1]: UNREADABLE} if found else {}
         name, _, number = self._place.partition(" ")
         for key, value in values.items():
             place = f"{self._place}.{key}"
-            if key not in self._table:
-                self._table[key] = value
-                self.lines[place] = statement.line
-                continue
-            words = f"{printable(key, 60)} is set twice"
-            if first := self.lines.get(place):
-                words += f", first in line {first}"
-            if number:  # of a header that was forgotten, one key tells enough
-                words += f" (each {name} begins with [[{name}]])"
-            self._report(statement, 0, words, self._place if number else "")
+            if key in self._table:
+                words = f"{printable(key, 60)} is set twice"
+                if first := self.lines.get(place):
+                    words += f", first in line {first}"
+                if number:  # of a header that was forgotten, one key tells enough
+                    words += f" (each {name} begins with [[{name}]])"
+                self._report(statement, 0, words, number and self._place)
+            self._table.setdefault(key, value)
+            self.lines.setdefault(place, statement.line)
 
 
 class Parser:
@@ -2083,7 +2071,7 @@ class Parser:
         self.problems.append(f"{place}{words}")
 
     def table(self, where: str, table: object, keys: Keys) -> dict[str, Any]:
-        """The values of one table; what is wrong or not said is at its default."""
+        """The values of one table; what is wrong or missing is at its default."""
         values = {key: each.default for key, each in keys.items()}
         if not isinstance(table, dict):
             self.report(where, f": expected a table, [{where}]")
@@ -2101,23 +2089,27 @@ class Parser:
                     is_secret = keys[key].kind is Secret
                     shown = "(not shown)" if is_secret else _named(value)
                     self.report(place, f" = {shown}: {error} ({keys[key].meaning})")
-        self.require(where, table, keys, values)
+        for key, each in keys.items():
+            place = f"{where}.{key}"
+            if each.is_needed and not values[key] and place not in self.reported:
+                words = "empty" if key in table else "missing"
+                self.report(place, f": {words} ({each.meaning})")
         return values
 
     def unknown(self, where: str, key: str, keys: Iterable[str]) -> None:
-        """Report a key without its value: a misspelt ``api_key`` must not print the
-        key.  What was meant is then not missing, too."""
+        """Report a key without its value, which may be an api_key's.  What was probably
+        meant by it is then not missing, too."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        homes = [
-            f"[[{name}]]" if name in LISTS else f"[{name}]"
+        homes = {
+            name: f"[[{name}]]" if name in LISTS else f"[{name}]"
             for name, known in TABLES.items()
             if key in known and name not in ("fallback", "person")
-        ]
+        }
         if table in LISTS and key in LISTS.values():  # `name` of a card
             words = f"unknown key; did you mean {LISTS[table]!r}?"
         elif homes:
-            words = f"belongs in {' or '.join(homes)}"
-            self.reported |= {f"{home.strip('[]')}.{key}" for home in homes}
+            words = f"belongs in {' or '.join(homes.values())}"
+            self.reported |= {f"{name}.{key}" for name in homes}
         else:
             words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if meant := re.search(r"did you mean '(\w+)'", words):
@@ -2148,14 +2140,6 @@ class Parser:
                 self.report(f"{at} {number}", f" = {_named(value)}: {error}")
         return good
 
-    def require(self, at: str, table: Any, keys: Keys, values: Any) -> None:
-        """Report what is missing or empty, where nothing else is wrong with it."""
-        for key, each in keys.items():
-            place = f"{at}.{key}"
-            if each.is_needed and not values[key] and place not in self.reported:
-                words = "empty" if key in table else "missing"
-                self.report(place, f": {words} ({each.meaning})")
-
     def schedules(self) -> dict[str, Schedule]:
         schedules: dict[str, Schedule] = {}
         for where, table in self.entries("schedule"):
@@ -2166,11 +2150,11 @@ class Parser:
             name = raw["name"]
             if name and name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
-            if len(self.problems) > known:  # nobody goes by half of it
-                spans = []
-            words = tuple(text for text in raw["times"] if isinstance(text, str))
             schedules[name] = Schedule(
-                name=name, spans=tuple(spans), closed=frozenset(closed), words=words
+                name=name,  # and no hours where something is wrong
+                spans=tuple(spans) if len(self.problems) == known else (),
+                closed=frozenset(closed),
+                words=tuple(text for text in raw["times"] if isinstance(text, str)),
             )
         return schedules
 
@@ -2183,20 +2167,13 @@ class Parser:
             self.report(f"{where}.valid_until", f" = {last}: {words}")
         found = []
         for number, card in enumerate(raw.get("cards", [raw]), 1):
-            place, key = f"{where}, cards {number}", ".uid"
-            if card is raw:
-                place = where
-            elif isinstance(card, dict):
-                known = {"uid": TABLES["card"]["uid"], "proof": PROOF}
-                card = self.table(place, card, known)
-            elif isinstance(card, str):
-                card, key = {"uid": card}, ""
-            else:
-                words = 'expected text in quotes, or { uid = "..." }'
-                self.report(place, f" = {_named(card)}: {words}")
-                continue
+            place = where
+            if card is not raw:
+                place = f"{where}, cards {number}"
+                card = card if isinstance(card, dict) else {"uid": card}
+                card = self.table(place, card, CARD_KEYS)
             proof = card.get("proof", "")
-            if uid := self._uid(place, key, card["uid"]):
+            if uid := self._uid(place, card["uid"]):
                 credential = Credential(
                     uid=uid,
                     holder=raw["holder"] if card is raw else raw["name"],
@@ -2210,23 +2187,23 @@ class Parser:
                 found.append(credential)
         return found
 
-    def _uid(self, place: str, key: str, text: str) -> Uid | None:
+    def _uid(self, place: str, text: str) -> Uid | None:
         """None for one that cannot be listed: nobody may enter with it."""
         if text == PLACEHOLDER:
             self.examples.append(place)
-        if text == PLACEHOLDER or (key and not text):  # that it is missing is reported
+        if text in ("", PLACEHOLDER):  # that it is missing is reported
             return None
         try:
             uid = enrollable_uid(text)
         except ValueError as error:
-            self.report(f"{place}{key}", f" = {_named(text)}: {error}")
+            self.report(f"{place}.uid", f" = {_named(text)}: {error}")
             return None
         if is_number(text):
             self.bare_numbers.append(place)
-        if uid in self._first_place:
-            words = f"also the UID of {self._first_place[uid]}"
-            self.report(f"{place}{key}", f" = {_named(format_uid(uid))}: {words}")
-        self._first_place.setdefault(uid, place)
+        first = self._first_place.setdefault(uid, place)
+        if first != place:
+            words = f" = {_named(format_uid(uid))}: also the UID of {first}"
+            self.report(f"{place}.uid", words)
         return uid
 
     def cards(self, schedules: Mapping[str, Schedule]) -> dict[Uid, Credential]:
@@ -2237,15 +2214,13 @@ class Parser:
             keys = TABLES[where.partition(" ")[0]]
             found = self.credentials(where, table, keys)
             name = found[0].schedule if found else None
-            is_lost = "" in schedules  # one whose name is wrong, which may be this
-            if name and name not in schedules and not is_lost:
-                hint = did_you_mean(name, schedules)
-                words = f"no [[schedule]] has this name{hint}"
+            # A schedule without a good name may be the one that is missing.
+            if name and name not in schedules and "" not in schedules:
+                words = f"no [[schedule]] has this name{did_you_mean(name, schedules)}"
                 self.report(f"{where}.schedule", f" = {_named(name)}: {words}")
-            for card in found:
-                if len(self.problems) > known:  # nobody enters by half of an entry
-                    card = card._replace(enabled=False, refused=HALF)
-                cards[card.uid] = card
+            if len(self.problems) > known:  # nobody enters by half of an entry
+                found = [card._replace(enabled=False, refused=HALF) for card in found]
+            cards |= {card.uid: card for card in found}
         return cards
 
     def patterns(self) -> dict[Signal, Pattern]:
@@ -2269,9 +2244,10 @@ class Parser:
         if "kind" not in keys:
             return SECTIONS[name](**self.table(name, table, keys))
         named = table.get("kind", "sesame") if isinstance(table, dict) else None
-        of_kind = LOCK_KINDS.get(named) if isinstance(named, str) else None
-        kinds = [of_kind] if of_kind else LOCK_KINDS.values()
-        own = {key: each for one in kinds for key, each in one.own.items()}
+        kinds = [kind for key, kind in LOCK_KINDS.items() if key == named]
+        own = {
+            k: v for kind in kinds or LOCK_KINDS.values() for k, v in kind.own.items()
+        }
         values = self.table(name, table, {**keys, **own})
         kind, text = LOCK_KINDS[values["kind"]], "".join(values["device_id"].split())
         values["device_id"] = text
@@ -2303,45 +2279,22 @@ class Parser:
         """Find what is wrong although each value is good by itself."""
         if "lock" not in self.document:
             self.report("lock", ": missing (which lock, and how it is reached)")
-        pins = [(f"leds.{each}_gpio", f"the {each} LED") for each in ("green", "red")]
+        pins = {f"leds.{each}_gpio": f"the {each} LED" for each in ("green", "red")}
         for where, reader in readers_of(config).items():
-            self._check_reader(where, reader)
-            pins.append((f"{where}.reset_gpio", f"the {where}'s reset"))
+            pins[f"{where}.reset_gpio"] = f"the {where}'s reset"
+            for words in _reader_problems(where, reader, self.reported):
+                self.report(f"{where}.device", f" = {_named(reader.device)}: {words}")
         for where, lock in locks_of(config).items():
+            of_kind = LOCK_KINDS[lock.kind].pins
+            pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
             if isinstance(self.document.get(where), dict):
                 self.problems += _lock_problems(where, lock, self.reported)
-            kind = LOCK_KINDS[lock.kind]
-            pins += [(f"{where}.{key}", f"{where}'s relay") for key in kind.pins]
         values, owners = settings_of(config), dict[int, str]()
-        for place, owner in pins:
+        for place in (p for p in pins if p not in self.reported and values[p] >= 0):
             pin = values[place]
-            if place not in self.reported and pin >= 0:
-                if pin in owners:
-                    self.report(place, f" = {pin}: {owners[pin]} has this pin")
-                owners.setdefault(pin, owner)
-
-    def _check_reader(self, where: str, reader: ReaderConfig) -> None:
-        path, is_virtual = reader.device, reader.device.startswith("udp")
-        troubles = []
-        if (
-            is_virtual
-            and not reader.virtual
-            and f"{where}.virtual" not in self.reported
-        ):
-            words = (
-                "a virtual reader, which lets anybody on the network present any card"
-            )
-            troubles.append(f"{words}; set virtual = true to try it")
-        if is_virtual and udp_address(path) is None:
-            troubles.append("expected udp:HOST:PORT")
-        if not is_virtual and not re.fullmatch(DEVICE, path):
-            port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
-            hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
-            named = "the name after /dev/tty, or in /dev"
-            known = f"usb, usb:054c:06c3, tty:S0:pn532 ({named}) or udp:HOST:PORT"
-            troubles.append(f"expected {known}{hint}")
-        for words in troubles:
-            self.report(f"{where}.device", f" = {_named(path)}: {words}")
+            if pin in owners:
+                self.report(place, f" = {pin}: {owners[pin]} has this pin")
+            owners.setdefault(pin, pins[place])
 
 
 #: Why a card is shut of whose entry something cannot be understood: left out, it could
@@ -2349,6 +2302,40 @@ class Parser:
 HALF = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is not enabled: this program would take a copy for it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
+
+DEVICE = (
+    r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
+    r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
+)
+
+
+def udp_address(path: str) -> tuple[str, int] | None:
+    """``("127.0.0.1", 54321)`` of ``udp:127.0.0.1:54321``; None if it is not one."""
+    match = re.fullmatch(r"udp:([^:/]+):(\d{1,5})", path)
+    if match is None or not 0 < int(match[2]) < 65536:
+        return None
+    return match[1], int(match[2])
+
+
+def _reader_problems(
+    where: str, reader: ReaderConfig, reported: Container[str]
+) -> Iterator[str]:
+    path = reader.device
+    if path.startswith("udp"):
+        if not reader.virtual and f"{where}.virtual" not in reported:
+            yield (
+                "a virtual reader, which lets anybody on the network present any card;"
+                " set virtual = true to try it"
+            )
+        if udp_address(path) is None:
+            yield "expected udp:HOST:PORT"
+    elif not re.fullmatch(DEVICE, path):
+        port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
+        hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
+        yield (
+            "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or in"
+            f" /dev) or udp:HOST:PORT{hint}"
+        )
 
 
 def _url_problem(url: str, kind: LockKind) -> str | None:
@@ -2377,8 +2364,7 @@ def _lock_problems(
 ) -> Iterator[str]:
     """What is missing or bad for its kind; keys that are ``reported`` are at their
     defaults."""
-    is_known = f"{where}.kind" not in reported
-    kind = LOCK_KINDS[lock.kind] if is_known else LockKind(needs=())
+    kind = LockKind(needs=()) if f"{where}.kind" in reported else LOCK_KINDS[lock.kind]
     values = dict(lock.items())
     for key in kind.needs:
         if not values[key] and f"{where}.{key}" not in reported:
@@ -2386,29 +2372,18 @@ def _lock_problems(
             yield f"{where}.{key}: missing; {lock.kind!r} needs it ({meaning})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
         yield f"{where}.base_url: {problem}"
-    texts = {key: values[key].text for key in kind.checks}
-    if not lock.device_id.startswith(PLACEHOLDER):
-        texts["device_id"] = lock.device_id
-    for key, text in texts.items():
+    for key, check in {**kind.checks, "device_id": kind.read_id}.items():
+        is_secret = key in kind.checks
+        text = values[key].text if is_secret else values[key]
         try:
-            text and {"device_id": kind.read_id, **kind.checks}[key](text)
+            if text and (is_secret or not text.startswith(PLACEHOLDER)):
+                check(text)
         except ValueError as error:
-            shown = "(not shown)" if key in kind.checks else _named(text)
+            shown = "(not shown)" if is_secret else _named(text)
             yield f"{where}.{key} = {shown}: {error}"
 
 
-DEVICE = (
-    r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
-    r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
-)
-
-
-def udp_address(path: str) -> tuple[str, int] | None:
-    """``("127.0.0.1", 54321)`` of ``udp:127.0.0.1:54321``; None if it is not one."""
-    match = re.fullmatch(r"udp:([^:/]+):(\d{1,5})", path)
-    if match is None or not 0 < int(match[2]) < 65536:
-        return None
-    return match[1], int(match[2])
+PLACE = rf'((?:{"|".join(LISTS)}) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
 
 
 def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
@@ -2417,21 +2392,17 @@ def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
     line = 0
     try:
         document = tomllib.loads(text)
-        if not any(  # [card] should be [[card]], or [[door]] should be [door]
-            isinstance(document.get(name), dict if name in LISTS else list)
-            for name in TABLES
-        ):
+        kinds = {name: dict if name in LISTS else list for name in TABLES}
+        # [card] should be [[card]], or [[door]] should be [door]
+        if not any(isinstance(document.get(name), kinds[name]) for name in TABLES):
             return document, None
     except (ValueError, RecursionError) as error:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
-    lenient = LenientReader(text)
-    if line and not lenient.problems:
-        lenient.problems.append((line, f"line {line}: contradicts an earlier line"))
-    return lenient.document, lenient
-
-
-PLACE = rf'((?:{"|".join(LISTS)}) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
+    reader = LenientReader(text)
+    if line and not reader.problems:
+        reader.problems[line] = line, f"line {line}: contradicts an earlier line"
+    return reader.document, reader
 
 
 def parse_config(text: str) -> Config:
@@ -2454,29 +2425,24 @@ def parse_config(text: str) -> Config:
         return next((reader.lines[at] for at in places if at in reader.lines), inf)
 
     own = [(line(problem), problem) for problem in parser.problems]
-    both = sorted([*reader.problems, *own], key=lambda each: each[0])
-    rest = config if parser.usable >= {"fallback"} else config._replace(fallback=None)
+    both = sorted([*reader.problems.values(), *own], key=lambda each: each[0])
+    rest = config if "fallback" in parser.usable else config._replace(fallback=None)
     is_usable = "lock" in parser.usable and not lenient
     raise ConfigError([each for _, each in both], rest if is_usable else None)
 
 
 def doubtful_settings(config: Config) -> Iterator[str]:
     """Settings with no effect, or with one nobody wants, in words for ``check``."""
-    door, lock, second = config.door, config.lock, config.fallback
-    is_relay, relock_s, window_s = (
-        lock.kind == "relay",
-        lock.relock_after_s,
-        lock.unlock_window_s,
-    )
-    only_opens = door.on_tap == "unlock"
-    stays_open = only_opens and not relock_s and not is_relay
-    locks = [each for each in (lock, second) if each and each.kind != "relay"]
-    ways = {(each.kind, each.device_id, each.base_url) for each in locks}
+    door, lock = config.door, config.lock
+    is_relay, only_opens = lock.kind == "relay", door.on_tap == "unlock"
+    relock_s = lock.relock_after_s
+    clouds = [each for each in locks_of(config).values() if each.kind != "relay"]
+    ways = {(each.kind, each.device_id, each.base_url) for each in clouds}
     notes = {
         f"lock.relock_after_s = {relock_s}: has no effect; a relay locks again by"
         " itself, after hold_s": is_relay and relock_s,
         "fallback: the same lock, reached in the same way as [lock]: where that fails,"
-        " so does this": len(locks) > len(ways),
+        " so does this": len(clouds) > len(ways),
         "door.require_synced_clock = false: a card whose last day is over gets in while"
         " the Pi's clock is wrong, if only it is not older than the"
         " log": not door.require_synced_clock,
@@ -2484,41 +2450,27 @@ def doubtful_settings(config: Config) -> Iterator[str]:
         " while the lock's state cannot be"
         " learnt": only_opens and door.on_unknown == "lock",
         "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the"
-        " door stays unlocked, unless the lock locks by itself": stays_open,
+        " door stays unlocked, unless the lock locks by"
+        " itself": only_opens and not relock_s and not is_relay,
         f"lock.relock_after_s = {relock_s:g}: locks again before anybody is through the"
         " door": 0 < relock_s < 5 and not is_relay,
-        f"lock.unlock_window_s = {window_s:g}: to reach a cloud can take as long, and"
-        " then the tap does nothing": window_s < 2 and not is_relay,
     }
-    for where, reader in readers_of(config).items():
-        words = f"{where}.virtual = true: has no effect; device is no udp: reader"
-        notes[words] = reader.virtual and not reader.device.startswith("udp")
+    for where, each in locks_of(config).items():
+        # Source: BCM2835 ARM Peripherals, table 6-31, column Pull; the HAT design guide
+        # adds that 0 and 1 are probed at boot.
+        is_up = each.relay_gpio <= 8
+        pulled, others = ("up", "9 to 27") if is_up else ("down", "2 to 8")
+        words = (
+            f"{where}.relay_gpio = {each.relay_gpio}: at boot, and while the program"
+            f" does not run, this pin is pulled {pulled}, which with active_high ="
+            f" {_named(each.active_high)} opens the door; choose one of {others}"
+        )
+        notes[words] = each.kind == "relay" and each.active_high is is_up
     yield from (words for words, holds in notes.items() if holds)
-    yield from _relays_on_at_boot(config)
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
 
-def _relays_on_at_boot(config: Config) -> Iterator[str]:
-    """Relays whose pin opens the door while no program holds it.
-
-    Source: BCM2835 ARM Peripherals, table 6-31, column Pull: GPIO 0 to 8 are pulled
-    up, 9 to 27 down.  Raspberry Pi, HAT design guide: 0 and 1 are probed at boot.
-    """
-    for where, lock in locks_of(config).items():
-        is_pulled_up = lock.relay_gpio <= 8
-        if lock.kind == "relay" and lock.active_high is is_pulled_up:
-            pulled, others = ("up", "9 to 27") if is_pulled_up else ("down", "2 to 8")
-            yield (
-                f"{where}.relay_gpio = {lock.relay_gpio}: at boot, and while the"
-                f" program does not run, this pin is pulled {pulled}, which with"
-                f" active_high = {_named(lock.active_high)} opens the door; choose one"
-                f" of {others}"
-            )
-
-
 # -- what an edit changes
-
-BlockOn = Callable[[Uid, str], Block | None]
 
 MOST_CHANGES = 12  # lines of one kind: a long list stays short
 MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
@@ -2527,41 +2479,22 @@ MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
 def whose_access_changes(
     before: Config,
     after: Config,
-    find: Callable[[Uid], Credential | None] = lambda uid: None,
-    block_on: BlockOn = lambda uid, holder: None,
+    find: Callable[[Uid], Credential | None],
+    block_on: Callable[[Uid, str], Block | None],
 ) -> list[str]:
     """What an edit means for people, in words, a line each.
 
-    ``find`` looks into the database: it decides about a card that comes into the file,
-    until then, and about one that leaves the file, from then on.  ``block_on`` tells
-    who stays out all the same.
+    ``find`` looks into the database, which decides about a card that the file does not
+    have; whoever ``block_on`` knows stays out, whatever the file says.
     """
     gone = [uid for uid in before.cards if uid not in after.cards]
     come = [uid for uid in after.cards if uid not in before.cards]
     rows = {uid: row for uid in (gone + come)[:MOST_SOUGHT] if (row := find(uid))}
-    despite = [*_despite_the_file(before, after, rows, block_on)]
-    before = before._replace(cards={**rows, **before.cards})
-    after = after._replace(cards={**rows, **after.cards})
-    kinds = _card_changes(before, after), _schedule_changes(before, after), despite
-    lines: list[str] = []
-    for told in map(list, kinds):
-        lines += told[:MOST_CHANGES]
-        if (more := len(told) - MOST_CHANGES) > 0:
-            lines.append(f"and {more:,} more changes of this kind")
-    if (more := len(gone) - MOST_SOUGHT) > 0:
-        words = "more cards leave the file; doorpi cards tells which of them the"
-        lines.append(f"{more:,} {words} database has, too")
-    return lines
-
-
-def _despite_the_file(
-    before: Config, after: Config, rows: Mapping[Uid, Credential], block_on: BlockOn
-) -> Iterator[str]:
-    """Who may still enter, and who may not, whatever the file says now."""
+    despite = []
     for uid, row in rows.items():
         if uid in before.cards and row.enabled and not block_on(uid, row.holder):
             until = f" until {row.valid_until}" if row.valid_until else ""
-            yield (
+            despite.append(
                 f"{card_name(row)} leaves the file, but is on the database's list and"
                 f" may still enter{until}; to end that: doorpi revoke {format_uid(uid)}"
             )
@@ -2569,15 +2502,25 @@ def _despite_the_file(
         is_new = card.enabled and before.cards.get(uid) != card
         if is_new and (block := block_on(uid, card.holder)):
             words, lift = block_words(block), LIFTS_BLOCK.format(format_uid(uid))
-            yield f"{card_name(card)} stays out, {words}; to lift it: {lift}"
+            despite.append(f"{card_name(card)} stays out, {words}; to lift it: {lift}")
+    before = before._replace(cards={**rows, **before.cards})
+    after = after._replace(cards={**rows, **after.cards})
+    lines: list[str] = []
+    for kind in _card_changes(before, after), _schedule_changes(before, after), despite:
+        changes = list(kind)
+        lines += changes[:MOST_CHANGES]
+        if (more := len(changes) - MOST_CHANGES) > 0:
+            lines.append(f"and {more:,} more changes of this kind")
+    if (more := len(gone) - MOST_SOUGHT) > 0:
+        lines.append(f"{more:,} more cards leave the file; see: doorpi cards")
+    return lines
 
 
 def _names(names: Iterable[str]) -> str:
     """``A, B, C and 9,995 more``: each once, safe to show."""
     shown = [printable(name, 160) for name in dict.fromkeys(names)]
     if len(shown) > 4:
-        shown, more = shown[:3], len(shown) - 3
-        return f"{', '.join(shown)} and {more:,} more"
+        return f"{', '.join(shown[:3])} and {len(shown) - 3:,} more"
     return ", ".join(shown)
 
 
@@ -2585,24 +2528,23 @@ def _card_changes(before: Config, after: Config) -> Iterator[str]:
     """Who is new, gone, or may enter at other times: cards with the same change
     together, and by the name alone where all cards of that name have it."""
     every = {**after.cards, **before.cards}
-    told: dict[str, list[Credential]] = {"+": [], "-": []}
+    changed: dict[str, list[Credential]] = {"+": [], "-": []}
     for uid, card in every.items():
         was, now = before.cards.get(uid), after.cards.get(uid)
         changes = ["-" if was else "+"]
         if was and now:
-            # An edit of the schedule that it keeps is told of the schedule.
+            # An edit of the schedule that it keeps is reported with the schedule.
             old = after if was.schedule == now.schedule else before
             limits = validity(was, old.schedules), validity(now, after.schedules)
             changes = [" -> ".join(limits)] * (limits[0] != limits[1])
             changes += [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
         for change in changes:
-            told.setdefault(change, []).append(card)
+            changed.setdefault(change, []).append(card)
     held = Counter(card.holder for card in every.values())
-    for change, cards in told.items():
+    for change, cards in changed.items():
         same = Counter(card.holder for card in cards)
-        whole = {name for name, number in same.items() if number == held[name]}
-        people = [card.holder for card in cards if card.holder in whole]
-        others = [card_name(card) for card in cards if card.holder not in whole]
+        people = [c.holder for c in cards if same[c.holder] == held[c.holder]]
+        others = [card_name(c) for c in cards if same[c.holder] < held[c.holder]]
         if change not in ("+", "-"):
             yield f"{_names(people + others)}: {change}"
             continue
@@ -2614,13 +2556,13 @@ def _card_changes(before: Config, after: Config) -> Iterator[str]:
 def _schedule_changes(before: Config, after: Config) -> Iterator[str]:
     """Which schedules are new, gone or other ones now, and whose."""
     for name in {**before.schedules, **after.schedules}:
-        was, now = (config.schedules.get(name) for config in (before, after))
+        was, now = before.schedules.get(name), after.schedules.get(name)
         words = f"new ({_hours(now)})" if now else "gone"
         if was and now:
             if (set(was.spans), was.closed) == (set(now.spans), now.closed):
                 continue
-            some = (card for card in after.cards.values() if card.schedule == name)
-            who = _names(card.holder for card in some)
+            holders = (c.holder for c in after.cards.values() if c.schedule == name)
+            who = _names(holders)
             words = f"{_hours(was)} -> {_hours(now)}" + (f" ({who})" if who else "")
         yield f"schedule {printable(name)}: {words}"
 
@@ -2636,26 +2578,26 @@ def settings_of(config: Config) -> dict[str, Any]:
     } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
 
 
-def what_else_changes(before: Config, after: Config) -> list[str]:
+def what_else_changes(before: Config, after: Config) -> Iterator[str]:
     """What an edit means but for people, in words, a line each.  No secret is shown."""
-    lines = []
     if (before.fallback is None) is not (after.fallback is None):
         words = f"a {after.fallback.kind}" if after.fallback else "gone"
-        lines.append(f"fallback: {words}")
-    was, now = settings_of(before), settings_of(after)
-    both = [key for key in now if key in was and now[key] != was[key]]
-    return lines + [f"{key}: {_change_in_words(was[key], now[key])}" for key in both]
-
-
-def _change_in_words(was: Any, now: Any) -> str:
-    """Of a secret only that it changed."""
-    if isinstance(now, Pattern):
-        return "redrawn"
-    if not isinstance(now, Secret):
-        return f"{_named(was)} -> {_named(now)}"
-    if not was or not now:
-        return "added" if now else "removed"
-    return "the same, kept elsewhere" if was.text == now.text else "another one"
+        yield f"fallback: {words}"
+    settings = settings_of(before)
+    for key, now in settings_of(after).items():
+        was = settings.get(key, now)
+        if was == now:
+            continue
+        words = f"{_named(was)} -> {_named(now)}"
+        if isinstance(now, Pattern):
+            words = "redrawn"
+        elif isinstance(now, Secret) and was and now:
+            words = (
+                "the same, kept elsewhere" if was.text == now.text else "another one"
+            )
+        elif isinstance(now, Secret):
+            words = "added" if now else "removed"
+        yield f"{key}: {words}"
 
 
 ################################################################################
@@ -4949,7 +4891,7 @@ class Door:
             log.info("%s", "settings reloaded" if differs else SAME_SETTINGS)
             if differs:
                 people = self._log_edit(before)
-                self._tell_changes(people + what_else_changes(before, self._config))
+                self._tell_changes([*people, *what_else_changes(before, self._config)])
             self._settings.remember()
         self._supervisor.ready()
         self._display.tell_status()
@@ -10977,7 +10919,7 @@ def _records(
     if re.search(r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
         document, reader = _read_toml(text)
         if reader:
-            words = reader.problems[0][1].splitlines()[0]
+            words = next(iter(reader.problems.values()))[1].splitlines()[0]
             raise ListError(f"not valid TOML, or cut off: {words}")
         word, expected, entries = "card", "a table, [[card]]", _toml_entries(document)
         schedules = Parser(document).schedules()

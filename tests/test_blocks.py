@@ -105,7 +105,8 @@ def test_an_edit_that_adds_somebody_who_is_blocked_is_told():
     lines = doorpi.whose_access_changes(
         config_of(),
         config_of(card_of(), card_of(STRANGER, "Jo")),
-        block_on=block_on,
+        lambda uid: None,
+        block_on,
     )
 
     assert lines == [
