@@ -10724,30 +10724,37 @@ LOG_FIELDS = (
 )  # fmt: skip
 
 
-def event_json(event: Event) -> dict[str, object]:
-    """The wire format of one event (``log --json``)."""
-    values = {name: getattr(event, name) for name in LOG_FIELDS}
-    return values | {"at": utc_text(event.at)}
-
-
 def log_lines(
     events: Iterable[Event], *, as_json: bool, as_csv: bool, colours: bool
 ) -> Iterator[str]:
     """A line each: JSON, CSV, or when, who, card, decision and what came of it."""
-    if as_json:
-        yield from (json.dumps(event_json(event)) for event in events)
-        return
-    if as_csv:
-        for event in events:  # a spreadsheet takes a UID of digits only for a number
-            uid = format_uid(event.uid) if event.uid else None
-            yield csv_line((event_json(event) | {"uid": uid}).values())
-        return
     rest = iter(events)
     while some := list(islice(rest, SqliteEvents.page)):
-        lines = in_columns([_log_cells(event) for event in some], (19, 27, 20, 7))
-        for event, line in zip(some, lines, strict=True):
-            code = _log_colour(event)
-            yield painted(line, code) if colours and code else line
+        if not (as_json or as_csv):
+            yield from _log_table(some, colours=colours)
+            continue
+        for event in some:
+            values = {name: getattr(event, name) for name in LOG_FIELDS}
+            values["at"] = utc_text(event.at)
+            if as_csv:  # a spreadsheet takes a UID of digits only for a number
+                values["uid"] = event.uid and format_uid(event.uid)
+            yield csv_line(values.values()) if as_csv else json.dumps(values)
+
+
+def _log_table(events: Sequence[Event], *, colours: bool) -> Iterator[str]:
+    """What somebody should look at is coloured."""
+    rows = []
+    for event in events:
+        at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
+        nobody = "-" if event.source == "relock" else event.source
+        uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
+        who, word = fitting(who_in_words(event), 27), verdict_word(event) or "-"
+        rows.append((at, who, uid, word, what_came(event)))
+    for event, line in zip(events, in_columns(rows, (19, 27, 20, 7)), strict=True):
+        is_well = event.result in MOVED[:2] or not (event.result or event.command)
+        colour = YELLOW if event.reason is Reason.GRANTED else RED
+        is_plain = isinstance(event.reason, Change) or (is_well and colour == YELLOW)
+        yield painted(line, colour) if colours and not is_plain else line
 
 
 def csv_line(values: Iterable[object]) -> str:
@@ -10768,24 +10775,6 @@ def csv_line(values: Iterable[object]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\r").writerow(map(cell, values))
     return line.getvalue()
-
-
-def _log_cells(event: Event) -> tuple[str, ...]:
-    at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    nobody = "-" if event.source == "relock" else event.source
-    uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
-    who, word = fitting(who_in_words(event), 27), verdict_word(event) or "-"
-    return at, who, uid, word, what_came(event)
-
-
-def _log_colour(event: Event) -> int | None:
-    """What somebody should look at stands out."""
-    if isinstance(event.reason, Change):
-        return None
-    if event.reason is not Reason.GRANTED:
-        return RED
-    is_well = event.result in MOVED[:2] or (event.result is None and not event.command)
-    return None if is_well else YELLOW
 
 
 ################################################################################
@@ -10907,26 +10896,22 @@ def _toml_entries(document: Mapping[str, Any]) -> Iterator[object]:
             yield {"holder": person.get("name"), **shared, **own}
 
 
-def _records(
-    text: str,
-) -> tuple[str, dict[str, str], Iterable[Row], Mapping[str, Schedule]]:
+def _records(text: str) -> tuple[str, dict[str, str], Iterable[Row]]:
     """Read a text in TOML, JSON or CSV, whatever it means: what a row of it is called,
-    the columns' names by their plain ones, the rows, and the schedules.
+    the columns' names by their plain ones, and the rows.
 
     Raises: ListError where it is broken.
     """
-    schedules: Mapping[str, Schedule] = {}
     if re.search(r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
         document, reader = _read_toml(text)
         if reader:
             words = next(iter(reader.problems.values()))[1].splitlines()[0]
             raise ListError(f"not valid TOML, or cut off: {words}")
         word, expected, entries = "card", "a table, [[card]]", _toml_entries(document)
-        schedules = Parser(document).schedules()
     elif re.match(r"\s*(\{|\[\s*[{\]])", text):
         word, expected, entries = "entry", "an object {...}", _json_entries(text)
     else:
-        return "line", *_table(text), schedules
+        return "line", *_table(text)
     names, rows = dict[str, str](), list[Row]()
     for number, entry in enumerate(entries, 1):
         cells, why = dict[str, Any](), f"{_named(entry)}: expected {expected}"
@@ -10935,7 +10920,7 @@ def _records(
             cells = {_plain(name): _cell(value) for name, value in entry.items()}
             why = "two of its keys mean the same" * (len(cells) < len(entry))
         rows.append(Row(number, cells, why))
-    return word, names, rows, schedules
+    return word, names, rows
 
 
 def _cell(value: object) -> str:
@@ -10990,6 +10975,8 @@ def may_limit(cells: Counter[str]) -> bool:
     return bool(some) and (is_answer or is_state)
 
 
+#: A long number as Excel shortens it: most of its digits are lost.
+EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
 #: A day with its parts in any order, and a time of day with or without a zone.
 WRITTEN_DAY = (
     r"(?ai)(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
@@ -11032,6 +11019,10 @@ def _typed(key: str, value: object, day_order: str) -> object:
     """A cell as TOML would have it.  Raises: ValueError with what is expected."""
     if not isinstance(value, str):
         return value
+    if key == "uid" and re.fullmatch(EXCELS_NUMBER, value):
+        raise ValueError(
+            "a number that Excel shortened; format the column as text there"
+        )
     if key == "enabled":
         if value.lower() not in TRUE_FALSE:
             raise ValueError("expected yes or no")
@@ -11207,18 +11198,6 @@ LIST_FORMATS = (
 )  # fmt: skip
 
 
-def _cells_of(rows: Iterable[Row]) -> dict[str, Counter[str]]:
-    """The cells of each column, as a whole: a row by itself does not show what its
-    columns are about."""
-    cells: dict[str, Counter[str]] = {}
-    for row in rows:
-        for name, cell in () if row.why else row.cells.items():
-            seen = cells.setdefault(name, Counter())
-            if cell and (cell in seen or len(seen) < 1000):
-                seen[cell] += 1
-    return cells
-
-
 class CardList:
     """What a list says: at most one credential of each UID, and the refused rows."""
 
@@ -11235,20 +11214,20 @@ class CardList:
         self._day_orders: dict[str, str] = {}
 
     def read(
-        self,
-        names: Mapping[str, str],
-        rows: Sequence[Row],
-        schedules: Mapping[str, Schedule],
-        ignored: Iterable[str],
+        self, names: Mapping[str, str], rows: list[Row], ignored: Mapping[str, str]
     ) -> None:
-        """Take what the rows say.  Raises: ListError."""
-        unknown = self._known_columns(names, _cells_of(rows))
-        self._check_unknown(unknown, {_plain(name): name for name in ignored})
-        for name, there in schedules.items():
-            here = self.config.schedules.get(name, there)
-            if (here.spans, here.closed) != (there.spans, there.closed):
-                note = f"schedule {_named(name)} has other hours here, which hold"
-                self.notes[note] = 0
+        """Take what the rows say; columns that are ``ignored`` do not matter.
+
+        All cells are looked at before the first row is taken: a row by itself does not
+        show what its columns are about.  Raises: ListError.
+        """
+        cells: dict[str, Counter[str]] = {}
+        for row in rows:
+            for name, cell in () if row.why else row.cells.items():
+                seen = cells.setdefault(name, Counter())
+                if cell and (cell in seen or len(seen) < 1000):
+                    seen[cell] += 1
+        self._check_unknown(self._known_columns(names, cells), ignored)
         for row in rows:
             self._translate(row)
         doubt = self._doubt_about_digits({row.spelling for row in rows} - {""})
@@ -11268,18 +11247,18 @@ class CardList:
 
         Raises: ListError for two that mean the same.
         """
-        for key, spellings in self.kind.columns.items():
-            same = [name for name in map(_plain, spellings) if name in cells]
-            if key != "holder" and len(same) > 1:
-                both = ", ".join(_named(names[name]) for name in same)
+        columns = self.kind.columns.items()
+        keys = {_plain(name): key for key, some in columns for name in some}
+        for name in filter(keys.get, cells):
+            key, title = keys[name], printable(names[name], 60)
+            if key != "holder" and key in self._titles:
+                both = f"{self._titles[key]!r}, {title!r}"
                 raise ListError(f"two columns for {key}: {both}")
-            for name in same[:1]:
-                self._titles[key] = printable(names[name], 60)
-                sure = [days for days in map(_readings, cells[name]) if len(days) == 1]
-                orders = {order for days in sure for order in days} - {"ymd"}
-                self._day_orders[key] = orders.pop() if len(orders) == 1 else ""
-            cells = {name: seen for name, seen in cells.items() if name not in same}
-        others = set(map(_plain, self.kind.others))
+            self._titles.setdefault(key, title)
+            sure = [days for days in map(_readings, cells[name]) if len(days) == 1]
+            orders = {order for days in sure for order in days} - {"ymd"}
+            self._day_orders[key] = orders.pop() if len(orders) == 1 else ""
+        others = keys.keys() | set(map(_plain, self.kind.others))
         return {names[name]: cells[name] for name in cells if name not in others}
 
     def _check_unknown(
@@ -11331,32 +11310,25 @@ class CardList:
 
     def _judge(self, row: Row, digits_doubt: str) -> None:
         """Give the row its card, or the reason why there is none."""
-        problems, spelling = [row.why] * bool(row.why), row.spelling
-        row.uid = as_uid(spelling)
+        row.uid, problems = as_uid(row.spelling), [row.why] * bool(row.why)
         if not row.why:
-            parser = Parser({})
+            parser, known = Parser({}), self.config.schedules
             found = parser.credentials("", row.cells, TABLES["card"])
-            row.card, problems = found[0] if found else None, parser.problems
-            wrong = ""
-            if re.fullmatch(EXCELS_NUMBER, spelling):
-                problems = []
-                wrong = "a number that Excel shortened; format the column as text there"
-            elif row.card is None and not problems:
+            problems, schedule = parser.problems, row.cells.get("schedule")
+            wrong = digits_doubt if found and is_number(row.spelling) else ""
+            if not (found or problems):
                 wrong = "still the example's"
-            elif row.card and is_number(spelling):
-                wrong = digits_doubt
-            problems += [f".uid = {_named(spelling)}: {wrong}"] * bool(wrong)
-            schedule, known = row.cells.get("schedule"), self.config.schedules
-            if row.card and schedule and schedule not in known:
+            problems += [f".uid = {_named(row.spelling)}: {wrong}"] * bool(wrong)
+            if found and schedule and schedule not in known:
                 problems.append(
                     f".schedule = {_named(schedule)}: no [[schedule]] of your"
                     f" doorpi.toml has this name{did_you_mean(schedule, known)}"
                 )
+            row.card = None if problems else found[0]
         row.why = "; ".join(
             re.sub(r"^\.(\w+)", lambda key: self._titles.get(key[1], key[1]), problem)
             for problem in problems
         )
-        row.card = None if problems else row.card
 
     def _take(self, same: Sequence[Row]) -> None:
         """Put a card on the list, or refuse all the rows about it where they differ:
@@ -11399,10 +11371,6 @@ class CardList:
         return ""
 
 
-#: A long number as Excel shortens it: most of its digits are lost.
-EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
-
-
 def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
     """What the text of a list says, whatever kind it is of; columns that are
     ``ignored`` do not matter.
@@ -11413,7 +11381,7 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     text = text.removeprefix("\ufeff")  # as Excel writes first
     if not text.strip():
         raise ListError("empty")
-    word, names, rows, schedules = _records(text)
+    word, names, rows = _records(text)
     kinds = (kind for kind in LIST_FORMATS if kind.row == word)
     kind = next((kind for kind in kinds if kind.tells <= names.keys()), None)
     if kind is None and not names:
@@ -11424,7 +11392,7 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
     if kind is UHPPOTED:
         kind = _of_one_door(names, config.door.name)
     listed = CardList(kind, config)
-    listed.read(names, list(rows), schedules, ignored)
+    listed.read(names, list(rows), {_plain(name): name for name in ignored})
     if not (listed.cards or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     if not text.endswith(("\n", "\r", "}", "]")):

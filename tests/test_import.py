@@ -324,16 +324,6 @@ def test_which_of_uhppoteds_doors_is_this_one_must_be_clear():
     )
 
 
-def test_a_schedule_of_that_name_with_other_hours_is_told():
-    theirs = (
-        '[[schedule]]\nname = "office-hours"\ntimes = ["Mon 09:00-10:00"]\n' + OWN_TOML
-    )
-
-    assert read_list(theirs, OWNER).notes == {
-        "schedule 'office-hours' has other hours here, which hold": 0
-    }
-
-
 # -- rows that are refused
 
 
