@@ -8482,9 +8482,8 @@ class CardSource:
         self.is_closed = False
 
     def open(self) -> None:
-        """Look until the field is known to be empty: whoever taps once the door is
-        ready is answered.  Not for long, and not at all while a card lies there or the
-        reader does not answer."""
+        """Look until the field is known to be empty, so that whoever taps once the door
+        is ready is answered; not while a card lies there or the reader is mute."""
         self.debounce.restart()
         ends_at = self._clock.monotonic() + self.first_looks_s
         self._found = self._judged(Promised(lambda: [self._look()]))
@@ -8612,11 +8611,10 @@ class NfcReader:
     sense switches the field on, looks for a Type A card and reads its UID; the card
     is not activated, so one that is not NDEF, or misbehaves later, does not matter.
 
-    A PN532 that does not answer may stand at the speed that a killed program left it
-    at: from the third try on it is called back from there, and from the fourth on it
-    gets a pulse on RSTPD_N, where ``reset_gpio`` is wired.  The board has a pin of that
-    name; RSTO is another.  Once in ``renew_s``, when nobody is there, it is closed and
-    opened again: some were seen to become slow, or mute, after days.
+    A PN532 that does not answer may stand at the speed at which a killed program left
+    it: from the third try on it is called back, and from the fourth on it gets a pulse
+    on RSTPD_N (not RSTO), where ``reset_gpio`` is wired.  Once in ``renew_s``, when
+    nobody is there, it is closed and opened again: some became slow, or mute, in days.
 
     ``sense`` may run on any one thread, which opens the device.  Another may ``close``
     it while no ``sense`` is under way; a later one opens it again.
@@ -8628,8 +8626,7 @@ class NfcReader:
     rescue_after, reset_after = 2, 3  # failures in a row
 
     def __init__(self, path: str, reset_gpio: int = -1) -> None:
-        self._path = path
-        self._reset_gpio = reset_gpio
+        self._path, self._reset_gpio = path, reset_gpio
         self._failures = 0
         self._opened_at = -inf
         self._said_name = ""
@@ -8650,7 +8647,7 @@ class NfcReader:
             # USBError, Chipset.Error, IndexError, TypeError beside OSError.
             why = f"{self._path}: {_device_trouble(error)}"
             self._failures += 1
-            self._close(polite=False)
+            self.close(polite=False)
             raise ReaderLost(why) from None
         self._failures = 0  # an open alone proves little
         is_old = time.monotonic() - self._opened_at > self.renew_s
@@ -8683,35 +8680,26 @@ class NfcReader:
             log.info("card reader: %s", self.name)
 
     def _reset(self) -> None:
-        """RSTPD_N low for 100 ms: the reader starts as after a power cut.  That is
-        said once: a reader that was taken away is tried for weeks.
+        """RSTPD_N low for 100 ms: the reader starts as after a power cut.
 
         Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
         """
-        pin, trouble = self._reset_gpio, ""
+        pin, level, words = self._reset_gpio, logging.INFO, "was reset"
         try:
             import gpiozero
 
-            with contextlib.closing(
-                gpiozero.OutputDevice(pin, active_high=False)
-            ) as line:
+            with gpiozero.OutputDevice(pin, active_high=False) as line:
                 line.on()
                 time.sleep(0.1)
                 line.off()
                 time.sleep(0.05)
         except _gpio_errors() as error:
-            trouble = printable(str(error) or type(error).__name__)
-        if self._failures > self.reset_after:
-            return
-        if trouble:
-            log.warning("the card reader cannot be reset by GPIO %d: %s", pin, trouble)
-        else:
-            log.info("the card reader was reset")
+            why = printable(str(error) or type(error).__name__)
+            level, words = logging.WARNING, f"cannot be reset by GPIO {pin}: {why}"
+        if self._failures == self.reset_after:  # one that is missing is tried for weeks
+            log.log(level, "the card reader %s", words)
 
-    def close(self) -> None:
-        self._close(polite=True)
-
-    def _close(self, *, polite: bool) -> None:
+    def close(self, *, polite: bool = True) -> None:
         """Let go of the device whatever state it is in.
 
         nfcpy's own close() first talks to the device; when that fails it leaves
@@ -8867,11 +8855,9 @@ def usb_path(path: str) -> str:
     then does nfcpy say why it cannot be opened."""
     if not re.fullmatch(r"usb(:[0-9a-fA-F]{4})?", path):
         return path
-    vendor = path[4:].lower()
-    for device in usb_devices():
-        if device.id in USB_READERS and device.id.startswith(vendor):
-            return f"usb:{device.id}"
-    return path
+    there = [each.id for each in usb_devices() if each.id in USB_READERS]
+    fitting = (f"usb:{each}" for each in there if each.startswith(path[4:].lower()))
+    return next(fitting, path)
 
 
 TAKEN = "another program uses it"
@@ -8900,9 +8886,8 @@ def type_a_answers(uid: bytes) -> dict[str, str]:
     """What a card with this UID answers to each frame of anticollision, as hex.
 
     Source: ISO/IEC 14443-3, 6.5: the upper bits of the ATQA tell the UID's size;
-    93/95/97 name the cascade level, 20 asks for its four bytes and their check byte,
-    70 selects; bit 3 of the SAK says that the UID goes on at the next level, all but
-    the last of which begin with the cascade tag 88.
+    93/95/97 name the cascade level, 20 asks for its four bytes and a check byte, 70
+    selects; SAK 04: the UID goes on at the next level (88 is the cascade tag).
     """
     atqa = bytes([0x04 | UID_BYTES.index(len(uid)) << 6, 0x00]).hex()
     answers = {"26": atqa, "52": atqa}  # REQA, WUPA
