@@ -4996,8 +4996,7 @@ def utc_text(at: datetime) -> str:
 ################################################################################
 
 
-#: Where install.sh puts a version, with itself in it.
-INSTALLED = Path("/opt/doorpi/current")
+INSTALLED = Path("/opt/doorpi/current")  # where install.sh puts a version
 
 
 def bring_libraries() -> str:
@@ -5038,13 +5037,10 @@ class HttpUnreadable(HttpError):
 class BoundedSocket(socket.socket):
     """A socket whose every read and write ends when the request's time does.
 
-    A timeout alone bounds one call, and not an answer that drips byte by byte.  The
-    kernel is bounded as well: it would go on sending what was written, for minutes, to
-    a network that comes back, even after the program was killed.  TCP_USER_TIMEOUT
-    ends that when the time ends, and closing resets the connection (SO_LINGER 0), which
-    drops what is still unsent.
-
-    Source: tcp(7), socket(7).
+    A timeout alone bounds one call, not an answer that drips byte by byte.  The kernel
+    would go on sending what was written, for minutes, to a network that comes back,
+    even after the program was killed: TCP_USER_TIMEOUT ends that when the time ends,
+    and closing resets the connection (SO_LINGER 0).  Source: tcp(7), socket(7).
     """
 
     clock: Clock
@@ -5247,9 +5243,9 @@ class Dialer:
     """Opens connections to one host: name, TCP, TLS, one attempt at a time.
 
     One is opened ahead (``keep_ready``), so that a tap need not wait for it, and
-    opened again when the server closes it, with growing pauses while that fails.
-    A connection can die without a sign: a router forgets it, or a proxy answers the
-    kernel's keep-alives in place of the server.  So an idle one is replaced in time.
+    opened again when the server closes it, with growing pauses while that fails.  An
+    idle one is replaced in time, because it can die without a sign: a router forgets
+    it, or a proxy answers the kernel's keep-alives in place of the server.
 
     ``take``, ``give_back``, ``wait_for_command`` and ``hang_up`` are for the thread
     that makes the requests; another one may call the rest meanwhile.
@@ -5297,9 +5293,8 @@ class Dialer:
         with self._guarded():
             self._collect()
             is_at_work = self._attempt or self._in_use or self._closed
-            if is_at_work or self._is_ready(self.renew_share * self.stale_s):
-                return
-            if self.clock.monotonic() >= self._again_at:
+            is_served = is_at_work or self._is_ready(self.renew_share * self.stale_s)
+            if not is_served and self.clock.monotonic() >= self._again_at:
                 self._start()
 
     def dial(self) -> DialAttempt:
@@ -5311,9 +5306,8 @@ class Dialer:
         """In words when it was tried in vain for ``seconds`` to get a connection, or
         any answer, else ""."""
         since = self._missing_since
-        if since is None or self.clock.monotonic() - since < seconds:
-            return ""
-        return f"no connection to {self.host} for {seconds:g} s"
+        is_long = since is not None and self.clock.monotonic() - since >= seconds
+        return f"no connection to {self.host} for {seconds:g} s" if is_long else ""
 
     def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
         """A connection to use, waited for until ``by``.  Raises: HttpNotSent.
@@ -5468,21 +5462,18 @@ class Dialer:
 
 
 class AnswerFile(io.BufferedReader):
-    """What http.client's HTTPResponse reads an answer from, in place of a socket.
-
-    A response closes its file when it has been read.  This one stays open, because an
-    interim answer comes before the real one, and more than the answer may have come.
-    """
+    """What http.client's HTTPResponse reads an answer from, in place of a socket, and
+    closes then.  It stays open: an interim answer comes before the real one, and more
+    than the answer may have come."""
 
     def makefile(self, mode: str) -> Self:
         return self
 
     def close(self) -> None:
-        """The connection is closed by whoever opened it."""
+        """The Dialer closes the connection."""
 
     def flush(self) -> None:
-        """Nothing is written.  A response that was given up is flushed by the garbage
-        collector, perhaps after its file is closed, which Python 3.13 reports."""
+        """Not by the garbage collector either: Python 3.13 reports that it failed."""
 
 
 class Reply(NamedTuple):
@@ -5500,14 +5491,10 @@ class Reply(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Status and words, for people."""
         return f"HTTP {self.status} {self.said}".rstrip(" .")
 
     def json(self, kind: type[T]) -> T:
-        """The body, which is JSON: an object (dict) or a list.
-
-        Raises: HttpUnreadable.
-        """
+        """The JSON in it, an object (dict) or a list.  Raises: HttpUnreadable."""
         trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(self.body)
@@ -5542,12 +5529,9 @@ def _words_in(value: object, depth: int = 3) -> str:
 class WebApi:
     """An HTTP API whose every call ends in time, on a connection that is kept.
 
-    The standard library's http.client speaks HTTP; the connections come from a Dialer.
     It heeds no proxy and no .netrc of the environment, follows no redirect and keeps
-    no cookie.
-
-    One thread makes the calls.  Meanwhile another one may use the ``dialer``, whose
-    ``close`` ends a call that is under way.
+    no cookie.  One thread makes the calls; meanwhile another one may use the
+    ``dialer``, whose ``close`` ends a call that is under way.
     """
 
     max_head = 32 * 1024  # of an answer, with all interim ones before it
@@ -5762,11 +5746,10 @@ def _observed(state: LockState | str, why: str = "", **more: Any) -> LockStatus:
     return LockStatus(state, **more)
 
 
-def _percent(value: object) -> int | None:
+def _percent(value: Any) -> int | None:
     """A battery level as vendors send it, None for anything else."""
-    if type(value) in (int, float) and 0 <= value <= 100:  # type: ignore[operator]
-        return int(value)  # type: ignore[call-overload, no-any-return]
-    return None
+    is_level = type(value) in (int, float) and 0 <= value <= 100
+    return int(value) if is_level else None
 
 
 def _only(kind: type[T], value: object) -> T | None:
@@ -5871,6 +5854,9 @@ class WebLock(Lock):
         self.url = (access.base_url or vendor).rstrip("/")
         key = access.api_key.text
         headers = {name: text.format(key) for name, text in self.headers}
+        path = urlsplit(self.url).path  # a proxy has another host
+        spoken = (v for v in self.versions if urlsplit(v.base_url).path == path)
+        self.version = next(spoken, None)
         self.apis: list[WebApi] = []
         self._api = self._reach(self.url, headers=headers, modules=self.modules)
 
@@ -5887,14 +5873,6 @@ class WebLock(Lock):
     @property
     def calls(self) -> int:
         return sum(api.calls for api in self.apis)
-
-    @property
-    def version(self) -> VendorApi | None:
-        """The version at ``url``, known by its path, because a proxy has another host;
-        None: not known."""
-        path = urlsplit(self.url).path
-        found = (v for v in self.versions if urlsplit(v.base_url).path == path)
-        return next(found, None)
 
     def prepare(self, by: float) -> None:
         with self._as_lock_errors():
@@ -5974,9 +5952,9 @@ class WebLock(Lock):
 class SesameMini(WebLock):
     """Sesame and Sesame mini over the first public API, with its WiFi access point.
 
-    A command is answered by a task; the task's end is the lock's own word.  Its
-    ``locked`` without ``responsive`` is an old value, and even with it can lag
-    behind for minutes, which is why a task that succeeded is not checked again.
+    A command is answered by a task, whose end is the lock's own word.  ``locked`` is an
+    old value without ``responsive``, and can lag by minutes even with it: so a task
+    that succeeded is not checked again.
 
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on what lags.
     """
@@ -5985,9 +5963,8 @@ class SesameMini(WebLock):
     versions = (
         VendorApi("https://api.candyhouse.co/public", "docs.candyhouse.co (2019)"),
     )
-    #: One request a second "will not be restricted"; the first question goes out at
-    #: once, because a lock that had nothing to move answers at once.  `sync` costs
-    #: the lock's battery.
+    #: One request a second "will not be restricted".  A lock that had nothing to move
+    #: answers at once.  `sync` costs its battery.
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
     headers = (("Authorization", "{}"),)
     path = "/sesame/{}"
@@ -6178,8 +6155,6 @@ class SwitchBot(WebLock):
         "halflocked": HALF_OUT,
         "latchboltlocked": LATCHED,
     }
-    #: A level is the upper end of a step: 20 stands for 10 to 20 %.
-    low_percent = 20
     refusals = (
         Meaning(
             range(1000), "daily limit", QuotaError, ": the day's calls are used up"
@@ -6225,7 +6200,8 @@ class SwitchBot(WebLock):
             state,
             reachable={"online": True, "offline": False}.get(online.lower()),
             battery_percent=battery,
-            battery_is_low=battery is not None and battery <= self.low_percent,
+            # A level is the upper end of a step: 20 stands for 10 to 20 %.
+            battery_is_low=battery is not None and battery <= 20,
             is_moving=state == MOVING,
             is_between=state in (HALF_OUT, LATCHED),
         )
@@ -6429,11 +6405,9 @@ class NukiBridge(WebLock):
 
     The bridge takes one connection and one request at a time, and falls silent when
     they come too fast: so each request has a connection of its own, ``gap_s`` after
-    the one before, and idle time costs it nothing.  There is no TLS: who is on the
-    network learns no token, but could answer in the bridge's place.
-
-    ``lockState`` and ``lockAction`` speak to the lock by radio and wait for its word;
-    ``list`` is what the bridge knows already.
+    the one before.  There is no TLS: whoever is on the network learns no token, but
+    could answer in the bridge's place.  ``lockState`` and ``lockAction`` speak to the
+    lock by radio and wait for its word; ``list`` is what the bridge knows already.
 
     Source: Nuki Bridge HTTP API v1.13.
     """
@@ -6474,8 +6448,7 @@ class NukiBridge(WebLock):
             self._clock.sleep(rested_at - now)
 
     def keep_ready(self) -> None:
-        """No connection, as above, but what takes long to load."""
-        self._api.dialer.load()
+        self._api.dialer.load()  # all that takes long without a connection
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         query = f"&action={NUKI_ACTIONS[command]}&nowait=0"
@@ -6484,9 +6457,10 @@ class NukiBridge(WebLock):
         return "success"
 
     def confirm(self, sent: Sent, by: float) -> Progress:
-        """After a command that the bridge called a success its list is asked; as that
-        can lack the state, or stay as it was, the lock is asked then, once.  After any
-        other only the lock itself knows.  Raises: Rejected when its motor is blocked.
+        """After a success its list is asked, and the lock once, because the list can
+        lack the state or stay as it was; after all else only the lock knows.
+
+        Raises: Rejected when its motor is blocked.
         """
         target, was_success = sent.command.target, sent.handle is not None
         if was_success:
@@ -6568,7 +6542,7 @@ class NukiWeb(WebLock):
     policy = LockPolicy(
         confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0), wake_every_s=300.0, wake_s=5.0
     )
-    #: Said to stand open for longer, a lock is asked itself: the cloud was seen to miss
+    #: A lock that stands open for longer is asked itself: the cloud was seen to miss
     #: that it was locked.  An old "locked" does no harm: a tap unlocks either way.
     old_s = 3600.0
     headers = (("Authorization", "Bearer {}"),)
@@ -6787,9 +6761,8 @@ class Relay(Lock):
 
 
 def _gpio_errors() -> tuple[type[Exception], ...]:
-    """What gpiozero raises, and what a pin library does: RPi.GPIO a RuntimeError, one
-    that is too old for gpiozero an AttributeError, lgpio and pigpio an ``error`` that
-    is no other's.
+    """What gpiozero raises, and a pin library: RPi.GPIO a RuntimeError, one that is too
+    old for gpiozero an AttributeError, lgpio and pigpio an ``error`` of their own.
 
     Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
     """
@@ -6801,10 +6774,8 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
 class KeptWords:
     """A few named words of one lock's driver, in a file that we alone may read: in the
-    log they would be in each backup of it.  May be used on any thread.
-
-    The words belong to the settings that they were made from: with another key in
-    there they count no more.  What cannot be written holds until the program ends.
+    log they would be in each backup.  They count only with the settings that they were
+    made from.  What cannot be written holds until the program ends.
     """
 
     def __init__(self, path: Path, access: LockAccess) -> None:
