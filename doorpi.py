@@ -2692,31 +2692,15 @@ class ProcessSignals:
 class Clock(Protocol):
     """The two kinds of time, and waiting."""
 
-    def now(self) -> datetime:
-        """The time in the door's zone, aware.  May be wrong, and may jump."""
-
-    def monotonic(self) -> float:
-        """Seconds that only go forward, also while the computer is suspended."""
-
-    def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass."""
-
-    def wait(self, seconds: float) -> None:
-        """As ``sleep``, for the main thread: shorter where a Worker has ended
-        something since the last wait."""
-
-    def wake(self) -> None:
-        """End the main thread's ``wait``, or its next one; for any thread."""
-
-    def is_set(self) -> bool:
-        """True when the kernel knows the clock to be synchronised."""
-
-    def cpu(self) -> float:
-        """Seconds of the processor that the door has used so far."""
-
-    def boot(self) -> str:
-        """A name for this run of the computer, in which ``monotonic`` counts: of
-        another one its seconds mean nothing."""
+    def now(self) -> datetime: ...  # in the door's zone, aware; may be wrong and jump
+    def monotonic(self) -> float: ...  # seconds: only forward, also while suspended
+    def sleep(self, seconds: float) -> None: ...
+    # As ``sleep``, for the main thread: until a Worker has ended something, at most.
+    def wait(self, seconds: float) -> None: ...
+    def wake(self) -> None: ...  # end that wait, or its next one; for any thread
+    def is_set(self) -> bool: ...  # the kernel knows the clock to be synchronised
+    def cpu(self) -> float: ...  # seconds of the processor that the door has used
+    def boot(self) -> str: ...  # a name for this run of the computer
 
 
 class ReaderLost(Exception):
@@ -2726,14 +2710,9 @@ class ReaderLost(Exception):
 class Reader(Protocol):
     """What finds cards."""
 
-    def sense(self) -> Card | None:
-        """Look for a Type A card once, opening the reader where need be.
-
-        Blocks for 10 ms or so, up to 1.2 s with a reader that is failing.
-
-        Raises: ReaderLost.
-        """
-
+    # Look for a Type A card once, opening the reader where need be: for 10 ms or so, up
+    # to 1.2 s with a reader that is failing.  Raises: ReaderLost.
+    def sense(self) -> Card | None: ...
     def close(self) -> None: ...
 
 
@@ -2846,9 +2825,7 @@ class Keep(Protocol):
     vendor changes at each use.  Does not fail; may be called on any thread."""
 
     def recall(self, name: str) -> str | None: ...
-
-    def keep(self, name: str, text: str) -> None:
-        """When this returns, a power cut does not lose ``text``, if the disk works."""
+    def keep(self, name: str, text: str) -> None: ...  # a power cut does not lose it
 
 
 class Sent(NamedTuple):
@@ -2914,13 +2891,11 @@ class Lock(Protocol):
 
 
 class Pending(Protocol[T_co]):
-    """Something that a Worker was given to do."""
+    """Something that a Worker was given to do; once it is ``done`` it has a result."""
 
     @property
     def done(self) -> bool: ...
-
-    def result(self) -> T_co:
-        """Once it is ``done``: the function's answer.  Raises: what it raised."""
+    def result(self) -> T_co: ...  # raises what the function raised
 
 
 class Worker(Protocol):
@@ -2928,20 +2903,12 @@ class Worker(Protocol):
 
     @property
     def is_idle(self) -> bool: ...
-
-    def submit(self, function: Callable[[], T]) -> Pending[T]:
-        """Run ``function`` when those before it have ended."""
-
     @property
-    def busy_s(self) -> float:
-        """How long what is under way has lasted; 0.0 while nothing is."""
-
+    def busy_s(self) -> float: ...  # what is under way has lasted; 0.0: nothing is
     @property
-    def is_wanted(self) -> bool:
-        """True where somebody waits for what is under way to end."""
-
-    def close(self) -> None:
-        """Begin nothing more; does not wait for what is under way."""
+    def is_wanted(self) -> bool: ...  # somebody waits for what is under way to end
+    def submit(self, function: Callable[[], T]) -> Pending[T]: ...
+    def close(self) -> None: ...  # begin nothing more; does not wait
 
 
 class StoreError(Exception):
@@ -2967,26 +2934,19 @@ class Source(Protocol):
     due: float
     worker: Worker
 
-    def open(self) -> None:
-        """Get ready, before the door says that it is: for a second at most, and no
-        longer than it takes to know what was presented before the start."""
-
-    def poll(self, now: float) -> AccessRequest | None:
-        """What was presented since the last call, without waiting for anything."""
-
-    def prove(self, credential: Credential) -> Reason | None:
-        """Have what was presented last prove that it is what ``credential`` says; None
-        where it did, or has nothing to prove.  The door calls this on ``worker``."""
-
-    def answer(self, request: AccessRequest, answer: Answer) -> None:
-        """Tell the sender what came of it; at a reader, the lights have done so."""
-
-    def rest(self, until: float) -> None:
-        """Be slow until then: nobody who may enter was among many that were denied."""
-
-    def trouble(self) -> str:
-        """Why nothing can be presented, in words; "" while all is well."""
-
+    # Get ready, before the door says that it is: for a second at most, and no longer
+    # than it takes to know what was presented before the start.
+    def open(self) -> None: ...
+    # What was presented since the last call, without waiting for anything.
+    def poll(self, now: float) -> AccessRequest | None: ...
+    # Have what was presented last prove that it is what ``credential`` says; None where
+    # it did, or has nothing to prove.  The door calls this on ``worker``.
+    def prove(self, credential: Credential) -> Reason | None: ...
+    # Tell the sender what came of it; at a reader, the lights have done so.
+    def answer(self, request: AccessRequest, answer: Answer) -> None: ...
+    # Be slow until then: nobody who may enter was among many that were denied.
+    def rest(self, until: float) -> None: ...
+    def trouble(self) -> str: ...  # why nothing can be presented; "" while all is well
     def close(self) -> None: ...
 
 
@@ -3011,29 +2971,16 @@ class People(Protocol):
     StoreError."""
 
     def find(self, uid: Uid) -> Credential | None: ...
-
-    def block_on(self, uid: Uid, holder: str) -> Block | None:
-        """The block that covers this card of ``holder``, "" where nobody is known to
-        have it."""
-
-    def has_dated_cards(self) -> bool:
-        """Whether cards of the list have dates or hours, as far as a short look can
-        tell; True where it cannot."""
-
-    def add_card(self, card: Credential, at: datetime) -> None:
-        """Put ``card`` on the list, in place of what was known of its UID.  A copy of
-        the list takes seconds: ``tidy`` makes it, soon."""
-
-    def locked_down(self) -> bool | None:
-        """Whether everybody is refused; None when nothing was ever said of it."""
-
+    # The block that covers this card of ``holder`` ("": nobody is known to have it).
+    def block_on(self, uid: Uid, holder: str) -> Block | None: ...
+    # Whether cards have dates or hours; True where a short look cannot tell.
+    def has_dated_cards(self) -> bool: ...
+    # Put ``card`` on the list, in place of what was known of its UID.
+    def add_card(self, card: Credential, at: datetime) -> None: ...
+    def locked_down(self) -> bool | None: ...  # None: nothing was ever said of it
     @property
-    def is_untidy(self) -> bool:
-        """True when ``tidy`` should not wait for its usual time."""
-
-    def tidy(self) -> None:
-        """Finish, in an idle moment, what a change of the list has left to do."""
-
+    def is_untidy(self) -> bool: ...  # ``tidy`` should not wait for its usual time
+    def tidy(self) -> None: ...  # finish, in an idle moment, what a change has left
     def close(self) -> None: ...
 
 
@@ -3041,42 +2988,26 @@ class EventLog(Protocol):
     """The events on disk, and what is kept under a name beside them.  Every method
     raises StoreError."""
 
-    def last_moved(self, uid: Uid) -> datetime | None:
-        """When this card last moved the lock, or may have."""
-
-    def newest_at(self) -> datetime | None:
-        """The latest time at which anything happened, None while the log is empty."""
-
-    def oldest_at(self) -> datetime | None:
-        """When the first row of the log was written."""
-
-    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
-        """Put ``event`` on disk, as far as it is known; returns its id.  After that a
-        power cut loses neither it nor ``notes``."""
-
-    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
-        """Add result, latency and detail of ``event``, which ``begin`` gave its id."""
-
-    def record(self, event: Event) -> None:
-        """Put ``event`` on disk, in which nothing is moved."""
-
-    def keep(self, notes: Notes) -> None:
-        """Put ``notes`` on disk by themselves."""
-
-    def recall(self, name: str) -> str | None:
-        """What was kept under ``name``, also by another process."""
-
-    def close_interrupted(self) -> int:
-        """Mark what earlier processes left unfinished, and return how many that is;
-        what a verb began a short while ago is left to it."""
-
-    def forget(self, before: datetime, now: datetime, limit: int) -> int:
-        """Remove the oldest events and their outcomes: at most ``limit`` of each, and
-        only those from ``before`` that.  Returns how many rows were removed."""
-
-    def tidy(self) -> None:
-        """Checkpoint the WAL now, so that no later commit has to."""
-
+    # When this card last moved the lock, or may have.
+    def last_moved(self, uid: Uid) -> datetime | None: ...
+    # The latest time at which anything happened; when the first row was written.
+    def newest_at(self) -> datetime | None: ...
+    def oldest_at(self) -> datetime | None: ...
+    # Put ``event`` on disk, as far as it is known; returns its id.  After that a power
+    # cut loses neither it nor ``notes``.
+    def begin(self, event: Event, notes: Notes = NOTHING) -> int: ...
+    # Add result, latency and detail of ``event``, which ``begin`` gave its id.
+    def finish(self, event: Event, notes: Notes = NOTHING) -> None: ...
+    def record(self, event: Event) -> None: ...  # one in which nothing is moved
+    def keep(self, notes: Notes) -> None: ...  # by themselves
+    def recall(self, name: str) -> str | None: ...  # also of another process
+    # Mark what earlier processes left unfinished, and return how many that is; what a
+    # verb began a short while ago is left to it.
+    def close_interrupted(self) -> int: ...
+    # Remove the oldest events and their outcomes: at most ``limit`` of each, and only
+    # those from ``before`` that.  Returns how many rows were removed.
+    def forget(self, before: datetime, now: datetime, limit: int) -> int: ...
+    def tidy(self) -> None: ...  # checkpoint the WAL now, so that no commit has to
     def close(self) -> None: ...
 
 
@@ -3085,27 +3016,19 @@ class Indicator(Protocol):
 
     trouble: str  # why there is no light, in words; "" while there is
 
-    def show(self, *signals: Signal) -> None:
-        """Play ``signals`` one after the other, at once, in the background."""
-
-    def keep_ready(self) -> None:
-        """Called when idle: try again for pins that could not be had."""
-
-    def close(self) -> None:
-        """Lights off."""
+    # Play ``signals`` one after the other, at once, in the background.
+    def show(self, *signals: Signal) -> None: ...
+    def keep_ready(self) -> None: ...  # when idle: try again for pins not to be had
+    def close(self) -> None: ...  # lights off
 
 
 class Supervisor(Protocol):
     """Who started the door and watches over it: systemd."""
 
     def ready(self) -> None: ...
-
     def alive(self) -> None: ...
-
     def reloading(self) -> None: ...
-
     def stopping(self) -> None: ...
-
     def status(self, text: str) -> None: ...
 
 
