@@ -17,7 +17,7 @@ One card on its way through the house:
       -> LockControl.move: Lock.status -> the intent on disk -> Lock.send
       -> Lock.confirm -> light and event
 What was opened is locked again by the same LockControl, when nobody is there.
-Files hold state (9, 11, 14): doorpi.toml is the owner's, and the program never writes
+Files hold state (9, 10, 13): doorpi.toml is the owner's, and the program never writes
 it; last-good.json is the last of it that was valid, for a start after a bad edit;
 cards.db is the list that verbs and master cards write, with the blocks of
 `revoke`; doorpi.db is the log, which each tap writes; lock.words is what a driver must
@@ -25,14 +25,14 @@ not forget, as a key that the vendor changes.  One more, inbox.db, lives in memo
 where it can: through it other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
-     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Files
-    11 Store         12 Readers     13 Other sources           14 The Pi
-    15 The owner's tools            16 Lists from elsewhere    17 Pictures
-    18 Doctor        19 Wiring and command line
+     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
+    11 Readers       12 Other sources            13 The Pi
+    14 The owner's tools            15 Lists from elsewhere    16 Pictures
+    17 Doctor        18 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 15, a
+To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14, a
                     row in tests/test_rules.py and one in tests/test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a Table in 4, one in doorpi.toml
@@ -43,14 +43,14 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     and test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
-To add a source     a class in 13 with the methods of Source (5), which may be given an
-                    id or a proof of its own; one more in make_sources (19).  A second
+To add a source     a class in 12 with the methods of Source (5), which may be given an
+                    id or a proof of its own; one more in make_sources (18).  A second
                     reader is one more CardSource there, with a point; an exit's wants
                     are Wants.UNLOCK.  tests/test_one_way_in.py has several
 To add an authority a class with what Authority (5) lists, and its place in
-                    Equipment.authorities (`equip`, 19); tests as above
-To add a verb       a cmd_* and a row of VERBS in 19; what it does at length in 15
-To read a new list  a row of LIST_FORMATS in 16, and a fix for what it says its own way
+                    Equipment.authorities (`equip`, 18); tests as above
+To add a verb       a cmd_* and a row of VERBS in 18; what it does at length in 14
+To read a new list  a row of LIST_FORMATS in 15, and a fix for what it says its own way
 
 Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
 time zone: what the log says and what schedules are about. `now` and every name that
@@ -87,6 +87,7 @@ import base64
 import contextlib
 import enum
 import errno
+import fcntl
 import functools
 import gc
 import hashlib
@@ -6770,7 +6771,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, Keep], Lock]] = {
 
 
 ################################################################################
-# 10. Files -- SQLite that outlives a bad disk, and who holds its folder
+# 10. Store -- the list of people, the event log, the inbox
 ################################################################################
 
 
@@ -6785,12 +6786,9 @@ ENDINGS = ("", "-wal", "-shm", "-journal")
 class RowError(sqlite3.DataError):
     """A value in a row that makes no sense."""
 
-    def __init__(self, value: object, what: str) -> None:
-        super().__init__(f"{printable(repr(value), 40)}, which is {what}")
-
 
 class Spoilt(sqlite3.DatabaseError):
-    """A file that SQLite would open, though what was written last is lost."""
+    """A file that SQLite would open, though the last changes of it are lost."""
 
     sqlite_errorcode = sqlite3.SQLITE_NOTADB
 
@@ -6803,26 +6801,18 @@ def _wal(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
-def _is_there(path: Path) -> bool:
-    """True also for a link that leads nowhere.  Raises: OSError if nobody can know."""
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Which file a name stands for, be it a link that leads nowhere; None for none.
+    Raises: OSError if nobody can know."""
     try:
-        path.lstat()
+        found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_nothing(path: Path) -> bool:
     return not (path.exists() and path.stat().st_size)
-
-
-def _identity(file: Path | int) -> tuple[int, int] | None:
-    """Which file a name stands for, or a descriptor; None for none."""
-    try:
-        found = file.stat() if isinstance(file, Path) else os.fstat(file)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _refuse_odd(path: Path) -> None:
@@ -6840,14 +6830,6 @@ def _has_no_room(path: Path, needed: int = 65_536) -> bool:
     disk = os.statvfs(path)
     free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
     return free * disk.f_frsize < needed
-
-
-def _is_fixed(path: Path) -> bool:
-    """On a disk that is full or became read-only SQLite needs to be told, or it fails
-    to make its -shm.  Source: sqlite.org/wal.html, "Read-Only Databases"."""
-    if _is_nothing(path) or _wal(path).exists():
-        return False
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY) or _has_no_room(path)
 
 
 def _is_broken(error: Exception) -> bool:
@@ -6868,53 +6850,12 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-@contextlib.contextmanager
-def _database_copied(path: Path, copy: Path) -> Iterator[Path]:
-    """What is committed in ``path``, as a file that is to replace ``copy``.
-
-    Raises: BlockingIOError, if another process copies it.
-    """
-    import fcntl
-
-    part = copy.with_name(f"{copy.name}.part")
-    if part.is_symlink():
-        part.unlink()
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(part, flags, 0o640)) as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mine = _identity(file.fileno())
-        if _identity(part) != mine:
-            raise BlockingIOError(errno.EAGAIN, "it was just copied")
-        try:
-            os.ftruncate(file.fileno(), 0)  # of a process that was killed
-            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-                db.execute("VACUUM INTO ?", (str(part),))
-            os.fsync(file.fileno())  # SQLite itself leaves that to the disk
-            yield part
-        finally:
-            if _identity(part) == mine:  # half of a copy on a disk that is full
-                part.unlink()
-
-
-@contextlib.contextmanager
-def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction, which nobody else's write comes into."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:  # also Stopped: nothing half-written stays
-        db.rollback()
-        raise
-    db.commit()
-
-
 class SqliteFile:
     """One SQLite file (WAL, every commit synced to the disk), for all threads.
 
     The connection is opened when it is needed and dropped after any error, so that
-    a disk that comes back is used again.  With ``repair`` a file that is no
-    database any more is set aside under a dated name and a new one begun.
-    A question makes no file.
+    a disk that comes back is used again.  With ``repair`` a file that is broken is set
+    aside under a dated name and a new one begun.  A question makes no file.
     """
 
     schema: tuple[str, ...]
@@ -6924,6 +6865,8 @@ class SqliteFile:
         self, path: Path, *, repair: bool = False, busy_s: float = 0.25
     ) -> None:
         self.path = path
+        #: The files any of which holds what was stored.
+        self._remains = [path, _wal(path)]
         self._repair = repair
         self._busy_s = busy_s
         self._guard = threading.RLock()
@@ -6934,24 +6877,20 @@ class SqliteFile:
     def exists(self) -> bool:
         """False as long as nothing was ever stored."""
         with self._guarded():
-            return any(map(_is_there, self._remains()))
+            return any(map(file_at, self._remains))
 
     def identity(self) -> tuple[int, int] | None:
         """Which file it is just now, None while there is none."""
         with self._guarded():
-            return _identity(self.path)
+            return file_at(self.path)
 
     def close(self) -> None:
         with self._guard:
             self._drop()
 
-    def _remains(self) -> Iterable[Path]:
-        """The files any of which holds what was stored."""
-        return self.path, _wal(self.path)
-
     def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._guarded():
-            if self._db is None and not any(map(_is_there, self._remains())):
+            if self._db is None and not self.exists():
                 return []
             return self._connection().execute(sql, values).fetchall()
 
@@ -6968,13 +6907,15 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and nobody else's write comes between."""
         with self._guarded():
             db = self._connection()
             if db.in_transaction:  # Stopped fell between the lines of an earlier one
                 db.rollback()
             if self._is_fixed and _has_no_room(self.path):
                 raise sqlite3.OperationalError("database or disk is full")
-            with _all_or_nothing(db):
+            db.execute("BEGIN IMMEDIATE")
+            with db:
                 yield db
 
     @contextlib.contextmanager
@@ -7002,10 +6943,10 @@ class SqliteFile:
 
     def _connection(self) -> sqlite3.Connection:
         """The open database; opened again when its file was removed or replaced."""
-        if self._db is not None and self._file != _identity(self.path):
+        if self._db is not None and self._file != file_at(self.path):
             log.warning("%s was replaced or deleted: it is opened again", self.path)
             self._drop()
-        if self._is_fixed:  # what others change, once they can, it would not see
+        if self._is_fixed:  # it would not see what others change, once they can
             self._drop()
         return self._db or self._open()
 
@@ -7013,18 +6954,23 @@ class SqliteFile:
         _refuse_odd(self.path)
         if not self.path.parent.exists():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._is_fixed = _is_fixed(self.path)
+        # Without this, SQLite fails to make a -shm on a disk that is full or became
+        # read-only.  Source: sqlite.org/wal.html, "Read-Only Databases".
+        self._is_fixed = not (_is_nothing(self.path) or _wal(self.path).exists()) and (
+            bool(os.statvfs(self.path).f_flag & os.ST_RDONLY) or _has_no_room(self.path)
+        )
         uri = f"file:{quote(os.fsencode(self.path))}"
         self._db = db = sqlite3.connect(
             f"{uri}?immutable=1" if self._is_fixed else uri, uri=True,
             timeout=self._busy_s, isolation_level=None, check_same_thread=False,
         )  # fmt: skip
-        self._file = _identity(self.path)
+        self._file = file_at(self.path)
         # A letter that rotted must not hide the row, nor those beside it.
         db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
         db.row_factory = sqlite3.Row
         db.create_function("without_accents", 1, without_accents, deterministic=True)
-        self._use_wal(db)
+        with contextlib.suppress(sqlite3.OperationalError):  # another process does so
+            db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {self.synchronous}")
         self._bring_up_to_date(db)
         return db
@@ -7037,7 +6983,8 @@ class SqliteFile:
             log.info(words, self.path, version)
         if version >= newest or self._is_fixed:  # a disk that is full keeps nobody out
             return
-        with _all_or_nothing(db):
+        db.execute("BEGIN IMMEDIATE")
+        with db:
             (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody's now
             for script in self.schema[version:]:
                 for statement in script.split(";"):
@@ -7046,153 +6993,26 @@ class SqliteFile:
         if version:
             log.warning("%s: brought to schema %d", self.path, newest)
 
-    def _use_wal(self, db: sqlite3.Connection) -> None:
-        """SQLite itself does not wait here for another process that does the same."""
-        ends_at = time.monotonic() + self._busy_s
-        while True:
-            try:
-                db.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > ends_at:
-                    raise
-            time.sleep(0.01)
-
     def _set_aside(self) -> None:
         """Nothing of it is lost: each file keeps its content under a dated name."""
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        parts = [Path(f"{self.path}{end}") for end in ENDINGS]
-        ending = f".broken-{stamp}"
+        ending = f".broken-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         try:
-            for number in range(2, 100):  # another one in this second
-                if not any(Path(f"{part}{ending}").exists() for part in parts):
-                    break
-                ending = f".broken-{stamp}-{number}"
-            for part in filter(Path.exists, parts):
-                part.rename(f"{part}{ending}")
+            earlier = list(self.path.parent.glob(f"{self.path.name}*{ending}*"))
+            if earlier:  # in this second
+                ending += f"-{len(earlier) + 1}"
+            for part in (Path(f"{self.path}{end}") for end in ENDINGS):
+                if part.exists():
+                    part.rename(f"{part}{ending}")
         except OSError as error:
             log.error("%s is broken and cannot be set aside: %s", self.path, error)
         else:
             log.error("%s was broken: set aside as %s", self.path, ending)
 
 
-# The state directory
-
-
-PROC = Path("/proc")
-
-
-def holders_of(node: Path) -> list[int]:
-    """Other processes that have ``node`` open, as far as we may see them."""
-    wanted, holders = str(node.resolve()), []
-    for folder in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or over
-            links = (folder / "fd").iterdir()
-            named = [link for link in links if str(link.readlink()) == wanted]
-            if any(link.samefile(node) for link in named):  # not a container's own
-                holders.append(int(folder.name))
-    return sorted(set(holders) - {os.getpid()})
-
-
-class AlreadyRunning(Exception):
-    """Another door works with the same state directory."""
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a door works with this state directory, as far as we may look."""
-    import fcntl
-
-    try:
-        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(looked)
-    return False
-
-
-@contextlib.contextmanager
-def only_door(folder: Path) -> Iterator[None]:
-    """Hold the state directory: two doors beside each other would both act on each
-    card.  The lock is on the directory itself, so that a full disk does not matter, and
-    the kernel ends it with the process, however that ends.
-
-    Raises: AlreadyRunning.
-    """
-    import fcntl
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the store will tell; it keeps nobody out
-        yield
-        return
-    with contextlib.ExitStack() as end:
-        end.callback(os.close, held)
-        try:
-            if is_running(folder):
-                time.sleep(0.05)  # or somebody asked just that, which holds it as well
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = ", ".join(map(str, holders_of(folder))) or "of another user"
-            raise AlreadyRunning(
-                f"{folder}: another DoorPi (process {who}) works with this directory;"
-                " stop it first: sudo systemctl stop doorpi"
-            ) from None
-        yield
-
-
-def become_owner(folder: Path) -> None:
-    """Be the user that ``folder`` belongs to, for good, if we are root.
-
-    Whoever owns a folder decides what its names stand for: a database in it may be a
-    link to any file, which root would write.  So this comes before the first look into
-    the folder of the databases, also before asking whether a file is there.
-    """
-    import pwd
-
-    uid, gid = _owner_of(folder)
-    if os.geteuid() != 0 or uid == 0:
-        return
-    try:
-        user = pwd.getpwuid(uid)
-    except KeyError:
-        os.setgroups([gid])
-    else:
-        gid = user.pw_gid
-        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
-
-
-def _owner_of(folder: Path) -> tuple[int, int]:
-    """User and group of ``folder``; if it is root's, or not there yet, those of the
-    nearest folder above that is not root's: its owner could put a link in its place."""
-    way = folder.absolute()
-    for each in (way, *way.parents):
-        with contextlib.suppress(OSError):
-            found = each.stat()
-            if found.st_uid != 0:
-                return found.st_uid, found.st_gid
-    return 0, 0
-
-
-################################################################################
-# 11. Store -- the list of people, the event log and the inbox
-################################################################################
-
-
 # The schema of a file is a tuple of scripts: the first makes its tables, and each of
 # the others the next version of them.  It only adds: tables, and columns that are NULL,
 # '' or 0 where nobody has set them.  So an older program, put back by an upgrade that
-# failed, goes on with the file: it names the columns that it uses and leaves others
-# alone.
+# failed, goes on with the file.
 
 CARDS_TABLES = """
 CREATE TABLE cards (
@@ -7238,27 +7058,52 @@ CHAINED: dict[str, tuple[str, ...]] = {
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
 }
 #: Columns of a later version.  The hash of a row covers all of them where one is set,
-#: else none: the rows of an older program verify as it wrote them, and a value that is
-#: taken away, put in or moved breaks the chain.
+#: else none: so the rows of an older program verify as well.
 CHAINED_LATER: dict[str, tuple[str, ...]] = {
-    "events": ("point", "request"),
-    "outcomes": (),
-}
+    "events": ("point", "request"), "outcomes": (),
+}  # fmt: skip
 
 
-# The values in a row
+def _upsert(table: str, key: str, *columns: str) -> str:
+    """Put a row into ``table``, in place of what ``columns`` were in the one with its
+    ``key``: columns that only a newer version knows keep their values."""
+    names = ", ".join((key, *columns))
+    marks = ", ".join("?" * (1 + len(columns)))
+    values = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    new = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+    return f"{new} ON CONFLICT ({key}) DO UPDATE SET {values}"
 
 
-def _text_of(value: object) -> str:
-    if not isinstance(value, str):
-        raise RowError(value, "no text")
-    return value
+def _reader(read: Callable[[Any], T], what: str) -> Callable[[object], T]:
+    """``read`` for any value that may be found in a row: it raises RowError."""
+
+    def reads(value: object) -> T:
+        try:
+            return read(value)
+        except (LookupError, TypeError, ValueError):
+            words = f"{printable(repr(value), 40)}, which is {what}"
+            raise RowError(words) from None
+
+    return reads
 
 
-def _number_of(value: object) -> int:
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
+        raise ValueError
+    return at
+
+
+def _number(value: int) -> int:
     if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
-        raise RowError(value, "no number of a row")
+        raise ValueError
     return value
+
+
+_text_of = _reader(str.__str__, "no text")
+_number_of = _reader(_number, "no number of a row")
+_moment_of = _reader(_time, "no time")
+_day_of = _reader(date.fromisoformat, "no day")
 
 
 def _count_of(value: object) -> int:
@@ -7267,46 +7112,16 @@ def _count_of(value: object) -> int:
     return int(str(value)) if is_number else 0
 
 
-def _flag_of(value: object) -> bool:
-    if value not in (0, 1):
-        raise RowError(value, "neither 0 nor 1")
-    return bool(value)
-
-
-def _moment_of(value: object) -> datetime:
-    try:
-        at = datetime.fromisoformat(_text_of(value))
-    except ValueError:
-        raise RowError(value, "no time") from None
-    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
-        raise RowError(value, "no time of ours")
-    return at
-
-
-def _day_of(value: object) -> date | None:
-    try:
-        return date.fromisoformat(_text_of(value)) if value not in (None, "") else None
-    except ValueError:
-        raise RowError(value, "no day") from None
-
-
-def _uid_of(value: object) -> Uid:
-    text = _text_of(value)
-    if not re.fullmatch(r"[0-9A-F]+", text) or len(text) // 2 not in UID_BYTES:
-        raise RowError(value, "none")
-    return Uid(text)
-
-
 #: How the columns of an entry of the list are read.
 CARD_VALUES: dict[str, Callable[[object], Any]] = {
     "holder": _text_of,
-    "enabled": _flag_of,
-    "valid_from": _day_of,
-    "valid_until": _day_of,
+    "enabled": _reader({0: False, 1: True}.__getitem__, "neither 0 nor 1"),
+    "valid_from": lambda value: None if value in (None, "") else _day_of(value),
+    "valid_until": lambda value: None if value in (None, "") else _day_of(value),
     "schedule": lambda value: None if value is None else _text_of(value),
     "role": _text_of,
 }
-CARD_COLUMNS = {"uid", "added_at", *CARD_VALUES}
+CARD_COLUMNS = ("uid", *CARD_VALUES, "added_at")
 
 
 def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
@@ -7317,14 +7132,9 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
         try:
             values[name] = read(row.get(name))
         except RowError as error:
-            error.args = (f"{name} is {error}",)
-            raise
+            raise RowError(f"{name} is {error}") from None
     # A column that was added holds None, "" or 0 where nobody has set it.
-    newer = [
-        name
-        for name in row
-        if name not in CARD_COLUMNS and row[name] not in (None, "", 0)
-    ]
+    newer = [n for n in row if n not in CARD_COLUMNS and row[n] not in (None, "", 0)]
     if values["role"] not in list(Role):
         newer.append(f"role {printable(values['role'], 40)}")
         values["role"] = Role.HOLDER
@@ -7356,10 +7166,7 @@ def _event(row: Sequence[Any]) -> Event:
     )
 
 
-WordT = TypeVar("WordT", bound=enum.StrEnum)
-
-
-def _word(kind: type[WordT], value: object) -> WordT | str:
+def _word(kind: type[enum.StrEnum], value: object) -> Any:
     """One of ``kind``; a newer version's word stays as it is, though safe to show."""
     text = printable(str(value), 40)
     return kind(text) if text in list(kind) else text
@@ -7368,41 +7175,8 @@ def _word(kind: type[WordT], value: object) -> WordT | str:
 # The list of people
 
 
-FIND_QUERY = "SELECT * FROM cards WHERE uid = ?"
-CARDS_QUERY = "SELECT * FROM cards ORDER BY holder, uid"
-#: A look among the first cards; the list may have a million.
-DATED_QUERY = """
-SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
-WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
-UNION SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000) LIMIT 1
-"""
-CARD_UPDATE = """
-INSERT INTO cards
-    (uid, holder, enabled, valid_from, valid_until, schedule, role, added_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (uid) DO UPDATE SET
-    holder = excluded.holder, enabled = excluded.enabled,
-    valid_from = excluded.valid_from, valid_until = excluded.valid_until,
-    schedule = excluded.schedule, role = excluded.role, added_at = excluded.added_at
-"""
 BLOCKS_QUERY = "SELECT kind, name, holder, since, who FROM blocks"
-BLOCK_QUERY = f"""
-{BLOCKS_QUERY} WHERE kind = 'uid' AND name = ?
-UNION ALL {BLOCKS_QUERY} WHERE kind = 'holder' AND name = ?
-"""
-BLOCK_UPDATE = """
-INSERT INTO blocks (kind, name, holder, since, who) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (kind, name) DO NOTHING
-"""
-MARK_UPDATE = """
-INSERT INTO marks (name, value) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value
-"""
-#: Blocks as the log's database keeps them, under Kept.BLOCK; "" where one was lifted.
-NOTED_BLOCK_QUERY = "SELECT name, value FROM states WHERE name IN (?, ?)"
-NOTED_BLOCKS_QUERY = """
-SELECT name, value FROM states WHERE name >= 'block ' AND name < 'block!'
-"""
+MARK_UPDATE = _upsert("marks", "name", "value")
 
 
 class ListState(NamedTuple):
@@ -7418,14 +7192,6 @@ class ListState(NamedTuple):
 def _changes(db: sqlite3.Connection) -> int:
     found = db.execute("SELECT value FROM marks WHERE name = 'changes'").fetchone()
     return _count_of(found and found[0])
-
-
-def _card_row(card: Credential, at: datetime) -> tuple[object, ...]:
-    days = (day and day.isoformat() for day in (card.valid_from, card.valid_until))
-    return (
-        card.uid, card.holder, card.enabled, *days, card.schedule, card.role.value,
-        utc_text(at),
-    )  # fmt: skip
 
 
 def _block_key(block: Block) -> tuple[str, str]:
@@ -7447,15 +7213,14 @@ def _block(
 class SqlitePeople(SqliteFile):
     """The list of people that the owner's verbs and the reader make.
 
-    After each change a copy is kept beside it, which takes its place when it is broken
-    or lost: people on the list must get in on the day after a power cut as well.  (Not
-    of a list above ``copied_up_to`` bytes, where that would take long.)
+    After each change a copy is made beside it (of at most ``copied_up_to`` bytes, or
+    it would take long), which takes its place when it is broken or lost: people on the
+    list must get in on the day after a power cut as well.
 
     One bad byte in a -wal, and SQLite silently takes back what was written after it: a
-    card that was revoked, a lockdown.  So no change stays there, and changes
-    are counted: a list that has fewer than its copy is as good as broken.
-    Its state is noted in the ``events`` as well: rot in one file ends no lockdown and
-    lifts no block.
+    card that was revoked, a lockdown.  So no change stays there, and changes are
+    counted: a list that has fewer than its copy is as good as broken.  Its state is
+    noted in the ``events`` as well: rot in one file ends no lockdown, lifts no block.
     """
 
     schema = (CARDS_TABLES, BLOCKS_TABLE)
@@ -7467,36 +7232,44 @@ class SqlitePeople(SqliteFile):
         self._events = events
         self.is_untidy = False  # a copy is to be made soon
         self.copy = path.with_name("cards.copy")
+        self._remains.append(self.copy)
         #: Room on the disk that is kept back for a block and a lockdown.
         self.reserve = path.with_name("reserve")
 
     def find(self, uid: Uid) -> Credential | None:
-        rows = self._query(FIND_QUERY, uid)
+        rows = self._query("SELECT * FROM cards WHERE uid = ?", uid)
         return self._credential(uid, rows[0]) if rows else None
 
     def cards(self) -> Iterator[Credential]:
         """All of them, by holder."""
         if not self.exists():
             return
+        every = "SELECT * FROM cards ORDER BY holder, uid"
         with self._guarded():  # a row at a time: there may be a million
-            for row in self._connection().execute(CARDS_QUERY):
-                try:
-                    uid = _uid_of(row["uid"])
-                except RowError as error:  # no card has it
-                    log.warning("%s: an entry with a UID that is %s", self.path, error)
-                else:
-                    yield self._credential(uid, row)
+            for row in self._connection().execute(every):
+                uid = str(row["uid"])
+                if re.fullmatch("[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{20}", uid):
+                    yield self._credential(Uid(uid), row)
+                else:  # no card has it
+                    words = "%s: an entry is passed over, whose UID is %s"
+                    log.warning(words, self.path, printable(repr(row["uid"]), 40))
 
     def has_dated_cards(self) -> bool:
-        return bool(self._query(DATED_QUERY))
+        """A look among the first cards; the list may have a million."""
+        dated = """
+            SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
+            WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
+            UNION SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000) LIMIT 1
+        """
+        return bool(self._query(dated))
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
         keys = ("uid", uid), ("holder", as_spoken(holder))
-        noted = self._noted_blocks(
-            NOTED_BLOCK_QUERY, *(Kept.BLOCK.of(*key) for key in keys)
-        )
+        names = (Kept.BLOCK.of(*key) for key in keys)
+        noted = [block for name in names for block in self._noted_blocks(name, name)]
+        either = f"{BLOCKS_QUERY} WHERE (kind, name) IN (VALUES (?, ?), (?, ?))"
         try:
-            rows = self._query(BLOCK_QUERY, *(name for _, name in keys))
+            rows = self._query(f"{either} ORDER BY kind DESC", *chain(*keys))
         except StoreError:
             if not noted:
                 raise
@@ -7506,7 +7279,7 @@ class SqlitePeople(SqliteFile):
     def blocks(self) -> list[Block]:
         """All of them, each once."""
         listed = [_block(*row) for row in self._query(BLOCKS_QUERY)]
-        found = [*listed, *self._noted_blocks(NOTED_BLOCKS_QUERY)]
+        found = [*listed, *self._noted_blocks()]
         return list({_block_key(each): each for each in found}.values())
 
     def locked_down(self) -> bool | None:
@@ -7541,9 +7314,8 @@ class SqlitePeople(SqliteFile):
         return self._value(_moment_of, changed)
 
     def lost(self) -> int:
-        """How many events there were that the log knows nothing of any more: it was
-        begun again since the list was changed.  0 for none, as far as anybody can know.
-        """
+        """How many events there were that the log has lost: it was begun again since
+        the list was changed.  0 for none, as far as anybody can know."""
         with contextlib.suppress(StoreError):
             events = self.state().events
             return events if events > self._newest_event() else 0
@@ -7561,15 +7333,25 @@ class SqlitePeople(SqliteFile):
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
         known of their UIDs; and so with blocks: all of it or nothing."""
+        insert = "INSERT OR IGNORE INTO blocks (kind, name, holder, since, who)"
 
         def write(db: sqlite3.Connection) -> None:
             ended = (_block_key(each) for each in lift)
             db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
             rows = ((*_block_key(b), b.holder, utc_text(b.since), b.by) for b in block)
-            db.executemany(BLOCK_UPDATE, rows)
-            gone = ((uid,) for uid in remove)
-            db.executemany("DELETE FROM cards WHERE uid = ?", gone)
-            db.executemany(CARD_UPDATE, (_card_row(card, at) for card in put))
+            db.executemany(f"{insert} VALUES (?, ?, ?, ?, ?)", rows)
+            removed = ((uid,) for uid in remove)
+            db.executemany("DELETE FROM cards WHERE uid = ?", removed)
+            cards = (
+                (
+                    card.uid, card.holder, card.enabled,
+                    card.valid_from and card.valid_from.isoformat(),
+                    card.valid_until and card.valid_until.isoformat(),
+                    card.schedule, card.role.value, utc_text(at),
+                )
+                for card in put
+            )  # fmt: skip
+            db.executemany(_upsert("cards", *CARD_COLUMNS), cards)
             db.execute(MARK_UPDATE, ("changed", utc_text(at)))
 
         self._change(write, is_urgent=bool(block), copies=copies)
@@ -7597,11 +7379,6 @@ class SqlitePeople(SqliteFile):
             self._keep_copy()
         super().close()
 
-    # -- asking
-
-    def _remains(self) -> Iterable[Path]:
-        return *super()._remains(), self.copy
-
     def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         try:
             return super()._query(sql, *values)
@@ -7619,13 +7396,11 @@ class SqlitePeople(SqliteFile):
         log.warning("%s: %s", format_uid(uid), why)
         with contextlib.suppress(*TROUBLES), _read_only(self.copy) as db:
             db.row_factory = sqlite3.Row
-            for row in db.execute(FIND_QUERY, (uid,)):
+            for row in db.execute("SELECT * FROM cards WHERE uid = ?", (uid,)):
                 return _credential(uid, dict(row))
         return Credential(
             uid=uid, holder="unreadable", enabled=False, source=Origin.DB, refused=why
         )
-
-    # -- changing
 
     def _change(
         self,
@@ -7638,20 +7413,20 @@ class SqlitePeople(SqliteFile):
         as well, in the room that was kept back.  However it ends, there is no copy of
         before: that would let in people who are no longer on the list."""
         noted, newest = self._noted().changes, self._newest_event()
-
-        def change() -> None:
-            with self._transaction() as db:
-                write(db)
-                db.execute(MARK_UPDATE, ("changes", max(noted, _changes(db)) + 1))
-                db.execute(MARK_UPDATE, ("events", newest))
-                self.copy.unlink(missing_ok=True)
-
-        try:
-            change()
-        except StoreError:
-            if not (is_urgent and self._gives_up_reserve()):
-                raise
-            change()
+        for may_retry in (is_urgent, False):
+            try:
+                with self._transaction() as db:
+                    write(db)
+                    db.execute(MARK_UPDATE, ("changes", max(noted, _changes(db)) + 1))
+                    db.execute(MARK_UPDATE, ("events", newest))
+                    self.copy.unlink(missing_ok=True)
+                break
+            except StoreError:
+                with self._guarded():
+                    room = self.path.parent, self.reserve_bytes
+                    if not may_retry or not _has_no_room(*room):
+                        raise
+                    self.reserve.unlink(missing_ok=True)
         try:
             self._settle()
         except StoreError as error:  # the change was made all the same
@@ -7666,20 +7441,12 @@ class SqlitePeople(SqliteFile):
             if not _is_nothing(_wal(self.path)):
                 self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _gives_up_reserve(self) -> bool:
-        with contextlib.suppress(OSError):  # there is none
-            if _has_no_room(self.path.parent, self.reserve_bytes):
-                self.reserve.unlink()
-                return True
-        return False
-
     def _keep_reserve(self) -> None:
         """Keep room back, where that leaves three times as much for all else."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        needed = 4 * self.reserve_bytes
         try:
-            if _is_there(self.reserve) or _has_no_room(
-                self.path.parent, 4 * self.reserve_bytes
-            ):
+            if file_at(self.reserve) or _has_no_room(self.path.parent, needed):
                 return
             with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
@@ -7691,7 +7458,7 @@ class SqlitePeople(SqliteFile):
     def _open(self) -> sqlite3.Connection:
         """Raises: Spoilt, where the copy has later changes."""
         _refuse_odd(self.path)
-        if _is_nothing(self.path) and _is_there(self.copy):
+        if _is_nothing(self.path) and file_at(self.copy):
             _refuse_odd(self.copy)
             self.copy.rename(self.path)  # not a second time, should it be broken too
             self.is_untidy = True
@@ -7712,26 +7479,29 @@ class SqlitePeople(SqliteFile):
 
     def _keep_copy(self) -> None:
         """Where there is none: after a change, or when the process that made one was
-        killed or had no room.  Nothing is set aside because of what goes wrong here."""
+        killed or had no room.  It has no name before it is complete and still that of
+        the list.  Nothing is set aside because of what goes wrong here."""
         self.is_untidy = False  # trouble is reported once; the next try is in an hour
+        flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
         try:
-            for _ in range(3):
-                if not _is_there(self.path) or _is_there(self.copy):
-                    return
-                if self.path.stat().st_size > self.copied_up_to:
-                    return
-                with _database_copied(self.path, self.copy) as part:
-                    with _read_only(part) as copied:
-                        count = _changes(copied)
-                    with self._transaction() as db:  # nobody changes it here
-                        if count == _changes(db):  # nor has anybody meanwhile
-                            part.replace(self.copy)
-        except BlockingIOError:
-            pass  # somebody else makes it
-        except TROUBLES as error:
+            if not file_at(self.path) or file_at(self.copy):
+                return
+            if self.path.stat().st_size > self.copied_up_to:
+                return
+            with self._transaction() as db:
+                count, content = _changes(db), db.serialize()
+            with os.fdopen(os.open(self.copy.parent, flags, 0o640), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                with self._transaction() as db:  # nobody changes the list here
+                    if count == _changes(db):  # nor has anybody meanwhile
+                        unnamed = f"/proc/self/fd/{file.fileno()}"
+                        os.link(unnamed, self.copy, src_dir_fd=file.fileno())
+        except FileExistsError:
+            pass  # somebody else has made it
+        except (StoreError, *TROUBLES) as error:
             log.warning("no copy could be kept: %s: %s", self.copy, error)
-        except StoreError as error:
-            log.warning("no copy could be kept: %s", error)
 
     # -- its notes in the log
 
@@ -7743,17 +7513,19 @@ class SqlitePeople(SqliteFile):
         changes, _, lockdown = (text or "").partition(" ")
         return ListState(_count_of(changes), lockdown)
 
-    def _noted_blocks(self, query: str, *names: str) -> list[Block]:
-        """None where the log cannot be read."""
-        rows = []
-        with contextlib.suppress(StoreError):
-            rows = self._events._query(query, *names)
+    def _noted_blocks(
+        self, first: str = f"{Kept.BLOCK} ", last: str = f"{Kept.BLOCK}!"
+    ) -> list[Block]:
+        """Those noted under the names from ``first`` to ``last``, if not of all; none
+        where the log cannot be read.  A note of one that was lifted is empty."""
         found = []
-        for name, value in rows:
-            _, kind, key = [*str(name).split(" ", 2), "", ""][:3]
-            if value:
-                words = ["", "", *str(value).rsplit("\n", 2)][-3:]
-                found.append(_block(kind, key, *words))
+        noted = "SELECT name, value FROM states WHERE name BETWEEN ? AND ?"
+        with contextlib.suppress(StoreError):
+            for name, value in self._events._query(noted, first, last):
+                _, kind, key = [*str(name).split(" ", 2), "", ""][:3]
+                if value:
+                    words = ["", "", *str(value).rsplit("\n", 2)][-3:]
+                    found.append(_block(kind, key, *words))
         return found
 
     def _newest_event(self) -> int:
@@ -7765,17 +7537,17 @@ class SqlitePeople(SqliteFile):
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
         try:
             listed = self.state()
-            noted: dict[str, str] = {
+            words: dict[str, str] = {
                 Kept.LIST: f"{listed.changes} {listed.lockdown or ''}"
             }
             for each in lift:
-                noted[Kept.BLOCK.of(*_block_key(each))] = ""
+                words[Kept.BLOCK.of(*_block_key(each))] = ""
             for each in block:
-                text = "\n".join((each.holder, utc_text(each.since), each.by))
-                noted[Kept.BLOCK.of(*_block_key(each))] = text
-            self._events.keep(Notes(noted))
+                text = f"{each.holder}\n{utc_text(each.since)}\n{each.by}"
+                words[Kept.BLOCK.of(*_block_key(each))] = text
+            self._events.keep(Notes(words))
         except StoreError as error:
-            if lift and self._noted_blocks(NOTED_BLOCKS_QUERY):
+            if lift and self._noted_blocks():
                 raise
             log.warning("not noted that the list was changed: %s", error)
 
@@ -7791,18 +7563,6 @@ EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e
 #: The same in the order of the outcomes, of which few are asked for.
 ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
 
-LAST_SEEN_QUERY = """
-SELECT at FROM events WHERE uid = ? AND source IN ('card', 'secure-card')
-ORDER BY id DESC LIMIT 1
-"""
-LAST_MOVED_QUERY = """
-SELECT e.at FROM events e JOIN outcomes o ON o.event = e.id
-WHERE e.uid = ? AND o.result IN ('unlocked', 'locked', 'unsure')
-ORDER BY e.id DESC LIMIT 1
-"""
-#: Where to begin: ids are the order of the log, and a clock may jump.
-#: (Of a min without the + SQLite believes that it is near the beginning.)
-SINCE_QUERY = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
 #: Events of earlier starts were settled then: a long log must not slow the start.  One
 #: of a verb that asked no door may, between these times, be of one that is alive, and
 #: will end it.
@@ -7813,28 +7573,12 @@ WHERE e.id > coalesce((SELECT value FROM states WHERE name = 'settled'), 0) + 0
   AND e.reason = 'granted' AND o.id IS NULL
 ORDER BY e.id
 """
-OLDEST_QUERY = "SELECT at FROM events ORDER BY id LIMIT 1"
-NEWEST_QUERY = "SELECT coalesce(max(id), 0) FROM events"
 #: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
 VERB_S = 900.0
 
-STATE_UPDATE = """
-INSERT INTO states (name, value) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value
-"""
-COUNT_UPDATE = """
-INSERT INTO states (name, value) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
-"""
-
 CHAIN_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
-CHAIN_UPDATE = """
-INSERT INTO chains (name, id, hash) VALUES (?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET id = excluded.id, hash = excluded.hash
-"""
+CHAIN_UPDATE = _upsert("chains", "name", "id", "hash")
 LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
-
-NOT_DENIED = tuple(word.value for word in (Reason.GRANTED, *Change))
 
 
 class Sought(NamedTuple):
@@ -7843,15 +7587,6 @@ class Sought(NamedTuple):
     uid: Uid | None = None
     holder: str = ""
     denied: bool = False
-
-    def conditions(self) -> dict[str, object]:
-        """For EVENT_QUERY, each with the value of its question mark."""
-        all_of = {
-            "e.uid = ?": self.uid,
-            "instr(without_accents(e.holder), ?)": without_accents(self.holder),
-            f"? AND e.reason NOT IN {NOT_DENIED}": self.denied,
-        }
-        return {condition: value for condition, value in all_of.items() if value}
 
 
 EVERYTHING = Sought()
@@ -7903,24 +7638,32 @@ class SqliteEvents(SqliteFile):
         return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
     def last_moved(self, uid: Uid) -> datetime | None:
-        return self._value(_moment_of, LAST_MOVED_QUERY, uid)
+        moved = """
+            SELECT e.at FROM events e JOIN outcomes o ON o.event = e.id
+            WHERE e.uid = ? AND o.result IN ('unlocked', 'locked', 'unsure')
+            ORDER BY e.id DESC LIMIT 1
+        """
+        return self._value(_moment_of, moved, uid)
 
     def last_seen(self, uid: Uid) -> datetime | None:
         """When this card was presented last, as far as the log goes back."""
-        return self._value(_moment_of, LAST_SEEN_QUERY, uid)
+        seen = """
+            SELECT at FROM events WHERE uid = ? AND source IN ('card', 'secure-card')
+            ORDER BY id DESC LIMIT 1
+        """
+        return self._value(_moment_of, seen, uid)
 
     def oldest_at(self) -> datetime | None:
-        return self._value(_moment_of, OLDEST_QUERY)
+        return self._value(_moment_of, "SELECT at FROM events ORDER BY id LIMIT 1")
 
     def newest_at(self) -> datetime | None:
-        latest = "SELECT max(at) FROM events WHERE at < ':'"
-        return self._value(_moment_of, latest)
+        return self._value(_moment_of, "SELECT max(at) FROM events WHERE at < ':'")
 
     def close_interrupted(self) -> int:
         now = datetime.now(UTC)
         recent = utc_text(now - timedelta(seconds=VERB_S)), utc_text(now)
         with self._transaction() as db:
-            ((newest,),) = db.execute(NEWEST_QUERY)
+            ((newest,),) = db.execute("SELECT coalesce(max(id), 0) FROM events")
             rows = db.execute(UNFINISHED_QUERY, recent).fetchall()
             dead = [event_id for event_id, may_live in rows if not may_live]
             for event_id in dead:
@@ -7956,8 +7699,11 @@ class SqliteEvents(SqliteFile):
         first.  A page at a time, or a slow reader would have the -wal grow."""
         early = utc_text(since) if since else ""
         if early:
-            rows = self._query(SINCE_QUERY, sys.maxsize, early)
-            after_id = max([after_id, *(first for (first,) in rows)])
+            # Ids are the order of the log, and a clock may jump.  (Of a min without
+            # the + SQLite believes that it is near the beginning.)
+            first = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
+            rows = self._query(first, sys.maxsize, early)
+            after_id = max([after_id, *(before for (before,) in rows)])
         while True:
             # The + keeps SQLite with the ids: by `at` it would have to sort them.
             more = {"e.id > ?": after_id, "+e.at >= ?": early}
@@ -8002,21 +7748,13 @@ class SqliteEvents(SqliteFile):
         with self._guarded():
             db = self._connection()
             db.execute("BEGIN")  # all is read of one moment
-            try:
+            with db:
                 problems = (_broken_link(db, table) for table in CHAINED)
                 return next(filter(None, problems), None)
-            finally:
-                with contextlib.suppress(sqlite3.Error):  # closed, after trouble
-                    db.rollback()
 
-    def forgotten(self) -> tuple[int, datetime | None]:
-        """How many events `forget` removed, and of when the first is that is left."""
-        count = self._value(_number_of, CHAIN_QUERY, "events-start")
-        return count or 0, self.oldest_at()
-
-    def set_aside(self) -> list[Path]:
-        """The files of the log that were broken, and are kept."""
-        return sorted(self.path.parent.glob(f"{self.path.name}.broken-*"))
+    def forgotten(self) -> int:
+        """How many events `forget` removed."""
+        return self._value(_number_of, CHAIN_QUERY, "events-start") or 0
 
     def _rows(
         self,
@@ -8026,7 +7764,15 @@ class SqliteEvents(SqliteFile):
         order: str,
         count: int = -1,
     ) -> list[sqlite3.Row]:
-        conditions = {**more, **sought.conditions()} or {"?": 1}
+        """What ``query`` finds of those ``sought``; ``more`` are further conditions,
+        each with the value of its question mark."""
+        not_denied = tuple(word.value for word in (Reason.GRANTED, *Change))
+        of_sought = {
+            "e.uid = ?": sought.uid,
+            "instr(without_accents(e.holder), ?)": without_accents(sought.holder),
+            f"? AND e.reason NOT IN {not_denied}": sought.denied,
+        }
+        conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
         sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
         return self._query(sql, *conditions.values(), count)
 
@@ -8041,13 +7787,15 @@ class SqliteEvents(SqliteFile):
 
 
 def _keep(db: sqlite3.Connection, notes: Notes) -> None:
-    db.executemany(STATE_UPDATE, notes.words.items())
-    db.executemany(COUNT_UPDATE, notes.counts.items())
+    db.executemany(_upsert("states", "name", "value"), notes.words.items())
+    counted = """
+        INSERT INTO states (name, value) VALUES (?, ?)
+        ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
+    """
+    db.executemany(counted, notes.counts.items())
 
 
-_as_json = json.JSONEncoder(
-    ensure_ascii=True, separators=(",", ":"), default=repr
-).encode
+_as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
 
 
 def chain_hash(
@@ -8078,10 +7826,8 @@ def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int
 
 
 def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
-    start = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone()
-    last_id, previous = (
-        (_count_of(start["id"]), str(start["hash"])) if start else (0, "")
-    )
+    start, previous = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone() or (0, "")
+    last_id = _count_of(start)
     first = len(CHAINED[table])
     names = ", ".join((*CHAINED[table], *CHAINED_LATER[table], "hash"))
     for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
@@ -8103,8 +7849,8 @@ def _old_front(
 ) -> dict[str, list[tuple[int, str, Any]]]:
     """Of each table the rows that may go (id, hash, and what that depends on), where
     there are any.  They are only ever taken from the front, or the chain would break:
-    what a wrong clock put into the future goes with the old ones that come after it,
-    and outcomes, in the order in which the events ended, when all before them may.
+    those that a wrong clock put into the future go with the old ones that come after
+    them, and outcomes, in the order in which the events ended, when all before may.
     """
     early, late = utc_text(before), utc_text(now)
     front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
@@ -8113,10 +7859,8 @@ def _old_front(
     while events and str(events[-1][2]) > late:
         events.pop()
     events = events[:limit]
-    gone = (
-        events[-1] if events else db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
-    )
-    last_id = _count_of(gone["id"]) if gone else 0
+    start = db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
+    last_id = _count_of((events[-1] if events else start or [0])[0])
     rows = db.execute(front("event", "outcomes"), (limit,))
     outcomes = list(takewhile(lambda row: _count_of(row[2]) <= last_id, rows))
     found = {"events": events, "outcomes": outcomes}
@@ -8136,7 +7880,7 @@ class SqliteStore:
         self.events.close()
 
 
-# Requests of other processes
+# The inbox: requests of other processes
 
 
 #: One row a request.  ``answer`` is NULL while it waits, '' once the door has begun it.
@@ -8147,15 +7891,7 @@ CREATE TABLE IF NOT EXISTS requests (
     wants TEXT NOT NULL, point TEXT NOT NULL, answer TEXT
 ) WITHOUT ROWID
 """
-PUT_UPDATE = """
-INSERT INTO requests
-    (id, boot, arrived, expires, medium, identifier, wants, point)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
-"""
-WAITING_QUERY = """
-SELECT id, arrived, expires, medium, identifier, wants, point FROM requests
-WHERE answer IS NULL AND boot = ? ORDER BY arrived LIMIT 1
-"""
+INBOX_COLUMNS = "id, arrived, expires, medium, identifier, wants, point"
 
 #: Who may ask through the inbox, and for what: nothing from afar ever toggles.
 INBOX_MEDIA = (Medium.COMMAND, Medium.CHAT, Medium.MQTT)
@@ -8166,16 +7902,13 @@ NOT_UNDERSTOOD = Answer(False, ["refused: the door does not know such a request"
 
 
 class Inbox(SqliteFile):
-    """Requests of other processes to the running door, in a database of its own.
+    """Requests of other processes to the running door, in a database of its own, which
+    the door makes.  Every method raises StoreError.
 
     A request is carried out at most once, whoever is killed when: the door marks it as
     begun before it acts, and its sender can take it back until then.  An id counts
     once, for ``kept_s`` after its expiry.  Times are monotonic seconds, so a row of an
-    earlier run of the computer is no request any more; and a power cut ends everything
-    that waits here, so nothing is synced to the disk.
-
-    The door makes the file, in memory where the computer has a folder for that
-    (``inbox_files``); a sender never does.  Every method raises StoreError.
+    earlier run of the computer is no request any more, and nothing need be synced.
     """
 
     schema = (INBOX_TABLE,)
@@ -8185,25 +7918,26 @@ class Inbox(SqliteFile):
     def __init__(self, path: Path, clock: Clock, *, busy_s: float = 5.0) -> None:
         super().__init__(path, busy_s=busy_s)
         self._clock = clock
-        self._seen: int | None = None  # the version in which nothing waited
+        #: The version in which nothing waited, of the file as it was opened then.
+        self._seen: tuple[sqlite3.Connection, int] | None = None
         self._was_begun = False
         self._looks = Every(1.0)  # whether the file is still there
 
-    # -- for who sends
+    # -- for the sender
 
     def put(self, request: AccessRequest) -> bool:
         """False where a request with this id was put before."""
+        new = f"INSERT INTO requests ({INBOX_COLUMNS}, boot) VALUES "  # noqa: S608
         return self._change(
-            PUT_UPDATE,
-            request.id, self._clock.boot(), request.arrived, request.good_until,
-            request.medium, request.identifier, request.wants, request.point,
+            f"{new} (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            request.id, request.arrived, request.good_until, request.medium,
+            request.identifier, request.wants, request.point, self._clock.boot(),
         )  # fmt: skip
 
     def take_back(self, name: str) -> bool:
         """True where the door has not begun it, and never will."""
-        return self._change(
-            "DELETE FROM requests WHERE id = ? AND answer IS NULL", name
-        )
+        waiting = "DELETE FROM requests WHERE id = ? AND answer IS NULL"
+        return self._change(waiting, name)
 
     def answer_to(self, name: str) -> Answer | None:
         query = "SELECT answer FROM requests WHERE id = ?"
@@ -8213,7 +7947,7 @@ class Inbox(SqliteFile):
 
     def is_gone(self) -> bool:
         """Whether another file is in its place, or none: no door reads this one."""
-        return self._file != _identity(self.path)
+        return self._file != file_at(self.path)
 
     # -- for the door
 
@@ -8221,20 +7955,18 @@ class Inbox(SqliteFile):
         """At the start: make the file where there is none that can be used, and answer
         what an earlier door has begun."""
         self._repair = True
-        try:
-            self._make()
-        except StoreError:
-            if self.identity():
-                raise
-            self._make()  # it was broken, and is set aside
-
-    def _make(self) -> None:
-        with self._guarded():
-            db = self._db or self._open()
-            db.execute("DELETE FROM requests WHERE boot <> ?", (self._clock.boot(),))
-            if not self._was_begun:
-                cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
-                db.execute(cut_off, (_answer_text(CUT_OFF),))
+        for is_last in (False, True):
+            try:
+                with self._guarded():
+                    db, boot = self._db or self._open(), self._clock.boot()
+                    db.execute("DELETE FROM requests WHERE boot <> ?", (boot,))
+                    if not self._was_begun:
+                        cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
+                        db.execute(cut_off, (json.dumps(CUT_OFF._asdict()),))
+                break
+            except StoreError:
+                if is_last or self.identity():
+                    raise  # else it was broken, and is set aside
         self._was_begun = True
 
     def take(self) -> AccessRequest | None:
@@ -8242,47 +7974,43 @@ class Inbox(SqliteFile):
 
         Most of the time this only asks whether anybody has written since.
         """
+        oldest = (
+            f"SELECT {INBOX_COLUMNS} FROM requests"  # noqa: S608
+            " WHERE answer IS NULL AND boot = ? ORDER BY arrived LIMIT 1"
+        )
+        now = self._clock.monotonic()
         with self._guarded():
-            if self._looks.is_due(self._clock.monotonic()) and self.is_gone():
+            if self._looks.is_due(now) and self.is_gone():
                 self._drop()
             db = self._connection()
             (version,) = db.execute("PRAGMA data_version").fetchone()
-            if version == self._seen:
+            if self._seen == (db, version):
                 return None
-            row = db.execute(WAITING_QUERY, (self._clock.boot(),)).fetchone()
+            row = db.execute(oldest, (self._clock.boot(),)).fetchone()
         if row is None:
-            self._seen = version
+            self._seen = db, version
             return None
         name, arrived, expires, medium, identifier, wants, point = row
-        if not self._change(
-            "UPDATE requests SET answer = '' WHERE id = ? AND answer IS NULL", name
-        ):
+        taken = "UPDATE requests SET answer = '' WHERE id = ? AND answer IS NULL"
+        if not self._change(taken, name):
             return None  # it was taken back just now
-        try:
+        with contextlib.suppress(ValueError):
             request = AccessRequest(
                 Medium(medium), str(identifier), self._clock.now(),
-                min(self._clock.monotonic(), float(arrived)), float(expires),
+                min(now, float(arrived)), float(expires),
                 Wants(wants), str(point), str(name),
             )  # fmt: skip
-        except ValueError:
-            request = None
-        if (
-            request is None
-            or request.medium not in INBOX_MEDIA
-            or request.wants not in INBOX_WANTS
-            or not request.good_until < inf
-        ):
-            self.answer(name, NOT_UNDERSTOOD)
-            return None
-        return request
+            is_known = request.medium in INBOX_MEDIA and request.wants in INBOX_WANTS
+            if is_known and request.good_until < inf:
+                return request
+        self.answer(name, NOT_UNDERSTOOD)
+        return None
 
     def answer(self, name: str, answer: Answer) -> None:
-        text = _answer_text(answer)
+        text = json.dumps(answer._asdict())
         self._change("UPDATE requests SET answer = ? WHERE id = ?", text, name)
         forget = self._clock.monotonic() - self.kept_s
         self._change("DELETE FROM requests WHERE expires < ?", forget)
-
-    # -- the file
 
     def _change(self, sql: str, *values: object) -> bool:
         """True where a row was changed."""
@@ -8292,35 +8020,22 @@ class Inbox(SqliteFile):
     def _connection(self) -> sqlite3.Connection:
         """One that is open stays so: the file that a request was put into knows what
         became of it."""
-        if self._db is None and not _is_there(self.path):
+        if self._db is None and not file_at(self.path):
             raise sqlite3.OperationalError("unable to open database file")
         return self._db or self._open()
-
-    def _drop(self) -> None:
-        self._seen = None
-        super()._drop()
-
-
-def _answer_text(answer: Answer) -> str:
-    return json.dumps(answer._asdict())
-
-
-#: Where systemd keeps what services keep, and what lives in memory: a service's
-#: StateDirectory= and RuntimeDirectory= have the same name in both.
-STATE_ROOT, RUNTIME_ROOT = Path("/var/lib"), Path("/run")
 
 
 def inbox_files(state_dir: Path) -> list[Path]:
     """Where a door with this directory may have its inbox: in memory where its service
-    has a folder there, which a full disk does not concern; else beside its log."""
+    has a folder there, with the name of its StateDirectory=; else beside its log."""
     folders = [state_dir]
-    if state_dir.is_relative_to(STATE_ROOT):
-        folders.insert(0, RUNTIME_ROOT / state_dir.relative_to(STATE_ROOT))
+    if state_dir.is_relative_to("/var/lib"):
+        folders.insert(0, "/run" / state_dir.relative_to("/var/lib"))
     return [folder / "inbox.db" for folder in folders]
 
 
 ################################################################################
-# 12. Readers -- the NFC reader and its wiring
+# 11. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -8819,8 +8534,110 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 13. Other sources -- what opens the door beside the reader
+# 12. Other sources -- what opens the door beside the reader
 ################################################################################
+
+
+# The state directory
+
+
+PROC = Path("/proc")
+
+
+def holders_of(node: Path) -> list[int]:
+    """Other processes that have ``node`` open, as far as we may see them."""
+    wanted, holders = str(node.resolve()), []
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or over
+            links = (folder / "fd").iterdir()
+            named = [link for link in links if str(link.readlink()) == wanted]
+            if any(link.samefile(node) for link in named):  # not a container's own
+                holders.append(int(folder.name))
+    return sorted(set(holders) - {os.getpid()})
+
+
+class AlreadyRunning(Exception):
+    """Another door works with the same state directory."""
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a door works with this state directory, as far as we may look."""
+    try:
+        looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(looked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(looked)
+    return False
+
+
+@contextlib.contextmanager
+def only_door(folder: Path) -> Iterator[None]:
+    """Hold the state directory: two doors beside each other would both act on each
+    card.  The lock is on the directory itself, so that a full disk does not matter, and
+    the kernel ends it with the process, however that ends.
+
+    Raises: AlreadyRunning.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # the store will report it; it keeps nobody out
+        yield
+        return
+    with contextlib.ExitStack() as end:
+        end.callback(os.close, held)
+        try:
+            if is_running(folder):
+                time.sleep(0.05)  # or somebody asked just that, which holds it as well
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = ", ".join(map(str, holders_of(folder))) or "of another user"
+            raise AlreadyRunning(
+                f"{folder}: another DoorPi (process {who}) works with this directory;"
+                " stop it first: sudo systemctl stop doorpi"
+            ) from None
+        yield
+
+
+def become_owner(folder: Path) -> None:
+    """Be the user that ``folder`` belongs to, for good, if we are root.
+
+    Whoever owns a folder decides what its names stand for: a database in it may be a
+    link to any file, which root would write.  So this comes before the first look into
+    it.  If it is root's, or not there yet, the nearest folder above that is not root's
+    counts: its owner could put a link in its place.
+    """
+    import pwd
+
+    if os.geteuid() != 0:
+        return
+    way = folder.absolute()
+    for each in (way, *way.parents):
+        with contextlib.suppress(OSError):
+            owner = each.stat()
+            if owner.st_uid != 0:
+                break
+    else:
+        return
+    uid, gid = owner.st_uid, owner.st_gid
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        os.setgroups([gid])
+    else:
+        gid = user.pw_gid
+        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
+
+
+# The door's inbox
 
 
 class InboxSource:
@@ -8924,7 +8741,7 @@ def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | 
 
 def _inbox_in_use(state_dir: Path, clock: Clock) -> Inbox:
     files = inbox_files(state_dir)
-    return Inbox(next(filter(_is_there, files), files[-1]), clock)
+    return Inbox(next(filter(file_at, files), files[-1]), clock)
 
 
 def _awaited(
@@ -8947,7 +8764,7 @@ def _awaited(
 
 
 ################################################################################
-# 14. The Pi -- lights, systemd, signals, the clock, the settings file
+# 13. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -9938,7 +9755,7 @@ def _same_drivers(old: Config, new: Config) -> Iterator[str]:
 
 
 ################################################################################
-# 15. The owner's tools -- why, people, log
+# 14. The owner's tools -- why, people, log
 ################################################################################
 
 # -- why a card is let in or not
@@ -10657,7 +10474,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 16. Lists from elsewhere -- what `import` reads, and what it would change
+# 15. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # -- import: lists from elsewhere, and what they would change.  Patterns are text here:
@@ -11427,7 +11244,7 @@ def _report_line(
 
 
 ################################################################################
-# 17. Pictures -- the legend and the chart as SVG
+# 16. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -11856,7 +11673,7 @@ def speeds(took_ms: Counter[int]) -> str:
 
 
 ################################################################################
-# 18. Doctor -- tries everything that the settings name
+# 17. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -12339,7 +12156,7 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
             f" {path}*.broken-*; more than once: a new SD card"
         )
         yield Finding(WARN, "database", words, do)
-    if not _is_there(path) and not _wal(path).exists():
+    if not file_at(path) and not _wal(path).exists():
         yield Finding(OK, "database", f"{path}: nothing is stored yet")
         return
     try:
@@ -12406,7 +12223,7 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
     in_use = (".db", "-wal", "-shm")  # not copies, nor what was set aside
     found = [path for path in folder.glob("*") if path.name.endswith(in_use)]
     for path in (folder, *sorted(found)):
-        if _is_there(path) and not may(path):
+        if file_at(path) and not may(path):
             yield f"the service (user {name}) cannot write {path}", do
 
 
@@ -12466,7 +12283,7 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     except TROUBLES as error:
         if not changes:
             return  # there is no list, or its own line says why
-        why = printable(str(error)) if _is_there(cards.copy) else "there is none"
+        why = printable(str(error)) if file_at(cards.copy) else "there is none"
         words, do = f"no copy in place of a lost list: {why}", make
     if cards.path.stat().st_size > cards.copied_up_to:
         words, do = f"{cards.path} is too large for a copy beside it", BACK_UP
@@ -12521,7 +12338,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 19. Wiring and command line -- one cmd_* a verb
+# 18. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
@@ -13038,7 +12855,7 @@ def _say_all(lines: Iterable[str]) -> bool:
 def _verify(store: SqliteStore) -> int:
     events, lost = store.events, store.people.lost()
     problem = events.verify()
-    count, at = events.forgotten()
+    count, at = events.forgotten(), events.oldest_at()
     when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
     how_far = f"; the first is of {when}" if when else "; there is none yet"
     if count:
@@ -13047,7 +12864,7 @@ def _verify(store: SqliteStore) -> int:
     say(problem or f"every row is as it was written{how_far}")
     if lost:
         say(f"rows 1 to {lost} of before are gone: the log was begun anew")
-    for file in events.set_aside():
+    for file in sorted(events.path.parent.glob(f"{events.path.name}.broken-*")):
         say(f"not looked at, as it was broken and set aside: {file}")
     return EX_FAILED if problem or lost else EX_OK
 
