@@ -5314,7 +5314,7 @@ class Dialer:
         return ready is not None and now - ready.idle_since < idle_s
 
     def _remember_tls(self) -> None:
-        """TLS 1.3 tells it some time after the handshake, with what is read first."""
+        """In TLS 1.3 it comes some time after the handshake, with the first answer."""
         session = getattr(self._ready, "session", None)
         if session is not None and session.has_ticket:
             self.tls_session = session
@@ -5712,11 +5712,9 @@ class VendorApi(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """What a refusal with one of these ``codes`` and such words comes to.
-
-    ``said`` is a regular expression for a part of the words.  ``after_s`` is how long
-    to wait, where nothing else is said: a number in parentheses there beats it.
-    """
+    """What a refusal with one of these ``codes`` comes to, when ``said``, a regular
+    expression, is in its words.  ``after_s`` is how long to wait, unless they have a
+    number where ``said`` has parentheses."""
 
     codes: Container[int]
     said: str
@@ -6084,10 +6082,8 @@ class SwitchBot(WebLock):
             range(1000), "daily limit", QuotaError, ": the day's calls are used up"
         ),
         Meaning((401,), "", AuthError, ": token or secret are wrong, or the clock is"),
-    )
-    #: What a statusCode other than 100 comes to, inside an HTTP 200.  190 stands for
-    #: many things: with some words nothing was passed on.
-    troubles = (
+        # These are a statusCode inside an HTTP 200.  190 stands for many things: with
+        # some words nothing was passed on.
         Meaning((151,), "", TurnedAway, ": the device is of another kind"),
         Meaning((152,), "", TurnedAway, ": no device has this id"),
         Meaning((160,), "", TurnedAway, ": the device does not know this command"),
@@ -6095,20 +6091,15 @@ class SwitchBot(WebLock):
         Meaning((171,), "", Offline, ": the lock or its hub is offline"),
         Meaning((190,), "too many", QuotaError, ": too many calls just now"),
         Meaning((190,), "not support", TurnedAway, ": this device cannot do it"),
-        Meaning(
-            (190,),
-            "not the device owner",
-            TurnedAway,
-            ": the lock is in another account",
-        ),
+        Meaning((190,), "device owner", TurnedAway, ": the lock is in another account"),
         Meaning((190,), "wrong deviceid", TurnedAway, ": no device has this id"),
         Meaning((190,), "", MaybeSent),
     )
 
     def status(self, by: float) -> LockStatus:
-        told = self._told("GET", f"{self._path}/status", by)
+        body = self._answer("GET", f"{self._path}/status", by)
         word, device, online = (
-            _only(str, told.get(name)) or ""
+            _only(str, body.get(name)) or ""
             for name in ("lockState", "deviceType", "onlineStatus")
         )
         if device and not word and "lock" not in device.lower():
@@ -6117,9 +6108,9 @@ class SwitchBot(WebLock):
         state = self._read(self.states, known)
         if online.lower() == "offline":
             state = "the lock is offline"
-        elif told.get("calibrate") is False:
+        elif body.get("calibrate") is False:
             state = "the lock is not calibrated"
-        battery = _percent(told.get("battery"))
+        battery = _percent(body.get("battery"))
         return _observed(
             state,
             reachable={"online": True, "offline": False}.get(online.lower()),
@@ -6134,7 +6125,7 @@ class SwitchBot(WebLock):
         self._sent_at = self._clock.monotonic()
         words = {"parameter": "default", "commandType": "command"}
         body = {"command": command.value, **words}
-        self._told("POST", f"{self._path}/commands", by, send_by, body=body)
+        self._answer("POST", f"{self._path}/commands", by, send_by, body=body)
         return None
 
     def confirm(self, sent: Sent, by: float) -> Progress:
@@ -6157,8 +6148,8 @@ class SwitchBot(WebLock):
         sign = switchbot_sign(token, secret, stamp, nonce)
         return {"t": stamp, "nonce": nonce, "sign": sign}
 
-    def _told(self, *asked: Any, **more: Any) -> dict[str, Any]:
-        """What the cloud answers to a request that it accepts.  Raises: LockError."""
+    def _answer(self, *asked: Any, **more: Any) -> dict[str, Any]:
+        """The body of an answer that accepts the request.  Raises: LockError."""
         reply = self._ask(*asked, headers=self._signature, **more)
         if "daily limit" in reply.said.lower():
             raise self._refusal(reply)
@@ -6170,8 +6161,8 @@ class SwitchBot(WebLock):
         number = int(shown) if shown.isdecimal() and len(shown) < 6 else -1
         shown = self._api.redact(shown) or "missing"
         words = f"statusCode {shown} {reply.said}".strip()
-        trouble = _meant(self.troubles, number, reply.said, words)
-        raise trouble or Unreadable(f"{words}: not understood")
+        refusal = _meant(self.refusals, number, reply.said, words)
+        raise refusal or Unreadable(f"{words}: not understood")
 
 
 def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
@@ -6223,11 +6214,11 @@ class Tedee(WebLock):
 
     def status(self, by: float) -> LockStatus:
         self._synced_at = self._clock.monotonic()
-        told = self._result(self._ask("GET", f"{self._path}/sync", by))
-        is_connected = _only(bool, told.get("isConnected"))
+        body = self._result(self._ask("GET", f"{self._path}/sync", by))
+        is_connected = _only(bool, body.get("isConnected"))
         if is_connected is False:
             return _observed("the lock is not connected to its bridge", reachable=False)
-        lock = told.get("lockProperties") or told.get("deviceState")  # both were seen
+        lock = body.get("lockProperties") or body.get("deviceState")  # both were seen
         number = lock.get("state") if isinstance(lock, dict) else None
         if not isinstance(lock, dict) or type(number) is not int:
             raise Unreadable("a status without a readable `state`")
@@ -6265,8 +6256,8 @@ class Tedee(WebLock):
     def _is_over(self, operation: str, by: float) -> bool:
         """True when it has ended well.  Raises: Rejected when it has failed."""
         path = f"/my/device/operation/{quote(operation, safe='')}"
-        told = self._result(self._ask("GET", path, by))
-        stage, result = told.get("status"), told.get("result")
+        body = self._result(self._ask("GET", path, by))
+        stage, result = body.get("status"), body.get("result")
         if stage == "PENDING":
             return False
         if stage != "COMPLETED" or type(result) is not int:
@@ -6538,16 +6529,12 @@ def _iso_unix_s(value: object) -> float | None:
 class Relay(Lock):
     """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
 
-    The relay board's IN to the GPIO, its VCC and GND to the Pi's.  The lock's own
-    supply goes through the contacts, never its current through the Pi: COM and NO
-    for a strike, COM and NC for a maglock, so that the relay is off at rest.  A relay
-    without a board needs a transistor, and a flyback diode across its coil.
-
-    While no program holds the pin, its pull decides: GPIO 0 to 8 up, 9 to 27 down, so
-    ``active_high`` false belongs to GPIO 2 to 8 (0 and 1 are probed at boot).  10 kohm
-    to ground (then: to 3.3 V) holds it better.  Raspberry Pi OS leaves a pin as it is
-    when its program is killed, until the next start puts it at rest; with
-    ``dtparam=strict_gpiod`` in config.txt it is let go at once.
+    README has its wiring.  A relay without a board needs a transistor, and a flyback
+    diode across its coil.  While no program holds the pin, its pull decides: GPIO 0 to
+    8 up, 9 to 27 down, so ``active_high`` false belongs to GPIO 2 to 8 (0 and 1 are
+    probed at boot).  10 kohm to ground (then: to 3.3 V) holds it better.  Raspberry Pi
+    OS leaves a pin as it is when its program is killed, until the next start puts it at
+    rest; with ``dtparam=strict_gpiod`` in config.txt it is let go at once.
 
     Source: BCM2835 ARM Peripherals, table 6-31; raspberrypi/linux, pull request 6117.
     """
@@ -6566,8 +6553,8 @@ class Relay(Lock):
         self._pin: Any = None
         self._ends_at = -inf
         self._pulse: threading.Thread | None = None
-        #: Guards the three above.  The main thread takes it under ``postponed``: what
-        #: Stopped leaves locked would keep the pulse from ending.
+        # Guards the three above, and is taken under ``postponed``: left locked by
+        # Stopped it would keep the pulse from ending.
         self._changed = threading.Condition()
         with contextlib.suppress(NotSent):  # logged; it may do better at a tap
             self._claim()
