@@ -9426,7 +9426,7 @@ class LastGood(NamedTuple):
         Raises: OSError.
         """
         known = {"settings": self.settings, "files": self.files, "path": self.path}
-        path, text = self.folder / LAST_GOOD, json.dumps({**known})
+        path, text = self.folder / LAST_GOOD, json.dumps(known)
         seen = [source.stat() for source in self.sources]
         try:
             write_whole(path, text, seen)
@@ -9441,7 +9441,7 @@ def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
     door's.  Root becomes the owner of the state folder."""
     text = ""
     with contextlib.suppress(OSError):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = text_of(path, errors="replace")
     line = r"""^\s*state_dir\s*=\s*["']([^"'\\\0]*)["']"""
     named = re.findall(line, text, re.MULTILINE)  # it need not be valid TOML
     for folder in state_folders(named[-1] if named else "", path, environ):
@@ -9457,18 +9457,17 @@ def read_last_good(folder: Path) -> LastGood | None:
     path = folder / LAST_GOOD
     try:
         seen = path.lstat()
-        if not stat.S_ISREG(seen.st_mode):
+        if stat.S_ISLNK(seen.st_mode):
             return None
         at = datetime.fromtimestamp(seen.st_mtime, UTC).astimezone()
         known = json.loads(text_of(path, most=2 * MOST_BYTES))
         settings, files, of = known["settings"], known["files"], known.get("path", "")
-        if all(type(text) is str for text in (of, *files, *files.values())):
-            good = LastGood(settings, files, of, folder, f"{at:%Y-%m-%d %H:%M}")
-            good.keyless()
-            return good
+        good = LastGood(settings, files, of, folder, f"{at:%Y-%m-%d %H:%M}")
+        good.keyless()
+        are_texts = all(type(text) is str for text in (of, *files, *files.values()))
+        return good if are_texts else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass  # unreadable, no JSON, another JSON, no settings that can be used
-    return None
+        return None  # unreadable, no JSON, another JSON, no settings that can be used
 
 
 # -- following the owner's edits

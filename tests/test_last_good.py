@@ -97,6 +97,17 @@ def test_a_start_with_a_file_that_cannot_be_used_goes_on_with_the_last_good_one(
     assert desk.read() == "nothing"
 
 
+def test_a_start_does_not_wait_for_a_file_that_has_become_a_pipe(path, start):
+    desk = start()
+    path.unlink()
+    os.mkfifo(path)
+
+    start.again(desk)
+
+    assert desk.config.door.name == "before"
+    path.unlink()
+
+
 def test_a_good_edit_takes_over_without_a_restart(path, start):
     desk = start()
     path.unlink()
