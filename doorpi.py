@@ -1571,10 +1571,9 @@ def _secret(value: Any) -> Secret:
             if re.search(pattern, value):
                 raise ValueError(trouble)
         return Secret(text=value)
-    if type(value) is dict and list(value) == ["file"]:
-        file = value["file"]
-        if type(file) is str and file and file.isprintable():
-            return Secret(file=file)
+    file = value.get("file") if type(value) is dict and len(value) == 1 else None
+    if type(file) is str and file and file.isprintable():
+        return Secret(file=file)
     raise ValueError(f"expected {WORDS[Secret]}")
 
 
@@ -1601,7 +1600,7 @@ def sesame_secret(text: str) -> bytes:
 IS_NUMBER = "[0-9]{1,20}"
 
 
-def _id(pattern: str, words: str, text: str) -> str:
+def _id(text: str, pattern: str, words: str) -> str:
     if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {words}")
     return text
@@ -1611,23 +1610,23 @@ def _uuid(text: str) -> str:
     text = re.sub(r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$", r"\1-\2-\3-\4-\5", text)
     pattern = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
     example = "11200000-0000-4000-8000-000000000000"
-    return _id(pattern, f"the lock's UUID, such as {example}, not its name", text)
+    return _id(text, pattern, f"the lock's UUID, such as {example}, not its name")
 
 
 def _mac(text: str) -> str:
     bare = re.sub("[:-]", "", text).upper()
-    return _id("[0-9A-F]{12}", "12 hex digits: the MAC address in the app", bare)
+    return _id(bare, "[0-9A-F]{12}", "12 hex digits: the MAC address in the app")
+
+
+def _digits(text: str, words: str) -> str:
+    return _id(text, IS_NUMBER, f"digits only: {words}")
 
 
 def _nuki_id(text: str, in_decimal: Callable[[int], str] = str) -> str:
-    words = "digits only: the id as a decimal number (the app shows it in hex)"
+    words = "the id as a decimal number (the app shows it in hex)"
     if re.fullmatch("[0-9A-Fa-f]{8}", text):
         words += f": {in_decimal(int(text, 16))}"
-    return _id(IS_NUMBER, words, text)
-
-
-def _tedee_id(text: str) -> str:
-    return _id(IS_NUMBER, "digits only: the lock's id, not its serial number", text)
+    return _digits(text, words)
 
 
 class LockKind(NamedTuple):
@@ -1654,7 +1653,9 @@ LOCK_KINDS: dict[str, LockKind] = {
     # It has no TLS, and never sends its token.
     "nuki-bridge": LockKind(BY_ADDRESS, _nuki_id, is_near=True),
     "nuki-web": LockKind(read_id=lambda text: _nuki_id(text, nuki_web_ids)),
-    "tedee": LockKind(read_id=_tedee_id),
+    "tedee": LockKind(
+        read_id=lambda text: _digits(text, "the lock's id, not its serial number")
+    ),
     "relay": LockKind((), pins=("relay_gpio",)),
 }
 
@@ -1737,7 +1738,7 @@ class LockAccess(Table):
     device_id: str = setting("", "the lock's id at its vendor")
     api_key: Secret = setting(Secret(), "the vendor's API key")
     secret_key: Secret = setting(Secret(), "sesame: 32 hex digits; switchbot: secret")
-    base_url: str = setting("", "where the API is; a cloud's need not be told")
+    base_url: str = setting("", "where the API is; not needed for a cloud")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
     confirm_s: float = setting(30.0, "seconds to wait for the lock's word", 0.1, 300)
     calls_per_month: int = setting(
@@ -1953,13 +1954,10 @@ class Statement(NamedTuple):
         start = self.text.rfind("\n", 0, at) + 1
         line, column = self.text[start:].split("\n")[0].replace("\t", " "), at - start
         key = re.match(KEY, self.text)
+        is_secret = re.search("(?i)key|secret|token|password|://", line)
         if header := re.match(HEADER, self.text):
             line = header[0]
-        elif (
-            not key
-            or key[1] not in SHOWN
-            or re.search("(?i)key|secret|token|password|://", line)
-        ):
+        elif is_secret or not key or key[1] not in SHOWN:
             return ""
         first = max(len(line) - len(line.lstrip()), column - 60)
         pointed = width(printable(line[first:column]))
@@ -2075,7 +2073,9 @@ class Parser:
         """The values of one table; what is wrong or missing is at its default."""
         values = {key: each.default for key, each in keys.items()}
         if not isinstance(table, dict):
-            self.report(where, f": expected a table, [{where}]")
+            name = where.partition(" ")[0]
+            header = f"[[{name}]]" if name in LISTS else f"[{name}]"
+            self.report(where, f": expected a table, {header}")
             return values
         for key, value in table.items():
             place = f"{where}.{key}"
@@ -2117,17 +2117,15 @@ class Parser:
             self.reported.add(f"{place}{meant[1]}")
         self.problems.append(f"{place}{printable(key, 60)}: {words}")
 
-    def entries(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def entries(self, name: str) -> Iterator[tuple[str, object]]:
         """The tables of ``[[name]]``, each with where it is: ``card 2 ("Ken")``."""
         tables = self.document.get(name, [])
         if not isinstance(tables, list):
             self.report(name, f": expected [[{name}]], with two brackets")
             return
         for number, table in enumerate(tables, 1):
-            if not isinstance(table, dict):
-                self.report(f"{name} {number}", f": expected a table, [[{name}]]")
-                continue
-            label = table.get("holder") or table.get("name")
+            known = table if isinstance(table, dict) else {}
+            label = known.get("holder") or known.get("name")
             who = f' ("{printable(label, 40)}")' if isinstance(label, str) else ""
             yield f"{name} {number}{who}", table
 
@@ -2246,9 +2244,9 @@ class Parser:
             return SECTIONS[name](**self.table(name, table, keys))
         named = table.get("kind", "sesame") if isinstance(table, dict) else None
         kinds = [kind for key, kind in LOCK_KINDS.items() if key == named]
-        own = {
-            k: v for kind in kinds or LOCK_KINDS.values() for k, v in kind.own.items()
-        }
+        own: Keys = {}
+        for each in kinds or LOCK_KINDS.values():
+            own = {**own, **each.own}
         values = self.table(name, table, {**keys, **own})
         kind, text = LOCK_KINDS[values["kind"]], "".join(values["device_id"].split())
         values["device_id"] = text
@@ -2349,7 +2347,7 @@ def _url_problem(url: str, kind: LockKind) -> str | None:
         return "expected https://HOST/PATH"
     if parts.username or parts.password or "?" in url or "#" in url:
         return "expected https://HOST/PATH and nothing more"
-    address = None  # of a name nobody can tell
+    address = None  # unknown for a name
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     if parts.scheme == "https" or (address and address.is_loopback):

@@ -464,7 +464,7 @@ LOCKS = {
     "a fragment": (LOCK + 'base_url = "https://h/x#"', "lock.base_url: expected https://HOST/PATH and nothing more"),
     "no SwitchBot secret": ('[lock]\nkind = "switchbot"\napi_key = "k"\ndevice_id = "C77C293BEB59"', "lock.secret_key: missing; 'switchbot' needs it (sesame: 32 hex digits; switchbot: secret)"),
     "no Tedee key": ('[lock]\nkind = "tedee"\ndevice_id = "42"', "lock.api_key: missing; 'tedee' needs it (the vendor's API key)"),
-    "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (where the API is; a cloud's need not be told)"),
+    "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (where the API is; not needed for a cloud)"),
     "a bridge on the internet": (BRIDGE + 'base_url = "http://8.8.8.8:8080"', "lock.base_url: http is for a bridge on your own network"),
     "http to Nuki's cloud": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "42"\nbase_url = "http://192.168.1.50"', "lock.base_url: http would send the key in the open; use https"),
     "a fallback without a key": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"', "fallback.api_key: missing; 'tedee' needs it (the vendor's API key)"),
