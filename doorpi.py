@@ -32,8 +32,9 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
 A section uses names of its own and of earlier sections only, and 1-4 touch no
 clock, disk, network or environment; tests/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14, a
-                    row in tests/test_rules.py and one in tests/test_why.py
+To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14 (of
+                    one that time ends, _turns too), rows in tests/test_rules.py and
+                    test_why.py
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a Table in 4, one in doorpi.toml
 To add a lock       a class in 9 with the methods of Lock (5), which says where its API
@@ -9746,11 +9747,12 @@ def _same_drivers(old: Config, new: Config) -> Iterator[str]:
 
 
 class Wording(NamedTuple):
-    """What `why` says of a reason; ``_worded`` fills in the names.
+    """What `why` says of a reason; ``_worded`` fills in the names, and ``_turns`` knows
+    when it may begin or end.
 
-    ``denied`` is why a card is denied.  ``lasts`` is the end of that where no later
-    time ends the denial ("": ``denied`` says it all).  ``ends`` is what ends a grant
-    where this reason begins; "": the reason's own name.
+    ``denied`` is why a card is denied.  ``lasts`` follows where no later time ends that
+    ("": ``denied`` says it all).  ``ends`` is what ends a grant where this reason
+    begins; "": the reason's own name.
     """
 
     denied: str
@@ -9827,8 +9829,8 @@ def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
 
 
 class Explanation(NamedTuple):
-    """What ``decide`` answers, ``why`` in words, and when it will answer otherwise
-    (None where that cannot be seen), which of a grant says ``until`` in words."""
+    """What ``decide`` answers, ``why`` in words, and when it will answer
+    differently (None where that cannot be seen); ``until`` says that of a grant."""
 
     verdict: Verdict
     why: str
@@ -9839,8 +9841,8 @@ class Explanation(NamedTuple):
 def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
     """Why ``decide`` answers as it does, in local time.
 
-    The next turn is found by asking it again for each time at which it may answer
-    otherwise, as if the clock were set.
+    The next turn is found by asking ``decide`` again for each time at which it may
+    answer differently, as if the clock were set.
     """
     local, verdict = _local(when), decide(uid, who, when)
     wording = REASON_WORDS[verdict.reason]
@@ -9866,9 +9868,9 @@ HORIZON_DAYS = 400
 
 
 def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
-    """The instants, in UTC and in any order, at which ``decide`` may answer otherwise;
-    among them each quarter of an hour around a change of the clock, which may skip the
-    first or the last minute of some hours, or go into others than the next."""
+    """The instants, in UTC and in any order, at which ``decide`` may answer
+    differently; among them each quarter of an hour around a change of the clock, which
+    may skip the first or last minute of some hours, or go into others than the next."""
     today, minutes, days = when.at.toordinal(), {0}, set[int]()
     if who.valid_from:
         days.add(who.valid_from.toordinal())
@@ -10110,7 +10112,7 @@ def last_unknown_card(
     ago.  A phone counts only where there was no card: it may hold one in its case.
 
     Raises: Refused, also where there were several: a stranger may have come after the
-    one who is meant; StoreError.
+    person who is meant; StoreError.
     """
     text = store.events.recall(Kept.UNKNOWN)
     kept = unknown_from(text, clock.boot(), clock.monotonic())
@@ -10236,9 +10238,9 @@ def keep_out(
         for block, found in every
     ]
     new = [each.block for each in kept if each.is_new]
-    gone = [each.block.uid for each in kept if each.block.uid and each.in_database]
-    if new or gone:
-        store.people.change_cards([], gone, at, block=new)
+    removed = [each.block.uid for each in kept if each.block.uid and each.in_database]
+    if new or removed:
+        store.people.change_cards([], removed, at, block=new)
     return kept
 
 
@@ -10848,7 +10850,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "valid_from": ("valid_from", "from"), "valid_until": ("valid_until", "until"),
     "schedule": ("schedule",), "role": ("role",),
 }  # fmt: skip
-CARONTE: tuple[Any, ...] = (
+CARONTE = ListFormat(
+    "CarontePass's devices (JSON)", "entry", {"code", "kind"},
     {"uid": ("code",), "holder": ("holder", "name", "username", "user"),
      "enabled": ("result",)}, ("id", "kind"), _fix_caronte, "CarontePass user {user}",
 )  # fmt: skip
@@ -10867,14 +10870,16 @@ LIST_FORMATS = (
          "validuntil", "pincode", "pin"),
         _fix_esp_rfid, "esp-rfid {uid}", is_wiegand=True,
     ),
-    ListFormat("CarontePass's devices (JSON)", "entry", {"code", "kind"}, *CARONTE),
+    CARONTE,
     ListFormat(
         "DoorPi's cards --json", "entry", {"uid", "holder"},
         COLUMNS, ("source", "last_seen", "refused"),
     ),
     UHPPOTED,
     ListFormat("CSV with a header (uid, holder, ...)", "line", {"uid"}, COLUMNS),
-    ListFormat("CarontePass's codes (CSV: code, name)", "line", {"code"}, *CARONTE),
+    CARONTE._replace(
+        name="CarontePass's codes (CSV: code, name)", row="line", tells={"code"}
+    ),
 )  # fmt: skip
 
 
