@@ -1026,8 +1026,7 @@ class Denials:
         self.rests_until = -inf  # the end of the pause
         self._recent: list[float] = []
         self._open: dict[tuple[Uid | None, str], Repeats] = {}
-        self._lines = float(self.burst)
-        self._refilled_at = 0.0
+        self._spent_until = -inf  # the lines of unknown cards, each for ``refill_s``
 
     def is_too_many(self, now: float) -> bool:
         """Count one more; True when a pause begins."""
@@ -1062,12 +1061,10 @@ class Denials:
         return True
 
     def _has_line(self, now: float) -> bool:
-        gained = (now - self._refilled_at) / self.refill_s
-        self._lines = min(self.burst, self._lines + gained)
-        self._refilled_at = now
-        if self._lines < 1:
+        spent = max(self._spent_until, now - self.burst * self.refill_s) + self.refill_s
+        if spent > now:
             return False
-        self._lines -= 1
+        self._spent_until = spent
         return True
 
     def stored(self, event: Event, now: float) -> None:
@@ -1184,26 +1181,6 @@ def relocks_from(text: str | None, boot: str, now: float) -> dict[str, Relock]:
             later = Relock(lock, float(due), int(failures))
             found[lock] = later if is_known else Relock(lock, now)
     return found
-
-
-def relock_after(
-    outcome: Outcome, pending: Relock | None, *, now: float, after_s: float
-) -> Relock | None:
-    """The relock of the lock that moved, after ``outcome``; ``pending`` is the one from
-    before.  ``after_s`` is how long it may stand open; 0: never relock."""
-    if outcome.result is Result.LOCKED:
-        return None
-    may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE)
-    if may_be_open and outcome.command is Command.UNLOCK and after_s:
-        return Relock(outcome.lock, round(now + after_s, 3))  # as it is on disk
-    return pending
-
-
-def relock_later(pending: Relock, waits_s: Sequence[float], now: float) -> Relock:
-    """``pending`` after one more failure."""
-    failures = pending.failures + 1
-    due = now + waits_s[failures - 1] if failures <= len(waits_s) else inf
-    return pending._replace(due=round(due, 3), failures=failures)
 
 
 #: How much of the processor an idle door may take.  Looks for a card come as often as
@@ -2707,15 +2684,6 @@ class ReaderLost(Exception):
     """The reader does not answer; the next ``sense`` opens it anew."""
 
 
-class Reader(Protocol):
-    """What finds cards."""
-
-    # Look for a Type A card once, opening the reader where need be: for 10 ms or so, up
-    # to 1.2 s with a reader that is failing.  Raises: ReaderLost.
-    def sense(self) -> Card | None: ...
-    def close(self) -> None: ...
-
-
 class LockError(Exception):
     """A question or a command to the lock failed; the text is for people, and the class
     says what may follow.  ``after_s``: so long a Busy lock, or a cloud whose quota is
@@ -3733,30 +3701,34 @@ class Relocking:
         control = self._control.named(relock.lock)
         self._look_at = -inf
         self.look()
-        wanted, name, kind = relock.lock, control.name, control.budget.kind
+        wanted, failures = relock.lock, relock.failures
+        name, kind = control.name, control.budget.kind
         which = "" if name == "lock" else f"the {name} ({kind})"
         if name != wanted:
             which = f"in place of the {wanted}, which is not in the settings any more"
         notes, words = NOTHING, [which, outcome.detail]
-        if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
-            del self.pending[relock.lock]
+        if self.pending.get(wanted) == relock:  # no verb has moved it meanwhile
+            del self.pending[wanted]
             if outcome.result is not Result.LOCKED:
                 # A cloud that must be left alone is no failure of the next try.
-                from_s = self._clock.monotonic() + control.budget.rest_s(Kept.QUOTA)
-                waits_s = control.policy.relock_waits_s
-                later = relock_later(relock, waits_s, from_s)
-                self.pending[relock.lock] = later
-                words += ["given up"] * (later.due == inf)
+                due = self._clock.monotonic() + control.budget.rest_s(Kept.QUOTA)
+                due += next(islice(control.policy.relock_waits_s, failures, None), inf)
+                self.pending[wanted] = Relock(wanted, round(due, 3), failures + 1)
+                words += ["given up"] * (due == inf)
             notes = self._notes(self.pending)
         return outcome._replace(detail="; ".join(filter(None, words))), notes
 
     def _after(self, outcome: Outcome) -> dict[str, Relock]:
-        is_strike = self._control.named(outcome.lock).policy.locks_itself
-        after_s = 0.0 if is_strike else self._after_s
-        now, pending = self._clock.monotonic(), dict(self.pending)
-        before = pending.pop(outcome.lock, None)
-        after = relock_after(outcome, before, now=now, after_s=after_s)
-        return pending | ({outcome.lock: after} if after else {})
+        """What is to be locked again after ``outcome``."""
+        lock, pending = outcome.lock, dict(self.pending)
+        stays_open = not self._control.named(lock).policy.locks_itself
+        may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE) and stays_open
+        if outcome.result is Result.LOCKED:
+            pending.pop(lock, None)
+        elif may_be_open and outcome.command is Command.UNLOCK and self._after_s:
+            due = self._clock.monotonic() + self._after_s
+            pending[lock] = Relock(lock, round(due, 3))  # as it is on disk
+        return pending
 
     def _text(self, pending: Mapping[str, Relock]) -> str:
         return relocks_text(pending.values(), self._clock.boot())
@@ -8050,7 +8022,7 @@ class CardSource:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: NfcReader,
         config: ReaderConfig,
         clock: Clock,
         worker: Worker,
@@ -8231,6 +8203,8 @@ class NfcReader:
         self._noise = (ValueError, IndexError) if path.startswith("udp") else ()
 
     def sense(self) -> Card | None:
+        """Look for a Type A card once, opening the reader where need be: for 10 ms or
+        so, up to 1.2 s with a reader that is failing.  Raises: ReaderLost."""
         try:
             if self._frontend is None:
                 self._open()
@@ -12366,7 +12340,7 @@ def make_sources(
 ) -> list[Source]:
     """The card reader; ``open`` or its first look opens it.  One ``before`` that was
     not closed is gone on with."""
-    reader: Reader = NfcReader(config.reader.device, config.reader.reset_gpio)
+    reader = NfcReader(config.reader.device, config.reader.reset_gpio)
     worker, debounce = None, None
     for source in before:
         if isinstance(source, CardSource):

@@ -110,7 +110,7 @@ class Clock(doorpi.SystemClock):
 class PluggedReader:
     """A reader with a plug that can be pulled."""
 
-    def __init__(self, reader: doorpi.Reader) -> None:
+    def __init__(self, reader: doorpi.NfcReader) -> None:
         self._reader = reader
         self.plugged = True
 

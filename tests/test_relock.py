@@ -15,6 +15,7 @@ from doorpi import (
     Card,
     Command,
     LockConfig,
+    LockControl,
     LockPolicy,
     LockState,
     LockStatus,
@@ -25,13 +26,12 @@ from doorpi import (
     QuotaError,
     Rejected,
     Relock,
+    Relocking,
     Result,
     Signal,
     SqliteStore,
     Stopped,
     Uid,
-    relock_after,
-    relock_later,
     relocks_from,
     relocks_text,
 )
@@ -693,44 +693,58 @@ def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
 # -- the rules, without a door
 
 PENDING = Relock("lock", 100.0)
+LATER = Relock("lock", 1060.0)
+OTHER = Outcome(Command.UNLOCK, Result.UNLOCKED, lock="fallback")
 RULES = {
     # what came of it                                    what is pending then
-    "unlocked":       (Outcome(Command.UNLOCK, Result.UNLOCKED),     Relock("lock", 60.0)),
-    "unsure, unlock": (Outcome(Command.UNLOCK, Result.UNSURE),       Relock("lock", 60.0)),
-    "refused":        (Outcome(Command.UNLOCK, Result.REFUSED),      PENDING),
-    "unreachable":    (Outcome(Command.UNLOCK, Result.UNREACHABLE),  PENDING),
-    "unknown":        (Outcome(None, Result.UNKNOWN_STATE),          PENDING),
-    "locked":         (Outcome(Command.LOCK, Result.LOCKED),         None),
-    "unsure, lock":   (Outcome(Command.LOCK, Result.UNSURE),         PENDING),
-    "the other lock": (Outcome(Command.UNLOCK, Result.UNLOCKED, lock="fallback"), Relock("fallback", 60.0)),
+    "unlocked":       (Outcome(Command.UNLOCK, Result.UNLOCKED),     [LATER]),
+    "unsure, unlock": (Outcome(Command.UNLOCK, Result.UNSURE),       [LATER]),
+    "refused":        (Outcome(Command.UNLOCK, Result.REFUSED),      [PENDING]),
+    "unreachable":    (Outcome(Command.UNLOCK, Result.UNREACHABLE),  [PENDING]),
+    "unknown":        (Outcome(None, Result.UNKNOWN_STATE),          [PENDING]),
+    "locked":         (Outcome(Command.LOCK, Result.LOCKED),         []),
+    "unsure, lock":   (Outcome(Command.LOCK, Result.UNSURE),         [PENDING]),
+    "the other lock": (OTHER, [PENDING, Relock("fallback", 1060.0)]),
 }  # fmt: skip
 
 
+def relocking(clock) -> Relocking:
+    control = LockControl(FakeLock(clock), clock, confirm_s=5.0, jitter=lambda: 0.0)
+    return Relocking(control, AFTER_S, clock, None, {"lock": PENDING})
+
+
 @pytest.mark.parametrize(("outcome", "expected"), RULES.values(), ids=RULES)
-def test_what_is_to_be_locked_again(outcome, expected):
-    assert relock_after(outcome, PENDING, now=0.0, after_s=60.0) == expected
+def test_what_is_to_be_locked_again(clock, outcome, expected):
+    pending = relocking(clock)
+
+    pending.settle(outcome)
+
+    assert [*pending.pending.values()] == expected
 
 
-def test_each_failure_waits_longer_and_the_last_for_ever():
-    found, pending = [], Relock("lock", 0.0)
+def test_each_failure_waits_longer_and_the_last_for_ever(world):
+    clock, found = world.clock, []
+    pending = relocking(clock)
+    pending._events = world.store
+    pending._control.policy = LockPolicy(relock_waits_s=(15.0, 30.0))
     for _ in range(3):
-        pending = relock_later(pending, (15.0, 30.0), now=100.0)
-        found.append(pending)
+        pending.due()
+        _, notes = pending.tried(Outcome(Command.LOCK, Result.UNSURE))
+        world.store.keep(notes)
+        (relock,) = pending.pending.values()
+        found.append((relock.due - clock.monotonic(), relock.failures))
+        clock.advance(30.0)
 
-    assert found == [
-        Relock("lock", 115.0, 1),
-        Relock("lock", 130.0, 2),
-        Relock("lock", float("inf"), 3),
-    ]
+    assert found == [(15.0, 1), (30.0, 2), (float("inf"), 3)]
 
 
-def test_the_time_is_the_same_in_mind_and_on_disk():
-    opened = Outcome(Command.UNLOCK, Result.UNLOCKED)
-    pending = relock_after(opened, None, now=1 / 3, after_s=60.0)
+def test_the_time_is_the_same_in_mind_and_on_disk(clock):
+    clock.advance(1 / 3)
+    pending = relocking(clock)
 
-    for relock in (pending, relock_later(pending, (15.0,), 2 / 3)):
-        text = relocks_text([relock], "b")
-        assert relocks_from(text, "b", 7.0) == {"lock": relock}
+    notes = pending.settle(Outcome(Command.UNLOCK, Result.UNLOCKED))
+
+    assert relocks_from(notes.words["relock"], "boot-1", 7.0) == pending.pending
 
 
 @pytest.mark.parametrize("pending", [PENDING, Relock("fallback", float("inf"), 5)])
