@@ -13,9 +13,10 @@
 
 One card on its way through the house:
 
-    CardSource.poll -> Doorkeeper.passage: LocalList.look_up -> decide -> working light
-      -> LockControl.move: Lock.status -> the intent on disk -> Lock.send
-      -> Lock.confirm -> light and event
+    CardSource.poll -> Door._hear -> Doorkeeper.serve -> passage
+      -> _admit: LocalList.look_up, decide -> _move: the working light
+      -> LockControl.move -> _attempt: Lock.status, the intent on disk
+      -> _carry_out -> _send -> Lock.send; then Lock.confirm, light and event
 What was opened is locked again by the same LockControl, when nobody is there.
 Files hold state (9, 10, 13): doorpi.toml is the owner's, and the program never writes
 it; last-good.json is the last of it that was valid, for a start after a bad edit;
@@ -3768,32 +3769,28 @@ class Equipment:
 
     def close(self) -> None:
         """All of it, whatever goes wrong: first the locks, as a strike may be open."""
+        parts: list[Any] = [self.events, self.people, *self.sources, self.indicator]
         with contextlib.ExitStack() as last_comes_first:
-            last_comes_first.callback(self.events.close)
-            last_comes_first.callback(self.people.close)
-            for source in self.sources:
-                last_comes_first.callback(source.close)
-            last_comes_first.callback(self.indicator.close)
-            for lock in self.locks.values():
-                last_comes_first.callback(lock.close)
+            for part in [*parts, *self.locks.values()]:
+                last_comes_first.callback(part.close)
 
 
 class Settings(Protocol):
     """Where the door's configuration comes from, and what it is equipped with."""
 
     def changed(self) -> Config | ConfigError | None:
-        """The configuration, or its problems, once after each edit that is over and
-        each request to read it again."""
+        """The configuration, or its problems, once after each edit and each request to
+        read it again."""
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
         """Have the equipment as ``new`` wants it.  False when nothing differs."""
 
     def before(self) -> Config | None:
-        """What the door had before this start, where the file was edited since."""
+        """What the door had before this start, if the file was edited since."""
 
     def remember(self) -> None:
-        """Keep on disk what is in force now, for a start with a file that is broken or
-        gone, and to compare an edit with.  Trouble with the disk is logged."""
+        """Keep on disk what is in force now, for a start with a broken or missing file
+        and to compare an edit with.  Trouble with the disk is logged."""
 
 
 #: What is identified by a UID.
@@ -3818,8 +3815,7 @@ class LocalList:
         who = self._cards.get(uid)
         if who is None and is_random(uid):
             return None
-        if who is None:
-            who = self._people.find(uid, otherwise=before)
+        who = who or self._people.find(uid, otherwise=before)
         block: Block | None = self._people.block_on(uid, who.holder if who else "")
         if block is None:
             return who
@@ -3829,7 +3825,7 @@ class LocalList:
 
 def circumstances(
     config: Config, events: Forgiving, uid: str, at: datetime, *, clock_set: bool,
-    locked_down: bool,
+    locked_down: bool
 ) -> Circumstances:  # fmt: skip
     """What else is decided by, at the door and by `why`."""
     passback_s = config.door.passback_s
@@ -3852,7 +3848,6 @@ def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
     )
 
 
-SAME_SETTINGS = "settings read again: nothing changed"
 LOCKED_DOWN_WORDS = "locked down: no card opens the door"
 CLOCK_IS_SET = "the clock is set: cards with dates or hours work again"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
@@ -3934,20 +3929,17 @@ class Display:
                  patterns: Mapping[Signal, Pattern]) -> None:  # fmt: skip
         self._supervisor = supervisor
         self._clock = clock
-        self._faults: dict[Signal, str] = {}
-        self._notes = dict.fromkeys(("clock", "calls", "lights"), "")
+        self._words: dict[Signal | str, str] = {}  # what is wrong
         self._shown_until = -inf  # a result, that is
-        self._idle_shown: Signal | None = None
         #: What each request that has no result yet is about.
         self.under_way: dict[object, Signal] = {}
-        self.enrolling_until = -inf
-        self.denied_until = -inf
+        self.enrolling_until = self.denied_until = -inf
         self.use(indicator, patterns)
 
     def use(self, indicator: Indicator, patterns: Mapping[Signal, Pattern]) -> None:
         """From now on, show it there."""
         self._indicator, self._patterns = indicator, patterns
-        self._idle_shown = None
+        self._idle_shown: Signal | None = None
 
     @property
     def standing(self) -> Signal:
@@ -3960,7 +3952,7 @@ class Display:
     def _idle(self) -> Signal:
         if self._clock.monotonic() < self.enrolling_until:
             return Signal.ENROLLING
-        return next((sign for sign in FAULTS if sign in self._faults), Signal.READY)
+        return next(filter(self.has, FAULTS), Signal.READY)
 
     def show(self, *signals: Signal) -> None:
         """Show ``signals`` now, then what is standing; in the pause after many denials
@@ -3995,38 +3987,43 @@ class Display:
     def fault(self, sign: Signal, why: str) -> bool:
         """``sign`` is standing from now on, because of ``why``; "" ends it.  Returns
         whether that is news."""
-        if self._faults.get(sign, "") == why:
-            return False
-        if why:
+        is_news = self.note(sign, why)
+        if is_news and why:
             log.warning("%s", why)
-            self._faults[sign] = why
-        else:
-            del self._faults[sign]
-        self.tell_status()
-        return True
+        return is_news
 
     def storage(self, why: str, is_write: bool) -> None:
-        """What a Forgiving store tells."""
+        """Takes what a Forgiving store reports."""
         is_news = self.fault(Signal.STORAGE_BAD, why and f"database: {why}")
         if is_news and not why:
             log.info("database: it can be written again")
 
     def has(self, sign: Signal) -> bool:
-        return sign in self._faults
+        return sign in self._words
 
-    def note(self, subject: str, words: str) -> bool:
-        """As ``fault``, for the status alone: it needs no light."""
-        is_news = self._notes[subject] != words
-        if is_news:
-            self._notes[subject] = words
-            self.tell_status()
-        return is_news
+    def note(self, subject: Signal | str, words: str) -> bool:
+        """As ``fault``, for the status alone."""
+        if self._words.get(subject, "") == words:
+            return False
+        self._words[subject] = words
+        if not words:
+            del self._words[subject]
+        self.tell_status()
+        return True
 
     def tell_status(self) -> None:
-        words = [*self._faults.values()] or ["ready"]
-        self._supervisor.status(
-            "; ".join([*words, *filter(None, self._notes.values())])
-        )
+        faults = [words for sign, words in self._words.items() if sign in FAULTS]
+        notes = [words for sign, words in self._words.items() if sign not in FAULTS]
+        self._supervisor.status("; ".join([*(faults or ["ready"]), *notes]))
+
+
+class Shared(NamedTuple):
+    """What all that deal with a request work with."""
+
+    display: Display
+    people: Forgiving
+    events: Forgiving
+    clock: Clock
 
 
 class Refusals:
@@ -4034,10 +4031,8 @@ class Refusals:
 
     most_unknown = 4
 
-    def __init__(self, display: Display, events: Forgiving, clock: Clock) -> None:
-        self._display = display
-        self._events = events
-        self._clock = clock
+    def __init__(self, shared: Shared) -> None:
+        self._display, _, self._events, self._clock = shared
         self._denials = Denials()
         self._unknown: dict[Uid, float] = {}
 
@@ -4046,10 +4041,9 @@ class Refusals:
         self._denials.forgive()
         self._display.denied_until = -inf
 
-    def deny(
-        self, event: Event, now: float, notes: Notes, *, is_blocked: bool = False
-    ) -> bool:
-        """Show and log that ``event`` is a no; False for one that is only counted."""
+    def deny(self, entry: Entry, counts: Mapping[str, int]) -> bool:
+        """Show and log that ``entry`` is a no; False for one that is only counted."""
+        event, now = entry.event, entry.request.arrived
         if now < self._denials.rests_until:
             self._denials.is_counted(event, now, is_pause=True)
             return False
@@ -4057,8 +4051,9 @@ class Refusals:
         self._display.denied_until = self._denials.rests_until
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
         self._display.show(Signal.DENIED if is_a_no else Signal.FAULT)
-        if event.uid and (not event.holder or is_blocked):
-            notes = notes._replace(words=self._noted(event.uid, now))
+        is_unknown = not event.holder or (entry.who and entry.who.block)
+        words = self._noted(event.uid, now) if event.uid and is_unknown else {}
+        notes = Notes(words=words, counts=counts)
         if self._denials.is_counted(event, now):
             self._events.keep(notes)
         else:
@@ -4098,10 +4093,8 @@ class Enrolment:
 
     window_s = 15.0
 
-    def __init__(self, display: Display, people: Forgiving, events: Forgiving) -> None:
-        self._display = display
-        self._people = people
-        self._events = events
+    def __init__(self, shared: Shared) -> None:
+        self._display, self._people, self._events, _ = shared
 
     def is_open(self, now: float) -> bool:
         return now < self._display.enrolling_until
@@ -4116,29 +4109,25 @@ class Enrolment:
 
     def take(self, event: Event, *, is_new: bool) -> None:
         """Put an unknown card on the list, and close the window; deny any other."""
-        uid = event.uid
-        if not is_new or uid is None:
-            if event.reason is Reason.GRANTED:
-                event = event._replace(
-                    reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
-                    detail="nobody is let in while a new card is enrolled",
-                )
-            self._display.show(Signal.DENIED)
-            self._record(event)
-            return
-        self._display.enrolling_until = -inf
-        name, people = f"Card of {event.at:%Y-%m-%d %H:%M:%S}", self._people
-        card = Credential(uid=uid, holder=name, source=Origin.DB)
-        # It may be known to a database that could not be asked a moment ago.
-        is_known = people.find(uid, otherwise=card) is not None
-        if is_known or people.add_card(card, event.at, otherwise=card):
-            self._display.show(Signal.FAULT)
-            event = event._replace(detail="could not be enrolled")
-        else:
-            self._display.show(Signal.ENROLLED)
+        uid, sign, people = event.uid, Signal.DENIED, self._people
+        if is_new and uid is not None:
+            self._display.enrolling_until = -inf
+            name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
+            card = Credential(uid=uid, holder=name, source=Origin.DB)
+            # It may be known to a database that could not be asked a moment ago.
+            is_known = people.find(uid, otherwise=card) is not None
+            if is_known or people.add_card(card, event.at, otherwise=card):
+                sign = Signal.FAULT
+                event = event._replace(detail="could not be enrolled")
+            else:
+                sign, reason = Signal.ENROLLED, Reason.GRANTED
+                event = event._replace(holder=name, reason=reason, detail="enrolled")
+        elif event.reason is Reason.GRANTED:
             event = event._replace(
-                holder=name, reason=Reason.GRANTED, detail="enrolled"
+                reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
+                detail="nobody is let in while a new card is enrolled",
             )
+        self._display.show(sign)
         self._record(event)
 
     def _record(self, event: Event) -> None:
@@ -4150,13 +4139,8 @@ class Watch:
     """Knows what keeps out everybody or many, and says when that changes: a lockdown,
     and a clock that is not set."""
 
-    def __init__(
-        self, display: Display, people: Forgiving, events: Forgiving, clock: Clock
-    ) -> None:
-        self._display = display
-        self._people = people
-        self._events = events
-        self._clock = clock
+    def __init__(self, shared: Shared) -> None:
+        self._display, self._people, self._events, self._clock = shared
         self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
 
     def use(self, config: Config) -> None:
@@ -4195,39 +4179,25 @@ class Watch:
 
     def _look_at_clock(self) -> None:
         """Say whom a clock that is not set keeps out, and when that is over."""
-        before = self._believed
-        self._believed = believes_clock(self._config, self._events, self._clock)
-        if before is not self._believed:
-            trouble = "" if self._believed else self._kept_out_by_clock()
-            if self._display.note("clock", trouble):
-                log.warning("%s", trouble or CLOCK_IS_SET)
-
-    def _kept_out_by_clock(self) -> str:
-        """Whom it refuses, in words; "" where that is nobody."""
-        dated = sum(card.needs_clock for card in self._config.cards.values())
-        others = self._people.has_dated_cards()
-        if not dated and not others:
-            return ""
-        more = ", and those of the database" * others
-        return (
-            f"the clock is not set (it shows {self._clock.now():%Y-%m-%d %H:%M}): cards"
-            f" with dates or hours are refused: {dated} of doorpi.toml{more}"
-        )
+        before, config = self._believed, self._config
+        self._believed = believes_clock(config, self._events, self._clock)
+        if before is self._believed:
+            return
+        trouble, others = "", self._people.has_dated_cards()
+        dated = sum(card.needs_clock for card in config.cards.values())
+        if not self._believed and (dated or others):
+            trouble = (
+                f"the clock is not set (it shows {self._clock.now():%Y-%m-%d %H:%M}):"
+                f" cards with dates or hours are refused: {dated} of doorpi.toml"
+                f"{', and those of the database' * others}"
+            )
+        if self._display.note("clock", trouble):
+            log.warning("%s", trouble or CLOCK_IS_SET)
 
 
 #: Who needs no leave: the owner at the keyboard, and the door itself.
 OWN = (Medium.COMMAND, Medium.RELOCK)
 TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
-
-
-class Grant(NamedTuple):
-    """Who may enter: ``who`` was decided ``by`` these circumstances.  ``listed`` is the
-    same, unless an authority knows them and the list does not."""
-
-    who: Credential | None
-    listed: Credential | None
-    by: Circumstances
-    verdict: Verdict
 
 
 class Doorkeeper:
@@ -4248,17 +4218,15 @@ class Doorkeeper:
         jitter: Callable[[], float] = random.random,
         tell: Callable[[str, bool], None] | None = None,
     ) -> None:
-        self._clock = clock
-        self._worker = worker
-        self._jitter = jitter
+        self._clock, self._worker, self._jitter = clock, worker, jitter
         self._line: list[Entry] = []  # the first one moves the lock
         self._relock: Steps[Event] | None = None
         self.display = Display(equipment.indicator, supervisor, clock, config.patterns)
         self.people = Forgiving(equipment.people, tell or self.display.storage)
         self.events = Forgiving(equipment.events, tell or self.display.storage)
-        self.watch = Watch(self.display, self.people, self.events, clock)
-        self.refusals = Refusals(self.display, self.events, clock)
-        self.enrolment = Enrolment(self.display, self.people, self.events)
+        shared = Shared(self.display, self.people, self.events, clock)
+        self._shared, self.watch = shared, Watch(shared)
+        self.refusals, self.enrolment = Refusals(shared), Enrolment(shared)
         self.use(config, equipment)
 
     def use(
@@ -4287,42 +4255,37 @@ class Doorkeeper:
     def passage(
         self, request: AccessRequest, source: Source | None = None
     ) -> Steps[Event]:
-        """All that becomes of a request, which its event tells."""
-        entry = Entry(begun(request), self.events)
+        """All that becomes of a request, as in its event."""
+        entry = Entry(request, self._shared)
         if self._clock.monotonic() >= request.good_until:
             entry.event = entry.event._replace(reason=Reason.STALE)
-            self._deny(request, entry.event)
+            self.refusals.deny(entry, self.control.spent())
         elif request.medium in OWN:
-            yield from self._move(request, entry, lambda: None)
+            yield from self._move(entry)
         else:
-            yield from self._admit(request, entry, source)
+            yield from self._admit(entry, source)
         return entry.event
 
-    def _admit(
-        self, request: AccessRequest, entry: Entry, source: Source | None
-    ) -> Steps[None]:
+    def _admit(self, entry: Entry, source: Source | None) -> Steps[None]:
         """Judge a request, and do what follows."""
-        grant = yield from self._judge(request, source)
-        who, (reason, holder) = grant.who, grant.verdict
-        event = entry.event = entry.event._replace(reason=reason, holder=holder)
-        if grant.verdict.granted:
+        arrived = entry.request.arrived
+        verdict, who = (yield from self._judge(entry, source)), entry.who
+        entry.judged(verdict)
+        if verdict.granted:
             self.refusals.forgive()
-        is_master = grant.verdict.granted and who and who.role is Role.MASTER
-        is_enrolling = self.enrolment.is_open(request.arrived)
-        if grant.verdict.granted and not is_master and not is_enrolling:
-            check = functools.partial(self._check, request, entry, grant)
-            yield from self._move(request, entry, check)
+        is_master = verdict.granted and who and who.role is Role.MASTER
+        is_enrolling = self.enrolment.is_open(arrived)
+        if verdict.granted and not is_master and not is_enrolling:
+            yield from self._move(entry)
             return
         with ProcessSignals.postponed():  # what is shown is in the log, too
             if is_master:
-                self.enrolment.turn(event, request.arrived)
+                self.enrolment.turn(entry.event, arrived)
             elif is_enrolling:
-                is_new = who is None and not is_random(event.uid or Uid(""))
-                self.enrolment.take(event, is_new=is_new)
-            else:
-                is_shown = self._deny(request, event, who)
-                if source and not is_shown:
-                    source.rest(request.arrived + Denials.slow_s)
+                is_new = who is None and not is_random(entry.event.uid or Uid(""))
+                self.enrolment.take(entry.event, is_new=is_new)
+            elif not self.refusals.deny(entry, self.control.spent()) and source:
+                source.rest(arrived + Denials.slow_s)
 
     def serve(self, request: AccessRequest, source: Source) -> Steps[None]:
         """A request of ``source``, or a question about the lock; it gets its answer."""
@@ -4384,20 +4347,20 @@ class Doorkeeper:
 
     # -- who it is, and whether they may enter
 
-    def _judge(self, request: AccessRequest, source: Source | None) -> Steps[Grant]:
+    def _judge(self, entry: Entry, source: Source | None) -> Steps[Verdict]:
         """Who is it, by the list or else by another authority; may they enter; and can
         they prove it: nobody else is asked to, for a proof takes time."""
-        who = listed = self._list.look_up(request)
-        no: Reason | None = None
-        if listed is None:
-            who, no = yield from self._ask_others(request)
-        by = self.watch.circumstances(request)
-        verdict = decide(Uid(request.identifier), who, by)
-        if verdict.granted and who is not None and source is not None:
-            no = yield Call(source.worker, functools.partial(source.prove, who))
+        request, no = entry.request, None
+        entry.who = entry.listed = self._list.look_up(request)
+        if entry.who is None:
+            entry.who, no = yield from self._ask_others(request)
+        entry.by = self.watch.circumstances(request)
+        verdict = decide(Uid(request.identifier), entry.who, entry.by)
+        if verdict.granted and entry.who is not None and source is not None:
+            no = yield Call(source.worker, functools.partial(source.prove, entry.who))
         if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
             verdict = verdict._replace(reason=no)
-        return Grant(who, listed, by, verdict)
+        return verdict
 
     def _ask_others(
         self, request: AccessRequest
@@ -4420,112 +4383,83 @@ class Doorkeeper:
         self, authority: Authority, request: AccessRequest
     ) -> Steps[Credential | Reason | None]:
         """Its answer, or that it did not come in time."""
-        is_wanted = True
+        ends_at = self._clock.monotonic() + authority.answer_s
+        ends_at = min(ends_at, request.good_until)
 
         def ask() -> Credential | Reason | None:
-            if is_wanted:  # it may have been busy until now
-                try:
+            try:
+                if self._clock.monotonic() < ends_at:  # it may have been busy until now
                     return authority.look_up(request)
-                except Exception as error:  # the door goes on without it
-                    name = type(error).__name__
-                    log.error(
-                        "a fault in %s, please report it: %s", authority.name, name
-                    )
+            except Exception as error:  # the door goes on without it
+                kind = type(error).__name__
+                log.error("a fault in %s, please report it: %s", authority.name, kind)
             return Reason.AUTHORITY_UNREACHABLE
 
         asked = object()
         self.display.under_way[asked] = Signal.ASKING
         self.display.show(Signal.ASKING)
         answer = authority.worker.submit(ask)
-        ends_at = self._clock.monotonic() + authority.answer_s
         try:
-            yield Pause(min(ends_at, request.good_until), lambda: answer.done)
+            yield Pause(ends_at, lambda: answer.done)
             return answer.result() if answer.done else Reason.AUTHORITY_UNREACHABLE
         finally:
-            is_wanted = False
             del self.display.under_way[asked]
 
-    def _check(self, request: AccessRequest, entry: Entry, grant: Grant) -> None:
+    def _check(self, entry: Entry) -> None:
         """What was decided may have changed while the lock was asked: the card was
         revoked, or the door locked down.  Raises: Withdrawn."""
-        who = self._list.look_up(request, grant.listed)
-        if grant.listed is None:
-            who = who or grant.who
-        by = grant.by._replace(locked_down=self.watch.is_locked_down())
+        request, by = entry.request, entry.by
+        if by is None:
+            return
+        who = self._list.look_up(request, entry.listed)
+        if entry.listed is None:
+            who = who or entry.who
+        by = by._replace(locked_down=self.watch.is_locked_down())
         verdict = decide(Uid(request.identifier), who, by)
         if not verdict.granted:
             entry.withdraw(verdict)
             raise Withdrawn(verdict.reason)
 
-    def _deny(
-        self, request: AccessRequest, event: Event, who: Credential | None = None
-    ) -> bool:
-        notes = Notes(counts=self.control.spent())
-        is_blocked = who is not None and who.block is not None
-        return self.refusals.deny(event, request.arrived, notes, is_blocked=is_blocked)
-
     # -- what is done
 
-    def _move(
-        self, request: AccessRequest, entry: Entry, check: Callable[[], None]
-    ) -> Steps[None]:
-        """Move the lock when it is this entry's turn, and tell what came of it."""
+    def _move(self, entry: Entry) -> Steps[None]:
+        """Move the lock when it is this entry's turn, and show what came of it."""
+        request, control = entry.request, self.control
         self.relocking.look()  # or a tap that fails would forget what a restart found
-        if request.medium is not Medium.RELOCK:
+        if request.medium is Medium.RELOCK:
+            control = control.named(request.identifier)
+        else:
             self.display.under_way[entry] = Signal.WORKING
             self.display.show(Signal.WORKING)
         is_being_locked, ahead = self._make_way(), [*self._line]
-        choose = functools.partial(self._choose, request, ahead, is_being_locked)
+        send_by = request.arrived + self._config.lock.unlock_window_s
+        errand = Errand(
+            functools.partial(self._choose, request, ahead, is_being_locked),
+            min(request.good_until, send_by),
+            functools.partial(self._intend, entry),
+            functools.partial(self._check, entry),
+            may_fall_back=request.wants is not Wants.LOCK,
+            sparing=request.medium not in OWN,
+        )
         self._line.append(entry)
         try:
-            outcome = yield from self._moved(request, entry, choose, check)
+            yield Pause(errand.send_by, lambda: self._line[0] is entry)
+            outcome = Outcome(None, Result.REFUSED, TOO_LONG)
+            if self._line[0] is entry:
+                outcome = yield from control.move(errand)
             with ProcessSignals.postponed():
-                self._end(request, entry, outcome)
+                self._end(entry, outcome)
         except (Stopped, GeneratorExit) as end:
             if not entry.is_over:
                 is_stopped = isinstance(end, Stopped)
                 why = "stopped meanwhile" if is_stopped else "a card was presented"
                 outcome = Outcome(entry.command, Result.INTERRUPTED, why)
                 with ProcessSignals.postponed():
-                    self._settle(request, entry, outcome, NOTHING)
+                    entry.settle(outcome, Notes(counts=self.control.spent()))
             raise
         finally:
             self._line.remove(entry)
             self.display.under_way.pop(entry, None)
-
-    def _moved(
-        self,
-        request: AccessRequest,
-        entry: Entry,
-        choose: Callable[[LockState], Command | None],
-        check: Callable[[], None],
-    ) -> Steps[Outcome]:
-        is_relock, control = request.medium is Medium.RELOCK, self.control
-        if is_relock:
-            control = control.named(request.identifier)
-
-        def intend(command: Command) -> None:
-            with ProcessSignals.postponed():
-                notes = NOTHING if is_relock else self.relocking.intend(command)
-                entry.intend(command, notes)
-
-        window_s = self._config.lock.unlock_window_s
-        send_by = min(request.good_until, request.arrived + window_s)
-        yield Pause(send_by, lambda: self._line[0] is entry)
-        if self._line[0] is not entry:
-            return Outcome(None, Result.REFUSED, TOO_LONG)
-        return (
-            yield from control.move(
-                Errand(
-                    choose,
-                    send_by,
-                    intend,
-                    check,
-                    may_fall_back=request.wants is not Wants.LOCK,
-                    sparing=request.medium not in OWN,
-                )
-            )
-        )
 
     def _make_way(self) -> bool:
         """End a relock: a person goes first, and the lock is locked again afterwards.
@@ -4558,14 +4492,20 @@ class Doorkeeper:
             return Command.UNLOCK
         return Command.LOCK
 
-    def _end(self, request: AccessRequest, entry: Entry, outcome: Outcome) -> None:
+    def _intend(self, entry: Entry, command: Command) -> None:
+        is_relock = entry.request.medium is Medium.RELOCK
+        with ProcessSignals.postponed():
+            notes = NOTHING if is_relock else self.relocking.intend(command)
+            entry.intend(command, notes)
+
+    def _end(self, entry: Entry, outcome: Outcome) -> None:
         """Show how it ended, and put it on disk."""
         self.display.under_way.pop(entry, None)
         entry.is_over = True
         if entry.is_withdrawn and entry.command is None:
-            self._deny(request, entry.event)
+            self.refusals.deny(entry, self.control.spent())
             return
-        if request.medium is Medium.RELOCK:
+        if entry.request.medium is Medium.RELOCK:
             outcome, notes = self.relocking.tried(outcome)
         else:
             notes = self.relocking.settle(outcome)
@@ -4575,18 +4515,11 @@ class Doorkeeper:
         if entry.is_withdrawn and outcome.result is Result.REFUSED:
             sign = Signal.DENIED
         self.display.show(sign, *[Signal.LOW_BATTERY] * low)
-        self._settle(request, entry, outcome, notes)
+        entry.settle(outcome, notes._replace(counts=self.control.spent()))
         if low:
             left = "" if battery is None else f": {battery} %"
             log.warning("the lock's battery is low%s", left)
         self.look_at_calls()
-
-    def _settle(
-        self, request: AccessRequest, entry: Entry, outcome: Outcome, notes: Notes
-    ) -> None:
-        latency_ms = round((self._clock.monotonic() - request.arrived) * 1000)
-        notes = notes._replace(counts=self.control.spent())
-        entry.settle(outcome, latency_ms, notes)
 
     def look_at_calls(self) -> None:
         """Warn when the month's calls come to an end."""
@@ -4643,14 +4576,19 @@ class Door:
                 source.open()
             self._hear_of_readers()
             self._supervisor.ready()
-            self._settle_earlier()
+            # The first use of the database may bring it up to date.  Not before READY:
+            # an older program that must be put back finds it as it was.
+            if left_open := self._keeper.events.close_interrupted():
+                events = counted(left_open, "event")
+                log.warning("%s cut off by a restart: logged as interrupted", events)
+            self._keeper.events.tidy()
             self._keeper.look_at_calls()
             self._keeper.watch.look()
             self._display.tell_status()
             log.info("%s is ready", printable(self._config.door.name))
             self._hear()
             if before := self._settings.before():
-                self._tell_changes(self._log_edit(before))
+                self._log_edit(before, ())
             self._settings.remember()
             while True:
                 self.step()
@@ -4660,16 +4598,6 @@ class Door:
             raise
         finally:
             self._equipment.close()
-
-    def _settle_earlier(self) -> None:
-        """The first use of the database, which may bring it up to date: not before
-        READY, so that an older program that must be put back finds it as it was."""
-        if left_open := self._keeper.events.close_interrupted():
-            log.warning(
-                "%s cut off by a restart: logged as interrupted",
-                counted(left_open, "event"),
-            )
-        self._keeper.events.tidy()
 
     def _stop(self, stopped: Stopped) -> None:
         """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
@@ -4695,11 +4623,14 @@ class Door:
     def step(self) -> None:
         """Deal with what has come, and wait for what comes next.  What can wait is done
         while no look for a card is under way: it would hold up the other thread."""
-        if self._is_lively():
+        # No sign of life while a call lasts: a reader or a lock may never answer.
+        sources = [source.worker for source in self._equipment.sources]
+        busy_s = [worker.busy_s for worker in (*sources, *self._workers.values())]
+        if max(busy_s, default=0.0) < self.lively_s:
             self._supervisor.alive()
         self._hear()
         self._runner.advance()
-        if all(source.worker.is_idle for source in self._equipment.sources):
+        if all(worker.is_idle for worker in sources):
             self._new = self._settings.changed() or self._new
             if self._new and self._runner.is_idle:
                 self._reload(self._new)
@@ -4712,13 +4643,6 @@ class Door:
         if name not in self._workers:
             self._workers[name] = self._make_worker(name)
         return self._workers[name]
-
-    def _is_lively(self) -> bool:
-        """False while a reader or a lock is waited for that may never answer: the
-        watchdog gets a sign of life as each call begins, and none while it lasts."""
-        workers = [*self._workers.values()]
-        workers += [source.worker for source in self._equipment.sources]
-        return all(worker.busy_s < self.lively_s for worker in workers)
 
     def _hear(self) -> None:
         for source in self._equipment.sources:
@@ -4767,36 +4691,31 @@ class Door:
     def _reload(self, new: Config | ConfigError) -> None:
         self._new = None
         self._supervisor.reloading()
+        trouble = ""
         if isinstance(new, ConfigError):
+            problems = counted(len(new.problems), "problem")
+            trouble = f"doorpi.toml has {problems}; the last good settings are in force"
             for problem in new.problems:
                 log.error("%s", problem)
-            self._display.fault(
-                Signal.CONFIG_BAD,
-                f"doorpi.toml has {counted(len(new.problems), 'problem')}; the last"
-                " good settings are in force",
-            )
-        else:
-            self._display.fault(Signal.CONFIG_BAD, "")
-            before = self._config
-            differs = self._settings.apply(new, self._equipment)
-            if differs:
-                pending, self._config = self._keeper.relocking.pending, new
+        self._display.fault(Signal.CONFIG_BAD, trouble)
+        if not isinstance(new, ConfigError):
+            if not self._settings.apply(new, self._equipment):
+                log.info("settings read again: nothing changed")
+            else:
+                before, self._config = self._config, new
+                pending = self._keeper.relocking.pending
                 self._keeper.use(new, self._equipment, pending)
                 self._retention = Retention(new.log.keep_days, self._clock)
-            log.info("%s", "settings reloaded" if differs else SAME_SETTINGS)
-            if differs:
-                people = self._log_edit(before)
-                self._tell_changes([*people, *what_else_changes(before, self._config)])
+                log.info("settings reloaded")
+                self._log_edit(before, what_else_changes(before, new))
             self._settings.remember()
         self._supervisor.ready()
         self._display.tell_status()
 
-    def _log_edit(self, before: Config) -> list[str]:
-        """Whose access the settings change against ``before``, in words."""
+    def _log_edit(self, before: Config, others: Iterable[str]) -> None:
+        """Whose access the settings change against ``before``, and ``others``."""
         find, block_on = self._keeper.people.find, self._keeper.people.block_on
         people = whose_access_changes(before, self._config, find, block_on)
-        if not people:
-            return []
         old, new = before.cards, self._config.cards
         changed = {**old, **new}.values()
         one = [card for card in changed if old.get(card.uid) != new.get(card.uid)]
@@ -4808,40 +4727,39 @@ class Door:
             source="file",
             detail="; ".join(people),
         )
-        self._keeper.events.record(event)
-        return people
-
-    most_changes = 20  # lines of the journal for one edit
-
-    def _tell_changes(self, told: Sequence[str]) -> None:
-        for line in told[: self.most_changes]:
+        if people:
+            self._keeper.events.record(event)
+        for line in [*people, *others]:
             log.info("changed: %s", line)
-        if (more := len(told) - self.most_changes) > 0:
-            log.info("and %d more changes", more)
-
-
-def begun(request: AccessRequest) -> Event:
-    """The event of a request that nobody has judged yet."""
-    return Event(
-        at=request.at,
-        uid=Uid(request.identifier) if request.medium in CARDS else None,
-        holder=request.identifier if request.medium is Medium.COMMAND else "",
-        reason=Reason.GRANTED,
-        source=request.medium.value,
-        point=request.point,
-        request=request.id,
-    )
 
 
 class Entry:
-    """One event's way to the disk: the intent before the command, then its outcome."""
+    """One request's way to the disk: the intent before the command, then the end."""
 
-    def __init__(self, event: Event, events: Forgiving) -> None:
-        self.event = event
+    def __init__(self, request: AccessRequest, shared: Shared) -> None:
+        is_owner = request.medium is Medium.COMMAND
+        self.request = request
+        self.who: Credential | None = None
+        #: The same, unless an authority knows them and the list does not.
+        self.listed: Credential | None = None
+        self.by: Circumstances | None = None  # of the decision; None: needs no leave
         self.command: Command | None = None  # that may have left
         self.is_withdrawn = False
         self.is_over = False
-        self._events = events
+        self._events, self._clock = shared.events, shared.clock
+        self.event = Event(
+            at=request.at,
+            uid=Uid(request.identifier) if request.medium in CARDS else None,
+            holder=request.identifier if is_owner else "",
+            reason=Reason.GRANTED,
+            source=request.medium.value,
+            point=request.point,
+            request=request.id,
+        )
+
+    def judged(self, verdict: Verdict) -> None:
+        reason, holder = verdict
+        self.event = self.event._replace(reason=reason, holder=holder)
 
     def intend(self, command: Command | None, notes: Notes = NOTHING) -> None:
         if self.event.id:  # a second lock gets the same
@@ -4855,16 +4773,17 @@ class Entry:
         """What was granted is denied.  An intent that is on disk stays as it is."""
         self.is_withdrawn = True
         if self.command is None:
-            reason, holder = verdict
-            self.event = self.event._replace(reason=reason, holder=holder)
+            self.judged(verdict)
 
-    def settle(self, outcome: Outcome, latency_ms: int, notes: Notes = NOTHING) -> None:
+    def settle(self, outcome: Outcome, notes: Notes) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
         self.is_over = True
         if not self.event.id:  # nothing was sent, or the disk failed then
             self.intend(outcome.command)
         self.event = self.event._replace(
-            result=outcome.result, latency_ms=latency_ms, detail=outcome.detail
+            result=outcome.result,
+            latency_ms=round((self._clock.monotonic() - self.request.arrived) * 1000),
+            detail=outcome.detail,
         )
         log.info("%s", describe(self.event))
         if self.event.id:
@@ -8610,8 +8529,7 @@ class InboxSource:
         self.point, self.due = "", -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
-        self._is_open = False
-        self._trouble = ""
+        self._is_open = self._is_lost = False
         self._again_at = -inf
         self._answers: dict[str, Answer] = {}  # to be written
 
@@ -8627,14 +8545,14 @@ class InboxSource:
             self._answer_all()
             request = self._inbox.take()
         except StoreError as error:
-            if not self._trouble:
+            if not self._is_lost:
                 log.warning("no requests from other programs: %s", error)
-            self._is_open, self._trouble = False, str(error)
+            self._is_open, self._is_lost = False, True
             self.due = self._again_at = now + self.retry_s
             return None
-        if self._trouble:
+        if self._is_lost:
             log.info("requests from other programs are taken again")
-        self._is_open, self._trouble = True, ""
+        self._is_open, self._is_lost = True, False
         self.due = now + self.look_every_s if request is None else now
         return request
 
@@ -8663,23 +8581,21 @@ class InboxSource:
 
 
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
-#: Longer than any move that a door has begun: it hangs, and no watchdog ends it.
-HANGS_S = VERB_S
 
 
 def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
     """Hand ``request`` to the door that works with ``state_dir``, and wait for its
     answer; None where there is no door, and none has begun it or ever will.
 
-    However this ends, a request that was not begun is taken back.  Where the door ends
-    in the middle of one it has begun, nobody can tell what came of it: the answer is
-    that it was cut off, and the log knows more.  Raises: StoreError.
+    However this ends, a request that was not begun is taken back.  If the door ends in
+    the middle of one, the answer is that it was cut off.  Raises: StoreError.
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
         raise StoreError(f"{state_dir}: Permission denied")
     trouble = None
     while is_running(state_dir):
-        inbox = _inbox_in_use(state_dir, clock)
+        files = inbox_files(state_dir)
+        inbox = Inbox(next(filter(file_at, files), files[-1]), clock)
         try:
             inbox.put(request)
             answer = _awaited(inbox, state_dir, clock, request)
@@ -8699,16 +8615,12 @@ def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | 
     return None
 
 
-def _inbox_in_use(state_dir: Path, clock: Clock) -> Inbox:
-    files = inbox_files(state_dir)
-    return Inbox(next(filter(file_at, files), files[-1]), clock)
-
-
 def _awaited(
     inbox: Inbox, state_dir: Path, clock: Clock, request: AccessRequest
 ) -> Answer | None:
     """The answer; None where the request was taken back."""
-    look_at, ends_at = clock.monotonic() + 1.0, request.good_until + HANGS_S
+    # VERB_S is longer than any move that a door has begun: then it hangs.
+    look_at, ends_at = clock.monotonic() + 1.0, request.good_until + VERB_S
     while (answer := inbox.answer_to(request.id)) is None:
         now = clock.monotonic()
         is_late, is_alone = now >= request.good_until, False

@@ -436,8 +436,8 @@ def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
 
     door.step()
 
-    assert len(caplog.messages) == 22
-    assert caplog.messages[-1] == "and 6 more changes"
+    assert len(caplog.messages) <= 3 * (doorpi.MOST_CHANGES + 2)
+    assert "more changes of this kind" in caplog.text
 
 
 # -- check
