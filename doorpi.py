@@ -9460,8 +9460,7 @@ class FileSettings:
         self._signals, self._clock = signals, clock
         self._new_sources, self._new_locks = new_sources, new_locks
         self._watch = FileWatch(clock, [path])
-        self._is_asked = False  # by SIGHUP, and not answered yet
-        self._problem: ConfigError | None = None  # of the file at the start
+        self._is_asked = False  # to read it again, and has not done so yet
         self._config: Config | None = None  # in force
         self._good: LastGood | None = None  # what it was read from
         self._why_forgetful = ""  # why that is not on disk
@@ -9474,23 +9473,19 @@ class FileSettings:
         Raises: ConfigError with every problem where there are none.
         """
         found, good = self._read()
-        if self._watch.taken(is_good=good is not None):
-            self._good = good  # else it is read again, and then kept
-        if isinstance(found, ConfigError):
-            self._problem = found
-            found = self._fallen_back(found)
-        self._config = found
-        return found
-
-    def _fallen_back(self, error: ConfigError) -> Config:
-        """Raises: ``error`` where there are none, or they cannot be used either."""
+        if not isinstance(found, ConfigError):
+            if self._watch.taken(is_good=True):
+                self._good = good  # else it is read again, and then kept
+            self._config = found
+            return found
+        self._is_asked = True
         good = last_good(self._path, self._environ)
         if good is None:
-            raise error
+            raise found
         try:
-            config = good.config(self._path, self._environ)
+            self._config = config = good.config(self._path, self._environ)
         except ConfigError as other:
-            raise ConfigError([*error.problems, *other.problems]) from None
+            raise ConfigError([*found.problems, *other.problems]) from None
         log.error(
             "%s cannot be used: the door goes on with the last good settings, of"
             " %s (sudo doorpi check)", self._path, good.date,
@@ -9505,16 +9500,6 @@ class FileSettings:
     def changed(self) -> Config | ConfigError | None:
         if self._clock.monotonic() >= self._remember_at:
             self.remember()
-        found = self._problem or self._edited()
-        self._problem = None
-        if isinstance(found, ConfigError):
-            return ConfigError(
-                each if str(self._path) in each else f"{self._path.name}: {each}"
-                for each in found.problems
-            )
-        return found
-
-    def _edited(self) -> Config | ConfigError | None:
         if is_asked := self._signals.reload_asked():
             self._is_asked = True
         if not self._watch.is_over(urgent=self._is_asked):
@@ -9526,6 +9511,12 @@ class FileSettings:
             return None
         self._is_asked = False
         self._good = good or self._good
+        if isinstance(found, ConfigError):
+            name = self._path.name
+            return ConfigError(
+                each if str(self._path) in each else f"{name}: {each}"
+                for each in found.problems
+            )
         return found
 
     def _read(self) -> tuple[Config | ConfigError, LastGood | None]:
