@@ -337,7 +337,8 @@ cat >/run/systemd/system/doorpi-clock.service.d/answer.conf <<'DROPIN'
 [Service]
 ExecStart=
 ExecStart=/usr/bin/python3 -I -c "import sys; sys.path.insert(0, '/opt/doorpi/current'); \
-    import doorpi; ask, room = doorpi._adjtimex(); print('adjtimex', ask(room), flush=True); \
+    import ctypes, doorpi; ask = ctypes.CDLL(None).adjtimex; \
+    print('adjtimex', ask(ctypes.create_string_buffer(256)), flush=True); \
     doorpi.kernel_says_synchronised = lambda: True; \
     doorpi.watch_clock(str(doorpi.CLOCK_MARKER))"
 DROPIN
@@ -358,7 +359,7 @@ tap_ends locked
 tap_ends not-found 04D4E5F6071829
 says "the last unknown card is let in" "Jo Guest may enter" doorpi allow "Jo Guest"
 tap_ends unlocked 04D4E5F6071829
-says "and no longer" "is off the list" doorpi revoke "Jo Guest"
+says "and no longer" "is blocked, and removed" doorpi revoke "Jo Guest"
 tap_ends not-enabled 04D4E5F6071829
 says "everybody is refused" "locked down" doorpi lockdown on
 tap_ends locked-down
