@@ -206,10 +206,8 @@ def parse_uid(text: str) -> Uid:
 
 
 def is_number(text: str) -> bool:
-    """True for six digits and more, which is how cards have numbers printed on them.
-
-    The hex of one UID of 4 bytes in 43 looks the same.
-    """
+    """True for six digits and more, as they are printed on cards; the hex of one UID of
+    4 bytes in 43 looks the same."""
     return bool(re.fullmatch(r"\d{6,}", text.strip(), re.ASCII))
 
 
@@ -219,10 +217,8 @@ def format_uid(uid: Uid) -> str:
 
 
 def is_random(uid: Uid) -> bool:
-    """True for a UID that changes with each tap, as those of phones do.
-
-    Source: ISO/IEC 14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08.
-    """
+    """True for a UID that changes with each tap, as those of phones do.  Source:
+    ISO/IEC 14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08."""
     return len(uid) == 8 and uid.startswith("08")
 
 
@@ -394,22 +390,16 @@ class Wants(enum.StrEnum):
 
 
 class AccessRequest(NamedTuple):
-    """Somebody, or something, wants the lock to move.
-
-    ``identifier`` is what was presented: of a card its UID.  ``point`` names the reader
-    or scanner where there are several.  ``arrived`` and ``good_until`` are monotonic
-    seconds: when it was presented, at the latest, and until when a command may leave
-    for it.  ``id`` is the sender's own, and is taken once.
-    """
+    """Somebody, or something, wants the lock to move."""
 
     medium: Medium
-    identifier: str
+    identifier: str  # what was presented: of a card its UID
     at: datetime
-    arrived: float
-    good_until: float
+    arrived: float  # monotonic: when it was presented, at the latest
+    good_until: float  # monotonic: until then a command may leave for it
     wants: Wants = Wants.TAP
-    point: str = ""
-    id: str = ""
+    point: str = ""  # the name of the reader or scanner, where there are several
+    id: str = ""  # the sender's own, which is taken once
 
 
 class Reason(enum.StrEnum):
@@ -531,25 +521,20 @@ class Outcome(NamedTuple):
 
 class Event(NamedTuple):
     """One line of the log: an access request and its outcome, or a Change of the list.
-
-    ``uid`` is None where no card was presented; ``source`` is the Medium's word, or for
-    a Change what made it.  ``result`` and ``latency_ms`` (from presentation to result)
-    are None for a denial and while the outcome is open.  ``point`` and ``request`` are
-    the point and the id of the access request.  Words of a newer version stay text.
-    """
+    Words of a newer version stay text."""
 
     at: datetime
-    uid: Uid | None
+    uid: Uid | None  # None where no card was presented
     holder: str
     reason: Reason | Change | str
     command: Command | str | None = None
-    result: Result | str | None = None
-    latency_ms: int | None = None
-    source: str = "card"
+    result: Result | str | None = None  # None for a denial, and while it is open
+    latency_ms: int | None = None  # from presentation to result
+    source: str = "card"  # the Medium's word, or what made a Change
     detail: str = ""
     id: int = 0
-    point: str = ""
-    request: str = ""
+    point: str = ""  # as of the access request
+    request: str = ""  # the id of the access request
 
     @property
     def decision(self) -> str:
@@ -658,7 +643,7 @@ class Kept(enum.StrEnum):
 
 
 class Health(enum.StrEnum):
-    """How well `doctor` found one thing."""
+    """How `doctor` found one thing."""
 
     OK = "ok"
     WARN = "warn"
@@ -811,19 +796,16 @@ Local = Callable[[datetime], datetime]
 
 
 class Circumstances(NamedTuple):
-    """All that a decision may depend on, beside the credential.
+    """All that a decision may depend on, beside the credential."""
 
-    ``at`` is aware, in the door's time zone.  ``last_moved`` is when this card last
-    moved the lock, or None.  ``local`` serves `why`, which looks ahead beyond the next
-    change of daylight saving; None: the zone of ``at``.
-    """
-
-    at: datetime
+    at: datetime  # aware, in the door's time zone
+    #: For `why`, which looks ahead beyond the next change of daylight saving; None: the
+    #: zone of ``at``.
     local: Local | None = None
     clock_set: bool = True
     locked_down: bool = False
     schedules: Mapping[str, Schedule] = MappingProxyType({})
-    last_moved: datetime | None = None
+    last_moved: datetime | None = None  # when this card last moved the lock
     passback_s: float = 0.0
 
     @property
@@ -1154,14 +1136,10 @@ SECONDS_KEPT = r"\d{1,9}\.\d{3}"
 
 
 class Relock(NamedTuple):
-    """A lock that stands open and is to be locked again.
+    """A lock that stands open and is to be locked again."""
 
-    ``lock`` is its table in the settings; ``due`` is in monotonic seconds (inf: given
-    up, a person must look) after so many ``failures``.
-    """
-
-    lock: str
-    due: float
+    lock: str  # its table in the settings
+    due: float  # monotonic seconds; inf: given up, a person must look
     failures: int = 0
 
 
@@ -3231,10 +3209,7 @@ class Runner:
 
 def drive(steps: Steps[T], clock: Clock) -> T:
     """Carry out ``steps`` and wait for what they wait for.  Raises: what they raise.
-
-    What is raised meanwhile (Stopped as well) is raised in ``steps``, at the point
-    where they wait.
-    """
+    What is raised meanwhile (Stopped as well) is raised where they wait."""
     task = Task(steps, clock)
     try:
         while True:
@@ -3249,26 +3224,21 @@ def drive(steps: Steps[T], clock: Clock) -> T:
 
 
 class Errand(NamedTuple):
-    """What a lock is to do: what ``choose`` makes of its state, before ``send_by``.
-
-    ``intend`` is given the command before it leaves, of each lock that may get it.
-    ``check`` raises Withdrawn where the command must not leave any more; it is called
-    before ``intend``, and again right before each time that it is sent.  ``sparing``
-    gives up the confirmation when few of the month's calls are left, and the look as
-    well where the choice does not depend on it.
-
-    The last two are LockControl's: from ``lost_by`` on it is the fallback's, and
-    ``questions`` says how often to ask whether the command worked (None: as it takes).
-    """
+    """What a lock is to do: what ``choose`` makes of its state, before ``send_by``."""
 
     choose: Callable[[LockState], Command | None]
     send_by: float
+    #: Is given the command before it leaves, of each lock that may get it.
     intend: Callable[[Command], None]
+    #: Raises Withdrawn where the command must not leave any more: it is called before
+    #: ``intend``, and again right before each time that the command is sent.
     check: Callable[[], None] = lambda: None
     may_fall_back: bool = True
+    #: Gives up the confirmation when few of the month's calls are left, and the look as
+    #: well where the choice does not depend on it.
     sparing: bool = False
-    lost_by: float = inf
-    questions: int | None = None
+    lost_by: float = inf  # from then on it is the fallback's; LockControl sets this
+    questions: int | None = None  # whether it worked; None: as many as it takes
 
     @property
     def needs_look(self) -> bool:
