@@ -1638,7 +1638,10 @@ class Table:
         raise AttributeError(f"{type(self).__name__}.{key} cannot be set")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and dict(other.items()) == dict(self.items())
+        if type(other) is not type(self):
+            return False
+        keys = {**vars(self), **vars(other)}
+        return all(getattr(self, key) == getattr(other, key) for key in keys)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """The keys, each with its value."""

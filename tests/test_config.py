@@ -1636,6 +1636,15 @@ def test_settings_cannot_be_changed_behind_the_doors_back():
         config.door.name = "other"
 
 
+def test_tables_are_equal_if_all_that_they_hold_is():
+    lock = LockConfig(api_key=Secret("a"))
+
+    assert lock == LockConfig(api_key=Secret("a"), own={}, trusted="")
+    for other in ({"kind": "relay"}, {"own": {"a": 1}}, {"trusted": "a certificate"}):
+        assert lock != LockConfig(api_key=Secret("a"), **other)
+    assert LockAccess() != LockConfig()
+
+
 def test_a_table_has_no_other_keys_than_those_of_its_class():
     with pytest.raises(TypeError, match=r"DoorConfig has no .*nme"):
         DoorConfig(nme="other")
