@@ -4069,12 +4069,9 @@ class Enrolment:
     def __init__(self, shared: Shared) -> None:
         self._display, self._people, self._events, _ = shared
 
-    def is_open(self, now: float) -> bool:
-        return now < self._display.enrolling_until
-
     def turn(self, event: Event, now: float) -> None:
         """Open the window, or close it; a master card never moves the lock."""
-        was_open = self.is_open(now)
+        was_open = now < self._display.enrolling_until
         self._display.enrolling_until = -inf if was_open else now + self.window_s
         self._display.show()
         word = "closed" if was_open else f"open for {self.window_s:g} s"
@@ -4112,12 +4109,10 @@ class Watch:
     """Knows what keeps out everybody or many, and says when that changes: a lockdown,
     and a clock that is not set."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, config: Config) -> None:
         self._display, self._people, self._events, self._clock = shared
-        self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
-
-    def use(self, config: Config) -> None:
         self._config = config
+        self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
         self._believed: bool | None = None  # the clock, when it was last looked at
 
     def look(self) -> None:
@@ -4125,7 +4120,7 @@ class Watch:
         now = self._clock.monotonic()
         if self._lockdown_looks.is_due(now):
             self.is_locked_down()
-        if self._clock_looks.is_due(now) or self._believed is None:
+        if self._clock_looks.is_due(now):
             self._look_at_clock()
 
     def is_locked_down(self) -> bool:
@@ -4198,8 +4193,8 @@ class Doorkeeper:
         self.people = Forgiving(equipment.people, tell or self.display.storage)
         self.events = Forgiving(equipment.events, tell or self.display.storage)
         shared = Shared(self.display, self.people, self.events, clock)
-        self._shared, self.watch = shared, Watch(shared)
         self.refusals, self.enrolment = Refusals(shared), Enrolment(shared)
+        self._shared = shared
         self.use(config, equipment)
 
     def use(
@@ -4213,7 +4208,7 @@ class Doorkeeper:
         self._authorities = equipment.authorities
         self._list = LocalList(config.cards, self.people)
         self.display.use(equipment.indicator, config.patterns)
-        self.watch.use(config)
+        self.watch = Watch(self._shared, config)
         self.control = control_locks(
             config,
             equipment.locks,
@@ -4247,7 +4242,7 @@ class Doorkeeper:
         if verdict.granted:
             self.refusals.forgive()
         is_master = verdict.granted and who and who.role is Role.MASTER
-        is_enrolling = self.enrolment.is_open(arrived)
+        is_enrolling = arrived < self.display.enrolling_until
         if verdict.granted and not is_master and not is_enrolling:
             yield from self._move(entry)
             return
@@ -4285,32 +4280,27 @@ class Doorkeeper:
             lines.append(title + status_words(status, self._clock.now().timestamp()))
         if counts := self.control.spent():
             self.events.keep(Notes(counts=counts))
-        for budget in (control.budget for control in self.control.all):
-            if budget.allowed:
+        for control in self.control.all:
+            if (budget := control.budget).allowed:
                 warning = "warning: " if budget.shortage() else ""
                 lines.append(warning + calls_in_words(budget.used, budget.allowed))
         now, text = self._clock.monotonic(), self.events.recall(Kept.RELOCK)
         for relock in relocks_from(text, self._clock.boot(), now).values():
             title = "" if relock.lock == "lock" else f"{relock.lock}: "
-            due_s = max(0.0, relock.due - now)
-            due = f"to be locked again in {due_s:.0f} s"
-            is_stuck = relock.due == inf
-            lines.append(title + (f"warning: {NOT_LOCKED_AGAIN}" if is_stuck else due))
+            due = f"to be locked again in {max(0.0, relock.due - now):.0f} s"
+            stuck = f"warning: {NOT_LOCKED_AGAIN}"
+            lines.append(title + (stuck if relock.due == inf else due))
         if self.people.locked_down():
             lines.append(LOCKED_DOWN_WORDS)
         return Answer(is_known, lines)
 
     def relock(self, pending: Relock) -> Steps[Event]:
         """The passage of the door's own wish to lock again."""
-        request = AccessRequest(
-            Medium.RELOCK,
-            pending.lock,
-            at=self._clock.now(),
-            arrived=self._clock.monotonic(),
-            good_until=inf,
-            wants=Wants.LOCK,
+        now, began_at = self._clock.now(), self._clock.monotonic()
+        wish = AccessRequest(
+            Medium.RELOCK, pending.lock, now, began_at, inf, wants=Wants.LOCK
         )
-        self._relock = self.passage(request)
+        self._relock = self.passage(wish)
         return self._relock
 
     @property
