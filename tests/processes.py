@@ -232,8 +232,9 @@ class DoorProcess:
         self.until(ended, f"the end of event {number}", 20)
         return found()[number - 1]
 
-    def until_idle(self, radio: VirtualField, polls: int = 3) -> None:
-        """The door has looked for cards again: whatever it did before is done."""
+    def until_idle(self, radio: VirtualField, polls: int = 25) -> None:
+        """The door has begun another watch for cards, of 20 looks at most: whatever it
+        did before is done."""
         seen = radio.polls
         self.until(lambda: radio.polls > seen + polls, "looks for a card")
 
