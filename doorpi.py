@@ -882,8 +882,8 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 
 
 def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
-    """Decide about the card ``uid``; ``who`` is None where it is not on the list.
-    Every answer is a row of the table in tests/test_rules.py."""
+    """Decide about the card ``uid``, "" for what is no card; ``who`` is None where it
+    is not on the list.  Every answer is a row of the table in tests/test_rules.py."""
     holder = who.holder if who else ""
     if when.locked_down and (who is None or who.role is not Role.MASTER):
         return Verdict(Reason.LOCKED_DOWN, holder)
@@ -3782,13 +3782,19 @@ class LocalList:
         self, request: AccessRequest, before: Credential | None = None
     ) -> Credential | None:
         """Whose card it is; where the database fails, what was known ``before``."""
-        if request.medium not in CARDS:
-            return None
+        uid, who = Uid(request.identifier), None
+        if request.medium in CARDS:
+            who = self._cards.get(uid)
+            if who is None and is_random(uid):
+                return None
+            who = who or self._people.find(uid, otherwise=before)
+        return self.kept_out(request, who)
+
+    def kept_out(
+        self, request: AccessRequest, who: Credential | None
+    ) -> Credential | None:
+        """``who``, with the block on what was presented or on all that they have."""
         uid = Uid(request.identifier)
-        who = self._cards.get(uid)
-        if who is None and is_random(uid):
-            return None
-        who = who or self._people.find(uid, otherwise=before)
         block: Block | None = self._people.block_on(uid, who.holder if who else "")
         if block is None:
             return who
@@ -4318,7 +4324,7 @@ class Doorkeeper:
         if entry.who is None:
             entry.who, no = yield from self._ask_others(request)
         entry.by = self.watch.circumstances(request)
-        verdict = decide(Uid(request.identifier), entry.who, entry.by)
+        verdict = decide(entry.event.uid or Uid(""), entry.who, entry.by)
         if verdict.granted and entry.who is not None and source is not None:
             no = yield Call(source.worker, functools.partial(source.prove, entry.who))
         if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
@@ -4331,12 +4337,13 @@ class Doorkeeper:
         """The first authority that knows them; where one could not be asked and no
         other does, that is the reason of the no."""
         no = None
-        if self.watch.is_locked_down() or is_random(Uid(request.identifier)):
+        is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
+        if self.watch.is_locked_down() or is_phone:
             return None, None
         for authority in self._authorities:
             found = yield from self._asked(authority, request)
             if isinstance(found, Credential):
-                return found, None
+                return self._list.kept_out(request, found), None
             no = found or no
             if found not in (None, Reason.AUTHORITY_UNREACHABLE):
                 break
@@ -4376,9 +4383,9 @@ class Doorkeeper:
             return
         who = self._list.look_up(request, entry.listed)
         if entry.listed is None:
-            who = who or entry.who
+            who = who or self._list.kept_out(request, entry.who)
         by = by._replace(locked_down=self.watch.is_locked_down())
-        verdict = decide(Uid(request.identifier), who, by)
+        verdict = decide(entry.event.uid or Uid(""), who, by)
         if not verdict.granted:
             entry.withdraw(verdict)
             raise Withdrawn(verdict.reason)

@@ -96,6 +96,7 @@ class Smart:
     """A source whose cards prove who they are; ``shows`` is what comes next."""
 
     point, due = "gate", -float("inf")
+    medium = Medium.SECURE_CARD
 
     def __init__(self, world: World, takes_s: float = 0.25) -> None:
         self.worker = LaterWorker(world.clock, takes_s)
@@ -109,9 +110,7 @@ class Smart:
     def poll(self, now: float) -> AccessRequest | None:
         uid = self.shows.pop(0) if self.shows else None
         at, until = self.world.clock.now(), float("inf")
-        return uid and AccessRequest(
-            Medium.SECURE_CARD, uid, at, now, until, point="gate"
-        )
+        return uid and AccessRequest(self.medium, uid, at, now, until, point="gate")
 
     def prove(self, credential: Credential) -> Reason | None:
         self.proven.append(credential.holder)
@@ -199,6 +198,9 @@ def test_members_of_the_list_are_served_meanwhile(world, elsewhere):
     assert world.lights.shown[2][1] == (Signal.UNLOCKED, Signal.ASKING)
 
 
+BLOCK = doorpi.Block("Anna", NOON, "the owner")
+
+
 def expired(world: World, elsewhere: Elsewhere) -> None:
     elsewhere.knows[ANNA] = card_of(
         ANNA, "Anna", valid_until=NOON.date() - timedelta(1)
@@ -222,6 +224,10 @@ def says_no(world: World, elsewhere: Elsewhere) -> None:
     elsewhere.knows[ANNA] = Reason.EXPIRED
 
 
+def holder_blocked(world: World, elsewhere: Elsewhere) -> None:
+    world.store.blocks["Anna of the members"] = BLOCK
+
+
 def does_not_know(world: World, elsewhere: Elsewhere) -> None:
     elsewhere.knows.clear()
 
@@ -232,6 +238,7 @@ NOES = {
     no_such_schedule: Reason.NOT_PERMITTED_AT_THIS_TIME,
     clock_not_set: Reason.CLOCK_NOT_SET,
     says_no: Reason.EXPIRED,
+    holder_blocked: Reason.NOT_ENABLED,
     does_not_know: Reason.NOT_FOUND,
 }
 
@@ -249,6 +256,52 @@ def test_what_it_supplies_is_judged_as_an_entry_of_the_list(
     assert [(r, result) for _, r, result in told(world)] == [(reason, None)]
     assert world.lights.signals == [Signal.ASKING, Signal.DENIED]
     assert world.lock.calls == 0
+
+
+#: Begins as the UIDs of phones do.
+CODE = "08ab12cd"
+
+
+def test_a_code_is_no_uid_and_is_asked_about(world, elsewhere):
+    gate = Smart(world)
+    gate.medium, gate.shows = Medium.QR, [CODE]
+    elsewhere.knows = {CODE: card_of(ANNA, "Anna")}
+    door = door_of(world, elsewhere, gate, on_tap="unlock")
+    door.step()
+
+    serve(world, door)
+
+    assert told(world) == [("Anna", Reason.GRANTED, Result.UNLOCKED)]
+
+
+def test_a_code_that_is_blocked_is_known_and_nobody_is_asked(world, elsewhere):
+    gate = Smart(world)
+    gate.medium, gate.shows = Medium.QR, [CODE]
+    elsewhere.knows = {CODE: card_of(ANNA, "Anna")}
+    world.store.blocks[CODE] = BLOCK
+    door = door_of(world, elsewhere, gate)
+    door.step()
+
+    serve(world, door)
+
+    assert [reason for _, reason, _ in told(world)] == [Reason.NOT_ENABLED]
+    assert elsewhere.asked == []
+
+
+def test_a_holder_who_is_blocked_while_the_lock_is_asked_does_not_enter(
+    world, elsewhere
+):
+    door = door_of(world, elsewhere)
+    world.lock.statuses = [NotSent("no network")]
+    world.reader.shows = [ANNA]
+    while not world.lock.calls:
+        door.step()
+    holder_blocked(world, elsewhere)
+
+    serve(world, door)
+
+    assert commands(world) == []
+    assert [reason for _, reason, _ in told(world)] == [Reason.NOT_ENABLED]
 
 
 def test_a_lockdown_that_begins_while_it_is_asked_beats_its_yes(world, elsewhere):
