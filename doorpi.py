@@ -6712,8 +6712,7 @@ class SqliteFile:
         self, path: Path, *, repair: bool = False, busy_s: float = 0.25
     ) -> None:
         self.path = path
-        #: The files any of which holds what was stored.
-        self._remains = [path, _wal(path)]
+        self._remains = [path, _wal(path)]  # any of them holds what was stored
         self._repair = repair
         self._busy_s = busy_s
         self._guard = threading.RLock()
@@ -6741,9 +6740,7 @@ class SqliteFile:
                 return []
             return self._connection().execute(sql, values).fetchall()
 
-    def _value(
-        self, read: Callable[[object], T], sql: str, *values: object
-    ) -> T | None:
+    def _value(self, read: Callable[[object], T], sql: str, *values: Any) -> T | None:
         """The first value that ``sql`` finds, as ``read`` understands it; None where it
         finds none."""
         rows = self._query(sql, *values)
@@ -6844,9 +6841,8 @@ class SqliteFile:
         """Nothing of it is lost: each file keeps its content under a dated name."""
         ending = f".broken-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         try:
-            earlier = list(self.path.parent.glob(f"{self.path.name}*{ending}*"))
-            if earlier:  # in this second
-                ending += f"-{len(earlier) + 1}"
+            if earlier := list(self.path.parent.glob(f"{self.path.name}*{ending}*")):
+                ending += f"-{len(earlier) + 1}"  # of those in this second
             for part in (Path(f"{self.path}{end}") for end in ENDINGS):
                 if part.exists():
                     part.rename(f"{part}{ending}")
@@ -6876,10 +6872,9 @@ CREATE TABLE blocks (
     since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
 ) WITHOUT ROWID
 """
-
-#: Rows of events and outcomes are only ever added, and removed from the front; `chains`
-#: holds the newest row of each, so that one that is cut off at the end is missed as
-#: well, and as events-start and outcomes-start the last that `forget` removed.
+#: `chains` holds the newest row of events and of outcomes, so that one that is cut off
+#: at the end is missed as well; and as events-start and outcomes-start the last that
+#: `forget` removed.
 LOG_TABLES = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
@@ -6899,16 +6894,13 @@ REQUEST_COLUMNS = """
 ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
 """
-
 CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
 }
 #: Columns of a later version.  The hash of a row covers all of them where one is set,
 #: else none: so the rows of an older program verify as well.
-CHAINED_LATER: dict[str, tuple[str, ...]] = {
-    "events": ("point", "request"), "outcomes": (),
-}  # fmt: skip
+CHAINED_LATER = {"events": ("point", "request"), "outcomes": ()}
 
 
 def _upsert(table: str, key: str, *columns: str) -> str:
@@ -6928,8 +6920,7 @@ def _reader(read: Callable[[Any], T], what: str) -> Callable[[object], T]:
         try:
             return read(value)
         except (LookupError, TypeError, ValueError):
-            words = f"{printable(repr(value), 40)}, which is {what}"
-            raise RowError(words) from None
+            raise RowError(f"{printable(repr(value), 40)}, which is {what}") from None
 
     return reads
 
@@ -6966,7 +6957,7 @@ CARD_VALUES: dict[str, Callable[[object], Any]] = {
     "valid_from": lambda value: None if value in (None, "") else _day_of(value),
     "valid_until": lambda value: None if value in (None, "") else _day_of(value),
     "schedule": lambda value: None if value is None else _text_of(value),
-    "role": _text_of,
+    "role": lambda value: _word(Role, _text_of(value)),
 }
 CARD_COLUMNS = ("uid", *CARD_VALUES, "added_at")
 
@@ -6982,10 +6973,9 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
             raise RowError(f"{name} is {error}") from None
     # A column that was added holds None, "" or 0 where nobody has set it.
     newer = [n for n in row if n not in CARD_COLUMNS and row[n] not in (None, "", 0)]
-    if values["role"] not in list(Role):
-        newer.append(f"role {printable(values['role'], 40)}")
+    if not isinstance(values["role"], Role):
+        newer.append(f"role {values['role']}")
         values["role"] = Role.HOLDER
-    values["role"] = Role(values["role"])
     if newer:
         what = ", ".join(sorted(newer))
         why = f"its entry needs a newer version of DoorPi ({printable(what)})"
@@ -6995,8 +6985,8 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
 
 def _event(row: Sequence[Any]) -> Event:
     """Raises: RowError."""
-    event_id, at, uid, holder, reason, command, source, *rest = row
-    result, latency, detail, point, request = rest
+    event_id, at, uid, holder, reason, command, source, *ended = row
+    result, latency, detail, point, request = ended
     return Event(
         id=event_id,
         at=_moment_of(at),
@@ -7045,10 +7035,9 @@ def _block_key(block: Block) -> tuple[str, str]:
     return ("uid", block.uid) if block.uid else ("holder", as_spoken(block.holder))
 
 
-def _block(
-    kind: object, name: object, holder: object, since: object, who: object
-) -> Block:
+def _block(kind: object, name: object, *rest: object) -> Block:
     """Whatever has become of the rest of a row, a block it is."""
+    holder, since, who = rest
     try:
         at = _moment_of(since).astimezone()
     except (RowError, OverflowError):
@@ -7080,8 +7069,7 @@ class SqlitePeople(SqliteFile):
         self.is_untidy = False  # a copy is to be made soon
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
-        #: Room on the disk that is kept back for a block and a lockdown.
-        self.reserve = path.with_name("reserve")
+        self.reserve = path.with_name("reserve")  # room for a block and a lockdown
 
     def find(self, uid: Uid) -> Credential | None:
         rows = self._query("SELECT * FROM cards WHERE uid = ?", uid)
@@ -7148,12 +7136,9 @@ class SqlitePeople(SqliteFile):
         return None if listed.lockdown is None else False
 
     def state(self) -> ListState:
-        marks = dict(map(tuple, self._query("SELECT name, value FROM marks")))
-        return ListState(
-            _count_of(marks.get("changes")),
-            marks.get("lockdown"),
-            _count_of(marks.get("events")),
-        )
+        mark = dict(map(tuple, self._query("SELECT name, value FROM marks"))).get
+        changes, events = _count_of(mark("changes")), _count_of(mark("events"))
+        return ListState(changes, mark("lockdown"), events)
 
     def changed_at(self) -> datetime | None:
         """When the list was changed last, None if never."""
@@ -7190,13 +7175,10 @@ class SqlitePeople(SqliteFile):
             removed = ((uid,) for uid in remove)
             db.executemany("DELETE FROM cards WHERE uid = ?", removed)
             cards = (
-                (
-                    card.uid, card.holder, card.enabled,
-                    card.valid_from and card.valid_from.isoformat(),
-                    card.valid_until and card.valid_until.isoformat(),
-                    card.schedule, card.role.value, utc_text(at),
-                )
-                for card in put
+                (c.uid, c.holder, c.enabled, c.valid_from and str(c.valid_from),
+                 c.valid_until and str(c.valid_until), c.schedule, c.role.value,
+                 utc_text(at))
+                for c in put
             )  # fmt: skip
             db.executemany(_upsert("cards", *CARD_COLUMNS), cards)
             db.execute(MARK_UPDATE, ("changed", utc_text(at)))
@@ -7219,7 +7201,14 @@ class SqlitePeople(SqliteFile):
             self._keep_copy()
             if self.state().changes > self._noted().changes:
                 self._note([_block(*row) for row in self._query(BLOCKS_QUERY)])
-        self._keep_reserve()
+        needed = 4 * self.reserve_bytes  # three times as much stays for all else
+        try:
+            if file_at(self.reserve) or _has_no_room(self.path.parent, needed):
+                return
+            with self.reserve.open("xb") as file:  # which follows no link
+                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
+        except OSError as error:
+            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
 
     def close(self) -> None:
         if self.is_untidy and not self._repair:  # the door must end at once
@@ -7250,15 +7239,11 @@ class SqlitePeople(SqliteFile):
         )
 
     def _change(
-        self,
-        write: Callable[[sqlite3.Connection], object],
-        *,
-        is_urgent: bool = False,
-        copies: bool = True,
+        self, write: Callable[..., object], *, is_urgent: bool, copies: bool = True
     ) -> None:
-        """Have ``write`` change the list.  What ``is_urgent`` is written on a full disk
-        as well, in the room that was kept back.  However it ends, there is no copy of
-        before: that would let in people who are no longer on the list."""
+        """Have ``write`` change the list; on a full disk, if ``is_urgent``, in the room
+        that was kept back.  However it ends, there is no copy of before: that would let
+        in people who are no longer on the list."""
         noted, newest = self._noted().changes, self._newest_event()
         for may_retry in (is_urgent, False):
             try:
@@ -7288,20 +7273,6 @@ class SqlitePeople(SqliteFile):
             if not _is_nothing(_wal(self.path)):
                 self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _keep_reserve(self) -> None:
-        """Keep room back, where that leaves three times as much for all else."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        needed = 4 * self.reserve_bytes
-        try:
-            if file_at(self.reserve) or _has_no_room(self.path.parent, needed):
-                return
-            with os.fdopen(os.open(self.reserve, flags, 0o600), "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
-        except OSError as error:
-            log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
-
-    # -- its copy
-
     def _open(self) -> sqlite3.Connection:
         """Raises: Spoilt, where the copy has later changes."""
         _refuse_odd(self.path)
@@ -7325,9 +7296,8 @@ class SqlitePeople(SqliteFile):
         )
 
     def _keep_copy(self) -> None:
-        """Where there is none: after a change, or when the process that made one was
-        killed or had no room.  It has no name before it is complete and still that of
-        the list.  Nothing is set aside because of what goes wrong here."""
+        """Make one where there is none; it has no name before it is complete, and
+        still that of the list.  Nothing is set aside because this fails."""
         self.is_untidy = False  # trouble is reported once; the next try is in an hour
         flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
         try:
@@ -7350,8 +7320,6 @@ class SqlitePeople(SqliteFile):
         except (StoreError, *TROUBLES) as error:
             log.warning("no copy could be kept: %s: %s", self.copy, error)
 
-    # -- its notes in the log
-
     def _noted(self) -> ListState:
         """What was known of the list after its last change."""
         text = None
@@ -7360,9 +7328,7 @@ class SqlitePeople(SqliteFile):
         changes, _, lockdown = (text or "").partition(" ")
         return ListState(_count_of(changes), lockdown)
 
-    def _noted_blocks(
-        self, first: str = f"{Kept.BLOCK} ", last: str = f"{Kept.BLOCK}!"
-    ) -> list[Block]:
+    def _noted_blocks(self, first: str = "block ", last: str = "block!") -> list[Block]:
         """Those noted under the names from ``first`` to ``last``, if not of all; none
         where the log cannot be read.  A note of one that was lifted is empty."""
         found = []
@@ -7383,10 +7349,8 @@ class SqlitePeople(SqliteFile):
 
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
         try:
-            listed = self.state()
-            words: dict[str, str] = {
-                Kept.LIST: f"{listed.changes} {listed.lockdown or ''}"
-            }
+            changes, lockdown, _ = self.state()
+            words: dict[str, str] = {Kept.LIST: f"{changes} {lockdown or ''}"}
             for each in lift:
                 words[Kept.BLOCK.of(*_block_key(each))] = ""
             for each in block:
@@ -7409,10 +7373,8 @@ SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
 EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e.id"
 #: The same in the order of the outcomes, of which few are asked for.
 ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
-
-#: Events of earlier starts were settled then: a long log must not slow the start.  One
-#: of a verb that asked no door may, between these times, be of one that is alive, and
-#: will end it.
+#: Those of earlier starts were settled then: a long log must not slow the start.  A
+#: verb that asked no door, between these times, may be alive, and will end its event.
 UNFINISHED_QUERY = """
 SELECT e.id, e.source = 'command' AND e.request = '' AND e.at BETWEEN ? AND ?
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
@@ -7465,10 +7427,10 @@ class SqliteEvents(SqliteFile):
     def finish(self, event: Event, notes: Notes = NOTHING) -> None:
         result = event.result or ""  # none: nothing was to be moved
         values = event.id, result, event.latency_ms, printable(event.detail)
-        ended = "SELECT 1 FROM outcomes WHERE event = ?"
         with self._transaction() as db:
             _keep(db, notes)
-            if db.execute(ended, (event.id,)).fetchone():
+            ended = db.execute("SELECT 1 FROM outcomes WHERE event = ?", (event.id,))
+            if ended.fetchone():
                 log.warning("event %d was taken for dead: it is %s", event.id, result)
             else:
                 _append(db, "outcomes", values)
@@ -7569,23 +7531,22 @@ class SqliteEvents(SqliteFile):
         """How far the log goes."""
         if not self.exists():
             return Ends()
-        found = (self._value(_number_of, CHAIN_QUERY, table) for table in CHAINED)
-        ends = [end for end in found if end is not None]
-        if len(ends) != len(CHAINED):
+        ends = functools.partial(self._value, _number_of, CHAIN_QUERY)
+        events, outcomes = ends("events"), ends("outcomes")
+        if events is None or outcomes is None:
             raise StoreError(f"{self.path}: not known: how far the log goes")
-        return Ends(*ends)
+        return Ends(events, outcomes)
 
     def news(
         self, after: Ends, ends: Ends, sought: Sought = EVERYTHING
     ) -> tuple[list[Event], list[Event]]:
         """Of those ``sought``, the ones that began and the ones that ended ``after``
         that and up to ``ends``; some are both."""
-        begun = {"e.id > ?": after.events, "e.id <= ?": ends.events}
-        ended = {"o.id > ?": after.outcomes, "o.id <= ?": ends.outcomes}
-        return (
-            list(self._readable(self._rows(EVENT_QUERY, sought, begun, "e.id"))),
-            list(self._readable(self._rows(ENDED_QUERY, sought, ended, "o.id"))),
-        )
+        since = {"e.id > ?": after.events, "e.id <= ?": ends.events}
+        begun = self._rows(EVENT_QUERY, sought, since, "e.id", -1)
+        since = {"o.id > ?": after.outcomes, "o.id <= ?": ends.outcomes}
+        ended = self._rows(ENDED_QUERY, sought, since, "o.id", -1)
+        return list(self._readable(begun)), list(self._readable(ended))
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
@@ -7604,12 +7565,7 @@ class SqliteEvents(SqliteFile):
         return self._value(_number_of, CHAIN_QUERY, "events-start") or 0
 
     def _rows(
-        self,
-        query: str,
-        sought: Sought,
-        more: Mapping[str, object],
-        order: str,
-        count: int = -1,
+        self, query: str, sought: Sought, more: dict[str, Any], order: str, count: int
     ) -> list[sqlite3.Row]:
         """What ``query`` finds of those ``sought``; ``more`` are further conditions,
         each with the value of its question mark."""
@@ -7645,9 +7601,7 @@ def _keep(db: sqlite3.Connection, notes: Notes) -> None:
 _as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
 
 
-def chain_hash(
-    previous: str, row: Sequence[object], later: Sequence[object] = ()
-) -> str:
+def chain_hash(previous: str, row: Sequence[Any], later: Sequence[Any] = ()) -> str:
     """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
     values of CHAINED_LATER."""
     row = [*row, *later] if any(later) else row
@@ -7664,10 +7618,8 @@ def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int
     linked = chain_hash(_text_of(end["hash"]), row[:first], row[first:])
     names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
     marks = ", ".join("?" * len(names))
-    db.execute(
-        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
-        (*row, linked),
-    )
+    insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+    db.execute(insert, (*row, linked))
     db.execute(CHAIN_UPDATE, (table, number, linked))
     return number
 
@@ -7770,8 +7722,6 @@ class Inbox(SqliteFile):
         self._was_begun = False
         self._looks = Every(1.0)  # whether the file is still there
 
-    # -- for the sender
-
     def put(self, request: AccessRequest) -> bool:
         """False where a request with this id was put before."""
         new = f"INSERT INTO requests ({INBOX_COLUMNS}, boot) VALUES "  # noqa: S608
@@ -7796,8 +7746,6 @@ class Inbox(SqliteFile):
         """Whether another file is in its place, or none: no door reads this one."""
         return self._file != file_at(self.path)
 
-    # -- for the door
-
     def begin(self) -> None:
         """At the start: make the file where there is none that can be used, and answer
         what an earlier door has begun."""
@@ -7817,14 +7765,10 @@ class Inbox(SqliteFile):
         self._was_begun = True
 
     def take(self) -> AccessRequest | None:
-        """The oldest request that waits, which counts as begun from now on.
-
-        Most of the time this only asks whether anybody has written since.
-        """
-        oldest = (
-            f"SELECT {INBOX_COLUMNS} FROM requests"  # noqa: S608
-            " WHERE answer IS NULL AND boot = ? ORDER BY arrived LIMIT 1"
-        )
+        """The oldest request that waits, which counts as begun from now on.  Most of
+        the time this only asks whether anybody has written since."""
+        waiting = f"SELECT {INBOX_COLUMNS} FROM requests WHERE answer IS NULL"  # noqa: S608
+        oldest = f"{waiting} AND boot = ? ORDER BY arrived LIMIT 1"
         now = self._clock.monotonic()
         with self._guarded():
             if self._looks.is_due(now) and self.is_gone():
@@ -7870,15 +7814,6 @@ class Inbox(SqliteFile):
         if self._db is None and not file_at(self.path):
             raise sqlite3.OperationalError("unable to open database file")
         return self._db or self._open()
-
-
-def inbox_files(state_dir: Path) -> list[Path]:
-    """Where a door with this directory may have its inbox: in memory where its service
-    has a folder there, with the name of its StateDirectory=; else beside its log."""
-    folders = [state_dir]
-    if state_dir.is_relative_to("/var/lib"):
-        folders.insert(0, "/run" / state_dir.relative_to("/var/lib"))
-    return [folder / "inbox.db" for folder in folders]
 
 
 ################################################################################
@@ -8548,6 +8483,15 @@ class InboxSource:
 
     def close(self) -> None:
         self._inbox.close()
+
+
+def inbox_files(state_dir: Path) -> list[Path]:
+    """Where a door with this directory may have its inbox: in memory where its service
+    has a folder there, with the name of its StateDirectory=; else beside its log."""
+    folders = [state_dir]
+    if state_dir.is_relative_to("/var/lib"):
+        folders.insert(0, "/run" / state_dir.relative_to("/var/lib"))
+    return [folder / "inbox.db" for folder in folders]
 
 
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
@@ -10189,7 +10133,7 @@ class LogTail:
         self._open: dict[int, tuple[Event, float]] = {}  # and until when to wait
 
     def begin(self, since: datetime | None, count: int) -> Iterator[Event]:
-        """What there is: of ``since`` and later, or the last ``count``."""
+        """The events of ``since`` and later, or the last ``count``."""
         events, sought = self._events, self._sought
         self._after = events.ends()
         found = events.read(since, 0, sought) if since else events.latest(count, sought)
