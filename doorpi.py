@@ -35,7 +35,9 @@ clock, disk, network or environment; tests/test_architecture.py holds us to both
 
 To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14 (of
                     one that time ends, _turns too), rows in tests/test_rules.py and
-                    test_why.py
+                    test_why.py.  A key of a card for it: Credential and validity in 1,
+                    its Setting and Parser.credentials in 4, CARD_FIELDS in 14.  A new
+                    fact about the moment: Circumstances in 2, circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
 To add a setting    one line of a Table in 4, one in doorpi.toml
 To add a lock       a class in 9 with the methods of Lock (5), which says where its API
@@ -45,6 +47,7 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     and test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
+To ask it otherwise its LockPolicy in 9; README, and the times in the lock's tests
 To add a source     a class in 12 with the methods of Source (5), which may be given an
                     id or a proof of its own; one more in make_sources (18).  A second
                     reader is one more CardSource there, with a point; an exit's wants
@@ -1089,7 +1092,7 @@ class LockPolicy(NamedTuple):
     read_waits_s: tuple[float, ...] = (1.0, 2.0)  # between the tries of a question
     send_waits_s: tuple[float, ...] = (1.0, 2.0)  # of a command that surely never left
     confirm_at_s: tuple[float, ...] = ()  # after the command: when to ask how it went
-    confirm_every_s: float = 0.0  # and then (0: no more)
+    confirm_every_s: float = 0.0  # and then (0: no more); two are never closer
     resend_after_s: float = 3.0  # not before: a command that had no effect, once more
     moving_every_s: float = 2.0  # a moving bolt is looked at until it has arrived
     #: A failed auto-relock is tried again after each, then needs a person: tries cost
