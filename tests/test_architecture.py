@@ -165,6 +165,15 @@ def test_imports_inside_functions_are_the_adapters_business():
     )
 
 
+def test_no_section_is_longer_than_a_reader_can_hold():
+    begins = [*BANNERS, len(TEXT.splitlines())]
+    lengths = dict(
+        zip(BANNERS.values(), map(int.__sub__, begins[1:], begins), strict=True)
+    )
+
+    assert {title: lines for title, lines in lengths.items() if lines > 1200} == {}
+
+
 def test_functions_keep_to_their_budget():
     budget = {"make_parser": 80}
 
