@@ -10378,7 +10378,7 @@ def _records(text: str) -> tuple[str, dict[str, str], Iterable[Row]]:
 
     Raises: ListError where it is broken.
     """
-    if re.search(r"(?m)^\s*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
+    if re.search(r"(?m)^[ \t]*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
         document, reader = _read_toml(text)
         if reader:
             words = next(iter(reader.problems.values()))[1].splitlines()[0]
