@@ -836,8 +836,8 @@ def test_without_gpio_the_door_works_in_the_dark_and_says_so(config, radio):
         event = door.tap(radio, KEN)
 
         assert event.result is Result.UNLOCKED
-        assert "the door works in the dark" in door.journal
-        assert door.status.startswith("ready; no lights: ")
+        door.until(lambda: "the door works in the dark" in door.journal, "the words")
+        door.until(lambda: door.status.startswith("ready; no lights: "), "the trouble")
 
 
 def test_where_there_is_no_gpio_gpiozero_finds_none(config, radio):
