@@ -71,10 +71,16 @@ class Street(World):
         super().__init__()
         self.path = path
         self.members: list[Members] = []
+        self.inboxes: list[InboxSource] = []
+
+    def close(self) -> None:
+        for inbox in self.inboxes:
+            inbox.close()
 
     def door(self, config=None):
         door = super().door(config or config_of(card_of()))
         source = InboxSource(Inbox(self.path, self.clock))
+        self.inboxes.append(source)
         self.equipment.sources = [*self.equipment.sources, source]
         self.equipment.authorities = self.members
         door._keeper.use(door._config, self.equipment)
@@ -122,8 +128,9 @@ INBOX_CODE = {
 
 
 @pytest.fixture
-def street(tmp_path) -> Street:
-    return Street(tmp_path / "inbox.db")
+def street(tmp_path) -> Iterator[Street]:
+    with closing(Street(tmp_path / "inbox.db")) as street:
+        yield street
 
 
 @pytest.mark.parametrize("state", [LockState.LOCKED, LockState.UNLOCKED])
@@ -335,6 +342,7 @@ def test_a_stop_at_any_line_carries_no_request_out_twice(tmp_path, monkeypatch):
         assert len(street.lock.sent) <= len(results) <= 1, f"at line {line}"
         assert street.answer().done <= (results == ["unlocked"]), f"at line {line}"
         told.add((*results, street.answer().done))
+        street.close()
         if not was_stopped:
             break
     for number, handler in before.items():
