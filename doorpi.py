@@ -9289,7 +9289,7 @@ class FileWatch:
     without any (mmap) is seen when the kernel sets the times.
     """
 
-    look_s, quiet_s, cut_s, patience_s = 0.25, 0.9, 4.0, 10.0
+    look_s, quiet_s, cut_s, patience_s = 0.25, 0.9, 4.0, 5.0
 
     def __init__(self, clock: Clock, paths: Iterable[Path]) -> None:
         self._clock = clock

@@ -381,18 +381,18 @@ def test_whoever_begins_while_it_is_read_is_noticed(path, clock, whole):
     assert whole.taken()
 
 
-def test_a_file_that_is_gone_is_awaited_for_ten_seconds(path, clock):
+def test_a_file_that_is_gone_is_awaited_for_five_seconds(path, clock):
     watch = FileWatch(clock, [path])
 
     path.unlink()
 
-    assert 10.0 <= over_after(watch, clock, within_s=20) < 10.4
+    assert 5.0 <= over_after(watch, clock) < 5.4
 
 
 def test_a_file_that_comes_back_in_time_was_an_edit(path, clock):
     watch = FileWatch(clock, [path])
     path.unlink()
-    assert over_after(watch, clock, within_s=9.5) == inf
+    assert over_after(watch, clock, within_s=4.5) == inf
 
     path.write_text(NEW)
 
