@@ -47,7 +47,8 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     and test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
                     on disk (Keep): tests/fake_oauth.py is a whole driver
-To ask it otherwise its LockPolicy in 9; README, and the times in the lock's tests
+To change when a lock is asked   its LockPolicy in 9; README and the lock's tests have
+                    the times as well
 To add a source     a class in 12 with the methods of Source (5), which may be given an
                     id or a proof of its own; one more in make_sources (18).  A second
                     reader is one more CardSource there, with a point; an exit's wants
@@ -73,7 +74,7 @@ timeout ends, and a connection that the server closed, or that was idle for a mi
 replaced ahead of the next tap. The first attempt also loads what HTTP and TLS need,
 which takes a slow Pi seconds. One thread plays the lights, and a relay's pulse is ended
 by a thread that lives as long as the pulse: a strike must fall shut in time, whatever
-the door is waiting for. `doctor` has its own for checking a database.
+the door is waiting for.
 
 Every thread but the main one is started under `kept_from_threads` (5): it gets no
 signal, so that a signal always ends what the main thread waits for.
@@ -12389,7 +12390,7 @@ def _as_the_service(path: Path) -> Config:
 
 
 def _what_changes(path: Path, config: Config) -> Iterator[str]:
-    """What the file makes otherwise than the door has it now, or had it last."""
+    """What the file changes, against what the door runs with, or last ran with."""
     good = last_good(path, os.environ)
     if good is None:
         return

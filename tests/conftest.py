@@ -423,9 +423,11 @@ class Taps:
         turned = {LockState.LOCKED: Command.UNLOCK, LockState.UNLOCKED: Command.LOCK}
         return self.move(lambda state: turned.get(state, on_unknown))
 
-    def move(self, choose: Callable[[LockState], Command | None]) -> Outcome:
+    def move(
+        self, choose: Callable[[LockState], Command | None], window_s: float = 10.0
+    ) -> Outcome:
         control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
-        send_by = self.clock.monotonic() + 10.0
+        send_by = self.clock.monotonic() + window_s
         steps = control.move(
             Errand(choose, send_by=send_by, intend=lambda command: None)
         )

@@ -441,28 +441,19 @@ def test_one_that_cannot_prove_it_is_denied_for_that_reason(world):
     assert world.lock.calls == 0
 
 
-def test_a_stranger_is_asked_for_no_proof(world):
-    smart = Smart(world)
-    door = door_of(world, None, smart)
-    smart.shows = [STRANGER]
-    door.step()
-
-    serve(world, door)
-
-    assert smart.proven == []
-    assert [reason for _, reason, _ in told(world)] == [Reason.NOT_FOUND]
-
-
-def test_whoever_may_not_enter_now_is_asked_for_no_proof(world):
+@pytest.mark.parametrize(
+    ("uid", "reason"), [(STRANGER, Reason.NOT_FOUND), (KEN, Reason.NOT_ENABLED)]
+)
+def test_whoever_may_not_enter_is_asked_for_no_proof(world, uid, reason):
     smart = Smart(world)
     door = door_of(world, None, smart, config=config_of(card_of(enabled=False)))
-    smart.shows = [KEN]
+    smart.shows = [uid]
     door.step()
 
     serve(world, door)
 
     assert smart.proven == []
-    assert [reason for _, reason, _ in told(world)] == [Reason.NOT_ENABLED]
+    assert [denied for _, denied, _ in told(world)] == [reason]
 
 
 def test_a_proof_that_takes_long_holds_nobody_up(world):

@@ -25,7 +25,7 @@ from broken_pins import (
     no_library,
     silent_failure,
 )
-from conftest import KEN, FakeClock
+from conftest import KEN, FakeClock, Taps
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory, MockPin
 from processes import DoorProcess, doorpi_says, environment, wait_for
@@ -564,16 +564,7 @@ def test_the_policy_does_not_wait_for_a_pin_that_cannot_be_had(caplog):
     Device.pin_factory = SilentFactory()
     clock = FakeClock()
     with contextlib.closing(Relay(LockAccess(kind="relay"), clock)) as relay:
-        control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
-
-        steps = control.move(
-            Errand(
-                lambda state: Command.UNLOCK,
-                send_by=clock.monotonic() + 10,
-                intend=lambda command: None,
-            )
-        )
-        outcome = drive(steps, clock)
+        outcome = Taps(clock, None, relay).move(lambda state: Command.UNLOCK)
 
     why = "GPIO 17 cannot be used: NotImplementedError"
     assert outcome == Outcome(Command.UNLOCK, Result.UNREACHABLE, why)
