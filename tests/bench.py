@@ -542,6 +542,7 @@ def measure_retention(path: Path, steps: int = 1000) -> None:
     )
     store, clock = doorpi.SqliteStore(path, repair=True), StepClock()
     store.events.keep(doorpi.Notes({"retention": doorpi.utc_text(clock.now())}))
+    store.events.close_interrupted()  # as a door does when it starts
     retention, removed = doorpi.Retention(365, clock), 0
     tap = doorpi.Event(
         at=datetime.now(UTC), uid=uid_of(1), holder="Holder 1",
