@@ -46,7 +46,7 @@ To add a lock       a class in 9 with the methods of Lock (5), which says where 
                     of DRIVERS in tests/fake_locks.py; what tests/test_lock_faults.py
                     and test_drivers.py then ask for; README's tables and doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
-                    on disk (Keep): tests/fake_oauth.py is a whole driver
+                    on disk (DriverState): tests/fake_oauth.py is a whole driver
 To change when a lock is asked   its LockPolicy in 9; README and the lock's tests have
                     the times as well
 To add a source     a class in 12 with the methods of Source (5), which may be given an
@@ -76,7 +76,7 @@ which takes a slow Pi seconds. One thread plays the lights, and a relay's pulse 
 by a thread that lives as long as the pulse: a strike must fall shut in time, whatever
 the door is waiting for.
 
-Every thread but the main one is started under `kept_from_threads` (5): it gets no
+Every thread but the main one is started under `signals_blocked` (5): it gets no
 signal, so that a signal always ends what the main thread waits for.
 
 Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
@@ -482,7 +482,7 @@ class LockStatus(NamedTuple):
     is_old: bool = False  # the lock has not reported for a while: ``wake`` may help
 
     @property
-    def taken_for(self) -> LockState:
+    def effective_state(self) -> LockState:
         """The state from which a command is chosen."""
         return LockState.UNLOCKED if self.is_between else self.state
 
@@ -563,7 +563,7 @@ FAILURES: dict[str, str] = {
 }
 
 
-NOTHING = Notes()
+NO_NOTES = Notes()
 
 
 def verdict_word(event: Event) -> str:
@@ -573,7 +573,7 @@ def verdict_word(event: Event) -> str:
     return "failed" if event.result in FAILURES else event.decision
 
 
-def what_came(event: Event) -> str:
+def outcome_words(event: Event) -> str:
     """What came of an event, in the words of journal, `log` and demo."""
     detail = printable(event.detail)
     more = f" ({detail})" if detail else ""
@@ -598,7 +598,7 @@ def describe(event: Event) -> str:
     """One event as a line of the journal."""
     card = f" ({format_uid(event.uid)})" if event.uid else ""
     word = f"{word}: " if (word := verdict_word(event)) else ""
-    return f"{word}{who_in_words(event)}{card}: {what_came(event)}"
+    return f"{word}{holder_words(event)}{card}: {outcome_words(event)}"
 
 
 def status_words(status: LockStatus, unix_s: float) -> str:
@@ -617,7 +617,7 @@ def status_words(status: LockStatus, unix_s: float) -> str:
     return ", ".join(filter(None, words))
 
 
-def who_in_words(event: Event) -> str:
+def holder_words(event: Event) -> str:
     """Whose event it is, safe to show."""
     nobody = "auto-relock" if event.source == "relock" else "unknown card"
     if event.reason in (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF):
@@ -627,7 +627,7 @@ def who_in_words(event: Event) -> str:
     return printable(event.holder) or nobody
 
 
-class Kept(enum.StrEnum):
+class NoteKey(enum.StrEnum):
     """The names of Notes; where there are several of one, ``of`` gives each its own:
     ``quota sesame``."""
 
@@ -683,7 +683,7 @@ def tidied(text: str) -> str:
     return text.strip(f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff")
 
 
-def can_be_seen(text: str) -> bool:
+def is_visible(text: str) -> bool:
     """False for a text with controls, line ends or marks that reorder it."""
     if text.isascii():  # most are, and logs are long
         return text.isprintable()
@@ -693,13 +693,13 @@ def can_be_seen(text: str) -> bool:
 
 def escaped(text: str, escape: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
     """``text`` with an escape for each character that cannot be seen."""
-    shown = "".join(c if c in JOINERS or can_be_seen(c) else escape(c) for c in text)
+    shown = "".join(c if c in JOINERS or is_visible(c) else escape(c) for c in text)
     return re.sub(STRAY_JOINER, lambda joiner: escape(joiner[0]), shown)
 
 
 def printable(text: str, limit: int = 200) -> str:
     """Text from outside made safe to show: controls are shown, not obeyed."""
-    shown = text if can_be_seen(text) else escaped(text)
+    shown = text if is_visible(text) else escaped(text)
     return shown if len(shown) <= limit else cut_off(shown[: limit - 3])
 
 
@@ -751,7 +751,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def as_spoken(name: str) -> str:
+def folded(name: str) -> str:
     """A name as two are compared: without spacing, capitals and encoding."""
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name.translate(UNJOINED))
@@ -759,8 +759,8 @@ def as_spoken(name: str) -> str:
 
 
 def without_accents(name: str) -> str:
-    """``as_spoken`` for a keyboard that has no accents."""
-    name = as_spoken(name)
+    """``folded`` for a keyboard that has no accents."""
+    name = folded(name)
     if name.isascii():
         return name
     letters = unicodedata.normalize("NFKD", name)
@@ -861,7 +861,7 @@ def _passed_back(who: Credential, when: Circumstances) -> bool:
 CLOCK_SLACK = timedelta(minutes=1)
 
 
-def is_believed(
+def is_clock_trusted(
     at: datetime, *, is_set: bool, must_be_set: bool, newest: datetime | None
 ) -> bool:
     """Whether dates and hours are judged by a clock that shows ``at``.  One that need
@@ -928,7 +928,7 @@ class Debounce:
     def restart(self) -> None:
         """From the next look on, begin as if nothing had been seen before."""
         self._seen.clear()
-        self.blind()
+        self.reader_failed()
         self._settled_at = self._watched_s + self.settle_s
 
     @property
@@ -969,7 +969,7 @@ class Debounce:
         since = self._watched_s - self.forget_s
         self._seen = {key: at for key, at in self._seen.items() if at > since}
 
-    def blind(self) -> None:
+    def reader_failed(self) -> None:
         """The reader failed: what was there may be there still."""
         self._empty_since, self._was_away = None, True
 
@@ -1010,27 +1010,29 @@ class Denials:
     burst, refill_s = 30, 120.0
 
     def __init__(self) -> None:
-        self.rests_until = -inf  # the end of the pause
+        self.paused_until = -inf  # the end of the pause
         self._recent: list[float] = []
         self._open: dict[tuple[Uid | None, str], Repeats] = {}
         self._spent_until = -inf  # the lines of unknown cards, each for ``refill_s``
 
-    def is_too_many(self, now: float) -> bool:
+    def pause_begins(self, now: float) -> bool:
         """Count one more; True when a pause begins."""
         since = now - self.within_s
         self._recent = [at for at in self._recent if at > since] + [now]
         if len(self._recent) < self.limit:
             return False
         self._recent.clear()
-        self.rests_until = now + self.pause_s
+        self.paused_until = now + self.pause_s
         return True
 
     def forgive(self) -> None:
         """Somebody may enter."""
         self._recent.clear()
-        self.rests_until = -inf
+        self.paused_until = -inf
 
-    def is_counted(self, event: Event, now: float, *, is_pause: bool = False) -> bool:
+    def is_only_counted(
+        self, event: Event, now: float, *, is_pause: bool = False
+    ) -> bool:
         """True when ``event`` gets no line, but was counted with another; ``is_pause``:
         it gets none in any case."""
         same = self._open.get((event.uid, event.reason))
@@ -1507,7 +1509,7 @@ def _named(value: object) -> str:
 
 def _visible(text: str, least: float, most: float) -> str:
     text = tidied(text)
-    if not can_be_seen(text):
+    if not is_visible(text):
         raise ValueError("contains an invisible character")
     if len(text) < least:
         raise ValueError("empty")
@@ -2632,7 +2634,7 @@ class ProcessSignals:
 
     @staticmethod
     @contextlib.contextmanager
-    def kept_from_threads() -> Iterator[None]:
+    def signals_blocked() -> Iterator[None]:
         """A thread that is started within the ``with`` gets no signal, nor does one
         that it starts: only a signal of its own ends the main thread's wait."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -2679,24 +2681,24 @@ class LockError(Exception):
     ask_again = True  # the same question may do better
     send_again = False  # the same command surely had no effect so far
     #: The lock itself says no, or its owner does through it: no other may open instead.
-    is_locks_own = False
-    was_not_passed_on = False  # of a command, the lock has surely got nothing
+    forbids_fallback = False
+    never_reached_lock = False  # of a command, the lock has surely got nothing
 
     def __init__(self, text: str, after_s: float | None = None) -> None:
         super().__init__(text)
         self.after_s = after_s
 
-    def frees_fallback(self, command: Command | None) -> bool:
+    def allows_fallback(self, command: Command | None) -> bool:
         """True when another lock may open instead: ``command`` is the one that failed,
         None: it was a question, and nothing has been sent."""
-        was_kept_back = command is Command.UNLOCK and self.was_not_passed_on
-        return not self.is_locks_own and (command is None or was_kept_back)
+        was_kept_back = command is Command.UNLOCK and self.never_reached_lock
+        return not self.forbids_fallback and (command is None or was_kept_back)
 
 
 class NotSent(LockError):
     """Nothing of the request has left: no name, no connection, no TLS, no time."""
 
-    send_again = was_not_passed_on = True
+    send_again = never_reached_lock = True
 
 
 class MaybeSent(LockError):
@@ -2707,14 +2709,14 @@ class Busy(LockError):
     """The lock does something else."""
 
     result = Result.REFUSED
-    send_again = is_locks_own = True
+    send_again = forbids_fallback = True
 
 
 class Throttled(Busy):
     """Too many requests just now: the cloud did not ask the lock."""
 
-    is_locks_own = False
-    was_not_passed_on = True
+    forbids_fallback = False
+    never_reached_lock = True
 
 
 class Unreadable(LockError):
@@ -2728,29 +2730,29 @@ class Rejected(LockError):
 
     result = Result.REFUSED
     ask_again = False
-    is_locks_own = True
+    forbids_fallback = True
 
 
-class TurnedAway(LockError):
+class RequestRefused(LockError):
     """The cloud refused the request itself: the lock was not asked."""
 
     result = Result.REFUSED
     ask_again = False
-    was_not_passed_on = True
+    never_reached_lock = True
 
 
-class Barred(TurnedAway):
+class RemoteBarred(RequestRefused):
     """The cloud refused for the lock's sake: its battery is empty, or its owner lets
     nobody move it from afar."""
 
-    is_locks_own = True
+    forbids_fallback = True
 
 
-class AuthError(TurnedAway):
+class AuthError(RequestRefused):
     """The key is not accepted."""
 
 
-class QuotaError(TurnedAway):
+class QuotaError(RequestRefused):
     """Too many calls."""
 
 
@@ -2760,21 +2762,21 @@ class Offline(LockError):
     ask_again = False
 
 
-class NotPassedOn(Offline):
+class NotForwarded(Offline):
     """As Offline, in answer to a command, and the cloud surely kept it back."""
 
-    was_not_passed_on = True
+    never_reached_lock = True
 
 
-class Withdrawn(LockError):
+class AccessWithdrawn(LockError):
     """Whoever was granted may not enter any more; nothing was sent."""
 
     result = Result.REFUSED
     ask_again = False
-    is_locks_own = True
+    forbids_fallback = True
 
 
-class Keep(Protocol):
+class DriverState(Protocol):
     """A few named words that a lock's driver has on disk, such as a token that the
     vendor changes at each use.  Does not fail; may be called on any thread."""
 
@@ -2796,7 +2798,7 @@ class Lock(Protocol):
 
     Each method returns before ``by`` (monotonic seconds).  Raises: LockError.  One
     thread at a time asks and commands; the main thread may meanwhile use ``calls``,
-    ``keep_ready``, ``trouble``, ``let_go`` and ``close``.
+    ``keep_ready``, ``trouble``, ``wait_released`` and ``close``.
     """
 
     policy: LockPolicy
@@ -2835,7 +2837,7 @@ class Lock(Protocol):
         """Why a tap would hardly reach it, as far as that is known without asking."""
         return ""
 
-    def let_go(self) -> None:
+    def wait_released(self) -> None:
         """Wait until the last command needs the program no more: a strike is open only
         as long as its pin is held."""
 
@@ -2860,7 +2862,7 @@ class Worker(Protocol):
     @property
     def busy_s(self) -> float: ...  # what is under way has lasted; 0.0: nothing is
     @property
-    def is_wanted(self) -> bool: ...  # somebody waits for what is under way to end
+    def is_awaited(self) -> bool: ...  # somebody waits for what is under way to end
     def submit(self, function: Callable[[], T]) -> Pending[T]: ...
     def close(self) -> None: ...  # begin nothing more; does not wait
 
@@ -2933,7 +2935,7 @@ class People(Protocol):
     def add_card(self, card: Credential, at: datetime) -> None: ...
     def locked_down(self) -> bool | None: ...  # None: nothing was ever said of it
     @property
-    def is_untidy(self) -> bool: ...  # ``tidy`` should not wait for its usual time
+    def needs_tidying(self) -> bool: ...  # ``tidy`` should not wait for its usual time
     def tidy(self) -> None: ...  # finish, in an idle moment, what a change has left
     def close(self) -> None: ...
 
@@ -2949,9 +2951,9 @@ class EventLog(Protocol):
     def oldest_at(self) -> datetime | None: ...
     # Put ``event`` on disk, as far as it is known; returns its id.  After that a power
     # cut loses neither it nor ``notes``.
-    def begin(self, event: Event, notes: Notes = NOTHING) -> int: ...
+    def begin(self, event: Event, notes: Notes = NO_NOTES) -> int: ...
     # Add result, latency and detail of ``event``, which ``begin`` gave its id.
-    def finish(self, event: Event, notes: Notes = NOTHING) -> None: ...
+    def finish(self, event: Event, notes: Notes = NO_NOTES) -> None: ...
     def record(self, event: Event) -> None: ...  # one in which nothing is moved
     def keep(self, notes: Notes) -> None: ...  # by themselves
     def recall(self, name: str) -> str | None: ...  # also of another process
@@ -3060,7 +3062,7 @@ class CallBudget:
     @property
     def month(self) -> str:
         """Under which name this month's calls are counted."""
-        return Kept.CALLS.of(self.kind, f"{self._clock.now():%Y-%m}")
+        return NoteKey.CALLS.of(self.kind, f"{self._clock.now():%Y-%m}")
 
     @property
     def used(self) -> int:
@@ -3080,7 +3082,7 @@ class CallBudget:
             return ""
         return calls_in_words(used, self.allowed)
 
-    def rest_s(self, what: Kept) -> float:
+    def rest_s(self, what: NoteKey) -> float:
         """How much longer ``what`` must not be done; 0.0 when it may."""
         now = self._clock.monotonic()
         until, looked_at = self._rests.get(what, (-inf, -inf))
@@ -3092,7 +3094,7 @@ class CallBudget:
             self._rests[what] = until, now
         return max(0.0, until - now)
 
-    def rest(self, what: Kept, seconds: float) -> None:
+    def rest(self, what: NoteKey, seconds: float) -> None:
         now = self._clock.monotonic()
         self._rests[what] = now + seconds, now
         kept = f"{self._clock.boot()} {now + seconds:.3f}"
@@ -3129,7 +3131,7 @@ class Promised(NamedTuple, Generic[T]):
 class InlineWorker:
     """Runs each function in the thread that asks for its result."""
 
-    is_idle, busy_s, is_wanted = True, 0.0, True
+    is_idle, busy_s, is_awaited = True, 0.0, True
 
     def submit(self, function: Callable[[], T]) -> Promised[T]:
         return Promised(function)
@@ -3237,7 +3239,7 @@ class Errand(NamedTuple):
     send_by: float
     #: Is given the command before it leaves, of each lock that may get it.
     intend: Callable[[Command], None]
-    #: Raises Withdrawn where the command must not leave any more: it is called before
+    #: Raises AccessWithdrawn when the command must no longer leave; called before
     #: ``intend``, and again right before each time that the command is sent.
     check: Callable[[], None] = lambda: None
     may_fall_back: bool = True
@@ -3263,7 +3265,7 @@ class LockControl:
 
     ``status`` and ``move`` wait for nothing themselves: ``worker`` makes each request.
     ``fallback`` opens instead when surely nothing was sent to this lock and the lock
-    itself did not say no (LockError.frees_fallback).
+    itself did not say no (LockError.allows_fallback).
     """
 
     def __init__(
@@ -3362,9 +3364,9 @@ class LockControl:
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
         may_wake = self.policy.wake_every_s and now < ends_at
-        if not may_wake or self.budget.rest_s(Kept.WAKE):
+        if not may_wake or self.budget.rest_s(NoteKey.WAKE):
             return False
-        self.budget.rest(Kept.WAKE, self.policy.wake_every_s)
+        self.budget.rest(NoteKey.WAKE, self.policy.wake_every_s)
         log.warning("the lock's state is old; having the lock asked again")
         try:
             wake = functools.partial(self.lock.wake, min(by, self._try_ends()))
@@ -3416,13 +3418,13 @@ class LockControl:
                 before = yield from self.status(errand.send_by, errand.lost_by)
                 is_lost = before.reachable is False
         except LockError as error:
-            failure, is_lost = error, error.frees_fallback(None)
+            failure, is_lost = error, error.allows_fallback(None)
         seen = before or LockStatus(state=LockState.UNKNOWN)
         battery = seen.battery_percent, seen.battery_is_low, self.name
         command = None
-        is_refused = isinstance(failure, Rejected | TurnedAway)
+        is_refused = isinstance(failure, Rejected | RequestRefused)
         if not is_refused and not (is_lost and errand.may_fall_back):
-            command = errand.choose(seen.taken_for)
+            command = errand.choose(seen.effective_state)
         if command is None:
             result = failure.result if failure else Result.UNKNOWN_STATE
             why = str(failure or f"state unknown: {seen.why or 'the lock did not say'}")
@@ -3434,7 +3436,7 @@ class LockControl:
             is_lost = False
         except LockError as error:
             result, detail = error.result, str(error)
-            is_lost = error.frees_fallback(command)
+            is_lost = error.allows_fallback(command)
         return Outcome(command, result, detail, *battery), is_lost
 
     def _carry_out(
@@ -3521,13 +3523,13 @@ class LockControl:
     def _call(self, request: Callable[[], T]) -> Steps[T]:
         """Make a request, unless the lock's cloud must be left alone.  One that is
         given up before the worker begins it is never made."""
-        if rest_s := self.budget.rest_s(Kept.QUOTA):
+        if rest_s := self.budget.rest_s(NoteKey.QUOTA):
             minutes = ceil(rest_s / 60)
             raise QuotaError(f"rate-limited: no calls for {minutes} min")
-        is_wanted = True
+        is_awaited = True
 
         def make() -> T:
-            if not is_wanted:
+            if not is_awaited:
                 raise NotSent("given up")
             return self._guarded(request)
 
@@ -3535,10 +3537,10 @@ class LockControl:
             return cast(T, (yield Call(self._worker, make)))
         except QuotaError as error:
             if error.after_s:
-                self.budget.rest(Kept.QUOTA, error.after_s)
+                self.budget.rest(NoteKey.QUOTA, error.after_s)
             raise
         finally:
-            is_wanted = False
+            is_awaited = False
 
     def _guarded(self, action: Callable[[], T]) -> T:
         """Have the driver do something.  Raises: LockError; also for a fault of the
@@ -3568,7 +3570,7 @@ class LockControl:
         if error.after_s is not None:
             wait_s = error.after_s
         try_at = self._clock.monotonic() + wait_s
-        if try_at >= (by if error.is_locks_own else min(by, lost_by)):
+        if try_at >= (by if error.forbids_fallback else min(by, lost_by)):
             raise error
         log.warning("%s; trying again in %.1f s", error, wait_s)
         yield Pause(try_at)
@@ -3653,11 +3655,11 @@ class Relocking:
         self._look_at = now + self.look_every_s
         found, mine = self._found, self._text(self.pending)
         try:
-            text = self._found = self._events.recall(Kept.RELOCK)
+            text = self._found = self._events.recall(NoteKey.RELOCK)
             if text is not None and text not in (found, mine):
                 self.pending = relocks_from(text, self._clock.boot(), now)
             elif (text or "") != mine:
-                self._events.keep(Notes({Kept.RELOCK: mine}))
+                self._events.keep(Notes({NoteKey.RELOCK: mine}))
         except StoreError:
             return
         if not self._after_s and not self.pending:
@@ -3684,12 +3686,12 @@ class Relocking:
         which = "" if name == "lock" else f"the {name} ({kind})"
         if name != wanted:
             which = f"in place of the {wanted}, which is not in the settings any more"
-        notes, words = NOTHING, [which, outcome.detail]
+        notes, words = NO_NOTES, [which, outcome.detail]
         if self.pending.get(wanted) == relock:  # no verb has moved it meanwhile
             del self.pending[wanted]
             if outcome.result is not Result.LOCKED:
                 # A cloud that must be left alone is no failure of the next try.
-                due = self._clock.monotonic() + control.budget.rest_s(Kept.QUOTA)
+                due = self._clock.monotonic() + control.budget.rest_s(NoteKey.QUOTA)
                 due += next(islice(control.policy.relock_waits_s, failures, None), inf)
                 self.pending[wanted] = Relock(wanted, round(due, 3), failures + 1)
                 words += ["given up"] * (due == inf)
@@ -3714,8 +3716,8 @@ class Relocking:
     def _notes(self, pending: Mapping[str, Relock]) -> Notes:
         text = self._text(pending)
         if not text and not self._found and not self._after_s:
-            return NOTHING
-        return Notes({Kept.RELOCK: text})
+            return NO_NOTES
+        return Notes({NoteKey.RELOCK: text})
 
 
 ################################################################################
@@ -3826,7 +3828,7 @@ def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
     """Whether dates and hours can be judged now."""
     must_be_set, is_set = config.door.require_synced_clock, clock.is_set()
     newest = None if is_set or must_be_set else events.newest_at()
-    return is_believed(
+    return is_clock_trusted(
         clock.now(), is_set=is_set, must_be_set=must_be_set, newest=newest
     )
 
@@ -3860,7 +3862,7 @@ class Retention:
     def step(self, people: Forgiving, events: Forgiving) -> None:
         """To be called whenever nobody is there; waits for the disk once."""
         began_at = self._clock.monotonic()
-        if people.is_untidy:
+        if people.needs_tidying:
             people.tidy()
         elif began_at < self._next_at:
             return
@@ -3887,13 +3889,13 @@ class Retention:
         text = utc_text(self._reached)
         if self._noted[:10] != text[:10]:
             self._noted = text
-            events.keep(Notes({Kept.RETENTION: text}))
+            events.keep(Notes({NoteKey.RETENTION: text}))
         return min(now, self._reached)
 
     def _begin(self, now: datetime, events: Forgiving) -> datetime:
         """Where the last run ended; without a note of it, where nothing is old yet."""
         with contextlib.suppress(ValueError, OverflowError):
-            self._noted = events.recall(Kept.RETENTION) or ""
+            self._noted = events.recall(NoteKey.RETENTION) or ""
             noted = datetime.fromisoformat(self._noted).astimezone()
             return min(now, max(noted, datetime.fromtimestamp(0, UTC)))
         with contextlib.suppress(OverflowError):
@@ -4027,23 +4029,23 @@ class Refusals:
     def deny(self, entry: Entry, counts: Mapping[str, int]) -> bool:
         """Show and log that ``entry`` is a no; False for one that is only counted."""
         event, now = entry.event, entry.request.arrived
-        if now < self._denials.rests_until:
-            self._denials.is_counted(event, now, is_pause=True)
+        if now < self._denials.paused_until:
+            self._denials.is_only_counted(event, now, is_pause=True)
             return False
-        is_too_many = self._denials.is_too_many(now)
-        self._display.denied_until = self._denials.rests_until
+        pause_begins = self._denials.pause_begins(now)
+        self._display.denied_until = self._denials.paused_until
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
         self._display.show(Signal.DENIED if is_a_no else Signal.FAULT)
         is_unknown = not event.holder or (entry.who and entry.who.block)
         words = self._noted(event.uid, now) if event.uid and is_unknown else {}
         notes = Notes(words=words, counts=counts)
-        if self._denials.is_counted(event, now):
+        if self._denials.is_only_counted(event, now):
             self._events.keep(notes)
         else:
             log.info("%s", describe(event))
             begun = self._events.begin(event, notes)
             self._denials.stored(event._replace(id=begun), now)
-        if is_too_many:
+        if pause_begins:
             log.warning(
                 "%d denials in a minute: no further one is answered for %d s",
                 Denials.limit,
@@ -4060,7 +4062,7 @@ class Refusals:
             if other != uid and not (is_random(uid) and is_random(other))
         ]
         self._unknown = dict([*before[1 - self.most_unknown :], (uid, now)])
-        return {Kept.UNKNOWN: unknown_text(self._unknown, self._clock.boot())}
+        return {NoteKey.UNKNOWN: unknown_text(self._unknown, self._clock.boot())}
 
     def close(self, now: float = inf) -> None:
         """Log how often each denial came again, once it has come to an end."""
@@ -4294,7 +4296,7 @@ class Doorkeeper:
             if (budget := control.budget).allowed:
                 warning = "warning: " if budget.shortage() else ""
                 lines.append(warning + calls_in_words(budget.used, budget.allowed))
-        now, text = self._clock.monotonic(), self.events.recall(Kept.RELOCK)
+        now, text = self._clock.monotonic(), self.events.recall(NoteKey.RELOCK)
         for relock in relocks_from(text, self._clock.boot(), now).values():
             title = "" if relock.lock == "lock" else f"{relock.lock}: "
             due = f"to be locked again in {max(0.0, relock.due - now):.0f} s"
@@ -4381,7 +4383,7 @@ class Doorkeeper:
 
     def _check(self, entry: Entry) -> None:
         """What was decided may have changed while the lock was asked: the card was
-        revoked, or the door locked down.  Raises: Withdrawn."""
+        revoked, or the door locked down.  Raises: AccessWithdrawn."""
         request, by = entry.request, entry.by
         if by is None:
             return
@@ -4392,7 +4394,7 @@ class Doorkeeper:
         verdict = decide(entry.event.uid or Uid(""), who, by)
         if not verdict.granted:
             entry.withdraw(verdict)
-            raise Withdrawn(verdict.reason)
+            raise AccessWithdrawn(verdict.reason)
 
     # -- what is done
 
@@ -4469,7 +4471,7 @@ class Doorkeeper:
     def _intend(self, entry: Entry, command: Command) -> None:
         is_relock = entry.request.medium is Medium.RELOCK
         with ProcessSignals.postponed():
-            notes = NOTHING if is_relock else self.relocking.intend(command)
+            notes = NO_NOTES if is_relock else self.relocking.intend(command)
             entry.intend(command, notes)
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
@@ -4735,7 +4737,7 @@ class Entry:
         reason, holder = verdict
         self.event = self.event._replace(reason=reason, holder=holder)
 
-    def intend(self, command: Command | None, notes: Notes = NOTHING) -> None:
+    def intend(self, command: Command | None, notes: Notes = NO_NOTES) -> None:
         if self.event.id:  # a second lock gets the same
             self._events.keep(notes)
             return
@@ -5205,7 +5207,7 @@ class Dialer:
             self._remember_tls()
         attempt = self._attempt = DialAttempt(self)
         try:
-            with ProcessSignals.kept_from_threads():
+            with ProcessSignals.signals_blocked():
                 attempt.start()
         except RuntimeError as error:  # no room for a thread; there may be soon
             attempt.failure = f"cannot reach {self.host}: {error}"
@@ -5590,7 +5592,7 @@ class Meaning(NamedTuple):
 #: What a status other than 2xx means at every vendor.  After a 5xx and a 408 (time was
 #: up) a command may have had its effect.
 REFUSALS = (
-    Meaning(range(300, 400), "", TurnedAway, ": a redirect, not followed"),
+    Meaning(range(300, 400), "", RequestRefused, ": a redirect, not followed"),
     Meaning((401, 403), "", AuthError, ": the key is not accepted"),
     Meaning((429,), "limit exceeded", QuotaError, ": the plan's calls are used up"),
     Meaning((429,), "", Throttled, "", 10.0),
@@ -5631,7 +5633,7 @@ class WebLock(Lock):
     unreachable_s = 60.0  # without a connection, until that is a fault
     _was_served = False  # something was accepted: id and version of the API are right
 
-    def __init__(self, access: LockAccess, clock: Clock, keep: Keep) -> None:
+    def __init__(self, access: LockAccess, clock: Clock, keep: DriverState) -> None:
         self._access, self._clock, self._keep = access, clock, keep
         self._path = self.path.format(quote(access.device_id, safe=""))
         self._secrets = _secrets_in(access)
@@ -5720,7 +5722,7 @@ class WebLock(Lock):
             if reply.status in (400, 404, 410) and version and not self._was_served:
                 served = f"{version[1]} of the API is no longer served"
                 words += "" if is_explained else f": device_id is wrong, or {served}"
-            return TurnedAway(words)
+            return RequestRefused(words)
         after = reply.retry_after
         if isinstance(error, Throttled) and after.isdecimal() and len(after) < 6:
             error.after_s = float(after)
@@ -5759,7 +5761,9 @@ class SesameMini(WebLock):
         Meaning(
             (403,), "", QuotaError, ": too many calls, blocked for 30 minutes", 1800.0
         ),
-        Meaning((400,), "^(?:LOW_BATTERY|CLOUD_INTEGRATION_NOT_ENABLED)$", Barred),
+        Meaning(
+            (400,), "^(?:LOW_BATTERY|CLOUD_INTEGRATION_NOT_ENABLED)$", RemoteBarred
+        ),
     )
 
     def status(self, by: float) -> LockStatus:
@@ -5873,7 +5877,7 @@ class Sesame(WebLock):
         path, more = f"{self._path}/cmd", {"body": body, "secrets": [sign]}
         reply = self._ask("POST", path, by, send_by, takes=[404], **more)
         if reply.status == 404:  # its status still answers 200 then
-            raise NotPassedOn(
+            raise NotForwarded(
                 "HTTP 404: the module is offline, or the lock is in another account"
             )
         return None  # whatever 2xx and whatever body
@@ -5948,15 +5952,17 @@ class SwitchBot(WebLock):
         Meaning((401,), "", AuthError, ": token or secret are wrong, or the clock is"),
         # These are a statusCode inside an HTTP 200.  190 stands for many things: with
         # some words nothing was passed on.
-        Meaning((151,), "", TurnedAway, ": the device is of another kind"),
-        Meaning((152,), "", TurnedAway, ": no device has this id"),
-        Meaning((160,), "", TurnedAway, ": the device does not know this command"),
+        Meaning((151,), "", RequestRefused, ": the device is of another kind"),
+        Meaning((152,), "", RequestRefused, ": no device has this id"),
+        Meaning((160,), "", RequestRefused, ": the device does not know this command"),
         Meaning((161,), "", Offline, ": the lock is offline"),
         Meaning((171,), "", Offline, ": the lock or its hub is offline"),
         Meaning((190,), "too many", QuotaError, ": too many calls just now"),
-        Meaning((190,), "not support", TurnedAway, ": this device cannot do it"),
-        Meaning((190,), "device owner", TurnedAway, ": the lock is in another account"),
-        Meaning((190,), "wrong deviceid", TurnedAway, ": no device has this id"),
+        Meaning((190,), "not support", RequestRefused, ": this device cannot do it"),
+        Meaning(
+            (190,), "device owner", RequestRefused, ": the lock is in another account"
+        ),
+        Meaning((190,), "wrong deviceid", RequestRefused, ": no device has this id"),
         Meaning((190,), "", MaybeSent),
     )
 
@@ -5967,7 +5973,9 @@ class SwitchBot(WebLock):
             for name in ("lockState", "deviceType", "onlineStatus")
         )
         if device and not word and "lock" not in device.lower():
-            raise TurnedAway(f"device_id is a {self._api.redact(device)}, not a lock")
+            raise RequestRefused(
+                f"device_id is a {self._api.redact(device)}, not a lock"
+            )
         known = word.lower() if word.lower() in self.states else word
         state = self._read(self.states, known)
         if online.lower() == "offline":
@@ -5994,7 +6002,7 @@ class SwitchBot(WebLock):
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         asked_at = self._clock.monotonic()
-        status, was = self.status(by), sent.before.taken_for
+        status, was = self.status(by), sent.before.effective_state
         if status.why == JAMMED and was is not LockState.UNKNOWN:
             raise Rejected(status.why)
         has_changed = was not in (sent.command.target, LockState.UNKNOWN)
@@ -6057,7 +6065,7 @@ class Tedee(WebLock):
     headers = (("Authorization", "PersonalKey {}"),)
     path = "/my/lock/{}"
     #: With words: it is not shared, or has no remote access.
-    refusals = (Meaning((403,), ".", Barred),)
+    refusals = (Meaning((403,), ".", RemoteBarred),)
     sync_every_s = 20.0
     _synced_at = -inf
     #: From 21 s on a state may be asked for again, however quickly the tap was sent.
@@ -6101,7 +6109,7 @@ class Tedee(WebLock):
         reply = self._ask("POST", path, by, send_by, takes=[400])
         if reply.status == 400:
             said = reply.said or "the lock is not connected to its bridge"
-            raise NotPassedOn(f"HTTP 400 {said}".rstrip("."))
+            raise NotForwarded(f"HTTP 400 {said}".rstrip("."))
         operation = self._result(reply).get("operationId")
         if type(operation) not in (str, int) or operation == "":
             raise Unreadable("accepted without an operation id")
@@ -6111,7 +6119,7 @@ class Tedee(WebLock):
         if sent.handle is not None:
             if not self._is_over(sent.handle, by):
                 return Progress.PENDING
-            if sent.before.taken_for is not LockState.UNKNOWN:
+            if sent.before.effective_state is not LockState.UNKNOWN:
                 return Progress.DONE
         if self._clock.monotonic() - self._synced_at < self.sync_every_s:
             return Progress.PENDING
@@ -6135,7 +6143,7 @@ class Tedee(WebLock):
         answer = self._table(reply)
         if answer.get("success") is False:
             words = f"HTTP {reply.status} without success: {reply.said}"
-            raise TurnedAway(words.rstrip(": "))
+            raise RequestRefused(words.rstrip(": "))
         return _only(dict, answer.get("result")) or {}
 
 
@@ -6194,7 +6202,7 @@ class NukiBridge(WebLock):
     headers = (("Connection", "close"),)
     path = "{}"
     refusals = (
-        Meaning((404,), "", TurnedAway, ": the bridge has no such lock"),
+        Meaning((404,), "", RequestRefused, ": the bridge has no such lock"),
         Meaning((410,), "", Offline, ": the bridge has lost the lock"),
         Meaning((503,), "", Busy, ": the bridge has another request in hand", 3.0),
     )
@@ -6377,7 +6385,9 @@ class NukiWeb(WebLock):
         is_number = re.fullmatch(IS_NUMBER, device)
         if reply.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
             ids = nuki_web_ids(int(device)).partition(", ")[2]  # but for itself
-            return TurnedAway(f"HTTP 404: no such lock; if that is the app's id: {ids}")
+            return RequestRefused(
+                f"HTTP 404: no such lock; if that is the app's id: {ids}"
+            )
         return super()._refusal(reply)
 
 
@@ -6410,7 +6420,7 @@ class Relay(Lock):
     calls = 0
 
     def __init__(
-        self, config: LockAccess, clock: Clock, keep: Keep | None = None
+        self, config: LockAccess, clock: Clock, keep: DriverState | None = None
     ) -> None:
         self._config, self._clock = config, clock
         self._is_closed, self._trouble = False, ""
@@ -6442,7 +6452,7 @@ class Relay(Lock):
                     pulse = threading.Thread(
                         target=self._hold, name="relay", daemon=True
                     )
-                    with ProcessSignals.kept_from_threads():
+                    with ProcessSignals.signals_blocked():
                         pulse.start()
                     self._pulse = pulse
                 self._ends_at = time.monotonic() + self._config.hold_s
@@ -6456,7 +6466,7 @@ class Relay(Lock):
     def confirm(self, sent: Sent, by: float) -> Progress:
         return Progress.DONE
 
-    def let_go(self) -> None:
+    def wait_released(self) -> None:
         while self._pulse is not None:
             time.sleep(max(0.01, self._ends_at - time.monotonic()))
 
@@ -6514,7 +6524,9 @@ class Relay(Lock):
                 try:
                     self._release()
                 finally:
-                    self._pulse = None  # not before: `let_go` promises a shut strike
+                    self._pulse = (
+                        None  # not before: `wait_released` promises a shut strike
+                    )
 
     def _release(self) -> None:
         self._ends_at = -inf
@@ -6547,7 +6559,7 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
     return *plain, *filter(None, own)
 
 
-class KeptWords:
+class DriverStateFile:
     """A few named words of one lock's driver, in a file that we alone may read: in the
     log they would be in each backup.  They count only with the settings that they were
     made from.  What cannot be written holds until the program ends.
@@ -6610,7 +6622,7 @@ def write_whole(path: Path, text: str, readers: Sequence[os.stat_result] = ()) -
 
 
 #: The driver of each kind of lock.
-LOCKS: Mapping[str, Callable[[LockAccess, Clock, Keep], Lock]] = {
+LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
     "sesame": Sesame,
     "sesame-mini": SesameMini,
     "nuki-bridge": NukiBridge,
@@ -7036,7 +7048,7 @@ def _changes(db: sqlite3.Connection) -> int:
 
 
 def _block_key(block: Block) -> tuple[str, str]:
-    return ("uid", block.uid) if block.uid else ("holder", as_spoken(block.holder))
+    return ("uid", block.uid) if block.uid else ("holder", folded(block.holder))
 
 
 def _block(kind: object, name: object, *rest: object) -> Block:
@@ -7070,7 +7082,7 @@ class SqlitePeople(SqliteFile):
     def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
         super().__init__(path, **how)
         self._events = events
-        self.is_untidy = False  # a copy is to be made soon
+        self.needs_tidying = False  # a copy is to be made soon
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
@@ -7103,8 +7115,8 @@ class SqlitePeople(SqliteFile):
         return bool(self._query(dated))
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
-        keys = ("uid", uid), ("holder", as_spoken(holder))
-        names = (Kept.BLOCK.of(*key) for key in keys)
+        keys = ("uid", uid), ("holder", folded(holder))
+        names = (NoteKey.BLOCK.of(*key) for key in keys)
         noted = [block for name in names for block in self._noted_blocks(name, name)]
         either = f"{BLOCKS_QUERY} WHERE (kind, name) IN (VALUES (?, ?), (?, ?))"
         try:
@@ -7215,7 +7227,7 @@ class SqlitePeople(SqliteFile):
             log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
 
     def close(self) -> None:
-        if self.is_untidy and not self._repair:  # the door must end at once
+        if self.needs_tidying and not self._repair:  # the door must end at once
             self._keep_copy()
         super().close()
 
@@ -7267,7 +7279,7 @@ class SqlitePeople(SqliteFile):
             self._settle()
         except StoreError as error:  # the change was made all the same
             log.warning("%s; the last change is in its -wal only", error)
-        self.is_untidy = not copies
+        self.needs_tidying = not copies
         if copies:
             self._keep_copy()
 
@@ -7283,7 +7295,7 @@ class SqlitePeople(SqliteFile):
         if _is_nothing(self.path) and file_at(self.copy):
             _refuse_odd(self.copy)
             self.copy.rename(self.path)  # not a second time, should it be broken too
-            self.is_untidy = True
+            self.needs_tidying = True
             log.error("%s was lost: its last copy has taken its place", self.path)
         db = super()._open()
         try:
@@ -7302,7 +7314,7 @@ class SqlitePeople(SqliteFile):
     def _keep_copy(self) -> None:
         """Make one where there is none; it has no name before it is complete, and
         still that of the list.  Nothing is set aside because this fails."""
-        self.is_untidy = False  # trouble is reported once; the next try is in an hour
+        self.needs_tidying = False  # a failure is reported once, and retried hourly
         flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
         try:
             if not file_at(self.path) or file_at(self.copy):
@@ -7328,7 +7340,7 @@ class SqlitePeople(SqliteFile):
         """What was known of the list after its last change."""
         text = None
         with contextlib.suppress(StoreError):
-            text = self._events.recall(Kept.LIST)
+            text = self._events.recall(NoteKey.LIST)
         changes, _, lockdown = (text or "").partition(" ")
         return ListState(_count_of(changes), lockdown)
 
@@ -7354,12 +7366,12 @@ class SqlitePeople(SqliteFile):
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
         try:
             changes, lockdown, _ = self.state()
-            words: dict[str, str] = {Kept.LIST: f"{changes} {lockdown or ''}"}
+            words: dict[str, str] = {NoteKey.LIST: f"{changes} {lockdown or ''}"}
             for each in lift:
-                words[Kept.BLOCK.of(*_block_key(each))] = ""
+                words[NoteKey.BLOCK.of(*_block_key(each))] = ""
             for each in block:
                 text = f"{each.holder}\n{utc_text(each.since)}\n{each.by}"
-                words[Kept.BLOCK.of(*_block_key(each))] = text
+                words[NoteKey.BLOCK.of(*_block_key(each))] = text
             self._events.keep(Notes(words))
         except StoreError as error:
             if lift and self._noted_blocks():
@@ -7419,7 +7431,7 @@ class SqliteEvents(SqliteFile):
     schema = (LOG_TABLES, REQUEST_COLUMNS)
     page = 500
 
-    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
+    def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
         values = (
             utc_text(event.at), event.uid, event.holder, event.reason, event.command,
             event.source, event.point, event.request,
@@ -7428,7 +7440,7 @@ class SqliteEvents(SqliteFile):
             _keep(db, notes)
             return _append(db, "events", values)
 
-    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
+    def finish(self, event: Event, notes: Notes = NO_NOTES) -> None:
         result = event.result or ""  # none: nothing was to be moved
         values = event.id, result, event.latency_ms, printable(event.detail)
         with self._transaction() as db:
@@ -7484,8 +7496,8 @@ class SqliteEvents(SqliteFile):
                 _append(db, "outcomes", values)
             alive = (event_id for event_id, may_live in rows if may_live)
             settled = str(min(alive, default=newest + 1) - 1)
-            if settled != self.recall(Kept.SETTLED):  # idle time writes nothing
-                _keep(db, Notes({Kept.SETTLED: settled}))
+            if settled != self.recall(NoteKey.SETTLED):  # idle time writes nothing
+                _keep(db, Notes({NoteKey.SETTLED: settled}))
         return len(dead)
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
@@ -7911,7 +7923,7 @@ class CardSource:
         ends_at = self._clock.monotonic() + (0.0 if self._trouble else self.watch_s)
         while True:
             looks.append(self._look())
-            is_over = looks[-1].card is not None or self.worker.is_wanted
+            is_over = looks[-1].card is not None or self.worker.is_awaited
             if is_over or self._look_at >= ends_at:
                 return looks
             self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
@@ -7932,7 +7944,7 @@ class CardSource:
             looks = watch.result()
         except ReaderLost as error:
             self._trouble = f"card reader: {error}"
-            self.debounce.blind()
+            self.debounce.reader_failed()
             self.due = self._look_at = self._clock.monotonic() + self._backoff.fail()
             return None
         if self._trouble:
@@ -7968,7 +7980,7 @@ class CardSource:
                 log.warning(
                     "the look for a card took %.1f s: it is repeated", look.took_s
                 )
-                self.debounce.blind()
+                self.debounce.reader_failed()
                 return False
             at += look.took_s
         return self.debounce.is_new(uid, at)
@@ -8694,7 +8706,7 @@ class ThreadWorker:
         self._last: Job[Any] | None = None
         self._begun_at: float | None = None  # what is under way
         self._is_closed = False
-        with ProcessSignals.kept_from_threads():
+        with ProcessSignals.signals_blocked():
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     @property
@@ -8707,7 +8719,7 @@ class ThreadWorker:
         return 0.0 if begun is None else time.monotonic() - begun
 
     @property
-    def is_wanted(self) -> bool:
+    def is_awaited(self) -> bool:
         return not self._given.empty()
 
     def submit(self, function: Callable[[], T]) -> Job[T]:
@@ -8814,7 +8826,7 @@ class GpioLights:
             if self._player is None:
                 play = self._play
                 self._player = threading.Thread(target=play, name="lights", daemon=True)
-                with ProcessSignals.kept_from_threads():
+                with ProcessSignals.signals_blocked():
                     self._player.start()
             self._changed.notify()
 
@@ -8833,7 +8845,7 @@ class GpioLights:
 
         with (
             ProcessSignals.postponed(),
-            ProcessSignals.kept_from_threads(),
+            ProcessSignals.signals_blocked(),
             self._changed,
             warnings.catch_warnings(),
         ):
@@ -9840,10 +9852,10 @@ class Enquiry:
         uid = as_uid(text)
         if uid and (re.search(r"\d", text) or self.entries(uid)):
             return [uid]
-        wanted = as_spoken(text)
+        wanted = folded(text)
         blocks = (block for block in self.people.blocks() if block.uid)
         every = chain(self.cards(), blocks)
-        found = (each.uid for each in every if as_spoken(each.holder) == wanted)
+        found = (each.uid for each in every if folded(each.holder) == wanted)
         return list(dict.fromkeys(found)) or ([uid] if uid else [])
 
     def nobody(self, text: str) -> tuple[str, bool]:
@@ -9883,9 +9895,9 @@ def with_blocks(
     cards: Iterable[Credential], blocks: Iterable[Block]
 ) -> Iterator[Credential]:
     """The cards, each with what keeps it out."""
-    kept_out = {block.uid or as_spoken(block.holder): block for block in blocks}
+    kept_out = {block.uid or folded(block.holder): block for block in blocks}
     for card in cards:
-        block = kept_out.get(card.uid) or kept_out.get(as_spoken(card.holder))
+        block = kept_out.get(card.uid) or kept_out.get(folded(card.holder))
         yield card._replace(block=block) if block else card
 
 
@@ -9909,7 +9921,7 @@ def last_unknown_card(
     Raises: Refused, also where there were several: a stranger may have come after the
     person who is meant; StoreError.
     """
-    text = store.events.recall(Kept.UNKNOWN)
+    text = store.events.recall(NoteKey.UNKNOWN)
     kept = unknown_from(text, clock.boot(), clock.monotonic())
     recent = {uid: ago for uid, ago in kept.items() if ago <= 5 * 60}
     found = {uid: ago for uid, ago in recent.items() if not is_random(uid)} or recent
@@ -9948,13 +9960,13 @@ def let_in(
     was.  Returns the entry, what it was, and the blocks that ended: those on the card
     and on its holder.  Raises: Refused, StoreError.
     """
-    uid, name = format_uid(card.uid), as_spoken(card.holder)
+    uid, name = format_uid(card.uid), folded(card.holder)
     if is_random(card.uid):
         raise Refused(f"{uid}: {RANDOM_WORDS}")
     blocks = store.people.blocks()
-    lift = [b for b in blocks if (b.uid or as_spoken(b.holder)) in (card.uid, name)]
+    lift = [b for b in blocks if (b.uid or folded(b.holder)) in (card.uid, name)]
     if in_file := config.cards.get(card.uid):
-        is_same = name == as_spoken(in_file.holder)
+        is_same = name == folded(in_file.holder)
         if not (lift and is_same) or card.valid_until or card.schedule:
             holder = printable(in_file.holder)
             lifts = f"doorpi allow {shell_word(holder)} --uid {uid}"
@@ -10027,9 +10039,9 @@ def keep_out(
         raise Refused(enquiry.nobody(text)[0])
     if meant != [as_uid(text)]:  # a name: the holder's next card is kept out as well
         every.append((every[0][0]._replace(uid=None), []))
-    is_there = {(block.uid, as_spoken(block.holder)) for block in before}
+    is_there = {(block.uid, folded(block.holder)) for block in before}
     kept = [
-        KeptOut(block, found, (block.uid, as_spoken(block.holder)) not in is_there)
+        KeptOut(block, found, (block.uid, folded(block.holder)) not in is_there)
         for block, found in every
     ]
     new = [each.block for each in kept if each.is_new]
@@ -10225,8 +10237,8 @@ def _log_table(events: Sequence[Event], *, colours: bool) -> Iterator[str]:
         at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
         nobody = "-" if event.source == "relock" else event.source
         uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
-        who, word = fitting(who_in_words(event), 27), verdict_word(event) or "-"
-        rows.append((at, who, uid, word, what_came(event)))
+        who, word = fitting(holder_words(event), 27), verdict_word(event) or "-"
+        rows.append((at, who, uid, word, outcome_words(event)))
     for event, line in zip(events, in_columns(rows, (19, 27, 20, 7)), strict=True):
         is_well = event.result in MOVED[:2] or not (event.result or event.command)
         colour = YELLOW if event.reason is Reason.GRANTED else RED
@@ -11748,8 +11760,8 @@ LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
     (AuthError, FAIL, "compare api_key, secret_key and device_id with the app"),
     (QuotaError, FAIL, "leave it alone for so long; larger plans have more"),
-    (Barred, FAIL, IN_ITS_APP),
-    (TurnedAway, FAIL, "are device_id and base_url right?"),
+    (RemoteBarred, FAIL, IN_ITS_APP),
+    (RequestRefused, FAIL, "are device_id and base_url right?"),
     (Rejected, FAIL, LOOK_AT_LOCK),
     (Offline, FAIL, NEAR_THE_LOCK),
     (Busy, WARN, "ask again in a minute: sudo doorpi status"),
@@ -11866,7 +11878,7 @@ def _keeps_out(at: datetime, config: Config, store: SqliteStore) -> bool:
         if store.people.exists():
             has_dates = has_dates or store.people.has_dated_cards()
     must_be_set = config.door.require_synced_clock
-    is_set = is_believed(at, is_set=False, must_be_set=must_be_set, newest=newest)
+    is_set = is_clock_trusted(at, is_set=False, must_be_set=must_be_set, newest=newest)
     return has_dates and not is_set
 
 
@@ -12078,7 +12090,7 @@ def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
     """Of the list in the database: the rest is in the owner's own file."""
     with contextlib.closing(store):
         changed_at = store.people.changed_at() if store.people.exists() else None
-        kept = store.events.recall(Kept.BACKUP) if store.events.exists() else None
+        kept = store.events.recall(NoteKey.BACKUP) if store.events.exists() else None
     if changed_at is None:
         broken = sorted(store.people.path.parent.glob("cards.db.broken-*"))
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
@@ -12197,7 +12209,7 @@ def make_locks(
 def make_lock(where: str, access: LockAccess, config: Config, clock: Clock) -> Lock:
     """The driver of ``[lock]`` or ``[fallback]``, with its own words on disk."""
     path = Path(config.door.state_dir) / f"{where}.words"
-    return LOCKS[access.kind](access, clock, KeptWords(path, access))
+    return LOCKS[access.kind](access, clock, DriverStateFile(path, access))
 
 
 def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
@@ -12451,7 +12463,7 @@ def cmd_cards(args: argparse.Namespace) -> int:
         sys.stdout.flush()  # a copy that found no room is none
         if args.toml and not sys.stdout.isatty() and store.people.exists():
             with contextlib.suppress(StoreError):  # doctor tells of old ones
-                store.events.keep(Notes({Kept.BACKUP: utc_text(clock.now())}))
+                store.events.keep(Notes({NoteKey.BACKUP: utc_text(clock.now())}))
     return EX_OK
 
 
@@ -12484,7 +12496,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
         notes += [
             f"another card of that name, {format_uid(block.uid)}, stays blocked"
             for block in (store.people.blocks() if lifted else ())
-            if block.uid and as_spoken(block.holder) == as_spoken(card.holder)
+            if block.uid and folded(block.holder) == folded(card.holder)
         ]
         words = validity(card, config.schedules, at.date())
         renamed = ""
@@ -12726,7 +12738,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
                 answer = answer_of(drive(keeper.passage(own), clock))
             say("\n".join(answer.lines))
             sys.stdout.flush()
-            keeper.control.named(keeper.control.mover).lock.let_go()
+            keeper.control.named(keeper.control.mover).lock.wait_released()
     except Stopped as stopped:
         return 128 + stopped.number
     return EX_OK if answer.done else EX_FAILED
@@ -12969,7 +12981,7 @@ def argument(parse: Callable[[str], T], wrong: str) -> Callable[[str], T]:
 
 def _name(text: str) -> str:
     text = tidied(text)
-    if not text or not can_be_seen(text) or len(text) > LONGEST_NAME:
+    if not text or not is_visible(text) or len(text) > LONGEST_NAME:
         raise ValueError
     return text
 

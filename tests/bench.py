@@ -376,7 +376,7 @@ def fill_list(folder: Path, count: int) -> float:
 def fill_log(path: Path, count: int, days: int) -> None:
     """``count`` taps of 200 people, evenly over the last ``days``, with their ends."""
     store = doorpi.SqliteStore(path, busy_s=5)
-    store.events.keep(doorpi.NOTHING)  # makes the database
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
     db = store.events._connection()
     db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA cache_size = -500000")

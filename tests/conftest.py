@@ -32,7 +32,7 @@ from virtual import VirtualField
 
 import doorpi
 from doorpi import (
-    NOTHING,
+    NO_NOTES,
     Card,
     Command,
     Config,
@@ -221,7 +221,7 @@ class FakeLock:
     def trouble(self) -> str:
         return self.unreachable
 
-    def let_go(self) -> None:
+    def wait_released(self) -> None:
         self.let_gone += 1
 
     def close(self) -> None:
@@ -278,13 +278,13 @@ class FakeStore:
         self._check()
         return self.lockdown
 
-    def begin(self, event: Event, notes: Notes = NOTHING) -> int:
+    def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
         self.keep(notes)
         event_id = max(self.events, default=0) + 1
         self.events[event_id] = replace(event, id=event_id)
         return event_id
 
-    def finish(self, event: Event, notes: Notes = NOTHING) -> None:
+    def finish(self, event: Event, notes: Notes = NO_NOTES) -> None:
         self.keep(notes)
         self.events[event.id] = event
 
@@ -312,7 +312,7 @@ class FakeStore:
             del self.events[key]
         return len(old)
 
-    is_untidy = False
+    needs_tidying = False
 
     def tidy(self) -> None:
         self._check()

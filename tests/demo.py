@@ -383,7 +383,10 @@ def keycap(key: str) -> str:
 
 
 def event_line(event: Event) -> str:
-    who, said = doorpi.fitting(doorpi.who_in_words(event), 16), doorpi.what_came(event)
+    who, said = (
+        doorpi.fitting(doorpi.holder_words(event), 16),
+        doorpi.outcome_words(event),
+    )
     is_open = event.result in (Result.UNLOCKED, Result.LOCKED)
     colour = GREEN if is_open else YELLOW if event.decision == "granted" else RED
     if event.decision != "granted":
@@ -504,7 +507,7 @@ def play(door: doorpi.Door, world: World, taps: list[Person] | None) -> int:
         doorpi.set_up_logging(world.journal)
     stage = threading.Thread(target=actor.play, name="demo", daemon=True)
     try:
-        with doorpi.ProcessSignals.kept_from_threads():
+        with doorpi.ProcessSignals.signals_blocked():
             stage.start()
         door.run()
     except doorpi.Stopped:

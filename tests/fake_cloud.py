@@ -239,7 +239,7 @@ class FakeCloud:
             self._server = _server_of(self)
             self.port = self._server.server_port
             serve = functools.partial(self._server.serve_forever, self.ends_within_s)
-            with ProcessSignals.kept_from_threads():
+            with ProcessSignals.signals_blocked():
                 threading.Thread(target=serve, daemon=True).start()
 
     def go_offline(self) -> None:

@@ -200,7 +200,7 @@ def access_of(base_url: str, token_url: str, refresh_token: str = FIRST) -> Lock
 if __name__ == "__main__":
     base_url, token_url, folder = sys.argv[1:]
     access, clock = access_of(base_url, token_url), doorpi.SystemClock()
-    words = doorpi.KeptWords(Path(folder) / "lock.words", access)
+    words = doorpi.DriverStateFile(Path(folder) / "lock.words", access)
     lock = OAuthLock(access, clock, words)
     print(lock.status(clock.monotonic() + 10).state)
     lock.close()

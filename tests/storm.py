@@ -609,7 +609,7 @@ class RelayStorm(Storm):
 
     def prepare(self, dice: Dice) -> None:
         if dice.motor_s > 3.25:
-            self.lock.let_go()
+            self.lock.wait_released()
 
     def tap(self, number: int, dice: Dice) -> None:
         board = self.board
@@ -622,7 +622,7 @@ class RelayStorm(Storm):
         began_at = time.monotonic()
         self.present(tap)
         if "off" in names:
-            self.lock.let_go()  # its end must come while it cannot
+            self.lock.wait_released()  # its end must come while it cannot
         board.fails_at, board.is_busy = (), False
         changes = board.changes.get(GPIO, [])
         tap.moved = sum(level for at, level in changes if at >= began_at)

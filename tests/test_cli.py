@@ -854,7 +854,7 @@ def test_log_of_a_door_where_nobody_was(folder, store, verb):
     assert verb("log", "--json") == []
     assert not (folder / "state").exists()  # asking makes nothing
 
-    store.events.keep(doorpi.NOTHING)  # makes the database
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
     assert verb("log") == ["nothing has been logged yet"]
     assert verb("log", "--json") == []
     assert verb("log", "--verify") == [

@@ -1312,9 +1312,9 @@ def test_any_document_is_a_configuration_or_a_config_error(document):
 
     if isinstance(found, ConfigError):
         assert found.problems
-        assert all(map(doorpi.can_be_seen, str(found).split("\n")))
+        assert all(map(doorpi.is_visible, str(found).split("\n")))
     else:
-        assert all(map(doorpi.can_be_seen, doubtful_settings(found)))
+        assert all(map(doorpi.is_visible, doubtful_settings(found)))
 
 
 KEYS = [(name, key) for name, table in TABLES.items() for key in table]
@@ -1352,7 +1352,7 @@ def test_any_lines_are_a_configuration_or_problems_that_can_be_seen(lines):
 
     assert isinstance(found, ConfigError)
     assert found.problems
-    assert all(map(doorpi.can_be_seen, str(found).split("\n")))
+    assert all(map(doorpi.is_visible, str(found).split("\n")))
 
 
 # -- the file itself, and the files it names

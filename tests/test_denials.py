@@ -32,7 +32,7 @@ def stored(denials: Denials, *events: tuple[float, Event]) -> list[Event]:
     """Those that get a line of their own."""
     lines = []
     for now, event in events:
-        if not denials.is_counted(event, now):
+        if not denials.is_only_counted(event, now):
             denials.stored(event, now)
             lines.append(event)
     return lines
@@ -127,14 +127,14 @@ def test_a_year_of_a_flood_is_bounded():
 def test_ten_in_a_minute_are_too_many():
     denials = Denials()
 
-    assert [denials.is_too_many(i * 6.0) for i in range(10)] == [False] * 9 + [True]
-    assert not denials.is_too_many(60.0)
+    assert [denials.pause_begins(i * 6.0) for i in range(10)] == [False] * 9 + [True]
+    assert not denials.pause_begins(60.0)
 
 
 def test_ten_in_more_than_a_minute_are_not():
     denials = Denials()
 
-    assert not any(denials.is_too_many(i * 6.7) for i in range(100))
+    assert not any(denials.pause_begins(i * 6.7) for i in range(100))
 
 
 # -- at the door

@@ -290,7 +290,7 @@ def test_a_new_key_and_a_fallback_that_is_gone_are_told():
 
 
 names = st.text(min_size=1, max_size=5).filter(
-    lambda name: doorpi.can_be_seen(name) and name == name.strip()
+    lambda name: doorpi.is_visible(name) and name == name.strip()
 )
 some_cards = st.lists(
     st.builds(
@@ -316,7 +316,7 @@ def test_any_two_lists_can_be_told_apart(before, after):
     lines = differences(before, after)
 
     assert differences(after, after) == []
-    assert all(doorpi.can_be_seen(line) for line in lines)
+    assert all(doorpi.is_visible(line) for line in lines)
 
 
 STAYS = (

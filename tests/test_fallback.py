@@ -94,13 +94,13 @@ Busy             no      no
 Throttled        yes     yes
 Unreadable       yes     no
 Offline          yes     no
-NotPassedOn      yes     yes
+NotForwarded      yes     yes
 Rejected         no      no
-Barred           no      no
-TurnedAway       yes     yes
+RemoteBarred           no      no
+RequestRefused       yes     yes
 AuthError        yes     yes
 QuotaError       yes     yes
-Withdrawn        no      no
+AccessWithdrawn        no      no
 """
 FREED_BY = [
     (name, stage, word == "yes")

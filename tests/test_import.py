@@ -679,7 +679,7 @@ def test_what_is_in_a_list_is_shown_and_not_obeyed():
     )  # fmt: skip
 
     for text in lists:
-        assert all(doorpi.can_be_seen(line) for line in report(text, PLAIN, whole=True))
+        assert all(doorpi.is_visible(line) for line in report(text, PLAIN, whole=True))
 
 
 # -- properties

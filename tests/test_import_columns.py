@@ -15,8 +15,8 @@ from doorpi import (
     NUMBER_WORDS,
     CardList,
     ListError,
-    can_be_seen,
     format_uid,
+    is_visible,
     may_limit,
     parse_config,
     read_list,
@@ -317,7 +317,7 @@ def test_names_of_all_scripts_are_taken_and_shown():
     assert [card.holder for card in cards] == [
         names[0], "Ada Berg", "\u05d3\u05d5\u05d3", "=1+1",
     ]  # fmt: skip
-    assert all(can_be_seen(f"{format_uid(card.uid)} {card.holder}") for card in cards)
+    assert all(is_visible(f"{format_uid(card.uid)} {card.holder}") for card in cards)
 
 
 # -- what our own verbs print

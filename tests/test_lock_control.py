@@ -26,9 +26,9 @@ from doorpi import (
     Progress,
     QuotaError,
     Rejected,
+    RequestRefused,
     Result,
     Stopped,
-    TurnedAway,
     Unreadable,
     drive,
 )
@@ -200,7 +200,7 @@ AT_STATUS = {
     Offline("the hub is offline"): (Result.UNREACHABLE, 1, 0.0),
     Unreadable("not JSON"): (Result.UNKNOWN_STATE, 3, 3.0),
     Rejected("no such lock"): (Result.REFUSED, 1, 0.0),
-    TurnedAway("HTTP 404"): (Result.REFUSED, 1, 0.0),
+    RequestRefused("HTTP 404"): (Result.REFUSED, 1, 0.0),
     AuthError("HTTP 401"): (Result.REFUSED, 1, 0.0),
     QuotaError("HTTP 429"): (Result.REFUSED, 1, 0.0),
 }
@@ -235,7 +235,7 @@ def test_a_chosen_command_is_sent_blindly_except_to_a_lock_that_said_no(lock, er
 
     outcome, _ = tap(lock, lambda _: Command.UNLOCK)
 
-    said_no = isinstance(error, (Rejected, TurnedAway))
+    said_no = isinstance(error, (Rejected, RequestRefused))
     assert outcome == (
         Outcome(None, Result.REFUSED, str(error)) if said_no else UNLOCKED
     )
@@ -252,7 +252,7 @@ AT_SEND = {
     Busy("moving 35", 35.0): (Result.REFUSED, "moving 35", 1, 0.0),
     Offline("the hub is offline"): (Result.UNREACHABLE, "the hub is offline", 1, 0.0),
     Rejected("LOW_BATTERY"): (Result.REFUSED, "LOW_BATTERY", 1, 0.0),
-    TurnedAway("HTTP 404"): (Result.REFUSED, "HTTP 404", 1, 0.0),
+    RequestRefused("HTTP 404"): (Result.REFUSED, "HTTP 404", 1, 0.0),
     AuthError("HTTP 401"): (Result.REFUSED, "HTTP 401", 1, 0.0),
     QuotaError("HTTP 429"): (Result.REFUSED, "HTTP 429", 1, 0.0),
     MaybeSent("cut"): (Result.UNSURE, "cut; not confirmed within 30 s", 1, 30.0),
@@ -295,7 +295,7 @@ AT_CONFIRM = {
     Busy("moving", 35.0): Result.UNSURE,
     Offline("the hub is offline"): Result.UNSURE,
     Unreadable("not JSON"): Result.UNSURE,
-    TurnedAway("HTTP 302"): Result.UNSURE,
+    RequestRefused("HTTP 302"): Result.UNSURE,
 }
 
 
@@ -441,7 +441,7 @@ IN_VAIN = {
     Busy("moving", 35.0): (Result.UNSURE, "sending it again: moving"),
     AuthError("HTTP 401"): (Result.UNSURE, "sending it again: HTTP 401"),
     QuotaError("HTTP 429"): (Result.UNSURE, "sending it again: HTTP 429"),
-    TurnedAway("HTTP 404"): (Result.UNSURE, "sending it again: HTTP 404"),
+    RequestRefused("HTTP 404"): (Result.UNSURE, "sending it again: HTTP 404"),
     Rejected("jammed"): (Result.REFUSED, "jammed"),
 }
 

@@ -432,7 +432,7 @@ def test_a_long_log_is_asked_by_its_indexes(store, ask, wanted):
 
 @pytest.fixture
 def tail(store, clock) -> LogTail:
-    store.events.keep(doorpi.NOTHING)  # makes the database
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
     return LogTail(store.events, Sought(), clock, open_s=30.0)
 
 
@@ -531,7 +531,7 @@ def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
 
 
 def test_it_follows_only_those_that_are_sought(store, door, clock):
-    store.events.keep(doorpi.NOTHING)  # makes the database
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
     tail = LogTail(store.events, Sought(uid=KEN), clock, open_s=30.0)
 
     logged(door, DENIED, TAP, DENIED)

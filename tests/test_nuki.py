@@ -32,11 +32,11 @@ from doorpi import (
     Outcome,
     Progress,
     QuotaError,
+    RequestRefused,
     Result,
     Sent,
     Signal,
     Throttled,
-    TurnedAway,
     Unreadable,
     nuki_hash,
 )
@@ -284,15 +284,15 @@ COMMON = {
     "empty":       (200, b"", Unreadable, "HTTP 200 with an answer that is empty"),
     "html":        (200, b"<html>", Unreadable, "HTTP 200 with an answer that is not JSON"),
     "list":        (200, b"[]", Unreadable, "HTTP 200 with JSON that is not an object"),
-    "redirect":    (302, b"", TurnedAway, "HTTP 302: a redirect, not followed"),
-    "bad-request": (400, b"", TurnedAway, "HTTP 400"),
+    "redirect":    (302, b"", RequestRefused, "HTTP 302: a redirect, not followed"),
+    "bad-request": (400, b"", RequestRefused, "HTTP 400"),
     "burst":       (429, b"", Throttled, "HTTP 429"),
     "internal":    (500, b"", MaybeSent, "HTTP 500"),
 }
 NO_TOKEN = "HTTP 401: the key is not accepted, or the bridge's own clock is wrong: it needs the internet"
 BRIDGE_ANSWERS = COMMON | {
     "token":       (401, b"HTTP 401 Unauthorized", AuthError, NO_TOKEN),
-    "no-lock":     (404, b"", TurnedAway, "HTTP 404: the bridge has no such lock"),
+    "no-lock":     (404, b"", RequestRefused, "HTTP 404: the bridge has no such lock"),
     "lost":        (410, b"", Offline, "HTTP 410: the bridge has lost the lock"),
     "busy":        (503, b"", Busy, "HTTP 503: the bridge has another request in hand"),
     "no-radio":    (200, b'{"success":false}', MaybeSent, "the bridge could not reach the lock"),
@@ -300,7 +300,7 @@ BRIDGE_ANSWERS = COMMON | {
 }
 WEB_ANSWERS = COMMON | {
     "token":       (401, f'{{"detailMessage":"no {TOKEN}"}}'.encode(), AuthError, "HTTP 401 no ***: the key is not accepted"),
-    "no-lock":     (404, b"", TurnedAway, "HTTP 404: no such lock; if that is the app's id: 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
+    "no-lock":     (404, b"", RequestRefused, "HTTP 404: no such lock; if that is the app's id: 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
     "busy":        (423, b"", Busy, "HTTP 423: the lock has another operation in hand"),
     "quota":       (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
     "unavailable": (503, b"", MaybeSent, "HTTP 503"),

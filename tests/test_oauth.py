@@ -18,7 +18,7 @@ from fake_oauth import FIRST, FakeOAuth, FakeTokens, OAuthLock, access_of
 from processes import environment
 
 import doorpi
-from doorpi import AuthError, KeptWords, LockState, NotSent, Result
+from doorpi import AuthError, DriverStateFile, LockState, NotSent, Result
 
 
 class Vendor:
@@ -79,7 +79,7 @@ def test_a_token_that_expires_before_the_command_costs_no_tap(vendor):
 
 def test_a_restart_goes_on_with_the_token_that_was_kept(vendor, tmp_path):
     for _ in range(3):
-        words = KeptWords(tmp_path / "lock.words", vendor.access())
+        words = DriverStateFile(tmp_path / "lock.words", vendor.access())
         lock = vendor.lock(words)
         vendor.cloud.has_expired = True
         assert vendor.status(lock) is LockState.LOCKED
@@ -117,7 +117,7 @@ def test_a_kill_between_the_new_token_and_the_next_call_loses_no_token(
 def test_what_another_program_has_got_is_used(vendor, tmp_path):
     """`doctor` beside the door: each reads what the other has kept."""
     path = tmp_path / "lock.words"
-    locks = [vendor.lock(KeptWords(path, vendor.access())) for _ in range(2)]
+    locks = [vendor.lock(DriverStateFile(path, vendor.access())) for _ in range(2)]
 
     for lock in (*locks, *locks):
         vendor.status(lock)
@@ -127,9 +127,9 @@ def test_what_another_program_has_got_is_used(vendor, tmp_path):
 
 def test_new_settings_are_not_overruled_by_what_was_kept_for_the_old(vendor, tmp_path):
     path = tmp_path / "lock.words"
-    vendor.status(vendor.lock(KeptWords(path, vendor.access())))
+    vendor.status(vendor.lock(DriverStateFile(path, vendor.access())))
 
-    words = KeptWords(path, vendor.access("refresh-token-9999"))
+    words = DriverStateFile(path, vendor.access("refresh-token-9999"))
 
     assert words.recall("tokens") is None
 
@@ -171,7 +171,7 @@ def test_without_a_new_token_nothing_was_passed_on(vendor, fault):
 
 @pytest.fixture
 def words(tmp_path):
-    return KeptWords(tmp_path / "lock.words", doorpi.LockAccess(device_id="1"))
+    return DriverStateFile(tmp_path / "lock.words", doorpi.LockAccess(device_id="1"))
 
 
 def test_what_is_kept_is_for_nobody_else(words, tmp_path):

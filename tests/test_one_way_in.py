@@ -53,7 +53,7 @@ PENDING = Progress.PENDING
 class LaterWorker:
     """Each call takes ``takes_s`` of the clock, while everything else goes on."""
 
-    is_idle, busy_s, is_wanted = True, 0.0, True
+    is_idle, busy_s, is_awaited = True, 0.0, True
 
     def __init__(self, clock: FakeClock, takes_s: float) -> None:
         self.clock, self.takes_s = clock, takes_s
@@ -716,7 +716,7 @@ class Watching(doorpi.InlineWorker):
         self.clock, self.wanted_at = clock, float("inf")
 
     @property
-    def is_wanted(self) -> bool:
+    def is_awaited(self) -> bool:
         return self.clock.t >= self.wanted_at
 
 

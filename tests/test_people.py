@@ -765,7 +765,7 @@ def test_a_hostile_name_is_shown_and_not_obeyed(verb, store, args):
     assert code == 0
     text = "\n".join((*out, *err))
     assert "\\x1b[2J\\x07Miﾐ\\u202e\\r\\n\\x00'; DROP TABLE cards;--" in text
-    assert doorpi.can_be_seen(text.replace("\n", ""))
+    assert doorpi.is_visible(text.replace("\n", ""))
 
 
 def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(

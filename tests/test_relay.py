@@ -196,7 +196,7 @@ def test_a_second_tap_while_it_is_open_opens_it_anew_and_cuts_nothing(board):
         again_at, watch = time.monotonic(), Stopwatch()
         send(relay)
         assert len(pulses()) == 1
-        relay.let_go()
+        relay.wait_released()
 
     assert board.levels() == [OPEN, SHUT]
     lasted_s = board.changes[GPIO][-1][0] - again_at
@@ -212,7 +212,7 @@ def test_taps_at_the_very_end_of_a_pulse_always_give_a_whole_one(board):
             time.sleep(0.019 + phase * 0.0001)
             again_at = time.monotonic()
             send(relay)
-            relay.let_go()
+            relay.wait_released()
 
             shut_at, level = board.changes[GPIO][-1]
             assert level is SHUT
@@ -225,7 +225,7 @@ def test_locking_shuts_it_at_once(relay, board):
     send(relay, Command.LOCK)
 
     assert board.levels() == [OPEN, SHUT]
-    relay.let_go()
+    relay.wait_released()
     assert board.levels() == [OPEN, SHUT]
 
 
@@ -237,7 +237,7 @@ def test_unlocking_right_after_locking_gives_a_whole_pulse(board):
             send(relay, Command.LOCK)
             again_at = time.monotonic()
             send(relay)
-            relay.let_go()
+            relay.wait_released()
 
             assert board.changes[GPIO][-1][0] - again_at >= 0.1
             assert board.levels()[-4:] == [OPEN, SHUT, OPEN, SHUT]
@@ -284,19 +284,19 @@ def test_two_hundred_pulses_leave_no_thread(board):
     with contextlib.closing(board.relay(hold_s=0.002)) as relay:
         for _ in range(200):
             send(relay)
-            relay.let_go()
+            relay.wait_released()
 
         wait_for(lambda: threading.active_count() == before, "the last thread's end")
     assert board.levels() == 200 * [OPEN, SHUT]
 
 
-# -- let_go
+# -- wait_released
 
 
 def test_who_ends_after_it_waits_until_it_is_shut(brief, board):
     send(brief)
 
-    brief.let_go()
+    brief.wait_released()
 
     assert board.levels() == [OPEN, SHUT]
 
@@ -315,7 +315,7 @@ def test_it_waits_until_the_pin_is_off_and_not_until_the_time_is_over():
     with contextlib.closing(board.relay(hold_s=0.02)) as relay:
         send(relay)
 
-        relay.let_go()
+        relay.wait_released()
 
         assert board.levels() == [OPEN, SHUT]
 
@@ -323,7 +323,7 @@ def test_it_waits_until_the_pin_is_off_and_not_until_the_time_is_over():
 @pytest.mark.realtime
 def test_there_is_nothing_to_wait_for_when_nothing_is_held(relay):
     watch = Stopwatch()
-    relay.let_go()
+    relay.wait_released()
 
     assert watch.own_s < 0.02
 
@@ -349,7 +349,7 @@ def test_close_is_good_at_any_time(board):
     relay = board.relay(hold_s=0.02)
 
     send(relay)
-    relay.let_go()
+    relay.wait_released()
     relay.close()
     relay.close()
 
@@ -422,7 +422,7 @@ def test_a_stop_ends_the_wait_for_the_pulse_and_close_shuts_it(signals, relay, b
     signal.setitimer(signal.ITIMER_REAL, 0.05)
 
     with pytest.raises(Stopped), contextlib.closing(relay):
-        relay.let_go()
+        relay.wait_released()
 
     assert watch.own_s < 1
     assert board.levels() == [OPEN, SHUT]
@@ -485,7 +485,7 @@ def test_a_stop_at_any_step_of_a_status_lets_a_pulse_end(signals):
         send(relay)
         with stop:
             relay.status(0)
-        relay.let_go()
+        relay.wait_released()
 
     with contextlib.closing(board.relay(hold_s=0.002)) as relay:
         count = stopped_at_each_line(ask)
@@ -612,7 +612,7 @@ def test_a_pin_that_cannot_be_switched_off_is_let_go_and_told(caplog):
     with contextlib.closing(board.relay(hold_s=0.05)) as relay:
         send(relay)
         board.fails_at = (SHUT,)
-        relay.let_go()
+        relay.wait_released()
 
         assert board.pin(GPIO).function == "input"
         why = "[Errno 5] Input/output error"

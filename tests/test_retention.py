@@ -323,7 +323,7 @@ def test_any_log_verifies_whatever_was_forgotten_and_no_tampering_goes_unseen(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "doorpi.db"
         with contextlib.closing(SqliteStore(path)) as store:
-            store.events.keep(doorpi.NOTHING)  # makes the database
+            store.events.keep(doorpi.NO_NOTES)  # makes the database
             store.events._connection().execute("PRAGMA synchronous = OFF")
             for what, days in doings:
                 tap = replace(TAP, at=NOON - days * DAY)
@@ -401,7 +401,7 @@ class Shelf:
 
 
 #: A list of people that nothing is to be done for.
-TIDY = SimpleNamespace(is_untidy=False, tidy=lambda: None)
+TIDY = SimpleNamespace(needs_tidying=False, tidy=lambda: None)
 
 
 def let_pass(
@@ -465,7 +465,7 @@ def keeper(store, clock):
     """The retention of a year's log, one event each 6 hours, at work for days."""
     shelf, retention = Shelf(clock, old=0), Retention(30, clock)
     oldest = clock.now() - 30 * DAY
-    store.events.keep(doorpi.NOTHING)  # makes the database
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
     store.events._connection().execute("PRAGMA synchronous = OFF")
     for number in range(120):
         store.events.record(replace(TAP, at=oldest + number * DAY / 4))

@@ -181,7 +181,7 @@ def test_no_value_in_any_row_is_more_than_trouble_with_the_database(
         assert "\x1b" not in capsys.readouterr().out
         path = tmp_path / "s" / "doorpi.db"
         with contextlib.closing(SqliteStore(path, repair=True)) as store:
-            store.events.keep(doorpi.NOTHING)  # makes the database
+            store.events.keep(doorpi.NO_NOTES)  # makes the database
             store.events._connection().execute("PRAGMA synchronous = OFF")
             for ask in a_days_work(store):
                 with contextlib.suppress(StoreError):

@@ -428,7 +428,7 @@ def test_the_time_of_a_reader_that_cannot_be_had_at_the_start_does_not_count():
     debounce.restart()
 
     before = presented([(0.0, A)], debounce)
-    debounce.blind()
+    debounce.reader_failed()
     after = presented([(600.0, A), (600.1, B), (600.2, A)], debounce)
 
     assert (before, after) == ([], [])
@@ -472,8 +472,8 @@ def test_a_phone_in_the_wallet_with_a_card_is_one_presentation_more():
 def test_a_card_that_lay_there_while_the_reader_failed_is_not_presented_again():
     debounce = Debounce(rearm_s=0.5)
     before = presented([(0.0, A), (0.1, None)], debounce)
-    debounce.blind()
-    debounce.blind()
+    debounce.reader_failed()
+    debounce.reader_failed()
 
     after = presented([(60.0, A), (60.1, A)], debounce)
 
@@ -483,7 +483,7 @@ def test_a_card_that_lay_there_while_the_reader_failed_is_not_presented_again():
 def test_a_failure_does_not_count_as_time_away():
     debounce = Debounce(rearm_s=0.5)
     before = presented([(0.0, A), (0.1, None), (0.4, None)], debounce)
-    debounce.blind()
+    debounce.reader_failed()
 
     after = presented([(60.0, None), (60.4, A)], debounce)
 
@@ -493,7 +493,7 @@ def test_a_failure_does_not_count_as_time_away():
 def test_after_a_failure_a_card_counts_again_once_it_was_seen_gone():
     debounce = Debounce(rearm_s=0.5)
     presented([(0.0, A)], debounce)
-    debounce.blind()
+    debounce.reader_failed()
 
     after = presented([(60.0, None), (60.6, A)], debounce)
 

@@ -22,13 +22,13 @@ from doorpi import (
     LockState,
     LockStatus,
     MaybeSent,
-    NotPassedOn,
+    NotForwarded,
     Outcome,
     Progress,
     QuotaError,
+    RequestRefused,
     Result,
     Throttled,
-    TurnedAway,
     Unreadable,
     sesame_sign,
 )
@@ -117,7 +117,7 @@ def test_a_command_is_one_signed_post(taps, command, cmd):
 def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps, clock):
     lock = driver_of(taps.cloud, device_id="../x?y#z")
 
-    with pytest.raises(TurnedAway, match=r"^HTTP 404 Not Found$"):
+    with pytest.raises(RequestRefused, match=r"^HTTP 404 Not Found$"):
         lock.status(clock.monotonic() + 5)
 
     assert taps.cloud.asked == ["GET /api/sesame2/..%2Fx%3Fy%23z"]
@@ -233,10 +233,10 @@ BAD_ANSWERS = {
     "not-text":     (200, b"\xff\xfe\xfd", Unreadable, "HTTP 200 with an answer that is not JSON"),
     "no-state":     (200, b"{}", Unreadable, "a status without a readable `CHSesame2Status`"),
     "odd-state":    (200, b'{"CHSesame2Status":1}', Unreadable, "a status without a readable `CHSesame2Status`"),
-    "redirect":     (302, b"", TurnedAway, "HTTP 302: a redirect, not followed"),
+    "redirect":     (302, b"", RequestRefused, "HTTP 302: a redirect, not followed"),
     "unauthorized": (401, b"", AuthError, "HTTP 401: the key is not accepted"),
     "forbidden":    (403, b'{"message":"Forbidden"}', AuthError, "HTTP 403 Forbidden: the key is not accepted"),
-    "not-found":    (404, b"", TurnedAway, "HTTP 404"),
+    "not-found":    (404, b"", RequestRefused, "HTTP 404"),
     "quota":        (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
     "burst":        (429, b'{"message":"Too Many Requests"}', Throttled, "HTTP 429 Too Many Requests"),
     "internal":     (500, b'{"message":"Internal server error"}', MaybeSent, "HTTP 500 Internal server error"),
@@ -268,7 +268,7 @@ def test_a_bad_answer_to_a_command_is_an_error_unless_it_is_a_2xx(taps, case):
         assert taps.send() is None
         return
     if status == 404:  # chanshige/sesame, SesameSDK_Android 23
-        error, words = NotPassedOn, NO_MODULE
+        error, words = NotForwarded, NO_MODULE
     with pytest.raises(error) as caught:
         taps.send()
     assert str(caught.value) == words

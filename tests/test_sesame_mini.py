@@ -13,7 +13,6 @@ from fake_sesame_mini import DEVICE_ID, KEY, FakeSesameMini
 
 from doorpi import (
     AuthError,
-    Barred,
     Busy,
     Command,
     LockState,
@@ -23,9 +22,10 @@ from doorpi import (
     Progress,
     QuotaError,
     Rejected,
+    RemoteBarred,
+    RequestRefused,
     Result,
     Throttled,
-    TurnedAway,
     Unreadable,
 )
 
@@ -86,7 +86,7 @@ def test_the_end_of_a_task_is_asked_for_with_its_id_quoted(taps):
 def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps):
     lock = driver_of(taps.cloud, device_id="../x?y#z")
 
-    with contextlib.closing(lock), pytest.raises(TurnedAway):
+    with contextlib.closing(lock), pytest.raises(RequestRefused):
         lock.status(taps.clock.monotonic() + 5)
 
     assert taps.cloud.asked == ["GET /public/sesame/..%2Fx%3Fy%23z"]
@@ -138,17 +138,17 @@ def test_locked_that_is_no_boolean_is_unreadable(taps, body):
 
 # fmt: off
 ERRORS = {
-    "BAD_PARAMS":      (400, b'{"error":"BAD_PARAMS"}', TurnedAway, "HTTP 400 BAD_PARAMS", None),
-    "LOW_BATTERY":     (400, b'{"error":"LOW_BATTERY"}', Barred, "HTTP 400 LOW_BATTERY", None),
-    "NOT_ENABLED":     (400, b'{"error":"CLOUD_INTEGRATION_NOT_ENABLED"}', Barred, "HTTP 400 CLOUD_INTEGRATION_NOT_ENABLED", None),
+    "BAD_PARAMS":      (400, b'{"error":"BAD_PARAMS"}', RequestRefused, "HTTP 400 BAD_PARAMS", None),
+    "LOW_BATTERY":     (400, b'{"error":"LOW_BATTERY"}', RemoteBarred, "HTTP 400 LOW_BATTERY", None),
+    "NOT_ENABLED":     (400, b'{"error":"CLOUD_INTEGRATION_NOT_ENABLED"}', RemoteBarred, "HTTP 400 CLOUD_INTEGRATION_NOT_ENABLED", None),
     "BUSY":            (400, b'{"error":"DEVICE_IS_BUSY"}', Busy, "HTTP 400 DEVICE_IS_BUSY", 2.0),
     "BUSY-35":         (400, b'{"error":"DEVICE_IS_BUSY 35"}', Busy, "HTTP 400 DEVICE_IS_BUSY 35", 35.0),
     "BUSY-0":          (400, b'{"error":"DEVICE_IS_BUSY 0"}', Busy, "HTTP 400 DEVICE_IS_BUSY 0", 0.0),
-    "BUSY-odd":        (400, b'{"error":"DEVICE_IS_BUSY x"}', TurnedAway, "HTTP 400 DEVICE_IS_BUSY x", None),
+    "BUSY-odd":        (400, b'{"error":"DEVICE_IS_BUSY x"}', RequestRefused, "HTTP 400 DEVICE_IS_BUSY x", None),
     "BUSY-in-200":     (200, b'{"error":"DEVICE_IS_BUSY 35"}', Unreadable, "a status without a readable `locked`", None),
     "UNAUTHORIZED":    (401, b'{"error":"UNAUTHORIZED"}', AuthError, "HTTP 401 UNAUTHORIZED: the key is not accepted", None),
     "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 minutes", 1800.0),
-    "not-found":       (404, b"", TurnedAway, "HTTP 404", None),
+    "not-found":       (404, b"", RequestRefused, "HTTP 404", None),
     "THROTTLED":       (429, b'{"error":"THROTTLED"}', Throttled, "HTTP 429 THROTTLED", 10.0),
     "INTERNAL_ERROR":  (500, b'{"error":"INTERNAL_ERROR"}', MaybeSent, "HTTP 500 INTERNAL_ERROR", None),
     "no-json":         (503, b"<html>", MaybeSent, "HTTP 503", None),
@@ -193,7 +193,7 @@ TASKS = {
     "odd-success":    (200, b'{"status":"terminated","successful":1}', Unreadable("a task that is neither processing nor terminated")),
     "odd-status":     (200, b'{"status":"done","successful":true}', Unreadable("a task that is neither processing nor terminated")),
     "list":           (200, b"[]", Unreadable("HTTP 200 with JSON that is not an object")),
-    "redirect":       (302, b"", TurnedAway("HTTP 302: a redirect, not followed")),
+    "redirect":       (302, b"", RequestRefused("HTTP 302: a redirect, not followed")),
     "blocked":        (403, b"", QuotaError("HTTP 403: too many calls, blocked for 30 minutes")),
     "internal":       (500, b"", MaybeSent("HTTP 500")),
 }

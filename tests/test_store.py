@@ -397,7 +397,7 @@ def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_each_commit_is_synced_before_it_is_told(path, store, tmp_path):
     trace, watched = tmp_path / "trace", "trace=fdatasync,fsync,pwrite64,write"
-    store.events.keep(doorpi.NOTHING)  # makes the database
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
     calls = ["strace", "-f", "-o", str(trace), "-e", watched]
     program = [sys.executable, "-c", "import sys, os, doorpi\n" + BEGIN_AND_DIE]
 
@@ -1490,7 +1490,7 @@ def test_a_change_that_fails_half_way_changes_nothing(path, newer_program):
         contextlib.closing(SqliteStore(path)) as store,
         pytest.raises(StoreError, match="no such table: missing"),
     ):
-        store.events.keep(doorpi.NOTHING)  # makes the database
+        store.events.keep(doorpi.NO_NOTES)  # makes the database
 
     assert version_of(path) == len(SqliteEvents.schema) - 2
     assert "seen" not in columns(path, "states")
@@ -1641,9 +1641,9 @@ def test_a_list_is_lost_twice_and_still_there(cards, door_store):
     spoil(cards)
     assert door_store.people.find(KEN) == card_of(source=Origin.DB)
 
-    assert door_store.people.is_untidy
+    assert door_store.people.needs_tidying
     door_store.people.tidy()
-    assert not door_store.people.is_untidy
+    assert not door_store.people.needs_tidying
     spoil(cards)
 
     assert door_store.people.find(KEN) == card_of(source=Origin.DB)
@@ -1732,10 +1732,10 @@ def test_a_card_is_put_on_the_list_by_the_door_without_a_copy(cards, door_store)
 
     door_store.people.add_card(card_of(), NOON)
     assert not copy.exists()  # better none than one of before
-    assert door_store.people.is_untidy
+    assert door_store.people.needs_tidying
 
     door_store.people.tidy()
-    assert not door_store.people.is_untidy
+    assert not door_store.people.needs_tidying
     spoil(cards)
     assert door_store.people.find(KEN) == card_of(source=Origin.DB)
 

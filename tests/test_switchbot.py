@@ -32,9 +32,9 @@ from doorpi import (
     Progress,
     QuotaError,
     Rejected,
+    RequestRefused,
     Result,
     Throttled,
-    TurnedAway,
     Unreadable,
     switchbot_sign,
 )
@@ -126,7 +126,7 @@ def test_a_command_is_one_signed_post_of_an_explicit_command(taps, command):
 def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps, clock):
     lock = driver_of(taps.cloud, device_id="../x?y#z")
 
-    with pytest.raises(TurnedAway) as caught:
+    with pytest.raises(RequestRefused) as caught:
         lock.status(clock.monotonic() + 5)
 
     assert str(caught.value) == (
@@ -213,7 +213,7 @@ def test_success_with_nothing_inside_is_an_unknown_state(taps, body):
 def test_the_id_of_something_else_is_named(taps, device):
     taps.cloud.script = [envelope(body={"deviceId": DEVICE_ID, "deviceType": device})]
 
-    with pytest.raises(TurnedAway) as caught:
+    with pytest.raises(RequestRefused) as caught:
         taps.status()
 
     assert str(caught.value) == f"device_id is a {device}, not a lock"
@@ -235,24 +235,24 @@ BAD_ANSWERS = {
     "odd-code":      (envelope([1]), Unreadable, "statusCode missing success: not understood"),
     "true-code":     (envelope(True), Unreadable, "statusCode missing success: not understood"),
     "new-code":      (envelope(999, message="?"), Unreadable, "statusCode 999 ?: not understood"),
-    "device-type":   (envelope(151, message="type"), TurnedAway, "statusCode 151 type: the device is of another kind"),
-    "not-found":     (envelope(152, message=""), TurnedAway, "statusCode 152: no device has this id"),
-    "unsupported":   (envelope("160", message="no"), TurnedAway, "statusCode 160 no: the device does not know this command"),
+    "device-type":   (envelope(151, message="type"), RequestRefused, "statusCode 151 type: the device is of another kind"),
+    "not-found":     (envelope(152, message=""), RequestRefused, "statusCode 152: no device has this id"),
+    "unsupported":   (envelope("160", message="no"), RequestRefused, "statusCode 160 no: the device does not know this command"),
     "offline":       (envelope(161, message="device offline"), Offline, "statusCode 161 device offline: the lock is offline"),
     "hub-offline":   (envelope(171, message="hub offline"), Offline, "statusCode 171 hub offline: the lock or its hub is offline"),
     "internal":      (envelope(190, message="Device internal error"), MaybeSent, "statusCode 190 Device internal error"),
     "too-many":      (envelope(190, message="Too Many Requests"), QuotaError, "statusCode 190 Too Many Requests: too many calls just now"),
     "too-many-2023": (envelope(190, message="Too many Request"), QuotaError, "statusCode 190 Too many Request: too many calls just now"),
-    "no-support":    (envelope(190, message="not support device type"), TurnedAway, "statusCode 190 not support device type: this device cannot do it"),
-    "not-the-owner": (envelope(190, message="Not the device owner"), TurnedAway, "statusCode 190 Not the device owner: the lock is in another account"),
-    "wrong-id":      (envelope(190, message="wrong deviceId"), TurnedAway, "statusCode 190 wrong deviceId: no device has this id"),
+    "no-support":    (envelope(190, message="not support device type"), RequestRefused, "statusCode 190 not support device type: this device cannot do it"),
+    "not-the-owner": (envelope(190, message="Not the device owner"), RequestRefused, "statusCode 190 Not the device owner: the lock is in another account"),
+    "wrong-id":      (envelope(190, message="wrong deviceId"), RequestRefused, "statusCode 190 wrong deviceId: no device has this id"),
     "timed-out":     ((200, b'{"appData":null,"errorCode":"","hasError":1,"message":"Task timed out after 10.01 seconds"}'), Unreadable, "statusCode missing Task timed out after 10.01 seconds: not understood"),
     "daily-limit":   (envelope(190, message=DAILY_LIMIT), QuotaError, f"HTTP 200 {DAILY_LIMIT}: the day's calls are used up"),
     "unauthorized":  (UNAUTHORIZED, AuthError, "HTTP 401 Unauthorized: token or secret are wrong, or the clock is"),
     "forbidden":     ((403, b'{"message":"Forbidden"}'), AuthError, "HTTP 403 Forbidden: the key is not accepted"),
-    "no-such-path":  ((404, b""), TurnedAway, "HTTP 404: device_id is wrong, or v1.1 of the API is no longer served"),
-    "unprocessable": ((422, b""), TurnedAway, "HTTP 422"),
-    "redirect":      ((302, b""), TurnedAway, "HTTP 302: a redirect, not followed"),
+    "no-such-path":  ((404, b""), RequestRefused, "HTTP 404: device_id is wrong, or v1.1 of the API is no longer served"),
+    "unprocessable": ((422, b""), RequestRefused, "HTTP 422"),
+    "redirect":      ((302, b""), RequestRefused, "HTTP 302: a redirect, not followed"),
     "burst":         ((429, b'{"message":"Too Many Requests"}'), Throttled, "HTTP 429 Too Many Requests"),
     "http-limit":    ((429, b'{"message":"Daily limit"}'), QuotaError, "HTTP 429 Daily limit: the day's calls are used up"),
     "server-error":  ((500, b'{"message":"oops"}'), MaybeSent, "HTTP 500 oops"),

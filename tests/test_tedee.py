@@ -14,20 +14,20 @@ from values import replace
 
 from doorpi import (
     AuthError,
-    Barred,
     Command,
     LockError,
     LockState,
     LockStatus,
     MaybeSent,
-    NotPassedOn,
+    NotForwarded,
     Outcome,
     Progress,
     Rejected,
+    RemoteBarred,
+    RequestRefused,
     Result,
     Sent,
     Throttled,
-    TurnedAway,
     Unreadable,
 )
 
@@ -108,9 +108,9 @@ def test_neither_device_nor_operation_reaches_beyond_its_place_in_the_path(taps,
     lock = driver_of(taps.cloud, device_id="../x?y#z")
     locked = LockStatus(state=LOCKED)
 
-    with pytest.raises(TurnedAway):
+    with pytest.raises(RequestRefused):
         lock.status(clock.monotonic() + 5)
-    with pytest.raises(TurnedAway):
+    with pytest.raises(RequestRefused):
         lock.confirm(Sent(Command.UNLOCK, "../1?2", locked), clock.monotonic() + 5)
 
     assert taps.cloud.asked == [
@@ -214,12 +214,12 @@ BAD_STATUSES = {
 ERRORS = {
     "unauthorized": ((401, b""), AuthError, "HTTP 401: the key is not accepted"),
     "forbidden":    ((403, b""), AuthError, "HTTP 403: the key is not accepted"),
-    "no-remote":    (failure(403, "Remote access is disabled for this lock."), Barred, "HTTP 403 Remote access is disabled for this lock"),
-    "not-found":    (failure(404, "Not found.", "Really."), TurnedAway, f"HTTP 404 Not found.; Really: {ENDED}"),
-    "gone":         ((410, b""), TurnedAway, f"HTTP 410: {ENDED}"),
-    "redirect":     ((302, b""), TurnedAway, "HTTP 302: a redirect, not followed"),
-    "no-success":   (failure(200, "No."), TurnedAway, "HTTP 200 without success: No."),
-    "silent":       (failure(200), TurnedAway, "HTTP 200 without success"),
+    "no-remote":    (failure(403, "Remote access is disabled for this lock."), RemoteBarred, "HTTP 403 Remote access is disabled for this lock"),
+    "not-found":    (failure(404, "Not found.", "Really."), RequestRefused, f"HTTP 404 Not found.; Really: {ENDED}"),
+    "gone":         ((410, b""), RequestRefused, f"HTTP 410: {ENDED}"),
+    "redirect":     ((302, b""), RequestRefused, "HTTP 302: a redirect, not followed"),
+    "no-success":   (failure(200, "No."), RequestRefused, "HTTP 200 without success: No."),
+    "silent":       (failure(200), RequestRefused, "HTTP 200 without success"),
     "burst":        ((429, b""), Throttled, "HTTP 429"),
     "time-was-up":  ((408, b""), MaybeSent, "HTTP 408"),
     "internal":     (failure(500, "Oops."), MaybeSent, "HTTP 500 Oops"),
@@ -274,7 +274,7 @@ def test_a_question_refused_with_400_is_told_in_the_vendors_words(taps, case):
     answer, words = REFUSALS[case]
     taps.cloud.script = [answer]
 
-    with pytest.raises(TurnedAway) as caught:
+    with pytest.raises(RequestRefused) as caught:
         taps.status()
 
     assert str(caught.value) == words + f": {ENDED}" * (case == "silent")
@@ -286,18 +286,18 @@ def test_a_command_refused_with_400_did_not_come_to_the_lock(taps, case):
     answer, words = REFUSALS[case]
     taps.cloud.script = [answer]
 
-    with pytest.raises(NotPassedOn) as caught:
+    with pytest.raises(NotForwarded) as caught:
         taps.send()
 
     assert str(caught.value) == words + f" {NOT_CONNECTED}" * (case == "silent")
-    assert caught.value.frees_fallback(Command.UNLOCK)
+    assert caught.value.allows_fallback(Command.UNLOCK)
 
 
 def test_a_404_after_an_answer_is_no_matter_of_the_version(taps):
     taps.cloud.script = [None, (404, b"")]
     taps.status()
 
-    with pytest.raises(TurnedAway, match=r"^HTTP 404$"):
+    with pytest.raises(RequestRefused, match=r"^HTTP 404$"):
         taps.status()
 
 

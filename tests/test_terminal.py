@@ -135,7 +135,7 @@ def test_a_verb_says_the_same_on_a_terminal_and_piped(office, monkeypatch, typed
         assert re.sub(WHEN, "", terminal) == re.sub(WHEN, "", pipe)
     for text in (pipe, terminal):  # a spreadsheet needs the BOM
         shown = text.removeprefix("\ufeff") if "--csv" in args else text
-        assert doorpi.can_be_seen(shown.replace("\n", ""))
+        assert doorpi.is_visible(shown.replace("\n", ""))
 
 
 def test_a_copy_of_the_list_that_found_no_room_is_told_and_is_no_backup(

@@ -80,7 +80,7 @@ class VirtualField:
         self._was_read = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="field", daemon=True)
-        with doorpi.ProcessSignals.kept_from_threads():
+        with doorpi.ProcessSignals.signals_blocked():
             self._thread.start()
 
     def put(self, *cards: VirtualCard) -> None:
