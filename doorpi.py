@@ -11044,18 +11044,17 @@ def _report_line(
 ################################################################################
 
 
-INK, FAINT_INK, LINE, SHADE, PAPER = (
-    "#1b1f24", "#5b6470", "#c9ced6", "#eceef2", "#ffffff",
-)  # fmt: skip
+INK, FAINT_INK, LINE = "#1b1f24", "#5b6470", "#c9ced6"
+SHADE, PAPER = "#eceef2", "#ffffff"
 NARROW, BOLD_EM = frozenset(" .,:;'|!()[]Iijl·-"), 1.15
-#: Text is made smaller down to this share of its size; then it is cut.
+#: Text is shrunk to this share of its size at most; what is still too long is cut.
 SMALLEST = 0.75
 NAME_LENGTH = 60
 
 
 def tag(name: str, text: str, /, *inside: str, **attributes: object) -> str:
-    """An element of SVG; in an attribute's name ``_`` is a hyphen.  No text breaks the
-    XML: `printable` shows what XML forbids."""
+    """An SVG element; ``_`` in an attribute's name stands for a hyphen.  No text breaks
+    the XML: `printable` escapes what XML forbids."""
     from html import escape
 
     written = ""
@@ -11069,32 +11068,17 @@ def tag(name: str, text: str, /, *inside: str, **attributes: object) -> str:
 def caption(
     x: float, y: float, text: str, size: float, room: float = inf, /, **more: object
 ) -> str:
-    """A line of text, with its middle at the height ``y``, that fits into ``room``."""
-    bold = BOLD_EM if "font_weight" in more else 1.0
-    text, size = fitted(text, size, room / bold)
+    """A line of text with its middle at the height ``y``, shrunk or cut to ``room``."""
+    if "font_weight" in more:
+        room /= BOLD_EM
+    while ems(text) * size * SMALLEST > room:
+        text = text[:-2] + "…"
+    size = min(size, room / max(ems(text), 1.0))
     return tag("text", text, x=x, y=y + 0.36 * size, font_size=size, **more)
 
 
-def box(left: float, top: float, right: float, bottom: float, **more: object) -> str:
-    """A rectangle."""
-    wide, high = right - left, bottom - top
-    return tag("rect", "", x=left, y=top, width=wide, height=high, **more)
-
-
-def svg(width: float, height: float, unit: str, title: str, *inside: str) -> str:
-    """A picture on white paper, in ASCII: it is the same in any terminal."""
-    paper = box(0.0, 0.0, width, height, fill=PAPER)
-    picture = tag(
-        "svg", "", tag("title", title), paper, *inside,
-        xmlns="http://www.w3.org/2000/svg", width=f"{width:g}{unit}",
-        height=f"{height:g}{unit}", viewBox=f"0 0 {width:g} {height:g}",
-        font_family="Arial, sans-serif", fill=INK,
-    )  # fmt: skip
-    return picture.encode("ascii", "xmlcharrefreplace").decode().rstrip()
-
-
 def ems(text: str) -> float:
-    """About how wide ``text`` is, in times its font's size."""
+    """The approximate width of ``text``, in multiples of its font size."""
     return sum(
         1.0 if unicodedata.east_asian_width(letter) in "WF"
         else 0.3 if letter in NARROW
@@ -11104,14 +11088,24 @@ def ems(text: str) -> float:
     )  # fmt: skip
 
 
-def fitted(text: str, size: float, room: float) -> tuple[str, float]:
-    """``text`` and the size in which it fits into ``room``, cut if need be."""
-    while ems(text) * size * SMALLEST > room:
-        text = text[:-2] + "…"
-    return text, min(size, room / max(ems(text), 1.0))
+def box(left: float, top: float, right: float, bottom: float, **more: object) -> str:
+    """A rectangle."""
+    wide, high = right - left, bottom - top
+    return tag("rect", "", x=left, y=top, width=wide, height=high, **more)
 
 
-# the card beside the reader, A5 on its side, in millimetres
+def svg(width: float, height: float, unit: str, title: str, *inside: str) -> str:
+    """A picture on white paper, in ASCII, which every terminal passes on unchanged."""
+    picture = tag(
+        "svg", "", tag("title", title), box(0.0, 0.0, width, height, fill=PAPER),
+        *inside, xmlns="http://www.w3.org/2000/svg", width=f"{width:g}{unit}",
+        height=f"{height:g}{unit}", viewBox=f"0 0 {width:g} {height:g}",
+        font_family="Arial, sans-serif", fill=INK,
+    )  # fmt: skip
+    return picture.encode("ascii", "xmlcharrefreplace").decode().rstrip()
+
+
+# -- the legend: a card to print, A5 landscape, in millimetres
 
 #: A symbol for each answer to a tap: strokes on a grid of 24 x 24.
 SYMBOLS: Mapping[Signal, str] = {
@@ -11123,7 +11117,7 @@ SYMBOLS: Mapping[Signal, str] = {
     Signal.UNSURE: "M8 7.5a4 4 0 1 1 6 3.4c-1.4.9-2 1.6-2 3.1M12 18.5v.01",
     Signal.LOW_BATTERY: "M2 7.5h17v9H2zM22 11v2M5.5 10.5v3",
 }
-#: One is darker than the other, and hatched on the large rows: they differ in grey too.
+#: Red is darker than green, and hatched on the large rows: they differ in grey too.
 LIT = {"green 緑": "#23a455", "red 赤": "#b3162b"}
 
 CARD_HEAD = f"""
@@ -11134,7 +11128,7 @@ CARD_HEAD = f"""
  <rect width="0.32" height="1.1" fill="{PAPER}"/></pattern>
 <text x="9" y="14.5" font-size="6"><tspan font-weight="bold">What the lights say</tspan>
  <tspan dx="1.5" xml:lang="ja">ランプの見方</tspan></text>
-<text x="201" y="22" font-size="2.4" text-anchor="end" fill="{FAINT_INK}">goes on
+<text x="201" y="22" font-size="2.4" text-anchor="end" fill="{FAINT_INK}">continues
  続きます →</text>
 """
 HEADING = f"""
@@ -11144,11 +11138,8 @@ HEADING = f"""
 
 
 class Panel(NamedTuple):
-    """Rows of lights under a heading, from ``left`` to ``right``.
-
-    The timeline begins at ``zero`` and shows ``seconds`` on a width of ``lights``;
-    ``row`` is the height of a row, and ``size`` that of its words.
-    """
+    """Rows of lights under a heading.  ``row`` is a row's height, ``size`` that of its
+    text; the timeline of ``seconds`` begins at ``zero`` and is ``lights`` wide."""
 
     english: str
     japanese: str
@@ -11163,7 +11154,7 @@ class Panel(NamedTuple):
     seconds: int
 
     def x(self, seconds: float) -> float:
-        """Where on the timeline."""
+        """The place of a second on the timeline."""
         return self.zero + self.lights * seconds / self.seconds
 
 
@@ -11187,7 +11178,7 @@ TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
 
 
 def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
-    """The lights on a card to print and to put up beside the reader."""
+    """The meaning of the lights, as a card to print and to put up beside the reader."""
     name = printable(name, NAME_LENGTH)
     door = caption(201.0, 12.8, name, 4.6, 84.0, text_anchor="end")
     panels = (TAPPED, AT_OTHER_TIMES, TO_BE_SEEN_TO)
@@ -11211,12 +11202,14 @@ def _panel(panel: Panel, patterns: Mapping[Signal, Pattern]) -> Iterator[str]:
     yield tag("g", "", *axis, class_="seconds", fill=FAINT_INK, text_anchor="middle")
     for place, sign in enumerate(panel.signs):
         middle = top + panel.row * (place + 0.5)
-        meaning = _sign_words(panel, middle, sign)
-        lights = _lights(panel, middle, patterns[sign])
-        yield tag("g", "", *meaning, *lights, id=sign.value)
+        meaning = _meaning(panel, middle, sign)
+        yield tag(
+            "g", "", *meaning, *_lights(panel, middle, patterns[sign]), id=sign.value
+        )
 
 
-def _sign_words(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
+def _meaning(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
+    """The symbol of a signal, where it has one, and its meaning in two languages."""
     left, size = panel.left, panel.size
     if sign in SYMBOLS:
         yield tag(
@@ -11233,8 +11226,8 @@ def _sign_words(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
 
 
 def _lights(panel: Panel, middle: float, pattern: Pattern) -> Iterator[str]:
-    """A track for each light, as long as the pattern, and on it what is lit.  The track
-    of a pattern that is longer than the timeline goes on to the margin."""
+    """A track for each light, and on it the times when the light is on.  The track is
+    as long as the pattern; one that outlasts the timeline runs to the margin."""
     end = panel.right
     if pattern.duration_s <= panel.seconds:
         end = panel.x(pattern.duration_s)
@@ -11255,58 +11248,64 @@ def _lights(panel: Panel, middle: float, pattern: Pattern) -> Iterator[str]:
                 break
 
 
-# the chart of the log
+# -- the chart of the log
 
 MOST_COLUMNS = 62
-#: How far back a chart goes by default, today included.
+#: The days that a chart covers by default, today included.
 CHART_DAYS = 28
-CHART_LEFT, CHART_RIGHT, HEAT_RIGHT = 66.0, 970.0, 918.0
+LEFT, RIGHT, HEAT_RIGHT = 66.0, 970.0, 918.0
 HEADLINE, BODY, SMALL = 16.0, 13.0, 11.0
 HEAT_TOP, HEAT_ROW = 132.0, 28.0
-#: Dark is the half of the taps that took least, or an hour of many taps.
+#: Dark: the faster half of the taps, or an hour with many.
 DARK, PALE = "#08306b", "#9dbfe0"
+CENTRED = {"text_anchor": "middle", "fill": FAINT_INK}
+#: Under the chart: the number of timed, denied and other taps goes in.
+FOOT = (
+    "The time is that of the {} that ended unlocked or locked, from the card to the"
+    " lock's confirmation. Not in the times: {:,} denied, {:,} that ended differently."
+    "\nDark bar, p50: half of the taps took no longer; pale bar, p95: 95 of 100 took"
+    " no longer. Automatic relocks and the owner's commands do not count. Times are"
+    " local."
+)
 
 
 class Chart:
-    """What `log --chart` draws, counted event by event.
-
-    It keeps a number for each hour of the week and, in each column, one for each
-    latency of three digits: as much for a million events as for ten thousand.
-    """
+    """The counts that `log --chart` draws, which take no more memory for a million
+    events than for ten thousand: of latencies the first three digits count."""
 
     def __init__(self, since: date, until: date) -> None:
         self.since, self.until = since, until
         self.days = (until - since).days + 1
-        self.step = ceil(self.days / MOST_COLUMNS)  # so many days are a column
+        self.step = ceil(self.days / MOST_COLUMNS)  # days in a column
         self.unit = f"{self.step} days" if self.step > 1 else "day"
         columns = range(0, self.days, self.step)
         self.columns = [since + timedelta(days=days) for days in columns]
         self.taps = [0] * len(columns)
         self.took_ms: list[Counter[int]] = [Counter() for _ in columns]
         self.hours = [[0] * 24 for _ in DAYS]
-        self.denied = self.otherwise = 0
+        self.denied = self.others = 0
 
     def add(self, event: Event) -> None:
-        """Count ``event`` if it is a tap.  What the door or a verb did is none, and
-        what a wrong clock put outside of the time is left out."""
+        """Count ``event`` if it is a tap.  A wrong clock may have put it outside of the
+        time that is drawn."""
         at = event.at.astimezone()
         day = at.date()
         if event.source != "card" or not self.since <= day <= self.until:
             return
-        place = (day - self.columns[0]).days // self.step
-        self.taps[place] += 1
+        column = (day - self.since).days // self.step
+        self.taps[column] += 1
         self.hours[day.weekday()][at.hour] += 1
         if event.reason is not Reason.GRANTED:
             self.denied += 1
         elif event.result in MOVED[:2] and event.latency_ms is not None:
             digits = len(str(event.latency_ms))
-            self.took_ms[place][round(event.latency_ms, min(0, 3 - digits))] += 1
+            self.took_ms[column][round(event.latency_ms, min(0, 3 - digits))] += 1
         else:
-            self.otherwise += 1
+            self.others += 1
 
 
 def quantile(counts: Counter[int], share: float) -> int:
-    """The smallest number such that ``share`` of all are not above it."""
+    """The smallest number that is not exceeded by ``share`` of all."""
     missing = ceil(share * counts.total())
     for number in sorted(counts):
         missing -= counts[number]
@@ -11315,16 +11314,17 @@ def quantile(counts: Counter[int], share: float) -> int:
     raise ValueError("nothing was counted")
 
 
-def chart_since(until: datetime) -> datetime:
-    """The midnight with which the last four weeks begin."""
-    day = until.astimezone().date() - timedelta(days=CHART_DAYS - 1)
-    return datetime(day.year, day.month, day.day).astimezone()
+def speeds(took_ms: Counter[int]) -> str:
+    """``p50 0.412 s, p95 1.2 s, max 40 s``"""
+    times = {"p50": quantile(took_ms, 0.5), "p95": quantile(took_ms, 0.95)}
+    times["max"] = max(took_ms)
+    return ", ".join(f"{name} {ms / 1000:.3g} s" for name, ms in times.items())
 
 
 def log_chart(
     events: Iterable[Event], name: str, since: datetime, until: datetime
 ) -> str:
-    """An SVG of the taps among ``events``: when they were, and what they took.
+    """An SVG of the taps among ``events``: when they happened, and how long they took.
 
     A time that is too long for a column a day begins with its first event.
     """
@@ -11337,135 +11337,113 @@ def log_chart(
     for event in chain(head, rest):
         chart.add(event)
     name = printable(name, NAME_LENGTH)
-    parts = (_chart_words(chart, name), _heat_map(chart), _columns(chart))
+    parts = (_chart_text(chart, name), _heat_map(chart), _columns(chart))
     title = f"Taps {name}".strip()
     return svg(1000.0, 754.0, "", title, *chain.from_iterable(parts))
 
 
-def _chart_words(chart: Chart, name: str) -> Iterator[str]:
+def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     """The head, the titles of the parts, and the foot."""
-    room, faint = CHART_RIGHT - CHART_LEFT, {"fill": FAINT_INK}
-    yield caption(CHART_LEFT, 35.0, name, 26.0, room, font_weight="bold")
-    period, taps = in_full(chart.until), sum(chart.taps)
+    room, faint = RIGHT - LEFT, {"fill": FAINT_INK}
+    yield caption(LEFT, 35.0, name, 26.0, room, font_weight="bold")
+    period, taps = f"{chart.until:%-d %b %Y}", sum(chart.taps)
     if chart.days > 1:
         days = counted(chart.days, "day")
-        period = f"{in_full(chart.since)} \N{EN DASH} {period} ({days})"
-    yield caption(
-        CHART_LEFT, 64.0, f"{period}  ·  {counted(taps, 'tap')}", 15.0, **faint
-    )
+        period = f"{chart.since:%-d %b %Y} \N{EN DASH} {period} ({days})"
+    yield caption(LEFT, 64.0, f"{period}  ·  {counted(taps, 'tap')}", 15.0, **faint)
     each = f"From tap to result, each {chart.unit}"
     for y, title in ((98.0, "Taps by weekday and hour"), (360.0, each)):
-        yield caption(CHART_LEFT, y, title, HEADLINE, font_weight="bold")
+        yield caption(LEFT, y, title, HEADLINE, font_weight="bold")
     took_ms = sum(chart.took_ms, Counter[int]())
     if took_ms:
-        summary = f"all together: {speeds(took_ms)}"
-        yield caption(CHART_LEFT, 383.0, summary, BODY, **faint)
-    foot = (
-        f"The time is that of the {counted(took_ms.total(), 'tap')} that ended unlocked"
-        " or locked, from the card to the lock's word. Not in the times:"
-        f" {chart.denied:,} denied, {chart.otherwise:,} that ended differently.\n"
-        "Dark bar, p50: half of the taps took no longer; pale bar, p95: 95 of 100 took"
-        " no longer. Locking again and the owner's commands are no taps. Times are"
-        " local."
-    )
-    for place, text in enumerate(foot.splitlines() if taps else ()):
-        yield caption(CHART_LEFT, 716 + 17.0 * place, text, SMALL, room, **faint)
+        yield caption(LEFT, 383.0, f"all together: {speeds(took_ms)}", BODY, **faint)
+    foot = FOOT.format(counted(took_ms.total(), "tap"), chart.denied, chart.others)
+    for line, text in enumerate(foot.split("\n") if taps else ()):
+        yield caption(LEFT, 716 + 17.0 * line, text, SMALL, room, **faint)
 
 
 def _heat_map(chart: Chart) -> Iterator[str]:
     """A row for each weekday: the more taps in an hour, the darker."""
-    width, most = (HEAT_RIGHT - CHART_LEFT) / 24, max(map(max, chart.hours))
-    centred = {"text_anchor": "middle", "fill": FAINT_INK}
+    width, most = (HEAT_RIGHT - LEFT) / 24, max(map(max, chart.hours))
     for hour in range(0, 25, 3):
-        at = CHART_LEFT + hour * width, HEAT_TOP - 12
-        yield caption(*at, f"{hour}:00", SMALL, **centred)
+        at = LEFT + hour * width, HEAT_TOP - 12
+        yield caption(*at, f"{hour}:00", SMALL, **CENTRED)
     for day, counts in enumerate(chart.hours):
         top, name, total = HEAT_TOP + day * HEAT_ROW, DAYS[day].title(), sum(counts)
         middle = top + HEAT_ROW / 2
-        yield caption(CHART_LEFT - 8, middle, name, BODY, text_anchor="end")
+        yield caption(LEFT - 8, middle, name, BODY, text_anchor="end")
         if total:
-            yield caption(CHART_RIGHT, middle, f"{total:,}", BODY, text_anchor="end")
+            yield caption(RIGHT, middle, f"{total:,}", BODY, text_anchor="end")
         for hour, count in enumerate(counts):
-            left = CHART_LEFT + hour * width
+            left = LEFT + hour * width
             edges = left + 0.75, top + 0.75, left + width - 0.75, top + HEAT_ROW - 0.75
-            share = sqrt(count / max(most, 1))  # so that a few are seen beside many
             hint = f"{name} {hour}:00 to {hour + 1}:00: {counted(count, 'tap')}"
             cell = [tag("title", hint), box(*edges, rx=2, fill=SHADE)]
             if count:
-                opacity, ink = 0.1 + 0.9 * share, PAPER if share > 0.5 else INK
-                at = left + width / 2, middle
-                more = centred | {"fill": ink}
+                share = sqrt(count / most)  # so that a few are seen beside many
+                more = CENTRED | {"fill": PAPER if share > 0.5 else INK}
+                opacity, at = 0.1 + 0.9 * share, (left + width / 2, middle)
                 cell.append(box(*edges, rx=2, fill=DARK, fill_opacity=opacity))
                 cell.append(caption(*at, f"{count:,}", SMALL, width - 4, **more))
             yield tag("g", "", *cell, class_="hour")
     if not most:
-        at = (CHART_LEFT + HEAT_RIGHT) / 2, HEAT_TOP + HEAT_ROW * 3.5
-        yield caption(*at, "no taps in this time", HEADLINE, **centred)
+        at = (LEFT + HEAT_RIGHT) / 2, HEAT_TOP + HEAT_ROW * 3.5
+        yield caption(*at, "no taps in this time", HEADLINE, **CENTRED)
 
 
 def _columns(chart: Chart) -> Iterator[str]:
-    """What the taps of each day (or week ...) took, and how many they were."""
-    whens = [in_full(day) for day in chart.columns]
-    if chart.step > 1:
-        whens = [f"{chart.unit} from {when}" for when in whens]
-    took = [
-        (f"{when}: {speeds(took_ms)}", [quantile(took_ms, s) for s in (0.95, 0.5)])
-        if took_ms else None
-        for when, took_ms in zip(whens, chart.took_ms, strict=True)
-    ]  # fmt: skip
-    taps = [
-        (f"{when}: {counted(count, 'tap')}", [count]) if count else None
-        for when, count in zip(whens, chart.taps, strict=True)
-    ]
-    yield from _bars("took", 402.0, 592.0, took, lambda ms: f"{ms / 1000:.3g} s")
-    yield from _bars("taps", 610.0, 676.0, taps, lambda count: counted(count, "tap"))
-    centred = {"text_anchor": "middle", "fill": FAINT_INK}
-    if not any(took):
-        why = "no tap ended unlocked or locked" if any(taps) else "no taps in this time"
-        yield caption((CHART_LEFT + CHART_RIGHT) / 2, 497.0, why, HEADLINE, **centred)
-    width = (CHART_RIGHT - CHART_LEFT) / len(whens)
-    for place in range(0, len(whens), ceil(70 / width)):
+    """How long the taps of each column took, and how many there were."""
+    took, taps = [], []
+    for day, count, took_ms in zip(
+        chart.columns, chart.taps, chart.took_ms, strict=True
+    ):
+        when = f"{chart.unit} from " * (chart.step > 1) + f"{day:%-d %b %Y}"
+        if took_ms:
+            times = [quantile(took_ms, share) for share in (0.95, 0.5)]
+            took.append((day, f"{when}: {speeds(took_ms)}", times))
+        if count:
+            taps.append((day, f"{when}: {counted(count, 'tap')}", [count]))
+    yield from _bars(chart, "took", 402.0, 592.0, took, lambda ms: f"{ms / 1000:.3g} s")
+    yield from _bars(chart, "taps", 610.0, 676.0, taps, lambda n: counted(n, "tap"))
+    if not took:
+        why = "no tap ended unlocked or locked"
+        yield caption((LEFT + RIGHT) / 2, 497.0, why, HEADLINE, **CENTRED)
+    width = (RIGHT - LEFT) / len(chart.columns)
+    for place in range(0, len(chart.columns), ceil(70 / width)):
         day = chart.columns[place]
-        label = f"{day:%a %-d %b}" if chart.step == 1 else in_full(day)
-        at = CHART_LEFT + (place + 0.5) * width, 688.0
-        yield caption(*at, label, SMALL, **centred)
+        label = f"{day:%a %-d %b}" if chart.step == 1 else f"{day:%-d %b %Y}"
+        yield caption(LEFT + (place + 0.5) * width, 688.0, label, SMALL, **CENTRED)
 
 
 def _bars(
+    chart: Chart,
     kind: str,
     top: float,
     bottom: float,
-    columns: Sequence[tuple[str, list[int]] | None],
+    columns: Sequence[tuple[date, str, list[int]]],
     label: Callable[[int], str],
 ) -> Iterator[str]:
     """Bars from 0 to the highest; a second value is a part of the first."""
-    highest = max((column[1][0] for column in columns if column), default=0)
-    yield box(CHART_LEFT, top, CHART_RIGHT, bottom, fill=SHADE, fill_opacity=0.5)
+    highest = max((values[0] for _, _, values in columns), default=0)
+
+    def height(value: int) -> float:
+        return bottom - (bottom - top) * value / max(highest, 1)
+
+    yield box(LEFT, top, RIGHT, bottom, fill=SHADE, fill_opacity=0.5)
     for value in sorted({0, highest // 2, highest}):
-        y = bottom - (bottom - top) * value / max(highest, 1)
-        at = CHART_LEFT - 8, y
-        yield box(CHART_LEFT, y, CHART_RIGHT, y + 0.7, fill=LINE)
+        y = height(value)
+        yield box(LEFT, y, RIGHT, y + 0.7, fill=LINE)
+        at = LEFT - 8, y
         yield caption(*at, label(value), SMALL, text_anchor="end", fill=FAINT_INK)
-    width = (CHART_RIGHT - CHART_LEFT) / len(columns)
-    half, colours = min(0.3 * width, 13.0), (PALE, DARK)
-    for place, (hint, values) in ((n, c) for n, c in enumerate(columns) if c):
-        x, bars = CHART_LEFT + (place + 0.5) * width, []
-        for value, fill in zip(values, colours, strict=False):
-            y = bottom - (bottom - top) * value / max(highest, 1)
-            bars.append(box(x - half, y, x + half, bottom, fill=fill))
+    width = (RIGHT - LEFT) / len(chart.columns)
+    half = min(0.3 * width, 13.0)
+    for day, hint, values in columns:
+        x = LEFT + (chart.columns.index(day) + 0.5) * width
+        bars = [
+            box(x - half, height(value), x + half, bottom, fill=fill)
+            for value, fill in zip(values, (PALE, DARK), strict=False)
+        ]
         yield tag("g", "", tag("title", hint), *bars, class_=kind)
-
-
-def in_full(day: date) -> str:
-    """``21 Nov 2026``"""
-    return f"{day.day} {day:%b} {day.year}"
-
-
-def speeds(took_ms: Counter[int]) -> str:
-    """``p50 0.412 s, p95 1.2 s, max 40 s``"""
-    times = {"p50": quantile(took_ms, 0.5), "p95": quantile(took_ms, 0.95)}
-    times["max"] = max(took_ms)
-    return ", ".join(f"{name} {ms / 1000:.3g} s" for name, ms in times.items())
 
 
 ################################################################################
@@ -12628,9 +12606,10 @@ def cmd_log(args: argparse.Namespace) -> int:
                 _follow(tail, lines, args.since)
             return EX_OK
         until = datetime.now().astimezone()
-        since = args.since or chart_since(until)
-        first = since if args.chart else args.since
-        found = store.events.read(first, 0, sought)
+        since = args.since
+        if args.chart and not since:  # from a midnight on
+            since = time_since(f"{until - timedelta(days=CHART_DAYS - 1):%Y-%m-%d}")
+        found = store.events.read(since, 0, sought)
         if args.chart:
             say(log_chart(found, config.door.name, since, until))
         elif not _say_all(lines(found)) and not (args.json or args.csv):
