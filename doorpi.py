@@ -167,9 +167,9 @@ log = logging.getLogger("doorpi")
 Uid = NewType("Uid", str)
 UID_BYTES = (4, 7, 10)
 
-#: No UID of 4 bytes begins with the cascade tag: what does is the first part of a
-#: longer one, from a reader that stopped there.  Source: ISO/IEC 14443-3, 6.5.4;
-#: raspberry-rc522.py of torehc/carontepass-v2, whose lists have many (as 136).
+#: The cascade tag.  A 4-byte UID never begins with it: four bytes that do are the first
+#: part of a longer UID, from a reader that stopped there.  Source: ISO/IEC 14443-3,
+#: 6.5.4; raspberry-rc522.py of torehc/carontepass-v2 writes many such (as 136).
 CASCADE_TAG = "88"
 
 PRINTED_WORDS = "a number printed on a card is not its UID: tap the card here instead"
@@ -183,7 +183,7 @@ def parse_uid(text: str) -> Uid:
     """Read a UID as people write it: hex in any case with ``:``, ``-`` or a space
     between bytes, or CarontePass's dotted decimal (``1.35.171.7``, 4 bytes).
 
-    Raises: ValueError, whose text says what is wrong.
+    Raises: ValueError; its text says what is wrong.
     """
     text = text.strip()
     printed = f"; {PRINTED_WORDS}" if is_number(text) else ""
@@ -210,30 +210,30 @@ def parse_uid(text: str) -> Uid:
 
 
 def is_number(text: str) -> bool:
-    """True for six digits and more, as they are printed on cards; the hex of one UID of
-    4 bytes in 43 looks the same."""
+    """True for six digits or more, like the numbers printed on cards.  One 4-byte UID
+    in 43 has no letters in its hex form and looks the same."""
     return bool(re.fullmatch(r"\d{6,}", text.strip(), re.ASCII))
 
 
 def format_uid(uid: Uid) -> str:
-    """The UID as it is printed on readers and apps: ``04:A1:B2:C3``."""
+    """The UID as readers and apps show it: ``04:A1:B2:C3``."""
     return ":".join(uid[i : i + 2] for i in range(0, len(uid), 2))
 
 
 def is_random(uid: Uid) -> bool:
-    """True for a UID that changes with each tap, as those of phones do.  Source:
-    ISO/IEC 14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08."""
+    """True for a UID that changes at each tap, like a phone's.  Source: ISO/IEC
+    14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08."""
     return len(uid) == 8 and uid.startswith("08")
 
 
 RANDOM_WORDS = (
-    "a random UID (4 bytes, first 08), as phones use: it is another one at"
-    " each tap and can't be enrolled; use a card"
+    "a random UID (4 bytes, beginning with 08), as phones have: it changes at each tap"
+    " and cannot be enrolled; use a card"
 )
 
 
 def enrollable_uid(text: str) -> Uid:
-    """Read a UID for a list.  Raises: ValueError also for a random one."""
+    """Read a UID for the list.  Raises: ValueError, for a random UID too."""
     uid = parse_uid(text)
     if is_random(uid):
         raise ValueError(RANDOM_WORDS)
@@ -249,8 +249,8 @@ class Card(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Hours of some days of the week (Monday is 0), in minutes from local midnight.  A
-    span that ends before it starts goes on past midnight, as part of its first day."""
+    """Hours on some days of the week (Monday is 0), in minutes from local midnight.  A
+    span that ends before it starts crosses midnight and belongs to its first day."""
 
     days: frozenset[int]
     start_min: int
@@ -282,9 +282,7 @@ def parse_span(text: object) -> Span:
     if not isinstance(text, str):
         raise ValueError("expected text in quotes")
     if re.search("[\u2010-\u2015\u2212]", text):
-        raise ValueError(
-            "write a plain - (minus) from day to day and from hour to hour"
-        )
+        raise ValueError("write a plain - (minus) between days and between hours")
     match = re.fullmatch(
         r"([A-Za-z,\-]+)\s+(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)",
         re.sub(r"\s*([,-])\s*(?=[A-Za-z])", r"\1", text.strip()),
@@ -296,15 +294,15 @@ def parse_span(text: object) -> Span:
     hour, minute, end_hour, end_minute = map(int, match.groups()[1:])
     start_min, end_min = hour * 60 + minute, end_hour * 60 + end_minute
     if max(minute, end_minute) > 59 or start_min > 1439 or end_min > 1440:
-        raise ValueError("a time of day is 00:00 to 23:59, an end also 24:00")
+        raise ValueError("a time of day is 00:00 to 23:59; an end may be 24:00")
     if start_min == end_min:
-        raise ValueError("starts when it ends; a whole day is 00:00-24:00")
+        raise ValueError("start and end are equal; a whole day is 00:00-24:00")
     return Span(days=days, start_min=start_min, end_min=end_min)
 
 
 class Schedule(NamedTuple):
-    """When the credentials that name it are good, in local wall time.  On a ``closed``
-    day no span starts."""
+    """When a credential is valid, in local wall time.  No span starts on a ``closed``
+    day."""
 
     name: str
     spans: tuple[Span, ...]
@@ -321,14 +319,14 @@ class Role(enum.StrEnum):
 
 
 class Origin(enum.StrEnum):
-    """Where a credential is kept: the owner's file, or the database."""
+    """Where a credential is stored: the owner's file, or the database."""
 
     TOML = "toml"
     DB = "db"
 
 
 class Credential(NamedTuple):
-    """One card on the list.  Dates are local and inclusive; None means no limit."""
+    """One card on the list.  Dates are local and inclusive; None: no limit."""
 
     uid: Uid
     holder: str
@@ -338,31 +336,31 @@ class Credential(NamedTuple):
     schedule: str | None = None
     role: Role = Role.HOLDER
     source: Origin = Origin.TOML
-    #: Why this program does not understand the entry, in words; it is not enabled then.
+    #: Why this program cannot use the entry, in words; the card is then not enabled.
     refused: str = ""
     block: Block | None = None
 
     @property
     def refusal(self) -> str:
-        """Why the entry does not count, in words."""
+        """Why the card is refused whatever the time, in words."""
         return block_words(self.block) if self.block else self.refused
 
     @property
     def needs_clock(self) -> bool:
-        """True when the answer depends on the day or the hour."""
+        """True if the decision depends on the day or the hour."""
         return (self.valid_from, self.valid_until, self.schedule) != (None, None, None)
 
 
 class Person(NamedTuple):
-    """One entry of the list: a name, and all that opens the door for it."""
+    """One person on the list, with all of their cards."""
 
     name: str
     cards: tuple[Credential, ...]
 
 
 class Block(NamedTuple):
-    """What `revoke` leaves: one card of ``holder`` stays out, or, without ``uid``, all
-    of them.  ``since`` is local time."""
+    """A block, made by `revoke`: on one card of ``holder``, or on all of them where
+    ``uid`` is None.  ``since`` is local time."""
 
     holder: str
     since: datetime
@@ -371,7 +369,7 @@ class Block(NamedTuple):
 
 
 class Medium(enum.StrEnum):
-    """What an access request came by: the ``source`` of its event."""
+    """How an access request arrived: the ``source`` of its event."""
 
     CARD = "card"
     SECURE_CARD = "secure-card"
@@ -384,8 +382,8 @@ class Medium(enum.StrEnum):
 
 
 class Wants(enum.StrEnum):
-    """What an access request is about; only a tap may lock or unlock, as the door's
-    settings and the state of the lock say."""
+    """What an access request asks for.  Only a tap may do either of lock and unlock,
+    depending on the settings and the state of the lock."""
 
     TAP = "tap"
     UNLOCK = "unlock"
@@ -394,23 +392,23 @@ class Wants(enum.StrEnum):
 
 
 class AccessRequest(NamedTuple):
-    """Somebody, or something, wants the lock to move."""
+    """A person or a program asks for the lock to be moved."""
 
     medium: Medium
-    identifier: str  # what was presented: of a card its UID
+    identifier: str  # what was presented: the UID of a card
     at: datetime
-    arrived: float  # monotonic: when it was presented, at the latest
-    good_until: float  # monotonic: until then a command may leave for it
+    arrived: float  # monotonic: it was presented then or a moment earlier
+    good_until: float  # monotonic: no command is sent for it after that
     wants: Wants = Wants.TAP
     point: str = ""  # the name of the reader or scanner, where there are several
-    id: str = ""  # the sender's own, which is taken once
+    id: str = ""  # given by the sender; a second request with it is ignored
 
 
 class Reason(enum.StrEnum):
     """Why a card was granted or denied.
 
     Source: the deny reasons of ONVIF Access Control (``tns1:AccessControl/Denied``),
-    and some that a door on its own needs.
+    and others that a door without a server needs.
     """
 
     GRANTED = "granted"
@@ -428,7 +426,7 @@ class Reason(enum.StrEnum):
 
 
 class Change(enum.StrEnum):
-    """The reason of an event by which the list of people changed."""
+    """How the list of people changed: the reason of such an event."""
 
     ALLOW = "allow"
     REVOKE = "revoke"
@@ -439,7 +437,7 @@ class Change(enum.StrEnum):
 
 
 class Verdict(NamedTuple):
-    """The answer to one access request, and who asked."""
+    """The decision about one access request, and its holder's name."""
 
     reason: Reason
     holder: str = ""
@@ -450,7 +448,7 @@ class Verdict(NamedTuple):
 
 
 class LockState(enum.StrEnum):
-    """The position of the bolt; UNKNOWN counts as neither of the others."""
+    """The position of the bolt; UNKNOWN counts as neither locked nor unlocked."""
 
     LOCKED = "locked"
     UNLOCKED = "unlocked"
@@ -458,7 +456,7 @@ class LockState(enum.StrEnum):
 
 
 class Command(enum.StrEnum):
-    """What is sent to a lock: always explicit, never a toggle."""
+    """A command for a lock: always explicit, never a toggle."""
 
     LOCK = "lock"
     UNLOCK = "unlock"
@@ -469,7 +467,7 @@ class Command(enum.StrEnum):
 
 
 class LockStatus(NamedTuple):
-    """One observation of the lock; None where the vendor does not say."""
+    """One observation of the lock; None where the vendor does not report it."""
 
     state: LockState
     why: str = ""  # in words, where ``state`` is UNKNOWN
@@ -477,8 +475,8 @@ class LockStatus(NamedTuple):
     battery_percent: int | None = None  # 0-100
     as_of: float | None = None  # Unix seconds by the vendor's clock
     battery_is_low: bool = False  # the lock's own warning
-    is_moving: bool = False  # the state is known when the bolt has arrived
-    is_between: bool = False  # the bolt rests half way: for a tap that is not locked
+    is_moving: bool = False  # the state will be known when the bolt stops
+    is_between: bool = False  # the bolt stands half way; a tap treats it as unlocked
     is_old: bool = False  # the lock has not reported for a while: ``wake`` may help
 
     @property
@@ -488,11 +486,11 @@ class LockStatus(NamedTuple):
 
 
 class Progress(enum.StrEnum):
-    """The lock's answer to a question about a command that was sent."""
+    """What the lock answers when it is asked about a command."""
 
     DONE = "done"
     PENDING = "pending"
-    #: A status newer than the command shows the lock where it was before.
+    #: A status newer than the command shows that the bolt has not moved.
     NO_EFFECT = "no-effect"
 
 
@@ -508,36 +506,36 @@ class Result(enum.StrEnum):
     INTERRUPTED = "interrupted"
 
 
-#: The results after which the bolt has moved, or may have moved.
+#: The results after which the bolt has moved or may have moved.
 MOVED = (Result.UNLOCKED, Result.LOCKED, Result.UNSURE)
 
 
 class Outcome(NamedTuple):
-    """How a move of a lock ended; ``detail`` is in words, the battery 0-100 or None."""
+    """How a move of the lock ended; ``detail`` is in words, the battery is 0-100."""
 
     command: Command | None
     result: Result
     detail: str = ""
     battery_percent: int | None = None
     battery_is_low: bool = False
-    lock: str = "lock"  # or "fallback": its table in the settings
+    lock: str = "lock"  # its table in the settings: "lock" or "fallback"
 
 
 class Event(NamedTuple):
     """One line of the log: an access request and its outcome, or a Change of the list.
-    Words of a newer version stay text."""
+    Words that only a newer version knows stay text."""
 
     at: datetime
     uid: Uid | None  # None where no card was presented
     holder: str
     reason: Reason | Change | str
     command: Command | str | None = None
-    result: Result | str | None = None  # None for a denial, and while it is open
+    result: Result | str | None = None  # None for a denial, and until the move ends
     latency_ms: int | None = None  # from presentation to result
-    source: str = "card"  # the Medium's word, or what made a Change
+    source: str = "card"  # the Medium, or what made a Change
     detail: str = ""
     id: int = 0
-    point: str = ""  # as of the access request
+    point: str = ""  # of the access request
     request: str = ""  # the id of the access request
 
     @property
@@ -548,14 +546,14 @@ class Event(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """Values kept on disk under names, beside the events: ``words`` replace the value
-    that was there, ``counts`` are added to it."""
+    """Values to store under names (NoteKey) beside the events: ``words`` replace the
+    stored value, ``counts`` are added to it."""
 
     words: Mapping[str, str] = MappingProxyType({})
     counts: Mapping[str, int] = MappingProxyType({})
 
 
-#: Why nobody was let in, where the lock or its cloud did not say it in words.
+#: Why nobody was let in, where neither the lock nor its cloud gave a reason.
 FAILURES: dict[str, str] = {
     Result.REFUSED: "the lock refused",
     Result.UNREACHABLE: "the lock could not be reached",
@@ -567,14 +565,14 @@ NO_NOTES = Notes()
 
 
 def verdict_word(event: Event) -> str:
-    """The decision, or "failed": nobody is "granted" who was not let in."""
+    """The decision, or "failed" where a granted person was not let in."""
     if event.source == "relock":
         return ""
     return "failed" if event.result in FAILURES else event.decision
 
 
 def outcome_words(event: Event) -> str:
-    """What came of an event, in the words of journal, `log` and demo."""
+    """How an event ended, as the journal, `log` and the demo print it."""
     detail = printable(event.detail)
     more = f" ({detail})" if detail else ""
     if event.reason is not Reason.GRANTED:
@@ -618,7 +616,7 @@ def status_words(status: LockStatus, unix_s: float) -> str:
 
 
 def holder_words(event: Event) -> str:
-    """Whose event it is, safe to show."""
+    """The holder of an event, safe to show."""
     nobody = "auto-relock" if event.source == "relock" else "unknown card"
     if event.reason in (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF):
         nobody = "everybody"
@@ -628,19 +626,19 @@ def holder_words(event: Event) -> str:
 
 
 class NoteKey(enum.StrEnum):
-    """The names of Notes; where there are several of one, ``of`` gives each its own:
-    ``quota sesame``."""
+    """The names of Notes.  ``of`` makes the name of one note of several: ``quota
+    sesame``."""
 
-    RELOCK = "relock"  # what is to be locked again (relocks_text)
-    UNKNOWN = "unknown"  # the cards that nobody has (unknown_text)
-    RETENTION = "retention"  # up to which time old events are removed
-    SETTLED = "settled"  # the id of an event: all before it have ended
+    RELOCK = "relock"  # the locks that are to be locked again (relocks_text)
+    UNKNOWN = "unknown"  # the unknown cards of the last minutes (unknown_text)
+    RETENTION = "retention"  # events older than this are being removed
+    SETTLED = "settled"  # an event's id: all events before it have ended
     LIST = "list"  # how often the list was changed, and why it is locked down
-    BLOCK = "block"  # of a "uid" or a "holder": who made it, and when
+    BLOCK = "block"  # of a "uid" or a "holder": who made the block, and when
     BACKUP = "backup"  # when the list was last written to a file
-    CALLS = "calls"  # of a kind of lock and a month: how many
-    QUOTA = "quota"  # of a kind of lock: until when it must not be called
-    WAKE = "wake"  # of a kind of lock: until when it must not be woken
+    CALLS = "calls"  # of a lock kind and a month: the number of API calls
+    QUOTA = "quota"  # of a lock kind: it must not be called before this
+    WAKE = "wake"  # of a lock kind: it must not be woken before this
 
     def of(self, *more: str) -> str:
         return " ".join((self, *more))
@@ -663,12 +661,12 @@ class Finding(NamedTuple):
     do: str = ""
 
 
-#: Japanese keyboards put it between family and given name; Python calls every space
-#: but the ASCII one unprintable.
+#: Japanese keyboards put it between family and given name.  Python counts every space
+#: but the ASCII one as unprintable.
 WIDE_SPACE = "\u3000"
 
-#: ZWNJ and ZWJ are invisible, and part of the spelling of Persian, Sinhala and many
-#: emoji.  Between other letters they would only make two names look alike.
+#: ZWNJ and ZWJ are invisible, but Persian, Sinhala and many emoji are spelt with them.
+#: Between other letters they would only make two names look alike.
 JOINERS = "\u200c\u200d"
 _JOINED = "[^\0-\u024f\u2000-\u206f\u3000]"
 STRAY_JOINER = f"(?<!{_JOINED})[{JOINERS}]|[{JOINERS}](?!{_JOINED})"
@@ -676,35 +674,34 @@ UNJOINED = dict.fromkeys(map(ord, JOINERS))
 
 
 def tidied(text: str) -> str:
-    """Typed or pasted text without the characters that nobody meant: spaces of other
-    widths, as of spreadsheets; at its ends zero width spaces, marks of direction and
-    the BOM."""
+    """Typed or pasted text without accidental characters: spaces of other widths become
+    plain ones; zero width spaces, direction marks and the BOM go from both ends."""
     text = re.sub("[\u00a0\u1680\u2000-\u200a\u202f\u205f]", " ", text)
     return text.strip(f" {WIDE_SPACE}{JOINERS}\u200b\u200e\u200f\u061c\u2060\ufeff")
 
 
 def is_visible(text: str) -> bool:
-    """False for a text with controls, line ends or marks that reorder it."""
-    if text.isascii():  # most are, and logs are long
+    """False for a text with control characters, line ends or marks that reorder it."""
+    if text.isascii():  # most texts are, and logs are long
         return text.isprintable()
     plain = text.translate(UNJOINED).replace(WIDE_SPACE, " ")
     return plain.isprintable() and not re.search(STRAY_JOINER, text)
 
 
 def escaped(text: str, escape: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
-    """``text`` with an escape for each character that cannot be seen."""
+    """``text`` with an escape in place of each invisible character."""
     shown = "".join(c if c in JOINERS or is_visible(c) else escape(c) for c in text)
     return re.sub(STRAY_JOINER, lambda joiner: escape(joiner[0]), shown)
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Text from outside made safe to show: controls are shown, not obeyed."""
+    """Text from outside, safe to show: control characters are escaped."""
     shown = text if is_visible(text) else escaped(text)
     return shown if len(shown) <= limit else cut_off(shown[: limit - 3])
 
 
 def cut_off(text: str) -> str:
-    """The beginning of a longer text, with dots for the rest."""
+    """The beginning of a longer text, with dots in place of the rest."""
     return f"{text.rstrip(JOINERS)}..."
 
 
@@ -712,7 +709,7 @@ LIFTS_BLOCK = "doorpi allow NAME --uid {}"
 
 
 def block_words(block: Block) -> str:
-    """Since when and by whom."""
+    """When and by whom the block was made."""
     return f"blocked since {block.since:%Y-%m-%d %H:%M} by {printable(block.by, 60)}"
 
 
@@ -730,7 +727,7 @@ def _hours(schedule: Schedule, today: date = date.min) -> str:
 def validity(
     card: Credential, schedules: Mapping[str, Schedule], today: date = date.min
 ) -> str:
-    """When a card works, in words, from ``today`` on."""
+    """When a card opens the door, in words; what ended before ``today`` is left out."""
     master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
     if card.block or not card.enabled:
         return printable(card.refusal or "switched off") + master
@@ -741,8 +738,8 @@ def validity(
     if card.valid_from and card.valid_from > today:
         words += f", from {card.valid_from}"
     if card.valid_until:
-        over = " (over)" * (card.valid_until < today)
-        words += f", until {card.valid_until}{over}"
+        expired = " (expired)" * (card.valid_until < today)
+        words += f", until {card.valid_until}{expired}"
     return printable(words, 2_000) + master
 
 
@@ -752,14 +749,15 @@ def counted(number: int, noun: str) -> str:
 
 
 def folded(name: str) -> str:
-    """A name as two are compared: without spacing, capitals and encoding."""
+    """A name in the form in which two names are compared: regardless of spacing, case
+    and Unicode form."""
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name.translate(UNJOINED))
     return " ".join(name.split()).casefold()
 
 
 def without_accents(name: str) -> str:
-    """``folded`` for a keyboard that has no accents."""
+    """``folded`` and without accents, for a keyboard that has none."""
     name = folded(name)
     if name.isascii():
         return name
@@ -768,13 +766,13 @@ def without_accents(name: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word that is not among those ``known``."""
+    """The end of a message about a word that is not in ``known``."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {printable(close[0])!r}?" if close else ""
 
 
 def width(text: str) -> int:
-    """The columns that ``text`` takes on a terminal; Japanese letters take two."""
+    """The columns that ``text`` takes on a terminal; a Japanese letter takes two."""
     if text.isascii():
         return len(text)
     letters = [c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf")]
@@ -782,7 +780,7 @@ def width(text: str) -> int:
 
 
 def fitting(text: str, columns: int) -> str:
-    """``text``, cut where it is wider than ``columns``."""
+    """``text``, cut off if it is wider than ``columns``."""
     if width(text) <= columns:
         return text
     while width(text) > columns - 3:
@@ -795,16 +793,16 @@ def fitting(text: str, columns: int) -> str:
 ################################################################################
 
 
-#: Turns an instant in UTC into the same instant in the door's zone.
+#: Converts an instant in UTC to the door's time zone.
 Local = Callable[[datetime], datetime]
 
 
 class Circumstances(NamedTuple):
-    """All that a decision may depend on, beside the credential."""
+    """Everything a decision may depend on besides the credential."""
 
     at: datetime  # aware, in the door's time zone
-    #: For `why`, which looks ahead beyond the next change of daylight saving; None: the
-    #: zone of ``at``.
+    #: For `why`, which looks ahead past changes to daylight saving time; None: the
+    #: offset of ``at`` stays.
     local: Local | None = None
     clock_set: bool = True
     locked_down: bool = False
@@ -818,11 +816,11 @@ class Circumstances(NamedTuple):
 
 
 def is_open(schedule: Schedule, at: datetime) -> bool:
-    """True when ``schedule`` admits at the local wall time of ``at``.
+    """True if ``schedule`` admits people at the local wall time of ``at``.
 
-    An hour that daylight saving skips admits nobody, one that comes twice admits twice.
-    A closed day admits nobody, and skips the spans that would have started on it, also
-    their part after midnight.
+    An hour that daylight saving skips admits nobody; an hour that it repeats admits
+    twice.  No span starts on a closed day, so the part of it after midnight is closed
+    as well.
     """
     today, minute = at.date(), at.hour * 60 + at.minute
     if today in schedule.closed:
@@ -843,7 +841,7 @@ def is_open(schedule: Schedule, at: datetime) -> bool:
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
-    """A schedule that no longer exists denies: when in doubt, nobody enters."""
+    """A schedule that does not exist admits nobody."""
     if who.schedule is None:
         return False
     schedule = when.schedules.get(who.schedule)
@@ -851,30 +849,30 @@ def _outside_schedule(who: Credential, when: Circumstances) -> bool:
 
 
 def _passed_back(who: Credential, when: Circumstances) -> bool:
-    """Timed anti-passback.  A move in the future (the clock jumped) does not count."""
+    """Timed anti-passback.  A move in the future does not count: the clock jumped."""
     if when.last_moved is None:
         return False
     return 0 <= (when.at - when.last_moved).total_seconds() < when.passback_s
 
 
-#: A log row may be so much ahead of the clock that wrote it.
+#: How far the time of a log row may be ahead of the clock.
 CLOCK_SLACK = timedelta(minutes=1)
 
 
 def is_clock_trusted(
     at: datetime, *, is_set: bool, must_be_set: bool, newest: datetime | None
 ) -> bool:
-    """Whether dates and hours are judged by a clock that shows ``at``.  One that need
-    not be set is believed unless it is behind ``newest``, the latest time in the log: a
-    Pi that was without power wakes up in the past."""
+    """Whether dates and hours may be judged by a clock that shows ``at``.  A clock that
+    need not be set is trusted unless it is behind ``newest``, the latest time in the
+    log: a Pi that was without power starts in the past."""
     is_behind = newest is not None and at + CLOCK_SLACK < newest
     return is_set or not (must_be_set or is_behind)
 
 
 Rule = Callable[[Credential, Circumstances], bool]
 
-#: What denies a card that is on the list; the first match decides.  (`decide` asks
-#: before these for a lockdown, which stops unknown cards as well, and for the list.)
+#: What denies a card that is on the list; the first match decides.  `decide` checks for
+#: a lockdown and for unknown cards before these.
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
@@ -886,8 +884,8 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 
 
 def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
-    """Decide about the card ``uid``, "" for what is no card; ``who`` is None where it
-    is not on the list.  Every answer is a row of the table in tests/test_rules.py."""
+    """Decide about the card ``uid`` ("" for anything but a card); ``who`` is None if
+    nobody is known to have it.  Every answer is a row of the table in test_rules.py."""
     holder = who.holder if who else ""
     if when.locked_down and (who is None or who.role is not Role.MASTER):
         return Verdict(Reason.LOCKED_DOWN, holder)
@@ -898,54 +896,54 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
 
 
 class Debounce:
-    """Turns a stream of looks for a card into presentations.
+    """Turns a stream of polls into presentations of cards.
 
-    A card that lies on the reader is presented once; it counts again after the field
-    was empty for ``rearm_s`` of watched time: a reader that failed for a minute does
-    not present it again.  Of two cards in one wallet any look may show either: while
-    the field is not empty, a card is forgotten only after ``forget_s``.  A phone's UID
-    is new at each look: all random UIDs count as one card.
+    A card that lies on the reader is presented once.  It counts again after the field
+    was seen empty for ``rearm_s``; time in which the reader failed does not count.  Two
+    cards in one wallet may be seen in turn, so while the field is not empty a card is
+    forgotten only after ``forget_s``.  A phone's UID is new at each poll: all random
+    UIDs count as one card.
 
-    What is seen from ``restart`` until the field has been empty for ``rearm_s``, or was
-    watched for ``settle_s``, was there before: a card that somebody left on the reader
-    must not open the door at each start, nor keep everybody else out.
+    A card that is seen after ``restart`` counts as one that was there before, until the
+    field has been empty for ``rearm_s`` or was watched for ``settle_s``: a card left on
+    the reader must neither open the door at each start nor keep others out.
     """
 
     forget_s = 60.0
     settle_s = 5.0
-    moment = 4  # what part of rearm_s the door's absence counts for, at most
+    away_share = 4  # time without polls counts as rearm_s / away_share at most
 
     def __init__(self, rearm_s: float) -> None:
         self.rearm_s = rearm_s
-        #: When each card was last seen, the longest ago first, in seconds of watching.
+        #: When each card was last seen, oldest first, by ``_watched_s``.
         self._seen: dict[str, float] = {}
         self._empty_since: float | None = None
-        self._looked_at: float | None = None
+        self._polled_at: float | None = None
         self._watched_s = 0.0
-        self._was_away = False  # since the last look
+        self._was_away = False  # since the last poll
         self._settled_at = 0.0
 
     def restart(self) -> None:
-        """From the next look on, begin as if nothing had been seen before."""
+        """Start again at the next poll, as if nothing had been seen before."""
         self._seen.clear()
         self.reader_failed()
         self._settled_at = self._watched_s + self.settle_s
 
     @property
     def is_settling(self) -> bool:
-        """True after ``restart`` while nothing was seen, but not for long enough: a
-        card that comes now would count as one that was there before."""
+        """True for a while after ``restart`` if nothing has been seen: a card that is
+        presented now would count as one that was there before."""
         return not self._seen and self._watched_s < self._settled_at
 
     def is_new(self, uid: Uid | None, now: float) -> bool:
-        """True at the first look of a presentation.  ``uid`` is what a look that began
-        at ``now`` (monotonic seconds) found, None for an empty field."""
+        """True at the first poll of a presentation.  ``uid`` is what the poll that
+        began at ``now`` (monotonic seconds) found, None for an empty field."""
         key = "random" if uid and is_random(uid) else uid
-        passed_s = 0.0 if self._looked_at is None else max(0.0, now - self._looked_at)
+        passed_s = 0.0 if self._polled_at is None else max(0.0, now - self._polled_at)
         if self._was_away:
-            passed_s = min(passed_s, self.rearm_s / self.moment)
+            passed_s = min(passed_s, self.rearm_s / self.away_share)
         self._watched_s += passed_s
-        self._looked_at, self._was_away = now, False
+        self._polled_at, self._was_away = now, False
         self._forget()
         if key is None:
             if self._empty_since is None:
@@ -953,12 +951,12 @@ class Debounce:
             return False
         is_known = self._seen.pop(key, None) is not None
         self._seen[key], self._empty_since = self._watched_s, None
-        # While the door deals with a new card it does not look.
+        # The reader is not polled while the door answers a new card.
         self._was_away = not is_known and self._watched_s >= self._settled_at
         return self._was_away
 
     def away(self) -> None:
-        """The door has not looked since the last look, but talked to a lock."""
+        """The reader was not polled for a while, because the door was busy."""
         self._was_away = True
 
     def _forget(self) -> None:
@@ -970,13 +968,14 @@ class Debounce:
         self._seen = {key: at for key, at in self._seen.items() if at > since}
 
     def reader_failed(self) -> None:
-        """The reader failed: what was there may be there still."""
+        """Nothing can be seen for now: a card that was there may still be there."""
         self._empty_since, self._was_away = None, True
 
 
 class Repeats:
-    """A denial that has ``lines`` in the log, the last of them ``event``, and came
-    ``more`` times up to ``until``; ``others`` are unknown cards without a line."""
+    """A denial with ``lines`` in the log, the last of them ``event``, that was then
+    repeated ``more`` times up to ``until``; ``others`` are unknown cards with no line
+    in the log."""
 
     def __init__(self, event: Event, last: float, lines: int) -> None:
         self.event = event
@@ -993,15 +992,15 @@ class Repeats:
 
 
 class Denials:
-    """Keeps a flood of denials from the disk and from the lights.
+    """Limits what a flood of denials writes to disk and shows on the lights.
 
-    A card that is denied for the same reason again within ``same_s`` gets
-    ``same_lines`` lines in the log and is then counted with the last of them.  Unknown
-    cards get ``burst`` lines, and one more every ``refill_s``; the rest is counted.
+    A card that is denied for the same reason within ``same_s`` gets ``same_lines``
+    lines in the log; further denials are counted with the last of them.  Unknown cards
+    get ``burst`` lines and one more every ``refill_s``; further ones are counted.
     After ``limit`` denials in ``within_s`` there is a pause of ``pause_s``: a denial in
-    it gets neither answer nor line but is counted, and the next look is ``slow_s``
-    later, since at full speed a device that shows UID after UID would find a member's
-    50 times as soon.  A grant ends the pause.  Seconds are monotonic.
+    it gets no light and no line but is counted, and the reader is polled every
+    ``slow_s``; at full speed, a device that tries UID after UID would find a member's
+    50 times sooner.  A grant ends the pause.  Times are monotonic.
     """
 
     limit, within_s = 10, 60.0
@@ -1010,13 +1009,13 @@ class Denials:
     burst, refill_s = 30, 120.0
 
     def __init__(self) -> None:
-        self.paused_until = -inf  # the end of the pause
+        self.paused_until = -inf
         self._recent: list[float] = []
         self._open: dict[tuple[Uid | None, str], Repeats] = {}
-        self._spent_until = -inf  # the lines of unknown cards, each for ``refill_s``
+        self._spent_until = -inf  # a line of an unknown card adds ``refill_s`` to it
 
     def pause_begins(self, now: float) -> bool:
-        """Count one more; True when a pause begins."""
+        """Count a denial; True when a pause begins with it."""
         since = now - self.within_s
         self._recent = [at for at in self._recent if at > since] + [now]
         if len(self._recent) < self.limit:
@@ -1026,15 +1025,15 @@ class Denials:
         return True
 
     def forgive(self) -> None:
-        """Somebody may enter."""
+        """Forget the recent denials: somebody was granted."""
         self._recent.clear()
         self.paused_until = -inf
 
     def is_only_counted(
         self, event: Event, now: float, *, is_pause: bool = False
     ) -> bool:
-        """True when ``event`` gets no line, but was counted with another; ``is_pause``:
-        it gets none in any case."""
+        """True if ``event`` was counted with another and gets no line of its own, as
+        all events do in a pause (``is_pause``)."""
         same = self._open.get((event.uid, event.reason))
         is_flood = same and same.lines >= self.same_lines and self._goes_on(same, now)
         if not is_flood and not is_pause:
@@ -1057,7 +1056,7 @@ class Denials:
         return True
 
     def stored(self, event: Event, now: float) -> None:
-        """``event`` has a line of its own, with which others may be counted."""
+        """Note that ``event`` has a line, with which others may be counted."""
         key = event.uid, event.reason
         before = self._open.get(key)
         lines = before.lines + 1 if before and self._goes_on(before, now) else 1
@@ -1067,7 +1066,7 @@ class Denials:
         return now - repeats.last < self.same_s
 
     def over(self, now: float = inf) -> list[Repeats]:
-        """Those that have come to an end at ``now``, each given out once."""
+        """The repeats that have ended at ``now``; each is returned once."""
         ended = [each for each in self._open.items() if not self._goes_on(each[1], now)]
         for key, _ in ended:
             del self._open[key]
@@ -1075,40 +1074,40 @@ class Denials:
 
 
 def unknown_text(presented: Mapping[Uid, float], boot: str) -> str:
-    """Unknown cards, each with the monotonic seconds of its tap, as kept on disk."""
+    """Unknown cards with the monotonic time of their taps, as stored on disk."""
     return "; ".join(f"{boot} {uid} {at:.3f}" for uid, at in presented.items())
 
 
 def unknown_from(text: str | None, boot: str, now: float) -> dict[Uid, float]:
-    """The cards that ``unknown_text`` wrote since the computer started, and how many
-    seconds ago each was presented; the clock may have been set since."""
+    """The cards in a text by ``unknown_text``, each with the seconds since its tap;
+    taps from before the last boot are left out."""
     form = rf"{re.escape(boot)} ([0-9A-F]{{8,20}}) ({SECONDS_KEPT})"
     found = (re.fullmatch(form, part, re.ASCII) for part in (text or "").split("; "))
     return {Uid(match[1]): now - float(match[2]) for match in found if match}
 
 
 class LockPolicy(NamedTuple):
-    """How patiently a kind of lock is asked: the numbers of its vendor, in seconds."""
+    """The timing that suits a kind of lock, in seconds, as its vendor advises."""
 
-    try_s: float = 5.0  # bounds one request
-    send_try_s: float = 0.0  # and a command (0: the same): some answer after the move
-    read_waits_s: tuple[float, ...] = (1.0, 2.0)  # between the tries of a question
+    try_s: float = 5.0  # timeout of one request
+    send_try_s: float = 0.0  # of a command (0: try_s); some answer after the move
+    read_waits_s: tuple[float, ...] = (1.0, 2.0)  # before each retry of a question
     send_waits_s: tuple[float, ...] = (1.0, 2.0)  # of a command that surely never left
-    confirm_at_s: tuple[float, ...] = ()  # after the command: when to ask how it went
-    confirm_every_s: float = 0.0  # and then (0: no more); two are never closer
-    resend_after_s: float = 3.0  # not before: a command that had no effect, once more
-    moving_every_s: float = 2.0  # a moving bolt is looked at until it has arrived
-    #: A failed auto-relock is tried again after each, then needs a person: tries cost
-    #: battery and calls.
+    confirm_at_s: tuple[float, ...] = ()  # when to ask, from the command on
+    confirm_every_s: float = 0.0  # and after those (0: never); the shortest interval
+    resend_after_s: float = 3.0  # a command that had no effect is not resent sooner
+    moving_every_s: float = 2.0  # between questions while the bolt moves
+    #: Before each retry of a failed auto-relock; after the last a person is needed,
+    #: since retries cost battery and calls.
     relock_waits_s: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0)
-    wake_every_s: float = 0.0  # at most: a lock whose state is old (0: never)
-    wake_s: float = 20.0  # how long that may take
-    calls_per_month: int = 0  # of the vendor's free plan (0: no limit)
-    locks_itself: bool = False  # a strike, which is open for a moment only
+    wake_every_s: float = 0.0  # shortest interval between wake-ups (0: never wake)
+    wake_s: float = 20.0  # how long a wake-up may take
+    calls_per_month: int = 0  # allowed by the vendor's free plan (0: no limit)
+    locks_itself: bool = False  # an electric strike, which opens only for a moment
 
     def confirm_times_s(self, limit_s: float) -> Iterator[float]:
-        """When to ask, in seconds after the command, up to ``limit_s``; at least once,
-        even if the owner is less patient than the vendor."""
+        """When to ask for confirmation, in seconds after the command, up to
+        ``limit_s``; at least once, even if ``limit_s`` is before the first."""
         at_s = 0.0
         for at_s in self.confirm_at_s:
             if at_s > limit_s:
@@ -1121,12 +1120,12 @@ class LockPolicy(NamedTuple):
             yield at_s
 
 
-#: Below this the lock's battery is called low.  Vendors warn at 10 to 20 %; a
-#: Sesame mini was seen to refuse an unlock at 38 % and to work on at 10 %.
+#: Below this the lock's battery counts as low.  Vendors warn at 10 to 20 %; a Sesame
+#: mini was seen to refuse an unlock at 38 % and to go on working at 10 %.
 LOW_BATTERY_PERCENT = 15
 
-#: How many questions a command is worth once a share of the month's calls is used: the
-#: rest is kept for the commands themselves.
+#: (share of the month's calls that is used, how often a command may be asked about;
+#: None: no limit).  The remaining calls are saved for commands.
 RATIONS: tuple[tuple[float, int | None], ...] = ((0.97, 0), (0.90, 1), (0.0, None))
 CALLS_LOW = 0.80  # from this share on the owner is warned
 
@@ -1137,57 +1136,56 @@ def calls_in_words(used: int, allowed: int) -> str:
     return f"{used:,} of this month's {allowed:,} calls are used ({percent} %)"
 
 
-#: Monotonic seconds as they are kept on disk.
+#: Monotonic seconds as they are stored on disk.
 SECONDS_KEPT = r"\d{1,9}\.\d{3}"
 
 
 class Relock(NamedTuple):
-    """A lock that stands open and is to be locked again."""
+    """A lock that is open and is to be locked again."""
 
     lock: str  # its table in the settings
-    due: float  # monotonic seconds; inf: given up, a person must look
+    due: float  # monotonic seconds; inf: given up, a person is needed
     failures: int = 0
 
 
 def relocks_text(pending: Iterable[Relock], boot: str) -> str:
-    """As they are kept on disk; ``boot`` names this run of the computer."""
+    """``pending`` as stored on disk; ``boot`` names this run of the computer."""
     return "; ".join(f"{boot} {lock} {due:.3f} {fails}" for lock, due, fails in pending)
 
 
 def relocks_from(text: str | None, boot: str, now: float) -> dict[str, Relock]:
-    """All that ``relocks_text`` wrote, by lock; what an earlier run of the computer
-    left is due at once."""
+    """The relocks in a text by ``relocks_text``, by lock; those from before the last
+    boot are due at once."""
     found = {}
     for part in (text or "").split("; "):
         form = rf"(\S+) (\w+) (inf|{SECONDS_KEPT}) (\d{{1,3}})"
         if match := re.fullmatch(form, part, re.ASCII):
             written_in, lock, due, failures = match.groups()
-            is_known = written_in == boot
-            later = Relock(lock, float(due), int(failures))
-            found[lock] = later if is_known else Relock(lock, now)
+            same_boot = Relock(lock, float(due), int(failures))
+            found[lock] = same_boot if written_in == boot else Relock(lock, now)
     return found
 
 
-#: How much of the processor an idle door may take.  Looks for a card come as often as
-#: that allows, so that a quick tap is seen, and on a slow Pi as rarely as poll_s.
+#: The share of the processor that an idle door may use.  The reader is polled as often
+#: as that allows, so that a quick tap is seen, and at least every poll_s.
 IDLE_CPU_SHARE = 0.03
 SHORTEST_PAUSE_S = 0.02
 
 
 def pause_s(cpu_s: float, poll_s: float) -> float:
-    """How long to wait after a look for a card that took ``cpu_s`` of the processor."""
+    """How long to wait after a poll that took ``cpu_s`` of processor time."""
     return min(poll_s, max(SHORTEST_PAUSE_S, cpu_s / IDLE_CPU_SHARE))
 
 
 class Every:
-    """Says when it is time to look again; at once, the first time."""
+    """Limits something to once in a number of seconds; it is due at once at first."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._due = -inf
 
     def is_due(self, now: float) -> bool:
-        """True once in a while; the next one begins at ``now``."""
+        """True if it is due; the next interval then starts at ``now``."""
         if now < self._due:
             return False
         self._due = now + self._seconds
@@ -1195,8 +1193,8 @@ class Every:
 
 
 class Backoff:
-    """How long to wait after each of several failures in a row: from ``base_s`` on it
-    doubles up to ``cap_s``; ``jitter`` (0 to 1) leaves at least half of that.
+    """How long to wait after each of several failures in a row: ``base_s``, doubled
+    each time up to ``cap_s``, of which ``jitter`` (0 to 1) leaves at least half.
 
     Source: M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015), equal jitter.
     """
@@ -1209,13 +1207,13 @@ class Backoff:
         self._failures = 0
 
     def fail(self) -> float:
-        """One more; returns the seconds to wait."""
+        """Count a failure; returns the seconds to wait."""
         full_s = min(self._cap_s, self._base_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
         return full_s * (1 + self._jitter()) / 2
 
     def succeed(self) -> None:
-        """The next failure is the first one."""
+        """The next failure counts as the first one."""
         self._failures = 0
 
 
@@ -1225,7 +1223,7 @@ class Backoff:
 
 
 class Signal(enum.StrEnum):
-    """Something the lights can say."""
+    """Something the lights can show."""
 
     WORKING = "working"
     ASKING = "asking"
@@ -1318,23 +1316,10 @@ MEANINGS_JA: dict[Signal, str] = {
     Signal.LOW_BATTERY: "結果のあとの点滅は錠の電池残量低下です",
 }
 
-#: Shown until something replaces them; all others end by themselves.
-STANDING = frozenset(
-    {
-        Signal.WORKING,
-        Signal.ASKING,
-        Signal.READY,
-        Signal.READER_LOST,
-        Signal.LOCK_UNREACHABLE,
-        Signal.CONFIG_BAD,
-        Signal.STORAGE_BAD,
-        Signal.NOT_LOCKED,
-        Signal.LOCKED_DOWN,
-        Signal.ENROLLING,
-    }
-)
+#: Shown until another signal replaces them; the others end by themselves.
+STANDING = frozenset(sign for sign in Signal if PICTURES[sign].startswith("*"))
 
-#: What stands until it is over, the most pressing first.
+#: Shown as long as the fault lasts, the most urgent first.
 FAULTS = (
     Signal.NOT_LOCKED,
     Signal.LOCKED_DOWN,
@@ -1356,7 +1341,7 @@ RESULT_SIGNALS: dict[Result, Signal] = {
 
 
 class Pattern(NamedTuple):
-    """A parsed picture: ``cells`` of 50 ms each, played ``times`` (None: for ever)."""
+    """A parsed picture: ``cells`` of 50 ms, played ``times`` (None: without end)."""
 
     cells: str
     times: int | None
@@ -1366,7 +1351,7 @@ class Pattern(NamedTuple):
         return inf if self.times is None else len(self.cells) * self.times * CELL_S
 
     def frames(self) -> Iterator[tuple[tuple[int, int], float]]:
-        """Yield ``((green, red), seconds)`` for each stretch of equal light."""
+        """Yield ``((green, red), seconds)`` for each stretch of constant light."""
         if self.times is not None:
             yield from _stretches(self.cells * self.times)
             return
@@ -1396,8 +1381,8 @@ def looks(pattern: Pattern) -> str:
 
 
 def timeline(pattern: Pattern, tenths: int) -> str:
-    """The first ``tenths`` of 100 ms of a picture, one character each; a blip that is
-    shorter shows."""
+    """The first ``tenths`` of a second of a picture, a character each; a blip that is
+    shorter than that still shows."""
     cells = pattern.cells * (pattern.times or 1 + 2 * tenths // len(pattern.cells))
     pairs = (cells[i : i + 2] for i in range(0, 2 * tenths, 2))
     line = "".join(pair.replace(".", "")[:1] or "." for pair in pairs)
@@ -1405,14 +1390,14 @@ def timeline(pattern: Pattern, tenths: int) -> str:
 
 
 def parse_pattern(picture: str) -> Pattern:
-    """Read a picture.  Raises: ValueError that says what is wrong with it."""
+    """Read a picture.  Raises: ValueError; its text says what is wrong."""
     match = re.fullmatch(r"(?:(\d{1,4})x|(\*)) +([GRA.]{1,1200})", picture.strip())
     if match is None:
         raise ValueError('not a picture such as "6x GGGGG....." or "* G...."')
     times, _, cells = match.groups()
     pattern = Pattern(cells, int(times) if times else None)
     if pattern.times == 0 or CELL_S * len(cells) * (pattern.times or 1) > 60:
-        raise ValueError("a picture plays at least once and 60 s at most")
+        raise ValueError("a picture plays at least once, and for 60 s at most")
     return pattern
 
 
@@ -2571,7 +2556,7 @@ def what_else_changes(before: Config, after: Config) -> Iterator[str]:
 
 
 class Stopped(BaseException):
-    """The program was told to stop; raised wherever the door happens to be."""
+    """The program must stop; raised on the main thread, wherever it is."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -2579,11 +2564,11 @@ class Stopped(BaseException):
 
 
 class ProcessSignals:
-    """SIGTERM and its like raise Stopped; SIGHUP asks for a reload.
+    """SIGTERM and the like raise Stopped; SIGHUP asks for a reload.
 
-    All that would end the process without a word are among them, so that the lights go
-    out however it ends, short of SIGKILL.  A second one within 2 s does not disturb the
-    putting away that the first began.
+    Every signal that would end the process is handled, except SIGKILL, so that the
+    lights always go out.  A second one within 2 s is ignored, so that it cannot
+    interrupt the cleaning up.
     """
 
     stops = (
@@ -2618,8 +2603,8 @@ class ProcessSignals:
     @classmethod
     @contextlib.contextmanager
     def postponed(cls) -> Iterator[None]:
-        """Let a stop wait until the end of the ``with``, the outermost of several.  On
-        another thread than the main one there is none to wait for."""
+        """Postpone a stop to the end of the (outermost) ``with``.  Only the main thread
+        is ever stopped, so on any other this does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -2635,8 +2620,8 @@ class ProcessSignals:
     @staticmethod
     @contextlib.contextmanager
     def signals_blocked() -> Iterator[None]:
-        """A thread that is started within the ``with`` gets no signal, nor does one
-        that it starts: only a signal of its own ends the main thread's wait."""
+        """A thread that is started within the ``with`` gets no signals, nor do the
+        threads that it starts: a signal always interrupts the main thread's wait."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -2645,9 +2630,8 @@ class ProcessSignals:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reload_asked(self) -> bool:
-        """True once after each SIGHUP (or several that came together).  Raises: Stopped
-        again, since Python drops what is raised in a __del__ or a callback of its own.
-        """
+        """True once after a SIGHUP, or several in a row.  Raises: Stopped again if the
+        first was lost, as Python ignores exceptions in __del__ and in callbacks."""
         if self._stopped_by is not None:
             raise Stopped(self._stopped_by)
         asked, self._reload_asked = self._reload_asked, False
@@ -2660,73 +2644,73 @@ class Clock(Protocol):
     def now(self) -> datetime: ...  # in the door's zone, aware; may be wrong and jump
     def monotonic(self) -> float: ...  # seconds: only forward, also while suspended
     def sleep(self, seconds: float) -> None: ...
-    # As ``sleep``, for the main thread: until a Worker has ended something, at most.
+    # Like ``sleep``, but ``wake`` ends it; for the main thread.
     def wait(self, seconds: float) -> None: ...
-    def wake(self) -> None: ...  # end that wait, or its next one; for any thread
-    def is_set(self) -> bool: ...  # the kernel knows the clock to be synchronised
-    def cpu(self) -> float: ...  # seconds of the processor that the door has used
-    def boot(self) -> str: ...  # a name for this run of the computer
+    def wake(self) -> None: ...  # end the present ``wait`` or the next; on any thread
+    def is_set(self) -> bool: ...  # the kernel says that the clock is synchronised
+    def cpu(self) -> float: ...  # seconds of processor time that the door has used
+    def boot(self) -> str: ...  # an id of this run of the computer
 
 
 class ReaderLost(Exception):
-    """The reader does not answer; the next ``sense`` opens it anew."""
+    """The reader does not answer; the next ``sense`` opens it again."""
 
 
 class LockError(Exception):
-    """A question or a command to the lock failed; the text is for people, and the class
-    says what may follow.  ``after_s``: so long a Busy lock, or a cloud whose quota is
-    used up, wants to be left alone; None: it did not say."""
+    """A question or a command to the lock failed.  The text is for people; the class
+    says what may be done next.  ``after_s`` is how long a busy lock, or a cloud whose
+    quota is used up, asks to be left alone; None: it did not say."""
 
-    result = Result.UNREACHABLE  # what it comes to when nothing helps
-    ask_again = True  # the same question may do better
-    send_again = False  # the same command surely had no effect so far
-    #: The lock itself says no, or its owner does through it: no other may open instead.
+    result = Result.UNREACHABLE  # of the move, if no retry helps
+    ask_again = True  # the same question may succeed later
+    send_again = False  # the command surely had no effect and may be sent again
+    #: The lock or its owner says no, so no other lock may open instead.
     forbids_fallback = False
-    never_reached_lock = False  # of a command, the lock has surely got nothing
+    never_reached_lock = False  # the command surely did not reach the lock
 
     def __init__(self, text: str, after_s: float | None = None) -> None:
         super().__init__(text)
         self.after_s = after_s
 
     def allows_fallback(self, command: Command | None) -> bool:
-        """True when another lock may open instead: ``command`` is the one that failed,
-        None: it was a question, and nothing has been sent."""
-        was_kept_back = command is Command.UNLOCK and self.never_reached_lock
-        return not self.forbids_fallback and (command is None or was_kept_back)
+        """True if another lock may open instead of this one; ``command`` is the one
+        that failed, or None where a question failed before any command was sent."""
+        surely_shut = command is Command.UNLOCK and self.never_reached_lock
+        return not self.forbids_fallback and (command is None or surely_shut)
 
 
 class NotSent(LockError):
-    """Nothing of the request has left: no name, no connection, no TLS, no time."""
+    """Nothing of the request was sent: DNS, TCP or TLS failed, or the time was up."""
 
     send_again = never_reached_lock = True
 
 
 class MaybeSent(LockError):
-    """The request left and no proper answer came: it may have had its effect."""
+    """The request was sent but not properly answered: it may have had its effect."""
 
 
 class Busy(LockError):
-    """The lock does something else."""
+    """The lock is busy with something else."""
 
     result = Result.REFUSED
     send_again = forbids_fallback = True
 
 
 class Throttled(Busy):
-    """Too many requests just now: the cloud did not ask the lock."""
+    """Too many requests at the moment: the cloud did not pass this one to the lock."""
 
     forbids_fallback = False
     never_reached_lock = True
 
 
 class Unreadable(LockError):
-    """An answer that makes no sense, or does not say what it was asked for."""
+    """The answer makes no sense, or lacks what was asked for."""
 
     result = Result.UNKNOWN_STATE
 
 
 class Rejected(LockError):
-    """The lock said no: it is jammed."""
+    """The lock refused: it is jammed, for example."""
 
     result = Result.REFUSED
     ask_again = False
@@ -2734,7 +2718,7 @@ class Rejected(LockError):
 
 
 class RequestRefused(LockError):
-    """The cloud refused the request itself: the lock was not asked."""
+    """The cloud refused the request without asking the lock."""
 
     result = Result.REFUSED
     ask_again = False
@@ -2742,34 +2726,34 @@ class RequestRefused(LockError):
 
 
 class RemoteBarred(RequestRefused):
-    """The cloud refused for the lock's sake: its battery is empty, or its owner lets
-    nobody move it from afar."""
+    """The cloud refused because of the lock: its battery is empty, or its owner does
+    not allow remote control."""
 
     forbids_fallback = True
 
 
 class AuthError(RequestRefused):
-    """The key is not accepted."""
+    """The cloud does not accept the key."""
 
 
 class QuotaError(RequestRefused):
-    """Too many calls."""
+    """The quota of API calls is used up."""
 
 
 class Offline(LockError):
-    """The cloud is there, but not the lock, or the hub before it."""
+    """The cloud answers, but it cannot reach the lock or its hub."""
 
     ask_again = False
 
 
 class NotForwarded(Offline):
-    """As Offline, in answer to a command, and the cloud surely kept it back."""
+    """As Offline, and the cloud surely did not pass the command on."""
 
     never_reached_lock = True
 
 
 class AccessWithdrawn(LockError):
-    """Whoever was granted may not enter any more; nothing was sent."""
+    """The person who was granted may no longer enter; nothing was sent."""
 
     result = Result.REFUSED
     ask_again = False
@@ -2777,15 +2761,15 @@ class AccessWithdrawn(LockError):
 
 
 class DriverState(Protocol):
-    """A few named words that a lock's driver has on disk, such as a token that the
-    vendor changes at each use.  Does not fail; may be called on any thread."""
+    """A few named texts that a lock's driver stores on disk, such as a token that the
+    vendor replaces at each use.  Never fails; may be called on any thread."""
 
     def recall(self, name: str) -> str | None: ...
-    def keep(self, name: str, text: str) -> None: ...  # a power cut does not lose it
+    def keep(self, name: str, text: str) -> None: ...  # synced to disk on return
 
 
 class Sent(NamedTuple):
-    """A command that was sent, what ``send`` returned, and what was known before."""
+    """A command that was sent, what ``send`` returned, and the status before it."""
 
     command: Command
     handle: str | None
@@ -2793,11 +2777,11 @@ class Sent(NamedTuple):
 
 
 class Lock(Protocol):
-    """One vendor's protocol and nothing else: no retries, no policy, and no waiting but
-    for the pause that a vendor asks for between two requests.
+    """One vendor's protocol and nothing else: no retries, no policy, and no waiting
+    except for a pause that the vendor asks for between two requests.
 
-    Each method returns before ``by`` (monotonic seconds).  Raises: LockError.  One
-    thread at a time asks and commands; the main thread may meanwhile use ``calls``,
+    Each method returns before ``by`` (monotonic seconds).  Raises: LockError.  Its
+    worker's thread makes the calls; the main thread may meanwhile use ``calls``,
     ``keep_ready``, ``trouble``, ``wait_released`` and ``close``.
     """
 
@@ -2805,49 +2789,49 @@ class Lock(Protocol):
 
     @property
     def calls(self) -> int:
-        """How many requests have left so far: what a vendor's plan counts."""
+        """How many requests were sent so far, as a vendor's plan counts them."""
 
     def status(self, by: float) -> LockStatus: ...
 
     def wake(self, by: float) -> str | None:
-        """Have a lock whose state is old asked again; returns what to ask about it,
-        None where the vendor has no such thing."""
+        """Make the cloud ask a lock whose state is old.  Returns a handle for
+        ``is_awake``, None where the vendor has none."""
         return None
 
     def is_awake(self, handle: str, by: float) -> bool:
-        """Ask once whether what ``wake`` began is over."""
+        """Ask once whether what ``wake`` began has finished."""
         return True
 
     def prepare(self, by: float) -> None:
-        """Wait for what ``send`` needs.  For the last question before a command: what
-        is decided meanwhile still holds it back."""
+        """Wait for what ``send`` needs (a connection, say), before the final check
+        whether the command may still be sent."""
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
-        """Send ``command``; nothing of it leaves after ``send_by``.  Returns what to
-        ask about it, None where the vendor has no such thing."""
+        """Send ``command``; nothing of it is sent after ``send_by``.  Returns a handle
+        for ``confirm``, None where the vendor has none."""
 
     def confirm(self, sent: Sent, by: float) -> Progress:
-        """Ask once how a command went.  Raises: Rejected when the lock says that it
+        """Ask once how a command went.  Raises: Rejected if the lock reports that it
         failed."""
 
     def keep_ready(self) -> None:
-        """Called when idle: make sure, without waiting, that a tap finds it ready."""
+        """Prepare for the next tap without waiting; called when the door is idle."""
 
     def trouble(self) -> str:
-        """Why a tap would hardly reach it, as far as that is known without asking."""
+        """Why the lock is probably unreachable, as far as is known without a call."""
         return ""
 
     def wait_released(self) -> None:
-        """Wait until the last command needs the program no more: a strike is open only
-        as long as its pin is held."""
+        """Wait until the last command has finished: a strike is open only as long as
+        the program holds its pin."""
 
     def close(self) -> None:
-        """Give back what was held, for good: a strike is released at once, and a call
-        that is under way on another thread ends."""
+        """Release everything for good: a strike shuts at once, and a call that is under
+        way on another thread ends."""
 
 
 class Pending(Protocol[T_co]):
-    """Something that a Worker was given to do; once it is ``done`` it has a result."""
+    """A call that was submitted to a Worker; it has a result once it is ``done``."""
 
     @property
     def done(self) -> bool: ...
@@ -2855,24 +2839,24 @@ class Pending(Protocol[T_co]):
 
 
 class Worker(Protocol):
-    """Runs functions one after the other, so that nobody else waits for them."""
+    """Runs calls one after the other on a thread of its own."""
 
     @property
     def is_idle(self) -> bool: ...
     @property
-    def busy_s(self) -> float: ...  # what is under way has lasted; 0.0: nothing is
+    def busy_s(self) -> float: ...  # how long the present call has lasted; 0.0: none
     @property
-    def is_awaited(self) -> bool: ...  # somebody waits for what is under way to end
+    def is_awaited(self) -> bool: ...  # another call waits for the present one to end
     def submit(self, function: Callable[[], T]) -> Pending[T]: ...
-    def close(self) -> None: ...  # begin nothing more; does not wait
+    def close(self) -> None: ...  # start no further call; does not wait
 
 
 class StoreError(Exception):
-    """The database can't be read or written just now; the text is for people."""
+    """The database cannot be read or written now; the text is for people."""
 
 
 class Answer(NamedTuple):
-    """What the sender of an access request is told: whether it was ``done``, and in
+    """The answer to the sender of an access request: whether it was ``done``, and in
     words."""
 
     done: bool
@@ -2880,106 +2864,105 @@ class Answer(NamedTuple):
 
 
 class Source(Protocol):
-    """Where requests come from: a reader, a scanner, a button, the inbox.
+    """Where access requests come from: a reader, a scanner, a button, the inbox.
 
     ``point`` is its name where there are several.  ``due`` is when to ``poll`` next
-    (monotonic); inf: when its ``worker``, which makes its slow calls, has ended one.
+    (monotonic); inf: when a call of its ``worker``, which makes the slow ones, ends.
     """
 
     point: str
     due: float
     worker: Worker
 
-    # Get ready, before the door says that it is: for a second at most, and no longer
-    # than it takes to know what was presented before the start.
+    # Get ready before the door reports that it is.  May take a second at most, to find
+    # out what was there before the start.
     def open(self) -> None: ...
-    # What was presented since the last call, without waiting for anything.
+    # The next request, if there is one; does not wait.
     def poll(self, now: float) -> AccessRequest | None: ...
-    # Have what was presented last prove that it is what ``credential`` says; None where
-    # it did, or has nothing to prove.  The door calls this on ``worker``.
+    # Why the last credential presented is not proven to be ``credential``; None if it
+    # is, or needs no proof.  Runs on ``worker``.
     def prove(self, credential: Credential) -> Reason | None: ...
-    # Tell the sender what came of it; at a reader, the lights have done so.
+    # Send the answer to the sender, where there is one beside the lights.
     def answer(self, request: AccessRequest, answer: Answer) -> None: ...
-    # Be slow until then: nobody who may enter was among many that were denied.
+    # Poll slowly until then: there were many denials in a row.
     def rest(self, until: float) -> None: ...
-    def trouble(self) -> str: ...  # why nothing can be presented; "" while all is well
+    def trouble(self) -> str: ...  # why nothing can be presented; "" if all is well
     def close(self) -> None: ...
 
 
 class Authority(Protocol):
-    """Somebody who is asked about people that the device's own list does not have.
+    """A system that is asked about people who are not on the device's own list.
 
-    It never decides: what it supplies is judged by ``decide`` like an entry of the
-    list, and a block, a lockdown or the clock beats every yes.
+    It never decides: ``decide`` judges the credential that it supplies like one of the
+    list, so a block, a lockdown or the clock overrules it.
     """
 
     name: str
-    worker: Worker  # makes the call: nobody else waits for it
+    worker: Worker  # makes the call, so that no other person waits for it
     answer_s: float  # how long an answer may take
 
     def look_up(self, request: AccessRequest) -> Credential | Reason | None:
-        """A credential, the reason for a no (AUTHORITY_UNREACHABLE for what could not
-        be asked or understood), or None: not known here.  Runs on ``worker``."""
+        """A credential; the reason why there is none (AUTHORITY_UNREACHABLE if the
+        system could not be asked or understood); or None: unknown here.  Runs on
+        ``worker``."""
 
 
 class People(Protocol):
-    """The list of people on disk, and who is kept out.  Every method raises
-    StoreError."""
+    """The list of people on disk, with its blocks.  Every method raises StoreError."""
 
     def find(self, uid: Uid) -> Credential | None: ...
-    # The block that covers this card of ``holder`` ("": nobody is known to have it).
+    # The block that covers this card of ``holder`` ("": of an unknown person).
     def block_on(self, uid: Uid, holder: str) -> Block | None: ...
-    # Whether cards have dates or hours; True where a short look cannot tell.
+    # Whether any card has dates or hours; True if that takes too long to find out.
     def has_dated_cards(self) -> bool: ...
-    # Put ``card`` on the list, in place of what was known of its UID.
+    # Put ``card`` on the list, in place of an earlier entry of its UID.
     def add_card(self, card: Credential, at: datetime) -> None: ...
-    def locked_down(self) -> bool | None: ...  # None: nothing was ever said of it
+    def locked_down(self) -> bool | None: ...  # None: it was never set
     @property
-    def needs_tidying(self) -> bool: ...  # ``tidy`` should not wait for its usual time
-    def tidy(self) -> None: ...  # finish, in an idle moment, what a change has left
+    def needs_tidying(self) -> bool: ...  # ``tidy`` should run soon
+    def tidy(self) -> None: ...  # idle work that a change has left to do
     def close(self) -> None: ...
 
 
 class EventLog(Protocol):
-    """The events on disk, and what is kept under a name beside them.  Every method
-    raises StoreError."""
+    """The events on disk, and the notes beside them.  Every method raises
+    StoreError."""
 
-    # When this card last moved the lock, or may have.
+    # When this card last moved the lock or may have moved it.
     def last_moved(self, uid: Uid) -> datetime | None: ...
-    # The latest time at which anything happened; when the first row was written.
-    def newest_at(self) -> datetime | None: ...
-    def oldest_at(self) -> datetime | None: ...
-    # Put ``event`` on disk, as far as it is known; returns its id.  After that a power
-    # cut loses neither it nor ``notes``.
+    def newest_at(self) -> datetime | None: ...  # the latest time in the log
+    def oldest_at(self) -> datetime | None: ...  # the time of the first row
+    # Store an event whose outcome is not known yet, with ``notes``; returns its id.
+    # Both are synced to disk on return.
     def begin(self, event: Event, notes: Notes = NO_NOTES) -> int: ...
-    # Add result, latency and detail of ``event``, which ``begin`` gave its id.
+    # Add the outcome of an event with the id from ``begin``.
     def finish(self, event: Event, notes: Notes = NO_NOTES) -> None: ...
-    def record(self, event: Event) -> None: ...  # one in which nothing is moved
-    def keep(self, notes: Notes) -> None: ...  # by themselves
-    def recall(self, name: str) -> str | None: ...  # also of another process
-    # Mark what earlier processes left unfinished, and return how many that is; what a
-    # verb began a short while ago is left to it.
+    def record(self, event: Event) -> None: ...  # store one that moves no lock
+    def keep(self, notes: Notes) -> None: ...  # store notes without an event
+    def recall(self, name: str) -> str | None: ...  # read a note, of any process
+    # Mark the events that earlier processes left unfinished as interrupted, except the
+    # latest ones of a verb that may still run; returns their number.
     def close_interrupted(self) -> int: ...
-    # Remove the oldest events and their outcomes: at most ``limit`` of each, and only
-    # those from ``before`` that.  Returns how many rows were removed.
+    # Remove at most ``limit`` events from before ``before``, and as many outcomes,
+    # oldest first; returns the number of rows removed.
     def forget(self, before: datetime, now: datetime, limit: int) -> int: ...
-    def tidy(self) -> None: ...  # checkpoint the WAL now, so that no commit has to
+    def tidy(self) -> None: ...  # checkpoint the WAL, so that no commit needs to
     def close(self) -> None: ...
 
 
 class Indicator(Protocol):
-    """The lights beside the reader.  Nothing that happens to them stops the door."""
+    """The lights beside the reader.  No fault of theirs stops the door."""
 
-    trouble: str  # why there is no light, in words; "" while there is
+    trouble: str  # why the lights are dark, in words; "" if all is well
 
-    # Play ``signals`` one after the other, at once, in the background.
+    # Start to play ``signals``, one after the other, in the background.
     def show(self, *signals: Signal) -> None: ...
-    def keep_ready(self) -> None: ...  # when idle: try again for pins not to be had
+    def keep_ready(self) -> None: ...  # when idle: try again to get missing pins
     def close(self) -> None: ...  # lights off
 
 
 class Supervisor(Protocol):
-    """Who started the door and watches over it: systemd."""
+    """The service manager that started the door and watches it: systemd."""
 
     def ready(self) -> None: ...
     def alive(self) -> None: ...
@@ -2989,7 +2972,7 @@ class Supervisor(Protocol):
 
 
 ################################################################################
-# 6. Moving a lock -- look, command, confirm: steps that block nothing
+# 6. Moving a lock -- look, command, confirm: generators that never block
 ################################################################################
 
 

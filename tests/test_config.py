@@ -474,10 +474,7 @@ LOCKS = {
 
 KEN_WAS = 'card 1 ("Ken")'
 DATED = CARD + "valid_from"
-RANDOM = (
-    "a random UID (4 bytes, first 08), as phones use: it is another one at each tap and"
-    " can't be enrolled; use a card"
-)
+RANDOM = doorpi.RANDOM_WORDS
 
 PERSON = '[[person]]\nname = "Ken"\ncards = '
 CARDS_OF_KEN = 'person 1 ("Ken"), cards'
@@ -529,8 +526,8 @@ OFFICE = 'schedule 1 ("office")'
 TIMES = '[[schedule]]\nname = "office"\ntimes = '
 DAYS = 'days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"'
 HOURS = 'expected days and hours, as in "Mon-Fri 08:00-20:00"'
-MINUS = "write a plain - (minus) from day to day and from hour to hour"
-CLOCK = "a time of day is 00:00 to 23:59, an end also 24:00"
+MINUS = "write a plain - (minus) between days and between hours"
+CLOCK = "a time of day is 00:00 to 23:59; an end may be 24:00"
 
 SPANS = {
     "days only": ("Mon-Fri", HOURS),
@@ -555,7 +552,7 @@ SPANS = {
     "from 24:00": ("Mon 24:00-08:00", CLOCK),
     "60 minutes": ("Mon 08:60-20:00", CLOCK),
     "60 minutes at the end": ("Mon 08:00-19:60", CLOCK),
-    "no time at all": ("Mon 08:00-08:00", "starts when it ends; a whole day is 00:00-24:00"),
+    "no time at all": ("Mon 08:00-08:00", "start and end are equal; a whole day is 00:00-24:00"),
 }  # fmt: skip
 
 SCHEDULES = {
@@ -580,8 +577,8 @@ NO_PICTURE = 'not a picture such as "6x GGGGG....." or "* G...."'
 SIGNALS = {
     "a number for a picture": ("[signals]\nlocked = 6", f"signals.locked = 6: {TEXT} ({MEANINGS[Signal.LOCKED]})"),
     "no picture": ('[signals]\nlocked = "GGG"', f"signals.locked = 'GGG': {NO_PICTURE}"),
-    "too long": ('[signals]\nlocked = "1201x G"', "signals.locked = '1201x G': a picture plays at least once and 60 s at most"),
-    "never": ('[signals]\nlocked = "0x G"', "signals.locked = '0x G': a picture plays at least once and 60 s at most"),
+    "too long": ('[signals]\nlocked = "1201x G"', "signals.locked = '1201x G': a picture plays at least once, and for 60 s at most"),
+    "never": ('[signals]\nlocked = "0x G"', "signals.locked = '0x G': a picture plays at least once, and for 60 s at most"),
     "no end where one is due": ('[signals]\nlocked = "* G"', "signals.locked = '* G': this signal must end (start with 6x)"),
     "an end where none is due": ('[signals]\nready = "6x G"', "signals.ready = '6x G': this signal must repeat (start with *)"),
 }  # fmt: skip

@@ -256,7 +256,7 @@ def doorpi_now() -> datetime:
 # fmt: off
 REFUSED = {
     "a random UID": (["X", "--uid", "08112233"],
-        "08:11:22:33: a random UID (4 bytes, first 08), as phones use: it is another one at each tap and can't be enrolled; use a card"),
+        "08:11:22:33: a random UID (4 bytes, beginning with 08), as phones have: it changes at each tap and cannot be enrolled; use a card"),
     "a card of the file": (["X", "--uid", "04A93C715ED284"],
         f"{KEN_WRITTEN} is in the settings' file, as Ken Sato: the file decides, so edit it there"),
     "hours that are none": (["X", "--uid", "01020304", "--schedule", "ofice-hours"],

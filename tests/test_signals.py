@@ -259,7 +259,7 @@ def test_a_picture_is_read(picture, pattern):
 
 
 NO_PICTURE = 'not a picture such as "6x GGGGG....." or "* G...."'
-TOO_LONG = "a picture plays at least once and 60 s at most"
+TOO_LONG = "a picture plays at least once, and for 60 s at most"
 
 NOT_READ = {
     "nothing": ("", NO_PICTURE),

@@ -161,8 +161,8 @@ def test_a_random_uid_cannot_be_enrolled():
         enrollable_uid("8.17.34.51")
 
     assert str(refused.value) == (
-        "a random UID (4 bytes, first 08), as phones use: it is another one at each tap"
-        " and can't be enrolled; use a card"
+        "a random UID (4 bytes, beginning with 08), as phones have: it changes at each tap"
+        " and cannot be enrolled; use a card"
     )
 
 
