@@ -31,11 +31,11 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
     14 The owner's tools            15 Lists from elsewhere    16 Pictures
     17 Doctor        18 Wiring and command line
 A section uses names of its own and of earlier sections only, and 1-4 touch no
-clock, disk, network or environment; tests/test_architecture.py holds us to both.
+clock, disk, network or environment; tests/repo/test_architecture.py holds us to both.
 
 To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14 (of
-                    one that time ends, _turns too), rows in tests/test_rules.py and
-                    test_why.py.  A key of a card for it: Credential and validity in 1,
+                    one that time ends, _turns too), rows in core/test_rules.py and
+                    verbs/test_why.py.  A key of a card: Credential and validity in 1,
                     its Setting and Parser.credentials in 4, CARD_FIELDS in 14.  A new
                     fact about the moment: Circumstances in 2, circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
@@ -43,16 +43,16 @@ To add a setting    one line of a Table in 4, one in doorpi.toml
 To add a lock       a class in 9 with the methods of Lock (5), which says where its API
                     is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs,
                     its id and the keys that only it has, a fake of its cloud and a row
-                    of DRIVERS in tests/fake_locks.py; what tests/test_lock_faults.py
-                    and test_drivers.py then ask for; README's tables and doorpi.toml.
+                    of DRIVERS in tests/fakes/locks.py; what locks/test_drivers.py and
+                    test_lock_faults.py then ask for; README's tables, doorpi.toml.
                     One with OAuth has a second host (WebLock._reach), forms and words
-                    on disk (DriverState): tests/fake_oauth.py is a whole driver
+                    on disk (DriverState): tests/fakes/oauth.py is a whole driver
 To change when a lock is asked   its LockPolicy in 9; README and the lock's tests have
                     the times as well
 To add a source     a class in 12 with the methods of Source (5), which may be given an
                     id or a proof of its own; one more in make_sources (18).  A second
                     reader is one more CardSource there, with a point; an exit's wants
-                    are Wants.UNLOCK.  tests/test_one_way_in.py has several
+                    are Wants.UNLOCK.  tests/door/test_one_way_in.py has several
 To add an authority a class with what Authority (5) lists, and its place in
                     Equipment.authorities (`equip`, 18); tests as above
 To add a verb       a cmd_* and a row of VERBS in 18; what it does at length in 14
@@ -3244,7 +3244,7 @@ class LockControl:
     A command is chosen from a status and never guessed; it leaves before ``send_by`` or
     not at all; it is sent again only if it surely had no effect; and it counts when the
     lock has confirmed it.  What each LockError (5) leads to before and after a command
-    is a table in tests/test_lock_control.py.
+    is a table in tests/door/test_lock_control.py.
 
     ``status`` and ``move`` wait for nothing themselves: ``worker`` makes each request.
     ``fallback`` opens instead when surely nothing was sent to this lock and the lock

@@ -25,12 +25,11 @@ from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
-from live_cloud import LiveSesame
-from virtual import VirtualCard, VirtualField
-
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import doorpi
 from doorpi import Card, Event, Reason, Result, Signal
+from tests.fakes.live_cloud import LiveSesame
+from tests.fakes.virtual import VirtualCard, VirtualField
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every check: lint, format, types, tests. Arguments go to pytest, paths in them are seen
-# from the top level: sh tests/run.sh -k relock tests/test_door.py
+# from the top level: sh tests/run.sh -k relock tests/door/test_door.py
 #
 # DOORPI_MAX_SKIPPED=0 sh tests/run.sh fails when more tests than that are skipped.
 # shellcheck source=tests/venv.sh

@@ -1,0 +1,482 @@
+"""Calls are a budget: counted on disk, warned of, saved; and a cloud that is left alone.
+
+Also waking a lock that does not answer its hub, which costs the lock's battery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from datetime import datetime
+
+import pytest
+
+import doorpi
+from doorpi import (
+    CallBudget,
+    Command,
+    LockAccess,
+    LockConfig,
+    LockPolicy,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    NoteKey,
+    Notes,
+    Progress,
+    QuotaError,
+    Result,
+    SqliteStore,
+    calls_in_words,
+)
+from tests.helpers.values import replace
+from tests.helpers.world import JST, KEN, FakeLock, card_of, config_of
+
+MONTH = "calls sesame 2026-11"
+PLAN = 3000
+UNLOCKED = LockStatus(state=LockState.UNLOCKED)
+
+
+@pytest.fixture
+def world(world):
+    """A lock with a plan, which is asked at 3, 6, 12 and 20 s."""
+    world.lock.policy = doorpi.Sesame.policy
+    return world
+
+
+def used(world, calls: int) -> None:
+    world.store.kept[MONTH] = str(calls)
+
+
+def tap(world, **door):
+    event = world.tap(KEN, config=config_of(card_of(), **door))
+    return event.result, event.detail
+
+
+# -- counting
+
+
+def test_a_tap_is_three_calls_and_they_are_on_disk_with_its_outcome(world):
+    tap(world)
+
+    assert world.lock.calls == 3
+    assert world.store.kept == {MONTH: "3"}
+
+
+def test_each_tap_is_counted_once(world):
+    door = world.door()
+
+    for _ in range(2):
+        world.reader.shows = [KEN, *[None] * 9]
+        while world.reader.shows or not door.is_idle:
+            door.step()
+
+    assert world.store.kept == {MONTH: "6"}
+
+
+@pytest.fixture
+def with_second(world):
+    """A first lock out of reach, and a second of its kind."""
+    world.fallback = FakeLock(world.clock)
+    world.fallback.policy = world.lock.policy
+    world.lock.statuses = [ASLEEP]
+    return replace(config_of(card_of()), fallback=LockAccess(kind="sesame"))
+
+
+def test_two_locks_of_a_kind_are_counted_together(world, with_second):
+    world.tap(KEN, config=with_second)
+
+    assert (world.lock.calls, world.fallback.calls) == (1, 3)
+    assert world.store.kept == {MONTH: "4"}
+
+
+def test_the_second_lock_saves_as_well(world, with_second):
+    used(world, 2910)
+
+    event = world.tap(KEN, config=with_second)
+
+    assert event.result is Result.UNSURE
+    assert world.fallback.calls == 2
+
+
+def test_idle_time_costs_nothing(world):
+    door = world.door()
+
+    for _ in range(1000):
+        door.step()
+
+    assert world.lock.calls == 0
+    assert not [name for name in world.store.kept if name.startswith("calls")]
+
+
+def test_tries_that_failed_count_as_well(world):
+    world.lock.statuses = [MaybeSent("no answer"), MaybeSent("no answer")]
+
+    tap(world)
+
+    assert world.store.kept == {MONTH: "5"}
+
+
+def test_a_month_begins_with_nothing(world):
+    used(world, 2990)
+    world.clock.at = datetime(2026, 12, 1, 0, 0, 1, tzinfo=JST)
+
+    tap(world)
+
+    assert world.store.kept == {MONTH: "2990", "calls sesame 2026-12": "3"}
+
+
+@pytest.mark.parametrize("kept", ["junk", "-5", "2.5", "9" * 5000], ids=len)
+def test_what_makes_no_sense_on_disk_is_no_call(clock, kept):
+    assert CallBudget(clock, "sesame", PLAN, recall=lambda name: kept).used == 0
+
+
+def test_what_is_no_text_on_disk_is_nothing(tmp_path):
+    """Somebody had a try at the file by hand."""
+    with contextlib.closing(SqliteStore(tmp_path / "doorpi.db")) as store:
+        store.events.keep(Notes({"relock": "", "calls": "7"}))
+        with contextlib.closing(sqlite3.connect(store.events.path)) as db, db:
+            db.execute("UPDATE states SET value = x'00FF'")
+
+        assert (store.events.recall("relock"), store.events.recall("calls")) == (
+            None,
+            None,
+        )
+        store.events.keep(Notes({"relock": "again"}, {"calls": 2}))
+        assert (store.events.recall("relock"), store.events.recall("calls")) == (
+            "again",
+            "2",
+        )
+
+
+def test_two_processes_count_together(tmp_path):
+    one, other = (SqliteStore(tmp_path / "doorpi.db") for _ in range(2))
+
+    for store, calls in ((one, 3), (other, 2), (one, 1)):
+        store.events.keep(Notes(counts={MONTH: calls}))
+
+    assert other.events.recall(MONTH) == "6"
+    one.close()
+    other.close()
+
+
+def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
+    world.lock.progress = [doorpi.Stopped(15)]
+
+    with pytest.raises(doorpi.Stopped):
+        tap(world)
+
+    assert world.store.kept == {MONTH: "3"}
+
+
+# -- what is left decides
+
+
+@pytest.mark.parametrize(
+    ("calls", "questions"),
+    [(0, None), (2699, None), (2700, 1), (2909, 1), (2910, 0), (3000, 0), (9999, 0)],
+)
+def test_how_many_questions_a_command_is_worth(clock, calls, questions):
+    budget = CallBudget(clock, "sesame", PLAN, recall=lambda name: str(calls))
+
+    assert budget.questions() == questions
+
+
+def test_from_90_percent_on_there_is_one_question(world):
+    used(world, 2700)
+    world.lock.progress = [Progress.PENDING] * 9
+
+    assert tap(world) == (
+        Result.UNSURE,
+        "not confirmed within 3 s: 2,700 of this month's 3,000 calls are used (90 %)",
+    )
+    assert world.lock.calls == 3
+
+
+def test_one_question_is_enough_when_the_lock_confirms(world):
+    used(world, 2700)
+
+    assert tap(world) == (Result.UNLOCKED, "")
+
+
+def test_from_97_percent_on_what_is_left_is_for_commands(world):
+    used(world, 2910)
+
+    assert tap(world) == (
+        Result.UNSURE,
+        "not confirmed within 0 s: 2,910 of this month's 3,000 calls are used (97 %)",
+    )
+    assert world.lock.calls == 2  # a toggle must look before
+
+
+def test_who_need_not_look_does_not(world):
+    used(world, 2910)
+
+    tap(world, on_tap="unlock", on_unknown="unlock")
+
+    assert world.lock.calls == 1
+    assert [command for _, command in world.lock.sent] == [Command.UNLOCK]
+
+
+def test_locking_again_is_always_confirmed(world):
+    used(world, 2910)
+    settings = replace(config_of(card_of()), lock=LockConfig(relock_after_s=5.0))
+    door = world.door(settings)
+    world.reader.shows = [KEN]
+
+    for _ in range(200):
+        door.step()
+
+    assert [event.result for event in world.store.events.values()] == [
+        "unsure",
+        "locked",
+    ]
+
+
+def test_a_plan_of_the_owners_own_is_taken_for_the_vendors(world):
+    used(world, 2910)
+    lock = LockConfig(calls_per_month=30_000)
+
+    event = world.tap(KEN, config=replace(config_of(card_of()), lock=lock))
+
+    assert event.result is Result.UNLOCKED
+
+
+def test_a_lock_without_a_plan_is_not_looked_up(world):
+    world.lock.policy = LockPolicy(confirm_at_s=(0.0,))
+    world.store.recall = None  # would raise
+
+    control = doorpi.LockControl(
+        world.lock, world.clock, confirm_s=5.0, jitter=lambda: 0.0
+    )
+
+    assert control.budget.questions() is None
+    assert control.budget.shortage() == ""
+
+
+# -- who is told
+
+
+@pytest.mark.parametrize(("calls", "is_told"), [(2396, False), (2397, True)])
+def test_the_journal_and_the_status_warn_from_80_percent_on(
+    world, caplog, calls, is_told
+):
+    used(world, calls)
+
+    tap(world)
+
+    words = "2,400 of this month's 3,000 calls are used (80 %)"
+    assert (words in caplog.messages) is is_told
+    assert (f"status: ready; {words}" in world.supervisor.said) is is_told
+
+
+def test_a_start_warns_too(world, caplog):
+    used(world, 2400)
+    world.clock.stop_at = world.clock.t + 2.0
+
+    with pytest.raises(doorpi.Stopped):
+        world.door().run()
+
+    assert calls_in_words(2400, PLAN) in caplog.messages
+
+
+def test_a_new_month_ends_the_warning(world):
+    used(world, 2990)
+    door = world.door()
+    world.reader.shows = [KEN, *[None] * 9]
+    while world.reader.shows or not door.is_idle:
+        door.step()
+    world.clock.at = datetime(2026, 12, 1, 0, 0, 1, tzinfo=JST)
+
+    world.reader.shows = [KEN]
+    while world.reader.shows or not door.is_idle:
+        door.step()
+
+    assert world.supervisor.said[-1] == "status: ready"
+
+
+# -- a cloud that wants to be left alone
+
+BLOCKED = "HTTP 403 Forbidden: too many calls"
+
+
+def test_a_cloud_that_wants_rest_gets_it_and_the_tenant_is_told(world):
+    world.lock.policy = doorpi.SesameMini.policy
+    world.lock.statuses = [QuotaError(BLOCKED, 1800.0)]
+    door = world.door()
+
+    outcomes = []
+    for pause_s in (0.0, 60.0, 1738.0, 60.0):
+        world.clock.advance(pause_s)
+        world.reader.shows = [KEN, *[None] * 9]
+        while world.reader.shows:
+            door.step()
+        event = list(world.store.events.values())[-1]
+        outcomes.append((event.result, event.detail, world.lock.calls))
+
+    assert outcomes == [
+        ("refused", BLOCKED, 1),
+        ("refused", "rate-limited: no calls for 29 min", 1),
+        ("refused", "rate-limited: no calls for 1 min", 1),
+        ("unlocked", "", 4),
+    ]
+
+
+def test_a_restart_and_a_verb_know_of_the_rest(world):
+    world.lock.statuses = [QuotaError(BLOCKED, 1800.0)]
+    tap(world)
+    world.clock.advance(600)
+
+    result, detail = tap(world)  # a new door on the same disk
+
+    assert (result, detail) == ("refused", "rate-limited: no calls for 20 min")
+    assert world.lock.calls == 1
+
+
+def test_a_rest_holds_although_the_disk_does_not(clock):
+    budget = CallBudget(clock, "sesame")
+
+    budget.rest(NoteKey.QUOTA, 60.0)
+    clock.advance(59.0)
+
+    assert budget.rest_s(NoteKey.QUOTA) == 1.0
+
+
+def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
+    kept: dict[str, str] = {}
+    door = CallBudget(clock, "sesame", recall=kept.get)
+    verb = CallBudget(clock, "sesame", keep=lambda notes: kept.update(notes.words))
+    assert door.rest_s(NoteKey.QUOTA) == 0.0
+
+    verb.rest(NoteKey.QUOTA, 60.0)
+    clock.advance(CallBudget.look_every_s)
+
+    assert door.rest_s(NoteKey.QUOTA) == 60.0 - CallBudget.look_every_s
+
+
+def test_a_rest_is_read_once_a_second(clock):
+    reads: list[str] = []
+    budget = CallBudget(clock, "sesame", recall=reads.append)
+
+    for _ in range(20):
+        budget.rest_s(NoteKey.QUOTA)
+        clock.advance(CallBudget.look_every_s / 10)
+
+    assert len(reads) == 2
+
+
+def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
+    world.lock.progress = [QuotaError(BLOCKED, 1800.0), Progress.DONE]
+
+    result, detail = tap(world)
+
+    assert (result, world.lock.calls) == ("unsure", 3)
+    assert detail == f"not confirmed within 3 s: {BLOCKED}"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "",
+        "boot-1",
+        "boot-1 x",
+        "other 9999.000",
+        "boot-1 nan",
+        f"boot-1 {'9' * 400}.000",
+    ],
+)
+def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
+    budget = CallBudget(clock, "sesame", recall=lambda name: kept)
+
+    assert budget.rest_s(NoteKey.QUOTA) == 0.0
+
+
+# -- waking a lock
+
+ASLEEP = LockStatus(
+    state=LockState.UNKNOWN,
+    why="it does not answer its hub",
+    reachable=False,
+    is_old=True,
+)
+
+
+@pytest.fixture
+def sleeper(world):
+    world.lock.policy = doorpi.SesameMini.policy
+    world.lock.statuses = [ASLEEP]
+    return world
+
+
+def test_a_lock_that_does_not_answer_is_woken_and_then_moved(sleeper):
+    sleeper.lock.awake = [False, False, True]
+
+    assert tap(sleeper) == (Result.UNLOCKED, "")
+    assert [at - 1000 for at, _ in sleeper.lock.sent] == [3.0]
+
+
+def test_waking_takes_no_longer_than_the_tap_has(sleeper):
+    sleeper.lock.awake = [False] * 99
+    sleeper.lock.statuses = [ASLEEP] * 9
+
+    assert tap(sleeper) == (
+        "unknown-state",
+        "state unknown: it does not answer its hub",
+    )
+    assert sleeper.clock.t - 1000 < 10.0
+    assert sleeper.lock.sent == []
+
+
+def test_a_lock_is_woken_once_in_five_minutes(sleeper):
+    door = sleeper.door()
+    wakes = []
+    for _ in range(6):
+        sleeper.lock.statuses = [ASLEEP] * 9
+        sleeper.lock.wakes = [None]
+        sleeper.reader.shows = [KEN, *[None] * 9]
+        while sleeper.reader.shows:
+            door.step()
+        wakes.append(1 - len(sleeper.lock.wakes))
+        sleeper.clock.advance(100)
+
+    assert wakes == [1, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{"wakes": [MaybeSent("cut")]}, {"awake": [MaybeSent("cut")]}, {"wakes": [None]}],
+    ids=str,
+)
+def test_waking_that_fails_changes_nothing(sleeper, answers):
+    vars(sleeper.lock).update(answers)
+
+    assert tap(sleeper) == (
+        "unknown-state",
+        "state unknown: it does not answer its hub",
+    )
+
+
+def test_waking_takes_no_longer_than_its_kind_may_take(sleeper):
+    sleeper.lock.awake = [False] * 99
+    sleeper.lock.statuses = [ASLEEP] * 9
+    lock = LockConfig(unlock_window_s=60.0)
+
+    sleeper.tap(KEN, config=replace(config_of(card_of()), lock=lock))
+
+    assert sleeper.clock.t - 1000 == pytest.approx(20.0, abs=1.0)
+
+
+def test_a_lock_whose_state_is_not_old_is_not_woken(sleeper):
+    sleeper.lock.statuses = [replace(ASLEEP, is_old=False)]
+
+    tap(sleeper)
+
+    assert sleeper.lock.calls == 1
+
+
+def test_a_lock_that_cannot_be_woken_is_not(world):
+    world.lock.statuses = [ASLEEP]
+
+    tap(world)
+
+    assert world.lock.calls == 1

@@ -1,0 +1,493 @@
+"""A second lock lets a member in when the first is out of reach, and never else."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+import doorpi
+from doorpi import (
+    Busy,
+    Command,
+    LockAccess,
+    LockConfig,
+    LockPolicy,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    NotSent,
+    Offline,
+    Progress,
+    QuotaError,
+    Result,
+    Signal,
+)
+from tests.fakes.cloud import answers, lives
+from tests.fakes.locks import DRIVERS, driver_of
+from tests.fakes.switchbot import says
+from tests.helpers.values import replace
+from tests.helpers.world import KEN, FakeLock, card_of, config_of
+
+MANY = 100
+LOST = NotSent("no network")
+AWAY = LockStatus(
+    state=LockState.UNKNOWN, why="the hub is offline", reachable=False, is_old=True
+)
+UNKNOWN = LockStatus(state=LockState.UNKNOWN, why="the bolt is moving")
+
+
+@pytest.fixture
+def second(world) -> FakeLock:
+    world.fallback = FakeLock(world.clock)
+    return world.fallback
+
+
+def config(**changes):
+    lock = LockConfig(kind="sesame-mini", **changes)
+    return replace(config_of(card_of()), lock=lock, fallback=LockAccess(kind="tedee"))
+
+
+def tap(world, **changes):
+    """One card; what the log says of it."""
+    event = world.tap(KEN, config=config(**changes))
+    return event.command, event.result, event.detail
+
+
+def sent(lock) -> list[Command]:
+    return [command for _, command in lock.sent]
+
+
+# -- when it is used
+
+BY_FALLBACK = "moved by the fallback (tedee); the lock: "
+OUT_OF_REACH = {
+    # what the first lock's status comes to: the words, seconds until the fallback moves
+    "no connection":  ([LOST] * MANY, "no network", 3.0),
+    "no answer":      ([MaybeSent("no answer")] * MANY, "no answer", 3.0),
+    "hub offline":    ([Offline("hub offline")], "hub offline", 0.0),
+    "says so itself": ([AWAY], "state unknown: the hub is offline", 0.0),
+    "plan used up":   ([QuotaError("no calls left")], "no calls left", 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OUT_OF_REACH)
+def test_a_first_lock_out_of_reach_lets_the_second_open(world, second, case):
+    world.lock.statuses, words, seconds = OUT_OF_REACH[case]
+
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, BY_FALLBACK + words)
+    assert world.lock.sent == []
+    assert [(at - 1000, command) for at, command in second.sent] == [
+        (seconds, Command.UNLOCK)
+    ]
+    assert world.lights.signals == [Signal.WORKING, Signal.UNLOCKED]
+
+
+#: Whether the second lock opens when the first fails so: at the look, and at the
+#: command.  A cloud that says no has passed nothing on; a lock that says no is heeded.
+FREED = """
+                look   command
+LockError        yes     no
+NotSent          yes     yes
+MaybeSent        yes     no
+Busy             no      no
+Throttled        yes     yes
+Unreadable       yes     no
+Offline          yes     no
+NotForwarded      yes     yes
+Rejected         no      no
+RemoteBarred           no      no
+RequestRefused       yes     yes
+AuthError        yes     yes
+QuotaError       yes     yes
+AccessWithdrawn        no      no
+"""
+FREED_BY = [
+    (name, stage, word == "yes")
+    for name, *words in map(str.split, FREED.strip().split("\n")[1:])
+    for stage, word in zip(("look", "command"), words, strict=True)
+]
+
+
+def kinds_of(error) -> set[str]:
+    return {error.__name__}.union(*map(kinds_of, error.__subclasses__()))
+
+
+def test_the_table_has_every_failure_of_a_lock():
+    assert {name for name, _, _ in FREED_BY} == kinds_of(doorpi.LockError)
+
+
+@pytest.mark.parametrize(("name", "stage", "is_freed"), FREED_BY)
+def test_the_second_opens_when_nothing_was_sent_and_the_lock_did_not_say_no(
+    world, second, name, stage, is_freed
+):
+    failures = [getattr(doorpi, name)("no")] * MANY
+    world.lock.progress = [Progress.PENDING] * MANY
+    if stage == "look":
+        world.lock.statuses = failures
+    else:
+        world.lock.sends = failures
+
+    _, result, detail = tap(world)
+
+    assert sent(second) == [Command.UNLOCK] * is_freed
+    assert (result is Result.UNLOCKED) == is_freed
+    assert (detail == f"{BY_FALLBACK}no") == is_freed
+
+
+@pytest.mark.parametrize("why", ["the lock is jammed", "the bolt is moving"])
+def test_a_first_lock_in_a_state_of_its_own_is_not_gone_round(world, second, why):
+    world.lock.statuses = [LockStatus(state=LockState.UNKNOWN, why=why)]
+
+    assert tap(world)[1] is Result.UNKNOWN_STATE
+    assert second.sent == []
+
+
+TOO_MANY = says(190, "Too Many Requests")
+PORTAL = answers(302, b"", "Location: http://wifi.example/login")
+#: What a vendor's cloud says, at which stage, and whether the second lock opens.
+VENDORS = [
+    ("tedee", "status", answers(401), True),
+    ("tedee", "status", answers(404), True),
+    ("tedee", "status", PORTAL, True),
+    ("tedee", "status", answers(200, b"<html>Sign in to the WiFi</html>"), True),
+    ("tedee", "command", answers(400, b'{"errorMessages":["no bridge"]}'), True),
+    ("tedee", "command", answers(429, b"", "Retry-After: 1800"), True),
+    ("tedee", "command", PORTAL, True),
+    ("tedee", "command", answers(200, b"<html>Sign in to the WiFi</html>"), False),
+    ("tedee", "command", answers(500), False),
+    ("tedee", "status", answers(403, b'{"errorMessages":["No share."]}'), False),
+    ("tedee", "status", lives(shown="jammed"), False),
+    ("tedee", "command", lives(jams=1), False),
+    ("switchbot", "status", TOO_MANY, True),
+    ("switchbot", "command", TOO_MANY, True),
+    ("switchbot", "command", says(190, "Requests reached the daily limit"), True),
+    ("switchbot", "command", says(190, "not support device type"), True),
+    ("switchbot", "command", says(160, "unsupported"), True),
+    ("switchbot", "command", says(190, "Device internal error"), False),
+    ("switchbot", "command", says(161, "device offline"), False),
+    ("switchbot", "command", says(300, "?"), False),
+    ("switchbot", "status", lives(shown="jammed"), False),
+    ("sesame", "command", answers(403, b'{"message":"Forbidden"}'), True),
+    ("sesame", "command", answers(404), True),
+    ("sesame-mini", "command", answers(401), True),
+    ("sesame-mini", "command", answers(403), True),
+    ("sesame-mini", "command", answers(400, b'{"error":"LOW_BATTERY"}'), False),
+    ("sesame-mini", "command", answers(400, b'{"error":"DEVICE_IS_BUSY 35"}'), False),
+    ("nuki-bridge", "command", answers(401), True),
+    ("nuki-bridge", "command", answers(503), False),
+    ("nuki-web", "command", answers(401), True),
+    ("nuki-web", "command", answers(423), False),
+]
+
+
+@pytest.mark.parametrize(("kind", "stage", "fault", "is_freed"), VENDORS)
+def test_the_second_opens_after_a_no_of_the_vendors_cloud(
+    world, second, kind, stage, fault, is_freed
+):
+    cloud = DRIVERS[kind](world.clock)
+    cloud.faults = {"told": fault}
+    cloud.fail("told", at=stage, times=MANY)
+    world.lock = driver_of(cloud)
+
+    tap(world)
+
+    assert sent(second) == [Command.UNLOCK] * is_freed
+    assert all(at - 1000 < 10 for at, _ in second.sent)
+    world.lock.close()
+    cloud.close()
+
+
+def test_a_cloud_that_has_no_time_for_us_is_asked_once_more_at_most(world, second):
+    cloud = DRIVERS["switchbot"](world.clock)
+    cloud.faults = {"too-many": TOO_MANY}
+    cloud.fail("too-many", times=MANY)
+    world.lock = driver_of(cloud)
+
+    tap(world)
+
+    assert len(cloud.requests) == 1
+    assert [at for at, _ in second.sent] == [1000.0]
+    world.lock.close()
+    cloud.close()
+
+
+def test_a_first_lock_that_works_leaves_the_second_alone(world, second):
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
+    assert second.calls == 0
+
+
+def test_a_command_that_never_left_is_given_to_the_second(world, second):
+    world.lock.sends = [LOST] * MANY
+
+    assert tap(world) == (
+        Command.UNLOCK,
+        Result.UNLOCKED,
+        f"{BY_FALLBACK}no network",
+    )
+    assert sent(second) == [Command.UNLOCK]
+    assert len(world.store.events) == 1
+
+
+def test_the_second_is_given_the_same_command_whatever_its_own_state(world, second):
+    world.lock.sends = [LOST] * MANY
+    second.state = LockState.UNLOCKED
+
+    assert tap(world)[:2] == (Command.UNLOCK, Result.UNLOCKED)
+    assert sent(second) == [Command.UNLOCK]
+
+
+def test_a_door_that_was_to_be_locked_is_not_opened_by_the_second(world, second):
+    world.lock.state = LockState.UNLOCKED
+    world.lock.sends = [LOST] * MANY
+
+    assert tap(world) == (Command.LOCK, Result.UNREACHABLE, "no network")
+    assert second.sent == []
+
+
+@pytest.mark.parametrize("on_unknown", ["unlock", "lock"])
+def test_a_guess_is_not_sent_to_a_lock_out_of_reach_when_there_is_a_second(
+    world, second, on_unknown
+):
+    world.lock.statuses = [AWAY]
+    settings = replace(config(), door=doorpi.DoorConfig(on_unknown=on_unknown))
+
+    event = world.tap(KEN, config=settings)
+
+    assert (event.command, event.result) == (Command.UNLOCK, Result.UNLOCKED)
+    assert world.lock.sent == []
+
+
+# -- in time
+
+
+def test_the_first_lock_leaves_the_second_half_of_the_window(world, second):
+    """An internet that swallows everything: each try takes its whole 5 s."""
+    world.lock.takes_s = 5.0
+    world.lock.statuses = [MaybeSent("no answer")] * MANY
+
+    assert tap(world)[1] is Result.UNLOCKED
+    assert [at - 1000 for at, _ in second.sent] == [5.0]
+
+
+def test_a_busy_lock_is_still_waited_for_when_there_is_a_second(world, second):
+    world.lock.statuses = [Busy("moving", 7.0)]
+
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
+    assert [at - 1000 for at, _ in world.lock.sent] == [7.0]
+
+
+def test_a_moving_bolt_is_still_waited_for_when_there_is_a_second(world, second):
+    world.lock.statuses = [replace(UNKNOWN, is_moving=True)] * 4
+
+    assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
+    assert [at - 1000 for at, _ in world.lock.sent] == [8.0]
+
+
+def test_waking_the_first_leaves_the_second_half_of_the_window(world, second):
+    world.lock.policy = doorpi.SesameMini.policy
+    world.lock.statuses = [AWAY] * MANY
+    world.lock.awake = [False] * MANY
+
+    assert tap(world)[1] is Result.UNLOCKED
+    assert [at - 1000 for at, _ in second.sent] == [4.0]
+
+
+def test_the_second_lock_keeps_to_the_window_as_well(world, second):
+    world.lock.takes_s = 5.0
+    world.lock.statuses = [MaybeSent("no answer")] * MANY
+    second.takes_s = 6.0
+
+    command, result, detail = tap(world)
+
+    assert (command, result) == (Command.UNLOCK, Result.UNREACHABLE)
+    assert detail == "no answer; the fallback (tedee): too late to send"
+    assert second.sent == []
+
+
+# -- what is said
+
+
+def test_when_both_are_out_of_reach_both_reasons_are_told(world, second):
+    world.lock.statuses = [AWAY]
+    second.statuses = [Offline("its bridge is gone")]
+
+    assert tap(world) == (
+        None,
+        Result.UNREACHABLE,
+        "state unknown: the hub is offline; the fallback (tedee): its bridge is gone",
+    )
+    assert world.lights.signals == [Signal.WORKING, Signal.FAULT]
+
+
+def test_a_second_lock_that_did_not_confirm_is_unsure(world, second):
+    world.lock.statuses = [AWAY]
+    second.progress = [Progress.PENDING] * MANY
+
+    assert tap(world) == (
+        Command.UNLOCK,
+        Result.UNSURE,
+        (
+            "moved by the fallback (tedee); not confirmed within 30 s; "
+            "the lock: state unknown: the hub is offline"
+        ),
+    )
+
+
+def test_the_low_battery_is_that_of_the_lock_that_moved(world, second):
+    world.lock.statuses = [replace(AWAY, battery_percent=90)]
+    second.statuses = [LockStatus(state=LockState.LOCKED, battery_percent=5)]
+
+    tap(world)
+
+    assert world.lights.shown[-1][1][:2] == (Signal.UNLOCKED, Signal.LOW_BATTERY)
+
+
+# -- and afterwards
+
+
+def test_what_the_second_lock_opened_it_locks_again(world, second):
+    world.lock.statuses = [AWAY]
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN]
+
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK, Command.LOCK]
+    assert world.lock.sent == []
+    event = list(world.store.events.values())[-1]
+    assert (event.source, event.result) == ("relock", Result.LOCKED)
+    assert event.detail == "the fallback (tedee)"
+
+
+def test_a_second_lock_that_is_gone_from_the_settings_has_the_first_locked_and_says_so(
+    world, second
+):
+    world.store.kept["relock"] = "boot-1 fallback 1001.000 0"
+    door = world.door(replace(config(), fallback=None))
+
+    for _ in range(20):
+        door.step()
+
+    assert sent(world.lock) == [Command.LOCK]
+    (event,) = world.store.events.values()
+    assert event.detail == (
+        "in place of the fallback, which is not in the settings any more"
+    )
+    assert world.store.kept["relock"] == ""
+
+
+@pytest.mark.parametrize("lost_at", ["the look", "the command"])
+def test_being_killed_while_the_second_opens_does_not_forget_which_it_was(
+    world, second, lost_at
+):
+    if lost_at == "the look":
+        world.lock.statuses = [AWAY]
+    else:
+        world.lock.sends = [LOST] * 3
+    second.progress = [KeyboardInterrupt()]  # nothing of the door's catches it
+    with pytest.raises(KeyboardInterrupt):
+        world.tap(KEN, config=config(relock_after_s=30.0))
+    tries = len(world.lock.sent)
+
+    door = world.door(config(relock_after_s=30.0))
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK, Command.LOCK]
+    assert len(world.lock.sent) == tries
+
+
+def test_being_killed_after_the_second_was_used_does_not_mix_them_up(world, second):
+    world.lock.statuses = [AWAY]
+    world.lock.progress = [KeyboardInterrupt()]
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN, *[None] * 9]
+    while world.reader.shows:
+        door.step()
+    world.reader.shows = [KEN]
+    with pytest.raises(KeyboardInterrupt):
+        door.step()
+
+    door = world.door(config(relock_after_s=30.0))
+    for _ in range(400):
+        door.step()
+
+    assert sent(world.lock) == sent(second) == [Command.UNLOCK, Command.LOCK]
+
+
+def test_being_killed_while_a_strike_is_open_leaves_nothing_to_lock_again(
+    world, second
+):
+    world.lock.statuses = [AWAY]
+    second.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
+    second.progress = [KeyboardInterrupt()]
+    world.reader.shows = [KEN]
+    with pytest.raises(KeyboardInterrupt):
+        world.door(config(relock_after_s=30.0)).step()
+
+    door = world.door(config(relock_after_s=30.0))
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK]
+    assert world.lock.sent == []
+
+
+def test_a_strike_as_the_second_lock_needs_no_relock(world, second):
+    world.lock.statuses = [AWAY]
+    second.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN]
+
+    for _ in range(400):
+        door.step()
+
+    assert sent(second) == [Command.UNLOCK]
+    assert world.lock.sent == []
+
+
+def test_locking_again_never_uses_the_second_lock(world, second):
+    door = world.door(config(relock_after_s=30.0))
+    world.reader.shows = [KEN]
+    door.step()
+    world.lock.statuses = [LOST] * MANY
+    world.lock.sends = [LOST] * MANY
+
+    for _ in range(600):
+        door.step()
+
+    assert len(world.store.events) > 1
+    assert second.sent == []
+
+
+def test_both_are_kept_ready_and_both_are_closed(world, second):
+    door = world.door(config())
+    world.clock.stop_at = world.clock.t + 2.0
+
+    with pytest.raises(doorpi.Stopped):
+        door.run()
+
+    assert world.lock.kept_ready == second.kept_ready > 5
+    assert 0 not in (world.lock.closed, second.closed)
+
+
+def test_a_strike_falls_shut_before_the_lights_say_goodbye(world, second):
+    def interrupted():
+        raise doorpi.Stopped(signal.SIGINT)
+
+    world.lock.keep_ready = interrupted
+    closed = []
+    show = world.lights.show
+
+    def watched_show(*signals):
+        closed.append((signals[0], world.lock.closed, second.closed))
+        show(*signals)
+
+    door = world.door(config())
+    world.lights.show = watched_show
+    with pytest.raises(doorpi.Stopped):
+        door.run()
+
+    assert closed[-1] == (Signal.STOPPING, 1, 1)

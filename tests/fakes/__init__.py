@@ -1,0 +1,1 @@
+"""Clouds of locks, cards, chips and pins, played."""

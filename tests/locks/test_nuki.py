@@ -1,0 +1,817 @@
+"""Nuki's bridge and Nuki's Web API: what goes over the wire, and what counts as done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+import doorpi
+from doorpi import (
+    AuthError,
+    Busy,
+    Command,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    NotSent,
+    NukiBridge,
+    NukiWeb,
+    Offline,
+    Outcome,
+    Progress,
+    QuotaError,
+    RequestRefused,
+    Result,
+    Sent,
+    Signal,
+    Throttled,
+    Unreadable,
+    nuki_hash,
+)
+from tests.fakes.cloud import FakeCloud
+from tests.fakes.locks import driver_of
+from tests.fakes.nuki import NUKI_ID, TOKEN, FakeBridge, FakeNukiWeb
+from tests.helpers.world import FakeLock, Taps, World, card_of, config_of
+
+
+class NukiTaps(Taps):
+    """The same for either of Nuki's servers."""
+
+    @property
+    def server(self) -> FakeCloud:
+        return self.cloud
+
+    @property
+    def paths(self) -> list[str]:
+        """What was asked, without the proof."""
+        return [path.split("?")[0] for path in self.server.asked]
+
+
+@pytest.fixture
+def bridge(clock) -> Iterator[NukiTaps]:
+    server = FakeBridge(clock)
+    lock = driver_of(server)
+    yield NukiTaps(clock, server, lock)
+    lock.close()
+    server.close()
+
+
+@pytest.fixture
+def web(clock) -> Iterator[NukiTaps]:
+    server = FakeNukiWeb(clock)
+    lock = driver_of(server)
+    yield NukiTaps(clock, server, lock)
+    lock.close()
+    server.close()
+
+
+@pytest.fixture(params=["bridge", "web"])
+def either(request) -> NukiTaps:
+    return request.getfixturevalue(request.param)
+
+
+# -- the proof
+
+
+def test_the_hash_is_that_of_the_vendors_own_example():
+    told = "f52eb5ce382e356c4239f8fb4d0a87402bb95b7b3124f0762b806ad7d0d01cb6"
+
+    assert nuki_hash("2019-03-05T01:06:53Z", 4711, "123456") == told
+
+
+REQUESTS = {
+    "status": (
+        lambda taps: taps.status(),
+        f"/lockState?nukiId={NUKI_ID}&deviceType=0",
+    ),
+    "unlock": (
+        lambda taps: taps.send(Command.UNLOCK),
+        f"/lockAction?nukiId={NUKI_ID}&deviceType=0&action=1&nowait=0",
+    ),
+    "lock": (
+        lambda taps: taps.send(Command.LOCK),
+        f"/lockAction?nukiId={NUKI_ID}&deviceType=0&action=2&nowait=0",
+    ),
+    "confirm": (
+        lambda taps: taps.lock.confirm(Sent(Command.LOCK, "success"), 1005.0),
+        "/list?",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(
+    clock, monkeypatch, case
+):
+    ask, path = REQUESTS[case]
+    server = FakeBridge(clock)
+    monkeypatch.setattr(random, "randrange", lambda count: 4711)
+    lock = driver_of(server)
+
+    ask(NukiTaps(clock, server, lock))
+
+    code = hashlib.sha256(f"2026-11-18T03:00:00Z,4711,{TOKEN}".encode()).hexdigest()
+    proof = f"ts=2026-11-18T03:00:00Z&rnr=4711&hash={code}"
+    joint = "" if path.endswith("?") else "&"
+    assert server.asked == [f"GET {path}{joint}{proof}"]
+    assert server.requests[0].body == b""
+    lock.close()
+    server.close()
+
+
+def test_the_token_is_in_no_request_and_no_proof_comes_twice(bridge):
+    bridge.tap()
+    bridge.tap()
+
+    requests = bridge.server.requests
+    codes = {request.path.split("hash=")[1] for request in requests}
+    assert TOKEN not in repr(requests)
+    assert len(codes) == len(requests) == 6
+
+
+def test_the_web_is_asked_with_the_token_in_its_header(web):
+    web.server.bolt.motor_s = 1.0
+
+    web.tap()
+
+    path = f"/smartlock/{NUKI_ID}"
+    assert web.server.asked == [f"GET {path}", f"POST {path}/action", f"GET {path}"]
+    assert {r.headers["authorization"] for r in web.server.requests} == {
+        f"Bearer {TOKEN}"
+    }
+    assert web.server.requests[1].json == {"action": 1}
+
+
+@pytest.mark.parametrize("command", Command)
+def test_a_command_is_one_explicit_action(either, command):
+    either.send(command)
+
+    assert either.server.bolt.moved == [command]
+
+
+# -- what a status says
+
+STATES = {
+    0: (LockState.UNKNOWN, "the lock is not calibrated"),
+    1: (LockState.LOCKED, ""),
+    2: (LockState.UNKNOWN, "the lock is unlocking"),
+    3: (LockState.UNLOCKED, ""),
+    4: (LockState.UNKNOWN, "the lock is locking"),
+    5: (LockState.UNLOCKED, ""),
+    6: (LockState.UNLOCKED, ""),
+    7: (LockState.UNKNOWN, "the lock is pulling the latch"),
+    8: (LockState.UNKNOWN, "the lock says state 8"),
+    254: (LockState.UNKNOWN, "the lock's motor is blocked"),
+    255: (LockState.UNKNOWN, "the lock does not know its state"),
+    -1: (LockState.UNKNOWN, "the lock says state -1"),
+}
+
+
+@pytest.mark.parametrize("number", STATES)
+def test_only_four_states_say_where_the_bolt_is(either, number):
+    table = {"state": number, "success": True}
+    either.server.script = [answer(table | {"state": answer_state(either, table)})]
+
+    status = either.status()
+
+    assert (status.state, status.why, status.reachable) == (*STATES[number], True)
+
+
+def answer(table) -> tuple[int, bytes]:
+    return 200, json.dumps(table).encode()
+
+
+def answer_state(taps: NukiTaps, table):
+    """The Web API has a table under `state` where the bridge has a number."""
+    return table if isinstance(taps.server, FakeNukiWeb) else table["state"]
+
+
+@pytest.mark.parametrize("state", ["1", None, True, 1.0, [], {}])
+def test_a_state_that_is_no_number_is_not_read(either, state):
+    table = {"state": state, "success": True}
+    either.server.script = [answer(table | {"state": answer_state(either, table)})]
+
+    with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
+        either.status()
+
+
+@pytest.mark.parametrize("table", [3, [3], "3", None])
+def test_a_state_that_is_no_table_is_not_read_from_the_web(web, table):
+    web.server.script = [answer({"state": table})]
+
+    with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
+        web.status()
+
+
+def test_the_bridges_status_is_the_locks_own_word(bridge):
+    bridge.server.battery_is_critical = True
+
+    assert bridge.status() == LockStatus(
+        state=LockState.LOCKED,
+        reachable=True,
+        battery_percent=68,
+        battery_is_low=True,
+    )
+
+
+def test_the_webs_status_has_a_date(web):
+    assert web.status() == LockStatus(
+        state=LockState.LOCKED,
+        reachable=True,
+        battery_percent=68,
+        as_of=web.clock.now().timestamp() - 3600,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("2026-11-18T03:00:00.500Z", datetime(2026, 11, 18, 3, 0, 0, 500_000, UTC)),
+        ("2026-11-18T12:00:00+09:00", datetime(2026, 11, 18, 3, tzinfo=UTC)),
+        ("2026-11-18T03:00:00", datetime(2026, 11, 18, 3, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+        (1700000000, None),
+        (None, None),
+    ],
+)
+def test_a_date_is_read_or_there_is_none(web, sent, read):
+    web.server.script = [answer({"state": {"state": 1}, "updateDate": sent})]
+
+    assert web.status().as_of == (read and read.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("server_state", "why"),
+    [
+        (4, "the lock is offline"),
+        (1, "the lock is offline (server state 1)"),
+        (None, "the lock is offline (server state None)"),
+    ],
+)
+def test_a_lock_that_its_cloud_has_lost_is_in_no_state(web, server_state, why):
+    web.server.server_state = server_state
+
+    status = web.status()
+
+    assert (status.state, status.why, status.reachable) == (
+        LockState.UNKNOWN,
+        why,
+        False,
+    )
+
+
+def test_an_opener_is_not_taken_for_a_lock(web):
+    web.server.type = 2
+
+    status = web.status()
+
+    assert (status.state, status.why) == (LockState.UNKNOWN, "an opener, and no lock")
+
+
+# -- bad answers
+
+# fmt: off
+COMMON = {
+    "empty":       (200, b"", Unreadable, "HTTP 200 with an answer that is empty"),
+    "html":        (200, b"<html>", Unreadable, "HTTP 200 with an answer that is not JSON"),
+    "list":        (200, b"[]", Unreadable, "HTTP 200 with JSON that is not an object"),
+    "redirect":    (302, b"", RequestRefused, "HTTP 302: a redirect, not followed"),
+    "bad-request": (400, b"", RequestRefused, "HTTP 400"),
+    "burst":       (429, b"", Throttled, "HTTP 429"),
+    "internal":    (500, b"", MaybeSent, "HTTP 500"),
+}
+NO_TOKEN = "HTTP 401: the key is not accepted, or the bridge's own clock is wrong: it needs the internet"
+BRIDGE_ANSWERS = COMMON | {
+    "token":       (401, b"HTTP 401 Unauthorized", AuthError, NO_TOKEN),
+    "no-lock":     (404, b"", RequestRefused, "HTTP 404: the bridge has no such lock"),
+    "lost":        (410, b"", Offline, "HTTP 410: the bridge has lost the lock"),
+    "busy":        (503, b"", Busy, "HTTP 503: the bridge has another request in hand"),
+    "no-radio":    (200, b'{"success":false}', MaybeSent, "the bridge could not reach the lock"),
+    "no-word":     (200, b"{}", MaybeSent, "the bridge could not reach the lock"),
+}
+WEB_ANSWERS = COMMON | {
+    "token":       (401, f'{{"detailMessage":"no {TOKEN}"}}'.encode(), AuthError, "HTTP 401 no ***: the key is not accepted"),
+    "no-lock":     (404, b"", RequestRefused, "HTTP 404: no such lock; if that is the app's id: 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
+    "busy":        (423, b"", Busy, "HTTP 423: the lock has another operation in hand"),
+    "quota":       (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
+    "unavailable": (503, b"", MaybeSent, "HTTP 503"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("asked", ["status", "send"])
+@pytest.mark.parametrize("case", BRIDGE_ANSWERS)
+def test_a_bad_answer_of_the_bridge_has_a_class_and_words(bridge, case, asked):
+    status, body, error, words = BRIDGE_ANSWERS[case]
+    bridge.server.script = [(status, body)]
+
+    with pytest.raises(error) as caught:
+        getattr(bridge, asked)()
+
+    assert type(caught.value) is error
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("asked", ["status", "send"])
+@pytest.mark.parametrize("case", WEB_ANSWERS)
+def test_a_bad_answer_of_the_web_has_a_class_and_words(web, case, asked):
+    status, body, error, words = WEB_ANSWERS[case]
+    web.server.script = [(status, body)]
+
+    if (asked, status) == ("send", 200):  # accepted, whatever it says
+        assert web.send() is None
+        return
+    with pytest.raises(error) as caught:
+        getattr(web, asked)()
+    assert type(caught.value) is error
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("fixture", ["bridge", "web"])
+def test_who_is_busy_is_asked_again_after_three_seconds(request, fixture):
+    taps = request.getfixturevalue(fixture)
+    taps.server.script = [(503 if fixture == "bridge" else 423, b"")]
+
+    with pytest.raises(Busy) as caught:
+        taps.status()
+
+    assert caught.value.after_s == 3.0
+
+
+def test_a_proof_that_is_refused_while_the_clock_is_not_set_says_so(bridge):
+    bridge.clock.set = False
+    bridge.server.script = [(401, b"")]
+
+    with pytest.raises(AuthError) as caught:
+        bridge.status()
+
+    words = "the key is not accepted, or the clock here is the cause: it is not set"
+    assert str(caught.value) == f"HTTP 401: {words}"
+
+
+@pytest.mark.parametrize("body", [b"{}", b"null", b"1"])
+def test_a_list_that_is_none_is_not_read(bridge, body):
+    bridge.server.script = [(200, body)]
+
+    with pytest.raises(Unreadable, match=r"^HTTP 200 with JSON that is not a list$"):
+        bridge.lock.confirm(Sent(Command.UNLOCK, "success"), 1005.0)
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [None, 1, "x"], [{"nukiId": NUKI_ID}], [{"nukiId": NUKI_ID, "lastKnownState": [3]}], [{"nukiId": 1, "lastKnownState": {"state": 3}}]]
+)  # fmt: skip
+def test_a_list_without_the_locks_state_has_the_lock_asked_once(bridge, rows):
+    bridge.send(Command.UNLOCK)
+    bridge.server.script = [answer(rows), None, answer(rows)]
+    by = bridge.clock.monotonic() + 60
+
+    progress = bridge.lock.confirm(Sent(Command.UNLOCK, "success"), by)
+
+    assert progress is Progress.DONE
+    with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
+        bridge.lock.confirm(Sent(Command.UNLOCK, "success"), by)
+    assert [path.split("/")[1] for path in bridge.paths] == [
+        "lockAction", "list", "lockState", "list",
+    ]  # fmt: skip
+
+
+# -- the bridge's pace
+
+
+def test_the_first_tap_after_idle_costs_no_pause(bridge):
+    bridge.status()
+
+    assert bridge.clock.slept == []
+
+
+def test_requests_keep_two_seconds_apart(bridge):
+    for fault in (None, "cut-after", None, "hang-before"):
+        bridge.server.script = [None, fault]
+        bridge.tap()
+
+    assert len(bridge.server.gaps_s) > 12
+    assert min(bridge.server.gaps_s) == 2.0
+
+
+def test_only_the_rest_of_the_pause_is_waited_for(bridge):
+    bridge.status()
+    bridge.clock.advance(1.5)
+
+    bridge.status()
+
+    assert bridge.clock.slept == [0.5]
+
+
+def test_the_pause_before_a_command_is_over_once_it_was_prepared_for(bridge):
+    bridge.status()
+
+    bridge.lock.prepare(bridge.clock.monotonic() + 10.0)
+    now = bridge.clock.monotonic()
+    bridge.lock.send(Command.UNLOCK, now + 10.0, now + 20.0)
+
+    assert bridge.clock.slept == [2.0]
+    assert bridge.server.bolt.moved != []
+
+
+def test_a_pause_that_would_end_too_late_is_not_waited_for(bridge):
+    bridge.status()
+    now = bridge.clock.monotonic()
+
+    with pytest.raises(NotSent) as caught:
+        bridge.lock.send(Command.UNLOCK, now + 2.0, now + 20.0)
+
+    assert str(caught.value) == "too late to send: the bridge needs its pause"
+    assert bridge.clock.monotonic() == now
+    assert bridge.server.bolt.moved == []
+
+
+def test_an_action_whose_connection_came_too_late_does_not_leave(bridge, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def slow_look_up(*args, **kwargs):
+        bridge.clock.advance(11.0)
+        return look_up(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_look_up)
+    now = bridge.clock.monotonic()
+
+    with pytest.raises(NotSent):
+        bridge.lock.send(Command.UNLOCK, now + 10.0, now + 22.0)
+
+    assert bridge.server.asked == []
+
+
+def test_a_turn_of_twenty_seconds_is_waited_for_after_a_pause(clock):
+    class PatientLock(FakeLock):
+        def send(self, command: Command, send_by: float, by: float) -> str | None:
+            self.patience_s = by - self.clock.monotonic()
+            return super().send(command, send_by, by)
+
+    lock = PatientLock(clock)
+    lock.policy = NukiBridge.policy
+
+    NukiTaps(clock, None, lock).tap()
+
+    assert lock.patience_s == NukiBridge.gap_s + 20.0
+
+
+@pytest.mark.parametrize("radio_s", [6.9, 7.5, 7.99, 8.1, 9.0])
+def test_no_action_leaves_after_its_window(bridge, radio_s):
+    """A slow status and the pause eat the window up."""
+    bridge.server.radio_s = radio_s
+
+    outcome = bridge.tap()
+
+    sent_at = [
+        begun - 1000.0
+        for (begun, _), path in zip(bridge.server.times, bridge.paths, strict=True)
+        if "lockAction" in path
+    ]
+    assert all(at < 10.0 for at in sent_at)
+    assert (outcome.result is Result.UNLOCKED) == (len(sent_at) == 1)
+
+
+def test_a_bridge_that_fell_silent_is_not_believed(bridge):
+    bridge.lock.gap_s = 0.0  # as a client without manners
+
+    outcome = bridge.tap()
+
+    assert outcome.result is Result.UNSURE
+    assert outcome.detail.startswith("127.0.0.1 did not answer in time; not confirmed")
+
+
+def test_the_bridge_is_not_held_between_two_requests(bridge):
+    for _ in range(3):
+        bridge.tap()
+        bridge.clock.advance(60.0)
+        bridge.lock.keep_ready()
+
+    until(lambda: bridge.server.open == 0)
+    assert bridge.server.connections == len(bridge.server.requests) == 9
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_a_lock_of_another_type_is_found_in_the_list_once(bridge, kind):
+    """homebridge-nb issue 44: a 3.0 Pro asked as type 0 is not found."""
+    bridge.server.device_type = kind
+
+    outcomes = [bridge.tap().result, bridge.tap().result]
+
+    assert outcomes == [Result.UNLOCKED, Result.LOCKED]
+    assert bridge.paths == [
+        "GET /lockState", "GET /list",
+        "GET /lockState", "GET /lockAction", "GET /list",
+        "GET /lockState", "GET /lockAction", "GET /list",
+    ]  # fmt: skip
+    assert min(bridge.server.gaps_s) == 2.0
+
+
+def test_an_opener_with_the_id_is_not_moved(bridge):
+    bridge.server.device_type = 2
+
+    outcome = bridge.tap()
+
+    words = "HTTP 404: the bridge has no such lock"
+    assert outcome == Outcome(None, Result.REFUSED, words)
+
+
+# -- whole taps
+
+
+@dataclass(frozen=True)
+class Story:
+    """Switches of the server, and what one tap on the locked door makes of them."""
+
+    result: Result
+    seconds: float
+    calls: int
+    moved: tuple[Command, ...] = ()
+    detail: str = ""
+    command: Command | None = Command.UNLOCK
+    script: tuple[tuple[int, bytes] | None, ...] = ()
+    fault: str | None = None  # at the command
+    switches: dict[str, object] = field(default_factory=dict)
+    bolt: str = "locked"  # at the end
+    on_unknown: Command | None = None
+
+
+def play(taps: NukiTaps, story: Story) -> None:
+    taps.server.script = list(story.script)
+    taps.server.switch(**story.switches)
+    if story.fault:
+        taps.server.fail(story.fault, at="command")
+
+    outcome = taps.tap(story.on_unknown)
+
+    assert (outcome.command, outcome.result, outcome.detail) == (
+        story.command,
+        story.result,
+        story.detail,
+    )
+    assert taps.clock.monotonic() == 1000.0 + story.seconds
+    assert len(taps.server.asked) == story.calls
+    assert tuple(taps.server.bolt.moved) == story.moved
+    assert taps.server.bolt.place == story.bolt
+
+
+MOVED = {"moved": (Command.UNLOCK,), "bolt": "unlocked"}
+JAMMED = {"moved": (Command.UNLOCK,), "bolt": "jammed"}
+NO_RADIO = "the bridge could not reach the lock"
+UNSURE = "not confirmed within 20 s"
+BRIDGE_STORIES = {
+    "plain": Story(Result.UNLOCKED, 8, 3, **MOVED),
+    "a-long-turn": Story(Result.UNLOCKED, 24, 3, **MOVED, switches={"motor_s": 19.0}),
+    "the-list-lags": Story(Result.UNLOCKED, 11, 4, **MOVED, switches={"lag_s": 3.0}),
+    "the-list-never-knows": Story(Result.UNLOCKED, 11, 4, **MOVED, switches={"lag_s": 900.0}),
+    "the-list-has-no-state": Story(Result.UNLOCKED, 11, 4, **MOVED, switches={"lists_state": False}),
+    "success-and-nothing-moves": Story(
+        Result.UNSURE, 23, 10, (), f"{UNSURE}: the bridge said success, the lock says locked", switches={"drops": 9}
+    ),
+    "the-motor-blocks": Story(Result.REFUSED, 9, 3, detail="the lock's motor is blocked", switches={"jams": 1}, **JAMMED),
+    "cut-before-acting": Story(Result.UNLOCKED, 13, 5, **MOVED, fault="cut-before"),
+    "cut-after-acting": Story(Result.UNLOCKED, 9, 4, **MOVED, fault="cut-after"),
+    "hangs-before-acting": Story(
+        Result.UNSURE, 46, 9, (), "127.0.0.1 did not answer in time; not confirmed within 21 s", fault="hang-before"
+    ),
+    "hangs-after-acting": Story(Result.UNLOCKED, 28, 3, **MOVED, fault="hang-after"),
+    "no-radio": Story(
+        Result.UNREACHABLE, 7, 3, (), NO_RADIO, None, switches={"is_reachable": False}
+    ),
+    "no-radio-once": Story(Result.UNLOCKED, 10, 4, **MOVED, script=((200, b'{"success":false}'),)),
+    "no-radio-for-the-action": Story(
+        Result.UNLOCKED, 13, 5, **MOVED, script=(None, (200, b'{"success":false}'))
+    ),
+    "lost": Story(
+        Result.UNREACHABLE, 0, 1, (), "HTTP 410: the bridge has lost the lock", None, switches={"is_lost": True}
+    ),
+    "lost-meanwhile": Story(
+        Result.UNREACHABLE, 3, 2, (), "HTTP 410: the bridge has lost the lock", script=(None, (410, b""))
+    ),
+    "busy-before": Story(Result.UNLOCKED, 11, 4, **MOVED, switches={"busy_until": 1002.0}),
+    "busy-for-the-action": Story(Result.UNLOCKED, 11, 4, **MOVED, script=(None, (503, b""))),
+    "busy-for-ever": Story(
+        Result.REFUSED, 6, 3, (), "HTTP 503: the bridge has another request in hand", None,
+        switches={"busy_until": 9e9},
+    ),
+    "token": Story(
+        Result.REFUSED, 0, 1, (), NO_TOKEN, None, script=((401, b""),)
+    ),
+    "token-for-the-action": Story(
+        Result.REFUSED, 3, 2, (), NO_TOKEN, script=(None, (401, b""))
+    ),
+    "bad-action": Story(Result.REFUSED, 3, 2, (), "HTTP 400", script=(None, (400, b""))),
+    "500-for-the-action": Story(Result.UNLOCKED, 13, 5, **MOVED, script=(None, (500, b""))),
+    "confirm-500-once": Story(Result.UNLOCKED, 11, 4, **MOVED, script=(None, None, (500, b""))),
+    "in-motion": Story(
+        Result.UNLOCKED, 10, 4, **MOVED, script=(answer({"state": 2, "success": True}),)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BRIDGE_STORIES)
+def test_a_tap_at_the_bridge_ends_as_the_lock_said(bridge, case):
+    play(bridge, BRIDGE_STORIES[case])
+
+    assert min([*bridge.server.gaps_s, 2.0]) == 2.0
+
+
+LATE = "not confirmed within 16 s"
+BUSY = "HTTP 423: the lock has another operation in hand"
+WEB_STORIES = {
+    "plain": Story(Result.UNLOCKED, 4, 4, **MOVED),
+    "a-quick-turn": Story(Result.UNLOCKED, 2, 3, **MOVED, switches={"motor_s": 1.9}),
+    "the-cloud-lags": Story(Result.UNLOCKED, 11, 6, **MOVED, switches={"lag_s": 5.0}),
+    "the-cloud-never-knows": Story(Result.UNSURE, 16, 7, **MOVED, detail=LATE, switches={"lag_s": 900.0}),
+    "200-with-a-body": Story(Result.UNLOCKED, 4, 4, **MOVED, switches={"accepted": (200, b'{"x":1}')}),
+    "accepted-and-lost": Story(Result.UNSURE, 16, 7, (), LATE, switches={"drops": 9}),
+    "lost-once-and-a-newer-date": Story(
+        Result.UNLOCKED, 8, 7, **MOVED, switches={"drops": 1, "reports": [1003.5]},
+    ),
+    "lost-and-a-newer-date-too-late": Story(
+        Result.UNSURE, 16, 7, (), LATE, switches={"drops": 9, "reports": [1010.5]},
+    ),
+    "the-motor-blocks": Story(
+        Result.REFUSED, 4, 4, detail="the lock's motor is blocked", switches={"jams": 1}, **JAMMED
+    ),
+    "cut-before-acting": Story(
+        Result.UNSURE, 16, 7, (), f"the connection was cut; {LATE}", fault="cut-before"
+    ),
+    "cut-after-acting": Story(Result.UNLOCKED, 4, 4, **MOVED, fault="cut-after"),
+    "hangs-before-acting": Story(
+        Result.UNSURE, 21, 7, (), f"127.0.0.1 did not answer in time; {LATE}", fault="hang-before"
+    ),
+    "hangs-after-acting": Story(Result.UNLOCKED, 7, 3, **MOVED, fault="hang-after"),
+    "offline": Story(
+        Result.UNKNOWN_STATE, 0, 1, (), "state unknown: the lock is offline", None, switches={"server_state": 4}
+    ),
+    "offline-and-chosen": Story(
+        Result.UNSURE, 16, 7, (), f"{LATE}: the lock is offline", switches={"server_state": 4}, on_unknown=Command.UNLOCK
+    ),
+    "busy-once": Story(Result.UNLOCKED, 7, 5, **MOVED, switches={"busy_until": 1002.0}),
+    "busy-for-ever": Story(Result.REFUSED, 6, 4, (), BUSY, switches={"busy_until": 9e9}),
+    "token": Story(
+        Result.REFUSED, 0, 1, (), "HTTP 401: the key is not accepted", None, script=((401, b""),)
+    ),
+    "500-for-the-action": Story(Result.UNSURE, 16, 7, (), f"HTTP 500; {LATE}", script=(None, (500, b""))),
+    "status-500-once": Story(Result.UNLOCKED, 5, 5, **MOVED, script=((500, b""),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WEB_STORIES)
+def test_a_tap_over_the_web_ends_as_the_lock_proved(web, case):
+    play(web, WEB_STORIES[case])
+
+
+def old_and_open(web) -> None:
+    """The cloud missed that the door was locked, hours ago (hass_nuki_ng 215)."""
+    web.server.bolt.is_found("unlocked")
+    web.clock.advance(7200.0)
+    web.server.bolt.is_found("locked")
+    web.server.lag_s = 3600.0
+    web.clock.advance(1.0)
+
+
+def test_a_lock_that_is_said_to_stand_open_for_hours_is_asked_itself(web):
+    old_and_open(web)
+
+    outcome = web.tap()
+
+    assert (outcome.command, outcome.result) == (Command.UNLOCK, Result.UNLOCKED)
+    assert [path.split("/")[-1] for path in web.paths[:5]] == [
+        str(NUKI_ID), "sync", str(NUKI_ID), str(NUKI_ID), "action",
+    ]  # fmt: skip
+
+
+def test_a_lock_that_does_not_hear_is_locked_as_its_cloud_has_it(web):
+    old_and_open(web)
+    web.server.hears_sync = False
+    began_at = web.clock.monotonic()
+
+    outcome = web.tap()
+
+    assert outcome.command is Command.LOCK
+    [(sent_at, _)] = web.server.received
+    assert sent_at - began_at <= NukiWeb.policy.wake_s
+
+
+@pytest.mark.parametrize("case", ["locked", "open for minutes", "no clock"])
+def test_a_state_that_may_well_be_right_costs_no_sync(web, case):
+    web.server.bolt.is_found("locked" if case == "locked" else "unlocked")
+    web.clock.advance(1800.0 if case == "open for minutes" else 7200.0)
+    web.clock.set = case != "no clock"
+
+    web.tap()
+
+    assert not [path for path in web.paths if path.endswith("/sync")]
+
+
+#: How long the motor turns, and how much later the API knows.
+TURNS_S = ((0.0, 0.0), (5.0, 0.0), (25.0, 0.0), (1.0, 4.0), (5.0, 900.0))
+TROUBLES = (None, "cut-before", "cut-after", "hang-before", "hang-after")
+
+
+@pytest.mark.parametrize("drops", [0, 1])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_the_light_never_says_what_the_bolt_does_not(either, drops, trouble):
+    """Two taps after each other: the second begins in whatever the first left."""
+    for motor_s, lag_s in TURNS_S:
+        either.server.switch(motor_s=motor_s, lag_s=lag_s, drops=drops)
+        if trouble:
+            either.server.fail(trouble, at="command")
+        for on_unknown in (None, Command.UNLOCK):
+            outcome = either.tap(on_unknown)
+
+            if outcome.result in (Result.UNLOCKED, Result.LOCKED):
+                assert either.server.bolt.place == outcome.result.value
+        either.clock.advance(3600.0)
+        either.server.new_tap()
+
+    # It can say so: once nothing is wrong, the light is that of a move.
+    either.server.switch(motor_s=1.0, lag_s=0.0, drops=0)
+    healed = either.tap(Command.UNLOCK)
+    assert healed.result in (Result.UNLOCKED, Result.LOCKED)
+    assert either.server.bolt.place == healed.result.value
+
+
+# -- what proves anything over the web
+
+WAS = LockStatus(state=LockState.LOCKED, as_of=1000.0)
+THERE = LockStatus(state=LockState.UNLOCKED, as_of=1000.0)
+LOST = LockStatus(state=LockState.UNKNOWN, as_of=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "stamp", "progress"),
+    [
+        (WAS, 3, 1000, Progress.DONE),
+        (WAS, 3, 1001, Progress.DONE),
+        (WAS, 3, None, Progress.DONE),
+        (WAS, 1, 1000, Progress.PENDING),
+        (WAS, 1, 1001, Progress.NO_EFFECT),
+        (WAS, 2, 1001, "the lock is unlocking"),
+        (THERE, 3, 1000, Progress.PENDING),
+        (THERE, 3, 1001, Progress.DONE),
+        (THERE, 1, 1001, Progress.NO_EFFECT),
+        (LOST, 3, 1000, Progress.PENDING),
+        (LOST, 3, 1001, Progress.DONE),
+        (LOST, 254, 1000, "the lock's motor is blocked"),
+        (None, 3, 1001, Progress.PENDING),
+        (None, 1, 1001, Progress.PENDING),
+    ],
+)
+def test_over_the_web_only_a_change_or_a_newer_date_counts(
+    web, before, state, stamp, progress
+):
+    date = stamp and datetime.fromtimestamp(stamp, UTC).isoformat()
+    web.server.script = [answer({"state": {"state": state}, "updateDate": date})]
+
+    assert web.learn(Command.UNLOCK, before) == progress
+
+
+def test_a_lock_that_is_there_already_says_so_through_the_bridge(bridge):
+    outcome = bridge.move(lambda state: Command.LOCK)
+
+    assert outcome.result is Result.LOCKED
+
+
+# -- at the door
+
+
+@pytest.mark.parametrize("percent", [68, None])
+def test_a_battery_that_the_lock_calls_low_is_shown(either, percent, caplog):
+    world = World(clock=either.clock)
+    world.lock = either.lock
+    either.server.battery = percent
+    either.server.battery_is_critical = True
+
+    world.tap(config=config_of(card_of()))
+
+    assert world.lights.shown[1][1] == (
+        Signal.UNLOCKED,
+        Signal.LOW_BATTERY,
+        Signal.READY,
+    )
+    told = ": 68 %" if percent else ""
+    assert f"the lock's battery is low{told}" in caplog.messages
+
+
+def test_a_low_battery_is_told_by_status():
+    status = LockStatus(state=LockState.LOCKED, reachable=True, battery_is_low=True)
+
+    assert doorpi.status_words(status, 0.0) == "locked, it answers, battery low"

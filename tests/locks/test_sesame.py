@@ -1,0 +1,521 @@
+"""The current Sesame against its played cloud: signing, calls on the wire, what counts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+
+import doorpi
+from doorpi import (
+    AuthError,
+    Command,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    NotForwarded,
+    Outcome,
+    Progress,
+    QuotaError,
+    RequestRefused,
+    Result,
+    Throttled,
+    Unreadable,
+    sesame_sign,
+)
+from tests.fakes.locks import driver_of
+from tests.fakes.sesame import API_KEY, DEVICE_ID, LOCK, SECRET, UNLOCK, FakeSesame
+from tests.helpers.world import Taps
+
+STATUS = f"GET /api/sesame2/{DEVICE_ID}"
+CMD = f"POST /api/sesame2/{DEVICE_ID}/cmd"
+
+
+@pytest.fixture
+def taps(clock) -> Iterator[Taps]:
+    cloud = FakeSesame(clock)
+    lock = driver_of(cloud)
+    yield Taps(clock, cloud, lock)
+    lock.close()
+    cloud.close()
+
+
+# -- signing
+
+KEY_A = "a13d4b890111676ba8fb36ece7e94f7d"
+KEY_B = "2ebc2c087c1501480834538ff72139bc"
+KEY_RFC = "2b7e151628aed2a6abf7158809cf4f3c"
+
+
+@pytest.mark.parametrize(
+    ("key", "unix_s", "sign"),
+    [
+        (KEY_A, 1621854208, "e50d10ff6f3e21752be4c46f9cbb2b73"),
+        (KEY_A, 1621854463, "e50d10ff6f3e21752be4c46f9cbb2b73"),
+        (KEY_A, 1621854464, "eb0dd46439cd53a8e9587ec097c6ffc6"),
+        (KEY_A, 1700000000, "a53566abe6f6b507fe360a46a9869840"),
+        (KEY_A, 1234567890, "7590a10c51d5e7d94b0a64919897252b"),
+        (KEY_B, 1621854456, "5dbfeb13623b8c604ead15a7336535ec"),
+        (KEY_B, 1621854464, "2c44c7ae141b56d1e7c2720ceeb4ae32"),
+        (KEY_B, 1700000000, "7bf16bfc296920a5e5e040ddbcdae6eb"),
+        ("0123456789abcdef0123456789abcdef", 1234567890, "a0c0ba15298da91e3dfec4f39b59ab55"),
+        (KEY_RFC, 1700000000, "b40bcb3c32f6d16f921c9be940843455"),
+    ],
+)  # fmt: skip
+def test_a_sign_is_the_known_one_for_its_key_and_time(key, unix_s, sign):
+    assert sesame_sign(bytes.fromhex(key), unix_s) == sign
+
+
+def test_what_is_signed_is_the_time_without_its_lowest_byte():
+    """By the AES-CMAC of a library, which has the vectors of RFC 4493 in its tests."""
+    code = CMAC(AES(bytes.fromhex(SECRET)))
+    code.update(bytes.fromhex("88ab60"))
+
+    assert sesame_sign(bytes.fromhex(SECRET), 1621854456) == code.finalize().hex()
+
+
+# -- the wire
+
+
+def test_a_status_is_one_get_with_the_key_in_its_header(taps):
+    status = taps.status()
+
+    assert taps.cloud.asked == [STATUS]
+    assert taps.cloud.requests[0].headers["x-api-key"] == API_KEY
+    assert taps.cloud.requests[0].body == b""
+    assert status == LockStatus(
+        state=LockState.LOCKED,
+        reachable=True,
+        battery_percent=94,
+        as_of=taps.clock.now().timestamp() - 3600,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "cmd"), [(Command.LOCK, LOCK), (Command.UNLOCK, UNLOCK)]
+)
+def test_a_command_is_one_signed_post(taps, command, cmd):
+    assert taps.send(command) is None
+
+    [request] = taps.cloud.requests
+    unix_s = int(taps.clock.now().timestamp())
+    sign = sesame_sign(bytes.fromhex(SECRET), unix_s)
+    assert taps.cloud.asked == [CMD]
+    assert request.headers["x-api-key"] == API_KEY
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == {"cmd": cmd, "history": "RG9vclBp", "sign": sign}
+    assert base64.b64decode(request.json["history"]) == b"DoorPi"  # 21 bytes at most
+    assert taps.cloud.bolt.moved == [command]
+
+
+def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps, clock):
+    lock = driver_of(taps.cloud, device_id="../x?y#z")
+
+    with pytest.raises(RequestRefused, match=r"^HTTP 404 Not Found$"):
+        lock.status(clock.monotonic() + 5)
+
+    assert taps.cloud.asked == ["GET /api/sesame2/..%2Fx%3Fy%23z"]
+    lock.close()
+
+
+def test_every_try_is_signed_anew(taps, clock):
+    taps.cloud.script = [None, (429, b'{"message":"Too Many Requests"}')]
+    clock.at += timedelta(seconds=255 - clock.at.timestamp() % 256)
+    taps.lock.policy = doorpi.LockPolicy(confirm_at_s=(3.0,))
+
+    outcome = taps.move(lambda state: Command.UNLOCK, window_s=30)
+
+    first, second = (r.json["sign"] for r in taps.cloud.requests if r.method == "POST")
+    assert first != second
+    assert outcome.result is Result.UNLOCKED
+
+
+# -- what a status says
+
+WORDS = {
+    "locked": ({}, LockState.LOCKED, "", True),
+    "moved": (
+        {"CHSesame2Status": "moved"},
+        LockState.UNKNOWN,
+        "the lock says 'moved'",
+        True,
+    ),
+    "new-word": (
+        {"CHSesame2Status": "half\n"},
+        LockState.UNKNOWN,
+        r"the lock says 'half\\n'",
+        True,
+    ),
+    "module-unknown": ({"wm2State": None}, LockState.LOCKED, "", None),
+    "module-odd": ({"wm2State": "yes"}, LockState.LOCKED, "", None),
+    "module-offline": (
+        {"wm2State": False},
+        LockState.UNKNOWN,
+        "the lock's WiFi module is offline",
+        False,
+    ),
+    "both": (
+        {"wm2State": False, "CHSesame2Status": "moved"},
+        LockState.UNKNOWN,
+        "the lock's WiFi module is offline",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_only_locked_and_unlocked_from_a_reachable_lock_are_a_state(taps, case):
+    changes, state, why, reachable = WORDS[case]
+    taps.cloud.script = [(200, encoded(changes))]
+
+    status = taps.status()
+
+    assert (status.state, status.why, status.reachable) == (state, why, reachable)
+
+
+def encoded(changes) -> bytes:
+    whole = {"CHSesame2Status": "locked", "timestamp": 1598523693, "wm2State": True}
+    return json.dumps(whole | changes).encode()
+
+
+def test_an_answer_without_word_of_the_module_is_taken_as_unknown_reachability(taps):
+    taps.cloud.module_is_online = None
+
+    status = taps.status()
+
+    assert (status.state, status.reachable) == (LockState.LOCKED, None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (1598523693, 1598523693.0),
+        (1598523693.5, 1598523693.5),
+        (1598523693905, 1598523693.905),
+        (0, None),
+        (-5, None),
+        (True, None),
+        ("1598523693", None),
+        (None, None),
+        (float("nan"), None),
+        (float("inf"), None),
+    ],
+)
+def test_time_stamps_are_read_in_seconds_and_in_milliseconds(taps, sent, read):
+    taps.cloud.script = [(200, encoded({"timestamp": sent}))]
+
+    assert taps.status().as_of == read
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [(94, 94), (0, 0), (37.9, 37), (101, None), (-1, None), (True, None), ("9", None)],
+)
+def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
+    taps.cloud.script = [(200, encoded({"batteryPercentage": sent}))]
+
+    assert taps.status().battery_percent == read
+
+
+# fmt: off
+BAD_ANSWERS = {
+    "empty":        (200, b"", Unreadable, "HTTP 200 with an answer that is empty"),
+    "html":         (200, b"<html>", Unreadable, "HTTP 200 with an answer that is not JSON"),
+    "list":         (200, b"[]", Unreadable, "HTTP 200 with JSON that is not an object"),
+    "null":         (200, b"null", Unreadable, "HTTP 200 with JSON that is not an object"),
+    "deep":         (200, b"[" * 60_000, Unreadable, "HTTP 200 with an answer that is not JSON"),
+    "not-text":     (200, b"\xff\xfe\xfd", Unreadable, "HTTP 200 with an answer that is not JSON"),
+    "no-state":     (200, b"{}", Unreadable, "a status without a readable `CHSesame2Status`"),
+    "odd-state":    (200, b'{"CHSesame2Status":1}', Unreadable, "a status without a readable `CHSesame2Status`"),
+    "redirect":     (302, b"", RequestRefused, "HTTP 302: a redirect, not followed"),
+    "unauthorized": (401, b"", AuthError, "HTTP 401: the key is not accepted"),
+    "forbidden":    (403, b'{"message":"Forbidden"}', AuthError, "HTTP 403 Forbidden: the key is not accepted"),
+    "not-found":    (404, b"", RequestRefused, "HTTP 404"),
+    "quota":        (429, b'{"message":"Limit Exceeded"}', QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
+    "burst":        (429, b'{"message":"Too Many Requests"}', Throttled, "HTTP 429 Too Many Requests"),
+    "internal":     (500, b'{"message":"Internal server error"}', MaybeSent, "HTTP 500 Internal server error"),
+    "bad-gateway":  (502, b"<html>", MaybeSent, "HTTP 502"),
+    "timeout":      (504, b"", MaybeSent, "HTTP 504"),
+}
+# fmt: on
+NO_MODULE = "HTTP 404: the module is offline, or the lock is in another account"
+
+
+@pytest.mark.parametrize("case", BAD_ANSWERS)
+def test_a_bad_answer_to_a_question_has_a_class_and_words(taps, case):
+    status, body, error, words = BAD_ANSWERS[case]
+    taps.cloud.script = [(status, body)]
+
+    with pytest.raises(error) as caught:
+        taps.status()
+
+    assert type(caught.value) is error
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("case", BAD_ANSWERS)
+def test_a_bad_answer_to_a_command_is_an_error_unless_it_is_a_2xx(taps, case):
+    status, body, error, words = BAD_ANSWERS[case]
+    taps.cloud.script = [(status, body)]
+
+    if status == 200:
+        assert taps.send() is None
+        return
+    if status == 404:  # chanshige/sesame, SesameSDK_Android 23
+        error, words = NotForwarded, NO_MODULE
+    with pytest.raises(error) as caught:
+        taps.send()
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    "answer", [(200, b""), (200, b'{"statusCode":200}'), (202, b"ok"), (204, b"")]
+)
+def test_any_2xx_is_acceptance_and_no_more(taps, answer):
+    taps.cloud.accepted = answer
+
+    assert taps.tap() == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 94)
+
+
+def test_keys_are_never_in_an_error(taps):
+    leak = f'{{"message":"bad key {API_KEY} and {SECRET}"}}'.encode()
+    taps.cloud.script = [(403, leak)]
+
+    with pytest.raises(AuthError) as caught:
+        taps.status()
+
+    assert str(caught.value) == "HTTP 403 bad key *** and ***: the key is not accepted"
+
+
+# -- what counts as done
+
+OLD = LockStatus(state=LockState.LOCKED, as_of=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "stamp", "progress"),
+    [
+        (OLD, "unlocked", 1001, Progress.DONE),
+        (OLD, "unlocked", 1000, Progress.PENDING),
+        (OLD, "unlocked", 999, Progress.PENDING),
+        (OLD, "unlocked", None, Progress.PENDING),
+        (OLD, "locked", 1000, Progress.PENDING),
+        (OLD, "locked", 1001, Progress.NO_EFFECT),
+        (OLD, "moved", 1001, "the lock says 'moved'"),
+        (None, "unlocked", 1001, Progress.PENDING),
+        (None, "locked", 1001, Progress.PENDING),
+        (LockStatus(state=LockState.UNLOCKED, as_of=1000.0), "unlocked", 1000, Progress.DONE),
+        (LockStatus(state=LockState.UNLOCKED, as_of=1000.0), "locked", 1001, Progress.NO_EFFECT),
+        (LockStatus(state=LockState.UNKNOWN, as_of=1000.0), "unlocked", 1001, Progress.DONE),
+        (LockStatus(state=LockState.LOCKED), "unlocked", 1001, Progress.PENDING),
+    ],
+)  # fmt: skip
+def test_only_a_newer_status_proves_anything_unless_it_was_there_before(
+    taps, before, word, stamp, progress
+):
+    taps.cloud.script = [
+        (200, encoded({"CHSesame2Status": word, "timestamp": stamp})),
+    ]
+
+    assert taps.learn(Command.UNLOCK, before) == progress
+
+
+def test_an_offline_module_proves_nothing_even_with_a_newer_stamp(taps):
+    changes = {"CHSesame2Status": "unlocked", "timestamp": 2000, "wm2State": False}
+    taps.cloud.script = [(200, encoded(changes))]
+
+    assert taps.learn(Command.UNLOCK, OLD) == "the lock's WiFi module is offline"
+
+
+# -- whole taps
+
+
+def test_a_tap_is_three_calls_and_is_confirmed_after_three_seconds(taps):
+    outcome = taps.tap()
+
+    assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 94)
+    assert taps.cloud.asked == [STATUS, CMD, STATUS]
+    assert taps.clock.monotonic() == 1003.0
+    assert taps.cloud.bolt.moved == [Command.UNLOCK]
+
+
+def test_the_next_tap_locks_again_and_never_toggles(taps):
+    taps.tap()
+
+    outcome = taps.tap()
+
+    assert outcome == Outcome(Command.LOCK, Result.LOCKED, "", 94)
+    assert taps.cloud.bolt.moved == [Command.UNLOCK, Command.LOCK]
+    assert taps.cloud.bolt.place == "locked"
+
+
+def test_a_free_plan_lasts_a_thousand_taps(taps):
+    """3,000 calls a month, three a tap; idle time costs none."""
+    taps.cloud.calls_left = 9
+
+    outcomes = []
+    for _ in range(4):
+        taps.lock.keep_ready()
+        outcomes.append(taps.tap().result)
+
+    assert outcomes == [
+        Result.UNLOCKED, Result.LOCKED, Result.UNLOCKED, Result.REFUSED,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("motor_s", "confirmed_s", "calls"),
+    [(0.0, 3, 3), (2.9, 3, 3), (3.1, 6, 4), (11.0, 12, 5), (19.0, 20, 6)],
+)
+def test_it_is_asked_at_3_6_12_and_20_seconds(taps, motor_s, confirmed_s, calls):
+    taps.cloud.bolt.motor_s = motor_s
+
+    outcome = taps.tap()
+
+    assert outcome.result is Result.UNLOCKED
+    assert taps.clock.monotonic() == 1000.0 + confirmed_s
+    assert len(taps.cloud.asked) == calls
+
+
+@dataclass(frozen=True)
+class Story:
+    """Switches of the cloud, and what one tap on the locked door makes of them."""
+
+    result: Result
+    calls: int
+    moved: tuple[Command, ...] = ()
+    detail: str = ""
+    seconds: float = 0.0
+    command: Command | None = Command.UNLOCK
+    script: tuple[tuple[int, bytes] | None, ...] = ()
+    battery: int | None = 94
+    switches: dict[str, object] = field(default_factory=dict)
+    turned: str = "locked"  # where the bolt is at the end
+
+
+UNSURE = "not confirmed within 20 s"
+OPEN = {"moved": (Command.UNLOCK,), "turned": "unlocked"}
+NOTHING_SENT = {"command": None, "battery": None}
+STORIES = {
+    "slow-and-says-moved": Story(
+        Result.UNLOCKED, 4, **OPEN, seconds=6, switches={"motor_s": 4.0, "says_moved": True}
+    ),
+    "stamps-in-ms": Story(
+        Result.UNLOCKED, 3, **OPEN, seconds=3, switches={"in_ms": True}
+    ),
+    "no-word-of-the-module": Story(
+        Result.UNLOCKED, 3, **OPEN, seconds=3, switches={"module_is_online": None}
+    ),
+    "wrong-secret": Story(
+        Result.UNSURE, 6, (), UNSURE, 20, switches={"secret": "00" * 16}
+    ),
+    "lost-on-the-way": Story(
+        Result.UNSURE, 6, (), UNSURE, 20, switches={"drops": 9}
+    ),
+    "lost-and-a-phone-reports": Story(
+        Result.UNLOCKED, 5, **OPEN, seconds=6, switches={"drops": 1, "pushes": [1002.0]}
+    ),
+    "lost-for-ever-and-a-phone-reports": Story(
+        Result.UNSURE, 8, (), UNSURE, 23, switches={"drops": 9, "pushes": [1002.0]}
+    ),
+    "a-phone-reports-too-late-to-send-again": Story(
+        Result.UNSURE, 6, (), UNSURE, 20, switches={"drops": 9, "pushes": [1011.0]}
+    ),
+    "module-offline": Story(
+        Result.UNKNOWN_STATE, 1, (), "state unknown: the lock's WiFi module is offline",
+        command=None, switches={"module_is_online": False},
+    ),
+    "cmd-404": Story(
+        Result.UNREACHABLE, 2, (), NO_MODULE, script=(None, (404, b'{"message":"Not Found"}'))
+    ),
+    "cmd-403": Story(
+        Result.REFUSED, 2, (), "HTTP 403 Forbidden: the key is not accepted",
+        script=(None, (403, b'{"message":"Forbidden"}')),
+    ),
+    "cmd-500": Story(
+        Result.UNSURE, 6, (), f"HTTP 500; {UNSURE}", 20, script=(None, (500, b""))
+    ),
+    "cmd-502": Story(
+        Result.UNSURE, 6, (), f"HTTP 502; {UNSURE}", 20, script=(None, (502, b"<html>"))
+    ),
+    "cmd-quota": Story(
+        Result.REFUSED, 2, (), "HTTP 429 Limit Exceeded: the plan's calls are used up",
+        switches={"calls_left": 1},
+    ),
+    "cmd-burst": Story(
+        Result.REFUSED, 2, (), "HTTP 429 Too Many Requests",
+        script=(None, (429, b'{"message":"Too Many Requests"}')),
+    ),
+    "quota-before": Story(
+        Result.REFUSED, 1, (), "HTTP 429 Limit Exceeded: the plan's calls are used up",
+        **NOTHING_SENT, switches={"calls_left": 0},
+    ),
+    "quota-after": Story(
+        Result.UNSURE, 3, **OPEN,
+        detail="not confirmed within 3 s: HTTP 429 Limit Exceeded: the plan's calls are used up",
+        seconds=3, switches={"calls_left": 2},
+    ),
+    "status-500-once": Story(
+        Result.UNLOCKED, 4, **OPEN, seconds=4, script=((500, b""),)
+    ),
+    "status-500": Story(
+        Result.UNREACHABLE, 3, (), "HTTP 500", 3, **NOTHING_SENT, script=((500, b""),) * 3
+    ),
+    "confirm-500-once": Story(
+        Result.UNLOCKED, 4, **OPEN, seconds=6, script=(None, None, (500, b""))
+    ),
+    "confirm-redirected": Story(
+        Result.UNSURE, 6, **OPEN,
+        detail=f"{UNSURE}: HTTP 302: a redirect, not followed", seconds=20,
+        script=(None, None, *[(302, b"")] * 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_a_tap_ends_as_the_lock_proved_and_not_as_the_cloud_said(taps, case):
+    story = STORIES[case]
+    taps.cloud.script = list(story.script)
+    taps.cloud.switch(**story.switches)
+
+    outcome = taps.tap()
+
+    assert outcome == Outcome(story.command, story.result, story.detail, story.battery)
+    assert len(taps.cloud.asked) == story.calls
+    assert taps.clock.monotonic() == 1000.0 + story.seconds
+    assert tuple(taps.cloud.bolt.moved) == story.moved
+    assert taps.cloud.bolt.place == story.turned
+
+
+@pytest.mark.parametrize(
+    ("is_404", "result", "detail"),
+    [
+        (True, Result.UNREACHABLE, NO_MODULE),
+        (False, Result.UNSURE, f"{UNSURE}: the lock's WiFi module is offline"),
+    ],
+)
+def test_a_chosen_command_to_an_offline_module_is_never_called_done(
+    taps, is_404, result, detail
+):
+    taps.cloud.module_is_online = False
+    taps.cloud.offline_cmd_is_404 = is_404
+
+    outcome = taps.tap(on_unknown=Command.UNLOCK)
+
+    assert outcome == Outcome(Command.UNLOCK, result, detail, 94)
+    assert taps.cloud.bolt.moved == []
+
+
+def test_a_clock_that_is_wrong_moves_nothing_and_ends_unsure(taps, clock):
+    taps.cloud.ahead_s = timedelta(days=300).total_seconds()
+
+    outcome = taps.tap()
+
+    assert outcome == Outcome(Command.UNLOCK, Result.UNSURE, UNSURE, 94)
+    assert taps.cloud.bolt.moved == []

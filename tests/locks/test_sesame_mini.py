@@ -1,0 +1,339 @@
+"""Sesame mini against its played cloud: calls on the wire, tasks, an unresponsive lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from doorpi import (
+    AuthError,
+    Busy,
+    Command,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    Outcome,
+    Progress,
+    QuotaError,
+    Rejected,
+    RemoteBarred,
+    RequestRefused,
+    Result,
+    Throttled,
+    Unreadable,
+)
+from tests.fakes.locks import driver_of
+from tests.fakes.sesame_mini import DEVICE_ID, KEY, FakeSesameMini
+from tests.helpers.world import Taps
+
+
+@pytest.fixture
+def taps(clock) -> Iterator[Taps]:
+    cloud = FakeSesameMini(clock)
+    lock = driver_of(cloud)
+    yield Taps(clock, cloud, lock)
+    lock.close()
+    cloud.close()
+
+
+# -- the wire
+
+
+def test_a_status_is_one_get_with_the_raw_key(taps):
+    taps.cloud.script = [(200, b'{"locked":true,"battery":100,"responsive":true}')]
+
+    status = taps.status()
+
+    assert taps.cloud.asked == [f"GET /public/sesame/{DEVICE_ID}"]
+    assert taps.cloud.requests[0].headers["authorization"] == KEY
+    assert taps.cloud.requests[0].body == b""
+    assert status == LockStatus(
+        state=LockState.LOCKED, reachable=True, battery_percent=100
+    )
+
+
+@pytest.mark.parametrize("command", Command)
+def test_a_command_is_one_post_and_is_answered_by_a_task(taps, command):
+    taps.cloud.script = [(200, b'{"task_id":"462b7461"}')]
+
+    task = taps.send(command)
+
+    [request] = taps.cloud.requests
+    assert taps.cloud.asked == [f"POST /public/sesame/{DEVICE_ID}"]
+    assert request.headers["authorization"] == KEY
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == {"command": command.value}
+    assert task == "462b7461"
+
+
+def test_the_end_of_a_task_is_asked_for_with_its_id_quoted(taps):
+    taps.cloud.script = [
+        (200, b'{"task_id":"a","status":"terminated","successful":true}')
+    ]
+
+    progress = taps.confirm(Command.LOCK, None, "a/b&c=d e+f")
+
+    assert taps.cloud.asked == [
+        "GET /public/action-result?task_id=a%2Fb%26c%3Dd%20e%2Bf"
+    ]
+    assert taps.cloud.requests[0].headers["authorization"] == KEY
+    assert progress is Progress.DONE
+
+
+def test_a_device_id_cannot_reach_beyond_its_place_in_the_path(taps):
+    lock = driver_of(taps.cloud, device_id="../x?y#z")
+
+    with contextlib.closing(lock), pytest.raises(RequestRefused):
+        lock.status(taps.clock.monotonic() + 5)
+
+    assert taps.cloud.asked == ["GET /public/sesame/..%2Fx%3Fy%23z"]
+
+
+# -- what the answers mean
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"locked":false}', LockStatus(state=LockState.UNLOCKED)),
+        (
+            b'{"locked":true,"battery":38,"responsive":true}',
+            LockStatus(state=LockState.LOCKED, reachable=True, battery_percent=38),
+        ),
+        (
+            b'{"locked":true,"battery":80,"responsive":false}',
+            LockStatus(
+                state=LockState.UNKNOWN,
+                why="the lock does not answer its access point",
+                reachable=False,
+                battery_percent=80,
+                is_old=True,
+            ),
+        ),
+        (
+            b'{"locked":false,"battery":"80","responsive":"no"}',
+            LockStatus(state=LockState.UNLOCKED),
+        ),
+    ],
+    ids=["bare", "whole", "unresponsive", "odd-extras"],
+)
+def test_locked_counts_unless_the_access_point_lost_the_lock(taps, body, expected):
+    taps.cloud.script = [(200, body)]
+
+    assert taps.status() == expected
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"locked":"yes"}', b'{"locked":1}', b'{"locked":null}']
+)
+def test_locked_that_is_no_boolean_is_unreadable(taps, body):
+    taps.cloud.script = [(200, body)]
+
+    with pytest.raises(Unreadable, match=r"^a status without a readable `locked`$"):
+        taps.status()
+
+
+# fmt: off
+ERRORS = {
+    "BAD_PARAMS":      (400, b'{"error":"BAD_PARAMS"}', RequestRefused, "HTTP 400 BAD_PARAMS", None),
+    "LOW_BATTERY":     (400, b'{"error":"LOW_BATTERY"}', RemoteBarred, "HTTP 400 LOW_BATTERY", None),
+    "NOT_ENABLED":     (400, b'{"error":"CLOUD_INTEGRATION_NOT_ENABLED"}', RemoteBarred, "HTTP 400 CLOUD_INTEGRATION_NOT_ENABLED", None),
+    "BUSY":            (400, b'{"error":"DEVICE_IS_BUSY"}', Busy, "HTTP 400 DEVICE_IS_BUSY", 2.0),
+    "BUSY-35":         (400, b'{"error":"DEVICE_IS_BUSY 35"}', Busy, "HTTP 400 DEVICE_IS_BUSY 35", 35.0),
+    "BUSY-0":          (400, b'{"error":"DEVICE_IS_BUSY 0"}', Busy, "HTTP 400 DEVICE_IS_BUSY 0", 0.0),
+    "BUSY-odd":        (400, b'{"error":"DEVICE_IS_BUSY x"}', RequestRefused, "HTTP 400 DEVICE_IS_BUSY x", None),
+    "BUSY-in-200":     (200, b'{"error":"DEVICE_IS_BUSY 35"}', Unreadable, "a status without a readable `locked`", None),
+    "UNAUTHORIZED":    (401, b'{"error":"UNAUTHORIZED"}', AuthError, "HTTP 401 UNAUTHORIZED: the key is not accepted", None),
+    "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 minutes", 1800.0),
+    "not-found":       (404, b"", RequestRefused, "HTTP 404", None),
+    "THROTTLED":       (429, b'{"error":"THROTTLED"}', Throttled, "HTTP 429 THROTTLED", 10.0),
+    "INTERNAL_ERROR":  (500, b'{"error":"INTERNAL_ERROR"}', MaybeSent, "HTTP 500 INTERNAL_ERROR", None),
+    "no-json":         (503, b"<html>", MaybeSent, "HTTP 503", None),
+    "error-no-text":   (500, b'{"error":{"a":1}}', MaybeSent, "HTTP 500", None),
+    "leaks-the-key":   (401, f'{{"error":"{KEY} bad"}}'.encode(), AuthError, "HTTP 401 *** bad: the key is not accepted", None),
+    "writes-to-log":   (500, b'{"error":"a\\nb\\u001b[31m"}', MaybeSent, r"HTTP 500 a\nb\x1b[31m", None),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_of_the_cloud_has_a_class_words_and_a_wait(taps, case):
+    status, body, error, words, after_s = ERRORS[case]
+    taps.cloud.script = [(status, body)]
+
+    with pytest.raises(error) as caught:
+        taps.status()
+
+    assert (type(caught.value), str(caught.value)) == (error, words)
+    assert caught.value.after_s == after_s
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"task_id":7}', b'{"task_id":""}', b"[]", b"<html>"]
+)
+def test_acceptance_without_a_task_id_is_unreadable(taps, body):
+    taps.cloud.script = [(200, body)]
+
+    with pytest.raises(Unreadable):
+        taps.send()
+
+
+# fmt: off
+TASKS = {
+    "processing":     (200, b'{"task_id":"t","status":"processing"}', Progress.PENDING),
+    "successful":     (200, b'{"status":"terminated","successful":true}', Progress.DONE),
+    "400-is-not-yet": (400, b'{"error":"BAD_PARAMS"}', Progress.PENDING),
+    "busy-is-not-yet": (400, b'{"error":"DEVICE_IS_BUSY 9"}', Progress.PENDING),
+    "failed":         (200, b'{"status":"terminated","successful":false,"error":"JAM"}', Rejected("the lock failed: JAM")),
+    "failed-mutely":  (200, b'{"status":"terminated","successful":false}', Rejected("the lock failed: no reason given")),
+    "no-success":     (200, b'{"status":"terminated"}', Unreadable("a task that is neither processing nor terminated")),
+    "odd-success":    (200, b'{"status":"terminated","successful":1}', Unreadable("a task that is neither processing nor terminated")),
+    "odd-status":     (200, b'{"status":"done","successful":true}', Unreadable("a task that is neither processing nor terminated")),
+    "list":           (200, b"[]", Unreadable("HTTP 200 with JSON that is not an object")),
+    "redirect":       (302, b"", RequestRefused("HTTP 302: a redirect, not followed")),
+    "blocked":        (403, b"", QuotaError("HTTP 403: too many calls, blocked for 30 minutes")),
+    "internal":       (500, b"", MaybeSent("HTTP 500")),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", TASKS)
+def test_only_a_terminated_task_says_how_it_went(taps, case):
+    status, body, expected = TASKS[case]
+    taps.cloud.script = [(status, body)]
+
+    if isinstance(expected, Progress):
+        assert taps.confirm(Command.UNLOCK, None, "t") is expected
+        return
+    with pytest.raises(type(expected)) as caught:
+        taps.confirm(Command.UNLOCK, None, "t")
+    assert (type(caught.value), str(caught.value)) == (type(expected), str(expected))
+
+
+@pytest.mark.parametrize(
+    ("body", "progress"),
+    [
+        (b'{"locked":false,"responsive":true}', Progress.DONE),
+        (b'{"locked":true,"responsive":true}', Progress.NO_EFFECT),
+        (
+            b'{"locked":false,"responsive":false}',
+            "the lock does not answer its access point",
+        ),
+    ],
+    ids=["there", "not-there", "unresponsive"],
+)
+def test_without_a_task_the_lock_itself_is_asked(taps, body, progress):
+    taps.cloud.script = [(200, body)]
+
+    assert taps.learn(Command.UNLOCK, None) == progress
+    assert taps.cloud.asked == [f"GET /public/sesame/{DEVICE_ID}"]
+
+
+# -- whole taps
+
+STATUS = f"GET /public/sesame/{DEVICE_ID}"
+POST = f"POST /public/sesame/{DEVICE_ID}"
+RESULT = "GET /public/action-result?task_id=462b7461-0000-4000-8000-000000000000"
+
+
+def test_a_tap_on_a_lock_without_a_motor_is_three_requests_and_no_wait(taps):
+    taps.cloud.bolt.motor_s = 0.0
+
+    outcome = taps.tap()
+
+    assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 80)
+    assert taps.cloud.asked == [STATUS, POST, RESULT]
+    assert taps.clock.monotonic() == 1000.0
+
+
+def test_a_command_that_moves_nothing_is_confirmed_at_once(taps):
+    taps.cloud.bolt.is_found("unlocked")
+
+    outcome = taps.move(lambda state: Command.UNLOCK)
+
+    assert outcome.result is Result.UNLOCKED
+    assert taps.clock.monotonic() == 1000.0
+
+
+def test_the_next_tap_locks_again(taps):
+    taps.tap()
+
+    assert taps.tap() == Outcome(Command.LOCK, Result.LOCKED, "", 80)
+    assert taps.cloud.bolt.moved == [Command.UNLOCK, Command.LOCK]
+    assert taps.cloud.bolt.place == "locked"
+
+
+def test_while_the_motor_runs_the_cloud_is_asked_once_a_second(taps):
+    taps.cloud.bolt.motor_s = 2.5
+
+    taps.tap()
+
+    assert taps.cloud.asked == [STATUS, POST, *[RESULT] * 4]
+    assert taps.clock.monotonic() == 1003.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """What one tap comes to: the outcome, when, which commands came in, what moved."""
+
+    result: Result
+    seconds: float
+    received: int = 1
+    detail: str = ""
+    command: Command | None = Command.UNLOCK
+    fault: tuple[str, str] | None = None  # and its stage
+    switches: dict[str, object] = field(default_factory=dict)
+    is_open: bool = False
+    synced: int = 0
+
+
+SILENT = "state unknown: the lock does not answer its access point"
+OPEN = {"is_open": True}
+UNRESPONSIVE = {"is_responsive": False}
+
+# fmt: off
+STORIES = {
+    "busy-for-a-moment":   Story(Result.UNLOCKED, 4, 2, fault=("busy", "command"), **OPEN),
+    "busy-for-long":       Story(Result.REFUSED, 0, 1, "HTTP 400 DEVICE_IS_BUSY 35", fault=("busy-35", "command")),
+    "not-known-yet":       Story(Result.UNLOCKED, 5, switches={"not_yet_s": 5.0}, **OPEN),
+    "stale-for-minutes":   Story(Result.UNLOCKED, 2, switches={"stays_stale": True}, **OPEN),
+    "stale-answer-lost":   Story(Result.UNLOCKED, 3, 2, fault=("cut-after", "command"), switches={"stays_stale": True}, **OPEN),
+    "jams":                Story(Result.REFUSED, 2, 1, "the lock failed: MOTOR_JAMMED", switches={"jams": 1}),
+    "wakes":               Story(Result.UNLOCKED, 5, switches=UNRESPONSIVE, synced=1, **OPEN),
+    "wakes-slowly":        Story(Result.UNKNOWN_STATE, 9, 0, SILENT, None, switches={**UNRESPONSIVE, "sync_s": 30.0}, synced=1),
+    "sleeps-on":           Story(Result.UNKNOWN_STATE, 3, 0, SILENT, None, switches={**UNRESPONSIVE, "sync_helps": False}, synced=1),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_a_tap_ends_as_the_lock_said(taps, case):
+    story = STORIES[case]
+    taps.cloud.switch(**story.switches)
+    if story.fault:
+        taps.cloud.fail(story.fault[0], at=story.fault[1])
+
+    outcome = taps.tap()
+
+    assert outcome == Outcome(story.command, story.result, story.detail, 80)
+    assert taps.clock.monotonic() == 1000.0 + story.seconds
+    assert len(taps.cloud.received) == story.received
+    assert (taps.cloud.bolt.place == "unlocked") == story.is_open
+    assert len(taps.cloud.synced_at) == story.synced
+
+
+def test_a_block_is_kept_to_for_thirty_minutes(taps):
+    """One that goes on asking would be blocked for longer."""
+    for _ in range(20):
+        taps.status()
+    with pytest.raises(QuotaError):
+        taps.status()
+    taps.clock.advance(1799.0)
+    with pytest.raises(QuotaError):
+        taps.status()
+    taps.clock.advance(1800.0)
+
+    assert taps.status().state is LockState.LOCKED

@@ -1,0 +1,585 @@
+"""Tedee against its played cloud: calls on the wire, operations, what counts as done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from doorpi import (
+    AuthError,
+    Command,
+    LockError,
+    LockState,
+    LockStatus,
+    MaybeSent,
+    NotForwarded,
+    Outcome,
+    Progress,
+    Rejected,
+    RemoteBarred,
+    RequestRefused,
+    Result,
+    Sent,
+    Throttled,
+    Unreadable,
+)
+from tests.fakes.cloud import Reply
+from tests.fakes.locks import driver_of
+from tests.fakes.tedee import DEVICE_ID, KEY, FakeTedee, failure, success
+from tests.helpers.values import replace
+from tests.helpers.world import Taps
+
+SYNC = f"GET /api/v37/my/lock/{DEVICE_ID}/sync"
+UNLOCK = f"POST /api/v37/my/lock/{DEVICE_ID}/operation/unlock"
+LOCK = f"POST /api/v37/my/lock/{DEVICE_ID}/operation/lock"
+OPERATION = "GET /api/v37/my/device/operation/1619078520230"
+LOCKED, UNLOCKED, UNKNOWN = LockState.LOCKED, LockState.UNLOCKED, LockState.UNKNOWN
+
+
+def confirmed(
+    taps: Taps, handle: str | None, before: LockState | None = LOCKED
+) -> Progress:
+    """What the driver makes of ``handle`` after an unlock of a lock seen ``before``."""
+    status = LockStatus(state=before) if before else None
+    return taps.confirm(Command.UNLOCK, status, handle)
+
+
+@pytest.fixture
+def taps(clock) -> Iterator[Taps]:
+    cloud = FakeTedee(clock)
+    lock = driver_of(cloud)
+    yield Taps(clock, cloud, lock)
+    lock.close()
+    cloud.close()
+
+
+def sync_with(state: object = 6, **changes) -> tuple[int, bytes]:
+    told = {"isConnected": True, "lockProperties": {"state": state}}
+    return success(told | changes)
+
+
+def operation_with(status: object, result: object) -> tuple[int, bytes]:
+    return success({"status": status, "result": result})
+
+
+# -- the wire
+
+
+def test_a_status_is_one_sync_with_the_key_in_its_header(taps):
+    status = taps.status()
+
+    [request] = taps.cloud.requests
+    assert taps.cloud.asked == [SYNC]
+    assert request.headers["authorization"] == f"PersonalKey {KEY}"
+    assert request.body == b""
+    assert status == LockStatus(state=LOCKED, reachable=True, battery_percent=54)
+
+
+@pytest.mark.parametrize(
+    ("command", "call"), [(Command.UNLOCK, UNLOCK), (Command.LOCK, LOCK)]
+)
+def test_a_command_is_one_post_that_gives_its_operation(taps, command, call):
+    assert taps.send(command) == "1619078520230"
+
+    assert taps.cloud.asked == [call]
+    assert taps.cloud.requests[0].headers["authorization"] == f"PersonalKey {KEY}"
+    assert taps.cloud.bolt.moved == [command.value]
+
+
+def test_an_operation_may_be_named_by_a_number(taps):
+    taps.cloud.number_ids = True
+
+    assert taps.send() == "1619078520230"
+
+
+@pytest.mark.parametrize("told", [{}, {"operationId": ""}, {"operationId": None}, []])
+def test_a_command_accepted_without_an_operation_is_not_readable(taps, told):
+    taps.cloud.script = [success(told, 202)]
+
+    with pytest.raises(Unreadable) as caught:
+        taps.send()
+
+    assert str(caught.value) == "accepted without an operation id"
+
+
+def test_neither_device_nor_operation_reaches_beyond_its_place_in_the_path(taps, clock):
+    lock = driver_of(taps.cloud, device_id="../x?y#z")
+    locked = LockStatus(state=LOCKED)
+
+    with pytest.raises(RequestRefused):
+        lock.status(clock.monotonic() + 5)
+    with pytest.raises(RequestRefused):
+        lock.confirm(Sent(Command.UNLOCK, "../1?2", locked), clock.monotonic() + 5)
+
+    assert taps.cloud.asked == [
+        "GET /api/v37/my/lock/..%2Fx%3Fy%23z/sync",
+        "GET /api/v37/my/device/operation/..%2F1%3F2",
+    ]
+    lock.close()
+
+
+# -- what a status says
+
+NUMBERS = {
+    0: (UNKNOWN, "the lock is not calibrated"),
+    1: (UNKNOWN, "the lock is being calibrated"),
+    2: (UNLOCKED, ""),
+    3: (UNKNOWN, "the bolt is half out"),
+    4: (UNKNOWN, "the bolt is moving"),
+    5: (UNKNOWN, "the bolt is moving"),
+    6: (LOCKED, ""),
+    7: (UNLOCKED, ""),
+    8: (UNKNOWN, "the latch is being pulled"),
+    9: (UNKNOWN, "the lock does not know its state"),
+    18: (UNKNOWN, "the lock is being updated"),
+    77: (UNKNOWN, "the lock says 77"),
+    -1: (UNKNOWN, "the lock says -1"),
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_only_locked_unlocked_and_pulled_are_a_state(taps, number):
+    state, why = NUMBERS[number]
+    taps.cloud.script = [sync_with(number)]
+
+    assert taps.status() == LockStatus(
+        state=state, why=why, reachable=True, is_between=number == 3
+    )
+
+
+@pytest.mark.parametrize("key", ["lockProperties", "deviceState"])
+def test_the_state_is_found_under_both_of_its_names(taps, key):
+    taps.cloud.properties_key = key
+
+    assert taps.status().state is LOCKED
+
+
+NOT_CONNECTED = "the lock is not connected to its bridge"
+
+
+@pytest.mark.parametrize("key", ["lockProperties", "deviceState"])
+def test_a_lock_without_its_bridge_is_unknown_and_not_reachable(taps, key):
+    taps.cloud.properties_key = key
+    taps.cloud.is_connected = False
+
+    assert taps.status() == LockStatus(
+        state=UNKNOWN, why=NOT_CONNECTED, reachable=False
+    )
+
+
+def test_a_state_without_a_connection_is_an_old_one(taps):
+    taps.cloud.script = [sync_with(6, isConnected=False)]
+
+    assert taps.status().state is UNKNOWN
+
+
+@pytest.mark.parametrize("value", [None, "yes", 1])
+def test_a_connection_that_is_not_told_is_not_claimed(taps, value):
+    taps.cloud.script = [sync_with(6, isConnected=value)]
+
+    assert taps.status() == LockStatus(state=LOCKED, reachable=None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [(54, 54), (0, 0), (101, None), (-1, None), (True, None), ("9", None)],
+)
+def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
+    properties = {"state": 6, "batteryLevel": sent}
+    taps.cloud.script = [success({"isConnected": True, "lockProperties": properties})]
+
+    assert taps.status().battery_percent == read
+
+
+ENDED = "device_id is wrong, or v37 of the API is no longer served"
+
+# fmt: off
+NO_STATE = "a status without a readable `state`"
+BAD_STATUSES = {
+    "empty":      ((200, b""), "HTTP 200 with an answer that is empty"),
+    "html":       ((200, b"<html>"), "HTTP 200 with an answer that is not JSON"),
+    "list":       ((200, b"[]"), "HTTP 200 with JSON that is not an object"),
+    "nothing":    ((200, b"{}"), NO_STATE),
+    "no-result":  (success(None), NO_STATE),
+    "odd-result": (success([6]), NO_STATE),
+    "no-lock":    (success({"isConnected": True}), NO_STATE),
+    "null-lock":  (success({"isConnected": True, "lockProperties": None}), NO_STATE),
+    "odd-lock":   (success({"isConnected": True, "lockProperties": [6]}), NO_STATE),
+    "no-state":   (success({"isConnected": True, "lockProperties": {"batteryLevel": 5}}), NO_STATE),
+    "text-state": (sync_with("6"), NO_STATE),
+    "true-state": (sync_with(True), NO_STATE),
+}
+ERRORS = {
+    "unauthorized": ((401, b""), AuthError, "HTTP 401: the key is not accepted"),
+    "forbidden":    ((403, b""), AuthError, "HTTP 403: the key is not accepted"),
+    "no-remote":    (failure(403, "Remote access is disabled for this lock."), RemoteBarred, "HTTP 403 Remote access is disabled for this lock"),
+    "not-found":    (failure(404, "Not found.", "Really."), RequestRefused, f"HTTP 404 Not found.; Really: {ENDED}"),
+    "gone":         ((410, b""), RequestRefused, f"HTTP 410: {ENDED}"),
+    "redirect":     ((302, b""), RequestRefused, "HTTP 302: a redirect, not followed"),
+    "no-success":   (failure(200, "No."), RequestRefused, "HTTP 200 without success: No."),
+    "silent":       (failure(200), RequestRefused, "HTTP 200 without success"),
+    "burst":        ((429, b""), Throttled, "HTTP 429"),
+    "time-was-up":  ((408, b""), MaybeSent, "HTTP 408"),
+    "internal":     (failure(500, "Oops."), MaybeSent, "HTTP 500 Oops"),
+    "bad-gateway":  ((502, b"<html>"), MaybeSent, "HTTP 502"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", BAD_STATUSES)
+def test_a_status_without_a_state_makes_no_sense(taps, case):
+    answer, words = BAD_STATUSES[case]
+    taps.cloud.script = [answer]
+
+    with pytest.raises(Unreadable) as caught:
+        taps.status()
+
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("case", ERRORS)
+@pytest.mark.parametrize(
+    "question",
+    [Taps.status, Taps.send, lambda taps: confirmed(taps, "1")],
+    ids=["status", "send", "confirm"],
+)
+def test_a_bad_answer_has_a_class_and_words(taps, question, case):
+    answer, error, words = ERRORS[case]
+    taps.cloud.script = [answer]
+
+    with pytest.raises(error) as caught:
+        question(taps)
+
+    assert type(caught.value) is error
+    assert str(caught.value) == words
+
+
+VERSION_ENDED = b"""{"error": {"code": "UnsupportedApiVersion",
+    "message": "API version 1.32 is no longer served.", "innerError": null}}"""
+NO_BRIDGE = failure(400, "The lock has no connection to its bridge.")
+# fmt: off
+REFUSALS = {
+    # a 400: to the first question, and to a command
+    "version":  ((400, VERSION_ENDED), "HTTP 400 API version 1.32 is no longer served"),
+    "bridge":   (NO_BRIDGE, "HTTP 400 The lock has no connection to its bridge"),
+    "silent":   ((400, b""), "HTTP 400"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_question_refused_with_400_is_told_in_the_vendors_words(taps, case):
+    answer, words = REFUSALS[case]
+    taps.cloud.script = [answer]
+
+    with pytest.raises(RequestRefused) as caught:
+        taps.status()
+
+    assert str(caught.value) == words + f": {ENDED}" * (case == "silent")
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_command_refused_with_400_did_not_come_to_the_lock(taps, case):
+    """Source: the documentation of the lock's operations."""
+    answer, words = REFUSALS[case]
+    taps.cloud.script = [answer]
+
+    with pytest.raises(NotForwarded) as caught:
+        taps.send()
+
+    assert str(caught.value) == words + f" {NOT_CONNECTED}" * (case == "silent")
+    assert caught.value.allows_fallback(Command.UNLOCK)
+
+
+def test_a_404_after_an_answer_is_no_matter_of_the_version(taps):
+    taps.cloud.script = [None, (404, b"")]
+    taps.status()
+
+    with pytest.raises(RequestRefused, match=r"^HTTP 404$"):
+        taps.status()
+
+
+@pytest.mark.parametrize(
+    ("header", "after_s"),
+    [((), 10.0), (("Retry-After: 3",), 3.0), (("Retry-After: 3599",), 3599.0)],
+)
+def test_too_many_requests_says_when_to_come_back(taps, header, after_s):
+    taps.cloud.script = [Reply(429, b"", header)]
+
+    with pytest.raises(Throttled) as caught:
+        taps.status()
+
+    assert caught.value.after_s == after_s
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
+def test_the_key_is_never_in_an_error(taps, status):
+    taps.cloud.script = [failure(status, f"bad key {KEY}")]
+
+    with pytest.raises(LockError) as caught:
+        taps.status()
+
+    assert "bad key ***" in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+# -- what counts as done
+
+
+@pytest.mark.parametrize(
+    ("stage", "result", "progress"),
+    [("PENDING", 0, Progress.PENDING), ("PENDING", None, Progress.PENDING),
+     ("COMPLETED", 0, Progress.DONE)],
+)  # fmt: skip
+def test_an_operation_is_done_when_it_has_completed_well(taps, stage, result, progress):
+    taps.cloud.script = [operation_with(stage, result)]
+
+    assert confirmed(taps, "7") is progress
+    assert taps.cloud.asked == ["GET /api/v37/my/device/operation/7"]
+
+
+def test_an_operation_that_failed_is_the_locks_own_no(taps):
+    taps.cloud.script = [operation_with("COMPLETED", 3)]
+
+    with pytest.raises(Rejected) as caught:
+        confirmed(taps, "7")
+
+    assert type(caught.value) is Rejected
+    assert str(caught.value) == "the lock failed: result 3"
+
+
+@pytest.mark.parametrize(
+    ("stage", "result"),
+    [("COMPLETED", None), ("COMPLETED", "0"), ("COMPLETED", False), ("DONE", 0),
+     (None, 0), (1, 0)],
+)  # fmt: skip
+def test_an_operation_that_is_neither_pending_nor_completed_proves_nothing(
+    taps, stage, result
+):
+    taps.cloud.script = [operation_with(stage, result)]
+
+    with pytest.raises(Unreadable) as caught:
+        confirmed(taps, "7")
+
+    assert str(caught.value) == "an operation that is neither pending nor completed"
+
+
+@pytest.mark.parametrize("before", [UNKNOWN, None])
+def test_an_operation_on_a_lock_that_may_be_uncalibrated_proves_nothing(taps, before):
+    taps.cloud.script = [
+        operation_with("COMPLETED", 0), sync_with(0),
+        operation_with("COMPLETED", 0),
+    ]  # fmt: skip
+
+    with pytest.raises(Unreadable, match=r"^the lock is not calibrated$"):
+        confirmed(taps, "7", before)
+    assert confirmed(taps, "7", before) is Progress.PENDING
+    assert [call.split("/")[-1] for call in taps.cloud.asked] == ["7", "sync", "7"]
+
+
+@pytest.mark.parametrize(
+    ("number", "progress"),
+    [(2, Progress.DONE), (7, Progress.DONE), (6, Progress.PENDING),
+     (3, "the bolt is half out"), (0, "the lock is not calibrated"),
+     (4, "the bolt is moving")],
+)  # fmt: skip
+def test_without_an_operation_the_state_decides(taps, number, progress):
+    taps.cloud.script = [sync_with(number)]
+
+    assert taps.learn(Command.UNLOCK, None) == progress
+    assert taps.cloud.asked == [SYNC]
+
+
+@pytest.mark.parametrize(
+    ("later_s", "calls"), [(0.5, 1), (19.9, 1), (20, 2)], ids=["0.5", "19.9", "20"]
+)
+def test_the_state_is_not_asked_for_twice_in_20_seconds(taps, clock, later_s, calls):
+    taps.status()
+    clock.advance(later_s)
+
+    assert confirmed(taps, None) is Progress.PENDING
+    assert taps.cloud.asked == [SYNC] * calls
+
+
+# -- whole taps
+
+
+def test_a_tap_is_three_calls_and_is_confirmed_after_two_seconds(taps):
+    outcome = taps.tap()
+
+    assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 54)
+    assert taps.cloud.asked == [SYNC, UNLOCK, OPERATION]
+    assert taps.clock.monotonic() == 1002.0
+    assert taps.cloud.bolt.moved == ["unlock"]
+
+
+def test_the_next_tap_locks_again(taps):
+    taps.tap()
+
+    assert taps.tap() == Outcome(Command.LOCK, Result.LOCKED, "", 54)
+    assert taps.cloud.bolt.moved == ["unlock", "lock"]
+    assert taps.cloud.bolt.place == "locked"
+
+
+def test_a_tap_locks_a_lock_whose_latch_is_pulled(taps):
+    taps.cloud.bolt.is_found("unlocked")
+    taps.cloud.numbers["unlocked"] = 7
+
+    assert taps.tap() == Outcome(Command.LOCK, Result.LOCKED, "", 54)
+
+
+@pytest.mark.parametrize(
+    ("motor_s", "confirmed_s"),
+    [(0.0, 2), (2.0, 2), (3.0, 4), (5.0, 7), (11.0, 11), (12.0, 16), (20.5, 21), (25, 28)],
+)  # fmt: skip
+def test_it_is_asked_at_2_4_7_11_16_21_and_28_seconds(taps, motor_s, confirmed_s):
+    taps.cloud.bolt.motor_s = motor_s
+
+    outcome = taps.tap()
+
+    assert outcome.result is Result.UNLOCKED
+    assert taps.clock.monotonic() == 1000.0 + confirmed_s
+
+
+UNSURE = "not confirmed within 28 s"
+NO_ANSWER = "127.0.0.1 did not answer in time"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What one tap comes to: the outcome, how many calls it took, what moved."""
+
+    result: Result
+    calls: int
+    detail: str = ""
+    seconds: float = 0
+    moved: tuple[str, ...] = ()
+    command: Command | None = Command.UNLOCK
+    script: tuple[object, ...] = ()  # what is answered instead
+    switches: dict[str, object] = field(default_factory=dict)
+
+
+def at_status(
+    result: Result, detail: str, *script, calls=1, seconds=0.0, **switches
+) -> Story:
+    return Story(
+        result, calls, detail, seconds, command=None, script=script, switches=switches
+    )
+
+
+OPEN = {"moved": ("unlock",)}
+DENIED = "HTTP 401: the key is not accepted"
+LATER = Reply(429, b"", ("Retry-After: 2",))
+NEXT_HOUR = Reply(429, failure(429, "Rate limit.")[1], ("Retry-After: 1800",))
+
+# fmt: off
+STORIES = {
+    # the first status
+    "status-not-connected": at_status(Result.UNKNOWN_STATE, f"state unknown: {NOT_CONNECTED}", is_connected=False),
+    "status-uncalibrated": at_status(Result.UNKNOWN_STATE, "state unknown: the lock is not calibrated", is_calibrated=False),
+    "status-jammed": at_status(Result.UNKNOWN_STATE, "state unknown: the lock is jammed", shown="jammed"),
+    "status-no-remote": at_status(Result.REFUSED, "HTTP 403 Remote access is off", failure(403, "Remote access is off.")),
+    "status-401": at_status(Result.REFUSED, DENIED, (401, b"")),
+    "status-not-found": at_status(Result.REFUSED, f"HTTP 404 Not found: {ENDED}", failure(404, "Not found.")),
+    "status-429-soon": Story(Result.UNLOCKED, 4, seconds=4, script=(LATER,), **OPEN),
+    "status-429": at_status(Result.REFUSED, "HTTP 429 Rate limit", NEXT_HOUR),
+    "status-500-once": Story(Result.UNLOCKED, 4, seconds=3, script=((500, b""),), **OPEN),
+    "status-500": at_status(Result.UNREACHABLE, "HTTP 500", *[(500, b"")] * 3, calls=3, seconds=3),
+    "status-html": at_status(Result.UNKNOWN_STATE, "HTTP 200 with an answer that is not JSON", *[(200, b"<html>")] * 3, calls=3, seconds=3),
+    "status-cut-once": Story(Result.UNLOCKED, 4, seconds=3, script=("cut-before",), **OPEN),
+    "status-hang": at_status(Result.UNREACHABLE, NO_ANSWER, *["hang-before"] * 3, calls=2, seconds=11),
+    # the command
+    "command-401": Story(Result.REFUSED, 2, DENIED, script=(None, (401, b""))),
+    "command-404": Story(Result.REFUSED, 2, "HTTP 404", script=(None, (404, b""))),
+    "command-no-success": Story(Result.REFUSED, 2, "HTTP 200 without success: No.", script=(None, failure(200, "No."))),
+    "command-429-soon": Story(Result.UNLOCKED, 4, seconds=4, script=(None, LATER), **OPEN),
+    "command-429": Story(Result.REFUSED, 2, "HTTP 429 Rate limit", script=(None, NEXT_HOUR)),
+    "command-400": Story(Result.UNREACHABLE, 2, "HTTP 400 The lock has no connection to its bridge", script=(None, NO_BRIDGE)),
+    "command-500": Story(Result.UNSURE, 3, f"HTTP 500; {UNSURE}", 28, script=(None, (500, b""))),
+    "command-no-id": Story(Result.UNSURE, 3, f"accepted without an operation id; {UNSURE}", 28, script=(None, success({}, 202))),
+    "command-cut-before": Story(Result.UNSURE, 3, f"the connection was cut; {UNSURE}", 28, script=(None, "cut-before")),
+    "command-cut-after": Story(Result.UNLOCKED, 3, seconds=21, script=(None, "cut-after"), **OPEN),
+    "command-hang-before": Story(Result.UNSURE, 3, f"{NO_ANSWER}; {UNSURE}", 33, script=(None, "hang-before")),
+    "command-hang-after": Story(Result.UNLOCKED, 3, seconds=21, script=(None, "hang-after"), **OPEN),
+    "never-begun": Story(Result.UNSURE, 9, UNSURE, 28, switches={"drops": 9}),
+    # the confirmation
+    "confirm-500-once": Story(Result.UNLOCKED, 4, seconds=4, script=(None, None, (500, b"")), **OPEN),
+    "confirm-403": Story(Result.UNSURE, 9, f"{UNSURE}: HTTP 403 No share", 28, script=(None, None, *[failure(403, "No share.")] * 7), **OPEN),
+    "confirm-404": Story(Result.UNSURE, 9, f"{UNSURE}: HTTP 404", 28, script=(None, None, *[(404, b"")] * 7), **OPEN),
+    "confirm-429-once": Story(Result.UNLOCKED, 4, seconds=4, script=(None, None, LATER), **OPEN),
+    "confirm-401": Story(Result.UNSURE, 3, f"not confirmed within 2 s: {DENIED}", 2, script=(None, None, (401, b"")), **OPEN),
+    "confirm-html-once": Story(Result.UNLOCKED, 4, seconds=4, script=(None, None, (200, b"<html>")), **OPEN),
+    "confirm-cut-once": Story(Result.UNLOCKED, 4, seconds=2, script=(None, None, "cut-after"), **OPEN),
+    "confirm-hang-once": Story(Result.UNLOCKED, 4, seconds=7, script=(None, None, "hang-before"), **OPEN),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_a_tap_ends_as_the_lock_proved_and_not_as_the_cloud_said(taps, case):
+    story = STORIES[case]
+    taps.cloud.script = list(story.script)
+    taps.cloud.switch(**story.switches)
+
+    outcome = taps.tap()
+
+    assert replace(outcome, battery_percent=None) == Outcome(
+        story.command, story.result, story.detail
+    )
+    assert len(taps.cloud.asked) == story.calls
+    assert taps.clock.monotonic() == 1000.0 + story.seconds
+    assert tuple(taps.cloud.bolt.moved) == story.moved
+    assert outcome.result is not Result.LOCKED
+    if outcome.result is Result.UNLOCKED:
+        assert taps.cloud.bolt.place == "unlocked"
+
+
+def test_a_lock_that_jams_says_so_itself(taps):
+    taps.cloud.bolt.jams = True
+
+    outcome = taps.tap()
+
+    assert outcome == Outcome(
+        Command.UNLOCK, Result.REFUSED, "the lock failed: result 1", 54
+    )
+    assert taps.clock.monotonic() == 1002.0
+
+
+def test_an_uncalibrated_lock_that_was_told_to_open_is_never_called_open(taps):
+    taps.cloud.is_calibrated = False
+
+    outcome = taps.tap(on_unknown=Command.UNLOCK)
+
+    words = f"{UNSURE}: the lock is not calibrated"
+    assert outcome == Outcome(Command.UNLOCK, Result.UNSURE, words, 54)
+    assert taps.cloud.bolt.place == "locked"
+    assert taps.cloud.synced_at == [1000.0, 1021.0]
+
+
+@pytest.mark.parametrize("command", Command)
+def test_a_lock_that_rests_half_out_can_be_turned_either_way(taps, command):
+    """tedee_hass 17 and 50: a key that was not turned to its end."""
+    taps.cloud.bolt.is_found("half-out")
+    taps.cloud.numbers["half-out"] = 3
+
+    outcome = taps.move(lambda state: command)
+
+    assert outcome == Outcome(command, Result(command.target), "", 54)
+    assert taps.clock.monotonic() == 1002.0
+    assert taps.cloud.bolt.place == command.target
+
+
+def test_a_tap_locks_a_lock_that_rests_half_out(taps):
+    taps.cloud.bolt.is_found("half-out")
+    taps.cloud.numbers["half-out"] = 3
+
+    assert taps.tap() == Outcome(Command.LOCK, Result.LOCKED, "", 54)
+
+
+@pytest.mark.parametrize("command", Command)
+def test_half_out_proves_neither_of_the_two(taps, command):
+    taps.cloud.script = [sync_with(3)]
+
+    assert taps.learn(command, None) == "the bolt is half out"

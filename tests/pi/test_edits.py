@@ -1,0 +1,936 @@
+"""The owner's file is edited while the door runs: when an edit counts as over, what is
+read of it, and what of the door is changed by it.
+
+The files, the editors' ways of writing and the kernel's notices are real.  The clock of
+the first parts is not: what is waited for takes no time, and notices need none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+from gpiozero import Device, OutputDevice
+from gpiozero.pins.mock import MockFactory
+
+import doorpi
+from doorpi import (
+    Command,
+    FileWatch,
+    GpioLights,
+    ProcessSignals,
+    Result,
+    Stopped,
+)
+from tests.fakes.live_cloud import LiveSesameMini
+from tests.fakes.virtual import VirtualField
+from tests.helpers.desk import LOOK_S, Desk
+from tests.helpers.processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
+from tests.helpers.stopwatch import Stopwatch
+from tests.helpers.world import KEN, FakeClock
+
+OLD, NEW = "[door]\nname = 'before'\n", "[door]\nname = 'after'\n"
+MIKA = "D3C2B1A0"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "etc" / "doorpi.toml"
+    path.parent.mkdir()
+    path.write_text(OLD)
+    return path
+
+
+def over_after(watch: FileWatch, clock: FakeClock, within_s: float = 10.0) -> float:
+    """The seconds until the door is told of the edit's end."""
+    began_at = clock.t
+    while clock.t - began_at < within_s:
+        if watch.is_over():
+            return clock.t - began_at
+        clock.advance(LOOK_S)
+    return inf
+
+
+# -- the ways to write a file
+
+
+def in_place(path: Path) -> None:
+    path.write_text(NEW)
+
+
+def truncated_first(path: Path) -> None:
+    os.truncate(path, 0)
+    path.write_text(NEW)
+
+
+def through_a_temporary_file(path: Path) -> None:
+    beside = path.with_name(".doorpi.toml.swp")
+    beside.write_text(NEW)
+    beside.replace(path)
+
+
+def through_another_folder(path: Path) -> None:
+    outside = path.parent.with_name("doorpi.toml.upload")
+    outside.write_text(NEW)
+    outside.replace(path)
+
+
+def as_vim_does(path: Path) -> None:
+    backup = path.with_name("doorpi.toml~")
+    path.rename(backup)
+    path.write_text(NEW)
+    backup.unlink()
+
+
+def reopened_for_each_line(path: Path) -> None:
+    path.write_text("")
+    for line in NEW.splitlines(keepends=True):
+        with path.open("a") as file:
+            file.write(line)
+
+
+def deleted_and_made_anew(path: Path) -> None:
+    path.unlink()
+    path.write_text(NEW)
+
+
+def with_its_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    path.write_text(NEW)
+
+
+def as_another_folder(path: Path) -> None:
+    other = path.parent.with_name("checkout")
+    other.mkdir()
+    (other / path.name).write_text(NEW)
+    path.parent.rename(path.parent.with_name("etc.old"))
+    other.rename(path.parent)
+
+
+def by_a_link(path: Path) -> None:
+    there = path.parent.with_name("there.toml")
+    there.write_text(NEW)
+    link = path.with_name("link")
+    link.symlink_to(there)
+    link.replace(path)
+
+
+def by_a_hard_link(path: Path) -> None:
+    beside = path.with_name("beside")
+    beside.write_text(NEW)
+    path.unlink()
+    path.hardlink_to(beside)
+
+
+def by_a_second_name(path: Path) -> None:
+    other = path.parent.with_name("other-name")
+    other.hardlink_to(path)
+    other.write_text(NEW)
+
+
+def by(*command: str) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        (path.parent.parent / "new").write_text(NEW)
+        subprocess.run(command, cwd=path.parent, check=True, stdin=subprocess.DEVNULL)
+
+    return run
+
+
+WAYS = {
+    "in place": in_place,
+    "truncated first": truncated_first,
+    "a temporary file": through_a_temporary_file,
+    "a temporary file elsewhere": through_another_folder,
+    "as vim does": as_vim_does,
+    "line by line": reopened_for_each_line,
+    "deleted and made anew": deleted_and_made_anew,
+    "with its folder": with_its_folder,
+    "another folder": as_another_folder,
+    "by a link": by_a_link,
+    "by a hard link": by_a_hard_link,
+    "by a second name": by_a_second_name,
+    "sed -i": by("sed", "-i", "s/before/after/", "doorpi.toml"),
+    "cp": by("cp", "../new", "doorpi.toml"),
+    "mv": by("mv", "../new", "doorpi.toml"),
+    "ln -sf": by("ln", "-sf", "../new", "doorpi.toml"),
+    "tee": by("sh", "-c", "cat ../new | tee doorpi.toml > ../copy"),
+    "install": by("install", "-m", "640", "../new", "doorpi.toml"),
+}
+
+
+@pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
+def test_an_edit_is_over_a_second_after_its_end_and_once(path, clock, write):
+    watch = FileWatch(clock, [path])
+    assert over_after(watch, clock) == inf
+
+    write(path)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    assert path.read_text() == NEW
+    assert watch.taken()
+    assert over_after(watch, clock) == inf
+
+
+# -- a file that may be on its way is waited for
+
+WHOLE = f"{OLD}[lock]\nkind = 'relay'\n" + "".join(
+    f"[[card]]\nuid = '01020304{i:06}'\nholder = 'Person {i}'\n" for i in range(20)
+)
+EDITED = WHOLE.replace("before", "after")
+SEVENTH = EDITED.index("[[card]]\nuid = '01020304000007'")
+
+
+@contextlib.contextmanager
+def rewriting(path: Path, beginning: str = EDITED[:SEVENTH]) -> Iterator[None]:
+    with path.open("w") as file:
+        file.write(beginning)
+        file.flush()
+        yield
+        file.write(EDITED[len(beginning) :])
+
+
+@contextlib.contextmanager
+def only_truncated(path: Path) -> Iterator[None]:
+    with rewriting(path, ""):
+        yield
+
+
+@contextlib.contextmanager
+def all_but_the_last_line(path: Path) -> Iterator[None]:
+    with rewriting(path, EDITED[: EDITED.rindex("holder")]):
+        yield
+
+
+@contextlib.contextmanager
+def a_new_file(path: Path) -> Iterator[None]:
+    path.unlink()
+    with rewriting(path):
+        yield
+
+
+@contextlib.contextmanager
+def a_new_empty_file(path: Path) -> Iterator[None]:
+    path.unlink()
+    with only_truncated(path):
+        yield
+
+
+@contextlib.contextmanager
+def a_new_file_as_vim(path: Path) -> Iterator[None]:
+    path.rename(path.with_name("doorpi.toml~"))
+    with rewriting(path):
+        yield
+
+
+@contextlib.contextmanager
+def renamed_too_early(path: Path) -> Iterator[None]:
+    beside = path.with_name("beside")
+    with rewriting(beside):
+        beside.replace(path)
+        yield
+
+
+SLOW = {
+    "rewriting": rewriting,
+    "only truncated": only_truncated,
+    "all but the last line": all_but_the_last_line,
+    "a new file": a_new_file,
+    "a new empty file": a_new_empty_file,
+    "a new file as vim": a_new_file_as_vim,
+    "renamed too early": renamed_too_early,
+}
+
+
+@pytest.fixture
+def whole(path, clock) -> FileWatch:
+    """A watch of a file that was good when it was last read."""
+    path.write_text(WHOLE)
+    watch = FileWatch(clock, [path])
+    assert watch.taken(is_good=True)
+    return watch
+
+
+@pytest.mark.parametrize("writing", SLOW.values(), ids=SLOW)
+def test_half_a_file_is_not_read_while_the_other_half_may_come(
+    path, clock, whole, writing
+):
+    with writing(path):
+        assert not whole.is_over(urgent=True)
+        assert over_after(whole, clock, within_s=3.9) == inf
+
+    assert 0.9 <= over_after(whole, clock) < 1.4
+    assert path.read_text() == EDITED
+
+
+def test_an_upload_that_stalls_again_and_again_is_waited_for(path, clock, whole):
+    with path.open("w") as file:
+        for line in EDITED.splitlines(keepends=True):
+            file.write(line)
+            file.flush()
+            if file.tell() < len(EDITED):
+                assert over_after(whole, clock, within_s=3.9) == inf
+
+    assert 0.9 <= over_after(whole, clock) < 1.4
+
+
+SHORTER = {
+    "one person less": WHOLE.replace(WHOLE[SEVENTH : SEVENTH + 51], ""),
+    "half of the people less": WHOLE[:200] + WHOLE[WHOLE.index("uid", 700) - 9 :],
+    "the last person has another name": WHOLE.replace("Person 19", "P. 19 of 20"),
+    "one person more": WHOLE + "[[card]]\nuid = '01020309'\nholder = 'Jo'\n",
+}
+
+
+@pytest.mark.parametrize("text", SHORTER.values(), ids=SHORTER)
+def test_what_has_its_end_is_read_after_a_second(path, clock, whole, text):
+    path.write_text(text)
+
+    assert 0.9 <= over_after(whole, clock) < 1.4
+
+
+def test_the_last_person_is_taken_away_after_four_seconds(path, clock, whole):
+    """It might be an upload that is cut short."""
+    path.write_text(WHOLE[: WHOLE.rindex("[[card]]")])
+
+    assert 4.0 <= over_after(whole, clock) < 4.4
+
+
+def test_a_slip_at_the_end_that_is_undone_is_read_after_a_second(path, clock, whole):
+    path.write_text(WHOLE + "[[crad]]\n")
+    assert over_after(whole, clock) < 1.4
+    assert whole.taken(is_good=False)
+
+    path.write_text(WHOLE)
+
+    assert 0.9 <= over_after(whole, clock) < 1.4
+
+
+FOLDERS = {
+    "a folder made anew": with_its_folder,
+    "another folder in its place": as_another_folder,
+    "the file is a link now": by_a_link,
+}
+
+
+@pytest.mark.parametrize("change", FOLDERS.values(), ids=FOLDERS)
+def test_a_file_is_seen_where_it_is_now(path, clock, change):
+    watch = FileWatch(clock, [path])
+    change(path)
+    over_after(watch, clock)
+    watch.taken()
+
+    path.write_text(OLD)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+
+
+def test_a_link_to_a_link_of_a_folder_is_followed_as_it_turns(tmp_path, clock):
+    """As kubernetes mounts a ConfigMap."""
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "doorpi.toml").write_text(version)
+    data, path = tmp_path / "..data", tmp_path / "doorpi.toml"
+    data.symlink_to("v1")
+    path.symlink_to("..data/doorpi.toml")
+    watch = FileWatch(clock, [path])
+
+    data.with_name("tmp").symlink_to("v2")
+    data.with_name("tmp").replace(data)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    assert watch.taken()
+
+
+def test_an_editor_that_goes_on_is_waited_for(path, clock):
+    watch = FileWatch(clock, [path])
+
+    for _ in range(5):
+        in_place(path)
+        assert over_after(watch, clock, within_s=0.85) == inf
+
+    assert over_after(watch, clock) < 1.4
+
+
+def test_whoever_begins_while_it_is_read_is_noticed(path, clock, whole):
+    path.write_text(EDITED)
+    assert over_after(whole, clock) < 1.4
+
+    with rewriting(path):
+        assert not whole.taken()
+        assert over_after(whole, clock, within_s=3.9) == inf
+
+    assert over_after(whole, clock) < 1.4
+    assert whole.taken()
+
+
+def test_a_file_that_is_gone_is_awaited_for_five_seconds(path, clock):
+    watch = FileWatch(clock, [path])
+
+    path.unlink()
+
+    assert 5.0 <= over_after(watch, clock) < 5.4
+
+
+def test_a_file_that_comes_back_in_time_was_an_edit(path, clock):
+    watch = FileWatch(clock, [path])
+    path.unlink()
+    assert over_after(watch, clock, within_s=4.5) == inf
+
+    path.write_text(NEW)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+
+
+def test_other_files_of_the_folder_are_nobodys_business(path, clock):
+    watch = FileWatch(clock, [path])
+
+    path.with_name("notes").write_text("x")
+    path.with_name("notes").unlink()
+
+    assert over_after(watch, clock) == inf
+
+
+def test_looking_costs_a_few_calls_a_second(path, clock, monkeypatch):
+    looks = []
+    watch = FileWatch(clock, [path])
+    state = doorpi._state
+    monkeypatch.setattr(doorpi, "_state", lambda at: looks.append(at) or state(at))
+
+    over_after(watch, clock, within_s=10)
+
+    assert len(looks) == 40
+
+
+def test_a_folder_that_may_not_be_listed_is_looked_at_all_the_same(powerless, clock):
+    folder = powerless / "etc"
+    folder.mkdir()
+    path = folder / "doorpi.toml"
+    path.write_text(OLD)
+    folder.chmod(0o300)
+    watch = FileWatch(clock, [path])
+
+    in_place(path)
+
+    assert 0.9 <= over_after(watch, clock) < 1.4
+    folder.chmod(0o700)
+
+
+# -- what is read of it
+
+
+@pytest.fixture
+def desk(path, clock) -> Desk:
+    return Desk(path, clock).start()
+
+
+def test_an_edit_is_read(desk):
+    desk.write("after")
+
+    assert [desk.read(), desk.read()] == ["after", "nothing"]
+
+
+def test_a_file_that_was_only_touched_is_not_worth_a_word(desk):
+    os.utime(desk.path)
+    shutil.copy(desk.path, desk.path.with_name("copy")).replace(desk.path)
+
+    assert desk.read() == "nothing"
+
+
+def test_a_comment_is_an_edit_that_changes_nothing(desk):
+    desk.write(more="# as Ken wished")
+
+    assert [desk.read(), desk.read()] == ["no change", "nothing"]
+
+
+def test_sighup_is_answered_at_once_and_always(desk):
+    desk.settings.changed()
+    desk.signals.asked = True
+
+    assert desk.read(LOOK_S) == "no change"
+    assert desk.read() == "nothing"
+
+
+def test_sighup_waits_until_an_edit_is_over_and_no_longer(desk, caplog):
+    caplog.set_level(logging.INFO)
+    desk.write("after")
+    desk.signals.asked = True
+
+    assert desk.read(within_s=0.85) == "nothing"
+    assert desk.read(within_s=0.2) == "after"
+    assert desk.read() == "nothing"
+    assert caplog.messages == [f"{desk.path} is being edited; it is read after that"]
+
+
+def test_a_bad_edit_is_told_once_with_all_problems(desk):
+    desk.write("after", more="on = 1\noff = 2\n")
+
+    told = [desk.read(), desk.read()]
+
+    each = "doorpi.toml: lock.{}: unknown key"
+    assert told == [f"{each.format('on')}\n{each.format('off')}", "nothing"]
+    assert desk.config.door.name == "before"
+    os.utime(desk.path)
+    assert desk.read() == "nothing"
+
+
+def test_what_is_not_toml_is_in_the_journal_with_its_file_line_and_caret(desk):
+    desk.write("after", more="confirm_s = 3,0\non = 1\n")
+
+    first, shown, caret, second = desk.read().split("\n")
+
+    assert re.fullmatch(r"doorpi.toml: line \d+: write a decimal point: 3.5", first)
+    assert (shown, caret) == ("    confirm_s = 3,0", "                 ^")
+    assert second == "doorpi.toml: lock.on: unknown key"
+
+
+def test_the_next_bad_edit_is_told_as_well_and_what_is_undone_heals(desk):
+    desk.write("after", more="on = 1\n")
+    told = [desk.read()]
+    desk.write("later", more="on = 1\n")
+    told.append(desk.read())
+    desk.write()
+    told.append(desk.read())
+
+    assert told == ["doorpi.toml: lock.on: unknown key"] * 2 + ["no change"]
+
+
+def test_a_file_that_stays_away_is_a_problem_and_its_return_heals(desk):
+    text = desk.path.read_text()
+    desk.path.unlink()
+    gone = desk.read()
+    desk.path.write_text(text)
+
+    assert [gone, desk.read()] == [f"{desk.path}: no such file", "no change"]
+
+
+def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock):
+    desk = Desk(powerless / "doorpi.toml", clock).start()
+    desk.path.chmod(0)
+    shut = desk.read()
+    desk.path.chmod(0o600)
+
+    told = [shut, desk.read()]
+
+    assert told == [
+        f"{desk.path}: cannot be read: permission denied",
+        "no change",
+    ]
+
+
+def test_what_changes_while_it_is_read_is_read_again(desk, monkeypatch):
+    read = doorpi.read_settings
+
+    def interrupted(path: Path) -> str:
+        found = read(path)
+        monkeypatch.setattr(doorpi, "read_settings", read)
+        desk.write("later")
+        return found
+
+    monkeypatch.setattr(doorpi, "read_settings", interrupted)
+    desk.write("after")
+
+    assert [desk.read(), desk.read()] == ["later", "nothing"]
+
+
+def test_an_edit_during_the_start_is_not_missed(path, clock, monkeypatch):
+    desk = Desk(path, clock)
+    read = doorpi.read_settings
+
+    def interrupted(path: Path) -> str:
+        found = read(path)
+        desk.write("after")
+        return found
+
+    monkeypatch.setattr(doorpi, "read_settings", interrupted)
+    desk.start()
+    monkeypatch.setattr(doorpi, "read_settings", read)
+
+    assert desk.config.door.name == "before"
+    assert desk.read() == "after"
+
+
+# -- the files that it names
+
+
+def test_a_new_key_in_its_file_is_used(path, clock):
+    key = path.with_name("sesame.key")
+    key.write_text("old\n")
+    desk = Desk(path, clock, key="{ file = 'sesame.key' }").start()
+    old = desk.equipment.locks["lock"]
+    assert desk.read() == "nothing"
+
+    key.write_text("new\n")
+
+    assert desk.read() == "before"
+    assert desk.config.lock.api_key.text == "new"
+    assert desk.equipment.locks["lock"] is not old
+
+
+def test_a_key_that_the_edit_wants_is_awaited(desk):
+    desk.write("after", key="{ file = 'sesame.key' }")
+    missing = desk.read()
+
+    desk.path.with_name("sesame.key").write_text("new\n")
+
+    assert missing == (
+        "doorpi.toml: lock.api_key = { file = 'sesame.key' }:"
+        f" {desk.path.with_name('sesame.key')} cannot be read: no such file or directory"
+    )
+    assert desk.read() == "after"
+
+
+def test_a_key_that_is_missing_does_not_delay_the_edit_that_does_without(desk):
+    desk.write("after", key="{ file = 'sesame.key' }")
+    desk.read()
+
+    desk.write("after")
+
+    assert desk.read(within_s=1.5) == "after"
+
+
+def test_other_authorities_in_the_same_file_make_a_new_driver(path, clock, caplog):
+    caplog.set_level(logging.INFO)
+    trusted = path.with_name("ca.pem")
+    trusted.write_text("-----BEGIN one")
+    desk = Desk(path, clock, more="ca_file = 'ca.pem'").start()
+    old = desk.equipment.locks["lock"]
+
+    trusted.write_text("-----BEGIN two")
+
+    assert desk.read() == "before"
+    assert desk.config.lock.trusted == "-----BEGIN two"
+    assert desk.equipment.locks["lock"] is not old
+    assert caplog.messages == ["changed: what is in lock.ca_file"]
+    assert desk.read() == "nothing"
+
+
+# -- what of the door is changed by it
+
+PLAIN = {
+    "door": "",
+    "reader": 'device = "tty:S9:pn532"',
+    "lock": 'kind = "relay"',
+    "leds": "",
+    "log": "",
+    "signals": "",
+    "fallback": None,
+}
+RELAY, SECOND = 'kind = "relay"\n', 'kind = "relay"\nrelay_gpio = 5\n'
+MINI = 'kind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\n'
+
+# fmt: off
+CHANGES = {
+    "door.name":         ({},                       {"door": 'name = "B"'},              set()),
+    "reader.device":     ({},                       {"reader": 'device = "usb"'},        {"reader"}),
+    "reader.reset_gpio": ({}, {"reader": PLAIN["reader"] + "\nreset_gpio = 4"},          {"reader"}),
+    "reader.poll_s":     ({}, {"reader": PLAIN["reader"] + "\npoll_s = 0.5"},            set()),
+    "reader.rearm_s":    ({}, {"reader": PLAIN["reader"] + "\nrearm_s = 5"},             set()),
+    "leds.green_gpio":   ({},                       {"leds": "green_gpio = 24"},         {"lights"}),
+    "leds.active_high":  ({},                       {"leds": "active_high = false"},     {"lights"}),
+    "signals":           ({},                       {"signals": 'ready = "* R"'},        {"lights"}),
+    "lock.kind":         ({},                       {"lock": MINI + 'api_key = "k"'},    {"lock"}),
+    "lock.api_key":      ({"lock": MINI + 'api_key = "k"'}, {"lock": MINI + 'api_key = "l"'}, {"lock"}),
+    "lock.base_url":     ({"lock": MINI + 'api_key = "k"'},
+                          {"lock": MINI + 'api_key = "k"\nbase_url = "https://a.example"'}, {"lock"}),
+    "lock.relay_gpio":   ({},                       {"lock": RELAY + "relay_gpio = 27"}, {"lock"}),
+    "lock.unlock_window_s": ({},                    {"lock": RELAY + "unlock_window_s = 5"}, set()),
+    "lock.relock_after_s": ({},                     {"lock": RELAY + "relock_after_s = 5"}, set()),
+    "fallback added":    ({},                       {"fallback": SECOND},                {"fallback"}),
+    "fallback changed":  ({"fallback": SECOND},     {"fallback": SECOND + "hold_s = 1"}, {"fallback"}),
+    "fallback removed":  ({"fallback": SECOND},     {"fallback": None},                  {"fallback"}),
+    "log.keep_days":     ({},                       {"log": "keep_days = 30"},           set()),
+    "lock and fallback swap pins": ({"fallback": SECOND},
+        {"lock": SECOND, "fallback": RELAY},                                             {"lock", "fallback"}),
+    "a light and the relay swap pins": ({},
+        {"lock": RELAY + "relay_gpio = 23", "leds": "green_gpio = 17"},                  {"lock", "lights"}),
+    "the lights swap pins": ({},                    {"leds": "green_gpio = 22\nred_gpio = 23"}, {"lights"}),
+    "the relay takes a light's pin": ({},
+        {"lock": RELAY + "relay_gpio = 22", "leds": "red_gpio = 6"},                     {"lock", "lights"}),
+    "a light takes the pin of a fallback that is gone": ({"fallback": SECOND},
+        {"fallback": None, "leds": "red_gpio = 5"},                                      {"fallback", "lights"}),
+}
+# fmt: on
+
+
+def parts(equipment: doorpi.Equipment) -> dict[str, object]:
+    return {
+        "reader": equipment.sources[0].reader,
+        "lights": equipment.indicator,
+        "people": equipment.people,
+        "events": equipment.events,
+        **equipment.locks,
+    }
+
+
+@pytest.fixture
+def pins() -> Iterator[MockFactory]:
+    Device.pin_factory = MockFactory()
+    yield Device.pin_factory
+    Device.pin_factory = None
+
+
+class Workshop:
+    """A door's equipment on pins in memory, and the file that it follows."""
+
+    def __init__(self, path: Path, **tables: str | None) -> None:
+        self.path, self.tables = path, PLAIN | tables
+        self.signals = ProcessSignals()
+        self.write()
+        clock = doorpi.SystemClock()
+        self.settings = doorpi.make_settings(path, {}, self.signals, clock)
+        self.config = self.settings.load()
+        self.equipment = doorpi.equip(self.config, clock)
+
+    def write(self, **tables: str | None) -> None:
+        self.tables |= tables
+        self.path.write_text(
+            "".join(
+                f"[{name}]\n{lines}\n"
+                for name, lines in self.tables.items()
+                if lines is not None
+            )
+        )
+
+    def renew(self, **tables: str | None) -> None:
+        self.write(**tables)
+        self.config = doorpi.read_config(self.path, {})
+        assert self.settings.apply(self.config, self.equipment)
+
+    def unlock(self, name: str = "lock") -> None:
+        now = time.monotonic()
+        assert self.equipment.locks[name].send(Command.UNLOCK, now + 5, now + 5) is None
+
+
+@pytest.fixture
+def workshop(path, pins) -> Iterator[Callable[..., Workshop]]:
+    with contextlib.ExitStack() as end:
+
+        def make(**tables: str | None) -> Workshop:
+            made = Workshop(path, **tables)
+            end.callback(lambda: made.equipment.close())
+            return made
+
+        yield make
+
+
+@pytest.mark.parametrize(("before", "edit", "changed"), CHANGES.values(), ids=CHANGES)
+def test_what_an_edit_changes_is_made_anew_and_the_rest_stays(
+    workshop, caplog, before, edit, changed
+):
+    shop = workshop(**before)
+    old = parts(shop.equipment)
+
+    shop.renew(**edit)
+
+    new = parts(shop.equipment)
+    assert shop.config == doorpi.read_config(shop.path, {})
+    assert {k for k in old | new if old.get(k) is not new.get(k)} == changed
+    assert list(shop.equipment.locks) == list(doorpi.locks_of(shop.config))
+    assert isinstance(shop.equipment.indicator, GpioLights)
+    assert shop.equipment.indicator.trouble == ""
+    for lock in shop.equipment.locks.values():
+        if isinstance(lock, doorpi.Relay):
+            lock.status(time.monotonic() + 1)  # it has its pin
+    shop.equipment.indicator.show(doorpi.Signal.READY)
+    assert caplog.messages == []
+
+
+def test_pins_that_an_edit_takes_from_the_door_are_free(workshop):
+    shop = workshop(fallback=SECOND)
+
+    shop.renew(
+        fallback=None,
+        lock=RELAY + "relay_gpio = 27",
+        leds="green_gpio = 6\nred_gpio = 9",
+    )
+
+    for number in (5, 17, 22, 23):
+        OutputDevice(number).close()
+
+
+def test_cards_are_changed_without_a_word_to_an_open_strike(workshop, pins):
+    shop = workshop(lock=RELAY + "hold_s = 30")
+    shop.unlock()
+
+    shop.renew(door='name = "B"')
+
+    assert pins.pin(17).state
+
+
+def test_a_new_reader_leaves_what_waits_in_the_inbox_to_be_taken(workshop):
+    shop, clock = workshop(), doorpi.SystemClock()
+    _, inbox = shop.equipment.sources
+    assert inbox.poll(clock.monotonic()) is None
+    path = shop.path.with_name("state") / "inbox.db"
+    with contextlib.closing(doorpi.Inbox(path, clock)) as sender:
+        now = clock.monotonic()
+        asked = doorpi.AccessRequest(
+            doorpi.Medium.COMMAND, "Ken Sato", at=clock.now(), arrived=now,
+            good_until=now + 60, wants=doorpi.Wants.UNLOCK, id="one",
+        )  # fmt: skip
+        sender.put(asked)
+
+        shop.renew(reader='device = "usb"')
+
+        reader, inbox = shop.equipment.sources
+        assert reader.worker.is_idle
+        assert inbox.poll(clock.monotonic()).id == "one"
+        inbox.answer(asked, doorpi.Answer(True, ["unlocked"]))
+        assert sender.answer_to("one") == doorpi.Answer(True, ["unlocked"])
+
+
+def test_another_state_dir_takes_a_restart_and_changes_nothing(desk):
+    here, there = desk.path.with_name("state"), desk.path.with_name("else")
+    desk.path.write_text(f"[door]\nstate_dir = 'else'\n{desk.path.read_text()[7:]}")
+
+    assert desk.read() == (
+        f"doorpi.toml: door.state_dir = {str(there)!r}: takes a restart (sudo systemctl"
+        f" restart doorpi), it is {str(here)!r} now"
+    )
+    assert not there.exists()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    before = {n: signal.getsignal(n) for n in (*ProcessSignals.stops, signal.SIGHUP)}
+    ProcessSignals().install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_stop_in_the_middle_of_the_change_leaves_nothing_half_made(
+    workshop, monkeypatch, signals
+):
+    """What is put away at the end is what there is by then."""
+    shop = workshop()
+    old = shop.equipment.indicator
+    make = doorpi.make_locks
+
+    def stopped(*args):
+        signal.raise_signal(signal.SIGTERM)
+        return make(*args)
+
+    monkeypatch.setattr(shop.settings, "_new_locks", stopped)
+
+    with pytest.raises(Stopped):
+        shop.renew(lock=RELAY + "relay_gpio = 23", leds="green_gpio = 17")
+
+    assert shop.equipment.indicator is not old
+    shop.equipment.indicator.show(doorpi.Signal.STOPPING)
+
+
+def test_a_stop_waits_for_the_outermost_of_what_must_not_be_disturbed(signals):
+    steps = []
+
+    def outer() -> None:
+        with ProcessSignals.postponed():
+            with ProcessSignals.postponed():
+                signal.raise_signal(signal.SIGTERM)
+            steps.append("still here")
+
+    with pytest.raises(Stopped):
+        outer()
+
+    assert steps == ["still here"]
+
+
+# -- the whole program
+
+
+def effect_after(door: DoorProcess, words: str) -> float:
+    """The seconds until ``words`` are in the journal."""
+    watch = Stopwatch()
+    door.until(lambda: words in door.journal, words)
+    return watch.own_s
+
+
+def replace_config(folder: Path, *args, **tables) -> Path:
+    """As an editor does that writes a temporary file."""
+    beside = folder / "beside"
+    beside.mkdir()
+    return write_config(beside, *args, **tables).replace(folder / "doorpi.toml")
+
+
+def test_a_good_edit_works_within_two_seconds_and_a_bad_one_changes_nothing(
+    tmp_path, cloud, radio
+):
+    config = write_config(tmp_path, cloud, radio.device)
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+        replace_config(tmp_path, cloud, radio.device, cards=KEN_CARD + MIKA_CARD)
+        took_s = [effect_after(door, "settings reloaded")]
+        added = door.tap(radio, MIKA)
+        config.write_text(config.read_text().replace("poll_s", "pol_s"))
+        took_s.append(effect_after(door, "has 1 problem"))
+        known = door.tap(radio, KEN)
+
+        assert max(took_s) < 2
+        assert [added.reason, known.reason] == ["granted", "granted"]
+        assert known.result is Result.LOCKED
+        assert door.status == (
+            "doorpi.toml has 1 problem; the last good settings are in force"
+        )
+        assert door.journal.count("reader.pol_s: unknown key") == 1
+
+
+def test_another_reader_and_another_lock_are_used_within_two_seconds(
+    tmp_path, cloud, radio
+):
+    other_cloud, other_radio = LiveSesameMini(), VirtualField()
+    with (
+        contextlib.closing(other_cloud),
+        contextlib.closing(other_radio),
+        DoorProcess(write_config(tmp_path, cloud, radio.device)) as door,
+    ):
+        door.until_ready()
+
+        replace_config(tmp_path, other_cloud, other_radio.device)
+        took_s = effect_after(door, "settings reloaded")
+        event = door.tap(other_radio, KEN)
+
+        assert took_s < 2
+        assert event.result is Result.UNLOCKED
+        assert other_cloud.locked is False
+        assert cloud.locked is True
+
+
+def test_half_a_file_is_never_applied_not_even_on_sighup(tmp_path, cloud, radio):
+    """Its first half is valid, and would lock Mika out."""
+    config = write_config(tmp_path, cloud, radio.device, cards=KEN_CARD + MIKA_CARD)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        text = config.read_text()
+        half = text.index(MIKA_CARD)
+
+        with config.open("w") as file:
+            file.write(text[:half].replace("Ken Sato", "Ken Satoh"))
+            file.flush()
+            time.sleep(1.3)
+            door.send(signal.SIGHUP)
+            time.sleep(1.3)
+            meanwhile = door.tap(radio, MIKA)
+            file.write(text[half:])
+        took_s = effect_after(door, "settings reloaded")
+
+        assert took_s < 2
+        assert meanwhile.reason == "granted"
+        assert door.journal.count("settings re") == 1
+        assert door.tap(radio, KEN).holder == "Ken Satoh"

@@ -1,0 +1,489 @@
+"""GpioLights on gpiozero's own pins in memory: what the LEDs do, and when."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from gpiozero import Device
+from gpiozero.pins.mock import MockFactory, MockPin
+
+import doorpi
+from doorpi import (
+    GpioLights,
+    LedsConfig,
+    Parser,
+    Signal,
+    parse_pattern,
+)
+from tests.fakes.broken_pins import (
+    busy_pin,
+    misspelt_library,
+    no_library,
+    silent_failure,
+)
+from tests.helpers.processes import wait_for
+from tests.helpers.stopwatch import Stopwatch, thread_held_up_s
+
+PATTERNS = Parser({}).patterns()
+DARK, GREEN, RED, BOTH = (0, 0), (1, 0), (0, 1), (1, 1)
+TOLERANCE_S = 0.03
+
+
+class WatchedPin(MockPin):
+    """A pin in memory that tells its factory what it is set to."""
+
+    def _change_state(self, value):
+        changed = super()._change_state(value)
+        self.factory.note(self.info.name, value, changed)
+        return changed
+
+
+class Change(NamedTuple):
+    at: float
+    pin: str
+    value: bool
+
+
+class Seen(NamedTuple):
+    """A change of the lights that an eye could see."""
+
+    at_s: float
+    light: tuple[int, int]  # green, red
+    held_up_s: float  # its thread, since it made the change before
+
+
+class Bench(MockFactory):
+    """The pins of one board, and all that happened on them, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(pin_class=WatchedPin)
+        self.changes: list[Change] = []
+        self.changed_by: set[threading.Thread] = set()
+        self._state = {"GPIO23": 0, "GPIO22": 0}
+        self._shown: list[tuple[float, tuple[int, int], int, float]] = []
+
+    def note(self, pin: str, value: bool, changed: bool) -> None:
+        at = time.monotonic()
+        self._state[pin] = int(value)
+        if pin == "GPIO22":  # each light is set as a whole, and this LED is the last
+            green_red = self._state["GPIO23"], self._state["GPIO22"]
+            thread = threading.get_ident()
+            self._shown.append((at, green_red, thread, thread_held_up_s()))
+        if changed:
+            self.changes.append(Change(at, pin, value))
+            self.changed_by.add(threading.current_thread())
+
+    def lights(self, patterns=None, **leds) -> GpioLights:
+        Device.pin_factory = self
+        lights = GpioLights(LedsConfig(**leds), patterns or PATTERNS)
+        lights.keep_ready()  # gpiozero is loaded: it has its pins at once
+        return lights
+
+    def history(self, since: float) -> list[Seen]:
+        """What was seen after ``since``."""
+        seen, last, held_up_s = [], None, {}
+        for at, light, thread, now_s in list(self._shown):
+            if at >= since and light != last:
+                more_s = now_s - held_up_s.get(thread, 0.0)
+                seen.append(Seen(at - since, light, more_s))
+                last, held_up_s[thread] = light, now_s
+        return seen
+
+
+def untimely(seen: list[Seen], due_s: list[float]) -> dict[float, float]:
+    """Which changes were not on time, and by how much; late is only what was late
+    though nothing held up its thread since the last that was on time."""
+    found, excuse_s = {}, 0.0
+    for change, due in zip(seen, due_s, strict=True):
+        late_s = change.at_s - due
+        excuse_s += change.held_up_s
+        if not -TOLERANCE_S <= late_s <= TOLERANCE_S + excuse_s:
+            found[round(due, 2)] = round(late_s, 3)
+        if late_s <= TOLERANCE_S:
+            excuse_s = 0.0
+    return found
+
+
+@pytest.fixture(autouse=True)
+def own_pins():
+    yield
+    Device.pin_factory = None
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def lights(bench):
+    with contextlib.closing(bench.lights()) as lights:
+        yield lights
+
+
+# -- each signal, as DESIGN section 7 has it
+
+# fmt: off
+TABLE = {
+    Signal.WORKING:     7 * [(0.5, GREEN), (0.5, DARK)],
+    Signal.ASKING:     14 * [(0.1, GREEN), (0.4, DARK)],
+    Signal.UNLOCKED:        [(3.0, GREEN), (9.0, DARK)],
+    Signal.LOCKED:      6 * [(0.25, GREEN), (0.25, DARK)] + [(9.0, DARK)],
+    Signal.FAULT:      20 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
+    Signal.UNSURE:      4 * [(0.25, RED), (0.25, GREEN)] + [(9.0, DARK)],
+    Signal.DENIED:      2 * [(0.7, RED), (0.3, DARK)] + [(9.0, DARK)],
+    Signal.STOPPING:   10 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
+    Signal.READY:       2 * [(0.05, GREEN), (4.95, DARK)],
+    Signal.READER_LOST: 3 * [(0.1, RED), (2.9, DARK)],
+    Signal.LOCK_UNREACHABLE: 3 * [*4 * [(0.1, RED), (0.2, DARK)], (0.1, RED), (1.7, DARK)],
+    Signal.CONFIG_BAD:  3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (2.6, DARK)],
+    Signal.STORAGE_BAD: 3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (0.2, DARK),
+                             (0.1, RED), (2.3, DARK)],
+    Signal.NOT_LOCKED:  3 * [*3 * [(0.1, RED), (0.2, DARK)], (0.1, RED), (2.0, DARK)],
+    Signal.LOCKED_DOWN: 3 * [(0.5, RED), (2.5, DARK)],
+    Signal.ENROLLED:        [(1.5, BOTH), (9.0, DARK)],
+    Signal.ENROLLING:  35 * [(0.1, BOTH), (0.1, DARK)],
+    Signal.LOW_BATTERY: 3 * [(0.1, RED), (0.2, DARK)] + [(9.0, DARK)],
+}
+# fmt: on
+
+WATCHED_S, COMPARED_S = 6.2, 6.125  # between two cells
+
+
+def edges(stretches) -> list[tuple[float, tuple[int, int]]]:
+    """When the lights change, reckoned from the beginning."""
+    at_s, found = 0.0, []
+    for seconds, light in stretches:
+        if not found or found[-1][1] != light:
+            found.append((at_s, light))
+        at_s += seconds
+    return [(at_s, light) for at_s, light in found if at_s < COMPARED_S]
+
+
+def until_seen(board: Bench, since: float, count: int) -> None:
+    wait_for(lambda: len(board.history(since)) >= count, f"{count} changes")
+
+
+@pytest.fixture(scope="module")
+def played():
+    """Every signal, played at the same time, each on a board of its own."""
+    with contextlib.ExitStack() as stack:
+        boards = {sign: Bench() for sign in Signal}
+        lights = {
+            sign: stack.enter_context(contextlib.closing(board.lights()))
+            for sign, board in boards.items()
+        }
+        began = {}
+        for sign in Signal:
+            began[sign] = time.monotonic()
+            lights[sign].show(sign)
+        time.sleep(WATCHED_S)  # they are looked at in real time, once for all
+        for sign in Signal:
+            until_seen(boards[sign], began[sign], len(edges(TABLE[sign])))
+        history = {sign: boards[sign].history(began[sign]) for sign in Signal}
+    Device.pin_factory = None
+    return history
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("sign", Signal, ids=str)
+def test_each_signal_is_played_as_the_design_has_it(played, sign):
+    """Every edge counts from the beginning: 6 x 0.5 s must not end late."""
+    expected = edges(TABLE[sign])
+
+    seen, more = played[sign][: len(expected)], played[sign][len(expected) :]
+
+    assert [change for change in more if change.at_s < COMPARED_S] == []
+    assert [change.light for change in seen] == [light for _, light in expected]
+    assert untimely(seen, [due_s for due_s, _ in expected]) == {}
+
+
+def edges_until(count: int, patterns, *signals) -> list[Seen]:
+    """The first ``count`` changes of ``signals``, one after the other."""
+    bench = Bench()
+    with contextlib.closing(bench.lights(patterns)) as lights:
+        began = time.monotonic()
+        lights.show(*signals)
+        until_seen(bench, began, count)
+        assert lights.playing is signals[-1]
+    return bench.history(began)[:count]
+
+
+@pytest.mark.realtime
+def test_a_redrawn_picture_is_the_one_that_is_played():
+    patterns = Parser({"signals": {"denied": "1x RRAAGG"}}).patterns()
+
+    seen = edges_until(4, patterns, Signal.DENIED)
+
+    assert [change.light for change in seen] == [RED, BOTH, GREEN, DARK]
+    assert untimely(seen, [0, 0.1, 0.2, 0.3]) == {}
+
+
+# -- one after the other
+
+SHORT = PATTERNS | {
+    Signal.LOCKED: parse_pattern("2x GG.."),
+    Signal.LOW_BATTERY: parse_pattern("2x R."),
+    Signal.READY: parse_pattern("* AA" + 50 * "."),
+    Signal.WORKING: parse_pattern("* R."),
+}
+
+
+@pytest.mark.realtime
+def test_signals_follow_each_other_and_the_standing_one_stays():
+    seen = edges_until(10, SHORT, Signal.LOCKED, Signal.LOW_BATTERY, Signal.READY)
+
+    # fmt: off
+    assert [change.light for change in seen] == [
+        GREEN, DARK, GREEN, DARK, RED, DARK, RED, DARK, BOTH, DARK,
+    ]
+    # fmt: on
+    due_s = [0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7]
+    assert untimely(seen, due_s) == {}
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("sign", Signal, ids=str)
+def test_show_returns_with_the_first_light_on(bench, lights, sign):
+    """On within 50 ms of the card being read: no thread has to wake up for it."""
+    (_, first), *_ = TABLE[sign]
+
+    watch = Stopwatch()
+    lights.show(sign)
+
+    assert watch.own_s < 0.05
+    assert lights.value == first
+    assert bench.changed_by == {threading.main_thread()}
+
+
+@pytest.mark.realtime
+def test_the_next_signal_takes_over_at_once_and_nothing_of_the_old_one_follows(bench):
+    with contextlib.closing(bench.lights(SHORT)) as lights:
+        for phase in range(8):
+            lights.show(Signal.WORKING)
+            time.sleep(phase * 0.013)  # wherever the old one is
+            watch = Stopwatch()
+            lights.show(Signal.UNLOCKED)
+            taken_over = time.monotonic()
+
+            assert watch.own_s < 0.05
+            assert lights.value == GREEN
+            time.sleep(0.12)  # two more steps of the old one
+            since = [change for change in bench.changes if change.at > taken_over]
+            assert since == []
+
+
+def test_many_shows_leave_one_thread_and_the_last_one_s_light(lights):
+    before = threading.active_count()
+
+    for _ in range(100):
+        for sign in (Signal.WORKING, Signal.DENIED, Signal.UNLOCKED):
+            lights.show(sign, Signal.READY)
+
+    assert threading.active_count() == before + 1
+    assert lights.value == GREEN
+    lights.close()
+    assert threading.active_count() == before
+
+
+# -- dark at the end
+
+
+@pytest.mark.parametrize("sign", Signal, ids=str)
+def test_close_switches_both_off_in_the_middle_of_anything(bench, sign):
+    threads = threading.active_count()
+    lights = bench.lights()
+    lights.show(sign, Signal.READY)
+
+    lights.close()
+
+    closed = time.monotonic()
+    assert bench.history(0)[-1].light == DARK
+    assert threading.active_count() == threads
+    time.sleep(0.06)  # a cell more
+    assert [change for change in bench.changes if change.at > closed] == []
+
+
+def test_close_is_good_at_any_time(bench):
+    lights = bench.lights()
+
+    lights.close()  # nothing was shown
+    lights.close()
+
+    assert bench.changes == []
+
+
+def test_pins_are_free_again_after_close(bench):
+    for _ in range(3):
+        lights = bench.lights()
+        lights.show(Signal.UNLOCKED)
+        assert lights.value == GREEN
+        lights.close()
+
+
+def test_leds_between_pin_and_3_3_v_are_lit_by_a_low_pin(bench):
+    lights = bench.lights(active_high=False)
+    green, red = bench.pin(23), bench.pin(22)
+    assert (lights.value, green.state, red.state) == (DARK, True, True)
+
+    lights.show(Signal.UNLOCKED)
+    assert (lights.value, green.state, red.state) == (GREEN, False, True)
+    lights.show(Signal.FAULT)
+    assert (lights.value, green.state, red.state) == (RED, True, False)
+
+    lights.close()
+    assert (green.state, red.state) == (True, True)
+
+
+def test_the_leds_are_on_the_pins_of_the_settings(bench):
+    with contextlib.closing(bench.lights(green_gpio=5, red_gpio=6)) as lights:
+        lights.show(Signal.DENIED)
+
+        assert (bench.pin(5).state, bench.pin(6).state) == (False, True)
+    assert {change.pin for change in bench.changes} == {"GPIO6"}
+
+
+# -- no lights
+
+
+def pin_in_use(monkeypatch):
+    Device.pin_factory = MockFactory()
+    Device.pin_factory.reserve_pins(monkeypatch, "GPIO22")
+
+
+# fmt: off
+FAILURES = [
+    (no_library,       "Unable to load any default pin factory!"),
+    (misspelt_library, "Unable to find pin factory 'lgpioo'"),
+    (busy_pin,         r"'GPIO busy'\n"),
+    (silent_failure,   "NotImplementedError"),
+    (pin_in_use,       "pin GPIO22 is already in use by <_pytest.monkeypatch.MonkeyPatch"),
+]
+# fmt: on
+CASES = [failure.__name__ for failure, _ in FAILURES]
+
+
+@pytest.mark.parametrize(("failure", "why"), FAILURES, ids=CASES)
+def test_without_gpio_there_is_no_light_and_it_says_why(monkeypatch, failure, why):
+    failure(monkeypatch)
+
+    lights = GpioLights(LedsConfig(), PATTERNS)
+    lights.keep_ready()
+
+    assert lights.trouble.startswith(why.replace("\n", "\\n"))
+    lights.show(Signal.UNLOCKED, Signal.READY)
+    assert lights.value == DARK
+    lights.close()
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """The next try for the pins comes in a moment."""
+    monkeypatch.setattr(GpioLights, "backoff_s", (0.05, 0.05))
+
+
+def until_back(lights: GpioLights) -> None:
+    wait_for(lambda: (lights.keep_ready(), not lights.trouble)[1], "the pins")
+
+
+def test_pins_that_are_busy_at_the_start_are_had_later_and_show_what_holds(bench, soon):
+    other_program = MockFactory()
+    Device.pin_factory = bench
+    bench.reserve_pins(other_program, "GPIO22")
+    patterns = PATTERNS | {Signal.READY: parse_pattern("* A")}
+    with contextlib.closing(GpioLights(LedsConfig(), patterns)) as lights:
+        lights.show(Signal.READY)
+        lights.keep_ready()
+        assert lights.trouble.startswith("pin GPIO22 is already in use by")
+
+        bench.release_pins(other_program, "GPIO22")
+        until_back(lights)
+
+        wait_for(lambda: lights.value == BOTH, "the standing light")
+
+
+class DyingPin(MockPin):
+    """A pin whose daemon may die, as pigpio's does."""
+
+    def _set_state(self, value):
+        if self.factory.is_dead:
+            raise BrokenPipeError(32, "Broken pipe")
+        super()._set_state(value)
+
+
+@pytest.fixture
+def mortal():
+    factory = MockFactory(pin_class=DyingPin)
+    factory.is_dead = False
+    Device.pin_factory = factory
+    return factory
+
+
+def test_pins_that_die_leave_the_door_in_the_dark_and_are_had_again(mortal, soon):
+    with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
+        lights.show(Signal.WORKING)
+        mortal.is_dead = True
+
+        lights.show(Signal.UNLOCKED)
+        assert "Broken pipe" in lights.trouble
+
+        mortal.is_dead = False
+        until_back(lights)
+        lights.show(Signal.UNLOCKED)
+        assert lights.value == GREEN
+
+
+def test_pins_that_die_between_two_shows_are_noticed(mortal, soon):
+    """By the thread that plays them, which goes on."""
+    with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
+        lights.show(Signal.WORKING)
+        mortal.is_dead = True
+        wait_for(lambda: lights.trouble, "the trouble")
+
+        mortal.is_dead = False
+        until_back(lights)
+        wait_for(lambda: lights.value == GREEN, "the light")
+
+
+def test_dead_pins_do_not_keep_the_door_from_ending(mortal):
+    lights = GpioLights(LedsConfig(), PATTERNS)
+    lights.show(Signal.FAULT)
+    mortal.is_dead = True
+
+    lights.close()
+
+
+def test_the_pins_library_is_loaded_by_a_thread_and_what_is_shown_meanwhile_is_seen():
+    """In a process of its own, where nobody has loaded it yet."""
+    program = """
+import sys, time, doorpi
+patterns = doorpi.Parser({}).patterns()
+lights = doorpi.GpioLights(doorpi.LedsConfig(), patterns)
+assert "gpiozero" not in sys.modules
+lights.show(doorpi.Signal.NOT_LOCKED)
+assert not lights.trouble
+ends_at = time.monotonic() + 20
+while lights.value == (0, 0) and time.monotonic() < ends_at:
+    lights.keep_ready()  # as an idle door does
+    time.sleep(0.01)
+print(lights.value != (0, 0))
+lights.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(doorpi.__file__).parent,
+        env=os.environ | {"GPIOZERO_PIN_FACTORY": "mock"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "True\n"

@@ -1,0 +1,305 @@
+"""Relock, fallback and budget in real processes: `run`, the verbs, and what is on disk."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from doorpi import (
+    Command,
+    Notes,
+    Result,
+    SqliteStore,
+)
+from tests.fakes.live_cloud import LiveSesame, LiveSesameMini
+from tests.fakes.virtual import VirtualCard
+from tests.helpers.processes import (
+    DoorProcess,
+    doorpi_says,
+    environment,
+    wait_for,
+    write_config,
+)
+from tests.helpers.stopwatch import Stopwatch
+
+KEN = "04A93C715ED284"
+
+
+def moves(cloud) -> list[Command]:
+    return [command for _, command in cloud.commands]
+
+
+def put(radio) -> None:
+    radio.put(VirtualCard(bytes.fromhex(KEN)))
+
+
+def fallback_to(cloud: LiveSesameMini) -> str:
+    return cloud.table("fallback")
+
+
+@pytest.fixture
+def second():
+    cloud = LiveSesameMini()
+    yield cloud
+    cloud.close()
+
+
+def sources(door) -> list[tuple[str, Command | None, Result | None]]:
+    return [(event.source, event.command, event.result) for event in door.events]
+
+
+# -- relock
+
+
+def test_a_door_that_was_opened_is_locked_again(tmp_path, cloud, radio):
+    config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 0.3")
+    with DoorProcess(config) as door:
+        door.until_ready()
+        watch = Stopwatch()
+        door.tap(radio, KEN)
+
+        event = door.until_event(2)
+        held_up_s = watch.held_up_s
+
+    (unlocked_at, _), (locked_at, _) = cloud.commands
+    assert locked_at - unlocked_at >= 0.3
+    assert locked_at - unlocked_at - held_up_s < 1.5
+    assert cloud.locked
+    assert (event.source, event.command, event.result) == ("relock", "lock", "locked")
+    assert "auto-relock: locked in " in door.journal
+
+
+@pytest.mark.parametrize(
+    "fault", [None, "hang-after"], ids=["unlocked", "not confirmed"]
+)
+def test_a_door_that_was_killed_locks_again_at_its_next_start(
+    tmp_path, cloud, radio, fault
+):
+    config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 2")
+    with DoorProcess(config) as door:
+        door.until_ready()
+        if fault:
+            cloud.fail(fault, "command")
+        put(radio)
+        wait_for(lambda: cloud.commands, "the unlock")
+        door.send(signal.SIGKILL)
+        door.process.wait()
+        radio.take()
+
+    with DoorProcess(config) as door:
+        door.until(lambda: len(cloud.commands) == 2, "the lock")
+        door.until_event(2)
+
+        assert moves(cloud) == [Command.UNLOCK, Command.LOCK]
+        assert cloud.commands[1][0] - cloud.commands[0][0] >= 1.9
+        assert sources(door)[1:] == [("relock", "lock", "locked")]
+
+
+def test_a_verb_s_unlock_is_locked_again_by_the_door(tmp_path, cloud, radio):
+    config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 1")
+    with DoorProcess(config) as door:
+        door.until_ready()
+
+        said = doorpi_says("--config", str(config), "unlock")
+        door.until(lambda: cloud.locked, "the lock")
+
+    assert (said.returncode, said.stdout) == (0, "unlocked\n")
+    assert moves(cloud) == [Command.UNLOCK, Command.LOCK]
+
+
+def test_status_tells_of_it_and_a_verb_s_lock_cancels_it(tmp_path, cloud, radio):
+    config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 590")
+    with DoorProcess(config) as door:
+        door.until_ready()
+        door.tap(radio, KEN)
+
+        before = doorpi_says("--config", str(config), "status")
+        said = doorpi_says("--config", str(config), "lock")
+        after = doorpi_says("--config", str(config), "status")
+
+    state, relock = before.stdout.splitlines()
+    assert state == "unlocked, it answers, battery 80 %"
+    assert re.fullmatch(r"to be locked again in 5\d\d s", relock)
+    assert said.stdout == "locked\n"
+    assert after.stdout == "locked, it answers, battery 80 %\n"
+
+
+def test_status_tells_which_lock_is_to_be_locked_again(tmp_path, cloud, radio, second):
+    config = write_config(
+        tmp_path, cloud, radio.device, lock="relock_after_s = 590",
+        more=fallback_to(second),
+    )  # fmt: skip
+    cloud.go_offline()
+    doorpi_says("--config", str(config), "unlock")
+    cloud.go_online()
+
+    told = doorpi_says("--config", str(config), "status").stdout.splitlines()
+
+    assert re.fullmatch(r"fallback: to be locked again in 5\d\d s", told[-1])
+
+
+# -- fallback
+
+
+def test_when_the_cloud_is_away_the_fallback_lets_a_member_in(
+    tmp_path, cloud, radio, second
+):
+    config = write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
+    with DoorProcess(config) as door:
+        door.until_ready()
+        cloud.go_offline()
+
+        event = door.tap(radio, KEN)
+
+    assert moves(second) == [Command.UNLOCK]
+    assert (event.command, event.result) == ("unlock", "unlocked")
+    assert event.detail == (
+        "moved by the fallback (sesame-mini);"
+        " the lock: cannot reach 127.0.0.1: connection refused"
+    )
+    assert event.latency_ms < 5000
+
+
+def test_a_fallback_is_added_and_taken_away_by_a_reload(tmp_path, cloud, radio, second):
+    config = write_config(tmp_path, cloud, radio.device)
+    cloud.go_offline()
+    with DoorProcess(config) as door:
+        door.until_ready()
+        write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
+        door.reload()
+        with_it = door.tap(radio, KEN)
+        write_config(tmp_path, cloud, radio.device)
+        door.reload()
+        without_it = door.tap(radio, KEN)
+
+    assert (with_it.result, without_it.result) == ("unlocked", "unreachable")
+
+
+def test_the_verbs_know_the_fallback(tmp_path, cloud, radio, second):
+    config = write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
+    cloud.go_offline()
+    gone = "cannot reach 127.0.0.1: connection refused"
+
+    def says(verb: str) -> tuple[int, str]:
+        done = doorpi_says("--config", str(config), verb)
+        return done.returncode, done.stdout
+
+    assert says("unlock") == (
+        0,
+        f"unlocked: moved by the fallback (sesame-mini); the lock: {gone}\n",
+    )
+    assert says("status") == (
+        1,
+        (
+            f"not known: {gone}\n"
+            "fallback (sesame-mini): unlocked, it answers, battery 80 %\n"
+        ),
+    )
+    assert says("lock") == (1, f"unreachable: {gone}\n")
+    assert moves(second) == [Command.UNLOCK]
+
+
+# -- a lock that does not answer
+
+
+def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
+    config = write_config(tmp_path, cloud, radio.device)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        cloud.is_responsive = False
+
+        event = door.tap(radio, KEN)
+
+    assert event.result == "unlocked"
+    assert moves(cloud) == [Command.UNLOCK]
+    assert "having the lock asked again" in door.journal
+
+
+def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio):
+    config = write_config(tmp_path, cloud, radio.device)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        cloud.fail("blocked")
+        door.tap(radio, KEN)
+        asked = len(cloud.requests)
+
+        again = door.tap(radio, KEN)
+        status = doorpi_says("--config", str(config), "status")
+
+    assert again.detail == "rate-limited: no calls for 30 min"
+    assert status.stdout == "not known: rate-limited: no calls for 30 min\n"
+    assert len(cloud.requests) == asked
+
+
+# -- calls are a budget
+
+
+@pytest.fixture
+def sesame(tmp_path):
+    """A current Sesame, and a file of settings that names it."""
+    cloud = LiveSesame(motor_s=0.1)
+    path = tmp_path / "doorpi.toml"
+    path.write_text(f"{cloud.table()}confirm_s = 0.5\n")
+    path.chmod(0o600)
+    yield path
+    cloud.close()
+
+
+def used(config, calls: int) -> None:
+    store = SqliteStore(config.parent / "state" / "doorpi.db")
+    month = time.strftime("calls sesame %Y-%m")
+    store.events.keep(
+        Notes(counts={month: calls - int(store.events.recall(month) or 0)})
+    )
+    store.close()
+
+
+def test_status_counts_itself_and_warns_from_80_percent_on(sesame):
+    def calls_told() -> str:
+        said = doorpi_says("--config", str(sesame), "status")
+        assert said.returncode == 0
+        first, second = said.stdout.splitlines()
+        assert first.startswith("locked, it answers, battery 94 %, as of ")
+        return second
+
+    assert calls_told() == "1 of this month's 3,000 calls are used (0 %)"
+    used(sesame, 2398)
+    assert calls_told() == "2,399 of this month's 3,000 calls are used (79 %)"
+    assert calls_told() == "warning: 2,400 of this month's 3,000 calls are used (80 %)"
+
+
+def test_a_verb_confirms_however_few_calls_are_left(sesame):
+    used(sesame, 2999)
+
+    said = doorpi_says("--config", str(sesame), "unlock")
+
+    assert (said.returncode, said.stdout) == (0, "unlocked\n")
+
+
+# -- verbs that are stopped
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_verb_that_is_stopped_closes_its_event(tmp_path, cloud, radio, number):
+    config = write_config(tmp_path, cloud, radio.device)
+    cloud.fail_always("hang-before", "confirm")
+    verb = subprocess.Popen(
+        [sys.executable, "-m", "doorpi", "--config", str(config), "unlock"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: "confirm" in cloud.stages, "the question what came of it")
+
+    verb.send_signal(number)
+    said, complaints = verb.communicate(timeout=10)
+
+    store = SqliteStore(tmp_path / "state" / "doorpi.db")
+    (event,) = store.events.read()
+    store.close()
+    assert verb.returncode == 128 + number
+    assert (said, complaints) == ("", "")
+    assert (event.command, event.result) == ("unlock", "interrupted")

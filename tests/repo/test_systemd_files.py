@@ -1,0 +1,508 @@
+"""The files of systemd/: what can be known of them without a computer to install on.
+
+tests/tools/appliance.sh installs them for real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import doorpi
+from tests.helpers.processes import ROOT, wait_for
+
+SYSTEMD = ROOT / "systemd"
+UNIT = SYSTEMD / "doorpi.service"
+CLOCK_UNIT = SYSTEMD / "doorpi-clock.service"
+UNITS = [UNIT, CLOCK_UNIT]
+RULES = SYSTEMD / "60-doorpi.rules"
+SCRIPTS = [
+    SYSTEMD / "install.sh",
+    SYSTEMD / "uninstall.sh",
+    ROOT / "tests/tools/appliance.sh",
+]
+PYTHON = "/usr/bin/python3"  # the system's own
+LONGEST_REQUEST_S = 22  # the last retry of one request to the lock, to its deadline
+
+
+def lines_of(path: Path) -> list[str]:
+    """Without comments and empty lines."""
+    stripped = (line.strip() for line in path.read_text("utf-8").splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def settings(unit: Path = UNIT) -> dict[str, list[str]]:
+    """The unit's keys; none of ours is in two sections."""
+    found: dict[str, list[str]] = {}
+    for line in lines_of(unit):
+        if not line.startswith("["):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not on this computer")
+    return found
+
+
+def said_by(*command: str | Path) -> tuple[int, str]:
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=False, timeout=50, cwd="/"
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+################################################################################
+# The unit
+################################################################################
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    {
+        "Type": ["notify"],
+        "NotifyAccess": ["main"],
+        "ExecReload": ["/bin/kill -HUP $MAINPID"],
+        "Restart": ["always"],
+        "RestartPreventExitStatus": [str(doorpi.EX_CONFIG)],
+        "StartLimitIntervalSec": ["0"],  # it never gives up
+        "User": ["doorpi"],
+        "Group": ["doorpi"],
+        "UMask": ["0077"],
+        "StateDirectory": ["doorpi"],
+        "StateDirectoryMode": ["0700"],
+        "LimitCORE": ["0"],  # its memory holds the lock's keys
+        "NoNewPrivileges": ["yes"],
+        "CapabilityBoundingSet": [""],
+        "ProtectSystem": ["strict"],
+        "ReadOnlyPaths": ["/run"],  # the clock's marker is not the door's to write
+        "DevicePolicy": ["closed"],
+        "WantedBy": ["multi-user.target"],
+    }.items(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_unit_says(key, values):
+    assert settings()[key] == values
+
+
+def test_the_watchdog_has_patience_for_the_longest_request():
+    patience_s = int(settings()["WatchdogSec"][0])
+
+    assert 3 * LONGEST_REQUEST_S < patience_s <= 120
+
+
+def test_the_program_has_time_to_stop_and_to_start():
+    assert 2 < int(settings()["TimeoutStopSec"][0]) <= 15
+    assert 1 <= int(settings()["RestartSec"][0]) <= 10
+
+
+def test_the_unit_starts_the_installed_folder_with_a_command_line_that_parses():
+    (command,) = settings()["ExecStart"]
+    python, *arguments = shlex.split(command)
+    folder = arguments.index(str(doorpi.INSTALLED))
+    verb = arguments[folder + 1 :]
+
+    args = doorpi.make_parser().parse_args(verb)
+
+    assert python == PYTHON
+    assert arguments[:folder] == ["-I", "-X", "faulthandler"]
+    assert verb == ["--config", str(doorpi.IN_ETC), "run"]
+    assert doorpi.find_config(args.config, {}) == doorpi.IN_ETC
+
+
+def test_the_installer_waits_for_a_new_version_as_long_as_systemd_does():
+    patience_s = int(settings()["TimeoutStartSec"][0])
+    (expression,) = re.findall(
+        r"ready_within_s=\$\(sed -n '(.*)' \"\$source/systemd/doorpi.service\"\)",
+        (SYSTEMD / "install.sh").read_text("utf-8"),
+    )
+
+    assert patience_s >= 60
+    assert said_by("sed", "-n", expression, UNIT) == (0, f"{patience_s}\n")
+
+
+def test_the_unit_waits_neither_for_the_network_nor_for_the_clock():
+    ordering = ("After", "Before", "Requires", "BindsTo", "Requisite", "PartOf")
+
+    assert [key for key in ordering if key in settings()] == []
+    assert settings()["Wants"] == [CLOCK_UNIT.name]
+
+
+def test_nothing_is_active_that_fails_when_it_is_missing():
+    """A credential, a file of variables or a group that is not there keeps a unit from
+    starting."""
+    keys = ("LoadCredential", "LoadCredentialEncrypted", "EnvironmentFile")
+    keys += ("SupplementaryGroups", "ReadWritePaths", "BindPaths")
+
+    assert [key for key in keys if key in settings()] == []
+
+
+def test_lgpio_has_a_writable_place_that_is_not_the_sd_card():
+    assert settings()["RuntimeDirectory"] == ["doorpi"]
+    assert settings()["WorkingDirectory"] == ["/run/doorpi"]
+    assert "LG_WD=/run/doorpi" in settings()["Environment"]
+
+
+def test_the_inbox_is_in_memory_where_verbs_find_it_and_a_restart_leaves_it():
+    (state,) = settings()["StateDirectory"]
+    assert settings()["RuntimeDirectory"] == [state]
+    assert doorpi.inbox_files(Path("/var/lib", state))[0].parent == Path("/run", state)
+    assert settings()["RuntimeDirectoryPreserve"] == ["restart"]
+
+
+def test_the_devices_are_readers_and_pins():
+    devices = {value.split()[0] for value in settings()["DeviceAllow"]}
+
+    assert {device for device in devices if device.startswith("char-")} == {
+        "char-gpiochip", "char-usb_device", "char-ttyS", "char-ttyAMA", "char-ttyUSB",
+        "char-ttyACM",
+    }  # fmt: skip
+    # Serial adapters by number (Linux's devices.txt), for drivers that load later.
+    assert {device for device in devices if not device.startswith("char-")} == {
+        f"/dev/char/{major}:{minor}" for major in (188, 166) for minor in (0, 1)
+    }
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_has_no_complaint_about_a_unit(unit, tmp_path):
+    for each in UNITS:
+        text = each.read_text("utf-8").replace(PYTHON, "/bin/true")
+        (tmp_path / each.name).write_text(text, "utf-8")
+
+    told = said_by(tool("systemd-analyze"), "verify", "--man=no", tmp_path / unit.name)
+
+    assert told == (0, "")
+
+
+#: What `systemd-analyze security` counts, and the words of the unit that say why.
+DOOR_LEFT_OPEN = {
+    "PrivateDevices=": "# PrivateDevices ",
+    "PrivateNetwork=": "# PrivateNetwork ",
+    "RestrictAddressFamilies=~AF_(INET|INET6)": "# PrivateNetwork ",
+    "RestrictAddressFamilies=~AF_UNIX": "# AF_UNIX: ",
+    "RestrictAddressFamilies=~AF_NETLINK": " Netlink: ",
+    "IPAddressDeny=": "# IPAddressDeny ",
+    "ProcSubset=": "# ProcSubset=pid ",
+    "RootDirectory=/RootImage=": "# RootDirectory ",
+    "DeviceAllow=": "# The devices of its readers and lights.",
+}
+CLOCK_LEFT_OPEN = {
+    "ProtectClock=": "# ProtectClock ",
+    "SystemCallFilter=~@clock": "# Asking is what it is for",
+    "SystemCallFilter=~@privileged": "# Asking is what it is for",
+    "RootDirectory=/RootImage=": "# RootDirectory ",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "left_open", "exposure"),
+    [(UNIT, DOOR_LEFT_OPEN, 13), (CLOCK_UNIT, CLOCK_LEFT_OPEN, 5)],  # in tenths
+    ids=["door", "clock"],
+)
+def test_a_sandbox_is_as_tight_as_it_can_be_and_says_why_not_tighter(
+    path, left_open, exposure
+):
+    command = (tool("systemd-analyze"), "security", "--offline=true", "--no-pager")
+
+    code, told = said_by(*command, "--json=short", f"--threshold={exposure}", path)
+
+    rows = json.loads(told[: told.rindex("]") + 1])
+    counted = {row["name"] for row in rows if float(row["exposure"] or 0) > 0}
+    assert counted == set(left_open)
+    assert code == 0
+    unit = path.read_text("utf-8")
+    assert [words for words in left_open.values() if words not in unit] == []
+
+
+################################################################################
+# The unit that asks for the clock
+################################################################################
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    {
+        "After": ["doorpi.service"],  # and not the other way round
+        "Type": ["simple"],  # a oneshot would hold up the boot
+        "Restart": ["always"],
+        "StartLimitIntervalSec": ["0"],
+        "User": ["doorpi"],
+        "ReadOnlyPaths": ["/run"],
+        "RuntimeDirectoryMode": ["0755"],
+        "RuntimeDirectoryPreserve": ["yes"],
+        "CapabilityBoundingSet": [""],
+        "PrivateNetwork": ["yes"],
+    }.items(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_clocks_unit_says(key, values):
+    assert settings(CLOCK_UNIT)[key] == values
+
+
+def test_the_clocks_unit_writes_where_the_program_looks():
+    directory = settings(CLOCK_UNIT)["RuntimeDirectory"]
+
+    assert [f"/run/{name}/set" for name in directory] == [str(doorpi.CLOCK_MARKER)]
+
+
+def test_the_clocks_unit_calls_a_function_that_keeps_the_marker(tmp_path):
+    """What it becomes is a small program, which imports no DoorPi."""
+    (command,) = settings(CLOCK_UNIT)["ExecStart"]
+    python, *arguments, code = shlex.split(command)
+    marker = tmp_path / "set"
+    fake = tmp_path / "fake.py"  # the kernel's answer is this computer's own
+    fake.write_text("def kernel_says_synchronised():\n    return True\n")
+    here = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]"
+    world = (
+        f"{here}; import doorpi, fake, pathlib;"
+        " doorpi.kernel_says_synchronised = fake.kernel_says_synchronised;"
+        f" doorpi.CLOCK_MARKER = pathlib.Path({str(marker)!r})"
+    )
+
+    with subprocess.Popen([sys.executable, *arguments, f"{world}; {code}"]) as clock:
+        try:
+            wait_for(lambda: marker.exists() or clock.poll() is not None, "the marker")
+            maps = Path(f"/proc/{clock.pid}/maps").read_text("utf-8")
+        finally:
+            clock.kill()
+
+    assert (python, arguments) == (PYTHON, ["-I", "-c"])
+    assert f"sys.path.insert(0, '{doorpi.INSTALLED}')" in code
+    assert marker.stat().st_mode & 0o777 == 0o644
+    assert abs(float(marker.read_text("ascii")) - doorpi.seconds_ahead()) < 1.0
+    assert "_sqlite3" not in maps
+
+
+################################################################################
+# Rules for devices, kernel modules and users
+################################################################################
+
+
+def test_the_rules_list_exactly_the_readers_that_nfcpy_drives():
+    pattern = (
+        r'ATTR\{idVendor\}=="(\w{4})", ATTR\{idProduct\}=="(\w{4})",'
+        r' GROUP="plugdev", MODE="0660"'
+    )
+    text = RULES.read_text("utf-8")
+    rules = [line for line in lines_of(RULES) if line.startswith("ATTR")]
+    found = [re.fullmatch(pattern, rule) for rule in rules]
+
+    assert [f"{rule[1]}:{rule[2]}" if rule else rule for rule in found] == [
+        *doorpi.USB_READERS
+    ]
+    named = {
+        rule: comment.removeprefix("# ")
+        for comment, rule in pairwise(text.splitlines())
+        if rule in rules
+    }
+    assert [named[rule] for rule in rules] == [*doorpi.USB_READERS.values()]
+
+
+def test_udev_reads_the_rules():
+    udevadm = tool("udevadm")
+    if said_by(udevadm, "verify", "--help")[0]:
+        pytest.skip("this udevadm cannot verify (systemd 254 can)")
+
+    # Of the groups, gpio is Raspberry Pi OS's.
+    code, told = said_by(udevadm, "verify", "--resolve-names=never", RULES)
+
+    assert code == 0, told
+
+
+def test_the_kernel_drivers_that_take_readers_are_kept_away():
+    assert lines_of(SYSTEMD / "modprobe.conf") == [
+        f"blacklist {module}" for module in ("pn533_usb", "pn533", "port100", "nfc")
+    ]
+
+
+def test_the_user_has_the_groups_of_pins_serial_ports_and_readers():
+    assert lines_of(SYSTEMD / "sysusers.conf") == [
+        'u doorpi - "DoorPi" /var/lib/doorpi',
+        "m doorpi gpio",
+        "m doorpi dialout",
+        "m doorpi plugdev",
+    ]
+
+
+################################################################################
+# The scripts
+################################################################################
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_script_is_plain_sh(script):
+    assert said_by(tool("dash"), "-n", script) == (0, "")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_shellcheck_has_no_complaint(script):
+    assert said_by(tool("shellcheck"), script) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("install.sh --bogus", "[--no-start] [--offline-wheels DIR]"),
+        ("install.sh --no-start more", "[--no-start] [--offline-wheels DIR]"),
+        ("install.sh --offline-wheels", "[--no-start] [--offline-wheels DIR]"),
+        ("uninstall.sh --bogus", "[--purge]"),
+        ("uninstall.sh --purge more", "[--purge]"),
+    ],
+    ids=lambda value: value,
+)
+def test_wrong_arguments_change_nothing(command, usage):
+    """Never as root, should the tests run so: a mistake here would install a door."""
+    script, *arguments = command.split()
+
+    with (SYSTEMD / script).open("rb") as text:
+        done = subprocess.run(
+            ["sh", "-s", "--", *arguments], stdin=text, cwd="/", timeout=50,
+            capture_output=True, text=True, check=False,
+            user=None if os.geteuid() else 65534,
+        )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"usage: sudo sh systemd/{script} {usage}\n"
+
+
+def test_the_installer_and_the_program_mean_the_same_places():
+    """`doctor` tells the owner to look where install.sh put things."""
+    install = (SYSTEMD / "install.sh").read_text("utf-8")
+    uninstall = (SYSTEMD / "uninstall.sh").read_text("utf-8")
+
+    assert f'60-doorpi.rules" {doorpi.UDEV_RULES}\n' in install
+    assert f"settings={doorpi.IN_ETC}\n" in install
+    assert doorpi.UDEV_RULES in uninstall
+    # What `doctor` says to add is the owner's: not overwritten, and purged at the end.
+    assert doorpi.BLACKLIST not in install
+    before_purge, _, purged = uninstall.partition('if [ "$purge" = no ]')
+    assert f" {doorpi.BLACKLIST}" not in before_purge.split("set -u")[1]
+    assert doorpi.BLACKLIST in purged
+
+
+def test_the_scripts_know_every_file_and_every_unit():
+    install = (SYSTEMD / "install.sh").read_text("utf-8")
+    uninstall = (SYSTEMD / "uninstall.sh").read_text("utf-8")
+    files = {path for path in SYSTEMD.iterdir() if path.suffix != ".sh"}
+
+    assert {path for path in files if path.suffix == ".service"} == set(UNITS)
+    assert [path for path in files if f"systemd/{path.name}" not in install] == []
+    assert f"for service in {' '.join(unit.stem for unit in UNITS)}; do" in install
+    for unit in UNITS:
+        assert f" /etc/systemd/system/{unit.name}" in uninstall
+        assert re.search(rf"systemctl --quiet stop {unit.stem}\b(?!-)", uninstall)
+
+
+def test_the_installer_reads_the_programs_own_list_of_what_it_needs():
+    (expression,) = re.findall(
+        r"sed -n '(.*dependencies.*)' \"\$1/doorpi.py\"",
+        (SYSTEMD / "install.sh").read_text("utf-8"),
+    )
+    source = Path(doorpi.__file__).read_text("utf-8")
+    block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", source)
+    assert block
+    declared = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1]))["dependencies"]
+
+    told = said_by("sed", "-n", expression, doorpi.__file__)
+
+    assert told == (0, "".join(f"{requirement}\n" for requirement in declared))
+
+
+def installers(pattern: str) -> str:
+    """The one expression of install.sh that fits."""
+    (found,) = re.findall(pattern, (SYSTEMD / "install.sh").read_text("utf-8"))
+    return found
+
+
+@pytest.fixture
+def version(tmp_path) -> Path:
+    """A version as the installer leaves it, behind the link `current`."""
+    folder = tmp_path / "1"
+    (folder / "lib").mkdir(parents=True)
+    install = (SYSTEMD / "install.sh").read_text("utf-8")
+    launcher = install.partition("<<'PYTHON'\n")[2].partition("\nPYTHON\n")[0]
+    (folder / "__main__.py").write_text(launcher, "utf-8")
+    shutil.copy(doorpi.__file__, folder)
+    (tmp_path / "current").symlink_to("1")
+    return folder
+
+
+def test_a_version_is_started_with_its_own_libraries_and_nothing_of_the_callers(
+    version, tmp_path, monkeypatch
+):
+    (version / "lib" / "tomli_w.py").write_text("print('its own')\n", "utf-8")
+    (version / "doorpi.py").write_text("import tomli_w\ndef main(): pass\n", "utf-8")
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("doorpi", "tomli_w", "os", "sitecustomize"):
+        (trap / f"{name}.py").write_text("print('the trap')\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(trap))
+
+    done = subprocess.run(
+        [sys.executable, "-I", "../current"], cwd=trap, text=True, timeout=50,
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "its own\n", "")
+
+
+def test_a_version_starts_without_compiled_modules(version):
+    """As after an upgrade of Python, when nobody may write them there."""
+    command = (sys.executable, "-I", "-B", version, "--version")
+
+    assert said_by(*command) == (0, f"DoorPi {doorpi.__version__}\n")
+
+
+@pytest.mark.parametrize("text", ["import no_such_module", "this is no Python"])
+def test_a_version_that_cannot_run_says_so_in_a_line_with_what_mends_it(version, text):
+    (version / "doorpi.py").write_text(f"{text}\n", "utf-8")
+
+    code, told = said_by(sys.executable, "-I", version, "run")
+
+    assert code == 1
+    assert told.endswith(f": sudo sh {doorpi.INSTALLED}/systemd/install.sh\n")
+    assert told.count("\n") == 1
+
+
+def test_the_installer_names_what_check_says_is_still_the_examples(capsys):
+    words = installers(r"to_do=\$\(printf '%s\\n' \"\$told\" \| grep \"(.*)\"\)")
+
+    assert doorpi.main(["--config", str(ROOT / "doorpi.toml"), "check"]) == 0
+    assert capsys.readouterr().out.count(words) >= 5
+
+
+def test_the_installer_heals_the_files_that_check_names(powerless):
+    """Keys and settings that were put there by root, for root alone."""
+    expression = installers(r"checked \| sed -n '(.*)' \|")
+    me, file = doorpi.our_name(), powerless / "a key.pem"
+    file.touch(mode=0o000)
+    ((words, do),) = doorpi.unreadable([file])
+    told = f"  {words}; {do}\n"
+    assert "(user doorpi)" in expression
+
+    done = subprocess.run(
+        ["sed", "-n", expression.replace("doorpi", me, 1)], input=told, text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout == f"{file}\n"
+
+
+def test_this_python_knows_the_units_switches():
+    """-I -X faulthandler -m: isolated, so that the caller's folder holds no modules."""
+    told = said_by(sys.executable, "-I", "-X", "faulthandler", "-c", "print(1)")
+
+    assert told == (0, "1\n")

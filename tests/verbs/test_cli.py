@@ -1,0 +1,1143 @@
+"""The verbs: what they print, what they leave behind, and how they exit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import doorpi
+from doorpi import (
+    Command,
+    Event,
+    Reason,
+    Result,
+    Role,
+    SqliteStore,
+    find_config,
+    main,
+    parse_config,
+)
+from tests.helpers.processes import PROGRAM, ROOT, doorpi_says, environment
+from tests.helpers.values import replace
+from tests.helpers.world import KEN, NOON, STRANGER, card_of
+
+SECRET = "s3cret-of-the-door"
+
+CONFIG = f"""
+[door]
+name = "Office 4F"
+
+[lock]
+kind = "sesame-mini"
+device_id = "11200000-0000-4000-8000-000000000000"
+api_key = "{SECRET}"
+
+[[schedule]]
+name = "office-hours"
+times = ["Mon-Fri 08:00-20:00", "Sat 22:00-02:00"]
+closed = [2020-12-31, 2199-12-31]
+
+[[card]]
+uid = "04:A9:3C:71:5E:D2:84"
+holder = "Ken Sato"
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch):
+    """Verbs set the mask and look at the environment."""
+    before = os.umask(0o022)
+    for name in (
+        "DOORPI_CONFIG",
+        "STATE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+        "SUDO_USER",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("USER", "ken")
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    path = tmp_path / "doorpi.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    path.chmod(0o640)
+    return tmp_path
+
+
+@pytest.fixture
+def verb(folder, capsys):
+    """Run one verb on ``folder``'s file: its exit code, and its lines on stdout."""
+
+    def run(*args: str, code: int = 0, errors: list[str] | None = None) -> list[str]:
+        assert main(["--config", str(folder / "doorpi.toml"), *args]) == code
+        out, err = capsys.readouterr()
+        assert err.splitlines() == (errors or [])
+        assert SECRET not in out
+        return out.splitlines()
+
+    return run
+
+
+def rewrite(folder: Path, old: str, new: str) -> None:
+    path = folder / "doorpi.toml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+# -- check
+
+
+def test_check_says_in_words_who_may_enter_and_when(folder, verb):
+    rewrite(
+        folder,
+        "[[card]]",
+        """
+[[card]]
+uid = "01.35.171.7"
+holder = "Jo Guest"
+valid_from = 2199-01-01
+valid_until = 2199-03-31
+schedule = "office-hours"
+
+[[card]]
+uid = "01:02:03:04"
+holder = "Over"
+valid_until = 2020-01-01
+
+[[card]]
+uid = "01:02:03:05"
+holder = "Off"
+enabled = false
+
+[[card]]
+uid = "01:02:03:06"
+holder = "Mika"
+role = "master"
+
+[[card]]""",
+    )
+
+    lines = verb("check")
+
+    assert lines == [
+        f"{folder}/doorpi.toml: no problems",
+        'Door "Office 4F": a card on the list toggles the lock (sesame-mini).',
+        "",
+        "Who may enter by this file:",
+        (
+            "  Jo Guest  01:23:AB:07           Mon-Fri 08:00-20:00, Sat 22:00-02:00, not on"
+            " 2199-12-31, from 2199-01-01, until 2199-03-31"
+        ),
+        "  Mika      01:02:03:06           always [master: enrols cards, does not open]",
+        "  Ken Sato  04:A9:3C:71:5E:D2:84  always",
+        "Who may not:",
+        "  Over      01:02:03:04           always, until 2020-01-01 (expired)",
+        "  Off       01:02:03:05           switched off",
+    ]
+
+
+def test_check_of_a_door_without_cards(folder, verb):
+    (folder / "doorpi.toml").write_text(
+        CONFIG.partition("[[schedule]]")[0].replace(
+            "[lock]", 'on_tap = "unlock"\n[lock]'
+        )
+    )
+
+    assert verb("check") == [
+        f"{folder}/doorpi.toml: no problems",
+        'Door "Office 4F": a card on the list unlocks (sesame-mini).',
+        "",
+        "Nobody is in this file.",
+        "",
+        "Please note:",
+        (
+            "  door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the"
+            " door stays unlocked, unless the lock locks by itself"
+        ),
+    ]
+
+
+def test_check_of_a_relay_says_that_it_opens_and_does_not_toggle(folder, verb):
+    (folder / "doorpi.toml").write_text('[lock]\nkind = "relay"\nhold_s = 2.5\n')
+
+    assert (
+        verb("check")[1] == 'Door "Door": a card on the list opens for 2.5 s (relay).'
+    )
+
+
+def test_on_another_system_every_verb_says_that_this_is_for_linux():
+    code = (
+        "import sys, doorpi; sys.platform = 'darwin'; sys.exit(doorpi.main(['legend']))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "DoorPi runs on Linux only\n"
+
+
+def test_check_says_when_the_fallback_opens(folder, verb):
+    with (folder / "doorpi.toml").open("a") as file:
+        file.write('\n[fallback]\nkind = "relay"\n')
+
+    assert verb("check")[2] == (
+        "When that lock cannot be reached, or its cloud refuses: relay;"
+        " never when the lock itself says no."
+    )
+
+
+def test_check_warns_once_of_each_file_with_secrets_that_everybody_can_read(
+    folder, verb
+):
+    path, key = folder / "doorpi.toml", folder / "the.key"
+    rewrite(folder, f'"{SECRET}"', f'"{SECRET}"\nsecret_key = {{ file = "the.key" }}')
+    key.write_text("00112233445566778899aabbccddeeff")
+    notes = []
+    for path_mode, key_mode in ((0o644, 0o644), (0o640, 0o604), (0o660, 0o600)):
+        path.chmod(path_mode)
+        key.chmod(key_mode)
+        lines = verb("check")
+        notes.append(lines[lines.index("Please note:") + 1 :] if len(lines) > 5 else [])
+
+    of_file = f"  lock.api_key: {path} can be read by everybody; chmod o-r {path}"
+    of_key = f"  lock.secret_key: {key} can be read by everybody; chmod o-r {key}"
+    assert notes == [[of_file, of_key], [of_key], []]
+
+
+def test_check_warns_once_of_a_file_with_two_secrets(folder, verb):
+    path = folder / "doorpi.toml"
+    rewrite(folder, f'"{SECRET}"', f'"{SECRET}"\nsecret_key = "{"ab" * 16}"')
+    path.chmod(0o644)
+
+    assert verb("check")[-1] == (
+        f"  lock.api_key, lock.secret_key: {path} can be read by everybody;"
+        f" chmod o-r {path}"
+    )
+
+
+def test_check_names_what_is_still_the_example_s(folder, verb):
+    shutil.copy(ROOT / "doorpi.toml", folder)
+    (folder / "doorpi.toml").chmod(0o640)
+
+    lines = verb("check")
+
+    assert "Nobody is in this file." in lines
+    assert lines[lines.index("Please note:") + 1 :] == [
+        '  card 1 ("Ken Sato").uid: still the example\'s; put your own there',
+        '  card 2 ("Jo Guest").uid: still the example\'s; put your own there',
+        '  person 1 ("Mika Mori"), cards 1.uid: still the example\'s; put your own there',
+        "  lock.device_id: still the example's; put your own there",
+        "  lock.api_key: still the example's; put your own there",
+        "  lock.secret_key: still the example's; put your own there",
+    ]
+
+
+PERSON = """
+[[person]]
+name = "Mika Mori"
+cards = ["01:23:AB:08", { uid = "01:23:AB:09", proof = "ntag424" }]
+"""
+UNPROVEN = "it must prove itself ('ntag424'), and this program cannot ask it to"
+
+
+def test_the_verbs_know_a_person_with_several_cards(folder, verb):
+    with (folder / "doorpi.toml").open("a", encoding="utf-8") as file:
+        file.write(PERSON)
+
+    check, cards = ("\n".join(verb(name)) for name in ("check", "cards"))
+    plain = verb("why", "01:23:AB:08")
+    proven = verb("why", "01:23:AB:09")
+
+    for lines in (check, cards):
+        assert re.search(r"Mika Mori +01:23:AB:08 +always", lines)
+        assert re.search(f"Mika Mori +01:23:AB:09 +{re.escape(UNPROVEN)}", lines)
+    assert check.index("Who may not:") < check.index("01:23:AB:09")
+    assert UNPROVEN in "\n".join(proven)
+    assert UNPROVEN not in "\n".join(plain)
+
+
+# -- a file that cannot be used
+
+
+def test_every_problem_is_told_and_the_exit_code_is_78(folder, verb):
+    rewrite(folder, '"Office 4F"', "4")
+    rewrite(folder, "api_key", "api_kye")
+    rewrite(folder, '"04:A9:3C:71:5E:D2:84"', '"08A1B2C3"')
+
+    lines = verb(
+        "check",
+        code=78,
+        errors=[
+            f"{folder}/doorpi.toml: 3 problems",
+            "  door.name = 4: expected text in quotes (what the door is called in messages)",
+            "  lock.api_kye: unknown key; did you mean 'api_key'?",
+            f"  card 1 (\"Ken Sato\").uid = '08A1B2C3': {doorpi.RANDOM_WORDS}",
+        ],
+    )
+
+    assert lines == []
+
+
+def test_a_mistake_of_toml_is_shown_with_the_line_and_a_caret_in_columns(folder, verb):
+    rewrite(folder, 'name = "Office 4F"', "name = Office 4F")
+
+    verb(
+        "check",
+        code=78,
+        errors=[
+            f"{folder}/doorpi.toml: 1 problem",
+            '  line 3: write text in quotes: "..."',
+            "      name = Office 4F",
+            "             ^",
+        ],
+    )
+
+
+VERBS_WITH_A_FILE = [
+    ["run"], ["check"], ["cards"], ["log"], ["status"], ["lock"], ["unlock"],
+    ["tap", "01020304"], ["legend"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", VERBS_WITH_A_FILE[1:], ids=lambda args: args[0])
+def test_every_verb_refuses_a_file_that_is_not_there(folder, verb, args):
+    (folder / "doorpi.toml").unlink()
+
+    lines = verb(
+        *args,
+        code=78,
+        errors=[
+            f"{folder}/doorpi.toml: 1 problem",
+            f"  {folder}/doorpi.toml: no such file",
+        ],
+    )
+
+    assert lines == []
+    assert list(folder.iterdir()) == []
+
+
+def not_utf8(path: Path) -> None:
+    path.write_bytes(b'[door]\nname = "caf\xe9"\n')
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def not_toml(path: Path) -> None:
+    path.write_text("[door\nname = 4\n")
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+# fmt: off
+UNREADABLE = [
+    (not_utf8,  "{path}: cannot be read: not UTF-8 text: save it as UTF-8"),
+    (a_folder,  "{path}: cannot be read: is a directory"),
+    (not_toml,  "line 1: write [door] with single brackets, once, alone on its line"),
+    (empty,     "{path}: the file is empty"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), UNREADABLE, ids=[spoil.__name__ for spoil, _ in UNREADABLE]
+)
+def test_a_file_that_cannot_be_read_is_told_in_words(folder, capsys, spoil, words):
+    path = folder / "doorpi.toml"
+    spoil(path)
+
+    assert main(["--config", str(path), "check"]) == 78
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[1] == "  " + words.format(path=path)
+
+
+def test_a_file_that_may_not_be_read_is_told_in_words(powerless, capsys):
+    path = powerless / "doorpi.toml"
+    path.write_text(CONFIG)
+    path.chmod(0o000)
+
+    assert main(["--config", str(path), "check"]) == 78
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path}: 1 problem",
+        f"  {path}: cannot be read: permission denied; use sudo",
+    ]
+
+
+def test_a_folder_of_secrets_that_may_not_be_entered_is_told_in_words(
+    powerless, capsys
+):
+    path, secrets = powerless / "doorpi.toml", powerless / "secrets"
+    path.write_text(CONFIG.replace(f'"{SECRET}"', f'{{ file = "{secrets}/key" }}'))
+    secrets.mkdir(mode=0o000)
+
+    assert main(["--config", str(path), "check"]) == 78
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path}: 1 problem",
+        (
+            f"  lock.api_key = {{ file = '{secrets}/key' }}: {secrets}/key cannot be read:"
+            " permission denied; use sudo"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "file"), [("log", "doorpi.db"), ("cards", "cards.db")]
+)
+def test_a_state_folder_that_may_not_be_entered_is_told_in_words(
+    powerless, capsys, verb, file
+):
+    path, state = powerless / "doorpi.toml", powerless / "state"
+    path.write_text(CONFIG)
+    state.mkdir(mode=0o000)
+
+    assert main(["--config", str(path), verb]) == 1
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"database: {state}/{file}: Permission denied; use sudo"
+    ]
+
+
+# -- which file
+
+
+def test_the_file_is_the_given_one_else_the_environment_s_else_etc_s_else_beside(
+    monkeypatch, tmp_path
+):
+    etc = tmp_path / "etc.toml"
+    monkeypatch.setattr(doorpi, "IN_ETC", etc)
+    beside = ROOT / "doorpi.toml"
+    environ = {"DOORPI_CONFIG": "/from/env.toml"}
+
+    assert find_config("given.toml", environ) == Path("given.toml")
+    assert find_config(None, environ) == Path("/from/env.toml")
+    assert find_config(None, {}) == beside
+    assert find_config("", {"DOORPI_CONFIG": ""}) == beside
+    etc.touch()
+    assert find_config(None, {}) == etc
+
+
+def test_a_file_in_etc_that_may_not_be_seen_is_not_passed_over(monkeypatch, powerless):
+    etc = powerless / "doorpi" / "doorpi.toml"
+    monkeypatch.setattr(doorpi, "IN_ETC", etc)
+    powerless.chmod(0o000)
+
+    assert find_config(None, {}) == etc
+
+
+# -- usage
+
+CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"
+# fmt: off
+USAGE = [
+    # arguments                            the end of what is said
+    (["tap", "0102"],                      "argument UID: '0102': a UID has 4, 7 or 10 bytes, not 2"),
+    (["log", "--since", "lately"],         "argument --since: 'lately' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "2026-02-30"],     "argument --since: '2026-02-30' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "0001-01-01T00:00+14:00"], "argument --since: '0001-01-01T00:00+14:00' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["log", "--since", "99999999999 d"],  "argument --since: '99999999999 d' is no date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
+    (["allow", "Jo", "--uid", "8804A3C6"], f"argument --uid: '8804A3C6': {CASCADE}"),
+    (["log", "--uid", "88:04:a3:c6"],      f"argument --uid: '88:04:a3:c6': {CASCADE}"),
+    (["tap", "136.4.163.198"],             f"argument UID: '136.4.163.198': {CASCADE}"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("args", "words"), USAGE, ids=[" ".join(a) for a, _ in USAGE])
+def test_wrong_usage_exits_2_and_says_what_is_wrong(capsys, args, words):
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert err.splitlines()[-1].partition("error: ")[2] == words
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [([], "VERB"), (["--config"], "--config"), (["check", "--loud"], "--loud"), (["tap"], "UID")],
+)  # fmt: skip
+def test_what_argparse_refuses_is_named(capsys, args, named):
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+
+    assert caught.value.code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1].partition("error: ")[2]
+
+
+def test_an_unknown_verb_is_answered_with_those_there_are(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["opne"])
+
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in doorpi.VERBS)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"DoorPi {doorpi.__version__}\n"
+
+
+def test_help_lists_the_verbs_that_work_and_no_others(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+
+    lines = capsys.readouterr().out.splitlines()
+    listed = [
+        line.split()[0] for line in lines if line.startswith("    ") and line[4] != " "
+    ]
+    assert caught.value.code == 0
+    assert listed == [
+        "run", "check", "cards", "allow", "revoke", "import", "why", "log",
+        "status", "lock", "unlock", "lockdown", "doctor", "legend", "tap",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", doorpi.VERBS)
+def test_every_verb_explains_itself(capsys, name):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+
+    assert caught.value.code == 0
+    assert doorpi.VERBS[name].help in capsys.readouterr().out
+
+
+# -- secrets in files
+
+HEX_KEY = "00112233445566778899aabbccddeeff"
+
+
+def secret_in(folder: Path, name: str) -> None:
+    rewrite(folder, f'"{SECRET}"', f'{{ file = "{name}" }}')
+
+
+def loaded_key(folder: Path, **environ: str) -> str:
+    return doorpi.read_config(folder / "doorpi.toml", environ).lock.api_key.text
+
+
+@pytest.mark.parametrize(
+    "content", [SECRET, SECRET + "\n", f"\t{SECRET} \r\n\n"], ids=ascii
+)
+def test_a_secret_may_be_in_a_file_beside_the_settings(folder, content):
+    secret_in(folder, "the.key")
+    (folder / "the.key").write_text(content)
+
+    assert loaded_key(folder) == SECRET
+
+
+def test_a_secret_may_be_in_a_file_anywhere(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "the.key"
+    elsewhere.write_text(SECRET)
+    secret_in(folder, str(elsewhere))
+
+    assert loaded_key(folder, CREDENTIALS_DIRECTORY=str(folder)) == SECRET
+
+
+def test_systemd_s_credentials_come_before_the_file_beside(folder):
+    (folder / "credentials").mkdir()
+    secret_in(folder, "the.key")
+    (folder / "the.key").write_text("beside")
+    credentials = str(folder / "credentials")
+
+    assert loaded_key(folder, CREDENTIALS_DIRECTORY=credentials) == "beside"
+    assert loaded_key(folder, CREDENTIALS_DIRECTORY="") == "beside"
+    (folder / "credentials" / "the.key").write_text(SECRET)
+    assert loaded_key(folder, CREDENTIALS_DIRECTORY=credentials) == SECRET
+
+
+# fmt: off
+BAD_SECRETS = [
+    # what the file holds              what is said of it
+    (None,                             "cannot be read: no such file or directory"),
+    (b"",                              "does not hold one line of text"),
+    (b" \n\n",                         "does not hold one line of text"),
+    (SECRET.encode() + b"\nsecond",    "does not hold one line of text"),
+    (SECRET.encode() + b"\x00\x1b[2J", "does not hold one line of text"),
+    (SECRET.encode() + b"\xff\xfe",    "cannot be read: not plain text"),
+    ("s\u00e9cret".encode(),           "cannot be read: not plain text"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), BAD_SECRETS, ids=[ascii(c) for c, _ in BAD_SECRETS]
+)
+def test_a_file_that_holds_no_secret_is_told_without_showing_it(
+    folder, verb, content, words
+):
+    secret_in(folder, "the.key")
+    if content is not None:
+        (folder / "the.key").write_bytes(content)
+
+    verb(
+        "check",
+        code=78,
+        errors=[
+            f"{folder}/doorpi.toml: 1 problem",
+            f"  lock.api_key = {{ file = 'the.key' }}: {folder}/the.key {words}",
+        ],
+    )
+
+
+def test_a_bad_secret_of_the_lock_s_is_told_without_showing_it(folder, verb):
+    rewrite(folder, '"sesame-mini"', '"sesame"\nsecret_key = { file = "the.key" }')
+    (folder / "the.key").write_text("00112233-not-hex")
+
+    verb(
+        "check",
+        code=78,
+        errors=[
+            f"{folder}/doorpi.toml: 1 problem",
+            "  lock.secret_key = (not shown): expected 32 hex digits, found 16 characters",
+        ],
+    )
+
+
+def test_a_misplaced_secret_is_never_printed(folder, verb):
+    """Each of these is a slip that puts the key where something else belongs."""
+    rewrite(folder, "api_key =", f'secret_key = ["{SECRET}"]\napikey =')
+    rewrite(folder, "[[card]]", f"[{SECRET}]\n[[card]]")  # a table nobody knows
+    path = folder / "doorpi.toml"
+
+    said = doorpi_says("--config", str(path), "check")
+
+    assert said.returncode == 78
+    assert SECRET not in said.stdout
+    assert said.stderr.count(SECRET) == 1  # the unknown table's own name, nothing else
+
+
+# -- cards
+
+
+@pytest.fixture
+def people(folder, store):
+    """Ken is in both; Jo and Mika only in the database."""
+    store.people.add_card(card_of(holder="Ken of the database", enabled=False), NOON)
+    store.people.add_card(
+        card_of(
+            STRANGER, "Jo \"J\" O'Guest\\",
+            valid_from=date(2199, 12, 1), valid_until=date(2199, 12, 31),
+            schedule="office-hours",
+        ),
+        NOON,
+    )  # fmt: skip
+    mika = card_of(doorpi.Uid("D3C2B1A0"), "Mika", enabled=False, role=Role.MASTER)
+    store.people.add_card(mika, NOON)
+    store.close()
+
+
+@pytest.mark.usefixtures("people")
+def test_cards_lists_who_is_where_and_the_file_decides(verb):
+    rows = [re.split(r" {2,}", line) for line in verb("cards")]
+
+    hours = "Mon-Fri 08:00-20:00, Sat 22:00-02:00, not on 2199-12-31"
+    assert rows == [
+        ["HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"],
+        [
+            'Jo "J" O\'Guest\\',
+            "04:FF:EE:DD:CC:BB:AA",
+            f"{hours}, from 2199-12-01, until 2199-12-31",
+            "office-hours",
+            "db",
+            "-",
+        ],
+        ["Ken Sato", "04:A9:3C:71:5E:D2:84", "always", "-", "toml, db", "-"],
+        [
+            "Mika",
+            "D3:C2:B1:A0",
+            "switched off [master: enrols cards, does not open]",
+            "-",
+            "db",
+            "-",
+        ],
+    ]
+
+
+@pytest.mark.usefixtures("people")
+def test_cards_as_json(verb):
+    ken = {
+        "uid": "04A93C715ED284", "holder": "Ken Sato", "enabled": True,
+        "valid_from": None, "valid_until": None, "schedule": None, "role": "holder",
+        "source": "toml", "last_seen": None,
+    }  # fmt: skip
+    jo = ken | {
+        "uid": "04FFEEDDCCBBAA", "holder": "Jo \"J\" O'Guest\\",
+        "valid_from": "2199-12-01", "valid_until": "2199-12-31",
+        "schedule": "office-hours", "source": "db",
+    }  # fmt: skip
+    mika = ken | {
+        "uid": "D3C2B1A0", "holder": "Mika", "enabled": False, "role": "master",
+        "source": "db",
+    }  # fmt: skip
+
+    assert [json.loads(line) for line in verb("cards", "--json")] == [jo, ken, mika]
+
+
+@pytest.mark.usefixtures("people")
+def test_cards_as_toml_can_be_pasted_into_the_file(folder, verb, store):
+    expected = {card.uid: card for card in store.people.cards()}
+    del expected[KEN]  # in the file already
+
+    pasted = CONFIG + "\n".join(verb("cards", "--toml"))
+
+    parsed = parse_config(pasted).cards
+    assert parsed.keys() == {KEN, *expected}
+    for uid, card in expected.items():
+        assert parsed[uid] == replace(card, source=doorpi.Origin.TOML)
+
+
+def test_cards_as_toml_is_nothing_when_there_is_nothing_to_paste(verb):
+    assert verb("cards", "--toml") == []
+
+
+def test_cards_that_only_the_file_has_need_no_database(folder, verb):
+    assert verb("cards") == [
+        "HOLDER    UID                   VALID   SCHEDULE  FROM  LAST SEEN",
+        "Ken Sato  04:A9:3C:71:5E:D2:84  always  -         toml  -",
+    ]
+    assert not (folder / "state").exists()
+
+
+# -- log
+
+
+@pytest.fixture
+def events(store) -> list[Event]:
+    """An event of each kind, an hour apart."""
+    tap = Event(
+        at=NOON,
+        uid=KEN,
+        holder="Ken Sato",
+        reason=Reason.GRANTED,
+        command=Command.UNLOCK,
+    )
+    hour = timedelta(hours=1)
+    told = [
+        replace(tap, result=Result.UNLOCKED, latency_ms=412),
+        replace(tap, at=NOON + hour, uid=STRANGER, holder="", reason=Reason.NOT_FOUND,
+                command=None),
+        replace(tap, at=NOON + 2 * hour, command=None, result=Result.UNKNOWN_STATE,
+                latency_ms=5001, detail="state unknown: the lock did not say"),
+        replace(tap, at=NOON + 3 * hour, uid=None, holder="root", source="command",
+                command=Command.LOCK, result=Result.REFUSED, latency_ms=9, detail="no"),
+        replace(tap, at=NOON + 4 * hour, holder="Evil\x1b[2J\nKen Sato"),
+    ]  # fmt: skip
+    for number, event in enumerate(told, 1):
+        store.events.begin(event)
+        if event.result:
+            store.events.finish(replace(event, id=number))
+    store.close()
+    return told
+
+
+@pytest.mark.usefixtures("events")
+def test_log_as_json_is_what_the_design_says_to_the_byte(verb):
+    assert verb("log", "--json") == [
+        (
+            '{"id": 1, "at": "2026-11-18T03:00:00.000Z", "uid": "04A93C715ED284",'
+            ' "holder": "Ken Sato", "decision": "granted", "reason": "granted",'
+            ' "command": "unlock", "result": "unlocked", "latency_ms": 412,'
+            ' "source": "card", "detail": "",'
+            ' "point": "", "request": ""}'
+        ),
+        (
+            '{"id": 2, "at": "2026-11-18T04:00:00.000Z", "uid": "04FFEEDDCCBBAA",'
+            ' "holder": "", "decision": "denied", "reason": "not-found", "command": null,'
+            ' "result": null, "latency_ms": null, "source": "card", "detail": "",'
+            ' "point": "", "request": ""}'
+        ),
+        (
+            '{"id": 3, "at": "2026-11-18T05:00:00.000Z", "uid": "04A93C715ED284",'
+            ' "holder": "Ken Sato", "decision": "granted", "reason": "granted",'
+            ' "command": null, "result": "unknown-state", "latency_ms": 5001,'
+            ' "source": "card", "detail": "state unknown: the lock did not say",'
+            ' "point": "", "request": ""}'
+        ),
+        (
+            '{"id": 4, "at": "2026-11-18T06:00:00.000Z", "uid": null, "holder": "root",'
+            ' "decision": "granted", "reason": "granted", "command": "lock",'
+            ' "result": "refused", "latency_ms": 9, "source": "command", "detail": "no",'
+            ' "point": "", "request": ""}'
+        ),
+        (
+            '{"id": 5, "at": "2026-11-18T07:00:00.000Z", "uid": "04A93C715ED284",'
+            ' "holder": "Evil\\u001b[2J\\nKen Sato", "decision": "granted",'
+            ' "reason": "granted", "command": "unlock", "result": null, "latency_ms": null,'
+            ' "source": "card", "detail": "",'
+            ' "point": "", "request": ""}'
+        ),
+    ]
+
+
+@pytest.mark.usefixtures("events")
+def test_log_for_people_is_a_line_each_in_local_time_and_shows_no_controls(verb):
+    lines = verb("log")
+
+    local = [(NOON + timedelta(hours=n)).astimezone() for n in range(5)]
+    assert [line[:19] for line in lines] == [f"{at:%Y-%m-%d %H:%M:%S}" for at in local]
+    assert [line[19:] for line in lines] == [
+        "  Ken Sato                     04:A9:3C:71:5E:D2:84  granted  unlock -> unlocked in 412 ms",
+        "  unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found",
+        "  Ken Sato                     04:A9:3C:71:5E:D2:84  failed   card accepted, door not opened after 5.0 s: state unknown: the lock did not say",
+        "  root                         command               failed   door not locked after 9 ms: no",
+        r"  Evil\x1b[2J\nKen Sato        04:A9:3C:71:5E:D2:84  granted  unlock -> under way",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("events")
+def test_log_since_a_moment(verb):
+    def since(text: str) -> list[int]:
+        lines = verb("log", "--json", "--since", text)
+        return [json.loads(line)["id"] for line in lines]
+
+    local_day = NOON.astimezone().date()
+
+    assert since("2026-11-18T05:00:00+00:00") == [3, 4, 5]
+    assert since("2026-11-18T05:00:00.001Z") == [4, 5]
+    assert since(f"{(NOON + timedelta(hours=3)).astimezone():%Y-%m-%d %H:%M}") == [4, 5]
+    assert since(str(local_day - timedelta(days=1))) == [1, 2, 3, 4, 5]
+    assert since(str(local_day + timedelta(days=2))) == []
+
+
+def test_log_since_today_begins_at_local_midnight(store, verb):
+    now = datetime.now().astimezone()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    tap = Event(at=now, uid=KEN, holder="Ken", reason=Reason.EXPIRED)
+    for at in (midnight - timedelta(milliseconds=1), midnight, now):
+        store.events.begin(replace(tap, at=at))
+
+    lines = verb("log", "--json", "--since", "today")
+
+    assert [json.loads(line)["id"] for line in lines] == [2, 3]
+
+
+def test_log_of_a_door_where_nobody_was(folder, store, verb):
+    assert verb("log") == ["nothing has been logged yet"]
+    assert verb("log", "--verify") == ["nothing has been logged yet"]
+    assert verb("log", "--json") == []
+    assert not (folder / "state").exists()  # asking makes nothing
+
+    store.events.keep(doorpi.NO_NOTES)  # makes the database
+    assert verb("log") == ["nothing has been logged yet"]
+    assert verb("log", "--json") == []
+    assert verb("log", "--verify") == [
+        "every row is as it was written; there is none yet"
+    ]
+    assert verb("log", "--since", "today") == ["nothing has been logged since then"]
+
+
+@pytest.mark.usefixtures("events")
+def test_log_verify_says_whether_anything_was_tampered_with(store, verb):
+    (line,) = verb("log", "--verify")
+    at = NOON.astimezone()
+    assert line == (
+        f"every row is as it was written; the first is of {at:%Y-%m-%d %H:%M:%S}"
+    )
+
+    with contextlib.closing(
+        sqlite3.connect(store.events.path, isolation_level=None)
+    ) as db:
+        db.execute("UPDATE events SET holder = 'Somebody' WHERE id = 3")
+
+    assert verb("log", "--verify", code=1) == ["events: row 3 was changed"]
+
+
+@pytest.mark.usefixtures("events")
+def test_log_of_a_database_that_makes_no_sense_says_so(store, verb):
+    with contextlib.closing(
+        sqlite3.connect(store.events.path, isolation_level=None)
+    ) as db:
+        db.execute("ALTER TABLE outcomes RENAME TO results")
+
+    words = f"database: {store.events.path}: no such table: outcomes"
+    assert verb("log", code=1, errors=[words]) == []
+
+
+def through(folder: Path, reader: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """``doorpi.py ARGS | READER`` in a shell, as exit code of the first."""
+    command = [sys.executable, PROGRAM, "--config", str(folder / "doorpi.toml"), *args]
+    return subprocess.run(
+        ["bash", "-c", f'"$@" | {reader}; exit ${{PIPESTATUS[0]}}', "bash", *command],
+        env=environment(PYTHONUNBUFFERED=None), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize("count", [3, 3000])
+def test_a_reader_that_has_seen_enough_is_no_failure(folder, store, count):
+    tap = Event(at=NOON, uid=KEN, holder="Ken", reason=Reason.EXPIRED)
+    store.events.begin(tap)
+    with contextlib.closing(sqlite3.connect(store.events.path)) as db:
+        (first,) = db.execute("SELECT * FROM events").fetchall()
+        more = [(number, *first[1:]) for number in range(2, count + 1)]
+        db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", more)
+        db.commit()
+
+    for reader, lines in (("head -n 1", 1), ("true", 0)):
+        done = through(folder, reader, "log")
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == lines
+
+
+# -- status, lock, unlock
+
+
+@pytest.fixture
+def on_cloud(folder, cloud):
+    """The file now names the simulated cloud; a short wait for its word."""
+    rewrite(
+        folder,
+        '"11200000-0000-4000-8000-000000000000"',
+        f'"{cloud.device_id}"\nbase_url = "{cloud.base_url}"',
+    )
+    rewrite(folder, f'"{SECRET}"', f'"{cloud.key}"')
+    rewrite(folder, "[[schedule]]", "confirm_s = 1\n[[schedule]]")
+    return cloud
+
+
+@pytest.fixture
+def hasty(folder, on_cloud):
+    """No time for many tries of what fails at each."""
+    rewrite(folder, "confirm_s = 1\n", "unlock_window_s = 1\nconfirm_s = 1\n")
+
+
+@pytest.mark.parametrize(("locked", "word"), [(True, "locked"), (False, "unlocked")])
+def test_status_in_words(on_cloud, verb, locked, word):
+    on_cloud.locked = locked
+
+    assert verb("status") == [f"{word}, it answers, battery 80 %"]
+    assert on_cloud.commands == []
+
+
+@pytest.mark.parametrize("fault", ["401", "offline", "hang-before", "wrong-types"])
+def test_a_status_that_cannot_be_learnt_fails_in_words(on_cloud, hasty, verb, fault):
+    on_cloud.fail_always(fault)
+
+    (line,) = verb("status", code=1)
+
+    assert line.startswith("not known")
+    assert on_cloud.key not in line
+
+
+def logged(folder: Path) -> list[Event]:
+    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
+        assert store.events.verify() is None
+        return list(store.events.read())
+
+
+@pytest.mark.parametrize("command", Command, ids=str)
+@pytest.mark.parametrize("locked", [True, False], ids=["from locked", "from unlocked"])
+def test_lock_and_unlock_say_what_the_lock_confirmed_and_log_it(
+    folder, on_cloud, verb, command, locked
+):
+    on_cloud.locked = locked
+
+    assert verb(command) == [f"{command}ed"]
+
+    assert [sent for _, sent in on_cloud.commands] == [command]
+    (event,) = logged(folder)
+    assert abs(event.at - datetime.now().astimezone()) < timedelta(seconds=20)
+    assert 0 <= event.latency_ms < 5000
+    assert event == Event(
+        at=event.at, uid=None, holder="ken", reason=Reason.GRANTED, command=command,
+        result=Result(f"{command}ed"), latency_ms=event.latency_ms, source="command",
+        detail="", id=1,
+    )  # fmt: skip
+
+
+def test_sudo_does_not_hide_who_asked(folder, on_cloud, verb, monkeypatch):
+    monkeypatch.setenv("USER", "root")
+    monkeypatch.setenv("SUDO_USER", "mika\x1b[2J\udcff")
+
+    verb("unlock")
+
+    assert [event.holder for event in logged(folder)] == [r"mika\x1b[2J\udcff"]
+
+
+# fmt: off
+FAILURES = [
+    # fault            at         result                 a command took effect
+    ("401",            "any",     Result.REFUSED,        False),
+    ("blocked",        "command", Result.REFUSED,        False),
+    ("low-battery-refused", "command", Result.REFUSED,        False),
+    ("cut-before",     "command", Result.UNSURE,         False),
+    ("cut-after",      "command", None,                  True),
+    ("jammed",         "command", Result.REFUSED,        True),
+    ("hang-before",    "confirm", Result.UNSURE,         True),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("fault", "stage", "result", "acted"),
+    FAILURES,
+    ids=[f"{f} at {s}" for f, s, *_ in FAILURES],
+)
+def test_only_a_confirmed_move_is_a_success(
+    folder, on_cloud, verb, fault, stage, result, acted
+):
+    on_cloud.fail_always(fault, stage)
+
+    (line,) = verb("unlock", code=0 if result is None else 1)
+
+    (event,) = logged(folder)
+    assert event.result is (result or Result.UNLOCKED)
+    assert line == event.result + (f": {event.detail}" if event.detail else "")
+    assert bool(on_cloud.commands) is acted
+    assert len(on_cloud.commands) <= 1
+
+
+def test_a_lock_that_cannot_be_reached_is_told_and_logged(
+    folder, on_cloud, hasty, verb
+):
+    on_cloud.go_offline()
+
+    (line,) = verb("unlock", code=1)
+
+    (event,) = logged(folder)
+    assert (event.command, event.result) == (Command.UNLOCK, Result.UNREACHABLE)
+    assert line == f"unreachable: {event.detail}"
+
+
+def test_a_move_that_cannot_be_logged_is_made_and_told(folder, on_cloud, capsys):
+    (folder / "state").write_text("a file in the folder's place")
+
+    assert main(["--config", str(folder / "doorpi.toml"), "unlock"]) == 0
+
+    assert capsys.readouterr().out == "unlocked\n"
+    assert [command for _, command in on_cloud.commands] == [Command.UNLOCK]
+
+
+def test_what_a_verb_makes_is_not_for_everybody(folder, on_cloud, verb):
+    verb("unlock")
+
+    state = folder / "state"
+    modes = {
+        file.name: file.stat().st_mode & 0o777 for file in (state, *state.iterdir())
+    }
+    assert modes == {"state": 0o700, "doorpi.db": 0o600}
+
+
+# -- tap, legend
+
+
+def test_tap_is_for_virtual_readers_only(verb):
+    assert verb("tap", "01020304", code=1) == [
+        "reader.device = 'usb': only a udp: reader can be tapped this way"
+    ]
+
+
+def test_legend_draws_every_signal_from_its_pattern(verb):
+    lines = verb("legend")
+
+    patterns = doorpi.Parser({}).patterns()
+    assert lines[0] == "4 seconds of each signal: G green, R red, A both, . dark"
+    assert [line.split()[0] for line in lines[2::4]] == [str(sign) for sign in patterns]
+    locked = next(i for i, line in enumerate(lines) if line.startswith("locked "))
+    assert lines[locked : locked + 3] == [
+        "locked            GGG..GGG..GGG..GGG..GGG..GGG............  the lock confirmed: locked",
+        "                                                            施錠しました",
+        "                  6 times: green 0.25 s, dark 0.25 s",
+    ]
+
+
+def test_legend_shows_what_the_settings_redraw(folder, verb):
+    rewrite(folder, "[[schedule]]", '[signals]\ndenied = "1x RR..RR"\n\n[[schedule]]')
+
+    lines = verb("legend")
+
+    (denied,) = (line for line in lines if line.startswith("denied "))
+    assert denied.split()[1] == "R.R" + 37 * "."
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ('[signals]\nunlocked = "1x G"\n', "green 0.05 s"),
+        ('[signals]\nunlocked = "green"\n', "green 3 s"),
+    ],
+    ids=["redrawn", "not valid"],
+)
+def test_legend_looks_at_the_settings_of_the_door(
+    folder, monkeypatch, capsys, text, begins
+):
+    (folder / "doorpi.toml").write_text(CONFIG + text, encoding="utf-8")
+    monkeypatch.setattr(doorpi, "IN_ETC", folder / "doorpi.toml")
+
+    assert main(["legend"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = (n for n, line in enumerate(lines) if line.startswith("unlocked "))
+    assert lines[first + 2].strip() == begins
+
+
+def test_legend_needs_no_settings(capsys):
+    """Whoever has not edited the file yet may look at the lights."""
+    assert main(["legend"]) == 0
+
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4 * len(doorpi.Signal)
+
+
+# -- as people and systemd start it
+
+
+def test_python_m_doorpi_works_from_the_project_s_folder(folder):
+    """As the service starts it: the compiled module is reused."""
+    done = subprocess.run(
+        [sys.executable, "-m", "doorpi", "check"],
+        cwd=ROOT, env=environment(DOORPI_CONFIG=str(folder / "doorpi.toml")),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == f"{folder}/doorpi.toml: no problems"
+
+
+def test_a_program_that_is_told_nothing_checks_the_file_beside_it(tmp_path):
+    if doorpi.IN_ETC.exists():
+        pytest.skip("this computer has a door of its own")
+    shutil.copy(PROGRAM, tmp_path)
+    shutil.copy(ROOT / "doorpi.toml", tmp_path)
+
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "doorpi.py"), "check"],
+        cwd="/", env=environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == f"{tmp_path}/doorpi.toml: no problems"

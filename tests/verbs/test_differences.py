@@ -1,0 +1,585 @@
+"""What an edit changes, in words; and what the door keeps of what it runs with."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import doorpi
+from doorpi import (
+    Config,
+    Credential,
+    LockAccess,
+    LockConfig,
+    Origin,
+    Role,
+    Schedule,
+    Secret,
+    Signal,
+    Uid,
+    is_running,
+    main,
+    only_door,
+    parse_pattern,
+    parse_span,
+    what_else_changes,
+    whose_access_changes,
+)
+from tests.helpers.values import replace
+from tests.helpers.world import KEN, card_of, config_of
+
+ANNA, JO, MIKA = Uid("01020304"), Uid("01020305"), Uid("01020306")
+
+
+def differences(before: Config, after: Config, find=lambda uid: None) -> list[str]:
+    people = whose_access_changes(before, after, find, lambda uid, holder: None)
+    return [*people, *what_else_changes(before, after)]
+
+
+def hours(name: str, *spans: str, closed: tuple[date, ...] = ()) -> Schedule:
+    return Schedule(
+        name=name,
+        spans=tuple(map(parse_span, spans)),
+        closed=frozenset(closed),
+        words=spans,
+    )
+
+
+def with_schedules(config: Config, *schedules: Schedule) -> Config:
+    return replace(config, schedules={each.name: each for each in schedules})
+
+
+# -- people
+
+KEN_CARD, ANNA_CARD = card_of(KEN, "Ken Sato"), card_of(ANNA, "Anna")
+DAY, LATER = date(2026, 12, 1), date(2027, 3, 31)
+
+#: name: (cards before, cards after, lines)
+PEOPLE = {
+    "nothing": ([KEN_CARD], [KEN_CARD], []),
+    "two more": (
+        [KEN_CARD],
+        [KEN_CARD, card_of(JO, "Jo Guest"), card_of(MIKA, "Mika Abe")],
+        ["+2 people: Jo Guest, Mika Abe"],
+    ),
+    "one less": ([KEN_CARD, ANNA_CARD], [ANNA_CARD], ["-1 person: Ken Sato"]),
+    "one of another name with two cards": (
+        [], [card_of(JO, "Jo"), card_of(MIKA, "Jo")], ["+1 person: Jo"],
+    ),
+    "a second card": (
+        [KEN_CARD], [KEN_CARD, card_of(JO, "Ken Sato")],
+        ["+1 card: Ken Sato (01:02:03:05)"],
+    ),
+    "another card": (
+        [KEN_CARD], [card_of(JO, "Ken Sato")],
+        ["+1 card: Ken Sato (01:02:03:05)", "-1 card: Ken Sato (04:A9:3C:71:5E:D2:84)"],
+    ),
+    "renamed, with one card more": (
+        [KEN_CARD], [card_of(KEN, "K. Sato"), card_of(JO, "K. Sato")],
+        ["+1 person: K. Sato", "Ken Sato: now K. Sato"],
+    ),
+    "given to somebody known": (
+        [KEN_CARD, ANNA_CARD], [card_of(KEN, "Anna"), ANNA_CARD],
+        ["Ken Sato: now Anna"],
+    ),
+    "one of two given to somebody else": (
+        [KEN_CARD, card_of(JO, "Ken Sato")], [KEN_CARD, card_of(JO, "Jo")],
+        ["Ken Sato (01:02:03:05): now Jo"],
+    ),
+    "switched off and on": (
+        [KEN_CARD, card_of(ANNA, "Anna", enabled=False)],
+        [card_of(KEN, "Ken Sato", enabled=False), ANNA_CARD],
+        ["Ken Sato: always -> switched off", "Anna: switched off -> always"],
+    ),
+    "dates": (
+        [KEN_CARD, ANNA_CARD],
+        [card_of(KEN, "Ken Sato", valid_until=LATER), card_of(ANNA, "Anna", valid_from=DAY, valid_until=LATER)],
+        ["Ken Sato: always -> always, until 2027-03-31", "Anna: always -> always, from 2026-12-01, until 2027-03-31"],
+    ),
+    "a date that goes": (
+        [card_of(valid_until=DAY)], [card_of()], ["Ken Sato: always, until 2026-12-01 -> always"],
+    ),
+    "a role": (
+        [KEN_CARD], [card_of(role=Role.MASTER)], ["Ken Sato: always -> always [master: enrols cards, does not open]"],
+    ),
+    "both of two cards": (
+        [KEN_CARD, card_of(JO, "Ken Sato")],
+        [card_of(uid, "Ken Sato", enabled=False) for uid in (KEN, JO)],
+        ["Ken Sato: always -> switched off"],
+    ),
+    "one of two cards": (
+        [KEN_CARD, card_of(JO, "Ken Sato")], [KEN_CARD, card_of(JO, "Ken Sato", enabled=False)],
+        ["Ken Sato (01:02:03:05): always -> switched off"],
+    ),
+    "a name that would move the cursor": ([], [card_of(holder="K\x1b[2J")], ["+1 person: K\\x1b[2J"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "lines"), PEOPLE.values(), ids=PEOPLE)
+def test_what_becomes_of_people_is_told(before, after, lines):
+    assert differences(config_of(*before), config_of(*after)) == lines
+
+
+def test_two_cards_of_a_long_name_are_told_apart():
+    cards = [card_of(uid, "Anna " * 20) for uid in (KEN, ANNA)]
+    off = [cards[0], replace(cards[1], enabled=False)]
+
+    (line,) = differences(config_of(*cards), config_of(*off))
+
+    assert line.endswith("... (01:02:03:04): always -> switched off")
+
+
+def test_a_long_list_stays_short():
+    people = [card_of(Uid(f"{i:08X}"), f"P{i}") for i in range(0x10000000, 0x10002710)]
+    some, first = config_of(*people[:2]), people[2].holder
+    off = [
+        replace(card, enabled=i > 8_000, valid_until=DAY + timedelta(days=i))
+        for i, card in enumerate(people)
+    ]
+
+    assert differences(some, config_of(*people)) == [
+        f"+9,998 people: {first}, P268435459, P268435460 and 9,995 more"
+    ]
+    lines = differences(config_of(*people), config_of(*off))
+    assert len(lines) == doorpi.MOST_CHANGES + 1
+    who = f"P268435456, P268435457, {first} and 7,998 more"
+    assert lines[0] == f"{who}: always -> switched off"
+    assert lines[1] == "P268443457: always -> always, until 2048-10-27"
+    assert lines[-1] == "and 1,988 more changes of this kind"
+
+
+# -- hours
+
+WEEK = "Mon-Sun 08:00-20:00"
+#: (spans before, spans after, the hours of both in words, "" where they are the same)
+HOURS = [
+    ([WEEK], ["Mon-Fri 08:00-20:00"], f"{WEEK} -> Mon-Fri 08:00-20:00"),
+    ([WEEK], ["Mon-Fri 08:00-20:00", "Sun 10:00-12:00"], f"{WEEK} -> Mon-Fri 08:00-20:00, Sun 10:00-12:00"),
+    (["Mon 08:00-12:00"], ["Mon 10:00-14:00"], "Mon 08:00-12:00 -> Mon 10:00-14:00"),
+    (["Sat 22:00-02:00"], ["Mon-Sun 00:00-24:00"], "Sat 22:00-02:00 -> Mon-Sun 00:00-24:00"),
+    (["Mon 8:00-9:00", "Tue 8:00-9:00"], ["Tue 08:00-09:00", "mon 08:00-09:00"], ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "words"), HOURS)
+def test_what_becomes_of_somebody_s_hours_is_told(before, after, words):
+    config = config_of(card_of(ANNA, "Anna", schedule="hours"))
+
+    lines = differences(
+        with_schedules(config, hours("hours", *before)),
+        with_schedules(config, hours("hours", *after)),
+    )
+
+    assert lines == ([f"schedule hours: {words} (Anna)"] if words else [])
+
+
+def test_closed_days_are_told():
+    config = config_of(card_of(ANNA, "Anna", schedule="hours"))
+    days = [date(2026, 12, day) for day in (30, 31)]
+
+    lines = differences(
+        with_schedules(config, hours("hours", WEEK, closed=(DAY,))),
+        with_schedules(config, hours("hours", WEEK, closed=tuple(days))),
+    )
+
+    assert lines == [
+        (
+            f"schedule hours: {WEEK}, not on 2026-12-01 -> {WEEK},"
+            " not on 2026-12-30, 2026-12-31 (Anna)"
+        )
+    ]
+
+
+def test_of_a_schedule_that_only_people_of_the_database_may_have_it_is_told_as_well():
+    before = with_schedules(config_of(), hours("hours", WEEK))
+    after = with_schedules(config_of(), hours("hours", "Mon-Fri 08:00-20:00"))
+
+    assert differences(before, after) == [
+        f"schedule hours: {WEEK} -> Mon-Fri 08:00-20:00"
+    ]
+
+
+def test_who_gets_another_schedule_is_told_by_the_hours():
+    schedules = hours("office", "Mon-Fri 08:00-20:00"), hours("week", WEEK)
+    same = hours("crew", WEEK)
+
+    def people(*names: str | None) -> Config:
+        cards = [
+            card_of(Uid(f"010203{i:02}"), f"P{i}", schedule=name)
+            for i, name in enumerate(names)
+        ]
+        return with_schedules(config_of(*cards), *schedules, same)
+
+    lines = differences(
+        people("week", "week", "office", "office", "office", None, "week", "week"),
+        people("office", "office", None, None, "week", "office", "crew", "week"),
+    )
+
+    assert lines == [
+        f"P0, P1: {WEEK} -> Mon-Fri 08:00-20:00",
+        "P2, P3: Mon-Fri 08:00-20:00 -> always",
+        f"P4: Mon-Fri 08:00-20:00 -> {WEEK}",
+        "P5: always -> Mon-Fri 08:00-20:00",
+    ]
+
+
+def test_schedules_that_are_new_or_gone_are_told():
+    before = with_schedules(config_of(), hours("old", WEEK))
+    after = with_schedules(config_of(), hours("new", "Sat 22:00-02:00"))
+
+    assert differences(before, after) == [
+        "schedule old: gone",
+        "schedule new: new (Sat 22:00-02:00)",
+    ]
+
+
+# -- settings
+
+SECRETS = ("the-first-key", "0f" * 16, "the-second-key", "f0" * 16)
+LOCK = LockConfig(
+    device_id="d00f", api_key=Secret(SECRETS[0]), secret_key=Secret(SECRETS[1])
+)
+CONFIG = replace(config_of(), lock=LOCK)
+
+
+def lock(**changes) -> Config:
+    return replace(CONFIG, lock=replace(LOCK, **changes))
+
+
+#: name: (after CONFIG, lines)
+SETTINGS = {
+    "a number": (lock(relock_after_s=60.0), ["lock.relock_after_s: 0.0 -> 60.0"]),
+    "a key": (lock(api_key=Secret(SECRETS[2])), ["lock.api_key: another one"]),
+    "a key in a file": (
+        lock(api_key=Secret(SECRETS[0], "the.key")),
+        ["lock.api_key: the same, kept elsewhere"],
+    ),
+    "no key": (lock(api_key=Secret()), ["lock.api_key: removed"]),
+    "a text": (lock(device_id="b\x07"), ["lock.device_id: 'd00f' -> 'b\\x07'"]),
+    "a fallback": (
+        replace(CONFIG, fallback=LockAccess(kind="relay")),
+        ["fallback: a relay"],
+    ),
+    "a signal": (
+        replace(
+            CONFIG,
+            patterns=CONFIG.patterns | {Signal.LOCKED: parse_pattern("2x GGGG..")},
+        ),
+        ["signals.locked: redrawn"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("after", "lines"), SETTINGS.values(), ids=SETTINGS)
+def test_what_becomes_of_a_setting_is_told_without_secrets(after, lines):
+    assert differences(CONFIG, after) == lines
+    assert not any(secret in str(lines) for secret in SECRETS)
+
+
+def test_a_new_key_and_a_fallback_that_is_gone_are_told():
+    before = replace(lock(api_key=Secret()), fallback=LockAccess(kind="relay"))
+
+    assert differences(before, CONFIG) == ["fallback: gone", "lock.api_key: added"]
+
+
+names = st.text(min_size=1, max_size=5).filter(
+    lambda name: doorpi.is_visible(name) and name == name.strip()
+)
+some_cards = st.lists(
+    st.builds(
+        Credential,
+        uid=st.sampled_from([KEN, ANNA, JO, MIKA]),
+        holder=st.sampled_from(["Anna", "Ken", "Jo"]) | names,
+        enabled=st.booleans(),
+        valid_from=st.none() | st.dates(),
+        valid_until=st.none() | st.dates(),
+        schedule=st.none() | st.sampled_from(["x", "gone"]),
+        role=st.sampled_from(Role),
+    ),
+    max_size=5,
+)
+weeks = st.sampled_from([hours("x", WEEK), hours("x", "Sat 22:00-02:00")])
+configs = st.builds(
+    lambda cards, week: with_schedules(config_of(*cards), week), some_cards, weeks
+)
+
+
+@given(configs, configs)
+def test_any_two_lists_can_be_told_apart(before, after):
+    lines = differences(before, after)
+
+    assert differences(after, after) == []
+    assert all(doorpi.is_visible(line) for line in lines)
+
+
+STAYS = (
+    "Anna (01:02:03:04) leaves the file, but is on the database's list and may still"
+    " enter; to end that:"
+)
+STAYS_UNTIL = (
+    "Card of yesterday (01:02:03:04) leaves the file, but is on the database's list and"
+    f" may still enter until {LATER}; to end that:"
+)
+ROW = card_of(ANNA, "Anna", source=Origin.DB)
+GHOSTS = {
+    "a row as it was": (ROW, [f"{STAYS} doorpi revoke 01:02:03:04"]),
+    "with fewer limits": (
+        replace(ROW, holder="Card of yesterday", valid_until=LATER),
+        [
+            f"Anna: always -> always, until {LATER}",
+            "Anna: now Card of yesterday",
+            f"{STAYS_UNTIL} doorpi revoke 01:02:03:04",
+        ],
+    ),
+    "switched off": (replace(ROW, enabled=False), ["Anna: always -> switched off"]),
+    "none": (None, ["-1 person: Anna"]),
+}
+
+
+@pytest.mark.parametrize(("row", "lines"), GHOSTS.values(), ids=GHOSTS)
+def test_who_leaves_the_file_is_gone_only_if_the_database_does_not_know_them(
+    row, lines
+):
+    before, after = config_of(KEN_CARD, ANNA_CARD), config_of(KEN_CARD)
+
+    assert differences(before, after, {ANNA: row}.get) == lines
+
+
+def test_who_moves_into_the_file_is_nobody_new():
+    before, after = config_of(), config_of(ANNA_CARD)
+
+    assert differences(before, after, {ANNA: ROW}.get) == []
+
+
+def test_a_list_of_a_million_is_not_looked_up_card_by_card():
+    cards = [card_of(Uid(f"{n:08X}"), f"H {n}") for n in range(2_000)]
+    sought = []
+
+    lines = differences(config_of(*cards), config_of(), sought.append)
+
+    assert len(sought) == doorpi.MOST_SOUGHT
+    assert lines[-1].startswith("1,000 more cards leave the file")
+
+
+# -- the door
+
+
+def test_the_door_keeps_what_it_runs_with(world):
+    run_for_a_moment(world, CONFIG)
+
+    assert world.settings.remembered == 1
+
+
+def run_for_a_moment(world, config: Config) -> None:
+    world.clock.stop_at = world.clock.monotonic() + 1.0
+    with contextlib.suppress(doorpi.Stopped):
+        world.door(config).run()
+
+
+def test_a_store_that_fails_keeps_no_door_from_running(world):
+    world.store.broken = "disk is full"
+
+    run_for_a_moment(world, CONFIG)
+
+    assert "status: database: disk is full" in world.supervisor.said
+    assert world.reader.senses > 1
+
+
+def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, caplog):
+    caplog.set_level(logging.INFO, "doorpi")
+    after = replace(config_of(card_of(), ANNA_CARD), lock=lock(hold_s=9.0).lock)
+    door = world.door(CONFIG)
+    world.settings.reload = True
+    world.settings.renewed = after
+
+    door.step()
+
+    assert caplog.messages == [
+        "settings reloaded",
+        "changed: +2 people: Ken Sato, Anna",
+        "changed: lock.hold_s: 3.0 -> 9.0",
+    ]
+    assert world.settings.remembered == 1
+
+
+def test_the_journal_names_who_stays_though_the_file_has_them_no_more(world, caplog):
+    caplog.set_level(logging.INFO, "doorpi")
+    world.store.cards[ANNA] = ROW
+    door = world.door(config_of(ANNA_CARD))
+    world.settings.reload = True
+    world.settings.renewed = config_of()
+
+    door.step()
+
+    assert caplog.messages[1:] == [f"changed: {STAYS} doorpi revoke 01:02:03:04"]
+    assert world.tap(ANNA, config=config_of()).reason is doorpi.Reason.GRANTED
+
+
+def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
+    caplog.set_level(logging.INFO, "doorpi")
+    people = [card_of(Uid(f"010203{i:02}"), f"P{i}") for i in range(40)]
+    dated = [
+        replace(card, valid_from=DAY + timedelta(days=i), schedule=f"s{i}")
+        for i, card in enumerate(people)
+    ]
+    each = [hours(f"s{i}", f"Mon 08:00-09:{i:02}") for i in range(40)]
+    door = world.door(config_of(*people))
+    world.settings.reload = True
+    world.settings.renewed = with_schedules(config_of(*dated), *each)
+
+    door.step()
+
+    assert len(caplog.messages) <= 3 * (doorpi.MOST_CHANGES + 2)
+    assert "more changes of this kind" in caplog.text
+
+
+# -- check
+
+FILE = """
+[lock]
+kind = "sesame-mini"
+device_id = "11200000-0000-4000-8000-000000000000"
+api_key = "the-first-key"
+ca_file = "ca.pem"
+
+[[card]]
+uid = "04:A9:3C:71:5E:D2:84"
+holder = "Ken Sato"
+"""
+MORE = '\n[[card]]\nuid = "01:02:03:04"\nholder = "Anna"\n'
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    before = os.umask(0o022)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    path = tmp_path / "doorpi.toml"
+    path.write_text(FILE, encoding="utf-8")
+    path.chmod(0o640)
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    yield path
+    os.umask(before)
+
+
+@pytest.fixture
+def check(path, capsys):
+    """What `check` says below the list of who may enter."""
+
+    def run(given: Path = path) -> list[str]:
+        assert main(["--config", str(given), "check"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return lines[lines.index("Who may enter by this file:") :][2:]
+
+    return run
+
+
+def has_run(path: Path) -> None:
+    """The door has run with the file as it is."""
+    (path.parent / "state").mkdir(exist_ok=True)
+    settings = doorpi.make_settings(path, {}, Asks(), doorpi.SystemClock())
+    settings.load()
+    settings.remember()
+
+
+class Asks:
+    def reload_asked(self) -> bool:
+        return False
+
+
+def test_check_says_what_changes_for_the_running_door(path, check):
+    has_run(path)
+    path.write_text(FILE.replace("the-first-key", "another-key") + MORE)
+
+    with only_door(path.parent / "state"):
+        lines = check()
+
+    assert lines[1:] == [
+        "",
+        "What changes, against what the door runs with:",
+        "  +1 person: Anna",
+        "  lock.api_key: another one",
+    ]
+
+
+def test_check_says_that_nothing_changes_also_of_a_relative_path(
+    path, check, monkeypatch
+):
+    has_run(path)
+    monkeypatch.chdir(path.parent)
+
+    with only_door(path.parent / "state"):
+        assert check(Path("doorpi.toml")) == ["", "The door runs with just this."]
+    assert check() == ["", "The door does not run; it last ran with just this."]
+
+
+def test_check_says_when_the_door_does_not_run(path, check):
+    has_run(path)
+    path.write_text(FILE + MORE)
+
+    assert check()[1:] == [
+        "",
+        "What changes (the door does not run; against what it last ran with):",
+        "  +1 person: Anna",
+    ]
+
+
+def test_check_says_nothing_of_changes_before_the_first_run(path, check):
+    assert check() == []
+    assert not (path.parent / "state").exists()
+
+
+def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, says):
+    """People who were moved into the file, as README has it, are in the database, too."""
+    says("allow", "Anna", "--uid", "01020304")
+    path.write_text(FILE + MORE)
+    has_run(path)
+    assert ["toml, db" in line for line in says("cards")] == [False, True, False]
+
+    path.write_text(FILE)
+    lines = check()
+    end = says("revoke", "01:02:03:04")
+
+    assert lines[2:] == [f"  {STAYS} doorpi revoke 01:02:03:04"]
+    assert end == [
+        "Anna (01:02:03:04) is blocked, and removed from the database's list"
+    ]
+    assert check()[2:] == ["  -1 person: Anna"]
+
+
+@pytest.fixture
+def says(path, capsys):
+    def run(*args: str) -> list[str]:
+        assert main(["--config", str(path), *args]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_check_goes_on_without_a_database(path, check):
+    has_run(path)
+    broken = path.parent / "state" / "cards.db"
+    broken.write_bytes(b"no database" * 1000)
+    path.write_text(FILE + MORE)
+
+    lines = check()
+
+    assert "Who of them is blocked is not known: " in lines[1]
+    assert lines[4:] == ["  +1 person: Anna", lines[-1]]
+    assert lines[-1].startswith("  This is without what the database knows: ")
+
+
+def test_a_door_that_runs_is_seen_and_who_looks_keeps_none_from_starting(tmp_path):
+    assert is_running(tmp_path / "nowhere") is False
+    with only_door(tmp_path):
+        assert is_running(tmp_path) is True
+    assert is_running(tmp_path) is False
+    with only_door(tmp_path):
+        pass
