@@ -11150,7 +11150,7 @@ AT_OTHER_TIMES = Panel(
     "At other times", "そのほかのとき",
     (Signal.READY, Signal.ASKING, Signal.LOCKED_DOWN, Signal.ENROLLING,
      Signal.ENROLLED, Signal.STOPPING),
-    left=9.0, right=102.5, top=104.5, row=6.25, size=2.25, zero=60.2, lights=36.0,
+    left=9.0, right=102.5, top=103.6, row=5.8, size=2.25, zero=60.2, lights=36.0,
     seconds=6,
 )  # fmt: skip
 TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(

@@ -265,6 +265,20 @@ def test_the_card_is_a5_at_its_true_size():
     assert size == {"width": "210mm", "height": "148mm", "viewBox": "0 0 210 148"}
 
 
+def test_everything_stands_within_the_cards_edge():
+    card = drawn(legend_svg(PATTERNS))
+
+    edge = next(e for e in card if e.get("rx"))
+    lower = float(edge.get("y")) + float(edge.get("height"))
+    ends = [
+        float(e.get("y")) + float(e.get("height", 0))
+        for e in card.iter()
+        if e is not edge and e.get("y") and e.get("height") != "148"
+    ]
+    assert len(ends) > 100
+    assert max(ends) < lower - 2
+
+
 def across(text: ElementTree.Element) -> tuple[float, float]:
     """From where to where a line of text goes, by the widths the program reckons with."""
     bold = doorpi.BOLD_EM if text.get("font-weight") else 1
