@@ -2870,23 +2870,30 @@ class Source(Protocol):
     (monotonic); inf: when a call of its ``worker``, which makes the slow ones, ends.
     """
 
-    point: str
+    point: str = ""
     due: float
     worker: Worker
+    trouble: str = ""  # why a reader cannot read; "" if it can
 
-    # Get ready before the door reports that it is.  May take a second at most, to find
-    # out what was there before the start.
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Get ready before the door reports that it is.  May take a second at most, to
+        find out what was there before the start."""
+        return
+
     # The next request, if there is one; does not wait.
     def poll(self, now: float) -> AccessRequest | None: ...
-    # Why the last credential presented is not proven to be ``credential``; None if it
-    # is, or needs no proof.  Runs on ``worker``.
-    def prove(self, credential: Credential) -> Reason | None: ...
-    # Send the answer to the sender, where there is one beside the lights.
-    def answer(self, request: AccessRequest, answer: Answer) -> None: ...
+
+    def prove(self, credential: Credential) -> Reason | None:
+        """Why the last credential presented is not proven to be ``credential``; None if
+        it is, or needs no proof.  Runs on ``worker``."""
+        return None
+
+    def answer(self, request: AccessRequest, answer: Answer) -> None:
+        """Send the answer to the sender, where there is one beside the lights."""
+        return
+
     # Poll slowly until then: there were many denials in a row.
     def rest(self, until: float) -> None: ...
-    def trouble(self) -> str: ...  # why nothing can be presented; "" if all is well
     def close(self) -> None: ...
 
 
@@ -4612,7 +4619,7 @@ class Door:
         self._hear_of_readers()
 
     def _hear_of_readers(self) -> None:
-        troubles = (source.trouble() for source in self._equipment.sources)
+        troubles = (source.trouble for source in self._equipment.sources)
         self._display.fault(Signal.READER_LOST, "; ".join(filter(None, troubles)))
 
     def _lock_again(self) -> None:
@@ -7820,21 +7827,12 @@ class Inbox(SqliteFile):
 ################################################################################
 
 
-class Look(NamedTuple):
-    """One look for a card, which began ``late_s`` after it was due."""
-
-    card: Card | None
-    began_at: float
-    late_s: float
-    took_s: float
-
-
-class CardSource:
+class CardSource(Source):
     """A card reader as a source of requests: one for each presentation of a card.
 
-    ``worker`` looks for cards and pauses between looks, for as long as the processor's
-    use so far suggests.  A reader that is lost is opened again after pauses that grow.
-    ``debounce`` is of the reader before this one: what lay there is no news.
+    ``worker`` looks for cards, and pauses between two looks for as long as the CPU time
+    of a look suggests.  A lost reader is opened again after pauses that grow.  With the
+    ``debounce`` of the reader before, a card that lies there is not presented again.
     """
 
     backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened
@@ -7855,136 +7853,104 @@ class CardSource:
         wants: Wants = Wants.TAP,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.reader, self.worker = reader, worker
         self.point, self._wants = point, wants
-        self.worker = worker
-        self.due = self._look_at = -inf
-        self.reader = reader
-        self._poll_s = config.poll_s
-        self._clock = clock
         self.debounce = debounce or Debounce(config.rearm_s)
         self.debounce.rearm_s = config.rearm_s
+        self.due = self._look_at = self._rests_until = -inf
+        self._poll_s, self._clock = config.poll_s, clock
         self._backoff = Backoff(*self.backoff_s, jitter)
-        self._watch: Pending[list[Look]] | None = None
         self._used_cpu_s = clock.cpu()
-        self._found: AccessRequest | None = None  # by the looks of ``open``
-        self._rests_until = -inf
-        self._trouble = ""
-        self.is_closed = False
+        self._found: tuple[Card, float] | None = None  # by ``open``
+        self._watch: Pending[tuple[Card, float] | None] | None = None
 
     def open(self) -> None:
-        """Look until the field is known to be empty, so that whoever taps once the door
-        is ready is answered; not while a card lies there or the reader is mute."""
+        """Look until the field is known to be empty, so that a tap counts once the door
+        is ready; stop where a card lies there or the reader is lost."""
         self.debounce.restart()
         ends_at = self._clock.monotonic() + self.first_looks_s
-        self._found = self._judged(Promised(lambda: [self._look()]))
-        while (
-            self.debounce.is_settling
-            and not self._trouble
-            and self._clock.monotonic() < ends_at
-        ):
+        while not self._found:
+            self._found = self._look()
+            is_known = bool(self.trouble) or not self.debounce.is_settling
+            if is_known or self._clock.monotonic() >= ends_at:
+                break
             self._clock.sleep(SHORTEST_PAUSE_S)
-            self._found = self._judged(Promised(lambda: [self._look()]))
-        self.due = -inf if self._found else self.due
+        self.due = -inf if self._found else self._look_at
 
     def poll(self, now: float) -> AccessRequest | None:
-        if self._found:
-            found, self._found = self._found, None
-            return found
-        if self._watch is None:
-            if now < self.due:
+        found, self._found = self._found, None
+        if found is None:
+            if self._watch is None and now >= self.due:
+                self._watch, self.due = self.worker.submit(self._watch_field), inf
+            if self._watch is None or not self._watch.done:
                 return None
-            self._watch, self.due = self.worker.submit(self._looks), inf
-        if not self._watch.done:
+            watch, self._watch = self._watch, None
+            found = watch.result()
+            self.due = max(self._look_at, self._rests_until)
+        if found is None:
             return None
-        watch, self._watch = self._watch, None
-        return self._judged(watch)
-
-    def _looks(self) -> list[Look]:
-        """Look, and look again after a pause, until there is a card or somebody waits
-        for this to end.  The thread that wakes the door costs more than the look."""
-        looks: list[Look] = []
-        ends_at = self._clock.monotonic() + (0.0 if self._trouble else self.watch_s)
-        while True:
-            looks.append(self._look())
-            is_over = looks[-1].card is not None or self.worker.is_awaited
-            if is_over or self._look_at >= ends_at:
-                return looks
-            self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
-
-    def _look(self) -> Look:
-        began_at = self._clock.monotonic()
-        card = self.reader.sense()
-        ended_at, used_cpu_s = self._clock.monotonic(), self._clock.cpu()
-        look = Look(card, began_at, began_at - self._look_at, ended_at - began_at)
-        pause = pause_s(used_cpu_s - self._used_cpu_s, self._poll_s)
-        self._look_at = max(ended_at + pause, self._rests_until)
-        self._used_cpu_s = used_cpu_s
-        return look
-
-    def _judged(self, watch: Pending[list[Look]]) -> AccessRequest | None:
-        """The request that the looks found, or None."""
-        try:
-            looks = watch.result()
-        except ReaderLost as error:
-            self._trouble = f"card reader: {error}"
-            self.debounce.reader_failed()
-            self.due = self._look_at = self._clock.monotonic() + self._backoff.fail()
-            return None
-        if self._trouble:
-            log.info("the card reader is back")
-            self._trouble = ""
-        self._backoff.succeed()
-        self.due = max(self._look_at, self._rests_until)
-        is_new = [self._is_new(look) for look in looks]
-        if looks[-1].card is None or not is_new[-1]:
-            return None
+        card, arrived = found
         return AccessRequest(
             Medium.CARD,
-            looks[-1].card.uid,
+            card.uid,
             at=self._clock.now(),
-            arrived=looks[-1].began_at,
+            arrived=arrived,
             good_until=inf,
             wants=self._wants,
             point=self.point,
         )
 
-    def _is_new(self, look: Look) -> bool:
-        """Whether ``look`` is the first of a presentation.
-
-        One that took too long does not count: the computer stood still meanwhile, and
-        whoever was there may have left.  A card that is still there is found by the
-        next one.
+    def _watch_field(self) -> tuple[Card, float] | None:
+        """Look until a card is presented, the reader is lost, or somebody waits for the
+        worker, but no longer than ``watch_s``: a look costs less than waking the door.
         """
-        uid, at = look.card.uid if look.card else None, look.began_at
-        if look.late_s > self.late_s:
+        ends_at = self._clock.monotonic() + self.watch_s
+        while True:
+            found = self._look()
+            is_over = found or self.trouble or self.worker.is_awaited
+            if is_over or self._look_at >= ends_at:
+                return found
+            self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
+
+    def _look(self) -> tuple[Card, float] | None:
+        """A card that is presented now, and when the look for it began.
+
+        If the look took too long, the computer stood still and the person may have
+        left: it does not count, and the next one finds a card that is still there.
+        """
+        due, began_at = self._look_at, self._clock.monotonic()
+        try:
+            card = self.reader.sense()
+        except ReaderLost as error:
+            self.trouble = f"card reader: {error}"
+            self.debounce.reader_failed()
+            self._look_at = self._clock.monotonic() + self._backoff.fail()
+            return None
+        if self.trouble:
+            log.info("the card reader is back")
+        self.trouble = ""
+        self._backoff.succeed()
+        at, used_cpu_s = self._clock.monotonic(), self._clock.cpu()
+        pause = pause_s(used_cpu_s - self._used_cpu_s, self._poll_s)
+        self._look_at, self._used_cpu_s = max(at + pause, self._rests_until), used_cpu_s
+        if began_at - due > self.late_s:
             self.debounce.away()  # nobody watched meanwhile
-        if look.took_s > self.look_counts_s:
-            if uid:
-                log.warning(
-                    "the look for a card took %.1f s: it is repeated", look.took_s
-                )
-                self.debounce.reader_failed()
-                return False
-            at += look.took_s
-        return self.debounce.is_new(uid, at)
-
-    def prove(self, credential: Credential) -> Reason | None:
-        """A UID is all that this reader reads."""
-        return None
-
-    def answer(self, request: AccessRequest, answer: Answer) -> None:
-        """The lights have given it."""
+        took_s = at - began_at
+        if took_s <= self.look_counts_s:
+            at = began_at
+        elif card:
+            log.warning("the look for a card took %.1f s: it is repeated", took_s)
+            self.debounce.reader_failed()
+            return None
+        is_new = self.debounce.is_new(card.uid if card else None, at)
+        return (card, began_at) if card and is_new else None
 
     def rest(self, until: float) -> None:
         self._rests_until = until
         self.due = max(self.due, until)
 
-    def trouble(self) -> str:
-        return self._trouble
-
     def close(self) -> None:
-        """A reader that answers no more is left to the end of the process."""
-        self.is_closed = True
+        """A reader that no longer answers is left to the end of the process."""
         self.worker.close()
         ends_at = self._clock.monotonic() + self.close_s
         while not self.worker.is_idle and self._clock.monotonic() < ends_at:
@@ -7994,20 +7960,18 @@ class CardSource:
 
 
 class NfcReader:
-    """A contactless reader that nfcpy knows, held open from card to card.
+    """A contactless reader that nfcpy drives, held open from card to card.
 
     PN532 on the Pi's UART: VCC to 3.3 V (pin 1), GND to pin 6, TXD to GPIO 15 (pin
-    10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  One
-    sense switches the field on, looks for a Type A card and reads its UID; the card
-    is not activated, so one that is not NDEF, or misbehaves later, does not matter.
+    10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  A card
+    is not activated: it need not be NDEF, and what it does after its UID is its affair.
 
-    A PN532 that does not answer may stand at the speed at which a killed program left
-    it: from the third try on it is called back, and from the fourth on it gets a pulse
-    on RSTPD_N (not RSTO), where ``reset_gpio`` is wired.  Once in ``renew_s``, when
-    nobody is there, it is closed and opened again: some became slow, or mute, in days.
+    A PN532 that does not answer may still be at the baud rate that a killed program
+    left it at: from the third attempt on it is set back to 115200 baud, from the fourth
+    on it gets a pulse on RSTPD_N (not RSTO) if ``reset_gpio`` is wired.  It is opened
+    again every ``renew_s`` while no card is there: some became slow or mute in days.
 
-    ``sense`` may run on any one thread, which opens the device.  Another may ``close``
-    it while no ``sense`` is under way; a later one opens it again.
+    One thread at a time may ``sense``; another may ``close`` it in between.
 
     Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
     """
@@ -8017,62 +7981,54 @@ class NfcReader:
 
     def __init__(self, path: str, reset_gpio: int = -1) -> None:
         self._path, self._reset_gpio = path, reset_gpio
+        self._is_pn532 = path.endswith(":pn532")
         self._failures = 0
         self._opened_at = -inf
-        self._said_name = ""
+        self.name = ""  # model and firmware, once it was opened
         self._frontend: Any = None
         self._target: Any = None
-        #: What nfcpy's udp driver raises at a datagram that is no frame: noise.
-        self._noise = (ValueError, IndexError) if path.startswith("udp") else ()
 
     def sense(self) -> Card | None:
-        """Look for a Type A card once, opening the reader where need be: for 10 ms or
-        so, up to 1.2 s with a reader that is failing.  Raises: ReaderLost."""
+        """Look for a Type A card once, and open the reader first if necessary: for 10
+        ms or so, up to 1.2 s with a reader that is failing.  Raises: ReaderLost."""
         try:
             if self._frontend is None:
                 self._open()
             found = self._frontend.sense(self._target)
-        except self._noise:
-            return None
         except Exception as error:
-            # nfcpy lets through whatever its drivers meet: termios.error,
-            # USBError, Chipset.Error, IndexError, TypeError beside OSError.
+            # nfcpy passes on what its drivers meet: termios.error, USBError,
+            # Chipset.Error, IndexError and TypeError as well as OSError.
             why = f"{self._path}: {_device_trouble(error)}"
             self._failures += 1
             self.close(polite=False)
             raise ReaderLost(why) from None
-        self._failures = 0  # an open alone proves little
+        self._failures = 0  # that it could be opened proves little
         is_old = time.monotonic() - self._opened_at > self.renew_s
-        if found is None and is_old and self._path.endswith(":pn532"):
+        if found is None and is_old and self._is_pn532:
             self.close()
         if found is None or len(found.sdd_res or b"") not in UID_BYTES:
             return None
         uid = Uid(bytes(found.sdd_res).hex().upper())
         return Card(uid, atqa=bytes(found.sens_res), sak=found.sel_res[0])
 
-    @property
-    def name(self) -> str:
-        """Model and firmware of the open reader, as nfcpy has them."""
-        return str(self._frontend.device) if self._frontend else ""
-
     def _open(self) -> None:
         nfc = _nfcpy()
         gc.collect()  # a lost reader is claimed until its handle is collected
         if self._failures >= self.reset_after and self._reset_gpio >= 0:
             self._reset()
-        if self._failures >= self.rescue_after and self._path.endswith(":pn532"):
-            _call_back_to_115200(serial_port(self._path))
+        if self._failures >= self.rescue_after and self._is_pn532:
+            _set_to_115200(serial_port(self._path))
         frontend = nfc.ContactlessFrontend()
         if not frontend.open(usb_path(self._path)):
             raise OSError("no reader found")
         self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
         self._opened_at = time.monotonic()
-        if self.name != self._said_name:
-            self._said_name = self.name
+        before, self.name = self.name, str(frontend.device)
+        if self.name != before:
             log.info("card reader: %s", self.name)
 
     def _reset(self) -> None:
-        """RSTPD_N low for 100 ms: the reader starts as after a power cut.
+        """Hold RSTPD_N low for 100 ms: the reader starts as after a power cut.
 
         Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
         """
@@ -8088,27 +8044,27 @@ class NfcReader:
         except _gpio_errors() as error:
             why = printable(str(error) or type(error).__name__)
             level, words = logging.WARNING, f"cannot be reset by GPIO {pin}: {why}"
-        if self._failures == self.reset_after:  # one that is missing is tried for weeks
+        if self._failures == self.reset_after:  # once, though it may fail for weeks
             log.log(level, "the card reader %s", words)
 
     def close(self, *, polite: bool = True) -> None:
-        """Let go of the device whatever state it is in.
+        """Release the device, whatever state it is in.
 
-        nfcpy's own close() first talks to the device; when that fails it leaves
-        descriptors and the USB claim behind, and its PowerDown makes some readers
-        deaf until they are unplugged.
+        nfcpy's own close() first talks to the device: if that fails, it leaves file
+        descriptors and the USB claim behind, and its PowerDown makes some readers deaf
+        until they are unplugged.
         """
         frontend, self._frontend = self._frontend, None
-        device = getattr(frontend, "device", None)
-        if device is None:
+        if frontend is None:
             return
-        frontend.device = None
-        transport = getattr(getattr(device, "chipset", None), "transport", None)
+        device, frontend.device = frontend.device, None
+        chipset = getattr(device, "chipset", None)  # the udp driver has none
         steps: list[Callable[[], object]] = []
-        if polite or transport is None:
-            steps.append(device.mute)
-        if transport is not None:
-            steps += [lambda: transport.tty.close(), lambda: transport.close()]
+        if polite or chipset is None:
+            steps.append(lambda: device.mute())
+        if chipset is not None:
+            steps.append(lambda: chipset.transport.tty.close())
+            steps.append(lambda: chipset.transport.close())
         for step in steps:
             with contextlib.suppress(Exception):
                 step()
@@ -8117,7 +8073,7 @@ class NfcReader:
 @functools.cache
 def _nfcpy() -> Any:
     """nfcpy, imported quietly: it would run ldconfig, gcc and ld to find a libcrypto
-    that only its peer-to-peer part wants, and set its logger to INFO."""
+    that only its peer-to-peer part uses, and set its logger to INFO."""
     import ctypes.util
 
     find_library = ctypes.util.find_library
@@ -8130,21 +8086,21 @@ def _nfcpy() -> Any:
     finally:
         ctypes.util.find_library = find_library
     logging.getLogger("nfc").setLevel(logging.CRITICAL)
-    _tame(nfc.clf)
+    _patch(nfc.clf)
     return nfc
 
 
 USB_ANSWER_MS = 2000  # a look takes 10 to 50
 
 
-def _tame(clf: Any) -> None:
-    """Work around what in nfcpy would need a visit to the door.
+def _patch(clf: Any) -> None:
+    """Work around nfcpy behaviour that would leave the reader hung.
 
-    It raises a PN532 to 921600 baud, where it stays if we are killed, deaf to programs
-    that speak 115200: its `stty` is made to fail, which keeps it slow.  It opens a
-    serial port as the terminal that controls us, whose end the kernel reports by
-    SIGHUP, our reload.  It shares the port with other programs, and each hears half of
-    what the chip says.  And it waits for a USB reader without end.
+    It raises a PN532 to 921600 baud, where the chip stays deaf to us if we are killed:
+    without its `stty` it stays slow.  It makes a serial port our controlling terminal,
+    whose end the kernel reports by SIGHUP, which is our reload.  It shares the port
+    with other programs, so that each gets half of the answers.  And it waits for a USB
+    reader without end.
     """
     import types
 
@@ -8170,14 +8126,14 @@ def serial_port(path: str) -> Path:
 
 
 def _serial_line(port: str, baud: int) -> Any:
-    """Opened with an advisory lock, which other programs may honour."""
+    """Open with an advisory lock, so that programs that honour it stay out."""
     import serial  # type: ignore[import-untyped]
 
     return serial.Serial(port, baud, timeout=0.05, write_timeout=1, exclusive=True)
 
 
-def _call_back_to_115200(port: Path) -> None:
-    """Tell a PN532 that an earlier program left at a higher speed to return.
+def _set_to_115200(port: Path) -> None:
+    """Set a PN532 back that an earlier program left at a higher baud rate.
 
     Source: PN532 user manual UM0701-02, 7.2.3 SetSerialBaudRate (10h, BR 4).
     """
@@ -8185,17 +8141,14 @@ def _call_back_to_115200(port: Path) -> None:
     command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
     ack = bytes.fromhex("0000ff00ff00")
     for baud in (921600, 460800, 230400):
-        # It may not be there, or not be ours: nfcpy's opening it will say so.
-        with (
-            contextlib.suppress(Exception),
-            _serial_line(str(port), baud) as line,
-        ):
+        # What is wrong with the port, opening the reader will report.
+        with contextlib.suppress(Exception), _serial_line(str(port), baud) as line:
             line.write(bytes(10) + ack + bytes(10) + command)
             if ack in line.read(6 + 9):
-                line.write(ack)  # only then does it change its speed
+                line.write(ack)  # only then does it change its baud rate
                 line.flush()
                 time.sleep(0.01)
-                log.info("%s: called back from %d to 115200 baud", port, baud)
+                log.info("%s: set back from %d to 115200 baud", port, baud)
                 return
 
 
@@ -8233,12 +8186,12 @@ def usb_devices() -> list[UsbDevice]:
                 (folder / name).read_text("ascii").strip()
                 for name in ("idVendor", "idProduct", "busnum", "devnum")
             )
-        except OSError:  # an interface, or gone meanwhile
+        except OSError:  # an interface, or unplugged meanwhile
             continue
         node = DEV / f"bus/usb/{int(bus):03d}/{int(device):03d}"
-        links = sorted(folder.glob(f"{folder.name}:1.0/driver"))
-        driver = links[0].resolve().name if links else ""
-        found.append(UsbDevice(f"{vendor}:{product}", node, driver))
+        driver = folder / f"{folder.name}:1.0/driver"
+        name = driver.resolve().name if driver.exists() else ""
+        found.append(UsbDevice(f"{vendor}:{product}", node, name))
     return found
 
 
@@ -8256,19 +8209,15 @@ TAKEN = "another program uses it"
 
 
 def _device_trouble(error: Exception) -> str:
-    import termios
-
+    """What went wrong with a device, in the system's words if it has any."""
     if isinstance(error, ImportError):
         return library_trouble(error)
-    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
-        return TAKEN  # pyserial's word for a port that is locked
-    if isinstance(error, OSError) and error.strerror:
-        # The system's words, or nfcpy's own, such as that it finds no libusb.
-        is_plain = error.strerror == os.strerror(error.errno or 0)
-        return printable(error.strerror.lower() if is_plain else error.strerror)
-    if isinstance(error, termios.error) and len(error.args) == 2:
-        return printable(str(error.args[1]).lower())
-    return printable(f"{error}" or type(error).__name__)
+    number, *words = error.args or (None,)  # of OSError and termios.error
+    if number == errno.EAGAIN:
+        return TAKEN  # pyserial's answer for a port that is locked
+    text = str(words[0] if words else error) or type(error).__name__
+    is_plain = isinstance(number, int) and text == os.strerror(number)
+    return printable(text.lower() if is_plain else text)
 
 
 # -- a virtual card, for `tap`
@@ -8277,7 +8226,7 @@ def _device_trouble(error: Exception) -> str:
 def type_a_answers(uid: bytes) -> dict[str, str]:
     """What a card with this UID answers to each frame of anticollision, as hex.
 
-    Source: ISO/IEC 14443-3, 6.5: the upper bits of the ATQA tell the UID's size;
+    Source: ISO/IEC 14443-3, 6.5: the upper bits of the ATQA are the UID's size;
     93/95/97 name the cascade level, 20 asks for its four bytes and a check byte, 70
     selects; SAK 04: the UID goes on at the next level (88 is the cascade tag).
     """
@@ -8292,12 +8241,10 @@ def type_a_answers(uid: bytes) -> dict[str, str]:
 
 
 def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
-    """Hold a card into the field that nfcpy's ``udp:`` driver looks into.  False where
-    no reader has selected it in time.
+    """Hold a card in the field of nfcpy's ``udp:`` driver: one datagram is one frame,
+    ``106A 26``.  False if no reader selects it in time.
 
-    One datagram carries one frame: ``106A 26``; ``RFOFF`` when the field goes off.
-
-    Raises: OSError, where the address cannot be had.
+    Raises: OSError if the address is in use.
     """
     answers, ends_at = type_a_answers(uid), time.monotonic() + within_s
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as air:
@@ -8423,22 +8370,19 @@ def become_owner(folder: Path) -> None:
 # The door's inbox
 
 
-class InboxSource:
+class InboxSource(Source):
     """The inbox as a source of access requests.  Trouble with it keeps nobody out: it
     is opened again every ``retry_s``, and the journal says so."""
 
     look_every_s, retry_s = 0.2, 5.0
 
     def __init__(self, inbox: Inbox) -> None:
-        self.point, self.due = "", -inf
+        self.due = -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
         self._is_open = self._is_lost = False
         self._again_at = -inf
         self._answers: dict[str, Answer] = {}  # to be written
-
-    def open(self) -> None:
-        """The first poll does that: the door need not wait for it."""
 
     def poll(self, now: float) -> AccessRequest | None:
         if now < self._again_at:
@@ -8460,9 +8404,6 @@ class InboxSource:
         self.due = now + self.look_every_s if request is None else now
         return request
 
-    def prove(self, credential: Credential) -> Reason | None:
-        return None  # whoever may write into the inbox is believed
-
     def answer(self, request: AccessRequest, answer: Answer) -> None:
         """Written at once, or with a later poll."""
         self._answers[request.id] = answer
@@ -8476,9 +8417,6 @@ class InboxSource:
 
     def rest(self, until: float) -> None:
         self._again_at = until
-
-    def trouble(self) -> str:
-        return ""  # of readers, that is
 
     def close(self) -> None:
         self._inbox.close()
@@ -9465,13 +9403,11 @@ class FileSettings:
         kept = {where: equipment.locks[where] for where in _same_drivers(old, new)}
         if new == old and kept == equipment.locks:
             return False
-        was, now = old.reader, new.reader
-        same_reader = (now.device, now.reset_gpio) == (was.device, was.reset_gpio)
         same_lights = (new.leds, new.patterns) == (old.leds, old.patterns)
         gone: list[Any] = [
             lock for where, lock in equipment.locks.items() if where not in kept
         ]
-        if not same_reader:
+        if new.reader != old.reader:
             gone += [it for it in equipment.sources if isinstance(it, CardSource)]
         if not same_lights:
             gone.append(equipment.indicator)
@@ -9481,7 +9417,7 @@ class FileSettings:
             for part in gone:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
-            if now != was:
+            if new.reader != old.reader:
                 before = equipment.sources
                 equipment.sources = self._new_sources(new, self._clock, before)
             if not same_lights:
@@ -12132,19 +12068,15 @@ def equip(config: Config, clock: Clock) -> Equipment:
 def make_sources(
     config: Config, clock: Clock, before: Sequence[Source] = ()
 ) -> list[Source]:
-    """The card reader; ``open`` or its first look opens it.  One ``before`` that was
-    not closed is gone on with."""
+    """The card reader, which its first look opens, and the inbox, which is kept."""
     reader = NfcReader(config.reader.device, config.reader.reset_gpio)
-    worker, debounce = None, None
-    for source in before:
-        if isinstance(source, CardSource):
-            debounce = source.debounce
-            if not source.is_closed:
-                reader, worker = source.reader, source.worker
-    worker = worker or ThreadWorker("reader", clock.wake)
+    worker = ThreadWorker("reader", clock.wake)
+    kept = [each.debounce for each in before if isinstance(each, CardSource)]
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
     return [
-        CardSource(reader, config.reader, clock, worker, debounce=debounce),
+        CardSource(
+            reader, config.reader, clock, worker, debounce=next(iter(kept), None)
+        ),
         inbox or make_inbox(Path(config.door.state_dir), clock),
     ]
 

@@ -728,7 +728,7 @@ USUAL_WORDS = {
     "ack_only": "it: connection timed out",
     "garbage": "it: input/output error",
     "short_answers": "it: bytearray index out of range",
-    "error_frames": "it: Error 0x7F: Invalid command syntax - received error frame",
+    "error_frames": "it: Invalid command syntax - received error frame",
 }
 
 

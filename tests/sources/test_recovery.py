@@ -148,7 +148,7 @@ def test_a_chip_left_at_a_high_speed_is_called_back(chip, bench, caplog):
     bench.until(lambda: bench.taps, "the tap", RECOVERED_WITHIN_S)
 
     assert chip.baud == 115200
-    assert f"{chip.path}: called back from 921600 to 115200 baud" in caplog.messages
+    assert f"{chip.path}: set back from 921600 to 115200 baud" in caplog.messages
 
 
 @pytest.mark.parametrize("baud", [460800, 230400])
@@ -164,7 +164,7 @@ def test_it_is_called_back_from_every_speed_with_noise_on_the_line(chip, bench, 
 def test_it_is_called_back_from_the_third_try_on_and_not_before(chip, monkeypatch):
     """Each call costs a moment, and most readers that are lost need none."""
     called: list[Path] = []
-    monkeypatch.setattr(doorpi, "_call_back_to_115200", called.append)
+    monkeypatch.setattr(doorpi, "_set_to_115200", called.append)
     chip.mute()
     reader = NfcReader(chip.device)
     calls = []

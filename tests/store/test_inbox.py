@@ -248,7 +248,6 @@ def test_the_source_gives_a_request_and_takes_its_answer(source, path, clock):
     assert taken.id == "one"
     source.answer(taken, DONE)
     assert answer_to(path, clock, "one") == DONE
-    assert source.trouble() == ""  # which would be a reader's
 
 
 def test_an_inbox_that_is_removed_is_made_again(source, path, clock, caplog):
