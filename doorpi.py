@@ -11,79 +11,73 @@
 # ///
 """DoorPi opens a smart lock when somebody presents a card that is on the list.
 
-One card on its way through the house:
+The way of a tap, from the card to the lock and back:
 
     CardSource.poll -> Door._hear -> Doorkeeper.serve -> passage
       -> _admit: LocalList.look_up, decide -> _move: the working light
       -> LockControl.move -> _attempt: Lock.status, the intent on disk
       -> _carry_out -> _send -> Lock.send; then Lock.confirm, light and event
-What was opened is locked again by the same LockControl, when nobody is there.
-Files hold state (9, 10, 13): doorpi.toml is the owner's, and the program never writes
-it; last-good.json is the last of it that was valid, for a start after a bad edit;
-cards.db is the list that verbs and master cards write, with the blocks of
-`revoke`; doorpi.db is the log, which each tap writes; lock.words is what a driver must
-not forget, as a key that the vendor changes.  One more, inbox.db, lives in memory
-where it can: through it other processes ask the running door to move the lock.
+
+The same LockControl locks the door again later, when nobody is at the reader.
+
+Files.  doorpi.toml belongs to the owner; no program writes to it.  last-good.json holds
+the last valid settings, for a start after a bad edit.  cards.db is the list of people
+that verbs and master cards write, with the blocks of `revoke`.  doorpi.db is the log;
+each tap writes to it.  lock.words holds texts that a lock's driver must not lose, such
+as a token that the vendor replaces.  inbox.db, in memory where possible, is how other
+processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
     11 Readers       12 Other sources            13 The Pi
     14 The owner's tools            15 Lists from elsewhere    16 Pictures
     17 Doctor        18 Wiring and command line
-A section uses names of its own and of earlier sections only, and 1-4 touch no
-clock, disk, network or environment; tests/repo/test_architecture.py holds us to both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and one of REASON_WORDS in 14 (of
-                    one that time ends, _turns too), rows in core/test_rules.py and
-                    verbs/test_why.py.  A key of a card: Credential and validity in 1,
-                    its Setting and Parser.credentials in 4, CARD_FIELDS in 14.  A new
-                    fact about the moment: Circumstances in 2, circumstances in 7
-To change a light   redraw its line of PICTURES in 3, or [signals] in doorpi.toml
-To add a setting    one line of a Table in 4, one in doorpi.toml
-To add a lock       a class in 9 with the methods of Lock (5), which says where its API
-                    is, a row of LOCKS below it, a row of LOCK_KINDS (4) with its needs,
-                    its id and the keys that only it has, a fake of its cloud and a row
-                    of DRIVERS in tests/fakes/locks.py; what locks/test_drivers.py and
-                    test_lock_faults.py then ask for; README's tables, doorpi.toml.
-                    One with OAuth has a second host (WebLock._reach), forms and words
-                    on disk (DriverState): tests/fakes/oauth.py is a whole driver
-To change when a lock is asked   its LockPolicy in 9; README and the lock's tests have
-                    the times as well
-To add a source     a class in 12 with the methods of Source (5), which may be given an
-                    id or a proof of its own; one more in make_sources (18).  A second
-                    reader is one more CardSource there, with a point; an exit's wants
-                    are Wants.UNLOCK.  tests/door/test_one_way_in.py has several
-To add an authority a class with what Authority (5) lists, and its place in
-                    Equipment.authorities (`equip`, 18); tests as above
-To add a verb       a cmd_* and a row of VERBS in 18; what it does at length in 14
-To read a new list  a row of LIST_FORMATS in 15, and a fix for what it says its own way
+A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
+clock, disk, network or environment.  A test checks both.
 
-Time is of two kinds and they are never mixed. `at` is a datetime in the door's own
-time zone: what the log says and what schedules are about. `now` and every name that
-ends in `_by` is the monotonic clock in seconds: what is waited for.
+To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 14 (and in
+                    _turns, if it ends with time); rows in the tests of `decide` and
+                    `why`.  If a card gets a key for it: Credential and validity in 1,
+                    its Setting and Parser.credentials in 4, CARD_FIELDS in 14.  If it
+                    depends on something new: Circumstances in 2, circumstances in 7
+To change a light   redraw its line of PICTURES in 3, or set it in [signals]
+To add a setting    a line of its Table in 4, and one in doorpi.toml
+To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS below it
+                    and of LOCK_KINDS in 4; a fake of its cloud and a row of DRIVERS in
+                    the tests; README and doorpi.toml.  For OAuth: a second host
+                    (WebLock._reach), forms, and texts on disk (DriverState);
+                    fake_oauth.py in the tests is a complete driver
+To change when a lock is asked   its LockPolicy in 9
+To add a source     a class in 12 with the methods of Source (5), and a line in
+                    make_sources (18).  A second reader is another CardSource with a
+                    point; an exit reader's requests have Wants.UNLOCK
+To add an authority a class with the methods of Authority (5), and a place in
+                    Equipment.authorities (`equip`, 18)
+To add a verb       a cmd_* function and a row of VERBS in 18; longer work in 14
+To read a new list  a row of LIST_FORMATS in 15, and a function for its peculiarities
 
-Threads. The main thread is the door: it decides, writes the log, advances all that is
-under way (Runner) and feeds the watchdog; it waits for nothing but Clock.wait. What
-blocks runs beside it. A worker (ThreadWorker) for the reader, one for each lock and one
-for each authority that is far away makes one call after the other, and wakes the main
-thread when it has ended. The watchdog gets no sign of life while a look or a lock's
-call has lasted for more than a second: one that never ends leads to a restart. A
-connection to a lock's cloud is opened (name, TCP, TLS) by a Dialer's thread; it lives
-for one attempt, at most one for each host: looking up a name is the one wait that no
-timeout ends, and a connection that the server closed, or that was idle for a minute, is
-replaced ahead of the next tap. The first attempt also loads what HTTP and TLS need,
-which takes a slow Pi seconds. One thread plays the lights, and a relay's pulse is ended
-by a thread that lives as long as the pulse: a strike must fall shut in time, whatever
-the door is waiting for.
+Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
+and names that end in `_by` are monotonic seconds: for waiting.
 
-Every thread but the main one is started under `signals_blocked` (5): it gets no
-signal, so that a signal always ends what the main thread waits for.
+Threads.  The main thread is the door: it decides, writes the log, advances everything
+under way (Runner) and feeds the watchdog; it waits only in Clock.wait.  Blocking calls
+run on workers (ThreadWorker): one for the reader, one for each lock, one for each
+remote authority.  A worker makes one call at a time and wakes the main thread when it
+ends.  If a call lasts much longer than a second, the watchdog is not fed, so a call
+that never ends leads to a restart.  A Dialer's thread opens one connection to a lock's
+cloud (DNS, TCP, TLS), because no timeout ends a DNS query; connections are replaced
+before the next tap if the server closed them or they were idle for a minute.  The first
+such thread also imports the modules for HTTP and TLS, which takes a slow Pi seconds.
+One thread plays the lights.  A relay's pulse ends on a thread of its own: a strike must
+shut in time, whatever the door is waiting for.  All threads but the main one are
+started under `signals_blocked` (5), so a signal always interrupts the main thread.
 
-Stopping. The first SIGTERM or SIGINT raises Stopped (a BaseException, as
-KeyboardInterrupt is) wherever the door is, also in the middle of a wait; what must
-not be left half done, as a change of the lights, is done under `postponed` (5).
+Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
+KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
+interrupted, such as a change of the lights, runs under `postponed` (5).
 
-A UID is an identifier, not a secret: whoever can read a card can copy it.
+A UID is an identifier, not a secret: anybody who can read a card can copy it.
 """
 
 from __future__ import annotations
