@@ -6387,12 +6387,13 @@ def _iso_unix_s(value: object) -> float | None:
 class Relay(Lock):
     """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
 
-    README has its wiring.  A relay without a board needs a transistor, and a flyback
-    diode across its coil.  While no program holds the pin, its pull decides: GPIO 0 to
-    8 up, 9 to 27 down, so ``active_high`` false belongs to GPIO 2 to 8 (0 and 1 are
-    probed at boot).  10 kohm to ground (then: to 3.3 V) holds it better.  Raspberry Pi
-    OS leaves a pin as it is when its program is killed, until the next start puts it at
-    rest; with ``dtparam=strict_gpiod`` in config.txt it is let go at once.
+    tests/docs/locks.md has its wiring.  Without a board it needs a transistor, and a
+    flyback diode across its coil.  While no program holds the pin, its pull decides:
+    GPIO 0 to 8 up, 9 to 27 down, so ``active_high`` false belongs to GPIO 2 to 8 (0 and
+    1 are probed at boot).  10 kohm to ground (then: to 3.3 V) holds it better.
+    Raspberry Pi OS leaves a pin as it is when its program is killed, until the next
+    start puts it at rest; with ``dtparam=strict_gpiod`` in config.txt it is released
+    at once.
 
     Source: BCM2835 ARM Peripherals, table 6-31; raspberrypi/linux, pull request 6117.
     """

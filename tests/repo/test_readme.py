@@ -367,14 +367,6 @@ def test_what_the_installer_says_is_what_it_says():
     assert f"not ready within {seconds} seconds" in page("install")
 
 
-def test_the_example_of_doctor_is_one_of_its_findings():
-    assert f"-> {doorpi.RASPI_SERIAL}\n" in page("recovery")
-    assert '"Linux has its console on {port}"' in Path(doorpi.__file__).read_text(
-        "utf-8"
-    )
-    assert "Linux has its console on /dev/ttyS0\n" in page("recovery")
-
-
 # -- lights and reasons
 
 

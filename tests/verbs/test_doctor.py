@@ -362,16 +362,17 @@ def test_a_slow_reader_is_warned_of(chip, says, monkeypatch):
     assert lines[3].startswith("warn  reader    read test: 10 attempts, ")
 
 
-def test_the_readme_shows_what_it_says(computer, says):
+def test_its_page_shows_what_it_says(computer, says):
     (computer.dev / "ttyS0").touch()
     (computer.proc / "consoles").write_text("ttyS0  -W- (EC  p a)  4:64\n")
-    readme = Path(doorpi.__file__).with_name("README.md").read_text(encoding="utf-8")
+    pages = Path(doorpi.__file__).with_name("tests") / "docs"
+    page = (pages / "recovery.md").read_text(encoding="utf-8")
 
     code, lines = says("tty:S0:pn532")
 
     shown = "\n".join(lines[1:3]).replace(str(computer.dev), "/dev")
     assert code == 1
-    assert shown in readme
+    assert shown in page
 
 
 def test_a_misspelt_path_is_told_with_what_is_expected(says):
