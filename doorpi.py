@@ -4774,7 +4774,7 @@ INSTALLED = Path("/opt/doorpi/current")  # where install.sh puts a version
 
 
 def bring_libraries() -> str:
-    """What brings missing libraries, to a program that is installed as this one is."""
+    """How to install missing libraries for this copy of the program."""
     here = Path(__file__).resolve().parent
     if here.parent == INSTALLED.parent:
         return f"sudo sh {INSTALLED}/systemd/install.sh"
@@ -4784,12 +4784,12 @@ def bring_libraries() -> str:
 
 
 def library_trouble(error: ImportError) -> str:
-    """What is missing or does not fit, and what to do about it."""
+    """Which library is missing or does not fit, and what to do about it."""
     return printable(f"{error}: {bring_libraries()}", 300)
 
 
 class HttpError(Exception):
-    """A call brought no answer that can be used; the text is for people."""
+    """A call brought no usable answer; the text is for people."""
 
 
 class HttpNotSent(HttpError):
@@ -4797,33 +4797,29 @@ class HttpNotSent(HttpError):
 
 
 class HttpMaybeSent(HttpError):
-    """The request left and no proper answer came: it may have had its effect."""
-
-
-class HttpNotAnswered(HttpMaybeSent):
-    """The request left; the connection ended without a byte, or time was up."""
+    """The request left, but no complete answer came: it may have had its effect."""
 
 
 class HttpUnreadable(HttpError):
-    """An answer that makes no sense."""
+    """The answer makes no sense, or is too long."""
 
 
 class BoundedSocket(socket.socket):
-    """A socket whose every read and write ends when the request's time does.
+    """A TCP socket whose reads and writes end at the request's deadline.
 
-    A timeout alone bounds one call, not an answer that drips byte by byte.  The kernel
-    would go on sending what was written, for minutes, to a network that comes back,
-    even after the program was killed: TCP_USER_TIMEOUT ends that when the time ends,
-    and closing resets the connection (SO_LINGER 0).  Source: tcp(7), socket(7).
+    A timeout alone bounds one read, not an answer that drips byte by byte.  And the
+    kernel would keep retransmitting a command for minutes, even after the program was
+    killed, until the network is back: TCP_USER_TIMEOUT ends that at the deadline, and
+    SO_LINGER 0 makes close() a reset.  Source: tcp(7), socket(7).
     """
 
     clock: Clock
-    by = send_by = -inf  # of the request under way
-    room = 0  # so many bytes may its answer still have
-    has_left = has_begun = False  # a byte of the request; one of the answer
+    by = send_by = -inf  # deadlines of the current request, monotonic
+    room = 0  # how many more bytes its answer may have
+    has_left = False  # a byte of the request
     idle_since = -inf
     has_served = False
-    was_ready = False  # open, or being opened, before the request under way
+    was_open = False  # or being opened, before the current request began
 
     def __init__(self, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
@@ -4837,10 +4833,9 @@ class BoundedSocket(socket.socket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         if self.room <= 0:
-            raise OSError("too long an answer")
+            raise OSError("the answer is too long")
         self.settimeout(self._left_s(self.by))
         count = super().recv_into(*args, **kwargs)
-        self.has_begun |= count > 0
         self.room -= count
         return count
 
@@ -4859,23 +4854,23 @@ class BoundedSocket(socket.socket):
         return left_s
 
     def is_alive(self) -> bool:
-        """False when the idle connection has ended, or says what nobody asked."""
+        """False when the peer closed the idle connection, or sent unrequested data."""
         self.settimeout(0)
         try:
             self.recv(1)
         except BlockingIOError:
             return True
         except OSError as error:
-            # TLS session tickets are read here and answer nothing: still alive.
+            # TLS session tickets are read here, which is no data: still alive.
             return type(error).__name__ == "SSLWantReadError"
         return False
 
 
 class DialAttempt(threading.Thread):
-    """One try at opening a connection, beside whoever waits: name, TCP, TLS.
+    """One attempt to open a connection, on a thread of its own: name, TCP, TLS.
 
-    It ends in ``socket`` or in ``failure``.  The rest is for `doctor`: how long each
-    step took, the one it is at, which addresses did not answer, and the certificate.
+    Once it is ``done`` it has a ``socket`` or a ``failure``.  `doctor` reads the rest:
+    the current ``step``, how long each took, which addresses failed, the certificate.
     """
 
     def __init__(self, dialer: Dialer) -> None:
@@ -4885,28 +4880,27 @@ class DialAttempt(threading.Thread):
         self.socket: BoundedSocket | None = None
         self.failure = f"cannot reach {dialer.host}: no answer yet"
         self.error: Exception | None = None
-        self.is_abandoned = False
         self.step, self._step_began_at = "trust", time.monotonic()
         self.took_s: dict[str, float] = {}
         self.unanswered: dict[str, OSError] = {}
         self.certificate: Mapping[str, Any] = {}
 
     def run(self) -> None:
-        host = self._dialer.host
+        dialer = self._dialer
         try:
             opened = self._dial()
-            with self._dialer.guard:
-                if self.is_abandoned:
+            with dialer.guard:
+                if dialer.closed:
                     opened.close()
                     return
                 self.socket = opened
-                # Should it be found dead:
-                self.failure = f"cannot reach {host}: it hung up at once"
+                # The failure, should it be found dead:
+                self.failure = f"cannot reach {dialer.host}: it hung up at once"
         except ImportError as error:
             self.failure = library_trouble(error)
-        except (OSError, ValueError) as error:  # ValueError: a name IDNA refuses
+        except (OSError, ValueError) as error:  # ValueError: not a valid host name
             self.error = error.with_traceback(None)
-            self.failure = f"cannot reach {host}: {connection_trouble(error)}"
+            self.failure = f"cannot reach {dialer.host}: {connection_trouble(error)}"
         finally:
             self.done.set()
 
@@ -4917,7 +4911,8 @@ class DialAttempt(threading.Thread):
 
     def _dial(self) -> BoundedSocket:
         dialer = self._dialer
-        dialer.load()
+        for name in dialer.modules:  # takes a slow Pi seconds, so not at a tap
+            importlib.import_module(name)
         if dialer.is_tls and dialer.context is None:
             dialer.context = _tls_context(dialer.trusted)
         self._enter("name")
@@ -4925,7 +4920,7 @@ class DialAttempt(threading.Thread):
             kind, port = socket.SOCK_STREAM, dialer.port
             dialer.addresses = socket.getaddrinfo(dialer.host, port, type=kind)
         except socket.gaierror:
-            if not dialer.addresses:  # else: what it was last is worth a try
+            if not dialer.addresses:  # otherwise the last known ones are worth a try
                 raise
         self._enter("connect")
         ends_at = time.monotonic() + dialer.dial_s
@@ -4941,7 +4936,7 @@ class DialAttempt(threading.Thread):
                 connected, self.certificate = secured, secured.getpeercert() or {}
         except (OSError, ValueError):
             connected.close()
-            dialer.tls_session = None  # it may be what the server does not like
+            dialer.tls_session = None  # the server may not accept it
             raise
         self._enter("done")
         connected.clock = dialer.clock
@@ -4949,9 +4944,8 @@ class DialAttempt(threading.Thread):
         return connected
 
     def _connect(self, ends_at: float) -> BoundedSocket:
-        """TCP to the first address that answers.  First each has ``hasty_s``, because
-        one may swallow everything (IPv6 that leads nowhere), then its share.  Where
-        IPv6 is switched off there is not even a socket for it."""
+        """Connect to the first address that answers: in the first round each has
+        ``hasty_s``, as IPv6 may lead nowhere, in the second its share of the time."""
         failure: OSError = OSError("no address")
         addresses = self._dialer.addresses
         count = len(addresses)
@@ -4960,7 +4954,7 @@ class DialAttempt(threading.Thread):
             if 1 < count > number:
                 wait_s = min(wait_s, self._dialer.hasty_s)
             connected = None
-            try:
+            try:  # without IPv6 in the kernel, already the socket fails
                 connected = BoundedSocket(*found[:3])
                 connected.settimeout(max(0.1, wait_s))
                 connected.connect(found[4])
@@ -4973,18 +4967,18 @@ class DialAttempt(threading.Thread):
 
 
 def _tls_context(trusted: str) -> ssl.SSLContext:
-    """Made once: loading the bundle of authorities takes a Zero a second.  With
-    ``trusted``, PEM, that is all it trusts."""
+    """A context that trusts the authorities in ``trusted`` (PEM), or the system's,
+    which take a Zero a second to load."""
     import ssl
 
     class BoundedTls(BoundedSocket, ssl.SSLSocket):
-        """recv_into and sendall are BoundedSocket's, then TLS's."""
+        """BoundedSocket's recv_into and sendall, then those of TLS."""
 
-    plain = trusted.encode("ascii", "ignore").decode()  # of what it says in comments
+    plain = trusted.encode("ascii", "ignore").decode()  # comments need not be ASCII
     context = ssl.create_default_context(cadata=plain or None)
     context.sslsocket_class = BoundedTls
-    if trusted:  # the owner's own, trusted alike by each Python: 3.13 and later want
-        # extensions that an authority made at home lacks, and older ones a whole chain
+    if trusted:  # Python 3.13 wants extensions that home-made authorities lack, and
+        # earlier ones want a whole chain: accept what either accepts
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
@@ -5006,8 +5000,7 @@ def connection_trouble(error: Exception) -> str:
     reason = getattr(error, "verify_message", "") or getattr(error, "reason", "")
     if reason and not isinstance(error, UnicodeError):
         by_date = getattr(error, "verify_code", 0) in (NOT_YET_VALID, EXPIRED)
-        ask = " (is the clock right?)" if by_date else ""
-        return f"TLS: {printable(str(reason))}{ask}"
+        return f"TLS: {printable(str(reason))}{' (is the clock right?)' * by_date}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return printable(str(error))
@@ -5016,69 +5009,75 @@ def connection_trouble(error: Exception) -> str:
 class Dialer:
     """Opens connections to one host: name, TCP, TLS, one attempt at a time.
 
-    One is opened ahead (``keep_ready``), so that a tap need not wait for it, and
-    opened again when the server closes it, with growing pauses while that fails.  An
-    idle one is replaced in time, because it can die without a sign: a router forgets
-    it, or a proxy answers the kernel's keep-alives in place of the server.
+    ``keep_ready`` opens one ahead of a tap and replaces it in time, because an idle
+    connection can die without a sign: a router forgets it, or a proxy answers
+    keep-alives in place of the server.  Failures are followed by growing pauses.
 
-    ``take``, ``give_back``, ``wait_for_command`` and ``hang_up`` are for the thread
-    that makes the requests; another one may call the rest meanwhile.
+    The thread that makes the requests calls ``take``, ``give_back``,
+    ``wait_for_command`` and ``hang_up``; any other thread may call the rest meanwhile.
     """
 
     dial_s = 10.0  # for TCP and TLS together
-    hasty_s = 1.0  # for each of several addresses, at first
+    hasty_s = 1.0  # for each of several addresses, in the first round
     backoff_s = (1.0, 60.0)
-    welcome_s = 10.0  # closed unused after that long: for being idle, not turned away
-    stale_s = 60.0  # an idle connection is not trusted for longer
-    renew_share = 0.85  # of stale_s: then its successor is opened
-    command_s = 5.0  # the same for a command, which cannot be sent again
+    welcome_s = 10.0  # a server that closes later than this does so for idleness
+    stale_s = 60.0  # a connection idle for longer is not trusted
+    renew_share = 0.85  # at this share of stale_s a successor is opened
+    command_s = 5.0  # stale_s of a command, which cannot be sent again
 
     def __init__(
         self, base_url: str, trusted: str, clock: Clock, modules: Sequence[str] = ()
     ) -> None:
-        """``modules`` are what the caller needs beside HTTP."""
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
-        self.trusted, self.clock, self._modules = trusted, clock, modules
+        self.trusted, self.clock = trusted, clock
+        self.modules = "http.client", *modules
         self.context: ssl.SSLContext | None = None
-        self.tls_session: Any = None  # lets the next handshake be a short one
+        self.tls_session: Any = None  # shortens the next handshake
         self.addresses: list[Any] = []
-        self.guard = threading.RLock()  # what stands below changes under ``_guarded``
+        self.guard = threading.RLock()  # what follows changes under ``_guarded``
         self._attempt: DialAttempt | None = None
         self._ready: BoundedSocket | None = None
         self._in_use: BoundedSocket | None = None
-        self._closed = ""  # why nothing is sent any more
-        self._closed_after_s = 0.0  # how idle the last was that the server closed
+        self.closed = ""  # why nothing is sent any more
+        self._closed_after_s = 0.0  # idle time after which the server closed the last
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._again_at = -inf
         self._unreachable = False
-        self._missing_since: float | None = None  # begun to dial, and not got through
-
-    def load(self) -> None:
-        """Import the libraries, which takes a slow Pi seconds: the first attempt does
-        it, beside the door, also when there is no network."""
-        for name in ("http.client", *self._modules):
-            importlib.import_module(name)
+        self._missing_since: float | None = None  # dialling, without success so far
 
     def keep_ready(self) -> None:
-        """Have a connection that is not old, or have one on its way.  Does not wait."""
+        """Have a fresh connection, or begin to open one.  Does not block."""
         with self._guarded():
             self._collect()
-            is_at_work = self._attempt or self._in_use or self._closed
-            is_served = is_at_work or self._is_ready(self.renew_share * self.stale_s)
+            is_at_work = self._attempt or self._in_use or self.closed
+            is_served = is_at_work or self._is_fresh(self.renew_share * self.stale_s)
             if not is_served and self.clock.monotonic() >= self._again_at:
-                self._start()
+                self.dial()
 
     def dial(self) -> DialAttempt:
-        """Open a connection, which the next request takes, and see how that goes."""
+        """Begin to open a connection, unless that is under way.  Raises: HttpNotSent
+        after ``close``."""
         with self._guarded():
-            return self._attempt or self._start()
+            if self.closed:
+                raise HttpNotSent(self.closed)
+            if self._attempt is None:
+                if self._missing_since is None:
+                    self._missing_since = self.clock.monotonic()
+                self._attempt = DialAttempt(self)
+                try:
+                    with ProcessSignals.signals_blocked():
+                        self._attempt.start()
+                except RuntimeError as error:  # the system has no thread to spare
+                    self._attempt.failure = f"cannot reach {self.host}: {error}"
+                    self._attempt.done.set()
+            return self._attempt
 
     def unreachable_for(self, seconds: float) -> str:
-        """In words when it was tried in vain for ``seconds`` to get a connection, or
-        any answer, else ""."""
+        """In words when there was no connection and no answer for ``seconds``, though
+        one was tried for; otherwise ""."""
         since = self._missing_since
         is_long = since is not None and self.clock.monotonic() - since >= seconds
         return f"no connection to {self.host} for {seconds:g} s" if is_long else ""
@@ -5086,24 +5085,27 @@ class Dialer:
     def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
         """A connection to use, waited for until ``by``.  Raises: HttpNotSent.
 
-        A question takes an old one when its successor is not there after half of the
+        A question makes do with an old one if there is no new one after half of the
         time, as when the name service hangs.
         """
-        with self._guarded():
-            self._collect()
-            if self._is_ready(self.command_s if for_command else self.stale_s):
-                return self._use(was_ready=True)
-            was_on_its_way = self._attempt is not None
-            attempt = self._attempt or self._start()
-            has_old = self._ready is not None and not for_command
-        left_s = by - self.clock.monotonic()
-        attempt.done.wait(max(0.0, left_s / 2 if has_old else left_s))
-        with self._guarded():
-            self._collect()
-            is_new = self._ready is attempt.socket
-            if self._ready is None or (for_command and not is_new):
-                raise HttpNotSent(self._closed or attempt.failure)
-            return self._use(was_ready=was_on_its_way or not is_new)
+        fresh_s = self.command_s if for_command else self.stale_s
+        attempt, is_own = None, False
+        while True:
+            with self._guarded():
+                self._collect()
+                ready = self._ready
+                has_old = ready is not None and not for_command
+                if ready and (self._is_fresh(fresh_s) or (attempt and has_old)):
+                    is_new = attempt and attempt.socket is ready and is_own
+                    ready.was_open = not is_new
+                    self._ready, self._in_use = None, ready
+                    self._backoff.succeed()
+                    return ready
+                if attempt:
+                    raise HttpNotSent(self.closed or attempt.failure)
+                is_own, attempt = self._attempt is None, self.dial()
+            left_s = by - self.clock.monotonic()
+            attempt.done.wait(max(0.0, left_s / 2 if has_old else left_s))
 
     def wait_for_command(self, by: float) -> None:
         """Have a connection that a command may take at once.  Raises: HttpNotSent."""
@@ -5121,103 +5123,77 @@ class Dialer:
                 return
             connected.has_served = True
             connected.idle_since = self.clock.monotonic()
-            # Or it would overrule the number of keep-alives.
+            # Or it would overrule TCP_KEEPCNT.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
             self._missing_since = None
             self._put_ready(connected)
-            self._remember_tls()
 
     def hang_up(self) -> None:
-        """End the connection that is ready; the next request opens its own."""
+        """End the idle connection; the next request opens its own."""
         with self._guarded():
-            self._remember_tls()
             if self._ready:
                 self._ready.close()
             self._ready = None
 
     def close(self) -> None:
-        """End everything, also what another thread waits for."""
+        """End everything, including a call or an attempt on another thread."""
         with self._guarded():
-            self._closed = f"the connection to {self.host} is closed"
+            self.closed = f"the connection to {self.host} is closed"
             attempt, self._attempt = self._attempt, None
             if attempt:
-                attempt.is_abandoned = True  # nobody waits: what comes of it is closed
-                attempt.done.set()
+                attempt.done.set()  # if it opens a socket yet, it closes that
                 if attempt.socket:
                     attempt.socket.close()
-            if self._in_use:  # by another thread, which then closes it
+            if self._in_use:  # its own thread closes it then
                 self._in_use.send_by = -inf
-                # To shut both ways would end it without a reset, and to ask TLS's own
-                # socket for it would let that go on without TLS.
+                # SHUT_RDWR would end it without a reset, and the TLS socket's own
+                # method would go on without TLS.
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(self._in_use, socket.SHUT_RD)
             self.hang_up()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Alone, and whole: what a stop left locked would hold up the other thread."""
+        """Hold the lock.  A stop waits, or the lock would never be released."""
         with ProcessSignals.postponed(), self.guard:
             yield
 
-    def _is_ready(self, idle_s: float) -> bool:
+    def _is_fresh(self, idle_s: float) -> bool:
         now, ready = self.clock.monotonic(), self._ready
         return ready is not None and now - ready.idle_since < idle_s
-
-    def _remember_tls(self) -> None:
-        """In TLS 1.3 it comes some time after the handshake, with the first answer."""
-        session = getattr(self._ready, "session", None)
-        if session is not None and session.has_ticket:
-            self.tls_session = session
 
     def _put_ready(self, connected: BoundedSocket) -> None:
         self.hang_up()
         self._ready = connected
-        if self._closed:
+        if self.closed:
             self.hang_up()
 
-    def _use(self, *, was_ready: bool) -> BoundedSocket:
-        taken, self._ready = self._ready, None
-        assert taken is not None
-        self._in_use, taken.was_ready = taken, was_ready
-        self._backoff.succeed()
-        return taken
-
-    def _start(self) -> DialAttempt:
-        if self._closed:
-            raise HttpNotSent(self._closed)
-        if self._missing_since is None:
-            self._missing_since = self.clock.monotonic()
-        if not self._unreachable:
-            self._remember_tls()
-        attempt = self._attempt = DialAttempt(self)
-        try:
-            with ProcessSignals.signals_blocked():
-                attempt.start()
-        except RuntimeError as error:  # no room for a thread; there may be soon
-            attempt.failure = f"cannot reach {self.host}: {error}"
-            attempt.done.set()
-        return attempt
-
     def _collect(self) -> None:
-        """Take what a finished attempt brought, put away what died.
+        """Take over the socket of a finished attempt; drop a connection that died.
 
-        When the server closes an idle connection twice after the same time, the next
-        one is renewed before, until the server was out of reach.
+        When the server closes an idle connection twice after the same time, later ones
+        are renewed before that, until the server was unreachable.
         """
         if self._attempt is not None and self._attempt.done.is_set():
             self._finish(self._attempt)
-        died = self._ready
-        if died is None or died.is_alive():
+        ready = self._ready
+        if ready is None:
+            return
+        is_alive = ready.is_alive()
+        session = getattr(ready, "session", None)  # in TLS 1.3 it comes later
+        if session is not None and session.has_ticket and not self._unreachable:
+            self.tls_session = session
+        if is_alive:
             return
         self.hang_up()
-        idle_s = self.clock.monotonic() - died.idle_since
+        idle_s = self.clock.monotonic() - ready.idle_since
         is_steady = abs(idle_s - self._closed_after_s) < 0.1 * idle_s
         if is_steady and self.welcome_s <= idle_s < self.stale_s:
             self.stale_s = idle_s
         self._closed_after_s = idle_s
         if idle_s >= self.welcome_s:
             self._backoff.succeed()
-        if not died.has_served:  # don't open at the pace at which the server closes
+        if not ready.has_served:  # don't dial at the pace at which the server closes
             self._again_at = self.clock.monotonic() + self._backoff.fail()
 
     def _finish(self, attempt: DialAttempt) -> None:
@@ -5227,7 +5203,7 @@ class Dialer:
             self._put_ready(attempt.socket)
             self._missing_since = None
             if was_unreachable:
-                log.info("%s is reached again", self.host)
+                log.info("%s can be reached again", self.host)
             return
         if not was_unreachable:
             log.warning("%s", attempt.failure)
@@ -5236,9 +5212,8 @@ class Dialer:
 
 
 class AnswerFile(io.BufferedReader):
-    """What http.client's HTTPResponse reads an answer from, in place of a socket, and
-    closes then.  It stays open: an interim answer comes before the real one, and more
-    than the answer may have come."""
+    """The file from which http.client's HTTPResponse reads an answer.  It outlives the
+    response: interim answers precede the real one, and surplus bytes may follow it."""
 
     def makefile(self, mode: str) -> Self:
         return self
@@ -5247,11 +5222,11 @@ class AnswerFile(io.BufferedReader):
         """The Dialer closes the connection."""
 
     def flush(self) -> None:
-        """Not by the garbage collector either: Python 3.13 reports that it failed."""
+        """Python 3.13 reports a failing flush by the garbage collector."""
 
 
 class Reply(NamedTuple):
-    """What an HTTP API answered.  ``said`` are the words of an error in it, fit for a
+    """What an HTTP API answered.  ``said`` is the text of an error in it, fit for a
     log: printable, without our secrets."""
 
     status: int
@@ -5268,7 +5243,7 @@ class Reply(NamedTuple):
         return f"HTTP {self.status} {self.said}".rstrip(" .")
 
     def json(self, kind: type[T]) -> T:
-        """The JSON in it, an object (dict) or a list.  Raises: HttpUnreadable."""
+        """The JSON object (dict) or list in the body.  Raises: HttpUnreadable."""
         trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(self.body)
@@ -5278,7 +5253,7 @@ class Reply(NamedTuple):
         raise HttpUnreadable(f"HTTP {self.status} with {trouble}")
 
 
-#: Under which names vendors and their gateways put words, the most telling first.
+#: The names under which vendors and gateways explain an error, the most telling first.
 SAID_UNDER = (
     *("errormessages", "detailmessage", "message", "error"),
     *("detail", "error_description", "title", "errors"),
@@ -5286,33 +5261,33 @@ SAID_UNDER = (
 
 
 def _words_in(value: object, depth: int = 3) -> str:
-    """The words of an error, whatever its form: a text, a list of them, or a table
-    that has them under one of those names."""
+    """The explanation in an error's JSON: a string, a list, or an object with one of
+    those names."""
     if isinstance(value, str):
         return value
+    found: Iterator[str] = iter(())
     if depth and isinstance(value, list):
         found = (_words_in(part, depth - 1) for part in value[:5])
         return "; ".join(filter(None, found))
     if depth and isinstance(value, dict):
         table = {str(name).lower(): part for name, part in value.items()}
         found = (_words_in(table.get(name), depth - 1) for name in SAID_UNDER)
-        return next(filter(None, found), "")
-    return ""
+    return next(filter(None, found), "")
 
 
 class WebApi:
     """An HTTP API whose every call ends in time, on a connection that is kept.
 
-    It heeds no proxy and no .netrc of the environment, follows no redirect and keeps
-    no cookie.  One thread makes the calls; meanwhile another one may use the
-    ``dialer``, whose ``close`` ends a call that is under way.
+    It ignores proxies and .netrc, follows no redirect and keeps no cookie.  One thread
+    makes the calls; others may use the ``dialer`` meanwhile, whose ``close`` ends a
+    call that is under way.
     """
 
-    max_head = 32 * 1024  # of an answer, with all interim ones before it
+    max_head = 32 * 1024  # bytes of an answer's head, with all interim answers
     max_body = 64 * 1024
-    old_s = 1.0  # so long without a sign of life a connection may be a dead one
-    usual_s = 0.75  # what an answer takes, as long as nothing is known
-    least_s = 0.5  # the least time that an answer on an old connection is given
+    old_s = 1.0  # a connection idle for longer may be dead
+    usual_s = 0.75  # what an answer takes, while that is not known
+    least_s = 0.5  # the least time for an answer on an old connection
 
     def __init__(
         self,
@@ -5324,8 +5299,8 @@ class WebApi:
         secrets: Sequence[str] = (),
         modules: Sequence[str] = (),
     ) -> None:
-        """``secrets``, which no log shows, may become more later; ``modules`` are
-        imported ahead, with what HTTP needs."""
+        """``secrets`` are hidden from logs and may grow; ``modules`` are imported by
+        the first attempt to connect, ahead of a tap."""
         self.calls = 0  # requests that left: what a vendor counts
         path = urlsplit(base_url.rstrip("/")).path
         self._path = quote(path, safe="/%:@!$&'()*+,;=~")
@@ -5354,12 +5329,12 @@ class WebApi:
         headers: Callable[[], Mapping[str, str]] = dict,
         secrets: Sequence[str] = (),
     ) -> Reply:
-        """Make one request, answered by ``by``; a command has left by ``send_by``.
+        """Make one request, answered by ``by`` (monotonic).  With ``send_by`` it is a
+        command, which leaves once and by then; without, a question, which is repeated
+        on a new connection if the old one turns out to be dead.
 
-        ``body`` is sent as JSON, or as a form.  ``headers`` makes more headers for each
-        try: a signature may be good only once.  ``secrets`` are this request's own.
-        A question (no ``send_by``) on a connection that turns out to be dead is asked
-        once more on a new one.  Raises: HttpNotSent, HttpMaybeSent, HttpUnreadable.
+        ``body`` is sent as JSON or as a form.  ``headers`` makes more headers at each
+        try; they and ``secrets`` are hidden from logs.  Raises: HttpError.
         """
         content, common = None, self._headers
         if body is not None:
@@ -5367,18 +5342,18 @@ class WebApi:
             kind = f"application/{'x-www-form-urlencoded' if is_form else 'json'}"
             common = {"Content-Type": kind, **common}
         is_question = send_by == inf
-        for may_redial in (is_question, False):
+        for may_repeat in (is_question, False):
             connected = self.dialer.take(min(by, send_by), for_command=not is_question)
-            self._begin(connected, by, send_by, may_be_dead=may_redial)
+            self._begin(connected, by, send_by, may_be_dead=may_repeat)
             own = headers()
             self._request_secrets = (*secrets, *own.values())
             request = method, self._path + path, content, {**common, **own}
             try:
                 return self._exchange(connected, request)
-            except HttpNotAnswered as error:
-                is_over = self._clock.monotonic() >= by
-                if is_over or not (may_redial and connected.was_ready):
-                    raise HttpMaybeSent(str(error)) from None
+            except HttpMaybeSent:
+                is_late = self._clock.monotonic() >= by
+                if is_late or not (may_repeat and connected.was_open):
+                    raise
             finally:
                 self.calls += connected.has_left
         raise AssertionError("the second try returns or raises")
@@ -5386,14 +5361,14 @@ class WebApi:
     def _begin(
         self, connected: BoundedSocket, by: float, send_by: float, *, may_be_dead: bool
     ) -> None:
-        """The request's time begins.  A silent connection is taken for dead when the
-        answer takes twice as long as answers do."""
+        """Set the request's limits.  An old connection counts as dead when the answer
+        takes twice as long as usual."""
         now = self._clock.monotonic()
         if may_be_dead and now - connected.idle_since >= self.old_s:
             took_s = sorted(self._answers_took_s) or [self.usual_s]
             by = min(by, now + max(self.least_s, 2 * took_s[len(took_s) // 2]))
         connected.by, connected.send_by, connected.room = by, send_by, self.max_head
-        connected.has_left = connected.has_begun = False
+        connected.has_left = False
 
     def _exchange(
         self,
@@ -5402,23 +5377,28 @@ class WebApi:
     ) -> Reply:
         """Send method, target, content and headers, and read the answer.
 
-        Raises: HttpNotSent, HttpNotAnswered, HttpMaybeSent, HttpUnreadable.
+        Raises: HttpNotSent, HttpMaybeSent, HttpUnreadable.
         """
         from http.client import HTTPConnection, HTTPException
 
-        line = HTTPConnection(self.dialer.host, self.dialer.port)
-        # The port that the Host header need not name:
+        host, now = self.dialer.host, self._clock.monotonic
+        line = HTTPConnection(host, self.dialer.port)
+        # The port that the Host header leaves out:
         line.default_port = 443 if self.dialer.is_tls else 80
         line.sock = connected
-        began_at, is_kept = self._clock.monotonic(), False
+        began_at, is_kept = now(), False
         try:
             line.request(*request)
             reply, is_kept = self._receive(connected, request[0])
             if connected.send_by == inf:  # a question
-                self._answers_took_s.append(self._clock.monotonic() - began_at)
+                self._answers_took_s.append(now() - began_at)
             return reply
         except (OSError, HTTPException, ValueError) as error:
-            failure = self._failed(error, connected)
+            failure: HttpError = HttpMaybeSent(f"no complete answer from {host}")
+            if not connected.has_left:
+                failure = HttpNotSent(f"too late to send to {host}")
+            elif isinstance(error, TimeoutError) or now() >= connected.by:
+                failure = HttpMaybeSent(f"{host} did not answer in time")
         finally:
             self.dialer.give_back(connected, is_good=is_kept)
         raise failure  # out here: the other's text may hold a secret
@@ -5437,75 +5417,53 @@ class WebApi:
         connected.room = self.max_body + self.max_head
         content = response.read(self.max_body + 1)
         if len(content) > self.max_body:
-            raise HttpUnreadable(f"HTTP {status} with an endless answer")
+            raise HttpUnreadable(f"HTTP {status} with an answer of more than 64 kB")
         if response.length:
             raise HTTPException("part of the answer is missing")
         is_kept = response.isclosed() and not response.will_close
         connected.room, words = 0, ""  # no room: nothing more is read
         with contextlib.suppress(OSError):
-            is_kept = is_kept and not file.peek(1)  # it would answer nobody's question
+            is_kept = is_kept and not file.peek(1)  # surplus bytes answer no question
         with contextlib.suppress(ValueError, RecursionError):
             words = _words_in(json.loads(content))
-        said = self.redact(words) if words else ""
         after = response.headers.get("Retry-After", "")
-        return Reply(status, content, after, said), is_kept
-
-    def _failed(self, error: Exception, connected: BoundedSocket) -> HttpError:
-        host = self.dialer.host
-        if not connected.has_left:
-            return HttpNotSent(f"too late to send to {host}")
-        is_late = self._clock.monotonic() >= connected.by
-        if is_late or isinstance(error, TimeoutError):
-            return HttpNotAnswered(f"{host} did not answer in time")
-        if not connected.has_begun:
-            return HttpNotAnswered("the connection was cut")
-        return HttpMaybeSent(f"{host} broke off its answer")
+        return Reply(status, content, after, self.redact(words)), is_kept
 
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
         return printable(redacted(text, (*self._secrets, *self._request_secrets)))
 
 
-#: So many characters of a secret in a row tell something of it.
+#: This many characters of a secret in a row give some of it away.
 TELLING = 8
-#: Makes letters alike that differ by case, or by the alphabet of base64.
+#: Maps letters to lower case, and base64url to base64.
 ALIKE = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/")
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with *** for each run of TELLING or more characters of a secret, as it
-    is, in base64, in hexadecimal or as %XX, in upper or lower case."""
+    """``text`` with *** for each part of a secret of TELLING or more characters, in
+    upper or lower case, plain, percent-encoded, in hexadecimal or base64."""
     text = text[:1000]  # a log shows less
     alike = text.translate(ALIKE)
-    pieces = {
-        spelling[at : at + TELLING]
-        for secret in secrets
-        for spelling in _spellings(secret)
-        for at in range(max(1, len(spelling) - TELLING + 1))
-    }
-    is_secret = [False] * len(text)
-    for size in {len(piece) for piece in pieces}:
-        for at in range(len(text) - size + 1):
-            if alike[at : at + size] in pieces:
-                is_secret[at : at + size] = [True] * size
-    runs = groupby(zip(is_secret, text, strict=True), key=lambda pair: pair[0])
-    return "".join(
-        "***" if hidden else "".join(char for _, char in run) for hidden, run in runs
-    )
+    for piece in chain.from_iterable(map(_pieces, secrets)):
+        at = alike.find(piece)
+        while at >= 0:
+            text = text[:at] + "\0" * len(piece) + text[at + len(piece) :]
+            at = alike.find(piece, at + 1)
+    return re.sub("\0+", "***", text)
 
 
-def _spellings(secret: str) -> Iterator[str]:
-    """How a server may write ``secret``, as ALIKE does.  Base64 depends on where in
-    three bytes the secret begins."""
-    if secret:
-        yield secret.translate(ALIKE)
+def _pieces(secret: str) -> Iterator[str]:
+    """Each run of TELLING characters in what a server may make of ``secret``, as ALIKE
+    maps them.  Base64 depends on where in three bytes the secret begins."""
     data = secret.encode(errors="replace")
-    encoded = [data.hex(), "".join(f"%{byte:02x}" for byte in data)]
-    encoded += [quote(secret), quote(secret, safe="")]
-    encoded += [base64.b64encode(data[start:]).decode() for start in range(3)]
-    for text in encoded:
-        if len(text) >= TELLING:
-            yield text.rstrip("=").translate(ALIKE)
+    base64s = (base64.b64encode(data[start:]).decode() for start in range(3))
+    encoded = [data.hex(), quote(secret, safe=""), *base64s]
+    for text in [secret, *(each for each in encoded if len(each) >= TELLING)]:
+        alike = text.rstrip("=").translate(ALIKE)
+        for start in range(max(1, len(alike) - TELLING + 1)):
+            if alike:
+                yield alike[start : start + TELLING]
 
 
 ################################################################################
@@ -6219,7 +6177,7 @@ class NukiBridge(WebLock):
             self._clock.sleep(rested_at - now)
 
     def keep_ready(self) -> None:
-        self._api.dialer.load()  # all that takes long without a connection
+        import http.client  # noqa: F401 -- takes long, and needs no connection
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         query = f"&action={NUKI_ACTIONS[command]}&nowait=0"

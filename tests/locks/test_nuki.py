@@ -650,7 +650,7 @@ WEB_STORIES = {
         Result.REFUSED, 4, 4, detail="the lock's motor is blocked", switches={"jams": 1}, **JAMMED
     ),
     "cut-before-acting": Story(
-        Result.UNSURE, 16, 7, (), f"the connection was cut; {LATE}", fault="cut-before"
+        Result.UNSURE, 16, 7, (), f"no complete answer from 127.0.0.1; {LATE}", fault="cut-before"
     ),
     "cut-after-acting": Story(Result.UNLOCKED, 4, 4, **MOVED, fault="cut-after"),
     "hangs-before-acting": Story(

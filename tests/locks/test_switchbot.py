@@ -499,7 +499,7 @@ STORIES = {
     "command-300": Story(Result.UNSURE, 8, f"statusCode 300 ?: not understood; {UNSURE}", 30, script=(None, envelope(300, message="?"))),
     "command-500": Story(Result.UNSURE, 8, f"HTTP 500; {UNSURE}", 30, script=(None, (500, b""))),
     "command-empty": Story(Result.UNSURE, 8, f"HTTP 200 with an answer that is empty; {UNSURE}", 30, script=(None, (200, b""))),
-    "command-cut-before": Story(Result.UNSURE, 8, f"the connection was cut; {UNSURE}", 30, script=(None, "cut-before")),
+    "command-cut-before": Story(Result.UNSURE, 8, f"no complete answer from 127.0.0.1; {UNSURE}", 30, script=(None, "cut-before")),
     "command-cut-after": Story(Result.UNLOCKED, 4, seconds=6, script=(None, "cut-after"), **OPEN),
     "command-hang-before": Story(Result.UNSURE, 8, f"{NO_ANSWER}; {UNSURE}", 35, script=(None, "hang-before")),
     "command-hang-after": Story(Result.UNLOCKED, 3, seconds=8, script=(None, "hang-after"), **OPEN),

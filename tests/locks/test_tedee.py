@@ -499,7 +499,7 @@ STORIES = {
     "command-400": Story(Result.UNREACHABLE, 2, "HTTP 400 The lock has no connection to its bridge", script=(None, NO_BRIDGE)),
     "command-500": Story(Result.UNSURE, 3, f"HTTP 500; {UNSURE}", 28, script=(None, (500, b""))),
     "command-no-id": Story(Result.UNSURE, 3, f"accepted without an operation id; {UNSURE}", 28, script=(None, success({}, 202))),
-    "command-cut-before": Story(Result.UNSURE, 3, f"the connection was cut; {UNSURE}", 28, script=(None, "cut-before")),
+    "command-cut-before": Story(Result.UNSURE, 3, f"no complete answer from 127.0.0.1; {UNSURE}", 28, script=(None, "cut-before")),
     "command-cut-after": Story(Result.UNLOCKED, 3, seconds=21, script=(None, "cut-after"), **OPEN),
     "command-hang-before": Story(Result.UNSURE, 3, f"{NO_ANSWER}; {UNSURE}", 33, script=(None, "hang-before")),
     "command-hang-after": Story(Result.UNLOCKED, 3, seconds=21, script=(None, "hang-after"), **OPEN),
