@@ -3,21 +3,21 @@
 #
 #   sudo sh systemd/install.sh [--no-start] [--offline-wheels DIR]
 #
-#   --no-start            install and enable only (a running door goes on as it is)
-#   --offline-wheels DIR  take packages from DIR instead of the network: Python's, made by
-#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w, and apt's
-#                         (*.deb), as far as they are missing: it says how to get them
+#   --no-start            install and enable only; a running door is not restarted
+#   --offline-wheels DIR  take packages from DIR instead of the network: wheels made with
+#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w, and Debian
+#                         packages (*.deb) if some are missing: the script says which
 #
-# Each version has a folder of its own under /opt/doorpi, with the libraries that apt does
-# not have in `lib`: pure Python, so that a new Python of the system finds them as well.
-# `current` points to the one in use, `old` to the last one before it that was seen ready.
-# An upgrade is one rename of `current`, so a power cut at any moment leaves a door that
-# starts. Each version holds this script, too:
+# Each version has its own folder under /opt/doorpi. The libraries that apt does not have are
+# in its folder `lib`: pure Python, so that they still work after an upgrade of Python.
+# The link `current` points to the version in use, `old` to the last earlier one that became
+# ready. An upgrade is one rename of `current`, so a power cut at any moment leaves a door
+# that starts. Each version also contains this script, which restores what is missing:
 #
-#   sudo sh /opt/doorpi/current/systemd/install.sh     mends what is missing
+#   sudo sh /opt/doorpi/current/systemd/install.sh
 #
-# What the settings (/etc/doorpi) say and the data (/var/lib/doorpi) are never changed; a
-# file of the settings that the service cannot read is given to its group.
+# The contents of the settings (/etc/doorpi) and the data (/var/lib/doorpi) are never changed.
+# A file of the settings that the service cannot read is given to the service's group.
 set -u
 umask 022
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -27,13 +27,13 @@ base=/opt/doorpi
 data=/var/lib/doorpi
 settings=/etc/doorpi/doorpi.toml
 python=/usr/bin/python3
-stays_s=3 # ready once, and still there after this
+stays_s=3 # a version is good if it still runs so long after it became ready
 
 start=yes
 wheels=
 source=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P) || exit 1
 
-# Whoever installs over SSH may lose the connection: the work is finished all the same.
+# Finish the work even if the SSH connection breaks.
 trap '' HUP PIPE
 say() { printf 'doorpi: %s\n' "$*" || :; } 2>/dev/null
 die() {
@@ -80,8 +80,8 @@ arguments() {
     done
 }
 
-# Nothing of the caller's folder or environment is used, but for the way to the network:
-# it may hold modules for Python or settings of pip.
+# Use nothing of the caller's folder and environment, which may hold Python modules or settings
+# of pip; only variables for a proxy are kept.
 leave_the_caller() {
     cd / || exit 1
     ours='PYTHON[A-Z_]*|PIP_[A-Z_]*|XDG_[A-Z_]*|APT_CONFIG|DOORPI_CONFIG'
@@ -101,28 +101,28 @@ look_around() {
         [ -r "$source/$needed" ] || die "$source/$needed is missing: run this from a" \
             "complete copy of DoorPi"
     done
-    # As long as systemd itself waits.
+    # As long as systemd waits.
     ready_within_s=$(sed -n 's/^TimeoutStartSec=//p' "$source/systemd/doorpi.service")
     exec 9>/run/doorpi-install.lock || exit 1
     flock -n 9 || die "another installation is running"
 }
 
-# Is there a systemd to talk to? (Not while an image is being built.)
+# Whether systemd is running. (It is not while an image is being built.)
 is_running() { [ -d /run/systemd/system ]; }
 
 installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-# Everything that has compiled parts comes from apt: the Pi Zero has no other source that
-# fits it, and no patience for a compiler. No package of the owner's is removed for it.
+# Everything with compiled parts comes from apt: there are no other binaries for a Pi Zero, and
+# compiling on it takes too long. No package of the owner is removed.
 must="python3 python3-pip python3-gpiozero python3-requests python3-cryptography"
 must="$must libusb-1.0-0 ca-certificates"
 may="python3-lgpio python3-tomli-w"
-what_it_costs() { # to be without that package
+what_it_costs() { # ... to be without that package
     case $1 in
     python3-lgpio) echo "the lights stay dark, and relay and reset_gpio do nothing" ;;
-    python3-tomli-w) echo "taken with the Python packages instead" ;;
+    python3-tomli-w) echo "installed with pip instead" ;;
     esac
 }
 
@@ -135,7 +135,7 @@ packages() {
     elif [ -n "$wanted" ] || ! installed python3-lgpio; then
         say "packages: asking apt for$lacking"
         apt_get -o APT::Update::Error-Mode=any update || say "packages: apt-get update" \
-            "failed; trying with the lists as they are"
+            "failed; continuing with the old package lists"
     fi
     # shellcheck disable=SC2046,SC2086  # lists of words
     if [ -n "$wanted" ] && [ -z "$wheels" ]; then apt_get install $wanted || :; fi
@@ -150,7 +150,7 @@ packages() {
             say "packages: no $package: $(what_it_costs "$package")"
         fi
     done
-    say "packages: ${arrived:+installed$arrived; }what is needed is there"
+    say "packages: ${arrived:+installed$arrived; }everything needed is there"
     "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "$("$python" --version) is too old: DoorPi needs Python 3.11 (Debian 12)"
 }
@@ -166,9 +166,9 @@ packages_brought_along() {
 }
 no_packages() {
     if [ -n "$wheels" ]; then
-        say "needed from apt, and not in $wheels: $*" >&2
-        say "on a fresh system of the same kind that has internet, this leaves them in debs," \
-            "from where *.deb belong into $wheels (with python3-lgpio, where there is one):" >&2
+        say "these Debian packages are missing, and are not in $wheels: $*" >&2
+        say "on a fresh system of the same kind with internet, run this, then copy debs/*.deb" \
+            "to $wheels (add python3-lgpio if that system has it):" >&2
         die "mkdir debs; sudo apt-get install -y --no-install-recommends --download-only" \
             "-o Dir::Cache::archives=\$PWD/debs $*"
     fi
@@ -182,8 +182,8 @@ no_packages() {
     die "apt-get did not install $*: see above$hint"
 }
 
-# apt_get ARGUMENT...: what it prints is shown if it fails. In its first minutes a fresh
-# system upgrades itself, and has apt locked.
+# apt_get ARGUMENT...: its output is shown if it fails. A fresh system upgrades itself in its
+# first minutes, and keeps apt locked meanwhile.
 apt_waits_s=300
 apt_said=
 apt_get() {
@@ -205,38 +205,38 @@ locked() { case $1 in *"Could not get lock"*) ;; *) return 1 ;; esac }
 account() {
     put "$source/systemd/sysusers.conf" /etc/sysusers.d/doorpi.conf
     quietly systemd-sysusers /etc/sysusers.d/doorpi.conf ||
-        die "the user doorpi could not be made, see above"
-    # There before the first start: its owner is who the verbs of root act as.
+        die "the user doorpi could not be created, see above"
+    # It must exist before the first start: commands that root runs act as its owner.
     [ -d "$data" ] || install -d -o doorpi -g doorpi -m 0700 "$data" ||
-        die "cannot make $data"
+        die "cannot create $data"
     say "user doorpi, in the groups$(id -Gn doorpi | sed 's/^doorpi//')"
 }
 
 rules() {
-    # doorpi.conf beside it is the owner's: what `doorpi doctor` says to add.
+    # doorpi.conf in the same folder belongs to the owner, for what `doorpi doctor` advises.
     put "$source/systemd/modprobe.conf" /etc/modprobe.d/doorpi-readers.conf
     put "$source/systemd/60-doorpi.rules" /etc/udev/rules.d/60-doorpi.rules
     if [ -S /run/udev/control ]; then
         for module in pn533_usb port100 pn533 nfc; do
             if [ -d "/sys/module/$module" ]; then modprobe -r "$module" 2>/dev/null || :; fi
         done
-        # Readers that are plugged in already.
+        # For readers that are already plugged in.
         { udevadm control --reload &&
             udevadm trigger --subsystem-match=usb --subsystem-match=gpio; } ||
-            say "udev did not listen: unplug a USB reader and plug it in again"
+            say "udev did not answer: unplug a USB reader and plug it in again"
     fi
-    say "rules for USB readers and pins, and the readers' kernel drivers kept away"
+    say "rules: USB readers and pins may be used, and no kernel driver takes a reader"
 }
 
-# put FILE TARGET [MODE]: replaced in one step, readable by all, and only when it differs.
+# put FILE TARGET [MODE]: replace TARGET in one step, if it differs; readable by everybody.
 put() {
     if cmp -s "$1" "$2" && [ ! -L "$2" ]; then return; fi
     { mkdir -p "$(dirname -- "$2")" && rm -f "$2.new" && cp "$1" "$2.new" &&
         chmod "${3:-0644}" "$2.new" && mv -f "$2.new" "$2"; } || die "cannot write $2"
 }
 
-# Whether a door runs now. One that does is ready: its version is a place to go back to,
-# unless it was put there with --no-start and never started since.
+# Find out what runs now. A running version is ready, so it can be put back later, unless it
+# was installed with --no-start and has never been started.
 what_runs() {
     current=$(readlink "$base/current" 2>/dev/null) || current=
     old=$(readlink "$base/old" 2>/dev/null) || old=
@@ -250,14 +250,14 @@ what_runs() {
     fi
 }
 
-# What a version is made from: the same again need not be built again.
+# A checksum of what a version is made from: if it is the same, nothing needs to be built.
 stamp() { cat "$source/doorpi.py" "$source/doorpi.toml" "$source"/systemd/* | cksum; }
 
 build() {
     if [ -n "$current" ] && [ "$(stamp)" = "$(cat "$base/$current/stamp" 2>/dev/null)" ] &&
         runs "$base/$current" 2>/dev/null; then
         new=$current
-        precompile "$base/$new" # the system's Python may be another one since
+        precompile "$base/$new" # Python may have been upgraded since
         say "program: this version is installed already ($base/$current)"
         return
     fi
@@ -266,13 +266,13 @@ build() {
         number=$((number + 1))
     done
     new=$number
-    say "program: building $base/$new (a minute; on a Pi Zero, several)"
+    say "program: building $base/$new (a minute; several on a Pi Zero)"
     { rm -rf "${base:?}/$new" && mkdir -p "$base/$new" &&
         chmod 0755 "$base" "$base/$new"; } ||
         die "cannot write into $base"
     fill "$base/$new" || {
         rm -rf "${base:?}/$new"
-        die "the program could not be built, see above; what was installed is untouched"
+        die "the program could not be built, see above; the installed version is untouched"
     }
     say "program: ready to run ($("$python" -I "$base/$new" --version))"
 }
@@ -283,25 +283,25 @@ fill() {
         precompile "$1" && runs "$1" && stamp >"$1/stamp" && sync
 }
 
-# The service and the command run this: python3 -I FOLDER.
+# What the service and the command `doorpi` run, as python3 -I FOLDER.
 launcher() {
     cat <<'PYTHON'
-"""Starts the program of this folder, with the libraries of this folder."""
+"""Starts the program in this folder with the libraries in this folder."""
 import os
 import sys
 
-here = os.path.dirname(os.path.realpath(__file__))  # not another one, after an upgrade
+here = os.path.dirname(os.path.realpath(__file__))  # it stays the same after an upgrade
 sys.path[:1] = [here, os.path.join(here, "lib")]
 try:
     import doorpi  # compiled once; a script would be compiled at every start
-except (ImportError, SyntaxError) as error:  # one line: systemd tries every 5 s
+except (ImportError, SyntaxError) as error:  # one line, because systemd retries every 5 s
     sys.exit(f"{error}: sudo sh /opt/doorpi/current/systemd/install.sh")
 
 sys.exit(doorpi.main())
 PYTHON
 }
 
-# What apt does not have.
+# Install the libraries that apt does not have.
 libraries() {
     where=$1 wanted=
     needed=$(sed -n '\|^# dependencies = \[|,\|^# \]|s/^#  *"\(.*\)",*$/\1/p' "$1/doorpi.py")
@@ -309,7 +309,7 @@ libraries() {
         installed "python3-${requirement%%[<>=]*}" || wanted="$wanted $requirement"
     done
     [ -n "$wanted" ] || return 1
-    # pyDes has no wheel. Nothing else may be built here.
+    # pyDes has no wheel; everything else must come as one.
     if [ -n "$wheels" ]; then
         set -- --no-index --find-links "$wheels" --only-binary :all:
     else
@@ -320,7 +320,7 @@ libraries() {
         --progress-bar off --no-compile --target "$where/lib" "$@" $wanted || return 1
     compiled=$(find "$where/lib" -name '*.so*')
     [ -z "$compiled" ] || {
-        printf 'of one version of Python alone: %s\n' "$compiled" >&2
+        printf 'compiled for one version of Python only: %s\n' "$compiled" >&2
         return 1
     }
 }
@@ -333,7 +333,7 @@ runs() {
         'import sys; sys.path.append(sys.argv[1]); import nfc.clf.transport, tomli_w' "$1/lib"
 }
 
-# quietly COMMAND...: what it prints is shown if it fails.
+# quietly COMMAND...: its output is shown only if it fails.
 quietly() {
     output=$("$@" 2>&1 </dev/null 9>&-) && return
     failed=$?
@@ -342,24 +342,24 @@ quietly() {
 }
 
 config() {
-    # A file that is made in it, or copied into it, has its group: the service's.
+    # Files that are created in this folder or copied into it get the service's group.
     { mkdir -p /etc/doorpi && chown root:doorpi /etc/doorpi &&
         chmod 2750 /etc/doorpi; } ||
-        die "cannot make /etc/doorpi"
+        die "cannot create /etc/doorpi"
     if [ -e "$settings" ] || [ -L "$settings" ]; then
-        say "settings: $settings is yours and stays as it is"
+        say "settings: $settings is yours and was not changed"
         return
     fi
     { (umask 077 && cp "$source/doorpi.toml" "$settings.new") &&
         chown root:doorpi "$settings.new" && chmod 0640 "$settings.new" &&
         mv -f "$settings.new" "$settings"; } || die "cannot write $settings"
-    say "settings: the example is at $settings"
+    say "settings: the example was copied to $settings"
 }
 
-# What the new version says about the settings.
+# What the new version's check says about the settings.
 checked() { STATE_DIRECTORY="$data" "$python" -I "$base/$new" check 2>&1 </dev/null 9>&-; }
 
-# Settings, keys and certificates that an owner has put there as root alone can read them.
+# Settings, keys and certificates that the owner has put there readable for root only.
 heal() {
     checked | sed -n 's/.*the service (user doorpi) cannot read \(.*\); sudo chgrp .*/\1/p' |
         while IFS= read -r file; do
@@ -368,17 +368,17 @@ heal() {
             *) continue ;;
             esac
             if chgrp doorpi "$file" && chmod g+r "$file"; then
-                say "settings: the service could not read $file; now its group may"
+                say "settings: the service could not read $file; now it can, through its group"
             fi
         done
 }
 
-# point NAME VERSION: the link NAME, in one step.
+# point NAME VERSION: change the link NAME in one step.
 point() { ln -sfn "$2" "$base/$1.new" && mv -fT "$base/$1.new" "$base/$1"; }
 
 switch() {
     if [ "$new" != "$current" ]; then
-        # One that was never seen ready is no place to go back to.
+        # A version that never became ready is not worth putting back.
         if [ -n "$current" ] && [ -e "$base/$current/was-ready" ]; then
             old=$current
             point old "$old" || die "cannot write into $base"
@@ -387,29 +387,29 @@ switch() {
         point current "$new" || die "cannot write into $base"
     fi
     { printf '%s\n' '#!/bin/sh' \
-        '# DoorPi by hand; its log is where the service keeps it.' \
+        '# Runs DoorPi by hand, with the log of the service.' \
         "STATE_DIRECTORY=\${STATE_DIRECTORY:-$data}" 'export STATE_DIRECTORY' \
         "exec $python -I $base/current \"\$@\"" >"$base/$new/wrapper"; } ||
         die "cannot write into $base"
     unit "$new"
-    say "service: enabled, it starts at every boot"
+    say "service: enabled; it starts at every boot"
     tidy
 }
 
-# The command and the units of a version. The door pulls in the second unit by itself:
-# nothing to enable.
+# Install the command and the units of a version. Only the door's unit is enabled; it starts the
+# other one.
 unit() {
     put "$base/$1/wrapper" /usr/local/bin/doorpi 0755
     for service in doorpi doorpi-clock; do
         file=$base/$1/systemd/$service.service
-        [ -e "$file" ] || file=$base/$1/$service.service # of an installer before this
+        [ -e "$file" ] || file=$base/$1/$service.service # from an older installer
         put "$file" "/etc/systemd/system/$service.service"
     done
     if is_running; then quietly systemctl daemon-reload || :; fi
     quietly systemctl enable doorpi || die "systemctl enable failed, see above"
 }
 
-# Versions that nothing points to.
+# Remove versions that nothing points to.
 tidy() {
     for folder in "$base"/[0-9]*; do
         case ${folder##*/} in
@@ -419,11 +419,11 @@ tidy() {
     done
 }
 
-# The wall clock of a Pi may jump by years in the minutes after its start.
+# Not the wall clock: that of a Pi may jump by years in the minutes after a boot.
 uptime_s() { cut -d. -f1 /proc/uptime; }
 state() { systemctl show doorpi --property="${1:-ActiveState}" --value; }
 
-# The new version is started and watched; what becomes of it decides what stays.
+# Start the new version, and put the old one back if it does not become ready.
 try_it() {
     if [ "$new" = "$current" ] && [ "$(state)" = active ] &&
         [ "$(state NeedDaemonReload)" = no ] && [ -e "$base/$new/was-ready" ]; then
@@ -432,12 +432,12 @@ try_it() {
         exit 0
     fi
     trap 'say "interrupted"; put_back; exit 130' INT TERM
-    say "starting it, and waiting up to $ready_within_s s until it is ready"
+    say "starting the door, and waiting up to $ready_within_s s until it is ready"
     if come_up; then
         touch "$base/$new/was-ready"
         trap - INT TERM
         if [ "$new" != "$current" ] && [ -n "$current" ] && [ "$old" = "$current" ]; then
-            say "the version before is kept in $base/$old"
+            say "the previous version is kept in $base/$old"
         fi
         say "the door is running: $(state StatusText)"
         next_steps
@@ -445,7 +445,7 @@ try_it() {
     fi
     why
     if [ "$was_active" = no ] && [ "$(state ExecMainStatus)" = 78 ]; then
-        # Nothing ran before, and the program itself is well: it has read the settings.
+        # Nothing ran before, and the program works: it has read the settings.
         say "installed, but the door does not start with the settings as they are"
         next_steps
         exit 0
@@ -454,7 +454,7 @@ try_it() {
     exit 1
 }
 
-# True when the door is ready within the time and stays so.
+# True if the door becomes ready in time and keeps running.
 come_up() {
     systemctl reset-failed doorpi 2>/dev/null || :
     systemctl --no-block try-restart doorpi-clock || :
@@ -464,7 +464,7 @@ come_up() {
     while [ "$waited" -lt "$ready_within_s" ]; do
         sleep 1
         waited=$(($(uptime_s) - began))
-        # `active` may be the process that is about to be stopped.
+        # As long as a job is waiting, `active` may still mean the old process.
         if [ "$(state Job)" != 0 ] && [ -n "$(state Job)" ] &&
             [ "$(state ActiveState)" != activating ]; then continue; fi
         case $(state) in
@@ -480,20 +480,20 @@ come_up() {
 }
 
 why() {
-    say "it is not ready after $waited s; its last words:"
+    say "it is not ready after $waited s; its last messages:"
     journalctl --unit doorpi --lines 8 --output cat --no-pager 2>/dev/null | sed 's/^/    /'
 }
 
-# Back to the version that was ready before this one.
+# Put back the last version that was ready.
 put_back() {
     if [ -e "$base/$new/was-ready" ]; then
-        say "this version was ready before; it is tried again every few seconds."
-        say "what it says: journalctl -u doorpi"
+        say "this version was ready before, so it stays; systemd keeps starting it."
+        say "see its messages: journalctl -u doorpi"
         return
     fi
     if [ -z "$old" ] || [ "$old" = "$new" ] || [ ! -e "$base/$old/doorpi.py" ]; then
-        say "there is no earlier version to put back; it is tried again every few seconds."
-        say "what it says: journalctl -u doorpi"
+        say "there is no earlier version to put back; systemd keeps starting this one."
+        say "see its messages: journalctl -u doorpi"
         return
     fi
     point current "$old" || die "cannot write into $base"
@@ -502,16 +502,16 @@ put_back() {
         say "the old version was put back and is running: $(state StatusText)"
     else
         why
-        say "the old version was put back, but it does not come up either"
+        say "the old version was put back, but it does not become ready either"
     fi
-    say "the new one stays in $base/$new for a look; the next installation removes it"
+    say "the new one is kept in $base/$new for a look, until the next installation"
 }
 
 next_steps() {
     told=$(checked)
     code=$?
     to_do=$(printf '%s\n' "$told" | grep "still the example's")
-    # A running door may have a key by systemd that nobody else can read.
+    # A running door may have got a key from systemd that nobody else can read.
     if [ "$code" = 78 ] && ! { is_running && [ "$(state)" = active ]; }; then
         to_do=$(printf '%s\n' "$told" | sed 1d)
     fi
@@ -522,12 +522,12 @@ next_steps() {
         say "      3. sudo systemctl restart doorpi"
         say "      4. sudo doorpi doctor"
     elif [ "$start" = no ] || ! is_running; then
-        say "next: sudo systemctl restart doorpi   (until then this version is not in use)"
+        say "next: sudo systemctl restart doorpi   (until then the new version is not used)"
     elif [ "$(state)" != active ]; then
         say "next: sudo nano $settings; sudo doorpi check; sudo systemctl restart doorpi"
     else
-        say "next: tap a card; sudo doorpi log tells who came, systemctl status doorpi how" \
-            "the door is"
+        say "next: tap a card; then sudo doorpi log shows the tap, and systemctl status doorpi" \
+            "the state of the door"
     fi
 }
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Takes DoorPi off: sudo sh systemd/uninstall.sh [--purge]
+# Removes DoorPi: sudo sh systemd/uninstall.sh [--purge]
 #
-# Settings (/etc/doorpi), the log and the cards (/var/lib/doorpi), drop-ins of the services,
-# your own /etc/modprobe.d/doorpi.conf, and the user stay, for an installation to come;
-# --purge removes these too.
-# Packages from apt stay: others may use them.
+# Settings (/etc/doorpi), log and list (/var/lib/doorpi), drop-ins of the services, your own
+# /etc/modprobe.d/doorpi.conf and the user stay, for a later installation; --purge removes
+# them as well.
+# Packages from apt stay: other programs may need them.
 set -u
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
@@ -43,7 +43,7 @@ if [ -e /etc/systemd/system/doorpi.service ]; then
     fi
     say "services: stopped and removed"
 else
-    say "service: was not installed"
+    say "services: were not installed"
 fi
 
 rm -rf /opt/doorpi /usr/local/bin/doorpi || die "the program could not be removed"
@@ -55,8 +55,8 @@ if [ -S /run/udev/control ]; then udevadm control --reload || :; fi
 say "rules: removed"
 
 if [ "$purge" = no ]; then
-    say "kept: /etc/doorpi (settings), /var/lib/doorpi (log and cards), the user doorpi"
-    say "next: to remove these as well: sudo sh $0 --purge"
+    say "kept: /etc/doorpi (settings), /var/lib/doorpi (log and list), the user doorpi"
+    say "to remove these as well: sudo sh $0 --purge"
     exit 0
 fi
 
@@ -66,7 +66,7 @@ rm -rf /etc/doorpi /var/lib/doorpi /etc/systemd/system/doorpi.service.d \
     /etc/systemd/system/doorpi-clock.service.d /etc/modprobe.d/doorpi.conf ||
     die "settings and data could not be removed"
 if is_running; then systemctl daemon-reload; fi
-say "settings, log and cards: removed"
+say "settings, log and list: removed"
 if getent passwd doorpi >/dev/null; then
     userdel doorpi || die "the user doorpi could not be removed"
 fi
@@ -74,6 +74,6 @@ if getent group doorpi >/dev/null; then groupdel doorpi || :; fi
 say "user doorpi: removed"
 case $elsewhere in
 '' | /var/lib/doorpi) ;;
-*) say "kept: $elsewhere, the state_dir of the settings: what you keep there is your own" ;;
+*) say "kept: $elsewhere, the state_dir of your settings; remove it yourself" ;;
 esac
-say "next: nothing is left but the packages from apt (apt list --installed)"
+say "done; only the packages from apt are left (apt list --installed)"

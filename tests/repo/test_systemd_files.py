@@ -201,8 +201,8 @@ DOOR_LEFT_OPEN = {
 }
 CLOCK_LEFT_OPEN = {
     "ProtectClock=": "# ProtectClock ",
-    "SystemCallFilter=~@clock": "# Asking is what it is for",
-    "SystemCallFilter=~@privileged": "# Asking is what it is for",
+    "SystemCallFilter=~@clock": "# It only asks; setting ",
+    "SystemCallFilter=~@privileged": "# It only asks; setting ",
     "RootDirectory=/RootImage=": "# RootDirectory ",
 }
 
