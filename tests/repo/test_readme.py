@@ -113,8 +113,9 @@ def drawn():
 
 @pytest.mark.parametrize("name", ["card.svg", "demo.svg"])
 def test_a_picture_is_what_the_program_draws(drawn, name):
-    """To write them again: .venv/bin/python tests/tools/shown.py"""
-    assert (shown.FOLDER / name).read_text(encoding="utf-8") == drawn[name]
+    is_same = (shown.FOLDER / name).read_text(encoding="utf-8") == drawn[name]
+
+    assert is_same, "write it again: .venv/bin/python tests/tools/shown.py"
 
 
 def test_there_is_no_other_picture(drawn):
@@ -371,11 +372,16 @@ def test_what_the_installer_says_is_what_it_says():
 
 
 def blips(sign: Signal) -> tuple[int, float, float]:
-    """How often the red light is lit in a period, for how long, and the period."""
-    cells = doorpi.parse_pattern(doorpi.PICTURES[sign]).cells
-    frames = list(doorpi.Pattern(cells, 1).frames())
+    """How often the red light is lit, for how long, and how long all of that takes; of a
+    pattern that goes on for ever, in one period."""
+    pattern = doorpi.parse_pattern(doorpi.PICTURES[sign])
+    frames = list(doorpi.Pattern(pattern.cells, pattern.times or 1).frames())
     lit = [seconds for (green, red), seconds in frames if red and not green]
-    return len(lit), max(lit), round(sum(seconds for _, seconds in frames), 2)
+    return (
+        len(lit),
+        max(lit, default=0.0),
+        round(sum(seconds for _, seconds in frames), 2),
+    )
 
 
 def test_the_lights_that_tell_of_trouble():
@@ -393,6 +399,12 @@ def test_the_lights_that_tell_of_trouble():
         count, lit_s, period_s = blips(sign)
         number = f"{count} blip{'s' * (count > 1)}" if lit_s < 0.3 else "half a second"
         assert word in said[f"red, {number} every {period_s:g} s"]
+    count, _, _ = blips(Signal.LOW_BATTERY)
+    assert (
+        said[f"{count} red blips right after a result"] == "the lock's battery is low"
+    )
+    _, _, period_s = blips(Signal.READY)
+    assert any(f"the green light flashes every {period_s:g} s" in row for row in said)
 
 
 def test_reasons_that_are_named_exist():
