@@ -2977,8 +2977,8 @@ class Supervisor(Protocol):
 ################################################################################
 
 
-#: What a store that fails is taken to say; None for what is not here.
-OTHERWISE: dict[str, object] = {
+#: What a failing store is taken to answer; None for a method that is not here.
+STORE_DEFAULTS: dict[str, object] = {
     "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
     "blocks": (),
 }  # fmt: skip
@@ -2988,43 +2988,43 @@ WRITES = frozenset(
 
 
 class Forgiving:
-    """A store whose trouble keeps nobody out: where a method of it would raise
-    StoreError, ``otherwise`` is returned, or what OTHERWISE says.
+    """A store whose trouble keeps nobody out: a method that would raise StoreError
+    returns its argument ``default`` instead, or what STORE_DEFAULTS says.
 
-    ``tell`` is given the trouble in words, and whether something was to be written; and
-    "" after a write, which alone proves that all is well: a full disk can be read.
+    ``report`` gets the trouble in words, and whether the call was a write.  It gets ""
+    after a write that worked: only that proves that all is well, since a full disk can
+    be read.
     """
 
     def __init__(
-        self, store: People | EventLog, tell: Callable[[str, bool], None]
+        self, store: People | EventLog, report: Callable[[str, bool], None]
     ) -> None:
         self._store = store
-        self._tell = tell
+        self._report = report
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
-        if not callable(found):
-            return found
+        method = getattr(self._store, name)
+        if not callable(method):
+            return method
+        is_write, usual = name in WRITES, STORE_DEFAULTS.get(name)
 
-        is_write, fallback = name in WRITES, OTHERWISE.get(name)
-
-        def forgiving(*args: Any, otherwise: Any = fallback) -> Any:
+        def forgiving(*args: Any, default: Any = usual) -> Any:
             try:
-                answer = found(*args)
+                answer = method(*args)
             except StoreError as error:
-                self._tell(str(error), is_write)
-                return otherwise
-            if is_write and answer != 0:  # there was no row to forget
-                self._tell("", is_write)
+                self._report(str(error), is_write)
+                return default
+            if is_write and answer != 0:  # 0: there was nothing to forget
+                self._report("", is_write)
             return answer
 
         return forgiving
 
 
 class CallBudget:
-    """API calls used this month, and the rests that a cloud asked for, of one kind of
-    lock.  It is on disk for the verbs, which call as well, and for a restart; a running
-    door looks there every ``look_every_s``."""
+    """The API calls used this month, and the back-off periods that a cloud asked for,
+    of one kind of lock.  Both are on disk, since verbs call as well and the door may
+    restart; a running door reads the periods every ``look_every_s``."""
 
     look_every_s = 1.0
 
@@ -3039,13 +3039,12 @@ class CallBudget:
         self._clock = clock
         self.kind = kind
         self.allowed = allowed  # calls a month; 0: no limit
-        self._recall = recall
-        self._keep = keep
-        self._rests: dict[str, tuple[float, float]] = {}  # until when, and looked when
+        self._recall, self._keep = recall, keep
+        self._ends: dict[str, tuple[float, float]] = {}  # of each period; read when
 
     @property
     def month(self) -> str:
-        """Under which name this month's calls are counted."""
+        """The name under which this month's calls are counted."""
         return NoteKey.CALLS.of(self.kind, f"{self._clock.now():%Y-%m}")
 
     @property
@@ -3053,8 +3052,8 @@ class CallBudget:
         kept = self._recall(self.month) or ""
         return int(kept) if re.fullmatch(r"\d{1,9}", kept, re.ASCII) else 0
 
-    def questions(self) -> int | None:
-        """How many to spend on whether a command worked; None: no need to save."""
+    def confirmations_left(self) -> int | None:
+        """How many questions a command may be followed by; None: no limit."""
         if not self.allowed:
             return None
         share = self.used / self.allowed
@@ -3066,54 +3065,54 @@ class CallBudget:
             return ""
         return calls_in_words(used, self.allowed)
 
-    def rest_s(self, what: NoteKey) -> float:
-        """How much longer ``what`` must not be done; 0.0 when it may."""
+    def backoff_s(self, what: NoteKey) -> float:
+        """For how much longer ``what`` must not be done; 0.0 when it may."""
         now = self._clock.monotonic()
-        until, looked_at = self._rests.get(what, (-inf, -inf))
-        if now >= looked_at + self.look_every_s:
-            kept = self._recall(what.of(self.kind)) or ""
-            boot, _, kept_until = kept.partition(" ")
-            if boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, kept_until):
-                until = max(until, float(kept_until))
-            self._rests[what] = until, now
-        return max(0.0, until - now)
+        ends_at, read_at = self._ends.get(what, (-inf, -inf))
+        if now >= read_at + self.look_every_s:
+            boot, _, kept = (self._recall(what.of(self.kind)) or "").partition(" ")
+            if boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, kept):
+                ends_at = max(ends_at, float(kept))
+            self._ends[what] = ends_at, now
+        return max(0.0, ends_at - now)
 
-    def rest(self, what: NoteKey, seconds: float) -> None:
+    def back_off(self, what: NoteKey, seconds: float) -> None:
         now = self._clock.monotonic()
-        self._rests[what] = now + seconds, now
+        self._ends[what] = now + seconds, now
         kept = f"{self._clock.boot()} {now + seconds:.3f}"
         self._keep(Notes({what.of(self.kind): kept}))
 
 
 class Pause(NamedTuple):
-    """Wait ``until`` then (monotonic), or until ``is_over`` says so."""
+    """Wait ``until`` then (monotonic), or until ``is_over`` returns True."""
 
     until: float
     is_over: Callable[[], bool] = lambda: False
 
-
-class Call(NamedTuple):
-    """Wait for ``function``, which ``worker`` runs; its answer is sent back into the
-    generator, and an exception is raised there."""
-
-    worker: Worker
-    function: Callable[[], Any]
+    def has_ended(self, clock: Clock) -> bool:
+        return clock.monotonic() >= self.until or self.is_over()
 
 
-Step = Pause | Call
-#: A procedure that yields what it waits for, and blocks for nothing.
-Steps = Generator[Step, Any, T]
+#: A procedure that yields what it waits for, and never blocks.
+Steps = Generator[Pause, None, T]
+
+
+def call(worker: Worker, function: Callable[[], T]) -> Steps[T]:
+    """Have ``worker`` run ``function``, and wait for it.  Raises what that raises."""
+    pending = worker.submit(function)
+    yield Pause(inf, lambda: pending.done)
+    return pending.result()
 
 
 class Promised(NamedTuple, Generic[T]):
-    """Of an InlineWorker: ``result`` runs it."""
+    """A Pending of InlineWorker: ``result`` is what runs it."""
 
     result: Callable[[], T]
     done: bool = True
 
 
 class InlineWorker:
-    """Runs each function in the thread that asks for its result."""
+    """Runs each function on the thread that asks for its result."""
 
     is_idle, busy_s, is_awaited = True, 0.0, True
 
@@ -3124,119 +3123,71 @@ class InlineWorker:
         """Nothing is under way."""
 
 
-class Task:
-    """Steps that are under way, and what they wait for."""
-
-    def __init__(self, steps: Steps[Any], clock: Clock) -> None:
-        self.steps = steps
-        self._clock = clock
-        self._pending: Pending[Any] | None = None
-        self._is_over: Callable[[], bool] = lambda: False
-        self.until = -inf  # then the clock ends the wait
-
-    def goes_on(self) -> bool:
-        """Take the next step; False while it must wait.  Raises: StopIteration after
-        the last one, and what the steps raise."""
-        if cast(Any, self.steps).gi_frame is None:  # they were closed
-            raise StopIteration
-        try:
-            answer = None
-            if self._pending is not None:
-                if not self._pending.done:
-                    return False
-                answer = self._pending.result()
-            elif self._clock.monotonic() < self.until and not self._is_over():
-                return False
-        except BaseException as error:
-            self.throw(error)
-        else:
-            self._wait_for(self.steps.send(answer))
-        return True
-
-    def throw(self, error: BaseException) -> None:
-        """Raise ``error`` at the point where the steps wait."""
-        self._wait_for(self.steps.throw(error))
-
-    def _wait_for(self, step: Step) -> None:
-        if isinstance(step, Call):
-            self._pending, self.until = step.worker.submit(step.function), inf
-        else:
-            self._pending, (self.until, self._is_over) = None, step
-
-
 class Runner:
-    """Advances several procedures side by side, and waits for nothing itself."""
+    """Advances several procedures side by side; it never waits itself."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._tasks: list[Task] = []
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._tasks
+        self.pauses: dict[Steps[Any], Pause] = {}  # of those that are under way
 
     def start(self, steps: Steps[Any]) -> None:
-        """Go as far as ``steps`` can without waiting, and on from there later."""
-        self._tasks.append(Task(steps, self._clock))
+        """Begin ``steps``, as far as they get without waiting."""
+        self.pauses[steps] = Pause(-inf)
         self.advance()
 
     def advance(self) -> None:
-        """Go on with all whose wait is over."""
-        for task in self._tasks[:]:
+        """Continue each procedure whose pause has ended."""
+        for steps in [*self.pauses]:
+            is_closed = cast(Any, steps).gi_frame is None
             try:
-                while task.goes_on():
-                    pass
+                while is_closed or self.pauses[steps].has_ended(self._clock):
+                    self.pauses[steps] = next(steps)
             except StopIteration:
-                self._tasks.remove(task)
-
-    def due(self) -> float:
-        """When the clock ends a wait."""
-        return min((task.until for task in self._tasks), default=inf)
+                del self.pauses[steps]
 
     def stop(self, error: BaseException) -> None:
-        """Raise ``error`` in all of them, at the point where they wait."""
-        while self._tasks:
+        """Raise ``error`` in each of them, where it waits."""
+        for steps in [*self.pauses]:
+            del self.pauses[steps]
             with contextlib.suppress(type(error), StopIteration):
-                self._tasks.pop(0).steps.throw(error)
+                steps.throw(error)
 
 
 def drive(steps: Steps[T], clock: Clock) -> T:
-    """Carry out ``steps`` and wait for what they wait for.  Raises: what they raise.
-    What is raised meanwhile (Stopped as well) is raised where they wait."""
-    task = Task(steps, clock)
+    """Carry out ``steps`` and wait for what they wait for.  Raises what they raise;
+    what is raised during a wait (Stopped as well) is raised in them."""
+    pause = Pause(-inf)
     try:
         while True:
-            if task.goes_on():
-                continue
             try:
-                clock.wait(min(1.0, task.until - clock.monotonic()))
+                while not pause.has_ended(clock):
+                    clock.wait(min(1.0, pause.until - clock.monotonic()))
             except BaseException as error:
-                task.throw(error)
+                pause = steps.throw(error)
+            else:
+                pause = next(steps)
     except StopIteration as end:
         return cast(T, end.value)
 
 
-class Errand(NamedTuple):
+class Move(NamedTuple):
     """What a lock is to do: what ``choose`` makes of its state, before ``send_by``."""
 
     choose: Callable[[LockState], Command | None]
     send_by: float
-    #: Is given the command before it leaves, of each lock that may get it.
+    #: Puts the command on disk before it leaves; called for each lock that may get it.
     intend: Callable[[Command], None]
-    #: Raises AccessWithdrawn when the command must no longer leave; called before
+    #: Raises AccessWithdrawn where the command must not leave any more; called before
     #: ``intend``, and again right before each time that the command is sent.
     check: Callable[[], None] = lambda: None
     may_fall_back: bool = True
-    #: Gives up the confirmation when few of the month's calls are left, and the look as
-    #: well where the choice does not depend on it.
+    #: When few of the month's calls are left: do without the confirmation, and without
+    #: the look where the choice does not depend on it.
     sparing: bool = False
-    lost_by: float = inf  # from then on it is the fallback's; LockControl sets this
-    questions: int | None = None  # whether it worked; None: as many as it takes
-
-    @property
-    def needs_look(self) -> bool:
-        is_foregone = len({self.choose(state) for state in LockState}) == 1
-        return self.questions != 0 or not is_foregone
+    #: LockControl sets these: when the fallback takes over, and how many questions may
+    #: follow the command (None: no limit).
+    lost_by: float = inf
+    questions: int | None = None
 
 
 class LockControl:
@@ -3247,7 +3198,6 @@ class LockControl:
     lock has confirmed it.  What each LockError (5) leads to before and after a command
     is a table in tests/door/test_lock_control.py.
 
-    ``status`` and ``move`` wait for nothing themselves: ``worker`` makes each request.
     ``fallback`` opens instead when surely nothing was sent to this lock and the lock
     itself did not say no (LockError.allows_fallback).
     """
@@ -3264,18 +3214,17 @@ class LockControl:
         budget: CallBudget | None = None,
         fallback: LockControl | None = None,
     ) -> None:
-        self.lock = lock
-        self.policy = lock.policy
+        self.lock, self.policy = lock, lock.policy
         self._clock = clock
         self._confirm_s = confirm_s
         self._jitter = jitter
-        self._worker = worker or InlineWorker()
+        self.worker = worker or InlineWorker()  # makes each request
         self.name = name
         self.budget = budget or CallBudget(clock)
         self.fallback = fallback
         self.mover = name  # which of the two is moved, or was last
         self._calls_counted = lock.calls
-        self._faults_reported: set[str] = set()
+        self._faults_logged: set[str] = set()
 
     @property
     def all(self) -> list[LockControl]:
@@ -3283,23 +3232,23 @@ class LockControl:
         return [self, *(self.fallback.all if self.fallback else ())]
 
     def named(self, name: str) -> LockControl:
-        """The one of that name; this one where its table is gone."""
+        """The one of that name; this one where there is none any more."""
         return next((control for control in self.all if control.name == name), self)
 
-    def keep_ready(self) -> None:
-        """Make sure that a tap finds this lock and its fallback ready."""
+    def keep_ready(self) -> str:
+        """For idle moments: prepare this lock and its fallback for a tap.  Returns what
+        is known to be wrong with them."""
+        troubles = []
         for control in self.all:
-            if control._worker.is_idle:  # a driver is no two threads' business
+            if control.worker.is_idle:  # one thread at a time may use a driver
                 with contextlib.suppress(LockError):
                     control._guarded(control.lock.keep_ready)
+            if trouble := control.lock.trouble():
+                troubles.append(f"{control.name}: {trouble}")
+        return "; ".join(troubles)
 
-    def trouble(self) -> str:
-        """What is known to be wrong with this lock and its fallback, in words."""
-        found = {control.name: control.lock.trouble() for control in self.all}
-        return "; ".join(f"{name}: {why}" for name, why in found.items() if why)
-
-    def spent(self) -> dict[str, int]:
-        """The calls made since this was last asked, by the names they count under."""
+    def new_calls(self) -> dict[str, int]:
+        """The calls made since the last time, by the names they are counted under."""
         counts: Counter[str] = Counter()
         for control in self.all:
             calls, counted = control.lock.calls, control._calls_counted
@@ -3309,176 +3258,157 @@ class LockControl:
         return dict(counts)
 
     def status(self, by: float, lost_by: float = inf) -> Steps[LockStatus]:
-        """Ask for the lock's state, trying again until ``by``, and until ``lost_by``
-        while it cannot be reached.  A bolt that is moving is looked at until it has
-        arrived, a lock whose state is old is woken once.  Raises: LockError."""
-        status = yield from self._ask(by, lost_by)
-        may_wake = True
+        """The lock's state: asked again until ``by``, and until ``lost_by`` while the
+        lock cannot be reached.  A moving bolt is looked at until it has arrived, a lock
+        whose state is old is woken once.  Raises: LockError."""
+        waits_s, seen, was_woken = self.policy.read_waits_s, None, False
+        retries = iter(waits_s)
         while True:
-            look_at = self._clock.monotonic() + self.policy.moving_every_s
-            if status.is_moving and look_at < by:
-                yield Pause(look_at)
-            elif status.is_old and may_wake:
-                may_wake = False
-                if not (yield from self._wake(min(by, lost_by))):
-                    return status
-            else:
-                return status
             try:
-                status = yield from self._ask(by, lost_by)
+                seen = yield from self._call(self.lock.status, by)
             except LockError as error:
+                wait_s = next(retries, None) if error.ask_again else None
+                if (yield from self._may_retry(error, wait_s, by, lost_by)):
+                    continue
+                if seen is None:
+                    raise
                 log.warning("looking at the lock again: %s", error)
-                return status
-
-    def _ask(self, by: float, lost_by: float) -> Steps[LockStatus]:
-        def ask() -> LockStatus:
-            return self.lock.status(min(by, self._try_ends()))
-
-        for wait_s in (*self.policy.read_waits_s, None):
-            try:
-                return (yield from self._call(ask))
-            except LockError as error:
-                wait_s = wait_s if error.ask_again else None
-                yield from self._try_again(error, wait_s, by, lost_by)
-        raise AssertionError("the last try returns or raises")
+                return seen
+            retries = iter(waits_s)
+            look_at = self._clock.monotonic() + self.policy.moving_every_s
+            if seen.is_moving and look_at < by:
+                yield Pause(look_at)
+            elif seen.is_old and not was_woken:
+                was_woken = True
+                if not (yield from self._wake(min(by, lost_by))):
+                    return seen
+            else:
+                return seen
 
     def _wake(self, by: float) -> Steps[bool]:
-        """Make the hub ask a lock again that it has not heard from for long; True when
+        """Have the hub contact a lock that it has not heard from for long; True when
         that helped, or may have."""
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
         may_wake = self.policy.wake_every_s and now < ends_at
-        if not may_wake or self.budget.rest_s(NoteKey.WAKE):
+        if not may_wake or self.budget.backoff_s(NoteKey.WAKE):
             return False
-        self.budget.rest(NoteKey.WAKE, self.policy.wake_every_s)
-        log.warning("the lock's state is old; having the lock asked again")
+        self.budget.back_off(NoteKey.WAKE, self.policy.wake_every_s)
+        log.warning("the lock's state is old; its hub is asked to contact it")
         try:
-            wake = functools.partial(self.lock.wake, min(by, self._try_ends()))
-            handle = yield from self._call(wake)
+            handle = yield from self._call(self.lock.wake, by)
             while handle and (look_at := self._clock.monotonic() + 1.0) <= ends_at:
                 yield Pause(look_at)
-                answer_by = min(by, self._try_ends())
-                ask = functools.partial(self.lock.is_awake, handle, answer_by)
-                if (yield from self._call(ask)):
+                is_awake = functools.partial(self.lock.is_awake, handle)
+                if (yield from self._call(is_awake, by)):
                     break
         except LockError as error:
-            log.warning("having the lock asked again: %s", error)
+            log.warning("having the hub contact the lock: %s", error)
             return False
         return handle is not None
 
-    def move(self, errand: Errand) -> Steps[Outcome]:
-        """Look at the lock, send what follows from its state, and confirm it."""
+    def move(self, move: Move) -> Steps[Outcome]:
+        """Look at the lock, send the command that follows from its state, and confirm
+        it."""
         self.mover = self.name
-        fallback = self.fallback if errand.may_fall_back else None
+        fallback = self.fallback if move.may_fall_back else None
         now = self._clock.monotonic()
-        # The fallback needs its share of the window.
-        share_s = (errand.send_by - now) / (2 if fallback else 1)
-        mine = errand._replace(
-            may_fall_back=fallback is not None,
-            lost_by=now + share_s,
-            questions=self.budget.questions() if errand.sparing else None,
+        share_s = (move.send_by - now) / (2 if fallback else 1)
+        questions = self.budget.confirmations_left() if move.sparing else None
+        mine = move._replace(
+            may_fall_back=bool(fallback), lost_by=now + share_s, questions=questions
         )
         first, is_lost = yield from self._attempt(mine)
         if fallback is None or not is_lost:
             return first
         log.warning("%s; using the fallback", first.detail)
         self.mover = fallback.name
-        same = first.command  # that was not sent
-        choose = (lambda state: same) if same else errand.choose
-        second = yield from fallback.move(errand._replace(choose=choose))
-        of_fallback = f"the fallback ({fallback.budget.kind})"
+        unsent = first.command
+        choose = (lambda state: unsent) if unsent else move.choose
+        second = yield from fallback.move(move._replace(choose=choose))
+        title = f"the fallback ({fallback.budget.kind})"
         if second.result in MOVED:
-            words = [f"moved by {of_fallback}", second.detail]
-            words.append(f"the lock: {first.detail}")
+            words = [f"moved by {title}", second.detail, f"the lock: {first.detail}"]
         else:
-            words = [first.detail, f"{of_fallback}: {second.detail}"]
+            words = [first.detail, f"{title}: {second.detail}"]
         return second._replace(detail="; ".join(filter(None, words)))
 
-    def _attempt(self, errand: Errand) -> Steps[tuple[Outcome, bool]]:
-        """What came of it, and whether another lock may do it instead."""
-        before, failure, is_lost = None, None, False
-        try:
-            if errand.needs_look:
-                before = yield from self.status(errand.send_by, errand.lost_by)
-                is_lost = before.reachable is False
-        except LockError as error:
-            failure, is_lost = error, error.allows_fallback(None)
-        seen = before or LockStatus(state=LockState.UNKNOWN)
-        battery = seen.battery_percent, seen.battery_is_low, self.name
+    def _attempt(self, move: Move) -> Steps[tuple[Outcome, bool]]:
+        """How it ended, and whether another lock may be moved instead."""
+        seen, failure, is_lost = LockStatus(LockState.UNKNOWN), None, False
+        choices = {move.choose(state) for state in LockState}
+        if move.questions != 0 or len(choices) > 1:
+            try:
+                seen = yield from self.status(move.send_by, move.lost_by)
+                is_lost = seen.reachable is False
+            except LockError as error:
+                failure, is_lost = error, error.allows_fallback(None)
         command = None
         is_refused = isinstance(failure, Rejected | RequestRefused)
-        if not is_refused and not (is_lost and errand.may_fall_back):
-            command = errand.choose(seen.effective_state)
+        if not is_refused and not (is_lost and move.may_fall_back):
+            command = move.choose(seen.effective_state)
         if command is None:
             result = failure.result if failure else Result.UNKNOWN_STATE
             why = str(failure or f"state unknown: {seen.why or 'the lock did not say'}")
-            return Outcome(None, result, why, *battery), is_lost
-        try:
-            errand.check()
-            errand.intend(command)
-            result, detail = yield from self._carry_out(command, before, errand)
-            is_lost = False
-        except LockError as error:
-            result, detail = error.result, str(error)
-            is_lost = error.allows_fallback(command)
-        return Outcome(command, result, detail, *battery), is_lost
+        else:
+            try:
+                move.check()
+                move.intend(command)
+                result, why = yield from self._carry_out(command, seen, move)
+                is_lost = False
+            except LockError as error:
+                result, why = error.result, str(error)
+                is_lost = error.allows_fallback(command)
+        battery = seen.battery_percent, seen.battery_is_low
+        return Outcome(command, result, why, *battery, self.name), is_lost
 
     def _carry_out(
-        self, command: Command, before: LockStatus | None, errand: Errand
+        self, command: Command, before: LockStatus, move: Move
     ) -> Steps[tuple[Result, str]]:
-        """Raises: LockError when the command was refused before it had an effect."""
+        """Send ``command``, a second time where it had no effect, and confirm it.
+        Raises: LockError when it was refused before it had an effect."""
         detail = ""
         for is_last in (False, True):
             try:
-                handle = yield from self._send(command, errand)
+                handle = yield from self._send(command, move)
             except (MaybeSent, Unreadable) as error:
                 handle, detail = None, f"{error}; "
-                log.warning("%s: %s; asking the lock what came of it", command, error)
+                log.warning("%s: %s; asking the lock for its state", command, error)
             except LockError as error:
                 if is_last and not isinstance(error, Rejected):  # the first did leave
                     return Result.UNSURE, f"sending it again: {error}"
                 raise
-            sent = Sent(command, handle, before or LockStatus(LockState.UNKNOWN))
-            confirm = functools.partial(self.lock.confirm, sent)
-            result, why = yield from self._confirmed(command, confirm, errand, is_last)
+            sent = Sent(command, handle, before)
+            result, why = yield from self._confirm(sent, move, is_last)
             if result is not None:
                 return result, (detail + why if result is Result.UNSURE else why)
             log.warning("%s: a newer status shows no effect; sending it again", command)
-        raise AssertionError("the last confirmation always answers")
+        raise AssertionError("the last confirmation always has a result")
 
-    def _send(self, command: Command, errand: Errand) -> Steps[str | None]:
-        send_by = errand.send_by
-        for wait_s in (*self.policy.send_waits_s, None):
-            by = self._try_ends(self.policy.send_try_s)
-            prepare = functools.partial(self.lock.prepare, min(by, send_by))
-            send = functools.partial(self._sent_in_time, command, send_by, by)
+    def _send(self, command: Command, move: Move) -> Steps[str | None]:
+        send = functools.partial(self.lock.send, command, move.send_by)
+        retries, try_s = iter(self.policy.send_waits_s), self.policy.send_try_s
+        while True:
             try:
-                yield from self._call(prepare)
-                errand.check()  # nothing that takes time lies between it and the send
-                return (yield from self._call(send))
+                yield from self._call(self.lock.prepare, move.send_by)
+                move.check()  # nothing that takes time lies between it and the send
+                return (yield from self._call(send, inf, try_s, move.send_by))
             except LockError as error:
-                wait_s = wait_s if error.send_again else None
-                yield from self._try_again(error, wait_s, send_by, errand.lost_by)
-        raise AssertionError("the last try returns or raises")
+                wait_s = next(retries, None) if error.send_again else None
+                ends = move.send_by, move.lost_by
+                if not (yield from self._may_retry(error, wait_s, *ends)):
+                    raise
 
-    def _sent_in_time(self, command: Command, send_by: float, by: float) -> str | None:
-        if self._clock.monotonic() >= send_by:  # whatever the driver makes of it
-            raise NotSent("too late to send")
-        return self.lock.send(command, send_by, by)
-
-    def _confirmed(
-        self,
-        command: Command,
-        confirm: Callable[[float], Progress],
-        errand: Errand,
-        is_last: bool,
+    def _confirm(
+        self, sent: Sent, move: Move, is_last: bool
     ) -> Steps[tuple[Result | None, str]]:
         """Ask until the lock has answered; None: no effect, and time to send again."""
         policy = self.policy
         sent_at, asked_at = self._clock.monotonic(), -inf
-        ends_at, times_s = sent_at + self._confirm_s, policy.confirm_times_s
-        trouble = "" if errand.questions is None else f": {self.budget.shortage()}"
-        for at_s in islice(times_s(self._confirm_s), errand.questions):
+        ends_at = sent_at + self._confirm_s
+        confirm = functools.partial(self.lock.confirm, sent)
+        trouble = "" if move.questions is None else f": {self.budget.shortage()}"
+        for at_s in islice(policy.confirm_times_s(self._confirm_s), move.questions):
             # After a slow answer, don't catch up in a burst.
             due = max(sent_at + at_s, asked_at + policy.confirm_every_s)
             if due > ends_at:
@@ -3486,81 +3416,86 @@ class LockControl:
             yield Pause(due)
             asked_at = self._clock.monotonic()
             # The last question is given a second to be answered in.
-            by = min(max(ends_at, asked_at + 1.0), self._try_ends())
+            by = max(ends_at, asked_at + 1.0)
             try:
-                progress = yield from self._call(functools.partial(confirm, by))
+                progress = yield from self._call(confirm, by)
             except LockError as error:
-                if isinstance(error, Rejected):  # a cloud's no would leave it open
+                if isinstance(error, Rejected):  # a cloud's no proves nothing
                     return Result.REFUSED, str(error)
                 trouble = f": {error}"
                 if isinstance(error, AuthError | QuotaError):
-                    break  # asking on would only make it worse
+                    break  # more questions would only make it worse
                 continue
             if progress is Progress.DONE:
-                return Result(command.target.value), ""
-            in_time = sent_at + policy.resend_after_s <= asked_at < errand.send_by
+                return Result(sent.command.target.value), ""
+            in_time = sent_at + policy.resend_after_s <= asked_at < move.send_by
             if progress is Progress.NO_EFFECT and in_time and not is_last:
                 return None, ""
         waited_s = self._clock.monotonic() - sent_at
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
 
-    def _call(self, request: Callable[[], T]) -> Steps[T]:
-        """Make a request, unless the lock's cloud must be left alone.  One that is
-        given up before the worker begins it is never made."""
-        if rest_s := self.budget.rest_s(NoteKey.QUOTA):
-            minutes = ceil(rest_s / 60)
+    def _call(
+        self,
+        request: Callable[[float], T],
+        by: float,
+        try_s: float = 0.0,
+        start_by: float = inf,
+    ) -> Steps[T]:
+        """Make a request that ends ``by``, and within the timeout of one, unless the
+        lock's cloud must be left alone.  It is never made once it was given up."""
+        if backoff_s := self.budget.backoff_s(NoteKey.QUOTA):
+            minutes = ceil(backoff_s / 60)
             raise QuotaError(f"rate-limited: no calls for {minutes} min")
-        is_awaited = True
 
         def make() -> T:
-            if not is_awaited:
-                raise NotSent("given up")
-            return self._guarded(request)
+            now = self._clock.monotonic()
+            if is_given_up or now >= start_by:  # the worker was busy until now
+                raise NotSent("too late to send")
+            try_ends = now + (try_s or self.policy.try_s)
+            return self._guarded(lambda: request(min(by, try_ends)))
 
+        is_given_up = False
         try:
-            return cast(T, (yield Call(self._worker, make)))
+            return (yield from call(self.worker, make))
         except QuotaError as error:
             if error.after_s:
-                self.budget.rest(NoteKey.QUOTA, error.after_s)
+                self.budget.back_off(NoteKey.QUOTA, error.after_s)
             raise
         finally:
-            is_awaited = False
+            is_given_up = True
 
-    def _guarded(self, action: Callable[[], T]) -> T:
-        """Have the driver do something.  Raises: LockError; also for a fault of the
-        driver's own: nobody knows then whether its request left, as after an answer
-        that makes no sense."""
+    def _guarded(self, request: Callable[[], T]) -> T:
+        """Call the driver.  Raises: LockError; also for a bug in the driver, after
+        which nobody knows whether its request left."""
         try:
-            return action()
+            return request()
         except LockError:
             raise
         except Exception as error:
             name = type(error).__name__
             where = "".join(traceback.format_tb(error.__traceback__))
-        if where not in self._faults_reported:  # an idle door would say it all day
-            self._faults_reported.add(where)
+        if where not in self._faults_logged:  # an idle door would log it all day
+            self._faults_logged.add(where)
             # Without its words, which may hold a secret.
             log.error("a fault in the program, please report it: %s\n%s", name, where)
         raise Unreadable(f"a fault in the program ({name}); the journal shows where")
 
-    def _try_again(
+    def _may_retry(
         self, error: LockError, wait_s: float | None, by: float, lost_by: float
-    ) -> Steps[None]:
-        """Wait for the next try.  Raises: ``error``, where there is none (``wait_s`` is
-        None) or no time for one."""
+    ) -> Steps[bool]:
+        """Wait for the next try; False where there is none (``wait_s`` is None) or no
+        time is left for it."""
         if wait_s is None:
-            raise error
+            return False
         wait_s *= 1 + self._jitter() / 4  # doors should not retry in step
         if error.after_s is not None:
             wait_s = error.after_s
         try_at = self._clock.monotonic() + wait_s
         if try_at >= (by if error.forbids_fallback else min(by, lost_by)):
-            raise error
+            return False
         log.warning("%s; trying again in %.1f s", error, wait_s)
         yield Pause(try_at)
-
-    def _try_ends(self, try_s: float = 0.0) -> float:
-        return self._clock.monotonic() + (try_s or self.policy.try_s)
+        return True
 
 
 def control_locks(
@@ -3569,36 +3504,36 @@ def control_locks(
     events: Forgiving,
     clock: Clock,
     *,
-    jitter: Callable[[], float],
+    jitter: Callable[[], float] = random.random,
     worker: Callable[[str], Worker | None] = lambda name: None,
 ) -> LockControl:
-    """The control of the lock, which has its fallback's; of those in ``locks``."""
+    """The control of the first of ``locks``, with the second as its fallback."""
     control = None
     for name, access in reversed(locks_of(config).items()):
-        if name not in locks:
-            continue
-        lock = locks[name]
-        allowed = access.calls_per_month or lock.policy.calls_per_month
-        control = LockControl(
-            lock,
-            clock,
-            confirm_s=access.confirm_s,
-            jitter=jitter,
-            worker=worker(name),
-            name=name,
-            budget=CallBudget(clock, access.kind, allowed, events.recall, events.keep),
-            fallback=control,
-        )
+        if lock := locks.get(name):
+            allowed = access.calls_per_month or lock.policy.calls_per_month
+            control = LockControl(
+                lock,
+                clock,
+                confirm_s=access.confirm_s,
+                jitter=jitter,
+                worker=worker(name),
+                name=name,
+                budget=CallBudget(
+                    clock, access.kind, allowed, events.recall, events.keep
+                ),
+                fallback=control,
+            )
     assert control is not None
     return control
 
 
 class Relocking:
-    """Pending relocks, in memory and on disk for the next start.
+    """Pending relocks, in memory and on disk.
 
-    A verb that moves the lock without the door changes them on disk: the door looks
-    there every ``look_every_s``.  While the disk fails or the row is lost, memory wins
-    and is written as soon as possible; an empty row means that nothing is pending.
+    Verbs change them on disk as well: a running door reads them every
+    ``look_every_s``.  While the disk fails, and if the row was lost, memory wins; an
+    empty row means that none is pending.  With ``after_s`` 0 none is added.
     """
 
     look_every_s = 1.0
@@ -3615,34 +3550,22 @@ class Relocking:
         self._after_s = after_s
         self._clock = clock
         self._events = events
-        self._found: str | None = None  # on disk, when it was last looked at
+        self._found: str | None = None  # on disk, when it was last read
         self._look_at = -inf
         self.pending = dict(pending)  # by lock
-        self._trying: Relock | None = None
-
-    @property
-    def has_given_up(self) -> bool:
-        return any(relock.due == inf for relock in self.pending.values())
-
-    def due(self) -> Relock | None:
-        """One that is to be locked again now; ``tried`` is about the last of these."""
-        now = self._clock.monotonic()
-        due = (each for each in self.pending.values() if each.due <= now)
-        self._trying = next(due, None)
-        return self._trying
 
     def look(self) -> None:
         """Follow what others have changed on disk; write what could not be written."""
-        now = self._clock.monotonic()
+        now, boot = self._clock.monotonic(), self._clock.boot()
         if now < self._look_at:
             return
         self._look_at = now + self.look_every_s
-        found, mine = self._found, self._text(self.pending)
+        before, mine = self._found, relocks_text(self.pending.values(), boot)
         try:
-            text = self._found = self._events.recall(NoteKey.RELOCK)
-            if text is not None and text not in (found, mine):
-                self.pending = relocks_from(text, self._clock.boot(), now)
-            elif (text or "") != mine:
+            self._found = found = self._events.recall(NoteKey.RELOCK)
+            if found is not None and found not in (before, mine):
+                self.pending = relocks_from(found, boot, now)
+            elif (found or "") != mine:
                 self._events.keep(Notes({NoteKey.RELOCK: mine}))
         except StoreError:
             return
@@ -3651,39 +3574,15 @@ class Relocking:
 
     def intend(self, command: Command) -> Notes:
         """To be on disk before ``command`` leaves: a power cut must not forget it."""
-        may_open = Outcome(command, Result.UNSURE, lock=self._control.mover)
-        return self._notes(self._after(may_open))
+        unsure = Outcome(command, Result.UNSURE, lock=self._control.mover)
+        return self._notes(self._after(unsure))
 
     def settle(self, outcome: Outcome) -> Notes:
+        """Follow the outcome of a move; returns what is to be on disk."""
         self.pending = self._after(outcome)
         return self._notes(self.pending)
 
-    def tried(self, outcome: Outcome) -> tuple[Outcome, Notes]:
-        """What came of locking again, in full words, and what it leaves to be done."""
-        relock = self._trying
-        assert relock is not None
-        control = self._control.named(relock.lock)
-        self._look_at = -inf
-        self.look()
-        wanted, failures = relock.lock, relock.failures
-        name, kind = control.name, control.budget.kind
-        which = "" if name == "lock" else f"the {name} ({kind})"
-        if name != wanted:
-            which = f"in place of the {wanted}, which is not in the settings any more"
-        notes, words = NO_NOTES, [which, outcome.detail]
-        if self.pending.get(wanted) == relock:  # no verb has moved it meanwhile
-            del self.pending[wanted]
-            if outcome.result is not Result.LOCKED:
-                # A cloud that must be left alone is no failure of the next try.
-                due = self._clock.monotonic() + control.budget.rest_s(NoteKey.QUOTA)
-                due += next(islice(control.policy.relock_waits_s, failures, None), inf)
-                self.pending[wanted] = Relock(wanted, round(due, 3), failures + 1)
-                words += ["given up"] * (due == inf)
-            notes = self._notes(self.pending)
-        return outcome._replace(detail="; ".join(filter(None, words))), notes
-
     def _after(self, outcome: Outcome) -> dict[str, Relock]:
-        """What is to be locked again after ``outcome``."""
         lock, pending = outcome.lock, dict(self.pending)
         stays_open = not self._control.named(lock).policy.locks_itself
         may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE) and stays_open
@@ -3694,14 +3593,31 @@ class Relocking:
             pending[lock] = Relock(lock, round(due, 3))  # as it is on disk
         return pending
 
-    def _text(self, pending: Mapping[str, Relock]) -> str:
-        return relocks_text(pending.values(), self._clock.boot())
-
     def _notes(self, pending: Mapping[str, Relock]) -> Notes:
-        text = self._text(pending)
-        if not text and not self._found and not self._after_s:
-            return NO_NOTES
-        return Notes({NoteKey.RELOCK: text})
+        text = relocks_text(pending.values(), self._clock.boot())
+        is_used = text or self._found or self._after_s
+        return Notes({NoteKey.RELOCK: text}) if is_used else NO_NOTES
+
+    def settle_relock(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
+        """The same for the outcome of ``relock``, which also gets its full detail."""
+        control = self._control.named(relock.lock)
+        self._look_at = -inf
+        self.look()
+        kind, notes = control.budget.kind, NO_NOTES
+        which = "" if control.name == "lock" else f"the {control.name} ({kind})"
+        details = [which, outcome.detail]
+        if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
+            del self.pending[relock.lock]
+            if outcome.result is not Result.LOCKED:
+                # A cloud that must be left alone is no failure of the next try.
+                due = self._clock.monotonic() + control.budget.backoff_s(NoteKey.QUOTA)
+                waits_s = control.policy.relock_waits_s
+                due += next(islice(waits_s, relock.failures, None), inf)
+                again = relock._replace(due=round(due, 3), failures=relock.failures + 1)
+                self.pending[relock.lock] = again
+                details += ["given up"] * (due == inf)
+            notes = self._notes(self.pending)
+        return outcome._replace(detail="; ".join(filter(None, details))), notes
 
 
 ################################################################################
@@ -3710,11 +3626,8 @@ class Relocking:
 
 
 class Equipment:
-    """What the door works with.
-
-    The locks are called "lock" and, where there is one, "fallback", as in the settings.
-    The authorities are asked, in order, about whom the list does not know.
-    """
+    """What the door works with: the locks by the names of their tables, "lock" and
+    "fallback", and the authorities in the order in which they are asked."""
 
     def __init__(
         self,
@@ -3741,62 +3654,62 @@ class Equipment:
 class Settings(Protocol):
     """Where the door's configuration comes from, and what it is equipped with."""
 
-    def changed(self) -> Config | ConfigError | None:
-        """The configuration, or its problems, once after each edit and each request to
-        read it again."""
-
-    def apply(self, new: Config, equipment: Equipment) -> bool:
-        """Have the equipment as ``new`` wants it.  False when nothing differs."""
-
-    def before(self) -> Config | None:
-        """What the door had before this start, if the file was edited since."""
-
-    def remember(self) -> None:
-        """Keep on disk what is in force now, for a start with a broken or missing file
-        and to compare an edit with.  Trouble with the disk is logged."""
+    # The configuration, or its problems: once after each edit and request to reload.
+    def changed(self) -> Config | ConfigError | None: ...
+    # Equip the door as ``new`` has it.  False when nothing differs.
+    def apply(self, new: Config, equipment: Equipment) -> bool: ...
+    # The door's configuration before this start, if the file was edited since.
+    def before(self) -> Config | None: ...
+    # Save the running configuration, for a start with a bad or missing file and to
+    # compare an edit with.  Does not fail.
+    def remember(self) -> None: ...
 
 
-#: What is identified by a UID.
-CARDS = (Medium.CARD, Medium.SECURE_CARD)
+CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
+OWN = (Medium.COMMAND, Medium.RELOCK)  # the owner and the door need no permission
+
+LOCKED_DOWN_WORDS = "locked down: no card opens the door"
+NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
+TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 
 class LocalList:
-    """The authority that is asked first, and never waits: the people of doorpi.toml and
-    of the database.  The file decides over the database, and a block over both."""
+    """The authority that is asked first, and answers at once: the people of doorpi.toml
+    and of the database.  The file decides over the database, a block over both."""
 
     def __init__(self, cards: Mapping[Uid, Credential], people: Forgiving) -> None:
         self._cards = cards
         self._people = people
 
     def look_up(
-        self, request: AccessRequest, before: Credential | None = None
+        self, request: AccessRequest, default: Credential | None = None
     ) -> Credential | None:
-        """Whose card it is; where the database fails, what was known ``before``."""
-        uid, who = Uid(request.identifier), None
+        """Whose card it is; ``default`` where the database fails."""
+        uid, found = Uid(request.identifier), None
         if request.medium in CARDS:
-            who = self._cards.get(uid)
-            if who is None and is_random(uid):
+            found = self._cards.get(uid)
+            if found is None and is_random(uid):
                 return None
-            who = who or self._people.find(uid, otherwise=before)
-        return self.kept_out(request, who)
+            found = found or self._people.find(uid, default=default)
+        return self.with_block(request, found)
 
-    def kept_out(
-        self, request: AccessRequest, who: Credential | None
+    def with_block(
+        self, request: AccessRequest, found: Credential | None
     ) -> Credential | None:
-        """``who``, with the block on what was presented or on all that they have."""
+        """``found``, with the block on what was presented or on its holder."""
         uid = Uid(request.identifier)
-        block: Block | None = self._people.block_on(uid, who.holder if who else "")
+        block: Block | None = self._people.block_on(uid, found.holder if found else "")
         if block is None:
-            return who
-        who = who or Credential(uid=uid, holder=block.holder, source=Origin.DB)
-        return who._replace(block=block)
+            return found
+        found = found or Credential(uid=uid, holder=block.holder, source=Origin.DB)
+        return found._replace(block=block)
 
 
 def circumstances(
     config: Config, events: Forgiving, uid: str, at: datetime, *, clock_set: bool,
     locked_down: bool
 ) -> Circumstances:  # fmt: skip
-    """What else is decided by, at the door and by `why`."""
+    """What a decision depends on beside the credential, at the door and for `why`."""
     passback_s = config.door.passback_s
     return Circumstances(
         at=at,
@@ -3817,34 +3730,29 @@ def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
     )
 
 
-LOCKED_DOWN_WORDS = "locked down: no card opens the door"
-CLOCK_IS_SET = "the clock is set: cards with dates or hours work again"
-NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
-
-
 class Retention:
     """Removes from the log what is older than ``keep_days``, a few rows at a time.
 
-    A clock may be set wrong, and what was removed is lost.  So it goes by a time that
-    follows the clock no more than ``fastest`` times as fast as this program runs: a
-    jump by a year, for an hour, costs some hours of the log.  That time is on disk.
+    A clock may be wrong, and what was removed is lost.  So "now" is a time that follows
+    the clock no more than ``fastest`` times as fast as this program runs: a jump by a
+    year, for an hour, costs some hours of the log.  That time is kept on disk.
     """
 
     first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
     fastest = 3
-    rows = 8  # of each table in one step: a tap may wait for it
+    rows = 8  # of each table in one step: a tap may have to wait for it
 
     def __init__(self, keep_days: int, clock: Clock) -> None:
         self._keep = timedelta(days=keep_days)
         self._clock = clock
         self._next_at = self._next_look_at = clock.monotonic() + self.first_look_s
-        self._reached: datetime | None = None  # by which time old rows are removed
+        self._reached: datetime | None = None  # that "now"
         self._reached_at = self._next_at
         self._noted = ""  # on disk
         self._is_tidy = True
 
     def step(self, people: Forgiving, events: Forgiving) -> None:
-        """To be called whenever nobody is there; waits for the disk once."""
+        """For moments in which nobody is there; writes to the disk once at most."""
         began_at = self._clock.monotonic()
         if people.needs_tidying:
             people.tidy()
@@ -3854,7 +3762,7 @@ class Retention:
             self._is_tidy, self._next_at = True, self._next_look_at
             events.tidy()
             people.tidy()
-        elif not self._clock.is_set():  # it may believe in any year
+        elif not self._clock.is_set():  # it may show any year
             self._next_at = began_at + self.first_look_s
         else:
             now = self._clock.now()
@@ -3865,10 +3773,10 @@ class Retention:
             self._next_look_at = began_at + again_s
 
     def _reach(self, began_at: float, now: datetime, events: Forgiving) -> datetime:
-        """By which time to remove, noted once a day."""
+        """The time to go by; noted on disk once a day."""
         known = self._reached or self._begin(now, events)
-        went = timedelta(seconds=self.fastest * (began_at - self._reached_at))
-        self._reached = max(known, min(now, known + went))
+        passed = timedelta(seconds=self.fastest * (began_at - self._reached_at))
+        self._reached = max(known, min(now, known + passed))
         self._reached_at = began_at
         text = utc_text(self._reached)
         if self._noted[:10] != text[:10]:
@@ -3888,40 +3796,32 @@ class Retention:
 
 
 class Display:
-    """What the door says: with its lights, and to whom reads its status.
-
-    ``standing`` is what goes on after a result: a move that is under way, or else the
-    most pressing fault.
-    """
+    """The lights, and the status that systemd shows."""
 
     def __init__(self, indicator: Indicator, supervisor: Supervisor, clock: Clock,
                  patterns: Mapping[Signal, Pattern]) -> None:  # fmt: skip
-        self._supervisor = supervisor
-        self._clock = clock
-        self._words: dict[Signal | str, str] = {}  # what is wrong
-        self._shown_until = -inf  # a result, that is
-        #: What each request that has no result yet is about.
+        self._supervisor, self._clock = supervisor, clock
+        #: What is wrong, in words; those of FAULTS have a light as well.
+        self.troubles: dict[Signal | str, str] = {}
+        self.shown_until = -inf  # the last result
+        #: The signal of each request that has no result yet.
         self.under_way: dict[object, Signal] = {}
         self.enrolling_until = self.denied_until = -inf
         self.use(indicator, patterns)
 
     def use(self, indicator: Indicator, patterns: Mapping[Signal, Pattern]) -> None:
-        """From now on, show it there."""
         self._indicator, self._patterns = indicator, patterns
-        self._idle_shown: Signal | None = None
+        self._standing_shown: Signal | None = None
 
     @property
     def standing(self) -> Signal:
+        """What goes on after a result: a move under way, or the most pressing fault."""
         if self.under_way:
             signals = self.under_way.values()
             return Signal.WORKING if Signal.WORKING in signals else Signal.ASKING
-        return self._idle
-
-    @property
-    def _idle(self) -> Signal:
         if self._clock.monotonic() < self.enrolling_until:
             return Signal.ENROLLING
-        return next(filter(self.has, FAULTS), Signal.READY)
+        return next((fault for fault in FAULTS if fault in self.troubles), Signal.READY)
 
     def show(self, *signals: Signal) -> None:
         """Show ``signals`` now, then what is standing; in the pause after many denials
@@ -3930,89 +3830,59 @@ class Display:
         length_s = sum(self._patterns[sign].duration_s for sign in signals)
         denied_s = self._patterns[Signal.DENIED].duration_s
         more = ceil(max(0.0, self.denied_until - now - length_s) / denied_s)
-        self._shown_until = now + length_s + more * denied_s
-        self._idle_shown = self.standing
-        signals += (Signal.DENIED,) * more
-        goes_on = bool(signals) and signals[-1] in STANDING
-        self._indicator.show(*signals, self._idle if goes_on else self._idle_shown)
+        self.shown_until = now + length_s + more * denied_s
+        self._standing_shown = self.standing
+        self._indicator.show(*signals, *[Signal.DENIED] * more, self._standing_shown)
 
     def keep_up(self) -> None:
-        """Follow what has changed, once the last result was seen.  For idle moments."""
+        """For idle moments: show what has changed, once the last result was seen."""
         self._indicator.keep_ready()
         trouble = self._indicator.trouble
-        if self.note("lights", trouble and f"no lights: {trouble}"):
-            if trouble:
-                log.warning("no lights: %s; the door works in the dark", trouble)
-            else:
-                log.info("the lights are back")
-        is_seen = self._clock.monotonic() >= self._shown_until
-        if is_seen and self._idle_shown is not self.standing:
+        self.note("lights", trouble and f"no lights: {trouble}", "the lights are back")
+        is_seen = self._clock.monotonic() >= self.shown_until
+        if is_seen and self._standing_shown is not self.standing:
             self.show()
 
-    def is_quiet(self, for_s: float) -> bool:
-        """True when the last result was over so long ago: nobody is there."""
-        return self._clock.monotonic() > self._shown_until + for_s
+    def note(self, subject: Signal | str, trouble: str, ended: str = "") -> None:
+        """Log and show ``trouble`` from now on; "": all is well, which is logged as
+        ``ended`` after a trouble."""
+        if self.troubles.get(subject, "") == trouble:
+            return
+        if trouble:
+            self.troubles[subject] = trouble
+            log.warning("%s", trouble)
+        else:
+            del self.troubles[subject]
+            if ended:
+                log.info("%s", ended)
+        self.report_status()
 
-    def fault(self, sign: Signal, why: str) -> bool:
-        """``sign`` is standing from now on, because of ``why``; "" ends it.  Returns
-        whether that is news."""
-        is_news = self.note(sign, why)
-        if is_news and why:
-            log.warning("%s", why)
-        return is_news
-
-    def storage(self, why: str, is_write: bool) -> None:
-        """Takes what a Forgiving store reports."""
-        is_news = self.fault(Signal.STORAGE_BAD, why and f"database: {why}")
-        if is_news and not why:
-            log.info("database: it can be written again")
-
-    def has(self, sign: Signal) -> bool:
-        return sign in self._words
-
-    def note(self, subject: Signal | str, words: str) -> bool:
-        """As ``fault``, for the status alone."""
-        if self._words.get(subject, "") == words:
-            return False
-        self._words[subject] = words
-        if not words:
-            del self._words[subject]
-        self.tell_status()
-        return True
-
-    def tell_status(self) -> None:
-        faults = [words for sign, words in self._words.items() if sign in FAULTS]
-        notes = [words for sign, words in self._words.items() if sign not in FAULTS]
-        self._supervisor.status("; ".join([*(faults or ["ready"]), *notes]))
-
-
-class Shared(NamedTuple):
-    """What all that deal with a request work with."""
-
-    display: Display
-    people: Forgiving
-    events: Forgiving
-    clock: Clock
+    def report_status(self) -> None:
+        is_ready = not any(fault in self.troubles for fault in FAULTS)
+        words = [*["ready"] * is_ready, *self.troubles.values()]
+        self._supervisor.status("; ".join(words))
 
 
 class Refusals:
-    """Says no, and keeps a flood of it from the disk and from the lights."""
+    """Says no, and keeps a flood of denials from the disk and from the lights."""
 
     most_unknown = 4
 
-    def __init__(self, shared: Shared) -> None:
-        self._display, _, self._events, self._clock = shared
+    def __init__(self, display: Display, events: Forgiving, clock: Clock) -> None:
+        self._display, self._events, self._clock = display, events, clock
         self._denials = Denials()
         self._unknown: dict[Uid, float] = {}
 
     def forgive(self) -> None:
-        """Somebody may enter."""
+        """Somebody may enter: the pause after many denials ends."""
         self._denials.forgive()
         self._display.denied_until = -inf
 
-    def deny(self, entry: Entry, counts: Mapping[str, int]) -> bool:
-        """Show and log that ``entry`` is a no; False for one that is only counted."""
-        event, now = entry.event, entry.request.arrived
+    def deny(
+        self, event: Event, now: float, counts: Mapping[str, int], is_unknown: bool
+    ) -> bool:
+        """Show and log a denial; False for one that is only counted.  ``is_unknown``:
+        `allow` may be about this card."""
         if now < self._denials.paused_until:
             self._denials.is_only_counted(event, now, is_pause=True)
             return False
@@ -4020,7 +3890,6 @@ class Refusals:
         self._display.denied_until = self._denials.paused_until
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
         self._display.show(Signal.DENIED if is_a_no else Signal.FAULT)
-        is_unknown = not event.holder or (entry.who and entry.who.block)
         words = self._noted(event.uid, now) if event.uid and is_unknown else {}
         notes = Notes(words=words, counts=counts)
         if self._denials.is_only_counted(event, now):
@@ -4038,8 +3907,8 @@ class Refusals:
         return True
 
     def _noted(self, uid: Uid, now: float) -> dict[str, str]:
-        """For `allow`: this unknown card and those before it.  A phone has one of them,
-        though it shows another UID each time."""
+        """The last unknown cards, for `allow`.  A phone is one of them, though it shows
+        another UID each time."""
         before = [
             (other, at)
             for other, at in self._unknown.items()
@@ -4049,7 +3918,7 @@ class Refusals:
         return {NoteKey.UNKNOWN: unknown_text(self._unknown, self._clock.boot())}
 
     def close(self, now: float = inf) -> None:
-        """Log how often each denial came again, once it has come to an end."""
+        """Log how often each denial was repeated, once that has ended."""
         for each in self._denials.over(now):
             event = each.event._replace(detail=each.words)
             log.info("%s", describe(event))
@@ -4057,118 +3926,12 @@ class Refusals:
                 self._events.finish(event)
 
 
-class Enrolment:
-    """A master card opens a window: the first unknown card in it goes on the list."""
-
-    window_s = 15.0
-
-    def __init__(self, shared: Shared) -> None:
-        self._display, self._people, self._events, _ = shared
-
-    def turn(self, event: Event, now: float) -> None:
-        """Open the window, or close it; a master card never moves the lock."""
-        was_open = now < self._display.enrolling_until
-        self._display.enrolling_until = -inf if was_open else now + self.window_s
-        self._display.show()
-        word = "closed" if was_open else f"open for {self.window_s:g} s"
-        self._record(event._replace(detail=f"enrolment {word}"))
-
-    def take(self, event: Event, *, is_new: bool) -> None:
-        """Put an unknown card on the list, and close the window; deny any other."""
-        uid, sign, people = event.uid, Signal.DENIED, self._people
-        if is_new and uid is not None:
-            self._display.enrolling_until = -inf
-            name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
-            card = Credential(uid=uid, holder=name, source=Origin.DB)
-            # It may be known to a database that could not be asked a moment ago.
-            is_known = people.find(uid, otherwise=card) is not None
-            if is_known or people.add_card(card, event.at, otherwise=card):
-                sign = Signal.FAULT
-                event = event._replace(detail="could not be enrolled")
-            else:
-                sign, reason = Signal.ENROLLED, Reason.GRANTED
-                event = event._replace(holder=name, reason=reason, detail="enrolled")
-        elif event.reason is Reason.GRANTED:
-            event = event._replace(
-                reason=Reason.NOT_PERMITTED_AT_THIS_TIME,
-                detail="nobody is let in while a new card is enrolled",
-            )
-        self._display.show(sign)
-        self._record(event)
-
-    def _record(self, event: Event) -> None:
-        log.info("%s", describe(event))
-        self._events.record(event)
-
-
-class Watch:
-    """Knows what keeps out everybody or many, and says when that changes: a lockdown,
-    and a clock that is not set."""
-
-    def __init__(self, shared: Shared, config: Config) -> None:
-        self._display, self._people, self._events, self._clock = shared
-        self._config = config
-        self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
-        self._believed: bool | None = None  # the clock, when it was last looked at
-
-    def look(self) -> None:
-        """To be called in idle moments."""
-        now = self._clock.monotonic()
-        if self._lockdown_looks.is_due(now):
-            self.is_locked_down()
-        if self._clock_looks.is_due(now):
-            self._look_at_clock()
-
-    def is_locked_down(self) -> bool:
-        """While the disk fails, and where it has lost its word, what was holds."""
-        known = self._display.has(Signal.LOCKED_DOWN)
-        found: bool | None = self._people.locked_down()
-        if found is None:
-            return known
-        if known and not found:
-            log.info("the lockdown is lifted")
-        self._display.fault(Signal.LOCKED_DOWN, LOCKED_DOWN_WORDS if found else "")
-        return found
-
-    def circumstances(self, request: AccessRequest) -> Circumstances:
-        config, events = self._config, self._events
-        return circumstances(
-            config,
-            events,
-            Uid(request.identifier),
-            request.at,
-            clock_set=believes_clock(config, events, self._clock),
-            locked_down=self.is_locked_down(),
-        )
-
-    def _look_at_clock(self) -> None:
-        """Say whom a clock that is not set keeps out, and when that is over."""
-        before, config = self._believed, self._config
-        self._believed = believes_clock(config, self._events, self._clock)
-        if before is self._believed:
-            return
-        trouble, others = "", self._people.has_dated_cards()
-        dated = sum(card.needs_clock for card in config.cards.values())
-        if not self._believed and (dated or others):
-            trouble = (
-                f"the clock is not set (it shows {self._clock.now():%Y-%m-%d %H:%M}):"
-                f" cards with dates or hours are refused: {dated} of doorpi.toml"
-                f"{', and those of the database' * others}"
-            )
-        if self._display.note("clock", trouble):
-            log.warning("%s", trouble or CLOCK_IS_SET)
-
-
-#: Who needs no leave: the owner at the keyboard, and the door itself.
-OWN = (Medium.COMMAND, Medium.RELOCK)
-TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
-
-
 class Doorkeeper:
-    """Takes each request from what was presented to a light and an event.
+    """What all requests share: the list, the locks and who is in line for them, the
+    lights and the log.
 
-    The lock is moved for one after the other.  Whoever comes while somebody is let in
-    wants in, too, and never locks the door.  A relock makes way for everybody.
+    One passage after the other moves the lock.  A person who comes while somebody is
+    let in wants in, too, and never locks the door.  A relock gives way to everybody.
     """
 
     def __init__(
@@ -4180,17 +3943,15 @@ class Doorkeeper:
         supervisor: Supervisor,
         worker: Callable[[str], Worker] = lambda name: InlineWorker(),
         jitter: Callable[[], float] = random.random,
-        tell: Callable[[str, bool], None] | None = None,
+        report: Callable[[str, bool], None] | None = None,
     ) -> None:
-        self._clock, self._worker, self._jitter = clock, worker, jitter
-        self._line: list[Entry] = []  # the first one moves the lock
-        self._relock: Steps[Event] | None = None
+        self.clock, self._jitter = clock, jitter
+        self._worker = functools.cache(worker)  # one a lock, also after a reload
+        self.line: list[Passage] = []  # the first one moves the lock
         self.display = Display(equipment.indicator, supervisor, clock, config.patterns)
-        self.people = Forgiving(equipment.people, tell or self.display.storage)
-        self.events = Forgiving(equipment.events, tell or self.display.storage)
-        shared = Shared(self.display, self.people, self.events, clock)
-        self.refusals, self.enrolment = Refusals(shared), Enrolment(shared)
-        self._shared = shared
+        self.people = Forgiving(equipment.people, report or self._report_storage)
+        self.events = Forgiving(equipment.events, report or self._report_storage)
+        self.refusals = Refusals(self.display, self.events, clock)
         self.use(config, equipment)
 
     def use(
@@ -4199,65 +3960,34 @@ class Doorkeeper:
         equipment: Equipment,
         pending: Mapping[str, Relock] = MappingProxyType({}),
     ) -> None:
-        """From now on go by ``config``; ``pending`` is to be locked again."""
-        self._config, clock = config, self._clock
-        self._authorities = equipment.authorities
-        self._list = LocalList(config.cards, self.people)
+        """From now on go by ``config``, with the ``pending`` relocks."""
+        self.config, self.authorities = config, equipment.authorities
+        self.list = LocalList(config.cards, self.people)
         self.display.use(equipment.indicator, config.patterns)
-        self.watch = Watch(self._shared, config)
         self.control = control_locks(
             config,
             equipment.locks,
             self.events,
-            clock,
+            self.clock,
             jitter=self._jitter,
             worker=self._worker,
         )
         after_s, events = config.lock.relock_after_s, equipment.events
-        self.relocking = Relocking(self.control, after_s, clock, events, pending)
+        self.relocking = Relocking(self.control, after_s, self.clock, events, pending)
+        self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
+        self._clock_believed: bool | None = None  # when it was last looked at
 
-    def passage(
-        self, request: AccessRequest, source: Source | None = None
-    ) -> Steps[Event]:
-        """All that becomes of a request, as in its event."""
-        entry = Entry(request, self._shared)
-        if self._clock.monotonic() >= request.good_until:
-            entry.event = entry.event._replace(reason=Reason.STALE)
-            self.refusals.deny(entry, self.control.spent())
-        elif request.medium in OWN:
-            yield from self._move(entry)
-        else:
-            yield from self._admit(entry, source)
-        return entry.event
-
-    def _admit(self, entry: Entry, source: Source | None) -> Steps[None]:
-        """Judge a request, and do what follows."""
-        arrived = entry.request.arrived
-        verdict, who = (yield from self._judge(entry, source)), entry.who
-        entry.judged(verdict)
-        if verdict.granted:
-            self.refusals.forgive()
-        is_master = verdict.granted and who and who.role is Role.MASTER
-        is_enrolling = arrived < self.display.enrolling_until
-        if verdict.granted and not is_master and not is_enrolling:
-            yield from self._move(entry)
-            return
-        with ProcessSignals.postponed():  # what is shown is in the log, too
-            if is_master:
-                self.enrolment.turn(entry.event, arrived)
-            elif is_enrolling:
-                is_new = who is None and not is_random(entry.event.uid or Uid(""))
-                self.enrolment.take(entry.event, is_new=is_new)
-            elif not self.refusals.deny(entry, self.control.spent()) and source:
-                source.rest(arrived + Denials.slow_s)
+    def _report_storage(self, why: str, is_write: bool) -> None:
+        trouble, ended = why and f"database: {why}", "database: it can be written again"
+        self.display.note(Signal.STORAGE_BAD, trouble, ended)
 
     def serve(self, request: AccessRequest, source: Source) -> Steps[None]:
         """A request of ``source``, or a question about the lock; it gets its answer."""
         if request.wants is Wants.STATUS:
-            yield Pause(request.good_until, lambda: self.is_free)
+            yield Pause(request.good_until, lambda: not self.line)
             answer = yield from self.status()
         else:
-            answer = answer_of((yield from self.passage(request, source)))
+            answer = answer_of((yield from Passage(self, request, source).steps))
         source.answer(request, answer)
 
     def status(self) -> Steps[Answer]:
@@ -4266,22 +3996,22 @@ class Doorkeeper:
         for control in self.control.all:
             is_main = control is self.control
             title = "" if is_main else f"fallback ({control.budget.kind}): "
-            by = self._clock.monotonic() + self._config.lock.unlock_window_s
+            by = self.clock.monotonic() + self.config.lock.unlock_window_s
             try:
                 status = yield from control.status(by)
             except LockError as error:
                 lines.append(f"{title}not known: {error}")
                 continue
             is_known |= is_main and status.state is not LockState.UNKNOWN
-            lines.append(title + status_words(status, self._clock.now().timestamp()))
-        if counts := self.control.spent():
+            lines.append(title + status_words(status, self.clock.now().timestamp()))
+        if counts := self.control.new_calls():
             self.events.keep(Notes(counts=counts))
         for control in self.control.all:
             if (budget := control.budget).allowed:
                 warning = "warning: " if budget.shortage() else ""
                 lines.append(warning + calls_in_words(budget.used, budget.allowed))
-        now, text = self._clock.monotonic(), self.events.recall(NoteKey.RELOCK)
-        for relock in relocks_from(text, self._clock.boot(), now).values():
+        now, text = self.clock.monotonic(), self.events.recall(NoteKey.RELOCK)
+        for relock in relocks_from(text, self.clock.boot(), now).values():
             title = "" if relock.lock == "lock" else f"{relock.lock}: "
             due = f"to be locked again in {max(0.0, relock.due - now):.0f} s"
             stuck = f"warning: {NOT_LOCKED_AGAIN}"
@@ -4290,160 +4020,286 @@ class Doorkeeper:
             lines.append(LOCKED_DOWN_WORDS)
         return Answer(is_known, lines)
 
-    def relock(self, pending: Relock) -> Steps[Event]:
-        """The passage of the door's own wish to lock again."""
-        now, began_at = self._clock.now(), self._clock.monotonic()
-        wish = AccessRequest(
-            Medium.RELOCK, pending.lock, now, began_at, inf, wants=Wants.LOCK
+    def relock(self, relock: Relock) -> Steps[Event]:
+        """The passage of the door's own request to lock again."""
+        now, began_at = self.clock.now(), self.clock.monotonic()
+        request = AccessRequest(
+            Medium.RELOCK, relock.lock, now, began_at, inf, wants=Wants.LOCK
         )
-        self._relock = self.passage(wish)
-        return self._relock
+        return Passage(self, request, relock=relock).steps
 
-    @property
-    def is_free(self) -> bool:
-        """True while nobody moves the lock, or wants to."""
-        return not self._line
+    def cancel_relock(self) -> bool:
+        """A person goes first, and the door is locked again afterwards.  True where the
+        command has left: the lock may still call itself unlocked."""
+        if not self.line or self.line[0].relock is None:
+            return False
+        relock = self.line[0]
+        relock.steps.close()
+        return relock.event.command is not None
+
+    def is_locked_down(self) -> bool:
+        """If the store cannot say, the last known answer holds."""
+        found: bool | None = self.people.locked_down()
+        if found is None:
+            return Signal.LOCKED_DOWN in self.display.troubles
+        words = LOCKED_DOWN_WORDS if found else ""
+        self.display.note(Signal.LOCKED_DOWN, words, "the lockdown is lifted")
+        return found
+
+    def circumstances(self, request: AccessRequest) -> Circumstances:
+        return circumstances(
+            self.config,
+            self.events,
+            request.identifier,
+            request.at,
+            clock_set=believes_clock(self.config, self.events, self.clock),
+            locked_down=self.is_locked_down(),
+        )
+
+    def look_round(self) -> None:
+        """For idle moments: notice a lockdown, and a clock that is or is not set."""
+        now = self.clock.monotonic()
+        if self._lockdown_looks.is_due(now):
+            self.is_locked_down()
+        if self._clock_looks.is_due(now):
+            before = self._clock_believed
+            self._clock_believed = believes_clock(self.config, self.events, self.clock)
+            if before is not self._clock_believed:
+                self._note_clock(self._clock_believed)
+
+    def _note_clock(self, is_believed: bool) -> None:
+        """Say whom a clock that is not set keeps out."""
+        trouble, others = "", self.people.has_dated_cards()
+        dated = sum(card.needs_clock for card in self.config.cards.values())
+        if not is_believed and (dated or others):
+            trouble = (
+                f"the clock is not set (it shows {self.clock.now():%Y-%m-%d %H:%M}):"
+                f" cards with dates or hours are refused: {dated} of doorpi.toml"
+                f"{', and those of the database' * others}"
+            )
+        ended = "the clock is set: cards with dates or hours work again"
+        self.display.note("clock", trouble, ended)
+
+    def look_at_calls(self) -> None:
+        """Warn when the month's calls come to an end."""
+        found = (control.budget.shortage() for control in self.control.all)
+        self.display.note("calls", "; ".join(filter(None, found)))
+
+
+class Passage:
+    """One request on its way, from what was presented to the light and the event."""
+
+    enrolment_s = 15.0
+
+    def __init__(
+        self,
+        keeper: Doorkeeper,
+        request: AccessRequest,
+        source: Source | None = None,
+        relock: Relock | None = None,
+    ) -> None:
+        self._keeper, self._source = keeper, source
+        self.request, self.relock = request, relock
+        self.who: Credential | None = None
+        self._listed: Credential | None = None  # the same, unless an authority knew it
+        self._decided_by: Circumstances | None = None  # None: needs no permission
+        self._is_withdrawn = self._has_ended = False
+        is_owner = request.medium is Medium.COMMAND
+        self.event = Event(
+            at=request.at,
+            uid=Uid(request.identifier) if request.medium in CARDS else None,
+            holder=request.identifier if is_owner else "",
+            reason=Reason.GRANTED,
+            source=request.medium.value,
+            point=request.point,
+            request=request.id,
+        )
+        self.steps = self._run()
+
+    def _run(self) -> Steps[Event]:
+        """All that becomes of the request, as in its event."""
+        if self._keeper.clock.monotonic() >= self.request.good_until:
+            self.event = self.event._replace(reason=Reason.STALE)
+            self._deny()
+        elif self.request.medium in OWN or (yield from self._is_admitted()):
+            yield from self._move()
+        return self.event
+
+    def _is_admitted(self) -> Steps[bool]:
+        """Judge the request; True where the lock is to be moved."""
+        keeper, arrived = self._keeper, self.request.arrived
+        verdict = yield from self._judge()
+        self.event = self.event._replace(**verdict._asdict())
+        if verdict.granted:
+            keeper.refusals.forgive()
+        is_master = verdict.granted and self.who and self.who.role is Role.MASTER
+        is_enrolling = arrived < keeper.display.enrolling_until
+        if verdict.granted and not is_master and not is_enrolling:
+            return True
+        with ProcessSignals.postponed():  # the log has what is shown
+            if is_master:
+                self._turn_enrolment(is_enrolling)
+            elif is_enrolling:
+                self._enrol()
+            elif not self._deny() and self._source:
+                self._source.rest(arrived + Denials.slow_s)
+        return False
+
+    def _deny(self) -> bool:
+        is_unknown = not self.event.holder or bool(self.who and self.who.block)
+        calls = self._keeper.control.new_calls()
+        arrived = self.request.arrived
+        return self._keeper.refusals.deny(self.event, arrived, calls, is_unknown)
 
     # -- who it is, and whether they may enter
 
-    def _judge(self, entry: Entry, source: Source | None) -> Steps[Verdict]:
-        """Who is it, by the list or else by another authority; may they enter; and can
-        they prove it: nobody else is asked to, for a proof takes time."""
-        request, no = entry.request, None
-        entry.who = entry.listed = self._list.look_up(request)
-        if entry.who is None:
-            entry.who, no = yield from self._ask_others(request)
-        entry.by = self.watch.circumstances(request)
-        verdict = decide(entry.event.uid or Uid(""), entry.who, entry.by)
-        if verdict.granted and entry.who is not None and source is not None:
-            no = yield Call(source.worker, functools.partial(source.prove, entry.who))
+    def _judge(self) -> Steps[Verdict]:
+        """Who it is, by the list or else by an authority; whether they may enter; and
+        only then whether they can prove it, for a proof takes time."""
+        keeper, request, no = self._keeper, self.request, None
+        self.who = self._listed = keeper.list.look_up(request)
+        if self.who is None:
+            self.who, no = yield from self._ask_authorities()
+        self._decided_by = keeper.circumstances(request)
+        verdict = self._decide(self.who, self._decided_by)
+        if verdict.granted and self.who and self._source:
+            prove = functools.partial(self._source.prove, self.who)
+            no = yield from call(self._source.worker, prove)
         if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
             verdict = verdict._replace(reason=no)
         return verdict
 
-    def _ask_others(
-        self, request: AccessRequest
-    ) -> Steps[tuple[Credential | None, Reason | None]]:
-        """The first authority that knows them; where one could not be asked and no
-        other does, that is the reason of the no."""
-        no = None
+    def _ask_authorities(self) -> Steps[tuple[Credential | None, Reason | None]]:
+        """What the first authority says that knows them; else the reason of a no."""
+        keeper, request, no = self._keeper, self.request, None
         is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
-        if self.watch.is_locked_down() or is_phone:
+        if keeper.is_locked_down() or is_phone:
             return None, None
-        for authority in self._authorities:
-            found = yield from self._asked(authority, request)
+        for authority in keeper.authorities:
+            found = yield from self._ask(authority)
             if isinstance(found, Credential):
-                return self._list.kept_out(request, found), None
+                return keeper.list.with_block(request, found), None
             no = found or no
             if found not in (None, Reason.AUTHORITY_UNREACHABLE):
                 break
         return None, no
 
-    def _asked(
-        self, authority: Authority, request: AccessRequest
-    ) -> Steps[Credential | Reason | None]:
-        """Its answer, or that it did not come in time."""
-        ends_at = self._clock.monotonic() + authority.answer_s
-        ends_at = min(ends_at, request.good_until)
+    def _ask(self, authority: Authority) -> Steps[Credential | Reason | None]:
+        """Its answer; AUTHORITY_UNREACHABLE where it did not come in time."""
+        display, clock = self._keeper.display, self._keeper.clock
+        ends_at = min(clock.monotonic() + authority.answer_s, self.request.good_until)
 
         def ask() -> Credential | Reason | None:
             try:
-                if self._clock.monotonic() < ends_at:  # it may have been busy until now
-                    return authority.look_up(request)
+                if clock.monotonic() < ends_at:  # the worker may have been busy
+                    return authority.look_up(self.request)
             except Exception as error:  # the door goes on without it
                 kind = type(error).__name__
                 log.error("a fault in %s, please report it: %s", authority.name, kind)
             return Reason.AUTHORITY_UNREACHABLE
 
-        asked = object()
-        self.display.under_way[asked] = Signal.ASKING
-        self.display.show(Signal.ASKING)
+        display.under_way[self] = Signal.ASKING
+        display.show(Signal.ASKING)
         answer = authority.worker.submit(ask)
         try:
             yield Pause(ends_at, lambda: answer.done)
             return answer.result() if answer.done else Reason.AUTHORITY_UNREACHABLE
         finally:
-            del self.display.under_way[asked]
+            del display.under_way[self]
 
-    def _check(self, entry: Entry) -> None:
-        """What was decided may have changed while the lock was asked: the card was
-        revoked, or the door locked down.  Raises: AccessWithdrawn."""
-        request, by = entry.request, entry.by
-        if by is None:
-            return
-        who = self._list.look_up(request, entry.listed)
-        if entry.listed is None:
-            who = who or self._list.kept_out(request, entry.who)
-        by = by._replace(locked_down=self.watch.is_locked_down())
-        verdict = decide(entry.event.uid or Uid(""), who, by)
-        if not verdict.granted:
-            entry.withdraw(verdict)
-            raise AccessWithdrawn(verdict.reason)
+    def _decide(self, who: Credential | None, by: Circumstances) -> Verdict:
+        return decide(self.event.uid or Uid(""), who, by)
+
+    def _turn_enrolment(self, is_open: bool) -> None:
+        """A master card opens the enrolment window or closes it; it moves no lock."""
+        display, until = self._keeper.display, self.request.arrived + self.enrolment_s
+        display.enrolling_until = -inf if is_open else until
+        display.show()
+        word = "closed" if is_open else f"open for {self.enrolment_s:g} s"
+        self._record(detail=f"enrolment {word}")
+
+    def _enrol(self) -> None:
+        """Put an unknown card on the list, and close the window; deny any other."""
+        keeper, event, uid = self._keeper, self.event, self.event.uid
+        sign, changes = Signal.DENIED, {}
+        if uid and self.who is None and not is_random(uid):
+            keeper.display.enrolling_until = -inf
+            name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
+            card = Credential(uid=uid, holder=name, source=Origin.DB)
+            # The database may know it, and have failed a moment ago.
+            is_known = keeper.people.find(uid, default=card) is not None
+            if is_known or keeper.people.add_card(card, event.at, default=card):
+                sign, changes = Signal.FAULT, {"detail": "could not be enrolled"}
+            else:
+                sign = Signal.ENROLLED
+                changes = {
+                    "holder": name,
+                    "reason": Reason.GRANTED,
+                    "detail": "enrolled",
+                }
+        elif event.reason is Reason.GRANTED:
+            changes = {
+                "reason": Reason.NOT_PERMITTED_AT_THIS_TIME,
+                "detail": "nobody is let in while a new card is enrolled",
+            }
+        keeper.display.show(sign)
+        self._record(**changes)
+
+    def _record(self, **changes: Any) -> None:
+        self.event = self.event._replace(**changes)
+        log.info("%s", describe(self.event))
+        self._keeper.events.record(self.event)
 
     # -- what is done
 
-    def _move(self, entry: Entry) -> Steps[None]:
-        """Move the lock when it is this entry's turn, and show what came of it."""
-        request, control = entry.request, self.control
-        self.relocking.look()  # or a tap that fails would forget what a restart found
-        if request.medium is Medium.RELOCK:
-            control = control.named(request.identifier)
+    def _move(self) -> Steps[None]:
+        """Move the lock when it is this passage's turn, and show what came of it."""
+        keeper, request, control = self._keeper, self.request, self._keeper.control
+        keeper.relocking.look()  # before its row is overwritten
+        if self.relock:
+            control = control.named(self.relock.lock)
         else:
-            self.display.under_way[entry] = Signal.WORKING
-            self.display.show(Signal.WORKING)
-        is_being_locked, ahead = self._make_way(), [*self._line]
-        send_by = request.arrived + self._config.lock.unlock_window_s
-        errand = Errand(
-            functools.partial(self._choose, request, ahead, is_being_locked),
+            keeper.display.under_way[self] = Signal.WORKING
+            keeper.display.show(Signal.WORKING)
+        is_being_locked, ahead = keeper.cancel_relock(), [*keeper.line]
+        send_by = request.arrived + keeper.config.lock.unlock_window_s
+        move = Move(
+            functools.partial(self._choose, ahead, is_being_locked),
             min(request.good_until, send_by),
-            functools.partial(self._intend, entry),
-            functools.partial(self._check, entry),
+            self._intend,
+            self._check,
             may_fall_back=request.wants is not Wants.LOCK,
             sparing=request.medium not in OWN,
         )
-        self._line.append(entry)
+        keeper.line.append(self)
         try:
-            yield Pause(errand.send_by, lambda: self._line[0] is entry)
+            yield Pause(move.send_by, lambda: keeper.line[0] is self)
             outcome = Outcome(None, Result.REFUSED, TOO_LONG)
-            if self._line[0] is entry:
-                outcome = yield from control.move(errand)
+            if keeper.line[0] is self:
+                outcome = yield from control.move(move)
             with ProcessSignals.postponed():
-                self._end(entry, outcome)
+                self._end(outcome)
         except (Stopped, GeneratorExit) as end:
-            if not entry.is_over:
+            if not self._has_ended:
                 is_stopped = isinstance(end, Stopped)
                 why = "stopped meanwhile" if is_stopped else "a card was presented"
-                outcome = Outcome(entry.command, Result.INTERRUPTED, why)
                 with ProcessSignals.postponed():
-                    entry.settle(outcome, Notes(counts=self.control.spent()))
+                    self._settle(Outcome(None, Result.INTERRUPTED, why), NO_NOTES)
             raise
         finally:
-            self._line.remove(entry)
-            self.display.under_way.pop(entry, None)
-
-    def _make_way(self) -> bool:
-        """End a relock: a person goes first, and the lock is locked again afterwards.
-        True where its command has left: the lock may still call itself unlocked."""
-        first, relock = self._line[:1], self._relock
-        if relock is None or not first or first[0].event.source != Medium.RELOCK:
-            return False
-        relock.close()
-        return first[0].command is not None
+            keeper.line.remove(self)
+            keeper.display.under_way.pop(self, None)
 
     def _choose(
-        self,
-        request: AccessRequest,
-        ahead: Sequence[Entry],
-        is_being_locked: bool,
-        state: LockState,
+        self, ahead: Sequence[Passage], is_being_locked: bool, state: LockState
     ) -> Command | None:
         """The command for a lock in ``state``; None: better nothing.  It counts as
-        locked while it is being locked again, and nobody locks out whoever was let in
-        ``ahead`` of them."""
-        if request.wants is not Wants.TAP:
-            return Command(request.wants)
-        door = self._config.door
-        comes_along = any(each.command is Command.UNLOCK for each in ahead)
+        locked while it is being locked again, and nobody locks out those who were let
+        in ``ahead`` of them."""
+        if self.request.wants is not Wants.TAP:
+            return Command(self.request.wants)
+        door = self._keeper.config.door
+        comes_along = any(each.event.command is Command.UNLOCK for each in ahead)
         if state is LockState.UNKNOWN:
             wanted = ("unlock",) if comes_along else ("unlock", "lock")
             return Command(door.on_unknown) if door.on_unknown in wanted else None
@@ -4452,49 +4308,84 @@ class Doorkeeper:
             return Command.UNLOCK
         return Command.LOCK
 
-    def _intend(self, entry: Entry, command: Command) -> None:
-        is_relock = entry.request.medium is Medium.RELOCK
-        with ProcessSignals.postponed():
-            notes = NO_NOTES if is_relock else self.relocking.intend(command)
-            entry.intend(command, notes)
-
-    def _end(self, entry: Entry, outcome: Outcome) -> None:
-        """Show how it ended, and put it on disk."""
-        self.display.under_way.pop(entry, None)
-        entry.is_over = True
-        if entry.is_withdrawn and entry.command is None:
-            self.refusals.deny(entry, self.control.spent())
+    def _check(self) -> None:
+        """The card may have been revoked, or the door locked down, while the lock was
+        asked.  Raises: AccessWithdrawn."""
+        if self._decided_by is None:
             return
-        if entry.request.medium is Medium.RELOCK:
-            outcome, notes = self.relocking.tried(outcome)
+        keeper = self._keeper
+        who = keeper.list.look_up(self.request, self._listed)
+        if self._listed is None:
+            who = who or keeper.list.with_block(self.request, self.who)
+        by = self._decided_by._replace(locked_down=keeper.is_locked_down())
+        verdict = self._decide(who, by)
+        if not verdict.granted:
+            self._is_withdrawn = True
+            if self.event.command is None:  # an intent that is on disk stays as it is
+                self.event = self.event._replace(**verdict._asdict())
+            raise AccessWithdrawn(verdict.reason)
+
+    def _intend(self, command: Command) -> None:
+        with ProcessSignals.postponed():
+            relocking = self._keeper.relocking
+            notes = NO_NOTES if self.relock else relocking.intend(command)
+            if self.event.id:  # a second lock gets the same
+                self._keeper.events.keep(notes)
+            else:
+                self.event = self.event._replace(command=command)
+                self._begin(notes)
+
+    def _begin(self, notes: Notes) -> None:
+        begun = self._keeper.events.begin(self.event, notes)
+        self.event = self.event._replace(id=begun)
+
+    def _end(self, outcome: Outcome) -> None:
+        """Show how it ended, and put it on disk."""
+        keeper = self._keeper
+        keeper.display.under_way.pop(self, None)
+        self._has_ended = True
+        if self._is_withdrawn and self.event.command is None:
+            self._deny()
+            return
+        if self.relock:
+            outcome, notes = keeper.relocking.settle_relock(self.relock, outcome)
         else:
-            notes = self.relocking.settle(outcome)
+            notes = keeper.relocking.settle(outcome)
         battery, low = outcome.battery_percent, outcome.battery_is_low
         low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
         sign = RESULT_SIGNALS[outcome.result]
-        if entry.is_withdrawn and outcome.result is Result.REFUSED:
+        if self._is_withdrawn and outcome.result is Result.REFUSED:
             sign = Signal.DENIED
-        self.display.show(sign, *[Signal.LOW_BATTERY] * low)
-        entry.settle(outcome, notes._replace(counts=self.control.spent()))
+        keeper.display.show(sign, *[Signal.LOW_BATTERY] * low)
+        self._settle(outcome, notes)
         if low:
             left = "" if battery is None else f": {battery} %"
             log.warning("the lock's battery is low%s", left)
-        self.look_at_calls()
+        keeper.look_at_calls()
 
-    def look_at_calls(self) -> None:
-        """Warn when the month's calls come to an end."""
-        found = (control.budget.shortage() for control in self.control.all)
-        shortage = "; ".join(filter(None, found))
-        if self.display.note("calls", shortage) and shortage:
-            log.warning("%s", shortage)
+    def _settle(self, outcome: Outcome, notes: Notes) -> None:
+        """Record how it ended.  The journal has it even when the disk has not."""
+        notes = notes._replace(counts=self._keeper.control.new_calls())
+        if not self.event.id:  # nothing was sent, or the disk failed then
+            self._begin(NO_NOTES)
+        waited_s = self._keeper.clock.monotonic() - self.request.arrived
+        self.event = self.event._replace(
+            result=outcome.result,
+            latency_ms=round(waited_s * 1000),
+            detail=outcome.detail,
+        )
+        log.info("%s", describe(self.event))
+        if self.event.id:
+            self._keeper.events.finish(self.event, notes)
 
 
 class Door:
-    """One door: hears its sources, goes on with what is under way, and uses the idle
+    """One door: polls its sources, advances what is under way, and uses the idle
     moments."""
 
     lively_s = 1.0  # a call that lasts longer is no sign of life
     look_round_s = 0.2  # the longest wait
+    quiet_s = 10.0  # after a result: somebody may tap again this soon
 
     def __init__(
         self,
@@ -4510,43 +4401,39 @@ class Door:
         self._settings = settings
         self._clock = clock
         self._supervisor = supervisor
-        self._make_worker = worker
-        self._workers: dict[str, Worker] = {}  # the locks', by name
         self._runner = Runner(clock)
         self._keeper = Doorkeeper(
             config,
             equipment,
             clock=clock,
             supervisor=supervisor,
-            worker=self._worker,
+            worker=worker,
             jitter=jitter,
         )
         self._display = self._keeper.display
         self._new: Config | ConfigError | None = None  # an edit that is not in use yet
-        self._config, self._equipment = config, equipment
+        self._equipment = equipment
         self._retention = Retention(config.log.keep_days, clock)
 
     def run(self) -> None:
-        """Serve until Stopped is raised, then put everything away.
-
-        Raises: Stopped.
-        """
+        """Serve until Stopped is raised, then close everything.  Raises: Stopped."""
+        keeper = self._keeper
         try:
             for source in self._equipment.sources:
                 source.open()
-            self._hear_of_readers()
+            self._note_readers()
             self._supervisor.ready()
-            # The first use of the database may bring it up to date.  Not before READY:
-            # an older program that must be put back finds it as it was.
-            if left_open := self._keeper.events.close_interrupted():
+            # The first use of the database may migrate it.  Not before READY: an older
+            # program that must be put back finds it as it was.
+            if left_open := keeper.events.close_interrupted():
                 events = counted(left_open, "event")
                 log.warning("%s cut off by a restart: logged as interrupted", events)
-            self._keeper.events.tidy()
-            self._keeper.look_at_calls()
-            self._keeper.watch.look()
-            self._display.tell_status()
-            log.info("%s is ready", printable(self._config.door.name))
-            self._hear()
+            keeper.events.tidy()
+            keeper.look_at_calls()
+            keeper.look_round()
+            self._display.report_status()
+            log.info("%s is ready", printable(keeper.config.door.name))
+            self._poll()
             if before := self._settings.before():
                 self._log_edit(before, ())
             self._settings.remember()
@@ -4560,15 +4447,12 @@ class Door:
             self._equipment.close()
 
     def _stop(self, stopped: Stopped) -> None:
-        """Lights off at once on SIGTERM; a person's Ctrl-C is answered by the light.
-
-        Cut short of the picture's 2 s: the whole stop may take no longer.
-        """
+        """Lights off at once on SIGTERM.  A person's Ctrl-C is answered by the light,
+        for less than the picture's 2 s: a stop may take no longer."""
         log.info("stopping")
-        for worker in self._workers.values():
-            worker.close()
-        for lock in self._equipment.locks.values():
-            lock.close()  # a strike falls shut before anything is shown
+        for control in self._keeper.control.all:
+            control.worker.close()
+            control.lock.close()  # a strike falls shut before anything is shown
         self._runner.stop(stopped)
         self._keeper.refusals.close()
         if stopped.number == signal.SIGINT:
@@ -4578,78 +4462,69 @@ class Door:
     @property
     def is_idle(self) -> bool:
         """True while nobody waits for an answer, and no lock moves."""
-        return self._runner.is_idle
+        return not self._runner.pauses
 
     def step(self) -> None:
         """Deal with what has come, and wait for what comes next.  What can wait is done
-        while no look for a card is under way: it would hold up the other thread."""
-        # No sign of life while a call lasts: a reader or a lock may never answer.
-        sources = [source.worker for source in self._equipment.sources]
-        busy_s = [worker.busy_s for worker in (*sources, *self._workers.values())]
-        if max(busy_s, default=0.0) < self.lively_s:
+        while no reader's worker is busy: it would hold that thread up."""
+        readers = [source.worker for source in self._equipment.sources]
+        locks = [control.worker for control in self._keeper.control.all]
+        busy_s = max(worker.busy_s for worker in [*readers, *locks])
+        if busy_s < self.lively_s:  # a reader or a lock may never answer
             self._supervisor.alive()
-        self._hear()
+        self._poll()
         self._runner.advance()
-        if all(worker.is_idle for worker in sources):
+        if all(worker.is_idle for worker in readers):
             self._new = self._settings.changed() or self._new
-            if self._new and self._runner.is_idle:
+            if self._new and self.is_idle:
                 self._reload(self._new)
             self._lock_again()  # also when somebody shows card after card
-            if self._runner.is_idle:
+            if self.is_idle:
                 self._use_idle_moment()
-        self._wait()
+        now = self._clock.monotonic()
+        due = min((source.due for source in self._equipment.sources), default=inf)
+        pauses = [pause.until for pause in self._runner.pauses.values()]
+        due = min(max(due, now + SHORTEST_PAUSE_S), now + self.look_round_s, *pauses)
+        self._clock.wait(max(0.0, due - now))
 
-    def _worker(self, name: str) -> Worker:
-        if name not in self._workers:
-            self._workers[name] = self._make_worker(name)
-        return self._workers[name]
-
-    def _hear(self) -> None:
+    def _poll(self) -> None:
         for source in self._equipment.sources:
             now = self._clock.monotonic()
             has_looked = source.due == inf and source.worker.is_idle
             if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
-        self._hear_of_readers()
+        self._note_readers()
 
-    def _hear_of_readers(self) -> None:
+    def _note_readers(self) -> None:
         troubles = (source.trouble for source in self._equipment.sources)
-        self._display.fault(Signal.READER_LOST, "; ".join(filter(None, troubles)))
+        self._display.note(Signal.READER_LOST, "; ".join(filter(None, troubles)))
 
     def _lock_again(self) -> None:
         """After relock_after_s, and again if that failed, until a person must look."""
         relocking = self._keeper.relocking
-        if self._keeper.is_free:  # else what is on disk is about the move itself
+        if not self._keeper.line:  # else what is on disk is about the move itself
             relocking.look()
-            if due := relocking.due():
-                self._runner.start(self._keeper.relock(due))
-        stuck = NOT_LOCKED_AGAIN if relocking.has_given_up else ""
-        self._display.fault(Signal.NOT_LOCKED, stuck)
-
-    quiet_s = 10.0  # somebody may tap again this soon
+            now = self._clock.monotonic()
+            for relock in relocking.pending.values():
+                if relock.due <= now:
+                    self._runner.start(self._keeper.relock(relock))
+                    break
+        is_stuck = any(relock.due == inf for relock in relocking.pending.values())
+        self._display.note(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN * is_stuck)
 
     def _use_idle_moment(self) -> None:
-        self._keeper.control.keep_ready()
-        self._display.fault(Signal.LOCK_UNREACHABLE, self._keeper.control.trouble())
-        self._keeper.watch.look()
-        self._keeper.refusals.close(self._clock.monotonic())
+        keeper = self._keeper
+        self._display.note(Signal.LOCK_UNREACHABLE, keeper.control.keep_ready())
+        keeper.look_round()
+        keeper.refusals.close(self._clock.monotonic())
         self._display.keep_up()
-        if self._display.is_quiet(self.quiet_s):
-            self._retention.step(self._keeper.people, self._keeper.events)
-
-    def _wait(self) -> None:
-        """Until there is something to do: a worker that has ended something, a source
-        that wants to look, the end of a pause."""
-        now = self._clock.monotonic()
-        due = min((source.due for source in self._equipment.sources), default=inf)
-        due = max(due, now + SHORTEST_PAUSE_S)
-        until = min(due, self._runner.due(), now + self.look_round_s)
-        self._clock.wait(max(0.0, until - now))
+        if self._clock.monotonic() > self._display.shown_until + self.quiet_s:
+            self._retention.step(keeper.people, keeper.events)
 
     # -- settings that change
 
     def _reload(self, new: Config | ConfigError) -> None:
-        self._new = None
+        self._new, keeper = None, self._keeper
         self._supervisor.reloading()
         trouble = ""
         if isinstance(new, ConfigError):
@@ -4657,26 +4532,26 @@ class Door:
             trouble = f"doorpi.toml has {problems}; the last good settings are in force"
             for problem in new.problems:
                 log.error("%s", problem)
-        self._display.fault(Signal.CONFIG_BAD, trouble)
+        self._display.note(Signal.CONFIG_BAD, trouble)
         if not isinstance(new, ConfigError):
             if not self._settings.apply(new, self._equipment):
                 log.info("settings read again: nothing changed")
             else:
-                before, self._config = self._config, new
-                pending = self._keeper.relocking.pending
-                self._keeper.use(new, self._equipment, pending)
+                before = keeper.config
+                keeper.use(new, self._equipment, keeper.relocking.pending)
                 self._retention = Retention(new.log.keep_days, self._clock)
                 log.info("settings reloaded")
                 self._log_edit(before, what_else_changes(before, new))
             self._settings.remember()
         self._supervisor.ready()
-        self._display.tell_status()
+        self._display.report_status()
 
     def _log_edit(self, before: Config, others: Iterable[str]) -> None:
         """Whose access the settings change against ``before``, and ``others``."""
-        find, block_on = self._keeper.people.find, self._keeper.people.block_on
-        people = whose_access_changes(before, self._config, find, block_on)
-        old, new = before.cards, self._config.cards
+        keeper, now = self._keeper, self._keeper.config
+        find, block_on = keeper.people.find, keeper.people.block_on
+        people = whose_access_changes(before, now, find, block_on)
+        old, new = before.cards, now.cards
         changed = {**old, **new}.values()
         one = [card for card in changed if old.get(card.uid) != new.get(card.uid)]
         event = Event(
@@ -4688,66 +4563,9 @@ class Door:
             detail="; ".join(people),
         )
         if people:
-            self._keeper.events.record(event)
+            keeper.events.record(event)
         for line in [*people, *others]:
             log.info("changed: %s", line)
-
-
-class Entry:
-    """One request's way to the disk: the intent before the command, then the end."""
-
-    def __init__(self, request: AccessRequest, shared: Shared) -> None:
-        is_owner = request.medium is Medium.COMMAND
-        self.request = request
-        self.who: Credential | None = None
-        #: The same, unless an authority knows them and the list does not.
-        self.listed: Credential | None = None
-        self.by: Circumstances | None = None  # of the decision; None: needs no leave
-        self.command: Command | None = None  # that may have left
-        self.is_withdrawn = False
-        self.is_over = False
-        self._events, self._clock = shared.events, shared.clock
-        self.event = Event(
-            at=request.at,
-            uid=Uid(request.identifier) if request.medium in CARDS else None,
-            holder=request.identifier if is_owner else "",
-            reason=Reason.GRANTED,
-            source=request.medium.value,
-            point=request.point,
-            request=request.id,
-        )
-
-    def judged(self, verdict: Verdict) -> None:
-        reason, holder = verdict
-        self.event = self.event._replace(reason=reason, holder=holder)
-
-    def intend(self, command: Command | None, notes: Notes = NO_NOTES) -> None:
-        if self.event.id:  # a second lock gets the same
-            self._events.keep(notes)
-            return
-        self.command = command
-        self.event = self.event._replace(command=command)
-        self.event = self.event._replace(id=self._events.begin(self.event, notes))
-
-    def withdraw(self, verdict: Verdict) -> None:
-        """What was granted is denied.  An intent that is on disk stays as it is."""
-        self.is_withdrawn = True
-        if self.command is None:
-            self.judged(verdict)
-
-    def settle(self, outcome: Outcome, notes: Notes) -> None:
-        """Record how it ended.  The journal has it even when the disk has not."""
-        self.is_over = True
-        if not self.event.id:  # nothing was sent, or the disk failed then
-            self.intend(outcome.command)
-        self.event = self.event._replace(
-            result=outcome.result,
-            latency_ms=round((self._clock.monotonic() - self.request.arrived) * 1000),
-            detail=outcome.detail,
-        )
-        log.info("%s", describe(self.event))
-        if self.event.id:
-            self._events.finish(self.event, notes)
 
 
 def answer_of(event: Event) -> Answer:
@@ -11650,7 +11468,7 @@ def diagnose_lock(
                 if finding.health is FAIL:
                     return
     budget = control.budget
-    if budget.allowed and budget.questions() == 0:
+    if budget.allowed and budget.confirmations_left() == 0:
         words = f"not asked how it is: {calls_in_words(budget.used, budget.allowed)}"
         yield Finding(WARN, where, words, CALLS_DO)
         return
@@ -12582,7 +12400,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
                 answer = drive(keeper.status(), clock)
             else:
                 own = request._replace(id="")  # nobody waits for it elsewhere
-                answer = answer_of(drive(keeper.passage(own), clock))
+                answer = answer_of(drive(Passage(keeper, own).steps, clock))
             say("\n".join(answer.lines))
             sys.stdout.flush()
             keeper.control.named(keeper.control.mover).lock.wait_released()
@@ -12621,7 +12439,7 @@ def _by_hand(config: Config, clock: Clock) -> Iterator[Doorkeeper]:
         equipment,
         clock=clock,
         supervisor=Systemd({}, clock),
-        tell=_say_what_failed,
+        report=_say_what_failed,
     )
     with contextlib.closing(equipment):
         yield keeper
@@ -12726,8 +12544,8 @@ def _lock_examined(
         try:
             yield from diagnose_lock(where, access, lock, control, clock)
         finally:
-            if spent := control.spent():
-                events.keep(Notes(counts=spent))
+            if calls := control.new_calls():
+                events.keep(Notes(counts=calls))
 
 
 def _asking_user() -> str:

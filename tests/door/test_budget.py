@@ -179,7 +179,7 @@ def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
 def test_how_many_questions_a_command_is_worth(clock, calls, questions):
     budget = CallBudget(clock, "sesame", PLAN, recall=lambda name: str(calls))
 
-    assert budget.questions() == questions
+    assert budget.confirmations_left() == questions
 
 
 def test_from_90_percent_on_there_is_one_question(world):
@@ -250,7 +250,7 @@ def test_a_lock_without_a_plan_is_not_looked_up(world):
         world.lock, world.clock, confirm_s=5.0, jitter=lambda: 0.0
     )
 
-    assert control.budget.questions() is None
+    assert control.budget.confirmations_left() is None
     assert control.budget.shortage() == ""
 
 
@@ -336,22 +336,22 @@ def test_a_restart_and_a_verb_know_of_the_rest(world):
 def test_a_rest_holds_although_the_disk_does_not(clock):
     budget = CallBudget(clock, "sesame")
 
-    budget.rest(NoteKey.QUOTA, 60.0)
+    budget.back_off(NoteKey.QUOTA, 60.0)
     clock.advance(59.0)
 
-    assert budget.rest_s(NoteKey.QUOTA) == 1.0
+    assert budget.backoff_s(NoteKey.QUOTA) == 1.0
 
 
 def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
     kept: dict[str, str] = {}
     door = CallBudget(clock, "sesame", recall=kept.get)
     verb = CallBudget(clock, "sesame", keep=lambda notes: kept.update(notes.words))
-    assert door.rest_s(NoteKey.QUOTA) == 0.0
+    assert door.backoff_s(NoteKey.QUOTA) == 0.0
 
-    verb.rest(NoteKey.QUOTA, 60.0)
+    verb.back_off(NoteKey.QUOTA, 60.0)
     clock.advance(CallBudget.look_every_s)
 
-    assert door.rest_s(NoteKey.QUOTA) == 60.0 - CallBudget.look_every_s
+    assert door.backoff_s(NoteKey.QUOTA) == 60.0 - CallBudget.look_every_s
 
 
 def test_a_rest_is_read_once_a_second(clock):
@@ -359,7 +359,7 @@ def test_a_rest_is_read_once_a_second(clock):
     budget = CallBudget(clock, "sesame", recall=reads.append)
 
     for _ in range(20):
-        budget.rest_s(NoteKey.QUOTA)
+        budget.backoff_s(NoteKey.QUOTA)
         clock.advance(CallBudget.look_every_s / 10)
 
     assert len(reads) == 2
@@ -388,7 +388,7 @@ def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
 def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
     budget = CallBudget(clock, "sesame", recall=lambda name: kept)
 
-    assert budget.rest_s(NoteKey.QUOTA) == 0.0
+    assert budget.backoff_s(NoteKey.QUOTA) == 0.0
 
 
 # -- waking a lock

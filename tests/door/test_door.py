@@ -518,7 +518,7 @@ def test_lights_that_fail_are_told_and_those_that_are_back(world, caplog):
 
     assert world.lights.kept_ready == 2
     assert caplog.messages == [
-        "no lights: 'GPIO busy'; the door works in the dark",
+        "no lights: 'GPIO busy'",
         "the lights are back",
     ]
     assert world.supervisor.said == [

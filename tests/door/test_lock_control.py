@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from doorpi import (
     AuthError,
     Busy,
-    Call,
     Command,
-    Errand,
     LockControl,
     LockError,
     LockPolicy,
     LockState,
     LockStatus,
     MaybeSent,
+    Move,
     NotSent,
     Offline,
     Outcome,
@@ -31,7 +30,7 @@ from doorpi import (
     Unreadable,
     drive,
 )
-from tests.helpers.world import FakeClock, FakeLock
+from tests.helpers.world import FakeClock, FakeLock, HeldWorker
 
 WINDOW_S = 10.0
 CONFIRM_S = 30.0
@@ -58,9 +57,7 @@ def tap(lock: FakeLock, choose=toggle, *, jitter=0.0, intend=None):
         jitter=lambda: jitter,
     )
     steps = control.move(
-        Errand(
-            choose, send_by=began + WINDOW_S, intend=intend or (lambda command: None)
-        )
+        Move(choose, send_by=began + WINDOW_S, intend=intend or (lambda command: None))
     )
     outcome = drive(steps, clock)
     return outcome, clock.monotonic() - began
@@ -597,46 +594,52 @@ def test_a_move_makes_no_request_itself_and_waits_for_nothing(clock, stage):
     lock = ElsewhereLock(clock)
     setattr(lock, stage, [NotSent("no network")])
     lock.statuses.append(MOVING)
-    control = LockControl(lock, clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
-    began, taken = clock.monotonic(), []
-    steps = control.move(
-        Errand(toggle, send_by=began + WINDOW_S, intend=lambda command: None)
-    )
-    answer, failure, outcome = None, None, None
+    worker = HeldWorker()
+    control = control_of(lock, worker=worker)
+    steps = control.move(order(lock))
+    waits = set()
 
-    while outcome is None:
+    while True:
         at, slept = clock.monotonic(), len(clock.slept)
         try:
-            step = steps.throw(failure) if failure else steps.send(answer)
+            pause = next(steps)
         except StopIteration as end:
             outcome = end.value
-        assert (clock.monotonic(), len(clock.slept)) == (at, slept)
-        answer = failure = None
-        taken.append(type(step))
-        if isinstance(step, Pause):
-            clock.advance(max(0.0, step.until - at))
-            continue
-        lock.may_be_used = True
-        try:
-            answer = step.function()
-        except LockError as error:
-            failure = error
-        lock.may_be_used = False
+            break
+        finally:
+            assert (clock.monotonic(), len(clock.slept)) == (at, slept)
+        waits.add("call" if worker.jobs else "time")
+        if worker.jobs:
+            lock.may_be_used = True
+            worker.jobs.pop().run()
+            lock.may_be_used = False
+        else:
+            clock.advance(max(0.0, pause.until - at))
 
     assert outcome == UNLOCKED
-    assert {Pause, Call} == set(taken)
+    assert waits == {"call", "time"}
+
+
+def control_of(lock: FakeLock, **more) -> LockControl:
+    return LockControl(
+        lock, lock.clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0, **more
+    )
+
+
+def order(lock: FakeLock, **more) -> Move:
+    send_by = lock.clock.monotonic() + WINDOW_S
+    return Move(toggle, send_by, lambda command: None, **more)
 
 
 def advanced_to_its_send(lock: FakeLock, **more):
-    """A move that waits for its command to be sent: its steps, and that call."""
-    control = LockControl(lock, lock.clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
-    send_by = lock.clock.monotonic() + WINDOW_S
-    steps = control.move(
-        Errand(toggle, send_by=send_by, intend=lambda command: None, **more)
-    )
-    status = next(steps)
-    prepare = steps.send(status.function())
-    return steps, steps.send(prepare.function())
+    """A move that waits for its command to be sent: its steps, and that job."""
+    worker = HeldWorker()
+    steps = control_of(lock, worker=worker).move(order(lock, **more))
+    for _ in range(2):  # the status; the preparation
+        next(steps)
+        worker.jobs.pop().run()
+    next(steps)
+    return steps, worker.jobs.pop()
 
 
 def test_a_move_that_is_given_up_sends_nothing_that_was_not_begun(lock):
@@ -644,8 +647,10 @@ def test_a_move_that_is_given_up_sends_nothing_that_was_not_begun(lock):
 
     steps.close()
 
+    send.run()
+
     with pytest.raises(NotSent):
-        send.function()
+        send.result()
     assert lock.sent == []
 
 
@@ -653,8 +658,10 @@ def test_a_call_to_send_that_is_begun_too_late_sends_nothing(lock):
     _, send = advanced_to_its_send(lock)
     lock.clock.advance(WINDOW_S)
 
+    send.run()
+
     with pytest.raises(NotSent, match="too late to send"):
-        send.function()
+        send.result()
     assert lock.sent == []
 
 
@@ -662,10 +669,10 @@ def test_whether_it_may_still_leave_is_checked_when_all_else_is_done(lock):
     order = []
     lock.prepare = lambda by: order.append("prepare")
 
-    steps, send = advanced_to_its_send(lock, check=lambda: order.append("check"))
+    _, send = advanced_to_its_send(lock, check=lambda: order.append("check"))
 
     assert order == ["check", "prepare", "check"]
-    steps.send(send.function())
+    send.run()
     assert lock.sent
 
 

@@ -696,7 +696,7 @@ def test_a_verb_goes_the_same_way(world):
         Medium.COMMAND, "root", clock.now(), clock.t, float("inf"), Wants.LOCK
     )
 
-    outcome = doorpi.drive(keeper.passage(request), clock)
+    outcome = doorpi.drive(doorpi.Passage(keeper, request).steps, clock)
 
     assert outcome.result is Result.LOCKED
     (event,) = world.store.events.values()

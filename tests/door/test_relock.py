@@ -728,8 +728,8 @@ def test_each_failure_waits_longer_and_the_last_for_ever(world):
     pending._events = world.store
     pending._control.policy = LockPolicy(relock_waits_s=(15.0, 30.0))
     for _ in range(3):
-        pending.due()
-        _, notes = pending.tried(Outcome(Command.LOCK, Result.UNSURE))
+        (relock,) = pending.pending.values()
+        _, notes = pending.settle_relock(relock, Outcome(Command.LOCK, Result.UNSURE))
         world.store.keep(notes)
         (relock,) = pending.pending.values()
         found.append((relock.due - clock.monotonic(), relock.failures))

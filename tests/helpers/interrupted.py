@@ -20,12 +20,10 @@ CODE = {
         doorpi.Doorkeeper,
         doorpi.Display,
         doorpi.Refusals,
-        doorpi.Enrolment,
-        doorpi.Entry,
+        doorpi.Passage,
         doorpi.LockControl,
         doorpi.Relocking,
         doorpi.Runner,
-        doorpi.Task,
     )
     for function in vars(kind).values()
     if hasattr(function, "__code__")

@@ -19,12 +19,12 @@ from doorpi import (
     Config,
     Credential,
     Equipment,
-    Errand,
     Event,
     LockControl,
     LockPolicy,
     LockState,
     LockStatus,
+    Move,
     Notes,
     Outcome,
     Progress,
@@ -186,6 +186,17 @@ class FakeLock:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class HeldWorker(doorpi.InlineWorker):
+    """Runs nothing by itself: the test runs each of its ``jobs``."""
+
+    def __init__(self) -> None:
+        self.jobs: list[doorpi.Job] = []
+
+    def submit(self, function: Callable[[], Any]) -> doorpi.Job:
+        self.jobs.append(doorpi.Job(function))
+        return self.jobs[-1]
 
 
 class FakeStore:
@@ -388,9 +399,7 @@ class Taps:
     ) -> Outcome:
         control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
         send_by = self.clock.monotonic() + window_s
-        steps = control.move(
-            Errand(choose, send_by=send_by, intend=lambda command: None)
-        )
+        steps = control.move(Move(choose, send_by=send_by, intend=lambda command: None))
         return drive(steps, self.clock)
 
     def status(self) -> LockStatus:

@@ -1486,7 +1486,7 @@ def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(ra
     router.forgotten = 1
 
     steps = control.move(
-        doorpi.Errand(
+        doorpi.Move(
             lambda state: doorpi.Command.UNLOCK,
             send_by=clock.monotonic() + 10.0,
             intend=lambda command: None,

@@ -25,11 +25,11 @@ import doorpi
 from doorpi import (
     Command,
     Config,
-    Errand,
     LockAccess,
     LockControl,
     LockState,
     LockStatus,
+    Move,
     NotSent,
     Outcome,
     ProcessSignals,
@@ -224,7 +224,7 @@ def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
         control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
 
         steps = control.move(
-            Errand(
+            Move(
                 lambda state: Command.UNLOCK if state is LockState.LOCKED else None,
                 send_by=clock.monotonic() + 10,
                 intend=intended.append,

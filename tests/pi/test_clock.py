@@ -202,7 +202,7 @@ def test_an_unset_clock_is_told_at_the_start_with_whom_it_refuses_and_when_it_is
         " are refused: 1 of doorpi.toml, and those of the database"
     )
     told = [r.getMessage() for r in caplog.records if "clock" in r.getMessage()]
-    assert told == [words, doorpi.CLOCK_IS_SET]
+    assert told == [words, "the clock is set: cards with dates or hours work again"]
     status = [said for said in world.supervisor.said if said.startswith("status")]
     assert status[0] == f"status: ready; {words}"
     assert status[-1] == "status: ready"
