@@ -5290,14 +5290,15 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 def _observed(state: LockState | str, why: str = "", **more: Any) -> LockStatus:
-    """``state`` of the bolt, or in words why that is not known; ``why`` beats it."""
+    """A status with ``state``, or with the reason in its place, or in ``why``, for
+    which the state is unknown."""
     if why or not isinstance(state, LockState):
         return LockStatus(LockState.UNKNOWN, why or state, **more)
     return LockStatus(state, **more)
 
 
 def _percent(value: Any) -> int | None:
-    """A battery level as vendors send it, None for anything else."""
+    """A battery level as vendors send it; None for anything else."""
     is_level = type(value) in (int, float) and 0 <= value <= 100
     return int(value) if is_level else None
 
@@ -5309,11 +5310,10 @@ def _only(kind: type[T], value: object) -> T | None:
 def _progress(
     status: LockStatus, command: Command, *, proves: bool = True, refutes: bool = False
 ) -> Progress:
-    """What ``status`` says of ``command``.  ``proves``: the target in it shows that the
-    command worked; ``refutes``: another state shows that it had no effect.
+    """What ``status`` says about ``command``: its target state counts if it ``proves``
+    success, the other state if it ``refutes`` that the command had an effect.
 
-    Raises: Unreadable when the lock says why nothing is known: the reason that is
-    given if nothing better comes.
+    Raises: Unreadable with the status's reason, to be logged if nothing better comes.
     """
     if status.state is command.target and proves:
         return Progress.DONE
@@ -5328,19 +5328,10 @@ def _secrets_in(access: LockAccess) -> list[str]:
     return [each.text for _, each in access.items() if isinstance(each, Secret)]
 
 
-class VendorApi(NamedTuple):
-    """One version of a vendor's API, where that was read, and the day on which it is
-    to end, as far as announced."""
-
-    base_url: str
-    source: str
-    ends: date | None = None
-
-
-class Meaning(NamedTuple):
-    """What a refusal with one of these ``codes`` comes to, when ``said``, a regular
-    expression, is in its words.  ``after_s`` is how long to wait, unless they have a
-    number where ``said`` has parentheses."""
+class Refusal(NamedTuple):
+    """What it means when an API answers with one of ``codes`` and its explanation
+    matches ``said``, a regular expression.  ``after_s`` is how long to wait, unless a
+    group in ``said`` captures the number of seconds."""
 
     codes: Container[int]
     said: str
@@ -5349,71 +5340,68 @@ class Meaning(NamedTuple):
     after_s: float | None = None
 
 
-#: What a status other than 2xx means at every vendor.  After a 5xx and a 408 (time was
-#: up) a command may have had its effect.
+NOT_THERE = ": device_id is wrong, or this version of the API is no longer served"
+#: What a status other than 2xx means for every vendor.  After a 5xx and a 408 (timeout)
+#: a command may have had its effect.
 REFUSALS = (
-    Meaning(range(300, 400), "", RequestRefused, ": a redirect, not followed"),
-    Meaning((401, 403), "", AuthError, ": the key is not accepted"),
-    Meaning((429,), "limit exceeded", QuotaError, ": the plan's calls are used up"),
-    Meaning((429,), "", Throttled, "", 10.0),
-    Meaning((408, *range(500, 600)), "", MaybeSent),
+    Refusal(range(300, 400), "", RequestRefused, ": a redirect, not followed"),
+    Refusal((401, 403), "", AuthError, ": the key is not accepted"),
+    Refusal((400, 404, 410), "version", RequestRefused),
+    Refusal((400,), "^$", RequestRefused, NOT_THERE),
+    Refusal((404, 410), "", RequestRefused, NOT_THERE),
+    Refusal((429,), "limit exceeded", QuotaError, ": the plan's calls are used up"),
+    Refusal((429,), "", Throttled, "", 10.0),
+    Refusal((408, *range(500, 600)), "", MaybeSent),
 )
 
 
-def _meant(
-    rows: Iterable[Meaning], code: int, said: str, words: str
+def _refusal(
+    rows: Iterable[Refusal], code: int, reply: Reply, words: str
 ) -> LockError | None:
-    """What the first row that fits makes of a refusal, which is ``words`` so far."""
+    """The error of the first row that fits; ``words`` describe the refusal so far."""
     for row in rows:
-        match = re.search(row.said, said, re.IGNORECASE | re.ASCII)
+        match = re.search(row.said, reply.said, re.IGNORECASE | re.ASCII)
         if match and code in row.codes:
             after_s = float(match[1]) if match.lastindex else row.after_s
-            more = () if after_s is None else (after_s,)
-            return row.error(words + row.words, *more)
+            if row.error is Throttled and re.fullmatch("[0-9]{1,5}", reply.retry_after):
+                after_s = float(reply.retry_after)
+            return row.error(words + row.words, after_s)
     return None
 
 
 class WebLock(Lock):
     """What all locks that are reached over HTTP have in common.
 
-    Here alone what can go wrong with a call (8) becomes what can go wrong with a lock
-    (5).  A vendor's class says in ``refusals`` what its refusals mean.
+    Only here a failed call (8) becomes a failure of a lock (5).
     """
 
-    #: The versions that the driver speaks or spoke; the first is used.
-    versions: tuple[VendorApi, ...] = ()
-    #: With each request, with the owner's key in place of {}.
-    headers: tuple[tuple[str, str], ...] = ()
-    #: What the lock is called there, with its id in place of {}.
-    path = ""
-    #: What the protocol needs beside HTTP, imported ahead of a tap.
-    modules: tuple[str, ...] = ()
-    #: Before those that all vendors have in common.
-    refusals: tuple[Meaning, ...] = ()
-    unreachable_s = 60.0  # without a connection, until that is a fault
-    _was_served = False  # something was accepted: id and version of the API are right
+    base_url = ""  # the vendor's; the owner may set another one
+    headers: tuple[tuple[str, str], ...] = ()  # of each request; {} is the api_key
+    path = ""  # of the lock; {} is its id
+    modules: tuple[str, ...] = ()  # imported ahead of a tap
+    refusals: tuple[Refusal, ...] = ()  # of this vendor, tried before REFUSALS
+    #: The vendor's words for the state of the bolt, or why that is unknown.
+    states: Mapping[Any, LockState | str] = MappingProxyType({})
+    unreachable_s = 60.0  # this long without a connection is a fault
 
     def __init__(self, access: LockAccess, clock: Clock, keep: DriverState) -> None:
         self._access, self._clock, self._keep = access, clock, keep
         self._path = self.path.format(quote(access.device_id, safe=""))
         self._secrets = _secrets_in(access)
-        vendor = self.versions[0].base_url if self.versions else ""
-        #: Where it is asked: the owner's word, or the vendor's own address.
-        self.url = (access.base_url or vendor).rstrip("/")
-        key = access.api_key.text
-        headers = {name: text.format(key) for name, text in self.headers}
-        path = urlsplit(self.url).path  # a proxy has another host
-        spoken = (v for v in self.versions if urlsplit(v.base_url).path == path)
-        self.version = next(spoken, None)
         self.apis: list[WebApi] = []
-        self._api = self._reach(self.url, headers=headers, modules=self.modules)
+        key = access.api_key.text
+        self._api = self._reach(
+            (access.base_url or self.base_url).rstrip("/"),
+            headers={name: text.format(key) for name, text in self.headers},
+            modules=self.modules,
+        )
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
-        """One of the hosts that a vendor has, as some give out tokens at another one;
+        """The API at one of the vendor's hosts: tokens may be issued by another one.
         ``more`` is as in WebApi."""
-        trusted, secrets = self._access.trusted, self._secrets
+        trusted, hidden = self._access.trusted, self._secrets
         api = WebApi(
-            base_url, trusted=trusted, clock=self._clock, secrets=secrets, **more
+            base_url, trusted=trusted, clock=self._clock, secrets=hidden, **more
         )
         self.apis.append(api)
         return api
@@ -5446,20 +5434,22 @@ class WebLock(Lock):
         takes: Sequence[int] = (),
         **more: Any,
     ) -> Reply:
-        """One request, a command if it has a ``send_by``; ``more`` as in WebApi.call.
-        Statuses in ``takes`` are answers, like 2xx.  Raises: LockError."""
+        """Make one request, a command if it has a ``send_by``; ``more`` as in
+        WebApi.call.  A status other than 2xx and ``takes`` is an error.
+
+        Raises: LockError.
+        """
         with self._as_lock_errors():
             reply = self._api.call(method, path, by=by, send_by=send_by, **more)
-        if reply.is_accepted:
-            self._was_served = True
-        elif reply.status not in takes:
-            raise self._refusal(reply)
-        return reply
+        if reply.is_accepted or reply.status in takes:
+            return reply
+        rows, words = (*self.refusals, *REFUSALS), reply.words
+        raise _refusal(rows, reply.status, reply, words) or RequestRefused(words)
 
-    def _table(self, reply: Reply) -> dict[str, Any]:
-        """The JSON object in ``reply``.  Raises: Unreadable."""
+    def _json(self, reply: Reply, kind: type[T]) -> T:
+        """The JSON object or list in ``reply``.  Raises: Unreadable."""
         with self._as_lock_errors():
-            return reply.json(dict)
+            return reply.json(kind)
 
     @contextlib.contextmanager
     def _as_lock_errors(self) -> Iterator[None]:
@@ -5469,65 +5459,36 @@ class WebLock(Lock):
             kinds = {HttpNotSent: NotSent, HttpUnreadable: Unreadable}
             raise kinds.get(type(error), MaybeSent)(str(error)) from None
 
-    def _refusal(self, reply: Reply) -> LockError:
-        """What a status other than 2xx means; of one that nothing is known about, what
-        it may mean while no request was accepted yet."""
-        rows = (*self.refusals, *REFUSALS)
-        error = _meant(rows, reply.status, reply.said, reply.words)
-        if error is None:
-            is_explained = "version" in reply.said.lower()
-            is_explained |= reply.status == 400 and bool(reply.said)
-            version = re.search(r"/(v[0-9.]+)$", self.url)
-            words = reply.words
-            if reply.status in (400, 404, 410) and version and not self._was_served:
-                served = f"{version[1]} of the API is no longer served"
-                words += "" if is_explained else f": device_id is wrong, or {served}"
-            return RequestRefused(words)
-        after = reply.retry_after
-        if isinstance(error, Throttled) and after.isdecimal() and len(after) < 6:
-            error.after_s = float(after)
-        return error
-
-    def _read(
-        self, states: Mapping[Any, LockState | str], word: object
-    ) -> LockState | str:
-        """What ``word`` stands for: a state of the bolt, or why that is not known."""
-        said = self._api.redact(str(word))
-        shown = repr(said) if isinstance(word, str) else said
-        return states.get(word, f"the lock says {shown}")
+    def _state(self, word: object) -> LockState | str:
+        """The state of the bolt that ``word`` stands for, or why it is unknown."""
+        unknown = f"the lock says {self._api.redact(repr(word))}"
+        return self.states.get(word, unknown)
 
 
 class SesameMini(WebLock):
-    """Sesame and Sesame mini over the first public API, with its WiFi access point.
+    """Sesame and Sesame mini over the first public API, with the WiFi access point.
 
-    A command is answered by a task, whose end is the lock's own word.  ``locked`` is an
-    old value without ``responsive``, and can lag by minutes even with it: so a task
-    that succeeded is not checked again.
+    A command is answered by the id of a task, whose end is the lock's own report.
+    ``locked`` can lag by minutes even with ``responsive``, so a task that succeeded is
+    not checked again.
 
-    Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on what lags.
+    Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on the lag.
     """
 
-    #: Keys are no longer given out; an end was not announced.
-    versions = (
-        VendorApi("https://api.candyhouse.co/public", "docs.candyhouse.co (2019)"),
-    )
+    base_url = "https://api.candyhouse.co/public"
     #: One request a second "will not be restricted".  A lock that had nothing to move
     #: answers at once.  `sync` costs its battery.
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
     headers = (("Authorization", "{}"),)
     path = "/sesame/{}"
     refusals = (
-        Meaning((400,), r"^DEVICE_IS_BUSY(?: (\d{1,4}))?$", Busy, "", 2.0),
-        Meaning(
-            (403,), "", QuotaError, ": too many calls, blocked for 30 minutes", 1800.0
-        ),
-        Meaning(
-            (400,), "^(?:LOW_BATTERY|CLOUD_INTEGRATION_NOT_ENABLED)$", RemoteBarred
-        ),
+        Refusal((400,), r"^DEVICE_IS_BUSY(?: (\d{1,4}))?$", Busy, "", 2.0),
+        Refusal((400,), "^LOW_BATTERY|^CLOUD_INTEGRATION_NOT_ENABLED", RemoteBarred),
+        Refusal((403,), "", QuotaError, ": too many calls, blocked for 30 min", 1800.0),
     )
 
     def status(self, by: float) -> LockStatus:
-        body = self._table(self._ask("GET", self._path, by))
+        body = self._json(self._ask("GET", self._path, by), dict)
         locked, responsive = body.get("locked"), _only(bool, body.get("responsive"))
         if not isinstance(locked, bool):
             raise Unreadable("a status without a readable `locked`")
@@ -5547,7 +5508,7 @@ class SesameMini(WebLock):
 
     def _begin_task(self, word: str, send_by: float, by: float) -> str:
         reply = self._ask("POST", self._path, by, send_by, body={"command": word})
-        task = self._table(reply).get("task_id")
+        task = self._json(reply, dict).get("task_id")
         if not isinstance(task, str) or not task:
             raise Unreadable("accepted without a task id")
         return task
@@ -5555,19 +5516,18 @@ class SesameMini(WebLock):
     def confirm(self, sent: Sent, by: float) -> Progress:
         if sent.handle is None:  # the answer with the task id was lost
             return _progress(self.status(by), sent.command, refutes=True)
-        is_over = self.is_awake(sent.handle, by)
-        return Progress.DONE if is_over else Progress.PENDING
+        return Progress.DONE if self.is_awake(sent.handle, by) else Progress.PENDING
 
     def is_awake(self, handle: str, by: float) -> bool:
-        """True when the task, of `sync` or of a command, has ended well.
+        """True once the task, of `sync` or of a command, has succeeded.
 
-        Raises: Rejected when it has failed.
+        Raises: Rejected if it has failed.
         """
         path = f"/action-result?task_id={quote(handle, safe='')}"
         reply = self._ask("GET", path, by, takes=[400])
-        if reply.status == 400:  # pysesame2: "not ready yet"
+        if reply.status == 400:  # "not ready yet", according to pysesame2
             return False
-        body = self._table(reply)
+        body = self._json(reply, dict)
         if body.get("status") == "processing":
             return False
         successful = body.get("successful")
@@ -5581,17 +5541,14 @@ class SesameMini(WebLock):
 class Sesame(WebLock):
     """Sesame 3, 4, 5 and 5 Pro over the current Web API, with Hub 3 or WiFi Module 2.
 
-    The API says "accepted" whether or not the lock moves (a wrong secret or a dead
-    module too), so a command counts when a later status shows the target.  Later by
-    the vendor's own time stamp: the same observation as before proves nothing.
+    The API accepts a command whether or not the lock moves (even with a wrong secret),
+    so it counts when a status shows the target, with a later time stamp of the vendor:
+    the same observation as before proves nothing.
+
+    Source: CANDY-HOUSE/API_document, webapi.en.md (2026-03).
     """
 
-    versions = (
-        VendorApi(
-            "https://app.candyhouse.co/api",
-            "CANDY-HOUSE/API_document, webapi.en.md (2026-03)",
-        ),
-    )
+    base_url = "https://app.candyhouse.co/api"
     #: The free plan has 3,000 calls a month, so few questions at growing distance.
     policy = LockPolicy(
         confirm_at_s=(3.0, 6.0, 12.0, 20.0),
@@ -5602,13 +5559,13 @@ class Sesame(WebLock):
     path = "/sesame2/{}"
     modules = ("cryptography.hazmat.primitives.cmac",)
     commands: Mapping[Command, int] = {Command.LOCK: 82, Command.UNLOCK: 83}
-    states: Mapping[str, LockState | str] = {
+    states: Mapping[Any, LockState | str] = {
         "locked": LockState.LOCKED,
         "unlocked": LockState.UNLOCKED,
     }
 
     def status(self, by: float) -> LockStatus:
-        body = self._table(self._ask("GET", self._path, by))
+        body = self._json(self._ask("GET", self._path, by), dict)
         word, stamp = body.get("CHSesame2Status"), body.get("timestamp") or 0
         if not isinstance(word, str):
             raise Unreadable("a status without a readable `CHSesame2Status`")
@@ -5618,7 +5575,7 @@ class Sesame(WebLock):
             as_of = float(stamp / 1000 if stamp > 1e11 else stamp)
         reachable = _only(bool, body.get("wm2State"))
         return _observed(
-            self._read(self.states, word),
+            self._state(word),
             "the lock's WiFi module is offline" if reachable is False else "",
             reachable=reachable,
             battery_percent=_percent(body.get("batteryPercentage")),
@@ -5629,18 +5586,18 @@ class Sesame(WebLock):
         if not self._clock.is_set():
             log.warning("the clock is not set: if it is wrong, the lock will not move")
         secret = sesame_secret(self._access.secret_key.text)
-        # Made at each try: it is good for minutes only.
+        # Made at each try, because it is valid for minutes only:
         sign = sesame_sign(secret, int(self._clock.now().timestamp()))
-        # What the lock's history shows as the mover, in at most 21 bytes:
+        # Shown in the lock's history, in at most 21 bytes:
         mover = base64.b64encode(b"DoorPi").decode()
         body = {"cmd": self.commands[command], "history": mover, "sign": sign}
         path, more = f"{self._path}/cmd", {"body": body, "secrets": [sign]}
         reply = self._ask("POST", path, by, send_by, takes=[404], **more)
-        if reply.status == 404:  # its status still answers 200 then
+        if reply.status == 404:  # while the status still answers 200
             raise NotForwarded(
                 "HTTP 404: the module is offline, or the lock is in another account"
             )
-        return None  # whatever 2xx and whatever body
+        return None  # any 2xx, with any body
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         status = self.status(by)
@@ -5652,7 +5609,7 @@ class Sesame(WebLock):
 
 
 def sesame_sign(secret: bytes, unix_s: int) -> str:
-    """Hex of AES-CMAC (RFC 4493) over the time without its lowest byte: good for 256 s.
+    """Hex of AES-CMAC (RFC 4493) of the time without its lowest byte: valid for 256 s.
 
     Source: CANDY-HOUSE/API_document: uint32 little-endian, bytes 1 to 3.
     """
@@ -5673,32 +5630,28 @@ LATCHED = "only the latch holds the door"
 class SwitchBot(WebLock):
     """SwitchBot Lock over the cloud API v1.1, with its hub.
 
-    Its status lags behind the lock, by 15 s and more, and carries no time.  So an old
-    state proves nothing; the target proves that the command worked if the lock was
-    seen elsewhere before it, else once the command is older than the lag.
+    Its status has no time and lags behind the lock by 15 s and more, so an old state
+    proves nothing.  The target proves that the command worked if another state was
+    seen before it, else once the command is older than the lag.
 
-    Source: OpenWonderLabs/SwitchBotAPI; homebridge-switchbot issues 221 and 1330.
+    Source: OpenWonderLabs/SwitchBotAPI, README.md (2026-05); homebridge-switchbot
+    issues 221 and 1330.
     """
 
-    versions = (
-        VendorApi(
-            "https://api.switch-bot.com/v1.1",
-            "OpenWonderLabs/SwitchBotAPI, README.md (2026-05)",
-        ),
-    )
+    base_url = "https://api.switch-bot.com/v1.1"
     headers = (("Authorization", "{}"), ("Content-Type", "application/json"))
     path = "/devices/{}"
     lag_s = 15.0
     _sent_at = -inf
     policy = LockPolicy(confirm_at_s=(3.0, 6.0, 10.0, 15.0, 20.0, 30.0))
-    #: The documentation, the cloud and its web hooks spell them differently.
-    states: Mapping[str, LockState | str] = {
+    #: The documentation, the cloud and its webhooks spell them differently.
+    states: Mapping[Any, LockState | str] = {
         "lock": LockState.LOCKED,
         "locked": LockState.LOCKED,
         "unlock": LockState.UNLOCKED,
         "unlocked": LockState.UNLOCKED,
-        "": "the cloud does not tell the lock's state: is its cloud service off, or is"
-        " device_id its hub's?",
+        "": "the cloud does not report the lock's state: is its cloud service off,"
+        " or is device_id the hub's?",
         "jammed": JAMMED,
         "locking": MOVING,
         "unlocking": MOVING,
@@ -5706,38 +5659,32 @@ class SwitchBot(WebLock):
         "latchboltlocked": LATCHED,
     }
     refusals = (
-        Meaning(
+        Refusal((401,), "", AuthError, ": token or secret are wrong, or the clock is"),
+    )
+    #: By the ``statusCode`` in an HTTP 200.  190 has many meanings, but with some
+    #: explanations the command was surely not passed on.
+    status_codes = (
+        Refusal(
             range(1000), "daily limit", QuotaError, ": the day's calls are used up"
         ),
-        Meaning((401,), "", AuthError, ": token or secret are wrong, or the clock is"),
-        # These are a statusCode inside an HTTP 200.  190 stands for many things: with
-        # some words nothing was passed on.
-        Meaning((151,), "", RequestRefused, ": the device is of another kind"),
-        Meaning((152,), "", RequestRefused, ": no device has this id"),
-        Meaning((160,), "", RequestRefused, ": the device does not know this command"),
-        Meaning((161,), "", Offline, ": the lock is offline"),
-        Meaning((171,), "", Offline, ": the lock or its hub is offline"),
-        Meaning((190,), "too many", QuotaError, ": too many calls just now"),
-        Meaning((190,), "not support", RequestRefused, ": this device cannot do it"),
-        Meaning(
-            (190,), "device owner", RequestRefused, ": the lock is in another account"
+        Refusal((151, 152, 160), "", RequestRefused, ": device_id is not this lock's"),
+        Refusal((161, 171), "", Offline, ": the lock or its hub is offline"),
+        Refusal((190,), "too many", QuotaError, ": too many calls just now"),
+        Refusal(
+            (190,), "not support|device owner|wrong deviceid", RequestRefused,
+            ": device_id is not this lock's",
         ),
-        Meaning((190,), "wrong deviceid", RequestRefused, ": no device has this id"),
-        Meaning((190,), "", MaybeSent),
-    )
+        Refusal((190,), "", MaybeSent),
+    )  # fmt: skip
 
     def status(self, by: float) -> LockStatus:
         body = self._answer("GET", f"{self._path}/status", by)
-        word, device, online = (
-            _only(str, body.get(name)) or ""
-            for name in ("lockState", "deviceType", "onlineStatus")
-        )
+        names = "lockState", "deviceType", "onlineStatus"
+        word, device, online = (_only(str, body.get(name)) or "" for name in names)
         if device and not word and "lock" not in device.lower():
-            raise RequestRefused(
-                f"device_id is a {self._api.redact(device)}, not a lock"
-            )
-        known = word.lower() if word.lower() in self.states else word
-        state = self._read(self.states, known)
+            shown = self._api.redact(device)
+            raise RequestRefused(f"device_id is a {shown}, not a lock")
+        state = self._state(word.lower())
         if online.lower() == "offline":
             state = "the lock is offline"
         elif body.get("calibrate") is False:
@@ -5766,35 +5713,31 @@ class SwitchBot(WebLock):
         if status.why == JAMMED and was is not LockState.UNKNOWN:
             raise Rejected(status.why)
         has_changed = was not in (sent.command.target, LockState.UNKNOWN)
-        # Locks that pull the latch let it go again: the bolt is in, as was asked.
+        # Locks that pull the latch release it again: the bolt is in, as requested.
         if status.why == LATCHED and sent.command is Command.UNLOCK and has_changed:
             return Progress.DONE
         is_settled = asked_at - self._sent_at >= self.lag_s
         return _progress(status, sent.command, proves=has_changed or is_settled)
 
+    def _answer(self, *request: Any, **more: Any) -> dict[str, Any]:
+        """The body of an answer that accepts ``request``.  Raises: LockError."""
+        reply = self._ask(*request, headers=self._signature, **more)
+        answer = self._json(reply, dict)
+        shown = str(answer.get("statusCode", "missing"))
+        if shown == "100":
+            return _only(dict, answer.get("body")) or {}
+        code = int(shown) if re.fullmatch("[0-9]{1,5}", shown) else 0
+        words = f"statusCode {self._api.redact(shown)} {reply.said}".strip()
+        refusal = _refusal(self.status_codes, code, reply, words)
+        raise refusal or Unreadable(f"{words}: not understood")
+
     def _signature(self) -> dict[str, str]:
-        """Headers that sign one request: the time and the nonce are new in each."""
+        """The headers that sign one request, with the time and a new nonce."""
         stamp = str(int(self._clock.now().timestamp() * 1000))
         nonce = os.urandom(16).hex()
         token, secret = self._access.api_key.text, self._access.secret_key.text
         sign = switchbot_sign(token, secret, stamp, nonce)
         return {"t": stamp, "nonce": nonce, "sign": sign}
-
-    def _answer(self, *asked: Any, **more: Any) -> dict[str, Any]:
-        """The body of an answer that accepts the request.  Raises: LockError."""
-        reply = self._ask(*asked, headers=self._signature, **more)
-        if "daily limit" in reply.said.lower():
-            raise self._refusal(reply)
-        answer = self._table(reply)
-        code = answer.get("statusCode")
-        shown = str(code) if type(code) in (int, str) else ""
-        if shown == "100":
-            return _only(dict, answer.get("body")) or {}
-        number = int(shown) if shown.isdecimal() and len(shown) < 6 else -1
-        shown = self._api.redact(shown) or "missing"
-        words = f"statusCode {shown} {reply.said}".strip()
-        refusal = _meant(self.refusals, number, reply.said, words)
-        raise refusal or Unreadable(f"{words}: not understood")
 
 
 def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
@@ -5806,31 +5749,23 @@ def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
 class Tedee(WebLock):
     """Tedee PRO and GO over the cloud API, with their bridge.
 
-    A command is answered by an operation; its end is the lock's own word, except that
-    a lock which is not calibrated calls done what it did not do.  Where the operation
-    proves nothing the state does, which may be asked for once in 20 s.
+    A command is answered by the id of an operation, whose end is the lock's own report,
+    except that a lock which is not calibrated reports success without moving.  Where
+    the operation proves nothing the state does, which may be read once in 20 s.
+
+    Source: tedee-com/tedee-api-doc, release-notes.rst (2026-05).
     """
 
-    versions = (
-        VendorApi(
-            "https://api.tedee.com/api/v37",
-            "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
-        ),
-        VendorApi(
-            "https://api.tedee.com/api/v1.32",
-            "tedee-com/tedee-api-doc, release-notes.rst (2026-05)",
-            date(2026, 3, 23),
-        ),
-    )
+    base_url = "https://api.tedee.com/api/v37"
     headers = (("Authorization", "PersonalKey {}"),)
     path = "/my/lock/{}"
-    #: With words: it is not shared, or has no remote access.
-    refusals = (Meaning((403,), ".", RemoteBarred),)
+    #: Explained: it is not shared, or remote access is off.
+    refusals = (Refusal((403,), ".", RemoteBarred),)
     sync_every_s = 20.0
     _synced_at = -inf
-    #: From 21 s on a state may be asked for again, however quickly the tap was sent.
+    #: From 21 s on the state may be read again, however soon the command was sent.
     policy = LockPolicy(confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0, 21.0, 28.0))
-    states: Mapping[int, LockState | str] = {
+    states: Mapping[Any, LockState | str] = {
         0: "the lock is not calibrated",
         1: "the lock is being calibrated",
         2: LockState.UNLOCKED,
@@ -5854,7 +5789,7 @@ class Tedee(WebLock):
         number = lock.get("state") if isinstance(lock, dict) else None
         if not isinstance(lock, dict) or type(number) is not int:
             raise Unreadable("a status without a readable `state`")
-        state = self._read(self.states, number)
+        state = self._state(number)
         if state == HALF_OUT and lock.get("stateChangeResult") not in (None, 0):
             state = JAMMED
         return _observed(
@@ -5877,7 +5812,7 @@ class Tedee(WebLock):
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         if sent.handle is not None:
-            if not self._is_over(sent.handle, by):
+            if not self._has_succeeded(sent.handle, by):
                 return Progress.PENDING
             if sent.before.effective_state is not LockState.UNKNOWN:
                 return Progress.DONE
@@ -5885,8 +5820,8 @@ class Tedee(WebLock):
             return Progress.PENDING
         return _progress(self.status(by), sent.command)
 
-    def _is_over(self, operation: str, by: float) -> bool:
-        """True when it has ended well.  Raises: Rejected when it has failed."""
+    def _has_succeeded(self, operation: str, by: float) -> bool:
+        """False while it is pending.  Raises: Rejected if it has failed."""
         path = f"/my/device/operation/{quote(operation, safe='')}"
         body = self._result(self._ask("GET", path, by))
         stage, result = body.get("status"), body.get("result")
@@ -5899,62 +5834,59 @@ class Tedee(WebLock):
         return True
 
     def _result(self, reply: Reply) -> dict[str, Any]:
-        """The ``result`` of an accepted request.  Raises: LockError."""
-        answer = self._table(reply)
-        if answer.get("success") is False:
-            words = f"HTTP {reply.status} without success: {reply.said}"
-            raise RequestRefused(words.rstrip(": "))
-        return _only(dict, answer.get("result")) or {}
+        return _only(dict, self._json(reply, dict).get("result")) or {}
 
 
 NUKI_BLOCKED = "the lock's motor is blocked"
-#: What both of Nuki's APIs mean by a lock's state; why, where it is no state of the
-#: bolt.  5 is unlatched, 6 unlocked by lock'n'go.
-NUKI_STATES: Mapping[int, LockState | str] = {
-    0: "the lock is not calibrated",
-    1: LockState.LOCKED,
-    2: "the lock is unlocking",
-    3: LockState.UNLOCKED,
-    4: "the lock is locking",
-    5: LockState.UNLOCKED,
-    6: LockState.UNLOCKED,
-    7: "the lock is pulling the latch",
-    254: NUKI_BLOCKED,
-    255: "the lock does not know its state",
-}
 NUKI_ACTIONS: Mapping[Command, int] = {Command.UNLOCK: 1, Command.LOCK: 2}
 
 
-def _nuki_status(table: object, why: str = "", **more: Any) -> LockStatus:
-    """``table`` is what either API says of a lock; ``why`` is known better already.
-    Raises: Unreadable."""
-    number = table.get("state") if isinstance(table, dict) else None
-    if not isinstance(table, dict) or type(number) is not int:
-        raise Unreadable("a status without a readable `state`")
-    percent = table.get("batteryCharge", table.get("batteryChargeState"))
-    return _observed(
-        NUKI_STATES.get(number, printable(f"the lock says state {number}")),
-        why,
-        battery_percent=_percent(percent),
-        battery_is_low=table.get("batteryCritical") is True,
-        is_moving=number in (2, 4, 7),
-        **{"reachable": True, **more},
-    )
+class NukiLock(WebLock):
+    """What both of Nuki's APIs have in common."""
+
+    states: Mapping[Any, LockState | str] = {
+        0: "the lock is not calibrated",
+        1: LockState.LOCKED,
+        2: "the lock is unlocking",
+        3: LockState.UNLOCKED,
+        4: "the lock is locking",
+        5: LockState.UNLOCKED,  # and unlatched
+        6: LockState.UNLOCKED,  # by lock'n'go
+        7: "the lock is pulling the latch",
+        254: NUKI_BLOCKED,
+        255: "the lock does not know its state",
+    }
+
+    def _read(self, table: object, why: str = "", **more: Any) -> LockStatus:
+        """The status in ``table``, unless ``why`` says that it is unknown.  Raises:
+        Unreadable."""
+        number = table.get("state") if isinstance(table, dict) else None
+        if not isinstance(table, dict) or type(number) is not int:
+            raise Unreadable("a status without a readable `state`")
+        percent = table.get("batteryCharge", table.get("batteryChargeState"))
+        return _observed(
+            self._state(number),
+            why,
+            battery_percent=_percent(percent),
+            battery_is_low=table.get("batteryCritical") is True,
+            is_moving=number in (2, 4, 7),
+            **{"reachable": True, **more},
+        )
 
 
 def nuki_hash(ts: str, rnr: int, token: str) -> str:
-    """Proves that we know ``token`` without telling it; good for one request."""
+    """Proves knowledge of ``token`` without sending it; valid for one request."""
     return hashlib.sha256(f"{ts},{rnr},{token}".encode()).hexdigest()
 
 
-class NukiBridge(WebLock):
+class NukiBridge(NukiLock):
     """Nuki over the HTTP API of its bridge on the local network.
 
     The bridge takes one connection and one request at a time, and falls silent when
-    they come too fast: so each request has a connection of its own, ``gap_s`` after
-    the one before.  There is no TLS: whoever is on the network learns no token, but
-    could answer in the bridge's place.  ``lockState`` and ``lockAction`` speak to the
-    lock by radio and wait for its word; ``list`` is what the bridge knows already.
+    they come too fast, so each request has its own connection, ``gap_s`` after the
+    one before.  There is no TLS: others on the network cannot learn the token, but
+    could answer in the bridge's place.  ``lockState`` and ``lockAction`` ask the lock
+    by radio and wait for its answer; ``list`` is what the bridge remembers.
 
     Source: Nuki Bridge HTTP API v1.13.
     """
@@ -5962,11 +5894,15 @@ class NukiBridge(WebLock):
     headers = (("Connection", "close"),)
     path = "{}"
     refusals = (
-        Meaning((404,), "", RequestRefused, ": the bridge has no such lock"),
-        Meaning((410,), "", Offline, ": the bridge has lost the lock"),
-        Meaning((503,), "", Busy, ": the bridge has another request in hand", 3.0),
-    )
-    unreachable_s = inf  # not known: it is connected only while the bridge is asked
+        Refusal(
+            (401,), "", AuthError,
+            ": the key is not accepted, or a clock is wrong, this one's or the"
+            " bridge's, which needs the internet",
+        ),
+        Refusal((410,), "", Offline, ": the bridge has lost the lock"),
+        Refusal((503,), "", Busy, ": the bridge is busy with another request", 3.0),
+    )  # fmt: skip
+    unreachable_s = inf  # not known, as it is connected only during a request
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
     #: Each try may begin with the gap.  A turn takes 3 s, and 20 at the worst.
     policy = LockPolicy(
@@ -5979,14 +5915,14 @@ class NukiBridge(WebLock):
     types = (0, 3, 4)
     _type = types[0]
     _quiet_since = -inf
-    _has_asked_lock = False  # what came of the last command
+    _has_asked_lock = False  # itself, since the last command
 
     def status(self, by: float) -> LockStatus:
-        return _nuki_status(self._ask_lock("/lockState", "", by))
+        return self._read(self._ask_lock("/lockState", "", by))
 
     def prepare(self, by: float) -> None:
-        """Wait for what is left of the gap; a connection would keep everybody else from
-        the bridge.  Raises: NotSent, at once, if ``by`` is sooner."""
+        """Wait for the rest of the gap; a connection would keep others from the bridge.
+        Raises: NotSent, at once, if the gap does not end before ``by``."""
         now = self._clock.monotonic()
         rested_at = self._quiet_since + self.gap_s
         if rested_at >= by:
@@ -6004,18 +5940,18 @@ class NukiBridge(WebLock):
         return "success"
 
     def confirm(self, sent: Sent, by: float) -> Progress:
-        """After a success its list is asked, and the lock once, because the list can
-        lack the state or stay as it was; after all else only the lock knows.
+        """After a success the list is read, and the lock once, because the list can
+        lack the state or be old; without a success only the lock knows.
 
-        Raises: Rejected when its motor is blocked.
+        Raises: Rejected if its motor is blocked.
         """
         target, was_success = sent.command.target, sent.handle is not None
         if was_success:
             table, known = self._listed(by).get("lastKnownState"), None
             if self._has_asked_lock:
-                return _progress(_nuki_status(table), sent.command)
+                return _progress(self._read(table), sent.command)
             with contextlib.suppress(Unreadable):
-                known = _nuki_status(table)
+                known = self._read(table)
             if known and (known.is_moving or known.state is target):
                 return _progress(known, sent.command)
         self._has_asked_lock = True
@@ -6028,35 +5964,32 @@ class NukiBridge(WebLock):
 
     def _listed(self, by: float) -> dict[str, Any]:
         """The lock's entry in the bridge's list, {} where it has none."""
-        reply = self._ask("GET", "/list", by)
-        with self._as_lock_errors():
-            rows = [row for row in reply.json(list) if isinstance(row, dict)]
-        ours = (r for r in rows if str(r.get("nukiId")) == self._access.device_id)
-        return next(ours, {})
+        for row in self._json(self._ask("GET", "/list", by), list):
+            if isinstance(row, dict) and str(row.get("nukiId")) == self._path:
+                return row
+        return {}
 
     def _ask_lock(
         self, path: str, query: str, by: float, send_by: float = inf
     ) -> dict[str, Any]:
-        """Ask as the device type that it is: with another the bridge says 404."""
-        for takes in ([404], []):
-            whole = f"{path}?nukiId={self._path}&deviceType={self._type}{query}"
-            reply = self._ask("GET", whole, by, send_by, takes=takes)
-            if reply.status != 404:
-                break
+        """Ask with the lock's device type: with another one the bridge answers 404."""
+        path += f"?nukiId={self._path}&deviceType={self._type}{query}"
+        reply = self._ask("GET", path, by, send_by, takes=[404])
+        if reply.status == 404:
             listed = self._listed(by).get("deviceType")
             if listed == self._type or listed not in self.types:
-                raise self._refusal(reply)
+                raise RequestRefused(f"{reply.words}: the bridge has no such lock")
             self._type = listed
-        body = self._table(reply)
-        if body.get("success") is not True:  # a command's radio may have reached it
+            raise NotSent("HTTP 404: the lock is of another type")
+        body = self._json(reply, dict)
+        if body.get("success") is not True:  # the radio may have reached it
             raise MaybeSent("the bridge could not reach the lock")
         return body
 
     def _ask(
         self, method: str, path: str, by: float, send_by: float = inf, **more: Any
     ) -> Reply:
-        """With a proof that we know the token, after the gap, on a connection of its
-        own."""
+        """Make one signed request, after the gap, on its own connection."""
         self.prepare(min(by, send_by))
         utc, rnr = self._clock.now().astimezone(UTC), random.randrange(1 << 16)
         ts = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
@@ -6068,45 +6001,43 @@ class NukiBridge(WebLock):
             self._api.dialer.hang_up()
             self._quiet_since = self._clock.monotonic()
 
-    def _refusal(self, reply: Reply) -> LockError:
-        if reply.status == 401:  # the proof holds the time
-            whose = "the bridge's own clock is wrong: it needs the internet"
-            if not self._clock.is_set():
-                whose = "the clock here is the cause: it is not set"
-            return AuthError(f"HTTP 401: the key is not accepted, or {whose}")
-        return super()._refusal(reply)
 
-
-class NukiWeb(WebLock):
+class NukiWeb(NukiLock):
     """Nuki over its Web API, for locks with a bridge, Wi-Fi or Thread of their own.
 
     An action that is accepted "does not mean executed", so a command counts when a
-    later reading shows the target: one with a newer date, or a changed one whose date
-    is not older.
+    later status shows the target: one with a newer date, or another state without an
+    older date.
+
+    Source: docs.nuki.io.
     """
 
-    versions = (VendorApi("https://api.nuki.io", "docs.nuki.io"),)
+    base_url = "https://api.nuki.io"
     policy = LockPolicy(
         confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0), wake_every_s=300.0, wake_s=5.0
     )
-    #: A lock that stands open for longer is asked itself: the cloud was seen to miss
+    #: A lock that is unlocked for longer is asked itself: the cloud was seen to miss
     #: that it was locked.  An old "locked" does no harm: a tap unlocks either way.
     old_s = 3600.0
     headers = (("Authorization", "Bearer {}"),)
     path = "/smartlock/{}"
     refusals = (
-        Meaning((423,), "", Busy, ": the lock has another operation in hand", 3.0),
-    )
-    _seen_s: float | None = None  # the date before it was asked again
+        Refusal(
+            (404,), "", RequestRefused,
+            ": no such lock; `doorpi check` shows the Web API's ids for the app's one",
+        ),
+        Refusal((423,), "", Busy, ": the lock is busy with another operation", 3.0),
+    )  # fmt: skip
+    _seen_s: float | None = None  # the date before ``wake``
 
     def status(self, by: float) -> LockStatus:
-        body = self._table(self._ask("GET", self._path, by))
+        body = self._json(self._ask("GET", self._path, by), dict)
         state, as_of = body.get("state"), _iso_unix_s(body.get("updateDate"))
-        if body.get("type") == 2:  # its states mean something else
-            return _nuki_status(state, "an opener, and no lock", as_of=as_of)
+        if body.get("type") == 2:  # its states have other meanings
+            return self._read(state, "an opener, not a lock", as_of=as_of)
         server_state = body.get("serverState", 0)
         if server_state == 0:
-            status = _nuki_status(state, as_of=as_of)
+            status = self._read(state, as_of=as_of)
             self._seen_s = as_of
             age_s = self._clock.now().timestamp() - (as_of or inf)
             is_old = status.state is LockState.UNLOCKED and age_s > self.old_s
@@ -6114,21 +6045,21 @@ class NukiWeb(WebLock):
         why = "the lock is offline"
         if server_state != 4:
             why += f" (server state {self._api.redact(repr(server_state)[:40])})"
-        return _nuki_status(state, why, as_of=as_of, reachable=False)
+        return self._read(state, why, as_of=as_of, reachable=False)
 
     def wake(self, by: float) -> str | None:
         self._ask("POST", f"{self._path}/sync", by, by)
         return "sync"
 
     def is_awake(self, handle: str, by: float) -> bool:
-        """True when its entry has a new date."""
+        """True once its entry has a new date."""
         before_s = self._seen_s
         return self.status(by).as_of != before_s
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         body = {"action": NUKI_ACTIONS[command]}
         self._ask("POST", f"{self._path}/action", by, send_by, body=body)
-        return None  # 204, and nothing more is known
+        return None  # 204, without a handle
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         status, was = self.status(by), sent.before
@@ -6140,19 +6071,9 @@ class NukiWeb(WebLock):
             raise Rejected(status.why)
         return _progress(status, sent.command, proves=is_news, refutes=is_newer)
 
-    def _refusal(self, reply: Reply) -> LockError:
-        device = self._access.device_id
-        is_number = re.fullmatch(IS_NUMBER, device)
-        if reply.status == 404 and is_number and int(device) < NUKI_WEB_TYPE:
-            ids = nuki_web_ids(int(device)).partition(", ")[2]  # but for itself
-            return RequestRefused(
-                f"HTTP 404: no such lock; if that is the app's id: {ids}"
-            )
-        return super()._refusal(reply)
-
 
 def _iso_unix_s(value: object) -> float | None:
-    """``2026-11-21T12:00:00.000Z`` in Unix seconds; without a zone it is UTC."""
+    """``2026-11-21T12:00:00.000Z`` in Unix seconds; UTC if it has no zone."""
     try:
         at = datetime.fromisoformat(value)  # type: ignore[arg-type]
         return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
@@ -6163,39 +6084,38 @@ def _iso_unix_s(value: object) -> float | None:
 class Relay(Lock):
     """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
 
-    tests/docs/locks.md has its wiring.  Without a board it needs a transistor, and a
-    flyback diode across its coil.  While no program holds the pin, its pull decides:
-    GPIO 0 to 8 up, 9 to 27 down, so ``active_high`` false belongs to GPIO 2 to 8 (0 and
-    1 are probed at boot).  10 kohm to ground (then: to 3.3 V) holds it better.
-    Raspberry Pi OS leaves a pin as it is when its program is killed, until the next
-    start puts it at rest; with ``dtparam=strict_gpiod`` in config.txt it is released
-    at once.
+    README has the wiring.  A relay without a board needs a transistor, and a flyback
+    diode across its coil.  While no program holds the pin, its pull decides: GPIO 0 to
+    8 up, 9 to 27 down, so ``active_high = false`` needs GPIO 2 to 8 (0 and 1 are probed
+    at boot); 10 kohm to ground (or 3.3 V) hold it better.  When the program is killed,
+    Raspberry Pi OS keeps the pin as it is until the next start, or releases it at once
+    with ``dtparam=strict_gpiod`` in config.txt.
 
     Source: BCM2835 ARM Peripherals, table 6-31; raspberrypi/linux, pull request 6117.
     """
 
-    #: A pin that cannot be had now cannot be had in a second either.
+    #: A pin that is not available now will not be in a second.
     policy = LockPolicy(
         read_waits_s=(), send_waits_s=(), confirm_at_s=(0.0,), locks_itself=True
     )
     calls = 0
 
     def __init__(
-        self, config: LockAccess, clock: Clock, keep: DriverState | None = None
+        self, access: LockAccess, clock: Clock, keep: DriverState | None = None
     ) -> None:
-        self._config, self._clock = config, clock
+        self._access, self._clock = access, clock
         self._is_closed, self._trouble = False, ""
         self._pin: Any = None
         self._ends_at = -inf
         self._pulse: threading.Thread | None = None
-        # Guards the three above, and is taken under ``postponed``: left locked by
-        # Stopped it would keep the pulse from ending.
+        # Guards the three above.  Taken under ``postponed``: if Stopped left it locked,
+        # the pulse could not end.
         self._changed = threading.Condition()
-        with contextlib.suppress(NotSent):  # logged; it may do better at a tap
+        with contextlib.suppress(NotSent):  # logged, and tried again at a tap
             self._claim()
 
     def status(self, by: float) -> LockStatus:
-        """Locked, whatever it does: a tap while it is open prolongs the pulse."""
+        """Always locked, so that a tap during a pulse prolongs it."""
         with ProcessSignals.postponed(), self._changed:
             self._claim()
         return LockStatus(state=LockState.LOCKED, reachable=True)
@@ -6216,11 +6136,10 @@ class Relay(Lock):
                     with ProcessSignals.signals_blocked():
                         pulse.start()
                     self._pulse = pulse
-                self._ends_at = time.monotonic() + self._config.hold_s
+                self._ends_at = time.monotonic() + self._access.hold_s
                 self._pin.on()
             except _gpio_errors() as error:
-                self._release()
-                self._give_back()
+                self._release(give_back=True)
                 raise NotSent(self._unusable(error)) from None
         return None
 
@@ -6235,48 +6154,47 @@ class Relay(Lock):
         with ProcessSignals.postponed():
             with self._changed:
                 self._is_closed, pulse = True, self._pulse
-                self._release()
-                self._give_back()
+                self._release(give_back=True)
             if pulse is not None:
                 pulse.join(1.0)
 
     def _claim(self) -> None:
-        """Have the pin, at rest from its first moment.  Raises: NotSent."""
+        """Open the pin, at rest from the first moment.  Raises: NotSent."""
         import warnings
 
         if self._is_closed:
-            raise NotSent("the relay is put away")
+            raise NotSent("the relay is closed")
         if self._pin is not None:
             return
-        number, trouble = self._config.relay_gpio, ""
+        number, trouble = self._access.relay_gpio, ""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # gpiozero names each library it lacks
                 import gpiozero  # type: ignore[import-untyped]
 
-                high = self._config.active_high
+                high = self._access.active_high
                 self._pin = gpiozero.OutputDevice(number, active_high=high)
         except _gpio_errors() as error:
             trouble = self._unusable(error)
-        if trouble:  # raised here: ``error`` keeps the pin of what was half made
+        if trouble:  # raised here, because ``error`` holds the half-made device
             raise NotSent(trouble)
         if self._trouble:
             log.info("GPIO %d can be used again", number)
             self._trouble = ""
 
     def _unusable(self, error: Exception) -> str:
-        """In words, which are logged when they are news."""
+        """Why the pin cannot be used; logged when it is news."""
         why = printable(str(error) or type(error).__name__)
         if "busy" in why.lower():
             why += " (another program has it; while the door runs, that is the door)"
-        trouble = f"GPIO {self._config.relay_gpio} cannot be used: {why}"
+        trouble = f"GPIO {self._access.relay_gpio} cannot be used: {why}"
         if trouble != self._trouble:
             log.warning("%s", trouble)
         self._trouble = trouble
         return trouble
 
     def _hold(self) -> None:
-        """One pulse, in a thread of its own; it may be prolonged or cut short."""
+        """One pulse, on its own thread; it may be prolonged or cut short."""
         with self._changed:
             try:
                 while (left_s := self._ends_at - time.monotonic()) > 0:
@@ -6285,11 +6203,10 @@ class Relay(Lock):
                 try:
                     self._release()
                 finally:
-                    self._pulse = (
-                        None  # not before: `wait_released` promises a shut strike
-                    )
+                    self._pulse = None  # not sooner: `wait_released` waits for it
 
-    def _release(self) -> None:
+    def _release(self, *, give_back: bool = False) -> None:
+        """Switch the pin off; close it if that fails, or if ``give_back``."""
         self._ends_at = -inf
         self._changed.notify_all()
         try:
@@ -6297,20 +6214,20 @@ class Relay(Lock):
                 self._pin.off()
         except _gpio_errors() as error:
             why = printable(str(error) or type(error).__name__)
-            number = self._config.relay_gpio
-            log.error("GPIO %d cannot be switched off: %s; is it open?", number, why)
-            self._give_back()
-
-    def _give_back(self) -> None:
-        pin, self._pin = self._pin, None
-        if pin is not None:
+            number, give_back = self._access.relay_gpio, True
+            log.error(
+                "GPIO %d cannot be switched off: %s; the strike may still be released",
+                number, why,
+            )  # fmt: skip
+        if give_back and self._pin is not None:
+            pin, self._pin = self._pin, None
             with contextlib.suppress(*_gpio_errors()):
                 pin.close()
 
 
 def _gpio_errors() -> tuple[type[Exception], ...]:
-    """What gpiozero raises, and a pin library: RPi.GPIO a RuntimeError, one that is too
-    old for gpiozero an AttributeError, lgpio and pigpio an ``error`` of their own.
+    """What gpiozero and the pin libraries raise: RPi.GPIO a RuntimeError, one too old
+    for gpiozero an AttributeError, lgpio and pigpio their own ``error``.
 
     Source: gpiozero issues 1057 ('GPIO busy') and 1131 (SET_PULL_NONE).
     """
@@ -6321,9 +6238,9 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
 
 class DriverStateFile:
-    """A few named words of one lock's driver, in a file that we alone may read: in the
-    log they would be in each backup.  They count only with the settings that they were
-    made from.  What cannot be written holds until the program ends.
+    """The DriverState of one lock, in a file that only its owner may read: in the log
+    it would be in every backup.  It is valid only with the settings it was made from,
+    and what cannot be written is kept until the program ends.
     """
 
     def __init__(self, path: Path, access: LockAccess) -> None:
@@ -6333,41 +6250,36 @@ class DriverStateFile:
         self._unsaved: dict[str, str] = {}
 
     def recall(self, name: str) -> str | None:
-        return self._words().get(name)
+        return self._texts().get(name)
 
     def keep(self, name: str, text: str) -> None:
         self._unsaved[name] = text
         try:
-            write_whole(self._path, json.dumps({self._made_from: self._words()}))
+            write_whole(self._path, json.dumps({self._made_from: self._texts()}))
         except OSError as error:
             why = f"{self._path}: {error.strerror}"
             log.warning("%s: the lock's new key will be lost at the next start", why)
         else:
             self._unsaved.clear()
 
-    def _words(self) -> dict[str, str]:
-        words: Any = None
+    def _texts(self) -> dict[str, str]:
+        texts: Any = None
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            words = json.loads(self._path.read_text("utf-8")).get(self._made_from)
-        return {**(words if isinstance(words, dict) else {}), **self._unsaved}
+            texts = json.loads(self._path.read_text("utf-8")).get(self._made_from)
+        return {**(texts if isinstance(texts, dict) else {}), **self._unsaved}
 
 
 def write_whole(path: Path, text: str, readers: Sequence[os.stat_result] = ()) -> None:
-    """Put a file there, all of it or nothing, also if the power fails.  Its group may
-    read it where that may read each of ``readers``, else nobody but us may.
-
-    Raises: OSError.
-    """
+    """Replace a file by ``text``, completely or not at all, even if the power fails.
+    Its group may read it if it may read each of ``readers``.  Raises: OSError."""
     part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)  # of a program that was cut short
+    part.unlink(missing_ok=True)  # left by a program that was killed
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(part, flags, 0o600), "w") as file:
             group = os.fstat(file.fileno()).st_gid
-            is_known = [
-                each.st_gid == group and each.st_mode & 0o40 for each in readers
-            ]
-            if is_known and all(is_known):
+            known = [each.st_gid == group and each.st_mode & 0o40 for each in readers]
+            if known and all(known):
                 os.fchmod(file.fileno(), 0o640)
             file.write(text)
             file.flush()
@@ -6375,11 +6287,11 @@ def write_whole(path: Path, text: str, readers: Sequence[os.stat_result] = ()) -
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    held = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(held)  # the name as well
+        os.fsync(folder)  # the name as well
     finally:
-        os.close(held)
+        os.close(folder)
 
 
 #: The driver of each kind of lock.
@@ -11443,25 +11355,11 @@ CALLS_DO = (
 )
 
 
-def diagnose_version(where: str, lock: WebLock, at: datetime) -> Iterator[Finding]:
-    """Says ahead that the vendor is to end the version which is spoken."""
-    spoken = lock.version
-    if spoken is None or spoken.ends is None:
-        return
-    health, ends = (FAIL, "ended") if at.date() >= spoken.ends else (WARN, "ends")
-    words = f"{spoken.base_url} {ends} on {spoken.ends} ({spoken.source})"
-    do, newest = "a newer DoorPi speaks the next version", lock.versions[0]
-    if newest is not spoken:
-        do = f"take base_url out of the settings: {newest.base_url} is used then"
-    yield Finding(health, where, words, do)
-
-
 def diagnose_lock(
     where: str, access: LockAccess, lock: Lock, control: LockControl, clock: Clock
 ) -> Iterator[Finding]:
     """The way to the lock, and one question to it: it is never moved."""
     if isinstance(lock, WebLock):
-        yield from diagnose_version(where, lock, clock.now())
         for api in lock.apis:  # the question goes over the connections made here
             for finding in diagnose_connection(where, api.dialer, clock):
                 yield finding

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import doorpi
 from doorpi import LockConfig, Secret
 from tests.fakes.cloud import FakeCloud
@@ -10,6 +13,7 @@ from tests.fakes.sesame import FakeSesame
 from tests.fakes.sesame_mini import FakeSesameMini
 from tests.fakes.switchbot import FakeSwitchBot
 from tests.fakes.tedee import FakeTedee
+from tests.helpers.world import FakeClock, Taps
 
 DRIVERS: dict[str, type[FakeCloud]] = {
     "sesame": FakeSesame,
@@ -45,3 +49,13 @@ def driver_of(cloud: FakeCloud, driver=None, **changes):
     """DoorPi's driver for what ``cloud`` plays, on its clock; or another one."""
     access = access_to(cloud, **changes)
     return (driver or doorpi.LOCKS[access.kind])(access, cloud.clock, Words())
+
+
+@contextlib.contextmanager
+def taps_at(kind: str, clock: FakeClock, **changes) -> Iterator[Taps]:
+    """DoorPi's driver of ``kind`` at the cloud that plays its vendor."""
+    with (
+        contextlib.closing(DRIVERS[kind](clock)) as cloud,
+        contextlib.closing(driver_of(cloud, **changes)) as lock,
+    ):
+        yield Taps(clock, cloud, lock)

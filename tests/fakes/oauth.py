@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import doorpi
@@ -42,7 +43,7 @@ class OAuthLock(WebLock):
     who shows an old one is locked out."""
 
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0)
-    states: Mapping[str, LockState | str] = {
+    states: Mapping[Any, LockState | str] = {
         "locked": LockState.LOCKED,
         "unlocked": LockState.UNLOCKED,
     }
@@ -54,8 +55,8 @@ class OAuthLock(WebLock):
         self._tokens = self._reach(access.own["token_url"])
 
     def status(self, by: float) -> LockStatus:
-        told = self._table(self._ask("GET", self._path, by))
-        return doorpi._observed(self._read(self.states, told.get("state")))
+        told = self._json(self._ask("GET", self._path, by), dict)
+        return doorpi._observed(self._state(told.get("state")))
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         self._ask("POST", self._path, by, send_by, body={"command": command.value})

@@ -9,10 +9,152 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doorpi import NotSent, Outcome, Result
+import doorpi
+from doorpi import (
+    Command,
+    LockError,
+    LockState,
+    MaybeSent,
+    NotSent,
+    Outcome,
+    QuotaError,
+    RequestRefused,
+    Result,
+    Throttled,
+    Unreadable,
+)
 from tests.fakes.cloud import Reply
-from tests.fakes.locks import DRIVERS, driver_of
+from tests.fakes.locks import DRIVERS, driver_of, taps_at
 from tests.helpers.world import FakeClock, Taps
+
+
+@pytest.fixture(params=DRIVERS)
+def taps(request, clock):
+    with taps_at(request.param, clock) as taps:
+        yield taps
+
+
+# -- what WebLock makes of an answer, for all of them
+
+LIMIT = b'{"message": "Limit Exceeded"}'
+NO_JSON = "HTTP 200 with an answer that is not JSON"
+TABLE_OF_ANSWERS = {
+    "empty": (200, b"", Unreadable, "HTTP 200 with an answer that is empty"),
+    "html": (200, b"<html>", Unreadable, NO_JSON),
+    "not-text": (200, b"\xff\xfe\xfd", Unreadable, NO_JSON),
+    "deep": (200, b"[" * 60_000, Unreadable, NO_JSON),
+    "list": (200, b"[]", Unreadable, "HTTP 200 with JSON that is not an object"),
+    "redirect": (302, b"", RequestRefused, "HTTP 302: a redirect, not followed"),
+    "mute": (400, b"", RequestRefused, f"HTTP 400{doorpi.NOT_THERE}"),
+    "explained": (400, b'{"title": "Why."}', RequestRefused, "HTTP 400 Why"),
+    "version": (410, b'{"detail": "old Version"}', RequestRefused, "HTTP 410 old Version"),
+    "timeout": (408, b"", MaybeSent, "HTTP 408"),
+    "unprocessable": (422, b"", RequestRefused, "HTTP 422"),
+    "burst": (429, b'{"message": "Slowly."}', Throttled, "HTTP 429 Slowly"),
+    "quota": (429, LIMIT, QuotaError, "HTTP 429 Limit Exceeded: the plan's calls are used up"),
+    "internal": (500, b'{"error": {"message": "Oops."}}', MaybeSent, "HTTP 500 Oops"),
+    "bad-gateway": (502, b"<html>", MaybeSent, "HTTP 502"),
+    "gateway-timeout": (504, b"", MaybeSent, "HTTP 504"),
+}  # fmt: skip
+#: Where a vendor gives an answer a meaning of its own, which its own tests have.
+OTHERWISE = {("nuki-bridge", "version")}
+IS_ENOUGH = {"sesame": "send", "nuki-web": "send"}  # a command's 200, whatever it says
+
+
+@pytest.mark.parametrize("case", TABLE_OF_ANSWERS)
+def test_a_status_that_is_refused_has_a_class_and_words(taps, case):
+    status, body, error, words = TABLE_OF_ANSWERS[case]
+    if (kind_of(taps), case) in OTHERWISE:
+        return
+    taps.cloud.script = [(status, body)]
+
+    with pytest.raises(LockError) as caught:
+        taps.status()
+
+    assert (type(caught.value), str(caught.value)) == (error, words)
+
+
+def kind_of(taps: Taps) -> str:
+    return next(kind for kind, fake in DRIVERS.items() if type(taps.cloud) is fake)
+
+
+@pytest.mark.parametrize(
+    "case", ["html", "redirect", "unprocessable", "burst", "internal"]
+)
+def test_a_command_that_is_refused_has_a_class_and_words(taps, case):
+    status, body, error, words = TABLE_OF_ANSWERS[case]
+    taps.cloud.script = [(status, body)]
+    if status == 200 and kind_of(taps) in IS_ENOUGH:
+        assert taps.send() is None
+        return
+
+    with pytest.raises(LockError) as caught:
+        taps.send()
+
+    assert (type(caught.value), str(caught.value)) == (error, words)
+
+
+@pytest.mark.parametrize(
+    ("header", "after_s"),
+    [((), 10.0), (("Retry-After: 3",), 3.0), (("Retry-After: 3599",), 3599.0),
+     (("Retry-After: Sat, 28 Nov 2026 21:00:00 GMT",), 10.0)],
+)  # fmt: skip
+def test_too_many_requests_say_when_to_come_back(taps, header, after_s):
+    taps.cloud.script = [Reply(429, b"", header)]
+
+    with pytest.raises(Throttled) as caught:
+        taps.status()
+
+    assert caught.value.after_s == after_s
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500])
+def test_keys_are_never_in_an_error(taps, status):
+    keys = [text for key, text in taps.cloud.credentials.items() if key[-4:] == "_key"]
+    body = json.dumps({"message": f"bad key {' '.join(keys)}"}).encode()
+    taps.cloud.script = [(status, body), (200, b"[]")]
+
+    with pytest.raises(LockError) as caught:
+        taps.status()
+
+    assert not [key for key in keys if key in str(caught.value)]
+
+
+@pytest.mark.parametrize("kind", DRIVERS)
+def test_a_device_id_cannot_reach_beyond_its_place_in_the_url(clock, kind):
+    with taps_at(kind, clock, device_id="../x?y#z") as taps:
+        with pytest.raises(LockError):
+            taps.status()
+
+        assert "..%2Fx%3Fy%23z" in taps.cloud.asked[0]
+        assert not [path for path in taps.cloud.asked if "../" in path or "#" in path]
+
+
+def test_a_status_is_one_request_without_a_body(taps):
+    status = taps.status()
+
+    [request] = taps.cloud.requests
+    assert request.body == b""
+    assert status.state is LockState.LOCKED
+
+
+@pytest.mark.parametrize("command", Command)
+def test_a_command_is_one_explicit_command(taps, command):
+    taps.send(command)
+
+    assert len(taps.cloud.requests) == 1
+    assert taps.cloud.bolt.moved == [command]
+
+
+def test_the_next_tap_locks_again(taps):
+    results = [taps.tap().result, taps.tap().result]
+
+    assert results == [Result.UNLOCKED, Result.LOCKED]
+    assert taps.cloud.bolt.moved == [Command.UNLOCK, Command.LOCK]
+    assert taps.cloud.bolt.place == "locked"
+
+
+# -- the vendors' addresses
 
 ADDRESSES = {
     "sesame": "https://app.candyhouse.co/api",
@@ -45,7 +187,6 @@ def test_the_vendors_address_is_the_default(clock, monkeypatch, kind, address):
         f"cannot reach {address.split('/')[2]}:"
         " its name cannot be looked up (no network, or no DNS)"
     )
-    assert lock.url == address
     lock.close()
     cloud.close()
 

@@ -333,7 +333,7 @@ def test_a_command_on_another_thread_opens_nothing_after_close(board):
     worker.start()
     worker.join(5)
 
-    assert told == ["the relay is put away"]
+    assert told == ["the relay is closed"]
     assert board.levels() == []
 
 
@@ -561,7 +561,9 @@ def test_a_pin_that_cannot_be_switched_off_is_let_go_and_told(caplog):
 
         assert board.pin(GPIO).function == "input"
         why = "[Errno 5] Input/output error"
-        words = f"GPIO 17 cannot be switched off: {why}; is it open?"
+        words = (
+            f"GPIO 17 cannot be switched off: {why}; the strike may still be released"
+        )
         assert caplog.record_tuples == [("doorpi", logging.ERROR, words)]
         board.fails_at = ()
         assert relay.status(0).state is LockState.LOCKED

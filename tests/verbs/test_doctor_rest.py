@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ from doorpi import (
     main,
 )
 from tests.fakes.broken_pins import busy_pin, misspelt_library, no_library
-from tests.fakes.locks import DRIVERS, Words, access_to, driver_of
+from tests.fakes.locks import DRIVERS, access_to, driver_of
 from tests.helpers.processes import write_config
 from tests.helpers.stopwatch import Stopwatch
 from tests.helpers.wire import (
@@ -507,56 +507,6 @@ def test_a_lock_whose_owner_forbids_it_is_a_matter_of_its_app(asked):
     _, (*_, status) = asked("sesame-mini", fault="low-battery-refused")
 
     assert (status.health, status.do) == (FAIL, doorpi.IN_ITS_APP)
-
-
-V1_32 = "https://api.tedee.com/api/v1.32"
-V37 = "https://api.tedee.com/api/v37"
-END = date(2027, 3, 23)
-ENDS = [
-    # base_url, what is announced, today, and the finding
-    (V37, None, END, None),
-    (V37, END, date(2026, 12, 1), (WARN, f"{V37} ends on 2027-03-23 (notes)", "a newer DoorPi speaks the next version")),
-    (V37, END, END, (FAIL, f"{V37} ended on 2027-03-23 (notes)", "a newer DoorPi speaks the next version")),
-    (V1_32, None, END, (FAIL, f"{V1_32} ended on 2026-03-23 (notes)", f"take base_url out of the settings: {V37} is used then")),
-    ("https://proxy.example/api/v1.32/", None, END, (FAIL, f"{V1_32} ended on 2026-03-23 (notes)", f"take base_url out of the settings: {V37} is used then")),
-    ("https://proxy.example/tedee", None, END, None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("base_url", "ends", "today", "told"), ENDS)
-def test_the_end_of_a_version_is_told_ahead_of_it(
-    monkeypatch, clock, base_url, ends, today, told
-):
-    versions = (
-        doorpi.VendorApi(V37, "notes", ends),
-        doorpi.VendorApi(V1_32, "notes", date(2026, 3, 23)),
-    )
-    monkeypatch.setattr(doorpi.Tedee, "versions", versions)
-    at = datetime.combine(today, datetime.min.time(), UTC)
-    lock = doorpi.Tedee(LockAccess(kind="tedee", base_url=base_url), clock, Words())
-
-    found = doorpi.diagnose_version("lock", lock, at)
-
-    assert [(f.health, f.words, f.do) for f in found] == [told] * bool(told)
-
-
-def test_the_driver_of_a_vendor_speaks_a_version_whose_end_is_not_over():
-    drivers = [doorpi.LOCKS[kind] for kind in DRIVERS]
-
-    assert [each.versions[0].ends for each in drivers if each.versions] == [None] * 5
-
-
-def test_doctor_looks_at_the_version_of_a_lock(asked):
-    cloud = DRIVERS["tedee"](FakeClock())
-    cloud.base_path = "/api/v1.32"
-    lock, access = driver_of(cloud), access_to(cloud)
-
-    first = next(doorpi.diagnose_lock("lock", access, lock, None, cloud.clock))
-
-    assert first.health is FAIL
-    assert "ended on 2026-03-23" in first.words
-    lock.close()
-    cloud.close()
 
 
 def test_a_slow_answer_is_warned_of(asked, monkeypatch):
