@@ -187,7 +187,7 @@ no_packages() {
 apt_waits_s=300
 apt_said=
 apt_get() {
-    began=$(uptime_s) told=
+    began=$(uptime_s) announced=
     until said=$(DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Get::Remove=false \
         -o APT::Install-Recommends=false "$@" 2>&1 </dev/null 9>&-); do
         if ! locked "$said" || [ $(($(uptime_s) - began)) -ge "$apt_waits_s" ]; then
@@ -195,8 +195,8 @@ apt_get() {
             apt_said="$apt_said $said"
             return 1
         fi
-        [ -n "$told" ] || say "packages: another program has apt locked; waiting for it"
-        told=yes
+        [ -n "$announced" ] || say "packages: another program has apt locked; waiting for it"
+        announced=yes
         sleep 3
     done
 }
@@ -508,12 +508,12 @@ put_back() {
 }
 
 next_steps() {
-    told=$(checked)
+    report=$(checked)
     code=$?
-    to_do=$(printf '%s\n' "$told" | grep "still the example's")
+    to_do=$(printf '%s\n' "$report" | grep "still the example's")
     # A running door may have got a key from systemd that nobody else can read.
     if [ "$code" = 78 ] && ! { is_running && [ "$(state)" = active ]; }; then
-        to_do=$(printf '%s\n' "$told" | sed 1d)
+        to_do=$(printf '%s\n' "$report" | sed 1d)
     fi
     if [ -n "$to_do" ]; then
         say "next: 1. sudo nano $settings"

@@ -478,7 +478,7 @@ def test_a_version_that_cannot_run_says_so_in_a_line_with_what_mends_it(version,
 
 
 def test_the_installer_names_what_check_says_is_still_the_examples(capsys):
-    words = installers(r"to_do=\$\(printf '%s\\n' \"\$told\" \| grep \"(.*)\"\)")
+    words = installers(r"to_do=\$\(printf '%s\\n' \"\$report\" \| grep \"(.*)\"\)")
 
     assert doorpi.main(["--config", str(ROOT / "doorpi.toml"), "check"]) == 0
     assert capsys.readouterr().out.count(words) >= 5
