@@ -11057,7 +11057,7 @@ OK, WARN, FAIL = Health
 
 
 def first_of(subject: str, *rows: tuple[bool, Health, str, str]) -> Finding:
-    """The first row that applies: whether it does, health, words, what to do."""
+    """The first row that applies: (whether it applies, health, words, what to do)."""
     return next(Finding(row[1], subject, *row[2:]) for row in rows if row[0])
 
 
@@ -11067,13 +11067,13 @@ def warn_if(do: str, subject: str, words: str) -> Finding:
 
 
 def may(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
-    """Whether the kernel lets us, ``mode`` as in os.access.  Root may do everything:
-    `doctor` and `check` ask as the service's user (become_owner)."""
+    """Whether our user has access to ``path``; ``mode`` as in os.access.  `doctor` and
+    `check` ask as the service's user (become_owner), for root may do everything."""
     return os.access(path, mode, effective_ids=True)
 
 
 def our_name() -> str:
-    """The user that we are, by number where it has no name."""
+    """The name of our user, or the number of one without a name."""
     import pwd
 
     try:
@@ -11088,8 +11088,8 @@ def _join(group: str) -> str:
 
 
 def _in_use(subject: str, what: str, by: str = "the running door") -> Finding:
-    words = f"{what}: in use by {by}, so not tried"
-    do = "to have it tried, stop the door first: sudo systemctl stop doorpi"
+    words = f"{what}: in use by {by}, so not tested"
+    do = "to test it, stop the door first: sudo systemctl stop doorpi"
     return Finding(WARN, subject, words, do)
 
 
@@ -11113,8 +11113,8 @@ SLOW_LOOK_S = 0.3
 
 
 def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
-    """What is on USB and at the serial port, and whether we may use it; then the reader
-    itself, unless the door ``runs``."""
+    """The readers on USB, the serial port, and our rights to them; then a test of the
+    reader itself, unless the door ``runs``."""
     device = config.device
     found = [*_usb_findings(device)]
     if device.startswith("tty"):
@@ -11122,16 +11122,17 @@ def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
     yield from found
     kind = "usb" if device.startswith("usb") else "serial"  # not another reader's
     if (FAIL, kind) not in [finding[:2] for finding in found]:
-        yield from [_in_use("reader", device)] if runs else _tried(config)
+        yield from [_in_use("reader", device)] if runs else _reader_test(config)
 
 
 def _usb_findings(path: str) -> Iterator[Finding]:
+    supported = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
     for device in usb_devices():
         name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
         if name is None:
             continue
         what, module = f"{name} ({device.id})", device.driver
-        held = f"{what} is held by the kernel's module {module}"
+        held = f"{what} is held by the kernel module {module}"
         release = (
             f"sudo modprobe -r {module}; and for good: echo blacklist {module}"
             f" | sudo tee -a {BLACKLIST}"
@@ -11144,45 +11145,43 @@ def _usb_findings(path: str) -> Iterator[Finding]:
             ' GROUP="plugdev", MODE="0660"; then unplug it and plug it in again'
         )
         deaf = f"{what}: known to stop responding until it is unplugged"
-        choose = "README: which to buy"
+        other, is_other = f"{what} is not supported", device.id in OTHER_USB_READERS
         yield first_of(
             "usb",
-            (device.id in OTHER_USB_READERS, WARN, f"{what} is not supported", choose),
+            (is_other, WARN, other, supported),
             (module not in ("", "usbfs"), FAIL, held, release),
             (not may(device.node), FAIL, barred, admit),
-            (device.id == DEAF_READER, WARN, deaf, choose),
+            (device.id == DEAF_READER, WARN, deaf, "use another one where you can"),
             (True, OK, f"{what} at {device.node}", ""),
         )
-    is_unknown = path.startswith("usb") and path.count(":") < 2
-    if is_unknown and usb_path(path) == path and USB_DEVICES.exists():
-        do = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
-        yield Finding(FAIL, "usb", "no reader is plugged in", do)
+    is_any = path.startswith("usb") and path.count(":") < 2
+    if is_any and usb_path(path) == path and USB_DEVICES.exists():
+        yield Finding(FAIL, "usb", "no reader is plugged in", supported)
 
 
 def _port_finding(port: Path) -> Finding:
     names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
     others = sorted(str(found) for name in names for found in DEV.glob(name))
-    choose = f"ports that there are: {', '.join(others) or 'none'}"
-    choose += f"; on the Pi's pins: {RASPI_SERIAL}"
-    no_right = f"{our_name()} has no right to use {port}"
+    ports = f"there are: {', '.join(others) or 'none'}; for the pins: {RASPI_SERIAL}"
+    barred = f"{our_name()} has no right to use {port}"
     consoles = ""
     with contextlib.suppress(OSError):  # Source: proc(5), /proc/consoles
         consoles = (PROC / "consoles").read_text("ascii")
     is_console = port.resolve().name in consoles.split()
     return first_of(
         "serial",
-        (not port.exists(), FAIL, f"{port} does not exist", choose),
-        (not may(port), FAIL, no_right, _join("dialout")),
+        (not port.exists(), FAIL, f"{port} does not exist", ports),
+        (not may(port), FAIL, barred, _join("dialout")),
         (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
         (True, OK, f"{port} may be used", ""),
     )
 
 
-def _tried(config: ReaderConfig) -> Iterator[Finding]:
+def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
     """The name that the reader gives, and ten looks for a card."""
     reader, seen = NfcReader(config.device, config.reset_gpio), None
     took_s: list[float] = []
-    tries = NfcReader.reset_after  # so often it may need to be rescued
+    tries = NfcReader.reset_after  # the door resets a mute one as well
     with contextlib.closing(reader):
         while len(took_s) <= 10:
             began_at = time.monotonic()
@@ -11192,24 +11191,22 @@ def _tried(config: ReaderConfig) -> Iterator[Finding]:
             except ReaderLost as error:
                 tries -= 1
                 if took_s or not tries:
-                    yield _cannot_be_used(config.device, str(error))
+                    yield _lost_finding(config.device, str(error))
                     return
         yield Finding(OK, "reader", reader.name)
-    looks_s = sorted(took_s[1:])  # the first one opened it
-    median_s, longest_s = looks_s[len(looks_s) // 2], looks_s[-1]
+    median_s, longest_s = sorted(took_s[1:])[5::4]  # the first look opened it
     there = f"and {format_uid(seen.uid)} is there" if seen else "no card is there"
     words = (
         f"read test: 10 attempts, {median_s * 1000:.0f} ms each, the longest"
         f" {longest_s * 1000:.0f} ms, {there}"
     )
-    do = "reset or unplug it" if median_s > SLOW_LOOK_S else ""
-    yield warn_if(do, "reader", words)
+    yield warn_if("reset or unplug it" * (median_s > SLOW_LOOK_S), "reader", words)
 
 
-def _cannot_be_used(device: str, why: str) -> Finding:
+def _lost_finding(device: str, why: str) -> Finding:
     if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
         return _in_use("reader", device, "another program")
-    do = "look at its plug; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    do = "check the wiring; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
     if bring_libraries() in why:
         do = bring_libraries()
     elif "libusb" in why:
@@ -11224,7 +11221,7 @@ LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
 
 
 def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
-    """The lights one after the other; while the door ``runs`` they are its own."""
+    """A lamp test, unless the lights belong to a door that ``runs``."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
     if runs:
         yield _in_use("lights", pins)
@@ -11234,7 +11231,7 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         lights.load()
         lights.keep_ready()
         if lights.trouble:
-            words = f"{pins}: {lights.trouble}; the door works in the dark"
+            words = f"{pins}: {lights.trouble}; the door works without lights"
             yield Finding(WARN, "lights", words, _pin_advice(lights.trouble))
             return
         words = f"{pins}: do you see green, red, both?"
@@ -11257,18 +11254,16 @@ def _pin_advice(trouble: str) -> str:
 DIAL_S = 16.0  # a name may take 5 s, and the dialer ends the rest
 SLOW_S = 2.0
 
-NETWORK = (
-    "is there a network? ping -c 3 1.1.1.1; if that answers, it is the name server"
-)
-SIGNAL = "each tap after a pause waits for it: how is the WiFi? cat /proc/net/wireless"
-DEAD_ADDRESS = "each new connection waits for it: is IPv6 on, and leads nowhere?"
+NETWORK = "is there a network? ping -c 3 1.1.1.1; if that answers, DNS does not work"
+SLOW_NETWORK = "each tap after a pause takes so long: is the WiFi weak?"
+DEAD_ADDRESS = "each new connection waits for it: IPv6 is on, and may lead nowhere"
 BUNDLE = "sudo apt-get install --reinstall ca-certificates"
 OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
 NO_ISSUER = (
-    "a bridge of your own: its authority's PEM is the ca_file; a cloud: a firewall, or"
-    f" a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
+    "a bridge of your own: put its authority's PEM into ca_file; a cloud: a firewall,"
+    f" or a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
 )
-#: What to do where OpenSSL does not trust a certificate, by its verify_code.
+#: What to do about a certificate that OpenSSL does not trust, by its verify_code.
 CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
     (NOT_YET_VALID, EXPIRED): "is the clock set? else the server's owner must renew it",
     OTHER_NAME: "is base_url right? a WiFi that wants a sign-in answers for others",
@@ -11278,30 +11273,30 @@ CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
 
 
 def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Finding]:
-    """The way to a lock's cloud as the door goes it: name, TCP, TLS, and whose
-    certificate that is.  Nothing is asked there."""
+    """Connect to a lock's cloud as the door does, step by step: name, TCP, TLS; then
+    the certificate.  No request is sent."""
     attempt = dialer.dial()
     attempt.done.wait(DIAL_S)
     took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
     parts = [f"{step} {s * 1000:.0f} ms" for step, s in took_s.items()]
     if attempt.socket is None:
-        why, do = _unreached(attempt, dialer.trusted)
+        why, do = _why_no_connection(attempt, dialer.trusted)
         yield Finding(FAIL, where, f"{dialer.host}: {', '.join([*parts, why])}", do)
         return
     if not dialer.is_tls:
         parts.append("no TLS")
     words = f"{dialer.host}: {', '.join(parts)}"
-    do = SIGNAL if max(took_s.values()) > SLOW_S else ""
+    do = SLOW_NETWORK * (max(took_s.values()) > SLOW_S)
     errors = attempt.unanswered.items()
     if silent := [each for each, e in errors if isinstance(e, TimeoutError)]:
         words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
     yield warn_if(do, where, words)
     if attempt.certificate:
-        yield _expiry(where, attempt.certificate, clock.now())
+        yield _certificate_finding(where, attempt.certificate, clock.now())
 
 
-def _unreached(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
-    """Why the step failed that the attempt is at, and what to do."""
+def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
+    """The step that failed, why, and what to do."""
     if attempt.error is None and attempt.done.is_set():  # a library is missing
         return attempt.failure, bring_libraries()
     step, code = attempt.step, getattr(attempt.error, "verify_code", None)
@@ -11319,83 +11314,74 @@ def _unreached(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
     return f"{step}: {why.removeprefix('TLS: ')}", do
 
 
-def _expiry(where: str, certificate: Mapping[str, Any], at: datetime) -> Finding:
-    import ssl
-
+def _certificate_finding(
+    where: str, certificate: Mapping[str, Any], at: datetime
+) -> Finding:
     names = dict(pair for part in certificate["issuer"] for pair in part)
     issuer = names.get("organizationName") or names.get("commonName") or "nobody"
-    until_s = ssl.cert_time_to_seconds(certificate["notAfter"])
-    # A 32-bit fromtimestamp ends in 2038.
-    until = datetime.fromtimestamp(0, UTC) + timedelta(seconds=until_s)
+    form = "%b %d %H:%M:%S %Y GMT"
+    until = datetime.strptime(certificate["notAfter"], form).replace(tzinfo=UTC)
     words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
     do = "the server's owner must renew it before; a cloud does so by itself"
-    return warn_if(do if until - at < timedelta(days=21) else "", where, words)
+    return warn_if(do * (until - at < timedelta(days=21)), where, words)
 
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
-WRONG_TIME = "set the clock first, which some keys are used with: its own line says how"
+WRONG_TIME = "set the clock first (see clock): some keys only work at the right time"
 IN_ITS_APP = "in its app: are its batteries good, is it shared, is remote access on?"
 LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
-#: What each trouble with a lock asks for; the first that fits.
+#: What to do about each failure of a lock; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
     (AuthError, FAIL, "compare api_key, secret_key and device_id with the app"),
-    (QuotaError, FAIL, "leave it alone for so long; larger plans have more"),
+    (QuotaError, FAIL, "wait that long; a larger plan allows more calls"),
     (RemoteBarred, FAIL, IN_ITS_APP),
     (RequestRefused, FAIL, "are device_id and base_url right?"),
     (Rejected, FAIL, LOOK_AT_LOCK),
     (Offline, FAIL, NEAR_THE_LOCK),
     (Busy, WARN, "ask again in a minute: sudo doorpi status"),
     (Unreadable, FAIL, OTHER_END),
-    (LockError, FAIL, "sudo doorpi status asks again; is its cloud down?"),
-)
-
-CALLS_DO = (
-    "from 90 % on a tap asks only once how it went, from 97 % on not at all; a larger"
-    " plan: calls_per_month"
+    (LockError, FAIL, "try again: sudo doorpi status; is its cloud down?"),
 )
 
 
 def diagnose_lock(
     where: str, access: LockAccess, lock: Lock, control: LockControl, clock: Clock
 ) -> Iterator[Finding]:
-    """The way to the lock, and one question to it: it is never moved."""
+    """Connect to the lock and ask for its status: it is never moved."""
     if isinstance(lock, WebLock):
-        for api in lock.apis:  # the question goes over the connections made here
+        for api in lock.apis:  # the question uses the connections made here
             for finding in diagnose_connection(where, api.dialer, clock):
                 yield finding
                 if finding.health is FAIL:
                     return
     budget = control.budget
     if budget.allowed and budget.confirmations_left() == 0:
-        words = f"not asked how it is: {calls_in_words(budget.used, budget.allowed)}"
-        yield Finding(WARN, where, words, CALLS_DO)
-        return
-    yield _status_finding(where, access, control, clock)
-    if budget.allowed:
-        used = budget.used + lock.calls
-        do = CALLS_DO if used >= CALLS_LOW * budget.allowed else ""
-        yield warn_if(do, where, calls_in_words(used, budget.allowed))
+        words = f"status not asked: {calls_in_words(budget.used, budget.allowed)}"
+        do = "wait for the next month; a larger plan: calls_per_month"
+        yield Finding(WARN, where, words, do)
+    else:
+        yield _status_finding(where, access, control, clock)
 
 
 def _status_finding(
     where: str, access: LockAccess, control: LockControl, clock: Clock
 ) -> Finding:
-    began_at = clock.monotonic()
+    began_at, is_relay = clock.monotonic(), access.kind == "relay"
     try:
         status = drive(control.status(began_at + 10.0), clock)
     except LockError as error:
         health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
         if isinstance(error, AuthError) and not clock.is_set():
             do = WRONG_TIME
-        if access.kind == "relay":
+        if is_relay:
             do = _pin_advice(str(error))
         return Finding(health, where, str(error), do)
-    if access.kind == "relay":
+    if is_relay:
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
         return Finding(OK, where, words)
-    took_s = clock.monotonic() - began_at
+    took_ms = (clock.monotonic() - began_at) * 1000
     words = status_words(status, clock.now().timestamp())
-    words += f"; it took {took_s * 1000:.0f} ms"
+    words += f"; it took {took_ms:.0f} ms"
     battery = 100 if status.battery_percent is None else status.battery_percent
     is_low = bool(status.battery_is_low) or battery < LOW_BATTERY_PERCENT
     return first_of(
@@ -11403,7 +11389,6 @@ def _status_finding(
         (status.reachable is False, FAIL, words, NEAR_THE_LOCK),
         (status.state is LockState.UNKNOWN, FAIL, words, LOOK_AT_LOCK),
         (is_low, WARN, words, "new batteries"),
-        (took_s > SLOW_S, WARN, words, SIGNAL),
         (True, OK, words, ""),
     )
 
@@ -11414,13 +11399,18 @@ def _status_finding(
 def diagnose_clock(
     clock: Clock, config: Config, store: SqliteStore
 ) -> Iterator[Finding]:
-    """Whether it is set, for whom that matters, and what it shows."""
+    """Whether it is set, who is refused if not, and its time zone."""
     at, is_set = clock.now(), clock.is_set()
+    newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
+    with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
+        newest = store.events.newest_at()
+        has_dates |= store.people.exists() and store.people.has_dated_cards()
+    must = config.door.require_synced_clock
+    trusted = is_clock_trusted(at, is_set=is_set, must_be_set=must, newest=newest)
     shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z}), "
     shows += "synchronised" if is_set else "not synchronised"
-    keeps_out = not is_set and _keeps_out(at, config, store)
     refused = f"{shows}: cards with dates or hours are refused"
-    ask = (
+    do = (
         "is there a network? timedatectl; systemctl status systemd-timesyncd"
         " doorpi-clock; by hand: sudo timedatectl set-ntp true"
     )
@@ -11429,23 +11419,11 @@ def diagnose_clock(
     elsewhere = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
     yield first_of(
         "clock",
-        (keeps_out, FAIL, refused, ask),
-        (not is_set, WARN, shows, ask),
+        (has_dates and not trusted, FAIL, refused, do),
+        (not is_set, WARN, shows, do),
         (in_utc and bool(config.schedules), WARN, utc, elsewhere),
         (True, OK, shows, ""),
     )
-
-
-def _keeps_out(at: datetime, config: Config, store: SqliteStore) -> bool:
-    """Whether somebody is refused because the clock is not set."""
-    newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
-    with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
-        newest = store.events.newest_at()
-        if store.people.exists():
-            has_dates = has_dates or store.people.has_dated_cards()
-    must_be_set = config.door.require_synced_clock
-    is_set = is_clock_trusted(at, is_set=False, must_be_set=must_be_set, newest=newest)
-    return has_dates and not is_set
 
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -11454,7 +11432,7 @@ CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
 def forgets(folder: Path) -> tuple[str, str] | None:
-    """That ``folder`` is kept in memory only, in words, and what to do; else None.
+    """Words and advice if ``folder`` is kept in memory only; else None.
 
     Source: proc_pid_mountinfo(5).
     """
@@ -11478,29 +11456,29 @@ MAKE_ROOM = "sudo journalctl --vacuum-size=50M; sudo apt-get clean; df -h"
 
 
 def diagnose_disk(folder: Path) -> Iterator[Finding]:
-    """Room for the log, as the service has it."""
+    """Room for the log, the right to write it, and a disk that keeps it."""
     if not folder.exists():
-        words = f"{folder} does not exist yet: the door makes it when it starts"
+        words = f"{folder} does not exist yet: the door creates it when it starts"
         yield Finding(WARN, "disk", words, "sudo systemctl start doorpi")
         return
     disk = os.statvfs(folder)
     free, size = (count * disk.f_frsize for count in (disk.f_bavail, disk.f_blocks))
     read_only = f"{folder} is on a disk that is read-only"
-    copy = "dmesg says why; a worn SD card ends so: copy it, and use a new one"
-    shut = f"{our_name()} may not write into {folder}"
+    copy = "dmesg says why; a worn SD card ends so: copy it to a new one"
+    barred = f"{our_name()} may not write into {folder}"
     admit = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
     words = f"{folder}: {free / 1e6:,.0f} MB free of {size / 1e6:,.0f} MB"
     yield first_of(
         "disk",
         (bool(disk.f_flag & os.ST_RDONLY), FAIL, read_only, copy),
-        (not may(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, shut, admit),
+        (not may(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, barred, admit),
         (free < 20e6, FAIL, words, MAKE_ROOM),
         (free < 200e6, WARN, words, MAKE_ROOM),
         (True, OK, words, ""),
     )
     if forgetful := forgets(folder):
         words, do = forgetful
-        words += ": the list, a lockdown and the log are forgotten at the next reboot"
+        words += ": the list, a lockdown and the log are lost at the next reboot"
         yield Finding(FAIL, "disk", words, do)
 
 
@@ -11508,8 +11486,8 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
 
 
 def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
-    """Whether SQLite finds it whole, and what is in it, without a file made or changed.
-    ``version`` is that of the schema which this program knows."""
+    """Whether SQLite finds it intact; no file is created or changed.  ``version`` is
+    that of the schema that this program knows."""
     broken = path.parent.glob(f"{path.name}*.broken-*")
     if dates := sorted({file.name.rpartition(".broken-")[2] for file in broken}):
         words = f"{path} was broken and set aside: {', '.join(dates[-3:])}"
@@ -11522,13 +11500,16 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
         yield Finding(OK, "database", f"{path}: nothing is stored yet")
         return
     try:
-        words, found = _contents(path)
-        newer = f"{words}; a newer version of DoorPi has written it"
-        do = "install that version again" if found > version else ""
-        yield warn_if(do, "database", newer if do else words)
+        with _checked(path) as db:
+            (found,) = db.execute("PRAGMA user_version").fetchone()
+        words, do = f"{path}: intact, schema {found}", ""
+        if found > version:
+            words += ", of a newer version of DoorPi"
+            do = "install that version again"
+        yield warn_if(do, "database", words)
     except TROUBLES as error:
         words = f"{path} cannot be read: {printable(str(error))}"
-        do = f"the disk: dmesg; its rights, and whose a link is: ls -l {path.parent}"
+        do = f"the disk: dmesg; its owner, and where a link leads: ls -l {path.parent}"
         if _is_broken(error):
             words = f"{path} is broken: {printable(str(error))}"
             do = (
@@ -11538,24 +11519,9 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
         yield Finding(FAIL, "database", words, do)
 
 
-def _contents(path: Path) -> tuple[str, int]:
-    """In words, and the version of its schema.  Raises: TROUBLES."""
-    with _checked(path) as db:
-        version, size = db.execute(
-            "SELECT user_version, page_count * page_size FROM pragma_user_version,"
-            " pragma_page_count, pragma_page_size"
-        ).fetchone()
-        parts = [f"{size / 1000:,.0f} kB", f"schema {version}"]
-        for (name,) in db.execute("SELECT name FROM sqlite_master").fetchall():
-            if name in ("events", "cards"):
-                (count,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
-                parts.append(counted(count, name[:-1]))
-    return f"{path}: {', '.join(parts)}, intact", version
-
-
 @contextlib.contextmanager
 def _checked(path: Path) -> Iterator[sqlite3.Connection]:
-    """``path`` to read.  Raises: TROUBLES, also where SQLite finds it broken."""
+    """The database at ``path``, read-only.  Raises: TROUBLES, also if it is broken."""
     with _read_only(path) as db:
         (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
@@ -11564,8 +11530,8 @@ def _checked(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """Which of the ``files`` that the service reads it cannot, and what mends that.
-    Asked as the service's user (become_owner), like the next one."""
+    """Those of the ``files`` that the service cannot read, in words, and the cure; to
+    be called as the service's user, like `unwritable`."""
     name = our_name()
     for path in dict.fromkeys(files):
         is_shut = not may(path.absolute().parent, os.X_OK)
@@ -11579,7 +11545,7 @@ def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 
 def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
-    """The databases that the service cannot write, and what mends that."""
+    """The databases that the service cannot write, in words, and the cure."""
     name = our_name()
     do = f"sudo chown -hR {name}: {folder}; sudo -u {name} chmod -R u+rwX {folder}"
     in_use = (".db", "-wal", "-shm")  # not copies, nor what was set aside
@@ -11592,44 +11558,32 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
 def diagnose_files(
     secret: Sequence[Path], needed: Sequence[Path], folder: Path
 ) -> Iterator[Finding]:
-    """Who may read what holds secrets, names and UIDs, and whether the service may."""
-    name = our_name()
-    findings = [
-        Finding(FAIL, "files", words, do)
-        for words, do in (*unreadable(needed), *unwritable(folder))
-    ]
-    # A link may lead to what is everybody's by right, and root would close that.
+    """Whether the service has its files, and others cannot read secrets and names."""
+    name, is_well = our_name(), True
+    for words, do in (*unreadable(needed), *unwritable(folder)):
+        yield Finding(FAIL, "files", words, do)
+        is_well = False
+    # A link may lead to a file that everybody may read, and root would close that.
     stored = [path for path in sorted(folder.glob("*")) if not path.is_symlink()]
     for path in (*secret, folder, *stored):
-        chmod = f"sudo -u {name} chmod" if path in stored else "sudo chmod"
-        with contextlib.suppress(OSError, KeyError):  # -wal and -shm come and go
-            findings += _too_open(path, chmod, is_secret=path in secret)
-    paths = f"{', '.join(map(str, secret))} and {folder}"
-    words = f"{paths}: not readable by other users; {name} has access"
-    yield from findings or [Finding(OK, "files", words)]
-
-
-def _too_open(path: Path, chmod: str, *, is_secret: bool) -> Iterator[Finding]:
-    """What the modes of ``path``, and of the folders on the way, let others do.  The
-    group of a secret is the service's: it is for no person."""
-    import grp
-
-    mode = path.stat().st_mode
-    is_shut = any(not f.stat().st_mode & 0o001 for f in path.resolve().parents)
-    if mode & 0o006 and not is_shut:
-        health, can = (FAIL, "changed") if mode & 0o002 else (WARN, "read")
-        words = f"{path} can be {can} by everybody"
-        yield Finding(health, "files", words, f"{chmod} o-rwx {shell_word(str(path))}")
-    group = grp.getgrgid(path.stat().st_gid)
-    others = sorted({*group.gr_mem} - {our_name(), "root"})
-    if is_secret and others and mode & 0o040:
-        who = f"{', '.join(others)}, of the group {group.gr_name}"
-        do = "; ".join(f"sudo gpasswd -d {name} {group.gr_name}" for name in others)
-        yield Finding(WARN, "files", f"{path} can be read by {who}", do)
+        try:
+            mode = path.stat().st_mode
+            is_shut = any(not f.stat().st_mode & 0o001 for f in path.resolve().parents)
+        except OSError:  # -wal and -shm come and go
+            continue
+        if mode & 0o006 and not is_shut:
+            health, can = (FAIL, "changed") if mode & 0o002 else (WARN, "read")
+            chmod = f"sudo -u {name} chmod" if path in stored else "sudo chmod"
+            do = f"{chmod} o-rwx {shell_word(str(path))}"
+            yield Finding(health, "files", f"{path} can be {can} by everybody", do)
+            is_well = False
+    if is_well:
+        paths = f"{', '.join(map(str, secret))} and {folder}"
+        words = f"{paths}: not readable by other users; {name} has access"
+        yield Finding(OK, "files", words)
 
 
 BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
-BRING_BACK = "bring back your own copy: sudo doorpi import list.toml"
 
 
 def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
@@ -11641,55 +11595,51 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
             with _checked(path) as db:
                 changes.append(_changes(db))
         if len(set(changes)) > 1:
-            words, do = f"{cards.copy} is not of this list", make
+            words, do = f"{cards.copy} is not a copy of this list", make
     except TROUBLES as error:
         if not changes:
             return  # there is no list, or its own line says why
         why = printable(str(error)) if file_at(cards.copy) else "there is none"
-        words, do = f"no copy in place of a lost list: {why}", make
+        words, do = f"no copy could replace a lost list: {why}", make
     if cards.path.stat().st_size > cards.copied_up_to:
         words, do = f"{cards.path} is too large for a copy beside it", BACK_UP
     yield warn_if(do, "backup", words)
 
 
-def diagnose_backup(store: SqliteStore, now: datetime) -> Iterator[Finding]:
-    """Of the list in the database: the rest is in the owner's own file."""
+def diagnose_list(store: SqliteStore, now: datetime) -> Iterator[Finding]:
+    """When the list in the database was last exported; and a lockdown, which looks like
+    a broken door once it is forgotten."""
     with contextlib.closing(store):
         changed_at = store.people.changed_at() if store.people.exists() else None
         kept = store.events.recall(NoteKey.BACKUP) if store.events.exists() else None
-    if changed_at is None:
-        broken = sorted(store.people.path.parent.glob("cards.db.broken-*"))
-        words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
-        if broken:
-            lost = "the list of the database was lost; what was left of it"
-            yield Finding(FAIL, "backup", f"{lost}: {broken[-1]}", BRING_BACK)
+        is_locked_down = store.people.locked_down()
+    if changed_at:
+        backup_at = datetime.fromisoformat(kept) if kept else changed_at
+        changed, backup = (
+            f"{at.astimezone(now.tzinfo):%Y-%m-%d}" for at in (changed_at, backup_at)
+        )
+        words, do = f"the list was changed on {changed}", BACK_UP
+        if not kept:
+            words += ", and was never backed up"
+        elif backup_at < changed_at:
+            words += f", after its last backup on {backup}"
         else:
-            yield Finding(OK, "backup", words)
-        return
-    backup_at = datetime.fromisoformat(kept) if kept else changed_at
-    changed, backup = (
-        f"{at.astimezone(now.tzinfo):%Y-%m-%d}" for at in (changed_at, backup_at)
-    )
-    words = f"the list was changed on {changed}"
-    old = f"{words}, after its last backup on {backup}"
-    yield first_of(
-        "backup",
-        (not kept, WARN, f"{words}, and was never backed up", BACK_UP),
-        (backup_at < changed_at, WARN, old, BACK_UP),
-        (True, OK, f"{words}, and backed up on {backup}", ""),
-    )
-
-
-def diagnose_lockdown(store: SqliteStore) -> Iterator[Finding]:
-    """A forgotten lockdown looks like a broken door."""
-    with contextlib.closing(store):
-        if store.people.locked_down():
-            do = "sudo doorpi lockdown off"
-            yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
+            words, do = f"{words}, and backed up on {backup}", ""
+        yield warn_if(do, "backup", words)
+    elif broken := sorted(store.people.path.parent.glob("cards.db.broken-*")):
+        words = f"the database's list was lost; what was left of it: {broken[-1]}"
+        do = "import your own copy: sudo doorpi import list.toml"
+        yield Finding(FAIL, "backup", words, do)
+    else:
+        words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
+        yield Finding(OK, "backup", words)
+    if is_locked_down:
+        do = "sudo doorpi lockdown off"
+        yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """``findings``, and a last one where they break off, so that others can follow."""
+    """The ``findings``, and one more if an error ends them: others are to follow."""
     try:
         yield from findings
     except StoreError as error:
@@ -11711,7 +11661,7 @@ def build(
     environ: Mapping[str, str],
     clock: Clock,
 ) -> Door:
-    """The door as `run` has it, on ``equipment`` that `equip` made."""
+    """The door that `run` runs, with the ``equipment`` that `equip` made."""
     return Door(
         config,
         equipment,
@@ -11723,7 +11673,7 @@ def build(
 
 
 def equip(config: Config, clock: Clock) -> Equipment:
-    """All that the door works with.  Raises: ConfigError."""
+    """Everything that the door works with."""
     store = make_store(config, repair=True)
     return Equipment(
         sources=make_sources(config, clock),
@@ -11737,31 +11687,29 @@ def equip(config: Config, clock: Clock) -> Equipment:
 def make_sources(
     config: Config, clock: Clock, before: Sequence[Source] = ()
 ) -> list[Source]:
-    """The card reader, which its first look opens, and the inbox, which is kept."""
-    reader = NfcReader(config.reader.device, config.reader.reset_gpio)
-    worker = ThreadWorker("reader", clock.wake)
-    kept = [each.debounce for each in before if isinstance(each, CardSource)]
+    """The sources of requests, a row each; the door opens them.
+
+    ``before`` are those that an edit of [reader] has closed, but for the inbox, which
+    stays.  A card that still lies on the reader is not taken for a new one.
+    """
+    reader, files = config.reader, inbox_files(Path(config.door.state_dir))
+    debounces = (each.debounce for each in before if isinstance(each, CardSource))
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
+    path = next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
     return [
         CardSource(
-            reader, config.reader, clock, worker, debounce=next(iter(kept), None)
+            NfcReader(reader.device, reader.reset_gpio), reader, clock,
+            ThreadWorker("reader", clock.wake), debounce=next(debounces, None),
         ),
-        inbox or make_inbox(Path(config.door.state_dir), clock),
-    ]
-
-
-def make_inbox(state_dir: Path, clock: Clock) -> InboxSource:
-    """In memory where the service has a folder there; a door waits for nobody."""
-    files = inbox_files(state_dir)
-    path = next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
-    return InboxSource(Inbox(path, clock, busy_s=0.05))
+        inbox or InboxSource(Inbox(path, clock, busy_s=0.05)),
+    ]  # fmt: skip
 
 
 def make_locks(
     config: Config, clock: Clock, kept: Mapping[str, Lock] = MappingProxyType({})
 ) -> dict[str, Lock]:
-    """The drivers of ``[lock]`` and, where there is one, ``[fallback]``; those that
-    are ``kept`` are not made anew."""
+    """The drivers of [lock] and, where there is one, [fallback], but for those that
+    are ``kept``."""
     return {
         where: kept.get(where) or make_lock(where, access, config, clock)
         for where, access in locks_of(config).items()
@@ -11769,25 +11717,22 @@ def make_locks(
 
 
 def make_lock(where: str, access: LockAccess, config: Config, clock: Clock) -> Lock:
-    """The driver of ``[lock]`` or ``[fallback]``, with its own words on disk."""
+    """The driver of [lock] or [fallback], with a file for what it must not forget."""
     path = Path(config.door.state_dir) / f"{where}.words"
     return LOCKS[access.kind](access, clock, DriverStateFile(path, access))
 
 
 def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
-    """The database of ``state_dir``; the door's own (``repair``) waits for nobody."""
+    """The database in ``state_dir``; the door's own (``repair``) hardly waits for
+    another process."""
     path = Path(config.door.state_dir) / "doorpi.db"
     return SqliteStore(path, repair=repair, busy_s=0.25 if repair else 5.0)
 
 
-def make_settings(
-    path: Path, environ: Mapping[str, str], signals: ProcessSignals, clock: Clock
-) -> FileSettings:
-    """The owner's file, and what is made again when it changes."""
-    return FileSettings(
-        path, environ, signals, clock, new_sources=make_sources, new_locks=make_locks
-    )
-
+#: The owner's file, with the makers of what is replaced when it changes.
+make_settings = functools.partial(
+    FileSettings, new_sources=make_sources, new_locks=make_locks
+)
 
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
 
@@ -11795,47 +11740,58 @@ IN_ETC = Path("/etc/doorpi/doorpi.toml")
 
 
 def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
-    """Which file: ``--config``, $DOORPI_CONFIG, /etc, or beside the program."""
+    """The settings' file: ``--config``, $DOORPI_CONFIG, in /etc, or beside the
+    program."""
     chosen = given or environ.get("DOORPI_CONFIG")
     if chosen:
         return Path(chosen)
-    beside = Path(__file__).resolve().with_name("doorpi.toml")
     try:
         IN_ETC.stat()  # `exists` of Python 3.14 says no where it may not look
     except PermissionError:  # it may be there: reading it says who may not
         return IN_ETC
     except OSError:
-        return beside
+        return Path(__file__).resolve().with_name("doorpi.toml")
     return IN_ETC
 
 
-def load(args: argparse.Namespace, *, keyless: bool = False) -> Config:
-    """The settings, with the secrets of the lock unless ``keyless``: those root alone
-    may be able to read, and verbs about people do not need them.  From here on a verb
-    of root acts as the service's user.
+def load(args: argparse.Namespace, *, secrets: bool = False) -> Config:
+    """The settings; the lock's keys only with ``secrets``, for perhaps root alone can
+    read them.  From here on a verb that root runs acts as the service's user.
 
-    A file that cannot be used takes no verb away from the owner: as for the door, the
-    last good settings hold.  Raises: ConfigError where there are none.
+    With a file that cannot be used the last good settings are in force, for verbs as
+    for the door.  Raises: ConfigError if there are none.
     """
     path = find_config(args.config, os.environ)
     try:
-        config = read_config(path, os.environ, keyless=keyless)
+        config = read_config(path, os.environ, keyless=not secrets)
         become_owner(Path(config.door.state_dir))
         return config
     except ConfigError as error:
         good = last_good(path, os.environ)
         if good is None:
             raise
-        number = counted(len(error.problems), "problem")
         complain(
-            f"{path}: {number}; going by the last good settings, of {good.date}"
-            " (doorpi check)"
+            f"{path}: {counted(len(error.problems), 'problem')}; using the last good"
+            f" settings, of {good.date}; see: doorpi check"
         )
-        return good.keyless() if keyless else good.config(path, os.environ)
+        return good.config(path, os.environ) if secrets else good.keyless()
 
 
-def say(text: str = "") -> None:
-    print(text)  # noqa: T201 -- the verbs' answers; the door itself logs
+def say(*lines: str) -> None:
+    say_all(lines)
+
+
+def say_all(lines: Iterable[str]) -> bool:
+    """Print the answer of a verb (the door itself logs); False if there is none."""
+    line = None
+    for line in lines:
+        print(line)  # noqa: T201
+    return line is not None
+
+
+def complain(*lines: str) -> None:
+    for line in lines:
+        print(printable(line, 4000), file=sys.stderr)  # noqa: T201
 
 
 def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
@@ -11846,107 +11802,51 @@ def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
 
 def cmd_run(args: argparse.Namespace) -> int:
     set_up_logging(logging.StreamHandler())
-    signals = ProcessSignals()
-    try:
-        signals.install()
-        clock = SystemClock()
-        settings = make_settings(
-            find_config(args.config, os.environ), os.environ, signals, clock
-        )
-        config = settings.load()
-        become_owner(Path(config.door.state_dir))
-        with only_door(Path(config.door.state_dir)):
-            equipment = equip(config, clock)
-            build(config, equipment, settings, os.environ, clock).run()
-    except AlreadyRunning as error:
-        complain(str(error))
-        return EX_FAILED
-    except Stopped as stopped:
-        is_usual = stopped.number in (signal.SIGTERM, signal.SIGINT)
-        return EX_OK if is_usual else 128 + stopped.number
+    signals, clock = ProcessSignals(), SystemClock()
+    signals.install()
+    path = find_config(args.config, os.environ)
+    settings = make_settings(path, os.environ, signals, clock)
+    config = settings.load()
+    become_owner(Path(config.door.state_dir))
+    with only_door(Path(config.door.state_dir)):
+        equipment = equip(config, clock)
+        build(config, equipment, settings, os.environ, clock).run()
     raise AssertionError("the door runs until it is stopped")
+
+
+# -- the settings
 
 
 def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
     config = _as_the_service(path)
-    say(f"{path}: no problems")
+    folder = Path(config.door.state_dir)
     taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
     if config.lock.kind == "relay":
         taps = f"opens for {config.lock.hold_s:g} s"
-    say(
-        f'Door "{printable(config.door.name)}": a card on the list {taps}'
-        f" ({config.lock.kind})."
-    )
+    door, kind = printable(config.door.name), config.lock.kind
+    say(f"{path}: no problems", f'Door "{door}": a card on the list {taps} ({kind}).')
     if config.fallback:
         say(
             f"When that lock cannot be reached, or its cloud refuses:"
             f" {config.fallback.kind}; never when the lock itself says no."
         )
-    say()
-    _say_all(chain(_by_this_file(config), _what_changes(path, config)))
-    if notes := [f"  {note}" for note in _notes(path, config)]:
-        _say_all(["", "Please note:", *notes])
-    shut = [f"{words}; {do}" for words, do in unwritable(Path(config.door.state_dir))]
+    with contextlib.closing(make_store(config)) as store:
+        enquiry = Enquiry(config, store)
+        say("", *_who_may(config, enquiry), *_what_changes(path, config, enquiry))
+        without = "this is without what the database knows"
+        notes = [f"{without}: {trouble}" for trouble in enquiry.troubles]
+    if notes := [*_notes(path, config), *notes]:
+        say("", "Please note:", *(f"  {note}" for note in notes))
+    shut = [f"{words}; {do}" for words, do in unwritable(folder)]
     complain(*shut)
     return EX_FAILED if shut else EX_OK
 
 
-def _notes(path: Path, config: Config) -> Iterator[str]:
-    """What the owner should know of good settings."""
-    yield from doubtful_settings(config)
-    for holder, keys in secret_holders(path, config, os.environ).items():
-        if holder.stat().st_mode & 0o004:
-            what = f"{', '.join(keys)}: {holder} can be read by everybody"
-            yield f"{what}; chmod o-r {holder}"
-    for key in _examples(config):
-        yield f"{key}: still the example's; put your own there"
-    yield from _not_kept(config)
-
-
-def _by_this_file(config: Config) -> Iterator[str]:
-    if not config.cards:
-        yield "Nobody is in this file."
-        return
-    with contextlib.closing(make_store(config)) as store:
-        enquiry = Enquiry(config, store)
-        cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
-    today = SystemClock().now().date()
-    rows = [
-        (
-            printable(card.holder),
-            format_uid(card.uid),
-            validity(card, config.schedules, today),
-        )
-        for card in cards
-    ]
-    lines = {True: list[str](), False: list[str]()}
-    for card, line in zip(cards, in_columns(rows), strict=True):
-        is_over = card.valid_until is not None and card.valid_until < today
-        is_good = card.enabled and not card.block and not is_over  # at some hour
-        lines[is_good].append(f"  {line}")
-    yield f"{'Who' if lines[True] else 'Nobody'} may enter by this file" + (
-        ":" if lines[True] else "."
-    )
-    yield from lines[True]
-    yield from ["Who may not:"] * bool(lines[False]) + lines[False]
-    if any(card.block for card in cards):
-        yield f"To lift a block: {LIFTS_BLOCK.format('UID')}"
-    for trouble in enquiry.troubles:
-        yield f"Who of them is blocked is not known: {trouble}"
-
-
-def _not_kept(config: Config) -> Iterator[str]:
-    """That what a verb changes does not last, where that is so."""
-    if forgetful := forgets(Path(config.door.state_dir)):
-        words, do = forgetful
-        yield f"what is stored is forgotten at the next reboot: {words}; {do}"
-
-
 def _as_the_service(path: Path) -> Config:
-    """The settings as the service has them: root is its user from here on.
+    """The settings as the service sees them: root is its user from here on.
 
-    Raises: ConfigError with all that would keep it from starting.
+    Raises: ConfigError with everything that would keep it from starting.
     """
     written = read_config(path, os.environ, keyless=True)
     config, problems = written, list[str]()
@@ -11963,41 +11863,63 @@ def _as_the_service(path: Path) -> Config:
     return config
 
 
-def _what_changes(path: Path, config: Config) -> Iterator[str]:
-    """What the file changes, against what the door runs with, or last ran with."""
+def _who_may(config: Config, enquiry: Enquiry) -> Iterator[str]:
+    """The cards in the file, those that may enter first."""
+    cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
+    today, may, may_not = SystemClock().now().date(), list[str](), list[str]()
+    rows = [
+        (
+            printable(card.holder),
+            format_uid(card.uid),
+            validity(card, config.schedules, today),
+        )
+        for card in cards
+    ]
+    for card, line in zip(cards, in_columns(rows), strict=True):
+        is_over = card.valid_until is not None and card.valid_until < today
+        is_good = card.enabled and not card.block and not is_over  # at some hour
+        (may if is_good else may_not).append(f"  {line}")
+    yield "Who may enter by this file:" if may else "Nobody may enter by this file."
+    yield from may
+    yield from ["Who may not:"] * bool(may_not) + may_not
+
+
+def _what_changes(path: Path, config: Config, enquiry: Enquiry) -> Iterator[str]:
+    """What the file changes, compared with the door that runs, or that ran last."""
     good = last_good(path, os.environ)
     if good is None:
         return
     try:
         before = good.config(path, os.environ)
-    except ConfigError:  # a key was left to the service alone
+    except ConfigError:  # a key that only the service may read
         before = good.keyless()
         config = read_config(path, os.environ, keyless=True)
-    with contextlib.closing(make_store(config)) as store:
-        enquiry = Enquiry(config, store)
-        known = enquiry.people.find, enquiry.people.block_on
-        changes = whose_access_changes(before, config, *known)
+    known = enquiry.people.find, enquiry.people.block_on
+    changes = whose_access_changes(before, config, *known)
     changes += what_else_changes(before, config)
-    runs = is_running(good.folder)
+    door = "the running door"
+    if not is_running(good.folder):
+        door = "the last run of the door (it does not run now)"
     yield ""
-    if not changes and runs:
-        yield "The door runs with just this."
-    elif not changes:
-        yield "The door does not run; it last ran with just this."
-    else:
-        yield (
-            "What changes, against what the door runs with:"
-            if runs
-            else "What changes (the door does not run; against what it last ran with):"
-        )
+    what = "What changes" if changes else "Nothing changes"
+    yield f"{what}, compared with {door}{':' if changes else '.'}"
     yield from (f"  {change}" for change in changes)
-    for trouble in enquiry.troubles:
-        yield f"  This is without what the database knows: {trouble}"
+
+
+def _notes(path: Path, config: Config) -> Iterator[str]:
+    """What the owner should know about settings without a problem."""
+    yield from doubtful_settings(config)
+    for holder, keys in secret_holders(path, config, os.environ).items():
+        if holder.stat().st_mode & 0o004:
+            what = f"{', '.join(keys)}: {holder} can be read by everybody"
+            yield f"{what}; chmod o-r {holder}"
+    for key in (*(f"{card}.uid" for card in config.examples), *_examples(config)):
+        yield f"{key}: still the example's; put your own there"
+    yield from _not_kept(Path(config.door.state_dir))
 
 
 def _examples(config: Config) -> Iterator[str]:
-    """The keys that nobody has put in yet."""
-    yield from (f"{card}.uid" for card in config.examples)
+    """The keys of the locks that still have the example's value."""
     for where, lock in locks_of(config).items():
         values = dict(lock.items())
         for key in LOCK_KINDS[lock.kind].needs:
@@ -12007,44 +11929,48 @@ def _examples(config: Config) -> Iterator[str]:
                 yield f"{where}.{key}"
 
 
+def _not_kept(folder: Path) -> Iterator[str]:
+    """A warning where a change of the list does not last."""
+    if forgetful := forgets(folder):
+        words, do = forgetful
+        yield f"what is stored is lost at the next reboot: {words}; {do}"
+
+
+# -- people
+
+
 def cmd_cards(args: argparse.Namespace) -> int:
-    config, clock = load(args, keyless=True), SystemClock()
-    with contextlib.closing(make_store(config)) as store:
-        cards = with_blocks(_known_cards(config, store), store.people.blocks())
-        if args.json:
-            for card in cards:
-                say(json.dumps(card_json(card, store.events.last_seen(card.uid))))
-        elif args.toml:  # those that are not in the owner's file yet
-            _say_all(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
-        else:
-            shown = list(cards)
-            for line in in_columns(list(card_rows(shown, config, store, clock.now()))):
-                say(line)
-            if any(card.block for card in shown):
-                say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
-        sys.stdout.flush()  # a copy that found no room is none
-        if args.toml and not sys.stdout.isatty() and store.people.exists():
-            with contextlib.suppress(StoreError):  # doctor tells of old ones
-                store.events.keep(Notes({NoteKey.BACKUP: utc_text(clock.now())}))
-    return EX_OK
-
-
-def _known_cards(config: Config, store: SqliteStore) -> Iterator[Credential]:
-    """Those of the file and of the database, by holder; the file decides."""
+    config, clock = load(args), SystemClock()
 
     def by_holder(card: Credential) -> tuple[str, Uid]:
         return card.holder, card.uid
 
-    in_file = sorted(config.cards.values(), key=by_holder)
-    others = (card for card in store.people.cards() if card.uid not in config.cards)
-    return heapq.merge(in_file, others, key=by_holder)
+    with contextlib.closing(make_store(config)) as store:
+        in_file = sorted(config.cards.values(), key=by_holder)
+        others = (card for card in store.people.cards() if card.uid not in config.cards)
+        known = heapq.merge(in_file, others, key=by_holder)
+        cards = with_blocks(known, store.people.blocks())
+        if args.json:
+            last_seen = store.events.last_seen
+            say_all(json.dumps(card_json(card, last_seen(card.uid))) for card in cards)
+        elif args.toml:  # those that are not in the owner's file yet
+            say_all(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
+        else:
+            shown = list(cards)
+            say(*in_columns(list(card_rows(shown, config, store, clock.now()))))
+            if any(card.block for card in shown):
+                say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
+        sys.stdout.flush()  # a copy that did not fit on the disk is no backup
+        if args.toml and not sys.stdout.isatty() and store.people.exists():
+            with contextlib.suppress(StoreError):  # doctor reports old ones
+                store.events.keep(Notes({NoteKey.BACKUP: utc_text(clock.now())}))
+    return EX_OK
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
-    config, clock = load(args, keyless=True), SystemClock()
-    at, notes = clock.now(), list[str]()
+    config, clock = load(args), SystemClock()
+    at, notes, presented, renamed = clock.now(), list[str](), "", ""
     with contextlib.closing(make_store(config)) as store:
-        presented = ""
         if args.uid:
             uid = parse_uid(args.uid)
             notes += [f"{args.uid}: {NUMBER_WORDS}"] * is_number(args.uid)
@@ -12055,31 +11981,22 @@ def cmd_allow(args: argparse.Namespace) -> int:
         wanted = wanted._replace(valid_until=args.until, schedule=args.schedule)
         card, was, lifted = let_in(store, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
-        notes += [
-            f"another card of that name, {format_uid(block.uid)}, stays blocked"
-            for block in (store.people.blocks() if lifted else ())
-            if block.uid and folded(block.holder) == folded(card.holder)
-        ]
         words = validity(card, config.schedules, at.date())
-        renamed = ""
         if was and was.holder != card.holder:
             renamed = f" (until now: {printable(was.holder)})"
         more = "; no longer blocked" * bool(lifted)
         whose = [(card.uid, card.holder)]
         _log_change(store, at, Change.ALLOW, f"{words}{renamed}{more}", whose)
     may = "enrols cards" if card.role is Role.MASTER else "may enter"
-    say(
-        f"{printable(card.holder)} {may} with {format_uid(uid)}{presented}:"
-        f" {words}{renamed}"
-    )
-    for block in lifted:
-        say(f"no longer {block_words(block)}")
-    complain(*notes, *_not_kept(config))
+    name = printable(card.holder)
+    say(f"{name} {may} with {format_uid(uid)}{presented}: {words}{renamed}")
+    say(*(f"no longer {block_words(block)}" for block in lifted))
+    complain(*notes)
     return EX_OK
 
 
 def cmd_revoke(args: argparse.Namespace) -> int:
-    config, at = load(args, keyless=True), SystemClock().now()
+    config, at = load(args), SystemClock().now()
     path = find_config(args.config, os.environ)
     with contextlib.closing(make_store(config)) as store:
         try:
@@ -12091,18 +12008,16 @@ def cmd_revoke(args: argparse.Namespace) -> int:
             whose = [(each.block.uid, each.block.holder) for each in kept]
             cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
-    for line in chain.from_iterable(kept_out_words(each, path) for each in kept):
-        say(line)
-    complain(*_not_kept(config))
+    say(*chain.from_iterable(kept_out_words(each, path) for each in kept))
     return EX_OK
 
 
 def cmd_lockdown(args: argparse.Namespace) -> int:
-    config, at = load(args, keyless=True), SystemClock().now()
+    config, at = load(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        was = Forgiving(store.people, _say_what_failed).locked_down()
+        was = Forgiving(store.people, _warn_of_store).locked_down()
         wanted = args.state == "on"
-        if was is not wanted:  # None: a door that runs may know of one that was lost
+        if was is not wanted:  # None: a running door may know of one that was lost
             store.people.lock_down(f"{utc_text(at)} {_asking_user()}" if wanted else "")
             _log_change(store, at, Change(f"lockdown-{args.state}"))
     already = " (it was already)" if was is wanted else ""
@@ -12110,18 +12025,16 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
         say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
     else:
         say(f"not locked down{already}: everybody on the list may enter")
-    complain(*_not_kept(config))
     return EX_OK
 
 
 def cmd_import(args: argparse.Namespace) -> int:
     try:
-        text = list_text(args.file)  # first: only root may be able to read it
-        config, clock = load(args, keyless=True), SystemClock()
+        text = list_text(args.file)  # first: perhaps only root can read it
+        config, clock = load(args), SystemClock()
         listed = read_list(text, config, args.ignore)
     except ListError as error:
-        complain(f"{args.file}: {error}; nothing was changed")
-        return EX_FAILED
+        raise Refused(f"{args.file}: {error}; nothing was changed") from None
     with contextlib.closing(make_store(config)) as store:
         stored = {card.uid: card for card in store.people.cards()}
         changes = list_changes(listed, stored, config.cards, whole=args.replace)
@@ -12129,40 +12042,69 @@ def cmd_import(args: argparse.Namespace) -> int:
             if card.block:
                 listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
         try:
-            _say_all(list_report(listed, changes, clock.now().date()))
+            say_all(list_report(listed, changes, clock.now().date()))
             sys.stdout.flush()
-        except BrokenPipeError:  # `import FILE | head`: not a list that nobody saw
-            complain("nobody reads the report; nothing was changed")
-            return EX_FAILED
+        except BrokenPipeError:  # `import FILE | head`: nobody has seen the whole list
+            raise Refused("nobody reads the report; nothing was changed") from None
         if not (changes.unchanged or changes.put):
-            complain("every row was refused; nothing was changed")
-            return EX_FAILED
+            raise Refused("every row was refused; nothing was changed")
         if args.dry_run:
             say("dry run: nothing was written")
         else:
-            _bring_in(changes, store, config, clock.now())
+            _import(changes, store, clock.now())
     if changes.refused:
-        complain(f"{counted(len(changes.refused), 'row')} refused: not imported")
-        return EX_FAILED
+        raise Refused(f"{counted(len(changes.refused), 'row')} refused: not imported")
     return EX_OK
 
 
-def _bring_in(
-    changes: ListChanges, store: SqliteStore, config: Config, at: datetime
-) -> None:
-    cards, gone = [*changes.put, *changes.removed], [c.uid for c in changes.removed]
+def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
+    cards = [*changes.put, *changes.removed]
     if not cards:
         say("nothing to change")
         return
-    store.people.change_cards(changes.put, gone, at)
+    store.people.change_cards(changes.put, [c.uid for c in changes.removed], at)
     say("imported; valid from the next tap")
     words = (
         f"{len(changes.added):,} added, {len(changes.changed):,} changed,"
-        f" {len(gone):,} removed: {_names(card.holder for card in cards)}"
+        f" {len(changes.removed):,} removed: {_names(card.holder for card in cards)}"
     )
     whose = [(card.uid, card.holder) for card in cards]
     _log_change(store, at, Change.IMPORT, words, whose)
-    complain(*_not_kept(config))
+
+
+def _asking_user() -> str:
+    """The user who runs the verb, as sudo names them."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
+    return printable(user)
+
+
+def _log_change(
+    store: SqliteStore,
+    at: datetime,
+    what: Change,
+    words: str = "",
+    whose: Sequence[tuple[Uid | None, str]] = (),
+) -> None:
+    """Log a change of the list; ``whose`` are the cards and holders."""
+    uids, holders = {uid for uid, _ in whose}, {holder for _, holder in whose}
+    event = Event(
+        at=at,
+        uid=uids.pop() if len(uids) == 1 else None,
+        holder=holders.pop() if len(holders) == 1 else "",
+        reason=what,
+        source="command",
+        detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
+    )
+    Forgiving(store.events, _warn_of_store).record(event)
+    complain(*_not_kept(store.events.path.parent))
+
+
+def _warn_of_store(why: str, is_write: bool) -> None:
+    if why:
+        log.warning("not logged: %s" if is_write else "%s", why)
+
+
+# -- what happened, and what would
 
 
 def cmd_log(args: argparse.Namespace) -> int:
@@ -12171,7 +12113,7 @@ def cmd_log(args: argparse.Namespace) -> int:
     if len(ways) > 1:
         complain(f"--{' and --'.join(ways)} do not go together")
         return EX_USAGE
-    config = load(args, keyless=True)
+    config = load(args)
     with contextlib.closing(make_store(config)) as store:
         if args.verify and (store.events.exists() or store.people.lost()):
             return _verify(store)
@@ -12186,29 +12128,17 @@ def cmd_log(args: argparse.Namespace) -> int:
             say(f"\ufeff{csv_line(LOG_FIELDS)}")
         if args.follow:
             tail = LogTail(store.events, sought, SystemClock(), config.lock.confirm_s)
-            with contextlib.suppress(KeyboardInterrupt):
-                _follow(tail, lines, args.since)
+            _follow(tail, lines, args.since)
             return EX_OK
-        until = datetime.now().astimezone()
-        since = args.since
+        until, since = datetime.now().astimezone(), args.since
         if args.chart and not since:  # from a midnight on
             since = time_since(f"{until - timedelta(days=CHART_DAYS - 1):%Y-%m-%d}")
         found = store.events.read(since, 0, sought)
         if args.chart:
             say(log_chart(found, config.door.name, since, until))
-        elif not _say_all(lines(found)) and not (args.json or args.csv):
-            like = " like that" * (sought != EVERYTHING)
-            when = "since then" if args.since else "yet"
-            say(f"nothing{like} has been logged {when}")
+        elif not say_all(lines(found)) and not (args.json or args.csv):
+            say("no events found")
     return EX_OK
-
-
-def _say_all(lines: Iterable[str]) -> bool:
-    """False when there was nothing to be said."""
-    line = None
-    for line in lines:
-        say(line)
-    return line is not None
 
 
 def _verify(store: SqliteStore) -> int:
@@ -12222,9 +12152,9 @@ def _verify(store: SqliteStore) -> int:
         how_far = f"\nrows 1 to {count}{till} were removed by log.keep_days"
     say(problem or f"every row is as it was written{how_far}")
     if lost:
-        say(f"rows 1 to {lost} of before are gone: the log was begun anew")
+        say(f"rows 1 to {lost} of an earlier log are missing: a new one was begun")
     for file in sorted(events.path.parent.glob(f"{events.path.name}.broken-*")):
-        say(f"not looked at, as it was broken and set aside: {file}")
+        say(f"not verified, as it was broken and set aside: {file}")
     return EX_FAILED if problem or lost else EX_OK
 
 
@@ -12233,29 +12163,27 @@ def _follow(
     lines: Callable[[Iterable[Event]], Iterator[str]],
     since: datetime | None,
 ) -> None:
-    """Until nobody reads what we write."""
+    """Print events until Ctrl-C, or until nobody reads our output."""
     clock, output, trouble = SystemClock(), select.poll(), ""
     with contextlib.suppress(OSError, ValueError):  # it is no file
         output.register(sys.stdout.fileno(), 0)
-    look: Callable[[], Iterable[Event]]
-    look = functools.partial(tail.begin, since, 10)
-    while True:
-        clock.follow_zone()
-        try:
-            _say_all(lines(look()))
-            trouble = ""
-        except StoreError as error:
-            if str(error) != trouble:
-                trouble = str(error)
-                complain(f"database: {trouble}; still looking")
-        sys.stdout.flush()
-        if output.poll(150):  # `log --follow | head` ends before the next event
-            return
-        look = tail.news
+    look: Callable[[], Iterable[Event]] = functools.partial(tail.begin, since, 10)
+    with contextlib.suppress(KeyboardInterrupt):
+        while not output.poll(150):  # `log --follow | head` ends before the next event
+            clock.follow_zone()
+            try:
+                say_all(lines(look()))
+                trouble = ""
+            except StoreError as error:
+                if str(error) != trouble:
+                    trouble = str(error)
+                    complain(f"database: {trouble}; still looking")
+            sys.stdout.flush()
+            look = tail.news
 
 
 def cmd_why(args: argparse.Namespace) -> int:
-    config, clock = load(args, keyless=True), SystemClock()
+    config, clock = load(args), SystemClock()
     text = " ".join(args.who)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
@@ -12282,73 +12210,65 @@ def cmd_why(args: argparse.Namespace) -> int:
     return code
 
 
+# -- the lock
+
+
 def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
-    """Ask the door that runs, or the lock itself where none does.  A move is logged as
-    any tap, with who asked."""
-    config, clock = load(args), SystemClock()
+    """Ask the running door, or the lock itself where no door runs.  A move is logged
+    like a tap, with the user who asked."""
+    config, clock = load(args, secrets=True), SystemClock()
     ProcessSignals().install()  # a strike is released, however this ends
-    try:
-        request = _request(config, clock, wants)
-        answer = ask_door(Path(config.door.state_dir), clock, request)
-        if answer is not None:
-            say("\n".join(answer.lines))
-            return EX_OK if answer.done else EX_FAILED
-        with _by_hand(config, clock) as keeper:
-            if wants is Wants.STATUS:
-                answer = drive(keeper.status(), clock)
-            else:
-                own = request._replace(id="")  # nobody waits for it elsewhere
-                answer = answer_of(drive(Passage(keeper, own).steps, clock))
-            say("\n".join(answer.lines))
-            sys.stdout.flush()
-            keeper.control.named(keeper.control.mover).lock.wait_released()
-    except Stopped as stopped:
-        return 128 + stopped.number
-    return EX_OK if answer.done else EX_FAILED
-
-
-def _request(config: Config, clock: Clock, wants: Wants) -> AccessRequest:
-    """What a verb asks for, in the name of who types."""
-    at, now = clock.now(), clock.monotonic()
-    return AccessRequest(
+    now = clock.monotonic()
+    request = AccessRequest(
         Medium.COMMAND,
         _asking_user(),
-        at=at,
+        at=clock.now(),
         arrived=now,
         good_until=now + config.lock.unlock_window_s,
         wants=wants,
         id=os.urandom(8).hex(),
     )
+    answer = ask_door(Path(config.door.state_dir), clock, request)
+    if answer is None:
+        return _by_hand(request, config, clock)
+    say(*answer.lines)
+    return EX_OK if answer.done else EX_FAILED
 
 
-@contextlib.contextmanager
-def _by_hand(config: Config, clock: Clock) -> Iterator[Doorkeeper]:
-    """The locks without the door, and the database that it uses."""
-    store, locks = make_store(config), make_locks(config, clock)
+def _by_hand(request: AccessRequest, config: Config, clock: Clock) -> int:
+    """Ask the lock without the door, with the database that the door uses."""
+    store = make_store(config)
     equipment = Equipment(
         sources=(),
-        locks=locks,
+        locks=make_locks(config, clock),
         people=store.people,
         events=store.events,
         indicator=NoLights(),
     )
-    keeper = Doorkeeper(
-        config,
-        equipment,
-        clock=clock,
-        supervisor=Systemd({}, clock),
-        report=_say_what_failed,
-    )
+    supervisor = Systemd({}, clock)
     with contextlib.closing(equipment):
-        yield keeper
+        keeper = Doorkeeper(
+            config, equipment, clock=clock, supervisor=supervisor, report=_warn_of_store
+        )
+        if request.wants is Wants.STATUS:
+            answer = drive(keeper.status(), clock)
+        else:
+            own = request._replace(id="")  # nobody waits for it elsewhere
+            answer = answer_of(drive(Passage(keeper, own).steps, clock))
+        say(*answer.lines)
+        sys.stdout.flush()
+        keeper.control.named(keeper.control.mover).lock.wait_released()
+    return EX_OK if answer.done else EX_FAILED
+
+
+# -- doctor
 
 
 def cmd_doctor(args: argparse.Namespace) -> int:
-    """What works and what does not, and what to do about it."""
     worst = EX_OK
-    log.disabled = True  # the lines say it
+    log.disabled = True  # the findings say it
     try:
-        for finding in _examined(find_config(args.config, os.environ)):
+        for finding in _findings(find_config(args.config, os.environ)):
             if args.json:
                 say(json.dumps(finding._asdict()))
             else:
@@ -12363,9 +12283,9 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     return worst
 
 
-def _examined(path: Path) -> Iterator[Finding]:
-    """What is wrong with the file, and all else by what the door goes by: the file, or
-    the last good settings."""
+def _findings(path: Path) -> Iterator[Finding]:
+    """About the file; and then about all that its settings name, or the last good
+    settings where it cannot be used."""
     config: Config | None = None
     try:
         config = read_config(path, os.environ)
@@ -12380,53 +12300,42 @@ def _examined(path: Path) -> Iterator[Finding]:
             words = problem.partition("\n")[0]
             yield Finding(FAIL, "settings", words, "doorpi check")
         if good:
-            words = f"the door goes by its last good settings, of {good.date}"
-            yield Finding(WARN, "settings", words, f"mend {path}")
+            words = f"the door uses its last good settings, of {good.date}"
+            yield Finding(WARN, "settings", words, f"correct {path}")
     if config is not None:
         become_owner(Path(config.door.state_dir))
-        for subject, findings in _subjects(path, config).items():
+        for subject, findings in _subjects(path, config):
             yield from survived(subject, findings)
 
 
-def _subjects(path: Path, config: Config) -> dict[str, Iterator[Finding]]:
-    """All that is looked at, each when its turn comes."""
-    clock, store, folder = (
-        SystemClock(),
-        make_store(config),
-        Path(config.door.state_dir),
-    )
-    runs = is_running(folder)
+def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Finding]]]:
+    """Everything that is examined, a row each, when its turn comes."""
+    clock, folder = SystemClock(), Path(config.door.state_dir)
+    store, runs = make_store(config), is_running(folder)
     secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
     needed = needed_files(config, path, os.environ)
-    examples = f"{', '.join(config.examples)}: still the example's, and opens nothing"
-    do = "give it the UID of a card of yours, or remove it"
-    log_and_list = [
-        diagnose_database(file.path, len(file.schema))
-        for file in (store.events, store.people)
-    ]
-    copies = diagnose_copy(store.people), diagnose_backup(store, clock.now())
-    subjects = {
-        "settings": iter([warn_if(do, "settings", examples)] * bool(config.examples)),
-        "reader": diagnose_reader(config.reader, runs),
-        "lights": diagnose_lights(config.leds, runs),
-        "clock": diagnose_clock(clock, config, store),
-        "disk": diagnose_disk(folder),
-        "database": chain(*log_and_list),
-        "files": diagnose_files(secret, needed, folder),
-        "backup": chain(*copies),
-        "lockdown": diagnose_lockdown(store),
-    }
+    if cards := ", ".join(config.examples):
+        words = f"{cards}: still the example's, and opens nothing"
+        do = "give it the UID of a card of yours, or remove it"
+        yield "settings", iter([Finding(WARN, "settings", words, do)])
+    yield "reader", diagnose_reader(config.reader, runs)
+    yield "lights", diagnose_lights(config.leds, runs)
+    yield "clock", diagnose_clock(clock, config, store)
+    yield "disk", diagnose_disk(folder)
+    for file in (store.events, store.people):
+        yield "database", diagnose_database(file.path, len(file.schema))
+    yield "files", diagnose_files(secret, needed, folder)
+    yield "backup", diagnose_copy(store.people)
+    yield "backup", diagnose_list(store, clock.now())
     for where, access in locks_of(config).items():
-        subjects[where] = _lock_examined(where, access, config, clock, runs)
-    return subjects
+        yield where, _lock_findings(where, access, config, clock, runs)
 
 
-def _lock_examined(
+def _lock_findings(
     where: str, access: LockAccess, config: Config, clock: Clock, runs: bool
 ) -> Iterator[Finding]:
-    """One of the locks, as its driver has it; a pin that the door has is left alone."""
-    examples = [key for key in _examples(config) if key.startswith(f"{where}.")]
-    if examples:
+    """About one of the locks; a pin of the running door is left alone."""
+    if examples := [key for key in _examples(config) if key.startswith(f"{where}.")]:
         words = f"{', '.join(examples)}: still the example's"
         do = "put your lock's own into the settings; then sudo doorpi check"
         yield Finding(FAIL, where, words, do)
@@ -12436,7 +12345,7 @@ def _lock_examined(
         yield Finding(OK, where, words)
         return
     lock, store = make_lock(where, access, config, clock), make_store(config)
-    events = Forgiving(store.events, _say_what_failed)
+    events = Forgiving(store.events, _warn_of_store)
     control = control_locks(config, {where: lock}, events, clock, jitter=random.random)
     with contextlib.closing(store), contextlib.closing(lock):
         try:
@@ -12446,69 +12355,21 @@ def _lock_examined(
                 events.keep(Notes(counts=calls))
 
 
-def _asking_user() -> str:
-    """Who types; sudo says who that is."""
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
-    return printable(user)
-
-
-def _log_change(
-    store: SqliteStore,
-    at: datetime,
-    what: Change,
-    words: str = "",
-    whose: Sequence[tuple[Uid | None, str]] = (),
-) -> None:
-    """Who changed who may enter; ``whose`` are the cards and holders."""
-    uids, holders = {uid for uid, _ in whose}, {holder for _, holder in whose}
-    event = Event(
-        at=at,
-        uid=uids.pop() if len(uids) == 1 else None,
-        holder=holders.pop() if len(holders) == 1 else "",
-        reason=what,
-        source="command",
-        detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
-    )
-    Forgiving(store.events, _say_what_failed).record(event)
-
-
-def _say_what_failed(why: str, is_write: bool) -> None:
-    if why:
-        log.warning("not logged: %s" if is_write else "%s", why)
-
-
-def cmd_tap(args: argparse.Namespace) -> int:
-    device = load(args, keyless=True).reader.device
-    address = udp_address(device)
-    if address is None:
-        say(f"reader.device = {device!r}: only a udp: reader can be tapped this way")
-        return EX_FAILED
-    try:
-        was_read = show_card(bytes.fromhex(args.uid), address, 5.0)
-    except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        say(f"cannot present a card at {device}: {why}")
-        return EX_FAILED
-    if not was_read:
-        say(f"no reader looked at {device} within 5 s; is `run` running?")
-        return EX_FAILED
-    say(f"{format_uid(args.uid)} was read")
-    return EX_OK
+# -- the lights, and a card without hardware
 
 
 def cmd_legend(args: argparse.Namespace) -> int:
     patterns, name = Parser({}).patterns(), ""
     try:
-        config = load(args, keyless=True)
+        config = load(args)
         patterns, name = dict(config.patterns), config.door.name
-    except ConfigError:  # the lights as they are made will do
+    except ConfigError:  # the lights as delivered will do
         if args.config or "DOORPI_CONFIG" in os.environ:
             raise
     if args.svg:
         say(legend_svg(patterns, name))
-        return EX_OK
-    for line in legend(patterns, colours=sys.stdout.isatty()):
-        say(line)
+    else:
+        say(*legend(patterns, colours=sys.stdout.isatty()))
     return EX_OK
 
 
@@ -12516,7 +12377,7 @@ GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
 
 
 def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
-    """What the lights mean, drawn from the patterns themselves."""
+    """The meaning of the lights, drawn from the patterns themselves."""
     yield "4 seconds of each signal: G green, R red, A both, . dark"
     names = max(map(len, patterns))
     for sign, pattern in patterns.items():
@@ -12529,8 +12390,28 @@ def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str
         yield f"{'':<{names}}  {looks(pattern)}"
 
 
+def cmd_tap(args: argparse.Namespace) -> int:
+    device = load(args).reader.device
+    address = udp_address(device)
+    if address is None:
+        found = f"reader.device = {device!r}"
+        raise Refused(f"{found}: only a udp: reader can be tapped this way")
+    try:
+        was_read = show_card(bytes.fromhex(args.uid), address, 5.0)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise Refused(f"cannot present a card at {device}: {why}") from None
+    if not was_read:
+        raise Refused(f"no reader looked at {device} within 5 s; is `run` running?")
+    say(f"{format_uid(args.uid)} was read")
+    return EX_OK
+
+
+# -- the command line
+
+
 def argument(parse: Callable[[str], T], wrong: str) -> Callable[[str], T]:
-    """``parse`` as argparse takes it, which shows the words of its own errors only."""
+    """``parse`` for argparse, with ``wrong`` as the words for its errors."""
 
     def parsed(text: str) -> T:
         try:
@@ -12549,135 +12430,88 @@ def _name(text: str) -> str:
     return text
 
 
-NAME = argument(
-    _name, f"a name of visible characters is needed, {LONGEST_NAME} of them at most"
-)
-DATE = argument(date.fromisoformat, "{text!r} is no date such as 2026-12-31")
+NAME = argument(_name, f"a name needs visible characters, at most {LONGEST_NAME}")
+DATE = argument(date.fromisoformat, "{text!r} is not a date such as 2026-12-31")
 UID = argument(parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
 WRITTEN_UID = argument(lambda text: parse_uid(text) and text, "{text!r}: {error}")
 SINCE = argument(
     time_since,
-    "{text!r} is no date: today, yesterday, 2h, 3 days, 2026-11-21 or"
+    "{text!r} is not a date: today, yesterday, 2h, 3 days, 2026-11-21 or"
     " '2026-11-21 08:00'",
 )
 AT = argument(
-    time_at, "{text!r} is no time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'"
+    time_at,
+    "{text!r} is not a time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'",
 )
 
 Option = tuple[str, dict[str, Any]]
+#: What a verb runs, what it does in words, and its arguments.
+Verb = tuple[Callable[[argparse.Namespace], int], str, Sequence[Option]]
 
 
-def option(name: str, help: str, **details: Any) -> Option:
-    """An argument of a verb, as argparse takes it."""
+def option(name: str, help: str, metavar: str = "", **details: Any) -> Option:
+    """An argument of a verb for argparse; one without ``metavar`` is a flag."""
+    details |= {"metavar": metavar} if metavar else {"action": "store_true"}
     return name, {"help": help, **details}
 
 
-def flag(name: str, help: str) -> Option:
-    """An option without a value."""
-    return option(name, help, action="store_true")
+JSON = option("--json", "one JSON object a line")
 
-
-class Verb:
-    """One word of the command line: what it runs, in words, and its arguments.
-
-    If it ``prints``, an output that nobody reads, or that finds no room, ends it
-    without a traceback.
-    """
-
-    def __init__(
-        self,
-        run: Callable[[argparse.Namespace], int],
-        help: str,
-        *options: Option,
-        prints: bool = True,
-    ) -> None:
-        self.run, self.help, self.options, self.prints = run, help, options, prints
-
-
-JSON = flag("--json", "one JSON object a line")
-
-VERBS: dict[str, Verb] = {
-    "run": Verb(
-        cmd_run, "run the door in the foreground, as the service does", prints=False
-    ),
-    "check": Verb(cmd_check, "check the file; say who may enter and when"),
-    "cards": Verb(
-        cmd_cards,
-        "the list of cards, and where each is kept",
+VERBS: Mapping[str, Verb] = {
+    "run": (cmd_run, "run the door in the foreground, as the service does", []),
+    "check": (cmd_check, "check the settings; who may enter and when", []),
+    "cards": (cmd_cards, "the list of cards, and where each entry is kept", [
         JSON,
-        flag("--toml", "those of the database, as TOML"),
-    ),
-    "allow": Verb(
-        cmd_allow,
-        "let a card in, at once: the last unknown one, or --uid",
-        option("holder", "name", type=NAME, metavar="HOLDER"),
-        option("--uid", "04:A1:B2:C3", type=WRITTEN_UID, metavar="UID"),
-        option("--until", "last day of access", type=DATE, metavar="DATE"),
-        option("--schedule", "name of a schedule in doorpi.toml", metavar="NAME"),
-    ),
-    "revoke": Verb(
-        cmd_revoke,
-        "let a card in no longer, at once",
-        option("whom", "all cards of a holder", metavar="UID-or-HOLDER"),
-    ),
-    "import": Verb(
-        cmd_import,
-        "bring in a list of cards from a file",
-        option("file", "the list; - is standard input", metavar="FILE"),
-        flag("--dry-run", "only say what would change"),
-        flag("--replace", "remove who is not on the list"),
-        option(
-            "--ignore", "import without it; repeatable", metavar="COLUMN",
-            action="append", default=[],
-        ),
-    ),
-    "why": Verb(
-        cmd_why,
-        "whether a card is let in, by which rule, and until or from when",
-        option("who", "whose card", nargs="+", metavar="UID-or-HOLDER"),
-        option("--at", "'Sat 22:10', or with a date", type=AT, metavar="WHEN"),
-    ),
-    "log": Verb(
-        cmd_log,
-        "who came, and what the door did",
+        option("--toml", "those in the database, as TOML"),
+    ]),
+    "allow": (cmd_allow, "let a card in from now on: the last unknown one, or --uid", [
+        option("holder", "name", "HOLDER", type=NAME),
+        option("--uid", "04:A1:B2:C3", "UID", type=WRITTEN_UID),
+        option("--until", "last day of access", "DATE", type=DATE),
+        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+    ]),
+    "revoke": (cmd_revoke, "block a card, or all cards of a holder, from now on", [
+        option("whom", "the card, or whose cards", "UID-or-HOLDER"),
+    ]),
+    "import": (cmd_import, "import a list of cards from a file", [
+        option("file", "the list; - is standard input", "FILE"),
+        option("--dry-run", "only show what would change"),
+        option("--replace", "also remove cards that are not in the file"),
+        option("--ignore", "a column to leave out; repeatable", "COLUMN",
+               action="append", default=[]),
+    ]),
+    "why": (cmd_why, "whether a card is let in, by which rule, and until when", [
+        option("who", "whose card", "UID-or-HOLDER", nargs="+"),
+        option("--at", "'Sat 22:10', or with a date", "WHEN", type=AT),
+    ]),
+    "log": (cmd_log, "who came, and what the door did", [
         JSON,
-        option("--since", "today, 2h, or a date", type=SINCE, metavar="WHEN"),
-        option("--uid", "of one card", type=UID, metavar="UID"),
-        option("--holder", "a part of it is enough", metavar="NAME", default=""),
-        flag("--denied", "who was not let in"),
-        flag("--follow", "keep printing new events"),
-        flag("--csv", "for a spreadsheet"),
-        flag("--verify", "find rows tampered with"),
-        flag("--chart", "hours and speed, as SVG"),
-    ),
-    "status": Verb(
-        functools.partial(cmd_ask, Wants.STATUS), "show the lock's state and battery"
-    ),
-    "lock": Verb(
-        functools.partial(cmd_ask, Wants.LOCK),
-        "lock the door and wait until the lock confirms",
-    ),
-    "unlock": Verb(
-        functools.partial(cmd_ask, Wants.UNLOCK),
-        "unlock the door and wait until the lock confirms",
-    ),
-    "lockdown": Verb(
-        cmd_lockdown,
-        "refuse every card but a master's, or end that",
-        option("state", "until it is lifted", choices=("on", "off")),
-    ),
-    "doctor": Verb(cmd_doctor, "what works, what does not, what to do", JSON),
-    "legend": Verb(
-        cmd_legend,
-        "what the lights mean",
-        flag("--svg", "a card to print, as SVG"),
-    ),
-    "tap": Verb(
-        cmd_tap,
-        "present a virtual card to a udp: reader",
-        option("uid", "04:A1:B2:C3", type=UID, metavar="UID"),
-    ),
+        option("--since", "today, 2h, or a date", "WHEN", type=SINCE),
+        option("--uid", "of one card", "UID", type=UID),
+        option("--holder", "a part of the name is enough", "NAME", default=""),
+        option("--denied", "who was not let in"),
+        option("--follow", "keep printing new events"),
+        option("--csv", "for a spreadsheet"),
+        option("--verify", "find rows that were tampered with"),
+        option("--chart", "hours and speed, as SVG"),
+    ]),
+    "status": (functools.partial(cmd_ask, Wants.STATUS),
+               "show the lock's state and battery", []),
+    "lock": (functools.partial(cmd_ask, Wants.LOCK),
+             "lock the door and wait until the lock confirms", []),
+    "unlock": (functools.partial(cmd_ask, Wants.UNLOCK),
+               "unlock the door and wait until the lock confirms", []),
+    "lockdown": (cmd_lockdown, "refuse every card but a master's, or end that", [
+        option("state", "on: until it is turned off", "on|off", choices=("on", "off")),
+    ]),
+    "doctor": (cmd_doctor, "what works, what does not, what to do", [JSON]),
+    "legend": (cmd_legend, "what the lights mean", [
+        option("--svg", "a card to print, as SVG"),
+    ]),
+    "tap": (cmd_tap, "present a virtual card to a udp: reader", [
+        option("uid", "04:A1:B2:C3", "UID", type=UID),
+    ]),
 }  # fmt: skip
 
 
@@ -12693,15 +12527,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"DoorPi {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in VERBS.items():
-        sub = verbs.add_parser(name, help=verb.help, description=verb.help)
-        for option, details in verb.options:
+    for name, (_, words, options) in VERBS.items():
+        sub = verbs.add_parser(name, help=words, description=words)
+        for option, details in options:
             sub.add_argument(option, **details)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0 done, 1 failed, 78 configuration.
+    """Run one verb.  Returns its exit code: 0 done, 1 failed, 2 usage, 78 settings.
 
     Raises: SystemExit with 2 on wrong usage, as argparse does.
     """
@@ -12716,52 +12550,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = EX_OK
     try:
         code = _run(args)
-        sys.stdout.flush()  # at exit nobody could catch that the reader is gone
+        sys.stdout.flush()  # at exit nobody could catch that the reader has left
         return code
     except OSError as error:
-        return _output_failed(error, VERBS[args.verb]) or code
+        is_full = error.errno == errno.ENOSPC
+        is_output = is_full or isinstance(error, BrokenPipeError)
+        if args.verb == "run" or not is_output:
+            raise
+        # A closed pipe is success; a full disk is reported.  The rest goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not is_full:
+            return code
+        complain("no space left: the output is not complete")
+        return EX_FAILED
 
 
 def _run(args: argparse.Namespace) -> int:
-    """One verb, with what goes wrong in words."""
+    """Run one verb, and put into words what went wrong."""
+    code = EX_FAILED
     try:
-        return VERBS[args.verb].run(args)
+        return VERBS[args.verb][0](args)
+    except Stopped as stopped:
+        is_usual = stopped.number in (signal.SIGTERM, signal.SIGINT)
+        return EX_OK if is_usual and args.verb == "run" else 128 + stopped.number
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except ConfigError as error:
         path = find_config(args.config, os.environ)
         complain(f"{path}: {counted(len(error.problems), 'problem')}")
         code = EX_CONFIG
         lines = [f"  {each}" for each in "\n".join(error.problems).split("\n")]
     except StoreError as error:
-        code, lines = EX_FAILED, [f"database: {error}"]
+        lines = [f"database: {error}"]
     except ImportError as error:  # systemd starts the door again every 5 s
-        code, lines = EX_FAILED, [library_trouble(error)]
-    except Refused as error:
-        code, lines = EX_FAILED, [str(error)]
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        lines = [library_trouble(error)]
+    except (Refused, AlreadyRunning) as error:
+        lines = [str(error)]
     for line in lines:
         is_shut = line.lower().endswith("permission denied")
         is_owner_s = is_shut and args.verb != "run" and os.geteuid()
         complain(line + "; use sudo" * bool(is_owner_s))
     return code
-
-
-def _output_failed(error: OSError, verb: Verb) -> int:
-    """A closed pipe is success; a full disk is reported.  Raises: any other."""
-    is_full = error.errno == errno.ENOSPC
-    is_output = verb.prints and (is_full or isinstance(error, BrokenPipeError))
-    if not is_output:
-        raise error
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it
-    if not is_full:
-        return EX_OK
-    complain("no space is left there: what was written is not whole")
-    return EX_FAILED
-
-
-def complain(*lines: str) -> None:
-    for line in lines:
-        print(printable(line, 4000), file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -427,7 +427,7 @@ def test_doctor_names_the_problems_and_what_the_door_goes_by(
 
     assert code == 1
     assert "fail  settings  dor: unknown key" in out
-    assert "warn  settings  the door goes by its last good settings, of 20" in out
+    assert "warn  settings  the door uses its last good settings, of 20" in out
 
 
 def test_status_asks_the_lock_of_the_last_good_settings(path, start, says):
@@ -439,7 +439,7 @@ def test_status_asks_the_lock_of_the_last_good_settings(path, start, says):
 
     assert cloud.requests
     assert "not known" in out  # device 'd' is none of that cloud's
-    assert err.startswith(f"{path}: 1 problem; going by the last good settings, of 20")
+    assert err.startswith(f"{path}: 1 problem; using the last good settings, of 20")
 
 
 def test_another_doors_are_not_gone_by(tmp_path, clock):

@@ -48,7 +48,7 @@ def test_a_slip_in_the_file_takes_none_of_them_away(config, cloud, slip, capsys)
     assert outcomes(config) == [0] * len(VERBS)
 
     out, err = capsys.readouterr()
-    assert err.count("going by the last good settings") == len(VERBS)
+    assert err.count("using the last good settings") == len(VERBS)
     assert "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied: locked-down" in out
     assert "would be denied: not-enabled, blocked since" in out
     assert [command for _, command in cloud.commands] == ["unlock", "lock"]

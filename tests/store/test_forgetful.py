@@ -117,7 +117,7 @@ def test_each_change_says_that_it_is_forgotten_and_what_to_do(verb, in_memory):
 
     assert [code for code, _, _ in told] == [0, 0, 0, 0]
     words = (
-        "what is stored is forgotten at the next reboot:"
+        "what is stored is lost at the next reboot:"
         f" {in_memory} is kept in memory only (tmpfs); mount a disk at {in_memory}, or"
         " set door.state_dir to a folder on one\n"
     )
@@ -127,7 +127,7 @@ def test_each_change_says_that_it_is_forgotten_and_what_to_do(verb, in_memory):
 def test_check_notes_it(verb):
     _, out, _ = verb("check")
 
-    assert "what is stored is forgotten at the next reboot" in out
+    assert "what is stored is lost at the next reboot" in out
 
 
 def test_doctor_fails(in_memory):
@@ -136,5 +136,5 @@ def test_doctor_fails(in_memory):
     assert finding.health is Health.FAIL
     assert finding.words == (
         f"{in_memory} is kept in memory only (tmpfs): the list, a lockdown and the log"
-        " are forgotten at the next reboot"
+        " are lost at the next reboot"
     )

@@ -244,7 +244,7 @@ def test_log_verify_says_that_the_log_was_begun_anew(path, store, capsys):
     store.close()
     path.unlink()
 
-    gone = "rows 1 to 3 of before are gone: the log was begun anew"
+    gone = "rows 1 to 3 of an earlier log are missing: a new one was begun"
     assert verify() == (1, ["every row is as it was written; there is none yet", gone])
     assert not path.exists()  # who asks makes no file
     log_of(store, 1)

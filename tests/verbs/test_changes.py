@@ -128,7 +128,7 @@ FAILING = {
 def test_a_verb_that_fails_leaves_no_event(verb, args):
     assert verb(*args)[0] == 1
 
-    assert verb("log")[1] == ["nothing has been logged yet"]
+    assert verb("log")[1] == ["no events found"]
 
 
 def test_a_log_that_cannot_be_written_stops_no_verb(verb, tmp_path, store, caplog):
@@ -162,7 +162,7 @@ def test_the_log_shows_a_change_and_who_was_denied_is_something_else(verb, store
         ["several people", "command", "changed", "import (by nobi: always)"],
     ]
     assert row[3:6] == ["Mika", "changed", "allow"]
-    assert verb("log", "--denied")[1] == ["nothing like that has been logged yet"]
+    assert verb("log", "--denied")[1] == ["no events found"]
     assert store.events.verify() is None
 
 

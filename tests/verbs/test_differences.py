@@ -503,7 +503,7 @@ def test_check_says_what_changes_for_the_running_door(path, check):
 
     assert lines[1:] == [
         "",
-        "What changes, against what the door runs with:",
+        "What changes, compared with the running door:",
         "  +1 person: Anna",
         "  lock.api_key: another one",
     ]
@@ -516,8 +516,10 @@ def test_check_says_that_nothing_changes_also_of_a_relative_path(
     monkeypatch.chdir(path.parent)
 
     with only_door(path.parent / "state"):
-        assert check(Path("doorpi.toml")) == ["", "The door runs with just this."]
-    assert check() == ["", "The door does not run; it last ran with just this."]
+        assert check(Path("doorpi.toml")) == [
+            "", "Nothing changes, compared with the running door.",
+        ]  # fmt: skip
+    assert check()[1].startswith("Nothing changes, compared with the last run")
 
 
 def test_check_says_when_the_door_does_not_run(path, check):
@@ -526,7 +528,7 @@ def test_check_says_when_the_door_does_not_run(path, check):
 
     assert check()[1:] == [
         "",
-        "What changes (the door does not run; against what it last ran with):",
+        "What changes, compared with the last run of the door (it does not run now):",
         "  +1 person: Anna",
     ]
 
@@ -571,9 +573,8 @@ def test_check_goes_on_without_a_database(path, check):
 
     lines = check()
 
-    assert "Who of them is blocked is not known: " in lines[1]
-    assert lines[4:] == ["  +1 person: Anna", lines[-1]]
-    assert lines[-1].startswith("  This is without what the database knows: ")
+    assert "  +1 person: Anna" in lines
+    assert lines[-1].startswith("  this is without what the database knows: ")
 
 
 def test_a_door_that_runs_is_seen_and_who_looks_keeps_none_from_starting(tmp_path):

@@ -327,10 +327,13 @@ def test_a_phone_that_was_presented_is_refused_with_the_reason(verb, store):
 
 WRONG = {
     "no UID": (["X", "--uid", "04A1"], "a UID has 4, 7 or 10 bytes, not 2"),
-    "no date": (["X", "--uid", "01020304", "--until", "soon"], "no date such as"),
-    "no name": ([" "], "a name of visible characters is needed"),
-    "a name without end": (["x" * 201], "200 of them at most"),
-    "a name that moves the cursor": (["Mi\x1b[2Jka"], "a name of visible characters"),
+    "no date": (["X", "--uid", "01020304", "--until", "soon"], "not a date such as"),
+    "no name": ([" "], "a name needs visible characters"),
+    "a name without end": (["x" * 201], "at most 200"),
+    "a name that moves the cursor": (
+        ["Mi\x1b[2Jka"],
+        "a name needs visible characters",
+    ),
 }
 
 
@@ -476,7 +479,6 @@ def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
     assert f"{KEN_WRITTEN}  {since}  " in cards[1]
     assert cards[-1] == "to lift a block: doorpi allow NAME --uid UID"
     assert f"  Ken Sato  {KEN_WRITTEN}  {since}" in check
-    assert "To lift a block: doorpi allow NAME --uid UID" in check
     assert (json.loads(told)["enabled"], json.loads(told)["refused"]) == (False, since)
     assert toml == f"# Ken Sato ({KEN_WRITTEN}): {since}"
 
@@ -504,7 +506,7 @@ def test_allow_lifts_the_blocks_of_card_and_holder(verb, store):
         "Mika Mori may enter with D3:C2:B1:A0: always",
         *[f"no longer blocked since {since} by nobi"] * 2,
     ]
-    assert err == [f"another card of that name, {STRANGER_WRITTEN}, stays blocked"]
+    assert err == []
     assert [block.uid for block in store.people.blocks()] == [STRANGER]
     assert store.people.block_on(MIKA, "Mika Mori") is None
 
@@ -838,7 +840,7 @@ def test_a_slip_in_the_file_takes_no_verb_away(folder, capsys, broken):
 
     out, err = capsys.readouterr()
     assert "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied: locked-down" in out
-    told = rf"{folder}/doorpi.toml: \d problems?; going by the last good settings, of "
+    told = rf"{folder}/doorpi.toml: \d problems?; using the last good settings, of "
     assert [bool(re.match(told, line)) for line in err.splitlines()] == [True] * 4
     with contextlib.closing(SqliteStore(where / "doorpi.db")) as store:
         assert store.people.locked_down() is True

@@ -147,7 +147,7 @@ def test_a_copy_of_the_list_that_found_no_room_is_told_and_is_no_backup(
 
     assert code == 1
     error = capsys.readouterr().err
-    assert error == "no space is left there: what was written is not whole\n"
+    assert error == "no space left: the output is not complete\n"
     with contextlib.closing(SqliteStore(office.parent / "state/doorpi.db")) as store:
         assert store.events.recall("backup") is None
 
@@ -161,7 +161,7 @@ def test_an_output_whose_end_finds_no_room_makes_the_verb_fail(
 
     assert code == 1
     error = capsys.readouterr().err
-    assert error == "no space is left there: what was written is not whole\n"
+    assert error == "no space left: the output is not complete\n"
 
 
 @pytest.mark.parametrize("typed", ["log", "legend", "cards --toml"])

@@ -541,7 +541,7 @@ def test_a_time_that_is_none_is_a_wrong_usage(path, capsys, at):
 
     assert exit_.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"doorpi.py why: error: argument --at: {at!r} is no time: 22:10, 'Sat 22:10',"
+        f"doorpi.py why: error: argument --at: {at!r} is not a time: 22:10, 'Sat 22:10',"
         " 2026-12-24 or '2026-12-24 22:10'"
     )
 
