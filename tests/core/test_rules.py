@@ -533,6 +533,7 @@ def test_the_wait_can_be_changed_while_a_card_is_there():
 SHAPES = {"one after the other": [], "with gaps": [None], "with a card held": [A]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("between", SHAPES.values(), ids=SHAPES)
 def test_memory_stays_small_through_100_000_cards(between):
     debounce, most = Debounce(rearm_s=0.5), 0

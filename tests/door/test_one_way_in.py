@@ -30,8 +30,6 @@ from doorpi import (
     Uid,
     Wants,
 )
-from tests.fakes.virtual import VirtualCard
-from tests.helpers.processes import DoorProcess, write_config
 from tests.helpers.values import replace
 from tests.helpers.world import (
     KEN,
@@ -840,27 +838,3 @@ def test_a_lock_that_is_out_of_reach_holds_no_look_up(world):
     denied_at = next(at for at, s in world.lights.shown if s[0] is Signal.DENIED)
     assert denied_at - 1000.0 < 1.0
     assert commands(world) == [Command.UNLOCK]
-
-
-# -- on threads
-
-
-@pytest.mark.realtime
-def test_a_stranger_is_denied_and_a_stop_obeyed_while_the_lock_s_cloud_hangs(
-    tmp_path, cloud, radio
-):
-    cloud.fail_always("hang-before", at="status")
-    with DoorProcess(write_config(tmp_path, cloud, radio.device)) as door:
-        door.until_ready()
-        radio.put(VirtualCard(bytes.fromhex(KEN)))
-        door.until(lambda: cloud.stages.count("status"), "the question to the lock")
-        radio.put(VirtualCard(bytes.fromhex(STRANGER)))
-
-        door.until(lambda: door.events, "a denial", 4)
-
-        assert [event.reason for event in door.events] == [Reason.NOT_FOUND]
-        code, took_s = door.stop()
-        ken = door.events[-1]
-
-    assert (code, took_s < 2.0) == (0, True)
-    assert (ken.uid, ken.command, ken.result) == (KEN, None, Result.INTERRUPTED)

@@ -58,6 +58,7 @@ STORIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 def test_a_stop_at_any_line_leaves_light_and_log_of_one_mind(story):
     ended = set()

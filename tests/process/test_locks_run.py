@@ -13,6 +13,7 @@ import pytest
 from doorpi import (
     Command,
     Notes,
+    Reason,
     Result,
     SqliteStore,
 )
@@ -28,6 +29,7 @@ from tests.helpers.processes import (
 from tests.helpers.stopwatch import Stopwatch
 
 KEN = "04A93C715ED284"
+STRANGER = "04FFEEDDCCBBAA"
 
 
 def moves(cloud) -> list[Command]:
@@ -303,3 +305,27 @@ def test_a_verb_that_is_stopped_closes_its_event(tmp_path, cloud, radio, number)
     assert verb.returncode == 128 + number
     assert (said, complaints) == ("", "")
     assert (event.command, event.result) == ("unlock", "interrupted")
+
+
+# -- a cloud that hangs
+
+
+@pytest.mark.realtime
+def test_a_stranger_is_denied_and_a_stop_obeyed_while_the_lock_s_cloud_hangs(
+    tmp_path, cloud, radio
+):
+    cloud.fail_always("hang-before", at="status")
+    with DoorProcess(write_config(tmp_path, cloud, radio.device)) as door:
+        door.until_ready()
+        put(radio)
+        door.until(lambda: cloud.stages.count("status"), "the question to the lock")
+        radio.put(VirtualCard(bytes.fromhex(STRANGER)))
+
+        door.until(lambda: door.events, "a denial", 4)
+
+        assert [event.reason for event in door.events] == [Reason.NOT_FOUND]
+        code, took_s = door.stop()
+        ken = door.events[-1]
+
+    assert (code, took_s < 2.0) == (0, True)
+    assert (ken.uid, ken.command, ken.result) == (KEN, None, Result.INTERRUPTED)
