@@ -2886,8 +2886,10 @@ class Source(Protocol):
         """Send the answer to the sender, where there is one beside the lights."""
         return
 
-    # Poll slowly until then: there were many denials in a row.
-    def rest(self, until: float) -> None: ...
+    def rest(self, until: float) -> None:
+        """Poll slowly until then: there were many denials in a row."""
+        return
+
     def close(self) -> None: ...
 
 
@@ -2954,21 +2956,26 @@ class EventLog(Protocol):
 class Indicator(Protocol):
     """The lights beside the reader.  No fault of theirs stops the door."""
 
-    trouble: str  # why the lights are dark, in words; "" if all is well
+    trouble: str = ""  # why the lights are dark, in words; "" if all is well
 
-    # Start to play ``signals``, one after the other, in the background.
-    def show(self, *signals: Signal) -> None: ...
-    def keep_ready(self) -> None: ...  # when idle: try again to get missing pins
-    def close(self) -> None: ...  # lights off
+    def show(self, *signals: Signal) -> None:
+        """Start to play ``signals``, one after the other, in the background."""
+        return
+
+    def keep_ready(self) -> None:
+        """Called when idle: try again to get missing pins."""
+        return
+
+    def close(self) -> None:
+        """Lights off."""
+        return
 
 
 class Supervisor(Protocol):
     """The service manager that started the door and watches it: systemd."""
 
-    def ready(self) -> None: ...
+    def report(self, state: str) -> None: ...  # ready, reloading or stopping
     def alive(self) -> None: ...
-    def reloading(self) -> None: ...
-    def stopping(self) -> None: ...
     def status(self, text: str) -> None: ...
 
 
@@ -4422,7 +4429,7 @@ class Door:
             for source in self._equipment.sources:
                 source.open()
             self._note_readers()
-            self._supervisor.ready()
+            self._supervisor.report("ready")
             # The first use of the database may migrate it.  Not before READY: an older
             # program that must be put back finds it as it was.
             if left_open := keeper.events.close_interrupted():
@@ -4440,7 +4447,7 @@ class Door:
             while True:
                 self.step()
         except Stopped as stopped:
-            self._supervisor.stopping()
+            self._supervisor.report("stopping")
             self._stop(stopped)
             raise
         finally:
@@ -4525,7 +4532,7 @@ class Door:
 
     def _reload(self, new: Config | ConfigError) -> None:
         self._new, keeper = None, self._keeper
-        self._supervisor.reloading()
+        self._supervisor.report("reloading")
         trouble = ""
         if isinstance(new, ConfigError):
             problems = counted(len(new.problems), "problem")
@@ -4543,7 +4550,7 @@ class Door:
                 log.info("settings reloaded")
                 self._log_edit(before, what_else_changes(before, new))
             self._settings.remember()
-        self._supervisor.ready()
+        self._supervisor.report("ready")
         self._display.report_status()
 
     def _log_edit(self, before: Config, others: Iterable[str]) -> None:
@@ -6269,18 +6276,14 @@ class DriverStateFile:
         return {**(texts if isinstance(texts, dict) else {}), **self._unsaved}
 
 
-def write_whole(path: Path, text: str, readers: Sequence[os.stat_result] = ()) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Replace a file by ``text``, completely or not at all, even if the power fails.
-    Its group may read it if it may read each of ``readers``.  Raises: OSError."""
+    Nobody but its owner may read it.  Raises: OSError."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # left by a program that was killed
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(part, flags, 0o600), "w") as file:
-            group = os.fstat(file.fileno()).st_gid
-            known = [each.st_gid == group and each.st_mode & 0o40 for each in readers]
-            if known and all(known):
-                os.fchmod(file.fileno(), 0o640)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -7522,7 +7525,6 @@ class CardSource(Source):
     first_looks_s = 1.0
     watch_s = 0.2  # one watch of an empty field: the inbox wakes the door as often
     late_s, close_s = 1.5, 0.5
-    look_counts_s = 3.0  # a slow reader answers within 2
 
     def __init__(
         self,
@@ -7596,11 +7598,7 @@ class CardSource(Source):
             self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
 
     def _look(self) -> tuple[Card, float] | None:
-        """A card that is presented now, and when the look for it began.
-
-        If the look took too long, the computer stood still and the person may have
-        left: it does not count, and the next one finds a card that is still there.
-        """
+        """A card that is presented now, and when the look for it began."""
         due, began_at = self._look_at, self._clock.monotonic()
         try:
             card = self.reader.sense()
@@ -7613,19 +7611,12 @@ class CardSource(Source):
             log.info("the card reader is back")
         self.trouble = ""
         self._backoff.succeed()
-        at, used_cpu_s = self._clock.monotonic(), self._clock.cpu()
-        pause = pause_s(used_cpu_s - self._used_cpu_s, self._poll_s)
-        self._look_at, self._used_cpu_s = max(at + pause, self._rests_until), used_cpu_s
+        before_s, self._used_cpu_s = self._used_cpu_s, self._clock.cpu()
+        pause = pause_s(self._used_cpu_s - before_s, self._poll_s)
+        self._look_at = max(self._clock.monotonic() + pause, self._rests_until)
         if began_at - due > self.late_s:
             self.debounce.away()  # nobody watched meanwhile
-        took_s = at - began_at
-        if took_s <= self.look_counts_s:
-            at = began_at
-        elif card:
-            log.warning("the look for a card took %.1f s: it is repeated", took_s)
-            self.debounce.reader_failed()
-            return None
-        is_new = self.debounce.is_new(card.uid if card else None, at)
+        is_new = self.debounce.is_new(card.uid if card else None, began_at)
         return (card, began_at) if card and is_new else None
 
     def rest(self, until: float) -> None:
@@ -7848,7 +7839,7 @@ USB_READERS: Mapping[str, str] = {
     "072f:2200": "ACS ACR122U",
 }
 USB_DEVICES = Path("/sys/bus/usb/devices")
-DEV = Path("/dev")
+DEV, PROC = Path("/dev"), Path("/proc")
 
 
 class UsbDevice(NamedTuple):
@@ -7954,27 +7945,12 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 # The state directory
 
 
-PROC = Path("/proc")
-
-
-def holders_of(node: Path) -> list[int]:
-    """Other processes that have ``node`` open, as far as we may see them."""
-    wanted, holders = str(node.resolve()), []
-    for folder in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # another user's, or over
-            links = (folder / "fd").iterdir()
-            named = [link for link in links if str(link.readlink()) == wanted]
-            if any(link.samefile(node) for link in named):  # not a container's own
-                holders.append(int(folder.name))
-    return sorted(set(holders) - {os.getpid()})
-
-
 class AlreadyRunning(Exception):
     """Another door works with the same state directory."""
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a door works with this state directory, as far as we may look."""
+    """Whether a door works with this state directory; False if we may not look."""
     try:
         looked = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -7990,11 +7966,9 @@ def is_running(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def only_door(folder: Path) -> Iterator[None]:
-    """Hold the state directory: two doors beside each other would both act on each
-    card.  The lock is on the directory itself, so that a full disk does not matter, and
-    the kernel ends it with the process, however that ends.
-
-    Raises: AlreadyRunning.
+    """Hold the state directory: two doors would both act on each card.  The lock is on
+    the directory itself, so a full disk does not matter, and the kernel releases it
+    however the process ends.  Raises: AlreadyRunning.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -8002,28 +7976,27 @@ def only_door(folder: Path) -> Iterator[None]:
     except OSError:  # the store will report it; it keeps nobody out
         yield
         return
-    with contextlib.ExitStack() as end:
-        end.callback(os.close, held)
+    try:
+        if is_running(folder):
+            time.sleep(0.05)  # or another process is asking that, which also holds it
         try:
-            if is_running(folder):
-                time.sleep(0.05)  # or somebody asked just that, which holds it as well
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = ", ".join(map(str, holders_of(folder))) or "of another user"
-            raise AlreadyRunning(
-                f"{folder}: another DoorPi (process {who}) works with this directory;"
-                " stop it first: sudo systemctl stop doorpi"
-            ) from None
+            words = "another DoorPi works with this directory; stop it first"
+            stop = "sudo systemctl stop doorpi"
+            raise AlreadyRunning(f"{folder}: {words}: {stop}") from None
         yield
+    finally:
+        os.close(held)
 
 
 def become_owner(folder: Path) -> None:
-    """Be the user that ``folder`` belongs to, for good, if we are root.
+    """If we are root, become the user that owns ``folder``, for good.
 
-    Whoever owns a folder decides what its names stand for: a database in it may be a
-    link to any file, which root would write.  So this comes before the first look into
-    it.  If it is root's, or not there yet, the nearest folder above that is not root's
-    counts: its owner could put a link in its place.
+    The owner of a folder decides what its names stand for: a database in it may be a
+    link to any file, which root would then write.  So call this before the first access
+    to it.  If root owns it, or it is missing, the nearest folder above with another
+    owner counts: that user could put a link in its place.
     """
     import pwd
 
@@ -8044,7 +8017,7 @@ def become_owner(folder: Path) -> None:
         os.setgroups([gid])
     else:
         gid = user.pw_gid
-        os.initgroups(user.pw_name, gid)  # pins, serial ports and USB come with them
+        os.initgroups(user.pw_name, gid)  # with access to pins, serial ports and USB
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     os.environ.setdefault("LG_WD", str(folder))  # lgpio makes pipes where it works
@@ -8054,17 +8027,16 @@ def become_owner(folder: Path) -> None:
 
 
 class InboxSource(Source):
-    """The inbox as a source of access requests.  Trouble with it keeps nobody out: it
-    is opened again every ``retry_s``, and the journal says so."""
+    """The inbox as a source of access requests.  If it cannot be used, it is opened
+    again every ``retry_s``; that is logged and keeps nobody out."""
 
     look_every_s, retry_s = 0.2, 5.0
 
     def __init__(self, inbox: Inbox) -> None:
-        self.due = -inf
+        self.due = self._again_at = -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
         self._is_open = self._is_lost = False
-        self._again_at = -inf
         self._answers: dict[str, Answer] = {}  # to be written
 
     def poll(self, now: float) -> AccessRequest | None:
@@ -8073,7 +8045,7 @@ class InboxSource(Source):
         try:
             if not self._is_open:
                 self._inbox.begin()
-            self._answer_all()
+            self._write_answers()
             request = self._inbox.take()
         except StoreError as error:
             if not self._is_lost:
@@ -8088,26 +8060,23 @@ class InboxSource(Source):
         return request
 
     def answer(self, request: AccessRequest, answer: Answer) -> None:
-        """Written at once, or with a later poll."""
+        """Write it now if possible, else at a later poll."""
         self._answers[request.id] = answer
         with contextlib.suppress(StoreError):
-            self._answer_all()
+            self._write_answers()
 
-    def _answer_all(self) -> None:
+    def _write_answers(self) -> None:
         for name, answer in list(self._answers.items()):
             self._inbox.answer(name, answer)
             del self._answers[name]
-
-    def rest(self, until: float) -> None:
-        self._again_at = until
 
     def close(self) -> None:
         self._inbox.close()
 
 
 def inbox_files(state_dir: Path) -> list[Path]:
-    """Where a door with this directory may have its inbox: in memory where its service
-    has a folder there, with the name of its StateDirectory=; else beside its log."""
+    """Where the inbox of a door with this directory may be: in memory, if its service
+    has a folder there by the name of its StateDirectory=, else beside its log."""
     folders = [state_dir]
     if state_dir.is_relative_to("/var/lib"):
         folders.insert(0, "/run" / state_dir.relative_to("/var/lib"))
@@ -8119,9 +8088,9 @@ NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the reque
 
 def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
     """Hand ``request`` to the door that works with ``state_dir``, and wait for its
-    answer; None where there is no door, and none has begun it or ever will.
+    answer; None if there is no door and none has begun it or ever will.
 
-    However this ends, a request that was not begun is taken back.  If the door ends in
+    A request that was not begun is taken back, however this ends.  If the door ends in
     the middle of one, the answer is that it was cut off.  Raises: StoreError.
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
@@ -8152,18 +8121,16 @@ def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | 
 def _awaited(
     inbox: Inbox, state_dir: Path, clock: Clock, request: AccessRequest
 ) -> Answer | None:
-    """The answer; None where the request was taken back."""
-    # VERB_S is longer than any move that a door has begun: then it hangs.
-    look_at, ends_at = clock.monotonic() + 1.0, request.good_until + VERB_S
+    """The answer; None if the request was taken back."""
+    # VERB_S is longer than any move that a door has begun: after that it hangs.
+    looks, ends_at = Every(1.0), request.good_until + VERB_S
     while (answer := inbox.answer_to(request.id)) is None:
         now = clock.monotonic()
-        is_late, is_alone = now >= request.good_until, False
-        if now >= look_at:  # seldom: a door that starts must not find us looking
-            look_at = now + 1.0
-            is_alone = inbox.is_gone() or not is_running(state_dir)
+        is_alone = looks.is_due(now) and (inbox.is_gone() or not is_running(state_dir))
+        is_late = now >= request.good_until
         if (is_late or is_alone) and inbox.take_back(request.id):
             return None
-        if is_alone or now >= ends_at:  # it may have answered with its last breath
+        if is_alone or now >= ends_at:  # its last act may have been to answer
             return inbox.answer_to(request.id) or CUT_OFF
         clock.sleep(SHORTEST_PAUSE_S)
     return answer
@@ -8175,18 +8142,18 @@ def _awaited(
 
 
 #: Written by doorpi-clock.service: how far the clock was ahead of the seconds since
-#: boot when the kernel last called it synchronised, which the door's own sandbox does
-#: not let it ask.  It lasts as long as /run: a boot.
+#: boot when the kernel last called it synchronised, which the door may not ask in its
+#: sandbox.  The file lasts as long as /run: until the next boot.
 CLOCK_MARKER = Path("/run/doorpi-clock/set")
 
-#: What tells the C library the time zone: a file, or a link to one.
+#: Where the C library finds the time zone: a file, or a link to one.
 LOCALTIME = Path("/etc/localtime")
 
 
-def _state(path: Path, *, follow_symlinks: bool = True) -> tuple[int, ...]:
-    """Size, identity and times of a file; for one that cannot be seen, 0 and why."""
+def _state(path: Path) -> tuple[int, ...]:
+    """Size, identity and times of a file; 0 and the error number if it has none."""
     try:
-        seen = path.stat(follow_symlinks=follow_symlinks)
+        seen = path.stat()
     except OSError as error:
         return 0, error.errno or errno.EIO
     return seen.st_size, seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
@@ -8197,67 +8164,64 @@ class SystemClock:
 
     step_s = 60.0  # an NTP daemon that slews stays far below
     zone_look_s = 1.0
+    sleep = staticmethod(time.sleep)
+    cpu = staticmethod(time.process_time)
 
     def __init__(self) -> None:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._ahead_s: float | None = None  # of the seconds since boot, when it was set
         self._zone_looks = Every(self.zone_look_s)
-        self._zone: object = None
+        self._zone: tuple[int, ...] = ()
 
     def now(self) -> datetime:
         self.follow_zone()
         return datetime.now().astimezone()
 
     def local(self, at: datetime) -> datetime:
-        """``at`` in the door's zone, as its daylight saving is by then; in that of now
-        where the C library cannot tell (from 2038 on, on 32 bits)."""
+        """``at`` in the door's zone with the daylight saving of that time; with today's
+        if the C library cannot tell (from 2038 on, on 32 bits)."""
         try:
             return at.astimezone()
         except (OverflowError, ValueError, OSError):
             return at.astimezone(datetime.now().astimezone().tzinfo)
 
     def follow_zone(self) -> None:
-        """The C library reads the zone once, and the owner may set it later."""
+        """Read the time zone again if it was changed; the C library reads it once."""
         if not self._zone_looks.is_due(self.monotonic()):
             return
-        found = _state(LOCALTIME), _state(LOCALTIME, follow_symlinks=False)
+        found = _state(LOCALTIME)
         if found == self._zone:
             return
-        self._zone, content = found, b""
+        self._zone = found
         try:
             content = LOCALTIME.read_bytes()
-        except FileNotFoundError:
-            content = b"TZif\n"  # this means UTC
-        except OSError:
-            pass
-        # Of a broken one the C library makes UTC as well, without a word, and people
-        # would come in at the wrong hours.  Source: tzfile(5).
-        if content.startswith(b"TZif") and content.endswith(b"\n"):
+            is_zone = content.startswith(b"TZif") and content.endswith(b"\n")
+        except OSError as error:
+            is_zone = error.errno == errno.ENOENT  # which means UTC
+        # The C library would silently make UTC of a broken file as well, and let people
+        # in at the wrong hours.  Source: tzfile(5).
+        if is_zone:
             time.tzset()
         else:
             log.warning("%s holds no time zone: the one before is kept", LOCALTIME)
 
     def monotonic(self) -> float:
-        """Goes on while the computer is suspended, as time.monotonic does not: a card
-        that was presented before is an old one afterwards."""
+        """Unlike time.monotonic it goes on while the computer is suspended: a card that
+        was presented before is an old one afterwards."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
     def wait(self, seconds: float) -> None:
         with contextlib.suppress(Empty):
             self._bell.get(timeout=max(0.0, seconds))
-            while True:  # one ring is as good as several
+            while True:  # several rings end one wait
                 self._bell.get_nowait()
 
     def wake(self) -> None:
-        """End the main thread's ``wait``, or its next one; for any thread."""
         self._bell.put(None)
 
     def is_set(self) -> bool:
-        """The kernel says so, or did and nobody has set the clock since: after 9 hours
-        without NTP it calls a clock unsynchronised that goes as right as any."""
+        """The kernel calls the clock synchronised, or did and nobody has set it since:
+        after 9 hours without NTP it no longer does, however right the clock is."""
         ahead_s = seconds_ahead()
         if kernel_says_synchronised():
             self._ahead_s = ahead_s
@@ -8266,13 +8230,10 @@ class SystemClock:
             right.append(float(CLOCK_MARKER.read_text(encoding="ascii")))
         return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
 
-    def cpu(self) -> float:
-        return time.process_time()
-
     @staticmethod
     @functools.cache
     def boot() -> str:
-        """Where it cannot be read, one of this process: relocks are then due at once.
+        """Falls back to an id of this process: timers from disk are then due at once.
         Source: random(4)."""
         try:
             return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -8283,14 +8244,12 @@ class SystemClock:
 class Job(Generic[T]):
     """A Pending of ThreadWorker's."""
 
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._error: BaseException | None = None
-        self.done = False
+    done = False
+    _error: BaseException | None = None
 
-    def run(self) -> None:
+    def run(self, function: Callable[[], T]) -> None:
         try:
-            self._answer = self._function()
+            self._answer = function()
         except BaseException as error:  # raised where its result is asked for
             self._error = error
         self.done = True
@@ -8302,13 +8261,13 @@ class Job(Generic[T]):
 
 
 class ThreadWorker:
-    """A thread that runs what it is given, and calls ``wake`` after each."""
+    """A thread that runs the functions it is given, and calls ``wake`` after each."""
 
     def __init__(self, name: str, wake: Callable[[], None]) -> None:
-        self._given: SimpleQueue[Job[Any]] = SimpleQueue()
+        self._given: SimpleQueue[tuple[Job[Any], Callable[[], Any]]] = SimpleQueue()
         self._wake = wake
         self._last: Job[Any] | None = None
-        self._begun_at: float | None = None  # what is under way
+        self._begun_at: float | None = None  # of the job under way
         self._is_closed = False
         with ProcessSignals.signals_blocked():
             threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -8327,30 +8286,30 @@ class ThreadWorker:
         return not self._given.empty()
 
     def submit(self, function: Callable[[], T]) -> Job[T]:
-        self._last = job = Job(function)
-        self._given.put(job)
+        self._last = job = Job[T]()
+        self._given.put((job, function))
         return job
 
     def close(self) -> None:
         self._is_closed = True
-        self._given.put(Job(lambda: None))
+        self._given.put((Job(), lambda: None))
 
     def _work(self) -> None:
         while True:
-            job = self._given.get()
+            job, function = self._given.get()
             if self._is_closed:
                 return
             self._begun_at = time.monotonic()
-            job.run()
+            job.run(function)
             self._begun_at = None
-            del job  # its answer is not kept until the next one
+            del job, function  # or the answer is kept until the next one
             self._wake()
 
 
 def kernel_says_synchronised() -> bool:
-    """Whatever time daemon runs.
+    """Whether the clock is synchronised, whatever time daemon runs.
 
-    Source: adjtimex(2): TIME_ERROR (5) while not synchronised, -1 of a failing call.  A
+    Source: adjtimex(2): TIME_ERROR (5) if not synchronised, -1 if the call fails.  A
     request of zeros changes nothing; struct timex has at most 208 bytes.
     """
     import ctypes
@@ -8359,29 +8318,27 @@ def kernel_says_synchronised() -> bool:
 
 
 def seconds_ahead() -> float:
-    """How far the clock is ahead of the seconds since boot: the same until somebody
-    or a time server sets it.  Ask before the kernel: setting the clock makes it say no.
-    """
+    """How far the clock is ahead of the seconds since boot: constant until it is set.
+    Ask before the kernel: setting the clock makes that say no."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def watch_clock(marker: str) -> None:
-    """Keep in the file ``marker`` by how much the clock was ahead when the kernel last
-    called it synchronised."""
+    """Keep ``seconds_ahead`` of the last synchronised moment in the file ``marker``."""
     written_s = inf = float("inf")
     while True:
         ahead_s = seconds_ahead()
         if kernel_says_synchronised() and abs(ahead_s - written_s) > 1.0:
             with open(f"{marker}.part", "w") as file:  # noqa: PTH123
                 file.write(f"{ahead_s:.3f}\n")
-                os.fchmod(file.fileno(), 0o644)  # anybody may look
+                os.fchmod(file.fileno(), 0o644)  # readable by every user
             os.replace(f"{marker}.part", marker)  # noqa: PTH105
             written_s = ahead_s
         time.sleep(2.0 if written_s == inf else 10.0)
 
 
 def mark_clock_set() -> None:
-    """What doorpi-clock.service does: ``watch_clock`` in a program of its own, of 3 MB;
+    """What doorpi-clock.service does: ``watch_clock`` as a program of its own, of 3 MB;
     with all that this file imports it would take 35."""
     import inspect
 
@@ -8401,8 +8358,8 @@ class GpioLights:
     Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
     ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
 
-    Pins that cannot be had, or fail later, leave the door in the dark.  What would be
-    shown goes on meanwhile, and is seen once ``keep_ready`` has the pins.
+    While the pins cannot be used the lights are dark, but play on: once ``keep_ready``
+    has the pins, they show what is due by then.
     """
 
     backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
@@ -8420,12 +8377,13 @@ class GpioLights:
         self._backoff = Backoff(*self.backoff_s)
         self._again_at = -inf
         self.trouble = ""
-        self.playing = Signal.READY
 
     def show(self, *signals: Signal) -> None:
         self.keep_ready()
+        played = (self._patterns[signal].frames() for signal in signals)
         with ProcessSignals.postponed(), self._changed:
-            self._frames, self._due = self._played(signals), time.monotonic()
+            self._frames = chain(*played, [((0, 0), inf)])
+            self._due = time.monotonic()
             self._next_frame()  # here: the light does not wait for a thread
             if self._player is None:
                 play = self._play
@@ -8435,9 +8393,9 @@ class GpioLights:
             self._changed.notify()
 
     def load(self) -> None:
-        """Import gpiozero, which takes a slow Pi seconds: the door's thread leaves that
-        to the player."""
-        with contextlib.suppress(*_gpio_errors()):  # the pins will say why
+        """Import gpiozero, which takes a slow Pi seconds; the player does it beside the
+        door."""
+        with contextlib.suppress(*_gpio_errors()):  # the pins will report why
             import gpiozero  # noqa: F401
         self._is_loaded = True
 
@@ -8462,15 +8420,7 @@ class GpioLights:
                 self._leds = gpiozero.LEDBoard(*pins, active_high=is_high)
                 self.trouble = ""
             except _gpio_errors() as error:
-                self._fail(error)
-
-    def _played(
-        self, signals: Sequence[Signal]
-    ) -> Iterator[tuple[tuple[int, int], float]]:
-        for sign in signals:
-            self.playing = sign
-            yield from self._patterns[sign].frames()
-        yield (0, 0), inf
+                self._release(error)
 
     def _play(self) -> None:
         self.load()
@@ -8483,63 +8433,46 @@ class GpioLights:
                     self._next_frame()
 
     def _next_frame(self) -> None:
-        """Due by the beginning of the first one: a picture of 3 s takes 3 s whatever
-        each step costs."""
+        """Each is due by the start of the first: a pattern of 3 s takes 3 s, however
+        long each step takes."""
         light, seconds = next(self._frames)
         self._due += seconds
         if self._leds is not None:
             try:
                 self._leds.value = light
             except _gpio_errors() as error:
-                self._fail(error)
+                self._release(error)
 
-    def _fail(self, error: Exception) -> None:
-        self.trouble = printable(str(error) or type(error).__name__)
-        self._again_at = time.monotonic() + self._backoff.fail()
-        self._give_back()
-
-    def _give_back(self) -> None:
+    def _release(self, error: Exception | None = None) -> None:
+        """Give the pins back; after an ``error`` they are tried again later."""
+        if error is not None:
+            self.trouble = printable(str(error) or type(error).__name__)
+            self._again_at = time.monotonic() + self._backoff.fail()
         leds, self._leds = self._leds, None
-        if leds is not None:
-            for step in (leds.off, leds.close):
-                with contextlib.suppress(*_gpio_errors()):
-                    step()
-
-    @property
-    def value(self) -> tuple[int, int]:
-        """(green, red) as they are now."""
-        with self._changed:
-            green, red = (0, 0) if self._leds is None else self._leds.value
-        return int(green), int(red)
+        for step in (leds.off, leds.close) if leds is not None else ():
+            with contextlib.suppress(*_gpio_errors()):
+                step()
 
     def close(self) -> None:
         with ProcessSignals.postponed():
             with self._changed:
                 self._is_closed, self._again_at = True, inf
-                self._give_back()
+                self._release()
                 self._changed.notify()
             if self._player is not None and self._is_loaded:  # else it takes too long
                 self._player.join()
 
 
-class NoLights:
+class NoLights(Indicator):
     """For a verb that moves the lock without the door."""
-
-    trouble = ""
-
-    def show(self, *signals: Signal) -> None: ...
-
-    def keep_ready(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Systemd:
-    """The service manager's protocol: words on a datagram socket, if there is one.
+    """The service manager's protocol: messages on a datagram socket, if there is one.
 
-    WATCHDOG=1 goes out at a quarter of the time that systemd allows, however often
-    ``alive`` is called.  Most words come again, so they do not wait for a manager that
-    is busy; the two that are said once wait ``once_s``.
+    WATCHDOG=1 is sent at a quarter of the time that systemd allows, however often
+    ``alive`` is called.  Only a ``report`` waits, ``once_s``, for a busy manager; what
+    is sent again and again does not.
 
     Source: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5) on reloading.
     """
@@ -8558,8 +8491,11 @@ class Systemd:
         self._next_beat_at = -inf
         self._last_status = ""
 
-    def ready(self) -> None:
-        self._send("READY=1", self.once_s)
+    def report(self, state: str) -> None:
+        message = f"{state.upper()}=1"
+        if state == "reloading":  # by systemd's own clock, which is not the door's
+            message += f"\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
+        self._send(message, self.once_s)
 
     def alive(self) -> None:
         now = self._clock.monotonic()
@@ -8567,36 +8503,29 @@ class Systemd:
             self._next_beat_at = now + self._beat_s
             self._send("WATCHDOG=1")
 
-    def reloading(self) -> None:
-        # systemd's own clock, which is not the door's.  Source: sd_notify(3).
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
-    def stopping(self) -> None:
-        self._send("STOPPING=1", self.once_s)
-
     def status(self, text: str) -> None:
         if text != self._last_status:
             self._last_status = text
             self._send("STATUS=" + printable(text))
 
-    def _send(self, words: str, patience_s: float = 0.0) -> None:
+    def _send(self, message: str, patience_s: float = 0.0) -> None:
         if not self._address:
             return
         with (
-            contextlib.suppress(OSError),  # systemd is busy or gone: no harm
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth,
+            contextlib.suppress(OSError),  # systemd is busy or missing: no harm
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         ):
-            mouth.settimeout(patience_s)
-            mouth.sendto(words.encode(), self._address)
+            manager.settimeout(patience_s)
+            manager.sendto(message.encode(), self._address)
 
 
 class JournalFormatter(logging.Formatter):
-    """Lines for the journal: under systemd with its priority, else with the time.
+    """Lines for the journal: under systemd with their priority, else with the time.
 
     Source: sd-daemon(3): a line that starts with <4> is a warning.
     """
 
-    priorities = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+    priorities = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
     def __init__(self, *, for_systemd: bool) -> None:
         super().__init__(None if for_systemd else "%(asctime)s %(message)s", "%H:%M:%S")
@@ -8606,8 +8535,8 @@ class JournalFormatter(logging.Formatter):
         text = super().format(record)
         if not self._for_systemd:
             return text
-        found = (number for level, number in self.priorities if record.levelno >= level)
-        prefix = f"<{next(found, 7)}>"
+        fitting = (n for level, n in self.priorities if record.levelno >= level)
+        prefix = f"<{next(fitting)}>"
         return "\n".join(prefix + line for line in text.splitlines())
 
 
@@ -8618,10 +8547,8 @@ MOST_BYTES = 32 << 20  # a list of 200,000 cards; more would fill a Pi's memory
 
 
 def bytes_of(path: Path, most: int = MOST_BYTES) -> bytes:
-    """What is in a file.
-
-    Raises: OSError, also for what may have no end, such as a pipe or a device.
-    """
+    """The content of a file.  Raises: OSError, also for what may have no end, such as
+    a pipe or a device."""
     with open(
         path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
     ) as file:
@@ -8639,7 +8566,7 @@ def text_of(path: Path, errors: str = "strict", most: int = MOST_BYTES) -> str:
 
 
 def read_settings(path: Path) -> str:
-    """The text of the file.  Raises: ConfigError where there is none."""
+    """The text of the settings.  Raises: ConfigError if there is none."""
     try:
         text = text_of(path)
         if "\0" in text:  # UTF-16
@@ -8656,37 +8583,34 @@ def read_settings(path: Path) -> str:
     return text
 
 
-def read_config(
-    path: Path, environ: Mapping[str, str], *, keyless: bool = False
-) -> Config:
-    """Read and check the file, with what is in the files that it names unless
-    ``keyless``.
-
-    Raises: ConfigError with every problem.
-    """
-    written = as_written(read_settings(path), path, environ)
-    return written if keyless else in_place(written, path, environ)
-
-
-def as_written(text: str, path: Path, environ: Mapping[str, str]) -> Config:
-    """What ``text`` means as the file ``path``, without what is in the files that it
-    names.  Raises: ConfigError with every problem."""
+def parse_file(text: str, path: Path, environ: Mapping[str, str]) -> Config:
+    """The settings that ``text`` is in the file ``path``, without the content of the
+    files that it names.  Raises: ConfigError with every problem."""
     config = parse_config(text)
     state_dir = next(state_folders(config.door.state_dir, path, environ))
     return config._replace(door=config.door._replace(state_dir=str(state_dir)))
 
 
+def read_config(
+    path: Path, environ: Mapping[str, str], *, keyless: bool = False
+) -> Config:
+    """Read and check the settings; ``keyless``: without the files that they name.
+    Raises: ConfigError with every problem."""
+    config = parse_file(read_settings(path), path, environ)
+    return config if keyless else resolve_files(config, path, environ)
+
+
 def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Where the state is, if ``path`` says ``named``; then where else it may be."""
+    """The state folder if ``path`` says ``named``, then where else it may be."""
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
     yield from (path.parent / each for each in (named, given, "state") if each)
 
 
 class NamedFile(NamedTuple):
-    """A file for a key of a lock's settings: one that holds a secret, or certificates.
+    """A file that holds a secret or certificates for a key of a lock's settings.
 
     ``name`` is what the settings call it, "" for a secret that they hold themselves.
-    One ``of_systemd`` (LoadCredential=) may be for nobody else and on no disk.
+    One ``of_systemd`` (LoadCredential=) may be readable by the service alone.
     """
 
     where: str
@@ -8695,51 +8619,37 @@ class NamedFile(NamedTuple):
     path: Path
     of_systemd: bool = False
 
-    def values(self, kept: str | None) -> dict[str, str | Secret]:
-        """The settings with what is in it, or was (``kept``).  Raises: ConfigError."""
-        text, trouble = kept or "", ""
+    def values(self, kept: str | None) -> dict[str, str | Secret] | str:
+        """The settings with the file's content, or ``kept``; or why not, in words."""
+        place = f"{self.where}.{self.key}: {self.path}"
         try:
-            text = text or text_of(self.path, errors="surrogateescape")
+            text = kept or text_of(self.path, errors="surrogateescape")
         except OSError as error:
-            trouble = (error.strerror or str(error)).lower()
+            return f"{place} cannot be read: {(error.strerror or str(error)).lower()}"
         if self.key == "ca_file":
-            place = str(self.path.absolute())
-            if "-----BEGIN " in text:
-                return {"ca_file": place, "trusted": text}
-            why = "cannot be read" if trouble else "holds no certificate in PEM"
-            raise ConfigError([f"{self.where}.ca_file = {place!r}: {why}"])
+            if "-----BEGIN " not in text:
+                return f"{place} holds no certificate in PEM"
+            return {"ca_file": str(self.path.absolute()), "trusted": text}
         text = text.strip()
-        if text and text.isascii() and text.isprintable():
-            return {self.key: Secret(text=text, file=self.name)}
-        if not text.isascii():
-            trouble = "not plain text"
-        why = "does not hold one line of text"
-        why = f"cannot be read: {trouble}" if trouble else why
-        place = f"{self.where}.{self.key} = {{ file = {self.name!r} }}: {self.path}"
-        raise ConfigError([f"{place} {why}"])
-
-    def text_in(self, config: Config) -> str:
-        """What was in it when ``config`` was read."""
-        lock = locks_of(config)[self.where]
-        value = dict(lock.items())[self.key]
-        return value.text if isinstance(value, Secret) else lock.trusted
+        if not (text and text.isascii() and text.isprintable()):
+            return f"{place} does not hold one line of plain text"
+        return {self.key: Secret(text=text, file=self.name)}
 
 
 def named_files(
     config: Config, path: Path, environ: Mapping[str, str]
 ) -> Iterator[NamedFile]:
-    """The files with the secrets and certificates of a ``config`` as ``path`` has it:
-    beside it, or among the credentials that systemd hands over."""
-    handed = environ.get("CREDENTIALS_DIRECTORY")
+    """The files with the secrets and certificates of the settings ``path``: beside it,
+    or among the credentials that systemd hands over."""
+    handed = Path(environ.get("CREDENTIALS_DIRECTORY") or os.devnull)
     for where, lock in locks_of(config).items():
         for key, value in lock.items():
             if key == "ca_file" and value:
                 yield NamedFile(where, key, value, path.parent / value)
             elif isinstance(value, Secret) and value.file:
-                place, is_theirs = path.parent / value.file, False
-                if handed and os.access(Path(handed, value.file), os.F_OK):
-                    place = Path(handed, value.file)
-                    is_theirs = place.is_relative_to(handed)
+                ours, theirs = path.parent / value.file, handed / value.file
+                is_theirs = theirs != ours and os.access(theirs, os.F_OK)
+                place = theirs if is_theirs else ours
                 yield NamedFile(where, key, value.file, place, is_theirs)
             elif isinstance(value, Secret) and value:
                 yield NamedFile(where, key, "", path)
@@ -8754,40 +8664,37 @@ def needed_files(config: Config, path: Path, environ: Mapping[str, str]) -> list
 def secret_holders(
     path: Path, config: Config, environ: Mapping[str, str]
 ) -> dict[Path, list[str]]:
-    """The files with secrets in them, and which; ``path`` is the settings' own."""
-    held: dict[Path, list[str]] = {}
+    """The files that hold secrets, and which; ``path`` is the settings' own."""
+    held = defaultdict(list)
     for file in named_files(config, path, environ):
         if file.key != "ca_file":
-            held.setdefault(file.path, []).append(f"{file.where}.{file.key}")
+            held[file.path].append(f"{file.where}.{file.key}")
     return held
 
 
-def in_place(
+def resolve_files(
     config: Config,
     path: Path,
     environ: Mapping[str, str],
     kept: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
-    """``config``, as ``path`` has it, with its secrets and certificates.
-
-    ``kept`` has the texts of files, by their names in the settings, that are not read.
+    """``config`` of the file ``path`` with its secrets and certificates; files that
+    ``kept`` has, by their names in the settings, are not read.
 
     Raises: ConfigError with every problem.
     """
     problems: list[str] = []
     locks = locks_of(config)
     for file in named_files(config, path, environ):
-        if file.name:
-            try:
-                values = file.values(kept.get(file.name))
-            except ConfigError as error:
-                problems += error.problems
-            else:
-                locks[file.where] = locks[file.where]._replace(**values)
-    if not problems:  # what was in the files is checked as well
+        values = file.values(kept.get(file.name)) if file.name else {}
+        if isinstance(values, str):
+            problems.append(values)
+        else:
+            locks[file.where] = locks[file.where]._replace(**values)
+    if not problems:  # the content is checked as well
         for where, lock in locks_of(config).items():
-            known, now = set(_lock_problems(where, lock)), locks[where]
-            found = _lock_problems(where, now)
+            known = set(_lock_problems(where, lock))
+            found = _lock_problems(where, locks[where])
             problems += [problem for problem in found if problem not in known]
     if problems:
         raise ConfigError(problems)
@@ -8801,31 +8708,26 @@ LAST_GOOD = "last-good.json"
 
 
 class LastGood(NamedTuple):
-    """The settings that were last in force, word for word: for a start with a file
-    that is broken or gone, and to compare an edit with."""
+    """The settings that were last in force: for a start with a file that is broken or
+    missing, and to compare an edit with."""
 
     settings: str
-    #: What was in each file that they name, by its name in them; but not of systemd's
-    #: credentials.
+    #: The content of each file that they name, by its name; not systemd's credentials.
     files: Mapping[str, str]
     path: str = ""  # of the settings' file
     folder: Path = Path()  # of the state
     date: str = ""  # since when they were in force
-    sources: Sequence[Path] = ()  # the files that they were read from
 
     def __repr__(self) -> str:
         return f"<the settings of {self.path}>"  # without the secrets
 
     def config(self, path: Path, environ: Mapping[str, str]) -> Config:
-        """What they said, as ``path`` would.  Raises: ConfigError."""
-        return in_place(self.keyless(), path, environ, self.files)
+        """The settings, as ``path`` would mean them.  Raises: ConfigError."""
+        return resolve_files(self.keyless(), path, environ, self.files)
 
     def keyless(self) -> Config:
-        """What this program understands of them, without what was in the files that
-        they name: another version may have found the rest good.
-
-        Raises: ConfigError.
-        """
+        """Without the files that they name, and only what this program understands:
+        another version may have written them.  Raises: ConfigError."""
         try:
             config = parse_config(self.settings)
         except ConfigError as error:
@@ -8835,29 +8737,24 @@ class LastGood(NamedTuple):
         return config._replace(door=config.door._replace(state_dir=str(self.folder)))
 
     def keep(self) -> None:
-        """Put them into their folder, all of it or nothing, also if the power fails.
+        """Save them, whole or not at all, even if the power fails.  Raises: OSError.
 
-        Where they cannot be put beside those before, those are removed first: they
-        would let in people who have left the settings, and a full disk needs the room.
-        Only those may read them who may read each of ``sources``: the secrets are in
-        them.
-
-        Raises: OSError.
+        If that fails, the ones before are removed and it is tried again: they would let
+        in people who were removed since, and a full disk needs the room.
         """
         known = {"settings": self.settings, "files": self.files, "path": self.path}
         path, text = self.folder / LAST_GOOD, json.dumps(known)
-        seen = [source.stat() for source in self.sources]
         try:
-            write_whole(path, text, seen)
+            write_whole(path, text)
         except OSError:
             path.unlink(missing_ok=True)
-            write_whole(path, text, seen)
+            write_whole(path, text)
 
 
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
-    """What a door with the settings' file ``path``, whatever has become of it, kept as
-    its last good settings; None where there are none that can be used, or only another
-    door's.  Root becomes the owner of the state folder."""
+    """The last good settings of the door with the file ``path``, whatever is in it by
+    now; None if there are none, or only another door's.  Root becomes the owner of the
+    state folder."""
     text = ""
     with contextlib.suppress(OSError):
         text = text_of(path, errors="replace")
@@ -8872,7 +8769,7 @@ def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
 
 
 def read_last_good(folder: Path) -> LastGood | None:
-    """Those of a door with this state folder; None if they cannot be used."""
+    """Those in this state folder; None if they cannot be used."""
     path = folder / LAST_GOOD
     try:
         seen = path.lstat()
@@ -8886,24 +8783,21 @@ def read_last_good(folder: Path) -> LastGood | None:
         are_texts = all(type(text) is str for text in (of, *files, *files.values()))
         return good if are_texts else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None  # unreadable, no JSON, another JSON, no settings that can be used
+        return None  # unreadable, or other JSON
 
 
 # -- following the owner's edits
 
 
 class FileWatch:
-    """Sees when files were edited, once the edit is over.
+    """Notices when files were edited, once the edit is complete.
 
-    It looks at them four times a second: this misses nothing, whatever the editor does
-    with files, links and folders.  An edit is over when the file was left alone for
-    ``quiet_s``, and holds something else than before.  A file that is missing or empty
-    is waited for until it was left alone for ``patience_s``.  One that is shorter than
-    the good one before, and without the end of that, may be half of an upload over a
-    slow connection: ``cut_s``, no longer, for it may also be the last person's removal.
-
-    The signs of a change are the file's identity, size and times: what is written
-    without any (mmap) is seen when the kernel sets the times.
+    It looks at their identity, size and times four times a second, which works with
+    every editor, link and folder.  An edit is complete when the file has been left
+    alone for ``quiet_s`` and has new content.  A missing or empty file gets
+    ``patience_s``.  One that is shorter than the last good one and lacks its end may be
+    half of an upload over a slow connection: it gets ``cut_s``, no more, since taking
+    the last person off the list looks the same.
     """
 
     look_s, quiet_s, cut_s, patience_s = 0.25, 0.9, 4.0, 5.0
@@ -8912,9 +8806,8 @@ class FileWatch:
         self._clock = clock
         self._looks = Every(self.look_s)
         self._seen: dict[Path, tuple[int, ...]] = {}
-        self._changed: dict[Path, float] = {}  # when it was last seen to change
-        self._read: dict[Path, bytes] = {}  # what was in it when it was last read
-        self._good: dict[Path, bytes] = {}  # what was in it when it was last good
+        self._changed: dict[Path, float] = {}  # when a file was last seen to change
+        self._good: dict[Path, bytes] = {}  # contents when last good
         self.follow(paths)
 
     def follow(self, paths: Iterable[Path]) -> None:
@@ -8923,60 +8816,52 @@ class FileWatch:
         self._changed = {p: at for p, at in self._changed.items() if p in self._seen}
 
     def is_over(self, *, urgent: bool = False) -> bool:
-        """True from the end of an edit on until it is ``taken``; with ``urgent`` also
-        where there was none."""
+        """True from the end of an edit until it is ``taken``; with ``urgent``, also if
+        there was none."""
         now = self._clock.monotonic()
-        if not self._looks.is_due(now) and not urgent:
+        if not urgent and not self._looks.is_due(now):
             return False
         self._look(now)
-        if any(self._may_go_on(path, now - at) for path, at in self._changed.items()):
+        if any(now - at < self._wait_s(path) for path, at in self._changed.items()):
             return False
-        if self._changed and not urgent and self._contents() == self._read:
-            self.taken()  # it was only touched
         return urgent or bool(self._changed)
 
     def taken(self, *, is_good: bool = False) -> bool:
         """Call this after reading: True if nobody has written since."""
-        contents = self._contents()
+        good = {path: self._content(path) for path in self._seen if is_good}
         if self._look(self._clock.monotonic()):
             return False
-        self._read = contents
-        self._good = contents if is_good else self._good
+        self._good = good or self._good
         self._changed.clear()
         return True
 
-    def _contents(self) -> dict[Path, bytes]:
-        """What is in each file; of one that cannot be read, why."""
-        found = {}
-        for path in self._seen:
-            try:
-                found[path] = bytes_of(path)
-            except OSError as error:
-                found[path] = f"{error.errno}.".encode()
-        return found
+    def _content(self, path: Path) -> bytes:
+        try:
+            return bytes_of(path)
+        except OSError:
+            return b""
 
     def _look(self, now: float) -> bool:
-        """See what has changed since the last look."""
+        """Whether any file has changed since the last look."""
         states = {path: _state(path) for path in self._seen}
         changed = [path for path, state in states.items() if state != self._seen[path]]
         self._seen = states
         self._changed |= dict.fromkeys(changed, now)
         return bool(changed)
 
-    def _may_go_on(self, path: Path, left_alone_s: float) -> bool:
-        """Whether somebody may be in the middle of an edit."""
-        if not self.quiet_s <= left_alone_s < self.patience_s:
-            return left_alone_s < self.quiet_s
+    def _wait_s(self, path: Path) -> float:
+        """How long to wait after the last change of a file."""
         size, good = self._seen[path][0], self._good.get(path, b"")
-        if size == 0 or size >= len(good) or left_alone_s >= self.cut_s:
-            return size == 0
+        if size == 0:
+            return self.patience_s
         end = good.rstrip()[-64:]  # the last person in the settings takes as much
-        return end not in self._contents()[path]
+        is_cut = size < len(good) and end not in self._content(path)
+        return self.cut_s if is_cut else self.quiet_s
 
 
 class FileSettings:
-    """doorpi.toml and the files that it names: read again when an edit of them is
-    over, and on SIGHUP."""
+    """doorpi.toml and the files that it names: read again after each edit, and on
+    SIGHUP."""
 
     remember_every_s = 60.0
 
@@ -8994,40 +8879,40 @@ class FileSettings:
         self._signals, self._clock = signals, clock
         self._new_sources, self._new_locks = new_sources, new_locks
         self._watch = FileWatch(clock, [path])
-        self._is_asked = False  # to read it again, and has not done so yet
+        self._is_asked = False  # to read them again
         self._config: Config | None = None  # in force
         self._good: LastGood | None = None  # what it was read from
-        self._why_forgetful = ""  # why that is not on disk
-        self._remember_at = inf  # then that is tried again
+        self._remember_at = inf  # when it is tried again to keep that on disk
 
     def load(self) -> Config:
-        """Read it for the start; where it cannot be used the last good settings hold,
-        and the file's problems are reported as those of an edit.
+        """The settings for the start; if they cannot be used, the last good ones, and
+        the problems are then reported as those of an edit.
 
-        Raises: ConfigError with every problem where there are none.
+        Raises: ConfigError with every problem if there are no last good ones.
         """
-        found, good = self._read()
-        if not isinstance(found, ConfigError):
-            if self._watch.taken(is_good=True):
-                self._good = good  # else it is read again, and then kept
-            self._config = found
-            return found
-        self._is_asked = True
-        good = last_good(self._path, self._environ)
-        if good is None:
-            raise found
         try:
-            self._config = config = good.config(self._path, self._environ)
-        except ConfigError as other:
-            raise ConfigError([*found.problems, *other.problems]) from None
+            self._config, good = self._read()
+            if self._watch.taken(is_good=True):
+                self._good = good  # else they are read again, and then kept
+            return self._config
+        except ConfigError as error:
+            problems = error.problems
+        self._is_asked = True
+        last = last_good(self._path, self._environ)
+        if last is None:
+            raise ConfigError(problems)
+        try:
+            self._config = config = last.config(self._path, self._environ)
+        except ConfigError as error:
+            raise ConfigError([*problems, *error.problems]) from None
         log.error(
             "%s cannot be used: the door goes on with the last good settings, of"
-            " %s (sudo doorpi check)", self._path, good.date,
+            " %s (sudo doorpi check)", self._path, last.date,
         )  # fmt: skip
         try:
-            parse_config(good.settings)
-        except ConfigError as other:
-            for each in other.problems:
+            parse_config(last.settings)
+        except ConfigError as error:
+            for each in error.problems:
                 log.error("another version wrote them, and this one refuses: %s", each)
         return config
 
@@ -9040,50 +8925,53 @@ class FileSettings:
             if is_asked:
                 log.info("%s is being edited; it is read after that", self._path)
             return None
-        found, good = self._read()
+        found: Config | ConfigError
+        good = None
+        try:
+            found, good = self._read()
+        except ConfigError as error:
+            found = ConfigError(
+                each if str(self._path) in each else f"{self._path.name}: {each}"
+                for each in error.problems
+            )
         if not self._watch.taken(is_good=good is not None):  # it may be half of it
             return None
         self._is_asked = False
         self._good = good or self._good
-        if isinstance(found, ConfigError):
-            name = self._path.name
-            return ConfigError(
-                each if str(self._path) in each else f"{name}: {each}"
-                for each in found.problems
-            )
         return found
 
-    def _read(self) -> tuple[Config | ConfigError, LastGood | None]:
-        """What the files say, and what was in them."""
+    def _read(self) -> tuple[Config, LastGood]:
+        """The settings, and what to keep of them.  Raises: ConfigError."""
         path, environ = self._path, self._environ
-        try:
-            text = read_settings(path)
-            written = as_written(text, path, environ)
-            self._watch.follow(needed_files(written, path, environ))
-            config = in_place(written, path, environ)
-            there = config.door.state_dir
-            here = self._config.door.state_dir if self._config else there
-            if here != there:  # the list and a lockdown are there, and `only_door`
-                why = "takes a restart (sudo systemctl restart doorpi), it is"
-                words = f"door.state_dir = {there!r}: {why} {here!r} now"
-                raise ConfigError([words])
-        except ConfigError as error:
-            return error, None
-        named = named_files(written, path, environ)
-        own = [file for file in named if file.name and not file.of_systemd]
-        good = LastGood(
-            text,
-            {file.name: file.text_in(config) for file in own},
-            str(path.absolute()),
-            Path(there),
-            sources=[path, *(file.path for file in own)],
-        )
-        return config, good
+        text = read_settings(path)
+        written = parse_file(text, path, environ)
+        self._watch.follow(needed_files(written, path, environ))
+        config = resolve_files(written, path, environ)
+        there = config.door.state_dir
+        here = self._config.door.state_dir if self._config else there
+        if here != there:  # the list and a lockdown are there, and `only_door`
+            why = "takes a restart (sudo systemctl restart doorpi), it is"
+            raise ConfigError([f"door.state_dir = {there!r}: {why} {here!r} now"])
+        files = {}
+        for file in named_files(written, path, environ):
+            lock = locks_of(config)[file.where]
+            if file.name and not file.of_systemd:
+                is_ca = file.key == "ca_file"
+                files[file.name] = (
+                    lock.trusted if is_ca else getattr(lock, file.key).text
+                )
+        return config, LastGood(text, files, str(path.absolute()), Path(there))
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
         old = self._config
         assert old is not None
-        kept = {where: equipment.locks[where] for where in _same_drivers(old, new)}
+        keys, were = [*LockAccess.keys, "own", "trusted"], locks_of(old)
+        kept = {
+            where: equipment.locks[where]
+            for where, now in locks_of(new).items()
+            if where in were
+            and all(getattr(were[where], key) == getattr(now, key) for key in keys)
+        }
         if new == old and kept == equipment.locks:
             return False
         same_lights = (new.leds, new.patterns) == (old.leds, old.patterns)
@@ -9094,8 +8982,8 @@ class FileSettings:
             gone += [it for it in equipment.sources if isinstance(it, CardSource)]
         if not same_lights:
             gone.append(equipment.indicator)
-        # All that changes is put away before any of it is made again: a pin may go
-        # from one to another.
+        # All that changes is closed before any of it is made again: a pin may go from
+        # one to another.
         with ProcessSignals.postponed():
             for part in gone:
                 part.close()
@@ -9109,11 +8997,9 @@ class FileSettings:
         return True
 
     def before(self) -> Config | None:
-        """None where the last good settings are in force, or were none."""
-        if self._good is None:
-            return None
-        kept = read_last_good(self._good.folder)
-        if kept is None or kept.settings == self._good.settings:
+        """None if the last good settings are in force, or if there were none."""
+        kept = read_last_good(self._good.folder) if self._good else None
+        if self._good is None or kept is None or kept.settings == self._good.settings:
             return None
         return kept.keyless()
 
@@ -9121,31 +9007,18 @@ class FileSettings:
         good = self._good
         if good is None:  # the last good ones are in force, or half of an edit
             return
-        self._remember_at = inf
         try:
             if good[:3] != (read_last_good(good.folder) or ())[:3]:
                 good.keep()
-            self._why_forgetful = ""
+            self._remember_at = inf
         except OSError as error:
-            self._remember_at = self._clock.monotonic() + self.remember_every_s
-            why = (error.strerror or str(error)).lower()
-            if why != self._why_forgetful:
-                self._why_forgetful = why
+            if self._remember_at == inf:  # once
                 log.warning(
                     "%s cannot be written (%s): a bad edit of the settings would not"
-                    " survive a restart", good.folder / LAST_GOOD, why,
+                    " survive a restart", good.folder / LAST_GOOD,
+                    (error.strerror or str(error)).lower(),
                 )  # fmt: skip
-
-
-def _same_drivers(old: Config, new: Config) -> Iterator[str]:
-    """The locks whose drivers would be made from the same settings in both."""
-    keys = [*LockAccess.keys, "own", "trusted"]
-    for where, now in locks_of(new).items():
-        was = locks_of(old).get(where)
-        if was and all(getattr(was, key) == getattr(now, key) for key in keys):
-            yield where
-        elif was and was.ca_file == now.ca_file and was.trusted != now.trusted:
-            log.info("changed: what is in %s.ca_file", where)
+            self._remember_at = self._clock.monotonic() + self.remember_every_s
 
 
 ################################################################################

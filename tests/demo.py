@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import doorpi
@@ -170,6 +171,29 @@ class World:
         self.cloud.close()
 
 
+class ShownLights(doorpi.GpioLights):
+    """Lights that know what they show, for the screen."""
+
+    def __init__(self, config: doorpi.LedsConfig, patterns) -> None:
+        super().__init__(
+            config, {sign: self._noting(sign, patterns) for sign in Signal}
+        )
+        self.playing = Signal.READY
+
+    def _noting(self, sign: Signal, patterns) -> SimpleNamespace:
+        def frames():
+            self.playing = sign
+            yield from patterns[sign].frames()
+
+        return SimpleNamespace(frames=frames)
+
+    @property
+    def value(self) -> tuple[int, int]:
+        """(green, red) as they are now."""
+        with self._changed:
+            return (0, 0) if self._leds is None else self._leds.value
+
+
 def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, World]:
     """The door as `run` builds it, on equipment of the demo's."""
     from gpiozero import Device
@@ -193,6 +217,7 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     settings = doorpi.make_settings(path, {}, signals, clock)
     config = settings.load()
     equipment = doorpi.equip(config, clock)
+    equipment.indicator = ShownLights(config.leds, config.patterns)
     equipment.locks["lock"].unreachable_s = 5.0  # nobody watches a demo for a minute
     source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
     reader = source.reader = PluggedReader(source.reader)

@@ -177,10 +177,10 @@ def test_a_stop_in_the_middle_of_a_tap_closes_the_event_as_interrupted(world):
 def test_who_taps_once_the_door_is_ready_is_answered(world):
     """The field was looked at for long enough before."""
 
-    def ready() -> None:
+    def report(state: str) -> None:
         world.reader.shows = [KEN]
 
-    world.supervisor.ready = ready
+    world.supervisor.report = report
     world.clock.stop_at = world.clock.t + 10.0
 
     with pytest.raises(Stopped):
@@ -194,7 +194,7 @@ def test_a_card_or_no_reader_delays_no_start(world, shows):
     world.reader.shows = [*shows]
     began_at = world.clock.t
     ready_at: list[float] = []
-    world.supervisor.ready = lambda: ready_at.append(world.clock.t)
+    world.supervisor.report = lambda state: ready_at.append(world.clock.t)
     world.clock.stop_at = world.clock.t + 3.0
 
     with pytest.raises(Stopped):
@@ -431,9 +431,9 @@ def test_a_card_that_lay_there_at_the_start_counts_once_it_was_taken_away(world)
 
 
 @pytest.mark.parametrize(
-    ("stood_still_s", "sent"), [(0.0, 1), (2.9, 1), (3.1, 0), (3600.0, 0)]
+    ("stood_still_s", "sent"), [(0.0, 1), (9.9, 1), (10.1, 0), (3600.0, 0)]
 )
-def test_a_look_that_took_too_long_counts_for_nothing(world, stood_still_s, sent):
+def test_a_look_that_outlasts_the_window_sends_nothing(world, stood_still_s, sent):
     sense = world.reader.sense
 
     def slow_sense():
@@ -444,7 +444,7 @@ def test_a_look_that_took_too_long_counts_for_nothing(world, stood_still_s, sent
 
     world.tap(KEN)
 
-    assert len(world.lock.sent) == len(world.store.events) == sent
+    assert len(world.lock.sent) == sent
 
 
 def test_an_empty_field_after_a_slow_start_is_an_empty_field(world):
@@ -463,21 +463,6 @@ def test_an_empty_field_after_a_slow_start_is_an_empty_field(world):
         world.door().run()
 
     assert len(world.lock.sent) == 1
-
-
-def test_a_card_that_is_still_there_after_such_a_look_is_served(world):
-    sense, stalls_s = world.reader.sense, [30.0]
-
-    def slow_sense():
-        world.clock.advance(stalls_s.pop() if stalls_s else 0.0)
-        return sense()
-
-    world.reader.sense = slow_sense
-
-    event = world.tap(KEN, KEN)
-
-    assert event.result is Result.UNLOCKED
-    assert event.latency_ms < 1000
 
 
 def test_the_window_begins_before_the_reader_is_asked(world):

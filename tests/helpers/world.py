@@ -327,17 +327,11 @@ class FakeSupervisor:
         self.said: list[str] = []
         self.beats = 0
 
-    def ready(self) -> None:
-        self.said.append("ready")
+    def report(self, state: str) -> None:
+        self.said.append(state)
 
     def alive(self) -> None:
         self.beats += 1
-
-    def reloading(self) -> None:
-        self.said.append("reloading")
-
-    def stopping(self) -> None:
-        self.said.append("stopping")
 
     def status(self, text: str) -> None:
         self.said.append(f"status: {text}")

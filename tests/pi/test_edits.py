@@ -445,11 +445,11 @@ def test_an_edit_is_read(desk):
     assert [desk.read(), desk.read()] == ["after", "nothing"]
 
 
-def test_a_file_that_was_only_touched_is_not_worth_a_word(desk):
+def test_a_file_that_was_only_touched_changes_nothing(desk):
     os.utime(desk.path)
     shutil.copy(desk.path, desk.path.with_name("copy")).replace(desk.path)
 
-    assert desk.read() == "nothing"
+    assert [desk.read(), desk.read()] == ["no change", "nothing"]
 
 
 def test_a_comment_is_an_edit_that_changes_nothing(desk):
@@ -485,8 +485,6 @@ def test_a_bad_edit_is_told_once_with_all_problems(desk):
     each = "doorpi.toml: lock.{}: unknown key"
     assert told == [f"{each.format('on')}\n{each.format('off')}", "nothing"]
     assert desk.config.door.name == "before"
-    os.utime(desk.path)
-    assert desk.read() == "nothing"
 
 
 def test_what_is_not_toml_is_in_the_journal_with_its_file_line_and_caret(desk):
@@ -589,7 +587,7 @@ def test_a_key_that_the_edit_wants_is_awaited(desk):
     desk.path.with_name("sesame.key").write_text("new\n")
 
     assert missing == (
-        "doorpi.toml: lock.api_key = { file = 'sesame.key' }:"
+        "doorpi.toml: lock.api_key:"
         f" {desk.path.with_name('sesame.key')} cannot be read: no such file or directory"
     )
     assert desk.read() == "after"
@@ -616,7 +614,6 @@ def test_other_authorities_in_the_same_file_make_a_new_driver(path, clock, caplo
     assert desk.read() == "before"
     assert desk.config.lock.trusted == "-----BEGIN two"
     assert desk.equipment.locks["lock"] is not old
-    assert caplog.messages == ["changed: what is in lock.ca_file"]
     assert desk.read() == "nothing"
 
 

@@ -240,7 +240,7 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
     root = path.parent.parent
     path.write_text(f"[door]\nstate_dir = '{root / named}'\nx = [\n" if named else "x")
     (root / found).mkdir(parents=True, exist_ok=True)
-    LastGood(**GOOD, folder=root / found, sources=[path]).keep()
+    LastGood(**GOOD, folder=root / found).keep()
     environ = {"STATE_DIRECTORY": str(root / given)} if given else {}
 
     good = last_good(path, environ)
@@ -250,36 +250,8 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
     assert good.keyless().door.state_dir == str(root / found)
 
 
-@pytest.mark.parametrize(
-    ("mode", "kept"), [(0o640, 0o640), (0o600, 0o600), (0o666, 0o640), (0o400, 0o600)]
-)
-def test_nobody_may_read_them_who_may_not_read_the_settings(path, mode, kept):
-    path.write_text("")
-    path.chmod(mode)
-
-    LastGood(**GOOD, folder=path.parent, sources=[path]).keep()
-
-    assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == kept
-
-
-def test_nor_who_may_not_read_the_key(path):
-    key = path.with_name("sesame.key")
-    for each, mode in ((path, 0o640), (key, 0o600)):
-        each.write_text("")
-        each.chmod(mode)
-
-    LastGood(**GOOD, folder=path.parent, sources=[path, key]).keep()
-
-    assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_the_settings_group_is_not_exchanged_for_another(path):
-    path.write_text("")
-    path.chmod(0o640)
-    os.chown(path, 0, 4711)
-
-    LastGood(**GOOD, folder=path.parent, sources=[path]).keep()
+def test_nobody_else_may_read_them_for_the_secrets_are_in_them(path):
+    LastGood(**GOOD, folder=path.parent).keep()
 
     assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
@@ -288,7 +260,7 @@ def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
     path.write_text("")
     (path.parent / f"{LAST_GOOD}.part").symlink_to(path)
 
-    LastGood(**GOOD, folder=path.parent, sources=[path]).keep()
+    LastGood(**GOOD, folder=path.parent).keep()
 
     assert read_last_good(path.parent)[:3] == LastGood(**GOOD)[:3]
     assert path.read_text() == ""

@@ -98,6 +98,11 @@ class Bench(MockFactory):
         return seen
 
 
+def lit() -> tuple[int, int]:
+    """(green, red) as the pins are now."""
+    return tuple(int(Device.pin_factory.pin(number).state) for number in (23, 22))
+
+
 def untimely(seen: list[Seen], due_s: list[float]) -> dict[float, float]:
     """Which changes were not on time, and by how much; late is only what was late
     though nothing held up its thread since the last that was on time."""
@@ -213,7 +218,6 @@ def edges_until(count: int, patterns, *signals) -> list[Seen]:
         began = time.monotonic()
         lights.show(*signals)
         until_seen(bench, began, count)
-        assert lights.playing is signals[-1]
     return bench.history(began)[:count]
 
 
@@ -260,7 +264,7 @@ def test_show_returns_with_the_first_light_on(bench, lights, sign):
     lights.show(sign)
 
     assert watch.own_s < 0.05
-    assert lights.value == first
+    assert lit() == first
     assert bench.changed_by == {threading.main_thread()}
 
 
@@ -275,7 +279,7 @@ def test_the_next_signal_takes_over_at_once_and_nothing_of_the_old_one_follows(b
             taken_over = time.monotonic()
 
             assert watch.own_s < 0.05
-            assert lights.value == GREEN
+            assert lit() == GREEN
             time.sleep(0.12)  # two more steps of the old one
             since = [change for change in bench.changes if change.at > taken_over]
             assert since == []
@@ -289,7 +293,7 @@ def test_many_shows_leave_one_thread_and_the_last_one_s_light(lights):
             lights.show(sign, Signal.READY)
 
     assert threading.active_count() == before + 1
-    assert lights.value == GREEN
+    assert lit() == GREEN
     lights.close()
     assert threading.active_count() == before
 
@@ -325,19 +329,19 @@ def test_pins_are_free_again_after_close(bench):
     for _ in range(3):
         lights = bench.lights()
         lights.show(Signal.UNLOCKED)
-        assert lights.value == GREEN
+        assert lit() == GREEN
         lights.close()
 
 
 def test_leds_between_pin_and_3_3_v_are_lit_by_a_low_pin(bench):
     lights = bench.lights(active_high=False)
     green, red = bench.pin(23), bench.pin(22)
-    assert (lights.value, green.state, red.state) == (DARK, True, True)
+    assert (green.state, red.state) == (True, True)
 
     lights.show(Signal.UNLOCKED)
-    assert (lights.value, green.state, red.state) == (GREEN, False, True)
+    assert (green.state, red.state) == (False, True)
     lights.show(Signal.FAULT)
-    assert (lights.value, green.state, red.state) == (RED, True, False)
+    assert (green.state, red.state) == (True, False)
 
     lights.close()
     assert (green.state, red.state) == (True, True)
@@ -380,7 +384,6 @@ def test_without_gpio_there_is_no_light_and_it_says_why(monkeypatch, failure, wh
 
     assert lights.trouble.startswith(why.replace("\n", "\\n"))
     lights.show(Signal.UNLOCKED, Signal.READY)
-    assert lights.value == DARK
     lights.close()
 
 
@@ -407,7 +410,7 @@ def test_pins_that_are_busy_at_the_start_are_had_later_and_show_what_holds(bench
         bench.release_pins(other_program, "GPIO22")
         until_back(lights)
 
-        wait_for(lambda: lights.value == BOTH, "the standing light")
+        wait_for(lambda: lit() == BOTH, "the standing light")
 
 
 class DyingPin(MockPin):
@@ -438,7 +441,7 @@ def test_pins_that_die_leave_the_door_in_the_dark_and_are_had_again(mortal, soon
         mortal.is_dead = False
         until_back(lights)
         lights.show(Signal.UNLOCKED)
-        assert lights.value == GREEN
+        assert lit() == GREEN
 
 
 def test_pins_that_die_between_two_shows_are_noticed(mortal, soon):
@@ -450,7 +453,7 @@ def test_pins_that_die_between_two_shows_are_noticed(mortal, soon):
 
         mortal.is_dead = False
         until_back(lights)
-        wait_for(lambda: lights.value == GREEN, "the light")
+        wait_for(lambda: lit() == GREEN, "the light")
 
 
 def test_dead_pins_do_not_keep_the_door_from_ending(mortal):
@@ -471,10 +474,10 @@ assert "gpiozero" not in sys.modules
 lights.show(doorpi.Signal.NOT_LOCKED)
 assert not lights.trouble
 ends_at = time.monotonic() + 20
-while lights.value == (0, 0) and time.monotonic() < ends_at:
+while not (lights._leds and any(lights._leds.value)) and time.monotonic() < ends_at:
     lights.keep_ready()  # as an idle door does
     time.sleep(0.01)
-print(lights.value != (0, 0))
+print(any(lights._leds.value))
 lights.close()
 """
     done = subprocess.run(

@@ -63,17 +63,17 @@ def open_files() -> int:
 
 
 def say_everything(systemd: Systemd) -> None:
-    systemd.ready()
+    systemd.report("ready")
     systemd.alive()
-    systemd.reloading()
+    systemd.report("reloading")
     systemd.status("words")
-    systemd.stopping()
+    systemd.report("stopping")
 
 
 # fmt: off
 WORDS = [
-    (lambda s: s.ready(),              b"READY=1"),
-    (lambda s: s.stopping(),           b"STOPPING=1"),
+    (lambda s: s.report("ready"),              b"READY=1"),
+    (lambda s: s.report("stopping"),           b"STOPPING=1"),
     (lambda s: s.alive(),              b"WATCHDOG=1"),
     (lambda s: s.status("ready"),      b"STATUS=ready"),
     (lambda s: s.status("caf\u00e9"),  b"STATUS=caf\xc3\xa9"),
@@ -96,7 +96,7 @@ def test_each_word_to_the_byte(systemd_with, manager, clock, say, words):
 
 def test_the_time_of_a_reload_is_the_kernel_s_monotonic_clock(manager, clock):
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    Systemd({"NOTIFY_SOCKET": manager.address}, clock).reloading()
+    Systemd({"NOTIFY_SOCKET": manager.address}, clock).report("reloading")
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
     (words,) = manager.heard()
@@ -199,7 +199,7 @@ def test_an_address_where_nobody_is_harms_nothing(clock, address):
 
 def test_a_service_manager_that_vanished_harms_nothing(systemd_with, manager):
     systemd = systemd_with()
-    systemd.ready()
+    systemd.report("ready")
 
     manager.close()
 
@@ -210,12 +210,12 @@ def test_a_service_manager_that_was_restarted_is_heard_again(tmp_path, clock):
     path = tmp_path / "notify"
     first = Manager(path)
     systemd = Systemd({"NOTIFY_SOCKET": first.address}, clock)
-    systemd.ready()
+    systemd.report("ready")
     first.close()
-    systemd.ready()
+    systemd.report("ready")
 
     second = Manager(path)
-    systemd.ready()
+    systemd.report("ready")
 
     assert second.heard() == [b"READY=1"]
     second.close()
@@ -241,7 +241,7 @@ def test_a_full_socket_is_not_waited_for(systemd_with, manager):
 
     assert watch.own_s < 0.1
     assert set(manager.heard()) == {b"EXTEND"}
-    systemd.stopping()
+    systemd.report("stopping")
     assert manager.heard() == [b"STOPPING=1"]
 
 
@@ -253,7 +253,7 @@ def test_what_is_said_once_waits_a_moment_for_a_manager_that_is_busy(
     systemd.once_s = 20.0
     fill(manager)
 
-    saying = threading.Thread(target=getattr(systemd, word))
+    saying = threading.Thread(target=systemd.report, args=(word,))
     saying.start()
     saying.join(0.1)
     waits, heard = saying.is_alive(), manager.heard()
@@ -265,7 +265,7 @@ def test_what_is_said_once_waits_a_moment_for_a_manager_that_is_busy(
 
 def test_a_thousand_words_leave_nothing_open(systemd_with, manager):
     systemd = systemd_with()
-    systemd.ready()
+    systemd.report("ready")
     before = open_files()
 
     for number in range(1000):

@@ -212,7 +212,7 @@ def test_a_second_door_refuses_in_words_and_leaves_the_first_alone(
     state = config.parent / "state"
     assert second.returncode == 1
     assert second.stderr == (
-        f"{state}: another DoorPi (process {door.pid}) works with this directory;"
+        f"{state}: another DoorPi works with this directory;"
         " stop it first: sudo systemctl stop doorpi\n"
     )
     assert event.result == "unlocked"  # its event was not closed by the second
