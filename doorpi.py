@@ -37,10 +37,11 @@ A section uses only names of its own and of earlier sections.  Sections 1 to 4 u
 clock, disk, network or environment.  A test checks both.
 
 To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 14 (and in
-                    _turns, if it ends with time); rows in the tests of `decide` and
-                    `why`.  If a card gets a key for it: Credential and validity in 1,
-                    its Setting and Parser.credentials in 4, CARD_FIELDS in 14.  If it
-                    depends on something new: Circumstances in 2, circumstances in 7
+                    PASSING and _turns, if time ends it); rows in the tests of
+                    `decide` and `why`.  If a card gets a key for it: Credential and
+                    validity in 1, its Setting and Parser.credentials in 4, CARD_FIELDS
+                    in 14.  If it depends on something new: Circumstances in 2,
+                    circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or set it in [signals]
 To add a setting    a line of its Table in 4, and one in doorpi.toml
 To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS below it
@@ -6314,7 +6315,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 ################################################################################
 
 
-#: The errors of SQLite and the disk; UnicodeError where a letter is none, in what we
+#: What SQLite and the disk raise; UnicodeError for text that is not UTF-8, in what we
 #: store or in the names and messages of a broken file.
 TROUBLES = (sqlite3.Error, OSError, UnicodeError)
 
@@ -6322,18 +6323,10 @@ TROUBLES = (sqlite3.Error, OSError, UnicodeError)
 ENDINGS = ("", "-wal", "-shm", "-journal")
 
 
-class RowError(sqlite3.DataError):
-    """A value in a row that makes no sense."""
-
-
 class Spoilt(sqlite3.DatabaseError):
-    """A file that SQLite would open, though the last changes of it are lost."""
+    """A file that SQLite would open, although its last changes are lost."""
 
     sqlite_errorcode = sqlite3.SQLITE_NOTADB
-
-
-class LinkFound(OSError):
-    """Something else stands in the place of a file of ours."""
 
 
 def _wal(path: Path) -> Path:
@@ -6341,8 +6334,8 @@ def _wal(path: Path) -> Path:
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
-    """Which file a name stands for, be it a link that leads nowhere; None for none.
-    Raises: OSError if nobody can know."""
+    """Device and inode of ``path``, of a link its own; None where there is no file.
+    Raises: OSError where that cannot be found out."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -6350,22 +6343,23 @@ def file_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _is_nothing(path: Path) -> bool:
+def _is_empty(path: Path) -> bool:
+    """Also true where there is no file."""
     return not (path.exists() and path.stat().st_size)
 
 
 def _refuse_odd(path: Path) -> None:
-    """Raises: LinkFound for a link, whose maker meant another file; Spoilt
-    where only the -wal is left, which SQLite would delete with all that it holds."""
+    """Raises: OSError for a symbolic link, which may lead anywhere; Spoilt where only
+    the -wal is left, which SQLite would delete with all that it holds."""
     for file in (Path(f"{path}{ending}") for ending in ENDINGS):
         if file.is_symlink():
-            raise LinkFound(f"{file.name} is a symbolic link, which is not followed")
-    if _is_nothing(path) and not _is_nothing(_wal(path)):
-        raise Spoilt("the file is empty or gone, its -wal is not")
+            raise OSError(f"{file.name} is a symbolic link, which is not followed")
+    if _is_empty(path) and not _is_empty(_wal(path)):
+        raise Spoilt("the file is empty or missing, but its -wal is not")
 
 
 def _has_no_room(path: Path, needed: int = 65_536) -> bool:
-    """Not even for a -wal and a -shm."""
+    """By default: not even for a -wal and a -shm."""
     disk = os.statvfs(path)
     free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
     return free * disk.f_frsize < needed
@@ -6380,8 +6374,8 @@ def _is_broken(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """``path`` without a file made beside it, also while the door writes it.  Without
-    a -wal nobody has it open, and SQLite need not make one."""
+    """Open ``path`` without making a file beside it, even while the door writes it:
+    without a -wal no process has it open, and SQLite need not make one."""
     _refuse_odd(path)
     how = "mode=ro" if _wal(path).exists() else "mode=ro&immutable=1"
     uri = f"file:{quote(os.fsencode(path))}?{how}"
@@ -6392,9 +6386,9 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
 class SqliteFile:
     """One SQLite file (WAL, every commit synced to the disk), for all threads.
 
-    The connection is opened when it is needed and dropped after any error, so that
-    a disk that comes back is used again.  With ``repair`` a file that is broken is set
-    aside under a dated name and a new one begun.  A question makes no file.
+    The connection is opened when it is needed and closed after any error, so that a
+    disk that recovers is used again.  With ``repair`` a broken file is set aside under
+    a dated name, and a new one made.  A query makes no file.
     """
 
     schema: tuple[str, ...]
@@ -6418,13 +6412,16 @@ class SqliteFile:
             return any(map(file_at, self._remains))
 
     def identity(self) -> tuple[int, int] | None:
-        """Which file it is just now, None while there is none."""
+        """Which file it is now, as ``file_at`` says."""
         with self._guarded():
             return file_at(self.path)
 
     def close(self) -> None:
         with self._guard:
-            self._drop()
+            db, self._db = self._db, None
+            if db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    db.close()
 
     def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._guarded():
@@ -6432,21 +6429,18 @@ class SqliteFile:
                 return []
             return self._connection().execute(sql, values).fetchall()
 
-    def _value(self, read: Callable[[object], T], sql: str, *values: Any) -> T | None:
-        """The first value that ``sql`` finds, as ``read`` understands it; None where it
-        finds none."""
-        rows = self._query(sql, *values)
-        try:
-            return read(rows[0][0]) if rows and rows[0][0] is not None else None
-        except RowError as error:
-            raise StoreError(f"{self.path}: {error}") from None
+    def _time_of(self, sql: str, *values: object) -> datetime | None:
+        """The first value that ``sql`` finds; None where it finds none."""
+        with self._guarded():
+            rows = self._query(sql, *values)
+            return _time(rows[0][0]) if rows and rows[0][0] is not None else None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and nobody else's write comes between."""
+        """All or nothing, with no write of another process in between."""
         with self._guarded():
             db = self._connection()
-            if db.in_transaction:  # Stopped fell between the lines of an earlier one
+            if db.in_transaction:  # Stopped was raised between the lines of the last
                 db.rollback()
             if self._is_fixed and _has_no_room(self.path):
                 raise sqlite3.OperationalError("database or disk is full")
@@ -6456,34 +6450,27 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """One thread at a time, and any trouble is a StoreError."""
+        """One thread at a time; any trouble becomes a StoreError."""
         with self._guard:
             try:
                 yield
             except TROUBLES as error:
-                # Set aside first: closing would tidy up the -wal.
+                # Set aside first: closing would remove the -wal.
                 if self._repair and _is_broken(error):
                     self._set_aside()
-                self._drop()
+                self.close()
                 why = getattr(error, "strerror", None) or str(error)
                 raise StoreError(f"{self.path}: {printable(why)}") from None
-            except Stopped:  # what was interrupted is begun again
-                self._drop()
+            except Stopped:  # a transaction may be half done
+                self.close()
                 raise
 
-    def _drop(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                db.close()
-
     def _connection(self) -> sqlite3.Connection:
-        """The open database; opened again when its file was removed or replaced."""
         if self._db is not None and self._file != file_at(self.path):
-            log.warning("%s was replaced or deleted: it is opened again", self.path)
-            self._drop()
-        if self._is_fixed:  # it would not see what others change, once they can
-            self._drop()
+            log.warning("%s was replaced or deleted; reopened", self.path)
+            self.close()
+        if self._is_fixed:  # it would never see what other processes change
+            self.close()
         return self._db or self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -6492,7 +6479,7 @@ class SqliteFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Without this, SQLite fails to make a -shm on a disk that is full or became
         # read-only.  Source: sqlite.org/wal.html, "Read-Only Databases".
-        self._is_fixed = not (_is_nothing(self.path) or _wal(self.path).exists()) and (
+        self._is_fixed = not (_is_empty(self.path) or _wal(self.path).exists()) and (
             bool(os.statvfs(self.path).f_flag & os.ST_RDONLY) or _has_no_room(self.path)
         )
         uri = f"file:{quote(os.fsencode(self.path))}"
@@ -6501,7 +6488,7 @@ class SqliteFile:
             timeout=self._busy_s, isolation_level=None, check_same_thread=False,
         )  # fmt: skip
         self._file = file_at(self.path)
-        # A letter that rotted must not hide the row, nor those beside it.
+        # A rotten letter must not hide its row, nor the rows beside it.
         db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
         db.row_factory = sqlite3.Row
         db.create_function("without_accents", 1, without_accents, deterministic=True)
@@ -6515,13 +6502,13 @@ class SqliteFile:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         newest = len(self.schema)
         if version > newest:
-            words = "%s: of a newer version of DoorPi, as schema %d"
+            words = "%s: written by a newer version of DoorPi (schema %d)"
             log.info(words, self.path, version)
-        if version >= newest or self._is_fixed:  # a disk that is full keeps nobody out
+        if version >= newest or self._is_fixed:  # a full disk keeps nobody out
             return
         db.execute("BEGIN IMMEDIATE")
-        with db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()  # nobody's now
+        with db:  # another process may have done it just now
+            (version,) = db.execute("PRAGMA user_version").fetchone()
             for script in self.schema[version:]:
                 for statement in script.split(";"):
                     db.execute(statement)
@@ -6530,7 +6517,7 @@ class SqliteFile:
             log.warning("%s: brought to schema %d", self.path, newest)
 
     def _set_aside(self) -> None:
-        """Nothing of it is lost: each file keeps its content under a dated name."""
+        """Nothing is lost: each file keeps its content under a dated name."""
         ending = f".broken-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         try:
             if earlier := list(self.path.parent.glob(f"{self.path.name}*{ending}*")):
@@ -6545,9 +6532,9 @@ class SqliteFile:
 
 
 # The schema of a file is a tuple of scripts: the first makes its tables, and each of
-# the others the next version of them.  It only adds: tables, and columns that are NULL,
-# '' or 0 where nobody has set them.  So an older program, put back by an upgrade that
-# failed, goes on with the file.
+# the others the next version of them.  A script only adds: tables, and columns that are
+# NULL, '' or 0 where nobody has set them.  So an older program, put back by an upgrade
+# that failed, can use the file.
 
 CARDS_TABLES = """
 CREATE TABLE cards (
@@ -6557,16 +6544,16 @@ CREATE TABLE cards (
 ) WITHOUT ROWID;
 CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-#: ``name`` is a UID, or a holder's name as people compare it.
+#: ``kind`` is "uid" or "holder"; ``name`` a UID, or a holder's name ``folded``.
 BLOCKS_TABLE = """
 CREATE TABLE blocks (
     kind TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
     since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
 ) WITHOUT ROWID
 """
-#: `chains` holds the newest row of events and of outcomes, so that one that is cut off
-#: at the end is missed as well; and as events-start and outcomes-start the last that
-#: `forget` removed.
+#: `chains` has the newest row of events and of outcomes, so that rows cut off at the
+#: end are missed too; and as events-start and outcomes-start the last that `forget`
+#: removed.
 LOG_TABLES = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
@@ -6590,14 +6577,14 @@ CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
 }
-#: Columns of a later version.  The hash of a row covers all of them where one is set,
-#: else none: so the rows of an older program verify as well.
+#: Columns of a later version.  The hash of a row covers them where one is set, else
+#: not: so the rows of an older program verify as well.
 CHAINED_LATER = {"events": ("point", "request"), "outcomes": ()}
 
 
 def _upsert(table: str, key: str, *columns: str) -> str:
-    """Put a row into ``table``, in place of what ``columns`` were in the one with its
-    ``key``: columns that only a newer version knows keep their values."""
+    """Insert a row, or update ``columns`` of the one with its ``key``: columns that
+    only a newer version knows keep their values."""
     names = ", ".join((key, *columns))
     marks = ", ".join("?" * (1 + len(columns)))
     values = ", ".join(f"{name} = excluded.{name}" for name in columns)
@@ -6605,83 +6592,69 @@ def _upsert(table: str, key: str, *columns: str) -> str:
     return f"{new} ON CONFLICT ({key}) DO UPDATE SET {values}"
 
 
-def _reader(read: Callable[[Any], T], what: str) -> Callable[[object], T]:
-    """``read`` for any value that may be found in a row: it raises RowError."""
-
-    def reads(value: object) -> T:
-        try:
-            return read(value)
-        except (LookupError, TypeError, ValueError):
-            raise RowError(f"{printable(repr(value), 40)}, which is {what}") from None
-
-    return reads
+def _time(value: object) -> datetime:
+    """Raises: DataError."""
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(str(value))
+        if at.tzinfo and MINYEAR < at.year < MAXYEAR:  # any zone can show it
+            return at
+    raise sqlite3.DataError(f"{printable(repr(value), 40)} is not a time")
 
 
-def _time(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None or at.year in (MINYEAR, MAXYEAR):  # of which no zone is left
-        raise ValueError
-    return at
-
-
-def _number(value: int) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**62:  # one more must fit
-        raise ValueError
-    return value
-
-
-_text_of = _reader(str.__str__, "no text")
-_number_of = _reader(_number, "no number of a row")
-_moment_of = _reader(_time, "no time")
-_day_of = _reader(date.fromisoformat, "no day")
-
-
-def _count_of(value: object) -> int:
-    """0 for what an older program has written, or rot has eaten."""
+def _count(value: object) -> int:
+    """0 for what an older program has not written, or rot has eaten."""
     is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
     return int(str(value)) if is_number else 0
 
 
-#: How the columns of an entry of the list are read.
-CARD_VALUES: dict[str, Callable[[object], Any]] = {
-    "holder": _text_of,
-    "enabled": _reader({0: False, 1: True}.__getitem__, "neither 0 nor 1"),
-    "valid_from": lambda value: None if value in (None, "") else _day_of(value),
-    "valid_until": lambda value: None if value in (None, "") else _day_of(value),
-    "schedule": lambda value: None if value is None else _text_of(value),
-    "role": lambda value: _word(Role, _text_of(value)),
+def _day(value: Any) -> date | None:
+    return None if value in (None, "") else date.fromisoformat(value)
+
+
+#: How the columns of an entry of the list are read; what makes no sense raises
+#: LookupError, TypeError or ValueError.
+CARD_VALUES: dict[str, Callable[[Any], Any]] = {
+    "holder": str.__str__,
+    "enabled": {0: False, 1: True}.__getitem__,
+    "valid_from": _day,
+    "valid_until": _day,
+    "schedule": lambda value: None if value is None else str.__str__(value),
+    "role": lambda value: _word(Role, str.__str__(value)),
 }
 CARD_COLUMNS = ("uid", *CARD_VALUES, "added_at")
 
 
 def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
-    """An entry of the list.  One with something that only a newer version knows is
-    refused: that may be what protects it.  Raises: RowError."""
-    values = {}
+    """An entry of the list.  One that is broken is refused, and so is one with a value
+    that only a newer version knows: that may be what protects it."""
+    values: dict[str, Any] = {"holder": "unreadable"}
+    # A column that was added is None, "" or 0 where nobody has set it.
+    newer = [n for n in row if n not in CARD_COLUMNS and row[n] not in (None, "", 0)]
+    why = ""
     for name, read in CARD_VALUES.items():
         try:
-            values[name] = read(row.get(name))
-        except RowError as error:
-            raise RowError(f"{name} is {error}") from None
-    # A column that was added holds None, "" or 0 where nobody has set it.
-    newer = [n for n in row if n not in CARD_COLUMNS and row[n] not in (None, "", 0)]
-    if not isinstance(values["role"], Role):
-        newer.append(f"role {values['role']}")
-        values["role"] = Role.HOLDER
-    if newer:
-        what = ", ".join(sorted(newer))
-        why = f"its entry needs a newer version of DoorPi ({printable(what)})"
+            values[name] = read(row[name])
+        except (LookupError, TypeError, ValueError):
+            value = printable(repr(row.get(name)), 40)
+            why = f"its entry in the database is broken: {name} is {value}"
+    if not isinstance(role := values.pop("role", Role.HOLDER), Role):
+        newer.append(f"role {role}")
+        role = Role.HOLDER
+    if newer and not why:
+        what = printable(", ".join(sorted(newer)))
+        why = f"its entry needs a newer version of DoorPi ({what})"
+    if why:
         values |= {"enabled": False, "refused": why}
-    return Credential(uid=uid, source=Origin.DB, **values)
+    return Credential(uid=uid, role=role, source=Origin.DB, **values)
 
 
 def _event(row: Sequence[Any]) -> Event:
-    """Raises: RowError."""
+    """A row of EVENT_QUERY.  Raises: DataError."""
     event_id, at, uid, holder, reason, command, source, *ended = row
     result, latency, detail, point, request = ended
     return Event(
         id=event_id,
-        at=_moment_of(at),
+        at=_time(at),
         uid=Uid(str(uid)) if uid else None,
         holder=str(holder),
         reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
@@ -6704,35 +6677,24 @@ def _word(kind: type[enum.StrEnum], value: object) -> Any:
 # The list of people
 
 
-BLOCKS_QUERY = "SELECT kind, name, holder, since, who FROM blocks"
 MARK_UPDATE = _upsert("marks", "name", "value")
 
 
-class ListState(NamedTuple):
-    """What is known of the list: how often it was changed; why everybody is refused
-    ("" when nobody is, None when nothing was ever said of it); and how many events the
-    log had at the last change."""
-
-    changes: int
-    lockdown: str | None
-    events: int = 0
-
-
 def _changes(db: sqlite3.Connection) -> int:
+    """How often the list was changed."""
     found = db.execute("SELECT value FROM marks WHERE name = 'changes'").fetchone()
-    return _count_of(found and found[0])
+    return _count(found and found[0])
 
 
 def _block_key(block: Block) -> tuple[str, str]:
     return ("uid", block.uid) if block.uid else ("holder", folded(block.holder))
 
 
-def _block(kind: object, name: object, *rest: object) -> Block:
-    """Whatever has become of the rest of a row, a block it is."""
-    holder, since, who = rest
+def _block(kind: str, name: str, holder: object, since: object, who: object) -> Block:
+    """However broken the rest of a row is, it is a block."""
     try:
-        at = _moment_of(since).astimezone()
-    except (RowError, OverflowError):
+        at = _time(since).astimezone()
+    except (sqlite3.DataError, OverflowError):
         at = datetime.fromtimestamp(0).astimezone()
     uid = Uid(str(name)) if kind == "uid" else None
     return Block(uid=uid, holder=str(holder), since=at, by=str(who))
@@ -6741,14 +6703,15 @@ def _block(kind: object, name: object, *rest: object) -> Block:
 class SqlitePeople(SqliteFile):
     """The list of people that the owner's verbs and the reader make.
 
-    After each change a copy is made beside it (of at most ``copied_up_to`` bytes, or
-    it would take long), which takes its place when it is broken or lost: people on the
-    list must get in on the day after a power cut as well.
+    After each change the list is copied (up to ``copied_up_to`` bytes, as it takes
+    long), and the copy takes its place when it is broken or lost: people on the list
+    must get in on the day after a power cut as well.
 
     One bad byte in a -wal, and SQLite silently takes back what was written after it: a
     card that was revoked, a lockdown.  So no change stays there, and changes are
-    counted: a list that has fewer than its copy is as good as broken.  Its state is
-    noted in the ``events`` as well: rot in one file ends no lockdown, lifts no block.
+    counted: a list that has fewer than its copy counts as broken.  The number, the
+    lockdown and the blocks are noted in the ``events`` too: rot in one file ends no
+    lockdown and lifts no block.
     """
 
     schema = (CARDS_TABLES, BLOCKS_TABLE)
@@ -6758,31 +6721,31 @@ class SqlitePeople(SqliteFile):
     def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
         super().__init__(path, **how)
         self._events = events
-        self.needs_tidying = False  # a copy is to be made soon
+        self.needs_tidying = False  # ``tidy`` is needed soon
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
 
     def find(self, uid: Uid) -> Credential | None:
         rows = self._query("SELECT * FROM cards WHERE uid = ?", uid)
-        return self._credential(uid, rows[0]) if rows else None
+        return _credential(uid, dict(rows[0])) if rows else None
 
     def cards(self) -> Iterator[Credential]:
-        """All of them, by holder."""
+        """All of them, by holder; a row at a time, as there may be a million."""
         if not self.exists():
             return
         every = "SELECT * FROM cards ORDER BY holder, uid"
-        with self._guarded():  # a row at a time: there may be a million
+        with self._guarded():
             for row in self._connection().execute(every):
                 uid = str(row["uid"])
                 if re.fullmatch("[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{20}", uid):
-                    yield self._credential(Uid(uid), row)
+                    yield _credential(Uid(uid), dict(row))
                 else:  # no card has it
-                    words = "%s: an entry is passed over, whose UID is %s"
-                    log.warning(words, self.path, printable(repr(row["uid"]), 40))
+                    shown = printable(repr(row["uid"]), 40)
+                    log.warning("%s: entry skipped: its UID is %s", self.path, shown)
 
     def has_dated_cards(self) -> bool:
-        """A look among the first cards; the list may have a million."""
+        """Looks at the first cards only; the list may have a million."""
         dated = """
             SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
             WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
@@ -6792,58 +6755,70 @@ class SqlitePeople(SqliteFile):
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
         keys = ("uid", uid), ("holder", folded(holder))
-        names = (NoteKey.BLOCK.of(*key) for key in keys)
-        noted = [block for name in names for block in self._noted_blocks(name, name)]
-        either = f"{BLOCKS_QUERY} WHERE (kind, name) IN (VALUES (?, ?), (?, ?))"
-        try:
-            rows = self._query(f"{either} ORDER BY kind DESC", *chain(*keys))
-        except StoreError:
-            if not noted:
-                raise
-            rows = []
-        return next(iter([*(_block(*row) for row in rows), *noted]), None)
+        found = self._blocks(*keys)
+        return found.get(keys[0]) or found.get(keys[1])
 
     def blocks(self) -> list[Block]:
-        """All of them, each once."""
-        listed = [_block(*row) for row in self._query(BLOCKS_QUERY)]
-        found = [*listed, *self._noted_blocks()]
-        return list({_block_key(each): each for each in found}.values())
+        return list(self._blocks().values())
+
+    def _blocks(self, *keys: tuple[str, str]) -> dict[tuple[str, str], Block]:
+        """The blocks with these two ``keys``, or all: those on the list, and those
+        that only the log knows.  A note of one that was lifted is empty."""
+        sql, found = "SELECT kind, name, holder, since, who FROM blocks", {}
+        which = "IN (?, ?)" if keys else "BETWEEN 'block ' AND 'block!'"
+        noted = f"SELECT name, value FROM states WHERE name {which}"  # noqa: S608
+        with contextlib.suppress(StoreError):
+            names = (NoteKey.BLOCK.of(*key) for key in keys)
+            for note, value in self._events._query(noted, *names):
+                _, kind, name = [*str(note).split(" ", 2), "", ""][:3]
+                if value:
+                    words = ["", "", *str(value).rsplit("\n", 2)][-3:]
+                    found[kind, name] = _block(kind, name, *words)
+        if keys:
+            sql += " WHERE (kind, name) IN (VALUES (?, ?), (?, ?))"
+        try:
+            rows = self._query(sql, *chain(*keys))
+        except StoreError:
+            if not found:
+                raise
+            return found
+        return found | {(row[0], row[1]): _block(*row) for row in rows}
 
     def locked_down(self) -> bool | None:
-        noted = self._noted()
+        noted, is_noted_down = self._noted()
         try:
-            listed = self.state()
+            marks = self._marks()
         except StoreError:
-            if noted.lockdown:
+            if is_noted_down:
                 return True
             raise
-        if listed.lockdown or (noted.lockdown and noted.changes >= listed.changes):
+        changes = _count(marks.get("changes"))
+        if marks.get("lockdown") or (is_noted_down and noted >= changes):
             return True
-        if listed.changes < noted.changes:
+        if changes < noted:
             raise StoreError(
-                f"{self.path}: changes of the list are lost: it has"
-                f" {listed.changes}, the log knows of {noted.changes}; look through"
-                " doorpi cards, then: doorpi lockdown off"
+                f"{self.path}: changes of the list are lost: it has {changes}, the log"
+                f" knows of {noted}; check who is on it with doorpi cards, and then:"
+                " doorpi lockdown off"
             )
-        return None if listed.lockdown is None else False
-
-    def state(self) -> ListState:
-        mark = dict(map(tuple, self._query("SELECT name, value FROM marks"))).get
-        changes, events = _count_of(mark("changes")), _count_of(mark("events"))
-        return ListState(changes, mark("lockdown"), events)
+        return False if "lockdown" in marks else None
 
     def changed_at(self) -> datetime | None:
-        """When the list was changed last, None if never."""
-        changed = "SELECT value FROM marks WHERE name = 'changed'"
-        return self._value(_moment_of, changed)
+        """When the list was last changed; None if never."""
+        return self._time_of("SELECT value FROM marks WHERE name = 'changed'")
 
     def lost(self) -> int:
-        """How many events there were that the log has lost: it was begun again since
-        the list was changed.  0 for none, as far as anybody can know."""
+        """How many events the log has lost, where it was started again since the list
+        was last changed; 0 if none, or if that cannot be found out."""
         with contextlib.suppress(StoreError):
-            events = self.state().events
-            return events if events > self._newest_event() else 0
+            events = _count(self._marks().get("events"))
+            return events if events > self._events.newest_id() else 0
         return 0
+
+    def _marks(self) -> dict[str, Any]:
+        """``changes``: how often the list was changed; ``changed``: when; ``events``:
+        how many there were then; ``lockdown``: why everybody is refused, or ""."""
+        return dict(map(tuple, self._query("SELECT name, value FROM marks")))
 
     def change_cards(
         self,
@@ -6856,11 +6831,10 @@ class SqlitePeople(SqliteFile):
         copies: bool = True,
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
-        known of their UIDs; and so with blocks: all of it or nothing."""
+        known of their UIDs; the same with blocks: all of it or nothing."""
         insert = "INSERT OR IGNORE INTO blocks (kind, name, holder, since, who)"
-
-        def write(db: sqlite3.Connection) -> None:
-            ended = (_block_key(each) for each in lift)
+        with self._changing(is_urgent=bool(block), copies=copies) as db:
+            ended = map(_block_key, lift)
             db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
             rows = ((*_block_key(b), b.holder, utc_text(b.since), b.by) for b in block)
             db.executemany(f"{insert} VALUES (?, ?, ?, ?, ?)", rows)
@@ -6874,8 +6848,6 @@ class SqlitePeople(SqliteFile):
             )  # fmt: skip
             db.executemany(_upsert("cards", *CARD_COLUMNS), cards)
             db.execute(MARK_UPDATE, ("changed", utc_text(at)))
-
-        self._change(write, is_urgent=bool(block), copies=copies)
         self._note(block, lift)
 
     def add_card(self, card: Credential, at: datetime) -> None:
@@ -6883,16 +6855,15 @@ class SqlitePeople(SqliteFile):
 
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
-        mark = "lockdown", why
-        self._change(lambda db: db.execute(MARK_UPDATE, mark), is_urgent=True)
+        with self._changing(is_urgent=True) as db:
+            db.execute(MARK_UPDATE, ("lockdown", why))
         self._note()
 
     def tidy(self) -> None:
-        if self.exists():  # what a change of it could not do, or not yet
-            self._settle()
-            self._keep_copy()
-            if self.state().changes > self._noted().changes:
-                self._note([_block(*row) for row in self._query(BLOCKS_QUERY)])
+        if self.exists():
+            self._secure()
+            if _count(self._marks().get("changes")) > self._noted()[0]:
+                self._note(self.blocks())
         needed = 4 * self.reserve_bytes  # three times as much stays for all else
         try:
             if file_at(self.reserve) or _has_no_room(self.path.parent, needed):
@@ -6902,11 +6873,6 @@ class SqlitePeople(SqliteFile):
         except OSError as error:
             log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
 
-    def close(self) -> None:
-        if self.needs_tidying and not self._repair:  # the door must end at once
-            self._keep_copy()
-        super().close()
-
     def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         try:
             return super()._query(sql, *values)
@@ -6915,87 +6881,63 @@ class SqlitePeople(SqliteFile):
                 raise
             return super()._query(sql, *values)  # set aside: the copy takes its place
 
-    def _credential(self, uid: Uid, row: sqlite3.Row) -> Credential:
-        """The entry of ``uid``; where it is broken, that of the copy."""
-        try:
-            return _credential(uid, dict(row))
-        except RowError as error:
-            why = f"its entry in {self.path} is broken: {error}"
-        log.warning("%s: %s", format_uid(uid), why)
-        with contextlib.suppress(*TROUBLES), _read_only(self.copy) as db:
-            db.row_factory = sqlite3.Row
-            for row in db.execute("SELECT * FROM cards WHERE uid = ?", (uid,)):
-                return _credential(uid, dict(row))
-        return Credential(
-            uid=uid, holder="unreadable", enabled=False, source=Origin.DB, refused=why
-        )
-
-    def _change(
-        self, write: Callable[..., object], *, is_urgent: bool, copies: bool = True
-    ) -> None:
-        """Have ``write`` change the list; on a full disk, if ``is_urgent``, in the room
-        that was kept back.  However it ends, there is no copy of before: that would let
-        in people who are no longer on the list."""
-        noted, newest = self._noted().changes, self._newest_event()
-        for may_retry in (is_urgent, False):
-            try:
-                with self._transaction() as db:
-                    write(db)
-                    db.execute(MARK_UPDATE, ("changes", max(noted, _changes(db)) + 1))
-                    db.execute(MARK_UPDATE, ("events", newest))
-                    self.copy.unlink(missing_ok=True)
-                break
-            except StoreError:
-                with self._guarded():
-                    room = self.path.parent, self.reserve_bytes
-                    if not may_retry or not _has_no_room(*room):
-                        raise
-                    self.reserve.unlink(missing_ok=True)
-        try:
-            self._settle()
-        except StoreError as error:  # the change was made all the same
-            log.warning("%s; the last change is in its -wal only", error)
-        self.needs_tidying = not copies
-        if copies:
-            self._keep_copy()
-
-    def _settle(self) -> None:
-        """Bring changes out of the -wal; another process that reads may prevent it."""
+    @contextlib.contextmanager
+    def _changing(
+        self, *, is_urgent: bool, copies: bool = True
+    ) -> Iterator[sqlite3.Connection]:
+        """A transaction that changes the list; on a full disk, if ``is_urgent``, in
+        the room that was kept back.  However it ends, no copy from before is left: it
+        would let in people who are no longer on the list."""
+        noted, newest = self._noted()[0], 0
+        with contextlib.suppress(StoreError):
+            newest = self._events.newest_id()
         with self._guarded():
-            if not _is_nothing(_wal(self.path)):
-                self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            room = self.path.parent, self.reserve_bytes
+            if is_urgent and file_at(self.reserve) and _has_no_room(*room):
+                self.reserve.unlink()
+        with self._transaction() as db:
+            yield db
+            db.execute(MARK_UPDATE, ("changes", max(noted, _changes(db)) + 1))
+            db.execute(MARK_UPDATE, ("events", newest))
+            self.copy.unlink(missing_ok=True)
+        self.needs_tidying = True
+        if copies:
+            self._secure()
 
     def _open(self) -> sqlite3.Connection:
         """Raises: Spoilt, where the copy has later changes."""
         _refuse_odd(self.path)
-        if _is_nothing(self.path) and file_at(self.copy):
+        if _is_empty(self.path) and file_at(self.copy):
             _refuse_odd(self.copy)
-            self.copy.rename(self.path)  # not a second time, should it be broken too
+            self.copy.rename(self.path)  # not copied: it may be broken too
             self.needs_tidying = True
             log.error("%s was lost: its last copy has taken its place", self.path)
-        db = super()._open()
-        try:
-            with _read_only(self.copy) as copy:  # first: it is made after a change
-                copied, mine = _changes(copy), _changes(db)
-                check = "PRAGMA quick_check(1)"
-                if copied <= mine or copy.execute(check).fetchone() != ("ok",):
-                    return db
-        except TROUBLES:  # there is none, or none that helps
-            return db
-        raise Spoilt(
-            f"changes are lost: it has {mine}, its copy {copied} (to put back an older"
-            f" list, remove {self.copy} first)"
-        )
+        db, is_behind = super()._open(), False
+        # No copy, or a broken one, proves nothing.
+        with contextlib.suppress(*TROUBLES), _read_only(self.copy) as copy:
+            copied, mine = _changes(copy), _changes(db)  # a copy is made after a change
+            check = "PRAGMA quick_check(1)"
+            is_behind = copied > mine and copy.execute(check).fetchone() == ("ok",)
+        if is_behind:
+            raise Spoilt(
+                f"changes are lost: it has {mine}, its copy {copied} (to put back an"
+                f" older list, remove {self.copy} first)"
+            )
+        return db
 
-    def _keep_copy(self) -> None:
-        """Make one where there is none; it has no name before it is complete, and
-        still that of the list.  Nothing is set aside because this fails."""
-        self.needs_tidying = False  # a failure is reported once, and retried hourly
+    def _secure(self) -> None:
+        """Move changes out of the -wal, which another process that reads may prevent;
+        and copy the list where there is no copy, under no name until it is complete
+        and still that of the list.  Trouble sets nothing aside."""
+        self.needs_tidying = (
+            False  # trouble is reported once; the next try is in an hour
+        )
         flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
         try:
-            if not file_at(self.path) or file_at(self.copy):
-                return
-            if self.path.stat().st_size > self.copied_up_to:
+            with self._guarded():
+                if not _is_empty(_wal(self.path)):
+                    self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if file_at(self.copy) or self.path.stat().st_size > self.copied_up_to:
                 return
             with self._transaction() as db:
                 count, content = _changes(db), db.serialize()
@@ -7003,70 +6945,50 @@ class SqlitePeople(SqliteFile):
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                with self._transaction() as db:  # nobody changes the list here
-                    if count == _changes(db):  # nor has anybody meanwhile
+                with self._transaction() as db:  # the list cannot change here
+                    if count == _changes(db):
                         unnamed = f"/proc/self/fd/{file.fileno()}"
                         os.link(unnamed, self.copy, src_dir_fd=file.fileno())
         except FileExistsError:
-            pass  # somebody else has made it
+            pass  # another process has made it
         except (StoreError, *TROUBLES) as error:
-            log.warning("no copy could be kept: %s: %s", self.copy, error)
+            log.warning("the list was not copied to %s: %s", self.copy, error)
 
-    def _noted(self) -> ListState:
-        """What was known of the list after its last change."""
+    def _noted(self) -> tuple[int, str]:
+        """What the log knows of the list: how often it was changed, and why it was
+        locked down."""
         text = None
         with contextlib.suppress(StoreError):
             text = self._events.recall(NoteKey.LIST)
         changes, _, lockdown = (text or "").partition(" ")
-        return ListState(_count_of(changes), lockdown)
-
-    def _noted_blocks(self, first: str = "block ", last: str = "block!") -> list[Block]:
-        """Those noted under the names from ``first`` to ``last``, if not of all; none
-        where the log cannot be read.  A note of one that was lifted is empty."""
-        found = []
-        noted = "SELECT name, value FROM states WHERE name BETWEEN ? AND ?"
-        with contextlib.suppress(StoreError):
-            for name, value in self._events._query(noted, first, last):
-                _, kind, key = [*str(name).split(" ", 2), "", ""][:3]
-                if value:
-                    words = ["", "", *str(value).rsplit("\n", 2)][-3:]
-                    found.append(_block(kind, key, *words))
-        return found
-
-    def _newest_event(self) -> int:
-        """The id of the newest event; 0 where the log does not say."""
-        with contextlib.suppress(StoreError):
-            return self._events.ends().events
-        return 0
+        return _count(changes), lockdown
 
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
         try:
-            changes, lockdown, _ = self.state()
-            words: dict[str, str] = {NoteKey.LIST: f"{changes} {lockdown or ''}"}
-            for each in lift:
-                words[NoteKey.BLOCK.of(*_block_key(each))] = ""
+            marks = self._marks()
+            words = {NoteKey.BLOCK.of(*_block_key(each)): "" for each in lift}
             for each in block:
                 text = f"{each.holder}\n{utc_text(each.since)}\n{each.by}"
                 words[NoteKey.BLOCK.of(*_block_key(each))] = text
+            lockdown = marks.get("lockdown") or ""
+            words[NoteKey.LIST] = f"{_count(marks.get('changes'))} {lockdown}"
             self._events.keep(Notes(words))
         except StoreError as error:
-            if lift and self._noted_blocks():
-                raise
+            if any(_block_key(each) in self._blocks() for each in lift):
+                raise  # it is noted still, and blocks
             log.warning("not noted that the list was changed: %s", error)
 
 
 # The event log
 
 
-EVENT_COLUMNS = """
+EVENT_QUERY = """
 SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
        o.result, o.latency_ms, coalesce(o.detail, ''), e.point, e.request
+FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
-EVENT_QUERY = EVENT_COLUMNS + "FROM events e LEFT JOIN outcomes o ON o.event = e.id"
-#: The same in the order of the outcomes, of which few are asked for.
-ENDED_QUERY = EVENT_COLUMNS + "FROM outcomes o CROSS JOIN events e ON o.event = e.id"
-#: Those of earlier starts were settled then: a long log must not slow the start.  A
-#: verb that asked no door, between these times, may be alive, and will end its event.
+#: Earlier starts have settled all before: a long log must not slow the start.  A verb
+#: that moved the lock itself, between these times, may be alive and end its event.
 UNFINISHED_QUERY = """
 SELECT e.id, e.source = 'command' AND e.request = '' AND e.at BETWEEN ? AND ?
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
@@ -7083,7 +7005,7 @@ LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
 
 
 class Sought(NamedTuple):
-    """Which events are asked for; of ``holder`` a part of the name is enough."""
+    """A filter of events: one card, a part of the holder's name, denials only."""
 
     uid: Uid | None = None
     holder: str = ""
@@ -7093,16 +7015,9 @@ class Sought(NamedTuple):
 EVERYTHING = Sought()
 
 
-class Ends(NamedTuple):
-    """How far the log goes: the newest ids."""
-
-    events: int = 0
-    outcomes: int = 0
-
-
 class SqliteEvents(SqliteFile):
-    """The event log.  It is a file of its own, beside the list: a power cut in the
-    midst of a tap finds only this one open, and a long import delays no tap."""
+    """The event log.  It is a file of its own, beside the list: a power cut during a
+    tap finds only this one open, and a long import delays no tap."""
 
     schema = (LOG_TABLES, REQUEST_COLUMNS)
     page = 500
@@ -7112,18 +7027,17 @@ class SqliteEvents(SqliteFile):
             utc_text(event.at), event.uid, event.holder, event.reason, event.command,
             event.source, event.point, event.request,
         )  # fmt: skip
-        with self._transaction() as db:
-            _keep(db, notes)
+        with self._noting(notes) as db:
             return _append(db, "events", values)
 
     def finish(self, event: Event, notes: Notes = NO_NOTES) -> None:
         result = event.result or ""  # none: nothing was to be moved
         values = event.id, result, event.latency_ms, printable(event.detail)
-        with self._transaction() as db:
-            _keep(db, notes)
+        with self._noting(notes) as db:
             ended = db.execute("SELECT 1 FROM outcomes WHERE event = ?", (event.id,))
             if ended.fetchone():
-                log.warning("event %d was taken for dead: it is %s", event.id, result)
+                words = "event %d ended (%s) after it was logged as interrupted"
+                log.warning(words, event.id, result)
             else:
                 _append(db, "outcomes", values)
 
@@ -7131,8 +7045,8 @@ class SqliteEvents(SqliteFile):
         self.finish(event._replace(id=self.begin(event)))
 
     def keep(self, notes: Notes) -> None:
-        with self._transaction() as db:
-            _keep(db, notes)
+        with self._noting(notes):
+            pass
 
     def recall(self, name: str) -> str | None:
         rows = self._query("SELECT value FROM states WHERE name = ?", name)
@@ -7144,21 +7058,21 @@ class SqliteEvents(SqliteFile):
             WHERE e.uid = ? AND o.result IN ('unlocked', 'locked', 'unsure')
             ORDER BY e.id DESC LIMIT 1
         """
-        return self._value(_moment_of, moved, uid)
+        return self._time_of(moved, uid)
 
     def last_seen(self, uid: Uid) -> datetime | None:
-        """When this card was presented last, as far as the log goes back."""
+        """When this card was last presented, as far as the log goes back."""
         seen = """
             SELECT at FROM events WHERE uid = ? AND source IN ('card', 'secure-card')
             ORDER BY id DESC LIMIT 1
         """
-        return self._value(_moment_of, seen, uid)
+        return self._time_of(seen, uid)
 
     def oldest_at(self) -> datetime | None:
-        return self._value(_moment_of, "SELECT at FROM events ORDER BY id LIMIT 1")
+        return self._time_of("SELECT at FROM events ORDER BY id LIMIT 1")
 
     def newest_at(self) -> datetime | None:
-        return self._value(_moment_of, "SELECT max(at) FROM events WHERE at < ':'")
+        return self._time_of("SELECT max(at) FROM events WHERE at < ':'")
 
     def close_interrupted(self) -> int:
         now = datetime.now(UTC)
@@ -7170,45 +7084,59 @@ class SqliteEvents(SqliteFile):
             for event_id in dead:
                 values = event_id, Result.INTERRUPTED, None, "found unfinished"
                 _append(db, "outcomes", values)
-            alive = (event_id for event_id, may_live in rows if may_live)
-            settled = str(min(alive, default=newest + 1) - 1)
-            if settled != self.recall(NoteKey.SETTLED):  # idle time writes nothing
-                _keep(db, Notes({NoteKey.SETTLED: settled}))
+        alive = (event_id for event_id, may_live in rows if may_live)
+        settled = str(min(alive, default=newest + 1) - 1)
+        if settled != self.recall(NoteKey.SETTLED):  # idle time writes nothing
+            self.keep(Notes({NoteKey.SETTLED: settled}))
         return len(dead)
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
+        """Rows are removed from the front only, or the chain would break: events that
+        a wrong clock put into the future go with the old ones after them; outcomes,
+        which are in the order in which events ended, when all before may."""
+        early, late = utc_text(before), utc_text(now)
+        front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
         with self._transaction() as db:
-            old = _old_front(db, before, now, limit)
-            for table, rows in old.items():
-                last_id, linked, _ = rows[-1]
-                db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
-                db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
-        return sum(map(len, old.values()))
+            rows = db.execute(front("at", "events"), (limit + LOOK_AHEAD,))
+            events = list(takewhile(lambda r: not early <= str(r["at"]) <= late, rows))
+            while events and str(events[-1]["at"]) > late:
+                events.pop()
+            events = events[:limit]
+            start = db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
+            last = _count((events[-1] if events else start or [0])[0])
+            rows = db.execute(front("event", "outcomes"), (limit,))
+            outcomes = list(takewhile(lambda r: _count(r["event"]) <= last, rows))
+            for table, old in (("events", events), ("outcomes", outcomes)):
+                if old:
+                    last_id, linked, _ = old[-1]
+                    db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
+                    db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
+        return len(events) + len(outcomes)
 
     def tidy(self) -> None:
-        self.close_interrupted()  # a verb's that was alive then
+        self.close_interrupted()  # that of a verb that was alive at the start
         with self._guarded():
             self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def read(
         self,
         since: datetime | None = None,
-        after_id: int = 0,
         sought: Sought = EVERYTHING,
+        after_id: int = 0,
     ) -> Iterator[Event]:
         """Those ``sought`` of ``since`` and later with an id above ``after_id``, oldest
-        first.  A page at a time, or a slow reader would have the -wal grow."""
+        first; a page at a time, or a slow consumer would make the -wal grow."""
         early = utc_text(since) if since else ""
         if early:
-            # Ids are the order of the log, and a clock may jump.  (Of a min without
-            # the + SQLite believes that it is near the beginning.)
+            # Ids are the order of the log, and a clock may jump.  (Without the + SQLite
+            # takes the smallest id to be near the beginning.)
             first = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
             rows = self._query(first, sys.maxsize, early)
             after_id = max([after_id, *(before for (before,) in rows)])
         while True:
             # The + keeps SQLite with the ids: by `at` it would have to sort them.
             more = {"e.id > ?": after_id, "+e.at >= ?": early}
-            found = self._rows(EVENT_QUERY, sought, more, "e.id", self.page)
+            found = self._rows(sought, more, "e.id", self.page)
             yield from self._readable(found)
             if len(found) < self.page:
                 return
@@ -7216,51 +7144,48 @@ class SqliteEvents(SqliteFile):
 
     def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
         """The last ``count`` of those ``sought``, oldest first."""
-        found = self._rows(EVENT_QUERY, sought, {}, "e.id DESC", count)
+        found = self._rows(sought, {}, "e.id DESC", count)
         return list(self._readable(found[::-1]))
 
-    def ends(self) -> Ends:
-        """How far the log goes."""
-        if not self.exists():
-            return Ends()
-        ends = functools.partial(self._value, _number_of, CHAIN_QUERY)
-        events, outcomes = ends("events"), ends("outcomes")
-        if events is None or outcomes is None:
-            raise StoreError(f"{self.path}: not known: how far the log goes")
-        return Ends(events, outcomes)
-
-    def news(
-        self, after: Ends, ends: Ends, sought: Sought = EVERYTHING
-    ) -> tuple[list[Event], list[Event]]:
-        """Of those ``sought``, the ones that began and the ones that ended ``after``
-        that and up to ``ends``; some are both."""
-        since = {"e.id > ?": after.events, "e.id <= ?": ends.events}
-        begun = self._rows(EVENT_QUERY, sought, since, "e.id", -1)
-        since = {"o.id > ?": after.outcomes, "o.id <= ?": ends.outcomes}
-        ended = self._rows(ENDED_QUERY, sought, since, "o.id", -1)
-        return list(self._readable(begun)), list(self._readable(ended))
+    def newest_id(self) -> int:
+        return self._chain("events")
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
-        in words; None when there is none."""
+        in words; None if there is none."""
         if not self.exists():
             return None
         with self._guarded():
             db = self._connection()
-            db.execute("BEGIN")  # all is read of one moment
+            db.execute("BEGIN")  # all is read as of one moment
             with db:
                 problems = (_broken_link(db, table) for table in CHAINED)
                 return next(filter(None, problems), None)
 
     def forgotten(self) -> int:
-        """How many events `forget` removed."""
-        return self._value(_number_of, CHAIN_QUERY, "events-start") or 0
+        """How many events `forget` has removed."""
+        return self._chain("events-start")
+
+    def _chain(self, name: str) -> int:
+        return _count(next(iter(self._query(CHAIN_QUERY, name)), (0,))[0])
+
+    @contextlib.contextmanager
+    def _noting(self, notes: Notes) -> Iterator[sqlite3.Connection]:
+        """A transaction that also keeps ``notes``."""
+        counted = """
+            INSERT INTO states (name, value) VALUES (?, ?)
+            ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
+        """
+        with self._transaction() as db:
+            db.executemany(_upsert("states", "name", "value"), notes.words.items())
+            db.executemany(counted, notes.counts.items())
+            yield db
 
     def _rows(
-        self, query: str, sought: Sought, more: dict[str, Any], order: str, count: int
+        self, sought: Sought, more: dict[str, Any], order: str, count: int
     ) -> list[sqlite3.Row]:
-        """What ``query`` finds of those ``sought``; ``more`` are further conditions,
-        each with the value of its question mark."""
+        """Rows of EVENT_QUERY; ``more`` are further conditions, each with the value of
+        its question mark."""
         not_denied = tuple(word.value for word in (Reason.GRANTED, *Change))
         of_sought = {
             "e.uid = ?": sought.uid,
@@ -7268,7 +7193,7 @@ class SqliteEvents(SqliteFile):
             f"? AND e.reason NOT IN {not_denied}": sought.denied,
         }
         conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
-        sql = f"{query} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        sql = f"{EVENT_QUERY} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
         return self._query(sql, *conditions.values(), count)
 
     def _readable(self, rows: Iterable[sqlite3.Row]) -> Iterator[Event]:
@@ -7276,18 +7201,8 @@ class SqliteEvents(SqliteFile):
         for row in rows:
             try:
                 yield _event(row)
-            except RowError as error:
-                words = "%s: events: row %d is left out: %s"
-                log.warning(words, self.path, row["id"], error)
-
-
-def _keep(db: sqlite3.Connection, notes: Notes) -> None:
-    db.executemany(_upsert("states", "name", "value"), notes.words.items())
-    counted = """
-        INSERT INTO states (name, value) VALUES (?, ?)
-        ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
-    """
-    db.executemany(counted, notes.counts.items())
+            except sqlite3.DataError as error:
+                log.warning("%s: event %s skipped: %s", self.path, row["id"], error)
 
 
 _as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
@@ -7303,11 +7218,11 @@ def chain_hash(previous: str, row: Sequence[Any], later: Sequence[Any] = ()) -> 
 def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
     """Add a row to one of the chained tables; returns its id."""
     end = db.execute(CHAIN_QUERY, (table,)).fetchone()
-    if end is None:
+    if end is None or not re.fullmatch(r"\d{1,15}", str(end["id"]), re.ASCII):
         raise sqlite3.DataError(f"not known: where the {table} end")
-    number, first = _number_of(end["id"]) + 1, len(CHAINED[table])
+    number, first = int(end["id"]) + 1, len(CHAINED[table])
     row = (number, *values)
-    linked = chain_hash(_text_of(end["hash"]), row[:first], row[first:])
+    linked = chain_hash(end["hash"], row[:first], row[first:])
     names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
     marks = ", ".join("?" * len(names))
     insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
@@ -7318,7 +7233,7 @@ def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int
 
 def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
     start, previous = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone() or (0, "")
-    last_id = _count_of(start)
+    last_id = _count(start)
     first = len(CHAINED[table])
     names = ", ".join((*CHAINED[table], *CHAINED_LATER[table], "hash"))
     for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
@@ -7333,29 +7248,6 @@ def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
     if end is None or tuple(end) != (last_id, previous):
         return f"{table}: rows after {last_id} are missing"
     return None
-
-
-def _old_front(
-    db: sqlite3.Connection, before: datetime, now: datetime, limit: int
-) -> dict[str, list[tuple[int, str, Any]]]:
-    """Of each table the rows that may go (id, hash, and what that depends on), where
-    there are any.  They are only ever taken from the front, or the chain would break:
-    those that a wrong clock put into the future go with the old ones that come after
-    them, and outcomes, in the order in which the events ended, when all before may.
-    """
-    early, late = utc_text(before), utc_text(now)
-    front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
-    rows = db.execute(front("at", "events"), (limit + LOOK_AHEAD,))
-    events = list(takewhile(lambda row: not early <= str(row[2]) <= late, rows))
-    while events and str(events[-1][2]) > late:
-        events.pop()
-    events = events[:limit]
-    start = db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
-    last_id = _count_of((events[-1] if events else start or [0])[0])
-    rows = db.execute(front("event", "outcomes"), (limit,))
-    outcomes = list(takewhile(lambda row: _count_of(row[2]) <= last_id, rows))
-    found = {"events": events, "outcomes": outcomes}
-    return {table: rows for table, rows in found.items() if rows}
 
 
 class SqliteStore:
@@ -7384,7 +7276,7 @@ CREATE TABLE IF NOT EXISTS requests (
 """
 INBOX_COLUMNS = "id, arrived, expires, medium, identifier, wants, point"
 
-#: Who may ask through the inbox, and for what: nothing from afar ever toggles.
+#: Nothing that comes through the inbox ever toggles.
 INBOX_MEDIA = (Medium.COMMAND, Medium.CHAT, Medium.MQTT)
 INBOX_WANTS = (Wants.UNLOCK, Wants.LOCK, Wants.STATUS)
 
@@ -7396,10 +7288,10 @@ class Inbox(SqliteFile):
     """Requests of other processes to the running door, in a database of its own, which
     the door makes.  Every method raises StoreError.
 
-    A request is carried out at most once, whoever is killed when: the door marks it as
-    begun before it acts, and its sender can take it back until then.  An id counts
-    once, for ``kept_s`` after its expiry.  Times are monotonic seconds, so a row of an
-    earlier run of the computer is no request any more, and nothing need be synced.
+    A request is carried out at most once, whichever process is killed and when: the
+    door marks it as begun before it acts, and its sender can take it back until then.
+    An id counts once, until ``kept_s`` after its expiry.  Times are monotonic seconds:
+    rows of an earlier boot are void, and nothing need be synced to the disk.
     """
 
     schema = (INBOX_TABLE,)
@@ -7409,7 +7301,7 @@ class Inbox(SqliteFile):
     def __init__(self, path: Path, clock: Clock, *, busy_s: float = 5.0) -> None:
         super().__init__(path, busy_s=busy_s)
         self._clock = clock
-        #: The version in which nothing waited, of the file as it was opened then.
+        #: The connection, and its PRAGMA data_version when nothing waited.
         self._seen: tuple[sqlite3.Connection, int] | None = None
         self._was_begun = False
         self._looks = Every(1.0)  # whether the file is still there
@@ -7435,25 +7327,20 @@ class Inbox(SqliteFile):
         return Answer(**json.loads(found)) if found else None
 
     def is_gone(self) -> bool:
-        """Whether another file is in its place, or none: no door reads this one."""
+        """True where the file was removed or replaced: no door reads this one."""
         return self._file != file_at(self.path)
 
     def begin(self) -> None:
-        """At the start: make the file where there is none that can be used, and answer
-        what an earlier door has begun."""
+        """At the start of a door: make the file where there is none that can be used,
+        and answer what an earlier door has begun.  Where a broken file was set aside,
+        this fails, and the next call makes a new one."""
         self._repair = True
-        for is_last in (False, True):
-            try:
-                with self._guarded():
-                    db, boot = self._db or self._open(), self._clock.boot()
-                    db.execute("DELETE FROM requests WHERE boot <> ?", (boot,))
-                    if not self._was_begun:
-                        cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
-                        db.execute(cut_off, (json.dumps(CUT_OFF._asdict()),))
-                break
-            except StoreError:
-                if is_last or self.identity():
-                    raise  # else it was broken, and is set aside
+        with self._guarded():
+            db = self._db or self._open()
+            db.execute("DELETE FROM requests WHERE boot <> ?", (self._clock.boot(),))
+            if not self._was_begun:
+                cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
+                db.execute(cut_off, (json.dumps(CUT_OFF._asdict()),))
         self._was_begun = True
 
     def take(self) -> AccessRequest | None:
@@ -7464,7 +7351,7 @@ class Inbox(SqliteFile):
         now = self._clock.monotonic()
         with self._guarded():
             if self._looks.is_due(now) and self.is_gone():
-                self._drop()
+                self.close()
             db = self._connection()
             (version,) = db.execute("PRAGMA data_version").fetchone()
             if self._seen == (db, version):
@@ -7501,8 +7388,8 @@ class Inbox(SqliteFile):
             return self._connection().execute(sql, values).rowcount > 0
 
     def _connection(self) -> sqlite3.Connection:
-        """One that is open stays so: the file that a request was put into knows what
-        became of it."""
+        """An open one stays open: the file that a request was put into has its
+        answer."""
         if self._db is None and not file_at(self.path):
             raise sqlite3.OperationalError("unable to open database file")
         return self._db or self._open()
@@ -9028,63 +8915,49 @@ class FileSettings:
 # -- why a card is let in or not
 
 
-class Wording(NamedTuple):
-    """What `why` says of a reason; ``_worded`` fills in the names, and ``_turns`` knows
-    when it may begin or end.
-
-    ``denied`` is why a card is denied.  ``lasts`` follows where no later time ends that
-    ("": ``denied`` says it all).  ``ends`` is what ends a grant where this reason
-    begins; "": the reason's own name.
-    """
-
-    denied: str
-    lasts: str | None = None
-    ends: str = ""
-
-
-REASON_WORDS: Mapping[Reason, Wording] = {
-    Reason.GRANTED: Wording(""),
-    Reason.LOCKED_DOWN: Wording(
-        "no card opens the door; to lift that: doorpi lockdown off", lasts="",
-    ),
-    Reason.RANDOM_UID: Wording(
+#: Why a card is denied, as `why` says it; ``_worded`` fills in the names.
+REASON_WORDS: Mapping[Reason, str] = {
+    Reason.GRANTED: "",
+    Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
+    Reason.RANDOM_UID: (
         "it shows a different, random UID at each tap, as phones do, so it cannot be"
-        " put on a list", lasts="",
+        " put on a list"
     ),
-    Reason.NOT_FOUND: Wording(
-        "this card is not on the list; to let it in: doorpi allow NAME --uid {uid}",
-        lasts="",
+    Reason.NOT_FOUND: (
+        "this card is not on the list; to let it in: doorpi allow NAME --uid {uid}"
     ),
-    Reason.NOT_ENABLED: Wording("{switched_off}", lasts="; until you change that"),
-    Reason.CLOCK_NOT_SET: Wording(
+    Reason.NOT_ENABLED: "{switched_off}; until you change that",
+    Reason.CLOCK_NOT_SET: (
         "its dates or hours need the right time, and the Pi's clock is not set yet;"
-        " doorpi doctor tells more", lasts="",
+        " see doorpi doctor"
     ),
-    Reason.NOT_ACTIVE: Wording("its first day is {who.valid_from}"),
-    Reason.EXPIRED: Wording(
-        "its last day was {who.valid_until}", lasts="; until you change that",
-        ends="its last day",
+    Reason.NOT_ACTIVE: "its first day is {who.valid_from}",
+    Reason.EXPIRED: "its last day was {who.valid_until}; until you change that",
+    Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside_hours}",
+    Reason.STALE: "the request came too late, and nothing was sent",
+    Reason.AUTHORITY_UNREACHABLE: (
+        "the system that may know this card could not be asked"
     ),
-    Reason.NOT_PERMITTED_AT_THIS_TIME: Wording("{outside_hours}", ends="{hours_end}"),
-    Reason.STALE: Wording("the request came too late, and nothing was sent", lasts=""),
-    Reason.AUTHORITY_UNREACHABLE: Wording(
-        "who else may know this card could not be asked", lasts="",
-    ),
-    Reason.PASSBACK: Wording(
+    Reason.PASSBACK: (
         "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s"
     ),
-}  # fmt: skip
+}
+#: The reasons that time ends; ``_turns`` knows when.
+PASSING = (
+    Reason.NOT_ACTIVE, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK,
+)  # fmt: skip
 
 
-def _worded(words: str, uid: Uid, who: Credential | None, when: Circumstances) -> str:
-    return words.format(
+def _worded(
+    reason: Reason, uid: Uid, who: Credential | None, when: Circumstances
+) -> str:
+    return REASON_WORDS[reason].format(
         uid=format_uid(uid),
         who=who,
         when=when,
         moved=when.last_moved and _local(when)(when.last_moved.astimezone(UTC)),
         switched_off=who and _switched_off(who),
         outside_hours=who and _about_hours(who, when, "outside the hours of {}"),
-        hours_end=who and _about_hours(who, when, "the hours of {} end"),
     )
 
 
@@ -9104,45 +8977,25 @@ def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
     schedule = when.schedules.get(who.schedule or "")
     name = printable(str(who.schedule))
     if schedule is None:
-        return f"there is no schedule {name} any more"
+        return f"there is no schedule called {name}"
     if when.at.date() in schedule.closed:
         return f"{when.at:%a %Y-%m-%d} is a closed day of {name}"
     return words.format(name)
 
 
-class Explanation(NamedTuple):
-    """What ``decide`` answers, ``why`` in words, and when it will answer
-    differently (None where that cannot be seen); ``until`` says that of a grant."""
-
-    verdict: Verdict
-    why: str
-    turns_at: datetime | None = None
-    until: str = ""
-
-
-def explain(uid: Uid, who: Credential | None, when: Circumstances) -> Explanation:
-    """Why ``decide`` answers as it does, in local time.
-
-    The next turn is found by asking ``decide`` again for each time at which it may
-    answer differently, as if the clock were set.
-    """
-    local, verdict = _local(when), decide(uid, who, when)
-    wording = REASON_WORDS[verdict.reason]
-    why = _worded(wording.denied, uid, who, when)
-    if who is None or wording.lasts is not None:
-        return Explanation(verdict, why)
+def next_turn(
+    uid: Uid, who: Credential, when: Circumstances
+) -> tuple[Circumstances, Reason] | None:
+    """When ``decide`` will next answer differently, in local time, and its reason then;
+    None where that cannot be seen.  It is asked about each time at which that may be,
+    as if the clock were set."""
+    local, granted = _local(when), decide(uid, who, when).granted
     for point in sorted({at for at in _turns(who, when) if at > when.at}):
         then = when._replace(at=local(point), clock_set=True)
-        turned = decide(uid, who, then)
-        if turned.granted is not verdict.granted:
-            ends = REASON_WORDS[turned.reason].ends
-            until, after = _day_and_time(then.at), _worded(ends, uid, who, then)
-            day = local(point - timedelta(microseconds=1)).date()
-            if day < then.at.date():  # its midnight may be one that is skipped
-                until = f"the end of {day:%a %Y-%m-%d}"
-            until = f"until {until} ({after or turned.reason})"
-            return Explanation(verdict, why, then.at, until)
-    return Explanation(verdict, why)
+        verdict = decide(uid, who, then)
+        if verdict.granted is not granted:
+            return then, verdict.reason
+    return None
 
 
 #: How far `why` looks ahead in a schedule; dates it sees however far they are.
@@ -9151,8 +9004,8 @@ HORIZON_DAYS = 400
 
 def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     """The instants, in UTC and in any order, at which ``decide`` may answer
-    differently; among them each quarter of an hour around a change of the clock, which
-    may skip the first or last minute of some hours, or go into others than the next."""
+    differently.  On a day when the clock changes they are every quarter of an hour: it
+    may skip the first or last minute of some hours."""
     today, minutes, days = when.at.toordinal(), {0}, set[int]()
     if who.valid_from:
         days.add(who.valid_from.toordinal())
@@ -9166,7 +9019,8 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     for day in days:
         if max(today, 3) <= day < date.max.toordinal() - 2:  # there are days around it
             midnight = datetime.fromordinal(day).replace(tzinfo=UTC)
-            offsets = _offsets(midnight, _local(when))
+            around = midnight - timedelta(days=1), midnight + timedelta(days=2)
+            offsets = {_local(when)(at).utcoffset() or timedelta(0) for at in around}
             quarters = range(-1440, 2 * 1440, 15) if len(offsets) > 1 else ()
             for minute in minutes.union(quarters):
                 yield from (midnight + timedelta(minutes=minute) - o for o in offsets)
@@ -9180,13 +9034,6 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
 def _local(when: Circumstances) -> Local:
     zone = when.at.tzinfo or UTC
     return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
-
-
-def _offsets(at: datetime, local: Local) -> set[timedelta]:
-    """How far the clock on the wall is ahead of UTC around ``at``: two where it is put
-    forward or back."""
-    around = at - timedelta(days=1), at + timedelta(days=2)
-    return {local(each).utcoffset() or timedelta(0) for each in around}
 
 
 def in_one_sentence(
@@ -9204,21 +9051,38 @@ def in_one_sentence(
 
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
-    found = explain(uid, who, when)
-    reason = found.verdict.reason
-    if found.verdict.granted:
-        ever = "without limits"
-        if who and who.needs_clock:
-            ever = "as long as the settings stay as they are"
-        return f"{reason}, {found.until or ever}"
-    words = f"{reason}, {found.why}"
+    reason = decide(uid, who, when).reason
+    turn = None
+    if who and (reason is Reason.GRANTED or reason in PASSING):
+        turn = next_turn(uid, who, when)
+    if reason is Reason.GRANTED:
+        if who and turn:
+            return f"{reason}, until {_end_in_words(who, *turn)}"
+        is_limited = who and who.needs_clock
+        ever = "for as long as the settings stay as they are"
+        return f"{reason}, {ever if is_limited else 'without limits'}"
+    words = f"{reason}, {_worded(reason, uid, who, when)}"
     if reason is Reason.LOCKED_DOWN:
         return f"{words} (then: {_answer(uid, who, when._replace(locked_down=False))})"
-    if found.turns_at:
-        return f"{words}; next possible on {_day_and_time(found.turns_at)}"
-    never = f"; not in the next {HORIZON_DAYS} days unless something is changed"
-    lasts = REASON_WORDS[reason].lasts
-    return words + (never if lasts is None else lasts)
+    if turn:
+        return f"{words}; next possible on {_day_and_time(turn[0].at)}"
+    if reason in PASSING:
+        words += f"; not in the next {HORIZON_DAYS} days unless something is changed"
+    return words
+
+
+def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
+    """Until when a grant lasts that ends ``then``, and why it ends."""
+    until, why = _day_and_time(then.at), str(reason)
+    if reason is Reason.EXPIRED:
+        why = "its last day"
+    elif reason is Reason.NOT_PERMITTED_AT_THIS_TIME:
+        why = _about_hours(who, then, "the hours of {} end")
+    before = then.at.astimezone(UTC) - timedelta(microseconds=1)
+    day = _local(then)(before).date()
+    if day < then.at.date():  # its midnight may be one that is skipped
+        until = f"the end of {day:%a %Y-%m-%d}"
+    return f"{until} ({why})"
 
 
 def _day_and_time(at: datetime) -> str:
@@ -9267,15 +9131,17 @@ def time_at(text: str, now: datetime | None = None) -> datetime:
 
 
 def instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
-    """When the clock on the wall shows ``at``; an instant where it has a zone.
+    """When the clock on the wall shows ``at``: twice where it is put back.
 
     Raises: Refused, for an hour that is skipped.
     """
     if at.tzinfo:
         return [clock.local(at)]
-    plain = at.replace(tzinfo=UTC)
-    each = (clock.local(plain - offset) for offset in _offsets(plain, clock.local))
-    if found := sorted(local for local in each if local.replace(tzinfo=None) == at):
+    each = {at.replace(fold=fold).astimezone(UTC) for fold in (0, 1)}
+    if found := [
+        local for local in map(clock.local, sorted(each))
+        if local.replace(tzinfo=None, fold=0) == at
+    ]:  # fmt: skip
         return found
     raise Refused(
         f"{_day_and_time(at)}: there is no such time; the clock is put forward then"
@@ -9283,8 +9149,8 @@ def instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
 
 
 class Enquiry:
-    """What file and database know of cards, by the authority that the door asks.  What
-    is wrong with the database is in ``troubles``, in words."""
+    """What the file and the database know of cards, by the authority that the door
+    asks.  What is wrong with the database is in ``troubles``, in words."""
 
     def __init__(self, config: Config, store: SqliteStore) -> None:
         self._config = config
@@ -9301,7 +9167,7 @@ class Enquiry:
         return LocalList(self._config.cards, self.people).look_up(request)
 
     def entries(self, uid: Uid) -> list[Credential]:
-        """What file and database say of a card, whether it is blocked or not."""
+        """The card's entries in the file and the database, blocked or not."""
         found = self._config.cards.get(uid), self.people.find(uid)
         return [card for card in found if card]
 
@@ -9313,7 +9179,7 @@ class Enquiry:
         return around._replace(local=clock.local)
 
     def cards(self) -> Iterator[Credential]:
-        """All, those of the file first."""
+        """All of them, those of the file first."""
         file = self._config.cards
         yield from file.values()
         try:  # a row at a time: there may be a million
@@ -9322,8 +9188,8 @@ class Enquiry:
             self._tell(str(error), False)
 
     def meant(self, text: str) -> list[Uid]:
-        """The cards that are asked about: a UID's, known or not, or a holder's.  There
-        are names that read as a UID as well, such as Dada Bebe."""
+        """The cards that ``text`` means: by a UID, on the list or not, or by a holder.
+        Some names read as a UID, such as Dada Bebe."""
         uid = as_uid(text)
         if uid and (re.search(r"\d", text) or self.entries(uid)):
             return [uid]
@@ -9334,24 +9200,21 @@ class Enquiry:
         return list(dict.fromkeys(found)) or ([uid] if uid else [])
 
     def nobody(self, text: str) -> tuple[str, bool]:
-        """That a text means nobody, in words, with up to 3 names that may be meant:
-        those it is a part of, or else close ones; and whether it was meant as a UID."""
+        """That ``text`` means nobody, in words, with up to 3 names that it is a part
+        of or that are close; and whether it looks like a UID with a mistake in it."""
         name, wanted, card = printable(text, 80), without_accents(text), ""
         try:
             parse_uid(text)
             card = "no such card is on the list, and "
         except ValueError as error:
-            # O, I and L are what 0 and 1 are taken for.
-            looks_so = re.fullmatch(r"(0x)?[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I)
-            if looks_so and re.search(r"\d", text):
-                return f'"{name}": {error}; and nobody is called so', True
-        parts = (c.holder for c in self.cards() if wanted in without_accents(c.holder))
-        like = list(islice(dict.fromkeys(parts), 3))
-        if not like:
-            names = (card.holder for card in islice(self.cards(), 10_000))
-            some = {without_accents(name): name for name in names}
-            like = [some[near] for near in get_close_matches(wanted, some, n=3)]
-        meant = " or ".join(f'"{printable(each, 80)}"' for each in like)
+            # With O, I and L, which are typed for 0 and 1.
+            if re.fullmatch(r"(0x)?(?=.*\d)[0-9A-FOIL:.\- ]{4,}", text.strip(), re.I):
+                return f'"{name}": {error}; and nobody is called that', True
+        some = islice(self.cards(), 10_000)
+        names = {without_accents(card.holder): card.holder for card in some}
+        like = list(islice((each for each in names if wanted in each), 3))
+        like = like or get_close_matches(wanted, names, n=3)
+        meant = " or ".join(f'"{printable(names[each], 80)}"' for each in like)
         hint = f"; did you mean {meant}?" if like else ""
         return f'{card}nobody is called "{name}"{hint}', False
 
@@ -9369,7 +9232,7 @@ def as_uid(text: str) -> Uid | None:
 def with_blocks(
     cards: Iterable[Credential], blocks: Iterable[Block]
 ) -> Iterator[Credential]:
-    """The cards, each with what keeps it out."""
+    """The cards, each with the block that keeps it out."""
     kept_out = {block.uid or folded(block.holder): block for block in blocks}
     for card in cards:
         block = kept_out.get(card.uid) or kept_out.get(folded(card.holder))
@@ -9404,16 +9267,10 @@ def last_unknown_card(
     if not found:
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
     enquiry, last = Enquiry(config, store), next(reversed(found))
-    who, shown = enquiry.who(last), format_uid(last)
-    if who and who.block:
+    if who := enquiry.who(last):
         raise Refused(
-            f"the card that was presented last, {card_name(who)}, is"
-            f" {block_words(who.block)}; to lift it: {LIFTS_BLOCK.format(shown)}"
-        )
-    if who:
-        raise Refused(
-            f"the last unknown card, {shown}, is already on the list, as"
-            f" {printable(who.holder)}: {again}"
+            f"the card that was presented last, {card_name(who)}, is "
+            + (_switched_off(who) if who.block else f"already on the list: {again}")
         )
     unknown = [
         f"{format_uid(uid)} ({ago:.0f} s ago)"
@@ -9432,8 +9289,8 @@ def let_in(
     store: SqliteStore, config: Config, card: Credential, at: datetime
 ) -> tuple[Credential, Credential | None, list[Block]]:
     """Put ``card`` on the list; where it is on it, what ``card`` leaves out stays as it
-    was.  Returns the entry, what it was, and the blocks that ended: those on the card
-    and on its holder.  Raises: Refused, StoreError.
+    was.  Returns the entry, what it was, and the blocks that were lifted: those on the
+    card and on its holder.  Raises: Refused, StoreError.
     """
     uid, name = format_uid(card.uid), folded(card.holder)
     if is_random(card.uid):
@@ -9446,8 +9303,8 @@ def let_in(
             holder = printable(in_file.holder)
             lifts = f"doorpi allow {shell_word(holder)} --uid {uid}"
             raise Refused(
-                f"{uid} is in the settings' file, as {holder}: the file decides, so"
-                f" edit it there{f'; to lift its block: {lifts}' * bool(lift)}"
+                f"{uid} is in doorpi.toml, as {holder}: the file decides, so edit it"
+                f" there{f'; to lift its block: {lifts}' * bool(lift)}"
             )
         store.people.change_cards([], [], at, lift=lift)
         return in_file, in_file, lift
@@ -9476,30 +9333,27 @@ def _never_works(card: Credential, config: Config, today: date) -> str:
         return f"no [[schedule]] is called {printable(card.schedule)!r}{hint}"
     until = card.valid_until or date.max
     if until < today:
-        return f"{until} is over: the card would never work; give a later --until"
+        return f"{until} has passed: the card would never work; give a later --until"
     if card.valid_from and until < card.valid_from:
-        return f"the card counts from {card.valid_from} on, which is after {until}"
+        return f"the card is valid from {card.valid_from}, which is after {until}"
     return ""
 
 
 class KeptOut(NamedTuple):
-    """A card that is blocked, or a holder (no UID); what file and database had of it,
-    and whether the block is new."""
+    """A card that is blocked, or a holder (no UID); its entries in file and database
+    so far, and whether anything was changed."""
 
     block: Block
     entries: Sequence[Credential]
     is_new: bool
-
-    @property
-    def in_database(self) -> bool:
-        return any(card.source is Origin.DB for card in self.entries)
+    in_database: bool
 
 
 def keep_out(
     text: str, enquiry: Enquiry, store: SqliteStore, at: datetime, by: str
 ) -> list[KeptOut]:
     """Block the card or the holder that ``text`` means, and take the cards off the
-    database's list.  Raises: Refused when it means nobody, StoreError."""
+    database's list.  Raises: Refused if it means nobody, StoreError."""
     meant, before = enquiry.meant(text), enquiry.people.blocks()
     blocked = {block.uid: block.holder for block in before if block.uid}
     every = []
@@ -9516,7 +9370,12 @@ def keep_out(
         every.append((every[0][0]._replace(uid=None), []))
     is_there = {(block.uid, folded(block.holder)) for block in before}
     kept = [
-        KeptOut(block, found, (block.uid, folded(block.holder)) not in is_there)
+        KeptOut(
+            block,
+            found,
+            (block.uid, folded(block.holder)) not in is_there,
+            any(card.source is Origin.DB for card in found),
+        )
         for block, found in every
     ]
     new = [each.block for each in kept if each.is_new]
@@ -9531,7 +9390,7 @@ def kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
     block, blocked = kept.block, "blocked" + " (it was already)" * (not kept.is_new)
     if block.uid is None:
         yield (
-            f"whatever card {printable(block.holder)} gets is blocked, too; to lift"
+            f"any other card of {printable(block.holder)} is blocked, too; to lift"
             f" that: {LIFTS_BLOCK.format('UID')}"
         )
     elif not kept.entries:
@@ -9541,8 +9400,7 @@ def kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
             yield f"{card_name(card)} is blocked, and removed from the database's list"
         else:
             yield (
-                f"{card_name(card)} is {blocked}, though it is in {path}: that entry"
-                " may be removed"
+                f"{card_name(card)} is {blocked}; you may also delete it from {path}"
             )
 
 
@@ -9601,14 +9459,15 @@ def card_rows(
 
 
 class LogTail:
-    """Tells each event ``sought`` when it has come to its end, and once more when more
-    is known of it.  A granted one that has no end after ``open_s`` is told as it is.
+    """Yields each event ``sought`` when it has ended, and again when more is known of
+    it.  A granted one that has not ended after ``open_s`` is shown as it is.
 
-    When the file is set aside or another takes its place, what that one has of the
-    last minute counts as new.  Every method raises StoreError.
+    When another file takes the log's place, the events of its last minute are new.
+    Every method raises StoreError.
     """
 
-    settle_s = 0.1  # in which a word may be added to what has no end of its own
+    settle_s = 0.1  # a denial is one row, or is followed by a second one at once
+    forget_s = 600.0  # an event is not looked at again after that
 
     def __init__(
         self, events: SqliteEvents, sought: Sought, clock: Clock, open_s: float
@@ -9618,45 +9477,51 @@ class LogTail:
         self._clock = clock
         self._open_s = open_s
         self._file = events.identity()
-        self._after = Ends()
+        self._last_id = 0
         self._looked_at = clock.now()
-        self._since: datetime | None = None
-        self._open: dict[int, tuple[Event, float]] = {}  # and until when to wait
+        #: Of each event that may change: when to show it at the latest, and as what it
+        #: was shown.
+        self._open: dict[int, tuple[float, Event | None]] = {}
 
     def begin(self, since: datetime | None, count: int) -> Iterator[Event]:
         """The events of ``since`` and later, or the last ``count``."""
         events, sought = self._events, self._sought
-        self._after = events.ends()
-        found = events.read(since, 0, sought) if since else events.latest(count, sought)
-        for event in found:
-            self._after = self._after._replace(events=max(self._after.events, event.id))
+        self._last_id = events.newest_id()
+        for event in (
+            events.read(since, sought) if since else events.latest(count, sought)
+        ):
+            self._last_id = max(self._last_id, event.id)
+            if event.result is None and event.reason is Reason.GRANTED:
+                self._open[event.id] = self._clock.monotonic(), event
             yield event
 
     def news(self) -> list[Event]:
-        """What came to its end since this was asked last."""
-        found, over = self._events.identity(), list[Event]()
-        if found != self._file:
-            over = [event for event, _ in self._open.values()]
-            self._open.clear()
-            self._file, self._after = found, Ends()
-            self._since = self._looked_at - timedelta(minutes=1)
-        looked_at, now = self._clock.now(), self._clock.monotonic()
-        ends = self._events.ends()
-        begun, ended = self._events.news(self._after, ends, self._sought)
-        self._after, self._looked_at = ends, looked_at
-        for event in filter(self._is_new, begun):
-            wait_s = self._open_s if event.reason is Reason.GRANTED else self.settle_s
-            self._open[event.id] = event, now + wait_s
-        for event in ended:
-            self._open.pop(event.id, None)
-        over += filter(self._is_new, ended)
-        now = self._clock.monotonic()
-        over += [event for event, by in self._open.values() if now >= by]
-        self._open = {key: row for key, row in self._open.items() if now < row[1]}
-        return over
-
-    def _is_new(self, event: Event) -> bool:
-        return self._since is None or event.at >= self._since
+        """What has ended, or has changed, since the last call."""
+        file, now, since = self._events.identity(), self._clock.monotonic(), None
+        if file != self._file:
+            self._file, self._last_id, self._open = file, 0, {}
+            since = self._looked_at - timedelta(minutes=1)
+        self._looked_at = self._clock.now()
+        shown, newest = list[Event](), self._events.newest_id()
+        after_id = min([self._last_id + 1, *self._open]) - 1
+        for event in self._events.read(since, self._sought, after_id):
+            if event.id > self._last_id:
+                wait_s = self.settle_s
+                if event.reason is Reason.GRANTED:
+                    wait_s = self._open_s
+                self._open[event.id] = now + wait_s, None
+            if event.id not in self._open:
+                continue
+            show_by, before = self._open[event.id]
+            has_ended = event.result or event.detail
+            if event != before and (has_ended or now >= show_by):
+                shown.append(event)
+                self._open[event.id] = show_by, event
+            if has_ended or now >= show_by + self.forget_s:
+                del self._open[event.id]
+            newest = max(newest, event.id)
+        self._last_id = newest
+        return shown
 
 
 #: The signs that begin a formula in a spreadsheet; Excel takes the wide ones, too.
@@ -12006,7 +11871,7 @@ def cmd_log(args: argparse.Namespace) -> int:
         until, since = datetime.now().astimezone(), args.since
         if args.chart and not since:  # from a midnight on
             since = time_since(f"{until - timedelta(days=CHART_DAYS - 1):%Y-%m-%d}")
-        found = store.events.read(since, 0, sought)
+        found = store.events.read(since, sought)
         if args.chart:
             say(log_chart(found, config.door.name, since, until))
         elif not say_all(lines(found)) and not (args.json or args.csv):

@@ -272,6 +272,8 @@ def test_a_broken_inbox_is_made_again(path, clock, content):
     path.write_bytes(content)
 
     with closing(InboxSource(Inbox(path, clock))) as source:
+        assert source.poll(clock.monotonic()) is None  # it is set aside
+        clock.advance(InboxSource.retry_s)
         assert source.poll(clock.monotonic()) is None
         put(path, clock, "one")
         assert source.poll(clock.monotonic()).id == "one"

@@ -253,7 +253,7 @@ def test_log_verify_says_that_the_log_was_begun_anew(path, store, capsys):
     assert code == 1
     assert lines[1:] == [
         gone,
-        f"not looked at, as it was broken and set aside: {path}.broken-20261118T030000Z",
+        f"not verified, as it was broken and set aside: {path}.broken-20261118T030000Z",
     ]
     store.people.lock_down("")  # from now on the list knows of this log
     assert verify()[0] == 0

@@ -25,7 +25,7 @@ from doorpi import (
     SystemClock,
     Uid,
     decide,
-    explain,
+    next_turn,
 )
 from tests.helpers.values import replace
 
@@ -118,7 +118,8 @@ def differs(chance: random.Random, zone: str, day: date) -> str:
         }
     when = Circumstances(at=at, local=SystemClock().local, **around)
     granted = decide(KEN, card, when).granted
-    found = explain(KEN, card, when).turns_at
+    turn = next_turn(KEN, card, when)
+    found = turn and turn[0].at
 
     first = None
     for shown in seen.shows[start + 1 :]:

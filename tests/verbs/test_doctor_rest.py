@@ -1004,7 +1004,7 @@ COPIES = {
 )
 def test_a_copy_that_could_not_take_the_lists_place_is_warned_of(state, harm, words):
     for day in range(3):
-        state.people.add_card(card_of(holder=f"Ken {day}"), NOON)
+        state.people.change_cards([card_of(holder=f"Ken {day}")], [], NOON)
     state.close()
     copy = state.people.copy
     harm(copy)

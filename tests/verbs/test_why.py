@@ -29,9 +29,9 @@ from doorpi import (
     SqliteStore,
     Uid,
     decide,
-    explain,
     in_one_sentence,
     main,
+    next_turn,
     parse_span,
     time_at,
 )
@@ -88,7 +88,7 @@ SENTENCES = {
         f"{KEN_IS} let in now: granted, until the end of Wed 2026-11-18 (the hours of all day end).",
     ),
     "hours that do not end": (
-        {"schedule": "ever"}, {}, f"{KEN_IS} let in now: granted, as long as the settings stay as they are.",
+        {"schedule": "ever"}, {}, f"{KEN_IS} let in now: granted, for as long as the settings stay as they are.",
     ),
     "hours that end with its last day": (
         {"schedule": "ever", "valid_until": date(2031, 3, 31)}, {},
@@ -99,7 +99,7 @@ SENTENCES = {
         f"{KEN_IS} let in now: granted, until the end of Tue 2030-12-24 (Wed 2030-12-25 is a closed day of festive).",
     ),
     "a last day there is no day after": (
-        {"valid_until": date.max}, {}, f"{KEN_IS} let in now: granted, as long as the settings stay as they are.",
+        {"valid_until": date.max}, {}, f"{KEN_IS} let in now: granted, for as long as the settings stay as they are.",
     ),
     "outside its hours": (
         {"schedule": "mornings"}, {},
@@ -119,7 +119,7 @@ SENTENCES = {
         f"{KEN_IS} let in now: granted, until the end of Wed 2026-11-18 (Thu 2026-11-19 is a closed day of night and day).",
     ),
     "a schedule that is gone": (
-        {"schedule": "old"}, {}, f"{NOT_NOW}, there is no schedule old any more{LATER}",
+        {"schedule": "old"}, {}, f"{NOT_NOW}, there is no schedule called old{LATER}",
     ),
     "no hours before its last day": (
         {"schedule": "nights", "valid_until": TODAY + DAY}, {},
@@ -147,11 +147,11 @@ SENTENCES = {
     ),
     "the clock is not set": (
         {"schedule": "office"}, {"clock_set": False},
-        f"{DENIED}: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; doorpi doctor tells more.",
+        f"{DENIED}: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; see doorpi doctor.",
     ),
     "long ago, by a clock that is not set": (
         {"valid_from": date(2026, 12, 1)}, {"clock_set": False, "at": datetime(1970, 1, 1, tzinfo=JST)},
-        f"{DENIED}: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; doorpi doctor tells more.",
+        f"{DENIED}: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; see doorpi doctor.",
     ),
     "a plain card needs no clock": (
         {}, {"clock_set": False}, f"{KEN_IS} let in now: granted, without limits.",
@@ -173,7 +173,7 @@ SENTENCES = {
     ),
     "locked down, with dates and a clock that is not set": (
         {"valid_until": TODAY}, {"locked_down": True, "clock_set": False},
-        f"{DENIED}: {LOCKDOWN} (then: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; doorpi doctor tells more).",
+        f"{DENIED}: {LOCKDOWN} (then: clock-not-set, its dates or hours need the right time, and the Pi's clock is not set yet; see doorpi doctor).",
     ),
     "locked down, not on the list": (
         None, {"locked_down": True},
@@ -289,12 +289,12 @@ def test_the_next_turn_is_the_first_minute_at_which_decide_answers_otherwise(who
     )
     first = next(turns, None)
 
-    turns_at = explain(KEN, who, when).turns_at
+    turn = next_turn(KEN, who, when)
 
     if first is None:
-        assert turns_at is None or turns_at >= when.at + WATCHED
+        assert turn is None or turn[0].at >= when.at + WATCHED
     else:
-        assert turns_at == first
+        assert turn[0].at == first
 
 
 # -- which time is asked about
@@ -472,10 +472,10 @@ UNKNOWN = {
     "a typing error":      ("Jo Gest", 1, 'nobody is called "Jo Gest"; did you mean "Jo Guest"?'),
     "nobody":              ("Ines", 1, 'nobody is called "Ines"'),
     "one that is not shown": ("\x1b[2J", 1, 'nobody is called "\\x1b[2J"'),
-    "an O for a 0":        ("04:A9:3C:71:5E:D2:8O", 2, '"04:A9:3C:71:5E:D2:8O": not a UID: two hex digits a byte, such as 04:A1:B2:C3; and nobody is called so'),
-    "a byte too few":      ("04:A1:B2", 2, '"04:A1:B2": a UID has 4, 7 or 10 bytes, not 3; and nobody is called so'),
-    "3 bytes of a UID":    ("8804A3C6", 2, '"8804A3C6": only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead; and nobody is called so'),
-    "a number too great":  ("1.35.171.700", 2, '"1.35.171.700": a number of a dotted UID is more than 255; and nobody is called so'),
+    "an O for a 0":        ("04:A9:3C:71:5E:D2:8O", 2, '"04:A9:3C:71:5E:D2:8O": not a UID: two hex digits a byte, such as 04:A1:B2:C3; and nobody is called that'),
+    "a byte too few":      ("04:A1:B2", 2, '"04:A1:B2": a UID has 4, 7 or 10 bytes, not 3; and nobody is called that'),
+    "3 bytes of a UID":    ("8804A3C6", 2, '"8804A3C6": only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead; and nobody is called that'),
+    "a number too great":  ("1.35.171.700", 2, '"1.35.171.700": a number of a dotted UID is more than 255; and nobody is called that'),
 }  # fmt: skip
 
 
@@ -604,9 +604,10 @@ def test_a_last_day_whose_midnight_is_skipped_ends_all_the_same():
     when = Circumstances(at=datetime(2024, 3, 9, 12, tzinfo=havana))  # that stays so
     card = card_of(valid_until=date(2024, 3, 9))
 
-    told = explain(KEN, card, when)
+    then, reason = next_turn(KEN, card, when)
 
-    assert told.turns_at == datetime(2024, 3, 10, 1, tzinfo=havana)
+    assert then.at == datetime(2024, 3, 10, 1, tzinfo=havana)
+    assert reason is Reason.EXPIRED
     assert in_one_sentence(KEN, card, when, is_now=True) == (
         f"{KEN_IS} let in now: granted, until the end of Sat 2024-03-09 (its last day)."
     )
