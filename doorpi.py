@@ -126,7 +126,7 @@ from collections.abc import (
 )
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
-from itertools import chain, groupby, islice, pairwise, takewhile, zip_longest
+from itertools import chain, groupby, islice, pairwise, product, takewhile, zip_longest
 from math import ceil, inf, sqrt
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -4634,9 +4634,9 @@ class BoundedSocket(socket.socket):
     """A TCP socket whose reads and writes end at the request's deadline.
 
     A timeout alone bounds one read, not an answer that drips byte by byte.  And the
-    kernel would keep retransmitting a command for minutes, even after the program was
-    killed, until the network is back: TCP_USER_TIMEOUT ends that at the deadline, and
-    SO_LINGER 0 makes close() a reset.  Source: tcp(7), socket(7).
+    kernel would retransmit a command for minutes, even if the program is killed, until
+    the network is back: TCP_USER_TIMEOUT ends that at the deadline, and SO_LINGER 0
+    makes close() a reset.  Source: tcp(7), socket(7).
     """
 
     clock: Clock
@@ -4649,13 +4649,8 @@ class BoundedSocket(socket.socket):
 
     def __init__(self, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
-        tcp = socket.IPPROTO_TCP
         self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.setsockopt(tcp, socket.TCP_NODELAY, 1)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.setsockopt(tcp, socket.TCP_KEEPIDLE, 30)
-        self.setsockopt(tcp, socket.TCP_KEEPINTVL, 10)
-        self.setsockopt(tcp, socket.TCP_KEEPCNT, 3)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         if self.room <= 0:
@@ -4749,12 +4744,11 @@ class DialAttempt(threading.Thread):
             if not dialer.addresses:  # otherwise the last known ones are worth a try
                 raise
         self._enter("connect")
-        ends_at = time.monotonic() + dialer.dial_s
-        connected = self._connect(ends_at)
+        connected = self._connect()
         try:
             if dialer.context is not None:
                 self._enter("TLS")
-                connected.settimeout(max(0.1, ends_at - time.monotonic()))
+                connected.settimeout(dialer.dial_s)
                 secured = dialer.context.wrap_socket(
                     connected, server_hostname=dialer.host, session=dialer.tls_session
                 )
@@ -4769,20 +4763,17 @@ class DialAttempt(threading.Thread):
         connected.idle_since = dialer.clock.monotonic()
         return connected
 
-    def _connect(self, ends_at: float) -> BoundedSocket:
-        """Connect to the first address that answers: in the first round each has
-        ``hasty_s``, as IPv6 may lead nowhere, in the second its share of the time."""
+    def _connect(self) -> BoundedSocket:
+        """Connect to the first address that answers.  Of several, each has ``hasty_s``
+        at first, because IPv6 may lead nowhere, and in a second round its share."""
+        dialer, count = self._dialer, len(self._dialer.addresses)
         failure: OSError = OSError("no address")
-        addresses = self._dialer.addresses
-        count = len(addresses)
-        for number, found in enumerate(addresses * min(count, 2)):
-            wait_s = (ends_at - time.monotonic()) / (count - number % count)
-            if 1 < count > number:
-                wait_s = min(wait_s, self._dialer.hasty_s)
+        rounds_s = [dialer.hasty_s] * (count > 1) + [dialer.dial_s / max(count, 1)]
+        for wait_s, found in product(rounds_s, dialer.addresses):
             connected = None
             try:  # without IPv6 in the kernel, already the socket fails
                 connected = BoundedSocket(*found[:3])
-                connected.settimeout(max(0.1, wait_s))
+                connected.settimeout(wait_s)
                 connected.connect(found[4])
                 return connected
             except OSError as error:
@@ -4836,14 +4827,13 @@ class Dialer:
     """Opens connections to one host: name, TCP, TLS, one attempt at a time.
 
     ``keep_ready`` opens one ahead of a tap and replaces it in time, because an idle
-    connection can die without a sign: a router forgets it, or a proxy answers
-    keep-alives in place of the server.  Failures are followed by growing pauses.
+    connection can die without a sign.  Failures are followed by growing pauses.
 
     The thread that makes the requests calls ``take``, ``give_back``,
     ``wait_for_command`` and ``hang_up``; any other thread may call the rest meanwhile.
     """
 
-    dial_s = 10.0  # for TCP and TLS together
+    dial_s = 6.0  # for TCP, and again for TLS
     hasty_s = 1.0  # for each of several addresses, in the first round
     backoff_s = (1.0, 60.0)
     welcome_s = 10.0  # a server that closes later than this does so for idleness
@@ -4949,8 +4939,6 @@ class Dialer:
                 return
             connected.has_served = True
             connected.idle_since = self.clock.monotonic()
-            # Or it would overrule TCP_KEEPCNT.
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
             self._missing_since = None
             self._put_ready(connected)
 
@@ -5086,19 +5074,16 @@ SAID_UNDER = (
 )
 
 
-def _words_in(value: object, depth: int = 3) -> str:
+def _words_in(value: object) -> str:
     """The explanation in an error's JSON: a string, a list, or an object with one of
-    those names."""
-    if isinstance(value, str):
-        return value
-    found: Iterator[str] = iter(())
-    if depth and isinstance(value, list):
-        found = (_words_in(part, depth - 1) for part in value[:5])
-        return "; ".join(filter(None, found))
-    if depth and isinstance(value, dict):
+    those names.  Raises: RecursionError."""
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_words_in, value[:5])))
+    if isinstance(value, dict):
         table = {str(name).lower(): part for name, part in value.items()}
-        found = (_words_in(table.get(name), depth - 1) for name in SAID_UNDER)
-    return next(filter(None, found), "")
+        found = (_words_in(table.get(name)) for name in SAID_UNDER)
+        return next(filter(None, found), "")
+    return value if isinstance(value, str) else ""
 
 
 class WebApi:
@@ -5283,10 +5268,10 @@ def _pieces(secret: str) -> Iterator[str]:
     """Each run of TELLING characters in what a server may make of ``secret``, as ALIKE
     maps them.  Base64 depends on where in three bytes the secret begins."""
     data = secret.encode(errors="replace")
-    base64s = (base64.b64encode(data[start:]).decode() for start in range(3))
+    base64s = (base64.b64encode(data[at:]).decode().rstrip("=") for at in range(3))
     encoded = [data.hex(), quote(secret, safe=""), *base64s]
     for text in [secret, *(each for each in encoded if len(each) >= TELLING)]:
-        alike = text.rstrip("=").translate(ALIKE)
+        alike = text.translate(ALIKE)
         for start in range(max(1, len(alike) - TELLING + 1)):
             if alike:
                 yield alike[start : start + TELLING]
@@ -5297,22 +5282,17 @@ def _pieces(secret: str) -> Iterator[str]:
 ################################################################################
 
 
-def _observed(state: LockState | str, why: str = "", **more: Any) -> LockStatus:
-    """A status with ``state``, or with the reason in its place, or in ``why``, for
-    which the state is unknown."""
-    if why or not isinstance(state, LockState):
-        return LockStatus(LockState.UNKNOWN, why or state, **more)
-    return LockStatus(state, **more)
-
-
-def _percent(value: Any) -> int | None:
-    """A battery level as vendors send it; None for anything else."""
-    is_level = type(value) in (int, float) and 0 <= value <= 100
-    return int(value) if is_level else None
-
-
 def _only(kind: type[T], value: object) -> T | None:
     return value if isinstance(value, kind) else None
+
+
+def _field(table: Any, name: str, *kinds: type) -> Any:
+    """The value of ``name`` in an answer's ``table``.  Raises: Unreadable if that is
+    missing, empty or of other ``kinds``."""
+    value = table.get(name) if isinstance(table, dict) else None
+    if type(value) not in kinds or value == "":
+        raise Unreadable(f"an answer without a readable `{name}`")
+    return value
 
 
 def _progress(
@@ -5467,10 +5447,17 @@ class WebLock(Lock):
             kinds = {HttpNotSent: NotSent, HttpUnreadable: Unreadable}
             raise kinds.get(type(error), MaybeSent)(str(error)) from None
 
-    def _state(self, word: object) -> LockState | str:
-        """The state of the bolt that ``word`` stands for, or why it is unknown."""
-        unknown = f"the lock says {self._api.redact(repr(word))}"
-        return self.states.get(word, unknown)
+    def _observed(
+        self, word: object, why: str = "", battery: Any = None, **more: Any
+    ) -> LockStatus:
+        """The status with the vendor's ``word`` and ``battery``, of any type; ``why``
+        makes the state unknown whatever the word."""
+        state = self.states.get(word, f"the lock says {self._api.redact(repr(word))}")
+        if why or not isinstance(state, LockState):
+            state, why = LockState.UNKNOWN, why or state
+        is_level = type(battery) in (int, float) and 0 <= battery <= 100
+        percent = int(battery) if is_level else None
+        return LockStatus(state, why, battery_percent=percent, **more)
 
 
 class SesameMini(WebLock):
@@ -5489,6 +5476,7 @@ class SesameMini(WebLock):
     policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0, wake_every_s=300.0)
     headers = (("Authorization", "{}"),)
     path = "/sesame/{}"
+    states = MappingProxyType({True: LockState.LOCKED, False: LockState.UNLOCKED})
     refusals = (
         Refusal((400,), r"^DEVICE_IS_BUSY(?: (\d{1,4}))?$", Busy, "", 2.0),
         Refusal((400,), "^LOW_BATTERY|^CLOUD_INTEGRATION_NOT_ENABLED", RemoteBarred),
@@ -5497,14 +5485,12 @@ class SesameMini(WebLock):
 
     def status(self, by: float) -> LockStatus:
         body = self._json(self._ask("GET", self._path, by), dict)
-        locked, responsive = body.get("locked"), _only(bool, body.get("responsive"))
-        if not isinstance(locked, bool):
-            raise Unreadable("a status without a readable `locked`")
-        return _observed(
-            LockState.LOCKED if locked else LockState.UNLOCKED,
+        responsive = _only(bool, body.get("responsive"))
+        return self._observed(
+            _field(body, "locked", bool),
             "the lock does not answer its access point" if responsive is False else "",
+            body.get("battery"),
             reachable=responsive,
-            battery_percent=_percent(body.get("battery")),
             is_old=responsive is False,
         )
 
@@ -5516,10 +5502,7 @@ class SesameMini(WebLock):
 
     def _begin_task(self, word: str, send_by: float, by: float) -> str:
         reply = self._ask("POST", self._path, by, send_by, body={"command": word})
-        task = self._json(reply, dict).get("task_id")
-        if not isinstance(task, str) or not task:
-            raise Unreadable("accepted without a task id")
-        return task
+        return str(_field(self._json(reply, dict), "task_id", str))
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         if sent.handle is None:  # the answer with the task id was lost
@@ -5574,19 +5557,16 @@ class Sesame(WebLock):
 
     def status(self, by: float) -> LockStatus:
         body = self._json(self._ask("GET", self._path, by), dict)
-        word, stamp = body.get("CHSesame2Status"), body.get("timestamp") or 0
-        if not isinstance(word, str):
-            raise Unreadable("a status without a readable `CHSesame2Status`")
-        as_of = None
+        stamp, as_of = body.get("timestamp") or 0, None
         if type(stamp) in (int, float) and 0 < stamp < 1e15:
             # The documentation says milliseconds, the values are seconds.
             as_of = float(stamp / 1000 if stamp > 1e11 else stamp)
         reachable = _only(bool, body.get("wm2State"))
-        return _observed(
-            self._state(word),
+        return self._observed(
+            _field(body, "CHSesame2Status", str),
             "the lock's WiFi module is offline" if reachable is False else "",
+            body.get("batteryPercentage"),
             reachable=reachable,
-            battery_percent=_percent(body.get("batteryPercentage")),
             as_of=as_of,
         )
 
@@ -5692,20 +5672,16 @@ class SwitchBot(WebLock):
         if device and not word and "lock" not in device.lower():
             shown = self._api.redact(device)
             raise RequestRefused(f"device_id is a {shown}, not a lock")
-        state = self._state(word.lower())
-        if online.lower() == "offline":
-            state = "the lock is offline"
-        elif body.get("calibrate") is False:
-            state = "the lock is not calibrated"
-        battery = _percent(body.get("battery"))
-        return _observed(
-            state,
-            reachable={"online": True, "offline": False}.get(online.lower()),
-            battery_percent=battery,
+        reachable = {"online": True, "offline": False}.get(online.lower())
+        why = "the lock is not calibrated" if body.get("calibrate") is False else ""
+        why = "the lock is offline" if reachable is False else why
+        status = self._observed(word.lower(), why, body.get("battery"))
+        return status._replace(
+            reachable=reachable,
             # A level is the upper end of a step: 20 stands for 10 to 20 %.
-            battery_is_low=battery is not None and battery <= 20,
-            is_moving=state == MOVING,
-            is_between=state in (HALF_OUT, LATCHED),
+            battery_is_low=status.battery_percent in range(21),
+            is_moving=status.why == MOVING,
+            is_between=status.why in (HALF_OUT, LATCHED),
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -5792,19 +5768,18 @@ class Tedee(WebLock):
         body = self._result(self._ask("GET", f"{self._path}/sync", by))
         is_connected = _only(bool, body.get("isConnected"))
         if is_connected is False:
-            return _observed("the lock is not connected to its bridge", reachable=False)
-        lock = body.get("lockProperties") or body.get("deviceState")  # both were seen
-        number = lock.get("state") if isinstance(lock, dict) else None
-        if not isinstance(lock, dict) or type(number) is not int:
-            raise Unreadable("a status without a readable `state`")
-        state = self._state(number)
-        if state == HALF_OUT and lock.get("stateChangeResult") not in (None, 0):
-            state = JAMMED
-        return _observed(
-            state,
+            why = "the lock is not connected to its bridge"
+            return self._observed(None, why, reachable=False)
+        # Both names were seen.
+        lock: Any = body.get("lockProperties") or body.get("deviceState")
+        number = _field(lock, "state", int)
+        is_jammed = number == 3 and lock.get("stateChangeResult") not in (None, 0)
+        return self._observed(
+            number,
+            JAMMED if is_jammed else "",
+            lock.get("batteryLevel"),
             reachable=is_connected,
-            battery_percent=_percent(lock.get("batteryLevel")),
-            is_between=state == HALF_OUT,
+            is_between=number == 3 and not is_jammed,
         )
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
@@ -5813,10 +5788,7 @@ class Tedee(WebLock):
         if reply.status == 400:
             said = reply.said or "the lock is not connected to its bridge"
             raise NotForwarded(f"HTTP 400 {said}".rstrip("."))
-        operation = self._result(reply).get("operationId")
-        if type(operation) not in (str, int) or operation == "":
-            raise Unreadable("accepted without an operation id")
-        return str(operation)
+        return str(_field(self._result(reply), "operationId", str, int))
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         if sent.handle is not None:
@@ -5865,17 +5837,14 @@ class NukiLock(WebLock):
         255: "the lock does not know its state",
     }
 
-    def _read(self, table: object, why: str = "", **more: Any) -> LockStatus:
+    def _read(self, table: Any, why: str = "", **more: Any) -> LockStatus:
         """The status in ``table``, unless ``why`` says that it is unknown.  Raises:
         Unreadable."""
-        number = table.get("state") if isinstance(table, dict) else None
-        if not isinstance(table, dict) or type(number) is not int:
-            raise Unreadable("a status without a readable `state`")
-        percent = table.get("batteryCharge", table.get("batteryChargeState"))
-        return _observed(
-            self._state(number),
+        number = _field(table, "state", int)
+        return self._observed(
+            number,
             why,
-            battery_percent=_percent(percent),
+            table.get("batteryCharge", table.get("batteryChargeState")),
             battery_is_low=table.get("batteryCritical") is True,
             is_moving=number in (2, 4, 7),
             **{"reachable": True, **more},
@@ -6112,15 +6081,17 @@ class Relay(Lock):
         self, access: LockAccess, clock: Clock, keep: DriverState | None = None
     ) -> None:
         self._access, self._clock = access, clock
-        self._is_closed, self._trouble = False, ""
+        self._is_closed = False
         self._pin: Any = None
         self._ends_at = -inf
         self._pulse: threading.Thread | None = None
         # Guards the three above.  Taken under ``postponed``: if Stopped left it locked,
         # the pulse could not end.
         self._changed = threading.Condition()
-        with contextlib.suppress(NotSent):  # logged, and tried again at a tap
+        try:
             self._claim()
+        except NotSent as error:  # tried again at a tap
+            log.warning("%s", error)
 
     def status(self, by: float) -> LockStatus:
         """Always locked, so that a tap during a pulse prolongs it."""
@@ -6148,7 +6119,7 @@ class Relay(Lock):
                 self._pin.on()
             except _gpio_errors() as error:
                 self._release(give_back=True)
-                raise NotSent(self._unusable(error)) from None
+                raise NotSent(self._trouble("used", error)) from None
         return None
 
     def confirm(self, sent: Sent, by: float) -> Progress:
@@ -6174,32 +6145,25 @@ class Relay(Lock):
             raise NotSent("the relay is closed")
         if self._pin is not None:
             return
-        number, trouble = self._access.relay_gpio, ""
+        trouble, access = "", self._access
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # gpiozero names each library it lacks
                 import gpiozero  # type: ignore[import-untyped]
 
-                high = self._access.active_high
-                self._pin = gpiozero.OutputDevice(number, active_high=high)
+                self._pin = gpiozero.OutputDevice(
+                    access.relay_gpio, active_high=access.active_high
+                )
         except _gpio_errors() as error:
-            trouble = self._unusable(error)
+            trouble = self._trouble("used", error)
         if trouble:  # raised here, because ``error`` holds the half-made device
             raise NotSent(trouble)
-        if self._trouble:
-            log.info("GPIO %d can be used again", number)
-            self._trouble = ""
 
-    def _unusable(self, error: Exception) -> str:
-        """Why the pin cannot be used; logged when it is news."""
+    def _trouble(self, what: str, error: Exception) -> str:
         why = printable(str(error) or type(error).__name__)
         if "busy" in why.lower():
             why += " (another program has it; while the door runs, that is the door)"
-        trouble = f"GPIO {self._access.relay_gpio} cannot be used: {why}"
-        if trouble != self._trouble:
-            log.warning("%s", trouble)
-        self._trouble = trouble
-        return trouble
+        return f"GPIO {self._access.relay_gpio} cannot be {what}: {why}"
 
     def _hold(self) -> None:
         """One pulse, on its own thread; it may be prolonged or cut short."""
@@ -6214,19 +6178,15 @@ class Relay(Lock):
                     self._pulse = None  # not sooner: `wait_released` waits for it
 
     def _release(self, *, give_back: bool = False) -> None:
-        """Switch the pin off; close it if that fails, or if ``give_back``."""
+        """Switch the pin off; close it if that fails, or to ``give_back``."""
         self._ends_at = -inf
         self._changed.notify_all()
         try:
             if self._pin is not None:
                 self._pin.off()
         except _gpio_errors() as error:
-            why = printable(str(error) or type(error).__name__)
-            number, give_back = self._access.relay_gpio, True
-            log.error(
-                "GPIO %d cannot be switched off: %s; the strike may still be released",
-                number, why,
-            )  # fmt: skip
+            trouble, give_back = self._trouble("switched off", error), True
+            log.error("%s; the strike may still be released", trouble)
         if give_back and self._pin is not None:
             pin, self._pin = self._pin, None
             with contextlib.suppress(*_gpio_errors()):
@@ -10989,7 +10949,7 @@ def _pin_advice(trouble: str) -> str:
 
 # -- the lock
 
-DIAL_S = 16.0  # a name may take 5 s, and the dialer ends the rest
+DIAL_S = 20.0  # a name may take 5 s, and the dialer ends the rest
 SLOW_S = 2.0
 
 NETWORK = "is there a network? ping -c 3 1.1.1.1; if that answers, DNS does not work"

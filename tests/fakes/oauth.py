@@ -56,7 +56,7 @@ class OAuthLock(WebLock):
 
     def status(self, by: float) -> LockStatus:
         told = self._json(self._ask("GET", self._path, by), dict)
-        return doorpi._observed(self._state(told.get("state")))
+        return self._observed(told.get("state"))
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         self._ask("POST", self._path, by, send_by, body={"command": command.value})

@@ -1557,19 +1557,6 @@ def test_a_name_service_that_hangs_does_not_keep_a_question_from_an_old_connecti
     until(lambda: not dialling())
 
 
-def test_the_kernel_looks_after_an_idle_connection(raw, api):
-    server = raw()
-    caller = api(server)
-    ready(caller, server)
-
-    option = caller.dialer._ready.getsockopt
-    names = "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"
-    numbers = [option(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
-
-    assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert numbers == [30, 10, 3]
-
-
 @pytest.mark.parametrize(
     "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
 )

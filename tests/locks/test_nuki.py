@@ -184,7 +184,7 @@ def test_a_state_that_is_no_number_is_not_read(either, state):
     table = {"state": state, "success": True}
     either.server.script = [answer(table | {"state": answer_state(either, table)})]
 
-    with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
+    with pytest.raises(Unreadable, match=r"^an answer without a readable `state`$"):
         either.status()
 
 
@@ -192,7 +192,7 @@ def test_a_state_that_is_no_number_is_not_read(either, state):
 def test_a_state_that_is_no_table_is_not_read_from_the_web(web, table):
     web.server.script = [answer({"state": table})]
 
-    with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
+    with pytest.raises(Unreadable, match=r"^an answer without a readable `state`$"):
         web.status()
 
 
@@ -338,7 +338,7 @@ def test_a_list_without_the_locks_state_has_the_lock_asked_once(bridge, rows):
     progress = bridge.lock.confirm(Sent(Command.UNLOCK, "success"), by)
 
     assert progress is Progress.DONE
-    with pytest.raises(Unreadable, match=r"^a status without a readable `state`$"):
+    with pytest.raises(Unreadable, match=r"^an answer without a readable `state`$"):
         bridge.lock.confirm(Sent(Command.UNLOCK, "success"), by)
     assert [path.split("/")[1] for path in bridge.paths] == [
         "lockAction", "list", "lockState", "list",

@@ -208,8 +208,8 @@ def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
 
 # fmt: off
 BAD_ANSWERS = {
-    "no-state":     (200, b"{}", Unreadable, "a status without a readable `CHSesame2Status`"),
-    "odd-state":    (200, b'{"CHSesame2Status":1}', Unreadable, "a status without a readable `CHSesame2Status`"),
+    "no-state":     (200, b"{}", Unreadable, "an answer without a readable `CHSesame2Status`"),
+    "odd-state":    (200, b'{"CHSesame2Status":1}', Unreadable, "an answer without a readable `CHSesame2Status`"),
     "unauthorized": (401, b"", AuthError, "HTTP 401: the key is not accepted"),
     "forbidden":    (403, b'{"message":"Forbidden"}', AuthError, "HTTP 403 Forbidden: the key is not accepted"),
     "not-found":    (404, b"", RequestRefused, f"HTTP 404{doorpi.NOT_THERE}"),

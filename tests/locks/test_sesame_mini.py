@@ -116,7 +116,7 @@ def test_locked_counts_unless_the_access_point_lost_the_lock(taps, body, expecte
 def test_locked_that_is_no_boolean_is_unreadable(taps, body):
     taps.cloud.script = [(200, body)]
 
-    with pytest.raises(Unreadable, match=r"^a status without a readable `locked`$"):
+    with pytest.raises(Unreadable, match=r"^an answer without a readable `locked`$"):
         taps.status()
 
 
@@ -129,7 +129,7 @@ ERRORS = {
     "BUSY-35":         (400, b'{"error":"DEVICE_IS_BUSY 35"}', Busy, "HTTP 400 DEVICE_IS_BUSY 35", 35.0),
     "BUSY-0":          (400, b'{"error":"DEVICE_IS_BUSY 0"}', Busy, "HTTP 400 DEVICE_IS_BUSY 0", 0.0),
     "BUSY-odd":        (400, b'{"error":"DEVICE_IS_BUSY x"}', RequestRefused, "HTTP 400 DEVICE_IS_BUSY x", None),
-    "BUSY-in-200":     (200, b'{"error":"DEVICE_IS_BUSY 35"}', Unreadable, "a status without a readable `locked`", None),
+    "BUSY-in-200":     (200, b'{"error":"DEVICE_IS_BUSY 35"}', Unreadable, "an answer without a readable `locked`", None),
     "UNAUTHORIZED":    (401, b'{"error":"UNAUTHORIZED"}', AuthError, "HTTP 401 UNAUTHORIZED: the key is not accepted", None),
     "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 min", 1800.0),
     "not-found":       (404, b"", RequestRefused, f"HTTP 404{doorpi.NOT_THERE}", None),

@@ -90,7 +90,7 @@ def test_a_command_accepted_without_an_operation_is_not_readable(taps, told):
     with pytest.raises(Unreadable) as caught:
         taps.send()
 
-    assert str(caught.value) == "accepted without an operation id"
+    assert str(caught.value) == "an answer without a readable `operationId`"
 
 
 def test_an_operation_id_cannot_reach_beyond_its_place_in_the_path(taps):
@@ -174,7 +174,7 @@ def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
 
 
 # fmt: off
-NO_STATE = "a status without a readable `state`"
+NO_STATE = "an answer without a readable `state`"
 BAD_STATUSES = {
     "nothing":    ((200, b"{}"), NO_STATE),
     "no-result":  (success(None), NO_STATE),
@@ -378,7 +378,7 @@ def test_a_command_without_an_operation_id_is_confirmed_by_the_state(taps):
 
     outcome = taps.tap()
 
-    words = f"accepted without an operation id; {UNSURE}"
+    words = f"an answer without a readable `operationId`; {UNSURE}"
     assert outcome == Outcome(Command.UNLOCK, Result.UNSURE, words, 54)
     assert len(taps.cloud.asked) == 3
 
