@@ -3678,6 +3678,9 @@ OWN = (Medium.COMMAND, Medium.RELOCK)  # the owner and the door need no permissi
 
 LOCKED_DOWN_WORDS = "locked down: no card opens the door"
 NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
+MOST_UNKNOWN = 4  # cards are noted for `allow`
+ENROLMENT_S = 15.0
+
 TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 
@@ -3729,7 +3732,7 @@ def circumstances(
     )
 
 
-def believes_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
+def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
     """Whether dates and hours can be judged now."""
     must_be_set, is_set = config.door.require_synced_clock, clock.is_set()
     newest = None if is_set or must_be_set else events.newest_at()
@@ -3806,19 +3809,19 @@ class Retention:
 class Display:
     """The lights, and the status that systemd shows."""
 
-    def __init__(self, indicator: Indicator, supervisor: Supervisor, clock: Clock,
-                 patterns: Mapping[Signal, Pattern]) -> None:  # fmt: skip
-        self._supervisor, self._clock = supervisor, clock
+    def __init__(
+        self, equipment: Equipment, supervisor: Supervisor, clock: Clock
+    ) -> None:
+        self._equipment, self._supervisor, self._clock = equipment, supervisor, clock
+        self.denials = Denials()
         #: What is wrong, in words; those of FAULTS have a light as well.
         self.troubles: dict[Signal | str, str] = {}
-        self.shown_until = -inf  # the last result
+        self.shown_until = self.enrolling_until = -inf  # the result; the window
         #: The signal of each request that has no result yet.
         self.under_way: dict[object, Signal] = {}
-        self.enrolling_until = self.denied_until = -inf
-        self.use(indicator, patterns)
 
-    def use(self, indicator: Indicator, patterns: Mapping[Signal, Pattern]) -> None:
-        self._indicator, self._patterns = indicator, patterns
+    def use(self, patterns: Mapping[Signal, Pattern]) -> None:
+        self._patterns = patterns
         self._standing_shown: Signal | None = None
 
     @property
@@ -3837,15 +3840,17 @@ class Display:
         now = self._clock.monotonic()
         length_s = sum(self._patterns[sign].duration_s for sign in signals)
         denied_s = self._patterns[Signal.DENIED].duration_s
-        more = ceil(max(0.0, self.denied_until - now - length_s) / denied_s)
+        paused_s = self.denials.paused_until - now
+        more = ceil(max(0.0, paused_s - length_s) / denied_s)
         self.shown_until = now + length_s + more * denied_s
         self._standing_shown = self.standing
-        self._indicator.show(*signals, *[Signal.DENIED] * more, self._standing_shown)
+        more_signals = *[Signal.DENIED] * more, self._standing_shown
+        self._equipment.indicator.show(*signals, *more_signals)
 
     def keep_up(self) -> None:
         """For idle moments: show what has changed, once the last result was seen."""
-        self._indicator.keep_ready()
-        trouble = self._indicator.trouble
+        self._equipment.indicator.keep_ready()
+        trouble = self._equipment.indicator.trouble
         self.note("lights", trouble and f"no lights: {trouble}", "the lights are back")
         is_seen = self._clock.monotonic() >= self.shown_until
         if is_seen and self._standing_shown is not self.standing:
@@ -3871,72 +3876,9 @@ class Display:
         self._supervisor.status("; ".join(words))
 
 
-class Refusals:
-    """Says no, and keeps a flood of denials from the disk and from the lights."""
-
-    most_unknown = 4
-
-    def __init__(self, display: Display, events: Forgiving, clock: Clock) -> None:
-        self._display, self._events, self._clock = display, events, clock
-        self._denials = Denials()
-        self._unknown: dict[Uid, float] = {}
-
-    def forgive(self) -> None:
-        """Somebody may enter: the pause after many denials ends."""
-        self._denials.forgive()
-        self._display.denied_until = -inf
-
-    def deny(
-        self, event: Event, now: float, counts: Mapping[str, int], is_unknown: bool
-    ) -> bool:
-        """Show and log a denial; False for one that is only counted.  ``is_unknown``:
-        `allow` may be about this card."""
-        if now < self._denials.paused_until:
-            self._denials.is_only_counted(event, now, is_pause=True)
-            return False
-        pause_begins = self._denials.pause_begins(now)
-        self._display.denied_until = self._denials.paused_until
-        is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
-        self._display.show(Signal.DENIED if is_a_no else Signal.FAULT)
-        words = self._noted(event.uid, now) if event.uid and is_unknown else {}
-        notes = Notes(words=words, counts=counts)
-        if self._denials.is_only_counted(event, now):
-            self._events.keep(notes)
-        else:
-            log.info("%s", describe(event))
-            begun = self._events.begin(event, notes)
-            self._denials.stored(event._replace(id=begun), now)
-        if pause_begins:
-            log.warning(
-                "%d denials in a minute: no further one is answered for %d s",
-                Denials.limit,
-                Denials.pause_s,
-            )
-        return True
-
-    def _noted(self, uid: Uid, now: float) -> dict[str, str]:
-        """The last unknown cards, for `allow`.  A phone is one of them, though it shows
-        another UID each time."""
-        before = [
-            (other, at)
-            for other, at in self._unknown.items()
-            if other != uid and not (is_random(uid) and is_random(other))
-        ]
-        self._unknown = dict([*before[1 - self.most_unknown :], (uid, now)])
-        return {NoteKey.UNKNOWN: unknown_text(self._unknown, self._clock.boot())}
-
-    def close(self, now: float = inf) -> None:
-        """Log how often each denial was repeated, once that has ended."""
-        for each in self._denials.over(now):
-            event = each.event._replace(detail=each.words)
-            log.info("%s", describe(event))
-            if event.id:
-                self._events.finish(event)
-
-
 class Doorkeeper:
-    """What all requests share: the list, the locks and who is in line for them, the
-    lights and the log.
+    """What all requests share: the list, the locks and the line before them, the lights
+    and the log.
 
     One passage after the other moves the lock.  A person who comes while somebody is
     let in wants in, too, and never locks the door.  A relock gives way to everybody.
@@ -3946,44 +3888,42 @@ class Doorkeeper:
         self,
         config: Config,
         equipment: Equipment,
-        *,
-        clock: Clock,
         supervisor: Supervisor,
+        clock: Clock,
+        *,
         worker: Callable[[str], Worker] = lambda name: InlineWorker(),
         jitter: Callable[[], float] = random.random,
         report: Callable[[str, bool], None] | None = None,
     ) -> None:
-        self.clock, self._jitter = clock, jitter
+        self.equipment, self.supervisor, self.clock = equipment, supervisor, clock
+        self._jitter = jitter
         self._worker = functools.cache(worker)  # one a lock, also after a reload
         self.line: list[Passage] = []  # the first one moves the lock
-        self.display = Display(equipment.indicator, supervisor, clock, config.patterns)
+        self.unknown: dict[Uid, float] = {}  # the last unknown cards: when, monotonic
+        self.display = Display(equipment, supervisor, clock)
         self.people = Forgiving(equipment.people, report or self._report_storage)
         self.events = Forgiving(equipment.events, report or self._report_storage)
-        self.refusals = Refusals(self.display, self.events, clock)
-        self.use(config, equipment)
+        self.use(config)
 
     def use(
-        self,
-        config: Config,
-        equipment: Equipment,
-        pending: Mapping[str, Relock] = MappingProxyType({}),
+        self, config: Config, pending: Mapping[str, Relock] = MappingProxyType({})
     ) -> None:
         """From now on go by ``config``, with the ``pending`` relocks."""
-        self.config, self.authorities = config, equipment.authorities
+        self.config, events = config, self.equipment.events
         self.list = LocalList(config.cards, self.people)
-        self.display.use(equipment.indicator, config.patterns)
+        self.display.use(config.patterns)
         self.control = control_locks(
             config,
-            equipment.locks,
+            self.equipment.locks,
             self.events,
             self.clock,
             jitter=self._jitter,
             worker=self._worker,
         )
-        after_s, events = config.lock.relock_after_s, equipment.events
+        after_s = config.lock.relock_after_s
         self.relocking = Relocking(self.control, after_s, self.clock, events, pending)
-        self._lockdown_looks, self._clock_looks = Every(1.0), Every(10.0)
-        self._clock_believed: bool | None = None  # when it was last looked at
+        self._lockdown_looks, self._other_looks = Every(1.0), Every(10.0)
+        self._trusts_clock: bool | None = None  # when it was last looked at
 
     def _report_storage(self, why: str, is_write: bool) -> None:
         trouble, ended = why and f"database: {why}", "database: it can be written again"
@@ -4028,14 +3968,6 @@ class Doorkeeper:
             lines.append(LOCKED_DOWN_WORDS)
         return Answer(is_known, lines)
 
-    def relock(self, relock: Relock) -> Steps[Event]:
-        """The passage of the door's own request to lock again."""
-        now, began_at = self.clock.now(), self.clock.monotonic()
-        request = AccessRequest(
-            Medium.RELOCK, relock.lock, now, began_at, inf, wants=Wants.LOCK
-        )
-        return Passage(self, request, relock=relock).steps
-
     def cancel_relock(self) -> bool:
         """A person goes first, and the door is locked again afterwards.  True where the
         command has left: the lock may still call itself unlocked."""
@@ -4054,32 +3986,22 @@ class Doorkeeper:
         self.display.note(Signal.LOCKED_DOWN, words, "the lockdown is lifted")
         return found
 
-    def circumstances(self, request: AccessRequest) -> Circumstances:
-        return circumstances(
-            self.config,
-            self.events,
-            request.identifier,
-            request.at,
-            clock_set=believes_clock(self.config, self.events, self.clock),
-            locked_down=self.is_locked_down(),
-        )
-
     def look_round(self) -> None:
-        """For idle moments: notice a lockdown, and a clock that is or is not set."""
-        now = self.clock.monotonic()
+        """For idle moments: note a lockdown, a clock that is not set, and API calls
+        that run out."""
+        now, was_trusted = self.clock.monotonic(), self._trusts_clock
         if self._lockdown_looks.is_due(now):
             self.is_locked_down()
-        if self._clock_looks.is_due(now):
-            before = self._clock_believed
-            self._clock_believed = believes_clock(self.config, self.events, self.clock)
-            if before is not self._clock_believed:
-                self._note_clock(self._clock_believed)
-
-    def _note_clock(self, is_believed: bool) -> None:
-        """Say whom a clock that is not set keeps out."""
+        if not self._other_looks.is_due(now):
+            return
+        shortages = (control.budget.shortage() for control in self.control.all)
+        self.display.note("calls", "; ".join(filter(None, shortages)))
+        self._trusts_clock = trusts_clock(self.config, self.events, self.clock)
+        if self._trusts_clock is was_trusted:
+            return
         trouble, others = "", self.people.has_dated_cards()
         dated = sum(card.needs_clock for card in self.config.cards.values())
-        if not is_believed and (dated or others):
+        if not self._trusts_clock and (dated or others):
             trouble = (
                 f"the clock is not set (it shows {self.clock.now():%Y-%m-%d %H:%M}):"
                 f" cards with dates or hours are refused: {dated} of doorpi.toml"
@@ -4088,16 +4010,17 @@ class Doorkeeper:
         ended = "the clock is set: cards with dates or hours work again"
         self.display.note("clock", trouble, ended)
 
-    def look_at_calls(self) -> None:
-        """Warn when the month's calls come to an end."""
-        found = (control.budget.shortage() for control in self.control.all)
-        self.display.note("calls", "; ".join(filter(None, found)))
+    def log_repeats(self, now: float = inf) -> None:
+        """Log how often each denial was repeated, once that has ended by ``now``."""
+        for each in self.display.denials.over(now):
+            event = each.event._replace(detail=each.words)
+            log.info("%s", describe(event))
+            if event.id:
+                self.events.finish(event)
 
 
 class Passage:
     """One request on its way, from what was presented to the light and the event."""
-
-    enrolment_s = 15.0
 
     def __init__(
         self,
@@ -4139,25 +4062,49 @@ class Passage:
         verdict = yield from self._judge()
         self.event = self.event._replace(**verdict._asdict())
         if verdict.granted:
-            keeper.refusals.forgive()
-        is_master = verdict.granted and self.who and self.who.role is Role.MASTER
+            keeper.display.denials.forgive()
+        is_master = bool(verdict.granted and self.who and self.who.role is Role.MASTER)
         is_enrolling = arrived < keeper.display.enrolling_until
         if verdict.granted and not is_master and not is_enrolling:
             return True
         with ProcessSignals.postponed():  # the log has what is shown
-            if is_master:
-                self._turn_enrolment(is_enrolling)
-            elif is_enrolling:
-                self._enrol()
-            elif not self._deny() and self._source:
-                self._source.rest(arrived + Denials.slow_s)
+            if is_master or is_enrolling:
+                self._enrol(is_master, is_enrolling)
+            else:
+                self._deny()
         return False
 
-    def _deny(self) -> bool:
-        is_unknown = not self.event.holder or bool(self.who and self.who.block)
-        calls = self._keeper.control.new_calls()
-        arrived = self.request.arrived
-        return self._keeper.refusals.deny(self.event, arrived, calls, is_unknown)
+    def _deny(self) -> None:
+        """Show and log a denial; in the pause after many of them it is only counted."""
+        keeper, event, now = self._keeper, self.event, self.request.arrived
+        denials, words = keeper.display.denials, dict[str, str]()
+        if now < denials.paused_until:
+            denials.is_only_counted(event, now, is_pause=True)
+            if self._source:
+                self._source.rest(now + Denials.slow_s)
+            return
+        pause_begins = denials.pause_begins(now)
+        is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
+        keeper.display.show(Signal.DENIED if is_a_no else Signal.FAULT)
+        if event.uid and (not event.holder or (self.who and self.who.block)):
+            keeper.unknown.pop(event.uid, None)
+            keeper.unknown = {**keeper.unknown, event.uid: now}
+            if len(keeper.unknown) > MOST_UNKNOWN:
+                del keeper.unknown[next(iter(keeper.unknown))]
+            words[NoteKey.UNKNOWN] = unknown_text(keeper.unknown, keeper.clock.boot())
+        notes = Notes(words, keeper.control.new_calls())
+        if denials.is_only_counted(event, now):
+            keeper.events.keep(notes)
+        else:
+            log.info("%s", describe(event))
+            begun = keeper.events.begin(event, notes)
+            denials.stored(event._replace(id=begun), now)
+        if pause_begins:
+            log.warning(
+                "%d denials in a minute: no further one is answered for %d s",
+                Denials.limit,
+                Denials.pause_s,
+            )
 
     # -- who it is, and whether they may enter
 
@@ -4168,8 +4115,15 @@ class Passage:
         self.who = self._listed = keeper.list.look_up(request)
         if self.who is None:
             self.who, no = yield from self._ask_authorities()
-        self._decided_by = keeper.circumstances(request)
-        verdict = self._decide(self.who, self._decided_by)
+        self._decided_by = circumstances(
+            keeper.config,
+            keeper.events,
+            request.identifier,
+            request.at,
+            clock_set=trusts_clock(keeper.config, keeper.events, keeper.clock),
+            locked_down=keeper.is_locked_down(),
+        )
+        verdict = decide(self.event.uid or Uid(""), self.who, self._decided_by)
         if verdict.granted and self.who and self._source:
             prove = functools.partial(self._source.prove, self.who)
             no = yield from call(self._source.worker, prove)
@@ -4183,7 +4137,7 @@ class Passage:
         is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
         if keeper.is_locked_down() or is_phone:
             return None, None
-        for authority in keeper.authorities:
+        for authority in keeper.equipment.authorities:
             found = yield from self._ask(authority)
             if isinstance(found, Credential):
                 return keeper.list.with_block(request, found), None
@@ -4215,48 +4169,34 @@ class Passage:
         finally:
             del display.under_way[self]
 
-    def _decide(self, who: Credential | None, by: Circumstances) -> Verdict:
-        return decide(self.event.uid or Uid(""), who, by)
-
-    def _turn_enrolment(self, is_open: bool) -> None:
-        """A master card opens the enrolment window or closes it; it moves no lock."""
-        display, until = self._keeper.display, self.request.arrived + self.enrolment_s
-        display.enrolling_until = -inf if is_open else until
-        display.show()
-        word = "closed" if is_open else f"open for {self.enrolment_s:g} s"
-        self._record(detail=f"enrolment {word}")
-
-    def _enrol(self) -> None:
-        """Put an unknown card on the list, and close the window; deny any other."""
+    def _enrol(self, is_master: bool, is_open: bool) -> None:
+        """A master card opens the enrolment window, or closes it.  The first unknown
+        card in it goes on the list; any other is denied."""
         keeper, event, uid = self._keeper, self.event, self.event.uid
-        sign, changes = Signal.DENIED, {}
-        if uid and self.who is None and not is_random(uid):
+        signals, changes = [Signal.DENIED], dict[str, Any]()
+        if is_master:
+            until = -inf if is_open else self.request.arrived + ENROLMENT_S
+            keeper.display.enrolling_until, signals = until, []
+            word = "closed" if is_open else f"open for {ENROLMENT_S:g} s"
+            changes = {"detail": f"enrolment {word}"}
+        elif uid and self.who is None and not is_random(uid):
             keeper.display.enrolling_until = -inf
             name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
             card = Credential(uid=uid, holder=name, source=Origin.DB)
             # The database may know it, and have failed a moment ago.
             is_known = keeper.people.find(uid, default=card) is not None
             if is_known or keeper.people.add_card(card, event.at, default=card):
-                sign, changes = Signal.FAULT, {"detail": "could not be enrolled"}
+                signals, changes = [Signal.FAULT], {"detail": "could not be enrolled"}
             else:
-                sign = Signal.ENROLLED
-                changes = {
-                    "holder": name,
-                    "reason": Reason.GRANTED,
-                    "detail": "enrolled",
-                }
+                signals, changes = [Signal.ENROLLED], {"detail": "enrolled"}
+                changes |= {"holder": name, "reason": Reason.GRANTED}
         elif event.reason is Reason.GRANTED:
-            changes = {
-                "reason": Reason.NOT_PERMITTED_AT_THIS_TIME,
-                "detail": "nobody is let in while a new card is enrolled",
-            }
-        keeper.display.show(sign)
-        self._record(**changes)
-
-    def _record(self, **changes: Any) -> None:
-        self.event = self.event._replace(**changes)
+            detail = "nobody is let in while a new card is enrolled"
+            changes = {"detail": detail, "reason": Reason.NOT_PERMITTED_AT_THIS_TIME}
+        keeper.display.show(*signals)
+        self.event = event._replace(**changes)
         log.info("%s", describe(self.event))
-        self._keeper.events.record(self.event)
+        keeper.events.record(self.event)
 
     # -- what is done
 
@@ -4326,7 +4266,7 @@ class Passage:
         if self._listed is None:
             who = who or keeper.list.with_block(self.request, self.who)
         by = self._decided_by._replace(locked_down=keeper.is_locked_down())
-        verdict = self._decide(who, by)
+        verdict = decide(self.event.uid or Uid(""), who, by)
         if not verdict.granted:
             self._is_withdrawn = True
             if self.event.command is None:  # an intent that is on disk stays as it is
@@ -4334,18 +4274,14 @@ class Passage:
             raise AccessWithdrawn(verdict.reason)
 
     def _intend(self, command: Command) -> None:
+        events, relocking = self._keeper.events, self._keeper.relocking
         with ProcessSignals.postponed():
-            relocking = self._keeper.relocking
             notes = NO_NOTES if self.relock else relocking.intend(command)
             if self.event.id:  # a second lock gets the same
-                self._keeper.events.keep(notes)
-            else:
-                self.event = self.event._replace(command=command)
-                self._begin(notes)
-
-    def _begin(self, notes: Notes) -> None:
-        begun = self._keeper.events.begin(self.event, notes)
-        self.event = self.event._replace(id=begun)
+                events.keep(notes)
+                return
+            self.event = self.event._replace(command=command)
+            self.event = self.event._replace(id=events.begin(self.event, notes))
 
     def _end(self, outcome: Outcome) -> None:
         """Show how it ended, and put it on disk."""
@@ -4369,22 +4305,21 @@ class Passage:
         if low:
             left = "" if battery is None else f": {battery} %"
             log.warning("the lock's battery is low%s", left)
-        keeper.look_at_calls()
 
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
         notes = notes._replace(counts=self._keeper.control.new_calls())
-        if not self.event.id:  # nothing was sent, or the disk failed then
-            self._begin(NO_NOTES)
+        event, events = self.event, self._keeper.events
         waited_s = self._keeper.clock.monotonic() - self.request.arrived
-        self.event = self.event._replace(
+        self.event = event._replace(
+            id=event.id or events.begin(event),  # nothing was sent, or the disk failed
             result=outcome.result,
             latency_ms=round(waited_s * 1000),
             detail=outcome.detail,
         )
         log.info("%s", describe(self.event))
         if self.event.id:
-            self._keeper.events.finish(self.event, notes)
+            events.finish(self.event, notes)
 
 
 class Door:
@@ -4395,33 +4330,13 @@ class Door:
     look_round_s = 0.2  # the longest wait
     quiet_s = 10.0  # after a result: somebody may tap again this soon
 
-    def __init__(
-        self,
-        config: Config,
-        equipment: Equipment,
-        settings: Settings,
-        *,
-        clock: Clock,
-        supervisor: Supervisor,
-        worker: Callable[[str], Worker] = lambda name: InlineWorker(),
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._supervisor = supervisor
-        self._runner = Runner(clock)
-        self._keeper = Doorkeeper(
-            config,
-            equipment,
-            clock=clock,
-            supervisor=supervisor,
-            worker=worker,
-            jitter=jitter,
-        )
-        self._display = self._keeper.display
+    def __init__(self, keeper: Doorkeeper, settings: Settings) -> None:
+        self._keeper, self._settings = keeper, settings
+        self._clock, self._supervisor = keeper.clock, keeper.supervisor
+        self._display, self._equipment = keeper.display, keeper.equipment
+        self._runner = Runner(keeper.clock)
         self._new: Config | ConfigError | None = None  # an edit that is not in use yet
-        self._equipment = equipment
-        self._retention = Retention(config.log.keep_days, clock)
+        self._retention = Retention(keeper.config.log.keep_days, keeper.clock)
 
     def run(self) -> None:
         """Serve until Stopped is raised, then close everything.  Raises: Stopped."""
@@ -4429,7 +4344,6 @@ class Door:
         try:
             for source in self._equipment.sources:
                 source.open()
-            self._note_readers()
             self._supervisor.report("ready")
             # The first use of the database may migrate it.  Not before READY: an older
             # program that must be put back finds it as it was.
@@ -4437,7 +4351,6 @@ class Door:
                 events = counted(left_open, "event")
                 log.warning("%s cut off by a restart: logged as interrupted", events)
             keeper.events.tidy()
-            keeper.look_at_calls()
             keeper.look_round()
             self._display.report_status()
             log.info("%s is ready", printable(keeper.config.door.name))
@@ -4462,7 +4375,7 @@ class Door:
             control.worker.close()
             control.lock.close()  # a strike falls shut before anything is shown
         self._runner.stop(stopped)
-        self._keeper.refusals.close()
+        self._keeper.log_repeats()
         if stopped.number == signal.SIGINT:
             self._equipment.indicator.show(Signal.STOPPING)
             self._clock.sleep(1.5)
@@ -4501,9 +4414,6 @@ class Door:
             has_looked = source.due == inf and source.worker.is_idle
             if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
-        self._note_readers()
-
-    def _note_readers(self) -> None:
         troubles = (source.trouble for source in self._equipment.sources)
         self._display.note(Signal.READER_LOST, "; ".join(filter(None, troubles)))
 
@@ -4513,10 +4423,11 @@ class Door:
         if not self._keeper.line:  # else what is on disk is about the move itself
             relocking.look()
             now = self._clock.monotonic()
-            for relock in relocking.pending.values():
-                if relock.due <= now:
-                    self._runner.start(self._keeper.relock(relock))
-                    break
+            due = (each for each in relocking.pending.values() if each.due <= now)
+            if relock := next(due, None):
+                at, wants = self._clock.now(), Wants.LOCK
+                request = AccessRequest(Medium.RELOCK, relock.lock, at, now, inf, wants)
+                self._runner.start(Passage(self._keeper, request, None, relock).steps)
         is_stuck = any(relock.due == inf for relock in relocking.pending.values())
         self._display.note(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN * is_stuck)
 
@@ -4524,7 +4435,7 @@ class Door:
         keeper = self._keeper
         self._display.note(Signal.LOCK_UNREACHABLE, keeper.control.keep_ready())
         keeper.look_round()
-        keeper.refusals.close(self._clock.monotonic())
+        keeper.log_repeats(self._clock.monotonic())
         self._display.keep_up()
         if self._clock.monotonic() > self._display.shown_until + self.quiet_s:
             self._retention.step(keeper.people, keeper.events)
@@ -4546,7 +4457,7 @@ class Door:
                 log.info("settings read again: nothing changed")
             else:
                 before = keeper.config
-                keeper.use(new, self._equipment, keeper.relocking.pending)
+                keeper.use(new, keeper.relocking.pending)
                 self._retention = Retention(new.log.keep_days, self._clock)
                 log.info("settings reloaded")
                 self._log_edit(before, what_else_changes(before, new))
@@ -11360,14 +11271,14 @@ def build(
     clock: Clock,
 ) -> Door:
     """The door that `run` runs, with the ``equipment`` that `equip` made."""
-    return Door(
+    keeper = Doorkeeper(
         config,
         equipment,
-        settings,
-        clock=clock,
-        supervisor=Systemd(environ, clock),
+        Systemd(environ, clock),
+        clock,
         worker=lambda name: ThreadWorker(name, clock.wake),
     )
+    return Door(keeper, settings)
 
 
 def equip(config: Config, clock: Clock) -> Equipment:
@@ -11886,7 +11797,7 @@ def cmd_why(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         uids = enquiry.meant(text)
-        unset = not believes_clock(config, enquiry.events, clock)
+        unset = not trusts_clock(config, enquiry.events, clock)
         times = instants_meant(args.at, clock) if args.at else [clock.now()]
         is_set = not unset or args.at is not None
         for uid, at in ((uid, at) for uid in uids for at in times):
@@ -11943,11 +11854,9 @@ def _by_hand(request: AccessRequest, config: Config, clock: Clock) -> int:
         events=store.events,
         indicator=NoLights(),
     )
-    supervisor = Systemd({}, clock)
+    nobody = Systemd({}, clock)
+    keeper = Doorkeeper(config, equipment, nobody, clock, report=_warn_of_store)
     with contextlib.closing(equipment):
-        keeper = Doorkeeper(
-            config, equipment, clock=clock, supervisor=supervisor, report=_warn_of_store
-        )
         if request.wants is Wants.STATUS:
             answer = drive(keeper.status(), clock)
         else:

@@ -287,11 +287,11 @@ def test_a_new_month_ends_the_warning(world):
     while world.reader.shows or not door.is_idle:
         door.step()
     world.clock.at = datetime(2026, 12, 1, 0, 0, 1, tzinfo=JST)
+    world.clock.advance(10.0)
 
-    world.reader.shows = [KEN]
-    while world.reader.shows or not door.is_idle:
-        door.step()
+    door.step()
 
+    assert "3,000 calls" in world.supervisor.said[-2]
     assert world.supervisor.said[-1] == "status: ready"
 
 

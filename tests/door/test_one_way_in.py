@@ -135,10 +135,7 @@ def door_of(world: World, elsewhere: Elsewhere | None = None, *sources, **door):
         equipment = world.equipment
         equipment.authorities = [elsewhere] if elsewhere else []
         equipment.sources = [*sources, *equipment.sources]
-        made = doorpi.Door(
-            config, equipment, world.settings, clock=world.clock,
-            supervisor=world.supervisor, jitter=lambda: 0.0,
-        )  # fmt: skip
+        made = world.door_on_equipment(config)
     return made
 
 
@@ -789,11 +786,9 @@ def test_a_call_that_does_not_end_feeds_no_watchdog(world, elsewhere, which):
     equipment.sources[0].worker = workers.get("reader", doorpi.InlineWorker())
     elsewhere.worker = workers.get("authority", elsewhere.worker)
     equipment.authorities = [elsewhere]
-    door = doorpi.Door(
-        config, equipment, world.settings, clock=world.clock,
-        supervisor=world.supervisor,
-        worker=lambda name: workers.get(name) or doorpi.InlineWorker(),
-    )  # fmt: skip
+    door = world.door_on_equipment(
+        config, worker=lambda name: workers.get(name) or doorpi.InlineWorker()
+    )
 
     for _ in range(9):
         door.step()

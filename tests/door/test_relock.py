@@ -578,10 +578,7 @@ def test_a_real_database_that_breaks_does_not_take_it_along(world, tmp_path):
     door = world.door(config())
     store = SqliteStore(tmp_path / "doorpi.db", repair=True)
     world.equipment.people, world.equipment.events = store.people, store.events
-    door = doorpi.Door(
-        config(), world.equipment, world.settings,
-        clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
-    )  # fmt: skip
+    door = world.door_on_equipment(config())
     tap(world, door)
     idle(world, door, 5)
     store.close()  # into one file
@@ -671,10 +668,7 @@ def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
     door = world.door(config())
     store = SqliteStore(tmp_path / "doorpi.db")
     world.equipment.people, world.equipment.events = store.people, store.events
-    door = doorpi.Door(
-        config(), world.equipment, world.settings,
-        clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
-    )  # fmt: skip
+    door = world.door_on_equipment(config())
     seen = []
     send = world.lock.send
 

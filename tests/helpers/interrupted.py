@@ -19,7 +19,6 @@ CODE = {
         doorpi.Door,
         doorpi.Doorkeeper,
         doorpi.Display,
-        doorpi.Refusals,
         doorpi.Passage,
         doorpi.LockControl,
         doorpi.Relocking,

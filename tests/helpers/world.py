@@ -446,14 +446,19 @@ class World:
             events=store if is_fake else store.events,
             indicator=self.lights,
         )
-        return doorpi.Door(
+        return self.door_on_equipment(config)
+
+    def door_on_equipment(self, config: Config, **more) -> doorpi.Door:
+        """A door on ``equipment`` as it is now."""
+        keeper = doorpi.Doorkeeper(
             config,
             self.equipment,
-            self.settings,
-            clock=self.clock,
-            supervisor=self.supervisor,
+            self.supervisor,
+            self.clock,
             jitter=lambda: 0.0,
+            **more,
         )
+        return doorpi.Door(keeper, self.settings)
 
     def source(self, config: Config) -> doorpi.CardSource:
         return doorpi.CardSource(

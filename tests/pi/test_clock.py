@@ -81,10 +81,7 @@ def test_events_keep_their_order_and_their_chain_when_the_clock_goes_back(
     world.door()
     store = SqliteStore(tmp_path / "doorpi.db")
     world.equipment.people, world.equipment.events = store.people, store.events
-    door = doorpi.Door(
-        config(), world.equipment, world.settings,
-        clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
-    )  # fmt: skip
+    door = world.door_on_equipment(config())
     years = (2026, 1970, 2099, 2026)
     for year in years:
         world.clock.at = NOON.replace(year=year)

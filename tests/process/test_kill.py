@@ -46,10 +46,7 @@ def tap_for_ever():
         return send(command, send_by, by)
 
     world.lock.send = noted
-    door = doorpi.Door(
-        replace(config_of(card_of(KEN)), lock=lock), world.equipment, world.settings,
-        clock=world.clock, supervisor=world.supervisor, jitter=lambda: 0.0,
-    )
+    door = world.door_on_equipment(replace(config_of(card_of(KEN)), lock=lock))
     store.events.close_interrupted()
     os.write(1, b"+")
     while True:

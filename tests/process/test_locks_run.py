@@ -219,7 +219,7 @@ def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
 
     assert event.result == "unlocked"
     assert moves(cloud) == [Command.UNLOCK]
-    assert "having the lock asked again" in door.journal
+    assert "its hub is asked to contact it" in door.journal
 
 
 def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio):

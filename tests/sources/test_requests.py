@@ -89,7 +89,6 @@ class Street(World):
         self.inboxes.append(source)
         self.equipment.sources = [*self.equipment.sources, source]
         self.equipment.authorities = self.members
-        door._keeper.use(door._keeper.config, self.equipment)
         if not self.path.exists():  # nobody can have asked
             source.poll(self.clock.monotonic())
         self.running = door
