@@ -4803,8 +4803,7 @@ class Dialer:
             return self._attempt
 
     def unreachable_for(self, seconds: float) -> str:
-        """In words when there was no connection and no answer for ``seconds``, though
-        one was tried for; otherwise ""."""
+        """In words when no connection could be opened for ``seconds``, else ""."""
         since = self._missing_since
         is_long = since is not None and self.clock.monotonic() - since >= seconds
         return f"no connection to {self.host} for {seconds:g} s" if is_long else ""
@@ -4823,8 +4822,8 @@ class Dialer:
                 ready = self._ready
                 has_old = ready is not None and not for_command
                 if ready and (self._is_fresh(fresh_s) or (attempt and has_old)):
-                    is_new = attempt and attempt.socket is ready and is_own
-                    ready.was_open = not is_new
+                    is_new = attempt is not None and attempt.socket is ready
+                    ready.was_open = not (is_new and is_own)
                     self._ready, self._in_use = None, ready
                     self._backoff.succeed()
                     return ready
@@ -4937,8 +4936,8 @@ class Dialer:
 
 
 class AnswerFile(io.BufferedReader):
-    """The file from which http.client's HTTPResponse reads an answer.  It outlives the
-    response: interim answers precede the real one, and surplus bytes may follow it."""
+    """What HTTPResponse reads an answer from.  It outlives the response, because
+    interim answers precede the real one and surplus bytes may follow it."""
 
     def makefile(self, mode: str) -> Self:
         return self
@@ -4951,8 +4950,7 @@ class AnswerFile(io.BufferedReader):
 
 
 class Reply(NamedTuple):
-    """What an HTTP API answered.  ``said`` is the text of an error in it, fit for a
-    log: printable, without our secrets."""
+    """What an HTTP API answered.  ``said`` is the explanation of an error, redacted."""
 
     status: int
     body: bytes
@@ -5014,7 +5012,6 @@ class WebApi:
     def __init__(
         self,
         base_url: str,
-        *,
         trusted: str,
         clock: Clock,
         headers: Mapping[str, str] = MappingProxyType({}),
@@ -5149,7 +5146,7 @@ class WebApi:
         with contextlib.suppress(ValueError, RecursionError):
             words = _words_in(json.loads(content))
         after = response.headers.get("Retry-After", "")
-        return Reply(status, content, after, self.redact(words)), is_kept
+        return Reply(status, content, after, words and self.redact(words)), is_kept
 
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
@@ -5209,11 +5206,9 @@ def _field(table: Any, name: str, *kinds: type) -> Any:
 def _progress(
     status: LockStatus, command: Command, *, proves: bool = True, refutes: bool = False
 ) -> Progress:
-    """What ``status`` says about ``command``: its target state counts if it ``proves``
-    success, the other state if it ``refutes`` that the command had an effect.
-
-    Raises: Unreadable with the status's reason, to be logged if nothing better comes.
-    """
+    """What ``status`` says about ``command``: its target counts if it ``proves``
+    success, the other state if it ``refutes`` an effect.  Raises: Unreadable with the
+    reason for which nothing is known."""
     if status.state is command.target and proves:
         return Progress.DONE
     if refutes and status.state not in (command.target, LockState.UNKNOWN):
@@ -5228,9 +5223,8 @@ def _secrets_in(access: LockAccess) -> list[str]:
 
 
 class Refusal(NamedTuple):
-    """What it means when an API answers with one of ``codes`` and its explanation
-    matches ``said``, a regular expression.  ``after_s`` is how long to wait, unless a
-    group in ``said`` captures the number of seconds."""
+    """What an answer with one of ``codes`` means whose explanation matches the regular
+    expression ``said``; a group in that captures ``after_s``, the seconds to wait."""
 
     codes: Container[int]
     said: str
@@ -5269,10 +5263,8 @@ def _refusal(
 
 
 class WebLock(Lock):
-    """What all locks that are reached over HTTP have in common.
-
-    Only here a failed call (8) becomes a failure of a lock (5).
-    """
+    """A lock that is reached over HTTP.  Only here a failed call (8) becomes a failure
+    of a lock (5)."""
 
     base_url = ""  # the vendor's; the owner may set another one
     headers: tuple[tuple[str, str], ...] = ()  # of each request; {} is the api_key
@@ -5296,14 +5288,10 @@ class WebLock(Lock):
         )
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
-        """The API at one of the vendor's hosts: tokens may be issued by another one.
-        ``more`` is as in WebApi."""
-        trusted, hidden = self._access.trusted, self._secrets
-        api = WebApi(
-            base_url, trusted=trusted, clock=self._clock, secrets=hidden, **more
-        )
-        self.apis.append(api)
-        return api
+        """The API at one of the vendor's hosts, as some issue tokens at another one."""
+        more |= {"secrets": self._secrets}
+        self.apis.append(WebApi(base_url, self._access.trusted, self._clock, **more))
+        return self.apis[-1]
 
     @property
     def calls(self) -> int:
@@ -5334,10 +5322,7 @@ class WebLock(Lock):
         **more: Any,
     ) -> Reply:
         """Make one request, a command if it has a ``send_by``; ``more`` as in
-        WebApi.call.  A status other than 2xx and ``takes`` is an error.
-
-        Raises: LockError.
-        """
+        WebApi.call.  Raises: LockError, for a status other than 2xx and ``takes``."""
         with self._as_lock_errors():
             reply = self._api.call(method, path, by=by, send_by=send_by, **more)
         if reply.is_accepted or reply.status in takes:
@@ -5363,7 +5348,7 @@ class WebLock(Lock):
     ) -> LockStatus:
         """The status with the vendor's ``word`` and ``battery``, of any type; ``why``
         makes the state unknown whatever the word."""
-        state = self.states.get(word, f"the lock says {self._api.redact(repr(word))}")
+        state = self.states.get(word) or f"the lock says {self._api.redact(repr(word))}"
         if why or not isinstance(state, LockState):
             state, why = LockState.UNKNOWN, why or state
         is_level = type(battery) in (int, float) and 0 <= battery <= 100
@@ -5421,10 +5406,7 @@ class SesameMini(WebLock):
         return Progress.DONE if self.is_awake(sent.handle, by) else Progress.PENDING
 
     def is_awake(self, handle: str, by: float) -> bool:
-        """True once the task, of `sync` or of a command, has succeeded.
-
-        Raises: Rejected if it has failed.
-        """
+        """True once a task has succeeded.  Raises: Rejected if it has failed."""
         path = f"/action-result?task_id={quote(handle, safe='')}"
         reply = self._ask("GET", path, by, takes=[400])
         if reply.status == 400:  # "not ready yet", according to pysesame2
@@ -5829,10 +5811,7 @@ class NukiBridge(NukiLock):
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         """After a success the list is read, and the lock once, because the list can
-        lack the state or be old; without a success only the lock knows.
-
-        Raises: Rejected if its motor is blocked.
-        """
+        lack the state or be old; without a success only the lock knows."""
         target, was_success = sent.command.target, sent.handle is not None
         if was_success:
             table, known = self._listed(by).get("lastKnownState"), None
@@ -5972,12 +5951,11 @@ def _iso_unix_s(value: object) -> float | None:
 class Relay(Lock):
     """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
 
-    README has the wiring.  A relay without a board needs a transistor, and a flyback
-    diode across its coil.  While no program holds the pin, its pull decides: GPIO 0 to
-    8 up, 9 to 27 down, so ``active_high = false`` needs GPIO 2 to 8 (0 and 1 are probed
-    at boot); 10 kohm to ground (or 3.3 V) hold it better.  When the program is killed,
-    Raspberry Pi OS keeps the pin as it is until the next start, or releases it at once
-    with ``dtparam=strict_gpiod`` in config.txt.
+    tests/docs/locks.md has the wiring of a board; a bare relay needs a transistor, and
+    a flyback diode across its coil.  While no program holds the pin, its pull decides:
+    GPIO 0 to 8 up, 9 to 27 down, so ``active_high = false`` needs GPIO 2 to 8 (0 and 1
+    are probed at boot).  When the program is killed, Raspberry Pi OS keeps the pin in
+    its state until the next start, or with ``dtparam=strict_gpiod`` releases it.
 
     Source: BCM2835 ARM Peripherals, table 6-31; raspberrypi/linux, pull request 6117.
     """
@@ -6026,8 +6004,8 @@ class Relay(Lock):
                     with ProcessSignals.signals_blocked():
                         pulse.start()
                     self._pulse = pulse
-                self._ends_at = time.monotonic() + self._access.hold_s
                 self._pin.on()
+                self._ends_at = time.monotonic() + self._access.hold_s
             except _gpio_errors() as error:
                 self._release(give_back=True)
                 raise NotSent(self._trouble("used", error)) from None
@@ -6117,10 +6095,9 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
 
 class DriverStateFile:
-    """The DriverState of one lock, in a file that only its owner may read: in the log
-    it would be in every backup.  It is valid only with the settings it was made from,
-    and what cannot be written is kept until the program ends.
-    """
+    """The DriverState of one lock, in a file of its own, as the database is in every
+    backup.  It is valid with the settings it was made from, and what cannot be written
+    is kept until the program ends."""
 
     def __init__(self, path: Path, access: LockAccess) -> None:
         self._path = path

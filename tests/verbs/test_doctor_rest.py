@@ -369,7 +369,7 @@ def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
     )
     monkeypatch.setattr(doorpi, "DIAL_S", 0.1)
 
-    (finding,) = way("https://lock.example")
+    (finding,) = way("http://lock.example")
 
     answer.set()
     assert finding.words == "lock.example: name: no answer"
