@@ -10390,15 +10390,15 @@ def _panel(panel: Panel, patterns: Mapping[Signal, Pattern]) -> Iterator[str]:
     yield tag("g", "", *axis, class_="seconds", fill=FAINT_INK, text_anchor="middle")
     for place, sign in enumerate(panel.signs):
         middle = top + panel.row * (place + 0.5)
-        meaning = _meaning(panel, middle, sign)
-        yield tag(
-            "g", "", *meaning, *_lights(panel, middle, patterns[sign]), id=sign.value
-        )
+        row = _row(panel, middle, sign, patterns[sign])
+        yield tag("g", "", *row, id=sign.value)
 
 
-def _meaning(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
-    """The symbol of a signal, where it has one, and its meaning in two languages."""
-    left, size = panel.left, panel.size
+def _row(panel: Panel, middle: float, sign: Signal, pattern: Pattern) -> Iterator[str]:
+    """A signal's symbol, where it has one, its meaning in two languages, and a track
+    for each light with the times when it is on.  The track is as long as the pattern;
+    one that outlasts the timeline runs to the margin."""
+    left, size, row = panel.left, panel.size, panel.row
     if sign in SYMBOLS:
         yield tag(
             "path", "", d=SYMBOLS[sign], fill="none", stroke=INK, stroke_width=2.0,
@@ -10411,19 +10411,12 @@ def _meaning(panel: Panel, middle: float, sign: Signal) -> Iterator[str]:
     yield caption(left, middle - 0.6 * size, english, size, room, font_weight="bold")
     japanese = {"xml:lang": "ja"}
     yield caption(left, middle + 0.6 * size, MEANINGS_JA[sign], size, room, **japanese)
-
-
-def _lights(panel: Panel, middle: float, pattern: Pattern) -> Iterator[str]:
-    """A track for each light, and on it the times when the light is on.  The track is
-    as long as the pattern; one that outlasts the timeline runs to the margin."""
-    end = panel.right
-    if pattern.duration_s <= panel.seconds:
-        end = panel.x(pattern.duration_s)
+    is_whole = pattern.duration_s <= panel.seconds
+    end = panel.x(pattern.duration_s) if is_whole else panel.right
     for led, (name, colour) in enumerate(LIT.items()):
-        top = middle + panel.row * (0.035 if led else -0.365)
-        bottom, size = top + 0.33 * panel.row, 0.7 * panel.size
-        at = panel.zero - 1, (top + bottom) / 2
-        yield caption(*at, name, size, text_anchor="end", fill=FAINT_INK)
+        top = middle + row * (0.035 if led else -0.365)
+        bottom, at = top + 0.33 * row, (panel.zero - 1, top + 0.165 * row)
+        yield caption(*at, name, 0.7 * size, text_anchor="end", fill=FAINT_INK)
         yield box(panel.zero, top, end, bottom, fill=SHADE, class_="track")
         fill = "url(#hatch)" if panel is TAPPED and led else colour
         second = 0.0
@@ -10468,10 +10461,9 @@ class Chart:
         self.unit = f"{self.step} days" if self.step > 1 else "day"
         columns = range(0, self.days, self.step)
         self.columns = [since + timedelta(days=days) for days in columns]
-        self.taps = [0] * len(columns)
         self.took_ms: list[Counter[int]] = [Counter() for _ in columns]
         self.hours = [[0] * 24 for _ in DAYS]
-        self.denied = self.others = 0
+        self.taps = self.denied = self.others = 0
 
     def add(self, event: Event) -> None:
         """Count ``event`` if it is a tap.  A wrong clock may have put it outside of the
@@ -10481,7 +10473,7 @@ class Chart:
         if event.source != "card" or not self.since <= day <= self.until:
             return
         column = (day - self.since).days // self.step
-        self.taps[column] += 1
+        self.taps += 1
         self.hours[day.weekday()][at.hour] += 1
         if event.reason is not Reason.GRANTED:
             self.denied += 1
@@ -10534,11 +10526,12 @@ def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     """The head, the titles of the parts, and the foot."""
     room, faint = RIGHT - LEFT, {"fill": FAINT_INK}
     yield caption(LEFT, 35.0, name, 26.0, room, font_weight="bold")
-    period, taps = f"{chart.until:%-d %b %Y}", sum(chart.taps)
+    period = f"{chart.until:%-d %b %Y}"
     if chart.days > 1:
         days = counted(chart.days, "day")
         period = f"{chart.since:%-d %b %Y} \N{EN DASH} {period} ({days})"
-    yield caption(LEFT, 64.0, f"{period}  ·  {counted(taps, 'tap')}", 15.0, **faint)
+    period += f"  ·  {counted(chart.taps, 'tap')}"
+    yield caption(LEFT, 64.0, period, 15.0, **faint)
     each = f"From tap to result, each {chart.unit}"
     for y, title in ((98.0, "Taps by weekday and hour"), (360.0, each)):
         yield caption(LEFT, y, title, HEADLINE, font_weight="bold")
@@ -10546,7 +10539,7 @@ def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     if took_ms:
         yield caption(LEFT, 383.0, f"all together: {speeds(took_ms)}", BODY, **faint)
     foot = FOOT.format(counted(took_ms.total(), "tap"), chart.denied, chart.others)
-    for line, text in enumerate(foot.split("\n") if taps else ()):
+    for line, text in enumerate(foot.split("\n") if chart.taps else ()):
         yield caption(LEFT, 716 + 17.0 * line, text, SMALL, room, **faint)
 
 
@@ -10580,58 +10573,43 @@ def _heat_map(chart: Chart) -> Iterator[str]:
 
 
 def _columns(chart: Chart) -> Iterator[str]:
-    """How long the taps of each column took, and how many there were."""
-    took, taps = [], []
-    for day, count, took_ms in zip(
-        chart.columns, chart.taps, chart.took_ms, strict=True
-    ):
-        when = f"{chart.unit} from " * (chart.step > 1) + f"{day:%-d %b %Y}"
-        if took_ms:
-            times = [quantile(took_ms, share) for share in (0.95, 0.5)]
-            took.append((day, f"{when}: {speeds(took_ms)}", times))
-        if count:
-            taps.append((day, f"{when}: {counted(count, 'tap')}", [count]))
-    yield from _bars(chart, "took", 402.0, 592.0, took, lambda ms: f"{ms / 1000:.3g} s")
-    yield from _bars(chart, "taps", 610.0, 676.0, taps, lambda n: counted(n, "tap"))
-    if not took:
-        why = "no tap ended unlocked or locked"
-        yield caption((LEFT + RIGHT) / 2, 497.0, why, HEADLINE, **CENTRED)
-    width = (RIGHT - LEFT) / len(chart.columns)
-    for place in range(0, len(chart.columns), ceil(70 / width)):
-        day = chart.columns[place]
-        label = f"{day:%a %-d %b}" if chart.step == 1 else f"{day:%-d %b %Y}"
-        yield caption(LEFT + (place + 0.5) * width, 688.0, label, SMALL, **CENTRED)
+    """A bar for each column of days, as high as p95; the dark part of it is p50."""
+    top, bottom, width = 402.0, 672.0, (RIGHT - LEFT) / len(chart.columns)
+    highest = max((quantile(ms, 0.95) for ms in chart.took_ms if ms), default=0)
 
-
-def _bars(
-    chart: Chart,
-    kind: str,
-    top: float,
-    bottom: float,
-    columns: Sequence[tuple[date, str, list[int]]],
-    label: Callable[[int], str],
-) -> Iterator[str]:
-    """Bars from 0 to the highest; a second value is a part of the first."""
-    highest = max((values[0] for _, _, values in columns), default=0)
-
-    def height(value: int) -> float:
-        return bottom - (bottom - top) * value / max(highest, 1)
+    def height(ms: int) -> float:
+        return bottom - (bottom - top) * ms / max(highest, 1)
 
     yield box(LEFT, top, RIGHT, bottom, fill=SHADE, fill_opacity=0.5)
-    for value in sorted({0, highest // 2, highest}):
-        y = height(value)
-        yield box(LEFT, y, RIGHT, y + 0.7, fill=LINE)
-        at = LEFT - 8, y
-        yield caption(*at, label(value), SMALL, text_anchor="end", fill=FAINT_INK)
-    width = (RIGHT - LEFT) / len(chart.columns)
+    for ms in sorted({0, highest // 2, highest}):
+        at, label = (LEFT - 8, height(ms)), f"{ms / 1000:.3g} s"
+        yield box(LEFT, at[1], RIGHT, at[1] + 0.7, fill=LINE)
+        yield caption(*at, label, SMALL, text_anchor="end", fill=FAINT_INK)
+    if not any(chart.took_ms):
+        at, why = ((LEFT + RIGHT) / 2, 537.0), "no tap ended unlocked or locked"
+        yield caption(*at, why, HEADLINE, **CENTRED)
     half = min(0.3 * width, 13.0)
-    for day, hint, values in columns:
-        x = LEFT + (chart.columns.index(day) + 0.5) * width
-        bars = [
-            box(x - half, height(value), x + half, bottom, fill=fill)
-            for value, fill in zip(values, (PALE, DARK), strict=False)
-        ]
-        yield tag("g", "", tag("title", hint), *bars, class_=kind)
+    for place, (day, took_ms) in enumerate(
+        zip(chart.columns, chart.took_ms, strict=True)
+    ):
+        x, when = LEFT + (place + 0.5) * width, f"{day:%-d %b %Y}"
+        if place % ceil(70 / width) == 0:
+            label = f"{day:%a %-d %b}" if chart.step == 1 else when
+            yield caption(x, 688.0, label, SMALL, **CENTRED)
+        if took_ms:
+            hint = f"{chart.unit} from " * (chart.step > 1) + when
+            bars = [
+                box(
+                    x - half,
+                    height(quantile(took_ms, share)),
+                    x + half,
+                    bottom,
+                    fill=fill,
+                )
+                for share, fill in ((0.95, PALE), (0.5, DARK))
+            ]
+            title = tag("title", f"{hint}: {speeds(took_ms)}")
+            yield tag("g", "", title, *bars, class_="took")
 
 
 ################################################################################
@@ -10877,8 +10855,14 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
     if silent := [each for each, e in errors if isinstance(e, TimeoutError)]:
         words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
     yield warn_if(do, where, words)
-    if attempt.certificate:
-        yield _certificate_finding(where, attempt.certificate, clock.now())
+    if certificate := attempt.certificate:
+        names = dict(pair for part in certificate["issuer"] for pair in part)
+        issuer = names.get("organizationName") or names.get("commonName") or "nobody"
+        form = "%b %d %H:%M:%S %Y GMT"
+        until = datetime.strptime(certificate["notAfter"], form).replace(tzinfo=UTC)
+        words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
+        do = "the server's owner must renew it before; a cloud does so by itself"
+        yield warn_if(do * (until - clock.now() < timedelta(days=21)), where, words)
 
 
 def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
@@ -10898,18 +10882,6 @@ def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
         if "refused" in why:
             do = "is the port in base_url right, and is it switched on?"
     return f"{step}: {why.removeprefix('TLS: ')}", do
-
-
-def _certificate_finding(
-    where: str, certificate: Mapping[str, Any], at: datetime
-) -> Finding:
-    names = dict(pair for part in certificate["issuer"] for pair in part)
-    issuer = names.get("organizationName") or names.get("commonName") or "nobody"
-    form = "%b %d %H:%M:%S %Y GMT"
-    until = datetime.strptime(certificate["notAfter"], form).replace(tzinfo=UTC)
-    words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
-    do = "the server's owner must renew it before; a cloud does so by itself"
-    return warn_if(do * (until - at < timedelta(days=21)), where, words)
 
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
@@ -11241,13 +11213,17 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def build(
-    config: Config,
-    equipment: Equipment,
-    settings: FileSettings,
-    environ: Mapping[str, str],
-    clock: Clock,
+    config: Config, settings: FileSettings, environ: Mapping[str, str], clock: Clock
 ) -> Door:
-    """The door that `run` runs, with the ``equipment`` that `equip` made."""
+    """The door that `run` runs, and everything that it works with."""
+    store = make_store(config, repair=True)
+    equipment = Equipment(
+        sources=make_sources(config, clock),
+        locks=make_locks(config, clock),
+        people=store.people,
+        events=store.events,
+        indicator=GpioLights(config.leds, config.patterns),
+    )
     keeper = Doorkeeper(
         config,
         equipment,
@@ -11256,18 +11232,6 @@ def build(
         worker=lambda name: ThreadWorker(name, clock.wake),
     )
     return Door(keeper, settings)
-
-
-def equip(config: Config, clock: Clock) -> Equipment:
-    """Everything that the door works with."""
-    store = make_store(config, repair=True)
-    return Equipment(
-        sources=make_sources(config, clock),
-        locks=make_locks(config, clock),
-        people=store.people,
-        events=store.events,
-        indicator=GpioLights(config.leds, config.patterns),
-    )
 
 
 def make_sources(
@@ -11363,14 +11327,10 @@ def load(args: argparse.Namespace, *, secrets: bool = False) -> Config:
         return good.config(path, os.environ) if secrets else good.keyless()
 
 
-def say(*lines: str) -> None:
-    say_all(lines)
-
-
-def say_all(lines: Iterable[str]) -> bool:
+def say(lines: str | Iterable[str]) -> bool:
     """Print the answer of a verb (the door itself logs); False if there is none."""
     line = None
-    for line in lines:
+    for line in [lines] if isinstance(lines, str) else lines:
         print(line)  # noqa: T201
     return line is not None
 
@@ -11395,8 +11355,7 @@ def cmd_run(args: argparse.Namespace) -> int:
     config = settings.load()
     become_owner(Path(config.door.state_dir))
     with only_door(Path(config.door.state_dir)):
-        equipment = equip(config, clock)
-        build(config, equipment, settings, os.environ, clock).run()
+        build(config, settings, os.environ, clock).run()
     raise AssertionError("the door runs until it is stopped")
 
 
@@ -11411,7 +11370,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     if config.lock.kind == "relay":
         taps = f"opens for {config.lock.hold_s:g} s"
     door, kind = printable(config.door.name), config.lock.kind
-    say(f"{path}: no problems", f'Door "{door}": a card on the list {taps} ({kind}).')
+    say(f'{path}: no problems\nDoor "{door}": a card on the list {taps} ({kind}).')
     if config.fallback:
         say(
             f"When that lock cannot be reached, or its cloud refuses:"
@@ -11419,11 +11378,11 @@ def cmd_check(args: argparse.Namespace) -> int:
         )
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
-        say("", *_who_may(config, enquiry), *_what_changes(path, config, enquiry))
+        say(["", *_who_may(config, enquiry), *_what_changes(path, config, enquiry)])
         without = "this is without what the database knows"
         notes = [f"{without}: {trouble}" for trouble in enquiry.troubles]
     if notes := [*_notes(path, config), *notes]:
-        say("", "Please note:", *(f"  {note}" for note in notes))
+        say(["", "Please note:", *(f"  {note}" for note in notes)])
     shut = [f"{words}; {do}" for words, do in unwritable(folder)]
     complain(*shut)
     return EX_FAILED if shut else EX_OK
@@ -11527,23 +11486,21 @@ def _not_kept(folder: Path) -> Iterator[str]:
 
 def cmd_cards(args: argparse.Namespace) -> int:
     config, clock = load(args), SystemClock()
-
-    def by_holder(card: Credential) -> tuple[str, Uid]:
-        return card.holder, card.uid
-
     with contextlib.closing(make_store(config)) as store:
-        in_file = sorted(config.cards.values(), key=by_holder)
+        in_file = sorted(
+            config.cards.values(), key=lambda card: (card.holder, card.uid)
+        )
         others = (card for card in store.people.cards() if card.uid not in config.cards)
-        known = heapq.merge(in_file, others, key=by_holder)
+        known = heapq.merge(in_file, others, key=lambda card: (card.holder, card.uid))
         cards = with_blocks(known, store.people.blocks())
         if args.json:
             last_seen = store.events.last_seen
-            say_all(json.dumps(card_json(card, last_seen(card.uid))) for card in cards)
+            say(json.dumps(card_json(card, last_seen(card.uid))) for card in cards)
         elif args.toml:  # those that are not in the owner's file yet
-            say_all(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
+            say(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
         else:
             shown = list(cards)
-            say(*in_columns(list(card_rows(shown, config, store, clock.now()))))
+            say(in_columns(list(card_rows(shown, config, store, clock.now()))))
             if any(card.block for card in shown):
                 say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
         sys.stdout.flush()  # a copy that did not fit on the disk is no backup
@@ -11576,7 +11533,7 @@ def cmd_allow(args: argparse.Namespace) -> int:
     may = "enrols cards" if card.role is Role.MASTER else "may enter"
     name = printable(card.holder)
     say(f"{name} {may} with {format_uid(uid)}{presented}: {words}{renamed}")
-    say(*(f"no longer {block_words(block)}" for block in lifted))
+    say(f"no longer {block_words(block)}" for block in lifted)
     complain(*notes)
     return EX_OK
 
@@ -11594,7 +11551,7 @@ def cmd_revoke(args: argparse.Namespace) -> int:
             whose = [(each.block.uid, each.block.holder) for each in kept]
             cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
-    say(*chain.from_iterable(kept_out_words(each, path) for each in kept))
+    say(chain.from_iterable(kept_out_words(each, path) for each in kept))
     return EX_OK
 
 
@@ -11628,7 +11585,7 @@ def cmd_import(args: argparse.Namespace) -> int:
             if card.block:
                 listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
         try:
-            say_all(list_report(listed, changes, clock.now().date()))
+            say(list_report(listed, changes, clock.now().date()))
             sys.stdout.flush()
         except BrokenPipeError:  # `import FILE | head`: nobody has seen the whole list
             raise Refused("nobody reads the report; nothing was changed") from None
@@ -11722,7 +11679,7 @@ def cmd_log(args: argparse.Namespace) -> int:
         found = store.events.read(since, sought)
         if args.chart:
             say(log_chart(found, config.door.name, since, until))
-        elif not say_all(lines(found)) and not (args.json or args.csv):
+        elif not say(lines(found)) and not (args.json or args.csv):
             say("no events found")
     return EX_OK
 
@@ -11758,7 +11715,7 @@ def _follow(
         while not output.poll(150):  # `log --follow | head` ends before the next event
             clock.follow_zone()
             try:
-                say_all(lines(look()))
+                say(lines(look()))
                 trouble = ""
             except StoreError as error:
                 if str(error) != trouble:
@@ -11817,7 +11774,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
     answer = ask_door(Path(config.door.state_dir), clock, request)
     if answer is None:
         return _by_hand(request, config, clock)
-    say(*answer.lines)
+    say(answer.lines)
     return EX_OK if answer.done else EX_FAILED
 
 
@@ -11839,7 +11796,7 @@ def _by_hand(request: AccessRequest, config: Config, clock: Clock) -> int:
         else:
             own = request._replace(id="")  # nobody waits for it elsewhere
             answer = answer_of(drive(Passage(keeper, own).steps, clock))
-        say(*answer.lines)
+        say(answer.lines)
         sys.stdout.flush()
         keeper.control.named(keeper.control.mover).lock.wait_released()
     return EX_OK if answer.done else EX_FAILED
@@ -11953,7 +11910,7 @@ def cmd_legend(args: argparse.Namespace) -> int:
     if args.svg:
         say(legend_svg(patterns, name))
     else:
-        say(*legend(patterns, colours=sys.stdout.isatty()))
+        say(legend(patterns, colours=sys.stdout.isatty()))
     return EX_OK
 
 

@@ -216,13 +216,14 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     )
     settings = doorpi.make_settings(path, {}, signals, clock)
     config = settings.load()
-    equipment = doorpi.equip(config, clock)
+    door = doorpi.build(config, settings, {}, clock)
+    equipment = door._keeper.equipment
     equipment.indicator = ShownLights(config.leds, config.patterns)
+    door._keeper.use(config)  # as after an edit
     equipment.locks["lock"].unreachable_s = 5.0  # nobody watches a demo for a minute
     source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
     reader = source.reader = PluggedReader(source.reader)
     source._backoff = doorpi.Backoff(0.2, 1.0)  # who plugs the reader in is watching
-    door = doorpi.build(config, equipment, settings, {}, clock)
     return door, World(
         field=field,
         cloud=cloud,

@@ -692,7 +692,8 @@ class Workshop:
         clock = doorpi.SystemClock()
         self.settings = doorpi.make_settings(path, {}, self.signals, clock)
         self.config = self.settings.load()
-        self.equipment = doorpi.equip(self.config, clock)
+        door = doorpi.build(self.config, self.settings, {}, clock)
+        self.equipment = door._keeper.equipment
 
     def write(self, **tables: str | None) -> None:
         self.tables |= tables

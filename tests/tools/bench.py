@@ -85,10 +85,10 @@ class Bench:
         signals = doorpi.ProcessSignals()
         settings = doorpi.make_settings(path, {}, signals, self.clock)
         config = settings.load()
-        self.equipment = doorpi.equip(config, self.clock)
+        self.door = doorpi.build(config, settings, {}, self.clock)
+        self.equipment = self.door._keeper.equipment
         self.read_at = self.lit_at = self.confirmed_at = 0.0
         self._watch(self.equipment)
-        self.door = doorpi.build(config, self.equipment, settings, {}, self.clock)
         self.idle_until_connected(1)  # opened ahead, before the first tap
 
     def idle_until_connected(self, count: int) -> None:

@@ -483,7 +483,6 @@ def test_p50_p95_and_max_of_a_known_day():
         "16 Nov 2026: p50 0.05 s, p95 0.095 s, max 0.1 s",
         "17 Nov 2026: p50 0.412 s, p95 0.412 s, max 40 s",
     ]
-    assert told(chart, "taps") == ["16 Nov 2026: 100 taps", "17 Nov 2026: 100 taps"]
     assert "all together: p50 0.1 s, p95 0.412 s, max 40 s" in texts(chart)
 
 
@@ -526,7 +525,7 @@ def test_nothing_to_draw_is_said():
     chart = charted([])
 
     assert "no taps in this time" in texts(chart)
-    assert told(chart, "took") == told(chart, "taps") == []
+    assert told(chart, "took") == []
 
 
 def test_taps_that_were_all_denied_leave_no_time_to_draw():
@@ -556,8 +555,8 @@ def test_a_long_time_is_drawn_in_larger_steps(days, unit, columns):
     assert (counted.unit, len(counted.columns)) == (unit, columns)
     assert f"From tap to result, each {unit}" in texts(chart)
     each = "" if unit == "day" else f"{unit} from "
-    assert told(chart, "taps")[0] == f"{each}16 Nov 2026: 1 tap"
-    assert len(told(chart, "taps")) == min(days, 2)
+    assert told(chart, "took")[0].startswith(f"{each}16 Nov 2026: p50 0.4 s, ")
+    assert len(told(chart, "took")) == min(days, 2)
 
 
 @pytest.mark.parametrize("days", [1, 7, 14, 28, 62, 90, 365, 1096, 10_957])
@@ -599,7 +598,7 @@ def test_a_flood_of_events_takes_little_memory():
         chart.add(replace(TAP, latency_ms=ms))
 
     (took_ms,) = chart.took_ms
-    assert chart.taps == [8572]
+    assert chart.taps == 8572
     assert len(took_ms) < 2000
     assert doorpi.quantile(took_ms, 0.5) == pytest.approx(30_000, rel=0.005)
 
