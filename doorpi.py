@@ -7251,9 +7251,8 @@ class Inbox(SqliteFile):
 class CardSource(Source):
     """A card reader as a source of requests: one for each presentation of a card.
 
-    ``worker`` looks for cards, and pauses between two looks for as long as the CPU time
-    of a look suggests.  A lost reader is opened again after pauses that grow.  With the
-    ``debounce`` of the reader before, a card that lies there is not presented again.
+    ``worker`` looks for cards.  A lost reader is opened again after pauses that grow.
+    With the ``debounce`` of the reader before, a card that lies there is not new.
     """
 
     backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened
@@ -7281,55 +7280,42 @@ class CardSource(Source):
         self._poll_s, self._clock = config.poll_s, clock
         self._backoff = Backoff(*self.backoff_s, jitter)
         self._used_cpu_s = clock.cpu()
-        self._found: tuple[Card, float] | None = None  # by ``open``
         self._watch: Pending[tuple[Card, float] | None] | None = None
 
     def open(self) -> None:
         """Look until the field is known to be empty, so that a tap counts once the door
-        is ready; stop where a card lies there or the reader is lost."""
+        is ready, or until a card is seen there or the reader is lost."""
         self.debounce.restart()
         ends_at = self._clock.monotonic() + self.first_looks_s
-        while not self._found:
-            self._found = self._look()
-            is_known = bool(self.trouble) or not self.debounce.is_settling
-            if is_known or self._clock.monotonic() >= ends_at:
+        while not (found := self._look()) and not self.trouble:
+            if not self.debounce.is_settling or self._clock.monotonic() >= ends_at:
                 break
             self._clock.sleep(SHORTEST_PAUSE_S)
-        self.due = -inf if self._found else self._look_at
+        self._watch = Promised(lambda: found)
 
     def poll(self, now: float) -> AccessRequest | None:
-        found, self._found = self._found, None
-        if found is None:
-            if self._watch is None and now >= self.due:
-                self._watch, self.due = self.worker.submit(self._watch_field), inf
-            if self._watch is None or not self._watch.done:
-                return None
-            watch, self._watch = self._watch, None
-            found = watch.result()
-            self.due = max(self._look_at, self._rests_until)
+        if self._watch is None and now >= self.due:
+            self._watch, self.due = self.worker.submit(self._watch_field), inf
+        if self._watch is None or not self._watch.done:
+            return None
+        found, self._watch = self._watch.result(), None
+        self.due = max(self._look_at, self._rests_until)
         if found is None:
             return None
-        card, arrived = found
-        return AccessRequest(
-            Medium.CARD,
-            card.uid,
-            at=self._clock.now(),
-            arrived=arrived,
-            good_until=inf,
-            wants=self._wants,
-            point=self.point,
-        )
+        (card, arrived), at = found, self._clock.now()
+        wants, point = self._wants, self.point
+        return AccessRequest(Medium.CARD, card.uid, at, arrived, inf, wants, point)
 
     def _watch_field(self) -> tuple[Card, float] | None:
-        """Look until a card is presented, the reader is lost, or somebody waits for the
-        worker, but no longer than ``watch_s``: a look costs less than waking the door.
-        """
+        """Look for ``watch_s``, or until a card is presented, the reader is lost or the
+        worker is needed.  Several looks at once: to wake the door costs more."""
         ends_at = self._clock.monotonic() + self.watch_s
         while True:
             found = self._look()
-            is_over = found or self.trouble or self.worker.is_awaited
-            if is_over or self._look_at >= ends_at:
+            if found or self.trouble or self.worker.is_awaited:
                 return found
+            if self._look_at >= ends_at:
+                return None
             self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
 
     def _look(self) -> tuple[Card, float] | None:
@@ -7359,7 +7345,7 @@ class CardSource(Source):
         self.due = max(self.due, until)
 
     def close(self) -> None:
-        """A reader that no longer answers is left to the end of the process."""
+        """A reader that no longer answers stays open until the process ends."""
         self.worker.close()
         ends_at = self._clock.monotonic() + self.close_s
         while not self.worker.is_idle and self._clock.monotonic() < ends_at:
@@ -7432,8 +7418,8 @@ class NfcReader:
             raise OSError("no reader found")
         self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
         self._opened_at = time.monotonic()
-        before, self.name = self.name, str(frontend.device)
-        if self.name != before:
+        if self.name != str(frontend.device):
+            self.name = str(frontend.device)
             log.info("card reader: %s", self.name)
 
     def _reset(self) -> None:
@@ -7441,7 +7427,7 @@ class NfcReader:
 
         Source: PN532 data sheet, table 24: 20 ns would do; 2 ms until it listens.
         """
-        pin, level, words = self._reset_gpio, logging.INFO, "was reset"
+        pin, words = self._reset_gpio, "was reset"
         try:
             import gpiozero
 
@@ -7452,9 +7438,9 @@ class NfcReader:
                 time.sleep(0.05)
         except _gpio_errors() as error:
             why = printable(str(error) or type(error).__name__)
-            level, words = logging.WARNING, f"cannot be reset by GPIO {pin}: {why}"
+            words = f"cannot be reset by GPIO {pin}: {why}"
         if self._failures == self.reset_after:  # once, though it may fail for weeks
-            log.log(level, "the card reader %s", words)
+            log.warning("the card reader %s", words)
 
     def close(self, *, polite: bool = True) -> None:
         """Release the device, whatever state it is in.
@@ -7577,18 +7563,12 @@ USB_DEVICES = Path("/sys/bus/usb/devices")
 DEV, PROC = Path("/dev"), Path("/proc")
 
 
-class UsbDevice(NamedTuple):
-    """A device on USB: ``id`` is vendor:product, ``driver`` the kernel module that
-    holds its first interface, "" for none."""
+def usb_devices() -> Iterator[tuple[str, Path, str]]:
+    """For each device its vendor:product, its file, and the kernel module that holds
+    its first interface ("": none).
 
-    id: str
-    node: Path
-    driver: str = ""
-
-
-def usb_devices() -> list[UsbDevice]:
-    """Source: the kernel's Documentation/ABI/stable/sysfs-bus-usb."""
-    found = []
+    Source: the kernel's Documentation/ABI/stable/sysfs-bus-usb.
+    """
     for folder in sorted(USB_DEVICES.glob("*")):
         try:
             vendor, product, bus, device = (
@@ -7597,11 +7577,10 @@ def usb_devices() -> list[UsbDevice]:
             )
         except OSError:  # an interface, or unplugged meanwhile
             continue
-        node = DEV / f"bus/usb/{int(bus):03d}/{int(device):03d}"
         driver = folder / f"{folder.name}:1.0/driver"
-        name = driver.resolve().name if driver.exists() else ""
-        found.append(UsbDevice(f"{vendor}:{product}", node, name))
-    return found
+        module = driver.resolve().name if driver.exists() else ""
+        node = DEV / f"bus/usb/{int(bus):03d}/{int(device):03d}"
+        yield f"{vendor}:{product}", node, module
 
 
 def usb_path(path: str) -> str:
@@ -7609,8 +7588,8 @@ def usb_path(path: str) -> str:
     then does nfcpy say why it cannot be opened."""
     if not re.fullmatch(r"usb(:[0-9a-fA-F]{4})?", path):
         return path
-    there = [each.id for each in usb_devices() if each.id in USB_READERS]
-    fitting = (f"usb:{each}" for each in there if each.startswith(path[4:].lower()))
+    there = [name for name, _, _ in usb_devices() if name in USB_READERS]
+    fitting = (f"usb:{name}" for name in there if name.startswith(path[4:].lower()))
     return next(fitting, path)
 
 
@@ -7898,14 +7877,12 @@ class SystemClock:
     """The computer's clocks."""
 
     step_s = 60.0  # an NTP daemon that slews stays far below
-    zone_look_s = 1.0
     sleep = staticmethod(time.sleep)
     cpu = staticmethod(time.process_time)
 
     def __init__(self) -> None:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._ahead_s: float | None = None  # of the seconds since boot, when it was set
-        self._zone_looks = Every(self.zone_look_s)
         self._zone: tuple[int, ...] = ()
 
     def now(self) -> datetime:
@@ -7922,12 +7899,9 @@ class SystemClock:
 
     def follow_zone(self) -> None:
         """Read the time zone again if it was changed; the C library reads it once."""
-        if not self._zone_looks.is_due(self.monotonic()):
+        before, self._zone = self._zone, _state(LOCALTIME)
+        if self._zone == before:
             return
-        found = _state(LOCALTIME)
-        if found == self._zone:
-            return
-        self._zone = found
         try:
             content = LOCALTIME.read_bytes()
             is_zone = content.startswith(b"TZif") and content.endswith(b"\n")
@@ -8218,11 +8192,8 @@ class Systemd:
         self._clock = clock
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._beat_s = inf
-        if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
-            microseconds = environ.get("WATCHDOG_USEC", "")
-            if re.fullmatch(r"0*[1-9][0-9]{0,17}", microseconds):
-                self._beat_s = int(microseconds) / 4e6
+        is_ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self._beat_s = int(environ.get("WATCHDOG_USEC") or 0) / 4e6 if is_ours else 0.0
         self._next_beat_at = -inf
         self._last_status = ""
 
@@ -8234,7 +8205,7 @@ class Systemd:
 
     def alive(self) -> None:
         now = self._clock.monotonic()
-        if now >= self._next_beat_at and self._beat_s < inf:
+        if self._beat_s and now >= self._next_beat_at:
             self._next_beat_at = now + self._beat_s
             self._send("WATCHDOG=1")
 
@@ -8270,9 +8241,8 @@ class JournalFormatter(logging.Formatter):
         text = super().format(record)
         if not self._for_systemd:
             return text
-        fitting = (n for level, n in self.priorities if record.levelno >= level)
-        prefix = f"<{next(fitting)}>"
-        return "\n".join(prefix + line for line in text.splitlines())
+        number = next(n for level, n in self.priorities if record.levelno >= level)
+        return "\n".join(f"<{number}>{line}" for line in text.splitlines())
 
 
 # -- the owner's files
@@ -8306,16 +8276,16 @@ def read_settings(path: Path) -> str:
         text = text_of(path)
         if "\0" in text:  # UTF-16
             raise UnicodeError
-        trouble = "" if text.strip() else "the file is empty"
+        if text.strip():
+            return text
+        trouble = "the file is empty"
     except FileNotFoundError:
         trouble = "no such file"
     except UnicodeError:
         trouble = "cannot be read: not UTF-8 text: save it as UTF-8"
     except OSError as error:
         trouble = f"cannot be read: {(error.strerror or str(error)).lower()}"
-    if trouble:
-        raise ConfigError([f"{path}: {trouble}"])
-    return text
+    raise ConfigError([f"{path}: {trouble}"])
 
 
 def parse_file(text: str, path: Path, environ: Mapping[str, str]) -> Config:
@@ -8388,23 +8358,6 @@ def named_files(
                 yield NamedFile(where, key, value.file, place, is_theirs)
             elif isinstance(value, Secret) and value:
                 yield NamedFile(where, key, "", path)
-
-
-def needed_files(config: Config, path: Path, environ: Mapping[str, str]) -> list[Path]:
-    """The settings' file ``path``, and the files that its ``config`` names."""
-    named = named_files(config, path, environ)
-    return [path, *(file.path for file in named if file.name)]
-
-
-def secret_holders(
-    path: Path, config: Config, environ: Mapping[str, str]
-) -> dict[Path, list[str]]:
-    """The files that hold secrets, and which; ``path`` is the settings' own."""
-    held = defaultdict(list)
-    for file in named_files(config, path, environ):
-        if file.key != "ca_file":
-            held[file.path].append(f"{file.where}.{file.key}")
-    return held
 
 
 def resolve_files(
@@ -8644,11 +8597,6 @@ class FileSettings:
             "%s cannot be used: the door goes on with the last good settings, of"
             " %s (sudo doorpi check)", self._path, last.date,
         )  # fmt: skip
-        try:
-            parse_config(last.settings)
-        except ConfigError as error:
-            for each in error.problems:
-                log.error("another version wrote them, and this one refuses: %s", each)
         return config
 
     def changed(self) -> Config | ConfigError | None:
@@ -8680,26 +8628,27 @@ class FileSettings:
         path, environ = self._path, self._environ
         text = read_settings(path)
         written = parse_file(text, path, environ)
-        self._watch.follow(needed_files(written, path, environ))
+        named = [*named_files(written, path, environ)]
+        self._watch.follow([path, *(file.path for file in named)])
         config = resolve_files(written, path, environ)
         there = config.door.state_dir
         here = self._config.door.state_dir if self._config else there
         if here != there:  # the list and a lockdown are there, and `only_door`
             why = "takes a restart (sudo systemctl restart doorpi), it is"
             raise ConfigError([f"door.state_dir = {there!r}: {why} {here!r} now"])
-        files = {}
-        for file in named_files(written, path, environ):
-            lock = locks_of(config)[file.where]
+        files, locks = {}, locks_of(config)
+        for file in named:
             if file.name and not file.of_systemd:
-                is_ca = file.key == "ca_file"
-                files[file.name] = (
-                    lock.trusted if is_ca else getattr(lock, file.key).text
-                )
+                values = dict(locks[file.where].items())
+                values["ca_file"] = Secret(text=locks[file.where].trusted)
+                files[file.name] = values[file.key].text
         return config, LastGood(text, files, str(path.absolute()), Path(there))
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
         old = self._config
         assert old is not None
+        if new == old:
+            return False
         keys, were = [*LockAccess.keys, "own", "trusted"], locks_of(old)
         kept = {
             where: equipment.locks[where]
@@ -8707,12 +8656,9 @@ class FileSettings:
             if where in were
             and all(getattr(were[where], key) == getattr(now, key) for key in keys)
         }
-        if new == old and kept == equipment.locks:
-            return False
+        locks = equipment.locks.items()
+        gone: list[Any] = [lock for where, lock in locks if where not in kept]
         same_lights = (new.leds, new.patterns) == (old.leds, old.patterns)
-        gone: list[Any] = [
-            lock for where, lock in equipment.locks.items() if where not in kept
-        ]
         if new.reader != old.reader:
             gone += [it for it in equipment.sources if isinstance(it, CardSource)]
         if not same_lights:
@@ -8733,10 +8679,10 @@ class FileSettings:
 
     def before(self) -> Config | None:
         """None if the last good settings are in force, or if there were none."""
-        kept = read_last_good(self._good.folder) if self._good else None
-        if self._good is None or kept is None or kept.settings == self._good.settings:
-            return None
-        return kept.keyless()
+        good = self._good
+        kept = read_last_good(good.folder) if good else None
+        is_other = good and kept and kept.settings != good.settings
+        return kept.keyless() if kept and is_other else None
 
     def remember(self) -> None:
         good = self._good
@@ -10691,32 +10637,32 @@ def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
 
 def _usb_findings(path: str) -> Iterator[Finding]:
     supported = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
-    for device in usb_devices():
-        name = USB_READERS.get(device.id) or OTHER_USB_READERS.get(device.id)
+    for product_id, node, module in usb_devices():
+        name = USB_READERS.get(product_id) or OTHER_USB_READERS.get(product_id)
         if name is None:
             continue
-        what, module = f"{name} ({device.id})", device.driver
+        what = f"{name} ({product_id})"
         held = f"{what} is held by the kernel module {module}"
         release = (
             f"sudo modprobe -r {module}; and for good: echo blacklist {module}"
             f" | sudo tee -a {BLACKLIST}"
         )
-        barred = f"{what}: {our_name()} has no right to use {device.node}"
-        vendor, product = device.id.split(":")
+        barred = f"{what}: {our_name()} has no right to use {node}"
+        vendor, product = product_id.split(":")
         admit = (
             f'{_join("plugdev")}; and put into {UDEV_RULES}: SUBSYSTEM=="usb",'
             f' ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}",'
             ' GROUP="plugdev", MODE="0660"; then unplug it and plug it in again'
         )
         deaf = f"{what}: known to stop responding until it is unplugged"
-        other, is_other = f"{what} is not supported", device.id in OTHER_USB_READERS
+        other, is_other = f"{what} is not supported", product_id in OTHER_USB_READERS
         yield first_of(
             "usb",
             (is_other, WARN, other, supported),
             (module not in ("", "usbfs"), FAIL, held, release),
-            (not may(device.node), FAIL, barred, admit),
-            (device.id == DEAF_READER, WARN, deaf, "use another one where you can"),
-            (True, OK, f"{what} at {device.node}", ""),
+            (not may(node), FAIL, barred, admit),
+            (product_id == DEAF_READER, WARN, deaf, "use another one where you can"),
+            (True, OK, f"{what} at {node}", ""),
         )
     is_any = path.startswith("usb") and path.count(":") < 2
     if is_any and usb_path(path) == path and USB_DEVICES.exists():
@@ -11400,7 +11346,8 @@ def _as_the_service(path: Path) -> Config:
     except ConfigError as error:
         problems += error.problems
     is_root = os.geteuid() == 0  # else it was just read
-    needed = needed_files(written, path, os.environ) if is_root else []
+    named = named_files(written, path, os.environ) if is_root else ()
+    needed = [path, *(file.path for file in named)] if is_root else []
     become_owner(Path(written.door.state_dir))
     problems += [f"{words}; {do}" for words, do in unreadable(needed)]
     if problems:
@@ -11454,10 +11401,10 @@ def _what_changes(path: Path, config: Config, enquiry: Enquiry) -> Iterator[str]
 def _notes(path: Path, config: Config) -> Iterator[str]:
     """What the owner should know about settings without a problem."""
     yield from doubtful_settings(config)
-    for holder, keys in secret_holders(path, config, os.environ).items():
-        if holder.stat().st_mode & 0o004:
-            what = f"{', '.join(keys)}: {holder} can be read by everybody"
-            yield f"{what}; chmod o-r {holder}"
+    for file in named_files(config, path, os.environ):
+        if file.key != "ca_file" and file.path.stat().st_mode & 0o004:
+            what = f"{file.where}.{file.key}: {file.path} can be read by everybody"
+            yield f"{what}; chmod o-r {file.path}"
     for key in (*(f"{card}.uid" for card in config.examples), *_examples(config)):
         yield f"{key}: still the example's; put your own there"
     yield from _not_kept(Path(config.door.state_dir))
@@ -11853,8 +11800,10 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     """Everything that is examined, a row each, when its turn comes."""
     clock, folder = SystemClock(), Path(config.door.state_dir)
     store, runs = make_store(config), is_running(folder)
-    secret = [*dict.fromkeys([path, *secret_holders(path, config, os.environ)])]
-    needed = needed_files(config, path, os.environ)
+    named = [*named_files(config, path, os.environ)]
+    needed = [path, *(file.path for file in named)]
+    held = (file.path for file in named if file.key != "ca_file")
+    secret = [*dict.fromkeys([path, *held])]
     if cards := ", ".join(config.examples):
         words = f"{cards}: still the example's, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"

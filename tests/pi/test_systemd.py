@@ -144,12 +144,6 @@ WATCHDOGS = [
     ({"WATCHDOG_USEC": "20000000", "WATCHDOG_PID": ""},       []),
     ({"WATCHDOG_USEC": ""},                                   []),
     ({"WATCHDOG_USEC": "0"},                                  []),
-    ({"WATCHDOG_USEC": "-20000000"},                          []),
-    ({"WATCHDOG_USEC": "2e7"},                                []),
-    ({"WATCHDOG_USEC": "20s"},                                []),
-    ({"WATCHDOG_USEC": "\u00b2"},                             []),
-    ({"WATCHDOG_USEC": "9" * 5000},                           []),
-    ({"WATCHDOG_USEC": "18446744073709551615"},               []),
 ]
 # fmt: on
 

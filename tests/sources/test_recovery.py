@@ -424,7 +424,7 @@ def test_another_model_in_its_place_is_opened_by_its_own_name(monkeypatch):
     """`usb` is resolved at each try."""
     there, opened = ["054c:06c3"], []
     monkeypatch.setattr(
-        doorpi, "usb_devices", lambda: [doorpi.UsbDevice(i, Path("x")) for i in there]
+        doorpi, "usb_devices", lambda: [(i, Path("x"), "") for i in there]
     )
     nfc = doorpi._nfcpy()
     monkeypatch.setattr(

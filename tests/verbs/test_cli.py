@@ -224,17 +224,6 @@ def test_check_warns_once_of_each_file_with_secrets_that_everybody_can_read(
     assert notes == [[of_file, of_key], [of_key], []]
 
 
-def test_check_warns_once_of_a_file_with_two_secrets(folder, verb):
-    path = folder / "doorpi.toml"
-    rewrite(folder, f'"{SECRET}"', f'"{SECRET}"\nsecret_key = "{"ab" * 16}"')
-    path.chmod(0o644)
-
-    assert verb("check")[-1] == (
-        f"  lock.api_key, lock.secret_key: {path} can be read by everybody;"
-        f" chmod o-r {path}"
-    )
-
-
 def test_check_names_what_is_still_the_example_s(folder, verb):
     shutil.copy(ROOT / "doorpi.toml", folder)
     (folder / "doorpi.toml").chmod(0o640)

@@ -139,7 +139,7 @@ def test_a_reader_that_a_program_has_claimed_is_held_by_no_kernel_module(compute
 def test_missing_rights_are_told_with_the_rule(computer, powerless, monkeypatch):
     node = powerless / "node"
     node.touch(mode=0o400)
-    device = doorpi.UsbDevice("054c:06c3", node)
+    device = ("054c:06c3", node, "")
     monkeypatch.setattr(doorpi, "usb_devices", lambda: [device])
     monkeypatch.setattr(doorpi, "PROC", powerless)
 
