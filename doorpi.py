@@ -1402,10 +1402,8 @@ def parse_pattern(picture: str) -> Pattern:
 
 
 class ConfigError(ValueError):
-    """The settings can't be used; each problem says where, what and why.
-
-    ``rest`` is the settings without what is wrong, None where no lock is left.
-    """
+    """The settings cannot be used; each problem has its place, value and reason.
+    ``rest`` is the settings with defaults for what is wrong, if they have a lock."""
 
     def __init__(self, problems: Iterable[str], rest: Config | None = None) -> None:
         self.problems = tuple(problems)
@@ -1414,7 +1412,7 @@ class ConfigError(ValueError):
 
 
 class Secret:
-    """A key or token: its text, or the file that holds it.  Never shows itself."""
+    """A key or token: its text, or the name of its file.  It has no readable repr."""
 
     def __init__(self, text: str = "", file: str = "") -> None:
         self.text, self.file = text, file
@@ -1426,9 +1424,19 @@ class Secret:
         return bool(self.text or self.file)
 
 
+EXPECTED = {
+    str: "text in quotes",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    date: "a date such as 2026-12-01, without quotes and without a time",
+    Secret: 'text in quotes, or { file = "NAME" }',
+}
+
+
 class Setting(NamedTuple):
-    """One key: its default, meaning in words, inclusive range (of a text: of
-    its length) or choices."""
+    """One key: its default, its meaning in words, and its inclusive range (for text:
+    of its length) or its choices."""
 
     default: Any
     meaning: str
@@ -1439,176 +1447,123 @@ class Setting(NamedTuple):
 
     @property
     def kind(self) -> type[Any]:
-        """The type TOML gives a good value."""
+        """The Python type of a valid TOML value."""
         kind = type(self.default)
         return {type(None): date, tuple: list}.get(kind, kind)
 
     def checked(self, value: Any) -> Any:
-        """``value`` as the door takes it.  Raises: ValueError with the reason."""
+        """The value as the door uses it.  Raises: ValueError with the reason."""
         kind = self.kind
+        is_whole = kind is float and type(value) is int  # 5 means 5.0
         if kind is Secret:
             return _secret(value)
-        whole = kind is float and type(value) is int  # TOML 5 is a fine 5.0
         if kind is list and type(value) is not list:
-            raise ValueError(f"put it in brackets: [{_named(value)}]")
-        if type(value) is not kind and not whole:  # in Python, True is an int
-            raise ValueError(f"expected {WORDS[kind]}")
-        if kind is str:
-            value = _visible(value, self.low, self.high)
+            raise ValueError(f"put it in brackets: [{_shown(value)}]")
+        if type(value) is not kind and not is_whole:  # isinstance(True, int) is true
+            raise ValueError(f"expected {EXPECTED[kind]}")
+        value = tidied(value) if kind is str else value
+        if kind is str and not is_visible(value):
+            raise ValueError("contains an invisible character")
         if self.choices and value not in self.choices:
             hint = did_you_mean(value.lower(), self.choices)
             raise ValueError(f"must be one of {', '.join(self.choices)}{hint}")
-        if kind in (int, float) and not self.low <= value <= self.high:
-            raise ValueError(f"must be {self.low:g} to {self.high:g}")
-        return float(value) if whole else value
+        size = len(value) if kind is str else value
+        if kind in (int, float, str) and not self.low <= size <= self.high:
+            unit = " characters" * (kind is str)
+            raise ValueError(f"must be {self.low:g} to {self.high:g}{unit}")
+        return float(value) if is_whole else value
 
 
-WORDS = {
-    str: "text in quotes",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    date: "a date such as 2026-12-01, without quotes and without a time",
-    Secret: 'text in quotes, or { file = "NAME" }',
-}
+def _shown(value: object) -> str:
+    """A TOML value for a message, much as it stands in the file.
 
-
-def _named(value: object) -> str:
-    """A TOML value as the owner wrote it, near enough to be found.
-
-    The inside of a table or list is not shown: it may be a key in the wrong place.
+    The content of a table or list is left out: it may be a misplaced key.
     """
     if isinstance(value, dict | list):
         return "{...}" if isinstance(value, dict) else "[...]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) and value.bit_length() > 64:
-        return "(a very long number)"  # Python refuses to write 4,300 digits
+        return "(a very long number)"  # Python refuses to print 4,300 digits
     return printable(repr(value) if isinstance(value, str) else str(value), 60)
-
-
-def _visible(text: str, least: float, most: float) -> str:
-    text = tidied(text)
-    if not is_visible(text):
-        raise ValueError("contains an invisible character")
-    if len(text) < least:
-        raise ValueError("empty")
-    if len(text) > most:
-        raise ValueError(f"{len(text)} characters, and {most} are the most")
-    return text
-
-
-#: What is wrong with a secret in quotes; the first row that fits counts.
-NO_SECRET = (
-    (r"\A\s*\Z", "empty"),
-    (r"[\r\n]", "contains a line break"),
-    (r"[^\x00-\x7f]", "contains a character that is not ASCII"),
-    (r"[^ -~]", "contains an invisible character"),
-    (r"\A |  *\Z", "begins or ends with a blank"),
-)
 
 
 def _secret(value: Any) -> Secret:
     if type(value) is str:
-        for pattern, trouble in NO_SECRET:
-            if re.search(pattern, value):
-                raise ValueError(trouble)
+        if not value.strip():
+            raise ValueError("empty")
+        if not re.fullmatch("[!-~]([ -~]*[!-~])?", value):
+            raise ValueError("may hold only visible ASCII, and no space at its ends")
         return Secret(text=value)
     file = value.get("file") if type(value) is dict and len(value) == 1 else None
     if type(file) is str and file and file.isprintable():
         return Secret(file=file)
-    raise ValueError(f"expected {WORDS[Secret]}")
-
-
-#: An id of Nuki's Web API is the device's type times this, plus the id in the app.
-NUKI_WEB_TYPE = 1 << 32
-NUKI_MODELS = {0: "1.0 and 2.0", 4: "3.0 and later", 5: "type 5", 3: "Smart Door"}
-
-
-def nuki_web_ids(nuki_id: int) -> str:
-    """What a lock that the app calls ``nuki_id`` may be called in the Web API."""
-    return ", ".join(
-        f"{kind * NUKI_WEB_TYPE + nuki_id} ({model})"
-        for kind, model in NUKI_MODELS.items()
-    )
+    raise ValueError(f"expected {EXPECTED[Secret]}")
 
 
 def sesame_secret(text: str) -> bytes:
     """The 16 bytes of a Sesame's secret.  Raises: ValueError, without the text."""
-    if not re.fullmatch(r"[0-9A-Fa-f]{32}", text):
+    if not re.fullmatch("[0-9A-Fa-f]{32}", text):
         raise ValueError(f"expected 32 hex digits, found {len(text)} characters")
     return bytes.fromhex(text)
 
 
-IS_NUMBER = "[0-9]{1,20}"
+HEX = "[0-9A-Fa-f]"
+#: A pattern for the parts of a lock's id, what joins them, and the form in words.
+UUID = (
+    "-?".join(f"({HEX}{{{size}}})" for size in (8, 4, 4, 4, 12)),
+    "-",
+    "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
+)
+MAC = "[:-]?".join([f"({HEX}{HEX})"] * 6), "", "12 hex digits: the app's MAC address"
+NUMBER = "([0-9]{1,20})"
+NUKI_ID = NUMBER, "", "digits only: the app's hex id as a decimal number"
+NUKI_WEB_ID = NUMBER, "", "the Web API's: since Nuki 3.0, 17179869184 + the app's id"
+TEDEE_ID = NUMBER, "", "digits only: the lock's id, not its serial number"
 
 
-def _id(text: str, pattern: str, words: str) -> str:
-    if not re.fullmatch(pattern, text):
+def vendors_id(text: str, form: tuple[str, str, str]) -> str:
+    """A lock's id in its vendor's spelling.  Raises: ValueError."""
+    pattern, joint, words = form
+    if not (found := re.fullmatch(pattern, text)):
         raise ValueError(f"expected {words}")
-    return text
-
-
-def _uuid(text: str) -> str:
-    text = re.sub(r"^(\w{8})(\w{4})(\w{4})(\w{4})(\w{12})$", r"\1-\2-\3-\4-\5", text)
-    pattern = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-    example = "11200000-0000-4000-8000-000000000000"
-    return _id(text, pattern, f"the lock's UUID, such as {example}, not its name")
-
-
-def _mac(text: str) -> str:
-    bare = re.sub("[:-]", "", text).upper()
-    return _id(bare, "[0-9A-F]{12}", "12 hex digits: the MAC address in the app")
-
-
-def _digits(text: str, words: str) -> str:
-    return _id(text, IS_NUMBER, f"digits only: {words}")
-
-
-def _nuki_id(text: str, in_decimal: Callable[[int], str] = str) -> str:
-    words = "the id as a decimal number (the app shows it in hex)"
-    if re.fullmatch("[0-9A-Fa-f]{8}", text):
-        words += f": {in_decimal(int(text, 16))}"
-    return _digits(text, words)
+    vendors = joint.join(found.groups())
+    return vendors.upper() if form is MAC else vendors
 
 
 class LockKind(NamedTuple):
-    """What the settings of one kind of lock are."""
+    """The settings of one kind of lock."""
 
     needs: tuple[str, ...] = ("device_id", "api_key")
-    #: A lock's id as its vendor writes it, of one as people do.  Raises: ValueError.
-    read_id: Callable[[str], str] = str
+    id_form: tuple[str, str, str] = ("(.*)", "", "")
     #: Keys that no other kind has; the driver finds them in ``LockAccess.own``.
     own: Mapping[str, Setting] = MappingProxyType({})
-    #: What raises ValueError for a bad secret.
+    #: For a key with a secret, a function that raises ValueError if it is bad.
     checks: Mapping[str, Callable[[str], object]] = MappingProxyType({})
     pins: tuple[str, ...] = ()
-    #: Whether it may be spoken to in plain http on the own network.
+    #: Whether plain http is allowed to it, on the local network only.
     is_near: bool = False
 
 
 TWO_KEYS = ("device_id", "api_key", "secret_key")
 BY_ADDRESS = ("device_id", "api_key", "base_url")
 LOCK_KINDS: dict[str, LockKind] = {
-    "sesame": LockKind(TWO_KEYS, _uuid, checks={"secret_key": sesame_secret}),
-    "sesame-mini": LockKind(read_id=_uuid),
-    "switchbot": LockKind(TWO_KEYS, _mac),
-    # It has no TLS, and never sends its token.
-    "nuki-bridge": LockKind(BY_ADDRESS, _nuki_id, is_near=True),
-    "nuki-web": LockKind(read_id=lambda text: _nuki_id(text, nuki_web_ids)),
-    "tedee": LockKind(
-        read_id=lambda text: _digits(text, "the lock's id, not its serial number")
-    ),
+    "sesame": LockKind(TWO_KEYS, UUID, checks={"secret_key": sesame_secret}),
+    "sesame-mini": LockKind(id_form=UUID),
+    "switchbot": LockKind(TWO_KEYS, MAC),
+    # The bridge has no TLS, and its token is never sent.
+    "nuki-bridge": LockKind(BY_ADDRESS, NUKI_ID, is_near=True),
+    "nuki-web": LockKind(id_form=NUKI_WEB_ID),
+    "tedee": LockKind(id_form=TEDEE_ID),
     "relay": LockKind((), pins=("relay_gpio",)),
 }
 
 
 class Table:
-    """A table of doorpi.toml whose class declares its keys; no value ever changes."""
+    """A table of doorpi.toml.  Its class declares its keys; no value ever changes."""
 
     keys: ClassVar[dict[str, Setting]] = {}
-    #: The keys that only one kind of lock has.
-    own: Mapping[str, Any] = MappingProxyType({})
+    own: Mapping[str, Any] = MappingProxyType({})  # of one kind of lock
 
     def __init_subclass__(cls) -> None:
         declared = [pair for pair in vars(cls).items() if isinstance(pair[1], Setting)]
@@ -1618,16 +1573,13 @@ class Table:
         if unknown := [key for key in values if not hasattr(self, key)]:
             raise TypeError(f"{type(self).__name__} has no {unknown}")
         defaults = {key: each.default for key, each in self.keys.items()}
-        vars(self).update({**defaults, **values})
+        vars(self).update({"own": self.own, **defaults, **values})
 
     def __setattr__(self, key: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{key} cannot be set")
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return False
-        keys = {**vars(self), **vars(other)}
-        return all(getattr(self, key) == getattr(other, key) for key in keys)
+        return type(other) is type(self) and vars(self) == vars(other)
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """The keys, each with its value."""
@@ -1635,76 +1587,62 @@ class Table:
         yield from self.own.items()
 
     def _replace(self, **values: Any) -> Self:
-        """A copy with other ``values``, as of a NamedTuple."""
+        """A copy with other ``values``, like that of a NamedTuple."""
         own = {key: values.pop(key, each) for key, each in self.own.items()}
         return type(self)(**{**vars(self), "own": own, **values})
 
 
-#: A key of a Table.  To a type checker it is its default.
+#: Declares a key of a Table; for a type checker it is the key's default.
 setting: Any = Setting
 
-LONGEST_NAME = 200  # characters, which a table of people can still show
+LONGEST_NAME = 200  # characters that a table of people can still show
 
 
 class DoorConfig(Table):
     """``[door]`` -- what a tap does."""
 
-    name: str = setting("Door", "what the door is called in messages")
+    name: str = setting("Door", "what messages call the door")
     on_tap: str = setting("toggle", "what a card does", choices=("toggle", "unlock"))
     on_unknown: str = setting(
-        "nothing",
-        "what a tap does when the lock's state cannot be learnt",
-        choices=("nothing", "unlock", "lock"),
+        "nothing", "a tap in an unknown state", choices=("nothing", "unlock", "lock")
     )
     passback_s: float = setting(0.0, "seconds before a card works again", 0, 86_400)
-    state_dir: str = setting("", "where the database lives")
-    require_synced_clock: bool = setting(
-        True, "refuse dated and scheduled cards while the clock is not synchronised"
-    )
+    state_dir: str = setting("", "folder of the databases")
+    require_synced_clock: bool = setting(True, "limited cards need a set clock")
 
 
 class ReaderConfig(Table):
     """``[reader]`` -- the card reader."""
 
     device: str = setting("usb", "nfcpy path of the reader")
-    poll_s: float = setting(0.1, "longest pause between two looks for a card", 0.01, 2)
-    rearm_s: float = setting(
-        0.5, "seconds out of the field before a card counts again", 0, 60
-    )
-    virtual: bool = setting(False, "allow a udp: device, which anybody can speak to")
-    reset_gpio: int = setting(
-        -1, "BCM number of the pin at the reader's RSTPD_N; -1: none", -1, 27
-    )
+    poll_s: float = setting(0.1, "longest time between two polls", 0.01, 2)
+    rearm_s: float = setting(0.5, "seconds away before a card counts again", 0, 60)
+    virtual: bool = setting(False, "allow a udp: device, which anybody can control")
+    reset_gpio: int = setting(-1, "BCM number of RSTPD_N's pin; -1: none", -1, 27)
 
 
 class LockAccess(Table):
-    """``[fallback]``, and most of ``[lock]`` -- which lock, and how it is reached."""
+    """``[fallback]``, and most of ``[lock]`` -- which lock, and how to reach it."""
 
     kind: str = setting("sesame", "which lock", choices=tuple(LOCK_KINDS))
     device_id: str = setting("", "the lock's id at its vendor")
     api_key: Secret = setting(Secret(), "the vendor's API key")
     secret_key: Secret = setting(Secret(), "sesame: 32 hex digits; switchbot: secret")
-    base_url: str = setting("", "where the API is; not needed for a cloud")
+    base_url: str = setting("", "address of the API; not needed for a cloud")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
-    confirm_s: float = setting(30.0, "seconds to wait for the lock's word", 0.1, 300)
-    calls_per_month: int = setting(
-        0, "requests your plan allows a month; 0: the vendor's free plan", 0, 10**9
-    )
+    confirm_s: float = setting(30.0, "seconds to wait for confirmation", 0.1, 300)
+    calls_per_month: int = setting(0, "your plan's limit; 0: a free plan", 0, 10**9)
     relay_gpio: int = setting(17, "relay: BCM number of its pin", 0, 27)
     hold_s: float = setting(3.0, "relay: seconds to let a person in", 0.1, 60)
     active_high: bool = setting(True, "relay: false if it opens when the pin is low")
-    trusted: str = ""  # what is in ca_file
+    trusted: str = ""  # the content of ca_file
 
 
 class LockConfig(LockAccess):
-    """``[lock]`` -- the lock, and what holds for each that opens this door."""
+    """``[lock]`` -- the lock, and what holds for every lock of this door."""
 
-    unlock_window_s: float = setting(
-        10.0, "seconds after the card in which an unlock may be sent", 0.1, 60
-    )
-    relock_after_s: float = setting(
-        0.0, "seconds after an unlock to lock again; 0: never", 0, 86_400
-    )
+    unlock_window_s: float = setting(10.0, "longest time from card to unlock", 0.1, 60)
+    relock_after_s: float = setting(0.0, "seconds until relock; 0: never", 0, 86_400)
 
 
 class LedsConfig(Table):
@@ -1733,35 +1671,35 @@ class Config(NamedTuple):
     patterns: Mapping[Signal, Pattern] = MappingProxyType({})
     schedules: Mapping[str, Schedule] = MappingProxyType({})
     cards: Mapping[Uid, Credential] = MappingProxyType({})
-    #: Where a card still has the example's UID, which is none: ``card 1 ("Ken Sato")``.
+    #: Places where the UID is still the placeholder, such as ``card 1 ("Ken Sato")``.
     examples: tuple[str, ...] = ()
-    #: Where the UID of a card is written as a number, and may be what is printed on it.
+    #: Places where the UID is digits only, and may be a number printed on the card.
     bare_numbers: tuple[str, ...] = ()
-
-    @property
-    def people(self) -> list[Person]:
-        """Everybody in the file, each with all of their cards."""
-        held: dict[str, list[Credential]] = {}
-        for card in self.cards.values():
-            held.setdefault(card.holder, []).append(card)
-        return [Person(name, tuple(cards)) for name, cards in held.items()]
-
-
-def readers_of(config: Config) -> dict[str, ReaderConfig]:
-    """The readers, by their tables' names."""
-    return {"reader": config.reader}
 
 
 def locks_of(config: Config) -> dict[str, LockAccess]:
-    """The lock and, where there is one, the fallback, by their tables' names."""
+    """The lock and, if there is one, the fallback, by their tables' names."""
     both = {"lock": config.lock, "fallback": config.fallback}
     return {where: access for where, access in both.items() if access is not None}
 
 
-#: What doorpi.toml has in place of what only the owner knows.
+def settings_of(config: Config) -> dict[str, Any]:
+    """All keys of the tables that are written once, such as ``lock.kind``."""
+    tables = [(name, getattr(config, name)) for name in SECTIONS]
+    settings = {
+        f"{name}.{key}": value
+        for name, table in tables
+        if table is not None
+        for key, value in table.items()
+    }
+    return settings | {f"signals.{sign}": p for sign, p in config.patterns.items()}
+
+
+#: Stands in doorpi.toml for what only the owner knows.
 PLACEHOLDER = "replace-me"
 
 Keys = Mapping[str, Setting]  # of a table
+Schedules = Mapping[str, Schedule]  # by name
 
 ACCESS_KEYS = {
     "enabled": Setting(True, "false: keep the entry, refuse the card"),
@@ -1772,39 +1710,38 @@ ACCESS_KEYS = {
 }
 CARD_KEYS = {
     "uid": Setting("", "the card's UID", is_needed=True),
-    "proof": Setting("", "how the card proves that it is no copy", low=1),
+    "proof": Setting("", "how the card proves that it is no copy", 1, 20),
 }
 DAY = Setting(None, "a closed day")
 
 SECTIONS: dict[str, type[Table]] = {
-    "door": DoorConfig,
-    "reader": ReaderConfig,
-    "lock": LockConfig,
-    "leds": LedsConfig,
-    "log": LogConfig,
-    "fallback": LockAccess,
-}
-#: The tables that are written once for each entry, and the key that names each of them.
+    name: type(table)
+    for name, table in Config._field_defaults.items()
+    if isinstance(table, Table)
+} | {"fallback": LockAccess}
+#: The tables that are written once for each entry, and the key that names an entry.
 LISTS = {"schedule": "name", "card": "holder", "person": "name"}
-#: The keys of every table; those of [signals] have no Setting.
+#: The keys of every table; those of [signals] are pictures.
 TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
     "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
     "schedule": {
-        "name": Setting("", "what cards call it", high=LONGEST_NAME, is_needed=True),
+        "name": Setting("", "what cards call it", 0, LONGEST_NAME, is_needed=True),
         "times": Setting((), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True),
         "closed": Setting((), "dates on which nobody is admitted"),
     },
     "card": {
         "uid": CARD_KEYS["uid"],
-        "holder": Setting("", "who carries it", high=LONGEST_NAME, is_needed=True),
+        "holder": Setting("", "who carries it", 0, LONGEST_NAME, is_needed=True),
         **ACCESS_KEYS,
     },
     "person": {
-        "name": Setting("", "who it is", high=LONGEST_NAME, is_needed=True),
+        "name": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
         "cards": Setting((), 'UIDs such as "04:A1:B2:C3"', is_needed=True),
         **ACCESS_KEYS,
     },
 }
+#: A table's header as it must be written.
+HEADERS = {name: f"[[{name}]]" if name in LISTS else f"[{name}]" for name in TABLES}
 
 
 T = TypeVar("T")
@@ -1813,60 +1750,43 @@ T_co = TypeVar("T_co", covariant=True)
 
 # -- what can be read of a file that is not valid TOML
 
-#: In place of a value that cannot be read: its key is there, and has been reported.
-UNREADABLE = object()
+#: Stands in place of a value that cannot be read, which is reported.
+UNREADABLE = "\ufffc"
 
 #: Strings and comments, inside of which nothing is punctuation.
 QUOTED = (
     r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\''
-    r'|"(?:[^"\\\x00-\x08\n-\x1f\x7f]|\\[btnfr"\\]|\\u[\dA-Fa-f]{4}|\\U[\dA-Fa-f]{8})*"'
-    r"|'[^'\x00-\x08\n-\x1f\x7f]*'|\#[^\n]*"
+    r'|"(?:[^"\\\n]|\\.)*"|'
+    r"'[^'\n]*'|\#[^\n]*"
 )
 STATEMENT = r"\s*(?:\[\[?\s*[A-Za-z_]|[\w.¤-]+\s*=)"
 HEADER = r"\s*(\[\[?)[ \t]*[\"']?([\w.-]*)[\"']?[ \t]*\]*"
 KEY = r"\s*[\"']?([\w-]+)"
 
-BLANKS = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff"
-UNIT = "s|ms|secs?|seconds?|min|minutes?|h|hours?|days?|%"
 CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb"
-BARE = r"(?!true\b|false\b)[^\s\[\]{},\d.+¤-]|0\d{3}|\d+[^\d,\]\s.¤]|\d+\.\d+\."
-#: What owners type, and what to type instead.  ¤ is any part of a good string.  The
-#: first row that fits counts, and what is wrong is where its group begins.
+BARE = r"(?!true\b|false\b)[^\s\[\]{},\d.+¤-]|0\d{3}|\d+[^\d,\]\s.¤-]|\d+\.\d+\."
+#: What owners type by mistake, and what to type instead.  ¤ is any part of a string.
+#: The first row that fits counts; its group begins where the mistake is.
 CURES = (
-    (r"([\x00-\x08\x0b\x0c\x0e-\x1f\x7f])", "delete this character, which is not seen"),
-    (rf"\A[^\"']*?([{BLANKS}])", "delete this blank, which is not a plain one"),
     (rf"(?:(?<=[=\[, ])|(?=.\s*(?:[,\]]|$)))([{CURLY}])", 'write straight quotes: "'),
-    (r"(?:\A\s*[\w¤-]+|\{\s*[\w¤-]+)\s*(:)", "write = in place of :"),
+    (r"(?:\A|\{)\s*[\w¤-]+\s*(:)", "write = in place of :"),
     (r"\A\s*[\w-]+\s*(=)\s*$", "the value after = is missing"),
-    (r"\A\s*[\w-]+([ \t]+)[\w-]+\s*=", "a key is one word, such as on_tap"),
     (r"\A\s*([\w-]++)[ \t]*+(?:$|[^=])", "= is missing after the key"),
     (
         r"[=\[,]\s*((?!true\b|false\b)(?i:yes|no|on|off|true|false)\b)",
         "write true or false, in small letters",
     ),
     (
-        r"[=\[,]\s*(?!\d{4}-\d\d-\d\d\b)(\d+([./-])\d\d?\2\d+\b(?!\2)|\d{4}-\d\d?\s*$)",
-        "dates are written year-month-day: 2026-11-30",
+        r"[=\[,]\s*(?!\d{4}-\d\d-\d\d\b)(\d+([./-])\d\d?\2\d+\b(?!\2))",
+        "write dates as year-month-day: 2026-11-30",
     ),
-    (r"=\s*\d{4}-\d\d-\d\d[ T](\d)", "write the date alone, without a time"),
     (r"=\s*[+-]?\d+(,)\d+\s*$", "write a decimal point: 3.5"),
-    (r"=\s*[+-]?(\.\d+|\d+\.)\s*$", "write digits on both sides of the point: 0.5"),
-    (r"=\s*[+-]?(0\d{1,2})\s*$", "write the number without the 0 in front"),
-    (rf"=\s*[+-]?[\d.]+\s*({UNIT})\s*$", "write the number alone, without a unit"),
-    (r"=\s*((?i:none|null|nil)\b)", "to have the default, delete this line"),
-    (r'=\s*"[^"\n]*?(\\)', "write / in place of \\"),
-    (r"=\s*([^\s\"'\[{¤][^\"'\n]*)[\"']\s*$", "the opening quote is missing"),
-    (r"([\"'])", "the closing quote is missing"),
-    (r"=\s*(\[)[^\]]*\Z", "this bracket is never closed"),
-    (r"(\{)[^}]*\Z", "this bracket is never closed"),
-    (r"=\s*[^\[\s][^\[\n]*(\])", "the opening bracket [ is missing"),
+    (r"=\s*\d{1,5}(?:\.\d+)?\s*([a-z]+)\s*$", "write the number without a unit"),
+    (r"([\"'])", "this quotation mark has no partner"),
+    (r"=\s*([\[{])[^\]}]*\Z", "this bracket is never closed"),
     (r"[\[,]\s*(?:¤+|[\d-]+)(\s+)[¤\d]", "a comma is missing"),
     (r"(\d+-(?:02-29|02-3|0[469]-31|11-31|1[3-9]|..-3[2-9]))", "there is no such day"),
-    (r"=[^\[{]*([;,])\s*$", "delete this: nothing follows the value"),
-    (r"¤[ \t]*([^\s¤,\]}=])", "the text ended before this"),
     (rf"[=\[,]\s*({BARE})", 'write text in quotes: "..."'),
-    (r"=\s*[^\s\[{]+[ \t]+(\S)", "nothing but a # comment follows a value"),
-    (r"()", "expected a setting, KEY = VALUE, or [SECTION], or # and a comment"),
 )
 
 #: Keys whose lines are shown; an address may hold a secret.
@@ -1874,140 +1794,112 @@ SHOWN = {
     key for keys in TABLES.values() for key in keys if keys[key].kind is not Secret
 } - {"base_url"}
 
-
-class Statement(NamedTuple):
-    """A header, or a key with its value, or what is neither: one line of the file, or
-    more inside of brackets.  ``bare`` is ``text`` without the inside of strings."""
-
-    line: int
-    text: str
-    bare: str
-
-    def read(self) -> dict[str, Any] | tuple[int, str]:
-        """What it sets; of bad TOML where that is bad, and what to do about it."""
-        try:
-            return tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError:
-            for pattern, cure in CURES:
-                if found := re.search(pattern, self.bare, re.MULTILINE):
-                    return found.start(1), cure
-            raise
-        except (ValueError, RecursionError):  # Python's own limits
-            return 0, "a number is too long, or brackets nest too deeply"
-
-    def shown(self, at: int) -> str:
-        """The line with index ``at``, and a caret below; a secret is not shown."""
-        start = self.text.rfind("\n", 0, at) + 1
-        line, column = self.text[start:].split("\n")[0].replace("\t", " "), at - start
-        key = re.match(KEY, self.text)
-        is_secret = re.search("(?i)key|secret|token|password|://", line)
-        if header := re.match(HEADER, self.text):
-            line = header[0]
-        elif is_secret or not key or key[1] not in SHOWN:
-            return ""
-        first = max(len(line) - len(line.lstrip()), column - 60)
-        pointed = width(printable(line[first:column]))
-        return f"    {printable(line[first : first + 80])}\n    {' ' * pointed}^"
+#: A line with one of these may show a secret.
+NOT_SHOWN = "(?i)key|secret|token|password|://"
 
 
-class LenientReader:
-    """Reads what it can of a file that is not valid TOML.
+def _statements(text: str) -> Iterator[tuple[int, str, str]]:
+    """Cut a text where a statement begins, even after a broken one: the line, the
+    statement, and the same with its strings and comments blanked out."""
+    bare = re.sub(QUOTED, lambda it: " ¤"[it[0][0] != "#"] * len(it[0]), text)
+    begins, depth, line = [0], 0, 1
+    for row in re.finditer(r".*\n|.+", bare):
+        if depth <= 0 or re.match(STATEMENT, row[0]):
+            begins.append(row.start())
+            depth = 0
+        if not row[0].lstrip().startswith("["):  # a header ends with its line
+            depth += sum(map(row[0].count, "[{")) - sum(map(row[0].count, "]}"))
+    for begin, end in pairwise([*begins, len(text)]):
+        if bare[begin:end].strip():
+            yield line, text[begin:end], bare[begin:end]
+        line += text.count("\n", begin, end)
 
-    Each statement is read alone.  Of one that cannot be read, the key gets the value
-    UNREADABLE, and the others of its table are judged as ever.
+
+def _mistake(statement: str, bare: str) -> tuple[int, str]:
+    """The index of what is not TOML in a statement, and its cure; "" if it is TOML."""
+    try:
+        tomllib.loads(statement)
+    except tomllib.TOMLDecodeError as error:
+        for pattern, cure in CURES:
+            if found := re.search(pattern, bare, re.MULTILINE):
+                return found.start(1), cure
+        words, _, place = str(error).partition(" (at ")
+        column = re.match(r"line 1, column (\d+)", place)
+        at = int(column[1]) - 1 if column else 0
+        return at, f"not valid TOML: {words[0].lower()}{words[1:]}"
+    except (ValueError, RecursionError):  # Python's own limits
+        return 0, "a number is too long, or brackets nest too deeply"
+    return 0, ""
+
+
+def _excerpt(statement: str, at: int) -> str:
+    """The line with index ``at``, and a caret below it; "" where a secret may be."""
+    start = statement.rfind("\n", 0, at) + 1
+    line, column = statement[start:].split("\n")[0].replace("\t", " "), at - start
+    key = re.match(KEY, statement)
+    if header := re.match(HEADER, statement):
+        line = header[0]
+    elif not key or key[1] not in SHOWN or re.search(NOT_SHOWN, line):
+        return ""
+    first = max(len(line) - len(line.lstrip()), column - 60)
+    caret = " " * width(printable(line[first:column])) + "^"
+    return f"\n    {printable(line[first : first + 80])}\n    {caret}"
+
+
+def _repaired(text: str) -> tuple[str, list[str]]:
+    """The tables of a text that is not valid TOML, without its mistakes; and these.
+
+    A key whose value cannot be read gets the value UNREADABLE, a header its proper
+    brackets, and two tables of one name become one.
     """
-
-    def __init__(self, text: str) -> None:
-        self.document: dict[str, Any] = {}
-        #: Each with its line; a mistake that is made again and again is one problem.
-        self.problems: dict[object, tuple[int, str]] = {}
-        #: Where tables and keys are first written: ``card 2``, ``card 2.uid``.
-        self.lines: dict[str, int] = {}
-        self._table, self._place = self.document, ""
-        for statement in self._statements(text):
-            if header := re.match(HEADER, statement.text):
-                self._open(statement, *header.groups())
+    problems: dict[object, str] = {}  # a mistake that is repeated is one problem
+    lines: dict[str, int] = {}  # of tables and keys
+    place, tables = "?", dict[str, list[str]]()
+    for line, statement, bare in _statements(text):
+        at, words = _mistake(statement, bare)
+        once = ""
+        if header := re.match(HEADER, statement):
+            brackets, name = header.groups()
+            once = HEADERS.get(name, f"{brackets}{name or 'NAME'}{']' * len(brackets)}")
+            is_list = once.startswith("[[")
+            is_good = not words and is_list == (brackets == "[[")
+            often = f"for each {name}, with two" if is_list else "once, with single"
+            cure = f"write {once} {often} brackets, alone on its line"
+            at, words = 0, cure * (not is_good or (name in lines and not is_list))
+            place = f"{name} {line}" if is_list else name or "?"
+            tables.setdefault(place, [once])
+            lines.setdefault(name, line)
+        elif key := re.match(KEY, statement):
+            first = lines.setdefault(f"{place}.{key[1]}", line)
+            if first < line:
+                name, _, is_entry = place.partition(" ")
+                once = place if is_entry else ""  # perhaps a header is missing
+                at, words = 0, f"{key[1]} is set twice, first in line {first}"
+                words += f" (each {name} begins with [[{name}]])" * bool(once)
             else:
-                self._set(statement)
-
-    def _statements(self, text: str) -> Iterator[Statement]:
-        """Cut where a statement begins, whatever is wrong with those before."""
-        bare = re.sub(QUOTED, lambda it: " ¤"[it[0][0] != "#"] * len(it[0]), text)
-        begins, depth, line = [0], 0, 1
-        for row in re.finditer(r".*\n|.+", bare):
-            if depth <= 0 or re.match(STATEMENT, row[0]):
-                begins.append(row.start())
-                depth = 0
-            if not row[0].lstrip().startswith("["):  # a header ends with its line
-                depth += sum(map(row[0].count, "[{")) - sum(map(row[0].count, "]}"))
-        for begin, end in pairwise([*begins, len(text)]):
-            if bare[begin:end].strip():
-                yield Statement(line, text[begin:end], bare[begin:end])
-            line += text.count("\n", begin, end)
-
-    def _report(self, said: Statement, at: int, words: str, once: str = "") -> None:
-        line = said.line + said.text.count("\n", 0, at)
-        problem = f"line {line}: {words}\n{said.shown(at)}".rstrip()
-        self.problems.setdefault(once or line, (line, problem))
-
-    def _open(self, header: Statement, brackets: str, name: str) -> None:
-        """Begin a table, whatever is wrong with its brackets."""
-        is_list = name in LISTS if name in TABLES else brackets == "[["
-        written = f"[[{name}]]" if is_list else f"[{name}]"
-        if isinstance(header.read(), tuple) or is_list != (brackets == "[["):
-            often = ("single brackets, once", f"two brackets, for each {name}")[is_list]
-            words = f"write {written} with {often}, alone on its line"
-            if not name:
-                words = "a header is [NAME] or [[NAME]], alone on its line"
-            self._report(header, 0, words, written)
-        elif name in self.lines:
-            words = f"{written} is also in line {self.lines[name]}: write it once"
-            self._report(header, 0, words)
-        self._table, self._place = {}, name
-        home: Any = self.document if name else {}
-        *parents, last = name.split(".")
-        with contextlib.suppress(AttributeError):  # nothing keeps what cannot be
-            for part in parents:
-                home = home.setdefault(part, {})
-            if is_list:
-                home.setdefault(last, []).append(self._table)
-                self._place = f"{name} {len(home[last])}"
-            elif isinstance(home.setdefault(last, self._table), dict):
-                self._table = home[last]
-        self.lines.setdefault(self._place, header.line)
-
-    def _set(self, statement: Statement) -> None:
-        values = statement.read()
-        if isinstance(values, tuple):
-            self._report(statement, *values)
-            found = self._place and re.match(KEY, statement.text)
-            values = {found[1]: UNREADABLE} if found else {}
-        name, _, number = self._place.partition(" ")
-        for key, value in values.items():
-            place = f"{self._place}.{key}"
-            if key in self._table:
-                words = f"{printable(key, 60)} is set twice"
-                if first := self.lines.get(place):
-                    words += f", first in line {first}"
-                if number:  # of a header that was forgotten, one key tells enough
-                    words += f" (each {name} begins with [[{name}]])"
-                self._report(statement, 0, words, number and self._place)
-            self._table.setdefault(key, value)
-            self.lines.setdefault(place, statement.line)
+                lost = f'"{key[1]}" = "{UNREADABLE}"'
+                tables.setdefault(place, []).append(lost if words else statement)
+        if words:
+            number = line + statement.count("\n", 0, at)
+            problem = f"line {number}: {words}{_excerpt(statement, at)}"
+            problems.setdefault(once or number, problem)
+    tables.pop("?", None)
+    return "\n".join(chain(*tables.values())), [*problems.values()]
 
 
 class Parser:
-    """One reading of doorpi.toml: turns its tables into settings, and keeps what is
-    wrong with them, so that one look finds every problem."""
+    """One reading of doorpi.toml: turns its tables into settings, and collects all
+    that is wrong with them."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
+        self.schedules: Schedules = {}  # those that a card may name
         self.problems: list[str] = []
         #: The places that are wrong, such as ``lock.kind``: they hold their defaults.
         self.reported: set[str] = set()
         self.examples: list[str] = []
         self.bare_numbers: list[str] = []
-        #: The locks that could be used, though something else may be wrong.
+        #: The locks that can be used, though something else may be wrong.
         self.usable: set[str] = set()
         self._first_place: dict[Uid, str] = {}
 
@@ -2016,16 +1908,15 @@ class Parser:
         self.problems.append(f"{place}{words}")
 
     def table(self, where: str, table: object, keys: Keys) -> dict[str, Any]:
-        """The values of one table; what is wrong or missing is at its default."""
+        """The values of one table, with defaults for what is wrong or missing."""
         values = {key: each.default for key, each in keys.items()}
         if not isinstance(table, dict):
-            name = where.partition(" ")[0]
-            header = f"[[{name}]]" if name in LISTS else f"[{name}]"
+            header = HEADERS[where.partition(" ")[0]]
             self.report(where, f": expected a table, {header}")
             return values
         for key, value in table.items():
             place = f"{where}.{key}"
-            if value is UNREADABLE:
+            if value == UNREADABLE:
                 self.reported.add(place)
             elif key not in keys:
                 self.unknown(where, key, keys)
@@ -2034,7 +1925,7 @@ class Parser:
                     values[key] = keys[key].checked(value)
                 except ValueError as error:
                     is_secret = keys[key].kind is Secret
-                    shown = "(not shown)" if is_secret else _named(value)
+                    shown = "(not shown)" if is_secret else _shown(value)
                     self.report(place, f" = {shown}: {error} ({keys[key].meaning})")
         for key, each in keys.items():
             place = f"{where}.{key}"
@@ -2044,31 +1935,27 @@ class Parser:
         return values
 
     def unknown(self, where: str, key: str, keys: Iterable[str]) -> None:
-        """Report a key without its value, which may be an api_key's.  What was probably
-        meant by it is then not missing, too."""
+        """Report a key, without its value: that may be a secret.  The key that was
+        probably meant is not reported as missing."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        homes = {
-            name: f"[[{name}]]" if name in LISTS else f"[{name}]"
-            for name, known in TABLES.items()
-            if key in known and name not in ("fallback", "person")
-        }
-        if table in LISTS and key in LISTS.values():  # `name` of a card
+        homes = TABLES.keys() - {"fallback", "person"}
+        homes = {name for name in homes if key in TABLES[name]}
+        words = f"unknown key{did_you_mean(key.lower(), keys)}"
+        if table in LISTS and key in LISTS.values():  # such as the name of a card
             words = f"unknown key; did you mean {LISTS[table]!r}?"
         elif homes:
-            words = f"belongs in {' or '.join(homes.values())}"
+            words = f"belongs in {' or '.join(sorted(HEADERS[name] for name in homes))}"
             self.reported |= {f"{name}.{key}" for name in homes}
-        else:
-            words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if meant := re.search(r"did you mean '(\w+)'", words):
             self.reported.add(f"{place}{meant[1]}")
         self.problems.append(f"{place}{printable(key, 60)}: {words}")
 
     def entries(self, name: str) -> Iterator[tuple[str, object]]:
-        """The tables of ``[[name]]``, each with where it is: ``card 2 ("Ken")``."""
+        """The tables of ``[[name]]``, each with its place: ``card 2 ("Ken")``."""
         tables = self.document.get(name, [])
         if not isinstance(tables, list):
-            self.report(name, f": expected [[{name}]], with two brackets")
-            return
+            self.report(name, f": expected {HEADERS[name]}, with two brackets")
+            tables = [tables] if isinstance(tables, dict) else []
         for number, table in enumerate(tables, 1):
             known = table if isinstance(table, dict) else {}
             label = known.get("holder") or known.get("name")
@@ -2076,16 +1963,16 @@ class Parser:
             yield f"{name} {number}{who}", table
 
     def each(self, at: str, values: list[Any], read: Callable[[Any], T]) -> list[T]:
-        """The good ones of the values of a list."""
-        good = []
+        """The valid ones of the values of a list."""
+        valid = []
         for number, value in enumerate(values, 1):
             try:
-                good.append(read(value))
+                valid.append(read(value))
             except ValueError as error:
-                self.report(f"{at} {number}", f" = {_named(value)}: {error}")
-        return good
+                self.report(f"{at} {number}", f" = {_shown(value)}: {error}")
+        return valid
 
-    def schedules(self) -> dict[str, Schedule]:
+    def read_schedules(self) -> Schedules:
         schedules: dict[str, Schedule] = {}
         for where, table in self.entries("schedule"):
             known = len(self.problems)
@@ -2096,7 +1983,7 @@ class Parser:
             if name and name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
             schedules[name] = Schedule(
-                name=name,  # and no hours where something is wrong
+                name=name,  # and without hours if something is wrong
                 spans=tuple(spans) if len(self.problems) == known else (),
                 closed=frozenset(closed),
                 words=tuple(text for text in raw["times"] if isinstance(text, str)),
@@ -2110,6 +1997,11 @@ class Parser:
         if first and last and first > last:
             words = f"before valid_from ({first}), so the card would never work"
             self.report(f"{where}.valid_until", f" = {last}: {words}")
+        name, known = raw["schedule"], self.schedules
+        # A schedule without a valid name may be the one that is missing.
+        if name and name not in known and "" not in known:
+            words = f"no [[schedule]] has this name{did_you_mean(name, known)}"
+            self.report(f"{where}.schedule", f" = {_shown(name)}: {words}")
         found = []
         for number, card in enumerate(raw.get("cards", [raw]), 1):
             place = where
@@ -2125,51 +2017,45 @@ class Parser:
                     enabled=raw["enabled"] and not proof,
                     valid_from=first,
                     valid_until=last,
-                    schedule=raw["schedule"] or None,
+                    schedule=name or None,
                     role=Role(raw["role"]),
-                    refused=proof and NO_PROOF.format(_named(proof)),
+                    refused=proof and NO_PROOF.format(_shown(proof)),
                 )
                 found.append(credential)
         return found
 
     def _uid(self, place: str, text: str) -> Uid | None:
-        """None for one that cannot be listed: nobody may enter with it."""
+        """None if it cannot be listed: nobody may enter with it."""
         if text == PLACEHOLDER:
             self.examples.append(place)
-        if text in ("", PLACEHOLDER):  # that it is missing is reported
+        if text in ("", PLACEHOLDER):  # a missing UID is reported already
             return None
         try:
             uid = enrollable_uid(text)
         except ValueError as error:
-            self.report(f"{place}.uid", f" = {_named(text)}: {error}")
+            self.report(f"{place}.uid", f" = {_shown(text)}: {error}")
             return None
         if is_number(text):
             self.bare_numbers.append(place)
         first = self._first_place.setdefault(uid, place)
         if first != place:
-            words = f" = {_named(format_uid(uid))}: also the UID of {first}"
+            words = f" = {_shown(format_uid(uid))}: also the UID of {first}"
             self.report(f"{place}.uid", words)
         return uid
 
-    def cards(self, schedules: Mapping[str, Schedule]) -> dict[Uid, Credential]:
+    def cards(self) -> dict[Uid, Credential]:
         """The cards of everybody in the file."""
         cards: dict[Uid, Credential] = {}
         for where, table in chain(self.entries("card"), self.entries("person")):
             known = len(self.problems)
-            keys = TABLES[where.partition(" ")[0]]
-            found = self.credentials(where, table, keys)
-            name = found[0].schedule if found else None
-            # A schedule without a good name may be the one that is missing.
-            if name and name not in schedules and "" not in schedules:
-                words = f"no [[schedule]] has this name{did_you_mean(name, schedules)}"
-                self.report(f"{where}.schedule", f" = {_named(name)}: {words}")
-            if len(self.problems) > known:  # nobody enters by half of an entry
+            found = self.credentials(where, table, TABLES[where.partition(" ")[0]])
+            if len(self.problems) > known:  # part of an entry admits nobody
                 found = [card._replace(enabled=False, refused=HALF) for card in found]
             cards |= {card.uid: card for card in found}
         return cards
 
     def patterns(self) -> dict[Signal, Pattern]:
-        """All signals, with those that ``[signals]`` redraws."""
+        """The pictures of all signals, those of ``[signals]`` included."""
         table, patterns = self.document.get("signals", {}), dict[Signal, Pattern]()
         for key, picture in self.table("signals", table, TABLES["signals"]).items():
             sign = Signal(key)
@@ -2179,41 +2065,41 @@ class Parser:
                     ends = "repeat (start with *)", "end (start with 6x)"
                     raise ValueError(f"this signal must {ends[sign not in STANDING]}")
             except ValueError as error:
-                self.report(f"signals.{sign}", f" = {_named(picture)}: {error}")
+                self.report(f"signals.{sign}", f" = {_shown(picture)}: {error}")
                 patterns[sign] = parse_pattern(PICTURES[sign])
         return patterns
 
     def section(self, name: str) -> Any:
-        """``[name]``; of a lock also the keys that only its kind has."""
+        """``[name]``; for a lock with the keys that only its kind has."""
         table, keys = self.document.get(name, {}), TABLES[name]
         if "kind" not in keys:
             return SECTIONS[name](**self.table(name, table, keys))
-        named = table.get("kind", "sesame") if isinstance(table, dict) else None
-        kinds = [kind for key, kind in LOCK_KINDS.items() if key == named]
-        own: Keys = {}
-        for each in kinds or LOCK_KINDS.values():
-            own = {**own, **each.own}
+        named = table.get("kind", "sesame") if isinstance(table, dict) else ""
+        own = LOCK_KINDS[named].own if named in tuple(LOCK_KINDS) else {}
         values = self.table(name, table, {**keys, **own})
         kind, text = LOCK_KINDS[values["kind"]], "".join(values["device_id"].split())
         values["device_id"] = text
-        with contextlib.suppress(ValueError):  # it is reported with what else is wrong
-            values["device_id"] = kind.read_id(text)
+        with contextlib.suppress(ValueError):  # lock_problems reports it
+            values["device_id"] = vendors_id(text, kind.id_form)
         if f"{name}.kind" not in self.reported and all(map(values.get, kind.needs)):
             self.usable.add(name)
         return SECTIONS[name](own={key: values.pop(key) for key in own}, **values)
 
     def config(self) -> Config:
-        """All of the settings, with defaults in place of what is wrong."""
+        """All of the settings, with defaults for what is wrong."""
         for key in self.document:
             if key not in TABLES:
                 self.unknown("", key, TABLES)
+        if "lock" not in self.document:
+            self.report("lock", ": missing (which lock, and how to reach it)")
         names = [n for n in SECTIONS if n != "fallback" or n in self.document]
-        schedules = self.schedules()
+        sections = {name: self.section(name) for name in names}
+        patterns, self.schedules = self.patterns(), self.read_schedules()
         config = Config(
-            **{name: self.section(name) for name in names},
-            patterns=self.patterns(),
-            schedules=schedules,
-            cards=self.cards(schedules),
+            **sections,
+            patterns=patterns,
+            schedules=self.schedules,
+            cards=self.cards(),
             examples=tuple(self.examples),
             bare_numbers=tuple(self.bare_numbers),
         )
@@ -2221,19 +2107,20 @@ class Parser:
         return config
 
     def _check(self, config: Config) -> None:
-        """Find what is wrong although each value is good by itself."""
-        if "lock" not in self.document:
-            self.report("lock", ": missing (which lock, and how it is reached)")
+        """Report what is wrong although each value by itself is valid."""
         pins = {f"leds.{each}_gpio": f"the {each} LED" for each in ("green", "red")}
-        for where, reader in readers_of(config).items():
-            pins[f"{where}.reset_gpio"] = f"the {where}'s reset"
-            for words in _reader_problems(where, reader, self.reported):
-                self.report(f"{where}.device", f" = {_named(reader.device)}: {words}")
+        pins["reader.reset_gpio"] = "the reader's reset"
+        problem = _reader_problem(config.reader)
+        if problem and "reader.virtual" not in self.reported:
+            device = _shown(config.reader.device)
+            self.report("reader.device", f" = {device}: {problem}")
         for where, lock in locks_of(config).items():
             of_kind = LOCK_KINDS[lock.kind].pins
             pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
             if isinstance(self.document.get(where), dict):
-                self.problems += _lock_problems(where, lock, self.reported)
+                for key, words in lock_problems(lock):
+                    if not self.reported & {f"{where}.kind", f"{where}.{key}"}:
+                        self.report(f"{where}.{key}", words)
         values, owners = settings_of(config), dict[int, str]()
         for place in (p for p in pins if p not in self.reported and values[p] >= 0):
             pin = values[place]
@@ -2242,10 +2129,10 @@ class Parser:
             owners.setdefault(pin, pins[place])
 
 
-#: Why a card is shut of whose entry something cannot be understood: left out, it could
-#: be opened by a row of the database.
+#: Why a card is refused whose entry has a mistake: without the entry, a row of the
+#: database could admit the card.
 HALF = "its entry in doorpi.toml has a mistake: doorpi check"
-#: Why a card with a proof is not enabled: this program would take a copy for it.
+#: Why a card with a proof is refused: this program would accept a copy of it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
 
 DEVICE = (
@@ -2255,170 +2142,133 @@ DEVICE = (
 
 
 def udp_address(path: str) -> tuple[str, int] | None:
-    """``("127.0.0.1", 54321)`` of ``udp:127.0.0.1:54321``; None if it is not one."""
+    """``("127.0.0.1", 54321)`` for ``udp:127.0.0.1:54321``; None for anything else."""
     match = re.fullmatch(r"udp:([^:/]+):(\d{1,5})", path)
     if match is None or not 0 < int(match[2]) < 65536:
         return None
     return match[1], int(match[2])
 
 
-def _reader_problems(
-    where: str, reader: ReaderConfig, reported: Container[str]
-) -> Iterator[str]:
+def _reader_problem(reader: ReaderConfig) -> str:
     path = reader.device
-    if path.startswith("udp"):
-        if not reader.virtual and f"{where}.virtual" not in reported:
-            yield (
-                "a virtual reader, which lets anybody on the network present any card;"
-                " set virtual = true to try it"
-            )
-        if udp_address(path) is None:
-            yield "expected udp:HOST:PORT"
-    elif not re.fullmatch(DEVICE, path):
-        port = re.fullmatch(r"/dev/(?:tty)?([a-zA-Z0-9-]+)", path)
-        hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
-        yield (
-            "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or in"
-            f" /dev) or udp:HOST:PORT{hint}"
+    if udp_address(path) and not reader.virtual:
+        return (
+            "a virtual reader: anybody on the network could present any card; set"
+            " virtual = true to try it"
         )
+    if udp_address(path) or re.fullmatch(DEVICE, path):
+        return ""
+    port = re.fullmatch(r"/dev/(?:tty)?([\w-]+)", path)
+    hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
+    return (
+        "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or in"
+        f" /dev) or udp:HOST:PORT{hint}"
+    )
 
 
-def _url_problem(url: str, kind: LockKind) -> str | None:
+def _url_problem(url: str, kind: LockKind) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "not a URL"
-    if parts.scheme not in ("http", "https") or not host or " " in url:
-        return "expected https://HOST/PATH"
-    if parts.username or parts.password or "?" in url or "#" in url:
-        return "expected https://HOST/PATH and nothing more"
-    address = None  # unknown for a name
+        host = None
+    if not host or parts.scheme not in ("http", "https") or re.search("[ @?#]", url):
+        return "expected https://HOST/PATH, and nothing more"
+    address = None  # of a host with a name
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     if parts.scheme == "https" or (address and address.is_loopback):
-        return None
+        return ""
     if not kind.is_near:
-        return "http would send the key in the open; use https"
+        return "http would send the key unencrypted; use https"
     is_public = address and address.is_global
-    return "http is for a bridge on your own network" if is_public else None
+    return "http is for a bridge in your own network" if is_public else ""
 
 
-def _lock_problems(
-    where: str, lock: LockAccess, reported: Container[str] = ()
-) -> Iterator[str]:
-    """What is missing or bad for its kind; keys that are ``reported`` are at their
-    defaults."""
-    kind = LockKind(needs=()) if f"{where}.kind" in reported else LOCK_KINDS[lock.kind]
-    values = dict(lock.items())
+def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
+    """The keys that are missing or wrong for a kind of lock, and why."""
+    kind, values = LOCK_KINDS[lock.kind], dict(lock.items())
     for key in kind.needs:
-        if not values[key] and f"{where}.{key}" not in reported:
-            meaning = {**TABLES[where], **kind.own}[key].meaning
-            yield f"{where}.{key}: missing; {lock.kind!r} needs it ({meaning})"
+        if not values[key]:
+            meaning = {**TABLES["lock"], **kind.own}[key].meaning
+            yield key, f": missing; {lock.kind!r} needs it ({meaning})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
-        yield f"{where}.base_url: {problem}"
-    for key, check in {**kind.checks, "device_id": kind.read_id}.items():
-        is_secret = key in kind.checks
-        text = values[key].text if is_secret else values[key]
+        yield "base_url", f": {problem}"
+    checks = {"device_id": lambda text: vendors_id(text, kind.id_form), **kind.checks}
+    for key, check in checks.items():
+        value = values[key]
+        text = value.text if isinstance(value, Secret) else value
         try:
-            if text and (is_secret or not text.startswith(PLACEHOLDER)):
+            if text and (key in kind.checks or not text.startswith(PLACEHOLDER)):
                 check(text)
         except ValueError as error:
-            shown = "(not shown)" if is_secret else _named(text)
-            yield f"{where}.{key} = {shown}: {error}"
-
-
-PLACE = rf'((?:{"|".join(LISTS)}) \d+|[\w-]+)(?: \(".*"\))?(?:(?:\.|, )([\w-]+))?'
-
-
-def _read_toml(text: str) -> tuple[dict[str, Any], LenientReader | None]:
-    """What the text says, and where it is not as it should be, what could read it."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as Windows writes it
-    line = 0
-    try:
-        document = tomllib.loads(text)
-        kinds = {name: dict if name in LISTS else list for name in TABLES}
-        # [card] should be [[card]], or [[door]] should be [door]
-        if not any(isinstance(document.get(name), kinds[name]) for name in TABLES):
-            return document, None
-    except (ValueError, RecursionError) as error:
-        found = re.search(r"at line (\d+)", str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
-    reader = LenientReader(text)
-    if line and not reader.problems:
-        reader.problems[line] = line, f"line {line}: contradicts an earlier line"
-    return reader.document, reader
+            shown = "(not shown)" if isinstance(value, Secret) else _shown(text)
+            yield key, f" = {shown}: {error}"
 
 
 def parse_config(text: str) -> Config:
     """Read the text of doorpi.toml.
 
-    Raises: ConfigError with every problem in the order of the file, each with its
-    place, value and reason, or with its line where that is not TOML.
+    Raises: ConfigError with every problem, each with its place, value and reason, or
+    with its line where that is not TOML.
     """
-    document, lenient = _read_toml(text)
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as Windows writes it
+    mistakes: list[str] = []
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        text, mistakes = _repaired(text)
+        mistakes = mistakes or [f"not valid TOML: {error}"]
+        try:
+            document = tomllib.loads(text)
+        except ValueError:  # two statements contradict each other
+            raise ConfigError(mistakes) from None
     parser = Parser(document)
     config = parser.config()
-    if not parser.problems and lenient is None:
+    if not parser.problems and not mistakes:
         return config
-    reader = lenient or LenientReader(text)
-
-    def line(problem: str) -> float:
-        found = re.match(PLACE, problem)
-        table, key = found.groups() if found else ("", "")
-        places = (f"{table}.{key}", table, f"{table} 1", f".{table}")
-        return next((reader.lines[at] for at in places if at in reader.lines), inf)
-
-    own = [(line(problem), problem) for problem in parser.problems]
-    both = sorted([*reader.problems.values(), *own], key=lambda each: each[0])
     rest = config if "fallback" in parser.usable else config._replace(fallback=None)
-    is_usable = "lock" in parser.usable and not lenient
-    raise ConfigError([each for _, each in both], rest if is_usable else None)
+    is_usable = "lock" in parser.usable and not mistakes
+    raise ConfigError([*mistakes, *parser.problems], rest if is_usable else None)
 
 
 def doubtful_settings(config: Config) -> Iterator[str]:
-    """Settings with no effect, or with one nobody wants, in words for ``check``."""
+    """Settings that contradict each other or are risky, in words for ``check``."""
     door, lock = config.door, config.lock
-    is_relay, only_opens = lock.kind == "relay", door.on_tap == "unlock"
-    relock_s = lock.relock_after_s
-    clouds = [each for each in locks_of(config).values() if each.kind != "relay"]
-    ways = {(each.kind, each.device_id, each.base_url) for each in clouds}
-    notes = {
-        f"lock.relock_after_s = {relock_s}: has no effect; a relay locks again by"
-        " itself, after hold_s": is_relay and relock_s,
-        "fallback: the same lock, reached in the same way as [lock]: where that fails,"
-        " so does this": len(clouds) > len(ways),
-        "door.require_synced_clock = false: a card whose last day is over gets in while"
-        " the Pi's clock is wrong, if only it is not older than the"
-        " log": not door.require_synced_clock,
-        "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door"
-        " while the lock's state cannot be"
-        " learnt": only_opens and door.on_unknown == "lock",
-        "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the"
-        " door stays unlocked, unless the lock locks by"
-        " itself": only_opens and not relock_s and not is_relay,
-        f"lock.relock_after_s = {relock_s:g}: locks again before anybody is through the"
-        " door": 0 < relock_s < 5 and not is_relay,
-    }
+    if door.on_tap == "unlock" and lock.kind != "relay":
+        if not lock.relock_after_s:
+            yield (
+                "door.on_tap = 'unlock' without lock.relock_after_s: after the first"
+                " tap the door stays unlocked, unless the lock locks by itself"
+            )
+        if door.on_unknown == "lock":
+            yield (
+                "door.on_unknown = 'lock': in spite of on_tap = 'unlock', a tap locks"
+                " the door while the lock's state is unknown"
+            )
+    if not door.require_synced_clock:
+        yield (
+            "door.require_synced_clock = false: an expired card gets in while the Pi's"
+            " clock is wrong, unless the clock is older than the log"
+        )
     for where, each in locks_of(config).items():
         # Source: BCM2835 ARM Peripherals, table 6-31, column Pull; the HAT design guide
         # adds that 0 and 1 are probed at boot.
         is_up = each.relay_gpio <= 8
         pulled, others = ("up", "9 to 27") if is_up else ("down", "2 to 8")
-        words = (
-            f"{where}.relay_gpio = {each.relay_gpio}: at boot, and while the program"
-            f" does not run, this pin is pulled {pulled}, which with active_high ="
-            f" {_named(each.active_high)} opens the door; choose one of {others}"
-        )
-        notes[words] = each.kind == "relay" and each.active_high is is_up
-    yield from (words for words, holds in notes.items() if holds)
+        if each.kind == "relay" and each.active_high is is_up:
+            yield (
+                f"{where}.relay_gpio = {each.relay_gpio}: at boot, and without the"
+                f" program, this pin is pulled {pulled}, which opens the door with"
+                f" active_high = {_shown(each.active_high)}; choose one of {others}"
+            )
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
 
 # -- what an edit changes
 
-MOST_CHANGES = 12  # lines of one kind: a long list stays short
-MOST_SOUGHT = 1_000  # cards looked up in the database, a moment for a Zero
+MOST_CHANGES = 12  # lines of one kind
+MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
 
 
 def whose_access_changes(
@@ -2429,25 +2279,21 @@ def whose_access_changes(
 ) -> list[str]:
     """What an edit means for people, in words, a line each.
 
-    ``find`` looks into the database, which decides about a card that the file does not
-    have; whoever ``block_on`` knows stays out, whatever the file says.
+    ``find`` looks a card up in the database, which decides about cards that are not in
+    the file.  A card or holder for which ``block_on`` finds a block stays out.
     """
-    gone = [uid for uid in before.cards if uid not in after.cards]
-    come = [uid for uid in after.cards if uid not in before.cards]
-    rows = {uid: row for uid in (gone + come)[:MOST_SOUGHT] if (row := find(uid))}
+    removed = [uid for uid in before.cards if uid not in after.cards]
+    added = [uid for uid in after.cards if uid not in before.cards]
+    rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
     despite = []
     for uid, row in rows.items():
         if uid in before.cards and row.enabled and not block_on(uid, row.holder):
             until = f" until {row.valid_until}" if row.valid_until else ""
             despite.append(
-                f"{card_name(row)} leaves the file, but is on the database's list and"
-                f" may still enter{until}; to end that: doorpi revoke {format_uid(uid)}"
+                f"{card_name(row)} is no longer in the file, but is on the database's"
+                f" list and may still enter{until}; to end that: doorpi revoke"
+                f" {format_uid(uid)}"
             )
-    for uid, card in after.cards.items():
-        is_new = card.enabled and before.cards.get(uid) != card
-        if is_new and (block := block_on(uid, card.holder)):
-            words, lift = block_words(block), LIFTS_BLOCK.format(format_uid(uid))
-            despite.append(f"{card_name(card)} stays out, {words}; to lift it: {lift}")
     before = before._replace(cards={**rows, **before.cards})
     after = after._replace(cards={**rows, **after.cards})
     lines: list[str] = []
@@ -2456,90 +2302,72 @@ def whose_access_changes(
         lines += changes[:MOST_CHANGES]
         if (more := len(changes) - MOST_CHANGES) > 0:
             lines.append(f"and {more:,} more changes of this kind")
-    if (more := len(gone) - MOST_SOUGHT) > 0:
-        lines.append(f"{more:,} more cards leave the file; see: doorpi cards")
     return lines
 
 
 def _names(names: Iterable[str]) -> str:
-    """``A, B, C and 9,995 more``: each once, safe to show."""
+    """``A, B, C and 9,995 more``: each name once, safe to show."""
     shown = [printable(name, 160) for name in dict.fromkeys(names)]
     if len(shown) > 4:
         return f"{', '.join(shown[:3])} and {len(shown) - 3:,} more"
     return ", ".join(shown)
 
 
+def news_of(
+    was: Credential, now: Credential, before: Schedules, after: Schedules
+) -> list[str]:
+    """What changes for a card: its hours and limits, and its holder."""
+    # An edit of a schedule that the card keeps is reported with the schedule.
+    old = after if was.schedule == now.schedule else before
+    limits = validity(was, old), validity(now, after)
+    news = [" -> ".join(limits)] * (limits[0] != limits[1])
+    return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
+
+
 def _card_changes(before: Config, after: Config) -> Iterator[str]:
-    """Who is new, gone, or may enter at other times: cards with the same change
-    together, and by the name alone where all cards of that name have it."""
+    """The cards that are new, removed or valid at other times; cards with the same
+    change share a line."""
     every = {**after.cards, **before.cards}
-    changed: dict[str, list[Credential]] = {"+": [], "-": []}
+    held = Counter(card.holder for card in every.values())
+    changed: dict[str, list[str]] = {}
     for uid, card in every.items():
         was, now = before.cards.get(uid), after.cards.get(uid)
-        changes = ["-" if was else "+"]
+        news = ["removed" if was else "added"]
         if was and now:
-            # An edit of the schedule that it keeps is reported with the schedule.
-            old = after if was.schedule == now.schedule else before
-            limits = validity(was, old.schedules), validity(now, after.schedules)
-            changes = [" -> ".join(limits)] * (limits[0] != limits[1])
-            changes += [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
-        for change in changes:
-            changed.setdefault(change, []).append(card)
-    held = Counter(card.holder for card in every.values())
-    for change, cards in changed.items():
-        same = Counter(card.holder for card in cards)
-        people = [c.holder for c in cards if same[c.holder] == held[c.holder]]
-        others = [card_name(c) for c in cards if same[c.holder] < held[c.holder]]
-        if change not in ("+", "-"):
-            yield f"{_names(people + others)}: {change}"
-            continue
-        for names, nouns in (people, ("person", "people")), (others, ("card", "cards")):
-            if number := len(set(names)):
-                yield f"{change}{number:,} {nouns[number > 1]}: {_names(names)}"
+            news = news_of(was, now, before.schedules, after.schedules)
+        name = card_name(card) if held[card.holder] > 1 else card.holder
+        for change in news:
+            changed.setdefault(change, []).append(name)
+    yield from (f"{_names(names)}: {change}" for change, names in changed.items())
 
 
 def _schedule_changes(before: Config, after: Config) -> Iterator[str]:
-    """Which schedules are new, gone or other ones now, and whose."""
+    """The schedules that are new, removed or different, and whose they are."""
     for name in {**before.schedules, **after.schedules}:
         was, now = before.schedules.get(name), after.schedules.get(name)
-        words = f"new ({_hours(now)})" if now else "gone"
+        words = f"new ({_hours(now)})" if now else "removed"
         if was and now:
             if (set(was.spans), was.closed) == (set(now.spans), now.closed):
                 continue
-            holders = (c.holder for c in after.cards.values() if c.schedule == name)
-            who = _names(holders)
+            who = _names(c.holder for c in after.cards.values() if c.schedule == name)
             words = f"{_hours(was)} -> {_hours(now)}" + (f" ({who})" if who else "")
         yield f"schedule {printable(name)}: {words}"
 
 
-def settings_of(config: Config) -> dict[str, Any]:
-    """The keys of all tables that are written once, as ``lock.kind``."""
-    tables = {name: getattr(config, name) for name in SECTIONS}
-    return {
-        f"{name}.{key}": value
-        for name, table in tables.items()
-        if table is not None
-        for key, value in table.items()
-    } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
-
-
 def what_else_changes(before: Config, after: Config) -> Iterator[str]:
-    """What an edit means but for people, in words, a line each.  No secret is shown."""
+    """What an edit means apart from people, in words, a line each, without secrets."""
     if (before.fallback is None) is not (after.fallback is None):
-        words = f"a {after.fallback.kind}" if after.fallback else "gone"
-        yield f"fallback: {words}"
+        yield f"fallback: {f'a {after.fallback.kind}' if after.fallback else 'removed'}"
     settings = settings_of(before)
     for key, now in settings_of(after).items():
         was = settings.get(key, now)
         if was == now:
             continue
-        words = f"{_named(was)} -> {_named(now)}"
+        words = f"{_shown(was)} -> {_shown(now)}"
         if isinstance(now, Pattern):
             words = "redrawn"
         elif isinstance(now, Secret) and was and now:
-            words = (
-                "the same, kept elsewhere" if was.text == now.text else "another one"
-            )
+            words = "the same, in another place" if was.text == now.text else "changed"
         elif isinstance(now, Secret):
             words = "added" if now else "removed"
         yield f"{key}: {words}"
@@ -5891,7 +5719,7 @@ class NukiWeb(NukiLock):
     refusals = (
         Refusal(
             (404,), "", RequestRefused,
-            ": no such lock; `doorpi check` shows the Web API's ids for the app's one",
+            f": no such lock; device_id is {NUKI_WEB_ID[2]}",
         ),
         Refusal((423,), "", Busy, ": the lock is busy with another operation", 3.0),
     )  # fmt: skip
@@ -8381,9 +8209,9 @@ def resolve_files(
             locks[file.where] = locks[file.where]._replace(**values)
     if not problems:  # the content is checked as well
         for where, lock in locks_of(config).items():
-            known = set(_lock_problems(where, lock))
-            found = _lock_problems(where, locks[where])
-            problems += [problem for problem in found if problem not in known]
+            known, found = set(lock_problems(lock)), lock_problems(locks[where])
+            new = [problem for problem in found if problem not in known]
+            problems += [f"{where}.{key}{words}" for key, words in new]
     if problems:
         raise ConfigError(problems)
     return config._replace(**cast(dict[str, Any], locks))
@@ -9404,89 +9232,78 @@ def csv_line(values: Iterable[object]) -> str:
 # 15. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
-# -- import: lists from elsewhere, and what they would change.  Patterns are text here:
-# -- they are compiled when they are used, and not at each start of the door.
+# Patterns are text here: they are compiled by `import`, not when the door starts.
 
 
 class ListError(ValueError):
-    """A list of which nothing can be imported; the text says why."""
+    """A list that cannot be imported at all; the text says why."""
 
 
 class Row:
-    """A record of a list: its ``cells`` by the plain names of their columns, then as a
-    ``[[card]]`` would have them; at last its ``card``, or ``why`` it is refused.
+    """A record of a list.  Its ``cells`` are named like their columns, later like the
+    keys of a ``[[card]]``; in the end it has a ``card``, or is refused: ``why``.
 
-    A card that is on the list already keeps its own of the keys that the record is
-    ``silent`` about, or mentions only because a card must have them.
+    It says nothing about the ``silent`` keys: a card on the list keeps their values.
     """
 
     def __init__(self, number: int, cells: dict[str, Any], why: str = "") -> None:
         self.number = number  # of the line or entry, from 1
         self.cells, self.why = cells, why
         self.silent: Sequence[str] = ()
-        self.holder = self.spelling = ""  # how the UID is written
-        self.uid: Uid | None = None  # where that can be read
+        self.holder = self.spelling = ""  # of the UID
+        self.uid: Uid | None = None  # if it can be read
         self.card: Credential | None = None
 
 
 @functools.lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
-    """A column's name without case, spaces and signs: ``Valid From``: ``validfrom``."""
+    """A column's name without case, spaces and signs: ``validfrom``."""
     return re.sub(r"[\s_\-.#]+", "", name.lower()) or name
 
 
-def _table(text: str) -> tuple[dict[str, str], Iterator[Row]]:
-    """A CSV with any delimiter.  Above the names of its columns may be blank lines,
-    comments, and the ``sep=;`` by which Excel knows the delimiter."""
+def _table(text: str) -> tuple[dict[str, str], list[Row]]:
+    """The columns and rows of a CSV with any delimiter.  Above its header may be blank
+    lines, comments and Excel's ``sep=;``.  Raises: ListError."""
+    import csv
+
     comment = r"#(?!.*\b(uid|code|card ?number)\b).*\n"
     above = re.match(rf'(?i)("?sep=(.)"?\s*?\n|[\s;,]*?\n|{comment})*', text)
-    end, given = (above.end(), above[2]) if above else (0, None)
-    used = given or max("\t;,", key=text[end:].partition("\n")[0].count)
-    lines = _lines(text[end:], used, text.count("\n", 0, end))
-    _, cells, _ = next(lines, (0, [], ""))
-    names = [cell or f"column {i}" for i, cell in enumerate(cells, 1)]
+    start, given = (above.end(), above[2]) if above else (0, None)
+    delimiter = given or max("\t;,", key=text[start:].partition("\n")[0].count)
+    file = io.StringIO(text[start:], newline="")
+    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    guard = rf"\A\s*'(?=\s*[{re.escape(FORMULAS)}])"  # by `log --csv`
+    at = head = text.count("\n", 0, start)
+    found: list[tuple[int, list[str]]] = []
+    try:
+        for line in lines:
+            cells = [tidied(re.sub(guard, "", cell).strip()) for cell in line]
+            if any(cells):
+                found.append((at + 1, cells))
+            at = head + lines.line_num
+    except csv.Error as error:
+        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
+    (_, header), *records = found or [(1, [""])]
+    names = [cell or f"column {i}" for i, cell in enumerate(header, 1)]
+    last, cells = found[-1] if found else (1, [])
+    is_open = not text.endswith(("\n", "\r")) and cells[-1:] == [""]
+    if len(cells) < len(names) or (records and is_open):  # the last cell may be a date
+        raise ListError(f"line {last}: the file was cut off before its last cell")
     by_plain = dict(zip(map(_plain, names), names, strict=True))
     if len(by_plain) < len(names):
         twice = Counter(map(_plain, names)).most_common(1)[0][0]
-        raise ListError(f"two columns are called {_named(by_plain[twice])}")
-    return by_plain, (
-        Row(line, dict(zip(by_plain, cells, strict=False)), wrong)
-        for line, cells, wrong in lines
-    )
-
-
-def _lines(
-    text: str, delimiter: str, head: int
-) -> Iterator[tuple[int, list[str], str]]:
-    """The number of each line that is not blank, its cells, and what is wrong with
-    them.  Raises: ListError for a file that was cut off, or is no table."""
-    import csv
-
-    at, count, cut = head, 0, ""
-    guard = rf"\A\s*'(?=\s*[{re.escape(FORMULAS)}])"  # by `log --csv`
-    file = io.StringIO(text, newline="")
-    lines = csv.reader(file, delimiter=delimiter, strict=True)
-    try:
-        for line in lines:
-            number, at = at + 1, head + lines.line_num
-            cells = [tidied(re.sub(guard, "", cell).strip()) for cell in line]
-            if not any(cells):
-                continue
-            count = count or len(cells)
-            found = f"{len(cells)} cells, but {count} columns"
-            cut = f"line {number}: {found}" if len(cells) < count else ""
-            if cells[-1] == "" and not text.endswith(("\n", "\r")):
-                cut = f"line {number}: stops before its last cell"  # it may be a date
-            yield number, cells, found * (len(cells) != count)
-    except csv.Error as error:
-        raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
-    if cut:
-        raise ListError(f"{cut}: the file was cut off")
+        raise ListError(f"two columns are called {_shown(by_plain[twice])}")
+    rows = []
+    for number, cells in records:
+        why = f"{len(cells)} cells, but {len(names)} columns"
+        named = dict(zip(by_plain, cells, strict=False))
+        rows.append(Row(number, named, why * (len(cells) != len(names))))
+    return by_plain, rows
 
 
 def _json_entries(text: str) -> Iterator[object]:
-    """Each entry: those of a list, of the ``list`` of an object, or objects that follow
-    each other.  Raises: ListError for a text that is cut off or broken."""
+    """The entries of a list, or of the ``list`` of an object, or objects that follow
+    each other.  Raises: ListError."""
     decoder, at = json.JSONDecoder(), 0
     next_value = re.compile(r"\s*(?=\S)")
     while match := next_value.match(text, at):
@@ -9501,9 +9318,13 @@ def _json_entries(text: str) -> Iterator[object]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _toml_entries(document: Mapping[str, Any]) -> Iterator[object]:
+def _toml_entries(text: str) -> Iterator[object]:
     """The ``[[card]]`` tables of a doorpi.toml, and one for each card of a
     ``[[person]]``.  Raises: ListError."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ListError(f"not valid TOML, or cut off: {error}") from None
     for key in ("card", "person"):
         if not isinstance(document.get(key, []), list):
             raise ListError(f"{key}: expected [[{key}]], with two brackets")
@@ -9519,189 +9340,107 @@ def _toml_entries(document: Mapping[str, Any]) -> Iterator[object]:
             yield {"holder": person.get("name"), **shared, **own}
 
 
-def _records(text: str) -> tuple[str, dict[str, str], Iterable[Row]]:
-    """Read a text in TOML, JSON or CSV, whatever it means: what a row of it is called,
-    the columns' names by their plain ones, and the rows.
-
-    Raises: ListError where it is broken.
-    """
+def _records(text: str) -> tuple[str, dict[str, str], list[Row]]:
+    """Read a text in TOML, JSON or CSV: the noun for a row, the columns' names by their
+    plain ones, and the rows.  Raises: ListError."""
     if re.search(r"(?m)^[ \t]*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
-        document, reader = _read_toml(text)
-        if reader:
-            words = next(iter(reader.problems.values()))[1].splitlines()[0]
-            raise ListError(f"not valid TOML, or cut off: {words}")
-        word, expected, entries = "card", "a table, [[card]]", _toml_entries(document)
+        noun, expected, entries = "card", "a table, [[card]]", _toml_entries(text)
     elif re.match(r"\s*(\{|\[\s*[{\]])", text):
-        word, expected, entries = "entry", "an object {...}", _json_entries(text)
+        noun, expected, entries = "entry", "an object {...}", _json_entries(text)
     else:
         return "line", *_table(text)
     names, rows = dict[str, str](), list[Row]()
     for number, entry in enumerate(entries, 1):
-        cells, why = dict[str, Any](), f"{_named(entry)}: expected {expected}"
+        cells, why = dict[str, Any](), f"{_shown(entry)}: expected {expected}"
         if isinstance(entry, dict):
             names = {_plain(name): name for name in entry} | names
             cells = {_plain(name): _cell(value) for name, value in entry.items()}
             why = "two of its keys mean the same" * (len(cells) < len(entry))
         rows.append(Row(number, cells, why))
-    return word, names, rows
+    return noun, names, rows
 
 
 def _cell(value: object) -> str:
-    """A cell as text; the content of a list or an object stays there."""
+    """A value as text, without the content of a list or an object."""
     if value is None or value in ([], {}):
         return ""
-    return tidied(value.strip()) if isinstance(value, str) else _named(value)
+    return tidied(value.strip()) if isinstance(value, str) else _shown(value)
 
 
 TRUE_FALSE = dict.fromkeys(("true", "yes", "y", "on", "1"), True)
 TRUE_FALSE |= dict.fromkeys(("false", "no", "n", "off", "0"), False)
 
-#: Names of columns that say when, or whether, a card is good.
-SAYS_WHETHER = (
-    "valid|until|from|since|start|expir|^end|^to$|activ|enabl|disab|block|status"
-    "|sched|hours|^role|\u6709\u52b9|\u7121\u52b9|\u671f\u9650"  # valid, invalid, limit
-)
-#: A date of any kind: 31.12.26, 2026-12, 12/2026, 31-Dec-26, Dec 31, 2026, or with the
-#: Japanese sign for a year.
-LIKE_A_DATE = (
-    r"(?<!\d)(\d{1,4}([-/.])\d\d?\2\d{1,4}|(19|20)\d\d[-/.]\d\d?|\d\d?[-/.](19|20)\d\d"
-    r"|\d\d?[- ][^\W\d_]{3,}[- ]\d\d)(?!\d)"
-    "|\\d\\s*\u5e74"
-    r"|[^\W\d_]\W*(\d\d?\W+)?(19|20)\d\d(?!\d)"
-)
-
-
-def may_limit(cells: Counter[str]) -> bool:
-    """Whether the cells of a column look as if they said who is let in, or until when.
-
-    Such cells are yes and no, dates, and a few words that are repeated: the state of a
-    member, whatever the language.  Numbers and words that tell people apart are not,
-    nor are addresses, and texts of several words.
-    """
-    some = Counter({cell.lower(): n for cell, n in cells.items() if "@" not in cell})
-    if all(re.fullmatch(r"\d{1,18}", cell, re.ASCII) for cell in some):
-        # Also a day of Excel's (2000 to 2059), or Unix time, perhaps in milliseconds,
-        # at a full or half hour or the second before.
-        is_answer = some.keys() <= {"0", "1"} or all(
-            36_526 <= int(cell) < 58_441
-            or (int(cell[:10]) >= 10**9 and int(cell[:10]) % 1800 in (0, 1799))
-            for cell in some
-        )
-    else:
-        is_answer = any(
-            re.search(LIKE_A_DATE, cell)
-            or (cell in TRUE_FALSE and not cell.isdecimal())
-            for cell in some
-        )
-    words = [c for c in some if re.fullmatch(r"\D{1,30}", c) and c.count(" ") < 3]
-    is_state = len(some) * 2 <= some.total() or (len(some) < 10 and bool(words))
-    return bool(some) and (is_answer or is_state)
-
-
-#: A long number as Excel shortens it: most of its digits are lost.
+#: A long number that Excel shortened: most of its digits are lost.
 EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
-#: A day with its parts in any order, and a time of day with or without a zone.
+#: A day as year-month-day, or with dots as day.month.year, and a time of day.
 WRITTEN_DAY = (
-    r"(?ai)(\d{1,4})[-/.\u5e74](\d\d?)[-/.\u6708](\d{1,4})\u65e5?"
-    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)? *([AP]M)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"(?a)(?:(\d{4})[-/.\u5e74](\d\d?)[-/.\u6708](\d\d?)\u65e5?"
+    r"|(\d\d?)\.(\d\d?)\.(\d{4}))"
+    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 )
 
 
-def _readings(text: str) -> dict[str, date]:
-    """The days that a text can mean, by the order of year, month and day."""
-    days: dict[str, date] = {}
-    if match := re.fullmatch(WRITTEN_DAY, text):
-        one, two, three = (int(match[part]) for part in (1, 2, 3))
-        orders = {"ymd": (one, two, three)} if len(match[1]) == 4 else {}
-        if len(match[3]) == 4:
-            orders |= {"dmy": (three, two, one), "mdy": (three, one, two)}
-        for order, parts in orders.items():
-            with contextlib.suppress(ValueError):
-                days[order] = date(*parts)
-    return days
-
-
-def _written_day(text: str, order: str, *, is_end: bool) -> date:
-    """The day that a cell means.  Raises: ValueError with what is expected."""
-    days, match = _readings(text), re.fullmatch(WRITTEN_DAY, text)
-    if re.fullmatch(r"\d{5}(\.\d+)?", text, re.ASCII):
-        raise ValueError("Excel's number of a day; format the column as a date there")
-    if match is None or not days:
-        raise ValueError("expected a date such as 2026-12-31")
-    time = (match[4] or "") + (match[5] or "").upper()
-    ends = ("23:59", "11:59PM") if is_end else ()
-    if time not in ("", "0:00", "00:00", "12:00AM", *ends):
-        raise ValueError("has a time of day, but a card counts for whole days")
-    if len(set(days.values())) > 1 and order not in days:
-        either = " or ".join(map(str, days.values()))
-        raise ValueError(f"{either}? write the one you mean")
-    return days.get(order) or next(iter(days.values()))
-
-
-def _typed(key: str, value: object, day_order: str) -> object:
-    """A cell as TOML would have it.  Raises: ValueError with what is expected."""
+def _typed(key: str, value: object) -> object:
+    """A cell as TOML would have it.  Raises: ValueError with the expected form."""
     if not isinstance(value, str):
         return value
     if key == "uid" and re.fullmatch(EXCELS_NUMBER, value):
-        raise ValueError(
-            "a number that Excel shortened; format the column as text there"
-        )
+        raise ValueError("Excel shortened this number; format the column as text there")
     if key == "enabled":
         if value.lower() not in TRUE_FALSE:
             raise ValueError("expected yes or no")
         return TRUE_FALSE[value.lower()]
-    if key in ("valid_from", "valid_until") and value:
-        return _written_day(value, day_order, is_end=key == "valid_until")
-    return value.lower() if key == "role" else value
+    if key not in ("valid_from", "valid_until") or not value:
+        return value.lower() if key == "role" else value
+    found = re.fullmatch(WRITTEN_DAY, value)
+    ends = ("23:59",) if key == "valid_until" else ()
+    if found and found[7] not in (None, "0:00", "00:00", *ends):
+        raise ValueError("has a time of day, but a card is valid for whole days")
+    parts = found and (found.group(1, 2, 3) if found[1] else found.group(6, 5, 4))
+    try:
+        return date(*map(int, parts or ()))
+    except (TypeError, ValueError):
+        raise ValueError("expected a date such as 2026-12-31") from None
 
 
-# -- import: what each kind of list says in its own way.  A fix translates a card from
-# -- the row's cells (one that is missing is ""), and yields why the row is refused.
+# What each kind of list says in its own way.  A fix translates a card from the row's
+# cells (a missing one is ""), and yields the reasons why the row is refused.
 
 Cells = Mapping[str, str]
+Draft = dict[str, Any]
 NO_PINS = "PINs are not imported: the card alone opens this door"
 
 
-def _fix_own(cells: Cells, card: dict[str, Any], _notes: Counter[str]) -> Iterator[str]:
+def _fix_own(cells: Cells, card: Draft, _notes: Counter[str]) -> Iterator[str]:
     if cells["proof"]:  # a copy of its number must not open here
-        yield NO_PROOF.format(_named(cells["proof"]))
-    if cells["refused"]:
-        yield cells["refused"]
+        yield NO_PROOF.format(_shown(cells["proof"]))
+    yield cells["refused"]
     uid = as_uid(cells["uid"])
-    if uid and cells["source"] in tuple(Origin):  # digits alone are no card number here
+    if uid and cells["source"] in tuple(Origin):  # it is surely no printed number
         card["uid"] = format_uid(uid)
 
 
-def _fix_esp_rfid(
-    cells: Cells, card: dict[str, Any], notes: Counter[str]
-) -> Iterator[str]:
-    """A user: of a backup by its page, or of its MQTT answers, one after the other.
+def _fix_esp_rfid(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
+    """A user: of a backup, or of MQTT answers that follow each other.  A limit is a
+    moment in Unix seconds, or milliseconds; ``validuntil`` ends the day before it.
 
-    It writes each byte of a UID without its leading 0, so only a text as long as all
-    bytes has lost nothing.  A limit is a moment in Unix seconds, or milliseconds; the
-    last good day is the one before ``validuntil``.
-    Source: esprfid/esp-rfid, esprfid.js, wsResponses.esp (2.0), rfid.esp (0 is over
-    since 1970), README-MQTT (``user`` for ``username``); a real file: issue 381.
+    Source: esprfid/esp-rfid, esprfid.js, wsResponses.esp (2.0), rfid.esp (0 means
+    expired), README-MQTT (``user`` for ``username``); a real file: issue 381.
     """
-    note = (
-        "esp-rfid: backups may lack users (its issue 240), hours are not in them, and"
-        " with a Wiegand reader UIDs may be backwards: compare the list, tap a card"
-    )
-    notes.setdefault(note, 0)
+    notes.setdefault("esp-rfid's backups have no hours, and may lack users: compare", 0)
     uid, access, pin = cells["uid"], cells["acctype"], cells["pincode"] or cells["pin"]
-    notes.update(["admins of esp-rfid are ordinary cards here"] * (access == "99"))
     notes.update([NO_PINS] * bool(pin))
-    if access not in ("0", "1", "99"):
-        yield f"acctype = {_named(access)}: expected 0, 1 or 99"
+    if access not in ("0", "1", "99"):  # 99 is its admin
+        yield f"acctype = {_shown(access)}: expected 0, 1 or 99"
     if uid and uid == pin:
-        yield f".uid = {_named(uid)}: a PIN, and no card"
+        yield f".uid = {_shown(uid)}: a PIN, not a card"
     if uid and not re.fullmatch(r"(?ai)[\da-f]{8}([\da-f]{6}){0,2}", uid):
         yield (
-            f".uid = {_named(uid)}: {len(uid)} digits: esp-rfid leaves out the first 0"
-            " of a byte, so it may be one of several cards; tap the card here instead"
+            f".uid = {_shown(uid)}: esp-rfid has left out the first 0 of a byte, so it"
+            " may be one of several cards; tap the card here instead"
         )
     card["enabled"] = access in ("1", "99")
-    if card.get("holder") == "undefined":  # what its page makes of none
+    if card.get("holder") == "undefined":  # its page's name for nobody
         card["holder"] = ""
     for name, key in ("validsince", "valid_from"), ("validuntil", "valid_until"):
         is_end, text = key == "valid_until", cells[name]
@@ -9711,79 +9450,65 @@ def _fix_esp_rfid(
             day = date(1970, 1, 1) + timedelta(seconds=max(seconds - is_end, 0))
             card[key] = day if seconds > 0 or is_end else None
         except (ValueError, OverflowError):
-            yield f"{name} = {_named(text)}: expected a time in Unix seconds"
+            yield f"{name} = {_shown(text)}: expected a time in Unix seconds"
 
 
-def _fix_caronte(
-    cells: Cells, card: dict[str, Any], notes: Counter[str]
-) -> Iterator[str]:
-    """A device: its code is the first 4 bytes of the UID in decimal, with dots.
+def _fix_caronte(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
+    """A device: its code is the first 4 bytes of the UID in decimal, with dots.  Its
+    ``result``, if there is one, is the last answer about it: true, or null.
 
-    The last answer about it, where the list has that, says whether it is good: true, or
-    null.  Source: torehc/carontepass-v2, access/models.py, serializers.py (JSON),
-    raspberry-pi/raspberry-rc522.py (the code).  It has no CSV of its own: one is read
-    as an owner makes it of the table, with a column of names.
+    Source: torehc/carontepass-v2, access/models.py, serializers.py (JSON),
+    raspberry-pi/raspberry-rc522.py (the code).  A CSV of it is an owner's own.
     """
-    kind, user = cells["kind"].lower(), cells["user"]
-    if kind == "mac":
-        yield "kind = 'mac': a computer's address, not a card"
-    if kind == "tag":
-        yield (
-            "kind = 'tag': a card that CarontePass met and gave to nobody; if it is"
-            " somebody's, give it to them there, or tap it here"
-        )
+    if cells["kind"].lower() in ("mac", "tag"):  # a computer, or a card of nobody
+        yield f"kind = {_shown(cells['kind'])}: not a member's card"
     if not card.get("holder"):
         yield "no user: nobody's card"
-    elif card["holder"] == user and user.isdecimal():
+    elif card["holder"] == cells["user"] and cells["user"].isdecimal():
         card["holder"] = ""
     if "enabled" in card:
         card["enabled"] = card["enabled"].lower() in ("true", "1")
-        words = "not granted by CarontePass when asked: switched off here as well"
+        words = "switched off, as CarontePass did not grant them access"
         notes.update([words] * (not card["enabled"]))
 
 
-def _fix_uhppoted(
-    cells: Cells, card: dict[str, Any], notes: Counter[str]
-) -> Iterator[str]:
-    """Its card numbers are what a Wiegand reader makes of a card: of 26 bits, the
-    site's code times 100,000 and a number; of 34, as the reader likes.  That is at most
-    a part of the UID, in an order of the reader's own, so the UID must be in a column
-    of its own.  Source: uhppoted/uhppoted-lib, acl/parse.go and acl/tsv_test.go;
+def _fix_uhppoted(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
+    """Its card numbers are what a Wiegand reader makes of a card: at most a part of the
+    UID, in an order of the reader's own.  So the UID must have its own column.
+
+    Source: uhppoted/uhppoted-lib, acl/parse.go and acl/tsv_test.go;
     uhppoted/uhppote-core, issues 11 and 15.
     """
-    says = card["enabled"].upper()
-    card["enabled"] = says != "N"
-    card["schedule"] = says if says.isdecimal() else ""  # a profile: one called like it
+    access = card["enabled"].upper()  # Y, N, or the number of a time profile
+    card["enabled"] = access != "N"
+    card["schedule"] = access if access.isdecimal() else ""
     notes.update([NO_PINS] * (cells["pin"] not in ("", "0")))
     if not card.get("uid"):
-        number = _named(cells["cardnumber"])
+        number = _shown(cells["cardnumber"])
         yield f"Card Number = {number}: a Wiegand number, not the UID"
-        words = "the UID cannot be had from a Wiegand number: add a column UID"
-        notes.update([f"{words} (tap the card and look into `log`)"])
+        notes.update(["add a column UID: tap each card, and look into `log`"])
     if not (card.get("valid_from") and card.get("valid_until")):
-        yield "no From or no To: uhppoted knows no card without dates; fill them in"
-    if says not in ("Y", "N") and not says.isdecimal():
-        yield f".enabled = {_named(says)}: expected Y, N or a profile"
+        yield "no From or no To: uhppoted has no card without dates; fill them in"
+    if access not in ("Y", "N") and not access.isdecimal():
+        yield f".enabled = {_shown(access)}: expected Y, N or a profile"
 
 
 class ListFormat(NamedTuple):
-    """A kind of list, and what its columns mean.  A list is of the first kind whose
-    ``row`` is its own (a card in TOML, an entry in JSON, a line of a table), and whose
-    ``tells`` are all among its columns.
+    """A kind of list, and the meaning of its columns.  A list is of the first kind with
+    the same ``row`` (a card in TOML, an entry in JSON, a line of a table) all of whose
+    ``marks`` are among its columns.
 
     ``columns`` are the names that the column of a key may have, ``others`` further
-    ones that are known.  ``nameless`` is what to call a card without a name.
-    ``is_wiegand``: its UIDs may be the decimal numbers of a Wiegand reader.
+    ones that are known.  A card without a name is called ``nameless``.
     """
 
     name: str
     row: str
-    tells: set[str]
+    marks: set[str]
     columns: Mapping[str, tuple[str, ...]]
     others: tuple[str, ...] = ()
-    fix: Callable[[Cells, dict[str, Any], Counter[str]], Iterator[str]] = _fix_own
+    fix: Callable[[Cells, Draft, Counter[str]], Iterator[str]] = _fix_own
     nameless: str = ""
-    is_wiegand: bool = False
 
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -9808,8 +9533,7 @@ LIST_FORMATS = (
         "esp-rfid's user backup (JSON)", "entry", {"acctype"},
         {"uid": ("uid",), "holder": ("username", "user")},
         ("command", "acctype", "acctype2", "acctype3", "acctype4", "validsince",
-         "validuntil", "pincode", "pin"),
-        _fix_esp_rfid, "esp-rfid {uid}", is_wiegand=True,
+         "validuntil", "pincode", "pin"), _fix_esp_rfid, "esp-rfid {uid}",
     ),
     CARONTE,
     ListFormat(
@@ -9819,41 +9543,31 @@ LIST_FORMATS = (
     UHPPOTED,
     ListFormat("CSV with a header (uid, holder, ...)", "line", {"uid"}, COLUMNS),
     CARONTE._replace(
-        name="CarontePass's codes (CSV: code, name)", row="line", tells={"code"}
+        name="CarontePass's codes (CSV: code, name)", row="line", marks={"code"}
     ),
 )  # fmt: skip
 
 
 class CardList:
-    """What a list says: at most one credential of each UID, and the refused rows."""
+    """A list that was read: one credential for each UID, and the refused rows."""
 
     def __init__(self, kind: ListFormat, config: Config) -> None:
         self.kind = kind
         self.config = config
-        #: What the owner should know of so many rows; 0: of the list as a whole.
+        #: What the owner should know, and of how many rows; 0: of the whole list.
         self.notes: Counter[str] = Counter()
-        self.cards: dict[Uid, Credential] = {}
+        self.rows: dict[Uid, Row] = {}  # with a card
         self.refused: list[Row] = []
-        self.rows: dict[Uid, Row] = {}  # of the cards
-        #: How the list calls the column of a key, and the order of its dates.
-        self._titles: dict[str, str] = {}
-        self._day_orders: dict[str, str] = {}
+        self._titles: dict[str, str] = {}  # the list's names for our keys
 
     def read(
         self, names: Mapping[str, str], rows: list[Row], ignored: Mapping[str, str]
     ) -> None:
-        """Take what the rows say; columns that are ``ignored`` do not matter.
+        """Take what the rows say, without the columns that are ``ignored``.
 
-        All cells are looked at before the first row is taken: a row by itself does not
-        show what its columns are about.  Raises: ListError.
+        Raises: ListError.
         """
-        cells: dict[str, Counter[str]] = {}
-        for row in rows:
-            for name, cell in () if row.why else row.cells.items():
-                seen = cells.setdefault(name, Counter())
-                if cell and (cell in seen or len(seen) < 1000):
-                    seen[cell] += 1
-        self._check_unknown(self._known_columns(names, cells), ignored)
+        self._check_columns(names, rows, ignored)
         for row in rows:
             self._translate(row)
         doubt = self._doubt_about_digits({row.spelling for row in rows} - {""})
@@ -9865,52 +9579,35 @@ class CardList:
             self._take(same)
         self.refused.sort(key=lambda row: row.number)
 
-    def _known_columns(
-        self, names: Mapping[str, str], cells: dict[str, Counter[str]]
-    ) -> dict[str, Counter[str]]:
-        """See how the list calls the columns, and the order of its dates, where a day
-        above 12 shows it.  Returns the names and cells of the unknown ones.
-
-        Raises: ListError for two that mean the same.
-        """
+    def _check_columns(
+        self, names: Mapping[str, str], rows: list[Row], ignored: Mapping[str, str]
+    ) -> None:
+        """Raises: ListError for two columns of one meaning, and for an unknown column
+        that is not ``ignored``: in any language, it may say who is kept out."""
         columns = self.kind.columns.items()
         keys = {_plain(name): key for key, some in columns for name in some}
-        for name in filter(keys.get, cells):
+        for name in filter(keys.get, names):
             key, title = keys[name], printable(names[name], 60)
             if key != "holder" and key in self._titles:
                 both = f"{self._titles[key]!r}, {title!r}"
                 raise ListError(f"two columns for {key}: {both}")
             self._titles.setdefault(key, title)
-            sure = [days for days in map(_readings, cells[name]) if len(days) == 1]
-            orders = {order for days in sure for order in days} - {"ymd"}
-            self._day_orders[key] = orders.pop() if len(orders) == 1 else ""
-        others = keys.keys() | set(map(_plain, self.kind.others))
-        return {names[name]: cells[name] for name in cells if name not in others}
-
-    def _check_unknown(
-        self, columns: Mapping[str, Counter[str]], ignored: Mapping[str, str]
-    ) -> None:
-        """Raises: ListError for a column that may keep somebody out, unless it is
-        ``ignored``."""
-        for name in ignored.keys() - set(map(_plain, columns)):
-            words = "no column to be ignored"
-            raise ListError(f"--ignore {_named(ignored[name])}: {words}")
-        doubtful = {
-            _named(name): ", ".join(printable(cell, 30) for cell in islice(cells, 3))
-            for name, cells in columns.items()
-            if _plain(name) not in ignored
-            and (re.search(SAYS_WHETHER, _plain(name)) or may_limit(cells))
-        }
-        if doubtful:
-            some = (f"{name} ({cells or 'empty'})" for name, cells in doubtful.items())
-            keys = ", ".join(names[0] for names in self.kind.columns.values())
+        unknown = names.keys() - keys - set(map(_plain, self.kind.others))
+        for name in ignored.keys() - unknown:
+            raise ListError(f"--ignore {_shown(ignored[name])}: no such unknown column")
+        some = dict[str, str]()
+        for name in (name for name in names if name in unknown - ignored.keys()):
+            cells = dict.fromkeys(filter(None, (row.cells.get(name) for row in rows)))
+            shown = [printable(cell, 30) for cell in islice(cells, 3)]
+            some |= {_shown(names[name]): ", ".join(shown)} if shown else {}
+        if some:
+            found = "; ".join(f"{name} ({cells})" for name, cells in some.items())
+            known = ", ".join(names[0] for _, names in columns)
+            ignore = " ".join(f"--ignore {name}" for name in some)
             raise ListError(
-                f"unknown columns that could limit access: {'; '.join(some)}; rename"
-                f" them ({keys}), or import without them:"
-                f" {' '.join(f'--ignore {name}' for name in doubtful)}"
+                f"unknown columns could limit access: {found}; rename them ({known}),"
+                f" or import without them: {ignore}"
             )
-        if unused := [_named(name) for name, cells in columns.items() if cells]:
-            self.notes[f"columns not used: {', '.join(unused)}"] = 0
 
     def _translate(self, row: Row) -> None:
         """Give the row the cells that a ``[[card]]`` would have."""
@@ -9919,16 +9616,16 @@ class CardList:
             if found := [cells[name] for name in map(_plain, names) if name in cells]:
                 card[key] = next(filter(None, found), "")
         reasons = [row.why, *self.kind.fix(cells, card, self.notes)]
-        if self.kind.row != "card":  # there it would be at its default
+        if self.kind.row != "card":  # a missing key of a [[card]] means its default
             row.silent = [key for key in COLUMNS if key not in card]
         if self.kind.nameless and not card.get("holder"):
             card["holder"] = self.kind.nameless.format_map(cells)
             row.silent = [*row.silent, "holder"]
         for key, value in card.items():
             try:
-                card[key] = _typed(key, value, self._day_orders.get(key, ""))
+                card[key] = _typed(key, value)
             except ValueError as error:
-                reasons.append(f".{key} = {_named(value)}: {error}")
+                reasons.append(f".{key} = {_shown(value)}: {error}")
         row.why = next(filter(None, reasons), "")
         row.cells = {key: cell for key, cell in card.items() if cell not in (None, "")}
         row.holder = str(row.cells.get("holder", ""))
@@ -9938,18 +9635,14 @@ class CardList:
         """Give the row its card, or the reason why there is none."""
         row.uid, problems = as_uid(row.spelling), [row.why] * bool(row.why)
         if not row.why:
-            parser, known = Parser({}), self.config.schedules
+            parser = Parser({})
+            parser.schedules = self.config.schedules
             found = parser.credentials("", row.cells, TABLES["card"])
-            problems, schedule = parser.problems, row.cells.get("schedule")
-            wrong = digits_doubt if found and is_number(row.spelling) else ""
+            problems = parser.problems
+            wrong = digits_doubt if is_number(row.spelling) else ""
             if not (found or problems):
                 wrong = "still the example's"
-            problems += [f".uid = {_named(row.spelling)}: {wrong}"] * bool(wrong)
-            if found and schedule and schedule not in known:
-                problems.append(
-                    f".schedule = {_named(schedule)}: no [[schedule]] of your"
-                    f" doorpi.toml has this name{did_you_mean(schedule, known)}"
-                )
+            problems += [f".uid = {_shown(row.spelling)}: {wrong}"] * bool(wrong)
             row.card = None if problems else found[0]
         row.why = "; ".join(
             re.sub(r"^\.(\w+)", lambda key: self._titles.get(key[1], key[1]), problem)
@@ -9957,40 +9650,33 @@ class CardList:
         )
 
     def _take(self, same: Sequence[Row]) -> None:
-        """Put a card on the list, or refuse all the rows about it where they differ:
-        which one is right would be a guess about a person."""
+        """Put a card on the list, or refuse all of its rows if they differ: to choose
+        one would be a guess about a person."""
         first = same[0]
         if first.card and all(row.card == first.card for row in same):
-            self.cards[first.card.uid], self.rows[first.card.uid] = first.card, first
+            self.rows[first.card.uid] = first
             return
         for row in same:
             if row.card:
                 other = next(each for each in same if each.card != row.card)
-                uid, word = format_uid(row.card.uid), self.kind.row
-                same_card = (
-                    f"{word} {other.number} has the same card with other details"
-                )
-                row.why = f"{self._titles.get('uid')} = {uid!r}: {same_card}"
+                place, uid = f"{self.kind.row} {other.number}", format_uid(row.card.uid)
+                words = f"{place} has the same card with other details"
+                row.why = f"{self._titles.get('uid')} = {uid!r}: {words}"
         self.refused += same
 
     def _doubt_about_digits(self, uids: set[str]) -> str:
-        """Why a UID of digits only is not believed: by chance one in 43 is, and of the
-        numbers that are printed on cards, all.  Raises: ListError."""
+        """Why a UID of digits only is refused: among UIDs one in 43 is, among the
+        numbers that are printed on cards all are.  Raises: ListError."""
         numbers = [uid for uid in uids if is_number(uid)]
         colons = "if it is a UID, write it with : between the bytes"
         if any(len(uid) not in (8, 14, 20) for uid in numbers) or any(
             re.fullmatch(EXCELS_NUMBER, uid) for uid in uids
         ):
             return f"digits only, in a list with decimal numbers; {colons}"
-        if len(numbers) > 2 and len(numbers) * 2 > len(uids):
+        if len(numbers) * 2 > len(uids):
             raise ListError(
-                f"{len(numbers)} of {counted(len(uids), 'UID')} have digits only: are"
+                f"digits only in {len(numbers)} of {counted(len(uids), 'UID')}: are"
                 f" these the numbers printed on cards? {PRINTED_WORDS}; {colons}"
-            )
-        if self.kind.is_wiegand and not re.search("[A-Fa-f]", "".join(uids)):
-            return (
-                "digits only: perhaps a Wiegand reader's decimal number, which is not"
-                " the UID; tap the card here instead"
             )
         if len(numbers) * 10 > len(uids):
             self.notes[NUMBER_WORDS] = len(numbers)
@@ -9998,56 +9684,40 @@ class CardList:
 
 
 def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
-    """What the text of a list says, whatever kind it is of; columns that are
-    ``ignored`` do not matter.
+    """Read a list of any known kind, without the columns that are ``ignored``.
 
-    Raises: ListError for one that is empty, cut off or of no known kind, or has other
-    columns that could limit access.
+    Raises: ListError if it is empty, cut off or of no known kind, or has columns that
+    could limit access in an unknown way.
     """
-    text = text.removeprefix("\ufeff")  # as Excel writes first
+    text = text.removeprefix("\ufeff")  # Excel begins with it
     if not text.strip():
         raise ListError("empty")
-    word, names, rows = _records(text)
-    kinds = (kind for kind in LIST_FORMATS if kind.row == word)
-    kind = next((kind for kind in kinds if kind.tells <= names.keys()), None)
-    if kind is None and not names:
-        raise ListError("not one card in it")
+    noun, names, rows = _records(text)
+    kinds = (kind for kind in LIST_FORMATS if kind.row == noun)
+    kind = next((kind for kind in kinds if kind.marks <= names.keys()), None)
     if kind is None:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
         raise ListError(f"unknown list format; known: {known}")
-    if kind is UHPPOTED:
-        kind = _of_one_door(names, config.door.name)
+    if kind is UHPPOTED:  # a column for each door, of which this one's counts
+        door = config.door.name
+        if _plain(door) not in names:
+            raise ListError(f"no column {_shown(door)}, as this door is called")
+        columns = {**kind.columns, "enabled": (door,)}
+        doors = names.keys() - {"name", "uid"}
+        kind = kind._replace(columns=columns, others=(*kind.others, *doors))
     listed = CardList(kind, config)
-    listed.read(names, list(rows), {_plain(name): name for name in ignored})
-    if not (listed.cards or listed.refused):
+    listed.read(names, rows, {_plain(name): name for name in ignored})
+    if not (listed.rows or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
-    if not text.endswith(("\n", "\r", "}", "]")):
-        listed.notes["the last line has no end: is the list whole?"] = 0
     return listed
 
 
-def _of_one_door(names: Mapping[str, str], door: str) -> ListFormat:
-    """An access control list of uhppoted has a column for each door.  Only this one's
-    counts: the one of its name, or the only one.  Raises: ListError."""
-    known = ("cardnumber", "pin", "from", "to", "name", "uid")
-    doors = [name for name in names if name not in known]
-    here = [name for name in doors if name == _plain(door)] or doors
-    if len(here) != 1:
-        named = ", ".join(_named(names[name]) for name in doors) or "none"
-        raise ListError(
-            f"which of its doors is this one ({named})? give this door that name"
-            " ([door] name), or take the others out"
-        )
-    columns = {**UHPPOTED.columns, "enabled": tuple(here)}
-    return UHPPOTED._replace(columns=columns, others=(*UHPPOTED.others, *doors))
-
-
-#: A list of 200,000 cards; more is something else, and would fill a Pi's memory.
+#: A list of 200,000 cards; a longer one is something else, and could fill the memory.
 LIST_BYTES = 20_000_000
 
 
 def list_text(name: str) -> str:
-    """What is in the file ``name``, or what comes in.  Raises: ListError."""
+    """The text of a file, or of standard input (``-``).  Raises: ListError."""
     try:
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             content = file.read(LIST_BYTES + 1)
@@ -10061,8 +9731,8 @@ def list_text(name: str) -> str:
 
 
 class ListChanges(NamedTuple):
-    """What a list would make of the database's cards.  ``kept`` are those that are not
-    on it, where a refused row leaves a doubt."""
+    """What a list would change among the database's cards.  ``kept`` cards are not on
+    it, but a refused row may mean them."""
 
     unchanged: list[Credential]
     added: list[Credential]
@@ -10073,7 +9743,7 @@ class ListChanges(NamedTuple):
 
     @property
     def put(self) -> list[Credential]:
-        """What is written to the database."""
+        """The cards to write to the database."""
         return [*self.added, *(card for card, _ in self.changed)]
 
 
@@ -10085,15 +9755,17 @@ def list_changes(
     whole: bool,
 ) -> ListChanges:
     """Compare a list with the cards of the database (``stored``) and of doorpi.toml
-    (``in_file``, which decides).  With ``whole`` the database shall have no others."""
+    (``in_file``, which decides).  With ``whole`` the database keeps no others."""
     changes = ListChanges([], [], [], [], [], listed.refused)
-    for uid, card in listed.cards.items():
-        before, row = in_file.get(uid) or stored.get(uid), listed.rows[uid]
+    schedules = listed.config.schedules
+    for uid, row in listed.rows.items():
+        card, before = cast(Credential, row.card), in_file.get(uid) or stored.get(uid)
         if before is None:
             changes.added.append(card)
             continue
         card = card._replace(**{key: getattr(before, key) for key in row.silent})
-        news, row.why = ", ".join(_news(before, card)), before.refused
+        news = ", ".join(news_of(before, card, schedules, schedules))
+        row.why = before.refused
         if news and uid in in_file:
             row.why = row.why or f"doorpi.toml has this card, and decides: {news}"
         if row.why:
@@ -10103,45 +9775,18 @@ def list_changes(
         else:
             changes.unchanged.append(card)
     if whole and (changes.unchanged or changes.put):
-        doubts = {row.uid or row.spelling.lower() for row in changes.refused}
-        doubts |= {row.holder for row in changes.refused if row.uid is None}
-        known = listed.cards.keys() | in_file.keys()
-        for card in (card for uid, card in stored.items() if uid not in known):
-            is_kept = not _what_may_mean(card).isdisjoint(doubts - {""})
+        refused = changes.refused
+        doubts = {str(row.uid or row.holder) for row in refused} - {""}
+        off_list = stored.keys() - listed.rows.keys() - in_file.keys()
+        for card in (card for uid, card in stored.items() if uid in off_list):
+            is_kept = not doubts.isdisjoint((card.uid, card.holder))
             (changes.kept if is_kept else changes.removed).append(card)
     return changes
 
 
-def _news(was: Credential, now: Credential) -> Iterator[str]:
-    """What changes for a card."""
-    for key, words in (
-        ("holder", "holder"),
-        ("schedule", "schedule"),
-        ("valid_from", "first day"),
-        ("valid_until", "last day"),
-        ("role", "role"),
-    ):
-        old, new = getattr(was, key), getattr(now, key)
-        if old != new:
-            some = (printable(str(each or "none"), 60) for each in (old, new))
-            yield f"{words} {' -> '.join(some)}"
-    if was.enabled is not now.enabled:
-        yield f"switched {'on' if now.enabled else 'off'}"
-
-
-def _what_may_mean(card: Credential) -> set[str]:
-    """What a refused row may call a card: a doubt takes nobody's card away.  It is the
-    UID, or where that cannot be read, what may spell it, or the name."""
-    raw = bytes.fromhex(card.uid)
-    first = bytes.fromhex(CASCADE_TAG) + raw[:3]
-    tagged = first.hex(), first.hex(":"), ".".join(map(str, first))
-    unpadded = "".join(f"{byte:x}" for byte in raw), card.uid.lower().lstrip("0")
-    return {card.uid, card.holder, *unpadded, *tagged}
-
-
 def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator[str]:
-    """What the list changes, for the owner: each kind of row, the notes, and the five
-    numbers last; of many rows of a kind or notes the first 20."""
+    """What the list changes, for the owner: each kind of row, the notes, and finally
+    the five numbers; at most 20 lines of each."""
     yield listed.kind.name
     parts = changes._asdict()
     kept = "kept, though not on the list, because a refused row may mean them"
@@ -10163,7 +9808,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 def _report_line(
     one: Row | Credential | tuple[Credential, str], listed: CardList, today: date
 ) -> str:
-    """A refused row with the reason, or a card with its news or its hours."""
+    """A refused row with the reason, or a card with its changes or its hours."""
     if isinstance(one, Row):
         who = f' ("{printable(one.holder, 40)}")' if one.holder else ""
         return f"{listed.kind.row} {one.number}{who}: {printable(one.why, 500)}"

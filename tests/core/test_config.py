@@ -32,7 +32,6 @@ from doorpi import (
     LogConfig,
     Origin,
     Pattern,
-    Person,
     ReaderConfig,
     Role,
     Schedule,
@@ -164,7 +163,7 @@ KEN = Uid("0123AB07")
 ICHIRO = Uid("04A93C715ED284")
 
 
-def test_everything_that_can_be_said_is_heard():
+def test_a_file_with_every_setting_is_read():
     config = parse_config(FULL)
 
     assert config == Config(
@@ -289,16 +288,15 @@ def test_an_id_is_taken_as_people_find_it(kind, written, device_id):
     assert lock_with_id(kind, written).device_id == device_id
 
 
-A_NUKI_ID = "digits only: the id as a decimal number (the app shows it in hex)"
+A_NUKI_ID = "digits only: the app's hex id as a decimal number"
 NOT_IDS = [
-    ("switchbot", "C77C293BEB5", "12 hex digits: the MAC address in the app"),
-    ("switchbot", "FRONT", "12 hex digits: the MAC address in the app"),
+    ("switchbot", "C77C293BEB5", "12 hex digits: the app's MAC address"),
+    ("switchbot", "FRONT", "12 hex digits: the app's MAC address"),
     ("tedee", "10530206-000484", "digits only: the lock's id, not its serial number"),
     ("sesame", "Front", f"the lock's UUID, such as {UUID}, not its name"),
     ("sesame-mini", "ABC1234567", f"the lock's UUID, such as {UUID}, not its name"),
-    ("nuki-bridge", "2BFFFE1E", f"{A_NUKI_ID}: 738197022"),
-    ("nuki-bridge", "Nuki_2BFFFE1E", A_NUKI_ID),
-    ("nuki-web", "2BFFFE1E", f"{A_NUKI_ID}: 738197022 (1.0 and 2.0), 17918066206 (3.0 and later), 22213033502 (type 5), 13623098910 (Smart Door)"),
+    ("nuki-bridge", "2BFFFE1E", A_NUKI_ID),
+    ("nuki-web", "2BFFFE1E", "the Web API's: since Nuki 3.0, 17179869184 + the app's id"),
 ]  # fmt: skip
 
 
@@ -341,7 +339,7 @@ def test_a_bridge_on_the_own_network_may_do_without_tls(url):
 
 # -- every complaint, word for word
 
-FLOAT_MEANT = "(longest pause between two looks for a card)"
+FLOAT_MEANT = "(longest time between two polls)"
 DATE = "expected a date such as 2026-12-01, without quotes and without a time"
 TEXT = "expected text in quotes"
 
@@ -366,10 +364,10 @@ UNKNOWN_KEYS = {
 }  # fmt: skip
 
 VALUES = {
-    "a number for text": ("[door]\nname = 5", f"door.name = 5: {TEXT} (what the door is called in messages)"),
+    "a number for text": ("[door]\nname = 5", f"door.name = 5: {TEXT} (what messages call the door)"),
     "a bool for a whole number": ("[leds]\ngreen_gpio = true", "leds.green_gpio = true: expected a whole number (BCM number of the green LED's pin)"),
     "a bool for a number": ("[reader]\npoll_s = false", f"reader.poll_s = false: expected a number {FLOAT_MEANT}"),
-    "a number for a bool": ("[reader]\nvirtual = 1", "reader.virtual = 1: expected true or false (allow a udp: device, which anybody can speak to)"),
+    "a number for a bool": ("[reader]\nvirtual = 1", "reader.virtual = 1: expected true or false (allow a udp: device, which anybody can control)"),
     "text for a bool": ('[leds]\nactive_high = "false"', "leds.active_high = 'false': expected true or false (false if the LEDs light when the pin is low)"),
     "a fraction for a whole number": ("[log]\nkeep_days = 30.0", "log.keep_days = 30.0: expected a whole number (days to keep events)"),
     "text for a number": ('[reader]\npoll_s = "0.1"', f"reader.poll_s = '0.1': expected a number {FLOAT_MEANT}"),
@@ -388,9 +386,9 @@ VALUES = {
     "a day and a second": ("[door]\npassback_s = 86401", "door.passback_s = 86401: must be 0 to 86400 (seconds before a card works again)"),
     "no such choice": ('[door]\non_tap = "open"', "door.on_tap = 'open': must be one of toggle, unlock (what a card does)"),
     "an empty choice": ('[door]\non_tap = ""', "door.on_tap = '': must be one of toggle, unlock (what a card does)"),
-    "a choice in capitals": ('[door]\non_unknown = "Lock"', "door.on_unknown = 'Lock': must be one of nothing, unlock, lock; did you mean 'lock'? (what a tap does when the lock's state cannot be learnt)"),
-    "a line end": ('[door]\nname = "a\\nb"', "door.name = 'a\\nb': contains an invisible character (what the door is called in messages)"),
-    "right to left": ('[door]\nname = "a\\u202eb"', "door.name = 'a\\u202eb': contains an invisible character (what the door is called in messages)"),
+    "a choice in capitals": ('[door]\non_unknown = "Lock"', "door.on_unknown = 'Lock': must be one of nothing, unlock, lock; did you mean 'lock'? (a tap in an unknown state)"),
+    "a line end": ('[door]\nname = "a\\nb"', "door.name = 'a\\nb': contains an invisible character (what messages call the door)"),
+    "right to left": ('[door]\nname = "a\\u202eb"', "door.name = 'a\\u202eb': contains an invisible character (what messages call the door)"),
     "endless text": (f'[door]\non_tap = "{"x" * 99}"', f"door.on_tap = '{'x' * 56}...: must be one of toggle, unlock (what a card does)"),
     "both lights on a pin": ("[leds]\ngreen_gpio = 5\nred_gpio = 5", "leds.red_gpio = 5: the green LED has this pin"),
     "red on green's default": ("[leds]\nred_gpio = 23", "leds.red_gpio = 23: the green LED has this pin"),
@@ -407,8 +405,8 @@ SHAPES = {
 }  # fmt: skip
 
 VIRTUAL = (
-    "a virtual reader, which lets anybody on the network present any card; set virtual"
-    " = true to try it"
+    "a virtual reader: anybody on the network could present any card; set virtual ="
+    " true to try it"
 )
 NO_READER = (
     "expected usb, usb:054c:06c3, tty:S0:pn532 (the name after /dev/tty, or in /dev) or"
@@ -417,10 +415,10 @@ NO_READER = (
 
 READERS = {
     "virtual by mistake": ('[reader]\ndevice = "udp:127.0.0.1:54321"', f"reader.device = 'udp:127.0.0.1:54321': {VIRTUAL}"),
-    "udp without a port": ('[reader]\nvirtual = true\ndevice = "udp:localhost"', "reader.device = 'udp:localhost': expected udp:HOST:PORT"),
-    "udp alone": ('[reader]\nvirtual = true\ndevice = "udp"', "reader.device = 'udp': expected udp:HOST:PORT"),
-    "no such port": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:65536"', "reader.device = 'udp:127.0.0.1:65536': expected udp:HOST:PORT"),
-    "port 0": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:0"', "reader.device = 'udp:127.0.0.1:0': expected udp:HOST:PORT"),
+    "udp without a port": ('[reader]\nvirtual = true\ndevice = "udp:localhost"', f"reader.device = 'udp:localhost': {NO_READER}"),
+    "udp alone": ('[reader]\nvirtual = true\ndevice = "udp"', f"reader.device = 'udp': {NO_READER}"),
+    "no such port": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:65536"', f"reader.device = 'udp:127.0.0.1:65536': {NO_READER}"),
+    "port 0": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:0"', f"reader.device = 'udp:127.0.0.1:0': {NO_READER}"),
     "nothing": ('[reader]\ndevice = ""', f"reader.device = '': {NO_READER}"),
     "a device file": ('[reader]\ndevice = "/dev/ttyS0"', f"reader.device = '/dev/ttyS0': {NO_READER}; for a PN532 there: tty:S0:pn532"),
     "a USB adapter's file": ('[reader]\ndevice = "/dev/ttyUSB0"', f"reader.device = '/dev/ttyUSB0': {NO_READER}; for a PN532 there: tty:USB0:pn532"),
@@ -433,6 +431,8 @@ READERS = {
 NEEDED = '[lock]\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "k"\nsecret_key = '
 NOT_SHOWN = '(not shown): expected text in quotes, or { file = "NAME" }'
 AN_API_KEY = "(the vendor's API key)"
+VISIBLE = "may hold only visible ASCII, and no space at its ends"
+URL = "lock.base_url: expected https://HOST/PATH, and nothing more"
 
 LOCKS = {
     "no such lock": (LOCK + 'kind = "sesami"', "lock.kind = 'sesami': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay; did you mean 'sesame'? (which lock)"),
@@ -444,31 +444,31 @@ LOCKS = {
     "a secret that is not hex": (NEEDED + f'"{"x" * 32}"', "lock.secret_key = (not shown): expected 32 hex digits, found 32 characters"),
     "a number for a secret": (NEEDED + "12345678", f"lock.secret_key = {NOT_SHOWN} (sesame: 32 hex digits; switchbot: secret)"),
     "an empty secret": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = ""', f"lock.api_key = (not shown): empty {AN_API_KEY}"),
-    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "a\\n"', f"lock.api_key = (not shown): contains a line break {AN_API_KEY}"),
-    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "鍵"', f"lock.api_key = (not shown): contains a character that is not ASCII {AN_API_KEY}"),
+    "a key with a line end": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "a\\n"', f"lock.api_key = (not shown): {VISIBLE} {AN_API_KEY}"),
+    "a key in Japanese": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "鍵"', f"lock.api_key = (not shown): {VISIBLE} {AN_API_KEY}"),
     "a key's file and more": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "f", mode = 1 }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
     "a key's file without a name": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { file = "" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
     "a key's path": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = { path = "f" }', f"lock.api_key = {NOT_SHOWN} {AN_API_KEY}"),
-    "http": (LOCK + 'base_url = "http://api.example.com"', "lock.base_url: http would send the key in the open; use https"),
-    "http to a name like ours": (LOCK + 'base_url = "http://localhost.example.com"', "lock.base_url: http would send the key in the open; use https"),
-    "http to the network": (LOCK + 'base_url = "http://192.168.1.20:8080"', "lock.base_url: http would send the key in the open; use https"),
-    "another protocol": (LOCK + 'base_url = "ftp://api.example.com"', "lock.base_url: expected https://HOST/PATH"),
-    "no protocol": (LOCK + 'base_url = "api.example.com"', "lock.base_url: expected https://HOST/PATH"),
-    "no host": (LOCK + 'base_url = "https:///public"', "lock.base_url: expected https://HOST/PATH"),
-    "a blank": (LOCK + 'base_url = "https://api.example.com /x"', "lock.base_url: expected https://HOST/PATH"),
-    "a port beyond": (LOCK + 'base_url = "https://h:65536"', "lock.base_url: not a URL"),
-    "half a bracket": (LOCK + 'base_url = "https://[::1"', "lock.base_url: not a URL"),
-    "a name and password": (LOCK + f'base_url = "https://me:{KEY}@h"', "lock.base_url: expected https://HOST/PATH and nothing more"),
-    "a query": (LOCK + f'base_url = "https://h/x?token={KEY}"', "lock.base_url: expected https://HOST/PATH and nothing more"),
-    "an empty query": (LOCK + 'base_url = "https://h/x?"', "lock.base_url: expected https://HOST/PATH and nothing more"),
-    "a fragment": (LOCK + 'base_url = "https://h/x#"', "lock.base_url: expected https://HOST/PATH and nothing more"),
+    "http": (LOCK + 'base_url = "http://api.example.com"', "lock.base_url: http would send the key unencrypted; use https"),
+    "http to a name like ours": (LOCK + 'base_url = "http://localhost.example.com"', "lock.base_url: http would send the key unencrypted; use https"),
+    "http to the network": (LOCK + 'base_url = "http://192.168.1.20:8080"', "lock.base_url: http would send the key unencrypted; use https"),
+    "another protocol": (LOCK + 'base_url = "ftp://api.example.com"', URL),
+    "no protocol": (LOCK + 'base_url = "api.example.com"', URL),
+    "no host": (LOCK + 'base_url = "https:///public"', URL),
+    "a blank": (LOCK + 'base_url = "https://api.example.com /x"', URL),
+    "a port beyond": (LOCK + 'base_url = "https://h:65536"', URL),
+    "half a bracket": (LOCK + 'base_url = "https://[::1"', URL),
+    "a name and password": (LOCK + f'base_url = "https://me:{KEY}@h"', URL),
+    "a query": (LOCK + f'base_url = "https://h/x?token={KEY}"', URL),
+    "an empty query": (LOCK + 'base_url = "https://h/x?"', URL),
+    "a fragment": (LOCK + 'base_url = "https://h/x#"', URL),
     "no SwitchBot secret": ('[lock]\nkind = "switchbot"\napi_key = "k"\ndevice_id = "C77C293BEB59"', "lock.secret_key: missing; 'switchbot' needs it (sesame: 32 hex digits; switchbot: secret)"),
     "no Tedee key": ('[lock]\nkind = "tedee"\ndevice_id = "42"', "lock.api_key: missing; 'tedee' needs it (the vendor's API key)"),
-    "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (where the API is; not needed for a cloud)"),
-    "a bridge on the internet": (BRIDGE + 'base_url = "http://8.8.8.8:8080"', "lock.base_url: http is for a bridge on your own network"),
-    "http to Nuki's cloud": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "42"\nbase_url = "http://192.168.1.50"', "lock.base_url: http would send the key in the open; use https"),
+    "no bridge": (BRIDGE, "lock.base_url: missing; 'nuki-bridge' needs it (address of the API; not needed for a cloud)"),
+    "a bridge on the internet": (BRIDGE + 'base_url = "http://8.8.8.8:8080"', "lock.base_url: http is for a bridge in your own network"),
+    "http to Nuki's cloud": ('[lock]\nkind = "nuki-web"\napi_key = "k"\ndevice_id = "42"\nbase_url = "http://192.168.1.50"', "lock.base_url: http would send the key unencrypted; use https"),
     "a fallback without a key": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"', "fallback.api_key: missing; 'tedee' needs it (the vendor's API key)"),
-    "a fallback's http": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"\napi_key = "k"\nbase_url = "http://h"', "fallback.base_url: http would send the key in the open; use https"),
+    "a fallback's http": (LOCK + '[fallback]\nkind = "tedee"\ndevice_id = "42"\napi_key = "k"\nbase_url = "http://h"', "fallback.base_url: http would send the key unencrypted; use https"),
     "a window of the fallback's": (LOCK + '[fallback]\nkind = "relay"\nunlock_window_s = 5', "fallback.unlock_window_s: belongs in [lock]"),
 }  # fmt: skip
 
@@ -509,7 +509,7 @@ CARDS = {
     "a number among cards": (PERSON + '["04A1B2C3", 5]', f"{CARDS_OF_KEN} 2.uid = 5: {TEXT} (the card's UID)"),
     "an alien key of a person's card": (PERSON + '[{ uid = "04A1B2C3", zzz = 1 }]', f"{CARDS_OF_KEN} 1.zzz: unknown key"),
     "a person's card without a UID": (PERSON + '[{ proof = "ntag424" }]', f"{CARDS_OF_KEN} 1.uid: missing (the card's UID)"),
-    "an empty proof": (PERSON + '[{ uid = "04A1B2C3", proof = "" }]', f"{CARDS_OF_KEN} 1.proof = '': empty (how the card proves that it is no copy)"),
+    "an empty proof": (PERSON + '[{ uid = "04A1B2C3", proof = "" }]', f"{CARDS_OF_KEN} 1.proof = '': must be 1 to 20 characters (how the card proves that it is no copy)"),
     "a person's phone": (PERSON + '["08A1B2C3"]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
     "an empty UID among cards": (PERSON + '["04A1B2C3", ""]', f"{CARDS_OF_KEN} 2.uid: empty (the card's UID)"),
     "a person's phone in a table": (PERSON + '[{ uid = "08A1B2C3" }]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
@@ -518,7 +518,7 @@ CARDS = {
     "a person's schedule nobody wrote": (PERSON + '["04A1B2C3"]\nschedule = "zzz"', "person 1 (\"Ken\").schedule = 'zzz': no [[schedule]] has this name"),
     "a person's dates": (PERSON + '["04A1B2C3"]\nvalid_from = 2026-12-02\nvalid_until = 2026-12-01', 'person 1 ("Ken").valid_until = 2026-12-01: before valid_from (2026-12-02), so the card would never work'),
     "a person's holder": (PERSON + '["04A1B2C3"]\nholder = "Ken"', "person 1 (\"Ken\").holder: unknown key; did you mean 'name'?"),
-    "an endless holder": (f'[[card]]\nuid = "04A1B2C3"\nholder = "{"K" * 201}"', f"card 1 (\"{'K' * 37}...\").holder = '{'K' * 56}...: 201 characters, and 200 are the most (who carries it)"),
+    "an endless holder": (f'[[card]]\nuid = "04A1B2C3"\nholder = "{"K" * 201}"', f"card 1 (\"{'K' * 37}...\").holder = '{'K' * 56}...: must be 0 to 200 characters (who carries it)"),
     "a holder that reorders": ('[[card]]\nuid = "04A1B2C3"\nholder = "K\\u202en"', 'card 1 ("K\\u202en").holder = \'K\\u202en\': contains an invisible character (who carries it)'),
 }  # fmt: skip
 
@@ -586,7 +586,7 @@ SIGNALS = {
 A_BELONGING = {
     "a lock's key in [door]": ("[door]\nrelay_gpio = 17", "door.relay_gpio: belongs in [lock]"),
     "a lock's key after the cards": (CARD + "relock_after_s = 5", 'card 1 ("Ken").relock_after_s: belongs in [lock]'),
-    "a key of two tables": ("[reader]\nactive_high = true", "reader.active_high: belongs in [lock] or [leds]"),
+    "a key of two tables": ("[reader]\nactive_high = true", "reader.active_high: belongs in [leds] or [lock]"),
     "a key before its table": ("keep_days = 5\n", "keep_days: belongs in [log]"),
     "a card's key in [door]": ("[door]\nvalid_until = 2026-12-01", "door.valid_until: belongs in [[card]]"),
     "a lock's secret in [door]": (f'[door]\nsecret_key = "{KEY}"', "door.secret_key: belongs in [lock]"),
@@ -606,7 +606,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("text", "problem"), CASES.values(), ids=CASES)
-def test_a_mistake_is_told_once_with_its_place_value_and_reason(text, problem):
+def test_a_mistake_is_reported_once_with_its_place_value_and_reason(text, problem):
     before_sections = LOCK if re.match(r"\w+ =", text) else ""
 
     assert problems(text + before_sections) == [problem]
@@ -614,13 +614,13 @@ def test_a_mistake_is_told_once_with_its_place_value_and_reason(text, problem):
 
 BOOL = "write true or false, in small letters"
 QUOTES = 'write straight quotes: "'
-DAY = "dates are written year-month-day: 2026-11-30"
+DAY = "write dates as year-month-day: 2026-11-30"
 NO_DAY = "there is no such day"
 TEXTS = 'write text in quotes: "..."'
-END = "the closing quote is missing"
+QUOTE = "this quotation mark has no partner"
 BRACKET = "this bracket is never closed"
-LIST = "write [[card]] with two brackets, for each card, alone on its line"
-ONCE = "write [door] with single brackets, once, alone on its line"
+LIST = "write [[card]] for each card, with two brackets, alone on its line"
+ONCE = "write [door] once, with single brackets, alone on its line"
 RELAY = '[lock]\nkind = "relay"\n'
 
 #: A table, a line of it as owners type it with ^ before what is wrong, and the cure.
@@ -640,14 +640,11 @@ SYNTAX = {
     "slashes in a day": ("[[card]]", "valid_until = ^2026/11/30", DAY),
     "a short day": ("[[card]]", "valid_until = ^2026-1-5", DAY),
     "a German day in a list": ("[[schedule]]", "closed = [^24.12.2026]", DAY),
-    "a day and a time": ("[[card]]", "valid_from = 2026-12-01 ^08:00", "write the date alone, without a time"),
     "30 February": ("[[card]]", "valid_from = ^2026-02-30", NO_DAY),
     "month 13": ("[[schedule]]", "closed = [2026-12-31, ^2026-13-01]", NO_DAY),
     "a decimal comma": ("[door]", "passback_s = 3^,0", "write a decimal point: 3.5"),
-    "no digit before a point": ("[reader]", "poll_s = ^.5", "write digits on both sides of the point: 0.5"),
-    "a 0 in front": ("[leds]", "red_gpio = ^05", "write the number without the 0 in front"),
-    "a unit": ("[reader]", "poll_s = 0.1 ^s", "write the number alone, without a unit"),
-    "none": ("[[card]]", "schedule = ^None", "to have the default, delete this line"),
+    "a unit": ("[reader]", "poll_s = 0.1 ^s", "write the number without a unit"),
+    "none": ("[[card]]", "schedule = ^None", TEXTS),
     "no quotes": ("[door]", "name = ^Office 4F", TEXTS),
     "a kind without quotes": ("[lock]", "kind = ^switchbot", TEXTS),
     "a UID without quotes": ("[[card]]", "uid = ^04:A1:B2:C3", TEXTS),
@@ -655,23 +652,17 @@ SYNTAX = {
     "a dotted UID without quotes": ("[[card]]", "uid = ^4.161.178.195", TEXTS),
     "a small dotted UID without quotes": ("[[card]]", "uid = ^1.35.71.7", TEXTS),
     "hours without quotes": ("[[schedule]]", "times = [^Mon-Fri 08:00-20:00]", TEXTS),
-    "no closing quote": ("[door]", 'name = ^"Office', END),
-    "an apostrophe and no closing quote": ("[door]", 'name = ^"Ken\u2019s', END),
-    "no closing single quote": ("[door]", "name = ^'Office", END),
-    "three quotes without an end": ("[door]", 'name = ""^"Office', END),
-    "no opening quote": ("[door]", 'name = ^Office"', "the opening quote is missing"),
-    "quotes inside of quotes": ("[door]", 'name = "the "^big" door"', "the text ended before this"),
-    "a Windows path": ("[lock]", r'ca_file = "C:^\Users\me\ca.pem"', "write / in place of \\"),
+    "no closing quote": ("[door]", 'name = ^"Office', QUOTE),
+    "an apostrophe and no closing quote": ("[door]", 'name = ^"Ken\u2019s', QUOTE),
+    "no closing single quote": ("[door]", "name = ^'Office", QUOTE),
+    "three quotes without an end": ("[door]", 'name = ""^"Office', QUOTE),
+    "no opening quote": ("[door]", 'name = Office^"', QUOTE),
     "no closing bracket": ("[[schedule]]", 'times = ^["Mon 08:00-20:00"', BRACKET),
-    "no opening bracket": ("[[schedule]]", 'times = "Mon 08:00-20:00"^]', "the opening bracket [ is missing"),
     "no comma": ("[[schedule]]", 'times = ["Mon 08:00-20:00"^ "Tue 08:00-20:00"]', "a comma is missing"),
     "no equals": ("[door]", '^name "Office"', "= is missing after the key"),
     "a key alone": ("[door]", "^name", "= is missing after the key"),
     "a colon": ("[door]", 'name^: "Office"', "write = in place of :"),
     "no value": ("[door]", "name ^=", "the value after = is missing"),
-    "a semicolon at the end": ("[door]", 'name = "Office"^;', "delete this: nothing follows the value"),
-    "a control character": ("[door]", 'name = "Office^\x07"', "delete this character, which is not seen"),
-    "a blank of a web page": ("[reader]", "virtual =^\u00a0true", "delete this blank, which is not a plain one"),
     "nobody knows what": ("[door]", "name = ^?", TEXTS),
 }  # fmt: skip
 
@@ -681,39 +672,63 @@ def test_what_is_not_toml_is_shown_with_a_caret_and_its_cure(table, typed, cure)
     lock = "" if table == "[lock]" else RELAY
     line = typed.replace("^", "")
 
-    told = problems(f"{lock}\n{table}\n{line}\n[log]\nkeep_days = 9\n")
+    reported = problems(f"{lock}\n{table}\n{line}\n[log]\nkeep_days = 9\n")
 
     number = 5 if lock else 3
     column = len(doorpi.escaped(typed.partition("^")[0]))
     shown = f"    {doorpi.escaped(line)}\n    {' ' * column}^"
-    assert f"line {number}: {cure}\n{shown}" in told
-    assert [each for each in told if each.startswith("line ")] == [
+    assert f"line {number}: {cure}\n{shown}" in reported
+    assert [each for each in reported if each.startswith("line ")] == [
         f"line {number}: {cure}\n{shown}"
     ]
     key = re.match(r"\w+", line)
-    assert not key or f".{key[0]}: missing" not in "".join(told)  # it is there
+    assert not key or f".{key[0]}: missing" not in "".join(reported)  # it is there
+
+
+#: Lines that only Python's parser explains; ^ is where it stopped.
+OTHERS = {
+    "a day and a time": ("[[card]]", "valid_from = 2026-12-01 ^08:00"),
+    "no digit before a point": ("[reader]", "poll_s = ^.5"),
+    "quotes inside of quotes": ("[door]", 'name = "the "^big" door"'),
+    "a semicolon at the end": ("[door]", 'name = "Office"^;'),
+    "no opening bracket": ("[[schedule]]", 'times = "Mon 08:00-20:00"^]'),
+}
+
+
+@pytest.mark.parametrize(("table", "typed"), OTHERS.values(), ids=OTHERS)
+def test_any_other_text_is_shown_with_a_caret_and_pythons_words(table, typed):
+    line = typed.replace("^", "")
+
+    words, *shown = problems(f"{RELAY}{table}\n{line}\n")[0].split("\n")
+
+    assert words.startswith("line 4: not valid TOML: ")
+    assert shown == [f"    {line}", f"    {' ' * typed.index('^')}^"]
 
 
 HEADERS = {
-    "one bracket for a card": ("[card]", LIST),
     "a bracket short": ("[[card]", LIST),
     "a bracket missing in front": ("[card]]", LIST),
-    "two brackets for a section": ("[[door]]", ONCE),
     "no closing bracket": ("[door", ONCE),
-    "no name": ("[", "a header is [NAME] or [[NAME]], alone on its line"),
+    "no name": ("[", "write [NAME] once, with single brackets, alone on its line"),
 }
 
 
 @pytest.mark.parametrize(("header", "cure"), HEADERS.values(), ids=HEADERS)
-def test_a_header_with_wrong_brackets_is_told_and_its_table_is_judged(header, cure):
+def test_a_header_with_wrong_brackets_is_reported_and_its_table_is_judged(header, cure):
     cards = CARD.removeprefix("[[card]]\n") if "card" in header else ""
 
-    told = problems(f"{RELAY}{header}\n{cards}zzz = 1\n")
+    reported = problems(f"{RELAY}{header}\n{cards}zzz = 1\n")
 
     where = 'card 1 ("Ken")' if cards else "door"
     judged = [f"{where}.zzz: unknown key"]
     judged = judged if header != "[" else []  # nobody knows whose key it is
-    assert told == [f"line 3: {cure}\n    {header}\n    ^", *judged]
+    assert reported == [f"line 3: {cure}\n    {header}\n    ^", *judged]
+
+
+def test_a_single_card_with_one_bracket_is_one_mistake():
+    assert problems(CARD.replace("[[card]]", "[card]")) == [
+        "card: expected [[card]], with two brackets"
+    ]
 
 
 @pytest.mark.parametrize("first", ["[card]", "[[card]]"])
@@ -721,10 +736,10 @@ def test_cards_with_one_bracket_are_one_mistake(first):
     keys = CARD.removeprefix("[[card]]\n")
     others = "".join(f"[card]\n{keys.replace('C3', n)}" for n in ("C4", "C5"))
 
-    told = problems(f"{RELAY}{first}\n{keys}{others}")
+    reported = problems(f"{RELAY}{first}\n{keys}{others}")
 
     line = 3 if first == "[card]" else 6
-    assert told == [f"line {line}: {LIST}\n    [card]\n    ^"]
+    assert reported == [f"line {line}: {LIST}\n    [card]\n    ^"]
 
 
 TWICE = {
@@ -734,24 +749,20 @@ TWICE = {
     ),
     "a section": (
         '[door]\nname = "a"\n[log]\n[door]\non_tap = "unlock"\n',
-        "line 6: [door] is also in line 3: write it once\n    [door]\n    ^",
+        f"line 6: {ONCE}\n    [door]\n    ^",
     ),
     "a card without a header": (
         CARD + 'uid = "04:A1:B2:C4"\nholder = "Jo"\n',
         'line 6: uid is set twice, first in line 4 (each card begins with [[card]])\n    uid = "04:A1:B2:C4"\n    ^',
-    ),
-    "a table that is a value, too": (
-        '[door]\nname.a = 1\nname = "b"\n',
-        'line 5: name is set twice, first in line 4\n    name = "b"\n    ^',
     ),
 }
 
 
 @pytest.mark.parametrize(("text", "problem"), TWICE.values(), ids=TWICE)
 def test_what_is_written_twice_names_the_first_line(text, problem):
-    told = problems(RELAY + text)
+    reported = problems(RELAY + text)
 
-    assert [each for each in told if each.startswith("line ")] == [problem]
+    assert [each for each in reported if each.startswith("line ")] == [problem]
 
 
 TOO_MUCH = {
@@ -761,19 +772,22 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("text", TOO_MUCH.values(), ids=TOO_MUCH)
-def test_what_python_refuses_is_told_in_its_line(text):
-    (told,) = problems(RELAY + text)
+def test_what_python_refuses_is_reported_in_its_line(text):
+    (reported,) = problems(RELAY + text)
 
-    assert told.startswith("line 4: a number is too long, or brackets nest too deeply")
-
-
-def test_what_only_toml_knows_to_be_wrong_is_told_with_its_line():
-    told = problems(RELAY + "[log]\nkeep_days = 9\n[log.keep_days.x]\n")
-
-    assert told[-1] == "line 5: contradicts an earlier line"
+    assert reported.startswith(
+        "line 4: a number is too long, or brackets nest too deeply"
+    )
 
 
-def test_five_mistakes_of_five_kinds_are_told_each_once_in_the_order_of_the_file():
+def test_two_statements_that_contradict_each_other_are_reported_with_the_line():
+    (reported,) = problems(RELAY + "[log]\nkeep_days = 9\n[log.keep_days.x]\n")
+
+    assert reported.startswith("not valid TOML: ")
+    assert "line 5" in reported
+
+
+def test_five_mistakes_of_five_kinds_are_reported_each_once():
     text = """
         [lock]
         kind = "relay"
@@ -797,10 +811,10 @@ def test_five_mistakes_of_five_kinds_are_told_each_once_in_the_order_of_the_file
 
     assert [each.splitlines()[0] for each in problems(text)] == [
         "line 4: write a decimal point: 3.5",
-        f"reader.poll_s = 99: must be 0.01 to 2 {FLOAT_MEANT}",
         f"line 8: {QUOTES}",
         f"line 9: {BRACKET}",
         f"line 14: {BOOL}",
+        f"reader.poll_s = 99: must be 0.01 to 2 {FLOAT_MEANT}",
         "card 2 (\"Jo\").hodler: unknown key; did you mean 'holder'?",
     ]
 
@@ -841,17 +855,16 @@ def test_a_slip_on_any_line_is_one_problem_in_that_line(slip):
         found = outcome("\n".join([*lines[:at], line, *lines[at + 1 :]]))
 
         assert isinstance(found, ConfigError), line
-        number = at + 1 + line.count("\n")
-        assert [p.split(":")[0] for p in found.problems] == [f"line {number}"], line
+        line_number = f"line {at + 1 + line.count(chr(10))}"
+        table = line.strip("[]")  # with wrong brackets it may be valid TOML
+        (reported,) = found.problems
+        assert reported.split(":")[0] in (line_number, table), line
 
 
-def test_the_caret_is_below_its_column_also_in_japanese_and_far_to_the_right():
-    wide, far = problems(
-        f'{RELAY}[door]\nname = "門" x\n[log]\n{" " * 99}keep_days = x\n'
-    )
+def test_the_caret_is_below_its_column_also_in_japanese():
+    (wide,) = problems(f'{RELAY}[door]\nname = "門" x\n')
 
     assert wide.splitlines()[1:] == ['    name = "門" x', "    " + " " * 12 + "^"]
-    assert far.splitlines()[1:] == ["    keep_days = x", "    " + " " * 12 + "^"]
 
 
 def test_a_file_without_a_lock_has_one_problem():
@@ -859,11 +872,11 @@ def test_a_file_without_a_lock_has_one_problem():
         parse_config("[door]\n")
 
     assert refused.value.problems == (
-        "lock: missing (which lock, and how it is reached)",
+        "lock: missing (which lock, and how to reach it)",
     )
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     text = f"""
         mqtt = "red"
         [door]
@@ -898,19 +911,18 @@ def test_all_problems_are_told_at_once():
         "mqtt: unknown key",
         "door.on_tab: unknown key; did you mean 'on_tap'?",
         "door.passback_s = -1: must be 0 to 86400 (seconds before a card works again)",
-        f"reader.device = 'udp:127.0.0.1': {VIRTUAL}",
-        "reader.device = 'udp:127.0.0.1': expected udp:HOST:PORT",
-        "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)",
         "lock.api_ky: unknown key; did you mean 'api_key'?",
-        "lock.base_url: http would send the key in the open; use https",
         "leds.red_gpio = true: expected a whole number (BCM number of the red LED's pin)",
-        "signals.ready = '1x G': this signal must repeat (start with *)",
         "log.keep_days = 0: must be 1 to 36500 (days to keep events)",
+        "signals.ready = '1x G': this signal must repeat (start with *)",
         f"schedule 1 (\"office\"), times 1 = 'Mon': {HOURS}",
         "card 1.holder: missing (who carries it)",
-        "card 2 (\"Jo\").uid = '04:A1:B2:C3': also the UID of card 1",
-        "card 2 (\"Jo\").schedule = 'offise': no [[schedule]] has this name; did you mean 'office'?",
         f"card 2 (\"Jo\").valid_until = '2026-12-01': {DATE} (last day, such as 2027-03-31)",
+        "card 2 (\"Jo\").schedule = 'offise': no [[schedule]] has this name; did you mean 'office'?",
+        "card 2 (\"Jo\").uid = '04:A1:B2:C3': also the UID of card 1",
+        f"reader.device = 'udp:127.0.0.1': {NO_READER}",
+        "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)",
+        "lock.base_url: http would send the key unencrypted; use https",
     ]
 
 
@@ -953,16 +965,7 @@ def test_a_person_has_several_cards_with_the_same_limits():
         for uid in KENS_UIDS
     )  # fmt: skip
     jo = Credential(uid=Uid("04A1B2C3"), holder="Jo")
-    assert config.people == [Person("Jo", (jo,)), Person("Ken Sato", ken)]
     assert config.cards == {card.uid: card for card in (jo, *ken)}
-
-
-def test_cards_of_one_name_are_one_persons():
-    text = LOCK + CARD + CARD.replace("C3", "C4")
-
-    (ken,) = parse_config(text).people
-
-    assert [card.uid for card in ken.cards] == ["04A1B2C3", "04A1B2C4"]
 
 
 @pytest.mark.parametrize("proof", ["ntag424", "of another time"])
@@ -1021,7 +1024,7 @@ def test_an_entry_with_words_of_a_newer_version_shuts_its_card():
 
 @pytest.fixture
 def oauth(monkeypatch):
-    """A kind that is told a client and a token: one row, and its name in two places."""
+    """A kind that is reported a client and a token: one row, and its name in two places."""
     own = {
         "client_id": Setting("", "the app's name at the vendor"),
         "client_secret": Setting(Secret(), "the app's secret"),
@@ -1055,7 +1058,7 @@ def test_a_kind_of_lock_has_keys_of_its_own(oauth):
     assert KEY not in f"{lock!r}"
 
 
-def test_what_a_kind_of_its_own_keys_needs_is_told(oauth):
+def test_a_missing_key_that_only_one_kind_has_is_reported(oauth):
     text = OAUTH.replace('client_id = "doorpi"\n', "").replace("refresh_token", "#")
 
     assert problems(text) == [
@@ -1075,7 +1078,7 @@ def test_what_a_kinds_own_keys_hold_is_read_from_their_files(oauth, tmp_path):
 
     assert config.lock.own["refresh_token"] == Secret("t0ken", "token")
     changes = doorpi.what_else_changes(parse_config(OAUTH), config)
-    assert "lock.refresh_token: another one" in changes
+    assert "lock.refresh_token: changed" in changes
     with pytest.raises(ConfigError, match=r"refresh_token: .* no such file"):
         read_config(write(tmp_path, OAUTH.replace('token" }', 'no" }')), {})
 
@@ -1146,7 +1149,7 @@ def test_what_a_paste_adds_to_a_text_is_not_part_of_it():
 # -- settings that have no effect
 
 
-def test_settings_that_have_an_effect_are_not_told():
+def test_settings_that_have_an_effect_are_not_reported():
     config = parse_config(f"{LOCK}relock_after_s = 30\n[log]\nkeep_days = 30\n")
 
     assert list(doubtful_settings(config)) == []
@@ -1154,14 +1157,10 @@ def test_settings_that_have_an_effect_are_not_told():
 
 FOREVER = "door.on_tap = 'unlock' without lock.relock_after_s: after the first tap the door stays unlocked, unless the lock locks by itself"
 NOTED = {
-    "a relay with a relock": ('[lock]\nkind = "relay"\nrelock_after_s = 30\n', "lock.relock_after_s = 30.0: has no effect; a relay locks again by itself, after hold_s"),
     "open for ever": (LOCK + '[door]\non_tap = "unlock"\n', FOREVER),
     "a relay shuts by itself": ('[lock]\nkind = "relay"\n[door]\non_tap = "unlock"\n', None),
     "open, and locked again": (LOCK + 'relock_after_s = 60\n[door]\non_tap = "unlock"\n', None),
-    "locked in somebody's face": (LOCK + "relock_after_s = 2.5\n", "lock.relock_after_s = 2.5: locks again before anybody is through the door"),
-    "a tap that locks after all": (RELAY + '[door]\non_tap = "unlock"\non_unknown = "lock"\n', "door.on_unknown = 'lock': although on_tap = 'unlock', a tap locks the door while the lock's state cannot be learnt"),
-    "a fallback that is the lock": (LOCK + LOCK.replace("[lock]", "[fallback]"), "fallback: the same lock, reached in the same way as [lock]: where that fails, so does this"),
-    "a fallback by another way": (LOCK + LOCK.replace("[lock]", '[fallback]\nbase_url = "https://h"'), None),
+    "a tap that locks after all": (LOCK + 'relock_after_s = 60\n[door]\non_tap = "unlock"\non_unknown = "lock"\n', "door.on_unknown = 'lock': in spite of on_tap = 'unlock', a tap locks the door while the lock's state is unknown"),
 }  # fmt: skip
 
 
@@ -1170,7 +1169,7 @@ def test_settings_that_contradict_or_do_nothing_are_noted(text, note):
     assert list(doubtful_settings(parse_config(text))) == ([note] if note else [])
 
 
-def test_a_uid_of_digits_only_is_told_unless_it_is_written_with_colons():
+def test_a_uid_of_digits_only_is_reported_unless_it_is_written_with_colons():
     """Many cards have a number printed on them; the UID is another."""
     uids = ("07730211", "07:73:02:12", "0773021A")
     written = "".join(CARD.replace("04:A1:B2:C3", uid) for uid in uids)
@@ -1318,7 +1317,7 @@ KEYS = [(name, key) for name, table in TABLES.items() for key in table]
 
 
 @pytest.mark.parametrize(("name", "key"), KEYS, ids=str)
-def test_no_setting_takes_a_value_of_an_unheard_of_kind(name, key):
+def test_no_setting_takes_a_value_of_a_wrong_kind(name, key):
     """Each key meets each kind of value; only ConfigError comes of it."""
     header = f"[[{name}]]" if name in doorpi.LISTS else f"[{name}]"
     odd = ["nan", "inf", "-inf", "1e999", "0x" + "f" * 5000, "9" * 400, "-1", "[]", "[[]]",
@@ -1386,7 +1385,7 @@ def test_a_fallbacks_secret_is_read_from_its_file_as_well(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["lock", "fallback"])
-def test_a_file_that_a_lock_names_and_that_is_not_there_is_told(tmp_path, where):
+def test_a_file_that_a_lock_names_and_that_is_not_there_is_reported(tmp_path, where):
     text = BY_FILE.replace("[lock]", f"[{where}]") + 'ca_file = "bridge.pem"\n'
     path = write(tmp_path, text if where == "lock" else LOCK + text)
 
@@ -1412,21 +1411,21 @@ def test_systemds_credentials_come_first(tmp_path):
 
 
 STATE_DIRS = {
-    "told": (
+    "reported": (
         '[door]\nstate_dir = "/srv/d"\n',
         {"STATE_DIRECTORY": "/var/lib/d"},
         "/srv/d",
     ),
     "systemd's": ("", {"STATE_DIRECTORY": "/var/lib/d:/var/lib/e"}, "/var/lib/d"),
     "beside the file": ("", {}, "{here}/state"),
-    "told, beside the file": ('[door]\nstate_dir = "x"\n', {}, "{here}/x"),
+    "reported, beside the file": ('[door]\nstate_dir = "x"\n', {}, "{here}/x"),
 }
 
 
 @pytest.mark.parametrize(
     ("text", "environ", "found"), STATE_DIRS.values(), ids=STATE_DIRS
 )
-def test_the_state_directory_is_told_or_systemds_or_beside_the_file(
+def test_the_state_directory_is_reported_or_systemds_or_beside_the_file(
     text, environ, found, tmp_path
 ):
     config = read_config(write(tmp_path, LOCK + text), environ)
@@ -1457,7 +1456,7 @@ def test_a_file_that_the_configuration_names_must_be_good(
     assert refused.value.problems == (problem.replace("{here}", str(tmp_path)),)
 
 
-def test_a_configuration_that_is_not_there_is_told(tmp_path):
+def test_a_configuration_that_is_not_there_is_reported(tmp_path):
     with pytest.raises(ConfigError) as refused:
         read_config(tmp_path / "doorpi.toml", {})
 
@@ -1475,7 +1474,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("raw", "why"), UNREADABLE.values(), ids=UNREADABLE)
-def test_a_configuration_that_is_no_text_is_told(raw, why, tmp_path):
+def test_a_configuration_that_is_no_text_is_reported(raw, why, tmp_path):
     path = tmp_path / "doorpi.toml"
     path.write_bytes(raw)
 
@@ -1613,7 +1612,7 @@ def test_every_setting_is_explained():
 
 
 def test_every_default_is_itself_valid():
-    """A default outside its own range would be told as the owner's mistake."""
+    """A default outside its own range would be reported as the owner's mistake."""
     wrong = [
         (name, key)
         for name, key in KEYS
@@ -1634,7 +1633,7 @@ def test_settings_cannot_be_changed_behind_the_doors_back():
 def test_tables_are_equal_if_all_that_they_hold_is():
     lock = LockConfig(api_key=Secret("a"))
 
-    assert lock == LockConfig(api_key=Secret("a"), own={}, trusted="")
+    assert lock == LockConfig(api_key=Secret("a"), own={})
     for other in ({"kind": "relay"}, {"own": {"a": 1}}, {"trusted": "a certificate"}):
         assert lock != LockConfig(api_key=Secret("a"), **other)
     assert LockAccess() != LockConfig()

@@ -276,7 +276,7 @@ BRIDGE_ANSWERS = {
 }
 WEB_ANSWERS = {
     "token":       (401, b"", AuthError, "HTTP 401: the key is not accepted"),
-    "no-lock":     (404, b"", RequestRefused, "HTTP 404: no such lock; `doorpi check` shows the Web API's ids for the app's one"),
+    "no-lock":     (404, b"", RequestRefused, "HTTP 404: no such lock; device_id is the Web API's: since Nuki 3.0, 17179869184 + the app's id"),
     "busy":        (423, b"", Busy, "HTTP 423: the lock is busy with another operation"),
     "unavailable": (503, b"", MaybeSent, "HTTP 503"),
 }

@@ -383,7 +383,7 @@ def test_check_compares_with_them_and_shows_no_secret(path, start, says):
     code, out, err = says("check")
 
     assert (code, err) == (0, "")
-    assert "  lock.api_key: another one\n" in out
+    assert "  lock.api_key: changed\n" in out
     assert "  door.name: 'before' -> 'after'\n" in out
     assert "the-old-key" not in out
 

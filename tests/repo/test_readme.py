@@ -326,7 +326,7 @@ def test_the_command_that_reads_a_sesames_qr_code():
 
     said = dict(re.findall(r"(\w+_\w+) += (\w+)", done.stdout))
     assert doorpi.sesame_secret(said["secret_key"]) == secret
-    assert doorpi.LOCK_KINDS["sesame"].read_id(said["device_id"]) == (
+    assert doorpi.vendors_id(said["device_id"], doorpi.UUID) == (
         "11200000-0000-4000-8000-000000000000"
     )
     assert (python, options) == ("python3", ["-c"])

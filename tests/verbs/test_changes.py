@@ -199,8 +199,8 @@ def test_an_edit_of_people_is_an_event_and_another_is_none(world):
 
     events = world.store.events.values()
     assert [(e.decision, e.reason, e.source, e.uid, e.holder, e.detail) for e in events] == [
-        ("changed", Change.EDIT, "file", STRANGER, "Jo", "+1 person: Jo"),
-        ("changed", Change.EDIT, "file", None, "", "-2 people: Ken Sato, Jo"),
+        ("changed", Change.EDIT, "file", STRANGER, "Jo", "Jo: added"),
+        ("changed", Change.EDIT, "file", None, "", "Ken Sato, Jo: removed"),
     ]  # fmt: skip
 
 

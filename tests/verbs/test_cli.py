@@ -278,7 +278,7 @@ def test_every_problem_is_told_and_the_exit_code_is_78(folder, verb):
         code=78,
         errors=[
             f"{folder}/doorpi.toml: 3 problems",
-            "  door.name = 4: expected text in quotes (what the door is called in messages)",
+            "  door.name = 4: expected text in quotes (what messages call the door)",
             "  lock.api_kye: unknown key; did you mean 'api_key'?",
             f"  card 1 (\"Ken Sato\").uid = '08A1B2C3': {doorpi.RANDOM_WORDS}",
         ],
@@ -346,7 +346,7 @@ def empty(path: Path) -> None:
 UNREADABLE = [
     (not_utf8,  "{path}: cannot be read: not UTF-8 text: save it as UTF-8"),
     (a_folder,  "{path}: cannot be read: is a directory"),
-    (not_toml,  "line 1: write [door] with single brackets, once, alone on its line"),
+    (not_toml,  "line 1: write [door] once, with single brackets, alone on its line"),
     (empty,     "{path}: the file is empty"),
 ]
 # fmt: on

@@ -62,7 +62,7 @@ ANNA, JO = Uid("0123AB07"), Uid("25C2451B")
 
 
 def cards(text: str) -> list[Credential]:
-    return list(read_list(text, OWNER).cards.values())
+    return [row.card for row in read_list(text, OWNER).rows.values()]
 
 
 def refused(text: str) -> list[tuple[int, str]]:
@@ -265,14 +265,13 @@ def test_the_other_systems_kinds_of_card_are_told():
 
     assert list(esp_rfid.notes.items())[1:] == [
         ("PINs are not imported: the card alone opens this door", 1),
-        ("admins of esp-rfid are ordinary cards here", 1),
     ]
     assert caronte.notes == {
-        "not granted by CarontePass when asked: switched off here as well": 2
+        "switched off, as CarontePass did not grant them access": 2
     }
     assert refused(CARONTE) == [
-        (4, "kind = 'tag': a card that CarontePass met and gave to nobody; if it is somebody's, give it to them there, or tap it here"),
-        (5, "kind = 'mac': a computer's address, not a card"),
+        (4, "kind = 'tag': not a member's card"),
+        (5, "kind = 'mac': not a member's card"),
         (6, "no user: nobody's card"),
         (7, f"code = '136.4.161.178': {CASCADE}"),
     ]  # fmt: skip
@@ -280,17 +279,15 @@ def test_the_other_systems_kinds_of_card_are_told():
 
 def test_a_wiegand_number_is_not_a_uid():
     """uhppoted's own file, which has no UIDs; 10058400 looks like one of 4 bytes."""
-    text = "Card Number\tFrom\tTo\tGarage\n10058400\t2020-01-02\t2020-10-31\tY\n"
+    text = "Card Number\tFrom\tTo\tFront Door\n10058400\t2020-01-02\t2020-10-31\tY\n"
 
     listed = read_list(text, OWNER)
 
-    assert listed.cards == {}
+    assert listed.rows == {}
     assert refused(text) == [
         (2, "Card Number = '10058400': a Wiegand number, not the UID")
     ]
-    assert listed.notes == {
-        "the UID cannot be had from a Wiegand number: add a column UID (tap the card and look into `log`)": 1
-    }
+    assert listed.notes == {"add a column UID: tap each card, and look into `log`": 1}
 
 
 PEOPLE = """
@@ -315,13 +312,12 @@ def test_people_with_several_cards_are_read_card_by_card():
     assert [number for number, _ in refused(PEOPLE)] == [3, 4]
 
 
-def test_which_of_uhppoteds_doors_is_this_one_must_be_clear():
-    text = "Card Number\tFrom\tTo\tUID\tGarage\tSide Door\n1\t2020-01-02\t2020-10-31\t0123AB07\tY\tN\n"
-
-    assert why_not(text) == (
-        "which of its doors is this one ('Garage', 'Side Door')? give this door that name"
-        " ([door] name), or take the others out"
+def test_a_list_of_uhppoted_without_this_door_is_refused():
+    text = (
+        "Card Number\tFrom\tTo\tUID\tGarage\n1\t2020-01-02\t2020-10-31\t0123AB07\tY\n"
     )
+
+    assert why_not(text) == "no column 'Front Door', as this door is called"
 
 
 # -- rows that are refused
@@ -342,22 +338,22 @@ DATE = "expected a date such as 2026-12-31"
 SWITCH = "expected yes or no"
 UNIX = "expected a time in Unix seconds"
 RANDOM = doorpi.RANDOM_WORDS
-LOST = "digits: esp-rfid leaves out the first 0 of a byte, so it may be one of several cards; tap the card here instead"
+LOST = "esp-rfid has left out the first 0 of a byte, so it may be one of several cards; tap the card here instead"
 CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"
 REFUSED = {
     "random": (csv_of("08A1B2C3"), 2, f"uid = '08A1B2C3': {RANDOM}"),
     "no uid": (csv_of(""), 2, "uid: missing (the card's UID)"),
     "no name": (csv_of(holder=" "), 2, "holder: missing (who carries it)"),
-    "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': a number that Excel shortened; format the column as text there"),
+    "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': Excel shortened this number; format the column as text there"),
     "invisible": (csv_of(holder="An\u202ena"), 2, r"holder = 'An\u202ena': contains an invisible character (who carries it)"),
-    "two days": (csv_of(valid_until="3/4/2027"), 2, "valid_until = '3/4/2027': 2027-04-03 or 2027-03-04? write the one you mean"),
+    "two days": (csv_of(valid_until="3/4/2027"), 2, f"valid_until = '3/4/2027': {DATE}"),
     "no day": (csv_of(valid_until="2027-02-30"), 2, f"valid_until = '2027-02-30': {DATE}"),
     "perhaps": (csv_of(enabled="x"), 2, f"enabled = 'x': {SWITCH}"),
     "empty switch": ("enabled,uid,holder\n,0123AB07,Anna\n", 2, f"enabled = '': {SWITCH}"),
     "two ends": ('{"uid": "0123AB07", "holder": "Anna", "validUntil": "2027-01-01", "valid_until": null}', 1, "two of its keys mean the same"),
     "null switch": ('{"uid": "0123AB07", "holder": "Anna", "enabled": null}', 1, f"enabled = '': {SWITCH}"),
-    "schedule": (csv_of(schedule="nights"), 2, "schedule = 'nights': no [[schedule]] of your doorpi.toml has this name"),
-    "schedule, nearly": (csv_of(schedule="office-hour"), 2, "schedule = 'office-hour': no [[schedule]] of your doorpi.toml has this name; did you mean 'office-hours'?"),
+    "schedule": (csv_of(schedule="nights"), 2, "schedule = 'nights': no [[schedule]] has this name"),
+    "schedule, nearly": (csv_of(schedule="office-hour"), 2, "schedule = 'office-hour': no [[schedule]] has this name; did you mean 'office-hours'?"),
     "role": (csv_of(role="admin"), 2, "role = 'admin': must be one of holder, master (a master enrols cards)"),
     "comma in the name": ("uid,holder\n0123AB07,Ito, Anna\n", 2, "3 cells, but 2 columns"),
     "toml number": (f"[[card]]\nuid = 0x{'f' * 9000}\nholder = 'Anna'\n", 1, "uid = '(a very long number)': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
@@ -366,15 +362,14 @@ REFUSED = {
     "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, f"uid = '136.4.161.178': {CASCADE}"),
     "the example's": ('[[card]]\nuid = "replace-me"\nholder = "Anna"\n', 1, "uid = 'replace-me': still the example's"),
     "toml date": (OWN_TOML.replace("2027-03-31", '"soon"'), 2, f"valid_until = 'soon': {DATE}"),
-    "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': 13 {LOST}"),
-    "unpadded 4": (esp_rfid_of("123ab7"), 1, f"uid = '123ab7': 6 {LOST}"),
-    "wiegand": (esp_rfid_of("10058400"), 1, "uid = '10058400': digits only: perhaps a Wiegand reader's decimal number, which is not the UID; tap the card here instead"),
+    "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': {LOST}"),
+    "unpadded 4": (esp_rfid_of("123ab7"), 1, f"uid = '123ab7': {LOST}"),
     "acctype": (esp_rfid_of(acctype=5), 1, "acctype = '5': expected 0, 1 or 99"),
     "true": (esp_rfid_of(acctype=True), 1, "acctype = 'true': expected 0, 1 or 99"),
     "no end": (esp_rfid_of(validuntil=None), 1, f"validuntil = '': {UNIX}"),
     "endless": (esp_rfid_of(validuntil=10**20), 1, f"validuntil = '(a very long number)': {UNIX}"),
     "no object": ('[{"acctype": 1}, 7]', 2, "7: expected an object {...}"),
-    "profile": (UHPPOTED.replace("\t29", "\t30"), 4, "schedule = '30': no [[schedule]] of your doorpi.toml has this name"),
+    "profile": (UHPPOTED.replace("\t29", "\t30"), 4, "schedule = '30': no [[schedule]] has this name"),
     "no such answer": (UHPPOTED.replace("N\tY\n", "N\tMaybe\n"), 2, "Front Door = 'MAYBE': expected Y, N or a profile"),
 }  # fmt: skip
 
@@ -382,7 +377,7 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "number", "why"), REFUSED.values(), ids=REFUSED)
 def test_a_row_is_refused_with_its_place_its_value_and_the_reason(text, number, why):
     assert refused(text)[-1] == (number, why)
-    assert all(uid in (ANNA, JO, "43C8291C") for uid in read_list(text, OWNER).cards)
+    assert all(uid in (ANNA, JO, "43C8291C") for uid in read_list(text, OWNER).rows)
 
 
 def test_a_uid_that_is_there_twice_is_believed_in_no_row():
@@ -422,16 +417,15 @@ def test_digits_only_are_hex_beside_a_uid_of_esp_rfid_that_surely_is():
 
 
 def test_eight_digits_are_no_uid_in_a_list_of_decimal_numbers():
-    alone = "uid,holder\n10058400,Anna\n"
-
-    assert cards(alone) == [card_of(Uid("10058400"), "Anna")]
-    assert cards(alone + "8165538,Jo\n") == []
     why = (
         "uid = '10058400': digits only, in a list with decimal numbers; if it is a UID,"
         " write it with : between the bytes"
     )
-    assert refused(alone + "8165538,Jo\n")[0] == (2, why)
-    assert read_list(alone, OWNER).notes == {doorpi.NUMBER_WORDS: 1}
+
+    assert refused("uid,holder\n10058400,Anna\n8165538,Jo\n")[0] == (2, why)
+    assert why_not("uid,holder\n10058400,Anna\n").startswith(
+        "digits only in 1 of 1 UID: "
+    )
 
 
 # -- lists that are refused as a whole
@@ -443,24 +437,23 @@ KNOWN = (
     " code, name)"
 )
 DOUBT = (
-    "unknown columns that could limit access: {0} ({1}); rename them ({2}), or import"
+    "unknown columns could limit access: {0} ({1}); rename them ({2}), or import"
     " without them: --ignore {0}"
 )
 KEYS = "uid, holder, enabled, valid_from, valid_until, schedule, role"
 WHOLE = {
     "empty": ("", "empty"),
     "blank": ("\ufeff \n\n", "empty"),
-    "prose": ("Dear Ken,\nplease add Anna.\n", KNOWN),
+    "prose": ("Dear Ken, please add Anna.\n", KNOWN),
     "other json": ('{"command": "configfile"}', KNOWN),
     "one long line": ("x" * 200_000, "line 1: field larger than field limit (131072): broken, or cut off"),
     "header only": ("uid,holder\n", "CSV with a header (uid, holder, ...), but not one card in it"),
-    "no users": ('{"type": "esp-rfid-userbackup", "list": []}', "not one card in it"),
+    "no users": ('{"type": "esp-rfid-userbackup", "list": []}', KNOWN),
     "no cards": ('[door]\nname = "Back"\n', "DoorPi's [[card]] tables (TOML), but not one card in it"),
-    "one bracket": ('[card]\nuid = "0123AB07"\n', "not valid TOML, or cut off: line 1: write [[card]] with two brackets, for each card, alone on its line"),
-    "cut csv": ("uid,holder,until\n0123AB07,Anna,\n25C2451B,Jo", "line 3: 2 cells, but 3 columns: the file was cut off"),
-    "cut before the date": ("uid,holder,until\n25C2451B,Jo,", "line 2: stops before its last cell: the file was cut off"),
-    "cut tsv": (UHPPOTED[:-8], "line 4: 5 cells, but 8 columns: the file was cut off"),
-    "cut toml": (OWN_TOML[:134], 'not valid TOML, or cut off: line 9: dates are written year-month-day: 2026-11-30'),
+    "one bracket": ('[card]\nuid = "0123AB07"\n', "card: expected [[card]], with two brackets"),
+    "cut csv": ("uid,holder,until\n0123AB07,Anna,\n25C2451B,Jo", "line 3: the file was cut off before its last cell"),
+    "cut before the date": ("uid,holder,until\n25C2451B,Jo,", "line 2: the file was cut off before its last cell"),
+    "cut tsv": (UHPPOTED[:-8], "line 4: the file was cut off before its last cell"),
     "too deep": ('{"acctype": ' + "[" * 100_000, "not valid JSON: a number too long, or too deep"),
     "two names": ("uid,holder,Holder\n1,2,3\n", "two columns are called 'Holder'"),
     "a misspelt end": (csv_of(valid_til="2027-01-01"), DOUBT.format("'valid_til'", "2027-01-01", KEYS)),
@@ -480,9 +473,10 @@ def test_a_list_that_is_no_list_any_more_is_refused_as_a_whole(text, why):
     [
         ('uid,holder\n0123AB07,"Anna', r"line 2: .+: broken, or cut off"),
         (ESP_RFID[:300], r"not valid JSON, or cut off: .+ line 16 .+"),
+        (OWN_TOML[:134], r"not valid TOML, or cut off: .+ line 9, .+"),
         (OWN_JSON[:-9], r"not valid JSON, or cut off: .+ line 2 .+"),
     ],
-    ids=["cut in quotes", "cut json", "cut json lines"],
+    ids=["cut in quotes", "cut json", "cut toml", "cut json lines"],
 )
 def test_a_list_that_is_cut_off_is_refused_with_what_python_says(text, why):
     assert re.fullmatch(why, why_not(text))
@@ -499,18 +493,14 @@ def test_no_beginning_of_a_list_is_read_as_more_rights_than_the_whole():
         CARONTE_CSV,
         UHPPOTED,
     ):
-        whole = read_list(text, OWNER).cards
+        whole = {uid: row.card for uid, row in read_list(text, OWNER).rows.items()}
         for end in range(len(text)):
             with contextlib.suppress(ListError):
-                some = read_list(text[:end], OWNER).cards
-                for uid, card in some.items():
-                    assert replace(card, holder="") == replace(whole[uid], holder="")
-
-
-def test_columns_that_are_not_used_are_named():
-    listed = read_list(csv_of(phone="123", **{"E-Mail": "a@b.org"}), OWNER)
-
-    assert listed.notes == {"columns not used: 'phone', 'E-Mail'": 0}
+                some = read_list(text[:end], OWNER).rows
+                for uid, row in some.items():
+                    assert replace(row.card, holder="") == replace(
+                        whole[uid], holder=""
+                    )
 
 
 # -- what it would change
@@ -534,7 +524,7 @@ def test_every_row_is_reported_as_what_becomes_of_it():
         "added:",
         "  43:C8:29:1C  New  always",
         "changed:",
-        "  01:23:AB:07  Anna Ito: last day none -> 2027-03-31",
+        "  01:23:AB:07  Anna Ito: always -> always, until 2027-03-31",
         "removed:",
         r"  11:22:33:44  Old\x1b[2J  switched off",
         "refused:",
@@ -544,12 +534,12 @@ def test_every_row_is_reported_as_what_becomes_of_it():
 
 
 CHANGES = {
-    "name": ({"holder": "Anne"}, "holder Anna -> Anne"),
-    "switch": ({"enabled": False}, "switched off"),
-    "first day": ({"valid_from": date(2027, 1, 1)}, "first day none -> 2027-01-01"),
-    "schedule": ({"schedule": "29"}, "schedule none -> 29"),
-    "role": ({"role": Role.MASTER}, "role holder -> master"),
-}
+    "name": ({"holder": "Anne"}, "now Anne"),
+    "switch": ({"enabled": False}, "always -> switched off"),
+    "first day": ({"valid_from": date(2027, 1, 1)}, "always -> always, from 2027-01-01"),
+    "schedule": ({"schedule": "29"}, "always -> Sat 10:00-12:00"),
+    "role": ({"role": Role.MASTER}, "always -> always [master: enrols cards, does not open]"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "words"), CHANGES.values(), ids=CHANGES)
@@ -581,13 +571,13 @@ def test_what_a_list_cannot_say_stays_as_it_is(text):
 
     ((card, news),) = changes.changed
     assert replace(card, source=Origin.DB) == replace(limited, holder="Anna Abe")
-    assert news == "holder Anna -> Anna Abe"
+    assert news == "now Anna Abe"
 
 
 NAMELESS = {
     "esp-rfid": (esp_rfid_of("0123ab07", username="undefined", validuntil=4102444800), "esp-rfid 0123ab07"),
     "CarontePass": ('[{"code": "1.35.171.7", "kind": "nfc", "user": 2}]', "CarontePass user 2"),
-    "uhppoted": ("Card Number\tFrom\tTo\tUID\tDoor\n7\t2026-01-01\t2099-12-31\t0123AB07\tY\n", "Card 7"),
+    "uhppoted": ("Card Number\tFrom\tTo\tUID\tFront Door\n7\t2026-01-01\t2099-12-31\t0123AB07\tY\n", "Card 7"),
 }  # fmt: skip
 
 
@@ -613,7 +603,7 @@ def test_the_owners_file_decides():
     assert report(same, [])[-1].startswith("1 unchanged, ")
     assert report(other, [])[1:3] == [
         "refused:",
-        '  line 2 ("Kenji"): doorpi.toml has this card, and decides: holder Ken Sato -> Kenji',
+        '  line 2 ("Kenji"): doorpi.toml has this card, and decides: now Kenji',
     ]
     assert report(csv_of(), [card_of(KEN)], whole=True)[-1] == (
         "0 unchanged, 1 added, 0 changed, 0 removed, 0 refused"
@@ -624,12 +614,7 @@ NEW = "43C8291C,New\n"
 # fmt: off
 DOUBTS = {
     "its uid": (csv_of("0123AB07", "") + NEW, ANNA, "Anna"),
-    "a spelling without zeros": (esp_rfid_of("123ab7", "43c8291c"), ANNA, "Anna"),
-    "a zero that Excel lost": (csv_of("4123456", "?") + NEW, Uid("04123456"), "Anna"),
     "its name": (csv_of("01:23:A", "Anna") + NEW, ANNA, "Anna"),
-    "three bytes of it, decimal": (csv_of("136.4.161.178", "?") + NEW, Uid("04A1B2C3D4E581"), "Anna"),
-    "three bytes of it": (csv_of("8804A1B2", "?") + NEW, Uid("04A1B2C3D4E581"), "Anna"),
-    "three bytes of it, colons": (csv_of("88:04:A1:B2", "?") + NEW, Uid("04A1B2C3D4E581"), "Anna"),
 }
 # fmt: on
 
@@ -671,8 +656,8 @@ def test_what_is_in_a_list_is_shown_and_not_obeyed():
     lists = (
         csv_of(holder=hostile),
         csv_of(uid=hostile),
-        csv_of(valid_until=hostile, **{f"note{hostile}": "1234"}),
-        f"Card Number\tFrom\tTo\tUID\t{hostile}\n1\t2020-01-02\t2020-10-31\t0123AB07\tMaybe\n",
+        csv_of(valid_until=hostile),
+        f"Card Number\tFrom\tTo\tUID\tFront Door\n1\t2020-01-02\t2020-10-31\t0123AB07\t{hostile}\n",
         esp_rfid_of(hostile, username=hostile),
         json.dumps([{"code": hostile, "kind": hostile, "user": hostile}]),
         OWN_TOML.replace("master", "\\u001b[2J"),
@@ -782,8 +767,9 @@ def test_no_spelling_of_a_uid_is_read_as_another_cards(uid):
                 and spelled != uid.lower()
             ):
                 continue
-            for card in cards(text):
-                assert card.uid == uid, name
+            with contextlib.suppress(ListError):
+                for card in cards(text):
+                    assert card.uid == uid, name
 
 
 @given(st.lists(UIDS, min_size=2, max_size=6), st.sampled_from(CLAIMS[:3]))
@@ -807,7 +793,7 @@ def test_any_text_is_a_list_or_refused_with_a_reason(text):
         except ListError as error:
             is_told = bool(str(error))
         else:
-            is_told = bool(listed.cards or listed.refused)
+            is_told = bool(listed.rows or listed.refused)
         assert is_told, content
 
 
@@ -910,9 +896,8 @@ def test_good_rows_are_imported_and_a_refused_one_is_no_success(
 def test_a_column_that_is_named_to_be_ignored_is(folder, bring_in, store):
     (folder / "list").write_text("uid,holder,Gesperrt\n0123AB07,Anna Ito,nein\n")
 
-    told = bring_in("--ignore", "Gesperrt")
+    bring_in("--ignore", "Gesperrt")
 
-    assert "note: columns not used: 'Gesperrt'" in told
     assert stored(store) == PLAIN[:1]
 
 
@@ -1065,4 +1050,4 @@ def test_a_hundred_thousand_blank_lines_above_a_list_take_no_time_to_speak_of():
     """Before, each of them was tried as the beginning of all that follow: minutes."""
     listed = read_list("\n" * 100_000 + "uid,holder\n04A93C715ED284,Ken Sato\n", OWNER)
 
-    assert [*listed.cards] == ["04A93C715ED284"]
+    assert [*listed.rows] == ["04A93C715ED284"]

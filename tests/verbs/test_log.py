@@ -305,9 +305,9 @@ def test_uids_and_names_of_the_csv_can_be_imported(store, csv_said):
 
     _, *rows = csv.reader(io.StringIO(csv_said(), newline=""))
     text = "uid,holder\n" + "".join(f"{row[2]},{row[3]}\n" for row in rows)
-    cards = read_list(text, parse_config(CONFIG)).cards
+    rows = read_list(text, parse_config(CONFIG)).rows
 
-    assert {uid: card.holder for uid, card in cards.items()} == names
+    assert {uid: row.holder for uid, row in rows.items()} == names
 
 
 def test_csv_of_nothing_is_its_header(csv_said):

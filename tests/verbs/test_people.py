@@ -605,7 +605,9 @@ def test_a_list_that_is_printed_to_a_file_counts_as_its_backup(verb, store):
 
 
 names = st.text(
-    st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1
+    st.characters(exclude_categories=("C", "Z"), include_characters=" "),
+    min_size=1,
+    max_size=doorpi.LONGEST_NAME,
 ).filter(str.strip)
 some_days = st.none() | st.dates(date(1970, 1, 1), date(2199, 12, 31))
 fixed_uids = (
