@@ -47,7 +47,7 @@ def test_meanings_are_not_shared():
     assert len(set(MEANINGS.values())) == len(Signal)
 
 
-# The table of the design, section 7: all there is to see, then what repeats.
+# The one table of what there is to see: all of it, or what repeats.
 
 ONCE = {
     Signal.UNLOCKED: [(GREEN, 3.0)],
@@ -92,44 +92,11 @@ def test_every_line_of_the_design_has_its_timing_above():
     assert ONCE.keys() | OVER_AND_OVER.keys() == set(Signal)
 
 
-PERIODS_S = {
-    Signal.WORKING: 1.0,
-    Signal.READY: 5.0,
-    Signal.READER_LOST: 3.0,
-    Signal.LOCK_UNREACHABLE: 3.0,
-    Signal.CONFIG_BAD: 3.0,
-    Signal.STORAGE_BAD: 3.0,
-    Signal.NOT_LOCKED: 3.0,
-    Signal.LOCKED_DOWN: 3.0,
-    Signal.ENROLLING: 0.2,
-}
+@pytest.mark.parametrize(("sign", "frames"), ONCE.items(), ids=ONCE)
+def test_a_signal_that_ends_knows_how_long_it_lasts(sign, frames):
+    lasts_s = sum(seconds for _, seconds in frames)
 
-
-@pytest.mark.parametrize(("sign", "period_s"), PERIODS_S.items(), ids=PERIODS_S)
-def test_a_standing_signal_keeps_its_period(sign, period_s):
-    period = played(sign, len(OVER_AND_OVER[sign]))
-
-    assert sum(seconds for _, seconds in period) == pytest.approx(period_s)
-
-
-DURATIONS_S = {
-    Signal.UNLOCKED: 3.0,
-    Signal.LOCKED: 3.0,
-    Signal.FAULT: 4.0,
-    Signal.UNSURE: 2.0,
-    Signal.DENIED: 2.0,
-    Signal.STOPPING: 2.0,
-    Signal.ENROLLED: 1.5,
-    Signal.LOW_BATTERY: 0.9,
-}
-
-
-@pytest.mark.parametrize(("sign", "duration_s"), DURATIONS_S.items(), ids=DURATIONS_S)
-def test_a_signal_knows_how_long_it_lasts(sign, duration_s):
-    pattern = PATTERNS[sign]
-
-    assert pattern.duration_s == pytest.approx(duration_s)
-    assert sum(s for _, s in pattern.frames()) == pytest.approx(duration_s)
+    assert PATTERNS[sign].duration_s == pytest.approx(lasts_s)
 
 
 def test_exactly_the_standing_signals_repeat():

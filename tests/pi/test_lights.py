@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,43 +135,22 @@ def lights(bench):
         yield lights
 
 
-# -- each signal, as DESIGN section 7 has it
-
-# fmt: off
-TABLE = {
-    Signal.WORKING:     7 * [(0.5, GREEN), (0.5, DARK)],
-    Signal.ASKING:     14 * [(0.1, GREEN), (0.4, DARK)],
-    Signal.UNLOCKED:        [(3.0, GREEN), (9.0, DARK)],
-    Signal.LOCKED:      6 * [(0.25, GREEN), (0.25, DARK)] + [(9.0, DARK)],
-    Signal.FAULT:      20 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
-    Signal.UNSURE:      4 * [(0.25, RED), (0.25, GREEN)] + [(9.0, DARK)],
-    Signal.DENIED:      2 * [(0.7, RED), (0.3, DARK)] + [(9.0, DARK)],
-    Signal.STOPPING:   10 * [(0.1, RED), (0.1, DARK)] + [(9.0, DARK)],
-    Signal.READY:       2 * [(0.05, GREEN), (4.95, DARK)],
-    Signal.READER_LOST: 3 * [(0.1, RED), (2.9, DARK)],
-    Signal.LOCK_UNREACHABLE: 3 * [*4 * [(0.1, RED), (0.2, DARK)], (0.1, RED), (1.7, DARK)],
-    Signal.CONFIG_BAD:  3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (2.6, DARK)],
-    Signal.STORAGE_BAD: 3 * [(0.1, RED), (0.2, DARK), (0.1, RED), (0.2, DARK),
-                             (0.1, RED), (2.3, DARK)],
-    Signal.NOT_LOCKED:  3 * [*3 * [(0.1, RED), (0.2, DARK)], (0.1, RED), (2.0, DARK)],
-    Signal.LOCKED_DOWN: 3 * [(0.5, RED), (2.5, DARK)],
-    Signal.ENROLLED:        [(1.5, BOTH), (9.0, DARK)],
-    Signal.ENROLLING:  35 * [(0.1, BOTH), (0.1, DARK)],
-    Signal.LOW_BATTERY: 3 * [(0.1, RED), (0.2, DARK)] + [(9.0, DARK)],
-}
-# fmt: on
+# -- each signal, as PICTURES has it: tests/core/test_signals.py has the table
 
 WATCHED_S, COMPARED_S = 6.2, 6.125  # between two cells
 
 
-def edges(stretches) -> list[tuple[float, tuple[int, int]]]:
-    """When the lights change, reckoned from the beginning."""
+def edges(pattern: doorpi.Pattern) -> list[tuple[float, tuple[int, int]]]:
+    """When the lights change, reckoned from the beginning; after the end it is dark."""
     at_s, found = 0.0, []
-    for seconds, light in stretches:
-        if not found or found[-1][1] != light:
-            found.append((at_s, light))
+    for light, seconds in chain(pattern.frames(), [(DARK, COMPARED_S)]):
+        if at_s >= COMPARED_S:
+            break
+        found.append((at_s, light))
         at_s += seconds
-    return [(at_s, light) for at_s, light in found if at_s < COMPARED_S]
+    return [
+        now for before, now in pairwise([(0.0, None), *found]) if before[1] != now[1]
+    ]
 
 
 def until_seen(board: Bench, since: float, count: int) -> None:
@@ -192,7 +172,7 @@ def played():
             lights[sign].show(sign)
         time.sleep(WATCHED_S)  # they are looked at in real time, once for all
         for sign in Signal:
-            until_seen(boards[sign], began[sign], len(edges(TABLE[sign])))
+            until_seen(boards[sign], began[sign], len(edges(PATTERNS[sign])))
         history = {sign: boards[sign].history(began[sign]) for sign in Signal}
     Device.pin_factory = None
     return history
@@ -200,9 +180,9 @@ def played():
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("sign", Signal, ids=str)
-def test_each_signal_is_played_as_the_design_has_it(played, sign):
+def test_each_signal_is_played_as_it_is_drawn(played, sign):
     """Every edge counts from the beginning: 6 x 0.5 s must not end late."""
-    expected = edges(TABLE[sign])
+    expected = edges(PATTERNS[sign])
 
     seen, more = played[sign][: len(expected)], played[sign][len(expected) :]
 
@@ -258,7 +238,7 @@ def test_signals_follow_each_other_and_the_standing_one_stays():
 @pytest.mark.parametrize("sign", Signal, ids=str)
 def test_show_returns_with_the_first_light_on(bench, lights, sign):
     """On within 50 ms of the card being read: no thread has to wake up for it."""
-    (_, first), *_ = TABLE[sign]
+    first, _ = next(iter(PATTERNS[sign].frames()))
 
     watch = Stopwatch()
     lights.show(sign)

@@ -1070,11 +1070,14 @@ def test_legend_shows_what_the_settings_redraw(folder, verb):
     assert denied.split()[1] == "R.R" + 37 * "."
 
 
+DRAWN = doorpi.looks(doorpi.Parser({}).patterns()[doorpi.Signal.UNLOCKED])
+
+
 @pytest.mark.parametrize(
     ("text", "begins"),
     [
         ('[signals]\nunlocked = "1x G"\n', "green 0.05 s"),
-        ('[signals]\nunlocked = "green"\n', "green 3 s"),
+        ('[signals]\nunlocked = "green"\n', DRAWN),
     ],
     ids=["redrawn", "not valid"],
 )
