@@ -117,7 +117,6 @@ import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import (
     Callable,
-    Container,
     Generator,
     Iterable,
     Iterator,
@@ -4773,8 +4772,7 @@ class AnswerFile(io.BufferedReader):
     def close(self) -> None:
         """The Dialer closes the connection."""
 
-    def flush(self) -> None:
-        """Python 3.13 reports a failing flush by the garbage collector."""
+    flush = close  # Python 3.13 reports a flush that fails in the garbage collector
 
 
 class Reply(NamedTuple):
@@ -5051,43 +5049,26 @@ def _secrets_in(access: LockAccess) -> list[str]:
 
 
 class Refusal(NamedTuple):
-    """What an answer with one of ``codes`` means whose explanation matches the regular
-    expression ``said``; a group in that captures ``after_s``, the seconds to wait."""
+    """What an error of an API means whose ``words``, as "HTTP 429 Too Many Requests",
+    match ``pattern``; a group in that captures ``after_s``, the seconds to wait."""
 
-    codes: Container[int]
-    said: str
+    pattern: str
     error: type[LockError]
-    words: str = ""
+    more: str = ""  # is added to the words
     after_s: float | None = None
 
 
 NOT_THERE = ": device_id is wrong, or this version of the API is no longer served"
-#: What a status other than 2xx means for every vendor.  After a 5xx and a 408 (timeout)
-#: a command may have had its effect.
+#: For every vendor.  After a 5xx and a 408 (timeout) a command may have had its effect.
 REFUSALS = (
-    Refusal(range(300, 400), "", RequestRefused, ": a redirect, not followed"),
-    Refusal((401, 403), "", AuthError, ": the key is not accepted"),
-    Refusal((400, 404, 410), "version", RequestRefused),
-    Refusal((400,), "^$", RequestRefused, NOT_THERE),
-    Refusal((404, 410), "", RequestRefused, NOT_THERE),
-    Refusal((429,), "limit exceeded", QuotaError, ": the plan's calls are used up"),
-    Refusal((429,), "", Throttled, "", 10.0),
-    Refusal((408, *range(500, 600)), "", MaybeSent),
+    Refusal("^HTTP 3", RequestRefused, ": a redirect, not followed"),
+    Refusal("^HTTP 40[13]", AuthError, ": the key is not accepted"),
+    Refusal("^HTTP 4(?:00$|04|10)(?!.*version)", RequestRefused, NOT_THERE),
+    Refusal("^HTTP 429.*limit exceeded", QuotaError, ": the plan's calls are used up"),
+    Refusal("^HTTP 429", Throttled, "", 10.0),
+    Refusal("^HTTP (?:408|5)", MaybeSent),
+    Refusal("", RequestRefused),
 )
-
-
-def _refusal(
-    rows: Iterable[Refusal], code: int, reply: Reply, words: str
-) -> LockError | None:
-    """The error of the first row that fits; ``words`` describe the refusal so far."""
-    for row in rows:
-        match = re.search(row.said, reply.said, re.IGNORECASE | re.ASCII)
-        if match and code in row.codes:
-            after_s = float(match[1]) if match.lastindex else row.after_s
-            if row.error is Throttled and re.fullmatch("[0-9]{1,5}", reply.retry_after):
-                after_s = float(reply.retry_after)
-            return row.error(words + row.words, after_s)
-    return None
 
 
 class WebLock(Lock):
@@ -5155,8 +5136,17 @@ class WebLock(Lock):
             reply = self._api.call(method, path, by=by, send_by=send_by, **more)
         if reply.is_accepted or reply.status in takes:
             return reply
-        rows, words = (*self.refusals, *REFUSALS), reply.words
-        raise _refusal(rows, reply.status, reply, words) or RequestRefused(words)
+        raise self._refusal(reply.words, reply.retry_after)
+
+    def _refusal(self, words: str, retry_after: str = "") -> LockError:
+        """The error of the first row that fits ``words``."""
+        for row in (*self.refusals, *REFUSALS):
+            if match := re.search(row.pattern, words, re.IGNORECASE):
+                break
+        after_s = float(match[1]) if match and match.lastindex else row.after_s
+        if row.error is Throttled and re.fullmatch("[0-9]{1,5}", retry_after):
+            after_s = float(retry_after)
+        return row.error(words + row.more, after_s)
 
     def _json(self, reply: Reply, kind: type[T]) -> T:
         """The JSON object or list in ``reply``.  Raises: Unreadable."""
@@ -5202,9 +5192,9 @@ class SesameMini(WebLock):
     path = "/sesame/{}"
     states = MappingProxyType({True: LockState.LOCKED, False: LockState.UNLOCKED})
     refusals = (
-        Refusal((400,), r"^DEVICE_IS_BUSY(?: (\d{1,4}))?$", Busy, "", 2.0),
-        Refusal((400,), "^LOW_BATTERY|^CLOUD_INTEGRATION_NOT_ENABLED", RemoteBarred),
-        Refusal((403,), "", QuotaError, ": too many calls, blocked for 30 min", 1800.0),
+        Refusal("^HTTP 400 DEVICE_IS_BUSY(?: ([0-9]{1,4}))?$", Busy, "", 2.0),
+        Refusal("^HTTP 400 (?:LOW_BATTERY|CLOUD_INTEGRATION)", RemoteBarred),
+        Refusal("^HTTP 403", QuotaError, ": blocked after too many calls", 1800.0),
     )
 
     def status(self, by: float) -> LockStatus:
@@ -5367,24 +5357,21 @@ class SwitchBot(WebLock):
         "halflocked": HALF_OUT,
         "latchboltlocked": LATCHED,
     }
-    refusals = (
-        Refusal((401,), "", AuthError, ": token or secret are wrong, or the clock is"),
-    )
-    #: By the ``statusCode`` in an HTTP 200.  190 has many meanings, but with some
+    #: Also by the ``statusCode`` in an HTTP 200.  190 has many meanings, but with some
     #: explanations the command was surely not passed on.
-    status_codes = (
+    refusals = (
+        Refusal("^HTTP 401", AuthError, ": token or secret are wrong, or the clock is"),
+        Refusal("^statusCode.*daily limit", QuotaError, ": no calls are left today"),
+        Refusal("^statusCode 190.*too many", QuotaError, ": too many calls just now"),
         Refusal(
-            range(1000), "daily limit", QuotaError, ": the day's calls are used up"
-        ),
-        Refusal((151, 152, 160), "", RequestRefused, ": device_id is not this lock's"),
-        Refusal((161, 171), "", Offline, ": the lock or its hub is offline"),
-        Refusal((190,), "too many", QuotaError, ": too many calls just now"),
-        Refusal(
-            (190,), "not support|device owner|wrong deviceid", RequestRefused,
+            "^statusCode (?:15[12]|160|190.*(?:not support|device owner|wrong device))",
+            RequestRefused,
             ": device_id is not this lock's",
         ),
-        Refusal((190,), "", MaybeSent),
-    )  # fmt: skip
+        Refusal("^statusCode 1[67]1", Offline, ": the lock or its hub is offline"),
+        Refusal("^statusCode 190", MaybeSent),
+        Refusal("^statusCode", Unreadable, ": not understood"),
+    )
 
     def status(self, by: float) -> LockStatus:
         body = self._answer("GET", f"{self._path}/status", by)
@@ -5431,10 +5418,8 @@ class SwitchBot(WebLock):
         shown = str(answer.get("statusCode", "missing"))
         if shown == "100":
             return _only(dict, answer.get("body")) or {}
-        code = int(shown) if re.fullmatch("[0-9]{1,5}", shown) else 0
-        words = f"statusCode {self._api.redact(shown)} {reply.said}".strip()
-        refusal = _refusal(self.status_codes, code, reply, words)
-        raise refusal or Unreadable(f"{words}: not understood")
+        words = f"statusCode {self._api.redact(shown)} {reply.said}"
+        raise self._refusal(words.strip())
 
     def _signature(self) -> dict[str, str]:
         """The headers that sign one request, with the time and a new nonce."""
@@ -5465,7 +5450,7 @@ class Tedee(WebLock):
     headers = (("Authorization", "PersonalKey {}"),)
     path = "/my/lock/{}"
     #: Explained: it is not shared, or remote access is off.
-    refusals = (Refusal((403,), ".", RemoteBarred),)
+    refusals = (Refusal("^HTTP 403 .", RemoteBarred),)
     sync_every_s = 20.0
     _synced_at = -inf
     #: From 21 s on the state may be read again, however soon the command was sent.
@@ -5572,11 +5557,6 @@ class NukiLock(WebLock):
         )
 
 
-def nuki_hash(ts: str, rnr: int, token: str) -> str:
-    """Proves knowledge of ``token`` without sending it; valid for one request."""
-    return hashlib.sha256(f"{ts},{rnr},{token}".encode()).hexdigest()
-
-
 class NukiBridge(NukiLock):
     """Nuki over the HTTP API of its bridge on the local network.
 
@@ -5592,13 +5572,10 @@ class NukiBridge(NukiLock):
     headers = (("Connection", "close"),)
     path = "{}"
     refusals = (
-        Refusal(
-            (401,), "", AuthError,
-            ": the key is not accepted, or a clock is wrong, this one's or the"
-            " bridge's, which needs the internet",
-        ),
-        Refusal((410,), "", Offline, ": the bridge has lost the lock"),
-        Refusal((503,), "", Busy, ": the bridge is busy with another request", 3.0),
+        Refusal("^HTTP 401", AuthError, ": the key is not accepted, or a clock is"
+                " wrong, this one's or the bridge's, which needs the internet"),
+        Refusal("^HTTP 410", Offline, ": the bridge has lost the lock"),
+        Refusal("^HTTP 503", Busy, ": the bridge is busy with another request", 3.0),
     )  # fmt: skip
     unreachable_s = inf  # not known, as it is connected only during a request
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
@@ -5688,7 +5665,8 @@ class NukiBridge(NukiLock):
         self.prepare(min(by, send_by))
         utc, rnr = self._clock.now().astimezone(UTC), random.randrange(1 << 16)
         ts = f"{utc:%Y-%m-%dT%H:%M:%SZ}"
-        code = nuki_hash(ts, rnr, self._access.api_key.text)
+        proof = f"{ts},{rnr},{self._access.api_key.text}".encode()
+        code = hashlib.sha256(proof).hexdigest()
         path += f"{'&' if '?' in path else '?'}ts={ts}&rnr={rnr}&hash={code}"
         try:
             return super()._ask(method, path, by, send_by, secrets=[code], **more)
@@ -5717,11 +5695,8 @@ class NukiWeb(NukiLock):
     headers = (("Authorization", "Bearer {}"),)
     path = "/smartlock/{}"
     refusals = (
-        Refusal(
-            (404,), "", RequestRefused,
-            f": no such lock; device_id is {NUKI_WEB_ID[2]}",
-        ),
-        Refusal((423,), "", Busy, ": the lock is busy with another operation", 3.0),
+        Refusal("^HTTP 404", RequestRefused, f": device_id is {NUKI_WEB_ID[2]}"),
+        Refusal("^HTTP 423", Busy, ": the lock is busy with another operation", 3.0),
     )  # fmt: skip
     _seen_s: float | None = None  # the date before ``wake``
 

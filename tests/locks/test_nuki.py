@@ -31,7 +31,6 @@ from doorpi import (
     Sent,
     Signal,
     Unreadable,
-    nuki_hash,
 )
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.locks import driver_of, taps_at
@@ -73,10 +72,19 @@ def either(request) -> NukiTaps:
 # -- the proof
 
 
-def test_the_hash_is_that_of_the_vendors_own_example():
-    told = "f52eb5ce382e356c4239f8fb4d0a87402bb95b7b3124f0762b806ad7d0d01cb6"
+def test_the_hash_is_that_of_the_vendors_own_example(clock, monkeypatch):
+    clock.at = datetime(2019, 3, 5, 1, 6, 53, tzinfo=UTC)
+    monkeypatch.setattr(random, "randrange", lambda count: 4711)
+    key = doorpi.Secret("123456")
+    with taps_at("nuki-bridge", clock, api_key=key) as taps:
+        with pytest.raises(AuthError):
+            taps.status()
 
-    assert nuki_hash("2019-03-05T01:06:53Z", 4711, "123456") == told
+        _, proof = taps.cloud.asked[0].split("&ts=")
+    assert proof == (
+        "2019-03-05T01:06:53Z&rnr=4711"
+        "&hash=f52eb5ce382e356c4239f8fb4d0a87402bb95b7b3124f0762b806ad7d0d01cb6"
+    )
 
 
 REQUESTS = {
@@ -276,7 +284,7 @@ BRIDGE_ANSWERS = {
 }
 WEB_ANSWERS = {
     "token":       (401, b"", AuthError, "HTTP 401: the key is not accepted"),
-    "no-lock":     (404, b"", RequestRefused, "HTTP 404: no such lock; device_id is the Web API's: since Nuki 3.0, 17179869184 + the app's id"),
+    "no-lock":     (404, b"", RequestRefused, "HTTP 404: device_id is the Web API's: since Nuki 3.0, 17179869184 + the app's id"),
     "busy":        (423, b"", Busy, "HTTP 423: the lock is busy with another operation"),
     "unavailable": (503, b"", MaybeSent, "HTTP 503"),
 }

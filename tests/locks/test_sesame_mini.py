@@ -131,7 +131,7 @@ ERRORS = {
     "BUSY-odd":        (400, b'{"error":"DEVICE_IS_BUSY x"}', RequestRefused, "HTTP 400 DEVICE_IS_BUSY x", None),
     "BUSY-in-200":     (200, b'{"error":"DEVICE_IS_BUSY 35"}', Unreadable, "an answer without a readable `locked`", None),
     "UNAUTHORIZED":    (401, b'{"error":"UNAUTHORIZED"}', AuthError, "HTTP 401 UNAUTHORIZED: the key is not accepted", None),
-    "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: too many calls, blocked for 30 min", 1800.0),
+    "Forbidden":       (403, b'{"error":"Forbidden"}', QuotaError, "HTTP 403 Forbidden: blocked after too many calls", 1800.0),
     "not-found":       (404, b"", RequestRefused, f"HTTP 404{doorpi.NOT_THERE}", None),
     "THROTTLED":       (429, b'{"error":"THROTTLED"}', Throttled, "HTTP 429 THROTTLED", 10.0),
 }
@@ -171,7 +171,7 @@ TASKS = {
     "no-success":     (200, b'{"status":"terminated"}', Unreadable("a task that is neither processing nor terminated")),
     "odd-success":    (200, b'{"status":"terminated","successful":1}', Unreadable("a task that is neither processing nor terminated")),
     "odd-status":     (200, b'{"status":"done","successful":true}', Unreadable("a task that is neither processing nor terminated")),
-    "blocked":        (403, b"", QuotaError("HTTP 403: too many calls, blocked for 30 min")),
+    "blocked":        (403, b"", QuotaError("HTTP 403: blocked after too many calls")),
 }
 # fmt: on
 

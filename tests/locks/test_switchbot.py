@@ -205,7 +205,7 @@ def test_a_lock_that_tells_no_state_is_not_called_something_else(taps):
     assert taps.status() == LockStatus(state=UNKNOWN, why=NOT_TOLD)
 
 
-TOLD_LIMIT = f"statusCode 190 {DAILY_LIMIT}: the day's calls are used up"
+TOLD_LIMIT = f"statusCode 190 {DAILY_LIMIT}: no calls are left today"
 
 # fmt: off
 NOT_THIS_LOCK = ": device_id is not this lock's"
