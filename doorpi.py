@@ -2744,7 +2744,7 @@ class People(Protocol):
     def find(self, uid: Uid) -> Credential | None: ...
     # The block that covers this card of ``holder`` ("": of an unknown person).
     def block_on(self, uid: Uid, holder: str) -> Block | None: ...
-    # Whether any card has dates or hours; True if that takes too long to find out.
+    # Whether any card has dates or hours.
     def has_dated_cards(self) -> bool: ...
     # Put ``card`` on the list, in place of an earlier entry of its UID.
     def add_card(self, card: Credential, at: datetime) -> None: ...
@@ -6054,18 +6054,13 @@ class SqliteFile:
         self._busy_s = busy_s
         self._guard = threading.RLock()
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self.file: tuple[int, int] | None = None  # ``file_at`` of the one that is open
         self._is_fixed = False
 
     def exists(self) -> bool:
         """False as long as nothing was ever stored."""
         with self._guarded():
             return any(map(file_at, self._remains))
-
-    def identity(self) -> tuple[int, int] | None:
-        """Which file it is now, as ``file_at`` says."""
-        with self._guarded():
-            return file_at(self.path)
 
     def close(self) -> None:
         with self._guard:
@@ -6081,10 +6076,9 @@ class SqliteFile:
             return self._connection().execute(sql, values).fetchall()
 
     def _time_of(self, sql: str, *values: object) -> datetime | None:
-        """The first value that ``sql`` finds; None where it finds none."""
-        with self._guarded():
-            rows = self._query(sql, *values)
-            return _time(rows[0][0]) if rows and rows[0][0] is not None else None
+        """The first value that ``sql`` finds; None where that is not a time."""
+        rows = self._query(sql, *values)
+        return _time(rows[0][0]) if rows else None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -6117,7 +6111,7 @@ class SqliteFile:
                 raise
 
     def _connection(self) -> sqlite3.Connection:
-        if self._db is not None and self._file != file_at(self.path):
+        if self._db is not None and self.file != file_at(self.path):
             log.warning("%s was replaced or deleted; reopened", self.path)
             self.close()
         if self._is_fixed:  # it would never see what other processes change
@@ -6138,7 +6132,7 @@ class SqliteFile:
             f"{uri}?immutable=1" if self._is_fixed else uri, uri=True,
             timeout=self._busy_s, isolation_level=None, check_same_thread=False,
         )  # fmt: skip
-        self._file = file_at(self.path)
+        self.file = file_at(self.path)
         # A rotten letter must not hide its row, nor the rows beside it.
         db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
         db.row_factory = sqlite3.Row
@@ -6243,13 +6237,16 @@ def _upsert(table: str, key: str, *columns: str) -> str:
     return f"{new} ON CONFLICT ({key}) DO UPDATE SET {values}"
 
 
-def _time(value: object) -> datetime:
-    """Raises: DataError."""
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def _time(value: object) -> datetime | None:
+    """None for what is not a time."""
     with contextlib.suppress(ValueError):
         at = datetime.fromisoformat(str(value))
         if at.tzinfo and MINYEAR < at.year < MAXYEAR:  # any zone can show it
             return at
-    raise sqlite3.DataError(f"{printable(repr(value), 40)} is not a time")
+    return None
 
 
 def _count(value: object) -> int:
@@ -6300,12 +6297,12 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
 
 
 def _event(row: Sequence[Any]) -> Event:
-    """A row of EVENT_QUERY.  Raises: DataError."""
+    """A row of EVENT_QUERY, however broken."""
     event_id, at, uid, holder, reason, command, source, *ended = row
     result, latency, detail, point, request = ended
     return Event(
         id=event_id,
-        at=_time(at),
+        at=_time(at) or EPOCH,
         uid=Uid(str(uid)) if uid else None,
         holder=str(holder),
         reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
@@ -6343,10 +6340,7 @@ def _block_key(block: Block) -> tuple[str, str]:
 
 def _block(kind: str, name: str, holder: object, since: object, who: object) -> Block:
     """However broken the rest of a row is, it is a block."""
-    try:
-        at = _time(since).astimezone()
-    except (sqlite3.DataError, OverflowError):
-        at = datetime.fromtimestamp(0).astimezone()
+    at = (_time(since) or EPOCH).astimezone()
     uid = Uid(str(name)) if kind == "uid" else None
     return Block(uid=uid, holder=str(holder), since=at, by=str(who))
 
@@ -6396,13 +6390,8 @@ class SqlitePeople(SqliteFile):
                     log.warning("%s: entry skipped: its UID is %s", self.path, shown)
 
     def has_dated_cards(self) -> bool:
-        """Looks at the first cards only; the list may have a million."""
-        dated = """
-            SELECT 1 FROM (SELECT * FROM cards LIMIT 10000)
-            WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
-            UNION SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000) LIMIT 1
-        """
-        return bool(self._query(dated))
+        dated = "coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL"
+        return bool(self._query(f"SELECT 1 FROM cards WHERE {dated} LIMIT 1"))  # noqa: S608
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
         keys = ("uid", uid), ("holder", folded(holder))
@@ -6463,7 +6452,7 @@ class SqlitePeople(SqliteFile):
         was last changed; 0 if none, or if that cannot be found out."""
         with contextlib.suppress(StoreError):
             events = _count(self._marks().get("events"))
-            return events if events > self._events.newest_id() else 0
+            return events if events > self._events.last_id() else 0
         return 0
 
     def _marks(self) -> dict[str, Any]:
@@ -6528,7 +6517,7 @@ class SqlitePeople(SqliteFile):
         try:
             return super()._query(sql, *values)
         except StoreError:
-            if self.identity():
+            if not self._repair:
                 raise
             return super()._query(sql, *values)  # set aside: the copy takes its place
 
@@ -6541,7 +6530,7 @@ class SqlitePeople(SqliteFile):
         would let in people who are no longer on the list."""
         noted, newest = self._noted()[0], 0
         with contextlib.suppress(StoreError):
-            newest = self._events.newest_id()
+            newest = self._events.last_id()
         with self._guarded():
             room = self.path.parent, self.reserve_bytes
             if is_urgent and file_at(self.reserve) and _has_no_room(*room):
@@ -6788,18 +6777,18 @@ class SqliteEvents(SqliteFile):
             # The + keeps SQLite with the ids: by `at` it would have to sort them.
             more = {"e.id > ?": after_id, "+e.at >= ?": early}
             found = self._rows(sought, more, "e.id", self.page)
-            yield from self._readable(found)
+            yield from found
             if len(found) < self.page:
                 return
-            after_id = found[-1]["id"]
+            after_id = found[-1].id
 
     def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
         """The last ``count`` of those ``sought``, oldest first."""
-        found = self._rows(sought, {}, "e.id DESC", count)
-        return list(self._readable(found[::-1]))
+        return self._rows(sought, {}, "e.id DESC", count)[::-1]
 
-    def newest_id(self) -> int:
-        return self._chain("events")
+    def last_id(self, chain: str = "events") -> int:
+        """Of the newest event; of ``events-start``, the last that `forget` removed."""
+        return _count(next(iter(self._query(CHAIN_QUERY, chain)), (0,))[0])
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
@@ -6812,13 +6801,6 @@ class SqliteEvents(SqliteFile):
             with db:
                 problems = (_broken_link(db, table) for table in CHAINED)
                 return next(filter(None, problems), None)
-
-    def forgotten(self) -> int:
-        """How many events `forget` has removed."""
-        return self._chain("events-start")
-
-    def _chain(self, name: str) -> int:
-        return _count(next(iter(self._query(CHAIN_QUERY, name)), (0,))[0])
 
     @contextlib.contextmanager
     def _noting(self, notes: Notes) -> Iterator[sqlite3.Connection]:
@@ -6834,9 +6816,8 @@ class SqliteEvents(SqliteFile):
 
     def _rows(
         self, sought: Sought, more: dict[str, Any], order: str, count: int
-    ) -> list[sqlite3.Row]:
-        """Rows of EVENT_QUERY; ``more`` are further conditions, each with the value of
-        its question mark."""
+    ) -> list[Event]:
+        """``more`` are further conditions, each with the value of its question mark."""
         not_denied = tuple(word.value for word in (Reason.GRANTED, *Change))
         of_sought = {
             "e.uid = ?": sought.uid,
@@ -6845,15 +6826,7 @@ class SqliteEvents(SqliteFile):
         }
         conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
         sql = f"{EVENT_QUERY} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
-        return self._query(sql, *conditions.values(), count)
-
-    def _readable(self, rows: Iterable[sqlite3.Row]) -> Iterator[Event]:
-        """The events in ``rows``; one that cannot be read is named in the journal."""
-        for row in rows:
-            try:
-                yield _event(row)
-            except sqlite3.DataError as error:
-                log.warning("%s: event %s skipped: %s", self.path, row["id"], error)
+        return list(map(_event, self._query(sql, *conditions.values(), count)))
 
 
 _as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
@@ -6955,7 +6928,6 @@ class Inbox(SqliteFile):
         #: The connection, and its PRAGMA data_version when nothing waited.
         self._seen: tuple[sqlite3.Connection, int] | None = None
         self._was_begun = False
-        self._looks = Every(1.0)  # whether the file is still there
 
     def put(self, request: AccessRequest) -> bool:
         """False where a request with this id was put before."""
@@ -6979,7 +6951,7 @@ class Inbox(SqliteFile):
 
     def is_gone(self) -> bool:
         """True where the file was removed or replaced: no door reads this one."""
-        return self._file != file_at(self.path)
+        return self.file != file_at(self.path)
 
     def begin(self) -> None:
         """At the start of a door: make the file where there is none that can be used,
@@ -6987,7 +6959,7 @@ class Inbox(SqliteFile):
         this fails, and the next call makes a new one."""
         self._repair = True
         with self._guarded():
-            db = self._db or self._open()
+            db = self._connection()
             db.execute("DELETE FROM requests WHERE boot <> ?", (self._clock.boot(),))
             if not self._was_begun:
                 cut_off = "UPDATE requests SET answer = ? WHERE answer = ''"
@@ -7001,8 +6973,6 @@ class Inbox(SqliteFile):
         oldest = f"{waiting} AND boot = ? ORDER BY arrived LIMIT 1"
         now = self._clock.monotonic()
         with self._guarded():
-            if self._looks.is_due(now) and self.is_gone():
-                self.close()
             db = self._connection()
             (version,) = db.execute("PRAGMA data_version").fetchone()
             if self._seen == (db, version):
@@ -7039,8 +7009,10 @@ class Inbox(SqliteFile):
             return self._connection().execute(sql, values).rowcount > 0
 
     def _connection(self) -> sqlite3.Connection:
-        """An open one stays open: the file that a request was put into has its
-        answer."""
+        """A sender's stays open: the file that a request was put into has its answer.
+        Only a door makes a file."""
+        if self._repair:
+            return super()._connection()
         if self._db is None and not file_at(self.path):
             raise sqlite3.OperationalError("unable to open database file")
         return self._db or self._open()
@@ -8865,19 +8837,14 @@ def last_unknown_card(
         raise Refused(f"no unknown card was presented in the last 5 minutes: {again}")
     enquiry, last = Enquiry(config, store), next(reversed(found))
     if who := enquiry.who(last):
-        raise Refused(
-            f"the card that was presented last, {card_name(who)}, is "
-            + (_switched_off(who) if who.block else f"already on the list: {again}")
-        )
-    unknown = [
-        f"{format_uid(uid)} ({ago:.0f} s ago)"
-        for uid, ago in found.items()
-        if not enquiry.who(uid)
-    ]
+        why = _switched_off(who) if who.block else f"already on the list: {again}"
+        raise Refused(f"the card that was presented last, {card_name(who)}, is {why}")
+    unknown = {uid: ago for uid, ago in found.items() if not enquiry.who(uid)}
     if len(unknown) > 1:
+        each = (f"{format_uid(u)} ({ago:.0f} s ago)" for u, ago in unknown.items())
         raise Refused(
             f"{len(unknown)} unknown cards were presented in the last 5 minutes,"
-            f" {' and '.join(unknown)}: give --uid with the one you mean"
+            f" {' and '.join(each)}: give --uid with the one you mean"
         )
     return last, found[last]
 
@@ -8936,69 +8903,48 @@ def _never_works(card: Credential, config: Config, today: date) -> str:
     return ""
 
 
-class KeptOut(NamedTuple):
-    """A card that is blocked, or a holder (no UID); its entries in file and database
-    so far, and whether anything was changed."""
-
-    block: Block
-    entries: Sequence[Credential]
-    is_new: bool
-    in_database: bool
+ALSO_REVOKED = {
+    Origin.DB: ", and removed from the database's list",
+    Origin.TOML: "; you may also delete it from doorpi.toml",
+}
 
 
 def keep_out(
     text: str, enquiry: Enquiry, store: SqliteStore, at: datetime, by: str
-) -> list[KeptOut]:
+) -> tuple[list[Block], list[str]]:
     """Block the card or the holder that ``text`` means, and take the cards off the
-    database's list.  Raises: Refused if it means nobody, StoreError."""
-    meant, before = enquiry.meant(text), enquiry.people.blocks()
-    blocked = {block.uid: block.holder for block in before if block.uid}
-    every = []
-    for uid in meant:
-        found = enquiry.entries(uid)
-        if found or uid in blocked:
-            holder = found[0].holder if found else blocked[uid]
-            every.append((Block(uid=uid, holder=holder, since=at, by=by), found))
-    if not every:
+    database's list.  Returns the blocks, none if nothing was changed, and what to say.
+    Raises: Refused if it means nobody, StoreError."""
+    uids, before = enquiry.meant(text), enquiry.people.blocks()
+    holders = {block.uid: block.holder for block in before if block.uid}
+    is_there = set(map(_block_key, before))
+    blocks, removed, lines = list[Block](), list[Uid](), list[str]()
+    for uid in uids:
+        entries = enquiry.entries(uid)
+        holder = entries[0].holder if entries else holders.get(uid)
+        if holder is None:
+            continue
+        block = Block(uid=uid, holder=holder, since=at, by=by)
+        blocks.append(block)
+        removed += [uid for card in entries if card.source is Origin.DB]
+        done = "is blocked" + " (it was already)" * (_block_key(block) in is_there)
+        lines += [f"{card_name(c)} {done}{ALSO_REVOKED[c.source]}" for c in entries]
+        lines += [f"{card_name(Credential(uid, holder))} {done}"] * (not entries)
+    if not blocks:
         if enquiry.troubles:
             raise StoreError(next(iter(enquiry.troubles)))
         raise Refused(enquiry.nobody(text)[0])
-    if meant != [as_uid(text)]:  # a name: the holder's next card is kept out as well
-        every.append((every[0][0]._replace(uid=None), []))
-    is_there = {(block.uid, folded(block.holder)) for block in before}
-    kept = [
-        KeptOut(
-            block,
-            found,
-            (block.uid, folded(block.holder)) not in is_there,
-            any(card.source is Origin.DB for card in found),
-        )
-        for block, found in every
-    ]
-    new = [each.block for each in kept if each.is_new]
-    removed = [each.block.uid for each in kept if each.block.uid and each.in_database]
-    if new or removed:
-        store.people.change_cards([], removed, at, block=new)
-    return kept
-
-
-def kept_out_words(kept: KeptOut, path: Path) -> Iterator[str]:
-    """What `revoke` says of one card, or of a holder without any."""
-    block, blocked = kept.block, "blocked" + " (it was already)" * (not kept.is_new)
-    if block.uid is None:
-        yield (
-            f"any other card of {printable(block.holder)} is blocked, too; to lift"
+    if uids != [as_uid(text)]:  # a name: the holder's next card is kept out as well
+        blocks.append(blocks[0]._replace(uid=None))
+        lines.append(
+            f"any other card of {printable(blocks[0].holder)} is blocked, too; to lift"
             f" that: {LIFTS_BLOCK.format('UID')}"
         )
-    elif not kept.entries:
-        yield f"{printable(block.holder)} ({format_uid(block.uid)}) is {blocked}"
-    for card in kept.entries:
-        if card.source is Origin.DB:
-            yield f"{card_name(card)} is blocked, and removed from the database's list"
-        else:
-            yield (
-                f"{card_name(card)} is {blocked}; you may also delete it from {path}"
-            )
+    new = [block for block in blocks if _block_key(block) not in is_there]
+    if not (new or removed):
+        return [], lines
+    store.people.change_cards([], removed, at, block=new)
+    return blocks, lines
 
 
 CARD_FIELDS = ("holder", "enabled", "valid_from", "valid_until", "schedule", "role")
@@ -9073,7 +9019,7 @@ class LogTail:
         self._sought = sought
         self._clock = clock
         self._open_s = open_s
-        self._file = events.identity()
+        self._file = events.file
         self._last_id = 0
         self._looked_at = clock.now()
         #: Of each event that may change: when to show it at the latest, and as what it
@@ -9083,10 +9029,9 @@ class LogTail:
     def begin(self, since: datetime | None, count: int) -> Iterator[Event]:
         """The events of ``since`` and later, or the last ``count``."""
         events, sought = self._events, self._sought
-        self._last_id = events.newest_id()
-        for event in (
-            events.read(since, sought) if since else events.latest(count, sought)
-        ):
+        self._last_id, self._file = events.last_id(), events.file
+        found = events.read(since, sought) if since else events.latest(count, sought)
+        for event in found:
             self._last_id = max(self._last_id, event.id)
             if event.result is None and event.reason is Reason.GRANTED:
                 self._open[event.id] = self._clock.monotonic(), event
@@ -9094,12 +9039,12 @@ class LogTail:
 
     def news(self) -> list[Event]:
         """What has ended, or has changed, since the last call."""
-        file, now, since = self._events.identity(), self._clock.monotonic(), None
-        if file != self._file:
-            self._file, self._last_id, self._open = file, 0, {}
+        now, since, newest = self._clock.monotonic(), None, self._events.last_id()
+        if self._events.file != self._file:
+            self._file, self._last_id, self._open = self._events.file, 0, {}
             since = self._looked_at - timedelta(minutes=1)
         self._looked_at = self._clock.now()
-        shown, newest = list[Event](), self._events.newest_id()
+        shown = list[Event]()
         after_id = min([self._last_id + 1, *self._open]) - 1
         for event in self._events.read(since, self._sought, after_id):
             if event.id > self._last_id:
@@ -11107,18 +11052,17 @@ def cmd_allow(args: argparse.Namespace) -> int:
 
 def cmd_revoke(args: argparse.Namespace) -> int:
     config, at = load(args), SystemClock().now()
-    path = find_config(args.config, os.environ)
     with contextlib.closing(make_store(config)) as store:
         try:
             enquiry = Enquiry(config, store)
-            kept = keep_out(args.whom, enquiry, store, at, _asking_user())
+            blocks, lines = keep_out(args.whom, enquiry, store, at, _asking_user())
         except StoreError as error:
             raise StoreError(f"{error}; nobody was blocked") from None
-        if any(each.is_new or each.in_database for each in kept):
-            whose = [(each.block.uid, each.block.holder) for each in kept]
+        if blocks:
+            whose = [(block.uid, block.holder) for block in blocks]
             cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
-    say(chain.from_iterable(kept_out_words(each, path) for each in kept))
+    say(lines)
     return EX_OK
 
 
@@ -11254,7 +11198,7 @@ def cmd_log(args: argparse.Namespace) -> int:
 def _verify(store: SqliteStore) -> int:
     events, lost = store.events, store.people.lost()
     problem = events.verify()
-    count, at = events.forgotten(), events.oldest_at()
+    count, at = events.last_id("events-start"), events.oldest_at()
     when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
     how_far = f"; the first is of {when}" if when else "; there is none yet"
     if count:

@@ -224,13 +224,6 @@ def test_a_list_knows_whether_anybody_on_it_waits_for_the_clock(store, changes):
     assert store.people.has_dated_cards()
 
 
-def test_a_long_list_is_not_looked_through(store):
-    uids = (doorpi.Uid(f"{n:08X}") for n in range(0x10000000, 0x10000000 + 10_001))
-    store.people.change_cards(map(card_of, uids), [], NOON)
-
-    assert store.people.has_dated_cards()
-
-
 def test_the_seconds_of_one_boot_go_on_from_process_to_process():
     """What a relock's time on disk relies on."""
     clock = SystemClock()

@@ -157,9 +157,8 @@ def a_days_work(store: SqliteStore):
     yield lambda: store.events.last_seen(STRANGER)
     yield lambda: list(store.people.cards())
     yield lambda: list(store.events.read(since=NOON - YEAR))
-    yield store.events.newest_id
+    yield store.events.last_id
     yield store.events.verify
-    yield store.events.forgotten
     yield store.people.lost
     yield store.people.changed_at
     yield lambda: store.events.forget(NOON - YEAR, NOON, 3)
