@@ -54,7 +54,7 @@ To add a source     a class in 12 with the methods of Source (5), and a line in
                     make_sources (18).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
 To add an authority a class with the methods of Authority (5), and a place in
-                    Equipment.authorities (`equip`, 18)
+                    Equipment.authorities (`build`, 18)
 To add a verb       a cmd_* function and a row of VERBS in 18; longer work in 14
 To read a new list  a row of LIST_FORMATS in 15, and a function for its peculiarities
 
@@ -10087,13 +10087,10 @@ def _columns(chart: Chart) -> Iterator[str]:
     """A bar for each column of days, as high as p95; the dark part of it is p50."""
     top, bottom, width = 402.0, 672.0, (RIGHT - LEFT) / len(chart.columns)
     highest = max((quantile(ms, 0.95) for ms in chart.took_ms if ms), default=0)
-
-    def height(ms: int) -> float:
-        return bottom - (bottom - top) * ms / max(highest, 1)
-
+    scale = (bottom - top) / max(highest, 1)
     yield box(LEFT, top, RIGHT, bottom, fill=SHADE, fill_opacity=0.5)
     for ms in sorted({0, highest // 2, highest}):
-        at, label = (LEFT - 8, height(ms)), f"{ms / 1000:.3g} s"
+        at, label = (LEFT - 8, bottom - scale * ms), f"{ms / 1000:.3g} s"
         yield box(LEFT, at[1], RIGHT, at[1] + 0.7, fill=LINE)
         yield caption(*at, label, SMALL, text_anchor="end", fill=FAINT_INK)
     if not any(chart.took_ms):
@@ -10110,14 +10107,11 @@ def _columns(chart: Chart) -> Iterator[str]:
         if took_ms:
             hint = f"{chart.unit} from " * (chart.step > 1) + when
             bars = [
-                box(
-                    x - half,
-                    height(quantile(took_ms, share)),
-                    x + half,
-                    bottom,
-                    fill=fill,
+                box(x - half, bottom - scale * ms, x + half, bottom, fill=fill)
+                for ms, fill in (
+                    (quantile(took_ms, 0.95), PALE),
+                    (quantile(took_ms, 0.5), DARK),
                 )
-                for share, fill in ((0.95, PALE), (0.5, DARK))
             ]
             title = tag("title", f"{hint}: {speeds(took_ms)}")
             yield tag("g", "", title, *bars, class_="took")
@@ -10157,11 +10151,6 @@ def our_name() -> str:
         return str(os.geteuid())
 
 
-def _join(group: str) -> str:
-    """The commands that make our user a member of ``group``."""
-    return f"sudo usermod -aG {group} {our_name()}; sudo systemctl restart doorpi"
-
-
 def _in_use(subject: str, what: str, by: str = "the running door") -> Finding:
     words = f"{what}: in use by {by}, so not tested"
     do = "to test it, stop the door first: sudo systemctl stop doorpi"
@@ -10170,6 +10159,7 @@ def _in_use(subject: str, what: str, by: str = "the running door") -> Finding:
 
 # -- the reader
 
+JOIN = "sudo usermod -aG {} {}; sudo systemctl restart doorpi"
 #: nfcpy cannot drive these, though they look as if it could.
 OTHER_USB_READERS: Mapping[str, str] = {
     "054c:0dc8": "Sony RC-S300",
@@ -10214,11 +10204,12 @@ def _usb_findings(path: str) -> Iterator[Finding]:
         )
         barred = f"{what}: {our_name()} has no right to use {node}"
         vendor, product = product_id.split(":")
-        admit = (
-            f'{_join("plugdev")}; and put into {UDEV_RULES}: SUBSYSTEM=="usb",'
-            f' ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}",'
-            ' GROUP="plugdev", MODE="0660"; then unplug it and plug it in again'
+        rule = (
+            f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
+            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
         )
+        join = JOIN.format("plugdev", our_name())
+        admit = f"{join}; and put into {UDEV_RULES}: {rule}; then plug it in again"
         deaf = f"{what}: known to stop responding until it is unplugged"
         other, is_other = f"{what} is not supported", product_id in OTHER_USB_READERS
         yield first_of(
@@ -10246,7 +10237,7 @@ def _port_finding(port: Path) -> Finding:
     return first_of(
         "serial",
         (not port.exists(), FAIL, f"{port} does not exist", ports),
-        (not may(port), FAIL, barred, _join("dialout")),
+        (not may(port), FAIL, barred, JOIN.format("dialout", our_name())),
         (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
         (True, OK, f"{port} may be used", ""),
     )
@@ -11343,17 +11334,15 @@ def _findings(path: Path) -> Iterator[Finding]:
         config = read_config(path, os.environ)
         yield Finding(OK, "settings", f"{path}: no problems")
     except ConfigError as error:
-        problems, good = [*error.problems], last_good(path, os.environ)
-        try:
-            config = good and good.config(path, os.environ)
-        except ConfigError as other:
-            problems += other.problems
-        for problem in dict.fromkeys(problems):
+        problems, good = error.problems, last_good(path, os.environ)
+        for problem in problems:
             words = problem.partition("\n")[0]
             yield Finding(FAIL, "settings", words, "doorpi check")
         if good:
             words = f"the door uses its last good settings, of {good.date}"
             yield Finding(WARN, "settings", words, f"correct {path}")
+            with contextlib.suppress(ConfigError):
+                config = good.config(path, os.environ)
     if config is not None:
         become_owner(Path(config.door.state_dir))
         for subject, findings in _subjects(path, config):
@@ -11464,17 +11453,13 @@ def cmd_tap(args: argparse.Namespace) -> int:
 # -- the command line
 
 
-def argument(parse: Callable[[str], T], wrong: str) -> Callable[[str], T]:
-    """``parse`` for argparse, with ``wrong`` as the words for its errors."""
-
-    def parsed(text: str) -> T:
-        try:
-            return parse(text)
-        except (ValueError, OverflowError) as error:  # the year 1, in another zone
-            words = wrong.format(text=text, error=error)
-            raise argparse.ArgumentTypeError(words) from None
-
-    return parsed
+def _parsed(parse: Callable[[str], T], wrong: str, text: str) -> T:
+    """``text`` as `parse` reads it; ``wrong`` has the words for its errors."""
+    try:
+        return parse(text)
+    except (ValueError, OverflowError) as error:  # the year 1, in another zone
+        words = wrong.format(text=text, error=error)
+        raise argparse.ArgumentTypeError(words) from None
 
 
 def _name(text: str) -> str:
@@ -11484,17 +11469,25 @@ def _name(text: str) -> str:
     return text
 
 
-NAME = argument(_name, f"a name needs visible characters, at most {LONGEST_NAME}")
-DATE = argument(date.fromisoformat, "{text!r} is not a date such as 2026-12-31")
-UID = argument(parse_uid, "{text!r}: {error}")
+NAME = functools.partial(
+    _parsed, _name, f"a name needs visible characters, at most {LONGEST_NAME}"
+)
+DATE = functools.partial(
+    _parsed, date.fromisoformat, "{text!r} is not a date such as 2026-12-31"
+)
+UID = functools.partial(_parsed, parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
-WRITTEN_UID = argument(lambda text: parse_uid(text) and text, "{text!r}: {error}")
-SINCE = argument(
+WRITTEN_UID = functools.partial(
+    _parsed, lambda text: parse_uid(text) and text, "{text!r}: {error}"
+)
+SINCE = functools.partial(
+    _parsed,
     time_since,
     "{text!r} is not a date: today, yesterday, 2h, 3 days, 2026-11-21 or"
     " '2026-11-21 08:00'",
 )
-AT = argument(
+AT = functools.partial(
+    _parsed,
     time_at,
     "{text!r} is not a time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'",
 )
@@ -11510,45 +11503,45 @@ def option(name: str, help: str, metavar: str = "", **details: Any) -> Option:
     return name, {"help": help, **details}
 
 
-JSON = option("--json", "one JSON object a line")
+JSON = option("--json", "print one JSON object per line")
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
-    "check": (cmd_check, "check the settings; who may enter and when", []),
-    "cards": (cmd_cards, "the list of cards, and where each entry is kept", [
+    "check": (cmd_check, "check doorpi.toml; show who may enter, and changes", []),
+    "cards": (cmd_cards, "list all cards, and where each entry is kept", [
         JSON,
-        option("--toml", "those in the database, as TOML"),
+        option("--toml", "print those in the database as TOML, to keep as a backup"),
     ]),
-    "allow": (cmd_allow, "let a card in from now on: the last unknown one, or --uid", [
-        option("holder", "name", "HOLDER", type=NAME),
-        option("--uid", "04:A1:B2:C3", "UID", type=WRITTEN_UID),
+    "allow": (cmd_allow, "let a card in: the last unknown one, or --uid", [
+        option("holder", "name of the person", "HOLDER", type=NAME),
+        option("--uid", "such as 04:A1:B2:C3", "UID", type=WRITTEN_UID),
         option("--until", "last day of access", "DATE", type=DATE),
         option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
     ]),
-    "revoke": (cmd_revoke, "block a card, or all cards of a holder, from now on", [
-        option("whom", "the card, or whose cards", "UID-or-HOLDER"),
+    "revoke": (cmd_revoke, "block a card, or all cards of a person", [
+        option("whom", "a card or a person", "UID-or-HOLDER"),
     ]),
     "import": (cmd_import, "import a list of cards from a file", [
-        option("file", "the list; - is standard input", "FILE"),
-        option("--dry-run", "only show what would change"),
+        option("file", "the list; - for standard input", "FILE"),
+        option("--dry-run", "show what would change, and change nothing"),
         option("--replace", "also remove cards that are not in the file"),
-        option("--ignore", "a column to leave out; repeatable", "COLUMN",
+        option("--ignore", "leave out this column; may be repeated", "COLUMN",
                action="append", default=[]),
     ]),
-    "why": (cmd_why, "whether a card is let in, by which rule, and until when", [
-        option("who", "whose card", "UID-or-HOLDER", nargs="+"),
-        option("--at", "'Sat 22:10', or with a date", "WHEN", type=AT),
+    "why": (cmd_why, "explain whether a card is let in, and which rule decides", [
+        option("who", "a card or a person", "UID-or-HOLDER", nargs="+"),
+        option("--at", "not now, but then: 'Sat 22:10', or a date", "WHEN", type=AT),
     ]),
-    "log": (cmd_log, "who came, and what the door did", [
+    "log": (cmd_log, "show who came, and what the door did", [
         JSON,
-        option("--since", "today, 2h, or a date", "WHEN", type=SINCE),
-        option("--uid", "of one card", "UID", type=UID),
-        option("--holder", "a part of the name is enough", "NAME", default=""),
-        option("--denied", "who was not let in"),
+        option("--since", "from then on: today, 2h, or a date", "WHEN", type=SINCE),
+        option("--uid", "only this card", "UID", type=UID),
+        option("--holder", "only people whose name contains it", "NAME", default=""),
+        option("--denied", "only cards that were refused"),
         option("--follow", "keep printing new events"),
-        option("--csv", "for a spreadsheet"),
-        option("--verify", "find rows that were tampered with"),
-        option("--chart", "hours and speed, as SVG"),
+        option("--csv", "print CSV, for a spreadsheet"),
+        option("--verify", "check that no row was changed or removed"),
+        option("--chart", "draw busy hours and response times, as SVG"),
     ]),
     "status": (functools.partial(cmd_ask, Wants.STATUS),
                "show the lock's state and battery", []),
@@ -11556,15 +11549,15 @@ VERBS: Mapping[str, Verb] = {
              "lock the door and wait until the lock confirms", []),
     "unlock": (functools.partial(cmd_ask, Wants.UNLOCK),
                "unlock the door and wait until the lock confirms", []),
-    "lockdown": (cmd_lockdown, "refuse every card but a master's, or end that", [
-        option("state", "on: until it is turned off", "on|off", choices=("on", "off")),
+    "lockdown": (cmd_lockdown, "turn the lockdown on or off; no card opens meanwhile", [
+        option("state", "on lasts until off", "on|off", choices=("on", "off")),
     ]),
-    "doctor": (cmd_doctor, "what works, what does not, what to do", [JSON]),
-    "legend": (cmd_legend, "what the lights mean", [
-        option("--svg", "a card to print, as SVG"),
+    "doctor": (cmd_doctor, "test everything; say what to do about problems", [JSON]),
+    "legend": (cmd_legend, "show what the lights mean", [
+        option("--svg", "draw a card to print, as SVG"),
     ]),
-    "tap": (cmd_tap, "present a virtual card to a udp: reader", [
-        option("uid", "04:A1:B2:C3", "UID", type=UID),
+    "tap": (cmd_tap, "present a virtual card to a udp: reader, as a test", [
+        option("uid", "such as 04:A1:B2:C3", "UID", type=UID),
     ]),
 }  # fmt: skip
 
