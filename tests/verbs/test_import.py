@@ -334,7 +334,7 @@ def esp_rfid_of(uid: object = "25c2451b", *others: object, **changes: object) ->
     return json.dumps({"type": "esp-rfid-userbackup", "list": users})
 
 
-DATE = "expected a date such as 2026-12-31"
+DATE = "expected a date such as 2026-12-31, without a time of day"
 SWITCH = "expected yes or no"
 UNIX = "expected a time in Unix seconds"
 RANDOM = doorpi.RANDOM_WORDS
@@ -344,7 +344,7 @@ REFUSED = {
     "random": (csv_of("08A1B2C3"), 2, f"uid = '08A1B2C3': {RANDOM}"),
     "no uid": (csv_of(""), 2, "uid: missing (the card's UID)"),
     "no name": (csv_of(holder=" "), 2, "holder: missing (who carries it)"),
-    "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': Excel shortened this number; format the column as text there"),
+    "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
     "invisible": (csv_of(holder="An\u202ena"), 2, r"holder = 'An\u202ena': contains an invisible character (who carries it)"),
     "two days": (csv_of(valid_until="3/4/2027"), 2, f"valid_until = '3/4/2027': {DATE}"),
     "no day": (csv_of(valid_until="2027-02-30"), 2, f"valid_until = '2027-02-30': {DATE}"),
@@ -368,6 +368,7 @@ REFUSED = {
     "true": (esp_rfid_of(acctype=True), 1, "acctype = 'true': expected 0, 1 or 99"),
     "no end": (esp_rfid_of(validuntil=None), 1, f"validuntil = '': {UNIX}"),
     "endless": (esp_rfid_of(validuntil=10**20), 1, f"validuntil = '(a very long number)': {UNIX}"),
+    "one bracket": ('[card]\nuid = "0123AB07"\n', 1, "'uid': expected a table, [[card]]"),
     "no object": ('[{"acctype": 1}, 7]', 2, "7: expected an object {...}"),
     "profile": (UHPPOTED.replace("\t29", "\t30"), 4, "schedule = '30': no [[schedule]] has this name"),
     "no such answer": (UHPPOTED.replace("N\tY\n", "N\tMaybe\n"), 2, "Front Door = 'MAYBE': expected Y, N or a profile"),
@@ -450,11 +451,9 @@ WHOLE = {
     "header only": ("uid,holder\n", "CSV with a header (uid, holder, ...), but not one card in it"),
     "no users": ('{"type": "esp-rfid-userbackup", "list": []}', KNOWN),
     "no cards": ('[door]\nname = "Back"\n', "DoorPi's [[card]] tables (TOML), but not one card in it"),
-    "one bracket": ('[card]\nuid = "0123AB07"\n', "card: expected [[card]], with two brackets"),
     "cut csv": ("uid,holder,until\n0123AB07,Anna,\n25C2451B,Jo", "line 3: the file was cut off before its last cell"),
     "cut before the date": ("uid,holder,until\n25C2451B,Jo,", "line 2: the file was cut off before its last cell"),
     "cut tsv": (UHPPOTED[:-8], "line 4: the file was cut off before its last cell"),
-    "too deep": ('{"acctype": ' + "[" * 100_000, "not valid JSON: a number too long, or too deep"),
     "two names": ("uid,holder,Holder\n1,2,3\n", "two columns are called 'Holder'"),
     "a misspelt end": (csv_of(valid_til="2027-01-01"), DOUBT.format("'valid_til'", "2027-01-01", KEYS)),
     "a json end": ('{"uid": "0123AB07", "holder": "Anna", "expires": "2027"}', DOUBT.format("'expires'", "2027", KEYS)),
@@ -474,9 +473,10 @@ def test_a_list_that_is_no_list_any_more_is_refused_as_a_whole(text, why):
         ('uid,holder\n0123AB07,"Anna', r"line 2: .+: broken, or cut off"),
         (ESP_RFID[:300], r"not valid JSON, or cut off: .+ line 16 .+"),
         (OWN_TOML[:134], r"not valid TOML, or cut off: .+ line 9, .+"),
+        ('{"acctype": ' + "[" * 100_000, r"not valid JSON, or cut off: .+"),
         (OWN_JSON[:-9], r"not valid JSON, or cut off: .+ line 2 .+"),
     ],
-    ids=["cut in quotes", "cut json", "cut toml", "cut json lines"],
+    ids=["cut in quotes", "cut json", "cut toml", "too deep", "cut json lines"],
 )
 def test_a_list_that_is_cut_off_is_refused_with_what_python_says(text, why):
     assert re.fullmatch(why, why_not(text))
@@ -567,11 +567,12 @@ def test_what_a_list_cannot_say_stays_as_it_is(text):
         valid_until=date(2099, 12, 31),
     )  # fmt: skip
 
-    changes = list_changes(read_list(text, OWNER), {ANNA: limited}, {}, whole=False)
+    listed = read_list(text, OWNER)
+    changes = list_changes(listed, {ANNA: limited}, {}, whole=False)
 
-    ((card, news),) = changes.changed
+    (card,) = changes.changed
     assert replace(card, source=Origin.DB) == replace(limited, holder="Anna Abe")
-    assert news == "now Anna Abe"
+    assert listed.rows[ANNA].why == "now Anna Abe"
 
 
 NAMELESS = {

@@ -115,9 +115,9 @@ def test_dates_of_spreadsheets_are_days(first, last):
     assert (card.valid_from, card.valid_until) == (date(2026, 1, 1), date(2026, 12, 31))
 
 
-A_DATE = "expected a date such as 2026-12-31"
+A_DATE = "expected a date such as 2026-12-31, without a time of day"
 NO_DAYS = {
-    "a time of day": ("2026-12-31 08:00", "has a time of day, but a card is valid for whole days"),
+    "a time of day": ("2026-12-31 08:00", A_DATE),
     "a day of Excel": ("46387", A_DATE),
     "two days": ("03/04/2027", A_DATE),
     "no day": ("31.02.2027", A_DATE),
@@ -173,7 +173,7 @@ def test_digits_that_come_by_chance_are_believed_and_written_with_colons_always(
 def test_a_number_that_excel_shortened_makes_the_column_one_of_numbers():
     assert refused(of_uids("12345678901234", "1.23457E+12")) == [
         "uid = '12345678901234': digits only, in a list with decimal numbers; if it is a UID, write it with : between the bytes",
-        "uid = '1.23457E+12': Excel shortened this number; format the column as text there",
+        "uid = '1.23457E+12': not a UID: two hex digits a byte, such as 04:A1:B2:C3",
     ]
 
 
