@@ -4817,8 +4817,6 @@ class WebApi:
         self._headers = {
             "User-Agent": f"DoorPi/{__version__}",
             "Accept-Encoding": "identity",  # a small body may unpack to a huge one
-            "Accept": "*/*",
-            "Connection": "keep-alive",
             **headers,
         }
         self._clock = clock
@@ -5195,10 +5193,9 @@ class SesameMini(WebLock):
         body = self._json(reply, dict)
         if body.get("status") == "processing":
             return False
-        successful = body.get("successful")
-        if body.get("status") != "terminated" or not isinstance(successful, bool):
+        if body.get("status") != "terminated":
             raise Unreadable("a task that is neither processing nor terminated")
-        if not successful:
+        if not _field(body, "successful", bool):
             raise Rejected(f"the lock failed: {reply.said or 'no reason given'}")
         return True
 
@@ -5473,13 +5470,12 @@ class Tedee(WebLock):
         """False while it is pending.  Raises: Rejected if it has failed."""
         path = f"/my/device/operation/{quote(operation, safe='')}"
         body = self._result(self._ask("GET", path, by))
-        stage, result = body.get("status"), body.get("result")
-        if stage == "PENDING":
+        if body.get("status") == "PENDING":
             return False
-        if stage != "COMPLETED" or type(result) is not int:
+        if body.get("status") != "COMPLETED":
             raise Unreadable("an operation that is neither pending nor completed")
-        if result != 0:
-            raise Rejected(f"the lock failed: result {self._api.redact(str(result))}")
+        if result := _field(body, "result", int):
+            raise Rejected(f"the lock failed: result {result}")
         return True
 
     def _result(self, reply: Reply) -> dict[str, Any]:
@@ -5666,19 +5662,15 @@ class NukiWeb(NukiLock):
     def status(self, by: float) -> LockStatus:
         body = self._json(self._ask("GET", self._path, by), dict)
         state, as_of = body.get("state"), _iso_unix_s(body.get("updateDate"))
+        is_online = body.get("serverState", 0) == 0
+        why = "" if is_online else "the lock is offline"
         if body.get("type") == 2:  # its states have other meanings
-            return self._read(state, "an opener, not a lock", as_of=as_of)
-        server_state = body.get("serverState", 0)
-        if server_state == 0:
-            status = self._read(state, as_of=as_of)
-            self._seen_s = as_of
-            age_s = self._clock.now().timestamp() - (as_of or inf)
-            is_old = status.state is LockState.UNLOCKED and age_s > self.old_s
-            return status._replace(is_old=is_old and self._clock.is_set())
-        why = "the lock is offline"
-        if server_state != 4:
-            why += f" (server state {self._api.redact(repr(server_state)[:40])})"
-        return self._read(state, why, as_of=as_of, reachable=False)
+            why = "an opener, not a lock"
+        status = self._read(state, why, as_of=as_of, reachable=is_online)
+        self._seen_s = as_of
+        age_s = self._clock.now().timestamp() - (as_of or inf)
+        is_old = status.state is LockState.UNLOCKED and age_s > self.old_s
+        return status._replace(is_old=is_old and self._clock.is_set())
 
     def wake(self, by: float) -> str | None:
         self._ask("POST", f"{self._path}/sync", by, by)

@@ -168,8 +168,8 @@ TASKS = {
     "busy-is-not-yet": (400, b'{"error":"DEVICE_IS_BUSY 9"}', Progress.PENDING),
     "failed":         (200, b'{"status":"terminated","successful":false,"error":"JAM"}', Rejected("the lock failed: JAM")),
     "failed-mutely":  (200, b'{"status":"terminated","successful":false}', Rejected("the lock failed: no reason given")),
-    "no-success":     (200, b'{"status":"terminated"}', Unreadable("a task that is neither processing nor terminated")),
-    "odd-success":    (200, b'{"status":"terminated","successful":1}', Unreadable("a task that is neither processing nor terminated")),
+    "no-success":     (200, b'{"status":"terminated"}', Unreadable("an answer without a readable `successful`")),
+    "odd-success":    (200, b'{"status":"terminated","successful":1}', Unreadable("an answer without a readable `successful`")),
     "odd-status":     (200, b'{"status":"done","successful":true}', Unreadable("a task that is neither processing nor terminated")),
     "blocked":        (403, b"", QuotaError("HTTP 403: blocked after too many calls")),
 }

@@ -295,10 +295,8 @@ def test_an_operation_that_is_neither_pending_nor_completed_proves_nothing(
 ):
     taps.cloud.script = [operation_with(stage, result)]
 
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(Unreadable):
         confirmed(taps, "7")
-
-    assert str(caught.value) == "an operation that is neither pending nor completed"
 
 
 @pytest.mark.parametrize("before", [UNKNOWN, None])
