@@ -6030,11 +6030,6 @@ class SqliteFile:
                 return []
             return self._connection().execute(sql, values).fetchall()
 
-    def _time_of(self, sql: str, *values: object) -> datetime | None:
-        """The first value that ``sql`` finds; None where that is not a time."""
-        rows = self._query(sql, *values)
-        return _time(rows[0][0]) if rows else None
-
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, with no write of another process in between."""
@@ -6101,9 +6096,6 @@ class SqliteFile:
     def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         newest = len(self.schema)
-        if version > newest:
-            words = "%s: written by a newer version of DoorPi (schema %d)"
-            log.info(words, self.path, version)
         if version >= newest or self._is_fixed:  # a full disk keeps nobody out
             return
         db.execute("BEGIN IMMEDIATE")
@@ -6400,7 +6392,7 @@ class SqlitePeople(SqliteFile):
 
     def changed_at(self) -> datetime | None:
         """When the list was last changed; None if never."""
-        return self._time_of("SELECT value FROM marks WHERE name = 'changed'")
+        return _time(self._marks().get("changed"))
 
     def lost(self) -> int:
         """How many events the log has lost, where it was started again since the list
@@ -6582,15 +6574,6 @@ SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
        o.result, o.latency_ms, coalesce(o.detail, ''), e.point, e.request
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
-#: Earlier starts have settled all before: a long log must not slow the start.  A verb
-#: that moved the lock itself, between these times, may be alive and end its event.
-UNFINISHED_QUERY = """
-SELECT e.id, e.source = 'command' AND e.request = '' AND e.at BETWEEN ? AND ?
-FROM events e LEFT JOIN outcomes o ON o.event = e.id
-WHERE e.id > coalesce((SELECT value FROM states WHERE name = 'settled'), 0) + 0
-  AND e.reason = 'granted' AND o.id IS NULL
-ORDER BY e.id
-"""
 #: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
 VERB_S = 900.0
 
@@ -6648,38 +6631,41 @@ class SqliteEvents(SqliteFile):
         return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
     def last_moved(self, uid: Uid) -> datetime | None:
-        moved = """
-            SELECT e.at FROM events e JOIN outcomes o ON o.event = e.id
-            WHERE e.uid = ? AND o.result IN ('unlocked', 'locked', 'unsure')
-            ORDER BY e.id DESC LIMIT 1
-        """
-        return self._time_of(moved, uid)
+        moved = "o.result IN ('unlocked', 'locked', 'unsure')"
+        return self._first_at("e.id DESC", Sought(uid), moved)
 
     def last_seen(self, uid: Uid) -> datetime | None:
         """When this card was last presented, as far as the log goes back."""
-        seen = """
-            SELECT at FROM events WHERE uid = ? AND source IN ('card', 'secure-card')
-            ORDER BY id DESC LIMIT 1
-        """
-        return self._time_of(seen, uid)
+        presented = "e.source IN ('card', 'secure-card')"
+        return self._first_at("e.id DESC", Sought(uid), presented)
 
     def oldest_at(self) -> datetime | None:
-        return self._time_of("SELECT at FROM events ORDER BY id LIMIT 1")
+        return self._first_at("e.id")
 
     def newest_at(self) -> datetime | None:
-        return self._time_of("SELECT max(at) FROM events WHERE at < ':'")
+        return self._first_at("e.at DESC", which="e.at < ':'")  # else it is no time
+
+    def _first_at(
+        self, order: str, sought: Sought = EVERYTHING, which: str = "1"
+    ) -> datetime | None:
+        found = self._rows(sought, {f"{which} AND ?": 1}, order, 1)
+        return found[0].at if found else None
 
     def close_interrupted(self) -> int:
-        now = datetime.now(UTC)
-        recent = utc_text(now - timedelta(seconds=VERB_S)), utc_text(now)
+        """An event of a verb that moves the lock itself is left to it for VERB_S."""
+        now, alive, dead = datetime.now(UTC), list[int](), list[int]()
         with self._transaction() as db:
-            ((newest,),) = db.execute("SELECT coalesce(max(id), 0) FROM events")
-            rows = db.execute(UNFINISHED_QUERY, recent).fetchall()
-            dead = [event_id for event_id, may_live in rows if not may_live]
+            newest = self.last_id()
+            # Earlier starts have settled all before: a long log must not slow this one.
+            more = {"e.id > ?": _count(self.recall(NoteKey.SETTLED)),
+                    "e.reason = ? AND o.id IS NULL": Reason.GRANTED}  # fmt: skip
+            for event in self._rows(EVERYTHING, more, "e.id", -1):
+                is_verbs = event.source == "command" and not event.request
+                is_recent = now - timedelta(seconds=VERB_S) <= event.at <= now
+                (alive if is_verbs and is_recent else dead).append(event.id)
             for event_id in dead:
                 values = event_id, Result.INTERRUPTED, None, "found unfinished"
                 _append(db, "outcomes", values)
-        alive = (event_id for event_id, may_live in rows if may_live)
         settled = str(min(alive, default=newest + 1) - 1)
         if settled != self.recall(NoteKey.SETTLED):  # idle time writes nothing
             self.keep(Notes({NoteKey.SETTLED: settled}))

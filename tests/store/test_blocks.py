@@ -98,24 +98,6 @@ def test_trouble_with_the_disk_keeps_nobody_out_who_is_in_the_file(world):
 # -- an edit
 
 
-def test_an_edit_that_adds_somebody_who_is_blocked_is_told():
-    def block_on(uid: Uid, holder: str) -> Block | None:
-        return BY_NAME if holder == "Ken Sato" else None
-
-    lines = doorpi.whose_access_changes(
-        config_of(),
-        config_of(card_of(), card_of(STRANGER, "Jo")),
-        lambda uid: None,
-        block_on,
-    )
-
-    assert lines == [
-        "+2 people: Ken Sato, Jo",
-        (f"Ken Sato (04:A9:3C:71:5E:D2:84) stays out, {doorpi.block_words(BY_NAME)}; to"
-        " lift it: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84"),
-    ]  # fmt: skip
-
-
 def test_whom_a_block_keeps_out_is_not_said_to_stay_in_the_database():
     row = card_of(source=doorpi.Origin.DB)
 
