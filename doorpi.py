@@ -128,7 +128,7 @@ from itertools import chain, groupby, islice, pairwise, product, takewhile, zip_
 from math import ceil, inf, sqrt
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -2786,12 +2786,11 @@ WRITES = frozenset(
 
 
 class Forgiving:
-    """A store whose trouble keeps nobody out: a method that would raise StoreError
-    returns its argument ``default`` instead, or what STORE_DEFAULTS says.
+    """A store whose trouble keeps nobody out: where a method would raise StoreError, it
+    returns its argument ``default``, or what STORE_DEFAULTS says.
 
-    ``report`` gets the trouble in words, and whether the call was a write.  It gets ""
-    after a write that worked: only that proves that all is well, since a full disk can
-    be read.
+    ``report`` gets the trouble in words, and whether the call was a write; and "" after
+    a write, which alone proves that all is well: a full disk can be read.
     """
 
     def __init__(
@@ -2821,23 +2820,17 @@ class Forgiving:
 
 class CallBudget:
     """The API calls used this month, and the back-off periods that a cloud asked for,
-    of one kind of lock.  Both are on disk, since verbs call as well and the door may
-    restart; a running door reads the periods every ``look_every_s``."""
+    of one kind of lock.  They are on disk for verbs, which call as well, and for a
+    restart; the periods are read every ``look_every_s``."""
 
     look_every_s = 1.0
 
     def __init__(
-        self,
-        clock: Clock,
-        kind: str = "",
-        allowed: int = 0,
-        recall: Callable[[str], str | None] = lambda name: None,
-        keep: Callable[[Notes], None] = lambda notes: None,
+        self, clock: Clock, events: EventLog | Forgiving, kind: str, allowed: int
     ) -> None:
-        self._clock = clock
+        self._clock, self._events = clock, events
         self.kind = kind
         self.allowed = allowed  # calls a month; 0: no limit
-        self._recall, self._keep = recall, keep
         self._ends: dict[str, tuple[float, float]] = {}  # of each period; read when
 
     @property
@@ -2847,7 +2840,7 @@ class CallBudget:
 
     @property
     def used(self) -> int:
-        kept = self._recall(self.month) or ""
+        kept = self._events.recall(self.month) or ""
         return int(kept) if re.fullmatch(r"\d{1,9}", kept, re.ASCII) else 0
 
     def confirmations_left(self) -> int | None:
@@ -2868,7 +2861,8 @@ class CallBudget:
         now = self._clock.monotonic()
         ends_at, read_at = self._ends.get(what, (-inf, -inf))
         if now >= read_at + self.look_every_s:
-            boot, _, kept = (self._recall(what.of(self.kind)) or "").partition(" ")
+            text = self._events.recall(what.of(self.kind)) or ""
+            boot, _, kept = text.partition(" ")
             if boot == self._clock.boot() and re.fullmatch(SECONDS_KEPT, kept):
                 ends_at = max(ends_at, float(kept))
             self._ends[what] = ends_at, now
@@ -2878,7 +2872,7 @@ class CallBudget:
         now = self._clock.monotonic()
         self._ends[what] = now + seconds, now
         kept = f"{self._clock.boot()} {now + seconds:.3f}"
-        self._keep(Notes({what.of(self.kind): kept}))
+        self._events.keep(Notes({what.of(self.kind): kept}))
 
 
 class Pause(NamedTuple):
@@ -2975,17 +2969,15 @@ class Move(NamedTuple):
     send_by: float
     #: Puts the command on disk before it leaves; called for each lock that may get it.
     intend: Callable[[Command], None]
-    #: Raises AccessWithdrawn where the command must not leave any more; called before
-    #: ``intend``, and again right before each time that the command is sent.
+    #: Raises AccessWithdrawn where the command must not leave; called before ``intend``
+    #: and again right before each sending.
     check: Callable[[], None] = lambda: None
     may_fall_back: bool = True
-    #: When few of the month's calls are left: do without the confirmation, and without
-    #: the look where the choice does not depend on it.
+    #: When few calls are left this month: no confirmation, and no look where the choice
+    #: does not depend on it.
     sparing: bool = False
-    #: LockControl sets these: when the fallback takes over, and how many questions may
-    #: follow the command (None: no limit).
-    lost_by: float = inf
-    questions: int | None = None
+    lost_by: float = inf  # set by LockControl: when the fallback takes over
+    questions: int | None = None  # likewise: how many may follow the command
 
 
 class LockControl:
@@ -2993,32 +2985,29 @@ class LockControl:
 
     A command is chosen from a status and never guessed; it leaves before ``send_by`` or
     not at all; it is sent again only if it surely had no effect; and it counts when the
-    lock has confirmed it.  What each LockError (5) leads to before and after a command
-    is a table in tests/door/test_lock_control.py.
-
-    ``fallback`` opens instead when surely nothing was sent to this lock and the lock
-    itself did not say no (LockError.allows_fallback).
+    lock has confirmed it.  The fallback opens instead when surely nothing was sent to
+    this lock and the lock itself did not say no.  tests/door/test_lock_control.py has a
+    table of what each LockError leads to.
     """
 
     def __init__(
         self,
         lock: Lock,
+        access: LockAccess,
+        events: EventLog | Forgiving,
         clock: Clock,
         *,
-        confirm_s: float,
-        jitter: Callable[[], float],
+        jitter: Callable[[], float] = random.random,
         worker: Worker | None = None,
         name: str = "lock",
-        budget: CallBudget | None = None,
         fallback: LockControl | None = None,
     ) -> None:
-        self.lock, self.policy = lock, lock.policy
-        self._clock = clock
-        self._confirm_s = confirm_s
-        self._jitter = jitter
+        self.lock, self.policy, self.name = lock, lock.policy, name
+        self._clock, self._jitter = clock, jitter
+        self._confirm_s = access.confirm_s
         self.worker = worker or InlineWorker()  # makes each request
-        self.name = name
-        self.budget = budget or CallBudget(clock)
+        allowed = access.calls_per_month or self.policy.calls_per_month
+        self.budget = CallBudget(clock, events, access.kind, allowed)
         self.fallback = fallback
         self.mover = name  # which of the two is moved, or was last
         self._calls_counted = lock.calls
@@ -3056,8 +3045,8 @@ class LockControl:
         return dict(counts)
 
     def status(self, by: float, lost_by: float = inf) -> Steps[LockStatus]:
-        """The lock's state: asked again until ``by``, and until ``lost_by`` while the
-        lock cannot be reached.  A moving bolt is looked at until it has arrived, a lock
+        """Ask for the lock's state, again until ``by``, and until ``lost_by`` while it
+        cannot be reached.  A moving bolt is looked at until it has arrived, a lock
         whose state is old is woken once.  Raises: LockError."""
         waits_s, seen, was_woken = self.policy.read_waits_s, None, False
         retries = iter(waits_s)
@@ -3106,15 +3095,15 @@ class LockControl:
         return handle is not None
 
     def move(self, move: Move) -> Steps[Outcome]:
-        """Look at the lock, send the command that follows from its state, and confirm
-        it."""
+        """Look at the lock, send what follows from its state, and confirm it."""
         self.mover = self.name
         fallback = self.fallback if move.may_fall_back else None
         now = self._clock.monotonic()
         share_s = (move.send_by - now) / (2 if fallback else 1)
-        questions = self.budget.confirmations_left() if move.sparing else None
         mine = move._replace(
-            may_fall_back=bool(fallback), lost_by=now + share_s, questions=questions
+            may_fall_back=bool(fallback),
+            lost_by=now + share_s,
+            questions=self.budget.confirmations_left() if move.sparing else None,
         )
         first, is_lost = yield from self._attempt(mine)
         if fallback is None or not is_lost:
@@ -3296,150 +3285,21 @@ class LockControl:
         return True
 
 
-def control_locks(
-    config: Config,
-    locks: Mapping[str, Lock],
-    events: Forgiving,
-    clock: Clock,
-    *,
-    jitter: Callable[[], float] = random.random,
-    worker: Callable[[str], Worker | None] = lambda name: None,
-) -> LockControl:
-    """The control of the first of ``locks``, with the second as its fallback."""
-    control = None
-    for name, access in reversed(locks_of(config).items()):
-        if lock := locks.get(name):
-            allowed = access.calls_per_month or lock.policy.calls_per_month
-            control = LockControl(
-                lock,
-                clock,
-                confirm_s=access.confirm_s,
-                jitter=jitter,
-                worker=worker(name),
-                name=name,
-                budget=CallBudget(
-                    clock, access.kind, allowed, events.recall, events.keep
-                ),
-                fallback=control,
-            )
-    assert control is not None
-    return control
-
-
-class Relocking:
-    """Pending relocks, in memory and on disk.
-
-    Verbs change them on disk as well: a running door reads them every
-    ``look_every_s``.  While the disk fails, and if the row was lost, memory wins; an
-    empty row means that none is pending.  With ``after_s`` 0 none is added.
-    """
-
-    look_every_s = 1.0
-
-    def __init__(
-        self,
-        control: LockControl,
-        after_s: float,
-        clock: Clock,
-        events: EventLog,
-        pending: Mapping[str, Relock] = MappingProxyType({}),
-    ) -> None:
-        self._control = control
-        self._after_s = after_s
-        self._clock = clock
-        self._events = events
-        self._found: str | None = None  # on disk, when it was last read
-        self._look_at = -inf
-        self.pending = dict(pending)  # by lock
-
-    def look(self) -> None:
-        """Follow what others have changed on disk; write what could not be written."""
-        now, boot = self._clock.monotonic(), self._clock.boot()
-        if now < self._look_at:
-            return
-        self._look_at = now + self.look_every_s
-        before, mine = self._found, relocks_text(self.pending.values(), boot)
-        try:
-            self._found = found = self._events.recall(NoteKey.RELOCK)
-            if found is not None and found not in (before, mine):
-                self.pending = relocks_from(found, boot, now)
-            elif (found or "") != mine:
-                self._events.keep(Notes({NoteKey.RELOCK: mine}))
-        except StoreError:
-            return
-        if not self._after_s and not self.pending:
-            self._look_at = inf
-
-    def intend(self, command: Command) -> Notes:
-        """To be on disk before ``command`` leaves: a power cut must not forget it."""
-        unsure = Outcome(command, Result.UNSURE, lock=self._control.mover)
-        return self._notes(self._after(unsure))
-
-    def settle(self, outcome: Outcome) -> Notes:
-        """Follow the outcome of a move; returns what is to be on disk."""
-        self.pending = self._after(outcome)
-        return self._notes(self.pending)
-
-    def _after(self, outcome: Outcome) -> dict[str, Relock]:
-        lock, pending = outcome.lock, dict(self.pending)
-        stays_open = not self._control.named(lock).policy.locks_itself
-        may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE) and stays_open
-        if outcome.result is Result.LOCKED:
-            pending.pop(lock, None)
-        elif may_be_open and outcome.command is Command.UNLOCK and self._after_s:
-            due = self._clock.monotonic() + self._after_s
-            pending[lock] = Relock(lock, round(due, 3))  # as it is on disk
-        return pending
-
-    def _notes(self, pending: Mapping[str, Relock]) -> Notes:
-        text = relocks_text(pending.values(), self._clock.boot())
-        is_used = text or self._found or self._after_s
-        return Notes({NoteKey.RELOCK: text}) if is_used else NO_NOTES
-
-    def settle_relock(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
-        """The same for the outcome of ``relock``, which also gets its full detail."""
-        control = self._control.named(relock.lock)
-        self._look_at = -inf
-        self.look()
-        kind, notes = control.budget.kind, NO_NOTES
-        which = "" if control.name == "lock" else f"the {control.name} ({kind})"
-        details = [which, outcome.detail]
-        if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
-            del self.pending[relock.lock]
-            if outcome.result is not Result.LOCKED:
-                # A cloud that must be left alone is no failure of the next try.
-                due = self._clock.monotonic() + control.budget.backoff_s(NoteKey.QUOTA)
-                waits_s = control.policy.relock_waits_s
-                due += next(islice(waits_s, relock.failures, None), inf)
-                again = relock._replace(due=round(due, 3), failures=relock.failures + 1)
-                self.pending[relock.lock] = again
-                details += ["given up"] * (due == inf)
-            notes = self._notes(self.pending)
-        return outcome._replace(detail="; ".join(filter(None, details))), notes
-
-
 ################################################################################
 # 7. The door -- one request from what was presented to light and event
 ################################################################################
 
 
-class Equipment:
+class Equipment(SimpleNamespace):
     """What the door works with: the locks by the names of their tables, "lock" and
     "fallback", and the authorities in the order in which they are asked."""
 
-    def __init__(
-        self,
-        *,
-        sources: Sequence[Source],
-        locks: Mapping[str, Lock],
-        people: People,
-        events: EventLog,
-        indicator: Indicator,
-        authorities: Sequence[Authority] = (),
-    ) -> None:
-        self.sources, self.locks = sources, locks
-        self.people, self.events = people, events
-        self.indicator, self.authorities = indicator, authorities
+    sources: Sequence[Source]
+    locks: Mapping[str, Lock]
+    people: People
+    events: EventLog
+    indicator: Indicator
+    authorities: Sequence[Authority] = ()
 
     def close(self) -> None:
         """All of it, whatever goes wrong: first the locks, as a strike may be open."""
@@ -3507,17 +3367,16 @@ class LocalList:
 
 
 def circumstances(
-    config: Config, events: Forgiving, uid: str, at: datetime, *, clock_set: bool,
-    locked_down: bool
-) -> Circumstances:  # fmt: skip
-    """What a decision depends on beside the credential, at the door and for `why`."""
+    config: Config, events: Forgiving, uid: str, at: datetime, clock_set: bool
+) -> Circumstances:
+    """What a decision depends on beside the credential, except for a lockdown."""
     passback_s = config.door.passback_s
+    last_moved = events.last_moved(uid) if passback_s else None
     return Circumstances(
         at=at,
         clock_set=clock_set,
-        locked_down=locked_down,
         schedules=config.schedules,
-        last_moved=events.last_moved(uid) if passback_s else None,
+        last_moved=last_moved,
         passback_s=passback_s,
     )
 
@@ -3599,20 +3458,15 @@ class Retention:
 class Display:
     """The lights, and the status that systemd shows."""
 
-    def __init__(
-        self, equipment: Equipment, supervisor: Supervisor, clock: Clock
-    ) -> None:
-        self._equipment, self._supervisor, self._clock = equipment, supervisor, clock
+    def __init__(self, keeper: Doorkeeper) -> None:
+        self._keeper, self._clock = keeper, keeper.clock
         self.denials = Denials()
         #: What is wrong, in words; those of FAULTS have a light as well.
         self.troubles: dict[Signal | str, str] = {}
         self.shown_until = self.enrolling_until = -inf  # the result; the window
         #: The signal of each request that has no result yet.
         self.under_way: dict[object, Signal] = {}
-
-    def use(self, patterns: Mapping[Signal, Pattern]) -> None:
-        self._patterns = patterns
-        self._standing_shown: Signal | None = None
+        self.standing_shown: Signal | None = None
 
     @property
     def standing(self) -> Signal:
@@ -3627,23 +3481,24 @@ class Display:
     def show(self, *signals: Signal) -> None:
         """Show ``signals`` now, then what is standing; in the pause after many denials
         the denied light goes on until its end."""
-        now = self._clock.monotonic()
-        length_s = sum(self._patterns[sign].duration_s for sign in signals)
-        denied_s = self._patterns[Signal.DENIED].duration_s
+        now, patterns = self._clock.monotonic(), self._keeper.config.patterns
+        length_s = sum(patterns[sign].duration_s for sign in signals)
+        denied_s = patterns[Signal.DENIED].duration_s
         paused_s = self.denials.paused_until - now
         more = ceil(max(0.0, paused_s - length_s) / denied_s)
         self.shown_until = now + length_s + more * denied_s
-        self._standing_shown = self.standing
-        more_signals = *[Signal.DENIED] * more, self._standing_shown
-        self._equipment.indicator.show(*signals, *more_signals)
+        self.standing_shown = self.standing
+        more_signals = *[Signal.DENIED] * more, self.standing_shown
+        self._keeper.equipment.indicator.show(*signals, *more_signals)
 
     def keep_up(self) -> None:
         """For idle moments: show what has changed, once the last result was seen."""
-        self._equipment.indicator.keep_ready()
-        trouble = self._equipment.indicator.trouble
+        indicator = self._keeper.equipment.indicator
+        indicator.keep_ready()
+        trouble = indicator.trouble
         self.note("lights", trouble and f"no lights: {trouble}", "the lights are back")
         is_seen = self._clock.monotonic() >= self.shown_until
-        if is_seen and self._standing_shown is not self.standing:
+        if is_seen and self.standing_shown is not self.standing:
             self.show()
 
     def note(self, subject: Signal | str, trouble: str, ended: str = "") -> None:
@@ -3663,7 +3518,89 @@ class Display:
     def report_status(self) -> None:
         is_ready = not any(fault in self.troubles for fault in FAULTS)
         words = [*["ready"] * is_ready, *self.troubles.values()]
-        self._supervisor.status("; ".join(words))
+        self._keeper.supervisor.status("; ".join(words))
+
+
+class Relocking:
+    """Pending relocks, in memory and on disk, where a verb may change them: they are
+    read every ``look_every_s``.  While the disk fails, and if the row was lost, memory
+    wins; an empty row means that none is pending.  With ``after_s`` 0 none is added."""
+
+    look_every_s = 1.0
+
+    def __init__(self, keeper: Doorkeeper) -> None:
+        self._keeper, self._clock = keeper, keeper.clock
+        self._found: str | None = None  # on disk, when it was last read
+        self._look_at = -inf
+        self.pending: dict[str, Relock] = {}  # by lock
+
+    @property
+    def _after_s(self) -> float:
+        return self._keeper.config.lock.relock_after_s
+
+    def look(self) -> None:
+        """Follow what others have changed on disk; write what could not be written."""
+        now, boot = self._clock.monotonic(), self._clock.boot()
+        is_unused = self._look_at > -inf and not self._after_s and not self.pending
+        if now < self._look_at or is_unused:
+            return
+        self._look_at = now + self.look_every_s
+        before, mine = self._found, relocks_text(self.pending.values(), boot)
+        try:
+            self._found = found = self._keeper.equipment.events.recall(NoteKey.RELOCK)
+            if found is not None and found not in (before, mine):
+                self.pending = relocks_from(found, boot, now)
+            elif (found or "") != mine:
+                self._keeper.equipment.events.keep(Notes({NoteKey.RELOCK: mine}))
+        except StoreError:
+            pass
+
+    def intend(self, command: Command) -> Notes:
+        """To be on disk before ``command`` leaves: a power cut must not forget it."""
+        unsure = Outcome(command, Result.UNSURE, lock=self._keeper.control.mover)
+        return self._notes(self._after(unsure))
+
+    def settle(self, outcome: Outcome) -> Notes:
+        """Follow the outcome of a move; returns what is to be on disk."""
+        self.pending = self._after(outcome)
+        return self._notes(self.pending)
+
+    def _after(self, outcome: Outcome) -> dict[str, Relock]:
+        lock, pending = outcome.lock, dict(self.pending)
+        stays_open = not self._keeper.control.named(lock).policy.locks_itself
+        may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE) and stays_open
+        if outcome.result is Result.LOCKED:
+            pending.pop(lock, None)
+        elif may_be_open and outcome.command is Command.UNLOCK and self._after_s:
+            due = self._clock.monotonic() + self._after_s
+            pending[lock] = Relock(lock, round(due, 3))  # as it is on disk
+        return pending
+
+    def _notes(self, pending: Mapping[str, Relock]) -> Notes:
+        text = relocks_text(pending.values(), self._clock.boot())
+        is_used = text or self._found or self._after_s
+        return Notes({NoteKey.RELOCK: text}) if is_used else NO_NOTES
+
+    def settle_relock(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
+        """The same for the outcome of ``relock``, which also gets its full detail."""
+        control = self._keeper.control.named(relock.lock)
+        self._look_at = -inf
+        self.look()
+        kind, notes = control.budget.kind, NO_NOTES
+        which = "" if control.name == "lock" else f"the {control.name} ({kind})"
+        details = [which, outcome.detail]
+        if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
+            del self.pending[relock.lock]
+            if outcome.result is not Result.LOCKED:
+                # A cloud that must be left alone is no failure of the next try.
+                due = self._clock.monotonic() + control.budget.backoff_s(NoteKey.QUOTA)
+                waits_s = control.policy.relock_waits_s
+                due += next(islice(waits_s, relock.failures, None), inf)
+                again = relock._replace(due=round(due, 3), failures=relock.failures + 1)
+                self.pending[relock.lock] = again
+                details += ["given up"] * (due == inf)
+            notes = self._notes(self.pending)
+        return outcome._replace(detail="; ".join(filter(None, details))), notes
 
 
 class Doorkeeper:
@@ -3690,28 +3627,30 @@ class Doorkeeper:
         self._worker = functools.cache(worker)  # one a lock, also after a reload
         self.line: list[Passage] = []  # the first one moves the lock
         self.unknown: dict[Uid, float] = {}  # the last unknown cards: when, monotonic
-        self.display = Display(equipment, supervisor, clock)
+        self.display, self.relocking = Display(self), Relocking(self)
         self.people = Forgiving(equipment.people, report or self._report_storage)
         self.events = Forgiving(equipment.events, report or self._report_storage)
         self.use(config)
 
-    def use(
-        self, config: Config, pending: Mapping[str, Relock] = MappingProxyType({})
-    ) -> None:
-        """From now on go by ``config``, with the ``pending`` relocks."""
-        self.config, events = config, self.equipment.events
+    def use(self, config: Config) -> None:
+        """From now on go by ``config``."""
+        self.config = config
         self.list = LocalList(config.cards, self.people)
-        self.display.use(config.patterns)
-        self.control = control_locks(
-            config,
-            self.equipment.locks,
-            self.events,
-            self.clock,
-            jitter=self._jitter,
-            worker=self._worker,
-        )
-        after_s = config.lock.relock_after_s
-        self.relocking = Relocking(self.control, after_s, self.clock, events, pending)
+        self.display.standing_shown = None  # the lights may be others
+        control: LockControl | None = None
+        for name, access in reversed(locks_of(config).items()):
+            control = LockControl(
+                self.equipment.locks[name],
+                access,
+                self.events,
+                self.clock,
+                jitter=self._jitter,
+                worker=self._worker(name),
+                name=name,
+                fallback=control,
+            )
+        assert control is not None
+        self.control = control
         self._lockdown_looks, self._other_looks = Every(1.0), Every(10.0)
         self._trusts_clock: bool | None = None  # when it was last looked at
 
@@ -3789,14 +3728,13 @@ class Doorkeeper:
         self._trusts_clock = trusts_clock(self.config, self.events, self.clock)
         if self._trusts_clock is was_trusted:
             return
-        trouble, others = "", self.people.has_dated_cards()
-        dated = sum(card.needs_clock for card in self.config.cards.values())
-        if not self._trusts_clock and (dated or others):
+        dated = any(card.needs_clock for card in self.config.cards.values())
+        trouble, now_shown = "", f"{self.clock.now():%Y-%m-%d %H:%M}"
+        if not self._trusts_clock and (dated or self.people.has_dated_cards()):
             trouble = (
-                f"the clock is not set (it shows {self.clock.now():%Y-%m-%d %H:%M}):"
-                f" cards with dates or hours are refused: {dated} of doorpi.toml"
-                f"{', and those of the database' * others}"
+                f"the clock is not set (it shows {now_shown}): cards with dates or"
             )
+            trouble += " hours are refused"
         ended = "the clock is set: cards with dates or hours work again"
         self.display.note("clock", trouble, ended)
 
@@ -3867,7 +3805,7 @@ class Passage:
     def _deny(self) -> None:
         """Show and log a denial; in the pause after many of them it is only counted."""
         keeper, event, now = self._keeper, self.event, self.request.arrived
-        denials, words = keeper.display.denials, dict[str, str]()
+        denials, notes = keeper.display.denials, NO_NOTES
         if now < denials.paused_until:
             denials.is_only_counted(event, now, is_pause=True)
             if self._source:
@@ -3877,12 +3815,12 @@ class Passage:
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
         keeper.display.show(Signal.DENIED if is_a_no else Signal.FAULT)
         if event.uid and (not event.holder or (self.who and self.who.block)):
-            keeper.unknown.pop(event.uid, None)
-            keeper.unknown = {**keeper.unknown, event.uid: now}
-            if len(keeper.unknown) > MOST_UNKNOWN:
-                del keeper.unknown[next(iter(keeper.unknown))]
-            words[NoteKey.UNKNOWN] = unknown_text(keeper.unknown, keeper.clock.boot())
-        notes = Notes(words, keeper.control.new_calls())
+            keeper.unknown.pop(event.uid, None)  # it comes last
+            latest = [*keeper.unknown.items(), (event.uid, now)][-MOST_UNKNOWN:]
+            keeper.unknown = dict(latest)
+            text = unknown_text(keeper.unknown, keeper.clock.boot())
+            notes = Notes({NoteKey.UNKNOWN: text})
+        notes = notes._replace(counts=keeper.control.new_calls())
         if denials.is_only_counted(event, now):
             keeper.events.keep(notes)
         else:
@@ -3890,11 +3828,9 @@ class Passage:
             begun = keeper.events.begin(event, notes)
             denials.stored(event._replace(id=begun), now)
         if pause_begins:
-            log.warning(
-                "%d denials in a minute: no further one is answered for %d s",
-                Denials.limit,
-                Denials.pause_s,
-            )
+            limit, pause_s = Denials.limit, Denials.pause_s
+            words = "%d denials in a minute: further ones are not answered for %d s"
+            log.warning(words, limit, pause_s)
 
     # -- who it is, and whether they may enter
 
@@ -3905,14 +3841,10 @@ class Passage:
         self.who = self._listed = keeper.list.look_up(request)
         if self.who is None:
             self.who, no = yield from self._ask_authorities()
-        self._decided_by = circumstances(
-            keeper.config,
-            keeper.events,
-            request.identifier,
-            request.at,
-            clock_set=trusts_clock(keeper.config, keeper.events, keeper.clock),
-            locked_down=keeper.is_locked_down(),
-        )
+        is_set = trusts_clock(keeper.config, keeper.events, keeper.clock)
+        known = keeper.config, keeper.events, request.identifier, request.at
+        by = circumstances(*known, is_set)
+        self._decided_by = by._replace(locked_down=keeper.is_locked_down())
         verdict = decide(self.event.uid or Uid(""), self.who, self._decided_by)
         if verdict.granted and self.who and self._source:
             prove = functools.partial(self._source.prove, self.who)
@@ -4235,22 +4167,21 @@ class Door:
     def _reload(self, new: Config | ConfigError) -> None:
         self._new, keeper = None, self._keeper
         self._supervisor.report("reloading")
-        trouble = ""
-        if isinstance(new, ConfigError):
-            problems = counted(len(new.problems), "problem")
-            trouble = f"doorpi.toml has {problems}; the last good settings are in force"
-            for problem in new.problems:
-                log.error("%s", problem)
-        self._display.note(Signal.CONFIG_BAD, trouble)
+        problems = new.problems if isinstance(new, ConfigError) else ()
+        for problem in problems:
+            log.error("%s", problem)
+        trouble = f"doorpi.toml has {counted(len(problems), 'problem')};"
+        trouble += " the last good settings are in force"
+        self._display.note(Signal.CONFIG_BAD, trouble * bool(problems))
         if not isinstance(new, ConfigError):
-            if not self._settings.apply(new, self._equipment):
-                log.info("settings read again: nothing changed")
-            else:
-                before = keeper.config
-                keeper.use(new, keeper.relocking.pending)
+            before = keeper.config
+            if self._settings.apply(new, self._equipment):
+                keeper.use(new)
                 self._retention = Retention(new.log.keep_days, self._clock)
                 log.info("settings reloaded")
                 self._log_edit(before, what_else_changes(before, new))
+            else:
+                log.info("settings read again: nothing changed")
             self._settings.remember()
         self._supervisor.report("ready")
         self._display.report_status()
@@ -4260,13 +4191,13 @@ class Door:
         keeper, now = self._keeper, self._keeper.config
         find, block_on = keeper.people.find, keeper.people.block_on
         people = whose_access_changes(before, now, find, block_on)
-        old, new = before.cards, now.cards
-        changed = {**old, **new}.values()
-        one = [card for card in changed if old.get(card.uid) != new.get(card.uid)]
+        changed = {*before.cards.items()} ^ {*now.cards.items()}
+        uids = {uid for uid, _ in changed}
+        holders = {card.holder for _, card in changed}
         event = Event(
             at=self._clock.now(),
-            uid=one[0].uid if len(one) == 1 else None,
-            holder=one[0].holder if len({card.holder for card in one}) == 1 else "",
+            uid=uids.pop() if len(uids) == 1 else None,
+            holder=holders.pop() if len(holders) == 1 else "",
             reason=Change.EDIT,
             source="file",
             detail="; ".join(people),
@@ -4279,10 +4210,9 @@ class Door:
 
 def answer_of(event: Event) -> Answer:
     """What an event tells the sender of its request."""
-    if event.reason is not Reason.GRANTED:
-        words = f"denied: {event.reason}"
-    else:
-        words = f"{event.result}: {event.detail}" if event.detail else f"{event.result}"
+    detail = f": {event.detail}" if event.detail else ""
+    is_granted = event.reason is Reason.GRANTED
+    words = f"{event.result}{detail}" if is_granted else f"denied: {event.reason}"
     return Answer(event.result in (Result.UNLOCKED, Result.LOCKED), [words])
 
 
@@ -8685,8 +8615,8 @@ class Enquiry:
         """What else the door would decide by, with a clock that is set."""
         down = bool(self.people.locked_down())
         known = self._config, self.events, uid, at
-        around = circumstances(*known, clock_set=True, locked_down=down)
-        return around._replace(local=clock.local)
+        around = circumstances(*known, clock_set=True)
+        return around._replace(local=clock.local, locked_down=down)
 
     def cards(self) -> Iterator[Credential]:
         """All of them, those of the file first."""
@@ -11315,7 +11245,7 @@ def _lock_findings(
         return
     lock, store = make_lock(where, access, config, clock), make_store(config)
     events = Forgiving(store.events, _warn_of_store)
-    control = control_locks(config, {where: lock}, events, clock, jitter=random.random)
+    control = LockControl(lock, access, events, clock, name=where)
     with contextlib.closing(store), contextlib.closing(lock):
         try:
             yield from diagnose_lock(where, access, lock, control, clock)

@@ -17,7 +17,6 @@ from doorpi import (
     Command,
     LockAccess,
     LockConfig,
-    LockPolicy,
     LockState,
     LockStatus,
     MaybeSent,
@@ -30,7 +29,7 @@ from doorpi import (
     calls_in_words,
 )
 from tests.helpers.values import replace
-from tests.helpers.world import JST, KEN, FakeLock, card_of, config_of
+from tests.helpers.world import JST, KEN, FakeLock, FakeStore, card_of, config_of
 
 MONTH = "calls sesame 2026-11"
 PLAN = 3000
@@ -51,6 +50,14 @@ def used(world, calls: int) -> None:
 def tap(world, **door):
     event = world.tap(KEN, config=config_of(card_of(), **door))
     return event.result, event.detail
+
+
+def budget_of(clock, kept: str | None) -> CallBudget:
+    """One that finds ``kept`` under every name, and whose disk keeps nothing."""
+    store = FakeStore()
+    store.recall = lambda name: kept
+    store.keep = lambda notes: None
+    return CallBudget(clock, store, "sesame", PLAN)
 
 
 # -- counting
@@ -128,7 +135,7 @@ def test_a_month_begins_with_nothing(world):
 
 @pytest.mark.parametrize("kept", ["junk", "-5", "2.5", "9" * 5000], ids=len)
 def test_what_makes_no_sense_on_disk_is_no_call(clock, kept):
-    assert CallBudget(clock, "sesame", PLAN, recall=lambda name: kept).used == 0
+    assert budget_of(clock, kept).used == 0
 
 
 def test_what_is_no_text_on_disk_is_nothing(tmp_path):
@@ -177,7 +184,7 @@ def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
     [(0, None), (2699, None), (2700, 1), (2909, 1), (2910, 0), (3000, 0), (9999, 0)],
 )
 def test_how_many_questions_a_command_is_worth(clock, calls, questions):
-    budget = CallBudget(clock, "sesame", PLAN, recall=lambda name: str(calls))
+    budget = budget_of(clock, str(calls))
 
     assert budget.confirmations_left() == questions
 
@@ -243,15 +250,12 @@ def test_a_plan_of_the_owners_own_is_taken_for_the_vendors(world):
 
 
 def test_a_lock_without_a_plan_is_not_looked_up(world):
-    world.lock.policy = LockPolicy(confirm_at_s=(0.0,))
     world.store.recall = None  # would raise
 
-    control = doorpi.LockControl(
-        world.lock, world.clock, confirm_s=5.0, jitter=lambda: 0.0
-    )
+    budget = CallBudget(world.clock, world.store, "sesame", 0)
 
-    assert control.budget.confirmations_left() is None
-    assert control.budget.shortage() == ""
+    assert budget.confirmations_left() is None
+    assert budget.shortage() == ""
 
 
 # -- who is told
@@ -334,7 +338,7 @@ def test_a_restart_and_a_verb_know_of_the_rest(world):
 
 
 def test_a_rest_holds_although_the_disk_does_not(clock):
-    budget = CallBudget(clock, "sesame")
+    budget = budget_of(clock, None)
 
     budget.back_off(NoteKey.QUOTA, 60.0)
     clock.advance(59.0)
@@ -343,9 +347,8 @@ def test_a_rest_holds_although_the_disk_does_not(clock):
 
 
 def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
-    kept: dict[str, str] = {}
-    door = CallBudget(clock, "sesame", recall=kept.get)
-    verb = CallBudget(clock, "sesame", keep=lambda notes: kept.update(notes.words))
+    store = FakeStore()
+    door, verb = [CallBudget(clock, store, "sesame", PLAN) for _ in range(2)]
     assert door.backoff_s(NoteKey.QUOTA) == 0.0
 
     verb.back_off(NoteKey.QUOTA, 60.0)
@@ -356,7 +359,8 @@ def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
 
 def test_a_rest_is_read_once_a_second(clock):
     reads: list[str] = []
-    budget = CallBudget(clock, "sesame", recall=reads.append)
+    budget = budget_of(clock, None)
+    budget._events.recall = reads.append
 
     for _ in range(20):
         budget.backoff_s(NoteKey.QUOTA)
@@ -386,7 +390,7 @@ def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
     ],
 )
 def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
-    budget = CallBudget(clock, "sesame", recall=lambda name: kept)
+    budget = budget_of(clock, kept)
 
     assert budget.backoff_s(NoteKey.QUOTA) == 0.0
 

@@ -154,7 +154,8 @@ def test_after_ten_denials_there_is_a_pause_with_the_denied_light(world, caplog)
 
     assert world.lights.shown[-1][1] == (*[Signal.DENIED] * 8, Signal.READY)
     assert (
-        "10 denials in a minute: no further one is answered for 15 s" in caplog.messages
+        "10 denials in a minute: further ones are not answered for 15 s"
+        in caplog.messages
     )
 
 

@@ -10,7 +10,6 @@ from doorpi import (
     AuthError,
     Busy,
     Command,
-    LockControl,
     LockError,
     LockPolicy,
     LockState,
@@ -30,10 +29,10 @@ from doorpi import (
     Unreadable,
     drive,
 )
-from tests.helpers.world import FakeClock, FakeLock, HeldWorker
+from tests.helpers.world import FakeClock, FakeLock, HeldWorker, control_of
 
 WINDOW_S = 10.0
-CONFIRM_S = 30.0
+CONFIRM_S = 30.0  # as of `control_of`
 MANY = 100  # more often than anybody asks
 UNKNOWN = LockStatus(state=LockState.UNKNOWN, why="jammed")
 UNLOCKED = Outcome(Command.UNLOCK, Result.UNLOCKED)
@@ -50,12 +49,7 @@ def tap(lock: FakeLock, choose=toggle, *, jitter=0.0, intend=None):
     """Move ``lock`` as a tap does: the outcome, and the seconds it took."""
     clock = lock.clock
     began = clock.monotonic()
-    control = LockControl(
-        lock,
-        clock,
-        confirm_s=CONFIRM_S,
-        jitter=lambda: jitter,
-    )
+    control = control_of(lock, clock, jitter=lambda: jitter)
     steps = control.move(
         Move(choose, send_by=began + WINDOW_S, intend=intend or (lambda command: None))
     )
@@ -561,10 +555,8 @@ def test_a_driver_that_fails_while_idle_ends_nothing(lock, caplog):
 
     lock.keep_ready = fail
     second = FakeLock(lock.clock)
-    control = LockControl(
-        lock, lock.clock, confirm_s=1.0, jitter=lambda: 0.0,
-        fallback=LockControl(second, lock.clock, confirm_s=1.0, jitter=lambda: 0.0),
-    )  # fmt: skip
+    fallback = control_of(second, lock.clock, name="fallback")
+    control = control_of(lock, lock.clock, fallback=fallback)
 
     for _ in range(3):
         control.keep_ready()
@@ -595,7 +587,7 @@ def test_a_move_makes_no_request_itself_and_waits_for_nothing(clock, stage):
     setattr(lock, stage, [NotSent("no network")])
     lock.statuses.append(MOVING)
     worker = HeldWorker()
-    control = control_of(lock, worker=worker)
+    control = control_of(lock, lock.clock, worker=worker)
     steps = control.move(order(lock))
     waits = set()
 
@@ -620,12 +612,6 @@ def test_a_move_makes_no_request_itself_and_waits_for_nothing(clock, stage):
     assert waits == {"call", "time"}
 
 
-def control_of(lock: FakeLock, **more) -> LockControl:
-    return LockControl(
-        lock, lock.clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0, **more
-    )
-
-
 def order(lock: FakeLock, **more) -> Move:
     send_by = lock.clock.monotonic() + WINDOW_S
     return Move(toggle, send_by, lambda command: None, **more)
@@ -634,7 +620,7 @@ def order(lock: FakeLock, **more) -> Move:
 def advanced_to_its_send(lock: FakeLock, **more):
     """A move that waits for its command to be sent: its steps, and that job."""
     worker = HeldWorker()
-    steps = control_of(lock, worker=worker).move(order(lock, **more))
+    steps = control_of(lock, lock.clock, worker=worker).move(order(lock, **more))
     for _ in range(2):  # the status; the preparation
         next(steps)
         worker.jobs.pop().run()
@@ -695,7 +681,7 @@ def test_what_ends_the_waiting_is_raised_where_the_steps_wait(clock):
 
 def test_asking_for_the_status_alone_follows_the_same_patience(lock, clock):
     lock.statuses = [Unreadable("not JSON")] * MANY
-    control = LockControl(lock, clock, confirm_s=CONFIRM_S, jitter=lambda: 0.0)
+    control = control_of(lock, clock)
 
     with pytest.raises(Unreadable, match=r"^not JSON$"):
         drive(control.status(clock.monotonic() + 2.5), clock)

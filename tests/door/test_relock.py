@@ -13,7 +13,6 @@ from doorpi import (
     Card,
     Command,
     LockConfig,
-    LockControl,
     LockPolicy,
     LockState,
     LockStatus,
@@ -702,14 +701,15 @@ RULES = {
 }  # fmt: skip
 
 
-def relocking(clock) -> Relocking:
-    control = LockControl(FakeLock(clock), clock, confirm_s=5.0, jitter=lambda: 0.0)
-    return Relocking(control, AFTER_S, clock, None, {"lock": PENDING})
+def relocking(world) -> Relocking:
+    found = world.door(config())._keeper.relocking
+    found.pending = {"lock": PENDING}
+    return found
 
 
 @pytest.mark.parametrize(("outcome", "expected"), RULES.values(), ids=RULES)
-def test_what_is_to_be_locked_again(clock, outcome, expected):
-    pending = relocking(clock)
+def test_what_is_to_be_locked_again(world, outcome, expected):
+    pending = relocking(world)
 
     pending.settle(outcome)
 
@@ -718,9 +718,8 @@ def test_what_is_to_be_locked_again(clock, outcome, expected):
 
 def test_each_failure_waits_longer_and_the_last_for_ever(world):
     clock, found = world.clock, []
-    pending = relocking(clock)
-    pending._events = world.store
-    pending._control.policy = LockPolicy(relock_waits_s=(15.0, 30.0))
+    pending = relocking(world)
+    pending._keeper.control.policy = LockPolicy(relock_waits_s=(15.0, 30.0))
     for _ in range(3):
         (relock,) = pending.pending.values()
         _, notes = pending.settle_relock(relock, Outcome(Command.LOCK, Result.UNSURE))
@@ -732,9 +731,9 @@ def test_each_failure_waits_longer_and_the_last_for_ever(world):
     assert found == [(15.0, 1), (30.0, 2), (float("inf"), 3)]
 
 
-def test_the_time_is_the_same_in_mind_and_on_disk(clock):
-    clock.advance(1 / 3)
-    pending = relocking(clock)
+def test_the_time_is_the_same_in_memory_and_on_disk(world):
+    world.clock.advance(1 / 3)
+    pending = relocking(world)
 
     notes = pending.settle(Outcome(Command.UNLOCK, Result.UNLOCKED))
 

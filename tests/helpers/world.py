@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import doorpi
@@ -189,14 +190,16 @@ class FakeLock:
 
 
 class HeldWorker(doorpi.InlineWorker):
-    """Runs nothing by itself: the test runs each of its ``jobs``."""
+    """Runs nothing by itself: the test calls ``run`` of each of its ``jobs``."""
 
     def __init__(self) -> None:
         self.jobs: list[doorpi.Job] = []
 
     def submit(self, function: Callable[[], Any]) -> doorpi.Job:
-        self.jobs.append(doorpi.Job(function))
-        return self.jobs[-1]
+        job = doorpi.Job()
+        job.run = partial(job.run, function)
+        self.jobs.append(job)
+        return job
 
 
 class FakeStore:
@@ -363,6 +366,13 @@ class FakeSettings:
         self.remembered += 1
 
 
+def control_of(lock: Any, clock: Any, confirm_s: float = 30.0, **more) -> LockControl:
+    """What moves ``lock``, without a door."""
+    more = {"jitter": lambda: 0.0, **more}
+    access = doorpi.LockConfig(confirm_s=confirm_s)
+    return LockControl(lock, access, FakeStore(), clock, **more)
+
+
 def config_of(*cards: Credential, **door) -> Config:
     """A configuration with ``cards``, the default lights, and ``door`` settings."""
     return Config(
@@ -391,7 +401,7 @@ class Taps:
     def move(
         self, choose: Callable[[LockState], Command | None], window_s: float = 10.0
     ) -> Outcome:
-        control = LockControl(self.lock, self.clock, confirm_s=30.0, jitter=lambda: 0.0)
+        control = control_of(self.lock, self.clock)
         send_by = self.clock.monotonic() + window_s
         steps = control.move(Move(choose, send_by=send_by, intend=lambda command: None))
         return drive(steps, self.clock)

@@ -52,7 +52,7 @@ from tests.helpers.wire import (
     swallowing_address,
     until,
 )
-from tests.helpers.world import FakeClock, FakeLock
+from tests.helpers.world import FakeClock, FakeLock, control_of
 
 SLACK_S = 0.3
 KEY = "s3cret-key"
@@ -1475,10 +1475,7 @@ def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(ra
     lock = doorpi.SesameMini(access, clock, Words())
     lock._api.old_s = lock._api.least_s = 0.05
     second = FakeLock(clock)
-    control = doorpi.LockControl(
-        lock, clock, confirm_s=5.0, jitter=lambda: 0.0,
-        fallback=doorpi.LockControl(second, clock, confirm_s=5.0, jitter=lambda: 0.0),
-    )  # fmt: skip
+    control = control_of(lock, clock, fallback=control_of(second, clock))
     doorpi.drive(control.status(clock.monotonic() + 5), clock)
     time.sleep(lock._api.old_s)
     router.forgotten = 1

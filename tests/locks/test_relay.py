@@ -26,7 +26,6 @@ from doorpi import (
     Command,
     Config,
     LockAccess,
-    LockControl,
     LockState,
     LockStatus,
     Move,
@@ -54,7 +53,7 @@ from tests.fakes.broken_pins import (
 from tests.fakes.virtual import VirtualCard
 from tests.helpers.processes import DoorProcess, doorpi_says, environment, wait_for
 from tests.helpers.stopwatch import Stopwatch
-from tests.helpers.world import KEN, FakeClock, Taps
+from tests.helpers.world import KEN, FakeClock, Taps, control_of
 
 TOLERANCE_S = 0.05
 
@@ -221,7 +220,7 @@ def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
     """The whole policy: looked, commanded, confirmed, without a wait."""
     clock, intended = FakeClock(), []
     with contextlib.closing(board.relay(clock, hold_s=30.0)) as relay:
-        control = LockControl(relay, clock, confirm_s=30.0, jitter=lambda: 0.0)
+        control = control_of(relay, clock)
 
         steps = control.move(
             Move(

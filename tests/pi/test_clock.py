@@ -34,6 +34,7 @@ from tests.helpers.world import (
     NOON,
     STRANGER,
     FakeClock,
+    FakeStore,
     World,
     card_of,
     config_of,
@@ -196,7 +197,7 @@ def test_an_unset_clock_is_told_at_the_start_with_whom_it_refuses_and_when_it_is
 
     words = (
         "the clock is not set (it shows 2026-11-18 12:00): cards with dates or hours"
-        " are refused: 1 of doorpi.toml, and those of the database"
+        " are refused"
     )
     told = [r.getMessage() for r in caplog.records if "clock" in r.getMessage()]
     assert told == [words, "the clock is set: cards with dates or hours work again"]
@@ -236,7 +237,10 @@ def test_the_seconds_of_one_boot_go_on_from_process_to_process():
 def test_a_month_of_calls_is_a_month_of_the_doors_own_time(clock, zone):
     clock.at = datetime(2026, 12, 1, 0, 30, tzinfo=ZoneInfo(zone))
 
-    assert doorpi.CallBudget(clock, "sesame").month == "calls sesame 2026-12"
+    assert (
+        doorpi.CallBudget(clock, FakeStore(), "sesame", 0).month
+        == "calls sesame 2026-12"
+    )
 
 
 # -- is it set?

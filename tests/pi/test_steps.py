@@ -13,7 +13,6 @@ import pytest
 from doorpi import (
     Command,
     InlineWorker,
-    LockControl,
     Move,
     NotSent,
     Outcome,
@@ -25,7 +24,7 @@ from doorpi import (
     call,
     drive,
 )
-from tests.helpers.world import FakeClock, FakeLock
+from tests.helpers.world import FakeClock, FakeLock, control_of
 
 
 @pytest.fixture
@@ -154,7 +153,7 @@ def test_a_signal_ends_the_wait_for_a_call(worker, clock, own_signals):
 
 def test_a_move_on_a_thread_of_the_locks_own_ends_as_one_in_place(worker, clock):
     lock = FakeLock(FakeClock())
-    control = LockControl(lock, clock, confirm_s=5.0, jitter=lambda: 0.0, worker=worker)
+    control = control_of(lock, clock, worker=worker)
     send_by = clock.monotonic() + 10.0
 
     steps = control.move(
@@ -168,7 +167,7 @@ def test_a_command_that_waits_behind_another_call_is_never_sent_after_a_stop(
     worker, clock
 ):
     lock, go_on = FakeLock(FakeClock()), threading.Event()
-    control = LockControl(lock, clock, confirm_s=5.0, jitter=lambda: 0.0, worker=worker)
+    control = control_of(lock, clock, worker=worker)
     steps = control.move(
         Move(
             lambda state: Command.UNLOCK,

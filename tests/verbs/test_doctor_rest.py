@@ -44,6 +44,7 @@ from tests.fakes.broken_pins import busy_pin, misspelt_library, no_library
 from tests.fakes.locks import DRIVERS, access_to, driver_of
 from tests.helpers.processes import write_config
 from tests.helpers.stopwatch import Stopwatch
+from tests.helpers.values import replace
 from tests.helpers.wire import (
     HomeMade,
     RawServer,
@@ -435,14 +436,9 @@ def asked(clock):
                 cloud.fail(fault, times=9)
             lock, store = driver_of(cloud), FakeStore()
             stack.callback(lock.close)
-            budget = doorpi.CallBudget(
-                clock, kind, calls_per_month, store.recall, store.keep
-            )
-            store.keep(Notes(counts={budget.month: used}))
-            control = doorpi.LockControl(
-                lock, clock, confirm_s=30.0, jitter=lambda: 0.0, budget=budget
-            )
-            access = access_to(cloud)
+            access = replace(access_to(cloud), calls_per_month=calls_per_month)
+            control = doorpi.LockControl(lock, access, store, clock)
+            store.keep(Notes(counts={control.budget.month: used}))
             findings = doorpi.diagnose_lock("lock", access, lock, control, clock)
             return cloud, [*findings][1:]
 
@@ -536,7 +532,7 @@ def relay(clock) -> list[tuple[Health, str]]:
     access = LockAccess(kind="relay")
     lock = doorpi.Relay(access, clock)
     with contextlib.closing(lock):
-        control = doorpi.LockControl(lock, clock, confirm_s=1.0, jitter=lambda: 0.0)
+        control = doorpi.LockControl(lock, access, FakeStore(), clock)
         return told(doorpi.diagnose_lock("lock", access, lock, control, clock))
 
 
