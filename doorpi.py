@@ -4491,7 +4491,7 @@ class Dialer:
         self.closed = ""  # why nothing is sent any more
         self._closed_after_s = 0.0  # idle time after which the server closed the last
         self._backoff = Backoff(*self.backoff_s, random.random)
-        self._again_at = -inf
+        self._retry_at = -inf
         self._unreachable = False
         self._missing_since: float | None = None  # dialling, without success so far
 
@@ -4501,7 +4501,7 @@ class Dialer:
             self._collect()
             is_at_work = self._attempt or self._in_use or self.closed
             is_served = is_at_work or self._is_fresh(self.renew_share * self.stale_s)
-            if not is_served and self.clock.monotonic() >= self._again_at:
+            if not is_served and self.clock.monotonic() >= self._retry_at:
                 self.dial()
 
     def dial(self) -> DialAttempt:
@@ -4638,7 +4638,7 @@ class Dialer:
         if idle_s >= self.welcome_s:
             self._backoff.succeed()
         if not ready.has_served:  # don't dial at the pace at which the server closes
-            self._again_at = self.clock.monotonic() + self._backoff.fail()
+            self._retry_at = self.clock.monotonic() + self._backoff.fail()
 
     def _finish(self, attempt: DialAttempt) -> None:
         self._attempt = None
@@ -4651,7 +4651,7 @@ class Dialer:
             return
         if not was_unreachable:
             log.warning("%s", attempt.failure)
-        self._again_at = self.clock.monotonic() + self._backoff.fail()
+        self._retry_at = self.clock.monotonic() + self._backoff.fail()
         self.stale_s = type(self).stale_s
 
 
@@ -7005,14 +7005,12 @@ class NfcReader:
 
     PN532 on the Pi's UART: VCC to 3.3 V (pin 1), GND to pin 6, TXD to GPIO 15 (pin
     10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  A card
-    is not activated: it need not be NDEF, and what it does after its UID is its affair.
+    is not activated: what it does after its UID does not matter.
 
-    A PN532 that does not answer may still be at the baud rate that a killed program
-    left it at: from the third attempt on it is set back to 115200 baud, from the fourth
-    on it gets a pulse on RSTPD_N (not RSTO) if ``reset_gpio`` is wired.  It is opened
-    again every ``renew_s`` while no card is there: some became slow or mute in days.
-
-    One thread at a time may ``sense``; another may ``close`` it in between.
+    A PN532 that does not answer is set back to 115200 baud, from the third attempt on,
+    and reset by a pulse on RSTPD_N (not RSTO), from the fourth on, where ``reset_gpio``
+    is wired.  Every ``renew_s``, while no card is there, it is opened again: some get
+    slow or mute in days.  One thread at a time may ``sense``, another ``close`` it.
 
     Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
     """
@@ -7084,7 +7082,7 @@ class NfcReader:
                 time.sleep(0.05)
         except _gpio_errors() as error:
             why = printable(str(error) or type(error).__name__)
-            words = f"cannot be reset by GPIO {pin}: {why}"
+            words = f"cannot be reset through GPIO {pin}: {why}"
         if self._failures == self.reset_after:  # once, though it may fail for weeks
             log.warning("the card reader %s", words)
 
@@ -7137,11 +7135,10 @@ USB_ANSWER_MS = 2000  # a look takes 10 to 50
 def _patch(clf: Any) -> None:
     """Work around nfcpy behaviour that would leave the reader hung.
 
-    It raises a PN532 to 921600 baud, where the chip stays deaf to us if we are killed:
-    without its `stty` it stays slow.  It makes a serial port our controlling terminal,
-    whose end the kernel reports by SIGHUP, which is our reload.  It shares the port
-    with other programs, so that each gets half of the answers.  And it waits for a USB
-    reader without end.
+    It raises a PN532 to 921600 baud, where the chip stays if we are killed (not without
+    `stty`).  It makes a serial port our controlling terminal, whose end is SIGHUP, our
+    reload.  It shares the port, so that another program gets half of the answers.  It
+    waits for a USB reader without end.
     """
     import types
 
@@ -7239,7 +7236,7 @@ def usb_path(path: str) -> str:
     return next(fitting, path)
 
 
-TAKEN = "another program uses it"
+IN_USE = "in use by another program"
 
 
 def _device_trouble(error: Exception) -> str:
@@ -7248,7 +7245,7 @@ def _device_trouble(error: Exception) -> str:
         return library_trouble(error)
     number, *words = error.args or (None,)  # of OSError and termios.error
     if number == errno.EAGAIN:
-        return TAKEN  # pyserial's answer for a port that is locked
+        return IN_USE  # pyserial's answer for a port that is locked
     text = str(words[0] if words else error) or type(error).__name__
     is_plain = isinstance(number, int) and text == os.strerror(number)
     return printable(text.lower() if is_plain else text)
@@ -7393,14 +7390,14 @@ class InboxSource(Source):
     look_every_s, retry_s = 0.2, 5.0
 
     def __init__(self, inbox: Inbox) -> None:
-        self.due = self._again_at = -inf
+        self.due = self._retry_at = -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
         self._is_open = self._is_lost = False
         self._answers: dict[str, Answer] = {}  # to be written
 
     def poll(self, now: float) -> AccessRequest | None:
-        if now < self._again_at:
+        if now < self._retry_at:
             return None
         try:
             if not self._is_open:
@@ -7409,12 +7406,12 @@ class InboxSource(Source):
             request = self._inbox.take()
         except StoreError as error:
             if not self._is_lost:
-                log.warning("no requests from other programs: %s", error)
+                log.warning("cannot take requests of other programs: %s", error)
             self._is_open, self._is_lost = False, True
-            self.due = self._again_at = now + self.retry_s
+            self.due = self._retry_at = now + self.retry_s
             return None
         if self._is_lost:
-            log.info("requests from other programs are taken again")
+            log.info("requests of other programs are taken again")
         self._is_open, self._is_lost = True, False
         self.due = now + self.look_every_s if request is None else now
         return request
@@ -7527,8 +7524,8 @@ class SystemClock:
     cpu = staticmethod(time.process_time)
 
     def __init__(self) -> None:
-        self._bell: SimpleQueue[None] = SimpleQueue()
-        self._ahead_s: float | None = None  # of the seconds since boot, when it was set
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._ahead_s = inf  # as in CLOCK_MARKER, seen by this process
         self._zone: tuple[int, ...] = ()
 
     def now(self) -> datetime:
@@ -7558,7 +7555,7 @@ class SystemClock:
         if is_zone:
             time.tzset()
         else:
-            log.warning("%s holds no time zone: the one before is kept", LOCALTIME)
+            log.warning("%s is no time zone file: the zone stays as it was", LOCALTIME)
 
     def monotonic(self) -> float:
         """Unlike time.monotonic it goes on while the computer is suspended: a card that
@@ -7567,23 +7564,25 @@ class SystemClock:
 
     def wait(self, seconds: float) -> None:
         with contextlib.suppress(Empty):
-            self._bell.get(timeout=max(0.0, seconds))
-            while True:  # several rings end one wait
-                self._bell.get_nowait()
+            self._wakes.get(timeout=max(0.0, seconds))
+            while True:  # several end one wait
+                self._wakes.get_nowait()
 
     def wake(self) -> None:
-        self._bell.put(None)
+        self._wakes.put(None)
 
     def is_set(self) -> bool:
         """The kernel calls the clock synchronised, or did and nobody has set it since:
         after 9 hours without NTP it no longer does, however right the clock is."""
-        ahead_s = seconds_ahead()
+        ahead_s = (
+            time.time() - self.monotonic()
+        )  # first: setting makes the kernel say no
         if kernel_says_synchronised():
             self._ahead_s = ahead_s
-        right = [self._ahead_s]
+        known = [self._ahead_s]
         with contextlib.suppress(OSError, ValueError):
-            right.append(float(CLOCK_MARKER.read_text(encoding="ascii")))
-        return any(abs(ahead_s - s) < self.step_s for s in right if s is not None)
+            known.append(float(CLOCK_MARKER.read_text(encoding="ascii")))
+        return any(abs(ahead_s - each) < self.step_s for each in known)
 
     @staticmethod
     @functools.cache
@@ -7672,17 +7671,11 @@ def kernel_says_synchronised() -> bool:
     return 0 <= int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))) < 5
 
 
-def seconds_ahead() -> float:
-    """How far the clock is ahead of the seconds since boot: constant until it is set.
-    Ask before the kernel: setting the clock makes that say no."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def watch_clock(marker: str) -> None:
-    """Keep ``seconds_ahead`` of the last synchronised moment in the file ``marker``."""
+    """Keep CLOCK_MARKER up to date."""
     written_s = inf = float("inf")
     while True:
-        ahead_s = seconds_ahead()
+        ahead_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         if kernel_says_synchronised() and abs(ahead_s - written_s) > 1.0:
             with open(f"{marker}.part", "w") as file:  # noqa: PTH123
                 file.write(f"{ahead_s:.3f}\n")
@@ -7697,10 +7690,10 @@ def mark_clock_set() -> None:
     with all that this file imports it would take 35."""
     import inspect
 
-    parts = (kernel_says_synchronised, seconds_ahead, watch_clock)
     source = "from __future__ import annotations\nimport os, time\n"
-    source += "\n".join(inspect.getsource(part) for part in parts)
-    source += f"\nwatch_clock({str(CLOCK_MARKER)!r})"
+    source += inspect.getsource(kernel_says_synchronised)
+    source += inspect.getsource(watch_clock)
+    source += f"watch_clock({str(CLOCK_MARKER)!r})"
     os.execv(sys.executable, ["python3", "-I", "-S", "-c", source])  # noqa: S606
 
 
@@ -7730,7 +7723,7 @@ class GpioLights:
         #: Guards all of this.  The main thread takes it under ``postponed``.
         self._changed = threading.Condition()
         self._backoff = Backoff(*self.backoff_s)
-        self._again_at = -inf
+        self._retry_at = -inf
         self.trouble = ""
 
     def show(self, *signals: Signal) -> None:
@@ -7755,7 +7748,7 @@ class GpioLights:
         self._is_loaded = True
 
     def keep_ready(self) -> None:
-        has_to_wait = not self._is_loaded or time.monotonic() < self._again_at
+        has_to_wait = not self._is_loaded or time.monotonic() < self._retry_at
         if has_to_wait or self._leds is not None:
             return
         import warnings
@@ -7802,7 +7795,7 @@ class GpioLights:
         """Give the pins back; after an ``error`` they are tried again later."""
         if error is not None:
             self.trouble = printable(str(error) or type(error).__name__)
-            self._again_at = time.monotonic() + self._backoff.fail()
+            self._retry_at = time.monotonic() + self._backoff.fail()
         leds, self._leds = self._leds, None
         for step in (leds.off, leds.close) if leds is not None else ():
             with contextlib.suppress(*_gpio_errors()):
@@ -7811,7 +7804,7 @@ class GpioLights:
     def close(self) -> None:
         with ProcessSignals.postponed():
             with self._changed:
-                self._is_closed, self._again_at = True, inf
+                self._is_closed, self._retry_at = True, inf
                 self._release()
                 self._changed.notify()
             if self._player is not None and self._is_loaded:  # else it takes too long
@@ -7825,9 +7818,8 @@ class NoLights(Indicator):
 class Systemd:
     """The service manager's protocol: messages on a datagram socket, if there is one.
 
-    WATCHDOG=1 is sent at a quarter of the time that systemd allows, however often
-    ``alive`` is called.  Only a ``report`` waits, ``once_s``, for a busy manager; what
-    is sent again and again does not.
+    WATCHDOG=1 is sent four times in the time that systemd allows.  Only a ``report``
+    waits for a busy manager, ``once_s``; what is sent again and again does not.
 
     Source: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5) on reloading.
     """
@@ -7928,7 +7920,7 @@ def read_settings(path: Path) -> str:
     except FileNotFoundError:
         trouble = "no such file"
     except UnicodeError:
-        trouble = "cannot be read: not UTF-8 text: save it as UTF-8"
+        trouble = "cannot be read: not UTF-8 text, save it as UTF-8"
     except OSError as error:
         trouble = f"cannot be read: {(error.strerror or str(error)).lower()}"
     raise ConfigError([f"{path}: {trouble}"])
@@ -8070,12 +8062,10 @@ class LastGood(NamedTuple):
             config = error.rest
         return config._replace(door=config.door._replace(state_dir=str(self.folder)))
 
-    def keep(self) -> None:
-        """Save them, whole or not at all, even if the power fails.  Raises: OSError.
-
-        If that fails, the ones before are removed and it is tried again: they would let
-        in people who were removed since, and a full disk needs the room.
-        """
+    def save(self) -> None:
+        """Raises: OSError.  If it fails, the ones before are removed and it is tried
+        again: they would let in people who were removed since, and a full disk needs
+        the room."""
         known = {"settings": self.settings, "files": self.files, "path": self.path}
         path, text = self.folder / LAST_GOOD, json.dumps(known)
         try:
@@ -8126,12 +8116,11 @@ def read_last_good(folder: Path) -> LastGood | None:
 class FileWatch:
     """Notices when files were edited, once the edit is complete.
 
-    It looks at their identity, size and times four times a second, which works with
-    every editor, link and folder.  An edit is complete when the file has been left
-    alone for ``quiet_s`` and has new content.  A missing or empty file gets
-    ``patience_s``.  One that is shorter than the last good one and lacks its end may be
-    half of an upload over a slow connection: it gets ``cut_s``, no more, since taking
-    the last person off the list looks the same.
+    Comparing their identity, size and times works with every editor, link and folder.
+    An edit is complete when the file has been left alone for ``quiet_s``, or, if it is
+    missing or empty, ``patience_s``.  One that is shorter than the last good one and
+    lacks its end may be half of an upload: it gets ``cut_s``, no more, since taking the
+    last person off the list looks the same.
     """
 
     look_s, quiet_s, cut_s, patience_s = 0.25, 0.9, 4.0, 5.0
@@ -8149,8 +8138,8 @@ class FileWatch:
         self._seen = {path: self._seen.get(path) or _state(path) for path in paths}
         self._changed = {p: at for p, at in self._changed.items() if p in self._seen}
 
-    def is_over(self, *, urgent: bool = False) -> bool:
-        """True from the end of an edit until it is ``taken``; with ``urgent``, also if
+    def is_due(self, *, urgent: bool = False) -> bool:
+        """True from the end of an edit until ``mark_read``; with ``urgent``, also if
         there was none."""
         now = self._clock.monotonic()
         if not urgent and not self._looks.is_due(now):
@@ -8160,7 +8149,7 @@ class FileWatch:
             return False
         return urgent or bool(self._changed)
 
-    def taken(self, *, is_good: bool = False) -> bool:
+    def mark_read(self, *, is_good: bool = False) -> bool:
         """Call this after reading: True if nobody has written since."""
         good = {path: self._content(path) for path in self._seen if is_good}
         if self._look(self._clock.monotonic()):
@@ -8226,7 +8215,7 @@ class FileSettings:
         """
         try:
             self._config, good = self._read()
-            if self._watch.taken(is_good=True):
+            if self._watch.mark_read(is_good=True):
                 self._good = good  # else they are read again, and then kept
             return self._config
         except ConfigError as error:
@@ -8240,8 +8229,8 @@ class FileSettings:
         except ConfigError as error:
             raise ConfigError([*problems, *error.problems]) from None
         log.error(
-            "%s cannot be used: the door goes on with the last good settings, of"
-            " %s (sudo doorpi check)", self._path, last.date,
+            "%s cannot be used: the last good settings, of %s, are in force"
+            " (sudo doorpi check)", self._path, last.date,
         )  # fmt: skip
         return config
 
@@ -8250,9 +8239,9 @@ class FileSettings:
             self.remember()
         if is_asked := self._signals.reload_asked():
             self._is_asked = True
-        if not self._watch.is_over(urgent=self._is_asked):
+        if not self._watch.is_due(urgent=self._is_asked):
             if is_asked:
-                log.info("%s is being edited; it is read after that", self._path)
+                log.info("%s is being edited: it is read afterwards", self._path)
             return None
         found: Config | ConfigError
         good = None
@@ -8263,7 +8252,7 @@ class FileSettings:
                 each if str(self._path) in each else f"{self._path.name}: {each}"
                 for each in error.problems
             )
-        if not self._watch.taken(is_good=good is not None):  # it may be half of it
+        if not self._watch.mark_read(is_good=good is not None):  # it may be half of it
             return None
         self._is_asked = False
         self._good = good or self._good
@@ -8280,8 +8269,8 @@ class FileSettings:
         there = config.door.state_dir
         here = self._config.door.state_dir if self._config else there
         if here != there:  # the list and a lockdown are there, and `only_door`
-            why = "takes a restart (sudo systemctl restart doorpi), it is"
-            raise ConfigError([f"door.state_dir = {there!r}: {why} {here!r} now"])
+            why = "needs a restart (sudo systemctl restart doorpi); in use is"
+            raise ConfigError([f"door.state_dir = {there!r}: {why} {here!r}"])
         files, locks = {}, locks_of(config)
         for file in named:
             if file.name and not file.of_systemd:
@@ -8336,7 +8325,7 @@ class FileSettings:
             return
         try:
             if good[:3] != (read_last_good(good.folder) or ())[:3]:
-                good.keep()
+                good.save()
             self._remember_at = inf
         except OSError as error:
             if self._remember_at == inf:  # once
@@ -10126,7 +10115,7 @@ def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
 
 
 def _lost_finding(device: str, why: str) -> Finding:
-    if why.endswith((TAKEN, os.strerror(errno.EBUSY).lower())):
+    if why.endswith((IN_USE, os.strerror(errno.EBUSY).lower())):
         return _in_use("reader", device, "another program")
     do = "check the wiring; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
     if bring_libraries() in why:

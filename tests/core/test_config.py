@@ -1457,11 +1457,11 @@ def test_a_configuration_that_is_not_there_is_reported(tmp_path):
 
 
 UNREADABLE = {
-    "not UTF-8": (b'[door]\nname = "B\xfcro"\n', "not UTF-8 text: save it as UTF-8"),
-    "UTF-16": ("[door]".encode("utf-16"), "not UTF-8 text: save it as UTF-8"),
+    "not UTF-8": (b'[door]\nname = "B\xfcro"\n', "not UTF-8 text, save it as UTF-8"),
+    "UTF-16": ("[door]".encode("utf-16"), "not UTF-8 text, save it as UTF-8"),
     "UTF-16 without a mark": (
         "[door]".encode("utf-16-le"),
-        "not UTF-8 text: save it as UTF-8",
+        "not UTF-8 text, save it as UTF-8",
     ),
 }
 

@@ -57,10 +57,10 @@ def path(tmp_path) -> Path:
 
 
 def over_after(watch: FileWatch, clock: FakeClock, within_s: float = 10.0) -> float:
-    """The seconds until the door is told of the edit's end."""
+    """The seconds until the edit counts as complete."""
     began_at = clock.t
     while clock.t - began_at < within_s:
-        if watch.is_over():
+        if watch.is_due():
             return clock.t - began_at
         clock.advance(LOOK_S)
     return inf
@@ -183,7 +183,7 @@ def test_an_edit_is_over_a_second_after_its_end_and_once(path, clock, write):
 
     assert 0.9 <= over_after(watch, clock) < 1.4
     assert path.read_text() == NEW
-    assert watch.taken()
+    assert watch.mark_read()
     assert over_after(watch, clock) == inf
 
 
@@ -262,7 +262,7 @@ def whole(path, clock) -> FileWatch:
     """A watch of a file that was good when it was last read."""
     path.write_text(WHOLE)
     watch = FileWatch(clock, [path])
-    assert watch.taken(is_good=True)
+    assert watch.mark_read(is_good=True)
     return watch
 
 
@@ -271,7 +271,7 @@ def test_half_a_file_is_not_read_while_the_other_half_may_come(
     path, clock, whole, writing
 ):
     with writing(path):
-        assert not whole.is_over(urgent=True)
+        assert not whole.is_due(urgent=True)
         assert over_after(whole, clock, within_s=3.9) == inf
 
     assert 0.9 <= over_after(whole, clock) < 1.4
@@ -314,7 +314,7 @@ def test_the_last_person_is_taken_away_after_four_seconds(path, clock, whole):
 def test_a_slip_at_the_end_that_is_undone_is_read_after_a_second(path, clock, whole):
     path.write_text(WHOLE + "[[crad]]\n")
     assert over_after(whole, clock) < 1.4
-    assert whole.taken(is_good=False)
+    assert whole.mark_read(is_good=False)
 
     path.write_text(WHOLE)
 
@@ -333,7 +333,7 @@ def test_a_file_is_seen_where_it_is_now(path, clock, change):
     watch = FileWatch(clock, [path])
     change(path)
     over_after(watch, clock)
-    watch.taken()
+    watch.mark_read()
 
     path.write_text(OLD)
 
@@ -354,7 +354,7 @@ def test_a_link_to_a_link_of_a_folder_is_followed_as_it_turns(tmp_path, clock):
     data.with_name("tmp").replace(data)
 
     assert 0.9 <= over_after(watch, clock) < 1.4
-    assert watch.taken()
+    assert watch.mark_read()
 
 
 def test_an_editor_that_goes_on_is_waited_for(path, clock):
@@ -372,11 +372,11 @@ def test_whoever_begins_while_it_is_read_is_noticed(path, clock, whole):
     assert over_after(whole, clock) < 1.4
 
     with rewriting(path):
-        assert not whole.taken()
+        assert not whole.mark_read()
         assert over_after(whole, clock, within_s=3.9) == inf
 
     assert over_after(whole, clock) < 1.4
-    assert whole.taken()
+    assert whole.mark_read()
 
 
 def test_a_file_that_is_gone_is_awaited_for_five_seconds(path, clock):
@@ -474,7 +474,7 @@ def test_sighup_waits_until_an_edit_is_over_and_no_longer(desk, caplog):
     assert desk.read(within_s=0.85) == "nothing"
     assert desk.read(within_s=0.2) == "after"
     assert desk.read() == "nothing"
-    assert caplog.messages == [f"{desk.path} is being edited; it is read after that"]
+    assert caplog.messages == [f"{desk.path} is being edited: it is read afterwards"]
 
 
 def test_a_bad_edit_is_told_once_with_all_problems(desk):
@@ -798,8 +798,8 @@ def test_another_state_dir_takes_a_restart_and_changes_nothing(desk):
     desk.path.write_text(f"[door]\nstate_dir = 'else'\n{desk.path.read_text()[7:]}")
 
     assert desk.read() == (
-        f"doorpi.toml: door.state_dir = {str(there)!r}: takes a restart (sudo systemctl"
-        f" restart doorpi), it is {str(here)!r} now"
+        f"doorpi.toml: door.state_dir = {str(there)!r}: needs a restart (sudo systemctl"
+        f" restart doorpi); in use is {str(here)!r}"
     )
     assert not there.exists()
 

@@ -91,7 +91,7 @@ def test_a_start_with_a_file_that_cannot_be_used_goes_on_with_the_last_good_one(
 
     assert desk.config.door.name == "before"
     (told,) = caplog.messages
-    assert told.startswith(f"{path} cannot be used: the door goes on with the last")
+    assert told.startswith(f"{path} cannot be used: the last good settings, of ")
     problem = desk.read()
     assert problem not in ("nothing", "no change", "before")
     assert desk.read() == "nothing"
@@ -240,7 +240,7 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
     root = path.parent.parent
     path.write_text(f"[door]\nstate_dir = '{root / named}'\nx = [\n" if named else "x")
     (root / found).mkdir(parents=True, exist_ok=True)
-    LastGood(**GOOD, folder=root / found).keep()
+    LastGood(**GOOD, folder=root / found).save()
     environ = {"STATE_DIRECTORY": str(root / given)} if given else {}
 
     good = last_good(path, environ)
@@ -251,7 +251,7 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
 
 
 def test_nobody_else_may_read_them_for_the_secrets_are_in_them(path):
-    LastGood(**GOOD, folder=path.parent).keep()
+    LastGood(**GOOD, folder=path.parent).save()
 
     assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
@@ -260,7 +260,7 @@ def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
     path.write_text("")
     (path.parent / f"{LAST_GOOD}.part").symlink_to(path)
 
-    LastGood(**GOOD, folder=path.parent).keep()
+    LastGood(**GOOD, folder=path.parent).save()
 
     assert read_last_good(path.parent)[:3] == LastGood(**GOOD)[:3]
     assert path.read_text() == ""

@@ -196,7 +196,7 @@ def test_a_port_is_shared_with_nobody(chip, bench):
     other = NfcReader(chip.device)
 
     for _ in range(4):  # also the rescue
-        with pytest.raises(ReaderLost, match="another program uses it"):
+        with pytest.raises(ReaderLost, match="in use by another program"):
             other.sense()
 
     chip.put(card("ntag213", uid=KEN))
@@ -339,7 +339,7 @@ def test_a_reset_pin_that_cannot_be_had_is_told_and_the_tries_go_on(
     gpiozero.Device.pin_factory = None
     bench = Bench(chip.device, RESET_GPIO)
     chip.mute()
-    bench.until(lambda: "cannot be reset by GPIO 4" in caplog.text, "words")
+    bench.until(lambda: "cannot be reset through GPIO 4" in caplog.text, "words")
 
     chip.cure()
 

@@ -344,7 +344,7 @@ def empty(path: Path) -> None:
 
 # fmt: off
 UNREADABLE = [
-    (not_utf8,  "{path}: cannot be read: not UTF-8 text: save it as UTF-8"),
+    (not_utf8,  "{path}: cannot be read: not UTF-8 text, save it as UTF-8"),
     (a_folder,  "{path}: cannot be read: is a directory"),
     (not_toml,  "line 1: write [door] once, with single brackets, alone on its line"),
     (empty,     "{path}: the file is empty"),

@@ -397,7 +397,7 @@ def test_one_slow_look_of_ten_makes_no_slow_reader(monkeypatch):
     ("why", "health", "do"),
     [
         ("device or resource busy", WARN, "to test it, stop the door first: "),
-        ("another program uses it", WARN, "to test it, stop the door first: "),
+        ("in use by another program", WARN, "to test it, stop the door first: "),
         ("cannot find a suitable libusb-1.0", FAIL, "sudo apt-get install libusb-"),
         ("connection timed out", FAIL, "check the wiring; "),
     ],

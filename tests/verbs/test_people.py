@@ -834,7 +834,7 @@ def test_a_slip_in_the_file_takes_no_verb_away(folder, capsys, broken):
     where = folder / ("there" if broken and "there" in broken else "state")
     where.mkdir(exist_ok=True)
     path = folder / "doorpi.toml"
-    doorpi.LastGood(CONFIG, {}, folder=where).keep()
+    doorpi.LastGood(CONFIG, {}, folder=where).save()
     path.unlink()
     if broken is not None:
         path.write_text(broken, encoding="utf-8")
