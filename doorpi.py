@@ -10341,14 +10341,16 @@ def forgets(folder: Path) -> tuple[str, str] | None:
 
     Source: proc_pid_mountinfo(5).
     """
-    kind, longest, real = "", -1, folder.resolve()
+    kind = ""
     with contextlib.suppress(OSError):
+        near = next(
+            each for each in (folder, *folder.absolute().parents) if each.exists()
+        )
+        device = near.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
         for line in MOUNTS.read_text("utf-8", "surrogateescape").splitlines():
-            before, _, after = line.partition(" - ")
-            point = before.split(" ")[4]
-            point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), point)
-            if real.is_relative_to(point) and len(point) >= longest:
-                kind, longest = after.split(" ")[0], len(point)
+            if line.split(" ")[2] == number:
+                kind = line.partition(" - ")[2].split(" ")[0]
     do = f"mount a disk at {folder}, or set door.state_dir to a folder on one"
     if kind == "overlay" and not any(mark.exists() for mark in CONTAINERS):
         do = f"sudo raspi-config, Performance Options, Overlay File System: no; or {do}"
@@ -11229,8 +11231,7 @@ def _lock_findings(
         yield Finding(FAIL, where, words, do)
         return
     if access.kind == "relay" and runs:
-        words = f"relay on GPIO {access.relay_gpio}: the running door has it"
-        yield Finding(OK, where, words)
+        yield _in_use(where, f"relay on GPIO {access.relay_gpio}")
         return
     lock, store = make_lock(where, access, config, clock), make_store(config)
     events = Forgiving(store.events, _warn_of_store)

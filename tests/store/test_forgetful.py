@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,65 +12,55 @@ import pytest
 import doorpi
 from doorpi import Health, forgets, main
 
-ROOT = "27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/mmcblk0p2 rw"
-OVERLAY = (
-    "27 1 0:30 / / rw,relatime - overlay overlay"
-    " rw,lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work"
-)
-RUN = "28 27 0:25 / /run rw,nosuid master:2 - tmpfs tmpfs rw,size=4k"
-VAR = "29 27 179:7 / /var/lib/doorpi rw,relatime - ext4 /dev/sda1 rw"
-OVER = "30 27 0:31 / /var/lib/doorpi rw,relatime - ramfs ramfs rw"
-BLANK = r"31 27 0:32 / /mnt/my\040disk rw - tmpfs tmpfs rw"
-
 # fmt: off
 MOUNTED = {
-    # what                    mountinfo             folder               kept in
-    "a plain card":           ([ROOT, RUN],         "/var/lib/doorpi",   ""),
-    "the overlay of a Pi":    ([OVERLAY, RUN],      "/var/lib/doorpi",   "overlay"),
-    "a disk on an overlay":   ([OVERLAY, VAR],      "/var/lib/doorpi",   ""),
-    "/run":                   ([ROOT, RUN],         "/run/doorpi/x",     "tmpfs"),
-    "no part of a name":      ([ROOT, RUN],         "/runner/doorpi",    ""),
-    "the later of two":       ([ROOT, VAR, OVER],   "/var/lib/doorpi/x", "ramfs"),
-    "a name with a blank":    ([ROOT, BLANK],       "/mnt/my disk/x",    "tmpfs"),
-    "nothing that is known":  ([],                  "/var/lib/doorpi",   ""),
+    # the folder's file system: as mountinfo ends, and in which memory it is kept
+    "a plain card":          ("/var/lib/doorpi rw,relatime shared:1 - ext4 /dev/mmcblk0p2 rw", ""),
+    "the overlay of a Pi":   ("/ rw,relatime - overlay overlay rw,upperdir=/upper/data", "overlay"),
+    "a tmpfs":               ("/run rw,nosuid master:2 - tmpfs tmpfs rw,size=4k", "tmpfs"),
+    "a ramfs with a blank":  (r"/mnt/my\040disk rw - ramfs ramfs rw", "ramfs"),
 }
 # fmt: on
+OTHER = "1 0 999:999 / /sys rw - tmpfs tmpfs rw\n"
 
 
 @pytest.fixture
 def mounted(tmp_path, monkeypatch):
-    def mount(lines: list[str]) -> None:
+    """A mountinfo that says ``how`` the file system of ``folder`` is mounted."""
+
+    def mount(folder: Path, how: str) -> None:
+        device = folder.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
         mounts = tmp_path / "mountinfo"
-        mounts.write_text("".join(f"{line}\n" for line in lines))
+        mounts.write_text(f"{OTHER}27 1 {number} / {how}\n{OTHER}")
         monkeypatch.setattr(doorpi, "MOUNTS", mounts)
 
     monkeypatch.setattr(doorpi, "CONTAINERS", ())
     return mount
 
 
-@pytest.mark.parametrize(("lines", "folder", "kind"), MOUNTED.values(), ids=MOUNTED)
-def test_what_is_mounted_where_the_folder_is_says_whether_it_lasts(
-    mounted, lines, folder, kind
-):
-    mounted(lines)
+@pytest.mark.parametrize(("how", "kind"), MOUNTED.values(), ids=MOUNTED)
+def test_forgets_goes_by_the_file_system_of_the_folder(mounted, tmp_path, how, kind):
+    mounted(tmp_path, how)
+    folder = tmp_path / "not" / "there" / "yet"
 
-    told = forgets(Path(folder))
+    found = forgets(folder)
 
-    assert (told and told[0]) == (f"{folder} is kept in memory only ({kind})" if kind else None)  # fmt: skip
+    words = f"{folder} is kept in memory only ({kind})"
+    assert (found and found[0]) == (words if kind else None)
+
+
+def test_forgets_nothing_where_mountinfo_cannot_be_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(doorpi, "MOUNTS", tmp_path / "none")
+
+    assert forgets(tmp_path) is None
 
 
 def test_the_overlay_of_a_container_lasts(mounted, monkeypatch, tmp_path):
-    mounted([OVERLAY])
+    mounted(tmp_path, MOUNTED["the overlay of a Pi"][0])
     monkeypatch.setattr(doorpi, "CONTAINERS", (tmp_path,))
 
-    assert forgets(Path("/var/lib/doorpi")) is None
-
-
-def test_a_link_to_memory_is_memory(mounted, tmp_path):
-    mounted([ROOT, RUN])
-    (tmp_path / "state").symlink_to("/run/doorpi")
-
-    assert forgets(tmp_path / "state")
+    assert forgets(tmp_path) is None
 
 
 # -- a real one
