@@ -48,7 +48,7 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     and of LOCK_KINDS in 4; a fake of its cloud and a row of DRIVERS in
                     the tests; README and doorpi.toml.  For OAuth: a second host
                     (WebLock._reach), forms, and texts on disk (DriverState);
-                    fake_oauth.py in the tests is a complete driver
+                    tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
 To add a source     a class in 12 with the methods of Source (5), and a line in
                     make_sources (18).  A second reader is another CardSource with a

@@ -668,13 +668,13 @@ def test_a_broken_configuration_is_exit_78_with_every_problem(tmp_path, cloud):
         lines = door.journal.splitlines()
         assert code == 78
         assert lines[0] == f"{config}: 4 problems"
-        told = [line.split(" = ")[0].strip() for line in lines[1:]]
-        assert told == [
+        keys = {re.split(" = |: ", line.strip())[0] for line in lines[1:]}
+        assert keys == {
             "reader.device",
             "lock.confirm_s",
-            "card 1.holder: missing (who carries it)",
+            "card 1.holder",
             "card 1.uid",
-        ]
+        }
         assert door.manager.said == []
 
 
@@ -836,7 +836,7 @@ def test_without_gpio_the_door_works_in_the_dark_and_says_so(config, radio):
         event = door.tap(radio, KEN)
 
         assert event.result is Result.UNLOCKED
-        door.until(lambda: "the door works in the dark" in door.journal, "the words")
+        door.until(lambda: "no lights: " in door.journal, "the words")
         door.until(lambda: door.status.startswith("ready; no lights: "), "the trouble")
 
 
@@ -847,7 +847,7 @@ def test_where_there_is_no_gpio_gpiozero_finds_none(config, radio):
         door.until_ready()
 
         door.until(lambda: door.status.startswith("ready; no lights: "), "the trouble")
-        door.until(lambda: "the door works in the dark" in door.journal, "the words")
+        door.until(lambda: "no lights: " in door.journal, "the words")
         assert "Warning" not in door.journal
 
 
