@@ -6173,23 +6173,22 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
     return Credential(uid=uid, role=role, source=Origin.DB, **values)
 
 
-def _event(row: Sequence[Any]) -> Event:
+def _event(row: Mapping[str, Any]) -> Event:
     """A row of EVENT_QUERY, however broken."""
-    event_id, at, uid, holder, reason, command, source, *ended = row
-    result, latency, detail, point, request = ended
+    reason, command, result = row["reason"], row["command"], row["result"]
     return Event(
-        id=event_id,
-        at=_time(at) or EPOCH,
-        uid=Uid(str(uid)) if uid else None,
-        holder=str(holder),
+        id=row["id"],
+        at=_time(row["at"]) or EPOCH,
+        uid=Uid(str(row["uid"])) if row["uid"] else None,
+        holder=str(row["holder"]),
         reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
         command=_word(Command, command) if command else None,
-        source=printable(str(source), 40),
+        source=printable(str(row["source"]), 40),
         result=_word(Result, result) if result else None,
-        latency_ms=latency if isinstance(latency, int) else None,
-        detail=str(detail),
-        point=str(point or ""),
-        request=str(request or ""),
+        latency_ms=row["latency_ms"] if isinstance(row["latency_ms"], int) else None,
+        detail=str(row["detail"]),
+        point=str(row["point"] or ""),
+        request=str(row["request"] or ""),
     )
 
 
@@ -6446,9 +6445,7 @@ class SqlitePeople(SqliteFile):
         """Move changes out of the -wal, which another process that reads may prevent;
         and copy the list where there is no copy, under no name until it is complete
         and still that of the list.  Trouble sets nothing aside."""
-        self.needs_tidying = (
-            False  # trouble is reported once; the next try is in an hour
-        )
+        self.needs_tidying = False  # also after trouble: the next try is in an hour
         flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
         try:
             with self._guarded():
@@ -6474,10 +6471,10 @@ class SqlitePeople(SqliteFile):
     def _noted(self) -> tuple[int, str]:
         """What the log knows of the list: how often it was changed, and why it was
         locked down."""
-        text = None
+        text = ""
         with contextlib.suppress(StoreError):
-            text = self._events.recall(NoteKey.LIST)
-        changes, _, lockdown = (text or "").partition(" ")
+            text = self._events.recall(NoteKey.LIST) or ""
+        changes, _, lockdown = text.partition(" ")
         return _count(changes), lockdown
 
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
@@ -6501,7 +6498,7 @@ class SqlitePeople(SqliteFile):
 
 EVENT_QUERY = """
 SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
-       o.result, o.latency_ms, coalesce(o.detail, ''), e.point, e.request
+       o.result, o.latency_ms, coalesce(o.detail, '') AS detail, e.point, e.request
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
 #: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
@@ -6697,7 +6694,8 @@ class SqliteEvents(SqliteFile):
         }
         conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
         sql = f"{EVENT_QUERY} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
-        return list(map(_event, self._query(sql, *conditions.values(), count)))
+        rows = self._query(sql, *conditions.values(), count)
+        return [_event(dict(row)) for row in rows]
 
 
 _as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
@@ -8473,7 +8471,7 @@ def in_one_sentence(
     then = "" if is_now else f" on {_day_and_time(when.at)}"
     deed = f"be let in{then or ' now'}"
     if who and who.role is Role.MASTER:
-        deed = f"start enrolment{then or ' now'}, and never opens the door"
+        deed = f"start enrolment{then or ' now'} (a master card never opens the door)"
     if not decide(uid, who, when).granted:
         deed = f"be denied{then}"
     return f"{name} would {deed}: {_answer(uid, who, when)}."

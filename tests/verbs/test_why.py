@@ -181,7 +181,7 @@ SENTENCES = {
     ),
     "a master, also when locked down": (
         MASTER, {"locked_down": True},
-        "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment now, and never opens the door: granted, without limits.",
+        "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment now (a master card never opens the door): granted, without limits.",
     ),
     "a name that would move the cursor": (
         {"holder": "K\x1b[2J"}, {}, "K\\x1b[2J (04:A9:3C:71:5E:D2:84) would be let in now: granted, without limits.",
@@ -211,7 +211,7 @@ def test_a_phone_cannot_be_let_in_at_all():
 THEN = [
     ({}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in on Wed 2026-11-18 at 12:00: granted, without limits."),
     ({"enabled": False}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); until you change that."),
-    (MASTER, "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment on Wed 2026-11-18 at 12:00, and never opens the door: granted, without limits."),
+    (MASTER, "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment on Wed 2026-11-18 at 12:00 (a master card never opens the door): granted, without limits."),
 ]  # fmt: skip
 
 
