@@ -1567,8 +1567,6 @@ class Table:
         cls.keys = cls.keys | dict(declared)
 
     def __init__(self, **values: Any) -> None:
-        if unknown := [key for key in values if not hasattr(self, key)]:
-            raise TypeError(f"{type(self).__name__} has no {unknown}")
         defaults = {key: each.default for key, each in self.keys.items()}
         vars(self).update({"own": self.own, **defaults, **values})
 
@@ -1673,20 +1671,18 @@ class Config(NamedTuple):
 
 def locks_of(config: Config) -> dict[str, LockAccess]:
     """The lock and, if there is one, the fallback, by their tables' names."""
-    both = {"lock": config.lock, "fallback": config.fallback}
-    return {where: access for where, access in both.items() if access is not None}
+    locks = {"lock": config.lock, "fallback": config.fallback}
+    return {where: lock for where, lock in locks.items() if lock}
 
 
 def settings_of(config: Config) -> dict[str, Any]:
     """All keys of the tables that are written once, such as ``lock.kind``."""
-    tables = [(name, getattr(config, name)) for name in SECTIONS]
-    settings = {
+    return {
         f"{name}.{key}": value
-        for name, table in tables
-        if table is not None
+        for name in SECTIONS
+        if (table := getattr(config, name))
         for key, value in table.items()
-    }
-    return settings | {f"signals.{sign}": p for sign, p in config.patterns.items()}
+    } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
 
 
 #: Stands in doorpi.toml for what only the owner knows.
@@ -2141,9 +2137,7 @@ def udp_address(path: str) -> tuple[str, int] | None:
 def _reader_problem(reader: ReaderConfig) -> str:
     path = reader.device
     if udp_address(path) and not reader.virtual:
-        return (
-            "anybody on the network could present any card; try it with virtual = true"
-        )
+        return "anybody on the network could present any card; set virtual = true"
     if udp_address(path) or re.fullmatch(DEVICE, path):
         return ""
     port = re.fullmatch(r"/dev/(?:tty)?([\w-]+)", path)
@@ -2237,7 +2231,7 @@ def doubtful_settings(config: Config) -> Iterator[str]:
 
 # -- what an edit changes
 
-MOST_CHANGES = 12  # lines of one kind
+MOST_CHANGES = 20  # lines
 MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
 
 
@@ -2264,12 +2258,9 @@ def whose_access_changes(
             despite.append(f"{card_name(row)} {words}; {end}")
     before = before._replace(cards={**rows, **before.cards})
     after = after._replace(cards={**rows, **after.cards})
-    lines: list[str] = []
-    for kind in _access_changes(before, after), despite:
-        changes = list(kind)
-        lines += changes[:MOST_CHANGES]
-        if (more := len(changes) - MOST_CHANGES) > 0:
-            lines.append(f"and {more:,} more changes of this kind")
+    lines = [*despite, *_access_changes(before, after)]
+    if (more := len(lines) - MOST_CHANGES) > 0:
+        lines[MOST_CHANGES:] = [f"and {more:,} more changes"]
     return lines
 
 
@@ -9032,6 +9023,11 @@ class Row:
         self.uid: Uid | None = None  # if it can be read
         self.card: Credential | None = None
 
+    def refuse(self, why: str, titles: Mapping[str, str]) -> None:
+        """Keep the reason, with the list's own names (``titles``) for our keys."""
+        self.card = None
+        self.why = re.sub(r"(?<![^ ])\.(\w+)", lambda it: titles.get(it[1], it[1]), why)
+
 
 @functools.lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
@@ -9174,8 +9170,8 @@ def _typed(key: str, value: object) -> object:
     raise ValueError("expected a date such as 2026-12-31, without a time of day")
 
 
-# What each kind of list says in its own way.  A fix translates a card from the row's
-# cells (a missing one is ""), and yields the reasons why the row is refused.
+# A fix makes a card of a row's cells (a missing one is ""), where a kind of list has
+# its own way to say things, and yields the reasons why the row is refused.
 
 Cells = Mapping[str, str]
 Draft = dict[str, Any]
@@ -9265,12 +9261,10 @@ def _fix_uhppoted(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[st
 
 
 class ListFormat(NamedTuple):
-    """A kind of list, and the meaning of its columns.  A list is of the first kind with
-    the same ``row`` (a card in TOML, an entry in JSON, a line of a table) all of whose
-    ``marks`` are among its columns.
+    """A kind of list: the noun for a ``row`` of it, the ``marks`` among its columns,
+    the names that the column of a key may have, and other known columns.
 
-    ``columns`` are the names that the column of a key may have, ``others`` further
-    ones that are known.  A card without a name is called ``nameless``.
+    ``fix`` translates a row; a card without a name is called ``nameless``.
     """
 
     name: str
@@ -9319,72 +9313,65 @@ LIST_FORMATS = (
 )  # fmt: skip
 
 
+Titles = Mapping[str, str]  # of columns, by our keys or by their plain names
+
+
+def _check_columns(
+    kind: ListFormat, names: Titles, rows: list[Row], ignored: Titles
+) -> Titles:
+    """The list's names for our keys.  Raises: ListError for two columns of one meaning,
+    and for an unknown one that is not ``ignored``: it may say who is kept out."""
+    columns, titles = kind.columns.items(), dict[str, str]()
+    keys = {_plain(name): key for key, some in columns for name in some}
+    for name in filter(keys.get, names):
+        key, title = keys[name], printable(names[name], 60)
+        if key != "holder" and key in titles:
+            raise ListError(f"two columns for {key}: {titles[key]!r}, {title!r}")
+        titles.setdefault(key, title)
+    unknown = names.keys() - keys - set(map(_plain, kind.others))
+    for name in ignored.keys() - unknown:
+        raise ListError(f"--ignore {_shown(ignored[name])}: no such unknown column")
+    left = [name for name in names if name in unknown - ignored.keys()]
+    left = [name for name in left if any(row.cells.get(name) for row in rows)]
+    if left:
+        known = ", ".join(some[0] for _, some in columns)
+        ignore = " ".join(f"--ignore {_shown(names[name])}" for name in left)
+        words = f"rename them ({known}), or import without them: {ignore}"
+        raise ListError(f"unknown columns could limit access: {words}")
+    return titles
+
+
 class CardList:
-    """A list that was read: one credential for each UID, and the refused rows."""
+    """A list that was read: the rows with a card, one for each UID, and the others."""
 
     def __init__(
-        self,
-        kind: ListFormat,
-        config: Config,
-        names: Mapping[str, str],
-        rows: list[Row],
-        ignored: Mapping[str, str],
+        self, kind: ListFormat, config: Config, titles: Titles, rows: list[Row]
     ) -> None:
-        self.kind = kind
-        self.config = config
+        self.kind, self.config, self._titles = kind, config, titles
         #: What the owner should know, and of how many rows; 0: of the whole list.
         self.notes: Counter[str] = Counter()
-        self.rows: dict[Uid, Row] = {}  # with a card
+        self.rows: dict[Uid, Row] = {}
         self.refused: list[Row] = []
-        self._titles: dict[str, str] = {}  # the list's names for our keys
-        self._check_columns(names, rows, ignored)
         for row in rows:
-            self._translate(row)
+            self._read(row)
         doubt = self._doubt_about_digits({row.spelling for row in rows} - {""})
-        of_uid: dict[Uid | int, list[Row]] = {}
+        same: dict[Uid | int, list[Row]] = {}
         for row in rows:
-            self._judge(row, doubt)
-            of_uid.setdefault(row.uid or row.number, []).append(row)
-        for same in of_uid.values():
-            self._take(same)
+            if doubt and row.card and is_number(row.spelling):
+                row.refuse(f".uid = {_shown(row.spelling)}: {doubt}", titles)
+            same.setdefault(row.uid or row.number, []).append(row)
+        for each in same.values():
+            self._take(each)
         self.refused.sort(key=lambda row: row.number)
 
-    def _check_columns(
-        self, names: Mapping[str, str], rows: list[Row], ignored: Mapping[str, str]
-    ) -> None:
-        """Raises: ListError for two columns of one meaning, and for an unknown column
-        that is not ``ignored``: in any language, it may say who is kept out."""
-        columns = self.kind.columns.items()
-        keys = {_plain(name): key for key, some in columns for name in some}
-        for name in filter(keys.get, names):
-            key, title = keys[name], printable(names[name], 60)
-            if key != "holder" and key in self._titles:
-                both = f"{self._titles[key]!r}, {title!r}"
-                raise ListError(f"two columns for {key}: {both}")
-            self._titles.setdefault(key, title)
-        unknown = names.keys() - keys - set(map(_plain, self.kind.others))
-        for name in ignored.keys() - unknown:
-            raise ListError(f"--ignore {_shown(ignored[name])}: no such unknown column")
-        some = dict[str, str]()
-        for name in (name for name in names if name in unknown - ignored.keys()):
-            cells = dict.fromkeys(filter(None, (row.cells.get(name) for row in rows)))
-            shown = [printable(cell, 30) for cell in islice(cells, 3)]
-            some |= {_shown(names[name]): ", ".join(shown)} if shown else {}
-        if some:
-            found = "; ".join(f"{name} ({cells})" for name, cells in some.items())
-            known = ", ".join(names[0] for _, names in columns)
-            ignore = " ".join(f"--ignore {name}" for name in some)
-            raise ListError(
-                f"unknown columns could limit access: {found}; rename them ({known}),"
-                f" or import without them: {ignore}"
-            )
-
-    def _translate(self, row: Row) -> None:
-        """Give the row the cells that a ``[[card]]`` would have."""
-        cells, card = defaultdict(str, row.cells), dict[str, Any]()
-        for key, names in self.kind.columns.items():
-            if found := [cells[name] for name in map(_plain, names) if name in cells]:
-                card[key] = next(filter(None, found), "")
+    def _read(self, row: Row) -> None:
+        """Give the row its card, or the reason why it has none."""
+        cells = defaultdict(str, row.cells)
+        card: Draft = {
+            key: next(filter(None, found), "")
+            for key, names in self.kind.columns.items()
+            if (found := [cells[name] for name in map(_plain, names) if name in cells])
+        }
         reasons = [row.why, *self.kind.fix(cells, card, self.notes)]
         if self.kind.row != "card":  # a missing key of a [[card]] means its default
             row.silent = [key for key in COLUMNS if key not in card]
@@ -9396,42 +9383,31 @@ class CardList:
                 card[key] = _typed(key, value)
             except ValueError as error:
                 reasons.append(f".{key} = {_shown(value)}: {error}")
-        row.why = next(filter(None, reasons), "")
-        row.cells = {key: cell for key, cell in card.items() if cell not in (None, "")}
-        row.holder = str(row.cells.get("holder", ""))
-        row.spelling = str(row.cells.get("uid", ""))
-
-    def _judge(self, row: Row, digits_doubt: str) -> None:
-        """Give the row its card, or the reason why there is none."""
-        row.uid, problems = as_uid(row.spelling), [row.why] * bool(row.why)
-        if not row.why:
+        card = {key: cell for key, cell in card.items() if cell not in (None, "")}
+        row.holder, row.spelling = str(card.get("holder", "")), str(card.get("uid", ""))
+        row.uid = as_uid(row.spelling)
+        problems = list(filter(None, reasons))[:1]
+        if not problems:
             parser = Parser({})
             parser.schedules = self.config.schedules
-            found = parser.credentials("", row.cells, TABLES["card"])
-            problems = parser.problems
-            wrong = digits_doubt if is_number(row.spelling) else ""
-            if not (found or problems):
-                wrong = "still the example's"
-            problems += [f".uid = {_shown(row.spelling)}: {wrong}"] * bool(wrong)
-            row.card = None if problems else found[0]
-        row.why = "; ".join(
-            re.sub(r"^\.(\w+)", lambda key: self._titles.get(key[1], key[1]), problem)
-            for problem in problems
-        )
+            found = parser.credentials("", card, TABLES["card"])
+            problems = parser.problems or ["still the example's"] * (not found)
+            row.card = next(iter(found), None)
+        if problems:
+            row.refuse("; ".join(problems), self._titles)
 
     def _take(self, same: Sequence[Row]) -> None:
         """Put a card on the list, or refuse all of its rows if they differ: to choose
         one would be a guess about a person."""
-        first = same[0]
-        if first.card and all(row.card == first.card for row in same):
+        first, cards = same[0], {row.card for row in same}
+        if first.card and len(cards) == 1:
             self.rows[first.card.uid] = first
             return
         for row in same:
             if row.card:
-                other = next(each for each in same if each.card != row.card)
-                place, uid = f"{self.kind.row} {other.number}", format_uid(row.card.uid)
-                words = f"{place} has the same card with other details"
-                row.why = f"{self._titles.get('uid')} = {uid!r}: {words}"
+                other = next(each.number for each in same if each.card != row.card)
+                words = f"{self.kind.row} {other} has the same card with other details"
+                row.why = f"{self._titles.get('uid')} = {row.spelling!r}: {words}"
         self.refused += same
 
     def _doubt_about_digits(self, uids: set[str]) -> str:
@@ -9476,7 +9452,7 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
         doors = names.keys() - {"name", "uid"}
         kind = kind._replace(columns=columns, others=(*kind.others, *doors))
     by_plain = {_plain(name): name for name in ignored}
-    listed = CardList(kind, config, names, rows, by_plain)
+    listed = CardList(kind, config, _check_columns(kind, names, rows, by_plain), rows)
     if not (listed.rows or listed.refused):
         raise ListError(f"{kind.name}, but not one card in it")
     return listed

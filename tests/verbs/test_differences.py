@@ -152,7 +152,7 @@ def test_a_long_list_stays_short():
     who = f"P268435456, P268435457, {first} and 7,998 more"
     assert lines[0] == f"{who}: always -> switched off"
     assert lines[1] == "P268443457: always -> always, until 2048-10-27"
-    assert lines[-1] == "and 1,988 more changes of this kind"
+    assert lines[-1] == "and 1,980 more changes"
 
 
 # -- hours
@@ -330,9 +330,9 @@ GHOSTS = {
     "with fewer limits": (
         replace(ROW, holder="Card of yesterday", valid_until=LATER),
         [
+            f"{STAYS_UNTIL} doorpi revoke 01:02:03:04",
             f"Anna: always -> always, until {LATER}",
             "Anna: now Card of yesterday",
-            f"{STAYS_UNTIL} doorpi revoke 01:02:03:04",
         ],
     ),
     "switched off": (replace(ROW, enabled=False), ["Anna: always -> switched off"]),
@@ -432,7 +432,7 @@ def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
     door.step()
 
     assert len(caplog.messages) <= 3 * (doorpi.MOST_CHANGES + 2)
-    assert "more changes of this kind" in caplog.text
+    assert "more changes" in caplog.text
 
 
 # -- check
