@@ -62,7 +62,7 @@ IS_ENOUGH = {"sesame": "send", "nuki-web": "send"}  # a command's 200, whatever 
 
 
 @pytest.mark.parametrize("case", TABLE_OF_ANSWERS)
-def test_a_status_that_is_refused_has_a_class_and_words(taps, case):
+def test_status_refused_has_class_and_words(taps, case):
     status, body, error, words = TABLE_OF_ANSWERS[case]
     if (kind_of(taps), case) in OTHERWISE:
         return
@@ -81,7 +81,7 @@ def kind_of(taps: Taps) -> str:
 @pytest.mark.parametrize(
     "case", ["html", "redirect", "unprocessable", "burst", "internal"]
 )
-def test_a_command_that_is_refused_has_a_class_and_words(taps, case):
+def test_send_refused_has_class_and_words(taps, case):
     status, body, error, words = TABLE_OF_ANSWERS[case]
     taps.cloud.script = [(status, body)]
     if status == 200 and kind_of(taps) in IS_ENOUGH:
@@ -99,7 +99,7 @@ def test_a_command_that_is_refused_has_a_class_and_words(taps, case):
     [((), 10.0), (("Retry-After: 3",), 3.0), (("Retry-After: 3599",), 3599.0),
      (("Retry-After: Sat, 28 Nov 2026 21:00:00 GMT",), 10.0)],
 )  # fmt: skip
-def test_too_many_requests_say_when_to_come_back(taps, header, after_s):
+def test_throttled_says_how_long_to_wait(taps, header, after_s):
     taps.cloud.script = [Reply(429, b"", header)]
 
     with pytest.raises(Throttled) as caught:
@@ -109,7 +109,7 @@ def test_too_many_requests_say_when_to_come_back(taps, header, after_s):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500])
-def test_keys_are_never_in_an_error(taps, status):
+def test_error_never_contains_a_key(taps, status):
     keys = [text for key, text in taps.cloud.credentials.items() if key[-4:] == "_key"]
     body = json.dumps({"message": f"bad key {' '.join(keys)}"}).encode()
     taps.cloud.script = [(status, body), (200, b"[]")]
@@ -121,7 +121,7 @@ def test_keys_are_never_in_an_error(taps, status):
 
 
 @pytest.mark.parametrize("kind", DRIVERS)
-def test_a_device_id_cannot_reach_beyond_its_place_in_the_url(clock, kind):
+def test_device_id_is_quoted_in_the_url(clock, kind):
     with taps_at(kind, clock, device_id="../x?y#z") as taps:
         with pytest.raises(LockError):
             taps.status()
@@ -130,7 +130,7 @@ def test_a_device_id_cannot_reach_beyond_its_place_in_the_url(clock, kind):
         assert not [path for path in taps.cloud.asked if "../" in path or "#" in path]
 
 
-def test_a_status_is_one_request_without_a_body(taps):
+def test_status_is_one_request_without_a_body(taps):
     status = taps.status()
 
     [request] = taps.cloud.requests
@@ -139,14 +139,14 @@ def test_a_status_is_one_request_without_a_body(taps):
 
 
 @pytest.mark.parametrize("command", Command)
-def test_a_command_is_one_explicit_command(taps, command):
+def test_send_is_one_request_with_an_explicit_command(taps, command):
     taps.send(command)
 
     assert len(taps.cloud.requests) == 1
     assert taps.cloud.bolt.moved == [command]
 
 
-def test_the_next_tap_locks_again(taps):
+def test_tap_after_a_tap_locks_again(taps):
     results = [taps.tap().result, taps.tap().result]
 
     assert results == [Result.UNLOCKED, Result.LOCKED]
@@ -165,14 +165,14 @@ ADDRESSES = {
 }
 
 
-def test_every_driver_but_a_bridge_has_an_address():
+def test_base_url_has_a_default_for_every_cloud():
     assert set(ADDRESSES) == set(DRIVERS) - {
         "nuki-bridge"
     }  # its owner tells where it is
 
 
 @pytest.mark.parametrize(("kind", "address"), ADDRESSES.items(), ids=ADDRESSES)
-def test_the_vendors_address_is_the_default(clock, monkeypatch, kind, address):
+def test_base_url_defaults_to_the_vendors(clock, monkeypatch, kind, address):
     def refuse(host, port, **hints):
         raise socket.gaierror(f"{host}:{port}")
 
@@ -229,7 +229,7 @@ ANSWERS = st.lists(
 
 
 @pytest.mark.parametrize("kind", DRIVERS)
-def test_whatever_a_cloud_answers_a_move_has_an_outcome(kind):
+def test_move_has_an_outcome_whatever_the_cloud_answers(kind):
     clock = FakeClock()
     cloud = DRIVERS[kind](clock)
     taps = Taps(clock, cloud, driver_of(cloud))
@@ -256,7 +256,7 @@ def test_whatever_a_cloud_answers_a_move_has_an_outcome(kind):
         ("tedee", {"result": {"operationId": "\ud800"}}),
     ],
 )
-def test_an_id_that_no_url_can_carry_leaves_the_command_unsure(kind, answer, caplog):
+def test_move_is_unsure_after_an_id_that_fits_no_url(kind, answer, caplog):
     clock = FakeClock()
     cloud = DRIVERS[kind](clock)
     cloud.script = [None, Reply(200, json.dumps(answer).encode())]

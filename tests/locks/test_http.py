@@ -146,9 +146,7 @@ def ready(api: WebApi, server: RawServer, connections: int = 1) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_a_call_says_what_it_must_and_nothing_about_compression(
-    raw, api, tls, trusted, secure
-):
+def test_call_sends_the_expected_request(raw, api, tls, trusted, secure):
     server = raw(tls=tls if secure else None)
 
     reply = ask(api(server, trusted=trusted), "POST")
@@ -184,7 +182,7 @@ def test_a_call_says_what_it_must_and_nothing_about_compression(
         ("http://lock.example/a/../b", False, 80, "lock.example"),
     ],
 )
-def test_the_host_header_names_the_port_where_it_is_not_the_usual_one(
+def test_call_host_header_has_the_port_unless_it_is_the_default(
     raw, api, tls, trusted, monkeypatch, base_url, secure, port, host
 ):
     server = raw(tls=tls if secure else None)
@@ -211,7 +209,9 @@ def lead_to(server, monkeypatch) -> list[tuple[str, int]]:
     return looked_up
 
 
-def test_the_environment_redirects_nothing(raw, api, monkeypatch, tmp_path):
+def test_call_ignores_proxies_and_netrc_of_the_environment(
+    raw, api, monkeypatch, tmp_path
+):
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
@@ -233,7 +233,7 @@ def test_the_environment_redirects_nothing(raw, api, monkeypatch, tmp_path):
     assert b"Authorization: s3cret-key\r\n" in server.requests[0]
 
 
-def test_a_bundle_named_in_the_environment_is_not_trusted(
+def test_tls_ignores_a_bundle_named_in_the_environment(
     raw, api, tls, ca, monkeypatch, tmp_path
 ):
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -243,7 +243,7 @@ def test_a_bundle_named_in_the_environment_is_not_trusted(
     assert failure(api(server)).startswith("NotSent: cannot reach 127.0.0.1: TLS: ")
 
 
-def test_cookies_are_not_kept(raw, api):
+def test_call_keeps_no_cookies(raw, api):
     cookie = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
     server = raw(answers(cookie))
     caller = api(server)
@@ -254,7 +254,7 @@ def test_cookies_are_not_kept(raw, api):
     assert b"ookie" not in server.requests[1]
 
 
-def test_a_redirect_is_an_answer_and_is_not_followed(raw, api):
+def test_call_follows_no_redirect(raw, api):
     elsewhere = raw()
     server = raw(
         answers(
@@ -270,13 +270,13 @@ def test_a_redirect_is_an_answer_and_is_not_followed(raw, api):
     assert elsewhere.connections == 0
 
 
-def test_secrets_and_controls_in_an_answer_do_not_reach_the_log(api):
+def test_redact_hides_secrets_and_control_characters(api):
     caller = api("http://127.0.0.1:1")
 
     assert caller.redact(f"bad key {KEY}\n\x1b[31m") == r"bad key ***\n\x1b[31m"
 
 
-def test_a_refusal_says_what_the_server_said_without_our_secrets(raw, api):
+def test_reply_words_are_redacted(raw, api):
     body = f'{{"message": "no {KEY} here."}}'.encode()
     length = f"Retry-After: 7\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     caller = api(raw(answers(b"HTTP/1.1 429 X\r\n" + length + body)))
@@ -288,7 +288,7 @@ def test_a_refusal_says_what_the_server_said_without_our_secrets(raw, api):
     assert not told.is_accepted
 
 
-def test_a_form_is_sent_as_one(raw, api):
+def test_call_sends_a_form(raw, api):
     server = raw()
     caller = api(server)
 
@@ -324,7 +324,7 @@ SPELLINGS = {
     secret=st.text("".join(map(chr, range(33, 127))), min_size=8, max_size=60),
     data=st.data(),
 )
-def test_no_part_of_a_secret_reaches_the_log_however_it_is_spelled(
+def test_redacted_hides_every_part_of_a_secret_in_every_spelling(
     spelling, secret, data
 ):
     start = data.draw(st.integers(0, len(secret) - 8))
@@ -345,15 +345,15 @@ def test_no_part_of_a_secret_reaches_the_log_however_it_is_spelled(
         max_size=1000,
     )
 )
-def test_what_has_nothing_of_a_secret_is_left_as_it_is(text):
+def test_redacted_leaves_other_text_unchanged(text):
     assert doorpi.redacted(text, [KEY]) == text
 
 
-def test_a_short_secret_is_hidden_as_a_whole():
+def test_redacted_hides_a_short_secret():
     assert doorpi.redacted("the PIN ab12 is wrong", ["Ab12"]) == "the PIN *** is wrong"
 
 
-def test_what_a_request_was_signed_with_is_a_secret_of_its_own(raw, api):
+def test_redact_hides_the_secrets_of_the_request(raw, api):
     caller = api(raw())
     by = SystemClock().monotonic() + 2
     caller.call(
@@ -409,7 +409,9 @@ NEVER_DONE = {
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("case", NEVER_DONE)
-def test_an_answer_without_end_ends_in_time(raw, api, tls, trusted, case, secure):
+def test_call_ends_in_time_when_the_answer_never_ends(
+    raw, api, tls, trusted, case, secure
+):
     server = raw(after_request(NEVER_DONE[case]), tls if secure else None)
     caller = api(server, trusted=trusted)
 
@@ -514,7 +516,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_answer_says_so_at_once(raw, api, case, method):
+def test_call_fails_at_once_on_a_broken_answer(raw, api, case, method):
     misbehave, expected = BROKEN[case]
     server = raw(after_request(misbehave))
     watch = Stopwatch()
@@ -565,7 +567,7 @@ READ = {
 
 @pytest.mark.filterwarnings("ignore:.*header.*")
 @pytest.mark.parametrize("case", READ)
-def test_what_can_be_read_is_read_as_it_is(raw, api, case):
+def test_call_returns_what_can_be_read(raw, api, case):
     data, expected = READ[case]
 
     def serve(wire: Wire) -> None:
@@ -579,7 +581,7 @@ def test_what_can_be_read_is_read_as_it_is(raw, api, case):
         assert ask(api(raw(serve))) == expected
 
 
-def test_an_unpacked_answer_would_be_no_json_so_a_packed_one_is_not_read(raw, api):
+def test_reply_json_is_not_unpacked(raw, api):
     packed = gzip.compress(b'{"locked":true}')
     head = f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
     reply = ask(api(raw(answers(HEAD + head + packed))))
@@ -610,7 +612,7 @@ def pieces_of_http() -> st.SearchStrategy[bytes]:
     ).map(b"".join)  # fmt: skip
 
 
-def test_no_answer_whatever_escapes_as_anything_but_an_http_error(raw, api):
+def test_call_raises_only_http_errors_whatever_is_answered(raw, api):
     answer = b""
 
     def serve(wire: Wire) -> None:
@@ -636,7 +638,7 @@ def test_no_answer_whatever_escapes_as_anything_but_an_http_error(raw, api):
 # -- no connection
 
 
-def test_a_port_where_nobody_listens_is_not_sent(api):
+def test_call_to_a_closed_port_is_not_sent(api):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 
@@ -645,7 +647,7 @@ def test_a_port_where_nobody_listens_is_not_sent(api):
     assert told == "NotSent: cannot reach 127.0.0.1: connection refused"
 
 
-def test_a_host_that_does_not_answer_is_not_sent(api):
+def test_call_to_a_silent_host_is_not_sent(api):
     """A listener with a full backlog drops what comes next, as a dead host does."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
@@ -663,7 +665,7 @@ def test_a_host_that_does_not_answer_is_not_sent(api):
     assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
 
 
-def test_a_host_that_takes_the_connection_but_never_reads_is_maybe_sent(api):
+def test_call_to_a_host_that_never_reads_is_maybe_sent(api):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         told = failure(
             api(f"http://127.0.0.1:{listener.getsockname()[1]}"), within_s=0.25
@@ -682,7 +684,7 @@ def test_a_host_that_takes_the_connection_but_never_reads_is_maybe_sent(api):
     ],
     ids=["never-answers", "drips", "garbage", "cut"],
 )
-def test_without_tls_nothing_is_sent(raw, api, trusted, serve, within_s, why):
+def test_tls_that_fails_means_not_sent(raw, api, trusted, serve, within_s, why):
     server = raw(serve)  # speaks no TLS
     caller = api(f"https://127.0.0.1:{server.port}", trusted=trusted)
     watch = Stopwatch()
@@ -713,9 +715,7 @@ UNTRUSTED = {
 
 
 @pytest.mark.parametrize(("certificate", "words"), UNTRUSTED.values(), ids=UNTRUSTED)
-def test_a_certificate_that_is_wrong_is_refused_before_anything_is_sent(
-    raw, api, ca, trusted, certificate, words
-):
+def test_tls_refuses_a_wrong_certificate(raw, api, ca, trusted, certificate, words):
     server = raw(tls=served_by(certificate(ca)))
 
     told = failure(api(server, trusted=trusted), "POST")
@@ -739,14 +739,16 @@ def python_3_13(monkeypatch):
 
 
 @pytest.mark.usefixtures("python_3_13")
-def test_an_authority_made_at_home_is_trusted_by_each_python(raw, api):
+def test_tls_trusts_a_home_made_authority_on_each_python(raw, api):
     home = HomeMade()
     server = raw(tls=served_by(home.issue_cert("127.0.0.1")))
 
     assert ask(api(server, trusted=home.pem.decode()), "POST").status == 200
 
 
-def test_python_3_13_alone_would_not_trust_it(raw, tmp_path, python_3_13):
+def test_tls_of_python_3_13_alone_refuses_a_home_made_authority(
+    raw, tmp_path, python_3_13
+):
     home = HomeMade()
     (trusted := tmp_path / "home.pem").write_bytes(home.pem)
     server = raw(tls=served_by(home.issue_cert("127.0.0.1")))
@@ -772,7 +774,9 @@ def test_python_3_13_alone_would_not_trust_it(raw, tmp_path, python_3_13):
     ],
     ids=["another authority's", "another's name", "expired", "of the future"],
 )  # fmt: skip
-def test_an_authority_made_at_home_is_trusted_with_its_own_alone(raw, api, of, words):
+def test_tls_trusts_a_home_made_authority_for_its_own_certificates_only(
+    raw, api, of, words
+):
     home = HomeMade()
     server = raw(tls=served_by(of(home)))
 
@@ -782,7 +786,7 @@ def test_an_authority_made_at_home_is_trusted_with_its_own_alone(raw, api, of, w
     assert server.requests == []
 
 
-def test_a_named_certificate_is_trusted_without_its_authority(raw, api):
+def test_tls_trusts_a_named_certificate_without_its_authority(raw, api):
     """Whatever its file says beside it, in whatever letters."""
     bridge = HomeMade().issue_cert("127.0.0.1")
     pem = f"# of M\udcfcller\n{bridge.cert_chain_pems[0].bytes().decode()}"
@@ -791,17 +795,17 @@ def test_a_named_certificate_is_trusted_without_its_authority(raw, api):
     assert ask(api(server, trusted=pem), "POST").status == 200
 
 
-def test_a_test_authority_is_not_trusted_without_being_named(raw, api, tls):
+def test_tls_trusts_no_authority_that_is_not_named(raw, api, tls):
     assert failure(api(raw(tls=tls))).startswith("NotSent: ")
 
 
-def test_with_a_bundle_that_is_none_nothing_is_sent(raw, api, tls):
+def test_tls_with_an_invalid_bundle_means_not_sent(raw, api, tls):
     told = failure(api(raw(tls=tls), trusted="-----BEGIN CERTIFICATE-----\n"))
 
     assert told.startswith("NotSent: cannot reach 127.0.0.1: ")
 
 
-def test_an_address_that_refuses_is_passed_over_for_the_next(raw, api, monkeypatch):
+def test_dial_tries_the_next_address_after_a_refusal(raw, api, monkeypatch):
     server = raw()
     with socket.create_server(("127.0.0.1", 0)) as closed:
         refusing = closed.getsockname()
@@ -812,9 +816,7 @@ def test_an_address_that_refuses_is_passed_over_for_the_next(raw, api, monkeypat
     assert ask(api("http://lock.example")).status == 200
 
 
-def test_an_address_of_a_kind_that_is_switched_off_is_passed_over(
-    raw, api, monkeypatch
-):
+def test_dial_tries_the_next_address_without_ipv6(raw, api, monkeypatch):
     """IPv6 where the kernel has none: there is no socket to begin with."""
     server = raw()
     kind = socket.SOCK_STREAM, 0, ""
@@ -827,9 +829,7 @@ def test_an_address_of_a_kind_that_is_switched_off_is_passed_over(
     assert ask(api("http://lock.example")).status == 200
 
 
-def test_an_address_that_swallows_everything_holds_up_the_next_for_a_second(
-    raw, api, monkeypatch
-):
+def test_dial_tries_the_next_address_after_a_second_of_silence(raw, api, monkeypatch):
     """IPv6 that leads nowhere, before an IPv4 that works."""
     server = raw()
     with swallowing_address() as hole:
@@ -845,9 +845,7 @@ def test_an_address_that_swallows_everything_holds_up_the_next_for_a_second(
     assert reply.status == 200
 
 
-def test_a_name_that_cannot_be_looked_up_any_more_leads_where_it_last_did(
-    raw, api, monkeypatch
-):
+def test_dial_uses_the_last_known_addresses_when_dns_fails(raw, api, monkeypatch):
     server = raw(lambda wire: answers()(wire) if server.connections > 1 else None)
     looked_up = lead_to(server, monkeypatch)
     caller = api("http://lock.example")
@@ -892,7 +890,7 @@ def hanging(raw, monkeypatch) -> Iterator[HangingNames]:
     until(lambda: not dialling())
 
 
-def test_a_name_service_that_hangs_holds_up_no_call_and_one_thread(hanging, api):
+def test_dial_uses_one_thread_while_dns_hangs(hanging, api):
     caller = api("http://lock.example")
 
     for _ in range(10):
@@ -907,7 +905,7 @@ def test_a_name_service_that_hangs_holds_up_no_call_and_one_thread(hanging, api)
     assert hanging.calls == 1
 
 
-def test_closing_does_not_wait_for_the_name_service(hanging, api):
+def test_close_does_not_wait_for_dns(hanging, api):
     files = open_files()
     caller = api("http://lock.example")
     caller.dialer.keep_ready()
@@ -921,9 +919,7 @@ def test_closing_does_not_wait_for_the_name_service(hanging, api):
     until(lambda: open_files() <= files, "its connection was closed as well")
 
 
-def test_a_computer_without_room_for_a_thread_is_a_try_that_failed(
-    raw, api, monkeypatch
-):
+def test_dial_fails_when_no_thread_can_be_started(raw, api, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -939,7 +935,7 @@ def test_a_computer_without_room_for_a_thread_is_a_try_that_failed(
 # -- too late to send
 
 
-def test_a_connection_that_comes_up_after_send_by_carries_no_byte(hanging, raw, api):
+def test_call_sends_nothing_on_a_connection_that_comes_after_send_by(hanging, raw, api):
     server = raw()
     hanging._address = "127.0.0.1", server.port
     caller = api("http://lock.example")
@@ -955,7 +951,7 @@ def test_a_connection_that_comes_up_after_send_by_carries_no_byte(hanging, raw, 
     assert server.connections == 1
 
 
-def test_a_slow_handshake_eats_the_time_in_which_a_command_may_leave(
+def test_call_sends_nothing_after_a_handshake_longer_than_send_by(
     raw, api, tls, trusted
 ):
     server = raw(tls=tls)
@@ -972,9 +968,7 @@ def test_a_slow_handshake_eats_the_time_in_which_a_command_may_leave(
     assert server.requests == []
 
 
-def test_a_command_that_was_prepared_for_does_not_wait_for_its_connection(
-    raw, api, tls, trusted
-):
+def test_wait_for_command_opens_the_connection_of_the_command(raw, api, tls, trusted):
     server = raw(tls=tls)
     caller = api(server.url, trusted=trusted)
 
@@ -985,9 +979,7 @@ def test_a_command_that_was_prepared_for_does_not_wait_for_its_connection(
     assert server.connections == 1
 
 
-def test_there_is_no_preparing_for_a_server_that_does_not_answer(
-    raw, api, tls, trusted
-):
+def test_wait_for_command_fails_without_an_answer(raw, api, tls, trusted):
     relay = raw(relay_to(raw(tls=tls).port, after_bytes=0))
     caller = api(f"https://127.0.0.1:{relay.port}", trusted=trusted)
 
@@ -1014,7 +1006,7 @@ def relay_to(port: int, after_bytes: int) -> Callable[[Wire], None]:
     return serve
 
 
-def test_a_tls_record_that_drips_ends_in_time(raw, api, tls, trusted):
+def test_call_ends_in_time_when_a_tls_record_drips(raw, api, tls, trusted):
     """Less than a record is nothing to the reader above TLS, however long it takes."""
     server = raw(answers(HEAD + b"X: " + b"x" * 9000 + b"\r\n\r\n"), tls)
     relay = raw(relay_to(server.port, after_bytes=600))
@@ -1031,7 +1023,7 @@ def test_a_tls_record_that_drips_ends_in_time(raw, api, tls, trusted):
 @pytest.mark.parametrize(
     ("within_s", "send_within_s"), [(-1.0, 60.0), (0.0, 60.0), (2.0, -1.0), (2.0, 0.0)]
 )
-def test_a_call_that_begins_too_late_sends_nothing(
+def test_call_sends_nothing_when_it_begins_too_late(
     raw, api, method, within_s, send_within_s
 ):
     server = raw()
@@ -1048,7 +1040,7 @@ def test_a_call_that_begins_too_late_sends_nothing(
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_a_connection_is_opened_ahead_used_and_kept(raw, api, tls, trusted, secure):
+def test_connection_is_opened_ahead_used_and_kept(raw, api, tls, trusted, secure):
     server = raw(tls=tls if secure else None)
     caller = api(server, trusted=trusted)
 
@@ -1062,7 +1054,7 @@ def test_a_connection_is_opened_ahead_used_and_kept(raw, api, tls, trusted, secu
     assert len(server.requests) == 4
 
 
-def test_opening_ahead_does_not_wait(hanging, api):
+def test_keep_ready_does_not_block(hanging, api):
     caller = api("http://lock.example")
     watch = Stopwatch()
 
@@ -1077,7 +1069,7 @@ def test_opening_ahead_does_not_wait(hanging, api):
      b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"],
     ids=["length", "interim", "chunked", "no-content", "error"],
 )  # fmt: skip
-def test_an_answer_read_to_its_end_leaves_the_connection_usable(raw, api, data):
+def test_connection_is_kept_after_a_complete_answer(raw, api, data):
     server = raw(answers(data))
     caller = api(server)
 
@@ -1087,7 +1079,7 @@ def test_an_answer_read_to_its_end_leaves_the_connection_usable(raw, api, data):
     assert server.connections == 1
 
 
-def test_an_idle_connection_that_the_server_closed_is_opened_anew_unasked(raw, api):
+def test_keep_ready_replaces_a_connection_that_the_server_closed(raw, api):
     server = raw(one_answer_then_close)
     caller = api(server)
 
@@ -1106,7 +1098,7 @@ def one_answer_then_close(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_a_close_that_can_be_seen_costs_a_connection_but_no_command(
+def test_command_is_not_sent_on_a_connection_that_was_closed(
     raw, api, tls, trusted, secure
 ):
     server = raw(one_answer_then_close, tls if secure else None)
@@ -1127,7 +1119,7 @@ def close_at_the_second(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("end", [lambda wire: None, Wire.reset], ids=["fin", "rst"])
-def test_a_question_on_a_dead_connection_is_asked_once_more_at_once(raw, api, end):
+def test_question_is_repeated_when_its_connection_was_dead(raw, api, end):
     def serve(wire: Wire) -> None:
         close_at_the_second(wire)
         end(wire)
@@ -1143,7 +1135,7 @@ def test_a_question_on_a_dead_connection_is_asked_once_more_at_once(raw, api, en
 
 @pytest.mark.parametrize("method", ["POST", "GET"])  # Nuki's bridge takes both as GET
 @pytest.mark.parametrize("end", [lambda wire: None, Wire.reset], ids=["fin", "rst"])
-def test_a_command_on_a_dead_connection_is_not_repeated(raw, api, end, method):
+def test_command_is_never_repeated(raw, api, end, method):
     def serve(wire: Wire) -> None:
         close_at_the_second(wire)
         end(wire)
@@ -1159,9 +1151,7 @@ def test_a_command_on_a_dead_connection_is_not_repeated(raw, api, end, method):
     assert len(server.requests) == 2
 
 
-def test_a_dead_connection_is_not_used_while_its_successor_is_on_its_way(
-    raw, api, monkeypatch
-):
+def test_connection_that_died_is_not_used_while_dialling(raw, api, monkeypatch):
     server = raw(lambda wire: None)  # closes at once
     caller = api(server)
     ready(caller, server)
@@ -1179,9 +1169,7 @@ def test_a_dead_connection_is_not_used_while_its_successor_is_on_its_way(
 @pytest.mark.parametrize(
     "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
 )
-def test_session_tickets_on_an_idle_connection_are_no_sign_of_death(
-    raw, api, ca, trusted, version
-):
+def test_connection_stays_alive_with_session_tickets(raw, api, ca, trusted, version):
     context = served_by(ca.issue_cert("127.0.0.1"))
     context.minimum_version = context.maximum_version = version
     server = raw(tls=context)
@@ -1196,7 +1184,7 @@ def test_session_tickets_on_an_idle_connection_are_no_sign_of_death(
     assert server.connections == 1
 
 
-def test_a_server_that_speaks_unasked_is_not_believed(raw, api):
+def test_connection_with_unrequested_data_is_replaced(raw, api):
     has_spoken = threading.Event()
 
     def serve(wire: Wire) -> None:
@@ -1227,7 +1215,7 @@ ODD = {
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("case", ODD)
-def test_after_an_odd_answer_the_connection_is_not_kept(
+def test_connection_is_not_kept_after_an_odd_answer(
     raw, api, tls, trusted, case, secure
 ):
     server = raw(answers(ODD[case]), tls if secure else None)
@@ -1239,7 +1227,7 @@ def test_after_an_odd_answer_the_connection_is_not_kept(
     assert server.connections == 3
 
 
-def test_an_answer_that_comes_twice_answers_no_later_question(raw, api):
+def test_connection_with_a_second_answer_is_replaced(raw, api):
     """The second time 20 ms late, when the connection has been put aside."""
 
     def serve(wire: Wire) -> None:
@@ -1278,9 +1266,7 @@ def assert_growing(pauses: list[float]) -> None:
         assert longest / 2 <= pause <= longest + 0.25
 
 
-def test_a_server_that_closes_at_once_is_dialled_at_growing_distance(
-    raw, api, clock, monkeypatch
-):
+def test_dial_backs_off_from_a_server_that_closes_at_once(raw, api, clock, monkeypatch):
     server = raw(lambda wire: None)
     dials = lead_to(server, monkeypatch)
     caller = api(server, clock)
@@ -1291,7 +1277,7 @@ def test_a_server_that_closes_at_once_is_dialled_at_growing_distance(
     assert server.received == 0
 
 
-def test_a_server_that_refuses_is_dialled_at_growing_distance_and_told_once(
+def test_dial_backs_off_from_a_server_that_refuses_and_logs_once(
     raw, api, clock, monkeypatch, caplog
 ):
     server = raw()
@@ -1354,7 +1340,7 @@ def idle(caller: WebApi, clock: FakeClock, seconds: int, settled=lambda: True) -
         until(settled)
 
 
-def test_an_idle_connection_is_replaced_once_a_minute(raw, api, clock):
+def test_connection_that_idles_is_replaced_once_a_minute(raw, api, clock):
     server = raw()
     caller = api(server, clock)
     ready(caller, server)
@@ -1367,7 +1353,7 @@ def test_an_idle_connection_is_replaced_once_a_minute(raw, api, clock):
 
 
 @pytest.mark.parametrize("asks_first", [False, True], ids=["unused", "used"])
-def test_a_connection_that_a_server_closes_after_a_steady_time_is_renewed_before(
+def test_connection_is_renewed_before_the_server_closes_it(
     raw, api, clock, monkeypatch, asks_first
 ):
     limit = IdleLimit(clock, 30.0)
@@ -1392,7 +1378,7 @@ def test_a_connection_that_a_server_closes_after_a_steady_time_is_renewed_before
     assert 10 <= server.connections - connections <= 13
 
 
-def test_while_no_successor_can_be_had_the_pauses_grow_and_a_question_has_the_old(
+def test_question_uses_the_old_connection_when_dialling_fails(
     raw, api, clock, monkeypatch
 ):
     server = raw()
@@ -1442,9 +1428,7 @@ SESAME = b"""{"locked": true, "responsive": true, "task_id": "1",
 
 
 @pytest.mark.parametrize("usual_s", [0.0, 0.3])
-def test_a_question_on_a_connection_that_died_silently_is_soon_asked_on_a_new_one(
-    raw, api, usual_s
-):
+def test_question_is_soon_repeated_when_its_connection_died_silently(raw, api, usual_s):
     router = Forgetful()
     server = raw(router)
     caller = api(server)
@@ -1464,7 +1448,7 @@ def test_a_question_on_a_connection_that_died_silently_is_soon_asked_on_a_new_on
     assert caller.calls == 3
 
 
-def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(raw):
+def test_tap_on_a_silently_dead_connection_needs_no_fallback(raw):
     router = Forgetful()
     server = raw(router)
     access = doorpi.LockAccess(
@@ -1496,7 +1480,7 @@ def test_a_tap_on_a_connection_that_died_silently_does_not_go_to_the_fallback(ra
     lock.close()
 
 
-def test_an_answer_that_is_slow_for_once_is_asked_for_again_and_still_heard(raw, api):
+def test_question_is_repeated_when_an_answer_is_slow_once(raw, api):
     def serve(wire: Wire) -> None:
         while wire.request():
             wire.server.closing.wait(0.3)
@@ -1519,7 +1503,7 @@ def test_an_answer_that_is_slow_for_once_is_asked_for_again_and_still_heard(raw,
         ("POST", 4.0, False), ("POST", 6.0, True), ("POST", 86400.0, True),
     ],
 )  # fmt: skip
-def test_an_old_connection_is_replaced_before_it_is_used(
+def test_connection_that_is_old_is_replaced_before_it_is_used(
     raw, api, clock, method, after_s, is_replaced
 ):
     """Also when there was no idle moment in between."""
@@ -1536,9 +1520,7 @@ def test_an_old_connection_is_replaced_before_it_is_used(
     assert len(server.requests) == 2
 
 
-def test_a_name_service_that_hangs_does_not_keep_a_question_from_an_old_connection(
-    raw, api, monkeypatch
-):
+def test_question_uses_the_old_connection_while_dns_hangs(raw, api, monkeypatch):
     server = raw()
     caller = api(server)
     ask(caller)
@@ -1556,9 +1538,7 @@ def test_a_name_service_that_hangs_does_not_keep_a_question_from_an_old_connecti
     "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
 )
 @pytest.mark.parametrize("asks_first", [False, True], ids=["unused", "used"])
-def test_the_next_tls_connection_resumes_the_session(
-    raw, api, ca, trusted, clock, version, asks_first
-):
+def test_tls_session_is_resumed(raw, api, ca, trusted, clock, version, asks_first):
     context = served_by(ca.issue_cert("127.0.0.1"))
     context.minimum_version = context.maximum_version = version
     resumed = []
@@ -1583,7 +1563,7 @@ def test_the_next_tls_connection_resumes_the_session(
     assert resumed == [False, True, True]
 
 
-def test_after_a_handshake_that_failed_the_next_one_is_whole(
+def test_tls_session_is_not_resumed_after_a_failed_handshake(
     raw, api, ca, trusted, clock
 ):
     """The session may be what the server does not like."""
@@ -1613,7 +1593,7 @@ def test_after_a_handshake_that_failed_the_next_one_is_whole(
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("end", ["given-up", "hung-up", "closed"])
-def test_a_connection_ends_with_a_reset(raw, api, tls, trusted, secure, end):
+def test_connection_ends_with_a_reset(raw, api, tls, trusted, secure, end):
     seen = []
 
     def serve(wire: Wire) -> None:
@@ -1636,7 +1616,7 @@ def test_a_connection_ends_with_a_reset(raw, api, tls, trusted, secure, end):
     assert seen == [True]
 
 
-def test_a_tap_does_not_wait_for_the_pause_between_dials(raw, api, clock, monkeypatch):
+def test_call_does_not_wait_for_the_pause_between_dials(raw, api, clock, monkeypatch):
     server = raw(lambda wire: None)
     dials = lead_to(server, monkeypatch)
     caller = api(server, clock)
@@ -1648,7 +1628,7 @@ def test_a_tap_does_not_wait_for_the_pause_between_dials(raw, api, clock, monkey
     assert reply.status == 200
 
 
-def test_a_closed_api_has_no_connection_left(raw, api):
+def test_close_leaves_no_connection(raw, api):
     server = raw()
     caller = api(server)
     ready(caller, server)
@@ -1686,7 +1666,7 @@ class Called(threading.Thread):
         ("GET", "HttpNotSent: the connection to 127.0.0.1 is closed"),
     ],
 )
-def test_closing_ends_a_call_that_is_under_way_with_a_reset(
+def test_close_ends_a_call_under_way_with_a_reset(
     raw, api, tls, trusted, secure, method, told
 ):
     seen = []
@@ -1713,7 +1693,7 @@ def test_closing_ends_a_call_that_is_under_way_with_a_reset(
     assert server.connections == 1
 
 
-def test_closing_ends_the_wait_for_a_connection(hanging, api):
+def test_close_ends_the_wait_for_a_connection(hanging, api):
     caller = api("http://lock.example")
     call = Called(caller, "POST")
     until(dialling)
@@ -1726,7 +1706,7 @@ def test_closing_ends_the_wait_for_a_connection(hanging, api):
     assert call.told == "HttpNotSent: the connection to lock.example is closed"
 
 
-def test_a_closed_api_sends_nothing_any_more(raw, api):
+def test_close_is_final(raw, api):
     server = raw()
     caller = api(server)
     ask(caller)
@@ -1738,7 +1718,7 @@ def test_a_closed_api_sends_nothing_any_more(raw, api):
     assert server.connections == 1
 
 
-def test_while_a_call_is_under_way_no_second_connection_is_opened(raw, api):
+def test_keep_ready_opens_no_second_connection_during_a_call(raw, api):
     goes_on = threading.Event()
 
     def serve(wire: Wire) -> None:
@@ -1765,7 +1745,7 @@ def test_while_a_call_is_under_way_no_second_connection_is_opened(raw, api):
 
 
 @pytest.mark.realtime
-def test_calls_and_looks_after_the_connection_do_not_disturb_each_other(raw, api):
+def test_keep_ready_on_another_thread_does_not_disturb_calls(raw, api):
     """The server ends each connection after the third answer."""
 
     def serve(wire: Wire) -> None:
@@ -1793,9 +1773,7 @@ def test_calls_and_looks_after_the_connection_do_not_disturb_each_other(raw, api
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_closing_at_any_moment_ends_the_calls_and_leaves_nothing(
-    raw, tls, trusted, secure
-):
+def test_close_at_any_moment_ends_the_calls(raw, tls, trusted, secure):
     """The server ends each connection after the second answer."""
 
     def serve(wire: Wire) -> None:
@@ -1843,7 +1821,7 @@ def test_closing_at_any_moment_ends_the_calls_and_leaves_nothing(
     ],
     ids=["drip", "hang", "cut", "endless", "close-at-once"],
 )
-def test_200_bad_calls_leave_no_thread_and_no_file(raw, api, serve):
+def test_call_leaves_no_thread_and_no_file_after_200_failures(raw, api, serve):
     server = raw(serve)
     threads, files = threading.active_count(), open_files()
     caller = api(server)
@@ -1858,7 +1836,7 @@ def test_200_bad_calls_leave_no_thread_and_no_file(raw, api, serve):
     until(lambda: open_files() <= files, "files are left")
 
 
-def test_the_bundle_of_authorities_is_read_once(raw, api, tls, trusted, monkeypatch):
+def test_tls_bundle_is_read_once(raw, api, tls, trusted, monkeypatch):
     made, plain = [], ssl.create_default_context
     monkeypatch.setattr(
         ssl, "create_default_context", lambda **by: made.append(by) or plain(**by)
@@ -1906,9 +1884,7 @@ lock.close()
         ("nuki-bridge", "http.client ssl"),
     ],
 )
-def test_the_libraries_are_loaded_ahead_of_a_tap_and_not_before_the_reader_opens(
-    kind, loaded
-):
+def test_libraries_are_loaded_by_keep_ready(kind, loaded):
     """Also without a network: the first tap must not wait for them."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED_LATER, kind],
@@ -1918,9 +1894,7 @@ def test_the_libraries_are_loaded_ahead_of_a_tap_and_not_before_the_reader_opens
     assert done.stdout.splitlines() == ["", loaded]
 
 
-def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
-    raw, clock, caplog
-):
+def test_libraries_that_are_missing_are_named(raw, clock, caplog):
     server = raw()
     modules = ["no_such_package.part"]
     caller = WebApi(server.url, trusted="", clock=clock, modules=modules)
@@ -1935,7 +1909,7 @@ def test_a_library_that_is_missing_is_told_as_that_and_not_as_a_network_fault(
     caller.dialer.close()
 
 
-def test_without_a_network_the_authorities_of_tls_are_loaded_all_the_same(clock):
+def test_tls_bundle_is_loaded_without_a_network(clock):
     dialer = doorpi.Dialer("https://no-such-host.invalid", "", clock)
 
     dialer.keep_ready()

@@ -183,7 +183,7 @@ def times_of(kind: str) -> dict[str, float]:
     return dict(zip(head, map(float, times), strict=True)) if times else {}
 
 
-def test_each_driver_has_its_times_here_and_its_differences_if_any():
+def test_tables_have_a_row_of_times_for_each_driver():
     named = {row.split()[0] for row in TIMES.strip().split("\n")[1:]}
 
     assert named == set(DRIVERS), "a row of TIMES for each driver"
@@ -225,7 +225,7 @@ def endings() -> dict[tuple[str, str, str, float], Ending]:
 ENDINGS = endings()
 
 
-def test_the_tables_have_nothing_that_no_cloud_plays_and_no_difference_that_is_none():
+def test_tables_have_no_row_that_is_never_used():
     general = dict(cells(GENERAL))
     played = {fault for cloud in DRIVERS.values() for fault in cloud.faults}
 
@@ -238,7 +238,7 @@ def test_the_tables_have_nothing_that_no_cloud_plays_and_no_difference_that_is_n
                 assert read(cell, times) != read(general[at], times), (kind, at)
 
 
-def test_what_is_called_transient_is_healed():
+def test_transient_faults_end_unlocked():
     """The storm counts on it."""
     transient = [
         (kind, fault, stage, 1)
@@ -304,7 +304,7 @@ def tap(kind: str, *faults: tuple[str, str, float]) -> Tap:
 
 
 @pytest.mark.parametrize("case", ENDINGS, ids=lambda case: "/".join(map(str, case)))
-def test_a_tap_ends_as_the_tables_say_and_the_light_is_true(case):
+def test_tap_ends_as_the_tables_say_and_the_light_is_true(case):
     kind, fault, stage, times = case
     expected = ENDINGS[case]
     tapped = tap(kind, (fault, stage, times))
@@ -336,7 +336,7 @@ def test_a_tap_ends_as_the_tables_say_and_the_light_is_true(case):
     ["cut-before", "cut-after", "hang-before", "hang-after", "drip", "silent"],
 )
 @pytest.mark.parametrize("kind", DRIVERS)
-def test_a_line_that_is_dead_from_the_command_on_leaves_the_door_unsure(kind, fault):
+def test_tap_is_unsure_when_the_line_dies_at_the_command(kind, fault):
     tapped = tap(kind, (fault, "command", inf), (fault, "confirm", inf))
 
     assert tapped.event.result == "unsure"
@@ -385,7 +385,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize("case", DETAILS, ids="/".join)
-def test_what_is_wrong_with_the_lock_stands_in_event_and_journal(case, caplog):
+def test_detail_of_a_lock_fault_is_in_event_and_journal(case, caplog):
     caplog.set_level("INFO")
     kind, fault = case
 

@@ -72,7 +72,7 @@ def either(request) -> NukiTaps:
 # -- the proof
 
 
-def test_the_hash_is_that_of_the_vendors_own_example(clock, monkeypatch):
+def test_bridge_hash_is_that_of_the_vendors_example(clock, monkeypatch):
     clock.at = datetime(2019, 3, 5, 1, 6, 53, tzinfo=UTC)
     monkeypatch.setattr(random, "randrange", lambda count: 4711)
     key = doorpi.Secret("123456")
@@ -108,9 +108,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(
-    clock, monkeypatch, case
-):
+def test_bridge_request_is_a_get_with_a_hash_of_the_token(clock, monkeypatch, case):
     ask, path = REQUESTS[case]
     server = FakeBridge(clock)
     monkeypatch.setattr(random, "randrange", lambda count: 4711)
@@ -127,7 +125,7 @@ def test_a_request_to_the_bridge_is_a_get_with_a_proof_of_the_token(
     server.close()
 
 
-def test_the_token_is_in_no_request_and_no_proof_comes_twice(bridge):
+def test_bridge_request_never_contains_the_token_nor_a_used_hash(bridge):
     bridge.tap()
     bridge.tap()
 
@@ -137,7 +135,7 @@ def test_the_token_is_in_no_request_and_no_proof_comes_twice(bridge):
     assert len(codes) == len(requests) == 6
 
 
-def test_the_web_is_asked_with_the_token_in_its_header(web):
+def test_web_request_has_the_token_in_its_header(web):
     web.server.bolt.motor_s = 1.0
 
     web.tap()
@@ -169,7 +167,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("number", STATES)
-def test_only_four_states_say_where_the_bolt_is(either, number):
+def test_status_is_known_in_four_states_only(either, number):
     table = {"state": number, "success": True}
     either.server.script = [answer(table | {"state": answer_state(either, table)})]
 
@@ -188,7 +186,7 @@ def answer_state(taps: NukiTaps, table):
 
 
 @pytest.mark.parametrize("state", ["1", None, True, 1.0, [], {}])
-def test_a_state_that_is_no_number_is_not_read(either, state):
+def test_status_without_a_number_is_unreadable(either, state):
     table = {"state": state, "success": True}
     either.server.script = [answer(table | {"state": answer_state(either, table)})]
 
@@ -197,14 +195,14 @@ def test_a_state_that_is_no_number_is_not_read(either, state):
 
 
 @pytest.mark.parametrize("table", [3, [3], "3", None])
-def test_a_state_that_is_no_table_is_not_read_from_the_web(web, table):
+def test_web_status_without_a_state_object_is_unreadable(web, table):
     web.server.script = [answer({"state": table})]
 
     with pytest.raises(Unreadable, match=r"^an answer without a readable `state`$"):
         web.status()
 
 
-def test_the_bridges_status_is_the_locks_own_word(bridge):
+def test_bridge_status_is_read_from_the_lock(bridge):
     bridge.server.battery_is_critical = True
 
     assert bridge.status() == LockStatus(
@@ -215,7 +213,7 @@ def test_the_bridges_status_is_the_locks_own_word(bridge):
     )
 
 
-def test_the_webs_status_has_a_date(web):
+def test_web_status_has_a_date(web):
     assert web.status() == LockStatus(
         state=LockState.LOCKED,
         reachable=True,
@@ -236,14 +234,14 @@ def test_the_webs_status_has_a_date(web):
         (None, None),
     ],
 )
-def test_a_date_is_read_or_there_is_none(web, sent, read):
+def test_web_status_date_is_read_or_none(web, sent, read):
     web.server.script = [answer({"state": {"state": 1}, "updateDate": sent})]
 
     assert web.status().as_of == (read and read.timestamp())
 
 
 @pytest.mark.parametrize("server_state", [4, 1, None])
-def test_a_lock_that_its_cloud_has_lost_is_in_no_state(web, server_state):
+def test_web_status_of_an_offline_lock_is_unknown(web, server_state):
     web.server.server_state = server_state
 
     status = web.status()
@@ -252,7 +250,7 @@ def test_a_lock_that_its_cloud_has_lost_is_in_no_state(web, server_state):
     assert status.why == "the lock is offline"
 
 
-def test_an_opener_is_not_taken_for_a_lock(web):
+def test_web_status_of_an_opener_is_unknown(web):
     web.server.type = 2
 
     status = web.status()
@@ -283,7 +281,7 @@ WEB_ANSWERS = {
 
 @pytest.mark.parametrize("asked", ["status", "send"])
 @pytest.mark.parametrize("case", BRIDGE_ANSWERS)
-def test_a_bad_answer_of_the_bridge_has_a_class_and_words(bridge, case, asked):
+def test_bridge_error_has_class_and_words(bridge, case, asked):
     status, body, error, words = BRIDGE_ANSWERS[case]
     bridge.server.script = [(status, body)]
 
@@ -296,7 +294,7 @@ def test_a_bad_answer_of_the_bridge_has_a_class_and_words(bridge, case, asked):
 
 @pytest.mark.parametrize("asked", ["status", "send"])
 @pytest.mark.parametrize("case", WEB_ANSWERS)
-def test_a_bad_answer_of_the_web_has_a_class_and_words(web, case, asked):
+def test_web_error_has_class_and_words(web, case, asked):
     status, body, error, words = WEB_ANSWERS[case]
     web.server.script = [(status, body)]
 
@@ -307,7 +305,7 @@ def test_a_bad_answer_of_the_web_has_a_class_and_words(web, case, asked):
 
 
 @pytest.mark.parametrize("fixture", ["bridge", "web"])
-def test_who_is_busy_is_asked_again_after_three_seconds(request, fixture):
+def test_busy_lock_is_asked_again_after_three_seconds(request, fixture):
     taps = request.getfixturevalue(fixture)
     taps.server.script = [(503 if fixture == "bridge" else 423, b"")]
 
@@ -318,7 +316,7 @@ def test_who_is_busy_is_asked_again_after_three_seconds(request, fixture):
 
 
 @pytest.mark.parametrize("body", [b"{}", b"null", b"1"])
-def test_a_list_that_is_none_is_not_read(bridge, body):
+def test_bridge_list_of_another_type_is_unreadable(bridge, body):
     bridge.server.script = [(200, body)]
 
     with pytest.raises(Unreadable, match=r"^HTTP 200 with JSON that is not a list$"):
@@ -328,7 +326,7 @@ def test_a_list_that_is_none_is_not_read(bridge, body):
 @pytest.mark.parametrize(
     "rows", [[], [None, 1, "x"], [{"nukiId": NUKI_ID}], [{"nukiId": NUKI_ID, "lastKnownState": [3]}], [{"nukiId": 1, "lastKnownState": {"state": 3}}]]
 )  # fmt: skip
-def test_a_list_without_the_locks_state_has_the_lock_asked_once(bridge, rows):
+def test_bridge_list_without_a_state_makes_confirm_ask_the_lock_once(bridge, rows):
     bridge.send(Command.UNLOCK)
     bridge.server.script = [answer(rows), None, answer(rows)]
     by = bridge.clock.monotonic() + 60
@@ -346,13 +344,13 @@ def test_a_list_without_the_locks_state_has_the_lock_asked_once(bridge, rows):
 # -- the bridge's pace
 
 
-def test_the_first_tap_after_idle_costs_no_pause(bridge):
+def test_bridge_gap_is_not_waited_for_after_idling(bridge):
     bridge.status()
 
     assert bridge.clock.slept == []
 
 
-def test_requests_keep_two_seconds_apart(bridge):
+def test_bridge_gap_is_two_seconds_between_any_requests(bridge):
     for fault in (None, "cut-after", None, "hang-before"):
         bridge.server.script = [None, fault]
         bridge.tap()
@@ -361,7 +359,7 @@ def test_requests_keep_two_seconds_apart(bridge):
     assert min(bridge.server.gaps_s) == 2.0
 
 
-def test_only_the_rest_of_the_pause_is_waited_for(bridge):
+def test_bridge_gap_is_waited_for_in_part(bridge):
     bridge.status()
     bridge.clock.advance(1.5)
 
@@ -370,7 +368,7 @@ def test_only_the_rest_of_the_pause_is_waited_for(bridge):
     assert bridge.clock.slept == [0.5]
 
 
-def test_the_pause_before_a_command_is_over_once_it_was_prepared_for(bridge):
+def test_bridge_prepare_waits_for_the_gap_before_a_command(bridge):
     bridge.status()
 
     bridge.lock.prepare(bridge.clock.monotonic() + 10.0)
@@ -381,7 +379,7 @@ def test_the_pause_before_a_command_is_over_once_it_was_prepared_for(bridge):
     assert bridge.server.bolt.moved != []
 
 
-def test_a_pause_that_would_end_too_late_is_not_waited_for(bridge):
+def test_bridge_gap_that_ends_too_late_is_not_waited_for(bridge):
     bridge.status()
     now = bridge.clock.monotonic()
 
@@ -393,7 +391,7 @@ def test_a_pause_that_would_end_too_late_is_not_waited_for(bridge):
     assert bridge.server.bolt.moved == []
 
 
-def test_an_action_whose_connection_came_too_late_does_not_leave(bridge, monkeypatch):
+def test_bridge_send_sends_nothing_after_a_slow_connection(bridge, monkeypatch):
     look_up = socket.getaddrinfo
 
     def slow_look_up(*args, **kwargs):
@@ -409,7 +407,7 @@ def test_an_action_whose_connection_came_too_late_does_not_leave(bridge, monkeyp
     assert bridge.server.asked == []
 
 
-def test_a_turn_of_twenty_seconds_is_waited_for_after_a_pause(clock):
+def test_bridge_policy_has_patience_for_a_turn_of_twenty_seconds(clock):
     class PatientLock(FakeLock):
         def send(self, command: Command, send_by: float, by: float) -> str | None:
             self.patience_s = by - self.clock.monotonic()
@@ -424,7 +422,7 @@ def test_a_turn_of_twenty_seconds_is_waited_for_after_a_pause(clock):
 
 
 @pytest.mark.parametrize("radio_s", [6.9, 7.5, 7.99, 8.1, 9.0])
-def test_no_action_leaves_after_its_window(bridge, radio_s):
+def test_bridge_send_sends_nothing_after_the_unlock_window(bridge, radio_s):
     """A slow status and the pause eat the window up."""
     bridge.server.radio_s = radio_s
 
@@ -439,7 +437,7 @@ def test_no_action_leaves_after_its_window(bridge, radio_s):
     assert (outcome.result is Result.UNLOCKED) == (len(sent_at) == 1)
 
 
-def test_a_bridge_that_fell_silent_is_not_believed(bridge):
+def test_bridge_that_falls_silent_leaves_the_tap_unsure(bridge):
     bridge.lock.gap_s = 0.0  # as a client without manners
 
     outcome = bridge.tap()
@@ -448,7 +446,7 @@ def test_a_bridge_that_fell_silent_is_not_believed(bridge):
     assert outcome.detail.startswith("127.0.0.1 did not answer in time; not confirmed")
 
 
-def test_the_bridge_is_not_held_between_two_requests(bridge):
+def test_bridge_connection_is_closed_after_each_request(bridge):
     for _ in range(3):
         bridge.tap()
         bridge.clock.advance(60.0)
@@ -466,7 +464,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("kind", [3, 4])
-def test_a_lock_of_another_type_is_found_in_the_list_once(bridge, kind):
+def test_bridge_device_type_is_read_from_the_list_once(bridge, kind):
     """homebridge-nb issue 44: a 3.0 Pro asked as type 0 is not found."""
     bridge.server.device_type = kind
 
@@ -481,7 +479,7 @@ def test_a_lock_of_another_type_is_found_in_the_list_once(bridge, kind):
     assert min(bridge.server.gaps_s) == 2.0
 
 
-def test_an_opener_with_the_id_is_not_moved(bridge):
+def test_bridge_opener_with_the_id_is_not_moved(bridge):
     bridge.server.device_type = 2
 
     outcome = bridge.tap()
@@ -506,7 +504,7 @@ BRIDGE_STORIES = {
 
 
 @pytest.mark.parametrize("case", BRIDGE_STORIES)
-def test_a_tap_at_the_bridge_ends_as_the_lock_said(bridge, case):
+def test_bridge_tap_ends_as_the_lock_reports(bridge, case):
     play(bridge, BRIDGE_STORIES[case])
 
     assert min([*bridge.server.gaps_s, 2.0]) == 2.0
@@ -533,7 +531,7 @@ WEB_STORIES = {
 
 
 @pytest.mark.parametrize("case", WEB_STORIES)
-def test_a_tap_over_the_web_ends_as_the_lock_proved(web, case):
+def test_web_tap_ends_as_a_status_proves(web, case):
     play(web, WEB_STORIES[case])
 
 
@@ -546,7 +544,7 @@ def old_and_open(web) -> None:
     web.clock.advance(1.0)
 
 
-def test_a_lock_that_is_said_to_stand_open_for_hours_is_asked_itself(web):
+def test_web_wake_asks_a_lock_that_was_unlocked_for_hours(web):
     old_and_open(web)
 
     outcome = web.tap()
@@ -557,7 +555,7 @@ def test_a_lock_that_is_said_to_stand_open_for_hours_is_asked_itself(web):
     ]  # fmt: skip
 
 
-def test_a_lock_that_does_not_hear_is_locked_as_its_cloud_has_it(web):
+def test_web_wake_without_effect_leaves_the_clouds_state(web):
     old_and_open(web)
     web.server.hears_sync = False
     began_at = web.clock.monotonic()
@@ -570,7 +568,7 @@ def test_a_lock_that_does_not_hear_is_locked_as_its_cloud_has_it(web):
 
 
 @pytest.mark.parametrize("case", ["locked", "open for minutes", "no clock"])
-def test_a_state_that_may_well_be_right_costs_no_sync(web, case):
+def test_web_wake_is_not_used_for_a_recent_state(web, case):
     web.server.bolt.is_found("locked" if case == "locked" else "unlocked")
     web.clock.advance(1800.0 if case == "open for minutes" else 7200.0)
     web.clock.set = case != "no clock"
@@ -587,7 +585,7 @@ TROUBLES = (None, "cut-before", "cut-after", "hang-before", "hang-after")
 
 @pytest.mark.parametrize("drops", [0, 1])
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_the_light_never_says_what_the_bolt_does_not(either, drops, trouble):
+def test_tap_never_ends_in_a_state_that_the_bolt_is_not_in(either, drops, trouble):
     """Two taps after each other: the second begins in whatever the first left."""
     for motor_s, lag_s in TURNS_S:
         either.server.switch(motor_s=motor_s, lag_s=lag_s, drops=drops)
@@ -634,7 +632,7 @@ LOST = LockStatus(state=LockState.UNKNOWN, as_of=1000.0)
         (None, 1, 1001, Progress.PENDING),
     ],
 )
-def test_over_the_web_only_a_change_or_a_newer_date_counts(
+def test_web_confirm_needs_a_change_or_a_newer_date(
     web, before, state, stamp, progress
 ):
     date = stamp and datetime.fromtimestamp(stamp, UTC).isoformat()
@@ -643,7 +641,7 @@ def test_over_the_web_only_a_change_or_a_newer_date_counts(
     assert web.learn(Command.UNLOCK, before) == progress
 
 
-def test_a_lock_that_is_there_already_says_so_through_the_bridge(bridge):
+def test_bridge_move_to_the_present_state_is_confirmed(bridge):
     outcome = bridge.move(lambda state: Command.LOCK)
 
     assert outcome.result is Result.LOCKED
@@ -653,7 +651,7 @@ def test_a_lock_that_is_there_already_says_so_through_the_bridge(bridge):
 
 
 @pytest.mark.parametrize("percent", [68, None])
-def test_a_battery_that_the_lock_calls_low_is_shown(either, percent, caplog):
+def test_battery_that_the_lock_calls_low_is_shown(either, percent, caplog):
     world = World(clock=either.clock)
     world.lock = either.lock
     either.server.battery = percent
@@ -670,7 +668,7 @@ def test_a_battery_that_the_lock_calls_low_is_shown(either, percent, caplog):
     assert f"the lock's battery is low{told}" in caplog.messages
 
 
-def test_a_low_battery_is_told_by_status():
+def test_battery_that_is_low_is_in_the_status_words():
     status = LockStatus(state=LockState.LOCKED, reachable=True, battery_is_low=True)
 
     assert doorpi.status_words(status, 0.0) == "locked, it answers, battery low"

@@ -50,7 +50,7 @@ def vendor(clock):
         yield Vendor(clock, stack)
 
 
-def test_a_401_is_answered_with_a_new_token_within_the_same_question(vendor):
+def test_token_is_renewed_within_the_question_that_got_a_401(vendor):
     lock = vendor.lock(Words())
 
     assert vendor.status(lock) is LockState.LOCKED
@@ -60,7 +60,7 @@ def test_a_401_is_answered_with_a_new_token_within_the_same_question(vendor):
     assert [each.dialer.host for each in lock.apis] == ["127.0.0.1", "localhost"]
 
 
-def test_a_token_that_expires_before_the_command_costs_no_tap(vendor):
+def test_token_that_expires_before_the_command_is_renewed(vendor):
     words = Words()
     taps = Taps(vendor.clock, vendor.cloud, vendor.lock(words))
     vendor.status(taps.lock)
@@ -77,7 +77,7 @@ def test_a_token_that_expires_before_the_command_costs_no_tap(vendor):
     assert vendor.tokens.number == 2
 
 
-def test_a_restart_goes_on_with_the_token_that_was_kept(vendor, tmp_path):
+def test_token_on_disk_is_used_after_a_restart(vendor, tmp_path):
     for _ in range(3):
         words = DriverStateFile(tmp_path / "lock.words", vendor.access())
         lock = vendor.lock(words)
@@ -90,9 +90,7 @@ def test_a_restart_goes_on_with_the_token_that_was_kept(vendor, tmp_path):
 
 
 @pytest.mark.realtime
-def test_a_kill_between_the_new_token_and_the_next_call_loses_no_token(
-    vendor, tmp_path
-):
+def test_token_on_disk_survives_a_kill_before_the_next_call(vendor, tmp_path):
     argv = [sys.executable, oauth.__file__]
     argv += [vendor.cloud.base_url, vendor.tokens.base_url, str(tmp_path)]
 
@@ -114,7 +112,7 @@ def test_a_kill_between_the_new_token_and_the_next_call_loses_no_token(
     assert not vendor.tokens.is_locked_out
 
 
-def test_what_another_program_has_got_is_used(vendor, tmp_path):
+def test_token_of_another_process_is_used(vendor, tmp_path):
     """`doctor` beside the door: each reads what the other has kept."""
     path = tmp_path / "lock.words"
     locks = [vendor.lock(DriverStateFile(path, vendor.access())) for _ in range(2)]
@@ -125,7 +123,7 @@ def test_what_another_program_has_got_is_used(vendor, tmp_path):
     assert vendor.tokens.number == 1
 
 
-def test_new_settings_are_not_overruled_by_what_was_kept_for_the_old(vendor, tmp_path):
+def test_token_on_disk_is_ignored_after_new_settings(vendor, tmp_path):
     path = tmp_path / "lock.words"
     vendor.status(vendor.lock(DriverStateFile(path, vendor.access())))
 
@@ -134,7 +132,7 @@ def test_new_settings_are_not_overruled_by_what_was_kept_for_the_old(vendor, tmp
     assert words.recall("tokens") is None
 
 
-def test_a_refusal_of_the_refresh_token_is_a_wrong_key_and_tells_no_secret(vendor):
+def test_refresh_token_refused_is_an_auth_error_without_secrets(vendor):
     lock = vendor.lock(Words())
     vendor.tokens.is_locked_out = True
 
@@ -145,7 +143,7 @@ def test_a_refusal_of_the_refresh_token_is_a_wrong_key_and_tells_no_secret(vendo
     assert FIRST not in lock._tokens.redact(f"{FIRST} is used up")
 
 
-def test_a_fresh_token_is_secret_wherever_it_is_echoed(vendor):
+def test_token_that_is_new_is_redacted(vendor):
     lock = vendor.lock(Words())
     vendor.status(lock)
 
@@ -155,7 +153,7 @@ def test_a_fresh_token_is_secret_wherever_it_is_echoed(vendor):
 
 
 @pytest.mark.parametrize("fault", ["cut-before", "cut-after", "500-before", "html"])
-def test_without_a_new_token_nothing_was_passed_on(vendor, fault):
+def test_token_that_cannot_be_renewed_is_not_sent(vendor, fault):
     lock = vendor.lock(Words())
     vendor.tokens.fail(fault)
 
@@ -174,7 +172,7 @@ def words(tmp_path):
     return DriverStateFile(tmp_path / "lock.words", doorpi.LockAccess(device_id="1"))
 
 
-def test_what_is_kept_is_for_nobody_else(words, tmp_path):
+def test_state_file_is_readable_by_its_owner_only(words, tmp_path):
     words.keep("token", "s3cret")
 
     (path,) = tmp_path.iterdir()
@@ -183,7 +181,7 @@ def test_what_is_kept_is_for_nobody_else(words, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"made_from": 1}', b"{"])
-def test_a_file_that_makes_no_sense_is_as_good_as_none(words, tmp_path, content):
+def test_state_file_that_is_unreadable_counts_as_empty(words, tmp_path, content):
     (tmp_path / "lock.words").write_bytes(content)
 
     assert words.recall("token") is None
@@ -191,7 +189,9 @@ def test_a_file_that_makes_no_sense_is_as_good_as_none(words, tmp_path, content)
     assert words.recall("token") == "new"
 
 
-def test_a_disk_that_refuses_is_told_and_the_word_holds(words, monkeypatch, caplog):
+def test_state_that_cannot_be_written_is_logged_and_kept_in_memory(
+    words, monkeypatch, caplog
+):
     def refuse(path, text, readers=()):
         raise OSError(28, "No space left on device")
 

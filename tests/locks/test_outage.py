@@ -154,9 +154,7 @@ class Outage:
 @pytest.mark.parametrize(
     ("by_s", "send_by_s"), [(0.5, 10.0), (10.0, 0.5)], ids=["given-up", "window-over"]
 )
-def test_a_command_that_the_network_swallowed_does_not_come_late(
-    cable, by_s, send_by_s
-):
+def test_command_lost_in_an_outage_is_not_delivered_late(cable, by_s, send_by_s):
     outage = Outage(cable)
     clock = SystemClock()
     with contextlib.closing(outage), cable.at(cable.door):
@@ -175,7 +173,7 @@ def test_a_command_that_the_network_swallowed_does_not_come_late(
         api.dialer.close()
 
 
-def test_a_command_comes_when_the_network_is_back_within_the_window(cable):
+def test_command_is_delivered_when_the_outage_ends_in_time(cable):
     outage = Outage(cable)
     clock = SystemClock()
     with contextlib.closing(outage), cable.at(cable.door):
@@ -210,7 +208,7 @@ def unacknowledged(pid: int) -> int:
     return sum(int(row.split()[4].partition(":")[0], 16) for row in rows)
 
 
-def test_a_command_of_a_door_that_was_killed_does_not_come_late(cable, tmp_path):
+def test_command_of_a_killed_process_is_not_delivered_late(cable, tmp_path):
     ca = trustme.CA()
     ca_file = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(ca_file)

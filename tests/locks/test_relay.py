@@ -102,7 +102,7 @@ WIRINGS = {
 
 
 @pytest.mark.parametrize(("wiring", "opening"), WIRINGS.values(), ids=WIRINGS)
-def test_the_pin_is_held_at_rest_from_the_start_without_a_blip(board, wiring, opening):
+def test_pin_is_at_rest_from_the_start_without_a_blip(board, wiring, opening):
     """Its level at boot is that of rest already, and stays."""
     with contextlib.closing(board.relay(**wiring)):
         pin = board.pin(wiring["relay_gpio"])
@@ -111,7 +111,7 @@ def test_the_pin_is_held_at_rest_from_the_start_without_a_blip(board, wiring, op
     assert board.changes == {}
 
 
-def test_a_pin_that_was_left_on_is_put_at_rest_by_the_next_start(board):
+def test_pin_left_on_is_put_at_rest_by_the_next_start(board):
     """As after SIGKILL during a pulse: Raspberry Pi OS leaves the level as it is."""
     board.pin(GPIO).drive_high()
 
@@ -119,7 +119,7 @@ def test_a_pin_that_was_left_on_is_put_at_rest_by_the_next_start(board):
         assert board.levels() == [OPEN, SHUT]
 
 
-def test_a_strike_is_always_locked_and_costs_no_calls(relay, board):
+def test_status_is_always_locked_and_costs_no_calls(relay, board):
     at_rest = relay.status(0)
     send(relay)
     while_open = relay.status(0)
@@ -136,7 +136,7 @@ def test_a_strike_is_always_locked_and_costs_no_calls(relay, board):
 
 @pytest.mark.realtime
 @pytest.mark.parametrize(("wiring", "opening"), WIRINGS.values(), ids=WIRINGS)
-def test_the_strike_is_open_for_hold_s_whatever_the_door_does(board, wiring, opening):
+def test_pulse_lasts_hold_s_whatever_the_door_does(board, wiring, opening):
     gpio, watch = wiring["relay_gpio"], Stopwatch()
     with contextlib.closing(board.relay(hold_s=0.15, **wiring)) as relay:
         send(relay)
@@ -151,7 +151,7 @@ def test_the_strike_is_open_for_hold_s_whatever_the_door_does(board, wiring, ope
 
 
 @pytest.mark.realtime
-def test_a_second_tap_while_it_is_open_opens_it_anew_and_cuts_nothing(board):
+def test_pulse_is_prolonged_by_a_second_tap(board):
     with contextlib.closing(board.relay(hold_s=0.2)) as relay:
         send(relay)
         time.sleep(0.02)  # the first would end before the second
@@ -166,7 +166,7 @@ def test_a_second_tap_while_it_is_open_opens_it_anew_and_cuts_nothing(board):
     assert lasted_s - watch.held_up_s <= 0.2 + TOLERANCE_S
 
 
-def test_taps_at_the_very_end_of_a_pulse_always_give_a_whole_one(board):
+def test_pulse_is_whole_after_a_tap_at_the_end_of_another(board):
     """Wherever the first pulse is in its ending, the second is not cut by it."""
     with contextlib.closing(board.relay(hold_s=0.02)) as relay:
         for phase in range(40):
@@ -181,7 +181,7 @@ def test_taps_at_the_very_end_of_a_pulse_always_give_a_whole_one(board):
             assert shut_at - again_at >= 0.0199
 
 
-def test_locking_shuts_it_at_once(relay, board):
+def test_lock_ends_the_pulse_at_once(relay, board):
     send(relay)
 
     send(relay, Command.LOCK)
@@ -191,7 +191,7 @@ def test_locking_shuts_it_at_once(relay, board):
     assert board.levels() == [OPEN, SHUT]
 
 
-def test_unlocking_right_after_locking_gives_a_whole_pulse(board):
+def test_pulse_is_whole_right_after_lock(board):
     """Also when the first pulse's thread has not woken up yet to end."""
     with contextlib.closing(board.relay(hold_s=0.1)) as relay:
         for _ in range(10):
@@ -206,7 +206,7 @@ def test_unlocking_right_after_locking_gives_a_whole_pulse(board):
 
 
 @pytest.mark.parametrize("command", Command, ids=str)
-def test_nothing_leaves_after_send_by(board, command):
+def test_send_does_nothing_after_send_by(board, command):
     clock = FakeClock()
     with contextlib.closing(board.relay(clock)) as relay:
         with pytest.raises(NotSent, match=r"^too late to send$"):
@@ -216,7 +216,7 @@ def test_nothing_leaves_after_send_by(board, command):
         assert pulses() == []
 
 
-def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
+def test_tap_during_a_pulse_is_answered_as_usual(board):
     """The whole policy: looked, commanded, confirmed, without a wait."""
     clock, intended = FakeClock(), []
     with contextlib.closing(board.relay(clock, hold_s=30.0)) as relay:
@@ -237,11 +237,11 @@ def test_a_member_gets_in_with_the_light_on_while_the_door_is_open(board):
         assert clock.slept == []
 
 
-def test_what_was_sent_is_done(relay):
+def test_confirm_is_always_done(relay):
     assert relay.confirm(doorpi.Sent(Command.UNLOCK, None), 0) is Progress.DONE
 
 
-def test_two_hundred_pulses_leave_no_thread(board):
+def test_pulses_leave_no_thread(board):
     before = threading.active_count()
     with contextlib.closing(board.relay(hold_s=0.002)) as relay:
         for _ in range(200):
@@ -255,7 +255,7 @@ def test_two_hundred_pulses_leave_no_thread(board):
 # -- wait_released
 
 
-def test_who_ends_after_it_waits_until_it_is_shut(brief, board):
+def test_wait_released_waits_until_the_strike_is_shut(brief, board):
     send(brief)
 
     brief.wait_released()
@@ -272,7 +272,7 @@ class SlowBoard(Board):
         super().note(gpio, level)
 
 
-def test_it_waits_until_the_pin_is_off_and_not_until_the_time_is_over():
+def test_wait_released_waits_for_the_pin_and_not_for_the_time():
     board = SlowBoard()
     with contextlib.closing(board.relay(hold_s=0.02)) as relay:
         send(relay)
@@ -283,7 +283,7 @@ def test_it_waits_until_the_pin_is_off_and_not_until_the_time_is_over():
 
 
 @pytest.mark.realtime
-def test_there_is_nothing_to_wait_for_when_nothing_is_held(relay):
+def test_wait_released_returns_at_once_without_a_pulse(relay):
     watch = Stopwatch()
     relay.wait_released()
 
@@ -293,7 +293,7 @@ def test_there_is_nothing_to_wait_for_when_nothing_is_held(relay):
 # -- always shut
 
 
-def test_close_shuts_it_at_once_and_gives_the_pin_back(board):
+def test_close_shuts_the_strike_and_releases_the_pin(board):
     relay = board.relay(hold_s=30.0)
     send(relay)
 
@@ -307,7 +307,7 @@ def test_close_shuts_it_at_once_and_gives_the_pin_back(board):
     assert board.levels() == [OPEN, SHUT]
 
 
-def test_close_is_good_at_any_time(board):
+def test_close_may_be_called_at_any_time(board):
     relay = board.relay(hold_s=0.02)
 
     send(relay)
@@ -318,7 +318,7 @@ def test_close_is_good_at_any_time(board):
     assert board.levels() == [OPEN, SHUT]
 
 
-def test_a_command_on_another_thread_opens_nothing_after_close(board):
+def test_close_makes_a_command_on_another_thread_fail(board):
     relay, told = board.relay(hold_s=30.0), []
 
     def command() -> None:
@@ -336,7 +336,7 @@ def test_a_command_on_another_thread_opens_nothing_after_close(board):
     assert board.levels() == []
 
 
-def test_what_another_thread_opened_is_shut_by_close_at_once(board):
+def test_close_shuts_what_another_thread_opened(board):
     relay = board.relay(hold_s=30.0)
     worker = threading.Thread(target=send, args=[relay])
     worker.start()
@@ -348,7 +348,7 @@ def test_what_another_thread_opened_is_shut_by_close_at_once(board):
     assert board.levels() == [OPEN, SHUT]
 
 
-def test_a_worker_neither_postpones_a_stop_nor_takes_it(signals):
+def test_stop_is_not_postponed_by_a_worker(signals):
     """What it does under ``postponed`` is no business of the main thread's."""
     is_within, goes_on = threading.Event(), threading.Event()
 
@@ -378,7 +378,7 @@ def signals():
         signal.signal(number, handler)
 
 
-def test_a_stop_ends_the_wait_for_the_pulse_and_close_shuts_it(signals, relay, board):
+def test_stop_ends_wait_released_and_close_shuts_the_strike(signals, relay, board):
     send(relay)
     watch = Stopwatch()
     signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -426,7 +426,7 @@ def stopped_at_each_line(act):
     raise AssertionError("it never came to its end")
 
 
-def test_a_stop_at_any_step_of_an_unlock_leaves_nothing_open(signals):
+def test_stop_at_any_step_of_send_leaves_nothing_open(signals):
     def unlock(stop):
         board = Board()
         relay = board.relay(hold_s=30.0)
@@ -440,7 +440,7 @@ def test_a_stop_at_any_step_of_an_unlock_leaves_nothing_open(signals):
     assert stopped_at_each_line(unlock) > 30
 
 
-def test_a_stop_at_any_step_of_a_status_lets_a_pulse_end(signals):
+def test_stop_at_any_step_of_status_lets_the_pulse_end(signals):
     board = Board()
 
     def ask(stop):
@@ -455,7 +455,7 @@ def test_a_stop_at_any_step_of_a_status_lets_a_pulse_end(signals):
     assert board.levels() == count * [OPEN, SHUT]
 
 
-def test_a_stop_at_any_step_of_closing_leaves_nothing_open(signals):
+def test_stop_at_any_step_of_close_leaves_nothing_open(signals):
     """Closed at once, or not begun: then the pulse ends by itself."""
 
     def close(stop):
@@ -488,7 +488,7 @@ CASES = [failure.__name__ for failure, _ in FAILURES]
 
 
 @pytest.mark.parametrize(("failure", "why"), FAILURES, ids=CASES)
-def test_without_its_pin_the_driver_is_there_and_every_tap_says_why(
+def test_pin_that_is_unavailable_is_the_reason_at_every_tap(
     monkeypatch, caplog, failure, why
 ):
     failure(monkeypatch)
@@ -505,7 +505,7 @@ def test_without_its_pin_the_driver_is_there_and_every_tap_says_why(
     assert caplog.record_tuples == [("doorpi", logging.WARNING, words)]
 
 
-def test_a_pin_that_failed_is_tried_again_at_every_tap(board):
+def test_pin_that_failed_is_tried_again_at_every_tap(board):
     other = MockFactory()
     board.reserve_pins(other, f"GPIO{GPIO}")
     with contextlib.closing(board.relay(hold_s=30.0)) as relay:
@@ -518,7 +518,7 @@ def test_a_pin_that_failed_is_tried_again_at_every_tap(board):
         assert board.levels() == [OPEN]
 
 
-def test_the_policy_does_not_wait_for_a_pin_that_cannot_be_had(caplog):
+def test_policy_does_not_wait_for_a_pin(caplog):
     """A fallback is for who stands outside: it is asked at once."""
     Device.pin_factory = SilentFactory()
     clock = FakeClock()
@@ -530,7 +530,7 @@ def test_the_policy_does_not_wait_for_a_pin_that_cannot_be_had(caplog):
     assert clock.slept == []
 
 
-def test_a_pin_that_cannot_be_switched_on_opens_nothing_and_is_claimed_anew(caplog):
+def test_pin_that_cannot_be_switched_on_is_opened_again(caplog):
     board = BrokenBoard()
     with contextlib.closing(board.relay(hold_s=30.0)) as relay:
         board.fails_at = (OPEN,)
@@ -547,7 +547,7 @@ def test_a_pin_that_cannot_be_switched_on_opens_nothing_and_is_claimed_anew(capl
         assert board.levels() == [OPEN]
 
 
-def test_a_pin_that_cannot_be_switched_off_is_let_go_and_told(caplog):
+def test_pin_that_cannot_be_switched_off_is_released_and_logged(caplog):
     """As an input it drives no relay; nobody looks at it before the next tap."""
     board = BrokenBoard()
     with contextlib.closing(board.relay(hold_s=0.05)) as relay:
@@ -571,7 +571,7 @@ class NoThread(threading.Thread):
         raise RuntimeError("can't start new thread")
 
 
-def test_what_could_not_be_switched_off_again_is_not_switched_on(
+def test_pin_that_could_not_be_switched_off_is_not_switched_on(
     relay, board, monkeypatch
 ):
     monkeypatch.setattr(doorpi.threading, "Thread", NoThread)
@@ -647,9 +647,7 @@ def tap(door: DoorProcess, radio, levels: Levels) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_door_that_is_stopped_during_a_pulse_shuts_first(
-    write, radio, levels, number
-):
+def test_run_shuts_the_strike_when_it_is_stopped(write, radio, levels, number):
     """Ctrl-C is answered by the lights before; test_run.py has the 2 s of both."""
     with DoorProcess(write(hold_s=30.0), program=levels.program()) as door:
         door.until_ready()
@@ -663,7 +661,7 @@ def test_a_door_that_is_stopped_during_a_pulse_shuts_first(
     assert "Traceback" not in door.journal
 
 
-def test_a_door_that_breaks_during_a_pulse_shuts_first(write, radio, levels):
+def test_run_shuts_the_strike_when_it_crashes(write, radio, levels):
     program = levels.program("--break")
     with DoorProcess(write(hold_s=30.0), program=program) as door:
         door.until_ready()
@@ -675,7 +673,7 @@ def test_a_door_that_breaks_during_a_pulse_shuts_first(write, radio, levels):
     assert levels.levels == [OPEN, SHUT]
 
 
-def test_a_relay_moved_to_another_pin_while_it_is_open_is_shut(write, radio, levels):
+def test_reload_with_another_pin_shuts_the_strike(write, radio, levels):
     with DoorProcess(write(hold_s=30.0), program=levels.program()) as door:
         door.until_ready()
         tap(door, radio, levels)
@@ -691,9 +689,7 @@ def test_a_relay_moved_to_another_pin_while_it_is_open_is_shut(write, radio, lev
         assert levels.levels == [OPEN, SHUT]
 
 
-def test_verbs_have_the_strike_through_the_door_that_holds_its_pin(
-    write, radio, levels
-):
+def test_verbs_reach_the_strike_through_the_running_door(write, radio, levels):
     config = str(write(hold_s=0.3))
     with DoorProcess(Path(config), program=levels.program()) as door:
         door.until_ready()
@@ -707,7 +703,7 @@ def test_verbs_have_the_strike_through_the_door_that_holds_its_pin(
     assert (said.returncode, said.stdout, said.stderr) == (0, "unlocked\n", "")
 
 
-def test_a_tap_opens_for_hold_s_and_the_event_says_unlocked(write, radio, levels):
+def test_verb_tap_opens_for_hold_s_and_logs_unlocked(write, radio, levels):
     with DoorProcess(write(hold_s=0.3), program=levels.program()) as door:
         door.until_ready()
         watch = Stopwatch()
@@ -742,7 +738,7 @@ def verb(levels):
         process.communicate()
 
 
-def test_the_verb_unlock_ends_when_the_pulse_does(write, levels, verb):
+def test_verb_unlock_ends_with_the_pulse(write, levels, verb):
     process = verb(write(hold_s=0.3), "unlock")
 
     out, err = process.communicate(timeout=10)
@@ -754,7 +750,7 @@ def test_the_verb_unlock_ends_when_the_pulse_does(write, levels, verb):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_verb_unlock_shuts_when_it_is_stopped(write, levels, verb, number):
+def test_verb_unlock_shuts_the_strike_when_it_is_stopped(write, levels, verb, number):
     config = write(hold_s=30.0)
     process = verb(config, "unlock")
     log = contextlib.closing(SqliteStore(config.parent / "state" / "doorpi.db"))
@@ -773,7 +769,7 @@ def test_the_verb_unlock_shuts_when_it_is_stopped(write, levels, verb, number):
     assert "Traceback" not in err
 
 
-def test_the_verb_status_knows_a_strike(write, verb):
+def test_verb_status_describes_a_strike(write, verb):
     process = verb(write(hold_s=0.3), "status")
 
     out, err = process.communicate(timeout=10)
@@ -799,7 +795,7 @@ PINS = {
 
 @pytest.mark.parametrize("table", ["lock", "fallback"])
 @pytest.mark.parametrize(("changes", "note"), PINS.values(), ids=PINS)
-def test_check_tells_of_a_pin_that_opens_the_door_at_boot(table, changes, note):
+def test_verb_check_warns_of_a_pin_that_opens_at_boot(table, changes, note):
     access = {"kind": "relay"} | changes
     config = Config(lock=doorpi.LockConfig(**access))
     if table == "fallback":
@@ -811,7 +807,7 @@ def test_check_tells_of_a_pin_that_opens_the_door_at_boot(table, changes, note):
     assert notes == expected
 
 
-def test_the_settings_defaults_make_a_relay_that_is_shut_at_boot():
+def test_settings_defaults_keep_the_strike_shut_at_boot():
     assert list(doubtful_settings(parse_config('[lock]\nkind = "relay"\n'))) == []
 
 

@@ -61,11 +61,11 @@ KEY_RFC = "2b7e151628aed2a6abf7158809cf4f3c"
         (KEY_RFC, 1700000000, "b40bcb3c32f6d16f921c9be940843455"),
     ],
 )  # fmt: skip
-def test_a_sign_is_the_known_one_for_its_key_and_time(key, unix_s, sign):
+def test_sign_is_the_known_one_for_key_and_time(key, unix_s, sign):
     assert sesame_sign(bytes.fromhex(key), unix_s) == sign
 
 
-def test_what_is_signed_is_the_time_without_its_lowest_byte():
+def test_sign_covers_the_time_without_its_lowest_byte():
     """By the AES-CMAC of a library, which has the vectors of RFC 4493 in its tests."""
     code = CMAC(AES(bytes.fromhex(SECRET)))
     code.update(bytes.fromhex("88ab60"))
@@ -76,7 +76,7 @@ def test_what_is_signed_is_the_time_without_its_lowest_byte():
 # -- the wire
 
 
-def test_a_status_is_one_get_with_the_key_in_its_header(taps):
+def test_status_is_a_get_with_the_key_in_its_header(taps):
     status = taps.status()
 
     assert taps.cloud.asked == [STATUS]
@@ -93,7 +93,7 @@ def test_a_status_is_one_get_with_the_key_in_its_header(taps):
 @pytest.mark.parametrize(
     ("command", "cmd"), [(Command.LOCK, LOCK), (Command.UNLOCK, UNLOCK)]
 )
-def test_a_command_is_one_signed_post(taps, command, cmd):
+def test_send_is_a_signed_post(taps, command, cmd):
     assert taps.send(command) is None
 
     [request] = taps.cloud.requests
@@ -107,7 +107,7 @@ def test_a_command_is_one_signed_post(taps, command, cmd):
     assert taps.cloud.bolt.moved == [command]
 
 
-def test_every_try_is_signed_anew(taps, clock):
+def test_send_signs_every_try_again(taps, clock):
     taps.cloud.script = [None, (429, b'{"message":"Too Many Requests"}')]
     clock.at += timedelta(seconds=255 - clock.at.timestamp() % 256)
     taps.lock.policy = doorpi.LockPolicy(confirm_at_s=(3.0,))
@@ -153,7 +153,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("case", WORDS)
-def test_only_locked_and_unlocked_from_a_reachable_lock_are_a_state(taps, case):
+def test_status_is_known_from_a_reachable_lock_only(taps, case):
     changes, state, why, reachable = WORDS[case]
     taps.cloud.script = [(200, encoded(changes))]
 
@@ -167,7 +167,7 @@ def encoded(changes) -> bytes:
     return json.dumps(whole | changes).encode()
 
 
-def test_an_answer_without_word_of_the_module_is_taken_as_unknown_reachability(taps):
+def test_status_without_wm2state_has_unknown_reachability(taps):
     taps.cloud.module_is_online = None
 
     status = taps.status()
@@ -190,7 +190,7 @@ def test_an_answer_without_word_of_the_module_is_taken_as_unknown_reachability(t
         (float("inf"), None),
     ],
 )
-def test_time_stamps_are_read_in_seconds_and_in_milliseconds(taps, sent, read):
+def test_status_time_stamp_is_read_in_seconds_and_milliseconds(taps, sent, read):
     taps.cloud.script = [(200, encoded({"timestamp": sent}))]
 
     assert taps.status().as_of == read
@@ -200,7 +200,7 @@ def test_time_stamps_are_read_in_seconds_and_in_milliseconds(taps, sent, read):
     ("sent", "read"),
     [(94, 94), (0, 0), (37.9, 37), (101, None), (-1, None), (True, None), ("9", None)],
 )
-def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
+def test_status_battery_is_a_percentage_or_none(taps, sent, read):
     taps.cloud.script = [(200, encoded({"batteryPercentage": sent}))]
 
     assert taps.status().battery_percent == read
@@ -219,7 +219,7 @@ NO_MODULE = "HTTP 404: the module is offline, or the lock is in another account"
 
 
 @pytest.mark.parametrize("case", BAD_ANSWERS)
-def test_a_bad_answer_to_a_question_has_a_class_and_words(taps, case):
+def test_status_error_has_class_and_words(taps, case):
     status, body, error, words = BAD_ANSWERS[case]
     taps.cloud.script = [(status, body)]
 
@@ -229,7 +229,7 @@ def test_a_bad_answer_to_a_question_has_a_class_and_words(taps, case):
     assert (type(caught.value), str(caught.value)) == (error, words)
 
 
-def test_a_command_to_a_lock_that_is_not_there_is_not_passed_on(taps):
+def test_send_404_means_not_forwarded(taps):
     """chanshige/sesame, SesameSDK_Android 23."""
     taps.cloud.script = [(404, b'{"message":"Not Found"}')]
 
@@ -242,7 +242,7 @@ def test_a_command_to_a_lock_that_is_not_there_is_not_passed_on(taps):
 @pytest.mark.parametrize(
     "answer", [(200, b""), (200, b'{"statusCode":200}'), (202, b"ok"), (204, b"")]
 )
-def test_any_2xx_is_acceptance_and_no_more(taps, answer):
+def test_send_accepts_any_2xx(taps, answer):
     taps.cloud.accepted = answer
 
     assert taps.tap() == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 94)
@@ -271,7 +271,7 @@ OLD = LockStatus(state=LockState.LOCKED, as_of=1000.0)
         (LockStatus(state=LockState.LOCKED), "unlocked", 1001, Progress.PENDING),
     ],
 )  # fmt: skip
-def test_only_a_newer_status_proves_anything_unless_it_was_there_before(
+def test_confirm_needs_a_newer_status_or_the_state_before(
     taps, before, word, stamp, progress
 ):
     taps.cloud.script = [
@@ -281,7 +281,7 @@ def test_only_a_newer_status_proves_anything_unless_it_was_there_before(
     assert taps.learn(Command.UNLOCK, before) == progress
 
 
-def test_an_offline_module_proves_nothing_even_with_a_newer_stamp(taps):
+def test_confirm_ignores_a_newer_status_of_an_offline_module(taps):
     changes = {"CHSesame2Status": "unlocked", "timestamp": 2000, "wm2State": False}
     taps.cloud.script = [(200, encoded(changes))]
 
@@ -291,7 +291,7 @@ def test_an_offline_module_proves_nothing_even_with_a_newer_stamp(taps):
 # -- whole taps
 
 
-def test_a_tap_is_three_calls_and_is_confirmed_after_three_seconds(taps):
+def test_tap_is_three_calls_and_confirmed_after_three_seconds(taps):
     outcome = taps.tap()
 
     assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 94)
@@ -300,7 +300,7 @@ def test_a_tap_is_three_calls_and_is_confirmed_after_three_seconds(taps):
     assert taps.cloud.bolt.moved == [Command.UNLOCK]
 
 
-def test_a_free_plan_lasts_a_thousand_taps(taps):
+def test_tap_costs_three_calls_and_idling_none(taps):
     """3,000 calls a month, three a tap; idle time costs none."""
     taps.cloud.calls_left = 9
 
@@ -318,7 +318,7 @@ def test_a_free_plan_lasts_a_thousand_taps(taps):
     ("motor_s", "confirmed_s", "calls"),
     [(0.0, 3, 3), (2.9, 3, 3), (3.1, 6, 4), (11.0, 12, 5), (19.0, 20, 6)],
 )
-def test_it_is_asked_at_3_6_12_and_20_seconds(taps, motor_s, confirmed_s, calls):
+def test_confirm_is_asked_at_3_6_12_and_20_seconds(taps, motor_s, confirmed_s, calls):
     taps.cloud.bolt.motor_s = motor_s
 
     outcome = taps.tap()
@@ -342,7 +342,7 @@ STORIES = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_a_tap_ends_as_the_lock_proved_and_not_as_the_cloud_said(taps, case):
+def test_tap_ends_as_the_status_proves(taps, case):
     play(taps, STORIES[case])
 
 
@@ -353,9 +353,7 @@ def test_a_tap_ends_as_the_lock_proved_and_not_as_the_cloud_said(taps, case):
         (False, Result.UNSURE, f"{UNSURE}: the lock's WiFi module is offline"),
     ],
 )
-def test_a_chosen_command_to_an_offline_module_is_never_called_done(
-    taps, is_404, result, detail
-):
+def test_move_with_an_offline_module_is_never_confirmed(taps, is_404, result, detail):
     taps.cloud.module_is_online = False
     taps.cloud.offline_cmd_is_404 = is_404
 
@@ -365,7 +363,7 @@ def test_a_chosen_command_to_an_offline_module_is_never_called_done(
     assert taps.cloud.bolt.moved == []
 
 
-def test_a_clock_that_is_wrong_moves_nothing_and_ends_unsure(taps, clock):
+def test_tap_with_a_wrong_clock_ends_unsure(taps, clock):
     taps.cloud.ahead_s = timedelta(days=300).total_seconds()
 
     outcome = taps.tap()

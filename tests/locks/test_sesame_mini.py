@@ -35,7 +35,7 @@ def taps(clock):
 # -- the wire
 
 
-def test_a_status_is_one_get_with_the_raw_key(taps):
+def test_status_is_a_get_with_the_raw_key(taps):
     taps.cloud.script = [(200, b'{"locked":true,"battery":100,"responsive":true}')]
 
     status = taps.status()
@@ -49,7 +49,7 @@ def test_a_status_is_one_get_with_the_raw_key(taps):
 
 
 @pytest.mark.parametrize("command", Command)
-def test_a_command_is_one_post_and_is_answered_by_a_task(taps, command):
+def test_send_is_a_post_that_returns_a_task_id(taps, command):
     taps.cloud.script = [(200, b'{"task_id":"462b7461"}')]
 
     task = taps.send(command)
@@ -62,7 +62,7 @@ def test_a_command_is_one_post_and_is_answered_by_a_task(taps, command):
     assert task == "462b7461"
 
 
-def test_the_end_of_a_task_is_asked_for_with_its_id_quoted(taps):
+def test_confirm_quotes_the_task_id(taps):
     taps.cloud.script = [
         (200, b'{"task_id":"a","status":"terminated","successful":true}')
     ]
@@ -104,7 +104,7 @@ def test_the_end_of_a_task_is_asked_for_with_its_id_quoted(taps):
     ],
     ids=["bare", "whole", "unresponsive", "odd-extras"],
 )
-def test_locked_counts_unless_the_access_point_lost_the_lock(taps, body, expected):
+def test_status_is_known_unless_the_lock_is_unresponsive(taps, body, expected):
     taps.cloud.script = [(200, body)]
 
     assert taps.status() == expected
@@ -113,7 +113,7 @@ def test_locked_counts_unless_the_access_point_lost_the_lock(taps, body, expecte
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"locked":"yes"}', b'{"locked":1}', b'{"locked":null}']
 )
-def test_locked_that_is_no_boolean_is_unreadable(taps, body):
+def test_status_with_locked_of_another_type_is_unreadable(taps, body):
     taps.cloud.script = [(200, body)]
 
     with pytest.raises(Unreadable, match=r"^an answer without a readable `locked`$"):
@@ -139,7 +139,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_an_error_of_the_cloud_has_a_class_words_and_a_wait(taps, case):
+def test_status_error_has_class_words_and_wait(taps, case):
     status, body, error, words, after_s = ERRORS[case]
     taps.cloud.script = [(status, body)]
 
@@ -153,7 +153,7 @@ def test_an_error_of_the_cloud_has_a_class_words_and_a_wait(taps, case):
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b'{"task_id":7}', b'{"task_id":""}', b"[]", b"<html>"]
 )
-def test_acceptance_without_a_task_id_is_unreadable(taps, body):
+def test_send_without_a_task_id_is_unreadable(taps, body):
     taps.cloud.script = [(200, body)]
 
     with pytest.raises(Unreadable):
@@ -177,7 +177,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("case", TASKS)
-def test_only_a_terminated_task_says_how_it_went(taps, case):
+def test_confirm_needs_a_terminated_task(taps, case):
     status, body, expected = TASKS[case]
     taps.cloud.script = [(status, body)]
 
@@ -201,7 +201,7 @@ def test_only_a_terminated_task_says_how_it_went(taps, case):
     ],
     ids=["there", "not-there", "unresponsive"],
 )
-def test_without_a_task_the_lock_itself_is_asked(taps, body, progress):
+def test_confirm_without_a_task_id_asks_the_lock(taps, body, progress):
     taps.cloud.script = [(200, body)]
 
     assert taps.learn(Command.UNLOCK, None) == progress
@@ -215,7 +215,7 @@ POST = f"POST /public/sesame/{DEVICE_ID}"
 RESULT = "GET /public/action-result?task_id=462b7461-0000-4000-8000-000000000000"
 
 
-def test_a_tap_on_a_lock_without_a_motor_is_three_requests_and_no_wait(taps):
+def test_tap_without_a_motor_is_three_requests_and_no_wait(taps):
     taps.cloud.bolt.motor_s = 0.0
 
     outcome = taps.tap()
@@ -225,7 +225,7 @@ def test_a_tap_on_a_lock_without_a_motor_is_three_requests_and_no_wait(taps):
     assert taps.clock.monotonic() == 1000.0
 
 
-def test_a_command_that_moves_nothing_is_confirmed_at_once(taps):
+def test_move_to_the_present_state_is_confirmed_at_once(taps):
     taps.cloud.bolt.is_found("unlocked")
 
     outcome = taps.move(lambda state: Command.UNLOCK)
@@ -234,7 +234,7 @@ def test_a_command_that_moves_nothing_is_confirmed_at_once(taps):
     assert taps.clock.monotonic() == 1000.0
 
 
-def test_while_the_motor_runs_the_cloud_is_asked_once_a_second(taps):
+def test_confirm_is_asked_once_a_second(taps):
     taps.cloud.bolt.motor_s = 2.5
 
     taps.tap()
@@ -258,13 +258,13 @@ STORIES = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_a_tap_ends_as_the_lock_said(taps, case):
+def test_tap_ends_as_the_lock_reports(taps, case):
     play(taps, STORIES[case])
 
     assert len(taps.cloud.synced_at) == ("is_responsive" in STORIES[case].switches)
 
 
-def test_a_block_is_kept_to_for_thirty_minutes(taps):
+def test_quota_block_is_respected_for_thirty_minutes(taps):
     """One that goes on asking would be blocked for longer."""
     for _ in range(20):
         taps.status()

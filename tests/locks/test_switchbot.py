@@ -61,11 +61,11 @@ def status_with(**changes) -> tuple[int, bytes]:
     ],
     ids=["nonce", "empty-nonce"],
 )  # fmt: skip
-def test_a_sign_is_the_known_one_for_its_token_secret_time_and_nonce(nonce, sign):
+def test_sign_is_the_known_one(nonce, sign):
     assert switchbot_sign("test-token", "test-secret", "1700000000000", nonce) == sign
 
 
-def test_every_request_is_signed_anew(taps):
+def test_sign_is_new_for_every_request(taps):
     for _ in range(3):
         taps.status()
 
@@ -74,7 +74,7 @@ def test_every_request_is_signed_anew(taps):
     assert len({headers["sign"] for headers in asked}) == 3
 
 
-def test_a_clock_that_is_wrong_is_named_beside_the_keys(taps):
+def test_tap_with_a_wrong_clock_names_the_clock(taps):
     taps.cloud.ahead_s = 86_400.0
 
     assert taps.tap() == Outcome(
@@ -87,7 +87,7 @@ def test_a_clock_that_is_wrong_is_named_beside_the_keys(taps):
 # -- the wire
 
 
-def test_a_status_is_one_signed_get(taps):
+def test_status_is_a_signed_get(taps):
     status = taps.status()
 
     [request] = taps.cloud.requests
@@ -102,7 +102,7 @@ def test_a_status_is_one_signed_get(taps):
 
 
 @pytest.mark.parametrize("command", Command)
-def test_a_command_is_one_signed_post_of_an_explicit_command(taps, command):
+def test_send_is_a_signed_post(taps, command):
     assert taps.send(command) is None
 
     [request] = taps.cloud.requests
@@ -142,7 +142,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("word", SPELLINGS)
-def test_only_locked_and_unlocked_are_a_state_however_they_are_spelt(taps, word):
+def test_status_is_known_when_locked_or_unlocked_in_any_spelling(taps, word):
     state, why = SPELLINGS[word]
     taps.cloud.script = [status_with(lockState=word)]
 
@@ -174,7 +174,7 @@ REPORTS = {
 
 
 @pytest.mark.parametrize("case", REPORTS)
-def test_a_status_is_no_more_than_was_told(taps, case):
+def test_status_has_only_what_the_cloud_sent(taps, case):
     changes, status = REPORTS[case]
     taps.cloud.script = [status_with(**changes)]
 
@@ -182,7 +182,7 @@ def test_a_status_is_no_more_than_was_told(taps, case):
 
 
 @pytest.mark.parametrize("body", [{}, [], None, "locked"])
-def test_success_with_nothing_inside_is_an_unknown_state(taps, body):
+def test_status_with_an_empty_body_is_unknown(taps, body):
     whole = {"statusCode": 100, "body": body, "message": "success"}
     taps.cloud.script = [(200, json.dumps(whole).encode())]
 
@@ -190,7 +190,7 @@ def test_success_with_nothing_inside_is_an_unknown_state(taps, body):
 
 
 @pytest.mark.parametrize("device", ["Keypad Touch", "Hub 2", "Meter"])
-def test_the_id_of_something_else_is_named(taps, device):
+def test_status_of_another_device_names_it(taps, device):
     taps.cloud.script = [envelope(body={"deviceId": DEVICE_ID, "deviceType": device})]
 
     with pytest.raises(RequestRefused) as caught:
@@ -199,7 +199,7 @@ def test_the_id_of_something_else_is_named(taps, device):
     assert str(caught.value) == f"device_id is a {device}, not a lock"
 
 
-def test_a_lock_that_tells_no_state_is_not_called_something_else(taps):
+def test_status_of_a_lock_without_a_state_is_unknown(taps):
     taps.cloud.script = [envelope(body={"deviceType": "Smart Lock Ultra"})]
 
     assert taps.status() == LockStatus(state=UNKNOWN, why=NOT_TOLD)
@@ -238,7 +238,7 @@ BAD_ANSWERS = {
 
 @pytest.mark.parametrize("case", BAD_ANSWERS)
 @pytest.mark.parametrize("question", [Taps.status, Taps.send], ids=["status", "send"])
-def test_a_bad_answer_has_a_class_and_words(taps, question, case):
+def test_error_has_class_and_words(taps, question, case):
     answer, error, words = BAD_ANSWERS[case]
     taps.cloud.script = [answer]
 
@@ -274,7 +274,7 @@ def test_a_bad_answer_has_a_class_and_words(taps, question, case):
         (None, "locked", 30, Progress.PENDING),
     ],
 )
-def test_a_state_that_may_be_old_proves_nothing_and_is_never_no_effect(
+def test_confirm_ignores_a_state_that_may_be_old(
     taps, clock, before, word, after_s, progress
 ):
     taps.send(Command.UNLOCK)
@@ -285,7 +285,7 @@ def test_a_state_that_may_be_old_proves_nothing_and_is_never_no_effect(
     assert taps.learn(Command.UNLOCK, status) == progress
 
 
-def test_a_latch_alone_is_never_locked(taps):
+def test_confirm_of_lock_ignores_the_latch(taps):
     taps.send(Command.LOCK)
     taps.clock.advance(30)
     taps.cloud.script = [status_with(lockState="latchBoltLocked")]
@@ -295,7 +295,7 @@ def test_a_latch_alone_is_never_locked(taps):
     assert learnt == "only the latch holds the door"
 
 
-def test_a_lock_that_rests_on_its_latch_is_opened_and_locked_by_taps(taps):
+def test_tap_works_on_a_lock_that_rests_on_its_latch(taps):
     """switchbot-mqtt 96, SwitchBotAPI 347."""
     taps.cloud.spelling = {"unlocked": "latchBoltLocked"}
 
@@ -309,7 +309,7 @@ def test_a_lock_that_rests_on_its_latch_is_opened_and_locked_by_taps(taps):
     assert taps.clock.monotonic() == 1018.0
 
 
-def test_a_jam_that_is_news_is_the_locks_own_no(taps):
+def test_confirm_rejects_when_the_lock_has_jammed(taps):
     taps.send(Command.UNLOCK)
     taps.cloud.script = [status_with(lockState="jammed")]
 
@@ -317,7 +317,7 @@ def test_a_jam_that_is_news_is_the_locks_own_no(taps):
         taps.confirm(Command.UNLOCK, LockStatus(state=LOCKED))
 
 
-def test_an_unlock_of_a_lock_that_is_said_to_be_open_is_not_believed_too_soon(taps):
+def test_confirm_waits_for_the_lag_when_the_state_was_there_before(taps):
     """The bolt went home a moment ago, the cloud has not heard, the command is lost."""
     taps.cloud.bolt.is_found("unlocked")
     taps.clock.advance(60)
@@ -331,7 +331,7 @@ def test_an_unlock_of_a_lock_that_is_said_to_be_open_is_not_believed_too_soon(ta
     assert taps.cloud.bolt.place == "locked"
 
 
-def test_an_unlock_of_an_open_lock_is_confirmed_when_the_lag_is_over(taps):
+def test_confirm_accepts_an_unchanged_state_after_the_lag(taps):
     taps.cloud.bolt.is_found("unlocked")
     taps.clock.advance(60)
 
@@ -344,7 +344,7 @@ def test_an_unlock_of_an_open_lock_is_confirmed_when_the_lag_is_over(taps):
 # -- whole taps
 
 
-def test_a_tap_is_four_calls_when_the_status_lags_two_seconds(taps):
+def test_tap_is_four_calls_when_the_status_lags_two_seconds(taps):
     outcome = taps.tap()
 
     assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 95)
@@ -357,7 +357,7 @@ def test_a_tap_is_four_calls_when_the_status_lags_two_seconds(taps):
     ("late_s", "confirmed_s"),
     [(3, 3), (3.1, 6), (6, 6), (7, 10), (14, 15), (18, 20), (29, 30)],
 )
-def test_it_is_asked_at_3_6_10_15_20_and_30_seconds(taps, late_s, confirmed_s):
+def test_confirm_is_asked_at_3_6_10_15_20_and_30_seconds(taps, late_s, confirmed_s):
     taps.cloud.lag_s = late_s - taps.cloud.bolt.motor_s
 
     outcome = taps.tap()
@@ -367,7 +367,7 @@ def test_it_is_asked_at_3_6_10_15_20_and_30_seconds(taps, late_s, confirmed_s):
 
 
 @pytest.mark.parametrize("spelling", ["short", "upper"])
-def test_a_tap_works_in_every_spelling(taps, spelling):
+def test_tap_works_in_every_spelling(taps, spelling):
     taps.cloud.spelling = {
         "short": {"locked": "lock", "unlocked": "unlock"},
         "upper": {"locked": "LOCKED", "unlocked": "UNLOCKED"},
@@ -389,11 +389,11 @@ STORIES = {
 
 
 @pytest.mark.parametrize("case", STORIES)
-def test_a_tap_ends_as_the_lock_proved_and_not_as_the_cloud_said(taps, case):
+def test_tap_ends_as_the_status_proves(taps, case):
     play(taps, STORIES[case])
 
 
-def test_a_bolt_that_jams_is_never_called_open(taps):
+def test_tap_that_jams_is_refused(taps):
     taps.cloud.bolt.jams = True
 
     outcome = taps.tap()
@@ -403,7 +403,7 @@ def test_a_bolt_that_jams_is_never_called_open(taps):
     assert taps.cloud.bolt.place == "jammed"
 
 
-def test_a_chosen_command_to_an_unknown_lock_is_confirmed_when_the_lag_is_over(taps):
+def test_move_from_an_unknown_state_is_confirmed_after_the_lag(taps):
     taps.cloud.script = [status_with(lockState="jammed")]
 
     outcome = taps.tap(on_unknown=Command.UNLOCK)

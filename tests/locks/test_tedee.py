@@ -56,7 +56,7 @@ def operation_with(status: object, result: object) -> tuple[int, bytes]:
 # -- the wire
 
 
-def test_a_status_is_one_sync_with_the_key_in_its_header(taps):
+def test_status_is_a_sync_with_the_key_in_its_header(taps):
     status = taps.status()
 
     [request] = taps.cloud.requests
@@ -69,7 +69,7 @@ def test_a_status_is_one_sync_with_the_key_in_its_header(taps):
 @pytest.mark.parametrize(
     ("command", "call"), [(Command.UNLOCK, UNLOCK), (Command.LOCK, LOCK)]
 )
-def test_a_command_is_one_post_that_gives_its_operation(taps, command, call):
+def test_send_is_a_post_that_returns_an_operation_id(taps, command, call):
     assert taps.send(command) == "1619078520230"
 
     assert taps.cloud.asked == [call]
@@ -77,14 +77,14 @@ def test_a_command_is_one_post_that_gives_its_operation(taps, command, call):
     assert taps.cloud.bolt.moved == [command.value]
 
 
-def test_an_operation_may_be_named_by_a_number(taps):
+def test_send_accepts_a_number_as_operation_id(taps):
     taps.cloud.number_ids = True
 
     assert taps.send() == "1619078520230"
 
 
 @pytest.mark.parametrize("told", [{}, {"operationId": ""}, {"operationId": None}, []])
-def test_a_command_accepted_without_an_operation_is_not_readable(taps, told):
+def test_send_without_an_operation_id_is_unreadable(taps, told):
     taps.cloud.script = [success(told, 202)]
 
     with pytest.raises(Unreadable) as caught:
@@ -93,7 +93,7 @@ def test_a_command_accepted_without_an_operation_is_not_readable(taps, told):
     assert str(caught.value) == "an answer without a readable `operationId`"
 
 
-def test_an_operation_id_cannot_reach_beyond_its_place_in_the_path(taps):
+def test_confirm_quotes_the_operation_id(taps):
     with pytest.raises(RequestRefused):
         confirmed(taps, "../1?2")
 
@@ -120,7 +120,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_only_locked_unlocked_and_pulled_are_a_state(taps, number):
+def test_status_is_known_when_locked_unlocked_or_pulled(taps, number):
     state, why = NUMBERS[number]
     taps.cloud.script = [sync_with(number)]
 
@@ -130,7 +130,7 @@ def test_only_locked_unlocked_and_pulled_are_a_state(taps, number):
 
 
 @pytest.mark.parametrize("key", ["lockProperties", "deviceState"])
-def test_the_state_is_found_under_both_of_its_names(taps, key):
+def test_status_is_read_under_both_of_its_names(taps, key):
     taps.cloud.properties_key = key
 
     assert taps.status().state is LOCKED
@@ -140,7 +140,7 @@ NOT_CONNECTED = "the lock is not connected to its bridge"
 
 
 @pytest.mark.parametrize("key", ["lockProperties", "deviceState"])
-def test_a_lock_without_its_bridge_is_unknown_and_not_reachable(taps, key):
+def test_status_without_the_bridge_is_unknown_and_unreachable(taps, key):
     taps.cloud.properties_key = key
     taps.cloud.is_connected = False
 
@@ -149,14 +149,14 @@ def test_a_lock_without_its_bridge_is_unknown_and_not_reachable(taps, key):
     )
 
 
-def test_a_state_without_a_connection_is_an_old_one(taps):
+def test_status_of_a_disconnected_lock_is_unknown(taps):
     taps.cloud.script = [sync_with(6, isConnected=False)]
 
     assert taps.status().state is UNKNOWN
 
 
 @pytest.mark.parametrize("value", [None, "yes", 1])
-def test_a_connection_that_is_not_told_is_not_claimed(taps, value):
+def test_status_without_isconnected_has_unknown_reachability(taps, value):
     taps.cloud.script = [sync_with(6, isConnected=value)]
 
     assert taps.status() == LockStatus(state=LOCKED, reachable=None)
@@ -166,7 +166,7 @@ def test_a_connection_that_is_not_told_is_not_claimed(taps, value):
     ("sent", "read"),
     [(54, 54), (0, 0), (101, None), (-1, None), (True, None), ("9", None)],
 )
-def test_a_battery_is_a_percentage_or_nothing(taps, sent, read):
+def test_status_battery_is_a_percentage_or_none(taps, sent, read):
     properties = {"state": 6, "batteryLevel": sent}
     taps.cloud.script = [success({"isConnected": True, "lockProperties": properties})]
 
@@ -196,7 +196,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", BAD_STATUSES)
-def test_a_status_without_a_state_makes_no_sense(taps, case):
+def test_status_without_a_state_is_unreadable(taps, case):
     answer, words = BAD_STATUSES[case]
     taps.cloud.script = [answer]
 
@@ -212,7 +212,7 @@ def test_a_status_without_a_state_makes_no_sense(taps, case):
     [Taps.status, Taps.send, lambda taps: confirmed(taps, "1")],
     ids=["status", "send", "confirm"],
 )
-def test_a_bad_answer_has_a_class_and_words(taps, question, case):
+def test_error_has_class_and_words(taps, question, case):
     answer, error, words = ERRORS[case]
     taps.cloud.script = [answer]
 
@@ -237,7 +237,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_question_refused_with_400_is_told_in_the_vendors_words(taps, case):
+def test_status_400_has_the_vendors_words(taps, case):
     answer, words = REFUSALS[case]
     taps.cloud.script = [answer]
 
@@ -248,7 +248,7 @@ def test_a_question_refused_with_400_is_told_in_the_vendors_words(taps, case):
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_command_refused_with_400_did_not_come_to_the_lock(taps, case):
+def test_send_400_means_not_forwarded(taps, case):
     """Source: the documentation of the lock's operations."""
     answer, words = REFUSALS[case]
     taps.cloud.script = [answer]
@@ -268,14 +268,16 @@ def test_a_command_refused_with_400_did_not_come_to_the_lock(taps, case):
     [("PENDING", 0, Progress.PENDING), ("PENDING", None, Progress.PENDING),
      ("COMPLETED", 0, Progress.DONE)],
 )  # fmt: skip
-def test_an_operation_is_done_when_it_has_completed_well(taps, stage, result, progress):
+def test_confirm_is_done_when_the_operation_has_succeeded(
+    taps, stage, result, progress
+):
     taps.cloud.script = [operation_with(stage, result)]
 
     assert confirmed(taps, "7") is progress
     assert taps.cloud.asked == ["GET /api/v37/my/device/operation/7"]
 
 
-def test_an_operation_that_failed_is_the_locks_own_no(taps):
+def test_confirm_rejects_when_the_operation_has_failed(taps):
     taps.cloud.script = [operation_with("COMPLETED", 3)]
 
     with pytest.raises(Rejected) as caught:
@@ -290,9 +292,7 @@ def test_an_operation_that_failed_is_the_locks_own_no(taps):
     [("COMPLETED", None), ("COMPLETED", "0"), ("COMPLETED", False), ("DONE", 0),
      (None, 0), (1, 0)],
 )  # fmt: skip
-def test_an_operation_that_is_neither_pending_nor_completed_proves_nothing(
-    taps, stage, result
-):
+def test_confirm_of_an_operation_in_another_stage_is_unreadable(taps, stage, result):
     taps.cloud.script = [operation_with(stage, result)]
 
     with pytest.raises(Unreadable):
@@ -300,7 +300,7 @@ def test_an_operation_that_is_neither_pending_nor_completed_proves_nothing(
 
 
 @pytest.mark.parametrize("before", [UNKNOWN, None])
-def test_an_operation_on_a_lock_that_may_be_uncalibrated_proves_nothing(taps, before):
+def test_confirm_reads_the_state_of_a_lock_that_may_be_uncalibrated(taps, before):
     taps.cloud.script = [
         operation_with("COMPLETED", 0), sync_with(0),
         operation_with("COMPLETED", 0),
@@ -318,7 +318,7 @@ def test_an_operation_on_a_lock_that_may_be_uncalibrated_proves_nothing(taps, be
      (3, "the bolt is half out"), (0, "the lock is not calibrated"),
      (4, "the bolt is moving")],
 )  # fmt: skip
-def test_without_an_operation_the_state_decides(taps, number, progress):
+def test_confirm_without_an_operation_reads_the_state(taps, number, progress):
     taps.cloud.script = [sync_with(number)]
 
     assert taps.learn(Command.UNLOCK, None) == progress
@@ -328,7 +328,7 @@ def test_without_an_operation_the_state_decides(taps, number, progress):
 @pytest.mark.parametrize(
     ("later_s", "calls"), [(0.5, 1), (19.9, 1), (20, 2)], ids=["0.5", "19.9", "20"]
 )
-def test_the_state_is_not_asked_for_twice_in_20_seconds(taps, clock, later_s, calls):
+def test_confirm_reads_the_state_once_in_20_seconds(taps, clock, later_s, calls):
     taps.status()
     clock.advance(later_s)
 
@@ -339,7 +339,7 @@ def test_the_state_is_not_asked_for_twice_in_20_seconds(taps, clock, later_s, ca
 # -- whole taps
 
 
-def test_a_tap_is_three_calls_and_is_confirmed_after_two_seconds(taps):
+def test_tap_is_three_calls_and_confirmed_after_two_seconds(taps):
     outcome = taps.tap()
 
     assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 54)
@@ -348,7 +348,7 @@ def test_a_tap_is_three_calls_and_is_confirmed_after_two_seconds(taps):
     assert taps.cloud.bolt.moved == ["unlock"]
 
 
-def test_a_tap_locks_a_lock_whose_latch_is_pulled(taps):
+def test_tap_locks_a_lock_whose_latch_is_pulled(taps):
     taps.cloud.bolt.is_found("unlocked")
     taps.cloud.numbers["unlocked"] = 7
 
@@ -359,7 +359,7 @@ def test_a_tap_locks_a_lock_whose_latch_is_pulled(taps):
     ("motor_s", "confirmed_s"),
     [(0.0, 2), (2.0, 2), (3.0, 4), (5.0, 7), (11.0, 11), (12.0, 16), (20.5, 21), (25, 28)],
 )  # fmt: skip
-def test_it_is_asked_at_2_4_7_11_16_21_and_28_seconds(taps, motor_s, confirmed_s):
+def test_confirm_is_asked_at_2_4_7_11_16_21_and_28_seconds(taps, motor_s, confirmed_s):
     taps.cloud.bolt.motor_s = motor_s
 
     outcome = taps.tap()
@@ -371,7 +371,7 @@ def test_it_is_asked_at_2_4_7_11_16_21_and_28_seconds(taps, motor_s, confirmed_s
 UNSURE = "not confirmed within 28 s"
 
 
-def test_a_command_without_an_operation_id_is_confirmed_by_the_state(taps):
+def test_tap_without_an_operation_id_ends_unsure(taps):
     taps.cloud.script = [None, success({}, 202)]
 
     outcome = taps.tap()
@@ -381,7 +381,7 @@ def test_a_command_without_an_operation_id_is_confirmed_by_the_state(taps):
     assert len(taps.cloud.asked) == 3
 
 
-def test_a_lock_that_jams_says_so_itself(taps):
+def test_tap_that_jams_is_refused(taps):
     taps.cloud.bolt.jams = True
 
     outcome = taps.tap()
@@ -392,7 +392,7 @@ def test_a_lock_that_jams_says_so_itself(taps):
     assert taps.clock.monotonic() == 1002.0
 
 
-def test_an_uncalibrated_lock_that_was_told_to_open_is_never_called_open(taps):
+def test_move_of_an_uncalibrated_lock_ends_unsure(taps):
     taps.cloud.is_calibrated = False
 
     outcome = taps.tap(on_unknown=Command.UNLOCK)
@@ -404,7 +404,7 @@ def test_an_uncalibrated_lock_that_was_told_to_open_is_never_called_open(taps):
 
 
 @pytest.mark.parametrize("command", Command)
-def test_a_lock_that_rests_half_out_can_be_turned_either_way(taps, command):
+def test_move_works_from_a_bolt_that_is_half_out(taps, command):
     """tedee_hass 17 and 50: a key that was not turned to its end."""
     taps.cloud.bolt.is_found("half-out")
     taps.cloud.numbers["half-out"] = 3
@@ -416,7 +416,7 @@ def test_a_lock_that_rests_half_out_can_be_turned_either_way(taps, command):
     assert taps.cloud.bolt.place == command.target
 
 
-def test_a_tap_locks_a_lock_that_rests_half_out(taps):
+def test_tap_locks_a_lock_whose_bolt_is_half_out(taps):
     taps.cloud.bolt.is_found("half-out")
     taps.cloud.numbers["half-out"] = 3
 
@@ -424,7 +424,7 @@ def test_a_tap_locks_a_lock_that_rests_half_out(taps):
 
 
 @pytest.mark.parametrize("command", Command)
-def test_half_out_proves_neither_of_the_two(taps, command):
+def test_confirm_ignores_a_bolt_that_is_half_out(taps, command):
     taps.cloud.script = [sync_with(3)]
 
     assert taps.learn(command, None) == "the bolt is half out"

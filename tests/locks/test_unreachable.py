@@ -54,9 +54,7 @@ KEEP_ONE = [kind for kind in DRIVERS if kind != "nuki-bridge"]
 
 
 @pytest.mark.parametrize("kind", KEEP_ONE)
-def test_a_minute_without_a_connection_is_trouble_until_there_is_one(
-    at_port, clock, port, kind
-):
+def test_trouble_after_a_minute_without_a_connection(at_port, clock, port, kind):
     lock = at_port(kind)
 
     idle(lock, clock, 59)
@@ -70,7 +68,7 @@ def test_a_minute_without_a_connection_is_trouble_until_there_is_one(
         assert lock.trouble() == ""
 
 
-def test_a_kind_that_keeps_no_connection_is_never_in_trouble(at_port, clock):
+def test_trouble_is_unknown_for_a_kind_without_a_kept_connection(at_port, clock):
     bridge, now = at_port("nuki-bridge"), clock.monotonic()
     with pytest.raises(doorpi.NotSent):
         bridge.status(now + 1.0)
@@ -80,7 +78,7 @@ def test_a_kind_that_keeps_no_connection_is_never_in_trouble(at_port, clock):
     assert doorpi.Relay(LockConfig(kind="relay", relay_gpio=17), clock).trouble() == ""
 
 
-def test_a_name_service_that_never_answers_is_trouble_too(at_port, clock, monkeypatch):
+def test_trouble_when_the_name_service_never_answers(at_port, clock, monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: over.wait(20) and [])
     lock = at_port("tedee")
@@ -115,7 +113,7 @@ def idler():
     return look
 
 
-def test_it_is_shown_and_told_once_and_heals_by_itself(idler, caplog):
+def test_light_and_log_show_the_trouble_once_until_it_ends(idler, caplog):
     world = idler()
     assert world.lights.standing is Signal.READY
     world.lock.unreachable = WORDS
@@ -133,7 +131,7 @@ def test_it_is_shown_and_told_once_and_heals_by_itself(idler, caplog):
     assert world.supervisor.said[-1] == "status: ready"
 
 
-def test_ready_is_not_shown_meanwhile_not_after_a_tap_that_the_fallback_served(idler):
+def test_light_stays_after_a_tap_that_the_fallback_served(idler):
     world = idler()
     world.lock.unreachable = WORDS
     world.lock.statuses = [doorpi.NotSent("cannot reach it")] * 9
@@ -153,7 +151,7 @@ def test_ready_is_not_shown_meanwhile_not_after_a_tap_that_the_fallback_served(i
     assert world.lights.standing is Signal.LOCK_UNREACHABLE
 
 
-def test_a_fallback_that_cannot_be_reached_is_told_as_well(idler):
+def test_light_shows_an_unreachable_fallback(idler):
     world = idler()
     assert world.fallback
     world.fallback.unreachable = WORDS
