@@ -10669,7 +10669,7 @@ def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
     log.setLevel(level)
 
 
-def cmd_run(args: argparse.Namespace) -> int:
+def cmd_run(args: argparse.Namespace) -> None:
     set_up_logging(logging.StreamHandler())
     signals, clock = ProcessSignals(), SystemClock()
     signals.install()
@@ -10678,8 +10678,7 @@ def cmd_run(args: argparse.Namespace) -> int:
     config = settings.load()
     become_owner(Path(config.door.state_dir))
     with only_door(Path(config.door.state_dir)):
-        build(config, settings, os.environ, clock).run()
-    raise AssertionError("the door runs until it is stopped")
+        build(config, settings, os.environ, clock).run()  # until it is stopped
 
 
 # -- the settings
@@ -10808,7 +10807,7 @@ def _not_kept(folder: Path) -> Iterator[str]:
 # -- people
 
 
-def cmd_cards(args: argparse.Namespace) -> int:
+def cmd_cards(args: argparse.Namespace) -> None:
     config, clock = load(args), SystemClock()
     with contextlib.closing(make_store(config)) as store:
         in_file = sorted(
@@ -10831,12 +10830,11 @@ def cmd_cards(args: argparse.Namespace) -> int:
         if args.toml and not sys.stdout.isatty() and store.people.exists():
             with contextlib.suppress(StoreError):  # doctor reports old ones
                 store.events.keep(Notes({NoteKey.BACKUP: utc_text(clock.now())}))
-    return EX_OK
 
 
-def cmd_allow(args: argparse.Namespace) -> int:
+def cmd_allow(args: argparse.Namespace) -> None:
     config, clock = load(args), SystemClock()
-    at, notes, presented, renamed = clock.now(), list[str](), "", ""
+    at, notes, presented = clock.now(), list[str](), ""
     with contextlib.closing(make_store(config)) as store:
         if args.uid:
             uid = parse_uid(args.uid)
@@ -10850,19 +10848,17 @@ def cmd_allow(args: argparse.Namespace) -> int:
         notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
         words = validity(card, config.schedules, at.date())
         if was and was.holder != card.holder:
-            renamed = f" (until now: {printable(was.holder)})"
+            words += f" (until now: {printable(was.holder)})"
         more = "; no longer blocked" * bool(lifted)
-        whose = [(card.uid, card.holder)]
-        _log_change(store, at, Change.ALLOW, f"{words}{renamed}{more}", whose)
+        _log_change(store, at, Change.ALLOW, words + more, [(uid, card.holder)])
     may = "enrols cards" if card.role is Role.MASTER else "may enter"
     name = printable(card.holder)
-    say(f"{name} {may} with {format_uid(uid)}{presented}: {words}{renamed}")
+    say(f"{name} {may} with {format_uid(uid)}{presented}: {words}")
     say(f"no longer {block_words(block)}" for block in lifted)
     complain(*notes)
-    return EX_OK
 
 
-def cmd_revoke(args: argparse.Namespace) -> int:
+def cmd_revoke(args: argparse.Namespace) -> None:
     config, at = load(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
         try:
@@ -10875,10 +10871,9 @@ def cmd_revoke(args: argparse.Namespace) -> int:
             cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
             _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
     say(lines)
-    return EX_OK
 
 
-def cmd_lockdown(args: argparse.Namespace) -> int:
+def cmd_lockdown(args: argparse.Namespace) -> None:
     config, at = load(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
         was = Forgiving(store.people, _warn_of_store).locked_down()
@@ -10891,10 +10886,9 @@ def cmd_lockdown(args: argparse.Namespace) -> int:
         say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
     else:
         say(f"not locked down{already}: everybody on the list may enter")
-    return EX_OK
 
 
-def cmd_import(args: argparse.Namespace) -> int:
+def cmd_import(args: argparse.Namespace) -> None:
     try:
         text = list_text(args.file)  # first: perhaps only root can read it
         config, clock = load(args), SystemClock()
@@ -10920,7 +10914,6 @@ def cmd_import(args: argparse.Namespace) -> int:
             _import(changes, store, clock.now())
     if changes.refused:
         raise Refused(f"{counted(len(changes.refused), 'row')} refused: not imported")
-    return EX_OK
 
 
 def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
@@ -11221,7 +11214,7 @@ def _lock_findings(
 # -- the lights, and a card without hardware
 
 
-def cmd_legend(args: argparse.Namespace) -> int:
+def cmd_legend(args: argparse.Namespace) -> None:
     patterns, name = Parser({}).patterns(), ""
     try:
         config = load(args)
@@ -11233,7 +11226,6 @@ def cmd_legend(args: argparse.Namespace) -> int:
         say(legend_svg(patterns, name))
     else:
         say(legend(patterns, colours=sys.stdout.isatty()))
-    return EX_OK
 
 
 GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
@@ -11253,7 +11245,7 @@ def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str
         yield f"{'':<{names}}  {looks(pattern)}"
 
 
-def cmd_tap(args: argparse.Namespace) -> int:
+def cmd_tap(args: argparse.Namespace) -> None:
     device = load(args).reader.device
     address = udp_address(device)
     if address is None:
@@ -11267,7 +11259,6 @@ def cmd_tap(args: argparse.Namespace) -> int:
     if not was_read:
         raise Refused(f"no reader looked at {device} within 5 s; is `run` running?")
     say(f"{format_uid(args.uid)} was read")
-    return EX_OK
 
 
 # -- the command line
@@ -11313,8 +11304,8 @@ AT = functools.partial(
 )
 
 Option = tuple[str, dict[str, Any]]
-#: What a verb runs, what it does in words, and its arguments.
-Verb = tuple[Callable[[argparse.Namespace], int], str, Sequence[Option]]
+#: What a verb runs (None is success), what it does in words, and its arguments.
+Verb = tuple[Callable[[argparse.Namespace], int | None], str, Sequence[Option]]
 
 
 def option(name: str, help: str, metavar: str = "", **details: Any) -> Option:
@@ -11436,7 +11427,7 @@ def _run(args: argparse.Namespace) -> int:
     """Run one verb, and put into words what went wrong."""
     code = EX_FAILED
     try:
-        return VERBS[args.verb][0](args)
+        return VERBS[args.verb][0](args) or EX_OK
     except Stopped as stopped:
         is_usual = stopped.number in (signal.SIGTERM, signal.SIGINT)
         return EX_OK if is_usual and args.verb == "run" else 128 + stopped.number
