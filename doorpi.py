@@ -7588,19 +7588,13 @@ class Job(Generic[T]):
     """A Pending of ThreadWorker's."""
 
     done = False
-    _error: BaseException | None = None
-
-    def run(self, function: Callable[[], T]) -> None:
-        try:
-            self._answer = function()
-        except BaseException as error:  # raised where its result is asked for
-            self._error = error
-        self.done = True
+    answer: T
+    error: BaseException | None = None
 
     def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._answer
+        if self.error is not None:
+            raise self.error
+        return self.answer
 
 
 class ThreadWorker:
@@ -7643,7 +7637,11 @@ class ThreadWorker:
             if self._is_closed:
                 return
             self._begun_at = time.monotonic()
-            job.run(function)
+            try:
+                job.answer = function()
+            except BaseException as error:
+                job.error = error
+            job.done = True
             self._begun_at = None
             del job, function  # or the answer is kept until the next one
             self._wake()
