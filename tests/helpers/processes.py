@@ -35,6 +35,11 @@ GREEN, RED = 23, 22
 T = TypeVar("T")
 
 
+def open_files() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def wait_for(condition: Callable[[], T], what: str, within_s: float = 10.0) -> T:
     """The first true answer of ``condition``; fails in words after ``within_s``."""
     watch = Stopwatch()

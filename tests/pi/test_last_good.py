@@ -9,8 +9,6 @@ import logging
 import os
 import signal
 import stat
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +27,7 @@ from doorpi import (
 from tests.fakes.live_cloud import LiveSesameMini
 from tests.fakes.virtual import VirtualField
 from tests.helpers.desk import Desk
+from tests.helpers.disk import fill_up, tmpfs
 from tests.helpers.processes import DoorProcess, doorpi_says, write_config
 from tests.helpers.world import KEN
 
@@ -280,12 +279,12 @@ def test_the_disk_is_written_only_for_something_new(path, start):
     assert kept.stat().st_ino != before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 def test_a_disk_that_is_full_keeps_no_settings_of_before(path, start):
     state = path.parent.with_name("state")
-    with small_disk(state):
+    state.rmdir()
+    with tmpfs(state, "size=64k"):
         desk = start()
-        fill(state / "filler")
+        fill_up(state)
         desk.write("after")
         desk.read()
 
@@ -318,25 +317,6 @@ def test_what_cannot_be_replaced_is_removed_and_kept_once_it_can(
 
 def no_room(_: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no disk can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(file: Path) -> None:
-    with contextlib.suppress(OSError), file.open("wb", buffering=0) as full:
-        while True:
-            full.write(bytes(1024))
 
 
 def test_a_folder_that_cannot_be_written_is_told_once_and_stops_no_door(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from doorpi import JournalFormatter, Systemd
+from tests.helpers.processes import open_files
 from tests.helpers.stopwatch import Stopwatch
 
 
@@ -56,10 +57,6 @@ def systemd_with(manager, clock):
         return Systemd({"NOTIFY_SOCKET": manager.address} | environ, clock)
 
     return make
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def say_everything(systemd: Systemd) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -130,12 +129,6 @@ def test_a_card_is_silent_at(radio, poll, frame):
     assert poll.is_silent_at(frame)
 
 
-def test_nothing_is_selected_before_a_card_was_woken(radio, poll):
-    radio.put(card("D3C2B1A0"))
-
-    assert poll.is_silent_at("9320")
-
-
 GARBAGE = {
     "nothing at all": b"",
     "a space": b" ",
@@ -163,99 +156,6 @@ def test_garbage_is_met_with_silence_and_the_next_poll_is_answered(
 
     assert poll.ask("26") == "4400"
     assert poll.ask("9320") == "8804a93c19"
-
-
-def test_two_cards_are_met_in_turn(radio, poll):
-    radio.put(card("D3C2B1A0"), card("04A93C715ED284"))
-
-    met = [poll.ask("26") for _ in range(6)]
-
-    assert sorted(met[:2]) == ["0400", "4400"]
-    assert met[2:] == met[:2] * 2
-
-
-def test_a_random_card_has_a_new_uid_of_the_random_kind_at_each_poll(radio, poll):
-    radio.put(card("08000000", random=True))
-
-    uids = set()
-    for _ in range(8):
-        assert poll.ask("26") == "0400"
-        uids.add(poll.ask("9320")[:8])
-
-    assert len(uids) == 8
-    assert all(uid.startswith("08") for uid in uids)
-
-
-def test_a_card_taken_in_the_middle_is_silent(radio, poll):
-    radio.put(card("D3C2B1A0"))
-    assert poll.ask("26") == "0400"
-
-    radio.take()
-
-    assert poll.is_silent_at("9320")
-    assert poll.ask("26") == ""
-
-
-def test_a_card_put_in_the_place_of_another_is_silent_until_it_is_woken(radio, poll):
-    """Else the one that was taken would count as the new one having been read."""
-    radio.put(card("D3C2B1A0"))
-    assert poll.ask("26") == "0400"
-    assert poll.ask("9320") == "d3c2b1a000"
-
-    radio.put(card("04A93C715ED284"))
-
-    assert poll.is_silent_at("9370d3c2b1a000")
-    assert not radio.wait_until_read(0)
-
-
-def test_a_card_was_read_when_its_last_level_was_selected(radio, poll):
-    radio.put(card("04A93C715ED284"))
-
-    read = []
-    for frame in ("26", "9320", "93708804a93c19", "9520", "9570715ed28479"):
-        poll.ask(frame)
-        read.append(radio.wait_until_read(0))
-
-    assert read == [False, False, False, False, True]
-
-
-def test_a_new_card_was_not_read_yet(radio, poll):
-    radio.put(card("D3C2B1A0"))
-    for frame in ("26", "9320", "9370d3c2b1a000"):
-        poll.ask(frame)
-    assert radio.wait_until_read(1)
-
-    radio.put(card("04A93C715ED284"))
-
-    assert not radio.wait_until_read(0)
-
-
-def test_every_poll_is_counted_and_nothing_else(radio, poll):
-    for frame in ("26", "52", "26"):
-        poll.ask(frame)
-    poll.raw(b"RFOFF")
-    poll.ask("26")
-
-    assert radio.polls == 4
-
-
-def test_the_field_is_on_loopback_and_says_how_a_reader_finds_it(radio):
-    assert radio.device == f"udp:127.0.0.1:{radio.port}"
-    assert radio.port != 0
-
-
-def test_a_port_in_use_is_an_oserror(radio):
-    with pytest.raises(OSError, match="in use"):
-        VirtualField(port=radio.port)
-
-
-def test_a_closed_field_leaves_no_thread_and_frees_its_port():
-    radio = VirtualField()
-
-    radio.close()
-
-    assert not [t for t in threading.enumerate() if t.name == "field"]
-    VirtualField(port=radio.port).close()
 
 
 # -- the card of `tap`

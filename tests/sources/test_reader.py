@@ -18,7 +18,7 @@ import pytest
 import doorpi
 from doorpi import Card, NfcReader, ReaderLost, Uid
 from tests.fakes.virtual import VirtualCard, VirtualField
-from tests.helpers.processes import ROOT, environment
+from tests.helpers.processes import ROOT, environment, open_files
 from tests.helpers.stopwatch import Stopwatch
 
 KEN = "04A93C715ED284"
@@ -34,10 +34,6 @@ def reader(radio):
 
 def show(radio, *uids: str, **details) -> None:
     radio.put(*(VirtualCard(bytes.fromhex(uid), **details) for uid in uids))
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # -- what a card is

@@ -28,6 +28,7 @@ from doorpi import (
 )
 from tests.fakes.cards import card
 from tests.helpers.bench import FAULTS, RECOVERED_WITHIN_S, Bench
+from tests.helpers.processes import open_files
 from tests.helpers.stopwatch import Stopwatch
 from tests.helpers.values import replace
 from tests.helpers.world import KEN
@@ -43,11 +44,6 @@ def bench(chip):
     bench = Bench(chip.device)
     yield bench
     bench.reader.close()
-
-
-def open_files() -> list[str]:
-    links = Path("/proc/self/fd")
-    return sorted(str(link.readlink()) for link in links.iterdir() if link.exists())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -458,7 +454,7 @@ def test_many_faults_leave_no_file_no_thread_and_no_memory(chip, bench):
     bench.until(lambda: not bench.is_lost, "recovery")
 
     gc.collect()
-    assert len(open_files()) == len(files)
+    assert open_files() == files
     assert threading.active_count() == threads
 
 
