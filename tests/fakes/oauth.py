@@ -109,7 +109,7 @@ class OAuthLock(WebLock):
         except HttpError as error:
             raise NotSent(f"no new token: {error}") from None
         if reply.status in (400, 401):
-            raise AuthError(f"{reply.words}: sign in anew")
+            raise AuthError(f"{reply.words}: sign in again")
         if not reply.is_accepted:
             raise NotSent(f"no new token: {reply.words}")
         tokens = told.get("access_token"), told.get("refresh_token", old)

@@ -68,8 +68,8 @@ def test_the_second_opens_after_a_no_of_the_vendors_cloud(
     world, second, kind, stage, fault, is_freed
 ):
     cloud = DRIVERS[kind](world.clock)
-    cloud.faults = {"told": fault}
-    cloud.fail("told", at=stage, times=MANY)
+    cloud.faults = {"words": fault}
+    cloud.fail("words", at=stage, times=MANY)
     world.lock = driver_of(cloud)
 
     world.tap(KEN, config=CONFIG)

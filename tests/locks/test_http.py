@@ -281,11 +281,15 @@ def test_reply_words_are_redacted(raw, api):
     length = f"Retry-After: 7\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     caller = api(raw(answers(b"HTTP/1.1 429 X\r\n" + length + body)))
 
-    told = ask(caller)
+    outcome = ask(caller)
 
-    assert told.words == "HTTP 429 no *** here"
-    assert (told.status, told.said, told.retry_after) == (429, "no *** here.", "7")
-    assert not told.is_accepted
+    assert outcome.words == "HTTP 429 no *** here"
+    assert (outcome.status, outcome.said, outcome.retry_after) == (
+        429,
+        "no *** here.",
+        "7",
+    )
+    assert not outcome.is_accepted
 
 
 def test_call_sends_a_form(raw, api):
@@ -415,9 +419,9 @@ def test_call_ends_in_time_when_the_answer_never_ends(
     server = raw(after_request(NEVER_DONE[case]), tls if secure else None)
     caller = api(server, trusted=trusted)
 
-    told = failure(caller, "POST", within_s=0.25)
+    outcome = failure(caller, "POST", within_s=0.25)
 
-    assert told == "MaybeSent: 127.0.0.1 did not answer in time"
+    assert outcome == "MaybeSent: 127.0.0.1 did not answer in time"
     assert len(server.requests) == 1
 
 
@@ -521,10 +525,10 @@ def test_call_fails_at_once_on_a_broken_answer(raw, api, case, method):
     server = raw(after_request(misbehave))
     watch = Stopwatch()
 
-    told = failure(api(server), method)
+    outcome = failure(api(server), method)
 
     assert watch.own_s < 1.0
-    assert told == expected
+    assert outcome == expected
     assert (
         len(server.requests) == 1
     )  # a fresh connection is not suspected of being dead
@@ -642,9 +646,9 @@ def test_call_to_a_closed_port_is_not_sent(api):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 
-    told = failure(api(f"http://127.0.0.1:{port}"))
+    outcome = failure(api(f"http://127.0.0.1:{port}"))
 
-    assert told == "NotSent: cannot reach 127.0.0.1: connection refused"
+    assert outcome == "NotSent: cannot reach 127.0.0.1: connection refused"
 
 
 def test_call_to_a_silent_host_is_not_sent(api):
@@ -658,20 +662,20 @@ def test_call_to_a_silent_host_is_not_sent(api):
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
 
-        told = failure(
+        outcome = failure(
             api(f"http://127.0.0.1:{listener.getsockname()[1]}"), within_s=0.25
         )
 
-    assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
+    assert outcome == "NotSent: cannot reach 127.0.0.1: no answer yet"
 
 
 def test_call_to_a_host_that_never_reads_is_maybe_sent(api):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        told = failure(
+        outcome = failure(
             api(f"http://127.0.0.1:{listener.getsockname()[1]}"), within_s=0.25
         )
 
-    assert told == "MaybeSent: 127.0.0.1 did not answer in time"
+    assert outcome == "MaybeSent: 127.0.0.1 did not answer in time"
 
 
 @pytest.mark.parametrize(
@@ -689,10 +693,10 @@ def test_tls_that_fails_means_not_sent(raw, api, trusted, serve, within_s, why):
     caller = api(f"https://127.0.0.1:{server.port}", trusted=trusted)
     watch = Stopwatch()
 
-    told = failure(caller, "POST", within_s)
+    outcome = failure(caller, "POST", within_s)
 
     assert watch.own_s < 1.0
-    assert told.startswith(f"NotSent: cannot reach 127.0.0.1: {why}")
+    assert outcome.startswith(f"NotSent: cannot reach 127.0.0.1: {why}")
     assert server.requests == []
 
 
@@ -718,9 +722,9 @@ UNTRUSTED = {
 def test_tls_refuses_a_wrong_certificate(raw, api, ca, trusted, certificate, words):
     server = raw(tls=served_by(certificate(ca)))
 
-    told = failure(api(server, trusted=trusted), "POST")
+    outcome = failure(api(server, trusted=trusted), "POST")
 
-    assert told == f"NotSent: cannot reach 127.0.0.1: TLS: {words}"
+    assert outcome == f"NotSent: cannot reach 127.0.0.1: TLS: {words}"
     assert server.requests == []
 
 
@@ -780,9 +784,9 @@ def test_tls_trusts_a_home_made_authority_for_its_own_certificates_only(
     home = HomeMade()
     server = raw(tls=served_by(of(home)))
 
-    told = failure(api(server, trusted=home.pem.decode()), "POST")
+    outcome = failure(api(server, trusted=home.pem.decode()), "POST")
 
-    assert told.startswith(f"NotSent: cannot reach 127.0.0.1: TLS: {words}")
+    assert outcome.startswith(f"NotSent: cannot reach 127.0.0.1: TLS: {words}")
     assert server.requests == []
 
 
@@ -800,9 +804,9 @@ def test_tls_trusts_no_authority_that_is_not_named(raw, api, tls):
 
 
 def test_tls_with_an_invalid_bundle_means_not_sent(raw, api, tls):
-    told = failure(api(raw(tls=tls), trusted="-----BEGIN CERTIFICATE-----\n"))
+    outcome = failure(api(raw(tls=tls), trusted="-----BEGIN CERTIFICATE-----\n"))
 
-    assert told.startswith("NotSent: cannot reach 127.0.0.1: ")
+    assert outcome.startswith("NotSent: cannot reach 127.0.0.1: ")
 
 
 def test_dial_tries_the_next_address_after_a_refusal(raw, api, monkeypatch):
@@ -894,8 +898,8 @@ def test_dial_uses_one_thread_while_dns_hangs(hanging, api):
     caller = api("http://lock.example")
 
     for _ in range(10):
-        told = failure(caller, within_s=0.03)
-        assert told == "NotSent: cannot reach lock.example: no answer yet"
+        outcome = failure(caller, within_s=0.03)
+        assert outcome == "NotSent: cannot reach lock.example: no answer yet"
         caller.dialer.keep_ready()
         assert dialling() == 1
 
@@ -926,9 +930,9 @@ def test_dial_fails_when_no_thread_can_be_started(raw, api, monkeypatch):
     caller = api(raw())
     with monkeypatch.context() as full:
         full.setattr(doorpi.DialAttempt, "start", refuse)
-        told = failure(caller)
+        outcome = failure(caller)
 
-    assert told == "NotSent: cannot reach 127.0.0.1: can't start new thread"
+    assert outcome == "NotSent: cannot reach 127.0.0.1: can't start new thread"
     assert ask(caller).status == 200
 
 
@@ -940,12 +944,12 @@ def test_call_sends_nothing_on_a_connection_that_comes_after_send_by(hanging, ra
     hanging._address = "127.0.0.1", server.port
     caller = api("http://lock.example")
 
-    told = failure(caller, "POST", within_s=5, send_within_s=0.15)
+    outcome = failure(caller, "POST", within_s=5, send_within_s=0.15)
     hanging.answer.set()
     until(lambda: server.connections == 1)
     ready(caller, server)
 
-    assert told == "NotSent: cannot reach lock.example: no answer yet"
+    assert outcome == "NotSent: cannot reach lock.example: no answer yet"
     assert server.received == 0
     assert ask(caller).status == 200  # and the next call has the connection
     assert server.connections == 1
@@ -957,14 +961,14 @@ def test_call_sends_nothing_after_a_handshake_longer_than_send_by(
     server = raw(tls=tls)
     relay = raw(relay_to(server.port, after_bytes=0))
 
-    told = failure(
+    outcome = failure(
         api(f"https://127.0.0.1:{relay.port}", trusted=trusted),
         "POST",
         within_s=5,
         send_within_s=0.2,
     )
 
-    assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
+    assert outcome == "NotSent: cannot reach 127.0.0.1: no answer yet"
     assert server.requests == []
 
 
@@ -1014,9 +1018,9 @@ def test_call_ends_in_time_when_a_tls_record_drips(raw, api, tls, trusted):
     caller.dialer.keep_ready()
     until(lambda: not dialling())
 
-    told = failure(caller, "POST", within_s=0.4)
+    outcome = failure(caller, "POST", within_s=0.4)
 
-    assert told == "MaybeSent: 127.0.0.1 did not answer in time"
+    assert outcome == "MaybeSent: 127.0.0.1 did not answer in time"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -1144,9 +1148,9 @@ def test_command_is_never_repeated(raw, api, end, method):
     caller = api(server)
     ask(caller)
 
-    told = failure(caller, method, send_within_s=1.9)
+    outcome = failure(caller, method, send_within_s=1.9)
 
-    assert told == INCOMPLETE
+    assert outcome == INCOMPLETE
     assert server.connections == 1
     assert len(server.requests) == 2
 
@@ -1159,9 +1163,9 @@ def test_connection_that_died_is_not_used_while_dialling(raw, api, monkeypatch):
     names = HangingNames(server)
     monkeypatch.setattr(socket, "getaddrinfo", names)
 
-    told = failure(caller, "POST", within_s=0.1)
+    outcome = failure(caller, "POST", within_s=0.1)
 
-    assert told == "NotSent: cannot reach 127.0.0.1: no answer yet"
+    assert outcome == "NotSent: cannot reach 127.0.0.1: no answer yet"
     names.answer.set()
     until(lambda: not dialling())
 
@@ -1408,7 +1412,7 @@ def test_question_uses_the_old_connection_when_dialling_fails(
 
 class Forgetful:
     """A router that forgets: what comes on the connections of ``forgotten`` goes
-    nowhere, and their ends are heard of no more."""
+    nowhere, and their ends are never seen."""
 
     def __init__(self) -> None:
         self.forgotten = 0  # so many connections from the first on
@@ -1643,31 +1647,31 @@ def test_close_leaves_no_connection(raw, api):
 
 
 class Called(threading.Thread):
-    """One call on a thread of its own; ``told`` is what came of it."""
+    """One call on a thread of its own; ``outcome`` is what came of it."""
 
     def __init__(self, api: WebApi, method: str) -> None:
         super().__init__()
         self._ask = lambda: ask(api, method, within_s=20.0)
-        self.told = ""
+        self.outcome = ""
         self.start()
 
     def run(self) -> None:
         try:
-            self.told = str(self._ask().status)
+            self.outcome = str(self._ask().status)
         except HttpError as error:
-            self.told = f"{type(error).__name__}: {error}"
+            self.outcome = f"{type(error).__name__}: {error}"
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize(
-    ("method", "told"),
+    ("method", "outcome"),
     [
         ("POST", f"Http{INCOMPLETE}"),
         ("GET", "HttpNotSent: the connection to 127.0.0.1 is closed"),
     ],
 )
 def test_close_ends_a_call_under_way_with_a_reset(
-    raw, api, tls, trusted, secure, method, told
+    raw, api, tls, trusted, secure, method, outcome
 ):
     seen = []
 
@@ -1687,7 +1691,7 @@ def test_close_ends_a_call_under_way_with_a_reset(
     call.join(5)
 
     assert watch.own_s < 1.0
-    assert call.told == told
+    assert call.outcome == outcome
     until(lambda: seen)
     assert seen == [True]
     assert server.connections == 1
@@ -1703,7 +1707,7 @@ def test_close_ends_the_wait_for_a_connection(hanging, api):
     call.join(5)
 
     assert watch.own_s < 1.0
-    assert call.told == "HttpNotSent: the connection to lock.example is closed"
+    assert call.outcome == "HttpNotSent: the connection to lock.example is closed"
 
 
 def test_close_is_final(raw, api):
@@ -1738,7 +1742,7 @@ def test_keep_ready_opens_no_second_connection_during_a_call(raw, api):
     goes_on.set()
     call.join(5)
 
-    assert call.told == "200"
+    assert call.outcome == "200"
     caller.dialer.keep_ready()
     assert not dialling()
     assert server.connections == 1
@@ -1782,17 +1786,17 @@ def test_close_at_any_moment_ends_the_calls(raw, tls, trusted, secure):
             time.sleep(0.002)
             wire.send(OK)
 
-    def call_until_closed(caller: WebApi, told: list[str]) -> None:
-        while not told or "closed" not in told[-1]:
+    def call_until_closed(caller: WebApi, outcome: list[str]) -> None:
+        while not outcome or "closed" not in outcome[-1]:
             try:
-                told.append(str(ask(caller, "POST").status))
+                outcome.append(str(ask(caller, "POST").status))
             except HttpError as error:
-                told.append(str(error))
+                outcome.append(str(error))
 
     server = raw(serve, tls if secure else None)
     for number in range(30):
-        caller, told = WebApi(server.url, trusted=trusted, clock=SystemClock()), []
-        worker = threading.Thread(target=call_until_closed, args=[caller, told])
+        caller, outcome = WebApi(server.url, trusted=trusted, clock=SystemClock()), []
+        worker = threading.Thread(target=call_until_closed, args=[caller, outcome])
         worker.start()
         watch = Stopwatch()
         while watch.wall_s < number * 0.002:
@@ -1802,8 +1806,8 @@ def test_close_at_any_moment_ends_the_calls(raw, tls, trusted, secure):
 
         assert not worker.is_alive()
         late = "127.0.0.1 did not answer in time"  # cut between its head and its body
-        assert {*told[:-1]} <= {"200", "no complete answer from 127.0.0.1", late}
-        assert told[-1] == "the connection to 127.0.0.1 is closed"
+        assert {*outcome[:-1]} <= {"200", "no complete answer from 127.0.0.1", late}
+        assert outcome[-1] == "the connection to 127.0.0.1 is closed"
     until(lambda: server.open == 0)
 
 

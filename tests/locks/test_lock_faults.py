@@ -37,7 +37,7 @@ tedee           0      1      3     0      2     4     2   28    37
 #: What a tap on the locked door comes to.  In the first three columns the fault happens
 #: once, in the others every time at that stage.  A cell says: the result; how many
 #: commands reached the cloud (@ when the last one did, if not when "sent"); when the
-#: result was told; where the bolt comes to rest, if not where the result says.
+#: light showed the result; where the bolt comes to rest, if not where the result says.
 GENERAL = """
                                       status                             command                    confirm              || status                  command                   confirm
 cut-before                          | unlocked 1 done                  | unsure 1 end             | unlocked 1 done      || unreachable 0 tired   | unsure 1 end            | unsure 1 end open
@@ -163,7 +163,7 @@ class Ending:
     result: str
     received: int
     sent_s: float | None
-    told_s: float
+    shown_s: float
     bolt: str  # where it comes to rest
 
 
@@ -196,14 +196,14 @@ def read(cell: str, times: dict[str, float]) -> Ending:
             times[part] if part in times else float(part) for part in text.split("+")
         )
 
-    result, commands, told, *rest = cell.split()
+    result, commands, shown, *rest = cell.split()
     count, _, sent = commands.partition("@")
     implied = "open" if result == "unlocked" else "locked"
     return Ending(
         result,
         received=int(count),
         sent_s=seconds(sent or "sent") if int(count) else None,
-        told_s=seconds(told),
+        shown_s=seconds(shown),
         bolt=(rest or [implied])[0].replace("open", "unlocked"),
     )
 
@@ -268,7 +268,7 @@ class Tap:
         return event
 
     @property
-    def told_at(self) -> float:
+    def shown_at(self) -> float:
         return self.world.lights.shown[-1][0]
 
     @property
@@ -278,8 +278,8 @@ class Tap:
             str(self.event.result),
             received=len(sent),
             sent_s=round(sent[-1] - self.card_at, 3) if sent else None,
-            told_s=round(self.told_at - self.card_at, 3),
-            bolt=self.cloud.bolt.at(self.told_at + 60.0),
+            shown_s=round(self.shown_at - self.card_at, 3),
+            bolt=self.cloud.bolt.at(self.shown_at + 60.0),
         )
 
 
@@ -317,16 +317,16 @@ def test_tap_ends_as_the_tables_say_and_the_light_is_true(case):
         {command for _, command in tapped.cloud.received} or {None}
     )
     assert bool(event.detail) == (event.result not in ("unlocked", "locked"))
-    assert event.latency_ms == round(ending.told_s * 1000)
+    assert event.latency_ms == round(ending.shown_s * 1000)
     is_low = (fault, stage) == ("low-battery", "status")
     low = [Signal.LOW_BATTERY] * is_low
     shown = [(at, signals[:-1]) for at, signals in tapped.world.lights.shown[1:]]
     assert shown == [
         (tapped.card_at, (Signal.WORKING,)),
-        (tapped.told_at, (LIGHTS[ending.result], *low)),
+        (tapped.shown_at, (LIGHTS[ending.result], *low)),
     ]
     assert tapped.world.lights.standing is Signal.READY
-    place = tapped.cloud.bolt.at(tapped.told_at)
+    place = tapped.cloud.bolt.at(tapped.shown_at)
     is_true = ending.result not in ("unlocked", "locked") or ending.result == place
     assert is_true == ((kind, fault, stage) not in LIES)
 
@@ -341,7 +341,7 @@ def test_tap_is_unsure_when_the_line_dies_at_the_command(kind, fault):
 
     assert tapped.event.result == "unsure"
     assert len(tapped.cloud.received) == 1
-    assert tapped.ending.told_s < 60.0
+    assert tapped.ending.shown_s < 60.0
 
 
 # -- what the owner reads

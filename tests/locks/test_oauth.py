@@ -139,7 +139,7 @@ def test_refresh_token_refused_is_an_auth_error_without_secrets(vendor):
     with pytest.raises(AuthError) as caught:
         vendor.status(lock)
 
-    assert str(caught.value) == "HTTP 400 invalid_grant: sign in anew"
+    assert str(caught.value) == "HTTP 400 invalid_grant: sign in again"
     assert FIRST not in lock._tokens.redact(f"{FIRST} is used up")
 
 

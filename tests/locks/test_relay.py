@@ -519,7 +519,7 @@ def test_pin_that_failed_is_tried_again_at_every_tap(board):
 
 
 def test_policy_does_not_wait_for_a_pin(caplog):
-    """A fallback is for who stands outside: it is asked at once."""
+    """The person outside waits, so a fallback is tried at once."""
     Device.pin_factory = SilentFactory()
     clock = FakeClock()
     with contextlib.closing(Relay(LockAccess(kind="relay"), clock)) as relay:

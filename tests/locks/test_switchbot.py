@@ -318,7 +318,7 @@ def test_confirm_rejects_when_the_lock_has_jammed(taps):
 
 
 def test_confirm_waits_for_the_lag_when_the_state_was_there_before(taps):
-    """The bolt went home a moment ago, the cloud has not heard, the command is lost."""
+    """The bolt locked a moment ago, the cloud does not know yet, the command is lost."""
     taps.cloud.bolt.is_found("unlocked")
     taps.clock.advance(60)
     taps.cloud.lag_s = 10.0
