@@ -1557,7 +1557,7 @@ LOCK_KINDS: dict[str, LockKind] = {
 
 
 class Table:
-    """A table of doorpi.toml.  Its class declares its keys; nothing changes a value."""
+    """A table of doorpi.toml.  Its class declares the keys; a value never changes."""
 
     keys: ClassVar[dict[str, Setting]] = {}
     own: Mapping[str, Any] = MappingProxyType({})  # of one kind of lock
@@ -2093,7 +2093,7 @@ class Parser:
 
     def _check(self, config: Config) -> None:
         """Report what is wrong although each value by itself is valid."""
-        pins = {f"leds.{each}_gpio": f"the {each} LED" for each in ("green", "red")}
+        pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
         pins["reader.reset_gpio"] = "the reader's reset"
         problem = _reader_problem(config.reader)
         if problem and "reader.virtual" not in self.reported:
@@ -2114,8 +2114,7 @@ class Parser:
             owners.setdefault(pin, pins[place])
 
 
-#: Why a card is refused whose entry has a mistake: without the entry, a row of the
-#: database could admit the card.
+#: Why a card is refused; without its entry, a row of the database could admit it.
 HALF = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is refused: this program would accept a copy of it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
@@ -9041,9 +9040,9 @@ def _table(text: str) -> tuple[dict[str, str], list[Row]]:
     comment = r"#(?!.*\b(uid|code|card ?number)\b).*\n"
     above = re.match(rf'(?i)("?sep=(.)"?\s*?\n|[\s;,]*?\n|{comment})*', text)
     start, given = (above.end(), above[2]) if above else (0, None)
-    delimiter = given or max("\t;,", key=text[start:].partition("\n")[0].count)
-    file = io.StringIO(text[start:], newline="")
-    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    table = text[start:]
+    delimiter = given or max("\t;,", key=table.partition("\n")[0].count)
+    lines = csv.reader(io.StringIO(table, ""), delimiter=delimiter, strict=True)
     guard = rf"\A\s*'(?=\s*[{re.escape(FORMULAS)}])"  # by `log --csv`
     at = head = text.count("\n", 0, start)
     found: list[tuple[int, list[str]]] = []
@@ -9055,21 +9054,22 @@ def _table(text: str) -> tuple[dict[str, str], list[Row]]:
             at = head + lines.line_num
     except csv.Error as error:
         raise ListError(f"line {at + 1}: {error}: broken, or cut off") from None
-    (_, header), *records = found or [(1, [""])]
-    names = [cell or f"column {i}" for i, cell in enumerate(header, 1)]
-    last, cells = found[-1] if found else (1, [])
-    is_open = not text.endswith(("\n", "\r")) and cells[-1:] == [""]
-    if len(cells) < len(names) or (records and is_open):  # the last cell may be a date
+    if not found:
+        raise ListError("empty")
+    names = [cell or f"column {i}" for i, cell in enumerate(found[0][1], 1)]
+    last, cells = found[-1]
+    is_cut = not (text.endswith(("\n", "\r")) or cells[-1])  # it may lack a date
+    if len(cells) < len(names) or is_cut:
         raise ListError(f"line {last}: the file was cut off before its last cell")
     by_plain = dict(zip(map(_plain, names), names, strict=True))
     if len(by_plain) < len(names):
         twice = Counter(map(_plain, names)).most_common(1)[0][0]
         raise ListError(f"two columns are called {_shown(by_plain[twice])}")
     rows = []
-    for number, cells in records:
+    for number, cells in found[1:]:
         why = f"{len(cells)} cells, but {len(names)} columns"
         named = dict(zip(by_plain, cells, strict=False))
-        rows.append(Row(number, named, why * (len(cells) != len(names))))
+        rows.append(Row(number, named, why if len(cells) != len(names) else ""))
     return by_plain, rows
 
 
@@ -9192,18 +9192,13 @@ def _fix_esp_rfid(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[st
     Source: esprfid/esp-rfid, esprfid.js, wsResponses.esp (2.0), rfid.esp (0 means
     expired), README-MQTT (``user`` for ``username``); a real file: issue 381.
     """
-    notes.setdefault("esp-rfid's backups have no hours, and may lack users: compare", 0)
     uid, access, pin = cells["uid"], cells["acctype"], cells["pincode"] or cells["pin"]
     notes.update([NO_PINS] * bool(pin))
     if access not in ("0", "1", "99"):  # 99 is its admin
         yield f"acctype = {_shown(access)}: expected 0, 1 or 99"
-    if uid and uid == pin:
-        yield f".uid = {_shown(uid)}: a PIN, not a card"
     if uid and not re.fullmatch(r"(?ai)[\da-f]{8}([\da-f]{6}){0,2}", uid):
-        yield (
-            f".uid = {_shown(uid)}: esp-rfid has left out the first 0 of a byte, so it"
-            " may be one of several cards; tap the card here instead"
-        )
+        words = "a PIN, or a UID without some of its 0s; tap the card here instead"
+        yield f".uid = {_shown(uid)}: {words}"
     card["enabled"] = access in ("1", "99")
     if card.get("holder") == "undefined":  # its page's name for nobody
         card["holder"] = ""
@@ -9409,34 +9404,22 @@ class CardList:
         self.refused += same
 
     def _doubt_about_digits(self, uids: set[str]) -> str:
-        """Why a UID of digits only is refused: among UIDs one in 43 is, among the
-        numbers that are printed on cards all are.  Raises: ListError."""
+        """Why UIDs of digits only are refused, if they are.  One UID in 43 is digits
+        only; of the numbers that are printed on cards all are."""
         numbers = [uid for uid in uids if is_number(uid)]
-        colons = "if it is a UID, write it with : between the bytes"
-        if any(len(uid) not in (8, 14, 20) for uid in numbers) or any(
-            re.fullmatch(EXCELS_NUMBER, uid) for uid in uids
-        ):
-            return f"digits only, in a list with decimal numbers; {colons}"
-        if len(numbers) * 2 > len(uids):
-            raise ListError(
-                f"digits only in {len(numbers)} of {counted(len(uids), 'UID')}: are"
-                f" these the numbers printed on cards? {PRINTED_WORDS}; {colons}"
-            )
+        is_decimal = any(len(uid) not in (8, 14, 20) for uid in numbers)
+        is_decimal |= any(re.fullmatch(EXCELS_NUMBER, uid) for uid in uids)
+        if is_decimal or len(numbers) * 2 > len(uids):
+            return f"digits only: {PRINTED_WORDS}, or write its UID with colons"
         if len(numbers) * 10 > len(uids):
             self.notes[NUMBER_WORDS] = len(numbers)
         return ""
 
 
 def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
-    """Read a list of any known kind, without the columns that are ``ignored``.
-
-    Raises: ListError if it is empty, cut off or of no known kind, or has columns that
-    could limit access in an unknown way.
-    """
-    text = text.removeprefix("\ufeff")  # Excel begins with it
-    if not text.strip():
-        raise ListError("empty")
-    noun, names, rows = _records(text)
+    """Read a list of any known kind, without the columns that are ``ignored``.  Raises:
+    ListError if it is cut off, of no known kind, or has columns of unknown meaning."""
+    noun, names, rows = _records(text.removeprefix("\ufeff"))  # as Excel begins
     kinds = (kind for kind in LIST_FORMATS if kind.row == noun)
     kind = next((kind for kind in kinds if kind.marks <= names.keys()), None)
     if kind is None:
