@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-from pathlib import Path
 
 import pytest
 
 import doorpi
 from doorpi import Block, Reason, Role, Signal, SqliteStore, Uid
+from tests.helpers.stores import run_sql
 from tests.helpers.values import replace
 from tests.helpers.world import KEN, NOON, STRANGER, World, card_of, config_of
 
@@ -87,7 +86,7 @@ def test_a_blocked_card_is_not_enrolled_and_a_blocked_master_enrols_nobody(world
     assert told(world)[-2:] == [("Nobi", Reason.NOT_ENABLED), ("", Reason.NOT_FOUND)]
 
 
-def test_trouble_with_the_disk_keeps_nobody_out_who_is_in_the_file(world):
+def test_disk_trouble_keeps_nobody_out_who_is_in_the_file(world):
     world.store.broken = "no disk"
 
     present(world, world.door(config_of(card_of())), KEN)
@@ -114,25 +113,9 @@ def test_whom_a_block_keeps_out_is_not_said_to_stay_in_the_database():
 # -- on the disk
 
 
-@pytest.fixture
-def path(tmp_path) -> Path:
-    return tmp_path / "doorpi.db"
-
-
-@pytest.fixture
-def store(path):
-    with contextlib.closing(SqliteStore(path, repair=True)) as store:
-        yield store
-
-
-def run_sql(path: Path, script: str) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(script)
-
-
-def test_a_block_is_on_disk_for_everybody_and_counts_once(path, store):
+def test_a_block_is_on_disk_for_everybody_and_counts_once(path, door_store):
     for _ in range(2):
-        store.people.change_cards([], [], NOON, block=[BY_CARD, BY_NAME])
+        door_store.people.change_cards([], [], NOON, block=[BY_CARD, BY_NAME])
 
     with contextlib.closing(SqliteStore(path)) as other:
         assert other.people.block_on(KEN, "") == BY_CARD
@@ -142,19 +125,19 @@ def test_a_block_is_on_disk_for_everybody_and_counts_once(path, store):
             [BY_CARD, BY_NAME], key=str
         )
         other.people.change_cards([], [], NOON, lift=[BY_CARD])
-    assert store.people.block_on(KEN, "") is None
-    assert store.people.blocks() == [BY_NAME]
+    assert door_store.people.block_on(KEN, "") is None
+    assert door_store.people.blocks() == [BY_NAME]
 
 
-def test_a_list_of_an_older_version_gets_its_table(path, store):
-    store.people.change_cards([card_of()], [], NOON)
-    store.close()
+def test_a_list_of_an_older_version_gets_its_table(path, door_store):
+    door_store.people.change_cards([card_of()], [], NOON)
+    door_store.close()
     for file in (path.with_name("cards.db"), path.with_name("cards.copy")):
         run_sql(file, "DROP TABLE blocks; PRAGMA user_version = 1")
 
-    assert store.people.block_on(KEN, "Ken Sato") is None
-    store.people.change_cards([], [KEN], NOON, block=[BY_CARD])
-    assert store.people.block_on(KEN, "") == BY_CARD
+    assert door_store.people.block_on(KEN, "Ken Sato") is None
+    door_store.people.change_cards([], [KEN], NOON, block=[BY_CARD])
+    assert door_store.people.block_on(KEN, "") == BY_CARD
 
 
 LOST = {
@@ -165,53 +148,55 @@ LOST = {
 
 
 @pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
-def test_a_block_that_the_list_has_lost_is_known_to_the_log(path, store, lost):
-    store.people.change_cards([], [], NOON, block=[BY_CARD])
-    store.close()
+def test_block_lost_by_the_list_is_known_to_the_log(path, door_store, lost):
+    door_store.people.change_cards([], [], NOON, block=[BY_CARD])
+    door_store.close()
     run_sql(path.with_name("cards.db"), lost)
 
-    assert store.people.block_on(KEN, "") == BY_CARD
+    assert door_store.people.block_on(KEN, "") == BY_CARD
 
 
 @pytest.mark.parametrize("name", ["cards.db", "doorpi.db"])
-def test_a_file_that_is_broken_lifts_no_block(path, store, name):
-    store.people.change_cards([], [], NOON, block=[BY_CARD])
-    store.close()
+def test_block_outlasts_a_broken_file(path, door_store, name):
+    door_store.people.change_cards([], [], NOON, block=[BY_CARD])
+    door_store.close()
     path.with_name(name).write_bytes(b"no database" * 1000)
 
     with contextlib.suppress(doorpi.StoreError):
-        store.events.begin(
+        door_store.events.begin(
             doorpi.Event(at=NOON, uid=KEN, holder="", reason=Reason.NOT_FOUND)
         )
     for _ in range(2):
         with contextlib.suppress(doorpi.StoreError):  # it is set aside
-            store.people.tidy()
+            door_store.people.tidy()
 
-    assert store.people.block_on(KEN, "") == BY_CARD
-    assert len(store.people._query("SELECT 1 FROM blocks")) == 1
-    noted = store.events._query("SELECT name FROM states WHERE name LIKE 'block %'")
+    assert door_store.people.block_on(KEN, "") == BY_CARD
+    assert len(door_store.people._query("SELECT 1 FROM blocks")) == 1
+    noted = door_store.events._query(
+        "SELECT name FROM states WHERE name LIKE 'block %'"
+    )
     assert [name for (name,) in noted] == [f"block uid {KEN}"]
 
 
-def test_a_block_whose_words_are_broken_is_one_all_the_same(path, store):
-    store.people.change_cards([], [], NOON, block=[BY_CARD])
+def test_a_block_with_broken_words_still_blocks(path, door_store):
+    door_store.people.change_cards([], [], NOON, block=[BY_CARD])
     run_sql(path.with_name("cards.db"), "UPDATE blocks SET since = 'x', who = x'00'")
 
-    assert store.people.block_on(KEN, "").uid == KEN
+    assert door_store.people.block_on(KEN, "").uid == KEN
 
 
 @pytest.mark.parametrize("value", ["'x'", "x'00ff'", "7"])
-def test_a_note_of_a_block_that_is_broken_is_one_all_the_same(path, store, value):
-    store.people.change_cards([], [], NOON, block=[BY_CARD])
+def test_a_broken_note_of_a_block_still_blocks(path, door_store, value):
+    door_store.people.change_cards([], [], NOON, block=[BY_CARD])
     path.with_name("cards.db").unlink()
     path.with_name("cards.copy").unlink()
     run_sql(path, f"UPDATE states SET value = {value} WHERE name LIKE 'block %'")
 
-    assert store.people.block_on(KEN, "").uid == KEN
-    assert [block.uid for block in store.people.blocks()] == [KEN]
+    assert door_store.people.block_on(KEN, "").uid == KEN
+    assert [block.uid for block in door_store.people.blocks()] == [KEN]
 
 
-def test_who_only_asks_for_a_block_makes_no_file(path, store):
-    assert store.people.block_on(KEN, "Ken Sato") is None
-    assert store.people.blocks() == []
+def test_asking_for_a_block_makes_no_file(path, door_store):
+    assert door_store.people.block_on(KEN, "Ken Sato") is None
+    assert door_store.people.blocks() == []
     assert list(path.parent.iterdir()) == []

@@ -61,7 +61,7 @@ def request(clock, name="one", **changes) -> AccessRequest:
 # -- one request on its way
 
 
-def test_a_request_comes_as_it_was_put_and_its_answer_goes_back(door, sender, clock):
+def test_request_and_answer_arrive_unchanged(door, sender, clock):
     sent = request(clock, medium=Medium.CHAT, identifier="4711", point="front")
 
     assert sender.put(sent)
@@ -91,7 +91,7 @@ def test_an_id_counts_once(door, sender, clock):
     assert door.take() is None
 
 
-def test_requests_are_taken_in_the_order_in_which_they_came(door, sender, path, clock):
+def test_requests_are_taken_in_order_of_arrival(door, sender, path, clock):
     with closing(Inbox(path, clock)) as other:
         sender.put(request(clock, "b"))
         clock.advance(0.1)
@@ -100,7 +100,7 @@ def test_requests_are_taken_in_the_order_in_which_they_came(door, sender, path, 
     assert [door.take().id, door.take().id, door.take()] == ["b", "a", None]
 
 
-def test_one_that_is_taken_back_never_comes(door, sender, clock):
+def test_request_taken_back_is_never_delivered(door, sender, clock):
     sender.put(request(clock))
 
     assert sender.take_back("one")
@@ -108,7 +108,7 @@ def test_one_that_is_taken_back_never_comes(door, sender, clock):
     assert not sender.take_back("one")
 
 
-def test_one_that_the_door_has_begun_cannot_be_taken_back(door, sender, clock):
+def test_request_that_was_begun_cannot_be_taken_back(door, sender, clock):
     sender.put(request(clock))
     door.take()
 
@@ -133,7 +133,9 @@ def test_one_that_the_door_has_begun_cannot_be_taken_back(door, sender, clock):
     ],
     ids=str,
 )
-def test_what_may_not_be_asked_this_way_is_refused(door, sender, clock, changes):
+def test_inbox_refuses_requests_that_only_a_reader_may_make(
+    door, sender, clock, changes
+):
     """From afar nothing toggles, and nobody passes for a card."""
     sender.put(request(clock, **changes))
 
@@ -141,16 +143,14 @@ def test_what_may_not_be_asked_this_way_is_refused(door, sender, clock, changes)
     assert sender.answer_to("one") == doorpi.NOT_UNDERSTOOD
 
 
-def test_nothing_counts_as_younger_than_it_is_nor_as_from_the_future(
-    door, sender, clock
-):
+def test_arrival_in_the_future_counts_as_now(door, sender, clock):
     for name, arrived in (("one", clock.monotonic() + 1e6), ("two", "nan")):
         sender.put(request(clock, name, arrived=arrived))
 
     assert door.take().arrived == door.take().arrived == clock.monotonic()
 
 
-def test_an_id_is_forgotten_long_after_it_was_good(door, sender, clock):
+def test_id_is_forgotten_an_hour_after_its_expiry(door, sender, clock):
     sender.put(request(clock))
     door.take()
     door.answer("one", DONE)
@@ -167,7 +167,7 @@ def test_an_id_is_forgotten_long_after_it_was_good(door, sender, clock):
 # -- restarts
 
 
-def test_what_waits_is_taken_by_the_door_after_a_restart(door, sender, path, clock):
+def test_waiting_request_survives_a_restart_of_the_door(door, sender, path, clock):
     sender.put(request(clock))
     door.close()
 
@@ -175,7 +175,7 @@ def test_what_waits_is_taken_by_the_door_after_a_restart(door, sender, path, clo
         assert next_door.take().id == "one"
 
 
-def test_what_a_door_had_begun_is_never_begun_by_the_next(door, sender, path, clock):
+def test_begun_request_is_never_begun_again_after_a_restart(door, sender, path, clock):
     sender.put(request(clock))
     door.take()
     door.close()
@@ -187,7 +187,7 @@ def test_what_a_door_had_begun_is_never_begun_by_the_next(door, sender, path, cl
     assert sender.answer_to("one") == doorpi.CUT_OFF
 
 
-def test_after_a_boot_nothing_of_before_counts(door, sender, path, clock):
+def test_requests_of_an_earlier_boot_are_void(door, sender, path, clock):
     """Its monotonic seconds mean nothing then."""
     sender.put(request(clock, good_until=1e9))
     door.close()
@@ -199,7 +199,7 @@ def test_after_a_boot_nothing_of_before_counts(door, sender, path, clock):
         assert next_door.take().id == "one"
 
 
-def test_a_sender_knows_that_its_inbox_is_gone(door, sender, path, clock):
+def test_sender_notices_that_its_inbox_was_removed(door, sender, path, clock):
     """The service was stopped, and its folder in memory went with it."""
     sender.put(request(clock))
     assert not sender.is_gone()
@@ -250,7 +250,7 @@ def test_the_source_gives_a_request_and_takes_its_answer(source, path, clock):
     assert answer_to(path, clock, "one") == DONE
 
 
-def test_an_inbox_that_is_removed_is_made_again(source, path, clock):
+def test_removed_inbox_is_made_again(source, path, clock):
     for file in path.parent.iterdir():
         file.unlink()
 
@@ -273,9 +273,7 @@ def test_a_broken_inbox_is_made_again(path, clock, content):
         assert source.poll(clock.monotonic()).id == "one"
 
 
-def test_an_inbox_that_cannot_be_had_is_tried_again_and_told_once(
-    tmp_path, clock, caplog
-):
+def test_unusable_inbox_is_retried_and_logged_once(tmp_path, clock, caplog):
     path = tmp_path / "run" / "inbox.db"
     (tmp_path / "run").write_text("a file, no folder")
     source = InboxSource(Inbox(path, clock))
@@ -293,7 +291,7 @@ def test_an_inbox_that_cannot_be_had_is_tried_again_and_told_once(
     source.close()
 
 
-def test_an_answer_that_cannot_be_written_is_written_later(source, path, clock):
+def test_answer_is_written_later_if_the_inbox_is_busy(source, path, clock):
     put(path, clock, "one")
     taken = source.poll(clock.monotonic())
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

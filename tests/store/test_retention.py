@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from doorpi import (
     SqliteStore,
     main,
 )
+from tests.helpers.stores import ids, run_sql
 from tests.helpers.values import replace
 from tests.helpers.world import KEN, NOON, STRANGER, FakeClock, World, config_of
 
@@ -33,17 +33,6 @@ DAY = timedelta(days=1)
 TAP = Event(
     at=NOON, uid=KEN, holder="Ken Sato", reason=Reason.GRANTED, command=Command.UNLOCK
 )
-
-
-@pytest.fixture
-def path(tmp_path) -> Path:
-    return tmp_path / "doorpi.db"
-
-
-@pytest.fixture
-def store(path):
-    with contextlib.closing(SqliteStore(path)) as store:
-        yield store
 
 
 def log_of(store: SqliteStore, *days: int) -> None:
@@ -56,13 +45,8 @@ def forget(store: SqliteStore, days: int = 10, limit: int = 100) -> int:
     return store.events.forget(NOON - days * DAY, NOON, limit)
 
 
-def ids(store: SqliteStore) -> list[int]:
-    return [event.id for event in store.events.read()]
-
-
 def rows(path: Path, sql: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return db.execute(sql).fetchall()
+    return run_sql(path, sql)[0]
 
 
 # -- what goes
@@ -83,7 +67,7 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("days", "left", "why"), LOGS, ids=[row[2] for row in LOGS])
-def test_what_is_older_than_keep_days_is_removed_from_the_front(store, days, left, why):
+def test_forget_removes_old_rows_from_the_front(store, days, left, why):
     log_of(store, *days)
 
     removed = forget(store)
@@ -102,7 +86,7 @@ def test_a_step_removes_no_more_than_it_may(path, store):
     assert rows(path, "SELECT id, event FROM outcomes") == [(8, 8)]
 
 
-def test_outcomes_go_when_all_before_them_may(path, store):
+def test_forget_removes_an_outcome_when_all_before_it_may_go(path, store):
     """They are in the order in which the events ended."""
     first, second = (
         store.events.begin(replace(TAP, at=NOON - d * DAY)) for d in (12, 5)
@@ -119,7 +103,7 @@ def test_outcomes_go_when_all_before_them_may(path, store):
     assert store.events.verify() is None
 
 
-def test_what_ends_after_it_was_removed_harms_nothing(store):
+def test_event_that_ends_after_its_removal_harms_nothing(store):
     """A clock that jumps in the midst of a tap."""
     begun = store.events.begin(replace(TAP, at=NOON - 20 * DAY))
     forget(store)
@@ -143,7 +127,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("sql", BROKEN)
-def test_a_row_that_is_broken_goes_with_the_old_ones(path, store, sql):
+def test_forget_removes_broken_rows_with_the_old_ones(path, store, sql):
     """It must not keep the log from being cut, nor take what is kept with it."""
     log_of(store, 30, 20, 20, 20, 5)
     forget(store, days=25)
@@ -155,7 +139,7 @@ def test_a_row_that_is_broken_goes_with_the_old_ones(path, store, sql):
     assert rows(path, "SELECT event FROM outcomes") == [(5,)]
 
 
-def test_the_log_goes_on_with_the_next_number(store):
+def test_log_continues_with_the_next_id_after_forget(store):
     log_of(store, 20, 20)
     forget(store)
 
@@ -165,7 +149,7 @@ def test_the_log_goes_on_with_the_next_number(store):
     assert store.events.verify() is None
 
 
-def test_looking_for_what_is_old_writes_nothing(path, store):
+def test_forget_writes_nothing_if_nothing_is_old(path, store):
     log_of(store, 5)
     store.close()
     before = path.read_bytes()
@@ -204,7 +188,7 @@ def cards_of(path: Path) -> Path:
     return file
 
 
-def test_log_verify_says_what_is_no_longer_kept(path, store, capsys):
+def test_log_verify_reports_the_rows_that_keep_days_removed(path, store, capsys):
     log_of(store, 20, 12, 5)
     forget(store)
     at = (NOON - 5 * DAY).astimezone()
@@ -229,7 +213,7 @@ def test_log_verify_of_a_log_of_which_nothing_is_left(path, store, capsys):
     ]
 
 
-def test_log_verify_says_that_the_log_was_begun_anew(path, store, capsys):
+def test_log_verify_reports_a_log_that_was_started_again(path, store, capsys):
     """Deleted, or broken and set aside: the list knows of more than there is."""
 
     def verify() -> tuple[int, list[str]]:
@@ -281,7 +265,7 @@ TAMPERINGS = [
 @pytest.mark.parametrize(
     ("sql", "words"), TAMPERINGS, ids=[sql[:60] for sql, _ in TAMPERINGS]
 )
-def test_tampering_with_what_is_left_is_found(path, store, sql, words):
+def test_verify_finds_tampering_after_forget(path, store, sql, words):
     log_of(store, 20, 12, 5, 4, 3)
     forget(store)
     assert store.events.verify() is None
@@ -317,9 +301,7 @@ DOINGS = st.lists(
 
 @given(doings=DOINGS, data=st.data())
 @settings(max_examples=60)
-def test_any_log_verifies_whatever_was_forgotten_and_no_tampering_goes_unseen(
-    doings, data
-):
+def test_verify_holds_for_any_log_and_finds_any_tampering(doings, data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "doorpi.db"
         with contextlib.closing(SqliteStore(path)) as store:
@@ -345,7 +327,7 @@ def test_any_log_verifies_whatever_was_forgotten_and_no_tampering_goes_unseen(
             assert store.events.verify() is not None, sql
 
 
-def test_verify_is_not_confused_by_a_door_that_goes_on(path, store):
+def test_verify_ignores_rows_written_meanwhile(path, store):
     """It reads for minutes; what is written meanwhile is not part of it."""
     log_of(store, 20, 5, 4)
     moments = []
@@ -413,7 +395,7 @@ def let_pass(
         shelf.clock.advance(pace_s)
 
 
-def test_it_looks_a_minute_after_the_start_and_then_once_an_hour(clock):
+def test_retention_looks_a_minute_after_the_start_and_then_hourly(clock):
     shelf, retention = Shelf(clock, old=0), Retention(30, clock)
     started_at, at = clock.monotonic(), clock.now()
 
@@ -427,7 +409,7 @@ def test_it_looks_a_minute_after_the_start_and_then_once_an_hour(clock):
     assert timedelta(0) < now - at < timedelta(seconds=7500)
 
 
-def test_a_backlog_is_removed_a_few_rows_every_other_second(clock):
+def test_retention_removes_a_backlog_a_few_rows_at_a_time(clock):
     shelf, retention = Shelf(clock, old=20), Retention(30, clock)
 
     let_pass(retention, shelf, 100)
@@ -439,7 +421,7 @@ def test_a_backlog_is_removed_a_few_rows_every_other_second(clock):
     assert shelf.old == 0
 
 
-def test_while_the_clock_is_not_set_nothing_is_old(clock):
+def test_retention_waits_for_a_set_clock(clock):
     shelf, retention = Shelf(clock, old=5), Retention(30, clock)
     clock.set = False
 
@@ -587,7 +569,7 @@ def test_the_door_forgets_when_nobody_is_there(world: World):
     assert idle(10) == [3, 4]
 
 
-def test_trouble_with_it_is_told_and_keeps_nobody_out(world: World, caplog):
+def test_retention_trouble_is_logged_and_keeps_nobody_out(world: World, caplog):
     door = world.door(keeping(30))
     world.store.broken = "disk full"
     world.clock.advance(100)

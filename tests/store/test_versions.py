@@ -31,6 +31,7 @@ from doorpi import (
     StoreError,
     main,
 )
+from tests.helpers.stores import run_sql
 from tests.helpers.values import replace
 from tests.helpers.world import KEN, NOON, STRANGER, World, card_of, config_of
 
@@ -56,11 +57,6 @@ ALTER TABLE marks ADD COLUMN set_by TEXT;
 CREATE TABLE keys (uid TEXT PRIMARY KEY, key BLOB);
 PRAGMA user_version = 3;
 """
-
-
-def run_sql(path: Path, script: str) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(script)
 
 
 @pytest.fixture
@@ -124,7 +120,7 @@ def test_the_door_works_with_them(path, store):
             assert db.execute("PRAGMA user_version").fetchone() == (3,)
 
 
-def test_what_this_program_does_not_know_of_a_row_stays_as_it_is(path, store):
+def test_columns_of_a_newer_program_keep_their_values(path, store):
     cards = path.with_name("cards.db")
     run_sql(path, "INSERT INTO states VALUES ('relock', 'x', 'noon')")
     run_sql(cards, "UPDATE cards SET proof = 'ntag424'; UPDATE marks SET set_by = 'me'")
@@ -142,7 +138,7 @@ def test_what_this_program_does_not_know_of_a_row_stays_as_it_is(path, store):
         assert list(rows) == [("y", "noon")]
 
 
-def test_where_they_cannot_be_used_all_the_same_it_is_ordinary_trouble(path, store):
+def test_unusable_newer_database_is_a_store_error(path, store):
     run_sql(path, "ALTER TABLE events RENAME TO occasions")
 
     with pytest.raises(StoreError, match="no such table"):
@@ -151,7 +147,7 @@ def test_where_they_cannot_be_used_all_the_same_it_is_ordinary_trouble(path, sto
     assert store.people.find(KEN) == card_of(source=Origin.DB)
 
 
-def test_words_of_a_newer_program_stay_as_they_are(store):
+def test_words_of_a_newer_program_are_kept(store):
     tap, member, chat = store.events.read()
 
     assert (tap.reason, tap.result) == (Reason.GRANTED, Result.UNLOCKED)
@@ -205,9 +201,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(("sql", "named"), ENTRIES, ids=[sql for sql, _ in ENTRIES])
-def test_an_entry_with_what_this_program_does_not_know_is_refused(
-    path, store, verb, sql, named
-):
+def test_entry_with_values_of_a_newer_program_is_refused(path, store, verb, sql, named):
     run_sql(path.with_name("cards.db"), f"UPDATE cards SET {sql}")
     words = f"its entry needs a newer version of DoorPi ({named})"
 
@@ -328,7 +322,7 @@ class FirstProgram:
         self.db.execute(end, (last + 1, linked))
 
 
-def test_a_program_that_was_put_back_writes_on_and_the_chain_holds(path):
+def test_chain_holds_when_an_older_program_writes_on(path):
     path.parent.mkdir(exist_ok=True)
     path.with_name("cards.db").unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -135,7 +135,7 @@ def differs(chance: random.Random, zone: str, day: date) -> str:
 
 
 @pytest.mark.parametrize("nth", [0, 1])
-def test_the_next_turn_is_what_somebody_sees_who_waits_for_it(zone, nth):
+def test_next_turn_is_what_a_person_waiting_for_it_sees(zone, nth):
     days = CHANGES[zone]
     chance = random.Random(f"{zone} {nth}")
 

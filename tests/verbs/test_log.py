@@ -141,9 +141,7 @@ LINES = [
 @pytest.mark.parametrize(
     ("event", "line"), LINES, ids=[line.split("  ")[0] for _, line in LINES]
 )
-def test_a_line_tells_when_who_card_decision_and_what_came_of_it(
-    store, said, event, line
-):
+def test_log_line_has_time_holder_card_decision_and_result(store, said, event, line):
     logged(store, event)
 
     assert said() == f"{local(NOON)}  {line}\n"
@@ -230,7 +228,7 @@ def test_filters_can_be_combined(store, said, args, ids):
     assert found(said, *(arg.format(*times) for arg in args)) == ids
 
 
-def test_what_is_not_there_is_told(store, said):
+def test_log_without_matches_says_so(store, said):
     logged(store, TAP)
 
     assert said("--denied") == "no events found\n"
@@ -359,7 +357,7 @@ CLASHES = [
 @pytest.mark.parametrize(
     ("args", "words"), CLASHES, ids=[" ".join(a) for a, _ in CLASHES]
 )
-def test_what_does_not_go_together_is_wrong_usage(said, args, words):
+def test_log_rejects_options_that_exclude_each_other(said, args, words):
     assert said(*args, code=2, errors=words) == ""
 
 
@@ -376,9 +374,7 @@ def test_a_long_log_is_read_a_page_at_a_time_and_whole(store, monkeypatch):
     )
 
 
-def test_who_takes_their_time_over_the_log_does_not_make_the_wal_grow(
-    store, monkeypatch
-):
+def test_slow_reader_does_not_make_the_wal_grow(store, monkeypatch):
     """As `log | less` does: a reader in the midst of a query would keep all of it."""
     logged(store, *[DENIED] * 9)
     monkeypatch.setattr(SqliteEvents, "page", 4)
@@ -443,7 +439,7 @@ def told(events) -> list[tuple[int, str | None, str]]:
     return [(event.id, event.result, event.detail) for event in events]
 
 
-def test_it_begins_with_the_last_ones_and_goes_on_with_what_comes(tail, door):
+def test_follow_starts_with_the_last_events(tail, door):
     logged(door, *[TAP] * 12)
 
     assert [event.id for event in tail.begin(None, 10)] == list(range(3, 13))
@@ -454,7 +450,7 @@ def test_it_begins_with_the_last_ones_and_goes_on_with_what_comes(tail, door):
     assert tail.news() == []
 
 
-def test_it_begins_with_those_since(tail, door):
+def test_follow_starts_with_those_since(tail, door):
     logged(door, *[TAP] * 5)
 
     since = list(tail.begin(NOON + timedelta(minutes=3), 10))
@@ -463,7 +459,9 @@ def test_it_begins_with_those_since(tail, door):
     assert tail.news() == []
 
 
-def test_what_comes_while_it_begins_is_told_once(tail, store, door, clock, monkeypatch):
+def test_follow_shows_an_event_during_its_start_once(
+    tail, store, door, clock, monkeypatch
+):
     latest = store.events.latest
 
     def late(*args):
@@ -478,7 +476,7 @@ def test_what_comes_while_it_begins_is_told_once(tail, store, door, clock, monke
     assert tail.news() == []
 
 
-def test_a_tap_is_told_when_it_has_come_to_its_end(tail, door, clock):
+def test_follow_shows_a_tap_when_it_has_ended(tail, door, clock):
     begun = door.events.begin(OPEN)
     clock.advance(29)
     assert tail.news() == []
@@ -490,7 +488,7 @@ def test_a_tap_is_told_when_it_has_come_to_its_end(tail, door, clock):
     assert tail.news() == []
 
 
-def test_a_tap_without_an_end_is_told_as_open_and_again_with_its_end(tail, door, clock):
+def test_follow_shows_a_long_tap_as_open_and_again_at_its_end(tail, door, clock):
     begun = door.events.begin(OPEN)
     assert tail.news() == []
     clock.advance(30)
@@ -502,9 +500,7 @@ def test_a_tap_without_an_end_is_told_as_open_and_again_with_its_end(tail, door,
     assert told(tail.news()) == [(1, "unlocked", "found unfinished")]
 
 
-def test_a_denial_is_told_at_once_and_its_repeats_when_they_are_counted(
-    tail, door, clock
-):
+def test_follow_shows_a_denial_at_once_and_again_with_its_repeats(tail, door, clock):
     denied = door.events.begin(DENIED)
     assert tail.news() == []
     clock.advance(0.15)
@@ -515,7 +511,7 @@ def test_a_denial_is_told_at_once_and_its_repeats_when_they_are_counted(
     assert told(tail.news()) == [(1, None, "14 more until 12:00:40")]
 
 
-def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
+def test_follow_shows_an_event_of_two_rows_once(tail, door, clock):
     """The two rows are written one after the other; it may look in between."""
     begun = door.events.begin(replace(DENIED, detail="a new card is being enrolled"))
     assert tail.news() == []
@@ -526,7 +522,7 @@ def test_what_is_recorded_in_one_go_is_told_once(tail, door, clock):
     assert tail.news() == []
 
 
-def test_it_follows_only_those_that_are_sought(store, door, clock):
+def test_follow_shows_only_matching_events(store, door, clock):
     store.events.keep(doorpi.NO_NOTES)  # makes the database
     tail = LogTail(store.events, Sought(uid=KEN), clock, open_s=30.0)
 
@@ -536,7 +532,7 @@ def test_it_follows_only_those_that_are_sought(store, door, clock):
     assert told(tail.news()) == [(2, "unlocked", "")]
 
 
-def test_a_log_that_is_not_there_yet_is_waited_for(store, clock):
+def test_follow_waits_for_a_log(store, clock):
     tail = LogTail(store.events, Sought(), clock, open_s=30.0)
     assert list(tail.begin(None, 10)) == []
     assert tail.news() == []
@@ -548,7 +544,7 @@ def test_a_log_that_is_not_there_yet_is_waited_for(store, clock):
     assert told(tail.news()) == [(1, "unlocked", "")]
 
 
-def test_a_log_that_is_set_aside_is_followed_where_it_goes_on(tail, store, clock):
+def test_follow_continues_in_the_new_log(tail, store, clock):
     with contextlib.closing(SqliteStore(store.events.path)) as door:
         logged(door, replace(TAP, at=clock.now()), replace(OPEN, at=clock.now()))
         assert told(tail.news()) == [(1, "unlocked", "")]
@@ -561,7 +557,7 @@ def test_a_log_that_is_set_aside_is_followed_where_it_goes_on(tail, store, clock
     assert told(tail.news()) == [(1, "unlocked", "new")]
 
 
-def test_of_a_backup_that_is_put_back_the_old_is_not_news(tail, store, clock, tmp_path):
+def test_follow_does_not_show_old_events_of_a_backup(tail, store, clock, tmp_path):
     with contextlib.closing(SqliteStore(tmp_path / "backup" / "doorpi.db")) as backup:
         logged(backup, *[replace(TAP, at=clock.now() - timedelta(days=2))] * 3)
     tail.news()
@@ -577,7 +573,7 @@ def test_of_a_backup_that_is_put_back_the_old_is_not_news(tail, store, clock, tm
     assert told(tail.news()) == [(4, "unlocked", "")]
 
 
-def test_a_log_that_is_broken_is_told_and_asked_again(tail, store, clock):
+def test_follow_continues_after_a_broken_log(tail, store, clock):
     content = store.events.path.read_bytes()
     store.close()
     store.events.path.write_bytes(b"\xa5" * len(content))
@@ -608,7 +604,7 @@ def following(folder: Path, output, *args: str, **env):
         process.communicate()
 
 
-def test_follow_tells_each_event_at_once_through_a_pipe_until_ctrl_c(folder, store):
+def test_follow_writes_each_event_at_once_until_ctrl_c(folder, store):
     logged(store, TAP)
     with following(folder, subprocess.PIPE, "--follow", "--json") as process:
         assert json.loads(process.stdout.readline())["id"] == 1
@@ -655,7 +651,7 @@ def on_a_terminal(folder: Path, lines: int, *args: str, **env: str) -> list[str]
     return text.decode().splitlines()
 
 
-def test_on_a_terminal_what_to_look_at_stands_out(folder, store):
+def test_log_colours_denials_and_failures_on_a_terminal(folder, store):
     logged(store, TAP, DENIED, replace(TAP, result=Result.REFUSED))
     plain = on_a_terminal(folder, 3, NO_COLOR="1")
 

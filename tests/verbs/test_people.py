@@ -121,7 +121,7 @@ NOT_TAKEN = {
 
 
 @pytest.mark.parametrize(("uid", "ago_s"), NOT_TAKEN.values(), ids=NOT_TAKEN)
-def test_allow_without_a_card_to_take_says_what_to_do(verb, store, uid, ago_s):
+def test_allow_without_a_recent_card_says_what_to_do(verb, store, uid, ago_s):
     if uid:
         seen(store, {uid: ago_s})
 
@@ -174,14 +174,14 @@ def test_a_phone_that_was_presented_after_the_card_is_not_taken_for_it(verb, sto
 @pytest.mark.parametrize(
     "other", [{MIKA: 301}, {KEN: 40}, {PHONE: 40}], ids=["too old", "known", "a phone"]
 )
-def test_what_cannot_be_meant_is_not_asked_about(verb, store, other):
+def test_allow_ignores_cards_that_cannot_be_meant(verb, store, other):
     seen(store, other | {STRANGER: 3})
 
     assert verb("allow", "Mika")[::2] == (0, [])
 
 
 @pytest.mark.parametrize("uid", [STRANGER, KEN], ids=["of the database", "of the file"])
-def test_allow_does_not_rename_a_card_that_nobody_named(verb, store, uid):
+def test_allow_without_uid_never_renames_a_card(verb, store, uid):
     """Typed twice by mistake, or meant for the next card that was not shown yet."""
     seen(store, {uid: 10})
     if uid == STRANGER:
@@ -200,7 +200,7 @@ def test_allow_does_not_rename_a_card_that_nobody_named(verb, store, uid):
     assert "Jo" not in [card.holder for card in store.people.cards()]
 
 
-def test_allow_tells_that_digits_may_be_a_number_that_is_printed_on_the_card(verb):
+def test_allow_warns_of_a_number_printed_on_a_card(verb):
     printed = verb("allow", "Mika", "--uid", "07730211")
     read = verb("allow", "Jo", "--uid", "07:73:02:12")
 
@@ -208,7 +208,7 @@ def test_allow_tells_that_digits_may_be_a_number_that_is_printed_on_the_card(ver
     assert (printed[0], read[0], read[2]) == (0, 0, [])
 
 
-def test_a_name_is_kept_as_its_script_writes_it_and_without_what_a_paste_adds(verb):
+def test_allow_keeps_the_letters_of_a_name_and_drops_paste_marks(verb):
     persian = "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627"
 
     _, out, _ = verb("allow", f"\u200f{persian}\u00a0", "--uid", "D3C2B1A0")
@@ -292,7 +292,7 @@ STALE = {
 
 
 @pytest.mark.parametrize(("was", "args", "words"), STALE.values(), ids=STALE)
-def test_allow_says_when_what_the_card_keeps_would_shut_it_out(
+def test_allow_refuses_limits_that_would_keep_the_card_out(
     verb, store, was, args, words
 ):
     card = card_of(MIKA, "Mika", **was, source=Origin.DB)
@@ -404,7 +404,7 @@ def test_revoke_of_a_name_blocks_whatever_card_they_get(verb, store):
 
 
 @pytest.mark.parametrize("whom", ["Ken Sato", "ken  SATO", KEN_WRITTEN])
-def test_revoke_blocks_who_is_in_the_file_and_says_so(verb, folder, store, whom):
+def test_revoke_blocks_a_card_of_the_file(verb, folder, store, whom):
     store.people.add_card(card_of(holder="Ken of the database"), doorpi_now())
 
     code, out, err = verb("revoke", whom)
@@ -420,7 +420,7 @@ def test_revoke_blocks_who_is_in_the_file_and_says_so(verb, folder, store, whom)
 
 
 @pytest.mark.usefixtures("people")
-def test_revoke_of_nobody_says_who_may_be_meant(verb, store):
+def test_revoke_of_nobody_suggests_names(verb, store):
     assert verb("revoke", "Mika Mory") == (1, [], [
         'nobody is called "Mika Mory"; did you mean "Mika Mori"?'
     ])  # fmt: skip
@@ -483,7 +483,7 @@ def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
     assert toml == f"# Ken Sato ({KEN_WRITTEN}): {since}"
 
 
-def test_why_still_knows_who_was_revoked_and_is_on_no_list(verb, store):
+def test_why_knows_a_revoked_card_that_is_on_no_list(verb, store):
     store.people.add_card(card_of(MIKA, "Mika Mori"), doorpi_now())
     verb("revoke", "D3C2B1A0")
 
@@ -673,7 +673,7 @@ def test_no_spelling_of_a_uid_is_read_as_another_card(one, other, spell, spell_o
 
 
 @given(st.text(string.hexdigits + " :-.0123456789", max_size=24))
-def test_what_is_read_as_a_uid_is_written_by_it(text):
+def test_parse_uid_keeps_every_digit(text):
     """Every digit of what was typed is there, in order, and nothing else."""
     try:
         uid = parse_uid(text)
@@ -786,7 +786,7 @@ def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(
     assert b"\\u5b89\\u500d Mika" in written.getvalue()
 
 
-def test_status_tells_of_a_lockdown(verb, store):
+def test_status_mentions_a_lockdown(verb, store):
     store.people.lock_down("owner")
 
     assert verb("status")[1][-1] == ("locked down: no card opens the door")
@@ -799,7 +799,7 @@ KEYLESS = [
 
 
 @pytest.mark.parametrize("typed", KEYLESS)
-def test_who_needs_no_key_of_the_lock_asks_for_none(verb, folder, store, typed):
+def test_verbs_that_need_no_key_of_the_lock_ask_for_none(verb, folder, store, typed):
     """At midnight, where systemd hands the key to the service alone."""
     store.people.add_card(card_of(MIKA, "Mika"), doorpi_now())
     text = CONFIG.replace('kind = "relay"', LOCK_OF_A_CLOUD).replace("Ken S", "KenS")

@@ -200,7 +200,7 @@ def test_one_sentence_says_which_rule_decides_and_until_when(changes, around, se
     assert decide(KEN, who, when).reason in sentence
 
 
-def test_a_phone_cannot_be_let_in_at_all():
+def test_why_says_that_a_phone_cannot_be_listed():
     assert in_one_sentence(PHONE, None, Circumstances(at=NOON), is_now=True) == (
         "08:11:22:33 would be denied: random-uid, it shows a different, random UID at each tap, as"
         " phones do, so it cannot be put on a list."
@@ -216,7 +216,7 @@ THEN = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), THEN, ids=["in", "denied", "master"])
-def test_of_another_time_it_says_which(changes, sentence):
+def test_sentence_names_another_time(changes, sentence):
     when = Circumstances(at=NOON)
 
     assert in_one_sentence(KEN, card_of(**changes), when, is_now=False) == sentence
@@ -279,7 +279,7 @@ circumstances = st.builds(
 
 @settings(max_examples=40)
 @given(cards, circumstances)
-def test_the_next_turn_is_the_first_minute_at_which_decide_answers_otherwise(who, when):
+def test_next_turn_is_the_first_minute_of_a_different_answer(who, when):
     granted = decide(KEN, who, when).granted
     watched = (when.at + i * MINUTE for i in range(1, WATCHED // MINUTE))
     turns = (
@@ -480,11 +480,11 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize(("who", "code", "error"), UNKNOWN.values(), ids=UNKNOWN)
-def test_who_is_not_known_is_told_in_words(why, who, code, error):
+def test_why_explains_that_somebody_is_unknown(why, who, code, error):
     assert why(who, code=code, errors=(error,)) == []
 
 
-def test_a_database_that_cannot_be_read_is_told_and_the_file_answers(why, path):
+def test_why_answers_from_the_file_if_the_database_is_broken(why, path):
     (path.parent / "state").mkdir()
     for name in ("doorpi.db", "cards.db"):
         (path.parent / "state" / name).write_bytes(b"no database" * 1000)
@@ -535,7 +535,7 @@ def test_of_another_time_it_says_when_the_clock_must_be_set_first(
         "",
     ],
 )
-def test_a_time_that_is_none_is_a_wrong_usage(path, capsys, at):
+def test_at_rejects_what_is_not_a_time(path, capsys, at):
     with pytest.raises(SystemExit) as exit_:
         main(["--config", str(path), "why", "Ken Sato", "--at", at])
 
@@ -562,7 +562,7 @@ BO = "Bo (01:02:03:04) would be"
 
 
 @pytest.mark.usefixtures("central_europe")
-def test_hours_that_are_skipped_are_not_promised(why, path):
+def test_why_promises_no_hours_that_are_skipped(why, path):
     path.write_text(CONFIG + NIGHT)
 
     (line,) = why("Bo", "--at", "2027-03-28 01:30")
@@ -572,7 +572,7 @@ def test_hours_that_are_skipped_are_not_promised(why, path):
 
 @pytest.mark.usefixtures("central_europe")
 @pytest.mark.parametrize("at", ["02:00", "02:59:59"])
-def test_a_time_that_is_skipped_is_none(why, at):
+def test_at_rejects_an_hour_that_is_skipped(why, at):
     """Not answered for another one, as Python has it."""
     words = "there is no such time; the clock is put forward then"
 
@@ -583,7 +583,7 @@ def test_a_time_that_is_skipped_is_none(why, at):
 
 
 @pytest.mark.usefixtures("central_europe")
-def test_a_time_that_comes_twice_is_answered_twice(why, path):
+def test_at_answers_twice_for_an_hour_that_is_repeated(why, path):
     path.write_text(CONFIG + NIGHT)
 
     lines = why("Bo", "--at", "2027-10-31 02:30")
@@ -598,7 +598,7 @@ def test_a_time_that_comes_twice_is_answered_twice(why, path):
     ]
 
 
-def test_a_last_day_whose_midnight_is_skipped_ends_all_the_same():
+def test_last_day_ends_if_its_midnight_is_skipped():
     """In Havana the clock is put from midnight to 1 o'clock."""
     havana = ZoneInfo("America/Havana")
     when = Circumstances(at=datetime(2024, 3, 9, 12, tzinfo=havana))  # that stays so
@@ -613,7 +613,7 @@ def test_a_last_day_whose_midnight_is_skipped_ends_all_the_same():
     )
 
 
-def test_passback_is_told_in_the_hour_that_the_clock_showed():
+def test_passback_names_the_hour_that_the_clock_showed():
     """Moved at 01:58, asked at 03:01: three minutes, and an hour that was not."""
     berlin = ZoneInfo("Europe/Berlin")
     moved = datetime(2027, 3, 28, 0, 58, tzinfo=UTC)
