@@ -3164,12 +3164,12 @@ class LockControl:
 
     def _send(self, command: Command, move: Move) -> Steps[str | None]:
         send = functools.partial(self.lock.send, command, move.send_by)
-        retries, try_s = iter(self.policy.send_waits_s), self.policy.send_try_s
+        retries = iter(self.policy.send_waits_s)
         while True:
             try:
                 yield from self._call(self.lock.prepare, move.send_by)
                 move.check()  # nothing that takes time lies between it and the send
-                return (yield from self._call(send, inf, try_s, move.send_by))
+                return (yield from self._call(send, inf, move.send_by))
             except LockError as error:
                 wait_s = next(retries, None) if error.send_again else None
                 ends = move.send_by, move.lost_by
@@ -3212,14 +3212,11 @@ class LockControl:
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
 
     def _call(
-        self,
-        request: Callable[[float], T],
-        by: float,
-        try_s: float = 0.0,
-        start_by: float = inf,
+        self, request: Callable[[float], T], by: float, start_by: float = inf
     ) -> Steps[T]:
-        """Make a request that ends ``by``, and within the timeout of one, unless the
-        lock's cloud must be left alone.  It is never made once it was given up."""
+        """Make a request, unless the lock's cloud must be left alone; it ends ``by``,
+        and within its timeout.  It is not made once it is given up, nor a command
+        after ``start_by``."""
         if backoff_s := self.budget.backoff_s(NoteKey.QUOTA):
             minutes = ceil(backoff_s / 60)
             raise QuotaError(f"rate-limited: no calls for {minutes} min")
@@ -3228,10 +3225,11 @@ class LockControl:
             now = self._clock.monotonic()
             if is_given_up or now >= start_by:  # the worker was busy until now
                 raise NotSent("too late to send")
-            try_ends = now + (try_s or self.policy.try_s)
-            return self._guarded(lambda: request(min(by, try_ends)))
+            return self._guarded(lambda: request(min(by, now + try_s)))
 
-        is_given_up = False
+        is_given_up, try_s = False, self.policy.try_s
+        if start_by < inf:
+            try_s = self.policy.send_try_s or try_s
         try:
             return (yield from call(self.worker, make))
         except QuotaError as error:
@@ -3300,17 +3298,14 @@ class Equipment(SimpleNamespace):
 
 
 class Settings(Protocol):
-    """Where the door's configuration comes from, and what it is equipped with."""
+    """The file with the settings, and the equipment that they ask for."""
 
-    # The configuration, or its problems: once after each edit and request to reload.
+    # The settings or their problems, once after each edit and request to reload.
     def changed(self) -> Config | ConfigError | None: ...
-    # Equip the door as ``new`` has it.  False when nothing differs.
+    # Equip the door for ``new``; False when nothing differs.
     def apply(self, new: Config, equipment: Equipment) -> bool: ...
-    # The door's configuration before this start, if the file was edited since.
-    def before(self) -> Config | None: ...
-    # Save the running configuration, for a start with a bad or missing file and to
-    # compare an edit with.  Does not fail.
-    def remember(self) -> None: ...
+    def before(self) -> Config | None: ...  # this start, if the file was edited since
+    def remember(self) -> None: ...  # save those in force; does not fail
 
 
 CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
@@ -3339,9 +3334,8 @@ class LocalList:
         uid, found = Uid(request.identifier), None
         if request.medium in CARDS:
             found = self._cards.get(uid)
-            if found is None and is_random(uid):
-                return None
-            found = found or self._people.find(uid, default=default)
+            if found is None and not is_random(uid):
+                found = self._people.find(uid, default=default)
         return self.with_block(request, found)
 
     def with_block(
@@ -3357,18 +3351,13 @@ class LocalList:
 
 
 def circumstances(
-    config: Config, events: Forgiving, uid: str, at: datetime, clock_set: bool
+    config: Config, events: Forgiving, uid: str, at: datetime
 ) -> Circumstances:
-    """What a decision depends on beside the credential, except for a lockdown."""
+    """What a decision depends on, apart from the clock and a lockdown."""
     passback_s = config.door.passback_s
-    last_moved = events.last_moved(uid) if passback_s else None
-    return Circumstances(
-        at=at,
-        clock_set=clock_set,
-        schedules=config.schedules,
-        last_moved=last_moved,
-        passback_s=passback_s,
-    )
+    moved = events.last_moved(uid) if passback_s else None
+    about = Circumstances(at, schedules=config.schedules, passback_s=passback_s)
+    return about._replace(last_moved=moved)
 
 
 def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
@@ -3383,9 +3372,9 @@ def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
 class Retention:
     """Removes from the log what is older than ``keep_days``, a few rows at a time.
 
-    A clock may be wrong, and what was removed is lost.  So "now" is a time that follows
-    the clock no more than ``fastest`` times as fast as this program runs: a jump by a
-    year, for an hour, costs some hours of the log.  That time is kept on disk.
+    A clock may be wrong, and what was removed is lost.  So it goes by a time that
+    follows the clock no more than ``fastest`` times as fast as the program runs, and is
+    kept on disk: a jump by a year, for an hour, costs some hours of the log.
     """
 
     first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
@@ -3416,15 +3405,24 @@ class Retention:
             self._next_at = began_at + self.first_look_s
         else:
             now = self._clock.now()
-            before = self._reach(began_at, now, events) - self._keep
+            before = min(now, self._reach(began_at, now, events)) - self._keep
             removed = events.forget(before, now, self.rows)
             again_s = 2 * self.step_every_s if removed else self.look_every_s
             self._is_tidy, self._next_at = False, began_at + self.step_every_s
             self._next_look_at = began_at + again_s
 
     def _reach(self, began_at: float, now: datetime, events: Forgiving) -> datetime:
-        """The time to go by; noted on disk once a day."""
-        known = self._reached or self._begin(now, events)
+        """That time: it begins where the last run ended or, without a note of that,
+        where nothing is old yet.  It is noted on disk once a day."""
+        known = self._reached
+        if known is None:
+            self._noted = events.recall(NoteKey.RETENTION) or ""
+            try:
+                known = datetime.fromisoformat(self._noted).astimezone()
+                known = min(now, max(known, datetime.fromtimestamp(0, UTC)))
+            except (ValueError, OverflowError):
+                oldest_at = events.oldest_at() or now
+                known = min(oldest_at, now - self._keep) + self._keep
         passed = timedelta(seconds=self.fastest * (began_at - self._reached_at))
         self._reached = max(known, min(now, known + passed))
         self._reached_at = began_at
@@ -3432,17 +3430,7 @@ class Retention:
         if self._noted[:10] != text[:10]:
             self._noted = text
             events.keep(Notes({NoteKey.RETENTION: text}))
-        return min(now, self._reached)
-
-    def _begin(self, now: datetime, events: Forgiving) -> datetime:
-        """Where the last run ended; without a note of it, where nothing is old yet."""
-        with contextlib.suppress(ValueError, OverflowError):
-            self._noted = events.recall(NoteKey.RETENTION) or ""
-            noted = datetime.fromisoformat(self._noted).astimezone()
-            return min(now, max(noted, datetime.fromtimestamp(0, UTC)))
-        with contextlib.suppress(OverflowError):
-            return min(now, (events.oldest_at() or now) + self._keep)
-        return now
+        return self._reached
 
 
 class Display:
@@ -3470,30 +3458,27 @@ class Display:
 
     def show(self, *signals: Signal) -> None:
         """Show ``signals`` now, then what is standing; in the pause after many denials
-        the denied light goes on until its end."""
-        now, patterns = self._clock.monotonic(), self._keeper.config.patterns
-        length_s = sum(patterns[sign].duration_s for sign in signals)
+        the denied light continues to its end."""
+        patterns = self._keeper.config.patterns
+        ends_at = self._clock.monotonic() + sum(patterns[s].duration_s for s in signals)
         denied_s = patterns[Signal.DENIED].duration_s
-        paused_s = self.denials.paused_until - now
-        more = ceil(max(0.0, paused_s - length_s) / denied_s)
-        self.shown_until = now + length_s + more * denied_s
-        self.standing_shown = self.standing
-        more_signals = *[Signal.DENIED] * more, self.standing_shown
-        self._keeper.equipment.indicator.show(*signals, *more_signals)
+        more = ceil(max(0.0, self.denials.paused_until - ends_at) / denied_s)
+        self.shown_until = ends_at + more * denied_s
+        self.standing_shown, signals = self.standing, signals + (Signal.DENIED,) * more
+        self._keeper.equipment.indicator.show(*signals, self.standing_shown)
 
     def keep_up(self) -> None:
         """For idle moments: show what has changed, once the last result was seen."""
         indicator = self._keeper.equipment.indicator
         indicator.keep_ready()
-        trouble = indicator.trouble
-        self.note("lights", trouble and f"no lights: {trouble}", "the lights are back")
+        dark = indicator.trouble and f"no lights: {indicator.trouble}"
+        self.note("lights", dark, "the lights are back")
         is_seen = self._clock.monotonic() >= self.shown_until
         if is_seen and self.standing_shown is not self.standing:
             self.show()
 
     def note(self, subject: Signal | str, trouble: str, ended: str = "") -> None:
-        """Log and show ``trouble`` from now on; "": all is well, which is logged as
-        ``ended`` after a trouble."""
+        """Log and show ``trouble`` from now on; "" ends it, which logs ``ended``."""
         if self.troubles.get(subject, "") == trouble:
             return
         if trouble:
@@ -3523,25 +3508,23 @@ class Relocking:
         self._found: str | None = None  # on disk, when it was last read
         self._look_at = -inf
         self.pending: dict[str, Relock] = {}  # by lock
-
-    @property
-    def _after_s(self) -> float:
-        return self._keeper.config.lock.relock_after_s
+        self.after_s = 0.0
 
     def look(self) -> None:
         """Follow what others have changed on disk; write what could not be written."""
-        now, boot = self._clock.monotonic(), self._clock.boot()
-        is_unused = self._look_at > -inf and not self._after_s and not self.pending
+        events, boot = self._keeper.equipment.events, self._clock.boot()
+        now = self._clock.monotonic()
+        is_unused = self._look_at > -inf and not self.after_s and not self.pending
         if now < self._look_at or is_unused:
             return
         self._look_at = now + self.look_every_s
         before, mine = self._found, relocks_text(self.pending.values(), boot)
         try:
-            self._found = found = self._keeper.equipment.events.recall(NoteKey.RELOCK)
+            self._found = found = events.recall(NoteKey.RELOCK)
             if found is not None and found not in (before, mine):
                 self.pending = relocks_from(found, boot, now)
             elif (found or "") != mine:
-                self._keeper.equipment.events.keep(Notes({NoteKey.RELOCK: mine}))
+                events.keep(Notes({NoteKey.RELOCK: mine}))
         except StoreError:
             pass
 
@@ -3561,14 +3544,14 @@ class Relocking:
         may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE) and stays_open
         if outcome.result is Result.LOCKED:
             pending.pop(lock, None)
-        elif may_be_open and outcome.command is Command.UNLOCK and self._after_s:
-            due = self._clock.monotonic() + self._after_s
+        elif may_be_open and outcome.command is Command.UNLOCK and self.after_s:
+            due = self._clock.monotonic() + self.after_s
             pending[lock] = Relock(lock, round(due, 3))  # as it is on disk
         return pending
 
     def _notes(self, pending: Mapping[str, Relock]) -> Notes:
         text = relocks_text(pending.values(), self._clock.boot())
-        is_used = text or self._found or self._after_s
+        is_used = text or self._found or self.after_s
         return Notes({NoteKey.RELOCK: text}) if is_used else NO_NOTES
 
     def settle_relock(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
@@ -3630,17 +3613,12 @@ class Doorkeeper:
         control: LockControl | None = None
         for name, access in reversed(locks_of(config).items()):
             control = LockControl(
-                self.equipment.locks[name],
-                access,
-                self.events,
-                self.clock,
-                jitter=self._jitter,
-                worker=self._worker(name),
-                name=name,
+                self.equipment.locks[name], access, self.events, self.clock,
+                jitter=self._jitter, worker=self._worker(name), name=name,
                 fallback=control,
-            )
+            )  # fmt: skip
         assert control is not None
-        self.control = control
+        self.control, self.relocking.after_s = control, config.lock.relock_after_s
         self._lockdown_looks, self._other_looks = Every(1.0), Every(10.0)
         self._trusts_clock: bool | None = None  # when it was last looked at
 
@@ -3659,22 +3637,21 @@ class Doorkeeper:
 
     def status(self) -> Steps[Answer]:
         """How the locks are, what their clouds have left, and what is to come."""
-        lines, is_known = [], False
+        lines, is_known, window_s = [], False, self.config.lock.unlock_window_s
         for control in self.control.all:
             is_main = control is self.control
             title = "" if is_main else f"fallback ({control.budget.kind}): "
-            by = self.clock.monotonic() + self.config.lock.unlock_window_s
             try:
-                status = yield from control.status(by)
+                status = yield from control.status(self.clock.monotonic() + window_s)
+                is_known |= is_main and status.state is not LockState.UNKNOWN
+                words = status_words(status, self.clock.now().timestamp())
             except LockError as error:
-                lines.append(f"{title}not known: {error}")
-                continue
-            is_known |= is_main and status.state is not LockState.UNKNOWN
-            lines.append(title + status_words(status, self.clock.now().timestamp()))
+                words = f"not known: {error}"
+            lines.append(title + words)
         if counts := self.control.new_calls():
             self.events.keep(Notes(counts=counts))
-        for control in self.control.all:
-            if (budget := control.budget).allowed:
+        for budget in [control.budget for control in self.control.all]:
+            if budget.allowed:
                 warning = "warning: " if budget.shortage() else ""
                 lines.append(warning + calls_in_words(budget.used, budget.allowed))
         now, text = self.clock.monotonic(), self.events.recall(NoteKey.RELOCK)
@@ -3719,14 +3696,10 @@ class Doorkeeper:
         if self._trusts_clock is was_trusted:
             return
         dated = any(card.needs_clock for card in self.config.cards.values())
-        trouble, now_shown = "", f"{self.clock.now():%Y-%m-%d %H:%M}"
-        if not self._trusts_clock and (dated or self.people.has_dated_cards()):
-            trouble = (
-                f"the clock is not set (it shows {now_shown}): cards with dates or"
-            )
-            trouble += " hours are refused"
+        is_bad = not self._trusts_clock and (dated or self.people.has_dated_cards())
+        trouble = "the clock is not set: cards with dates or hours are refused"
         ended = "the clock is set: cards with dates or hours work again"
-        self.display.note("clock", trouble, ended)
+        self.display.note("clock", trouble * is_bad, ended)
 
     def log_repeats(self, now: float = inf) -> None:
         """Log how often each denial was repeated, once that has ended by ``now``."""
@@ -3753,16 +3726,13 @@ class Passage:
         self._listed: Credential | None = None  # the same, unless an authority knew it
         self._decided_by: Circumstances | None = None  # None: needs no permission
         self._is_withdrawn = self._has_ended = False
-        is_owner = request.medium is Medium.COMMAND
         self.event = Event(
-            at=request.at,
-            uid=Uid(request.identifier) if request.medium in CARDS else None,
-            holder=request.identifier if is_owner else "",
-            reason=Reason.GRANTED,
-            source=request.medium.value,
-            point=request.point,
-            request=request.id,
-        )
+            request.at,
+            Uid(request.identifier) if request.medium in CARDS else None,
+            request.identifier if request.medium is Medium.COMMAND else "",
+            Reason.GRANTED,
+            source=request.medium.value, point=request.point, request=request.id,
+        )  # fmt: skip
         self.steps = self._run()
 
     def _run(self) -> Steps[Event]:
@@ -3831,9 +3801,9 @@ class Passage:
         self.who = self._listed = keeper.list.look_up(request)
         if self.who is None:
             self.who, no = yield from self._ask_authorities()
-        is_set = trusts_clock(keeper.config, keeper.events, keeper.clock)
-        known = keeper.config, keeper.events, request.identifier, request.at
-        by = circumstances(*known, is_set)
+        known = keeper.config, keeper.events
+        by = circumstances(*known, request.identifier, request.at)
+        by = by._replace(clock_set=trusts_clock(*known, keeper.clock))
         self._decided_by = by._replace(locked_down=keeper.is_locked_down())
         verdict = decide(self.event.uid or Uid(""), self.who, self._decided_by)
         if verdict.granted and self.who and self._source:
@@ -3925,12 +3895,10 @@ class Passage:
         send_by = request.arrived + keeper.config.lock.unlock_window_s
         move = Move(
             functools.partial(self._choose, ahead, is_being_locked),
-            min(request.good_until, send_by),
-            self._intend,
-            self._check,
+            min(request.good_until, send_by), self._intend, self._check,
             may_fall_back=request.wants is not Wants.LOCK,
             sparing=request.medium not in OWN,
-        )
+        )  # fmt: skip
         keeper.line.append(self)
         try:
             yield Pause(move.send_by, lambda: keeper.line[0] is self)
@@ -4021,14 +3989,13 @@ class Passage:
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
         """Record how it ended.  The journal has it even when the disk has not."""
         notes = notes._replace(counts=self._keeper.control.new_calls())
-        event, events = self.event, self._keeper.events
+        events, result, detail = self._keeper.events, outcome.result, outcome.detail
         waited_s = self._keeper.clock.monotonic() - self.request.arrived
-        self.event = event._replace(
-            id=event.id or events.begin(event),  # nothing was sent, or the disk failed
-            result=outcome.result,
-            latency_ms=round(waited_s * 1000),
-            detail=outcome.detail,
-        )
+        # Without an id nothing was sent, or the disk failed then.
+        self.event = self.event._replace(
+            id=self.event.id or events.begin(self.event),
+            result=result, latency_ms=round(waited_s * 1000), detail=detail,
+        )  # fmt: skip
         log.info("%s", describe(self.event))
         if self.event.id:
             events.finish(self.event, notes)
@@ -4182,16 +4149,16 @@ class Door:
         find, block_on = keeper.people.find, keeper.people.block_on
         people = whose_access_changes(before, now, find, block_on)
         changed = {*before.cards.items()} ^ {*now.cards.items()}
-        uids = {uid for uid, _ in changed}
-        holders = {card.holder for _, card in changed}
-        event = Event(
-            at=self._clock.now(),
-            uid=uids.pop() if len(uids) == 1 else None,
-            holder=holders.pop() if len(holders) == 1 else "",
-            reason=Change.EDIT,
-            source="file",
-            detail="; ".join(people),
+        uids, holders = (
+            {uid for uid, _ in changed},
+            {card.holder for _, card in changed},
         )
+        event = Event(
+            self._clock.now(),
+            uids.pop() if len(uids) == 1 else None,
+            holders.pop() if len(holders) == 1 else "",
+            Change.EDIT, source="file", detail="; ".join(people),
+        )  # fmt: skip
         if people:
             keeper.events.record(event)
         for line in [*people, *others]:
@@ -8589,8 +8556,7 @@ class Enquiry:
     def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
         """What else the door would decide by, with a clock that is set."""
         down = bool(self.people.locked_down())
-        known = self._config, self.events, uid, at
-        around = circumstances(*known, clock_set=True)
+        around = circumstances(self._config, self.events, uid, at)
         return around._replace(local=clock.local, locked_down=down)
 
     def cards(self) -> Iterator[Credential]:
