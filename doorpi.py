@@ -10797,7 +10797,7 @@ def cmd_allow(args: argparse.Namespace) -> None:
         if was and was.holder != card.holder:
             words += f" (until now: {printable(was.holder)})"
         more = "; no longer blocked" * bool(lifted)
-        _log_change(store, at, Change.ALLOW, words + more, [(uid, card.holder)])
+        _log_change(store, at, Change.ALLOW, words + more, [card])
     may = "enrols cards" if card.role is Role.MASTER else "may enter"
     name = printable(card.holder)
     say(f"{name} {may} with {format_uid(uid)}{presented}: {words}")
@@ -10814,9 +10814,8 @@ def cmd_revoke(args: argparse.Namespace) -> None:
         except StoreError as error:
             raise StoreError(f"{error}; nobody was blocked") from None
         if blocks:
-            whose = [(block.uid, block.holder) for block in blocks]
-            cards = ", ".join(format_uid(uid) for uid, _ in whose if uid)
-            _log_change(store, at, Change.REVOKE, f"blocked {cards}", whose)
+            cards = ", ".join(format_uid(block.uid) for block in blocks if block.uid)
+            _log_change(store, at, Change.REVOKE, f"blocked {cards}", blocks)
     say(lines)
 
 
@@ -10874,8 +10873,7 @@ def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
         f"{len(changes.added):,} added, {len(changes.changed):,} changed,"
         f" {len(changes.removed):,} removed: {_names(card.holder for card in cards)}"
     )
-    whose = [(card.uid, card.holder) for card in cards]
-    _log_change(store, at, Change.IMPORT, words, whose)
+    _log_change(store, at, Change.IMPORT, words, cards)
 
 
 def _asking_user() -> str:
@@ -10889,10 +10887,10 @@ def _log_change(
     at: datetime,
     what: Change,
     words: str = "",
-    whose: Sequence[tuple[Uid | None, str]] = (),
+    whose: Sequence[Credential | Block] = (),
 ) -> None:
-    """Log a change of the list; ``whose`` are the cards and holders."""
-    uids, holders = {uid for uid, _ in whose}, {holder for _, holder in whose}
+    """Log a change of the list, and whose cards it is about."""
+    uids, holders = {each.uid for each in whose}, {each.holder for each in whose}
     event = Event(
         at=at,
         uid=uids.pop() if len(uids) == 1 else None,
@@ -11024,40 +11022,26 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
     like a tap, with the user who asked."""
     config, clock = load(args, secrets=True), SystemClock()
     ProcessSignals().install()  # a strike is released, however this ends
-    now = clock.monotonic()
-    request = AccessRequest(
-        Medium.COMMAND,
-        _asking_user(),
-        at=clock.now(),
-        arrived=now,
-        good_until=now + config.lock.unlock_window_s,
-        wants=wants,
-        id=os.urandom(8).hex(),
-    )
+    at, now = clock.now(), clock.monotonic()
+    until = now + config.lock.unlock_window_s
+    own = AccessRequest(Medium.COMMAND, _asking_user(), at, now, until, wants)
+    request = own._replace(id=os.urandom(8).hex())
     answer = ask_door(Path(config.door.state_dir), clock, request)
-    if answer is None:
-        return _by_hand(request, config, clock)
-    say(answer.lines)
-    return EX_OK if answer.done else EX_FAILED
-
-
-def _by_hand(request: AccessRequest, config: Config, clock: Clock) -> int:
-    """Ask the lock without the door, with the database that the door uses."""
+    if answer is not None:
+        say(answer.lines)
+        return EX_OK if answer.done else EX_FAILED
     store = make_store(config)
     equipment = Equipment(
-        sources=(),
-        locks=make_locks(config, clock),
-        people=store.people,
-        events=store.events,
-        indicator=NoLights(),
+        sources=(), locks=make_locks(config, clock), people=store.people,
+        events=store.events, indicator=NoLights(),
+    )  # fmt: skip
+    keeper = Doorkeeper(
+        config, equipment, Systemd({}, clock), clock, report=_warn_of_store
     )
-    nobody = Systemd({}, clock)
-    keeper = Doorkeeper(config, equipment, nobody, clock, report=_warn_of_store)
     with contextlib.closing(equipment):
-        if request.wants is Wants.STATUS:
+        if wants is Wants.STATUS:
             answer = drive(keeper.status(), clock)
         else:
-            own = request._replace(id="")  # nobody waits for it elsewhere
             answer = answer_of(drive(Passage(keeper, own).steps, clock))
         say(answer.lines)
         sys.stdout.flush()
