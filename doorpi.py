@@ -6956,7 +6956,7 @@ class CardSource(Source):
 
 
 class NfcReader:
-    """A contactless reader that nfcpy drives, held open from card to card.
+    """A contactless reader that nfcpy drives, kept open between cards.
 
     PN532 on the Pi's UART: VCC to 3.3 V (pin 1), GND to pin 6, TXD to GPIO 15 (pin
     10), RXD to GPIO 14 (pin 8), the board's switches on HSU; ``tty:S0:pn532``.  A card
@@ -7042,24 +7042,19 @@ class NfcReader:
             log.warning("the card reader %s", words)
 
     def close(self, *, polite: bool = True) -> None:
-        """Release the device, whatever state it is in.
-
-        nfcpy's own close() first talks to the device: if that fails, it leaves file
-        descriptors and the USB claim behind, and its PowerDown makes some readers deaf
-        until they are unplugged.
-        """
+        """Release the device, whatever state it is in.  nfcpy's own close() leaves file
+        descriptors and the USB claim behind if the device does not answer, and its
+        PowerDown makes some readers deaf until they are unplugged."""
         frontend, self._frontend = self._frontend, None
         if frontend is None:
             return
         device, frontend.device = frontend.device, None
-        chipset = getattr(device, "chipset", None)  # the udp driver has none
-        steps: list[Callable[[], object]] = []
-        if polite or chipset is None:
-            steps.append(lambda: device.mute())
-        if chipset is not None:
-            steps.append(lambda: chipset.transport.tty.close())
-            steps.append(lambda: chipset.transport.close())
-        for step in steps:
+        is_virtual = not hasattr(device, "chipset")
+        steps: list[Callable[[], object]] = [
+            lambda: device.chipset.transport.tty.close(),
+            lambda: device.chipset.transport.close(),
+        ]
+        for step in [device.mute, *steps] if polite or is_virtual else steps:
             with contextlib.suppress(Exception):
                 step()
 
@@ -7212,9 +7207,9 @@ def _device_trouble(error: Exception) -> str:
 def type_a_answers(uid: bytes) -> dict[str, str]:
     """What a card with this UID answers to each frame of anticollision, as hex.
 
-    Source: ISO/IEC 14443-3, 6.5: the upper bits of the ATQA are the UID's size;
-    93/95/97 name the cascade level, 20 asks for its four bytes and a check byte, 70
-    selects; SAK 04: the UID goes on at the next level (88 is the cascade tag).
+    Source: ISO/IEC 14443-3, 6.5: the ATQA's upper bits are the UID's size; 93/95/97 is
+    the cascade level, 20 asks for its bytes and a check byte, 70 selects; SAK 04: the
+    UID goes on at the next level, after the cascade tag 88.
     """
     atqa = bytes([0x04 | UID_BYTES.index(len(uid)) << 6, 0x00]).hex()
     answers = {"26": atqa, "52": atqa}  # REQA, WUPA
@@ -7278,9 +7273,10 @@ def is_running(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def only_door(folder: Path) -> Iterator[None]:
-    """Hold the state directory: two doors would both act on each card.  The lock is on
-    the directory itself, so a full disk does not matter, and the kernel releases it
-    however the process ends.  Raises: AlreadyRunning.
+    """Hold the state directory: two doors would both act on each card.  The kernel's
+    lock on it needs no room on the disk and ends with the process.
+
+    Raises: AlreadyRunning.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -7305,17 +7301,15 @@ def only_door(folder: Path) -> Iterator[None]:
 def become_owner(folder: Path) -> None:
     """If we are root, become the user that owns ``folder``, for good.
 
-    The owner of a folder decides what its names stand for: a database in it may be a
-    link to any file, which root would then write.  So call this before the first access
-    to it.  If root owns it, or it is missing, the nearest folder above with another
-    owner counts: that user could put a link in its place.
+    Call this before the first access to it: its owner may have made a database a link
+    to any file, which root would then write.  If it is root's or missing, the nearest
+    folder above with another owner counts: that user could put a link in its place.
     """
     import pwd
 
     if os.geteuid() != 0:
         return
-    way = folder.absolute()
-    for each in (way, *way.parents):
+    for each in (folder.absolute(), *folder.absolute().parents):
         with contextlib.suppress(OSError):
             owner = each.stat()
             if owner.st_uid != 0:
@@ -7400,10 +7394,8 @@ NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the reque
 
 def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
     """Hand ``request`` to the door that works with ``state_dir``, and wait for its
-    answer; None if there is no door and none has begun it or ever will.
-
-    A request that was not begun is taken back, however this ends.  If the door ends in
-    the middle of one, the answer is that it was cut off.  Raises: StoreError.
+    answer; None if no door has begun it or ever will: however this ends, one that was
+    not begun is taken back.  Raises: StoreError.
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
         raise StoreError(f"{state_dir}: Permission denied")
@@ -7570,7 +7562,7 @@ class ThreadWorker:
         self._given: SimpleQueue[tuple[Job[Any], Callable[[], Any]]] = SimpleQueue()
         self._wake = wake
         self._last: Job[Any] | None = None
-        self._begun_at: float | None = None  # of the job under way
+        self._begun_at = inf  # of the job under way
         self._is_closed = False
         with ProcessSignals.signals_blocked():
             threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -7581,8 +7573,7 @@ class ThreadWorker:
 
     @property
     def busy_s(self) -> float:
-        begun = self._begun_at
-        return 0.0 if begun is None else time.monotonic() - begun
+        return max(0.0, time.monotonic() - self._begun_at)
 
     @property
     def is_awaited(self) -> bool:
@@ -7607,8 +7598,7 @@ class ThreadWorker:
                 job.answer = function()
             except BaseException as error:
                 job.error = error
-            job.done = True
-            self._begun_at = None
+            job.done, self._begun_at = True, inf
             del job, function  # or the answer is kept until the next one
             self._wake()
 
@@ -7658,9 +7648,7 @@ class GpioLights:
 
     Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
     ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
-
-    While the pins cannot be used the lights are dark, but play on: once ``keep_ready``
-    has the pins, they show what is due by then.
+    Without pins they play on in the dark, until ``keep_ready`` gets them.
     """
 
     backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
@@ -7781,8 +7769,7 @@ class Systemd:
 
     def __init__(self, environ: Mapping[str, str], clock: Clock) -> None:
         self._clock = clock
-        address = environ.get("NOTIFY_SOCKET", "")
-        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._address = re.sub("^@", "\0", environ.get("NOTIFY_SOCKET", ""))
         is_ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._beat_s = int(environ.get("WATCHDOG_USEC") or 0) / 4e6 if is_ours else 0.0
         self._next_beat_at = -inf
@@ -7817,20 +7804,16 @@ class Systemd:
 
 
 class JournalFormatter(logging.Formatter):
-    """Lines for the journal: under systemd with their priority, else with the time.
+    """Lines for the journal: each with its priority, unless the format has the time.
 
     Source: sd-daemon(3): a line that starts with <4> is a warning.
     """
 
     priorities = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
-    def __init__(self, *, for_systemd: bool) -> None:
-        super().__init__(None if for_systemd else "%(asctime)s %(message)s", "%H:%M:%S")
-        self._for_systemd = for_systemd
-
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        if not self._for_systemd:
+        if self.usesTime():
             return text
         number = next(n for level, n in self.priorities if record.levelno >= level)
         return "\n".join(f"<{number}>{line}" for line in text.splitlines())
@@ -7903,11 +7886,9 @@ def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterato
 
 
 class NamedFile(NamedTuple):
-    """A file that holds a secret or certificates for a key of a lock's settings.
-
-    ``name`` is what the settings call it, "" for a secret that they hold themselves.
-    One ``of_systemd`` (LoadCredential=) may be readable by the service alone.
-    """
+    """A file that holds a secret or certificates for a key of a lock's settings, which
+    call it ``name``; "": they hold the secret themselves.  Only the service may be able
+    to read one ``of_systemd`` (LoadCredential=)."""
 
     where: str
     key: str
@@ -7957,11 +7938,8 @@ def resolve_files(
     environ: Mapping[str, str],
     kept: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
-    """``config`` of the file ``path`` with its secrets and certificates; files that
-    ``kept`` has, by their names in the settings, are not read.
-
-    Raises: ConfigError with every problem.
-    """
+    """``config`` of the file ``path`` with its secrets and certificates: as ``kept``
+    has them by their names, or read.  Raises: ConfigError with every problem."""
     problems: list[str] = []
     locks = locks_of(config)
     for file in named_files(config, path, environ):
@@ -8029,9 +8007,8 @@ class LastGood(NamedTuple):
 
 
 def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
-    """The last good settings of the door with the file ``path``, whatever is in it by
-    now; None if there are none, or only another door's.  Root becomes the owner of the
-    state folder."""
+    """The last good settings of the door with the file ``path``, whatever is in it now;
+    None if there are none of its own.  Root becomes the owner of the state folder."""
     text = ""
     with contextlib.suppress(OSError):
         text = text_of(path, errors="replace")
@@ -8161,11 +8138,8 @@ class FileSettings:
         self._remember_at = inf  # when it is tried again to keep that on disk
 
     def load(self) -> Config:
-        """The settings for the start; if they cannot be used, the last good ones, and
-        the problems are then reported as those of an edit.
-
-        Raises: ConfigError with every problem if there are no last good ones.
-        """
+        """The settings for the start, or the last good ones, if they cannot be used:
+        then ``changed`` reports why.  Raises: ConfigError if there are none."""
         try:
             self._config, good = self._read()
             if self._watch.mark_read(is_good=True):
@@ -10611,7 +10585,8 @@ def complain(*lines: str) -> None:
 
 
 def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
-    handler.setFormatter(JournalFormatter(for_systemd="JOURNAL_STREAM" in os.environ))
+    with_time = None if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"
+    handler.setFormatter(JournalFormatter(with_time, "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     log.setLevel(level)
 

@@ -286,11 +286,14 @@ LINES = [
 def test_under_systemd_each_line_has_its_priority(level, text, line):
     record = logging.LogRecord("doorpi", level, "", 0, text, None, None)
 
-    assert JournalFormatter(for_systemd=True).format(record) == line
+    assert JournalFormatter().format(record) == line
 
 
 def test_elsewhere_each_line_has_the_time():
     record = logging.LogRecord("doorpi", logging.INFO, "", 0, "ready", None, None)
     at = time.strftime("%H:%M:%S", time.localtime(record.created))
 
-    assert JournalFormatter(for_systemd=False).format(record) == f"{at} ready"
+    assert (
+        JournalFormatter("%(asctime)s %(message)s", "%H:%M:%S").format(record)
+        == f"{at} ready"
+    )
