@@ -1507,14 +1507,12 @@ def sesame_secret(text: str) -> bytes:
 
 
 HEX = "[0-9A-Fa-f]"
-#: A pattern for the parts of a lock's id, what joins them, and the form in words.
-UUID = (
-    "-?".join(f"({HEX}{{{size}}})" for size in (8, 4, 4, 4, 12)),
-    "-",
-    "the lock's UUID, such as 11200000-0000-4000-8000-000000000000, not its name",
-)
-MAC = "[:-]?".join([f"({HEX}{HEX})"] * 6), "", "12 hex digits: the app's MAC address"
 NUMBER = "([0-9]{1,20})"
+EXAMPLE = "11200000-0000-4000-8000-000000000000"
+#: For each kind of id a pattern of its parts, what joins them, and the form in words.
+UUID_PARTS = "-?".join(f"({HEX}{{{size}}})" for size in (8, 4, 4, 4, 12))
+UUID = UUID_PARTS, "-", f"the lock's UUID, such as {EXAMPLE}, not its name"
+MAC = "[:-]?".join([f"({HEX}{HEX})"] * 6), "", "12 hex digits: the app's MAC address"
 NUKI_ID = NUMBER, "", "digits only: the app's hex id as a decimal number"
 NUKI_WEB_ID = NUMBER, "", "the Web API's: since Nuki 3.0, 17179869184 + the app's id"
 TEDEE_ID = NUMBER, "", "digits only: the lock's id, not its serial number"
@@ -1534,7 +1532,7 @@ class LockKind(NamedTuple):
 
     needs: tuple[str, ...] = ("device_id", "api_key")
     id_form: tuple[str, str, str] = ("(.*)", "", "")
-    #: Keys that no other kind has; the driver finds them in ``LockAccess.own``.
+    #: Keys that no other kind has; for the driver, ``vars`` of its settings has them.
     own: Mapping[str, Setting] = MappingProxyType({})
     #: For a key with a secret, a function that raises ValueError if it is bad.
     checks: Mapping[str, Callable[[str], object]] = MappingProxyType({})
@@ -1560,7 +1558,6 @@ class Table:
     """A table of doorpi.toml.  Its class declares the keys; a value never changes."""
 
     keys: ClassVar[dict[str, Setting]] = {}
-    own: Mapping[str, Any] = MappingProxyType({})  # of one kind of lock
 
     def __init_subclass__(cls) -> None:
         declared = [pair for pair in vars(cls).items() if isinstance(pair[1], Setting)]
@@ -1568,20 +1565,18 @@ class Table:
 
     def __init__(self, **values: Any) -> None:
         defaults = {key: each.default for key, each in self.keys.items()}
-        vars(self).update({"own": self.own, **defaults, **values})
+        vars(self).update({**defaults, **values})
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(self) == vars(other)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """The keys, each with its value."""
-        yield from ((key, vars(self)[key]) for key in self.keys)
-        yield from self.own.items()
+        """The keys, those of the kind of lock included, each with its value."""
+        return ((key, value) for key, value in vars(self).items() if key != "trusted")
 
     def _replace(self, **values: Any) -> Self:
         """A copy with other ``values``, like that of a NamedTuple."""
-        own = {key: values.pop(key, each) for key, each in self.own.items()}
-        return type(self)(**{**vars(self), "own": own, **values})
+        return type(self)(**{**vars(self), **values})
 
 
 #: Declares a key of a Table; for a type checker it is the key's default.
@@ -1774,12 +1769,9 @@ CURES = (
     (rf"[=\[,]\s*({BARE})", 'write text in quotes: "..."'),
 )
 
-#: Keys whose lines are shown; an address may hold a secret.
-SHOWN = {
-    key for keys in TABLES.values() for key in keys if keys[key].kind is not Secret
-} - {"base_url"}
-
-#: A line with one of these may show a secret.
+SECRETS = {key for key, each in LockAccess.keys.items() if each.kind is Secret}
+#: Keys whose lines are shown, unless a line has one of these words.
+SHOWN = {key for keys in TABLES.values() for key in keys} - SECRETS - {"base_url"}
 NOT_SHOWN = "(?i)key|secret|token|password|://"
 
 
@@ -1826,9 +1818,9 @@ def _excerpt(statement: str, at: int) -> str:
         line = header[0]
     elif not key or key[1] not in SHOWN or re.search(NOT_SHOWN, line):
         return ""
-    first = max(len(line) - len(line.lstrip()), column - 60)
-    caret = " " * width(printable(line[first:column])) + "^"
-    return f"\n    {printable(line[first : first + 80])}\n    {caret}"
+    indent = len(line) - len(line.lstrip())
+    caret = " " * width(printable(line[indent:column])) + "^"
+    return f"\n    {printable(line.strip(), 80)}\n    {caret}"
 
 
 def _repaired(text: str) -> tuple[str, list[str]]:
@@ -2068,7 +2060,7 @@ class Parser:
             values["device_id"] = vendors_id(text, kind.id_form)
         if f"{name}.kind" not in self.reported and all(map(values.get, kind.needs)):
             self.usable.add(name)
-        return SECTIONS[name](own={key: values.pop(key) for key in own}, **values)
+        return SECTIONS[name](**values)
 
     def config(self) -> Config:
         """All of the settings, with defaults for what is wrong."""
@@ -2160,7 +2152,7 @@ def _url_problem(url: str, kind: LockKind) -> str:
 
 def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
     """The keys that are missing or wrong for a kind of lock, and why."""
-    kind, values = LOCK_KINDS[lock.kind], dict(lock.items())
+    kind, values = LOCK_KINDS[lock.kind], vars(lock)
     for key in kind.needs:
         if not values[key]:
             meaning = {**TABLES["lock"], **kind.own}[key].meaning
@@ -8211,12 +8203,16 @@ class FileSettings:
         assert old is not None
         if new == old:
             return False
-        keys, were = [*LockAccess.keys, "own", "trusted"], locks_of(old)
+        #: These two are the door's, and no driver's.
+        doors = dict.fromkeys(("unlock_window_s", "relock_after_s"))
+        were, now = (
+            {where: {**vars(lock), **doors} for where, lock in locks_of(each).items()}
+            for each in (old, new)
+        )
         kept = {
             where: equipment.locks[where]
-            for where, now in locks_of(new).items()
-            if where in were
-            and all(getattr(were[where], key) == getattr(now, key) for key in keys)
+            for where, lock in now.items()
+            if lock == were.get(where)
         }
         locks = equipment.locks.items()
         gone: list[Any] = [lock for where, lock in locks if where not in kept]

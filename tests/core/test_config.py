@@ -1043,11 +1043,11 @@ refresh_token = {{ file = "token" }}
 def test_a_kind_of_lock_has_keys_of_its_own(oauth):
     lock = parse_config(OAUTH).lock
 
-    assert lock.own == {
-        "client_id": "doorpi",
-        "client_secret": Secret(KEY),
-        "refresh_token": Secret(file="token"),
-    }
+    assert (vars(lock)["client_id"], vars(lock)["client_secret"]) == (
+        "doorpi",
+        Secret(KEY),
+    )
+    assert vars(lock)["refresh_token"] == Secret(file="token")
     assert KEY not in f"{lock!r}"
 
 
@@ -1069,7 +1069,7 @@ def test_no_other_kind_has_the_keys_of_one(oauth):
 def test_what_a_kinds_own_keys_hold_is_read_from_their_files(oauth, tmp_path):
     config = read_config(write(tmp_path, OAUTH, token="t0ken\n"), {})
 
-    assert config.lock.own["refresh_token"] == Secret("t0ken", "token")
+    assert vars(config.lock)["refresh_token"] == Secret("t0ken", "token")
     changes = doorpi.what_else_changes(parse_config(OAUTH), config)
     assert "lock.refresh_token: changed" in changes
     with pytest.raises(ConfigError, match=r"refresh_token: .* no such file"):
@@ -1619,7 +1619,7 @@ def test_every_default_is_itself_valid():
 def test_tables_are_equal_if_all_that_they_hold_is():
     lock = LockConfig(api_key=Secret("a"))
 
-    assert lock == LockConfig(api_key=Secret("a"), own={})
-    for other in ({"kind": "relay"}, {"own": {"a": 1}}, {"trusted": "a certificate"}):
+    assert lock == LockConfig(api_key=Secret("a"))
+    for other in ({"kind": "relay"}, {"client_id": "a"}, {"trusted": "a certificate"}):
         assert lock != LockConfig(api_key=Secret("a"), **other)
     assert LockAccess() != LockConfig()

@@ -52,7 +52,7 @@ class OAuthLock(WebLock):
 
     def __init__(self, access, clock, keep) -> None:
         super().__init__(access, clock, keep)
-        self._tokens = self._reach(access.own["token_url"])
+        self._tokens = self._reach(vars(access)["token_url"])
 
     def status(self, by: float) -> LockStatus:
         told = self._json(self._ask("GET", self._path, by), dict)
@@ -83,7 +83,7 @@ class OAuthLock(WebLock):
 
     def _kept(self) -> dict[str, str]:
         """Both tokens, read again each time: another program may have new ones."""
-        first = {"access": "", "refresh": self._access.own["refresh_token"].text}
+        first = {"access": "", "refresh": vars(self._access)["refresh_token"].text}
         kept = json.loads(self._keep.recall("tokens") or "{}")
         self._hide(*kept.values())
         return first | kept
@@ -194,7 +194,7 @@ class FakeOAuth(FakeCloud):
 
 def access_of(base_url: str, token_url: str, refresh_token: str = FIRST) -> LockAccess:
     own = {"token_url": token_url, "refresh_token": Secret(refresh_token)}
-    return LockAccess(kind="oauth", device_id="7", base_url=base_url, own=own)
+    return LockAccess(kind="oauth", device_id="7", base_url=base_url, **own)
 
 
 if __name__ == "__main__":
