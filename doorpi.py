@@ -4143,7 +4143,7 @@ class Door:
         changed = {*before.cards.items()} ^ {*now.cards.items()}
         uids, holders = (
             {uid for uid, _ in changed},
-            {card.holder for _, card in changed},
+            {now.cards.get(uid, card).holder for uid, card in changed},
         )
         event = Event(
             self._clock.now(),

@@ -846,7 +846,7 @@ def test_verbs_use_the_last_good_settings(folder, capsys, broken):
 
 
 def test_where_no_door_ever_ran_a_bad_file_is_the_end_of_it(folder, capsys):
-    (folder / "doorpi.toml").write_text(BROKEN["a typo"], encoding="utf-8")
+    (folder / "doorpi.toml").write_text("[lokc]\n" + CONFIG, encoding="utf-8")
 
     assert main(["--config", str(folder / "doorpi.toml"), "lockdown", "on"]) == 78
 
