@@ -6173,15 +6173,14 @@ def _block(kind: str, name: str, holder: object, since: object, who: object) -> 
 class SqlitePeople(SqliteFile):
     """The list of people that the owner's verbs and the reader make.
 
-    After each change the list is copied (up to ``copied_up_to`` bytes, as it takes
-    long), and the copy takes its place when it is broken or lost: people on the list
-    must get in on the day after a power cut as well.
+    After each change the list is copied (up to ``copied_up_to`` bytes), and the copy
+    takes its place when it is broken or lost: people on the list must get in on the day
+    after a power cut as well.
 
     One bad byte in a -wal, and SQLite silently takes back what was written after it: a
     card that was revoked, a lockdown.  So no change stays there, and changes are
-    counted: a list that has fewer than its copy counts as broken.  The number, the
-    lockdown and the blocks are noted in the ``events`` too: rot in one file ends no
-    lockdown and lifts no block.
+    counted: a list that has fewer than its copy counts as broken.  The count, lockdown
+    and blocks are noted in the ``events`` too: rot in one file ends or lifts none.
     """
 
     schema = (CARDS_TABLES, BLOCKS_TABLE)
@@ -6201,7 +6200,8 @@ class SqlitePeople(SqliteFile):
         return _credential(uid, dict(rows[0])) if rows else None
 
     def cards(self) -> Iterator[Credential]:
-        """All of them, by holder; a row at a time, as there may be a million."""
+        """By holder, without entries whose UID no card has; a row at a time, as there
+        may be a million."""
         if not self.exists():
             return
         every = "SELECT * FROM cards ORDER BY holder, uid"
@@ -6210,9 +6210,6 @@ class SqlitePeople(SqliteFile):
                 uid = str(row["uid"])
                 if re.fullmatch("[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{20}", uid):
                     yield _credential(Uid(uid), dict(row))
-                else:  # no card has it
-                    shown = printable(repr(row["uid"]), 40)
-                    log.warning("%s: entry skipped: its UID is %s", self.path, shown)
 
     def has_dated_cards(self) -> bool:
         dated = "coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL"
@@ -6489,10 +6486,7 @@ class SqliteEvents(SqliteFile):
         values = event.id, result, event.latency_ms, printable(event.detail)
         with self._noting(notes) as db:
             ended = db.execute("SELECT 1 FROM outcomes WHERE event = ?", (event.id,))
-            if ended.fetchone():
-                words = "event %d ended (%s) after it was logged as interrupted"
-                log.warning(words, event.id, result)
-            else:
+            if not ended.fetchone():  # else it was closed as interrupted meanwhile
                 _append(db, "outcomes", values)
 
     def record(self, event: Event) -> None:
@@ -8295,9 +8289,7 @@ REASON_WORDS: Mapping[Reason, str] = {
     ),
 }
 #: The reasons that time ends; ``_turns`` knows when.
-PASSING = (
-    Reason.NOT_ACTIVE, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK,
-)  # fmt: skip
+PASSING = (Reason.NOT_ACTIVE, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
 
 
 def _worded(
@@ -8443,19 +8435,15 @@ def _day_and_time(at: datetime) -> str:
 
 def wall_time(text: str) -> datetime:
     """``today``, ``2026-11-21``, ``2026-11-21 08:00``; local unless it has a zone.
-
-    Raises: ValueError.
-    """
+    Raises: ValueError."""
     today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
     days = {"today": today, "yesterday": today - timedelta(days=1)}
     return datetime.fromisoformat(str(days.get(text, text)))
 
 
 def time_since(text: str) -> datetime:
-    """A day or a time, local, or so long ago: ``2h``, ``3 days``.
-
-    Raises: ValueError, OverflowError.
-    """
+    """A day or a time, local, or so long ago: ``2h``, ``3 days``.  Raises: ValueError,
+    OverflowError."""
     ago = re.fullmatch(r"(\d+) ?(min|hours?|h|days?|d|weeks?|w)", text, re.ASCII)
     if not ago:
         return wall_time(text).astimezone()
@@ -8465,9 +8453,7 @@ def time_since(text: str) -> datetime:
 
 def time_at(text: str, now: datetime | None = None) -> datetime:
     """What ``wall_time`` takes, or the next ``22:10`` or ``Sat 22:10`` after ``now``.
-
-    Raises: ValueError, OverflowError.
-    """
+    Raises: ValueError, OverflowError."""
     form = rf"(?:({'|'.join(DAYS)})[a-z]* +)?(\d\d?):([0-5]\d)"
     match = re.fullmatch(form, text.strip().lower(), re.ASCII)
     if not match:
@@ -8482,22 +8468,15 @@ def time_at(text: str, now: datetime | None = None) -> datetime:
     return at
 
 
-def instants_meant(at: datetime, clock: SystemClock) -> list[datetime]:
-    """When the clock on the wall shows ``at``: twice where it is put back.
-
-    Raises: Refused, for an hour that is skipped.
-    """
-    if at.tzinfo:
-        return [clock.local(at)]
-    each = {at.replace(fold=fold).astimezone(UTC) for fold in (0, 1)}
-    if found := [
-        local for local in map(clock.local, sorted(each))
-        if local.replace(tzinfo=None, fold=0) == at
-    ]:  # fmt: skip
-        return found
-    raise Refused(
-        f"{_day_and_time(at)}: there is no such time; the clock is put forward then"
-    )
+def instant_meant(at: datetime, clock: SystemClock) -> datetime:
+    """When the clock on the wall shows ``at``, for the first time where it does twice.
+    Raises: Refused, for an hour that is skipped."""
+    local = clock.local(at)
+    if at.tzinfo is None and local.replace(tzinfo=None) != at:
+        raise Refused(
+            f"{_day_and_time(at)}: there is no such time; the clock is put forward then"
+        )
+    return local
 
 
 class Enquiry:
@@ -8606,10 +8585,8 @@ def last_unknown_card(
 ) -> tuple[Uid, float]:
     """The unknown card that the door saw in the last five minutes, and how many seconds
     ago.  A phone counts only where there was no card: it may hold one in its case.
-
-    Raises: Refused, also where there were several: a stranger may have come after the
-    person who is meant; StoreError.
-    """
+    Raises: StoreError; Refused, also where there were several: a stranger may have come
+    after the person who is meant."""
     text = store.events.recall(NoteKey.UNKNOWN)
     kept = unknown_from(text, clock.boot(), clock.monotonic())
     recent = {uid: ago for uid, ago in kept.items() if ago <= 5 * 60}
@@ -8803,7 +8780,6 @@ class LogTail:
         self._open_s = open_s
         self._file = events.file
         self._last_id = 0
-        self._looked_at = clock.now()
         #: Of each event that may change: when to show it at the latest, and as what it
         #: was shown.
         self._open: dict[int, tuple[float, Event | None]] = {}
@@ -8824,15 +8800,13 @@ class LogTail:
         now, since, newest = self._clock.monotonic(), None, self._events.last_id()
         if self._events.file != self._file:
             self._file, self._last_id, self._open = self._events.file, 0, {}
-            since = self._looked_at - timedelta(minutes=1)
-        self._looked_at = self._clock.now()
+            since = self._clock.now() - timedelta(minutes=1)
         shown = list[Event]()
         after_id = min([self._last_id + 1, *self._open]) - 1
         for event in self._events.read(since, self._sought, after_id):
             if event.id > self._last_id:
-                wait_s = self.settle_s
-                if event.reason is Reason.GRANTED:
-                    wait_s = self._open_s
+                is_granted = event.reason is Reason.GRANTED
+                wait_s = self._open_s if is_granted else self.settle_s
                 self._open[event.id] = now + wait_s, None
             if event.id not in self._open:
                 continue
@@ -10964,14 +10938,12 @@ def cmd_why(args: argparse.Namespace) -> int:
         enquiry = Enquiry(config, store)
         uids = enquiry.meant(text)
         unset = not trusts_clock(config, enquiry.events, clock)
-        times = instants_meant(args.at, clock) if args.at else [clock.now()]
+        at = instant_meant(args.at, clock) if args.at else clock.now()
         is_set = not unset or args.at is not None
-        for uid, at in ((uid, at) for uid in uids for at in times):
+        for uid in uids:
             who = enquiry.who(uid)
             when = enquiry.when(uid, at, clock)._replace(clock_set=is_set)
             line = in_one_sentence(uid, who, when, is_now=args.at is None)
-            if len(times) > 1:
-                line = f"{at:%H:%M} comes twice; as {at:%Z}: {line}"
             if who and who.needs_clock and args.at and unset:
                 line += " That is, if the clock is set by then; now it is not."
             say(line)
