@@ -429,8 +429,8 @@ VISIBLE = "may hold only visible ASCII, and no space at its ends"
 URL = "lock.base_url: expected https://HOST/PATH, and nothing more"
 
 LOCKS = {
-    "no such lock": (LOCK + 'kind = "sesami"', "lock.kind = 'sesami': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay; did you mean 'sesame'? (which lock)"),
-    "a lock as its vendor writes it": (LOCK + 'kind = "SwitchBot"', "lock.kind = 'SwitchBot': must be one of sesame, sesame-mini, switchbot, nuki-bridge, nuki-web, tedee, relay; did you mean 'switchbot'? (which lock)"),
+    "no such lock": (LOCK + 'kind = "sesami"', f"lock.kind = 'sesami': must be one of {', '.join(LOCK_KINDS)}; did you mean 'sesame'? (which lock)"),
+    "a lock as its vendor writes it": (LOCK + 'kind = "SwitchBot"', f"lock.kind = 'SwitchBot': must be one of {', '.join(LOCK_KINDS)}; did you mean 'switchbot'? (which lock)"),
     "no id": ('[lock]\nkind = "sesame-mini"\napi_key = "k"', "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)"),
     "no key": ('[lock]\nkind = "sesame-mini"\ndevice_id = "11200000-0000-4000-8000-000000000000"', "lock.api_key: missing; 'sesame-mini' needs it (the vendor's API key)"),
     "no secret": ('[lock]\napi_key = "k"\ndevice_id = "11200000-0000-4000-8000-000000000000"', "lock.secret_key: missing; 'sesame' needs it (sesame: 32 hex digits; switchbot: secret)"),
