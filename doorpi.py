@@ -7341,12 +7341,12 @@ class InboxSource(Source):
             request = self._inbox.take()
         except StoreError as error:
             if not self._is_lost:
-                log.warning("cannot take requests of other programs: %s", error)
+                log.warning("cannot read requests from other programs: %s", error)
             self._is_open, self._is_lost = False, True
             self.due = self._retry_at = now + self.retry_s
             return None
         if self._is_lost:
-            log.info("requests of other programs are taken again")
+            log.info("requests from other programs are read again")
         self._is_open, self._is_lost = True, False
         self.due = now + self.look_every_s if request is None else now
         return request
@@ -7385,7 +7385,6 @@ def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | 
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
         raise StoreError(f"{state_dir}: Permission denied")
-    trouble = None
     while is_running(state_dir):
         files = inbox_files(state_dir)
         inbox = Inbox(next(filter(file_at, files), files[-1]), clock)
@@ -7394,15 +7393,14 @@ def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | 
             answer = _awaited(inbox, state_dir, clock, request)
             if answer is not None:
                 return answer
-        except StoreError as error:  # a door that is just starting has none yet
-            trouble = error
+        except StoreError:  # a door that is just starting has none yet
+            if clock.monotonic() >= request.good_until:
+                raise
         finally:
             with contextlib.suppress(StoreError):
                 inbox.take_back(request.id)
             inbox.close()
         if clock.monotonic() >= request.good_until:
-            if trouble:
-                raise trouble
             return NOT_TAKEN
         clock.sleep(0.05)
     return None
@@ -7507,9 +7505,7 @@ class SystemClock:
     def is_set(self) -> bool:
         """The kernel calls the clock synchronised, or did and nobody has set it since:
         after 9 hours without NTP it no longer does, however right the clock is."""
-        ahead_s = (
-            time.time() - self.monotonic()
-        )  # first: setting makes the kernel say no
+        ahead_s = time.time() - self.monotonic()  # before asking the kernel
         if kernel_says_synchronised():
             self._ahead_s = ahead_s
         known = [self._ahead_s]
@@ -7601,7 +7597,7 @@ def kernel_says_synchronised() -> bool:
 
 
 def watch_clock(marker: str) -> None:
-    """Keep CLOCK_MARKER up to date."""
+    """Keep CLOCK_MARKER, the file ``marker``, up to date."""
     written_s = inf = float("inf")
     while True:
         ahead_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
