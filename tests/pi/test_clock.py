@@ -58,7 +58,7 @@ def config(**lock):
     return replace(config_of(card_of()), lock=LockConfig(**lock))
 
 
-def test_nothing_is_waited_for_by_the_time_of_day():
+def test_waiting_never_depends_on_the_time_of_day():
     """A tap with retries, a confirmation that takes long, locking again after a minute:
     the same seconds as with a clock that goes right."""
     stories = []
@@ -178,9 +178,7 @@ def test_the_newest_time_is_found_whatever_came_after_it(store):
     assert store.events.newest_at() == NOON
 
 
-def test_an_unset_clock_is_told_at_the_start_with_whom_it_refuses_and_when_it_is_set(
-    world, caplog
-):
+def test_unset_clock_is_logged_at_the_start_and_again_when_set(world, caplog):
     caplog.set_level("INFO")
     dated, plain = card_of(valid_until=NOON.date()), card_of(MIKA, "Mika Mori")
     world.store.cards[STRANGER] = card_of(STRANGER, "Yui", schedule="office")
@@ -203,7 +201,7 @@ def test_an_unset_clock_is_told_at_the_start_with_whom_it_refuses_and_when_it_is
     assert status[-1] == "status: ready"
 
 
-def test_an_unset_clock_that_refuses_nobody_is_not_told(world, caplog):
+def test_unset_clock_that_refuses_nobody_is_not_logged(world, caplog):
     world.clock.set = False
     world.clock.stop_at = world.clock.t + 60.0
 
@@ -316,7 +314,7 @@ def test_a_clock_that_somebody_set_meanwhile_is_not_trusted(kernel, ahead_s):
     assert not clock.is_set()
 
 
-def test_the_marker_of_doorpi_clock_service_is_the_kernels_word(kernel):
+def test_marker_of_doorpi_clock_service_counts_as_the_kernels_answer(kernel):
     clock = SystemClock()
 
     before = clock.is_set()
@@ -328,7 +326,7 @@ def test_the_marker_of_doorpi_clock_service_is_the_kernels_word(kernel):
 
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "yes", "1e3 s", "\u2014"])
-def test_a_marker_that_says_nothing_is_none(kernel, text):
+def test_marker_that_cannot_be_read_is_ignored(kernel, text):
     doorpi.CLOCK_MARKER.write_text(text)
 
     assert not SystemClock().is_set()
@@ -337,7 +335,7 @@ def test_a_marker_that_says_nothing_is_none(kernel, text):
 DAY_S = 86_400
 
 
-def test_a_clock_that_is_set_by_hand_is_doubted_until_the_kernel_calls_it_right(kernel):
+def test_clock_set_by_hand_is_not_trusted_until_the_kernel_is_synchronised(kernel):
     told = []
 
     def story():
@@ -420,7 +418,7 @@ def zone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-def test_another_time_zone_is_followed_at_once(zone, as_file):
+def test_zone_change_takes_effect_at_once(zone, as_file):
     clock = SystemClock()
     offsets = [clock.now().utcoffset()]
 
@@ -436,7 +434,7 @@ TOKYO = Path("/usr/share/zoneinfo/Asia/Tokyo")
 @pytest.mark.parametrize(
     "content", [b"", b"garbage", TOKYO.read_bytes()[:60], b"TZif"], ids=len
 )
-def test_a_file_that_is_no_zone_changes_none(zone, monkeypatch, caplog, content):
+def test_zone_file_that_is_broken_changes_nothing(zone, monkeypatch, caplog, content):
     zone("Asia/Tokyo", as_file=True)
     clock = SystemClock()
     clock.now()
@@ -451,13 +449,13 @@ def test_a_file_that_is_no_zone_changes_none(zone, monkeypatch, caplog, content)
     assert clock.now().utcoffset() == timedelta(0)  # it is followed again
 
 
-def test_a_zone_that_cannot_be_found_is_no_trouble(zone, monkeypatch, tmp_path):
+def test_zone_file_that_is_missing_means_utc(zone, monkeypatch, tmp_path):
     monkeypatch.setattr(doorpi, "LOCALTIME", tmp_path / "gone" / "localtime")
 
     assert SystemClock().now().utcoffset() == timedelta(0)
 
 
-def test_a_zone_that_cannot_be_read_changes_none(zone, monkeypatch, caplog):
+def test_zone_file_that_cannot_be_read_changes_nothing(zone, monkeypatch, caplog):
     zone("Asia/Tokyo", as_file=True)
     clock = SystemClock()
     clock.now()
@@ -504,7 +502,7 @@ def another_etc(tmp_path) -> Path:
 
 
 @pytest.mark.realtime
-def test_the_running_door_and_why_go_by_a_zone_that_was_changed(
+def test_zone_change_reaches_the_running_door_and_why(
     tmp_path, another_etc, cloud, radio
 ):
     """As on a fresh Pi: it is in UTC until somebody says where it is."""
@@ -542,7 +540,7 @@ def test_the_running_door_and_why_go_by_a_zone_that_was_changed(
         assert f": {reason}," in said
 
 
-def test_the_seconds_go_on_while_the_computer_is_suspended():
+def test_monotonic_goes_on_while_the_computer_is_suspended():
     """So that a card from before is an old one afterwards; time.monotonic stands still."""
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     now = SystemClock().monotonic()

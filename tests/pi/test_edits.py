@@ -175,7 +175,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
-def test_an_edit_is_over_a_second_after_its_end_and_once(path, clock, write):
+def test_watch_reports_an_edit_once_a_second_after_its_end(path, clock, write):
     watch = FileWatch(clock, [path])
     assert over_after(watch, clock) == inf
 
@@ -267,9 +267,7 @@ def whole(path, clock) -> FileWatch:
 
 
 @pytest.mark.parametrize("writing", SLOW.values(), ids=SLOW)
-def test_half_a_file_is_not_read_while_the_other_half_may_come(
-    path, clock, whole, writing
-):
+def test_watch_waits_while_half_of_a_file_may_be_missing(path, clock, whole, writing):
     with writing(path):
         assert not whole.is_due(urgent=True)
         assert over_after(whole, clock, within_s=3.9) == inf
@@ -278,7 +276,7 @@ def test_half_a_file_is_not_read_while_the_other_half_may_come(
     assert path.read_text() == EDITED
 
 
-def test_an_upload_that_stalls_again_and_again_is_waited_for(path, clock, whole):
+def test_watch_waits_for_an_upload_that_stalls_repeatedly(path, clock, whole):
     with path.open("w") as file:
         for line in EDITED.splitlines(keepends=True):
             file.write(line)
@@ -298,20 +296,24 @@ SHORTER = {
 
 
 @pytest.mark.parametrize("text", SHORTER.values(), ids=SHORTER)
-def test_what_has_its_end_is_read_after_a_second(path, clock, whole, text):
+def test_watch_reads_a_shorter_file_with_its_end_after_a_second(
+    path, clock, whole, text
+):
     path.write_text(text)
 
     assert 0.9 <= over_after(whole, clock) < 1.4
 
 
-def test_the_last_person_is_taken_away_after_four_seconds(path, clock, whole):
+def test_watch_reads_a_file_without_its_last_person_after_four_seconds(
+    path, clock, whole
+):
     """It might be an upload that is cut short."""
     path.write_text(WHOLE[: WHOLE.rindex("[[card]]")])
 
     assert 4.0 <= over_after(whole, clock) < 4.4
 
 
-def test_a_slip_at_the_end_that_is_undone_is_read_after_a_second(path, clock, whole):
+def test_watch_reads_an_undone_mistake_at_the_end_after_a_second(path, clock, whole):
     path.write_text(WHOLE + "[[crad]]\n")
     assert over_after(whole, clock) < 1.4
     assert whole.mark_read(is_good=False)
@@ -329,7 +331,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("change", FOLDERS.values(), ids=FOLDERS)
-def test_a_file_is_seen_where_it_is_now(path, clock, change):
+def test_watch_follows_a_file_that_was_moved_or_replaced(path, clock, change):
     watch = FileWatch(clock, [path])
     change(path)
     over_after(watch, clock)
@@ -340,7 +342,7 @@ def test_a_file_is_seen_where_it_is_now(path, clock, change):
     assert 0.9 <= over_after(watch, clock) < 1.4
 
 
-def test_a_link_to_a_link_of_a_folder_is_followed_as_it_turns(tmp_path, clock):
+def test_watch_follows_a_link_to_a_link_of_a_folder(tmp_path, clock):
     """As kubernetes mounts a ConfigMap."""
     for version in ("v1", "v2"):
         (tmp_path / version).mkdir()
@@ -357,7 +359,7 @@ def test_a_link_to_a_link_of_a_folder_is_followed_as_it_turns(tmp_path, clock):
     assert watch.mark_read()
 
 
-def test_an_editor_that_goes_on_is_waited_for(path, clock):
+def test_watch_waits_for_an_editor_that_keeps_writing(path, clock):
     watch = FileWatch(clock, [path])
 
     for _ in range(5):
@@ -367,7 +369,7 @@ def test_an_editor_that_goes_on_is_waited_for(path, clock):
     assert over_after(watch, clock) < 1.4
 
 
-def test_whoever_begins_while_it_is_read_is_noticed(path, clock, whole):
+def test_watch_notices_an_edit_that_begins_during_reading(path, clock, whole):
     path.write_text(EDITED)
     assert over_after(whole, clock) < 1.4
 
@@ -379,7 +381,7 @@ def test_whoever_begins_while_it_is_read_is_noticed(path, clock, whole):
     assert whole.mark_read()
 
 
-def test_a_file_that_is_gone_is_awaited_for_five_seconds(path, clock):
+def test_watch_waits_five_seconds_for_a_missing_file(path, clock):
     watch = FileWatch(clock, [path])
 
     path.unlink()
@@ -387,7 +389,7 @@ def test_a_file_that_is_gone_is_awaited_for_five_seconds(path, clock):
     assert 5.0 <= over_after(watch, clock) < 5.4
 
 
-def test_a_file_that_comes_back_in_time_was_an_edit(path, clock):
+def test_watch_treats_a_file_that_returns_in_time_as_edited(path, clock):
     watch = FileWatch(clock, [path])
     path.unlink()
     assert over_after(watch, clock, within_s=4.5) == inf
@@ -397,7 +399,7 @@ def test_a_file_that_comes_back_in_time_was_an_edit(path, clock):
     assert 0.9 <= over_after(watch, clock) < 1.4
 
 
-def test_other_files_of_the_folder_are_nobodys_business(path, clock):
+def test_watch_ignores_other_files_in_the_folder(path, clock):
     watch = FileWatch(clock, [path])
 
     path.with_name("notes").write_text("x")
@@ -406,7 +408,7 @@ def test_other_files_of_the_folder_are_nobodys_business(path, clock):
     assert over_after(watch, clock) == inf
 
 
-def test_looking_costs_a_few_calls_a_second(path, clock, monkeypatch):
+def test_watch_makes_four_looks_a_second(path, clock, monkeypatch):
     looks = []
     watch = FileWatch(clock, [path])
     state = doorpi._state
@@ -417,7 +419,7 @@ def test_looking_costs_a_few_calls_a_second(path, clock, monkeypatch):
     assert len(looks) == 40
 
 
-def test_a_folder_that_may_not_be_listed_is_looked_at_all_the_same(powerless, clock):
+def test_watch_works_in_a_folder_that_cannot_be_listed(powerless, clock):
     folder = powerless / "etc"
     folder.mkdir()
     path = folder / "doorpi.toml"
@@ -439,26 +441,26 @@ def desk(path, clock) -> Desk:
     return Desk(path, clock).start()
 
 
-def test_an_edit_is_read(desk):
+def test_settings_read_an_edit(desk):
     desk.write("after")
 
     assert [desk.read(), desk.read()] == ["after", "nothing"]
 
 
-def test_a_file_that_was_only_touched_changes_nothing(desk):
+def test_settings_are_unchanged_by_a_touched_file(desk):
     os.utime(desk.path)
     shutil.copy(desk.path, desk.path.with_name("copy")).replace(desk.path)
 
     assert [desk.read(), desk.read()] == ["no change", "nothing"]
 
 
-def test_a_comment_is_an_edit_that_changes_nothing(desk):
+def test_settings_are_unchanged_by_a_comment(desk):
     desk.write(more="# as Ken wished")
 
     assert [desk.read(), desk.read()] == ["no change", "nothing"]
 
 
-def test_sighup_is_answered_at_once_and_always(desk):
+def test_sighup_reads_the_settings_at_once_and_always(desk):
     desk.settings.changed()
     desk.signals.asked = True
 
@@ -466,7 +468,7 @@ def test_sighup_is_answered_at_once_and_always(desk):
     assert desk.read() == "nothing"
 
 
-def test_sighup_waits_until_an_edit_is_over_and_no_longer(desk, caplog):
+def test_sighup_waits_until_an_edit_is_complete(desk, caplog):
     caplog.set_level(logging.INFO)
     desk.write("after")
     desk.signals.asked = True
@@ -477,7 +479,7 @@ def test_sighup_waits_until_an_edit_is_over_and_no_longer(desk, caplog):
     assert caplog.messages == [f"{desk.path} is being edited: it is read afterwards"]
 
 
-def test_a_bad_edit_is_told_once_with_all_problems(desk):
+def test_bad_edit_is_reported_once_with_all_problems(desk):
     desk.write("after", more="on = 1\noff = 2\n")
 
     told = [desk.read(), desk.read()]
@@ -487,7 +489,7 @@ def test_a_bad_edit_is_told_once_with_all_problems(desk):
     assert desk.config.door.name == "before"
 
 
-def test_what_is_not_toml_is_in_the_journal_with_its_file_line_and_caret(desk):
+def test_bad_edit_that_is_not_toml_is_reported_with_line_and_caret(desk):
     desk.write("after", more="confirm_s = 3,0\non = 1\n")
 
     first, shown, caret, second = desk.read().split("\n")
@@ -497,7 +499,7 @@ def test_what_is_not_toml_is_in_the_journal_with_its_file_line_and_caret(desk):
     assert second == "doorpi.toml: lock.on: unknown key"
 
 
-def test_the_next_bad_edit_is_told_as_well_and_what_is_undone_heals(desk):
+def test_bad_edit_after_another_is_reported_and_undoing_it_heals(desk):
     desk.write("after", more="on = 1\n")
     told = [desk.read()]
     desk.write("later", more="on = 1\n")
@@ -508,7 +510,7 @@ def test_the_next_bad_edit_is_told_as_well_and_what_is_undone_heals(desk):
     assert told == ["doorpi.toml: lock.on: unknown key"] * 2 + ["no change"]
 
 
-def test_a_file_that_stays_away_is_a_problem_and_its_return_heals(desk):
+def test_missing_file_is_a_problem_until_it_returns(desk):
     text = desk.path.read_text()
     desk.path.unlink()
     gone = desk.read()
@@ -517,7 +519,7 @@ def test_a_file_that_stays_away_is_a_problem_and_its_return_heals(desk):
     assert [gone, desk.read()] == [f"{desk.path}: no such file", "no change"]
 
 
-def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock):
+def test_unreadable_file_is_a_problem_until_it_can_be_read(powerless, clock):
     desk = Desk(powerless / "doorpi.toml", clock).start()
     desk.path.chmod(0)
     shut = desk.read()
@@ -531,7 +533,7 @@ def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(powerless, clock)
     ]
 
 
-def test_what_changes_while_it_is_read_is_read_again(desk, monkeypatch):
+def test_settings_that_change_during_reading_are_read_again(desk, monkeypatch):
     read = doorpi.read_settings
 
     def interrupted(path: Path) -> str:
@@ -566,7 +568,7 @@ def test_an_edit_during_the_start_is_not_missed(path, clock, monkeypatch):
 # -- the files that it names
 
 
-def test_a_new_key_in_its_file_is_used(path, clock):
+def test_key_file_with_a_new_key_takes_effect(path, clock):
     key = path.with_name("sesame.key")
     key.write_text("old\n")
     desk = Desk(path, clock, key="{ file = 'sesame.key' }").start()
@@ -580,7 +582,7 @@ def test_a_new_key_in_its_file_is_used(path, clock):
     assert desk.equipment.locks["lock"] is not old
 
 
-def test_a_key_that_the_edit_wants_is_awaited(desk):
+def test_key_file_that_an_edit_names_is_awaited(desk):
     desk.write("after", key="{ file = 'sesame.key' }")
     missing = desk.read()
 
@@ -593,7 +595,7 @@ def test_a_key_that_the_edit_wants_is_awaited(desk):
     assert desk.read() == "after"
 
 
-def test_a_key_that_is_missing_does_not_delay_the_edit_that_does_without(desk):
+def test_key_file_that_is_missing_does_not_delay_an_edit_without_it(desk):
     desk.write("after", key="{ file = 'sesame.key' }")
     desk.read()
 
@@ -602,7 +604,7 @@ def test_a_key_that_is_missing_does_not_delay_the_edit_that_does_without(desk):
     assert desk.read(within_s=1.5) == "after"
 
 
-def test_other_authorities_in_the_same_file_make_a_new_driver(path, clock, caplog):
+def test_certificates_that_change_make_a_new_driver(path, clock, caplog):
     caplog.set_level(logging.INFO)
     trusted = path.with_name("ca.pem")
     trusted.write_text("-----BEGIN one")
@@ -728,7 +730,7 @@ def workshop(path, pins) -> Iterator[Callable[..., Workshop]]:
 
 
 @pytest.mark.parametrize(("before", "edit", "changed"), CHANGES.values(), ids=CHANGES)
-def test_what_an_edit_changes_is_made_anew_and_the_rest_stays(
+def test_reload_replaces_what_an_edit_changes_and_nothing_else(
     workshop, caplog, before, edit, changed
 ):
     shop = workshop(**before)
@@ -749,7 +751,7 @@ def test_what_an_edit_changes_is_made_anew_and_the_rest_stays(
     assert caplog.messages == []
 
 
-def test_pins_that_an_edit_takes_from_the_door_are_free(workshop):
+def test_reload_releases_pins_that_are_no_longer_used(workshop):
     shop = workshop(fallback=SECOND)
 
     shop.renew(
@@ -762,7 +764,7 @@ def test_pins_that_an_edit_takes_from_the_door_are_free(workshop):
         OutputDevice(number).close()
 
 
-def test_cards_are_changed_without_a_word_to_an_open_strike(workshop, pins):
+def test_reload_of_people_leaves_an_open_strike_alone(workshop, pins):
     shop = workshop(lock=RELAY + "hold_s = 30")
     shop.unlock()
 
@@ -771,7 +773,7 @@ def test_cards_are_changed_without_a_word_to_an_open_strike(workshop, pins):
     assert pins.pin(17).state
 
 
-def test_a_new_reader_leaves_what_waits_in_the_inbox_to_be_taken(workshop):
+def test_reload_of_the_reader_keeps_requests_in_the_inbox(workshop):
     shop, clock = workshop(), doorpi.SystemClock()
     _, inbox = shop.equipment.sources
     assert inbox.poll(clock.monotonic()) is None
@@ -793,7 +795,7 @@ def test_a_new_reader_leaves_what_waits_in_the_inbox_to_be_taken(workshop):
         assert sender.answer_to("one") == doorpi.Answer(True, ["unlocked"])
 
 
-def test_another_state_dir_takes_a_restart_and_changes_nothing(desk):
+def test_reload_refuses_another_state_dir_until_a_restart(desk):
     here, there = desk.path.with_name("state"), desk.path.with_name("else")
     desk.path.write_text(f"[door]\nstate_dir = 'else'\n{desk.path.read_text()[7:]}")
 
@@ -813,9 +815,7 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_a_stop_in_the_middle_of_the_change_leaves_nothing_half_made(
-    workshop, monkeypatch, signals
-):
+def test_stop_during_a_reload_leaves_nothing_half_made(workshop, monkeypatch, signals):
     """What is put away at the end is what there is by then."""
     shop = workshop()
     old = shop.equipment.indicator
@@ -910,7 +910,7 @@ def test_another_reader_and_another_lock_are_used_within_two_seconds(
         assert cloud.locked is True
 
 
-def test_half_a_file_is_never_applied_not_even_on_sighup(tmp_path, cloud, radio):
+def test_sighup_never_applies_half_a_file(tmp_path, cloud, radio):
     """Its first half is valid, and would lock Mika out."""
     config = write_config(tmp_path, cloud, radio.device, cards=KEN_CARD + MIKA_CARD)
     with DoorProcess(config) as door:

@@ -80,7 +80,7 @@ def spoil(path: Path, text: str | bytes | None) -> None:
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_a_start_with_a_file_that_cannot_be_used_goes_on_with_the_last_good_one(
+def test_start_with_an_unusable_file_uses_the_last_good_settings(
     path, start, caplog, text
 ):
     desk = start()
@@ -96,7 +96,7 @@ def test_a_start_with_a_file_that_cannot_be_used_goes_on_with_the_last_good_one(
     assert desk.read() == "nothing"
 
 
-def test_a_start_does_not_wait_for_a_file_that_has_become_a_pipe(path, start):
+def test_start_does_not_wait_for_a_pipe(path, start):
     desk = start()
     path.unlink()
     os.mkfifo(path)
@@ -107,7 +107,7 @@ def test_a_start_does_not_wait_for_a_file_that_has_become_a_pipe(path, start):
     path.unlink()
 
 
-def test_a_good_edit_takes_over_without_a_restart(path, start):
+def test_good_edit_replaces_the_last_good_settings_without_a_restart(path, start):
     desk = start()
     path.unlink()
     start.again(desk)
@@ -124,7 +124,7 @@ def desk_environ(path: Path) -> dict[str, str]:
     return {"STATE_DIRECTORY": str(path.parent.with_name("state"))}
 
 
-def test_what_was_undone_while_the_door_was_off_heals(path, start):
+def test_bad_edit_that_is_undone_after_the_start_heals(path, start):
     desk = start()
     good = path.read_text()
     path.write_text("[door\n")
@@ -136,7 +136,7 @@ def test_what_was_undone_while_the_door_was_off_heals(path, start):
     assert desk.read() == "no change"
 
 
-def test_a_bad_edit_is_not_kept(path, environ, start):
+def test_bad_edit_is_not_saved(path, environ, start):
     desk = start()
     desk.write("after", more="on = 1\n")
     desk.read()
@@ -147,7 +147,7 @@ def test_a_bad_edit_is_not_kept(path, environ, start):
 
 
 @pytest.mark.parametrize("lost", ["sesame.key", "ca.pem"])
-def test_a_file_that_the_settings_name_may_be_gone_as_well(path, start, caplog, lost):
+def test_start_without_a_named_file_uses_its_saved_content(path, start, caplog, lost):
     path.with_name("sesame.key").write_text("the key\n")
     path.with_name("ca.pem").write_bytes(PEM)
     desk = start(key=KEY_FILE, more=TRUSTED)
@@ -162,7 +162,9 @@ def test_a_file_that_the_settings_name_may_be_gone_as_well(path, start, caplog, 
     assert "cannot be used" in caplog.text
 
 
-def test_a_key_that_was_changed_with_the_slip_waits_for_it_to_be_mended(path, start):
+def test_key_changed_together_with_a_mistake_takes_effect_once_that_is_corrected(
+    path, start
+):
     """The last good settings are one thing, not the old file with new keys."""
     path.with_name("sesame.key").write_text("old\n")
     desk = start(key=KEY_FILE)
@@ -178,7 +180,7 @@ def test_a_key_that_was_changed_with_the_slip_waits_for_it_to_be_mended(path, st
     assert desk.config.lock.api_key.text == "new"
 
 
-def test_systemds_credentials_are_not_put_on_the_disk(path, environ, start, tmp_path):
+def test_credentials_of_systemd_are_not_saved_on_disk(path, environ, start, tmp_path):
     environ["CREDENTIALS_DIRECTORY"] = str(tmp_path)
     (tmp_path / "sesame.key").write_text("of the service alone\n")
     desk = start(key=KEY_FILE)
@@ -191,7 +193,7 @@ def test_systemds_credentials_are_not_put_on_the_disk(path, environ, start, tmp_
     assert "of the service alone" not in kept.read_text()
 
 
-def test_who_never_had_good_settings_is_told_every_problem(path, start):
+def test_start_without_last_good_settings_reports_every_problem(path, start):
     with pytest.raises(ConfigError) as refused:
         start(more="on = 1\noff = 2\n")
 
@@ -212,13 +214,13 @@ WORTHLESS = {
 
 
 @pytest.mark.parametrize("content", WORTHLESS.values(), ids=WORTHLESS)
-def test_last_good_settings_that_are_broken_are_none(tmp_path, content):
+def test_broken_last_good_settings_are_not_used(tmp_path, content):
     (tmp_path / LAST_GOOD).write_bytes(content)
 
     assert read_last_good(tmp_path) is None
 
 
-def test_what_is_no_file_of_the_doors_own_is_not_followed(tmp_path):
+def test_last_good_settings_behind_a_link_or_pipe_are_not_used(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text(json.dumps(GOOD))
     (tmp_path / LAST_GOOD).symlink_to(elsewhere)
@@ -233,7 +235,7 @@ def test_what_is_no_file_of_the_doors_own_is_not_followed(tmp_path):
     [("there", "state", "there"), ("", "state", "state"), ("", None, "etc/state"),
      ("gone", "state", "state")],
 )  # fmt: skip
-def test_they_are_found_where_the_file_says_or_where_they_would_be(
+def test_last_good_settings_are_found_in_each_possible_folder(
     path, named, given, found
 ):
     root = path.parent.parent
@@ -249,13 +251,13 @@ def test_they_are_found_where_the_file_says_or_where_they_would_be(
     assert good.keyless().door.state_dir == str(root / found)
 
 
-def test_nobody_else_may_read_them_for_the_secrets_are_in_them(path):
+def test_last_good_settings_are_readable_by_their_owner_alone(path):
     LastGood(**GOOD, folder=path.parent).save()
 
     assert stat.S_IMODE((path.parent / LAST_GOOD).stat().st_mode) == 0o600
 
 
-def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
+def test_save_replaces_the_remains_of_a_killed_door(path):
     path.write_text("")
     (path.parent / f"{LAST_GOOD}.part").symlink_to(path)
 
@@ -265,7 +267,7 @@ def test_what_a_door_left_that_was_cut_short_is_no_hindrance(path):
     assert path.read_text() == ""
 
 
-def test_the_disk_is_written_only_for_something_new(path, start):
+def test_save_writes_only_what_is_new(path, start):
     kept = path.parent.with_name("state") / LAST_GOOD
     desk = start()
     before = kept.stat().st_ino
@@ -279,7 +281,7 @@ def test_the_disk_is_written_only_for_something_new(path, start):
     assert kept.stat().st_ino != before
 
 
-def test_a_disk_that_is_full_keeps_no_settings_of_before(path, start):
+def test_save_on_a_full_disk_replaces_the_old_settings(path, start):
     state = path.parent.with_name("state")
     state.rmdir()
     with tmpfs(state, "size=64k"):
@@ -294,7 +296,7 @@ def test_a_disk_that_is_full_keeps_no_settings_of_before(path, start):
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_what_cannot_be_replaced_is_removed_and_kept_once_it_can(
+def test_save_that_fails_removes_the_old_settings_and_is_repeated(
     path, start, is_there, monkeypatch, caplog
 ):
     caplog.set_level(logging.WARNING)
@@ -319,9 +321,7 @@ def no_room(_: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_folder_that_cannot_be_written_is_told_once_and_stops_no_door(
-    path, start, caplog
-):
+def test_save_that_fails_is_logged_once_and_stops_no_door(path, start, caplog):
     caplog.set_level(logging.WARNING)
     path.parent.with_name("state").rmdir()
 
@@ -348,7 +348,7 @@ def says(path, environ, monkeypatch, capsys):
     return say
 
 
-def test_check_is_of_the_file_alone(path, start, says):
+def test_check_judges_the_file_alone(path, start, says):
     start()
     path.unlink()
 
@@ -368,7 +368,7 @@ def test_check_compares_with_them_and_shows_no_secret(path, start, says):
     assert "the-old-key" not in out
 
 
-def test_doctor_names_the_problems_and_what_the_door_goes_by(
+def test_doctor_names_the_problems_and_the_settings_in_force(
     path, start, says, monkeypatch
 ):
     start()
@@ -394,7 +394,7 @@ def test_status_asks_the_lock_of_the_last_good_settings(path, start, says):
     assert err.startswith(f"{path}: 1 problem; using the last good settings, of 20")
 
 
-def test_another_doors_are_not_gone_by(tmp_path, clock):
+def test_last_good_settings_of_another_door_are_not_used(tmp_path, clock):
     """Two doors of one folder, and the second one's file does not say any more which
     state is its own."""
     back, front = tmp_path / "back.toml", tmp_path / "front.toml"
@@ -446,7 +446,9 @@ def keep(path: Path, settings: str) -> None:
     (folder / LAST_GOOD).write_text(json.dumps(kept))
 
 
-def test_of_a_newer_versions_settings_what_is_understood_counts(path, environ, clock):
+def test_last_good_settings_of_a_newer_version_count_as_far_as_understood(
+    path, environ, clock
+):
     """A card that must prove itself does not open by its number alone, not even if the
     database has it, and nobody has hours that are half read."""
     keep(path, OF_A_NEWER_VERSION)
@@ -474,7 +476,9 @@ def test_an_id_that_a_stricter_version_refuses_is_still_tried(path, environ, clo
 
 
 @pytest.mark.parametrize("line", ["kind = 'wonderlock'", "kind = 'tedee'"])
-def test_without_a_lock_that_can_be_used_they_are_none(path, environ, clock, line):
+def test_last_good_settings_without_a_usable_lock_are_not_used(
+    path, environ, clock, line
+):
     keep(path, f"[lock]\n{line}\n")
 
     with pytest.raises(ConfigError, match="no such file"):
@@ -484,7 +488,7 @@ def test_without_a_lock_that_can_be_used_they_are_none(path, environ, clock, lin
 # -- the whole program
 
 
-def test_a_door_opens_after_a_power_cut_whatever_the_file_says_by_then(tmp_path):
+def test_door_opens_after_a_power_cut_with_a_broken_file(tmp_path):
     history: list[str] = []
     with (
         contextlib.closing(LiveSesameMini()) as cloud,

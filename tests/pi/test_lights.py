@@ -265,7 +265,7 @@ def test_the_next_signal_takes_over_at_once_and_nothing_of_the_old_one_follows(b
             assert since == []
 
 
-def test_many_shows_leave_one_thread_and_the_last_one_s_light(lights):
+def test_many_shows_leave_one_thread_and_the_last_light(lights):
     before = threading.active_count()
 
     for _ in range(100):
@@ -296,7 +296,7 @@ def test_close_switches_both_off_in_the_middle_of_anything(bench, sign):
     assert [change for change in bench.changes if change.at > closed] == []
 
 
-def test_close_is_good_at_any_time(bench):
+def test_close_works_at_any_time(bench):
     lights = bench.lights()
 
     lights.close()  # nothing was shown
@@ -356,7 +356,7 @@ CASES = [failure.__name__ for failure, _ in FAILURES]
 
 
 @pytest.mark.parametrize(("failure", "why"), FAILURES, ids=CASES)
-def test_without_gpio_there_is_no_light_and_it_says_why(monkeypatch, failure, why):
+def test_without_gpio_the_lights_are_dark_and_report_why(monkeypatch, failure, why):
     failure(monkeypatch)
 
     lights = GpioLights(LedsConfig(), PATTERNS)
@@ -377,7 +377,7 @@ def until_back(lights: GpioLights) -> None:
     wait_for(lambda: (lights.keep_ready(), not lights.trouble)[1], "the pins")
 
 
-def test_pins_that_are_busy_at_the_start_are_had_later_and_show_what_holds(bench, soon):
+def test_busy_pins_are_used_once_they_are_free(bench, soon):
     other_program = MockFactory()
     Device.pin_factory = bench
     bench.reserve_pins(other_program, "GPIO22")
@@ -410,7 +410,7 @@ def mortal():
     return factory
 
 
-def test_pins_that_die_leave_the_door_in_the_dark_and_are_had_again(mortal, soon):
+def test_failing_pins_leave_the_lights_dark_until_they_work_again(mortal, soon):
     with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
         lights.show(Signal.WORKING)
         mortal.is_dead = True
@@ -424,7 +424,7 @@ def test_pins_that_die_leave_the_door_in_the_dark_and_are_had_again(mortal, soon
         assert lit() == GREEN
 
 
-def test_pins_that_die_between_two_shows_are_noticed(mortal, soon):
+def test_failing_pins_are_noticed_between_two_shows(mortal, soon):
     """By the thread that plays them, which goes on."""
     with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
         lights.show(Signal.WORKING)
@@ -436,7 +436,7 @@ def test_pins_that_die_between_two_shows_are_noticed(mortal, soon):
         wait_for(lambda: lit() == GREEN, "the light")
 
 
-def test_dead_pins_do_not_keep_the_door_from_ending(mortal):
+def test_failing_pins_do_not_keep_the_lights_from_closing(mortal):
     lights = GpioLights(LedsConfig(), PATTERNS)
     lights.show(Signal.FAULT)
     mortal.is_dead = True
@@ -444,7 +444,7 @@ def test_dead_pins_do_not_keep_the_door_from_ending(mortal):
     lights.close()
 
 
-def test_the_pins_library_is_loaded_by_a_thread_and_what_is_shown_meanwhile_is_seen():
+def test_gpiozero_is_loaded_by_a_thread_and_the_current_signal_shows_then():
     """In a process of its own, where nobody has loaded it yet."""
     program = """
 import sys, time, doorpi

@@ -89,7 +89,7 @@ def test_the_end_of_a_call_ends_the_wait_for_it(worker, clock):
 
 
 @pytest.mark.realtime
-def test_an_end_before_the_wait_is_not_missed_and_heard_of_once(clock):
+def test_wake_before_a_wait_ends_it_once(clock):
     began = time.monotonic()
 
     clock.wake()
@@ -151,7 +151,7 @@ def test_a_signal_ends_the_wait_for_a_call(worker, clock, own_signals):
     assert met == ["stopped"]
 
 
-def test_a_move_on_a_thread_of_the_locks_own_ends_as_one_in_place(worker, clock):
+def test_move_on_a_worker_thread_ends_as_an_inline_one(worker, clock):
     lock = FakeLock(FakeClock())
     control = control_of(lock, clock, worker=worker)
     send_by = clock.monotonic() + 10.0

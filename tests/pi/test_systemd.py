@@ -83,7 +83,7 @@ CASES = [repr(words)[2:30] for _, words in WORDS]
 
 
 @pytest.mark.parametrize(("say", "words"), WORDS, ids=CASES)
-def test_each_word_to_the_byte(systemd_with, manager, clock, say, words):
+def test_each_message_is_sent_to_the_byte(systemd_with, manager, clock, say, words):
     clock.t = 12.25
 
     say(systemd_with(WATCHDOG_USEC="1000000"))
@@ -114,15 +114,13 @@ def beats(systemd: Systemd, manager: Manager, clock, seconds: int) -> list[float
     return found
 
 
-def test_a_beat_goes_out_at_a_quarter_of_what_is_allowed(systemd_with, manager, clock):
+def test_watchdog_beats_at_a_quarter_of_the_limit(systemd_with, manager, clock):
     systemd = systemd_with(WATCHDOG_USEC="20000000")
 
     assert beats(systemd, manager, clock, 16) == [0, 5, 10, 15]
 
 
-def test_after_a_long_silence_one_beat_goes_out_and_no_burst(
-    systemd_with, manager, clock
-):
+def test_watchdog_beats_once_after_a_long_silence(systemd_with, manager, clock):
     systemd = systemd_with(WATCHDOG_USEC="20000000")
     systemd.alive()
     clock.advance(18)
@@ -148,7 +146,7 @@ WATCHDOGS = [
 @pytest.mark.parametrize(
     ("environ", "expected"), WATCHDOGS, ids=[str(env)[:50] for env, _ in WATCHDOGS]
 )
-def test_beats_only_when_asked_for_in_a_way_that_makes_sense(
+def test_watchdog_beats_only_for_our_process_and_with_a_limit(
     systemd_with, manager, clock, environ, expected
 ):
     ours = {k: v.replace("ours", str(os.getpid())) for k, v in environ.items()}
@@ -159,7 +157,7 @@ def test_beats_only_when_asked_for_in_a_way_that_makes_sense(
 # -- STATUS=
 
 
-def test_a_status_is_told_when_it_changes(systemd_with, manager):
+def test_status_is_sent_when_it_changes(systemd_with, manager):
     systemd = systemd_with()
 
     for words in ("ready", "ready", "no reader", "no reader", "ready"):
@@ -172,7 +170,7 @@ def test_a_status_is_told_when_it_changes(systemd_with, manager):
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}], ids=str)
-def test_without_a_service_manager_nothing_happens(clock, environ):
+def test_without_a_service_manager_nothing_is_sent(clock, environ):
     before = open_files()
 
     say_everything(Systemd({"WATCHDOG_USEC": "1000000"} | environ, clock))
@@ -184,11 +182,11 @@ BAD_ADDRESSES = ["/nowhere/notify", "@nobody", "@", "/" + "x" * 200, "/\udcff", 
 
 
 @pytest.mark.parametrize("address", BAD_ADDRESSES, ids=ascii)
-def test_an_address_where_nobody_is_harms_nothing(clock, address):
+def test_bad_address_does_no_harm(clock, address):
     say_everything(Systemd({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "4"}, clock))
 
 
-def test_a_service_manager_that_vanished_harms_nothing(systemd_with, manager):
+def test_missing_service_manager_does_no_harm(systemd_with, manager):
     systemd = systemd_with()
     systemd.report("ready")
 
@@ -197,7 +195,7 @@ def test_a_service_manager_that_vanished_harms_nothing(systemd_with, manager):
     say_everything(systemd)
 
 
-def test_a_service_manager_that_was_restarted_is_heard_again(tmp_path, clock):
+def test_restarted_service_manager_gets_messages_again(tmp_path, clock):
     path = tmp_path / "notify"
     first = Manager(path)
     systemd = Systemd({"NOTIFY_SOCKET": first.address}, clock)
@@ -237,9 +235,7 @@ def test_a_full_socket_is_not_waited_for(systemd_with, manager):
 
 
 @pytest.mark.parametrize("word", ["ready", "stopping"])
-def test_what_is_said_once_waits_a_moment_for_a_manager_that_is_busy(
-    systemd_with, manager, word
-):
+def test_report_waits_a_moment_for_a_busy_manager(systemd_with, manager, word):
     systemd = systemd_with()
     systemd.once_s = 20.0
     fill(manager)
@@ -254,7 +250,7 @@ def test_what_is_said_once_waits_a_moment_for_a_manager_that_is_busy(
     assert set(heard + manager.heard()) == {b"EXTEND", f"{word.upper()}=1".encode()}
 
 
-def test_a_thousand_words_leave_nothing_open(systemd_with, manager):
+def test_a_thousand_messages_leave_no_file_open(systemd_with, manager):
     systemd = systemd_with()
     systemd.report("ready")
     before = open_files()
@@ -289,7 +285,7 @@ def test_under_systemd_each_line_has_its_priority(level, text, line):
     assert JournalFormatter().format(record) == line
 
 
-def test_elsewhere_each_line_has_the_time():
+def test_without_systemd_each_line_has_the_time():
     record = logging.LogRecord("doorpi", logging.INFO, "", 0, "ready", None, None)
     at = time.strftime("%H:%M:%S", time.localtime(record.created))
 

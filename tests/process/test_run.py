@@ -155,7 +155,7 @@ def test_a_tap_costs_no_new_connection(config, cloud, radio):
 # -- the service manager's protocol
 
 
-def test_systemd_is_told_everything_in_order(config, cloud, radio):
+def test_systemd_gets_every_message_in_order(config, cloud, radio):
     with DoorProcess(config, WATCHDOG_USEC="400000") as door:
         door.until_ready()
         door.reload()
@@ -197,9 +197,7 @@ def test_another_process_watchdog_is_not_fed(config, radio):
 # -- two at once
 
 
-def test_a_second_door_refuses_in_words_and_leaves_the_first_alone(
-    config, cloud, radio
-):
+def test_second_door_refuses_and_leaves_the_first_alone(config, cloud, radio):
     cloud.bolt.motor_s = 1.0
     with DoorProcess(config) as door:
         door.until_ready()
@@ -218,7 +216,7 @@ def test_a_second_door_refuses_in_words_and_leaves_the_first_alone(
     assert event.result == "unlocked"  # its event was not closed by the second
 
 
-def test_a_door_that_was_killed_is_in_nobodys_way(config):
+def test_killed_door_does_not_block_the_next(config):
     with DoorProcess(config) as door:
         door.until_ready()
         door.stop(signal.SIGKILL)
@@ -284,7 +282,7 @@ def test_sigterm_ends_a_tap_at_once_while_the_cloud(
         assert door.manager.story[-1] == "STOPPING=1"
 
 
-def test_a_door_whose_reader_is_gone_ends_at_sigterm(tmp_path, cloud):
+def test_door_with_a_lost_reader_ends_at_sigterm(tmp_path, cloud):
     """Nobody at the other end: nfcpy sits in its wait of 1 s."""
     radio = VirtualField()
     radio.close()
@@ -548,7 +546,7 @@ def test_a_card_added_to_the_file_works_after_sighup(tmp_path, config, cloud, ra
         assert "settings reloaded" in door.journal
 
 
-def test_a_broken_edit_changes_nothing_and_a_mended_one_heals(
+def test_bad_edit_changes_nothing_and_correcting_it_heals(
     tmp_path, config, cloud, radio
 ):
     with DoorProcess(config) as door:
@@ -575,7 +573,7 @@ def test_a_broken_edit_changes_nothing_and_a_mended_one_heals(
         ]  # fmt: skip
 
 
-def test_a_file_that_is_gone_changes_nothing(config, radio):
+def test_missing_settings_file_changes_nothing(config, radio):
     with DoorProcess(config) as door:
         door.until_ready()
         config.unlink()
@@ -709,7 +707,7 @@ def test_a_cloud_that_is_dead_at_the_start_is_used_when_it_is_there(
         assert door.manager.said.count("READY=1") == 1
 
 
-def test_a_state_dir_that_cannot_be_keeps_nobody_out(tmp_path, cloud, radio):
+def test_unusable_state_dir_keeps_nobody_out(tmp_path, cloud, radio):
     (tmp_path / "in-the-way").write_text("a file")
     config = write_config(
         tmp_path, cloud, radio.device, door='state_dir = "in-the-way/state"'

@@ -148,9 +148,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("datagram", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_is_met_with_silence_and_the_next_poll_is_answered(
-    radio, poll, datagram
-):
+def test_garbage_is_ignored_and_the_next_poll_is_answered(radio, poll, datagram):
     radio.put(card("04A93C715ED284"))
     poll.raw(datagram)
 
@@ -197,5 +195,5 @@ def test_the_card_of_tap_is_there_until_it_was_read():
         assert shown.result(5) is True
 
 
-def test_nobody_reads_the_card_of_tap():
+def test_card_of_tap_without_a_reader_is_not_read():
     assert show_card(bytes(4), ("127.0.0.1", 0), within_s=0.01) is False

@@ -61,7 +61,7 @@ def usb():
     return usb
 
 
-def test_a_usb_reader_is_never_waited_for_without_end(usb):
+def test_usb_reader_is_never_waited_for_without_end(usb):
     """The RC-S380's driver reads and writes with 0, which libusb takes for for ever."""
     usb.read()
     usb.read(timeout=0)
@@ -70,7 +70,7 @@ def test_a_usb_reader_is_never_waited_for_without_end(usb):
     assert usb.usb_dev.timeouts_ms == [doorpi.USB_ANSWER_MS] * 3
 
 
-def test_a_driver_that_is_less_patient_stays_so(usb):
+def test_shorter_timeouts_of_a_driver_are_kept(usb):
     usb.read(timeout=100)
     usb.read(250)
     usb.write(b"\x00", 300)

@@ -149,7 +149,7 @@ def test_a_card_that_leaves_in_the_middle_is_no_card(chip, reader, frames):
     assert reader.sense() is None
 
 
-def test_a_card_in_a_hasty_hand_is_there_and_gone(chip, reader, clock):
+def test_card_held_briefly_is_read_and_then_missing(chip, reader, clock):
     chip.put(hasty := card("classic", stays_s=0.03, monotonic=clock.monotonic))
 
     assert [reader.sense().uid for _ in range(2)] == 2 * ["D3C2B1A0"]

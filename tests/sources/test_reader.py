@@ -55,7 +55,7 @@ def test_a_card_is_read_with_uid_atqa_and_sak(radio, reader, uid, sak, atqa):
     assert reader.sense() == Card(Uid(uid), atqa=atqa, sak=sak)
 
 
-def test_a_card_is_read_as_often_as_it_is_asked_for(radio, reader):
+def test_card_is_read_at_every_look(radio, reader):
     show(radio, KEN)
 
     assert [reader.sense().uid for _ in range(20)] == [KEN] * 20
@@ -84,7 +84,7 @@ def test_an_empty_field_is_seen_at_once(reader):
     assert found == [None] * 20
 
 
-def test_a_card_that_comes_and_goes_is_seen_to(radio, reader):
+def test_card_that_comes_and_goes_is_noticed(radio, reader):
     assert reader.sense() is None
     show(radio, KEN)
     assert reader.sense().uid == KEN
@@ -110,7 +110,7 @@ def test_a_phone_shows_a_new_random_uid_at_each_look(radio, reader):
     assert all(doorpi.is_random(uid) for uid in seen)
 
 
-def test_a_card_is_taken_as_read_only_by_a_reader(radio, reader):
+def test_card_counts_as_read_only_after_a_reader_looked(radio, reader):
     show(radio, KEN)
     assert not radio.wait_until_read(0)
 
@@ -256,7 +256,7 @@ UNHEARD = {
 
 
 @pytest.mark.parametrize("script", UNHEARD.values(), ids=UNHEARD)
-def test_what_no_card_would_say_is_waited_out(script):
+def test_answers_that_no_card_gives_are_waited_out(script):
     """A real card is silent at a select with a wrong check byte; 0.5 s or 1 s."""
     with partner_and_reader(script) as (_, reader):
         assert reader.sense() is None
@@ -309,7 +309,7 @@ def lose(reader: NfcReader) -> None:
     device.socket.close()
 
 
-def test_a_reader_that_dies_is_lost_in_words_and_found_again(radio, reader):
+def test_failing_reader_is_reported_lost_and_found_again(radio, reader):
     show(radio, KEN)
     assert reader.sense().uid == KEN
     lose(reader)
@@ -389,7 +389,7 @@ def test_the_exceptions_of_termios_and_pn53x_are_lost_readers_too(radio):
         reader.close()
 
 
-def test_being_stopped_is_not_taken_for_trouble(radio, reader):
+def test_stop_is_not_treated_as_a_lost_reader(radio, reader):
     reader.sense()
 
     def stopped(target):
@@ -411,7 +411,7 @@ NO_READER = {
 
 
 @pytest.mark.parametrize(("path", "words"), NO_READER.values(), ids=NO_READER)
-def test_a_path_without_a_reader_is_told_in_words(path, words):
+def test_path_without_a_reader_is_reported_in_words(path, words):
     reader = NfcReader(path)
 
     for _ in range(2):
@@ -450,7 +450,7 @@ def test_a_closed_reader_holds_no_file(radio):
     assert open_files() == before
 
 
-def test_close_hard_lets_go_of_a_serial_device_that_answers_nothing():
+def test_close_releases_a_serial_device_that_does_not_answer():
     """The transport is closed even when the device can no longer be spoken to."""
     closed = []
 
@@ -505,7 +505,7 @@ def test_nfcpy_is_quiet(radio, reader, caplog):
     assert logging.getLogger("nfc").level == logging.CRITICAL
 
 
-def test_a_reader_that_opens_is_told_with_its_name(radio, reader, caplog):
+def test_reader_is_logged_with_its_name(radio, reader, caplog):
     caplog.set_level(logging.INFO, "doorpi")
 
     reader.sense()

@@ -47,7 +47,7 @@ def bench(chip):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_door_comes_back_by_itself_and_a_card_that_lay_there_acts_once(
+def test_door_recovers_from_each_fault_and_a_card_left_there_acts_once(
     chip, bench, fault
 ):
     break_it, cure = FAULTS[fault]
@@ -70,7 +70,7 @@ def test_the_door_comes_back_by_itself_and_a_card_that_lay_there_acts_once(
 
 @pytest.mark.realtime
 @pytest.mark.parametrize("fault", ["unplugged", "mute"])
-def test_after_a_week_of_trouble_it_still_comes_back_in_time(chip, reset_line, fault):
+def test_reader_recovers_in_time_after_a_week_of_faults(chip, reset_line, fault):
     """The longest wait, the worst of dice and a try that has just begun to fail."""
     bench = Bench(chip.device, RESET_GPIO)
     break_it, cure = FAULTS[fault]
@@ -95,9 +95,7 @@ def test_after_a_week_of_trouble_it_still_comes_back_in_time(chip, reset_line, f
     bench.reader.close()
 
 
-def test_a_reader_that_dies_while_a_tap_is_served_costs_no_tap_and_acts_once(
-    chip, bench
-):
+def test_reader_lost_during_a_tap_does_not_lose_or_repeat_it(chip, bench):
     send = bench.lock.send
     bench.lock.send = lambda *args: (chip.hang_up(), send(*args))[1]
     chip.put(card("ntag213", uid=KEN))
@@ -112,7 +110,7 @@ def test_a_reader_that_dies_while_a_tap_is_served_costs_no_tap_and_acts_once(
     assert bench.taps == 1
 
 
-def test_a_reader_that_dies_while_the_door_locks_again_keeps_nothing_open(chip):
+def test_reader_lost_during_a_relock_keeps_nothing_open(chip):
     """Cards are looked for meanwhile: the lost reader must not end it."""
     bench = Bench(chip.device, lock=LockConfig(relock_after_s=1))
     bench.lock.policy = replace(bench.lock.policy, confirm_at_s=(0.2,) * 5)
@@ -135,7 +133,7 @@ def test_a_reader_that_dies_while_the_door_locks_again_keeps_nothing_open(chip):
     bench.reader.close()
 
 
-def test_a_chip_left_at_a_high_speed_is_called_back(chip, bench, caplog):
+def test_chip_at_a_high_baud_rate_is_set_back(chip, bench, caplog):
     """A program before ours was killed; the chip answers nobody at 115200."""
     caplog.set_level("INFO")
     chip.baud = 921600
@@ -148,7 +146,7 @@ def test_a_chip_left_at_a_high_speed_is_called_back(chip, bench, caplog):
 
 
 @pytest.mark.parametrize("baud", [460800, 230400])
-def test_it_is_called_back_from_every_speed_with_noise_on_the_line(chip, bench, baud):
+def test_chip_is_set_back_from_every_baud_rate_despite_noise(chip, bench, baud):
     chip.noise_at_wrong_speed = True
     chip.baud = baud
 
@@ -157,7 +155,7 @@ def test_it_is_called_back_from_every_speed_with_noise_on_the_line(chip, bench, 
     assert chip.baud == 115200
 
 
-def test_it_is_called_back_from_the_third_try_on_and_not_before(chip, monkeypatch):
+def test_chip_is_set_back_from_the_third_attempt_on(chip, monkeypatch):
     """Each call costs a moment, and most readers that are lost need none."""
     called: list[Path] = []
     monkeypatch.setattr(doorpi, "_set_to_115200", called.append)
@@ -174,7 +172,7 @@ def test_it_is_called_back_from_the_third_try_on_and_not_before(chip, monkeypatc
     assert set(called) == {chip.path}
 
 
-def test_a_device_that_is_no_pn532_is_not_called_back(chip):
+def test_device_that_is_no_pn532_is_not_set_back(chip):
     """Who knows what those bytes are to it."""
     chip.baud = 921600
     reader = NfcReader(chip.device.replace(":pn532", ":arygon"))
@@ -186,7 +184,7 @@ def test_a_device_that_is_no_pn532_is_not_called_back(chip):
     assert chip.baud == 921600
 
 
-def test_a_port_is_shared_with_nobody(chip, bench):
+def test_port_is_not_shared_with_other_programs(chip, bench):
     """Both would hear half of what the chip says."""
     bench.until(lambda: chip.senses, "a look for a card")
     other = NfcReader(chip.device)
@@ -221,7 +219,7 @@ def test_a_device_that_appears_later_than_the_program_is_found(chip, bench):
     bench.until(lambda: bench.taps, "the tap", RECOVERED_WITHIN_S)
 
 
-def test_meanwhile_the_light_of_a_lost_reader_blinks(chip, bench):
+def test_lost_reader_shows_its_light(chip, bench):
     bench.until(lambda: chip.senses, "a look for a card")
     chip.hang_up()
     bench.until(lambda: bench.is_lost, "a lost reader")
@@ -273,7 +271,7 @@ def test_a_chip_that_only_a_reset_wakes_is_reset(chip, reset_line):
     bench.reader.close()
 
 
-def test_without_need_the_reset_pin_is_left_alone(chip, reset_line):
+def test_reset_pin_is_not_used_without_need(chip, reset_line):
     bench = Bench(chip.device, RESET_GPIO)
     bench.until(lambda: chip.senses > 5, "looks for a card")
     chip.hang_up()
@@ -286,7 +284,7 @@ def test_without_need_the_reset_pin_is_left_alone(chip, reset_line):
     bench.reader.close()
 
 
-def test_what_goes_on_for_weeks_is_told_once(chip, reset_line, caplog):
+def test_fault_that_lasts_for_weeks_is_logged_once(chip, reset_line, caplog):
     caplog.set_level("INFO", "doorpi")
     reader = NfcReader(chip.device, RESET_GPIO)
     reader.sense()
@@ -328,7 +326,7 @@ def test_a_chip_that_can_be_opened_and_not_be_used_is_named_once(chip, caplog):
     assert caplog.messages == [f"card reader: {reader_name(chip)}"]
 
 
-def test_a_reset_pin_that_cannot_be_had_is_told_and_the_tries_go_on(
+def test_reset_pin_that_cannot_be_used_is_logged_and_attempts_go_on(
     chip, caplog, monkeypatch
 ):
     monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "none-such")
@@ -343,7 +341,7 @@ def test_a_reset_pin_that_cannot_be_had_is_told_and_the_tries_go_on(
     bench.reader.close()
 
 
-def test_a_reload_that_wires_the_reset_pin_makes_a_reader_that_uses_it(tmp_path, chip):
+def test_reload_with_a_reset_pin_makes_a_reader_that_uses_it(tmp_path, chip):
     path = tmp_path / "doorpi.toml"
     text = f'[reader]\ndevice = "{chip.device}"\nLINE[lock]\nkind = "relay"\n'
     path.write_text(text.replace("LINE", ""))
@@ -386,7 +384,7 @@ def test_a_lost_usb_readers_claim_is_released():
     assert done == ["released"]
 
 
-def test_what_a_failed_try_left_claimed_is_let_go_before_the_next(monkeypatch):
+def test_failed_attempt_releases_its_claim_before_the_next(monkeypatch):
     claims: list[str] = []
 
     class Claim:
@@ -458,7 +456,7 @@ def test_many_faults_leave_no_file_no_thread_and_no_memory(chip, bench):
     assert threading.active_count() == threads
 
 
-def test_once_a_day_at_a_quiet_moment_it_is_opened_anew(chip, bench):
+def test_reader_is_reopened_once_a_day_while_no_card_is_there(chip, bench):
     chip.put(card("ntag213", uid=KEN))
     bench.until(lambda: bench.taps, "the tap")
     opened = chip.commands["SAMConfiguration"]
@@ -474,7 +472,7 @@ def test_once_a_day_at_a_quiet_moment_it_is_opened_anew(chip, bench):
     assert not bench.is_lost
 
 
-def test_a_renewal_that_fails_is_a_fault_like_any_other(chip, bench):
+def test_daily_reopening_that_fails_is_a_fault_like_any_other(chip, bench):
     bench.until(lambda: chip.senses, "a look for a card")
     chip.hang_up(after=4 + 1)  # in the next look but one: that opens it anew
     bench.reader.renew_s = 0.0
@@ -489,7 +487,7 @@ def test_a_renewal_that_fails_is_a_fault_like_any_other(chip, bench):
     assert not bench.is_lost
 
 
-def test_only_a_pn532_is_opened_anew(radio):
+def test_only_a_pn532_is_reopened_daily(radio):
     reader = NfcReader(radio.device)
     reader.sense()
     first = reader._frontend
