@@ -34,7 +34,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "tests" / "docs"
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+    for path in [
+        ROOT / "README.md",
+        ROOT / "tests" / "README.md",
+        *sorted(DOCS.glob("*.md")),
+    ]
 }
 README = PAGES["README.md"]
 
@@ -72,7 +76,7 @@ def test_the_readme_is_short():
 
 
 def test_no_line_is_lost_in_a_page_that_nobody_links_to():
-    linked = set(re.findall(r"\((tests/docs/\w+\.md)[#)]", README))
+    linked = set(re.findall(r"\((tests/[\w/]+\.md)[#)]", README))
 
     assert linked == PAGES.keys() - {"README.md"}
 
@@ -102,6 +106,26 @@ def test_a_link_leads_somewhere(name, target):
 
     assert path.exists()
     assert not anchor or anchor in anchors(path.read_text(encoding="utf-8"))
+
+
+def named_files() -> set[str]:
+    """The files that the page for developers names."""
+    words = " ".join(spans(PAGES["tests/README.md"])).split()
+    return {
+        word for word in words if re.fullmatch(r"[\w/]+\.(py|sh|md|txt|toml)", word)
+    }
+
+
+def test_files_that_a_developer_is_sent_to_exist():
+    folders = (ROOT, ROOT / "tests", *(ROOT / "tests").glob("[a-z]*/"))
+    lost = {
+        name
+        for name in named_files()
+        if not any((folder / name).is_file() for folder in folders)
+    }
+
+    assert len(named_files()) > 15
+    assert lost == set()
 
 
 # -- the pictures
