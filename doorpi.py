@@ -4248,6 +4248,10 @@ class BoundedSocket(socket.socket):
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, left_ms)
         super().sendall(*args, **kwargs)
 
+    @property
+    def idle_s(self) -> float:
+        return self.clock.monotonic() - self.idle_since
+
     def _left_s(self, by: float) -> float:
         left_s = by - self.clock.monotonic()
         if left_s <= 0:
@@ -4448,9 +4452,10 @@ class Dialer:
         """Have a fresh connection, or begin to open one.  Does not block."""
         with self._guarded():
             self._collect()
-            is_at_work = self._attempt or self._in_use or self.closed
-            is_served = is_at_work or self._is_fresh(self.renew_share * self.stale_s)
-            if not is_served and self.clock.monotonic() >= self._retry_at:
+            ready, old_s = self._ready, self.renew_share * self.stale_s
+            is_free = not (self._attempt or self._in_use or self.closed)
+            is_due = is_free and self.clock.monotonic() >= self._retry_at
+            if is_due and (ready is None or ready.idle_s >= old_s):
                 self.dial()
 
     def dial(self) -> DialAttempt:
@@ -4490,7 +4495,7 @@ class Dialer:
                 self._collect()
                 ready = self._ready
                 has_old = ready is not None and not for_command
-                if ready and (self._is_fresh(fresh_s) or (attempt and has_old)):
+                if ready and (ready.idle_s < fresh_s or (attempt and has_old)):
                     is_new = attempt is not None and attempt.socket is ready
                     ready.was_open = not (is_new and is_own)
                     self._ready, self._in_use = None, ready
@@ -4504,22 +4509,21 @@ class Dialer:
 
     def wait_for_command(self, by: float) -> None:
         """Have a connection that a command may take at once.  Raises: HttpNotSent."""
-        connected = self.take(by, for_command=True)
-        with self._guarded():
-            self._in_use = None
-            self._put_ready(connected)
+        self.give_back(self.take(by, for_command=True), is_good=True)
 
     def give_back(self, connected: BoundedSocket, *, is_good: bool) -> None:
         """Keep a connection for the next request, or end it."""
         with self._guarded():
             self._in_use = None
-            if not is_good:
+            if self.closed or not is_good:
                 connected.close()
                 return
-            connected.has_served = True
-            connected.idle_since = self.clock.monotonic()
+            if connected.has_left:
+                connected.has_served = True
+                connected.idle_since = self.clock.monotonic()
             self._missing_since = None
-            self._put_ready(connected)
+            self.hang_up()
+            self._ready = connected
 
     def hang_up(self) -> None:
         """End the idle connection; the next request opens its own."""
@@ -4551,16 +4555,6 @@ class Dialer:
         with ProcessSignals.postponed(), self.guard:
             yield
 
-    def _is_fresh(self, idle_s: float) -> bool:
-        now, ready = self.clock.monotonic(), self._ready
-        return ready is not None and now - ready.idle_since < idle_s
-
-    def _put_ready(self, connected: BoundedSocket) -> None:
-        self.hang_up()
-        self._ready = connected
-        if self.closed:
-            self.hang_up()
-
     def _collect(self) -> None:
         """Take over the socket of a finished attempt; drop a connection that died.
 
@@ -4579,7 +4573,7 @@ class Dialer:
         if is_alive:
             return
         self.hang_up()
-        idle_s = self.clock.monotonic() - ready.idle_since
+        idle_s = ready.idle_s
         is_steady = abs(idle_s - self._closed_after_s) < 0.1 * idle_s
         if is_steady and self.welcome_s <= idle_s < self.stale_s:
             self.stale_s = idle_s
@@ -4593,8 +4587,8 @@ class Dialer:
         self._attempt = None
         was_unreachable, self._unreachable = self._unreachable, attempt.socket is None
         if attempt.socket is not None:
-            self._put_ready(attempt.socket)
-            self._missing_since = None
+            self.hang_up()
+            self._ready, self._missing_since = attempt.socket, None
             if was_unreachable:
                 log.info("%s can be reached again", self.host)
             return
@@ -4748,10 +4742,10 @@ class WebApi:
     ) -> None:
         """Set the request's limits.  An old connection counts as dead when the answer
         takes twice as long as usual."""
-        now = self._clock.monotonic()
-        if may_be_dead and now - connected.idle_since >= self.old_s:
+        if may_be_dead and connected.idle_s >= self.old_s:
             took_s = sorted(self._answers_took_s) or [self.usual_s]
-            by = min(by, now + max(self.least_s, 2 * took_s[len(took_s) // 2]))
+            patience_s = max(self.least_s, 2 * took_s[len(took_s) // 2])
+            by = min(by, self._clock.monotonic() + patience_s)
         connected.by, connected.send_by, connected.room = by, send_by, self.max_head
         connected.has_left = False
 
