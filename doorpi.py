@@ -2851,6 +2851,7 @@ class CallBudget:
         return max(0.0, ends_at - now)
 
     def back_off(self, what: NoteKey, seconds: float) -> None:
+        """From now on ``what`` must not be done for so long."""
         now = self._clock.monotonic()
         self._ends[what] = now + seconds, now
         kept = f"{self._clock.boot()} {now + seconds:.3f}"
@@ -2945,19 +2946,18 @@ def drive(steps: Steps[T], clock: Clock) -> T:
 
 
 class Move(NamedTuple):
-    """What a lock is to do: what ``choose`` makes of its state, before ``send_by``."""
+    """A movement of a lock: ``choose`` gives the command for its state, which is sent
+    before ``send_by`` or not at all."""
 
     choose: Callable[[LockState], Command | None]
     send_by: float
-    #: Puts the command on disk before it leaves; called for each lock that may get it.
+    #: Puts the command on disk before it is sent; called for each lock that may get it.
     intend: Callable[[Command], None]
-    #: Raises AccessWithdrawn where the command must not leave; called before ``intend``
-    #: and again right before each sending.
+    #: Raises AccessWithdrawn if the command must not be sent; called before ``intend``
+    #: and again right before each time that it is sent.
     check: Callable[[], None] = lambda: None
     may_fall_back: bool = True
-    #: When few calls are left this month: no confirmation, and no look where the choice
-    #: does not depend on it.
-    sparing: bool = False
+    sparing: bool = False  # ask less when few of the month's calls are left
     lost_by: float = inf  # set by LockControl: when the fallback takes over
     questions: int | None = None  # likewise: how many may follow the command
 
@@ -2965,11 +2965,10 @@ class Move(NamedTuple):
 class LockControl:
     """Moves a lock, or says what it could not do: the one policy over all drivers.
 
-    A command is chosen from a status and never guessed; it leaves before ``send_by`` or
-    not at all; it is sent again only if it surely had no effect; and it counts when the
-    lock has confirmed it.  The fallback opens instead when surely nothing was sent to
-    this lock and the lock itself did not say no.  tests/door/test_lock_control.py has a
-    table of what each LockError leads to.
+    A command is chosen from a status and never guessed.  It is sent again only if it
+    surely had no effect, and it counts when the lock has confirmed it.  The fallback
+    opens instead if surely nothing reached this lock and the lock itself did not
+    refuse.  What each LockError leads to is a table in tests/door/test_lock_control.py.
     """
 
     def __init__(
@@ -3055,8 +3054,8 @@ class LockControl:
                 return seen
 
     def _wake(self, by: float) -> Steps[bool]:
-        """Have the hub contact a lock that it has not heard from for long; True when
-        that helped, or may have."""
+        """Make the hub contact a lock that has not reported for long; True if that may
+        have helped."""
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
         may_wake = self.policy.wake_every_s and now < ends_at
@@ -3081,10 +3080,9 @@ class LockControl:
         self.mover = self.name
         fallback = self.fallback if move.may_fall_back else None
         now = self._clock.monotonic()
-        share_s = (move.send_by - now) / (2 if fallback else 1)
         mine = move._replace(
             may_fall_back=bool(fallback),
-            lost_by=now + share_s,
+            lost_by=now + (move.send_by - now) / (2 if fallback else 1),
             questions=self.budget.confirmations_left() if move.sparing else None,
         )
         first, is_lost = yield from self._attempt(mine)
@@ -3105,8 +3103,7 @@ class LockControl:
     def _attempt(self, move: Move) -> Steps[tuple[Outcome, bool]]:
         """How it ended, and whether another lock may be moved instead."""
         seen, failure, is_lost = LockStatus(LockState.UNKNOWN), None, False
-        choices = {move.choose(state) for state in LockState}
-        if move.questions != 0 or len(choices) > 1:
+        if move.questions != 0 or len({move.choose(each) for each in LockState}) > 1:
             try:
                 seen = yield from self.status(move.send_by, move.lost_by)
                 is_lost = seen.reachable is False
@@ -3459,7 +3456,7 @@ class Display:
         self.standing_shown, signals = self.standing, signals + (Signal.DENIED,) * more
         self._keeper.equipment.indicator.show(*signals, self.standing_shown)
 
-    def keep_up(self) -> None:
+    def update(self) -> None:
         """For idle moments: show what has changed, once the last result was seen."""
         indicator = self._keeper.equipment.indicator
         indicator.keep_ready()
@@ -3525,11 +3522,6 @@ class Relocking:
         unsure = Outcome(command, Result.UNSURE, lock=self._keeper.control.mover)
         return self._notes(self._after(unsure))
 
-    def settle(self, outcome: Outcome) -> Notes:
-        """Follow the outcome of a move; returns what is to be on disk."""
-        self.pending = self._after(outcome)
-        return self._notes(self.pending)
-
     def _after(self, outcome: Outcome) -> dict[str, Relock]:
         lock, pending = outcome.lock, dict(self.pending)
         stays_open = not self._keeper.control.named(lock).policy.locks_itself
@@ -3546,8 +3538,14 @@ class Relocking:
         is_used = text or self._found or self.after_s
         return Notes({NoteKey.RELOCK: text}) if is_used else NO_NOTES
 
-    def settle_relock(self, relock: Relock, outcome: Outcome) -> tuple[Outcome, Notes]:
-        """The same for the outcome of ``relock``, which also gets its full detail."""
+    def settle(
+        self, outcome: Outcome, relock: Relock | None = None
+    ) -> tuple[Outcome, Notes]:
+        """Follow the outcome of a move, or of ``relock``.  Returns it, with the full
+        detail of a relock, and what is to be on disk."""
+        if relock is None:
+            self.pending = self._after(outcome)
+            return outcome, self._notes(self.pending)
         control = self._keeper.control.named(relock.lock)
         self._look_at = -inf
         self.look()
@@ -3569,12 +3567,8 @@ class Relocking:
 
 
 class Doorkeeper:
-    """What all requests share: the list, the locks and the line before them, the lights
-    and the log.
-
-    One passage after the other moves the lock.  A person who comes while somebody is
-    let in wants in, too, and never locks the door.  A relock gives way to everybody.
-    """
+    """What all requests share: the list, the locks and the queue for them, the lights
+    and the log.  One passage after the other moves the lock."""
 
     def __init__(
         self,
@@ -3590,7 +3584,7 @@ class Doorkeeper:
         self.equipment, self.supervisor, self.clock = equipment, supervisor, clock
         self._jitter = jitter
         self._worker = functools.cache(worker)  # one a lock, also after a reload
-        self.line: list[Passage] = []  # the first one moves the lock
+        self.queue: list[Passage] = []  # the first one moves the lock
         self.unknown: dict[Uid, float] = {}  # the last unknown cards: when, monotonic
         self.display, self.relocking = Display(self), Relocking(self)
         self.people = Forgiving(equipment.people, report or self._report_storage)
@@ -3621,7 +3615,7 @@ class Doorkeeper:
     def serve(self, request: AccessRequest, source: Source) -> Steps[None]:
         """A request of ``source``, or a question about the lock; it gets its answer."""
         if request.wants is Wants.STATUS:
-            yield Pause(request.good_until, lambda: not self.line)
+            yield Pause(request.good_until, lambda: not self.queue)
             answer = yield from self.status()
         else:
             answer = answer_of((yield from Passage(self, request, source).steps))
@@ -3657,16 +3651,16 @@ class Doorkeeper:
         return Answer(is_known, lines)
 
     def cancel_relock(self) -> bool:
-        """A person goes first, and the door is locked again afterwards.  True where the
-        command has left: the lock may still call itself unlocked."""
-        if not self.line or self.line[0].relock is None:
+        """End a relock that is under way: a person goes first.  True if its command was
+        sent, in which case the lock may still report that it is unlocked."""
+        if not self.queue or self.queue[0].relock is None:
             return False
-        relock = self.line[0]
+        relock = self.queue[0]
         relock.steps.close()
         return relock.event.command is not None
 
     def is_locked_down(self) -> bool:
-        """If the store cannot say, the last known answer holds."""
+        """Where the list cannot say, the last known answer holds."""
         found: bool | None = self.people.locked_down()
         if found is None:
             return Signal.LOCKED_DOWN in self.display.troubles
@@ -3674,9 +3668,8 @@ class Doorkeeper:
         self.display.note(Signal.LOCKED_DOWN, words, "the lockdown is lifted")
         return found
 
-    def look_round(self) -> None:
-        """For idle moments: note a lockdown, a clock that is not set, and API calls
-        that run out."""
+    def check_conditions(self) -> None:
+        """For idle moments: note a lockdown, an unset clock, API calls that run out."""
         now, was_trusted = self.clock.monotonic(), self._trusts_clock
         if self._lockdown_looks.is_due(now):
             self.is_locked_down()
@@ -3706,15 +3699,12 @@ class Passage:
     """One request on its way, from what was presented to the light and the event."""
 
     def __init__(
-        self,
-        keeper: Doorkeeper,
-        request: AccessRequest,
-        source: Source | None = None,
-        relock: Relock | None = None,
+        self, keeper: Doorkeeper, request: AccessRequest, source: Source | None = None
     ) -> None:
-        self._keeper, self._source = keeper, source
-        self.request, self.relock = request, relock
-        self.who: Credential | None = None
+        self._keeper, self.request, self._source = keeper, request, source
+        is_relock, pending = request.medium is Medium.RELOCK, keeper.relocking.pending
+        self.relock = pending[request.identifier] if is_relock else None
+        self._credential: Credential | None = None
         self._listed: Credential | None = None  # the same, unless an authority knew it
         self._decided_by: Circumstances | None = None  # None: needs no permission
         self._is_withdrawn = self._has_ended = False
@@ -3743,7 +3733,11 @@ class Passage:
         self.event = self.event._replace(**verdict._asdict())
         if verdict.granted:
             keeper.display.denials.forgive()
-        is_master = bool(verdict.granted and self.who and self.who.role is Role.MASTER)
+        is_master = bool(
+            verdict.granted
+            and self._credential
+            and self._credential.role is Role.MASTER
+        )
         is_enrolling = arrived < keeper.display.enrolling_until
         if verdict.granted and not is_master and not is_enrolling:
             return True
@@ -3766,7 +3760,9 @@ class Passage:
         pause_begins = denials.pause_begins(now)
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
         keeper.display.show(Signal.DENIED if is_a_no else Signal.FAULT)
-        if event.uid and (not event.holder or (self.who and self.who.block)):
+        if event.uid and (
+            not event.holder or (self._credential and self._credential.block)
+        ):
             keeper.unknown.pop(event.uid, None)  # it comes last
             latest = [*keeper.unknown.items(), (event.uid, now)][-MOST_UNKNOWN:]
             keeper.unknown = dict(latest)
@@ -3784,22 +3780,20 @@ class Passage:
             words = "%d denials in a minute: further ones are not answered for %d s"
             log.warning(words, limit, pause_s)
 
-    # -- who it is, and whether they may enter
-
     def _judge(self) -> Steps[Verdict]:
         """Who it is, by the list or else by an authority; whether they may enter; and
         only then whether they can prove it, for a proof takes time."""
         keeper, request, no = self._keeper, self.request, None
-        self.who = self._listed = keeper.list.look_up(request)
-        if self.who is None:
-            self.who, no = yield from self._ask_authorities()
+        self._credential = self._listed = keeper.list.look_up(request)
+        if self._credential is None:
+            self._credential, no = yield from self._ask_authorities()
         known = keeper.config, keeper.events
         by = circumstances(*known, request.identifier, request.at)
         by = by._replace(clock_set=trusts_clock(*known, keeper.clock))
         self._decided_by = by._replace(locked_down=keeper.is_locked_down())
-        verdict = decide(self.event.uid or Uid(""), self.who, self._decided_by)
-        if verdict.granted and self.who and self._source:
-            prove = functools.partial(self._source.prove, self.who)
+        verdict = decide(self.event.uid or Uid(""), self._credential, self._decided_by)
+        if verdict.granted and self._credential and self._source:
+            prove = functools.partial(self._source.prove, self._credential)
             no = yield from call(self._source.worker, prove)
         if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
             verdict = verdict._replace(reason=no)
@@ -3853,7 +3847,7 @@ class Passage:
             keeper.display.enrolling_until, signals = until, []
             word = "closed" if is_open else f"open for {ENROLMENT_S:g} s"
             changes = {"detail": f"enrolment {word}"}
-        elif uid and self.who is None and not is_random(uid):
+        elif uid and self._credential is None and not is_random(uid):
             keeper.display.enrolling_until = -inf
             name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
             card = Credential(uid=uid, holder=name, source=Origin.DB)
@@ -3872,8 +3866,6 @@ class Passage:
         log.info("%s", describe(self.event))
         keeper.events.record(self.event)
 
-    # -- what is done
-
     def _move(self) -> Steps[None]:
         """Move the lock when it is this passage's turn, and show what came of it."""
         keeper, request, control = self._keeper, self.request, self._keeper.control
@@ -3883,7 +3875,7 @@ class Passage:
         else:
             keeper.display.under_way[self] = Signal.WORKING
             keeper.display.show(Signal.WORKING)
-        is_being_locked, ahead = keeper.cancel_relock(), [*keeper.line]
+        is_being_locked, ahead = keeper.cancel_relock(), [*keeper.queue]
         send_by = request.arrived + keeper.config.lock.unlock_window_s
         move = Move(
             functools.partial(self._choose, ahead, is_being_locked),
@@ -3891,11 +3883,11 @@ class Passage:
             may_fall_back=request.wants is not Wants.LOCK,
             sparing=request.medium not in OWN,
         )  # fmt: skip
-        keeper.line.append(self)
+        keeper.queue.append(self)
         try:
-            yield Pause(move.send_by, lambda: keeper.line[0] is self)
+            yield Pause(move.send_by, lambda: keeper.queue[0] is self)
             outcome = Outcome(None, Result.REFUSED, TOO_LONG)
-            if keeper.line[0] is self:
+            if keeper.queue[0] is self:
                 outcome = yield from control.move(move)
             with ProcessSignals.postponed():
                 self._end(outcome)
@@ -3907,15 +3899,15 @@ class Passage:
                     self._settle(Outcome(None, Result.INTERRUPTED, why), NO_NOTES)
             raise
         finally:
-            keeper.line.remove(self)
+            keeper.queue.remove(self)
             keeper.display.under_way.pop(self, None)
 
     def _choose(
         self, ahead: Sequence[Passage], is_being_locked: bool, state: LockState
     ) -> Command | None:
-        """The command for a lock in ``state``; None: better nothing.  It counts as
-        locked while it is being locked again, and nobody locks out those who were let
-        in ``ahead`` of them."""
+        """The command for a lock in ``state``; None: none.  A lock that is being locked
+        again counts as locked, and a person who taps while another is let in wants to
+        enter as well: only a tap on its own may lock."""
         if self.request.wants is not Wants.TAP:
             return Command(self.request.wants)
         door = self._keeper.config.door
@@ -3934,11 +3926,11 @@ class Passage:
         if self._decided_by is None:
             return
         keeper = self._keeper
-        who = keeper.list.look_up(self.request, self._listed)
+        found = keeper.list.look_up(self.request, self._listed)
         if self._listed is None:
-            who = who or keeper.list.with_block(self.request, self.who)
+            found = found or keeper.list.with_block(self.request, self._credential)
         by = self._decided_by._replace(locked_down=keeper.is_locked_down())
-        verdict = decide(self.event.uid or Uid(""), who, by)
+        verdict = decide(self.event.uid or Uid(""), found, by)
         if not verdict.granted:
             self._is_withdrawn = True
             if self.event.command is None:  # an intent that is on disk stays as it is
@@ -3963,10 +3955,7 @@ class Passage:
         if self._is_withdrawn and self.event.command is None:
             self._deny()
             return
-        if self.relock:
-            outcome, notes = keeper.relocking.settle_relock(self.relock, outcome)
-        else:
-            notes = keeper.relocking.settle(outcome)
+        outcome, notes = keeper.relocking.settle(outcome, self.relock)
         battery, low = outcome.battery_percent, outcome.battery_is_low
         low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
         sign = RESULT_SIGNALS[outcome.result]
@@ -3994,12 +3983,11 @@ class Passage:
 
 
 class Door:
-    """One door: polls its sources, advances what is under way, and uses the idle
-    moments."""
+    """The loop: polls the sources, advances what is under way, uses idle moments."""
 
-    lively_s = 1.0  # a call that lasts longer is no sign of life
-    look_round_s = 0.2  # the longest wait
-    quiet_s = 10.0  # after a result: somebody may tap again this soon
+    hangs_after_s = 1.0  # a call that lasts longer may never end
+    longest_wait_s = 0.2
+    quiet_s = 10.0  # after a result, before the disk is used: somebody may tap again
 
     def __init__(self, keeper: Doorkeeper, settings: Settings) -> None:
         self._keeper, self._settings = keeper, settings
@@ -4022,7 +4010,7 @@ class Door:
                 events = counted(left_open, "event")
                 log.warning("%s cut off by a restart: logged as interrupted", events)
             keeper.events.tidy()
-            keeper.look_round()
+            keeper.check_conditions()
             self._display.report_status()
             log.info("%s is ready", printable(keeper.config.door.name))
             self._poll()
@@ -4062,7 +4050,7 @@ class Door:
         readers = [source.worker for source in self._equipment.sources]
         locks = [control.worker for control in self._keeper.control.all]
         busy_s = max(worker.busy_s for worker in [*readers, *locks])
-        if busy_s < self.lively_s:  # a reader or a lock may never answer
+        if busy_s < self.hangs_after_s:
             self._supervisor.alive()
         self._poll()
         self._runner.advance()
@@ -4076,7 +4064,7 @@ class Door:
         now = self._clock.monotonic()
         due = min((source.due for source in self._equipment.sources), default=inf)
         pauses = [pause.until for pause in self._runner.pauses.values()]
-        due = min(max(due, now + SHORTEST_PAUSE_S), now + self.look_round_s, *pauses)
+        due = min(max(due, now + SHORTEST_PAUSE_S), now + self.longest_wait_s, *pauses)
         self._clock.wait(max(0.0, due - now))
 
     def _poll(self) -> None:
@@ -4089,29 +4077,27 @@ class Door:
         self._display.note(Signal.READER_LOST, "; ".join(filter(None, troubles)))
 
     def _lock_again(self) -> None:
-        """After relock_after_s, and again if that failed, until a person must look."""
+        """Start a relock that is due, and show when a person is needed."""
         relocking = self._keeper.relocking
-        if not self._keeper.line:  # else what is on disk is about the move itself
+        if not self._keeper.queue:  # else what is on disk is about the move itself
             relocking.look()
             now = self._clock.monotonic()
             due = (each for each in relocking.pending.values() if each.due <= now)
             if relock := next(due, None):
                 at, wants = self._clock.now(), Wants.LOCK
                 request = AccessRequest(Medium.RELOCK, relock.lock, at, now, inf, wants)
-                self._runner.start(Passage(self._keeper, request, None, relock).steps)
+                self._runner.start(Passage(self._keeper, request).steps)
         is_stuck = any(relock.due == inf for relock in relocking.pending.values())
         self._display.note(Signal.NOT_LOCKED, NOT_LOCKED_AGAIN * is_stuck)
 
     def _use_idle_moment(self) -> None:
         keeper = self._keeper
         self._display.note(Signal.LOCK_UNREACHABLE, keeper.control.keep_ready())
-        keeper.look_round()
+        keeper.check_conditions()
         keeper.log_repeats(self._clock.monotonic())
-        self._display.keep_up()
+        self._display.update()
         if self._clock.monotonic() > self._display.shown_until + self.quiet_s:
             self._retention.step(keeper.people, keeper.events)
-
-    # -- settings that change
 
     def _reload(self, new: Config | ConfigError) -> None:
         self._new, keeper = None, self._keeper
@@ -4140,11 +4126,9 @@ class Door:
         keeper, now = self._keeper, self._keeper.config
         find, block_on = keeper.people.find, keeper.people.block_on
         people = whose_access_changes(before, now, find, block_on)
-        changed = {*before.cards.items()} ^ {*now.cards.items()}
-        uids, holders = (
-            {uid for uid, _ in changed},
-            {now.cards.get(uid, card).holder for uid, card in changed},
-        )
+        cards = {**before.cards, **now.cards}
+        uids = {uid for uid, _ in {*before.cards.items()} ^ {*now.cards.items()}}
+        holders = {cards[uid].holder for uid in uids}
         event = Event(
             self._clock.now(),
             uids.pop() if len(uids) == 1 else None,

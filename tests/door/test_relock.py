@@ -722,7 +722,7 @@ def test_each_failure_waits_longer_and_the_last_for_ever(world):
     pending._keeper.control.policy = LockPolicy(relock_waits_s=(15.0, 30.0))
     for _ in range(3):
         (relock,) = pending.pending.values()
-        _, notes = pending.settle_relock(relock, Outcome(Command.LOCK, Result.UNSURE))
+        _, notes = pending.settle(Outcome(Command.LOCK, Result.UNSURE), relock)
         world.store.keep(notes)
         (relock,) = pending.pending.values()
         found.append((relock.due - clock.monotonic(), relock.failures))
@@ -735,7 +735,7 @@ def test_the_time_is_the_same_in_memory_and_on_disk(world):
     world.clock.advance(1 / 3)
     pending = relocking(world)
 
-    notes = pending.settle(Outcome(Command.UNLOCK, Result.UNLOCKED))
+    _, notes = pending.settle(Outcome(Command.UNLOCK, Result.UNLOCKED))
 
     assert relocks_from(notes.words["relock"], "boot-1", 7.0) == pending.pending
 

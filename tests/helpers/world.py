@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
 from typing import Any
 
 import doorpi
@@ -189,17 +188,37 @@ class FakeLock:
         self.closed += 1
 
 
+class HeldJob:
+    """A call that somebody waits for; it is done when the test has called ``run``."""
+
+    done = False
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.answer, self.error = None, None
+
+    def run(self) -> None:
+        try:
+            self.answer = self.function()
+        except Exception as error:
+            self.error = error
+        self.done = True
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
 class HeldWorker(doorpi.InlineWorker):
-    """Runs nothing by itself: the test calls ``run`` of each of its ``jobs``."""
+    """Runs nothing by itself."""
 
     def __init__(self) -> None:
-        self.jobs: list[doorpi.Job] = []
+        self.jobs: list[HeldJob] = []
 
-    def submit(self, function: Callable[[], Any]) -> doorpi.Job:
-        job = doorpi.Job()
-        job.run = partial(job.run, function)
-        self.jobs.append(job)
-        return job
+    def submit(self, function: Callable[[], Any]) -> HeldJob:
+        self.jobs.append(HeldJob(function))
+        return self.jobs[-1]
 
 
 class FakeStore:
