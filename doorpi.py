@@ -8530,7 +8530,7 @@ def as_uid(text: str) -> Uid | None:
     return None
 
 
-# -- people: who is let in and who no longer, by hand
+# -- people: allow, revoke, cards
 
 
 def with_blocks(
@@ -8582,7 +8582,7 @@ def last_unknown_card(
     return last, found[last]
 
 
-def let_in(
+def allow_card(
     store: SqliteStore, config: Config, card: Credential, at: datetime
 ) -> tuple[Credential, Credential | None, list[Block]]:
     """Put ``card`` on the list; where it is on it, what ``card`` leaves out stays as it
@@ -8642,7 +8642,7 @@ ALSO_REVOKED = {
 }
 
 
-def keep_out(
+def revoke_cards(
     text: str, enquiry: Enquiry, store: SqliteStore, at: datetime, by: str
 ) -> tuple[list[Block], list[str]]:
     """Block the card or the holder that ``text`` means, and take the cards off the
@@ -10710,7 +10710,7 @@ def cmd_allow(args: argparse.Namespace) -> None:
             presented = f" (presented {ago_s:.0f} s ago)"
         wanted = Credential(uid, args.holder, source=Origin.DB)
         wanted = wanted._replace(valid_until=args.until, schedule=args.schedule)
-        card, was, lifted = let_in(store, config, wanted, at)
+        card, was, lifted = allow_card(store, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
         words = validity(card, config.schedules, at.date())
         if was and was.holder != card.holder:
@@ -10729,7 +10729,7 @@ def cmd_revoke(args: argparse.Namespace) -> None:
     with contextlib.closing(make_store(config)) as store:
         try:
             enquiry = Enquiry(config, store)
-            blocks, lines = keep_out(args.whom, enquiry, store, at, _asking_user())
+            blocks, lines = revoke_cards(args.whom, enquiry, store, at, _asking_user())
         except StoreError as error:
             raise StoreError(f"{error}; nobody was blocked") from None
         if blocks:

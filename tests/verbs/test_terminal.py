@@ -123,8 +123,9 @@ def test_a_verb_says_the_same_on_a_terminal_and_piped(office, monkeypatch, typed
         with contextlib.closing(
             SqliteStore(office.parent / "state/doorpi.db")
         ) as store:
-            store.people.add_card(card_of(GUEST, HOSTILE), AT)  # `revoke` took it away
-            store.people.change_cards([], [Uid("01020304")], AT)
+            blocks = store.people.blocks()  # as before `revoke`, and before `allow`
+            guest = card_of(GUEST, HOSTILE)
+            store.people.change_cards([guest], [Uid("01020304")], AT, lift=blocks)
         answers.append(ask(args, monkeypatch))
 
     (pipe_code, pipe), (terminal_code, terminal) = answers
