@@ -1499,43 +1499,35 @@ def _secret(value: Any) -> Secret:
     raise ValueError(f"expected {EXPECTED[Secret]}")
 
 
-def sesame_secret(text: str) -> bytes:
-    """The 16 bytes of a Sesame's secret.  Raises: ValueError, without the text."""
-    if not re.fullmatch("[0-9A-Fa-f]{32}", text):
-        raise ValueError(f"expected 32 hex digits, found {len(text)} characters")
-    return bytes.fromhex(text)
-
-
 HEX = "[0-9A-Fa-f]"
 NUMBER = "([0-9]{1,20})"
-EXAMPLE = "11200000-0000-4000-8000-000000000000"
-#: For each kind of id a pattern of its parts, what joins them, and the form in words.
 UUID_PARTS = "-?".join(f"({HEX}{{{size}}})" for size in (8, 4, 4, 4, 12))
+EXAMPLE = "11200000-0000-4000-8000-000000000000"
+#: What a vendor gives out: a pattern of its parts, what joins them, and the words.
 UUID = UUID_PARTS, "-", f"the lock's UUID, such as {EXAMPLE}, not its name"
 MAC = "[:-]?".join([f"({HEX}{HEX})"] * 6), "", "12 hex digits: the app's MAC address"
 NUKI_ID = NUMBER, "", "digits only: the app's hex id as a decimal number"
 NUKI_WEB_ID = NUMBER, "", "the Web API's: since Nuki 3.0, 17179869184 + the app's id"
 TEDEE_ID = NUMBER, "", "digits only: the lock's id, not its serial number"
+SESAME_SECRET = f"({HEX}{{32}})", "", "32 hex digits"
 
 
-def vendors_id(text: str, form: tuple[str, str, str]) -> str:
-    """A lock's id in its vendor's spelling.  Raises: ValueError."""
+def vendors(text: str, form: tuple[str, str, str]) -> str:
+    """An id or a secret as its vendor writes it.  Raises: ValueError."""
     pattern, joint, words = form
     if not (found := re.fullmatch(pattern, text)):
         raise ValueError(f"expected {words}")
-    vendors = joint.join(found.groups())
-    return vendors.upper() if form is MAC else vendors
+    written = joint.join(found.groups())
+    return written.upper() if form is MAC else written
 
 
 class LockKind(NamedTuple):
     """The settings of one kind of lock."""
 
     needs: tuple[str, ...] = ("device_id", "api_key")
-    id_form: tuple[str, str, str] = ("(.*)", "", "")
+    forms: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
     #: Keys that no other kind has; for the driver, ``vars`` of its settings has them.
     own: Mapping[str, Setting] = MappingProxyType({})
-    #: For a key with a secret, a function that raises ValueError if it is bad.
-    checks: Mapping[str, Callable[[str], object]] = MappingProxyType({})
     pins: tuple[str, ...] = ()
     is_near: bool = False  # plain http is allowed: it is in the local network
 
@@ -1543,13 +1535,13 @@ class LockKind(NamedTuple):
 TWO_KEYS = ("device_id", "api_key", "secret_key")
 BY_ADDRESS = ("device_id", "api_key", "base_url")
 LOCK_KINDS: dict[str, LockKind] = {
-    "sesame": LockKind(TWO_KEYS, UUID, checks={"secret_key": sesame_secret}),
-    "sesame-mini": LockKind(id_form=UUID),
-    "switchbot": LockKind(TWO_KEYS, MAC),
+    "sesame": LockKind(TWO_KEYS, {"device_id": UUID, "secret_key": SESAME_SECRET}),
+    "sesame-mini": LockKind(forms={"device_id": UUID}),
+    "switchbot": LockKind(TWO_KEYS, {"device_id": MAC}),
     # The bridge has no TLS, and its token is never sent.
-    "nuki-bridge": LockKind(BY_ADDRESS, NUKI_ID, is_near=True),
-    "nuki-web": LockKind(id_form=NUKI_WEB_ID),
-    "tedee": LockKind(id_form=TEDEE_ID),
+    "nuki-bridge": LockKind(BY_ADDRESS, {"device_id": NUKI_ID}, is_near=True),
+    "nuki-web": LockKind(forms={"device_id": NUKI_WEB_ID}),
+    "tedee": LockKind(forms={"device_id": TEDEE_ID}),
     "relay": LockKind((), pins=("relay_gpio",)),
 }
 
@@ -2056,8 +2048,8 @@ class Parser:
         values = self.table(name, table, {**keys, **own})
         kind, text = LOCK_KINDS[values["kind"]], "".join(values["device_id"].split())
         values["device_id"] = text
-        with contextlib.suppress(ValueError):  # lock_problems reports it
-            values["device_id"] = vendors_id(text, kind.id_form)
+        with contextlib.suppress(KeyError, ValueError):  # lock_problems reports it
+            values["device_id"] = vendors(text, kind.forms["device_id"])
         if f"{name}.kind" not in self.reported and all(map(values.get, kind.needs)):
             self.usable.add(name)
         return SECTIONS[name](**values)
@@ -2159,16 +2151,14 @@ def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
             yield key, f": missing; {lock.kind!r} needs it ({meaning})"
     if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
         yield "base_url", f": {problem}"
-    checks = {"device_id": lambda text: vendors_id(text, kind.id_form), **kind.checks}
-    for key, check in checks.items():
+    for key, form in kind.forms.items():
         value = values[key]
-        text = value.text if isinstance(value, Secret) else value
+        text, is_secret = getattr(value, "text", value), isinstance(value, Secret)
         try:
-            if text and (key in kind.checks or not text.startswith(PLACEHOLDER)):
-                check(text)
+            if text and (is_secret or not text.startswith(PLACEHOLDER)):
+                vendors(text, form)
         except ValueError as error:
-            shown = "(not shown)" if isinstance(value, Secret) else _shown(text)
-            yield key, f" = {shown}: {error}"
+            yield key, f" = {'(not shown)' if is_secret else _shown(text)}: {error}"
 
 
 def parse_config(text: str) -> Config:
@@ -5101,7 +5091,7 @@ class Sesame(WebLock):
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         if not self._clock.is_set():
             log.warning("the clock is not set: if it is wrong, the lock will not move")
-        secret = sesame_secret(self._access.secret_key.text)
+        secret = bytes.fromhex(self._access.secret_key.text)
         # Made at each try, because it is valid for minutes only:
         sign = sesame_sign(secret, int(self._clock.now().timestamp()))
         # Shown in the lock's history, in at most 21 bytes:

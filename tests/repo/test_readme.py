@@ -350,8 +350,8 @@ def test_the_command_that_reads_a_sesames_qr_code():
     )  # fmt: skip
 
     said = dict(re.findall(r"(\w+_\w+) += (\w+)", done.stdout))
-    assert doorpi.sesame_secret(said["secret_key"]) == secret
-    assert doorpi.vendors_id(said["device_id"], doorpi.UUID) == (
+    assert bytes.fromhex(said["secret_key"]) == secret
+    assert doorpi.vendors(said["device_id"], doorpi.UUID) == (
         "11200000-0000-4000-8000-000000000000"
     )
     assert (python, options) == ("python3", ["-c"])
