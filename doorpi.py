@@ -1473,10 +1473,8 @@ class Setting(NamedTuple):
 
 
 def _shown(value: object) -> str:
-    """A TOML value for a message, much as it stands in the file.
-
-    The content of a table or list is left out: it may be a misplaced key.
-    """
+    """A TOML value for a message, much as it stands in the file, without the content of
+    a table or list: that may be a misplaced key."""
     if isinstance(value, dict | list):
         return "{...}" if isinstance(value, dict) else "[...]"
     if isinstance(value, bool):
@@ -1720,10 +1718,8 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
 #: A table's header as it must be written.
 HEADERS = {name: f"[[{name}]]" if name in LISTS else f"[{name}]" for name in TABLES}
 
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
 
 # -- what can be read of a file that is not valid TOML
 
@@ -1866,8 +1862,7 @@ class Parser:
         self.problems: list[str] = []
         #: The places that are wrong, such as ``lock.kind``: they hold their defaults.
         self.reported: set[str] = set()
-        self.examples: list[str] = []
-        self.bare_numbers: list[str] = []
+        self.examples, self.bare_numbers = list[str](), list[str]()
         #: The locks that can be used, though something else may be wrong.
         self.usable: set[str] = set()
         self._first_place: dict[Uid, str] = {}
@@ -1880,8 +1875,8 @@ class Parser:
         """The values of one table, with defaults for what is wrong or missing."""
         values = {key: each.default for key, each in keys.items()}
         if not isinstance(table, dict):
-            header = HEADERS[where.partition(" ")[0]]
-            self.report(where, f": expected a table, {header}")
+            name = where.partition(" ")[0]
+            self.report(where, f": expected a table, {HEADERS[name]}")
             return values
         for key, value in table.items():
             place = f"{where}.{key}"
@@ -1907,8 +1902,7 @@ class Parser:
         """Report a key, without its value: that may be a secret.  The key that was
         probably meant is not reported as missing."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        homes = TABLES.keys() - {"fallback", "person"}
-        homes = {name for name in homes if key in TABLES[name]}
+        homes = {n for n in TABLES if key in TABLES[n]} - {"fallback", "person"}
         words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if table in LISTS and key in LISTS.values():  # such as the name of a card
             words = f"unknown key; did you mean {LISTS[table]!r}?"
@@ -2056,9 +2050,8 @@ class Parser:
 
     def config(self) -> Config:
         """All of the settings, with defaults for what is wrong."""
-        for key in self.document:
-            if key not in TABLES:
-                self.unknown("", key, TABLES)
+        for key in (key for key in self.document if key not in TABLES):
+            self.unknown("", key, TABLES)
         if "lock" not in self.document:
             self.report("lock", ": missing (which lock, and how to reach it)")
         names = [n for n in SECTIONS if n != "fallback" or n in self.document]
@@ -2102,7 +2095,6 @@ class Parser:
 HALF = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is refused: this program would accept a copy of it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
-
 DEVICE = (
     r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
     r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
@@ -2162,11 +2154,8 @@ def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
 
 
 def parse_config(text: str) -> Config:
-    """Read the text of doorpi.toml.
-
-    Raises: ConfigError with every problem, each with its place, value and reason, or
-    with its line where that is not TOML.
-    """
+    """Read the text of doorpi.toml.  Raises: ConfigError with every problem: its place,
+    value and reason, or its line where that is not TOML."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as Windows writes it
     mistakes: list[str] = []
     try:
@@ -2222,11 +2211,8 @@ def whose_access_changes(
     find: Callable[[Uid], Credential | None],
     block_on: Callable[[Uid, str], Block | None],
 ) -> list[str]:
-    """What an edit means for people, in words, a line each.
-
-    ``find`` looks a card up in the database, which decides about cards that are not in
-    the file.  A card or holder for which ``block_on`` finds a block stays out.
-    """
+    """What an edit means for people, in words, a line each.  The database decides about
+    cards that are not in the file: ``find`` and ``block_on`` look into it."""
     removed = [uid for uid in before.cards if uid not in after.cards]
     added = [uid for uid in after.cards if uid not in before.cards]
     rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
@@ -8880,11 +8866,9 @@ class ListError(ValueError):
 
 
 class Row:
-    """A record of a list.  Its ``cells`` are named like their columns, later like the
-    keys of a ``[[card]]``; in the end it has a ``card``, or is refused: ``why``.
-
-    It says nothing about the ``silent`` keys: a card on the list keeps their values.
-    """
+    """A record of a list, with its ``cells`` by the plain names of their columns; when
+    it was read it has a ``card``, or is refused: ``why``.  It does not mention the
+    ``silent`` keys: a card that is on the list already keeps their values."""
 
     def __init__(self, number: int, cells: dict[str, Any], why: str = "") -> None:
         self.number = number  # of the line or entry, from 1
@@ -9062,10 +9046,8 @@ def _fix_own(cells: Cells, card: Draft, _notes: Counter[str]) -> Iterator[str]:
 def _fix_esp_rfid(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
     """A user: of a backup, or of MQTT answers that follow each other.  A limit is a
     moment in Unix seconds, or milliseconds; ``validuntil`` ends the day before it.
-
     Source: esprfid/esp-rfid, esprfid.js, wsResponses.esp (2.0), rfid.esp (0 means
-    expired), README-MQTT (``user`` for ``username``); a real file: issue 381.
-    """
+    expired), README-MQTT (``user`` for ``username``); a real file: issue 381."""
     uid, access, pin = cells["uid"], cells["acctype"], cells["pincode"] or cells["pin"]
     notes.update([NO_PINS] * bool(pin))
     if access not in ("0", "1", "99"):  # 99 is its admin
@@ -9090,10 +9072,8 @@ def _fix_esp_rfid(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[st
 def _fix_caronte(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.  Its
     ``result``, if there is one, is the last answer about it: true, or null.
-
     Source: torehc/carontepass-v2, access/models.py, serializers.py (JSON),
-    raspberry-pi/raspberry-rc522.py (the code).  A CSV of it is an owner's own.
-    """
+    raspberry-pi/raspberry-rc522.py (the code).  A CSV of it is an owner's own."""
     if cells["kind"].lower() in ("mac", "tag"):  # a computer, or a card of nobody
         yield f"kind = {_shown(cells['kind'])}: not a member's card"
     if not card.get("holder"):
@@ -9109,10 +9089,7 @@ def _fix_caronte(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str
 def _fix_uhppoted(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
     """Its card numbers are what a Wiegand reader makes of a card: at most a part of the
     UID, in an order of the reader's own.  So the UID must have its own column.
-
-    Source: uhppoted/uhppoted-lib, acl/parse.go and acl/tsv_test.go;
-    uhppoted/uhppote-core, issues 11 and 15.
-    """
+    Source: uhppoted-lib, acl/parse.go, tsv_test.go; uhppote-core, issues 11 and 15."""
     access = card["enabled"].upper()  # Y, N, or the number of a time profile
     card["enabled"] = access != "N"
     card["schedule"] = access if access.isdecimal() else ""
@@ -9168,15 +9145,11 @@ LIST_FORMATS = (
          "validuntil", "pincode", "pin"), _fix_esp_rfid, "esp-rfid {uid}",
     ),
     CARONTE,
-    ListFormat(
-        "DoorPi's cards --json", "entry", {"uid", "holder"},
-        COLUMNS, ("source", "last_seen", "refused"),
-    ),
+    ListFormat("DoorPi's cards --json", "entry", {"uid", "holder"}, COLUMNS,
+               ("source", "last_seen", "refused")),
     UHPPOTED,
     ListFormat("CSV with a header (uid, holder, ...)", "line", {"uid"}, COLUMNS),
-    CARONTE._replace(
-        name="CarontePass's codes (CSV: code, name)", row="line", marks={"code"}
-    ),
+    CARONTE._replace(name="CarontePass's codes (CSV)", row="line", marks={"code"}),
 )  # fmt: skip
 
 

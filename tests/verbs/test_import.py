@@ -430,8 +430,7 @@ def test_eight_digits_are_no_uid_in_a_list_of_decimal_numbers():
 KNOWN = (
     "unknown list format; known: DoorPi's [[card]] tables (TOML); esp-rfid's user"
     " backup (JSON); CarontePass's devices (JSON); DoorPi's cards --json; uhppoted's access"
-    " control list (TSV); CSV with a header (uid, holder, ...); CarontePass's codes (CSV:"
-    " code, name)"
+    " control list (TSV); CSV with a header (uid, holder, ...); CarontePass's codes (CSV)"
 )
 DOUBT = (
     "unknown columns could limit access: rename them ({1}), or import without them:"
