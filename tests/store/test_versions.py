@@ -29,8 +29,8 @@ from doorpi import (
     SqliteStore,
     Stopped,
     StoreError,
-    main,
 )
+from tests.helpers.office import verbs_on
 from tests.helpers.stores import run_sql
 from tests.helpers.values import replace
 from tests.helpers.world import KEN, NOON, STRANGER, World, card_of, config_of
@@ -85,13 +85,7 @@ def verb(path, capsys):
     """Run one verb of this program: what it says, and its exit code."""
     file = path.with_name("doorpi.toml")
     file.write_text(f'[door]\nstate_dir = "{path.parent}"\n[lock]\nkind = "relay"\n')
-
-    def run(*args: str) -> tuple[int, list[str], list[str]]:
-        code = main(["--config", str(file), *args])
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
-
-    return run
+    return verbs_on(file, capsys)
 
 
 # -- the files of a newer program

@@ -18,7 +18,6 @@ from doorpi import (
     SqliteStore,
     Uid,
     describe,
-    main,
 )
 from tests.helpers.processes import DoorProcess, write_config
 from tests.helpers.values import replace
@@ -39,26 +38,6 @@ ALLOWED = Event(
     at=NOON, uid=MIKA, holder="Mika", reason=Change.ALLOW, source="command",
     detail="by nobi: always",
 )  # fmt: skip
-
-
-@pytest.fixture
-def verb(tmp_path, capsys, monkeypatch):
-    """Run one verb, as nobi: its exit code, and its lines on stdout."""
-    (tmp_path / "doorpi.toml").write_text(CONFIG, encoding="utf-8")
-    for name in ("STATE_DIRECTORY", "SUDO_USER"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("USER", "nobi")
-
-    def run(*args: str) -> tuple[int, list[str]]:
-        code = main(["--config", str(tmp_path / "doorpi.toml"), *args])
-        return code, capsys.readouterr().out.splitlines()
-
-    return run
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path
 
 
 def told(verb) -> list[tuple[object, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -53,40 +52,15 @@ holder = "Ken Sato"
 """
 
 
-@pytest.fixture(autouse=True)
-def own_world(monkeypatch):
-    """Verbs set the mask and look at the environment."""
-    before = os.umask(0o022)
-    for name in (
-        "DOORPI_CONFIG",
-        "STATE_DIRECTORY",
-        "CREDENTIALS_DIRECTORY",
-        "SUDO_USER",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("USER", "ken")
-    yield
-    os.umask(before)
-
-
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    path = tmp_path / "doorpi.toml"
-    path.write_text(CONFIG, encoding="utf-8")
-    path.chmod(0o640)
-    return tmp_path
-
-
-@pytest.fixture
-def verb(folder, capsys):
-    """Run one verb on ``folder``'s file: its exit code, and its lines on stdout."""
+def verb(verb):
+    """Runs one verb: its lines on stdout, when it ended as it must."""
 
     def run(*args: str, code: int = 0, errors: list[str] | None = None) -> list[str]:
-        assert main(["--config", str(folder / "doorpi.toml"), *args]) == code
-        out, err = capsys.readouterr()
-        assert err.splitlines() == (errors or [])
-        assert SECRET not in out
-        return out.splitlines()
+        said = verb(*args)
+        assert (said.code, said.err) == (code, errors or [])
+        assert SECRET not in "".join(said.out)
+        return said.out
 
     return run
 
@@ -852,7 +826,7 @@ def test_lock_and_unlock_report_and_log_the_confirmation(
     assert abs(event.at - datetime.now().astimezone()) < timedelta(seconds=20)
     assert 0 <= event.latency_ms < 5000
     assert event == Event(
-        at=event.at, uid=None, holder="ken", reason=Reason.GRANTED, command=command,
+        at=event.at, uid=None, holder="nobi", reason=Reason.GRANTED, command=command,
         result=Result(f"{command}ed"), latency_ms=event.latency_ms, source="command",
         detail="", id=1,
     )  # fmt: skip

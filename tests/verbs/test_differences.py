@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -25,13 +24,13 @@ from doorpi import (
     Signal,
     Uid,
     is_running,
-    main,
     only_door,
     parse_pattern,
     parse_span,
     what_else_changes,
     whose_access_changes,
 )
+from tests.helpers.office import verbs_on
 from tests.helpers.values import replace
 from tests.helpers.world import KEN, card_of, config_of
 
@@ -246,14 +245,14 @@ SECRETS = ("the-first-key", "0f" * 16, "the-second-key", "f0" * 16)
 LOCK = LockConfig(
     device_id="d00f", api_key=Secret(SECRETS[0]), secret_key=Secret(SECRETS[1])
 )
-CONFIG = replace(config_of(), lock=LOCK)
+WITH_LOCK = replace(config_of(), lock=LOCK)
 
 
 def lock(**changes) -> Config:
-    return replace(CONFIG, lock=replace(LOCK, **changes))
+    return replace(WITH_LOCK, lock=replace(LOCK, **changes))
 
 
-#: name: (after CONFIG, lines)
+#: name: (after WITH_LOCK, lines)
 SETTINGS = {
     "a number": (lock(relock_after_s=60.0), ["lock.relock_after_s: 0.0 -> 60.0"]),
     "a key": (lock(api_key=Secret(SECRETS[2])), ["lock.api_key: changed"]),
@@ -264,13 +263,13 @@ SETTINGS = {
     "no key": (lock(api_key=Secret()), ["lock.api_key: removed"]),
     "a text": (lock(device_id="b\x07"), ["lock.device_id: 'd00f' -> 'b\\x07'"]),
     "a fallback": (
-        replace(CONFIG, fallback=LockAccess(kind="relay")),
+        replace(WITH_LOCK, fallback=LockAccess(kind="relay")),
         ["fallback: a relay"],
     ),
     "a signal": (
         replace(
-            CONFIG,
-            patterns=CONFIG.patterns | {Signal.LOCKED: parse_pattern("2x GGGG..")},
+            WITH_LOCK,
+            patterns=WITH_LOCK.patterns | {Signal.LOCKED: parse_pattern("2x GGGG..")},
         ),
         ["signals.locked: redrawn"],
     ),
@@ -279,14 +278,17 @@ SETTINGS = {
 
 @pytest.mark.parametrize(("after", "lines"), SETTINGS.values(), ids=SETTINGS)
 def test_differences_of_settings_show_no_secret(after, lines):
-    assert differences(CONFIG, after) == lines
+    assert differences(WITH_LOCK, after) == lines
     assert not any(secret in str(lines) for secret in SECRETS)
 
 
 def test_a_new_key_and_a_removed_fallback_are_reported():
     before = replace(lock(api_key=Secret()), fallback=LockAccess(kind="relay"))
 
-    assert differences(before, CONFIG) == ["fallback: removed", "lock.api_key: added"]
+    assert differences(before, WITH_LOCK) == [
+        "fallback: removed",
+        "lock.api_key: added",
+    ]
 
 
 names = st.text(min_size=1, max_size=5).filter(
@@ -367,7 +369,7 @@ def test_only_the_first_cards_of_a_long_list_are_looked_up():
 
 
 def test_the_door_keeps_what_it_runs_with(world):
-    run_for_a_moment(world, CONFIG)
+    run_for_a_moment(world, WITH_LOCK)
 
     assert world.settings.remembered == 1
 
@@ -381,7 +383,7 @@ def run_for_a_moment(world, config: Config) -> None:
 def test_a_store_that_fails_keeps_no_door_from_running(world):
     world.store.broken = "disk is full"
 
-    run_for_a_moment(world, CONFIG)
+    run_for_a_moment(world, WITH_LOCK)
 
     assert "status: database: disk is full" in world.supervisor.said
     assert world.reader.senses > 1
@@ -390,7 +392,7 @@ def test_a_store_that_fails_keeps_no_door_from_running(world):
 def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, caplog):
     caplog.set_level(logging.INFO, "doorpi")
     after = replace(config_of(card_of(), ANNA_CARD), lock=lock(hold_s=9.0).lock)
-    door = world.door(CONFIG)
+    door = world.door(WITH_LOCK)
     world.settings.reload = True
     world.settings.renewed = after
 
@@ -437,7 +439,7 @@ def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
 
 # -- check
 
-FILE = """
+CONFIG = """
 [lock]
 kind = "sesame-mini"
 device_id = "11200000-0000-4000-8000-000000000000"
@@ -452,16 +454,9 @@ MORE = '\n[[card]]\nuid = "01:02:03:04"\nholder = "Anna"\n'
 
 
 @pytest.fixture
-def path(tmp_path, monkeypatch):
-    before = os.umask(0o022)
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    path = tmp_path / "doorpi.toml"
-    path.write_text(FILE, encoding="utf-8")
-    path.chmod(0o640)
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
-    yield path
-    os.umask(before)
+def folder(folder):
+    (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    return folder
 
 
 @pytest.fixture
@@ -469,8 +464,8 @@ def check(path, capsys):
     """What `check` says below the list of who may enter."""
 
     def run(given: Path = path) -> list[str]:
-        assert main(["--config", str(given), "check"]) == 0
-        lines = capsys.readouterr().out.splitlines()
+        code, lines, _ = verbs_on(given, capsys)("check")
+        assert code == 0
         return lines[lines.index("Who may enter by this file:") :][2:]
 
     return run
@@ -491,7 +486,7 @@ class Asks:
 
 def test_check_says_what_changes_for_the_running_door(path, check):
     has_run(path)
-    path.write_text(FILE.replace("the-first-key", "another-key") + MORE)
+    path.write_text(CONFIG.replace("the-first-key", "another-key") + MORE)
 
     with only_door(path.parent / "state"):
         lines = check()
@@ -519,7 +514,7 @@ def test_check_says_that_nothing_changes_also_of_a_relative_path(
 
 def test_check_says_when_the_door_does_not_run(path, check):
     has_run(path)
-    path.write_text(FILE + MORE)
+    path.write_text(CONFIG + MORE)
 
     assert check()[1:] == [
         "",
@@ -533,16 +528,16 @@ def test_check_says_nothing_of_changes_before_the_first_run(path, check):
     assert not (path.parent / "state").exists()
 
 
-def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, says):
+def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, verb):
     """People who were moved into the file, as README has it, are in the database, too."""
-    says("allow", "Anna", "--uid", "01020304")
-    path.write_text(FILE + MORE)
+    verb("allow", "Anna", "--uid", "01020304")
+    path.write_text(CONFIG + MORE)
     has_run(path)
-    assert ["toml, db" in line for line in says("cards")] == [False, True, False]
+    assert ["toml, db" in line for line in verb("cards").out] == [False, True, False]
 
-    path.write_text(FILE)
+    path.write_text(CONFIG)
     lines = check()
-    end = says("revoke", "01:02:03:04")
+    end = verb("revoke", "01:02:03:04").out
 
     assert lines[2:] == [f"  {STAYS} doorpi revoke 01:02:03:04"]
     assert end == [
@@ -551,20 +546,11 @@ def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, s
     assert check()[2:] == ["  Anna: removed"]
 
 
-@pytest.fixture
-def says(path, capsys):
-    def run(*args: str) -> list[str]:
-        assert main(["--config", str(path), *args]) == 0
-        return capsys.readouterr().out.splitlines()
-
-    return run
-
-
 def test_check_goes_on_without_a_database(path, check):
     has_run(path)
     broken = path.parent / "state" / "cards.db"
     broken.write_bytes(b"no database" * 1000)
-    path.write_text(FILE + MORE)
+    path.write_text(CONFIG + MORE)
 
     lines = check()
 

@@ -796,32 +796,22 @@ def test_any_text_is_a_list_or_refused_with_a_reason(text):
 # -- the verb
 
 
-@pytest.fixture(autouse=True)
-def own_world(monkeypatch):
-    before = os.umask(0o022)
-    for name in ("DOORPI_CONFIG", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    os.umask(before)
+@pytest.fixture
+def folder(folder) -> Path:
+    (folder / "list").write_text(CSV, encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    (tmp_path / "doorpi.toml").write_text(CONFIG, encoding="utf-8")
-    (tmp_path / "list").write_text(CSV, encoding="utf-8")
-    return tmp_path
-
-
-@pytest.fixture
-def bring_in(folder, capsys):
+def bring_in(folder, verb):
     """Run ``import``: its lines on stdout."""
 
     def run(*args: str, code: int = 0, errors: tuple[str, ...] = ()) -> list[str]:
         given = args if "-" in args else (*args, str(folder / "list"))
-        assert main(["--config", str(folder / "doorpi.toml"), "import", *given]) == code
-        out, err = capsys.readouterr()
-        assert err.replace(f"{folder}/", "").splitlines() == list(errors)
-        return out.splitlines()
+        said = verb("import", *given)
+        assert said.code == code
+        assert [line.replace(f"{folder}/", "") for line in said.err] == list(errors)
+        return said.out
 
     return run
 

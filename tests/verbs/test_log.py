@@ -56,26 +56,9 @@ DENIED = replace(
 OPEN = replace(TAP, result=None, latency_ms=None)
 
 CONFIG = """
-[door]
-state_dir = "{folder}/state"
 [lock]
 kind = "relay"
 """
-
-
-@pytest.fixture(autouse=True)
-def no_colours(monkeypatch):
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    umask = os.umask(0o022)
-    yield
-    os.umask(umask)
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    path = tmp_path / "doorpi.toml"
-    path.write_text(CONFIG.format(folder=tmp_path), encoding="utf-8")
-    return tmp_path
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import re
 import string
 import tomllib
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import tomli_w
@@ -46,27 +45,6 @@ holder = "Ken Sato"
 """
 MIKA, PHONE = Uid("D3C2B1A0"), Uid("08112233")
 KEN_WRITTEN, STRANGER_WRITTEN = "04:A9:3C:71:5E:D2:84", "04:FF:EE:DD:CC:BB:AA"
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    (tmp_path / "doorpi.toml").write_text(CONFIG, encoding="utf-8")
-    for name in ("STATE_DIRECTORY", "SUDO_USER"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("USER", "nobi")
-    return tmp_path
-
-
-@pytest.fixture
-def verb(folder, capsys):
-    """Run one verb: its exit code, its lines on stdout, its lines on stderr."""
-
-    def run(*args: str) -> tuple[int, list[str], list[str]]:
-        code = main(["--config", str(folder / "doorpi.toml"), *args])
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err.splitlines()
-
-    return run
 
 
 def seen(store: SqliteStore, ago_s: dict[Uid, float]) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,7 +23,6 @@ from doorpi import (
     Role,
     Schedule,
     Span,
-    SqliteStore,
     Uid,
     decide,
     in_one_sentence,
@@ -345,37 +341,14 @@ JO = Uid("0123AB07")
 KEN_IN = "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in now: granted, without limits."
 
 
-@pytest.fixture(autouse=True)
-def own_world(monkeypatch):
-    before = os.umask(0o022)
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    yield
-    os.umask(before)
-
-
 @pytest.fixture
-def path(tmp_path) -> Path:
-    path = tmp_path / "doorpi.toml"
-    path.write_text(CONFIG, encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def store(path):
-    store = SqliteStore(path.parent / "state" / "doorpi.db")
-    with contextlib.closing(store):
-        yield store
-
-
-@pytest.fixture
-def why(path, capsys):
+def why(verb):
     """What `why` answers on stdout, and complains of."""
 
     def run(*args: str, code: int = 0, errors: tuple[str, ...] = ()) -> list[str]:
-        assert main(["--config", str(path), "why", *args]) == code
-        out, err = capsys.readouterr()
-        assert err.splitlines() == list(errors)
-        return out.splitlines()
+        said = verb("why", *args)
+        assert (said.code, said.err) == (code, list(errors))
+        return said.out
 
     return run
 
