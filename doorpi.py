@@ -9827,13 +9827,28 @@ SLOW_LOOK_S = 0.3
 def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
     """The readers on USB, the serial port, and our rights to them; then a test of the
     reader itself, unless the door ``runs``."""
-    device = config.device
+    device, kind = config.device, config.device[:3]
     found = [*_usb_findings(device)]
     if device.startswith("tty"):
-        found.append(_port_finding(serial_port(device)))
+        port, kind, consoles = serial_port(device), "serial", ""
+        names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
+        others = sorted(str(path) for name in names for path in DEV.glob(name))
+        ports = f"there are: {', '.join(others) or 'none'}; on the pins: {RASPI_SERIAL}"
+        barred = f"{our_name()} has no right to use {port}"
+        join = JOIN.format("dialout", our_name())
+        with contextlib.suppress(OSError):  # Source: proc(5), /proc/consoles
+            consoles = (PROC / "consoles").read_text("ascii")
+        is_console = port.resolve().name in consoles.split()
+        finding = first_of(
+            "serial",
+            (not port.exists(), FAIL, f"{port} does not exist", ports),
+            (not may(port), FAIL, barred, join),
+            (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
+            (True, OK, f"{port} may be used", ""),
+        )
+        found.append(finding)
     yield from found
-    kind = "usb" if device.startswith("usb") else "serial"  # not another reader's
-    if (FAIL, kind) not in [finding[:2] for finding in found]:
+    if (FAIL, kind) not in [finding[:2] for finding in found]:  # not another reader's
         yield from [_in_use("reader", device)] if runs else _reader_test(config)
 
 
@@ -9870,24 +9885,6 @@ def _usb_findings(path: str) -> Iterator[Finding]:
     is_any = path.startswith("usb") and path.count(":") < 2
     if is_any and usb_path(path) == path and USB_DEVICES.exists():
         yield Finding(FAIL, "usb", "no reader is plugged in", supported)
-
-
-def _port_finding(port: Path) -> Finding:
-    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
-    others = sorted(str(found) for name in names for found in DEV.glob(name))
-    ports = f"there are: {', '.join(others) or 'none'}; for the pins: {RASPI_SERIAL}"
-    barred = f"{our_name()} has no right to use {port}"
-    consoles = ""
-    with contextlib.suppress(OSError):  # Source: proc(5), /proc/consoles
-        consoles = (PROC / "consoles").read_text("ascii")
-    is_console = port.resolve().name in consoles.split()
-    return first_of(
-        "serial",
-        (not port.exists(), FAIL, f"{port} does not exist", ports),
-        (not may(port), FAIL, barred, JOIN.format("dialout", our_name())),
-        (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
-        (True, OK, f"{port} may be used", ""),
-    )
 
 
 def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
@@ -10391,7 +10388,7 @@ def make_sources(
     """The sources of requests, a row each; the door opens them.
 
     ``before`` are those that an edit of [reader] has closed, but for the inbox, which
-    stays.  A card that still lies on the reader is not taken for a new one.
+    stays.  A card that still lies on the reader does not count as a new one.
     """
     reader, files = config.reader, inbox_files(Path(config.door.state_dir))
     debounces = (each.debounce for each in before if isinstance(each, CardSource))
@@ -10878,11 +10875,11 @@ def cmd_why(args: argparse.Namespace) -> int:
         at = instant_meant(args.at, clock) if args.at else clock.now()
         is_set = not unset or args.at is not None
         for uid in uids:
-            who = enquiry.who(uid)
+            card = enquiry.who(uid)
             when = enquiry.when(uid, at, clock)._replace(clock_set=is_set)
-            line = in_one_sentence(uid, who, when, is_now=args.at is None)
-            if who and who.needs_clock and args.at and unset:
-                line += " That is, if the clock is set by then; now it is not."
+            line = in_one_sentence(uid, card, when, is_now=args.at is None)
+            if card and card.needs_clock and args.at and unset:
+                line += " This assumes that the clock is set by then; it is not now."
             say(line)
         code = EX_OK
         if not uids:

@@ -58,7 +58,7 @@ def sources(door) -> list[tuple[str, Command | None, Result | None]]:
 # -- relock
 
 
-def test_a_door_that_was_opened_is_locked_again(tmp_path, cloud, radio):
+def test_door_relocks(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 0.3")
     with DoorProcess(config) as door:
         door.until_ready()
@@ -79,9 +79,7 @@ def test_a_door_that_was_opened_is_locked_again(tmp_path, cloud, radio):
 @pytest.mark.parametrize(
     "fault", [None, "hang-after"], ids=["unlocked", "not confirmed"]
 )
-def test_a_door_that_was_killed_locks_again_at_its_next_start(
-    tmp_path, cloud, radio, fault
-):
+def test_door_relocks_after_kill_and_restart(tmp_path, cloud, radio, fault):
     config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 2")
     with DoorProcess(config) as door:
         door.until_ready()
@@ -102,7 +100,7 @@ def test_a_door_that_was_killed_locks_again_at_its_next_start(
         assert sources(door)[1:] == [("relock", "lock", "locked")]
 
 
-def test_a_verb_s_unlock_is_locked_again_by_the_door(tmp_path, cloud, radio):
+def test_door_relocks_after_the_verb_unlock(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 1")
     with DoorProcess(config) as door:
         door.until_ready()
@@ -114,7 +112,7 @@ def test_a_verb_s_unlock_is_locked_again_by_the_door(tmp_path, cloud, radio):
     assert moves(cloud) == [Command.UNLOCK, Command.LOCK]
 
 
-def test_status_tells_of_it_and_a_verb_s_lock_cancels_it(tmp_path, cloud, radio):
+def test_status_shows_a_relock_and_lock_cancels_it(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="relock_after_s = 590")
     with DoorProcess(config) as door:
         door.until_ready()
@@ -131,7 +129,7 @@ def test_status_tells_of_it_and_a_verb_s_lock_cancels_it(tmp_path, cloud, radio)
     assert after.stdout == "locked, it answers, battery 80 %\n"
 
 
-def test_status_tells_which_lock_is_to_be_locked_again(tmp_path, cloud, radio, second):
+def test_status_shows_which_lock_relocks(tmp_path, cloud, radio, second):
     config = write_config(
         tmp_path, cloud, radio.device, lock="relock_after_s = 590",
         more=fallback_to(second),
@@ -140,17 +138,15 @@ def test_status_tells_which_lock_is_to_be_locked_again(tmp_path, cloud, radio, s
     doorpi_says("--config", str(config), "unlock")
     cloud.go_online()
 
-    told = doorpi_says("--config", str(config), "status").stdout.splitlines()
+    lines = doorpi_says("--config", str(config), "status").stdout.splitlines()
 
-    assert re.fullmatch(r"fallback: to be locked again in 5\d\d s", told[-1])
+    assert re.fullmatch(r"fallback: to be locked again in 5\d\d s", lines[-1])
 
 
 # -- fallback
 
 
-def test_when_the_cloud_is_away_the_fallback_lets_a_member_in(
-    tmp_path, cloud, radio, second
-):
+def test_fallback_opens_without_the_cloud(tmp_path, cloud, radio, second):
     config = write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
     with DoorProcess(config) as door:
         door.until_ready()
@@ -167,7 +163,7 @@ def test_when_the_cloud_is_away_the_fallback_lets_a_member_in(
     assert event.latency_ms < 5000
 
 
-def test_a_fallback_is_added_and_taken_away_by_a_reload(tmp_path, cloud, radio, second):
+def test_reload_adds_and_removes_a_fallback(tmp_path, cloud, radio, second):
     config = write_config(tmp_path, cloud, radio.device)
     cloud.go_offline()
     with DoorProcess(config) as door:
@@ -182,10 +178,10 @@ def test_a_fallback_is_added_and_taken_away_by_a_reload(tmp_path, cloud, radio, 
     assert (with_it.result, without_it.result) == ("unlocked", "unreachable")
 
 
-def test_the_verbs_know_the_fallback(tmp_path, cloud, radio, second):
+def test_verbs_use_the_fallback(tmp_path, cloud, radio, second):
     config = write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
     cloud.go_offline()
-    gone = "cannot reach 127.0.0.1: connection refused"
+    unreachable = "cannot reach 127.0.0.1: connection refused"
 
     def says(verb: str) -> tuple[int, str]:
         done = doorpi_says("--config", str(config), verb)
@@ -193,23 +189,23 @@ def test_the_verbs_know_the_fallback(tmp_path, cloud, radio, second):
 
     assert says("unlock") == (
         0,
-        f"unlocked: moved by the fallback (sesame-mini); the lock: {gone}\n",
+        f"unlocked: moved by the fallback (sesame-mini); the lock: {unreachable}\n",
     )
     assert says("status") == (
         1,
         (
-            f"not known: {gone}\n"
+            f"not known: {unreachable}\n"
             "fallback (sesame-mini): unlocked, it answers, battery 80 %\n"
         ),
     )
-    assert says("lock") == (1, f"unreachable: {gone}\n")
+    assert says("lock") == (1, f"unreachable: {unreachable}\n")
     assert moves(second) == [Command.UNLOCK]
 
 
 # -- a lock that does not answer
 
 
-def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
+def test_tap_wakes_a_sleeping_lock(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device)
     with DoorProcess(config) as door:
         door.until_ready()
@@ -222,7 +218,7 @@ def test_a_lock_that_fell_asleep_is_woken_by_a_tap(tmp_path, cloud, radio):
     assert "its hub is asked to contact it" in door.journal
 
 
-def test_a_blocked_account_is_left_alone_by_the_verbs_too(tmp_path, cloud, radio):
+def test_verbs_leave_a_blocked_account_alone(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device)
     with DoorProcess(config) as door:
         door.until_ready()
@@ -275,7 +271,7 @@ def test_status_counts_itself_and_warns_from_80_percent_on(sesame):
     assert calls_told() == "warning: 2,400 of this month's 3,000 calls are used (80 %)"
 
 
-def test_a_verb_confirms_however_few_calls_are_left(sesame):
+def test_unlock_confirms_however_few_calls_are_left(sesame):
     used(sesame, 2999)
 
     said = doorpi_says("--config", str(sesame), "unlock")
@@ -287,7 +283,7 @@ def test_a_verb_confirms_however_few_calls_are_left(sesame):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_verb_that_is_stopped_closes_its_event(tmp_path, cloud, radio, number):
+def test_unlock_closes_its_event_when_stopped(tmp_path, cloud, radio, number):
     config = write_config(tmp_path, cloud, radio.device)
     cloud.fail_always("hang-before", "confirm")
     verb = subprocess.Popen(
@@ -311,9 +307,7 @@ def test_a_verb_that_is_stopped_closes_its_event(tmp_path, cloud, radio, number)
 
 
 @pytest.mark.realtime
-def test_a_stranger_is_denied_and_a_stop_obeyed_while_the_lock_s_cloud_hangs(
-    tmp_path, cloud, radio
-):
+def test_door_denies_and_stops_while_the_cloud_hangs(tmp_path, cloud, radio):
     cloud.fail_always("hang-before", at="status")
     with DoorProcess(write_config(tmp_path, cloud, radio.device)) as door:
         door.until_ready()

@@ -41,7 +41,7 @@ def seen(event: doorpi.Event) -> tuple[str, str]:
     return event.holder, event.reason.value
 
 
-def test_people_come_and_go_while_the_door_runs(door, radio, verb):
+def test_allow_and_revoke_while_the_door_runs(door, radio, verb):
     assert seen(door.tap(radio, STRANGER)) == ("", "not-found")
 
     assert "Jo Guest may enter with 04:FF:EE:DD:CC:BB:AA (presented" in verb(
@@ -57,9 +57,7 @@ def test_people_come_and_go_while_the_door_runs(door, radio, verb):
     assert seen(door.tap(radio, STRANGER)) == ("Mika Mori", "granted")
 
 
-def test_a_lost_card_of_the_file_is_blocked_at_the_next_tap_and_by_the_next_door(
-    door, radio, verb, config
-):
+def test_revoke_of_a_card_in_the_file_outlives_the_door(door, radio, verb, config):
     assert seen(door.tap(radio, KEN)) == ("Ken Sato", "granted")
     verb("revoke", "Ken Sato")
     assert seen(door.tap(radio, KEN)) == ("Ken Sato", "not-enabled")
@@ -72,9 +70,7 @@ def test_a_lost_card_of_the_file_is_blocked_at_the_next_tap_and_by_the_next_door
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "granted")
 
 
-def test_an_edit_counts_within_two_seconds_between_the_owners_verbs(
-    door, radio, verb, config
-):
+def test_edit_is_in_force_within_two_seconds(door, radio, verb, config):
     verb("allow", "Mika of the database", "--uid", MIKA)
     assert seen(door.tap(radio, MIKA)) == ("Mika of the database", "granted")
 
@@ -83,35 +79,35 @@ def test_an_edit_counts_within_two_seconds_between_the_owners_verbs(
     # In front: a file whose end is missing is waited for, as it may still be on its way.
     edited = f"{MIKA_CARD}enabled = false\n{text}"
     config.write_text(edited, encoding="utf-8")
-    told = "Mika of the database: always -> switched off"
-    door.until(lambda: told in door.journal, "it is told", 5)
+    logged = "Mika of the database: always -> switched off"
+    door.until(lambda: logged in door.journal, "the change is logged", 5)
     assert watch.own_s < 2.5  # and this process has looked at it every 10 ms
     assert seen(door.tap(radio, MIKA)) == ("Mika Mori", "not-enabled")
 
     config.write_text(text, encoding="utf-8")
     door.until(
         lambda: "Mika Mori: now Mika of the database" in door.journal,
-        "it is told again",
+        "the change is logged again",
         5,
     )
     assert seen(door.tap(radio, MIKA)) == ("Mika of the database", "granted")
     assert KEN_CARD in text
 
 
-def test_a_lockdown_outlives_the_door_and_is_in_its_log(door, radio, verb, config):
+def test_lockdown_outlives_the_door(door, radio, verb, config):
     verb("lockdown", "on")
     assert seen(door.tap(radio, KEN)) == ("Ken Sato", "locked-down")
-    door.until(lambda: "locked down" in door.status, "STATUS= tells")
+    door.until(lambda: "locked down" in door.status, "STATUS= says so")
     door.stop()
 
     with DoorProcess(config) as again:
         again.until_ready()
-        again.until(lambda: "locked down" in again.status, "STATUS= tells it again")
+        again.until(lambda: "locked down" in again.status, "STATUS= says so again")
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "locked-down")
         verb("lockdown", "off")
         assert seen(again.tap(radio, KEN)) == ("Ken Sato", "granted")
-        told = [(event.source, event.reason.value) for event in again.events]
-    assert told == [
+        logged = [(event.source, event.reason.value) for event in again.events]
+    assert logged == [
         ("command", "lockdown-on"),
         ("card", "locked-down"),
         ("card", "locked-down"),
@@ -120,7 +116,7 @@ def test_a_lockdown_outlives_the_door_and_is_in_its_log(door, radio, verb, confi
     ]
 
 
-def test_a_master_enrols_at_the_reader_of_a_real_door(tmp_path, cloud, radio, verb):
+def test_master_card_enrols_a_card(tmp_path, cloud, radio, verb):
     master = f'{MIKA_CARD}role = "master"\n'
     config = write_config(tmp_path, cloud, radio.device, cards=master, door=QUICK)
     with DoorProcess(config) as door:

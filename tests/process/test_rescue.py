@@ -42,7 +42,7 @@ SLIPS = {
 
 
 @pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
-def test_a_slip_in_the_file_takes_none_of_them_away(config, cloud, slip, capsys):
+def test_verbs_work_with_broken_settings(config, cloud, slip, capsys):
     slip(config)
 
     assert outcomes(config) == [0] * len(VERBS)
@@ -54,7 +54,7 @@ def test_a_slip_in_the_file_takes_none_of_them_away(config, cloud, slip, capsys)
     assert [command for _, command in cloud.commands] == ["unlock", "lock"]
 
 
-def test_a_full_disk_takes_none_of_them_away(config, cloud, capsys):
+def test_verbs_work_on_a_full_disk(config, cloud, capsys):
     with tmpfs(config.parent / "disk", "size=8m") as disk:
         text = config.read_text("utf-8")
         config.write_text(text.replace("[door]", f'[door]\nstate_dir = "{disk}"'))

@@ -598,7 +598,7 @@ def events(store) -> list[Event]:
         command=Command.UNLOCK,
     )
     hour = timedelta(hours=1)
-    told = [
+    taps = [
         replace(tap, result=Result.UNLOCKED, latency_ms=412),
         replace(tap, at=NOON + hour, uid=STRANGER, holder="", reason=Reason.NOT_FOUND,
                 command=None),
@@ -608,12 +608,12 @@ def events(store) -> list[Event]:
                 command=Command.LOCK, result=Result.REFUSED, latency_ms=9, detail="no"),
         replace(tap, at=NOON + 4 * hour, holder="Evil\x1b[2J\nKen Sato"),
     ]  # fmt: skip
-    for number, event in enumerate(told, 1):
+    for number, event in enumerate(taps, 1):
         store.events.begin(event)
         if event.result:
             store.events.finish(replace(event, id=number))
     store.close()
-    return told
+    return taps
 
 
 @pytest.mark.usefixtures("events")

@@ -51,7 +51,7 @@ OK, WARN, FAIL = Health.OK, Health.WARN, Health.FAIL
 ME = doorpi.our_name()
 
 
-def told(findings) -> list[tuple[Health, str]]:
+def judged(findings) -> list[tuple[Health, str]]:
     return [(finding.health, finding.words) for finding in findings]
 
 
@@ -160,7 +160,7 @@ def relay(clock) -> list[tuple[Health, str]]:
     lock = doorpi.Relay(access, clock)
     with contextlib.closing(lock):
         control = doorpi.LockControl(lock, access, FakeStore(), clock)
-        return told(doorpi.diagnose_lock("lock", access, lock, control, clock))
+        return judged(doorpi.diagnose_lock("lock", access, lock, control, clock))
 
 
 def test_diagnose_lock_never_switches_a_relay(pins, clock):
@@ -199,7 +199,7 @@ def test_diagnose_clock_fails_where_it_keeps_somebody_out(
 
     found = doorpi.diagnose_clock(clock, config_of(*cards, **door), state)
 
-    assert told(found) == [(health, words)]
+    assert judged(found) == [(health, words)]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def database(path: Path, version: int = 2) -> list[Finding]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file, but for SQLite's own notes of who reads."""
+    """Every file, but for SQLite's own notes about its readers."""
     files = [file for file in folder.iterdir() if not file.name.endswith("-shm")]
     return {file.name: file.read_bytes() for file in files}
 
@@ -340,7 +340,7 @@ def test_diagnose_database_changes_no_file(state, is_open):
 
 
 def test_diagnose_database_reads_the_wal_that_a_killed_door_left(state, tmp_path):
-    """kill -9, and a power cut: the -shm is of memory, and may be gone."""
+    """kill -9, and a power cut: the -shm was in memory, and may be missing."""
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in state.events.path.parent.glob("doorpi.db*"):
@@ -349,7 +349,7 @@ def test_diagnose_database_reads_the_wal_that_a_killed_door_left(state, tmp_path
     assert (copy / "doorpi.db-wal").stat().st_size
     before = content(copy)
 
-    ((health, words),) = told(database(copy / "doorpi.db"))
+    ((health, words),) = judged(database(copy / "doorpi.db"))
 
     assert health is OK
     assert words.endswith(": intact, schema 2")
@@ -639,11 +639,11 @@ def test_diagnose_copy_warns_of_a_useless_copy(state, harm, words):
 
 
 def test_diagnose_copy_accepts_a_good_one_and_no_list(state):
-    assert told(doorpi.diagnose_copy(state.people)) == []
+    assert judged(doorpi.diagnose_copy(state.people)) == []
     state.people.change_cards([card_of()], [], NOON)
 
     words = f"{state.people.copy} has what the list has"
-    assert told(doorpi.diagnose_copy(state.people)) == [(OK, words)]
+    assert judged(doorpi.diagnose_copy(state.people)) == [(OK, words)]
 
 
 def test_diagnose_copy_warns_of_a_list_too_large(state, monkeypatch):

@@ -1,4 +1,4 @@
-"""`doctor`, the reader: what is plugged in, who holds it, may we, does it work."""
+"""`doctor`, the reader: what is plugged in, what holds it, our rights to it, and a test."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_diagnose_reader_gives_the_udev_rule(computer, powerless, monkeypatch):
 
     (finding,) = computer.findings("usb")
 
-    who = doorpi.our_name()
-    words = f"Sony RC-S380/P (054c:06c3): {who} has no right to use {node}"
+    user = doorpi.our_name()
+    words = f"Sony RC-S380/P (054c:06c3): {user} has no right to use {node}"
     assert finding.words == words
     assert (
         'SUBSYSTEM=="usb", ATTRS{idVendor}=="054c", ATTRS{idProduct}=="06c3",'

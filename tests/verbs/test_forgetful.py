@@ -1,4 +1,4 @@
-"""A state folder in memory: what is stored there is gone after a reboot, and told."""
+"""A state folder in memory: what is stored there is lost at a reboot, and DoorPi says so."""
 
 from __future__ import annotations
 
@@ -104,15 +104,15 @@ CHANGES = [
 
 
 def test_each_change_says_that_it_is_forgotten_and_what_to_do(verb, in_memory):
-    told = [verb(*words) for words in CHANGES]
+    said = [verb(*words) for words in CHANGES]
 
-    assert [code for code, _, _ in told] == [0, 0, 0, 0]
+    assert [code for code, _, _ in said] == [0, 0, 0, 0]
     words = (
         "what is stored is lost at the next reboot:"
         f" {in_memory} is kept in memory only (tmpfs); mount a disk at {in_memory}, or"
         " set door.state_dir to a folder on one\n"
     )
-    assert [err for _, _, err in told] == [words] * 4
+    assert [err for _, _, err in said] == [words] * 4
 
 
 def test_check_notes_it(verb):

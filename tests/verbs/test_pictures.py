@@ -142,7 +142,7 @@ def same_times(left: list[tuple], right: list[tuple]) -> bool:
 
 
 @pytest.mark.parametrize("sign", Signal)
-def test_each_light_is_drawn_on_when_it_is_on(sign):
+def test_legend_draws_each_light_when_it_is_on(sign):
     card = drawn(legend_svg(PATTERNS))
 
     for led, colour in enumerate(("green", "red")):
@@ -150,7 +150,7 @@ def test_each_light_is_drawn_on_when_it_is_on(sign):
         assert same_times(lit(card, sign, colour), played)
 
 
-def test_the_words_of_the_design_are_what_is_seen():
+def test_legend_of_locked_and_reader_lost():
     """Spelled out for two, so that not all rests on the pattern's own arithmetic."""
     card = drawn(legend_svg(PATTERNS))
 
@@ -161,7 +161,7 @@ def test_the_words_of_the_design_are_what_is_seen():
     assert lit(card, Signal.READER_LOST, "green") == []
 
 
-def test_green_is_above_red_so_that_nobody_needs_colours():
+def test_legend_draws_green_above_red():
     row = of(drawn(legend_svg(PATTERNS)), Signal.UNSURE)
 
     green, red = ({box.get("y") for box in classed(row, c)} for c in ("green", "red"))
@@ -193,7 +193,7 @@ def goes_on(root: ElementTree.Element, sign: Signal) -> bool:
 @pytest.mark.parametrize(
     ("picture", "stretches", "beyond"), REDRAWN.values(), ids=REDRAWN
 )
-def test_a_light_that_the_owner_redrew(picture, stretches, beyond):
+def test_legend_draws_a_light_of_the_settings(picture, stretches, beyond):
     card = drawn(legend_svg(PATTERNS | {Signal.UNLOCKED: parse_pattern(picture)}))
 
     shown = lit(card, Signal.UNLOCKED, "green")
@@ -202,7 +202,7 @@ def test_a_light_that_the_owner_redrew(picture, stretches, beyond):
     assert goes_on(card, Signal.UNLOCKED) == beyond
 
 
-def test_the_track_of_what_goes_on_runs_to_the_margin_and_of_what_ends_does_not():
+def test_legend_shows_which_lights_repeat():
     card = drawn(legend_svg(PATTERNS))
 
     assert {sign for sign in Signal if goes_on(card, sign)} == doorpi.STANDING
@@ -214,7 +214,7 @@ def test_the_track_of_what_goes_on_runs_to_the_margin_and_of_what_ends_does_not(
     st.text("GRA.", min_size=1, max_size=1200),
     st.integers(0, 40),
 )
-def test_any_picture_that_is_accepted_stays_on_the_card(sign, cells, times):
+def test_legend_keeps_any_pattern_on_its_timeline(sign, cells, times):
     """In its row, and in the card's timeline."""
     pattern = Pattern(cells, times or None)
 
@@ -230,7 +230,7 @@ def test_any_picture_that_is_accepted_stays_on_the_card(sign, cells, times):
 
 
 @pytest.mark.parametrize("sign", Signal)
-def test_each_signal_has_its_words_in_both_languages(sign):
+def test_legend_explains_each_signal_in_both_languages(sign):
     card = drawn(legend_svg(PATTERNS))
 
     english = MEANINGS[sign][0].upper() + MEANINGS[sign][1:]
@@ -241,7 +241,7 @@ def test_each_signal_has_its_words_in_both_languages(sign):
     assert japanese == [MEANINGS_JA[sign]]
 
 
-def test_the_japanese_words_are_japanese_and_told_apart():
+def test_japanese_meanings_are_japanese_and_distinct():
     kana = re.compile("[\u3041-\u30ff]")
 
     assert MEANINGS_JA.keys() == set(Signal) == PICTURES.keys()
@@ -249,7 +249,7 @@ def test_the_japanese_words_are_japanese_and_told_apart():
     assert [words for words in MEANINGS_JA.values() if not kana.search(words)] == []
 
 
-def test_every_signal_stands_on_the_card_once_answers_first():
+def test_legend_has_every_signal_once():
     shown = [sign for panel in PANELS for sign in panel.signs]
 
     card = drawn(legend_svg(PATTERNS))
@@ -258,7 +258,7 @@ def test_every_signal_stands_on_the_card_once_answers_first():
     assert [e.get("id") for e in card.iter() if e.get("id") in set(Signal)] == shown
 
 
-def test_the_card_is_a5_at_its_true_size():
+def test_legend_is_a5():
     card = drawn(legend_svg(PATTERNS))
 
     size = {key: card.get(key) for key in ("width", "height", "viewBox")}
@@ -288,7 +288,7 @@ def across(text: ElementTree.Element) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("sign", Signal)
-def test_the_words_keep_clear_of_the_lights(sign, monkeypatch):
+def test_legend_keeps_text_clear_of_the_lights(sign, monkeypatch):
     """As they are, and if somebody finds longer ones."""
     monkeypatch.setitem(doorpi.MEANINGS_JA, sign, "確認できません。" * 9)
 
@@ -301,7 +301,7 @@ def test_the_words_keep_clear_of_the_lights(sign, monkeypatch):
     assert japanese[1] > begin - 5  # no more than needed is cut off
 
 
-def test_a_long_name_leaves_the_title_its_room():
+def test_legend_cuts_a_long_name():
     card = drawn(legend_svg(PATTERNS, "W" * 30 + "株式会社" * 20))
 
     (name,) = (
@@ -312,12 +312,12 @@ def test_a_long_name_leaves_the_title_its_room():
     assert (left, right) == (pytest.approx(117, abs=5), 201)
 
 
-def test_the_name_of_the_door_is_in_the_head():
+def test_legend_has_the_name_of_the_door():
     assert "Büro 4F" in texts(drawn(legend_svg(PATTERNS, "Büro 4F")))
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_name_is_shown_and_not_obeyed(name):
+def test_pictures_escape_a_hostile_name(name):
     shown = doorpi.printable(name, 60)
 
     card, chart = legend_svg(PATTERNS, name), log_chart([], name, NOON, NOON)
@@ -328,7 +328,7 @@ def test_a_hostile_name_is_shown_and_not_obeyed(name):
 
 @settings(max_examples=20)
 @given(st.text(st.characters(exclude_categories=()), max_size=80))
-def test_no_name_breaks_a_picture(name):
+def test_pictures_are_xml_for_any_name(name):
     drawn(legend_svg(PATTERNS, name))
     drawn(log_chart([], name, NOON, NOON))
 
@@ -374,12 +374,12 @@ def charted(events: list[Event], days: int = 7) -> ElementTree.Element:
     return drawn(log_chart(events, "Office 4F", MONDAY, until))
 
 
-def told(root: ElementTree.Element, kind: str) -> list[str]:
+def hints(root: ElementTree.Element, kind: str) -> list[str]:
     return [group.find(f"{SVG}title").text for group in classed(root, kind)]
 
 
 def hours(root: ElementTree.Element) -> dict[str, str]:
-    """The hours in which somebody tapped: what is told of them, and what is read."""
+    """The hours in which somebody tapped: the hint of each, and the number in it."""
     groups = classed(root, "hour")
     assert len(groups) == 7 * 24
     return {
@@ -389,7 +389,7 @@ def hours(root: ElementTree.Element) -> dict[str, str]:
     }
 
 
-def test_the_heat_map_counts_taps_by_local_weekday_and_hour():
+def test_chart_counts_taps_by_local_weekday_and_hour():
     chart = charted(
         [
             *taps_at(0, 1),
@@ -409,7 +409,7 @@ def test_the_heat_map_counts_taps_by_local_weekday_and_hour():
     assert {"Office 4F", "15", "1,234"} <= set(texts(chart))
 
 
-def test_the_hour_is_the_door_s_own_and_not_utc(monkeypatch):
+def test_chart_is_in_local_time(monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
@@ -423,7 +423,7 @@ def test_the_hour_is_the_door_s_own_and_not_utc(monkeypatch):
     assert list(hours(chart)) == ["Wed 12:00 to 13:00: 1 tap"]
 
 
-def test_the_busiest_hour_is_the_darkest_and_one_tap_is_seen():
+def test_chart_shades_the_hours():
     """One colour, the more of it the more taps: also in grey."""
     chart = charted([*taps_at(8, 100), *taps_at(9, 25), *taps_at(10, 1)])
 
@@ -450,14 +450,14 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("changes", "taps", "timed"), KINDS.values(), ids=KINDS)
-def test_what_counts_as_a_tap_and_whose_time_is_drawn(changes, taps, timed):
+def test_chart_counts_taps_only(changes, taps, timed):
     chart = charted(taps_at(9, 1, **changes))
 
     assert len(hours(chart)) == taps
-    assert len(told(chart, "took")) == timed
+    assert len(hints(chart, "took")) == timed
 
 
-def test_the_foot_says_what_was_counted():
+def test_chart_says_what_was_counted():
     chart = charted(
         [
             *taps_at(9, 3),
@@ -472,21 +472,21 @@ def test_the_foot_says_what_was_counted():
     ) in texts(chart)
 
 
-def test_p50_p95_and_max_of_a_known_day():
+def test_chart_shows_p50_p95_and_max():
     """1 to 100 ms, a tap each: 50, 95, 100; and a day with an outlier of 40 s."""
     monday = [e for ms in range(1, 101) for e in taps_at(9, 1, latency_ms=ms)]
     tuesday = taps_at(33, 99, latency_ms=412) + taps_at(34, 1, latency_ms=40_000)
 
     chart = charted(monday + tuesday)
 
-    assert told(chart, "took") == [
+    assert hints(chart, "took") == [
         "16 Nov 2026: p50 0.05 s, p95 0.095 s, max 0.1 s",
         "17 Nov 2026: p50 0.412 s, p95 0.412 s, max 40 s",
     ]
     assert "all together: p50 0.1 s, p95 0.412 s, max 40 s" in texts(chart)
 
 
-def test_the_bars_are_as_long_as_the_axis_says():
+def test_chart_bars_fit_their_axis():
     """p50 stands within p95, and half of the longest is marked."""
     monday = taps_at(9, 50, latency_ms=500) + taps_at(9, 50, latency_ms=2000)
 
@@ -512,7 +512,7 @@ QUANTILES = {
 
 
 @pytest.mark.parametrize(("numbers", "p50", "p95"), QUANTILES.values(), ids=QUANTILES)
-def test_a_quantile_is_one_of_the_numbers(numbers, p50, p95):
+def test_quantile(numbers, p50, p95):
     counts = Counter(numbers)
 
     assert (doorpi.quantile(counts, 0.5), doorpi.quantile(counts, 0.95)) == (p50, p95)
@@ -521,14 +521,14 @@ def test_a_quantile_is_one_of_the_numbers(numbers, p50, p95):
 # -- the chart: how much time
 
 
-def test_nothing_to_draw_is_said():
+def test_chart_of_no_taps():
     chart = charted([])
 
     assert "no taps in this time" in texts(chart)
-    assert told(chart, "took") == []
+    assert hints(chart, "took") == []
 
 
-def test_taps_that_were_all_denied_leave_no_time_to_draw():
+def test_chart_of_denied_taps():
     chart = charted(taps_at(9, 5, reason=Reason.NOT_FOUND, result=None))
 
     assert "no tap ended unlocked or locked" in texts(chart)
@@ -546,7 +546,7 @@ PERIODS = {
 
 
 @pytest.mark.parametrize(("days", "unit", "columns"), PERIODS.values(), ids=PERIODS)
-def test_a_long_time_is_drawn_in_larger_steps(days, unit, columns):
+def test_chart_of_a_long_time_has_wider_columns(days, unit, columns):
     until = MONDAY + timedelta(days=days, hours=-1)
 
     counted = doorpi.Chart(MONDAY.date(), until.date())
@@ -555,12 +555,12 @@ def test_a_long_time_is_drawn_in_larger_steps(days, unit, columns):
     assert (counted.unit, len(counted.columns)) == (unit, columns)
     assert f"From tap to result, each {unit}" in texts(chart)
     each = "" if unit == "day" else f"{unit} from "
-    assert told(chart, "took")[0].startswith(f"{each}16 Nov 2026: p50 0.4 s, ")
-    assert len(told(chart, "took")) == min(days, 2)
+    assert hints(chart, "took")[0].startswith(f"{each}16 Nov 2026: p50 0.4 s, ")
+    assert len(hints(chart, "took")) == min(days, 2)
 
 
 @pytest.mark.parametrize("days", [1, 7, 14, 28, 62, 90, 365, 1096, 10_957])
-def test_labels_keep_clear_of_each_other(days):
+def test_chart_labels_do_not_overlap(days):
     labels = [
         (float(text.get("x")), doorpi.ems(text.text) * float(text.get("font-size")))
         for text in charted([], days).iter(f"{SVG}text")
@@ -573,7 +573,7 @@ def test_labels_keep_clear_of_each_other(days):
         assert left + wide / 2 < right - wider / 2
 
 
-def test_a_time_longer_than_the_log_begins_with_its_first_event():
+def test_chart_begins_with_the_first_event():
     since = datetime(2001, 1, 1).astimezone()
 
     chart = drawn(log_chart(taps_at(9, 2), "", since, MONDAY + timedelta(days=2)))
@@ -581,7 +581,7 @@ def test_a_time_longer_than_the_log_begins_with_its_first_event():
     assert "16 Nov 2026 \N{EN DASH} 18 Nov 2026 (3 days)  ·  2 taps" in texts(chart)
 
 
-def test_a_clock_that_was_wrong_does_not_break_the_chart():
+def test_chart_survives_a_wrong_clock():
     """An event of next year in a log of this one, and a period that has not begun."""
     wrong = replace(TAP, at=MONDAY + timedelta(days=400))
 
@@ -590,7 +590,7 @@ def test_a_clock_that_was_wrong_does_not_break_the_chart():
     assert hours(drawn(log_chart([TAP], "", later, MONDAY))) != {}
 
 
-def test_a_flood_of_events_takes_little_memory():
+def test_chart_takes_little_memory():
     """Different latencies do not each take a place, and nothing is kept per event."""
     chart = doorpi.Chart(MONDAY.date(), MONDAY.date())
 
@@ -653,11 +653,12 @@ def test_log_chart_draws_what_is_in_the_log(settings_file, capsys):
         return drawn(capsys.readouterr().out)
 
     shown = chart()
-    assert len(told(shown, "took")) == 2
+    assert len(hints(shown, "took")) == 2
     assert any("(28 days)" in text for text in texts(shown))
-    assert len(told(chart("--since", "today"), "took")) == 1
+    assert len(hints(chart("--since", "today"), "took")) == 1
     assert (
-        len(told(chart("--since", f"{now - timedelta(days=50):%Y-%m-%d}"), "took")) == 3
+        len(hints(chart("--since", f"{now - timedelta(days=50):%Y-%m-%d}"), "took"))
+        == 3
     )
     assert "Büro <4>" in texts(chart())
 
@@ -669,7 +670,7 @@ def test_log_chart_of_a_door_where_nobody_was(settings_file, capsys):
     assert not (settings_file.parent / "state").exists()  # asking makes nothing
 
 
-def test_the_legend_in_a_terminal_that_knows_no_japanese(monkeypatch):
+def test_legend_in_an_ascii_terminal(monkeypatch):
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", ascii_only)
     monkeypatch.delenv("DOORPI_CONFIG", raising=False)  # the caller's own

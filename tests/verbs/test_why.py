@@ -485,8 +485,8 @@ def test_of_another_time_it_says_when_the_clock_must_be_set_first(
     assert lines == [
         (
             "Jo Guest (01:23:AB:07) would be let in on Thu 2026-12-31 at 08:00: granted, until"
-            " Thu 2026-12-31 at 20:00 (the hours of office-hours end). That is, if the clock is"
-            " set by then; now it is not."
+            " Thu 2026-12-31 at 20:00 (the hours of office-hours end). This assumes that the"
+            " clock is set by then; it is not now."
         ),
         (
             "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in on Thu 2026-12-31 at 00:00:"
