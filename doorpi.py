@@ -8222,7 +8222,7 @@ REASON_WORDS: Mapping[Reason, str] = {
     Reason.NOT_FOUND: (
         "this card is not on the list; to let it in: doorpi allow NAME --uid {uid}"
     ),
-    Reason.NOT_ENABLED: "{switched_off}; until you change that",
+    Reason.NOT_ENABLED: "{switched_off}",
     Reason.CLOCK_NOT_SET: (
         "its dates or hours need the right time, and the Pi's clock is not set yet;"
         " see doorpi doctor"
@@ -8263,8 +8263,7 @@ def _switched_off(who: Credential) -> str:
         return who.refused
     if who.source is Origin.TOML:
         return "it is switched off in doorpi.toml (enabled = false)"
-    lets_in = f"to let it in: doorpi allow NAME --uid {uid}"
-    return f"it is switched off in the database ({lets_in})"
+    return f"it is switched off; to let it in: doorpi allow NAME --uid {uid}"
 
 
 def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
@@ -8300,13 +8299,11 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     """The instants, in UTC and in any order, at which ``decide`` may answer
     differently.  On a day when the clock changes they are every quarter of an hour: it
     may skip the first or last minute of some hours."""
-    today, minutes, days = when.at.toordinal(), {0}, set[int]()
-    if who.valid_from:
-        days.add(who.valid_from.toordinal())
-    if who.valid_until:
-        days.add(who.valid_until.toordinal() + 1)
+    today, minutes = when.at.toordinal(), {0}
+    starts = (who.valid_from or date.min).toordinal()
+    days = {starts, (who.valid_until or date.max).toordinal() + 1}
     if schedule := when.schedules.get(who.schedule or ""):
-        first = max(today, who.valid_from.toordinal() if who.valid_from else 0)
+        first = max(today, starts)
         days.update(range(first, first + HORIZON_DAYS + 1))
         days |= {day.toordinal() + i for day in schedule.closed for i in (0, 1)}
         minutes |= {m % 1440 for s in schedule.spans for m in (s.start_min, s.end_min)}
@@ -8346,15 +8343,13 @@ def in_one_sentence(
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
     reason = decide(uid, who, when).reason
-    turn = None
-    if who and (reason is Reason.GRANTED or reason in PASSING):
-        turn = next_turn(uid, who, when)
+    can_turn = reason in (Reason.GRANTED, *PASSING)
+    turn = next_turn(uid, who, when) if who and can_turn else None
     if reason is Reason.GRANTED:
         if who and turn:
             return f"{reason}, until {_end_in_words(who, *turn)}"
-        is_limited = who and who.needs_clock
         ever = "for as long as the settings stay as they are"
-        return f"{reason}, {ever if is_limited else 'without limits'}"
+        return f"{reason}, {ever if who and who.needs_clock else 'without limits'}"
     words = f"{reason}, {_worded(reason, uid, who, when)}"
     if reason is Reason.LOCKED_DOWN:
         return f"{words} (then: {_answer(uid, who, when._replace(locked_down=False))})"

@@ -452,7 +452,7 @@ def test_a_blocked_card_stays_out_whatever_the_file_says(verb, folder, store):
     since = f"blocked since {store.people.blocks()[0].since:%Y-%m-%d %H:%M} by nobi"
     assert why == (
         f"Ken Sato ({KEN_WRITTEN}) would be denied: not-enabled, {since}; to lift it:"
-        f" doorpi allow NAME --uid {KEN_WRITTEN}; until you change that."
+        f" doorpi allow NAME --uid {KEN_WRITTEN}."
     )
     assert f"{KEN_WRITTEN}  {since}  " in cards[1]
     assert cards[-1] == "to lift a block: doorpi allow NAME --uid UID"

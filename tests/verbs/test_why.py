@@ -135,11 +135,11 @@ SENTENCES = {
     ),
     "switched off in the file": (
         {"enabled": False}, {},
-        f"{DENIED}: not-enabled, it is switched off in doorpi.toml (enabled = false); until you change that.",
+        f"{DENIED}: not-enabled, it is switched off in doorpi.toml (enabled = false).",
     ),
     "switched off in the database": (
         {"enabled": False, "source": Origin.DB}, {},
-        f"{DENIED}: not-enabled, it is switched off in the database (to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84); until you change that.",
+        f"{DENIED}: not-enabled, it is switched off; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84.",
     ),
     "the clock is not set": (
         {"schedule": "office"}, {"clock_set": False},
@@ -206,7 +206,7 @@ def test_why_says_that_a_phone_cannot_be_listed():
 #: (changes of the card, the sentence)
 THEN = [
     ({}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in on Wed 2026-11-18 at 12:00: granted, without limits."),
-    ({"enabled": False}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false); until you change that."),
+    ({"enabled": False}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied on Wed 2026-11-18 at 12:00: not-enabled, it is switched off in doorpi.toml (enabled = false)."),
     (MASTER, "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment on Wed 2026-11-18 at 12:00 (a master card never opens the door): granted, without limits."),
 ]  # fmt: skip
 
@@ -399,9 +399,8 @@ def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
     assert lines == [
         KEN_IN,
         (
-            "ken sato (04:FF:EE:DD:CC:BB:AA) would be denied: not-enabled, it is switched off"
-            " in the database (to let it in: doorpi allow NAME --uid 04:FF:EE:DD:CC:BB:AA);"
-            " until you change that."
+            "ken sato (04:FF:EE:DD:CC:BB:AA) would be denied: not-enabled, it is switched"
+            " off; to let it in: doorpi allow NAME --uid 04:FF:EE:DD:CC:BB:AA."
         ),
     ]
 
