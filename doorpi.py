@@ -9960,19 +9960,16 @@ DIAL_S = 20.0  # a name may take 5 s, and the dialer ends the rest
 SLOW_S = 2.0
 
 NETWORK = "is there a network? ping -c 3 1.1.1.1; if that answers, DNS does not work"
-SLOW_NETWORK = "each tap after a pause takes so long: is the WiFi weak?"
-DEAD_ADDRESS = "each new connection waits for it: IPv6 is on, and may lead nowhere"
 BUNDLE = "sudo apt-get install --reinstall ca-certificates"
 OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
-NO_ISSUER = (
-    "a bridge of your own: put its authority's PEM into ca_file; a cloud: a firewall,"
-    f" or a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
-)
 #: What to do about a certificate that OpenSSL does not trust, by its verify_code.
 CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
     (NOT_YET_VALID, EXPIRED): "is the clock set? else the server's owner must renew it",
     OTHER_NAME: "is base_url right? a WiFi that wants a sign-in answers for others",
-    UNKNOWN_ISSUER: NO_ISSUER,
+    UNKNOWN_ISSUER: (
+        "a bridge of your own: put its authority's PEM into ca_file; a cloud: a"
+        f" firewall, or a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
+    ),
     MADE_WRONGLY: "the server's owner must have it made again, without that",
 }
 
@@ -9991,11 +9988,8 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
     if not dialer.is_tls:
         parts.append("no TLS")
     words = f"{dialer.host}: {', '.join(parts)}"
-    do = SLOW_NETWORK * (max(took_s.values()) > SLOW_S)
-    errors = attempt.unanswered.items()
-    if silent := [each for each, e in errors if isinstance(e, TimeoutError)]:
-        words, do = f"{words}; no answer from {', '.join(silent)}", DEAD_ADDRESS
-    yield warn_if(do, where, words)
+    slow = "each tap after a pause takes so long: is the WiFi weak?"
+    yield warn_if(slow * (max(took_s.values()) > SLOW_S), where, words)
     if certificate := attempt.certificate:
         names = dict(pair for part in certificate["issuer"] for pair in part)
         issuer = names.get("organizationName") or names.get("commonName") or "nobody"
@@ -10026,14 +10020,12 @@ def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
 
 
 NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
-WRONG_TIME = "set the clock first (see clock): some keys only work at the right time"
-IN_ITS_APP = "in its app: are its batteries good, is it shared, is remote access on?"
 LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 #: What to do about each failure of a lock; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
     (AuthError, FAIL, "compare api_key, secret_key and device_id with the app"),
     (QuotaError, FAIL, "wait that long; a larger plan allows more calls"),
-    (RemoteBarred, FAIL, IN_ITS_APP),
+    (RemoteBarred, FAIL, "see its app: good batteries, shared, remote access on?"),
     (RequestRefused, FAIL, "are device_id and base_url right?"),
     (Rejected, FAIL, LOOK_AT_LOCK),
     (Offline, FAIL, NEAR_THE_LOCK),
@@ -10071,7 +10063,7 @@ def _status_finding(
     except LockError as error:
         health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
         if isinstance(error, AuthError) and not clock.is_set():
-            do = WRONG_TIME
+            do = "set the clock first: some keys only work at the right time"
         if is_relay:
             do = _pin_advice(str(error))
         return Finding(health, where, str(error), do)
