@@ -1724,7 +1724,7 @@ T_co = TypeVar("T_co", covariant=True)
 # -- what can be read of a file that is not valid TOML
 
 #: Stands in place of a value that cannot be read, which is reported.
-UNREADABLE = "\ufffc"
+UNREADABLE = "\ufffc unreadable"
 
 #: Strings and comments, inside of which nothing is punctuation.
 QUOTED = (

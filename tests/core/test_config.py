@@ -1,4 +1,4 @@
-"""doorpi.toml: what it may say, and every complaint word for word."""
+"""doorpi.toml: its settings, and the exact words of every problem."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from doorpi import (
     udp_address,
 )
 
-KEY, SECRET = "hush-9f3c-api-key", "00112233445566778899aabbccddeeff"
+KEY, SECRET = "hush-9f3c-4d1e", "00112233445566778899aabbccddeeff"
 LOCK = f"""
 [lock]
 device_id = "11200000-0000-4000-8000-000000000000"
@@ -68,10 +68,10 @@ def problems(text: str) -> list[str]:
     return list(refused.value.problems)
 
 
-# -- what it may say
+# -- valid settings
 
 
-def test_an_almost_empty_file_has_every_default():
+def test_parse_config_fills_in_every_default():
     config = parse_config(LOCK)
 
     assert config == Config(
@@ -163,7 +163,7 @@ KEN = Uid("0123AB07")
 ICHIRO = Uid("04A93C715ED284")
 
 
-def test_a_file_with_every_setting_is_read():
+def test_parse_config_reads_every_setting():
     config = parse_config(FULL)
 
     assert config == Config(
@@ -227,14 +227,14 @@ def test_a_file_with_every_setting_is_read():
     )
 
 
-def test_a_whole_number_is_a_fine_number_of_seconds():
+def test_parse_config_reads_a_whole_number_as_seconds():
     passback_s = parse_config(LOCK + "[door]\npassback_s = 5\n").door.passback_s
 
     assert passback_s == 5.0
     assert type(passback_s) is float
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm():
+def test_parse_config_accepts_a_byte_order_mark_and_windows_line_ends():
     assert parse_config("\ufeff" + LOCK.replace("\n", "\r\n")) == parse_config(LOCK)
 
 
@@ -245,7 +245,7 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_real_reader_needs_no_more_than_its_path(device):
+def test_reader_device_may_be_any_nfcpy_path(device):
     config = parse_config(f'{LOCK}[reader]\ndevice = "{device}"\n')
 
     assert config.reader.device == device
@@ -264,7 +264,7 @@ def lock_with_id(kind, written):
 
 
 @pytest.mark.parametrize("kind", LOCK_KINDS)
-def test_every_kind_of_lock_can_be_written_down(kind):
+def test_every_kind_of_lock_is_accepted(kind):
     assert lock_with_id(kind, IDS[kind]).kind == kind
 
 
@@ -284,7 +284,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("kind", "written", "device_id"), WRITTEN)
-def test_an_id_is_taken_as_people_find_it(kind, written, device_id):
+def test_device_id_is_read_as_people_write_it(kind, written, device_id):
     assert lock_with_id(kind, written).device_id == device_id
 
 
@@ -301,14 +301,14 @@ NOT_IDS = [
 
 
 @pytest.mark.parametrize(("kind", "written", "form"), NOT_IDS)
-def test_what_is_no_id_of_the_vendor_is_refused(kind, written, form):
+def test_device_id_of_a_wrong_form_is_refused(kind, written, form):
     with pytest.raises(ConfigError) as caught:
         lock_with_id(kind, written)
 
     assert str(caught.value) == f"lock.device_id = {written!r}: expected {form}"
 
 
-def test_the_fallbacks_id_is_taken_as_people_find_it_as_well():
+def test_device_id_of_the_fallback_is_read_alike():
     second = '[fallback]\nkind = "tedee"\napi_key = "k"\ndevice_id = "42 "\n'
 
     assert parse_config(LOCK + second).fallback.device_id == "42"
@@ -321,7 +321,7 @@ GOOD_URLS = [
 
 
 @pytest.mark.parametrize("url", GOOD_URLS)
-def test_a_base_url_is_https_or_this_very_machine(url):
+def test_base_url_may_be_https_or_loopback(url):
     assert parse_config(f'{LOCK}base_url = "{url}"\n').lock.base_url == url
 
 
@@ -333,11 +333,11 @@ BRIDGE_URLS = [
 
 
 @pytest.mark.parametrize("url", BRIDGE_URLS)
-def test_a_bridge_on_the_own_network_may_do_without_tls(url):
+def test_base_url_of_a_nuki_bridge_may_be_http(url):
     assert parse_config(f'{BRIDGE}base_url = "{url}"\n').lock.base_url == url
 
 
-# -- every complaint, word for word
+# -- the words of every problem
 
 FLOAT_MEANT = "(longest time between two polls)"
 DATE = "expected a date such as 2026-12-01, without quotes and without a time"
@@ -599,7 +599,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("text", "problem"), CASES.values(), ids=CASES)
-def test_a_mistake_is_reported_once_with_its_place_value_and_reason(text, problem):
+def test_mistake_is_reported_once_with_its_place_value_and_reason(text, problem):
     before_sections = LOCK if re.match(r"\w+ =", text) else ""
 
     assert problems(text + before_sections) == [problem]
@@ -661,7 +661,7 @@ SYNTAX = {
 
 
 @pytest.mark.parametrize(("table", "typed", "cure"), SYNTAX.values(), ids=SYNTAX)
-def test_what_is_not_toml_is_shown_with_a_caret_and_its_cure(table, typed, cure):
+def test_invalid_toml_is_shown_with_a_caret_and_its_cure(table, typed, cure):
     lock = "" if table == "[lock]" else RELAY
     line = typed.replace("^", "")
 
@@ -689,7 +689,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("table", "typed"), OTHERS.values(), ids=OTHERS)
-def test_any_other_text_is_shown_with_a_caret_and_pythons_words(table, typed):
+def test_other_invalid_toml_is_shown_with_a_caret_and_pythons_words(table, typed):
     line = typed.replace("^", "")
 
     words, *shown = problems(f"{RELAY}{table}\n{line}\n")[0].split("\n")
@@ -752,7 +752,7 @@ TWICE = {
 
 
 @pytest.mark.parametrize(("text", "problem"), TWICE.values(), ids=TWICE)
-def test_what_is_written_twice_names_the_first_line(text, problem):
+def test_duplicate_is_reported_once(text, problem):
     reported = problems(RELAY + text)
 
     assert [each for each in reported if each.startswith("line ")] == [problem]
@@ -765,7 +765,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("text", TOO_MUCH.values(), ids=TOO_MUCH)
-def test_what_python_refuses_is_reported_in_its_line(text):
+def test_limits_of_python_are_reported_with_the_line(text):
     (reported,) = problems(RELAY + text)
 
     assert reported.startswith(
@@ -986,7 +986,7 @@ def test_a_person_that_is_still_the_examples_opens_nothing():
     assert config.examples == ('person 1 ("Ken Sato"), cards 3',)
 
 
-def test_nobody_enters_by_half_of_an_entry():
+def test_entry_with_a_mistake_refuses_its_cards():
     text = LOCK + SCHEDULE + CARD + KENS.replace("04:A1:B2:C4", "08:01:02:03")
 
     with pytest.raises(ConfigError) as refused:
@@ -1001,7 +1001,7 @@ def test_nobody_enters_by_half_of_an_entry():
     assert {card.refused for card in cards.values()} == {"", doorpi.HALF}
 
 
-def test_an_entry_with_words_of_a_newer_version_shuts_its_card():
+def test_entry_with_unknown_keys_refuses_its_card():
     """Left out, it would open by its number if the database had it as well."""
     newer = CARD + 'proof = "ntag424"\ngeneration = 2\n'
 
@@ -1066,7 +1066,7 @@ def test_no_other_kind_has_the_keys_of_one(oauth):
     ]
 
 
-def test_what_a_kinds_own_keys_hold_is_read_from_their_files(oauth, tmp_path):
+def test_keys_of_one_kind_of_lock_may_be_in_files(oauth, tmp_path):
     config = read_config(write(tmp_path, OAUTH, token="t0ken\n"), {})
 
     assert vars(config.lock)["refresh_token"] == Secret("t0ken", "token")
@@ -1109,7 +1109,7 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("text", LEAKS.values(), ids=LEAKS)
-def test_no_complaint_shows_a_secret(text):
+def test_no_problem_shows_a_secret(text):
     with pytest.raises(ConfigError) as refused:
         parse_config(text)
 
@@ -1133,7 +1133,7 @@ def test_a_secret_says_whether_it_is_there():
     )  # fmt: skip
 
 
-def test_what_a_paste_adds_to_a_text_is_not_part_of_it():
+def test_invisible_marks_around_pasted_text_are_removed():
     text = LOCK + CARD.replace('"Ken"', '"\ufeffKen\u00a0Sato\u200f "')
 
     assert [card.holder for card in parse_config(text).cards.values()] == ["Ken Sato"]
@@ -1142,7 +1142,7 @@ def test_what_a_paste_adds_to_a_text_is_not_part_of_it():
 # -- settings that have no effect
 
 
-def test_settings_that_have_an_effect_are_not_reported():
+def test_useful_settings_have_no_note():
     config = parse_config(f"{LOCK}relock_after_s = 30\n[log]\nkeep_days = 30\n")
 
     assert list(doubtful_settings(config)) == []
@@ -1158,7 +1158,7 @@ NOTED = {
 
 
 @pytest.mark.parametrize(("text", "note"), NOTED.values(), ids=NOTED)
-def test_settings_that_contradict_or_do_nothing_are_noted(text, note):
+def test_doubtful_settings_have_a_note(text, note):
     assert list(doubtful_settings(parse_config(text))) == ([note] if note else [])
 
 
@@ -1172,7 +1172,7 @@ def test_a_uid_of_digits_only_is_reported_unless_it_is_written_with_colons():
     ]
 
 
-def test_defaults_that_do_nothing_yet_are_nobodys_business():
+def test_defaults_have_no_note():
     assert list(doubtful_settings(parse_config(LOCK + CARD))) == []
 
 
@@ -1378,7 +1378,7 @@ def test_a_fallbacks_secret_is_read_from_its_file_as_well(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["lock", "fallback"])
-def test_a_file_that_a_lock_names_and_that_is_not_there_is_reported(tmp_path, where):
+def test_missing_files_of_a_lock_are_reported(tmp_path, where):
     text = BY_FILE.replace("[lock]", f"[{where}]") + 'ca_file = "bridge.pem"\n'
     path = write(tmp_path, text if where == "lock" else LOCK + text)
 
@@ -1418,7 +1418,7 @@ STATE_DIRS = {
 @pytest.mark.parametrize(
     ("text", "environ", "found"), STATE_DIRS.values(), ids=STATE_DIRS
 )
-def test_the_state_directory_is_reported_or_systemds_or_beside_the_file(
+def test_state_dir_is_the_settings_or_systemds_or_beside_the_file(
     text, environ, found, tmp_path
 ):
     config = read_config(write(tmp_path, LOCK + text), environ)
@@ -1449,7 +1449,7 @@ def test_a_file_that_the_configuration_names_must_be_good(
     assert refused.value.problems == (problem.replace("{here}", str(tmp_path)),)
 
 
-def test_a_configuration_that_is_not_there_is_reported(tmp_path):
+def test_missing_settings_are_reported(tmp_path):
     with pytest.raises(ConfigError) as refused:
         read_config(tmp_path / "doorpi.toml", {})
 
@@ -1467,7 +1467,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("raw", "why"), UNREADABLE.values(), ids=UNREADABLE)
-def test_a_configuration_that_is_no_text_is_reported(raw, why, tmp_path):
+def test_settings_that_are_not_utf_8_are_reported(raw, why, tmp_path):
     path = tmp_path / "doorpi.toml"
     path.write_bytes(raw)
 
@@ -1498,7 +1498,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("make", "why"), ENDLESS.items())
-def test_what_has_no_end_is_no_configuration_and_no_key(make, why, tmp_path):
+def test_endless_files_are_refused(make, why, tmp_path):
     make(tmp_path / "doorpi.toml")
     make(tmp_path / "key")
     by_file = tmp_path / "good.toml"
@@ -1616,7 +1616,7 @@ def test_every_default_is_itself_valid():
     assert wrong == []
 
 
-def test_tables_are_equal_if_all_that_they_hold_is():
+def test_tables_with_equal_values_are_equal():
     lock = LockConfig(api_key=Secret("a"))
 
     assert lock == LockConfig(api_key=Secret("a"))

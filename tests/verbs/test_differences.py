@@ -126,7 +126,7 @@ def test_differences_of_people(before, after, lines):
     assert differences(config_of(*before), config_of(*after)) == lines
 
 
-def test_two_cards_of_a_long_name_are_told_apart():
+def test_two_cards_of_a_long_name_are_shown_with_their_uids():
     cards = [card_of(uid, "Anna " * 20) for uid in (KEN, ANNA)]
     off = [cards[0], replace(cards[1], enabled=False)]
 
@@ -368,7 +368,7 @@ def test_only_the_first_cards_of_a_long_list_are_looked_up():
 # -- the door
 
 
-def test_the_door_keeps_what_it_runs_with(world):
+def test_door_saves_its_settings(world):
     run_for_a_moment(world, WITH_LOCK)
 
     assert world.settings.remembered == 1
@@ -380,7 +380,7 @@ def run_for_a_moment(world, config: Config) -> None:
         world.door(config).run()
 
 
-def test_a_store_that_fails_keeps_no_door_from_running(world):
+def test_failing_store_does_not_stop_the_door(world):
     world.store.broken = "disk is full"
 
     run_for_a_moment(world, WITH_LOCK)
@@ -389,7 +389,7 @@ def test_a_store_that_fails_keeps_no_door_from_running(world):
     assert world.reader.senses > 1
 
 
-def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, caplog):
+def test_journal_lists_what_an_edit_changed(world, caplog):
     caplog.set_level(logging.INFO, "doorpi")
     after = replace(config_of(card_of(), ANNA_CARD), lock=lock(hold_s=9.0).lock)
     door = world.door(WITH_LOCK)
@@ -406,7 +406,7 @@ def test_the_journal_says_what_an_edit_changed_and_the_door_keeps_it(world, capl
     assert world.settings.remembered == 1
 
 
-def test_the_journal_names_who_stays_though_the_file_has_them_no_more(world, caplog):
+def test_journal_names_people_who_are_still_in_the_database(world, caplog):
     caplog.set_level(logging.INFO, "doorpi")
     world.store.cards[ANNA] = ROW
     door = world.door(config_of(ANNA_CARD))
@@ -419,7 +419,7 @@ def test_the_journal_names_who_stays_though_the_file_has_them_no_more(world, cap
     assert world.tap(ANNA, config=config_of()).reason is doorpi.Reason.GRANTED
 
 
-def test_the_journal_is_not_flooded_by_one_edit(world, caplog):
+def test_journal_is_not_flooded_by_one_edit(world, caplog):
     caplog.set_level(logging.INFO, "doorpi")
     people = [card_of(Uid(f"010203{i:02}"), f"P{i}") for i in range(40)]
     dated = [
@@ -484,7 +484,7 @@ class Asks:
         return False
 
 
-def test_check_says_what_changes_for_the_running_door(path, check):
+def test_check_lists_changes_for_the_running_door(path, check):
     has_run(path)
     path.write_text(CONFIG.replace("the-first-key", "another-key") + MORE)
 
@@ -523,12 +523,12 @@ def test_check_says_when_the_door_does_not_run(path, check):
     ]
 
 
-def test_check_says_nothing_of_changes_before_the_first_run(path, check):
+def test_check_lists_no_changes_before_the_first_run(path, check):
     assert check() == []
     assert not (path.parent / "state").exists()
 
 
-def test_check_names_who_leaves_the_file_and_gets_in_all_the_same(path, check, verb):
+def test_check_names_people_who_are_still_in_the_database(path, check, verb):
     """People who were moved into the file, as README has it, are in the database, too."""
     verb("allow", "Anna", "--uid", "01020304")
     path.write_text(CONFIG + MORE)
@@ -558,7 +558,7 @@ def test_check_goes_on_without_a_database(path, check):
     assert lines[-1].startswith("  this is without what the database knows: ")
 
 
-def test_a_door_that_runs_is_seen_and_who_looks_keeps_none_from_starting(tmp_path):
+def test_is_running_sees_a_running_door_and_blocks_none(tmp_path):
     assert is_running(tmp_path / "nowhere") is False
     with only_door(tmp_path):
         assert is_running(tmp_path) is True

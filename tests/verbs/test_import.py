@@ -31,7 +31,6 @@ from doorpi import (
     list_report,
     main,
     parse_config,
-    parse_uid,
     read_list,
 )
 from tests.helpers.stopwatch import Stopwatch
@@ -234,7 +233,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), SAMPLES.values(), ids=SAMPLES)
-def test_a_list_is_known_by_what_is_in_it_and_read(text, expected):
+def test_read_list_recognizes_each_format_by_its_content(text, expected):
     assert cards(text) == expected
 
 
@@ -248,7 +247,7 @@ SPREADSHEETS = {
 
 @pytest.mark.parametrize("line", SPREADSHEETS.values(), ids=SPREADSHEETS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_csv_is_read_as_spreadsheets_write_it(line, end):
+def test_read_list_reads_csv_as_spreadsheets_write_it(line, end):
     rows = (
         ["Holder", "uid"],
         ["Anna Ito", "0123AB07"],
@@ -260,7 +259,7 @@ def test_csv_is_read_as_spreadsheets_write_it(line, end):
     assert cards(text) == PLAIN
 
 
-def test_the_other_systems_kinds_of_card_are_told():
+def test_read_list_notes_what_other_systems_have_and_doorpi_has_not():
     esp_rfid, caronte = (read_list(text, OWNER) for text in (ESP_RFID, CARONTE))
 
     assert list(esp_rfid.notes.items()) == [
@@ -277,7 +276,7 @@ def test_the_other_systems_kinds_of_card_are_told():
     ]  # fmt: skip
 
 
-def test_a_wiegand_number_is_not_a_uid():
+def test_uhppoted_list_without_uids_has_no_cards():
     """uhppoted's own file, which has no UIDs; 10058400 looks like one of 4 bytes."""
     text = "Card Number\tFrom\tTo\tFront Door\n10058400\t2020-01-02\t2020-10-31\tY\n"
 
@@ -301,7 +300,7 @@ name = "Nobody"
 """
 
 
-def test_people_with_several_cards_are_read_card_by_card():
+def test_read_list_reads_each_card_of_a_person():
     """One that must prove itself does not become one that need not."""
     until = date(2027, 3, 31)
 
@@ -312,7 +311,7 @@ def test_people_with_several_cards_are_read_card_by_card():
     assert [number for number, _ in refused(PEOPLE)] == [3, 4]
 
 
-def test_a_list_of_uhppoted_without_this_door_is_refused():
+def test_uhppoted_list_without_a_column_for_this_door_is_refused():
     text = (
         "Card Number\tFrom\tTo\tUID\tGarage\n1\t2020-01-02\t2020-10-31\t0123AB07\tY\n"
     )
@@ -376,12 +375,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "number", "why"), REFUSED.values(), ids=REFUSED)
-def test_a_row_is_refused_with_its_place_its_value_and_the_reason(text, number, why):
+def test_refused_row_has_its_place_its_value_and_the_reason(text, number, why):
     assert refused(text)[-1] == (number, why)
     assert all(uid in (ANNA, JO, "43C8291C") for uid in read_list(text, OWNER).rows)
 
 
-def test_a_uid_that_is_there_twice_is_believed_in_no_row():
+def test_rows_with_one_uid_and_different_details_are_all_refused():
     text = "uid,holder\n01:23:ab:07,Anna\n25C2451B,Jo\n1.35.171.7,Ann\n0123AB07,Anna\n"
     words = "uid = '{}': line {} has the same card with other details"
 
@@ -393,7 +392,7 @@ def test_a_uid_that_is_there_twice_is_believed_in_no_row():
     assert cards(text) == [card_of(JO, "Jo")]
 
 
-def test_nor_is_one_whose_other_row_is_refused_by_itself():
+def test_row_is_refused_if_another_row_of_its_uid_is_invalid():
     bad = "0123AB07,Anna,2027-13-01\n"
     good = "0123AB07,Anna,\n"
 
@@ -405,19 +404,19 @@ def test_nor_is_one_whose_other_row_is_refused_by_itself():
         )
 
 
-def test_equal_rows_are_one():
+def test_equal_rows_are_one_card():
     text = "uid,holder\n01:23:ab:07,Anna Ito\n25C2451B,Jo Guest\n1.35.171.7,Anna Ito\n"
 
     assert (cards(text), refused(text)) == (PLAIN, [])
 
 
-def test_digits_only_are_hex_beside_a_uid_of_esp_rfid_that_surely_is():
+def test_uid_of_digits_only_is_accepted_beside_hex_uids():
     assert [card.uid for card in cards(esp_rfid_of("25c2451b", "10058400"))] == [
         JO, "10058400",
     ]  # fmt: skip
 
 
-def test_eight_digits_are_no_uid_in_a_list_of_decimal_numbers():
+def test_uids_of_digits_only_are_refused_among_decimal_numbers():
     why = f"uid = '10058400': digits only: {doorpi.PRINTED_WORDS}, or write its UID with colons"
     alone = "uid,holder\n10058400,Anna\n"
 
@@ -458,7 +457,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(("text", "why"), WHOLE.values(), ids=WHOLE)
-def test_a_list_that_is_no_list_any_more_is_refused_as_a_whole(text, why):
+def test_list_that_cannot_be_read_is_refused_as_a_whole(text, why):
     assert why_not(text) == why
 
 
@@ -473,11 +472,11 @@ def test_a_list_that_is_no_list_any_more_is_refused_as_a_whole(text, why):
     ],
     ids=["cut in quotes", "cut json", "cut toml", "too deep", "cut json lines"],
 )
-def test_a_list_that_is_cut_off_is_refused_with_what_python_says(text, why):
+def test_list_that_is_cut_off_is_refused_with_pythons_words(text, why):
     assert re.fullmatch(why, why_not(text))
 
 
-def test_no_beginning_of_a_list_is_read_as_more_rights_than_the_whole():
+def test_truncated_list_never_gives_more_rights_than_the_whole():
     """A download that stopped anywhere: what is taken from it is what the whole says."""
     for text in (
         CSV,
@@ -508,7 +507,7 @@ def report(text: str, stored: list[Credential], *, whole: bool = False) -> list[
     return list(list_report(listed, changes, NOON.date()))
 
 
-def test_every_row_is_reported_as_what_becomes_of_it():
+def test_list_report_shows_each_kind_of_change():
     text = "uid,holder,until\n0123AB07,Anna Ito,2027-03-31\n25C2451B,Jo Guest,\n08A1B2C3,Phone,\n43C8291C,New,\n"
     gone = card_of(Uid("11223344"), "Old\x1b[2J", schedule="29", enabled=False)
 
@@ -538,7 +537,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("changes", "words"), CHANGES.values(), ids=CHANGES)
-def test_a_change_is_told_in_words(changes, words):
+def test_list_report_describes_a_changed_card(changes, words):
     before = card_of(ANNA, "Anna")
     after = replace(before, **changes)
     text = doorpi_toml([after])
@@ -555,7 +554,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("text", SILENT.values(), ids=SILENT)
-def test_what_a_list_cannot_say_stays_as_it_is(text):
+def test_list_changes_keep_what_the_list_does_not_mention(text):
     """A column that is not there takes nobody's limits away, and nobody's rights."""
     limited = card_of(
         ANNA, "Anna", schedule="nights", role=Role.MASTER, source=Origin.DB,
@@ -578,7 +577,7 @@ NAMELESS = {
 
 
 @pytest.mark.parametrize(("text", "made_up"), NAMELESS.values(), ids=NAMELESS)
-def test_a_name_that_is_made_up_is_for_new_cards_only(text, made_up):
+def test_made_up_name_is_used_for_new_cards_only(text, made_up):
     (new,) = cards(text)
 
     lines = report(text, [replace(new, holder="Anna")])
@@ -587,13 +586,13 @@ def test_a_name_that_is_made_up_is_for_new_cards_only(text, made_up):
     assert lines[-1] == "1 unchanged, 0 added, 0 changed, 0 removed, 0 refused"
 
 
-def test_without_replace_nobody_is_removed():
+def test_list_changes_without_replace_remove_nobody():
     assert report(csv_of(), [card_of(JO)])[-1] == (
         "0 unchanged, 1 added, 0 changed, 0 removed, 0 refused"
     )
 
 
-def test_the_owners_file_decides():
+def test_list_changes_leave_cards_of_the_settings_alone():
     same, other = csv_of(KEN, "Ken Sato"), csv_of(KEN, "Kenji")
 
     assert report(same, [])[-1].startswith("1 unchanged, ")
@@ -616,30 +615,30 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize(("text", "uid", "holder"), DOUBTS.values(), ids=DOUBTS)
-def test_a_doubt_about_a_row_takes_nobodys_card_away(text, uid, holder):
-    told = report(text, [card_of(uid, holder), card_of(JO, "Jo")], whole=True)
+def test_replace_keeps_a_card_that_a_refused_row_may_mean(text, uid, holder):
+    lines = report(text, [card_of(uid, holder), card_of(JO, "Jo")], whole=True)
 
-    kept = told.index(
+    kept = lines.index(
         "kept, though not on the list, because a refused row may mean them:"
     )
-    assert told[kept + 1] == f"  {format_uid(uid)}  {holder}  always"
-    assert told[-1] == "0 unchanged, 1 added, 0 changed, 1 removed, 1 refused"
+    assert lines[kept + 1] == f"  {format_uid(uid)}  {holder}  always"
+    assert lines[-1] == "0 unchanged, 1 added, 0 changed, 1 removed, 1 refused"
 
 
 @pytest.mark.parametrize(("uid", "is_warned"), [("08A1B2C3", False), ("01:23:A", True)])
-def test_a_removal_beside_a_row_without_a_uid_is_told(uid, is_warned):
-    told = report(csv_of(uid) + NEW, [card_of(JO, "Jo")], whole=True)
+def test_list_report_warns_of_a_removal_beside_a_row_without_a_uid(uid, is_warned):
+    lines = report(csv_of(uid) + NEW, [card_of(JO, "Jo")], whole=True)
 
     warning = "note: a refused row without a UID may mean a card that is removed"
-    assert (warning in told) is is_warned
+    assert (warning in lines) is is_warned
 
 
-def test_of_many_rows_twenty_are_told_of_each_kind():
+def test_list_report_shows_twenty_rows_of_each_kind():
     text = "uid,holder\n" + "".join(f"A4{i:06X},P{i}\n" for i in range(1000))
 
-    told = report(text, [])
+    lines = report(text, [])
 
-    assert told[20:] == [
+    assert lines[20:] == [
         "  A4:00:00:12  P18  always",
         "  A4:00:00:13  P19  always",
         "  and 980 more",
@@ -647,7 +646,7 @@ def test_of_many_rows_twenty_are_told_of_each_kind():
     ]
 
 
-def test_what_is_in_a_list_is_shown_and_not_obeyed():
+def test_list_report_escapes_control_characters():
     hostile = "\x1b[2J\u202e"
     lists = (
         csv_of(holder=hostile),
@@ -694,18 +693,6 @@ CREDENTIALS = st.builds(
 LISTS = st.lists(CREDENTIALS, min_size=1, max_size=8, unique_by=lambda card: card.uid)
 
 
-def test_of_a_person_of_another_doors_settings_each_card_comes_in():
-    """But for one that must prove itself: a copy of its number would open here."""
-    both = f'["{ANNA}", {{ uid = "{JO}", proof = "ntag424" }}]'
-    text = f'[[person]]\nname = "Anna Ito"\ncards = {both}\nvalid_until = 2027-03-31\n'
-
-    assert [(c.uid, c.holder, c.valid_until) for c in cards(text)] == [
-        (ANNA, "Anna Ito", date(2027, 3, 31))
-    ]
-    (row,) = read_list(text, OWNER).refused
-    assert row.why.startswith("it must prove itself")
-
-
 def doorpi_toml(some: list[Credential]) -> str:
     """As ``cards --toml`` prints them."""
     return "\n".join(map(doorpi.card_toml, some)) + "\n"
@@ -717,7 +704,7 @@ def doorpi_json(some: list[Credential]) -> str:
 
 
 @given(LISTS)
-def test_what_cards_prints_is_unchanged_when_it_is_brought_in_again(some):
+def test_output_of_cards_is_unchanged_when_imported_again(some):
     known = {card.uid: card for card in some}
 
     for text in (doorpi_toml(some), doorpi_json(some)):
@@ -751,7 +738,7 @@ CLAIMS = ("decimal", "decimal, last byte first", "Wiegand 26", "dotted first fou
 
 
 @given(UIDS)
-def test_no_spelling_of_a_uid_is_read_as_another_cards(uid):
+def test_no_spelling_of_a_uid_is_read_as_another_uid(uid):
     for name, spelled in spellings(uid).items():
         for text in (csv_of(spelled), esp_rfid_of(spelled)):
             if name in CLAIMS and text.startswith("uid"):
@@ -769,7 +756,7 @@ def test_no_spelling_of_a_uid_is_read_as_another_cards(uid):
 
 
 @given(st.lists(UIDS, min_size=2, max_size=6), st.sampled_from(CLAIMS[:3]))
-def test_a_list_that_shows_that_it_is_of_decimal_numbers_gives_no_card(uids, form):
+def test_list_with_decimal_numbers_gives_no_card_of_digits(uids, form):
     spelled = ["8165538", *(spellings(uid)[form] for uid in uids)]
     text = "uid,holder\n" + "".join(f"{number},P\n" for number in spelled)
 
@@ -777,7 +764,7 @@ def test_a_list_that_shows_that_it_is_of_decimal_numbers_gives_no_card(uids, for
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_a_list_or_refused_with_a_reason(text):
+def test_read_list_of_any_text_has_cards_or_a_reason(text):
     for content in (
         text,
         f"uid,holder\n{text}\n",
@@ -787,10 +774,10 @@ def test_any_text_is_a_list_or_refused_with_a_reason(text):
         try:
             listed = read_list(content, OWNER)
         except ListError as error:
-            is_told = bool(str(error))
+            has_reason = bool(str(error))
         else:
-            is_told = bool(listed.rows or listed.refused)
-        assert is_told, content
+            has_reason = bool(listed.rows or listed.refused)
+        assert has_reason, content
 
 
 # -- the verb
@@ -803,7 +790,7 @@ def folder(folder) -> Path:
 
 
 @pytest.fixture
-def bring_in(folder, verb):
+def run_import(folder, verb):
     """Run ``import``: its lines on stdout."""
 
     def run(*args: str, code: int = 0, errors: tuple[str, ...] = ()) -> list[str]:
@@ -820,9 +807,9 @@ def stored(store: SqliteStore) -> list[Credential]:
     return [replace(card, source=Origin.TOML) for card in store.people.cards()]
 
 
-def test_a_list_is_brought_in_and_again_it_is_unchanged(bring_in, store):
-    first = bring_in()
-    again = bring_in()
+def test_import_of_the_same_list_again_changes_nothing(run_import, store):
+    first = run_import()
+    again = run_import()
 
     assert stored(store) == LIMITED
     assert first[-2:] == [
@@ -835,32 +822,32 @@ def test_a_list_is_brought_in_and_again_it_is_unchanged(bring_in, store):
     ]
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(folder, bring_in):
-    dry = bring_in("--dry-run")
+def test_import_dry_run_prints_the_same_and_writes_nothing(folder, run_import):
+    dry = run_import("--dry-run")
     is_written = (folder / "state").exists()
-    real = bring_in()
+    real = run_import()
 
     assert not is_written
     assert dry[-1] == "dry run: nothing was written"
     assert dry[:-1] == real[:-1]
 
 
-def test_with_replace_the_database_has_the_list_and_no_others(bring_in, store):
+def test_import_replace_leaves_only_the_list_in_the_database(run_import, store):
     store.people.add_card(card_of(STRANGER, "Gone"), NOON)
 
-    bring_in()
+    run_import()
     both = stored(store)
-    bring_in("--replace")
+    run_import("--replace")
 
     assert both == [LIMITED[0], card_of(STRANGER, "Gone"), LIMITED[1]]
     assert stored(store) == LIMITED
 
 
-def test_the_door_finds_the_new_cards_at_once(bring_in, store):
+def test_import_is_seen_on_an_open_connection(run_import, store):
     """On the connection that it has open."""
     before = store.people.find(ANNA)
 
-    bring_in()
+    run_import()
 
     assert (before, store.people.find(ANNA)) == (
         None,
@@ -868,34 +855,34 @@ def test_the_door_finds_the_new_cards_at_once(bring_in, store):
     )
 
 
-def test_good_rows_are_imported_and_a_refused_one_is_no_success(
-    folder, bring_in, store
+def test_import_takes_valid_rows_and_fails_because_of_a_refused_one(
+    folder, run_import, store
 ):
     (folder / "list").write_text("uid,holder\n0123AB07,Anna Ito\n08A1B2C3,Phone\n")
 
     for dry in (["--dry-run"], []):
-        bring_in(*dry, code=1, errors=("1 row refused: not imported",))
+        run_import(*dry, code=1, errors=("1 row refused: not imported",))
 
     assert stored(store) == PLAIN[:1]
 
 
-def test_a_column_that_is_named_to_be_ignored_is(folder, bring_in, store):
+def test_import_ignore_skips_a_column(folder, run_import, store):
     (folder / "list").write_text("uid,holder,Gesperrt\n0123AB07,Anna Ito,nein\n")
 
-    bring_in("--ignore", "Gesperrt")
+    run_import("--ignore", "Gesperrt")
 
     assert stored(store) == PLAIN[:1]
 
 
-def test_a_list_of_refused_rows_only_changes_nothing(folder, bring_in, store):
+def test_import_of_refused_rows_only_changes_nothing(folder, run_import, store):
     store.people.add_card(card_of(STRANGER), NOON)
     (folder / "list").write_text("uid,holder\n08A1B2C3,Phone\n")
 
-    told = bring_in(
+    lines = run_import(
         "--replace", code=1, errors=("every row was refused; nothing was changed",)
     )
 
-    assert told[-1] == "0 unchanged, 0 added, 0 changed, 0 removed, 1 refused"
+    assert lines[-1] == "0 unchanged, 0 added, 0 changed, 0 removed, 1 refused"
     assert stored(store) == [card_of(STRANGER)]
 
 
@@ -918,17 +905,19 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("content", "error"), UNREADABLE.values(), ids=UNREADABLE)
-def test_a_file_that_is_no_list_changes_nothing(folder, bring_in, content, error):
+def test_import_of_an_unreadable_file_changes_nothing(
+    folder, run_import, content, error
+):
     (folder / "list").write_bytes(content)
 
-    assert bring_in("--replace", code=1, errors=(error,)) == []
+    assert run_import("--replace", code=1, errors=(error,)) == []
     assert not (folder / "state").exists()
 
 
-def test_a_file_that_is_not_there_is_told(folder, bring_in):
+def test_import_of_a_missing_file_fails(folder, run_import):
     (folder / "list").unlink()
 
-    bring_in(
+    run_import(
         code=1,
         errors=(
             "list: cannot be read: no such file or directory; nothing was changed",
@@ -936,21 +925,21 @@ def test_a_file_that_is_not_there_is_told(folder, bring_in):
     )
 
 
-def test_a_file_without_end_is_not_read_to_its_end(folder, bring_in, monkeypatch):
+def test_import_of_an_endless_file_fails(folder, run_import, monkeypatch):
     monkeypatch.setattr(doorpi, "LIST_BYTES", 10_000)
     (folder / "list").unlink()
     (folder / "list").symlink_to("/dev/zero")
 
-    bring_in(
+    run_import(
         code=1, errors=("list: longer than 0 MB: not a list; nothing was changed",)
     )
 
 
-def test_a_dash_is_standard_input(folder, bring_in, store):
+def test_import_reads_standard_input(folder, run_import, store):
     saved, file = os.dup(0), os.open(folder / "list", os.O_RDONLY)
     os.dup2(file, 0)
     try:
-        bring_in("-")
+        run_import("-")
     finally:
         os.dup2(saved, 0)
         os.close(saved)
@@ -959,7 +948,7 @@ def test_a_dash_is_standard_input(folder, bring_in, store):
     assert stored(store) == LIMITED
 
 
-def test_an_error_in_the_middle_changes_nothing(folder, bring_in, store):
+def test_import_is_rolled_back_after_an_error(folder, run_import, store):
     store.people.add_card(card_of(STRANGER, "Gone"), NOON)
     with contextlib.closing(sqlite3.connect(store.people.path)) as db, db:
         db.execute(
@@ -967,15 +956,17 @@ def test_an_error_in_the_middle_changes_nothing(folder, bring_in, store):
             " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
         )
 
-    told = bring_in(
+    lines = run_import(
         "--replace", code=1, errors=("database: state/cards.db: disk full",)
     )
 
-    assert told[-1] == "0 unchanged, 2 added, 0 changed, 1 removed, 0 refused"
+    assert lines[-1] == "0 unchanged, 2 added, 0 changed, 1 removed, 0 refused"
     assert stored(store) == [card_of(STRANGER, "Gone")]
 
 
-def test_a_report_that_nobody_reads_changes_nothing(folder, store, capsys, monkeypatch):
+def test_import_with_a_closed_output_changes_nothing(
+    folder, store, capsys, monkeypatch
+):
     """As in ``import FILE | head``."""
 
     class Gone:
@@ -996,9 +987,7 @@ def test_a_report_that_nobody_reads_changes_nothing(folder, store, capsys, monke
 
 
 @pytest.mark.realtime
-def test_a_long_list_is_brought_in_soon_and_keeps_no_tap_waiting(
-    folder, bring_in, store
-):
+def test_import_of_a_long_list_delays_no_tap(folder, run_import, store):
     count = 5_000
     rows = "".join(f"04{i:012X},Person {i},2099-12-31\n" for i in range(count))
     (folder / "list").write_text(f"uid,holder,until\n{rows}")
@@ -1015,24 +1004,17 @@ def test_a_long_list_is_brought_in_soon_and_keeps_no_tap_waiting(
     tapping = threading.Thread(target=tap)
     tapping.start()
     began_s = time.thread_time()  # there are two of us
-    told = bring_in()
+    lines = run_import()
     took_s = time.thread_time() - began_s
     done.set()
     tapping.join()
 
-    assert told[-2] == "0 unchanged, 5,000 added, 0 changed, 0 removed, 0 refused"
+    assert lines[-2] == "0 unchanged, 5,000 added, 0 changed, 0 removed, 0 refused"
     assert took_s < 20 * count / 100_000 * 4  # 100,000 in 20 s, on a busy computer
     assert max(waits_s) < 0.5
 
 
-def test_every_known_uid_spelling_is_parsed_alike():
-    """What the two properties above lean on."""
-    assert {parse_uid(text) for text in ("0123ab07", "01:23:AB:07", "1.35.171.7")} == {
-        ANNA
-    }
-
-
-def test_a_hundred_thousand_blank_lines_above_a_list_take_no_time_to_speak_of():
+def test_blank_lines_above_a_list_are_read_in_linear_time():
     """Before, each of them was tried as the beginning of all that follow: minutes."""
     listed = read_list("\n" * 100_000 + "uid,holder\n04A93C715ED284,Ken Sato\n", OWNER)
 

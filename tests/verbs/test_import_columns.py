@@ -68,28 +68,28 @@ EXPORTS = {
 
 
 @pytest.mark.parametrize(("text", "columns"), EXPORTS.values(), ids=EXPORTS)
-def test_a_list_with_unknown_columns_is_refused_until_each_is_ignored(text, columns):
-    reported = why_not(text)
+def test_unknown_columns_stop_a_list_until_each_is_ignored(text, columns):
+    words = why_not(text)
     ignore = " ".join(f"--ignore {name!r}" for name in columns)
 
-    assert reported.startswith("unknown columns could limit access: ")
-    assert reported.endswith(f", or import without them: {ignore}")
+    assert words.startswith("unknown columns could limit access: ")
+    assert words.endswith(f", or import without them: {ignore}")
     assert why_not(text, *columns[1:]).endswith(f" --ignore {columns[0]!r}")
     assert listed(text, *columns).rows
 
 
-def test_an_unknown_column_without_cells_is_no_trouble():
+def test_unknown_column_without_cells_is_accepted():
     assert listed(table("name,disabled", "Ada,")).rows
 
 
-def test_only_a_column_that_is_not_used_can_be_ignored():
+def test_ignore_takes_only_unknown_columns():
     text = table("name,valid_until,Phone", "Ada,2027-01-01,1234")
 
     for name in ("valid_until", "Telephone"):
         assert why_not(text, name) == f"--ignore {name!r}: no such unknown column"
 
 
-def test_two_columns_for_one_limit_are_refused():
+def test_two_columns_for_one_key_are_refused():
     text = table("name,Valid until,until", "Ada,2027-01-01,2026-01-01")
 
     assert why_not(text) == "two columns for valid_until: 'Valid until', 'until'"
@@ -109,7 +109,7 @@ DAYS = {
 
 
 @pytest.mark.parametrize(("first", "last"), DAYS.values(), ids=DAYS)
-def test_dates_of_spreadsheets_are_days(first, last):
+def test_dates_of_spreadsheets_are_read(first, last):
     text = table("name,valid_from,valid_until", f"Ada,{first},{last}")
     (card,) = cards(text)
 
@@ -128,13 +128,13 @@ NO_DAYS = {
 
 
 @pytest.mark.parametrize(("cell", "why"), NO_DAYS.values(), ids=NO_DAYS)
-def test_a_date_that_is_not_surely_a_day_is_refused(cell, why):
+def test_ambiguous_or_invalid_dates_are_refused(cell, why):
     text = table("name,Valid Until", f"Ada,{cell}")
 
     assert refused(text) == [f"Valid Until = {cell!r}: {why}"]
 
 
-def test_a_first_day_does_not_begin_when_it_ends():
+def test_first_day_at_its_last_minute_is_refused():
     text = table("name,from", "Ada,2026-12-31 23:59")
 
     assert "time of day" in refused(text)[0]
@@ -150,19 +150,19 @@ def of_uids(*uids: str) -> str:
 DIGITS = f"digits only: {PRINTED_WORDS}, or write its UID with colons"
 
 
-def test_a_list_of_printed_numbers_is_refused():
+def test_digits_only_in_most_uids_are_refused():
     numbers = ["07730211", "07730212", "07730218"]
 
     assert refused(of_uids(*numbers)) == [f"uid = {n!r}: {DIGITS}" for n in numbers]
 
 
-def test_a_number_that_is_there_again_is_one():
+def test_digits_only_in_repeated_rows_count_once():
     text = "uid,name\n" + "07730211,Ada\n" * 3 + "0773021A,Bo\n"
 
     assert len(listed(text).rows) == 2
 
 
-def test_digits_that_come_by_chance_are_believed_and_written_with_colons_always():
+def test_digits_only_in_few_uids_or_with_colons_are_accepted():
     few = listed(of_uids("07730211", "0773021A"))
     rare = listed(of_uids("07730211", *(f"A773{i:04}" for i in range(20))))
     sure = listed(of_uids("07:73:02:11", "07:73:02:12", "07:73:02:18"))
@@ -172,7 +172,7 @@ def test_digits_that_come_by_chance_are_believed_and_written_with_colons_always(
     assert (len(sure.rows), sure.notes) == (3, {})
 
 
-def test_a_number_that_excel_shortened_makes_the_column_one_of_numbers():
+def test_digits_only_beside_a_number_shortened_by_excel_are_refused():
     assert refused(of_uids("12345678901234", "1.23457E+12")) == [
         f"uid = '12345678901234': {DIGITS}",
         "uid = '1.23457E+12': not a UID: two hex digits a byte, such as 04:A1:B2:C3",
@@ -191,11 +191,11 @@ HEADS = {
 
 
 @pytest.mark.parametrize("text", HEADS.values(), ids=HEADS)
-def test_lines_above_the_columns_are_skipped(text):
+def test_csv_lines_above_the_header_are_skipped(text):
     assert [card.holder for card in cards(text)] == ["Ada"]
 
 
-def test_lines_are_counted_from_the_top_of_the_file():
+def test_csv_lines_are_counted_from_the_top_of_the_file():
     text = "sep=;\n# two\n\nuid;name\n04310A0B0C0D80;Ada\n8804A3C6;Bo\n"
 
     assert [row.number for row in listed(text).refused] == [6]
@@ -204,7 +204,7 @@ def test_lines_are_counted_from_the_top_of_the_file():
 # -- esp-rfid and uhppoted
 
 
-def test_a_pin_is_no_card():
+def test_esp_rfid_pin_is_refused():
     text = '{"acctype": 1, "uid": "1234", "user": "PIN", "validuntil": 2145916800, "%s": "1234"}'
 
     for key in ("pincode", "pin"):
@@ -213,7 +213,7 @@ def test_a_pin_is_no_card():
         ]
 
 
-def test_what_mqtt_says_besides_is_no_user():
+def test_esp_rfid_mqtt_events_are_refused():
     user = '{"acctype": 1, "uid": "25c2451b", "validuntil": 2145916800}'
     came = '{"type": "access", "isKnown": "true", "uid": "43c8291c", "username": "C"}'
     text = f"{user}\n{came}"
@@ -224,14 +224,14 @@ def test_what_mqtt_says_besides_is_no_user():
     ]
 
 
-def test_milliseconds_are_a_day_too():
+def test_esp_rfid_limits_may_be_milliseconds():
     text = '{"acctype": 1, "uid": "25c2451b", "validsince": 1767225600000, "validuntil": 1798761600000}'
     (card,) = cards(text)
 
     assert (card.valid_from, card.valid_until) == (date(2026, 1, 1), date(2026, 12, 31))
 
 
-def test_a_card_of_uhppoted_without_dates_is_refused():
+def test_uhppoted_card_without_dates_is_refused():
     head, card = (
         "Card Number\tFrom\tTo\tFront Door\tUID\n",
         "1\t\t2026-12-31\tY\t04310A0B0C0D80\n",
@@ -245,7 +245,7 @@ def test_a_card_of_uhppoted_without_dates_is_refused():
 # -- names and formulas
 
 
-def test_names_of_all_scripts_are_taken_and_shown():
+def test_names_in_all_scripts_are_accepted():
     names = [
         "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",
         "Ada\u00a0Berg",
@@ -263,13 +263,13 @@ def test_names_of_all_scripts_are_taken_and_shown():
 # -- what our own verbs print
 
 
-def test_a_card_that_this_version_refuses_is_no_plain_card_after_an_import():
+def test_card_that_this_version_refuses_is_refused_in_a_list():
     text = '{"uid": "0431F2A6", "holder": "Ada", "source": "db", "refused": "needs a newer version"}'
 
     assert refused(text) == ["needs a newer version"]
 
 
-def test_uids_of_cards_json_are_never_taken_for_printed_numbers():
+def test_digits_only_from_cards_json_are_accepted():
     entry = '{{"uid": "{}", "holder": "Ada", "source": "db"}}'
     text = "\n".join(map(entry.format, ["07730211", "07730212", "07730218"]))
 
@@ -306,7 +306,7 @@ def reasons(text: str) -> list[str]:
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), CELLS), max_size=4))
-def test_any_object_is_a_card_or_refused_with_a_reason(entries):
+def test_read_list_of_any_json_has_cards_or_a_reason(entries):
     for head in ({"uid": "", "holder": ""}, {"code": "", "kind": ""}, {"acctype": 1}):
         assert all(reasons(json.dumps([head, *entries])))
 
@@ -315,7 +315,7 @@ def test_any_object_is_a_card_or_refused_with_a_reason(entries):
     st.lists(st.sampled_from(KEYS), unique=True, min_size=1, max_size=8),
     st.lists(st.lists(CELLS.map(str), min_size=8, max_size=8), max_size=4),
 )
-def test_any_table_is_cards_or_refused_with_a_reason(names, rows):
+def test_read_list_of_any_table_has_cards_or_a_reason(names, rows):
     lines = [names, *(row[: len(names)] for row in rows)]
 
     assert all(reasons("".join("\t".join(line) + "\n" for line in lines)))
