@@ -46,6 +46,12 @@ if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:  # pytest by hand, not run.
     set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "doorpi-hypothesis")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """An address differs between the processes that share the tests."""
+    if " at 0x" in item.name:
+        raise pytest.UsageError(f"{item.nodeid}: give its parameters ids")
+
+
 @pytest.fixture(autouse=True)
 def mask_stays():
     """`main` sets the mask of its process, which here is that of all tests."""

@@ -235,7 +235,9 @@ NOES = {
 }
 
 
-@pytest.mark.parametrize(("change", "reason"), NOES.items(), ids=lambda x: str(x)[:25])
+@pytest.mark.parametrize(
+    ("change", "reason"), NOES.items(), ids=[no.__name__ for no in NOES]
+)
 def test_what_it_supplies_is_judged_as_an_entry_of_the_list(
     world, elsewhere, change, reason
 ):
