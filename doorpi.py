@@ -4883,12 +4883,9 @@ class WebLock(Lock):
         self._path = self.path.format(quote(access.device_id, safe=""))
         self._secrets = _secrets_in(access)
         self.apis: list[WebApi] = []
-        key = access.api_key.text
-        self._api = self._reach(
-            (access.base_url or self.base_url).rstrip("/"),
-            headers={name: text.format(key) for name, text in self.headers},
-            modules=self.modules,
-        )
+        url, key = access.base_url or self.base_url, access.api_key.text
+        headers = {name: text.format(key) for name, text in self.headers}
+        self._api = self._reach(url, headers=headers, modules=self.modules)
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
         """The API at one of the vendor's hosts, as some issue tokens at another one."""
@@ -4971,9 +4968,8 @@ class WebLock(Lock):
 class SesameMini(WebLock):
     """Sesame and Sesame mini over the first public API, with the WiFi access point.
 
-    A command is answered by the id of a task, whose end is the lock's own report.
-    ``locked`` can lag by minutes even with ``responsive``, so a task that succeeded is
-    not checked again.
+    A command is answered by the id of a task, whose end is the lock's own report and
+    is not checked: ``locked`` can lag by minutes even with ``responsive``.
 
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on the lag.
     """
@@ -5036,9 +5032,8 @@ class SesameMini(WebLock):
 class Sesame(WebLock):
     """Sesame 3, 4, 5 and 5 Pro over the current Web API, with Hub 3 or WiFi Module 2.
 
-    The API accepts a command whether or not the lock moves (even with a wrong secret),
-    so it counts when a status shows the target, with a later time stamp of the vendor:
-    the same observation as before proves nothing.
+    The API accepts a command even if the lock does not move, as with a wrong secret, so
+    it counts when a status with a later time stamp shows the target.
 
     Source: CANDY-HOUSE/API_document, webapi.en.md (2026-03).
     """
@@ -5187,8 +5182,8 @@ class SwitchBot(WebLock):
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         self._sent_at = self._clock.monotonic()
-        words = {"parameter": "default", "commandType": "command"}
-        body = {"command": command.value, **words}
+        body = {"command": command.value, "parameter": "default"}
+        body["commandType"] = "command"
         self._answer("POST", f"{self._path}/commands", by, send_by, body=body)
         return None
 
@@ -5232,9 +5227,9 @@ def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
 class Tedee(WebLock):
     """Tedee PRO and GO over the cloud API, with their bridge.
 
-    A command is answered by the id of an operation, whose end is the lock's own report,
-    except that a lock which is not calibrated reports success without moving.  Where
-    the operation proves nothing the state does, which may be read once in 20 s.
+    A command is answered by the id of an operation, whose end is the lock's own report;
+    but one that is not calibrated reports success without moving.  Then the state
+    decides, which may be read once in 20 s.
 
     Source: tedee-com/tedee-api-doc, release-notes.rst (2026-05).
     """
@@ -5352,11 +5347,11 @@ class NukiLock(WebLock):
 class NukiBridge(NukiLock):
     """Nuki over the HTTP API of its bridge on the local network.
 
-    The bridge takes one connection and one request at a time, and falls silent when
-    they come too fast, so each request has its own connection, ``gap_s`` after the
-    one before.  There is no TLS: others on the network cannot learn the token, but
-    could answer in the bridge's place.  ``lockState`` and ``lockAction`` ask the lock
-    by radio and wait for its answer; ``list`` is what the bridge remembers.
+    The bridge takes one request at a time and falls silent when they come too fast, so
+    each has its own connection, ``gap_s`` after the one before.  Without TLS others on
+    the network cannot learn the token, but could answer in the bridge's place.
+    ``lockState`` and ``lockAction`` ask the lock by radio and wait for its answer;
+    ``list`` is what the bridge remembers.
 
     Source: Nuki Bridge HTTP API v1.13.
     """
@@ -5470,11 +5465,9 @@ class NukiBridge(NukiLock):
 class NukiWeb(NukiLock):
     """Nuki over its Web API, for locks with a bridge, Wi-Fi or Thread of their own.
 
-    An action that is accepted "does not mean executed", so a command counts when a
-    later status shows the target: one with a newer date, or another state without an
-    older date.
-
-    Source: docs.nuki.io.
+    An action that is accepted "does not mean executed" (docs.nuki.io), so a command
+    counts when a status shows the target that has a newer date, or another state than
+    before without an older date.
     """
 
     base_url = "https://api.nuki.io"
