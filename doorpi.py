@@ -6465,8 +6465,9 @@ class SqliteEvents(SqliteFile):
     def _first_at(
         self, order: str, sought: Sought = EVERYTHING, which: str = "1"
     ) -> datetime | None:
+        """None also where that row has no time that makes sense."""
         found = self._rows(sought, {f"{which} AND ?": 1}, order, 1)
-        return found[0].at if found else None
+        return next((event.at for event in found if event.at != EPOCH), None)
 
     def close_interrupted(self) -> int:
         """An event of a verb that moves the lock itself is left to it for VERB_S."""
