@@ -8855,8 +8855,8 @@ class ListError(ValueError):
 
 
 class Row:
-    """A record of a list, with its ``cells`` by the plain names of their columns; when
-    it was read it has a ``card``, or is refused: ``why``.  It does not mention the
+    """A record of a list, with its ``cells`` by the plain names of their columns.  Once
+    it is read it has a ``card``, or is refused: ``why``.  It does not mention the
     ``silent`` keys: a card that is on the list already keeps their values."""
 
     def __init__(self, number: int, cells: dict[str, Any], why: str = "") -> None:
@@ -8870,7 +8870,8 @@ class Row:
     def refuse(self, why: str, titles: Mapping[str, str]) -> None:
         """Keep the reason, with the list's own names (``titles``) for our keys."""
         self.card = None
-        self.why = re.sub(r"(?<![^ ])\.(\w+)", lambda it: titles.get(it[1], it[1]), why)
+        pattern = r"(?:^|(?<=; ))\.(\w+)"
+        self.why = re.sub(pattern, lambda it: titles.get(it[1], it[1]), why)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -9095,10 +9096,8 @@ def _fix_uhppoted(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[st
 
 class ListFormat(NamedTuple):
     """A kind of list: the noun for a ``row`` of it, the ``marks`` among its columns,
-    the names that the column of a key may have, and other known columns.
-
-    ``fix`` translates a row; a card without a name is called ``nameless``.
-    """
+    the names that the column of a key may have, and other known columns.  ``fix``
+    translates a row; a card without a name is called ``nameless``."""
 
     name: str
     row: str
@@ -9328,6 +9327,8 @@ def list_changes(
             continue
         card = card._replace(**{key: getattr(before, key) for key in row.silent})
         row.why = ", ".join(news_of(before, card, schedules, schedules))
+        if not row.why and before._replace(source=card.source, block=None) != card:
+            row.why = "other limits"  # which do not show, as of a card that is off
         if before.refused or (row.why and uid in in_file):
             words = f"doorpi.toml has this card, and decides: {row.why}"
             row.why = before.refused or words
@@ -9349,15 +9350,14 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
     the five numbers; at most 20 lines of each."""
     yield listed.kind.name
     parts, schedules = changes._asdict(), listed.config.schedules
-    kept = "kept, though not on the list, because a refused row may mean them"
+    titles = {"kept": "kept, though not on the list: a refused row may mean them"}
     for title, some in parts.items():
-        yield from [f"{kept if title == 'kept' else title}:"] * bool(some)
+        yield from [f"{titles.get(title, title)}:"] * bool(some)
         for one in some[:20]:
             if isinstance(one, Row):
                 who = f' ("{printable(one.holder, 40)}")' if one.holder else ""
-                words = (
-                    f"{listed.kind.row} {one.number}{who}: {printable(one.why, 500)}"
-                )
+                why = printable(one.why, 500)
+                words = f"{listed.kind.row} {one.number}{who}: {why}"
             else:
                 words = f"{format_uid(one.uid)}  {printable(one.holder, 60)}"
                 news, valid = listed.rows.get(one.uid), validity(one, schedules, today)

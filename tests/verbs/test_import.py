@@ -545,6 +545,16 @@ def test_list_report_describes_a_changed_card(changes, words):
     assert report(text, [before])[2] == f"  {format_uid(ANNA)}  {after.holder}: {words}"
 
 
+def test_list_report_has_changes_that_do_not_show_in_words():
+    before = card_of(ANNA, "Anna", enabled=False)
+    text = doorpi_toml([replace(before, valid_until=date(2027, 1, 1))])
+
+    assert report(text, [before])[1:3] == [
+        "changed:",
+        "  01:23:AB:07  Anna: other limits",
+    ]
+
+
 SILENT = {
     "CSV": csv_of("01:23:AB:07", "Anna Abe"),
     "esp-rfid": esp_rfid_of("0123ab07", username="Anna Abe", validuntil=4102444800),
@@ -618,9 +628,7 @@ DOUBTS = {
 def test_replace_keeps_a_card_that_a_refused_row_may_mean(text, uid, holder):
     lines = report(text, [card_of(uid, holder), card_of(JO, "Jo")], whole=True)
 
-    kept = lines.index(
-        "kept, though not on the list, because a refused row may mean them:"
-    )
+    kept = lines.index("kept, though not on the list: a refused row may mean them:")
     assert lines[kept + 1] == f"  {format_uid(uid)}  {holder}  always"
     assert lines[-1] == "0 unchanged, 1 added, 0 changed, 1 removed, 1 refused"
 
