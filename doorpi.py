@@ -10661,7 +10661,7 @@ def cmd_allow(args: argparse.Namespace) -> None:
     may = "enrols cards" if card.role is Role.MASTER else "may enter"
     name = printable(card.holder)
     say(f"{name} {may} with {format_uid(uid)}{presented}: {words}")
-    say(f"no longer {block_words(block)}" for block in lifted)
+    say(f"no longer {words}" for words in dict.fromkeys(map(block_words, lifted)))
     complain(*notes)
 
 
