@@ -2711,10 +2711,6 @@ class Indicator(Protocol):
         """Start to play ``signals``, one after the other, in the background."""
         return
 
-    def keep_ready(self) -> None:
-        """Called when idle: try again to get missing pins."""
-        return
-
     def close(self) -> None:
         """Lights off."""
         return
@@ -3435,7 +3431,6 @@ class Display:
     def update(self) -> None:
         """For idle moments: show what has changed, once the last result was seen."""
         indicator = self._keeper.equipment.indicator
-        indicator.keep_ready()
         dark = indicator.trouble and f"no lights: {indicator.trouble}"
         self.note("lights", dark, "the lights are back")
         is_seen = self._clock.monotonic() >= self.shown_until
@@ -7578,7 +7573,7 @@ class GpioLights:
 
     Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
     ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
-    Without pins they play on in the dark, until ``keep_ready`` gets them.
+    Without pins they play on in the dark, until the thread gets them.
     """
 
     backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
@@ -7587,9 +7582,9 @@ class GpioLights:
         self._config, self._patterns = config, patterns
         self._leds: Any = None
         self._frames: Iterator[tuple[tuple[int, int], float]] = iter(())
-        self._due = inf  # when the next frame begins
+        self._light = 0, 0  # (green, red) of the current frame
+        self._due = inf  # when the next one begins
         self._player: threading.Thread | None = None
-        self._is_loaded = "gpiozero" in sys.modules
         self._is_closed = False
         #: Guards all of this.  The main thread takes it under ``postponed``.
         self._changed = threading.Condition()
@@ -7598,7 +7593,6 @@ class GpioLights:
         self.trouble = ""
 
     def show(self, *signals: Signal) -> None:
-        self.keep_ready()
         played = (self._patterns[signal].frames() for signal in signals)
         with ProcessSignals.postponed(), self._changed:
             self._frames = chain(*played, [((0, 0), inf)])
@@ -7611,25 +7605,11 @@ class GpioLights:
                     self._player.start()
             self._changed.notify()
 
-    def load(self) -> None:
-        """Import gpiozero, which takes a slow Pi seconds; the player does it beside the
-        door."""
-        with contextlib.suppress(*_gpio_errors()):  # the pins will report why
-            import gpiozero  # noqa: F401
-        self._is_loaded = True
-
-    def keep_ready(self) -> None:
-        has_to_wait = not self._is_loaded or time.monotonic() < self._retry_at
-        if has_to_wait or self._leds is not None:
-            return
+    def open(self) -> None:
+        """Get the pins; if that fails, ``trouble`` says why."""
         import warnings
 
-        with (
-            ProcessSignals.postponed(),
-            ProcessSignals.signals_blocked(),
-            self._changed,
-            warnings.catch_warnings(),
-        ):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about each library that gpiozero lacks
             try:
                 import gpiozero
@@ -7637,28 +7617,32 @@ class GpioLights:
                 pins = self._config.green_gpio, self._config.red_gpio
                 is_high = self._config.active_high
                 self._leds = gpiozero.LEDBoard(*pins, active_high=is_high)
-                self.trouble = ""
+                self._leds.value, self.trouble = self._light, ""
             except _gpio_errors() as error:
                 self._release(error)
 
     def _play(self) -> None:
-        self.load()
+        with contextlib.suppress(*_gpio_errors()):  # ``open`` will report why
+            import gpiozero  # noqa: F401 -- which takes a slow Pi seconds
         with self._changed:
             while not self._is_closed:
-                left_s = self._due - time.monotonic()
+                if self._leds is None and time.monotonic() >= self._retry_at:
+                    self.open()
+                retry_at = inf if self._leds is not None else self._retry_at
+                left_s = min(self._due, retry_at) - time.monotonic()
                 if left_s > 0:
                     self._changed.wait(None if left_s == inf else left_s)
-                else:
+                elif self._due <= retry_at:
                     self._next_frame()
 
     def _next_frame(self) -> None:
         """Each is due by the start of the first: a pattern of 3 s takes 3 s, however
         long each step takes."""
-        light, seconds = next(self._frames)
+        self._light, seconds = next(self._frames)
         self._due += seconds
         if self._leds is not None:
             try:
-                self._leds.value = light
+                self._leds.value = self._light
             except _gpio_errors() as error:
                 self._release(error)
 
@@ -7675,11 +7659,11 @@ class GpioLights:
     def close(self) -> None:
         with ProcessSignals.postponed():
             with self._changed:
-                self._is_closed, self._retry_at = True, inf
+                self._is_closed = True
                 self._release()
                 self._changed.notify()
-            if self._player is not None and self._is_loaded:  # else it takes too long
-                self._player.join()
+            if self._player is not None:
+                self._player.join(0.5)  # it may still be importing
 
 
 class NoLights(Indicator):
@@ -9927,8 +9911,7 @@ def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
         return
     lamp_test = parse_pattern(LAMP_TEST)
     with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
-        lights.load()
-        lights.keep_ready()
+        lights.open()
         if lights.trouble:
             words = f"{pins}: {lights.trouble}; the door works without lights"
             yield Finding(WARN, "lights", words, _pin_advice(lights.trouble))

@@ -321,14 +321,10 @@ class FakeLights:
         self.clock = clock
         self.shown: list[tuple[float, tuple[Signal, ...]]] = []
         self.trouble = ""
-        self.kept_ready = 0
         self.closed = 0
 
     def show(self, *signals: Signal) -> None:
         self.shown.append((self.clock.monotonic(), signals))
-
-    def keep_ready(self) -> None:
-        self.kept_ready += 1
 
     @property
     def signals(self) -> list[Signal]:

@@ -194,8 +194,8 @@ def test_unset_clock_is_logged_at_the_start_and_again_when_set(world, caplog):
         door.run()
 
     words = "the clock is not set: cards with dates or hours are refused"
-    told = [r.getMessage() for r in caplog.records if "clock" in r.getMessage()]
-    assert told == [words, "the clock is set: cards with dates or hours work again"]
+    reported = [r.getMessage() for r in caplog.records if "clock" in r.getMessage()]
+    assert reported == [words, "the clock is set: cards with dates or hours work again"]
     status = [said for said in world.supervisor.said if said.startswith("status")]
     assert status[0] == f"status: ready; {words}"
     assert status[-1] == "status: ready"
@@ -336,7 +336,7 @@ DAY_S = 86_400
 
 
 def test_clock_set_by_hand_is_not_trusted_until_the_kernel_is_synchronised(kernel):
-    told = []
+    reported = []
 
     def story():
         door = SystemClock()  # its sandbox lets it ask nobody but the marker
@@ -347,12 +347,12 @@ def test_clock_set_by_hand_is_not_trusted_until_the_kernel_is_synchronised(kerne
             kernel.synchronised, kernel.ahead_s = synchronised, ahead_s
             yield
             kernel.sandboxed = True
-            told.append(door.is_set())
+            reported.append(door.is_set())
             kernel.sandboxed = False
 
     kernel.watched(story())
 
-    assert told == [True, True, False, False, True, True, True]
+    assert reported == [True, True, False, False, True, True, True]
 
 
 def test_an_expired_guest_stays_out_when_the_clock_is_set_back_by_hand(kernel, world):
@@ -396,7 +396,7 @@ def test_the_marker_is_written_when_the_kernel_says_so_and_when_that_changes(ker
 
 @pytest.fixture
 def zone(tmp_path, monkeypatch):
-    """Sets the zone as `timedatectl` does: a new link, and nobody is told."""
+    """Sets the zone as `timedatectl` does: a new link, and nobody is reported."""
     localtime = tmp_path / "localtime"
     monkeypatch.setattr(doorpi, "LOCALTIME", localtime)
     monkeypatch.setenv("TZ", "UTC")
@@ -528,15 +528,15 @@ def test_zone_change_reaches_the_running_door_and_why(
 
     with DoorProcess(config, program=program, **env) as door:
         door.until_ready()
-        told = [(door.tap(radio, KEN).reason, asked())]
+        reported = [(door.tap(radio, KEN).reason, asked())]
         for zone in (tokyo, utc):
             (another_etc / "new").symlink_to(zone)
             (another_etc / "new").replace(localtime)
-            told.append((door.tap(radio, KEN).reason, asked()))
+            reported.append((door.tap(radio, KEN).reason, asked()))
 
     granted, denied = Reason.GRANTED, Reason.NOT_PERMITTED_AT_THIS_TIME
-    assert [reason for reason, _ in told] == [granted, denied, granted]
-    for reason, said in told:
+    assert [reason for reason, _ in reported] == [granted, denied, granted]
+    for reason, said in reported:
         assert f": {reason}," in said
 
 

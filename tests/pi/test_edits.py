@@ -104,7 +104,7 @@ def reopened_for_each_line(path: Path) -> None:
             file.write(line)
 
 
-def deleted_and_made_anew(path: Path) -> None:
+def deleted_and_made_again(path: Path) -> None:
     path.unlink()
     path.write_text(NEW)
 
@@ -159,7 +159,7 @@ WAYS = {
     "a temporary file elsewhere": through_another_folder,
     "as vim does": as_vim_does,
     "line by line": reopened_for_each_line,
-    "deleted and made anew": deleted_and_made_anew,
+    "deleted and made again": deleted_and_made_again,
     "with its folder": with_its_folder,
     "another folder": as_another_folder,
     "by a link": by_a_link,
@@ -324,7 +324,7 @@ def test_watch_reads_an_undone_mistake_at_the_end_after_a_second(path, clock, wh
 
 
 FOLDERS = {
-    "a folder made anew": with_its_folder,
+    "a folder made again": with_its_folder,
     "another folder in its place": as_another_folder,
     "the file is a link now": by_a_link,
 }
@@ -482,10 +482,10 @@ def test_sighup_waits_until_an_edit_is_complete(desk, caplog):
 def test_bad_edit_is_reported_once_with_all_problems(desk):
     desk.write("after", more="on = 1\noff = 2\n")
 
-    told = [desk.read(), desk.read()]
+    reported = [desk.read(), desk.read()]
 
     each = "doorpi.toml: lock.{}: unknown key"
-    assert told == [f"{each.format('on')}\n{each.format('off')}", "nothing"]
+    assert reported == [f"{each.format('on')}\n{each.format('off')}", "nothing"]
     assert desk.config.door.name == "before"
 
 
@@ -501,13 +501,13 @@ def test_bad_edit_that_is_not_toml_is_reported_with_line_and_caret(desk):
 
 def test_bad_edit_after_another_is_reported_and_undoing_it_heals(desk):
     desk.write("after", more="on = 1\n")
-    told = [desk.read()]
+    reported = [desk.read()]
     desk.write("later", more="on = 1\n")
-    told.append(desk.read())
+    reported.append(desk.read())
     desk.write()
-    told.append(desk.read())
+    reported.append(desk.read())
 
-    assert told == ["doorpi.toml: lock.on: unknown key"] * 2 + ["no change"]
+    assert reported == ["doorpi.toml: lock.on: unknown key"] * 2 + ["no change"]
 
 
 def test_missing_file_is_a_problem_until_it_returns(desk):
@@ -525,9 +525,9 @@ def test_unreadable_file_is_a_problem_until_it_can_be_read(powerless, clock):
     shut = desk.read()
     desk.path.chmod(0o600)
 
-    told = [shut, desk.read()]
+    reported = [shut, desk.read()]
 
-    assert told == [
+    assert reported == [
         f"{desk.path}: cannot be read: permission denied",
         "no change",
     ]

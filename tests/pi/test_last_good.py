@@ -89,8 +89,8 @@ def test_start_with_an_unusable_file_uses_the_last_good_settings(
     start.again(desk)
 
     assert desk.config.door.name == "before"
-    (told,) = caplog.messages
-    assert told.startswith(f"{path} cannot be used: the last good settings, of ")
+    (reported,) = caplog.messages
+    assert reported.startswith(f"{path} cannot be used: the last good settings, of ")
     problem = desk.read()
     assert problem not in ("nothing", "no change", "before")
     assert desk.read() == "nothing"
@@ -328,8 +328,8 @@ def test_save_that_fails_is_logged_once_and_stops_no_door(path, start, caplog):
     desk = start()
     desk.settings.remember()
 
-    (told,) = caplog.messages
-    assert "a bad edit of the settings would not survive a restart" in told
+    (reported,) = caplog.messages
+    assert "a bad edit of the settings would not survive a restart" in reported
 
 
 # -- the verbs

@@ -85,7 +85,7 @@ class Bench(MockFactory):
     def lights(self, patterns=None, **leds) -> GpioLights:
         Device.pin_factory = self
         lights = GpioLights(LedsConfig(**leds), patterns or PATTERNS)
-        lights.keep_ready()  # gpiozero is loaded: it has its pins at once
+        lights.open()  # or its thread does, a moment later
         return lights
 
     def history(self, since: float) -> list[Seen]:
@@ -360,7 +360,7 @@ def test_without_gpio_the_lights_are_dark_and_report_why(monkeypatch, failure, w
     failure(monkeypatch)
 
     lights = GpioLights(LedsConfig(), PATTERNS)
-    lights.keep_ready()
+    lights.open()
 
     assert lights.trouble.startswith(why.replace("\n", "\\n"))
     lights.show(Signal.UNLOCKED, Signal.READY)
@@ -374,7 +374,7 @@ def soon(monkeypatch):
 
 
 def until_back(lights: GpioLights) -> None:
-    wait_for(lambda: (lights.keep_ready(), not lights.trouble)[1], "the pins")
+    wait_for(lambda: not lights.trouble, "the pins")
 
 
 def test_busy_pins_are_used_once_they_are_free(bench, soon):
@@ -384,7 +384,7 @@ def test_busy_pins_are_used_once_they_are_free(bench, soon):
     patterns = PATTERNS | {Signal.READY: parse_pattern("* A")}
     with contextlib.closing(GpioLights(LedsConfig(), patterns)) as lights:
         lights.show(Signal.READY)
-        lights.keep_ready()
+        wait_for(lambda: lights.trouble, "the trouble")
         assert lights.trouble.startswith("pin GPIO22 is already in use by")
 
         bench.release_pins(other_program, "GPIO22")
@@ -412,7 +412,7 @@ def mortal():
 
 def test_failing_pins_leave_the_lights_dark_until_they_work_again(mortal, soon):
     with contextlib.closing(GpioLights(LedsConfig(), PATTERNS)) as lights:
-        lights.show(Signal.WORKING)
+        lights.open()
         mortal.is_dead = True
 
         lights.show(Signal.UNLOCKED)
@@ -455,7 +455,6 @@ lights.show(doorpi.Signal.NOT_LOCKED)
 assert not lights.trouble
 ends_at = time.monotonic() + 20
 while not (lights._leds and any(lights._leds.value)) and time.monotonic() < ends_at:
-    lights.keep_ready()  # as an idle door does
     time.sleep(0.01)
 print(any(lights._leds.value))
 lights.close()

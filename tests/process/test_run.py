@@ -398,6 +398,7 @@ def test_a_stop_while_a_light_begins_waits_until_it_can_be_put_out(
     monkeypatch.setattr(gpiozero.Device, "pin_factory", factory)
     lit = {**doorpi.Parser({}).patterns(), Signal.READY: Pattern("A", None)}
     lights = GpioLights(doorpi.LedsConfig(), lit)
+    lights.open()
 
     with pytest.raises(Stopped):
         lights.show(Signal.READY)

@@ -465,7 +465,7 @@ def test_reader_is_reopened_once_a_day_while_no_card_is_there(chip, bench):
     bench.pass_time(0.2)
     while_there = chip.commands["SAMConfiguration"]
     chip.take()
-    bench.until(lambda: chip.commands["SAMConfiguration"] > opened, "opened anew")
+    bench.until(lambda: chip.commands["SAMConfiguration"] > opened, "opened again")
 
     assert while_there == opened
     assert bench.taps == 1
@@ -474,7 +474,7 @@ def test_reader_is_reopened_once_a_day_while_no_card_is_there(chip, bench):
 
 def test_daily_reopening_that_fails_is_a_fault_like_any_other(chip, bench):
     bench.until(lambda: chip.senses, "a look for a card")
-    chip.hang_up(after=4 + 1)  # in the next look but one: that opens it anew
+    chip.hang_up(after=4 + 1)  # in the next look but one: that opens it again
     bench.reader.renew_s = 0.0
     bench.until(lambda: bench.is_lost, "a lost reader")
     bench.reader.renew_s = NfcReader.renew_s
