@@ -146,21 +146,6 @@ def test_fallback_opens_without_the_cloud(tmp_path, cloud, radio, second):
     assert event.latency_ms < 5000
 
 
-def test_reload_adds_and_removes_a_fallback(tmp_path, cloud, radio, second):
-    config = write_config(tmp_path, cloud, radio.device)
-    cloud.go_offline()
-    with DoorProcess(config) as door:
-        door.until_ready()
-        write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
-        door.reload()
-        with_it = door.tap(radio, KEN)
-        write_config(tmp_path, cloud, radio.device)
-        door.reload()
-        without_it = door.tap(radio, KEN)
-
-    assert (with_it.result, without_it.result) == ("unlocked", "unreachable")
-
-
 def test_verbs_use_the_fallback(tmp_path, cloud, radio, second):
     config = write_config(tmp_path, cloud, radio.device, more=fallback_to(second))
     cloud.go_offline()

@@ -534,19 +534,6 @@ def test_the_working_light_is_on_within_50_ms_of_the_card_being_read(
 # -- reload
 
 
-def test_a_card_added_to_the_file_works_after_sighup(tmp_path, config, cloud, radio):
-    with DoorProcess(config) as door:
-        door.until_ready()
-        before = door.tap(radio, MIKA)
-        write_config(tmp_path, cloud, radio.device, cards=KEN_CARD + MIKA_CARD)
-
-        door.reload()
-        after = door.tap(radio, MIKA)
-
-        assert [before.reason, after.reason] == ["not-found", "granted"]
-        assert "settings reloaded" in door.journal
-
-
 def test_bad_edit_changes_nothing_and_correcting_it_heals(
     tmp_path, config, cloud, radio
 ):
@@ -583,25 +570,6 @@ def test_missing_settings_file_changes_nothing(config, radio):
 
         assert door.tap(radio, KEN).result is Result.UNLOCKED
         assert f"{config}: no such file" in door.journal
-
-
-def test_lock_and_reader_are_changed_by_a_reload(tmp_path, config, cloud, radio):
-    other_cloud, other_radio = LiveSesameMini(), VirtualField()
-    try:
-        with DoorProcess(config) as door:
-            door.until_ready()
-            write_config(tmp_path, other_cloud, other_radio.device)
-            door.reload()
-
-            event = door.tap(other_radio, KEN)
-
-            assert event.result is Result.UNLOCKED
-            assert moves(cloud) == []
-            assert moves(other_cloud) == [Command.UNLOCK]
-            assert door.status == "ready"
-    finally:
-        other_cloud.close()
-        other_radio.close()
 
 
 def test_the_lights_move_to_other_pins_at_a_reload(tmp_path, cloud, radio):

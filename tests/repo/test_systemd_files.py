@@ -333,21 +333,6 @@ def test_udev_reads_the_rules():
     assert code == 0, told
 
 
-def test_the_kernel_drivers_that_take_readers_are_kept_away():
-    assert lines_of(SYSTEMD / "modprobe.conf") == [
-        f"blacklist {module}" for module in ("pn533_usb", "pn533", "port100", "nfc")
-    ]
-
-
-def test_the_user_has_the_groups_of_pins_serial_ports_and_readers():
-    assert lines_of(SYSTEMD / "sysusers.conf") == [
-        'u doorpi - "DoorPi" /var/lib/doorpi',
-        "m doorpi gpio",
-        "m doorpi dialout",
-        "m doorpi plugdev",
-    ]
-
-
 ################################################################################
 # The scripts
 ################################################################################
