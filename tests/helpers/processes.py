@@ -40,12 +40,14 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def wait_for(condition: Callable[[], T], what: str, within_s: float = 10.0) -> T:
+def wait_for(
+    condition: Callable[[], T], what: str = "what was to come", within_s: float = 10.0
+) -> T:
     """The first true answer of ``condition``; fails in words after ``within_s``."""
     watch = Stopwatch()
     while not (answer := condition()):
         assert not watch.is_past(within_s), f"not within {within_s:g} s: {what}"
-        time.sleep(0.005)
+        time.sleep(0.002)
     return answer
 
 

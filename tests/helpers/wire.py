@@ -9,7 +9,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -19,8 +18,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from tests.helpers.stopwatch import Stopwatch
 
 
 @contextlib.contextmanager
@@ -34,16 +31,6 @@ def swallowing_address() -> Iterator[tuple[str, int]]:
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-def until(
-    condition: Callable[[], object], why: str = "", within_s: float = 5.0
-) -> None:
-    """Wait until ``condition`` holds."""
-    watch = Stopwatch()
-    while not condition():
-        assert not watch.is_past(within_s), why or "it did not come true in time"
-        time.sleep(0.002)
 
 
 class Wire:

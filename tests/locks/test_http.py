@@ -40,7 +40,7 @@ from doorpi import (
 )
 from tests.fakes.cloud import ends_with_reset
 from tests.fakes.locks import Words
-from tests.helpers.processes import environment
+from tests.helpers.processes import environment, open_files, wait_for
 from tests.helpers.stopwatch import Stopwatch
 from tests.helpers.wire import (
     OK,
@@ -50,7 +50,6 @@ from tests.helpers.wire import (
     answers,
     served_by,
     swallowing_address,
-    until,
 )
 from tests.helpers.world import FakeClock, FakeLock, control_of
 
@@ -126,10 +125,6 @@ def failure(api: WebApi, method="GET", within_s=2.0, send_within_s=60.0) -> str:
     return f"{type(caught.value).__name__.removeprefix('Http')}: {caught.value}"
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- the count is all
-
-
 def dialling() -> int:
     """How many threads open connections just now."""
     return sum(thread.name == "dial" for thread in threading.enumerate())
@@ -138,7 +133,7 @@ def dialling() -> int:
 def ready(api: WebApi, server: RawServer, connections: int = 1) -> None:
     """Open a connection ahead and wait for it."""
     api.dialer.keep_ready()
-    until(lambda: server.connections == connections and not dialling())
+    wait_for(lambda: server.connections == connections and not dialling())
     api.dialer.keep_ready()
 
 
@@ -558,6 +553,7 @@ READ = {
         b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
         Reply(429, b"", "7"),
     ),
+    "http-1.0-without-a-length": (b"HTTP/1.0 200 OK\r\n\r\n{}", Reply(200, b"{}")),
     "odd-length": (
         HEAD + b"Connection: close\r\nContent-Length: many\r\n\r\n{}",
         Reply(200, b"{}"),
@@ -891,7 +887,7 @@ def hanging(raw, monkeypatch) -> Iterator[HangingNames]:
     monkeypatch.setattr(socket, "getaddrinfo", names)
     yield names
     names.answer.set()
-    until(lambda: not dialling())
+    wait_for(lambda: not dialling())
 
 
 def test_dial_uses_one_thread_while_dns_hangs(hanging, api):
@@ -919,8 +915,8 @@ def test_close_does_not_wait_for_dns(hanging, api):
 
     assert watch.own_s < 0.2
     hanging.answer.set()
-    until(lambda: not dialling())
-    until(lambda: open_files() <= files, "its connection was closed as well")
+    wait_for(lambda: not dialling())
+    wait_for(lambda: open_files() <= files, "its connection was closed as well")
 
 
 def test_dial_fails_when_no_thread_can_be_started(raw, api, monkeypatch):
@@ -946,7 +942,7 @@ def test_call_sends_nothing_on_a_connection_that_comes_after_send_by(hanging, ra
 
     outcome = failure(caller, "POST", within_s=5, send_within_s=0.15)
     hanging.answer.set()
-    until(lambda: server.connections == 1)
+    wait_for(lambda: server.connections == 1)
     ready(caller, server)
 
     assert outcome == "NotSent: cannot reach lock.example: no answer yet"
@@ -1016,7 +1012,7 @@ def test_call_ends_in_time_when_a_tls_record_drips(raw, api, tls, trusted):
     relay = raw(relay_to(server.port, after_bytes=600))
     caller = api(f"https://127.0.0.1:{relay.port}", trusted=trusted)
     caller.dialer.keep_ready()
-    until(lambda: not dialling())
+    wait_for(lambda: not dialling())
 
     outcome = failure(caller, "POST", within_s=0.4)
 
@@ -1088,7 +1084,7 @@ def test_keep_ready_replaces_a_connection_that_the_server_closed(raw, api):
     caller = api(server)
 
     ask(caller)
-    until(lambda: server.open == 0)
+    wait_for(lambda: server.open == 0)
     ready(caller, server, connections=2)
     assert len(server.requests) == 1
 
@@ -1110,7 +1106,7 @@ def test_command_is_not_sent_on_a_connection_that_was_closed(
 
     for _ in range(3):
         assert ask(caller, "POST").status == 200
-        until(lambda: server.open == 0)
+        wait_for(lambda: server.open == 0)
 
     assert server.connections == len(server.requests) == 3
 
@@ -1159,7 +1155,7 @@ def test_connection_that_died_is_not_used_while_dialling(raw, api, monkeypatch):
     server = raw(lambda wire: None)  # closes at once
     caller = api(server)
     ready(caller, server)
-    until(lambda: server.open == 0)
+    wait_for(lambda: server.open == 0)
     names = HangingNames(server)
     monkeypatch.setattr(socket, "getaddrinfo", names)
 
@@ -1167,7 +1163,7 @@ def test_connection_that_died_is_not_used_while_dialling(raw, api, monkeypatch):
 
     assert outcome == "NotSent: cannot reach 127.0.0.1: no answer yet"
     names.answer.set()
-    until(lambda: not dialling())
+    wait_for(lambda: not dialling())
 
 
 @pytest.mark.parametrize(
@@ -1245,7 +1241,7 @@ def test_connection_with_a_second_answer_is_replaced(raw, api):
     server = raw(serve)
     caller = api(server)
     ask(caller)
-    until(lambda: not caller.dialer._ready.is_alive())
+    wait_for(lambda: not caller.dialer._ready.is_alive())
 
     assert ask(caller).body == b"0"
     assert server.connections == 2
@@ -1256,7 +1252,7 @@ def redials(caller: WebApi, clock: FakeClock, dials: list, settled, count: int):
     dialled_at = []
     while len(dialled_at) < count:
         caller.dialer.keep_ready()
-        until(lambda: not dialling() and settled())
+        wait_for(lambda: not dialling() and settled())
         caller.dialer.keep_ready()  # sees what became of it
         if len(dials) > len(dialled_at):
             dialled_at.append(clock.monotonic())
@@ -1337,11 +1333,11 @@ def idle(caller: WebApi, clock: FakeClock, seconds: int, settled=lambda: True) -
     """Let the door idle, with a look every 3 s."""
     for _ in range(seconds // 3):
         clock.advance(3.0)
-        until(settled)
+        wait_for(settled)
         for _ in range(2):
             caller.dialer.keep_ready()
-            until(lambda: not dialling())
-        until(settled)
+            wait_for(lambda: not dialling())
+        wait_for(settled)
 
 
 def test_connection_that_idles_is_replaced_once_a_minute(raw, api, clock):
@@ -1353,7 +1349,7 @@ def test_connection_that_idles_is_replaced_once_a_minute(raw, api, clock):
 
     assert 10 <= server.connections <= 13
     assert server.received == 0
-    until(lambda: server.open == 1, "the old ones are closed")
+    wait_for(lambda: server.open == 1, "the old ones are closed")
 
 
 @pytest.mark.parametrize("asks_first", [False, True], ids=["unused", "used"])
@@ -1373,7 +1369,7 @@ def test_connection_is_renewed_before_the_server_closes_it(
         is_seen = server.connections == len(dials) and server.open <= 1
         return is_seen and limit.is_settled(server)
 
-    until(settled)
+    wait_for(settled)
     idle(caller, clock, 72, settled)
     learnt_from, connections = limit.closed, server.connections
     idle(caller, clock, 300, settled)
@@ -1493,7 +1489,7 @@ def test_question_is_repeated_when_an_answer_is_slow_once(raw, api):
     caller = api(raw(serve))
     caller.old_s, caller.least_s, caller.usual_s = 0.0, 0.1, 0.05
     caller.dialer.keep_ready()
-    until(lambda: not dialling())
+    wait_for(lambda: not dialling())
 
     assert ask(caller).status == 200
     assert ask(caller).status == 200
@@ -1535,7 +1531,7 @@ def test_question_uses_the_old_connection_while_dns_hangs(raw, api, monkeypatch)
     assert ask(caller, within_s=0.4).status == 200
     assert server.connections == 1
     names.answer.set()
-    until(lambda: not dialling())
+    wait_for(lambda: not dialling())
 
 
 @pytest.mark.parametrize(
@@ -1554,16 +1550,16 @@ def test_tls_session_is_resumed(raw, api, ca, trusted, clock, version, asks_firs
     server = raw(serve, context)
     caller = api(server, clock, trusted)
     ready(caller, server)
-    until(lambda: len(resumed) == 1)  # and sent what the next can resume by
+    wait_for(lambda: len(resumed) == 1)  # and sent what the next can resume by
     if asks_first:
         caller.call("GET", "/x", by=clock.monotonic() + 5)
     clock.advance(61)
     ready(caller, server, connections=2)
-    until(lambda: len(resumed) == 2)
+    wait_for(lambda: len(resumed) == 2)
     clock.advance(61)
     ready(caller, server, connections=3)
 
-    until(lambda: len(resumed) == 3)
+    wait_for(lambda: len(resumed) == 3)
     assert resumed == [False, True, True]
 
 
@@ -1585,10 +1581,10 @@ def test_tls_session_is_not_resumed_after_a_failed_handshake(
         server.tls = context
         clock.advance(61)
         caller.dialer.keep_ready()
-        until(lambda: not dialling())
+        wait_for(lambda: not dialling())
         caller.dialer.keep_ready()
 
-    until(lambda: len(resumed) == 2)
+    wait_for(lambda: len(resumed) == 2)
     assert resumed == [False, False]
 
 
@@ -1616,7 +1612,7 @@ def test_connection_ends_with_a_reset(raw, api, tls, trusted, secure, end):
         ask(caller)
         (caller.dialer.hang_up if end == "hung-up" else caller.dialer.close)()
 
-    until(lambda: seen)
+    wait_for(lambda: seen)
     assert seen == [True]
 
 
@@ -1640,7 +1636,7 @@ def test_close_leaves_no_connection(raw, api):
 
     caller.dialer.close()
 
-    until(lambda: server.open == 0)
+    wait_for(lambda: server.open == 0)
 
 
 # -- a worker's thread makes the calls, the main one looks after the connection
@@ -1684,7 +1680,7 @@ def test_close_ends_a_call_under_way_with_a_reset(
     caller = api(server, trusted=trusted)
     ready(caller, server)
     call = Called(caller, method)
-    until(lambda: server.requests)
+    wait_for(lambda: server.requests)
     watch = Stopwatch()
 
     caller.dialer.close()
@@ -1692,7 +1688,7 @@ def test_close_ends_a_call_under_way_with_a_reset(
 
     assert watch.own_s < 1.0
     assert call.outcome == outcome
-    until(lambda: seen)
+    wait_for(lambda: seen)
     assert seen == [True]
     assert server.connections == 1
 
@@ -1700,7 +1696,7 @@ def test_close_ends_a_call_under_way_with_a_reset(
 def test_close_ends_the_wait_for_a_connection(hanging, api):
     caller = api("http://lock.example")
     call = Called(caller, "POST")
-    until(dialling)
+    wait_for(dialling)
     watch = Stopwatch()
 
     caller.dialer.close()
@@ -1734,7 +1730,7 @@ def test_keep_ready_opens_no_second_connection_during_a_call(raw, api):
     caller = api(server)
     ready(caller, server)
     call = Called(caller, "GET")
-    until(lambda: server.requests)
+    wait_for(lambda: server.requests)
 
     for _ in range(50):
         caller.dialer.keep_ready()
@@ -1772,7 +1768,7 @@ def test_keep_ready_on_another_thread_does_not_disturb_calls(raw, api):
     main.join(5)
 
     assert statuses == [200] * 300
-    until(lambda: server.open <= 1)
+    wait_for(lambda: server.open <= 1)
 
 
 @pytest.mark.realtime
@@ -1808,7 +1804,7 @@ def test_close_at_any_moment_ends_the_calls(raw, tls, trusted, secure):
         late = "127.0.0.1 did not answer in time"  # cut between its head and its body
         assert {*outcome[:-1]} <= {"200", "no complete answer from 127.0.0.1", late}
         assert outcome[-1] == "the connection to 127.0.0.1 is closed"
-    until(lambda: server.open == 0)
+    wait_for(lambda: server.open == 0)
 
 
 # -- nothing is left behind
@@ -1836,8 +1832,8 @@ def test_call_leaves_no_thread_and_no_file_after_200_failures(raw, api, serve):
         assert dialling() <= 1
 
     caller.dialer.close()  # the one connection that stands ready
-    until(lambda: threading.active_count() <= threads, "threads are left")
-    until(lambda: open_files() <= files, "files are left")
+    wait_for(lambda: threading.active_count() <= threads, "threads are left")
+    wait_for(lambda: open_files() <= files, "files are left")
 
 
 def test_tls_bundle_is_read_once(raw, api, tls, trusted, monkeypatch):
@@ -1848,7 +1844,7 @@ def test_tls_bundle_is_read_once(raw, api, tls, trusted, monkeypatch):
     server = raw(one_answer_then_close, tls)
     caller = api(server, trusted=trusted)
     ask(caller)
-    until(lambda: server.open == 0)
+    wait_for(lambda: server.open == 0)
 
     assert ask(caller).status == 200
     assert server.connections == 2

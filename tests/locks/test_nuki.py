@@ -6,8 +6,6 @@ import hashlib
 import json
 import random
 import socket
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -35,6 +33,7 @@ from doorpi import (
 from tests.fakes.cloud import FakeCloud
 from tests.fakes.locks import driver_of, taps_at
 from tests.fakes.nuki import NUKI_ID, TOKEN, FakeBridge, FakeNukiWeb
+from tests.helpers.processes import wait_for
 from tests.helpers.stories import Story, play
 from tests.helpers.world import FakeLock, Taps, World, card_of, config_of
 
@@ -452,15 +451,8 @@ def test_bridge_connection_is_closed_after_each_request(bridge):
         bridge.clock.advance(60.0)
         bridge.lock.keep_ready()
 
-    until(lambda: bridge.server.open == 0)
+    wait_for(lambda: bridge.server.open == 0)
     assert bridge.server.connections == len(bridge.server.requests) == 9
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ends_at = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("kind", [3, 4])
