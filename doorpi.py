@@ -10349,11 +10349,8 @@ def build(
 def make_sources(
     config: Config, clock: Clock, before: Sequence[Source] = ()
 ) -> list[Source]:
-    """The sources of requests, a row each; the door opens them.
-
-    ``before`` are those that an edit of [reader] has closed, but for the inbox, which
-    stays.  A card that still lies on the reader does not count as a new one.
-    """
+    """The sources of requests, a row each.  After an edit of [reader] the inbox stays
+    as it was ``before``, and a card that lies on the reader is no new one."""
     reader, files = config.reader, inbox_files(Path(config.door.state_dir))
     debounces = (each.debounce for each in before if isinstance(each, CardSource))
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
@@ -10484,10 +10481,8 @@ def cmd_check(args: argparse.Namespace) -> int:
     door, kind = printable(config.door.name), config.lock.kind
     say(f'{path}: no problems\nDoor "{door}": a card on the list {taps} ({kind}).')
     if config.fallback:
-        say(
-            f"When that lock cannot be reached, or its cloud refuses:"
-            f" {config.fallback.kind}; never when the lock itself says no."
-        )
+        kind = config.fallback.kind
+        say(f"If that lock cannot be reached, the fallback opens the door ({kind}).")
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         say(["", *_who_may(config, enquiry), *_what_changes(path, config, enquiry)])
@@ -10811,20 +10806,14 @@ def _follow(
     since: datetime | None,
 ) -> None:
     """Print events until Ctrl-C, or until nobody reads our output."""
-    clock, output, trouble = SystemClock(), select.poll(), ""
+    clock, output = SystemClock(), select.poll()
     with contextlib.suppress(OSError, ValueError):  # it is no file
         output.register(sys.stdout.fileno(), 0)
     look: Callable[[], Iterable[Event]] = functools.partial(tail.begin, since, 10)
     with contextlib.suppress(KeyboardInterrupt):
         while not output.poll(150):  # `log --follow | head` ends before the next event
             clock.follow_zone()
-            try:
-                say(lines(look()))
-                trouble = ""
-            except StoreError as error:
-                if str(error) != trouble:
-                    trouble = str(error)
-                    complain(f"database: {trouble}; still looking")
+            say(lines(look()))
             sys.stdout.flush()
             look = tail.news
 

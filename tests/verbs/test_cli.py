@@ -174,8 +174,7 @@ def test_check_says_when_the_fallback_opens(folder, verb):
         file.write('\n[fallback]\nkind = "relay"\n')
 
     assert verb("check")[2] == (
-        "When that lock cannot be reached, or its cloud refuses: relay;"
-        " never when the lock itself says no."
+        "If that lock cannot be reached, the fallback opens the door (relay)."
     )
 
 
