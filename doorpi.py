@@ -6281,7 +6281,7 @@ class SqlitePeople(SqliteFile):
         try:
             return super()._query(sql, *values)
         except StoreError:
-            if not self._repair:
+            if os.path.lexists(self.path):
                 raise
             return super()._query(sql, *values)  # set aside: the copy takes its place
 
