@@ -2013,7 +2013,7 @@ class Parser:
             known = len(self.problems)
             found = self.credentials(where, table, TABLES[where.partition(" ")[0]])
             if len(self.problems) > known:  # part of an entry admits nobody
-                found = [card._replace(enabled=False, refused=HALF) for card in found]
+                found = [card._replace(enabled=False, refused=FLAWED) for card in found]
             cards |= {card.uid: card for card in found}
         return cards
 
@@ -2092,7 +2092,7 @@ class Parser:
 
 
 #: Why a card is refused; without its entry, a row of the database could admit it.
-HALF = "its entry in doorpi.toml has a mistake: doorpi check"
+FLAWED = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is refused: this program would accept a copy of it.
 NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
 DEVICE = (
@@ -2205,7 +2205,7 @@ MOST_CHANGES = 20  # lines
 MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
 
 
-def whose_access_changes(
+def access_changes(
     before: Config,
     after: Config,
     find: Callable[[Uid], Credential | None],
@@ -2216,16 +2216,16 @@ def whose_access_changes(
     removed = [uid for uid in before.cards if uid not in after.cards]
     added = [uid for uid in after.cards if uid not in before.cards]
     rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
-    despite = []
+    revived = []
     for uid, row in rows.items():
         if uid in before.cards and row.enabled and not block_on(uid, row.holder):
             until = f" until {row.valid_until}" if row.valid_until else ""
             words = f"is still on the database's list and may enter{until}"
             end = f"to end that: doorpi revoke {format_uid(uid)}"
-            despite.append(f"{card_name(row)} {words}; {end}")
+            revived.append(f"{card_name(row)} {words}; {end}")
     before = before._replace(cards={**rows, **before.cards})
     after = after._replace(cards={**rows, **after.cards})
-    lines = [*despite, *_access_changes(before, after)]
+    lines = [*revived, *_listed_changes(before, after)]
     if (more := len(lines) - MOST_CHANGES) > 0:
         lines[MOST_CHANGES:] = [f"and {more:,} more changes"]
     return lines
@@ -2239,7 +2239,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(shown)
 
 
-def news_of(
+def card_changes(
     was: Credential, now: Credential, before: Schedules, after: Schedules
 ) -> list[str]:
     """What changes for a card: when it is valid, and its holder."""
@@ -2250,7 +2250,7 @@ def news_of(
     return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
 
 
-def _access_changes(before: Config, after: Config) -> Iterator[str]:
+def _listed_changes(before: Config, after: Config) -> Iterator[str]:
     """What changes for cards, those with the same change in one line, and which
     schedules are new, removed or different."""
     every = {**after.cards, **before.cards}
@@ -2260,7 +2260,7 @@ def _access_changes(before: Config, after: Config) -> Iterator[str]:
         was, now = before.cards.get(uid), after.cards.get(uid)
         news = ["removed" if was else "added"]
         if was and now:
-            news = news_of(was, now, before.schedules, after.schedules)
+            news = card_changes(was, now, before.schedules, after.schedules)
         for change in news:
             name = card_name(card) if held[card.holder] > 1 else card.holder
             changed.setdefault(change, []).append(name)
@@ -2276,7 +2276,7 @@ def _access_changes(before: Config, after: Config) -> Iterator[str]:
         yield f"schedule {printable(name)}: {words}"
 
 
-def what_else_changes(before: Config, after: Config) -> Iterator[str]:
+def setting_changes(before: Config, after: Config) -> Iterator[str]:
     """What an edit means apart from people, in words, a line each, without secrets."""
     if (before.fallback is None) is not (after.fallback is None):
         yield f"fallback: {f'a {after.fallback.kind}' if after.fallback else 'removed'}"
@@ -4085,7 +4085,7 @@ class Door:
                 keeper.use(new)
                 self._retention = Retention(new.log.keep_days, self._clock)
                 log.info("settings reloaded")
-                self._log_edit(before, what_else_changes(before, new))
+                self._log_edit(before, setting_changes(before, new))
             else:
                 log.info("settings read again: nothing changed")
             self._settings.remember()
@@ -4096,7 +4096,7 @@ class Door:
         """Whose access the settings change against ``before``, and ``others``."""
         keeper, now = self._keeper, self._keeper.config
         find, block_on = keeper.people.find, keeper.people.block_on
-        people = whose_access_changes(before, now, find, block_on)
+        people = access_changes(before, now, find, block_on)
         cards = {**before.cards, **now.cards}
         uids = {uid for uid, _ in {*before.cards.items()} ^ {*now.cards.items()}}
         holders = {cards[uid].holder for uid in uids}
@@ -9288,7 +9288,7 @@ class ListChanges(NamedTuple):
     refused: list[Row]
 
     @property
-    def put(self) -> list[Credential]:
+    def to_write(self) -> list[Credential]:
         """The cards to write to the database."""
         return [*self.added, *self.changed]
 
@@ -9310,7 +9310,7 @@ def list_changes(
             changes.added.append(card)
             continue
         card = card._replace(**{key: getattr(before, key) for key in row.silent})
-        row.why = ", ".join(news_of(before, card, schedules, schedules))
+        row.why = ", ".join(card_changes(before, card, schedules, schedules))
         if not row.why and before._replace(source=card.source, block=None) != card:
             row.why = "other limits"  # which do not show, as of a card that is off
         if before.refused or (row.why and uid in in_file):
@@ -9319,7 +9319,7 @@ def list_changes(
             changes.refused.append(row)
         else:
             (changes.changed if row.why else changes.unchanged).append(card)
-    if whole and (changes.unchanged or changes.put):
+    if whole and (changes.unchanged or changes.to_write):
         refused = changes.refused
         doubts = {str(row.uid or row.holder) for row in refused} - {""}
         off_list = stored.keys() - listed.rows.keys() - in_file.keys()
@@ -10548,8 +10548,8 @@ def _what_changes(path: Path, config: Config, enquiry: Enquiry) -> Iterator[str]
         before = good.keyless()
         config = read_config(path, os.environ, keyless=True)
     known = enquiry.people.find, enquiry.people.block_on
-    changes = whose_access_changes(before, config, *known)
-    changes += what_else_changes(before, config)
+    changes = access_changes(before, config, *known)
+    changes += setting_changes(before, config)
     door = "the running door"
     if not is_running(good.folder):
         door = "the last run of the door (it does not run now)"
@@ -10682,7 +10682,7 @@ def cmd_import(args: argparse.Namespace) -> None:
     with contextlib.closing(make_store(config)) as store:
         stored = {card.uid: card for card in store.people.cards()}
         changes = list_changes(listed, stored, config.cards, whole=args.replace)
-        for card in with_blocks(changes.put, store.people.blocks()):
+        for card in with_blocks(changes.to_write, store.people.blocks()):
             if card.block:
                 listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
         try:
@@ -10690,7 +10690,7 @@ def cmd_import(args: argparse.Namespace) -> None:
             sys.stdout.flush()
         except BrokenPipeError:  # `import FILE | head`: nobody has seen the whole list
             raise Refused("nobody reads the report; nothing was changed") from None
-        if not (changes.unchanged or changes.put):
+        if not (changes.unchanged or changes.to_write):
             raise Refused("every row was refused; nothing was changed")
         if args.dry_run:
             say("dry run: nothing was written")
@@ -10701,11 +10701,11 @@ def cmd_import(args: argparse.Namespace) -> None:
 
 
 def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
-    cards = [*changes.put, *changes.removed]
+    cards = [*changes.to_write, *changes.removed]
     if not cards:
         say("nothing to change")
         return
-    store.people.change_cards(changes.put, [c.uid for c in changes.removed], at)
+    store.people.change_cards(changes.to_write, [c.uid for c in changes.removed], at)
     say("imported; valid from the next tap")
     words = (
         f"{len(changes.added):,} added, {len(changes.changed):,} changed,"

@@ -998,7 +998,7 @@ def test_entry_with_a_mistake_refuses_its_cards():
         KENS_UIDS[0]: False,
         KENS_UIDS[1]: False,
     }
-    assert {card.refused for card in cards.values()} == {"", doorpi.HALF}
+    assert {card.refused for card in cards.values()} == {"", doorpi.FLAWED}
 
 
 def test_entry_with_unknown_keys_refuses_its_card():
@@ -1070,7 +1070,7 @@ def test_keys_of_one_kind_of_lock_may_be_in_files(oauth, tmp_path):
     config = read_config(write(tmp_path, OAUTH, token="t0ken\n"), {})
 
     assert vars(config.lock)["refresh_token"] == Secret("t0ken", "token")
-    changes = doorpi.what_else_changes(parse_config(OAUTH), config)
+    changes = doorpi.setting_changes(parse_config(OAUTH), config)
     assert "lock.refresh_token: changed" in changes
     with pytest.raises(ConfigError, match=r"refresh_token: .* no such file"):
         read_config(write(tmp_path, OAUTH.replace('token" }', 'no" }')), {})

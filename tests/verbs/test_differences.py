@@ -23,12 +23,12 @@ from doorpi import (
     Secret,
     Signal,
     Uid,
+    access_changes,
     is_running,
     only_door,
     parse_pattern,
     parse_span,
-    what_else_changes,
-    whose_access_changes,
+    setting_changes,
 )
 from tests.helpers.office import verbs_on
 from tests.helpers.values import replace
@@ -38,8 +38,8 @@ ANNA, JO, MIKA = Uid("01020304"), Uid("01020305"), Uid("01020306")
 
 
 def differences(before: Config, after: Config, find=lambda uid: None) -> list[str]:
-    people = whose_access_changes(before, after, find, lambda uid, holder: None)
-    return [*people, *what_else_changes(before, after)]
+    people = access_changes(before, after, find, lambda uid, holder: None)
+    return [*people, *setting_changes(before, after)]
 
 
 def hours(name: str, *spans: str, closed: tuple[date, ...] = ()) -> Schedule:

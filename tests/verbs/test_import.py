@@ -719,7 +719,7 @@ def test_output_of_cards_is_unchanged_when_imported_again(some):
         changes = list_changes(read_list(text, OWNER), known, {}, whole=True)
 
         assert [card.uid for card in changes.unchanged] == list(known)
-        assert changes.put == changes.removed == []
+        assert changes.to_write == changes.removed == []
         assert changes.refused == []
 
 
