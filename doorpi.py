@@ -5086,8 +5086,8 @@ class Sesame(WebLock):
         was_there = sent.before.state is sent.command.target
         then_s, now_s = sent.before.as_of, status.as_of
         is_newer = then_s is not None and now_s is not None and then_s < now_s
-        proves = is_newer or was_there
-        return _progress(status, sent.command, proves=proves, refutes=is_newer)
+        is_proof = is_newer or was_there
+        return _progress(status, sent.command, proves=is_proof, refutes=is_newer)
 
 
 def sesame_sign(secret: bytes, unix_s: int) -> str:
@@ -5281,25 +5281,19 @@ class Tedee(WebLock):
 
     def confirm(self, sent: Sent, by: float) -> Progress:
         if sent.handle is not None:
-            if not self._has_succeeded(sent.handle, by):
+            path = f"/my/device/operation/{quote(sent.handle, safe='')}"
+            body = self._result(self._ask("GET", path, by))
+            if body.get("status") == "PENDING":
                 return Progress.PENDING
+            if body.get("status") != "COMPLETED":
+                raise Unreadable("an operation that is neither pending nor completed")
+            if result := _field(body, "result", int):
+                raise Rejected(f"the lock failed: result {result}")
             if sent.before.effective_state is not LockState.UNKNOWN:
                 return Progress.DONE
         if self._clock.monotonic() - self._synced_at < self.sync_every_s:
             return Progress.PENDING
         return _progress(self.status(by), sent.command)
-
-    def _has_succeeded(self, operation: str, by: float) -> bool:
-        """False while it is pending.  Raises: Rejected if it has failed."""
-        path = f"/my/device/operation/{quote(operation, safe='')}"
-        body = self._result(self._ask("GET", path, by))
-        if body.get("status") == "PENDING":
-            return False
-        if body.get("status") != "COMPLETED":
-            raise Unreadable("an operation that is neither pending nor completed")
-        if result := _field(body, "result", int):
-            raise Rejected(f"the lock failed: result {result}")
-        return True
 
     def _result(self, reply: Reply) -> dict[str, Any]:
         return _only(dict, self._json(reply, dict).get("result")) or {}
