@@ -8101,18 +8101,18 @@ class FileSettings:
         named = [*named_files(written, path, environ)]
         self._watch.follow([path, *(file.path for file in named)])
         config = resolve_files(written, path, environ)
-        there = config.door.state_dir
-        here = self._config.door.state_dir if self._config else there
-        if here != there:  # the list and a lockdown are there, and `only_door`
+        new_dir = config.door.state_dir
+        old_dir = self._config.door.state_dir if self._config else new_dir
+        if old_dir != new_dir:  # the list and a lockdown are there, and `only_door`
             why = "needs a restart (sudo systemctl restart doorpi); in use is"
-            raise ConfigError([f"door.state_dir = {there!r}: {why} {here!r}"])
+            raise ConfigError([f"door.state_dir = {new_dir!r}: {why} {old_dir!r}"])
         files, locks = {}, locks_of(config)
         for file in named:
             if file.name and not file.of_systemd:
                 values = dict(locks[file.where].items())
                 values["ca_file"] = Secret(text=locks[file.where].trusted)
                 files[file.name] = values[file.key].text
-        return config, LastGood(text, files, str(path.absolute()), Path(there))
+        return config, LastGood(text, files, str(path.absolute()), Path(new_dir))
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
         old = self._config
@@ -8131,16 +8131,16 @@ class FileSettings:
             if lock == were.get(where)
         }
         locks = equipment.locks.items()
-        gone: list[Any] = [lock for where, lock in locks if where not in kept]
+        closing: list[Any] = [lock for where, lock in locks if where not in kept]
         same_lights = (new.leds, new.patterns) == (old.leds, old.patterns)
         if new.reader != old.reader:
-            gone += [it for it in equipment.sources if isinstance(it, CardSource)]
+            closing += [it for it in equipment.sources if isinstance(it, CardSource)]
         if not same_lights:
-            gone.append(equipment.indicator)
+            closing.append(equipment.indicator)
         # All that changes is closed before any of it is made again: a pin may go from
         # one to another.
         with ProcessSignals.postponed():
-            for part in gone:
+            for part in closing:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
             if new.reader != old.reader:
