@@ -9556,7 +9556,6 @@ def _row(panel: Panel, middle: float, sign: Signal, pattern: Pattern) -> Iterato
 
 # -- the chart of the log
 
-MOST_COLUMNS = 62
 #: The days that a chart covers by default, today included.
 CHART_DAYS = 28
 LEFT, RIGHT, HEAT_RIGHT = 66.0, 970.0, 918.0
@@ -9581,12 +9580,7 @@ class Chart:
 
     def __init__(self, since: date, until: date) -> None:
         self.since, self.until = since, until
-        self.days = (until - since).days + 1
-        self.step = ceil(self.days / MOST_COLUMNS)  # days in a column
-        self.unit = f"{self.step} days" if self.step > 1 else "day"
-        columns = range(0, self.days, self.step)
-        self.columns = [since + timedelta(days=days) for days in columns]
-        self.took_ms: list[Counter[int]] = [Counter() for _ in columns]
+        self.took_ms = [Counter[int]() for _ in range((until - since).days + 1)]
         self.hours = [[0] * 24 for _ in DAYS]
         self.taps = self.denied = self.others = 0
 
@@ -9597,14 +9591,14 @@ class Chart:
         day = at.date()
         if event.source != "card" or not self.since <= day <= self.until:
             return
-        column = (day - self.since).days // self.step
         self.taps += 1
         self.hours[day.weekday()][at.hour] += 1
         if event.reason is not Reason.GRANTED:
             self.denied += 1
         elif event.result in MOVED[:2] and event.latency_ms is not None:
             digits = len(str(event.latency_ms))
-            self.took_ms[column][round(event.latency_ms, min(0, 3 - digits))] += 1
+            rounded = round(event.latency_ms, min(0, 3 - digits))
+            self.took_ms[(day - self.since).days][rounded] += 1
         else:
             self.others += 1
 
@@ -9631,11 +9625,11 @@ def log_chart(
 ) -> str:
     """An SVG of the taps among ``events``: when they happened, and how long they took.
 
-    A time that is too long for a column a day begins with its first event.
+    A time of more than two months begins with its first event.
     """
     rest = iter(events)
     head = list(islice(rest, 1))
-    if head and (until - since).days >= MOST_COLUMNS:
+    if head and (until - since).days > 62:
         since = max(since, head[0].at)
     last_day = until.astimezone().date()
     chart = Chart(min(since.astimezone().date(), last_day), last_day)
@@ -9652,13 +9646,13 @@ def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     room, faint = RIGHT - LEFT, {"fill": FAINT_INK}
     yield caption(LEFT, 35.0, name, 26.0, room, font_weight="bold")
     period = f"{chart.until:%-d %b %Y}"
-    if chart.days > 1:
-        days = counted(chart.days, "day")
+    if chart.since < chart.until:
+        days = counted(len(chart.took_ms), "day")
         period = f"{chart.since:%-d %b %Y} \N{EN DASH} {period} ({days})"
     period += f"  ·  {counted(chart.taps, 'tap')}"
     yield caption(LEFT, 64.0, period, 15.0, **faint)
-    each = f"From tap to result, each {chart.unit}"
-    for y, title in ((98.0, "Taps by weekday and hour"), (360.0, each)):
+    titles = {98.0: "Taps by weekday and hour", 360.0: "From tap to result, each day"}
+    for y, title in titles.items():
         yield caption(LEFT, y, title, HEADLINE, font_weight="bold")
     took_ms = sum(chart.took_ms, Counter[int]())
     if took_ms:
@@ -9698,8 +9692,8 @@ def _heat_map(chart: Chart) -> Iterator[str]:
 
 
 def _columns(chart: Chart) -> Iterator[str]:
-    """A bar for each column of days, as high as p95; the dark part of it is p50."""
-    top, bottom, width = 402.0, 672.0, (RIGHT - LEFT) / len(chart.columns)
+    """A bar for each day, as high as p95; the dark part of it is p50."""
+    top, bottom, width = 402.0, 672.0, (RIGHT - LEFT) / len(chart.took_ms)
     highest = max((quantile(ms, 0.95) for ms in chart.took_ms if ms), default=0)
     scale = (bottom - top) / max(highest, 1)
     yield box(LEFT, top, RIGHT, bottom, fill=SHADE, fill_opacity=0.5)
@@ -9711,24 +9705,17 @@ def _columns(chart: Chart) -> Iterator[str]:
         at, why = ((LEFT + RIGHT) / 2, 537.0), "no tap ended unlocked or locked"
         yield caption(*at, why, HEADLINE, **CENTRED)
     half = min(0.3 * width, 13.0)
-    for place, (day, took_ms) in enumerate(
-        zip(chart.columns, chart.took_ms, strict=True)
-    ):
-        x, when = LEFT + (place + 0.5) * width, f"{day:%-d %b %Y}"
+    for place, took_ms in enumerate(chart.took_ms):
+        x = LEFT + (place + 0.5) * width
+        day = f"{chart.since + timedelta(days=place):%-d %b %Y}"
         if place % ceil(70 / width) == 0:
-            label = f"{day:%a %-d %b}" if chart.step == 1 else when
-            yield caption(x, 688.0, label, SMALL, **CENTRED)
+            yield caption(x, 688.0, day, SMALL, **CENTRED)
         if took_ms:
-            hint = f"{chart.unit} from " * (chart.step > 1) + when
-            bars = [
-                box(x - half, bottom - scale * ms, x + half, bottom, fill=fill)
-                for ms, fill in (
-                    (quantile(took_ms, 0.95), PALE),
-                    (quantile(took_ms, 0.5), DARK),
-                )
-            ]
-            title = tag("title", f"{hint}: {speeds(took_ms)}")
-            yield tag("g", "", title, *bars, class_="took")
+            p95, p50 = (bottom - scale * quantile(took_ms, p) for p in (0.95, 0.5))
+            title = tag("title", f"{day}: {speeds(took_ms)}")
+            pale = box(x - half, p95, x + half, bottom, fill=PALE)
+            dark = box(x - half, p50, x + half, bottom, fill=DARK)
+            yield tag("g", "", title, pale, dark, class_="took")
 
 
 ################################################################################
