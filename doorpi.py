@@ -2918,11 +2918,10 @@ def drive(steps: Steps[T], clock: Clock) -> T:
 
 
 class Move(NamedTuple):
-    """A movement of a lock: ``choose`` gives the command for its state, which is sent
-    before ``send_by`` or not at all."""
+    """A move of a lock: ``choose`` gives the command for its state."""
 
     choose: Callable[[LockState], Command | None]
-    send_by: float
+    send_by: float  # the command is sent before that or not at all
     #: Puts the command on disk before it is sent; called for each lock that may get it.
     intend: Callable[[Command], None]
     #: Raises AccessWithdrawn if the command must not be sent; called before ``intend``
@@ -2976,8 +2975,7 @@ class LockControl:
         return next((control for control in self.all if control.name == name), self)
 
     def keep_ready(self) -> str:
-        """For idle moments: prepare this lock and its fallback for a tap.  Returns what
-        is known to be wrong with them."""
+        """For idle moments: prepare the locks for a tap.  Returns their troubles."""
         troubles = []
         for control in self.all:
             if control.worker.is_idle:  # one thread at a time may use a driver
@@ -3026,8 +3024,7 @@ class LockControl:
                 return seen
 
     def _wake(self, by: float) -> Steps[bool]:
-        """Make the hub contact a lock that has not reported for long; True if that may
-        have helped."""
+        """Make the hub contact a silent lock; True if that may have helped."""
         now = self._clock.monotonic()
         ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
         may_wake = self.policy.wake_every_s and now < ends_at
@@ -3201,26 +3198,23 @@ class LockControl:
             is_given_up = True
 
     def _guarded(self, request: Callable[[], T]) -> T:
-        """Call the driver.  Raises: LockError; also for a bug in the driver, after
-        which nobody knows whether its request left."""
+        """Call the driver.  Raises: LockError, Unreadable for a bug in it."""
         try:
             return request()
         except LockError:
             raise
         except Exception as error:
-            name = type(error).__name__
+            name = type(error).__name__  # its words may hold a secret
             where = "".join(traceback.format_tb(error.__traceback__))
         if where not in self._faults_logged:  # an idle door would log it all day
             self._faults_logged.add(where)
-            # Without its words, which may hold a secret.
             log.error("a fault in the program, please report it: %s\n%s", name, where)
         raise Unreadable(f"a fault in the program ({name}); the journal shows where")
 
     def _may_retry(
         self, error: LockError, wait_s: float | None, by: float, lost_by: float
     ) -> Steps[bool]:
-        """Wait for the next try; False where there is none (``wait_s`` is None) or no
-        time is left for it."""
+        """Wait for a retry; False if none (``wait_s`` is None) or no time is left."""
         if wait_s is None:
             return False
         wait_s *= 1 + self._jitter() / 4  # doors should not retry in step
@@ -3373,8 +3367,7 @@ class Retention:
             self._next_look_at = began_at + again_s
 
     def _reach(self, began_at: float, now: datetime, events: Forgiving) -> datetime:
-        """That time: it begins where the last run ended or, without a note of that,
-        where nothing is old yet.  It is noted on disk once a day."""
+        """That time.  It starts where the last run ended, or where nothing is old."""
         known = self._reached
         if known is None:
             self._noted = events.recall(NoteKey.RETENTION) or ""
@@ -3388,7 +3381,7 @@ class Retention:
         self._reached = max(known, min(now, known + passed))
         self._reached_at = began_at
         text = utc_text(self._reached)
-        if self._noted[:10] != text[:10]:
+        if self._noted[:10] != text[:10]:  # once a day
             self._noted = text
             events.keep(Notes({NoteKey.RETENTION: text}))
         return self._reached
@@ -3403,8 +3396,7 @@ class Display:
         #: What is wrong, in words; those of FAULTS have a light as well.
         self.troubles: dict[Signal | str, str] = {}
         self.shown_until = self.enrolling_until = -inf  # the result; the window
-        #: The signal of each request that has no result yet.
-        self.under_way: dict[object, Signal] = {}
+        self.under_way: dict[object, Signal] = {}  # the requests without a result
         self.standing_shown: Signal | None = None
 
     @property
@@ -3418,8 +3410,7 @@ class Display:
         return next((fault for fault in FAULTS if fault in self.troubles), Signal.READY)
 
     def show(self, *signals: Signal) -> None:
-        """Show ``signals`` now, then what is standing; in the pause after many denials
-        the denied light continues to its end."""
+        """Show ``signals``, DENIED until a pause ends, then the standing signal."""
         patterns = self._keeper.config.patterns
         ends_at = self._clock.monotonic() + sum(patterns[s].duration_s for s in signals)
         denied_s = patterns[Signal.DENIED].duration_s
@@ -3747,9 +3738,8 @@ class Passage:
             begun = keeper.events.begin(event, notes)
             denials.stored(event._replace(id=begun), now)
         if pause_begins:
-            limit, pause_s = Denials.limit, Denials.pause_s
             words = "%d denials in a minute: further ones are not answered for %d s"
-            log.warning(words, limit, pause_s)
+            log.warning(words, Denials.limit, Denials.pause_s)
 
     def _judge(self) -> Steps[Verdict]:
         """Who it is, by the list or else by an authority; whether they may enter; and
@@ -3892,8 +3882,7 @@ class Passage:
         return Command.LOCK
 
     def _check(self) -> None:
-        """The card may have been revoked, or the door locked down, while the lock was
-        asked.  Raises: AccessWithdrawn."""
+        """Decide again right before sending.  Raises: AccessWithdrawn."""
         if self._decided_by is None:
             return
         keeper = self._keeper
@@ -3975,8 +3964,7 @@ class Door:
             for source in self._equipment.sources:
                 source.open()
             self._supervisor.report("ready")
-            # The first use of the database may migrate it.  Not before READY: an older
-            # program that must be put back finds it as it was.
+            # Only after READY: it may migrate the database, and a bad update is undone.
             if left_open := keeper.events.close_interrupted():
                 events = counted(left_open, "event")
                 log.warning("%s cut off by a restart: logged as interrupted", events)
@@ -3998,8 +3986,7 @@ class Door:
             self._equipment.close()
 
     def _stop(self, stopped: Stopped) -> None:
-        """Lights off at once on SIGTERM.  A person's Ctrl-C is answered by the light,
-        for less than the picture's 2 s: a stop may take no longer."""
+        """Lights off at once on SIGTERM; Ctrl-C is answered by the light, for 1.5 s."""
         log.info("stopping")
         for control in self._keeper.control.all:
             control.worker.close()
@@ -4016,8 +4003,8 @@ class Door:
         return not self._runner.pauses
 
     def step(self) -> None:
-        """Deal with what has come, and wait for what comes next.  What can wait is done
-        while no reader's worker is busy: it would hold that thread up."""
+        """Handle what has happened, and wait for what happens next.  What can wait is
+        done only while no reader's worker is busy, as it would delay that thread."""
         readers = [source.worker for source in self._equipment.sources]
         locks = [control.worker for control in self._keeper.control.all]
         busy_s = max(worker.busy_s for worker in [*readers, *locks])

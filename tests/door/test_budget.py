@@ -63,14 +63,14 @@ def budget_of(clock, kept: str | None) -> CallBudget:
 # -- counting
 
 
-def test_a_tap_is_three_calls_and_they_are_on_disk_with_its_outcome(world):
+def test_calls_of_a_tap_are_stored_with_its_outcome(world):
     tap(world)
 
     assert world.lock.calls == 3
     assert world.store.kept == {MONTH: "3"}
 
 
-def test_each_tap_is_counted_once(world):
+def test_calls_of_each_tap_are_counted_once(world):
     door = world.door()
 
     for _ in range(2):
@@ -90,14 +90,14 @@ def with_second(world):
     return replace(config_of(card_of()), fallback=LockAccess(kind="sesame"))
 
 
-def test_two_locks_of_a_kind_are_counted_together(world, with_second):
+def test_calls_of_two_locks_of_a_kind_are_counted_together(world, with_second):
     world.tap(KEN, config=with_second)
 
     assert (world.lock.calls, world.fallback.calls) == (1, 3)
     assert world.store.kept == {MONTH: "4"}
 
 
-def test_the_second_lock_saves_as_well(world, with_second):
+def test_saving_applies_to_the_fallback_as_well(world, with_second):
     used(world, 2910)
 
     event = world.tap(KEN, config=with_second)
@@ -106,7 +106,7 @@ def test_the_second_lock_saves_as_well(world, with_second):
     assert world.fallback.calls == 2
 
 
-def test_idle_time_costs_nothing(world):
+def test_calls_are_not_made_in_idle_time(world):
     door = world.door()
 
     for _ in range(1000):
@@ -116,7 +116,7 @@ def test_idle_time_costs_nothing(world):
     assert not [name for name in world.store.kept if name.startswith("calls")]
 
 
-def test_tries_that_failed_count_as_well(world):
+def test_calls_that_failed_are_counted(world):
     world.lock.statuses = [MaybeSent("no answer"), MaybeSent("no answer")]
 
     tap(world)
@@ -124,7 +124,7 @@ def test_tries_that_failed_count_as_well(world):
     assert world.store.kept == {MONTH: "5"}
 
 
-def test_a_month_begins_with_nothing(world):
+def test_calls_start_at_zero_each_month(world):
     used(world, 2990)
     world.clock.at = datetime(2026, 12, 1, 0, 0, 1, tzinfo=JST)
 
@@ -134,11 +134,11 @@ def test_a_month_begins_with_nothing(world):
 
 
 @pytest.mark.parametrize("kept", ["junk", "-5", "2.5", "9" * 5000], ids=len)
-def test_what_makes_no_sense_on_disk_is_no_call(clock, kept):
+def test_calls_on_disk_that_make_no_sense_are_none(clock, kept):
     assert budget_of(clock, kept).used == 0
 
 
-def test_what_is_no_text_on_disk_is_nothing(tmp_path):
+def test_notes_on_disk_that_are_no_text_are_ignored(tmp_path):
     """Somebody had a try at the file by hand."""
     with contextlib.closing(SqliteStore(tmp_path / "doorpi.db")) as store:
         store.events.keep(Notes({"relock": "", "calls": "7"}))
@@ -156,7 +156,7 @@ def test_what_is_no_text_on_disk_is_nothing(tmp_path):
         )
 
 
-def test_two_processes_count_together(tmp_path):
+def test_calls_of_two_processes_are_counted_together(tmp_path):
     one, other = (SqliteStore(tmp_path / "doorpi.db") for _ in range(2))
 
     for store, calls in ((one, 3), (other, 2), (one, 1)):
@@ -167,7 +167,7 @@ def test_two_processes_count_together(tmp_path):
     other.close()
 
 
-def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
+def test_calls_are_counted_when_a_stop_interrupts(world):
     world.lock.progress = [doorpi.Stopped(15)]
 
     with pytest.raises(doorpi.Stopped):
@@ -183,13 +183,13 @@ def test_calls_are_counted_although_the_stop_came_in_the_middle(world):
     ("calls", "questions"),
     [(0, None), (2699, None), (2700, 1), (2909, 1), (2910, 0), (3000, 0), (9999, 0)],
 )
-def test_how_many_questions_a_command_is_worth(clock, calls, questions):
+def test_confirmations_left_by_calls_used(clock, calls, questions):
     budget = budget_of(clock, str(calls))
 
     assert budget.confirmations_left() == questions
 
 
-def test_from_90_percent_on_there_is_one_question(world):
+def test_saving_asks_once_from_90_percent(world):
     used(world, 2700)
     world.lock.progress = [Progress.PENDING] * 9
 
@@ -200,13 +200,13 @@ def test_from_90_percent_on_there_is_one_question(world):
     assert world.lock.calls == 3
 
 
-def test_one_question_is_enough_when_the_lock_confirms(world):
+def test_saving_is_not_seen_when_the_lock_confirms(world):
     used(world, 2700)
 
     assert tap(world) == (Result.UNLOCKED, "")
 
 
-def test_from_97_percent_on_what_is_left_is_for_commands(world):
+def test_saving_asks_nothing_from_97_percent(world):
     used(world, 2910)
 
     assert tap(world) == (
@@ -216,7 +216,7 @@ def test_from_97_percent_on_what_is_left_is_for_commands(world):
     assert world.lock.calls == 2  # a toggle must look before
 
 
-def test_who_need_not_look_does_not(world):
+def test_saving_skips_a_look_that_decides_nothing(world):
     used(world, 2910)
 
     tap(world, on_tap="unlock", on_unknown="unlock")
@@ -225,7 +225,7 @@ def test_who_need_not_look_does_not(world):
     assert [command for _, command in world.lock.sent] == [Command.UNLOCK]
 
 
-def test_locking_again_is_always_confirmed(world):
+def test_saving_does_not_apply_to_a_relock(world):
     used(world, 2910)
     settings = replace(config_of(card_of()), lock=LockConfig(relock_after_s=5.0))
     door = world.door(settings)
@@ -240,7 +240,7 @@ def test_locking_again_is_always_confirmed(world):
     ]
 
 
-def test_a_plan_of_the_owners_own_is_taken_for_the_vendors(world):
+def test_calls_per_month_of_the_settings_replaces_the_vendors(world):
     used(world, 2910)
     lock = LockConfig(calls_per_month=30_000)
 
@@ -249,7 +249,7 @@ def test_a_plan_of_the_owners_own_is_taken_for_the_vendors(world):
     assert event.result is Result.UNLOCKED
 
 
-def test_a_lock_without_a_plan_is_not_looked_up(world):
+def test_calls_without_a_limit_are_not_read(world):
     world.store.recall = None  # would raise
 
     budget = CallBudget(world.clock, world.store, "sesame", 0)
@@ -262,9 +262,7 @@ def test_a_lock_without_a_plan_is_not_looked_up(world):
 
 
 @pytest.mark.parametrize(("calls", "is_told"), [(2396, False), (2397, True)])
-def test_the_journal_and_the_status_warn_from_80_percent_on(
-    world, caplog, calls, is_told
-):
+def test_warning_from_80_percent_in_journal_and_status(world, caplog, calls, is_told):
     used(world, calls)
 
     tap(world)
@@ -274,7 +272,7 @@ def test_the_journal_and_the_status_warn_from_80_percent_on(
     assert (f"status: ready; {words}" in world.supervisor.said) is is_told
 
 
-def test_a_start_warns_too(world, caplog):
+def test_warning_is_given_at_the_start(world, caplog):
     used(world, 2400)
     world.clock.stop_at = world.clock.t + 2.0
 
@@ -284,7 +282,7 @@ def test_a_start_warns_too(world, caplog):
     assert calls_in_words(2400, PLAN) in caplog.messages
 
 
-def test_a_new_month_ends_the_warning(world):
+def test_warning_ends_with_the_month(world):
     used(world, 2990)
     door = world.door()
     world.reader.shows = [KEN, *[None] * 9]
@@ -304,7 +302,7 @@ def test_a_new_month_ends_the_warning(world):
 BLOCKED = "HTTP 403 Forbidden: too many calls"
 
 
-def test_a_cloud_that_wants_rest_gets_it_and_the_tenant_is_told(world):
+def test_backoff_is_kept_and_shown(world):
     world.lock.policy = doorpi.SesameMini.policy
     world.lock.statuses = [QuotaError(BLOCKED, 1800.0)]
     door = world.door()
@@ -326,7 +324,7 @@ def test_a_cloud_that_wants_rest_gets_it_and_the_tenant_is_told(world):
     ]
 
 
-def test_a_restart_and_a_verb_know_of_the_rest(world):
+def test_backoff_survives_a_restart(world):
     world.lock.statuses = [QuotaError(BLOCKED, 1800.0)]
     tap(world)
     world.clock.advance(600)
@@ -337,7 +335,7 @@ def test_a_restart_and_a_verb_know_of_the_rest(world):
     assert world.lock.calls == 1
 
 
-def test_a_rest_holds_although_the_disk_does_not(clock):
+def test_backoff_holds_without_the_disk(clock):
     budget = budget_of(clock, None)
 
     budget.back_off(NoteKey.QUOTA, 60.0)
@@ -346,7 +344,7 @@ def test_a_rest_holds_although_the_disk_does_not(clock):
     assert budget.backoff_s(NoteKey.QUOTA) == 1.0
 
 
-def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
+def test_backoff_of_a_verb_reaches_the_door(clock):
     store = FakeStore()
     door, verb = [CallBudget(clock, store, "sesame", PLAN) for _ in range(2)]
     assert door.backoff_s(NoteKey.QUOTA) == 0.0
@@ -357,7 +355,7 @@ def test_a_running_door_learns_of_a_rest_that_a_verb_has_met(clock):
     assert door.backoff_s(NoteKey.QUOTA) == 60.0 - CallBudget.look_every_s
 
 
-def test_a_rest_is_read_once_a_second(clock):
+def test_backoff_is_read_once_a_second(clock):
     reads: list[str] = []
     budget = budget_of(clock, None)
     budget._events.recall = reads.append
@@ -369,7 +367,7 @@ def test_a_rest_is_read_once_a_second(clock):
     assert len(reads) == 2
 
 
-def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
+def test_quota_error_during_a_tap_ends_all_questions(world):
     world.lock.progress = [QuotaError(BLOCKED, 1800.0), Progress.DONE]
 
     result, detail = tap(world)
@@ -389,7 +387,7 @@ def test_a_refusal_in_the_middle_of_a_tap_ends_all_questions(world):
         f"boot-1 {'9' * 400}.000",
     ],
 )
-def test_what_makes_no_sense_on_disk_is_no_rest(clock, kept):
+def test_backoff_on_disk_that_makes_no_sense_is_none(clock, kept):
     budget = budget_of(clock, kept)
 
     assert budget.backoff_s(NoteKey.QUOTA) == 0.0
@@ -412,14 +410,14 @@ def sleeper(world):
     return world
 
 
-def test_a_lock_that_does_not_answer_is_woken_and_then_moved(sleeper):
+def test_wake_comes_before_moving_a_silent_lock(sleeper):
     sleeper.lock.awake = [False, False, True]
 
     assert tap(sleeper) == (Result.UNLOCKED, "")
     assert [at - 1000 for at, _ in sleeper.lock.sent] == [3.0]
 
 
-def test_waking_takes_no_longer_than_the_tap_has(sleeper):
+def test_wake_ends_with_the_window(sleeper):
     sleeper.lock.awake = [False] * 99
     sleeper.lock.statuses = [ASLEEP] * 9
 
@@ -431,7 +429,7 @@ def test_waking_takes_no_longer_than_the_tap_has(sleeper):
     assert sleeper.lock.sent == []
 
 
-def test_a_lock_is_woken_once_in_five_minutes(sleeper):
+def test_wake_is_limited_to_once_in_five_minutes(sleeper):
     door = sleeper.door()
     wakes = []
     for _ in range(6):
@@ -451,7 +449,7 @@ def test_a_lock_is_woken_once_in_five_minutes(sleeper):
     [{"wakes": [MaybeSent("cut")]}, {"awake": [MaybeSent("cut")]}, {"wakes": [None]}],
     ids=str,
 )
-def test_waking_that_fails_changes_nothing(sleeper, answers):
+def test_wake_that_fails_changes_nothing(sleeper, answers):
     vars(sleeper.lock).update(answers)
 
     assert tap(sleeper) == (
@@ -460,7 +458,7 @@ def test_waking_that_fails_changes_nothing(sleeper, answers):
     )
 
 
-def test_waking_takes_no_longer_than_its_kind_may_take(sleeper):
+def test_wake_ends_with_the_time_of_its_policy(sleeper):
     sleeper.lock.awake = [False] * 99
     sleeper.lock.statuses = [ASLEEP] * 9
     lock = LockConfig(unlock_window_s=60.0)
@@ -470,7 +468,7 @@ def test_waking_takes_no_longer_than_its_kind_may_take(sleeper):
     assert sleeper.clock.t - 1000 == pytest.approx(20.0, abs=1.0)
 
 
-def test_a_lock_whose_state_is_not_old_is_not_woken(sleeper):
+def test_wake_is_not_sent_to_a_lock_with_a_new_state(sleeper):
     sleeper.lock.statuses = [replace(ASLEEP, is_old=False)]
 
     tap(sleeper)
@@ -478,7 +476,7 @@ def test_a_lock_whose_state_is_not_old_is_not_woken(sleeper):
     assert sleeper.lock.calls == 1
 
 
-def test_a_lock_that_cannot_be_woken_is_not(world):
+def test_wake_is_not_sent_where_the_vendor_has_none(world):
     world.lock.statuses = [ASLEEP]
 
     tap(world)

@@ -42,7 +42,7 @@ def every(seconds: float, count: int, event: Event) -> list[tuple[float, Event]]
     return [(1000 + i * seconds, event) for i in range(count)]
 
 
-def test_the_same_card_has_three_lines_and_is_then_counted():
+def test_repeats_get_three_lines_and_are_then_counted():
     denials = Denials()
 
     lines = stored(denials, *every(5, 10, denial()))
@@ -54,7 +54,7 @@ def test_the_same_card_has_three_lines_and_is_then_counted():
     assert denials.over() == []  # told once
 
 
-def test_it_is_told_when_the_card_has_stayed_away_for_a_minute():
+def test_repeats_are_reported_after_a_minute_without_the_card():
     denials = Denials()
     stored(denials, *every(5, 10, denial()))
 
@@ -63,25 +63,25 @@ def test_it_is_told_when_the_card_has_stayed_away_for_a_minute():
     assert (ended.lines, ended.more) == (3, 7)
 
 
-def test_who_comes_back_after_a_minute_has_three_lines_again():
+def test_repeats_get_three_lines_again_after_a_minute():
     denials = Denials()
     stored(denials, *every(5, 10, denial()))
 
     assert len(stored(denials, *((1200.0, denial()) for _ in range(5)))) == 3
 
 
-def test_until_when_it_went_on_is_told():
+def test_repeats_are_reported_with_their_end():
     denials = Denials()
     stored(denials, *((1000 + at, denial(at=at)) for at in (0, 5, 10, 15, 50)))
 
     assert denials.over()[0].words == "2 more until 2026-11-18 12:00:50"
 
 
-def test_who_comes_once_a_minute_has_a_line_each_time():
+def test_repeats_once_a_minute_get_a_line_each():
     assert len(stored(Denials(), *every(60, 20, denial(holder="Jo Guest")))) == 20
 
 
-def test_another_reason_is_another_line():
+def test_repeats_are_counted_by_reason():
     denials = Denials()
     stored(denials, *every(1, 9, denial(holder="Jo")))
 
@@ -90,7 +90,7 @@ def test_another_reason_is_another_line():
     assert len(lines) == 1
 
 
-def test_unknown_cards_make_30_lines_at_once_and_one_more_every_two_minutes():
+def test_unknown_cards_get_30_lines_and_one_every_two_minutes():
     denials = Denials()
     crowd = [denial(Uid(f"{number:08X}")) for number in range(1, 201)]
 
@@ -105,14 +105,14 @@ def test_unknown_cards_make_30_lines_at_once_and_one_more_every_two_minutes():
     ]
 
 
-def test_people_of_the_list_have_their_lines_in_a_crowd_of_strangers():
+def test_unknown_cards_take_no_lines_from_listed_people():
     denials = Denials()
     stored(denials, *((1000.0, denial(Uid(f"{n:08X}"))) for n in range(1, 60)))
 
     assert len(stored(denials, (1000.0, denial(ANNA, "Anna")))) == 1
 
 
-def test_a_year_of_a_flood_is_bounded():
+def test_flood_of_a_year_is_bounded():
     """One new card every two seconds; the clock is played."""
     denials, lines = Denials(), 0
     seconds = 86_400
@@ -124,14 +124,14 @@ def test_a_year_of_a_flood_is_bounded():
     assert len(denials._open) <= 1 + 60 / 2
 
 
-def test_ten_in_a_minute_are_too_many():
+def test_pause_begins_after_ten_denials_in_a_minute():
     denials = Denials()
 
     assert [denials.pause_begins(i * 6.0) for i in range(10)] == [False] * 9 + [True]
     assert not denials.pause_begins(60.0)
 
 
-def test_ten_in_more_than_a_minute_are_not():
+def test_pause_needs_ten_denials_within_a_minute():
     denials = Denials()
 
     assert not any(denials.pause_begins(i * 6.7) for i in range(100))
@@ -149,7 +149,7 @@ def crowd_before(world: World, uids: list[Uid]) -> Door:
     return door
 
 
-def test_after_ten_denials_there_is_a_pause_with_the_denied_light(world, caplog):
+def test_pause_shows_the_denied_light(world, caplog):
     crowd_before(world, [Uid(f"{n:08X}") for n in range(1, 11)])
 
     assert world.lights.shown[-1][1] == (*[Signal.DENIED] * 8, Signal.READY)
@@ -159,7 +159,7 @@ def test_after_ten_denials_there_is_a_pause_with_the_denied_light(world, caplog)
     )
 
 
-def test_in_the_pause_no_other_light_says_that_cards_are_read(world):
+def test_pause_shows_no_other_light(world):
     config = config_of(card_of())
     config = replace(config, lock=replace(config.lock, relock_after_s=20.0))
     door = world.door(config)
@@ -186,7 +186,7 @@ def show(world: World, door: Door, *uids: Uid) -> None:
         door.step()
 
 
-def test_a_member_is_served_in_the_pause_and_ends_it(world):
+def test_pause_ends_when_a_member_is_served(world):
     door = crowd_before(world, CROWD)
 
     show(world, door, KEN)
@@ -196,7 +196,7 @@ def test_a_member_is_served_in_the_pause_and_ends_it(world):
     assert world.lights.shown[-1][1] == (Signal.UNLOCKED, Signal.READY)
 
 
-def test_in_the_pause_guessing_is_slow_and_a_member_waits_half_a_second(world):
+def test_pause_slows_guessing_and_delays_a_member_half_a_second(world):
     door = crowd_before(world, CROWD)
     began_at, before = world.clock.monotonic(), world.reader.senses
     world.reader.shows = [Uid(f"{number:08X}") for number in range(11, 500)]
@@ -211,7 +211,7 @@ def test_in_the_pause_guessing_is_slow_and_a_member_waits_half_a_second(world):
     assert world.clock.monotonic() - began_at < 2 * Denials.slow_s + 0.5
 
 
-def test_after_a_member_ten_more_denials_are_too_many(world):
+def test_pause_needs_ten_denials_after_a_member(world):
     door = crowd_before(world, [*CROWD[:9], KEN])
 
     show(world, door, *(Uid(f"{number:08X}") for number in range(11, 20)))
@@ -222,7 +222,7 @@ def test_after_a_member_ten_more_denials_are_too_many(world):
 
 
 @pytest.mark.parametrize("uid", [STRANGER, ANNA, CROWD[0], PHONE])
-def test_a_denial_in_the_pause_is_not_answered_and_is_counted(world, uid):
+def test_pause_counts_denials_without_an_answer(world, uid):
     door = world.door(config_of(card_of(), card_of(ANNA, "Anna", enabled=False)))
     show(world, door, *CROWD)
     shown, lines, kept = (
@@ -241,7 +241,7 @@ def test_a_denial_in_the_pause_is_not_answered_and_is_counted(world, uid):
 
 
 @pytest.mark.parametrize(("after_s", "is_answered"), [(14.0, False), (15.1, True)])
-def test_after_the_pause_a_denial_is_answered_again(world, after_s, is_answered):
+def test_pause_ends_and_denials_are_answered_again(world, after_s, is_answered):
     door = crowd_before(world, CROWD)
     began_at, _ = world.lights.shown[-1]
     world.reader.shows = [STRANGER]
@@ -254,7 +254,7 @@ def test_after_the_pause_a_denial_is_answered_again(world, after_s, is_answered)
     assert world.supervisor.beats > beats
 
 
-def test_a_master_ends_the_pause_too(world):
+def test_pause_ends_when_a_master_card_is_presented(world):
     door = world.door(config_of(card_of(ANNA, "Boss", role=Role.MASTER)))
     show(world, door, *CROWD)
 
@@ -263,7 +263,7 @@ def test_a_master_ends_the_pause_too(world):
     assert list(world.store.cards) == [STRANGER]
 
 
-def test_repeats_are_counted_on_the_disk_and_in_the_journal(world, caplog):
+def test_repeats_are_counted_on_disk_and_in_the_journal(world, caplog):
     caplog.set_level("INFO")
     door = world.door(config_of())
     for _ in range(6):
@@ -282,7 +282,7 @@ def test_repeats_are_counted_on_the_disk_and_in_the_journal(world, caplog):
     assert f"not-found ({last.detail})" in caplog.messages[-1]
 
 
-def test_what_was_counted_is_written_down_when_the_door_stops(world):
+def test_repeats_are_written_when_the_door_stops(world):
     door = world.door(config_of())
     world.reader.shows = [s for _ in range(5) for s in (STRANGER, *[None] * 80)]
     world.clock.stop_at = 1000 + 41.0
@@ -295,7 +295,7 @@ def test_what_was_counted_is_written_down_when_the_door_stops(world):
     ]  # fmt: skip
 
 
-def test_the_last_unknown_card_is_kept_for_who_is_asked_to_let_it_in(world):
+def test_unknown_card_is_kept_for_allow(world):
     door = world.door(config_of(card_of(enabled=False)))
     for uid in (STRANGER, PHONE, KEN):
         world.reader.shows = [uid, *[None] * 12]
@@ -308,7 +308,7 @@ def test_the_last_unknown_card_is_kept_for_who_is_asked_to_let_it_in(world):
     assert unknown_from(told, "boot-2", 1100) == {}
 
 
-def test_the_last_four_unknown_cards_are_kept(world):
+def test_unknown_cards_are_kept_up_to_four(world):
     door = world.door(config_of())
     show(world, door, STRANGER, ANNA, STRANGER, *CROWD[:3])
 
@@ -316,7 +316,7 @@ def test_the_last_four_unknown_cards_are_kept(world):
     assert list(kept) == [STRANGER, *CROWD[:3]]
 
 
-def test_a_disk_that_fails_keeps_the_denials_going(world):
+def test_denials_go_on_with_a_broken_disk(world):
     world.store.broken = "disk I/O error"
     door = world.door(config_of())
     world.reader.shows = [s for _ in range(5) for s in (STRANGER, *[None] * 80)]

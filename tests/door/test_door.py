@@ -52,7 +52,7 @@ TAPS = {
 @pytest.mark.parametrize(
     ("on_tap", "on_unknown", "state", "command", "result"), TAPS.values(), ids=TAPS
 )
-def test_a_tap_sends_what_the_settings_make_of_the_locks_state(
+def test_tap_sends_the_command_that_settings_and_lock_state_give(
     world, on_tap, on_unknown, state, command, result
 ):
     world.lock.state = state
@@ -82,9 +82,7 @@ OUTCOMES = {
 @pytest.mark.parametrize(
     ("status", "send", "confirm", "light", "result"), OUTCOMES.values(), ids=OUTCOMES
 )
-def test_the_light_and_the_event_tell_how_it_ended(
-    world, status, send, confirm, light, result
-):
+def test_tap_shows_and_logs_its_result(world, status, send, confirm, light, result):
     world.lock.statuses = [status] * 3 if status else []
     world.lock.sends = [send] * 3 if send else []
     world.lock.progress = [confirm] * 99 if confirm else []
@@ -95,7 +93,7 @@ def test_the_light_and_the_event_tell_how_it_ended(
     assert (event.decision, event.result) == ("granted", result)
 
 
-def test_a_denied_card_moves_nothing_and_is_logged_at_once(world):
+def test_denial_moves_nothing_and_is_logged_at_once(world):
     event = world.tap(STRANGER)
 
     assert world.lock.sent == []
@@ -105,7 +103,7 @@ def test_a_denied_card_moves_nothing_and_is_logged_at_once(world):
     )  # fmt: skip
 
 
-def test_the_working_light_comes_before_anything_is_asked_of_the_lock(world):
+def test_lights_show_working_before_the_lock_is_asked(world):
     world.lock.takes_s = 1.0
 
     world.tap(KEN)
@@ -115,13 +113,13 @@ def test_the_working_light_comes_before_anything_is_asked_of_the_lock(world):
     assert done_at == 1003.0  # status, send and confirm took a second each
 
 
-def test_after_the_result_the_idle_light_follows(world):
+def test_lights_show_ready_after_the_result(world):
     world.tap(KEN)
 
     assert world.lights.shown[-1][1] == (Signal.UNLOCKED, Signal.READY)
 
 
-def test_a_low_battery_is_shown_after_the_result(world):
+def test_lights_show_a_low_battery_after_the_result(world):
     world.lock.statuses = [LockStatus(state=LOCKED, battery_percent=14)]
 
     world.tap(KEN)
@@ -133,7 +131,7 @@ def test_a_low_battery_is_shown_after_the_result(world):
     )
 
 
-def test_latency_counts_from_the_card_to_the_result(world):
+def test_event_latency_runs_from_card_to_result(world):
     world.lock.takes_s = 0.25
 
     event = world.tap(KEN)
@@ -144,7 +142,7 @@ def test_latency_counts_from_the_card_to_the_result(world):
 # -- the event is on disk before the command
 
 
-def test_the_intent_is_recorded_before_the_command_leaves(world):
+def test_event_is_stored_before_the_command_is_sent(world):
     recorded_at_send = []
     send = world.lock.send
     world.lock.send = lambda *args: (
@@ -159,7 +157,7 @@ def test_the_intent_is_recorded_before_the_command_leaves(world):
     assert recorded_at_send == [[(Command.UNLOCK, None)]]
 
 
-def test_a_stop_in_the_middle_of_a_tap_closes_the_event_as_interrupted(world):
+def test_stop_during_a_tap_logs_it_as_interrupted(world):
     world.lock.progress = [Progress.PENDING] * 9
     world.reader.shows = [*[None] * 30, KEN]
     world.clock.stop_at = world.clock.t + 3.0
@@ -174,7 +172,7 @@ def test_a_stop_in_the_middle_of_a_tap_closes_the_event_as_interrupted(world):
     assert "stopping" in world.supervisor.said
 
 
-def test_who_taps_once_the_door_is_ready_is_answered(world):
+def test_start_answers_a_tap_right_after_ready(world):
     """The field was looked at for long enough before."""
 
     def report(state: str) -> None:
@@ -190,7 +188,7 @@ def test_who_taps_once_the_door_is_ready_is_answered(world):
 
 
 @pytest.mark.parametrize("shows", [[KEN], [ReaderLost("away")] * 99])
-def test_a_card_or_no_reader_delays_no_start(world, shows):
+def test_start_is_not_delayed_by_a_card_or_a_missing_reader(world, shows):
     world.reader.shows = [*shows]
     began_at = world.clock.t
     ready_at: list[float] = []
@@ -203,7 +201,7 @@ def test_a_card_or_no_reader_delays_no_start(world, shows):
     assert ready_at[0] == began_at
 
 
-def test_what_an_earlier_life_left_open_is_closed_at_start(world, caplog):
+def test_start_closes_events_that_the_last_run_left_open(world, caplog):
     world.store.left_open = 2
     world.clock.stop_at = world.clock.t + 1.0
 
@@ -216,7 +214,7 @@ def test_what_an_earlier_life_left_open_is_closed_at_start(world, caplog):
 # -- storage trouble keeps nobody out
 
 
-def test_a_broken_database_opens_to_a_card_of_the_file_and_blinks(world, caplog):
+def test_broken_database_keeps_no_card_of_the_file_out_and_shows_a_light(world, caplog):
     caplog.set_level(logging.INFO)
     world.store.broken = "disk full"
     world.reader.shows = [KEN]
@@ -232,7 +230,7 @@ def test_a_broken_database_opens_to_a_card_of_the_file_and_blinks(world, caplog)
     assert any("granted: Ken Sato" in line for line in caplog.messages)
 
 
-def test_an_event_whose_intent_failed_is_recorded_when_the_disk_is_back(world):
+def test_event_that_could_not_be_stored_is_stored_when_the_disk_works_again(world):
     send = world.lock.send
     world.store.broken = "disk full"
     world.lock.send = lambda *args: (setattr(world.store, "broken", ""), send(*args))[1]
@@ -242,7 +240,7 @@ def test_an_event_whose_intent_failed_is_recorded_when_the_disk_is_back(world):
     assert (event.command, event.result) == (Command.UNLOCK, Result.UNLOCKED)
 
 
-def test_a_read_that_works_does_not_hide_that_writing_fails(world):
+def test_storage_light_stays_while_only_reading_works(world):
     def refuse(event, *notes):
         raise doorpi_store_error("disk full")
 
@@ -264,7 +262,7 @@ def doorpi_store_error(text: str) -> Exception:
     return StoreError(text)
 
 
-def test_the_storage_light_goes_out_when_an_event_can_be_written_again(world, caplog):
+def test_storage_light_ends_when_an_event_can_be_written_again(world, caplog):
     caplog.set_level(logging.INFO)
     world.store.broken = "disk full"
     door = world.door()
@@ -286,7 +284,7 @@ def test_the_storage_light_goes_out_when_an_event_can_be_written_again(world, ca
 # -- who is asked about
 
 
-def test_a_card_of_the_database_opens_and_the_file_decides_where_both_know_it(world):
+def test_list_of_the_database_opens_and_the_file_overrules_it(world):
     world.store.cards = {
         ANNA: card_of(ANNA, "Anna", source="db"),
         KEN: card_of(KEN, "Ken in the database", enabled=False),
@@ -309,7 +307,7 @@ def test_lockdown_denies_all_but_a_master(world):
     assert (ken.reason, anna.reason) == (Reason.LOCKED_DOWN, Reason.GRANTED)
 
 
-def test_a_dated_card_is_refused_while_the_clock_is_not_set_unless_told_otherwise(
+def test_unset_clock_refuses_dated_cards_unless_the_settings_trust_it(
     world,
 ):
     dated = card_of(valid_until=NOON.date())
@@ -346,13 +344,13 @@ PRESENTATIONS = {
 
 
 @pytest.mark.parametrize(("shows", "events"), PRESENTATIONS.values(), ids=PRESENTATIONS)
-def test_one_presentation_is_one_event(world, shows, events):
+def test_presentation_is_one_event(world, shows, events):
     world.tap(*shows, config=config_of(card_of(), card_of(ANNA, "Anna")))
 
     assert len(world.store.events) == events
 
 
-def test_a_card_that_lay_there_while_the_door_was_busy_acts_once(world):
+def test_presentation_during_a_move_acts_once(world):
     world.lock.takes_s = 5.0
 
     world.tap(*[KEN] * 30)
@@ -363,7 +361,7 @@ def test_a_card_that_lay_there_while_the_door_was_busy_acts_once(world):
 # -- the reader comes and goes
 
 
-def test_a_lost_reader_is_opened_again_with_growing_pauses_and_blinks(world, caplog):
+def test_lost_reader_is_reopened_with_growing_pauses_and_shown(world, caplog):
     caplog.set_level(logging.INFO)
     world.reader.shows = [ReaderLost("unplugged")] * 4
     door = world.door()
@@ -383,7 +381,7 @@ def test_a_lost_reader_is_opened_again_with_growing_pauses_and_blinks(world, cap
     assert "status: ready" in world.supervisor.said
 
 
-def test_ready_is_told_although_the_reader_is_missing(world):
+def test_start_reports_ready_without_a_reader(world):
     world.reader.shows = [ReaderLost("no reader found")] * 3
     world.clock.stop_at = world.clock.t
 
@@ -404,7 +402,7 @@ LYING_THERE = {
 
 
 @pytest.mark.parametrize(("card", "shows"), LYING_THERE.values(), ids=LYING_THERE)
-def test_a_card_that_lies_there_at_the_start_does_nothing(world, card, shows):
+def test_card_on_the_reader_at_the_start_does_nothing(world, card, shows):
     world.reader.shows = shows
     world.clock.stop_at = world.clock.t + 4.0
 
@@ -415,7 +413,7 @@ def test_a_card_that_lies_there_at_the_start_does_nothing(world, card, shows):
     assert {*world.lights.signals} <= {Signal.READY, Signal.READER_LOST}
 
 
-def test_a_card_that_lay_there_at_the_start_counts_once_it_was_taken_away(world):
+def test_card_on_the_reader_at_the_start_counts_after_it_was_removed(world):
     world.reader.shows = [KEN, KEN, *[None] * 6, KEN]
     world.clock.stop_at = world.clock.t + 4.0
 
@@ -431,7 +429,7 @@ def test_a_card_that_lay_there_at_the_start_counts_once_it_was_taken_away(world)
 @pytest.mark.parametrize(
     ("stood_still_s", "sent"), [(0.0, 1), (9.9, 1), (10.1, 0), (3600.0, 0)]
 )
-def test_a_look_that_outlasts_the_window_sends_nothing(world, stood_still_s, sent):
+def test_poll_longer_than_the_window_sends_nothing(world, stood_still_s, sent):
     sense = world.reader.sense
 
     def slow_sense():
@@ -445,7 +443,7 @@ def test_a_look_that_outlasts_the_window_sends_nothing(world, stood_still_s, sen
     assert len(world.lock.sent) == sent
 
 
-def test_an_empty_field_after_a_slow_start_is_an_empty_field(world):
+def test_empty_field_after_a_slow_start_is_empty(world):
     """The first look loads libraries, which takes a slow Pi seconds."""
     sense, stalls_s = world.reader.sense, [8.0]
 
@@ -463,7 +461,7 @@ def test_an_empty_field_after_a_slow_start_is_an_empty_field(world):
     assert len(world.lock.sent) == 1
 
 
-def test_the_window_begins_before_the_reader_is_asked(world):
+def test_window_starts_before_the_reader_is_polled(world):
     sense = world.reader.sense
 
     def slow_sense():
@@ -477,7 +475,7 @@ def test_the_window_begins_before_the_reader_is_asked(world):
     assert world.lock.send_bys == [1000.0 + 10.0]
 
 
-def test_the_idle_door_keeps_its_connection_and_the_watchdog(world):
+def test_idle_door_keeps_the_lock_ready_and_feeds_the_watchdog(world):
     door = world.door()
 
     for _ in range(10):
@@ -491,7 +489,7 @@ def test_the_idle_door_keeps_its_connection_and_the_watchdog(world):
 # -- the lights come and go
 
 
-def test_lights_that_fail_are_told_and_those_that_are_back(world, caplog):
+def test_lights_that_fail_and_recover_are_reported(world, caplog):
     caplog.set_level(logging.INFO)
     door = world.door()
     world.lights.trouble = "'GPIO busy'"
@@ -512,7 +510,7 @@ def test_lights_that_fail_are_told_and_those_that_are_back(world, caplog):
 # -- reload
 
 
-def test_a_bad_edit_keeps_the_last_good_configuration_and_blinks(world, caplog):
+def test_bad_edit_keeps_the_last_good_settings_and_shows_a_light(world, caplog):
     door = world.door()
     world.settings.reload = True
     world.settings.renewed = ConfigError(["lock.kind: no such lock"])
@@ -530,7 +528,7 @@ def test_a_bad_edit_keeps_the_last_good_configuration_and_blinks(world, caplog):
     assert "ready" in world.supervisor.said
 
 
-def test_a_good_edit_is_used_from_the_next_card_on(world):
+def test_good_edit_applies_from_the_next_card(world):
     door = world.door(config_of())
     other = World(clock=world.clock)
     world.settings.reload = True
@@ -545,7 +543,7 @@ def test_a_good_edit_is_used_from_the_next_card_on(world):
     assert world.lock.sent == []
 
 
-def test_a_mended_edit_ends_the_blinking(world):
+def test_corrected_edit_ends_the_light(world):
     door = world.door()
     world.settings.reload, world.settings.renewed = True, ConfigError(["x"])
     door.step()
@@ -559,7 +557,7 @@ def test_a_mended_edit_ends_the_blinking(world):
 # -- words
 
 
-def test_the_journal_tells_who_what_and_how_long(world):
+def test_journal_has_name_result_and_time(world):
     event = world.tap(KEN)
 
     assert describe(event) == (
@@ -567,7 +565,7 @@ def test_the_journal_tells_who_what_and_how_long(world):
     )
 
 
-def test_the_journal_shows_control_characters_and_does_not_obey_them(world):
+def test_journal_escapes_control_characters(world):
     event = world.tap(KEN, config=config_of(card_of(holder="Ken\x1b[2J\nSato")))
 
     assert "\x1b" not in describe(event)

@@ -35,9 +35,7 @@ def told(world: World) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_a_master_opens_the_window_and_the_next_unknown_card_is_on_the_list(
-    world, door
-):
+def test_enrolment_puts_the_next_unknown_card_on_the_list(world, door):
     present(world, door, MASTER, STRANGER)
 
     assert world.store.cards == {
@@ -51,27 +49,27 @@ def test_a_master_opens_the_window_and_the_next_unknown_card_is_on_the_list(
     ]
 
 
-def test_the_new_card_opens_at_its_next_tap(world, door):
+def test_enrolment_lets_the_new_card_open_at_its_next_tap(world, door):
     present(world, door, MASTER, STRANGER, STRANGER)
 
     assert len(world.lock.sent) == 1
     assert told(world)[-1] == (NAME, "granted", "")
 
 
-def test_nothing_of_an_enrolment_asks_or_moves_the_lock(world, door):
+def test_enrolment_never_asks_or_moves_the_lock(world, door):
     present(world, door, MASTER, KEN, PHONE, STRANGER, MASTER, MASTER)
 
     assert (world.lock.sent, world.lock.calls) == ([], 0)
 
 
-def test_one_window_is_for_one_card(world, door):
+def test_enrolment_window_is_for_one_card(world, door):
     present(world, door, MASTER, STRANGER, OTHER)
 
     assert list(world.store.cards) == [STRANGER]
     assert told(world)[-1] == ("", "not-found", "")
 
 
-def test_the_window_closes_after_15_seconds_and_its_light_with_it(world, door):
+def test_enrolment_window_closes_after_15_seconds(world, door):
     present(world, door, MASTER)
     assert world.lights.standing is Signal.ENROLLING
     began_at = world.lights.shown[0][0]
@@ -88,7 +86,7 @@ def test_the_window_closes_after_15_seconds_and_its_light_with_it(world, door):
     assert world.store.cards == {}
 
 
-def test_the_master_again_closes_it(world, door):
+def test_enrolment_window_is_closed_by_the_master_card(world, door):
     present(world, door, MASTER, MASTER, STRANGER)
 
     assert world.store.cards == {}
@@ -103,9 +101,7 @@ BLINKED = {
 
 
 @pytest.mark.parametrize(("uid", "reason", "detail"), BLINKED.values(), ids=BLINKED)
-def test_others_only_blink_denied_and_the_window_stays_open(
-    world, door, uid, reason, detail
-):
+def test_enrolment_denies_known_cards_and_stays_open(world, door, uid, reason, detail):
     present(world, door, MASTER, uid)
 
     assert world.lights.shown[-1][1] == (Signal.DENIED, Signal.ENROLLING)
@@ -114,7 +110,7 @@ def test_others_only_blink_denied_and_the_window_stays_open(
     assert list(world.store.cards) == [STRANGER]
 
 
-def test_a_master_that_may_not_enter_opens_no_window(world):
+def test_enrolment_needs_a_valid_master_card(world):
     config = config_of(card_of(MASTER, "Boss", role=Role.MASTER, enabled=False))
     present(world, world.door(config), MASTER, STRANGER)
 
@@ -124,7 +120,7 @@ def test_a_master_that_may_not_enter_opens_no_window(world):
     ]  # fmt: skip
 
 
-def test_a_master_of_the_database_is_one_too(world):
+def test_enrolment_accepts_a_master_card_of_the_database(world):
     world.store.cards = {MASTER: card_of(MASTER, "Boss", role=Role.MASTER)}
 
     present(world, world.door(config_of()), MASTER, STRANGER)
@@ -132,7 +128,7 @@ def test_a_master_of_the_database_is_one_too(world):
     assert world.store.cards.keys() == {MASTER, STRANGER}
 
 
-def test_a_disk_that_fails_is_told_at_the_reader_and_nobody_is_enrolled(world, door):
+def test_enrolment_shows_a_fault_when_the_disk_fails(world, door):
     present(world, door, MASTER)
     add = world.store.add_card
     world.store.add_card = full_disk
@@ -151,7 +147,7 @@ def full_disk(*_: object) -> None:
     raise StoreError("database or disk is full")
 
 
-def test_who_could_not_be_looked_up_a_moment_ago_keeps_the_name(world, door):
+def test_enrolment_overwrites_no_card_that_could_not_be_looked_up(world, door):
     """Fail closed: a known card must not become a new one by a hiccup of the disk."""
     world.store.cards = {STRANGER: card_of(STRANGER, "Mika", enabled=False)}
     find, failures = world.store.find, [StoreError("locked")]
@@ -172,7 +168,7 @@ def test_who_could_not_be_looked_up_a_moment_ago_keeps_the_name(world, door):
 # -- lockdown
 
 
-def test_a_lockdown_is_seen_without_a_tap_and_its_light_stands(world, door):
+def test_lockdown_is_shown_without_a_tap(world, door):
     door.step()
     world.store.lockdown = True
     world.clock.advance(1.0)
@@ -186,7 +182,7 @@ def test_a_lockdown_is_seen_without_a_tap_and_its_light_stands(world, door):
     assert world.lights.standing is Signal.READY
 
 
-def test_it_holds_for_the_very_next_tap(world, door):
+def test_lockdown_applies_to_the_next_tap(world, door):
     door.step()
     world.store.lockdown = True
 
@@ -197,7 +193,7 @@ def test_it_holds_for_the_very_next_tap(world, door):
     assert (Signal.DENIED, Signal.LOCKED_DOWN) in [s for _, s in world.lights.shown]
 
 
-def test_in_a_lockdown_a_master_enrols_and_nobody_enters(world, door):
+def test_lockdown_lets_a_master_enrol_and_nobody_enter(world, door):
     world.store.lockdown = True
 
     present(world, door, MASTER, STRANGER, STRANGER)
@@ -208,7 +204,7 @@ def test_in_a_lockdown_a_master_enrols_and_nobody_enters(world, door):
 
 
 @pytest.mark.parametrize("trouble", ["the disk fails", "the file is lost"])
-def test_trouble_with_the_disk_does_not_lift_it(world, door, trouble):
+def test_lockdown_is_not_lifted_by_disk_trouble(world, door, trouble):
     world.store.lockdown = True
     present(world, door, KEN)
     if trouble == "the disk fails":
@@ -222,7 +218,7 @@ def test_trouble_with_the_disk_does_not_lift_it(world, door, trouble):
     assert world.lights.standing is Signal.LOCKED_DOWN
 
 
-def test_it_is_there_from_the_first_tap_after_a_start(world):
+def test_lockdown_applies_from_the_first_tap(world):
     world.store.lockdown = True
 
     event = world.tap(KEN, config=CONFIG)

@@ -69,7 +69,7 @@ OUT_OF_REACH = {
 
 
 @pytest.mark.parametrize("case", OUT_OF_REACH)
-def test_a_first_lock_out_of_reach_lets_the_second_open(world, second, case):
+def test_fallback_opens_when_the_lock_is_out_of_reach(world, second, case):
     world.lock.statuses, words, seconds = OUT_OF_REACH[case]
 
     assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, BY_FALLBACK + words)
@@ -110,12 +110,12 @@ def kinds_of(error) -> set[str]:
     return {error.__name__}.union(*map(kinds_of, error.__subclasses__()))
 
 
-def test_the_table_has_every_failure_of_a_lock():
+def test_table_has_every_lock_error():
     assert {name for name, _, _ in FREED_BY} == kinds_of(doorpi.LockError)
 
 
 @pytest.mark.parametrize(("name", "stage", "is_freed"), FREED_BY)
-def test_the_second_opens_when_nothing_was_sent_and_the_lock_did_not_say_no(
+def test_fallback_opens_when_nothing_was_sent_and_the_lock_did_not_refuse(
     world, second, name, stage, is_freed
 ):
     failures = [getattr(doorpi, name)("no")] * MANY
@@ -133,19 +133,19 @@ def test_the_second_opens_when_nothing_was_sent_and_the_lock_did_not_say_no(
 
 
 @pytest.mark.parametrize("why", ["the lock is jammed", "the bolt is moving"])
-def test_a_first_lock_in_a_state_of_its_own_is_not_gone_round(world, second, why):
+def test_fallback_does_not_open_past_a_lock_that_answers(world, second, why):
     world.lock.statuses = [LockStatus(state=LockState.UNKNOWN, why=why)]
 
     assert tap(world)[1] is Result.UNKNOWN_STATE
     assert second.sent == []
 
 
-def test_a_first_lock_that_works_leaves_the_second_alone(world, second):
+def test_fallback_is_not_used_when_the_lock_works(world, second):
     assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
     assert second.calls == 0
 
 
-def test_a_command_that_never_left_is_given_to_the_second(world, second):
+def test_fallback_gets_a_command_that_was_never_sent(world, second):
     world.lock.sends = [LOST] * MANY
 
     assert tap(world) == (
@@ -157,7 +157,7 @@ def test_a_command_that_never_left_is_given_to_the_second(world, second):
     assert len(world.store.events) == 1
 
 
-def test_the_second_is_given_the_same_command_whatever_its_own_state(world, second):
+def test_fallback_gets_the_same_command_whatever_its_state(world, second):
     world.lock.sends = [LOST] * MANY
     second.state = LockState.UNLOCKED
 
@@ -165,7 +165,7 @@ def test_the_second_is_given_the_same_command_whatever_its_own_state(world, seco
     assert sent(second) == [Command.UNLOCK]
 
 
-def test_a_door_that_was_to_be_locked_is_not_opened_by_the_second(world, second):
+def test_fallback_does_not_open_a_door_that_was_to_be_locked(world, second):
     world.lock.state = LockState.UNLOCKED
     world.lock.sends = [LOST] * MANY
 
@@ -174,9 +174,7 @@ def test_a_door_that_was_to_be_locked_is_not_opened_by_the_second(world, second)
 
 
 @pytest.mark.parametrize("on_unknown", ["unlock", "lock"])
-def test_a_guess_is_not_sent_to_a_lock_out_of_reach_when_there_is_a_second(
-    world, second, on_unknown
-):
+def test_fallback_is_used_before_a_guess(world, second, on_unknown):
     world.lock.statuses = [AWAY]
     settings = replace(config(), door=doorpi.DoorConfig(on_unknown=on_unknown))
 
@@ -189,7 +187,7 @@ def test_a_guess_is_not_sent_to_a_lock_out_of_reach_when_there_is_a_second(
 # -- in time
 
 
-def test_the_first_lock_leaves_the_second_half_of_the_window(world, second):
+def test_fallback_gets_half_of_the_window(world, second):
     """An internet that swallows everything: each try takes its whole 5 s."""
     world.lock.takes_s = 5.0
     world.lock.statuses = [MaybeSent("no answer")] * MANY
@@ -198,21 +196,21 @@ def test_the_first_lock_leaves_the_second_half_of_the_window(world, second):
     assert [at - 1000 for at, _ in second.sent] == [5.0]
 
 
-def test_a_busy_lock_is_still_waited_for_when_there_is_a_second(world, second):
+def test_fallback_does_not_shorten_the_wait_for_a_busy_lock(world, second):
     world.lock.statuses = [Busy("moving", 7.0)]
 
     assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
     assert [at - 1000 for at, _ in world.lock.sent] == [7.0]
 
 
-def test_a_moving_bolt_is_still_waited_for_when_there_is_a_second(world, second):
+def test_fallback_does_not_shorten_the_wait_for_a_moving_bolt(world, second):
     world.lock.statuses = [replace(UNKNOWN, is_moving=True)] * 4
 
     assert tap(world) == (Command.UNLOCK, Result.UNLOCKED, "")
     assert [at - 1000 for at, _ in world.lock.sent] == [8.0]
 
 
-def test_waking_the_first_leaves_the_second_half_of_the_window(world, second):
+def test_fallback_gets_half_of_the_window_after_a_wake(world, second):
     world.lock.policy = doorpi.SesameMini.policy
     world.lock.statuses = [AWAY] * MANY
     world.lock.awake = [False] * MANY
@@ -221,7 +219,7 @@ def test_waking_the_first_leaves_the_second_half_of_the_window(world, second):
     assert [at - 1000 for at, _ in second.sent] == [4.0]
 
 
-def test_the_second_lock_keeps_to_the_window_as_well(world, second):
+def test_fallback_keeps_to_the_window(world, second):
     world.lock.takes_s = 5.0
     world.lock.statuses = [MaybeSent("no answer")] * MANY
     second.takes_s = 6.0
@@ -236,7 +234,7 @@ def test_the_second_lock_keeps_to_the_window_as_well(world, second):
 # -- what is said
 
 
-def test_when_both_are_out_of_reach_both_reasons_are_told(world, second):
+def test_fallback_out_of_reach_too_gives_both_reasons(world, second):
     world.lock.statuses = [AWAY]
     second.statuses = [Offline("its bridge is gone")]
 
@@ -248,7 +246,7 @@ def test_when_both_are_out_of_reach_both_reasons_are_told(world, second):
     assert world.lights.signals == [Signal.WORKING, Signal.FAULT]
 
 
-def test_a_second_lock_that_did_not_confirm_is_unsure(world, second):
+def test_fallback_that_does_not_confirm_is_unsure(world, second):
     world.lock.statuses = [AWAY]
     second.progress = [Progress.PENDING] * MANY
 
@@ -262,7 +260,7 @@ def test_a_second_lock_that_did_not_confirm_is_unsure(world, second):
     )
 
 
-def test_the_low_battery_is_that_of_the_lock_that_moved(world, second):
+def test_fallback_battery_is_shown_when_it_moved(world, second):
     world.lock.statuses = [replace(AWAY, battery_percent=90)]
     second.statuses = [LockStatus(state=LockState.LOCKED, battery_percent=5)]
 
@@ -274,7 +272,7 @@ def test_the_low_battery_is_that_of_the_lock_that_moved(world, second):
 # -- and afterwards
 
 
-def test_what_the_second_lock_opened_it_locks_again(world, second):
+def test_fallback_locks_again_what_it_opened(world, second):
     world.lock.statuses = [AWAY]
     door = world.door(config(relock_after_s=30.0))
     world.reader.shows = [KEN]
@@ -289,7 +287,7 @@ def test_what_the_second_lock_opened_it_locks_again(world, second):
     assert event.detail == "the fallback (tedee)"
 
 
-def test_the_relock_of_a_fallback_that_was_removed_locks_the_first_lock(world, second):
+def test_fallback_that_was_removed_leaves_its_relock_to_the_lock(world, second):
     world.store.kept["relock"] = "boot-1 fallback 1001.000 0"
     door = world.door(replace(config(), fallback=None))
 
@@ -301,9 +299,7 @@ def test_the_relock_of_a_fallback_that_was_removed_locks_the_first_lock(world, s
 
 
 @pytest.mark.parametrize("lost_at", ["the look", "the command"])
-def test_being_killed_while_the_second_opens_does_not_forget_which_it_was(
-    world, second, lost_at
-):
+def test_fallback_relock_survives_a_kill_during_the_unlock(world, second, lost_at):
     if lost_at == "the look":
         world.lock.statuses = [AWAY]
     else:
@@ -321,7 +317,7 @@ def test_being_killed_while_the_second_opens_does_not_forget_which_it_was(
     assert len(world.lock.sent) == tries
 
 
-def test_being_killed_after_the_second_was_used_does_not_mix_them_up(world, second):
+def test_fallback_relock_survives_a_kill_after_the_unlock(world, second):
     world.lock.statuses = [AWAY]
     world.lock.progress = [KeyboardInterrupt()]
     door = world.door(config(relock_after_s=30.0))
@@ -339,9 +335,7 @@ def test_being_killed_after_the_second_was_used_does_not_mix_them_up(world, seco
     assert sent(world.lock) == sent(second) == [Command.UNLOCK, Command.LOCK]
 
 
-def test_being_killed_while_a_strike_is_open_leaves_nothing_to_lock_again(
-    world, second
-):
+def test_fallback_strike_leaves_no_relock_after_a_kill(world, second):
     world.lock.statuses = [AWAY]
     second.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
     second.progress = [KeyboardInterrupt()]
@@ -357,7 +351,7 @@ def test_being_killed_while_a_strike_is_open_leaves_nothing_to_lock_again(
     assert world.lock.sent == []
 
 
-def test_a_strike_as_the_second_lock_needs_no_relock(world, second):
+def test_fallback_strike_needs_no_relock(world, second):
     world.lock.statuses = [AWAY]
     second.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
     door = world.door(config(relock_after_s=30.0))
@@ -370,7 +364,7 @@ def test_a_strike_as_the_second_lock_needs_no_relock(world, second):
     assert world.lock.sent == []
 
 
-def test_locking_again_never_uses_the_second_lock(world, second):
+def test_fallback_is_never_used_for_a_relock(world, second):
     door = world.door(config(relock_after_s=30.0))
     world.reader.shows = [KEN]
     door.step()
@@ -384,7 +378,7 @@ def test_locking_again_never_uses_the_second_lock(world, second):
     assert second.sent == []
 
 
-def test_both_are_kept_ready_and_both_are_closed(world, second):
+def test_fallback_is_kept_ready_and_closed_too(world, second):
     door = world.door(config())
     world.clock.stop_at = world.clock.t + 2.0
 
@@ -395,7 +389,7 @@ def test_both_are_kept_ready_and_both_are_closed(world, second):
     assert 0 not in (world.lock.closed, second.closed)
 
 
-def test_a_strike_falls_shut_before_the_lights_say_goodbye(world, second):
+def test_fallback_strike_shuts_before_the_lights_show_stopping(world, second):
     def interrupted():
         raise doorpi.Stopped(signal.SIGINT)
 

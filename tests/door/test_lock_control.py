@@ -77,9 +77,7 @@ def times_sent(lock: FakeLock) -> list[float]:
         (LockState.UNLOCKED, Outcome(Command.LOCK, Result.LOCKED)),
     ],
 )
-def test_a_tap_sends_the_explicit_command_once_and_waits_for_nothing(
-    clock, state, expected
-):
+def test_move_sends_the_explicit_command_once_without_a_wait(clock, state, expected):
     lock = FakeLock(clock, state)
 
     outcome, took_s = tap(lock)
@@ -89,7 +87,7 @@ def test_a_tap_sends_the_explicit_command_once_and_waits_for_nothing(
     assert took_s == 0.0
 
 
-def test_the_battery_of_the_status_is_in_the_outcome(lock):
+def test_move_outcome_has_the_battery_of_the_status(lock):
     lock.statuses = [LockStatus(state=LockState.LOCKED, battery_percent=7)]
 
     outcome, _ = tap(lock)
@@ -97,7 +95,7 @@ def test_the_battery_of_the_status_is_in_the_outcome(lock):
     assert outcome == Outcome(Command.UNLOCK, Result.UNLOCKED, "", 7)
 
 
-def test_the_intent_is_told_once_and_before_the_command_leaves(lock):
+def test_intend_is_called_once_before_the_command_is_sent(lock):
     told = []
     lock.progress = [Progress.NO_EFFECT] * 4  # it will be sent twice
 
@@ -107,7 +105,7 @@ def test_the_intent_is_told_once_and_before_the_command_leaves(lock):
     assert len(lock.sent) == 2
 
 
-def test_the_lock_is_told_by_when_a_command_must_have_left(lock):
+def test_send_gets_the_end_of_the_window(lock):
     lock.sends = [NotSent("no network")]
 
     tap(lock)
@@ -131,9 +129,7 @@ def test_the_lock_is_told_by_when_a_command_must_have_left(lock):
     ],
     ids=["nothing", "unlock", "lock"],
 )
-def test_an_unknown_state_moves_the_lock_only_if_that_was_chosen(
-    lock, choose, expected, sent
-):
+def test_unknown_state_moves_the_lock_only_if_chosen(lock, choose, expected, sent):
     lock.statuses = [UNKNOWN]
 
     outcome, _ = tap(lock, choose)
@@ -142,7 +138,7 @@ def test_an_unknown_state_moves_the_lock_only_if_that_was_chosen(
     assert [command for _, command in lock.sent] == sent
 
 
-def test_an_unknown_state_without_a_reason_says_that(lock):
+def test_unknown_state_without_a_reason_is_reported(lock):
     lock.statuses = [LockStatus(state=LockState.UNKNOWN)]
 
     outcome, _ = tap(lock)
@@ -153,7 +149,7 @@ def test_an_unknown_state_without_a_reason_says_that(lock):
 MOVING = LockStatus(state=LockState.UNKNOWN, why="locking", is_moving=True)
 
 
-def test_a_bolt_on_its_way_is_waited_for(lock):
+def test_status_waits_for_a_moving_bolt(lock):
     lock.statuses = [MOVING, MOVING]
 
     outcome, _ = tap(lock)
@@ -162,7 +158,7 @@ def test_a_bolt_on_its_way_is_waited_for(lock):
     assert times_sent(lock) == [4.0]
 
 
-def test_a_bolt_that_never_arrives_is_waited_for_no_longer_than_the_window(lock):
+def test_status_waits_for_a_moving_bolt_until_the_window_ends(lock):
     lock.statuses = [MOVING] * MANY
 
     outcome, took_s = tap(lock)
@@ -171,7 +167,7 @@ def test_a_bolt_that_never_arrives_is_waited_for_no_longer_than_the_window(lock)
     assert took_s == 8.0
 
 
-def test_a_look_that_fails_ends_the_waiting_for_a_bolt_on_its_way(lock):
+def test_status_stops_waiting_for_a_moving_bolt_after_a_failure(lock):
     lock.statuses = [MOVING, Offline("the hub is offline")]
 
     outcome, took_s = tap(lock)
@@ -198,7 +194,7 @@ AT_STATUS = {
 
 
 @pytest.mark.parametrize("error", AT_STATUS, ids=repr)
-def test_a_status_that_keeps_failing_sends_nothing_and_says_why(lock, error):
+def test_status_that_keeps_failing_sends_nothing_and_has_a_reason(lock, error):
     lock.statuses = [error] * MANY
     result, asked, seconds = AT_STATUS[error]
 
@@ -211,7 +207,7 @@ def test_a_status_that_keeps_failing_sends_nothing_and_says_why(lock, error):
 
 
 @pytest.mark.parametrize("error", AT_STATUS, ids=repr)
-def test_a_status_that_failed_once_is_asked_again_where_that_may_help(lock, error):
+def test_status_that_failed_once_is_retried_where_that_may_help(lock, error):
     lock.statuses = [error]
 
     outcome, _ = tap(lock)
@@ -221,7 +217,7 @@ def test_a_status_that_failed_once_is_asked_again_where_that_may_help(lock, erro
 
 
 @pytest.mark.parametrize("error", AT_STATUS, ids=repr)
-def test_a_chosen_command_is_sent_blindly_except_to_a_lock_that_said_no(lock, error):
+def test_chosen_command_is_sent_without_a_status_unless_refused(lock, error):
     lock.statuses = [error] * MANY
 
     outcome, _ = tap(lock, lambda _: Command.UNLOCK)
@@ -252,9 +248,7 @@ AT_SEND = {
 
 
 @pytest.mark.parametrize("error", AT_SEND, ids=repr)
-def test_a_command_that_keeps_failing_is_repeated_only_if_it_surely_had_no_effect(
-    lock, error
-):
+def test_send_is_retried_only_if_it_surely_had_no_effect(lock, error):
     lock.sends = [error] * MANY
     lock.progress = [Progress.PENDING] * MANY
     result, detail, tried, seconds = AT_SEND[error]
@@ -267,7 +261,7 @@ def test_a_command_that_keeps_failing_is_repeated_only_if_it_surely_had_no_effec
 
 
 @pytest.mark.parametrize("error", [MaybeSent("cut"), Unreadable("HTML")], ids=repr)
-def test_a_command_that_may_have_left_counts_when_the_lock_confirms_it(lock, error):
+def test_send_that_may_have_worked_counts_when_confirmed(lock, error):
     lock.sends = [error]
     lock.progress = [Progress.PENDING, Progress.DONE]
 
@@ -291,7 +285,7 @@ AT_CONFIRM = {
 
 
 @pytest.mark.parametrize("error", AT_CONFIRM, ids=repr)
-def test_what_nobody_could_confirm_is_unsure_and_is_not_sent_again(lock, error):
+def test_send_without_confirmation_is_unsure_and_not_retried(lock, error):
     lock.progress = [error] * MANY
 
     outcome, took_s = tap(lock)
@@ -306,7 +300,7 @@ def test_what_nobody_could_confirm_is_unsure_and_is_not_sent_again(lock, error):
 @pytest.mark.parametrize(
     "error", [AuthError("HTTP 401"), QuotaError("HTTP 403")], ids=repr
 )
-def test_a_cloud_that_wants_no_more_questions_is_asked_no_more(lock, error):
+def test_confirm_stops_when_the_cloud_refuses_questions(lock, error):
     lock.progress = [Progress.PENDING, error, Progress.DONE]
 
     outcome, took_s = tap(lock)
@@ -319,7 +313,7 @@ def test_a_cloud_that_wants_no_more_questions_is_asked_no_more(lock, error):
 
 
 @pytest.mark.parametrize("error", AT_CONFIRM, ids=repr)
-def test_a_failing_question_after_the_command_is_asked_again(lock, error):
+def test_confirm_is_retried_after_a_failure(lock, error):
     lock.progress = [error, Progress.DONE]
 
     outcome, took_s = tap(lock)
@@ -328,7 +322,7 @@ def test_a_failing_question_after_the_command_is_asked_again(lock, error):
     assert took_s == 1.0
 
 
-def test_a_lock_that_says_it_failed_has_refused(lock):
+def test_confirm_of_a_failure_is_refused(lock):
     lock.progress = [Progress.PENDING, Rejected("jammed")]
 
     outcome, took_s = tap(lock)
@@ -348,7 +342,7 @@ def test_a_lock_that_says_it_failed_has_refused(lock):
     ],
     ids=["every", "few", "partly-too-late", "too-late"],
 )
-def test_the_lock_is_asked_at_the_times_of_its_policy(lock, policy, asked):
+def test_confirm_asks_at_the_times_of_the_policy(lock, policy, asked):
     lock.policy = policy
     lock.progress = [Progress.PENDING] * MANY
 
@@ -358,7 +352,7 @@ def test_the_lock_is_asked_at_the_times_of_its_policy(lock, policy, asked):
     assert outcome.result is Result.UNSURE
 
 
-def test_a_slow_answer_is_not_made_up_for_by_a_burst_of_questions(clock):
+def test_confirm_makes_no_burst_after_a_slow_answer(clock):
     lock = ErraticLock(clock, delays_s=[0.0, 0.0, 4.5])  # the first question's
     lock.progress = [Progress.PENDING] * MANY
 
@@ -370,7 +364,7 @@ def test_a_slow_answer_is_not_made_up_for_by_a_burst_of_questions(clock):
 # -- sending again
 
 
-def test_a_command_without_effect_is_sent_again_but_not_too_soon(lock):
+def test_command_without_effect_is_resent_but_not_too_soon(lock):
     lock.progress = [Progress.NO_EFFECT] * 4
 
     outcome, took_s = tap(lock)
@@ -380,7 +374,7 @@ def test_a_command_without_effect_is_sent_again_but_not_too_soon(lock):
     assert took_s == 3.0
 
 
-def test_the_last_question_too_has_time_to_be_answered(lock):
+def test_confirm_gives_the_last_question_time(lock):
     lock.progress = [Progress.PENDING] * MANY
 
     tap(lock)
@@ -389,7 +383,7 @@ def test_the_last_question_too_has_time_to_be_answered(lock):
     assert min(lock.answer_within_s) == lock.answer_within_s[-1] == 1.0
 
 
-def test_it_is_sent_again_once_at_most(lock):
+def test_command_without_effect_is_resent_once_at_most(lock):
     lock.progress = [Progress.NO_EFFECT] * MANY
 
     outcome, took_s = tap(lock)
@@ -402,7 +396,7 @@ def test_it_is_sent_again_once_at_most(lock):
 
 
 @pytest.mark.parametrize(("at_s", "sent"), [(9, [0.0, 9.0]), (10, [0.0]), (11, [0.0])])
-def test_it_is_sent_again_only_inside_the_window(lock, at_s, sent):
+def test_command_without_effect_is_resent_only_inside_the_window(lock, at_s, sent):
     lock.progress = [Progress.PENDING] * at_s + [Progress.NO_EFFECT] * MANY
 
     outcome, took_s = tap(lock)
@@ -414,7 +408,7 @@ def test_it_is_sent_again_only_inside_the_window(lock, at_s, sent):
     assert took_s == sent[-1] + CONFIRM_S  # and it was asked to the end
 
 
-def test_a_proof_of_no_effect_that_comes_after_the_window_is_too_late(lock):
+def test_command_is_not_resent_when_the_proof_comes_after_the_window(lock):
     lock.takes_s = 2.5  # status to 2.5, command to 5.0, question from 8.0 to 10.5
     lock.policy = LockPolicy(confirm_at_s=(3.0,))
     lock.progress = [Progress.NO_EFFECT]
@@ -438,7 +432,7 @@ IN_VAIN = {
 
 
 @pytest.mark.parametrize("error", IN_VAIN, ids=repr)
-def test_a_second_sending_that_fails_leaves_the_first_one_in_doubt(lock, error):
+def test_command_resent_in_vain_is_unsure(lock, error):
     lock.sends = ["task-1"] + [error] * MANY
     lock.progress = [Progress.NO_EFFECT] * 4
 
@@ -450,7 +444,7 @@ def test_a_second_sending_that_fails_leaves_the_first_one_in_doubt(lock, error):
 # -- the window
 
 
-def test_a_status_that_takes_the_whole_window_leaves_nothing_to_send(lock):
+def test_window_used_up_by_the_status_sends_nothing(lock):
     lock.takes_s = WINDOW_S
 
     outcome, _ = tap(lock)
@@ -459,14 +453,14 @@ def test_a_status_that_takes_the_whole_window_leaves_nothing_to_send(lock):
     assert outcome == Outcome(Command.UNLOCK, Result.UNREACHABLE, "too late to send")
 
 
-def test_a_disk_that_takes_the_whole_window_leaves_nothing_to_send(lock, clock):
+def test_window_used_up_by_the_disk_sends_nothing(lock, clock):
     outcome, _ = tap(lock, intend=lambda command: clock.advance(WINDOW_S))
 
     assert lock.sent == []
     assert outcome == Outcome(Command.UNLOCK, Result.UNREACHABLE, "too late to send")
 
 
-def test_a_wait_that_would_end_after_the_window_is_not_begun(lock):
+def test_retry_is_not_begun_if_it_would_come_after_the_window(lock):
     lock.takes_s = 3.5  # one, wait 1, another: 8 s, and a wait of 2 would end at 10 s
     lock.statuses = [MaybeSent("cut")] * MANY
 
@@ -483,9 +477,7 @@ def test_a_wait_that_would_end_after_the_window_is_not_begun(lock):
     ("jitter", "seconds"), [(0.0, 1.0 + 2.0), (0.8, 1.2 + 2.4), (0.4, 1.1 + 2.2)]
 )
 @pytest.mark.parametrize("stage", ["statuses", "sends"])
-def test_waits_between_tries_are_stretched_by_up_to_a_quarter(
-    lock, stage, jitter, seconds
-):
+def test_retry_waits_are_stretched_by_up_to_a_quarter(lock, stage, jitter, seconds):
     setattr(lock, stage, [NotSent("no network")] * MANY)
 
     _, took_s = tap(lock, jitter=jitter)
@@ -494,7 +486,7 @@ def test_waits_between_tries_are_stretched_by_up_to_a_quarter(
 
 
 @pytest.mark.parametrize("stage", ["statuses", "sends"])
-def test_a_wait_that_the_lock_asked_for_is_kept_to_the_second(lock, stage):
+def test_retry_waits_as_long_as_the_lock_asked(lock, stage):
     setattr(lock, stage, [Busy("moving 4", 4.0)])
 
     outcome, took_s = tap(lock, jitter=0.9)
@@ -510,7 +502,7 @@ def fault() -> ValueError:
     return ValueError("s3cret-key")
 
 
-def test_a_driver_that_fails_at_the_status_moves_nothing(lock):
+def test_bug_in_a_driver_at_the_status_moves_nothing(lock):
     lock.statuses = [fault() for _ in range(MANY)]
 
     outcome, _ = tap(lock)
@@ -520,7 +512,7 @@ def test_a_driver_that_fails_at_the_status_moves_nothing(lock):
 
 
 @pytest.mark.parametrize("stage", ["statuses", "sends", "progress"])
-def test_a_driver_that_fails_once_is_as_an_answer_that_makes_no_sense(lock, stage):
+def test_bug_in_a_driver_counts_as_an_unreadable_answer(lock, stage):
     setattr(lock, stage, [fault()])
 
     outcome, _ = tap(lock)
@@ -529,7 +521,7 @@ def test_a_driver_that_fails_once_is_as_an_answer_that_makes_no_sense(lock, stag
     assert len(lock.sent) == 1
 
 
-def test_a_driver_that_fails_after_the_command_leaves_it_unsure(lock):
+def test_bug_in_a_driver_after_the_command_is_unsure(lock):
     lock.sends, lock.progress = [fault()], [fault() for _ in range(MANY)]
 
     outcome, _ = tap(lock)
@@ -538,7 +530,7 @@ def test_a_driver_that_fails_after_the_command_leaves_it_unsure(lock):
     assert len(lock.sent) == 1
 
 
-def test_the_journal_shows_where_a_driver_failed_once_and_no_secret(lock, caplog):
+def test_bug_in_a_driver_is_logged_once_without_a_secret(lock, caplog):
     lock.statuses = [fault() for _ in range(MANY)]
 
     outcome, _ = tap(lock)
@@ -549,7 +541,7 @@ def test_the_journal_shows_where_a_driver_failed_once_and_no_secret(lock, caplog
     assert "s3cret" not in caplog.text + outcome.detail
 
 
-def test_a_driver_that_fails_while_idle_ends_nothing(lock, caplog):
+def test_bug_in_a_driver_while_idle_stops_nothing(lock, caplog):
     def fail():
         raise fault()
 
@@ -582,7 +574,7 @@ class ElsewhereLock(FakeLock):
 
 
 @pytest.mark.parametrize("stage", ["statuses", "sends", "progress"])
-def test_a_move_makes_no_request_itself_and_waits_for_nothing(clock, stage):
+def test_move_never_blocks_nor_calls_the_driver_itself(clock, stage):
     lock = ElsewhereLock(clock)
     setattr(lock, stage, [NotSent("no network")])
     lock.statuses.append(MOVING)
@@ -628,7 +620,7 @@ def advanced_to_its_send(lock: FakeLock, **more):
     return steps, worker.jobs.pop()
 
 
-def test_a_move_that_is_given_up_sends_nothing_that_was_not_begun(lock):
+def test_move_that_is_closed_sends_nothing_later(lock):
     steps, send = advanced_to_its_send(lock)
 
     steps.close()
@@ -640,7 +632,7 @@ def test_a_move_that_is_given_up_sends_nothing_that_was_not_begun(lock):
     assert lock.sent == []
 
 
-def test_a_call_to_send_that_is_begun_too_late_sends_nothing(lock):
+def test_send_that_starts_too_late_sends_nothing(lock):
     _, send = advanced_to_its_send(lock)
     lock.clock.advance(WINDOW_S)
 
@@ -651,7 +643,7 @@ def test_a_call_to_send_that_is_begun_too_late_sends_nothing(lock):
     assert lock.sent == []
 
 
-def test_whether_it_may_still_leave_is_checked_when_all_else_is_done(lock):
+def test_check_is_called_right_before_sending(lock):
     order = []
     lock.prepare = lambda by: order.append("prepare")
 
@@ -662,7 +654,7 @@ def test_whether_it_may_still_leave_is_checked_when_all_else_is_done(lock):
     assert lock.sent
 
 
-def test_what_ends_the_waiting_is_raised_where_the_steps_wait(clock):
+def test_drive_raises_in_the_steps_what_ends_a_wait(clock):
     met = []
 
     def steps():
@@ -679,7 +671,7 @@ def test_what_ends_the_waiting_is_raised_where_the_steps_wait(clock):
     assert met == [1003.0]
 
 
-def test_asking_for_the_status_alone_follows_the_same_patience(lock, clock):
+def test_status_alone_has_the_same_retries(lock, clock):
     lock.statuses = [Unreadable("not JSON")] * MANY
     control = control_of(lock, clock)
 
@@ -762,9 +754,7 @@ def erratic_locks(draw) -> ErraticLock:
     jitter=st.floats(0, 1, exclude_max=True),
     disk_s=st.sampled_from([0.0, 0.0, 4.0, 12.0]),
 )
-def test_whatever_the_lock_does_no_command_leaves_late_or_twice_without_leave(
-    lock, on_unknown, jitter, disk_s
-):
+def test_any_lock_gets_no_command_late_or_twice(lock, on_unknown, jitter, disk_s):
     began = lock.clock.monotonic()
     told: list[Command] = []
     sends, progress = lock.sends[:], lock.progress[:]

@@ -157,9 +157,7 @@ def commands(world: World) -> list[Command]:
 # -- an authority that takes 3 s
 
 
-def test_who_is_asked_about_sees_that_at_once_and_is_let_in_by_the_answer(
-    world, elsewhere
-):
+def test_authority_is_asked_with_its_light_and_its_answer_opens(world, elsewhere):
     door = door_of(world, elsewhere)
     world.reader.shows = [ANNA]
 
@@ -173,7 +171,7 @@ def test_who_is_asked_about_sees_that_at_once_and_is_let_in_by_the_answer(
     assert elsewhere.asked == [ANNA]
 
 
-def test_members_of_the_list_are_served_meanwhile(world, elsewhere):
+def test_authority_delays_no_member_of_the_list(world, elsewhere):
     door = door_of(world, elsewhere, on_tap="unlock")
     world.reader.shows = [ANNA, KEN]
 
@@ -238,7 +236,7 @@ NOES = {
 @pytest.mark.parametrize(
     ("change", "reason"), NOES.items(), ids=[no.__name__ for no in NOES]
 )
-def test_what_it_supplies_is_judged_as_an_entry_of_the_list(
+def test_authority_credential_is_judged_like_a_listed_one(
     world, elsewhere, change, reason
 ):
     change(world, elsewhere)
@@ -256,7 +254,7 @@ def test_what_it_supplies_is_judged_as_an_entry_of_the_list(
 CODE = "08ab12cd"
 
 
-def test_a_code_is_no_uid_and_is_asked_about(world, elsewhere):
+def test_authority_is_asked_about_a_code(world, elsewhere):
     gate = Smart(world)
     gate.medium, gate.shows = Medium.QR, [CODE]
     elsewhere.knows = {CODE: card_of(ANNA, "Anna")}
@@ -268,7 +266,7 @@ def test_a_code_is_no_uid_and_is_asked_about(world, elsewhere):
     assert told(world) == [("Anna", Reason.GRANTED, Result.UNLOCKED)]
 
 
-def test_a_code_that_is_blocked_is_known_and_nobody_is_asked(world, elsewhere):
+def test_authority_is_not_asked_about_a_blocked_code(world, elsewhere):
     gate = Smart(world)
     gate.medium, gate.shows = Medium.QR, [CODE]
     elsewhere.knows = {CODE: card_of(ANNA, "Anna")}
@@ -282,9 +280,7 @@ def test_a_code_that_is_blocked_is_known_and_nobody_is_asked(world, elsewhere):
     assert elsewhere.asked == []
 
 
-def test_a_holder_who_is_blocked_while_the_lock_is_asked_does_not_enter(
-    world, elsewhere
-):
+def test_block_of_a_holder_during_the_look_denies(world, elsewhere):
     door = door_of(world, elsewhere)
     world.lock.statuses = [NotSent("no network")]
     world.reader.shows = [ANNA]
@@ -298,7 +294,7 @@ def test_a_holder_who_is_blocked_while_the_lock_is_asked_does_not_enter(
     assert [reason for _, reason, _ in told(world)] == [Reason.NOT_ENABLED]
 
 
-def test_a_lockdown_that_begins_while_it_is_asked_beats_its_yes(world, elsewhere):
+def test_lockdown_during_the_question_overrules_the_authority(world, elsewhere):
     door = door_of(world, elsewhere)
     world.reader.shows = [ANNA]
     door.step()
@@ -310,7 +306,7 @@ def test_a_lockdown_that_begins_while_it_is_asked_beats_its_yes(world, elsewhere
     assert world.lock.calls == 0
 
 
-def test_a_block_while_the_lock_is_asked_beats_its_yes(world, elsewhere):
+def test_block_during_the_look_overrules_the_authority(world, elsewhere):
     door = door_of(world, elsewhere)
     status = world.lock.status
 
@@ -342,7 +338,7 @@ UNASKED = {
 
 
 @pytest.mark.parametrize(("uid", "change", "reason"), UNASKED.values(), ids=UNASKED)
-def test_nobody_asks_about_whom_the_door_decides_alone(
+def test_authority_is_not_asked_where_the_door_decides_alone(
     world, elsewhere, uid, change, reason
 ):
     change(world)
@@ -356,7 +352,7 @@ def test_nobody_asks_about_whom_the_door_decides_alone(
     assert Signal.ASKING not in world.lights.signals
 
 
-def test_an_answer_that_does_not_come_in_time_is_a_fault_and_no_denial(world):
+def test_authority_without_an_answer_in_time_is_a_fault(world):
     elsewhere = Elsewhere(world, takes_s=60.0)
     elsewhere.knows = {ANNA: card_of(ANNA, "Anna")}
     door = door_of(world, elsewhere)
@@ -373,7 +369,7 @@ def test_an_answer_that_does_not_come_in_time_is_a_fault_and_no_denial(world):
     assert world.lock.calls == 0
 
 
-def test_a_fault_in_it_is_no_fault_of_the_door(world, elsewhere, caplog):
+def test_authority_with_a_bug_does_not_stop_the_door(world, elsewhere, caplog):
     def fail(request):
         raise KeyError("secret")
 
@@ -390,7 +386,7 @@ def test_a_fault_in_it_is_no_fault_of_the_door(world, elsewhere, caplog):
     assert "a fault in members, please report it: KeyError" in caplog.messages
 
 
-def test_what_waited_for_it_in_vain_is_not_asked_later(world):
+def test_authority_gets_no_question_that_is_too_old(world):
     elsewhere = Elsewhere(world, takes_s=60.0)
     door = door_of(world, elsewhere)
     world.reader.shows = [ANNA, *[None] * 9, STRANGER]
@@ -406,7 +402,7 @@ def test_what_waited_for_it_in_vain_is_not_asked_later(world):
 # -- a source that proves after the list has named the card
 
 
-def test_a_card_is_asked_for_its_proof_once_the_list_has_named_it(world):
+def test_proof_is_asked_after_the_list_has_named_the_card(world):
     smart = Smart(world)
     door = door_of(world, None, smart)
     smart.shows = [KEN]
@@ -421,7 +417,7 @@ def test_a_card_is_asked_for_its_proof_once_the_list_has_named_it(world):
     )  # fmt: skip
 
 
-def test_one_that_cannot_prove_it_is_denied_for_that_reason(world):
+def test_proof_that_fails_denies_with_its_reason(world):
     smart = Smart(world)
     smart.no = Reason.NOT_ENABLED
     door = door_of(world, None, smart)
@@ -438,7 +434,7 @@ def test_one_that_cannot_prove_it_is_denied_for_that_reason(world):
 @pytest.mark.parametrize(
     ("uid", "reason"), [(STRANGER, Reason.NOT_FOUND), (KEN, Reason.NOT_ENABLED)]
 )
-def test_whoever_may_not_enter_is_asked_for_no_proof(world, uid, reason):
+def test_proof_is_not_asked_of_a_denied_card(world, uid, reason):
     smart = Smart(world)
     door = door_of(world, None, smart, config=config_of(card_of(enabled=False)))
     smart.shows = [uid]
@@ -450,7 +446,7 @@ def test_whoever_may_not_enter_is_asked_for_no_proof(world, uid, reason):
     assert [denied for _, denied, _ in told(world)] == [reason]
 
 
-def test_a_proof_that_takes_long_holds_nobody_up(world):
+def test_proof_that_is_slow_delays_nobody(world):
     smart = Smart(world, takes_s=3.0)
     door = door_of(world, None, smart, on_tap="unlock",
                    config=config_of(card_of(), card_of(ANNA, "Anna"), on_tap="unlock"))  # fmt: skip
@@ -464,7 +460,7 @@ def test_a_proof_that_takes_long_holds_nobody_up(world):
     assert [holder for holder, _, _ in told(world)] == ["Anna", "Ken Sato"]
 
 
-def test_two_readers_are_two_sources_the_log_knows_which_and_an_exit_never_locks(world):
+def test_sources_are_named_in_the_log_and_an_exit_never_locks(world):
     config = config_of(card_of())  # a tap toggles
     entrance = FakeReader()
     sources = [
@@ -501,7 +497,7 @@ def slowly(world: World, seconds: int) -> None:
     world.lock.progress = [PENDING] * seconds
 
 
-def test_a_second_member_is_lit_and_served_in_turn_and_never_locks(world):
+def test_second_member_is_served_in_turn_and_never_locks(world):
     door = door_of(world, config=TWO)
     slowly(world, 3)
     world.reader.shows = [KEN, *[None] * 5, ANNA]
@@ -520,7 +516,7 @@ def test_a_second_member_is_lit_and_served_in_turn_and_never_locks(world):
 
 
 @pytest.mark.parametrize("on_unknown", ["nothing", "unlock", "lock"])
-def test_nor_does_one_who_finds_a_state_that_is_not_known(world, on_unknown):
+def test_second_member_never_locks_on_an_unknown_state(world, on_unknown):
     door = door_of(world, config=config_of(*TWO.cards.values(), on_unknown=on_unknown))
     slowly(world, 3)
     world.lock.statuses = [
@@ -533,7 +529,7 @@ def test_nor_does_one_who_finds_a_state_that_is_not_known(world, on_unknown):
     assert Command.LOCK not in commands(world)
 
 
-def test_after_a_tap_that_locked_the_next_one_unlocks_as_always(world):
+def test_second_member_unlocks_after_a_tap_that_locked(world):
     world.lock.state = UNLOCKED
     door = door_of(world, config=TWO)
     slowly(world, 3)
@@ -544,7 +540,7 @@ def test_after_a_tap_that_locked_the_next_one_unlocks_as_always(world):
     assert commands(world) == [Command.LOCK, Command.UNLOCK]
 
 
-def test_who_waits_past_the_window_is_answered_and_nothing_is_sent(world):
+def test_second_member_whose_window_ends_is_answered(world):
     door = door_of(world, config=TWO)
     slowly(world, 15)
     world.reader.shows = [KEN, *[None] * 5, ANNA]
@@ -562,7 +558,7 @@ def test_who_waits_past_the_window_is_answered_and_nothing_is_sent(world):
     ]  # fmt: skip
 
 
-def test_the_window_of_the_second_runs_from_her_own_card(world):
+def test_second_member_has_a_window_from_her_own_card(world):
     door = door_of(world, config=TWO)
     slowly(world, 3)
     world.reader.shows = [KEN, *[None] * 5, ANNA]
@@ -574,7 +570,7 @@ def test_the_window_of_the_second_runs_from_her_own_card(world):
     assert anna == pytest.approx(1010.0 + 6 * 0.15, abs=0.3)
 
 
-def test_who_is_revoked_while_waiting_for_a_turn_is_denied(world):
+def test_second_member_who_is_revoked_meanwhile_is_denied(world):
     world.store.cards = {ANNA: card_of(ANNA, "Anna")}
     door = door_of(world)
     slowly(world, 3)
@@ -591,7 +587,7 @@ def test_who_is_revoked_while_waiting_for_a_turn_is_denied(world):
     )
 
 
-def test_a_stranger_is_denied_at_once_and_the_move_goes_on(world):
+def test_stranger_is_denied_at_once_during_a_move(world):
     door = door_of(world)
     slowly(world, 5)
     world.reader.shows = [KEN, *[None] * 5, STRANGER]
@@ -605,7 +601,7 @@ def test_a_stranger_is_denied_at_once_and_the_move_goes_on(world):
     assert world.lights.signals[-1] is Signal.UNLOCKED
 
 
-def test_a_master_needs_no_turn(world):
+def test_master_card_is_answered_at_once_during_a_move(world):
     boss = card_of(ANNA, "Boss", role=Role.MASTER)
     door = door_of(world, config=config_of(card_of(), boss))
     slowly(world, 5)
@@ -618,7 +614,7 @@ def test_a_master_needs_no_turn(world):
     assert commands(world) == [Command.UNLOCK]
 
 
-def test_a_card_that_lies_there_while_the_lock_moves_is_one_presentation(world):
+def test_card_that_stays_during_a_move_is_one_presentation(world):
     door = door_of(world)
     slowly(world, 5)
     world.reader.shows = [KEN] * 60
@@ -636,7 +632,7 @@ def relocking(**changes):
     return replace(config, lock=replace(config.lock, relock_after_s=10.0))
 
 
-def test_a_relock_makes_way_and_its_lock_counts_as_locked(world):
+def test_relock_gives_way_and_its_lock_counts_as_locked(world):
     door = door_of(world, config=relocking())
     world.reader.shows = [KEN]
     serve(world, door, 9.0)
@@ -656,7 +652,7 @@ def test_a_relock_makes_way_and_its_lock_counts_as_locked(world):
     ]
 
 
-def test_a_relock_waits_until_nobody_moves_the_lock(world):
+def test_relock_waits_until_the_queue_is_empty(world):
     door = door_of(world, config=relocking(on_tap="unlock"))
     world.reader.shows = [KEN]
     serve(world, door, 9.0)
@@ -673,7 +669,7 @@ def test_a_relock_waits_until_nobody_moves_the_lock(world):
 # -- the end
 
 
-def test_a_stop_closes_all_that_is_under_way(world, elsewhere):
+def test_stop_ends_everything_that_is_under_way(world, elsewhere):
     door = door_of(world, elsewhere, config=TWO)
     slowly(world, 9)
     world.reader.shows = [*[None] * 30, KEN, *[None] * 5, ANNA, STRANGER]
@@ -685,7 +681,7 @@ def test_a_stop_closes_all_that_is_under_way(world, elsewhere):
     assert [e.result for e in world.store.events.values()] == [Result.INTERRUPTED] * 2
 
 
-def test_a_verb_goes_the_same_way(world):
+def test_passage_of_a_verb_needs_no_door(world):
     """Without a door: no reader, no light, one request."""
     door = world.door()
     keeper, clock = door._keeper, world.clock
@@ -729,7 +725,7 @@ def polled(world: World, source: doorpi.CardSource) -> AccessRequest | None:
     return source.poll(world.clock.t)
 
 
-def test_an_empty_field_is_watched_for_a_while_and_a_card_ends_that(world, watch):
+def test_watch_of_an_empty_field_ends_with_a_card(world, watch):
     world.reader.shows = [*[None] * 7, KEN, None]
 
     assert polled(world, watch) is None
@@ -740,7 +736,7 @@ def test_an_empty_field_is_watched_for_a_while_and_a_card_ends_that(world, watch
     assert request.arrived == world.clock.t
 
 
-def test_a_card_counts_again_once_the_field_was_seen_empty_in_one_watch(world, watch):
+def test_watch_that_saw_an_empty_field_makes_a_card_count_again(world, watch):
     """The debounce hears of each look; a card that lies there does not end a watch."""
     watch.watch_s = 0.8
     world.reader.shows = [None, KEN, KEN, *[None] * 12, KEN]
@@ -750,7 +746,7 @@ def test_a_card_counts_again_once_the_field_was_seen_empty_in_one_watch(world, w
     assert [bool(request) for request in found] == [True, True, False]
 
 
-def test_a_watch_ends_when_somebody_waits_for_it(world, watch):
+def test_watch_ends_when_its_worker_is_awaited(world, watch):
     """A proof, or the end of the program."""
     watch.worker.wanted_at = world.clock.t + 0.05
 
@@ -759,7 +755,7 @@ def test_a_watch_ends_when_somebody_waits_for_it(world, watch):
     assert world.reader.senses == 2
 
 
-def test_a_computer_that_stood_still_between_two_looks_has_not_watched(world, watch):
+def test_watch_does_not_count_time_that_the_computer_stood_still(world, watch):
     """The card may have lain there all the time."""
     watch.watch_s, sleep, shows = 60.0, world.clock.sleep, world.reader.shows
     shows += [KEN, None, KEN]
@@ -779,7 +775,7 @@ class StuckWorker(doorpi.InlineWorker):
 
 
 @pytest.mark.parametrize("which", ["reader", "lock", "authority"])
-def test_a_call_that_does_not_end_feeds_no_watchdog(world, elsewhere, which):
+def test_watchdog_is_not_fed_during_a_call_that_does_not_end(world, elsewhere, which):
     """But for an authority's: without it the door is still a door."""
     workers = {which: StuckWorker()}
     config = config_of(card_of())
@@ -824,7 +820,7 @@ def test_the_watchdog_is_fed_every_second_whatever_is_waited_for(world, stage, e
     assert max(later - earlier for earlier, later in pairwise(fed_at)) <= 1.0
 
 
-def test_a_lock_that_is_out_of_reach_holds_no_look_up(world):
+def test_look_up_is_not_delayed_by_a_lock_out_of_reach(world):
     """Its retries are waits of its own."""
     door = door_of(world, config=TWO)
     world.lock.statuses = [NotSent("no network")] * 2

@@ -79,7 +79,7 @@ def commands(world) -> list[tuple[float, Command]]:
 # -- when
 
 
-def test_an_unlocked_door_is_locked_again_after_the_time_set(world, door):
+def test_relock_locks_after_the_time_set(world, door):
     tap(world, door)
 
     idle(world, door, 120)
@@ -91,7 +91,7 @@ def test_an_unlocked_door_is_locked_again_after_the_time_set(world, door):
     ]
 
 
-def test_a_card_that_lies_there_and_is_seldom_seen_is_not_taken_for_a_new_one(world):
+def test_relock_makes_no_new_presentation_of_a_card_that_stays(world):
     """While the lock is asked nobody looks: that is no time in which it was away."""
     looks = cycle([Card(KEN), None, None])
     world.reader.sense = lambda: next(looks)
@@ -103,7 +103,7 @@ def test_a_card_that_lies_there_and_is_seldom_seen_is_not_taken_for_a_new_one(wo
     assert [command for _, command in world.lock.sent] == [Command.UNLOCK, Command.LOCK]
 
 
-def test_nothing_is_locked_again_by_default(world):
+def test_relock_is_off_by_default(world):
     door = world.door()
 
     tap(world, door)
@@ -113,7 +113,7 @@ def test_nothing_is_locked_again_by_default(world):
     assert "relock" not in world.store.kept
 
 
-def test_a_tap_that_locks_cancels_it(world, door):
+def test_relock_is_cancelled_by_a_tap_that_locks(world, door):
     tap(world, door)
     tap(world, door)
 
@@ -123,7 +123,7 @@ def test_a_tap_that_locks_cancels_it(world, door):
     assert not world.store.kept.get("relock")
 
 
-def test_a_tap_that_unlocks_begins_the_time_anew(world):
+def test_relock_time_restarts_at_a_tap_that_unlocks(world):
     door = world.door(replace(config(), door=doorpi.DoorConfig(on_tap="unlock")))
 
     tap(world, door)
@@ -138,7 +138,7 @@ def test_a_tap_that_unlocks_begins_the_time_anew(world):
     ]
 
 
-def test_an_unlock_that_may_have_worked_is_locked_again(world):
+def test_relock_follows_an_unlock_that_may_have_worked(world):
     door = world.door(config(confirm_s=5.0))
     world.lock.progress = [MaybeSent("no answer")] * 9
 
@@ -152,7 +152,7 @@ def test_an_unlock_that_may_have_worked_is_locked_again(world):
 @pytest.mark.parametrize(
     "failure", [Rejected("LOW_BATTERY"), NotSent("no network")], ids=["refused", "lost"]
 )
-def test_an_unlock_that_surely_did_not_work_needs_none(world, door, failure):
+def test_relock_does_not_follow_an_unlock_that_surely_failed(world, door, failure):
     world.lock.sends = [failure] * 3
 
     tap(world, door)
@@ -162,7 +162,7 @@ def test_an_unlock_that_surely_did_not_work_needs_none(world, door, failure):
     assert not world.store.kept.get("relock")
 
 
-def test_an_unlock_that_failed_leaves_the_earlier_one_to_be_locked_again(world):
+def test_relock_stays_pending_after_a_later_unlock_failed(world):
     door = world.door(replace(config(), door=doorpi.DoorConfig(on_tap="unlock")))
 
     tap(world, door)
@@ -174,7 +174,7 @@ def test_an_unlock_that_failed_leaves_the_earlier_one_to_be_locked_again(world):
     assert results == ["unlocked", "refused", "locked"]
 
 
-def test_a_strike_locks_itself(world):
+def test_relock_is_not_needed_for_a_strike(world):
     world.lock.policy = LockPolicy(confirm_at_s=(0.0,), locks_itself=True)
     door = world.door(config())
 
@@ -187,7 +187,7 @@ def test_a_strike_locks_itself(world):
 # -- how it ends
 
 
-def test_the_lights_say_that_it_is_locked_again_and_nothing_before(world, door):
+def test_relock_shows_only_its_result(world, door):
     tap(world, door)
     world.lights.shown.clear()
 
@@ -198,7 +198,7 @@ def test_the_lights_say_that_it_is_locked_again_and_nothing_before(world, door):
 
 
 @pytest.mark.parametrize(("percent", "is_low"), [(14, True), (15, False)])
-def test_a_low_battery_is_told_as_well(world, door, percent, is_low):
+def test_relock_shows_a_low_battery(world, door, percent, is_low):
     tap(world, door)
     world.lock.statuses = [LockStatus(state=UNLOCKED, battery_percent=percent)]
     world.lights.shown.clear()
@@ -209,7 +209,7 @@ def test_a_low_battery_is_told_as_well(world, door, percent, is_low):
     assert world.lights.shown[0][1] == signals
 
 
-def test_a_lock_that_is_busy_for_long_is_not_waited_for(world, door):
+def test_relock_does_not_wait_for_a_busy_lock(world, door):
     tap(world, door)
     world.lock.sends = [Busy("moving", 35.0)]
 
@@ -222,9 +222,7 @@ def test_a_lock_that_is_busy_for_long_is_not_waited_for(world, door):
 FAILURE = NotSent("no network")
 
 
-def test_it_is_tried_again_at_growing_distance_and_then_a_person_must_look(
-    world, door, caplog
-):
+def test_relock_retries_at_growing_intervals_and_then_gives_up(world, door, caplog):
     tap(world, door)
     world.lock.statuses = [FAILURE] * 99
     world.lock.sends = [FAILURE] * 99
@@ -246,7 +244,7 @@ def test_it_is_tried_again_at_growing_distance_and_then_a_person_must_look(
     )
 
 
-def test_the_current_sesame_is_tried_less_often_for_its_calls_are_few(world):
+def test_relock_retries_a_current_sesame_less_often(world):
     world.lock.policy = doorpi.Sesame.policy
     door = world.door(config())
     tap(world, door)
@@ -261,7 +259,7 @@ def test_the_current_sesame_is_tried_less_often_for_its_calls_are_few(world):
 
 
 @pytest.mark.parametrize("failures", range(1, 5))
-def test_once_it_is_confirmed_it_is_over(world, door, failures):
+def test_relock_ends_when_it_is_confirmed(world, door, failures):
     tap(world, door)
     world.lock.statuses = [FAILURE] * 3 * failures
     world.lock.sends = [FAILURE] * 3 * failures
@@ -274,7 +272,7 @@ def test_once_it_is_confirmed_it_is_over(world, door, failures):
     assert not world.store.kept.get("relock")
 
 
-def test_the_alarm_ends_when_somebody_locks_with_a_card(world, door):
+def test_not_locked_light_ends_when_a_card_locks(world, door):
     tap(world, door)
     world.lock.statuses = [FAILURE] * 15
     world.lock.sends = [FAILURE] * 15
@@ -288,7 +286,7 @@ def test_the_alarm_ends_when_somebody_locks_with_a_card(world, door):
     assert world.lights.standing is Signal.READY
 
 
-def test_a_refusal_by_the_plan_is_a_failure_as_any_other(world, door):
+def test_relock_counts_a_used_up_quota_as_a_failure(world, door):
     tap(world, door)
     world.lock.statuses = [QuotaError("no calls left")] * 5
 
@@ -305,7 +303,7 @@ def test_a_refusal_by_the_plan_is_a_failure_as_any_other(world, door):
 # -- a person goes first
 
 
-def test_a_stranger_is_denied_meanwhile_and_cannot_hold_it_up(world, door):
+def test_relock_is_not_delayed_by_a_stranger(world, door):
     tap(world, door)
     idle(world, door, 58.8)
     world.lock.progress = [Progress.PENDING] * 5  # the bolt takes its time
@@ -321,7 +319,7 @@ def test_a_stranger_is_denied_meanwhile_and_cannot_hold_it_up(world, door):
     ]
 
 
-def test_cards_without_end_do_not_hold_it_up_either(world, door):
+def test_relock_is_not_delayed_by_endless_cards(world, door):
     """A gadget that shows another UID at each look."""
     tap(world, door)
     world.reader.shows = [Uid(f"04{number:012X}") for number in range(2000)]
@@ -331,7 +329,7 @@ def test_cards_without_end_do_not_hold_it_up_either(world, door):
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
 
 
-def test_a_tap_that_fails_does_not_end_it(world, door):
+def test_relock_stays_pending_after_a_tap_that_fails(world, door):
     tap(world, door)
     idle(world, door, 58.8)
     world.lock.progress = [Progress.PENDING] * 5
@@ -347,7 +345,7 @@ def test_a_tap_that_fails_does_not_end_it(world, door):
     ]
 
 
-def test_a_tap_during_it_is_answered_at_once_and_decides(world, door):
+def test_relock_gives_way_to_a_tap(world, door):
     tap(world, door)
     idle(world, door, 58.8)
     world.lock.progress = [Progress.PENDING] * 5  # the bolt takes its time
@@ -365,7 +363,7 @@ def test_a_tap_during_it_is_answered_at_once_and_decides(world, door):
     assert world.store.recall("relock") is not None  # and the time begins anew
 
 
-def test_the_tap_s_time_runs_from_its_card(world, door):
+def test_tap_during_a_relock_is_timed_from_its_card(world, door):
     tap(world, door)
     idle(world, door, 58.8)
     world.lock.progress = [Progress.PENDING] * 5
@@ -392,7 +390,7 @@ def restart(world, boot_id: str = "") -> doorpi.Door:
     return world.door(config())
 
 
-def test_a_restart_does_not_forget_it(world, door):
+def test_relock_survives_a_restart(world, door):
     tap(world, door)
 
     door = restart(world)
@@ -401,7 +399,7 @@ def test_a_restart_does_not_forget_it(world, door):
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
 
 
-def test_after_the_computer_was_off_it_is_due_at_once(world, door):
+def test_relock_is_due_at_once_after_a_reboot(world, door):
     tap(world, door)
     world.clock.advance(-500)  # its seconds count from its own start
 
@@ -413,9 +411,7 @@ def test_after_the_computer_was_off_it_is_due_at_once(world, door):
 
 
 @pytest.mark.parametrize("stops_in", ["send", "confirm"])
-def test_being_killed_in_the_middle_of_an_unlock_does_not_forget_it(
-    world, door, stops_in
-):
+def test_relock_survives_a_kill_during_the_unlock(world, door, stops_in):
     script = world.lock.sends if stops_in == "send" else world.lock.progress
     script.append(KeyboardInterrupt())  # nothing of the door's catches it
     world.reader.shows = [KEN]
@@ -428,7 +424,7 @@ def test_being_killed_in_the_middle_of_an_unlock_does_not_forget_it(
     assert commands(world)[-1] == (60, Command.LOCK)
 
 
-def test_being_stopped_in_the_middle_of_an_unlock_does_not_forget_it(world, door):
+def test_relock_survives_a_stop_during_the_unlock(world, door):
     world.lock.progress = [Stopped(15)]
     world.reader.shows = [KEN]
     with pytest.raises(Stopped):
@@ -440,9 +436,7 @@ def test_being_stopped_in_the_middle_of_an_unlock_does_not_forget_it(world, door
     assert [e.result for e in world.store.events.values()] == ["interrupted", "locked"]
 
 
-def test_a_stop_in_the_middle_of_it_closes_its_event_and_the_next_start_tries(
-    world, door
-):
+def test_stop_during_a_relock_closes_its_event_and_the_next_start_retries(world, door):
     tap(world, door)
     world.lock.progress = [Stopped(15)]
     with pytest.raises(Stopped):
@@ -455,7 +449,7 @@ def test_a_stop_in_the_middle_of_it_closes_its_event_and_the_next_start_tries(
     assert results == ["unlocked", "interrupted", "locked"]
 
 
-def test_the_alarm_survives_a_restart_without_another_try(world, door):
+def test_not_locked_light_survives_a_restart_without_a_retry(world, door):
     tap(world, door)
     world.lock.statuses = [FAILURE] * 99
     world.lock.sends = [FAILURE] * 99
@@ -472,7 +466,7 @@ def test_the_alarm_survives_a_restart_without_another_try(world, door):
 # -- on disk
 
 
-def test_a_verb_in_another_process_is_followed_within_a_second(world, door):
+def test_relocks_of_a_verb_are_followed_within_a_second(world, door):
     idle(world, door, 5)
     due = relocks_text([Relock("lock", world.clock.t + 10)], "boot-1")
     world.store.kept["relock"] = due
@@ -482,7 +476,7 @@ def test_a_verb_in_another_process_is_followed_within_a_second(world, door):
     assert [round(at) for at, _ in world.lock.sent] == [1015]
 
 
-def test_a_verb_that_locks_is_followed_too(world, door):
+def test_relock_is_cancelled_by_a_verb_that_locks(world, door):
     tap(world, door)
     world.store.kept["relock"] = ""
 
@@ -491,9 +485,7 @@ def test_a_verb_that_locks_is_followed_too(world, door):
     assert commands(world) == [(0, Command.UNLOCK)]
 
 
-def test_a_verb_that_locks_ends_the_alarm_also_where_nothing_is_locked_again_any_more(
-    world, door
-):
+def test_not_locked_light_ends_by_a_verb_also_with_relocks_off(world, door):
     tap(world, door)
     world.store.kept["relock"] = relocks_text(
         [Relock("lock", float("inf"), 5)], "boot-1"
@@ -508,7 +500,7 @@ def test_a_verb_that_locks_ends_the_alarm_also_where_nothing_is_locked_again_any
     assert world.lights.standing is Signal.READY
 
 
-def test_a_tap_that_comes_before_the_disk_was_read_does_not_lose_it(world):
+def test_tap_before_the_first_read_loses_no_relock(world):
     world.store.kept["relock"] = relocks_text(
         [Relock("lock", world.clock.t + 60)], "boot-1"
     )
@@ -535,9 +527,7 @@ def meanwhile(world, text: str) -> None:
 
 
 @pytest.mark.parametrize("failure", [None, MaybeSent("no answer")], ids=str)
-def test_what_a_verb_unlocks_meanwhile_is_locked_again_in_its_own_time(
-    world, door, failure
-):
+def test_unlock_by_a_verb_during_a_relock_is_relocked_in_its_time(world, door, failure):
     tap(world, door)
     idle(world, door, 58)
     world.lock.policy = replace(world.lock.policy, confirm_every_s=0.0)
@@ -549,7 +539,7 @@ def test_what_a_verb_unlocks_meanwhile_is_locked_again_in_its_own_time(
     assert commands(world)[1:] == [(60, Command.LOCK), (100, Command.LOCK)]
 
 
-def test_what_a_verb_locks_meanwhile_is_over(world, door):
+def test_lock_by_a_verb_during_a_relock_ends_it(world, door):
     tap(world, door)
     idle(world, door, 58)
     world.lock.policy = replace(world.lock.policy, confirm_every_s=0.0)
@@ -561,7 +551,7 @@ def test_what_a_verb_locks_meanwhile_is_over(world, door):
     assert commands(world)[1:] == [(60, Command.LOCK)]
 
 
-def test_a_database_that_is_lost_does_not_take_it_along(world, door):
+def test_relock_survives_a_lost_database(world, door):
     tap(world, door)
     idle(world, door, 5)
     world.store.kept.clear()  # removed, or set aside because it was broken
@@ -573,7 +563,7 @@ def test_a_database_that_is_lost_does_not_take_it_along(world, door):
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
 
 
-def test_a_real_database_that_breaks_does_not_take_it_along(world, tmp_path):
+def test_relock_survives_a_real_database_that_breaks(world, tmp_path):
     door = world.door(config())
     store = SqliteStore(tmp_path / "doorpi.db", repair=True)
     world.equipment.people, world.equipment.events = store.people, store.events
@@ -593,7 +583,7 @@ def test_a_real_database_that_breaks_does_not_take_it_along(world, tmp_path):
     store.close()
 
 
-def test_what_a_busy_disk_refused_is_written_when_it_can_be(world, door):
+def test_relock_that_could_not_be_stored_is_stored_later(world, door):
     world.store.broken = "database is locked"
     tap(world, door)
     world.store.broken = ""
@@ -603,7 +593,7 @@ def test_what_a_busy_disk_refused_is_written_when_it_can_be(world, door):
     assert world.store.kept["relock"] == "boot-1 lock 1060.000 0"
 
 
-def test_what_is_over_is_taken_from_a_disk_that_was_busy_then(world, door):
+def test_relock_that_ended_is_removed_from_a_disk_that_was_busy(world, door):
     tap(world, door)
     idle(world, door, 2)
     world.store.broken = "database is locked"
@@ -615,7 +605,7 @@ def test_what_is_over_is_taken_from_a_disk_that_was_busy_then(world, door):
     assert world.store.kept["relock"] == ""
 
 
-def test_a_reload_does_not_forget_what_the_disk_could_not_keep(world, door):
+def test_relock_that_was_not_stored_survives_a_reload(world, door):
     world.store.broken = "disk I/O error"
     tap(world, door)
 
@@ -625,7 +615,7 @@ def test_a_reload_does_not_forget_what_the_disk_could_not_keep(world, door):
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
 
 
-def test_a_door_that_never_locks_again_does_not_ask_the_disk(world):
+def test_relocking_that_is_off_does_not_read_the_disk(world):
     asked = []
     recall = world.store.recall
     world.store.recall = lambda name: asked.append(name) or recall(name)
@@ -635,13 +625,13 @@ def test_a_door_that_never_locks_again_does_not_ask_the_disk(world):
     assert asked == ["relock"]
 
 
-def test_nothing_is_written_while_nothing_is_to_be_locked_again(world, door):
+def test_relocking_writes_nothing_while_nothing_is_pending(world, door):
     idle(world, door, 10)
 
     assert world.store.kept == {}
 
 
-def test_a_broken_disk_does_not_keep_the_door_from_locking_again(world, door):
+def test_relock_works_with_a_broken_disk(world, door):
     world.store.broken = "disk I/O error"
 
     tap(world, door)
@@ -650,9 +640,7 @@ def test_a_broken_disk_does_not_keep_the_door_from_locking_again(world, door):
     assert commands(world) == [(0, Command.UNLOCK), (60, Command.LOCK)]
 
 
-def test_a_disk_that_fails_after_the_unlock_does_not_bring_back_what_is_over(
-    world, door
-):
+def test_relock_that_ended_does_not_return_from_a_failing_disk(world, door):
     tap(world, door)
     world.store.broken = "disk I/O error"
     tap(world, door)  # locks: the disk still has the old entry
@@ -663,7 +651,7 @@ def test_a_disk_that_fails_after_the_unlock_does_not_bring_back_what_is_over(
     assert len(world.lock.sent) == 2
 
 
-def test_it_is_in_the_real_database_before_the_command_leaves(world, tmp_path):
+def test_relock_is_in_the_database_before_the_command_is_sent(world, tmp_path):
     door = world.door(config())
     store = SqliteStore(tmp_path / "doorpi.db")
     world.equipment.people, world.equipment.events = store.people, store.events
@@ -708,7 +696,7 @@ def relocking(world) -> Relocking:
 
 
 @pytest.mark.parametrize(("outcome", "expected"), RULES.values(), ids=RULES)
-def test_what_is_to_be_locked_again(world, outcome, expected):
+def test_settle_keeps_what_is_to_be_locked_again(world, outcome, expected):
     pending = relocking(world)
 
     pending.settle(outcome)
@@ -716,7 +704,7 @@ def test_what_is_to_be_locked_again(world, outcome, expected):
     assert [*pending.pending.values()] == expected
 
 
-def test_each_failure_waits_longer_and_the_last_for_ever(world):
+def test_settle_waits_longer_after_each_failure_and_gives_up(world):
     clock, found = world.clock, []
     pending = relocking(world)
     pending._keeper.control.policy = LockPolicy(relock_waits_s=(15.0, 30.0))
@@ -731,7 +719,7 @@ def test_each_failure_waits_longer_and_the_last_for_ever(world):
     assert found == [(15.0, 1), (30.0, 2), (float("inf"), 3)]
 
 
-def test_the_time_is_the_same_in_memory_and_on_disk(world):
+def test_settle_stores_the_time_it_remembers(world):
     world.clock.advance(1 / 3)
     pending = relocking(world)
 
@@ -741,7 +729,7 @@ def test_the_time_is_the_same_in_memory_and_on_disk(world):
 
 
 @pytest.mark.parametrize("pending", [PENDING, Relock("fallback", float("inf"), 5)])
-def test_what_is_written_is_read_again(pending):
+def test_relocks_from_reads_what_relocks_text_writes(pending):
     text = relocks_text([pending], "b")
     assert relocks_from(text, "b", 7.0) == {pending.lock: pending}
 
@@ -760,11 +748,11 @@ def test_what_is_written_is_read_again(pending):
         f"b lock {'9' * 400}.0 0",
     ],
 )
-def test_what_makes_no_sense_on_disk_is_nothing(text):
+def test_relocks_from_ignores_what_makes_no_sense(text):
     assert relocks_from(text, "b", 7.0) == {}
 
 
-def test_of_another_run_of_the_computer_it_is_due_now():
+def test_relocks_from_before_a_reboot_are_due_now():
     assert relocks_from("a lock inf 5", "b", 7.0) == {"lock": Relock("lock", 7.0)}
 
 
@@ -785,7 +773,7 @@ def both(relock_after_s: float = AFTER_S):
 AWAY = NotSent("no network")
 
 
-def test_each_lock_that_was_opened_is_locked_again(world, second):
+def test_two_locks_are_each_locked_again(world, second):
     door = world.door(both())
     tap(world, door)
     world.lock.statuses = [AWAY] * 3
@@ -799,7 +787,7 @@ def test_each_lock_that_was_opened_is_locked_again(world, second):
     assert not world.store.kept.get("relock")
 
 
-def test_a_second_lock_that_locks_does_not_count_for_the_first(world, second):
+def test_two_locks_the_second_does_not_count_for_the_first(world, second):
     second.state = LockState.UNLOCKED
     door = world.door(both())
     tap(world, door)
@@ -813,9 +801,7 @@ def test_a_second_lock_that_locks_does_not_count_for_the_first(world, second):
     assert [command for _, command in second.sent] == [Command.LOCK]
 
 
-def test_a_verb_that_opens_one_while_the_other_is_locked_is_not_forgotten(
-    world, second
-):
+def test_two_locks_a_verb_opens_one_while_the_other_is_relocked(world, second):
     world.store.kept["relock"] = "boot-1 lock 1001.000 0"
     meanwhile(world, "boot-1 lock 1001.000 0; boot-1 fallback 1030.000 0")
 
@@ -825,7 +811,7 @@ def test_a_verb_that_opens_one_while_the_other_is_locked_is_not_forgotten(
     assert [(round(at), what) for at, what in second.sent] == [(1030, Command.LOCK)]
 
 
-def test_the_one_that_was_given_up_is_not_told_of_the_other(world, second):
+def test_two_locks_the_detail_names_the_one_given_up(world, second):
     gone = Relock("fallback", float("inf"), 5)
     due = Relock("lock", world.clock.t + 1)
     world.store.kept["relock"] = relocks_text([gone, due], "boot-1")
@@ -838,7 +824,7 @@ def test_the_one_that_was_given_up_is_not_told_of_the_other(world, second):
     assert world.lights.standing is Signal.NOT_LOCKED
 
 
-def test_each_is_tried_again_as_its_own_kind_wants(world, second):
+def test_two_locks_are_retried_as_their_kinds_need(world, second):
     second.policy = replace(second.policy, relock_waits_s=(99.0,))
     world.store.kept["relock"] = "boot-1 fallback 1001.000 0"
     second.sends = [Rejected("LOW_BATTERY")]
@@ -848,7 +834,7 @@ def test_each_is_tried_again_as_its_own_kind_wants(world, second):
     assert [round(at) for at, _ in second.sent] == [1001, 1100]
 
 
-def test_both_survive_a_restart(world, second):
+def test_two_locks_survive_a_restart(world, second):
     door = world.door(both())
     tap(world, door)
     world.lock.statuses = [AWAY] * 3
@@ -860,9 +846,7 @@ def test_both_survive_a_restart(world, second):
     assert world.lock.state is second.state is LockState.LOCKED
 
 
-def test_a_tap_while_the_lock_still_calls_itself_unlocked_opens_all_the_same(
-    world, door
-):
+def test_tap_during_a_relock_opens_although_the_status_is_old(world, door):
     """The command to lock has left, the status has not followed: a toggle would lock."""
     tap(world, door)
     idle(world, door, 58.8)
@@ -879,7 +863,7 @@ def test_a_tap_while_the_lock_still_calls_itself_unlocked_opens_all_the_same(
     ]
 
 
-def test_a_cloud_that_must_be_left_alone_is_tried_again_afterwards(world, door):
+def test_relock_waits_until_the_cloud_may_be_called(world, door):
     tap(world, door)
     world.lock.statuses = [QuotaError("HTTP 403", 1800.0)]
 

@@ -60,9 +60,7 @@ def meanwhile(world: World, method: str, change, lock: FakeLock | None = None) -
 
 
 @pytest.mark.parametrize("change", BY_NAME.values(), ids=BY_NAME)
-def test_what_ends_while_the_lock_is_looked_at_is_a_denial_and_nothing_is_sent(
-    world, change
-):
+def test_access_withdrawn_during_the_look_is_a_denial(world, change):
     meanwhile(world, "status", change)
 
     event = world.tap(KEN, config=config_of())
@@ -75,7 +73,7 @@ def test_what_ends_while_the_lock_is_looked_at_is_a_denial_and_nothing_is_sent(
 
 
 @pytest.mark.parametrize("change", BY_NAME.values(), ids=BY_NAME)
-def test_what_ends_while_the_intent_is_written_is_not_sent_either(world, change):
+def test_access_withdrawn_during_the_write_sends_nothing(world, change):
     begin = world.store.begin
 
     def slow_begin(*args):
@@ -93,7 +91,7 @@ def test_what_ends_while_the_intent_is_written_is_not_sent_either(world, change)
 
 
 @pytest.mark.parametrize("change", BY_NAME.values(), ids=BY_NAME)
-def test_what_ends_while_the_command_waits_for_a_connection_is_not_sent(world, change):
+def test_access_withdrawn_during_the_preparation_sends_nothing(world, change):
     meanwhile(world, "prepare", change)
 
     event = world.tap(KEN, config=config_of())
@@ -103,7 +101,7 @@ def test_what_ends_while_the_command_waits_for_a_connection_is_not_sent(world, c
     assert world.lights.signals == [Signal.WORKING, Signal.DENIED]
 
 
-def test_a_command_that_did_not_leave_is_not_tried_again(world):
+def test_access_withdrawn_is_not_retried(world):
     world.lock.sends = [NotSent("no TLS")]
     meanwhile(world, "send", lock_down)
 
@@ -114,7 +112,7 @@ def test_a_command_that_did_not_leave_is_not_tried_again(world):
     assert world.lights.signals == [Signal.WORKING, Signal.DENIED]
 
 
-def test_a_command_without_effect_is_not_sent_again(world):
+def test_access_withdrawn_is_not_resent(world):
     """The first one did leave: nobody can say what comes of it."""
     world.lock.policy = LockPolicy(confirm_at_s=(3.0,), confirm_every_s=1.0)
     world.lock.progress = [Progress.NO_EFFECT]
@@ -130,7 +128,7 @@ def test_a_command_without_effect_is_not_sent_again(world):
     assert world.lights.signals == [Signal.WORKING, Signal.UNSURE]
 
 
-def test_the_fallback_does_not_open_in_its_place(world):
+def test_access_withdrawn_uses_no_fallback(world):
     world.fallback = FakeLock(world.clock)
     world.lock.statuses = [NotSent("no name")] * 3
     meanwhile(world, "status", lock_down, world.fallback)
@@ -143,7 +141,7 @@ def test_the_fallback_does_not_open_in_its_place(world):
     assert world.lights.signals == [Signal.WORKING, Signal.DENIED]
 
 
-def test_a_denial_at_the_last_moment_counts_the_calls_of_the_look(world):
+def test_access_withdrawn_counts_the_calls_of_the_look(world):
     control = world.door(config_of())
     world.reader.shows = [KEN]
     meanwhile(world, "status", lock_down)
@@ -155,7 +153,7 @@ def test_a_denial_at_the_last_moment_counts_the_calls_of_the_look(world):
     ]
 
 
-def test_a_disk_that_fails_meanwhile_takes_no_grant_back(world):
+def test_access_is_not_withdrawn_by_a_failing_disk(world):
     def break_disk(world):
         world.store.broken = "disk I/O error"
 
@@ -167,7 +165,7 @@ def test_a_disk_that_fails_meanwhile_takes_no_grant_back(world):
     assert Signal.UNLOCKED in world.lights.signals
 
 
-def test_a_card_of_the_file_is_asked_about_again_too(world):
+def test_access_of_a_card_of_the_file_is_checked_again(world):
     meanwhile(world, "status", lock_down)
 
     event = world.tap(KEN, config=config_of(card_of()))
@@ -175,7 +173,7 @@ def test_a_card_of_the_file_is_asked_about_again_too(world):
     assert (world.lock.sent, event.reason) == ([], Reason.LOCKED_DOWN)
 
 
-def test_the_relock_goes_on_in_a_lockdown(world):
+def test_relock_continues_in_a_lockdown(world):
 
     config = config_of()
     config = replace(config, lock=replace(config.lock, relock_after_s=10.0))
