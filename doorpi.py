@@ -5458,7 +5458,7 @@ class NukiWeb(NukiLock):
     refusals = (
         Refusal("^HTTP 404", RequestRefused, f": device_id is {NUKI_WEB_ID[2]}"),
         Refusal("^HTTP 423", Busy, ": the lock is busy with another operation", 3.0),
-    )  # fmt: skip
+    )
     _seen_s: float | None = None  # the date before ``wake``
 
     def status(self, by: float) -> LockStatus:
