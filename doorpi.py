@@ -6969,52 +6969,46 @@ class NfcReader:
                 step()
 
 
+USB_ANSWER_MS = 2000  # a look takes 10 to 50
+
+
 @functools.cache
 def _nfcpy() -> Any:
-    """nfcpy, imported quietly: it would run ldconfig, gcc and ld to find a libcrypto
-    that only its peer-to-peer part uses, and set its logger to INFO."""
+    """nfcpy, without what would slow down the import or leave the reader hung.
+
+    It runs ldconfig, gcc and ld to find a libcrypto for its peer-to-peer part.  It
+    raises a PN532 to 921600 baud (not without `stty`), where the chip stays if we are
+    killed.  It makes a serial port our controlling terminal, whose end is SIGHUP, our
+    reload; and it shares the port, so that another program gets half of the answers.
+    It waits for a USB reader without end.
+    """
     import ctypes.util
+    import types
 
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None
     try:
-        import nfc  # type: ignore[import-untyped]
-        import nfc.clf  # type: ignore[import-untyped]
         import nfc.clf.pn532  # type: ignore[import-untyped]
-        import nfc.clf.transport  # type: ignore[import-untyped]
     finally:
         ctypes.util.find_library = find_library
     logging.getLogger("nfc").setLevel(logging.CRITICAL)
-    _patch(nfc.clf)
-    return nfc
-
-
-USB_ANSWER_MS = 2000  # a look takes 10 to 50
-
-
-def _patch(clf: Any) -> None:
-    """Work around nfcpy behaviour that would leave the reader hung.
-
-    It raises a PN532 to 921600 baud, where the chip stays if we are killed (not without
-    `stty`).  It makes a serial port our controlling terminal, whose end is SIGHUP, our
-    reload.  It shares the port, so that another program gets half of the answers.  It
-    waits for a USB reader without end.
-    """
-    import types
 
     def open_alone(self: Any, port: str, baudrate: int = 115200) -> None:
         self.close()
         self.tty = _serial_line(port, baudrate)
 
-    clf.transport.TTY.open = open_alone
-    clf.pn532.os = types.SimpleNamespace(system=lambda command: 1, strerror=os.strerror)
-    clf.transport.open = functools.partial(
+    transport = nfc.clf.transport
+    transport.TTY.open = open_alone
+    transport.open = functools.partial(
         open, opener=lambda path, flags: os.open(path, flags | os.O_NOCTTY)
     )
-    usb = clf.transport.USB
-    read, write, ms = usb.read, usb.write, USB_ANSWER_MS
+    usb, ms = transport.USB, USB_ANSWER_MS
+    read, write = usb.read, usb.write
     usb.read = lambda self, timeout=0: read(self, timeout or ms)
     usb.write = lambda self, frame, timeout=0: write(self, frame, timeout or ms)
+    no_stty = types.SimpleNamespace(system=lambda command: 1, strerror=os.strerror)
+    nfc.clf.pn532.os = no_stty
+    return nfc
 
 
 def serial_port(path: str) -> Path:
