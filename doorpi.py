@@ -4425,11 +4425,8 @@ class Dialer:
         return f"no connection to {self.host} for {seconds:g} s" if is_long else ""
 
     def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
-        """A connection to use, waited for until ``by``.  Raises: HttpNotSent.
-
-        A question makes do with an old one if there is no new one after half of the
-        time, as when the name service hangs.
-        """
+        """A connection to use, waited for until ``by``; a question makes do with an old
+        one if there is no new one after half of the time.  Raises: HttpNotSent."""
         fresh_s = self.command_s if for_command else self.stale_s
         attempt, is_own = None, False
         while True:
@@ -4498,11 +4495,9 @@ class Dialer:
             yield
 
     def _collect(self) -> None:
-        """Take over the socket of a finished attempt; drop a connection that died.
-
-        When the server closes an idle connection twice after the same time, later ones
-        are renewed before that, until the server was unreachable.
-        """
+        """Take over the socket of a finished attempt; drop a connection that died.  If
+        the server closes two after the same idle time, later ones are renewed before
+        that, until it was unreachable."""
         if self._attempt is not None and self._attempt.done.is_set():
             self._finish(self._attempt)
         ready = self._ready
@@ -4696,10 +4691,7 @@ class WebApi:
         connected: BoundedSocket,
         request: tuple[str, str, bytes | None, Mapping[str, str]],
     ) -> Reply:
-        """Send method, target, content and headers, and read the answer.
-
-        Raises: HttpNotSent, HttpMaybeSent, HttpUnreadable.
-        """
+        """Send method, target, content and headers, and read the answer."""
         from http.client import HTTPConnection, HTTPException
 
         host, now = self.dialer.host, self._clock.monotonic
@@ -5078,10 +5070,8 @@ class Sesame(WebLock):
 
 
 def sesame_sign(secret: bytes, unix_s: int) -> str:
-    """Hex of AES-CMAC (RFC 4493) of the time without its lowest byte: valid for 256 s.
-
-    Source: CANDY-HOUSE/API_document: uint32 little-endian, bytes 1 to 3.
-    """
+    """Hex of AES-CMAC (RFC 4493) of the time (uint32, little-endian) without its lowest
+    byte, so valid for 256 s.  Source: CANDY-HOUSE/API_document."""
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.cmac import CMAC
 
@@ -5510,12 +5500,7 @@ def _iso_unix_s(value: object) -> float | None:
 
 class Relay(Lock):
     """A strike or maglock behind a relay: open for ``hold_s``, then locked by itself.
-
-    tests/docs/locks.md has the wiring of a board; a bare relay needs a transistor, and
-    a flyback diode across its coil.  While no program holds the pin, its pull decides:
-    GPIO 0 to 8 up, 9 to 27 down, so ``active_high = false`` needs GPIO 2 to 8 (0 and 1
-    are probed at boot).  When the program is killed, Raspberry Pi OS keeps the pin in
-    its state until the next start, or with ``dtparam=strict_gpiod`` releases it.
+    tests/docs/locks.md has its wiring, and what the pin does without the program.
 
     Source: BCM2835 ARM Peripherals, table 6-31; raspberrypi/linux, pull request 6117.
     """
