@@ -3026,7 +3026,7 @@ class LockControl:
     def _wake(self, by: float) -> Steps[bool]:
         """Make the hub contact a silent lock; True if that may have helped."""
         now = self._clock.monotonic()
-        ends_at = min(by - 1.0, now + self.policy.wake_s)  # a second to look again in
+        ends_at = min(by - 1.0, now + self.policy.wake_s)  # one second for the status
         may_wake = self.policy.wake_every_s and now < ends_at
         if not may_wake or self.budget.backoff_s(NoteKey.WAKE):
             return False
@@ -3110,7 +3110,7 @@ class LockControl:
                 handle, detail = None, f"{error}; "
                 log.warning("%s: %s; asking the lock for its state", command, error)
             except LockError as error:
-                if is_last and not isinstance(error, Rejected):  # the first did leave
+                if is_last and not isinstance(error, Rejected):  # the first was sent
                     return Result.UNSURE, f"sending it again: {error}"
                 raise
             sent = Sent(command, handle, before)
@@ -3155,7 +3155,7 @@ class LockControl:
             try:
                 progress = yield from self._call(confirm, by)
             except LockError as error:
-                if isinstance(error, Rejected):  # a cloud's no proves nothing
+                if isinstance(error, Rejected):  # a refusal by the cloud proves nothing
                     return Result.REFUSED, str(error)
                 trouble = f": {error}"
                 if isinstance(error, AuthError | QuotaError):
@@ -3245,7 +3245,7 @@ class Equipment(SimpleNamespace):
     authorities: Sequence[Authority] = ()
 
     def close(self) -> None:
-        """All of it, whatever goes wrong: first the locks, as a strike may be open."""
+        """Close everything, whatever fails; locks first, as a strike may be open."""
         parts: list[Any] = [self.events, self.people, *self.sources, self.indicator]
         with contextlib.ExitStack() as last_comes_first:
             for part in [*parts, *self.locks.values()]:
@@ -3259,7 +3259,8 @@ class Settings(Protocol):
     def changed(self) -> Config | ConfigError | None: ...
     # Equip the door for ``new``; False when nothing differs.
     def apply(self, new: Config, equipment: Equipment) -> bool: ...
-    def before(self) -> Config | None: ...  # this start, if the file was edited since
+    # The settings of the last run, if the file was edited since.
+    def before(self) -> Config | None: ...
     def remember(self) -> None: ...  # save those in force; does not fail
 
 
@@ -3267,16 +3268,15 @@ CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
 OWN = (Medium.COMMAND, Medium.RELOCK)  # the owner and the door need no permission
 
 LOCKED_DOWN_WORDS = "locked down: no card opens the door"
-NOT_LOCKED_AGAIN = "the door could not be locked again: look at it"
-MOST_UNKNOWN = 4  # cards are noted for `allow`
+NOT_LOCKED_AGAIN = "the door could not be locked again: please check it"
+MOST_UNKNOWN = 4  # unknown cards that are noted for `allow`
 ENROLMENT_S = 15.0
-
 TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 
 class LocalList:
     """The authority that is asked first, and answers at once: the people of doorpi.toml
-    and of the database.  The file decides over the database, a block over both."""
+    and of the database.  The file overrules the database, a block both."""
 
     def __init__(self, cards: Mapping[Uid, Credential], people: Forgiving) -> None:
         self._cards = cards
@@ -3401,7 +3401,7 @@ class Display:
 
     @property
     def standing(self) -> Signal:
-        """What goes on after a result: a move under way, or the most pressing fault."""
+        """What is shown after a result: a move under way, or the most urgent fault."""
         if self.under_way:
             signals = self.under_way.values()
             return Signal.WORKING if Signal.WORKING in signals else Signal.ASKING
@@ -3420,7 +3420,7 @@ class Display:
         self._keeper.equipment.indicator.show(*signals, self.standing_shown)
 
     def update(self) -> None:
-        """For idle moments: show what has changed, once the last result was seen."""
+        """For idle moments: show what has changed since the last result ended."""
         indicator = self._keeper.equipment.indicator
         dark = indicator.trouble and f"no lights: {indicator.trouble}"
         self.note("lights", dark, "the lights are back")
@@ -3480,7 +3480,7 @@ class Relocking:
             pass
 
     def intend(self, command: Command) -> Notes:
-        """To be on disk before ``command`` leaves: a power cut must not forget it."""
+        """To be on disk before ``command`` is sent: a power cut must not lose it."""
         unsure = Outcome(command, Result.UNSURE, lock=self._keeper.control.mover)
         return self._notes(self._after(unsure))
 
@@ -3517,7 +3517,7 @@ class Relocking:
         if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
             del self.pending[relock.lock]
             if outcome.result is not Result.LOCKED:
-                # A cloud that must be left alone is no failure of the next try.
+                # While the cloud must be left alone, a retry could only fail.
                 due = self._clock.monotonic() + control.budget.backoff_s(NoteKey.QUOTA)
                 waits_s = control.policy.relock_waits_s
                 due += next(islice(waits_s, relock.failures, None), inf)
@@ -3584,7 +3584,7 @@ class Doorkeeper:
         source.answer(request, answer)
 
     def status(self) -> Steps[Answer]:
-        """How the locks are, what their clouds have left, and what is to come."""
+        """The state of the locks, the calls used, pending relocks and a lockdown."""
         lines, is_known, window_s = [], False, self.config.lock.unlock_window_s
         for control in self.control.all:
             is_main = control is self.control
@@ -3784,7 +3784,7 @@ class Passage:
             try:
                 if clock.monotonic() < ends_at:  # the worker may have been busy
                     return authority.look_up(self.request)
-            except Exception as error:  # the door goes on without it
+            except Exception as error:  # the door works without it
                 kind = type(error).__name__
                 log.error("a fault in %s, please report it: %s", authority.name, kind)
             return Reason.AUTHORITY_UNREACHABLE
@@ -3820,7 +3820,7 @@ class Passage:
                 signals, changes = [Signal.ENROLLED], {"detail": "enrolled"}
                 changes |= {"holder": name, "reason": Reason.GRANTED}
         elif event.reason is Reason.GRANTED:
-            detail = "nobody is let in while a new card is enrolled"
+            detail = "nobody may enter while a card is enrolled"
             changes = {"detail": detail, "reason": Reason.NOT_PERMITTED_AT_THIS_TIME}
         keeper.display.show(*signals)
         self.event = event._replace(**changes)
@@ -3828,7 +3828,7 @@ class Passage:
         keeper.events.record(self.event)
 
     def _move(self) -> Steps[None]:
-        """Move the lock when it is this passage's turn, and show what came of it."""
+        """Move the lock when it is this passage's turn, and show the outcome."""
         keeper, request, control = self._keeper, self.request, self._keeper.control
         keeper.relocking.look()  # before its row is overwritten
         if self.relock:
@@ -3855,7 +3855,7 @@ class Passage:
         except (Stopped, GeneratorExit) as end:
             if not self._has_ended:
                 is_stopped = isinstance(end, Stopped)
-                why = "stopped meanwhile" if is_stopped else "a card was presented"
+                why = "the door was stopped" if is_stopped else "a card was presented"
                 with ProcessSignals.postponed():
                     self._settle(Outcome(None, Result.INTERRUPTED, why), NO_NOTES)
             raise

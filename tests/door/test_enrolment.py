@@ -95,7 +95,7 @@ def test_enrolment_window_is_closed_by_the_master_card(world, door):
 
 
 BLINKED = {
-    "a known card":       (KEN, "not-permitted-at-this-time", "nobody is let in while a new card is enrolled"),
+    "a known card":       (KEN, "not-permitted-at-this-time", "nobody may enter while a card is enrolled"),
     "a phone":            (PHONE, "random-uid", ""),
 }  # fmt: skip
 

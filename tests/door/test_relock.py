@@ -238,9 +238,9 @@ def test_relock_retries_at_growing_intervals_and_then_gives_up(world, door, capl
         ("relock", Command.LOCK, Result.UNREACHABLE, "no network; given up"),
     ]
     assert world.lights.standing is Signal.NOT_LOCKED
-    assert "the door could not be locked again: look at it" in caplog.messages
+    assert "the door could not be locked again: please check it" in caplog.messages
     assert world.supervisor.said[-1] == (
-        "status: the door could not be locked again: look at it"
+        "status: the door could not be locked again: please check it"
     )
 
 

@@ -275,7 +275,7 @@ def test_sigterm_ends_a_tap_at_once_while_the_cloud(
         assert (event.command, event.result, event.detail) == (
             command,
             Result.INTERRUPTED,
-            "stopped meanwhile",
+            "the door was stopped",
         )
         assert event.latency_ms >= 0
         assert "Traceback" not in door.journal
