@@ -10223,7 +10223,7 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     yield warn_if(do, "backup", words)
 
 
-def diagnose_list(store: SqliteStore, now: datetime) -> Iterator[Finding]:
+def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
     """When the list in the database was last exported; and a lockdown, which looks like
     a broken door once it is forgotten."""
     with contextlib.closing(store):
@@ -10232,10 +10232,9 @@ def diagnose_list(store: SqliteStore, now: datetime) -> Iterator[Finding]:
         is_locked_down = store.people.locked_down()
     if changed_at:
         backup_at = datetime.fromisoformat(kept) if kept else changed_at
-        changed, backup = (
-            f"{at.astimezone(now.tzinfo):%Y-%m-%d}" for at in (changed_at, backup_at)
-        )
-        words, do = f"the list was changed on {changed}", BACK_UP
+        backup = f"{backup_at.astimezone():%Y-%m-%d}"
+        words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
+        do = BACK_UP
         if not kept:
             words += ", and was never backed up"
         elif backup_at < changed_at:
@@ -10417,6 +10416,8 @@ def cmd_run(args: argparse.Namespace) -> None:
 
 # -- the settings
 
+NOT_CONSIDERED = "its contents are not considered here"
+
 
 def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
@@ -10433,8 +10434,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         say(["", *_who_may(config, enquiry), *_what_changes(path, config, enquiry)])
-        without = "this is without what the database knows"
-        notes = [f"{without}: {trouble}" for trouble in enquiry.troubles]
+        notes = [f"{each}; {NOT_CONSIDERED}" for each in enquiry.troubles]
     if notes := [*_notes(path, config), *notes]:
         say(["", "Please note:", *(f"  {note}" for note in notes)])
     shut = [f"{words}; {do}" for words, do in unwritable(folder)]
@@ -10787,7 +10787,7 @@ def cmd_why(args: argparse.Namespace) -> int:
             complain(words)
             code = EX_USAGE if is_uid else EX_FAILED
     for trouble in enquiry.troubles:
-        complain(f"database: {trouble}; this is without what it knows")
+        complain(f"database: {trouble}; {NOT_CONSIDERED}")
     return code
 
 
@@ -10891,7 +10891,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
         yield "database", diagnose_database(file.path, len(file.schema))
     yield "files", diagnose_files(secret, needed, folder)
     yield "backup", diagnose_copy(store.people)
-    yield "backup", diagnose_list(store, clock.now())
+    yield "backup", diagnose_list(store)
     for where, access in locks_of(config).items():
         yield where, _lock_findings(where, access, config, clock, runs)
 

@@ -569,9 +569,9 @@ def test_unreadable_does_not_open_a_closed_folder(powerless):
 DAY = timedelta(days=1)
 BACKUPS = {
     "nothing in the database": (None, None, OK, "everybody is in doorpi.toml: keep a copy of it elsewhere"),
-    "never": (NOON - DAY, None, WARN, "the list was changed on 2026-11-17, and was never backed up"),
-    "before the last change": (NOON - 2 * DAY, NOON - 12 * DAY, WARN, "the list was changed on 2026-11-16, after its last backup on 2026-11-06"),
-    "after it": (NOON - 12 * DAY, NOON - DAY / 2, OK, "the list was changed on 2026-11-06, and backed up on 2026-11-18"),
+    "never": (NOON - DAY, None, WARN, "the list was changed on {changed}, and was never backed up"),
+    "before the last change": (NOON - 2 * DAY, NOON - 12 * DAY, WARN, "the list was changed on {changed}, after its last backup on {backup}"),
+    "after it": (NOON - 12 * DAY, NOON - DAY / 2, OK, "the list was changed on {changed}, and backed up on {backup}"),
 }  # fmt: skip
 
 
@@ -586,9 +586,11 @@ def test_diagnose_list_compares_change_and_backup(
     if backup:
         state.events.keep(Notes({"backup": doorpi.utc_text(backup)}))
 
-    (finding,) = doorpi.diagnose_list(state, NOON)
+    (finding,) = doorpi.diagnose_list(state)
 
     do = "" if health is OK else doorpi.BACK_UP
+    days = [at and f"{at.astimezone():%Y-%m-%d}" for at in (changed, backup)]
+    words = words.format(changed=days[0], backup=days[1])
     assert finding == Finding(health, "backup", words, do)
 
 
@@ -596,7 +598,7 @@ def test_diagnose_list_fails_where_the_list_was_lost(state):
     broken = state.people.path.with_name("cards.db.broken-20261118T030000Z")
     broken.touch()
 
-    (finding,) = doorpi.diagnose_list(state, NOON)
+    (finding,) = doorpi.diagnose_list(state)
 
     words = f"the database's list was lost; what was left of it: {broken}"
     assert (finding.health, finding.words) == (FAIL, words)
@@ -659,7 +661,7 @@ def test_diagnose_copy_warns_of_a_list_too_large(state, monkeypatch):
 def test_diagnose_list_does_not_know_an_unreadable_one(state):
     overwritten(state.people.path)
 
-    (finding,) = doorpi.survived("backup", doorpi.diagnose_list(state, NOON))
+    (finding,) = doorpi.survived("backup", doorpi.diagnose_list(state))
 
     assert finding.health is WARN
     assert finding.words.startswith(f"not known: {state.people.path}: ")
