@@ -220,6 +220,17 @@ def test_a_list_knows_whether_anybody_on_it_waits_for_the_clock(store, changes):
     assert store.people.has_dated_cards()
 
 
+def test_a_list_too_long_to_look_through_counts_as_dated(store):
+    """The door waits for the answer, at each start without a set clock."""
+    cards = [card_of(doorpi.Uid(f"04{number:012X}")) for number in range(10_001)]
+    store.people.change_cards(cards[:-1], [], NOON)
+    assert not store.people.has_dated_cards()
+
+    store.people.change_cards(cards[-1:], [], NOON)
+
+    assert store.people.has_dated_cards()
+
+
 def test_the_seconds_of_one_boot_go_on_from_process_to_process():
     """What a relock's time on disk relies on."""
     clock = SystemClock()
