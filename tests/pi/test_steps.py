@@ -55,7 +55,7 @@ def called(worker, *functions):
     return answers
 
 
-def test_calls_run_on_one_thread_that_is_not_the_main_one(worker, clock):
+def test_worker_runs_calls_on_one_thread_of_its_own(worker, clock):
     one, other = drive(called(worker, *[threading.current_thread] * 2), clock)
 
     assert one is other is not threading.main_thread()
@@ -64,7 +64,7 @@ def test_calls_run_on_one_thread_that_is_not_the_main_one(worker, clock):
 
 
 @pytest.mark.parametrize("inline", [True, False])
-def test_what_a_call_raises_is_raised_where_the_steps_wait(worker, clock, inline):
+def test_call_raises_where_the_steps_wait(worker, clock, inline):
     def fail():
         raise NotSent("no network")
 
@@ -78,7 +78,7 @@ def test_what_a_call_raises_is_raised_where_the_steps_wait(worker, clock, inline
 
 
 @pytest.mark.realtime
-def test_the_end_of_a_call_ends_the_wait_for_it(worker, clock):
+def test_call_that_ends_ends_the_wait(worker, clock):
     go_on = threading.Event()
     threading.Timer(0.1, go_on.set).start()
     began = time.monotonic()
@@ -102,7 +102,7 @@ def test_wake_before_a_wait_ends_it_once(clock):
     assert time.monotonic() - heard >= 0.05
 
 
-def test_a_worker_is_idle_when_its_last_job_has_ended(worker, clock):
+def test_worker_is_idle_after_its_last_job(worker, clock):
     go_on = threading.Event()
     assert worker.is_idle
 
@@ -116,7 +116,7 @@ def test_a_worker_is_idle_when_its_last_job_has_ended(worker, clock):
     assert pending[1].result() == 7
 
 
-def test_a_worker_that_is_closed_begins_nothing_more(worker, clock):
+def test_worker_that_is_closed_begins_nothing_more(worker, clock):
     go_on, begun, ran = threading.Event(), threading.Event(), []
     first = worker.submit(lambda: (begun.set(), go_on.wait()))
     worker.submit(lambda: ran.append("second"))
@@ -133,7 +133,7 @@ def test_a_worker_that_is_closed_begins_nothing_more(worker, clock):
     assert ran == []
 
 
-def test_a_signal_ends_the_wait_for_a_call(worker, clock, own_signals):
+def test_signal_ends_the_wait_for_a_call(worker, clock, own_signals):
     def steps():
         try:
             yield from call(worker, lambda: go_on.wait(60))
@@ -163,9 +163,7 @@ def test_move_on_a_worker_thread_ends_as_an_inline_one(worker, clock):
     assert drive(steps, clock) == Outcome(Command.UNLOCK, Result.UNLOCKED)
 
 
-def test_a_command_that_waits_behind_another_call_is_never_sent_after_a_stop(
-    worker, clock
-):
+def test_command_that_waits_for_the_worker_is_not_sent_after_a_stop(worker, clock):
     lock, go_on = FakeLock(FakeClock()), threading.Event()
     control = control_of(lock, clock, worker=worker)
     steps = control.move(

@@ -140,7 +140,7 @@ def street(tmp_path) -> Iterator[Street]:
 
 @pytest.mark.parametrize("state", [LockState.LOCKED, LockState.UNLOCKED])
 @pytest.mark.parametrize("wants", [Wants.UNLOCK, Wants.LOCK])
-def test_a_command_is_sent_as_it_was_asked_for(street, state, wants):
+def test_request_sends_the_command_that_it_asks_for(street, state, wants):
     """Never the other one, however the lock stands."""
     street.lock.state = state
     street.door()
@@ -153,7 +153,7 @@ def test_a_command_is_sent_as_it_was_asked_for(street, state, wants):
     assert street.answer() == Answer(True, [f"{wants}ed"])
 
 
-def test_the_event_has_the_id_of_the_request_and_who_asked(street):
+def test_request_id_and_sender_are_in_the_event(street):
     street.door()
     street.put("b2f6")
 
@@ -163,7 +163,7 @@ def test_the_event_has_the_id_of_the_request_and_who_asked(street):
     assert (event.uid, event.reason) == (None, Reason.GRANTED)
 
 
-def test_the_lights_say_what_is_done_for_somebody_elsewhere(street):
+def test_request_is_shown_on_the_lights(street):
     street.door()
     street.put()
 
@@ -175,7 +175,7 @@ def test_the_lights_say_what_is_done_for_somebody_elsewhere(street):
     ]
 
 
-def test_an_owner_may_open_in_a_lockdown_and_a_member_may_not(street):
+def test_request_in_a_lockdown_opens_for_the_owner_only(street):
     street.members = [Members()]
     street.store.lockdown = True
     street.door()
@@ -196,7 +196,9 @@ def test_an_owner_may_open_in_a_lockdown_and_a_member_may_not(street):
     ("medium", "identifier", "holder"),
     [(Medium.CHAT, "4711", "Mika Mori"), (Medium.MQTT, "ha", "home")],
 )
-def test_a_member_from_afar_is_let_in_by_name(street, medium, identifier, holder):
+def test_request_of_a_remote_member_opens_and_has_a_name(
+    street, medium, identifier, holder
+):
     street.members = [Members()]
     street.door()
     street.put(medium=medium, identifier=identifier)
@@ -217,7 +219,9 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("changes", "limits", "reason"), LIMITS.values(), ids=LIMITS)
-def test_what_comes_from_afar_is_judged_like_a_card(street, changes, limits, reason):
+def test_request_of_a_remote_member_is_judged_like_a_card(
+    street, changes, limits, reason
+):
     street.members = [Members(**limits)]
     span = Span(days=frozenset(range(7)), start_min=0, end_min=5)
     config = config_of()
@@ -232,7 +236,7 @@ def test_what_comes_from_afar_is_judged_like_a_card(street, changes, limits, rea
     assert street.answer() == Answer(False, [f"denied: {reason}"])
 
 
-def test_a_request_that_comes_too_late_is_stale_and_nothing_is_sent(street):
+def test_request_that_comes_too_late_is_stale(street):
     street.door()
     street.put(good_s=3.0)
     street.clock.advance(3.0)
@@ -244,7 +248,7 @@ def test_a_request_that_comes_too_late_is_stale_and_nothing_is_sent(street):
     assert street.answer() == Answer(False, ["denied: stale"])
 
 
-def test_a_request_that_grows_stale_while_others_have_the_lock_is_not_carried_out(
+def test_request_that_expires_in_the_queue_sends_nothing(
     street,
 ):
     street.lock.progress = [Progress.PENDING] * 100
@@ -258,7 +262,7 @@ def test_a_request_that_grows_stale_while_others_have_the_lock_is_not_carried_ou
     assert not street.answer("two").done
 
 
-def test_requests_that_come_together_are_carried_out_one_after_the_other(street):
+def test_requests_at_once_are_served_one_after_the_other(street):
     street.door()
     street.put("one", Wants.UNLOCK)
     street.put("two", Wants.LOCK)
@@ -269,7 +273,7 @@ def test_requests_that_come_together_are_carried_out_one_after_the_other(street)
     assert [event.result for event in events] == ["unlocked", "locked"]
 
 
-def test_no_command_leaves_later_than_the_request_is_good_for(street):
+def test_request_sends_nothing_after_its_expiry(street):
     street.lock.sends = [NotSent("no network")] * 50
     street.door()
     street.put(good_s=2.5)
@@ -281,7 +285,7 @@ def test_no_command_leaves_later_than_the_request_is_good_for(street):
     assert all(at < by for (at, _), by in zip(street.lock.sent, street.lock.send_bys, strict=True))  # fmt: skip
 
 
-def test_a_status_is_answered_in_the_words_of_the_verb_and_is_no_event(street):
+def test_status_has_the_words_of_the_verb_and_is_no_event(street):
     street.lock.statuses = [LockStatus(state=LockState.LOCKED, battery_percent=71)]
     street.store.lockdown = True
     street.fallback = FakeLock(street.clock)
@@ -301,7 +305,7 @@ def test_a_status_is_answered_in_the_words_of_the_verb_and_is_no_event(street):
     assert more[-1] == doorpi.LOCKED_DOWN_WORDS
 
 
-def test_a_status_waits_until_the_lock_is_free(street):
+def test_status_waits_until_the_lock_is_free(street):
     street.lock.progress = [Progress.PENDING] * 3
     street.door()
     street.put("one")
@@ -312,7 +316,7 @@ def test_a_status_waits_until_the_lock_is_free(street):
     assert street.answer("two").lines == ["unlocked, it answers"]
 
 
-def test_what_a_stop_cuts_off_is_logged_so_and_never_begun_again(street):
+def test_request_cut_off_by_a_stop_is_logged_and_not_repeated(street):
     street.lock.progress = [Progress.PENDING] * 100
     door = street.door()
     street.put()
@@ -331,7 +335,7 @@ def test_what_a_stop_cuts_off_is_logged_so_and_never_begun_again(street):
     assert street.answer() == doorpi.CUT_OFF
 
 
-def test_a_stop_at_any_line_carries_no_request_out_twice(tmp_path, monkeypatch):
+def test_request_is_served_once_wherever_a_stop_comes(tmp_path, monkeypatch):
     """Nor does it leave one without an answer, once the door runs again."""
     monkeypatch.setattr(interrupted, "CODE", interrupted.CODE | INBOX_CODE)
     before = {number: signal.getsignal(number) for number in ProcessSignals.stops}
@@ -357,7 +361,7 @@ def test_a_stop_at_any_line_carries_no_request_out_twice(tmp_path, monkeypatch):
     assert {("unlocked", True), ("interrupted", False), (False,)} <= told
 
 
-def test_a_disk_that_is_full_hinders_no_request_nor_its_answer(street):
+def test_request_is_served_with_a_full_disk(street):
     """The inbox is in memory, and the log on the disk."""
     street.door()
     street.store.broken = "database or disk is full"
@@ -370,7 +374,7 @@ def test_a_disk_that_is_full_hinders_no_request_nor_its_answer(street):
     assert street.answer("two") == Answer(True, ["unlocked, it answers"])
 
 
-def test_an_inbox_that_cannot_be_had_keeps_nobody_out(street):
+def test_inbox_that_cannot_be_opened_keeps_nobody_out(street):
     street.path = street.path / "no" / "folder"
     street.path.parent.parent.write_text("a file")
     door = street.door()
@@ -427,7 +431,7 @@ def freeze(door: DoorProcess, config: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["unlock", "lock"])
-def test_a_verb_asks_the_door_that_runs(config, cloud, command):
+def test_verb_asks_the_running_door(config, cloud, command):
     with DoorProcess(config) as door:
         door.until_ready()
         assert says(config, command) == (0, f"{command}ed\n", "")
@@ -440,7 +444,7 @@ def test_a_verb_asks_the_door_that_runs(config, cloud, command):
         assert event.request
 
 
-def test_a_verb_says_why_the_door_could_not(config, cloud):
+def test_verb_says_why_the_door_failed(config, cloud):
     with DoorProcess(config) as door:
         door.until_ready()
         cloud.fail_always("401")
@@ -452,7 +456,7 @@ def test_a_verb_says_why_the_door_could_not(config, cloud):
         assert says(config, "status")[:2] == (1, f"not known: {said[9:]}")
 
 
-def test_a_status_through_the_door_is_that_of_a_verb(config, cloud):
+def test_verb_status_is_the_same_with_and_without_the_door(config, cloud):
     without = says(config, "status")
     with DoorProcess(config) as door:
         door.until_ready()
@@ -461,7 +465,7 @@ def test_a_status_through_the_door_is_that_of_a_verb(config, cloud):
         assert without == (0, "locked, it answers, battery 80 %\n", "")
 
 
-def test_two_verbs_at_once_are_served_one_after_the_other(config, cloud):
+def test_verbs_at_once_are_served_one_after_the_other(config, cloud):
     cloud.latency_s = 0.05
     with DoorProcess(config) as door:
         door.until_ready()
@@ -475,7 +479,7 @@ def test_two_verbs_at_once_are_served_one_after_the_other(config, cloud):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_verb_that_is_ended_takes_its_request_back(config, cloud, number):
+def test_verb_that_is_interrupted_withdraws_its_request(config, cloud, number):
     with DoorProcess(config) as door:
         freeze(door, config)
         with verb(config, "unlock") as process:
@@ -490,9 +494,7 @@ def test_a_verb_that_is_ended_takes_its_request_back(config, cloud, number):
         assert len(door.events) == 1
 
 
-def test_a_verb_that_is_killed_leaves_a_request_that_grows_stale(
-    tmp_path, cloud, radio
-):
+def test_verb_that_is_killed_leaves_a_request_that_expires(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="unlock_window_s = 1.0\n")
     with DoorProcess(config) as door:
         freeze(door, config)
@@ -507,7 +509,7 @@ def test_a_verb_that_is_killed_leaves_a_request_that_grows_stale(
     assert cloud.commands == []
 
 
-def test_a_door_that_hangs_gets_its_request_taken_back(tmp_path, cloud, radio):
+def test_verb_withdraws_its_request_from_a_door_that_hangs(tmp_path, cloud, radio):
     config = write_config(tmp_path, cloud, radio.device, lock="unlock_window_s = 1.0\n")
     with DoorProcess(config) as door:
         freeze(door, config)
@@ -521,9 +523,7 @@ def test_a_door_that_hangs_gets_its_request_taken_back(tmp_path, cloud, radio):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_door_that_ends_in_the_middle_leaves_its_verb_no_riddle(
-    config, cloud, number
-):
+def test_verb_learns_that_the_door_stopped_during_its_request(config, cloud, number):
     cloud.bolt.motor_s = 60.0
     with DoorProcess(config) as door:
         door.until_ready()
@@ -540,9 +540,7 @@ def test_a_door_that_ends_in_the_middle_leaves_its_verb_no_riddle(
     assert [sent for _, sent in cloud.commands] == ["unlock"]
 
 
-def test_a_door_that_ends_before_it_has_begun_leaves_the_lock_to_the_verb(
-    config, cloud
-):
+def test_verb_moves_the_lock_when_the_door_stops_before_it(config, cloud):
     with DoorProcess(config) as door:
         freeze(door, config)
         with verb(config, "unlock") as process:
