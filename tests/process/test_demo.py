@@ -169,7 +169,8 @@ def test_a_demo_stopped_in_the_middle_says_so_at_once_and_leaves_no_folder(tmp_p
         assert demo.stdout.readline().split()[0] == "guest"
 
         demo.send_signal(signal.SIGTERM)
-        stdout, stderr = demo.communicate(timeout=3)
+        wait_for(lambda: demo.poll() is not None, "the end", within_s=3)
+        stdout, stderr = demo.communicate()
 
     assert (demo.returncode, stdout, stderr) == (1, "ken       stopped\n", "")
     assert list(tmp_path.iterdir()) == []

@@ -143,7 +143,6 @@ def test_fallback_opens_without_the_cloud(tmp_path, cloud, radio, second):
         "moved by the fallback (sesame-mini);"
         " the lock: cannot reach 127.0.0.1: connection refused"
     )
-    assert event.latency_ms < 5000
 
 
 def test_verbs_use_the_fallback(tmp_path, cloud, radio, second):
