@@ -29,8 +29,15 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import doorpi
 from doorpi import Card, Event, Reason, Result, Signal
-from tests.fakes.live_cloud import LiveSesame
-from tests.fakes.virtual import VirtualCard, VirtualField
+
+try:
+    from gpiozero import Device
+    from gpiozero.pins.mock import MockFactory
+
+    from tests.fakes.live_cloud import LiveSesame
+    from tests.fakes.virtual import VirtualCard, VirtualField
+except ImportError as error:
+    raise SystemExit(f"{error}: start the demo with sh tests/demo.sh") from None
 
 
 @dataclass(frozen=True)
@@ -196,9 +203,6 @@ class ShownLights(doorpi.GpioLights):
 
 def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, World]:
     """The door as `run` builds it, on equipment of the demo's."""
-    from gpiozero import Device
-    from gpiozero.pins.mock import MockFactory
-
     Device.pin_factory = MockFactory()
     clock = Clock()
     field = VirtualField()

@@ -147,6 +147,20 @@ def test_a_bug_in_the_door_is_seen_with_its_traceback(stories):
     assert errors.splitlines()[-1] == "RuntimeError: a bug"
 
 
+def test_demo_without_libraries_says_how_to_start_it():
+    python = [sys.executable, "-S", "-c"]  # without the packages of .venv
+    code = "from tests import demo"
+
+    done = subprocess.run(
+        [*python, code], env=environment(), capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("No module named ")
+    assert line.endswith(": start the demo with sh tests/demo.sh")
+
+
 def test_a_name_that_nobody_has_is_wrong_usage_told_in_words():
     done = subprocess.run(
         [sys.executable, "-m", "tests.demo", "--taps", "ken bob"],
