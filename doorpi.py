@@ -189,7 +189,7 @@ def parse_uid(text: str) -> Uid:
         digits = re.sub(r"[:\- ]", "", text)
     else:
         raise ValueError(
-            f"not a UID: two hex digits a byte, such as 04:A1:B2:C3{printed}"
+            f"not a UID: two hex digits per byte, such as 04:A1:B2:C3{printed}"
         )
     size = len(digits) // 2
     if size not in UID_BYTES:
@@ -1274,7 +1274,7 @@ MEANINGS: dict[Signal, str] = {
     Signal.FAULT: "the lock refused or could not be reached",
     Signal.UNSURE: "sent but not confirmed: try the door",
     Signal.DENIED: "this card may not enter",
-    Signal.STOPPING: "the door is being stopped",
+    Signal.STOPPING: "DoorPi is shutting down",
     Signal.READY: "ready for a card",
     Signal.READER_LOST: "the card reader does not answer",
     Signal.LOCK_UNREACHABLE: "the lock's cloud cannot be reached",
@@ -1593,7 +1593,7 @@ class ReaderConfig(Table):
 
     device: str = setting("usb", "nfcpy path of the reader")
     poll_s: float = setting(0.1, "longest time between two polls", 0.01, 2)
-    rearm_s: float = setting(0.5, "seconds away before a card counts again", 0, 60)
+    rearm_s: float = setting(0.5, "seconds away before a card is read again", 0, 60)
     virtual: bool = setting(False, "allow a udp: device, which anybody can control")
     reset_gpio: int = setting(-1, "BCM number of RSTPD_N's pin; -1: none", -1, 27)
 
@@ -9168,7 +9168,7 @@ class CardList:
             parser = Parser({})
             parser.schedules = self.config.schedules
             found = parser.credentials("", card, TABLES["card"])
-            problems = parser.problems or ["still the example's"] * (not found)
+            problems = parser.problems or ["still the example value"] * (not found)
             row.card = next(iter(found), None)
         if problems:
             row.refuse("; ".join(problems), self._titles)
@@ -9243,7 +9243,7 @@ def list_text(name: str) -> str:
 
 class ListChanges(NamedTuple):
     """What a list would change among the database's cards.  ``kept`` cards are not on
-    it, but a refused row may mean them."""
+    it, but a refused row may be about them."""
 
     unchanged: list[Credential]
     added: list[Credential]
@@ -9299,7 +9299,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
     the five numbers; at most 20 lines of each."""
     yield listed.kind.name
     parts, schedules = changes._asdict(), listed.config.schedules
-    titles = {"kept": "kept, though not on the list: a refused row may mean them"}
+    titles = {"kept": "kept, though not on the list: a refused row may be about them"}
     for title, some in parts.items():
         yield from [f"{titles.get(title, title)}:"] * bool(some)
         for one in some[:20]:
@@ -9318,7 +9318,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
         rows = f" ({counted(count, 'row')})" if count else ""
         yield f"note: {printable(note, 500)}{rows}"
     if changes.removed and any(row.uid is None for row in changes.refused):
-        yield "note: a refused row without a UID may mean a card that is removed"
+        yield "note: a refused row without a UID may be about a card that is removed"
     del parts["kept"]
     yield ", ".join(f"{len(some):,} {title}" for title, some in parts.items())
 
@@ -9743,8 +9743,8 @@ DEAF_READER = "072f:2200"
 UDEV_RULES = "/etc/udev/rules.d/60-doorpi.rules"
 BLACKLIST = "/etc/modprobe.d/doorpi.conf"
 RASPI_SERIAL = (
-    "sudo raspi-config, Interface Options, Serial Port: no login shell, yes hardware;"
-    " then reboot"
+    "sudo raspi-config, Interface Options, Serial Port: answer No to the login shell,"
+    " Yes to the serial hardware; then reboot"
 )
 SLOW_LOOK_S = 0.3
 
@@ -9899,7 +9899,7 @@ CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
         "a bridge of your own: put its authority's PEM into ca_file; a cloud: a"
         f" firewall, or a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
     ),
-    MADE_WRONGLY: "the server's owner must have it made again, without that",
+    MADE_WRONGLY: "the server's owner must have a new one made, without that",
 }
 
 
@@ -9925,7 +9925,7 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
         form = "%b %d %H:%M:%S %Y GMT"
         until = datetime.strptime(certificate["notAfter"], form).replace(tzinfo=UTC)
         words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
-        do = "the server's owner must renew it before; a cloud does so by itself"
+        do = "the server's owner must renew it before then; a cloud does so by itself"
         yield warn_if(do * (until - clock.now() < timedelta(days=21)), where, words)
 
 
@@ -9948,7 +9948,7 @@ def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
     return f"{step}: {why.removeprefix('TLS: ')}", do
 
 
-NEAR_THE_LOCK = "the lock's WiFi module or hub: has it power, is it near the lock?"
+NEAR_THE_LOCK = "the lock's WiFi module or hub: is it powered, and near the lock?"
 LOOK_AT_LOCK = "look at the door, and turn the lock once by hand"
 #: What to do about each failure of a lock; the first that fits.
 LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
@@ -10086,7 +10086,7 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     disk = os.statvfs(folder)
     free, size = (count * disk.f_frsize for count in (disk.f_bavail, disk.f_blocks))
     read_only = f"{folder} is on a disk that is read-only"
-    copy = "dmesg says why; a worn SD card ends so: copy it to a new one"
+    copy = "dmesg says why; a worn-out SD card does this: copy it to a new one"
     barred = f"{our_name()} may not write into {folder}"
     admit = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
     words = f"{folder}: {free / 1e6:,.0f} MB free of {size / 1e6:,.0f} MB"
@@ -10211,7 +10211,7 @@ BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
 def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     """Whether the copy beside the list could take its place."""
     make = f"sudo rm -f {cards.copy}; sudo systemctl restart doorpi: it makes a new one"
-    words, do, changes = f"{cards.copy} has what the list has", "", list[int]()
+    words, do, changes = f"{cards.copy} matches the list", "", list[int]()
     try:
         for path in (cards.path, cards.copy):
             with _checked(path) as db:
@@ -10484,7 +10484,7 @@ def _who_may(config: Config, enquiry: Enquiry) -> Iterator[str]:
         is_over = card.valid_until is not None and card.valid_until < today
         is_good = card.enabled and not card.block and not is_over  # at some hour
         (may if is_good else may_not).append(f"  {line}")
-    yield "Who may enter by this file:" if may else "Nobody may enter by this file."
+    yield "This file lets in:" if may else "This file lets nobody in."
     yield from may
     yield from ["Who may not:"] * bool(may_not) + may_not
 
@@ -10519,7 +10519,7 @@ def _notes(path: Path, config: Config) -> Iterator[str]:
             what = f"{file.where}.{file.key}: {file.path} can be read by everybody"
             yield f"{what}; chmod o-r {file.path}"
     for key in (*(f"{card}.uid" for card in config.examples), *_examples(config)):
-        yield f"{key}: still the example's; put your own there"
+        yield f"{key}: still the example value; put in your own"
     yield from _not_kept(Path(config.door.state_dir))
 
 
@@ -10619,7 +10619,7 @@ def cmd_lockdown(args: argparse.Namespace) -> None:
             _log_change(store, at, Change(f"lockdown-{args.state}"))
     already = " (it was already)" if was is wanted else ""
     if wanted:
-        say(f"{LOCKED_DOWN_WORDS}{already}; it ends with: doorpi lockdown off")
+        say(f"{LOCKED_DOWN_WORDS}{already}; to end this: doorpi lockdown off")
     else:
         say(f"not locked down{already}: everybody on the list may enter")
 
@@ -10885,7 +10885,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     held = (file.path for file in named if file.key != "ca_file")
     secret = [*dict.fromkeys([path, *held])]
     if cards := ", ".join(config.examples):
-        words = f"{cards}: still the example's, and opens nothing"
+        words = f"{cards}: still the example value, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"
         yield "settings", iter([Finding(WARN, "settings", words, do)])
     yield "reader", diagnose_reader(config.reader, runs)
@@ -10906,8 +10906,8 @@ def _lock_findings(
 ) -> Iterator[Finding]:
     """About one of the locks; a pin of the running door is left alone."""
     if examples := [key for key in _examples(config) if key.startswith(f"{where}.")]:
-        words = f"{', '.join(examples)}: still the example's"
-        do = "put your lock's own into the settings; then sudo doorpi check"
+        words = f"{', '.join(examples)}: still the example value"
+        do = "enter your lock's own in the settings; then sudo doorpi check"
         yield Finding(FAIL, where, words, do)
         return
     if access.kind == "relay" and runs:
@@ -11031,12 +11031,12 @@ JSON = option("--json", "print one JSON object per line")
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
-    "check": (cmd_check, "check doorpi.toml; show who may enter, and changes", []),
+    "check": (cmd_check, "show the mistakes in doorpi.toml, and whom it lets in", []),
     "cards": (cmd_cards, "list all cards, and where each entry is kept", [
         JSON,
-        option("--toml", "print those in the database as TOML, to keep as a backup"),
+        option("--toml", "print the cards in the database as TOML, as a backup"),
     ]),
-    "allow": (cmd_allow, "let a card in: the last unknown one, or --uid", [
+    "allow": (cmd_allow, "let in the unknown card tapped last, or that of --uid", [
         option("holder", "name of the person", "HOLDER", type=NAME),
         option("--uid", "such as 04:A1:B2:C3", "UID", type=WRITTEN_UID),
         option("--until", "last day of access", "DATE", type=DATE),
@@ -11054,11 +11054,12 @@ VERBS: Mapping[str, Verb] = {
     ]),
     "why": (cmd_why, "explain whether a card is let in, and which rule decides", [
         option("who", "a card or a person", "UID-or-HOLDER", nargs="+"),
-        option("--at", "not now, but then: 'Sat 22:10', or a date", "WHEN", type=AT),
+        option("--at", "ask about this time: 'Sat 22:10', or a date", "WHEN", type=AT),
     ]),
     "log": (cmd_log, "show who came, and what the door did", [
         JSON,
-        option("--since", "from then on: today, 2h, or a date", "WHEN", type=SINCE),
+        option("--since", "start there: today, 2h (hours ago), or a date", "WHEN",
+               type=SINCE),
         option("--uid", "only this card", "UID", type=UID),
         option("--holder", "only people whose name contains it", "NAME", default=""),
         option("--denied", "only cards that were refused"),
@@ -11073,8 +11074,9 @@ VERBS: Mapping[str, Verb] = {
              "lock the door and wait until the lock confirms", []),
     "unlock": (functools.partial(cmd_ask, Wants.UNLOCK),
                "unlock the door and wait until the lock confirms", []),
-    "lockdown": (cmd_lockdown, "turn the lockdown on or off; no card opens meanwhile", [
-        option("state", "on lasts until off", "on|off", choices=("on", "off")),
+    "lockdown": (cmd_lockdown, "turn lockdown on or off; while on, no card opens", [
+        option("state", "on: refuse every card, also after a restart, until off",
+               "on|off", choices=("on", "off")),
     ]),
     "doctor": (cmd_doctor, "test everything; say what to do about problems", [JSON]),
     "legend": (cmd_legend, "show what the lights mean", [

@@ -510,7 +510,7 @@ put_back() {
 next_steps() {
     report=$(checked)
     code=$?
-    to_do=$(printf '%s\n' "$report" | grep "still the example's")
+    to_do=$(printf '%s\n' "$report" | grep "still the example value")
     # A running door may have got a key from systemd that nobody else can read.
     if [ "$code" = 78 ] && ! { is_running && [ "$(state)" = active ]; }; then
         to_do=$(printf '%s\n' "$report" | sed 1d)

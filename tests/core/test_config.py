@@ -479,7 +479,7 @@ CARDS = {
     "no UID": ('[[card]]\nholder = "Ken"', f"{KEN_WAS}.uid: missing (the card's UID)"),
     "an empty UID": ('[[card]]\nholder = "Ken"\nuid = ""', f"{KEN_WAS}.uid: empty (the card's UID)"),
     "a UID without quotes": ('[[card]]\nholder = "Ken"\nuid = 12345678', f"{KEN_WAS}.uid = 12345678: {TEXT} (the card's UID)"),
-    "no UID at all": ('[[card]]\nholder = "Ken"\nuid = "front door"', f"{KEN_WAS}.uid = 'front door': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
+    "no UID at all": ('[[card]]\nholder = "Ken"\nuid = "front door"', f"{KEN_WAS}.uid = 'front door': not a UID: two hex digits per byte, such as 04:A1:B2:C3"),
     "a UID of 3 bytes": ('[[card]]\nholder = "Ken"\nuid = "04:A1:B2"', f"{KEN_WAS}.uid = '04:A1:B2': a UID has 4, 7 or 10 bytes, not 3"),
     "3 bytes of a UID": ('[[card]]\nholder = "Ken"\nuid = "8804A3C6"', f"{KEN_WAS}.uid = '8804A3C6': only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"),
     "a random UID": ('[[card]]\nholder = "Ken"\nuid = "08:A1:B2:C3"', f"{KEN_WAS}.uid = '08:A1:B2:C3': {RANDOM}"),

@@ -70,7 +70,7 @@ def test_a_uid_is_read_in_every_format_people_write(text, uid):
 
 PRINTED = "; a number printed on a card is not its UID: tap the card here instead"
 CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"
-NOT_HEX = "not a UID: two hex digits a byte, such as 04:A1:B2:C3"
+NOT_HEX = "not a UID: two hex digits per byte, such as 04:A1:B2:C3"
 
 REFUSED = {
     "nothing":                   ("", NOT_HEX),

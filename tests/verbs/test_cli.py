@@ -111,7 +111,7 @@ role = "master"
         f"{folder}/doorpi.toml: no problems",
         'Door "Office 4F": a card on the list toggles the lock (sesame-mini).',
         "",
-        "Who may enter by this file:",
+        "This file lets in:",
         (
             "  Jo Guest  01:23:AB:07           Mon-Fri 08:00-20:00, Sat 22:00-02:00, not on"
             " 2199-12-31, from 2199-01-01, until 2199-03-31"
@@ -137,7 +137,7 @@ def test_check_of_a_door_without_cards(folder, verb):
         f"{folder}/doorpi.toml: no problems",
         'Door "Office 4F": a card on the list unlocks (sesame-mini).',
         "",
-        "Nobody may enter by this file.",
+        "This file lets nobody in.",
         "",
         "Please note:",
     ]
@@ -202,14 +202,14 @@ def test_check_names_the_examples_values(folder, verb):
 
     lines = verb("check")
 
-    assert "Nobody may enter by this file." in lines
+    assert "This file lets nobody in." in lines
     assert lines[lines.index("Please note:") + 1 :] == [
-        '  card 1 ("Ken Sato").uid: still the example\'s; put your own there',
-        '  card 2 ("Jo Guest").uid: still the example\'s; put your own there',
-        '  person 1 ("Mika Mori"), cards 1.uid: still the example\'s; put your own there',
-        "  lock.device_id: still the example's; put your own there",
-        "  lock.api_key: still the example's; put your own there",
-        "  lock.secret_key: still the example's; put your own there",
+        '  card 1 ("Ken Sato").uid: still the example value; put in your own',
+        '  card 2 ("Jo Guest").uid: still the example value; put in your own',
+        '  person 1 ("Mika Mori"), cards 1.uid: still the example value; put in your own',
+        "  lock.device_id: still the example value; put in your own",
+        "  lock.api_key: still the example value; put in your own",
+        "  lock.secret_key: still the example value; put in your own",
     ]
 
 

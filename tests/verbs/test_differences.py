@@ -466,7 +466,7 @@ def check(path, capsys):
     def run(given: Path = path) -> list[str]:
         code, lines, _ = verbs_on(given, capsys)("check")
         assert code == 0
-        return lines[lines.index("Who may enter by this file:") :][2:]
+        return lines[lines.index("This file lets in:") :][2:]
 
     return run
 

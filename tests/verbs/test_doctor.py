@@ -644,7 +644,7 @@ def test_diagnose_copy_accepts_a_good_one_and_no_list(state):
     assert judged(doorpi.diagnose_copy(state.people)) == []
     state.people.change_cards([card_of()], [], NOON)
 
-    words = f"{state.people.copy} has what the list has"
+    words = f"{state.people.copy} matches the list"
     assert judged(doorpi.diagnose_copy(state.people)) == [(OK, words)]
 
 
@@ -765,7 +765,7 @@ def test_doctor_does_not_use_the_examples_values(tmp_path, capsys, pins, monkeyp
 
     assert code == 1
     lines = capsys.readouterr().out.splitlines()
-    words = "lock.device_id, lock.api_key, lock.secret_key: still the example's"
+    words = "lock.device_id, lock.api_key, lock.secret_key: still the example value"
     assert f"fail  lock      {words}" in lines
     assert lines[1].startswith('warn  settings  card 1 ("Ken Sato"), card 2')
 

@@ -104,7 +104,7 @@ def test_diagnose_connection_warns_of_a_certificate_that_ends_soon(serve, ca, tr
     _, certificate = connection(server.url, trusted)
 
     words = f"certificate by Good CA, valid until {until:%Y-%m-%d}"
-    do = "the server's owner must renew it before; a cloud does so by itself"
+    do = "the server's owner must renew it before then; a cloud does so by itself"
     assert certificate == Finding(WARN, "lock", words, do)
 
 
@@ -161,7 +161,7 @@ def test_diagnose_connection_does_not_guess_about_a_bad_certificate(serve):
     (finding,) = connection(server.url, home.pem.decode())
 
     assert " ms, TLS: " in finding.words
-    do = "the server's owner must have it made again, without that"
+    do = "the server's owner must have a new one made, without that"
     assert (finding.health, finding.do) == (FAIL, do)
 
 

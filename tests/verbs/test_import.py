@@ -343,7 +343,7 @@ REFUSED = {
     "random": (csv_of("08A1B2C3"), 2, f"uid = '08A1B2C3': {RANDOM}"),
     "no uid": (csv_of(""), 2, "uid: missing (the card's UID)"),
     "no name": (csv_of(holder=" "), 2, "holder: missing (who carries it)"),
-    "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
+    "no hex": (csv_of("4E+12"), 2, "uid = '4E+12': not a UID: two hex digits per byte, such as 04:A1:B2:C3"),
     "invisible": (csv_of(holder="An\u202ena"), 2, r"holder = 'An\u202ena': contains an invisible character (who carries it)"),
     "two days": (csv_of(valid_until="3/4/2027"), 2, f"valid_until = '3/4/2027': {DATE}"),
     "no day": (csv_of(valid_until="2027-02-30"), 2, f"valid_until = '2027-02-30': {DATE}"),
@@ -355,11 +355,11 @@ REFUSED = {
     "schedule, nearly": (csv_of(schedule="office-hour"), 2, "schedule = 'office-hour': no [[schedule]] has this name; did you mean 'office-hours'?"),
     "role": (csv_of(role="admin"), 2, "role = 'admin': must be one of holder, master (a master enrols cards)"),
     "comma in the name": ("uid,holder\n0123AB07,Ito, Anna\n", 2, "3 cells, but 2 columns"),
-    "toml number": (f"[[card]]\nuid = 0x{'f' * 9000}\nholder = 'Anna'\n", 1, "uid = '(a very long number)': not a UID: two hex digits a byte, such as 04:A1:B2:C3"),
+    "toml number": (f"[[card]]\nuid = 0x{'f' * 9000}\nholder = 'Anna'\n", 1, "uid = '(a very long number)': not a UID: two hex digits per byte, such as 04:A1:B2:C3"),
     "cascade": (csv_of("8804A3C6"), 2, f"uid = '8804A3C6': {CASCADE}"),
     "cascade of esp-rfid": (esp_rfid_of("8804a3c6"), 1, f"uid = '8804a3c6': {CASCADE}"),
     "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, f"uid = '136.4.161.178': {CASCADE}"),
-    "the example's": ('[[card]]\nuid = "replace-me"\nholder = "Anna"\n', 1, "still the example's"),
+    "the example's": ('[[card]]\nuid = "replace-me"\nholder = "Anna"\n', 1, "still the example value"),
     "toml date": (OWN_TOML.replace("2027-03-31", '"soon"'), 2, f"valid_until = 'soon': {DATE}"),
     "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': {LOST}"),
     "unpadded 4": (esp_rfid_of("123ab7"), 1, f"uid = '123ab7': {LOST}"),
@@ -628,7 +628,7 @@ DOUBTS = {
 def test_replace_keeps_a_card_that_a_refused_row_may_mean(text, uid, holder):
     lines = report(text, [card_of(uid, holder), card_of(JO, "Jo")], whole=True)
 
-    kept = lines.index("kept, though not on the list: a refused row may mean them:")
+    kept = lines.index("kept, though not on the list: a refused row may be about them:")
     assert lines[kept + 1] == f"  {format_uid(uid)}  {holder}  always"
     assert lines[-1] == "0 unchanged, 1 added, 0 changed, 1 removed, 1 refused"
 
@@ -637,7 +637,7 @@ def test_replace_keeps_a_card_that_a_refused_row_may_mean(text, uid, holder):
 def test_list_report_warns_of_a_removal_beside_a_row_without_a_uid(uid, is_warned):
     lines = report(csv_of(uid) + NEW, [card_of(JO, "Jo")], whole=True)
 
-    warning = "note: a refused row without a UID may mean a card that is removed"
+    warning = "note: a refused row without a UID may be about a card that is removed"
     assert (warning in lines) is is_warned
 
 

@@ -175,7 +175,7 @@ def test_digits_only_in_few_uids_or_with_colons_are_accepted():
 def test_digits_only_beside_a_number_shortened_by_excel_are_refused():
     assert refused(of_uids("12345678901234", "1.23457E+12")) == [
         f"uid = '12345678901234': {DIGITS}",
-        "uid = '1.23457E+12': not a UID: two hex digits a byte, such as 04:A1:B2:C3",
+        "uid = '1.23457E+12': not a UID: two hex digits per byte, such as 04:A1:B2:C3",
     ]
 
 

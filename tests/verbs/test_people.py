@@ -669,12 +669,12 @@ def test_parse_uid_keeps_every_digit(text):
 
 def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
     assert verb("lockdown", "on") == (0, [
-        "locked down: no card opens the door; it ends with: doorpi lockdown off"
+        "locked down: no card opens the door; to end this: doorpi lockdown off"
     ], [])  # fmt: skip
     assert store.people.locked_down() is True
     assert verb("lockdown", "on")[1] == [
         (
-            "locked down: no card opens the door (it was already); it ends with:"
+            "locked down: no card opens the door (it was already); to end this:"
             " doorpi lockdown off"
         )
     ]
