@@ -11,7 +11,7 @@
 # ///
 """DoorPi opens a smart lock when somebody presents a card that is on the list.
 
-The way of a tap, from the card to the lock and back:
+The path of a tap, from the card to the lock and back:
 
     CardSource.poll -> Door._hear -> Doorkeeper.serve -> passage
       -> _admit: LocalList.look_up, decide -> _move: the working light
@@ -21,7 +21,7 @@ The way of a tap, from the card to the lock and back:
 The same LockControl locks the door again later, when nobody is at the reader.
 
 Files.  doorpi.toml belongs to the owner; no program writes to it.  last-good.json holds
-the last valid settings, for a start after a bad edit.  cards.db is the list of people
+the last valid settings, to start with after a bad edit.  cards.db is the list of people
 that verbs and master cards write, with the blocks of `revoke`.  doorpi.db is the log;
 each tap writes to it.  lock.words holds texts that a lock's driver must not lose, such
 as a token that the vendor replaces.  inbox.db, in memory where possible, is how other
@@ -992,8 +992,8 @@ class Denials:
     get ``burst`` lines and one more every ``refill_s``; further ones are counted.
     After ``limit`` denials in ``within_s`` there is a pause of ``pause_s``: a denial in
     it gets no light and no line but is counted, and the reader is polled every
-    ``slow_s``; at full speed, a device that tries UID after UID would find a member's
-    50 times sooner.  A grant ends the pause.  Times are monotonic.
+    ``slow_s``; at full speed, a device that tries UID after UID would find one on the
+    list 50 times sooner.  A grant ends the pause.  Times are monotonic.
     """
 
     limit, within_s = 10, 60.0
@@ -1524,7 +1524,7 @@ class LockKind(NamedTuple):
 
     needs: tuple[str, ...] = ("device_id", "api_key")
     forms: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
-    #: Keys that no other kind has; for the driver, ``vars`` of its settings has them.
+    #: Keys that no other kind has; a driver reads them from ``vars`` of its settings.
     own: Mapping[str, Setting] = MappingProxyType({})
     pins: tuple[str, ...] = ()
     is_near: bool = False  # plain http is allowed: it is in the local network
@@ -1565,7 +1565,7 @@ class Table:
         return ((key, value) for key, value in vars(self).items() if key != "trusted")
 
     def _replace(self, **values: Any) -> Self:
-        """A copy with other ``values``, like that of a NamedTuple."""
+        """A copy in which ``values`` are replaced, as a NamedTuple makes it."""
         return type(self)(**{**vars(self), **values})
 
 
@@ -1616,7 +1616,7 @@ class LockAccess(Table):
 
 
 class LockConfig(LockAccess):
-    """``[lock]`` -- the lock, and what holds for every lock of this door."""
+    """``[lock]`` -- the lock, and what applies to every lock of this door."""
 
     unlock_window_s: float = setting(10.0, "longest time from card to unlock", 0.1, 60)
     relock_after_s: float = setting(0.0, "seconds until relock; 0: never", 0, 86_400)
@@ -1812,7 +1812,8 @@ def _excerpt(statement: str, at: int) -> str:
 
 
 def _repaired(text: str) -> tuple[str, list[str]]:
-    """The tables of a text that is not valid TOML, without its mistakes; and these.
+    """The tables of a text that is not valid TOML, with its mistakes left out; and the
+    mistakes.
 
     A key whose value cannot be read gets the value UNREADABLE, a header its proper
     brackets, and two tables of one name become one.
@@ -1946,7 +1947,7 @@ class Parser:
             if name and name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
             schedules[name] = Schedule(
-                name=name,  # and without hours if something is wrong
+                name=name,  # without hours if something is wrong
                 spans=tuple(spans) if len(self.problems) == known else (),
                 closed=frozenset(closed),
                 words=tuple(text for text in raw["times"] if isinstance(text, str)),
@@ -2012,7 +2013,7 @@ class Parser:
         for where, table in chain(self.entries("card"), self.entries("person")):
             known = len(self.problems)
             found = self.credentials(where, table, TABLES[where.partition(" ")[0]])
-            if len(self.problems) > known:  # part of an entry admits nobody
+            if len(self.problems) > known:  # half an entry admits nobody
                 found = [card._replace(enabled=False, refused=FLAWED) for card in found]
             cards |= {card.uid: card for card in found}
         return cards
@@ -2069,7 +2070,7 @@ class Parser:
         return config
 
     def _check(self, config: Config) -> None:
-        """Report what is wrong although each value by itself is valid."""
+        """Report what is wrong even where each value is valid by itself."""
         pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
         pins["reader.reset_gpio"] = "the reader's reset"
         problem = _reader_problem(config.reader)
@@ -2277,7 +2278,8 @@ def _listed_changes(before: Config, after: Config) -> Iterator[str]:
 
 
 def setting_changes(before: Config, after: Config) -> Iterator[str]:
-    """What an edit means apart from people, in words, a line each, without secrets."""
+    """What an edit changes besides people's access, in words, a line each, without
+    secrets."""
     if (before.fallback is None) is not (after.fallback is None):
         yield f"fallback: {f'a {after.fallback.kind}' if after.fallback else 'removed'}"
     settings = settings_of(before)
@@ -3327,9 +3329,9 @@ def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
 class Retention:
     """Removes from the log what is older than ``keep_days``, a few rows at a time.
 
-    A clock may be wrong, and what was removed is lost.  So it goes by a time that
-    follows the clock no more than ``fastest`` times as fast as the program runs, and is
-    kept on disk: a jump by a year, for an hour, costs some hours of the log.
+    A clock may be wrong, and what was removed is lost.  So it keeps a time of its own
+    on disk, which follows the clock but runs at most ``fastest`` times as fast as real
+    time: if the clock is a year ahead for an hour, that costs some hours of the log.
     """
 
     first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
@@ -3340,13 +3342,13 @@ class Retention:
         self._keep = timedelta(days=keep_days)
         self._clock = clock
         self._next_at = self._next_look_at = clock.monotonic() + self.first_look_s
-        self._reached: datetime | None = None  # that "now"
+        self._reached: datetime | None = None  # its own time
         self._reached_at = self._next_at
         self._noted = ""  # on disk
         self._is_tidy = True
 
     def step(self, people: Forgiving, events: Forgiving) -> None:
-        """For moments in which nobody is there; writes to the disk once at most."""
+        """For idle moments; writes to the disk at most once."""
         began_at = self._clock.monotonic()
         if people.needs_tidying:
             people.tidy()
@@ -3367,7 +3369,8 @@ class Retention:
             self._next_look_at = began_at + again_s
 
     def _reach(self, began_at: float, now: datetime, events: Forgiving) -> datetime:
-        """That time.  It starts where the last run ended, or where nothing is old."""
+        """Its own time.  It starts where the last run ended, or where nothing is too
+        old yet."""
         known = self._reached
         if known is None:
             self._noted = events.recall(NoteKey.RETENTION) or ""
@@ -3480,7 +3483,7 @@ class Relocking:
             pass
 
     def intend(self, command: Command) -> Notes:
-        """To be on disk before ``command`` is sent: a power cut must not lose it."""
+        """What must be on disk before ``command`` is sent, in case of a power cut."""
         unsure = Outcome(command, Result.UNSURE, lock=self._keeper.control.mover)
         return self._notes(self._after(unsure))
 
@@ -3557,7 +3560,7 @@ class Doorkeeper:
         """From now on go by ``config``."""
         self.config = config
         self.list = LocalList(config.cards, self.people)
-        self.display.standing_shown = None  # the lights may be others
+        self.display.standing_shown = None  # the lights may have changed
         control: LockControl | None = None
         for name, access in reversed(locks_of(config).items()):
             control = LockControl(
@@ -3622,7 +3625,7 @@ class Doorkeeper:
         return relock.event.command is not None
 
     def is_locked_down(self) -> bool:
-        """Where the list cannot say, the last known answer holds."""
+        """If the list cannot be read, the last known answer holds."""
         found: bool | None = self.people.locked_down()
         if found is None:
             return Signal.LOCKED_DOWN in self.display.troubles
@@ -3680,7 +3683,7 @@ class Passage:
         self.steps = self._run()
 
     def _run(self) -> Steps[Event]:
-        """All that becomes of the request, as in its event."""
+        """Carry out the request; returns its event."""
         if self._keeper.clock.monotonic() >= self.request.good_until:
             self.event = self.event._replace(reason=Reason.STALE)
             self._deny()
@@ -3725,7 +3728,7 @@ class Passage:
         if event.uid and (
             not event.holder or (self._credential and self._credential.block)
         ):
-            keeper.unknown.pop(event.uid, None)  # it comes last
+            keeper.unknown.pop(event.uid, None)  # so that it comes last
             latest = [*keeper.unknown.items(), (event.uid, now)][-MOST_UNKNOWN:]
             keeper.unknown = dict(latest)
             text = unknown_text(keeper.unknown, keeper.clock.boot())
@@ -3761,7 +3764,7 @@ class Passage:
         return verdict
 
     def _ask_authorities(self) -> Steps[tuple[Credential | None, Reason | None]]:
-        """What the first authority says that knows them; else the reason of a no."""
+        """What the first authority that knows them says; else the reason for a no."""
         keeper, request, no = self._keeper, self.request, None
         is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
         if keeper.is_locked_down() or is_phone:
@@ -3776,7 +3779,7 @@ class Passage:
         return None, no
 
     def _ask(self, authority: Authority) -> Steps[Credential | Reason | None]:
-        """Its answer; AUTHORITY_UNREACHABLE where it did not come in time."""
+        """Its answer; AUTHORITY_UNREACHABLE if that did not come in time."""
         display, clock = self._keeper.display, self._keeper.clock
         ends_at = min(clock.monotonic() + authority.answer_s, self.request.good_until)
 
@@ -3928,7 +3931,7 @@ class Passage:
             log.warning("the lock's battery is low%s", left)
 
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
-        """Record how it ended.  The journal has it even when the disk has not."""
+        """Record how it ended.  The journal gets it even if the disk fails."""
         notes = notes._replace(counts=self._keeper.control.new_calls())
         events, result, detail = self._keeper.events, outcome.result, outcome.detail
         waited_s = self._keeper.clock.monotonic() - self.request.arrived
@@ -3986,7 +3989,7 @@ class Door:
             self._equipment.close()
 
     def _stop(self, stopped: Stopped) -> None:
-        """Lights off at once on SIGTERM; Ctrl-C is answered by the light, for 1.5 s."""
+        """On SIGTERM the lights go off at once; after Ctrl-C they show it for 1.5 s."""
         log.info("stopping")
         for control in self._keeper.control.all:
             control.worker.close()
@@ -4080,7 +4083,7 @@ class Door:
         self._display.report_status()
 
     def _log_edit(self, before: Config, others: Iterable[str]) -> None:
-        """Whose access the settings change against ``before``, and ``others``."""
+        """Log whose access has changed since ``before``, and ``others``."""
         keeper, now = self._keeper, self._keeper.config
         find, block_on = keeper.people.find, keeper.people.block_on
         people = access_changes(before, now, find, block_on)
@@ -4790,7 +4793,7 @@ def _only(kind: type[T], value: object) -> T | None:
 
 def _field(table: Any, name: str, *kinds: type) -> Any:
     """The value of ``name`` in an answer's ``table``.  Raises: Unreadable if that is
-    missing, empty or of other ``kinds``."""
+    missing, empty or not of ``kinds``."""
     value = table.get(name) if isinstance(table, dict) else None
     if type(value) not in kinds or value == "":
         raise Unreadable(f"an answer without a readable `{name}`")
@@ -4800,9 +4803,9 @@ def _field(table: Any, name: str, *kinds: type) -> Any:
 def _progress(
     status: LockStatus, command: Command, *, proves: bool = True, refutes: bool = False
 ) -> Progress:
-    """What ``status`` says about ``command``: its target counts if it ``proves``
-    success, the other state if it ``refutes`` an effect.  Raises: Unreadable with the
-    reason for which nothing is known."""
+    """What ``status`` says about ``command``.  The target counts as success only if
+    ``proves``, the other state as a failure only if ``refutes``.  Raises: Unreadable
+    with the reason why nothing is known."""
     if status.state is command.target and proves:
         return Progress.DONE
     if refutes and status.state not in (command.target, LockState.UNKNOWN):
@@ -4817,8 +4820,9 @@ def _secrets_in(access: LockAccess) -> list[str]:
 
 
 class Refusal(NamedTuple):
-    """What an error of an API means whose ``words``, as "HTTP 429 Too Many Requests",
-    match ``pattern``; a group in that captures ``after_s``, the seconds to wait."""
+    """What an API's error means if its ``words``, such as "HTTP 429 Too Many Requests",
+    match ``pattern``; a group in the pattern captures ``after_s``, the seconds to
+    wait."""
 
     pattern: str
     error: type[LockError]
@@ -4840,8 +4844,8 @@ REFUSALS = (
 
 
 class WebLock(Lock):
-    """A lock that is reached over HTTP.  Only here a failed call (8) becomes a failure
-    of a lock (5)."""
+    """A lock that is reached over HTTP.  Only here does a failed call (8) become a
+    failure of a lock (5)."""
 
     base_url = ""  # the vendor's; the owner may set another one
     headers: tuple[tuple[str, str], ...] = ()  # of each request; {} is the api_key
@@ -4862,7 +4866,7 @@ class WebLock(Lock):
         self._api = self._reach(url, headers=headers, modules=self.modules)
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
-        """The API at one of the vendor's hosts, as some issue tokens at another one."""
+        """The API at one of the vendor's hosts; some issue tokens at another one."""
         more |= {"secrets": self._secrets}
         self.apis.append(WebApi(base_url, self._access.trusted, self._clock, **more))
         return self.apis[-1]
@@ -4942,8 +4946,9 @@ class WebLock(Lock):
 class SesameMini(WebLock):
     """Sesame and Sesame mini over the first public API, with the WiFi access point.
 
-    A command is answered by the id of a task, whose end is the lock's own report and
-    is not checked: ``locked`` can lag by minutes even with ``responsive``.
+    The answer to a command is the id of a task.  How that ends is the lock's own
+    report, which is not checked: ``locked`` can lag by minutes even with
+    ``responsive``.
 
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on the lag.
     """
@@ -5013,7 +5018,7 @@ class Sesame(WebLock):
     """
 
     base_url = "https://app.candyhouse.co/api"
-    #: The free plan has 3,000 calls a month, so few questions at growing distance.
+    #: The free plan has 3,000 calls a month, so it asks rarely, at growing intervals.
     policy = LockPolicy(
         confirm_at_s=(3.0, 6.0, 12.0, 20.0),
         relock_waits_s=(60.0, 300.0),
@@ -5199,9 +5204,9 @@ def switchbot_sign(token: str, secret: str, stamp: str, nonce: str) -> str:
 class Tedee(WebLock):
     """Tedee PRO and GO over the cloud API, with their bridge.
 
-    A command is answered by the id of an operation, whose end is the lock's own report;
-    but one that is not calibrated reports success without moving.  Then the state
-    decides, which may be read once in 20 s.
+    The answer to a command is the id of an operation, whose end is the lock's own
+    report; but a lock that is not calibrated reports success without moving.  Then the
+    state decides; it may be read once in 20 s.
 
     Source: tedee-com/tedee-api-doc, release-notes.rst (2026-05).
     """
@@ -5332,7 +5337,7 @@ class NukiBridge(NukiLock):
     )  # fmt: skip
     unreachable_s = inf  # not known, as it is connected only during a request
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
-    #: Each try may begin with the gap.  A turn takes 3 s, and 20 at the worst.
+    #: Each try may begin with the gap.  A turn takes 3 s, or 20 at worst.
     policy = LockPolicy(
         try_s=8.0,
         send_try_s=22.0,
@@ -5432,8 +5437,8 @@ class NukiWeb(NukiLock):
     """Nuki over its Web API, for locks with a bridge, Wi-Fi or Thread of their own.
 
     An action that is accepted "does not mean executed" (docs.nuki.io), so a command
-    counts when a status shows the target that has a newer date, or another state than
-    before without an older date.
+    counts once a status shows the target and is news: it has a newer date, or another
+    state than before and no older date.
     """
 
     base_url = "https://api.nuki.io"
@@ -5640,9 +5645,9 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
 
 class DriverStateFile:
-    """The DriverState of one lock, in a file of its own, as the database is in every
-    backup.  It is valid with the settings it was made from, and what cannot be written
-    is kept until the program ends."""
+    """The DriverState of one lock, in a file of its own, because every backup has the
+    database.  It is valid only with the settings it was made from; what cannot be
+    written is kept in memory until the program ends."""
 
     def __init__(self, path: Path, access: LockAccess) -> None:
         self._path = path
@@ -5727,8 +5732,8 @@ def _wal(path: Path) -> Path:
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
-    """Device and inode of ``path``, of a link its own; None where there is no file.
-    Raises: OSError where that cannot be found out."""
+    """Device and inode of ``path`` (of a link, not of its target); None where there is
+    no file.  Raises: OSError where that cannot be found out."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -5870,7 +5875,7 @@ class SqliteFile:
             timeout=self._busy_s, isolation_level=None, check_same_thread=False,
         )  # fmt: skip
         self.file = file_at(self.path)
-        # A rotten letter must not hide its row, nor the rows beside it.
+        # One damaged letter must not hide its row, or the rows beside it.
         db.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
         db.row_factory = sqlite3.Row
         db.create_function("without_accents", 1, without_accents, deterministic=True)
@@ -5930,9 +5935,9 @@ CREATE TABLE blocks (
     since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
 ) WITHOUT ROWID
 """
-#: `chains` has the newest row of events and of outcomes, so that rows cut off at the
-#: end are missed too; and as events-start and outcomes-start the last that `forget`
-#: removed.
+#: `chains` has the newest row of events and of outcomes, so that rows missing at the
+#: end are noticed too; and, as events-start and outcomes-start, the last ones that
+#: `forget` removed.
 LOG_TABLES = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, uid TEXT, holder TEXT NOT NULL,
@@ -5984,7 +5989,7 @@ def _time(value: object) -> datetime | None:
 
 
 def _count(value: object) -> int:
-    """0 for what an older program has not written, or rot has eaten."""
+    """0 for what an older program has not written, or what is damaged."""
     is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
     return int(str(value)) if is_number else 0
 
@@ -6082,13 +6087,14 @@ class SqlitePeople(SqliteFile):
     """The list of people that the owner's verbs and the reader make.
 
     After each change the list is copied (up to ``copied_up_to`` bytes), and the copy
-    takes its place when it is broken or lost: people on the list must get in on the day
-    after a power cut as well.
+    takes its place when it is broken or lost: people on the list must still get in on
+    the day after a power cut.
 
     One bad byte in a -wal, and SQLite silently takes back what was written after it: a
     card that was revoked, a lockdown.  So no change stays there, and changes are
     counted: a list that has fewer than its copy counts as broken.  The count, lockdown
-    and blocks are noted in the ``events`` too: rot in one file ends or lifts none.
+    and blocks are noted in the ``events`` too: damage to one file neither ends a
+    lockdown nor lifts a block.
     """
 
     schema = (CARDS_TABLES, BLOCKS_TABLE)
@@ -6301,9 +6307,9 @@ class SqlitePeople(SqliteFile):
         return db
 
     def _secure(self) -> None:
-        """Move changes out of the -wal, which another process that reads may prevent;
-        and copy the list where there is no copy, under no name until it is complete
-        and still that of the list.  Trouble sets nothing aside."""
+        """Move changes out of the -wal, unless another process is reading it; and copy
+        the list if there is no copy.  The copy gets its name only when it is complete
+        and the list has not changed meanwhile.  Trouble sets nothing aside."""
         self.needs_tidying = False  # also after trouble: the next try is in an hour
         flags = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
         try:
@@ -6436,7 +6442,8 @@ class SqliteEvents(SqliteFile):
         return next((event.at for event in found if event.at != EPOCH), None)
 
     def close_interrupted(self) -> int:
-        """An event of a verb that moves the lock itself is left to it for VERB_S."""
+        """For VERB_S, the event of a verb that moves the lock itself is left to that
+        verb."""
         now, alive, dead = datetime.now(UTC), list[int](), list[int]()
         with self._transaction() as db:
             newest = self.last_id()
@@ -6456,9 +6463,10 @@ class SqliteEvents(SqliteFile):
         return len(dead)
 
     def forget(self, before: datetime, now: datetime, limit: int) -> int:
-        """Rows are removed from the front only, or the chain would break: events that
-        a wrong clock put into the future go with the old ones after them; outcomes,
-        which are in the order in which events ended, when all before may."""
+        """Rows are removed from the front only, or the chain would break.  So events
+        that a wrong clock put into the future go together with the old ones after them.
+        Outcomes are in the order in which events ended: each goes once all before it
+        may go."""
         early, late = utc_text(before), utc_text(now)
         front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
         with self._transaction() as db:
@@ -6512,7 +6520,8 @@ class SqliteEvents(SqliteFile):
         return self._rows(sought, {}, "e.id DESC", count)[::-1]
 
     def last_id(self, chain: str = "events") -> int:
-        """Of the newest event; of ``events-start``, the last that `forget` removed."""
+        """That of the newest event; or, in ``events-start``, of the last that `forget`
+        removed."""
         return _count(next(iter(self._query(CHAIN_QUERY, chain)), (0,))[0])
 
     def verify(self) -> str | None:
@@ -6753,7 +6762,7 @@ class CardSource(Source):
     """A card reader as a source of requests: one for each presentation of a card.
 
     ``worker`` looks for cards.  A lost reader is opened again after pauses that grow.
-    With the ``debounce`` of the reader before, a card that lies there is not new.
+    With the previous reader's ``debounce``, a card that is lying there is not new.
     """
 
     backoff_s = (0.2, 1.5)  # first and longest wait before a lost reader is opened
@@ -6809,7 +6818,8 @@ class CardSource(Source):
 
     def _watch_field(self) -> tuple[Card, float] | None:
         """Look for ``watch_s``, or until a card is presented, the reader is lost or the
-        worker is needed.  Several looks at once: to wake the door costs more."""
+        worker is needed.  Several looks in one call, because waking the door costs
+        more."""
         ends_at = self._clock.monotonic() + self.watch_s
         while True:
             found = self._look()
@@ -6864,8 +6874,9 @@ class NfcReader:
 
     A PN532 that does not answer is set back to 115200 baud, from the third attempt on,
     and reset by a pulse on RSTPD_N (not RSTO), from the fourth on, where ``reset_gpio``
-    is wired.  Every ``renew_s``, while no card is there, it is opened again: some get
-    slow or mute in days.  One thread at a time may ``sense``, another ``close`` it.
+    is wired.  Every ``renew_s``, while no card is there, it is opened again: some
+    become slow or mute within days.  One thread at a time may ``sense``, another
+    ``close`` it.
 
     Source: PN532 user manual UM0701-02 (HSU), nfcpy issues 62, 63, 186 and 203.
     """
@@ -6968,9 +6979,9 @@ def _nfcpy() -> Any:
 
     It runs ldconfig, gcc and ld to find a libcrypto for its peer-to-peer part.  It
     raises a PN532 to 921600 baud (not without `stty`), where the chip stays if we are
-    killed.  It makes a serial port our controlling terminal, whose end is SIGHUP, our
-    reload; and it shares the port, so that another program gets half of the answers.
-    It waits for a USB reader without end.
+    killed.  It makes a serial port our controlling terminal, whose loss sends SIGHUP,
+    our reload; and it shares the port, so that another program gets half of the
+    answers.  It waits for a USB reader without end.
     """
     import ctypes.util
     import types
@@ -7023,7 +7034,7 @@ def _set_to_115200(port: Path) -> None:
     command = b"\x00\x00\xff\x03\xfd" + data + bytes([-sum(data) & 0xFF, 0x00])
     ack = bytes.fromhex("0000ff00ff00")
     for baud in (921600, 460800, 230400):
-        # What is wrong with the port, opening the reader will report.
+        # Opening the reader will report what is wrong with the port.
         with contextlib.suppress(Exception), _serial_line(str(port), baud) as line:
             line.write(bytes(10) + ack + bytes(10) + command)
             if ack in line.read(6 + 9):
@@ -7337,9 +7348,9 @@ def _awaited(
 ################################################################################
 
 
-#: Written by doorpi-clock.service: how far the clock was ahead of the seconds since
-#: boot when the kernel last called it synchronised, which the door may not ask in its
-#: sandbox.  The file lasts as long as /run: until the next boot.
+#: Written by doorpi-clock.service, because the door's sandbox does not let it ask the
+#: kernel: how far the clock was ahead of the seconds since boot when the kernel last
+#: called it synchronised.  The file lasts as long as /run: until the next boot.
 CLOCK_MARKER = Path("/run/doorpi-clock/set")
 
 #: Where the C library finds the time zone: a file, or a link to one.
@@ -7411,8 +7422,9 @@ class SystemClock:
         self._wakes.put(None)
 
     def is_set(self) -> bool:
-        """The kernel calls the clock synchronised, or did and nobody has set it since:
-        after 9 hours without NTP it no longer does, however right the clock is."""
+        """The kernel calls the clock synchronised, or did so and nobody has set it
+        since: after 9 hours without NTP it no longer says so, however right the clock
+        is."""
         ahead_s = time.time() - self.monotonic()  # before asking the kernel
         if kernel_says_synchronised():
             self._ahead_s = ahead_s
@@ -7742,8 +7754,8 @@ def read_settings(path: Path) -> str:
 
 
 def parse_file(text: str, path: Path, environ: Mapping[str, str]) -> Config:
-    """The settings that ``text`` is in the file ``path``, without the content of the
-    files that it names.  Raises: ConfigError with every problem."""
+    """The settings in ``text``, read as the file ``path``, but without the content of
+    the files that it names.  Raises: ConfigError with every problem."""
     config = parse_config(text)
     state_dir = next(state_folders(config.door.state_dir, path, environ))
     return config._replace(door=config.door._replace(state_dir=str(state_dir)))
@@ -7759,15 +7771,15 @@ def read_config(
 
 
 def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """The state folder if ``path`` says ``named``, then where else it may be."""
+    """Where the state may be: first in ``named``, as the settings ``path`` say."""
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
     yield from (path.parent / each for each in (named, given, "state") if each)
 
 
 class NamedFile(NamedTuple):
     """A file that holds a secret or certificates for a key of a lock's settings, which
-    call it ``name``; "": they hold the secret themselves.  Only the service may be able
-    to read one ``of_systemd`` (LoadCredential=)."""
+    call it ``name``; "": the settings hold the secret themselves.  One that is
+    ``of_systemd`` (LoadCredential=) may be readable only for the service."""
 
     where: str
     key: str
@@ -7817,8 +7829,8 @@ def resolve_files(
     environ: Mapping[str, str],
     kept: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
-    """``config`` of the file ``path`` with its secrets and certificates: as ``kept``
-    has them by their names, or read.  Raises: ConfigError with every problem."""
+    """``config`` of the file ``path`` with its secrets and certificates: taken from
+    ``kept`` by name, or else read.  Raises: ConfigError with every problem."""
     problems: list[str] = []
     locks = locks_of(config)
     for file in named_files(config, path, environ):
@@ -8223,8 +8235,8 @@ def next_turn(
     uid: Uid, who: Credential, when: Circumstances
 ) -> tuple[Circumstances, Reason] | None:
     """When ``decide`` will next answer differently, in local time, and its reason then;
-    None where that cannot be seen.  It is asked about each time at which that may be,
-    as if the clock were set."""
+    None where that cannot be seen.  ``decide`` is asked about each time at which that
+    may happen, as if the clock were set."""
     local, granted = _local(when), decide(uid, who, when).granted
     for point in sorted({at for at in _turns(who, when) if at > when.at}):
         then = when._replace(at=local(point), clock_set=True)
@@ -8234,7 +8246,7 @@ def next_turn(
     return None
 
 
-#: How far `why` looks ahead in a schedule; dates it sees however far they are.
+#: How far `why` looks ahead in a schedule; it sees dates however far away they are.
 HORIZON_DAYS = 400
 
 
@@ -8499,9 +8511,9 @@ def last_unknown_card(
 def allow_card(
     store: SqliteStore, config: Config, card: Credential, at: datetime
 ) -> tuple[Credential, Credential | None, list[Block]]:
-    """Put ``card`` on the list; where it is on it, what ``card`` leaves out stays as it
-    was.  Returns the entry, what it was, and the blocks that were lifted: those on the
-    card and on its holder.  Raises: Refused, StoreError.
+    """Put ``card`` on the list; if it is there already, what ``card`` leaves out stays
+    as it was.  Returns the entry, what it was, and the blocks that were lifted: those
+    on the card and on its holder.  Raises: Refused, StoreError.
     """
     uid, name = format_uid(card.uid), folded(card.holder)
     if is_random(card.uid):
