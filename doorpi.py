@@ -3706,7 +3706,7 @@ class Passage:
         is_enrolling = arrived < keeper.display.enrolling_until
         if verdict.granted and not is_master and not is_enrolling:
             return True
-        with ProcessSignals.postponed():  # the log has what is shown
+        with ProcessSignals.postponed():  # what is shown is logged
             if is_master or is_enrolling:
                 self._enrol(is_master, is_enrolling)
             else:
@@ -4040,7 +4040,7 @@ class Door:
     def _lock_again(self) -> None:
         """Start a relock that is due, and show when a person is needed."""
         relocking = self._keeper.relocking
-        if not self._keeper.queue:  # else what is on disk is about the move itself
+        if not self._keeper.queue:  # else the disk has what this move intends
             relocking.look()
             now = self._clock.monotonic()
             due = (each for each in relocking.pending.values() if each.due <= now)
@@ -11043,7 +11043,8 @@ JSON = option("--json", "print one JSON object per line")
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
-    "check": (cmd_check, "show the mistakes in doorpi.toml, and whom it lets in", []),
+    "check": (cmd_check,
+              "show mistakes in doorpi.toml, whom it lets in, an edit's effect", []),
     "cards": (cmd_cards, "list all cards, and where each entry is kept", [
         JSON,
         option("--toml", "print the cards in the database as TOML, as a backup"),
