@@ -258,3 +258,15 @@ def test_the_docstring_names_things_that_exist():
     for name in ("RULES", "PICTURES", "LOCKS", "LOCK_KINDS", "VERBS"):
         assert name in recipes
         assert name in definitions()
+
+
+def test_the_readme_of_the_tests_names_files_that_exist():
+    here = ROOT / "tests"
+    spans = re.findall(r"`([^`]+)`", (here / "README.md").read_text(encoding="utf-8"))
+    words = [word.removeprefix("tests/") for span in spans for word in span.split()]
+    paths = {word for word in words if re.fullmatch(r"[\w/]+(/|\.py|\.sh|\.md|\.txt)", word)}  # fmt: skip
+    known = {path.name for path in here.rglob("*")} | {"doorpi.py", "systemd/"}
+
+    assert {p for p in paths if not (here / p).exists() and p not in known} == set()
+    folders = {p.name for p in here.iterdir() if (p / "__init__.py").exists()}
+    assert folders <= {path.strip("/") for path in paths}
