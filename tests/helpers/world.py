@@ -41,6 +41,7 @@ from tests.helpers.values import replace
 JST = timezone(timedelta(hours=9), "JST")
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=JST)  # a Wednesday
 KEN = Uid("04A93C715ED284")
+MIKA = Uid("D3C2B1A0")
 STRANGER = Uid("04FFEEDDCCBBAA")
 
 

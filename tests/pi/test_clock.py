@@ -31,6 +31,7 @@ from tests.helpers.values import replace
 from tests.helpers.world import (
     JST,
     KEN,
+    MIKA,
     NOON,
     STRANGER,
     FakeClock,
@@ -39,8 +40,6 @@ from tests.helpers.world import (
     card_of,
     config_of,
 )
-
-MIKA = doorpi.Uid("D3C2B1A0")
 
 
 class JumpingClock(FakeClock):

@@ -37,10 +37,9 @@ from tests.fakes.virtual import VirtualField
 from tests.helpers.desk import LOOK_S, Desk
 from tests.helpers.processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
 from tests.helpers.stopwatch import Stopwatch
-from tests.helpers.world import KEN, FakeClock
+from tests.helpers.world import KEN, MIKA, FakeClock
 
 OLD, NEW = "[door]\nname = 'before'\n", "[door]\nname = 'after'\n"
-MIKA = "D3C2B1A0"
 
 
 @pytest.fixture

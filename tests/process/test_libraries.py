@@ -10,8 +10,7 @@ import pytest
 
 import doorpi
 from tests.helpers.processes import DoorProcess, doorpi_says, environment, write_config
-
-KEN, MIKA = "04A93C715ED284", "D3C2B1A0"
+from tests.helpers.world import KEN, MIKA
 
 
 @pytest.fixture

@@ -26,9 +26,7 @@ from tests.helpers.processes import (
     wait_for,
     write_config,
 )
-
-KEN = "04A93C715ED284"
-STRANGER = "04FFEEDDCCBBAA"
+from tests.helpers.world import KEN, STRANGER
 
 
 def moves(cloud) -> list[Command]:

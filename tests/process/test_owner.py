@@ -9,8 +9,8 @@ import pytest
 import doorpi
 from tests.helpers.processes import KEN_CARD, MIKA_CARD, DoorProcess, write_config
 from tests.helpers.stopwatch import Stopwatch
+from tests.helpers.world import KEN, MIKA, STRANGER
 
-KEN, MIKA, STRANGER = "04A93C715ED284", "D3C2B1A0", "04FFEEDDCCBBAA"
 QUICK = 'on_tap = "unlock"'
 
 

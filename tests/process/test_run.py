@@ -49,8 +49,8 @@ from tests.helpers.processes import (
     write_config,
 )
 from tests.helpers.stopwatch import Stopwatch
+from tests.helpers.world import KEN, MIKA, STRANGER
 
-KEN, MIKA, STRANGER = "04A93C715ED284", "D3C2B1A0", "04FFEEDDCCBBAA"
 WATCHED = str(ROOT / "tests" / "helpers" / "processes.py")
 
 

@@ -16,8 +16,8 @@ from tests.fakes.cards import card
 from tests.helpers.bench import RECOVERED_WITHIN_S
 from tests.helpers.processes import ROOT, DoorProcess, wait_for, write_config
 from tests.helpers.stopwatch import Stopwatch
+from tests.helpers.world import KEN
 
-KEN = "04A93C715ED284"
 HANGING = (str(ROOT / "tests" / "helpers" / "processes.py"), "/dev/null", "--hang")
 
 # nfcpy looks at a port with open() and leaves the file to the collector.

@@ -20,8 +20,8 @@ from doorpi import Card, NfcReader, ReaderLost, Uid
 from tests.fakes.virtual import VirtualCard, VirtualField
 from tests.helpers.processes import ROOT, environment, open_files
 from tests.helpers.stopwatch import Stopwatch
+from tests.helpers.world import KEN
 
-KEN = "04A93C715ED284"
 SHORT = "D3C2B1A0"
 
 

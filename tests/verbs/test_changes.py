@@ -16,14 +16,12 @@ from doorpi import (
     LogTail,
     Sought,
     SqliteStore,
-    Uid,
     describe,
 )
 from tests.helpers.processes import DoorProcess, write_config
 from tests.helpers.values import replace
-from tests.helpers.world import KEN, NOON, STRANGER, card_of, config_of
+from tests.helpers.world import KEN, MIKA, NOON, STRANGER, card_of, config_of
 
-MIKA = Uid("D3C2B1A0")
 KEN_WRITTEN = "04:A9:3C:71:5E:D2:84"
 CONFIG = f"""
 [lock]
