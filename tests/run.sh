@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every check: lint, format, types, tests. Arguments go to pytest, paths in them are seen
-# from the top level: sh tests/run.sh -k relock tests/door/test_door.py
+# from the top level: sh tests/run.sh -k lockdown tests/door/test_door.py
 #
 #   sh tests/run.sh --quick [...]    half a minute: of the tests only those that are pure
 #
