@@ -248,7 +248,10 @@ def test_the_top_level_holds_the_layout_and_nothing_else():
 
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
 
-    assert found - by_products == layout
+    assert found - by_products == layout, (
+        "pages belong in tests/docs, programs in tests/tools; notes of your own may lie"
+        " here under a name with a dot"
+    )
 
 
 def test_the_docstring_names_things_that_exist():
