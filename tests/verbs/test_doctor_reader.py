@@ -322,6 +322,7 @@ def test_doctor_recovers_a_chip_as_the_door_does(chip, says):
     assert chip.baud == 115200
 
 
+@pytest.mark.realtime  # nfcpy in the door waits 100 ms for the chip, which is played here
 def test_doctor_does_not_disturb_a_door_that_it_cannot_see(tmp_path, chip, cloud):
     """It is another one's, or its folder is shut to us; its port is locked."""
     config = write_config(tmp_path, cloud, chip.device)
