@@ -267,8 +267,9 @@ def test_the_readme_of_the_tests_names_files_that_exist():
     here = ROOT / "tests"
     spans = re.findall(r"`([^`]+)`", (here / "README.md").read_text(encoding="utf-8"))
     words = [word.removeprefix("tests/") for span in spans for word in span.split()]
-    paths = {word for word in words if re.fullmatch(r"[\w/]+(/|\.py|\.sh|\.md|\.txt)", word)}  # fmt: skip
-    known = {path.name for path in here.rglob("*")} | {"doorpi.py", "systemd/"}
+    paths = {word for word in words if re.fullmatch(r"[\w/]+(/|\.(py|sh|md|txt|toml))", word)}  # fmt: skip
+    around = {"doorpi.py", "doorpi.toml", "systemd/"}
+    known = {path.name for path in here.rglob("*")} | around
 
     assert {p for p in paths if not (here / p).exists() and p not in known} == set()
     folders = {p.name for p in here.iterdir() if (p / "__init__.py").exists()}

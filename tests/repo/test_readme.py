@@ -108,26 +108,6 @@ def test_a_link_leads_somewhere(name, target):
     assert not anchor or anchor in anchors(path.read_text(encoding="utf-8"))
 
 
-def named_files() -> set[str]:
-    """The files that the page for developers names."""
-    words = " ".join(spans(PAGES["tests/README.md"])).split()
-    return {
-        word for word in words if re.fullmatch(r"[\w/]+\.(py|sh|md|txt|toml)", word)
-    }
-
-
-def test_files_that_a_developer_is_sent_to_exist():
-    folders = (ROOT, ROOT / "tests", *(ROOT / "tests").glob("[a-z]*/"))
-    lost = {
-        name
-        for name in named_files()
-        if not any((folder / name).is_file() for folder in folders)
-    }
-
-    assert len(named_files()) > 15
-    assert lost == set()
-
-
 # -- the pictures
 
 
