@@ -262,7 +262,12 @@ class DoorProcess:
         self.send(number)
         # Left for `wait`: with a process go the kernel's numbers of it.
         how = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        wait_for(lambda: os.waitid(os.P_PID, self.pid, how), "the end")
+
+        def has_ended() -> bool:
+            assert watch.held_up_s >= 0  # asked often: with a thread go its numbers
+            return os.waitid(os.P_PID, self.pid, how) is not None
+
+        wait_for(has_ended, "the end")
         took_s = watch.own_s
         return self.process.wait(), took_s
 

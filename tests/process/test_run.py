@@ -449,8 +449,9 @@ def blocked_by_threads(pid: int) -> dict[str, bool]:
     wanted = sum(1 << number - 1 for number in (*ProcessSignals.stops, signal.SIGHUP))
     found = {}
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        mask = re.search(r"SigBlk:\s*(\w+)", (thread / "status").read_text())[1]
-        found[thread.name] = int(mask, 16) & wanted == wanted
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            mask = re.search(r"SigBlk:\s*(\w+)", (thread / "status").read_text())[1]
+            found[thread.name] = int(mask, 16) & wanted == wanted
     return found
 
 
