@@ -448,7 +448,6 @@ def test_many_faults_leave_no_file_no_thread_and_no_memory(chip, bench):
         break_it(chip)
         bench.until(lambda: bench.is_lost, "a lost reader")
         cure(chip)
-        bench.steps._reader_opens_at = 0.0  # no pause: the next step tries
     bench.until(lambda: not bench.is_lost, "recovery")
 
     gc.collect()
