@@ -384,7 +384,8 @@ def test_the_show_goes_as_a_friend_would_play_it():
         assert terminal.read().startswith(b"\x1b[?1049h\x1b[?25l\x1b[?7l")
 
         terminal.press("k")
-        terminal.until("[ Ken Sato ]", "light   working", "unlock -> under way")
+        terminal.until("[ Ken Sato ]")
+        terminal.until("light   working", "unlock -> under way")
         terminal.until("lock    turning ...")
         terminal.until("light   unlocked", "lock    unlocked", "unlock -> unlocked")
 
