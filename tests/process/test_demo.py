@@ -391,7 +391,8 @@ def test_the_show_goes_as_a_friend_would_play_it():
 
         time.sleep(0.8)  # longer than rearm_s: Ken's card has left for good
         terminal.press("s")
-        terminal.until("[ a stranger ]", "light   denied", "denied: not-found")
+        terminal.until("[ a stranger ]")
+        terminal.until("light   denied", "denied: not-found")
 
         terminal.press("i")
         terminal.until("cloud   cut off", "bring the internet back")
