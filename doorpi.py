@@ -7,16 +7,17 @@
 #     "requests>=2.28.1",
 #     "tomli-w>=1.0.0",
 #     "cryptography>=38.0.4",
+#     "segno>=1.4.1",
 # ]
 # ///
 """DoorPi opens a smart lock when somebody presents a card that is on the list.
 
 The path of a tap, from the card to the lock and back:
 
-    CardSource.poll -> Door._hear -> Doorkeeper.serve -> passage
-      -> _admit: LocalList.look_up, decide -> _move: the working light
-      -> LockControl.move -> _attempt: Lock.status, the intent on disk
-      -> _carry_out -> _send -> Lock.send; then Lock.confirm, light and event
+    CardSource.poll -> Door._poll -> Doorkeeper.serve -> Passage._run
+      (_is_admitted, _judge: LocalList.look_up, decide) -> _move: the working light
+      -> LockControl.move -> _attempt: Lock.status, the intent on disk -> _carry_out
+      -> _send -> _call -> Lock.send; then Lock.confirm, light and event
 
 The same LockControl locks the door again later, when nobody is at the reader.
 
@@ -29,18 +30,18 @@ processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
-    11 Readers       12 Other sources            13 The Pi
-    14 The owner's tools            15 Lists from elsewhere    16 Pictures
-    17 Doctor        18 Wiring and command line
+    11 Readers       12 Other sources            13 The Pi     14 Authorities
+    15 The owner's tools            16 Lists from elsewhere    17 Pictures
+    18 Doctor        19 Wiring and command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 14 (and in
+To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 15 (and in
                     PASSING and _turns, if time ends it); rows in the tests of
                     `decide` and `why`.  If a card gets a key for it: Credential and
                     validity in 1, its Setting and Parser.credentials in 4, CARD_FIELDS
-                    in 14.  If it depends on something new: Circumstances in 2,
+                    in 15.  If it depends on something new: Circumstances in 2,
                     circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or set it in [signals]
 To add a setting    a line of its Table in 4, and one in doorpi.toml
@@ -51,12 +52,12 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
 To add a source     a class in 12 with the methods of Source (5), and a line in
-                    make_sources (18).  A second reader is another CardSource with a
+                    make_sources (19).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
-To add an authority a class with the methods of Authority (5), and a place in
-                    Equipment.authorities (`build`, 18)
-To add a verb       a cmd_* function and a row of VERBS in 18; longer work in 14
-To read a new list  a row of LIST_FORMATS in 15, and a function for its peculiarities
+To add an authority a class in 14 and a row of AUTHORITIES below it; its keys in
+                    AuthorityConfig and authority_problems (4)
+To add a verb       a cmd_* function and a row of VERBS in 19; longer work in 15
+To read a new list  a row of LIST_FORMATS in 16, and a function for its peculiarities
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -96,6 +97,7 @@ import heapq
 import hmac
 import importlib
 import io
+import ipaddress
 import json
 import logging
 import os
@@ -116,6 +118,7 @@ import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import (
     Callable,
+    Collection,
     Generator,
     Iterable,
     Iterator,
@@ -124,12 +127,21 @@ from collections.abc import (
 )
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
 from difflib import get_close_matches
-from itertools import chain, groupby, islice, pairwise, product, takewhile, zip_longest
+from itertools import (
+    chain,
+    groupby,
+    islice,
+    pairwise,
+    product,
+    takewhile,
+    zip_longest,
+)
 from math import ceil, inf, sqrt
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import MappingProxyType, SimpleNamespace
 from typing import (
+    IO,
     TYPE_CHECKING,
     Any,
     ClassVar,
@@ -141,7 +153,7 @@ from typing import (
     TypeVar,
     cast,
 )
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 if TYPE_CHECKING:
     import ssl
@@ -312,10 +324,13 @@ class Role(enum.StrEnum):
 
 
 class Origin(enum.StrEnum):
-    """Where a credential is stored: the owner's file, or the database."""
+    """Where a credential comes from: the owner's file, the database, a guest pass, or a
+    remote authority."""
 
     TOML = "toml"
     DB = "db"
+    GUEST_PASS = "pass"  # noqa: S105 -- no password
+    AUTHORITY = "authority"
 
 
 class Credential(NamedTuple):
@@ -332,6 +347,10 @@ class Credential(NamedTuple):
     #: Why this program cannot use the entry, in words; the card is then not enabled.
     refused: str = ""
     block: Block | None = None
+    #: From and until when it is valid, to the second, where that is not by days.
+    starts: datetime | None = None
+    ends: datetime | None = None
+    guest_pass: GuestPass | None = None
 
     @property
     def refusal(self) -> str:
@@ -339,9 +358,42 @@ class Credential(NamedTuple):
         return block_words(self.block) if self.block else self.refused
 
     @property
+    def is_used_up(self) -> bool:
+        """True for a pass for one visit, after that."""
+        return bool(self.guest_pass and self.guest_pass.used_at)
+
+    @property
     def needs_clock(self) -> bool:
         """True if the decision depends on the day or the hour."""
-        return (self.valid_from, self.valid_until, self.schedule) != (None, None, None)
+        limits = (
+            self.valid_from,
+            self.valid_until,
+            self.schedule,
+            self.starts,
+            self.ends,
+        )
+        return any(limit is not None for limit in limits)
+
+
+class PassCode(NamedTuple):
+    """What the QR code of a guest pass says; ``ends`` is aware, to the second."""
+
+    id: str  # 8 letters and digits (base32)
+    ends: datetime
+    is_once: bool = False  # it opens once
+
+
+class GuestPass(NamedTuple):
+    """A guest pass as the list has it.  All times are aware."""
+
+    code: PassCode
+    holder: str
+    made_at: datetime
+    made_by: str
+    starts: datetime | None = None
+    schedule: str | None = None
+    used_at: datetime | None = None  # where it opens once
+    revoked_at: datetime | None = None
 
 
 class Person(NamedTuple):
@@ -416,6 +468,15 @@ class Reason(enum.StrEnum):
     PASSBACK = "passback"
     STALE = "stale"
     AUTHORITY_UNREACHABLE = "authority-unreachable"
+    # A remote authority's reasons, and those of QR codes:
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105 -- no password
+    REVOKED = "revoked"
+    CARD_EXPIRED = "card-expired"
+    OTHER_ORGANISATION = "other-organisation"
+    REPLAYED = "replayed"
+    AMBIGUOUS = "ambiguous"
+    UNREADABLE_CODE = "unreadable-code"
+    USED_UP = "used-up"
 
 
 class Change(enum.StrEnum):
@@ -530,6 +591,12 @@ class Event(NamedTuple):
     id: int = 0
     point: str = ""  # of the access request
     request: str = ""  # the id of the access request
+    note: str = ""  # about the request: of a guest pass, or what an authority said
+
+    @property
+    def details(self) -> str:
+        """The note and the detail: what ``detail`` is to everybody outside."""
+        return "; ".join(filter(None, [self.note, self.detail]))
 
     @property
     def decision(self) -> str:
@@ -566,7 +633,7 @@ def verdict_word(event: Event) -> str:
 
 def outcome_words(event: Event) -> str:
     """How an event ended, as the journal, `log` and the demo print it."""
-    detail = printable(event.detail)
+    detail = printable(event.details)
     more = f" ({detail})" if detail else ""
     if event.reason is not Reason.GRANTED:
         return f"{event.reason}{more}"
@@ -610,7 +677,8 @@ def status_words(status: LockStatus, unix_s: float) -> str:
 
 def holder_words(event: Event) -> str:
     """The holder of an event, safe to show."""
-    nobody = "auto-relock" if event.source == "relock" else "unknown card"
+    nobody = {"relock": "auto-relock", "qr": "unknown code"}.get(event.source)
+    nobody = nobody or "unknown card"
     if event.reason in (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF):
         nobody = "everybody"
     elif isinstance(event.reason, Change):
@@ -707,8 +775,9 @@ def block_words(block: Block) -> str:
 
 
 def card_name(card: Credential) -> str:
-    """``Ken Sato (04:A1:B2:C3)``."""
-    return f"{printable(card.holder, 60)} ({format_uid(card.uid)})"
+    """``Ken Sato (04:A1:B2:C3)``, or with the id of a guest pass."""
+    own = f"pass {card.guest_pass.code.id}" if card.guest_pass else "guest pass"
+    return f"{printable(card.holder, 60)} ({format_uid(card.uid) or own})"
 
 
 def _hours(schedule: Schedule, today: date = date.min) -> str:
@@ -841,6 +910,16 @@ def _outside_schedule(who: Credential, when: Circumstances) -> bool:
     return schedule is None or not is_open(schedule, when.at)
 
 
+def _not_yet(who: Credential, when: Circumstances) -> bool:
+    by_day = who.valid_from is not None and when.day < who.valid_from
+    return by_day or (who.starts is not None and when.at < who.starts)
+
+
+def _no_longer(who: Credential, when: Circumstances) -> bool:
+    by_day = who.valid_until is not None and when.day > who.valid_until
+    return by_day or (who.ends is not None and when.at >= who.ends)
+
+
 def _passed_back(who: Credential, when: Circumstances) -> bool:
     """Timed anti-passback.  A move in the future does not count: the clock jumped."""
     if when.last_moved is None:
@@ -869,8 +948,9 @@ Rule = Callable[[Credential, Circumstances], bool]
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
-    (Reason.NOT_ACTIVE, lambda who, when: when.day < (who.valid_from or date.min)),
-    (Reason.EXPIRED, lambda who, when: when.day > (who.valid_until or date.max)),
+    (Reason.NOT_ACTIVE, _not_yet),
+    (Reason.EXPIRED, _no_longer),
+    (Reason.USED_UP, lambda who, when: who.is_used_up),
     (Reason.NOT_PERMITTED_AT_THIS_TIME, _outside_schedule),
     (Reason.PASSBACK, _passed_back),
 )
@@ -1004,7 +1084,7 @@ class Denials:
     def __init__(self) -> None:
         self.paused_until = -inf
         self._recent: list[float] = []
-        self._open: dict[tuple[Uid | None, str], Repeats] = {}
+        self._open: dict[tuple[str | None, ...], Repeats] = {}
         self._spent_until = -inf  # a line of an unknown card adds ``refill_s`` to it
 
     def pause_begins(self, now: float) -> bool:
@@ -1027,7 +1107,7 @@ class Denials:
     ) -> bool:
         """True if ``event`` was counted with another and gets no line of its own, as
         all events do in a pause (``is_pause``)."""
-        same = self._open.get((event.uid, event.reason))
+        same = self._open.get(self._key(event))
         is_flood = same and same.lines >= self.same_lines and self._goes_on(same, now)
         if not is_flood and not is_pause:
             if event.holder or self._has_line(now):
@@ -1041,6 +1121,12 @@ class Denials:
         counted_with.last, counted_with.until = now, event.at
         return True
 
+    @staticmethod
+    def _key(event: Event) -> tuple[str | None, ...]:
+        """What makes two denials the same; of a scan, its request is the code."""
+        code = event.request if event.source == Medium.QR else ""
+        return event.uid, event.point, code, event.reason
+
     def _has_line(self, now: float) -> bool:
         spent = max(self._spent_until, now - self.burst * self.refill_s) + self.refill_s
         if spent > now:
@@ -1050,7 +1136,7 @@ class Denials:
 
     def stored(self, event: Event, now: float) -> None:
         """Note that ``event`` has a line, with which others may be counted."""
-        key = event.uid, event.reason
+        key = self._key(event)
         before = self._open.get(key)
         lines = before.lines + 1 if before and self._goes_on(before, now) else 1
         self._open[key] = Repeats(event, now, lines)
@@ -1228,6 +1314,7 @@ class Signal(enum.StrEnum):
     STOPPING = "stopping"
     READY = "ready"
     READER_LOST = "reader-lost"
+    SCANNER_LOST = "scanner-lost"
     LOCK_UNREACHABLE = "lock-unreachable"
     CONFIG_BAD = "config-bad"
     STORAGE_BAD = "storage-bad"
@@ -1255,6 +1342,7 @@ PICTURES: dict[Signal, str] = {
     Signal.STOPPING:    "10x RR..",
     Signal.READY:       "* G" + 99 * ".",
     Signal.READER_LOST: "* RR" + 58 * ".",
+    Signal.SCANNER_LOST: "* RR" + 58 * ".",
     Signal.LOCK_UNREACHABLE: "* RR....RR....RR....RR....RR" + 34 * ".",
     Signal.CONFIG_BAD:  "* RR....RR" + 52 * ".",
     Signal.STORAGE_BAD: "* RR....RR....RR" + 46 * ".",
@@ -1277,6 +1365,7 @@ MEANINGS: dict[Signal, str] = {
     Signal.STOPPING: "DoorPi is shutting down",
     Signal.READY: "ready for a card",
     Signal.READER_LOST: "the card reader does not answer",
+    Signal.SCANNER_LOST: "the QR scanner does not answer",
     Signal.LOCK_UNREACHABLE: "the lock's cloud cannot be reached",
     Signal.CONFIG_BAD: "the edited settings are not valid",
     Signal.STORAGE_BAD: "the log cannot be written",
@@ -1299,6 +1388,7 @@ MEANINGS_JA: dict[Signal, str] = {
     Signal.STOPPING: "システムを停止しています",
     Signal.READY: "カードをかざしてください",
     Signal.READER_LOST: "カードリーダーが応答しません",
+    Signal.SCANNER_LOST: "QRリーダーが応答しません",
     Signal.LOCK_UNREACHABLE: "錠のクラウドに接続できません",
     Signal.CONFIG_BAD: "変更した設定に誤りがあります",
     Signal.STORAGE_BAD: "記録を保存できません",
@@ -1317,6 +1407,7 @@ FAULTS = (
     Signal.NOT_LOCKED,
     Signal.LOCKED_DOWN,
     Signal.READER_LOST,
+    Signal.SCANNER_LOST,
     Signal.LOCK_UNREACHABLE,
     Signal.CONFIG_BAD,
     Signal.STORAGE_BAD,
@@ -1630,6 +1721,48 @@ class LedsConfig(Table):
     active_high: bool = setting(True, "false if the LEDs light when the pin is low")
 
 
+UID_FORMATS = ("dotted", "dotted-cascade", "hex", "hex-dotted")
+
+
+class AuthorityConfig(Table):
+    """``[[authority]]`` -- a remote system that is asked about unknown people."""
+
+    name: str = setting("", "what it is called here", 0, 40, is_needed=True)
+    kind: str = setting(
+        "carontepass", "which system", choices=("carontepass", "digital-id")
+    )
+    base_url: str = setting("", "where it is", is_needed=True)
+    plain_http: bool = setting(False, "true: http without TLS, on your own network")
+    ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
+    schedule: str = setting(
+        "", "name of a [[schedule]] outside of which nobody asks it"
+    )
+    answer_s: float = setting(4.0, "seconds to wait for an answer", 0.5, 30)
+    user: str = setting("", "carontepass: the door's user name")
+    password: Secret = setting(Secret(), "carontepass: the door's password")
+    uid_format: str = setting(
+        "dotted", "carontepass: how it writes a UID", choices=UID_FORMATS
+    )
+    trust_for_s: int = setting(
+        86_400, "carontepass: seconds its last yes holds without it", 0, 31_536_000
+    )
+    api_key: Secret = setting(Secret(), "digital-id: the organisation's API key")
+    organisations: tuple[int, ...] = setting((), "digital-id: the ids of yours")
+    location: str = setting("", "digital-id: this entrance, in its log", high=100)
+    device_id: str = setting("", "digital-id: this door, in its log", high=100)
+    trusted: str = ""  # what is in ca_file
+
+
+class ScannerConfig(Table):
+    """``[[scanner]]`` -- a reader of QR codes."""
+
+    name: str = setting("", "what it is called in the log", 0, 40, is_needed=True)
+    device: str = setting("", "its file, such as /dev/serial/by-id/...", is_needed=True)
+    kind: str = setting("serial", "how it sends", choices=("serial", "keyboard"))
+    baud: int = setting(9600, "serial: its speed", 1200, 115_200)
+    authority: str = setting("", "name of the [[authority]] that knows its codes")
+
+
 class LogConfig(Table):
     """``[log]`` -- how long events are kept."""
 
@@ -1645,6 +1778,8 @@ class Config(NamedTuple):
     fallback: LockAccess | None = None
     leds: LedsConfig = LedsConfig()
     log: LogConfig = LogConfig()
+    authorities: tuple[AuthorityConfig, ...] = ()
+    scanners: tuple[ScannerConfig, ...] = ()
     patterns: Mapping[Signal, Pattern] = MappingProxyType({})
     schedules: Mapping[str, Schedule] = MappingProxyType({})
     cards: Mapping[Uid, Credential] = MappingProxyType({})
@@ -1660,12 +1795,21 @@ def locks_of(config: Config) -> dict[str, LockAccess]:
     return {where: lock for where, lock in locks.items() if lock}
 
 
+def authorities_of(config: Config) -> dict[str, AuthorityConfig]:
+    """The authorities by their places in the file."""
+    numbered = enumerate(config.authorities, 1)
+    return {f'authority {number} ("{each.name}")': each for number, each in numbered}
+
+
 def settings_of(config: Config) -> dict[str, Any]:
-    """All keys of the tables that are written once, such as ``lock.kind``."""
+    """The keys of all tables but people's and schedules', such as ``lock.kind``."""
+    tables = [(name, getattr(config, name)) for name in SECTIONS]
+    tables += [(f"authority {each.name}", each) for each in config.authorities]
+    tables += [(f"scanner {each.name}", each) for each in config.scanners]
     return {
         f"{name}.{key}": value
-        for name in SECTIONS
-        if (table := getattr(config, name))
+        for name, table in tables
+        if table
         for key, value in table.items()
     } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
 
@@ -1695,9 +1839,14 @@ SECTIONS: dict[str, type[Table]] = {
     if isinstance(table, Table)
 } | {"fallback": LockAccess}
 #: The tables that are written once for each entry, and the key that names an entry.
-LISTS = {"schedule": "name", "card": "holder", "person": "name"}
+LISTS = {
+    "schedule": "name", "card": "holder", "person": "name", "authority": "name",
+    "scanner": "name",
+}  # fmt: skip
 #: The keys of every table; those of [signals] are pictures.
 TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
+    "authority": AuthorityConfig.keys,
+    "scanner": ScannerConfig.keys,
     "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
     "schedule": {
         "name": Setting("", "what cards call it", 0, LONGEST_NAME, is_needed=True),
@@ -1903,7 +2052,8 @@ class Parser:
         """Report a key, without its value: that may be a secret.  The key that was
         probably meant is not reported as missing."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        homes = {n for n in TABLES if key in TABLES[n]} - {"fallback", "person"}
+        optional = {"fallback", "person", "authority", "scanner"}
+        homes = {n for n in TABLES if key in TABLES[n]} - optional
         words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if table in LISTS and key in LISTS.values():  # such as the name of a card
             words = f"unknown key; did you mean {LISTS[table]!r}?"
@@ -2049,6 +2199,25 @@ class Parser:
             self.usable.add(name)
         return SECTIONS[name](**values)
 
+    def listed(self, name: str, kind: type[T]) -> tuple[T, ...]:
+        """The tables of ``[[name]]``, each of which has a name of its own."""
+        made: dict[str, T] = {}
+        for where, table in self.entries(name):
+            values = self.table(where, table, TABLES[name])
+            own = values["name"]
+            if own and not re.fullmatch(r"[\w .-]+", own):
+                words = "a name has letters, digits, spaces, dots, - and _"
+                self.report(f"{where}.name", f" = {_shown(own)}: {words}")
+            if own in made:
+                self.report(f"{where}.name", f": another {name} has this name")
+            schedule = values.get("schedule")
+            if schedule and schedule not in self.schedules:
+                words = "no [[schedule]] has this name"
+                words += did_you_mean(schedule, self.schedules)
+                self.report(f"{where}.schedule", f" = {_shown(schedule)}: {words}")
+            made[own] = kind(**values)
+        return tuple(made.values())
+
     def config(self) -> Config:
         """All of the settings, with defaults for what is wrong."""
         for key in (key for key in self.document if key not in TABLES):
@@ -2060,6 +2229,8 @@ class Parser:
         patterns, self.schedules = self.patterns(), self.read_schedules()
         config = Config(
             **sections,
+            authorities=self.listed("authority", AuthorityConfig),
+            scanners=self.listed("scanner", ScannerConfig),
             patterns=patterns,
             schedules=self.schedules,
             cards=self.cards(),
@@ -2081,15 +2252,31 @@ class Parser:
             of_kind = LOCK_KINDS[lock.kind].pins
             pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
             if isinstance(self.document.get(where), dict):
-                for key, words in lock_problems(lock):
-                    if not self.reported & {f"{where}.kind", f"{where}.{key}"}:
-                        self.report(f"{where}.{key}", words)
+                self._report_new(where, lock_problems(lock))
+        for where, authority in authorities_of(config).items():
+            self._report_new(where, authority_problems(authority, config.scanners))
+        self._check_scanners(config)
         values, owners = settings_of(config), dict[int, str]()
         for place in (p for p in pins if p not in self.reported and values[p] >= 0):
             pin = values[place]
             if pin in owners:
                 self.report(place, f" = {pin}: {owners[pin]} has this pin")
             owners.setdefault(pin, pins[place])
+
+    def _report_new(self, where: str, problems: Iterable[tuple[str, str]]) -> None:
+        """Report the problems of keys that hold what the owner wrote."""
+        for key, words in problems:
+            if not self.reported & {f"{where}.kind", f"{where}.{key}"}:
+                self.report(f"{where}.{key}", words)
+
+    def _check_scanners(self, config: Config) -> None:
+        names = [a.name for a in config.authorities if a.kind != "carontepass"]
+        for number, scanner in enumerate(config.scanners, 1):
+            if scanner.authority and scanner.authority not in names:
+                words = "no [[authority]] of kind digital-id has this name"
+                words += did_you_mean(scanner.authority, names)
+                where = f'scanner {number} ("{scanner.name}").authority'
+                self.report(where, f" = {_shown(scanner.authority)}: {words}")
 
 
 #: Why a card is refused; without its entry, a row of the database could admit it.
@@ -2121,7 +2308,8 @@ def _reader_problem(reader: ReaderConfig) -> str:
     return f"expected usb, usb:054c:06c3, tty:S0:pn532 or udp:HOST:PORT{hint}"
 
 
-def _url_problem(url: str, kind: LockKind) -> str:
+def _url_problem(url: str, *, is_plain_allowed: bool, hint: str = "") -> str:
+    """What is wrong with an address; plain http is only for a private one."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -2129,10 +2317,53 @@ def _url_problem(url: str, kind: LockKind) -> str:
         host = None
     if not host or parts.scheme not in ("http", "https") or re.search("[ @?#]", url):
         return "expected https://HOST/PATH, and nothing more"
-    is_here = re.fullmatch(r"localhost|127\.[\d.]+|::1", host)
-    if parts.scheme == "http" and not (kind.is_near or is_here):
-        return "http would send the key unencrypted; use https"
-    return ""
+    if parts.scheme == "https" or re.fullmatch(r"localhost|127\.[\d.]+|::1", host):
+        return ""
+    if not is_plain_allowed:
+        return f"http would send the key unencrypted; use https{hint}"
+    is_public = bool(PUBLIC_NAME.fullmatch(host))
+    with contextlib.suppress(ValueError):
+        is_public = ipaddress.ip_address(host).is_global
+    return "http is only for your own network" if is_public else ""
+
+
+#: A host that anybody's DNS knows.  Source: RFC 6762, RFC 8375, and routers' habits.
+PUBLIC_NAME = re.compile(
+    r"(?!.*\.(?:local|lan|home|internal|localdomain|box|home\.arpa)\.?$).*\..*"
+)
+
+
+def authority_problems(
+    authority: AuthorityConfig, scanners: Sequence[ScannerConfig]
+) -> Iterator[tuple[str, str]]:
+    """The keys that are missing or wrong for a kind of authority, and why."""
+    url, keys = authority.base_url, TABLES["authority"]
+    hint = ", or set plain_http = true in your own network"
+    is_plain = authority.plain_http
+    if url and (problem := _url_problem(url, is_plain_allowed=is_plain, hint=hint)):
+        yield "base_url", f": {problem}"
+    numbers = authority.organisations
+    is_scanned = any(each.authority == authority.name for each in scanners)
+    missing = f"missing; {authority.kind!r} needs it ({{}})"
+    for kind, key, is_wrong, words in (
+        ("carontepass", "user", not authority.user, missing),
+        ("carontepass", "user", ":" in authority.user, "has a colon"),
+        ("carontepass", "password", not authority.password, missing),
+        ("digital-id", "organisations", not numbers, missing),
+        (
+            "digital-id", "organisations",
+            any(type(each) is not int or each < 1 for each in numbers),
+            "expected numbers, such as [1]",
+        ),
+        ("digital-id", "location", not authority.location.isascii(), "not ASCII"),
+        ("digital-id", "device_id", not authority.device_id.isascii(), "not ASCII"),
+        (
+            "digital-id", "name", not is_scanned,
+            "no [[scanner]] names it as its authority, so it would get no codes",
+        ),
+    ):  # fmt: skip
+        if kind == authority.kind and is_wrong:
+            yield key, f": {words.format(keys[key].meaning)}"
 
 
 def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
@@ -2142,7 +2373,8 @@ def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
         if not values[key]:
             meaning = {**TABLES["lock"], **kind.own}[key].meaning
             yield key, f": missing; {lock.kind!r} needs it ({meaning})"
-    if lock.base_url and (problem := _url_problem(lock.base_url, kind)):
+    url, is_near = lock.base_url, kind.is_near
+    if url and (problem := _url_problem(url, is_plain_allowed=is_near)):
         yield "base_url", f": {problem}"
     for key, form in kind.forms.items():
         value = values[key]
@@ -2277,11 +2509,20 @@ def _listed_changes(before: Config, after: Config) -> Iterator[str]:
         yield f"schedule {printable(name)}: {words}"
 
 
+def _optional_tables(config: Config) -> dict[str, str]:
+    """The tables that need not be there, and what each is, in words."""
+    found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
+    found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
+    return found | {f"scanner {each.name}": "added" for each in config.scanners}
+
+
 def setting_changes(before: Config, after: Config) -> Iterator[str]:
     """What an edit changes besides people's access, in words, a line each, without
     secrets."""
-    if (before.fallback is None) is not (after.fallback is None):
-        yield f"fallback: {f'a {after.fallback.kind}' if after.fallback else 'removed'}"
+    old, new = _optional_tables(before), _optional_tables(after)
+    for name in old | new:
+        if (name in old) is not (name in new):
+            yield f"{name}: {new.get(name, 'removed')}"
     settings = settings_of(before)
     for key, now in settings_of(after).items():
         was = settings.get(key, now)
@@ -2619,6 +2860,7 @@ class Source(Protocol):
     due: float
     worker: Worker
     trouble: str = ""  # why a reader cannot read; "" if it can
+    lost: Signal = Signal.READER_LOST  # shown while there is ``trouble``
 
     def open(self) -> None:
         """Get ready before the door reports that it is.  May take a second at most, to
@@ -2644,6 +2886,15 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+class Found(NamedTuple):
+    """What an authority knows about a request: a credential, or the reason why there is
+    none, or neither where it does not know the person.  ``detail`` is for the event."""
+
+    who: Credential | None = None
+    reason: Reason | None = None  # AUTHORITY_UNREACHABLE: it gave no verdict
+    detail: str = ""
+
+
 class Authority(Protocol):
     """A system that is asked about people who are not on the device's own list.
 
@@ -2652,13 +2903,17 @@ class Authority(Protocol):
     """
 
     name: str
+    schedule: str  # the name of one outside of which it is not asked; "": always
     worker: Worker  # makes the call, so that no other person waits for it
     answer_s: float  # how long an answer may take
 
-    def look_up(self, request: AccessRequest) -> Credential | Reason | None:
-        """A credential; the reason why there is none (AUTHORITY_UNREACHABLE if the
-        system could not be asked or understood); or None: unknown here.  Runs on
-        ``worker``."""
+    def takes(self, request: AccessRequest) -> bool:
+        """Whether it can know what was presented, by its form."""
+
+    def look_up(self, request: AccessRequest) -> Found:
+        """Ask it.  Runs on ``worker``."""
+
+    def close(self) -> None: ...
 
 
 class People(Protocol):
@@ -2671,6 +2926,10 @@ class People(Protocol):
     def has_dated_cards(self) -> bool: ...
     # Put ``card`` on the list, in place of an earlier entry of its UID.
     def add_card(self, card: Credential, at: datetime) -> None: ...
+    def find_pass(self, pass_id: str) -> GuestPass | None: ...
+    # Note that a pass was used; False if it was used before.
+    def use_pass(self, pass_id: str, at: datetime) -> bool: ...
+    def free_pass(self, pass_id: str) -> None: ...  # it was not used after all
     def locked_down(self) -> bool | None: ...  # None: it was never set
     @property
     def needs_tidying(self) -> bool: ...  # ``tidy`` should run soon
@@ -2734,10 +2993,20 @@ class Supervisor(Protocol):
 #: What a failing store is taken to answer; None for a method that is not here.
 STORE_DEFAULTS: dict[str, object] = {
     "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
-    "blocks": (),
+    "blocks": (), "use_pass": False,
 }  # fmt: skip
 WRITES = frozenset(
-    {"begin", "finish", "record", "keep", "close_interrupted", "forget", "add_card"}
+    {
+        "begin",
+        "finish",
+        "record",
+        "keep",
+        "close_interrupted",
+        "forget",
+        "add_card",
+        "use_pass",
+        "free_pass",
+    }
 )
 
 
@@ -3245,10 +3514,13 @@ class Equipment(SimpleNamespace):
     events: EventLog
     indicator: Indicator
     authorities: Sequence[Authority] = ()
+    #: Verifies the code of a guest pass of this door.
+    read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
 
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
-        parts: list[Any] = [self.events, self.people, *self.sources, self.indicator]
+        parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
+        parts.append(self.indicator)
         with contextlib.ExitStack() as last_comes_first:
             for part in [*parts, *self.locks.values()]:
                 last_comes_first.callback(part.close)
@@ -3266,6 +3538,9 @@ class Settings(Protocol):
     def remember(self) -> None: ...  # save those in force; does not fail
 
 
+#: After these the next authority is asked.
+NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
+
 CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
 OWN = (Medium.COMMAND, Medium.RELOCK)  # the owner and the door need no permission
 
@@ -3276,13 +3551,38 @@ ENROLMENT_S = 15.0
 TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 
+def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
+    """The guest whose pass has this code; refused where the list does not have it."""
+    refused = "" if found else "the list does not have this pass"
+    if found and found.revoked_at:
+        refused = f"revoked on {found.revoked_at:%Y-%m-%d %H:%M}"
+    return Credential(
+        uid=Uid(""),
+        holder=found.holder if found else f"Guest pass {code.id}",
+        enabled=not refused,
+        refused=refused,
+        starts=found and found.starts,
+        ends=code.ends,
+        schedule=found and found.schedule,
+        source=Origin.GUEST_PASS,
+        guest_pass=found,
+    )
+
+
 class LocalList:
     """The authority that is asked first, and answers at once: the people of doorpi.toml
     and of the database.  The file overrules the database, a block both."""
 
-    def __init__(self, cards: Mapping[Uid, Credential], people: Forgiving) -> None:
+    def __init__(
+        self,
+        cards: Mapping[Uid, Credential],
+        people: Forgiving,
+        read_pass: Callable[[str], PassCode | None] = lambda text: None,
+    ) -> None:
+        """``read_pass`` verifies the code of a guest pass of this door."""
         self._cards = cards
         self._people = people
+        self._read_pass = read_pass
 
     def look_up(
         self, request: AccessRequest, default: Credential | None = None
@@ -3293,7 +3593,17 @@ class LocalList:
             found = self._cards.get(uid)
             if found is None and not is_random(uid):
                 found = self._people.find(uid, default=default)
+        elif request.medium is Medium.QR:
+            found = self._guest(request.identifier)
         return self.with_block(request, found)
+
+    def _guest(self, text: str) -> Credential | None:
+        """The guest whose pass it is; None for any other code.  A pass that the list
+        does not have, or that cannot be looked up, is refused."""
+        code = self._read_pass(text)
+        if code is None:
+            return None
+        return guest_of(code, self._people.find_pass(code.id))
 
     def with_block(
         self, request: AccessRequest, found: Credential | None
@@ -3559,7 +3869,7 @@ class Doorkeeper:
     def use(self, config: Config) -> None:
         """From now on go by ``config``."""
         self.config = config
-        self.list = LocalList(config.cards, self.people)
+        self.list = LocalList(config.cards, self.people, self.equipment.read_pass)
         self.display.standing_shown = None  # the lights may have changed
         control: LockControl | None = None
         for name, access in reversed(locks_of(config).items()):
@@ -3673,6 +3983,7 @@ class Passage:
         self._listed: Credential | None = None  # the same, unless an authority knew it
         self._decided_by: Circumstances | None = None  # None: needs no permission
         self._is_withdrawn = self._has_ended = False
+        self._used_pass = ""  # the id of a pass for one visit
         self.event = Event(
             request.at,
             Uid(request.identifier) if request.medium in CARDS else None,
@@ -3747,15 +4058,20 @@ class Passage:
     def _judge(self) -> Steps[Verdict]:
         """Who it is, by the list or else by an authority; whether they may enter; and
         only then whether they can prove it, for a proof takes time."""
-        keeper, request, no = self._keeper, self.request, None
+        keeper, request = self._keeper, self.request
         self._credential = self._listed = keeper.list.look_up(request)
+        found = Found(self._credential)
+        if self._credential and self._credential.guest_pass:
+            found = Found(
+                self._credential, detail=f"pass {self._credential.guest_pass.code.id}"
+            )
         if self._credential is None:
-            self._credential, no = yield from self._ask_authorities()
-        known = keeper.config, keeper.events
-        by = circumstances(*known, request.identifier, request.at)
-        by = by._replace(clock_set=trusts_clock(*known, keeper.clock))
-        self._decided_by = by._replace(locked_down=keeper.is_locked_down())
+            found = yield from self._ask_authorities()
+            self._credential = found.who and keeper.list.with_block(request, found.who)
+        self.event = self.event._replace(note=found.detail)
+        self._decided_by = self._circumstances()
         verdict = decide(self.event.uid or Uid(""), self._credential, self._decided_by)
+        no = found.reason
         if verdict.granted and self._credential and self._source:
             prove = functools.partial(self._source.prove, self._credential)
             no = yield from call(self._source.worker, prove)
@@ -3763,43 +4079,66 @@ class Passage:
             verdict = verdict._replace(reason=no)
         return verdict
 
-    def _ask_authorities(self) -> Steps[tuple[Credential | None, Reason | None]]:
-        """What the first authority that knows them says; else the reason for a no."""
-        keeper, request, no = self._keeper, self.request, None
-        is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
-        if keeper.is_locked_down() or is_phone:
-            return None, None
-        for authority in keeper.equipment.authorities:
-            found = yield from self._ask(authority)
-            if isinstance(found, Credential):
-                return keeper.list.with_block(request, found), None
-            no = found or no
-            if found not in (None, Reason.AUTHORITY_UNREACHABLE):
-                break
-        return None, no
+    def _circumstances(self) -> Circumstances:
+        keeper = self._keeper
+        known = keeper.config, keeper.events
+        by = circumstances(*known, self.request.identifier, self.request.at)
+        by = by._replace(clock_set=trusts_clock(*known, keeper.clock))
+        return by._replace(locked_down=keeper.is_locked_down())
 
-    def _ask(self, authority: Authority) -> Steps[Credential | Reason | None]:
+    def _ask_authorities(self) -> Steps[Found]:
+        """What the first authority says that knows the person; where none does, why one
+        of them could not be asked, or the last one's no."""
+        keeper, request, found = self._keeper, self.request, Found()
+        is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
+        is_enrolling = request.arrived < keeper.display.enrolling_until
+        able = [each for each in keeper.equipment.authorities if each.takes(request)]
+        if request.medium is Medium.QR and not able:
+            return Found(reason=Reason.UNREADABLE_CODE)
+        for authority in able if not (is_phone or is_enrolling) else ():
+            schedule, by = authority.schedule or None, self._circumstances()
+            unknown = Credential(uid=Uid(""), holder="", schedule=schedule)
+            answer = Found(reason=decide(Uid(""), unknown, by).reason)
+            if answer.reason is Reason.GRANTED:
+                answer = yield from self._ask(authority)
+                if answer.who or answer.reason not in (None, *NO_VERDICT):
+                    return answer
+            if answer.reason and found.reason is not Reason.AUTHORITY_UNREACHABLE:
+                found = answer
+        return found
+
+    def _ask(self, authority: Authority) -> Steps[Found]:
         """Its answer; AUTHORITY_UNREACHABLE if that did not come in time."""
         display, clock = self._keeper.display, self._keeper.clock
-        ends_at = min(clock.monotonic() + authority.answer_s, self.request.good_until)
+        window_ends_at = self.request.arrived + self._keeper.config.lock.unlock_window_s
+        ends_at = min(
+            clock.monotonic() + authority.answer_s,
+            self.request.good_until,
+            window_ends_at,
+        )
 
-        def ask() -> Credential | Reason | None:
+        def ask() -> Found:
+            words = "it was busy"
             try:
                 if clock.monotonic() < ends_at:  # the worker may have been busy
                     return authority.look_up(self.request)
             except Exception as error:  # the door works without it
-                kind = type(error).__name__
-                log.error("a fault in %s, please report it: %s", authority.name, kind)
-            return Reason.AUTHORITY_UNREACHABLE
+                words = f"a fault, please report it: {type(error).__name__}"
+                log.error("%s: %s", authority.name, words)
+            return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=words)
 
         display.under_way[self] = Signal.ASKING
         display.show(Signal.ASKING)
         answer = authority.worker.submit(ask)
         try:
             yield Pause(ends_at, lambda: answer.done)
-            return answer.result() if answer.done else Reason.AUTHORITY_UNREACHABLE
         finally:
             del display.under_way[self]
+        late = Found(reason=Reason.AUTHORITY_UNREACHABLE, detail="no answer in time")
+        found = answer.result() if answer.done else late
+        if found.reason is Reason.AUTHORITY_UNREACHABLE:
+            return found._replace(detail=f"{authority.name}: {found.detail}")
+        return found
 
     def _enrol(self, is_master: bool, is_open: bool) -> None:
         """A master card opens the enrolment window, or closes it.  The first unknown
@@ -3892,17 +4231,34 @@ class Passage:
         found = keeper.list.look_up(self.request, self._listed)
         if self._listed is None:
             found = found or keeper.list.with_block(self.request, self._credential)
+        if found and self._used_pass:
+            found = found._replace(guest_pass=None)
         by = self._decided_by._replace(locked_down=keeper.is_locked_down())
-        verdict = decide(self.event.uid or Uid(""), found, by)
+        self._withdraw_unless(decide(self.event.uid or Uid(""), found, by))
+
+    def _withdraw_unless(self, verdict: Verdict) -> None:
+        """Raises: AccessWithdrawn where ``verdict`` is a denial."""
         if not verdict.granted:
             self._is_withdrawn = True
             if self.event.command is None:  # an intent that is on disk stays as it is
                 self.event = self.event._replace(**verdict._asdict())
             raise AccessWithdrawn(verdict.reason)
 
+    def _use_pass(self) -> None:
+        """Note on disk that a pass for one visit is used.  Raises: AccessWithdrawn, if
+        that cannot be noted or somebody else has just used it."""
+        guest_pass = self._credential and self._credential.guest_pass
+        code = guest_pass and guest_pass.code
+        if code and code.is_once and not self._used_pass:
+            is_first = self._keeper.people.use_pass(code.id, self.request.at)
+            reason = Reason.GRANTED if is_first else Reason.USED_UP
+            self._withdraw_unless(Verdict(reason, self.event.holder))
+            self._used_pass = code.id
+
     def _intend(self, command: Command) -> None:
         events, relocking = self._keeper.events, self._keeper.relocking
         with ProcessSignals.postponed():
+            self._use_pass()
             notes = NO_NOTES if self.relock else relocking.intend(command)
             if self.event.id:  # a second lock gets the same
                 events.keep(notes)
@@ -3934,6 +4290,8 @@ class Passage:
         """Record how it ended.  The journal gets it even if the disk fails."""
         notes = notes._replace(counts=self._keeper.control.new_calls())
         events, result, detail = self._keeper.events, outcome.result, outcome.detail
+        if self._used_pass and result not in (*MOVED, Result.INTERRUPTED):
+            self._keeper.people.free_pass(self._used_pass)
         waited_s = self._keeper.clock.monotonic() - self.request.arrived
         # Without an id nothing was sent, or the disk failed then.
         self.event = self.event._replace(
@@ -4034,8 +4392,10 @@ class Door:
             has_looked = source.due == inf and source.worker.is_idle
             if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
-        troubles = (source.trouble for source in self._equipment.sources)
-        self._display.note(Signal.READER_LOST, "; ".join(filter(None, troubles)))
+        for sign in (Signal.READER_LOST, Signal.SCANNER_LOST):
+            sources = (each for each in self._equipment.sources if each.lost is sign)
+            troubles = filter(None, (source.trouble for source in sources))
+            self._display.note(sign, "; ".join(troubles))
 
     def _lock_again(self) -> None:
         """Start a relock that is due, and show when a person is needed."""
@@ -4104,7 +4464,7 @@ class Door:
 
 def answer_of(event: Event) -> Answer:
     """What an event tells the sender of its request."""
-    detail = f": {event.detail}" if event.detail else ""
+    detail = f": {event.details}" if event.details else ""
     is_granted = event.reason is Reason.GRANTED
     words = f"{event.result}{detail}" if is_granted else f"denied: {event.reason}"
     return Answer(event.result in (Result.UNLOCKED, Result.LOCKED), [words])
@@ -4551,6 +4911,18 @@ class AnswerFile(io.BufferedReader):
     flush = close  # Python 3.13 reports a flush that fails in the garbage collector
 
 
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; one in which a key comes twice could be read in two ways."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key comes twice")
+    return table
+
+
 class Reply(NamedTuple):
     """What an HTTP API answered.  ``said`` is the explanation of an error, redacted."""
 
@@ -4571,7 +4943,9 @@ class Reply(NamedTuple):
         """The JSON object (dict) or list in the body.  Raises: HttpUnreadable."""
         trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
         with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(self.body)
+            value = json.loads(
+                self.body, parse_constant=_not_json, object_pairs_hook=_one_of_each
+            )
             if isinstance(value, kind):
                 return value
             trouble = f"JSON that is not {'an object' if kind is dict else 'a list'}"
@@ -5645,13 +6019,15 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
 
 class DriverStateFile:
-    """The DriverState of one lock, in a file of its own, because every backup has the
-    database.  It is valid only with the settings it was made from; what cannot be
-    written is kept in memory until the program ends."""
+    """The DriverState of a lock or an authority, in a file of its own, because every
+    backup has the database.  It is valid only with the settings it was made from; what
+    cannot be written is kept in memory until the program ends."""
 
-    def __init__(self, path: Path, access: LockAccess) -> None:
+    def __init__(self, path: Path, access: LockAccess | AuthorityConfig) -> None:
         self._path = path
-        keys = [access.kind, access.device_id, *_secrets_in(access)]
+        keys = [access.kind, access.base_url]
+        if isinstance(access, LockAccess):
+            keys = [access.kind, access.device_id, *_secrets_in(access)]
         self._made_from = hashlib.sha256(repr(keys).encode()).hexdigest()
         self._unsaved: dict[str, str] = {}
 
@@ -5664,7 +6040,7 @@ class DriverStateFile:
             write_whole(self._path, json.dumps({self._made_from: self._texts()}))
         except OSError as error:
             why = f"{self._path}: {error.strerror}"
-            log.warning("%s: the lock's new key will be lost at the next start", why)
+            log.warning("%s; it will be lost at the next start", why)
         else:
             self._unsaved.clear()
 
@@ -5935,6 +6311,13 @@ CREATE TABLE blocks (
     since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
 ) WITHOUT ROWID
 """
+PASSES_TABLE = """
+CREATE TABLE passes (
+    id TEXT PRIMARY KEY, once INTEGER NOT NULL, ends TEXT NOT NULL,
+    holder TEXT NOT NULL, made_at TEXT NOT NULL, made_by TEXT NOT NULL,
+    starts TEXT, schedule TEXT, used_at TEXT, revoked_at TEXT
+) WITHOUT ROWID
+"""
 #: `chains` has the newest row of events and of outcomes, so that rows missing at the
 #: end are noticed too; and, as events-start and outcomes-start, the last ones that
 #: `forget` removed.
@@ -5957,13 +6340,14 @@ REQUEST_COLUMNS = """
 ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
 """
+NOTE_COLUMN = "ALTER TABLE events ADD COLUMN note TEXT NOT NULL DEFAULT ''"
 CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
 }
 #: Columns of a later version.  The hash of a row covers them where one is set, else
 #: not: so the rows of an older program verify as well.
-CHAINED_LATER = {"events": ("point", "request"), "outcomes": ()}
+CHAINED_LATER = {"events": ("point", "request", "note"), "outcomes": ()}
 
 
 def _upsert(table: str, key: str, *columns: str) -> str:
@@ -6035,6 +6419,29 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
     return Credential(uid=uid, role=role, source=Origin.DB, **values)
 
 
+PASS_COLUMNS = (  # as the fields of PassCode and GuestPass
+    "id", "once", "ends", "holder", "made_at", "made_by", "starts", "schedule",
+    "used_at", "revoked_at",
+)  # fmt: skip
+
+
+def _guest_pass(row: Mapping[str, Any]) -> GuestPass:
+    """A row of passes.  Raises: DataError; a limit that is broken is no limit less."""
+    times = {}
+    for name in ("ends", "made_at", "starts", "used_at", "revoked_at"):
+        times[name] = at = _time(row[name])
+        if at is None and (row[name] is not None or name in ("ends", "made_at")):
+            raise sqlite3.DataError(f"guest pass {row['id']}: {name} is broken")
+    return GuestPass(
+        code=PassCode(str(row["id"]), times.pop("ends") or EPOCH, bool(row["once"])),
+        holder=str(row["holder"]),
+        made_at=times.pop("made_at") or EPOCH,
+        made_by=str(row["made_by"]),
+        schedule=None if row["schedule"] is None else str(row["schedule"]),
+        **times,
+    )
+
+
 def _event(row: Mapping[str, Any]) -> Event:
     """A row of EVENT_QUERY, however broken."""
     reason, command, result = row["reason"], row["command"], row["result"]
@@ -6051,6 +6458,7 @@ def _event(row: Mapping[str, Any]) -> Event:
         detail=str(row["detail"]),
         point=str(row["point"] or ""),
         request=str(row["request"] or ""),
+        note=str(row["note"] or ""),
     )
 
 
@@ -6097,7 +6505,7 @@ class SqlitePeople(SqliteFile):
     lockdown nor lifts a block.
     """
 
-    schema = (CARDS_TABLES, BLOCKS_TABLE)
+    schema = (CARDS_TABLES, BLOCKS_TABLE, PASSES_TABLE)
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
 
@@ -6234,6 +6642,36 @@ class SqlitePeople(SqliteFile):
     def add_card(self, card: Credential, at: datetime) -> None:
         self.change_cards([card], [], at, copies=False)
 
+    def passes(self) -> list[GuestPass]:
+        """All guest passes, the latest first."""
+        rows = self._query("SELECT * FROM passes ORDER BY made_at DESC")
+        with self._guarded():
+            return [_guest_pass(dict(row)) for row in rows]
+
+    def find_pass(self, pass_id: str) -> GuestPass | None:
+        rows = self._query("SELECT * FROM passes WHERE id = ?", pass_id)
+        with self._guarded():
+            return _guest_pass(dict(rows[0])) if rows else None
+
+    def put_pass(self, guest_pass: GuestPass, forget_before: datetime) -> None:
+        """Add a pass, or change it; forget those that ended before that time."""
+        (pass_id, ends, is_once), *rest = guest_pass
+        times = [each and utc_text(each) if isinstance(each, datetime) else each
+                 for each in (ends, *rest)]  # fmt: skip
+        with self._changing(is_urgent=bool(guest_pass.revoked_at)) as db:
+            db.execute(_upsert("passes", *PASS_COLUMNS), (pass_id, is_once, *times))
+            old = (utc_text(forget_before),)
+            db.execute("DELETE FROM passes WHERE ends < ?", old)
+
+    def use_pass(self, pass_id: str, at: datetime) -> bool:
+        used = "UPDATE passes SET used_at = ? WHERE id = ? AND used_at IS NULL"
+        with self._changing(is_urgent=False, copies=False) as db:
+            return db.execute(used, (utc_text(at), pass_id)).rowcount == 1
+
+    def free_pass(self, pass_id: str) -> None:
+        with self._changing(is_urgent=False, copies=False) as db:
+            db.execute("UPDATE passes SET used_at = NULL WHERE id = ?", (pass_id,))
+
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
         with self._changing(is_urgent=True) as db:
@@ -6363,7 +6801,8 @@ class SqlitePeople(SqliteFile):
 
 EVENT_QUERY = """
 SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
-       o.result, o.latency_ms, coalesce(o.detail, '') AS detail, e.point, e.request
+       o.result, o.latency_ms, coalesce(o.detail, '') AS detail, e.point, e.request,
+       e.note
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
 #: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
@@ -6375,27 +6814,31 @@ LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
 
 
 class Sought(NamedTuple):
-    """A filter of events: one card, a part of the holder's name, denials only."""
+    """A filter of events: one card, a part of the holder's name, denials only, and the
+    location and the device that Digital ID was asked for."""
 
     uid: Uid | None = None
     holder: str = ""
     denied: bool = False
+    location: str = ""
+    device: str = ""
 
 
 EVERYTHING = Sought()
+IN_NOTE = "instr('; ' || e.note || ';', '; {}=' || ? || ';')"
 
 
 class SqliteEvents(SqliteFile):
     """The event log.  It is a file of its own, beside the list: a power cut during a
     tap finds only this one open, and a long import delays no tap."""
 
-    schema = (LOG_TABLES, REQUEST_COLUMNS)
+    schema = (LOG_TABLES, REQUEST_COLUMNS, NOTE_COLUMN)
     page = 500
 
     def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
         values = (
             utc_text(event.at), event.uid, event.holder, event.reason, event.command,
-            event.source, event.point, event.request,
+            event.source, event.point, event.request, printable(event.note, 600),
         )  # fmt: skip
         with self._noting(notes) as db:
             return _append(db, "events", values)
@@ -6557,6 +7000,8 @@ class SqliteEvents(SqliteFile):
             "e.uid = ?": sought.uid,
             "instr(without_accents(e.holder), ?)": without_accents(sought.holder),
             f"? AND e.reason NOT IN {not_denied}": sought.denied,
+            IN_NOTE.format("location"): sought.location,
+            IN_NOTE.format("device"): sought.device,
         }
         conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
         sql = f"{EVENT_QUERY} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
@@ -6569,8 +7014,9 @@ _as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
 
 def chain_hash(previous: str, row: Sequence[Any], later: Sequence[Any] = ()) -> str:
     """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
-    values of CHAINED_LATER."""
-    row = [*row, *later] if any(later) else row
+    values of CHAINED_LATER; an empty note is left out, as before there were any."""
+    *older, note = later or [""]
+    row = [*row, *(later if note else older if any(older) else ())]
     return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
 
 
@@ -7343,6 +7789,359 @@ def _awaited(
     return answer
 
 
+# -- QR scanners
+
+
+LONGEST_SCAN = 512  # characters; a longer scan is presented cut off, and is no code
+
+#: Rows of a US keyboard: the code of the first key, and what each types without and
+#: with Shift.  Source: Linux, include/uapi/linux/input-event-codes.h.
+US_ROWS = (
+    (2, "1234567890-=", "!@#$%^&*()_+"),
+    (16, "qwertyuiop[]", "QWERTYUIOP{}"),
+    (30, "asdfghjkl;'`", 'ASDFGHJKL:"~'),
+    (43, "\\zxcvbnm,./", "|ZXCVBNM<>?"),
+    (57, " ", " "),
+    (71, "789-456+1230.", "789-456+1230."),
+)
+US_KEYS: Mapping[int, tuple[str, str]] = {
+    first + i: pair
+    for first, plain, shifted in US_ROWS
+    for i, pair in enumerate(zip(plain, shifted, strict=True))
+}
+KEY_SHIFTS, KEY_CAPS, KEY_ENTERS = (42, 54), 58, (28, 96)
+EV_SYN, EV_KEY, SYN_DROPPED = 0, 1, 3
+EVIOCGRAB = 0x40044590
+INPUT_EVENT = struct.Struct("llHHi")  # struct input_event of this computer
+
+
+class SerialScanner:
+    """A scanner at a serial line (GM65 and relatives: 9600 8N1).  A scan ends with CR,
+    LF, both, or after 100 ms of silence."""
+
+    silence_s = 0.1
+
+    def __init__(self, config: ScannerConfig) -> None:
+        self._config = config
+        self._fd = -1
+        self._text = b""
+
+    def open(self) -> None:
+        """Raises: OSError."""
+        import termios
+        import tty
+
+        flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+        self._fd = os.open(self._config.device, flags)
+        try:
+            fcntl.ioctl(self._fd, termios.TIOCEXCL)
+            tty.setraw(self._fd)
+            line = termios.tcgetattr(self._fd)
+            line[4] = line[5] = getattr(termios, f"B{self._config.baud}")
+            line[2] |= termios.CLOCAL | termios.CREAD
+            termios.tcsetattr(self._fd, termios.TCSANOW, line)
+            termios.tcflush(self._fd, termios.TCIFLUSH)  # what was scanned before
+        except termios.error as error:
+            raise OSError(*error.args) from None
+
+    def read(self, wait_s: float) -> list[str]:
+        """The scans that end within ``wait_s``.  Raises: OSError."""
+        is_partial = bool(self._text)
+        wait_s = min(wait_s, self.silence_s) if is_partial else wait_s
+        if not select.select([self._fd], [], [], wait_s)[0]:
+            ended, self._text = self._text, b""
+            return [self._shown(ended)] if is_partial else []
+        data = os.read(self._fd, 4096)
+        if not data:
+            raise OSError(errno.ENODEV, "unplugged")
+        *ended_now, rest = re.split(rb"[\r\n]+", self._text + data)
+        self._text = rest[: LONGEST_SCAN + 1]
+        return [self._shown(scan) for scan in ended_now if scan]
+
+    @staticmethod
+    def _shown(scan: bytes) -> str:
+        return scan[: LONGEST_SCAN + 1].decode("ascii", "replace")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._text = -1, b""
+
+
+class KeyboardScanner:
+    """A scanner that types what it reads, as a keyboard with the US layout.  It is
+    grabbed, so that nothing is typed into a console; a scan ends with Enter.  A scan of
+    which the kernel lost a part is thrown away."""
+
+    def __init__(
+        self, config: ScannerConfig, ioctl: Callable[..., Any] = fcntl.ioctl
+    ) -> None:
+        self._device, self._ioctl = config.device, ioctl
+        self._fd = -1
+        self._forget()
+
+    def _forget(self) -> None:
+        self._text, self._is_torn = "", False
+        self._shifts: set[int] = set()
+        self._has_caps = False
+
+    def open(self) -> None:
+        """Raises: OSError; EBUSY if another program has grabbed it."""
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        self._fd = os.open(self._device, flags)
+        self._ioctl(self._fd, EVIOCGRAB, 1)
+
+    def read(self, wait_s: float) -> list[str]:
+        """The scans that end within ``wait_s``.  Raises: OSError."""
+        if not select.select([self._fd], [], [], wait_s)[0]:
+            return []
+        data = os.read(self._fd, 64 * INPUT_EVENT.size)
+        if not data:
+            raise OSError(errno.ENODEV, "unplugged")
+        whole = len(data) - len(data) % INPUT_EVENT.size
+        scans = (
+            self._take(*event[2:]) for event in INPUT_EVENT.iter_unpack(data[:whole])
+        )
+        return [scan for scan in scans if scan]
+
+    def _take(self, kind: int, key: int, value: int) -> str:
+        """The scan that this event ends, else ""."""
+        if kind == EV_SYN and key == SYN_DROPPED:
+            self._is_torn = True
+            self._shifts.clear()
+        if kind != EV_KEY or value == 2:  # 2: the key repeats
+            return ""
+        if key in KEY_SHIFTS:
+            (self._shifts.add if value else self._shifts.discard)(key)
+        elif value and key == KEY_CAPS:
+            self._has_caps = not self._has_caps
+        elif value and key in KEY_ENTERS:
+            ended, self._text = "" if self._is_torn else self._text, ""
+            self._is_torn = False
+            return ended
+        elif value and key in US_KEYS and len(self._text) <= LONGEST_SCAN:
+            plain, shifted = US_KEYS[key]
+            is_upper = bool(self._shifts) ^ (self._has_caps and plain.isalpha())
+            self._text += shifted if is_upper else plain
+        return ""
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._forget()
+
+
+class ScannerSource(Source):
+    """A QR scanner as a source of requests: one for each presentation of a code.
+
+    A thread of its own reads the scanner, because the kernel keeps only about ten
+    characters of a keyboard, and opens it again, with growing pauses, when it fails.
+    """
+
+    lost = Signal.SCANNER_LOST
+    same_s = 3.0  # a code that is read again within this is the same presentation
+    backoff_s = (0.2, 5.0)
+    wait_s = 0.5
+    open_s = 0.5  # for the first attempt to open it
+
+    def __init__(
+        self,
+        scanner: SerialScanner | KeyboardScanner,
+        name: str,
+        clock: Clock,
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.point, self.due, self.worker = name, inf, InlineWorker()
+        self._scanner, self._clock = scanner, clock
+        self._scans: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._last, self._last_at = "", -inf
+        self._backoff = Backoff(*self.backoff_s, jitter)
+        self.trouble = ""
+        self._was_opened, self._ended = threading.Event(), threading.Event()
+        self._rests_until = -inf
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        if self._thread is None:
+            run, name = self._run, f"scanner {self.point}"
+            self._thread = threading.Thread(target=run, name=name, daemon=True)
+            with ProcessSignals.signals_blocked():
+                self._thread.start()
+            self._was_opened.wait(self.open_s)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._scanner.open()
+                self._note("")
+                self._was_opened.set()
+                # For guest passes; a slow Pi takes seconds for it.
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(ED25519)
+                while not self._ended.is_set():
+                    for scan in self._scanner.read(self.wait_s):
+                        self._scans.put((scan, self._clock.monotonic()))
+                        self.due = -inf
+                        self._clock.wake()
+            except OSError as error:
+                self._note(f"scanner {self.point}: {scanner_trouble(error)}")
+                self._was_opened.set()
+            finally:
+                self._scanner.close()
+            if self.trouble:
+                self._ended.wait(self._backoff.fail())
+
+    def _note(self, trouble: str) -> None:
+        if not trouble:
+            self._backoff.succeed()
+        if trouble != self.trouble:
+            self.trouble = trouble
+            log.log(
+                logging.WARNING if trouble else logging.INFO,
+                "%s",
+                trouble or f"scanner {self.point} is back",
+            )
+            self._clock.wake()
+
+    def poll(self, now: float) -> AccessRequest | None:
+        self.open()  # after a reload, nobody else does
+        if now < self._rests_until:
+            return None
+        self.due = inf
+        with contextlib.suppress(Empty):
+            while True:
+                scan, arrived = self._scans.get_nowait()
+                is_same = scan == self._last and arrived - self._last_at < self.same_s
+                self._last, self._last_at = scan, arrived
+                if is_same:
+                    continue
+                self.due = -inf  # there may be more
+                return AccessRequest(
+                    Medium.QR,
+                    scan,
+                    at=self._clock.now(),
+                    arrived=arrived,
+                    good_until=inf,
+                    wants=Wants.UNLOCK,
+                    point=self.point,
+                    id=hashlib.sha256(scan.encode()).hexdigest()[:12],
+                )
+        return None
+
+    def rest(self, until: float) -> None:
+        self._rests_until = self.due = until
+
+    def close(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(2 * self.wait_s)
+
+
+SCANNERS: Mapping[str, Callable[[ScannerConfig], SerialScanner | KeyboardScanner]] = {
+    "serial": SerialScanner,
+    "keyboard": KeyboardScanner,
+}
+
+
+def scanner_trouble(error: OSError) -> str:
+    """Why a scanner cannot be read, for the owner."""
+    words = {
+        errno.ENOENT: "not plugged in",
+        errno.ENODEV: "unplugged",
+        errno.EIO: "unplugged",
+        errno.EBUSY: "another program uses it",
+        errno.EACCES: (
+            "the service may not read it: its user needs the group dialout (serial)"
+            " or input (keyboard)"
+        ),
+    }
+    return words.get(error.errno or 0, error.strerror or str(error))
+
+
+# -- guest passes
+
+
+#: What some scanners put before a QR code.  Source: ISO/IEC 15424.
+AIM_PREFIX = r"\A\]Q\d"
+CODE_PREFIX = "DOORPI:"
+ONCE_FLAG = 1  # a flag
+CODE_BODY = struct.Struct(">BB5sI")  # version, flags, id, until (Unix seconds)
+SIGNED_AS = b"DoorPi guest pass\0"
+
+
+ED25519 = "cryptography.hazmat.primitives.asymmetric.ed25519"
+PASS_KEY = "pass.key"  # noqa: S105 -- the name of a file
+
+
+class PassKey:
+    """The key with which this door signs its guest passes: 32 bytes in hexadecimal, in
+    a file that only its user may read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: tuple[int, ...] = ()
+        self._public: Any = None
+
+    def make(self) -> Any:
+        """The Ed25519PrivateKey, new on the first use.  Raises: OSError, ValueError."""
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, f"{os.urandom(32).hex()}\n")
+        text = self.path.read_text("ascii").strip()
+        return ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
+
+    def read(self, text: str) -> PassCode | None:
+        """What a code says if it is a guest pass of this door, else None."""
+        text = re.sub(AIM_PREFIX, "", text.strip())
+        if not text.startswith(CODE_PREFIX):
+            return None
+        try:
+            found = self.path.stat()
+            file = found.st_dev, found.st_ino, found.st_mtime_ns
+            if file != self._file:
+                self._public, self._file = self.make().public_key(), file
+        except FileNotFoundError:
+            return None  # no pass was ever made here
+        except (OSError, ValueError) as error:
+            log.warning("%s: no guest pass can be verified: %s", self.path, error)
+            return None
+        return verify_pass(text, self._public)
+
+
+def sign_pass(code: PassCode, key: Any) -> str:
+    """The text of the QR code, signed with ``key`` (an Ed25519PrivateKey): 127
+    characters of the alphanumeric mode of QR codes."""
+    flags = ONCE_FLAG * code.is_once
+    body = CODE_BODY.pack(
+        1, flags, base64.b32decode(code.id), int(code.ends.timestamp())
+    )
+    return CODE_PREFIX + base64.b32encode(body + key.sign(SIGNED_AS + body)).decode()
+
+
+def verify_pass(text: str, key: Any) -> PassCode | None:
+    """What ``sign_pass`` wrote with the private part of ``key``; None for any other
+    text."""
+    from cryptography.exceptions import InvalidSignature
+
+    if not re.fullmatch(rf"{CODE_PREFIX}[A-Z2-7]{{120}}", text.strip()):
+        return None
+    signed = base64.b32decode(text.strip().removeprefix(CODE_PREFIX))
+    body, signature = signed[: CODE_BODY.size], signed[CODE_BODY.size :]
+    try:
+        key.verify(signature, SIGNED_AS + body)
+    except InvalidSignature:
+        return None
+    version, flags, number, until = CODE_BODY.unpack(body)
+    if version != 1 or flags & ~ONCE_FLAG:
+        return None
+    ends = datetime.fromtimestamp(until, UTC)
+    return PassCode(base64.b32encode(number).decode(), ends, bool(flags))
+
+
 ################################################################################
 # 13. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
@@ -7810,8 +8609,8 @@ def named_files(
     """The files with the secrets and certificates of the settings ``path``: beside it,
     or among the credentials that systemd hands over."""
     handed = Path(environ.get("CREDENTIALS_DIRECTORY") or os.devnull)
-    for where, lock in locks_of(config).items():
-        for key, value in lock.items():
+    for where, table in {**locks_of(config), **authorities_of(config)}.items():
+        for key, value in table.items():
             if key == "ca_file" and value:
                 yield NamedFile(where, key, value, path.parent / value)
             elif isinstance(value, Secret) and value.file:
@@ -7832,13 +8631,16 @@ def resolve_files(
     """``config`` of the file ``path`` with its secrets and certificates: taken from
     ``kept`` by name, or else read.  Raises: ConfigError with every problem."""
     problems: list[str] = []
-    locks = locks_of(config)
+    locks: dict[str, Any] = dict(locks_of(config))
+    authorities = authorities_of(config)
     for file in named_files(config, path, environ):
         values = file.values(kept.get(file.name)) if file.name else {}
         if isinstance(values, str):
             problems.append(values)
-        else:
+        elif file.where in locks:
             locks[file.where] = locks[file.where]._replace(**values)
+        else:
+            authorities[file.where] = authorities[file.where]._replace(**values)
     if not problems:  # the content is checked as well
         for where, lock in locks_of(config).items():
             known, found = set(lock_problems(lock)), lock_problems(locks[where])
@@ -7846,7 +8648,7 @@ def resolve_files(
             problems += [f"{where}.{key}{words}" for key, words in new]
     if problems:
         raise ConfigError(problems)
-    return config._replace(**cast(dict[str, Any], locks))
+    return config._replace(authorities=tuple(authorities.values()), **locks)
 
 
 # -- the last good settings
@@ -8018,10 +8820,12 @@ class FileSettings:
         *,
         new_sources: Callable[[Config, Clock, Sequence[Source]], list[Source]],
         new_locks: Callable[[Config, Clock, Mapping[str, Lock]], Mapping[str, Lock]],
+        new_authorities: Callable[[Config, Clock], Sequence[Authority]],
     ) -> None:
         self._path, self._environ = path, environ
         self._signals, self._clock = signals, clock
         self._new_sources, self._new_locks = new_sources, new_locks
+        self._new_authorities = new_authorities
         self._watch = FileWatch(clock, [path])
         self._is_asked = False  # to read them again
         self._config: Config | None = None  # in force
@@ -8089,11 +8893,12 @@ class FileSettings:
         if old_dir != new_dir:  # the list and a lockdown are there, and `only_door`
             why = "needs a restart (sudo systemctl restart doorpi); in use is"
             raise ConfigError([f"door.state_dir = {new_dir!r}: {why} {old_dir!r}"])
-        files, locks = {}, locks_of(config)
+        files: dict[str, str] = {}
+        tables: dict[str, Any] = {**locks_of(config), **authorities_of(config)}
         for file in named:
             if file.name and not file.of_systemd:
-                values = dict(locks[file.where].items())
-                values["ca_file"] = Secret(text=locks[file.where].trusted)
+                values = dict(tables[file.where].items())
+                values["ca_file"] = Secret(text=tables[file.where].trusted)
                 files[file.name] = values[file.key].text
         return config, LastGood(text, files, str(path.absolute()), Path(new_dir))
 
@@ -8102,8 +8907,7 @@ class FileSettings:
         assert old is not None
         if new == old:
             return False
-        #: These two are the door's, and no driver's.
-        doors = dict.fromkeys(("unlock_window_s", "relock_after_s"))
+        doors = dict.fromkeys(("unlock_window_s", "relock_after_s"))  # no driver's
         were, now = (
             {where: {**vars(lock), **doors} for where, lock in locks_of(each).items()}
             for each in (old, new)
@@ -8113,23 +8917,28 @@ class FileSettings:
             for where, lock in now.items()
             if lock == were.get(where)
         }
+
+        def differ(*names: str) -> bool:
+            return any(getattr(old, name) != getattr(new, name) for name in names)
+
         locks = equipment.locks.items()
         closing: list[Any] = [lock for where, lock in locks if where not in kept]
-        same_lights = (new.leds, new.patterns) == (old.leds, old.patterns)
-        if new.reader != old.reader:
-            closing += [it for it in equipment.sources if isinstance(it, CardSource)]
-        if not same_lights:
-            closing.append(equipment.indicator)
+        inputs = [it for it in equipment.sources if not isinstance(it, InboxSource)]
+        closing += inputs * differ("reader", "scanners")
+        closing += [*equipment.authorities] * differ("authorities", "scanners")
+        closing += [equipment.indicator] * differ("leds", "patterns")
         # All that changes is closed before any of it is made again: a pin may go from
         # one to another.
         with ProcessSignals.postponed():
             for part in closing:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
-            if new.reader != old.reader:
-                before = equipment.sources
-                equipment.sources = self._new_sources(new, self._clock, before)
-            if not same_lights:
+            if differ("reader", "scanners"):
+                old_sources = equipment.sources
+                equipment.sources = self._new_sources(new, self._clock, old_sources)
+            if differ("authorities", "scanners"):
+                equipment.authorities = self._new_authorities(new, self._clock)
+            if differ("leds", "patterns"):
                 equipment.indicator = GpioLights(new.leds, new.patterns)
             self._config = new
         return True
@@ -8160,7 +8969,391 @@ class FileSettings:
 
 
 ################################################################################
-# 14. The owner's tools -- why, people, log
+# 14. Authorities -- remote systems that know people who are not on the list
+################################################################################
+
+
+def spelled(uid: Uid, form: str) -> str:
+    """The UID as an authority's database has it.  Source: the clients of CarontePass:
+    the ESP8266 writes the first four bytes in decimal ("dotted"), the Raspberry Pi the
+    cascade tag and three bytes ("dotted-cascade"), kreitek's Arduino "hex-dotted"."""
+    data = bytes.fromhex(uid)
+    if form.startswith("dotted"):
+        is_cascade = form == "dotted-cascade" and len(data) > 4
+        first = bytes.fromhex(CASCADE_TAG) + data[:3] if is_cascade else data[:4]
+        return ".".join(map(str, first))
+    return ".".join(f"{byte:02X}" for byte in data) if "-" in form else data.hex()
+
+
+class Unanswered(Exception):
+    """An authority could not be asked, or gave no verdict; the text is for people."""
+
+
+class RemoteAuthority:
+    """What the kinds of authorities have in common: one request for each presentation,
+    answered within ``answer_s``, and a fault where there is no clear verdict."""
+
+    media: tuple[Medium, ...]
+
+    def ask(self, request: AccessRequest) -> Found:
+        """``look_up`` for `why`: nothing changes, there or here.  Only where
+        ``may_ask_twice``."""
+        raise NotImplementedError
+
+    may_ask_twice = False  # a question changes nothing there
+
+    def __init__(
+        self,
+        config: AuthorityConfig,
+        clock: Clock,
+        worker: Worker,
+        state: DriverState,
+        points: Collection[str] = (),
+    ) -> None:
+        """``points`` are the scanners of whose codes it is asked."""
+        self.name, self.answer_s = config.name, config.answer_s
+        self.schedule, self.worker = config.schedule, worker
+        self._points = points
+        self._config, self._clock, self._state = config, clock, state
+        self._api = WebApi(
+            config.base_url,
+            trusted=config.trusted,
+            clock=clock,
+            headers={"Accept": "application/json", **self._credentials()},
+            secrets=[config.password.text, *self._credentials().values()],
+        )
+
+    def _credentials(self) -> Mapping[str, str]:
+        """The headers by which the server knows this door."""
+        raise NotImplementedError
+
+    @property
+    def dialer(self) -> Dialer:
+        return self._api.dialer
+
+    def takes(self, request: AccessRequest) -> bool:
+        """Whether this authority can know what was presented."""
+        return request.medium in self.media
+
+    def look_up(self, request: AccessRequest) -> Found:
+        raise NotImplementedError
+
+    def probe(self) -> str:
+        """What is wrong with address or credentials, "" if nothing; for `doctor`.  It
+        changes nothing there.  Raises: Unanswered."""
+        raise NotImplementedError
+
+    def _ask(self, method: str, path: str, **options: Any) -> Reply:
+        """One request, which is not repeated once it has left.  Raises: Unanswered."""
+        by = self._clock.monotonic() + self.answer_s
+        try:
+            return self._api.call(method, path, by=by, send_by=by, **options)
+        except HttpError as error:
+            raise Unanswered(str(error)) from None
+
+    def close(self) -> None:
+        self._api.dialer.close()
+        self.worker.close()
+
+
+class CarontePass(RemoteAuthority):
+    """The access control of many makerspaces.  Source: torehc/carontepass-v2 and
+    SilentResonance/carontepass-v3, both tried.
+
+    Each answered request counts at the server as a person who comes or goes, even when
+    the answer is lost: so there is one for each presentation and never a second.  While
+    the server cannot be asked, its last yes for a card opens for ``trust_for_s``.
+    """
+
+    media = (Medium.CARD,)
+    most_trusted = 10_000  # cards, the latest
+
+    def _credentials(self) -> Mapping[str, str]:
+        pair = f"{self._config.user}:{self._config.password.text}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+    def look_up(self, request: AccessRequest) -> Found:
+        uid = Uid(request.identifier)
+        code = spelled(uid, self._config.uid_format)
+        try:
+            found = self._read(self._ask("GET", f"/api/1/device/{code}"), code)
+        except Unanswered as trouble:
+            return self._on_trust(uid, code, request.at, str(trouble))
+        detail = f"asked {self.name}"
+        if isinstance(found, Reason):
+            self._remember(code, None, request.at)
+            return Found(reason=found, detail=detail)
+        self._remember(code, found, request.at)
+        return Found(self._credential(uid, found), detail=detail)
+
+    def _credential(self, uid: Uid, holder: str) -> Credential:
+        return Credential(
+            uid=uid,
+            holder=holder,
+            schedule=self.schedule or None,
+            source=Origin.AUTHORITY,
+        )
+
+    def _read(self, reply: Reply, code: str) -> str | Reason:
+        """The holder, or the reason for a no.  Raises: Unanswered."""
+        if reply.status != 200:
+            raise Unanswered(reply.words)
+        try:
+            found = reply.json(list)
+        except HttpError as error:
+            raise Unanswered(str(error)) from None
+        if not found:
+            return Reason.NOT_FOUND
+        if len(found) > 1:
+            return Reason.AMBIGUOUS
+        device = found[0] if isinstance(found[0], dict) else {}
+        if device.get("code") != code or "result" not in device:
+            raise Unanswered("an answer about something else")
+        if device["result"] is None or device["result"] is False:
+            return Reason.NOT_FOUND
+        if device["result"] is not True:
+            raise Unanswered("a result that is neither true nor null")
+        return printable(f"{self.name} user {device.get('user')}", LONGEST_NAME)
+
+    # -- its last yes
+
+    def _trusted(self) -> dict[str, tuple[float, str]]:
+        """By code, when it last said yes (Unix seconds) and for whom."""
+        with contextlib.suppress(ValueError, TypeError):
+            kept = json.loads(self._state.recall("trusted") or "{}")
+            return {
+                code: (float(at), str(holder)) for code, (at, holder) in kept.items()
+            }
+        return {}
+
+    def _remember(self, code: str, holder: str | None, at: datetime) -> None:
+        """A yes is remembered, and a no forgets it."""
+        before, now = self._trusted(), at.timestamp()
+        kept = {c: yes for c, yes in before.items() if c != code}
+        if holder and self._config.trust_for_s:
+            kept[code] = now, holder
+        since = now - self._config.trust_for_s
+        kept = {c: yes for c, yes in kept.items() if yes[0] > since}
+        if kept != before:
+            latest = list(kept.items())[-self.most_trusted :]
+            self._state.keep("trusted", json.dumps(dict(latest)))
+
+    def _on_trust(self, uid: Uid, code: str, at: datetime, trouble: str) -> Found:
+        yes_at, holder = self._trusted().get(code, (inf, ""))
+        age_s = at.timestamp() - yes_at
+        if not 0 <= age_s < self._config.trust_for_s:
+            return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=trouble)
+        said_at = datetime.fromtimestamp(yes_at, at.tzinfo)
+        ends = said_at + timedelta(seconds=self._config.trust_for_s)
+        who = self._credential(uid, holder)._replace(ends=ends)
+        words = f"on {self.name}'s word of {said_at:%Y-%m-%d %H:%M}; {trouble}"
+        return Found(who, detail=words)
+
+    def probe(self) -> str:
+        # With a slash at the end the server looks nowhere, so nobody comes or goes.
+        reply = self._ask("GET", "/api/1/device/0/")
+        with contextlib.suppress(HttpError):
+            if reply.status == 404 and "detail" in reply.json(dict):
+                return ""
+        if reply.status == 401:
+            return f"the user name or the password is wrong ({reply.words})"
+        return f"no CarontePass server answers there ({reply.words})"
+
+
+PORTS = {"http": 80, "https": 443}
+#: Digital ID's words for a no.
+REFUSALS_OF_DIGITAL_ID: Mapping[str, Reason] = {
+    "token_not_found": Reason.NOT_FOUND,
+    "expired": Reason.TOKEN_EXPIRED,
+    "revoked": Reason.REVOKED,
+    "card_expired": Reason.CARD_EXPIRED,
+    "employee_inactive": Reason.NOT_ENABLED,
+}
+
+
+class DigitalId(RemoteAuthority):
+    """Digital ID's Building Access API: it verifies the token in a QR code, which lives
+    for five minutes.  Source: wellis321/digital-id, api/verify-token.php, tried.
+
+    A token may be used more than once there, so a photo of a screen would open: here a
+    token that was verified is refused for ``replay_s``.
+    """
+
+    media, may_ask_twice = (Medium.QR,), True
+    replay_s = 600.0
+    bounce_s = 3.0  # within which the same token is the same presentation
+
+    def __init__(
+        self,
+        config: AuthorityConfig,
+        clock: Clock,
+        worker: Worker,
+        state: DriverState,
+        points: Collection[str] = (),
+    ) -> None:
+        super().__init__(config, clock, worker, state, points)
+        now = clock.monotonic()
+        hashes = filter(None, (state.recall("verified") or "").split(" "))
+        #: When each token was verified (monotonic), by its hash.
+        self._verified = dict.fromkeys(hashes, now - self.bounce_s)
+
+    def _credentials(self) -> Mapping[str, str]:
+        key = self._config.api_key.text
+        return {"X-API-Key": key} if key else {}
+
+    def takes(self, request: AccessRequest) -> bool:
+        is_its_scanner = super().takes(request) and request.point in self._points
+        return is_its_scanner and self._token(request.identifier) is not None
+
+    def _token(self, scanned: str) -> tuple[str, str] | None:
+        """Token and type of a scanned verify URL, or of a token by itself."""
+        text = re.sub(AIM_PREFIX, "", scanned.strip(" "))
+        tokens, kind = [text], "qr"
+        if not re.fullmatch("[!-~]{1,512}", text):
+            return None
+        if "/" in text:
+            try:
+                parts, ours = urlsplit(text), urlsplit(self._config.base_url)
+                places = [
+                    (each.scheme, each.hostname, each.port or PORTS.get(each.scheme))
+                    for each in (parts, ours)
+                ]
+            except ValueError:
+                return None
+            path = f"{ours.path.rstrip('/')}/verify.php"
+            if places[0] != places[1] or "@" in parts.netloc or parts.path != path:
+                return None
+            query = parse_qs(parts.query, keep_blank_values=True)
+            tokens = query.get("token", [])
+            kind = query["type"][0] if query.get("type") in (["nfc"], ["ble"]) else "qr"
+        if len(tokens) != 1 or not re.fullmatch("[0-9A-Fa-f]{64}", tokens[0]):
+            return None
+        return tokens[0].lower(), kind
+
+    def look_up(self, request: AccessRequest) -> Found:
+        token, _ = self._token(request.identifier) or ("", "")
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        now = self._clock.monotonic()
+        seen_at = self._verified.get(hashed, -inf)
+        if self.bounce_s <= now - seen_at < self.replay_s:
+            return Found(reason=Reason.REPLAYED, detail=self._audit({}))
+        verdict = self.ask(request)
+        if verdict.who:
+            self._note(hashed, now)
+        return verdict
+
+    def ask(self, request: AccessRequest) -> Found:
+        try:
+            token, kind = self._token(request.identifier) or ("", "")
+            return self._read(self._verify(token, kind), kind)
+        except Unanswered as trouble:
+            words = "; ".join(filter(None, [str(trouble), self._audit({})]))
+            return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=words)
+
+    def _note(self, hashed: str, now: float) -> None:
+        live = {h: at for h, at in self._verified.items() if now - at < self.replay_s}
+        self._verified = {**live, hashed: now}
+        self._state.keep("verified", " ".join(self._verified))
+
+    def _verify(self, token: str, kind: str) -> Reply:
+        """Ask, and ask once more if surely nothing was answered: to verify a token
+        changes nothing.  Raises: Unanswered."""
+        config = self._config
+        body = {"token": token, "type": kind}
+        body |= {"location": config.location, "device_id": config.device_id}
+        by = self._clock.monotonic() + self.answer_s
+        for may_repeat in (True, False):
+            try:
+                return self._api.call(
+                    "POST",
+                    "/api/verify-token.php",
+                    by=by,
+                    send_by=by,
+                    body={key: text for key, text in body.items() if text},
+                    secrets=[token],
+                )
+            except (HttpNotSent, HttpMaybeSent) as error:
+                if not may_repeat or self._clock.monotonic() >= by:
+                    raise Unanswered(str(error)) from None
+            except HttpError as error:
+                raise Unanswered(str(error)) from None
+        raise AssertionError("the second try returns or raises")
+
+    def _read(self, reply: Reply, kind: str) -> Found:
+        """The verdict in an answer.  Raises: Unanswered."""
+        try:
+            answer = reply.json(dict)
+        except HttpError as error:
+            raise Unanswered(str(error)) from None
+        is_yes = answer.get("success") is True and answer.get("valid") is True
+        is_no = answer.get("success") is False and answer.get("valid") is False
+        if reply.status == 403 and is_no:
+            word = answer.get("error")
+            reason = REFUSALS_OF_DIGITAL_ID.get(word) if isinstance(word, str) else None
+            return Found(reason=reason or Reason.NOT_FOUND, detail=self._audit({}))
+        if reply.status != 200 or not is_yes:
+            raise Unanswered(f"no verdict: {reply.words}")
+        employee = answer.get("employee")
+        if not isinstance(employee, dict) or answer.get("verification_type") != kind:
+            raise Unanswered("a verdict about something else")
+        name, organisation = employee.get("full_name"), employee.get("organisation_id")
+        if (
+            type(organisation) is not int
+            or not isinstance(name, str)
+            or not name.strip()
+        ):
+            raise Unanswered("a verdict without a name or an organisation")
+        detail = self._audit(employee)
+        if organisation not in self._config.organisations:
+            return Found(reason=Reason.OTHER_ORGANISATION, detail=detail)
+        if employee.get("is_active") is not True:
+            return Found(reason=Reason.NOT_ENABLED, detail=detail)
+        who = Credential(
+            uid=Uid(""),
+            holder=tidied(printable(name, LONGEST_NAME)),
+            schedule=self.schedule or None,
+            source=Origin.AUTHORITY,
+        )
+        return Found(who, detail=detail)
+
+    def _audit(self, employee: Mapping[str, object]) -> str:
+        """What the organisation needs for its audit, for the event's detail."""
+        reference = (
+            employee.get("employee_reference"),
+            employee.get("display_reference"),
+        )
+        parts = {
+            "employee": reference[0] or reference[1],
+            "display": employee.get("full_name"),
+            "location": self._config.location,
+            "device": self._config.device_id,
+        }
+        return "; ".join(
+            f"{key}={printable(str(value), 100).replace(';', ',')}"
+            for key, value in parts.items()
+            if value
+        )
+
+    def probe(self) -> str:
+        # No token is all zeros, and the server logs nothing about an unknown one.
+        reply = self._verify(64 * "0", "qr")
+        with contextlib.suppress(HttpError):
+            answer = reply.json(dict)
+            if reply.status == 403 and answer.get("error") == "token_not_found":
+                return ""
+        if reply.status == 401:
+            return f"the API key is wrong ({reply.words})"
+        return f"no Digital ID server answers there ({reply.words})"
+
+
+AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
+    "carontepass": CarontePass,
+    "digital-id": DigitalId,
+}
+
+
+################################################################################
+# 15. The owner's tools -- why, people, log
 ################################################################################
 
 # -- why a card is let in or not
@@ -8182,8 +9375,9 @@ REASON_WORDS: Mapping[Reason, str] = {
         "its dates or hours need the right time, and the Pi's clock is not set yet;"
         " see doorpi doctor"
     ),
-    Reason.NOT_ACTIVE: "its first day is {who.valid_from}",
-    Reason.EXPIRED: "its last day was {who.valid_until}; until you change that",
+    Reason.NOT_ACTIVE: "{first}",
+    Reason.EXPIRED: "{last}",
+    Reason.USED_UP: "it opened once, on {used:%Y-%m-%d at %H:%M}, and never again",
     Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside_hours}",
     Reason.STALE: "the request came too late, and nothing was sent",
     Reason.AUTHORITY_UNREACHABLE: (
@@ -8192,6 +9386,13 @@ REASON_WORDS: Mapping[Reason, str] = {
     Reason.PASSBACK: (
         "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s"
     ),
+    Reason.TOKEN_EXPIRED: "its code is too old: refresh it",
+    Reason.REVOKED: "its card was revoked where it was issued",
+    Reason.CARD_EXPIRED: "its card has expired where it was issued",
+    Reason.OTHER_ORGANISATION: "it belongs to another organisation",
+    Reason.REPLAYED: "its code was used here before: refresh it",
+    Reason.AMBIGUOUS: "the system that was asked has it more than once",
+    Reason.UNREADABLE_CODE: "no pass of this door, and no code that may be asked about",
 }
 #: The reasons that time ends; ``_turns`` knows when.
 PASSING = (Reason.NOT_ACTIVE, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
@@ -8205,13 +9406,30 @@ def _worded(
         who=who,
         when=when,
         moved=when.last_moved and _local(when)(when.last_moved.astimezone(UTC)),
+        first=who
+        and _limit("begins", "first day is", who.starts, who.valid_from, when),
+        last=who
+        and _limit("ended", "last day was", who.ends, who.valid_until, when)
+        + "; until you change that" * (who.ends is None),
+        used=who and who.guest_pass and who.guest_pass.used_at,
         switched_off=who and _switched_off(who),
         outside_hours=who and _about_hours(who, when, "outside the hours of {}"),
     )
 
 
+def _limit(
+    verb: str, noun: str, at: datetime | None, day: date | None, when: Circumstances
+) -> str:
+    """``it ended on ...``, or ``its last day was ...``."""
+    if at is None:
+        return f"its {noun} {day}"
+    return f"it {verb} on {_day_and_time(_local(when)(at.astimezone(UTC)))}"
+
+
 def _switched_off(who: Credential) -> str:
     uid = format_uid(who.uid)
+    if who.block and who.guest_pass:
+        return f"{block_words(who.block)}; a new pass lifts it: doorpi pass NAME"
     if who.block:
         return f"{block_words(who.block)}; to lift it: {LIFTS_BLOCK.format(uid)}"
     if who.refused:
@@ -8257,6 +9475,8 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     today, minutes = when.at.toordinal(), {0}
     starts = (who.valid_from or date.min).toordinal()
     days = {starts, (who.valid_until or date.max).toordinal() + 1}
+    limits = filter(None, (who.starts, who.ends))
+    yield from (limit.astimezone(UTC) for limit in limits)
     if schedule := when.schedules.get(who.schedule or ""):
         first = max(today, starts)
         days.update(range(first, first + HORIZON_DAYS + 1))
@@ -8315,11 +9535,27 @@ def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
     return words
 
 
+def why_json(
+    uid: Uid, who: Credential | None, when: Circumstances
+) -> dict[str, str | None]:
+    """The wire format of ``why --json``; ``until``: when the answer changes."""
+    verdict, turn = decide(uid, who, when), None
+    if who and (verdict.granted or verdict.reason in PASSING):
+        turn = next_turn(uid, who, when)
+    return {
+        "uid": uid or None,
+        "holder": verdict.holder or None,
+        "decision": "granted" if verdict.granted else "denied",
+        "reason": verdict.reason,
+        "until": turn and turn[0].at.isoformat(timespec="seconds"),
+    }
+
+
 def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
     """Until when a grant lasts that ends ``then``, and why it ends."""
     until, why = _day_and_time(then.at), str(reason)
     if reason is Reason.EXPIRED:
-        why = "its last day"
+        why = "its end" if who.ends else "its last day"
     elif reason is Reason.NOT_PERMITTED_AT_THIS_TIME:
         why = _about_hours(who, then, "the hours of {} end")
     before = then.at.astimezone(UTC) - timedelta(microseconds=1)
@@ -8368,6 +9604,12 @@ def time_at(text: str, now: datetime | None = None) -> datetime:
     return at
 
 
+def end_at(text: str) -> datetime:
+    """As ``time_at``, but of a day the end.  Raises: ValueError, OverflowError."""
+    is_day = text in ("today", "tomorrow") or re.fullmatch(r"\d{4}-\d\d-\d\d", text)
+    return time_at(text) + timedelta(seconds=86_399 if is_day else 0)
+
+
 def instant_meant(at: datetime, clock: SystemClock) -> datetime:
     """When the clock on the wall shows ``at``, for the first time where it does twice.
     Raises: Refused, for an hour that is skipped."""
@@ -8394,8 +9636,47 @@ class Enquiry:
         self.troubles[why] = None
 
     def who(self, uid: Uid) -> Credential | None:
-        request = AccessRequest(Medium.CARD, uid, datetime.now(UTC), 0.0, inf)
-        return LocalList(self._config.cards, self.people).look_up(request)
+        return self._found(Medium.CARD, uid)
+
+    def guest(self, code: str) -> Credential | None:
+        """Whose pass it is, by the text in its QR code."""
+        return self._found(Medium.QR, code)
+
+    def _found(self, medium: Medium, text: str) -> Credential | None:
+        request = AccessRequest(medium, text, datetime.now(UTC), 0.0, inf)
+        key = PassKey(self._store.events.path.with_name(PASS_KEY))
+        return LocalList(self._config.cards, self.people, key.read).look_up(request)
+
+    def passes(self, holder: str) -> list[Credential]:
+        """The guest passes of that name that have not ended."""
+        now, wanted = datetime.now(UTC), folded(holder)
+        is_there = self._store.people.exists()
+        every = self.people.passes(default=()) if is_there else ()
+        guests = [
+            guest_of(each.code, each)
+            for each in every
+            if folded(each.holder) == wanted and each.code.ends > now
+        ]
+        return list(with_blocks(guests, self.people.blocks()))
+
+    def unlisted(self, text: str) -> tuple[Uid | None, str]:
+        """The card or the person that ``text`` means, if only an authority or a guest
+        pass knows them: the UID, or None, and the holder.  Raises: Refused if it means
+        nobody, StoreError."""
+        uid = as_uid(text)
+        sought = Sought(uid=uid, holder="" if uid else text)
+        is_there = self._store.events.exists()
+        seen = self.events.latest(1000, sought, default=()) if is_there else ()
+        for event in reversed(seen):
+            if event.holder and (uid or folded(event.holder) == folded(text)):
+                return uid, event.holder
+        if uid and self._config.authorities:
+            return uid, "unknown"
+        for guest in self.passes(text):
+            return None, guest.holder
+        if self.troubles:
+            raise StoreError(next(iter(self.troubles)))
+        raise Refused(self.nobody(text)[0])
 
     def entries(self, uid: Uid) -> list[Credential]:
         """The card's entries in the file and the database, blocked or not."""
@@ -8589,14 +9870,14 @@ def revoke_cards(
         done = "is blocked" + " (it was already)" * (_block_key(block) in is_there)
         lines += [f"{card_name(c)} {done}{ALSO_REVOKED[c.source]}" for c in entries]
         lines += [f"{card_name(Credential(uid, holder))} {done}"] * (not entries)
-    if not blocks:
-        if enquiry.troubles:
-            raise StoreError(next(iter(enquiry.troubles)))
-        raise Refused(enquiry.nobody(text)[0])
-    if uids != [as_uid(text)]:  # a name: the holder's next card is kept out as well
-        blocks.append(blocks[0]._replace(uid=None))
+    own, holder = (None, blocks[0].holder) if blocks else enquiry.unlisted(text)
+    if own:
+        blocks = [Block(uid=own, holder=holder, since=at, by=by)]
+        lines = [f"{card_name(Credential(own, holder))} is blocked"]
+    if not blocks or uids != [as_uid(text)]:  # a name: the next card is kept out, too
+        blocks.append(Block(holder=holder, since=at, by=by))
         lines.append(
-            f"any other card of {printable(blocks[0].holder)} is blocked, too; to lift"
+            f"any other card or pass of {printable(holder)} is blocked, too; to lift"
             f" that: {LIFTS_BLOCK.format('UID')}"
         )
     new = [block for block in blocks if _block_key(block) not in is_there]
@@ -8604,6 +9885,23 @@ def revoke_cards(
         return [], lines
     store.people.change_cards([], removed, at, block=new)
     return blocks, lines
+
+
+def pass_words(guest_pass: GuestPass, at: datetime) -> str:
+    """When a pass opens, in words."""
+    ends, starts = guest_pass.code.ends, guest_pass.starts
+    words = [f"until {ends.astimezone(at.tzinfo):%Y-%m-%d %H:%M}"]
+    if starts and starts > at:
+        words = [f"from {starts.astimezone(at.tzinfo):%Y-%m-%d %H:%M}", *words]
+    words += [f"schedule {guest_pass.schedule}"] * bool(guest_pass.schedule)
+    words += ["once"] * guest_pass.code.is_once
+    for word, when in (
+        ("used", guest_pass.used_at),
+        ("revoked", guest_pass.revoked_at),
+    ):
+        words += [f"{word} {when.astimezone(at.tzinfo):%Y-%m-%d %H:%M}"] if when else []
+    words += ["ended"] * (ends < at)
+    return printable(", ".join(words))
 
 
 CARD_FIELDS = ("holder", "enabled", "valid_from", "valid_until", "schedule", "role")
@@ -8762,7 +10060,7 @@ def log_lines(
             continue
         for event in some:
             values = {name: getattr(event, name) for name in LOG_FIELDS}
-            values["at"] = utc_text(event.at)
+            values |= {"at": utc_text(event.at), "detail": event.details}
             if as_csv:  # a spreadsheet takes a UID of digits only for a number
                 values["uid"] = event.uid and format_uid(event.uid)
             yield csv_line(values.values()) if as_csv else json.dumps(values)
@@ -8805,7 +10103,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 15. Lists from elsewhere -- what `import` reads, and what it would change
+# 16. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -9336,7 +10634,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 
 ################################################################################
-# 16. Pictures -- the legend and the chart as SVG
+# 17. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -9702,7 +11000,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 17. Doctor -- tries everything that the settings name
+# 18. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -10025,6 +11323,62 @@ def _status_finding(
     )
 
 
+# -- authorities and scanners
+
+
+def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Finding]:
+    """Connect, and ask about nobody: nothing changes at the server."""
+    name = authority.name
+    for finding in diagnose_connection(name, authority.dialer, clock):
+        yield finding
+        if finding.health is FAIL:
+            return
+    try:
+        trouble = authority.probe()
+    except Unanswered as error:
+        yield Finding(FAIL, name, str(error), "look at that server's log")
+        return
+    do = "correct its base_url, user, password or api_key in the settings"
+    words = trouble or "its address and the credentials are right"
+    yield Finding(FAIL if trouble else OK, name, words, do if trouble else "")
+
+
+#: A scan that was typed with the keys of another layout: "https>--" in place of
+#: "https://", say.
+WRONG_LAYOUT = r"(?i)https?(?!://)\W|doorpi(?!:)\W"
+
+
+def diagnose_scanner(
+    config: ScannerConfig, scanner: SerialScanner | KeyboardScanner, wait_s: float = 5.0
+) -> Iterator[Finding]:
+    """Open it, and read what it is shown within ``wait_s``."""
+    subject, scans = "scanner", list[str]()
+    name = f"{config.name} at {config.device}"
+    ends_at = time.monotonic() + wait_s
+    try:
+        scanner.open()
+        while not scans and time.monotonic() < ends_at:
+            scans = scanner.read(0.2)
+    except OSError as error:
+        do = "plug it in; ls -l /dev/serial/by-id /dev/input/by-id"
+        if error.errno == errno.EBUSY:
+            do = "stop the other program; a running DoorPi holds it as well"
+        yield Finding(FAIL, subject, f"{name}: {scanner_trouble(error)}", do)
+        return
+    finally:
+        scanner.close()
+    text = printable(scans[0], 40) if scans else ""
+    yield first_of(
+        subject,
+        (not scans, WARN, f"{name}: opened; no code came in {wait_s:g} s",
+         "show it a code while doctor runs; if none comes: kind, baud, its manual"),
+        (bool(re.match(WRONG_LAYOUT, text)), FAIL, f"{name}: it typed {text!r}",
+         "set the scanner to the US keyboard layout, with a code from its manual"),
+        (True, OK, f"{name}: read a code of {len(scans[0]) if scans else 0} characters",
+         ""),
+    )  # fmt: skip
+
+
 # -- the clock and the disk
 
 
@@ -10283,7 +11637,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 18. Wiring and command line -- one cmd_* a verb
+# 19. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
@@ -10298,6 +11652,8 @@ def build(
         people=store.people,
         events=store.events,
         indicator=GpioLights(config.leds, config.patterns),
+        authorities=make_authorities(config, clock),
+        read_pass=PassKey(Path(config.door.state_dir) / PASS_KEY).read,
     )
     keeper = Doorkeeper(
         config,
@@ -10324,7 +11680,20 @@ def make_sources(
             ThreadWorker("reader", clock.wake), debounce=next(debounces, None),
         ),
         inbox or InboxSource(Inbox(path, clock, busy_s=0.05)),
+        *(ScannerSource(SCANNERS[each.kind](each), each.name, clock)
+          for each in config.scanners),
     ]  # fmt: skip
+
+
+def make_authorities(config: Config, clock: Clock) -> list[RemoteAuthority]:
+    """The remote systems that are asked, in this order."""
+    made, folder = [], Path(config.door.state_dir)
+    for each in config.authorities:
+        state = DriverStateFile(folder / f"authority {each.name}.words", each)
+        worker = ThreadWorker(f"authority {each.name}", clock.wake)
+        points = [s.name for s in config.scanners if s.authority == each.name]
+        made.append(AUTHORITIES[each.kind](each, clock, worker, state, points))
+    return made
 
 
 def make_locks(
@@ -10353,7 +11722,10 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
 
 #: The owner's file, with the makers of what is replaced when it changes.
 make_settings = functools.partial(
-    FileSettings, new_sources=make_sources, new_locks=make_locks
+    FileSettings,
+    new_sources=make_sources,
+    new_locks=make_locks,
+    new_authorities=make_authorities,
 )
 
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
@@ -10678,6 +12050,122 @@ def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
     _log_change(store, at, Change.IMPORT, words, cards)
 
 
+def cmd_pass(args: argparse.Namespace) -> int:
+    wanted = [bool(each) for each in (args.holder, args.list, args.revoke)]
+    forms = [bool(each) for each in (args.png, args.svg, args.text)]
+    if sum(wanted) != 1 or sum(forms) > 1 or (any(forms) and not args.holder):
+        complain("one of: a name, --list, --revoke; and one of --png, --svg, --text")
+        return EX_USAGE
+    if args.holder and not args.until:
+        complain('a pass needs an end: doorpi pass "Jo Guest" --until 18:00')
+        return EX_USAGE
+    try:
+        # Opened first: the service's user, whom root becomes, may not write there.
+        output = open_output(args.png or args.svg or "-")
+    except OSError as error:
+        raise Refused(f"{args.png or args.svg}: {error.strerror}") from None
+    config, clock = load(args), SystemClock()
+    with output, contextlib.closing(make_store(config)) as store:
+        if args.list:
+            _say_passes(store, clock.now())
+        elif args.revoke:
+            _revoke_pass(store, args.revoke, clock.now())
+        else:
+            _make_pass(args, config, store, clock, output)
+    return EX_OK
+
+
+def _make_pass(
+    args: argparse.Namespace,
+    config: Config,
+    store: SqliteStore,
+    clock: SystemClock,
+    output: IO[bytes],
+) -> None:
+    at, ends = clock.now(), instant_meant(args.until, clock)
+    starts = instant_meant(args.begin, clock) if args.begin else None
+    if ends <= (starts or at):
+        words = f"before --from {starts:%Y-%m-%d %H:%M}" if starts else "in the past"
+        raise Refused(f"--until {ends:%Y-%m-%d %H:%M} is {words}")
+    if args.schedule and args.schedule not in config.schedules:
+        hint = did_you_mean(args.schedule, config.schedules)
+        raise Refused(f"no [[schedule]] is called {args.schedule!r}{hint}")
+    code = PassCode(base64.b32encode(os.urandom(5)).decode(), ends, args.once)
+    made = GuestPass(code, args.holder, at, _asking_user(), starts, args.schedule)
+    path = store.events.path.with_name(PASS_KEY)
+    try:
+        picture = pass_picture(sign_pass(code, PassKey(path).make()), args)
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path}: {error}; no pass was made") from None
+    except ImportError as error:
+        raise Refused(
+            f"{error}; no pass was made: use --text, or sudo apt install python3-segno"
+        ) from None
+    name = folded(made.holder)
+    lift = [b for b in store.people.blocks() if not b.uid and folded(b.holder) == name]
+    store.people.put_pass(made, forget_before=at - timedelta(days=30))
+    if lift:
+        store.people.change_cards([], [], at, lift=lift)
+    words, whose = pass_words(made, at), [guest_of(code, made)]
+    _log_change(store, at, Change.ALLOW, f"guest pass {code.id}: {words}", whose)
+    output.write(picture)
+    complain(
+        f"{printable(made.holder)} may enter with this code: {words}; to end it: doorpi"
+        f" pass --revoke {code.id}",
+        *(f"no longer {block_words(block)}" for block in lift),
+    )
+
+
+def _revoke_pass(store: SqliteStore, text: str, at: datetime) -> None:
+    found = store.people.find_pass(text.strip().upper())
+    if found is None:
+        raise Refused(f"there is no pass {text!r}; see: doorpi pass --list")
+    name = printable(found.holder)
+    if found.revoked_at:
+        say(f"pass {found.code.id} of {name} was revoked before")
+        return
+    store.people.put_pass(found._replace(revoked_at=at), at - timedelta(days=30))
+    words, whose = f"guest pass {found.code.id}", [guest_of(found.code, found)]
+    _log_change(store, at, Change.REVOKE, words, whose)
+    say(f"pass {found.code.id} of {name} is revoked; it opens no more")
+
+
+def _say_passes(store: SqliteStore, at: datetime) -> None:
+    passes = store.people.passes() if store.people.exists() else []
+    rows = [
+        (each.code.id, printable(each.holder, 60), pass_words(each, at))
+        for each in passes
+    ]
+    say(in_columns(rows) if rows else "no passes")
+
+
+def open_output(path: str) -> IO[bytes]:
+    """A file for a picture, which belongs to the user who runs sudo; "-": stdout."""
+    if path == "-":
+        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    file = Path(path).open("wb")  # noqa: SIM115 -- the caller closes it
+    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+        uid, gid = (int(os.environ[name]) for name in ("SUDO_UID", "SUDO_GID"))
+        os.fchown(file.fileno(), uid, gid)
+    return file
+
+
+def pass_picture(text: str, args: argparse.Namespace) -> bytes:
+    """The code of a pass as text, or drawn for a terminal, as PNG or SVG."""
+    if args.text:
+        return f"{text}\n".encode()
+    import segno
+
+    picture, drawn = segno.make(text, error="m", micro=False), io.BytesIO()
+    if args.png or args.svg:
+        kind = "png" if args.png else "svg"
+        picture.save(drawn, kind=kind, scale=8, border=4)
+        return drawn.getvalue()
+    blocks = io.StringIO()
+    picture.terminal(blocks, border=2, compact=True)
+    return blocks.getvalue().encode()
+
+
 def _asking_user() -> str:
     """The user who runs the verb, as sudo names them."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
@@ -10695,7 +12183,7 @@ def _log_change(
     uids, holders = {each.uid for each in whose}, {each.holder for each in whose}
     event = Event(
         at=at,
-        uid=uids.pop() if len(uids) == 1 else None,
+        uid=(uids.pop() or None) if len(uids) == 1 else None,
         holder=holders.pop() if len(holders) == 1 else "",
         reason=what,
         source="command",
@@ -10729,7 +12217,7 @@ def cmd_log(args: argparse.Namespace) -> int:
             as_csv=args.csv,
             colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
         )
-        sought = Sought(uid=args.uid, holder=args.holder, denied=args.denied)
+        sought = Sought(args.uid, args.holder, args.denied, args.location, args.device)
         if args.csv:
             say(f"\ufeff{csv_line(LOG_FIELDS)}")
         if args.follow:
@@ -10787,25 +12275,65 @@ def cmd_why(args: argparse.Namespace) -> int:
     text = " ".join(args.who)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
-        uids = enquiry.meant(text)
         unset = not trusts_clock(config, enquiry.events, clock)
         at = instant_meant(args.at, clock) if args.at else clock.now()
         is_set = not unset or args.at is not None
-        for uid in uids:
-            card = enquiry.who(uid)
+        subjects = [(uid, enquiry.who(uid)) for uid in enquiry.meant(text)]
+        guests = [] if subjects else [enquiry.guest(text)]
+        guests += enquiry.passes(text)
+        subjects += [(Uid(""), guest) for guest in guests if guest]
+        for uid, card in subjects:
             when = enquiry.when(uid, at, clock)._replace(clock_set=is_set)
+            if args.json:
+                say(json.dumps(why_json(uid, card, when)))
+                continue
             line = in_one_sentence(uid, card, when, is_now=args.at is None)
             if card and card.needs_clock and args.at and unset:
                 line += " This assumes that the clock is set by then; it is not now."
             say(line)
-        code = EX_OK
-        if not uids:
+        medium = Medium.CARD if subjects else Medium.QR
+        code, unknown = EX_OK, not any(who for _, who in subjects)
+        asked = (
+            _would_be_asked(config, clock, medium, text, args.ask) if unknown else []
+        )
+        if args.json:
+            complain(*asked)
+        else:
+            say(asked)
+        if not subjects and not asked:
             words, is_uid = enquiry.nobody(text)
             complain(words)
             code = EX_USAGE if is_uid else EX_FAILED
     for trouble in enquiry.troubles:
         complain(f"database: {trouble}; {NOT_CONSIDERED}")
     return code
+
+
+def _would_be_asked(
+    config: Config, clock: Clock, medium: Medium, text: str, is_asked: bool
+) -> list[str]:
+    """Which authorities the door would ask about an unknown card or code, and with
+    ``is_asked`` their answers, where asking changes nothing."""
+    lines, now = [], clock.monotonic()
+    points = (
+        [scanner.name for scanner in config.scanners] if medium is Medium.QR else [""]
+    )
+    for authority, point in product(make_authorities(config, clock), points):
+        uid = as_uid(text) if medium is Medium.CARD else None
+        request = AccessRequest(medium, uid or text, clock.now(), now, inf, point=point)
+        with contextlib.closing(authority):
+            if not authority.takes(request) or (uid and is_random(uid)):
+                continue
+            words = f"{authority.name} would be asked"
+            if is_asked and authority.may_ask_twice:
+                found = authority.ask(request)
+                name = found.who and printable(found.who.holder)
+                words = f"{authority.name} answers: {name or found.reason}"
+                words += f" ({found.detail})" * bool(found.detail)
+            elif is_asked:
+                words += "; not now: it would count as coming or going there"
+            lines.append(words)
+    return lines
 
 
 # -- the lock
@@ -10911,6 +12439,14 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "backup", diagnose_list(store)
     for where, access in locks_of(config).items():
         yield where, _lock_findings(where, access, config, clock, runs)
+    for each in config.scanners:
+        scanner = SCANNERS[each.kind](each)
+        words = f"{each.name} at {each.device}"
+        found = iter([_in_use("scanner", words)]) if runs else None
+        yield "scanner", found or diagnose_scanner(each, scanner)
+    for authority in make_authorities(config, clock):
+        with contextlib.closing(authority):
+            yield authority.name, diagnose_authority(authority, clock)
 
 
 def _lock_findings(
@@ -11028,6 +12564,12 @@ AT = functools.partial(
     "{text!r} is not a time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'",
 )
 
+UNTIL = functools.partial(
+    _parsed,
+    end_at,
+    "{text!r} is not a time: '2026-12-24 18:00', 18:00, or a day: 2026-12-24",
+)
+
 Option = tuple[str, dict[str, Any]]
 #: What a verb runs (None is success), what it does in words, and its arguments.
 Verb = tuple[Callable[[argparse.Namespace], int | None], str, Sequence[Option]]
@@ -11058,6 +12600,18 @@ VERBS: Mapping[str, Verb] = {
     "revoke": (cmd_revoke, "block a card, or all cards of a person", [
         option("whom", "a card or a person", "UID-or-HOLDER"),
     ]),
+    "pass": (cmd_pass, "make a guest's QR code, which this door verifies itself", [
+        option("holder", "the guest's name", "HOLDER", type=NAME, nargs="?"),
+        option("--until", "'2026-12-01 18:00', or the last day", "WHEN", type=UNTIL),
+        option("--from", "not before", "WHEN", type=AT, dest="begin"),
+        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+        option("--once", "it opens once"),
+        option("--png", "draw it into a file; - is standard output", "FILE"),
+        option("--svg", "the same as SVG", "FILE", nargs="?", const="-"),
+        option("--text", "the text in the code, alone"),
+        option("--list", "the passes that were made"),
+        option("--revoke", "end a pass", "ID"),
+    ]),
     "import": (cmd_import, "import a list of cards from a file", [
         option("file", "the list; - for standard input", "FILE"),
         option("--dry-run", "show what would change, and change nothing"),
@@ -11068,6 +12622,8 @@ VERBS: Mapping[str, Verb] = {
     "why": (cmd_why, "explain whether a card is let in, and which rule decides", [
         option("who", "a card or a person", "UID-or-HOLDER", nargs="+"),
         option("--at", "ask about this time: 'Sat 22:10', or a date", "WHEN", type=AT),
+        option("--ask", "ask an [[authority]] too, where that changes nothing there"),
+        JSON,
     ]),
     "log": (cmd_log, "show who came, and what the door did", [
         JSON,
@@ -11075,6 +12631,8 @@ VERBS: Mapping[str, Verb] = {
                type=SINCE),
         option("--uid", "only this card", "UID", type=UID),
         option("--holder", "only people whose name contains it", "NAME", default=""),
+        option("--location", "only this location of Digital ID", "NAME", default=""),
+        option("--device", "only this device_id of Digital ID", "NAME", default=""),
         option("--denied", "only cards that were refused"),
         option("--follow", "keep printing new events"),
         option("--csv", "print CSV, for a spreadsheet"),

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import logging
 import os
+import pty
 import select
 import signal
 import sys
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +36,8 @@ try:
     from gpiozero import Device
     from gpiozero.pins.mock import MockFactory
 
-    from tests.fakes.live_cloud import LiveSesame
+    from tests.fakes.authorities import PASSWORD, USER, FakeCarontePass
+    from tests.fakes.live_cloud import LiveSesame, RealTime
     from tests.fakes.virtual import VirtualCard, VirtualField
 except ImportError as error:
     raise SystemExit(f"{error}: start the demo with sh tests/demo.sh") from None
@@ -46,7 +49,7 @@ class Person:
 
     name: str
     holder: str
-    uid: str
+    uid: str  # "": shows the QR code of a guest pass
     who: str
     reason: Callable[[datetime], Reason]
 
@@ -76,6 +79,14 @@ PEOPLE = (
     Person(
         "stranger", "", "04FFEEDDCCBBAA", "not on the list", lambda at: Reason.NOT_FOUND
     ),
+    Person(
+        "anna", "space user 12", "0123AB07", "only the server knows her",
+        lambda at: Reason.GRANTED,
+    ),
+    Person(
+        "visitor", "Vera Visitor", "", "a QR code, until tonight",
+        lambda at: Reason.GRANTED,
+    ),
 )  # fmt: skip
 
 CONFIG = """
@@ -101,6 +112,22 @@ schedule = "office-hours"
 uid = "{guest.uid}"
 holder = "{guest.holder}"
 valid_until = {yesterday}
+{more}
+"""
+
+#: A makerspace's server, which is asked about cards that are not on the list, and a
+#: scanner for QR codes.
+MORE = """
+[[authority]]
+name = "space"
+kind = "carontepass"
+base_url = "{server.base_url}"
+plain_http = true
+user = "{user}"
+password = "{password}"
+[[scanner]]
+name = "lobby"
+device = "{scanner.device}"
 """
 
 
@@ -131,6 +158,21 @@ class PluggedReader:
         self._reader.close()
 
 
+class PretendScanner:
+    """A serial scanner, whose line is a pty."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = pty.openpty()
+        self.device = os.ttyname(self._theirs)
+
+    def scan(self, text: str) -> None:
+        os.write(self._ours, f"{text}\r".encode())
+
+    def close(self) -> None:
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
 class JournalTail(logging.Handler):
     """Keeps the journal's last lines for the screen."""
 
@@ -152,12 +194,26 @@ class World:
     lights: doorpi.GpioLights
     store: doorpi.SqliteStore
     journal: JournalTail
+    server: FakeCarontePass
+    scanner: PretendScanner
+    code: str  # of the visitor's pass
     online: bool = True
+    serves: bool = True
     seen_id: int = 0
 
     def toggle_internet(self) -> None:
         self.online = not self.online
         (self.cloud.go_online if self.online else self.cloud.go_offline)()
+
+    def present(self, person: Person) -> None:
+        if person.uid:
+            self.field.put(person.card)
+        else:
+            self.scanner.scan(self.code)
+
+    def toggle_server(self) -> None:
+        self.serves = not self.serves
+        (self.server.go_online if self.serves else self.server.go_offline)()
 
     def toggle_reader(self) -> None:
         self.reader.plugged = not self.reader.plugged
@@ -176,6 +232,8 @@ class World:
         self.store.close()
         self.field.close()
         self.cloud.close()
+        self.server.close()
+        self.scanner.close()
 
 
 class ShownLights(doorpi.GpioLights):
@@ -207,6 +265,9 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     clock = Clock()
     field = VirtualField()
     cloud = LiveSesame(latency_s=0.1, motor_s=1.5)
+    server, scanner = FakeCarontePass(RealTime()), PretendScanner()
+    server.members[doorpi.spelled(doorpi.Uid("0123AB07"), "dotted")] = 12, True
+    more = MORE.format(server=server, user=USER, password=PASSWORD, scanner=scanner)
     path = folder / "doorpi.toml"
     path.write_text(
         CONFIG.format(
@@ -214,6 +275,7 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
             device=field.device,
             lock=cloud.table(),
             yesterday=clock.now().date() - timedelta(days=1),
+            more=more,
             **{person.name: person for person in PEOPLE},
         ),
         encoding="utf-8",
@@ -228,14 +290,26 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
     reader = source.reader = PluggedReader(source.reader)
     source._backoff = doorpi.Backoff(0.2, 1.0)  # who plugs the reader in is watching
+    store = doorpi.make_store(config)
     return door, World(
+        server=server,
+        scanner=scanner,
+        code=visitors_code(store, folder, clock),
         field=field,
         cloud=cloud,
         reader=reader,
         lights=equipment.indicator,
-        store=doorpi.make_store(config),
+        store=store,
         journal=JournalTail(),
     )
+
+
+def visitors_code(store: doorpi.SqliteStore, folder: Path, clock: Clock) -> str:
+    """What `doorpi pass "Vera Visitor"` prints with --text."""
+    now = clock.now()
+    code = doorpi.PassCode("VISITOR2", now + timedelta(hours=12))
+    store.people.put_pass(doorpi.GuestPass(code, "Vera Visitor", now, "demo"), now)
+    return doorpi.sign_pass(code, doorpi.PassKey(folder / doorpi.PASS_KEY).make())
 
 
 # -- a story, one line a tap
@@ -273,10 +347,11 @@ class Script:
         world, cloud = self._world, self._world.cloud
         reason = person.reason(datetime.now().astimezone())
         wanted: str | None = None
-        if reason is Reason.GRANTED:
-            wanted = Result.UNLOCKED if cloud.locked else Result.LOCKED
+        if reason is Reason.GRANTED:  # a QR code never locks
+            unlocks = cloud.locked or not person.uid
+            wanted = Result.UNLOCKED if unlocks else Result.LOCKED
         sent_before, tapped_at = len(cloud.commands), time.monotonic()
-        world.field.put(person.card)
+        world.present(person)
         event = self._wait_for_event()
         world.field.take()
         world.wait_until_gone(self._over)
@@ -336,10 +411,10 @@ def paint(text: str, *codes: int) -> str:
 def drawing(
     world: World, events: Sequence[Event], held: str, rows: int = 24
 ) -> list[str]:
-    """The screen, 80 by ``rows``, as lines with ANSI colours; ``held`` is who taps
-    just now."""
+    """The screen, 80 by ``rows``, as lines with ANSI colours; ``held`` is the person
+    who taps just now."""
     spare = max(0, rows - 24)
-    told, said = 4 + spare - spare // 2, 2 + spare // 2
+    told, said = 3 + spare - spare // 2, 1 + spare // 2
     happened = [event_line(event) for event in events[-told:]]
     nobody = [] if happened else [paint("  nobody came yet: press k", DIM)]
     journal = (
@@ -395,15 +470,20 @@ def screen_keys(world: World, held: str) -> list[str]:
     breaks = (
         ("i", "cut the internet", "bring the internet back", world.online),
         ("r", "unplug the reader", "plug the reader in", world.reader.plugged),
+        ("o", "switch the server off", "switch the server on", world.serves),
         ("l", "turn the key by hand", "", True),
         ("q", "quit", "", True),
     )
     lines = [paint(f"  {heads}", BOLD)]
-    for person, (key, harm, mend, is_well) in zip(PEOPLE, breaks, strict=True):
-        who = f"  {person.holder or 'a stranger':<12}{person.who:<29}"
+    for person, broken in zip_longest(PEOPLE, breaks):
+        who = f"  {person.holder or 'a stranger':<14}{person.who:<27}"
         left = paint(who, *((BOLD, CYAN) if person.name == held else ()))
-        right = f"  {harm}" if is_well else paint(f"  {mend}", BOLD, YELLOW)
-        lines.append(f"  {keycap(person.key)}{left}{keycap(key)}{right}")
+        line = f"  {keycap(person.key)}{left}"
+        if broken:
+            key, harm, mend, is_well = broken
+            right = f"  {harm}" if is_well else paint(f"  {mend}", BOLD, YELLOW)
+            line += keycap(key) + right
+        lines.append(line)
     return lines
 
 
@@ -496,6 +576,7 @@ class Keyboard:
         actions: dict[str, Callable[[], None]] = {
             "i": world.toggle_internet,
             "r": world.toggle_reader,
+            "o": world.toggle_server,
             "l": world.turn_key,
             "q": self._over.set,
         }
@@ -505,7 +586,7 @@ class Keyboard:
         self._drawn = ()  # also mends a screen that something else wrote on
 
     def _tap(self, person: Person) -> None:
-        self._world.field.put(person.card)
+        self._world.present(person)
         self._held, self._take_at = person.name, time.monotonic() + self.hold_s
 
     def _draw(self) -> None:

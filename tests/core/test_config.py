@@ -1578,6 +1578,16 @@ def test_the_example_shows_every_setting_and_no_other():
     }  # they are as in [[card]]
     settings -= {("signals", key) for key in TABLES["signals"]}  # any, or none
     settings -= {("fallback", key) for key in TABLES["fallback"]}  # as in [lock]
+    commented = re.findall(r"^#(?:\[\[(\w+)\]\]|(\w+) = )", EXAMPLE, re.MULTILINE)
+    table, seen = "", set()
+    for header, key in commented:
+        table = header or table
+        seen.add((table, key))
+    optional = {
+        (name, key) for name, key in settings if name in ("authority", "scanner")
+    }
+    assert optional <= seen
+    settings -= optional
 
     assert {(s, key) for s, key, _, _ in shown() if s != "signals"} == settings
 
@@ -1596,6 +1606,8 @@ def test_the_example_is_valid_with_its_fallback_put_to_use():
     config = parse_config(re.sub(r"^#(?=\S)", "", EXAMPLE, flags=re.MULTILINE))
 
     assert config.fallback == LockAccess(kind="relay", relay_gpio=17)
+    assert [each.kind for each in config.authorities] == ["carontepass", "digital-id"]
+    assert [each.authority for each in config.scanners] == ["care"]
 
 
 def test_every_setting_is_explained():

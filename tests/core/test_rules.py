@@ -17,7 +17,9 @@ from doorpi import (
     Backoff,
     Circumstances,
     Debounce,
+    GuestPass,
     LockPolicy,
+    PassCode,
     Reason,
     Role,
     Schedule,
@@ -47,6 +49,7 @@ def hours(*spans: str, closed: tuple[date, ...] = ()) -> Schedule:
 OPEN, SHUT = hours("Wed 00:00-24:00"), hours("Thu 00:00-24:00")
 MASTER = {"role": Role.MASTER}
 JUST_NOW = NOON - timedelta(seconds=1)
+USED = GuestPass(PassCode("ABCDEFG2", NOON, True), "Jo", NOON, "ken", used_at=JUST_NOW)
 
 #: name: (changes of the card or None, circumstances, reason)
 DECISIONS = {
@@ -73,7 +76,17 @@ DECISIONS = {
     "the instant after":              ({"valid_until": TODAY}, {"at": NOON.replace(hour=0) + DAY}, Reason.EXPIRED),
     "one day only":                   ({"valid_from": TODAY, "valid_until": TODAY}, {}, Reason.GRANTED),
 
+    "a pass from now on":             ({"starts": NOON}, {}, Reason.GRANTED),
+    "a pass an instant too soon":     ({"starts": NOON + TICK}, {}, Reason.NOT_ACTIVE),
+    "a pass until now":               ({"ends": NOON}, {}, Reason.EXPIRED),
+    "the last instant of a pass":     ({"ends": NOON + TICK}, {}, Reason.GRANTED),
+    "a pass in another zone":         ({"ends": NOON.astimezone(UTC)}, {}, Reason.EXPIRED),
+    "a pass that was used":           ({"guest_pass": USED}, {}, Reason.USED_UP),
+    "a pass that was not used":       ({"guest_pass": USED._replace(used_at=None)}, {}, Reason.GRANTED),
+
     "clock unset, plain":             ({}, {"clock_set": False}, Reason.GRANTED),
+    "clock unset, a pass begins":     ({"starts": NOON}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
+    "clock unset, a pass ends":       ({"ends": NOON}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock unset, first day":         ({"valid_from": TODAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock unset, last day":          ({"valid_until": TODAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock unset, hours":             ({"schedule": "open"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
@@ -105,6 +118,8 @@ PRECEDENCES = {
     "not-enabled before clock-not-set":    ({"enabled": False, **NEVER}, {"clock_set": False}, Reason.NOT_ENABLED),
     "clock-not-set before not-active":     ({"valid_from": TODAY + DAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock-not-set before expired":        ({"valid_until": TODAY - DAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
+    "expired before used-up":              ({"ends": NOON - TICK, "guest_pass": USED}, {}, Reason.EXPIRED),
+    "used-up before schedule":             ({"schedule": "shut", "guest_pass": USED}, {}, Reason.USED_UP),
     "expired before schedule":             ({"valid_until": TODAY - DAY, "schedule": "shut"}, {}, Reason.EXPIRED),
     "clock-not-set before schedule":       ({"schedule": "shut"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock-not-set before a lost schedule": ({"schedule": "?"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
@@ -163,8 +178,22 @@ def test_the_order_of_any_two_neighbouring_rules_is_that_of_some_row():
 def test_every_reason_is_the_answer_of_some_row():
     answers = {reason for _, _, reason in CASES.values()}
 
-    elsewhere = {Reason.RANDOM_UID, Reason.STALE, Reason.AUTHORITY_UNREACHABLE}
+    elsewhere = {Reason.RANDOM_UID, Reason.STALE, *OF_AUTHORITIES}
     assert answers | elsewhere == set(Reason)
+    assert not answers & elsewhere
+
+
+#: What an authority, or the door before it asks one, gives as the reason of a denial.
+OF_AUTHORITIES = {
+    Reason.AUTHORITY_UNREACHABLE,
+    Reason.TOKEN_EXPIRED,
+    Reason.REVOKED,
+    Reason.CARD_EXPIRED,
+    Reason.OTHER_ORGANISATION,
+    Reason.REPLAYED,
+    Reason.AMBIGUOUS,
+    Reason.UNREADABLE_CODE,
+}
 
 
 def test_passback_counts_real_seconds_through_a_doubled_hour():

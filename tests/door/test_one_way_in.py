@@ -15,6 +15,7 @@ from doorpi import (
     Busy,
     Command,
     Credential,
+    Found,
     LockPolicy,
     LockState,
     LockStatus,
@@ -77,7 +78,7 @@ class LaterWorker:
 class Elsewhere:
     """An authority that is far away."""
 
-    name = "members"
+    name, schedule = "members", ""
 
     def __init__(self, world: World, takes_s: float = 3.0, answer_s: float = 4.0):
         self.worker = LaterWorker(world.clock, takes_s)
@@ -85,12 +86,18 @@ class Elsewhere:
         self.knows: dict[str, Credential | Reason] = {}
         self.asked: list[str] = []
 
-    def look_up(self, request: AccessRequest) -> Credential | Reason | None:
+    def takes(self, request: AccessRequest) -> bool:
+        return True
+
+    def look_up(self, request: AccessRequest) -> Found:
         self.asked.append(request.identifier)
-        return self.knows.get(request.identifier)
+        known = self.knows.get(request.identifier)
+        return Found(reason=known) if isinstance(known, Reason) else Found(known)
+
+    def close(self) -> None: ...
 
 
-class Smart:
+class Smart(doorpi.Source):
     """A source whose cards prove who they are; ``shows`` is what comes next."""
 
     point, due, trouble = "gate", -float("inf"), ""
@@ -383,7 +390,7 @@ def test_authority_with_a_bug_does_not_stop_the_door(world, elsewhere, caplog):
         "granted",
         Reason.AUTHORITY_UNREACHABLE,
     ]
-    assert "a fault in members, please report it: KeyError" in caplog.messages
+    assert "members: a fault, please report it: KeyError" in caplog.messages
 
 
 def test_authority_gets_no_question_that_is_too_old(world):

@@ -198,6 +198,7 @@ class FakeCloud:
     latency_s = 0.0  # a round trip: half of it before the request takes effect
     tls: ssl.SSLContext | None = None  # it speaks https
     idle_s: float | None = None  # a connection that idles for so long is closed
+    hangs_up = False  # after each answer
 
     def __init__(self, clock) -> None:
         self.clock = clock
@@ -470,7 +471,7 @@ def _server_of(fake: FakeCloud) -> ThreadingHTTPServer:
             headers = {name.lower(): value for name, value in self.headers.items()}
             request = Request(self.command, self.path, headers, self.rfile.read(length))
             reply = fake.respond(request)
-            self.close_connection |= reply.delivery != "whole"
+            self.close_connection |= fake.hangs_up or reply.delivery != "whole"
             with contextlib.suppress(OSError):  # a caller that has hung up
                 if reply.delivery == "silent":
                     fake.swallow(request, self.connection)

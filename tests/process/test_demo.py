@@ -30,6 +30,20 @@ from tests.helpers.processes import catches, environment, wait_for
 STORIES: dict[str, tuple[str, list[str]]] = {
     "as it is": ("", ["--taps", "ken guest stranger ken"]),
     "without a terminal": ("", []),
+    "the server and a QR code": ("", ["--taps", "anna visitor"]),
+    "the server is off": (
+        """
+build = demo.build
+
+def without_server(*args):
+    door, world = build(*args)
+    world.toggle_server()
+    return door, world
+
+demo.build = without_server
+""",
+        ["--taps", "anna visitor"],
+    ),
     "an expired card is let in": (
         """
 demo.CONFIG = demo.CONFIG.replace("valid_until", "#")
@@ -170,7 +184,7 @@ def test_a_name_that_nobody_has_is_wrong_usage_told_in_words():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         "demo.sh: error: argument --taps: nobody is called 'bob'; there are ken,"
-        " mika, guest, stranger"
+        " mika, guest, stranger, anna, visitor"
     )
 
 
@@ -206,7 +220,7 @@ class Unplugged:
 def world_of(cloud: Live) -> World:
     return World(
         field=None, cloud=cloud, reader=PluggedReader(Unplugged()), lights=Lamps(),
-        store=None, journal=JournalTail(),
+        store=None, journal=JournalTail(), server=None, scanner=None, code="",
     )  # fmt: skip
 
 
@@ -260,8 +274,26 @@ def test_a_terminal_without_unicode_gets_ascii(cloud):
     assert all(line.translate(TO_ASCII).isascii() for line in lines)
 
 
+def test_the_server_knows_a_member_and_a_code_needs_no_server(stories):
+    code, lines, _ = outcome(stories["the server and a QR code"])
+
+    assert code == 0
+    assert [line.split()[:4] for line in lines] == [
+        ["anna", "granted", "granted", "unlocked"],
+        ["visitor", "granted", "granted", "unlocked"],
+    ]
+
+
+def test_a_server_that_is_off_keeps_its_member_out_and_not_the_visitor(stories):
+    code, lines, _ = outcome(stories["the server is off"])
+
+    assert code == 1  # not as the story has it
+    assert lines[0].split()[:3] == ["anna", "denied", "authority-unreachable"]
+    assert lines[1].split()[:4] == ["visitor", "granted", "granted", "unlocked"]
+
+
 def test_each_person_and_each_mischief_has_a_key_of_its_own():
-    keys = [person.key for person in PEOPLE] + ["i", "r", "l", "q"]
+    keys = [person.key for person in PEOPLE] + ["i", "r", "o", "l", "q"]
 
     assert len(set(keys)) == len(keys)
 

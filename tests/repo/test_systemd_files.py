@@ -164,17 +164,19 @@ def test_the_inbox_is_in_memory_where_verbs_find_it_and_a_restart_leaves_it():
     assert settings()["RuntimeDirectoryPreserve"] == ["restart"]
 
 
-def test_the_devices_are_readers_and_pins():
+def test_the_devices_are_readers_scanners_and_pins():
     devices = {value.split()[0] for value in settings()["DeviceAllow"]}
 
     assert {device for device in devices if device.startswith("char-")} == {
         "char-gpiochip", "char-usb_device", "char-ttyS", "char-ttyAMA", "char-ttyUSB",
-        "char-ttyACM",
+        "char-ttyACM", "char-input",
     }  # fmt: skip
     # Serial adapters by number (Linux's devices.txt), for drivers that load later.
     assert {device for device in devices if not device.startswith("char-")} == {
         f"/dev/char/{major}:{minor}" for major in (188, 166) for minor in (0, 1)
     }
+    # Keyboards are only read: the door types nothing, and grabbing needs no more.
+    assert "char-input r" in settings()["DeviceAllow"]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
@@ -198,7 +200,7 @@ DOOR_LEFT_OPEN = {
     "IPAddressDeny=": "# IPAddressDeny ",
     "ProcSubset=": "# ProcSubset=pid ",
     "RootDirectory=/RootImage=": "# RootDirectory ",
-    "DeviceAllow=": "# The devices of its readers and lights.",
+    "DeviceAllow=": "# The devices of its readers, scanners and lights.",
 }
 CLOCK_LEFT_OPEN = {
     "ProtectClock=": "# ProtectClock ",

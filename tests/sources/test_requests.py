@@ -23,6 +23,7 @@ from doorpi import (
     Command,
     Credential,
     Event,
+    Found,
     Inbox,
     InboxSource,
     InlineWorker,
@@ -57,17 +58,23 @@ from tests.helpers.world import KEN, FakeLock, World, card_of, config_of
 class Members:
     """An authority that knows one chat user and one MQTT sender."""
 
-    name, answer_s = "members", 3.0
+    name, schedule, answer_s = "members", "", 3.0
 
     def __init__(self, **limits) -> None:
         self.worker = InlineWorker()
         self.limits = limits
 
-    def look_up(self, request: AccessRequest) -> Credential | None:
+    def takes(self, request: AccessRequest) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+    def look_up(self, request: AccessRequest) -> Found:
         known = {(Medium.CHAT, "4711"): "Mika Mori", (Medium.MQTT, "ha"): "home"}
         holder = known.get((request.medium, request.identifier))
         uid = doorpi.Uid(request.identifier)
-        return holder and Credential(uid=uid, holder=holder, **self.limits)
+        who = holder and Credential(uid=uid, holder=holder, **self.limits)
+        return Found(who or None)
 
 
 class Street(World):

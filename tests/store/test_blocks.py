@@ -133,7 +133,7 @@ def test_a_list_of_an_older_version_gets_its_table(path, door_store):
     door_store.people.change_cards([card_of()], [], NOON)
     door_store.close()
     for file in (path.with_name("cards.db"), path.with_name("cards.copy")):
-        run_sql(file, "DROP TABLE blocks; PRAGMA user_version = 1")
+        run_sql(file, "DROP TABLE blocks; DROP TABLE passes; PRAGMA user_version = 1")
 
     assert door_store.people.block_on(KEN, "Ken Sato") is None
     door_store.people.change_cards([], [KEN], NOON, block=[BY_CARD])

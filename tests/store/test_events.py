@@ -392,6 +392,7 @@ TAMPERINGS = [
     ("UPDATE events SET holder = 'Somebody' WHERE id = 2",          "events: row 2 was changed"),
     ("UPDATE events SET holder = x'ff00' WHERE id = 2",             "events: row 2 was changed"),
     ("UPDATE events SET reason = 'not-found' WHERE id = 2",         "events: row 2 was changed"),
+    ("UPDATE events SET note = 'asked space' WHERE id = 2",         "events: row 2 was changed"),
     ("UPDATE events SET command = 'lock' WHERE id = 2",             "events: row 2 was changed"),
     ("UPDATE events SET source = 'command' WHERE id = 2",           "events: row 2 was changed"),
     ("UPDATE events SET point = '' WHERE id = 2",                   "events: row 2 was changed"),

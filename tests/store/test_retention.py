@@ -252,7 +252,7 @@ TAMPERINGS = [
     ("UPDATE events SET holder = 'x' WHERE id = 3",           "events: row 3 was changed"),
     ("UPDATE outcomes SET result = 'locked' WHERE id = 5",    "outcomes: row 5 was changed"),
     ("UPDATE events SET id = 2 WHERE id = 3",                 "events: row 2 was put in"),
-    ("INSERT INTO events SELECT 1, at, uid, holder, reason, command, source, hash, '', '' FROM events WHERE id = 3", "events: row 1 was put in"),
+    ("INSERT INTO events SELECT 1, at, uid, holder, reason, command, source, hash, '', '', '' FROM events WHERE id = 3", "events: row 1 was put in"),
     ("DELETE FROM chains WHERE name = 'events-start'",        "events: row 1 is missing"),
     ("DELETE FROM chains WHERE name = 'outcomes-start'",      "outcomes: row 1 is missing"),
     ("UPDATE chains SET id = 3 WHERE name = 'events-start'",  "events: row 3 was put in"),

@@ -394,7 +394,9 @@ def fill_log(path: Path, count: int, days: int) -> None:
     )  # fmt: skip
     outcomes = ((n, n, "unlocked", 412, "") for n in range(1, count + 1))
     db.execute("BEGIN")
-    db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,'','')", linked(events))
+    db.executemany(
+        "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,'','','')", linked(events)
+    )
     db.executemany("INSERT INTO outcomes VALUES (?,?,?,?,?,?)", linked(outcomes))
     chains = [(count, ends[7], "events"), (count, ends[5], "outcomes")]
     db.executemany("UPDATE chains SET id = ?, hash = ? WHERE name = ?", chains)

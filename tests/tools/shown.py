@@ -60,7 +60,7 @@ def a_day() -> list[str]:
     shown = SimpleNamespace(
         lights=SimpleNamespace(playing=Signal.UNLOCKED, value=(1, 0)),
         cloud=SimpleNamespace(bolt=SimpleNamespace(is_moving=False), locked=False),
-        reader=SimpleNamespace(plugged=True), journal=journal, online=True,
+        reader=SimpleNamespace(plugged=True), journal=journal, online=True, serves=True,
     )  # fmt: skip
     events = list(world.store.events.values())
     assert world.lights.shown[-1][1][0] is Signal.UNLOCKED
@@ -73,7 +73,12 @@ def _config() -> doorpi.Config:
     people = {person.name: person for person in demo.PEOPLE}
     yesterday = NOON.date() - timedelta(days=1)
     text = demo.CONFIG.format(
-        folder="", device="udp:127.0.0.1:1", lock=lock, yesterday=yesterday, **people
+        folder="",
+        device="udp:127.0.0.1:1",
+        lock=lock,
+        yesterday=yesterday,
+        more="",
+        **people,
     )
     return doorpi.parse_config(text)
 

@@ -755,7 +755,8 @@ def test_log_into_a_closed_pipe_is_success(folder, store, count):
     with contextlib.closing(sqlite3.connect(store.events.path)) as db:
         (first,) = db.execute("SELECT * FROM events").fetchall()
         more = [(number, *first[1:]) for number in range(2, count + 1)]
-        db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", more)
+        marks = ", ".join("?" * len(first))
+        db.executemany(f"INSERT INTO events VALUES ({marks})", more)
         db.commit()
 
     for reader, lines in (("head -n 1", 1), ("true", 0)):

@@ -51,6 +51,9 @@ OK, WARN, FAIL = Health.OK, Health.WARN, Health.FAIL
 ME = doorpi.our_name()
 
 
+SCHEMA = len(doorpi.SqliteEvents.schema)
+
+
 def judged(findings) -> list[tuple[Health, str]]:
     return [(finding.health, finding.words) for finding in findings]
 
@@ -313,7 +316,7 @@ def state(tmp_path):
     store.close()
 
 
-def database(path: Path, version: int = 2) -> list[Finding]:
+def database(path: Path, version: int = SCHEMA) -> list[Finding]:
     return list(doorpi.diagnose_database(path, version))
 
 
@@ -331,10 +334,13 @@ def test_diagnose_database_changes_no_file(state, is_open):
     names = set(state.events.path.parent.iterdir())
     before = content(state.events.path.parent)
 
-    log, cards = database(state.events.path), database(state.people.path, version=2)
+    log, cards = (
+        database(state.events.path),
+        database(state.people.path, version=SCHEMA),
+    )
 
     for (finding,), path in ((log, state.events.path), (cards, state.people.path)):
-        assert finding == Finding(OK, "database", f"{path}: intact, schema 2")
+        assert finding == Finding(OK, "database", f"{path}: intact, schema {SCHEMA}")
     assert set(state.events.path.parent.iterdir()) == names
     assert content(state.events.path.parent) == before
 
@@ -352,7 +358,7 @@ def test_diagnose_database_reads_the_wal_that_a_killed_door_left(state, tmp_path
     ((health, words),) = judged(database(copy / "doorpi.db"))
 
     assert health is OK
-    assert words.endswith(": intact, schema 2")
+    assert words.endswith(f": intact, schema {SCHEMA}")
     assert content(copy) == before
 
 
@@ -408,12 +414,14 @@ def test_diagnose_database_follows_no_link(state, tmp_path):
 
 def test_diagnose_database_warns_of_a_newer_schema(state):
     with contextlib.closing(sqlite3.connect(state.events.path)) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute(f"PRAGMA user_version = {SCHEMA + 1}")
 
     (finding,) = database(state.events.path)
 
     assert finding.health is WARN
-    assert finding.words.endswith(": intact, schema 3, of a newer version of DoorPi")
+    assert finding.words.endswith(
+        f": intact, schema {SCHEMA + 1}, of a newer version of DoorPi"
+    )
     assert finding.do == "install that version again"
 
 

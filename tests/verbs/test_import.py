@@ -697,6 +697,9 @@ CREDENTIALS = st.builds(
     source=st.just(Origin.DB),
     refused=st.just(""),
     block=st.none(),
+    starts=st.none(),
+    ends=st.none(),
+    guest_pass=st.none(),
 )
 LISTS = st.lists(CREDENTIALS, min_size=1, max_size=8, unique_by=lambda card: card.uid)
 

@@ -373,7 +373,7 @@ def test_revoke_of_a_name_blocks_whatever_card_they_get(verb, store):
 
     assert out[1:] == [
         (
-            "any other card of Mika Mori is blocked, too; to lift that: doorpi allow NAME"
+            "any other card or pass of Mika Mori is blocked, too; to lift that: doorpi allow NAME"
             " --uid UID"
         )
     ]
@@ -605,6 +605,9 @@ credentials = st.builds(
     source=st.just(Origin.TOML),
     refused=st.just(""),
     block=st.none(),
+    starts=st.none(),
+    ends=st.none(),
+    guest_pass=st.none(),
 ).filter(
     lambda card: (
         not (

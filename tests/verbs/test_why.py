@@ -31,6 +31,7 @@ from doorpi import (
     parse_span,
     time_at,
 )
+from tests.core.test_rules import OF_AUTHORITIES, USED
 from tests.helpers.values import replace
 from tests.helpers.world import JST, KEN, NOON, STRANGER, card_of, utc
 
@@ -156,6 +157,20 @@ SENTENCES = {
         {}, {"last_moved": utc("2026-11-18T02:59:58.250"), "passback_s": 30.0},
         f"{DENIED}: passback, it moved the lock at 11:59:58 and must wait 30 s; next possible on Wed 2026-11-18 at 12:00:29.",
     ),
+    "a pass that has ended": (
+        {"ends": NOON - timedelta(minutes=1)}, {}, f"{DENIED}: expired, it ended on Wed 2026-11-18 at 11:59.",
+    ),
+    "a pass that has not begun": (
+        {"starts": NOON + timedelta(minutes=1)}, {},
+        f"{DENIED}: not-active, it begins on Wed 2026-11-18 at 12:01; next possible on Wed 2026-11-18 at 12:01.",
+    ),
+    "a pass that ends": (
+        {"ends": NOON + timedelta(minutes=1)}, {},
+        f"{KEN_IS} let in now: granted, until Wed 2026-11-18 at 12:01 (its end).",
+    ),
+    "a pass for one visit that was used": (
+        {"guest_pass": USED}, {}, "Ken Sato (04:A9:3C:71:5E:D2:84) would be denied: used-up, it opened once, on 2026-11-18 at 11:59, and never again.",
+    ),
     "not on the list": (
         None, {},
         "04:A9:3C:71:5E:D2:84 would be denied: not-found, this card is not on the list; to let it in: doorpi allow NAME --uid 04:A9:3C:71:5E:D2:84.",
@@ -227,7 +242,7 @@ def test_every_reason_has_a_row_of_words_and_a_sentence_here():
     }
 
     assert set(REASON_WORDS) == set(Reason)
-    elsewhere = {Reason.RANDOM_UID, Reason.STALE, Reason.AUTHORITY_UNREACHABLE}
+    elsewhere = {Reason.RANDOM_UID, Reason.STALE, *OF_AUTHORITIES}
     assert decided | elsewhere == set(Reason)
 
 
@@ -252,6 +267,7 @@ schedules = st.builds(
     ).map(tuple),
     closed=st.frozensets(near_days, max_size=3),
 )
+moments = st.integers(-90, 90).map(lambda some: NOON + some * MINUTE)
 cards = st.builds(
     Credential,
     uid=st.just(KEN),
@@ -259,8 +275,10 @@ cards = st.builds(
     valid_from=st.none() | near_days,
     valid_until=st.none() | near_days,
     schedule=st.none() | st.just("some"),
+    starts=st.none() | moments,
+    ends=st.none() | moments,
+    guest_pass=st.none(),
 )
-moments = st.integers(-90, 90).map(lambda some: NOON + some * MINUTE)
 circumstances = st.builds(
     Circumstances,
     at=moments,
