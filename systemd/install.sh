@@ -5,8 +5,8 @@
 #
 #   --no-start            install and enable only; a running door is not restarted
 #   --offline-wheels DIR  take packages from DIR instead of the network: wheels made with
-#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w, and Debian
-#                         packages (*.deb) if some are missing: the script says which
+#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w segno, and
+#                         Debian packages (*.deb) if some are missing: the script says which
 #
 # Each version has its own folder under /opt/doorpi. The libraries that apt does not have are
 # in its folder `lib`: pure Python, so that they still work after an upgrade of Python.
@@ -118,11 +118,11 @@ installed() {
 # compiling on it takes too long. No package of the owner is removed.
 must="python3 python3-pip python3-gpiozero python3-requests python3-cryptography"
 must="$must libusb-1.0-0 ca-certificates"
-may="python3-lgpio python3-tomli-w"
+may="python3-lgpio python3-tomli-w python3-segno"
 what_it_costs() { # ... to be without that package
     case $1 in
     python3-lgpio) echo "the lights stay dark, and relay and reset_gpio do nothing" ;;
-    python3-tomli-w) echo "installed with pip instead" ;;
+    python3-tomli-w | python3-segno) echo "installed with pip instead" ;;
     esac
 }
 
@@ -301,12 +301,16 @@ sys.exit(doorpi.main())
 PYTHON
 }
 
-# Install the libraries that apt does not have.
+# Install the libraries that apt does not have. segno may be missing: it only draws QR codes.
 libraries() {
-    where=$1 wanted=
+    where=$1 wanted='' drawing=
     needed=$(sed -n '\|^# dependencies = \[|,\|^# \]|s/^#  *"\(.*\)",*$/\1/p' "$1/doorpi.py")
     for requirement in $needed; do
-        installed "python3-${requirement%%[<>=]*}" || wanted="$wanted $requirement"
+        if installed "python3-${requirement%%[<>=]*}"; then continue; fi
+        case $requirement in
+        segno*) drawing=$requirement ;;
+        *) wanted="$wanted $requirement" ;;
+        esac
     done
     [ -n "$wanted" ] || return 1
     # pyDes has no wheel; everything else must come as one.
@@ -316,13 +320,19 @@ libraries() {
         set -- --use-pep517 --only-binary :all: --no-binary pyDes
     fi
     # shellcheck disable=SC2086  # a list of words
-    quietly "$python" -I -m pip --disable-pip-version-check --no-input install \
-        --progress-bar off --no-compile --target "$where/lib" "$@" $wanted || return 1
+    pip_install "$@" $wanted || return 1
+    if [ -n "$drawing" ] && ! pip_install "$@" "$drawing"; then
+        say "program: no segno: doorpi pass cannot draw QR codes, only print them (--text)"
+    fi
     compiled=$(find "$where/lib" -name '*.so*')
     [ -z "$compiled" ] || {
         printf 'compiled for one version of Python only: %s\n' "$compiled" >&2
         return 1
     }
+}
+pip_install() {
+    quietly "$python" -I -m pip --disable-pip-version-check --no-input install \
+        --progress-bar off --no-compile --target "$where/lib" "$@"
 }
 precompile() {
     quietly "$python" -I -m compileall -q "$1/doorpi.py" &&
