@@ -1748,8 +1748,8 @@ class AuthorityConfig(Table):
     )
     api_key: Secret = setting(Secret(), "digital-id: the organisation's API key")
     organisations: tuple[int, ...] = setting((), "digital-id: the ids of yours")
-    location: str = setting("", "digital-id: this entrance, in its log", high=100)
-    device_id: str = setting("", "digital-id: this door, in its log", high=100)
+    location: str = setting("", "digital-id: this entrance, in its log", 0, 100)
+    device_id: str = setting("", "digital-id: this door, in its log", 0, 100)
     trusted: str = ""  # what is in ca_file
 
 
@@ -12071,17 +12071,14 @@ def cmd_pass(args: argparse.Namespace) -> int:
         elif args.revoke:
             _revoke_pass(store, args.revoke, clock.now())
         else:
-            _make_pass(args, config, store, clock, output)
+            _make_pass(args, _wanted_pass(args, config, clock), store, output)
     return EX_OK
 
 
-def _make_pass(
-    args: argparse.Namespace,
-    config: Config,
-    store: SqliteStore,
-    clock: SystemClock,
-    output: IO[bytes],
-) -> None:
+def _wanted_pass(
+    args: argparse.Namespace, config: Config, clock: SystemClock
+) -> GuestPass:
+    """A new pass as the owner wants it.  Raises: Refused."""
     at, ends = clock.now(), instant_meant(args.until, clock)
     starts = instant_meant(args.begin, clock) if args.begin else None
     if ends <= (starts or at):
@@ -12091,7 +12088,13 @@ def _make_pass(
         hint = did_you_mean(args.schedule, config.schedules)
         raise Refused(f"no [[schedule]] is called {args.schedule!r}{hint}")
     code = PassCode(base64.b32encode(os.urandom(5)).decode(), ends, args.once)
-    made = GuestPass(code, args.holder, at, _asking_user(), starts, args.schedule)
+    return GuestPass(code, args.holder, at, _asking_user(), starts, args.schedule)
+
+
+def _make_pass(
+    args: argparse.Namespace, made: GuestPass, store: SqliteStore, output: IO[bytes]
+) -> None:
+    at, code = made.made_at, made.code
     path = store.events.path.with_name(PASS_KEY)
     try:
         picture = pass_picture(sign_pass(code, PassKey(path).make()), args)
@@ -12109,6 +12112,10 @@ def _make_pass(
     words, whose = pass_words(made, at), [guest_of(code, made)]
     _log_change(store, at, Change.ALLOW, f"guest pass {code.id}: {words}", whose)
     output.write(picture)
+    if isinstance(output, io.BytesIO) and args.png:
+        sys.stdout.buffer.write(picture)
+    elif isinstance(output, io.BytesIO):
+        say(picture.decode().rstrip("\n"))
     complain(
         f"{printable(made.holder)} may enter with this code: {words}; to end it: doorpi"
         f" pass --revoke {code.id}",
@@ -12140,9 +12147,10 @@ def _say_passes(store: SqliteStore, at: datetime) -> None:
 
 
 def open_output(path: str) -> IO[bytes]:
-    """A file for a picture, which belongs to the user who runs sudo; "-": stdout."""
+    """A file for a picture, which belongs to the user who runs sudo; for "-" a
+    buffer, whose content goes to standard output."""
     if path == "-":
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+        return io.BytesIO()
     file = Path(path).open("wb")  # noqa: SIM115 -- the caller closes it
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         uid, gid = (int(os.environ[name]) for name in ("SUDO_UID", "SUDO_GID"))

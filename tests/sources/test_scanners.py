@@ -338,3 +338,35 @@ def test_a_rest_postpones_scans_and_loses_none(source, scanner):
     assert source.poll(source.clock.monotonic()) is None
     source.clock.advance(0.5)
     assert next_of(source).identifier == CODE
+
+
+# -- doctor
+
+
+def found_by_doctor(scanner) -> doorpi.Finding:
+    config = ScannerConfig(name="lobby", device="/dev/scanner")
+    (finding,) = doorpi.diagnose_scanner(config, scanner, wait_s=0.05)
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("scans", "refuses", "health", "words"),
+    [
+        ([[CODE]], None, "ok", "read a code of 104 characters"),
+        ([], None, "warn", "no code came"),
+        ([["https>--id.example.org-verify.php_token"]], None, "fail", "it typed"),
+        ([["DOORPI;ABC"]], None, "fail", "it typed"),
+        ([], OSError(errno.EBUSY, ""), "fail", "another program uses it"),
+        ([], OSError(errno.ENOENT, ""), "fail", "not plugged in"),
+        ([OSError(errno.ENODEV, "")], None, "fail", "unplugged"),
+    ],
+)
+def test_diagnose_scanner(scanner, scans, refuses, health, words):
+    scanner.scans, scanner.refuses = scans, refuses
+
+    finding = found_by_doctor(scanner)
+
+    assert (finding.health, finding.subject) == (health, "scanner")
+    assert words in finding.words
+    assert bool(finding.do) is (health != "ok")
+    assert scanner.closed
