@@ -4939,13 +4939,14 @@ class Reply(NamedTuple):
     def words(self) -> str:
         return f"HTTP {self.status} {self.said}".rstrip(" .")
 
-    def json(self, kind: type[T]) -> T:
-        """The JSON object (dict) or list in the body.  Raises: HttpUnreadable."""
+    def json(self, kind: type[T], *, is_exact: bool = False) -> T:
+        """The JSON object (dict) or list in the body; with ``is_exact``, not what only
+        Python accepts or what could be read in two ways.  Raises: HttpUnreadable."""
         trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
+        exact: dict[str, Any] = {"parse_constant": _not_json}
+        exact["object_pairs_hook"] = _one_of_each
         with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(
-                self.body, parse_constant=_not_json, object_pairs_hook=_one_of_each
-            )
+            value = json.loads(self.body, **(exact if is_exact else {}))
             if isinstance(value, kind):
                 return value
             trouble = f"JSON that is not {'an object' if kind is dict else 'a list'}"
@@ -9099,7 +9100,7 @@ class CarontePass(RemoteAuthority):
         if reply.status != 200:
             raise Unanswered(reply.words)
         try:
-            found = reply.json(list)
+            found = reply.json(list, is_exact=True)
         except HttpError as error:
             raise Unanswered(str(error)) from None
         if not found:
@@ -9153,7 +9154,7 @@ class CarontePass(RemoteAuthority):
         # With a slash at the end the server looks nowhere, so nobody comes or goes.
         reply = self._ask("GET", "/api/1/device/0/")
         with contextlib.suppress(HttpError):
-            if reply.status == 404 and "detail" in reply.json(dict):
+            if reply.status == 404 and "detail" in reply.json(dict, is_exact=True):
                 return ""
         if reply.status == 401:
             return f"the user name or the password is wrong ({reply.words})"
@@ -9282,7 +9283,7 @@ class DigitalId(RemoteAuthority):
     def _read(self, reply: Reply, kind: str) -> Found:
         """The verdict in an answer.  Raises: Unanswered."""
         try:
-            answer = reply.json(dict)
+            answer = reply.json(dict, is_exact=True)
         except HttpError as error:
             raise Unanswered(str(error)) from None
         is_yes = answer.get("success") is True and answer.get("valid") is True
@@ -9338,7 +9339,7 @@ class DigitalId(RemoteAuthority):
         # No token is all zeros, and the server logs nothing about an unknown one.
         reply = self._verify(64 * "0", "qr")
         with contextlib.suppress(HttpError):
-            answer = reply.json(dict)
+            answer = reply.json(dict, is_exact=True)
             if reply.status == 403 and answer.get("error") == "token_not_found":
                 return ""
         if reply.status == 401:
