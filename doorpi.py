@@ -25,8 +25,9 @@ Files.  doorpi.toml belongs to the owner; no program writes to it.  last-good.js
 the last valid settings, to start with after a bad edit.  cards.db is the list of people
 that verbs and master cards write, with the blocks of `revoke`.  doorpi.db is the log;
 each tap writes to it.  lock.words holds texts that a lock's driver must not lose, such
-as a token that the vendor replaces.  inbox.db, in memory where possible, is how other
-processes ask the running door to move the lock.
+as a token that the vendor replaces; "authority NAME.words" is the same for an
+authority.  pass.key signs guest passes.  inbox.db, in memory where possible, is how
+other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
@@ -71,9 +72,10 @@ that never ends leads to a restart.  A Dialer's thread opens one connection to a
 cloud (DNS, TCP, TLS), because no timeout ends a DNS query; connections are replaced
 before the next tap if the server closed them or they were idle for a minute.  The first
 such thread also imports the modules for HTTP and TLS, which takes a slow Pi seconds.
-One thread plays the lights.  A relay's pulse ends on a thread of its own: a strike must
-shut in time, whatever the door is waiting for.  All threads but the main one are
-started under `signals_blocked` (5), so a signal always interrupts the main thread.
+One thread plays the lights, and one reads each scanner.  A relay's pulse ends on a
+thread of its own: a strike must shut in time, whatever the door is waiting for.  All
+threads but the main one are started under `signals_blocked` (5), so a signal always
+interrupts the main thread.
 
 Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
 KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
@@ -8995,12 +8997,6 @@ class RemoteAuthority:
     answered within ``answer_s``, and a fault where there is no clear verdict."""
 
     media: tuple[Medium, ...]
-
-    def ask(self, request: AccessRequest) -> Found:
-        """``look_up`` for `why`: nothing changes, there or here.  Only where
-        ``may_ask_twice``."""
-        raise NotImplementedError
-
     may_ask_twice = False  # a question changes nothing there
 
     def __init__(
@@ -9037,6 +9033,11 @@ class RemoteAuthority:
         return request.medium in self.media
 
     def look_up(self, request: AccessRequest) -> Found:
+        raise NotImplementedError
+
+    def ask(self, request: AccessRequest) -> Found:
+        """``look_up`` for `why`: nothing changes, there or here.  Only where
+        ``may_ask_twice``."""
         raise NotImplementedError
 
     def probe(self) -> str:
@@ -9184,19 +9185,12 @@ class DigitalId(RemoteAuthority):
     replay_s = 600.0
     bounce_s = 3.0  # within which the same token is the same presentation
 
-    def __init__(
-        self,
-        config: AuthorityConfig,
-        clock: Clock,
-        worker: Worker,
-        state: DriverState,
-        points: Collection[str] = (),
-    ) -> None:
-        super().__init__(config, clock, worker, state, points)
-        now = clock.monotonic()
-        hashes = filter(None, (state.recall("verified") or "").split(" "))
-        #: When each token was verified (monotonic), by its hash.
-        self._verified = dict.fromkeys(hashes, now - self.bounce_s)
+    @functools.cached_property
+    def _verified(self) -> dict[str, float]:
+        """When each token was verified (monotonic), by its hash.  Those of an earlier
+        start count as verified just now."""
+        hashes = filter(None, (self._state.recall("verified") or "").split(" "))
+        return dict.fromkeys(hashes, self._clock.monotonic() - self.bounce_s)
 
     def _credentials(self) -> Mapping[str, str]:
         key = self._config.api_key.text
@@ -9252,8 +9246,10 @@ class DigitalId(RemoteAuthority):
             return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=words)
 
     def _note(self, hashed: str, now: float) -> None:
-        live = {h: at for h, at in self._verified.items() if now - at < self.replay_s}
-        self._verified = {**live, hashed: now}
+        old = [h for h, at in self._verified.items() if now - at >= self.replay_s]
+        for each in old:
+            del self._verified[each]
+        self._verified[hashed] = now
         self._state.keep("verified", " ".join(self._verified))
 
     def _verify(self, token: str, kind: str) -> Reply:
@@ -12300,11 +12296,9 @@ def cmd_why(args: argparse.Namespace) -> int:
             if card and card.needs_clock and args.at and unset:
                 line += " This assumes that the clock is set by then; it is not now."
             say(line)
-        medium = Medium.CARD if subjects else Medium.QR
-        code, unknown = EX_OK, not any(who for _, who in subjects)
-        asked = (
-            _would_be_asked(config, clock, medium, text, args.ask) if unknown else []
-        )
+        medium, code, asked = Medium.CARD if subjects else Medium.QR, EX_OK, list[str]()
+        if not any(who for _, who in subjects):
+            asked = _would_be_asked(config, clock, medium, text, args.ask)
         if args.json:
             complain(*asked)
         else:
