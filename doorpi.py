@@ -1324,6 +1324,7 @@ class Signal(enum.StrEnum):
     LOCKED_DOWN = "locked-down"
     ENROLLING = "enrolling"
     ENROLLED = "enrolled"
+    ISSUING = "issuing"
     LOW_BATTERY = "low-battery"
 
 
@@ -1352,6 +1353,7 @@ PICTURES: dict[Signal, str] = {
     Signal.LOCKED_DOWN: "* RRRRRRRRRR" + 50 * ".",
     Signal.ENROLLING:   "* AA..",
     Signal.ENROLLED:    "30x A",
+    Signal.ISSUING:     "* AA..",
     Signal.LOW_BATTERY: "3x RR....",
 }  # fmt: skip
 
@@ -1375,6 +1377,7 @@ MEANINGS: dict[Signal, str] = {
     Signal.LOCKED_DOWN: "locked down: nobody may enter",
     Signal.ENROLLING: "a new card may be enrolled now",
     Signal.ENROLLED: "the new card is on the list",
+    Signal.ISSUING: "writing a new card: keep it there",
     Signal.LOW_BATTERY: "after a result: the lock's battery is low",
 }
 
@@ -1398,6 +1401,7 @@ MEANINGS_JA: dict[Signal, str] = {
     Signal.LOCKED_DOWN: "入室停止中です。どなたも入れません",
     Signal.ENROLLING: "新しいカードを登録できます",
     Signal.ENROLLED: "新しいカードを登録しました",
+    Signal.ISSUING: "カードを動かさないでください",
     Signal.LOW_BATTERY: "結果のあとの点滅は錠の電池残量低下です",
 }
 
@@ -3718,8 +3722,8 @@ class Display:
     def standing(self) -> Signal:
         """What is shown after a result: a move under way, or the most urgent fault."""
         if self.under_way:
-            signals = self.under_way.values()
-            return Signal.WORKING if Signal.WORKING in signals else Signal.ASKING
+            urgent = (Signal.WORKING, Signal.ASKING, Signal.ISSUING)
+            return next(each for each in urgent if each in self.under_way.values())
         if self._clock.monotonic() < self.enrolling_until:
             return Signal.ENROLLING
         return next((fault for fault in FAULTS if fault in self.troubles), Signal.READY)
@@ -10757,8 +10761,8 @@ TAPPED = Panel(
 AT_OTHER_TIMES = Panel(
     "At other times", "そのほかのとき",
     (Signal.READY, Signal.ASKING, Signal.LOCKED_DOWN, Signal.ENROLLING,
-     Signal.ENROLLED, Signal.STOPPING),
-    left=9.0, right=102.5, top=103.6, row=5.8, size=2.25, zero=60.2, lights=36.0,
+     Signal.ENROLLED, Signal.ISSUING, Signal.STOPPING),
+    left=9.0, right=102.5, top=103.6, row=4.95, size=2.15, zero=60.2, lights=36.0,
     seconds=6,
 )  # fmt: skip
 TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(

@@ -76,6 +76,7 @@ OVER_AND_OVER = {
     Signal.NOT_LOCKED: [*[(RED, 0.1), (DARK, 0.2)] * 3, (RED, 0.1), (DARK, 2.0)],
     Signal.LOCKED_DOWN: [(RED, 0.5), (DARK, 2.5)],
     Signal.ENROLLING: [(BOTH, 0.1), (DARK, 0.1)],
+    Signal.ISSUING: [(BOTH, 0.1), (DARK, 0.1)],  # as enrolling
 }  # fmt: skip
 
 
@@ -132,7 +133,8 @@ def rhythm(sign: Signal) -> str:
 
 
 def test_no_two_signals_have_the_same_rhythm_whatever_their_colour():
-    signals = set(Signal) - {Signal.SCANNER_LOST}  # which is as reader-lost
+    # which are as reader-lost and enrolling
+    signals = set(Signal) - {Signal.SCANNER_LOST, Signal.ISSUING}
     rhythms = {sign: rhythm(sign) for sign in signals}
 
     assert len(set(rhythms.values())) == len(signals)
