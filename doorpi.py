@@ -32,8 +32,8 @@ other processes ask the running door to move the lock.
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
     11 Readers       12 Other sources            13 The Pi     14 Authorities
-    15 The owner's tools            16 Lists from elsewhere    17 Pictures
-    18 Doctor        19 Wiring and command line
+    15 The owner's tools            16 Lists from elsewhere    17 Online
+    18 Pictures      19 Doctor      20 Wiring and command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
@@ -53,12 +53,14 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
 To add a source     a class in 12 with the methods of Source (5), and a line in
-                    make_sources (19).  A second reader is another CardSource with a
+                    make_sources (20).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
 To add an authority a class in 14 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 19; longer work in 15
+To add a verb       a cmd_* function and a row of VERBS in 20; longer work in 15
 To read a new list  a row of LIST_FORMATS in 16, and a function for its peculiarities
+To add a service    a Table in 4 and its row of ONLINE, a class in 17 with the methods
+                    of Service, and a row of SERVICES in 20
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -223,8 +225,11 @@ def is_number(text: str) -> bool:
 
 
 def format_uid(uid: Uid) -> str:
-    """The UID as readers and apps show it: ``04:A1:B2:C3``."""
-    return ":".join(uid[i : i + 2] for i in range(0, len(uid), 2))
+    """The UID as readers and apps show it: ``04:A1:B2:C3``.  An identifier that is no
+    UID, such as ``telegram:4711``, stays as it is."""
+    return (
+        uid if ":" in uid else ":".join(uid[i : i + 2] for i in range(0, len(uid), 2))
+    )
 
 
 def is_random(uid: Uid) -> bool:
@@ -245,6 +250,11 @@ def enrollable_uid(text: str) -> Uid:
     if is_random(uid):
         raise ValueError(RANDOM_WORDS)
     return uid
+
+
+def chat_user(number: int) -> Uid:
+    """The identifier of a Telegram user on the list."""
+    return Uid(f"telegram:{number}")
 
 
 class Card(NamedTuple):
@@ -1526,6 +1536,7 @@ EXPECTED = {
     float: "a number",
     date: "a date such as 2026-12-01, without quotes and without a time",
     Secret: 'text in quotes, or { file = "NAME" }',
+    dict: "a table: { KEY = VALUE }",
 }
 
 
@@ -1544,7 +1555,8 @@ class Setting(NamedTuple):
     def kind(self) -> type[Any]:
         """The Python type of a valid TOML value."""
         kind = type(self.default)
-        return {type(None): date, tuple: list}.get(kind, kind)
+        special = {type(None): date, tuple: list, MappingProxyType: dict}
+        return special.get(kind, kind)
 
     def checked(self, value: Any) -> Any:
         """The value as the door uses it.  Raises: ValueError with the reason."""
@@ -1775,6 +1787,76 @@ class LogConfig(Table):
     keep_days: int = setting(365, "days to keep events", 1, 36_500)
 
 
+#: What a notice can be about.
+NOTICES = ("fault", "denied-often", "not-locked", "low-battery", "changed")
+LANGUAGES = ("en", "ja")
+
+
+class TelegramConfig(Table):
+    """``[telegram]`` -- the chat."""
+
+    token: Secret = setting(Secret(), "the bot's token", is_needed=True)
+    notify: Mapping[str, Any] = setting(
+        MappingProxyType({}), 'who gets which notices: { 4711 = ["fault"] }'
+    )
+    language: str = setting("en", "of answers and notices", choices=LANGUAGES)
+    base_url: str = setting("https://api.telegram.org", "address of the Bot API")
+
+
+class NotifyConfig(Table):
+    """``[[notify]]`` -- a web address that gets notices."""
+
+    name: str = setting("", "what it is called here", 0, 40)
+    url: str = setting("", "a webhook, or an ntfy topic", is_needed=True)
+    kind: str = setting("webhook", "what is there", choices=("webhook", "ntfy"))
+    token: Secret = setting(Secret(), "sent as Authorization: Bearer")
+    events: tuple[str, ...] = setting((), "which notices it gets", is_needed=True)
+    language: str = setting("en", "of the words", choices=LANGUAGES)
+
+
+class CobotConfig(Table):
+    """``[cobot]`` -- the members of a co-working space."""
+
+    subdomain: str = setting("", "of the space: NAME.cobot.me", is_needed=True)
+    token: Secret = setting(Secret(), "an access token", is_needed=True)
+    uid_format: str = setting(
+        "hex",
+        "how check-in tokens spell a UID",
+        choices=("hex", "HEX", "hex-colon", "decimal-le4", "decimal-be4", "dotted"),
+    )
+    plans: tuple[str, ...] = setting((), "plans or extras that may enter; empty: all")
+    time_passes: bool = setting(False, "members of pass plans need a pass")
+    resource: str = setting("", "this door is a room: only with a booking of it")
+    before_min: int = setting(10, "minutes before a booking", 0, 1_440)
+    after_min: int = setting(0, "minutes after a booking", 0, 1_440)
+    attendees: bool = setting(False, "a booking's attendees may enter, too")
+    check_in: str = setting(
+        "off", "check members in", choices=("off", "after", "before")
+    )
+    interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
+    trust_for_s: int = setting(
+        259_200, "seconds its list holds without it", 0, 31_536_000
+    )
+    schedule: str = setting("", "name of a [[schedule]] that limits members")
+    base_url: str = setting("https://api.cobot.me", "address of API 2")
+    site_url: str = setting("", "address of API 1; empty: https://NAME.cobot.me")
+
+
+class ListConfig(Table):
+    """``[[list]]`` -- a list of people at a web address."""
+
+    name: str = setting("", "what it is called here", 0, 40)
+    url: str = setting("", "where the list is", is_needed=True)
+    format: str = setting("", "of the list", choices=("", "csv", "json"))
+    token: Secret = setting(Secret(), "sent as Authorization: Bearer")
+    list_key: str = setting("", "Ed25519 key of its signature, URL.sig; empty: none")
+    interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
+    trust_for_s: int = setting(
+        259_200, "seconds the list holds without it", 0, 31_536_000
+    )
+    schedule: str = setting("", "name of a [[schedule]] that limits its people")
+
+
 class Config(NamedTuple):
     """All of doorpi.toml."""
 
@@ -1786,6 +1868,8 @@ class Config(NamedTuple):
     log: LogConfig = LogConfig()
     authorities: tuple[AuthorityConfig, ...] = ()
     scanners: tuple[ScannerConfig, ...] = ()
+    #: The tables of `doorpi online` that are in the file, by their places.
+    online: Mapping[str, Table] = MappingProxyType({})
     patterns: Mapping[Signal, Pattern] = MappingProxyType({})
     schedules: Mapping[str, Schedule] = MappingProxyType({})
     cards: Mapping[Uid, Credential] = MappingProxyType({})
@@ -1812,6 +1896,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     tables = [(name, getattr(config, name)) for name in SECTIONS]
     tables += [(f"authority {each.name}", each) for each in config.authorities]
     tables += [(f"scanner {each.name}", each) for each in config.scanners]
+    tables += config.online.items()
     return {
         f"{name}.{key}": value
         for name, table in tables
@@ -1847,12 +1932,18 @@ SECTIONS: dict[str, type[Table]] = {
 #: The tables that are written once for each entry, and the key that names an entry.
 LISTS = {
     "schedule": "name", "card": "holder", "person": "name", "authority": "name",
-    "scanner": "name",
+    "scanner": "name", "notify": "name", "list": "name", "telegram.user": "holder",
+}  # fmt: skip
+#: The tables of `doorpi online`, none of which the door needs.
+ONLINE: dict[str, type[Table]] = {
+    "telegram": TelegramConfig, "notify": NotifyConfig, "cobot": CobotConfig,
+    "list": ListConfig,
 }  # fmt: skip
 #: The keys of every table; those of [signals] are pictures.
 TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
     "authority": AuthorityConfig.keys,
     "scanner": ScannerConfig.keys,
+    **{name: cls.keys for name, cls in ONLINE.items()},
     "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
     "schedule": {
         "name": Setting("", "what cards call it", 0, LONGEST_NAME, is_needed=True),
@@ -1863,6 +1954,12 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
         "uid": CARD_KEYS["uid"],
         "holder": Setting("", "who carries it", 0, LONGEST_NAME, is_needed=True),
         **ACCESS_KEYS,
+    },
+    "telegram.user": {
+        "id": Setting(0, "the user's number at Telegram", 0, 2**52, is_needed=True),
+        "holder": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
+        **{key: ACCESS_KEYS[key] for key in ACCESS_KEYS if key != "role"},
+        "role": Setting("holder", "a master may ask who came", choices=tuple(Role)),
     },
     "person": {
         "name": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
@@ -2013,7 +2110,13 @@ class Parser:
     that is wrong with them."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self.document = document
+        self.document = {**document}
+        for name in TABLES:  # [[telegram.user]] is a table like any other here
+            outer, dot, key = name.partition(".")
+            table = self.document.get(outer)
+            if dot and isinstance(table, dict) and key in table:
+                self.document[name] = table[key]
+                self.document[outer] = {k: table[k] for k in table if k != key}
         self.schedules: Schedules = {}  # those that a card may name
         self.problems: list[str] = []
         #: The places that are wrong, such as ``lock.kind``: they hold their defaults.
@@ -2058,7 +2161,8 @@ class Parser:
         """Report a key, without its value: that may be a secret.  The key that was
         probably meant is not reported as missing."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        optional = {"fallback", "person", "authority", "scanner"}
+        optional = {"fallback", "person", "authority", "scanner", *ONLINE}
+        optional.add("telegram.user")
         homes = {n for n in TABLES if key in TABLES[n]} - optional
         words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if table in LISTS and key in LISTS.values():  # such as the name of a card
@@ -2130,7 +2234,7 @@ class Parser:
                 card = card if isinstance(card, dict) else {"uid": card}
                 card = self.table(place, card, CARD_KEYS)
             proof = card.get("proof", "")
-            if uid := self._uid(place, card["uid"]):
+            if uid := self._identifier(place, card):
                 credential = Credential(
                     uid=uid,
                     holder=raw["holder"] if card is raw else raw["name"],
@@ -2144,8 +2248,15 @@ class Parser:
                 found.append(credential)
         return found
 
-    def _uid(self, place: str, text: str) -> Uid | None:
+    def _identifier(self, place: str, card: Mapping[str, Any]) -> Uid | None:
         """None if it cannot be listed: nobody may enter with it."""
+        if "id" in card:
+            uid = chat_user(card["id"])
+            if self._first_place.setdefault(uid, place) != place:
+                words = f" = {card['id']}: also the id of {self._first_place[uid]}"
+                self.report(f"{place}.id", words)
+            return uid if card["id"] else None
+        text = card["uid"]
         if text == PLACEHOLDER:
             self.examples.append(place)
         if text in ("", PLACEHOLDER):  # a missing UID is reported already
@@ -2166,7 +2277,8 @@ class Parser:
     def cards(self) -> dict[Uid, Credential]:
         """The cards of everybody in the file."""
         cards: dict[Uid, Credential] = {}
-        for where, table in chain(self.entries("card"), self.entries("person")):
+        names = ("card", "person", "telegram.user")
+        for where, table in chain.from_iterable(map(self.entries, names)):
             known = len(self.problems)
             found = self.credentials(where, table, TABLES[where.partition(" ")[0]])
             if len(self.problems) > known:  # half an entry admits nobody
@@ -2216,13 +2328,27 @@ class Parser:
                 self.report(f"{where}.name", f" = {_shown(own)}: {words}")
             if own in made:
                 self.report(f"{where}.name", f": another {name} has this name")
-            schedule = values.get("schedule")
-            if schedule and schedule not in self.schedules:
-                words = "no [[schedule]] has this name"
-                words += did_you_mean(schedule, self.schedules)
-                self.report(f"{where}.schedule", f" = {_shown(schedule)}: {words}")
+            self._check_schedule(where, values.get("schedule"))
             made[own] = kind(**values)
         return tuple(made.values())
+
+    def _check_schedule(self, where: str, name: str | None) -> None:
+        if name and name not in self.schedules:
+            words = "no [[schedule]] has this name"
+            words += did_you_mean(name, self.schedules)
+            self.report(f"{where}.schedule", f" = {_shown(name)}: {words}")
+
+    def online(self) -> dict[str, Table]:
+        """The tables of `doorpi online`, by their places."""
+        made: dict[str, Table] = {}
+        for name, kind in ONLINE.items():
+            single = [(name, self.document[name])] if name in self.document else []
+            for where, table in self.entries(name) if name in LISTS else single:
+                values = self.table(where, table, TABLES[name])
+                self._check_schedule(where, values.get("schedule"))
+                made[where] = kind(**values)
+                self._report_new(where, online_problems(made[where]))
+        return made
 
     def config(self) -> Config:
         """All of the settings, with defaults for what is wrong."""
@@ -2237,6 +2363,7 @@ class Parser:
             **sections,
             authorities=self.listed("authority", AuthorityConfig),
             scanners=self.listed("scanner", ScannerConfig),
+            online=self.online(),
             patterns=patterns,
             schedules=self.schedules,
             cards=self.cards(),
@@ -2271,8 +2398,9 @@ class Parser:
 
     def _report_new(self, where: str, problems: Iterable[tuple[str, str]]) -> None:
         """Report the problems of keys that hold what the owner wrote."""
+        reported = set(self.reported)
         for key, words in problems:
-            if not self.reported & {f"{where}.kind", f"{where}.{key}"}:
+            if not reported & {f"{where}.kind", f"{where}.{key}"}:
                 self.report(f"{where}.{key}", words)
 
     def _check_scanners(self, config: Config) -> None:
@@ -2370,6 +2498,26 @@ def authority_problems(
     ):  # fmt: skip
         if kind == authority.kind and is_wrong:
             yield key, f": {words.format(keys[key].meaning)}"
+
+
+def online_problems(table: Table) -> Iterator[tuple[str, str]]:
+    """The keys of a table of `doorpi online` that are wrong, and why."""
+    values = dict(table.items())
+    for key in ("base_url", "site_url", "url"):
+        url = values.get(key) or ""
+        text = (url.text if isinstance(url, Secret) else url).partition("?")[0]
+        is_plain = isinstance(table, NotifyConfig)
+        if text and (problem := _url_problem(text, is_plain_allowed=is_plain)):
+            yield key, f": {problem}"
+    for chat in values.get("notify", ()):
+        if not re.fullmatch("-?[0-9]{1,16}", chat):
+            yield "notify", f": {_shown(chat)} is not the number of a chat"
+    lists = {"notify": values.get("notify", {}), "events": {"": values.get("events")}}
+    for key, words in ((k, w) for k, each in lists.items() for w in each.values()):
+        for word in words if isinstance(words, list | tuple) else [words] * bool(words):
+            if word not in NOTICES:
+                hint = did_you_mean(str(word), NOTICES)
+                yield key, f": {_shown(word)} is none of {', '.join(NOTICES)}{hint}"
 
 
 def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
@@ -2519,7 +2667,8 @@ def _optional_tables(config: Config) -> dict[str, str]:
     """The tables that need not be there, and what each is, in words."""
     found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
     found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
-    return found | {f"scanner {each.name}": "added" for each in config.scanners}
+    found |= {f"scanner {each.name}": "added" for each in config.scanners}
+    return found | dict.fromkeys(config.online, "added")
 
 
 def setting_changes(before: Config, after: Config) -> Iterator[str]:
@@ -3595,10 +3744,12 @@ class LocalList:
     ) -> Credential | None:
         """Whose card it is; ``default`` where the database fails."""
         uid, found = Uid(request.identifier), None
-        if request.medium in CARDS:
+        if request.medium in (*CARDS, Medium.CHAT):
             found = self._cards.get(uid)
             if found is None and not is_random(uid):
                 found = self._people.find(uid, default=default)
+            if found and request.medium is Medium.CHAT:  # a lockdown is for all
+                found = found._replace(role=Role.HOLDER)
         elif request.medium is Medium.QR:
             found = self._guest(request.identifier)
         return self.with_block(request, found)
@@ -8611,12 +8762,14 @@ class NamedFile(NamedTuple):
 
 
 def named_files(
-    config: Config, path: Path, environ: Mapping[str, str]
+    config: Config, path: Path, environ: Mapping[str, str], *, online: bool = False
 ) -> Iterator[NamedFile]:
-    """The files with the secrets and certificates of the settings ``path``: beside it,
-    or among the credentials that systemd hands over."""
+    """The files with the door's secrets and certificates, or with those of `doorpi
+    online`, of the settings ``path``: beside it, or among the credentials that systemd
+    hands over."""
     handed = Path(environ.get("CREDENTIALS_DIRECTORY") or os.devnull)
-    for where, table in {**locks_of(config), **authorities_of(config)}.items():
+    doors: dict[str, Table] = {**locks_of(config), **authorities_of(config)}
+    for where, table in (config.online if online else doors).items():
         for key, value in table.items():
             if key == "ca_file" and value:
                 yield NamedFile(where, key, value, path.parent / value)
@@ -8656,6 +8809,25 @@ def resolve_files(
     if problems:
         raise ConfigError(problems)
     return config._replace(authorities=tuple(authorities.values()), **locks)
+
+
+def resolve_online(
+    config: Config, path: Path, environ: Mapping[str, str]
+) -> dict[str, Table]:
+    """The tables of `doorpi online` with their secrets.  Raises: ConfigError with every
+    problem."""
+    tables, problems = dict(config.online), list[str]()
+    for file in named_files(config, path, environ, online=True):
+        values = file.values(None) if file.name else {}
+        if isinstance(values, str):
+            problems.append(values)
+        else:
+            tables[file.where] = tables[file.where]._replace(**values)
+    for where, table in tables.items():
+        problems += [f"{where}.{key}{words}" for key, words in online_problems(table)]
+    if problems:
+        raise ConfigError(problems)
+    return tables
 
 
 # -- the last good settings
@@ -10635,7 +10807,164 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 
 ################################################################################
-# 17. Pictures -- the legend and the chart as SVG
+# 17. Online -- what `doorpi online` does beside the door
+################################################################################
+
+# One process with a thread for each table of its settings.  It reaches the door through
+# the inbox, the log and the list only, so nothing that it does or suffers delays a tap.
+
+
+class Unavailable(Exception):
+    """A service's server cannot be used now; the text is for people.  ``after_s`` is
+    how long it asks to be left alone; ``is_unsent``: it surely got nothing."""
+
+    def __init__(
+        self, text: str, after_s: float = 0.0, *, is_unsent: bool = False
+    ) -> None:
+        super().__init__(text)
+        self.after_s, self.is_unsent = after_s, is_unsent
+
+
+ONLINE_TABLES = "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+
+
+class OnlineStore(SqliteFile):
+    """online.db: what the services must not forget, such as their bookmarks in the log.
+    Every method raises StoreError."""
+
+    schema = (ONLINE_TABLES,)
+
+    def recall(self, name: str) -> str | None:
+        rows = self._query("SELECT value FROM notes WHERE name = ?", name)
+        return str(rows[0][0]) if rows else None
+
+    def keep(self, name: str, value: str) -> None:
+        with self._transaction() as db:
+            db.execute(_upsert("notes", "name", "value"), (name, value))
+
+
+class Office(NamedTuple):
+    """What a service works with: everything it may know of the door and do there."""
+
+    config: Config
+    clock: Clock
+    store: OnlineStore
+    people: SqlitePeople
+    events: SqliteEvents
+    #: Hands a request to the running door and waits for its answer; None where no door
+    #: has taken it, or ever will.  Raises: StoreError.
+    ask: Callable[[AccessRequest], Answer | None]
+
+
+class Service(Protocol):
+    """One table of the settings as a task of `doorpi online`."""
+
+    name: str  # its place in the settings, such as "telegram"
+
+    def step(self) -> float:
+        """Do what is due, on a thread of its own.  Returns how many seconds may pass
+        before the next step.  Raises: Unavailable, StoreError."""
+
+    def close(self) -> None:
+        """End a call that is under way on its thread, for good."""
+
+
+def ended_events(events: SqliteEvents, after_id: int, at: datetime) -> Iterator[Event]:
+    """The events after a bookmark, oldest first, as far as they have ended.  One that
+    has not ended after VERB_S is passed on as it is."""
+    for event in islice(events.read(after_id=after_id), 500):
+        is_open = event.reason is Reason.GRANTED and event.result is None
+        if is_open and event.command and at - event.at < timedelta(seconds=VERB_S):
+            return
+        yield event
+
+
+class ServiceThread:
+    """Runs a service until it is closed.  After a failure it waits, ever longer, and so
+    does no other service.  ``state`` is "" while all is well, else why not."""
+
+    backoff_s = (1.0, 60.0)  # first and longest wait after a failure
+
+    def __init__(self, service: Service, store: OnlineStore, clock: Clock) -> None:
+        self.service, self.state = service, "starting"
+        self._store, self._clock = store, clock
+        self._backoff = Backoff(*self.backoff_s, random.random)
+        self._closing = threading.Event()
+        with ProcessSignals.signals_blocked():
+            name = service.name
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            trouble, wait_s = "", 0.0
+            try:
+                wait_s = self.service.step()
+                self._backoff.succeed()
+            except (Unavailable, StoreError) as error:
+                trouble = printable(str(error))
+                wait_s = max(self._backoff.fail(), getattr(error, "after_s", 0.0))
+            except Exception as error:  # the other services go on
+                trouble = f"a fault, please report it: {type(error).__name__}"
+                log.debug("%s", traceback.format_exc())
+                wait_s = self._backoff.fail()
+            if not self._closing.is_set():
+                self._report(trouble)
+            self._closing.wait(wait_s)
+
+    def _report(self, trouble: str) -> None:
+        """Log the state where it has changed, and keep it for `doctor`."""
+        if trouble != self.state:
+            self.state = trouble
+            level = logging.WARNING if trouble else logging.INFO
+            log.log(level, "%s: %s", self.service.name, trouble or "it works")
+            known = {"trouble": trouble, "since": utc_text(self._clock.now())}
+            with contextlib.suppress(StoreError):
+                self._store.keep(f"state {self.service.name}", json.dumps(known))
+
+    def close(self) -> None:
+        self._closing.set()
+        self.service.close()
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+
+class Online:
+    """All services, each on its thread, until Stopped is raised or the settings have
+    changed."""
+
+    stop_s = 1.5  # for all threads to end; they hold nothing that must not be cut off
+
+    def __init__(
+        self, services: Sequence[Service], office: Office, supervisor: Supervisor
+    ) -> None:
+        self._services, self._office = services, office
+        self._supervisor = supervisor
+
+    def run(self, is_edited: Callable[[], bool]) -> None:
+        """Raises: Stopped."""
+        clock = self._office.clock
+        threads = [
+            ServiceThread(each, self._office.store, clock) for each in self._services
+        ]
+        try:
+            self._supervisor.report("ready")
+            while not is_edited():
+                self._supervisor.alive()
+                states = (f"{t.service.name}: {t.state or 'ok'}" for t in threads)
+                self._supervisor.status("; ".join(states))
+                clock.wait(1.0)
+        finally:
+            for thread in threads:
+                thread.close()
+            until = clock.monotonic() + self.stop_s
+            for thread in threads:
+                thread.join(max(0.0, until - clock.monotonic()))
+
+
+################################################################################
+# 18. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -11001,7 +11330,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 18. Doctor -- tries everything that the settings name
+# 19. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -11638,7 +11967,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 19. Wiring and command line -- one cmd_* a verb
+# 20. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
@@ -11802,6 +12131,39 @@ def cmd_run(args: argparse.Namespace) -> None:
     become_owner(Path(config.door.state_dir))
     with only_door(Path(config.door.state_dir)):
         build(config, settings, os.environ, clock).run()  # until it is stopped
+
+
+#: The services of `doorpi online`, by the type of their table in the settings.
+SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {}
+
+
+def cmd_online(args: argparse.Namespace) -> int:
+    set_up_logging(logging.StreamHandler())
+    signals, clock = ProcessSignals(), SystemClock()
+    signals.install()
+    path = find_config(args.config, os.environ)
+    systemd = Systemd(os.environ, clock)
+    while True:
+        config = load(args)
+        folder = Path(config.door.state_dir)
+        tables = resolve_online(config, path, os.environ)
+        named = named_files(config, path, os.environ, online=True)
+        watch = FileWatch(clock, [path, *(file.path for file in named)])
+        store, own = make_store(config), OnlineStore(folder / "online.db", repair=True)
+        with contextlib.closing(store), contextlib.closing(own):
+            ask = functools.partial(ask_door, folder, clock)
+            office = Office(config, clock, own, store.people, store.events, ask)
+            services = [
+                SERVICES[type(table)](where, table, office)
+                for where, table in tables.items()
+                if type(table) in SERVICES
+            ]
+            if not services:
+                say("nothing to do: the settings have none of [telegram], [[notify]],"
+                    " [cobot], [[list]]")  # fmt: skip
+                return EX_OK
+            Online(services, office, systemd).run(watch.is_due)
+        log.info("the settings were edited: every service starts again")
 
 
 # -- the settings
@@ -12592,6 +12954,7 @@ JSON = option("--json", "print one JSON object per line")
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
+    "online": (cmd_online, "run chat, notices, membership; beside `run`", []),
     "check": (cmd_check,
               "show mistakes in doorpi.toml, whom it lets in, an edit's effect", []),
     "cards": (cmd_cards, "list all cards, and where each entry is kept", [

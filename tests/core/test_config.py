@@ -1578,14 +1578,13 @@ def test_the_example_shows_every_setting_and_no_other():
     }  # they are as in [[card]]
     settings -= {("signals", key) for key in TABLES["signals"]}  # any, or none
     settings -= {("fallback", key) for key in TABLES["fallback"]}  # as in [lock]
-    commented = re.findall(r"^#(?:\[\[(\w+)\]\]|(\w+) = )", EXAMPLE, re.MULTILINE)
+    commented = re.findall(r"^#(?:\[\[?([\w.]+)\]\]?|(\w+) = )", EXAMPLE, re.MULTILINE)
     table, seen = "", set()
     for header, key in commented:
         table = header or table
         seen.add((table, key))
-    optional = {
-        (name, key) for name, key in settings if name in ("authority", "scanner")
-    }
+    commented_out = {"authority", "scanner", "telegram.user", *doorpi.ONLINE}
+    optional = {pair for pair in settings if pair[0] in commented_out}
     assert optional <= seen
     settings -= optional
 
