@@ -26,14 +26,14 @@ import termios
 import threading
 import time
 import tty
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.fakes.virtual import VirtualCard
+from tests.fakes.virtual import GARBLED, VirtualCard
 
 ACK = bytes.fromhex("0000ff00ff00")
 ERROR_FRAME = bytes.fromhex("0000ff01ff7f8100")
@@ -42,6 +42,8 @@ SPEEDS = {getattr(termios, f"B{baud}", None): baud for baud in BAUDS}
 FIFO_DATA, RX_MODE = 0x6339, 0x6303
 AUTOMATIC_RATS = 0x10
 NO_CARD, TIMED_OUT, CRC_ERROR = b"\x00", b"\x01", b"\x02"
+BYTE_S = 10 / 115_200  # on the line: 8N1
+AIR_BYTE_S = 9 / 106_000  # with its parity
 
 _numbers = itertools.count()
 
@@ -102,7 +104,11 @@ class Pn532:
         self.deaf_after_power_down = False
         #: Of several cards, show each in turn instead of the one that wins.
         self.in_turn = False
+        #: Take the time of 115200 baud, of the air and of the cards (`took_s`).
+        self.is_timed = False
         self.commands: Counter[str] = Counter()
+        #: Each command and the bytes on the line that belong to it, both ways.
+        self.traffic: deque[tuple[str, int]] = deque(maxlen=10_000)
         self.senses = 0
         self.resets = 0
         self._cards: list[VirtualCard] = []
@@ -265,6 +271,7 @@ class Pn532:
                 self._send(self._noise())
             return
         self._heard += data
+        self._unread = len(self._heard)
         while self._master >= 0 and (frame := take_frame(self._heard)):
             self._react(*frame)
 
@@ -370,10 +377,14 @@ class Pn532:
         self._busy_s = self.latency_s
         name, run = self.COMMANDS.get(code, ("unknown", None))
         self.commands[name] += 1
+        asked, self._unread = self._unread - len(self._heard), len(self._heard)
         self._answer = ERROR_FRAME
         if run is not None and self._fault != "error":
             with contextlib.suppress(IndexError):  # parameters are missing
                 self._answer = frame_of(bytes([0xD5, code + 1]) + run(self, data))
+        self.traffic.append((name, size := asked + len(ACK) + len(self._answer)))
+        if self.is_timed:
+            self._busy_s += size * BYTE_S
         self._due_at = time.monotonic() + self._busy_s
 
     def _diagnose(self, data: bytes) -> bytes:
@@ -477,9 +488,14 @@ class Pn532:
         """Status and answer of a card that has been selected."""
         card = self._selected
         answer = card.answer(data) if card else None
-        if card is None or answer is None:
+        took_s = getattr(card, "took_s", 0.0) if self.is_timed else 0.0
+        if card is None or answer is None or took_s > self._timeout_s:
             self._busy_s += self._timeout_s
             return TIMED_OUT
+        if self.is_timed:
+            self._busy_s += took_s + (len(data) + len(answer) + 4) * AIR_BYTE_S
+        if answer is GARBLED:
+            return CRC_ERROR
         is_four_bits = len(answer) == 1 and not card.sak & 0x60
         if self._registers[RX_MODE] & 0x80:
             return CRC_ERROR if is_four_bits else b"\x00" + answer

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import doorpi
 
+#: What comes of an answer whose check bytes are wrong when it reaches the reader.
+GARBLED = b"garbled on the air"
+
 
 @dataclass(slots=True)
 class VirtualCard:
@@ -118,7 +121,7 @@ class VirtualField:
                 answer = self._answer(bytes.fromhex(frame.decode()))
             except ValueError:  # noise: a card stays silent
                 continue
-            if answer is not None:
+            if answer is not None and answer is not GARBLED:
                 self._socket.sendto(b"106A " + answer.hex().encode(), sender)
 
     def _answer(self, frame: bytes) -> bytes | None:
