@@ -52,6 +52,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         raise pytest.UsageError(f"{item.nodeid}: give its parameters ids")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, or at the end one of the processes that
+    share the tests is busy and the others have nothing left."""
+    items.sort(key=lambda item: item.path.parent.name not in ("process", "sources"))
+
+
 @pytest.fixture(autouse=True)
 def mask_stays():
     """`main` sets the mask of its process, which here is that of all tests."""

@@ -66,16 +66,25 @@ some_tests() {
 
 step lint "$python" -m ruff check doorpi.py tests
 step format "$python" -m ruff format --check doorpi.py tests
-step types "$python" -m mypy doorpi.py
 wait
-# Three at a time on two cores: much of what they do is wait. (-n 0 for a debugger.)
-if [ "$quick" ]; then
-    step tests some_tests -n 3 --dist loadscope "$@" -m 'not realtime and not slow'
-else
-    step tests some_tests -n 3 --dist loadscope "$@" -m 'not realtime'
-    # Nothing of ours may keep these from being on time.
-    step realtime some_tests "$@" -n 0 -m realtime
-fi
+# Beside the tests, most of which wait.
+types=$venv/cache/types.$$
+"$python" -m mypy doorpi.py >"$types" 2>&1 </dev/null &
+# shellcheck disable=SC2317 # called by step
+types_checked() {
+    code=0
+    wait "$!" || code=$?
+    cat "$types"
+    rm -f "$types"
+    return "$code"
+}
+marked='not realtime'
+if [ "$quick" ]; then marked='not realtime and not slow'; fi
+# Four at a time on two cores, for the same reason. (-n 0 for a debugger.)
+step tests some_tests -n 4 --dist loadscope --no-loadscope-reorder "$@" -m "$marked"
+step types types_checked
+# Nothing of ours may keep these from being on time.
+if [ -z "$quick" ]; then step realtime some_tests "$@" -n 0 -m realtime; fi
 
 if [ "$selected" -eq 0 ]; then
     note selected "FAILED (not one test)"
