@@ -76,7 +76,7 @@ before the next tap if the server closed them or they were idle for a minute.  T
 such thread also imports the modules for HTTP and TLS, which takes a slow Pi seconds.
 One thread plays the lights, and one reads each scanner.  A relay's pulse ends on a
 thread of its own: a strike must shut in time, whatever the door is waiting for.  All
-threads but the main one are started under `signals_blocked` (5), so a signal always
+threads but the main one are started by `start_thread` (5), so a signal always
 interrupts the main thread.
 
 Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
@@ -1971,7 +1971,6 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
 HEADERS = {name: f"[[{name}]]" if name in LISTS else f"[{name}]" for name in TABLES}
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 # -- what can be read of a file that is not valid TOML
 
@@ -2758,18 +2757,6 @@ class ProcessSignals:
                 number, cls._postponed = cls._postponed, None
                 raise Stopped(number)
 
-    @staticmethod
-    @contextlib.contextmanager
-    def signals_blocked() -> Iterator[None]:
-        """A thread that is started within the ``with`` gets no signals, nor do the
-        threads that it starts: a signal always interrupts the main thread's wait."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
     def reload_asked(self) -> bool:
         """True once after a SIGHUP, or several in a row.  Raises: Stopped again if the
         first was lost, as Python ignores exceptions in __del__ and in callbacks."""
@@ -2777,6 +2764,19 @@ class ProcessSignals:
             raise Stopped(self._stopped_by)
         asked, self._reload_asked = self._reload_asked, False
         return asked
+
+
+def start_thread(run: Callable[[], None], name: str) -> threading.Thread:
+    """Start a thread that gets no signals, nor do the threads that it starts: a signal
+    always interrupts the main thread's wait."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return thread
 
 
 class Clock(Protocol):
@@ -2971,12 +2971,26 @@ class Lock(Protocol):
         way on another thread ends."""
 
 
-class Pending(Protocol[T_co]):
+class Job(Generic[T]):
     """A call that was submitted to a Worker; it has a result once it is ``done``."""
 
-    @property
-    def done(self) -> bool: ...
-    def result(self) -> T_co: ...  # raises what the function raised
+    done = False
+    _answer: T
+    _error: BaseException | None = None
+
+    def run(self, function: Callable[[], T]) -> Self:
+        try:
+            self._answer = function()
+        except BaseException as error:
+            self._error = error
+        self.done = True
+        return self
+
+    def result(self) -> T:
+        """Raises what the function raised."""
+        if self._error is not None:
+            raise self._error
+        return self._answer
 
 
 class Worker(Protocol):
@@ -2988,7 +3002,7 @@ class Worker(Protocol):
     def busy_s(self) -> float: ...  # how long the present call has lasted; 0.0: none
     @property
     def is_awaited(self) -> bool: ...  # another call waits for the present one to end
-    def submit(self, function: Callable[[], T]) -> Pending[T]: ...
+    def submit(self, function: Callable[[], T]) -> Job[T]: ...
     def close(self) -> None: ...  # start no further call; does not wait
 
 
@@ -3277,20 +3291,13 @@ def call(worker: Worker, function: Callable[[], T]) -> Steps[T]:
     return pending.result()
 
 
-class Promised(NamedTuple, Generic[T]):
-    """A Pending of InlineWorker: ``result`` is what runs it."""
-
-    result: Callable[[], T]
-    done: bool = True
-
-
 class InlineWorker:
-    """Runs each function on the thread that asks for its result."""
+    """Runs each call at once, on the thread that submits it."""
 
     is_idle, busy_s, is_awaited = True, 0.0, True
 
-    def submit(self, function: Callable[[], T]) -> Promised[T]:
-        return Promised(function)
+    def submit(self, function: Callable[[], T]) -> Job[T]:
+        return Job[T]().run(function)
 
     def close(self) -> None:
         """Nothing is under way."""
@@ -4733,7 +4740,7 @@ class BoundedSocket(socket.socket):
         return False
 
 
-class DialAttempt(threading.Thread):
+class DialAttempt:
     """One attempt to open a connection, on a thread of its own: name, TCP, TLS.
 
     Once it is ``done`` it has a ``socket`` or a ``failure``.  `doctor` reads the rest:
@@ -4741,7 +4748,6 @@ class DialAttempt(threading.Thread):
     """
 
     def __init__(self, dialer: Dialer) -> None:
-        super().__init__(name="dial", daemon=True)
         self._dialer = dialer
         self.done = threading.Event()
         self.socket: BoundedSocket | None = None
@@ -4931,8 +4937,7 @@ class Dialer:
                     self._missing_since = self.clock.monotonic()
                 self._attempt = DialAttempt(self)
                 try:
-                    with ProcessSignals.signals_blocked():
-                        self._attempt.start()
+                    start_thread(self._attempt.run, "dial")
                 except RuntimeError as error:  # the system has no thread to spare
                     self._attempt.failure = f"cannot reach {self.host}: {error}"
                     self._attempt.done.set()
@@ -6080,12 +6085,7 @@ class Relay(Lock):
                 return None
             try:
                 if self._pulse is None:  # first: what is switched on must have an end
-                    pulse = threading.Thread(
-                        target=self._hold, name="relay", daemon=True
-                    )
-                    with ProcessSignals.signals_blocked():
-                        pulse.start()
-                    self._pulse = pulse
+                    self._pulse = start_thread(self._hold, "relay")
                 self._pin.on()
                 self._ends_at = time.monotonic() + self._access.hold_s
             except _gpio_errors() as error:
@@ -7394,7 +7394,7 @@ class CardSource(Source):
         self._poll_s, self._clock = config.poll_s, clock
         self._backoff = Backoff(*self.backoff_s, jitter)
         self._used_cpu_s = clock.cpu()
-        self._watch: Pending[tuple[Card, float] | None] | None = None
+        self._watch: Job[tuple[Card, float] | None] | None = None
 
     def open(self) -> None:
         """Look until the field is known to be empty, so that a tap counts once the door
@@ -7405,7 +7405,7 @@ class CardSource(Source):
             if not self.debounce.is_settling or self._clock.monotonic() >= ends_at:
                 break
             self._clock.sleep(SHORTEST_PAUSE_S)
-        self._watch = Promised(lambda: found)
+        self._watch = InlineWorker().submit(lambda: found)
 
     def poll(self, now: float) -> AccessRequest | None:
         if self._watch is None and now >= self.due:
@@ -8123,10 +8123,7 @@ class ScannerSource(Source):
 
     def open(self) -> None:
         if self._thread is None:
-            run, name = self._run, f"scanner {self.point}"
-            self._thread = threading.Thread(target=run, name=name, daemon=True)
-            with ProcessSignals.signals_blocked():
-                self._thread.start()
+            self._thread = start_thread(self._run, f"scanner {self.point}")
             self._was_opened.wait(self.open_s)
 
     def _run(self) -> None:
@@ -8401,19 +8398,6 @@ class SystemClock:
             return f"process-{os.urandom(8).hex()}"
 
 
-class Job(Generic[T]):
-    """A Pending of ThreadWorker's."""
-
-    done = False
-    answer: T
-    error: BaseException | None = None
-
-    def result(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.answer
-
-
 class ThreadWorker:
     """A thread that runs the functions it is given, and calls ``wake`` after each."""
 
@@ -8423,8 +8407,7 @@ class ThreadWorker:
         self._last: Job[Any] | None = None
         self._begun_at = inf  # of the job under way
         self._is_closed = False
-        with ProcessSignals.signals_blocked():
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+        start_thread(self._work, name)
 
     @property
     def is_idle(self) -> bool:
@@ -8453,11 +8436,8 @@ class ThreadWorker:
             if self._is_closed:
                 return
             self._begun_at = time.monotonic()
-            try:
-                job.answer = function()
-            except BaseException as error:
-                job.error = error
-            job.done, self._begun_at = True, inf
+            job.run(function)
+            self._begun_at = inf
             del job, function  # or the answer is kept until the next one
             self._wake()
 
@@ -8533,10 +8513,7 @@ class GpioLights:
             self._due = time.monotonic()
             self._next_frame()  # here: the light does not wait for a thread
             if self._player is None:
-                play = self._play
-                self._player = threading.Thread(target=play, name="lights", daemon=True)
-                with ProcessSignals.signals_blocked():
-                    self._player.start()
+                self._player = start_thread(self._play, "lights")
             self._changed.notify()
 
     def open(self) -> None:

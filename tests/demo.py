@@ -615,10 +615,8 @@ def play(door: doorpi.Door, world: World, taps: list[Person] | None) -> int:
         actor = Script(world, taps)
     else:
         doorpi.set_up_logging(world.journal)
-    stage = threading.Thread(target=actor.play, name="demo", daemon=True)
+    stage = doorpi.start_thread(actor.play, "demo")
     try:
-        with doorpi.ProcessSignals.signals_blocked():
-            stage.start()
         door.run()
     except doorpi.Stopped:
         pass  # as it ends

@@ -11,14 +11,13 @@ import functools
 import json
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from doorpi import Command, ProcessSignals
+from doorpi import Command, start_thread
 from tests.helpers.values import replace
 
 QUESTIONS = ("status", "confirm")
@@ -239,8 +238,7 @@ class FakeCloud:
             self._server = _server_of(self)
             self.port = self._server.server_port
             serve = functools.partial(self._server.serve_forever, self.ends_within_s)
-            with ProcessSignals.signals_blocked():
-                threading.Thread(target=serve, daemon=True).start()
+            start_thread(serve, "cloud")
 
     def go_offline(self) -> None:
         """Every connection is cut and no new one is taken."""

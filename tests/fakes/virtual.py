@@ -82,9 +82,7 @@ class VirtualField:
         self._guard = threading.Lock()
         self._was_read = threading.Event()
         self._closing = False
-        self._thread = threading.Thread(target=self._serve, name="field", daemon=True)
-        with doorpi.ProcessSignals.signals_blocked():
-            self._thread.start()
+        self._thread = doorpi.start_thread(self._serve, "field")
 
     def put(self, *cards: VirtualCard) -> None:
         """Hold ``cards`` into the field, in place of any that are there."""

@@ -920,12 +920,12 @@ def test_close_does_not_wait_for_dns(hanging, api):
 
 
 def test_dial_fails_when_no_thread_can_be_started(raw, api, monkeypatch):
-    def refuse(thread):
+    def refuse(run, name):
         raise RuntimeError("can't start new thread")
 
     caller = api(raw())
     with monkeypatch.context() as full:
-        full.setattr(doorpi.DialAttempt, "start", refuse)
+        full.setattr(doorpi, "start_thread", refuse)
         outcome = failure(caller)
 
     assert outcome == "NotSent: cannot reach 127.0.0.1: can't start new thread"
