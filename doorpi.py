@@ -408,13 +408,6 @@ class GuestPass(NamedTuple):
     revoked_at: datetime | None = None
 
 
-class Person(NamedTuple):
-    """One person on the list, with all of their cards."""
-
-    name: str
-    cards: tuple[Credential, ...]
-
-
 class Block(NamedTuple):
     """A block, made by `revoke`: on one card of ``holder``, or on all of them where
     ``uid`` is None.  ``since`` is local time."""
@@ -937,20 +930,6 @@ def _passed_back(who: Credential, when: Circumstances) -> bool:
     if when.last_moved is None:
         return False
     return 0 <= (when.at - when.last_moved).total_seconds() < when.passback_s
-
-
-#: How far the time of a log row may be ahead of the clock.
-CLOCK_SLACK = timedelta(minutes=1)
-
-
-def is_clock_trusted(
-    at: datetime, *, is_set: bool, must_be_set: bool, newest: datetime | None
-) -> bool:
-    """Whether dates and hours may be judged by a clock that shows ``at``.  A clock that
-    need not be set is trusted unless it is behind ``newest``, the latest time in the
-    log: a Pi that was without power starts in the past."""
-    is_behind = newest is not None and at + CLOCK_SLACK < newest
-    return is_set or not (must_be_set or is_behind)
 
 
 Rule = Callable[[Credential, Circumstances], bool]
@@ -2975,12 +2954,12 @@ class Job(Generic[T]):
     """A call that was submitted to a Worker; it has a result once it is ``done``."""
 
     done = False
-    _answer: T
+    _value: T
     _error: BaseException | None = None
 
     def run(self, function: Callable[[], T]) -> Self:
         try:
-            self._answer = function()
+            self._value = function()
         except BaseException as error:
             self._error = error
         self.done = True
@@ -2990,7 +2969,7 @@ class Job(Generic[T]):
         """Raises what the function raised."""
         if self._error is not None:
             raise self._error
-        return self._answer
+        return self._value
 
 
 class Worker(Protocol):
@@ -3164,19 +3143,10 @@ STORE_DEFAULTS: dict[str, object] = {
     "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
     "blocks": (), "use_pass": False,
 }  # fmt: skip
-WRITES = frozenset(
-    {
-        "begin",
-        "finish",
-        "record",
-        "keep",
-        "close_interrupted",
-        "forget",
-        "add_card",
-        "use_pass",
-        "free_pass",
-    }
-)
+WRITES = {
+    "begin", "finish", "record", "keep", "close_interrupted", "forget", "add_card",
+    "use_pass", "free_pass",
+}  # fmt: skip
 
 
 class Forgiving:
@@ -3791,13 +3761,18 @@ def circumstances(
     return about._replace(last_moved=moved)
 
 
+#: How far the time of a log row may be ahead of the clock.
+CLOCK_SLACK = timedelta(minutes=1)
+
+
 def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
-    """Whether dates and hours can be judged now."""
-    must_be_set, is_set = config.door.require_synced_clock, clock.is_set()
-    newest = None if is_set or must_be_set else events.newest_at()
-    return is_clock_trusted(
-        clock.now(), is_set=is_set, must_be_set=must_be_set, newest=newest
-    )
+    """Whether dates and hours can be judged now.  A clock that need not be set is
+    trusted unless it is behind the latest time in the log: a Pi that was without power
+    starts in the past."""
+    if clock.is_set() or config.door.require_synced_clock:
+        return clock.is_set()
+    newest: datetime | None = events.newest_at()
+    return newest is None or clock.now() + CLOCK_SLACK >= newest
 
 
 class Retention:
@@ -9141,11 +9116,7 @@ def spelled(uid: Uid, form: str) -> str:
     return ".".join(f"{byte:02X}" for byte in data) if "-" in form else data.hex()
 
 
-class Unanswered(Exception):
-    """An authority could not be asked, or gave no verdict; the text is for people."""
-
-
-class RemoteAuthority:
+class RemoteAuthority(Authority):
     """What the kinds of authorities have in common: one request for each presentation,
     answered within ``answer_s``, and a fault where there is no clear verdict."""
 
@@ -9165,28 +9136,19 @@ class RemoteAuthority:
         self.schedule, self.worker = config.schedule, worker
         self._points = points
         self._config, self._clock, self._state = config, clock, state
-        self._api = WebApi(
-            config.base_url,
-            trusted=config.trusted,
-            clock=clock,
-            headers={"Accept": "application/json", **self._credentials()},
-            secrets=[config.password.text, *self._credentials().values()],
-        )
+        own = self._credentials()
+        self.api = WebApi(
+            config.base_url, config.trusted, clock,
+            headers={"Accept": "application/json", **own},
+            secrets=[config.password.text, *own.values()],
+        )  # fmt: skip
 
     def _credentials(self) -> Mapping[str, str]:
         """The headers by which the server knows this door."""
         raise NotImplementedError
 
-    @property
-    def dialer(self) -> Dialer:
-        return self._api.dialer
-
     def takes(self, request: AccessRequest) -> bool:
-        """Whether this authority can know what was presented."""
         return request.medium in self.media
-
-    def look_up(self, request: AccessRequest) -> Found:
-        raise NotImplementedError
 
     def ask(self, request: AccessRequest) -> Found:
         """``look_up`` for `why`: nothing changes, there or here.  Only where
@@ -9195,19 +9157,29 @@ class RemoteAuthority:
 
     def probe(self) -> str:
         """What is wrong with address or credentials, "" if nothing; for `doctor`.  It
-        changes nothing there.  Raises: Unanswered."""
+        changes nothing there.  Raises: HttpError."""
         raise NotImplementedError
 
     def _ask(self, method: str, path: str, **options: Any) -> Reply:
-        """One request, which is not repeated once it has left.  Raises: Unanswered."""
+        """One request; where it ``may_ask_twice``, a second one if surely nothing was
+        answered.  Raises: HttpError."""
         by = self._clock.monotonic() + self.answer_s
+        call = functools.partial(self.api.call, method, path, by=by, send_by=by)
         try:
-            return self._api.call(method, path, by=by, send_by=by, **options)
-        except HttpError as error:
-            raise Unanswered(str(error)) from None
+            return call(**options)
+        except (HttpNotSent, HttpMaybeSent):
+            if not self.may_ask_twice or self._clock.monotonic() >= by:
+                raise
+        return call(**options)
+
+    def _known(self, holder: str, uid: str = "") -> Credential:
+        """The person whom it has let in."""
+        holder, schedule = printable(holder, LONGEST_NAME), self.schedule or None
+        source = Origin.AUTHORITY
+        return Credential(Uid(uid), tidied(holder), schedule=schedule, source=source)
 
     def close(self) -> None:
-        self._api.dialer.close()
+        self.api.dialer.close()
         self.worker.close()
 
 
@@ -9228,47 +9200,30 @@ class CarontePass(RemoteAuthority):
         return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
     def look_up(self, request: AccessRequest) -> Found:
-        uid = Uid(request.identifier)
-        code = spelled(uid, self._config.uid_format)
+        uid, at = request.identifier, request.at
+        code = spelled(Uid(uid), self._config.uid_format)
         try:
-            found = self._read(self._ask("GET", f"/api/1/device/{code}"), code)
-        except Unanswered as trouble:
-            return self._on_trust(uid, code, request.at, str(trouble))
-        detail = f"asked {self.name}"
-        if isinstance(found, Reason):
-            self._remember(code, None, request.at)
-            return Found(reason=found, detail=detail)
-        self._remember(code, found, request.at)
-        return Found(self._credential(uid, found), detail=detail)
+            found = self._read(self._ask("GET", f"/api/1/device/{code}"), code, uid)
+        except HttpError as trouble:
+            return self._on_trust(uid, code, at, str(trouble))
+        self._remember(code, found.who and found.who.holder, at)
+        return found._replace(detail=f"asked {self.name}")
 
-    def _credential(self, uid: Uid, holder: str) -> Credential:
-        return Credential(
-            uid=uid,
-            holder=holder,
-            schedule=self.schedule or None,
-            source=Origin.AUTHORITY,
-        )
-
-    def _read(self, reply: Reply, code: str) -> str | Reason:
-        """The holder, or the reason for a no.  Raises: Unanswered."""
+    def _read(self, reply: Reply, code: str, uid: str) -> Found:
+        """The verdict in an answer.  Raises: HttpError."""
         if reply.status != 200:
-            raise Unanswered(reply.words)
-        try:
-            found = reply.json(list, is_exact=True)
-        except HttpError as error:
-            raise Unanswered(str(error)) from None
-        if not found:
-            return Reason.NOT_FOUND
-        if len(found) > 1:
-            return Reason.AMBIGUOUS
+            raise HttpUnreadable(reply.words)
+        found = reply.json(list, is_exact=True)
+        if len(found) != 1:
+            return Found(reason=Reason.AMBIGUOUS if found else Reason.NOT_FOUND)
         device = found[0] if isinstance(found[0], dict) else {}
         if device.get("code") != code or "result" not in device:
-            raise Unanswered("an answer about something else")
+            raise HttpUnreadable("an answer about something else")
         if device["result"] is None or device["result"] is False:
-            return Reason.NOT_FOUND
+            return Found(reason=Reason.NOT_FOUND)
         if device["result"] is not True:
-            raise Unanswered("a result that is neither true nor null")
-        return printable(f"{self.name} user {device.get('user')}", LONGEST_NAME)
+            raise HttpUnreadable("a result that is neither true nor null")
+        return Found(self._known(f"{self.name} user {device.get('user')}", uid))
 
     # -- its last yes
 
@@ -9276,9 +9231,7 @@ class CarontePass(RemoteAuthority):
         """By code, when it last said yes (Unix seconds) and for whom."""
         with contextlib.suppress(ValueError, TypeError):
             kept = json.loads(self._state.recall("trusted") or "{}")
-            return {
-                code: (float(at), str(holder)) for code, (at, holder) in kept.items()
-            }
+            return {c: (float(at), str(holder)) for c, (at, holder) in kept.items()}
         return {}
 
     def _remember(self, code: str, holder: str | None, at: datetime) -> None:
@@ -9293,16 +9246,14 @@ class CarontePass(RemoteAuthority):
             latest = list(kept.items())[-self.most_trusted :]
             self._state.keep("trusted", json.dumps(dict(latest)))
 
-    def _on_trust(self, uid: Uid, code: str, at: datetime, trouble: str) -> Found:
+    def _on_trust(self, uid: str, code: str, at: datetime, trouble: str) -> Found:
         yes_at, holder = self._trusted().get(code, (inf, ""))
-        age_s = at.timestamp() - yes_at
-        if not 0 <= age_s < self._config.trust_for_s:
+        if not 0 <= at.timestamp() - yes_at < self._config.trust_for_s:
             return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=trouble)
         said_at = datetime.fromtimestamp(yes_at, at.tzinfo)
         ends = said_at + timedelta(seconds=self._config.trust_for_s)
-        who = self._credential(uid, holder)._replace(ends=ends)
         words = f"on {self.name}'s word of {said_at:%Y-%m-%d %H:%M}; {trouble}"
-        return Found(who, detail=words)
+        return Found(self._known(holder, uid)._replace(ends=ends), detail=words)
 
     def probe(self) -> str:
         # With a slash at the end the server looks nowhere, so nobody comes or goes.
@@ -9317,7 +9268,7 @@ class CarontePass(RemoteAuthority):
 
 PORTS = {"http": 80, "https": 443}
 #: Digital ID's words for a no.
-REFUSALS_OF_DIGITAL_ID: Mapping[str, Reason] = {
+REFUSALS_OF_DIGITAL_ID: Mapping[Any, Reason] = {
     "token_not_found": Reason.NOT_FOUND,
     "expired": Reason.TOKEN_EXPIRED,
     "revoked": Reason.REVOKED,
@@ -9362,14 +9313,14 @@ class DigitalId(RemoteAuthority):
         if "/" in text:
             try:
                 parts, ours = urlsplit(text), urlsplit(self._config.base_url)
-                places = [
+                places = {
                     (each.scheme, each.hostname, each.port or PORTS.get(each.scheme))
                     for each in (parts, ours)
-                ]
+                }
             except ValueError:
                 return None
             path = f"{ours.path.rstrip('/')}/verify.php"
-            if places[0] != places[1] or "@" in parts.netloc or parts.path != path:
+            if len(places) > 1 or "@" in parts.netloc or parts.path != path:
                 return None
             query = parse_qs(parts.query, keep_blank_values=True)
             tokens = query.get("token", [])
@@ -9381,107 +9332,68 @@ class DigitalId(RemoteAuthority):
     def look_up(self, request: AccessRequest) -> Found:
         token, _ = self._token(request.identifier) or ("", "")
         hashed = hashlib.sha256(token.encode()).hexdigest()
-        now = self._clock.monotonic()
-        seen_at = self._verified.get(hashed, -inf)
-        if self.bounce_s <= now - seen_at < self.replay_s:
+        now, verified = self._clock.monotonic(), self._verified
+        if self.bounce_s <= now - verified.get(hashed, -inf) < self.replay_s:
             return Found(reason=Reason.REPLAYED, detail=self._audit({}))
-        verdict = self.ask(request)
-        if verdict.who:
-            self._note(hashed, now)
-        return verdict
+        found = self.ask(request)
+        if found.who:
+            verified[hashed] = now
+            for old in [h for h, at in verified.items() if now - at >= self.replay_s]:
+                del verified[old]
+            self._state.keep("verified", " ".join(verified))
+        return found
 
     def ask(self, request: AccessRequest) -> Found:
+        token, kind = self._token(request.identifier) or ("", "")
         try:
-            token, kind = self._token(request.identifier) or ("", "")
             return self._read(self._verify(token, kind), kind)
-        except Unanswered as trouble:
+        except HttpError as trouble:
             words = "; ".join(filter(None, [str(trouble), self._audit({})]))
             return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=words)
 
-    def _note(self, hashed: str, now: float) -> None:
-        old = [h for h, at in self._verified.items() if now - at >= self.replay_s]
-        for each in old:
-            del self._verified[each]
-        self._verified[hashed] = now
-        self._state.keep("verified", " ".join(self._verified))
-
     def _verify(self, token: str, kind: str) -> Reply:
-        """Ask, and ask once more if surely nothing was answered: to verify a token
-        changes nothing.  Raises: Unanswered."""
-        config = self._config
+        """Raises: HttpError."""
         body = {"token": token, "type": kind}
-        body |= {"location": config.location, "device_id": config.device_id}
-        by = self._clock.monotonic() + self.answer_s
-        for may_repeat in (True, False):
-            try:
-                return self._api.call(
-                    "POST",
-                    "/api/verify-token.php",
-                    by=by,
-                    send_by=by,
-                    body={key: text for key, text in body.items() if text},
-                    secrets=[token],
-                )
-            except (HttpNotSent, HttpMaybeSent) as error:
-                if not may_repeat or self._clock.monotonic() >= by:
-                    raise Unanswered(str(error)) from None
-            except HttpError as error:
-                raise Unanswered(str(error)) from None
-        raise AssertionError("the second try returns or raises")
+        own = {"location": self._config.location, "device_id": self._config.device_id}
+        body |= {key: text for key, text in own.items() if text}
+        return self._ask("POST", "/api/verify-token.php", body=body, secrets=[token])
 
     def _read(self, reply: Reply, kind: str) -> Found:
-        """The verdict in an answer.  Raises: Unanswered."""
-        try:
-            answer = reply.json(dict, is_exact=True)
-        except HttpError as error:
-            raise Unanswered(str(error)) from None
-        is_yes = answer.get("success") is True and answer.get("valid") is True
-        is_no = answer.get("success") is False and answer.get("valid") is False
-        if reply.status == 403 and is_no:
-            word = answer.get("error")
-            reason = REFUSALS_OF_DIGITAL_ID.get(word) if isinstance(word, str) else None
+        """The verdict in an answer.  Raises: HttpError."""
+        answer = reply.json(dict, is_exact=True)
+        verdict = answer.get("success"), answer.get("valid")
+        if reply.status == 403 and verdict[0] is False and verdict[1] is False:
+            reason = REFUSALS_OF_DIGITAL_ID.get(str(answer.get("error")))
             return Found(reason=reason or Reason.NOT_FOUND, detail=self._audit({}))
-        if reply.status != 200 or not is_yes:
-            raise Unanswered(f"no verdict: {reply.words}")
+        if reply.status != 200 or verdict[0] is not True or verdict[1] is not True:
+            raise HttpUnreadable(f"no verdict: {reply.words}")
         employee = answer.get("employee")
         if not isinstance(employee, dict) or answer.get("verification_type") != kind:
-            raise Unanswered("a verdict about something else")
+            raise HttpUnreadable("a verdict about something else")
         name, organisation = employee.get("full_name"), employee.get("organisation_id")
-        if (
-            type(organisation) is not int
-            or not isinstance(name, str)
-            or not name.strip()
-        ):
-            raise Unanswered("a verdict without a name or an organisation")
-        detail = self._audit(employee)
+        has_name = isinstance(name, str) and name.strip()
+        if not has_name or type(organisation) is not int:
+            raise HttpUnreadable("a verdict without a name or an organisation")
+        reason = None
         if organisation not in self._config.organisations:
-            return Found(reason=Reason.OTHER_ORGANISATION, detail=detail)
-        if employee.get("is_active") is not True:
-            return Found(reason=Reason.NOT_ENABLED, detail=detail)
-        who = Credential(
-            uid=Uid(""),
-            holder=tidied(printable(name, LONGEST_NAME)),
-            schedule=self.schedule or None,
-            source=Origin.AUTHORITY,
-        )
-        return Found(who, detail=detail)
+            reason = Reason.OTHER_ORGANISATION
+        elif employee.get("is_active") is not True:
+            reason = Reason.NOT_ENABLED
+        who = None if reason else self._known(str(name))
+        return Found(who, reason, self._audit(employee))
 
     def _audit(self, employee: Mapping[str, object]) -> str:
         """What the organisation needs for its audit, for the event's detail."""
-        reference = (
-            employee.get("employee_reference"),
-            employee.get("display_reference"),
-        )
+        known = employee.get
         parts = {
-            "employee": reference[0] or reference[1],
-            "display": employee.get("full_name"),
+            "employee": known("employee_reference") or known("display_reference"),
+            "display": known("full_name"),
             "location": self._config.location,
             "device": self._config.device_id,
         }
+        shown = {key: printable(str(part), 100) for key, part in parts.items() if part}
         return "; ".join(
-            f"{key}={printable(str(value), 100).replace(';', ',')}"
-            for key, value in parts.items()
-            if value
+            f"{key}={part.replace(';', ',')}" for key, part in shown.items()
         )
 
     def probe(self) -> str:
@@ -11636,13 +11548,13 @@ def _status_finding(
 def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Finding]:
     """Connect, and ask about nobody: nothing changes at the server."""
     name = authority.name
-    for finding in diagnose_connection(name, authority.dialer, clock):
+    for finding in diagnose_connection(name, authority.api.dialer, clock):
         yield finding
         if finding.health is FAIL:
             return
     try:
         trouble = authority.probe()
-    except Unanswered as error:
+    except HttpError as error:
         yield Finding(FAIL, name, str(error), "look at that server's log")
         return
     do = "correct its base_url, user, password or api_key in the settings"
@@ -11694,12 +11606,11 @@ def diagnose_clock(
 ) -> Iterator[Finding]:
     """Whether it is set, who is refused if not, and its time zone."""
     at, is_set = clock.now(), clock.is_set()
-    newest, has_dates = None, any(card.needs_clock for card in config.cards.values())
-    with contextlib.closing(store), contextlib.suppress(StoreError):  # has its own line
-        newest = store.events.newest_at()
+    has_dates = any(card.needs_clock for card in config.cards.values())
+    events = Forgiving(store.events, lambda why, is_write: None)  # has its own line
+    with contextlib.closing(store), contextlib.suppress(StoreError):
+        trusted = trusts_clock(config, events, clock)
         has_dates |= store.people.exists() and store.people.has_dated_cards()
-    must = config.door.require_synced_clock
-    trusted = is_clock_trusted(at, is_set=is_set, must_be_set=must, newest=newest)
     shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z}), "
     shows += "synchronised" if is_set else "not synchronised"
     refused = f"{shows}: cards with dates or hours are refused"

@@ -100,7 +100,7 @@ def test_http_knows_nothing_of_locks():
         for name in names_used(statement)
     }
 
-    assert used & of_ports <= {"Clock", "ProcessSignals"}
+    assert used & of_ports <= {"Clock", "ProcessSignals", "start_thread"}
 
 
 @pytest.mark.parametrize("section", [1, 2, 3, 4])
