@@ -10779,10 +10779,7 @@ class ServiceThread:
         self._store, self._clock = store, clock
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._closing = threading.Event()
-        with ProcessSignals.signals_blocked():
-            name = service.name
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._thread.start()
+        self._thread = start_thread(self._run, service.name)
 
     def _run(self) -> None:
         while not self._closing.is_set():
