@@ -4869,8 +4869,16 @@ class Dialer:
     command_s = 5.0  # stale_s of a command, which cannot be sent again
 
     def __init__(
-        self, base_url: str, trusted: str, clock: Clock, modules: Sequence[str] = ()
+        self,
+        base_url: str,
+        trusted: str,
+        clock: Clock,
+        modules: Sequence[str] = (),
+        *,
+        is_quiet: bool = False,
     ) -> None:
+        """``modules`` are imported by the first attempt to connect; a quiet one leaves
+        it to its callers to log failures."""
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
@@ -4888,7 +4896,7 @@ class Dialer:
         self._closed_after_s = 0.0  # idle time after which the server closed the last
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._retry_at = -inf
-        self._unreachable = False
+        self._unreachable, self._is_quiet = False, is_quiet
         self._missing_since: float | None = None  # dialling, without success so far
 
     def keep_ready(self) -> None:
@@ -5026,10 +5034,10 @@ class Dialer:
         if attempt.socket is not None:
             self.hang_up()
             self._ready, self._missing_since = attempt.socket, None
-            if was_unreachable:
+            if was_unreachable and not self._is_quiet:
                 log.info("%s can be reached again", self.host)
             return
-        if not was_unreachable:
+        if not (was_unreachable or self._is_quiet):
             log.warning("%s", attempt.failure)
         self._retry_at = self.clock.monotonic() + self._backoff.fail()
         self.stale_s = type(self).stale_s
@@ -10705,13 +10713,166 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 
 class Unavailable(Exception):
     """A service's server cannot be used now; the text is for people.  ``after_s`` is
-    how long it asks to be left alone; ``is_unsent``: it surely got nothing."""
+    how long it asks to be left alone; ``is_unsent``: it surely got nothing; ``reply``
+    is its answer, if that was complete."""
 
     def __init__(
-        self, text: str, after_s: float = 0.0, *, is_unsent: bool = False
+        self,
+        text: str,
+        after_s: float = 0.0,
+        *,
+        is_unsent: bool = False,
+        reply: Reply | None = None,
     ) -> None:
         super().__init__(text)
-        self.after_s, self.is_unsent = after_s, is_unsent
+        self.after_s, self.is_unsent, self.reply = after_s, is_unsent, reply
+
+
+class CallRate:
+    """At most ``per_min`` calls in any 60 seconds."""
+
+    def __init__(self, per_min: int) -> None:
+        self._begun_at: deque[float] = deque(maxlen=per_min)
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until a call may begin; 0: it begins now, and is counted."""
+        is_full = len(self._begun_at) == self._begun_at.maxlen
+        left_s = max(0.0, self._begun_at[0] + 60.0 - now) if is_full else 0.0
+        if not left_s:
+            self._begun_at.append(now)
+        return left_s
+
+
+class WebClient:
+    """A service's web API: `requests` over the bounded connections of section 8.
+
+    Each call has a connection of its own and ends in time, however slowly its answer
+    drips.  It ignores proxies and .netrc, follows no redirect and keeps no cookie.  One
+    thread makes the calls; ``close``, on any thread, ends the call under way and all
+    later ones.  The text of an error has neither a path nor a secret in it.
+    """
+
+    max_pause_s = 3600.0  # of those that a server asks for
+
+    def __init__(
+        self,
+        base_url: str,
+        clock: Clock,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        secrets: Sequence[str] = (),
+        rate: CallRate | None = None,
+    ) -> None:
+        """``secrets`` are hidden in what the server says; calls wait for ``rate``."""
+        self._base, self._clock, self._rate = base_url.rstrip("/"), clock, rate
+        self._secrets = secrets
+        self._headers = {
+            "User-Agent": f"DoorPi/{__version__}",
+            "Accept-Encoding": "identity",  # a small body may unpack to a huge one
+            "Connection": "close",
+            **headers,
+        }
+        self.dialer = Dialer(base_url, "", clock, ["requests"], is_quiet=True)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | bytes | None = None,
+        *,
+        within_s: float = 15.0,
+        max_body: int = 64 * 1024,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Reply:
+        """Make one request, whose answer has at most ``max_body`` bytes; ``body`` is
+        sent as JSON, or bytes as they are.  Raises: Unavailable, also for any status
+        but 2xx."""
+        now, host = self._clock.monotonic, self.dialer.host
+        while self._rate and not self.dialer.closed and (s := self._rate.wait_s(now())):
+            self._clock.sleep(min(s, 1.0))
+        by = now() + within_s
+        try:
+            connected = self.dialer.take(by)
+        except HttpNotSent as error:
+            raise Unavailable(str(error), is_unsent=True) from None
+        connected.by, connected.send_by = by, inf
+        connected.room = WebApi.max_head + max_body
+        content = {"data" if isinstance(body, bytes) else "json": body}
+        request = {"headers": {**self._headers, **headers}, **content}
+        try:
+            reply = self._exchange(connected, method, path, request, max_body)
+        finally:
+            self.dialer.give_back(connected, is_good=False)
+        if isinstance(reply, str):
+            late = "did not answer in time" if now() >= by else reply
+            raise Unavailable(f"{host}: {late}", is_unsent=not connected.has_left)
+        if not reply.is_accepted:
+            is_number = re.fullmatch("[0-9]{1,9}", reply.retry_after)
+            after_s = min(
+                self.max_pause_s, float(reply.retry_after if is_number else 0)
+            )
+            raise Unavailable(f"{host}: {reply.words}", after_s, reply=reply)
+        return reply
+
+    def json(self, kind: type[T], method: str, path: str, *args: Any, **kw: Any) -> T:
+        """``call`` for an answer that is a JSON object (dict) or list, read exactly."""
+        reply = self.call(method, path, *args, **kw)
+        try:
+            return reply.json(kind, is_exact=True)
+        except HttpUnreadable as error:
+            raise Unavailable(f"{self.dialer.host}: {error}", reply=reply) from None
+
+    def close(self) -> None:
+        self.dialer.close()
+
+    def _exchange(
+        self,
+        connected: BoundedSocket,
+        method: str,
+        path: str,
+        request: Mapping[str, Any],
+        max_body: int,
+    ) -> Reply | str:
+        """The answer, or why there is none: an exception's text may hold a secret."""
+        from http.client import HTTPException
+
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        options = {"stream": True, "allow_redirects": False, **request}
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                session.mount(self._base, _adapter_over(connected))
+                answer = session.request(method, self._base + path, **options)
+                content = answer.raw.read(max_body + 1, decode_content=False)
+        except (OSError, HTTPError, HTTPException, ValueError):  # RequestException, too
+            return "no complete answer" if connected.room > 0 else "an answer too long"
+        if len(content) > max_body:
+            return "an answer too long"
+        if answer.raw.length_remaining:
+            return "no complete answer"
+        words = ""
+        with contextlib.suppress(ValueError, RecursionError):
+            words = printable(redacted(_words_in(json.loads(content)), self._secrets))
+        after = answer.headers.get("Retry-After", "")
+        return Reply(answer.status_code, content, after, words)
+
+
+def _adapter_over(connected: BoundedSocket) -> Any:
+    """An adapter of `requests` whose connection is already open.  ``connect`` and
+    ``ConnectionCls`` are how urllib3 lets others open connections."""
+    from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+    def connect(connection: Any) -> None:
+        connection.sock, connection.is_verified = connected, True
+
+    adapter, pools = HTTPAdapter(), dict[str, Any]()
+    for scheme, pool in ("http", HTTPConnectionPool), ("https", HTTPSConnectionPool):
+        opened = type("Opened", (pool.ConnectionCls,), {"connect": connect})
+        pools[scheme] = type("OpenedPool", (pool,), {"ConnectionCls": opened})
+    adapter.poolmanager.pool_classes_by_scheme = pools
+    return adapter
 
 
 ONLINE_TABLES = "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
