@@ -227,9 +227,8 @@ def is_number(text: str) -> bool:
 def format_uid(uid: Uid) -> str:
     """The UID as readers and apps show it: ``04:A1:B2:C3``.  An identifier that is no
     UID, such as ``telegram:4711``, stays as it is."""
-    return (
-        uid if ":" in uid else ":".join(uid[i : i + 2] for i in range(0, len(uid), 2))
-    )
+    size = len(uid) if ":" in uid else 2
+    return ":".join(uid[i : i + size] for i in range(0, len(uid), size))
 
 
 def is_random(uid: Uid) -> bool:
@@ -244,17 +243,28 @@ RANDOM_WORDS = (
 )
 
 
-def enrollable_uid(text: str) -> Uid:
-    """Read a UID for the list.  Raises: ValueError, for a random UID too."""
-    uid = parse_uid(text)
-    if is_random(uid):
-        raise ValueError(RANDOM_WORDS)
-    return uid
-
-
 def chat_user(number: int) -> Uid:
     """The identifier of a Telegram user on the list."""
     return Uid(f"telegram:{number}")
+
+
+#: The identifiers on the list: UIDs, and users of the chat.
+LISTED = "[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{20}|telegram:[1-9][0-9]{0,15}"
+
+
+def parse_listed(text: str) -> Uid:
+    """Read a UID, or a user of the chat: ``telegram:4711``.  Raises: ValueError."""
+    text = text.strip()
+    is_user = ":" in text and re.fullmatch(LISTED, text)
+    return Uid(text) if is_user else parse_uid(text)
+
+
+def enrollable_uid(text: str) -> Uid:
+    """Read an identifier for the list.  Raises: ValueError, for a random UID too."""
+    uid = parse_listed(text)
+    if is_random(uid):
+        raise ValueError(RANDOM_WORDS)
+    return uid
 
 
 class Card(NamedTuple):
@@ -682,8 +692,9 @@ def status_words(status: LockStatus, unix_s: float) -> str:
 
 def holder_words(event: Event) -> str:
     """The holder of an event, safe to show."""
-    nobody = {"relock": "auto-relock", "qr": "unknown code"}.get(event.source)
-    nobody = nobody or "unknown card"
+    nobody = {
+        "relock": "auto-relock", "qr": "unknown code", "chat": "unknown user",
+    }.get(event.source, "unknown card")  # fmt: skip
     if event.reason in (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF):
         nobody = "everybody"
     elif isinstance(event.reason, Change):
@@ -1116,7 +1127,7 @@ class Denials:
     def _key(event: Event) -> tuple[str | None, ...]:
         """What makes two denials the same; of a scan, its request is the code."""
         code = event.request if event.source == Medium.QR else ""
-        return event.uid, event.point, code, event.reason
+        return event.uid or event.holder, event.point, code, event.reason
 
     def _has_line(self, now: float) -> bool:
         spent = max(self._spent_until, now - self.burst * self.refill_s) + self.refill_s
@@ -6663,15 +6674,15 @@ class SqlitePeople(SqliteFile):
         return _credential(uid, dict(rows[0])) if rows else None
 
     def cards(self) -> Iterator[Credential]:
-        """By holder, without entries whose UID no card has; a row at a time, as there
-        may be a million."""
+        """By holder, without entries whose UID nobody can have; a row at a time, as
+        there may be a million."""
         if not self.exists():
             return
         every = "SELECT * FROM cards ORDER BY holder, uid"
         with self._guarded():
             for row in self._connection().execute(every):
                 uid = str(row["uid"])
-                if re.fullmatch("[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{20}", uid):
+                if re.fullmatch(LISTED, uid):
                     yield _credential(Uid(uid), dict(row))
 
     def has_dated_cards(self) -> bool:
@@ -9706,7 +9717,7 @@ class Enquiry:
         self.troubles[why] = None
 
     def who(self, uid: Uid) -> Credential | None:
-        return self._found(Medium.CARD, uid)
+        return self._found(Medium.CHAT if ":" in uid else Medium.CARD, uid)
 
     def guest(self, code: str) -> Credential | None:
         """Whose pass it is, by the text in its QR code."""
@@ -9801,9 +9812,9 @@ class Enquiry:
 
 
 def as_uid(text: str) -> Uid | None:
-    """The UID that a text is, if it is one."""
+    """The UID or the user of the chat that a text is, if it is one."""
     with contextlib.suppress(ValueError):
-        return parse_uid(text)
+        return parse_listed(text)
     return None
 
 
@@ -10668,7 +10679,11 @@ def list_changes(
         refused = changes.refused
         doubts = {str(row.uid or row.holder) for row in refused} - {""}
         off_list = stored.keys() - listed.rows.keys() - in_file.keys()
+        names = {folded(row.holder) for row in listed.rows.values()}
+        names |= {folded(card.holder) for card in in_file.values()}
         for card in (card for uid, card in stored.items() if uid in off_list):
+            if ":" in card.uid and folded(card.holder) in names:
+                continue  # other systems' lists have cards, but no users of a chat
             is_kept = not doubts.isdisjoint((card.uid, card.holder))
             (changes.kept if is_kept else changes.removed).append(card)
     return changes
@@ -12367,7 +12382,7 @@ def cmd_allow(args: argparse.Namespace) -> None:
     at, notes, presented = clock.now(), list[str](), ""
     with contextlib.closing(make_store(config)) as store:
         if args.uid:
-            uid = parse_uid(args.uid)
+            uid = parse_listed(args.uid)
             notes += [f"{args.uid}: {NUMBER_WORDS}"] * is_number(args.uid)
         else:
             uid, ago_s = last_unknown_card(store, config, clock)
@@ -12965,7 +12980,7 @@ DATE = functools.partial(
 UID = functools.partial(_parsed, parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
 WRITTEN_UID = functools.partial(
-    _parsed, lambda text: parse_uid(text) and text, "{text!r}: {error}"
+    _parsed, lambda text: parse_listed(text) and text, "{text!r}: {error}"
 )
 SINCE = functools.partial(
     _parsed,

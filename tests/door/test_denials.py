@@ -77,6 +77,16 @@ def test_repeats_are_reported_with_their_end():
     assert denials.over()[0].words == "2 more until 2026-11-18 12:00:50"
 
 
+def test_repeats_of_two_users_of_the_chat_are_counted_apart():
+    """Neither has a UID."""
+    denials = Denials()
+    ken, mika = (denial(None, name, source="chat") for name in ("Ken", "Mika"))
+
+    lines = stored(denials, *every(5, 5, ken), (1020.0, mika))
+
+    assert [event.holder for event in lines] == ["Ken", "Ken", "Ken", "Mika"]
+
+
 def test_repeats_once_a_minute_get_a_line_each():
     assert len(stored(Denials(), *every(60, 20, denial(holder="Jo Guest")))) == 20
 
