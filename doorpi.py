@@ -23,11 +23,12 @@ The same LockControl locks the door again later, when nobody is at the reader.
 
 Files.  doorpi.toml belongs to the owner; no program writes to it.  last-good.json holds
 the last valid settings, to start with after a bad edit.  cards.db is the list of people
-that verbs and master cards write, with the blocks of `revoke`.  doorpi.db is the log;
-each tap writes to it.  lock.words holds texts that a lock's driver must not lose, such
-as a token that the vendor replaces; "authority NAME.words" is the same for an
-authority.  pass.key signs guest passes.  inbox.db, in memory where possible, is how
-other processes ask the running door to move the lock.
+that verbs and master cards write, with the blocks of `revoke`.  synced.db has the
+people of membership systems and lists elsewhere, and online.db what `doorpi online`
+must not forget.  doorpi.db is the log; each tap writes to it.  lock.words holds texts
+that a lock's driver must not lose, such as a token that the vendor replaces; "authority
+NAME.words" is the same for an authority.  pass.key signs guest passes.  inbox.db, in
+memory where possible, is how other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
@@ -141,6 +142,7 @@ from itertools import (
     zip_longest,
 )
 from math import ceil, inf, sqrt
+from operator import attrgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import MappingProxyType, SimpleNamespace
@@ -346,11 +348,13 @@ class Role(enum.StrEnum):
 
 
 class Origin(enum.StrEnum):
-    """Where a credential comes from: the owner's file, the database, a guest pass, or a
-    remote authority."""
+    """Where a credential comes from: the owner's file, the database, a membership
+    system or a list that is read regularly, a guest pass, or a remote authority."""
 
     TOML = "toml"
     DB = "db"
+    COBOT = "cobot"
+    LIST = "list"
     GUEST_PASS = "pass"  # noqa: S105 -- no password
     AUTHORITY = "authority"
 
@@ -373,6 +377,7 @@ class Credential(NamedTuple):
     starts: datetime | None = None
     ends: datetime | None = None
     guest_pass: GuestPass | None = None
+    membership: Membership | None = None
 
     @property
     def refusal(self) -> str:
@@ -393,8 +398,26 @@ class Credential(NamedTuple):
             self.schedule,
             self.starts,
             self.ends,
+            self.membership,
         )
         return any(limit is not None for limit in limits)
+
+
+class Membership(NamedTuple):
+    """What a membership system knows of a person.  All times are aware."""
+
+    id: str  # its own, "" where it has none
+    plan: str  # its name, "" where it has none
+    trusted_until: datetime  # its list is too old then
+    refusal: Reason | None = None  # why the person is denied outside the ``spans``
+    spans: tuple[tuple[datetime, datetime], ...] = ()  # the ends are exclusive
+
+    def refusal_at(self, at: datetime) -> Reason | None:
+        """Why the person is denied then, None if they are not."""
+        if at >= self.trusted_until:
+            return Reason.LIST_TOO_OLD
+        is_covered = any(start <= at < end for start, end in self.spans)
+        return None if is_covered else self.refusal
 
 
 class PassCode(NamedTuple):
@@ -492,6 +515,11 @@ class Reason(enum.StrEnum):
     AMBIGUOUS = "ambiguous"
     UNREADABLE_CODE = "unreadable-code"
     USED_UP = "used-up"
+    # Those of a membership system:
+    LIST_TOO_OLD = "list-too-old"
+    PLAN_NOT_HERE = "plan-not-here"
+    NO_PASS = "no-pass"  # noqa: S105 -- no password
+    NO_BOOKING = "no-booking"
 
 
 class Change(enum.StrEnum):
@@ -501,6 +529,7 @@ class Change(enum.StrEnum):
     REVOKE = "revoke"
     IMPORT = "import"
     EDIT = "edit"
+    SYNC = "sync"
     LOCKDOWN_ON = "lockdown-on"
     LOCKDOWN_OFF = "lockdown-off"
 
@@ -802,6 +831,14 @@ def _hours(schedule: Schedule, today: date = date.min) -> str:
     return words + (f", not on {', '.join(closed)}" if closed else "")
 
 
+def _membership_words(member: Membership, usual: str, today: date) -> str:
+    """When a membership admits the person; ``usual``: when it sets no times."""
+    spans = (f"{a:%m-%d %H:%M} to {b:%m-%d %H:%M}" for a, b in member.spans)
+    words = ", ".join(spans) or f"never: {member.refusal}" if member.refusal else usual
+    words += f", plan {member.plan}" * bool(member.plan)
+    return words + ", but its list is too old" * (member.trusted_until.date() < today)
+
+
 def validity(
     card: Credential, schedules: Mapping[str, Schedule], today: date = date.min
 ) -> str:
@@ -813,6 +850,8 @@ def validity(
     words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
     if schedule:
         words = _hours(schedule, today)
+    if card.membership:
+        words = _membership_words(card.membership, words, today)
     if card.valid_from and card.valid_from > today:
         words += f", from {card.valid_from}"
     if card.valid_until:
@@ -946,7 +985,7 @@ def _passed_back(who: Credential, when: Circumstances) -> bool:
 Rule = Callable[[Credential, Circumstances], bool]
 
 #: What denies a card that is on the list; the first match decides.  `decide` checks for
-#: a lockdown and for unknown cards before these.
+#: a lockdown and for unknown cards before these, and for a membership after them.
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
@@ -967,7 +1006,8 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     if who is None:
         return Verdict(Reason.RANDOM_UID if is_random(uid) else Reason.NOT_FOUND)
     denied = (reason for reason, denies in RULES if denies(who, when))
-    return Verdict(next(denied, Reason.GRANTED), holder)
+    no = next(denied, None) or (who.membership and who.membership.refusal_at(when.at))
+    return Verdict(no or Reason.GRANTED, holder)
 
 
 class Debounce:
@@ -6623,6 +6663,28 @@ def _word(kind: type[enum.StrEnum], value: object) -> Any:
 # The list of people
 
 
+class SyncedList(Protocol):
+    """The people of membership systems and lists elsewhere.  Raises: StoreError."""
+
+    def find(self, uid: Uid) -> Credential | None: ...
+    def cards(self) -> Iterable[Credential]: ...  # by holder
+    def exists(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class NobodyElse:
+    """Of a door without such lists."""
+
+    def find(self, uid: Uid) -> None: ...
+    def cards(self) -> Iterable[Credential]:
+        return ()
+
+    def exists(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
 MARK_UPDATE = _upsert("marks", "name", "value")
 
 
@@ -6661,17 +6723,38 @@ class SqlitePeople(SqliteFile):
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
 
-    def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        events: SqliteEvents,
+        synced: SyncedList | None = None,
+        **how: Any,
+    ) -> None:
         super().__init__(path, **how)
         self._events = events
         self.needs_tidying = False  # ``tidy`` is needed soon
+        self.synced = synced or NobodyElse()
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
 
     def find(self, uid: Uid) -> Credential | None:
+        """By this list, or else by those that are synced: if they cannot be read, the
+        card is not known."""
+        if found := self.listed(uid):
+            return found
+        with contextlib.suppress(StoreError):
+            return self.synced.find(uid)
+        return None
+
+    def listed(self, uid: Uid) -> Credential | None:
+        """By this list alone."""
         rows = self._query("SELECT * FROM cards WHERE uid = ?", uid)
         return _credential(uid, dict(rows[0])) if rows else None
+
+    def close(self) -> None:
+        self.synced.close()
+        super().close()
 
     def cards(self) -> Iterator[Credential]:
         """By holder, without entries whose UID nobody can have; a row at a time, as
@@ -6685,6 +6768,13 @@ class SqlitePeople(SqliteFile):
                 if re.fullmatch(LISTED, uid):
                     yield _credential(Uid(uid), dict(row))
 
+    def everybody(self) -> Iterator[Credential]:
+        """``cards``, and the synced people whom this list does not have, by holder."""
+        known = self.listed
+        synced = (card for card in self.synced.cards() if not known(card.uid))
+        order = attrgetter("holder", "uid")
+        return heapq.merge(self.cards(), synced, key=order)
+
     def has_dated_cards(self) -> bool:
         """Looks at the first cards only: the door waits, and there may be a million."""
         dated = """
@@ -6692,7 +6782,7 @@ class SqlitePeople(SqliteFile):
             WHERE coalesce(valid_from, valid_until, nullif(schedule, '')) IS NOT NULL
             UNION SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000) LIMIT 1
         """
-        return bool(self._query(dated))
+        return self.synced.exists() or bool(self._query(dated))
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
         keys = ("uid", uid), ("holder", folded(holder))
@@ -7211,9 +7301,12 @@ class SqliteStore:
     """The two databases of a state directory; ``path`` is the event log's.  ``how`` to
     open them are keywords of SqliteFile."""
 
-    def __init__(self, path: Path, **how: Any) -> None:
+    def __init__(
+        self, path: Path, synced: SyncedList | None = None, **how: Any
+    ) -> None:
         self.events = SqliteEvents(path, **how)
-        self.people = SqlitePeople(path.with_name("cards.db"), self.events, **how)
+        cards = path.with_name("cards.db")
+        self.people = SqlitePeople(cards, self.events, synced, **how)
 
     def close(self) -> None:
         self.people.close()
@@ -9474,9 +9567,18 @@ REASON_WORDS: Mapping[Reason, str] = {
     Reason.REPLAYED: "its code was used here before: refresh it",
     Reason.AMBIGUOUS: "the system that was asked has it more than once",
     Reason.UNREADABLE_CODE: "no pass of this door, and no code that may be asked about",
+    Reason.LIST_TOO_OLD: (
+        "the list of {who.source} was last confirmed too long ago; see doorpi doctor"
+    ),
+    Reason.PLAN_NOT_HERE: "the plan {plan!r} does not include this door",
+    Reason.NO_PASS: "there is no time pass that covers this time",
+    Reason.NO_BOOKING: "the room is not booked for them at this time",
 }
 #: The reasons that time ends; ``_turns`` knows when.
-PASSING = (Reason.NOT_ACTIVE, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
+PASSING = (
+    Reason.NOT_ACTIVE, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK,
+    Reason.NO_PASS, Reason.NO_BOOKING,
+)  # fmt: skip
 
 
 def _worded(
@@ -9493,6 +9595,7 @@ def _worded(
         and _limit("ended", "last day was", who.ends, who.valid_until, when)
         + "; until you change that" * (who.ends is None),
         used=who and who.guest_pass and who.guest_pass.used_at,
+        plan=who and who.membership and who.membership.plan,
         switched_off=who and _switched_off(who),
         outside_hours=who and _about_hours(who, when, "outside the hours of {}"),
     )
@@ -9558,6 +9661,9 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     days = {starts, (who.valid_until or date.max).toordinal() + 1}
     limits = filter(None, (who.starts, who.ends))
     yield from (limit.astimezone(UTC) for limit in limits)
+    if member := who.membership:
+        ends = member.trusted_until, *chain.from_iterable(member.spans)
+        yield from (limit.astimezone(UTC) for limit in ends)
     if schedule := when.schedules.get(who.schedule or ""):
         first = max(today, starts)
         days.update(range(first, first + HORIZON_DAYS + 1))
@@ -9637,6 +9743,8 @@ def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
     until, why = _day_and_time(then.at), str(reason)
     if reason is Reason.EXPIRED:
         why = "its end" if who.ends else "its last day"
+    elif reason is Reason.LIST_TOO_OLD:
+        why = "unless its list is read again by then"
     elif reason is Reason.NOT_PERMITTED_AT_THIS_TIME:
         why = _about_hours(who, then, "the hours of {} end")
     before = then.at.astimezone(UTC) - timedelta(microseconds=1)
@@ -9761,7 +9869,10 @@ class Enquiry:
 
     def entries(self, uid: Uid) -> list[Credential]:
         """The card's entries in the file and the database, blocked or not."""
-        found = self._config.cards.get(uid), self.people.find(uid)
+        synced = self._store.people.synced.find
+        found = [self._config.cards.get(uid), self.people.listed(uid)]
+        with contextlib.suppress(StoreError):
+            found.append(synced(uid))
         return [card for card in found if card]
 
     def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
@@ -9775,7 +9886,8 @@ class Enquiry:
         file = self._config.cards
         yield from file.values()
         try:  # a row at a time: there may be a million
-            yield from (c for c in self._store.people.cards() if c.uid not in file)
+            everybody = self._store.people.everybody()
+            yield from (card for card in everybody if card.uid not in file)
         except StoreError as error:
             self._tell(str(error), False)
 
@@ -9893,7 +10005,7 @@ def allow_card(
             )
         store.people.change_cards([], [], at, lift=lift)
         return in_file, in_file, lift
-    was = store.people.find(card.uid)
+    was = store.people.listed(card.uid)
     if was and was.refused:
         raise Refused(
             f"{uid}: {was.refused}; to start again: doorpi revoke {uid}, and then allow"
@@ -9927,6 +10039,8 @@ def _never_works(card: Credential, config: Config, today: date) -> str:
 ALSO_REVOKED = {
     Origin.DB: ", and removed from the database's list",
     Origin.TOML: "; you may also delete it from doorpi.toml",
+    Origin.COBOT: ", although Cobot lists it",
+    Origin.LIST: ", although a [[list]] has it",
 }
 
 
@@ -10025,7 +10139,7 @@ def card_rows(
     yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
     for card in cards:
         seen = store.events.last_seen(card.uid)
-        is_hidden = card.source is Origin.TOML and store.people.find(card.uid)
+        is_hidden = card.source is Origin.TOML and store.people.listed(card.uid)
         yield (
             printable(card.holder),
             format_uid(card.uid),
@@ -10716,6 +10830,149 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
         yield "note: a refused row without a UID may be about a card that is removed"
     del parts["kept"]
     yield ", ".join(f"{len(some):,} {title}" for title, some in parts.items())
+
+
+# -- people who are kept elsewhere
+
+
+SYNCED_TABLES = """
+CREATE TABLE members (
+    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
+    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
+    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
+    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
+) WITHOUT ROWID;
+CREATE INDEX members_uid ON members (uid);
+CREATE TABLE sources (
+    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
+) WITHOUT ROWID
+"""
+MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
+MEMBER_COLUMNS = (
+    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
+    "refusal", "spans",
+)  # fmt: skip
+#: The rest of a list that replaces an older one must be this much, or it is refused.
+MOST_LOST, MOST_LOST_SHARE = 5, 0.25
+
+
+def _member(row: Mapping[str, Any]) -> Credential:
+    """A row of MEMBER_QUERY; a broken one admits nobody."""
+    uid, holder = Uid(str(row["uid"])), str(row["holder"])
+    source = Origin(str(row["source"]).partition(" ")[0])
+    try:
+        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
+        membership = Membership(
+            id=row["id"],
+            plan=row["plan"],
+            trusted_until=datetime.fromisoformat(row["trusted_until"]),
+            refusal=Reason(row["refusal"]) if row["refusal"] else None,
+            spans=tuple((start, end) for start, end in spans),
+        )
+        return Credential(
+            uid=uid,
+            holder=holder,
+            enabled=row["enabled"] == 1,
+            valid_from=_day(row["valid_from"]),
+            valid_until=_day(row["valid_until"]),
+            schedule=row["schedule"],
+            source=source,
+            membership=membership,
+        )
+    except (LookupError, TypeError, ValueError):
+        why = "its entry in the database is broken"
+        return Credential(uid, holder, enabled=False, source=source, refused=why)
+
+
+class SyncedPeople(SqliteFile):
+    """synced.db: the people of membership systems and of lists at web addresses, which
+    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
+    settings: ``cobot``, ``list 1 ("members")``.
+
+    It is a file of its own so that no fault of a synced list can touch the list that
+    the owner made.  Every method raises StoreError.
+    """
+
+    schema = (SYNCED_TABLES,)
+
+    def find(self, uid: Uid) -> Credential | None:
+        """If several sources know it, the first that has it switched on."""
+        order = "ORDER BY enabled DESC, source LIMIT 1"
+        rows = self._query(f"{MEMBER_QUERY} WHERE uid = ? {order}", uid)
+        return _member(dict(rows[0])) if rows else None
+
+    def cards(self, source: str = "") -> Iterator[Credential]:
+        """Everybody, or everybody of ``source``, by holder."""
+        which = "WHERE source = ?" if source else "WHERE ? = ''"
+        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
+        yield from (_member(dict(row)) for row in self._query(query, source))
+
+    def read_at(self, source: str) -> datetime | None:
+        """When its list was last confirmed."""
+        query = "SELECT read_at FROM sources WHERE source = ?"
+        return next((_time(row[0]) for row in self._query(query, source)), None)
+
+    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
+        """Its list was read at ``at`` and has not changed."""
+        with self._transaction() as db:
+            self._confirm(db, source, at, trusted_until)
+
+    def replace(
+        self,
+        source: str,
+        cards: Iterable[Credential],
+        at: datetime,
+        trusted_until: datetime,
+        *,
+        keeps_missing_once: bool = False,
+    ) -> None:
+        """Replace the list of ``source``: all of it or nothing.  With
+        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
+        dropped only when missing twice in a row."""
+        rows = [
+            (
+                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
+                c.valid_until and str(c.valid_until), c.schedule,
+                c.membership.id, c.membership.plan, c.membership.refusal or "",
+                json.dumps(c.membership.spans, default=datetime.isoformat),
+                0, source, c.uid,
+            )
+            for c in cards if c.membership
+        ]  # fmt: skip
+        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
+        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
+        with self._transaction() as db:
+            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
+            db.execute(missing, (source,))
+            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
+            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
+            db.execute(dropped, (source, int(keeps_missing_once)))
+            self._confirm(db, source, at, trusted_until)
+
+    def keep_only(self, sources: Collection[str]) -> None:
+        """Forget the lists of tables that are no longer in the settings."""
+        for (source,) in self._query("SELECT source FROM sources"):
+            if source not in sources:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM members WHERE source = ?", (source,))
+                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
+
+    def _confirm(
+        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
+    ) -> None:
+        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
+        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
+
+
+def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
+    """Why a new list of people must not replace the one in force without the owner's
+    word: a fault elsewhere must not shut everybody out.  "" if it may."""
+    lost = len(set(before) - set(now))
+    if not now and before:
+        return f"it is empty, and the one in force has {counted(len(before), 'card')}"
+    if lost > max(MOST_LOST, MOST_LOST_SHARE * len(before)):
+        return f"{lost:,} of {counted(len(before), 'card')} are missing from it"
+    return ""
 
 
 ################################################################################
@@ -12107,8 +12364,9 @@ def make_lock(where: str, access: LockAccess, config: Config, clock: Clock) -> L
 def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     """The database in ``state_dir``; the door's own (``repair``) hardly waits for
     another process."""
-    path = Path(config.door.state_dir) / "doorpi.db"
-    return SqliteStore(path, repair=repair, busy_s=0.25 if repair else 5.0)
+    path, busy_s = Path(config.door.state_dir) / "doorpi.db", 0.25 if repair else 5.0
+    synced = SyncedPeople(path.with_name("synced.db"), busy_s=busy_s)
+    return SqliteStore(path, synced, repair=repair, busy_s=busy_s)
 
 
 #: The owner's file, with the makers of what is replaced when it changes.
@@ -12358,7 +12616,8 @@ def cmd_cards(args: argparse.Namespace) -> None:
         in_file = sorted(
             config.cards.values(), key=lambda card: (card.holder, card.uid)
         )
-        others = (card for card in store.people.cards() if card.uid not in config.cards)
+        everybody = store.people.everybody()
+        others = (card for card in everybody if card.uid not in config.cards)
         known = heapq.merge(in_file, others, key=lambda card: (card.holder, card.uid))
         cards = with_blocks(known, store.people.blocks())
         if args.json:

@@ -19,6 +19,7 @@ from doorpi import (
     Debounce,
     GuestPass,
     LockPolicy,
+    Membership,
     PassCode,
     Reason,
     Role,
@@ -50,6 +51,11 @@ OPEN, SHUT = hours("Wed 00:00-24:00"), hours("Thu 00:00-24:00")
 MASTER = {"role": Role.MASTER}
 JUST_NOW = NOON - timedelta(seconds=1)
 USED = GuestPass(PassCode("ABCDEFG2", NOON, True), "Jo", NOON, "ken", used_at=JUST_NOW)
+
+MEMBER = Membership("m1", "Fix Desk", trusted_until=NOON + DAY)
+TOO_OLD = MEMBER._replace(trusted_until=NOON)
+NO_PASS = MEMBER._replace(refusal=Reason.NO_PASS)
+BOOKED = MEMBER._replace(refusal=Reason.NO_BOOKING, spans=((NOON, NOON + TICK),))
 
 #: name: (changes of the card or None, circumstances, reason)
 DECISIONS = {
@@ -83,6 +89,16 @@ DECISIONS = {
     "a pass in another zone":         ({"ends": NOON.astimezone(UTC)}, {}, Reason.EXPIRED),
     "a pass that was used":           ({"guest_pass": USED}, {}, Reason.USED_UP),
     "a pass that was not used":       ({"guest_pass": USED._replace(used_at=None)}, {}, Reason.GRANTED),
+
+    "a member":                       ({"membership": MEMBER}, {}, Reason.GRANTED),
+    "a list that is too old":         ({"membership": TOO_OLD}, {}, Reason.LIST_TOO_OLD),
+    "its last instant of trust":      ({"membership": TOO_OLD}, {"at": NOON - TICK}, Reason.GRANTED),
+    "a plan for other doors":         ({"membership": MEMBER._replace(refusal=Reason.PLAN_NOT_HERE)}, {}, Reason.PLAN_NOT_HERE),
+    "no time pass":                   ({"membership": NO_PASS}, {}, Reason.NO_PASS),
+    "a booking begins":               ({"membership": BOOKED}, {}, Reason.GRANTED),
+    "an instant before the booking":  ({"membership": BOOKED}, {"at": NOON - TICK}, Reason.NO_BOOKING),
+    "the booking has ended":          ({"membership": BOOKED}, {"at": NOON + TICK}, Reason.NO_BOOKING),
+    "clock unset, a member":          ({"membership": MEMBER}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
 
     "clock unset, plain":             ({}, {"clock_set": False}, Reason.GRANTED),
     "clock unset, a pass begins":     ({"starts": NOON}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
@@ -124,6 +140,9 @@ PRECEDENCES = {
     "clock-not-set before schedule":       ({"schedule": "shut"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock-not-set before a lost schedule": ({"schedule": "?"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "schedule before passback":            ({"schedule": "shut"}, PASSED_BACK, Reason.NOT_PERMITTED_AT_THIS_TIME),
+    "schedule before list-too-old":        ({"schedule": "shut", "membership": TOO_OLD}, {}, Reason.NOT_PERMITTED_AT_THIS_TIME),
+    "list-too-old before no-pass":         ({"membership": NO_PASS._replace(trusted_until=NOON)}, {}, Reason.LIST_TOO_OLD),
+    "not-enabled before no-pass":          ({"enabled": False, "membership": NO_PASS}, {}, Reason.NOT_ENABLED),
     "a master's rules stay in lockdown":   ({**NEVER, **MASTER}, {"locked_down": True}, Reason.NOT_ACTIVE),
 }  # fmt: skip
 

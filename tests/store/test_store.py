@@ -139,7 +139,7 @@ def test_from_find_to_its_select_there_are_four_steps(store):
     store.people._connection().set_trace_callback(asked)
 
     assert store.people.find(KEN)
-    assert steps == [["find", "_query", "_query"]]
+    assert steps == [["find", "listed", "_query", "_query"]]
 
 
 #: What is asked of a list and a log, and the answer where nothing was ever stored.

@@ -700,6 +700,7 @@ CREDENTIALS = st.builds(
     starts=st.none(),
     ends=st.none(),
     guest_pass=st.none(),
+    membership=st.none(),
 )
 LISTS = st.lists(CREDENTIALS, min_size=1, max_size=8, unique_by=lambda card: card.uid)
 

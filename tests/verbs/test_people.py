@@ -608,6 +608,7 @@ credentials = st.builds(
     starts=st.none(),
     ends=st.none(),
     guest_pass=st.none(),
+    membership=st.none(),
 ).filter(
     lambda card: (
         not (

@@ -17,6 +17,7 @@ from doorpi import (
     Command,
     Credential,
     Event,
+    Membership,
     Origin,
     Reason,
     Result,
@@ -70,7 +71,30 @@ LATER = "; not in the next 400 days unless something is changed."
 LOCKDOWN = "locked-down, no card opens the door; to lift that: doorpi lockdown off"
 
 #: name: (changes of the card or None, circumstances, the sentence)
+MEMBER = Membership("m1", "Fix Desk", trusted_until=NOON + 2 * DAY)
+COBOT = {"source": Origin.COBOT}
+
 SENTENCES = {
+    "a member": (
+        {"membership": MEMBER, **COBOT}, {},
+        f"{KEN_IS} let in now: granted, until Fri 2026-11-20 at 12:00 (unless its list is read again by then).",
+    ),
+    "a member whose list is too old": (
+        {"membership": MEMBER._replace(trusted_until=NOON), **COBOT}, {},
+        f"{KEN_IS} denied: list-too-old, the list of cobot was last confirmed too long ago; see doorpi doctor.",
+    ),
+    "a plan for other doors": (
+        {"membership": MEMBER._replace(refusal=Reason.PLAN_NOT_HERE), **COBOT}, {},
+        f"{KEN_IS} denied: plan-not-here, the plan 'Fix Desk' does not include this door.",
+    ),
+    "no time pass": (
+        {"membership": MEMBER._replace(refusal=Reason.NO_PASS), **COBOT}, {},
+        f"{KEN_IS} denied: no-pass, there is no time pass that covers this time; not in the next 400 days unless something is changed.",
+    ),
+    "a booking later on": (
+        {"membership": MEMBER._replace(refusal=Reason.NO_BOOKING, spans=((NOON + DAY, NOON + 2 * DAY),)), **COBOT}, {},
+        f"{KEN_IS} denied: no-booking, the room is not booked for them at this time; next possible on Thu 2026-11-19 at 12:00.",
+    ),
     "on the list": ({}, {}, f"{KEN_IS} let in now: granted, without limits."),
     "for some days": (
         {"valid_until": TODAY + DAY}, {},
@@ -278,6 +302,7 @@ cards = st.builds(
     starts=st.none() | moments,
     ends=st.none() | moments,
     guest_pass=st.none(),
+    membership=st.none(),
 )
 circumstances = st.builds(
     Circumstances,
