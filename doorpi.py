@@ -1546,6 +1546,10 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
+class FileTrouble(ValueError):
+    """A file that the settings name cannot be used; the text says which, and why."""
+
+
 class Secret:
     """A key or token: its text, or the name of its file.  It has no readable repr."""
 
@@ -2000,6 +2004,12 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
 #: A table's header as it must be written.
 HEADERS = {name: f"[[{name}]]" if name in LISTS else f"[{name}]" for name in TABLES}
 
+#: The tables whose files the door needs.
+DOOR_TABLES = TABLES.keys() - ONLINE.keys()
+#: For a table, a key and its value: what stands in the file that they name.  Raises:
+#: FileTrouble.
+FileReader = Callable[[str, str, Any], dict[str, Any]]
+
 T = TypeVar("T")
 
 # -- what can be read of a file that is not valid TOML
@@ -2138,8 +2148,10 @@ class Parser:
     """One reading of doorpi.toml: turns its tables into settings, and collects all
     that is wrong with them."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.document = {**document}
+    def __init__(
+        self, document: Mapping[str, Any], read: FileReader = lambda *named: {}
+    ) -> None:
+        self.document, self._read = {**document}, read
         for name in TABLES:  # [[telegram.user]] is a table like any other here
             outer, dot, key = name.partition(".")
             table = self.document.get(outer)
@@ -2153,6 +2165,7 @@ class Parser:
         self.examples, self.bare_numbers = list[str](), list[str]()
         #: The locks that can be used, though something else may be wrong.
         self.usable: set[str] = set()
+        self.lacks_files = False
         self._first_place: dict[Uid, str] = {}
 
     def report(self, place: str, words: str) -> None:
@@ -2173,18 +2186,28 @@ class Parser:
             elif key not in keys:
                 self.unknown(where, key, keys)
             else:
-                try:
-                    values[key] = keys[key].checked(value)
-                except ValueError as error:
-                    is_secret = keys[key].kind is Secret
-                    shown = "(not shown)" if is_secret else _shown(value)
-                    self.report(place, f" = {shown}: {error} ({keys[key].meaning})")
+                values |= self._checked(where, key, value, keys[key])
         for key, each in keys.items():
             place = f"{where}.{key}"
             if each.is_needed and not values[key] and place not in self.reported:
                 words = "empty" if key in table else "missing"
                 self.report(place, f": {words} ({each.meaning})")
         return values
+
+    def _checked(
+        self, where: str, key: str, value: object, setting: Setting
+    ) -> dict[str, Any]:
+        """The key with its value and what stands in its file; {} if that is wrong."""
+        try:
+            checked = setting.checked(value)
+            return {key: checked, **self._read(where.split(" ")[0], key, checked)}
+        except FileTrouble as error:
+            words, self.lacks_files = f": {error}", True
+        except ValueError as error:
+            shown = "(not shown)" if setting.kind is Secret else _shown(value)
+            words = f" = {shown}: {error} ({setting.meaning})"
+        self.report(f"{where}.{key}", words)
+        return {}
 
     def unknown(self, where: str, key: str, keys: Iterable[str]) -> None:
         """Report a key, without its value: that may be a secret.  The key that was
@@ -2569,9 +2592,10 @@ def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
             yield key, f" = {'(not shown)' if is_secret else _shown(text)}: {error}"
 
 
-def parse_config(text: str) -> Config:
-    """Read the text of doorpi.toml.  Raises: ConfigError with every problem: its place,
-    value and reason, or its line where that is not TOML."""
+def parse_config(text: str, read: FileReader = lambda *named: {}) -> Config:
+    """Read the text of doorpi.toml, and with ``read`` the files that it names.  Raises:
+    ConfigError with every problem: its place, value and reason, or its line where that
+    is not TOML."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as Windows writes it
     mistakes: list[str] = []
     try:
@@ -2583,12 +2607,12 @@ def parse_config(text: str) -> Config:
             document = tomllib.loads(text)
         except ValueError:  # two statements contradict each other
             raise ConfigError(mistakes) from None
-    parser = Parser(document)
+    parser = Parser(document, read)
     config = parser.config()
     if not parser.problems and not mistakes:
         return config
     rest = config if "fallback" in parser.usable else config._replace(fallback=None)
-    is_usable = "lock" in parser.usable and not mistakes
+    is_usable = "lock" in parser.usable and not (mistakes or parser.lacks_files)
     raise ConfigError([*mistakes, *parser.problems], rest if is_usable else None)
 
 
@@ -8774,21 +8798,12 @@ def read_settings(path: Path) -> str:
     raise ConfigError([f"{path}: {trouble}"])
 
 
-def parse_file(text: str, path: Path, environ: Mapping[str, str]) -> Config:
-    """The settings in ``text``, read as the file ``path``, but without the content of
-    the files that it names.  Raises: ConfigError with every problem."""
-    config = parse_config(text)
-    state_dir = next(state_folders(config.door.state_dir, path, environ))
-    return config._replace(door=config.door._replace(state_dir=str(state_dir)))
-
-
 def read_config(
-    path: Path, environ: Mapping[str, str], *, keyless: bool = False
+    path: Path, environ: Mapping[str, str], tables: Collection[str] = DOOR_TABLES
 ) -> Config:
-    """Read and check the settings; ``keyless``: without the files that they name.
-    Raises: ConfigError with every problem."""
-    config = parse_file(read_settings(path), path, environ)
-    return config if keyless else resolve_files(config, path, environ)
+    """Read and check the settings, with the files that ``tables`` name.  Raises:
+    ConfigError with every problem."""
+    return NamedFiles(path, environ, tables).parse(read_settings(path))
 
 
 def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -8797,101 +8812,82 @@ def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterato
     yield from (path.parent / each for each in (named, given, "state") if each)
 
 
-class NamedFile(NamedTuple):
-    """A file that holds a secret or certificates for a key of a lock's settings, which
-    call it ``name``; "": the settings hold the secret themselves.  One that is
-    ``of_systemd`` (LoadCredential=) may be readable only for the service."""
+class NamedFiles:
+    """The files with secrets and certificates that the settings ``path`` name: beside
+    it, or among the credentials that systemd hands over (LoadCredential=), which may be
+    readable only for the service.  Those of ``tables`` are read, unless ``kept`` has
+    their content; ``seen`` gets the path of each one before it is read."""
 
-    where: str
-    key: str
-    name: str
-    path: Path
-    of_systemd: bool = False
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        tables: Collection[str] = (),
+        kept: Mapping[str, str] = MappingProxyType({}),
+        seen: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        self._path, self._environ = path, environ
+        self._handed = Path(environ.get("CREDENTIALS_DIRECTORY") or os.devnull)
+        self._tables, self._kept, self._seen = tables, kept, seen
+        self.texts: dict[str, str] = {}  # what was read, by name, but for systemd's
 
-    def values(self, kept: str | None) -> dict[str, str | Secret] | str:
-        """The settings with the file's content, or ``kept``; or why not, in words."""
-        place = f"{self.where}.{self.key}: {self.path}"
-        try:
-            text = kept or text_of(self.path, errors="surrogateescape")
-        except OSError as error:
-            return f"{place} cannot be read: {(error.strerror or str(error)).lower()}"
-        if self.key == "ca_file":
+    def parse(self, text: str) -> Config:
+        """The settings in ``text``, read as the file ``path``.  Raises: ConfigError."""
+        config = parse_config(text, self.read)
+        named = config.door.state_dir
+        state_dir = str(next(state_folders(named, self._path, self._environ)))
+        return config._replace(door=config.door._replace(state_dir=state_dir))
+
+    @staticmethod
+    def name(key: str, value: Any) -> str:
+        """The name of the file with the value of a key; "" if there is none."""
+        named = value if key == "ca_file" else getattr(value, "file", "")
+        return str(named)
+
+    def place(self, name: str) -> Path:
+        theirs = self._handed / name
+        return theirs if os.access(theirs, os.F_OK) else self._path.parent / name
+
+    def read(self, table: str, key: str, value: Any) -> dict[str, Any]:
+        """A FileReader."""
+        name = self.name(key, value)
+        if not name or table not in self._tables:
+            return {}
+        path, text = self.place(name), self._kept.get(name) or self._text(name)
+        if key == "ca_file":
             if "-----BEGIN " not in text:
-                return f"{place} holds no certificate in PEM"
-            return {"ca_file": str(self.path.absolute()), "trusted": text}
+                raise FileTrouble(f"{path} holds no certificate in PEM")
+            return {"ca_file": str(path.absolute()), "trusted": text}
         text = text.strip()
         if not (text and text.isascii() and text.isprintable()):
-            return f"{place} does not hold one line of plain text"
-        return {self.key: Secret(text=text, file=self.name)}
+            raise FileTrouble(f"{path} does not hold one line of plain text")
+        return {key: Secret(text=text, file=name)}
+
+    def _text(self, name: str) -> str:
+        path = self.place(name)
+        self._seen(path)
+        try:
+            text = text_of(path, errors="surrogateescape")
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise FileTrouble(f"{path} cannot be read: {why}") from None
+        if path == self._path.parent / name:
+            self.texts[name] = text
+        return text
 
 
 def named_files(
     config: Config, path: Path, environ: Mapping[str, str], *, online: bool = False
-) -> Iterator[NamedFile]:
-    """The files with the door's secrets and certificates, or with those of `doorpi
-    online`, of the settings ``path``: beside it, or among the credentials that systemd
-    hands over."""
-    handed = Path(environ.get("CREDENTIALS_DIRECTORY") or os.devnull)
+) -> Iterator[tuple[str, Path]]:
+    """Each key of the door, or of `doorpi online`, that holds a secret or names
+    certificates, such as ``lock.api_key``, and the file: perhaps ``path`` itself."""
+    files = NamedFiles(path, environ)
     doors: dict[str, Table] = {**locks_of(config), **authorities_of(config)}
     for where, table in (config.online if online else doors).items():
         for key, value in table.items():
-            if key == "ca_file" and value:
-                yield NamedFile(where, key, value, path.parent / value)
-            elif isinstance(value, Secret) and value.file:
-                ours, theirs = path.parent / value.file, handed / value.file
-                is_theirs = theirs != ours and os.access(theirs, os.F_OK)
-                place = theirs if is_theirs else ours
-                yield NamedFile(where, key, value.file, place, is_theirs)
-            elif isinstance(value, Secret) and value:
-                yield NamedFile(where, key, "", path)
-
-
-def resolve_files(
-    config: Config,
-    path: Path,
-    environ: Mapping[str, str],
-    kept: Mapping[str, str] = MappingProxyType({}),
-) -> Config:
-    """``config`` of the file ``path`` with its secrets and certificates: taken from
-    ``kept`` by name, or else read.  Raises: ConfigError with every problem."""
-    problems: list[str] = []
-    locks: dict[str, Any] = dict(locks_of(config))
-    authorities = authorities_of(config)
-    for file in named_files(config, path, environ):
-        values = file.values(kept.get(file.name)) if file.name else {}
-        if isinstance(values, str):
-            problems.append(values)
-        elif file.where in locks:
-            locks[file.where] = locks[file.where]._replace(**values)
-        else:
-            authorities[file.where] = authorities[file.where]._replace(**values)
-    if not problems:  # the content is checked as well
-        for where, lock in locks_of(config).items():
-            known, found = set(lock_problems(lock)), lock_problems(locks[where])
-            new = [problem for problem in found if problem not in known]
-            problems += [f"{where}.{key}{words}" for key, words in new]
-    if problems:
-        raise ConfigError(problems)
-    return config._replace(authorities=tuple(authorities.values()), **locks)
-
-
-def resolve_online(
-    config: Config, path: Path, environ: Mapping[str, str]
-) -> dict[str, Table]:
-    """The tables of `doorpi online` with their secrets.  Raises: ConfigError with every
-    problem."""
-    tables, problems = dict(config.online), list[str]()
-    for file in named_files(config, path, environ, online=True):
-        values = file.values(None) if file.name else {}
-        if isinstance(values, str):
-            problems.append(values)
-        else:
-            tables[file.where] = tables[file.where]._replace(**values)
-    for where, table in tables.items():
-        problems += [f"{where}.{key}{words}" for key, words in online_problems(table)]
-    if problems:
-        raise ConfigError(problems)
-    return tables
+            if value and (key == "ca_file" or isinstance(value, Secret)):
+                name = files.name(key, value)
+                yield f"{where}.{key}", files.place(name) if name else path
 
 
 # -- the last good settings
@@ -8914,15 +8910,18 @@ class LastGood(NamedTuple):
     def __repr__(self) -> str:
         return f"<the settings of {self.path}>"  # without the secrets
 
-    def config(self, path: Path, environ: Mapping[str, str]) -> Config:
-        """The settings, as ``path`` would mean them.  Raises: ConfigError."""
-        return resolve_files(self.keyless(), path, environ, self.files)
-
-    def keyless(self) -> Config:
-        """Without the files that they name, and only what this program understands:
-        another version may have written them.  Raises: ConfigError."""
+    def config(
+        self,
+        path: Path = Path(),
+        environ: Mapping[str, str] = MappingProxyType({}),
+        tables: Collection[str] = (),
+    ) -> Config:
+        """The settings, as the file ``path`` would mean them, with the files that
+        ``tables`` name; only what this program understands: another version may have
+        written them.  Raises: ConfigError."""
+        files = NamedFiles(path, environ, tables, self.files)
         try:
-            config = parse_config(self.settings)
+            config = parse_config(self.settings, files.read)
         except ConfigError as error:
             if error.rest is None:
                 raise
@@ -8969,7 +8968,7 @@ def read_last_good(folder: Path) -> LastGood | None:
         known = json.loads(text_of(path, most=2 * MOST_BYTES))
         settings, files, of = known["settings"], known["files"], known.get("path", "")
         good = LastGood(settings, files, of, folder, f"{at:%Y-%m-%d %H:%M}")
-        good.keyless()
+        good.config()
         are_texts = all(type(text) is str for text in (of, *files, *files.values()))
         return good if are_texts else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -8997,12 +8996,12 @@ class FileWatch:
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._changed: dict[Path, float] = {}  # when a file was last seen to change
         self._good: dict[Path, bytes] = {}  # contents when last good
-        self.follow(paths)
+        for path in paths:
+            self.follow(path)
 
-    def follow(self, paths: Iterable[Path]) -> None:
-        """Watch these from now on."""
-        self._seen = {path: self._seen.get(path) or _state(path) for path in paths}
-        self._changed = {p: at for p, at in self._changed.items() if p in self._seen}
+    def follow(self, path: Path) -> None:
+        """Watch this one, too, from now on."""
+        self._seen[path] = self._seen.get(path) or _state(path)
 
     def is_due(self, *, urgent: bool = False) -> bool:
         """True from the end of an edit until ``mark_read``; with ``urgent``, also if
@@ -9090,7 +9089,7 @@ class FileSettings:
         if last is None:
             raise ConfigError(problems)
         try:
-            self._config = config = last.config(self._path, self._environ)
+            self._config = config = last.config(self._path, self._environ, DOOR_TABLES)
         except ConfigError as error:
             raise ConfigError([*problems, *error.problems]) from None
         log.error(
@@ -9126,24 +9125,16 @@ class FileSettings:
     def _read(self) -> tuple[Config, LastGood]:
         """The settings, and what to keep of them.  Raises: ConfigError."""
         path, environ = self._path, self._environ
+        files = NamedFiles(path, environ, DOOR_TABLES, seen=self._watch.follow)
         text = read_settings(path)
-        written = parse_file(text, path, environ)
-        named = [*named_files(written, path, environ)]
-        self._watch.follow([path, *(file.path for file in named)])
-        config = resolve_files(written, path, environ)
+        config = files.parse(text)
         new_dir = config.door.state_dir
         old_dir = self._config.door.state_dir if self._config else new_dir
         if old_dir != new_dir:  # the list and a lockdown are there, and `only_door`
             why = "needs a restart (sudo systemctl restart doorpi); in use is"
             raise ConfigError([f"door.state_dir = {new_dir!r}: {why} {old_dir!r}"])
-        files: dict[str, str] = {}
-        tables: dict[str, Any] = {**locks_of(config), **authorities_of(config)}
-        for file in named:
-            if file.name and not file.of_systemd:
-                values = dict(tables[file.where].items())
-                values["ca_file"] = Secret(text=tables[file.where].trusted)
-                files[file.name] = values[file.key].text
-        return config, LastGood(text, files, str(path.absolute()), Path(new_dir))
+        good = LastGood(text, files.texts, str(path.absolute()), Path(new_dir))
+        return config, good
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
         old = self._config
@@ -9191,7 +9182,7 @@ class FileSettings:
         good = self._good
         kept = read_last_good(good.folder) if good else None
         is_other = good and kept and kept.settings != good.settings
-        return kept.keyless() if kept and is_other else None
+        return kept.config() if kept and is_other else None
 
     def remember(self) -> None:
         good = self._good
@@ -12397,16 +12388,16 @@ def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
     return IN_ETC
 
 
-def load(args: argparse.Namespace, *, secrets: bool = False) -> Config:
-    """The settings; the lock's keys only with ``secrets``, for perhaps root alone can
-    read them.  From here on a verb that root runs acts as the service's user.
+def load(args: argparse.Namespace, tables: Collection[str] = ()) -> Config:
+    """The settings, with the keys of ``tables``: perhaps root alone can read those.
+    From here on a verb that root runs acts as the service's user.
 
     With a file that cannot be used the last good settings are in force, for verbs as
     for the door.  Raises: ConfigError if there are none.
     """
     path = find_config(args.config, os.environ)
     try:
-        config = read_config(path, os.environ, keyless=not secrets)
+        config = read_config(path, os.environ, tables)
         become_owner(Path(config.door.state_dir))
         return config
     except ConfigError as error:
@@ -12417,7 +12408,7 @@ def load(args: argparse.Namespace, *, secrets: bool = False) -> Config:
             f"{path}: {counted(len(error.problems), 'problem')}; using the last good"
             f" settings, of {good.date}; see: doorpi check"
         )
-        return good.config(path, os.environ) if secrets else good.keyless()
+        return good.config(path, os.environ, tables)
 
 
 def say(lines: str | Iterable[str]) -> bool:
@@ -12463,18 +12454,17 @@ def cmd_online(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
     systemd = Systemd(os.environ, clock)
     while True:
-        config = load(args)
+        config = load(args, ONLINE)
         folder = Path(config.door.state_dir)
-        tables = resolve_online(config, path, os.environ)
         named = named_files(config, path, os.environ, online=True)
-        watch = FileWatch(clock, [path, *(file.path for file in named)])
+        watch = FileWatch(clock, [path, *(file for _, file in named)])
         store, own = make_store(config), OnlineStore(folder / "online.db", repair=True)
         with contextlib.closing(store), contextlib.closing(own):
             ask = functools.partial(ask_door, folder, clock)
             office = Office(config, clock, own, store.people, store.events, ask)
             services = [
                 SERVICES[type(table)](where, table, office)
-                for where, table in tables.items()
+                for where, table in config.online.items()
                 if type(table) in SERVICES
             ]
             if not services:
@@ -12518,7 +12508,7 @@ def _as_the_service(path: Path) -> Config:
 
     Raises: ConfigError with everything that would keep it from starting.
     """
-    written = read_config(path, os.environ, keyless=True)
+    written = read_config(path, os.environ, ())
     config, problems = written, list[str]()
     try:
         config = read_config(path, os.environ)
@@ -12526,7 +12516,7 @@ def _as_the_service(path: Path) -> Config:
         problems += error.problems
     is_root = os.geteuid() == 0  # else it was just read
     named = named_files(written, path, os.environ) if is_root else ()
-    needed = [path, *(file.path for file in named)] if is_root else []
+    needed = [path, *(file for _, file in named)] if is_root else []
     become_owner(Path(written.door.state_dir))
     problems += [f"{words}; {do}" for words, do in unreadable(needed)]
     if problems:
@@ -12561,10 +12551,10 @@ def _what_changes(path: Path, config: Config, enquiry: Enquiry) -> Iterator[str]
     if good is None:
         return
     try:
-        before = good.config(path, os.environ)
+        before = good.config(path, os.environ, DOOR_TABLES)
     except ConfigError:  # a key that only the service may read
-        before = good.keyless()
-        config = read_config(path, os.environ, keyless=True)
+        before = good.config()
+        config = read_config(path, os.environ, ())
     known = enquiry.people.find, enquiry.people.block_on
     changes = access_changes(before, config, *known)
     changes += setting_changes(before, config)
@@ -12580,10 +12570,9 @@ def _what_changes(path: Path, config: Config, enquiry: Enquiry) -> Iterator[str]
 def _notes(path: Path, config: Config) -> Iterator[str]:
     """What the owner should know about settings without a problem."""
     yield from doubtful_settings(config)
-    for file in named_files(config, path, os.environ):
-        if file.key != "ca_file" and file.path.stat().st_mode & 0o004:
-            what = f"{file.where}.{file.key}: {file.path} can be read by everybody"
-            yield f"{what}; chmod o-r {file.path}"
+    for place, file in named_files(config, path, os.environ):
+        if not place.endswith(".ca_file") and file.stat().st_mode & 0o004:
+            yield f"{place}: {file} can be read by everybody; chmod o-r {file}"
     for key in (*(f"{card}.uid" for card in config.examples), *_examples(config)):
         yield f"{key}: still the example value; put in your own"
     yield from _not_kept(Path(config.door.state_dir))
@@ -13031,7 +13020,7 @@ def _would_be_asked(
 def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
     """Ask the running door, or the lock itself where no door runs.  A move is logged
     like a tap, with the user who asked."""
-    config, clock = load(args, secrets=True), SystemClock()
+    config, clock = load(args, DOOR_TABLES), SystemClock()
     ProcessSignals().install()  # a strike is released, however this ends
     at, now = clock.now(), clock.monotonic()
     until = now + config.lock.unlock_window_s
@@ -13098,7 +13087,7 @@ def _findings(path: Path) -> Iterator[Finding]:
             words = f"the door uses its last good settings, of {good.date}"
             yield Finding(WARN, "settings", words, f"correct {path}")
             with contextlib.suppress(ConfigError):
-                config = good.config(path, os.environ)
+                config = good.config(path, os.environ, DOOR_TABLES)
     if config is not None:
         become_owner(Path(config.door.state_dir))
         for subject, findings in _subjects(path, config):
@@ -13110,8 +13099,8 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     clock, folder = SystemClock(), Path(config.door.state_dir)
     store, runs = make_store(config), is_running(folder)
     named = [*named_files(config, path, os.environ)]
-    needed = [path, *(file.path for file in named)]
-    held = (file.path for file in named if file.key != "ca_file")
+    needed = [path, *(file for _, file in named)]
+    held = (file for place, file in named if not place.endswith(".ca_file"))
     secret = [*dict.fromkeys([path, *held])]
     if cards := ", ".join(config.examples):
         words = f"{cards}: still the example value, and opens nothing"

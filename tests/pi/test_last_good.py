@@ -248,7 +248,7 @@ def test_last_good_settings_are_found_in_each_possible_folder(
 
     assert good is not None
     assert good.folder == root / found
-    assert good.keyless().door.state_dir == str(root / found)
+    assert good.config().door.state_dir == str(root / found)
 
 
 def test_last_good_settings_are_readable_by_their_owner_alone(path):
