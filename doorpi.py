@@ -2227,7 +2227,11 @@ class Parser:
         self.problems.append(f"{place}{printable(key, 60)}: {words}")
 
     def entries(self, name: str) -> Iterator[tuple[str, object]]:
-        """The tables of ``[[name]]``, each with its place: ``card 2 ("Ken")``."""
+        """The tables of ``[[name]]``, each with its place: ``card 2 ("Ken")``; or the
+        one of ``[name]``."""
+        if name not in LISTS:
+            yield from [(name, self.document[name])] if name in self.document else ()
+            return
         tables = self.document.get(name, [])
         if not isinstance(tables, list):
             self.report(name, f": expected {HEADERS[name]}, with two brackets")
@@ -2273,11 +2277,7 @@ class Parser:
         if first and last and first > last:
             words = f"before valid_from ({first}), so the card would never work"
             self.report(f"{where}.valid_until", f" = {last}: {words}")
-        name, known = raw["schedule"], self.schedules
-        # A schedule without a valid name may be the one that is missing.
-        if name and name not in known and "" not in known:
-            words = f"no [[schedule]] has this name{did_you_mean(name, known)}"
-            self.report(f"{where}.schedule", f" = {_shown(name)}: {words}")
+        self._check_name(f"{where}.schedule", raw["schedule"], self.schedules)
         found = []
         for number, card in enumerate(raw.get("cards", [raw]), 1):
             place = where
@@ -2293,7 +2293,7 @@ class Parser:
                     enabled=raw["enabled"] and not proof,
                     valid_from=first,
                     valid_until=last,
-                    schedule=name or None,
+                    schedule=raw["schedule"] or None,
                     role=Role(raw["role"]),
                     refused=proof and NO_PROOF.format(_shown(proof)),
                 )
@@ -2369,38 +2369,31 @@ class Parser:
             self.usable.add(name)
         return SECTIONS[name](**values)
 
-    def listed(self, name: str, kind: type[T]) -> tuple[T, ...]:
-        """The tables of ``[[name]]``, each of which has a name of its own."""
-        made: dict[str, T] = {}
+    def listed(self, name: str, kind: Callable[..., T]) -> dict[str, T]:
+        """The tables of ``[[name]]`` by their places; each has a name of its own."""
+        made, names = dict[str, T](), set[str]()
         for where, table in self.entries(name):
             values = self.table(where, table, TABLES[name])
-            own = values["name"]
+            own = values.get("name", "") if name not in ONLINE else ""
             if own and not re.fullmatch(r"[\w .-]+", own):
                 words = "a name has letters, digits, spaces, dots, - and _"
                 self.report(f"{where}.name", f" = {_shown(own)}: {words}")
-            if own in made:
+            if own in names:
                 self.report(f"{where}.name", f": another {name} has this name")
-            self._check_schedule(where, values.get("schedule"))
-            made[own] = kind(**values)
-        return tuple(made.values())
-
-    def _check_schedule(self, where: str, name: str | None) -> None:
-        if name and name not in self.schedules:
-            words = "no [[schedule]] has this name"
-            words += did_you_mean(name, self.schedules)
-            self.report(f"{where}.schedule", f" = {_shown(name)}: {words}")
-
-    def online(self) -> dict[str, Table]:
-        """The tables of `doorpi online`, by their places."""
-        made: dict[str, Table] = {}
-        for name, kind in ONLINE.items():
-            single = [(name, self.document[name])] if name in self.document else []
-            for where, table in self.entries(name) if name in LISTS else single:
-                values = self.table(where, table, TABLES[name])
-                self._check_schedule(where, values.get("schedule"))
-                made[where] = kind(**values)
-                self._report_new(where, online_problems(made[where]))
+            names |= {own} - {""}
+            schedule = values.get("schedule", "")
+            self._check_name(f"{where}.schedule", schedule, self.schedules)
+            made[where] = kind(**values)
         return made
+
+    def _check_name(
+        self, place: str, name: str, known: Collection[str], of: str = "[[schedule]]"
+    ) -> None:
+        """Report the name of a table that is not there.  A table without a valid name
+        may be the one that is missing."""
+        if name and name not in known and "" not in known:
+            words = f"no {of} has this name{did_you_mean(name, known)}"
+            self.report(place, f" = {_shown(name)}: {words}")
 
     def config(self) -> Config:
         """All of the settings, with defaults for what is wrong."""
@@ -2413,9 +2406,13 @@ class Parser:
         patterns, self.schedules = self.patterns(), self.read_schedules()
         config = Config(
             **sections,
-            authorities=self.listed("authority", AuthorityConfig),
-            scanners=self.listed("scanner", ScannerConfig),
-            online=self.online(),
+            authorities=tuple(self.listed("authority", AuthorityConfig).values()),
+            scanners=tuple(self.listed("scanner", ScannerConfig).values()),
+            online={
+                where: table
+                for name, kind in ONLINE.items()
+                for where, table in self.listed(name, kind).items()
+            },
             patterns=patterns,
             schedules=self.schedules,
             cards=self.cards(),
@@ -2427,20 +2424,31 @@ class Parser:
 
     def _check(self, config: Config) -> None:
         """Report what is wrong even where each value is valid by itself."""
-        pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
-        pins["reader.reset_gpio"] = "the reader's reset"
         problem = _reader_problem(config.reader)
         if problem and "reader.virtual" not in self.reported:
             device = _shown(config.reader.device)
             self.report("reader.device", f" = {device}: {problem}")
         for where, lock in locks_of(config).items():
-            of_kind = LOCK_KINDS[lock.kind].pins
-            pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
             if isinstance(self.document.get(where), dict):
                 self._report_new(where, lock_problems(lock))
         for where, authority in authorities_of(config).items():
             self._report_new(where, authority_problems(authority, config.scanners))
-        self._check_scanners(config)
+        for where, table in config.online.items():
+            self._report_new(where, online_problems(table))
+        names = [a.name for a in config.authorities if a.kind != "carontepass"]
+        for number, scanner in enumerate(config.scanners, 1):
+            place = f'scanner {number} ("{scanner.name}").authority'
+            of = "[[authority]] of kind digital-id"
+            self._check_name(place, scanner.authority, names, of)
+        self._check_pins(config)
+
+    def _check_pins(self, config: Config) -> None:
+        """Report a pin that two things are to have."""
+        pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
+        pins["reader.reset_gpio"] = "the reader's reset"
+        for where, lock in locks_of(config).items():
+            of_kind = LOCK_KINDS[lock.kind].pins
+            pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
         values, owners = settings_of(config), dict[int, str]()
         for place in (p for p in pins if p not in self.reported and values[p] >= 0):
             pin = values[place]
@@ -2454,15 +2462,6 @@ class Parser:
         for key, words in problems:
             if not reported & {f"{where}.kind", f"{where}.{key}"}:
                 self.report(f"{where}.{key}", words)
-
-    def _check_scanners(self, config: Config) -> None:
-        names = [a.name for a in config.authorities if a.kind != "carontepass"]
-        for number, scanner in enumerate(config.scanners, 1):
-            if scanner.authority and scanner.authority not in names:
-                words = "no [[authority]] of kind digital-id has this name"
-                words += did_you_mean(scanner.authority, names)
-                where = f'scanner {number} ("{scanner.name}").authority'
-                self.report(where, f" = {_shown(scanner.authority)}: {words}")
 
 
 #: Why a card is refused; without its entry, a row of the database could admit it.
@@ -2637,111 +2636,6 @@ def doubtful_settings(config: Config) -> Iterator[str]:
                 f" program does not run, which opens the door; choose one of {others}"
             )
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
-
-
-# -- what an edit changes
-
-MOST_CHANGES = 20  # lines
-MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
-
-
-def access_changes(
-    before: Config,
-    after: Config,
-    find: Callable[[Uid], Credential | None],
-    block_on: Callable[[Uid, str], Block | None],
-) -> list[str]:
-    """What an edit means for people, in words, a line each.  The database decides about
-    cards that are not in the file: ``find`` and ``block_on`` look into it."""
-    removed = [uid for uid in before.cards if uid not in after.cards]
-    added = [uid for uid in after.cards if uid not in before.cards]
-    rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
-    revived = []
-    for uid, row in rows.items():
-        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
-            until = f" until {row.valid_until}" if row.valid_until else ""
-            words = f"is still on the database's list and may enter{until}"
-            end = f"to end that: doorpi revoke {format_uid(uid)}"
-            revived.append(f"{card_name(row)} {words}; {end}")
-    before = before._replace(cards={**rows, **before.cards})
-    after = after._replace(cards={**rows, **after.cards})
-    lines = [*revived, *_listed_changes(before, after)]
-    if (more := len(lines) - MOST_CHANGES) > 0:
-        lines[MOST_CHANGES:] = [f"and {more:,} more changes"]
-    return lines
-
-
-def _names(names: Iterable[str]) -> str:
-    """``A, B, C and 9,995 more``: each name once, safe to show."""
-    shown = [printable(name, 160) for name in dict.fromkeys(names)]
-    if len(shown) > 4:
-        return f"{', '.join(shown[:3])} and {len(shown) - 3:,} more"
-    return ", ".join(shown)
-
-
-def card_changes(
-    was: Credential, now: Credential, before: Schedules, after: Schedules
-) -> list[str]:
-    """What changes for a card: when it is valid, and its holder."""
-    # An edit of a schedule that the card keeps is reported with the schedule.
-    old = after if was.schedule == now.schedule else before
-    valid = validity(was, old), validity(now, after)
-    news = [" -> ".join(valid)] if valid[0] != valid[1] else []
-    return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
-
-
-def _listed_changes(before: Config, after: Config) -> Iterator[str]:
-    """What changes for cards, those with the same change in one line, and which
-    schedules are new, removed or different."""
-    every = {**after.cards, **before.cards}
-    held = Counter(card.holder for card in every.values())
-    changed: dict[str, list[str]] = {}
-    for uid, card in every.items():
-        was, now = before.cards.get(uid), after.cards.get(uid)
-        news = ["removed" if was else "added"]
-        if was and now:
-            news = card_changes(was, now, before.schedules, after.schedules)
-        for change in news:
-            name = card_name(card) if held[card.holder] > 1 else card.holder
-            changed.setdefault(change, []).append(name)
-    yield from (f"{_names(names)}: {change}" for change, names in changed.items())
-    for name in {**before.schedules, **after.schedules}:
-        old, new = before.schedules.get(name), after.schedules.get(name)
-        words = f"new ({_hours(new)})" if new else "removed"
-        if old and new:
-            who = _names(c.holder for c in after.cards.values() if c.schedule == name)
-            words = f"{_hours(old)} -> {_hours(new)}" + (f" ({who})" if who else "")
-            if (set(old.spans), old.closed) == (set(new.spans), new.closed):
-                continue
-        yield f"schedule {printable(name)}: {words}"
-
-
-def _optional_tables(config: Config) -> dict[str, str]:
-    """The tables that need not be there, and what each is, in words."""
-    found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
-    found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
-    found |= {f"scanner {each.name}": "added" for each in config.scanners}
-    return found | dict.fromkeys(config.online, "added")
-
-
-def setting_changes(before: Config, after: Config) -> Iterator[str]:
-    """What an edit changes besides people's access, in words, a line each, without
-    secrets."""
-    old, new = _optional_tables(before), _optional_tables(after)
-    for name in old | new:
-        if (name in old) is not (name in new):
-            yield f"{name}: {new.get(name, 'removed')}"
-    settings = settings_of(before)
-    for key, now in settings_of(after).items():
-        was = settings.get(key, now)
-        if was == now:
-            continue
-        words = f"{_shown(was)} -> {_shown(now)}"
-        if isinstance(now, Pattern):
-            words = "redrawn"
-        elif isinstance(now, Secret):
-            words = "changed" if was and now else "added" if now else "removed"
-        yield f"{key}: {words}"
 
 
 ################################################################################
@@ -4688,6 +4582,111 @@ def utc_text(at: datetime) -> str:
     """``2026-11-21T12:00:00.123Z``: sorts as text, reads the same everywhere."""
     utc = at.astimezone(UTC)
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+
+
+# -- what an edit changes
+
+MOST_CHANGES = 20  # lines
+MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
+
+
+def access_changes(
+    before: Config,
+    after: Config,
+    find: Callable[[Uid], Credential | None],
+    block_on: Callable[[Uid, str], Block | None],
+) -> list[str]:
+    """What an edit means for people, in words, a line each.  The database decides about
+    cards that are not in the file: ``find`` and ``block_on`` look into it."""
+    removed = [uid for uid in before.cards if uid not in after.cards]
+    added = [uid for uid in after.cards if uid not in before.cards]
+    rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
+    revived = []
+    for uid, row in rows.items():
+        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
+            until = f" until {row.valid_until}" if row.valid_until else ""
+            words = f"is still on the database's list and may enter{until}"
+            end = f"to end that: doorpi revoke {format_uid(uid)}"
+            revived.append(f"{card_name(row)} {words}; {end}")
+    before = before._replace(cards={**rows, **before.cards})
+    after = after._replace(cards={**rows, **after.cards})
+    lines = [*revived, *_listed_changes(before, after)]
+    if (more := len(lines) - MOST_CHANGES) > 0:
+        lines[MOST_CHANGES:] = [f"and {more:,} more changes"]
+    return lines
+
+
+def _names(names: Iterable[str]) -> str:
+    """``A, B, C and 9,995 more``: each name once, safe to show."""
+    shown = [printable(name, 160) for name in dict.fromkeys(names)]
+    if len(shown) > 4:
+        return f"{', '.join(shown[:3])} and {len(shown) - 3:,} more"
+    return ", ".join(shown)
+
+
+def card_changes(
+    was: Credential, now: Credential, before: Schedules, after: Schedules
+) -> list[str]:
+    """What changes for a card: when it is valid, and its holder."""
+    # An edit of a schedule that the card keeps is reported with the schedule.
+    old = after if was.schedule == now.schedule else before
+    valid = validity(was, old), validity(now, after)
+    news = [" -> ".join(valid)] if valid[0] != valid[1] else []
+    return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
+
+
+def _listed_changes(before: Config, after: Config) -> Iterator[str]:
+    """What changes for cards, those with the same change in one line, and which
+    schedules are new, removed or different."""
+    every = {**after.cards, **before.cards}
+    held = Counter(card.holder for card in every.values())
+    changed: dict[str, list[str]] = {}
+    for uid, card in every.items():
+        was, now = before.cards.get(uid), after.cards.get(uid)
+        news = ["removed" if was else "added"]
+        if was and now:
+            news = card_changes(was, now, before.schedules, after.schedules)
+        for change in news:
+            name = card_name(card) if held[card.holder] > 1 else card.holder
+            changed.setdefault(change, []).append(name)
+    yield from (f"{_names(names)}: {change}" for change, names in changed.items())
+    for name in {**before.schedules, **after.schedules}:
+        old, new = before.schedules.get(name), after.schedules.get(name)
+        words = f"new ({_hours(new)})" if new else "removed"
+        if old and new:
+            who = _names(c.holder for c in after.cards.values() if c.schedule == name)
+            words = f"{_hours(old)} -> {_hours(new)}" + (f" ({who})" if who else "")
+            if (set(old.spans), old.closed) == (set(new.spans), new.closed):
+                continue
+        yield f"schedule {printable(name)}: {words}"
+
+
+def _optional_tables(config: Config) -> dict[str, str]:
+    """The tables that need not be there, and what each is, in words."""
+    found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
+    found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
+    found |= {f"scanner {each.name}": "added" for each in config.scanners}
+    return found | dict.fromkeys(config.online, "added")
+
+
+def setting_changes(before: Config, after: Config) -> Iterator[str]:
+    """What an edit changes besides people's access, in words, a line each, without
+    secrets."""
+    old, new = _optional_tables(before), _optional_tables(after)
+    for name in old | new:
+        if (name in old) is not (name in new):
+            yield f"{name}: {new.get(name, 'removed')}"
+    settings = settings_of(before)
+    for key, now in settings_of(after).items():
+        was = settings.get(key, now)
+        if was == now:
+            continue
+        words = f"{_shown(was)} -> {_shown(now)}"
+        if isinstance(now, Pattern):
+            words = "redrawn"
+        elif isinstance(now, Secret):
+            words = "changed" if was and now else "added" if now else "removed"
+        yield f"{key}: {words}"
 
 
 ################################################################################
