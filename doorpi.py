@@ -392,15 +392,8 @@ class Credential(NamedTuple):
     @property
     def needs_clock(self) -> bool:
         """True if the decision depends on the day or the hour."""
-        limits = (
-            self.valid_from,
-            self.valid_until,
-            self.schedule,
-            self.starts,
-            self.ends,
-            self.membership,
-        )
-        return any(limit is not None for limit in limits)
+        dates = self.valid_from, self.valid_until, self.starts, self.ends
+        return any(dates) or (self.schedule, self.membership) != (None, None)
 
 
 class Membership(NamedTuple):
@@ -3696,17 +3689,10 @@ class LocalList:
                 found = self._people.find(uid, default=default)
             if found and request.medium is Medium.CHAT:  # a lockdown is for all
                 found = found._replace(role=Role.HOLDER)
-        elif request.medium is Medium.QR:
-            found = self._guest(request.identifier)
+        elif request.medium is Medium.QR and (code := self._read_pass(uid)):
+            # Refused, if the list does not have the pass or cannot be read:
+            found = guest_of(code, self._people.find_pass(code.id))
         return self.with_block(request, found)
-
-    def _guest(self, text: str) -> Credential | None:
-        """The guest whose pass it is; None for any other code.  A pass that the list
-        does not have, or that cannot be looked up, is refused."""
-        code = self._read_pass(text)
-        if code is None:
-            return None
-        return guest_of(code, self._people.find_pass(code.id))
 
     def with_block(
         self, request: AccessRequest, found: Credential | None
@@ -4117,11 +4103,8 @@ class Passage:
         self.event = self.event._replace(**verdict._asdict())
         if verdict.granted:
             keeper.display.denials.forgive()
-        is_master = bool(
-            verdict.granted
-            and self._credential
-            and self._credential.role is Role.MASTER
-        )
+        role = self._credential.role if self._credential else Role.HOLDER
+        is_master = verdict.granted and role is Role.MASTER
         is_enrolling = arrived < keeper.display.enrolling_until
         if verdict.granted and not is_master and not is_enrolling:
             return True
@@ -4168,11 +4151,9 @@ class Passage:
         only then whether they can prove it, for a proof takes time."""
         keeper, request = self._keeper, self.request
         self._credential = self._listed = keeper.list.look_up(request)
-        found = Found(self._credential)
-        if self._credential and self._credential.guest_pass:
-            found = Found(
-                self._credential, detail=f"pass {self._credential.guest_pass.code.id}"
-            )
+        guest_pass = self._credential and self._credential.guest_pass
+        detail = f"pass {guest_pass.code.id}" if guest_pass else ""
+        found = Found(self._credential, detail=detail)
         if self._credential is None:
             found = yield from self._ask_authorities()
             self._credential = found.who and keeper.list.with_block(request, found.who)
@@ -4218,12 +4199,9 @@ class Passage:
     def _ask(self, authority: Authority) -> Steps[Found]:
         """Its answer; AUTHORITY_UNREACHABLE if that did not come in time."""
         display, clock = self._keeper.display, self._keeper.clock
-        window_ends_at = self.request.arrived + self._keeper.config.lock.unlock_window_s
-        ends_at = min(
-            clock.monotonic() + authority.answer_s,
-            self.request.good_until,
-            window_ends_at,
-        )
+        by = self.request.arrived + self._keeper.config.lock.unlock_window_s
+        answer_by = clock.monotonic() + authority.answer_s
+        ends_at = min(answer_by, self.request.good_until, by)
 
         def ask() -> Found:
             words = "it was busy"
@@ -9524,7 +9502,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 #: Why a card is denied, as `why` says it; ``_worded`` fills in the names.
-REASON_WORDS: Mapping[Reason, str] = {
+REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] = {
     Reason.GRANTED: "",
     Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
     Reason.RANDOM_UID: (
@@ -9534,15 +9512,24 @@ REASON_WORDS: Mapping[Reason, str] = {
     Reason.NOT_FOUND: (
         "this card is not on the list; to let it in: doorpi allow NAME --uid {uid}"
     ),
-    Reason.NOT_ENABLED: "{switched_off}",
+    Reason.NOT_ENABLED: lambda who, when: _switched_off(who),
     Reason.CLOCK_NOT_SET: (
         "its dates or hours need the right time, and the Pi's clock is not set yet;"
         " see doorpi doctor"
     ),
-    Reason.NOT_ACTIVE: "{first}",
-    Reason.EXPIRED: "{last}",
-    Reason.USED_UP: "it opened once, on {used:%Y-%m-%d at %H:%M}, and never again",
-    Reason.NOT_PERMITTED_AT_THIS_TIME: "{outside_hours}",
+    Reason.NOT_ACTIVE: lambda who, when: _limit(
+        "begins", "first day is", who.starts, who.valid_from, when
+    ),
+    Reason.EXPIRED: lambda who, when: (
+        _limit("ended", "last day was", who.ends, who.valid_until, when)
+        + "; until you change that" * (who.ends is None)
+    ),
+    Reason.USED_UP: (
+        "it opened once, on {who.guest_pass.used_at:%Y-%m-%d at %H:%M}, and never again"
+    ),
+    Reason.NOT_PERMITTED_AT_THIS_TIME: lambda who, when: _about_hours(
+        who, when, "outside the hours of {}"
+    ),
     Reason.STALE: "the request came too late, and nothing was sent",
     Reason.AUTHORITY_UNREACHABLE: (
         "the system that may know this card could not be asked"
@@ -9560,7 +9547,7 @@ REASON_WORDS: Mapping[Reason, str] = {
     Reason.LIST_TOO_OLD: (
         "the list of {who.source} was last confirmed too long ago; see doorpi doctor"
     ),
-    Reason.PLAN_NOT_HERE: "the plan {plan!r} does not include this door",
+    Reason.PLAN_NOT_HERE: "the plan {who.membership.plan!r} does not include this door",
     Reason.NO_PASS: "there is no time pass that covers this time",
     Reason.NO_BOOKING: "the room is not booked for them at this time",
 }
@@ -9574,21 +9561,11 @@ PASSING = (
 def _worded(
     reason: Reason, uid: Uid, who: Credential | None, when: Circumstances
 ) -> str:
-    return REASON_WORDS[reason].format(
-        uid=format_uid(uid),
-        who=who,
-        when=when,
-        moved=when.last_moved and _local(when)(when.last_moved.astimezone(UTC)),
-        first=who
-        and _limit("begins", "first day is", who.starts, who.valid_from, when),
-        last=who
-        and _limit("ended", "last day was", who.ends, who.valid_until, when)
-        + "; until you change that" * (who.ends is None),
-        used=who and who.guest_pass and who.guest_pass.used_at,
-        plan=who and who.membership and who.membership.plan,
-        switched_off=who and _switched_off(who),
-        outside_hours=who and _about_hours(who, when, "outside the hours of {}"),
-    )
+    words = REASON_WORDS[reason]
+    if callable(words):
+        return words(who, when) if who else ""
+    moved = when.last_moved and _local(when)(when.last_moved.astimezone(UTC))
+    return words.format(uid=format_uid(uid), who=who, when=when, moved=moved)
 
 
 def _limit(
@@ -9624,12 +9601,15 @@ def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
 
 
 def next_turn(
-    uid: Uid, who: Credential, when: Circumstances
+    uid: Uid, who: Credential | None, when: Circumstances
 ) -> tuple[Circumstances, Reason] | None:
     """When ``decide`` will next answer differently, in local time, and its reason then;
-    None where that cannot be seen.  ``decide`` is asked about each time at which that
-    may happen, as if the clock were set."""
-    local, granted = _local(when), decide(uid, who, when).granted
+    None where time alone changes nothing, or that cannot be seen.  ``decide`` is asked
+    about each time at which that may happen, as if the clock were set."""
+    local, reason = _local(when), decide(uid, who, when).reason
+    if who is None or reason not in (Reason.GRANTED, *PASSING):
+        return None
+    granted = reason is Reason.GRANTED
     for point in sorted({at for at in _turns(who, when) if at > when.at}):
         then = when._replace(at=local(point), clock_set=True)
         verdict = decide(uid, who, then)
@@ -9694,9 +9674,7 @@ def in_one_sentence(
 
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
-    reason = decide(uid, who, when).reason
-    can_turn = reason in (Reason.GRANTED, *PASSING)
-    turn = next_turn(uid, who, when) if who and can_turn else None
+    reason, turn = decide(uid, who, when).reason, next_turn(uid, who, when)
     if reason is Reason.GRANTED:
         if who and turn:
             return f"{reason}, until {_end_in_words(who, *turn)}"
@@ -9716,9 +9694,7 @@ def why_json(
     uid: Uid, who: Credential | None, when: Circumstances
 ) -> dict[str, str | None]:
     """The wire format of ``why --json``; ``until``: when the answer changes."""
-    verdict, turn = decide(uid, who, when), None
-    if who and (verdict.granted or verdict.reason in PASSING):
-        turn = next_turn(uid, who, when)
+    verdict, turn = decide(uid, who, when), next_turn(uid, who, when)
     return {
         "uid": uid or None,
         "holder": verdict.holder or None,
