@@ -34,7 +34,7 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
     11 Readers       12 Other sources            13 The Pi     14 Authorities
     15 The owner's tools            16 Lists from elsewhere    17 Online
-    18 Pictures      19 Doctor      20 Wiring and command line
+    18 Cobot         19 Pictures    20 Doctor    21 Wiring and command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
@@ -54,14 +54,14 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
 To add a source     a class in 12 with the methods of Source (5), and a line in
-                    make_sources (20).  A second reader is another CardSource with a
+                    make_sources (21).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
 To add an authority a class in 14 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 20; longer work in 15
+To add a verb       a cmd_* function and a row of VERBS in 21; longer work in 15
 To read a new list  a row of LIST_FORMATS in 16, and a function for its peculiarities
 To add a service    a Table in 4 and its row of ONLINE, a class in 17 with the methods
-                    of Service, and a row of SERVICES in 20
+                    of Service, and a row of SERVICES in 21
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -130,7 +130,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta, tzinfo
 from difflib import get_close_matches
 from itertools import (
     chain,
@@ -9187,13 +9187,21 @@ class FileSettings:
 def spelled(uid: Uid, form: str) -> str:
     """The UID as an authority's database has it.  Source: the clients of CarontePass:
     the ESP8266 writes the first four bytes in decimal ("dotted"), the Raspberry Pi the
-    cascade tag and three bytes ("dotted-cascade"), kreitek's Arduino "hex-dotted"."""
+    cascade tag and three bytes ("dotted-cascade"), kreitek's Arduino "hex-dotted".  And
+    the doors of Cobot spaces: MotionLab's has four bytes as one number, least
+    significant first ("decimal-le4"), Chimera's most significant first."""
     data = bytes.fromhex(uid)
     if form.startswith("dotted"):
         is_cascade = form == "dotted-cascade" and len(data) > 4
         first = bytes.fromhex(CASCADE_TAG) + data[:3] if is_cascade else data[:4]
         return ".".join(map(str, first))
-    return ".".join(f"{byte:02X}" for byte in data) if "-" in form else data.hex()
+    if form.startswith("decimal"):
+        return str(
+            int.from_bytes(data[:4], "little" if form.endswith("le4") else "big")
+        )
+    separator = {"hex-colon": ":", "hex-dotted": "."}.get(form)
+    text = data.hex(separator) if separator else data.hex()
+    return text if form == "hex" else text.upper()
 
 
 class RemoteAuthority(Authority):
@@ -10862,10 +10870,12 @@ class SyncedPeople(SqliteFile):
     schema = (SYNCED_TABLES,)
 
     def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it, the first that has it switched on."""
+        """If several sources know it, the first that has it switched on.  Some know
+        only the first four bytes of their cards: ``01234567*``."""
         order = "ORDER BY enabled DESC, source LIMIT 1"
-        rows = self._query(f"{MEMBER_QUERY} WHERE uid = ? {order}", uid)
-        return _member(dict(rows[0])) if rows else None
+        which = f"WHERE uid IN (?, ?) {order}"
+        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
+        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
 
     def cards(self, source: str = "") -> Iterator[Credential]:
         """Everybody, or everybody of ``source``, by holder."""
@@ -11249,7 +11259,253 @@ class Online:
 
 
 ################################################################################
-# 18. Pictures -- the legend and the chart as SVG
+# 18. Cobot -- the members of a co-working space
+################################################################################
+
+# Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
+# which alone has check-in tokens (the cards), time passes and the plans on offer.
+
+
+def uid_of(token: str, form: str) -> Uid | None:
+    """The UID that a check-in token spells, None if it spells none.  Of the forms with
+    four bytes it is the beginning of a UID and ends with an asterisk."""
+    text = re.sub(r"\s", "", token)
+    text = text.upper() if form == "hex-colon" else text
+    is_part = form.startswith(("decimal", "dotted"))
+    try:
+        if form.startswith("decimal"):
+            data = int(text).to_bytes(4, "little" if form.endswith("le4") else "big")
+        elif form == "dotted":
+            data = bytes(map(int, text.split(".")))
+        else:
+            data = bytes.fromhex(text.replace(":", ""))
+    except (ValueError, OverflowError):
+        return None
+    is_uid = len(data) == 4 if is_part else len(data) in UID_BYTES
+    uid = Uid(data.hex().upper())
+    return Uid(uid + "*" * is_part) if is_uid and spelled(uid, form) == text else None
+
+
+Times = tuple[datetime, datetime]  # from and until; the end is exclusive
+
+
+class WallClock:
+    """The days of a space, in its time zone, or else in this computer's.  A Cobot day,
+    for which one check-in counts, begins at 04:00."""
+
+    day_begins_min = 240
+
+    def __init__(self, zone: str = "") -> None:
+        self._zone: tzinfo | None = None
+        if zone:
+            from zoneinfo import ZoneInfo
+
+            with contextlib.suppress(LookupError, ValueError, OSError):
+                self._zone = ZoneInfo(zone)
+
+    def at(self, day: date, minute: int = 0) -> datetime:
+        """The time so many minutes after midnight, by the clock on the wall."""
+        wall = datetime.fromordinal(day.toordinal()) + timedelta(minutes=minute)
+        return wall.replace(tzinfo=self._zone) if self._zone else wall.astimezone()
+
+    def day_of(self, at: datetime) -> date:
+        """The Cobot day of a time."""
+        wall = at.astimezone(self._zone).replace(tzinfo=None)
+        return (wall - timedelta(minutes=self.day_begins_min)).date()
+
+    def bounds(self, day: date) -> Times:
+        """From when to when a Cobot day lasts."""
+        return self.at(day, self.day_begins_min), self.at(
+            day + timedelta(days=1), self.day_begins_min
+        )
+
+
+def _cobot_time(text: str) -> datetime:
+    """A time of API 2 (ISO 8601) or API 1 (``2010/01/31 12:00:00 +0000``)."""
+    at = datetime.fromisoformat(text.replace("/", "-"))
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at
+
+
+def _pass_span(said: Mapping[str, Any]) -> Span:
+    """The hours of a time pass; one that lasts some hours may begin at any time.  Days
+    are numbered from Monday = 1; without any it is good on every day."""
+    days = frozenset(int(day) - 1 for day in said["weekdays"]) or frozenset(range(7))
+    if "duration_hours" in said:
+        return Span(days, WallClock.day_begins_min, WallClock.day_begins_min)
+    start_min = 60 * int(said["from_hour"]) + int(said["from_minute"])
+    end_min = 60 * int(said["to_hour"]) + int(said["to_minute"])
+    return Span(days, start_min, end_min + (end_min % 60 == 59))  # 3:59: until 4:00
+
+
+class Space:
+    """What Cobot says about a space and its members, joined by the ids of memberships:
+    names and e-mail addresses change.  The ``add`` methods raise one of ODD_SHAPE for
+    what does not have the shape of Cobot's."""
+
+    def __init__(self, config: CobotConfig, wall: WallClock) -> None:
+        self._config, self.wall = config, wall
+        self.tokens: dict[Uid, set[str]] = {}  # the memberships of each
+        self.unreadable: list[str] = []  # tokens that spell no UID
+        self.members: dict[str, Credential] = {}  # those confirmed; without a UID
+        self.emails: dict[str, set[str]] = defaultdict(set)
+        self.plans: dict[str, list[tuple[list[str], Times]]] = defaultdict(list)
+        self.plans_without_passes: set[str] = set()
+        self.passes: dict[str, list[tuple[datetime | None, Span]]] = defaultdict(list)
+        self.bookings: dict[str, list[Times]] = defaultdict(list)
+
+    def add_token(self, said: Mapping[str, Any]) -> None:
+        token, member = (
+            str.__str__(said["token"]),
+            str.__str__(said["membership"]["id"]),
+        )
+        if uid := uid_of(token, self._config.uid_format):
+            self.tokens.setdefault(uid, set()).add(member)
+        else:
+            self.unreadable.append(token)
+
+    def add_member(self, said: Mapping[str, Any]) -> None:
+        member, about = str.__str__(said["id"]), said["attributes"]
+        first, last = _day(about["confirmedAt"]), _day(about.get("canceledAt"))
+        name = tidied(printable(about["name"] or "", LONGEST_NAME))
+        self.emails[(about.get("email") or "").strip().lower()].add(member)
+        self.members.pop(member, None)
+        if first:
+            self.members[member] = Credential(
+                uid=Uid(""),
+                holder=name or f"Cobot member {printable(member, 8)}",
+                valid_from=first,
+                valid_until=last,
+                schedule=self._config.schedule or None,
+                source=Origin.COBOT,
+            )
+
+    def add_plan(self, said: Mapping[str, Any]) -> None:
+        about, last = said["attributes"], _day(said["attributes"].get("canceledAt"))
+        starts = self.wall.at(date.fromisoformat(about["startsAt"]))
+        ends = self.wall.at((last or FAR_DAY) + timedelta(days=1))
+        names = [str.__str__(each["name"]) for each in (about, *about["extras"])]
+        member = str.__str__(said["relationships"]["membership"]["data"]["id"])
+        self.plans[member].append((names, (starts, ends)))
+
+    def add_offer(self, said: Mapping[str, Any]) -> None:
+        """A plan that may be chosen."""
+        if not len(said["time_passes"]):
+            self.plans_without_passes.add(str.__str__(said["name"]))
+
+    def add_pass(self, said: Mapping[str, Any]) -> None:
+        """A time pass that was not used."""
+        member = str.__str__(said["membership"]["id"])
+        expires = said["expires_at"] and _cobot_time(said["expires_at"])
+        for span in map(_pass_span, said["parsed_timespans"]):
+            if not said["used_at"]:
+                self.passes[member].append((expires, span))
+
+    def add_booking(self, resource: str, said: Mapping[str, Any]) -> None:
+        """One of the room with this id."""
+        about, links = said["attributes"], said["relationships"]
+        booker = links["membership"]["data"]  # none: an administrator's, or a guest's
+        members = {str.__str__(booker["id"])} if booker else set()
+        for each in about["attendees"] if self._config.attendees else ():
+            known = self.emails.get(each["email"].strip().lower(), set())
+            members |= known if len(known) == 1 else set()
+        before = timedelta(minutes=self._config.before_min)
+        after = timedelta(minutes=self._config.after_min)
+        times = _cobot_time(about["from"]) - before, _cobot_time(about["to"]) + after
+        for member in members if links["resource"]["data"]["id"] == resource else ():
+            self.bookings[member].append(times)
+
+    def findings(self) -> list[str]:
+        """What the owner should look at."""
+        names = {name for plans in self.plans.values() for p, _ in plans for name in p}
+        shared = [uid for uid, members in self.tokens.items() if len(members) > 1]
+        found = [
+            f"nobody has the plan or extra {name!r}"
+            for name in self._config.plans if name not in names
+        ]  # fmt: skip
+        if shared:
+            cards = counted(len(shared), "card")
+            found.append(f"{cards} of two memberships, such as {format_uid(shared[0])}")
+        if self.unreadable:
+            tokens = counted(len(self.unreadable), "check-in token")
+            form = self._config.uid_format
+            found.append(
+                f"{tokens} not in the form {form}, such as {self.unreadable[0]}"
+            )
+        return found
+
+    def cards(
+        self, at: datetime, check_ins: Mapping[str, datetime | None]
+    ) -> Iterator[Credential]:
+        """Everybody who has a card, and when they may enter, as of ``at``.
+        ``check_ins`` are today's, by membership: until when each holds, None for one
+        that was refused."""
+        until = at + timedelta(seconds=self._config.trust_for_s)
+        for uid, (member, *others) in self.tokens.items():
+            who = self.members.get(member)
+            if who and not others:
+                rule = self._rule(member, at, until, check_ins)
+                yield who._replace(uid=uid, membership=rule)
+            elif who:
+                unclear = Membership("", "", until, Reason.AMBIGUOUS)
+                yield who._replace(uid=uid, membership=unclear)
+
+    def _rule(
+        self,
+        member: str,
+        at: datetime,
+        until: datetime,
+        check_ins: Mapping[str, datetime | None],
+    ) -> Membership:
+        config, plans = self._config, self.plans.get(member, [])
+        now = [names for names, (start, end) in plans if start <= at < end]
+        rule = Membership(member, now[0][0] if now else "", until)
+        if config.resource:
+            booked = tuple(sorted(self.bookings.get(member, ())))
+            return rule._replace(refusal=Reason.NO_BOOKING, spans=booked)
+        here = [
+            (start, min(end, until)) for names, (start, end) in plans
+            if not config.plans or {*names} & {*config.plans}
+        ]  # fmt: skip
+        is_here = not config.plans or any(start <= at < end for start, end in here)
+        if config.time_passes and is_here and not self._needs_no_pass(now):
+            covered = tuple(self._covered(member, at, check_ins))
+            return rule._replace(refusal=Reason.NO_PASS, spans=covered)
+        stays = any(start <= at and end == until for start, end in here)
+        if not config.plans or (is_here and stays):
+            return rule
+        return rule._replace(refusal=Reason.PLAN_NOT_HERE, spans=tuple(sorted(here)))
+
+    def _needs_no_pass(self, now: Sequence[Sequence[str]]) -> bool:
+        """Whether one of these plans is known to have no time passes."""
+        return any(names[0] in self.plans_without_passes for names in now)
+
+    def _covered(
+        self, member: str, at: datetime, check_ins: Mapping[str, datetime | None]
+    ) -> Iterator[Times]:
+        """The times of this Cobot day that a check-in or a time pass covers.  A pass is
+        no longer one after Cobot has refused it."""
+        today = self.wall.day_of(at)
+        begins, ends = self.wall.bounds(today)
+        if until := check_ins.get(member):
+            yield begins, until
+        passes = self.passes.get(member, ()) if check_ins.get(member, at) else ()
+        around = [today + timedelta(days=n) for n in (-1, 0, 1)]
+        for (expires, span), day in product(passes, around):
+            next_day = 1440 * (span.end_min <= span.start_min)
+            start = max(begins, self.wall.at(day, span.start_min))
+            end = min(ends, self.wall.at(day, span.end_min + next_day), expires or ends)
+            if day.weekday() in span.days and start < end:
+                yield start, end
+
+
+ODD_SHAPE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+FAR_DAY = date(9000, 1, 1)
+
+
+################################################################################
+# 19. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -11615,7 +11871,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 19. Doctor -- tries everything that the settings name
+# 20. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -12251,7 +12507,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 20. Wiring and command line -- one cmd_* a verb
+# 21. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 

@@ -114,6 +114,15 @@ def test_of_two_entries_the_one_that_is_switched_on_counts(synced):
     assert synced.find(KEN).source is Origin.LIST
 
 
+def test_a_system_may_know_only_the_first_four_bytes_of_a_card(synced):
+    first = Uid(f"{KEN[:8]}*")
+    synced.replace("cobot", [member(first)], NOON, LATER)
+
+    assert synced.find(KEN) == member(KEN)
+    assert synced.find(Uid(KEN[:8])) == member(Uid(KEN[:8]))
+    assert synced.find(MIKA) is None
+
+
 def test_an_entry_that_is_broken_admits_nobody(synced):
     synced.replace("cobot", [member(MIKA)], NOON, LATER)
     with synced._transaction() as db:
