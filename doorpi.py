@@ -1834,7 +1834,7 @@ class NotifyConfig(Table):
     """``[[notify]]`` -- a web address that gets notices."""
 
     name: str = setting("", "what it is called here", 0, 40)
-    url: str = setting("", "a webhook, or an ntfy topic", is_needed=True)
+    url: Secret = setting(Secret(), "a webhook, or an ntfy topic", is_needed=True)
     kind: str = setting("webhook", "what is there", choices=("webhook", "ntfy"))
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
     events: tuple[str, ...] = setting((), "which notices it gets", is_needed=True)
@@ -1873,7 +1873,7 @@ class ListConfig(Table):
     """``[[list]]`` -- a list of people at a web address."""
 
     name: str = setting("", "what it is called here", 0, 40)
-    url: str = setting("", "where the list is", is_needed=True)
+    url: Secret = setting(Secret(), "where the list is", is_needed=True)
     format: str = setting("", "of the list", choices=("", "csv", "json"))
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
     list_key: str = setting("", "Ed25519 key of its signature, URL.sig; empty: none")
@@ -5127,6 +5127,7 @@ class Reply(NamedTuple):
     body: bytes
     retry_after: str = ""
     said: str = ""
+    etag: str = ""
 
     @property
     def is_accepted(self) -> bool:
@@ -11103,7 +11104,8 @@ class WebClient:
         with contextlib.suppress(ValueError, RecursionError):
             words = printable(redacted(_words_in(json.loads(content)), self._secrets))
         after = answer.headers.get("Retry-After", "")
-        return Reply(answer.status_code, content, after, words)
+        etag = printable(answer.headers.get("ETag", ""))
+        return Reply(answer.status_code, content, after, words, etag)
 
 
 def _adapter_over(connected: BoundedSocket) -> Any:
@@ -11148,6 +11150,7 @@ class Office(NamedTuple):
     clock: Clock
     store: OnlineStore
     people: SqlitePeople
+    synced: SyncedPeople
     events: SqliteEvents
     #: Hands a request to the running door and waits for its answer; None where no door
     #: has taken it, or ever will.  Raises: StoreError.
@@ -11256,6 +11259,201 @@ class Online:
             until = clock.monotonic() + self.stop_s
             for thread in threads:
                 thread.join(max(0.0, until - clock.monotonic()))
+
+
+# -- people who are kept elsewhere
+
+
+class ListRefused(Unavailable):
+    """A new list of people that must not replace the one in force."""
+
+
+class Roster:
+    """The synced people of one table of the settings, ``place``.  A list that lost many
+    people is refused until the owner accepts it (`doorpi online --accept`)."""
+
+    def __init__(self, place: str, office: Office, trust_for_s: float) -> None:
+        self._place, self._office = place, office
+        self._trust = timedelta(seconds=trust_for_s)
+
+    def take(
+        self, cards: Sequence[Credential], *, keeps_missing_once: bool = False
+    ) -> None:
+        """Replace the list in force, and log what changes.  Raises: ListRefused."""
+        synced, notes, at = self._office.synced, self._office.store, self._now()
+        before = {card.uid: card for card in synced.cards(self._place)}
+        now = {card.uid: card for card in cards}
+        known = "\n".join(sorted(now)).encode()
+        mark = f"{len(now)} {hashlib.sha256(known).hexdigest()}"
+        why = list_refusal(before.keys(), now.keys())
+        if why and notes.recall(f"accepted {self._place}") != mark:
+            notes.keep(f"refused {self._place}", mark)
+            how = "to take it: doorpi online --accept"
+            raise ListRefused(f"the new list was refused: {why}; {how}")
+        synced.replace(
+            self._place, cards, at, at + self._trust,
+            keeps_missing_once=keeps_missing_once,
+        )  # fmt: skip
+        notes.keep(f"refused {self._place}", "")
+        after = {card.uid: card for card in synced.cards(self._place)}
+        self._log(before, after, at)
+
+    def confirm(self) -> None:
+        """The list in force was read again, unchanged."""
+        at = self._now()
+        self._office.synced.confirm(self._place, at, at + self._trust)
+
+    def is_accepted(self) -> bool:
+        """Whether the owner has accepted the list that was refused last."""
+        refused = self._office.store.recall(f"refused {self._place}")
+        accepted = self._office.store.recall(f"accepted {self._place}")
+        return bool(refused) and refused == accepted
+
+    def _now(self) -> datetime:
+        """Raises: Unavailable while the clock is not set: the list could be trusted for
+        too long."""
+        clock, config = self._office.clock, self._office.config
+        if config.door.require_synced_clock and not clock.is_set():
+            raise Unavailable("the clock is not set")
+        return clock.now()
+
+    def _log(
+        self,
+        before: Mapping[Uid, Credential],
+        after: Mapping[Uid, Credential],
+        at: datetime,
+    ) -> None:
+        """One event about everybody who was added, changed or removed."""
+        added = [after[uid] for uid in after.keys() - before.keys()]
+        removed = [before[uid] for uid in before.keys() - after.keys()]
+        both = after.keys() & before.keys()
+        old, new = (
+            {uid: _entry(each[uid]) for uid in both} for each in (before, after)
+        )
+        changed = [after[uid] for uid in both if old[uid] != new[uid]]
+        if people := [*added, *changed, *removed]:
+            words = f"{len(added):,} added, {len(changed):,} changed,"
+            words += f" {len(removed):,} removed: {_names(p.holder for p in people)}"
+            source = self._place.partition(" ")[0]
+            event = Event(
+                at, people[0].uid if len(people) == 1 else None,
+                people[0].holder if len(people) == 1 else "", Change.SYNC,
+                source=source, detail=words,
+            )  # fmt: skip
+            self._office.events.record(event)
+            log.info("%s: %s", self._place, words)
+
+
+def _entry(card: Credential) -> object:
+    """What the log mentions when it changes: not each new booking or pass."""
+    member = card.membership
+    return card._replace(membership=None), member and (member.plan, member.refusal)
+
+
+class ListReader:
+    """A list of people at a web address, as `import` reads it: a membership system of
+    the owner's own, a file in git, a spreadsheet's export."""
+
+    max_body = LIST_BYTES
+    within_s = 60.0
+
+    def __init__(self, place: str, table: ListConfig, office: Office) -> None:
+        self.name, self._table, self._office = place, table, office
+        parts = urlsplit(table.url.text)
+        self._path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
+        signed = parts._replace(path=f"{parts.path}.sig", scheme="", netloc="")
+        self._signature_path = signed.geturl()
+        bearer = {"Authorization": f"Bearer {table.token.text}"} if table.token else {}
+        self._client = WebClient(
+            f"{parts.scheme}://{parts.netloc}", office.clock, bearer,
+            [table.token.text, self._path], CallRate(20),
+        )  # fmt: skip
+        self._roster = Roster(place, office, table.trust_for_s)
+        self._due, self._refused, self._etag = -inf, "", ""
+
+    def step(self) -> float:
+        now = self._office.clock.monotonic
+        if now() >= self._due or self._roster.is_accepted():
+            self._refused = ""
+            try:
+                self._read()
+            except ListRefused as refused:
+                self._refused = str(refused)
+            self._due = now() + self._table.interval_s * random.uniform(0.9, 1.1)
+        if self._refused:  # until the next look, or the owner's word
+            raise Unavailable(self._refused)
+        return min(5.0, self._due - now())
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _read(self) -> None:
+        """Raises: Unavailable."""
+        known = {"If-None-Match": self._etag} if self._etag else {}
+        try:
+            reply = self._get(self._path, known)
+        except Unavailable as error:
+            if not (known and error.reply and error.reply.status == 304):
+                raise
+            self._roster.confirm()
+            return
+        self._etag = ""
+        if self._table.list_key:
+            self._verify(reply.body)
+        try:
+            listed = read_list(self._text(reply.body), self._office.config)
+        except ListError as error:
+            raise Unavailable(f"the list cannot be read: {error}") from None
+        self._roster.take([*self._cards(listed)])
+        self._etag = reply.etag
+        if listed.refused:
+            rows = counted(len(listed.refused), "row")
+            first = f"{listed.kind.row} {listed.refused[0].number}"
+            why = printable(listed.refused[0].why)
+            log.warning("%s: %s left out, %s: %s", self.name, rows, first, why)
+
+    def _get(self, path: str, headers: Mapping[str, str]) -> Reply:
+        limits: dict[str, Any] = {"within_s": self.within_s, "max_body": self.max_body}
+        return self._client.call("GET", path, headers=headers, **limits)
+
+    def _text(self, body: bytes) -> str:
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ListError("not UTF-8 text") from None
+        is_json = text.lstrip().startswith(("{", "["))
+        if self._table.format and (self._table.format == "json") is not is_json:
+            raise ListError(f"not {self._table.format.upper()}")
+        return text
+
+    def _verify(self, content: bytes) -> None:
+        """Raises: Unavailable unless URL.sig has the list's Ed25519 signature: 64
+        bytes, as they are or in base64."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        signature = self._get(self._signature_path, {}).body
+        try:
+            key = base64.b64decode(self._table.list_key, validate=True)
+            if len(signature) != 64:
+                lines = signature.split()
+                signature = base64.b64decode(b"".join(lines), validate=True)
+            public = ed25519.Ed25519PublicKey.from_public_bytes(key)
+            public.verify(signature, content)
+        except (InvalidSignature, ValueError):
+            raise Unavailable("the list is not signed with its list_key") from None
+
+    def _cards(self, listed: CardList) -> Iterator[Credential]:
+        """The people on it.  A list elsewhere cannot make master cards."""
+        trusted_until = self._office.clock.now()
+        for row in listed.rows.values():
+            card = cast(Credential, row.card)
+            if card.role is Role.HOLDER:
+                yield card._replace(
+                    schedule=card.schedule or self._table.schedule or None,
+                    source=Origin.LIST,
+                    membership=Membership("", "", trusted_until),
+                )
 
 
 ################################################################################
@@ -12674,11 +12872,29 @@ def cmd_run(args: argparse.Namespace) -> None:
         build(config, settings, os.environ, clock).run()  # until it is stopped
 
 
+def _accept_lists(config: Config) -> int:
+    """Take the lists that `doorpi online` has refused."""
+    path, count = Path(config.door.state_dir) / "online.db", 0
+    with contextlib.closing(OnlineStore(path)) as store:
+        for place in config.online:
+            if refused := store.recall(f"refused {place}"):
+                store.keep(f"accepted {place}", refused)
+                say(f"{place}: accepted, {refused.split()[0]} cards; taken in a minute")
+                count += 1
+    if not count:
+        raise Refused("no list is refused now")
+    return EX_OK
+
+
 #: The services of `doorpi online`, by the type of their table in the settings.
-SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {}
+SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {
+    ListConfig: ListReader,
+}
 
 
 def cmd_online(args: argparse.Namespace) -> int:
+    if args.accept:
+        return _accept_lists(load(args))
     set_up_logging(logging.StreamHandler())
     signals, clock = ProcessSignals(), SystemClock()
     signals.install()
@@ -12690,9 +12906,15 @@ def cmd_online(args: argparse.Namespace) -> int:
         named = named_files(config, path, os.environ, online=True)
         watch = FileWatch(clock, [path, *(file for _, file in named)])
         store, own = make_store(config), OnlineStore(folder / "online.db", repair=True)
-        with contextlib.closing(store), contextlib.closing(own):
+        synced = SyncedPeople(folder / "synced.db", repair=True)
+        with (
+            contextlib.closing(store),
+            contextlib.closing(own),
+            contextlib.closing(synced),
+        ):
             ask = functools.partial(ask_door, folder, clock)
-            office = Office(config, clock, own, store.people, store.events, ask)
+            office = Office(config, clock, own, store.people, synced, store.events, ask)
+            synced.keep_only(config.online.keys())
             services = [
                 SERVICES[type(table)](where, table, office)
                 for where, table in config.online.items()
@@ -13494,7 +13716,9 @@ JSON = option("--json", "print one JSON object per line")
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
-    "online": (cmd_online, "run chat, notices, membership; beside `run`", []),
+    "online": (cmd_online, "run chat, notices, membership; beside `run`", [
+        option("--accept", "take the lists that were refused"),
+    ]),
     "check": (cmd_check,
               "show mistakes in doorpi.toml, whom it lets in, an edit's effect", []),
     "cards": (cmd_cards, "list all cards, and where each entry is kept", [
