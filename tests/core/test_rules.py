@@ -594,10 +594,10 @@ SHAPES = {"one after the other": [], "with gaps": [None], "with a card held": [A
 
 @pytest.mark.slow
 @pytest.mark.parametrize("between", SHAPES.values(), ids=SHAPES)
-def test_memory_stays_small_through_100_000_cards(between):
+def test_memory_stays_small_through_10_000_cards(between):
     debounce, most = Debounce(rearm_s=0.5), 0
 
-    for i in range(100_000):
+    for i in range(10_000):
         for j, uid in enumerate([Uid(f"{0x10000000 + i:08X}"), *between]):
             debounce.is_new(uid, i * 0.2 + j * 0.1)
         most = max(most, len(debounce._seen))

@@ -9,8 +9,10 @@ import pytest
 
 from doorpi import (
     RESULT_SIGNALS,
+    Door,
     NotSent,
     ProcessSignals,
+    ReaderConfig,
     Reason,
     Result,
     Role,
@@ -24,6 +26,8 @@ from tests.helpers.world import KEN, STRANGER, World, card_of, config_of
 
 ANSWERS = {*RESULT_SIGNALS.values(), Signal.DENIED, Signal.ENROLLED}
 BOSS = Uid("AABBCCDD")
+#: From one step of the door that waits to the next: few, as each is stopped at each line.
+STEP_S = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +38,15 @@ def own_signals():
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(Door, "longest_wait_s", STEP_S)
+
+
 def tap(world: World, *uids: Uid) -> None:
     config = config_of(card_of(), card_of(BOSS, "Boss", role=Role.MASTER))
-    config = replace(config, lock=replace(config.lock, relock_after_s=1.0))
+    lock, reader = replace(config.lock, relock_after_s=1.0), ReaderConfig(poll_s=STEP_S)
+    config = replace(config, lock=lock, reader=reader)
     world.tap(*uids, config=config)
 
 
@@ -46,7 +56,7 @@ def tap_while_the_cloud_is_away(world: World) -> None:
 
 
 def tap_and_lock_again(world: World) -> None:
-    tap(world, KEN, *[None] * 12)
+    tap(world, KEN, *[None] * 4)
 
 
 STORIES = {

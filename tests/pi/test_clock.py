@@ -511,7 +511,6 @@ def another_etc(tmp_path) -> Path:
     return etc
 
 
-@pytest.mark.realtime
 def test_zone_change_reaches_the_running_door_and_why(
     tmp_path, another_etc, cloud, radio
 ):

@@ -137,7 +137,7 @@ def lights(bench):
 
 # -- each signal, as PICTURES has it: tests/core/test_signals.py has the table
 
-WATCHED_S, COMPARED_S = 6.2, 6.125  # between two cells
+WATCHED_S, COMPARED_S = 5.2, 5.125  # between two cells
 
 
 def edges(pattern: doorpi.Pattern) -> list[tuple[float, tuple[int, int]]]:

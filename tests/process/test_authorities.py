@@ -141,7 +141,6 @@ def test_a_member_of_the_server_is_let_in_and_counted_once(config, radio, space)
     assert len(space.requests) == 2
 
 
-@pytest.mark.realtime
 def test_our_own_members_do_not_wait_for_a_server_that_hangs(config, radio, space):
     space.faults = {**space.faults, "silent": Fault(delivery="drip")}
     space.script = [Reply(200, b"[", delivery="drip")]

@@ -271,7 +271,6 @@ def test_unlock_closes_its_event_when_stopped(tmp_path, cloud, radio, number):
 # -- a cloud that hangs
 
 
-@pytest.mark.realtime
 def test_door_denies_and_stops_while_the_cloud_hangs(tmp_path, cloud, radio):
     cloud.fail_always("hang-before", at="status")
     with DoorProcess(write_config(tmp_path, cloud, radio.device)) as door:
