@@ -32,18 +32,19 @@ memory where possible, is how other processes ask the running door to move the l
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
-    11 Readers       12 Other sources            13 The Pi     14 Authorities
-    15 The owner's tools            16 Lists from elsewhere    17 Online
-    18 Cobot         19 Pictures    20 Doctor    21 Wiring and command line
+    11 Readers       12 Secure cards             13 Other sources
+    14 The Pi        15 Authorities              16 The owner's tools
+    17 Lists from elsewhere         18 Online    19 Cobot      20 Pictures
+    21 Doctor        22 Wiring and command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 15 (and in
+To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 16 (and in
                     PASSING and _turns, if time ends it); rows in the tests of
                     `decide` and `why`.  If a card gets a key for it: Credential and
                     validity in 1, its Setting and Parser.credentials in 4, CARD_FIELDS
-                    in 15.  If it depends on something new: Circumstances in 2,
+                    in 16.  If it depends on something new: Circumstances in 2,
                     circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or set it in [signals]
 To add a setting    a line of its Table in 4, and one in doorpi.toml
@@ -53,15 +54,15 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     (WebLock._reach), forms, and texts on disk (DriverState);
                     tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
-To add a source     a class in 12 with the methods of Source (5), and a line in
-                    make_sources (21).  A second reader is another CardSource with a
+To add a source     a class in 13 with the methods of Source (5), and a line in
+                    make_sources (22).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
-To add an authority a class in 14 and a row of AUTHORITIES below it; its keys in
+To add an authority a class in 15 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 21; longer work in 15
-To read a new list  a row of LIST_FORMATS in 16, and a function for its peculiarities
-To add a service    a Table in 4 and its row of ONLINE, a class in 17 with the methods
-                    of Service, and a row of SERVICES in 21
+To add a verb       a cmd_* function and a row of VERBS in 22; longer work in 16
+To read a new list  a row of LIST_FORMATS in 17, and a function for its peculiarities
+To add a service    a Table in 4 and its row of ONLINE, a class in 18 with the methods
+                    of Service, and a row of SERVICES in 22
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -154,6 +155,7 @@ from typing import (
     Generic,
     NamedTuple,
     NewType,
+    NoReturn,
     Protocol,
     Self,
     TypeVar,
@@ -373,6 +375,8 @@ class Credential(NamedTuple):
     #: Why this program cannot use the entry, in words; the card is then not enabled.
     refused: str = ""
     block: Block | None = None
+    proof: str = ""  # how the card proves that it is no copy; "": its UID alone
+    generation: int = 1  # of its keys
     #: From and until when it is valid, to the second, where that is not by days.
     starts: datetime | None = None
     ends: datetime | None = None
@@ -383,6 +387,11 @@ class Credential(NamedTuple):
     def refusal(self) -> str:
         """Why the card is refused whatever the time, in words."""
         return block_words(self.block) if self.block else self.refused
+
+    @property
+    def is_card(self) -> bool:
+        """False for a user of a chat and for a guest pass."""
+        return bool(self.uid) and ":" not in self.uid
 
     @property
     def is_used_up(self) -> bool:
@@ -507,6 +516,12 @@ class Reason(enum.StrEnum):
     REPLAYED = "replayed"
     AMBIGUOUS = "ambiguous"
     UNREADABLE_CODE = "unreadable-code"
+    # Of a secure card:
+    NO_PROOF = "no-proof"  # it did not prove itself, or cannot and has to
+    WRONG_PROOF = "wrong-proof"  # it is a copy, or the door has the wrong key
+    CARD_MOVED = "card-moved"
+    CARD_LOCKED = "card-locked"
+    PROOF_UNAVAILABLE = "proof-unavailable"
     USED_UP = "used-up"
     # Those of a membership system:
     LIST_TOO_OLD = "list-too-old"
@@ -919,6 +934,7 @@ class Circumstances(NamedTuple):
     schedules: Mapping[str, Schedule] = MappingProxyType({})
     last_moved: datetime | None = None  # when this card last moved the lock
     passback_s: float = 0.0
+    proofs: Collection[str] = ("",)  # those that can be asked for; "": the UID alone
 
     @property
     def day(self) -> date:
@@ -981,6 +997,11 @@ Rule = Callable[[Credential, Circumstances], bool]
 #: a lockdown and for unknown cards before these, and for a membership after them.
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
+    (
+        Reason.PROOF_UNAVAILABLE,
+        lambda who, when: bool(who.proof) and who.proof not in when.proofs,
+    ),
+    (Reason.NO_PROOF, lambda who, when: who.is_card and who.proof not in when.proofs),
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
     (Reason.NOT_ACTIVE, _not_yet),
     (Reason.EXPIRED, _no_longer),
@@ -1808,6 +1829,16 @@ class ScannerConfig(Table):
     authority: str = setting("", "name of the [[authority]] that knows its codes")
 
 
+class ProofConfig(Table):
+    """``[proof]`` -- the keys of secure cards, and cards without proof."""
+
+    door_key: Secret = setting(Secret(), "file of the key that opens the door")
+    issuer_key: Secret = setting(Secret(), "file of the key that issues cards")
+    uid_only: str = setting(
+        "accept", "cards that only have a UID", choices=("accept", "refuse")
+    )
+
+
 class LogConfig(Table):
     """``[log]`` -- how long events are kept."""
 
@@ -1893,6 +1924,7 @@ class Config(NamedTuple):
     fallback: LockAccess | None = None
     leds: LedsConfig = LedsConfig()
     log: LogConfig = LogConfig()
+    proof: ProofConfig = ProofConfig()
     authorities: tuple[AuthorityConfig, ...] = ()
     scanners: tuple[ScannerConfig, ...] = ()
     #: The tables of `doorpi online` that are in the file, by their places.
@@ -1947,8 +1979,10 @@ ACCESS_KEYS = {
 }
 CARD_KEYS = {
     "uid": Setting("", "the card's UID", is_needed=True),
-    "proof": Setting("", "how the card proves that it is no copy", 1, 20),
+    "proof": Setting("", "how the card proves that it is no copy", 0, 20),
+    "generation": Setting(1, "of the keys of a secure card", 1, 255),
 }
+PROOFS = ("ntag424", "desfire")  # that this program can ask for
 DAY = Setting(None, "a closed day")
 
 SECTIONS: dict[str, type[Table]] = {
@@ -1978,7 +2012,7 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
         "closed": Setting((), "dates on which nobody is admitted"),
     },
     "card": {
-        "uid": CARD_KEYS["uid"],
+        **CARD_KEYS,
         "holder": Setting("", "who carries it", 0, LONGEST_NAME, is_needed=True),
         **ACCESS_KEYS,
     },
@@ -2195,7 +2229,8 @@ class Parser:
             checked = setting.checked(value)
             return {key: checked, **self._read(where.split(" ")[0], key, checked)}
         except FileTrouble as error:
-            words, self.lacks_files = f": {error}", True
+            words = f": {error}"
+            self.lacks_files |= where != "proof"  # the door opens without its keys
         except ValueError as error:
             shown = "(not shown)" if setting.kind is Secret else _shown(value)
             words = f" = {shown}: {error} ({setting.meaning})"
@@ -2279,16 +2314,19 @@ class Parser:
                 card = card if isinstance(card, dict) else {"uid": card}
                 card = self.table(place, card, CARD_KEYS)
             proof = card.get("proof", "")
+            unknown = proof and proof not in PROOFS
             if uid := self._identifier(place, card):
                 credential = Credential(
                     uid=uid,
                     holder=raw["holder"] if card is raw else raw["name"],
-                    enabled=raw["enabled"] and not proof,
+                    enabled=raw["enabled"] and not unknown,
                     valid_from=first,
                     valid_until=last,
                     schedule=raw["schedule"] or None,
                     role=Role(raw["role"]),
-                    refused=proof and NO_PROOF.format(_shown(proof)),
+                    refused=CANNOT_ASK.format(_shown(proof)) if unknown else "",
+                    proof=proof,
+                    generation=card.get("generation", 1),
                 )
                 found.append(credential)
         return found
@@ -2350,7 +2388,11 @@ class Parser:
         """``[name]``; for a lock with the keys that only its kind has."""
         table, keys = self.document.get(name, {}), TABLES[name]
         if "kind" not in keys:
-            return SECTIONS[name](**self.table(name, table, keys))
+            values = self.table(name, table, keys)
+            for key, words in [*proof_problems(values)] if name == "proof" else ():
+                self.report(f"{name}.{key}", words)
+                values[key] = Secret()
+            return SECTIONS[name](**values)
         named = table.get("kind", "sesame") if isinstance(table, dict) else ""
         own = LOCK_KINDS[named].own if named in tuple(LOCK_KINDS) else {}
         values = self.table(name, table, {**keys, **own})
@@ -2460,7 +2502,7 @@ class Parser:
 #: Why a card is refused; without its entry, a row of the database could admit it.
 FLAWED = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is refused: this program would accept a copy of it.
-NO_PROOF = "it must prove itself ({}), and this program cannot ask it to"
+CANNOT_ASK = "it must prove itself ({}), and this program cannot ask it to"
 DEVICE = (
     r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
     r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
@@ -2582,6 +2624,24 @@ def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
                 vendors(text, form)
         except ValueError as error:
             yield key, f" = {'(not shown)' if is_secret else _shown(text)}: {error}"
+
+
+def proof_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the keys of [proof], as far as their content is known."""
+    found = set[bytes]()
+    for key in ("door_key", "issuer_key"):
+        text, file = values[key].text, values[key].file
+        if text and not file:
+            yield key, ': give it a file of its own: { file = "NAME" }'
+        elif text and not re.fullmatch(f"{HEX}{{32}}", text):
+            yield key, f": {file} does not hold 32 hex digits"
+        elif text:
+            content = bytes.fromhex(text)
+            if len({*content}) == 1:
+                yield key, f": {file} holds one byte 16 times, which is no key"
+            if content in found:
+                yield key, f": {file} holds the door_key: make them different"
+            found.add(content)
 
 
 def parse_config(text: str, read: FileReader = lambda *named: {}) -> Config:
@@ -2981,9 +3041,9 @@ class Source(Protocol):
     def poll(self, now: float) -> AccessRequest | None: ...
 
     def prove(self, credential: Credential) -> Reason | None:
-        """Why the last credential presented is not proven to be ``credential``; None if
-        it is, or needs no proof.  Runs on ``worker``."""
-        return None
+        """Why the card that was presented last is not proven to be ``credential``,
+        which has a proof; None if it is.  Runs on ``worker``."""
+        return Reason.PROOF_UNAVAILABLE
 
     def answer(self, request: AccessRequest, answer: Answer) -> None:
         """Send the answer to the sender, where there is one beside the lights."""
@@ -3713,7 +3773,12 @@ def circumstances(
     passback_s = config.door.passback_s
     moved = events.last_moved(uid) if passback_s else None
     about = Circumstances(at, schedules=config.schedules, passback_s=passback_s)
-    return about._replace(last_moved=moved)
+    return about._replace(last_moved=moved, proofs=proofs_of(config.proof))
+
+
+def proofs_of(proof: ProofConfig) -> Sequence[str]:
+    """How a card may show here that it is the one on the list."""
+    return ("",) * (proof.uid_only == "accept") + PROOFS * bool(proof.door_key)
 
 
 #: How far the time of a log row may be ahead of the clock.
@@ -4108,6 +4173,7 @@ class Passage:
         is_enrolling = arrived < keeper.display.enrolling_until
         if verdict.granted and not is_master and not is_enrolling:
             return True
+        keeper.display.under_way.pop(self, None)  # it was proven, or not
         with ProcessSignals.postponed():  # what is shown is logged
             if is_master or is_enrolling:
                 self._enrol(is_master, is_enrolling)
@@ -4161,12 +4227,27 @@ class Passage:
         self._decided_by = self._circumstances()
         verdict = decide(self.event.uid or Uid(""), self._credential, self._decided_by)
         no = found.reason
-        if verdict.granted and self._credential and self._source:
-            prove = functools.partial(self._source.prove, self._credential)
-            no = yield from call(self._source.worker, prove)
+        if verdict.granted and self._credential and self._credential.proof:
+            no = yield from self._prove(self._credential)
         if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
             verdict = verdict._replace(reason=no)
         return verdict
+
+    def _prove(self, who: Credential) -> Steps[Reason | None]:
+        """Have the card prove that it is no copy, under the working light."""
+        display, clock = self._keeper.display, self._keeper.clock
+        no: Reason | None = Reason.PROOF_UNAVAILABLE
+        display.under_way[self] = Signal.WORKING
+        display.show(Signal.WORKING)
+        began_at = clock.monotonic()
+        if self._source:
+            prove = functools.partial(self._source.prove, who)
+            no = yield from call(self._source.worker, prove)
+        if no is None:
+            took = f"proven in {(clock.monotonic() - began_at) * 1000:.0f} ms"
+            source = Medium.SECURE_CARD.value
+            self.event = self.event._replace(source=source, note=took)
+        return no
 
     def _circumstances(self) -> Circumstances:
         keeper = self._keeper
@@ -4261,7 +4342,7 @@ class Passage:
         keeper.relocking.look()  # before its row is overwritten
         if self.relock:
             control = control.named(self.relock.lock)
-        else:
+        elif self not in keeper.display.under_way:
             keeper.display.under_way[self] = Signal.WORKING
             keeper.display.show(Signal.WORKING)
         is_being_locked, ahead = keeper.cancel_relock(), [*keeper.queue]
@@ -4320,7 +4401,17 @@ class Passage:
         if found and self._used_pass:
             found = found._replace(guest_pass=None)
         by = self._decided_by._replace(locked_down=keeper.is_locked_down())
-        self._withdraw_unless(decide(self.event.uid or Uid(""), found, by))
+        verdict = decide(self.event.uid or Uid(""), found, by)
+        if verdict.granted and found and found.proof and not self._has_proven(found):
+            verdict = verdict._replace(reason=Reason.NO_PROOF)  # an edit asks for it
+        self._withdraw_unless(verdict)
+
+    def _has_proven(self, who: Credential) -> bool:
+        proven = self._credential and (
+            self._credential.proof,
+            self._credential.generation,
+        )
+        return proven == (who.proof, who.generation)
 
     def _withdraw_unless(self, verdict: Verdict) -> None:
         """Raises: AccessWithdrawn where ``verdict`` is a denial."""
@@ -6512,6 +6603,11 @@ CREATE TABLE passes (
     starts TEXT, schedule TEXT, used_at TEXT, revoked_at TEXT
 ) WITHOUT ROWID
 """
+PROOF_COLUMNS = """
+ALTER TABLE cards ADD COLUMN proof TEXT;
+ALTER TABLE cards ADD COLUMN generation INTEGER;
+CREATE INDEX cards_proof ON cards (proof) WHERE proof IS NOT NULL
+"""
 #: `chains` has the newest row of events and of outcomes, so that rows missing at the
 #: end are noticed too; and, as events-start and outcomes-start, the last ones that
 #: `forget` removed.
@@ -6544,12 +6640,15 @@ CHAINED: dict[str, tuple[str, ...]] = {
 CHAINED_LATER = {"events": ("point", "request", "note"), "outcomes": ()}
 
 
-def _upsert(table: str, key: str, *columns: str) -> str:
+def _upsert(table: str, key: str, *columns: str, kept: Collection[str] = ()) -> str:
     """Insert a row, or update ``columns`` of the one with its ``key``: columns that
-    only a newer version knows keep their values."""
+    only a newer version knows keep their values, and NULL replaces none of ``kept``."""
     names = ", ".join((key, *columns))
     marks = ", ".join("?" * (1 + len(columns)))
-    values = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    values = ", ".join(
+        f"{name} = coalesce(excluded.{name}, {name})" if name in kept
+        else f"{name} = excluded.{name}" for name in columns
+    )  # fmt: skip
     new = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
     return f"{new} ON CONFLICT ({key}) DO UPDATE SET {values}"
 
@@ -6585,6 +6684,8 @@ CARD_VALUES: dict[str, Callable[[Any], Any]] = {
     "valid_until": _day,
     "schedule": lambda value: None if value is None else str.__str__(value),
     "role": lambda value: _word(Role, str.__str__(value)),
+    "proof": lambda value: "" if value is None else str.__str__(value),
+    "generation": lambda value: 1 if value is None else range(1, 256).index(value) + 1,
 }
 CARD_COLUMNS = ("uid", *CARD_VALUES, "added_at")
 
@@ -6598,13 +6699,15 @@ def _credential(uid: Uid, row: Mapping[str, Any]) -> Credential:
     why = ""
     for name, read in CARD_VALUES.items():
         try:
-            values[name] = read(row[name])
+            values[name] = read(row.get(name))
         except (LookupError, TypeError, ValueError):
             value = printable(repr(row.get(name)), 40)
             why = f"its entry in the database is broken: {name} is {value}"
     if not isinstance(role := values.pop("role", Role.HOLDER), Role):
         newer.append(f"role {role}")
         role = Role.HOLDER
+    if (proof := values.get("proof")) and proof not in PROOFS:
+        newer.append(f"proof {proof}")
     if newer and not why:
         what = printable(", ".join(sorted(newer)))
         why = f"its entry needs a newer version of DoorPi ({what})"
@@ -6721,7 +6824,7 @@ class SqlitePeople(SqliteFile):
     lockdown nor lifts a block.
     """
 
-    schema = (CARDS_TABLES, BLOCKS_TABLE, PASSES_TABLE)
+    schema = (CARDS_TABLES, BLOCKS_TABLE, PASSES_TABLE, PROOF_COLUMNS)
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
 
@@ -6876,10 +6979,12 @@ class SqlitePeople(SqliteFile):
             cards = (
                 (c.uid, c.holder, c.enabled, c.valid_from and str(c.valid_from),
                  c.valid_until and str(c.valid_until), c.schedule, c.role.value,
-                 utc_text(at))
+                 c.proof or None, c.generation if c.proof else None, utc_text(at))
                 for c in put
             )  # fmt: skip
-            db.executemany(_upsert("cards", *CARD_COLUMNS), cards)
+            # Whoever puts it: a card that must prove itself never becomes a plain one.
+            kept = ("proof", "generation")
+            db.executemany(_upsert("cards", *CARD_COLUMNS, kept=kept), cards)
             db.execute(MARK_UPDATE, ("changed", utc_text(at)))
         self._note(block, lift)
 
@@ -7451,6 +7556,20 @@ class Inbox(SqliteFile):
 ################################################################################
 
 
+#: Sends a frame to the selected card, and returns what it answers within so many
+#: seconds.  Raises: NoAnswer, ReaderLost.
+Exchange = Callable[[bytes, float], bytes]
+
+
+class NoAnswer(Exception):
+    """The card does not answer, or its answer did not arrive whole."""
+
+
+#: Whether the selected card proves to be the one on the list (Prover.prove); the last
+#: argument selects it once more, and is False where it is gone.
+Prove = Callable[[Credential, Exchange, Callable[[], bool]], "Reason | None"]
+
+
 class CardSource(Source):
     """A card reader as a source of requests: one for each presentation of a card.
 
@@ -7474,8 +7593,10 @@ class CardSource(Source):
         point: str = "",
         wants: Wants = Wants.TAP,
         jitter: Callable[[], float] = random.random,
+        prove: Prove | None = None,
     ) -> None:
-        self.reader, self.worker = reader, worker
+        self.reader, self.worker, self._prove = reader, worker, prove
+        self._presented: Card | None = None
         self.point, self._wants = point, wants
         self.debounce = debounce or Debounce(config.rearm_s)
         self.debounce.rearm_s = config.rearm_s
@@ -7506,8 +7627,28 @@ class CardSource(Source):
         if found is None:
             return None
         (card, arrived), at = found, self._clock.now()
+        self._presented = card
         wants, point = self._wants, self.point
         return AccessRequest(Medium.CARD, card.uid, at, arrived, inf, wants, point)
+
+    def prove(self, credential: Credential) -> Reason | None:
+        """At once after ``poll``: no other look may come between.  It is asked once in
+        a presentation."""
+        card, self._presented = self._presented, None
+        if card is None or card.uid != credential.uid:
+            return Reason.CARD_MOVED
+        if self._prove is None or not card.sak & 0x20:  # ISO/IEC 14443-3, 6.5.3.4
+            return Reason.NO_PROOF if self._prove else Reason.PROOF_UNAVAILABLE
+
+        def selects() -> bool:
+            found = self.reader.sense()
+            return found is not None and found.uid == credential.uid
+
+        try:
+            return self._prove(credential, self.reader.exchange, selects)
+        except ReaderLost as error:
+            self._lose(error)
+            return Reason.PROOF_UNAVAILABLE
 
     def _watch_field(self) -> tuple[Card, float] | None:
         """Look for ``watch_s``, or until a card is presented, the reader is lost or the
@@ -7528,9 +7669,7 @@ class CardSource(Source):
         try:
             card = self.reader.sense()
         except ReaderLost as error:
-            self.trouble = f"card reader: {error}"
-            self.debounce.reader_failed()
-            self._look_at = self._clock.monotonic() + self._backoff.fail()
+            self._lose(error)
             return None
         if self.trouble:
             log.info("the card reader is back")
@@ -7543,6 +7682,11 @@ class CardSource(Source):
             self.debounce.away()  # nobody watched meanwhile
         is_new = self.debounce.is_new(card.uid if card else None, began_at)
         return (card, began_at) if card and is_new else None
+
+    def _lose(self, error: ReaderLost) -> None:
+        self.trouble = f"card reader: {error}"
+        self.debounce.reader_failed()
+        self._look_at = self._clock.monotonic() + self._backoff.fail()
 
     def rest(self, until: float) -> None:
         self._rests_until = until
@@ -7581,6 +7725,7 @@ class NfcReader:
         self._path, self._reset_gpio = path, reset_gpio
         self._is_pn532 = path.endswith(":pn532")
         self._failures = 0
+        self._patience_s = 0.0  # with the selected card, as the chip was set up
         self._opened_at = -inf
         self.name = ""  # model and firmware, once it was opened
         self._frontend: Any = None
@@ -7596,11 +7741,9 @@ class NfcReader:
         except Exception as error:
             # nfcpy passes on what its drivers meet: termios.error, USBError,
             # Chipset.Error, IndexError and TypeError as well as OSError.
-            why = f"{self._path}: {_device_trouble(error)}"
-            self._failures += 1
-            self.close(polite=False)
-            raise ReaderLost(why) from None
+            self._lose(error)
         self._failures = 0  # that it could be opened proves little
+        self._patience_s = 0.0
         is_old = time.monotonic() - self._opened_at > self.renew_s
         if found is None and is_old and self._is_pn532:
             self.close()
@@ -7608,6 +7751,35 @@ class NfcReader:
             return None
         uid = Uid(bytes(found.sdd_res).hex().upper())
         return Card(uid, atqa=bytes(found.sens_res), sak=found.sel_res[0])
+
+    def exchange(self, frame: bytes, timeout_s: float) -> bytes:
+        """Send a frame to the card that ``sense`` has found, without any other call in
+        between, and return its answer.  Raises: NoAnswer, ReaderLost.
+
+        nfcpy sets up a PN532 for each frame, which takes three times as long as the
+        frame; here only for the first one and for a longer wait.
+        """
+        errors, frontend = _nfcpy().clf.CommunicationError, self._frontend
+        chip: Any = getattr(frontend and frontend.device, "chipset", None)
+        chip_error = getattr(chip, "Error", errors)
+        try:
+            if not (self._is_pn532 and timeout_s <= self._patience_s):
+                self._patience_s = timeout_s
+                answer = frontend.exchange(frame, timeout_s)
+            else:
+                answer = chip.in_communicate_thru(bytearray(frame), timeout_s + 0.1)
+            return bytes(answer)
+        except (errors, chip_error, TimeoutError) as error:
+            raise NoAnswer(f"no answer: {printable(str(error))}") from None
+        except Exception as error:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> NoReturn:
+        """Close the reader, which an ``error`` of its own proves to be lost."""
+        why = f"{self._path}: {_device_trouble(error)}"
+        self._failures += 1
+        self.close(polite=False)
+        raise ReaderLost(why) from None
 
     def _open(self) -> None:
         nfc = _nfcpy()
@@ -7843,7 +8015,337 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 12. Other sources -- what opens the door beside the reader
+# 12. Secure cards -- ISO-DEP, proof, issuing
+################################################################################
+
+# Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
+# AN12196; MF2DLHX0 and AN12343 for DESFire.  Numbers go least significant byte first.
+
+
+class NotProven(Exception):
+    """A card did not prove itself, or did not do what it was told, for ``reason``; the
+    text is for people.  ``status`` is the last byte of its answer."""
+
+    def __init__(self, reason: Reason, words: str, status: int = 0) -> None:
+        super().__init__(words)
+        self.reason, self.status = reason, status
+
+
+#: Why a card is denied by the last byte of its status; else NO_PROOF.
+STATUS_REASONS: Mapping[int, Reason] = {
+    0xAE: Reason.WRONG_PROOF,  # authentication error
+    0xAD: Reason.CARD_LOCKED,  # authentication delay
+    0x9D: Reason.CARD_LOCKED,  # permission denied: the key is dead
+}
+DONE, MORE, UNKNOWN_COMMAND = 0x00, 0xAF, 0x1C
+FWT_S = 4096 / 13_560_000  # for FWI 0
+
+
+class Contact:
+    """Commands for the card that is selected, as blocks of ISO-DEP.
+
+    A card may ask for more time, or go on answering, for ever; so everything has a
+    limit.  A frame that gets no answer is asked for once more.  ``is_challenged`` once
+    an authentication has begun, of which there may be one in a presentation.
+
+    Source: ISO/IEC 14443-4, 5 (activation) and 7 (blocks; 7.5.5 has the rules).
+    """
+
+    most_waits, most_bytes = 3, 300
+    longest_wait_s = 0.3
+    activation_s = 0.1  # also enough for the frames of NTAG 424 and DESFire
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        monotonic: Callable[[], float],
+        *,
+        most_s: float = 1.0,
+        most_frames: int = 12,
+    ) -> None:
+        self._exchange, self._monotonic = exchange, monotonic
+        self._ends_at = monotonic() + most_s
+        self._frames, self._waits = most_frames, self.most_waits
+        self._number, self._wait_s, self._frame_bytes = 0, 0.0, 0
+        self.is_challenged = False
+
+    def activate(self) -> None:
+        """Begin with a card that was just selected: RATS, for frames of 256 bytes.
+        Raises: NotProven."""
+        self._number, self._wait_s, self._frame_bytes = 0, 16 * FWT_S, 32
+        try:
+            ats = self._frame(b"\xe0\x80", self.activation_s)
+        except NoAnswer as error:
+            raise NotProven(Reason.CARD_MOVED, str(error)) from None
+        if not ats or ats[0] != len(ats):
+            raise NotProven(Reason.NO_PROOF, "its ATS makes no sense")
+        if len(ats) > 1:
+            sizes = 16, 24, 32, 40, 48, 64, 96, 128, 256
+            self._frame_bytes = sizes[min(ats[1] & 0x0F, 8)]
+        if len(ats) > 1 and ats[1] & 0x20:  # it has TB(1), after a TA(1) or not
+            waits = ats[2 + (ats[1] >> 4 & 1) :][:1] or b"\x40"
+            self._wait_s = FWT_S * 2 ** (waits[0] >> 4)
+
+    def _frame(self, block: bytes, wait_s: float) -> bytes:
+        left_s = self._ends_at - self._monotonic()
+        self._frames -= 1
+        if left_s <= 0 or self._frames < 0:
+            raise NotProven(Reason.CARD_MOVED, "its answer did not end in time")
+        return self._exchange(block, min(wait_s, self.longest_wait_s, left_s))
+
+    def send(self, command: bytes) -> bytes:
+        """The answer to ``command``.  Raises: NotProven."""
+        block, found = bytes([0x02 | self._number]) + command, bytearray()
+        if len(block) + 2 > self._frame_bytes:
+            raise NotProven(Reason.NO_PROOF, "it takes too short commands")
+        while True:
+            answer = self._answer(block)
+            found += answer[1:]
+            self._number ^= 1
+            if not answer[0] & 0x10:
+                return bytes(found)
+            if len(found) > self.most_bytes:
+                raise NotProven(Reason.CARD_MOVED, "its answer did not end")
+            block = bytes([0xA2 | self._number])  # R(ACK): go on
+
+    def _answer(self, block: bytes) -> bytes:
+        """The information block that answers ``block``."""
+        sent, wait_s, is_repeated = block, self._wait_s, False
+        while True:
+            try:
+                answer = self._frame(sent, wait_s)
+            except NoAnswer as error:
+                if is_repeated:
+                    raise NotProven(Reason.CARD_MOVED, str(error)) from None
+                is_repeated, wait_s = True, self._wait_s
+                is_command = block[0] & 0xE2 == 0x02
+                sent = bytes([0xB2 | self._number]) if is_command else block  # R(NAK)
+                continue
+            kind = answer[0] if answer else 0
+            if kind & 0xEF == 0x02 | self._number:
+                return answer
+            if kind == 0xF2:  # S(WTX)
+                factor = self._more_time(answer)
+                sent, wait_s = bytes([0xF2, factor]), self._wait_s * factor
+            elif kind == 0xA2 | (self._number ^ 1) and is_repeated:
+                sent, wait_s = block, self._wait_s  # it had not heard it
+            else:
+                raise NotProven(Reason.NO_PROOF, "its answer is no block that fits")
+
+    def _more_time(self, answer: bytes) -> int:
+        """How many times as long the card asks to wait."""
+        self._waits -= 1
+        factor = answer[1] & 0x3F if len(answer) == 2 else 0
+        if self._waits < 0:
+            raise NotProven(Reason.CARD_MOVED, "it asked for more time too often")
+        if not 1 <= factor <= 59:
+            raise NotProven(Reason.NO_PROOF, "its answer is no block that fits")
+        return factor
+
+    def ask(self, code: int, data: bytes = b"", status: int = DONE) -> bytes:
+        """What the card answers to a command of DESFire's in ISO 7816 wrapping.
+        Raises: NotProven, also where the status is not 91 and ``status``."""
+        size = bytes([len(data)]) if data else b""
+        answer = self.send(bytes([0x90, code, 0, 0]) + size + data + b"\x00")
+        if answer[-2:] == bytes([0x91, status]):
+            return answer[:-2]
+        found, last = answer[-2:].hex().upper() or "nothing", 0
+        if answer[-2:-1] == b"\x91":
+            last = answer[-1]
+        reason = STATUS_REASONS.get(last, Reason.NO_PROOF)
+        raise NotProven(reason, f"it answered {found} to {code:02X}", last)
+
+    def select(self, proof: str) -> None:
+        """Select the application that has the keys.  Raises: NotProven."""
+        name = APPLICATIONS[proof]
+        if proof == "desfire":
+            self.ask(0x5A, name)
+        elif self.send(b"\x00\xa4\x04\x0c\x07" + name + b"\x00") != b"\x90\x00":
+            raise NotProven(Reason.NO_PROOF, "it has no such application")
+
+
+#: Where the keys are: NTAG 424's only application, and ours of a DESFire.
+APPLICATIONS: Mapping[str, bytes] = {
+    "ntag424": b"\xd2\x76\x00\x00\x85\x01\x01",
+    "desfire": b"\xd0\x0d\x01",
+}
+DOOR_KEY = 1  # the number of the key that opens the door
+ZERO = bytes(16)
+
+
+def load_aes() -> None:
+    """Import what the functions below need, which takes a slow Pi seconds."""
+    import cryptography.hazmat.primitives.ciphers
+    import cryptography.hazmat.primitives.cmac  # noqa: F401
+
+
+def aes_cbc(key: bytes, data: bytes, iv: bytes = ZERO, *, decrypts: bool) -> bytes:
+    """AES-128-CBC without padding."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    cipher = Cipher(algorithms.AES(key), modes.CBC(iv))
+    step = cipher.decryptor() if decrypts else cipher.encryptor()
+    return step.update(data) + step.finalize()
+
+
+encrypt = functools.partial(aes_cbc, decrypts=False)
+decrypt = functools.partial(aes_cbc, decrypts=True)
+
+
+def cmac(key: bytes, data: bytes) -> bytes:
+    """Source: NIST SP 800-38B, with AES."""
+    from cryptography.hazmat.primitives import cmac
+    from cryptography.hazmat.primitives.ciphers import algorithms
+
+    made = cmac.CMAC(algorithms.AES(key))
+    made.update(data)
+    return made.finalize()
+
+
+def card_key(
+    master: bytes, uid: Uid, proof: str, generation: int, number: int = DOOR_KEY
+) -> bytes:
+    """A key of one card.  Source: NXP AN10922, 2.2 (AES-128), which is a CMAC for the
+    19 bytes or more that there are with a UID of 7."""
+    numbers = bytes([number, generation])
+    return cmac(
+        master, b"\x01" + bytes.fromhex(uid) + APPLICATIONS[proof] + b"DoorPi" + numbers
+    )
+
+
+def authenticate(
+    contact: Contact, number: int, key: bytes, *, is_ev1: bool = False
+) -> Session:
+    """Have the card prove that it has ``key``: AuthenticateEV2First, or AuthenticateAES
+    of a DESFire EV1, which chains the blocks of both sides.  The proof is our random
+    number in the answer; the status proves nothing.  Raises: NotProven."""
+    begin, more = (0xAA, b"") if is_ev1 else (0x71, b"\x00")
+    challenge = contact.ask(begin, bytes([number]) + more, MORE)
+    contact.is_challenged = True
+    if len(challenge) != 16:
+        raise NotProven(Reason.NO_PROOF, "its challenge has a wrong length")
+    theirs, ours = decrypt(key, challenge), os.urandom(16)
+    sent = encrypt(key, ours + theirs[1:] + theirs[:1], challenge if is_ev1 else ZERO)
+    answer = contact.ask(0xAF, sent)
+    start, size = (0, 16) if is_ev1 else (4, 32)
+    clear = answer
+    if len(answer) == size:
+        clear = decrypt(key, answer, sent[-16:] if is_ev1 else ZERO)
+    if not hmac.compare_digest(clear[start : start + 16], ours[1:] + ours[:1]):
+        raise NotProven(Reason.WRONG_PROOF, "it does not know the key")
+    return Session(contact, key, ours, theirs, clear[:4])
+
+
+class Session:
+    """What follows AuthenticateEV2First: commands with a MAC, data also enciphered.
+
+    Source: AN12196, 3.4 (session keys) and 3.5 (secure messaging).
+    """
+
+    def __init__(
+        self, contact: Contact, key: bytes, ours: bytes, theirs: bytes, name: bytes
+    ) -> None:
+        """``name`` is the card's transaction identifier (TI)."""
+        self.contact, self._name, self.counter = contact, name, 0
+        mixed = bytes(a ^ b for a, b in zip(ours[2:8], theirs[:6], strict=True))
+        both = ours[:2] + mixed + theirs[6:] + ours[8:]
+        self.cipher_key = cmac(key, b"\xa5\x5a\x00\x01\x00\x80" + both)
+        self.mac_key = cmac(key, b"\x5a\xa5\x00\x01\x00\x80" + both)
+
+    def command(
+        self,
+        code: int,
+        header: bytes = b"",
+        data: bytes = b"",
+        *,
+        is_full: bool = False,
+        ends: bool = False,
+    ) -> bytes:
+        """The data that the card answers, in CommMode.MAC, or Full (``is_full``).  A
+        command that ``ends`` the session, as ChangeKey of the key that was proven, has
+        an answer without MAC.  Raises: NotProven; the session is over then."""
+        if is_full and data:
+            data = encrypt(self.cipher_key, padded(data), self._iv(b"\xa5\x5a"))
+        signed = bytes([code]) + self._state() + header + data
+        answer = self.contact.ask(code, header + data + self._mac(signed))
+        self.counter += 1
+        if ends:
+            return answer
+        found, sign = answer[:-8], answer[-8:]
+        if not hmac.compare_digest(sign, self._mac(b"\x00" + self._state() + found)):
+            raise NotProven(Reason.WRONG_PROOF, "its answer has a wrong MAC")
+        if not (is_full and found):
+            return found
+        if len(found) % 16:
+            raise NotProven(Reason.NO_PROOF, "its answer has a wrong length")
+        clear = decrypt(self.cipher_key, found, self._iv(b"\x5a\xa5"))
+        return clear.rstrip(b"\x00").removesuffix(b"\x80")
+
+    def _state(self) -> bytes:
+        return self.counter.to_bytes(2, "little") + self._name
+
+    def _iv(self, label: bytes) -> bytes:
+        state = label + self._name + self.counter.to_bytes(2, "little")
+        return encrypt(self.cipher_key, state + bytes(8))
+
+    def _mac(self, data: bytes) -> bytes:
+        return cmac(self.mac_key, data)[1::2]
+
+
+def padded(data: bytes) -> bytes:
+    """Source: ISO/IEC 9797-1, method 2."""
+    return data + b"\x80" + bytes(-(len(data) + 1) % 16)
+
+
+class Prover:
+    """Has cards prove themselves with the door's key."""
+
+    def __init__(self, door_key: Secret, monotonic: Callable[[], float]) -> None:
+        self._key = bytes.fromhex(door_key.text)
+        self._monotonic = monotonic
+        self._ev1: set[Uid] = set()  # these take only the older command
+
+    def prove(
+        self, who: Credential, exchange: Exchange, selects: Callable[[], bool]
+    ) -> Reason | None:
+        """Why the selected card is not proven to be ``who``; None if it is.  Where it
+        does not answer, it is selected once again (``selects`` says whether it is still
+        there), unless it was challenged.  Raises: ReaderLost."""
+        contact = Contact(exchange, self._monotonic)
+        try:
+            if not self._key:
+                return Reason.PROOF_UNAVAILABLE
+            key = card_key(self._key, who.uid, who.proof, who.generation)
+            try:
+                self._prove(who, contact, key)
+            except NotProven as error:
+                is_lost = error.reason is Reason.CARD_MOVED
+                if contact.is_challenged or not (is_lost and selects()):
+                    raise
+                self._prove(who, contact, key)
+        except NotProven as error:
+            return error.reason
+        except ImportError as error:
+            log.error("no card can be asked for a proof: %s", library_trouble(error))
+            return Reason.PROOF_UNAVAILABLE
+        return None
+
+    def _prove(self, who: Credential, contact: Contact, key: bytes) -> None:
+        contact.activate()
+        contact.select(who.proof)
+        is_ev1 = who.uid in self._ev1
+        try:
+            authenticate(contact, DOOR_KEY, key, is_ev1=is_ev1)
+        except NotProven as error:
+            is_old = error.status == UNKNOWN_COMMAND and not contact.is_challenged
+            if is_ev1 or not is_old or who.proof != "desfire":
+                raise
+            authenticate(contact, DOOR_KEY, key, is_ev1=True)
+            self._ev1.add(who.uid)
+
+
+################################################################################
+# 13. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -8387,7 +8889,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 13. The Pi -- lights, systemd, signals, the clock, the settings file
+# 14. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -8831,7 +9333,13 @@ class NamedFiles:
         name = self.name(key, value)
         if not name or table not in self._tables:
             return {}
-        path, text = self.place(name), self._kept.get(name) or self._text(name)
+        path = self.place(name)
+        if key == "issuer_key" and not os.access(path, os.R_OK):
+            self._seen(path)
+            return {}  # the door opens without it
+        text = self._kept.get(name) or self._text(name, is_kept=table != "proof")
+        if table == "proof" and path.stat().st_mode & 0o007:
+            raise FileTrouble(f"{path} can be read by others; chmod 600 {path}")
         if key == "ca_file":
             if "-----BEGIN " not in text:
                 raise FileTrouble(f"{path} holds no certificate in PEM")
@@ -8841,7 +9349,7 @@ class NamedFiles:
             raise FileTrouble(f"{path} does not hold one line of plain text")
         return {key: Secret(text=text, file=name)}
 
-    def _text(self, name: str) -> str:
+    def _text(self, name: str, *, is_kept: bool) -> str:
         path = self.place(name)
         self._seen(path)
         try:
@@ -8849,7 +9357,7 @@ class NamedFiles:
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise FileTrouble(f"{path} cannot be read: {why}") from None
-        if path == self._path.parent / name:
+        if is_kept and path == self._path.parent / name:
             self.texts[name] = text
         return text
 
@@ -8861,6 +9369,7 @@ def named_files(
     certificates, such as ``lock.api_key``, and the file: perhaps ``path`` itself."""
     files = NamedFiles(path, environ)
     doors: dict[str, Table] = {**locks_of(config), **authorities_of(config)}
+    doors["proof"] = config.proof
     for where, table in (config.online if online else doors).items():
         for key, value in table.items():
             if value and (key == "ca_file" or isinstance(value, Secret)):
@@ -9136,7 +9645,7 @@ class FileSettings:
         locks = equipment.locks.items()
         closing: list[Any] = [lock for where, lock in locks if where not in kept]
         inputs = [it for it in equipment.sources if not isinstance(it, InboxSource)]
-        closing += inputs * differ("reader", "scanners")
+        closing += inputs * differ("reader", "scanners", "proof")
         closing += [*equipment.authorities] * differ("authorities", "scanners")
         closing += [equipment.indicator] * differ("leds", "patterns")
         # All that changes is closed before any of it is made again: a pin may go from
@@ -9145,7 +9654,7 @@ class FileSettings:
             for part in closing:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
-            if differ("reader", "scanners"):
+            if differ("reader", "scanners", "proof"):
                 old_sources = equipment.sources
                 equipment.sources = self._new_sources(new, self._clock, old_sources)
             if differ("authorities", "scanners"):
@@ -9181,7 +9690,7 @@ class FileSettings:
 
 
 ################################################################################
-# 14. Authorities -- remote systems that know people who are not on the list
+# 15. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -9504,7 +10013,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 15. The owner's tools -- why, people, log
+# 16. The owner's tools -- why, people, log
 ################################################################################
 
 # -- why a card is let in or not
@@ -9552,6 +10061,13 @@ REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] 
     Reason.OTHER_ORGANISATION: "it belongs to another organisation",
     Reason.REPLAYED: "its code was used here before: refresh it",
     Reason.AMBIGUOUS: "the system that was asked has it more than once",
+    Reason.NO_PROOF: "it only has a UID, and [proof] uid_only refuses such cards",
+    Reason.WRONG_PROOF: "it does not know its key: a copy, or the wrong key file",
+    Reason.CARD_MOVED: "it was taken away before it had proven itself",
+    Reason.CARD_LOCKED: "it was asked with wrong keys too often, and answers no more",
+    Reason.PROOF_UNAVAILABLE: (
+        "it must prove itself, and this door has no [proof] door_key to ask it with"
+    ),
     Reason.UNREADABLE_CODE: "no pass of this door, and no code that may be asked about",
     Reason.LIST_TOO_OLD: (
         "the list of {who.source} was last confirmed too long ago; see doorpi doctor"
@@ -9677,6 +10193,8 @@ def in_one_sentence(
     deed = f"be let in{then or ' now'}"
     if who and who.role is Role.MASTER:
         deed = f"start enrolment{then or ' now'} (a master card never opens the door)"
+    if who and who.proof:
+        deed += f" once it has proven itself ({printable(who.proof)})"
     if not decide(uid, who, when).granted:
         deed = f"be denied{then}"
     return f"{name} would {deed}: {_answer(uid, who, when)}."
@@ -10074,7 +10592,10 @@ def pass_words(guest_pass: GuestPass, at: datetime) -> str:
     return printable(", ".join(words))
 
 
-CARD_FIELDS = ("holder", "enabled", "valid_from", "valid_until", "schedule", "role")
+CARD_FIELDS = (
+    "holder", "enabled", "valid_from", "valid_until", "schedule", "role", "proof",
+    "generation",
+)  # fmt: skip
 
 
 def card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]:
@@ -10084,6 +10605,8 @@ def card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]
         "enabled": card.enabled and not card.block,
         "valid_from": card.valid_from and card.valid_from.isoformat(),
         "valid_until": card.valid_until and card.valid_until.isoformat(),
+        "proof": card.proof or None,
+        "generation": card.generation if card.proof else None,
         "source": card.source,
         "last_seen": utc_text(last_seen) if last_seen else None,
     }
@@ -10098,7 +10621,7 @@ def card_toml(card: Credential) -> str:
     if card.refusal:
         return f"# {printable(card_name(card))}: {printable(card.refusal)}"
     written = {name: getattr(card, name) for name in CARD_FIELDS}
-    usual = {"enabled": True, "role": Role.HOLDER}
+    usual = {"enabled": True, "role": Role.HOLDER, "proof": "", "generation": 1}
     said = {"uid": format_uid(card.uid)}
     said |= {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
     # A table each: tomli_w's own `card = [...]` could not be pasted after others.  TOML
@@ -10273,7 +10796,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 16. Lists from elsewhere -- what `import` reads, and what it would change
+# 17. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -10428,6 +10951,8 @@ def _typed(key: str, value: object) -> object:
     """A cell as TOML would have it.  Raises: ValueError with the expected form."""
     if not isinstance(value, str):
         return value
+    if key == "generation" and value.isdecimal():
+        return int(value)
     if key == "enabled":
         if value.lower() not in TRUE_FALSE:
             raise ValueError("expected yes or no")
@@ -10454,8 +10979,8 @@ NO_PINS = "PINs are not imported: the card alone opens this door"
 
 
 def _fix_own(cells: Cells, card: Draft, _notes: Counter[str]) -> Iterator[str]:
-    if cells["proof"]:  # a copy of its number must not open here
-        yield NO_PROOF.format(_shown(cells["proof"]))
+    if cells["proof"] and cells["proof"] not in PROOFS:
+        yield CANNOT_ASK.format(_shown(cells["proof"]))  # a copy must not open here
     yield cells["refused"]
     uid = as_uid(cells["uid"])
     if uid and cells["source"] in tuple(Origin):  # it is surely no printed number
@@ -10540,7 +11065,8 @@ class ListFormat(NamedTuple):
 COLUMNS: dict[str, tuple[str, ...]] = {
     "uid": ("uid",), "holder": ("holder", "name"), "enabled": ("enabled",),
     "valid_from": ("valid_from", "from"), "valid_until": ("valid_until", "until"),
-    "schedule": ("schedule",), "role": ("role",),
+    "schedule": ("schedule",), "role": ("role",), "proof": ("proof",),
+    "generation": ("generation",),
 }  # fmt: skip
 CARONTE = ListFormat(
     "CarontePass's devices (JSON)", "entry", {"code", "kind"},
@@ -10554,7 +11080,7 @@ UHPPOTED = ListFormat(
     ("Card Number", "PIN"), _fix_uhppoted, "Card {cardnumber}",
 )  # fmt: skip
 LIST_FORMATS = (
-    ListFormat("DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS, ("proof",)),
+    ListFormat("DoorPi's [[card]] tables (TOML)", "card", set(), COLUMNS),
     ListFormat(
         "esp-rfid's user backup (JSON)", "entry", {"acctype"},
         {"uid": ("uid",), "holder": ("username", "user")},
@@ -10953,7 +11479,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 17. Online -- what `doorpi online` does beside the door
+# 18. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -11457,7 +11983,7 @@ class ListReader:
 
 
 ################################################################################
-# 18. Cobot -- the members of a co-working space
+# 19. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -11703,7 +12229,7 @@ FAR_DAY = date(9000, 1, 1)
 
 
 ################################################################################
-# 19. Pictures -- the legend and the chart as SVG
+# 20. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -12069,7 +12595,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 20. Doctor -- tries everything that the settings name
+# 21. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -12705,7 +13231,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 21. Wiring and command line -- one cmd_* a verb
+# 22. Wiring and command line -- one cmd_* a verb
 ################################################################################
 
 
@@ -12746,6 +13272,7 @@ def make_sources(
         CardSource(
             NfcReader(reader.device, reader.reset_gpio), reader, clock,
             ThreadWorker("reader", clock.wake), debounce=next(debounces, None),
+            prove=Prover(config.proof.door_key, clock.monotonic).prove,
         ),
         inbox or InboxSource(Inbox(path, clock, busy_s=0.05)),
         *(ScannerSource(SCANNERS[each.kind](each), each.name, clock)

@@ -502,7 +502,7 @@ CARDS = {
     "a number among cards": (PERSON + '["04A1B2C3", 5]', f"{CARDS_OF_KEN} 2.uid = 5: {TEXT} (the card's UID)"),
     "an alien key of a person's card": (PERSON + '[{ uid = "04A1B2C3", zzz = 1 }]', f"{CARDS_OF_KEN} 1.zzz: unknown key"),
     "a person's card without a UID": (PERSON + '[{ proof = "ntag424" }]', f"{CARDS_OF_KEN} 1.uid: missing (the card's UID)"),
-    "an empty proof": (PERSON + '[{ uid = "04A1B2C3", proof = "" }]', f"{CARDS_OF_KEN} 1.proof = '': must be 1 to 20 characters (how the card proves that it is no copy)"),
+    "a generation before the first": (PERSON + '[{ uid = "04A1B2C3", generation = 0 }]', f"{CARDS_OF_KEN} 1.generation = 0: must be 1 to 255 (of the keys of a secure card)"),
     "a person's phone": (PERSON + '["08A1B2C3"]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
     "an empty UID among cards": (PERSON + '["04A1B2C3", ""]', f"{CARDS_OF_KEN} 2.uid: empty (the card's UID)"),
     "a person's phone in a table": (PERSON + '[{ uid = "08A1B2C3" }]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
@@ -961,19 +961,36 @@ def test_a_person_has_several_cards_with_the_same_limits():
     assert config.cards == {card.uid: card for card in (jo, *ken)}
 
 
-@pytest.mark.parametrize("proof", ["ntag424", "of another time"])
-def test_a_card_that_must_prove_itself_is_listed_and_opens_nothing(proof):
+def test_a_secure_card_has_its_proof_and_generation():
+    """Of a person, or in a table of its own; beside one that only has a UID."""
+    both = (
+        'cards = ["04A1B2C3", { uid = "04A1B2C4", proof = "ntag424", generation = 2 }]'
+    )
+    person = f'[[person]]\nname = "Ken"\n{both}\n'
+    card = '[[card]]\nuid = "04A1B2C5"\nholder = "Jo"\nproof = "desfire"\n'
+
+    cards = parse_config(LOCK + person + card).cards.values()
+
+    assert {
+        each.uid: (each.proof, each.generation, each.enabled) for each in cards
+    } == {
+        "04A1B2C3": ("", 1, True),
+        "04A1B2C4": ("ntag424", 2, True),
+        "04A1B2C5": ("desfire", 1, True),
+    }
+
+
+def test_a_card_with_an_unknown_proof_is_listed_and_opens_nothing():
     """A copy of its number would, if the word was only left out."""
-    both = f'cards = ["04A1B2C3", {{ uid = "04A1B2C4", proof = "{proof}" }}]'
+    both = 'cards = ["04A1B2C3", { uid = "04A1B2C4", proof = "of another time" }]'
     config = parse_config(f'{LOCK}[[person]]\nname = "Ken"\n{both}\n')
 
     plain, proven = config.cards.values()
 
     assert (plain.enabled, plain.refused) == (True, "")
-    assert proven.enabled is False
-    assert (
-        proven.refused
-        == f"it must prove itself ({proof!r}), and this program cannot ask it to"
+    assert (proven.enabled, proven.proof) == (False, "of another time")
+    assert proven.refused == (
+        "it must prove itself ('of another time'), and this program cannot ask it to"
     )
 
 
@@ -1003,7 +1020,7 @@ def test_entry_with_a_mistake_refuses_its_cards():
 
 def test_entry_with_unknown_keys_refuses_its_card():
     """Left out, it would open by its number if the database had it as well."""
-    newer = CARD + 'proof = "ntag424"\ngeneration = 2\n'
+    newer = CARD + 'proof = "ntag424"\nescort = "Jo"\n'
 
     with pytest.raises(ConfigError) as refused:
         parse_config(LOCK + newer)
@@ -1583,7 +1600,7 @@ def test_the_example_shows_every_setting_and_no_other():
     for header, key in commented:
         table = header or table
         seen.add((table, key))
-    commented_out = {"authority", "scanner", "telegram.user", *doorpi.ONLINE}
+    commented_out = {"authority", "scanner", "proof", "telegram.user", *doorpi.ONLINE}
     optional = {pair for pair in settings if pair[0] in commented_out}
     assert optional <= seen
     settings -= optional

@@ -108,6 +108,13 @@ DECISIONS = {
     "clock unset, hours":             ({"schedule": "open"}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
     "clock unset, a dated master":    ({"valid_until": TODAY, **MASTER}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
 
+    "a proof that is asked for":      ({"proof": "ntag424"}, {"proofs": ("ntag424",)}, Reason.GRANTED),
+    "a proof that nobody knows":      ({"proof": "ntag999"}, {"proofs": ("", "ntag424")}, Reason.PROOF_UNAVAILABLE),
+    "a master without its proof":     ({"proof": "ntag424", **MASTER}, {"locked_down": True}, Reason.PROOF_UNAVAILABLE),
+    "a UID alone, refused":           ({}, {"proofs": ("ntag424",)}, Reason.NO_PROOF),
+    "a UID alone of a master":        (MASTER, {"proofs": ("ntag424",)}, Reason.NO_PROOF),
+    "a guest pass has no card":       ({"uid": "", "guest_pass": USED._replace(used_at=None)}, {"proofs": ()}, Reason.GRANTED),
+
     "never moved the lock":           ({}, {"passback_s": 60}, Reason.GRANTED),
     "at the same instant":            ({}, {"last_moved": NOON, "passback_s": 60}, Reason.PASSBACK),
     "at the end of passback":         ({}, {"last_moved": NOON - timedelta(seconds=60), "passback_s": 60}, Reason.GRANTED),
@@ -130,6 +137,9 @@ PRECEDENCES = {
     "not-found before passback":           (None, PASSED_BACK, Reason.NOT_FOUND),
     "not-found before clock-not-set":      (None, {"clock_set": False}, Reason.NOT_FOUND),
     "not-enabled before not-active":       ({"enabled": False, "valid_from": TODAY + DAY}, {}, Reason.NOT_ENABLED),
+    "not-enabled before proof-unavailable": ({"enabled": False, "proof": "ntag424"}, {}, Reason.NOT_ENABLED),
+    "proof-unavailable before no-proof":   ({"proof": "ntag424"}, {}, Reason.PROOF_UNAVAILABLE),
+    "no-proof before clock-not-set":       (NEVER, {"proofs": (), "clock_set": False}, Reason.NO_PROOF),
     "not-active before expired":           (NEVER, {}, Reason.NOT_ACTIVE),
     "not-enabled before clock-not-set":    ({"enabled": False, **NEVER}, {"clock_set": False}, Reason.NOT_ENABLED),
     "clock-not-set before not-active":     ({"valid_from": TODAY + DAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
@@ -157,9 +167,9 @@ def circumstances(changes: dict[str, Any]) -> Circumstances:
 
 @pytest.mark.parametrize(("card", "changes", "reason"), CASES.values(), ids=CASES)
 def test_a_card_is_granted_or_denied_for_the_first_reason(card, changes, reason):
-    who = None if card is None else card_of(**card)
+    who = None if card is None else card_of(**{"uid": KEN, **card})
 
-    decision = decide(KEN, who, circumstances(changes))
+    decision = decide(who.uid if who else KEN, who, circumstances(changes))
 
     assert decision == Verdict(reason, who.holder if who else "")
 
@@ -197,10 +207,13 @@ def test_the_order_of_any_two_neighbouring_rules_is_that_of_some_row():
 def test_every_reason_is_the_answer_of_some_row():
     answers = {reason for _, _, reason in CASES.values()}
 
-    elsewhere = {Reason.RANDOM_UID, Reason.STALE, *OF_AUTHORITIES}
+    elsewhere = {Reason.RANDOM_UID, Reason.STALE, *OF_AUTHORITIES, *OF_THE_CARD}
     assert answers | elsewhere == set(Reason)
     assert not answers & elsewhere
 
+
+#: What a secure card answers to the door.
+OF_THE_CARD = {Reason.WRONG_PROOF, Reason.CARD_MOVED, Reason.CARD_LOCKED}
 
 #: What an authority, or the door before it asks one, gives as the reason of a denial.
 OF_AUTHORITIES = {

@@ -97,11 +97,20 @@ class Elsewhere:
     def close(self) -> None: ...
 
 
+def secure(*others: Credential, enabled: bool = True, **door) -> doorpi.Config:
+    """Ken's card is a secure one, and the door has its key."""
+    config = config_of(card_of(enabled=enabled, proof="ntag424"), *others, **door)
+    return config._replace(proof=doorpi.ProofConfig(door_key=doorpi.Secret("k")))
+
+
+SECURE = secure()
+
+
 class Smart(doorpi.Source):
     """A source whose cards prove who they are; ``shows`` is what comes next."""
 
     point, due, trouble = "gate", -float("inf"), ""
-    medium = Medium.SECURE_CARD
+    medium = Medium.CARD
 
     def __init__(self, world: World, takes_s: float = 0.25) -> None:
         self.worker = LaterWorker(world.clock, takes_s)
@@ -411,7 +420,7 @@ def test_authority_gets_no_question_that_is_too_old(world):
 
 def test_proof_is_asked_after_the_list_has_named_the_card(world):
     smart = Smart(world)
-    door = door_of(world, None, smart)
+    door = door_of(world, None, smart, config=SECURE)
     smart.shows = [KEN]
     door.step()
 
@@ -426,15 +435,15 @@ def test_proof_is_asked_after_the_list_has_named_the_card(world):
 
 def test_proof_that_fails_denies_with_its_reason(world):
     smart = Smart(world)
-    smart.no = Reason.NOT_ENABLED
-    door = door_of(world, None, smart)
+    smart.no = Reason.WRONG_PROOF
+    door = door_of(world, None, smart, config=SECURE)
     smart.shows = [KEN]
     door.step()
 
     serve(world, door)
 
-    assert told(world) == [("Ken Sato", Reason.NOT_ENABLED, None)]
-    assert world.lights.signals == [Signal.DENIED]
+    assert told(world) == [("Ken Sato", Reason.WRONG_PROOF, None)]
+    assert world.lights.signals == [Signal.WORKING, Signal.DENIED]
     assert world.lock.calls == 0
 
 
@@ -443,7 +452,7 @@ def test_proof_that_fails_denies_with_its_reason(world):
 )
 def test_proof_is_not_asked_of_a_denied_card(world, uid, reason):
     smart = Smart(world)
-    door = door_of(world, None, smart, config=config_of(card_of(enabled=False)))
+    door = door_of(world, None, smart, config=secure(enabled=False))
     smart.shows = [uid]
     door.step()
 
@@ -456,7 +465,7 @@ def test_proof_is_not_asked_of_a_denied_card(world, uid, reason):
 def test_proof_that_is_slow_delays_nobody(world):
     smart = Smart(world, takes_s=3.0)
     door = door_of(world, None, smart, on_tap="unlock",
-                   config=config_of(card_of(), card_of(ANNA, "Anna"), on_tap="unlock"))  # fmt: skip
+                   config=secure(card_of(ANNA, "Anna"), on_tap="unlock"))  # fmt: skip
     smart.shows, world.reader.shows = [KEN], [None, ANNA]
 
     serve(world, door)

@@ -432,7 +432,7 @@ holder = "Ken Sato"
 [[card]]
 uid = "04:62:B7:1D:8A:4F:90"
 holder = "Anna Abe"
-proof = "ntag424"
+proof = "ntag999"
 [[card]]
 uid = "01:23:AB:07"
 holder = "Jo Guest"

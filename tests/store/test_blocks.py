@@ -129,11 +129,18 @@ def test_a_block_is_on_disk_for_everybody_and_counts_once(path, door_store):
     assert door_store.people.blocks() == [BY_NAME]
 
 
+WITHOUT_PROOF = """
+DROP INDEX cards_proof; ALTER TABLE cards DROP COLUMN proof;
+ALTER TABLE cards DROP COLUMN generation
+"""
+
+
 def test_a_list_of_an_older_version_gets_its_table(path, door_store):
     door_store.people.change_cards([card_of()], [], NOON)
     door_store.close()
     for file in (path.with_name("cards.db"), path.with_name("cards.copy")):
-        run_sql(file, "DROP TABLE blocks; DROP TABLE passes; PRAGMA user_version = 1")
+        run_sql(file, f"DROP TABLE blocks; DROP TABLE passes; {WITHOUT_PROOF}")
+        run_sql(file, "PRAGMA user_version = 1")
 
     assert door_store.people.block_on(KEN, "Ken Sato") is None
     door_store.people.change_cards([], [KEN], NOON, block=[BY_CARD])

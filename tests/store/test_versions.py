@@ -51,11 +51,11 @@ CREATE TABLE requests (id TEXT PRIMARY KEY, event INTEGER);
 PRAGMA user_version = 3;
 """
 ADDED_TO_LIST = """
-ALTER TABLE cards ADD COLUMN proof TEXT;
+ALTER TABLE cards ADD COLUMN escort TEXT;
 ALTER TABLE cards ADD COLUMN points INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE marks ADD COLUMN set_by TEXT;
 CREATE TABLE keys (uid TEXT PRIMARY KEY, key BLOB);
-PRAGMA user_version = 3;
+PRAGMA user_version = 6;
 """
 
 
@@ -109,23 +109,24 @@ def test_the_door_works_with_them(path, store):
     assert store.events.forget(NOON + timedelta(1), NOON + timedelta(2), 100) == 10
     assert store.events.verify() is None
     assert not list(path.parent.glob("*.broken-*"))
-    for file in (path, path.with_name("cards.db")):  # it is still the newer one's
+    newer = {path: 3, path.with_name("cards.db"): 6}
+    for file, version in newer.items():  # it is still the newer one's
         with contextlib.closing(sqlite3.connect(file)) as db:
-            assert db.execute("PRAGMA user_version").fetchone() == (3,)
+            assert db.execute("PRAGMA user_version").fetchone() == (version,)
 
 
 def test_columns_of_a_newer_program_keep_their_values(path, store):
     cards = path.with_name("cards.db")
     run_sql(path, "INSERT INTO states VALUES ('relock', 'x', 'noon')")
-    run_sql(cards, "UPDATE cards SET proof = 'ntag424'; UPDATE marks SET set_by = 'me'")
+    run_sql(cards, "UPDATE cards SET escort = 'Jo'; UPDATE marks SET set_by = 'me'")
 
     store.people.change_cards([card_of(holder="Ken S.")], [], NOON)
     store.people.lock_down("owner")
     store.events.keep(doorpi.Notes({"relock": "y"}))
 
     with contextlib.closing(sqlite3.connect(cards)) as db:
-        (row,) = db.execute("SELECT holder, proof FROM cards")
-        assert row == ("Ken S.", "ntag424")
+        (row,) = db.execute("SELECT holder, escort FROM cards")
+        assert row == ("Ken S.", "Jo")
         assert ("me",) in db.execute("SELECT set_by FROM marks WHERE name = 'lockdown'")
     with contextlib.closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT value, kept_at FROM states WHERE name = 'relock'")
@@ -186,10 +187,11 @@ def test_a_word_is_made_safe_to_show(store, verb):
 # fmt: off
 ENTRIES = [
     # what the newer program has set                 what of it this one names
-    ("proof = 'ntag424'",                            "proof"),
+    ("escort = 'Jo'",                                "escort"),
     ("points = 3",                                   "points"),
-    ("points = 3, proof = x'00'",                    "points, proof"),
+    ("points = 3, escort = x'00'",                   "escort, points"),
     ("role = 'escort'",                              "role escort"),
+    ("proof = 'ntag999'",                            "proof ntag999"),
 ]
 # fmt: on
 
@@ -214,8 +216,8 @@ def test_entry_with_values_of_a_newer_program_is_refused(path, store, verb, sql,
     ]
 
 
-def test_no_verb_makes_a_plain_card_of_a_secure_one(path, store, verb, tmp_path):
-    run_sql(path.with_name("cards.db"), "UPDATE cards SET proof = 'ntag424'")
+def test_no_verb_simplifies_an_entry_of_a_newer_program(path, store, verb, tmp_path):
+    run_sql(path.with_name("cards.db"), "UPDATE cards SET proof = 'ntag999'")
     again, listed = doorpi.format_uid(KEN), tmp_path / "list.csv"
     listed.write_text(f"uid,holder\n{again},Ken S.\n")
 
@@ -277,7 +279,7 @@ SLIPS = [
     ("ALTER TABLE cards RENAME COLUMN role TO kind",            ["cards.role was changed or taken away", "cards.kind is set to something"]),
     ("ALTER TABLE cards DROP COLUMN schedule",                  ["cards.schedule was changed or taken away"]),
     ("ALTER TABLE cards ADD COLUMN medium TEXT DEFAULT 'card'", ["cards.medium is set to something"]),
-    ("ALTER TABLE cards ADD COLUMN proof TEXT",                 []),
+    ("ALTER TABLE cards ADD COLUMN escort TEXT",                []),
     ("ALTER TABLE cards ADD COLUMN n INTEGER NOT NULL DEFAULT 0; CREATE TABLE t (x NOT NULL)", []),
 ]
 # fmt: on

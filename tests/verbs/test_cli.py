@@ -216,9 +216,9 @@ def test_check_names_the_examples_values(folder, verb):
 PERSON = """
 [[person]]
 name = "Mika Mori"
-cards = ["01:23:AB:08", { uid = "01:23:AB:09", proof = "ntag424" }]
+cards = ["01:23:AB:08", { uid = "01:23:AB:09", proof = "ntag999" }]
 """
-UNPROVEN = "it must prove itself ('ntag424'), and this program cannot ask it to"
+UNPROVEN = "it must prove itself ('ntag999'), and this program cannot ask it to"
 
 
 def test_check_cards_and_why_know_a_person_with_several_cards(folder, verb):
@@ -543,7 +543,7 @@ def test_cards_as_json(verb):
     ken = {
         "uid": "04A93C715ED284", "holder": "Ken Sato", "enabled": True,
         "valid_from": None, "valid_until": None, "schedule": None, "role": "holder",
-        "source": "toml", "last_seen": None,
+        "source": "toml", "last_seen": None, "proof": None, "generation": None,
     }  # fmt: skip
     jo = ken | {
         "uid": "04FFEEDDCCBBAA", "holder": "Jo \"J\" O'Guest\\",

@@ -292,7 +292,7 @@ def test_uhppoted_list_without_uids_has_no_cards():
 PEOPLE = """
 [[person]]
 name = "Anna Ito"
-cards = ["01:23:AB:07", { uid = "25:C2:45:1B" }, { uid = "43:C8:29:1C", proof = "ntag424" }]
+cards = ["01:23:AB:07", { uid = "25:C2:45:1B" }, { uid = "43:C8:29:1C", proof = "ntag999" }]
 valid_until = 2027-03-31
 
 [[person]]
@@ -435,7 +435,9 @@ DOUBT = (
     "unknown columns could limit access: rename them ({1}), or import without them:"
     " --ignore {0}"
 )
-KEYS = "uid, holder, enabled, valid_from, valid_until, schedule, role"
+KEYS = (
+    "uid, holder, enabled, valid_from, valid_until, schedule, role, proof, generation"
+)
 WHOLE = {
     "empty": ("", "empty"),
     "blank": ("\ufeff \n\n", "empty"),
@@ -701,6 +703,8 @@ CREDENTIALS = st.builds(
     ends=st.none(),
     guest_pass=st.none(),
     membership=st.none(),
+    proof=st.sampled_from(["", *doorpi.PROOFS]),
+    generation=st.just(1),
 )
 LISTS = st.lists(CREDENTIALS, min_size=1, max_size=8, unique_by=lambda card: card.uid)
 

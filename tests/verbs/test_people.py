@@ -609,6 +609,8 @@ credentials = st.builds(
     ends=st.none(),
     guest_pass=st.none(),
     membership=st.none(),
+    proof=st.sampled_from(["", *doorpi.PROOFS]),
+    generation=st.integers(1, 255),
 ).filter(
     lambda card: (
         not (

@@ -32,7 +32,7 @@ from doorpi import (
     parse_span,
     time_at,
 )
-from tests.core.test_rules import OF_AUTHORITIES, USED
+from tests.core.test_rules import OF_AUTHORITIES, OF_THE_CARD, USED
 from tests.helpers.values import replace
 from tests.helpers.world import JST, KEN, NOON, STRANGER, card_of, utc
 
@@ -218,6 +218,18 @@ SENTENCES = {
         MASTER, {"locked_down": True},
         "Ken Sato (04:A9:3C:71:5E:D2:84) would start enrolment now (a master card never opens the door): granted, without limits.",
     ),
+    "a secure card": (
+        {"proof": "ntag424"}, {"proofs": ("ntag424",)},
+        "Ken Sato (04:A9:3C:71:5E:D2:84) would be let in now once it has proven itself (ntag424): granted, without limits.",
+    ),
+    "a secure card at a door without its key": (
+        {"proof": "ntag424"}, {},
+        f"{DENIED}: proof-unavailable, it must prove itself, and this door has no [proof] door_key to ask it with.",
+    ),
+    "a UID alone, after the migration": (
+        {}, {"proofs": ("ntag424",)},
+        f"{DENIED}: no-proof, it only has a UID, and [proof] uid_only refuses such cards.",
+    ),
     "a name that would move the cursor": (
         {"holder": "K\x1b[2J"}, {}, "K\\x1b[2J (04:A9:3C:71:5E:D2:84) would be let in now: granted, without limits.",
     ),
@@ -266,7 +278,7 @@ def test_every_reason_has_a_row_of_words_and_a_sentence_here():
     }
 
     assert set(REASON_WORDS) == set(Reason)
-    elsewhere = {Reason.RANDOM_UID, Reason.STALE, *OF_AUTHORITIES}
+    elsewhere = {Reason.RANDOM_UID, Reason.STALE, *OF_AUTHORITIES, *OF_THE_CARD}
     assert decided | elsewhere == set(Reason)
 
 
