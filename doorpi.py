@@ -5283,12 +5283,14 @@ class WebApi:
         headers: Mapping[str, str] = MappingProxyType({}),
         secrets: Sequence[str] = (),
         modules: Sequence[str] = (),
+        *,
+        is_quiet: bool = False,
     ) -> None:
         """``secrets`` are hidden from logs and may grow; ``modules`` are imported by
         the first attempt to connect, ahead of a tap."""
         self.calls = 0  # requests that left: what a vendor counts
-        path = urlsplit(base_url.rstrip("/")).path
-        self._path = quote(path, safe="/%:@!$&'()*+,;=~")
+        target = base_url.partition("://")[2].partition("/")[2].rstrip("/")
+        self._path = quote(f"/{target}" if target else "", safe="/%:@!$&'()*+,;=~?")
         self._secrets = secrets
         self._request_secrets: Sequence[str] = ()
         self._headers = {
@@ -5297,7 +5299,7 @@ class WebApi:
             **headers,
         }
         self._clock = clock
-        self.dialer = Dialer(base_url, trusted, clock, modules)
+        self.dialer = Dialer(base_url, trusted, clock, modules, is_quiet=is_quiet)
         self._answers_took_s: deque[float] = deque(maxlen=9)
 
     def call(
@@ -5307,7 +5309,7 @@ class WebApi:
         *,
         by: float,
         send_by: float = inf,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | bytes | None = None,
         is_form: bool = False,
         headers: Callable[[], Mapping[str, str]] = dict,
         secrets: Sequence[str] = (),
@@ -5316,11 +5318,11 @@ class WebApi:
         command, which leaves once and by then; without, a question, which is repeated
         on a new connection if the old one turns out to be dead.
 
-        ``body`` is sent as JSON or as a form.  ``headers`` makes more headers at each
-        try; they and ``secrets`` are hidden from logs.  Raises: HttpError.
+        ``body`` is sent as JSON or as a form, bytes as they are.  ``headers`` makes
+        more headers at each try; they and ``secrets`` are hidden.  Raises: HttpError.
         """
-        content, common = None, self._headers
-        if body is not None:
+        common, content = self._headers, body if isinstance(body, bytes) else None
+        if isinstance(body, Mapping):
             content = (urlencode if is_form else json.dumps)(body).encode()
             kind = f"application/{'x-www-form-urlencoded' if is_form else 'json'}"
             common = {"Content-Type": kind, **common}
@@ -5397,7 +5399,8 @@ class WebApi:
         connected.room = self.max_body + self.max_head
         content = response.read(self.max_body + 1)
         if len(content) > self.max_body:
-            raise HttpUnreadable(f"HTTP {status} with an answer of more than 64 kB")
+            size = f"{self.max_body // 1024} kB"
+            raise HttpUnreadable(f"HTTP {status} with an answer of more than {size}")
         if response.length:
             raise HTTPException("part of the answer is missing")
         is_kept = response.isclosed() and not response.will_close
@@ -5407,7 +5410,9 @@ class WebApi:
         with contextlib.suppress(ValueError, RecursionError):
             words = _words_in(json.loads(content))
         after = response.headers.get("Retry-After", "")
-        return Reply(status, content, after, words and self.redact(words)), is_kept
+        etag = printable(response.headers.get("ETag", ""))
+        reply = Reply(status, content, after, words and self.redact(words), etag)
+        return reply, is_kept
 
     def redact(self, text: str) -> str:
         """Text from the server, fit for a log: printable, without our secrets."""
@@ -11519,13 +11524,9 @@ class CallRate:
 
 
 class WebClient:
-    """A service's web API: `requests` over the bounded connections of section 8.
-
-    Each call has a connection of its own and ends in time, however slowly its answer
-    drips.  It ignores proxies and .netrc, follows no redirect and keeps no cookie.  One
-    thread makes the calls; ``close``, on any thread, ends the call under way and all
-    later ones.  The text of an error has neither a path nor a secret in it.
-    """
+    """A service's web API.  Each call has a connection of its own, leaves once, and
+    ends in time.  One thread makes the calls; ``close``, on any thread, ends the call
+    under way and all later ones."""
 
     max_pause_s = 3600.0  # of those that a server asks for
 
@@ -11538,15 +11539,10 @@ class WebClient:
         rate: CallRate | None = None,
     ) -> None:
         """``secrets`` are hidden in what the server says; calls wait for ``rate``."""
-        self._base, self._clock, self._rate = base_url.rstrip("/"), clock, rate
-        self._secrets = secrets
-        self._headers = {
-            "User-Agent": f"DoorPi/{__version__}",
-            "Accept-Encoding": "identity",  # a small body may unpack to a huge one
-            "Connection": "close",
-            **headers,
-        }
-        self.dialer = Dialer(base_url, "", clock, ["requests"], is_quiet=True)
+        self._clock, self._rate = clock, rate
+        headers = {**headers, "Connection": "close"}
+        self._api = WebApi(base_url, "", clock, headers, secrets, is_quiet=True)
+        self.dialer = self._api.dialer
 
     def call(
         self,
@@ -11561,31 +11557,23 @@ class WebClient:
         """Make one request, whose answer has at most ``max_body`` bytes; ``body`` is
         sent as JSON, or bytes as they are.  Raises: Unavailable, also for any status
         but 2xx."""
-        now, host = self._clock.monotonic, self.dialer.host
+        now = self._clock.monotonic
         while self._rate and not self.dialer.closed and (s := self._rate.wait_s(now())):
             self._clock.sleep(min(s, 1.0))
-        by = now() + within_s
+        by, self._api.max_body = now() + within_s, max_body
+        call = functools.partial(self._api.call, method, path, by=by, send_by=by)
         try:
-            connected = self.dialer.take(by)
-        except HttpNotSent as error:
-            raise Unavailable(str(error), is_unsent=True) from None
-        connected.by, connected.send_by = by, inf
-        connected.room = WebApi.max_head + max_body
-        content = {"data" if isinstance(body, bytes) else "json": body}
-        request = {"headers": {**self._headers, **headers}, **content}
-        try:
-            reply = self._exchange(connected, method, path, request, max_body)
+            reply = call(body=body, headers=lambda: headers)
+        except HttpError as error:
+            is_unsent = isinstance(error, HttpNotSent)
+            raise Unavailable(str(error), is_unsent=is_unsent) from None
         finally:
-            self.dialer.give_back(connected, is_good=False)
-        if isinstance(reply, str):
-            late = "did not answer in time" if now() >= by else reply
-            raise Unavailable(f"{host}: {late}", is_unsent=not connected.has_left)
+            self.dialer.hang_up()
         if not reply.is_accepted:
+            words = f"{self.dialer.host}: {reply.words}"
             is_number = re.fullmatch("[0-9]{1,9}", reply.retry_after)
-            after_s = min(
-                self.max_pause_s, float(reply.retry_after if is_number else 0)
-            )
-            raise Unavailable(f"{host}: {reply.words}", after_s, reply=reply)
+            after_s = float(reply.retry_after) if is_number else 0.0
+            raise Unavailable(words, min(self.max_pause_s, after_s), reply=reply)
         return reply
 
     def json(self, kind: type[T], method: str, path: str, *args: Any, **kw: Any) -> T:
@@ -11598,57 +11586,6 @@ class WebClient:
 
     def close(self) -> None:
         self.dialer.close()
-
-    def _exchange(
-        self,
-        connected: BoundedSocket,
-        method: str,
-        path: str,
-        request: Mapping[str, Any],
-        max_body: int,
-    ) -> Reply | str:
-        """The answer, or why there is none: an exception's text may hold a secret."""
-        from http.client import HTTPException
-
-        import requests
-        from urllib3.exceptions import HTTPError
-
-        options = {"stream": True, "allow_redirects": False, **request}
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                session.mount(self._base, _adapter_over(connected))
-                answer = session.request(method, self._base + path, **options)
-                content = answer.raw.read(max_body + 1, decode_content=False)
-        except (OSError, HTTPError, HTTPException, ValueError):  # RequestException, too
-            return "no complete answer" if connected.room > 0 else "an answer too long"
-        if len(content) > max_body:
-            return "an answer too long"
-        if answer.raw.length_remaining:
-            return "no complete answer"
-        words = ""
-        with contextlib.suppress(ValueError, RecursionError):
-            words = printable(redacted(_words_in(json.loads(content)), self._secrets))
-        after = answer.headers.get("Retry-After", "")
-        etag = printable(answer.headers.get("ETag", ""))
-        return Reply(answer.status_code, content, after, words, etag)
-
-
-def _adapter_over(connected: BoundedSocket) -> Any:
-    """An adapter of `requests` whose connection is already open.  ``connect`` and
-    ``ConnectionCls`` are how urllib3 lets others open connections."""
-    from requests.adapters import HTTPAdapter
-    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-
-    def connect(connection: Any) -> None:
-        connection.sock, connection.is_verified = connected, True
-
-    adapter, pools = HTTPAdapter(), dict[str, Any]()
-    for scheme, pool in ("http", HTTPConnectionPool), ("https", HTTPSConnectionPool):
-        opened = type("Opened", (pool.ConnectionCls,), {"connect": connect})
-        pools[scheme] = type("OpenedPool", (pool,), {"ConnectionCls": opened})
-    adapter.poolmanager.pool_classes_by_scheme = pools
-    return adapter
 
 
 ONLINE_TABLES = "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)"

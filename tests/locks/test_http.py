@@ -1922,7 +1922,7 @@ def test_tls_bundle_is_loaded_without_a_network(clock):
     dialer = doorpi.Dialer("https://no-such-host.invalid", "", clock)
 
     dialer.keep_ready()
-    dialer._attempt.join()
+    dialer._attempt.done.wait()
 
     assert dialer.context is not None
     dialer.close()

@@ -1,4 +1,4 @@
-"""WebClient, which is `requests` over our bounded connections, against servers that
+"""WebClient, which is WebApi with a connection for each call, against servers that
 really misbehave: every call ends by its deadline, with the right exception."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.helpers.processes import open_files, wait_for
 from tests.helpers.stopwatch import Stopwatch
 from tests.helpers.wire import RawServer, Wire, answers, served_by, swallowing_address
 from tests.helpers.world import FakeClock
-from tests.locks.test_http import BROKEN, NEVER_DONE, TOO_LONG, after_request
+from tests.locks.test_http import BROKEN, NEVER_DONE, after_request
 
 TOKEN = "123:token-of-the-bot"
 PATH = f"/bot{TOKEN}/getMe"
@@ -195,7 +195,7 @@ def test_call_ends_in_time_when_the_answer_never_ends(
 
     error = failure(trusting(client(server), ca), within_s=0.25)
 
-    assert (str(error), error.is_unsent) == ("127.0.0.1: did not answer in time", False)
+    assert (str(error), error.is_unsent) == ("127.0.0.1 did not answer in time", False)
     assert len(server.requests) == 1
 
 
@@ -209,8 +209,7 @@ def test_call_fails_at_once_on_a_broken_answer(raw, client, case):
 
     assert watch.own_s < 1.0
     assert not error.is_unsent
-    if expected == TOO_LONG:
-        assert str(error) == "127.0.0.1: an answer too long"
+    assert expected.endswith(str(error))
     assert len(server.requests) == 1
 
 
@@ -218,7 +217,7 @@ def test_call_reads_as_much_as_is_allowed(raw, client):
     server = raw(answers(answer("200 OK", b"[" * 200_000)))
 
     assert len(client(server).call("GET", "/x", max_body=200_000).body) == 200_000
-    assert "too long" in str(failure(client(server), max_body=199_999))
+    assert "more than" in str(failure(client(server), max_body=199_999))
 
 
 @pytest.mark.parametrize(
