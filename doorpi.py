@@ -394,11 +394,6 @@ class Credential(NamedTuple):
         return bool(self.uid) and ":" not in self.uid
 
     @property
-    def is_used_up(self) -> bool:
-        """True for a pass for one visit, after that."""
-        return bool(self.guest_pass and self.guest_pass.used_at)
-
-    @property
     def needs_clock(self) -> bool:
         """True if the decision depends on the day or the hour."""
         dates = self.valid_from, self.valid_until, self.starts, self.ends
@@ -811,12 +806,9 @@ def escaped(text: str, escape: Callable[[str], str] = lambda c: ascii(c)[1:-1]) 
 def printable(text: str, limit: int = 200) -> str:
     """Text from outside, safe to show: control characters are escaped."""
     shown = text if is_visible(text) else escaped(text)
-    return shown if len(shown) <= limit else cut_off(shown[: limit - 3])
-
-
-def cut_off(text: str) -> str:
-    """The beginning of a longer text, with dots in place of the rest."""
-    return f"{text.rstrip(JOINERS)}..."
+    if len(shown) <= limit:
+        return shown
+    return f"{shown[: limit - 3].rstrip(JOINERS)}..."
 
 
 LIFTS_BLOCK = "doorpi allow NAME --uid {}"
@@ -910,7 +902,7 @@ def fitting(text: str, columns: int) -> str:
         return text
     while width(text) > columns - 3:
         text = text[:-1]
-    return cut_off(text)
+    return f"{text.rstrip(JOINERS)}..."
 
 
 ################################################################################
@@ -1005,7 +997,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.CLOCK_NOT_SET, lambda who, when: who.needs_clock and not when.clock_set),
     (Reason.NOT_ACTIVE, _not_yet),
     (Reason.EXPIRED, _no_longer),
-    (Reason.USED_UP, lambda who, when: who.is_used_up),
+    (Reason.USED_UP, lambda who, when: bool(who.guest_pass and who.guest_pass.used_at)),
     (Reason.NOT_PERMITTED_AT_THIS_TIME, _outside_schedule),
     (Reason.PASSBACK, _passed_back),
 )
@@ -5199,10 +5191,6 @@ class AnswerFile(io.BufferedReader):
     flush = close  # Python 3.13 reports a flush that fails in the garbage collector
 
 
-def _not_json(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; one in which a key comes twice could be read in two ways."""
     table = dict(pairs)
@@ -5232,8 +5220,8 @@ class Reply(NamedTuple):
         """The JSON object (dict) or list in the body; with ``is_exact``, not what only
         Python accepts or what could be read in two ways.  Raises: HttpUnreadable."""
         trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
-        exact: dict[str, Any] = {"parse_constant": _not_json}
-        exact["object_pairs_hook"] = _one_of_each
+        exact: dict[str, Any] = {"object_pairs_hook": _one_of_each}
+        exact["parse_constant"] = int  # which does not take NaN and Infinity
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(self.body, **(exact if is_exact else {}))
             if isinstance(value, kind):
@@ -5743,15 +5731,20 @@ class Sesame(WebLock):
         return _progress(status, sent.command, proves=is_proof, refutes=is_newer)
 
 
-def sesame_sign(secret: bytes, unix_s: int) -> str:
-    """Hex of AES-CMAC (RFC 4493) of the time (uint32, little-endian) without its lowest
-    byte, so valid for 256 s.  Source: CANDY-HOUSE/API_document."""
+def cmac(key: bytes, data: bytes) -> bytes:
+    """AES-CMAC.  Source: RFC 4493, NIST SP 800-38B."""
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.cmac import CMAC
 
-    code = CMAC(AES(secret))
-    code.update((unix_s & 0xFFFFFFFF).to_bytes(4, "little")[1:4])
-    return code.finalize().hex()
+    made = CMAC(AES(key))
+    made.update(data)
+    return made.finalize()
+
+
+def sesame_sign(secret: bytes, unix_s: int) -> str:
+    """Hex of the CMAC of the time (uint32, little-endian) without its lowest byte, so
+    valid for 256 s.  Source: CANDY-HOUSE/API_document."""
+    return cmac(secret, (unix_s & 0xFFFFFFFF).to_bytes(4, "little")[1:4]).hex()
 
 
 MOVING = "the bolt is moving"
@@ -8197,16 +8190,6 @@ encrypt = functools.partial(aes_cbc, decrypts=False)
 decrypt = functools.partial(aes_cbc, decrypts=True)
 
 
-def cmac(key: bytes, data: bytes) -> bytes:
-    """Source: NIST SP 800-38B, with AES."""
-    from cryptography.hazmat.primitives import cmac
-    from cryptography.hazmat.primitives.ciphers import algorithms
-
-    made = cmac.CMAC(algorithms.AES(key))
-    made.update(data)
-    return made.finalize()
-
-
 def card_key(
     master: bytes, uid: Uid, proof: str, generation: int, number: int = DOOR_KEY
 ) -> bytes:
@@ -8444,15 +8427,13 @@ class InboxSource(Source):
     look_every_s, retry_s = 0.2, 5.0
 
     def __init__(self, inbox: Inbox) -> None:
-        self.due = self._retry_at = -inf
+        self.due = -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
         self._is_open = self._is_lost = False
         self._answers: dict[str, Answer] = {}  # to be written
 
     def poll(self, now: float) -> AccessRequest | None:
-        if now < self._retry_at:
-            return None
         try:
             if not self._is_open:
                 self._inbox.begin()
@@ -8462,7 +8443,7 @@ class InboxSource(Source):
             if not self._is_lost:
                 log.warning("cannot read requests from other programs: %s", error)
             self._is_open, self._is_lost = False, True
-            self.due = self._retry_at = now + self.retry_s
+            self.due = now + self.retry_s
             return None
         if self._is_lost:
             log.info("requests from other programs are read again")
@@ -8577,35 +8558,21 @@ class SerialScanner:
 
     def __init__(self, config: ScannerConfig) -> None:
         self._config = config
-        self._fd = -1
+        self._line: Any = None
         self._text = b""
 
     def open(self) -> None:
-        """Raises: OSError."""
-        import termios
-        import tty
-
-        flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-        self._fd = os.open(self._config.device, flags)
-        try:
-            fcntl.ioctl(self._fd, termios.TIOCEXCL)
-            tty.setraw(self._fd)
-            line = termios.tcgetattr(self._fd)
-            line[4] = line[5] = getattr(termios, f"B{self._config.baud}")
-            line[2] |= termios.CLOCAL | termios.CREAD
-            termios.tcsetattr(self._fd, termios.TCSANOW, line)
-            termios.tcflush(self._fd, termios.TCIFLUSH)  # what was scanned before
-        except termios.error as error:
-            raise OSError(*error.args) from None
+        """Raises: OSError; EAGAIN if another program has it."""
+        self._line = _serial_line(self._config.device, self._config.baud)
 
     def read(self, wait_s: float) -> list[str]:
         """The scans that end within ``wait_s``.  Raises: OSError."""
         is_partial = bool(self._text)
         wait_s = min(wait_s, self.silence_s) if is_partial else wait_s
-        if not select.select([self._fd], [], [], wait_s)[0]:
+        if not select.select([self._line], [], [], wait_s)[0]:
             ended, self._text = self._text, b""
             return [self._shown(ended)] if is_partial else []
-        data = os.read(self._fd, 4096)
+        data = os.read(self._line.fileno(), 4096)
         if not data:
             raise OSError(errno.ENODEV, "unplugged")
         *ended_now, rest = re.split(rb"[\r\n]+", self._text + data)
@@ -8617,9 +8584,9 @@ class SerialScanner:
         return scan[: LONGEST_SCAN + 1].decode("ascii", "replace")
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._text = -1, b""
+        if self._line:
+            self._line.close()
+        self._line, self._text = None, b""
 
 
 class KeyboardScanner:
@@ -8653,10 +8620,8 @@ class KeyboardScanner:
         if not data:
             raise OSError(errno.ENODEV, "unplugged")
         whole = len(data) - len(data) % INPUT_EVENT.size
-        scans = (
-            self._take(*event[2:]) for event in INPUT_EVENT.iter_unpack(data[:whole])
-        )
-        return [scan for scan in scans if scan]
+        events = INPUT_EVENT.iter_unpack(data[:whole])
+        return [scan for event in events if (scan := self._take(*event[2:]))]
 
     def _take(self, kind: int, key: int, value: int) -> str:
         """The scan that this event ends, else ""."""
@@ -8749,11 +8714,8 @@ class ScannerSource(Source):
             self._backoff.succeed()
         if trouble != self.trouble:
             self.trouble = trouble
-            log.log(
-                logging.WARNING if trouble else logging.INFO,
-                "%s",
-                trouble or f"scanner {self.point} is back",
-            )
+            level = logging.WARNING if trouble else logging.INFO
+            log.log(level, "%s", trouble or f"scanner {self.point} is back")
             self._clock.wake()
 
     def poll(self, now: float) -> AccessRequest | None:
@@ -8761,24 +8723,17 @@ class ScannerSource(Source):
         if now < self._rests_until:
             return None
         self.due = inf
-        with contextlib.suppress(Empty):
-            while True:
-                scan, arrived = self._scans.get_nowait()
-                is_same = scan == self._last and arrived - self._last_at < self.same_s
-                self._last, self._last_at = scan, arrived
-                if is_same:
-                    continue
+        while not self._scans.empty():
+            scan, arrived = self._scans.get_nowait()
+            is_same = scan == self._last and arrived - self._last_at < self.same_s
+            self._last, self._last_at = scan, arrived
+            if not is_same:
                 self.due = -inf  # there may be more
+                at, name = self._clock.now(), hashlib.sha256(scan.encode()).hexdigest()
                 return AccessRequest(
-                    Medium.QR,
-                    scan,
-                    at=self._clock.now(),
-                    arrived=arrived,
-                    good_until=inf,
-                    wants=Wants.UNLOCK,
-                    point=self.point,
-                    id=hashlib.sha256(scan.encode()).hexdigest()[:12],
-                )
+                    Medium.QR, scan, at, arrived, inf, Wants.UNLOCK, self.point,
+                    name[:12],
+                )  # fmt: skip
         return None
 
     def rest(self, until: float) -> None:
@@ -8802,11 +8757,10 @@ def scanner_trouble(error: OSError) -> str:
         errno.ENOENT: "not plugged in",
         errno.ENODEV: "unplugged",
         errno.EIO: "unplugged",
+        errno.EAGAIN: "another program uses it",
         errno.EBUSY: "another program uses it",
-        errno.EACCES: (
-            "the service may not read it: its user needs the group dialout (serial)"
-            " or input (keyboard)"
-        ),
+        errno.EACCES: "the service may not read it: its user needs the group dialout"
+        " (serial) or input (keyboard)",
     }
     return words.get(error.errno or 0, error.strerror or str(error))
 
@@ -8866,10 +8820,8 @@ class PassKey:
 def sign_pass(code: PassCode, key: Any) -> str:
     """The text of the QR code, signed with ``key`` (an Ed25519PrivateKey): 127
     characters of the alphanumeric mode of QR codes."""
-    flags = ONCE_FLAG * code.is_once
-    body = CODE_BODY.pack(
-        1, flags, base64.b32decode(code.id), int(code.ends.timestamp())
-    )
+    flags, until = ONCE_FLAG * code.is_once, int(code.ends.timestamp())
+    body = CODE_BODY.pack(1, flags, base64.b32decode(code.id), until)
     return CODE_PREFIX + base64.b32encode(body + key.sign(SIGNED_AS + body)).decode()
 
 
@@ -10588,10 +10540,8 @@ def pass_words(guest_pass: GuestPass, at: datetime) -> str:
         words = [f"from {starts.astimezone(at.tzinfo):%Y-%m-%d %H:%M}", *words]
     words += [f"schedule {guest_pass.schedule}"] * bool(guest_pass.schedule)
     words += ["once"] * guest_pass.code.is_once
-    for word, when in (
-        ("used", guest_pass.used_at),
-        ("revoked", guest_pass.revoked_at),
-    ):
+    ends_with = {"used": guest_pass.used_at, "revoked": guest_pass.revoked_at}
+    for word, when in ends_with.items():
         words += [f"{word} {when.astimezone(at.tzinfo):%Y-%m-%d %H:%M}"] if when else []
     words += ["ended"] * (ends < at)
     return printable(", ".join(words))
@@ -12893,7 +12843,7 @@ def diagnose_scanner(
             scans = scanner.read(0.2)
     except OSError as error:
         do = "plug it in; ls -l /dev/serial/by-id /dev/input/by-id"
-        if error.errno == errno.EBUSY:
+        if error.errno in (errno.EBUSY, errno.EAGAIN):
             do = "stop the other program; a running DoorPi holds it as well"
         yield Finding(FAIL, subject, f"{name}: {scanner_trouble(error)}", do)
         return
@@ -13445,13 +13395,10 @@ def _who_may(config: Config, enquiry: Enquiry) -> Iterator[str]:
     """The cards in the file, those that may enter first."""
     cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
     today, may, may_not = SystemClock().now().date(), list[str](), list[str]()
+    valid = [validity(card, config.schedules, today) for card in cards]
     rows = [
-        (
-            printable(card.holder),
-            format_uid(card.uid),
-            validity(card, config.schedules, today),
-        )
-        for card in cards
+        (printable(card.holder), format_uid(card.uid), words)
+        for card, words in zip(cards, valid, strict=True)
     ]
     for card, line in zip(cards, in_columns(rows), strict=True):
         is_over = card.valid_until is not None and card.valid_until < today
@@ -13910,9 +13857,8 @@ def _would_be_asked(
     """Which authorities the door would ask about an unknown card or code, and with
     ``is_asked`` their answers, where asking changes nothing."""
     lines, now = [], clock.monotonic()
-    points = (
-        [scanner.name for scanner in config.scanners] if medium is Medium.QR else [""]
-    )
+    scanners = config.scanners if medium is Medium.QR else ()
+    points = [scanner.name for scanner in scanners] or [""]
     for authority, point in product(make_authorities(config, clock), points):
         uid = as_uid(text) if medium is Medium.CARD else None
         request = AccessRequest(medium, uid or text, clock.now(), now, inf, point=point)
@@ -14120,13 +14066,17 @@ def cmd_tap(args: argparse.Namespace) -> None:
 # -- the command line
 
 
-def _parsed(parse: Callable[[str], T], wrong: str, text: str) -> T:
-    """``text`` as `parse` reads it; ``wrong`` has the words for its errors."""
-    try:
-        return parse(text)
-    except (ValueError, OverflowError) as error:  # the year 1, in another zone
-        words = wrong.format(text=text, error=error)
-        raise argparse.ArgumentTypeError(words) from None
+def reads(parse: Callable[[str], T], wrong: str) -> Callable[[str], T]:
+    """A type of argument that is read by ``parse``; ``wrong`` words its errors."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except (ValueError, OverflowError) as error:  # the year 1, in another zone
+            words = wrong.format(text=text, error=error)
+            raise argparse.ArgumentTypeError(words) from None
+
+    return read
 
 
 def _name(text: str) -> str:
@@ -14136,33 +14086,22 @@ def _name(text: str) -> str:
     return text
 
 
-NAME = functools.partial(
-    _parsed, _name, f"a name needs visible characters, at most {LONGEST_NAME}"
-)
-DATE = functools.partial(
-    _parsed, date.fromisoformat, "{text!r} is not a date such as 2026-12-31"
-)
-UID = functools.partial(_parsed, parse_uid, "{text!r}: {error}")
+NAME = reads(_name, f"a name needs visible characters, at most {LONGEST_NAME}")
+DATE = reads(date.fromisoformat, "{text!r} is not a date such as 2026-12-31")
+UID = reads(parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
-WRITTEN_UID = functools.partial(
-    _parsed, lambda text: parse_listed(text) and text, "{text!r}: {error}"
-)
-SINCE = functools.partial(
-    _parsed,
+WRITTEN_UID = reads(lambda text: parse_listed(text) and text, "{text!r}: {error}")
+SINCE = reads(
     time_since,
     "{text!r} is not a date: today, yesterday, 2h, 3 days, 2026-11-21 or"
     " '2026-11-21 08:00'",
 )
-AT = functools.partial(
-    _parsed,
+AT = reads(
     time_at,
     "{text!r} is not a time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'",
 )
-
-UNTIL = functools.partial(
-    _parsed,
-    end_at,
-    "{text!r} is not a time: '2026-12-24 18:00', 18:00, or a day: 2026-12-24",
+UNTIL = reads(
+    end_at, "{text!r} is not a time: '2026-12-24 18:00', 18:00, or a day: 2026-12-24"
 )
 
 Option = tuple[str, dict[str, Any]]
