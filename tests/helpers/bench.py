@@ -27,6 +27,8 @@ class RealClock(SystemClock):
 class Bench(World):
     """A door on ``chip``, one step after the other."""
 
+    rearm_s = 0.1
+
     def __init__(
         self, device: str, reset_gpio: int = -1, lock: LockConfig | None = None
     ) -> None:
@@ -34,7 +36,7 @@ class Bench(World):
         self.reader = NfcReader(device, reset_gpio)
         config = replace(
             config_of(card_of(Uid(KEN))),
-            reader=ReaderConfig(device=device, poll_s=0.02, rearm_s=0.1),
+            reader=ReaderConfig(device=device, poll_s=0.02, rearm_s=self.rearm_s),
             lock=lock or LockConfig(),
         )
         self.steps = self.door(config)

@@ -1,6 +1,6 @@
 """kill -9 at any moment: no event that led to a command is lost, and nothing is corrupted.
 
-A hundred doors that tap as fast as they can, each killed at a random moment.  The door,
+Forty doors that tap as fast as they can, each killed at a random moment.  The door,
 its rules and its database are real; reader, lock and lights are the fakes.
 """
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from doorpi import Command, SqliteStore
 from tests.helpers.processes import ROOT, environment
 
-KILLS = int(os.environ.get("DOORPI_KILLS", "100"))
+KILLS = int(os.environ.get("DOORPI_KILLS", "40"))
 
 #: Forks a door whenever it is told to, and tells when that has ended: nothing has to be
-#: imported a hundred times.
+#: imported each time.
 NURSERY = """
 import os, sys
 sys.path.insert(0, {root!r})
@@ -95,7 +95,7 @@ class Nursery:
         self._process.stdout.close()
 
 
-def test_a_hundred_kills_lose_no_event_that_led_to_a_command(tmp_path):
+def test_kills_lose_no_event_that_led_to_a_command(tmp_path):
     chance, nursery = random.Random(9), Nursery(tmp_path)
     store = SqliteStore(tmp_path / "doorpi.db", busy_s=5)
     open_ends = 0

@@ -374,12 +374,12 @@ class Yard:
                 note(self.back, name)
 
 
-def test_no_request_acts_twice_whoever_is_killed_a_hundred_times(path):
+def test_no_request_acts_twice_whoever_is_killed(path):
     yard, dice = Yard(path), random.Random(7)
     running = {"door": child(yard.door)}
     while not path.exists():
         time.sleep(0.01)
-    for turn in range(100):
+    for turn in range(40):
         for who in ("sender", "other"):
             if who not in running:
                 seed = dice.getrandbits(32)
@@ -396,6 +396,6 @@ def test_no_request_acts_twice_whoever_is_killed_a_hundred_times(path):
         kill(pid)
 
     acted, back = lines(yard.acted), lines(yard.back)
-    assert len(acted) == len(set(acted)) > 30
+    assert len(acted) == len(set(acted)) > 12
     assert back
     assert not {*acted} & {*back}
