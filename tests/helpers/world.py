@@ -32,6 +32,7 @@ from doorpi import (
     Signal,
     Stopped,
     StoreError,
+    SystemClock,
     Uid,
     Unreadable,
     drive,
@@ -93,6 +94,23 @@ class FakeClock:
 
     def boot(self) -> str:
         return self.boot_id
+
+
+class QuickClock(SystemClock):
+    """The computer's time, and what was slept, which takes none."""
+
+    skipped_s = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.skipped_s)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped_s
+
+    def sleep(self, seconds: float) -> None:
+        self.skipped_s += seconds
+
+    advance = wait = sleep
 
 
 class FakeReader:

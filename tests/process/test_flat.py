@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from doorpi import (
     ReaderConfig,
     SqliteEvents,
     SqliteStore,
-    SystemClock,
     Uid,
 )
 from tests.fakes.cards import card
@@ -32,9 +30,9 @@ from tests.fakes.virtual import VirtualCard
 from tests.helpers.bench import FAULTS
 from tests.helpers.stopwatch import Stopwatch
 from tests.helpers.values import replace
-from tests.helpers.world import FakeSupervisor, World, card_of, config_of
+from tests.helpers.world import FakeSupervisor, QuickClock, World, card_of, config_of
 
-TAPS = int(os.environ.get("DOORPI_TAPS", "120"))
+TAPS = int(os.environ.get("DOORPI_TAPS", "60"))
 FAULTY = int(os.environ.get("DOORPI_FAULTS", "10"))
 WARM_UP = 50
 #: Of the database, for a tap's event and its outcome; 270 were measured.
@@ -55,23 +53,6 @@ PEOPLE: tuple[tuple[Callable[[], VirtualCard], str, str], ...] = (
     (lambda: card("desfire", uid=MEMBERS[2]), MEMBERS[2], "granted"),
     (lambda: card("ten-bytes"), card("ten-bytes").uid.hex().upper(), "not-found"),
 )
-
-
-class QuickClock(SystemClock):
-    """The computer's time, and what was slept, which takes none."""
-
-    skipped_s = 0.0
-
-    def now(self) -> datetime:
-        return super().now() + timedelta(seconds=self.skipped_s)
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.skipped_s
-
-    def sleep(self, seconds: float) -> None:
-        self.skipped_s += seconds
-
-    advance = wait = sleep
 
 
 class LastWords(FakeSupervisor):
@@ -165,7 +146,7 @@ class Soak(World):
                 self.until(lambda: self.store.events.begun == served, "not served")
                 break_it()
         self.until(lambda: self.is_lost, "not lost")
-        self.look(self.faults % 2 * 20)  # more tries, or fewer
+        self.look(self.faults % 2 * 6)  # more tries, or fewer
         cure()
         self.until(lambda: not self.is_lost, "not back")
         self.faults += 1
