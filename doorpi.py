@@ -43,7 +43,7 @@ clock, disk, network or environment.  A test checks both.
 To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 16 (and in
                     PASSING and _turns, if time ends it); rows in the tests of
                     `decide` and `why`.  If a card gets a key for it: Credential and
-                    validity in 1, its Setting and Parser.credentials in 4, CARD_FIELDS
+                    validity in 1, its Setting and Parser.credentials in 4, LIMITS
                     in 16.  If it depends on something new: Circumstances in 2,
                     circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or set it in [signals]
@@ -6932,7 +6932,7 @@ class SqlitePeople(SqliteFile):
         if changes < noted:
             raise StoreError(
                 f"{self.path}: changes of the list are lost: it has {changes}, the log"
-                f" knows of {noted}; check who is on it with doorpi cards, and then:"
+                f" knows of {noted}; check who is on it with doorpi people, and then:"
                 " doorpi lockdown off"
             )
         return False if "lockdown" in marks else None
@@ -10547,59 +10547,101 @@ def pass_words(guest_pass: GuestPass, at: datetime) -> str:
     return printable(", ".join(words))
 
 
-CARD_FIELDS = (
-    "holder", "enabled", "valid_from", "valid_until", "schedule", "role", "proof",
-    "generation",
-)  # fmt: skip
+#: What all identifiers of a person share, in an entry of the list.
+LIMITS = ("valid_from", "valid_until", "schedule", "role")
+Person = Sequence[Credential]  # all cards of one holder that have the same limits
 
 
-def card_json(card: Credential, last_seen: datetime | None) -> dict[str, object]:
-    """The wire format of one card (``cards --json``)."""
-    values = {"uid": card.uid} | {name: getattr(card, name) for name in CARD_FIELDS}
-    values |= {
-        "enabled": card.enabled and not card.block,
-        "valid_from": card.valid_from and card.valid_from.isoformat(),
-        "valid_until": card.valid_until and card.valid_until.isoformat(),
-        "proof": card.proof or None,
-        "generation": card.generation if card.proof else None,
-        "source": card.source,
-        "last_seen": utc_text(last_seen) if last_seen else None,
+def people_of(cards: Iterable[Credential], *also: str) -> Iterator[Person]:
+    """The people who carry ``cards``, which are by holder.  Somebody whose cards have
+    different limits, or differ in what ``also`` names, is more than one entry."""
+    limits = attrgetter(*LIMITS, *also)
+    for _, of_holder in groupby(cards, key=attrgetter("holder")):
+        entries = defaultdict[object, list[Credential]](list)
+        for card in of_holder:
+            entries[limits(card)].append(card)
+        yield from entries.values()
+
+
+def person_json(
+    person: Person, last_seen: Callable[[Uid], datetime | None]
+) -> dict[str, object]:
+    """The wire format of one person (``people --json``)."""
+    first, identifiers = person[0], list[dict[str, object]]()
+    for card in person:
+        seen, plan = last_seen(card.uid), card.membership and card.membership.plan
+        known: dict[str, object] = {
+            "uid": card.uid,
+            "proof": card.proof or None,
+            "source": card.source,
+            "enabled": card.enabled and not card.block,
+            "last_seen": seen and utc_text(seen),
+        }
+        known |= {"generation": card.generation} if card.proof else {}
+        known |= {"refused": card.refusal} if card.refusal else {}
+        identifiers.append(known | ({"plan": plan} if plan else {}))
+    return {
+        "holder": first.holder,
+        "identifiers": identifiers,
+        "valid_from": first.valid_from and first.valid_from.isoformat(),
+        "valid_until": first.valid_until and first.valid_until.isoformat(),
+        "schedule": first.schedule,
+        "role": first.role,
     }
-    return values | ({"refused": card.refusal} if card.refusal else {})
 
 
-def card_toml(card: Credential) -> str:
-    """One ``[[card]]`` for the owner's file, without its defaults; a comment where the
-    entry does not count."""
+def person_toml(person: Person) -> str:
+    """One ``[[card]]`` or ``[[person]]`` for the owner's file, without its defaults;
+    comments for what does not count.  All cards are switched on, or none is."""
     import tomli_w
 
-    if card.refusal:
-        return f"# {printable(card_name(card))}: {printable(card.refusal)}"
-    written = {name: getattr(card, name) for name in CARD_FIELDS}
-    usual = {"enabled": True, "role": Role.HOLDER, "proof": "", "generation": 1}
-    said = {"uid": format_uid(card.uid)}
-    said |= {k: v for k, v in written.items() if v is not None and v != usual.get(k)}
-    # A table each: tomli_w's own `card = [...]` could not be pasted after others.  TOML
-    # escapes control characters; the others that a terminal obeys are escaped as well.
-    lines = f"[[card]]\n{tomli_w.dumps(said)}".split("\n")
+    lines = [
+        f"# {printable(card_name(card))}: {printable(card.refusal)}"
+        for card in person if card.refusal
+    ]  # fmt: skip
+    if cards := [card for card in person if not card.refusal]:
+        usual = {"enabled": True, "role": Role.HOLDER, "proof": "", "generation": 1}
+        header, entry = "person", dict[str, Any](name=cards[0].holder, cards=[])
+        for card in cards:
+            own = {"uid": format_uid(card.uid)}
+            own |= _unusual(card, ("proof", "generation"), usual)
+            entry["cards"].append(own if len(own) > 1 else own["uid"])
+        if len(cards) == 1:
+            header, entry = "card", {**own, "holder": cards[0].holder}
+        entry |= _unusual(cards[0], ("enabled", *LIMITS), usual)
+        # A table each: tomli_w's own `card = [...]` could not be pasted after others.
+        lines += f"[[{header}]]\n{tomli_w.dumps(entry)}".split("\n")
+    # TOML escapes control characters; the others that a terminal obeys are escaped too.
     return "\n".join(escaped(line, lambda c: f"\\U{ord(c):08x}") for line in lines)
 
 
-def card_rows(
-    cards: Iterable[Credential], config: Config, store: SqliteStore, now: datetime
+def _unusual(
+    card: Credential, names: Iterable[str], usual: Mapping[str, object]
+) -> dict[str, Any]:
+    values = {name: getattr(card, name) for name in names}
+    return {k: v for k, v in values.items() if v is not None and v != usual.get(k)}
+
+
+def people_rows(
+    cards: Sequence[Credential], config: Config, store: SqliteStore, now: datetime
 ) -> Iterator[Sequence[str]]:
-    """The table of `cards`, with its head."""
-    yield "HOLDER", "UID", "VALID", "SCHEDULE", "FROM", "LAST SEEN"
-    for card in cards:
-        seen = store.events.last_seen(card.uid)
-        is_hidden = card.source is Origin.TOML and store.people.listed(card.uid)
+    """The table of `people`, with its head; PROOF only where a card has one."""
+    proofs = any(card.proof for card in cards)
+    yield "HOLDER", "UID", *["PROOF"] * proofs, "VALID", "SCHEDULE", "FROM", "LAST SEEN"
+    for person in people_of(cards, "enabled", "block", "refused", "membership"):
+        first, seen = person[0], map(store.events.last_seen, (c.uid for c in person))
+        last = max(filter(None, seen), default=None)
+        origins = [str(card.source) for card in person]
+        if Origin.TOML in origins and any(store.people.listed(c.uid) for c in person):
+            origins.append(Origin.DB)
         yield (
-            printable(card.holder),
-            format_uid(card.uid),
-            validity(card, config.schedules, now.date()),
-            printable(card.schedule or "-"),
-            "toml, db" if is_hidden else card.source.value,
-            f"{seen.astimezone():%Y-%m-%d %H:%M}" if seen else "-",
+            printable(first.holder),
+            ", ".join(format_uid(card.uid) for card in person),
+            *[", ".join(dict.fromkeys(c.proof or "-" for c in person))] * proofs,
+            validity(first, config.schedules, now.date()),
+            printable(first.schedule or "-"),
+            ", ".join(dict.fromkeys(origins)),
+            f"{last.astimezone():%Y-%m-%d %H:%M}" if last else "-",
         )
 
 
@@ -10840,7 +10882,21 @@ def _json_entries(text: str) -> Iterator[object]:
             raise ListError(f"not valid JSON, or cut off: {error}") from None
         if isinstance(value, dict) and isinstance(value.get("list"), list):
             value = value["list"]
-        yield from value if isinstance(value, list) else [value]
+        for entry in value if isinstance(value, list) else [value]:
+            yield from _of_person(entry, "identifiers")
+
+
+def _of_person(entry: object, key: str) -> Iterator[object]:
+    """An entry, or one for each card of a person, who has a list of them."""
+    cards = entry.get(key) if isinstance(entry, dict) else None
+    if not (isinstance(entry, dict) and isinstance(cards, list)):
+        yield entry
+        return
+    shared = {name: value for name, value in entry.items() if name != key}
+    if "name" in shared:
+        shared["holder"] = shared.pop("name")
+    for card in cards:
+        yield {**shared, **(card if isinstance(card, dict) else {"uid": card})}
 
 
 def _toml_entries(text: str) -> Iterator[object]:
@@ -10852,14 +10908,7 @@ def _toml_entries(text: str) -> Iterator[object]:
         raise ListError(f"not valid TOML, or cut off: {error}") from None
     yield from document.get("card", [])
     for person in document.get("person", []):
-        cards = person.get("cards") if isinstance(person, dict) else None
-        if not isinstance(cards, list):
-            yield person
-            continue
-        shared = {key: person[key] for key in person.keys() - {"cards", "name"}}
-        for card in cards:
-            own = card if isinstance(card, dict) else {"uid": card}
-            yield {"holder": person.get("name"), **shared, **own}
+        yield from _of_person(person, "cards")
 
 
 def _records(text: str) -> tuple[str, dict[str, str], list[Row]]:
@@ -11043,8 +11092,8 @@ LIST_FORMATS = (
          "validuntil", "pincode", "pin"), _fix_esp_rfid, "esp-rfid {uid}",
     ),
     CARONTE,
-    ListFormat("DoorPi's cards --json", "entry", {"uid", "holder"}, COLUMNS,
-               ("source", "last_seen", "refused")),
+    ListFormat("DoorPi's people --json", "entry", {"uid", "holder"}, COLUMNS,
+               ("source", "last_seen", "refused", "plan")),
     UHPPOTED,
     ListFormat("CSV with a header (uid, holder, ...)", "line", {"uid"}, COLUMNS),
     CARONTE._replace(name="CarontePass's codes (CSV)", row="line", marks={"code"}),
@@ -12961,7 +13010,7 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
     if dates := sorted({file.name.rpartition(".broken-")[2] for file in broken}):
         words = f"{path} was broken and set aside: {', '.join(dates[-3:])}"
         do = (
-            f"is somebody missing in doorpi cards? then copy it elsewhere; sudo rm"
+            f"is somebody missing in doorpi people? then copy it elsewhere; sudo rm"
             f" {path}*.broken-*; more than once: a new SD card"
         )
         yield Finding(WARN, "database", words, do)
@@ -13052,7 +13101,7 @@ def diagnose_files(
         yield Finding(OK, "files", words)
 
 
-BACK_UP = "sudo doorpi cards --toml > list.toml, and keep that file off this Pi"
+BACK_UP = "sudo doorpi people --toml > list.toml, and keep that file off this Pi"
 
 
 def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
@@ -13463,24 +13512,22 @@ def _not_kept(folder: Path) -> Iterator[str]:
 # -- people
 
 
-def cmd_cards(args: argparse.Namespace) -> None:
-    config, clock = load(args), SystemClock()
+def cmd_people(args: argparse.Namespace) -> None:
+    config, clock, order = load(args), SystemClock(), attrgetter("holder", "uid")
     with contextlib.closing(make_store(config)) as store:
-        in_file = sorted(
-            config.cards.values(), key=lambda card: (card.holder, card.uid)
-        )
         everybody = store.people.everybody()
         others = (card for card in everybody if card.uid not in config.cards)
-        known = heapq.merge(in_file, others, key=lambda card: (card.holder, card.uid))
+        known = heapq.merge(sorted(config.cards.values(), key=order), others, key=order)
         cards = with_blocks(known, store.people.blocks())
         if args.json:
             last_seen = store.events.last_seen
-            say(json.dumps(card_json(card, last_seen(card.uid))) for card in cards)
+            say(json.dumps(person_json(p, last_seen)) for p in people_of(cards))
         elif args.toml:  # those that are not in the owner's file yet
-            say(card_toml(c) for c in cards if c.refusal or c.source is Origin.DB)
+            own = (c for c in cards if c.refusal or c.source is Origin.DB)
+            say(map(person_toml, people_of(own, "enabled")))
         else:
             shown = list(cards)
-            say(in_columns(list(card_rows(shown, config, store, clock.now()))))
+            say(in_columns(list(people_rows(shown, config, store, clock.now()))))
             if any(card.block for card in shown):
                 say(f"to lift a block: {LIFTS_BLOCK.format('UID')}")
         sys.stdout.flush()  # a copy that did not fit on the disk is no backup
@@ -14124,9 +14171,9 @@ VERBS: Mapping[str, Verb] = {
     ]),
     "check": (cmd_check,
               "show mistakes in doorpi.toml, whom it lets in, an edit's effect", []),
-    "cards": (cmd_cards, "list all cards, and where each entry is kept", [
+    "people": (cmd_people, "list everybody, and where each entry is kept", [
         JSON,
-        option("--toml", "print the cards in the database as TOML, as a backup"),
+        option("--toml", "print the people in the database as TOML, as a backup"),
     ]),
     "allow": (cmd_allow, "let in the unknown card tapped last, or that of --uid", [
         option("holder", "name of the person", "HOLDER", type=NAME),
@@ -14196,6 +14243,9 @@ VERBS: Mapping[str, Verb] = {
 }  # fmt: skip
 
 
+ALIASES = {"cards": "people"}  # the name of earlier versions
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="doorpi.py",
@@ -14209,7 +14259,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"DoorPi {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (_, words, options) in VERBS.items():
-        sub = verbs.add_parser(name, help=words, description=words)
+        aliases = [other for other, verb in ALIASES.items() if verb == name]
+        sub = verbs.add_parser(name, aliases=aliases, help=words, description=words)
+        sub.set_defaults(verb=name)
         for option, details in options:
             sub.add_argument(option, **details)
     return parser

@@ -354,7 +354,7 @@ def test_every_format_of_a_list_is_named():
     table = chapter(page("people"), "## Import")
     words = {
         "TOML": "`doorpi.toml`", "esp-rfid": "esp-rfid", "CarontePass": "CarontePass",
-        "cards --json": "`cards --json`", "uhppoted": "uhppoted",
+        "people --json": "`people --json`", "uhppoted": "uhppoted",
         "CSV with a header": "CSV with a header",
     }  # fmt: skip
 
@@ -587,7 +587,7 @@ class Office:
         elif command.startswith('allow "Yui'):
             card = card_of(YUI, f"Card of {WRITTEN_ON} 09:30:12")
             self.store.people.add_card(card, now)
-        elif command == "cards":
+        elif command == "people":
             self._tap(0, KEN, "Ken Sato", Command.UNLOCK, Result.UNLOCKED, 1532)
             self._tap(65, YUI, "Yui Tanaka")
             self._tap(118, JO, "Jo Guest", reason=Reason.NOT_PERMITTED_AT_THIS_TIME)
@@ -654,8 +654,8 @@ def test_no_transcript_is_passed_over():
     typed = re.findall(r"^ *\$ (.+)", "\n".join(OWNERS_DAY.values()), re.MULTILINE)
     assert [command for command, _ in transcripts()] == typed
     assert verbs == [
-        "allow", "allow", "allow", "revoke", "lockdown", "lockdown", "cards", "why",
-        "why", "import", "cards", "log", "log", "log", "log", "--config",
+        "allow", "allow", "allow", "revoke", "lockdown", "lockdown", "people", "why",
+        "why", "import", "people", "log", "log", "log", "log", "--config",
     ]  # fmt: skip
 
 

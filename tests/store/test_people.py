@@ -473,7 +473,7 @@ def test_lost_changes_are_reported_until_the_owner_changes_the_list(
             door_store.people.locked_down()
         assert str(caught.value) == (
             f"{cards}: changes of the list are lost: it has 3, the log knows of 4;"
-            " check who is on it with doorpi cards, and then: doorpi lockdown off"
+            " check who is on it with doorpi people, and then: doorpi lockdown off"
         )
     door_store.people.lock_down("")
     assert door_store.people.locked_down() is False

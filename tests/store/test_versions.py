@@ -210,7 +210,8 @@ def test_entry_with_values_of_a_newer_program_is_refused(path, store, verb, sql,
     assert code == 0
     assert words in lines[1]
     assert words in verb("why", "Ken Sato")[1][0]
-    assert json.loads(verb("cards", "--json")[1][0])["refused"] == words
+    (known,) = json.loads(verb("people", "--json")[1][0])["identifiers"]
+    assert known["refused"] == words
     assert verb("cards", "--toml")[1] == [
         f"# Ken Sato ({doorpi.format_uid(KEN)}): {words}"
     ]

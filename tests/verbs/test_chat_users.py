@@ -41,13 +41,15 @@ def test_allow_puts_a_user_of_the_chat_on_the_list(verb, store):
 def test_cards_shows_them_beside_the_cards(verb):
     verb("allow", "Ken Sato", "--uid", USER)
 
-    rows = [line.split()[:3] for line in verb("cards").out]
+    rows = [line.split()[:4] for line in verb("people").out]
     entries = {
-        each["uid"]: each for each in map(json.loads, verb("cards", "--json").out)
+        known["uid"]: person | known
+        for person in map(json.loads, verb("people", "--json").out)
+        for known in person["identifiers"]
     }
 
-    assert ["Ken", "Sato", USER] in rows
-    assert ["Aya", "Abe", AYA] in rows
+    assert ["Ken", "Sato", "04:A9:3C:71:5E:D2:84,", USER] in rows
+    assert ["Aya", "Abe", AYA, "always"] in rows
     assert entries[USER]["holder"] == "Ken Sato"
     assert (entries[AYA]["role"], entries[AYA]["source"]) == ("master", "toml")
 

@@ -230,8 +230,10 @@ def test_check_cards_and_why_know_a_person_with_several_cards(folder, verb):
     proven = verb("why", "01:23:AB:09")
 
     for lines in (check, cards):
-        assert re.search(r"Mika Mori +01:23:AB:08 +always", lines)
-        assert re.search(f"Mika Mori +01:23:AB:09 +{re.escape(UNPROVEN)}", lines)
+        assert re.search(r"Mika Mori +01:23:AB:08 +(- +)?always", lines)
+        assert re.search(
+            f"Mika Mori +01:23:AB:09 +(ntag999 +)?{re.escape(UNPROVEN)}", lines
+        )
     assert check.index("Who may not:") < check.index("01:23:AB:09")
     assert UNPROVEN in "\n".join(proven)
     assert UNPROVEN not in "\n".join(plain)
@@ -540,22 +542,54 @@ def test_cards_lists_the_sources_of_each_card(verb):
 
 @pytest.mark.usefixtures("people")
 def test_cards_as_json(verb):
-    ken = {
-        "uid": "04A93C715ED284", "holder": "Ken Sato", "enabled": True,
-        "valid_from": None, "valid_until": None, "schedule": None, "role": "holder",
-        "source": "toml", "last_seen": None, "proof": None, "generation": None,
-    }  # fmt: skip
-    jo = ken | {
-        "uid": "04FFEEDDCCBBAA", "holder": "Jo \"J\" O'Guest\\",
-        "valid_from": "2199-12-01", "valid_until": "2199-12-31",
-        "schedule": "office-hours", "source": "db",
-    }  # fmt: skip
-    mika = ken | {
-        "uid": "D3C2B1A0", "holder": "Mika", "enabled": False, "role": "master",
-        "source": "db",
-    }  # fmt: skip
+    def person(holder: str, uid: str, source: str, *, enabled=True, **limits):
+        known = {"uid": uid, "proof": None, "source": source, "enabled": enabled}
+        usual = {"valid_from": None, "valid_until": None, "schedule": None}
+        identifiers = [known | {"last_seen": None}]
+        return (
+            {"holder": holder, "identifiers": identifiers, "role": "holder"}
+            | usual
+            | limits
+        )
 
-    assert [json.loads(line) for line in verb("cards", "--json")] == [jo, ken, mika]
+    assert [json.loads(line) for line in verb("people", "--json")] == [
+        person(
+            "Jo \"J\" O'Guest\\", "04FFEEDDCCBBAA", "db", schedule="office-hours",
+            valid_from="2199-12-01", valid_until="2199-12-31",
+        ),
+        person("Ken Sato", "04A93C715ED284", "toml"),
+        person("Mika", "D3C2B1A0", "db", enabled=False, role="master"),
+    ]  # fmt: skip
+
+
+def test_people_have_one_row_and_one_object_with_all_of_their_cards(
+    folder, verb, store
+):
+    with (folder / "doorpi.toml").open("a", encoding="utf-8") as file:
+        file.write(
+            '[[person]]\nname = "Mika Mori"\ncards = ["01:23:AB:08", "01:23:AB:09"]\n'
+        )
+    late = card_of(STRANGER, "Mika Mori", valid_until=date(2199, 12, 31))
+    store.people.add_card(late, NOON)
+
+    rows = [re.split(r" {2,}", line) for line in verb("people")]
+    mika, other = [
+        each
+        for each in map(json.loads, verb("people", "--json"))
+        if each["holder"] == "Mika Mori"
+    ]
+
+    assert rows[-2] == [
+        "Mika Mori",
+        "01:23:AB:08, 01:23:AB:09",
+        "always",
+        "-",
+        "toml",
+        "-",
+    ]
+    assert rows[-1][2] == "always, until 2199-12-31"  # its limits are its own
+    assert [each["uid"] for each in mika["identifiers"]] == ["0123AB08", "0123AB09"]
+    assert other["valid_until"] == "2199-12-31"
 
 
 @pytest.mark.usefixtures("people")
