@@ -8064,23 +8064,24 @@ class Contact:
         self._exchange, self._monotonic = exchange, monotonic
         self._ends_at = monotonic() + most_s
         self._frames, self._waits = most_frames, self.most_waits
-        self._number, self._wait_s, self._frame_bytes = 0, 0.0, 0
+        self._number, self._wait_s = 0, 0.0
         self.is_challenged = False
 
     def activate(self) -> None:
         """Begin with a card that was just selected: RATS, for frames of 256 bytes.
         Raises: NotProven."""
-        self._number, self._wait_s, self._frame_bytes = 0, 16 * FWT_S, 32
+        self._number, self._wait_s = 0, 16 * FWT_S
         try:
             ats = self._frame(b"\xe0\x80", self.activation_s)
         except NoAnswer as error:
             raise NotProven(Reason.CARD_MOVED, str(error)) from None
         if not ats or ats[0] != len(ats):
             raise NotProven(Reason.NO_PROOF, "its ATS makes no sense")
-        if len(ats) > 1:
-            sizes = 16, 24, 32, 40, 48, 64, 96, 128, 256
-            self._frame_bytes = sizes[min(ats[1] & 0x0F, 8)]
-        if len(ats) > 1 and ats[1] & 0x20:  # it has TB(1), after a TA(1) or not
+        # A command goes in one frame of up to 64 bytes, FSCI 5.  A card that turned out
+        # to take less in the middle of an authentication would count it as failed.
+        if len(ats) == 1 or ats[1] & 0x0F < 5:
+            raise NotProven(Reason.NO_PROOF, "it takes too short commands")
+        if ats[1] & 0x20:  # it has TB(1), after a TA(1) or not
             waits = ats[2 + (ats[1] >> 4 & 1) :][:1] or b"\x40"
             self._wait_s = FWT_S * 2 ** (waits[0] >> 4)
 
@@ -8094,8 +8095,6 @@ class Contact:
     def send(self, command: bytes) -> bytes:
         """The answer to ``command``.  Raises: NotProven."""
         block, found = bytes([0x02 | self._number]) + command, bytearray()
-        if len(block) + 2 > self._frame_bytes:
-            raise NotProven(Reason.NO_PROOF, "it takes too short commands")
         while True:
             answer = self._answer(block)
             found += answer[1:]

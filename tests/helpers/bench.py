@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from doorpi import (
+    Credential,
     LockConfig,
     NfcReader,
     ReaderConfig,
@@ -30,16 +31,22 @@ class Bench(World):
     rearm_s = 0.1
 
     def __init__(
-        self, device: str, reset_gpio: int = -1, lock: LockConfig | None = None
+        self,
+        device: str,
+        reset_gpio: int = -1,
+        lock: LockConfig | None = None,
+        cards: Sequence[Credential] = (card_of(Uid(KEN)),),
+        **tables: object,
     ) -> None:
         super().__init__(clock=RealClock())
         self.reader = NfcReader(device, reset_gpio)
-        config = replace(
-            config_of(card_of(Uid(KEN))),
+        self.config = replace(
+            config_of(*cards),
             reader=ReaderConfig(device=device, poll_s=0.02, rearm_s=self.rearm_s),
             lock=lock or LockConfig(),
+            **tables,
         )
-        self.steps = self.door(config)
+        self.steps = self.door(self.config)
 
     def until(self, condition: Callable[[], object], what: str, within_s=10.0) -> float:
         """Let the door work until ``condition``; the seconds that took."""

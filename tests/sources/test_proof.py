@@ -357,18 +357,21 @@ def test_slow_card_gets_a_second_in_all():
     assert now[0] <= 1.0
 
 
-@pytest.mark.parametrize("size", [0, *range(2, 300)])
-def test_answer_to_select_of_any_length(size):
-    """ATS of 0 to 255 bytes and more: those that say another length are refused."""
-    for told in {0, 1, size & 0xFF, 255}:
-        ats = bytes([told, *range(0x70, 0x70 + size)][:size]) if size < 99 else bytes([told]) * size  # fmt: skip
-        contact = Contact(lambda frame, timeout_s, ats=ats: ats, lambda: 0.0)
-        if ats and told == size:
-            contact.activate()
-            continue
-        with pytest.raises(NotProven) as refused:
-            contact.activate()
-        assert refused.value.reason is Reason.NO_PROOF
+def test_answer_to_select_says_its_length_and_takes_frames_of_64_bytes():
+    def no(ats: bytes) -> Reason | None:
+        try:
+            Contact(lambda frame, timeout_s: ats, lambda: 0.0).activate()
+        except NotProven as error:
+            return error.reason
+        return None
+
+    for size in range(300):
+        for told in {0, 1, size & 0xFF, 255}:
+            ats = (bytes([told, 0x75]) + bytes(300))[:size]
+            is_right = size > 1 and told == size
+            assert no(ats) is (None if is_right else Reason.NO_PROOF), ats
+    sizes = [frame for frame in range(16) if no(bytes([2, frame])) is None]
+    assert sizes == [*range(5, 16)]
 
 
 # -- the whole proof
