@@ -35,7 +35,7 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
     11 Readers       12 Secure cards             13 Other sources
     14 The Pi        15 Authorities              16 The owner's tools
     17 Lists from elsewhere         18 Online    19 Cobot      20 Pictures
-    21 Doctor        22 Wiring and command line
+    21 Doctor        22 Wiring                   23 Command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
@@ -59,7 +59,7 @@ To add a source     a class in 13 with the methods of Source (5), and a line in
                     point; an exit reader's requests have Wants.UNLOCK
 To add an authority a class in 15 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 22; longer work in 16
+To add a verb       a cmd_* function and a row of VERBS in 23; longer work in 16
 To read a new list  a row of LIST_FORMATS in 17, and a function for its peculiarities
 To add a service    a Table in 4 and its row of ONLINE, a class in 18 with the methods
                     of Service, and a row of SERVICES in 22
@@ -13166,7 +13166,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 22. Wiring and command line -- one cmd_* a verb
+# 22. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -13259,6 +13259,18 @@ make_settings = functools.partial(
     new_authorities=make_authorities,
 )
 
+
+#: The services of `doorpi online`, by the type of their table in the settings.
+SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {
+    ListConfig: ListReader,
+}
+
+
+################################################################################
+# 23. Command line -- one cmd_* a verb
+################################################################################
+
+
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
 
 IN_ETC = Path("/etc/doorpi/doorpi.toml")
@@ -13346,12 +13358,6 @@ def _accept_lists(config: Config) -> int:
     if not count:
         raise Refused("no list is refused now")
     return EX_OK
-
-
-#: The services of `doorpi online`, by the type of their table in the settings.
-SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {
-    ListConfig: ListReader,
-}
 
 
 def cmd_online(args: argparse.Namespace) -> int:
