@@ -319,6 +319,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
+@settings(max_examples=30)
 @given(
     secret=st.text("".join(map(chr, range(33, 127))), min_size=8, max_size=60),
     data=st.data(),

@@ -32,7 +32,7 @@ from tests.tools.storm import (
     storm_of,
 )
 
-TAPS = 60
+TAPS = 40
 FAULTY, TRANSIENT = Weather(7, False, 0.5), Weather(7, True, 1.0)
 FAIR = Weather(5, False, 0.0)
 

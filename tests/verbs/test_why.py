@@ -328,7 +328,7 @@ circumstances = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(cards, circumstances)
 def test_next_turn_is_the_first_minute_of_a_different_answer(who, when):
     granted = decide(KEN, who, when).granted
