@@ -31,20 +31,20 @@ NAME.words" is the same for an authority.  pass.key signs guest passes.  inbox.d
 memory where possible, is how other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
-     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Store
-    11 Readers       12 Secure cards             13 Other sources
-    14 The Pi        15 Authorities              16 The owner's tools
-    17 Lists from elsewhere         18 Online    19 Cobot      20 Pictures
-    21 Doctor        22 Wiring                   23 Command line
+     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Databases
+    11 Store         12 Readers     13 Secure cards           14 Other sources
+    15 The Pi        16 Authorities              17 The owner's tools
+    18 Lists from elsewhere         19 Online    20 Cobot      21 Pictures
+    22 Doctor        23 Wiring                   24 Command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 16 (and in
+To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 17 (and in
                     PASSING and _turns, if time ends it); rows in the tests of
                     `decide` and `why`.  If a card gets a key for it: Credential and
                     validity in 1, its Setting and Parser.credentials in 4, LIMITS
-                    in 16.  If it depends on something new: Circumstances in 2,
+                    in 17.  If it depends on something new: Circumstances in 2,
                     circumstances in 7
 To change a light   redraw its line of PICTURES in 3, or set it in [signals]
 To add a setting    a line of its Table in 4, and one in doorpi.toml
@@ -54,15 +54,15 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     (WebLock._reach), forms, and texts on disk (DriverState);
                     tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
-To add a source     a class in 13 with the methods of Source (5), and a line in
-                    make_sources (22).  A second reader is another CardSource with a
+To add a source     a class in 14 with the methods of Source (5), and a line in
+                    make_sources (23).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
-To add an authority a class in 15 and a row of AUTHORITIES below it; its keys in
+To add an authority a class in 16 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 23; longer work in 16
-To read a new list  a row of LIST_FORMATS in 17, and a function for its peculiarities
-To add a service    a Table in 4 and its row of ONLINE, a class in 18 with the methods
-                    of Service, and a row of SERVICES in 22
+To add a verb       a cmd_* function and a row of VERBS in 24; longer work in 17
+To read a new list  a row of LIST_FORMATS in 18, and a function for its peculiarities
+To add a service    a Table in 4 and its row of ONLINE, a class in 19 with the methods
+                    of Service, and a row of SERVICES in 23
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -6368,7 +6368,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 
 
 ################################################################################
-# 10. Store -- the list of people, the event log, the inbox
+# 10. Databases -- an SQLite file that survives what a Pi does to it
 ################################################################################
 
 
@@ -6572,6 +6572,11 @@ class SqliteFile:
             log.error("%s is broken and cannot be set aside: %s", self.path, error)
         else:
             log.error("%s was broken: set aside as %s", self.path, ending)
+
+
+################################################################################
+# 11. Store -- the list of people, the event log, the inbox
+################################################################################
 
 
 # The schema of a file is a tuple of scripts: the first makes its tables, and each of
@@ -7550,7 +7555,7 @@ class Inbox(SqliteFile):
 
 
 ################################################################################
-# 11. Readers -- the NFC reader and its wiring
+# 12. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -8013,7 +8018,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 12. Secure cards -- ISO-DEP, proof, issuing
+# 13. Secure cards -- ISO-DEP, proof, issuing
 ################################################################################
 
 # Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
@@ -8332,7 +8337,7 @@ class Prover:
 
 
 ################################################################################
-# 13. Other sources -- what opens the door beside the reader
+# 14. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -8845,7 +8850,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 14. The Pi -- lights, systemd, signals, the clock, the settings file
+# 15. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -9646,7 +9651,7 @@ class FileSettings:
 
 
 ################################################################################
-# 15. Authorities -- remote systems that know people who are not on the list
+# 16. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -9969,7 +9974,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 16. The owner's tools -- why, people, log
+# 17. The owner's tools -- why, people, log
 ################################################################################
 
 # -- why a card is let in or not
@@ -10792,7 +10797,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 17. Lists from elsewhere -- what `import` reads, and what it would change
+# 18. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -11482,7 +11487,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 18. Online -- what `doorpi online` does beside the door
+# 19. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -11918,7 +11923,7 @@ class ListReader:
 
 
 ################################################################################
-# 19. Cobot -- the members of a co-working space
+# 20. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -12164,7 +12169,7 @@ FAR_DAY = date(9000, 1, 1)
 
 
 ################################################################################
-# 20. Pictures -- the legend and the chart as SVG
+# 21. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -12530,7 +12535,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 21. Doctor -- tries everything that the settings name
+# 22. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -13166,7 +13171,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 22. Wiring -- the door and its parts, made as the settings say
+# 23. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -13267,7 +13272,7 @@ SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {
 
 
 ################################################################################
-# 23. Command line -- one cmd_* a verb
+# 24. Command line -- one cmd_* a verb
 ################################################################################
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ TREE = ast.parse(TEXT)
 
 TITLES = (
     "Vocabulary", "Rules", "Signals", "Settings", "Ports",
-    "Moving a lock", "The door", "HTTP", "Locks", "Store", "Readers", "Secure cards", "Other sources", "The Pi", "Authorities", "The owner's tools",
+    "Moving a lock", "The door", "HTTP", "Locks", "Databases", "Store", "Readers", "Secure cards", "Other sources", "The Pi", "Authorities", "The owner's tools",
     "Lists from elsewhere", "Online", "Cobot", "Pictures", "Doctor", "Wiring", "Command line",
 )  # fmt: skip
 
@@ -161,7 +162,7 @@ def test_third_party_libraries_are_imported_only_inside_functions():
 def test_imports_inside_functions_are_the_adapters_business():
     """What lies above the door is its own business; 21 writes TOML."""
     assert {section_of(line) for line, _ in imports_inside_functions()} <= set(
-        range(8, 24)
+        range(8, len(TITLES) + 1)
     )
 
 
@@ -206,7 +207,9 @@ def test_broad_excepts_are_only_where_drivers_authorities_nfcpy_services_and_doc
         and (node.type is None or getattr(node.type, "id", "") == "Exception")
     ]
 
-    assert sorted(broad) == [6, 7, 11, 11, 18, 21]
+    assert Counter(TITLES[number - 1] for number in broad) == {
+        "Moving a lock": 1, "The door": 1, "Readers": 2, "Online": 1, "Doctor": 1,
+    }  # fmt: skip
 
 
 LOADED = """
