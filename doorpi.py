@@ -882,6 +882,16 @@ def without_accents(name: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c))
 
 
+def iso_time(value: object, zone: tzinfo | None = None) -> datetime | None:
+    """A time in ISO 8601, in ``zone`` if it names none; None for what is not a time."""
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(str(value))
+        at = at.replace(tzinfo=at.tzinfo or zone)
+        if at.tzinfo and MINYEAR < at.year < MAXYEAR:  # any zone can show it
+            return at
+    return None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is not in ``known``."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.7)
@@ -3021,8 +3031,8 @@ class Source(Protocol):
     point: str = ""
     due: float
     worker: Worker
-    trouble: str = ""  # why a reader cannot read; "" if it can
-    lost: Signal = Signal.READER_LOST  # shown while there is ``trouble``
+    trouble: str = ""  # why it cannot be read; "" if it can
+    lost: Signal | str = Signal.READER_LOST  # noted while there is ``trouble``
 
     def open(self) -> None:
         """Get ready before the door reports that it is.  May take a second at most, to
@@ -3785,6 +3795,14 @@ def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
         return clock.is_set()
     newest: datetime | None = events.newest_at()
     return newest is None or clock.now() + CLOCK_SLACK >= newest
+
+
+#: What may be ``lost`` of a source, and what is logged when it is back.
+LOST: Mapping[Signal | str, str] = {
+    Signal.READER_LOST: "the card reader is back",
+    Signal.SCANNER_LOST: "the QR scanner is back",
+    "inbox": "requests from other programs are read again",
+}
 
 
 class Retention:
@@ -4561,10 +4579,10 @@ class Door:
             has_looked = source.due == inf and source.worker.is_idle
             if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
-        for sign in (Signal.READER_LOST, Signal.SCANNER_LOST):
-            sources = (each for each in self._equipment.sources if each.lost is sign)
+        for lost, ended in LOST.items():
+            sources = (each for each in self._equipment.sources if each.lost == lost)
             troubles = filter(None, (source.trouble for source in sources))
-            self._display.note(sign, "; ".join(troubles))
+            self._display.note(lost, "; ".join(troubles), ended)
 
     def _lock_again(self) -> None:
         """Start a relock that is due, and show when a person is needed."""
@@ -4618,17 +4636,26 @@ class Door:
         people = access_changes(before, now, find, block_on)
         cards = {**before.cards, **now.cards}
         uids = {uid for uid, _ in {*before.cards.items()} ^ {*now.cards.items()}}
-        holders = {cards[uid].holder for uid in uids}
-        event = Event(
-            self._clock.now(),
-            uids.pop() if len(uids) == 1 else None,
-            holders.pop() if len(holders) == 1 else "",
-            Change.EDIT, source="file", detail="; ".join(people),
-        )  # fmt: skip
+        whose, words = [cards[uid] for uid in uids], "; ".join(people)
         if people:
-            keeper.events.record(event)
+            at = self._clock.now()
+            keeper.events.record(change_event(at, Change.EDIT, "file", words, whose))
         for line in [*people, *others]:
             log.info("changed: %s", line)
+
+
+def change_event(
+    at: datetime,
+    what: Change,
+    source: str,
+    detail: str,
+    whose: Collection[Credential | Block] = (),
+) -> Event:
+    """A change of the list, with the card and the holder where it is about one only."""
+    uids, holders = {each.uid for each in whose}, {each.holder for each in whose}
+    uid = (uids.pop() or None) if len(uids) == 1 else None
+    holder = holders.pop() if len(holders) == 1 else ""
+    return Event(at, uid, holder, what, source=source, detail=detail)
 
 
 def answer_of(event: Event) -> Answer:
@@ -5626,13 +5653,10 @@ class SesameMini(WebLock):
     def status(self, by: float) -> LockStatus:
         body = self._json(self._ask("GET", self._path, by), dict)
         responsive = _only(bool, body.get("responsive"))
-        return self._observed(
-            _field(body, "locked", bool),
-            "the lock does not answer its access point" if responsive is False else "",
-            body.get("battery"),
-            reachable=responsive,
-            is_old=responsive is False,
-        )
+        is_old = responsive is False
+        why = "the lock does not answer its access point" * is_old
+        known = _field(body, "locked", bool), why, body.get("battery")
+        return self._observed(*known, reachable=responsive, is_old=is_old)
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         return self._begin_task(command.value, send_by, by)
@@ -5697,13 +5721,9 @@ class Sesame(WebLock):
             # The documentation says milliseconds, the values are seconds.
             as_of = float(stamp / 1000 if stamp > 1e11 else stamp)
         reachable = _only(bool, body.get("wm2State"))
-        return self._observed(
-            _field(body, "CHSesame2Status", str),
-            "the lock's WiFi module is offline" if reachable is False else "",
-            body.get("batteryPercentage"),
-            reachable=reachable,
-            as_of=as_of,
-        )
+        why = "the lock's WiFi module is offline" * (reachable is False)
+        known = _field(body, "CHSesame2Status", str), why, body.get("batteryPercentage")
+        return self._observed(*known, reachable=reachable, as_of=as_of)
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         if not self._clock.is_set():
@@ -6120,7 +6140,8 @@ class NukiWeb(NukiLock):
 
     def status(self, by: float) -> LockStatus:
         body = self._json(self._ask("GET", self._path, by), dict)
-        state, as_of = body.get("state"), _iso_unix_s(body.get("updateDate"))
+        state, at = body.get("state"), iso_time(body.get("updateDate"), UTC)
+        as_of = at.timestamp() if at else None
         is_online = body.get("serverState", 0) == 0
         why = "" if is_online else "the lock is offline"
         if body.get("type") == 2:  # its states have other meanings
@@ -6154,15 +6175,6 @@ class NukiWeb(NukiLock):
         if is_news and status.why == NUKI_BLOCKED:
             raise Rejected(status.why)
         return _progress(status, sent.command, proves=is_news, refutes=is_newer)
-
-
-def _iso_unix_s(value: object) -> float | None:
-    """``2026-11-21T12:00:00.000Z`` in Unix seconds; UTC if it has no zone."""
-    try:
-        at = datetime.fromisoformat(value)  # type: ignore[arg-type]
-        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 class Relay(Lock):
@@ -6659,15 +6671,6 @@ def _upsert(table: str, key: str, *columns: str, kept: Collection[str] = ()) -> 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def _time(value: object) -> datetime | None:
-    """None for what is not a time."""
-    with contextlib.suppress(ValueError):
-        at = datetime.fromisoformat(str(value))
-        if at.tzinfo and MINYEAR < at.year < MAXYEAR:  # any zone can show it
-            return at
-    return None
-
-
 def _count(value: object) -> int:
     """0 for what an older program has not written, or what is damaged."""
     is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
@@ -6729,7 +6732,7 @@ def _guest_pass(row: Mapping[str, Any]) -> GuestPass:
     """A row of passes.  Raises: DataError; a limit that is broken is no limit less."""
     times = {}
     for name in ("ends", "made_at", "starts", "used_at", "revoked_at"):
-        times[name] = at = _time(row[name])
+        times[name] = at = iso_time(row[name])
         if at is None and (row[name] is not None or name in ("ends", "made_at")):
             raise sqlite3.DataError(f"guest pass {row['id']}: {name} is broken")
     return GuestPass(
@@ -6747,7 +6750,7 @@ def _event(row: Mapping[str, Any]) -> Event:
     reason, command, result = row["reason"], row["command"], row["result"]
     return Event(
         id=row["id"],
-        at=_time(row["at"]) or EPOCH,
+        at=iso_time(row["at"]) or EPOCH,
         uid=Uid(str(row["uid"])) if row["uid"] else None,
         holder=str(row["holder"]),
         reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
@@ -6808,7 +6811,7 @@ def _block_key(block: Block) -> tuple[str, str]:
 
 def _block(kind: str, name: str, holder: object, since: object, who: object) -> Block:
     """However broken the rest of a row is, it is a block."""
-    at = (_time(since) or EPOCH).astimezone()
+    at = (iso_time(since) or EPOCH).astimezone()
     uid = Uid(str(name)) if kind == "uid" else None
     return Block(uid=uid, holder=str(holder), since=at, by=str(who))
 
@@ -6944,7 +6947,7 @@ class SqlitePeople(SqliteFile):
 
     def changed_at(self) -> datetime | None:
         """When the list was last changed; None if never."""
-        return _time(self._marks().get("changed"))
+        return iso_time(self._marks().get("changed"))
 
     def lost(self) -> int:
         """How many events the log has lost, where it was started again since the list
@@ -7674,8 +7677,6 @@ class CardSource(Source):
         except ReaderLost as error:
             self._lose(error)
             return None
-        if self.trouble:
-            log.info("the card reader is back")
         self.trouble = ""
         self._backoff.succeed()
         before_s, self._used_cpu_s = self._used_cpu_s, self._clock.cpu()
@@ -8428,13 +8429,14 @@ class InboxSource(Source):
     """The inbox as a source of access requests.  If it cannot be used, it is opened
     again every ``retry_s``; that is logged and keeps nobody out."""
 
+    lost = "inbox"
     look_every_s, retry_s = 0.2, 5.0
 
     def __init__(self, inbox: Inbox) -> None:
         self.due = -inf
         self.worker: Worker = InlineWorker()
         self._inbox = inbox
-        self._is_open = self._is_lost = False
+        self._is_open = False
         self._answers: dict[str, Answer] = {}  # to be written
 
     def poll(self, now: float) -> AccessRequest | None:
@@ -8444,14 +8446,10 @@ class InboxSource(Source):
             self._write_answers()
             request = self._inbox.take()
         except StoreError as error:
-            if not self._is_lost:
-                log.warning("cannot read requests from other programs: %s", error)
-            self._is_open, self._is_lost = False, True
-            self.due = now + self.retry_s
+            self.trouble = f"cannot read requests from other programs: {error}"
+            self._is_open, self.due = False, now + self.retry_s
             return None
-        if self._is_lost:
-            log.info("requests from other programs are read again")
-        self._is_open, self._is_lost = True, False
+        self._is_open, self.trouble = True, ""
         self.due = now + self.look_every_s if request is None else now
         return request
 
@@ -8695,8 +8693,10 @@ class ScannerSource(Source):
         while not self._ended.is_set():
             try:
                 self._scanner.open()
-                self._note("")
+                self._backoff.succeed()
+                self.trouble = ""
                 self._was_opened.set()
+                self._clock.wake()
                 # For guest passes; a slow Pi takes seconds for it.
                 with contextlib.suppress(ImportError):
                     importlib.import_module(ED25519)
@@ -8706,21 +8706,13 @@ class ScannerSource(Source):
                         self.due = -inf
                         self._clock.wake()
             except OSError as error:
-                self._note(f"scanner {self.point}: {scanner_trouble(error)}")
+                self.trouble = f"scanner {self.point}: {scanner_trouble(error)}"
                 self._was_opened.set()
+                self._clock.wake()
             finally:
                 self._scanner.close()
             if self.trouble:
                 self._ended.wait(self._backoff.fail())
-
-    def _note(self, trouble: str) -> None:
-        if not trouble:
-            self._backoff.succeed()
-        if trouble != self.trouble:
-            self.trouble = trouble
-            level = logging.WARNING if trouble else logging.INFO
-            log.log(level, "%s", trouble or f"scanner {self.point} is back")
-            self._clock.wake()
 
     def poll(self, now: float) -> AccessRequest | None:
         self.open()  # after a reload, nobody else does
@@ -11421,7 +11413,7 @@ class SyncedPeople(SqliteFile):
     def read_at(self, source: str) -> datetime | None:
         """When its list was last confirmed."""
         query = "SELECT read_at FROM sources WHERE source = ?"
-        return next((_time(row[0]) for row in self._query(query, source)), None)
+        return next((iso_time(row[0]) for row in self._query(query, source)), None)
 
     def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
         """Its list was read at ``at`` and has not changed."""
@@ -11801,11 +11793,7 @@ class Roster:
             words = f"{len(added):,} added, {len(changed):,} changed,"
             words += f" {len(removed):,} removed: {_names(p.holder for p in people)}"
             source = self._place.partition(" ")[0]
-            event = Event(
-                at, people[0].uid if len(people) == 1 else None,
-                people[0].holder if len(people) == 1 else "", Change.SYNC,
-                source=source, detail=words,
-            )  # fmt: skip
+            event = change_event(at, Change.SYNC, source, words, people)
             self._office.events.record(event)
             log.info("%s: %s", self._place, words)
 
@@ -12748,9 +12736,11 @@ CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
 }
 
 
-def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Finding]:
+def diagnose_connection(
+    where: str, dialer: Dialer, clock: Clock
+) -> Generator[Finding, None, bool]:
     """Connect to a lock's cloud as the door does, step by step: name, TCP, TLS; then
-    the certificate.  No request is sent."""
+    the certificate.  No request is sent.  Returns whether there is a connection."""
     attempt = dialer.dial()
     attempt.done.wait(DIAL_S)
     took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
@@ -12758,7 +12748,7 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
     if attempt.socket is None:
         why, do = _why_no_connection(attempt, dialer.trusted)
         yield Finding(FAIL, where, f"{dialer.host}: {', '.join([*parts, why])}", do)
-        return
+        return False
     if not dialer.is_tls:
         parts.append("no TLS")
     words = f"{dialer.host}: {', '.join(parts)}"
@@ -12772,6 +12762,7 @@ def diagnose_connection(where: str, dialer: Dialer, clock: Clock) -> Iterator[Fi
         words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
         do = "the server's owner must renew it before then; a cloud does so by itself"
         yield warn_if(do * (until - clock.now() < timedelta(days=21)), where, words)
+    return True
 
 
 def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
@@ -12815,10 +12806,8 @@ def diagnose_lock(
     """Connect to the lock and ask for its status: it is never moved."""
     if isinstance(lock, WebLock):
         for api in lock.apis:  # the question uses the connections made here
-            for finding in diagnose_connection(where, api.dialer, clock):
-                yield finding
-                if finding.health is FAIL:
-                    return
+            if not (yield from diagnose_connection(where, api.dialer, clock)):
+                return
     budget = control.budget
     if budget.allowed and budget.confirmations_left() == 0:
         words = f"status not asked: {calls_in_words(budget.used, budget.allowed)}"
@@ -12864,10 +12853,8 @@ def _status_finding(
 def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Finding]:
     """Connect, and ask about nobody: nothing changes at the server."""
     name = authority.name
-    for finding in diagnose_connection(name, authority.api.dialer, clock):
-        yield finding
-        if finding.health is FAIL:
-            return
+    if not (yield from diagnose_connection(name, authority.api.dialer, clock)):
+        return
     try:
         trouble = authority.probe()
     except HttpError as error:
@@ -13781,15 +13768,8 @@ def _log_change(
     whose: Sequence[Credential | Block] = (),
 ) -> None:
     """Log a change of the list, and whose cards it is about."""
-    uids, holders = {each.uid for each in whose}, {each.holder for each in whose}
-    event = Event(
-        at=at,
-        uid=(uids.pop() or None) if len(uids) == 1 else None,
-        holder=holders.pop() if len(holders) == 1 else "",
-        reason=what,
-        source="command",
-        detail=": ".join(filter(None, (f"by {_asking_user()}", words))),
-    )
+    detail = ": ".join(filter(None, (f"by {_asking_user()}", words)))
+    event = change_event(at, what, "command", detail, whose)
     Forgiving(store.events, _warn_of_store).record(event)
     complain(*_not_kept(store.events.path.parent))
 
