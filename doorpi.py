@@ -1260,6 +1260,7 @@ class LockPolicy(NamedTuple):
 #: Below this the lock's battery counts as low.  Vendors warn at 10 to 20 %; a Sesame
 #: mini was seen to refuse an unlock at 38 % and to go on working at 10 %.
 LOW_BATTERY_PERCENT = 15
+LOW_BATTERY_WORDS = "the lock's battery is low"
 
 #: (share of the month's calls that is used, how often a command may be asked about;
 #: None: no limit).  The remaining calls are saved for commands.
@@ -1352,6 +1353,84 @@ class Backoff:
     def succeed(self) -> None:
         """The next failure counts as the first one."""
         self._failures = 0
+
+
+class Notice:
+    """One thing that an owner can be told about: events that ``is_about`` picks, and
+    ``troubles`` of the door (Display) while they last.
+
+    Events with the same ``by`` are one subject.  It is told at its ``after``-th event
+    within ``within_s``, and then for ``again_s`` only counted; 0: each event is told.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        title_ja: str,
+        is_about: Callable[[Event], bool],
+        *,
+        troubles: Collection[str] = (),
+        by: str = "",
+        after: int = 1,
+        again_s: float = 3600.0,
+        priority: int = 3,
+        emoji: str = "door",
+    ) -> None:
+        """``priority`` is 1 to 5; ``emoji`` a name that ntfy knows."""
+        self.title, self.title_ja, self.is_about = title, title_ja, is_about
+        self.troubles, self.by, self.after, self.again_s = troubles, by, after, again_s
+        self.priority, self.emoji = priority, emoji
+
+    within_s = 300.0
+
+
+def _is_failed(event: Event) -> bool:
+    is_cut_off = event.result == Result.INTERRUPTED
+    has_failed = (event.result in FAILURES or is_cut_off) and event.source != "relock"
+    return has_failed or event.reason is Reason.AUTHORITY_UNREACHABLE
+
+
+#: What owners can be told about, by the names in the settings.  An event is told as the
+#: first of those that a receiver wants.
+NOTICES: dict[str, Notice] = {
+    "forced-open": Notice(
+        "Opened by force", "こじ開けられました", lambda e: e.reason == "forced-open",
+        again_s=0.0, priority=5, emoji="rotating_light",
+    ),
+    "held-open": Notice(
+        "Held open", "開いたままです", lambda e: e.reason == "held-open",
+        again_s=0.0, priority=4, emoji="warning",
+    ),
+    "wrong-proof": Notice(
+        "Copied card or wrong key", "カードを確認できません",
+        lambda e: e.reason == "wrong-proof",
+        by="uid", priority=5, emoji="rotating_light",
+    ),
+    "not-locked": Notice(
+        "Door not locked", "施錠できませんでした",
+        lambda e: e.command == Command.LOCK and e.source != "relock"
+        and (_is_failed(e) or e.result == Result.UNSURE),
+        troubles=["not-locked"], by="result", priority=4, emoji="unlock",
+    ),
+    "fault": Notice(
+        "Door not opened", "開けられませんでした", _is_failed, by="result",
+        troubles=["reader-lost", "scanner-lost", "lock-unreachable", "config-bad",
+                  "storage-bad", "lights", "calls", "clock", "door"],
+        priority=4, emoji="warning",
+    ),
+    "denied-often": Notice(
+        "Denied several times", "何度も拒否されました",
+        lambda e: e.decision == "denied", by="holder", after=3, emoji="no_entry",
+    ),
+    "low-battery": Notice(
+        "Low battery", "電池残量低下", lambda e: LOW_BATTERY_WORDS in e.detail,
+        again_s=86_400.0, emoji="battery",
+    ),
+    "changed": Notice(
+        "List changed", "登録の変更", lambda e: isinstance(e.reason, Change),
+        again_s=0.0, priority=2, emoji="memo",
+    ),
+}  # fmt: skip
 
 
 ################################################################################
@@ -1847,8 +1926,6 @@ class LogConfig(Table):
     keep_days: int = setting(365, "days to keep events", 1, 36_500)
 
 
-#: What a notice can be about.
-NOTICES = ("fault", "denied-often", "not-locked", "low-battery", "changed")
 LANGUAGES = ("en", "ja")
 
 
@@ -2603,9 +2680,9 @@ def online_problems(table: Table) -> Iterator[tuple[str, str]]:
     lists = {"notify": values.get("notify", {}), "events": {"": values.get("events")}}
     for key, words in ((k, w) for k, each in lists.items() for w in each.values()):
         for word in words if isinstance(words, list | tuple) else [words] * bool(words):
-            if word not in NOTICES:
-                hint = did_you_mean(str(word), NOTICES)
-                yield key, f": {_shown(word)} is none of {', '.join(NOTICES)}{hint}"
+            if word not in (names := tuple(NOTICES)):
+                hint = did_you_mean(str(word), names)
+                yield key, f": {_shown(word)} is none of {', '.join(names)}{hint}"
 
 
 def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
@@ -3672,6 +3749,8 @@ class Equipment(SimpleNamespace):
     authorities: Sequence[Authority] = ()
     #: Verifies the code of a guest pass of this door.
     read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
+    #: Tells other processes what is wrong: in words, by a Signal or another subject.
+    publish: Callable[[Mapping[str, str]], None] = staticmethod(lambda troubles: None)
 
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
@@ -3880,6 +3959,7 @@ class Display:
         self.shown_until = self.enrolling_until = -inf  # the result; the window
         self.under_way: dict[object, Signal] = {}  # the requests without a result
         self.standing_shown: Signal | None = None
+        self._published: dict[Signal | str, str] | None = None
 
     @property
     def standing(self) -> Signal:
@@ -3922,6 +4002,12 @@ class Display:
             if ended:
                 log.info("%s", ended)
         self.report_status()
+
+    def publish(self) -> None:
+        """For idle moments: leave the troubles to other processes if they changed."""
+        if self.troubles != self._published:
+            self._published = dict(self.troubles)
+            self._keeper.equipment.publish(self._published)
 
     def report_status(self) -> None:
         is_ready = not any(fault in self.troubles for fault in FAULTS)
@@ -4468,10 +4554,12 @@ class Passage:
         if self._is_withdrawn and outcome.result is Result.REFUSED:
             sign = Signal.DENIED
         keeper.display.show(sign, *[Signal.LOW_BATTERY] * low)
-        self._settle(outcome, notes)
         if low:
             left = "" if battery is None else f": {battery} %"
-            log.warning("the lock's battery is low%s", left)
+            log.warning("%s%s", LOW_BATTERY_WORDS, left)
+            words = filter(None, [outcome.detail, LOW_BATTERY_WORDS + left])
+            outcome = outcome._replace(detail="; ".join(words))
+        self._settle(outcome, notes)
 
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
         """Record how it ended.  The journal gets it even if the disk fails."""
@@ -4605,6 +4693,7 @@ class Door:
         keeper.log_repeats(self._clock.monotonic())
         self._display.update()
         if self._clock.monotonic() > self._display.shown_until + self.quiet_s:
+            self._display.publish()
             self._retention.step(keeper.people, keeper.events)
 
     def _reload(self, new: Config | ConfigError) -> None:
@@ -8365,9 +8454,10 @@ def is_running(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def only_door(folder: Path) -> Iterator[None]:
+def only_door(folder: Path, unit: str = "doorpi") -> Iterator[None]:
     """Hold the state directory: two doors would both act on each card.  The kernel's
-    lock on it needs no room on the disk and ends with the process.
+    lock on it needs no room on the disk and ends with the process.  (`doorpi online`
+    holds a folder in it.)
 
     Raises: AlreadyRunning.
     """
@@ -8384,7 +8474,7 @@ def only_door(folder: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             words = "another DoorPi works with this directory; stop it first"
-            stop = "sudo systemctl stop doorpi"
+            stop = f"sudo systemctl stop {unit}"
             raise AlreadyRunning(f"{folder}: {words}: {stop}") from None
         yield
     finally:
@@ -8475,6 +8565,30 @@ def inbox_files(state_dir: Path) -> list[Path]:
     if state_dir.is_relative_to("/var/lib"):
         folders.insert(0, "/run" / state_dir.relative_to("/var/lib"))
     return [folder / "inbox.db" for folder in folders]
+
+
+def publish_troubles(state_dir: Path, troubles: Mapping[str, str]) -> None:
+    """Put what is wrong with the door into a file beside its inbox; what cannot be
+    written is not."""
+    folder = next(
+        f.parent
+        for f in inbox_files(state_dir)
+        if f.parent.is_dir() or f.parent == state_dir
+    )
+    with contextlib.suppress(OSError):
+        write_whole(folder / "troubles.json", json.dumps(troubles))
+
+
+def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
+    """What is wrong with the door, in words; None while none works there."""
+    if not is_running(state_dir):
+        return None
+    for inbox in inbox_files(state_dir):
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(inbox.with_name("troubles.json").read_text("utf-8"))
+            if isinstance(found, dict):
+                return {str(name): str(words) for name, words in found.items()}
+    return {}
 
 
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
@@ -9328,6 +9442,21 @@ def named_files(
             if value and (key == "ca_file" or isinstance(value, Secret)):
                 name = files.name(key, value)
                 yield f"{where}.{key}", files.place(name) if name else path
+
+
+def online_tables(config: Config, files: NamedFiles) -> dict[str, Table | FileTrouble]:
+    """The tables of `doorpi online` with their secrets, or why one of those cannot be
+    read: that is no reason to stop the other tables."""
+    tables: dict[str, Table | FileTrouble] = {}
+    for where, table in config.online.items():
+        tables[where], name = table, where.partition(" ")[0]
+        for key, value in table.items():
+            try:
+                tables[where] = table = table._replace(**files.read(name, key, value))
+            except FileTrouble as error:
+                tables[where] = error
+                break
+    return tables
 
 
 # -- the last good settings
@@ -11600,9 +11729,21 @@ class OnlineStore(SqliteFile):
         with self._transaction() as db:
             db.execute(_upsert("notes", "name", "value"), (name, value))
 
+    def forget_others(self, kind: str, names: Collection[str]) -> None:
+        """Delete the notes of a kind but for those with these names: a service that is
+        configured again some day must not catch up with the time before."""
+        with self._transaction() as db:
+            found = db.execute("SELECT name FROM notes").fetchall()
+            kept = {f"{kind} {name}" for name in names}
+            gone = [
+                (n,) for (n,) in found if n.startswith(f"{kind} ") and n not in kept
+            ]
+            db.executemany("DELETE FROM notes WHERE name = ?", gone)
 
-class Office(NamedTuple):
-    """What a service works with: everything it may know of the door and do there."""
+
+class Office(SimpleNamespace):
+    """What a service works with: everything it may know of the door and do there.  Its
+    ``config`` follows the owner's edits."""
 
     config: Config
     clock: Clock
@@ -11613,6 +11754,8 @@ class Office(NamedTuple):
     #: Hands a request to the running door and waits for its answer; None where no door
     #: has taken it, or ever will.  Raises: StoreError.
     ask: Callable[[AccessRequest], Answer | None]
+    #: What is wrong with the door, as ``published_troubles`` says it.
+    troubles: Callable[[], Mapping[str, str] | None]
 
 
 class Service(Protocol):
@@ -11628,14 +11771,30 @@ class Service(Protocol):
         """End a call that is under way on its thread, for good."""
 
 
+ENDED_PAGE = 500
+
+
 def ended_events(events: SqliteEvents, after_id: int, at: datetime) -> Iterator[Event]:
-    """The events after a bookmark, oldest first, as far as they have ended.  One that
-    has not ended after VERB_S is passed on as it is."""
-    for event in islice(events.read(after_id=after_id), 500):
+    """At most ENDED_PAGE events after a bookmark, oldest first, as far as they have
+    ended.  One that has not ended after VERB_S is passed on as it is."""
+    for event in islice(events.read(after_id=after_id), ENDED_PAGE):
         is_open = event.reason is Reason.GRANTED and event.result is None
-        if is_open and event.command and at - event.at < timedelta(seconds=VERB_S):
+        if is_open and event.command and abs(at - event.at) < timedelta(seconds=VERB_S):
             return
         yield event
+
+
+class Unusable:
+    """Stands for a table whose settings cannot be used, such as a secret's file."""
+
+    def __init__(self, name: str, why: FileTrouble) -> None:
+        self.name, self._why = name, why
+
+    def step(self) -> float:
+        raise Unavailable(str(self._why))
+
+    def close(self) -> None:
+        """Nothing is under way."""
 
 
 class ServiceThread:
@@ -11647,6 +11806,7 @@ class ServiceThread:
     def __init__(self, service: Service, store: OnlineStore, clock: Clock) -> None:
         self.service, self.state = service, "starting"
         self._store, self._clock = store, clock
+        self._since = ""
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._closing = threading.Event()
         self._thread = start_thread(self._run, service.name)
@@ -11661,8 +11821,9 @@ class ServiceThread:
                 trouble = printable(str(error))
                 wait_s = max(self._backoff.fail(), getattr(error, "after_s", 0.0))
             except Exception as error:  # the other services go on
-                trouble = f"a fault, please report it: {type(error).__name__}"
-                log.debug("%s", traceback.format_exc())
+                line = traceback.extract_tb(error.__traceback__)[-1].lineno
+                trouble = "a fault, please report it: "
+                trouble += f"{type(error).__name__} in line {line}"
                 wait_s = self._backoff.fail()
             if not self._closing.is_set():
                 self._report(trouble)
@@ -11670,13 +11831,16 @@ class ServiceThread:
 
     def _report(self, trouble: str) -> None:
         """Log the state where it has changed, and keep it for `doctor`."""
-        if trouble != self.state:
-            self.state = trouble
-            level = logging.WARNING if trouble else logging.INFO
-            log.log(level, "%s: %s", self.service.name, trouble or "it works")
-            known = {"trouble": trouble, "since": utc_text(self._clock.now())}
-            with contextlib.suppress(StoreError):
-                self._store.keep(f"state {self.service.name}", json.dumps(known))
+        if trouble == self.state:
+            return
+        if not (self._since and trouble and self.state):
+            self._since = utc_text(self._clock.now())
+        self.state = trouble
+        level = logging.WARNING if trouble else logging.INFO
+        log.log(level, "%s: %s", self.service.name, trouble or "it works")
+        known = json.dumps({"trouble": trouble, "since": self._since})
+        with contextlib.suppress(StoreError):
+            self._store.keep(f"state {self.service.name}", known)
 
     def close(self) -> None:
         self._closing.set()
@@ -11687,36 +11851,415 @@ class ServiceThread:
 
 
 class Online:
-    """All services, each on its thread, until Stopped is raised or the settings have
-    changed."""
+    """The services of all tables, each on its thread."""
 
-    stop_s = 1.5  # for all threads to end; they hold nothing that must not be cut off
+    stop_s = 1.0  # for all threads to end; they hold nothing that must not be cut off
 
     def __init__(
-        self, services: Sequence[Service], office: Office, supervisor: Supervisor
+        self,
+        office: Office,
+        supervisor: Supervisor,
+        makers: Mapping[
+            type[Table], Callable[[str, Any, Office], Service | list[Service]]
+        ],
     ) -> None:
-        self._services, self._office = services, office
-        self._supervisor = supervisor
+        """``makers`` make the services of a table, by its type."""
+        self._office, self._supervisor, self._makers = office, supervisor, makers
+        self._running: dict[str, tuple[Table | FileTrouble, list[ServiceThread]]] = {}
 
-    def run(self, is_edited: Callable[[], bool]) -> None:
-        """Raises: Stopped."""
-        clock = self._office.clock
-        threads = [
-            ServiceThread(each, self._office.store, clock) for each in self._services
-        ]
+    def use(self, tables: Mapping[str, Table | FileTrouble]) -> None:
+        """From now on run the services of these tables, or say why one of them cannot
+        be used.  The services of a table that has not changed go on."""
+        before, office = self._running, self._office
+        self._running = {w: it for w, it in before.items() if tables.get(w) == it[0]}
+        self._end(it for where, it in before.items() if where not in self._running)
+        for where, table in tables.items():
+            if where in self._running:
+                continue
+            made: Service | list[Service] = []
+            if isinstance(table, FileTrouble):
+                made = Unusable(where, table)
+            elif maker := self._makers.get(type(table)):
+                made = maker(where, table, office)
+            made = made if isinstance(made, list) else [made]
+            threads = [ServiceThread(each, office.store, office.clock) for each in made]
+            self._running[where] = table, threads
+        running = [t.service.name for _, ts in self._running.values() for t in ts]
+        with contextlib.suppress(StoreError):
+            office.synced.keep_only(tables.keys())
+            for kind in ("state", "notices"):
+                office.store.forget_others(kind, running)
+
+    def run(self, look: Callable[[], None]) -> None:
+        """Call ``look`` now and then, until no service is left.  Raises: Stopped."""
         try:
             self._supervisor.report("ready")
-            while not is_edited():
+            while self._running:
                 self._supervisor.alive()
+                threads = (t for _, threads in self._running.values() for t in threads)
                 states = (f"{t.service.name}: {t.state or 'ok'}" for t in threads)
                 self._supervisor.status("; ".join(states))
-                clock.wait(1.0)
+                self._office.clock.wait(1.0)
+                look()
         finally:
-            for thread in threads:
-                thread.close()
-            until = clock.monotonic() + self.stop_s
-            for thread in threads:
-                thread.join(max(0.0, until - clock.monotonic()))
+            self._supervisor.report("stopping")
+            self._end(self._running.values())
+
+    def _end(self, running: Iterable[tuple[object, list[ServiceThread]]]) -> None:
+        threads = [thread for _, threads in running for thread in threads]
+        for thread in threads:
+            thread.close()
+        until = self._office.clock.monotonic() + self.stop_s
+        for thread in threads:
+            thread.join(max(0.0, until - self._office.clock.monotonic()))
+
+
+# -- notices
+
+#: The log's words, and ours, where ``language`` is "ja".
+JAPANESE: dict[str, str] = {
+    "unlocked": "解錠しました", "locked": "施錠しました", "refused": "錠が拒否しました",
+    "unreachable": "錠に接続できません", "unsure": "確認できません",
+    "unknown-state": "錠の状態が不明です", "interrupted": "中断されました",
+    "granted": "許可", "not-found": "未登録", "not-enabled": "無効",
+    "not-active": "有効期間前", "expired": "有効期限切れ", "passback": "連続使用",
+    "not-permitted-at-this-time": "時間外", "clock-not-set": "時計が未設定です",
+    "locked-down": "入室停止中", "random-uid": "登録できない番号", "stale": "時間切れ",
+    "authority-unreachable": "照会先に接続できません", "revoked": "失効",
+    "token-expired": "コードの期限切れ", "card-expired": "カードの期限切れ",
+    "other-organisation": "他の組織", "replayed": "使用済みのコード",
+    "used-up": "使用済み", "ambiguous": "登録が重複しています",
+    "unreadable-code": "読めないコード", "no-proof": "カードの証明がありません",
+    "wrong-proof": "カードの証明が不正です", "card-moved": "カードが離れました",
+    "card-locked": "カードがロックされています", "proof-unavailable": "確認できません",
+    "no-pass": "利用券がありません", "no-booking": "予約がありません",
+    "plan-not-here": "対象外のプラン", "list-too-old": "名簿が古すぎます",
+    "allow": "追加", "revoke": "取り消し", "import": "読み込み", "edit": "編集",
+    "sync": "同期", "lockdown-on": "入室停止", "lockdown-off": "入室停止の解除",
+    "unknown card": "未登録のカード", "unknown code": "不明なコード",
+    "unknown user": "不明なユーザー", "everybody": "全員", "auto-relock": "自動施錠",
+    "Trouble": "障害", "Solved": "復旧",
+    "the door's program is not running": "ドアのプログラムが動いていません",
+}  # fmt: skip
+
+
+def spoken(words: str, language: str) -> str:
+    """A word of the log, or one of ours, in this language."""
+    return JAPANESE.get(words, words) if language == "ja" else words
+
+
+def event_words(event: Event, language: str) -> str:
+    """``Ken Sato: unreachable (no answer)``: an event for people elsewhere, with the
+    log's word for its result or reason.  It has no UID, which is a card's number."""
+    who, details = holder_words(event), printable(event.details, 120)
+    word = spoken(str(event.result or event.reason), language)
+    return f"{spoken(who, language)}: {word}{f' ({details})' if details else ''}"
+
+
+class Digest:
+    """What one receiver is still to be told, and what has been told.
+
+    ``state`` is JSON: the ``lines`` to send, and how many ``more`` there were; the
+    subjects that were ``told``, and how often they came again; the times of ``recent``
+    events of those that are told when there are several; the ``troubles`` that were
+    told.  All times in it are Unix seconds.
+    """
+
+    most_lines, most_subjects = 20, 50
+    lasts_s = 60.0  # a trouble that is shorter is not told
+    absent_s = 300.0  # nor that the door's program does not run, as at an upgrade
+    most_bytes = 3800  # of a message: ntfy makes a file of more than 4096
+
+    def __init__(self, wanted: Collection[str], language: str, state: Any) -> None:
+        self._wanted, self._language, self.state = wanted, language, state
+        kinds: dict[str, Any] = {"lines": [], "told": {}, "recent": {}, "troubles": {}}
+        for key, empty in kinds.items():
+            state.setdefault(key, empty)
+        self.is_changed = False  # there is something new to send
+        self._since: dict[str, float] = {}  # of each trouble, monotonic
+
+    def take(self, event: Event) -> None:
+        """Note an event, if it is to be told."""
+        at, state = event.at.timestamp(), self.state
+        self.sum_up(at)
+        found = (name for name in NOTICES if name in self._wanted)
+        name = next((each for each in found if NOTICES[each].is_about(event)), "")
+        if not name:
+            return
+        notice = NOTICES[name]
+        subject = f"{name} {getattr(event, notice.by, '')}"
+        recent = [*state["recent"].pop(subject, []), at][-notice.after :]
+        is_enough = len(recent) == notice.after and at - recent[0] <= notice.within_s
+        if is_enough or subject in state["told"]:
+            line = log_lines([event], as_json=True, as_csv=False, colours=False)
+            words = f"{self._title(notice)}: {event_words(event, self._language)}"
+            self._tell(name, subject, at, words, json.loads(next(iter(line))))
+        else:
+            _put(state["recent"], subject, recent, self.most_subjects)
+
+    def take_troubles(
+        self, troubles: Mapping[str, str] | None, at: float, now: float
+    ) -> None:
+        """Note the troubles of the door that have lasted, and those that are over.  At
+        ``at`` (Unix), which is ``now`` (monotonic), the door has these; None: it does
+        not run."""
+        told, absent = self.state["troubles"], "the door's program is not running"
+        if troubles is None:
+            troubles = {**dict.fromkeys(told, ""), "door": absent}
+        self._since = {each: self._since.get(each, now) for each in troubles}
+        for subject, since in self._since.items():
+            lasts_s = self.absent_s if subject == "door" else self.lasts_s
+            names = (each for each in NOTICES if subject in NOTICES[each].troubles)
+            name = next(names, "")
+            if subject not in told and name in self._wanted and now - since >= lasts_s:
+                words = spoken(troubles[subject], self._language)
+                if self._language == "ja" and subject in list(Signal):
+                    words = MEANINGS_JA[Signal(subject)]
+                told[subject] = name, words
+                self._tell(name, f"trouble {subject}", at, self._now("Trouble", words))
+        for subject in told.keys() - troubles.keys():
+            name, words = told.pop(subject)
+            self._tell(name, f"solved {subject}", at, self._now("Solved", words))
+
+    def _now(self, title: str, words: str) -> str:
+        return f"{spoken(title, self._language)}: {words}"
+
+    def _title(self, notice: Notice) -> str:
+        return notice.title_ja if self._language == "ja" else notice.title
+
+    def sum_up(self, at: float) -> None:
+        """Tell how often those came again that were told long enough before ``at``."""
+        for subject, told in [*self.state["told"].items()]:
+            name, first_at, count, last_at, words = told
+            if abs(at - first_at) >= NOTICES[name].again_s:
+                del self.state["told"][subject]
+                if count:
+                    self._add(name, last_at, f"{words}{self._more(count)}", None)
+
+    def _more(self, count: int) -> str:
+        return f"、ほか{count}件" if self._language == "ja" else f", {count} more times"
+
+    def _tell(
+        self, name: str, subject: str, at: float, words: str, event: object = None
+    ) -> None:
+        """Tell it, or count it if its subject was told a while ago."""
+        told = self.state["told"]
+        if subject in told:
+            told[subject][2:4] = told[subject][2] + 1, at
+            return
+        self._add(name, at, words, event)
+        if NOTICES[name].again_s:
+            _put(told, subject, [name, at, 0, at, words], self.most_subjects)
+
+    def _add(self, name: str, at: float, words: str, event: object) -> None:
+        self.is_changed, lines = True, self.state["lines"]
+        if len(lines) < self.most_lines:
+            known = {"notice": name, "at": at, "words": printable(words, 300)}
+            lines.append({**known, "event": event})
+        else:
+            self.state["more"] = self.state.get("more", 0) + 1
+
+    def message(self, door: str, now: datetime) -> SimpleNamespace:
+        """All that is to be sent: as ``text``, a line each, and as ``notices``."""
+        texts, notices, size = list[str](), list[dict[str, object]](), 0
+        for line in self.state["lines"]:
+            at = datetime.fromtimestamp(line["at"], UTC).astimezone(now.tzinfo)
+            form = "%H:%M" if at.date() == now.date() else "%Y-%m-%d %H:%M"
+            texts.append(f"{at:{form}} {line['words']}")
+            size += len(texts[-1].encode()) + 1
+            notices.append({**line, "at": utc_text(at)})
+        while size > self.most_bytes:
+            size -= len(texts.pop().encode()) + 1
+        more = self.state.get("more", 0) + len(notices) - len(texts)
+        del notices[len(texts) :]
+        if more:
+            is_ja = self._language == "ja"
+            texts.append(f"ほか{more}件" if is_ja else f"and {more} more: doorpi log")
+        kinds = [NOTICES[str(each["notice"])] for each in notices]
+        most = max(kinds, key=lambda kind: kind.priority)
+        return SimpleNamespace(
+            door=door, text="\n".join(texts), notices=notices, more=more,
+            priority=most.priority, emoji=most.emoji,
+        )  # fmt: skip
+
+    def sent(self, at: float) -> None:
+        self.state |= {"lines": [], "more": 0, "sent": at}
+
+
+def _put(table: dict[str, Any], key: str, value: object, most: int) -> None:
+    """Add to a table that forgets the oldest of more than ``most``."""
+    table[key] = value
+    if len(table) > most:
+        del table[next(iter(table))]
+
+
+class Notices:
+    """The notices to one receiver: reads the log after its bookmark, which is kept in
+    one row with what is to be sent.  So a notice is sent at least once, whatever is
+    killed when, and not again after the receiver has confirmed it."""
+
+    gap_s = 60.0  # from one message to the next
+    look_s, page_s = 1.0, 0.2  # until the next look at the log, or at its next page
+    most_unsaved = 1000  # events that a restart may have to read again
+    refused_s = 600.0  # until the next try, if the receiver refused the message itself
+
+    def __init__(
+        self,
+        name: str,
+        wanted: Collection[str],
+        language: str,
+        office: Office,
+        send: Callable[[SimpleNamespace], object],
+        close: Callable[[], None],
+    ) -> None:
+        """``send`` a Digest's message; it raises Unavailable."""
+        self.name, self.close = name, close
+        self._wanted, self._language = wanted, language
+        self._office, self._send = office, send
+        self._digest: Digest | None = None
+        self._saved = 0  # the bookmark on disk
+
+    def step(self) -> float:
+        """What cannot be stored is sent all the same."""
+        digest = self._digest = self._digest or self._load()
+        state, is_behind = digest.state, False
+        trouble: StoreError | None = None
+        try:
+            is_behind = self._read(digest)
+            if digest.is_changed or state["bookmark"] > self._saved + self.most_unsaved:
+                self._save(digest)
+        except StoreError as error:
+            trouble = error
+        at = self._office.clock.now()
+        is_due = abs(at.timestamp() - state.get("sent", 0.0)) >= self.gap_s
+        if state["lines"] and is_due and not is_behind:
+            self._deliver(digest, at)
+            digest.sent(at.timestamp())
+            self._save(digest)
+        if trouble:
+            raise trouble
+        return self.page_s if is_behind else self.look_s
+
+    def _load(self) -> Digest:
+        """Where it stopped; at the very first start, from now on."""
+        office, state = self._office, {}
+        with contextlib.suppress(ValueError):
+            state = json.loads(office.store.recall(f"notices {self.name}") or "")
+        self._saved = state.setdefault("bookmark", -1)
+        if self._saved < 0:
+            state["bookmark"] = office.events.last_id()
+            self._saved = -self.most_unsaved - 1  # save it now
+        return Digest(self._wanted, self._language, state)
+
+    def _save(self, digest: Digest) -> None:
+        self._office.store.keep(f"notices {self.name}", json.dumps(digest.state))
+        self._saved, digest.is_changed = digest.state["bookmark"], False
+
+    def _read(self, digest: Digest) -> bool:
+        """Note what is new; True if there may be more."""
+        office, state, at = self._office, digest.state, self._office.clock.now()
+        troubles, now = office.troubles(), office.clock.monotonic()
+        digest.take_troubles(troubles, at.timestamp(), now)
+        newest = office.events.last_id()
+        state["bookmark"] = min(state["bookmark"], newest)  # else it is another log
+        page = list(ended_events(office.events, state["bookmark"], at))
+        for event in page:
+            state["bookmark"] = event.id
+            digest.take(event)
+        is_behind = len(page) == ENDED_PAGE
+        if not is_behind:
+            digest.sum_up(at.timestamp())
+        return is_behind
+
+    def _deliver(self, digest: Digest, at: datetime) -> None:
+        try:
+            self._send(digest.message(self._office.config.door.name, at))
+        except Unavailable as error:
+            status = error.reply.status if error.reply else 0
+            if 400 <= status < 500 and status not in (408, 429):
+                error.after_s = max(error.after_s, self.refused_s)
+            raise
+
+
+def _post_to_webhook(client: WebClient, path: str, message: SimpleNamespace) -> None:
+    notices = {"notices": message.notices, "more": message.more}
+    client.call("POST", path, {"door": message.door, **notices})
+
+
+def _post_to_ntfy(client: WebClient, path: str, message: SimpleNamespace) -> None:
+    """Source: docs.ntfy.sh/publish; a header that is not ASCII as in RFC 2047."""
+    title = message.door
+    if not title.isascii():
+        title = f"=?UTF-8?B?{base64.b64encode(title.encode()).decode()}?="
+    kind = {"Priority": str(message.priority), "Tags": message.emoji}
+    headers = {"Title": title, **kind}
+    client.call("POST", path, message.text.encode(), headers=headers)
+
+
+def notify_service(where: str, table: NotifyConfig, office: Office) -> Service:
+    """The service of a [[notify]]."""
+    posts = {"webhook": _post_to_webhook, "ntfy": _post_to_ntfy}
+    url, token = table.url.text, table.token.text
+    base = "://".join(urlsplit(url)[:2])
+    path = url.removeprefix(base) or "/"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    client = WebClient(base, office.clock, headers, [token, path])
+    send, name = functools.partial(posts[table.kind], client, path), table.name
+    name = f"notify {name}" if name else where
+    wanted = table.events, table.language
+    return Notices(name, *wanted, office, send, client.close)
+
+
+class TelegramBot:
+    """A bot at Telegram.  Source: core.telegram.org/bots/api."""
+
+    def __init__(self, table: TelegramConfig, clock: Clock) -> None:
+        token = table.token.text
+        self._client = WebClient(table.base_url, clock, secrets=[token])
+        self._path, self.close = f"/bot{token}/", self._client.close
+
+    def call(self, method: str, within_s: float = 15.0, **arguments: object) -> Any:
+        """The result of a method.  Raises: Unavailable, whose ``reply`` has the HTTP
+        status, which is also the ``error_code``."""
+        ask = functools.partial(self._client.json, dict, "POST", self._path + method)
+        try:
+            answer = ask(arguments, within_s=within_s, max_body=1024 * 1024)
+        except Unavailable as error:
+            with contextlib.suppress(
+                HttpUnreadable, LookupError, TypeError, ValueError
+            ):
+                body: Any = error.reply.json(dict) if error.reply else {}
+                after_s = float(body["parameters"]["retry_after"])
+                error.after_s = min(max(error.after_s, after_s), WebClient.max_pause_s)
+            raise
+        if answer.get("ok") is not True or "result" not in answer:
+            raise Unavailable(f"{self._client.dialer.host}: an answer without a result")
+        return answer["result"]
+
+    def notify(self, chat: int, message: SimpleNamespace) -> None:
+        self.call(
+            "sendMessage",
+            chat_id=chat,
+            text=f"{message.door}\n{message.text}",
+            protect_content=True,
+            disable_notification=message.priority < 3,
+            link_preview_options={"is_disabled": True},
+        )
+
+
+def telegram_services(
+    where: str, table: TelegramConfig, office: Office
+) -> list[Service]:
+    """The services of [telegram]: notices to each chat."""
+    made: list[Service] = []
+    for chat, named in table.notify.items():
+        wanted = [named] if isinstance(named, str) else named
+        bot = TelegramBot(table, office.clock)
+        send, language = functools.partial(bot.notify, int(chat)), table.language
+        made.append(
+            Notices(f"{where} {chat}", wanted, language, office, send, bot.close)
+        )
+    return made
 
 
 # -- people who are kept elsewhere
@@ -13166,7 +13709,7 @@ def build(
     config: Config, settings: FileSettings, environ: Mapping[str, str], clock: Clock
 ) -> Door:
     """The door that `run` runs, and everything that it works with."""
-    store = make_store(config, repair=True)
+    store, folder = make_store(config, repair=True), Path(config.door.state_dir)
     equipment = Equipment(
         sources=make_sources(config, clock),
         locks=make_locks(config, clock),
@@ -13174,7 +13717,8 @@ def build(
         events=store.events,
         indicator=GpioLights(config.leds, config.patterns),
         authorities=make_authorities(config, clock),
-        read_pass=PassKey(Path(config.door.state_dir) / PASS_KEY).read,
+        read_pass=PassKey(folder / PASS_KEY).read,
+        publish=functools.partial(publish_troubles, folder),
     )
     keeper = Doorkeeper(
         config,
@@ -13252,8 +13796,12 @@ make_settings = functools.partial(
 )
 
 
-#: The services of `doorpi online`, by the type of their table in the settings.
-SERVICES: Mapping[type[Table], Callable[[str, Any, Office], Service]] = {
+#: What makes the services of a table of `doorpi online`, by the table's type.
+SERVICES: Mapping[
+    type[Table], Callable[[str, Any, Office], Service | list[Service]]
+] = {
+    TelegramConfig: telegram_services,
+    NotifyConfig: notify_service,
     ListConfig: ListReader,
 }
 
@@ -13352,40 +13900,61 @@ def _accept_lists(config: Config) -> int:
     return EX_OK
 
 
+NOTHING_ONLINE = (
+    "nothing to do: the settings have none of [telegram], [[notify]], [cobot], [[list]]"
+)
+
+
 def cmd_online(args: argparse.Namespace) -> int:
     if args.accept:
         return _accept_lists(load(args))
     set_up_logging(logging.StreamHandler())
     signals, clock = ProcessSignals(), SystemClock()
     signals.install()
-    path = find_config(args.config, os.environ)
-    systemd = Systemd(os.environ, clock)
-    while True:
-        config = load(args, ONLINE)
-        folder = Path(config.door.state_dir)
-        named = named_files(config, path, os.environ, online=True)
-        watch = FileWatch(clock, [path, *(file for _, file in named)])
+    path, config = find_config(args.config, os.environ), load(args)
+    if not config.online:
+        say(NOTHING_ONLINE)
+        return EX_OK
+    folder = Path(config.door.state_dir)
+    with only_door(folder / "online", "doorpi-online"), contextlib.ExitStack() as stack:
         store, own = make_store(config), OnlineStore(folder / "online.db", repair=True)
         synced = SyncedPeople(folder / "synced.db", repair=True)
-        with (
-            contextlib.closing(store),
-            contextlib.closing(own),
-            contextlib.closing(synced),
-        ):
-            ask = functools.partial(ask_door, folder, clock)
-            office = Office(config, clock, own, store.people, synced, store.events, ask)
-            synced.keep_only(config.online.keys())
-            services = [
-                SERVICES[type(table)](where, table, office)
-                for where, table in config.online.items()
-                if type(table) in SERVICES
-            ]
-            if not services:
-                say("nothing to do: the settings have none of [telegram], [[notify]],"
-                    " [cobot], [[list]]")  # fmt: skip
-                return EX_OK
-            Online(services, office, systemd).run(watch.is_due)
-        log.info("the settings were edited: every service starts again")
+        for each in (store, own, synced):
+            stack.enter_context(contextlib.closing(each))
+        office = Office(
+            config=config, clock=clock, store=own, people=store.people, synced=synced,
+            events=store.events, ask=functools.partial(ask_door, folder, clock),
+            troubles=functools.partial(published_troubles, folder),
+        )  # fmt: skip
+        online = Online(office, Systemd(os.environ, clock), SERVICES)
+        watch = FileWatch(clock, [path])
+        files = NamedFiles(path, os.environ, ONLINE, seen=watch.follow)
+        online.use(online_tables(config, files))
+        online.run(functools.partial(_follow_edits, online, office, watch, path, files))
+    say(NOTHING_ONLINE)
+    return EX_OK
+
+
+def _follow_edits(
+    online: Online, office: Office, watch: FileWatch, path: Path, files: NamedFiles
+) -> None:
+    """After an edit, go by the new settings if they are valid."""
+    if not watch.is_due():
+        return
+    found: Config | int
+    try:
+        found = read_config(path, os.environ, ())
+    except ConfigError as error:
+        found = len(error.problems)
+    if not watch.mark_read():  # it may be half of it
+        return
+    if isinstance(found, int):
+        words = "%s has %s; the settings before this edit stay in force"
+        log.error(words, path, counted(found, "problem"))
+    else:
+        office.config = found
+        online.use(online_tables(found, files))
+        log.info("settings reloaded")
 
 
 # -- the settings
@@ -14295,7 +14864,8 @@ def _run(args: argparse.Namespace) -> int:
         return VERBS[args.verb][0](args) or EX_OK
     except Stopped as stopped:
         is_usual = stopped.number in (signal.SIGTERM, signal.SIGINT)
-        return EX_OK if is_usual and args.verb == "run" else 128 + stopped.number
+        is_service = args.verb in ("run", "online")
+        return EX_OK if is_usual and is_service else 128 + stopped.number
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except ConfigError as error:

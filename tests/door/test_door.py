@@ -11,6 +11,7 @@ from doorpi import (
     Busy,
     Command,
     ConfigError,
+    Door,
     LockState,
     LockStatus,
     MaybeSent,
@@ -129,6 +130,40 @@ def test_lights_show_a_low_battery_after_the_result(world):
         Signal.LOW_BATTERY,
         Signal.READY,
     )
+
+
+@pytest.mark.parametrize(("percent", "words"), [(14, ": 14 %"), (None, "")])
+def test_event_has_a_low_battery_in_its_detail(world, percent, words):
+    world.lock.statuses = [
+        LockStatus(LOCKED, battery_percent=percent, battery_is_low=True)
+    ]
+
+    event = world.tap(KEN)
+
+    assert event.detail == f"the lock's battery is low{words}"
+
+
+def test_troubles_are_published_when_they_change_and_nobody_waits(world):
+    published = []
+    world.reader.shows = [KEN]
+    door = world.door()
+    world.equipment.publish = lambda troubles: published.append(
+        (world.clock.t, dict(troubles))
+    )
+
+    while not published:
+        door.step()
+    world.reader.shows = [ReaderLost("usb: gone")] * 100
+    while len(published) < 2:
+        door.step()
+    for _ in range(100):
+        door.step()
+
+    result_at = world.lights.shown[1][0]
+    quiet, lost = published
+    assert quiet[1] == {}
+    assert quiet[0] > result_at + Door.quiet_s
+    assert list(lost[1]) == [Signal.READER_LOST]
 
 
 def test_event_latency_runs_from_card_to_result(world):

@@ -57,9 +57,12 @@ class Space:
         text += "".join(f"{key} = {value!r}\n" for key, value in table.items())
         config = parse_config(text)
         office = Office(
-            config, self.clock, self.notes, self.store.people, self.synced,
-            self.store.events, lambda request: None,
-        )  # fmt: skip
+            config=config,
+            clock=self.clock,
+            store=self.notes,
+            synced=self.synced,
+            events=self.store.events,
+        )
         self.service = ListReader(PLACE, config.online[PLACE], office)
 
     def look(self) -> str:
