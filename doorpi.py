@@ -34,8 +34,8 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Databases
     11 Store         12 Readers     13 Secure cards           14 Other sources
     15 The Pi        16 Authorities              17 The owner's tools
-    18 Lists from elsewhere         19 Online    20 Cobot      21 Pictures
-    22 Doctor        23 Wiring                   24 Command line
+    18 Lists from elsewhere         19 Online    20 Cobot      21 Chat
+    22 Pictures      23 Doctor      24 Wiring                  25 Command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
@@ -55,14 +55,14 @@ To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS be
                     tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in 9
 To add a source     a class in 14 with the methods of Source (5), and a line in
-                    make_sources (23).  A second reader is another CardSource with a
+                    make_sources (24).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
 To add an authority a class in 16 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 24; longer work in 17
+To add a verb       a cmd_* function and a row of VERBS in 25; longer work in 17
 To read a new list  a row of LIST_FORMATS in 18, and a function for its peculiarities
 To add a service    a Table in 4 and its row of ONLINE, a class in 19 with the methods
-                    of Service, and a row of SERVICES in 23
+                    of Service, and a row of SERVICES in 24
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -79,7 +79,8 @@ such thread also imports the modules for HTTP and TLS, which takes a slow Pi sec
 One thread plays the lights, and one reads each scanner.  A relay's pulse ends on a
 thread of its own: a strike must shut in time, whatever the door is waiting for.  All
 threads but the main one are started by `start_thread` (5), so a signal always
-interrupts the main thread.
+interrupts the main thread.  `doorpi online` has a thread for each service, and one
+for each message of the chat while it is answered.
 
 Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
 KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
@@ -843,7 +844,8 @@ def validity(
     card: Credential, schedules: Mapping[str, Schedule], today: date = date.min
 ) -> str:
     """When a card opens the door, in words; what ended before ``today`` is left out."""
-    master = " [master: enrols cards, does not open]" * (card.role is Role.MASTER)
+    duty = "may ask who came" if ":" in card.uid else "enrols cards, does not open"
+    master = f" [master: {duty}]" * (card.role is Role.MASTER)
     if card.block or not card.enabled:
         return printable(card.refusal or "switched off") + master
     schedule = schedules.get(card.schedule or "")
@@ -2863,6 +2865,7 @@ class Clock(Protocol):
     """The two kinds of time, and waiting."""
 
     def now(self) -> datetime: ...  # in the door's zone, aware; may be wrong and jump
+    def local(self, at: datetime) -> datetime: ...  # in the door's zone
     def monotonic(self) -> float: ...  # seconds: only forward, also while suspended
     def sleep(self, seconds: float) -> None: ...
     # Like ``sleep``, but ``wake`` ends it; for the main thread.
@@ -5349,7 +5352,7 @@ class Reply(NamedTuple):
 #: The names under which vendors and gateways explain an error, the most telling first.
 SAID_UNDER = (
     *("errormessages", "detailmessage", "message", "error"),
-    *("detail", "error_description", "title", "errors"),
+    *("detail", "error_description", "description", "title", "errors"),
 )
 
 
@@ -10558,7 +10561,7 @@ def last_unknown_card(
 
 
 def allow_card(
-    store: SqliteStore, config: Config, card: Credential, at: datetime
+    people: SqlitePeople, config: Config, card: Credential, at: datetime
 ) -> tuple[Credential, Credential | None, list[Block]]:
     """Put ``card`` on the list; if it is there already, what ``card`` leaves out stays
     as it was.  Returns the entry, what it was, and the blocks that were lifted: those
@@ -10567,7 +10570,7 @@ def allow_card(
     uid, name = format_uid(card.uid), folded(card.holder)
     if is_random(card.uid):
         raise Refused(f"{uid}: {RANDOM_WORDS}")
-    blocks = store.people.blocks()
+    blocks = people.blocks()
     lift = [b for b in blocks if (b.uid or folded(b.holder)) in (card.uid, name)]
     if in_file := config.cards.get(card.uid):
         is_same = name == folded(in_file.holder)
@@ -10578,9 +10581,9 @@ def allow_card(
                 f"{uid} is in doorpi.toml, as {holder}: the file decides, so edit it"
                 f" there{f'; to lift its block: {lifts}' * bool(lift)}"
             )
-        store.people.change_cards([], [], at, lift=lift)
+        people.change_cards([], [], at, lift=lift)
         return in_file, in_file, lift
-    was = store.people.listed(card.uid)
+    was = people.listed(card.uid)
     if was and was.refused:
         raise Refused(
             f"{uid}: {was.refused}; to start again: doorpi revoke {uid}, and then allow"
@@ -10594,7 +10597,7 @@ def allow_card(
         )
     if why := _never_works(card, config, at.date()):
         raise Refused(why)
-    store.people.change_cards([card], [], at, lift=lift)
+    people.change_cards([card], [], at, lift=lift)
     return card, was, lift
 
 
@@ -11725,9 +11728,29 @@ class OnlineStore(SqliteFile):
         rows = self._query("SELECT value FROM notes WHERE name = ?", name)
         return str(rows[0][0]) if rows else None
 
+    def under(self, prefix: str) -> dict[str, str]:
+        """The notes whose names begin with ``prefix``."""
+        ends = f"{prefix}\U0010ffff"
+        sql = "SELECT name, value FROM notes WHERE name BETWEEN ? AND ? ORDER BY name"
+        return dict(map(tuple, self._query(sql, prefix, ends)))
+
     def keep(self, name: str, value: str) -> None:
+        self.change({name: value})
+
+    def change(self, notes: Mapping[str, str | None]) -> None:
+        """Keep all of these, and forget those with None, in one transaction."""
         with self._transaction() as db:
-            db.execute(_upsert("notes", "name", "value"), (name, value))
+            kept = [(name, value) for name, value in notes.items() if value is not None]
+            db.executemany(_upsert("notes", "name", "value"), kept)
+            ended = ((name,) for name, value in notes.items() if value is None)
+            db.executemany("DELETE FROM notes WHERE name = ?", ended)
+
+    def take(self, name: str) -> str | None:
+        """What is noted, for the first who takes it."""
+        with self._transaction() as db:
+            taken = "DELETE FROM notes WHERE name = ? RETURNING value"
+            rows = db.execute(taken, (name,)).fetchall()
+        return str(rows[0][0]) if rows else None
 
     def forget_others(self, kind: str, names: Collection[str]) -> None:
         """Delete the notes of a kind but for those with these names: a service that is
@@ -12700,7 +12723,616 @@ FAR_DAY = date(9000, 1, 1)
 
 
 ################################################################################
-# 21. Pictures -- the legend and the chart as SVG
+# 21. Chat -- people on the list talk to the door through a bot
+################################################################################
+
+
+def make_ticket(store: OnlineStore, clock: Clock, value: object, good_s: float) -> str:
+    """A code that ``take_ticket`` exchanges for ``value``, once and for so long; the
+    store has only its hash.  Raises: StoreError."""
+    code = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+    now, boot = clock.monotonic(), clock.boot()
+    known = {name: json.loads(text) for name, text in store.under("ticket ").items()}
+    ended = [name for name, (of, by, _) in known.items() if of != boot or by < now]
+    made = {_ticket(code): json.dumps([boot, now + good_s, value])}
+    store.change({**dict.fromkeys(ended), **made})
+    return code
+
+
+def take_ticket(store: OnlineStore, clock: Clock, code: str) -> Any:
+    """None if there is no such ticket, or no longer.  Raises: StoreError."""
+    boot, ends_by, value = json.loads(store.take(_ticket(code)) or '["", 0, null]')
+    is_good = boot == clock.boot() and clock.monotonic() < ends_by
+    return value if is_good else None
+
+
+def _ticket(code: str) -> str:
+    return f"ticket {hashlib.sha256(code.encode()).hexdigest()}"
+
+
+class Bot:
+    """The Bot API of Telegram, for several threads: one waits for another's call.
+
+    Source: core.telegram.org/bots/api, and tdlib/telegram-bot-api 10.0 for its errors.
+    """
+
+    message_every_s = 1.0  # to one chat.  Source: Bots FAQ
+    barred_s = 600.0  # after the server did not know the token
+    call_s = 15.0
+    most_text = 4_000  # characters; 4,096 are taken
+
+    def __init__(self, config: TelegramConfig, clock: Clock) -> None:
+        self._token, self._clock = quote(config.token.text, safe=":"), clock
+        self._client = WebClient(config.base_url, clock, secrets=[config.token.text])
+        self._calling, self._guard = threading.Lock(), threading.Lock()
+        self._next_at: dict[int, float] = {}  # when a chat may get a message again
+
+    def call(
+        self,
+        method: str,
+        kind: type[T],
+        values: Mapping[str, object] = MappingProxyType({}),
+        wait_s: float = 0.0,
+    ) -> T:
+        """The ``result`` of a method, of this ``kind``, after which it may wait for so
+        long.  Raises: Unavailable."""
+        host, path = self._client.dialer.host, f"/bot{self._token}/{method}"
+        limits = {"within_s": wait_s + self.call_s, "max_body": 1 << 20}
+        try:
+            with self._calling:
+                reply = self._client.json(dict, "POST", path, dict(values), **limits)
+        except Unavailable as error:
+            status = error.reply.status if error.reply else 0
+            if status in (401, 404):
+                words = f"{host}: HTTP {status}: is telegram.token right?"
+                raise Unavailable(words, self.barred_s, reply=error.reply) from None
+            with contextlib.suppress(HttpUnreadable, Unreadable):
+                answer = error.reply.json(dict) if error.reply else {}
+                more = _field(answer, "parameters", dict)
+                error.after_s = min(_field(more, "retry_after", int), 3_600)
+            raise
+        if reply.get("ok") is not True or not isinstance(reply.get("result"), kind):
+            raise Unavailable(f"{host}: an answer without a result")
+        return cast(T, reply["result"])
+
+    def send(self, chat: int, text: str, **more: object) -> None:
+        """Send plain text, once the chat may get a message.  Raises: Unavailable."""
+        with self._guard:
+            now = self._clock.monotonic()
+            self._next_at = {c: at for c, at in self._next_at.items() if at > now}
+            begins = self._next_at.get(chat, now)
+            self._next_at[chat] = begins + self.message_every_s
+        self._clock.sleep(begins - now)
+        # Names are data: no parse_mode.
+        text = text[: self.most_text]
+        values = {"chat_id": chat, "text": text, "protect_content": True, **more}
+        pause_s = self.message_every_s
+        try:
+            self.call("sendMessage", dict, values)
+        except Unavailable as error:
+            pause_s = max(pause_s, error.after_s)
+            raise
+        finally:
+            with self._guard:
+                ends = self._clock.monotonic() + pause_s
+                self._next_at[chat] = max(ends, self._next_at.get(chat, ends))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class ChatMessage(NamedTuple):
+    """What a person wrote to the bot in a private chat, or the button they pressed."""
+
+    user: int
+    number: int  # of the message
+    text: str  # as it was written, or the data of the button
+    sent_at: float  # Unix seconds; inf: not known, of a button
+    press: str = ""  # the id of the press
+    is_own: bool = True  # neither forwarded nor sent by a program
+
+    @property
+    def command(self) -> tuple[str, str]:
+        """The two words of ``/start CODE``, or of ``/start@name_of_the_bot CODE``."""
+        form = r"/(\w{1,20})(?:@\w*)?(?:\s+(\S*).*)?"
+        found = re.fullmatch(form, self.text.strip(), re.ASCII | re.DOTALL)
+        return (found[1].lower(), found[2] or "") if found else ("", "")
+
+
+#: How keys begin that a message has if its sender has not just written it.
+NOT_OWN = ("forward", "via_bot", "edit_date", "is_from_offline", "sender_business_bot")
+
+
+def read_update(update: Mapping[str, Any]) -> ChatMessage | None:
+    """None unless a person said something in a private chat: that has their number."""
+    is_press = "callback_query" in update
+    try:
+        said = _field(update, "callback_query" if is_press else "message", dict)
+        message = _field(said, "message", dict) if is_press else said
+        sender, chat = _field(said, "from", dict), _field(message, "chat", dict)
+        user, text = _field(sender, "id", int), said.get("data" if is_press else "text")
+        is_private = chat.get("type") == "private" and chat.get("id") == user
+        if not is_private or sender.get("is_bot") is not False:
+            return None
+        return ChatMessage(
+            user=user,
+            number=_field(message, "message_id", int),
+            text=text if isinstance(text, str) else "",
+            sent_at=inf if is_press else _field(message, "date", int),
+            press=_field(said, "id", str) if is_press else "",
+            is_own=is_press or not any(key.startswith(NOT_OWN) for key in message),
+        )
+    except Unreadable:
+        return None
+
+
+#: The commands, and what they do.
+CHAT_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "open": ("unlock the door", "解錠する"),
+    "lock": ("lock the door", "施錠する"),
+    "status": ("is it locked?", "錠の状態を見る"),
+    "why": ("may I enter now?", "今入れるかどうかを見る"),
+    "who": ("who came today? (masters only)", "今日の入室者を見る（管理者のみ）"),
+    "help": ("show this list", "この一覧を見る"),
+}
+BUTTONS: Mapping[str, tuple[str, str]] = {
+    "open": ("Unlock", "解錠"), "lock": ("Lock", "施錠"), "status": ("Status", "状態"),
+}  # fmt: skip
+
+#: What the chat says, in English and Japanese; of results by the log's word for them.
+CHAT_WORDS: Mapping[str, tuple[str, str]] = {
+    "unlocked": ("unlocked", "解錠しました。"),
+    "locked": ("locked", "施錠しました。"),
+    "refused": ("refused, nothing was moved", "錠を操作できませんでした。"),
+    "unreachable": (
+        "unreachable, nothing was moved", "接続できず、錠を操作できませんでした。"),
+    "unsure": (
+        "unsure: sent but not confirmed, please try the door",
+        "操作を送信しましたが、結果を確認できません。ドアをお確かめください。"),
+    "unknown-state": (
+        "unknown-state: the lock's state is not known, so nothing was sent",
+        "錠の状態がわからないため、操作しませんでした。"),
+    "interrupted": (
+        "interrupted, please look at the door",
+        "処理が中断されました。ドアをお確かめください。"),
+    "not-running": (
+        "the door is not running, so nothing was done",
+        "ドアの装置が動いていないため、何もしませんでした。"),
+    "not-known": (
+        "it is not known whether your /{} was carried out: see /status",
+        "/{} が実行されたかどうか確認できません。/status でお確かめください。"),
+    "clock-not-set": (
+        "denied: clock-not-set, so nobody knows how old your message is",
+        "装置の時計が合っていないため、受け付けられません。"),
+    "stale": (
+        "denied: stale, your message came too late: please send it again",
+        "届くのが遅れたため、何もしませんでした。もう一度お送りください。"),
+    "not-own": (
+        "forwarded and automatic messages do not count: please write it yourself",
+        "転送や自動送信のメッセージは受け付けません。ご自分でお送りください。"),
+    "button-over": (
+        "this button has expired: see /help",
+        "このボタンは期限切れです。/help でもう一度表示できます。"),
+    "stranger": (
+        "You are not on the list. Your number here is {}: please ask the owner.",
+        "登録されていません。番号 {} を管理者にお知らせください。"),
+    "joined": ("welcome, {}", "{}さんを登録しました。"),
+    "link-over": (
+        "this link has expired or was used before: please ask for a new one",
+        "このリンクは期限切れか使用済みです。管理者にお問い合わせください。"),
+    "masters": ("/who is for masters only", "/who は管理者だけが使えます。"),
+    "nobody": ("nobody came today", "今日はまだどなたも入室していません。"),
+}  # fmt: skip
+#: Reasons, and the states of a lock; in English the log's own words do.
+WORDS_JA: Mapping[str, str] = {
+    Reason.GRANTED: "今入れます。",
+    Reason.LOCKED_DOWN: "入室停止中です。どなたも入れません。",
+    Reason.NOT_FOUND: "登録されていません。",
+    Reason.NOT_ENABLED: "利用が停止されています。",
+    Reason.NOT_ACTIVE: "まだ利用開始日になっていません。",
+    Reason.EXPIRED: "有効期限が切れています。",
+    Reason.CLOCK_NOT_SET: "装置の時計が合っていないため、入れません。",
+    Reason.NOT_PERMITTED_AT_THIS_TIME: "入室できる時間帯ではありません。",
+    Reason.PASSBACK: "続けて操作するには、しばらくお待ちください。",
+    Reason.STALE: "届くのが遅れたため、何もしませんでした。",
+    LockState.LOCKED: "施錠されています。",
+    LockState.UNLOCKED: "解錠されています。",
+    LockState.UNKNOWN: "錠の状態を確認できません。",
+}
+
+BOT_NAME = "telegram name"  # of a note
+INVITATION_S = 600.0
+
+
+def make_invitation(
+    store: OnlineStore, clock: Clock, config: Config, card: Credential, by: str
+) -> str:
+    """A link with which somebody joins the chat as the holder of ``card``, with its
+    limits.  Raises: Refused, StoreError."""
+    at, name = clock.now(), store.recall(BOT_NAME)
+    why = _never_works(card, config, at.date())
+    if "telegram" not in config.online:
+        why = "there is no chat: [telegram] is not in the settings"
+    elif not name:
+        why = "the bot is not known yet: sudo systemctl start doorpi-online"
+    if why:
+        raise Refused(why)
+    until = card.valid_until and str(card.valid_until)
+    grant = card.holder, until, card.schedule, by, utc_text(at)
+    code = make_ticket(store, clock, grant, INVITATION_S)
+    return f"https://t.me/{name}?start={code}"
+
+
+class ChatTask(NamedTuple):
+    """A message that is to be answered.  ``word`` is a command, or what is said of a
+    message that is not taken."""
+
+    id: int  # of the update
+    user: int
+    number: int  # of the message
+    press: str  # of a button
+    word: str
+    #: What a link grants: holder, last day, schedule, who made it and when.
+    grant: tuple[str, str | None, str | None, str, str] | None = None
+    answer: str = ""  # that could not be sent yet
+
+
+class Telegram:
+    """``[telegram]``: people on the list ask for the door in a private chat.
+
+    What a poll brings is first noted on disk, together with the offset that confirms
+    it, and then answered, each message on a thread of its own.  So it is acted on at
+    most once, whichever process is killed and when: a task that is found on disk later
+    is never begun, only answered.
+    """
+
+    poll_s = 50  # the server's limit
+    most_age_s = 30.0  # of a message
+    button_s = 60.0
+    most_at_once = 3  # messages of one person
+    #: How often somebody is told why their messages are not taken: others, a stranger.
+    refused_every_s = (10.0, 3_600.0)
+    conflict_waits_s, conflict_s = (3.0, 10.0, 30.0), 120.0
+    #: Whoever is denied for another reason gets no answers about the door.
+    may_ask = (Reason.GRANTED, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
+
+    def __init__(self, name: str, config: TelegramConfig, office: Office) -> None:
+        self.name, self._office, self._clock = name, office, office.clock
+        self._config, self._store = office.config, office.store
+        self._language = LANGUAGES.index(config.language)
+        self._polls, self._bot = Bot(config, self._clock), Bot(config, self._clock)
+        self._people = Forgiving(office.people, self._report)
+        self._events = Forgiving(office.events, self._report)
+        self._list = LocalList(self._config.cards, self._people)
+        number = config.token.text.partition(":")[0]
+        self._offset = f"telegram {number} offset"  # another bot has its own
+        self._is_introduced = self._is_well = False
+        self._conflicts, self._conflict_by = 0, inf
+        self._at_once: dict[int, ChatTask] = {}
+        self._refused_at: dict[int, float] = {}
+        self._strangers = CallRate(10)
+        self._answers: Mapping[str, Callable[[ChatTask, float | None], str]] = {
+            "open": self._move, "lock": self._move, "status": self._status,
+            "why": self._why, "who": self._who, "help": self._help, "join": self._join,
+        }  # fmt: skip
+
+    def _report(self, why: str, is_write: bool = False) -> None:
+        if why:
+            log.warning("%s: %s", self.name, why)
+
+    def close(self) -> None:
+        self._polls.close()
+        self._bot.close()
+
+    # -- messages
+
+    def step(self) -> float:
+        """Wait for messages; at first, and after trouble, only look."""
+        if not self._is_introduced:
+            self._introduce()
+        asked_at, wait_s = self._clock.monotonic(), self.poll_s * self._is_well
+        values = {
+            "offset": _count(self._store.recall(self._offset)), "timeout": wait_s,
+            "limit": 10, "allowed_updates": ["message", "callback_query"],
+        }  # fmt: skip
+        try:
+            updates = self._polls.call("getUpdates", list, values, wait_s)
+        except Unavailable as error:
+            self._is_well = False
+            return self._in_conflict(error)
+        self._is_well, self._conflicts, self._conflict_by = True, 0, inf
+        arrived = self._clock.monotonic()
+        self._attend_to(self._taken(updates), arrived)
+        did_not_wait = wait_s and not updates and arrived - asked_at < 3.0
+        return 1.0 if did_not_wait else 0.0
+
+    def _introduce(self) -> None:
+        """Learn the bot's name, for links, and tell the users' apps its commands."""
+        name = self._polls.call("getMe", dict).get("username")
+        self._store.keep(BOT_NAME, str(name or ""))
+        commands = [
+            {"command": command, "description": words[self._language]}
+            for command, words in CHAT_COMMANDS.items()
+        ]
+        with contextlib.suppress(Unavailable):
+            self._polls.call("setMyCommands", bool, {"commands": commands})
+        self._is_introduced = True
+
+    def _in_conflict(self, error: Unavailable) -> float:
+        """How long to wait while another poll goes on: it may be our own, from before
+        the network was cut.  Raises: Unavailable, for other trouble or if it lasts."""
+        if not error.reply or error.reply.status != 409:
+            raise error
+        if "webhook" in str(error):
+            words = "a webhook gets the bot's messages: remove that, or use another bot"
+            raise Unavailable(words, 60.0, reply=error.reply)
+        now, wait_s = self._clock.monotonic(), self.conflict_waits_s[self._conflicts]
+        self._conflicts = min(self._conflicts + 1, len(self.conflict_waits_s) - 1)
+        self._conflict_by = min(self._conflict_by, now + self.conflict_s)
+        if now < self._conflict_by:
+            return wait_s
+        words = "another program gets the bot's messages: each door needs its own bot"
+        raise Unavailable(words, wait_s, reply=error.reply)
+
+    def _taken(self, updates: Sequence[Any]) -> Collection[int]:
+        """The ids of those that are to be answered, once they are on disk."""
+        new, notes = list[ChatTask](), dict[str, str | None]()
+        for update in updates:
+            try:
+                number = _field(update, "update_id", int)
+            except Unreadable as error:
+                raise Unavailable(str(error)) from None
+            message = read_update(update)
+            if task := message and self._task(number, message, new):
+                new.append(task)
+                notes[f"task {number}"] = json.dumps(task)
+            notes[self._offset] = str(number + 1)
+        if notes:
+            self._store.change(notes)
+        return [task.id for task in new]
+
+    def _task(
+        self, number: int, message: ChatMessage, new: Sequence[ChatTask]
+    ) -> ChatTask | None:
+        """What is to be done about a message; None: nothing."""
+        user, grant, (word, code) = message.user, None, message.command
+        who, at_once = self._known(user), [*self._at_once.values(), *new]
+        if [task.user for task in at_once].count(user) >= self.most_at_once:
+            return None
+        if refusal := self._refusal(message, who):
+            word = refusal
+        elif message.press:
+            bound_to = take_ticket(self._store, self._clock, code)
+            word = word if bound_to == user and word in BUTTONS else "button-over"
+        elif word == "start" and code:
+            grant = take_ticket(self._store, self._clock, code)
+            word = "join" if grant else "link-over" if who else "stranger"
+        elif word not in CHAT_COMMANDS:
+            word = "help"
+        if word not in self._answers and not self._may_refuse(user, word):
+            return None
+        return ChatTask(number, user, message.number, message.press, word, grant)
+
+    def _refusal(self, message: ChatMessage, who: Credential | None) -> str:
+        """Why a message is not taken, whatever it asks for; "" if it is."""
+        age_s = self._clock.now().timestamp() - message.sent_at
+        is_trusted = trusts_clock(self._config, self._events, self._clock)
+        refusals = {
+            "stranger": not who and message.command[0] != "start",
+            "not-own": not message.is_own,
+            "clock-not-set": not is_trusted,
+            "stale": not message.press and abs(age_s) > self.most_age_s,
+        }
+        return next((word for word, applies in refusals.items() if applies), "")
+
+    def _may_refuse(self, user: int, word: str) -> bool:
+        """Whether somebody is told why their message is not taken."""
+        now, is_strange = self._clock.monotonic(), word == "stranger"
+        is_told = now < self._refused_at.get(user, -inf)
+        if is_told or (is_strange and self._strangers.wait_s(now)):
+            return False
+        latest = dict([*self._refused_at.items()][-1_000:])
+        self._refused_at = latest | {user: now + self.refused_every_s[is_strange]}
+        log.info(
+            "%s: a message of telegram:%d was not taken: %s", self.name, user, word
+        )
+        return True
+
+    def _attend_to(self, new: Collection[int], arrived: float) -> None:
+        """Start a thread for each task, also for earlier ones that have not ended."""
+        busy = {f"task {number}" for number in [*self._at_once]}  # before looking
+        for name, text in self._store.under("task ").items():
+            if name not in busy:
+                task = ChatTask(*json.loads(text))
+                self._at_once[task.id] = task
+                begun = arrived if task.id in new else None
+                attend = functools.partial(self._attend, task, begun)
+                start_thread(attend, f"{self.name} {task.id}")
+
+    def _attend(self, task: ChatTask, arrived: float | None) -> None:
+        """Answer a message; ``arrived``: None if that was perhaps begun before."""
+        left: str | None = None  # for the next poll that succeeds
+        try:
+            if not task.answer:
+                answer = self._answers.get(task.word, self._refuse)
+                task = task._replace(answer=answer(task, arrived))
+            self._tell(task)
+        except StoreError as error:
+            left = json.dumps(task)
+            self._report(str(error))
+        except Unavailable as error:
+            status = error.reply.status if error.reply else 0
+            if error.is_unsent or status in (401, 404, 429):
+                left = json.dumps(task)
+            self._report(f"an answer was not sent, or may be lost: {error}")
+        except Exception as error:  # the others go on
+            self._report(f"a fault, please report it: {type(error).__name__}")
+            log.debug("%s", traceback.format_exc())
+        finally:
+            with contextlib.suppress(StoreError):
+                self._store.change({f"task {task.id}": left})
+            del self._at_once[task.id]
+
+    def _tell(self, task: ChatTask) -> None:
+        number: dict[str, object] = {"message_id": task.number}
+        ends: dict[str, dict[str, object]] = {
+            "answerCallbackQuery": {"callback_query_id": task.press},
+            "editMessageReplyMarkup": {"chat_id": task.user, **number},
+        }
+        for method, values in ends.items() if task.press else ():
+            with contextlib.suppress(Unavailable):
+                self._bot.call(method, object, values)
+        more = {"reply_parameters": {**number, "allow_sending_without_reply": True}}
+        if task.word in ("help", "join", "status"):
+            code = make_ticket(self._store, self._clock, task.user, self.button_s)
+            row = [
+                {"text": each[self._language], "callback_data": f"/{word} {code}"}
+                for word, each in BUTTONS.items()
+            ]
+            more["reply_markup"] = {"inline_keyboard": [row]}
+        self._bot.send(task.user, task.answer, **more)
+
+    # -- answers
+
+    def _of_door(self, text: str) -> str:
+        colon = "：" if self._language else ":" if text[0] == "\n" else ": "
+        return f"{printable(self._config.door.name)}{colon}{text}"
+
+    def _says(self, word: str, *values: object) -> str:
+        return self._of_door(CHAT_WORDS[word][self._language].format(*values))
+
+    def _refuse(self, task: ChatTask, _: float | None) -> str:
+        if task.word == "stranger":  # who need not know the name of the door
+            return CHAT_WORDS[task.word][self._language].format(task.user)
+        return self._says(task.word)
+
+    def _outcome(self, line: str) -> str:
+        """An answer of the door, in the words of the chat."""
+        word, _, detail = line.partition(": ")
+        if word in CHAT_WORDS:
+            form = (" ({})", "（{}）")[self._language]
+            return self._says(word) + (form.format(detail) if detail else "")
+        return self._of_door(WORDS_JA.get(detail, line) if self._language else line)
+
+    def _known(self, user: int) -> Credential | None:
+        at, uid = self._clock.now(), chat_user(user)
+        return self._list.look_up(AccessRequest(Medium.CHAT, uid, at, 0.0, inf))
+
+    def _when(self, user: int) -> Circumstances:
+        known = self._config, self._events
+        is_set = trusts_clock(*known, self._clock)
+        when = circumstances(*known, chat_user(user), self._clock.now())
+        return when._replace(clock_set=is_set, local=self._clock.local)
+
+    def _no(self, user: int) -> str:
+        """That somebody may not ask about the door; "" if they may."""
+        reason = decide(chat_user(user), self._known(user), self._when(user)).reason
+        return "" if reason in self.may_ask else self._outcome(f"denied: {reason}")
+
+    def _ask(
+        self, task: ChatTask, wants: Wants, arrived: float | None
+    ) -> Answer | None:
+        """The door's answer.  A request that was perhaps handed over before is not
+        handed over now, for its time is up; but its answer may be there."""
+        since, good_s = self._clock.monotonic(), 0.0
+        if arrived is not None:
+            since, good_s = arrived, self._config.lock.unlock_window_s
+        request = AccessRequest(
+            Medium.CHAT, chat_user(task.user), self._clock.now(), since,
+            since + good_s, wants, id=f"telegram-{task.id}",
+        )  # fmt: skip
+        return self._office.ask(request)
+
+    def _move(self, task: ChatTask, arrived: float | None) -> str:
+        wants = Wants.UNLOCK if task.word == "open" else Wants.LOCK
+        answer = self._ask(task, wants, arrived)
+        if arrived is None and answer in (None, NOT_TAKEN):
+            return self._says("not-known", task.word)
+        return self._outcome(answer.lines[0]) if answer else self._says("not-running")
+
+    def _status(self, task: ChatTask, _: float | None) -> str:
+        if no := self._no(task.user):
+            return no
+        answer = self._ask(task, Wants.STATUS, self._clock.monotonic())
+        if answer is None:
+            return self._says("not-running")
+        first, *others = answer.lines
+        if self._language:
+            state, percent = first.partition(",")[0], re.search(r"(\d+) %", first)
+            first = WORDS_JA.get(state, WORDS_JA[LockState.UNKNOWN])
+            first += f"電池残量は {percent[1]} % です。" if percent else ""
+            others = [WORDS_JA[Reason.LOCKED_DOWN]] * (LOCKED_DOWN_WORDS in others)
+        return self._of_door("\n".join([first, *others]))
+
+    def _why(self, task: ChatTask, _: float | None) -> str:
+        uid, who = chat_user(task.user), self._known(task.user)
+        is_down = bool(self._people.locked_down())
+        when = self._when(task.user)._replace(locked_down=is_down)
+        reason, turn = decide(uid, who, when).reason, None
+        if reason is Reason.NOT_ENABLED:  # by whom is the owner's affair
+            return self._outcome(f"denied: {reason}")
+        if not self._language:
+            return self._of_door(in_one_sentence(uid, who, when, is_now=True))
+        if who and reason in (Reason.GRANTED, *PASSING):
+            turn = next_turn(uid, who, when)
+        words = WORDS_JA.get(reason, reason)
+        if turn:
+            form = (
+                "{}までです。"
+                if reason is Reason.GRANTED
+                else "次に入れるのは{}からです。"
+            )
+            at = turn[0].at
+            words += form.format(f"{at.month}月{at.day}日 {at:%H:%M} ")
+        return self._of_door(words)
+
+    def _who(self, task: ChatTask, _: float | None) -> str:
+        uid = chat_user(task.user)
+        listed = self._config.cards.get(uid) or self._people.find(uid)
+        if no := self._no(task.user):
+            return no
+        if not listed or listed.role is not Role.MASTER:
+            return self._says("masters")
+        today = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        came = [
+            f"{self._clock.local(event.at):%H:%M} {holder_words(event)}, {event.source}"
+            for event in self._office.events.read(since=today)
+            if event.result is Result.UNLOCKED
+        ]
+        lines = "\n".join(["", *came[-60:]])
+        return self._of_door(lines) if came else self._says("nobody")
+
+    def _help(self, task: ChatTask, _: float | None) -> str:
+        known = CHAT_COMMANDS.items()
+        lines = [f"/{command} - {words[self._language]}" for command, words in known]
+        return self._of_door("\n".join(["", *lines]))
+
+    def _join(self, task: ChatTask, arrived: float | None) -> str:
+        """Put the sender on the list, as the owner's link says."""
+        uid, people, at = chat_user(task.user), self._office.people, self._clock.now()
+        holder, until, schedule, by, made_at = task.grant or ("", None, None, "", "")
+        card = Credential(uid, holder, valid_until=_day(until), schedule=schedule)
+        revoked = {
+            each.uid or folded(each.holder)
+            for each in people.blocks()
+            if utc_text(each.since) > made_at
+        }
+        try:
+            if not revoked.isdisjoint((uid, folded(holder))):
+                raise Refused(f"{holder} was revoked meanwhile")
+            card = card._replace(source=Origin.DB)
+            card, _, _ = allow_card(people, self._config, card, at)
+        except Refused as error:
+            self._report(f"a link was not taken: {error}")
+            return self._says("link-over")
+        words = f"by {by}: {uid}: {validity(card, self._config.schedules, at.date())}"
+        change = Event(at, uid, holder, Change.ALLOW, source="command", detail=words)
+        self._events.record(change)
+        return f"{self._says('joined', holder)}\n{self._help(task, arrived)}"
+
+
+################################################################################
+# 22. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -13066,7 +13698,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 22. Doctor -- tries everything that the settings name
+# 23. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -13701,7 +14333,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 23. Wiring -- the door and its parts, made as the settings say
+# 24. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -13807,7 +14439,7 @@ SERVICES: Mapping[
 
 
 ################################################################################
-# 24. Command line -- one cmd_* a verb
+# 25. Command line -- one cmd_* a verb
 ################################################################################
 
 
@@ -14102,9 +14734,15 @@ def cmd_people(args: argparse.Namespace) -> None:
                 store.events.keep(Notes({NoteKey.BACKUP: utc_text(clock.now())}))
 
 
-def cmd_allow(args: argparse.Namespace) -> None:
+def cmd_allow(args: argparse.Namespace) -> int:
     config, clock = load(args), SystemClock()
     at, notes, presented = clock.now(), list[str](), ""
+    if args.chat:
+        if args.uid:
+            complain("--chat makes a link for somebody; it takes no --uid")
+            return EX_USAGE
+        _invite(args, config, clock)
+        return EX_OK
     with contextlib.closing(make_store(config)) as store:
         if args.uid:
             uid = parse_listed(args.uid)
@@ -14114,7 +14752,7 @@ def cmd_allow(args: argparse.Namespace) -> None:
             presented = f" (presented {ago_s:.0f} s ago)"
         wanted = Credential(uid, args.holder, source=Origin.DB)
         wanted = wanted._replace(valid_until=args.until, schedule=args.schedule)
-        card, was, lifted = allow_card(store, config, wanted, at)
+        card, was, lifted = allow_card(store.people, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
         words = validity(card, config.schedules, at.date())
         if was and was.holder != card.holder:
@@ -14126,6 +14764,24 @@ def cmd_allow(args: argparse.Namespace) -> None:
     say(f"{name} {may} with {format_uid(uid)}{presented}: {words}")
     say(f"no longer {words}" for words in dict.fromkeys(map(block_words, lifted)))
     complain(*notes)
+    return EX_OK
+
+
+def _invite(args: argparse.Namespace, config: Config, clock: Clock) -> None:
+    at, path = clock.now(), Path(config.door.state_dir) / "online.db"
+    card = Credential(Uid(""), args.holder, valid_until=args.until)
+    card = card._replace(schedule=args.schedule)
+    with contextlib.closing(OnlineStore(path, busy_s=5.0)) as store:
+        link = make_invitation(store, clock, config, card, _asking_user())
+    say(link)
+    if sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            say(drawn(link))
+    minutes, words = INVITATION_S / 60, validity(card, config.schedules, at.date())
+    complain(
+        f"whoever opens this link first, in the next {minutes:.0f} minutes, may enter"
+        f" by chat as {printable(args.holder)}: {words}"
+    )
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:
@@ -14311,16 +14967,23 @@ def pass_picture(text: str, args: argparse.Namespace) -> bytes:
     """The code of a pass as text, or drawn for a terminal, as PNG or SVG."""
     if args.text:
         return f"{text}\n".encode()
+    if not (args.png or args.svg):
+        return drawn(text).encode()
     import segno
 
-    picture, drawn = segno.make(text, error="m", micro=False), io.BytesIO()
-    if args.png or args.svg:
-        kind = "png" if args.png else "svg"
-        picture.save(drawn, kind=kind, scale=8, border=4)
-        return drawn.getvalue()
+    picture, made = segno.make(text, error="m", micro=False), io.BytesIO()
+    kind = "png" if args.png else "svg"
+    picture.save(made, kind=kind, scale=8, border=4)
+    return made.getvalue()
+
+
+def drawn(text: str) -> str:
+    """``text`` as a QR code for a terminal.  Raises: ImportError."""
+    import segno
+
     blocks = io.StringIO()
-    picture.terminal(blocks, border=2, compact=True)
-    return blocks.getvalue().encode()
+    segno.make(text, error="m", micro=False).terminal(blocks, border=2, compact=True)
+    return blocks.getvalue()
 
 
 def _asking_user() -> str:
@@ -14739,6 +15402,7 @@ VERBS: Mapping[str, Verb] = {
         option("--uid", "such as 04:A1:B2:C3", "UID", type=WRITTEN_UID),
         option("--until", "last day of access", "DATE", type=DATE),
         option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+        option("--chat", "make a link with which they join the chat, once"),
     ]),
     "revoke": (cmd_revoke, "block a card, or all cards of a person", [
         option("whom", "a card or a person", "UID-or-HOLDER"),

@@ -65,6 +65,9 @@ class FakeClock:
     def now(self) -> datetime:
         return self.at
 
+    def local(self, at: datetime) -> datetime:
+        return at.astimezone(self.at.tzinfo)
+
     def monotonic(self) -> float:
         return self.t
 
