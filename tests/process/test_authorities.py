@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -242,14 +243,19 @@ def test_an_edit_brings_another_authority_and_scanner(config, care, scanner, rad
         assert door.stop()[0] == 0
 
 
-def test_doctor_asks_both_servers_about_nobody(config, space, care):
-    said = doorpi_says("--config", str(config), "doctor")
+def test_doctor_asks_both_servers_about_nobody(config, space, care, scanner):
+    with ThreadPoolExecutor() as hands:
+        verb = hands.submit(doorpi_says, "--config", str(config), "doctor")
+        while not wait([verb], 0.2).done:
+            scanner.scan("4711")
+    said = verb.result()
 
     lines = {line[6:14].strip(): line for line in said.stdout.splitlines()}
     assert "credentials are right" in said.stdout
     assert space.inside == {}
     assert care.requests[-1].json["token"] == 64 * "0"
-    assert "lobby" in lines.get("scanner", "")
+    assert "lobby" in lines["scanner"]
+    assert lines["scanner"].endswith(": read a code of 4 characters")
 
 
 def test_why_names_the_server_and_does_not_ask_it(config, space, care):

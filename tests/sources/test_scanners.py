@@ -191,8 +191,7 @@ def test_a_keyboard_types_what_it_scans(keyboard, text, enter):
         found += keyboard.scanner.read(0.1)
         found += keyboard.scanner.read(0.0)
     keyboard.press(enter)
-    for _ in range(30):
-        found += keyboard.scanner.read(0.02)
+    found += scans(keyboard.scanner, 1)
 
     assert found == [text]
 
