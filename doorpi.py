@@ -14267,6 +14267,28 @@ def diagnose_files(
         yield Finding(OK, "files", words)
 
 
+def diagnose_passes(
+    store: SqliteStore, key: PassKey, at: datetime
+) -> Iterator[Finding]:
+    """Whether the guest passes that have not ended can be verified."""
+    is_there = store.people.exists()
+    if not any(p.code.ends > at for p in (store.people.passes() if is_there else ())):
+        return
+    words, do = f"{key.path}: guest passes can be verified", ""
+    if not key.path.exists():
+        words = (
+            f"{key.path} is missing, so no guest pass made before now opens the door"
+        )
+        do = "copy the file back, or make the passes again; doorpi pass --list"
+    else:
+        try:
+            key.make()
+        except (OSError, ValueError) as error:
+            words = f"{key.path} is damaged, so no guest pass opens the door: {error}"
+            do = "copy the file back; or delete it and make the passes again"
+    yield Finding(FAIL if do else OK, "passes", words, do)
+
+
 BACK_UP = "sudo doorpi people --toml > list.toml, and keep that file off this Pi"
 
 
@@ -14598,14 +14620,7 @@ def cmd_check(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
     config = _as_the_service(path)
     folder = Path(config.door.state_dir)
-    taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
-    if config.lock.kind == "relay":
-        taps = f"opens for {config.lock.hold_s:g} s"
-    door, kind = printable(config.door.name), config.lock.kind
-    say(f'{path}: no problems\nDoor "{door}": a card on the list {taps} ({kind}).')
-    if config.fallback:
-        kind = config.fallback.kind
-        say(f"If that lock cannot be reached, the fallback opens the door ({kind}).")
+    say([f"{path}: no problems", *_what_opens(config)])
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
         say(["", *_who_may(config, enquiry), *_what_changes(path, config, enquiry)])
@@ -14615,6 +14630,23 @@ def cmd_check(args: argparse.Namespace) -> int:
     shut = [f"{words}; {do}" for words, do in unwritable(folder)]
     complain(*shut)
     return EX_FAILED if shut else EX_OK
+
+
+def _what_opens(config: Config) -> Iterator[str]:
+    """What a card does, and which other systems take part, a sentence each."""
+    taps = "toggles the lock" if config.door.on_tap == "toggle" else "unlocks"
+    if config.lock.kind == "relay":
+        taps = f"opens for {config.lock.hold_s:g} s"
+    door, kind = printable(config.door.name), config.lock.kind
+    yield f'Door "{door}": a card on the list {taps} ({kind}).'
+    if config.fallback:
+        kind = config.fallback.kind
+        yield f"If that lock cannot be reached, the fallback opens the door ({kind})."
+    for each in config.authorities:
+        what = "card" if each.kind == "carontepass" else "QR code"
+        yield f"About a {what} that is not on the list, {each.name} is asked."
+    if config.online:
+        yield f"`doorpi online` works for {', '.join(config.online)}."
 
 
 def _as_the_service(path: Path) -> Config:
@@ -15247,6 +15279,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "files", diagnose_files(secret, needed, folder)
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store)
+    yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
     for where, access in locks_of(config).items():
         yield where, _lock_findings(where, access, config, clock, runs)
     for each in config.scanners:

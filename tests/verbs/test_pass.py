@@ -168,3 +168,41 @@ def test_why_does_not_name_an_authority_for_a_phone(verb, path):
 
     assert len(verb("why", "08:11:22:33").out) == 1
     assert verb("why", "01:23:AB:07").out[1] == "space would be asked"
+
+
+KEY_FILES = {
+    "well": (lambda key: None, "ok", "can be verified"),
+    "missing": (lambda key: key.unlink(), "FAIL", "is missing"),
+    "damaged": (lambda key: key.write_text("no key\n"), "FAIL", "is damaged"),
+}
+
+
+@pytest.mark.parametrize(
+    ("happens", "health", "words"), KEY_FILES.values(), ids=KEY_FILES
+)
+def test_doctor_looks_at_the_key_of_passes_that_have_not_ended(
+    verb, folder, store, happens, health, words
+):
+    key = PassKey(folder / "state" / "pass.key")
+    assert list(doorpi.diagnose_passes(store, key, NOON)) == []
+
+    made(verb, folder)
+    happens(key.path)
+
+    (found,) = doorpi.diagnose_passes(store, key, NOON)
+    assert found.health == health.lower()
+    assert words in found.words
+
+
+def test_check_names_the_systems_that_take_part(verb, path):
+    path.write_text(
+        CONFIG + AUTHORITY + '[telegram]\ntoken = "1:a"\n[[telegram.user]]\nid = 4711\n'
+        'holder = "Ken Sato"\n'
+    )
+
+    said = verb("check")
+
+    assert said.out[2:4] == [
+        "About a card that is not on the list, space is asked.",
+        "`doorpi online` works for telegram.",
+    ]
