@@ -1028,6 +1028,14 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     return Verdict(no or Reason.GRANTED, holder)
 
 
+def stricter(first: Credential | None, other: Credential | None) -> Credential | None:
+    """``first``, or else ``other``; with the proof of the other entry of the same card
+    if it has none itself."""
+    if first is None or first.proof or not (other and other.proof):
+        return first or other
+    return first._replace(proof=other.proof, generation=other.generation)
+
+
 class Debounce:
     """Turns a stream of polls into presentations of cards.
 
@@ -2725,6 +2733,11 @@ def proof_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             found.add(content)
 
 
+def fingerprint(key: Secret) -> str:
+    """Tells two keys apart, and nothing more."""
+    return hashlib.sha256(b"DoorPi " + bytes.fromhex(key.text)).hexdigest()[:16]
+
+
 def parse_config(text: str, read: FileReader = lambda *named: {}) -> Config:
     """Read the text of doorpi.toml, and with ``read`` the files that it names.  Raises:
     ConfigError with every problem: its place, value and reason, or its line where that
@@ -3176,6 +3189,10 @@ class People(Protocol):
     def block_on(self, uid: Uid, holder: str) -> Block | None: ...
     # Whether any card has dates or hours.
     def has_dated_cards(self) -> bool: ...
+    def has_secure_cards(self) -> bool: ...
+    # The fingerprint of the key, such as "door_key", that the cards have; "": unknown.
+    def fingerprint_of(self, key: str) -> str: ...
+    def keep_fingerprint(self, key: str, text: str) -> None: ...
     # Put ``card`` on the list, in place of an earlier entry of its UID.
     def add_card(self, card: Credential, at: datetime) -> None: ...
     def find_pass(self, pass_id: str) -> GuestPass | None: ...
@@ -3245,11 +3262,11 @@ class Supervisor(Protocol):
 #: What a failing store is taken to answer; None for a method that is not here.
 STORE_DEFAULTS: dict[str, object] = {
     "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
-    "blocks": (), "use_pass": False,
+    "blocks": (), "use_pass": False, "has_secure_cards": False,
 }  # fmt: skip
 WRITES = {
     "begin", "finish", "record", "keep", "close_interrupted", "forget", "add_card",
-    "use_pass", "free_pass",
+    "use_pass", "free_pass", "keep_fingerprint",
 }  # fmt: skip
 
 
@@ -3750,6 +3767,8 @@ class Equipment(SimpleNamespace):
     events: EventLog
     indicator: Indicator
     authorities: Sequence[Authority] = ()
+    #: Gets ready for proofs, without waiting.
+    load_library: Callable[[], object] = staticmethod(lambda: None)
     #: Verifies the code of a guest pass of this door.
     read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
     #: Tells other processes what is wrong: in words, by a Signal or another subject.
@@ -3809,7 +3828,8 @@ def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
 
 class LocalList:
     """The authority that is asked first, and answers at once: the people of doorpi.toml
-    and of the database.  The file overrules the database, a block both."""
+    and of the database.  The file overrules the database, a block both; but a card that
+    is a secure one anywhere must prove itself."""
 
     def __init__(
         self,
@@ -3829,8 +3849,8 @@ class LocalList:
         uid, found = Uid(request.identifier), None
         if request.medium in (*CARDS, Medium.CHAT):
             found = self._cards.get(uid)
-            if found is None and not is_random(uid):
-                found = self._people.find(uid, default=default)
+            if not ((found and found.proof) or is_random(uid)):
+                found = stricter(found, self._people.find(uid, default=default))
             if found and request.medium is Medium.CHAT:  # a lockdown is for all
                 found = found._replace(role=Role.HOLDER)
         elif request.medium is Medium.QR and (code := self._read_pass(uid)):
@@ -3858,6 +3878,20 @@ def circumstances(
     moved = events.last_moved(uid) if passback_s else None
     about = Circumstances(at, schedules=config.schedules, passback_s=passback_s)
     return about._replace(last_moved=moved, proofs=proofs_of(config.proof))
+
+
+def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
+    """Why ``key`` is not the one that the cards have, in words; "" if it is, or is the
+    first one, which is then noted; None while the database fails."""
+    mine, theirs = fingerprint(key), people.fingerprint_of(name)
+    if theirs == "":
+        people.keep_fingerprint(name, mine)
+    if theirs in ("", None, mine):
+        return theirs and ""
+    return (
+        f"proof.{name}: {key.file} holds another key ({mine}) than the one of the cards"
+        f" ({theirs}): no secure card is asked"
+    )
 
 
 def proofs_of(proof: ProofConfig) -> Sequence[str]:
@@ -4140,6 +4174,7 @@ class Doorkeeper:
         self.control, self.relocking.after_s = control, config.lock.relock_after_s
         self._lockdown_looks, self._other_looks = Every(1.0), Every(10.0)
         self._trusts_clock: bool | None = None  # when it was last looked at
+        self.wrong_key: str | None = None  # in words; None: not looked at
 
     def _report_storage(self, why: str, is_write: bool) -> None:
         trouble, ended = why and f"database: {why}", "database: it can be written again"
@@ -4208,6 +4243,7 @@ class Doorkeeper:
             self.is_locked_down()
         if not self._other_looks.is_due(now):
             return
+        self.check_key()
         shortages = (control.budget.shortage() for control in self.control.all)
         self.display.note("calls", "; ".join(filter(None, shortages)))
         self._trusts_clock = trusts_clock(self.config, self.events, self.clock)
@@ -4218,6 +4254,17 @@ class Doorkeeper:
         trouble = "the clock is not set: cards with dates or hours are refused"
         ended = "the clock is set: cards with dates or hours work again"
         self.display.note("clock", trouble * is_bad, ended)
+
+    def check_key(self) -> None:
+        """Once there are secure cards: see that the key is theirs, before it is used,
+        and get ready for the first of them."""
+        proof, cards = self.config.proof, self.config.cards.values()
+        if self.wrong_key is not None or not proof.door_key.text:
+            return
+        if any(card.proof for card in cards) or self.people.has_secure_cards():
+            self.equipment.load_library()
+            self.wrong_key = wrong_key("door_key", proof.door_key, self.people)
+            self.display.note("door_key", self.wrong_key or "")
 
     def log_repeats(self, now: float = inf) -> None:
         """Log how often each denial was repeated, once that has ended by ``now``."""
@@ -4353,6 +4400,8 @@ class Passage:
         known = keeper.config, keeper.events
         by = circumstances(*known, self.request.identifier, self.request.at)
         by = by._replace(clock_set=trusts_clock(*known, keeper.clock))
+        if keeper.wrong_key:
+            by = by._replace(proofs=set(by.proofs) - set(PROOFS))
         return by._replace(locked_down=keeper.is_locked_down())
 
     def _ask_authorities(self) -> Steps[Found]:
@@ -4366,7 +4415,8 @@ class Passage:
             return Found(reason=Reason.UNREADABLE_CODE)
         for authority in able if not (is_phone or is_enrolling) else ():
             schedule, by = authority.schedule or None, self._circumstances()
-            unknown = Credential(uid=Uid(""), holder="", schedule=schedule)
+            uid = self.event.uid or Uid("")  # it may be refused without a proof
+            unknown = Credential(uid=uid, holder="", schedule=schedule)
             answer = Found(reason=decide(Uid(""), unknown, by).reason)
             if answer.reason is Reason.GRANTED:
                 answer = yield from self._ask(authority)
@@ -4411,12 +4461,14 @@ class Passage:
         card in it goes on the list; any other is denied."""
         keeper, event, uid = self._keeper, self.event, self.event.uid
         signals, changes = [Signal.DENIED], dict[str, Any]()
+        takes_uids = keeper.config.proof.uid_only == "accept"
+        may_join = self._credential is None and takes_uids
         if is_master:
             until = -inf if is_open else self.request.arrived + ENROLMENT_S
             keeper.display.enrolling_until, signals = until, []
             word = "closed" if is_open else f"open for {ENROLMENT_S:g} s"
             changes = {"detail": f"enrolment {word}"}
-        elif uid and self._credential is None and not is_random(uid):
+        elif uid and may_join and not is_random(uid):
             keeper.display.enrolling_until = -inf
             name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
             card = Credential(uid=uid, holder=name, source=Origin.DB)
@@ -4712,6 +4764,7 @@ class Door:
             before = keeper.config
             if self._settings.apply(new, self._equipment):
                 keeper.use(new)
+                keeper.check_key()
                 self._retention = Retention(new.log.keep_days, self._clock)
                 log.info("settings reloaded")
                 self._log_edit(before, setting_changes(before, new))
@@ -4812,6 +4865,8 @@ def card_changes(
     old = after if was.schedule == now.schedule else before
     valid = validity(was, old), validity(now, after)
     news = [" -> ".join(valid)] if valid[0] != valid[1] else []
+    proofs = " -> ".join(each.proof or "its UID alone" for each in (was, now))
+    news += [f"proof: {printable(proofs)}"] * (was.proof != now.proof)
     return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
 
 
@@ -6944,11 +6999,10 @@ class SqlitePeople(SqliteFile):
     def find(self, uid: Uid) -> Credential | None:
         """By this list, or else by those that are synced: if they cannot be read, the
         card is not known."""
-        if found := self.listed(uid):
-            return found
+        found = self.listed(uid)
         with contextlib.suppress(StoreError):
-            return self.synced.find(uid)
-        return None
+            found = stricter(found, self.synced.find(uid))
+        return found
 
     def listed(self, uid: Uid) -> Credential | None:
         """By this list alone."""
@@ -6986,6 +7040,17 @@ class SqlitePeople(SqliteFile):
             UNION SELECT 1 FROM (SELECT 1 FROM cards LIMIT 1 OFFSET 10000) LIMIT 1
         """
         return self.synced.exists() or bool(self._query(dated))
+
+    def has_secure_cards(self) -> bool:
+        """By its index: there may be a million cards."""
+        return bool(self._query("SELECT 1 FROM cards WHERE proof IS NOT NULL LIMIT 1"))
+
+    def fingerprint_of(self, key: str) -> str:
+        return str(self._marks().get(key) or "")
+
+    def keep_fingerprint(self, key: str, text: str) -> None:
+        with self._changing(is_urgent=False) as db:
+            db.execute(MARK_UPDATE, (key, text))
 
     def block_on(self, uid: Uid, holder: str) -> Block | None:
         keys = ("uid", uid), ("holder", folded(holder))
@@ -8269,9 +8334,11 @@ ZERO = bytes(16)
 
 
 def load_aes() -> None:
-    """Import what the functions below need, which takes a slow Pi seconds."""
-    import cryptography.hazmat.primitives.ciphers
-    import cryptography.hazmat.primitives.cmac  # noqa: F401
+    """Import what the functions below need, which takes a slow Pi seconds.  Without it
+    the first proof says what is wrong."""
+    with contextlib.suppress(ImportError):
+        import cryptography.hazmat.primitives.ciphers
+        import cryptography.hazmat.primitives.cmac  # noqa: F401
 
 
 def aes_cbc(key: bytes, data: bytes, iv: bytes = ZERO, *, decrypts: bool) -> bytes:
@@ -9406,7 +9473,7 @@ class NamedFiles:
         path = self.place(name)
         if key == "issuer_key" and not os.access(path, os.R_OK):
             self._seen(path)
-            return {}  # the door opens without it
+            return {}
         text = self._kept.get(name) or self._text(name, is_kept=table != "proof")
         if table == "proof" and path.stat().st_mode & 0o007:
             raise FileTrouble(f"{path} can be read by others; chmod 600 {path}")
@@ -9444,7 +9511,9 @@ def named_files(
         for key, value in table.items():
             if value and (key == "ca_file" or isinstance(value, Secret)):
                 name = files.name(key, value)
-                yield f"{where}.{key}", files.place(name) if name else path
+                file = files.place(name) if name else path
+                if key != "issuer_key" or os.access(file, os.R_OK):
+                    yield f"{where}.{key}", file
 
 
 def online_tables(config: Config, files: NamedFiles) -> dict[str, Table | FileTrouble]:
@@ -9461,6 +9530,8 @@ def online_tables(config: Config, files: NamedFiles) -> dict[str, Table | FileTr
                 break
     return tables
 
+
+ISSUER_KEY = "proof.issuer_key"  # the door opens without it
 
 # -- the last good settings
 
@@ -10611,6 +10682,8 @@ def _never_works(card: Credential, config: Config, today: date) -> str:
         return f"{until} has passed: the card would never work; give a later --until"
     if card.valid_from and until < card.valid_from:
         return f"the card is valid from {card.valid_from}, which is after {until}"
+    if not card.proof and config.proof.uid_only == "refuse":
+        return f"{REASON_WORDS[Reason.NO_PROOF]}: doorpi issue gives out a secure card"
     return ""
 
 
@@ -11413,6 +11486,7 @@ def list_changes(
             changes.added.append(card)
             continue
         card = card._replace(**{key: getattr(before, key) for key in row.silent})
+        card = cast(Credential, stricter(card, before))
         row.why = ", ".join(card_changes(before, card, schedules, schedules))
         if not row.why and before._replace(source=card.source, block=None) != card:
             row.why = "other limits"  # which do not show, as of a card that is off
@@ -14372,6 +14446,7 @@ def build(
         indicator=GpioLights(config.leds, config.patterns),
         authorities=make_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
+        load_library=functools.partial(start_thread, load_aes, "aes"),
         publish=functools.partial(publish_troubles, folder),
     )
     keeper = Doorkeeper(
@@ -14662,7 +14737,8 @@ def _as_the_service(path: Path) -> Config:
         problems += error.problems
     is_root = os.geteuid() == 0  # else it was just read
     named = named_files(written, path, os.environ) if is_root else ()
-    needed = [path, *(file for _, file in named)] if is_root else []
+    needed = [file for key, file in named if key != ISSUER_KEY]
+    needed += [path] * is_root
     become_owner(Path(written.door.state_dir))
     problems += [f"{words}; {do}" for words, do in unreadable(needed)]
     if problems:
@@ -14745,9 +14821,11 @@ def _not_kept(folder: Path) -> Iterator[str]:
 def cmd_people(args: argparse.Namespace) -> None:
     config, clock, order = load(args), SystemClock(), attrgetter("holder", "uid")
     with contextlib.closing(make_store(config)) as store:
+        file = (stricter(c, store.people.find(c.uid)) for c in config.cards.values())
+        in_file = sorted(filter(None, file), key=order)
         everybody = store.people.everybody()
         others = (card for card in everybody if card.uid not in config.cards)
-        known = heapq.merge(sorted(config.cards.values(), key=order), others, key=order)
+        known = heapq.merge(in_file, others, key=order)
         cards = with_blocks(known, store.people.blocks())
         if args.json:
             last_seen = store.events.last_seen
@@ -15263,7 +15341,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     clock, folder = SystemClock(), Path(config.door.state_dir)
     store, runs = make_store(config), is_running(folder)
     named = [*named_files(config, path, os.environ)]
-    needed = [path, *(file for _, file in named)]
+    needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
     held = (file for place, file in named if not place.endswith(".ca_file"))
     secret = [*dict.fromkeys([path, *held])]
     if cards := ", ".join(config.examples):

@@ -100,7 +100,9 @@ class Elsewhere:
 def secure(*others: Credential, enabled: bool = True, **door) -> doorpi.Config:
     """Ken's card is a secure one, and the door has its key."""
     config = config_of(card_of(enabled=enabled, proof="ntag424"), *others, **door)
-    return config._replace(proof=doorpi.ProofConfig(door_key=doorpi.Secret("k")))
+    return config._replace(
+        proof=doorpi.ProofConfig(door_key=doorpi.Secret("07" * 15 + "08", "door.key"))
+    )
 
 
 SECURE = secure()

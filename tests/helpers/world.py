@@ -285,6 +285,17 @@ class FakeStore:
         self._check()
         return any(card.needs_clock for card in self.cards.values())
 
+    def has_secure_cards(self) -> bool:
+        self._check()
+        return any(card.proof for card in self.cards.values())
+
+    def fingerprint_of(self, key: str) -> str:
+        self._check()
+        return self.kept.get(key, "")
+
+    def keep_fingerprint(self, key: str, text: str) -> None:
+        self.keep(Notes({key: text}))
+
     def add_card(self, card: Credential, at: datetime) -> None:
         self._check()
         self.cards[card.uid] = replace(card, source=doorpi.Origin.DB)
