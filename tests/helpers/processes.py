@@ -256,10 +256,11 @@ class DoorProcess:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal; the exit code and the seconds it took."""
+    def stop(self, *numbers: signal.Signals) -> tuple[int, float]:
+        """Send signals, one if none is named; the exit code and the seconds it took."""
         watch = Stopwatch()
-        self.send(number)
+        for number in numbers or (signal.SIGTERM,):
+            os.kill(self.pid, number)  # nothing has reaped it yet
         # Left for `wait`: with a process go the kernel's numbers of it.
         how = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
