@@ -959,21 +959,14 @@ def is_open(schedule: Schedule, at: datetime) -> bool:
     as well.
     """
     today, minute = at.date(), at.hour * 60 + at.minute
-    if today in schedule.closed:
-        return False
     yesterday = today - timedelta(days=1)
-    for span in schedule.spans:
-        ends_min = 24 * 60 if span.crosses_midnight else span.end_min
-        if today.weekday() in span.days and span.start_min <= minute < ends_min:
-            return True
-        if (
-            span.crosses_midnight
-            and yesterday.weekday() in span.days
-            and yesterday not in schedule.closed
-            and minute < span.end_min
-        ):
-            return True
-    return False
+    return today not in schedule.closed and any(
+        day not in schedule.closed
+        and day.weekday() in span.days
+        and span.start_min <= at_min < span.end_min + 1440 * span.crosses_midnight
+        for day, at_min in ((today, minute), (yesterday, minute + 1440))
+        for span in schedule.spans
+    )
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
@@ -14848,16 +14841,14 @@ def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
         kept = store.events.recall(NoteKey.BACKUP) if store.events.exists() else None
         is_locked_down = store.people.locked_down()
     if changed_at:
-        backup_at = datetime.fromisoformat(kept) if kept else changed_at
-        backup = f"{backup_at.astimezone():%Y-%m-%d}"
-        words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
-        do = BACK_UP
+        words, do = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}", ""
         if not kept:
-            words += ", and was never backed up"
-        elif backup_at < changed_at:
-            words += f", after its last backup on {backup}"
+            words, do = f"{words}, and was never backed up", BACK_UP
         else:
-            words, do = f"{words}, and backed up on {backup}", ""
+            backup_at = datetime.fromisoformat(kept)
+            do = BACK_UP * (backup_at < changed_at)
+            is_it = "after its last backup" if do else "and backed up"
+            words += f", {is_it} on {backup_at.astimezone():%Y-%m-%d}"
         yield warn_if(do, "backup", words)
     elif broken := sorted(store.people.path.parent.glob("cards.db.broken-*")):
         words = f"the database's list was lost; what was left of it: {broken[-1]}"
