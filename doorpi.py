@@ -6938,26 +6938,133 @@ def _word(kind: type[enum.StrEnum], value: object) -> Any:
 # The list of people
 
 
-class SyncedList(Protocol):
-    """The people of membership systems and lists elsewhere.  Raises: StoreError."""
+SYNCED_TABLES = """
+CREATE TABLE members (
+    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
+    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
+    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
+    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
+) WITHOUT ROWID;
+CREATE INDEX members_uid ON members (uid);
+CREATE TABLE sources (
+    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
+) WITHOUT ROWID
+"""
+MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
+MEMBER_COLUMNS = (
+    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
+    "refusal", "spans",
+)  # fmt: skip
 
-    def find(self, uid: Uid) -> Credential | None: ...
-    def cards(self) -> Iterable[Credential]: ...  # by holder
-    def exists(self) -> bool: ...
-    def close(self) -> None: ...
+
+def _member(row: Mapping[str, Any]) -> Credential:
+    """A row of MEMBER_QUERY; a broken one admits nobody."""
+    uid, holder = Uid(str(row["uid"])), str(row["holder"])
+    source = Origin(str(row["source"]).partition(" ")[0])
+    try:
+        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
+        membership = Membership(
+            id=row["id"],
+            plan=row["plan"],
+            trusted_until=datetime.fromisoformat(row["trusted_until"]),
+            refusal=Reason(row["refusal"]) if row["refusal"] else None,
+            spans=tuple((start, end) for start, end in spans),
+        )
+        return Credential(
+            uid=uid,
+            holder=holder,
+            enabled=row["enabled"] == 1,
+            valid_from=_day(row["valid_from"]),
+            valid_until=_day(row["valid_until"]),
+            schedule=row["schedule"],
+            source=source,
+            membership=membership,
+        )
+    except (LookupError, TypeError, ValueError):
+        why = "its entry in the database is broken"
+        return Credential(uid, holder, enabled=False, source=source, refused=why)
 
 
-class NobodyElse:
-    """Of a door without such lists."""
+class SyncedPeople(SqliteFile):
+    """synced.db: the people of membership systems and of lists at web addresses, which
+    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
+    settings: ``cobot``, ``list 1 ("members")``.
 
-    def find(self, uid: Uid) -> None: ...
-    def cards(self) -> Iterable[Credential]:
-        return ()
+    It is a file of its own so that no fault of a synced list can touch the list that
+    the owner made.  Every method raises StoreError.
+    """
 
-    def exists(self) -> bool:
-        return False
+    schema = (SYNCED_TABLES,)
 
-    def close(self) -> None: ...
+    def find(self, uid: Uid) -> Credential | None:
+        """If several sources know it, the first that has it switched on.  Some know
+        only the first four bytes of their cards: ``01234567*``."""
+        order = "ORDER BY enabled DESC, source LIMIT 1"
+        which = f"WHERE uid IN (?, ?) {order}"
+        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
+        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
+
+    def cards(self, source: str = "") -> Iterator[Credential]:
+        """Everybody, or everybody of ``source``, by holder."""
+        which = "WHERE source = ?" if source else "WHERE ? = ''"
+        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
+        yield from (_member(dict(row)) for row in self._query(query, source))
+
+    def read_at(self, source: str) -> datetime | None:
+        """When its list was last confirmed."""
+        query = "SELECT read_at FROM sources WHERE source = ?"
+        return next((iso_time(row[0]) for row in self._query(query, source)), None)
+
+    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
+        """Its list was read at ``at`` and has not changed."""
+        with self._transaction() as db:
+            self._confirm(db, source, at, trusted_until)
+
+    def replace(
+        self,
+        source: str,
+        cards: Iterable[Credential],
+        at: datetime,
+        trusted_until: datetime,
+        *,
+        keeps_missing_once: bool = False,
+    ) -> None:
+        """Replace the list of ``source``: all of it or nothing.  With
+        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
+        dropped only when missing twice in a row."""
+        rows = [
+            (
+                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
+                c.valid_until and str(c.valid_until), c.schedule,
+                c.membership.id, c.membership.plan, c.membership.refusal or "",
+                json.dumps(c.membership.spans, default=datetime.isoformat),
+                0, source, c.uid,
+            )
+            for c in cards if c.membership
+        ]  # fmt: skip
+        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
+        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
+        with self._transaction() as db:
+            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
+            db.execute(missing, (source,))
+            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
+            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
+            db.execute(dropped, (source, int(keeps_missing_once)))
+            self._confirm(db, source, at, trusted_until)
+
+    def keep_only(self, sources: Collection[str]) -> None:
+        """Forget the lists of tables that are no longer in the settings."""
+        for (source,) in self._query("SELECT source FROM sources"):
+            if source not in sources:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM members WHERE source = ?", (source,))
+                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
+
+    def _confirm(
+        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
+    ) -> None:
+        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
+        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
 
 
 MARK_UPDATE = _upsert("marks", "name", "value")
@@ -6998,17 +7105,11 @@ class SqlitePeople(SqliteFile):
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
 
-    def __init__(
-        self,
-        path: Path,
-        events: SqliteEvents,
-        synced: SyncedList | None = None,
-        **how: Any,
-    ) -> None:
+    def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
         super().__init__(path, **how)
         self._events = events
         self.needs_tidying = False  # ``tidy`` is needed soon
-        self.synced = synced or NobodyElse()
+        self.synced = SyncedPeople(path.with_name("synced.db"), busy_s=self._busy_s)
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
@@ -7588,12 +7689,9 @@ class SqliteStore:
     """The two databases of a state directory; ``path`` is the event log's.  ``how`` to
     open them are keywords of SqliteFile."""
 
-    def __init__(
-        self, path: Path, synced: SyncedList | None = None, **how: Any
-    ) -> None:
+    def __init__(self, path: Path, **how: Any) -> None:
         self.events = SqliteEvents(path, **how)
-        cards = path.with_name("cards.db")
-        self.people = SqlitePeople(cards, self.events, synced, **how)
+        self.people = SqlitePeople(path.with_name("cards.db"), self.events, **how)
 
     def close(self) -> None:
         self.people.close()
@@ -11972,135 +12070,8 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 # -- people who are kept elsewhere
 
 
-SYNCED_TABLES = """
-CREATE TABLE members (
-    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
-    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
-    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
-    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
-) WITHOUT ROWID;
-CREATE INDEX members_uid ON members (uid);
-CREATE TABLE sources (
-    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
-) WITHOUT ROWID
-"""
-MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
-MEMBER_COLUMNS = (
-    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
-    "refusal", "spans",
-)  # fmt: skip
 #: The rest of a list that replaces an older one must be this much, or it is refused.
 MOST_LOST, MOST_LOST_SHARE = 5, 0.25
-
-
-def _member(row: Mapping[str, Any]) -> Credential:
-    """A row of MEMBER_QUERY; a broken one admits nobody."""
-    uid, holder = Uid(str(row["uid"])), str(row["holder"])
-    source = Origin(str(row["source"]).partition(" ")[0])
-    try:
-        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
-        membership = Membership(
-            id=row["id"],
-            plan=row["plan"],
-            trusted_until=datetime.fromisoformat(row["trusted_until"]),
-            refusal=Reason(row["refusal"]) if row["refusal"] else None,
-            spans=tuple((start, end) for start, end in spans),
-        )
-        return Credential(
-            uid=uid,
-            holder=holder,
-            enabled=row["enabled"] == 1,
-            valid_from=_day(row["valid_from"]),
-            valid_until=_day(row["valid_until"]),
-            schedule=row["schedule"],
-            source=source,
-            membership=membership,
-        )
-    except (LookupError, TypeError, ValueError):
-        why = "its entry in the database is broken"
-        return Credential(uid, holder, enabled=False, source=source, refused=why)
-
-
-class SyncedPeople(SqliteFile):
-    """synced.db: the people of membership systems and of lists at web addresses, which
-    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
-    settings: ``cobot``, ``list 1 ("members")``.
-
-    It is a file of its own so that no fault of a synced list can touch the list that
-    the owner made.  Every method raises StoreError.
-    """
-
-    schema = (SYNCED_TABLES,)
-
-    def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it, the first that has it switched on.  Some know
-        only the first four bytes of their cards: ``01234567*``."""
-        order = "ORDER BY enabled DESC, source LIMIT 1"
-        which = f"WHERE uid IN (?, ?) {order}"
-        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
-        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
-
-    def cards(self, source: str = "") -> Iterator[Credential]:
-        """Everybody, or everybody of ``source``, by holder."""
-        which = "WHERE source = ?" if source else "WHERE ? = ''"
-        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
-        yield from (_member(dict(row)) for row in self._query(query, source))
-
-    def read_at(self, source: str) -> datetime | None:
-        """When its list was last confirmed."""
-        query = "SELECT read_at FROM sources WHERE source = ?"
-        return next((iso_time(row[0]) for row in self._query(query, source)), None)
-
-    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
-        """Its list was read at ``at`` and has not changed."""
-        with self._transaction() as db:
-            self._confirm(db, source, at, trusted_until)
-
-    def replace(
-        self,
-        source: str,
-        cards: Iterable[Credential],
-        at: datetime,
-        trusted_until: datetime,
-        *,
-        keeps_missing_once: bool = False,
-    ) -> None:
-        """Replace the list of ``source``: all of it or nothing.  With
-        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
-        dropped only when missing twice in a row."""
-        rows = [
-            (
-                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
-                c.valid_until and str(c.valid_until), c.schedule,
-                c.membership.id, c.membership.plan, c.membership.refusal or "",
-                json.dumps(c.membership.spans, default=datetime.isoformat),
-                0, source, c.uid,
-            )
-            for c in cards if c.membership
-        ]  # fmt: skip
-        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
-        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
-        with self._transaction() as db:
-            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
-            db.execute(missing, (source,))
-            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
-            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
-            db.execute(dropped, (source, int(keeps_missing_once)))
-            self._confirm(db, source, at, trusted_until)
-
-    def keep_only(self, sources: Collection[str]) -> None:
-        """Forget the lists of tables that are no longer in the settings."""
-        for (source,) in self._query("SELECT source FROM sources"):
-            if source not in sources:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM members WHERE source = ?", (source,))
-                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
-
-    def _confirm(
-        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
-    ) -> None:
-        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
-        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
 
 
 def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
@@ -14992,8 +14963,7 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     """The database in ``state_dir``; the door's own (``repair``) hardly waits for
     another process."""
     path, busy_s = Path(config.door.state_dir) / "doorpi.db", 0.25 if repair else 5.0
-    synced = SyncedPeople(path.with_name("synced.db"), busy_s=busy_s)
-    return SqliteStore(path, synced, repair=repair, busy_s=busy_s)
+    return SqliteStore(path, repair=repair, busy_s=busy_s)
 
 
 #: The owner's file, with the makers of what is replaced when it changes.
