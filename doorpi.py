@@ -27,10 +27,8 @@ that verbs and master cards write, with the blocks of `revoke`.  synced.db has t
 people of membership systems and lists elsewhere, and online.db what `doorpi online`
 must not forget.  doorpi.db is the log; each tap writes to it.  lock.words holds texts
 that a lock's driver must not lose, such as a token that the vendor replaces; "authority
-NAME.words" is the same for an authority.  pass.key signs guest passes.  door.key and
-issuer.key, beside the settings, make the keys of secure cards.  inbox.db, in memory
-where possible, is how other processes ask the running door to move the lock, or to
-issue a card.
+NAME.words" is the same for an authority.  pass.key signs guest passes.  inbox.db, in
+memory where possible, is how other processes ask the running door to move the lock.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Databases
@@ -95,7 +93,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import contextlib
 import enum
 import errno
@@ -473,8 +470,6 @@ class Wants(enum.StrEnum):
     UNLOCK = "unlock"
     LOCK = "lock"
     STATUS = "status"
-    ISSUE = "issue"
-    WIPE = "wipe"
 
 
 class AccessRequest(NamedTuple):
@@ -745,7 +740,6 @@ class NoteKey(enum.StrEnum):
     sesame``."""
 
     RELOCK = "relock"  # the locks that are to be locked again (relocks_text)
-    ISSUING = "issuing"  # the cards whose keys are being changed: since when, as JSON
     UNKNOWN = "unknown"  # the unknown cards of the last minutes (unknown_text)
     RETENTION = "retention"  # events older than this are being removed
     SETTLED = "settled"  # an event's id: all events before it have ended
@@ -959,14 +953,21 @@ def is_open(schedule: Schedule, at: datetime) -> bool:
     as well.
     """
     today, minute = at.date(), at.hour * 60 + at.minute
+    if today in schedule.closed:
+        return False
     yesterday = today - timedelta(days=1)
-    return today not in schedule.closed and any(
-        day not in schedule.closed
-        and day.weekday() in span.days
-        and span.start_min <= at_min < span.end_min + 1440 * span.crosses_midnight
-        for day, at_min in ((today, minute), (yesterday, minute + 1440))
-        for span in schedule.spans
-    )
+    for span in schedule.spans:
+        ends_min = 24 * 60 if span.crosses_midnight else span.end_min
+        if today.weekday() in span.days and span.start_min <= minute < ends_min:
+            return True
+        if (
+            span.crosses_midnight
+            and yesterday.weekday() in span.days
+            and yesterday not in schedule.closed
+            and minute < span.end_min
+        ):
+            return True
+    return False
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
@@ -3143,13 +3144,8 @@ class Source(Protocol):
         """Send the answer to the sender, where there is one beside the lights."""
         return
 
-    def report(self, request: AccessRequest, lines: Sequence[str]) -> bool:
-        """Show the sender what was done so far; False if it waits no longer."""
-        return True
-
     def rest(self, until: float) -> None:
-        """Do not poll until then: there were many denials in a row, or a card is being
-        written."""
+        """Poll slowly until then: there were many denials in a row."""
         return
 
     def close(self) -> None: ...
@@ -3199,11 +3195,6 @@ class People(Protocol):
     def keep_fingerprint(self, key: str, text: str) -> None: ...
     # Put ``card`` on the list, in place of an earlier entry of its UID.
     def add_card(self, card: Credential, at: datetime) -> None: ...
-    # The same with several, and with cards and blocks that go: all of it or nothing.
-    def change_cards(
-        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime,
-        block: Sequence[Block] = (), lift: Sequence[Block] = (), *, copies: bool = True,
-    ) -> None: ...  # fmt: skip
     def find_pass(self, pass_id: str) -> GuestPass | None: ...
     # Note that a pass was used; False if it was used before.
     def use_pass(self, pass_id: str, at: datetime) -> bool: ...
@@ -3782,8 +3773,6 @@ class Equipment(SimpleNamespace):
     read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
     #: Tells other processes what is wrong: in words, by a Signal or another subject.
     publish: Callable[[Mapping[str, str]], None] = staticmethod(lambda troubles: None)
-    #: Makes an order of `issue` or `wipe` (class Order).
-    new_order: Callable[[Doorkeeper, AccessRequest, Source], Any]
 
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
@@ -4165,7 +4154,6 @@ class Doorkeeper:
         self.queue: list[Passage] = []  # the first one moves the lock
         self.unknown: dict[Uid, float] = {}  # the last unknown cards: when, monotonic
         self.display, self.relocking = Display(self), Relocking(self)
-        self.order: Any = None  # the latest of `issue` or `wipe`, while it is good
         self.people = Forgiving(equipment.people, report or self._report_storage)
         self.events = Forgiving(equipment.events, report or self._report_storage)
         self.use(config)
@@ -4197,11 +4185,6 @@ class Doorkeeper:
         if request.wants is Wants.STATUS:
             yield Pause(request.good_until, lambda: not self.queue)
             answer = yield from self.status()
-        elif request.wants in (Wants.ISSUE, Wants.WIPE):
-            self.order = order = self.equipment.new_order(self, request, source)
-            answer = yield from order.steps()
-        elif self.order and self.order.takes(request, source):
-            return
         else:
             answer = answer_of((yield from Passage(self, request, source).steps))
         source.answer(request, answer)
@@ -6938,133 +6921,26 @@ def _word(kind: type[enum.StrEnum], value: object) -> Any:
 # The list of people
 
 
-SYNCED_TABLES = """
-CREATE TABLE members (
-    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
-    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
-    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
-    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
-) WITHOUT ROWID;
-CREATE INDEX members_uid ON members (uid);
-CREATE TABLE sources (
-    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
-) WITHOUT ROWID
-"""
-MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
-MEMBER_COLUMNS = (
-    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
-    "refusal", "spans",
-)  # fmt: skip
+class SyncedList(Protocol):
+    """The people of membership systems and lists elsewhere.  Raises: StoreError."""
+
+    def find(self, uid: Uid) -> Credential | None: ...
+    def cards(self) -> Iterable[Credential]: ...  # by holder
+    def exists(self) -> bool: ...
+    def close(self) -> None: ...
 
 
-def _member(row: Mapping[str, Any]) -> Credential:
-    """A row of MEMBER_QUERY; a broken one admits nobody."""
-    uid, holder = Uid(str(row["uid"])), str(row["holder"])
-    source = Origin(str(row["source"]).partition(" ")[0])
-    try:
-        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
-        membership = Membership(
-            id=row["id"],
-            plan=row["plan"],
-            trusted_until=datetime.fromisoformat(row["trusted_until"]),
-            refusal=Reason(row["refusal"]) if row["refusal"] else None,
-            spans=tuple((start, end) for start, end in spans),
-        )
-        return Credential(
-            uid=uid,
-            holder=holder,
-            enabled=row["enabled"] == 1,
-            valid_from=_day(row["valid_from"]),
-            valid_until=_day(row["valid_until"]),
-            schedule=row["schedule"],
-            source=source,
-            membership=membership,
-        )
-    except (LookupError, TypeError, ValueError):
-        why = "its entry in the database is broken"
-        return Credential(uid, holder, enabled=False, source=source, refused=why)
+class NobodyElse:
+    """Of a door without such lists."""
 
+    def find(self, uid: Uid) -> None: ...
+    def cards(self) -> Iterable[Credential]:
+        return ()
 
-class SyncedPeople(SqliteFile):
-    """synced.db: the people of membership systems and of lists at web addresses, which
-    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
-    settings: ``cobot``, ``list 1 ("members")``.
+    def exists(self) -> bool:
+        return False
 
-    It is a file of its own so that no fault of a synced list can touch the list that
-    the owner made.  Every method raises StoreError.
-    """
-
-    schema = (SYNCED_TABLES,)
-
-    def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it, the first that has it switched on.  Some know
-        only the first four bytes of their cards: ``01234567*``."""
-        order = "ORDER BY enabled DESC, source LIMIT 1"
-        which = f"WHERE uid IN (?, ?) {order}"
-        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
-        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
-
-    def cards(self, source: str = "") -> Iterator[Credential]:
-        """Everybody, or everybody of ``source``, by holder."""
-        which = "WHERE source = ?" if source else "WHERE ? = ''"
-        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
-        yield from (_member(dict(row)) for row in self._query(query, source))
-
-    def read_at(self, source: str) -> datetime | None:
-        """When its list was last confirmed."""
-        query = "SELECT read_at FROM sources WHERE source = ?"
-        return next((iso_time(row[0]) for row in self._query(query, source)), None)
-
-    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
-        """Its list was read at ``at`` and has not changed."""
-        with self._transaction() as db:
-            self._confirm(db, source, at, trusted_until)
-
-    def replace(
-        self,
-        source: str,
-        cards: Iterable[Credential],
-        at: datetime,
-        trusted_until: datetime,
-        *,
-        keeps_missing_once: bool = False,
-    ) -> None:
-        """Replace the list of ``source``: all of it or nothing.  With
-        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
-        dropped only when missing twice in a row."""
-        rows = [
-            (
-                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
-                c.valid_until and str(c.valid_until), c.schedule,
-                c.membership.id, c.membership.plan, c.membership.refusal or "",
-                json.dumps(c.membership.spans, default=datetime.isoformat),
-                0, source, c.uid,
-            )
-            for c in cards if c.membership
-        ]  # fmt: skip
-        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
-        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
-        with self._transaction() as db:
-            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
-            db.execute(missing, (source,))
-            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
-            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
-            db.execute(dropped, (source, int(keeps_missing_once)))
-            self._confirm(db, source, at, trusted_until)
-
-    def keep_only(self, sources: Collection[str]) -> None:
-        """Forget the lists of tables that are no longer in the settings."""
-        for (source,) in self._query("SELECT source FROM sources"):
-            if source not in sources:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM members WHERE source = ?", (source,))
-                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
-
-    def _confirm(
-        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
-    ) -> None:
-        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
-        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
+    def close(self) -> None: ...
 
 
 MARK_UPDATE = _upsert("marks", "name", "value")
@@ -7105,11 +6981,17 @@ class SqlitePeople(SqliteFile):
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
 
-    def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        events: SqliteEvents,
+        synced: SyncedList | None = None,
+        **how: Any,
+    ) -> None:
         super().__init__(path, **how)
         self._events = events
         self.needs_tidying = False  # ``tidy`` is needed soon
-        self.synced = SyncedPeople(path.with_name("synced.db"), busy_s=self._busy_s)
+        self.synced = synced or NobodyElse()
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
@@ -7689,9 +7571,12 @@ class SqliteStore:
     """The two databases of a state directory; ``path`` is the event log's.  ``how`` to
     open them are keywords of SqliteFile."""
 
-    def __init__(self, path: Path, **how: Any) -> None:
+    def __init__(
+        self, path: Path, synced: SyncedList | None = None, **how: Any
+    ) -> None:
         self.events = SqliteEvents(path, **how)
-        self.people = SqlitePeople(path.with_name("cards.db"), self.events, **how)
+        cards = path.with_name("cards.db")
+        self.people = SqlitePeople(cards, self.events, synced, **how)
 
     def close(self) -> None:
         self.people.close()
@@ -7709,13 +7594,11 @@ CREATE TABLE IF NOT EXISTS requests (
     wants TEXT NOT NULL, point TEXT NOT NULL, answer TEXT
 ) WITHOUT ROWID
 """
-STEPS_COLUMN = "ALTER TABLE requests ADD COLUMN steps TEXT NOT NULL DEFAULT '[]'"
 INBOX_COLUMNS = "id, arrived, expires, medium, identifier, wants, point"
 
 #: Nothing that comes through the inbox ever toggles.
 INBOX_MEDIA = (Medium.COMMAND, Medium.CHAT, Medium.MQTT)
 INBOX_WANTS = (Wants.UNLOCK, Wants.LOCK, Wants.STATUS)
-ORDERS = (Wants.ISSUE, Wants.WIPE)  # only the owner's verbs give these
 
 CUT_OFF = Answer(False, ["interrupted: the door was stopped meanwhile"])
 NOT_UNDERSTOOD = Answer(False, ["refused: the door does not know such a request"])
@@ -7731,14 +7614,12 @@ class Inbox(SqliteFile):
     rows of an earlier boot are void, and nothing need be synced to the disk.
     """
 
-    schema = (INBOX_TABLE, STEPS_COLUMN)
+    schema = (INBOX_TABLE,)
     synchronous = "OFF"
     kept_s = 3600.0
 
     def __init__(self, path: Path, clock: Clock, *, busy_s: float = 5.0) -> None:
         super().__init__(path, busy_s=busy_s)
-        self.show: Callable[[str], object] = lambda line: None  # each step of an order
-        self._shown = 0
         self._clock = clock
         #: The connection, and its PRAGMA data_version when nothing waited.
         self._seen: tuple[sqlite3.Connection, int] | None = None
@@ -7753,19 +7634,15 @@ class Inbox(SqliteFile):
             request.identifier, request.wants, request.point, self._clock.boot(),
         )  # fmt: skip
 
-    def take_back(self, name: str, *, is_order: bool = False) -> bool:
-        """True where the door has not begun it, and never will; or ends an order."""
-        waiting = "DELETE FROM requests WHERE id = ? AND (answer IS NULL OR ?)"
-        return self._change(waiting, name, is_order)
+    def take_back(self, name: str) -> bool:
+        """True where the door has not begun it, and never will."""
+        waiting = "DELETE FROM requests WHERE id = ? AND answer IS NULL"
+        return self._change(waiting, name)
 
     def answer_to(self, name: str) -> Answer | None:
-        query = "SELECT answer, steps FROM requests WHERE id = ?"
+        query = "SELECT answer FROM requests WHERE id = ?"
         with self._guarded():
-            row = self._connection().execute(query, (name,)).fetchone()
-        found, steps = row or ("", "[]")
-        for line in json.loads(steps)[self._shown :]:
-            self._shown += 1
-            self.show(line)
+            (found,) = self._connection().execute(query, (name,)).fetchone() or ("",)
         return Answer(**json.loads(found)) if found else None
 
     def is_gone(self) -> bool:
@@ -7811,16 +7688,10 @@ class Inbox(SqliteFile):
                 Wants(wants), str(point), str(name),
             )  # fmt: skip
             is_known = request.medium in INBOX_MEDIA and request.wants in INBOX_WANTS
-            is_order = request.medium is Medium.COMMAND and request.wants in ORDERS
-            if (is_known or is_order) and request.good_until < inf:
+            if is_known and request.good_until < inf:
                 return request
         self.answer(name, NOT_UNDERSTOOD)
         return None
-
-    def report(self, name: str, lines: Sequence[str]) -> bool:
-        """What was done so far; False where the sender has taken it back."""
-        steps = "UPDATE requests SET steps = ? WHERE id = ?"
-        return self._change(steps, json.dumps(lines), name)
 
     def answer(self, name: str, answer: Answer) -> None:
         text = json.dumps(answer._asdict())
@@ -7888,7 +7759,7 @@ class CardSource(Source):
         prove: Prove | None = None,
     ) -> None:
         self.reader, self.worker, self._prove = reader, worker, prove
-        self.presented: Card | None = None
+        self._presented: Card | None = None
         self.point, self._wants = point, wants
         self.debounce = debounce or Debounce(config.rearm_s)
         self.debounce.rearm_s = config.rearm_s
@@ -7919,14 +7790,14 @@ class CardSource(Source):
         if found is None:
             return None
         (card, arrived), at = found, self._clock.now()
-        self.presented = card
+        self._presented = card
         wants, point = self._wants, self.point
         return AccessRequest(Medium.CARD, card.uid, at, arrived, inf, wants, point)
 
     def prove(self, credential: Credential) -> Reason | None:
         """At once after ``poll``: no other look may come between.  It is asked once in
         a presentation."""
-        card, self.presented = self.presented, None
+        card, self._presented = self._presented, None
         if card is None or card.uid != credential.uid:
             return Reason.CARD_MOVED
         if self._prove is None or not card.sak & 0x20:  # ISO/IEC 14443-3, 6.5.3.4
@@ -7980,8 +7851,7 @@ class CardSource(Source):
 
     def rest(self, until: float) -> None:
         self._rests_until = until
-        if self._watch is None:  # else it is looking
-            self.due = until
+        self.due = max(self.due, until)
 
     def close(self) -> None:
         """A reader that no longer answers stays open until the process ends."""
@@ -8355,14 +8225,10 @@ class Contact:
         most_frames: int = 12,
     ) -> None:
         self._exchange, self._monotonic = exchange, monotonic
-        self.allow(most_s, most_frames)
+        self._ends_at = monotonic() + most_s
+        self._frames, self._waits = most_frames, self.most_waits
         self._number, self._wait_s = 0, 0.0
         self.is_challenged = False
-
-    def allow(self, most_s: float = 1.0, most_frames: int = 12) -> None:
-        """From now on, there is so much time, and there may be so many frames."""
-        self._ends_at = self._monotonic() + most_s
-        self._frames, self._waits = most_frames, self.most_waits
 
     def activate(self) -> None:
         """Begin with a card that was just selected: RATS, for frames of 256 bytes.
@@ -8536,7 +8402,6 @@ class Session:
         mixed = bytes(a ^ b for a, b in zip(ours[2:8], theirs[:6], strict=True))
         both = ours[:2] + mixed + theirs[6:] + ours[8:]
         self.cipher_key = cmac(key, b"\xa5\x5a\x00\x01\x00\x80" + both)
-        self.ev1_key = ours[:4] + theirs[:4] + ours[12:] + theirs[12:]
         self.mac_key = cmac(key, b"\x5a\xa5\x00\x01\x00\x80" + both)
 
     def command(
@@ -8629,328 +8494,6 @@ class Prover:
                 raise
             authenticate(contact, DOOR_KEY, key, is_ev1=True)
             self._ev1.add(who.uid)
-
-
-# -- issuing
-
-
-GENERATION = 1  # of the keys that cards get
-EV1 = "DESFire EV1"
-#: What can be issued, by type and major version of its hardware: how it proves itself,
-#: its name, and how many keys it gets.  Source: GetVersion in the data sheets.
-MODELS: Mapping[bytes, tuple[str, str, int]] = {
-    b"\x04\x30": ("ntag424", "NTAG 424 DNA", 5),
-    b"\x01\x01": ("desfire", EV1, 2),
-    b"\x01\x12": ("desfire", "DESFire EV2", 2),
-    b"\x01\x33": ("desfire", "DESFire EV3", 2),
-}
-NO_APPLICATION = 0xA0  # a status
-NOT_OURS = "its keys are neither those of a blank card nor those of this door"
-
-
-def crc(data: bytes) -> bytes:
-    """As in ChangeKey: CRC-32 without the inversion at its end."""
-    return (binascii.crc32(data) ^ 0xFFFFFFFF).to_bytes(4, "little")
-
-
-class CardWriter:
-    """Gives a secure card the keys of this door, or again those of a blank card.
-
-    The version of a key says whose it is (0: the factory's), and a key is changed
-    completely or not at all.  So a card that was torn away is finished at its next tap.
-    Key 0, which may change the others, comes last.  Nothing is sent that cannot be
-    undone.
-    """
-
-    def __init__(self, proof: ProofConfig, uid: Uid, contact: Contact) -> None:
-        self._masters = proof.issuer_key.text, proof.door_key.text
-        self._uid, self._contact = uid, contact
-        self._proof, self._name, self._count = "", "", 0
-        self._versions: list[int] = []
-
-    def steps(self, target: int) -> Iterator[tuple[str, str]]:
-        """Bring all keys to the version ``target``; see write_card.
-        Raises: NotProven."""
-        contact = self._contact
-        contact.allow(most_frames=24)
-        contact.activate()
-        self._identify()
-        session = self._authenticate() if self._is_found(target) else None
-        yield self._proof, f"{format_uid(self._uid)}: {self._name}"
-        if session is None:
-            contact.ask(0x5A, bytes(3))
-            keys = bytes([0x0B, 0x80 | self._count])
-            contact.ask(0xCA, APPLICATIONS["desfire"] + keys)
-            self._is_found(target)
-        elif self._proof == "ntag424":  # file 2: only key 0 may write it, or anybody
-            rights = b"\x00\x00\xe0" if target else b"\x00\xe0\xee"
-            session.command(0x5F, b"\x02", rights, is_full=True)
-        for number in (*range(1, self._count), 0):
-            if self._versions[number] != target:
-                contact.allow()
-                self._change(number, target)
-                yield self._proof, f"key {number} changed"
-        contact.allow()
-        if not self._is_found(target) or {*self._versions} != {target}:
-            raise NotProven(Reason.CARD_MOVED, "not all of its keys were changed")
-        if target:
-            self._authenticate(DOOR_KEY)
-        yield self._proof, "all keys are right"
-
-    def _identify(self) -> None:
-        """GetVersion: what card it is.  Raises: NotProven."""
-        hardware = self._contact.ask(0x60, status=MORE)
-        self._contact.ask(0xAF, status=MORE)
-        uid = self._contact.ask(0xAF)[:7]
-        model = MODELS.get(hardware[1:2] + hardware[3:4])
-        if model is None or hardware[:1] != b"\x04":  # not NXP's
-            words = f"not a card that can be issued ({hardware.hex()})"
-            raise NotProven(Reason.NO_PROOF, words)
-        if uid.hex().upper() != self._uid:
-            raise NotProven(Reason.NO_PROOF, "its UID is random, or not its own")
-        self._proof, self._name, self._count = model
-
-    def _is_found(self, target: int) -> bool:
-        """Select the application, and read the versions of its keys; False where a
-        DESFire does not have it yet.  Raises: NotProven."""
-        try:
-            self._contact.select(self._proof)
-        except NotProven as error:
-            if error.status != NO_APPLICATION or not target:
-                raise
-            return False
-        answers = (self._contact.ask(0x64, bytes([n])) for n in range(self._count))
-        self._versions = [int.from_bytes(each, "big") for each in answers]
-        if {*self._versions} - {0, GENERATION}:
-            raise NotProven(Reason.NO_PROOF, NOT_OURS)
-        return True
-
-    def _key(self, number: int, version: int) -> bytes:
-        master = bytes.fromhex(self._masters[number == DOOR_KEY])
-        key = card_key(master, self._uid, self._proof, version, number)
-        return key if version else ZERO
-
-    def _authenticate(self, number: int = 0) -> Session:
-        key, is_ev1 = self._key(number, self._versions[number]), self._name == EV1
-        return authenticate(self._contact, number, key, is_ev1=is_ev1)
-
-    def _change(self, number: int, target: int) -> None:
-        """ChangeKey, in a session of its own.  For key 0, which ends the session, the
-        answer has no MAC, and the key stands alone."""
-        session, header = self._authenticate(), bytes([number])
-        old, new = (self._key(number, v) for v in (self._versions[number], target))
-        mixed = bytes(a ^ b for a, b in zip(old, new, strict=True)) if number else new
-        data, check = mixed + bytes([target]), crc(new) * bool(number)
-        if self._name == EV1:
-            data += crc(b"\xc4" + header + data) + check
-            sealed = encrypt(session.ev1_key, data.ljust(32, b"\x00"))
-            self._contact.ask(0xC4, header + sealed)
-        else:
-            session.command(0xC4, header, data + check, is_full=True, ends=not number)
-        self._versions[number] = target
-
-
-def write_card(
-    config: Config, wants: Wants, source: Source, uid: Uid, clock: Clock
-) -> Iterator[tuple[str, str]]:
-    """Write the secure card that ``source`` has just read, for an order of `issue` or
-    `wipe`.  Each step gives its kind of proof and what was done, in words.  The first
-    changes nothing; each takes the source's worker much less than a second.  Raises:
-    NotProven, ReaderLost."""
-    proof, why = config.proof, ""
-    assert isinstance(source, CardSource)
-    card, source.presented = source.presented, None
-    if not (proof.door_key.text and proof.issuer_key.text):
-        why = "the door has no door_key or no issuer_key; see [proof]"
-    elif card is None or not card.sak & 0x20:
-        why = "not a secure card (NTAG 424 DNA, DESFire)"
-    try:
-        if why:
-            raise NotProven(Reason.NO_PROOF, why)
-        load_aes()
-        contact = Contact(source.reader.exchange, clock.monotonic)
-        target = GENERATION * (wants is Wants.ISSUE)
-        yield from CardWriter(proof, uid, contact).steps(target)
-    except ImportError as error:
-        words = library_trouble(error)
-        raise NotProven(Reason.PROOF_UNAVAILABLE, words) from None
-    except NotProven as error:
-        if error.reason is Reason.WRONG_PROOF:
-            raise NotProven(error.reason, NOT_OURS) from None
-        raise
-
-
-ORDER_S = 60.0  # so long the owner may take to present the card
-
-
-class Order:
-    """An order of `issue` or `wipe`: the next card that is presented is written, step
-    by step on its reader's worker, while the door goes on.  A later order replaces it.
-    A card that is torn away is on no list; its next tap goes on where it ended."""
-
-    look_every_s = 0.5  # whether the verb still waits
-
-    def __init__(
-        self, keeper: Doorkeeper, request: AccessRequest, sender: Source
-    ) -> None:
-        self._keeper, self._request, self._sender = keeper, request, sender
-        self._lines = ["hold the card to the reader, and keep it there"]
-        self._card: tuple[Uid, Source] | None = None
-
-    def takes(self, request: AccessRequest, source: Source) -> bool:
-        """True for a card that is presented to this order."""
-        if request.medium not in CARDS or self._card:
-            return False
-        source.rest(inf)  # another look would end the session with this card
-        self._card = Uid(request.identifier), source
-        return True
-
-    def steps(self) -> Steps[Answer]:
-        """Wait for a card and write it, for as long as the order is good."""
-        keeper, answer = self._keeper, None
-        keeper.display.under_way[self] = Signal.ISSUING
-        keeper.display.show()
-        try:
-            while not answer and (yield from self._card_comes()):
-                answer = yield from self._try_card()
-        finally:
-            del keeper.display.under_way[self]
-            is_latest = keeper.order is self
-            keeper.order = None if is_latest else keeper.order
-        why = "the time is up" if is_latest else "a later order has replaced this one"
-        signs = [Signal.DENIED] * bool(answer and not answer.done)
-        if answer and answer.done and self._request.wants is Wants.ISSUE:
-            signs = [Signal.ENROLLED]
-        keeper.display.show(*signs)
-        return answer or Answer(False, [f"no card was finished: {why}"])
-
-    def _card_comes(self) -> Steps[bool]:
-        """True once a card is presented; False when the order is over."""
-        keeper, until = self._keeper, self._request.good_until
-
-        def is_over() -> bool:
-            return self._card is not None or keeper.order is not self
-
-        while not is_over():
-            now, is_awaited = keeper.clock.monotonic(), self._report()
-            if now >= until or not is_awaited:
-                return False
-            yield Pause(min(until, now + self.look_every_s), is_over)
-        return self._card is not None
-
-    def _report(self, *lines: str) -> bool:
-        self._lines += lines
-        return self._sender.report(self._request, self._lines)
-
-    def _try_card(self) -> Steps[Answer | None]:
-        """How it went; None where the card was torn away."""
-        assert self._card is not None
-        uid, source = self._card
-        try:
-            words = yield from self._write(uid, source)
-            return Answer(True, [f"{format_uid(uid)} {words}"])
-        except (NotProven, ReaderLost, StoreError) as error:
-            reason = getattr(error, "reason", None)
-            if reason is Reason.CARD_MOVED or isinstance(error, ReaderLost):
-                self._report("the card moved: take it away, and hold it there again")
-                return None
-            log.warning("%s: %s: %s", self._request.wants, format_uid(uid), error)
-            return Answer(False, [f"{format_uid(uid)}: {error}"])
-        finally:
-            self._card = None
-            source.rest(self._keeper.clock.monotonic())
-
-    def _write(self, uid: Uid, source: Source) -> Steps[str]:
-        """Write the card, and put it on the list, or for `wipe` off it before."""
-        keeper, order, proof = self._keeper, self._request, ""
-        by, wanted = wish_of(order)
-        self._check(uid, wanted)
-        steps = write_card(keeper.config, order.wants, source, uid, keeper.clock)
-        step = functools.partial(next, steps, None)
-        while done := (yield from call(source.worker, step)):
-            if not proof:
-                self._note(uid, utc_text(order.at))
-                if order.wants is Wants.WIPE:
-                    people = keeper.equipment.people
-                    people.change_cards([], [uid], order.at, copies=False)
-            proof, line = done
-            self._report(line)
-        card, what = wanted._replace(uid=uid, proof=proof), Change.REVOKE
-        words = "has the keys of a blank card again"
-        if order.wants is Wants.ISSUE:
-            self._list(card, wanted.uid, by)
-            keeper.check_key()
-            what, config = Change.ALLOW, keeper.config
-            limits = validity(card, config.schedules, order.at.date())
-            words = f"is {printable(card.holder)}'s: {limits}"
-        with contextlib.suppress(StoreError):
-            self._note(uid)
-        event = Event(order.at, uid, card.holder, what, source="command")
-        event = event._replace(detail=f"by {by}: {proof} card {words}")
-        keeper.events.record(event)
-        log.info("%s", describe(event))
-        return words
-
-    def _check(self, uid: Uid, wanted: Credential) -> None:
-        """Raises: NotProven where the order may not change this card."""
-        in_file = self._keeper.config.cards.get(uid)
-        found = in_file or self._keeper.equipment.people.find(uid)
-        is_plain, why = not (in_file or (found and found.proof)), ""
-        if self._keeper.wrong_key:
-            why = self._keeper.wrong_key
-        elif is_random(uid):
-            why = RANDOM_WORDS
-        elif found and self._request.wants is Wants.ISSUE:
-            if not (is_plain and uid == wanted.uid):
-                why = f"already on the list, as {printable(found.holder)}"
-        elif found and (in_file or is_plain):
-            where = "in doorpi.toml" if in_file else "on the list by its UID alone"
-            why = f"it is {where}, as {printable(found.holder)}"
-        if why:
-            raise NotProven(Reason.NO_PROOF, why)
-
-    def _note(self, uid: Uid, since: str = "") -> None:
-        """Note on disk that the card is being written, or ("") that it was."""
-        events = self._keeper.equipment.events
-        cards = unfinished_cards(events.recall(NoteKey.ISSUING)) | {uid: since}
-        text = json.dumps({uid: at for uid, at in cards.items() if at})
-        events.keep(Notes({NoteKey.ISSUING: text}))
-
-    def _list(self, card: Credential, replaced: Uid, by: str) -> None:
-        """Put ``card`` on the list, without a block, and switch off the one that it
-        replaces; in doorpi.toml, that one gets a block."""
-        people, in_file = self._keeper.equipment.people, self._keeper.config.cards
-        blocks = people.block_on(card.uid, ""), people.block_on(Uid(""), card.holder)
-        put, block, at = [card], list[Block](), self._request.at
-        if replaced in in_file:
-            block = [Block(in_file[replaced].holder, at, by, replaced)]
-        elif replaced != card.uid and (old := people.find(replaced)):
-            put.append(old._replace(enabled=False))
-        lift = [each for each in blocks if each]
-        people.change_cards(put, [], at, block, lift, copies=False)
-
-
-def wish_of(order: AccessRequest) -> tuple[str, Credential]:
-    """Who gives an order, and the new entry of the list, which has the UID of the one
-    that it replaces.  Raises: NotProven."""
-    try:
-        by, holder, *days, schedule, uid = json.loads(order.identifier)
-        first, last = (day and date.fromisoformat(day) for day in days)
-    except (TypeError, ValueError):  # of another version
-        words = "the door does not understand this order"
-        raise NotProven(Reason.NO_PROOF, words) from None
-    return str(by), Credential(
-        Uid(uid), str(holder), valid_from=first, valid_until=last,
-        schedule=schedule, source=Origin.DB,
-    )  # fmt: skip
-
-
-def unfinished_cards(text: str | None) -> dict[Uid, str]:
-    """The cards that are being written, or were torn away then, and since when."""
-    try:
-        return dict(json.loads(text or "{}"))
-    except (TypeError, ValueError):
-        return {}
 
 
 ################################################################################
@@ -9076,12 +8619,6 @@ class InboxSource(Source):
         with contextlib.suppress(StoreError):
             self._write_answers()
 
-    def report(self, request: AccessRequest, lines: Sequence[str]) -> bool:
-        try:
-            return self._inbox.report(request.id, lines)
-        except StoreError:  # the sender may wait all the same
-            return True
-
     def _write_answers(self) -> None:
         for name, answer in list(self._answers.items()):
             self._inbox.answer(name, answer)
@@ -9127,23 +8664,16 @@ def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
 
 
-def ask_door(
-    state_dir: Path,
-    clock: Clock,
-    request: AccessRequest,
-    show: Callable[[str], object] = lambda line: None,
-) -> Answer | None:
+def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
     """Hand ``request`` to the door that works with ``state_dir``, and wait for its
     answer; None if no door has begun it or ever will: however this ends, one that was
-    not begun is taken back, and so is an order, whose steps ``show`` gets.
-    Raises: StoreError.
+    not begun is taken back.  Raises: StoreError.
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
         raise StoreError(f"{state_dir}: Permission denied")
     while is_running(state_dir):
         files = inbox_files(state_dir)
         inbox = Inbox(next(filter(file_at, files), files[-1]), clock)
-        inbox.show = show
         try:
             inbox.put(request)
             answer = _awaited(inbox, state_dir, clock, request)
@@ -9154,7 +8684,7 @@ def ask_door(
                 raise
         finally:
             with contextlib.suppress(StoreError):
-                inbox.take_back(request.id, is_order=request.wants in ORDERS)
+                inbox.take_back(request.id)
             inbox.close()
         if clock.monotonic() >= request.good_until:
             return NOT_TAKEN
@@ -11218,64 +10748,6 @@ def pass_words(guest_pass: GuestPass, at: datetime) -> str:
     return printable(", ".join(words))
 
 
-# -- the keys of secure cards
-
-
-KEY_FILES = {"door_key": "door.key", "issuer_key": "issuer.key"}  # and usual files
-ON_PAPER = "{} on paper"  # the mark with the fingerprint of a key that was written down
-
-
-def on_paper(key: str) -> str:
-    """A key (32 hex digits) in groups of four; the ninth is a checksum."""
-    digits = key + hashlib.sha256(bytes.fromhex(key)).hexdigest()[:4]
-    return " ".join(digits[i : i + 4] for i in range(0, 36, 4)).upper()
-
-
-def from_paper(text: str) -> str:
-    """The key that was written down.  Raises: Refused."""
-    key = "".join(text.split())[:32]
-    is_hex = re.fullmatch(f"{HEX}{{32}}", key)
-    if not is_hex or on_paper(key).split() != text.upper().split():
-        raise Refused("`keys backup` prints a key as nine groups of four digits")
-    return key.lower()
-
-
-def wished_card(
-    args: argparse.Namespace, config: Config, store: SqliteStore, today: date
-) -> Credential:
-    """The entry that is wished for, with the UID of the one that it replaces.
-    Raises: Refused."""
-    uid = args.replace or Uid("")
-    old = (uid and Enquiry(config, store).who(uid)) or Credential(uid, "")
-    if uid and (not old.holder or not old.enabled or old.block):
-        raise Refused(f"{format_uid(uid)} lets nobody in: there is nothing to replace")
-    if old.proof or old.role is Role.MASTER:
-        raise Refused(f"{card_name(old)} cannot be replaced")
-    card = old._replace(
-        holder=args.holder or old.holder,
-        valid_until=args.until or old.valid_until,
-        schedule=args.schedule or old.schedule,
-    )
-    why = _never_works(card, config, today)
-    if why or not card.holder:
-        raise Refused(why or 'whose card is it? doorpi issue "Ken Sato"')
-    return card
-
-
-def store_keys(keys: Mapping[Path, str], folder: Path) -> None:
-    """Put each key into a new file, which only the owner of ``folder``, the service's
-    user, may read.  Raises: Refused."""
-    for path in filter(os.path.lexists, keys):
-        raise Refused(f"{path} exists, and cards may need its key: nothing was changed")
-    for path, key in keys.items():
-        try:
-            write_whole(path, f"{key}\n")
-            if os.geteuid() == 0 and folder.exists():
-                os.chown(path, folder.stat().st_uid, folder.stat().st_gid)
-        except OSError as error:
-            raise Refused(f"{path}: {(error.strerror or '').lower()}") from None
-
-
 #: What all identifiers of a person share, in an entry of the list.
 LIMITS = ("valid_from", "valid_until", "schedule", "role")
 Person = Sequence[Credential]  # all cards of one holder that have the same limits
@@ -12070,8 +11542,135 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 # -- people who are kept elsewhere
 
 
+SYNCED_TABLES = """
+CREATE TABLE members (
+    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
+    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
+    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
+    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
+) WITHOUT ROWID;
+CREATE INDEX members_uid ON members (uid);
+CREATE TABLE sources (
+    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
+) WITHOUT ROWID
+"""
+MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
+MEMBER_COLUMNS = (
+    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
+    "refusal", "spans",
+)  # fmt: skip
 #: The rest of a list that replaces an older one must be this much, or it is refused.
 MOST_LOST, MOST_LOST_SHARE = 5, 0.25
+
+
+def _member(row: Mapping[str, Any]) -> Credential:
+    """A row of MEMBER_QUERY; a broken one admits nobody."""
+    uid, holder = Uid(str(row["uid"])), str(row["holder"])
+    source = Origin(str(row["source"]).partition(" ")[0])
+    try:
+        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
+        membership = Membership(
+            id=row["id"],
+            plan=row["plan"],
+            trusted_until=datetime.fromisoformat(row["trusted_until"]),
+            refusal=Reason(row["refusal"]) if row["refusal"] else None,
+            spans=tuple((start, end) for start, end in spans),
+        )
+        return Credential(
+            uid=uid,
+            holder=holder,
+            enabled=row["enabled"] == 1,
+            valid_from=_day(row["valid_from"]),
+            valid_until=_day(row["valid_until"]),
+            schedule=row["schedule"],
+            source=source,
+            membership=membership,
+        )
+    except (LookupError, TypeError, ValueError):
+        why = "its entry in the database is broken"
+        return Credential(uid, holder, enabled=False, source=source, refused=why)
+
+
+class SyncedPeople(SqliteFile):
+    """synced.db: the people of membership systems and of lists at web addresses, which
+    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
+    settings: ``cobot``, ``list 1 ("members")``.
+
+    It is a file of its own so that no fault of a synced list can touch the list that
+    the owner made.  Every method raises StoreError.
+    """
+
+    schema = (SYNCED_TABLES,)
+
+    def find(self, uid: Uid) -> Credential | None:
+        """If several sources know it, the first that has it switched on.  Some know
+        only the first four bytes of their cards: ``01234567*``."""
+        order = "ORDER BY enabled DESC, source LIMIT 1"
+        which = f"WHERE uid IN (?, ?) {order}"
+        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
+        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
+
+    def cards(self, source: str = "") -> Iterator[Credential]:
+        """Everybody, or everybody of ``source``, by holder."""
+        which = "WHERE source = ?" if source else "WHERE ? = ''"
+        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
+        yield from (_member(dict(row)) for row in self._query(query, source))
+
+    def read_at(self, source: str) -> datetime | None:
+        """When its list was last confirmed."""
+        query = "SELECT read_at FROM sources WHERE source = ?"
+        return next((iso_time(row[0]) for row in self._query(query, source)), None)
+
+    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
+        """Its list was read at ``at`` and has not changed."""
+        with self._transaction() as db:
+            self._confirm(db, source, at, trusted_until)
+
+    def replace(
+        self,
+        source: str,
+        cards: Iterable[Credential],
+        at: datetime,
+        trusted_until: datetime,
+        *,
+        keeps_missing_once: bool = False,
+    ) -> None:
+        """Replace the list of ``source``: all of it or nothing.  With
+        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
+        dropped only when missing twice in a row."""
+        rows = [
+            (
+                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
+                c.valid_until and str(c.valid_until), c.schedule,
+                c.membership.id, c.membership.plan, c.membership.refusal or "",
+                json.dumps(c.membership.spans, default=datetime.isoformat),
+                0, source, c.uid,
+            )
+            for c in cards if c.membership
+        ]  # fmt: skip
+        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
+        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
+        with self._transaction() as db:
+            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
+            db.execute(missing, (source,))
+            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
+            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
+            db.execute(dropped, (source, int(keeps_missing_once)))
+            self._confirm(db, source, at, trusted_until)
+
+    def keep_only(self, sources: Collection[str]) -> None:
+        """Forget the lists of tables that are no longer in the settings."""
+        for (source,) in self._query("SELECT source FROM sources"):
+            if source not in sources:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM members WHERE source = ?", (source,))
+                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
+
+    def _confirm(
+        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
+    ) -> None:
+        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
+        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
 
 
 def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
@@ -12295,6 +11894,12 @@ class Unusable:
         """Nothing is under way."""
 
 
+def fault_words(error: Exception) -> str:
+    """An exception that nobody expected; its own text may hold a secret."""
+    line = traceback.extract_tb(error.__traceback__)[-1].lineno
+    return f"a fault, please report it: {type(error).__name__} in line {line}"
+
+
 class ServiceThread:
     """Runs a service until it is closed.  After a failure it waits, ever longer, and so
     does no other service.  ``state`` is "" while all is well, else why not."""
@@ -12319,10 +11924,7 @@ class ServiceThread:
                 trouble = printable(str(error))
                 wait_s = max(self._backoff.fail(), getattr(error, "after_s", 0.0))
             except Exception as error:  # the other services go on
-                line = traceback.extract_tb(error.__traceback__)[-1].lineno
-                trouble = "a fault, please report it: "
-                trouble += f"{type(error).__name__} in line {line}"
-                wait_s = self._backoff.fail()
+                trouble, wait_s = fault_words(error), self._backoff.fail()
             if not self._closing.is_set():
                 self._report(trouble)
             self._closing.wait(wait_s)
@@ -12419,8 +12021,9 @@ JAPANESE: dict[str, str] = {
     "unlocked": "解錠しました", "locked": "施錠しました", "refused": "錠が拒否しました",
     "unreachable": "錠に接続できません", "unsure": "確認できません",
     "unknown-state": "錠の状態が不明です", "interrupted": "中断されました",
-    "granted": "許可", "not-found": "未登録", "not-enabled": "無効",
-    "not-active": "有効期間前", "expired": "有効期限切れ", "passback": "連続使用",
+    "denied": "入れません", "granted": "許可", "not-found": "未登録",
+    "not-enabled": "無効", "not-active": "有効期間前", "expired": "有効期限切れ",
+    "passback": "連続使用",
     "not-permitted-at-this-time": "時間外", "clock-not-set": "時計が未設定です",
     "locked-down": "入室停止中", "random-uid": "登録できない番号", "stale": "時間切れ",
     "authority-unreachable": "照会先に接続できません", "revoked": "失効",
@@ -12584,7 +12187,7 @@ class Digest:
         self.state |= {"lines": [], "more": 0, "sent": at}
 
 
-def _put(table: dict[str, Any], key: str, value: object, most: int) -> None:
+def _put(table: dict[Any, Any], key: object, value: object, most: int) -> None:
     """Add to a table that forgets the oldest of more than ``most``."""
     table[key] = value
     if len(table) > most:
@@ -12709,20 +12312,40 @@ def notify_service(where: str, table: NotifyConfig, office: Office) -> Service:
 
 
 class TelegramBot:
-    """A bot at Telegram.  Source: core.telegram.org/bots/api."""
+    """A bot at Telegram, for several threads: each waits for the other's call.
+
+    Source: core.telegram.org/bots/api, and tdlib/telegram-bot-api 10.0 for its errors.
+    """
+
+    message_every_s = 1.0  # to one chat.  Source: Bots FAQ
+    barred_s = 600.0  # after the server did not know the token
+    call_s = 15.0
 
     def __init__(self, table: TelegramConfig, clock: Clock) -> None:
-        token = table.token.text
+        token, self._clock = table.token.text, clock
         self._client = WebClient(table.base_url, clock, secrets=[token])
-        self._path, self.close = f"/bot{token}/", self._client.close
+        self._path, self.close = f"/bot{quote(token, safe=':')}/", self._client.close
+        self._calling, self._guard = threading.Lock(), threading.Lock()
+        self._next_at: dict[int, float] = {}  # when a chat may get a message again
 
-    def call(self, method: str, within_s: float = 15.0, **arguments: object) -> Any:
-        """The result of a method.  Raises: Unavailable, whose ``reply`` has the HTTP
-        status, which is also the ``error_code``."""
+    def call(
+        self,
+        method: str,
+        kind: type[T],
+        values: Mapping[str, object] = MappingProxyType({}),
+        wait_s: float = 0.0,
+    ) -> T:
+        """The ``result`` of a method, of this ``kind``, with which it may wait for so
+        long.  Raises: Unavailable."""
+        host, limits = self._client.dialer.host, {"within_s": wait_s + self.call_s}
         ask = functools.partial(self._client.json, dict, "POST", self._path + method)
         try:
-            answer = ask(arguments, within_s=within_s, max_body=1024 * 1024)
+            with self._calling:
+                answer = ask(dict(values), max_body=1 << 20, **limits)
         except Unavailable as error:
+            if error.reply and error.reply.status in (401, 404):
+                words = f"{host}: {error.reply.words}: is telegram.token right?"
+                raise Unavailable(words, self.barred_s, reply=error.reply) from None
             with contextlib.suppress(
                 HttpUnreadable, LookupError, TypeError, ValueError
             ):
@@ -12730,34 +12353,29 @@ class TelegramBot:
                 after_s = float(body["parameters"]["retry_after"])
                 error.after_s = min(max(error.after_s, after_s), WebClient.max_pause_s)
             raise
-        if answer.get("ok") is not True or "result" not in answer:
-            raise Unavailable(f"{self._client.dialer.host}: an answer without a result")
-        return answer["result"]
+        if answer.get("ok") is not True or not isinstance(answer.get("result"), kind):
+            raise Unavailable(f"{host}: an answer without a result")
+        return cast(T, answer["result"])
 
-    def notify(self, chat: int, message: SimpleNamespace) -> None:
-        self.call(
-            "sendMessage",
-            chat_id=chat,
-            text=f"{message.door}\n{message.text}",
-            protect_content=True,
-            disable_notification=message.priority < 3,
-            link_preview_options={"is_disabled": True},
-        )
-
-
-def telegram_services(
-    where: str, table: TelegramConfig, office: Office
-) -> list[Service]:
-    """The services of [telegram]: notices to each chat."""
-    made: list[Service] = []
-    for chat, named in table.notify.items():
-        wanted = [named] if isinstance(named, str) else named
-        bot = TelegramBot(table, office.clock)
-        send, language = functools.partial(bot.notify, int(chat)), table.language
-        made.append(
-            Notices(f"{where} {chat}", wanted, language, office, send, bot.close)
-        )
-    return made
+    def send(self, chat: int, text: str, **more: object) -> None:
+        """Send plain text (names are data), once the chat may get a message.  Raises:
+        Unavailable."""
+        with self._guard:
+            now = self._clock.monotonic()
+            self._next_at = {c: at for c, at in self._next_at.items() if at > now}
+            begins = self._next_at.get(chat, now)
+            self._next_at[chat] = begins + self.message_every_s
+        self._clock.sleep(begins - now)
+        values, pause_s = {"chat_id": chat, "text": text[:4000]}, self.message_every_s
+        try:
+            self.call("sendMessage", dict, {**values, "protect_content": True, **more})
+        except Unavailable as error:
+            pause_s = max(pause_s, error.after_s)
+            raise
+        finally:
+            with self._guard:
+                ends = self._clock.monotonic() + pause_s
+                self._next_at[chat] = max(ends, self._next_at.get(chat, ends))
 
 
 # -- people who are kept elsewhere
@@ -13225,75 +12843,27 @@ def _ticket(code: str) -> str:
     return f"ticket {hashlib.sha256(code.encode()).hexdigest()}"
 
 
-class Bot:
-    """The Bot API of Telegram, for several threads: one waits for another's call.
+BOT_NAME = "telegram name"  # of a note
+INVITATION_S = 600.0
 
-    Source: core.telegram.org/bots/api, and tdlib/telegram-bot-api 10.0 for its errors.
-    """
 
-    message_every_s = 1.0  # to one chat.  Source: Bots FAQ
-    barred_s = 600.0  # after the server did not know the token
-    call_s = 15.0
-    most_text = 4_000  # characters; 4,096 are taken
-
-    def __init__(self, config: TelegramConfig, clock: Clock) -> None:
-        self._token, self._clock = quote(config.token.text, safe=":"), clock
-        self._client = WebClient(config.base_url, clock, secrets=[config.token.text])
-        self._calling, self._guard = threading.Lock(), threading.Lock()
-        self._next_at: dict[int, float] = {}  # when a chat may get a message again
-
-    def call(
-        self,
-        method: str,
-        kind: type[T],
-        values: Mapping[str, object] = MappingProxyType({}),
-        wait_s: float = 0.0,
-    ) -> T:
-        """The ``result`` of a method, of this ``kind``, after which it may wait for so
-        long.  Raises: Unavailable."""
-        host, path = self._client.dialer.host, f"/bot{self._token}/{method}"
-        limits = {"within_s": wait_s + self.call_s, "max_body": 1 << 20}
-        try:
-            with self._calling:
-                reply = self._client.json(dict, "POST", path, dict(values), **limits)
-        except Unavailable as error:
-            status = error.reply.status if error.reply else 0
-            if status in (401, 404):
-                words = f"{host}: HTTP {status}: is telegram.token right?"
-                raise Unavailable(words, self.barred_s, reply=error.reply) from None
-            with contextlib.suppress(HttpUnreadable, Unreadable):
-                answer = error.reply.json(dict) if error.reply else {}
-                more = _field(answer, "parameters", dict)
-                error.after_s = min(_field(more, "retry_after", int), 3_600)
-            raise
-        if reply.get("ok") is not True or not isinstance(reply.get("result"), kind):
-            raise Unavailable(f"{host}: an answer without a result")
-        return cast(T, reply["result"])
-
-    def send(self, chat: int, text: str, **more: object) -> None:
-        """Send plain text, once the chat may get a message.  Raises: Unavailable."""
-        with self._guard:
-            now = self._clock.monotonic()
-            self._next_at = {c: at for c, at in self._next_at.items() if at > now}
-            begins = self._next_at.get(chat, now)
-            self._next_at[chat] = begins + self.message_every_s
-        self._clock.sleep(begins - now)
-        # Names are data: no parse_mode.
-        text = text[: self.most_text]
-        values = {"chat_id": chat, "text": text, "protect_content": True, **more}
-        pause_s = self.message_every_s
-        try:
-            self.call("sendMessage", dict, values)
-        except Unavailable as error:
-            pause_s = max(pause_s, error.after_s)
-            raise
-        finally:
-            with self._guard:
-                ends = self._clock.monotonic() + pause_s
-                self._next_at[chat] = max(ends, self._next_at.get(chat, ends))
-
-    def close(self) -> None:
-        self._client.close()
+def make_invitation(
+    store: OnlineStore, clock: Clock, config: Config, card: Credential, by: str
+) -> str:
+    """A link with which somebody joins the chat as the holder of ``card``, with its
+    limits.  Raises: Refused, StoreError."""
+    at, name = clock.now(), store.recall(BOT_NAME)
+    why = _never_works(card, config, at.date())
+    if "telegram" not in config.online:
+        why = "there is no chat: [telegram] is not in the settings"
+    elif not name:
+        why = "the bot is not known yet: sudo systemctl start doorpi-online"
+    if why:
+        raise Refused(why)
+    until = card.valid_until and str(card.valid_until)
+    grant = card.holder, until, card.schedule, by, utc_text(at)
+    code = make_ticket(store, clock, grant, INVITATION_S)
+    return f"https://t.me/{name}?start={code}"
 
 
 class ChatMessage(NamedTuple):
@@ -13341,7 +12911,7 @@ def read_update(update: Mapping[str, Any]) -> ChatMessage | None:
         return None
 
 
-#: The commands, and what they do.
+#: The commands and what they do, in English and Japanese.
 CHAT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "open": ("unlock the door", "解錠する"),
     "lock": ("lock the door", "施錠する"),
@@ -13353,89 +12923,30 @@ CHAT_COMMANDS: Mapping[str, tuple[str, str]] = {
 BUTTONS: Mapping[str, tuple[str, str]] = {
     "open": ("Unlock", "解錠"), "lock": ("Lock", "施錠"), "status": ("Status", "状態"),
 }  # fmt: skip
-
-#: What the chat says, in English and Japanese; of results by the log's word for them.
+#: What else the chat says.
 CHAT_WORDS: Mapping[str, tuple[str, str]] = {
-    "unlocked": ("unlocked", "解錠しました。"),
-    "locked": ("locked", "施錠しました。"),
-    "refused": ("refused, nothing was moved", "錠を操作できませんでした。"),
-    "unreachable": (
-        "unreachable, nothing was moved", "接続できず、錠を操作できませんでした。"),
-    "unsure": (
-        "unsure: sent but not confirmed, please try the door",
-        "操作を送信しましたが、結果を確認できません。ドアをお確かめください。"),
-    "unknown-state": (
-        "unknown-state: the lock's state is not known, so nothing was sent",
-        "錠の状態がわからないため、操作しませんでした。"),
-    "interrupted": (
-        "interrupted, please look at the door",
-        "処理が中断されました。ドアをお確かめください。"),
-    "not-running": (
-        "the door is not running, so nothing was done",
-        "ドアの装置が動いていないため、何もしませんでした。"),
-    "not-known": (
-        "it is not known whether your /{} was carried out: see /status",
-        "/{} が実行されたかどうか確認できません。/status でお確かめください。"),
-    "clock-not-set": (
-        "denied: clock-not-set, so nobody knows how old your message is",
-        "装置の時計が合っていないため、受け付けられません。"),
-    "stale": (
-        "denied: stale, your message came too late: please send it again",
-        "届くのが遅れたため、何もしませんでした。もう一度お送りください。"),
-    "not-own": (
-        "forwarded and automatic messages do not count: please write it yourself",
-        "転送や自動送信のメッセージは受け付けません。ご自分でお送りください。"),
-    "button-over": (
-        "this button has expired: see /help",
-        "このボタンは期限切れです。/help でもう一度表示できます。"),
-    "stranger": (
-        "You are not on the list. Your number here is {}: please ask the owner.",
-        "登録されていません。番号 {} を管理者にお知らせください。"),
-    "joined": ("welcome, {}", "{}さんを登録しました。"),
-    "link-over": (
-        "this link has expired or was used before: please ask for a new one",
-        "このリンクは期限切れか使用済みです。管理者にお問い合わせください。"),
-    "masters": ("/who is for masters only", "/who は管理者だけが使えます。"),
-    "nobody": ("nobody came today", "今日はまだどなたも入室していません。"),
+    "check": ("; please try the door", "。ドアをお確かめください"),
+    "not-running": ("the door is not running, so nothing was done",
+                    "ドアの装置が動いていないため、何もしませんでした"),
+    "not-known": ("it is not known whether your /{} was carried out: see /status",
+                  "/{} が実行されたかどうか不明です。/status でお確かめください"),
+    "clock-not-set": ("denied: clock-not-set, so nobody knows how old your message is",
+                      "装置の時計が合っていないため、受け付けられません"),
+    "stale": ("denied: stale, your message came too late: please send it again",
+              "届くのが遅れたため、何もしませんでした。もう一度お送りください"),
+    "not-own": ("forwarded and automatic messages do not count: please write it",
+                "転送や自動送信は受け付けません。ご自分でお書きください"),
+    "button-over": ("this button has expired: see /help",
+                    "このボタンは期限切れです。/help で新しく表示できます"),
+    "stranger": ("You are not on the list. Please tell the owner your number: {}",
+                 "登録されていません。番号 {} を管理者にお知らせください"),
+    "joined": ("welcome, {}", "{}さんを登録しました"),
+    "link-over": ("this link has expired or was used before: please ask for a new one",
+                  "このリンクは期限切れか使用済みです。管理者にお問い合わせください"),
+    "masters": ("/who is for masters only", "/who は管理者だけが使えます"),
+    "nobody": ("nobody came today", "今日はまだどなたも入室していません"),
 }  # fmt: skip
-#: Reasons, and the states of a lock; in English the log's own words do.
-WORDS_JA: Mapping[str, str] = {
-    Reason.GRANTED: "今入れます。",
-    Reason.LOCKED_DOWN: "入室停止中です。どなたも入れません。",
-    Reason.NOT_FOUND: "登録されていません。",
-    Reason.NOT_ENABLED: "利用が停止されています。",
-    Reason.NOT_ACTIVE: "まだ利用開始日になっていません。",
-    Reason.EXPIRED: "有効期限が切れています。",
-    Reason.CLOCK_NOT_SET: "装置の時計が合っていないため、入れません。",
-    Reason.NOT_PERMITTED_AT_THIS_TIME: "入室できる時間帯ではありません。",
-    Reason.PASSBACK: "続けて操作するには、しばらくお待ちください。",
-    Reason.STALE: "届くのが遅れたため、何もしませんでした。",
-    LockState.LOCKED: "施錠されています。",
-    LockState.UNLOCKED: "解錠されています。",
-    LockState.UNKNOWN: "錠の状態を確認できません。",
-}
-
-BOT_NAME = "telegram name"  # of a note
-INVITATION_S = 600.0
-
-
-def make_invitation(
-    store: OnlineStore, clock: Clock, config: Config, card: Credential, by: str
-) -> str:
-    """A link with which somebody joins the chat as the holder of ``card``, with its
-    limits.  Raises: Refused, StoreError."""
-    at, name = clock.now(), store.recall(BOT_NAME)
-    why = _never_works(card, config, at.date())
-    if "telegram" not in config.online:
-        why = "there is no chat: [telegram] is not in the settings"
-    elif not name:
-        why = "the bot is not known yet: sudo systemctl start doorpi-online"
-    if why:
-        raise Refused(why)
-    until = card.valid_until and str(card.valid_until)
-    grant = card.holder, until, card.schedule, by, utc_text(at)
-    code = make_ticket(store, clock, grant, INVITATION_S)
-    return f"https://t.me/{name}?start={code}"
+STATES_JA = {"locked": "施錠されています", "unlocked": "解錠されています"}
 
 
 class ChatTask(NamedTuple):
@@ -13450,6 +12961,11 @@ class ChatTask(NamedTuple):
     #: What a link grants: holder, last day, schedule, who made it and when.
     grant: tuple[str, str | None, str | None, str, str] | None = None
     answer: str = ""  # that could not be sent yet
+    arrived: float | None = None  # monotonic; None: it was perhaps begun before
+
+    @property
+    def uid(self) -> Uid:
+        return chat_user(self.user)
 
 
 class Telegram:
@@ -13471,22 +12987,23 @@ class Telegram:
     #: Whoever is denied for another reason gets no answers about the door.
     may_ask = (Reason.GRANTED, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
 
-    def __init__(self, name: str, config: TelegramConfig, office: Office) -> None:
+    def __init__(
+        self, name: str, table: TelegramConfig, office: Office, bot: TelegramBot
+    ) -> None:
+        """``bot`` sends the answers."""
         self.name, self._office, self._clock = name, office, office.clock
-        self._config, self._store = office.config, office.store
-        self._language = LANGUAGES.index(config.language)
-        self._polls, self._bot = Bot(config, self._clock), Bot(config, self._clock)
+        self._store, self._is_ja = office.store, table.language == "ja"
+        self._polls, self._bot = TelegramBot(table, office.clock), bot
         self._people = Forgiving(office.people, self._report)
         self._events = Forgiving(office.events, self._report)
-        self._list = LocalList(self._config.cards, self._people)
-        number = config.token.text.partition(":")[0]
+        number = table.token.text.partition(":")[0]
         self._offset = f"telegram {number} offset"  # another bot has its own
         self._is_introduced = self._is_well = False
         self._conflicts, self._conflict_by = 0, inf
         self._at_once: dict[int, ChatTask] = {}
         self._refused_at: dict[int, float] = {}
         self._strangers = CallRate(10)
-        self._answers: Mapping[str, Callable[[ChatTask, float | None], str]] = {
+        self._answers: Mapping[str, Callable[[ChatTask], str]] = {
             "open": self._move, "lock": self._move, "status": self._status,
             "why": self._why, "who": self._who, "help": self._help, "join": self._join,
         }  # fmt: skip
@@ -13526,7 +13043,7 @@ class Telegram:
         name = self._polls.call("getMe", dict).get("username")
         self._store.keep(BOT_NAME, str(name or ""))
         commands = [
-            {"command": command, "description": words[self._language]}
+            {"command": command, "description": words[self._is_ja]}
             for command, words in CHAT_COMMANDS.items()
         ]
         with contextlib.suppress(Unavailable):
@@ -13571,7 +13088,7 @@ class Telegram:
     ) -> ChatTask | None:
         """What is to be done about a message; None: nothing."""
         user, grant, (word, code) = message.user, None, message.command
-        who, at_once = self._known(user), [*self._at_once.values(), *new]
+        who, at_once = self._known(chat_user(user)), [*self._at_once.values(), *new]
         if [task.user for task in at_once].count(user) >= self.most_at_once:
             return None
         if refusal := self._refusal(message, who):
@@ -13591,7 +13108,7 @@ class Telegram:
     def _refusal(self, message: ChatMessage, who: Credential | None) -> str:
         """Why a message is not taken, whatever it asks for; "" if it is."""
         age_s = self._clock.now().timestamp() - message.sent_at
-        is_trusted = trusts_clock(self._config, self._events, self._clock)
+        is_trusted = trusts_clock(self._office.config, self._events, self._clock)
         refusals = {
             "stranger": not who and message.command[0] != "start",
             "not-own": not message.is_own,
@@ -13606,11 +13123,8 @@ class Telegram:
         is_told = now < self._refused_at.get(user, -inf)
         if is_told or (is_strange and self._strangers.wait_s(now)):
             return False
-        latest = dict([*self._refused_at.items()][-1_000:])
-        self._refused_at = latest | {user: now + self.refused_every_s[is_strange]}
-        log.info(
-            "%s: a message of telegram:%d was not taken: %s", self.name, user, word
-        )
+        _put(self._refused_at, user, now + self.refused_every_s[is_strange], 1_000)
+        log.info("%s: telegram:%d wrote, but: %s", self.name, user, word)
         return True
 
     def _attend_to(self, new: Collection[int], arrived: float) -> None:
@@ -13619,21 +13133,19 @@ class Telegram:
         for name, text in self._store.under("task ").items():
             if name not in busy:
                 task = ChatTask(*json.loads(text))
+                task = task._replace(arrived=arrived if task.id in new else None)
                 self._at_once[task.id] = task
-                begun = arrived if task.id in new else None
-                attend = functools.partial(self._attend, task, begun)
-                start_thread(attend, f"{self.name} {task.id}")
+                start_thread(functools.partial(self._attend, task), f"chat {task.id}")
 
-    def _attend(self, task: ChatTask, arrived: float | None) -> None:
-        """Answer a message; ``arrived``: None if that was perhaps begun before."""
+    def _attend(self, task: ChatTask) -> None:
         left: str | None = None  # for the next poll that succeeds
         try:
             if not task.answer:
-                answer = self._answers.get(task.word, self._refuse)
-                task = task._replace(answer=answer(task, arrived))
+                answer = self._answers.get(task.word, self._refuse)(task)
+                task = task._replace(answer=answer, arrived=None)
             self._tell(task)
         except StoreError as error:
-            left = json.dumps(task)
+            left = json.dumps(task._replace(arrived=None))
             self._report(str(error))
         except Unavailable as error:
             status = error.reply.status if error.reply else 0
@@ -13641,8 +13153,7 @@ class Telegram:
                 left = json.dumps(task)
             self._report(f"an answer was not sent, or may be lost: {error}")
         except Exception as error:  # the others go on
-            self._report(f"a fault, please report it: {type(error).__name__}")
-            log.debug("%s", traceback.format_exc())
+            self._report(fault_words(error))
         finally:
             with contextlib.suppress(StoreError):
                 self._store.change({f"task {task.id}": left})
@@ -13661,7 +13172,7 @@ class Telegram:
         if task.word in ("help", "join", "status"):
             code = make_ticket(self._store, self._clock, task.user, self.button_s)
             row = [
-                {"text": each[self._language], "callback_data": f"/{word} {code}"}
+                {"text": each[self._is_ja], "callback_data": f"/{word} {code}"}
                 for word, each in BUTTONS.items()
             ]
             more["reply_markup"] = {"inline_keyboard": [row]}
@@ -13670,140 +13181,155 @@ class Telegram:
     # -- answers
 
     def _of_door(self, text: str) -> str:
-        colon = "：" if self._language else ":" if text[0] == "\n" else ": "
-        return f"{printable(self._config.door.name)}{colon}{text}"
+        colon = "：" if self._is_ja else ":" if text[0] == "\n" else ": "
+        return f"{printable(self._office.config.door.name)}{colon}{text}"
 
     def _says(self, word: str, *values: object) -> str:
-        return self._of_door(CHAT_WORDS[word][self._language].format(*values))
+        return self._of_door(CHAT_WORDS[word][self._is_ja].format(*values))
 
-    def _refuse(self, task: ChatTask, _: float | None) -> str:
+    def _refuse(self, task: ChatTask) -> str:
         if task.word == "stranger":  # who need not know the name of the door
-            return CHAT_WORDS[task.word][self._language].format(task.user)
+            return CHAT_WORDS[task.word][self._is_ja].format(task.user)
         return self._says(task.word)
 
     def _outcome(self, line: str) -> str:
-        """An answer of the door, in the words of the chat."""
+        """An answer of the door."""
         word, _, detail = line.partition(": ")
-        if word in CHAT_WORDS:
-            form = (" ({})", "（{}）")[self._language]
-            return self._says(word) + (form.format(detail) if detail else "")
-        return self._of_door(WORDS_JA.get(detail, line) if self._language else line)
+        if self._is_ja:
+            line = f"{spoken(word, 'ja')}（{spoken(detail, 'ja')}）".removesuffix(
+                "（）"
+            )
+        is_doubtful = word in (Result.UNSURE, Result.INTERRUPTED)
+        return self._of_door(line + CHAT_WORDS["check"][self._is_ja] * is_doubtful)
 
-    def _known(self, user: int) -> Credential | None:
-        at, uid = self._clock.now(), chat_user(user)
-        return self._list.look_up(AccessRequest(Medium.CHAT, uid, at, 0.0, inf))
+    def _known(self, uid: Uid) -> Credential | None:
+        people = LocalList(self._office.config.cards, self._people)
+        return people.look_up(
+            AccessRequest(Medium.CHAT, uid, self._clock.now(), 0.0, inf)
+        )
 
-    def _when(self, user: int) -> Circumstances:
-        known = self._config, self._events
+    def _when(self, uid: Uid) -> Circumstances:
+        known = self._office.config, self._events
+        when = circumstances(*known, uid, self._clock.now())
         is_set = trusts_clock(*known, self._clock)
-        when = circumstances(*known, chat_user(user), self._clock.now())
         return when._replace(clock_set=is_set, local=self._clock.local)
 
-    def _no(self, user: int) -> str:
+    def _no(self, uid: Uid) -> str:
         """That somebody may not ask about the door; "" if they may."""
-        reason = decide(chat_user(user), self._known(user), self._when(user)).reason
+        reason = decide(uid, self._known(uid), self._when(uid)).reason
         return "" if reason in self.may_ask else self._outcome(f"denied: {reason}")
 
-    def _ask(
-        self, task: ChatTask, wants: Wants, arrived: float | None
-    ) -> Answer | None:
+    def _ask(self, task: ChatTask, wants: Wants) -> Answer | None:
         """The door's answer.  A request that was perhaps handed over before is not
         handed over now, for its time is up; but its answer may be there."""
         since, good_s = self._clock.monotonic(), 0.0
-        if arrived is not None:
-            since, good_s = arrived, self._config.lock.unlock_window_s
-        request = AccessRequest(
-            Medium.CHAT, chat_user(task.user), self._clock.now(), since,
-            since + good_s, wants, id=f"telegram-{task.id}",
-        )  # fmt: skip
+        if task.arrived is not None:
+            since, good_s = task.arrived, self._office.config.lock.unlock_window_s
+        by, at, name = since + good_s, self._clock.now(), f"telegram-{task.id}"
+        request = AccessRequest(Medium.CHAT, task.uid, at, since, by, wants, id=name)
         return self._office.ask(request)
 
-    def _move(self, task: ChatTask, arrived: float | None) -> str:
+    def _move(self, task: ChatTask) -> str:
         wants = Wants.UNLOCK if task.word == "open" else Wants.LOCK
-        answer = self._ask(task, wants, arrived)
-        if arrived is None and answer in (None, NOT_TAKEN):
+        answer = self._ask(task, wants)
+        if task.arrived is None and answer in (None, NOT_TAKEN):
             return self._says("not-known", task.word)
         return self._outcome(answer.lines[0]) if answer else self._says("not-running")
 
-    def _status(self, task: ChatTask, _: float | None) -> str:
-        if no := self._no(task.user):
+    def _status(self, task: ChatTask) -> str:
+        if no := self._no(task.uid):
             return no
-        answer = self._ask(task, Wants.STATUS, self._clock.monotonic())
+        now = self._clock.monotonic()  # a question may be asked again
+        answer = self._ask(task._replace(arrived=now), Wants.STATUS)
         if answer is None:
             return self._says("not-running")
         first, *others = answer.lines
-        if self._language:
+        if self._is_ja:
             state, percent = first.partition(",")[0], re.search(r"(\d+) %", first)
-            first = WORDS_JA.get(state, WORDS_JA[LockState.UNKNOWN])
-            first += f"電池残量は {percent[1]} % です。" if percent else ""
-            others = [WORDS_JA[Reason.LOCKED_DOWN]] * (LOCKED_DOWN_WORDS in others)
+            first = STATES_JA.get(state, spoken(Result.UNKNOWN_STATE, "ja"))
+            first += f"。電池残量 {percent[1]} %" if percent else ""
+            is_down = LOCKED_DOWN_WORDS in others
+            others = [spoken(Reason.LOCKED_DOWN, "ja")] * is_down
         return self._of_door("\n".join([first, *others]))
 
-    def _why(self, task: ChatTask, _: float | None) -> str:
-        uid, who = chat_user(task.user), self._known(task.user)
-        is_down = bool(self._people.locked_down())
-        when = self._when(task.user)._replace(locked_down=is_down)
+    def _why(self, task: ChatTask) -> str:
+        uid, who, when = task.uid, self._known(task.uid), self._when(task.uid)
+        when = when._replace(locked_down=bool(self._people.locked_down()))
         reason, turn = decide(uid, who, when).reason, None
         if reason is Reason.NOT_ENABLED:  # by whom is the owner's affair
             return self._outcome(f"denied: {reason}")
-        if not self._language:
+        if not self._is_ja:
             return self._of_door(in_one_sentence(uid, who, when, is_now=True))
+        words, form = f"今は入れません（{spoken(reason, 'ja')}）", "次は{}から入れます"
+        if reason is Reason.GRANTED:
+            words, form = "今入れます", "{}までです"
         if who and reason in (Reason.GRANTED, *PASSING):
             turn = next_turn(uid, who, when)
-        words = WORDS_JA.get(reason, reason)
         if turn:
-            form = (
-                "{}までです。"
-                if reason is Reason.GRANTED
-                else "次に入れるのは{}からです。"
-            )
             at = turn[0].at
-            words += form.format(f"{at.month}月{at.day}日 {at:%H:%M} ")
+            words += "。" + form.format(f"{at.month}月{at.day}日 {at:%H:%M} ")
         return self._of_door(words)
 
-    def _who(self, task: ChatTask, _: float | None) -> str:
-        uid = chat_user(task.user)
-        listed = self._config.cards.get(uid) or self._people.find(uid)
-        if no := self._no(task.user):
+    def _who(self, task: ChatTask) -> str:
+        cards, today = self._office.config.cards, self._clock.now().date()
+        listed = cards.get(task.uid) or self._people.find(task.uid)
+        if no := self._no(task.uid):
             return no
         if not listed or listed.role is not Role.MASTER:
             return self._says("masters")
-        today = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        came = [
-            f"{self._clock.local(event.at):%H:%M} {holder_words(event)}, {event.source}"
-            for event in self._office.events.read(since=today)
-            if event.result is Result.UNLOCKED
-        ]
-        lines = "\n".join(["", *came[-60:]])
-        return self._of_door(lines) if came else self._says("nobody")
+        came, since = list[str](), self._clock.now() - timedelta(days=1, hours=1)
+        for event in self._office.events.read(since=since):
+            at = self._clock.local(event.at)
+            if event.result is Result.UNLOCKED and at.date() == today:
+                came.append(f"\n{at:%H:%M} {holder_words(event)}, {event.source}")
+        return self._of_door("".join(came[-60:])) if came else self._says("nobody")
 
-    def _help(self, task: ChatTask, _: float | None) -> str:
+    def _help(self, task: ChatTask) -> str:
         known = CHAT_COMMANDS.items()
-        lines = [f"/{command} - {words[self._language]}" for command, words in known]
-        return self._of_door("\n".join(["", *lines]))
+        lines = [f"\n/{command} - {words[self._is_ja]}" for command, words in known]
+        return self._of_door("".join(lines))
 
-    def _join(self, task: ChatTask, arrived: float | None) -> str:
+    def _join(self, task: ChatTask) -> str:
         """Put the sender on the list, as the owner's link says."""
-        uid, people, at = chat_user(task.user), self._office.people, self._clock.now()
+        people, config, at = self._office.people, self._office.config, self._clock.now()
         holder, until, schedule, by, made_at = task.grant or ("", None, None, "", "")
-        card = Credential(uid, holder, valid_until=_day(until), schedule=schedule)
+        card = Credential(task.uid, holder, valid_until=_day(until), schedule=schedule)
         revoked = {
             each.uid or folded(each.holder)
             for each in people.blocks()
             if utc_text(each.since) > made_at
         }
         try:
-            if not revoked.isdisjoint((uid, folded(holder))):
+            if not revoked.isdisjoint((card.uid, folded(holder))):
                 raise Refused(f"{holder} was revoked meanwhile")
-            card = card._replace(source=Origin.DB)
-            card, _, _ = allow_card(people, self._config, card, at)
+            allow_card(people, config, card._replace(source=Origin.DB), at)
         except Refused as error:
             self._report(f"a link was not taken: {error}")
             return self._says("link-over")
-        words = f"by {by}: {uid}: {validity(card, self._config.schedules, at.date())}"
-        change = Event(at, uid, holder, Change.ALLOW, source="command", detail=words)
-        self._events.record(change)
-        return f"{self._says('joined', holder)}\n{self._help(task, arrived)}"
+        words = f"by {by}: {card.uid}: {validity(card, config.schedules, at.date())}"
+        self._events.record(
+            Event(at, card.uid, holder, Change.ALLOW, source="command", detail=words)
+        )
+        return f"{self._says('joined', holder)}\n{self._help(task)}"
+
+
+def telegram_services(
+    where: str, table: TelegramConfig, office: Office
+) -> list[Service]:
+    """The services of [telegram]: the chat, and notices to those who want them."""
+    bot = TelegramBot(table, office.clock)
+
+    def post(chat: int, message: SimpleNamespace) -> None:
+        is_quiet, no_preview = message.priority < 3, {"is_disabled": True}
+        more = {"disable_notification": is_quiet, "link_preview_options": no_preview}
+        bot.send(chat, f"{message.door}\n{message.text}", **more)
+
+    made: list[Service] = [Telegram(where, table, office, bot)]
+    for chat, named in table.notify.items():
+        wanted = [named] if isinstance(named, str) else named
+        send, name = functools.partial(post, int(chat)), f"{where} {chat}"
+        made.append(Notices(name, wanted, table.language, office, send, bot.close))
+    return made
 
 
 ################################################################################
@@ -14006,23 +13532,6 @@ def _row(panel: Panel, middle: float, sign: Signal, pattern: Pattern) -> Iterato
                 yield box(left, top, right, bottom, fill=fill, class_=name.split()[0])
             if second > panel.seconds - CELL_S / 2:
                 break
-
-
-GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
-
-
-def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
-    """The meaning of the lights, drawn from the patterns themselves."""
-    yield "4 seconds of each signal: G green, R red, A both, . dark"
-    names = max(map(len, patterns))
-    for sign, pattern in patterns.items():
-        line = timeline(pattern, 40)
-        if colours:
-            line = "".join(painted(glyph, GLYPH_COLOURS[glyph]) for glyph in line)
-        yield ""
-        yield f"{sign.value:<{names}}  {line}  {MEANINGS[sign]}"
-        yield f"{'':<{names + 2 + 40}}  {MEANINGS_JA[sign]}"
-        yield f"{'':<{names}}  {looks(pattern)}"
 
 
 # -- the chart of the log
@@ -14812,14 +14321,16 @@ def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
         kept = store.events.recall(NoteKey.BACKUP) if store.events.exists() else None
         is_locked_down = store.people.locked_down()
     if changed_at:
-        words, do = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}", ""
+        backup_at = datetime.fromisoformat(kept) if kept else changed_at
+        backup = f"{backup_at.astimezone():%Y-%m-%d}"
+        words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
+        do = BACK_UP
         if not kept:
-            words, do = f"{words}, and was never backed up", BACK_UP
+            words += ", and was never backed up"
+        elif backup_at < changed_at:
+            words += f", after its last backup on {backup}"
         else:
-            backup_at = datetime.fromisoformat(kept)
-            do = BACK_UP * (backup_at < changed_at)
-            is_it = "after its last backup" if do else "and backed up"
-            words += f", {is_it} on {backup_at.astimezone():%Y-%m-%d}"
+            words, do = f"{words}, and backed up on {backup}", ""
         yield warn_if(do, "backup", words)
     elif broken := sorted(store.people.path.parent.glob("cards.db.broken-*")):
         words = f"the database's list was lost; what was left of it: {broken[-1]}"
@@ -14831,40 +14342,6 @@ def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
     if is_locked_down:
         do = "sudo doorpi lockdown off"
         yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
-
-
-def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
-    """Whether the keys of secure cards are those of this list and are written down, and
-    which cards were torn away while they were written."""
-    with contextlib.closing(store):
-        for name in KEY_FILES:
-            key, known = getattr(proof, name), store.people.fingerprint_of(name)
-            mine = key.text and fingerprint(key)
-            paper = store.people.fingerprint_of(ON_PAPER.format(name))
-            if not mine:
-                words = "not here; only to issue and wipe cards is it needed"
-                yield Finding(OK, "keys", f"{name}: {words}")
-            elif known not in ("", mine):
-                words = f"{name}: not the key of this list: it is {mine}, not {known}"
-                do = "put the right file back, or sudo doorpi keys restore"
-                yield Finding(FAIL, "keys", words, do)
-            else:
-                do = "sudo doorpi keys backup" * (paper != mine)
-                words = ", not written down yet" if do else ", and is on paper"
-                words = f"{name}: the key of this list ({mine}){words}"
-                yield warn_if(do, "keys", words)
-        unfinished = unfinished_cards(store.events.recall(NoteKey.ISSUING))
-    for uid, since in unfinished.items():
-        words = f"{format_uid(uid)} was taken away on {since[:10]} while it was written"
-        yield Finding(WARN, "keys", words, "issue or wipe it again")
-
-
-def checked_keys(proof: ProofConfig, store: SqliteStore) -> list[Finding]:
-    """Compare the keys with those that the list knows, and note new ones."""
-    for name in KEY_FILES:
-        if (key := getattr(proof, name)).text and not store.people.fingerprint_of(name):
-            store.people.keep_fingerprint(name, fingerprint(key))
-    return [*diagnose_keys(proof, store)]
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -14898,7 +14375,6 @@ def build(
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
         publish=functools.partial(publish_troubles, folder),
-        new_order=Order,
     )
     keeper = Doorkeeper(
         config,
@@ -14963,7 +14439,8 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     """The database in ``state_dir``; the door's own (``repair``) hardly waits for
     another process."""
     path, busy_s = Path(config.door.state_dir) / "doorpi.db", 0.25 if repair else 5.0
-    return SqliteStore(path, repair=repair, busy_s=busy_s)
+    synced = SyncedPeople(path.with_name("synced.db"), busy_s=busy_s)
+    return SqliteStore(path, synced, repair=repair, busy_s=busy_s)
 
 
 #: The owner's file, with the makers of what is replaced when it changes.
@@ -15137,7 +14614,6 @@ def _follow_edits(
 
 
 # -- the settings
-
 
 NOT_CONSIDERED = "its contents are not considered here"
 
@@ -15337,7 +14813,7 @@ def _invite(args: argparse.Namespace, config: Config, clock: Clock) -> None:
     say(link)
     if sys.stdout.isatty():
         with contextlib.suppress(ImportError):
-            say(drawn(link))
+            say(drawn(link).rstrip("\n"))
     minutes, words = INVITATION_S / 60, validity(card, config.schedules, at.date())
     complain(
         f"whoever opens this link first, in the next {minutes:.0f} minutes, may enter"
@@ -15414,77 +14890,6 @@ def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
         f" {len(changes.removed):,} removed: {_names(card.holder for card in cards)}"
     )
     _log_change(store, at, Change.IMPORT, words, cards)
-
-
-def cmd_keys(args: argparse.Namespace) -> int:
-    path = find_config(args.config, os.environ)
-    proof = (written := read_config(path, os.environ, ())).proof
-    place, keys = NamedFiles(path, os.environ).place, dict[Path, str]()
-    for name, usual in KEY_FILES.items() if args.action in ("new", "restore") else ():
-        key = os.urandom(16).hex()
-        if args.action == "restore":
-            _say_now(f"{name}, nine groups of four digits (only Enter: leave it out):")
-            key = (text := sys.stdin.readline().strip()) and from_paper(text)
-        if key:
-            keys[place(getattr(proof, name).file or usual)] = key
-    store_keys(keys, Path(written.door.state_dir))
-    say(f"{file} is made" for file in keys)
-    if not proof.door_key:
-        say(["put this into doorpi.toml, and then: doorpi keys check", "[proof]"])
-        say(f'{name} = {{ file = "{file}" }}' for name, file in KEY_FILES.items())
-        return EX_OK
-    proof = (config := load(args, ("proof",))).proof
-    with contextlib.closing(make_store(config)) as store:
-        if args.action == "backup":
-            _back_up_keys(proof, store)
-        findings = checked_keys(proof, store)
-    say(f"{each.words}{'; ' * bool(each.do)}{each.do}" for each in findings)
-    return EX_FAILED if any(each.health is FAIL for each in findings) else EX_OK
-
-
-def _back_up_keys(proof: ProofConfig, store: SqliteStore) -> None:
-    """Print the keys for paper.  Raises: Refused, if nobody has written them down."""
-    keys = {name: getattr(proof, name) for name in KEY_FILES}
-    if not all(key.text for key in keys.values()):
-        raise Refused("put the issuer_key back first; nothing was printed")
-    say(f"{name:10}  {on_paper(key.text)}" for name, key in keys.items())
-    say("Write both down, and keep the paper where no thief of this computer finds it.")
-    _say_now("To confirm that, type the last four characters of the second line:")
-    if sys.stdin.readline().strip().upper() != on_paper(proof.issuer_key.text)[-4:]:
-        raise Refused("that is not what was printed: not confirmed")
-    for name, key in keys.items():
-        store.people.keep_fingerprint(ON_PAPER.format(name), fingerprint(key))
-
-
-def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
-    """Have the running door issue or wipe the card that is presented next."""
-    config, clock = load(args, ("proof",)), SystemClock()
-    with contextlib.closing(make_store(config)) as store:
-        if not (config.proof.door_key.text and config.proof.issuer_key.text):
-            raise Refused("this needs the door_key and the issuer_key of [proof]")
-        for finding in checked_keys(config.proof, store):
-            if finding.health is FAIL:
-                raise Refused(f"{finding.words}; {finding.do}")
-        card = Credential(Uid(""), "")
-        if wants is Wants.ISSUE:
-            card = wished_card(args, config, store, clock.now().date())
-    ProcessSignals().install()  # the order is withdrawn, however this ends
-    wish = [_asking_user(), card.holder, card.valid_from, card.valid_until]
-    text = json.dumps([*wish, card.schedule, card.uid], default=str)
-    now, name = clock.monotonic(), os.urandom(8).hex()
-    order = AccessRequest(
-        Medium.COMMAND, text, clock.now(), now, now + ORDER_S, wants, id=name
-    )
-    answer = ask_door(Path(config.door.state_dir), clock, order, _say_now)
-    if answer is None:
-        raise Refused("the door does not run: sudo systemctl start doorpi")
-    say(answer.lines)
-    return EX_OK if answer.done else EX_FAILED
-
-
-def _say_now(line: str) -> None:
-    say(line)
-    sys.stdout.flush()
 
 
 def cmd_pass(args: argparse.Namespace) -> int:
@@ -15880,8 +15285,6 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store)
     yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
-    if config.proof.door_key:
-        yield "keys", diagnose_keys(config.proof, store)
     for where, access in locks_of(config).items():
         yield where, _lock_findings(where, access, config, clock, runs)
     for each in config.scanners:
@@ -15932,6 +15335,23 @@ def cmd_legend(args: argparse.Namespace) -> None:
         say(legend_svg(patterns, name))
     else:
         say(legend(patterns, colours=sys.stdout.isatty()))
+
+
+GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
+
+
+def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
+    """The meaning of the lights, drawn from the patterns themselves."""
+    yield "4 seconds of each signal: G green, R red, A both, . dark"
+    names = max(map(len, patterns))
+    for sign, pattern in patterns.items():
+        line = timeline(pattern, 40)
+        if colours:
+            line = "".join(painted(glyph, GLYPH_COLOURS[glyph]) for glyph in line)
+        yield ""
+        yield f"{sign.value:<{names}}  {line}  {MEANINGS[sign]}"
+        yield f"{'':<{names + 2 + 40}}  {MEANINGS_JA[sign]}"
+        yield f"{'':<{names}}  {looks(pattern)}"
 
 
 def cmd_tap(args: argparse.Namespace) -> None:
@@ -16036,20 +15456,6 @@ VERBS: Mapping[str, Verb] = {
         option("--text", "the text in the code, alone"),
         option("--list", "the passes that were made"),
         option("--revoke", "end a pass", "ID"),
-    ]),
-    "issue": (functools.partial(cmd_write, Wants.ISSUE),
-              "make the next blank card at the reader a secure card", [
-        option("holder", "name of the person", "HOLDER", type=NAME, nargs="?"),
-        option("--replace", "in place of this card, whose limits it takes over", "UID",
-               type=UID),
-        option("--until", "last day of access", "DATE", type=DATE),
-        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
-    ]),
-    "wipe": (functools.partial(cmd_write, Wants.WIPE),
-             "give the next secure card at the reader its factory keys back", []),
-    "keys": (cmd_keys, "make, check, back up or restore the keys of secure cards", [
-        option("action", "backup prints them, for paper", "new|check|backup|restore",
-               choices=("new", "check", "backup", "restore")),
     ]),
     "import": (cmd_import, "import a list of cards from a file", [
         option("file", "the list; - for standard input", "FILE"),

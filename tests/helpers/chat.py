@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import doorpi
-from doorpi import AccessRequest, Answer, Telegram, Unavailable, parse_config
+from doorpi import AccessRequest, Answer, Unavailable, parse_config
 from tests.fakes.telegram import TOKEN, FakeTelegram
 from tests.helpers.processes import wait_for
 
@@ -99,10 +99,12 @@ class ChatRoom:
         if self.service:
             self.service.close()
         office = doorpi.Office(
-            self.config, self.clock, self.store, self.stores.people,
-            self.stores.people.synced, self.stores.events, self._ask,
+            config=self.config, clock=self.clock, store=self.store,
+            people=self.stores.people, synced=self.stores.people.synced,
+            events=self.stores.events, ask=self._ask, troubles=dict,
         )  # fmt: skip
-        self.service = Telegram("telegram", self.config.online["telegram"], office)
+        table = self.config.online["telegram"]
+        self.service, *_ = doorpi.telegram_services("telegram", table, office)
         self.service.poll_s = 0  # the tests do not wait for nothing
         for bot in (self.service._polls, self.service._bot):
             bot.call_s, bot.message_every_s = 2.0, 0.0
