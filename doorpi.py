@@ -27,8 +27,10 @@ that verbs and master cards write, with the blocks of `revoke`.  synced.db has t
 people of membership systems and lists elsewhere, and online.db what `doorpi online`
 must not forget.  doorpi.db is the log; each tap writes to it.  lock.words holds texts
 that a lock's driver must not lose, such as a token that the vendor replaces; "authority
-NAME.words" is the same for an authority.  pass.key signs guest passes.  inbox.db, in
-memory where possible, is how other processes ask the running door to move the lock.
+NAME.words" is the same for an authority.  pass.key signs guest passes.  door.key and
+issuer.key, beside the settings, make the keys of secure cards.  inbox.db, in memory
+where possible, is how other processes ask the running door to move the lock, or to
+issue a card.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
      6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Databases
@@ -93,6 +95,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import binascii
 import contextlib
 import enum
 import errno
@@ -470,6 +473,8 @@ class Wants(enum.StrEnum):
     UNLOCK = "unlock"
     LOCK = "lock"
     STATUS = "status"
+    ISSUE = "issue"
+    WIPE = "wipe"
 
 
 class AccessRequest(NamedTuple):
@@ -740,6 +745,7 @@ class NoteKey(enum.StrEnum):
     sesame``."""
 
     RELOCK = "relock"  # the locks that are to be locked again (relocks_text)
+    ISSUING = "issuing"  # the cards whose keys are being changed: since when, as JSON
     UNKNOWN = "unknown"  # the unknown cards of the last minutes (unknown_text)
     RETENTION = "retention"  # events older than this are being removed
     SETTLED = "settled"  # an event's id: all events before it have ended
@@ -953,21 +959,14 @@ def is_open(schedule: Schedule, at: datetime) -> bool:
     as well.
     """
     today, minute = at.date(), at.hour * 60 + at.minute
-    if today in schedule.closed:
-        return False
     yesterday = today - timedelta(days=1)
-    for span in schedule.spans:
-        ends_min = 24 * 60 if span.crosses_midnight else span.end_min
-        if today.weekday() in span.days and span.start_min <= minute < ends_min:
-            return True
-        if (
-            span.crosses_midnight
-            and yesterday.weekday() in span.days
-            and yesterday not in schedule.closed
-            and minute < span.end_min
-        ):
-            return True
-    return False
+    return today not in schedule.closed and any(
+        day not in schedule.closed
+        and day.weekday() in span.days
+        and span.start_min <= at_min < span.end_min + 1440 * span.crosses_midnight
+        for day, at_min in ((today, minute), (yesterday, minute + 1440))
+        for span in schedule.spans
+    )
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
@@ -3144,8 +3143,13 @@ class Source(Protocol):
         """Send the answer to the sender, where there is one beside the lights."""
         return
 
+    def report(self, request: AccessRequest, lines: Sequence[str]) -> bool:
+        """Show the sender what was done so far; False if it waits no longer."""
+        return True
+
     def rest(self, until: float) -> None:
-        """Poll slowly until then: there were many denials in a row."""
+        """Do not poll until then: there were many denials in a row, or a card is being
+        written."""
         return
 
     def close(self) -> None: ...
@@ -3195,6 +3199,11 @@ class People(Protocol):
     def keep_fingerprint(self, key: str, text: str) -> None: ...
     # Put ``card`` on the list, in place of an earlier entry of its UID.
     def add_card(self, card: Credential, at: datetime) -> None: ...
+    # The same with several, and with cards and blocks that go: all of it or nothing.
+    def change_cards(
+        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime,
+        block: Sequence[Block] = (), lift: Sequence[Block] = (), *, copies: bool = True,
+    ) -> None: ...  # fmt: skip
     def find_pass(self, pass_id: str) -> GuestPass | None: ...
     # Note that a pass was used; False if it was used before.
     def use_pass(self, pass_id: str, at: datetime) -> bool: ...
@@ -3773,6 +3782,8 @@ class Equipment(SimpleNamespace):
     read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
     #: Tells other processes what is wrong: in words, by a Signal or another subject.
     publish: Callable[[Mapping[str, str]], None] = staticmethod(lambda troubles: None)
+    #: Makes an order of `issue` or `wipe` (class Order).
+    new_order: Callable[[Doorkeeper, AccessRequest, Source], Any]
 
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
@@ -4154,6 +4165,7 @@ class Doorkeeper:
         self.queue: list[Passage] = []  # the first one moves the lock
         self.unknown: dict[Uid, float] = {}  # the last unknown cards: when, monotonic
         self.display, self.relocking = Display(self), Relocking(self)
+        self.order: Any = None  # the latest of `issue` or `wipe`, while it is good
         self.people = Forgiving(equipment.people, report or self._report_storage)
         self.events = Forgiving(equipment.events, report or self._report_storage)
         self.use(config)
@@ -4185,6 +4197,11 @@ class Doorkeeper:
         if request.wants is Wants.STATUS:
             yield Pause(request.good_until, lambda: not self.queue)
             answer = yield from self.status()
+        elif request.wants in (Wants.ISSUE, Wants.WIPE):
+            self.order = order = self.equipment.new_order(self, request, source)
+            answer = yield from order.steps()
+        elif self.order and self.order.takes(request, source):
+            return
         else:
             answer = answer_of((yield from Passage(self, request, source).steps))
         source.answer(request, answer)
@@ -6921,26 +6938,133 @@ def _word(kind: type[enum.StrEnum], value: object) -> Any:
 # The list of people
 
 
-class SyncedList(Protocol):
-    """The people of membership systems and lists elsewhere.  Raises: StoreError."""
+SYNCED_TABLES = """
+CREATE TABLE members (
+    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
+    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
+    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
+    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
+) WITHOUT ROWID;
+CREATE INDEX members_uid ON members (uid);
+CREATE TABLE sources (
+    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
+) WITHOUT ROWID
+"""
+MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
+MEMBER_COLUMNS = (
+    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
+    "refusal", "spans",
+)  # fmt: skip
 
-    def find(self, uid: Uid) -> Credential | None: ...
-    def cards(self) -> Iterable[Credential]: ...  # by holder
-    def exists(self) -> bool: ...
-    def close(self) -> None: ...
+
+def _member(row: Mapping[str, Any]) -> Credential:
+    """A row of MEMBER_QUERY; a broken one admits nobody."""
+    uid, holder = Uid(str(row["uid"])), str(row["holder"])
+    source = Origin(str(row["source"]).partition(" ")[0])
+    try:
+        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
+        membership = Membership(
+            id=row["id"],
+            plan=row["plan"],
+            trusted_until=datetime.fromisoformat(row["trusted_until"]),
+            refusal=Reason(row["refusal"]) if row["refusal"] else None,
+            spans=tuple((start, end) for start, end in spans),
+        )
+        return Credential(
+            uid=uid,
+            holder=holder,
+            enabled=row["enabled"] == 1,
+            valid_from=_day(row["valid_from"]),
+            valid_until=_day(row["valid_until"]),
+            schedule=row["schedule"],
+            source=source,
+            membership=membership,
+        )
+    except (LookupError, TypeError, ValueError):
+        why = "its entry in the database is broken"
+        return Credential(uid, holder, enabled=False, source=source, refused=why)
 
 
-class NobodyElse:
-    """Of a door without such lists."""
+class SyncedPeople(SqliteFile):
+    """synced.db: the people of membership systems and of lists at web addresses, which
+    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
+    settings: ``cobot``, ``list 1 ("members")``.
 
-    def find(self, uid: Uid) -> None: ...
-    def cards(self) -> Iterable[Credential]:
-        return ()
+    It is a file of its own so that no fault of a synced list can touch the list that
+    the owner made.  Every method raises StoreError.
+    """
 
-    def exists(self) -> bool:
-        return False
+    schema = (SYNCED_TABLES,)
 
-    def close(self) -> None: ...
+    def find(self, uid: Uid) -> Credential | None:
+        """If several sources know it, the first that has it switched on.  Some know
+        only the first four bytes of their cards: ``01234567*``."""
+        order = "ORDER BY enabled DESC, source LIMIT 1"
+        which = f"WHERE uid IN (?, ?) {order}"
+        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
+        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
+
+    def cards(self, source: str = "") -> Iterator[Credential]:
+        """Everybody, or everybody of ``source``, by holder."""
+        which = "WHERE source = ?" if source else "WHERE ? = ''"
+        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
+        yield from (_member(dict(row)) for row in self._query(query, source))
+
+    def read_at(self, source: str) -> datetime | None:
+        """When its list was last confirmed."""
+        query = "SELECT read_at FROM sources WHERE source = ?"
+        return next((iso_time(row[0]) for row in self._query(query, source)), None)
+
+    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
+        """Its list was read at ``at`` and has not changed."""
+        with self._transaction() as db:
+            self._confirm(db, source, at, trusted_until)
+
+    def replace(
+        self,
+        source: str,
+        cards: Iterable[Credential],
+        at: datetime,
+        trusted_until: datetime,
+        *,
+        keeps_missing_once: bool = False,
+    ) -> None:
+        """Replace the list of ``source``: all of it or nothing.  With
+        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
+        dropped only when missing twice in a row."""
+        rows = [
+            (
+                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
+                c.valid_until and str(c.valid_until), c.schedule,
+                c.membership.id, c.membership.plan, c.membership.refusal or "",
+                json.dumps(c.membership.spans, default=datetime.isoformat),
+                0, source, c.uid,
+            )
+            for c in cards if c.membership
+        ]  # fmt: skip
+        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
+        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
+        with self._transaction() as db:
+            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
+            db.execute(missing, (source,))
+            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
+            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
+            db.execute(dropped, (source, int(keeps_missing_once)))
+            self._confirm(db, source, at, trusted_until)
+
+    def keep_only(self, sources: Collection[str]) -> None:
+        """Forget the lists of tables that are no longer in the settings."""
+        for (source,) in self._query("SELECT source FROM sources"):
+            if source not in sources:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM members WHERE source = ?", (source,))
+                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
+
+    def _confirm(
+        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
+    ) -> None:
+        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
+        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
 
 
 MARK_UPDATE = _upsert("marks", "name", "value")
@@ -6981,17 +7105,11 @@ class SqlitePeople(SqliteFile):
     copied_up_to = 16_000_000
     reserve_bytes = 524_288  # for both files' -wal and -shm, and a copy of the list
 
-    def __init__(
-        self,
-        path: Path,
-        events: SqliteEvents,
-        synced: SyncedList | None = None,
-        **how: Any,
-    ) -> None:
+    def __init__(self, path: Path, events: SqliteEvents, **how: Any) -> None:
         super().__init__(path, **how)
         self._events = events
         self.needs_tidying = False  # ``tidy`` is needed soon
-        self.synced = synced or NobodyElse()
+        self.synced = SyncedPeople(path.with_name("synced.db"), busy_s=self._busy_s)
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
@@ -7571,12 +7689,9 @@ class SqliteStore:
     """The two databases of a state directory; ``path`` is the event log's.  ``how`` to
     open them are keywords of SqliteFile."""
 
-    def __init__(
-        self, path: Path, synced: SyncedList | None = None, **how: Any
-    ) -> None:
+    def __init__(self, path: Path, **how: Any) -> None:
         self.events = SqliteEvents(path, **how)
-        cards = path.with_name("cards.db")
-        self.people = SqlitePeople(cards, self.events, synced, **how)
+        self.people = SqlitePeople(path.with_name("cards.db"), self.events, **how)
 
     def close(self) -> None:
         self.people.close()
@@ -7594,11 +7709,13 @@ CREATE TABLE IF NOT EXISTS requests (
     wants TEXT NOT NULL, point TEXT NOT NULL, answer TEXT
 ) WITHOUT ROWID
 """
+STEPS_COLUMN = "ALTER TABLE requests ADD COLUMN steps TEXT NOT NULL DEFAULT '[]'"
 INBOX_COLUMNS = "id, arrived, expires, medium, identifier, wants, point"
 
 #: Nothing that comes through the inbox ever toggles.
 INBOX_MEDIA = (Medium.COMMAND, Medium.CHAT, Medium.MQTT)
 INBOX_WANTS = (Wants.UNLOCK, Wants.LOCK, Wants.STATUS)
+ORDERS = (Wants.ISSUE, Wants.WIPE)  # only the owner's verbs give these
 
 CUT_OFF = Answer(False, ["interrupted: the door was stopped meanwhile"])
 NOT_UNDERSTOOD = Answer(False, ["refused: the door does not know such a request"])
@@ -7614,12 +7731,14 @@ class Inbox(SqliteFile):
     rows of an earlier boot are void, and nothing need be synced to the disk.
     """
 
-    schema = (INBOX_TABLE,)
+    schema = (INBOX_TABLE, STEPS_COLUMN)
     synchronous = "OFF"
     kept_s = 3600.0
 
     def __init__(self, path: Path, clock: Clock, *, busy_s: float = 5.0) -> None:
         super().__init__(path, busy_s=busy_s)
+        self.show: Callable[[str], object] = lambda line: None  # each step of an order
+        self._shown = 0
         self._clock = clock
         #: The connection, and its PRAGMA data_version when nothing waited.
         self._seen: tuple[sqlite3.Connection, int] | None = None
@@ -7634,15 +7753,19 @@ class Inbox(SqliteFile):
             request.identifier, request.wants, request.point, self._clock.boot(),
         )  # fmt: skip
 
-    def take_back(self, name: str) -> bool:
-        """True where the door has not begun it, and never will."""
-        waiting = "DELETE FROM requests WHERE id = ? AND answer IS NULL"
-        return self._change(waiting, name)
+    def take_back(self, name: str, *, is_order: bool = False) -> bool:
+        """True where the door has not begun it, and never will; or ends an order."""
+        waiting = "DELETE FROM requests WHERE id = ? AND (answer IS NULL OR ?)"
+        return self._change(waiting, name, is_order)
 
     def answer_to(self, name: str) -> Answer | None:
-        query = "SELECT answer FROM requests WHERE id = ?"
+        query = "SELECT answer, steps FROM requests WHERE id = ?"
         with self._guarded():
-            (found,) = self._connection().execute(query, (name,)).fetchone() or ("",)
+            row = self._connection().execute(query, (name,)).fetchone()
+        found, steps = row or ("", "[]")
+        for line in json.loads(steps)[self._shown :]:
+            self._shown += 1
+            self.show(line)
         return Answer(**json.loads(found)) if found else None
 
     def is_gone(self) -> bool:
@@ -7688,10 +7811,16 @@ class Inbox(SqliteFile):
                 Wants(wants), str(point), str(name),
             )  # fmt: skip
             is_known = request.medium in INBOX_MEDIA and request.wants in INBOX_WANTS
-            if is_known and request.good_until < inf:
+            is_order = request.medium is Medium.COMMAND and request.wants in ORDERS
+            if (is_known or is_order) and request.good_until < inf:
                 return request
         self.answer(name, NOT_UNDERSTOOD)
         return None
+
+    def report(self, name: str, lines: Sequence[str]) -> bool:
+        """What was done so far; False where the sender has taken it back."""
+        steps = "UPDATE requests SET steps = ? WHERE id = ?"
+        return self._change(steps, json.dumps(lines), name)
 
     def answer(self, name: str, answer: Answer) -> None:
         text = json.dumps(answer._asdict())
@@ -7722,9 +7851,6 @@ class Inbox(SqliteFile):
 #: Sends a frame to the selected card, and returns what it answers within so many
 #: seconds.  Raises: NoAnswer, ReaderLost.
 Exchange = Callable[[bytes, float], bytes]
-
-
-USUAL_WAIT_S = 0.1  # for a frame; NTAG 424 and DESFire need less
 
 
 class NoAnswer(Exception):
@@ -7762,7 +7888,7 @@ class CardSource(Source):
         prove: Prove | None = None,
     ) -> None:
         self.reader, self.worker, self._prove = reader, worker, prove
-        self._presented: Card | None = None
+        self.presented: Card | None = None
         self.point, self._wants = point, wants
         self.debounce = debounce or Debounce(config.rearm_s)
         self.debounce.rearm_s = config.rearm_s
@@ -7793,14 +7919,14 @@ class CardSource(Source):
         if found is None:
             return None
         (card, arrived), at = found, self._clock.now()
-        self._presented = card
+        self.presented = card
         wants, point = self._wants, self.point
         return AccessRequest(Medium.CARD, card.uid, at, arrived, inf, wants, point)
 
     def prove(self, credential: Credential) -> Reason | None:
         """At once after ``poll``: no other look may come between.  It is asked once in
         a presentation."""
-        card, self._presented = self._presented, None
+        card, self.presented = self.presented, None
         if card is None or card.uid != credential.uid:
             return Reason.CARD_MOVED
         if self._prove is None or not card.sak & 0x20:  # ISO/IEC 14443-3, 6.5.3.4
@@ -7854,7 +7980,8 @@ class CardSource(Source):
 
     def rest(self, until: float) -> None:
         self._rests_until = until
-        self.due = max(self.due, until)
+        if self._watch is None:  # else it is looking
+            self.due = until
 
     def close(self) -> None:
         """A reader that no longer answers stays open until the process ends."""
@@ -7927,12 +8054,12 @@ class NfcReader:
         chip: Any = getattr(frontend and frontend.device, "chipset", None)
         chip_error = getattr(chip, "Error", errors)
         try:
-            if self._is_pn532 and timeout_s <= self._patience_s:
-                # The chip waits up to twice as long; what comes later would be lost.
-                host_s = 2 * self._patience_s + 0.1
-                return bytes(chip.in_communicate_thru(bytearray(frame), host_s))
-            self._patience_s = timeout_s if timeout_s <= USUAL_WAIT_S else 0.0
-            return bytes(frontend.exchange(frame, timeout_s))
+            if not (self._is_pn532 and timeout_s <= self._patience_s):
+                self._patience_s = timeout_s
+                answer = frontend.exchange(frame, timeout_s)
+            else:
+                answer = chip.in_communicate_thru(bytearray(frame), timeout_s + 0.1)
+            return bytes(answer)
         except (errors, chip_error, TimeoutError) as error:
             raise NoAnswer(f"no answer: {printable(str(error))}") from None
         except Exception as error:
@@ -8217,6 +8344,7 @@ class Contact:
 
     most_waits, most_bytes = 3, 300
     longest_wait_s = 0.3
+    activation_s = 0.1  # also enough for the frames of NTAG 424 and DESFire
 
     def __init__(
         self,
@@ -8227,17 +8355,21 @@ class Contact:
         most_frames: int = 12,
     ) -> None:
         self._exchange, self._monotonic = exchange, monotonic
-        self._ends_at = monotonic() + most_s
-        self._frames, self._waits = most_frames, self.most_waits
+        self.allow(most_s, most_frames)
         self._number, self._wait_s = 0, 0.0
         self.is_challenged = False
+
+    def allow(self, most_s: float = 1.0, most_frames: int = 12) -> None:
+        """From now on, there is so much time, and there may be so many frames."""
+        self._ends_at = self._monotonic() + most_s
+        self._frames, self._waits = most_frames, self.most_waits
 
     def activate(self) -> None:
         """Begin with a card that was just selected: RATS, for frames of 256 bytes.
         Raises: NotProven."""
         self._number, self._wait_s = 0, 16 * FWT_S
         try:
-            ats = self._frame(b"\xe0\x80", USUAL_WAIT_S)
+            ats = self._frame(b"\xe0\x80", self.activation_s)
         except NoAnswer as error:
             raise NotProven(Reason.CARD_MOVED, str(error)) from None
         if not ats or ats[0] != len(ats):
@@ -8404,6 +8536,7 @@ class Session:
         mixed = bytes(a ^ b for a, b in zip(ours[2:8], theirs[:6], strict=True))
         both = ours[:2] + mixed + theirs[6:] + ours[8:]
         self.cipher_key = cmac(key, b"\xa5\x5a\x00\x01\x00\x80" + both)
+        self.ev1_key = ours[:4] + theirs[:4] + ours[12:] + theirs[12:]
         self.mac_key = cmac(key, b"\x5a\xa5\x00\x01\x00\x80" + both)
 
     def command(
@@ -8496,6 +8629,328 @@ class Prover:
                 raise
             authenticate(contact, DOOR_KEY, key, is_ev1=True)
             self._ev1.add(who.uid)
+
+
+# -- issuing
+
+
+GENERATION = 1  # of the keys that cards get
+EV1 = "DESFire EV1"
+#: What can be issued, by type and major version of its hardware: how it proves itself,
+#: its name, and how many keys it gets.  Source: GetVersion in the data sheets.
+MODELS: Mapping[bytes, tuple[str, str, int]] = {
+    b"\x04\x30": ("ntag424", "NTAG 424 DNA", 5),
+    b"\x01\x01": ("desfire", EV1, 2),
+    b"\x01\x12": ("desfire", "DESFire EV2", 2),
+    b"\x01\x33": ("desfire", "DESFire EV3", 2),
+}
+NO_APPLICATION = 0xA0  # a status
+NOT_OURS = "its keys are neither those of a blank card nor those of this door"
+
+
+def crc(data: bytes) -> bytes:
+    """As in ChangeKey: CRC-32 without the inversion at its end."""
+    return (binascii.crc32(data) ^ 0xFFFFFFFF).to_bytes(4, "little")
+
+
+class CardWriter:
+    """Gives a secure card the keys of this door, or again those of a blank card.
+
+    The version of a key says whose it is (0: the factory's), and a key is changed
+    completely or not at all.  So a card that was torn away is finished at its next tap.
+    Key 0, which may change the others, comes last.  Nothing is sent that cannot be
+    undone.
+    """
+
+    def __init__(self, proof: ProofConfig, uid: Uid, contact: Contact) -> None:
+        self._masters = proof.issuer_key.text, proof.door_key.text
+        self._uid, self._contact = uid, contact
+        self._proof, self._name, self._count = "", "", 0
+        self._versions: list[int] = []
+
+    def steps(self, target: int) -> Iterator[tuple[str, str]]:
+        """Bring all keys to the version ``target``; see write_card.
+        Raises: NotProven."""
+        contact = self._contact
+        contact.allow(most_frames=24)
+        contact.activate()
+        self._identify()
+        session = self._authenticate() if self._is_found(target) else None
+        yield self._proof, f"{format_uid(self._uid)}: {self._name}"
+        if session is None:
+            contact.ask(0x5A, bytes(3))
+            keys = bytes([0x0B, 0x80 | self._count])
+            contact.ask(0xCA, APPLICATIONS["desfire"] + keys)
+            self._is_found(target)
+        elif self._proof == "ntag424":  # file 2: only key 0 may write it, or anybody
+            rights = b"\x00\x00\xe0" if target else b"\x00\xe0\xee"
+            session.command(0x5F, b"\x02", rights, is_full=True)
+        for number in (*range(1, self._count), 0):
+            if self._versions[number] != target:
+                contact.allow()
+                self._change(number, target)
+                yield self._proof, f"key {number} changed"
+        contact.allow()
+        if not self._is_found(target) or {*self._versions} != {target}:
+            raise NotProven(Reason.CARD_MOVED, "not all of its keys were changed")
+        if target:
+            self._authenticate(DOOR_KEY)
+        yield self._proof, "all keys are right"
+
+    def _identify(self) -> None:
+        """GetVersion: what card it is.  Raises: NotProven."""
+        hardware = self._contact.ask(0x60, status=MORE)
+        self._contact.ask(0xAF, status=MORE)
+        uid = self._contact.ask(0xAF)[:7]
+        model = MODELS.get(hardware[1:2] + hardware[3:4])
+        if model is None or hardware[:1] != b"\x04":  # not NXP's
+            words = f"not a card that can be issued ({hardware.hex()})"
+            raise NotProven(Reason.NO_PROOF, words)
+        if uid.hex().upper() != self._uid:
+            raise NotProven(Reason.NO_PROOF, "its UID is random, or not its own")
+        self._proof, self._name, self._count = model
+
+    def _is_found(self, target: int) -> bool:
+        """Select the application, and read the versions of its keys; False where a
+        DESFire does not have it yet.  Raises: NotProven."""
+        try:
+            self._contact.select(self._proof)
+        except NotProven as error:
+            if error.status != NO_APPLICATION or not target:
+                raise
+            return False
+        answers = (self._contact.ask(0x64, bytes([n])) for n in range(self._count))
+        self._versions = [int.from_bytes(each, "big") for each in answers]
+        if {*self._versions} - {0, GENERATION}:
+            raise NotProven(Reason.NO_PROOF, NOT_OURS)
+        return True
+
+    def _key(self, number: int, version: int) -> bytes:
+        master = bytes.fromhex(self._masters[number == DOOR_KEY])
+        key = card_key(master, self._uid, self._proof, version, number)
+        return key if version else ZERO
+
+    def _authenticate(self, number: int = 0) -> Session:
+        key, is_ev1 = self._key(number, self._versions[number]), self._name == EV1
+        return authenticate(self._contact, number, key, is_ev1=is_ev1)
+
+    def _change(self, number: int, target: int) -> None:
+        """ChangeKey, in a session of its own.  For key 0, which ends the session, the
+        answer has no MAC, and the key stands alone."""
+        session, header = self._authenticate(), bytes([number])
+        old, new = (self._key(number, v) for v in (self._versions[number], target))
+        mixed = bytes(a ^ b for a, b in zip(old, new, strict=True)) if number else new
+        data, check = mixed + bytes([target]), crc(new) * bool(number)
+        if self._name == EV1:
+            data += crc(b"\xc4" + header + data) + check
+            sealed = encrypt(session.ev1_key, data.ljust(32, b"\x00"))
+            self._contact.ask(0xC4, header + sealed)
+        else:
+            session.command(0xC4, header, data + check, is_full=True, ends=not number)
+        self._versions[number] = target
+
+
+def write_card(
+    config: Config, wants: Wants, source: Source, uid: Uid, clock: Clock
+) -> Iterator[tuple[str, str]]:
+    """Write the secure card that ``source`` has just read, for an order of `issue` or
+    `wipe`.  Each step gives its kind of proof and what was done, in words.  The first
+    changes nothing; each takes the source's worker much less than a second.  Raises:
+    NotProven, ReaderLost."""
+    proof, why = config.proof, ""
+    assert isinstance(source, CardSource)
+    card, source.presented = source.presented, None
+    if not (proof.door_key.text and proof.issuer_key.text):
+        why = "the door has no door_key or no issuer_key; see [proof]"
+    elif card is None or not card.sak & 0x20:
+        why = "not a secure card (NTAG 424 DNA, DESFire)"
+    try:
+        if why:
+            raise NotProven(Reason.NO_PROOF, why)
+        load_aes()
+        contact = Contact(source.reader.exchange, clock.monotonic)
+        target = GENERATION * (wants is Wants.ISSUE)
+        yield from CardWriter(proof, uid, contact).steps(target)
+    except ImportError as error:
+        words = library_trouble(error)
+        raise NotProven(Reason.PROOF_UNAVAILABLE, words) from None
+    except NotProven as error:
+        if error.reason is Reason.WRONG_PROOF:
+            raise NotProven(error.reason, NOT_OURS) from None
+        raise
+
+
+ORDER_S = 60.0  # so long the owner may take to present the card
+
+
+class Order:
+    """An order of `issue` or `wipe`: the next card that is presented is written, step
+    by step on its reader's worker, while the door goes on.  A later order replaces it.
+    A card that is torn away is on no list; its next tap goes on where it ended."""
+
+    look_every_s = 0.5  # whether the verb still waits
+
+    def __init__(
+        self, keeper: Doorkeeper, request: AccessRequest, sender: Source
+    ) -> None:
+        self._keeper, self._request, self._sender = keeper, request, sender
+        self._lines = ["hold the card to the reader, and keep it there"]
+        self._card: tuple[Uid, Source] | None = None
+
+    def takes(self, request: AccessRequest, source: Source) -> bool:
+        """True for a card that is presented to this order."""
+        if request.medium not in CARDS or self._card:
+            return False
+        source.rest(inf)  # another look would end the session with this card
+        self._card = Uid(request.identifier), source
+        return True
+
+    def steps(self) -> Steps[Answer]:
+        """Wait for a card and write it, for as long as the order is good."""
+        keeper, answer = self._keeper, None
+        keeper.display.under_way[self] = Signal.ISSUING
+        keeper.display.show()
+        try:
+            while not answer and (yield from self._card_comes()):
+                answer = yield from self._try_card()
+        finally:
+            del keeper.display.under_way[self]
+            is_latest = keeper.order is self
+            keeper.order = None if is_latest else keeper.order
+        why = "the time is up" if is_latest else "a later order has replaced this one"
+        signs = [Signal.DENIED] * bool(answer and not answer.done)
+        if answer and answer.done and self._request.wants is Wants.ISSUE:
+            signs = [Signal.ENROLLED]
+        keeper.display.show(*signs)
+        return answer or Answer(False, [f"no card was finished: {why}"])
+
+    def _card_comes(self) -> Steps[bool]:
+        """True once a card is presented; False when the order is over."""
+        keeper, until = self._keeper, self._request.good_until
+
+        def is_over() -> bool:
+            return self._card is not None or keeper.order is not self
+
+        while not is_over():
+            now, is_awaited = keeper.clock.monotonic(), self._report()
+            if now >= until or not is_awaited:
+                return False
+            yield Pause(min(until, now + self.look_every_s), is_over)
+        return self._card is not None
+
+    def _report(self, *lines: str) -> bool:
+        self._lines += lines
+        return self._sender.report(self._request, self._lines)
+
+    def _try_card(self) -> Steps[Answer | None]:
+        """How it went; None where the card was torn away."""
+        assert self._card is not None
+        uid, source = self._card
+        try:
+            words = yield from self._write(uid, source)
+            return Answer(True, [f"{format_uid(uid)} {words}"])
+        except (NotProven, ReaderLost, StoreError) as error:
+            reason = getattr(error, "reason", None)
+            if reason is Reason.CARD_MOVED or isinstance(error, ReaderLost):
+                self._report("the card moved: take it away, and hold it there again")
+                return None
+            log.warning("%s: %s: %s", self._request.wants, format_uid(uid), error)
+            return Answer(False, [f"{format_uid(uid)}: {error}"])
+        finally:
+            self._card = None
+            source.rest(self._keeper.clock.monotonic())
+
+    def _write(self, uid: Uid, source: Source) -> Steps[str]:
+        """Write the card, and put it on the list, or for `wipe` off it before."""
+        keeper, order, proof = self._keeper, self._request, ""
+        by, wanted = wish_of(order)
+        self._check(uid, wanted)
+        steps = write_card(keeper.config, order.wants, source, uid, keeper.clock)
+        step = functools.partial(next, steps, None)
+        while done := (yield from call(source.worker, step)):
+            if not proof:
+                self._note(uid, utc_text(order.at))
+                if order.wants is Wants.WIPE:
+                    people = keeper.equipment.people
+                    people.change_cards([], [uid], order.at, copies=False)
+            proof, line = done
+            self._report(line)
+        card, what = wanted._replace(uid=uid, proof=proof), Change.REVOKE
+        words = "has the keys of a blank card again"
+        if order.wants is Wants.ISSUE:
+            self._list(card, wanted.uid, by)
+            keeper.check_key()
+            what, config = Change.ALLOW, keeper.config
+            limits = validity(card, config.schedules, order.at.date())
+            words = f"is {printable(card.holder)}'s: {limits}"
+        with contextlib.suppress(StoreError):
+            self._note(uid)
+        event = Event(order.at, uid, card.holder, what, source="command")
+        event = event._replace(detail=f"by {by}: {proof} card {words}")
+        keeper.events.record(event)
+        log.info("%s", describe(event))
+        return words
+
+    def _check(self, uid: Uid, wanted: Credential) -> None:
+        """Raises: NotProven where the order may not change this card."""
+        in_file = self._keeper.config.cards.get(uid)
+        found = in_file or self._keeper.equipment.people.find(uid)
+        is_plain, why = not (in_file or (found and found.proof)), ""
+        if self._keeper.wrong_key:
+            why = self._keeper.wrong_key
+        elif is_random(uid):
+            why = RANDOM_WORDS
+        elif found and self._request.wants is Wants.ISSUE:
+            if not (is_plain and uid == wanted.uid):
+                why = f"already on the list, as {printable(found.holder)}"
+        elif found and (in_file or is_plain):
+            where = "in doorpi.toml" if in_file else "on the list by its UID alone"
+            why = f"it is {where}, as {printable(found.holder)}"
+        if why:
+            raise NotProven(Reason.NO_PROOF, why)
+
+    def _note(self, uid: Uid, since: str = "") -> None:
+        """Note on disk that the card is being written, or ("") that it was."""
+        events = self._keeper.equipment.events
+        cards = unfinished_cards(events.recall(NoteKey.ISSUING)) | {uid: since}
+        text = json.dumps({uid: at for uid, at in cards.items() if at})
+        events.keep(Notes({NoteKey.ISSUING: text}))
+
+    def _list(self, card: Credential, replaced: Uid, by: str) -> None:
+        """Put ``card`` on the list, without a block, and switch off the one that it
+        replaces; in doorpi.toml, that one gets a block."""
+        people, in_file = self._keeper.equipment.people, self._keeper.config.cards
+        blocks = people.block_on(card.uid, ""), people.block_on(Uid(""), card.holder)
+        put, block, at = [card], list[Block](), self._request.at
+        if replaced in in_file:
+            block = [Block(in_file[replaced].holder, at, by, replaced)]
+        elif replaced != card.uid and (old := people.find(replaced)):
+            put.append(old._replace(enabled=False))
+        lift = [each for each in blocks if each]
+        people.change_cards(put, [], at, block, lift, copies=False)
+
+
+def wish_of(order: AccessRequest) -> tuple[str, Credential]:
+    """Who gives an order, and the new entry of the list, which has the UID of the one
+    that it replaces.  Raises: NotProven."""
+    try:
+        by, holder, *days, schedule, uid = json.loads(order.identifier)
+        first, last = (day and date.fromisoformat(day) for day in days)
+    except (TypeError, ValueError):  # of another version
+        words = "the door does not understand this order"
+        raise NotProven(Reason.NO_PROOF, words) from None
+    return str(by), Credential(
+        Uid(uid), str(holder), valid_from=first, valid_until=last,
+        schedule=schedule, source=Origin.DB,
+    )  # fmt: skip
+
+
+def unfinished_cards(text: str | None) -> dict[Uid, str]:
+    """The cards that are being written, or were torn away then, and since when."""
+    try:
+        return dict(json.loads(text or "{}"))
+    except (TypeError, ValueError):
+        return {}
 
 
 ################################################################################
@@ -8621,6 +9076,12 @@ class InboxSource(Source):
         with contextlib.suppress(StoreError):
             self._write_answers()
 
+    def report(self, request: AccessRequest, lines: Sequence[str]) -> bool:
+        try:
+            return self._inbox.report(request.id, lines)
+        except StoreError:  # the sender may wait all the same
+            return True
+
     def _write_answers(self) -> None:
         for name, answer in list(self._answers.items()):
             self._inbox.answer(name, answer)
@@ -8666,16 +9127,23 @@ def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
 
 
-def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | None:
+def ask_door(
+    state_dir: Path,
+    clock: Clock,
+    request: AccessRequest,
+    show: Callable[[str], object] = lambda line: None,
+) -> Answer | None:
     """Hand ``request`` to the door that works with ``state_dir``, and wait for its
     answer; None if no door has begun it or ever will: however this ends, one that was
-    not begun is taken back.  Raises: StoreError.
+    not begun is taken back, and so is an order, whose steps ``show`` gets.
+    Raises: StoreError.
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
         raise StoreError(f"{state_dir}: Permission denied")
     while is_running(state_dir):
         files = inbox_files(state_dir)
         inbox = Inbox(next(filter(file_at, files), files[-1]), clock)
+        inbox.show = show
         try:
             inbox.put(request)
             answer = _awaited(inbox, state_dir, clock, request)
@@ -8686,7 +9154,7 @@ def ask_door(state_dir: Path, clock: Clock, request: AccessRequest) -> Answer | 
                 raise
         finally:
             with contextlib.suppress(StoreError):
-                inbox.take_back(request.id)
+                inbox.take_back(request.id, is_order=request.wants in ORDERS)
             inbox.close()
         if clock.monotonic() >= request.good_until:
             return NOT_TAKEN
@@ -10750,6 +11218,64 @@ def pass_words(guest_pass: GuestPass, at: datetime) -> str:
     return printable(", ".join(words))
 
 
+# -- the keys of secure cards
+
+
+KEY_FILES = {"door_key": "door.key", "issuer_key": "issuer.key"}  # and usual files
+ON_PAPER = "{} on paper"  # the mark with the fingerprint of a key that was written down
+
+
+def on_paper(key: str) -> str:
+    """A key (32 hex digits) in groups of four; the ninth is a checksum."""
+    digits = key + hashlib.sha256(bytes.fromhex(key)).hexdigest()[:4]
+    return " ".join(digits[i : i + 4] for i in range(0, 36, 4)).upper()
+
+
+def from_paper(text: str) -> str:
+    """The key that was written down.  Raises: Refused."""
+    key = "".join(text.split())[:32]
+    is_hex = re.fullmatch(f"{HEX}{{32}}", key)
+    if not is_hex or on_paper(key).split() != text.upper().split():
+        raise Refused("`keys backup` prints a key as nine groups of four digits")
+    return key.lower()
+
+
+def wished_card(
+    args: argparse.Namespace, config: Config, store: SqliteStore, today: date
+) -> Credential:
+    """The entry that is wished for, with the UID of the one that it replaces.
+    Raises: Refused."""
+    uid = args.replace or Uid("")
+    old = (uid and Enquiry(config, store).who(uid)) or Credential(uid, "")
+    if uid and (not old.holder or not old.enabled or old.block):
+        raise Refused(f"{format_uid(uid)} lets nobody in: there is nothing to replace")
+    if old.proof or old.role is Role.MASTER:
+        raise Refused(f"{card_name(old)} cannot be replaced")
+    card = old._replace(
+        holder=args.holder or old.holder,
+        valid_until=args.until or old.valid_until,
+        schedule=args.schedule or old.schedule,
+    )
+    why = _never_works(card, config, today)
+    if why or not card.holder:
+        raise Refused(why or 'whose card is it? doorpi issue "Ken Sato"')
+    return card
+
+
+def store_keys(keys: Mapping[Path, str], folder: Path) -> None:
+    """Put each key into a new file, which only the owner of ``folder``, the service's
+    user, may read.  Raises: Refused."""
+    for path in filter(os.path.lexists, keys):
+        raise Refused(f"{path} exists, and cards may need its key: nothing was changed")
+    for path, key in keys.items():
+        try:
+            write_whole(path, f"{key}\n")
+            if os.geteuid() == 0 and folder.exists():
+                os.chown(path, folder.stat().st_uid, folder.stat().st_gid)
+        except OSError as error:
+            raise Refused(f"{path}: {(error.strerror or '').lower()}") from None
+
+
 #: What all identifiers of a person share, in an entry of the list.
 LIMITS = ("valid_from", "valid_until", "schedule", "role")
 Person = Sequence[Credential]  # all cards of one holder that have the same limits
@@ -11544,135 +12070,8 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
 # -- people who are kept elsewhere
 
 
-SYNCED_TABLES = """
-CREATE TABLE members (
-    source TEXT NOT NULL, uid TEXT NOT NULL, holder TEXT NOT NULL,
-    enabled INTEGER NOT NULL, valid_from TEXT, valid_until TEXT, schedule TEXT,
-    id TEXT NOT NULL, plan TEXT NOT NULL, refusal TEXT NOT NULL, spans TEXT NOT NULL,
-    is_missing INTEGER NOT NULL, PRIMARY KEY (source, uid)
-) WITHOUT ROWID;
-CREATE INDEX members_uid ON members (uid);
-CREATE TABLE sources (
-    source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
-) WITHOUT ROWID
-"""
-MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
-MEMBER_COLUMNS = (
-    "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
-    "refusal", "spans",
-)  # fmt: skip
 #: The rest of a list that replaces an older one must be this much, or it is refused.
 MOST_LOST, MOST_LOST_SHARE = 5, 0.25
-
-
-def _member(row: Mapping[str, Any]) -> Credential:
-    """A row of MEMBER_QUERY; a broken one admits nobody."""
-    uid, holder = Uid(str(row["uid"])), str(row["holder"])
-    source = Origin(str(row["source"]).partition(" ")[0])
-    try:
-        spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
-        membership = Membership(
-            id=row["id"],
-            plan=row["plan"],
-            trusted_until=datetime.fromisoformat(row["trusted_until"]),
-            refusal=Reason(row["refusal"]) if row["refusal"] else None,
-            spans=tuple((start, end) for start, end in spans),
-        )
-        return Credential(
-            uid=uid,
-            holder=holder,
-            enabled=row["enabled"] == 1,
-            valid_from=_day(row["valid_from"]),
-            valid_until=_day(row["valid_until"]),
-            schedule=row["schedule"],
-            source=source,
-            membership=membership,
-        )
-    except (LookupError, TypeError, ValueError):
-        why = "its entry in the database is broken"
-        return Credential(uid, holder, enabled=False, source=source, refused=why)
-
-
-class SyncedPeople(SqliteFile):
-    """synced.db: the people of membership systems and of lists at web addresses, which
-    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
-    settings: ``cobot``, ``list 1 ("members")``.
-
-    It is a file of its own so that no fault of a synced list can touch the list that
-    the owner made.  Every method raises StoreError.
-    """
-
-    schema = (SYNCED_TABLES,)
-
-    def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it, the first that has it switched on.  Some know
-        only the first four bytes of their cards: ``01234567*``."""
-        order = "ORDER BY enabled DESC, source LIMIT 1"
-        which = f"WHERE uid IN (?, ?) {order}"
-        rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
-        return _member(dict(rows[0]))._replace(uid=uid) if rows else None
-
-    def cards(self, source: str = "") -> Iterator[Credential]:
-        """Everybody, or everybody of ``source``, by holder."""
-        which = "WHERE source = ?" if source else "WHERE ? = ''"
-        query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
-        yield from (_member(dict(row)) for row in self._query(query, source))
-
-    def read_at(self, source: str) -> datetime | None:
-        """When its list was last confirmed."""
-        query = "SELECT read_at FROM sources WHERE source = ?"
-        return next((iso_time(row[0]) for row in self._query(query, source)), None)
-
-    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
-        """Its list was read at ``at`` and has not changed."""
-        with self._transaction() as db:
-            self._confirm(db, source, at, trusted_until)
-
-    def replace(
-        self,
-        source: str,
-        cards: Iterable[Credential],
-        at: datetime,
-        trusted_until: datetime,
-        *,
-        keeps_missing_once: bool = False,
-    ) -> None:
-        """Replace the list of ``source``: all of it or nothing.  With
-        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
-        dropped only when missing twice in a row."""
-        rows = [
-            (
-                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
-                c.valid_until and str(c.valid_until), c.schedule,
-                c.membership.id, c.membership.plan, c.membership.refusal or "",
-                json.dumps(c.membership.spans, default=datetime.isoformat),
-                0, source, c.uid,
-            )
-            for c in cards if c.membership
-        ]  # fmt: skip
-        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
-        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
-        with self._transaction() as db:
-            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
-            db.execute(missing, (source,))
-            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
-            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
-            db.execute(dropped, (source, int(keeps_missing_once)))
-            self._confirm(db, source, at, trusted_until)
-
-    def keep_only(self, sources: Collection[str]) -> None:
-        """Forget the lists of tables that are no longer in the settings."""
-        for (source,) in self._query("SELECT source FROM sources"):
-            if source not in sources:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM members WHERE source = ?", (source,))
-                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
-
-    def _confirm(
-        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
-    ) -> None:
-        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
-        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
 
 
 def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
@@ -13536,6 +13935,23 @@ def _row(panel: Panel, middle: float, sign: Signal, pattern: Pattern) -> Iterato
                 break
 
 
+GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
+
+
+def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
+    """The meaning of the lights, drawn from the patterns themselves."""
+    yield "4 seconds of each signal: G green, R red, A both, . dark"
+    names = max(map(len, patterns))
+    for sign, pattern in patterns.items():
+        line = timeline(pattern, 40)
+        if colours:
+            line = "".join(painted(glyph, GLYPH_COLOURS[glyph]) for glyph in line)
+        yield ""
+        yield f"{sign.value:<{names}}  {line}  {MEANINGS[sign]}"
+        yield f"{'':<{names + 2 + 40}}  {MEANINGS_JA[sign]}"
+        yield f"{'':<{names}}  {looks(pattern)}"
+
+
 # -- the chart of the log
 
 #: The days that a chart covers by default, today included.
@@ -14323,16 +14739,14 @@ def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
         kept = store.events.recall(NoteKey.BACKUP) if store.events.exists() else None
         is_locked_down = store.people.locked_down()
     if changed_at:
-        backup_at = datetime.fromisoformat(kept) if kept else changed_at
-        backup = f"{backup_at.astimezone():%Y-%m-%d}"
-        words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
-        do = BACK_UP
+        words, do = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}", ""
         if not kept:
-            words += ", and was never backed up"
-        elif backup_at < changed_at:
-            words += f", after its last backup on {backup}"
+            words, do = f"{words}, and was never backed up", BACK_UP
         else:
-            words, do = f"{words}, and backed up on {backup}", ""
+            backup_at = datetime.fromisoformat(kept)
+            do = BACK_UP * (backup_at < changed_at)
+            is_it = "after its last backup" if do else "and backed up"
+            words += f", {is_it} on {backup_at.astimezone():%Y-%m-%d}"
         yield warn_if(do, "backup", words)
     elif broken := sorted(store.people.path.parent.glob("cards.db.broken-*")):
         words = f"the database's list was lost; what was left of it: {broken[-1]}"
@@ -14344,6 +14758,40 @@ def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
     if is_locked_down:
         do = "sudo doorpi lockdown off"
         yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
+
+
+def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
+    """Whether the keys of secure cards are those of this list and are written down, and
+    which cards were torn away while they were written."""
+    with contextlib.closing(store):
+        for name in KEY_FILES:
+            key, known = getattr(proof, name), store.people.fingerprint_of(name)
+            mine = key.text and fingerprint(key)
+            paper = store.people.fingerprint_of(ON_PAPER.format(name))
+            if not mine:
+                words = "not here; only to issue and wipe cards is it needed"
+                yield Finding(OK, "keys", f"{name}: {words}")
+            elif known not in ("", mine):
+                words = f"{name}: not the key of this list: it is {mine}, not {known}"
+                do = "put the right file back, or sudo doorpi keys restore"
+                yield Finding(FAIL, "keys", words, do)
+            else:
+                do = "sudo doorpi keys backup" * (paper != mine)
+                words = ", not written down yet" if do else ", and is on paper"
+                words = f"{name}: the key of this list ({mine}){words}"
+                yield warn_if(do, "keys", words)
+        unfinished = unfinished_cards(store.events.recall(NoteKey.ISSUING))
+    for uid, since in unfinished.items():
+        words = f"{format_uid(uid)} was taken away on {since[:10]} while it was written"
+        yield Finding(WARN, "keys", words, "issue or wipe it again")
+
+
+def checked_keys(proof: ProofConfig, store: SqliteStore) -> list[Finding]:
+    """Compare the keys with those that the list knows, and note new ones."""
+    for name in KEY_FILES:
+        if (key := getattr(proof, name)).text and not store.people.fingerprint_of(name):
+            store.people.keep_fingerprint(name, fingerprint(key))
+    return [*diagnose_keys(proof, store)]
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -14377,6 +14825,7 @@ def build(
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
         publish=functools.partial(publish_troubles, folder),
+        new_order=Order,
     )
     keeper = Doorkeeper(
         config,
@@ -14441,8 +14890,7 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     """The database in ``state_dir``; the door's own (``repair``) hardly waits for
     another process."""
     path, busy_s = Path(config.door.state_dir) / "doorpi.db", 0.25 if repair else 5.0
-    synced = SyncedPeople(path.with_name("synced.db"), busy_s=busy_s)
-    return SqliteStore(path, synced, repair=repair, busy_s=busy_s)
+    return SqliteStore(path, repair=repair, busy_s=busy_s)
 
 
 #: The owner's file, with the makers of what is replaced when it changes.
@@ -14616,6 +15064,7 @@ def _follow_edits(
 
 
 # -- the settings
+
 
 NOT_CONSIDERED = "its contents are not considered here"
 
@@ -14892,6 +15341,77 @@ def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
         f" {len(changes.removed):,} removed: {_names(card.holder for card in cards)}"
     )
     _log_change(store, at, Change.IMPORT, words, cards)
+
+
+def cmd_keys(args: argparse.Namespace) -> int:
+    path = find_config(args.config, os.environ)
+    proof = (written := read_config(path, os.environ, ())).proof
+    place, keys = NamedFiles(path, os.environ).place, dict[Path, str]()
+    for name, usual in KEY_FILES.items() if args.action in ("new", "restore") else ():
+        key = os.urandom(16).hex()
+        if args.action == "restore":
+            _say_now(f"{name}, nine groups of four digits (only Enter: leave it out):")
+            key = (text := sys.stdin.readline().strip()) and from_paper(text)
+        if key:
+            keys[place(getattr(proof, name).file or usual)] = key
+    store_keys(keys, Path(written.door.state_dir))
+    say(f"{file} is made" for file in keys)
+    if not proof.door_key:
+        say(["put this into doorpi.toml, and then: doorpi keys check", "[proof]"])
+        say(f'{name} = {{ file = "{file}" }}' for name, file in KEY_FILES.items())
+        return EX_OK
+    proof = (config := load(args, ("proof",))).proof
+    with contextlib.closing(make_store(config)) as store:
+        if args.action == "backup":
+            _back_up_keys(proof, store)
+        findings = checked_keys(proof, store)
+    say(f"{each.words}{'; ' * bool(each.do)}{each.do}" for each in findings)
+    return EX_FAILED if any(each.health is FAIL for each in findings) else EX_OK
+
+
+def _back_up_keys(proof: ProofConfig, store: SqliteStore) -> None:
+    """Print the keys for paper.  Raises: Refused, if nobody has written them down."""
+    keys = {name: getattr(proof, name) for name in KEY_FILES}
+    if not all(key.text for key in keys.values()):
+        raise Refused("put the issuer_key back first; nothing was printed")
+    say(f"{name:10}  {on_paper(key.text)}" for name, key in keys.items())
+    say("Write both down, and keep the paper where no thief of this computer finds it.")
+    _say_now("To confirm that, type the last four characters of the second line:")
+    if sys.stdin.readline().strip().upper() != on_paper(proof.issuer_key.text)[-4:]:
+        raise Refused("that is not what was printed: not confirmed")
+    for name, key in keys.items():
+        store.people.keep_fingerprint(ON_PAPER.format(name), fingerprint(key))
+
+
+def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
+    """Have the running door issue or wipe the card that is presented next."""
+    config, clock = load(args, ("proof",)), SystemClock()
+    with contextlib.closing(make_store(config)) as store:
+        if not (config.proof.door_key.text and config.proof.issuer_key.text):
+            raise Refused("this needs the door_key and the issuer_key of [proof]")
+        for finding in checked_keys(config.proof, store):
+            if finding.health is FAIL:
+                raise Refused(f"{finding.words}; {finding.do}")
+        card = Credential(Uid(""), "")
+        if wants is Wants.ISSUE:
+            card = wished_card(args, config, store, clock.now().date())
+    ProcessSignals().install()  # the order is withdrawn, however this ends
+    wish = [_asking_user(), card.holder, card.valid_from, card.valid_until]
+    text = json.dumps([*wish, card.schedule, card.uid], default=str)
+    now, name = clock.monotonic(), os.urandom(8).hex()
+    order = AccessRequest(
+        Medium.COMMAND, text, clock.now(), now, now + ORDER_S, wants, id=name
+    )
+    answer = ask_door(Path(config.door.state_dir), clock, order, _say_now)
+    if answer is None:
+        raise Refused("the door does not run: sudo systemctl start doorpi")
+    say(answer.lines)
+    return EX_OK if answer.done else EX_FAILED
+
+
+def _say_now(line: str) -> None:
+    say(line)
+    sys.stdout.flush()
 
 
 def cmd_pass(args: argparse.Namespace) -> int:
@@ -15287,6 +15807,8 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store)
     yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
+    if config.proof.door_key:
+        yield "keys", diagnose_keys(config.proof, store)
     for where, access in locks_of(config).items():
         yield where, _lock_findings(where, access, config, clock, runs)
     for each in config.scanners:
@@ -15337,23 +15859,6 @@ def cmd_legend(args: argparse.Namespace) -> None:
         say(legend_svg(patterns, name))
     else:
         say(legend(patterns, colours=sys.stdout.isatty()))
-
-
-GLYPH_COLOURS = {".": DIM, "G": GREEN, "R": RED, "A": YELLOW}
-
-
-def legend(patterns: Mapping[Signal, Pattern], *, colours: bool) -> Iterator[str]:
-    """The meaning of the lights, drawn from the patterns themselves."""
-    yield "4 seconds of each signal: G green, R red, A both, . dark"
-    names = max(map(len, patterns))
-    for sign, pattern in patterns.items():
-        line = timeline(pattern, 40)
-        if colours:
-            line = "".join(painted(glyph, GLYPH_COLOURS[glyph]) for glyph in line)
-        yield ""
-        yield f"{sign.value:<{names}}  {line}  {MEANINGS[sign]}"
-        yield f"{'':<{names + 2 + 40}}  {MEANINGS_JA[sign]}"
-        yield f"{'':<{names}}  {looks(pattern)}"
 
 
 def cmd_tap(args: argparse.Namespace) -> None:
@@ -15458,6 +15963,20 @@ VERBS: Mapping[str, Verb] = {
         option("--text", "the text in the code, alone"),
         option("--list", "the passes that were made"),
         option("--revoke", "end a pass", "ID"),
+    ]),
+    "issue": (functools.partial(cmd_write, Wants.ISSUE),
+              "make the next blank card at the reader a secure card", [
+        option("holder", "name of the person", "HOLDER", type=NAME, nargs="?"),
+        option("--replace", "in place of this card, whose limits it takes over", "UID",
+               type=UID),
+        option("--until", "last day of access", "DATE", type=DATE),
+        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+    ]),
+    "wipe": (functools.partial(cmd_write, Wants.WIPE),
+             "give the next secure card at the reader its factory keys back", []),
+    "keys": (cmd_keys, "make, check, back up or restore the keys of secure cards", [
+        option("action", "backup prints them, for paper", "new|check|backup|restore",
+               choices=("new", "check", "backup", "restore")),
     ]),
     "import": (cmd_import, "import a list of cards from a file", [
         option("file", "the list; - for standard input", "FILE"),

@@ -45,7 +45,7 @@ class Space:
         self.folder, self.clock = folder, clock
         self.server = FakeListServer(clock)
         self.synced = SyncedPeople(folder / "synced.db")
-        self.store = SqliteStore(folder / "doorpi.db", self.synced)
+        self.store = SqliteStore(folder / "doorpi.db")
         self.notes = OnlineStore(folder / "online.db")
         self.make(**table)
 

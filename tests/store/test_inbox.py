@@ -118,6 +118,42 @@ def test_request_that_was_begun_cannot_be_taken_back(door, sender, clock):
     assert sender.answer_to("one") == DONE
 
 
+def test_steps_of_an_order_are_shown_once_each(door, sender, clock):
+    shown: list[str] = []
+    sender.show = shown.append
+    sender.put(request(clock, wants=Wants.ISSUE))
+    order = door.take()
+
+    for lines in (["one"], ["one"], ["one", "two", "three"]):
+        assert door.report(order.id, lines)
+        assert sender.answer_to("one") is None
+    door.answer("one", DONE)
+
+    assert sender.answer_to("one") == DONE
+    assert shown == ["one", "two", "three"]
+
+
+def test_order_that_was_begun_can_be_withdrawn(door, sender, clock):
+    sender.put(request(clock, wants=Wants.WIPE))
+    order = door.take()
+    assert door.report(order.id, [])
+
+    assert sender.take_back("one", is_order=True)
+    assert not door.report(order.id, ["one"])
+    door.answer("one", DONE)
+    assert sender.answer_to("one") is None
+
+
+def test_inbox_of_an_earlier_version_is_used(path, clock):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(doorpi.INBOX_TABLE)
+        db.execute("PRAGMA user_version = 1")
+    with closing(door_of(path, clock)) as door, closing(Inbox(path, clock)) as sender:
+        sender.put(request(clock, wants=Wants.ISSUE))
+        assert door.report(door.take().id, ["one"])
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -125,6 +161,8 @@ def test_request_that_was_begun_cannot_be_taken_back(door, sender, clock):
         {"wants": "open"},
         {"medium": Medium.CARD},
         {"medium": Medium.RELOCK},
+        {"wants": Wants.ISSUE, "medium": Medium.CHAT},
+        {"wants": Wants.WIPE, "medium": Medium.MQTT},
         {"medium": "fax"},
         {"good_until": "soon"},
         {"good_until": "nan"},

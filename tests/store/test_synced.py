@@ -36,8 +36,8 @@ def synced(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path, synced):
-    found = SqliteStore(tmp_path / "doorpi.db", synced)
+def store(tmp_path):
+    found = SqliteStore(tmp_path / "doorpi.db")
     yield found
     found.close()
 
