@@ -745,7 +745,7 @@ class NoteKey(enum.StrEnum):
     sesame``."""
 
     RELOCK = "relock"  # the locks that are to be locked again (relocks_text)
-    ISSUING = "issuing"  # the cards whose keys are being changed: since when, as JSON
+    ISSUING = "issuing"  # of a card whose keys are being changed: since when
     UNKNOWN = "unknown"  # the unknown cards of the last minutes (unknown_text)
     RETENTION = "retention"  # events older than this are being removed
     SETTLED = "settled"  # an event's id: all events before it have ended
@@ -7492,6 +7492,12 @@ class SqliteEvents(SqliteFile):
         rows = self._query("SELECT value FROM states WHERE name = ?", name)
         return rows[0][0] if rows and isinstance(rows[0][0], str) else None
 
+    def noted(self, kind: NoteKey) -> dict[str, str]:
+        """The notes of several, by what follows ``kind``, that are not empty."""
+        some = "SELECT name, value FROM states WHERE name LIKE ? AND value <> ''"
+        rows = self._query(some, f"{kind} %")
+        return {str(name).partition(" ")[2]: str(value) for name, value in rows}
+
     def last_moved(self, uid: Uid) -> datetime | None:
         moved = "o.result IN ('unlocked', 'locked', 'unsure')"
         return self._first_at("e.id DESC", Sought(uid), moved)
@@ -8669,8 +8675,9 @@ class CardWriter:
         self._versions: list[int] = []
 
     def steps(self, target: int) -> Iterator[tuple[str, str]]:
-        """Bring all keys to the version ``target``; see write_card.
-        Raises: NotProven."""
+        """Bring all keys to the version ``target``.  Each step gives the card's kind of
+        proof and what was done, in words; the first changes nothing.  Each takes much
+        less than a second.  Raises: NotProven, ReaderLost, ImportError."""
         contact = self._contact
         contact.allow(most_frames=24)
         contact.activate()
@@ -8750,36 +8757,6 @@ class CardWriter:
         self._versions[number] = target
 
 
-def write_card(
-    config: Config, wants: Wants, source: Source, uid: Uid, clock: Clock
-) -> Iterator[tuple[str, str]]:
-    """Write the secure card that ``source`` has just read, for an order of `issue` or
-    `wipe`.  Each step gives its kind of proof and what was done, in words.  The first
-    changes nothing; each takes the source's worker much less than a second.  Raises:
-    NotProven, ReaderLost."""
-    proof, why = config.proof, ""
-    assert isinstance(source, CardSource)
-    card, source.presented = source.presented, None
-    if not (proof.door_key.text and proof.issuer_key.text):
-        why = "the door has no door_key or no issuer_key; see [proof]"
-    elif card is None or not card.sak & 0x20:
-        why = "not a secure card (NTAG 424 DNA, DESFire)"
-    try:
-        if why:
-            raise NotProven(Reason.NO_PROOF, why)
-        load_aes()
-        contact = Contact(source.reader.exchange, clock.monotonic)
-        target = GENERATION * (wants is Wants.ISSUE)
-        yield from CardWriter(proof, uid, contact).steps(target)
-    except ImportError as error:
-        words = library_trouble(error)
-        raise NotProven(Reason.PROOF_UNAVAILABLE, words) from None
-    except NotProven as error:
-        if error.reason is Reason.WRONG_PROOF:
-            raise NotProven(error.reason, NOT_OURS) from None
-        raise
-
-
 ORDER_S = 60.0  # so long the owner may take to present the card
 
 
@@ -8849,13 +8826,14 @@ class Order:
         try:
             words = yield from self._write(uid, source)
             return Answer(True, [f"{format_uid(uid)} {words}"])
-        except (NotProven, ReaderLost, StoreError) as error:
-            reason = getattr(error, "reason", None)
+        except (NotProven, ReaderLost, StoreError, ImportError) as error:
+            reason, words = getattr(error, "reason", None), str(error)
             if reason is Reason.CARD_MOVED or isinstance(error, ReaderLost):
                 self._report("the card moved: take it away, and hold it there again")
                 return None
-            log.warning("%s: %s: %s", self._request.wants, format_uid(uid), error)
-            return Answer(False, [f"{format_uid(uid)}: {error}"])
+            words = NOT_OURS if reason is Reason.WRONG_PROOF else words
+            log.warning("%s: %s: %s", self._request.wants, format_uid(uid), words)
+            return Answer(False, [f"{format_uid(uid)}: {words}"])
         finally:
             self._card = None
             source.rest(self._keeper.clock.monotonic())
@@ -8864,40 +8842,43 @@ class Order:
         """Write the card, and put it on the list, or for `wipe` off it before."""
         keeper, order, proof = self._keeper, self._request, ""
         by, wanted = wish_of(order)
-        self._check(uid, wanted)
-        steps = write_card(keeper.config, order.wants, source, uid, keeper.clock)
-        step = functools.partial(next, steps, None)
-        while done := (yield from call(source.worker, step)):
+        assert isinstance(source, CardSource)
+        self._check(uid, wanted, source.presented)
+        is_issue, note = order.wants is Wants.ISSUE, NoteKey.ISSUING.of(uid)
+        contact = Contact(source.reader.exchange, keeper.clock.monotonic)
+        steps = CardWriter(keeper.config.proof, uid, contact).steps(
+            GENERATION if is_issue else 0
+        )
+        while done := (yield from call(source.worker, lambda: next(steps, None))):
             if not proof:
-                self._note(uid, utc_text(order.at))
-                if order.wants is Wants.WIPE:
+                keeper.equipment.events.keep(Notes({note: utc_text(order.at)}))
+                if not is_issue:
                     people = keeper.equipment.people
                     people.change_cards([], [uid], order.at, copies=False)
             proof, line = done
             self._report(line)
-        card, what = wanted._replace(uid=uid, proof=proof), Change.REVOKE
-        words = "has the keys of a blank card again"
-        if order.wants is Wants.ISSUE:
+        card, words = wanted._replace(uid=uid, proof=proof), "is blank again"
+        if is_issue:
             self._list(card, wanted.uid, by)
             keeper.check_key()
-            what, config = Change.ALLOW, keeper.config
-            limits = validity(card, config.schedules, order.at.date())
+            limits = validity(card, keeper.config.schedules, order.at.date())
             words = f"is {printable(card.holder)}'s: {limits}"
-        with contextlib.suppress(StoreError):
-            self._note(uid)
+        what = Change.ALLOW if is_issue else Change.REVOKE
         event = Event(order.at, uid, card.holder, what, source="command")
         event = event._replace(detail=f"by {by}: {proof} card {words}")
         keeper.events.record(event)
+        keeper.events.keep(Notes({note: ""}))
         log.info("%s", describe(event))
         return words
 
-    def _check(self, uid: Uid, wanted: Credential) -> None:
+    def _check(self, uid: Uid, wanted: Credential, card: Card | None) -> None:
         """Raises: NotProven where the order may not change this card."""
-        in_file = self._keeper.config.cards.get(uid)
+        config, why = self._keeper.config, self._keeper.wrong_key or ""
+        in_file = config.cards.get(uid)
         found = in_file or self._keeper.equipment.people.find(uid)
-        is_plain, why = not (in_file or (found and found.proof)), ""
-        if self._keeper.wrong_key:
-            why = self._keeper.wrong_key
+        is_plain = not (in_file or (found and found.proof))
+        if not (config.proof.door_key.text and config.proof.issuer_key.text):
+            why = "the door has no door_key or no issuer_key; see [proof]"
         elif is_random(uid):
             why = RANDOM_WORDS
         elif found and self._request.wants is Wants.ISSUE:
@@ -8906,15 +8887,10 @@ class Order:
         elif found and (in_file or is_plain):
             where = "in doorpi.toml" if in_file else "on the list by its UID alone"
             why = f"it is {where}, as {printable(found.holder)}"
+        elif not (card and card.sak & 0x20):
+            why = "not a secure card (NTAG 424 DNA, DESFire)"
         if why:
             raise NotProven(Reason.NO_PROOF, why)
-
-    def _note(self, uid: Uid, since: str = "") -> None:
-        """Note on disk that the card is being written, or ("") that it was."""
-        events = self._keeper.equipment.events
-        cards = unfinished_cards(events.recall(NoteKey.ISSUING)) | {uid: since}
-        text = json.dumps({uid: at for uid, at in cards.items() if at})
-        events.keep(Notes({NoteKey.ISSUING: text}))
 
     def _list(self, card: Credential, replaced: Uid, by: str) -> None:
         """Put ``card`` on the list, without a block, and switch off the one that it
@@ -8943,14 +8919,6 @@ def wish_of(order: AccessRequest) -> tuple[str, Credential]:
         Uid(uid), str(holder), valid_from=first, valid_until=last,
         schedule=schedule, source=Origin.DB,
     )  # fmt: skip
-
-
-def unfinished_cards(text: str | None) -> dict[Uid, str]:
-    """The cards that are being written, or were torn away then, and since when."""
-    try:
-        return dict(json.loads(text or "{}"))
-    except (TypeError, ValueError):
-        return {}
 
 
 ################################################################################
@@ -14769,7 +14737,7 @@ def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
             mine = key.text and fingerprint(key)
             paper = store.people.fingerprint_of(ON_PAPER.format(name))
             if not mine:
-                words = "not here; only to issue and wipe cards is it needed"
+                words = "not here; it is needed only to issue and wipe cards"
                 yield Finding(OK, "keys", f"{name}: {words}")
             elif known not in ("", mine):
                 words = f"{name}: not the key of this list: it is {mine}, not {known}"
@@ -14780,9 +14748,9 @@ def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
                 words = ", not written down yet" if do else ", and is on paper"
                 words = f"{name}: the key of this list ({mine}){words}"
                 yield warn_if(do, "keys", words)
-        unfinished = unfinished_cards(store.events.recall(NoteKey.ISSUING))
+        unfinished = store.events.noted(NoteKey.ISSUING)
     for uid, since in unfinished.items():
-        words = f"{format_uid(uid)} was taken away on {since[:10]} while it was written"
+        words = f"{format_uid(Uid(uid))} was taken away, half written, on {since[:10]}"
         yield Finding(WARN, "keys", words, "issue or wipe it again")
 
 
@@ -15343,6 +15311,9 @@ def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
     _log_change(store, at, Change.IMPORT, words, cards)
 
 
+_say_now = functools.partial(print, flush=True)
+
+
 def cmd_keys(args: argparse.Namespace) -> int:
     path = find_config(args.config, os.environ)
     proof = (written := read_config(path, os.environ, ())).proof
@@ -15407,11 +15378,6 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
         raise Refused("the door does not run: sudo systemctl start doorpi")
     say(answer.lines)
     return EX_OK if answer.done else EX_FAILED
-
-
-def _say_now(line: str) -> None:
-    say(line)
-    sys.stdout.flush()
 
 
 def cmd_pass(args: argparse.Namespace) -> int:
