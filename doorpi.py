@@ -3882,13 +3882,13 @@ class LocalList:
 
 
 def circumstances(
-    config: Config, events: Forgiving, uid: str, at: datetime
+    config: Config, events: Forgiving, clock: Clock, uid: str, at: datetime
 ) -> Circumstances:
-    """What a decision depends on, apart from the clock and a lockdown."""
-    passback_s = config.door.passback_s
+    """What a decision depends on, apart from a lockdown."""
+    is_set, passback_s = trusts_clock(config, events, clock), config.door.passback_s
     moved = events.last_moved(uid) if passback_s else None
-    about = Circumstances(at, schedules=config.schedules, passback_s=passback_s)
-    return about._replace(last_moved=moved, proofs=proofs_of(config.proof))
+    by = Circumstances(at, clock.local, is_set, last_moved=moved, passback_s=passback_s)
+    return by._replace(schedules=config.schedules, proofs=proofs_of(config.proof))
 
 
 def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
@@ -4413,10 +4413,9 @@ class Passage:
         return no
 
     def _circumstances(self) -> Circumstances:
-        keeper = self._keeper
-        known = keeper.config, keeper.events
-        by = circumstances(*known, self.request.identifier, self.request.at)
-        by = by._replace(clock_set=trusts_clock(*known, keeper.clock))
+        keeper, request = self._keeper, self.request
+        known = keeper.config, keeper.events, keeper.clock
+        by = circumstances(*known, request.identifier, request.at)
         if keeper.wrong_key:
             by = by._replace(proofs=set(by.proofs) - set(PROOFS))
         return by._replace(locked_down=keeper.is_locked_down())
@@ -10963,10 +10962,9 @@ class Enquiry:
         return [card for card in found if card]
 
     def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
-        """What else the door would decide by, with a clock that is set."""
-        down = bool(self.people.locked_down())
-        around = circumstances(self._config, self.events, uid, at)
-        return around._replace(local=clock.local, locked_down=down)
+        """What else the door would decide by."""
+        around = circumstances(self._config, self.events, clock, uid, at)
+        return around._replace(locked_down=bool(self.people.locked_down()))
 
     def cards(self) -> Iterator[Credential]:
         """All of them, those of the file first."""
@@ -13578,10 +13576,8 @@ class Telegram:
         )
 
     def _when(self, uid: Uid) -> Circumstances:
-        known = self._office.config, self._events
-        when = circumstances(*known, uid, self._clock.now())
-        is_set = trusts_clock(*known, self._clock)
-        return when._replace(clock_set=is_set, local=self._clock.local)
+        known = self._office.config, self._events, self._clock
+        return circumstances(*known, uid, self._clock.now())
 
     def _no(self, uid: Uid) -> str:
         """That somebody may not ask about the door; "" if they may."""
@@ -13624,7 +13620,7 @@ class Telegram:
     def _why(self, task: ChatTask) -> str:
         uid, who, when = task.uid, self._known(task.uid), self._when(task.uid)
         when = when._replace(locked_down=bool(self._people.locked_down()))
-        reason, turn = decide(uid, who, when).reason, None
+        reason, turn = decide(uid, who, when).reason, next_turn(uid, who, when)
         if reason is Reason.NOT_ENABLED:  # by whom is the owner's affair
             return self._outcome(f"denied: {reason}")
         if not self._is_ja:
@@ -13632,8 +13628,6 @@ class Telegram:
         words, form = f"今は入れません（{spoken(reason, 'ja')}）", "次は{}から入れます"
         if reason is Reason.GRANTED:
             words, form = "今入れます", "{}までです"
-        if who and reason in (Reason.GRANTED, *PASSING):
-            turn = next_turn(uid, who, when)
         if turn:
             at = turn[0].at
             words += "。" + form.format(f"{at.month}月{at.day}日 {at:%H:%M} ")
@@ -15613,20 +15607,20 @@ def cmd_why(args: argparse.Namespace) -> int:
     text = " ".join(args.who)
     with contextlib.closing(make_store(config)) as store:
         enquiry = Enquiry(config, store)
-        unset = not trusts_clock(config, enquiry.events, clock)
         at = instant_meant(args.at, clock) if args.at else clock.now()
-        is_set = not unset or args.at is not None
         subjects = [(uid, enquiry.who(uid)) for uid in enquiry.meant(text)]
         guests = [] if subjects else [enquiry.guest(text)]
         guests += enquiry.passes(text)
         subjects += [(Uid(""), guest) for guest in guests if guest]
         for uid, card in subjects:
-            when = enquiry.when(uid, at, clock)._replace(clock_set=is_set)
+            when = enquiry.when(uid, at, clock)
+            unset = bool(args.at) and not when.clock_set
+            when = when._replace(clock_set=when.clock_set or unset)
             if args.json:
                 say(json.dumps(why_json(uid, card, when)))
                 continue
             line = in_one_sentence(uid, card, when, is_now=args.at is None)
-            if card and card.needs_clock and args.at and unset:
+            if card and card.needs_clock and unset:
                 line += " This assumes that the clock is set by then; it is not now."
             say(line)
         medium, code, asked = Medium.CARD if subjects else Medium.QR, EX_OK, list[str]()

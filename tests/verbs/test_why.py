@@ -520,8 +520,8 @@ def test_why_answers_from_the_file_if_the_database_is_broken(why, path):
     lines = why(
         "04A93C715ED284",
         errors=(
-            f"database: {log_file}: file is not a database; its contents are not considered here",
             f"database: {list_file}: file is not a database; its contents are not considered here",
+            f"database: {log_file}: file is not a database; its contents are not considered here",
         ),
     )
 
