@@ -7858,6 +7858,9 @@ class Inbox(SqliteFile):
 Exchange = Callable[[bytes, float], bytes]
 
 
+USUAL_WAIT_S = 0.1  # for a frame; NTAG 424 and DESFire need less
+
+
 class NoAnswer(Exception):
     """The card does not answer, or its answer did not arrive whole."""
 
@@ -8059,12 +8062,12 @@ class NfcReader:
         chip: Any = getattr(frontend and frontend.device, "chipset", None)
         chip_error = getattr(chip, "Error", errors)
         try:
-            if not (self._is_pn532 and timeout_s <= self._patience_s):
-                self._patience_s = timeout_s
-                answer = frontend.exchange(frame, timeout_s)
-            else:
-                answer = chip.in_communicate_thru(bytearray(frame), timeout_s + 0.1)
-            return bytes(answer)
+            if self._is_pn532 and timeout_s <= self._patience_s:
+                # The chip waits up to twice as long; what comes later would be lost.
+                host_s = 2 * self._patience_s + 0.1
+                return bytes(chip.in_communicate_thru(bytearray(frame), host_s))
+            self._patience_s = timeout_s if timeout_s <= USUAL_WAIT_S else 0.0
+            return bytes(frontend.exchange(frame, timeout_s))
         except (errors, chip_error, TimeoutError) as error:
             raise NoAnswer(f"no answer: {printable(str(error))}") from None
         except Exception as error:
@@ -8349,7 +8352,6 @@ class Contact:
 
     most_waits, most_bytes = 3, 300
     longest_wait_s = 0.3
-    activation_s = 0.1  # also enough for the frames of NTAG 424 and DESFire
 
     def __init__(
         self,
@@ -8374,7 +8376,7 @@ class Contact:
         Raises: NotProven."""
         self._number, self._wait_s = 0, 16 * FWT_S
         try:
-            ats = self._frame(b"\xe0\x80", self.activation_s)
+            ats = self._frame(b"\xe0\x80", USUAL_WAIT_S)
         except NoAnswer as error:
             raise NotProven(Reason.CARD_MOVED, str(error)) from None
         if not ats or ats[0] != len(ats):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import doorpi
-from doorpi import Card, Credential, NoAnswer, Prover, Secret, Uid, card_key
+from doorpi import Card, Credential, NoAnswer, Secret, Uid, card_key
 from tests.fakes.cards import ByteCard
 from tests.fakes.secure_cards import Air, SecureCard, desfire, ntag424
 from tests.helpers.world import KEN, FakeClock, World, config_of
@@ -79,15 +79,8 @@ class Doorway:
     ) -> doorpi.Door:
         """A new door, with ``cards`` in its file."""
         config = config_of(*cards, **door)._replace(proof=proof)
-        self.world.door(config)
-        prove = Prover(proof.door_key, self.world.clock.monotonic).prove
-        self.world.equipment.sources = [
-            doorpi.CardSource(
-                self.reader, config.reader, self.world.clock, doorpi.InlineWorker(),
-                jitter=lambda: 0.0, prove=prove,
-            )
-        ]  # fmt: skip
-        self.door = self.world.door_on_equipment(config)
+        self.world.reader = self.reader
+        self.door = self.world.door(config)
         self.door._keeper.check_conditions()
         return self.door
 

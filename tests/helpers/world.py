@@ -525,6 +525,7 @@ class World:
             self.clock,
             doorpi.InlineWorker(),
             jitter=lambda: 0.0,
+            prove=doorpi.Prover(config.proof.door_key, self.clock.monotonic).prove,
         )
 
     def tap(self, *shows, config: Config | None = None) -> Event | None:
