@@ -13518,7 +13518,7 @@ class Telegram:
             self._report(str(error))
         except Unavailable as error:
             status = error.reply.status if error.reply else 0
-            if error.is_unsent or status in (401, 404, 429):
+            if error.is_unsent or status in (401, 404, 421, 429):
                 left = json.dumps(task)
             self._report(f"an answer was not sent, or may be lost: {error}")
         except Exception as error:  # the others go on

@@ -74,7 +74,7 @@ FAULTS: dict[str, Fault] = {
     "redirect": Fault(reply=Reply(302, b"", ("Location: http://127.0.0.1:1/other",))),
 }
 #: After these a message has surely not been sent, and may be sent again.
-UNSENT = ("401", "404", "429")
+UNSENT = ("401", "404", "421", "429")
 
 
 @dataclass
