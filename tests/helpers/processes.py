@@ -7,17 +7,13 @@ every change of the lights: ``processes.py HISTORY [--break|--hang] ARGS...``.
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import os
-import py_compile
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,31 +47,19 @@ def wait_for(
     return answer
 
 
-@functools.cache
-def installed() -> str:
-    """A folder with doorpi.py alone, compiled, as on the Pi: `python -m doorpi` then
-    starts in half the time of a script, which is compiled anew each time."""
-    folder = tempfile.TemporaryDirectory(prefix="doorpi-installed-")
-    atexit.register(folder.cleanup)
-    compiled = f"{folder.name}/__pycache__/doorpi.{sys.implementation.cache_tag}.pyc"
-    py_compile.compile(shutil.copy(PROGRAM, folder.name), compiled, doraise=True)
-    return folder.name
-
-
 def environment(**changes: str | None) -> dict[str, str]:
     """Ours without what would reach into the door; None takes a variable away.
 
-    Every door finds all that it imports compiled, where it is installed: not in the
-    folder we are in, nor in run.sh's cache, which has only what tests have imported too.
+    With `python -m doorpi` the door is found compiled where we have found it: it starts
+    in half the time of a script, which is compiled each time.
     """
     ours = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("GPIOZERO", "DOORPI", "NOTIFY", "WATCHDOG", "JOURNAL"))
     }
-    ours.pop("PYTHONPYCACHEPREFIX", None)
-    ours |= {"GPIOZERO_PIN_FACTORY": "mock", "PYTHONDONTWRITEBYTECODE": "1"}
-    ours |= {"PYTHONPATH": f"{installed()}:{ROOT}", "PYTHONSAFEPATH": "1"}
+    ours |= {"GPIOZERO_PIN_FACTORY": "mock", "PYTHONSAFEPATH": "1"}
+    ours |= {"PYTHONPATH": str(ROOT)}
     return {k: v for k, v in (ours | changes).items() if v is not None}
 
 

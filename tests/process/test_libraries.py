@@ -45,7 +45,7 @@ def test_without_gpiozero_the_door_works_in_the_dark(config, radio, without):
 def test_without_its_readers_library_the_door_stays_and_says_what_brings_it_back(
     config, without
 ):
-    words = "No module named 'nfc': install"  # doorpi.py is alone, in a folder
+    words = "No module named 'nfc': sh tests/demo.sh"  # as this is a checkout
 
     with DoorProcess(config, PYTHONPATH=without("nfc")) as door:
         door.until(lambda: words in door.journal, "the journal says it")
