@@ -413,6 +413,10 @@ class Membership(NamedTuple):
     refusal: Reason | None = None  # why the person is denied outside the ``spans``
     spans: tuple[tuple[datetime, datetime], ...] = ()  # the ends are exclusive
 
+    def lasts(self, at: datetime) -> bool:
+        """Whether the person is not denied then or later, as far as is known."""
+        return not self.refusal or any(end > at for _, end in self.spans)
+
     def refusal_at(self, at: datetime) -> Reason | None:
         """Why the person is denied then, None if they are not."""
         if at >= self.trusted_until:
@@ -3182,6 +3186,14 @@ class Authority(Protocol):
     def look_up(self, request: AccessRequest) -> Found:
         """Ask it.  Runs on ``worker``."""
 
+    def question(
+        self, request: AccessRequest, who: Credential | None, reason: Reason
+    ) -> AccessRequest | None:
+        """What to ask it after the decision about ``who``, whose ``reason`` may be out
+        of date.  Then the list is asked again; after a grant, a reason in the answer
+        denies."""
+        return None
+
     def close(self) -> None: ...
 
 
@@ -4389,11 +4401,31 @@ class Passage:
         self.event = self.event._replace(note=found.detail)
         self._decided_by = self._circumstances()
         verdict = decide(self.event.uid or Uid(""), self._credential, self._decided_by)
-        no = found.reason
+        if found.reason and verdict.reason is Reason.NOT_FOUND:
+            verdict = verdict._replace(reason=found.reason)
+        verdict, no = (yield from self._ask_again(verdict, self._decided_by)), None
         if verdict.granted and self._credential and self._credential.proof:
             no = yield from self._prove(self._credential)
-        if no and verdict.reason in (Reason.GRANTED, Reason.NOT_FOUND):
-            verdict = verdict._replace(reason=no)
+        return verdict._replace(reason=no) if no else verdict
+
+    def _ask_again(self, verdict: Verdict, by: Circumstances) -> Steps[Verdict]:
+        """Have the list brought up to date for this person, and decide again; and do
+        what must be done before the door opens."""
+        keeper, request = self._keeper, self.request
+        for each in keeper.equipment.authorities:
+            question = each.question(request, self._credential, verdict.reason)
+            if question is None or request.arrived < keeper.display.enrolling_until:
+                continue
+            no = (yield from self._ask(each, question)).reason
+            who = keeper.list.look_up(request, self._credential)
+            if who is None:
+                break
+            self._credential = self._listed = who
+            self.event = self.event._replace(note=f"asked {each.name}")
+            again = decide(self.event.uid or Uid(""), who, by)
+            if again.granted and not verdict.granted:
+                return (yield from self._ask_again(again, by))
+            return again._replace(reason=no) if no and again.granted else again
         return verdict
 
     def _prove(self, who: Credential) -> Steps[Reason | None]:
@@ -4435,25 +4467,25 @@ class Passage:
             unknown = Credential(uid=uid, holder="", schedule=schedule)
             answer = Found(reason=decide(Uid(""), unknown, by).reason)
             if answer.reason is Reason.GRANTED:
-                answer = yield from self._ask(authority)
+                answer = yield from self._ask(authority, request)
                 if answer.who or answer.reason not in (None, *NO_VERDICT):
                     return answer
             if answer.reason and found.reason is not Reason.AUTHORITY_UNREACHABLE:
                 found = answer
         return found
 
-    def _ask(self, authority: Authority) -> Steps[Found]:
+    def _ask(self, authority: Authority, request: AccessRequest) -> Steps[Found]:
         """Its answer; AUTHORITY_UNREACHABLE if that did not come in time."""
         display, clock = self._keeper.display, self._keeper.clock
         by = self.request.arrived + self._keeper.config.lock.unlock_window_s
         answer_by = clock.monotonic() + authority.answer_s
-        ends_at = min(answer_by, self.request.good_until, by)
+        ends_at = min(answer_by, request.good_until, by)
 
         def ask() -> Found:
             words = "it was busy"
             try:
                 if clock.monotonic() < ends_at:  # the worker may have been busy
-                    return authority.look_up(self.request)
+                    return authority.look_up(request)
             except Exception as error:  # the door works without it
                 words = f"a fault, please report it: {type(error).__name__}"
                 log.error("%s: %s", authority.name, words)
@@ -7031,6 +7063,22 @@ class SyncedPeople(SqliteFile):
         """Replace the list of ``source``: all of it or nothing.  With
         ``keeps_missing_once``, for a list that may shift while it is read, somebody is
         dropped only when missing twice in a row."""
+        with self._transaction() as db:
+            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
+            db.execute(missing, (source,))
+            self._put(db, source, cards)
+            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
+            db.execute(dropped, (source, int(keeps_missing_once)))
+            self._confirm(db, source, at, trusted_until)
+
+    def put(self, source: str, card: Credential) -> None:
+        """Change one person of a list that was read before."""
+        with self._transaction() as db:
+            self._put(db, source, [card])
+
+    def _put(
+        self, db: sqlite3.Connection, source: str, cards: Iterable[Credential]
+    ) -> None:
         rows = [
             (
                 c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
@@ -7043,13 +7091,7 @@ class SyncedPeople(SqliteFile):
         ]  # fmt: skip
         columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
         insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
-        with self._transaction() as db:
-            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
-            db.execute(missing, (source,))
-            db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
-            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
-            db.execute(dropped, (source, int(keeps_missing_once)))
-            self._confirm(db, source, at, trusted_until)
+        db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
 
     def keep_only(self, sources: Collection[str]) -> None:
         """Forget the lists of tables that are no longer in the settings."""
@@ -9093,6 +9135,17 @@ def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
     return {}
 
 
+def inbox_to_make(state_dir: Path) -> Path:
+    """Where a process of the door's user makes one."""
+    files = inbox_files(state_dir)
+    return next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
+
+
+def look_up_folder(state_dir: Path) -> Path:
+    """Where the door asks `doorpi online`, which holds the folder while it answers."""
+    return inbox_to_make(state_dir).with_name("online")
+
+
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
 
 
@@ -10241,10 +10294,10 @@ class FileSettings:
         closing: list[Any] = [lock for where, lock in locks if where not in kept]
         inputs = [it for it in equipment.sources if not isinstance(it, InboxSource)]
         closing += inputs * differ("reader", "scanners", "proof")
-        closing += [*equipment.authorities] * differ("authorities", "scanners")
+        asks_others = differ("authorities", "scanners", "online")
+        closing += [*equipment.authorities] * asks_others
         closing += [equipment.indicator] * differ("leds", "patterns")
-        # All that changes is closed before any of it is made again: a pin may go from
-        # one to another.
+        # All that changes is closed before any of it is made: pins may be exchanged.
         with ProcessSignals.postponed():
             for part in closing:
                 part.close()
@@ -10252,7 +10305,7 @@ class FileSettings:
             if differ("reader", "scanners", "proof"):
                 old_sources = equipment.sources
                 equipment.sources = self._new_sources(new, self._clock, old_sources)
-            if differ("authorities", "scanners"):
+            if asks_others:
                 equipment.authorities = self._new_authorities(new, self._clock)
             if differ("leds", "patterns"):
                 equipment.indicator = GpioLights(new.leds, new.patterns)
@@ -10599,6 +10652,66 @@ class DigitalId(RemoteAuthority):
         if reply.status == 401:
             return f"the API key is wrong ({reply.words})"
         return f"no Digital ID server answers there ({reply.words})"
+
+
+class MemberLookUp(Authority):
+    """Has `doorpi online` read a member again who is not let in by the list, or check
+    one in before the door opens.  It is asked only while it answers: it holds the
+    folder of its inbox then."""
+
+    schedule, answer_s = "", 6.0
+    look_up_s = 3.0
+
+    def __init__(
+        self, config: CobotConfig, folder: Path, clock: Clock, worker: Worker
+    ) -> None:
+        self.name, self.worker = "cobot", worker
+        self._config, self._folder, self._clock = config, folder, clock
+
+    def takes(self, request: AccessRequest) -> bool:
+        return False  # a yes of Cobot stands on the list
+
+    def question(
+        self, request: AccessRequest, who: Credential | None, reason: Reason
+    ) -> AccessRequest | None:
+        comes_first = self._config.check_in == "before" and reason is Reason.GRANTED
+        wants, limit_s = Wants.STATUS, self.look_up_s
+        if who is None:
+            is_asked = reason in NO_VERDICT and not is_random(Uid(request.identifier))
+        elif (
+            comes_first and who.membership and who.membership.refusal is Reason.NO_PASS
+        ):
+            is_asked, wants, limit_s = True, Wants.UNLOCK, self.answer_s
+        else:
+            is_asked = who.source is Origin.COBOT and reason in OUT_OF_DATE
+        if not is_asked or request.medium not in CARDS or not is_running(self._folder):
+            return None
+        good_until = self._clock.monotonic() + limit_s
+        return request._replace(
+            medium=Medium.COMMAND, wants=wants, good_until=good_until,
+            id=os.urandom(16).hex(),
+        )  # fmt: skip
+
+    def look_up(self, request: AccessRequest) -> Found:
+        try:
+            answer = ask_door(self._folder, self._clock, request) or NOT_TAKEN
+        except StoreError:
+            answer = NOT_TAKEN
+        if answer.done or answer is NOT_TAKEN:  # then the list decides
+            return Found()
+        no = next((each for each in Reason if [each] == answer.lines), None)
+        is_unclear = request.wants is Wants.UNLOCK and no is None
+        return Found(reason=Reason.AUTHORITY_UNREACHABLE if is_unclear else no)
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+#: Why a member may be denied who was let in a minute ago at Cobot.
+OUT_OF_DATE = (
+    Reason.NO_PASS, Reason.NO_BOOKING, Reason.PLAN_NOT_HERE, Reason.LIST_TOO_OLD,
+    Reason.NOT_ACTIVE, Reason.EXPIRED, Reason.AMBIGUOUS,
+)  # fmt: skip
 
 
 AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
@@ -12206,6 +12319,15 @@ class OnlineStore(SqliteFile):
             ]
             db.executemany("DELETE FROM notes WHERE name = ?", gone)
 
+    def noted(self, beginning: str) -> dict[str, str]:
+        """The notes whose names begin so."""
+        query = "SELECT name, value FROM notes WHERE substr(name, 1, ?) = ?"
+        return dict(map(tuple, self._query(query, len(beginning), beginning)))
+
+    def forget(self, name: str) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM notes WHERE name = ?", (name,))
+
 
 class Office(SimpleNamespace):
     """What a service works with: everything it may know of the door and do there.  Its
@@ -12223,11 +12345,19 @@ class Office(SimpleNamespace):
     #: What is wrong with the door, as ``published_troubles`` says it.
     troubles: Callable[[], Mapping[str, str] | None]
 
+    def now(self) -> datetime:
+        """Raises: Unavailable while the clock is not set: people would be trusted for
+        too long, or on a wrong day."""
+        if self.config.door.require_synced_clock and not self.clock.is_set():
+            raise Unavailable("the clock is not set")
+        return self.clock.now()
+
 
 class Service(Protocol):
     """One table of the settings as a task of `doorpi online`."""
 
     name: str  # its place in the settings, such as "telegram"
+    # ``trouble``, where it has that: what is wrong although it works
 
     def step(self) -> float:
         """Do what is due, on a thread of its own.  Returns how many seconds may pass
@@ -12288,6 +12418,7 @@ class ServiceThread:
             trouble, wait_s = "", 0.0
             try:
                 wait_s = self.service.step()
+                trouble = getattr(self.service, "trouble", "")
                 self._backoff.succeed()
             except (Unavailable, StoreError) as error:
                 trouble = printable(str(error))
@@ -12766,12 +12897,16 @@ class Roster:
         self, cards: Sequence[Credential], *, keeps_missing_once: bool = False
     ) -> None:
         """Replace the list in force, and log what changes.  Raises: ListRefused."""
-        synced, notes, at = self._office.synced, self._office.store, self._now()
+        synced, notes, at = self._office.synced, self._office.store, self._office.now()
         before = {card.uid: card for card in synced.cards(self._place)}
         now = {card.uid: card for card in cards}
         known = "\n".join(sorted(now)).encode()
         mark = f"{len(now)} {hashlib.sha256(known).hexdigest()}"
-        why = list_refusal(before.keys(), now.keys())
+        plans = [
+            {uid for uid, c in each.items() if c.membership and c.membership.plan}
+            for each in (before, now)
+        ]
+        why = list_refusal(before.keys(), now.keys()) or list_refusal(*plans)
         if why and notes.recall(f"accepted {self._place}") != mark:
             notes.keep(f"refused {self._place}", mark)
             how = "to take it: doorpi online --accept"
@@ -12781,12 +12916,13 @@ class Roster:
             keeps_missing_once=keeps_missing_once,
         )  # fmt: skip
         notes.keep(f"refused {self._place}", "")
+        notes.keep(f"accepted {self._place}", "")  # for this once
         after = {card.uid: card for card in synced.cards(self._place)}
         self._log(before, after, at)
 
     def confirm(self) -> None:
         """The list in force was read again, unchanged."""
-        at = self._now()
+        at = self._office.now()
         self._office.synced.confirm(self._place, at, at + self._trust)
 
     def is_accepted(self) -> bool:
@@ -12794,14 +12930,6 @@ class Roster:
         refused = self._office.store.recall(f"refused {self._place}")
         accepted = self._office.store.recall(f"accepted {self._place}")
         return bool(refused) and refused == accepted
-
-    def _now(self) -> datetime:
-        """Raises: Unavailable while the clock is not set: the list could be trusted for
-        too long."""
-        clock, config = self._office.clock, self._office.config
-        if config.door.require_synced_clock and not clock.is_set():
-            raise Unavailable("the clock is not set")
-        return clock.now()
 
     def _log(
         self,
@@ -13116,11 +13244,10 @@ class Space:
         return found
 
     def cards(
-        self, at: datetime, check_ins: Mapping[str, datetime | None]
+        self, at: datetime, check_ins: Mapping[str, datetime]
     ) -> Iterator[Credential]:
         """Everybody who has a card, and when they may enter, as of ``at``.
-        ``check_ins`` are today's, by membership: until when each holds, None for one
-        that was refused."""
+        ``check_ins`` are today's, by membership: until when each holds."""
         until = at + timedelta(seconds=self._config.trust_for_s)
         for uid, (member, *others) in self.tokens.items():
             who = self.members.get(member)
@@ -13136,7 +13263,7 @@ class Space:
         member: str,
         at: datetime,
         until: datetime,
-        check_ins: Mapping[str, datetime | None],
+        check_ins: Mapping[str, datetime],
     ) -> Membership:
         config, plans = self._config, self.plans.get(member, [])
         now = [names for names, (start, end) in plans if start <= at < end]
@@ -13162,17 +13289,15 @@ class Space:
         return any(names[0] in self.plans_without_passes for names in now)
 
     def _covered(
-        self, member: str, at: datetime, check_ins: Mapping[str, datetime | None]
+        self, member: str, at: datetime, check_ins: Mapping[str, datetime]
     ) -> Iterator[Times]:
-        """The times of this Cobot day that a check-in or a time pass covers.  A pass is
-        no longer one after Cobot has refused it."""
+        """The times of this Cobot day that a check-in or a time pass covers."""
         today = self.wall.day_of(at)
         begins, ends = self.wall.bounds(today)
         if until := check_ins.get(member):
             yield begins, until
-        passes = self.passes.get(member, ()) if check_ins.get(member, at) else ()
         around = [today + timedelta(days=n) for n in (-1, 0, 1)]
-        for (expires, span), day in product(passes, around):
+        for (expires, span), day in product(self.passes.get(member, ()), around):
             next_day = 1440 * (span.end_min <= span.start_min)
             start = max(begins, self.wall.at(day, span.start_min))
             end = min(ends, self.wall.at(day, span.end_min + next_day), expires or ends)
@@ -13182,6 +13307,575 @@ class Space:
 
 ODD_SHAPE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 FAR_DAY = date(9000, 1, 1)
+
+
+class CheckIns:
+    """The check-ins of members: at most one for each membership and Cobot day, whenever
+    the program is killed, as a second one would count as a guest.
+
+    ``due`` -> ``sent``, on disk before the request -> ``done``, ``refused``, or, if
+    Cobot knows of none after two requests, ``gave-up``; ``missed`` when the day ends.
+    """
+
+    settles_s = 60.0  # before Cobot is asked what became of an unanswered request
+    most_sent = 2
+    kept = timedelta(days=7)
+
+    def __init__(self, store: OnlineStore, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._tried_at: dict[str, float] = {}  # monotonic
+        self._began_at = clock.monotonic()
+
+    def of(self, day: date, member: str, uid: str) -> dict[str, Any]:
+        """The one of a membership on a day; due if there was none."""
+        known = self._store.recall(f"check-in {day} {member}")
+        new = {"day": str(day), "member": member, "uid": uid, "state": "due", "sent": 0}
+        return cast(dict[str, Any], json.loads(known)) if known else new
+
+    def keep(self, row: dict[str, Any], **changes: object) -> None:
+        row |= changes
+        name = f"check-in {row['day']} {row['member']}"
+        self._tried_at[name] = self._clock.monotonic()
+        self._store.keep(name, json.dumps(row))
+
+    def is_ready(self, row: Mapping[str, Any]) -> bool:
+        """Whether something is to be done about it now."""
+        name = f"check-in {row['day']} {row['member']}"
+        age_s = self._clock.monotonic() - self._tried_at.get(name, self._began_at)
+        is_settled = row["state"] == "sent" and age_s >= self.settles_s
+        return row["state"] == "due" or is_settled
+
+    def on(self, day: date) -> list[dict[str, Any]]:
+        noted = self._store.noted(f"check-in {day} ")
+        return [json.loads(text) for text in noted.values()]
+
+    def forget(self, row: Mapping[str, Any]) -> None:
+        self._store.forget(f"check-in {row['day']} {row['member']}")
+
+    def end_days(self, today: date) -> None:
+        """What was to be checked in on earlier days is missed: Cobot takes none for the
+        past."""
+        for row in map(json.loads, self._store.noted("check-in ").values()):
+            if row["state"] in ("due", "sent") and row["day"] < str(today):
+                log.warning("cobot: a check-in of %s was missed", row["day"])
+                self.keep(row, state="missed")
+            if row["day"] < str(today - self.kept):
+                self.forget(row)
+
+
+Calls = Generator[None, None, T]  # yields before each call to Cobot
+
+JSON_API = "application/vnd.api+json"
+COBOT_PAGES = 200  # the most of one list
+NOT_COBOTS = "Cobot's answer makes no sense"
+
+
+def _read_each(items: object, read: Callable[[Any], None]) -> None:
+    """Raises: Unavailable, unless all have the shape of Cobot's."""
+    try:
+        for item in list.__iter__(cast(list[Any], items)):
+            read(item)
+    except ODD_SHAPE:
+        raise Unavailable(NOT_COBOTS) from None
+
+
+class CobotApi:
+    """The calls to Cobot, about the one space of the settings."""
+
+    within_s, max_body = 10.0, 1024 * 1024
+
+    def __init__(self, config: CobotConfig, store: OnlineStore, clock: Clock) -> None:
+        self._config, self._store, self._clock = config, store, clock
+        token, site = config.token.text, f"https://{config.subdomain}.cobot.me"
+        bearer = {"Authorization": f"Bearer {token}"}
+        self._api_1 = WebClient(config.site_url or site, clock, bearer, [token])
+        accept = {"Accept": JSON_API, **bearer}
+        self._api_2 = WebClient(config.base_url, clock, accept, [token])
+        self.by = inf  # monotonic: when the next answers must be there
+        known = json.loads(store.recall("cobot space") or "{}")
+        self.space_id, self.zone = known.get("id", ""), known.get("zone", "")
+
+    def close(self) -> None:
+        self._api_1.close()
+        self._api_2.close()
+
+    def _within_s(self) -> float:
+        return max(0.1, min(self.within_s, self.by - self._clock.monotonic()))
+
+    def get(self, path: str, kind: type[T], *, may_lack: bool = False) -> T:
+        """The answer of API 1 (paths with /api/) or API 2; an empty one if that
+        ``may_lack``, and is not there or not allowed."""
+        client = self._api_1 if path.startswith("/api/") else self._api_2
+        try:
+            return client.json(
+                kind, "GET", path, within_s=self._within_s(), max_body=self.max_body
+            )
+        except Unavailable as error:
+            if may_lack and error.reply and error.reply.status in (204, 403, 404):
+                return kind()
+            raise
+
+    def pages(self, name: str, *, may_lack: bool = False) -> Calls[list[Any]]:
+        """A whole list of the space.  Raises: Unavailable if it changes meanwhile."""
+        path, items, totals = f"/spaces/{self.space_id}/{name}", list[Any](), [1]
+        totals.clear()
+        while path:
+            yield
+            page = self.get(path, dict, may_lack=may_lack)
+            if not page:
+                return []
+            try:
+                items += page["data"]
+                totals.append(page.get("meta", {}).get("totalPages", len(totals) + 1))
+                link = urlsplit(page.get("links", {}).get("next") or "")
+            except ODD_SHAPE:
+                raise Unavailable(NOT_COBOTS) from None
+            path = f"{link.path}?{link.query}" if link.path else ""
+            if len(totals) > COBOT_PAGES:
+                raise Unavailable("Cobot's list does not end")
+        if totals[0] not in (1, *totals[1:]) or totals[-1] != len(totals):
+            raise Unavailable("Cobot's list changed while it was read")
+        return items
+
+    def identify(self) -> Calls[None]:
+        """Find out the id and the time zone of the space.  With a space's own token,
+        which has no user, those that are known stay."""
+        yield
+        said = self.get("/user?include=adminOf", dict, may_lack=bool(self.space_id))
+        found: list[dict[str, str]] = []
+
+        def read(each: Any) -> None:
+            about = each.get("attributes", {})
+            if about.get("subdomain") == self._config.subdomain:
+                zone = str(about.get("timeZone") or "")
+                found.append({"id": str.__str__(each["id"]), "zone": zone})
+
+        _read_each(said.get("included", []), read)
+        if not found and (said or not self.space_id):
+            name = self._config.subdomain
+            raise Unavailable(f"the token's user is no administrator of {name}")
+        if found and found[0] != {"id": self.space_id, "zone": self.zone}:
+            self.space_id, self.zone = found[0]["id"], found[0]["zone"]
+            self._store.keep("cobot space", json.dumps(found[0]))
+
+    def checked_in_until(self, token: str) -> datetime | None:
+        """Until when a member is checked in now, None if not."""
+        path = f"/spaces/{self.space_id}/check_ins/current?filter[checkInToken]="
+        ends = [self._clock.now()]
+
+        def read(each: Any) -> None:
+            ends.append(_cobot_time(each["attributes"]["validUntil"]))
+
+        _read_each(self.get(path + quote(token, safe=""), dict).get("data"), read)
+        return max(ends) if max(ends) > ends[0] else None
+
+    def check_in(self, token: str) -> None:
+        """Check a member in.  Raises: Unavailable."""
+        space = {"data": {"id": self.space_id, "type": "spaces"}}
+        said = {
+            "type": "checkIns",
+            "attributes": {"checkInToken": token},
+            "relationships": {"space": space},
+        }
+        kind, limit_s = {"Content-Type": JSON_API}, self._within_s()
+        reply = self._api_2.call(
+            "POST", "/check_ins", {"data": said}, within_s=limit_s, headers=kind
+        )
+        if reply.status != 201:
+            raise Unavailable(NOT_COBOTS)
+
+
+class Cobot:
+    """Keeps the list of members up to date, and checks them in."""
+
+    look_every_s = 0.2
+    bookings_every_s = 300.0
+    bookings_ahead = timedelta(hours=48)
+    refresh_every_s, same_card_s = 10.0, 300.0
+    calls_per_min = 20  # for the list, and as many for check-ins and look-ups
+    longest_pause_s = 900.0  # also after a token that is not valid
+
+    def __init__(self, place: str, table: CobotConfig, office: Office) -> None:
+        self.name, self._table, self._office = place, table, office
+        self._clock, self._store = office.clock, office.store
+        self._api = CobotApi(table, office.store, office.clock)
+        self._roster = Roster(place, office, table.trust_for_s)
+        self._check_ins = CheckIns(office.store, office.clock)
+        self._space: Space | None = None  # as it was read last
+        self._reading: Calls[None] | None = None
+        self._reads_all = True  # and not only bookings
+        self._due = self._bookings_due = -inf
+        self._list_rate = CallRate(self.calls_per_min)
+        self._rate = CallRate(self.calls_per_min)
+        self._log_looks, self._accept_looks = Every(1.0), Every(2.0)
+        self._refreshes = Every(self.refresh_every_s)
+        self._day = date.min
+        self._unknown: dict[Uid, float] = {}  # when Cobot did not know a card
+        self._list_trouble = self._other_trouble = ""
+        self._desk = contextlib.ExitStack()  # while the door may ask
+        self._requests: InboxSource | None = None
+        self._folder = look_up_folder(Path(office.config.door.state_dir))
+
+    @property
+    def trouble(self) -> str:
+        return "; ".join(filter(None, (self._list_trouble, self._other_trouble)))
+
+    def step(self) -> float:
+        try:
+            at = self._office.now()
+            try:
+                self._read_list(at)
+            except Unavailable as error:
+                self._list_trouble = str(error)
+                raise
+            if self._log_looks.is_due(self._clock.monotonic()):
+                self._read_log(at)
+                self._make_check_ins(at)
+            self._serve_door(at)
+        except Unavailable as error:
+            self._reading = None
+            self._close_desk()
+            if str(error) != self._list_trouble:
+                self._other_trouble = str(error)
+            is_barred = error.reply is not None and error.reply.status == 401
+            pause_s = self.longest_pause_s if is_barred else error.after_s
+            pause_s = min(pause_s, self.longest_pause_s)
+            raise Unavailable(self.trouble, pause_s) from None
+        return self.look_every_s
+
+    def close(self) -> None:
+        self._api.close()
+
+    @property
+    def _wall(self) -> WallClock:
+        return WallClock(self._api.zone)
+
+    # -- the list
+
+    def _read_list(self, at: datetime) -> None:
+        """Make the next call for the list, if one is due."""
+        now = self._clock.monotonic()
+        if self._reading is None:
+            is_told = bool(self._list_trouble) and self._accept_looks.is_due(now)
+            is_whole = now >= self._due or (is_told and self._roster.is_accepted())
+            if not is_whole and not (
+                self._table.resource and now >= self._bookings_due
+            ):
+                return
+            self._reads_all = is_whole or self._space is None
+            self._reading = self._read(at, None if self._reads_all else self._space)
+            next(self._reading)
+        if self._list_rate.wait_s(now):
+            return
+        try:
+            next(self._reading)
+            return
+        except StopIteration:
+            self._list_trouble = ""
+        except ListRefused as refused:
+            self._list_trouble = str(refused)
+        self._reading, self._bookings_due = None, now + self.bookings_every_s
+        if self._reads_all:
+            _, day_ends = self._wall.bounds(self._wall.day_of(at))
+            wait_s = self._table.interval_s * random.uniform(0.9, 1.1)
+            to_day_s = (day_ends - at).total_seconds() + 1  # passes end with the day
+            self._due = now + min(wait_s, to_day_s)
+
+    def _read(self, at: datetime, space: Space | None) -> Calls[None]:
+        """Read the list, or only the bookings of ``space``; and take it."""
+        api = self._api
+        if space is None:
+            yield from api.identify()
+            space = Space(self._table, self._wall)
+            yield
+            _read_each(api.get("/api/check_in_tokens", list), space.add_token)
+            found = yield from api.pages(f"memberships?{self._dates(at)}")
+            _read_each(found, space.add_member)
+            yield from self._read_plans(space, at)
+            if self._table.time_passes and not self._table.resource:
+                yield from self._read_passes(space, at)
+        if self._table.resource:
+            yield from self._read_bookings(space, at)
+        self._roster.take(self._steady(space, at), keeps_missing_once=True)
+        self._space = space
+        findings = json.dumps(space.findings())
+        if findings != self._store.recall(f"findings {self.name}"):
+            self._store.keep(f"findings {self.name}", findings)
+
+    def _dates(self, at: datetime) -> str:
+        """From yesterday, as zones differ, until the list is too old."""
+        last = at + timedelta(days=1, seconds=self._table.trust_for_s)
+        days = f"filter[from]={at.date() - timedelta(days=1)}&filter[to]={last.date()}"
+        return f"{days}&page[size]=25"
+
+    def _read_plans(self, space: Space, at: datetime) -> Calls[None]:
+        fresh = Space(self._table, space.wall)
+        found = yield from self._api.pages(f"membership_plans?{self._dates(at)}")
+        _read_each(found, fresh.add_plan)
+        space.plans = fresh.plans
+
+    def _read_passes(self, space: Space, at: datetime) -> Calls[None]:
+        fresh = Space(self._table, space.wall)
+        yield
+        _read_each(self._api.get("/api/time_passes/unused", list), fresh.add_pass)
+        yield
+        found = self._api.get("/api/plans", list, may_lack=True)
+        _read_each(found, fresh.add_offer)
+        for row in self._check_ins.on(space.wall.day_of(at)):
+            if row["state"] == "refused" and row["member"] in fresh.passes:
+                self._check_ins.forget(row)  # the member has bought a pass since
+        space.passes = fresh.passes
+        space.plans_without_passes = fresh.plans_without_passes
+
+    def _read_bookings(self, space: Space, at: datetime) -> Calls[None]:
+        fresh = Space(self._table, space.wall)
+        fresh.emails = space.emails
+        ids = list[str]()
+
+        def read_room(each: Any) -> None:
+            if each["attributes"]["name"] == self._table.resource:
+                ids.append(str.__str__(each["id"]))
+
+        rooms = yield from self._api.pages("resources?page[size]=50", may_lack=True)
+        _read_each(rooms, read_room)
+        first, last = (
+            utc_text(at - timedelta(hours=1)),
+            utc_text(at + self.bookings_ahead),
+        )
+        times = f"filter[from]={first}&filter[to]={last}&page[size]=50"
+        found = yield from self._api.pages(f"bookings?{times}")
+        room = ids[0] if len(ids) == 1 else self._table.resource
+        _read_each(found, functools.partial(fresh.add_booking, room))
+        space.bookings = fresh.bookings
+
+    def _steady(self, space: Space, at: datetime) -> list[Credential]:
+        """The cards.  Where many people lose what let them in, such as a plan or a
+        pass, it counts only when Cobot says so twice running, or for new settings."""
+
+        def able(cards: Mapping[Uid, Credential]) -> set[Uid]:
+            rules = {uid: card.membership for uid, card in cards.items()}
+            return {uid for uid, rule in rules.items() if rule and rule.lasts(at)}
+
+        cards = {card.uid: card for card in space.cards(at, self._checked_in(at))}
+        before = {card.uid: card for card in self._office.synced.cards(self.name)}
+        lost = sorted(able(before) - able(cards))
+        table, note = self._table, f"doubt {self.name}"
+        rules = f"{table.plans} {table.time_passes} {table.resource}"
+        noted, mark = self._store.recall(note) or "", f"{rules}\n{' '.join(lost)}"
+        is_new = noted.startswith(f"{rules}\n") and mark != noted
+        if is_new and list_refusal(able(before), able(cards)):
+            for uid in cards.keys() & lost:
+                cards[uid] = cards[uid]._replace(membership=before[uid].membership)
+        if mark != noted:
+            self._store.keep(note, mark)
+        return [*cards.values()]
+
+    # -- check-ins
+
+    def _checked_in(self, at: datetime) -> dict[str, datetime]:
+        """Until when each membership is checked in today."""
+        today = self._check_ins.on(self._wall.day_of(at))
+        ends = {row["member"]: iso_time(row.get("until")) for row in today}
+        return {member: end for member, end in ends.items() if end}
+
+    def _read_log(self, at: datetime) -> None:
+        """Note a check-in for everybody who was let in since the last look."""
+        if self._table.check_in == "off":
+            return
+        note = self._store.recall("cobot bookmark")
+        mark = _count(note) if note else self._office.events.last_id()
+        for event in ended_events(self._office.events, mark, at):
+            mark, uid = event.id, event.uid
+            if uid and event.source in CARDS and event.result is Result.UNLOCKED:
+                who = self._office.config.cards.get(uid) or self._office.people.find(
+                    uid
+                )
+                if who and who.source is Origin.COBOT and who.membership:
+                    day = self._wall.day_of(event.at)
+                    row = self._check_ins.of(day, who.membership.id, uid)
+                    if row["state"] == "due":
+                        self._check_ins.keep(row)
+        if str(mark) != note:
+            self._store.keep("cobot bookmark", str(mark))
+
+    def _make_check_ins(self, at: datetime) -> None:
+        today = self._wall.day_of(at)
+        if today != self._day:
+            self._day = today
+            self._check_ins.end_days(today)
+        ready = filter(self._check_ins.is_ready, self._check_ins.on(today))
+        row = next(ready, None) if self._api.space_id else None
+        if row is None or self._spend(self._check_in(row, at)):
+            self._other_trouble = ""
+
+    def _check_in(self, row: dict[str, Any], at: datetime) -> Calls[bool]:
+        """Do the next thing about a check-in.  Raises: Unavailable."""
+        check_ins, api = self._check_ins, self._api
+        token = spelled(Uid(row["uid"]), self._table.uid_format)
+        if row["state"] == "done":
+            return True
+        yield
+        if until := api.checked_in_until(token):
+            check_ins.keep(row, state="done", until=until.isoformat())
+        elif not check_ins.is_ready(row):
+            return True
+        elif row["sent"] >= check_ins.most_sent:
+            check_ins.keep(row, state="gave-up")
+            log.warning("cobot: a check-in was sent twice, and Cobot knows of none")
+        else:
+            yield
+            self._send(row, token)
+        self._relist(row["member"], at)
+        return True
+
+    def _send(self, row: dict[str, Any], token: str) -> None:
+        """Raises: Unavailable, unless Cobot has answered yes or no."""
+        check_ins = self._check_ins
+        check_ins.keep(row, state="sent", sent=row["sent"] + 1)
+        try:
+            self._api.check_in(token)
+        except Unavailable as error:
+            status = error.reply.status if error.reply else 0
+            if error.is_unsent or status in (401, 403):  # it had no effect
+                check_ins.keep(row, state="due", sent=row["sent"] - 1)
+            if status not in (400, 402, 404, 409, 422):
+                raise
+            check_ins.keep(row, state="refused")
+            if self._space:
+                self._space.passes.pop(row["member"], None)
+            who = self._office.people.find(Uid(row["uid"]))
+            name, words = who.holder if who else "", f"check-in refused: {error}"
+            now = self._clock.now()
+            event = Event(
+                now, Uid(row["uid"]), name, Change.SYNC, source="cobot", detail=words
+            )
+            self._office.events.record(event)
+            log.warning("cobot: %s: %s", printable(name), words)
+        else:
+            _, until = self._wall.bounds(date.fromisoformat(row["day"]))
+            check_ins.keep(row, state="done", until=until.isoformat())
+
+    def _relist(self, member: str, at: datetime) -> Membership | None:
+        """List a member as known by now; returns when and why not they may enter."""
+        rule = None
+        for card in self._space.cards(at, self._checked_in(at)) if self._space else ():
+            if card.membership and card.membership.id == member:
+                self._office.synced.put(self.name, card)
+                rule = card.membership
+        return rule
+
+    def _spend(self, calls: Calls[T]) -> T | None:
+        """Make these calls; None where there were too many in this minute."""
+        while True:
+            try:
+                next(calls)
+            except StopIteration as ended:
+                return cast(T, ended.value)
+            if self._rate.wait_s(self._clock.monotonic()):
+                calls.close()
+                return None
+
+    # -- questions of the door
+
+    def _serve_door(self, at: datetime) -> None:
+        """Answer the door, which asks only while this process holds the folder."""
+        if self._space is None:
+            return
+        if self._requests is None or not is_running(self._folder):
+            self._open_desk()
+        request = self._requests and self._requests.poll(self._clock.monotonic())
+        if self._requests and request:
+            self._api.by = request.good_until - 0.2  # for the way back
+            row, answer = None, Answer(False, [])
+            try:
+                if request.wants is Wants.STATUS:
+                    is_read = self._refresh(Uid(request.identifier), self._space, at)
+                    answer = Answer(is_read, [])
+                elif row := self._check_in_of(Uid(request.identifier), at):
+                    self._spend(self._check_in(row, at))
+            finally:
+                self._api.by = inf
+                no = CHECK_IN_DENIES.get(row["state"]) if row else None
+                self._requests.answer(
+                    request, Answer(not no, [no] if no else []) if row else answer
+                )
+
+    def _open_desk(self) -> None:
+        self._close_desk()
+        try:
+            self._desk.enter_context(only_door(self._folder))
+        except AlreadyRunning:
+            raise Unavailable("another `doorpi online` works here") from None
+        inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
+        self._requests = self._desk.enter_context(contextlib.closing(inbox))
+
+    def _close_desk(self) -> None:
+        self._requests = None
+        self._desk.close()
+
+    def _check_in_of(self, uid: Uid, at: datetime) -> dict[str, Any] | None:
+        """Today's check-in of a member's card, None for any other."""
+        who = self._office.config.cards.get(uid) or self._office.people.find(uid)
+        if who and who.membership and who.source is Origin.COBOT:
+            return self._check_ins.of(self._wall.day_of(at), who.membership.id, uid)
+        return None
+
+    def _refresh(self, uid: Uid, space: Space, at: datetime) -> bool:
+        """Ask about one card; True if the list is to be looked at again."""
+        now = self._clock.monotonic()
+        recent = {u: t for u, t in self._unknown.items() if now - t < self.same_card_s}
+        self._unknown = recent
+        if uid in recent or not self._refreshes.is_due(now):
+            return False
+        is_known = self._spend(self._look_up(uid, space, at))
+        if is_known is False:
+            recent[uid] = now
+        return bool(is_known)
+
+    def _look_up(self, uid: Uid, space: Space, at: datetime) -> Calls[bool]:
+        """Read again what keeps a card out; False where Cobot does not know it."""
+        token, api = spelled(uid, self._table.uid_format), self._api
+        yield
+        path = f"/api/check_in_tokens/{quote(token, safe='')}"
+        said = api.get(path, dict, may_lack=True)
+        if not said:
+            return False
+        _read_each([{**said, "token": token}], space.add_token)
+        member = said["membership"]["id"]
+        yield
+        said = api.get(f"/memberships/{quote(member, safe='')}", dict)
+        _read_each([said.get("data")], space.add_member)
+        for reason, read in (
+            (Reason.PLAN_NOT_HERE, self._read_plans),
+            (Reason.NO_PASS, self._read_passes),
+            (Reason.NO_PASS, functools.partial(self._read_check_in, member, token)),
+            (Reason.NO_BOOKING, self._read_bookings),
+        ):
+            rule = self._relist(member, at)
+            no = rule and rule.refusal_at(at)
+            needs_plan = bool(no) and rule and not rule.plan
+            if no is reason or (needs_plan and reason is Reason.PLAN_NOT_HERE):
+                yield from read(space, at)
+        self._relist(member, at)
+        return True
+
+    def _read_check_in(
+        self, member: str, token: str, space: Space, at: datetime
+    ) -> Calls[None]:
+        """Whether a member without a pass was checked in elsewhere."""
+        yield
+        if until := self._api.checked_in_until(token):
+            uid = uid_of(token, self._table.uid_format)
+            row = self._check_ins.of(self._wall.day_of(at), member, str(uid))
+            self._check_ins.keep(row, state="done", until=until.isoformat())
+
+
+#: Why a member is denied whose check-in must come first, by its state; one that surely
+#: was not sent leaves it to the list.
+CHECK_IN_DENIES = {
+    "refused": Reason.NO_PASS,
+    **dict.fromkeys(("sent", "gave-up", "missed"), Reason.AUTHORITY_UNREACHABLE),
+}
 
 
 ################################################################################
@@ -14785,7 +15479,7 @@ def build(
         people=store.people,
         events=store.events,
         indicator=GpioLights(config.leds, config.patterns),
-        authorities=make_authorities(config, clock),
+        authorities=all_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
         publish=functools.partial(publish_troubles, folder),
@@ -14806,10 +15500,9 @@ def make_sources(
 ) -> list[Source]:
     """The sources of requests, a row each.  After an edit of [reader] the inbox stays
     as it was ``before``, and a card that lies on the reader is no new one."""
-    reader, files = config.reader, inbox_files(Path(config.door.state_dir))
+    reader, path = config.reader, inbox_to_make(Path(config.door.state_dir))
     debounces = (each.debounce for each in before if isinstance(each, CardSource))
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
-    path = next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
     return [
         CardSource(
             NfcReader(reader.device, reader.reset_gpio), reader, clock,
@@ -14830,6 +15523,17 @@ def make_authorities(config: Config, clock: Clock) -> list[RemoteAuthority]:
         worker = ThreadWorker(f"authority {each.name}", clock.wake)
         points = [s.name for s in config.scanners if s.authority == each.name]
         made.append(AUTHORITIES[each.kind](each, clock, worker, state, points))
+    return made
+
+
+def all_authorities(config: Config, clock: Clock) -> list[Authority]:
+    """Those, and `doorpi online`, where it has a list of members."""
+    made: list[Authority] = [*make_authorities(config, clock)]
+    for table in config.online.values():
+        if isinstance(table, CobotConfig):
+            folder = look_up_folder(Path(config.door.state_dir))
+            worker = ThreadWorker("cobot", clock.wake)
+            made.append(MemberLookUp(table, folder, clock, worker))
     return made
 
 
@@ -14862,7 +15566,7 @@ make_settings = functools.partial(
     FileSettings,
     new_sources=make_sources,
     new_locks=make_locks,
-    new_authorities=make_authorities,
+    new_authorities=all_authorities,
 )
 
 
@@ -14873,6 +15577,7 @@ SERVICES: Mapping[
     TelegramConfig: telegram_services,
     NotifyConfig: notify_service,
     ListConfig: ListReader,
+    CobotConfig: Cobot,
 }
 
 

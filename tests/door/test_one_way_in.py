@@ -75,7 +75,7 @@ class LaterWorker:
         """There is no thread."""
 
 
-class Elsewhere:
+class Elsewhere(doorpi.Authority):
     """An authority that is far away."""
 
     name, schedule = "members", ""

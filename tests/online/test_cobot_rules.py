@@ -129,7 +129,7 @@ class Case:
         config = CobotConfig(subdomain="my-space", uid_format="HEX", **settings)
         self.space = Space(config, WallClock("UTC"))
         self.space.add_token({"token": SHORT, "membership": {"id": "m1"}})
-        self.check_ins: dict[str, datetime | None] = {}
+        self.check_ins: dict[str, datetime] = {}
 
     def say(self, **said: list[dict]) -> Case:
         for kind, items in said.items():
@@ -259,14 +259,6 @@ def test_a_check_in_covers_the_rest_of_its_day():
     case.check_ins = {"m1": time_of("19 03:59")}
     assert case.at(time_of("19 03:58")) == Reason.GRANTED
     assert case.at(time_of("19 03:59")) == Reason.NO_PASS
-
-
-def test_a_pass_that_cobot_refused_is_none():
-    case = Case(time_passes=True).say(
-        **{"member": [member()], "pass": [time_pass(DAY)]}
-    )
-    case.check_ins = {"m1": None}
-    assert case.at() == Reason.NO_PASS
 
 
 def test_a_plan_without_passes_needs_none():

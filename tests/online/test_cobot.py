@@ -1,0 +1,501 @@
+"""[cobot]: the members of a co-working space, read again and again, and checked in."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from doorpi import Change, Origin, Reason, Result
+from tests.fakes.cloud import FAULTS, answers
+from tests.fakes.cobot import TOKEN, Booking, Pass, answered
+from tests.helpers.cobot import CobotDesk
+from tests.helpers.world import KEN, MIKA, STRANGER, card_of
+
+MORNING = datetime(2026, 11, 18, 9, 0, tzinfo=UTC)
+HOUR, DAY = 3600.0, 86_400.0
+
+
+@pytest.fixture
+def desk(tmp_path, clock):
+    clock.at = MORNING
+    made: list[CobotDesk] = []
+
+    def make(**table: object) -> CobotDesk:
+        made.append(CobotDesk(tmp_path / str(len(made)), clock, **table))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def members(desk: CobotDesk, count: int, **more) -> list[str]:
+    """So many members with cards."""
+    uids = [f"0A{number:012X}" for number in range(count)]
+    for number, uid in enumerate(uids):
+        desk.server.add(f"member{number}", uid, **more)
+    return uids
+
+
+# -- the list
+
+
+def test_members_are_listed_and_may_enter(desk):
+    space = desk(schedule="day")
+    space.server.add("m1", KEN, name="Ken Sato")
+
+    assert space.run() == ""
+
+    who = space.find(KEN)
+    assert (who.holder, who.source, who.schedule) == ("Ken Sato", Origin.COBOT, "day")
+    assert (who.membership.id, who.membership.plan) == ("m1", "Fix Desk")
+    assert (space.reason(KEN), space.reason(MIKA)) == (Reason.GRANTED, Reason.NOT_FOUND)
+    (event,) = space.store.events.read()
+    assert (event.reason, event.source) == (Change.SYNC, "cobot")
+
+
+def test_cards_with_four_bytes_at_cobot_open(desk):
+    space = desk(uid_format="decimal-le4")
+    space.server.add("m1", str(int.from_bytes(bytes.fromhex(KEN)[:4], "little")))
+    space.run()
+    assert space.reason(KEN) is Reason.GRANTED
+
+
+def test_the_list_is_read_every_interval(desk):
+    space = desk(interval_s=900)
+    space.server.add("m1", KEN)
+    at: list[float] = []
+    space.server.before_call = lambda name: (
+        name == "tokens" and at.append(space.clock.t)
+    )
+    space.run(2 * HOUR, pace_s=2.0)
+    waits = [later - before for before, later in pairwise(at)]
+    assert min(waits) >= 810
+    assert max(waits) <= 990 + 6 * 2.0
+    assert len({round(wait) for wait in waits}) > 3
+
+
+def test_a_large_space_is_read_within_the_budget(desk):
+    space = desk()
+    space.server.page_size = 25
+    uids = members(space, 320)
+    at: list[float] = []
+    space.server.before_call = lambda name: at.append(space.clock.t)
+
+    space.run(170)
+
+    assert len(at) == 2 + 13 + 13
+    assert all(at[i + 20] - at[i] >= 60 for i in range(len(at) - 20))
+    assert all(space.reason(uid) is Reason.GRANTED for uid in uids[::40])
+
+
+def test_somebody_who_is_missing_for_once_stays(desk):
+    """Pages shift while they are read."""
+    space = desk()
+    uids = members(space, 8)
+    space.run()
+    gone = space.server.tokens.pop(uids[0])
+
+    space.run(1_000)
+    assert space.reason(uids[0]) is Reason.GRANTED
+    space.run(1_000)
+    assert space.reason(uids[0]) is Reason.NOT_FOUND
+    assert gone
+
+
+def test_the_end_of_a_membership_needs_no_cobot(desk):
+    space = desk()
+    space.server.add("m1", KEN, canceled="2026-11-18")
+    space.run()
+    space.server.go_offline()
+    assert space.reason(KEN) is Reason.GRANTED
+    space.clock.advance(DAY)
+    assert space.reason(KEN) is Reason.EXPIRED
+
+
+def test_without_cobot_the_list_holds_for_trust_for_s(desk):
+    space = desk(trust_for_s=7200)
+    space.server.add("m1", KEN)
+    space.run()
+    space.server.go_offline()
+    space.run(7190)
+    assert space.reason(KEN) is Reason.GRANTED
+    space.run(60)
+    assert space.reason(KEN) is Reason.LIST_TOO_OLD
+    space.server.go_online()
+    space.run(120)
+    assert space.reason(KEN) is Reason.GRANTED
+
+
+def test_nothing_is_read_while_the_clock_is_not_set(desk, clock):
+    space = desk()
+    clock.set = False
+    assert "clock" in space.run()
+    assert space.server.asked == []
+
+
+def test_a_plan_that_nobody_has_is_a_finding(desk):
+    space = desk(plans=("Fix Desk", "24/7"))
+    space.server.add("m1", KEN)
+    space.server.tokens["0815"] = "m1"
+    space.run()
+    plan, token = json.loads(space.notes.recall("findings cobot"))
+    assert "24/7" in plan
+    assert "0815" in token
+
+
+# -- lists that are refused
+
+
+@pytest.mark.parametrize("name", ["tokens", "members", "plans"])
+@pytest.mark.parametrize("fault", ["empty", "halved"])
+def test_a_list_that_lost_many_is_refused_until_the_owner_takes_it(desk, name, fault):
+    space = desk()
+    uids = members(space, 30)
+    space.run()
+    getattr(space.server, fault).add(name)
+
+    refusal = space.run(4_000)
+
+    assert "--accept" in refusal
+    assert all(space.reason(uid) is Reason.GRANTED for uid in uids)
+    space.notes.keep("accepted cobot", space.notes.recall("refused cobot"))
+    assert space.run(60) == ""
+    getattr(space.server, fault).clear()
+    assert space.run(2_000) == ""
+    getattr(space.server, fault).add(name)
+    assert "--accept" in space.run(2_000), "accepted once, not for good"
+
+
+@pytest.mark.parametrize("name", ["plans", "members", "bookings"])
+def test_pages_that_do_not_fit_are_no_list(desk, name):
+    space = desk(resource="room-1")
+    space.server.page_size = 3
+    uids = members(space, 8)
+    for number in range(8):
+        space.server.bookings.append(
+            Booking(MORNING, MORNING + timedelta(hours=9), f"member{number}")
+        )
+    space.run()
+    assert all(space.reason(uid) is Reason.GRANTED for uid in uids)
+    space.server.torn.add(name)
+    assert "changed while" in space.run(2_000)
+    assert all(space.reason(uid) is Reason.GRANTED for uid in uids)
+    space.server.torn.clear()
+    assert space.run(120) == ""
+
+
+def test_a_list_without_an_end_is_given_up(desk):
+    space = desk()
+    space.server.add("m1", KEN)
+    here = "/spaces/x/memberships?page=1"
+    page = answered({"data": [], "links": {"next": f"https://elsewhere.example{here}"}})
+    space.server.fail_at("members", *[answers(200, page.body)] * 300)
+    assert "does not end" in space.run(720, pace_s=2.0)
+    assert space.server.calls["members"] >= 200
+    assert all("elsewhere" not in request.path for request in space.server.requests)
+
+
+def test_many_who_lose_their_passes_lose_them_when_cobot_says_so_twice(desk):
+    space = desk(time_passes=True)
+    uids = members(space, 10, plan="Ten Days")
+    space.server.catalogue["Ten Days"] = True
+    space.server.passes = [Pass(f"member{number}") for number in range(10)]
+    space.run()
+    space.server.empty.add("passes")
+    space.run(1_100)
+    assert {space.reason(uid) for uid in uids} == {Reason.GRANTED}
+    space.run(1_100)
+    assert {space.reason(uid) for uid in uids} == {Reason.NO_PASS}
+
+
+def test_new_settings_count_at_once(desk):
+    space = desk()
+    uids = members(space, 10)
+    space.run()
+    space.start(plans=("24/7",))
+    space.run()
+    assert {space.reason(uid) for uid in uids} == {Reason.PLAN_NOT_HERE}
+
+
+# -- faults
+
+
+def filled(space: CobotDesk) -> CobotDesk:
+    """Ken may enter, Mika may not."""
+    server = space.server
+    server.add("m1", KEN, plan="Ten Days")
+    server.add("m2", MIKA, plan="Ten Days")
+    server.catalogue["Ten Days"] = True
+    server.passes = [Pass("m1")]
+    booked = MORNING, MORNING + timedelta(days=2)
+    server.bookings = [Booking(*booked, "m1"), Booking(*booked, "m3")]
+    return space
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("settings", "calls"),
+    [
+        (
+            {"time_passes": True},
+            ("user", "tokens", "members", "plans", "passes", "catalogue"),
+        ),
+        ({"resource": "Meeting Room"}, ("resources", "bookings")),
+    ],
+    ids=["passes", "room"],
+)
+def test_no_fault_of_a_call_opens_or_shuts_anybody(desk, settings, calls, fault):
+    """Each call of a list in turn; afterwards it is read as if nothing had happened."""
+    space = filled(desk(interval_s=60, **settings))
+    space.run(20)
+    denied = Reason.NO_PASS if "time_passes" in settings else Reason.NO_BOOKING
+    for name in calls:
+        read = space.server.calls["tokens"]
+        space.server.fail_at(name, fault)
+        for seconds in (70, 150):
+            space.run(seconds, pace_s=2.0)
+            decided = [space.reason(uid) for uid in (KEN, MIKA, STRANGER)]
+            assert decided == [Reason.GRANTED, denied, Reason.NOT_FOUND], name
+        assert space.server.calls["tokens"] > read + 1, name
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+def test_a_fault_that_stays_is_one_trouble(desk, status):
+    """Not one that ends and begins again with each try: the journal gets every change."""
+    space = desk()
+    space.server.add("m1", KEN)
+    space.run()
+    space.server.fail_at("plans", *[answers(status)] * 500)
+    space.run(1_100, pace_s=2.0)
+    seen = {space.run(30, pace_s=0.2) for _ in range(10)}
+    assert len(seen) == 1
+    assert str(status) in seen.pop()
+
+
+def test_a_token_that_is_not_valid_is_left_alone_for_a_while(desk):
+    space = desk()
+    space.server.add("m1", KEN)
+    space.run()
+    space.server.token = "another"
+    space.run(1_000, pace_s=2.0)
+    before = len(space.server.requests)
+    assert "401" in space.run(800, pace_s=2.0)
+    assert len(space.server.requests) <= before + 1
+    assert space.reason(KEN) is Reason.GRANTED
+    assert TOKEN not in space.run(900, pace_s=2.0)
+
+
+def test_retry_after_is_obeyed_up_to_a_quarter_of_an_hour(desk):
+    space = desk(interval_s=60)
+    space.server.add("m1", KEN)
+    space.server.fail_at("members", answers(429, b"", "Retry-After: 86400"))
+    at: list[float] = []
+    space.server.before_call = lambda name: at.append(space.clock.t)
+    space.run(1_000, pace_s=1.0)
+    pauses = [later - before for before, later in pairwise(at)]
+    assert 899 <= max(pauses) <= 905
+    assert space.reason(KEN) is Reason.GRANTED
+
+
+# -- check-ins
+
+
+def entered(desk, **table: object) -> CobotDesk:
+    """Ken, who has a pass, was let in."""
+    space = desk(**{"check_in": "after", "time_passes": True, **table})
+    space.server.add("m1", KEN, plan="Ten Days", name="Ken Sato")
+    space.server.catalogue["Ten Days"] = True
+    space.server.passes = [Pass("m1"), Pass("m1")]
+    space.run()
+    space.enter(KEN)
+    return space
+
+
+TODAY = "2026-11-18 m1"
+
+
+def test_a_member_is_checked_in_once_a_day(desk):
+    space = entered(desk)
+    for _ in range(3):
+        space.run()
+        space.enter(KEN)
+    space.run()
+
+    assert space.check_ins == {TODAY: "done"}
+    assert space.server.calls["check-in"] == 1
+    assert [each.is_used for each in space.server.passes] == [True, False]
+
+    space.clock.advance(DAY)
+    space.run(60)
+    space.enter(KEN)
+    space.run()
+    assert space.check_ins == {TODAY: "done", "2026-11-19 m1": "done"}
+    assert space.server.guests == []
+
+
+def test_an_entry_after_midnight_is_of_the_same_day(desk):
+    space = entered(desk)
+    space.run()
+    space.clock.at = datetime(2026, 11, 19, 3, 0, tzinfo=UTC)
+    space.enter(KEN)
+    space.run()
+    assert space.check_ins == {TODAY: "done"}
+
+
+def test_nobody_is_checked_in_who_did_not_come_in(desk):
+    space = entered(desk, check_in="off")
+    space.enter(KEN)
+    space.run()
+    space.start(check_in="after")
+    space.run()
+    for changes in (
+        {"reason": Reason.NO_PASS, "result": None, "command": None},
+        {"result": Result.UNSURE},
+        {"result": Result.UNREACHABLE},
+        {"result": Result.LOCKED},
+        {"source": "qr"},
+        {"source": "relock"},
+    ):
+        space.enter(KEN, **changes)
+    space.run()
+    assert space.server.calls["check-in"] == 0
+    assert space.check_ins == {}
+
+
+def test_the_owner_s_own_people_are_not_checked_in(desk):
+    space = entered(desk)
+    space.server.tokens[MIKA] = "m1"
+    space.store.people.add_card(card_of(uid=MIKA, source=Origin.DB), space.clock.now())
+    space.run(1_000)
+    space.notes.forget(f"check-in {TODAY}")
+    space.enter(MIKA)
+    space.run()
+    assert space.check_ins == {}
+
+
+def test_a_member_who_was_checked_in_at_the_desk_is_not_again(desk):
+    space = entered(desk)
+    until = {"validFrom": "2026-11-18T08:00:00Z", "validUntil": "2026-11-19T03:59:59Z"}
+    space.server.check_ins = [{"membership": "m1", **until}]
+    space.run()
+    assert space.check_ins == {TODAY: "done"}
+    assert space.server.calls["check-in"] == 0
+
+
+def test_an_old_check_in_is_none(desk):
+    """Cobot's own example of a current one is of 2018."""
+    space = entered(desk)
+    until = {"validFrom": "2018-01-01T12:45:00Z", "validUntil": "2018-01-01T23:59:59Z"}
+    old = answered({"data": [{"id": "c", "type": "checkIns", "attributes": until}]})
+    space.server.fail_at("current", answers(200, old.body))
+    space.run()
+    assert space.server.calls["check-in"] == 1
+
+
+def test_a_check_in_that_cobot_refuses_is_told_and_not_repeated(desk):
+    space = entered(desk)
+    space.server.passes.clear()
+    space.run(60)
+    assert space.check_ins == {TODAY: "refused"}
+    assert space.server.calls["check-in"] == 1
+    assert space.reason(KEN) is Reason.NO_PASS
+    *_, event = space.store.events.read()
+    assert event.holder == "Ken Sato"
+    assert "No time passes left" in event.detail
+
+
+def test_after_a_refusal_a_pass_that_is_bought_counts(desk):
+    space = entered(desk)
+    space.server.passes.clear()
+    space.run(60)
+    space.server.passes.append(Pass("m1"))
+    space.run(1_000)
+    assert space.reason(KEN) is Reason.GRANTED
+    space.enter(KEN)
+    space.run()
+    assert space.check_ins == {TODAY: "done"}
+
+
+def test_what_was_not_sent_by_the_end_of_the_day_is_missed(desk):
+    space = entered(desk)
+    space.server.go_offline()
+    space.run(60)
+    assert space.check_ins == {TODAY: "due"}
+    space.clock.advance(DAY)
+    space.server.go_online()
+    space.run(200)
+    assert space.check_ins == {TODAY: "missed"}
+    assert space.server.calls["check-in"] == 0
+
+
+def test_old_check_ins_are_forgotten(desk):
+    space = entered(desk)
+    space.run()
+    space.clock.advance(9 * DAY)
+    space.run(200)
+    assert space.check_ins == {}
+
+
+#: Those after which the check-in may have been made.
+UNCLEAR = sorted(set(FAULTS) - {"400", "401", "403", "404"})
+
+
+@pytest.mark.parametrize("fault", UNCLEAR)
+def test_a_check_in_whose_answer_is_lost_is_made_once(desk, fault):
+    space = entered(desk)
+    space.server.fail_at("check-in", fault)
+    space.run(30)
+    sent = space.server.calls["check-in"]
+    assert sent == 1, "nothing more for a minute"
+    space.run(180, pace_s=1.0)
+    assert space.check_ins == {TODAY: "done"}
+    assert len(space.server.check_ins) == 1
+    assert space.server.guests == []
+
+
+@pytest.mark.parametrize("fault", UNCLEAR)
+def test_a_check_in_is_sent_twice_at_most(desk, fault):
+    space = entered(desk)
+    space.server.fail_at("check-in", *[fault] * 9)
+    space.run(600, pace_s=1.0)
+    assert space.server.calls["check-in"] <= 2
+    assert len(space.server.check_ins) <= 1
+    acts = FAULTS[fault].acts
+    assert space.check_ins == {TODAY: "done" if acts else "gave-up"}
+
+
+@pytest.mark.parametrize("fault", ["401", "403"])
+def test_a_check_in_without_permission_is_made_later(desk, fault):
+    space = entered(desk)
+    space.server.scopes = tuple(
+        s for s in space.server.scopes if s != "write_check_ins"
+    )
+    space.server.fail_at("check-in", fault)
+    assert fault in space.run(30, pace_s=1.0)
+    space.server.scopes = (*space.server.scopes, "write_check_ins")
+    space.run(1_200, pace_s=5.0)
+    assert space.check_ins == {TODAY: "done"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_check_in_while_cobot_does_not_say_who_is_in(desk, fault):
+    space = entered(desk)
+    space.server.fail_at("current", fault, fault)
+    space.run(2_400, pace_s=4.0)
+    assert space.check_ins == {TODAY: "done"}
+    assert len(space.server.check_ins) == 1
+
+
+def test_a_failing_check_in_does_not_keep_the_list_from_being_read(desk):
+    space = entered(desk, interval_s=60)
+    space.server.scopes = tuple(
+        s for s in space.server.scopes if s != "write_check_ins"
+    )
+    read = space.server.calls["tokens"]
+    space.run(1_800, pace_s=5.0)
+    assert space.check_ins == {TODAY: "due"}
+    assert space.server.calls["tokens"] > read + 1
