@@ -8695,6 +8695,8 @@ MODELS: Mapping[bytes, tuple[str, str, int]] = {
 }
 NO_APPLICATION = 0xA0  # a status
 NOT_OURS = "its keys are neither those of a blank card nor those of this door"
+CANNOT_ISSUE = "no NTAG 424 DNA or DESFire of a kind that can be issued ({})"
+LOCKED_CARD = "it is locked after wrong keys, or in LRP mode, which stays as it is"
 
 
 def crc(data: bytes) -> bytes:
@@ -8749,13 +8751,15 @@ class CardWriter:
 
     def _identify(self) -> None:
         """GetVersion: what card it is.  Raises: NotProven."""
-        hardware = self._contact.ask(0x60, status=MORE)
+        try:
+            hardware = self._contact.ask(0x60, status=MORE)
+        except NotProven as error:
+            raise NotProven(error.reason, CANNOT_ISSUE.format(error)) from None
         self._contact.ask(0xAF, status=MORE)
         uid = self._contact.ask(0xAF)[:7]
         model = MODELS.get(hardware[1:2] + hardware[3:4])
         if model is None or hardware[:1] != b"\x04":  # not NXP's
-            words = f"not a card that can be issued ({hardware.hex()})"
-            raise NotProven(Reason.NO_PROOF, words)
+            raise NotProven(Reason.NO_PROOF, CANNOT_ISSUE.format(hardware.hex()))
         if uid.hex().upper() != self._uid:
             raise NotProven(Reason.NO_PROOF, "its UID is random, or not its own")
         self._proof, self._name, self._count = model
@@ -8870,11 +8874,12 @@ class Order:
             words = yield from self._write(uid, source)
             return Answer(True, [f"{format_uid(uid)} {words}"])
         except (NotProven, ReaderLost, StoreError, ImportError) as error:
-            reason, words = getattr(error, "reason", None), str(error)
+            reason, words = getattr(error, "reason", Reason.GRANTED), str(error)
             if reason is Reason.CARD_MOVED or isinstance(error, ReaderLost):
                 self._report("the card moved: take it away, and hold it there again")
                 return None
-            words = NOT_OURS if reason is Reason.WRONG_PROOF else words
+            known = {Reason.WRONG_PROOF: NOT_OURS, Reason.CARD_LOCKED: LOCKED_CARD}
+            words = known.get(reason, words)
             log.warning("%s: %s: %s", self._request.wants, format_uid(uid), words)
             return Answer(False, [f"{format_uid(uid)}: {words}"])
         finally:
@@ -8900,7 +8905,10 @@ class Order:
                     people.change_cards([], [uid], order.at, copies=False)
             proof, line = done
             self._report(line)
-        card, words = wanted._replace(uid=uid, proof=proof), "is blank again"
+        card, words = (
+            wanted._replace(uid=uid, proof=proof, generation=GENERATION),
+            "is blank again",
+        )
         if is_issue:
             self._list(card, wanted.uid, by)
             keeper.check_key()
@@ -16060,7 +16068,8 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
     config, clock = load(args, ("proof",)), SystemClock()
     with contextlib.closing(make_store(config)) as store:
         if not (config.proof.door_key.text and config.proof.issuer_key.text):
-            raise Refused("this needs the door_key and the issuer_key of [proof]")
+            words = "this needs the door_key and the issuer_key of [proof]"
+            raise Refused(f"{words}; see: doorpi keys check")
         for finding in checked_keys(config.proof, store):
             if finding.health is FAIL:
                 raise Refused(f"{finding.words}; {finding.do}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 
 import doorpi
@@ -21,7 +24,7 @@ from doorpi import (
 from tests.fakes.cards import card as plain_card
 from tests.fakes.secure_cards import desfire, foreign_ntag424, ntag424
 from tests.helpers.issuing import PROOF, AirReader, IssuingDoor, uid_of
-from tests.helpers.world import NOON, FakeClock, card_of, config_of
+from tests.helpers.world import NOON, FakeClock, HeldWorker, card_of, config_of
 
 H = bytes.fromhex
 ZERO = bytes(16)
@@ -106,6 +109,38 @@ CHANGES = {
         ""),
 }
 # fmt: on
+
+
+#: Session key; number, new key, version; the command.
+# fmt: off
+CHANGES_OF_EV1 = {
+    "key 0": (
+        "F44B26F5C05DDD7110772281C4D066E8", 0, "00102030405060708090A0B0B0A09080", 0x10,
+        "C400E9F85E219496C2B58C1090DC3935FAE9E840CF61B383D9531946256B1F110C10"),
+    "key 0, another session": (
+        "C2A1E47B27104712FE6D00A71177A19B", 0, "10182028303840485058606870788088", 0x10,
+        "C4002945E3760E60F4A4046BB8A505B31CF559A3A2E05213BC82942CA6AB5DBCECF5"),
+    "key 1": (
+        "C2A1E47BD8100044FE6D00A74D7AB17C", 1, "00102030405060708090A0B0B0A09080", 0x10,
+        "C401E7ECCB6BD1CA64BC161A12B1C024F71430337408C8A87EACAB7A1FF18951FCA3"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", CHANGES_OF_EV1)
+def test_change_of_an_old_desfires_key_is_what_others_have_seen(name, monkeypatch):
+    """Transcripts of RFDoorLock, pydesfire and desfire-python."""
+    key, number, new, version, command = CHANGES_OF_EV1[name]
+    session, sent = session_of(key, key, "", 0, "")
+    session.ev1_key = H(key)
+    writer = CardWriter(PROOF, Uid("04782E21801D80"), sent)
+    writer._versions, writer._name = [0, 0], doorpi.EV1
+    monkeypatch.setattr(writer, "_authenticate", lambda: session)
+    monkeypatch.setattr(writer, "_key", lambda number, of: H(new) if of else ZERO)
+
+    writer._change(number, version)
+
+    assert sent.heard.hex().upper() == command
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -310,9 +345,9 @@ REFUSED = {
     "of another generation": (lambda: foreign_ntag424(version=7), "neither those"),
     "a phone": (lambda: plain_card("phone"), "random UID"),
     "a random UID": (lambda: ntag424(random_uid=True), "random"),
-    "LRP": (lambda: ntag424(lrp=True), "919D"),
+    "LRP": (lambda: ntag424(lrp=True), "in LRP mode"),
     "a plain card": (lambda: plain_card("ntag213"), "not a secure card"),
-    "an unknown card": (lambda: plain_card("desfire"), "6A82"),
+    "an unknown card": (lambda: plain_card("desfire"), "no NTAG 424 DNA or DESFire"),
     "on the list": (lambda: ntag424(LISTED), "already on the list, as Mika Mori"),
 }
 
@@ -406,6 +441,24 @@ def test_card_at_the_door_is_written_while_the_loop_goes_on(door):
     assert door.verb.answers["one"].done
     assert sum(took_s) > 1.0
     assert max(took_s) < 0.6
+
+
+def test_reader_looks_for_no_other_card_while_one_is_written(door):
+    """A look would mute the field, and end the session with the card."""
+    held, looks = HeldWorker(), []
+    door.equipment.sources[0].worker = held
+    door.order()
+    door.reader.card = ntag424()
+    while "one" not in door.verb.answers:
+        door.running.step()
+        if held.jobs:
+            held.jobs.pop(0).run()
+        if len(door.verb.lines) > 1:
+            looks.append(door.reader.looks)
+
+    assert door.verb.answers["one"].done
+    assert len(looks) >= len(door.verb.lines)
+    assert len({*looks[:-2]}) == 1, looks
 
 
 OLD = Uid("0A0B0C0D")
@@ -585,3 +638,31 @@ def test_no_key_is_in_any_output(door, tmp_path, caplog):
         for content in stored:
             assert bytes.fromhex(secret) not in content
             assert secret.encode() not in content.lower()
+
+
+def test_random_answers_are_refused(monkeypatch):
+    """Whatever a card says at any command: refused, or moved, and nothing else."""
+    dice, ends = random.Random(7), Counter[str]()
+    for number in range(1500):
+        make, _ = CARDS[dice.choice([*CARDS])]
+        card, at = make(), dice.randrange(40)
+        honest = card.chip.command
+
+        def command(apdu, honest=honest, card=card, at=at):
+            answer = honest(apdu)
+            if len(card.chip.heard) < at:
+                return answer
+            kind, size = dice.randrange(3), dice.choice([0, 1, 2, 7, 8, 16, 24, 32, 60])
+            if kind == 0:
+                return dice.randbytes(size) + b"\x91" + dice.choice([b"\0", b"\xaf"])
+            return (
+                answer[: dice.randrange(len(answer))]
+                if kind == 1
+                else dice.randbytes(size)
+            )
+
+        monkeypatch.setattr(card.chip, "command", command)
+        ends[written(card, number % 2)] += 1
+
+    assert ends.keys() <= {"", *doorpi.Reason}
+    assert ends[doorpi.Reason.NO_PROOF] > 100
