@@ -37,7 +37,7 @@ Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
     11 Store         12 Readers     13 Secure cards           14 Other sources
     15 The Pi        16 Authorities              17 The owner's tools
     18 Lists from elsewhere         19 Online    20 Cobot      21 Chat
-    22 Pictures      23 Doctor      24 Wiring                  25 Command line
+    22 Pictures      23 Doctor      24 Wiring      25 Verbs    26 Command line
 
 A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
 clock, disk, network or environment.  A test checks both.
@@ -61,7 +61,7 @@ To add a source     a class in 14 with the methods of Source (5), and a line in
                     point; an exit reader's requests have Wants.UNLOCK
 To add an authority a class in 16 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* function and a row of VERBS in 25; longer work in 17
+To add a verb       a cmd_* in 25 and a row of VERBS in 26; longer work in 17
 To read a new list  a row of LIST_FORMATS in 18, and a function for its peculiarities
 To add a service    a Table in 4 and its row of ONLINE, a class in 19 with the methods
                     of Service, and a row of SERVICES in 24
@@ -1837,6 +1837,9 @@ class DoorConfig(Table):
     passback_s: float = setting(0.0, "seconds before a card works again", 0, 86_400)
     state_dir: str = setting("", "folder of the databases")
     require_synced_clock: bool = setting(True, "limited cards need a set clock")
+    backup_days: int = setting(
+        0, "doctor reminds of a backup that is older; 0: only after a change", 0, 3_650
+    )
 
 
 class ReaderConfig(Table):
@@ -6541,15 +6544,15 @@ class DriverStateFile:
         return {**(texts if isinstance(texts, dict) else {}), **self._unsaved}
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file by ``text``, completely or not at all, even if the power fails.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace a file by ``content``, completely or not at all, even if the power fails.
     Nobody but its owner may read it.  Raises: OSError."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # left by a program that was killed
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(part, flags, 0o600), "w") as file:
-            file.write(text)
+        with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -7313,6 +7316,11 @@ class SqlitePeople(SqliteFile):
     def add_card(self, card: Credential, at: datetime) -> None:
         self.change_cards([card], [], at, copies=False)
 
+    def content(self) -> bytes:
+        """The whole list as an SQLite file."""
+        with self._transaction() as db:
+            return db.serialize()
+
     def passes(self) -> list[GuestPass]:
         """All guest passes, the latest first."""
         rows = self._query("SELECT * FROM passes ORDER BY made_at DESC")
@@ -7642,7 +7650,12 @@ class SqliteEvents(SqliteFile):
     def last_id(self, chain: str = "events") -> int:
         """That of the newest event; or, in ``events-start``, of the last that `forget`
         removed."""
-        return _count(next(iter(self._query(CHAIN_QUERY, chain)), (0,))[0])
+        return self.head(chain)[0]
+
+    def head(self, chain: str) -> tuple[int, str]:
+        """The id and the hash of the newest row of events or outcomes."""
+        rows = self._query(CHAIN_QUERY, chain)
+        return (_count(rows[0][0]), str(rows[0][1])) if rows else (0, "")
 
     def verify(self) -> str | None:
         """The first row of the log that was changed, removed or put out of order,
@@ -11461,6 +11474,133 @@ def people_rows(
             ", ".join(dict.fromkeys(origins)),
             f"{last.astimezone():%Y-%m-%d %H:%M}" if last else "-",
         )
+
+
+# -- backup and restore
+
+
+#: What stands in a backup for a key or an address that it must not hold.
+LEFT_OUT = {"secret_key": "0" * 32, "url": f"https://{PLACEHOLDER}.invalid/"}
+
+
+def without_secrets(text: str) -> str:
+    """The text of doorpi.toml with placeholders for the keys that stand in it.  Raises:
+    Refused where one cannot be found."""
+    secret = {k for keys in TABLES.values() for k in keys if keys[k].kind is Secret}
+    strings = QUOTED.rpartition("|")[0]  # without comments
+    pattern = rf"\b({'|'.join(sorted(secret))})([\"']?\s*=\s*)({strings})"
+
+    def left_out(found: re.Match[str]) -> str:
+        return f'{found[1]}{found[2]}"{LEFT_OUT.get(found[1], PLACEHOLDER)}"'
+
+    text = re.sub(pattern, left_out, text)
+    allowed = {"", PLACEHOLDER, *LEFT_OUT.values()}
+    for key, value in settings_of(parse_config(text)).items():
+        if isinstance(value, Secret) and value.text not in allowed:
+            raise Refused(f"{key} cannot be left out: give it a file of its own")
+    return text
+
+
+class Backup(NamedTuple):
+    """Everything that makes this door: one JSON file, for a new SD card."""
+
+    doorpi: str  # the version that made it
+    at: str
+    settings: str  # the text of doorpi.toml
+    people: str  # cards.db in base64; "" where there is none
+    log: Mapping[str, Sequence[Any]]  # the last id and hash of events and outcomes
+    files: Mapping[str, str]  # those that the settings name, with their content
+    state: Mapping[str, str]  # the secrets in the folder of the state
+
+    @classmethod
+    def read(cls, text: str) -> Backup:
+        """Raises: Refused for anything but a whole backup that can be used here."""
+        try:
+            found = cls(**json.loads(text))
+            parse_config(found.settings)
+            content = base64.b64decode(found.people, validate=True)
+            names = [*found.files, *found.state]
+            if any(Path(name).name != name for name in found.state):
+                raise ValueError("a name of a file with a folder in it")
+            if any(type(each) is not str for each in (*names, found.at)):
+                raise ValueError("a part of it is no text")
+        except ConfigError as error:
+            raise Refused(f"its settings cannot be used: {error.problems[0]}") from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Refused(f"not a backup, or cut off: {error}") from None
+        if content:
+            _check_people(content)
+        return found
+
+
+def _check_people(content: bytes) -> None:
+    """Raises: Refused unless it is an intact list that this program knows."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        try:
+            # In memory there is no WAL.  Source: sqlite.org/fileformat2.html, 1.3.3.
+            db.deserialize(content[:18] + b"\1\1" + content[20:])
+            (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error as error:
+            answer, version = str(error), 0
+    if answer != "ok":
+        raise Refused(f"its list of people is broken: {printable(answer)}")
+    if version > len(SqlitePeople.schema):
+        raise Refused("its list of people is of a newer version of DoorPi")
+
+
+def make_backup(
+    path: Path, config: Config, at: datetime, *, with_secrets: bool
+) -> Callable[[SqliteStore], Backup]:
+    """Read what only root may read; what is returned reads the databases, as the
+    service's user.  Raises: Refused, ConfigError."""
+    text, files = read_settings(path), dict[str, str]()
+    named = NamedFiles(path, {})
+    for key, value in settings_of(config).items():
+        name = named.name(key.rpartition(".")[2], value)
+        if name and (with_secrets or key.endswith(".ca_file")):
+            with contextlib.suppress(OSError, UnicodeError):
+                files[name] = text_of(path.parent / name)
+    text = text if with_secrets else without_secrets(text)
+
+    def finish(store: SqliteStore) -> Backup:
+        folder, state = store.events.path.parent, dict[str, str]()
+        for file in sorted([*folder.glob("*.words"), folder / PASS_KEY]):
+            with contextlib.suppress(OSError, UnicodeError):
+                state |= {file.name: text_of(file)} if with_secrets else {}
+        people = store.people.content() if store.people.exists() else b""
+        heads = {name: store.events.head(name) for name in CHAINED}
+        return Backup(
+            __version__, utc_text(at), text, base64.b64encode(people).decode(),
+            heads, files, state,
+        )  # fmt: skip
+
+    return finish
+
+
+def put_back(backup: Backup, path: Path) -> None:
+    """The settings and the files that they name, with owner and mode of the settings
+    that were there, which are kept under another name.  Raises: OSError."""
+    owner = path.stat() if path.exists() else None
+    if owner:
+        write_whole(path.with_name(f"{path.name}.before-restore"), read_settings(path))
+    for name, text in {**backup.files, path.name: backup.settings}.items():
+        write_whole(path.parent / name, text)
+        if owner:
+            os.chown(path.parent / name, owner.st_uid, owner.st_gid)
+            (path.parent / name).chmod(owner.st_mode & 0o640)
+
+
+def put_state_back(backup: Backup, folder: Path) -> None:
+    """The list of people and the secrets of the state.  Raises: OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, text in backup.state.items():
+        write_whole(folder / name, text)
+    if backup.people:
+        old = [f"cards.db{ending}" for ending in ENDINGS]
+        for name in (*old, "cards.copy"):
+            (folder / name).unlink(missing_ok=True)
+        write_whole(folder / "cards.db", base64.b64decode(backup.people))
 
 
 # -- the log
@@ -15374,7 +15514,7 @@ def diagnose_passes(
     yield Finding(FAIL if do else OK, "passes", words, do)
 
 
-BACK_UP = "sudo doorpi people --toml > list.toml, and keep that file off this Pi"
+BACK_UP = "sudo doorpi backup door.json, and keep that file off this Pi"
 
 
 def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
@@ -15397,7 +15537,7 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
     yield warn_if(do, "backup", words)
 
 
-def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
+def diagnose_list(store: SqliteStore, backup_days: int = 0) -> Iterator[Finding]:
     """When the list in the database was last exported; and a lockdown, which looks like
     a broken door once it is forgotten."""
     with contextlib.closing(store):
@@ -15410,8 +15550,12 @@ def diagnose_list(store: SqliteStore) -> Iterator[Finding]:
             words, do = f"{words}, and was never backed up", BACK_UP
         else:
             backup_at = datetime.fromisoformat(kept)
-            do = BACK_UP * (backup_at < changed_at)
-            is_it = "after its last backup" if do else "and backed up"
+            age_days, is_newer = (
+                (datetime.now(UTC) - backup_at).days,
+                backup_at < changed_at,
+            )
+            do = BACK_UP * (is_newer or 0 < backup_days <= age_days)
+            is_it = "after its last backup" if is_newer else "and backed up"
             words += f", {is_it} on {backup_at.astimezone():%Y-%m-%d}"
         yield warn_if(do, "backup", words)
     elif broken := sorted(store.people.path.parent.glob("cards.db.broken-*")):
@@ -15590,7 +15734,7 @@ SERVICES: Mapping[
 
 
 ################################################################################
-# 25. Command line -- one cmd_* a verb
+# 25. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -16090,6 +16234,73 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
     return EX_OK if answer.done else EX_FAILED
 
 
+# -- backup and restore
+
+
+def cmd_backup(args: argparse.Namespace) -> None:
+    path, at = find_config(args.config, os.environ), SystemClock().now()
+    try:
+        config = read_config(path, os.environ)
+        finish = make_backup(path, config, at, with_secrets=args.with_secrets)
+        output = open_output(args.file)  # before root becomes the service's user
+        if args.file != "-":
+            Path(args.file).chmod(0o600)
+    except OSError as error:
+        raise Refused(f"{args.file}: {error.strerror}") from None
+    become_owner(Path(config.door.state_dir))
+    with output, contextlib.closing(make_store(config)) as store:
+        text = json.dumps(finish(store)._asdict(), indent=1, ensure_ascii=False)
+        if isinstance(output, io.BytesIO):
+            say(text)
+            sys.stdout.flush()
+        else:
+            output.write(text.encode())
+            output.flush()
+            os.fsync(output.fileno())
+        if store.events.exists():
+            store.events.keep(Notes({NoteKey.BACKUP: utc_text(at)}))
+    secrets = "with" if args.with_secrets else "without"
+    complain(f"{args.file}: settings and people, {secrets} keys; keep it off this Pi")
+
+
+def cmd_restore(args: argparse.Namespace) -> None:
+    path = find_config(args.config, os.environ)
+    try:
+        backup = Backup.read(text_of(Path(args.file), most=4 * MOST_BYTES))
+        config = NamedFiles(path, os.environ).parse(backup.settings)
+        folder = Path(config.door.state_dir)
+        if is_running(folder):
+            raise Refused("the door is running: sudo systemctl stop doorpi")
+        found = [n for n in ("cards.db", "doorpi.db") if file_at(folder / n)]
+        if found and not args.replace:
+            words = f"{folder} has {' and '.join(found)}: not a new Pi"
+            raise Refused(f"{words}; to replace its settings and people: --replace")
+        put_back(backup, path)
+        become_owner(folder)
+        put_state_back(backup, folder)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Refused(f"{args.file}: {why}") from None
+    at = SystemClock().now()
+    with contextlib.closing(make_store(config)) as store:
+        store.people.change_cards([], [], at)  # the log and the list agree again
+        (row, mark), people = backup.log["events"], len({*store.people.cards()})
+        words = f"restored from a backup of {backup.at}, whose log ended with row {row}"
+        _log_change(store, at, Change.IMPORT, f"{words} ({mark[:16] or 'none'})")
+    say(f"{path} and {counted(people, 'card')} of the list: {words}")
+    missing = [*_examples(config), *_missing_files(config, path)]
+    say(f"to be put in: {each}" for each in missing)
+    say("then: sudo doorpi check; sudo systemctl restart doorpi")
+
+
+def _missing_files(config: Config, path: Path) -> Iterator[str]:
+    named = NamedFiles(path, os.environ)
+    for key, value in settings_of(config).items():
+        name = named.name(key.rpartition(".")[2], value)
+        if name and not named.place(name).exists():
+            yield f"{key}: {named.place(name)}"
+
+
 def cmd_pass(args: argparse.Namespace) -> int:
     wanted = [bool(each) for each in (args.holder, args.list, args.revoke)]
     forms = [bool(each) for each in (args.png, args.svg, args.text)]
@@ -16481,7 +16692,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
         yield "database", diagnose_database(file.path, len(file.schema))
     yield "files", diagnose_files(secret, needed, folder)
     yield "backup", diagnose_copy(store.people)
-    yield "backup", diagnose_list(store)
+    yield "backup", diagnose_list(store, config.door.backup_days)
     yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
     if config.proof.door_key:
         yield "keys", diagnose_keys(config.proof, store)
@@ -16553,7 +16764,9 @@ def cmd_tap(args: argparse.Namespace) -> None:
     say(f"{format_uid(args.uid)} was read")
 
 
-# -- the command line
+################################################################################
+# 26. Command line -- the verbs and their arguments
+################################################################################
 
 
 def reads(parse: Callable[[str], T], wrong: str) -> Callable[[str], T]:
@@ -16660,6 +16873,14 @@ VERBS: Mapping[str, Verb] = {
         option("--replace", "also remove cards that are not in the file"),
         option("--ignore", "leave out this column; may be repeated", "COLUMN",
                action="append", default=[]),
+    ]),
+    "backup": (cmd_backup, "write settings and people to one file", [
+        option("file", "for a new SD card; - for standard output", "FILE"),
+        option("--with-secrets", "with the lock's keys and all others"),
+    ]),
+    "restore": (cmd_restore, "set up this Pi from a backup", [
+        option("file", "what backup wrote", "FILE"),
+        option("--replace", "also where this Pi has settings and people"),
     ]),
     "why": (cmd_why, "explain whether a card is let in, and which rule decides", [
         option("who", "a card or a person", "UID-or-HOLDER", nargs="+"),

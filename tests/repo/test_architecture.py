@@ -19,7 +19,7 @@ TREE = ast.parse(TEXT)
 TITLES = (
     "Vocabulary", "Rules", "Signals", "Settings", "Ports",
     "Moving a lock", "The door", "HTTP", "Locks", "Databases", "Store", "Readers", "Secure cards", "Other sources", "The Pi", "Authorities", "The owner's tools",
-    "Lists from elsewhere", "Online", "Cobot", "Chat", "Pictures", "Doctor", "Wiring", "Command line",
+    "Lists from elsewhere", "Online", "Cobot", "Chat", "Pictures", "Doctor", "Wiring", "Verbs", "Command line",
 )  # fmt: skip
 
 BANNERS = {
