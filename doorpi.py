@@ -12456,6 +12456,12 @@ class OnlineStore(SqliteFile):
             rows = db.execute(taken, (name,)).fetchall()
         return str(rows[0][0]) if rows else None
 
+    def states(self) -> dict[str, tuple[str, str]]:
+        """The trouble of each service, "" if there is none, and since when."""
+        rows = self._query("SELECT name, value FROM notes WHERE name LIKE 'state %'")
+        known = ((str(name).partition(" ")[2], json.loads(text)) for name, text in rows)
+        return {name: (each["trouble"], each["since"]) for name, each in known}
+
     def forget_others(self, kind: str, names: Collection[str]) -> None:
         """Delete the notes of a kind but for those with these names: a service that is
         configured again some day must not catch up with the time before."""
@@ -15265,6 +15271,50 @@ def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Fin
     yield Finding(FAIL if trouble else OK, name, words, do if trouble else "")
 
 
+# -- what takes part beside the door
+
+
+def diagnose_online(
+    config: Config, files: NamedFiles, clock: Clock
+) -> Iterator[Finding]:
+    """Whether `doorpi online` runs, how its services are, and whether their servers can
+    be reached.  Nobody gets a notice."""
+    folder = Path(config.door.state_dir)
+    if is_running(folder / "online"):
+        with contextlib.closing(OnlineStore(folder / "online.db")) as own:
+            for name, (trouble, since) in own.states().items():
+                at = datetime.fromisoformat(since).astimezone()
+                words = f"{name}: {trouble or 'it works'}, since {at:%Y-%m-%d %H:%M}"
+                yield warn_if(
+                    "journalctl -u doorpi-online" * bool(trouble), "online", words
+                )
+    else:
+        tables = ", ".join(config.online)
+        words = f"it is not running, so nothing comes of: {tables}"
+        do = "sudo systemctl start doorpi-online; then journalctl -u doorpi-online"
+        yield Finding(FAIL, "online", words, do)
+    for where, table in online_tables(config, files).items():
+        if isinstance(table, FileTrouble):
+            yield Finding(FAIL, where, str(table), "correct that file, or the settings")
+            continue
+        keys = dict(table.items())
+        url = keys["url"].text if "url" in keys else keys["base_url"]
+        with contextlib.closing(WebClient(url, clock)) as client:
+            yield from diagnose_connection(where, client.dialer, clock)
+        if isinstance(table, TelegramConfig):
+            yield _bot_finding(where, table, clock)
+
+
+def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:
+    with contextlib.closing(TelegramBot(table, clock)) as bot:
+        try:
+            name = printable(str(bot.call("getMe", dict).get("username")))
+        except Unavailable as error:
+            do = "compare the token with the one that @BotFather shows"
+            return Finding(FAIL, where, str(error), do)
+    return Finding(OK, where, f"the token is that of @{name}")
+
+
 #: A scan that was typed with the keys of another layout: "https>--" in place of
 #: "https://", say.
 WRONG_LAYOUT = r"(?i)https?(?!://)\W|doorpi(?!:)\W"
@@ -16706,6 +16756,9 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     for authority in make_authorities(config, clock):
         with contextlib.closing(authority):
             yield authority.name, diagnose_authority(authority, clock)
+    if config.online:
+        files = NamedFiles(path, os.environ, ONLINE)
+        yield "online", diagnose_online(config, files, clock)
 
 
 def _lock_findings(

@@ -139,6 +139,8 @@ class Notifications:
 class DoorProcess:
     """`doorpi.py run` as its service manager sees it.  Ends with the ``with``."""
 
+    verb = "run"
+
     def __init__(
         self,
         config: Path,
@@ -149,10 +151,10 @@ class DoorProcess:
     ) -> None:
         self.folder = config.parent
         self.manager = Notifications()
-        self._stderr = self.folder / "stderr.txt"
+        self._stderr = self.folder / f"{self.verb}.txt"
         with self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, *program, "--config", str(config), "run"],
+                [sys.executable, *program, "--config", str(config), self.verb],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd="/",
                 env=environment(NOTIFY_SOCKET=self.manager.address, **env),
                 start_new_session=own_session,
@@ -261,6 +263,12 @@ class DoorProcess:
         readies = self.manager.said.count("READY=1")
         self.send(signal.SIGHUP)
         self.until(lambda: self.manager.said.count("READY=1") > readies, "reloaded")
+
+
+class OnlineProcess(DoorProcess):
+    """The same of `doorpi.py online`."""
+
+    verb = "online"
 
 
 def catches(pid: int, number: signal.Signals) -> bool:

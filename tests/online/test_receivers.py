@@ -1,0 +1,229 @@
+"""What a webhook, ntfy and Telegram get over the wire, and what their answers lead to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from doorpi import (
+    LOG_FIELDS,
+    NOTICES,
+    Config,
+    ConfigError,
+    Notices,
+    NotifyConfig,
+    Result,
+    Secret,
+    TelegramConfig,
+    Unavailable,
+    notify_service,
+    parse_config,
+    telegram_services,
+)
+from tests.helpers.stores import INTENT
+from tests.helpers.values import replace
+from tests.helpers.wire import OK, RawServer, answers
+
+TOKEN = "123456:the-token-of-the-bot"
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., RawServer]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(*parts: bytes) -> RawServer:
+            made = RawServer(answers(*parts))
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+def fails(office) -> None:
+    """Somebody was not let in."""
+    at = office.clock.now()
+    event = replace(INTENT, at=at, result=Result.REFUSED, detail="jammed at 東")
+    office.events.record(event)
+
+
+def noticed(office, service, server) -> tuple[str, dict[str, str], bytes]:
+    """The first line, the headers and the body of the one request that a fault makes."""
+    with contextlib.closing(service):
+        service.step()
+        fails(office)
+        office.clock.advance(1)
+        service.step()
+    (request,) = server.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return first, dict(line.split(": ", 1) for line in lines), body
+
+
+def notify(server, **values: object) -> NotifyConfig:
+    url = Secret(f"{server.url}/hook/secret-path?key=4711")
+    given = {"url": url, "events": ("fault",), "token": Secret("tk_secret"), **values}
+    return NotifyConfig(**given)
+
+
+def test_webhook_gets_the_event_as_json(office, server):
+    receiver = server()
+    service = notify_service("notify 1", notify(receiver), office)
+
+    first, headers, body = noticed(office, service, receiver)
+
+    assert first == "POST /hook/secret-path?key=4711 HTTP/1.1"
+    assert headers["Authorization"] == "Bearer tk_secret"
+    assert headers["Content-Type"] == "application/json"
+    message = json.loads(body)
+    (notice,) = message.pop("notices")
+    assert message == {"door": "Front", "more": 0}
+    event = notice.pop("event")
+    assert notice == {
+        "notice": "fault",
+        "at": event["at"],
+        "words": "Door not opened: Ken Sato: refused (jammed at 東)",
+    }
+    assert tuple(event) == LOG_FIELDS
+    assert (event["result"], event["detail"]) == ("refused", "jammed at 東")
+
+
+@pytest.mark.parametrize(
+    ("door", "title"), [("Front", "Front"), ("正面", "=?UTF-8?B?5q2j6Z2i?=")]
+)
+def test_ntfy_gets_words_and_headers(office, server, door, title):
+    receiver = server()
+    office.config = Config(door=replace_name(office.config.door, door))
+    table = notify(receiver, kind="ntfy", token=Secret(), language="ja")
+    service = notify_service("notify 1", table, office)
+
+    first, headers, body = noticed(office, service, receiver)
+
+    assert first.startswith("POST /hook/secret-path")
+    assert headers["Title"] == title
+    assert (headers["Priority"], headers["Tags"]) == ("4", "warning")
+    assert "Authorization" not in headers
+    assert body.decode().endswith(
+        "開けられませんでした: Ken Sato: 錠が拒否しました (jammed at 東)"
+    )
+
+
+def replace_name(door, name):
+    return door._replace(name=name)
+
+
+RESULT = b'{"ok":true,"result":{"message_id":1}}'
+SENT = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(RESULT), RESULT)
+
+
+def telegram(server, **notify: object) -> TelegramConfig:
+    return TelegramConfig(token=Secret(TOKEN), base_url=server.url, notify=notify)
+
+
+def notices_of(table: TelegramConfig, office) -> list[Notices]:
+    made = telegram_services("telegram", table, office)
+    return [service for service in made if isinstance(service, Notices)]
+
+
+@pytest.mark.parametrize("chat", ["4711", "-1001234567890"])
+def test_telegram_gets_a_message(office, server, chat):
+    receiver = server(SENT)
+    table = telegram(receiver, **{chat: ["fault"]})
+    (service,) = notices_of(table, office)
+
+    first, _, body = noticed(office, service, receiver)
+
+    assert service.name == f"telegram {chat}"
+    assert first == f"POST /bot{TOKEN}/sendMessage HTTP/1.1"
+    message = json.loads(body)
+    assert message["chat_id"] == int(chat)
+    assert message["text"].startswith("Front\n")
+    assert message["text"].endswith("Ken Sato: refused (jammed at 東)")
+    assert message["protect_content"] is True
+    assert "parse_mode" not in message
+
+
+def test_each_chat_gets_what_it_asked_for(office, server):
+    receiver = server(SENT)
+    table = telegram(receiver, **{"1": ["changed"], "2": "fault", "3": ["fault"]})
+    services = notices_of(table, office)
+    for service in services:
+        service.step()
+
+    fails(office)
+    for service in services:
+        office.clock.advance(1)
+        service.step()
+    services[0].close()  # they share the bot
+
+    asked = [json.loads(r.partition(b"\r\n\r\n")[2]) for r in receiver.requests]
+    assert [message["chat_id"] for message in asked] == [2, 3]
+
+
+def refusal(status: int, **more: object) -> bytes:
+    body = json.dumps({"ok": False, "error_code": status, **more}).encode()
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+REFUSALS = {
+    # name: (the answer, least and most seconds until the next try)
+    "blocked": (refusal(403, description="Forbidden: bot was blocked"), 600, 600),
+    "token-wrong": (refusal(401, description="Unauthorized"), 600, 600),
+    "busy": (refusal(429, parameters={"retry_after": 35}), 35, 35),
+    "busy-long": (refusal(429, parameters={"retry_after": 10**9}), 3600, 3600),
+    "busy-oddly": (refusal(429, parameters=["soon"]), 0, 0),
+    "broken": (refusal(502), 0, 0),
+    "not-ok": (OK, 0, 0),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_telegram_that_refuses_is_left_alone(office, server, case):
+    answer, least_s, most_s = REFUSALS[case]
+    table = telegram(server(answer), **{"4711": ["fault"]})
+    (service,) = notices_of(table, office)
+    service.step()
+    fails(office)
+
+    with pytest.raises(Unavailable) as caught:
+        service.step()
+    service.close()
+
+    assert least_s <= caught.value.after_s <= most_s
+    assert TOKEN[:12] not in str(caught.value)
+
+
+def test_address_and_token_are_never_shown(office, server):
+    said = b'{"error":"no /hook/secret-path for tk_secret"}'
+    receiver = server(b"HTTP/1.1 404 X\r\nContent-Length: 46\r\n\r\n" + said)
+    service = notify_service("notify 1", notify(receiver), office)
+    service.step()
+    fails(office)
+
+    with pytest.raises(Unavailable) as caught:
+        service.step()
+    service.close()
+
+    assert "404" in str(caught.value)
+    assert not {"secret"} & {*str(caught.value).replace("_", "-").split("-")}
+    assert "secret" not in str(caught.value)
+
+
+def settings(events: str) -> str:
+    table = f'[[notify]]\nurl = "https://x.example"\nevents = {events}'
+    return f'[lock]\nkind = "relay"\n{table}'
+
+
+def test_settings_may_name_every_notice():
+    assert parse_config(settings(str(list(NOTICES)))).online
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [('["fualt"]', "did you mean 'fault'"), ("[7]", "7 is none of")],
+)
+def test_settings_name_no_other_notice(events, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_config(settings(events))
