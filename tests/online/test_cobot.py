@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
-from doorpi import Change, Origin, Reason, Result
+from doorpi import (
+    AccessRequest,
+    Answer,
+    Change,
+    Inbox,
+    Medium,
+    Origin,
+    Reason,
+    Result,
+    Unavailable,
+    Wants,
+    is_running,
+    look_up_folder,
+)
 from tests.fakes.cloud import FAULTS, answers
-from tests.fakes.cobot import TOKEN, Booking, Pass, answered
+from tests.fakes.cobot import TOKEN, Booking, Pass, Plan, answered
 from tests.helpers.cobot import CobotDesk
 from tests.helpers.world import KEN, MIKA, STRANGER, card_of
 
@@ -256,7 +270,7 @@ def test_no_fault_of_a_call_opens_or_shuts_anybody(desk, settings, calls, fault)
     for name in calls:
         read = space.server.calls["tokens"]
         space.server.fail_at(name, fault)
-        for seconds in (70, 150):
+        for seconds in (70, 250):
             space.run(seconds, pace_s=2.0)
             decided = [space.reason(uid) for uid in (KEN, MIKA, STRANGER)]
             assert decided == [Reason.GRANTED, denied, Reason.NOT_FOUND], name
@@ -499,3 +513,190 @@ def test_a_failing_check_in_does_not_keep_the_list_from_being_read(desk):
     space.run(1_800, pace_s=5.0)
     assert space.check_ins == {TODAY: "due"}
     assert space.server.calls["tokens"] > read + 1
+
+
+# -- a member of this minute
+
+
+class Asking:
+    """The door's side of the questions to `doorpi online`."""
+
+    def __init__(self, space: CobotDesk) -> None:
+        self.space, self.folder = space, look_up_folder(space.folder)
+        self.count = 0
+
+    def ask(self, uid: str, wants: Wants = Wants.STATUS) -> Answer | None:
+        clock = self.space.clock
+        self.count += 1
+        inbox = Inbox(self.folder / "inbox.db", clock)
+        now = clock.monotonic()
+        name = f"question {self.count}"
+        question = AccessRequest(
+            Medium.COMMAND, uid, clock.now(), now, now + 3, wants, id=name
+        )
+        with contextlib.closing(inbox):
+            inbox.put(question)
+            with contextlib.suppress(Unavailable):
+                self.space.service.step()
+            return inbox.answer_to(name)
+
+    @property
+    def may_ask(self) -> bool:
+        return is_running(self.folder)
+
+
+def asking(desk, **table: object) -> tuple[CobotDesk, Asking]:
+    space = desk(**table)
+    space.server.add("m1", KEN)
+    space.run()
+    return space, Asking(space)
+
+
+YES, NO = Answer(True, []), Answer(False, [])
+
+
+def test_a_member_of_this_minute_is_looked_up(desk):
+    space, door = asking(desk)
+    space.server.add("m2", MIKA, name="Mika Mori")
+    before = len(space.server.requests)
+    assert door.ask(MIKA) == YES
+    assert space.find(MIKA).holder == "Mika Mori"
+    assert space.reason(MIKA) is Reason.GRANTED
+    assert len(space.server.requests) == before + 2
+    space.run(1_000)
+    assert space.reason(MIKA) is Reason.GRANTED
+
+
+def test_an_unknown_card_is_looked_up_once_in_five_minutes(desk):
+    space, door = asking(desk)
+    assert door.ask(STRANGER) == NO
+    before = len(space.server.requests)
+    space.run(60, pace_s=1.0)
+    assert door.ask(STRANGER) == NO
+    assert len(space.server.requests) == before
+    space.run(300, pace_s=1.0)
+    assert door.ask(STRANGER) == NO
+    assert len(space.server.requests) == before + 1
+
+
+def test_a_pack_of_cards_is_looked_up_every_ten_seconds(desk):
+    space, door = asking(desk)
+    for number in range(60):
+        assert door.ask(f"0B{number:012X}") == NO
+        space.clock.advance(1)
+    assert space.server.calls["token"] == 6
+
+
+#: What changed at Cobot a moment ago: (the door's settings, why the card was denied, what
+#: happens there).
+CHANGES = {
+    "a plan": ({"plans": ("Flex",)}, Reason.PLAN_NOT_HERE, lambda s: s.plans.append(Plan("m1", "Flex"))),
+    "a pass": ({"time_passes": True}, Reason.NO_PASS, lambda s: s.passes.append(Pass("m1"))),
+    "a booking": ({"resource": "room-1"}, Reason.NO_BOOKING, lambda s: s.bookings.append(
+        Booking(MORNING, MORNING + timedelta(hours=9), "m1"))),
+    "a check-in at the desk": ({"time_passes": True}, Reason.NO_PASS, lambda s: s.check_ins.append(
+        {"membership": "m1", "validFrom": "2026-11-18T08:00:00Z", "validUntil": "2026-11-19T03:59:59Z"})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_was_changed_a_moment_ago_opens(desk, name):
+    settings, reason, change = CHANGES[name]
+    space = desk(**settings)
+    space.server.add("m1", KEN, plan="Ten Days")
+    space.server.catalogue["Ten Days"] = True
+    space.run()
+    assert space.reason(KEN) is reason
+    change(space.server)
+    assert Asking(space).ask(KEN) == YES
+    assert space.reason(KEN) is Reason.GRANTED
+    space.run(1_200)
+    assert space.reason(KEN) is Reason.GRANTED
+
+
+def test_the_door_does_not_ask_while_cobot_cannot_be_asked(desk):
+    space, door = asking(desk)
+    assert door.may_ask
+    space.server.go_offline()
+    assert door.ask(MIKA) == NO
+    assert not door.may_ask
+    space.server.go_online()
+    space.run(5)
+    assert door.may_ask
+    space.service.close()
+    space.service._close_desk()
+    assert not door.may_ask
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_of_a_look_up_opens_or_shuts_anybody(desk, fault):
+    space, door = asking(desk)
+    space.server.add("m2", MIKA)
+    space.server.fail_at("token", fault)
+    space.server.fail_at("member", fault)
+    for uid in (MIKA, MIKA, KEN):
+        door.ask(uid)
+        space.clock.advance(30)
+        assert space.reason(KEN) is Reason.GRANTED
+        assert space.reason(MIKA) is Reason.NOT_FOUND
+
+
+# -- a check-in before the door opens
+
+
+BEFORE = {"check_in": "before", "time_passes": True}
+
+
+def at_the_door(desk) -> tuple[CobotDesk, Asking]:
+    space = desk(**BEFORE)
+    space.server.add("m1", KEN, plan="Ten Days")
+    space.server.catalogue["Ten Days"] = True
+    space.server.passes = [Pass("m1"), Pass("m1")]
+    space.run()
+    return space, Asking(space)
+
+
+def test_a_member_is_checked_in_before_the_door_opens(desk):
+    space, door = at_the_door(desk)
+    assert [door.ask(KEN, Wants.UNLOCK) for _ in range(3)] == [YES] * 3
+    assert space.server.calls["check-in"] == 1
+    space.enter(KEN)
+    space.run()
+    assert space.server.calls["check-in"] == 1
+
+
+def test_a_refused_check_in_is_no_pass(desk):
+    space, door = at_the_door(desk)
+    space.server.passes.clear()
+    assert door.ask(KEN, Wants.UNLOCK) == Answer(False, [Reason.NO_PASS])
+    assert space.reason(KEN) is Reason.NO_PASS
+
+
+def test_a_lost_answer_opens_only_if_cobot_says_that_the_member_is_in(desk):
+    unclear = Answer(False, [Reason.AUTHORITY_UNREACHABLE])
+    space, door = at_the_door(desk)
+    space.server.fail_at("check-in", "cut-after")
+    assert door.ask(KEN, Wants.UNLOCK) == unclear
+    space.run(2)
+    assert door.ask(KEN, Wants.UNLOCK) == YES
+    assert space.server.guests == []
+
+    other, door = at_the_door(desk)
+    other.server.fail_at("check-in", "cut-before")
+    assert door.ask(KEN, Wants.UNLOCK) == unclear
+    other.run(2)
+    assert door.ask(KEN, Wants.UNLOCK) == unclear
+    other.run(61)
+    assert door.ask(KEN, Wants.UNLOCK) == YES
+    assert other.server.calls["check-in"] == 2
+
+
+def test_what_surely_was_not_sent_leaves_it_to_the_list(desk):
+    space, door = at_the_door(desk)
+    space.server.go_offline()
+    assert door.ask(KEN, Wants.UNLOCK) == YES
+    space.enter(KEN)
+    space.server.go_online()
+    space.run(120)
+    assert space.check_ins == {TODAY: "done"}
+    assert len(space.server.check_ins) == 1
