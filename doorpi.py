@@ -3218,6 +3218,7 @@ class People(Protocol):
     def change_cards(
         self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime,
         block: Sequence[Block] = (), lift: Sequence[Block] = (), *, copies: bool = True,
+        wiped: Iterable[Uid] = (),
     ) -> None: ...  # fmt: skip
     def find_pass(self, pass_id: str) -> GuestPass | None: ...
     # Note that a pass was used; False if it was used before.
@@ -6821,6 +6822,11 @@ ALTER TABLE cards ADD COLUMN proof TEXT;
 ALTER TABLE cards ADD COLUMN generation INTEGER;
 CREATE INDEX cards_proof ON cards (proof) WHERE proof IS NOT NULL
 """
+#: A card that is taken off the list has no limits when it is put there again.
+SWITCH_OFF = """
+UPDATE cards SET enabled = 0, valid_from = NULL, valid_until = NULL, schedule = NULL,
+    role = 'holder' WHERE uid = ?
+"""
 #: `chains` has the newest row of events and of outcomes, so that rows missing at the
 #: end are noticed too; and, as events-start and outcomes-start, the last ones that
 #: `forget` removed.
@@ -7290,17 +7296,22 @@ class SqlitePeople(SqliteFile):
         lift: Sequence[Block] = (),
         *,
         copies: bool = True,
+        wiped: Iterable[Uid] = (),
     ) -> None:
         """Take ``remove`` off the list, and put ``put`` on it in place of what was
-        known of their UIDs; the same with blocks: all of it or nothing."""
+        known of their UIDs; the same with blocks: all of it or nothing.  Of a secure
+        card it stays known that it is one, until it was ``wiped``."""
         insert = "INSERT OR IGNORE INTO blocks (kind, name, holder, since, who)"
         with self._changing(is_urgent=bool(block), copies=copies) as db:
             ended = map(_block_key, lift)
             db.executemany("DELETE FROM blocks WHERE kind = ? AND name = ?", ended)
             rows = ((*_block_key(b), b.holder, utc_text(b.since), b.by) for b in block)
             db.executemany(f"{insert} VALUES (?, ?, ?, ?, ?)", rows)
-            removed = ((uid,) for uid in remove)
-            db.executemany("DELETE FROM cards WHERE uid = ?", removed)
+            removed = [(uid,) for uid in remove]
+            db.executemany(SWITCH_OFF, removed)
+            db.executemany("DELETE FROM cards WHERE uid = ? AND proof IS NULL", removed)
+            of_wiped = ((uid,) for uid in wiped)
+            db.executemany("DELETE FROM cards WHERE uid = ?", of_wiped)
             cards = (
                 (c.uid, c.holder, c.enabled, c.valid_from and str(c.valid_from),
                  c.valid_until and str(c.valid_until), c.schedule, c.role.value,
@@ -8902,7 +8913,7 @@ class Order:
     def _write(self, uid: Uid, source: Source) -> Steps[str]:
         """Write the card, and put it on the list, or for `wipe` off it before."""
         keeper, order, proof = self._keeper, self._request, ""
-        by, wanted = wish_of(order)
+        people, (by, wanted) = keeper.equipment.people, wish_of(order)
         assert isinstance(source, CardSource)
         self._check(uid, wanted, source.presented)
         is_issue, note = order.wants is Wants.ISSUE, NoteKey.ISSUING.of(uid)
@@ -8914,15 +8925,14 @@ class Order:
             if not proof:
                 keeper.equipment.events.keep(Notes({note: utc_text(order.at)}))
                 if not is_issue:
-                    people = keeper.equipment.people
                     people.change_cards([], [uid], order.at, copies=False)
             proof, line = done
             self._report(line)
-        card, words = (
-            wanted._replace(uid=uid, proof=proof, generation=GENERATION),
-            "is blank again",
-        )
-        if is_issue:
+        card = wanted._replace(uid=uid, proof=proof, generation=GENERATION)
+        words = "is blank again"
+        if not is_issue:
+            people.change_cards([], [], order.at, copies=False, wiped=[uid])
+        else:
             self._list(card, wanted.uid, by)
             keeper.check_key()
             limits = validity(card, keeper.config.schedules, order.at.date())
@@ -8946,7 +8956,8 @@ class Order:
         elif is_random(uid):
             why = RANDOM_WORDS
         elif found and self._request.wants is Wants.ISSUE:
-            if not (is_plain and uid == wanted.uid):
+            is_off = found.proof and not (in_file or found.enabled)
+            if not (is_off or (is_plain and uid == wanted.uid)):
                 why = f"already on the list, as {printable(found.holder)}"
         elif found and (in_file or is_plain):
             where = "in doorpi.toml" if in_file else "on the list by its UID alone"
@@ -11228,9 +11239,8 @@ def allow_card(
         return in_file, in_file, lift
     was = people.listed(card.uid)
     if was and was.refused:
-        raise Refused(
-            f"{uid}: {was.refused}; to start again: doorpi revoke {uid}, and then allow"
-        )
+        again = f"; to start again: doorpi revoke {uid}, and then allow"
+        raise Refused(f"{uid}: {was.refused}{again * (not was.proof)}")
     if was:
         card = was._replace(
             holder=card.holder,
@@ -12260,8 +12270,9 @@ def list_changes(
         names = {folded(row.holder) for row in listed.rows.values()}
         names |= {folded(card.holder) for card in in_file.values()}
         for card in (card for uid, card in stored.items() if uid in off_list):
-            if ":" in card.uid and folded(card.holder) in names:
-                continue  # other systems' lists have cards, but no users of a chat
+            is_of_chat = ":" in card.uid and folded(card.holder) in names
+            if is_of_chat or (card.proof and not card.enabled):
+                continue  # other systems have no users of a chat; it is off already
             is_kept = not doubts.isdisjoint((card.uid, card.holder))
             (changes.kept if is_kept else changes.removed).append(card)
     return changes

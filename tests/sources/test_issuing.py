@@ -535,12 +535,27 @@ def test_card_is_off_the_list_before_it_is_wiped(door):
     door.order(Wants.WIPE, holder="", name="two")
     door.hold(card)
 
-    assert door.listed == {}
+    assert door.listed == {uid_of(card): ("Ken Sato", "ntag424", False)}
     assert ring_of(card).versions != [1] * 5
     card.comes_back()
     door.hold(card)
     assert door.verb.answers["two"].done
+    assert door.listed == {}  # its number alone may be allowed again
     assert set(ring_of(card).keys) == {ZERO}
+
+
+def test_card_that_was_revoked_is_issued_to_somebody_else(door):
+    card = ntag424()
+    door.order()
+    door.hold(card)
+    block = doorpi.Block("Ken Sato", NOON, "nobi", uid_of(card))
+    door.store.people.change_cards([], [uid_of(card)], NOON, [block])
+
+    door.order(name="two", holder="Mika Mori")
+    door.hold(card)
+
+    assert door.listed == {uid_of(card): ("Mika Mori", "ntag424", True)}
+    assert door.store.people.blocks() == []
 
 
 def test_wipe_leaves_other_cards_alone(door):

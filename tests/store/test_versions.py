@@ -218,7 +218,7 @@ def test_entry_with_values_of_a_newer_program_is_refused(path, store, verb, sql,
 
 
 def test_no_verb_simplifies_an_entry_of_a_newer_program(path, store, verb, tmp_path):
-    run_sql(path.with_name("cards.db"), "UPDATE cards SET proof = 'ntag999'")
+    run_sql(path.with_name("cards.db"), "UPDATE cards SET role = 'janitor'")
     again, listed = doorpi.format_uid(KEN), tmp_path / "list.csv"
     listed.write_text(f"uid,holder\n{again},Ken S.\n")
 

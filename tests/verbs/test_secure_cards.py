@@ -85,6 +85,57 @@ def test_allow_weakens_no_secure_card(store, verb):
     assert store.people.find(KEN) == replace(SECURE, holder="K. Sato")
 
 
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("whom", [KEN, "Ken Sato"])
+def test_card_that_was_revoked_is_allowed_as_a_secure_one_without_its_limits(
+    store, verb, whom
+):
+    store.people.add_card(replace(SECURE, valid_until=NOON.date()), NOON)
+    assert verb("revoke", whom).code == 0
+    assert not store.people.find(KEN).enabled
+
+    assert verb("allow", "Ken Sato", "--uid", KEN).code == 0
+
+    assert store.people.find(KEN) == SECURE
+    assert store.people.blocks() == []
+
+
+@pytest.mark.usefixtures("keys")
+def test_list_that_took_a_secure_card_off_cannot_bring_it_back_as_a_plain_one(
+    store, folder, verb
+):
+    anna, ken = (
+        f"uid,holder\n{uid},{name}\n"
+        for uid, name in ((STRANGER, "Anna"), (KEN, "Ken Sato"))
+    )
+    (folder / "list").write_text(anna)
+    first, second = (
+        verb("import", str(folder / "list"), "--replace").out for _ in range(2)
+    )
+    assert store.people.find(KEN) == replace(SECURE, enabled=False)
+    (folder / "list").write_text(ken)
+    verb("import", str(folder / "list"))
+
+    assert "1 removed" in first[-2]
+    assert "0 removed" in second[-2]
+    assert store.people.find(KEN).proof == "ntag424"
+
+
+@pytest.mark.usefixtures("keys")
+def test_proof_of_a_newer_version_is_not_forgotten_by_revoke_and_allow(store, verb):
+    store.people.add_card(replace(SECURE, proof="rsa-4096"), NOON)
+    verb("revoke", KEN)
+
+    said = verb("allow", "Ken Sato", "--uid", KEN)
+
+    assert (said.code, "newer version" in said.err[0], "revoke" in said.err[0]) == (
+        1,
+        True,
+        False,
+    )
+    assert not store.people.find(KEN).enabled
+
+
 @pytest.mark.usefixtures("keys", "store")
 def test_people_shows_how_a_card_proves_itself(store, verb):
     store.people.add_card(card_of(STRANGER, "Anna"), NOON)
