@@ -4742,8 +4742,9 @@ class Door:
 
     @property
     def is_idle(self) -> bool:
-        """True while nobody waits for an answer, and no lock moves."""
-        return not self._runner.pauses
+        """True while nobody waits for an answer but an order, and no lock moves."""
+        order = self._keeper.order
+        return len(self._runner.pauses) <= bool(order and order.is_waiting)
 
     def step(self) -> None:
         """Handle what has happened, and wait for what happens next.  What can wait is
@@ -8844,6 +8845,10 @@ class Order:
         self._keeper, self._request, self._sender = keeper, request, sender
         self._lines = ["hold the card to the reader, and keep it there"]
         self._card: tuple[Uid, Source] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._card is None
 
     def takes(self, request: AccessRequest, source: Source) -> bool:
         """True for a card that is presented to this order."""

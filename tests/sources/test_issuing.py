@@ -589,6 +589,19 @@ def test_door_without_the_issuer_key_says_so(door, monkeypatch):
     assert card.chip.heard == []
 
 
+def test_issuer_key_may_come_while_an_order_waits(tmp_path):
+    door = IssuingDoor(tmp_path)
+    keeper = door.running._keeper
+    with_key, keeper.config = keeper.config, config_of()
+    door.order()
+    door.settings.renewed, door.settings.reload = with_key, True
+    door.run(1.0)
+    door.hold(ntag424())
+
+    assert door.verb.answers["one"].done
+    door.equipment.close()
+
+
 def test_list_that_cannot_be_written_keeps_the_card_off_it(door, monkeypatch):
     def fail(*rest, **more):
         raise doorpi.StoreError("disk full")
