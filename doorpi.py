@@ -10029,14 +10029,13 @@ class NamedFiles:
 
 
 def named_files(
-    config: Config, path: Path, environ: Mapping[str, str], *, online: bool = False
+    config: Config, path: Path, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Path]]:
-    """Each key of the door, or of `doorpi online`, that holds a secret or names
-    certificates, such as ``lock.api_key``, and the file: perhaps ``path`` itself."""
+    """Each key of the door that holds a secret or names certificates, such as
+    ``lock.api_key``, and the file: perhaps ``path`` itself."""
     files = NamedFiles(path, environ)
     doors: dict[str, Table] = {**locks_of(config), **authorities_of(config)}
-    doors["proof"] = config.proof
-    for where, table in (config.online if online else doors).items():
+    for where, table in {**doors, "proof": config.proof}.items():
         for key, value in table.items():
             if value and (key == "ca_file" or isinstance(value, Secret)):
                 name = files.name(key, value)
@@ -14536,9 +14535,7 @@ class Telegram:
             self._report(f"a link was not taken: {error}")
             return self._says("link-over")
         words = f"by {by}: {card.uid}: {validity(card, config.schedules, at.date())}"
-        self._events.record(
-            Event(at, card.uid, holder, Change.ALLOW, source="command", detail=words)
-        )
+        self._events.record(change_event(at, Change.ALLOW, "command", words, [card]))
         return f"{self._says('joined', holder)}\n{self._help(task)}"
 
 
@@ -16382,13 +16379,13 @@ def cmd_pass(args: argparse.Namespace) -> int:
     except OSError as error:
         raise Refused(f"{args.png or args.svg}: {error.strerror}") from None
     config, clock = load(args), SystemClock()
-    with output, contextlib.closing(make_store(config)) as store:
+    with output as file, contextlib.closing(make_store(config)) as store:
         if args.list:
             _say_passes(store, clock.now())
         elif args.revoke:
             _revoke_pass(store, args.revoke, clock.now())
         else:
-            _make_pass(args, _wanted_pass(args, config, clock), store, output)
+            _make_pass(args, _wanted_pass(args, config, clock), store, file)
     return EX_OK
 
 
@@ -16429,10 +16426,7 @@ def _make_pass(
     words, whose = pass_words(made, at), [guest_of(code, made)]
     _log_change(store, at, Change.ALLOW, f"guest pass {code.id}: {words}", whose)
     output.write(picture)
-    if isinstance(output, io.BytesIO) and args.png:
-        sys.stdout.buffer.write(picture)
-    elif isinstance(output, io.BytesIO):
-        say(picture.decode().rstrip("\n"))
+    sys.stdout.flush()
     complain(
         f"{printable(made.holder)} may enter with this code: {words}; to end it: doorpi"
         f" pass --revoke {code.id}",
@@ -16463,11 +16457,11 @@ def _say_passes(store: SqliteStore, at: datetime) -> None:
     say(in_columns(rows) if rows else "no passes")
 
 
-def open_output(path: str) -> IO[bytes]:
-    """A file for a picture, which belongs to the user who runs sudo; for "-" a
-    buffer, whose content goes to standard output."""
+def open_output(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """A file for a picture, which belongs to the user who runs sudo; standard output
+    for "-"."""
     if path == "-":
-        return io.BytesIO()
+        return contextlib.nullcontext(sys.stdout.buffer)
     file = Path(path).open("wb")  # noqa: SIM115 -- the caller closes it
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         uid, gid = (int(os.environ[name]) for name in ("SUDO_UID", "SUDO_GID"))
@@ -16481,20 +16475,22 @@ def pass_picture(text: str, args: argparse.Namespace) -> bytes:
         return f"{text}\n".encode()
     if not (args.png or args.svg):
         return drawn(text).encode()
+    made = io.BytesIO()
+    qr_code(text).save(made, kind="png" if args.png else "svg", scale=8, border=4)
+    return made.getvalue()
+
+
+def qr_code(text: str) -> Any:
+    """Raises: ImportError."""
     import segno
 
-    picture, made = segno.make(text, error="m", micro=False), io.BytesIO()
-    kind = "png" if args.png else "svg"
-    picture.save(made, kind=kind, scale=8, border=4)
-    return made.getvalue()
+    return segno.make(text, error="m", micro=False)
 
 
 def drawn(text: str) -> str:
     """``text`` as a QR code for a terminal.  Raises: ImportError."""
-    import segno
-
     blocks = io.StringIO()
-    segno.make(text, error="m", micro=False).terminal(blocks, border=2, compact=True)
+    qr_code(text).terminal(blocks, border=2, compact=True)
     return blocks.getvalue()
 
 
