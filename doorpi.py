@@ -16311,15 +16311,12 @@ def cmd_backup(args: argparse.Namespace) -> None:
     except OSError as error:
         raise Refused(f"{args.file}: {error.strerror}") from None
     become_owner(Path(config.door.state_dir))
-    with output, contextlib.closing(make_store(config)) as store:
+    with output as file, contextlib.closing(make_store(config)) as store:
         text = json.dumps(finish(store)._asdict(), indent=1, ensure_ascii=False)
-        if isinstance(output, io.BytesIO):
-            say(text)
-            sys.stdout.flush()
-        else:
-            output.write(text.encode())
-            output.flush()
-            os.fsync(output.fileno())
+        file.write(f"{text}\n".encode())
+        file.flush()
+        if args.file != "-":
+            os.fsync(file.fileno())
         if store.events.exists():
             store.events.keep(Notes({NoteKey.BACKUP: utc_text(at)}))
     secrets = "with" if args.with_secrets else "without"

@@ -200,19 +200,13 @@ def test_entry_of_the_database_without_proof_does_not_weaken_the_file(
 
 
 def test_list_elsewhere_does_not_weaken_and_is_not_weakened(doorway, listed, world):
-    class Elsewhere(doorpi.NobodyElse):
-        knows = card_of()
-
-        def find(self, uid):
-            return self.knows
-
-    listed.people.synced = elsewhere = Elsewhere()
+    listed.people.synced.find = lambda uid: card_of()
     doorway.open()
     assert doorway.tap(copy_of(KEN, COPY)).reason is Reason.NO_PROOF
 
     listed.people.change_cards([], [KEN], NOON)
     listed.people.add_card(card_of(), NOON)
-    elsewhere.knows = SECURE
+    listed.people.synced.find = lambda uid: SECURE
     assert doorway.tap(copy_of(KEN, COPY)).reason is Reason.NO_PROOF
     assert moves(world) == 0
 
