@@ -55,7 +55,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, or at the end one of the processes that
     share the tests is busy and the others have nothing left."""
-    items.sort(key=lambda item: item.path.parent.name not in ("process", "sources"))
+    slow = ("process", "sources", "online")
+    items.sort(key=lambda item: item.path.parent.name not in slow)
 
 
 @pytest.fixture(autouse=True)

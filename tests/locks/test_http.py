@@ -414,11 +414,13 @@ def test_call_ends_in_time_when_the_answer_never_ends(
 ):
     server = raw(after_request(NEVER_DONE[case]), tls if secure else None)
     caller = api(server, trusted=trusted)
+    ready(caller, server)
 
     outcome = failure(caller, "POST", within_s=0.25)
 
     assert outcome == "MaybeSent: 127.0.0.1 did not answer in time"
-    assert len(server.requests) == 1
+    wait_for(lambda: server.requests)
+    assert server.connections == len(server.requests) == 1
 
 
 INCOMPLETE = "MaybeSent: no complete answer from 127.0.0.1"
