@@ -97,6 +97,7 @@ class FakeTelegram:
         self.longest_poll_s = 50.0
         self.too_fast = 0
         self.polls = 0  # begun
+        self.delivered: dict[int, list[float]] = {}  # when, monotonic, by update
         self._updates: dict[int, dict[str, Any]] = {}  # not confirmed
         self._numbers, self._messages = count(700_000_001), count(1)
         self._changed = threading.Condition()
@@ -253,7 +254,11 @@ class FakeTelegram:
                 return no(409, TERMINATED)
             if self.server.closing.is_set() or has_gone(wire):
                 return []
-        return [*self._updates.values()][: values.get("limit", 100)]
+        given = [*self._updates.values()][: values.get("limit", 100)]
+        for update in given:
+            times = self.delivered.setdefault(update["update_id"], [])
+            times.append(time.monotonic())
+        return given
 
 
 def has_gone(wire: Wire) -> bool:

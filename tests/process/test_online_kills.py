@@ -1,0 +1,206 @@
+"""kill -9 of `doorpi online` at any moment, while cards are tapped at a running door and
+people write to it: no command is given twice or late, none is left without an answer, and
+no notice is lost, nor sent twice but in the moment of a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import doorpi
+from doorpi import Change, Event, Reason, Result
+from tests.fakes.live_cloud import LiveSesameMini
+from tests.fakes.telegram import TOKEN, Call, FakeTelegram
+from tests.fakes.virtual import VirtualCard, VirtualField
+from tests.helpers.processes import (
+    ROOT,
+    DoorProcess,
+    environment,
+    wait_for,
+    write_config,
+)
+from tests.helpers.wire import RawServer, Wire
+
+KILLS = int(os.environ.get("DOORPI_KILLS", "100"))
+WINDOW_S = 5.0
+USERS = range(5001, 5021)
+
+#: Forks a `doorpi online` whenever it is told to: nothing has to be imported each time.
+NURSERY = """
+import os, sys
+sys.path.insert(0, {root!r})
+import doorpi, http.client, ssl, email.parser
+doorpi.Notices.gap_s, doorpi.Notices.look_s = 0.05, 0.02
+doorpi.TelegramBot.message_every_s = 0.0
+doorpi.ServiceThread.backoff_s = (0.02, 0.1)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        os._exit(doorpi.main(["--config", sys.argv[1], "online"]))
+    os.write(1, b"%d\\n" % child)
+    os.waitpid(child, 0)
+    os.write(1, b"dead\\n")
+"""
+
+
+class Nursery:
+    """Processes of `doorpi online`, one after the other."""
+
+    def __init__(self, config: Path) -> None:
+        self.stderr = config.with_name("online.txt")
+        with self.stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", NURSERY.format(root=str(ROOT)), str(config)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                env=environment(), bufsize=0,
+            )  # fmt: skip
+
+    def start(self) -> int:
+        self._process.stdin.write(b"go\n")
+        return int(self._process.stdout.readline())
+
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        os.kill(pid, number)
+        assert self._process.stdout.readline() == b"dead\n"
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+class Receiver:
+    """A webhook: ``got`` are the words of the notices, a list for each message."""
+
+    def __init__(self) -> None:
+        self.got: list[list[str]] = []
+        self.server = RawServer(self._serve)
+
+    def _serve(self, wire: Wire) -> None:
+        if request := wire.request():
+            notices = json.loads(request.partition(b"\r\n\r\n")[2])["notices"]
+            self.got.append([each["words"] for each in notices])
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+def settings(bot: FakeTelegram, receiver: Receiver) -> str:
+    users = (f'[[telegram.user]]\nid = {u}\nholder = "User {u}"' for u in USERS)
+    return "\n".join(
+        [
+            f'[telegram]\ntoken = "{TOKEN}"\nbase_url = "{bot.url}"', *users,
+            f'[[notify]]\nurl = "{receiver.server.url}/hook"\nevents = ["changed"]',
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.realtime
+def test_a_hundred_kills_give_no_command_twice_or_late_and_lose_no_notice(tmp_path):
+    chance, cloud, radio = random.Random(16), LiveSesameMini(), VirtualField()
+    bot, receiver = FakeTelegram(), Receiver()
+    config = write_config(
+        tmp_path, cloud, radio.device, more=settings(bot, receiver),
+        door="require_synced_clock = false", lock=f"unlock_window_s = {WINDOW_S}",
+    )  # fmt: skip
+    written: dict[int, int] = {}  # the message of each update
+    kept: list[int] = []  # how many messages the receiver had got at each kill
+    log = doorpi.SqliteEvents(tmp_path / "state" / "doorpi.db", busy_s=5)
+    nursery = Nursery(config)
+    with DoorProcess(config) as door:
+        door.until_ready()
+        nursery.kill(_ready(nursery, bot))  # the bookmarks of the notices begin there
+        for turn in range(KILLS):
+            pid = nursery.start()
+            at = doorpi.SystemClock().now()
+            change = Event(at, None, f"Person {turn}", Change.ALLOW, source="command")
+            log.record(change)
+            for user in chance.sample(USERS, 2):
+                text, number = chance.choice(["/open", "/lock"]), len(written) + 1000
+                written[bot.say(user, text, message_id=number)] = number
+            if turn % 10 == 0:
+                radio.put(VirtualCard(bytes.fromhex("04A93C715ED284")))
+            signal.sigtimedwait([], chance.uniform(0.0, 0.16))
+            nursery.kill(pid)
+            kept.append(len(receiver.got))
+            radio.take()
+        last = _ready(nursery, bot)
+        wait_for(lambda: _answered(bot) >= {*written.values()}, "every answer", 30)
+        wait_for(lambda: len(_told(receiver)) >= KILLS, "every notice", 30)
+        nursery.kill(last, signal.SIGTERM)
+        events = list(log.read())
+        door.stop()
+    nursery.close()
+
+    _check_commands(events, [command for _, command in cloud.commands], bot)
+    _check_answers(bot, {n: f"telegram-{u}" for u, n in written.items()}, events)
+    _check_notices(receiver, kept)
+    log.close()
+    for each in (radio, cloud, bot, receiver.server):
+        each.close()
+
+
+def _ready(nursery: Nursery, bot: FakeTelegram) -> int:
+    """A process that has answered whatever it found."""
+    polls, pid = bot.polls, nursery.start()
+    wait_for(lambda: bot.polls > polls + 1, "a long poll")
+    return pid
+
+
+def _answered(bot: FakeTelegram) -> set[int]:
+    return {_message(call) for call in bot.sent}
+
+
+def _message(call: Call) -> int:
+    return call.values["reply_parameters"]["message_id"]
+
+
+def _told(receiver: Receiver) -> Counter[str]:
+    return Counter(words for message in receiver.got for words in message)
+
+
+def _check_commands(events, commands, bot) -> None:
+    moves = [event for event in events if event.command]
+    assert [
+        event.command for event in moves
+    ] == commands  # each is in the log, in order
+    of_chat = [event for event in events if event.source == "chat"]
+    assert len({event.request for event in of_chat}) == len(of_chat)  # none twice
+    assert len(of_chat) > KILLS / 4
+    assert [event for event in moves if event.source == "card"]
+    to_monotonic = time.monotonic() - time.time()
+    for event in of_chat:
+        begun = event.at.timestamp() + to_monotonic
+        times = bot.delivered[int(event.request.removeprefix("telegram-"))]
+        assert any(0 <= begun - at + 0.05 <= WINDOW_S for at in times)  # none late
+
+
+def _check_answers(bot, requests, events) -> None:
+    """What was answered is what the log has."""
+    known = {event.request: event.result or event.reason for event in events}
+    texts = [(requests[_message(call)], call.values["text"]) for call in bot.sent]
+    for request, text in texts:
+        word = text.removeprefix("Office 4F: ").removeprefix("denied: ")
+        if word in (Result.UNLOCKED, Result.LOCKED):
+            assert known[request] == word
+        elif word == Reason.STALE:  # the door got it only when its time was up
+            assert known.get(request, word) == word
+        else:
+            assert "not known" in word
+    honest = [text for _, text in texts if "not known" in text]
+    assert 0 < len(honest) < len(texts) / 2
+
+
+def _check_notices(receiver: Receiver, kept: list[int]) -> None:
+    """Each was sent; twice only what was sent last before a kill."""
+    times = _told(receiver)
+    assert len(times) == KILLS
+    in_doubt = {w for count in kept if count for w in receiver.got[count - 1]}
+    assert {words for words, count in times.items() if count > 1} <= in_doubt
