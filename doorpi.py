@@ -1428,7 +1428,7 @@ NOTICES: dict[str, Notice] = {
     "fault": Notice(
         "Door not opened", "開けられませんでした", _is_failed, by="result",
         troubles=["reader-lost", "scanner-lost", "lock-unreachable", "config-bad",
-                  "storage-bad", "lights", "calls", "clock", "door"],
+                  "storage-bad", "lights", "calls", "clock", "door", "door-key"],
         priority=4, emoji="warning",
     ),
     "denied-often": Notice(
@@ -2739,6 +2739,11 @@ def proof_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             found.add(content)
 
 
+def proofs_of(proof: ProofConfig) -> Sequence[str]:
+    """How a card may show here that it is the one on the list."""
+    return ("",) * (proof.uid_only == "accept") + PROOFS * bool(proof.door_key)
+
+
 def fingerprint(key: Secret) -> str:
     """Tells two keys apart, and nothing more."""
     return hashlib.sha256(b"DoorPi " + bytes.fromhex(key.text)).hexdigest()[:16]
@@ -3921,11 +3926,6 @@ def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
     )
 
 
-def proofs_of(proof: ProofConfig) -> Sequence[str]:
-    """How a card may show here that it is the one on the list."""
-    return ("",) * (proof.uid_only == "accept") + PROOFS * bool(proof.door_key)
-
-
 #: How far the time of a log row may be ahead of the clock.
 CLOCK_SLACK = timedelta(minutes=1)
 
@@ -4297,7 +4297,7 @@ class Doorkeeper:
         if any(card.proof for card in cards) or self.people.has_secure_cards():
             self.equipment.load_library()
             self.wrong_key = wrong_key("door_key", proof.door_key, self.people)
-            self.display.note("door_key", self.wrong_key or "")
+            self.display.note("door-key", self.wrong_key or "")
 
     def log_repeats(self, now: float = inf) -> None:
         """Log how often each denial was repeated, once that has ended by ``now``."""
@@ -4384,7 +4384,10 @@ class Passage:
         if denials.is_only_counted(event, now):
             keeper.events.keep(notes)
         else:
-            log.info("%s", describe(event))
+            is_alarm = event.reason is Reason.WRONG_PROOF
+            log.log(
+                logging.WARNING if is_alarm else logging.INFO, "%s", describe(event)
+            )
             begun = keeper.events.begin(event, notes)
             denials.stored(event._replace(id=begun), now)
         if pause_begins:
@@ -4604,17 +4607,11 @@ class Passage:
         if found and self._used_pass:
             found = found._replace(guest_pass=None)
         by = self._decided_by._replace(locked_down=keeper.is_locked_down())
-        verdict = decide(self.event.uid or Uid(""), found, by)
-        if verdict.granted and found and found.proof and not self._has_proven(found):
-            verdict = verdict._replace(reason=Reason.NO_PROOF)  # an edit asks for it
-        self._withdraw_unless(verdict)
-
-    def _has_proven(self, who: Credential) -> bool:
-        proven = self._credential and (
-            self._credential.proof,
-            self._credential.generation,
-        )
-        return proven == (who.proof, who.generation)
+        self._withdraw_unless(decide(self.event.uid or Uid(""), found, by))
+        both = filter(None, (self._credential, found))
+        keys = {(each.proof, each.generation) for each in both}
+        if found and found.proof and len(keys) > 1:  # an edit asks for it
+            self._withdraw_unless(Verdict(Reason.NO_PROOF, found.holder))
 
     def _withdraw_unless(self, verdict: Verdict) -> None:
         """Raises: AccessWithdrawn where ``verdict`` is a denial."""
@@ -14790,7 +14787,7 @@ CENTRED = {"text_anchor": "middle", "fill": FAINT_INK}
 #: Under the chart: the number of timed, denied and other taps goes in.
 FOOT = (
     "The time is that of the {} that ended unlocked or locked, from the card to the"
-    " lock's confirmation. Not in the times: {:,} denied, {:,} that ended differently."
+    " lock's confirmation. Not in the times: {}, {:,} that ended differently."
     "\nDark bar, p50: half of the taps took no longer; pale bar, p95: 95 of 100 took"
     " no longer. Automatic relocks and the owner's commands do not count. Times are"
     " local."
@@ -14805,19 +14802,20 @@ class Chart:
         self.since, self.until = since, until
         self.took_ms = [Counter[int]() for _ in range((until - since).days + 1)]
         self.hours = [[0] * 24 for _ in DAYS]
-        self.taps = self.denied = self.others = 0
+        self.taps = self.denied = self.wrong = self.others = 0
 
     def add(self, event: Event) -> None:
         """Count ``event`` if it is a tap.  A wrong clock may have put it outside of the
         time that is drawn."""
         at = event.at.astimezone()
         day = at.date()
-        if event.source != "card" or not self.since <= day <= self.until:
+        if event.source not in CARDS or not self.since <= day <= self.until:
             return
         self.taps += 1
         self.hours[day.weekday()][at.hour] += 1
         if event.reason is not Reason.GRANTED:
             self.denied += 1
+            self.wrong += event.reason is Reason.WRONG_PROOF
         elif event.result in MOVED[:2] and event.latency_ms is not None:
             digits = len(str(event.latency_ms))
             rounded = round(event.latency_ms, min(0, 3 - digits))
@@ -14880,7 +14878,9 @@ def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     took_ms = sum(chart.took_ms, Counter[int]())
     if took_ms:
         yield caption(LEFT, 383.0, f"all together: {speeds(took_ms)}", BODY, **faint)
-    foot = FOOT.format(counted(took_ms.total(), "tap"), chart.denied, chart.others)
+    denied = f"{chart.denied:,} denied"
+    denied += f" ({chart.wrong:,} of them with a wrong proof)" * bool(chart.wrong)
+    foot = FOOT.format(counted(took_ms.total(), "tap"), denied, chart.others)
     for line, text in enumerate(foot.split("\n") if chart.taps else ()):
         yield caption(LEFT, 716 + 17.0 * line, text, SMALL, room, **faint)
 
@@ -15665,6 +15665,57 @@ def checked_keys(proof: ProofConfig, store: SqliteStore) -> list[Finding]:
         if (key := getattr(proof, name)).text and not store.people.fingerprint_of(name):
             store.people.keep_fingerprint(name, fingerprint(key))
     return [*diagnose_keys(proof, store)]
+
+
+PROVEN = r"proven in (\d+) ms"  # as Passage notes it
+
+
+def diagnose_proofs(config: Config, store: SqliteStore) -> Iterator[Finding]:
+    """Where there are secure cards: whether they can be asked for proofs, how the last
+    proofs went, and which cards can be copied still."""
+    with contextlib.closing(store):
+        secure, plain = _secure_and_plain(config, store.people)
+        events = store.events.latest(2000) if store.events.exists() else []
+    if not secure:
+        return
+    number, lacks = counted(secure, "secure card"), ""
+    try:
+        importlib.import_module("cryptography.hazmat.primitives.cmac")
+    except ImportError as error:
+        lacks = library_trouble(error)
+    if not config.proof.door_key:
+        lacks = "there is no [proof] door_key"
+    words = (
+        f"{number} cannot be asked: {lacks}" if lacks else f"{number}; library: here"
+    )
+    do = "sudo doorpi keys restore, or keys new, and [proof] door_key" * bool(lacks)
+    yield Finding(FAIL if lacks else OK, "proof", words, do)
+    took = [int(m[1]) for e in events if (m := re.search(PROVEN, e.note))][-20:]
+    if took:
+        words = f"the last {counted(len(took), 'proof')}: {min(took)} to {max(took)} ms"
+        yield Finding(OK, "proof", words)
+    if wrong := [each for each in events if each.reason is Reason.WRONG_PROOF]:
+        last = f"{holder_words(wrong[-1])}, {wrong[-1].at.astimezone():%Y-%m-%d %H:%M}"
+        words = f"{counted(len(wrong), 'wrong proof')} in the log, the last one: {last}"
+        do = "a copy of the card, or a card with other keys: ask its holder"
+        yield Finding(WARN, "proof", words, do)
+    if plain:
+        words = f"{counted(len(plain), 'card')} can be copied: {_names(plain)}"
+        do = "sudo doorpi issue NAME --replace UID" * (
+            config.proof.uid_only == "accept"
+        )
+        yield warn_if(do, "proof", words)
+
+
+def _secure_and_plain(config: Config, people: SqlitePeople) -> tuple[int, list[str]]:
+    """The number of secure cards, and the holders of those with a UID only."""
+    file, secure, plain = config.cards, 0, list[str]()
+    listed = (stricter(card, people.find(uid)) or card for uid, card in file.items())
+    others = (card for card in people.cards() if card.uid not in file)
+    for card in (each for each in chain(listed, others) if each.is_card):
+        secure += bool(card.proof)
+        plain += [card.holder] * (not card.proof)
+    return secure, plain
 
 
 def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -16752,6 +16803,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "files", diagnose_files(secret, needed, folder)
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store, config.door.backup_days)
+    yield "proof", diagnose_proofs(config, store)
     yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
     if config.proof.door_key:
         yield "keys", diagnose_keys(config.proof, store)

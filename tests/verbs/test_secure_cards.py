@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -291,3 +292,70 @@ def test_no_output_shows_a_key(path, verb):
         assert DOOR not in text
         assert ISSUER not in text
     assert DOOR not in repr(doorpi.read_config(path, {}))
+
+
+# -- living with them
+
+
+def proofs(path: Path) -> list[doorpi.Finding]:
+    config = doorpi.read_config(path, {})
+    return [*doorpi.diagnose_proofs(config, doorpi.make_store(config))]
+
+
+def a_tap(reason: doorpi.Reason, note: str = "") -> doorpi.Event:
+    source = "secure-card" if note else "card"
+    return doorpi.Event(NOON, KEN, "Ken Sato", reason, source=source, note=note)
+
+
+@pytest.mark.usefixtures("keys")
+def test_doctor_says_nothing_of_proofs_where_there_are_none(path, folder):
+    assert proofs(path) == []
+
+    path.write_text(f'{CONFIG}[[card]]\nuid = "{UID}"\nholder = "Ken Sato"\n')
+    assert proofs(path) == []
+
+
+@pytest.mark.usefixtures("keys")
+def test_doctor_tells_how_proofs_went(path, store):
+    for ms in (61, 93):
+        store.events.record(a_tap(doorpi.Reason.GRANTED, f"proven in {ms} ms"))
+    store.people.add_card(card_of(STRANGER, "Anna"), NOON)
+
+    good, times, left = proofs(path)
+
+    assert (good.health, "1 secure card" in good.words) == (doorpi.OK, True)
+    assert "61 to 93 ms" in times.words
+    assert (left.health, "Anna" in left.words) == (doorpi.WARN, True)
+    path.write_text(path.read_text() + 'uid_only = "refuse"\n')
+    assert proofs(path)[-1].health is doorpi.OK
+
+
+@pytest.mark.usefixtures("keys")
+def test_wrong_proof_stands_out(path, store, verb):
+    store.events.record(a_tap(doorpi.Reason.WRONG_PROOF))
+
+    *_, wrong = proofs(path)
+
+    assert (wrong.health, "Ken Sato" in wrong.words) == (doorpi.WARN, True)
+    assert any(
+        "Ken Sato" in line for line in verb("doctor").out if "wrong proof" in line
+    )
+    assert "wrong-proof" in verb("log").out[-1]
+    chart = "".join(verb("log", "--chart", "--since", "2026-11-01").out)
+    assert "1 of them with a wrong proof" in chart
+
+
+@pytest.mark.usefixtures("keys")
+def test_doctor_fails_where_secure_cards_cannot_be_asked(path, store, monkeypatch):
+    path.write_text('[lock]\nkind = "relay"\n')
+    assert (proofs(path)[0].health, "door_key" in proofs(path)[0].words) == (
+        doorpi.FAIL,
+        True,
+    )
+
+    path.write_text(CONFIG)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.cmac", None)
+    assert (proofs(path)[0].health, "cryptography" in proofs(path)[0].words) == (
+        doorpi.FAIL,
+        True,
+    )
