@@ -32,39 +32,39 @@ issuer.key, beside the settings, make the keys of secure cards.  inbox.db, in me
 where possible, is how other processes ask the running door to move the lock, or to
 issue a card.
 
-Map  1 Vocabulary     2 Rules        3 Signals    4 Settings    5 Ports
-     6 Moving a lock  7 The door     8 HTTP       9 Locks      10 Databases
-    11 Store         12 Readers     13 Secure cards           14 Other sources
-    15 The Pi        16 Authorities              17 The owner's tools
-    18 Lists from elsewhere         19 Online    20 Cobot      21 Chat
-    22 Pictures      23 Doctor      24 Wiring      25 Verbs    26 Command line
+Map  1 Vocabulary     2 Rules        3 Signals    4 Settings     5 Edits
+     6 Ports          7 Moving a lock             8 The door     9 HTTP
+    10 Locks         11 Databases    12 Store    13 Readers     14 Secure cards
+    15 Other sources 16 The Pi       17 Authorities             18 The owner's tools
+    19 Lists from elsewhere          20 Online   21 Cobot       22 Chat
+    23 Pictures      24 Doctor       25 Wiring   26 Verbs       27 Command line
 
-A section uses only names of its own and of earlier sections.  Sections 1 to 4 use no
+A section uses only names of its own and of earlier sections.  Sections 1 to 5 use no
 clock, disk, network or environment.  A test checks both.
 
-To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 17 (and in
+To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 18 (and in
                     PASSING and _turns, if time ends it); rows in the tests of
                     `decide` and `why`.  If a card gets a key for it: Credential and
                     validity in 1, its Setting and Parser.credentials in 4, LIMITS
-                    in 17.  If it depends on something new: Circumstances in 2,
-                    circumstances in 7
+                    in 18.  If it depends on something new: Circumstances in 2,
+                    circumstances in 8
 To change a light   redraw its line of PICTURES in 3, or set it in [signals]
 To add a setting    a line of its Table in 4, and one in doorpi.toml
-To add a lock       a class in 9 with the methods of Lock (5), a row of LOCKS below it
+To add a lock       a class in 10 with the methods of Lock (6), a row of LOCKS below it
                     and of LOCK_KINDS in 4; a fake of its cloud and a row of DRIVERS in
                     the tests; README and doorpi.toml.  For OAuth: a second host
                     (WebLock._reach), forms, and texts on disk (DriverState);
                     tests/fakes/oauth.py is a complete driver
-To change when a lock is asked   its LockPolicy in 9
-To add a source     a class in 14 with the methods of Source (5), and a line in
-                    make_sources (24).  A second reader is another CardSource with a
+To change when a lock is asked   its LockPolicy in 10
+To add a source     a class in 15 with the methods of Source (6), and a line in
+                    make_sources (25).  A second reader is another CardSource with a
                     point; an exit reader's requests have Wants.UNLOCK
-To add an authority a class in 16 and a row of AUTHORITIES below it; its keys in
+To add an authority a class in 17 and a row of AUTHORITIES below it; its keys in
                     AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* in 25 and a row of VERBS in 26; longer work in 17
-To read a new list  a row of LIST_FORMATS in 18, and a function for its peculiarities
-To add a service    a Table in 4 and its row of ONLINE, a class in 19 with the methods
-                    of Service, and a row of SERVICES in 24
+To add a verb       a cmd_* in 26 and a row of VERBS in 27; longer work in 18
+To read a new list  a row of LIST_FORMATS in 19, and a function for its peculiarities
+To add a service    a Table in 4 and its row of ONLINE, a class in 20 with the methods
+                    of Service, and a row of SERVICES in 25
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -80,13 +80,13 @@ before the next tap if the server closed them or they were idle for a minute.  T
 such thread also imports the modules for HTTP and TLS, which takes a slow Pi seconds.
 One thread plays the lights, and one reads each scanner.  A relay's pulse ends on a
 thread of its own: a strike must shut in time, whatever the door is waiting for.  All
-threads but the main one are started by `start_thread` (5), so a signal always
+threads but the main one are started by `start_thread` (6), so a signal always
 interrupts the main thread.  `doorpi online` has a thread for each service, and one
 for each message of the chat while it is answered.
 
 Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
 KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
-interrupted, such as a change of the lights, runs under `postponed` (5).
+interrupted, such as a change of the lights, runs under `postponed` (6).
 
 A UID is an identifier, not a secret: anybody who can read a card can copy it.
 """
@@ -2797,7 +2797,117 @@ def doubtful_settings(config: Config) -> Iterator[str]:
 
 
 ################################################################################
-# 5. Ports -- what the door needs from the world
+# 5. Edits -- what a change of the settings means, in words
+################################################################################
+
+
+MOST_CHANGES = 20  # lines
+MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
+
+
+def access_changes(
+    before: Config,
+    after: Config,
+    find: Callable[[Uid], Credential | None],
+    block_on: Callable[[Uid, str], Block | None],
+) -> list[str]:
+    """What an edit means for people, in words, a line each.  The database decides about
+    cards that are not in the file: ``find`` and ``block_on`` look into it."""
+    removed = [uid for uid in before.cards if uid not in after.cards]
+    added = [uid for uid in after.cards if uid not in before.cards]
+    rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
+    revived = []
+    for uid, row in rows.items():
+        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
+            until = f" until {row.valid_until}" if row.valid_until else ""
+            words = f"is still on the database's list and may enter{until}"
+            end = f"to end that: doorpi revoke {format_uid(uid)}"
+            revived.append(f"{card_name(row)} {words}; {end}")
+    before = before._replace(cards={**rows, **before.cards})
+    after = after._replace(cards={**rows, **after.cards})
+    lines = [*revived, *_listed_changes(before, after)]
+    if (more := len(lines) - MOST_CHANGES) > 0:
+        lines[MOST_CHANGES:] = [f"and {more:,} more changes"]
+    return lines
+
+
+def _names(names: Iterable[str]) -> str:
+    """``A, B, C and 9,995 more``: each name once, safe to show."""
+    shown = [printable(name, 160) for name in dict.fromkeys(names)]
+    if len(shown) > 4:
+        return f"{', '.join(shown[:3])} and {len(shown) - 3:,} more"
+    return ", ".join(shown)
+
+
+def card_changes(
+    was: Credential, now: Credential, before: Schedules, after: Schedules
+) -> list[str]:
+    """What changes for a card: when it is valid, and its holder."""
+    # An edit of a schedule that the card keeps is reported with the schedule.
+    old = after if was.schedule == now.schedule else before
+    valid = validity(was, old), validity(now, after)
+    news = [" -> ".join(valid)] if valid[0] != valid[1] else []
+    proofs = " -> ".join(each.proof or "its UID alone" for each in (was, now))
+    news += [f"proof: {printable(proofs)}"] * (was.proof != now.proof)
+    return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
+
+
+def _listed_changes(before: Config, after: Config) -> Iterator[str]:
+    """What changes for cards, those with the same change in one line, and which
+    schedules are new, removed or different."""
+    every = {**after.cards, **before.cards}
+    held = Counter(card.holder for card in every.values())
+    changed: dict[str, list[str]] = {}
+    for uid, card in every.items():
+        was, now = before.cards.get(uid), after.cards.get(uid)
+        news = ["removed" if was else "added"]
+        if was and now:
+            news = card_changes(was, now, before.schedules, after.schedules)
+        for change in news:
+            name = card_name(card) if held[card.holder] > 1 else card.holder
+            changed.setdefault(change, []).append(name)
+    yield from (f"{_names(names)}: {change}" for change, names in changed.items())
+    for name in {**before.schedules, **after.schedules}:
+        old, new = before.schedules.get(name), after.schedules.get(name)
+        words = f"new ({_hours(new)})" if new else "removed"
+        if old and new:
+            who = _names(c.holder for c in after.cards.values() if c.schedule == name)
+            words = f"{_hours(old)} -> {_hours(new)}" + (f" ({who})" if who else "")
+            if (set(old.spans), old.closed) == (set(new.spans), new.closed):
+                continue
+        yield f"schedule {printable(name)}: {words}"
+
+
+def _optional_tables(config: Config) -> dict[str, str]:
+    """The tables that need not be there, and what each is, in words."""
+    found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
+    found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
+    found |= {f"scanner {each.name}": "added" for each in config.scanners}
+    return found | dict.fromkeys(config.online, "added")
+
+
+def setting_changes(before: Config, after: Config) -> Iterator[str]:
+    """What an edit changes besides people's access, in words, a line each, without
+    secrets."""
+    old, new = _optional_tables(before), _optional_tables(after)
+    for name in old | new:
+        if (name in old) is not (name in new):
+            yield f"{name}: {new.get(name, 'removed')}"
+    settings = settings_of(before)
+    for key, now in settings_of(after).items():
+        was = settings.get(key, now)
+        if was == now:
+            continue
+        words = f"{_shown(was)} -> {_shown(now)}"
+        if isinstance(now, Pattern):
+            words = "redrawn"
+        elif isinstance(now, Secret):
+            words = "changed" if was and now else "added" if now else "removed"
+        yield f"{key}: {words}"
+
+
+################################################################################
+# 6. Ports -- what the door needs from the world
 ################################################################################
 
 
@@ -3285,7 +3395,7 @@ class Supervisor(Protocol):
 
 
 ################################################################################
-# 6. Moving a lock -- look, command, confirm: generators that never block
+# 7. Moving a lock -- look, command, confirm: generators that never block
 ################################################################################
 
 
@@ -3783,7 +3893,7 @@ class LockControl:
 
 
 ################################################################################
-# 7. The door -- one request from what was presented to light and event
+# 8. The door -- one request from what was presented to light and event
 ################################################################################
 
 
@@ -4867,115 +4977,8 @@ def utc_text(at: datetime) -> str:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
-# -- what an edit changes
-
-MOST_CHANGES = 20  # lines
-MOST_SOUGHT = 1_000  # cards looked up in the database; takes a Zero about a second
-
-
-def access_changes(
-    before: Config,
-    after: Config,
-    find: Callable[[Uid], Credential | None],
-    block_on: Callable[[Uid, str], Block | None],
-) -> list[str]:
-    """What an edit means for people, in words, a line each.  The database decides about
-    cards that are not in the file: ``find`` and ``block_on`` look into it."""
-    removed = [uid for uid in before.cards if uid not in after.cards]
-    added = [uid for uid in after.cards if uid not in before.cards]
-    rows = {uid: row for uid in (removed + added)[:MOST_SOUGHT] if (row := find(uid))}
-    revived = []
-    for uid, row in rows.items():
-        if uid in before.cards and row.enabled and not block_on(uid, row.holder):
-            until = f" until {row.valid_until}" if row.valid_until else ""
-            words = f"is still on the database's list and may enter{until}"
-            end = f"to end that: doorpi revoke {format_uid(uid)}"
-            revived.append(f"{card_name(row)} {words}; {end}")
-    before = before._replace(cards={**rows, **before.cards})
-    after = after._replace(cards={**rows, **after.cards})
-    lines = [*revived, *_listed_changes(before, after)]
-    if (more := len(lines) - MOST_CHANGES) > 0:
-        lines[MOST_CHANGES:] = [f"and {more:,} more changes"]
-    return lines
-
-
-def _names(names: Iterable[str]) -> str:
-    """``A, B, C and 9,995 more``: each name once, safe to show."""
-    shown = [printable(name, 160) for name in dict.fromkeys(names)]
-    if len(shown) > 4:
-        return f"{', '.join(shown[:3])} and {len(shown) - 3:,} more"
-    return ", ".join(shown)
-
-
-def card_changes(
-    was: Credential, now: Credential, before: Schedules, after: Schedules
-) -> list[str]:
-    """What changes for a card: when it is valid, and its holder."""
-    # An edit of a schedule that the card keeps is reported with the schedule.
-    old = after if was.schedule == now.schedule else before
-    valid = validity(was, old), validity(now, after)
-    news = [" -> ".join(valid)] if valid[0] != valid[1] else []
-    proofs = " -> ".join(each.proof or "its UID alone" for each in (was, now))
-    news += [f"proof: {printable(proofs)}"] * (was.proof != now.proof)
-    return news + [f"now {printable(now.holder, 60)}"] * (was.holder != now.holder)
-
-
-def _listed_changes(before: Config, after: Config) -> Iterator[str]:
-    """What changes for cards, those with the same change in one line, and which
-    schedules are new, removed or different."""
-    every = {**after.cards, **before.cards}
-    held = Counter(card.holder for card in every.values())
-    changed: dict[str, list[str]] = {}
-    for uid, card in every.items():
-        was, now = before.cards.get(uid), after.cards.get(uid)
-        news = ["removed" if was else "added"]
-        if was and now:
-            news = card_changes(was, now, before.schedules, after.schedules)
-        for change in news:
-            name = card_name(card) if held[card.holder] > 1 else card.holder
-            changed.setdefault(change, []).append(name)
-    yield from (f"{_names(names)}: {change}" for change, names in changed.items())
-    for name in {**before.schedules, **after.schedules}:
-        old, new = before.schedules.get(name), after.schedules.get(name)
-        words = f"new ({_hours(new)})" if new else "removed"
-        if old and new:
-            who = _names(c.holder for c in after.cards.values() if c.schedule == name)
-            words = f"{_hours(old)} -> {_hours(new)}" + (f" ({who})" if who else "")
-            if (set(old.spans), old.closed) == (set(new.spans), new.closed):
-                continue
-        yield f"schedule {printable(name)}: {words}"
-
-
-def _optional_tables(config: Config) -> dict[str, str]:
-    """The tables that need not be there, and what each is, in words."""
-    found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
-    found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
-    found |= {f"scanner {each.name}": "added" for each in config.scanners}
-    return found | dict.fromkeys(config.online, "added")
-
-
-def setting_changes(before: Config, after: Config) -> Iterator[str]:
-    """What an edit changes besides people's access, in words, a line each, without
-    secrets."""
-    old, new = _optional_tables(before), _optional_tables(after)
-    for name in old | new:
-        if (name in old) is not (name in new):
-            yield f"{name}: {new.get(name, 'removed')}"
-    settings = settings_of(before)
-    for key, now in settings_of(after).items():
-        was = settings.get(key, now)
-        if was == now:
-            continue
-        words = f"{_shown(was)} -> {_shown(now)}"
-        if isinstance(now, Pattern):
-            words = "redrawn"
-        elif isinstance(now, Secret):
-            words = "changed" if was and now else "added" if now else "removed"
-        yield f"{key}: {words}"
-
-
 ################################################################################
-# 8. HTTP -- every call ends in time, on a connection that is kept
+# 9. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
 
 
@@ -5664,7 +5667,7 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 ################################################################################
-# 9. Locks -- one class for each vendor, which only speaks its protocol
+# 10. Locks -- one class for each vendor, which only speaks its protocol
 ################################################################################
 
 
@@ -5725,8 +5728,8 @@ REFUSALS = (
 
 
 class WebLock(Lock):
-    """A lock that is reached over HTTP.  Only here does a failed call (8) become a
-    failure of a lock (5)."""
+    """A lock that is reached over HTTP.  Only here does a failed call (9) become a
+    failure of a lock (6)."""
 
     base_url = ""  # the vendor's; the owner may set another one
     headers: tuple[tuple[str, str], ...] = ()  # of each request; {} is the api_key
@@ -6577,7 +6580,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 
 
 ################################################################################
-# 10. Databases -- an SQLite file that survives what a Pi does to it
+# 11. Databases -- an SQLite file that survives what a Pi does to it
 ################################################################################
 
 
@@ -6784,7 +6787,7 @@ class SqliteFile:
 
 
 ################################################################################
-# 11. Store -- the list of people, the event log, the inbox
+# 12. Store -- the list of people, the event log, the inbox
 ################################################################################
 
 
@@ -7913,7 +7916,7 @@ class Inbox(SqliteFile):
 
 
 ################################################################################
-# 12. Readers -- the NFC reader and its wiring
+# 13. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -8378,7 +8381,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 13. Secure cards -- ISO-DEP, proof, issuing
+# 14. Secure cards -- ISO-DEP, proof, issuing
 ################################################################################
 
 # Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
@@ -8999,7 +9002,7 @@ def wish_of(order: AccessRequest) -> tuple[str, Credential]:
 
 
 ################################################################################
-# 14. Other sources -- what opens the door beside the reader
+# 15. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -9552,7 +9555,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 15. The Pi -- lights, systemd, signals, the clock, the settings file
+# 16. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -10371,7 +10374,7 @@ class FileSettings:
 
 
 ################################################################################
-# 16. Authorities -- remote systems that know people who are not on the list
+# 17. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -10754,7 +10757,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 17. The owner's tools -- why, people, log
+# 18. The owner's tools -- why, people, log
 ################################################################################
 
 # -- why a card is let in or not
@@ -11762,7 +11765,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 18. Lists from elsewhere -- what `import` reads, and what it would change
+# 19. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -12327,7 +12330,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 19. Online -- what `doorpi online` does beside the door
+# 20. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -13233,7 +13236,7 @@ class ListReader:
 
 
 ################################################################################
-# 20. Cobot -- the members of a co-working space
+# 21. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -14045,7 +14048,7 @@ CHECK_IN_DENIES = {
 
 
 ################################################################################
-# 21. Chat -- people on the list talk to the door through a bot
+# 22. Chat -- people on the list talk to the door through a bot
 ################################################################################
 
 
@@ -14556,7 +14559,7 @@ def telegram_services(
 
 
 ################################################################################
-# 22. Pictures -- the legend and the chart as SVG
+# 23. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -14942,7 +14945,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 23. Doctor -- tries everything that the settings name
+# 24. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -15730,7 +15733,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 24. Wiring -- the door and its parts, made as the settings say
+# 25. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -15848,7 +15851,7 @@ SERVICES: Mapping[
 
 
 ################################################################################
-# 25. Verbs -- one cmd_* each
+# 26. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -16879,7 +16882,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 26. Command line -- the verbs and their arguments
+# 27. Command line -- the verbs and their arguments
 ################################################################################
 
 
