@@ -96,8 +96,8 @@ look_around() {
             "Raspberry Pi OS and Debian 12 or newer"
     done
     for needed in doorpi.py doorpi.toml systemd/doorpi.service systemd/doorpi-clock.service \
-        systemd/60-doorpi.rules systemd/modprobe.conf systemd/sysusers.conf \
-        systemd/uninstall.sh; do
+        systemd/doorpi-online.service systemd/doorpi-online.path systemd/60-doorpi.rules \
+        systemd/modprobe.conf systemd/sysusers.conf systemd/uninstall.sh; do
         [ -r "$source/$needed" ] || die "$source/$needed is missing: run this from a" \
             "complete copy of DoorPi"
     done
@@ -406,17 +406,29 @@ switch() {
     tidy
 }
 
-# Install the command and the units of a version. Only the door's unit is enabled; it starts the
-# other one.
+# Install the command and the units of a version. The door's unit starts that of the clock.
 unit() {
     put "$base/$1/wrapper" /usr/local/bin/doorpi 0755
-    for service in doorpi doorpi-clock; do
+    for service in doorpi doorpi-clock doorpi-online; do
         file=$base/$1/systemd/$service.service
         [ -e "$file" ] || file=$base/$1/$service.service # from an older installer
-        put "$file" "/etc/systemd/system/$service.service"
+        if [ -e "$file" ]; then put "$file" "/etc/systemd/system/$service.service"; fi
     done
+    if [ -e "$base/$1/systemd/doorpi-online.path" ]; then
+        put "$base/$1/systemd/doorpi-online.path" /etc/systemd/system/doorpi-online.path
+        online=yes
+    else # a version from before there was one
+        quietly systemctl disable --now doorpi-online.path doorpi-online 2>/dev/null
+        rm -f /etc/systemd/system/doorpi-online.service \
+            /etc/systemd/system/doorpi-online.path
+        online=no
+    fi
     if is_running; then quietly systemctl daemon-reload || :; fi
     quietly systemctl enable doorpi || die "systemctl enable failed, see above"
+    if [ "$online" = yes ]; then
+        quietly systemctl enable doorpi-online doorpi-online.path ||
+            die "systemctl enable failed, see above"
+    fi
 }
 
 # Remove versions that nothing points to.
@@ -469,6 +481,9 @@ come_up() {
     systemctl reset-failed doorpi 2>/dev/null || :
     systemctl --no-block try-restart doorpi-clock || :
     systemctl --no-block restart doorpi || return 1
+    if [ "$online" = yes ]; then
+        systemctl --no-block restart doorpi-online doorpi-online.path || :
+    fi
     began=$(uptime_s)
     waited=0
     while [ "$waited" -lt "$ready_within_s" ]; do

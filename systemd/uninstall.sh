@@ -31,15 +31,17 @@ is_running() { [ -d /run/systemd/system ]; }
 
 if [ -e /etc/systemd/system/doorpi.service ]; then
     if is_running; then
+        systemctl --quiet stop doorpi-online.path doorpi-online 2>/dev/null || :
         systemctl --quiet stop doorpi || die "the service could not be stopped"
         systemctl --quiet stop doorpi-clock 2>/dev/null || :
     fi
-    systemctl --quiet disable doorpi 2>/dev/null || :
-    rm -f /etc/systemd/system/doorpi.service /etc/systemd/system/doorpi-clock.service
-    rm -rf /run/doorpi-clock
+    systemctl --quiet disable doorpi doorpi-online.path doorpi-online 2>/dev/null || :
+    rm -f /etc/systemd/system/doorpi.service /etc/systemd/system/doorpi-clock.service \
+        /etc/systemd/system/doorpi-online.service /etc/systemd/system/doorpi-online.path
+    rm -rf /run/doorpi /run/doorpi-clock
     if is_running; then
         systemctl daemon-reload
-        systemctl reset-failed doorpi doorpi-clock 2>/dev/null || :
+        systemctl reset-failed doorpi doorpi-clock doorpi-online 2>/dev/null || :
     fi
     say "services: stopped and removed"
 else
@@ -63,7 +65,8 @@ fi
 elsewhere=$(sed -n "s/^ *state_dir *= *[\"']\([^\"']*\)[\"'].*/\1/p" \
     /etc/doorpi/doorpi.toml 2>/dev/null)
 rm -rf /etc/doorpi /var/lib/doorpi /etc/systemd/system/doorpi.service.d \
-    /etc/systemd/system/doorpi-clock.service.d /etc/modprobe.d/doorpi.conf ||
+    /etc/systemd/system/doorpi-clock.service.d \
+    /etc/systemd/system/doorpi-online.service.d /etc/modprobe.d/doorpi.conf ||
     die "settings and data could not be removed"
 if is_running; then systemctl daemon-reload; fi
 say "settings, log and list: removed"

@@ -25,7 +25,9 @@ from tests.helpers.processes import ROOT, wait_for
 SYSTEMD = ROOT / "systemd"
 UNIT = SYSTEMD / "doorpi.service"
 CLOCK_UNIT = SYSTEMD / "doorpi-clock.service"
-UNITS = [UNIT, CLOCK_UNIT]
+ONLINE_UNIT = SYSTEMD / "doorpi-online.service"
+ONLINE_PATH = SYSTEMD / "doorpi-online.path"
+UNITS = [UNIT, CLOCK_UNIT, ONLINE_UNIT]
 RULES = SYSTEMD / "60-doorpi.rules"
 SCRIPTS = [
     SYSTEMD / "install.sh",
@@ -161,7 +163,8 @@ def test_the_inbox_is_in_memory_where_verbs_find_it_and_a_restart_leaves_it():
     (state,) = settings()["StateDirectory"]
     assert settings()["RuntimeDirectory"] == [state]
     assert doorpi.inbox_files(Path("/var/lib", state))[0].parent == Path("/run", state)
-    assert settings()["RuntimeDirectoryPreserve"] == ["restart"]
+    for unit in (UNIT, ONLINE_UNIT):  # what one of them removes is gone for the other
+        assert settings(unit)["RuntimeDirectoryPreserve"] == ["yes"]
 
 
 def test_the_devices_are_readers_scanners_and_pins():
@@ -179,9 +182,9 @@ def test_the_devices_are_readers_scanners_and_pins():
     assert "char-input r" in settings()["DeviceAllow"]
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*UNITS, ONLINE_PATH], ids=lambda unit: unit.name)
 def test_systemd_has_no_complaint_about_a_unit(unit, tmp_path):
-    for each in UNITS:
+    for each in (*UNITS, ONLINE_PATH):
         text = each.read_text("utf-8").replace(PYTHON, "/bin/true")
         (tmp_path / each.name).write_text(text, "utf-8")
 
@@ -202,6 +205,16 @@ DOOR_LEFT_OPEN = {
     "RootDirectory=/RootImage=": "# RootDirectory ",
     "DeviceAllow=": "# The devices of its readers, scanners and lights.",
 }
+ONLINE_LEFT_OPEN = {
+    "PrivateNetwork=": "# PrivateNetwork ",
+    "RestrictAddressFamilies=~AF_(INET|INET6)": "# PrivateNetwork ",
+    "RestrictAddressFamilies=~AF_UNIX": "# AF_UNIX: ",
+    "RestrictAddressFamilies=~AF_NETLINK": " Netlink: ",
+    "IPAddressDeny=": "# IPAddressDeny ",
+    "ProcSubset=": "# ProcSubset=pid ",
+    "RootDirectory=/RootImage=": "# RootDirectory ",
+    "DeviceAllow=": "# DeviceAllow ",
+}
 CLOCK_LEFT_OPEN = {
     "ProtectClock=": "# ProtectClock ",
     "SystemCallFilter=~@clock": "# It only asks; setting ",
@@ -221,8 +234,12 @@ def test_the_page_on_security_has_the_exposure():
 
 @pytest.mark.parametrize(
     ("path", "left_open", "exposure"),
-    [(UNIT, DOOR_LEFT_OPEN, DOOR_EXPOSURE), (CLOCK_UNIT, CLOCK_LEFT_OPEN, 5)],
-    ids=["door", "clock"],
+    [
+        (UNIT, DOOR_LEFT_OPEN, DOOR_EXPOSURE),
+        (CLOCK_UNIT, CLOCK_LEFT_OPEN, 5),
+        (ONLINE_UNIT, ONLINE_LEFT_OPEN, 11),
+    ],
+    ids=["door", "clock", "online"],
 )
 def test_a_sandbox_is_as_tight_as_it_can_be_and_says_why_not_tighter(
     path, left_open, exposure
@@ -297,6 +314,80 @@ def test_the_clocks_unit_calls_a_function_that_keeps_the_marker(tmp_path):
     ahead_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     assert abs(float(marker.read_text("ascii")) - ahead_s) < 1.0
     assert "_sqlite3" not in maps
+
+
+################################################################################
+# The unit of what works beside the door
+################################################################################
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    {
+        "After": ["doorpi.service"],  # and not the other way round
+        "Type": ["notify"],
+        "Restart": ["on-failure"],
+        "StartLimitIntervalSec": ["0"],
+        "RestartPreventExitStatus": [str(doorpi.EX_CONFIG)],
+        "User": ["doorpi"],
+        "UMask": ["0077"],
+        "StateDirectory": ["doorpi"],
+        "RuntimeDirectory": ["doorpi"],
+        "ReadOnlyPaths": ["/run"],
+        "Nice": ["10"],
+        "MemoryMax": ["120M"],
+        "PrivateDevices": ["yes"],
+        "CapabilityBoundingSet": [""],
+        "WantedBy": ["multi-user.target"],
+    }.items(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_online_unit_says(key, values):
+    assert settings(ONLINE_UNIT)[key] == values
+
+
+def test_the_online_unit_starts_like_the_door():
+    (door,), (online,) = settings()["ExecStart"], settings(ONLINE_UNIT)["ExecStart"]
+
+    assert online == re.sub("run$", "online", door)
+    assert 2 < int(settings(ONLINE_UNIT)["TimeoutStopSec"][0]) <= 15
+    assert settings(ONLINE_PATH)["PathChanged"] == [str(doorpi.IN_ETC)]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_started"),
+    [
+        *((f"[{name}]", True) for name in doorpi.ONLINE),
+        *((f"[[{name}]]  # one", True) for name in doorpi.ONLINE),
+        ('  [ "telegram" ]', True),
+        ("[[telegram.user]]", True),
+        ('telegram.token = "x"', True),
+        ("telegram = { token = 'x' }", True),
+        ("#[telegram]", False),
+        ("# [telegram]", False),
+        ('name = "[telegram]"', False),
+        ("[listed]", False),
+        ("", False),
+    ],
+    ids=str,
+)
+def test_the_online_unit_is_started_only_with_one_of_its_tables(
+    text, is_started, tmp_path
+):
+    (command,) = settings(ONLINE_UNIT)["ExecCondition"]
+    path = tmp_path / "doorpi.toml"
+    path.write_text(f'[lock]\nkind = "relay"\n{text}\n', "utf-8")
+    # systemd reads the same quotes and escapes as a shell here.
+    *words, settings_path = shlex.split(command)
+
+    assert settings_path == str(doorpi.IN_ETC)
+    assert said_by(*words, path) == (0 if is_started else 1, "")
+
+
+def test_the_shipped_settings_do_not_start_the_online_unit():
+    (command,) = settings(ONLINE_UNIT)["ExecCondition"]
+
+    assert said_by(*shlex.split(command)[:-1], ROOT / "doorpi.toml")[0] == 1
 
 
 ################################################################################
