@@ -13657,7 +13657,7 @@ class CobotApi:
 class Cobot:
     """Keeps the list of members up to date, and checks them in."""
 
-    look_every_s = 0.2
+    look_every_s, log_every_s = 0.2, 1.0
     bookings_every_s = 300.0
     bookings_ahead = timedelta(hours=48)
     refresh_every_s, same_card_s = 10.0, 300.0
@@ -13676,7 +13676,7 @@ class Cobot:
         self._due = self._bookings_due = -inf
         self._list_rate = CallRate(self.calls_per_min)
         self._rate = CallRate(self.calls_per_min)
-        self._log_looks, self._accept_looks = Every(1.0), Every(2.0)
+        self._log_looks, self._accept_looks = Every(self.log_every_s), Every(2.0)
         self._refreshes = Every(self.refresh_every_s)
         self._day = date.min
         self._unknown: dict[Uid, float] = {}  # when Cobot did not know a card

@@ -504,6 +504,63 @@ def test_no_check_in_while_cobot_does_not_say_who_is_in(desk, fault):
     assert len(space.server.check_ins) == 1
 
 
+class Killed(BaseException):
+    """kill -9."""
+
+
+def killed_at(space: CobotDesk, step: int) -> bool:
+    """Kill the service before its ``step``-th act: a row on disk, or a call; an even
+    number is right after it.  False if there is no such act."""
+    left = step
+
+    def deadly(act):
+        def run(*args, **more):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            done = act(*args, **more)
+            left -= 1
+            if left == 0:
+                raise Killed
+            return done
+
+        return run
+
+    api = space.service._api
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(space.notes, "keep", deadly(space.notes.keep))
+        patch.setattr(space.synced, "put", deadly(space.synced.put))
+        patch.setattr(api, "checked_in_until", deadly(api.checked_in_until))
+        patch.setattr(api, "check_in", deadly(api.check_in))
+        try:
+            space.run()
+        except Killed:
+            space.service._close_desk()
+            space.service.close()
+            return True
+    return False
+
+
+@pytest.mark.parametrize("fault", [None, "cut-after", "cut-before", "429"])
+def test_a_kill_at_any_step_makes_no_second_check_in_and_loses_none(desk, fault):
+    """Where it was killed ahead of a request, that counts as one of the two."""
+    step, was_killed, given_up = 0, True, []
+    while was_killed:
+        step += 1
+        space = entered(desk)
+        space.server.fail_at("check-in", *[fault] * bool(fault))
+        was_killed = killed_at(space, step)
+        space.start()
+        space.run(150, pace_s=1.0)
+        ended = space.check_ins[TODAY], len(space.server.check_ins)
+        given_up += [step] * (ended == ("gave-up", 0))
+        assert ended in (("done", 1), ("gave-up", 0)), step
+    assert step >= 10
+    has_no_effect = fault in ("cut-before", "429")
+    assert len(given_up) <= 2 * has_no_effect
+
+
 def test_a_failing_check_in_does_not_keep_the_list_from_being_read(desk):
     space = entered(desk, interval_s=60)
     space.server.scopes = tuple(
