@@ -384,7 +384,7 @@ def test_no_command_is_too_odd_for_a_card():
     chance = random.Random(424)
     for card in (ntag424(), desfire("EV1", aid="112233"), desfire("EV3", aid="112233")):
         client = Client(selected(card) if card.ats == NTAG_ATS else card.chip)
-        for _ in range(3000):
+        for _ in range(1000):
             apdu = bytearray(chance.choice(said))
             if chance.random() < 0.6:
                 apdu[chance.randrange(len(apdu))] = chance.randrange(256)
@@ -503,7 +503,7 @@ def test_every_rogue_spoils_what_an_honest_card_says():
     assert honest[3][-2:] == b"\x91\x00"
     assert [name for name in ROGUES if answers(rogue(name, **of())) == honest] == []
     assert [
-        seed for seed in range(1000) if answers(random_rogue(seed, **of())) == honest
+        seed for seed in range(200) if answers(random_rogue(seed, **of())) == honest
     ] == []
     assert {
         name: answers(ats_rogue(name, **of()))[1:] for name in ATS

