@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import json
 import logging
 import os
 import pty
@@ -38,6 +39,7 @@ try:
 
     from tests.fakes.authorities import PASSWORD, USER, FakeCarontePass
     from tests.fakes.live_cloud import LiveSesame, RealTime
+    from tests.fakes.secure_cards import SecureCard, ntag424
     from tests.fakes.virtual import VirtualCard, VirtualField
 except ImportError as error:
     raise SystemExit(f"{error}: start the demo with sh tests/demo.sh") from None
@@ -118,6 +120,9 @@ valid_until = {yesterday}
 #: A makerspace's server, which is asked about cards that are not on the list, and a
 #: scanner for QR codes.
 MORE = """
+[proof]
+door_key = {{ file = "door.key" }}
+issuer_key = {{ file = "issuer.key" }}
 [[authority]]
 name = "space"
 kind = "carontepass"
@@ -154,6 +159,9 @@ class PluggedReader:
             raise doorpi.ReaderLost("unplugged")
         return self._reader.sense()
 
+    def exchange(self, frame: bytes, timeout_s: float) -> bytes:
+        return self._reader.exchange(frame, timeout_s)
+
     def close(self) -> None:
         self._reader.close()
 
@@ -184,6 +192,10 @@ class JournalTail(logging.Handler):
         self.lines = [*self.lines[-20:], *record.getMessage().splitlines()]
 
 
+#: What key c does next.
+ORDER, HOLD, TAP = "issue a secure card", "hold it to the reader", "tap the secure card"
+
+
 @dataclass(kw_only=True)
 class World:
     """What stands around the door, for the screen to show and the keys to break."""
@@ -197,9 +209,12 @@ class World:
     server: FakeCarontePass
     scanner: PretendScanner
     code: str  # of the visitor's pass
+    blank: SecureCard
+    inbox: doorpi.Inbox
     online: bool = True
     serves: bool = True
     seen_id: int = 0
+    step: str = ORDER
 
     def toggle_internet(self) -> None:
         self.online = not self.online
@@ -210,6 +225,22 @@ class World:
             self.field.put(person.card)
         else:
             self.scanner.scan(self.code)
+
+    def use_secure_card(self) -> None:
+        """Order one, as `doorpi issue` does; hold it to the reader; then tap it."""
+        if self.step == HOLD and self.lights.playing is not Signal.ISSUING:
+            self.step = ORDER  # the order's time was up
+        if self.step != ORDER:
+            self.field.put(self.blank)
+            self.step = TAP
+            return
+        now, wish = time.monotonic(), ["demo", "Nobi Ono", None, None, None, ""]
+        order = doorpi.AccessRequest(
+            doorpi.Medium.COMMAND, json.dumps(wish), doorpi.EPOCH, now, now + 60,
+            doorpi.Wants.ISSUE, id=os.urandom(4).hex(),
+        )  # fmt: skip
+        self.inbox.put(order)
+        self.step = HOLD
 
     def toggle_server(self) -> None:
         self.serves = not self.serves
@@ -230,6 +261,7 @@ class World:
 
     def close(self) -> None:
         self.store.close()
+        self.inbox.close()
         self.field.close()
         self.cloud.close()
         self.server.close()
@@ -269,6 +301,8 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     server.members[doorpi.spelled(doorpi.Uid("0123AB07"), "dotted")] = 12, True
     more = MORE.format(server=server, user=USER, password=PASSWORD, scanner=scanner)
     path = folder / "doorpi.toml"
+    names = ("door.key", "issuer.key")
+    doorpi.store_keys({folder / name: os.urandom(16).hex() for name in names}, folder)
     path.write_text(
         CONFIG.format(
             folder=folder,
@@ -295,6 +329,8 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
         server=server,
         scanner=scanner,
         code=visitors_code(store, folder, clock),
+        blank=ntag424(),
+        inbox=doorpi.Inbox(folder / "inbox.db", clock),
         field=field,
         cloud=cloud,
         reader=reader,
@@ -466,12 +502,13 @@ def screen_head(world: World, held: str) -> list[str]:
 
 
 def screen_keys(world: World, held: str) -> list[str]:
-    heads = f"{'Tap a card':<46}Break it"
+    heads = f"{'Tap a card':<46}Break it, and more"
     breaks = (
         ("i", "cut the internet", "bring the internet back", world.online),
         ("r", "unplug the reader", "plug the reader in", world.reader.plugged),
         ("o", "switch the server off", "switch the server on", world.serves),
         ("l", "turn the key by hand", "", True),
+        ("c", world.step, world.step, world.step != HOLD),
         ("q", "quit", "", True),
     )
     lines = [paint(f"  {heads}", BOLD)]
@@ -578,6 +615,7 @@ class Keyboard:
             "r": world.toggle_reader,
             "o": world.toggle_server,
             "l": world.turn_key,
+            "c": functools.partial(self._tap, None),
             "q": self._over.set,
         }
         for person in PEOPLE:
@@ -585,9 +623,14 @@ class Keyboard:
         actions.get(key, lambda: None)()
         self._drawn = ()  # also mends a screen that something else wrote on
 
-    def _tap(self, person: Person) -> None:
-        self._world.present(person)
-        self._held, self._take_at = person.name, time.monotonic() + self.hold_s
+    def _tap(self, person: Person | None) -> None:
+        """Hold a person's card to the reader, or (None) what the secure card needs."""
+        if person:
+            self._world.present(person)
+            self._held, self._take_at = person.name, time.monotonic() + self.hold_s
+        else:
+            self._world.use_secure_card()
+            self._held, self._take_at = "", time.monotonic() + 2 * self.hold_s
 
     def _draw(self) -> None:
         columns, rows = os.get_terminal_size(sys.stdout.fileno())

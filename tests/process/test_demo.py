@@ -188,6 +188,7 @@ def world_of(cloud: Live) -> World:
     return World(
         field=None, cloud=cloud, reader=PluggedReader(Unplugged()), lights=Lamps(),
         store=None, journal=JournalTail(), server=None, scanner=None, code="",
+        blank=None, inbox=None,
     )  # fmt: skip
 
 
@@ -242,7 +243,7 @@ def test_a_terminal_without_unicode_gets_ascii(cloud):
 
 
 def test_each_person_and_each_mischief_has_a_key_of_its_own():
-    keys = [person.key for person in PEOPLE] + ["i", "r", "o", "l", "q"]
+    keys = [person.key for person in PEOPLE] + ["i", "r", "o", "l", "c", "q"]
 
     assert len(set(keys)) == len(keys)
 
@@ -394,6 +395,15 @@ def test_the_show_goes_as_a_friend_would_play_it():
         terminal.press("q")
         assert terminal.end() == 0
         assert terminal.is_restored
+
+
+def test_a_secure_card_is_issued():
+    with Terminal() as terminal:
+        terminal.until("light   ready", "issue a secure card")
+        terminal.press("c")
+        terminal.until("light   issuing", "hold it to the reader")
+        terminal.press("c")
+        terminal.until("light   enrolled", "Nobi Ono", "tap the secure card")
 
 
 def test_a_stranger_who_comes_while_the_lock_moves_is_answered_at_once():
