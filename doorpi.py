@@ -7211,8 +7211,10 @@ class SqlitePeople(SqliteFile):
         return self.synced.exists() or bool(self._query(dated))
 
     def has_secure_cards(self) -> bool:
-        """By its index: there may be a million cards."""
-        return bool(self._query("SELECT 1 FROM cards WHERE proof IS NOT NULL LIMIT 1"))
+        """By its index, as there may be a million cards; those that were revoked do not
+        count."""
+        found = "SELECT 1 FROM cards WHERE proof IS NOT NULL AND enabled LIMIT 1"
+        return bool(self._query(found))
 
     def fingerprint_of(self, key: str) -> str:
         return str(self._marks().get(key) or "")
@@ -15662,12 +15664,20 @@ def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
         yield Finding(WARN, "keys", words, "issue or wipe it again")
 
 
-def checked_keys(proof: ProofConfig, store: SqliteStore) -> list[Finding]:
-    """Compare the keys with those that the list knows, and note new ones."""
+def checked_keys(
+    config: Config, store: SqliteStore, *, are_new: bool = False
+) -> list[Finding]:
+    """Compare the keys with those that the list knows, and note the first ones.  Those
+    that ``are_new`` replace others, unless a secure card is listed."""
+    listed = any(card.proof for card in config.cards.values())
+    if are_new and not (listed or store.people.has_secure_cards()):
+        for name in KEY_FILES:
+            store.people.keep_fingerprint(name, "")
     for name in KEY_FILES:
-        if (key := getattr(proof, name)).text and not store.people.fingerprint_of(name):
+        key = getattr(config.proof, name)
+        if key.text and not store.people.fingerprint_of(name):
             store.people.keep_fingerprint(name, fingerprint(key))
-    return [*diagnose_keys(proof, store)]
+    return [*diagnose_keys(config.proof, store)]
 
 
 PROVEN = r"proven in (\d+) ms"  # as Passage notes it
@@ -15715,7 +15725,8 @@ def _secure_and_plain(config: Config, people: SqlitePeople) -> tuple[int, list[s
     file, secure, plain = config.cards, 0, list[str]()
     listed = (stricter(card, people.find(uid)) or card for uid, card in file.items())
     others = (card for card in people.cards() if card.uid not in file)
-    for card in (each for each in chain(listed, others) if each.is_card):
+    cards = chain(listed, others)
+    for card in (each for each in cards if each.is_card and each.enabled):
         secure += bool(card.proof)
         plain += [card.holder] * (not card.proof)
     return secure, plain
@@ -16305,7 +16316,7 @@ def cmd_keys(args: argparse.Namespace) -> int:
     with contextlib.closing(make_store(config)) as store:
         if args.action == "backup":
             _back_up_keys(proof, store)
-        findings = checked_keys(proof, store)
+        findings = checked_keys(config, store, are_new=args.action == "new")
     say(f"{each.words}{'; ' * bool(each.do)}{each.do}" for each in findings)
     return EX_FAILED if any(each.health is FAIL for each in findings) else EX_OK
 
@@ -16331,7 +16342,7 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
         if not (config.proof.door_key.text and config.proof.issuer_key.text):
             words = "this needs the door_key and the issuer_key of [proof]"
             raise Refused(f"{words}; see: doorpi keys check")
-        for finding in checked_keys(config.proof, store):
+        for finding in checked_keys(config, store):
             if finding.health is FAIL:
                 raise Refused(f"{finding.words}; {finding.do}")
         card = Credential(Uid(""), "")

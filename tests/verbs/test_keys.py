@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import doorpi
-from doorpi import Secret, from_paper, main, on_paper
+from doorpi import Secret, SqliteStore, from_paper, main, on_paper
 from tests.helpers.world import KEN, NOON, card_of
 
 CONFIG = """
@@ -342,3 +343,19 @@ def test_help_names_the_actions(capsys):
     with pytest.raises(SystemExit):
         main(["keys", "burn"])
     assert "backup" in capsys.readouterr().err
+
+
+def test_new_keys_replace_stolen_ones_once_no_secure_card_is_listed(verb, folder):
+    """With a list that was restored, which knows the old ones."""
+    assert verb("keys", "new").code == 0
+    with contextlib.closing(SqliteStore(folder / "state" / "doorpi.db")) as store:
+        store.people.add_card(card_of("04958CAA5C5E80", "Anna", proof="ntag424"), NOON)
+    old = keys_in(folder)
+
+    for code in (1, 0):
+        for name in ("door.key", "issuer.key"):
+            (folder / name).unlink()
+        assert verb("keys", "new").code == code
+        assert verb("revoke", "Anna").code == 0
+    assert verb("keys", "check").code == 0
+    assert not {*old} & {*keys_in(folder)}
