@@ -13648,10 +13648,9 @@ class CobotApi:
             "attributes": {"checkInToken": token},
             "relationships": {"space": space},
         }
+        post = functools.partial(self._api_2.call, "POST", "/check_ins")
         kind, limit_s = {"Content-Type": JSON_API}, self._within_s()
-        reply = self._api_2.call(
-            "POST", "/check_ins", {"data": said}, within_s=limit_s, headers=kind
-        )
+        reply = post({"data": said}, within_s=limit_s, headers=kind)
         if reply.status != 201:
             raise Unavailable(NOT_COBOTS)
 
@@ -13809,11 +13808,9 @@ class Cobot:
 
         rooms = yield from self._api.pages("resources?page[size]=50", may_lack=True)
         _read_each(rooms, read_room)
-        first, last = (
-            utc_text(at - timedelta(hours=1)),
-            utc_text(at + self.bookings_ahead),
-        )
-        times = f"filter[from]={first}&filter[to]={last}&page[size]=50"
+        first, last = at - timedelta(hours=1), at + self.bookings_ahead
+        times = f"filter[from]={utc_text(first)}&filter[to]={utc_text(last)}"
+        times += "&page[size]=50"
         found = yield from self._api.pages(f"bookings?{times}")
         room = ids[0] if len(ids) == 1 else self._table.resource
         _read_each(found, functools.partial(fresh.add_booking, room))
@@ -13858,14 +13855,9 @@ class Cobot:
         for event in ended_events(self._office.events, mark, at):
             mark, uid = event.id, event.uid
             if uid and event.source in CARDS and event.result is Result.UNLOCKED:
-                who = self._office.config.cards.get(uid) or self._office.people.find(
-                    uid
-                )
-                if who and who.source is Origin.COBOT and who.membership:
-                    day = self._wall.day_of(event.at)
-                    row = self._check_ins.of(day, who.membership.id, uid)
-                    if row["state"] == "due":
-                        self._check_ins.keep(row)
+                row = self._check_in_of(uid, event.at)
+                if row and row["state"] == "due":
+                    self._check_ins.keep(row)
         if str(mark) != note:
             self._store.keep("cobot bookmark", str(mark))
 
@@ -13915,13 +13907,11 @@ class Cobot:
             if self._space:
                 self._space.passes.pop(row["member"], None)
             who = self._office.people.find(Uid(row["uid"]))
-            name, words = who.holder if who else "", f"check-in refused: {error}"
-            now = self._clock.now()
-            event = Event(
-                now, Uid(row["uid"]), name, Change.SYNC, source="cobot", detail=words
-            )
+            who = who or Credential(Uid(row["uid"]), "")
+            at, words = self._clock.now(), f"check-in refused: {error}"
+            event = change_event(at, Change.SYNC, "cobot", words, [who])
             self._office.events.record(event)
-            log.warning("cobot: %s: %s", printable(name), words)
+            log.warning("cobot: %s: %s", printable(who.holder), words)
         else:
             _, until = self._wall.bounds(date.fromisoformat(row["day"]))
             check_ins.keep(row, state="done", until=until.isoformat())
@@ -13985,7 +13975,7 @@ class Cobot:
         self._desk.close()
 
     def _check_in_of(self, uid: Uid, at: datetime) -> dict[str, Any] | None:
-        """Today's check-in of a member's card, None for any other."""
+        """That day's check-in of a member's card, None for any other."""
         who = self._office.config.cards.get(uid) or self._office.people.find(uid)
         if who and who.membership and who.source is Origin.COBOT:
             return self._check_ins.of(self._wall.day_of(at), who.membership.id, uid)
