@@ -9182,7 +9182,7 @@ def inbox_to_make(state_dir: Path) -> Path:
 
 def look_up_folder(state_dir: Path) -> Path:
     """Where the door asks `doorpi online`, which holds the folder while it answers."""
-    return inbox_to_make(state_dir).with_name("online")
+    return inbox_to_make(state_dir).with_name("look-ups")
 
 
 NOT_TAKEN = Answer(False, ["unreachable: the running door did not take the request"])
@@ -13555,7 +13555,9 @@ class CobotApi:
 
     within_s, max_body = 10.0, 1024 * 1024
 
-    def __init__(self, config: CobotConfig, store: OnlineStore, clock: Clock) -> None:
+    def __init__(
+        self, config: CobotConfig, clock: Clock, store: OnlineStore | None = None
+    ) -> None:
         self._config, self._store, self._clock = config, store, clock
         token, site = config.token.text, f"https://{config.subdomain}.cobot.me"
         bearer = {"Authorization": f"Bearer {token}"}
@@ -13563,7 +13565,7 @@ class CobotApi:
         accept = {"Accept": JSON_API, **bearer}
         self._api_2 = WebClient(config.base_url, clock, accept, [token])
         self.by = inf  # monotonic: when the next answers must be there
-        known = json.loads(store.recall("cobot space") or "{}")
+        known = json.loads((store and store.recall("cobot space")) or "{}")
         self.space_id, self.zone = known.get("id", ""), known.get("zone", "")
 
     def close(self) -> None:
@@ -13588,8 +13590,11 @@ class CobotApi:
 
     def pages(self, name: str, *, may_lack: bool = False) -> Calls[list[Any]]:
         """A whole list of the space.  Raises: Unavailable if it changes meanwhile."""
-        path, items, totals = f"/spaces/{self.space_id}/{name}", list[Any](), [1]
-        totals.clear()
+        path, items, totals = (
+            f"/spaces/{self.space_id}/{name}",
+            list[Any](),
+            list[int](),
+        )
         while path:
             yield
             page = self.get(path, dict, may_lack=may_lack)
@@ -13622,12 +13627,13 @@ class CobotApi:
                 found.append({"id": str.__str__(each["id"]), "zone": zone})
 
         _read_each(said.get("included", []), read)
-        if not found and (said or not self.space_id):
-            name = self._config.subdomain
-            raise Unavailable(f"the token's user is no administrator of {name}")
         if found and found[0] != {"id": self.space_id, "zone": self.zone}:
             self.space_id, self.zone = found[0]["id"], found[0]["zone"]
-            self._store.keep("cobot space", json.dumps(found[0]))
+            if self._store:
+                self._store.keep("cobot space", json.dumps(found[0]))
+        elif not found and (said or not self.space_id):
+            name = self._config.subdomain
+            raise Unavailable(f"the token's user is no administrator of {name}")
 
     def checked_in_until(self, token: str) -> datetime | None:
         """Until when a member is checked in now, None if not."""
@@ -13668,7 +13674,7 @@ class Cobot:
     def __init__(self, place: str, table: CobotConfig, office: Office) -> None:
         self.name, self._table, self._office = place, table, office
         self._clock, self._store = office.clock, office.store
-        self._api = CobotApi(table, office.store, office.clock)
+        self._api = CobotApi(table, office.clock, office.store)
         self._roster = Roster(place, office, table.trust_for_s)
         self._check_ins = CheckIns(office.store, office.clock)
         self._space: Space | None = None  # as it was read last
@@ -13963,10 +13969,7 @@ class Cobot:
 
     def _open_desk(self) -> None:
         self._close_desk()
-        try:
-            self._desk.enter_context(only_door(self._folder))
-        except AlreadyRunning:
-            raise Unavailable("another `doorpi online` works here") from None
+        self._desk.enter_context(only_door(self._folder))
         inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
         self._requests = self._desk.enter_context(contextlib.closing(inbox))
 
@@ -15311,6 +15314,8 @@ def diagnose_online(
             yield from diagnose_connection(where, client.dialer, clock)
         if isinstance(table, TelegramConfig):
             yield _bot_finding(where, table, clock)
+        if isinstance(table, CobotConfig):
+            yield from _cobot_findings(where, table, folder, clock)
 
 
 def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:
@@ -15321,6 +15326,63 @@ def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:
             do = "compare the token with the one that @BotFather shows"
             return Finding(FAIL, where, str(error), do)
     return Finding(OK, where, f"the token is that of @{name}")
+
+
+def _cobot_findings(
+    where: str, table: CobotConfig, folder: Path, clock: Clock
+) -> Iterator[Finding]:
+    """Whether the token opens what the settings need, and what there is of the list."""
+    needed = ["checkin_tokens", "read_memberships", "read_user", "read_spaces"]
+    needed += ["read_time_passes"] * table.time_passes
+    needed += ["read_bookings"] * bool(table.resource)
+    needed += ["read_check_ins", "write_check_ins"] * (table.check_in != "off")
+    token, www = table.token.text, table.site_url or "https://www.cobot.me"
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(contextlib.closing(OnlineStore(folder / "online.db")))
+        api = stack.enter_context(contextlib.closing(CobotApi(table, clock)))
+        site = stack.enter_context(
+            contextlib.closing(WebClient(www, clock, {}, [token]))
+        )
+        do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
+        try:
+            api.get("/health", dict, may_lack=True)
+            for _ in api.identify():
+                pass
+            yield Finding(OK, where, f"the token is of {table.subdomain}")
+            path = f"/api/access_tokens/{quote(token, safe='')}"
+            said = site.json(dict, "GET", path).get("scope", [])
+            scopes = said.split() if isinstance(said, str) else said
+            missing = ", ".join(sorted(set(needed) - {*scopes}))
+            words = (
+                f"the token lacks {missing}" if missing else "the token has its scopes"
+            )
+            yield Finding(FAIL if missing else OK, where, words, do * bool(missing))
+        except Unavailable as error:
+            yield Finding(FAIL, where, str(error), do)
+        yield from _list_findings(where, table.interval_s, folder, own, clock)
+
+
+def _list_findings(
+    where: str, interval_s: float, folder: Path, own: OnlineStore, clock: Clock
+) -> Iterator[Finding]:
+    """The age of a list, what is odd about it, and check-ins that were not made."""
+    with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
+        count, read_at = len([*synced.cards(where)]), synced.read_at(where)
+    age_s = (clock.now() - read_at).total_seconds() if read_at else inf
+    words = (
+        f"{counted(count, 'card')}, read {age_s / 60:.0f} min ago" if read_at else ""
+    )
+    is_old = age_s > 3 * interval_s
+    do = "see above why; until trust_for_s is over they open" * is_old
+    yield warn_if(do, where, words or "no list was read yet")
+    for found in json.loads(own.recall(f"findings {where}") or "[]"):
+        yield warn_if("correct that in the settings, or at Cobot", where, found)
+    rows = map(json.loads, own.noted("check-in ").values())
+    states = Counter(row["state"] for row in rows)
+    for state in ("refused", "missed", "gave-up"):
+        if states[state]:
+            words = f"{counted(states[state], 'check-in')} of this week: {state}"
+            yield Finding(WARN, where, words, "check those members in at Cobot")
 
 
 #: A scan that was typed with the keys of another layout: "https>--" in place of

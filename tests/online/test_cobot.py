@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
+import doorpi
 from doorpi import (
     AccessRequest,
     Answer,
@@ -757,3 +759,48 @@ def test_what_surely_was_not_sent_leaves_it_to_the_list(desk):
     space.run(120)
     assert space.check_ins == {TODAY: "done"}
     assert len(space.server.check_ins) == 1
+
+
+# -- what `doctor` says
+
+
+def diagnosed(space: CobotDesk) -> str:
+    """The findings that are not all right, a line each."""
+    table = space.config.online["cobot"]
+    found = doorpi._cobot_findings("cobot", table, space.folder, space.clock)
+    return "\n".join(f"{f.health}: {f.words}" for f in found if f.health != "ok")
+
+
+def test_doctor_finds_nothing_wrong(desk):
+    space = entered(desk)
+    space.run()
+    assert diagnosed(space) == ""
+    assert all(
+        TOKEN not in path or "access_tokens" in path for path in space.server.asked
+    )
+
+
+#: name: (what is wrong, the words)
+WRONG = {
+    "the token": (lambda s: setattr(s.server, "token", "other"), "fail: .*401"),
+    "another space": (lambda s: s.server.space.update(subdomain="x"), "fail: .*no administrator of my-space"),
+    "scopes": (lambda s: setattr(s.server, "scopes", ("read_user", "read_spaces")), "fail: the token lacks checkin_tokens, read_check_ins, read_memberships, read_time_passes, write_check_ins"),
+    "no answer": (lambda s: s.server.go_offline(), "fail: cannot reach 127.0.0.1"),
+    "an old list": (lambda s: s.clock.advance(HOUR), "warn: 1 card, read 60 min ago"),
+    "tokens of another form": (lambda s: s.server.tokens.update({"0815": "m1"}), "warn: 1 check-in token .*0815"),
+    "a missed check-in": (lambda s: s.notes.keep("check-in 2026-11-17 m1", json.dumps({"state": "missed"})), "warn: 1 check-in .*missed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_doctor_says_what_is_wrong(desk, name):
+    spoil, words = WRONG[name]
+    space = entered(desk)
+    space.run()
+    if name == "tokens of another form":
+        spoil(space)
+        space.run(1_100)
+    else:
+        spoil(space)
+    assert re.search(words, diagnosed(space))
+    assert TOKEN not in diagnosed(space)
