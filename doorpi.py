@@ -8723,7 +8723,7 @@ MODELS: Mapping[bytes, tuple[str, str, int]] = {
 NO_APPLICATION = 0xA0  # a status
 NOT_OURS = "its keys are neither those of a blank card nor those of this door"
 CANNOT_ISSUE = "no NTAG 424 DNA or DESFire of a kind that can be issued ({})"
-LOCKED_CARD = "it is locked after wrong keys, or in LRP mode, which stays as it is"
+LOCKED_CARD = "it is locked after wrong keys, or in LRP mode, which nobody can undo"
 
 
 def crc(data: bytes) -> bytes:
@@ -8756,6 +8756,7 @@ class CardWriter:
         self._identify()
         session = self._authenticate() if self._is_found(target) else None
         yield self._proof, f"{format_uid(self._uid)}: {self._name}"
+        contact.allow()  # the disk may have taken its time
         if session is None:
             contact.ask(0x5A, bytes(3))
             keys = bytes([0x0B, 0x80 | self._count])
@@ -8962,6 +8963,8 @@ class Order:
             why = "the door has no door_key or no issuer_key; see [proof]"
         elif is_random(uid):
             why = RANDOM_WORDS
+        elif not (card and card.sak & 0x20):
+            why = "not a secure card (NTAG 424 DNA, DESFire)"
         elif found and self._request.wants is Wants.ISSUE:
             is_off = found.proof and not (in_file or found.enabled)
             if not (is_off or (is_plain and uid == wanted.uid)):
@@ -8969,8 +8972,6 @@ class Order:
         elif found and (in_file or is_plain):
             where = "in doorpi.toml" if in_file else "on the list by its UID alone"
             why = f"it is {where}, as {printable(found.holder)}"
-        elif not (card and card.sak & 0x20):
-            why = "not a secure card (NTAG 424 DNA, DESFire)"
         if why:
             raise NotProven(Reason.NO_PROOF, why)
 

@@ -589,6 +589,31 @@ def test_door_without_the_issuer_key_says_so(door, monkeypatch):
     assert card.chip.heard == []
 
 
+def test_slow_disk_takes_no_time_from_the_card(door, monkeypatch):
+    keep = door.store.events.keep
+
+    def slowly(notes):
+        door.clock.advance(2.0)
+        keep(notes)
+
+    monkeypatch.setattr(door.store.events, "keep", slowly)
+    door.order()
+    door.hold(ntag424(), 6.0)
+
+    assert door.verb.answers["one"].done
+    assert "moved" not in " ".join(door.verb.lines)
+
+
+def test_plain_card_that_is_replaced_by_itself_is_no_secure_card(door):
+    card = plain_card("ntag213")
+    listed = card_of(uid_of(card), source=doorpi.Origin.DB)
+    door.store.people.add_card(listed, door.clock.now())
+    door.order(replaces=uid_of(card))
+    door.hold(card)
+
+    assert "not a secure card" in door.verb.answers["one"].lines[0]
+
+
 def test_issuer_key_may_come_while_an_order_waits(tmp_path):
     door = IssuingDoor(tmp_path)
     keeper = door.running._keeper
