@@ -55,7 +55,7 @@ from tests.helpers.world import KEN, FakeLock, World, card_of, config_of
 # -- a door on fake ports, with rows that the tests put in
 
 
-class Members:
+class Members(doorpi.Authority):
     """An authority that knows one chat user and one MQTT sender."""
 
     name, schedule, answer_s = "members", "", 3.0
@@ -66,8 +66,6 @@ class Members:
 
     def takes(self, request: AccessRequest) -> bool:
         return True
-
-    def close(self) -> None: ...
 
     def look_up(self, request: AccessRequest) -> Found:
         known = {(Medium.CHAT, "4711"): "Mika Mori", (Medium.MQTT, "ha"): "home"}
