@@ -2793,6 +2793,10 @@ def doubtful_settings(config: Config) -> Iterator[str]:
                 f"{where}.relay_gpio = {each.relay_gpio}: pulled {pulled} while the"
                 f" program does not run, which opens the door; choose one of {others}"
             )
+    if not config.proof.door_key and (
+        config.proof.uid_only == "refuse" or any(c.proof for c in config.cards.values())
+    ):
+        yield "proof.door_key: missing, so no secure card opens the door"
     yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
 
@@ -8472,10 +8476,10 @@ class Contact:
             answer = self._answer(block)
             found += answer[1:]
             self._number ^= 1
-            if not answer[0] & 0x10:
-                return bytes(found)
             if len(found) > self.most_bytes:
                 raise NotProven(Reason.CARD_MOVED, "its answer did not end")
+            if not answer[0] & 0x10:
+                return bytes(found)
             block = bytes([0xA2 | self._number])  # R(ACK): go on
 
     def _answer(self, block: bytes) -> bytes:

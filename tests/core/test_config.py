@@ -1166,10 +1166,14 @@ def test_useful_settings_have_no_note():
 
 
 FOREVER = "door.on_tap = 'unlock' without relock_after_s: the door stays unlocked"
+NO_KEY = "proof.door_key: missing, so no secure card opens the door"
 NOTED = {
     "open for ever": (LOCK + '[door]\non_tap = "unlock"\n', FOREVER),
     "a relay shuts by itself": ('[lock]\nkind = "relay"\n[door]\non_tap = "unlock"\n', None),
     "open, and locked again": (LOCK + 'relock_after_s = 60\n[door]\non_tap = "unlock"\n', None),
+    "a secure card without a key": (LOCK + CARD + 'proof = "ntag424"\n', NO_KEY),
+    "nothing but secure cards, without a key": (LOCK + '[proof]\nuid_only = "refuse"\n', NO_KEY),
+    "a secure card and its key": (LOCK + CARD + 'proof = "ntag424"\n[proof]\ndoor_key = { file = "door.key" }\n', None),
     "a tap that locks after all": (LOCK + 'relock_after_s = 60\n[door]\non_tap = "unlock"\non_unknown = "lock"\n', "door.on_unknown = 'lock': a tap may lock, in spite of on_tap = 'unlock'"),
 }  # fmt: skip
 
