@@ -30,7 +30,7 @@ that a lock's driver must not lose, such as a token that the vendor replaces; "a
 NAME.words" is the same for an authority.  pass.key signs guest passes.  door.key and
 issuer.key, beside the settings, make the keys of secure cards.  inbox.db, in memory
 where possible, is how other processes ask the running door to move the lock, or to
-issue a card.
+issue a card; look-ups, beside it, is how the door asks `doorpi online` about a member.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings     5 Edits
      6 Ports          7 Moving a lock             8 The door     9 HTTP
@@ -2565,6 +2565,8 @@ class Parser:
             self._report_new(where, authority_problems(authority, config.scanners))
         for where, table in config.online.items():
             self._report_new(where, online_problems(table))
+            if isinstance(table, CobotConfig):
+                self._report_new(where, cobot_problems(table))
         names = [a.name for a in config.authorities if a.kind != "carontepass"]
         for number, scanner in enumerate(config.scanners, 1):
             place = f'scanner {number} ("{scanner.name}").authority'
@@ -2699,6 +2701,14 @@ def online_problems(table: Table) -> Iterator[tuple[str, str]]:
             if word not in (names := tuple(NOTICES)):
                 hint = did_you_mean(str(word), names)
                 yield key, f": {_shown(word)} is none of {', '.join(names)}{hint}"
+
+
+def cobot_problems(table: CobotConfig) -> Iterator[tuple[str, str]]:
+    """The keys of [cobot] that are wrong, and why."""
+    if table.subdomain and not re.fullmatch("[a-z0-9-]+", table.subdomain):
+        yield "subdomain", ": expected my-space, where my-space.cobot.me is the space"
+    if table.resource and (table.plans or table.time_passes):
+        yield "resource", ": bookings alone open a room; leave out plans, time_passes"
 
 
 def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:

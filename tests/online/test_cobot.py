@@ -15,6 +15,7 @@ from doorpi import (
     AccessRequest,
     Answer,
     Change,
+    ConfigError,
     Inbox,
     Medium,
     Origin,
@@ -759,6 +760,25 @@ def test_what_surely_was_not_sent_leaves_it_to_the_list(desk):
     space.run(120)
     assert space.check_ins == {TODAY: "done"}
     assert len(space.server.check_ins) == 1
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"resource": "Room", "plans": ("Fix Desk",)}, "bookings alone"),
+        ({"resource": "Room", "time_passes": True}, "bookings alone"),
+        ({"subdomain": "my-space.cobot.me"}, "expected my-space"),
+        ({"site_url": "http://cobot.example.org"}, "https"),
+        ({"uid_format": "decimal"}, "uid_format"),
+        ({"schedule": "night"}, "night"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(desk, table, words):
+    with pytest.raises(ConfigError, match=words):
+        desk(**table)
 
 
 # -- what `doctor` says
