@@ -11404,7 +11404,8 @@ def store_keys(keys: Mapping[Path, str], folder: Path) -> None:
         try:
             write_whole(path, f"{key}\n")
             if os.geteuid() == 0 and folder.exists():
-                os.chown(path, folder.stat().st_uid, folder.stat().st_gid)
+                owner = folder.stat()
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
         except OSError as error:
             raise Refused(f"{path}: {(error.strerror or '').lower()}") from None
 

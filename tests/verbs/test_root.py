@@ -141,6 +141,19 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder_alone(office):
     assert facts == {(SERVICE, SERVICE, 0o600)}
 
 
+def test_keys_that_root_makes_are_for_the_service_alone(office):
+    code, said = office.does("keys", "new")
+
+    assert code == 0, said
+    for name in ("door.key", "issuer.key"):
+        found = office.settings.with_name(name).stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (SERVICE, 0o600)
+    table = said[said.index("[proof]") :]
+    office.settings.write_text(office.settings.read_text() + table)
+    assert office.does("keys", "check")[0] == 0
+    assert office.does("keys", "new")[0] == 1  # none is replaced
+
+
 def test_a_verb_has_all_groups_of_the_owner_and_no_way_back(office):
     nobody = pwd.getpwnam("nobody")
     os.chown(office.state, nobody.pw_uid, 0)
