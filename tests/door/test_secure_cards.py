@@ -192,7 +192,7 @@ def test_entry_of_the_file_without_proof_does_not_weaken_the_database(
 def test_entry_of_the_database_without_proof_does_not_weaken_the_file(
     doorway, listed, world
 ):
-    listed.people.change_cards([], [KEN], NOON)
+    listed.people.change_cards([], [], NOON, wiped=[KEN])
     listed.people.add_card(card_of(), NOON)
     doorway.open(SECURE)
 
@@ -204,7 +204,7 @@ def test_list_elsewhere_does_not_weaken_and_is_not_weakened(doorway, listed, wor
     doorway.open()
     assert doorway.tap(copy_of(KEN, COPY)).reason is Reason.NO_PROOF
 
-    listed.people.change_cards([], [KEN], NOON)
+    listed.people.change_cards([], [], NOON, wiped=[KEN])
     listed.people.add_card(card_of(), NOON)
     listed.people.synced.find = lambda uid: SECURE
     assert doorway.tap(copy_of(KEN, COPY)).reason is Reason.NO_PROOF
@@ -283,6 +283,29 @@ def test_wrong_key_file_is_named_before_a_card_is_asked(doorway, listed, world, 
     assert doorway.tap(kens_card()).result is Result.UNLOCKED
 
 
+@pytest.mark.parametrize(
+    ("proof", "where", "loads"),
+    [(PROOF, "", 0), (PROOF, "file", 1), (PROOF, "list", 1), (ProofConfig(), "list", 0)],
+    ids=["no secure card", "in the file", "in the database", "no key"],
+)  # fmt: skip
+def test_library_is_loaded_ahead_only_where_a_secure_card_is_listed(
+    doorway, listed, world, proof, where, loads
+):
+    """Whoever has none does not pay for it; a slow Pi needs seconds to load it."""
+    if where != "list":
+        listed.people.change_cards([], [], NOON, wiped=[KEN])
+    door = doorway.open(*[SECURE] * (where == "file"), card_of(STRANGER), proof=proof)
+    calls = []
+    world.equipment.load_library = lambda: calls.append(1)
+    door._keeper.use(door._keeper.config)
+
+    for _ in range(5):
+        world.clock.advance(11.0)
+        door._keeper.check_conditions()
+
+    assert len(calls) == loads
+
+
 def test_source_that_cannot_ask_for_a_proof_has_none(world):
     class Bare(doorpi.Source):
         """It has no ``prove`` of its own."""
@@ -293,7 +316,7 @@ def test_source_that_cannot_ask_for_a_proof_has_none(world):
 
 def test_card_that_becomes_a_secure_one_meanwhile_does_not_open(doorway, listed, world):
     """By an edit, or another process, between the decision and the command."""
-    listed.people.change_cards([], [KEN], NOON)
+    listed.people.change_cards([], [], NOON, wiped=[KEN])
     listed.people.add_card(card_of(), NOON)
     doorway.open(on_tap="unlock")
     status = world.lock.status

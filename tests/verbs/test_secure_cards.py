@@ -73,7 +73,7 @@ def test_import_weakens_no_secure_card(store, folder, verb, kind, replaces):
 @pytest.mark.parametrize("form", ["--json", "--toml"])
 def test_list_that_was_printed_brings_secure_cards_back(store, folder, verb, form):
     text = "\n".join(verb("people", form).out)
-    store.people.change_cards([], [KEN], NOON)
+    store.people.change_cards([], [], NOON, wiped=[KEN])
     (folder / "list").write_text(text)
 
     assert verb("import", str(folder / "list")).code == 0
