@@ -378,3 +378,33 @@ def test_nobody_is_enrolled_by_a_uid_after_the_migration(doorway, world):
 
     assert world.store.cards == {}
     assert Signal.ENROLLED not in world.lights.signals
+
+
+class Members(doorpi.Authority):
+    """It knows everybody, and flips their presence at each question."""
+
+    name, schedule, answer_s = "members", "", 4.0
+
+    def __init__(self) -> None:
+        self.worker = doorpi.InlineWorker()
+        self.asked: list[str] = []
+
+    def takes(self, request):
+        return True
+
+    def look_up(self, request):
+        self.asked.append(request.identifier)
+        return doorpi.Found(card_of(request.identifier, "A member"))
+
+
+@pytest.mark.parametrize(("proof", "asked"), [(PROOF, [STRANGER]), (REFUSING, [])])
+def test_authority_is_not_asked_about_a_uid_that_opens_nothing(
+    doorway, world, proof, asked
+):
+    doorway.open(proof=proof)
+    world.equipment.authorities = [members := Members()]
+
+    event = doorway.tap(copy_of(STRANGER, COPY))
+
+    assert members.asked == asked
+    assert event.reason is (Reason.GRANTED if asked else Reason.NO_PROOF)
