@@ -139,6 +139,7 @@ from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta, tzinfo
 from difflib import get_close_matches
 from itertools import (
     chain,
+    cycle,
     groupby,
     islice,
     pairwise,
@@ -180,9 +181,11 @@ log = logging.getLogger("doorpi")
 ################################################################################
 
 
-#: A card's UID (ISO/IEC 14443-3): 4, 7 or 10 bytes as upper-case hex, no separators.
+#: A card's UID (ISO/IEC 14443-3): 4, 7 or 10 bytes as upper-case hex, no separators;
+#: of a FeliCa card its IDm (JIS X 6319-4), 8 bytes.
 Uid = NewType("Uid", str)
-UID_BYTES = (4, 7, 10)
+TYPE_A_BYTES = (4, 7, 10)
+UID_BYTES = (4, 7, 8, 10)
 
 #: The cascade tag.  A 4-byte UID never begins with it: four bytes that do are the first
 #: part of a longer UID, from a reader that stopped there.  Source: ISO/IEC 14443-3,
@@ -217,7 +220,7 @@ def parse_uid(text: str) -> Uid:
         )
     size = len(digits) // 2
     if size not in UID_BYTES:
-        raise ValueError(f"a UID has 4, 7 or 10 bytes, not {size}{printed}")
+        raise ValueError(f"a UID has 4, 7, 8 or 10 bytes, not {size}{printed}")
     if size == 4 and digits.startswith(CASCADE_TAG):
         raise ValueError(
             "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or"
@@ -241,13 +244,14 @@ def format_uid(uid: Uid) -> str:
 
 def is_random(uid: Uid) -> bool:
     """True for a UID that changes at each tap, like a phone's.  Source: ISO/IEC
-    14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08."""
-    return len(uid) == 8 and uid.startswith("08")
+    14443-3, 6.5.4: a single size UID (4 bytes) with uid0 = 08; NFC Forum Digital
+    Protocol: an NFCID2 (8 bytes) that begins with 01 FE is of a peer."""
+    return uid.startswith({8: "08", 16: "01FE"}.get(len(uid), "-"))
 
 
 RANDOM_WORDS = (
-    "a random UID (4 bytes, beginning with 08), as phones have: it changes at each tap"
-    " and cannot be enrolled; use a card"
+    "a random UID (4 bytes beginning with 08, or 8 with 01:FE), as phones have: it"
+    " changes at each tap and cannot be enrolled; use a card"
 )
 
 
@@ -257,7 +261,7 @@ def chat_user(number: int) -> Uid:
 
 
 #: The identifiers on the list: UIDs, and users of the chat.
-LISTED = "[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{20}|telegram:[1-9][0-9]{0,15}"
+LISTED = "[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{16}|[0-9A-F]{20}|telegram:[1-9][0-9]{0,15}"
 
 
 def parse_listed(text: str) -> Uid:
@@ -276,7 +280,8 @@ def enrollable_uid(text: str) -> Uid:
 
 
 class Card(NamedTuple):
-    """A Type A card in the field: ``atqa`` is 2 bytes in air order, ``sak`` one."""
+    """A card in the field.  Of Type A: ``atqa`` is 2 bytes in air order, ``sak``
+    one."""
 
     uid: Uid
     atqa: bytes = b""
@@ -1706,7 +1711,9 @@ class Setting(NamedTuple):
         is_whole = kind is float and type(value) is int  # 5 means 5.0
         if kind is Secret:
             return _secret(value)
-        if kind is list and type(value) is not list:
+        if kind is list and type(value) is list:
+            return tuple(value)
+        if kind is list:
             raise ValueError(f"put it in brackets: [{_shown(value)}]")
         if type(value) is not kind and not is_whole:  # isinstance(True, int) is true
             raise ValueError(f"expected {EXPECTED[kind]}")
@@ -1850,6 +1857,7 @@ class ReaderConfig(Table):
     rearm_s: float = setting(0.5, "seconds away before a card is read again", 0, 60)
     virtual: bool = setting(False, "allow a udp: device, which anybody can control")
     reset_gpio: int = setting(-1, "BCM number of RSTPD_N's pin; -1: none", -1, 27)
+    types: tuple[str, ...] = setting(("A",), 'kinds of cards: "A", and "F" (FeliCa)')
 
 
 class LockAccess(Table):
@@ -2578,6 +2586,9 @@ class Parser:
         """Report a pin that two things are to have."""
         pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
         pins["reader.reset_gpio"] = "the reader's reset"
+        types = config.reader.types
+        if not types or any(each not in ("A", "F") for each in types):
+            self.report("reader.types", ': expected ["A"], ["F"] or ["A", "F"]')
         for where, lock in locks_of(config).items():
             of_kind = LOCK_KINDS[lock.kind].pins
             pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
@@ -8103,23 +8114,27 @@ class NfcReader:
     renew_s = 86_400.0
     rescue_after, reset_after = 2, 3  # failures in a row
 
-    def __init__(self, path: str, reset_gpio: int = -1) -> None:
-        self._path, self._reset_gpio = path, reset_gpio
+    def __init__(
+        self, path: str, reset_gpio: int = -1, types: Collection[str] = ("A",)
+    ) -> None:
+        self._path, self._reset_gpio, self._types = path, reset_gpio, types
         self._is_pn532 = path.endswith(":pn532")
         self._failures = 0
         self._patience_s = 0.0  # with the selected card, as the chip was set up
         self._opened_at = -inf
         self.name = ""  # model and firmware, once it was opened
         self._frontend: Any = None
-        self._target: Any = None
+        #: What is looked for, in turn: FeliCa, at one of its two speeds, comes first,
+        #: because a phone may show a random UID of Type A beside it.
+        self._targets: Iterator[Sequence[Any]] = iter(())
 
     def sense(self) -> Card | None:
-        """Look for a Type A card once, and open the reader first if necessary: for 10
-        ms or so, up to 1.2 s with a reader that is failing.  Raises: ReaderLost."""
+        """Look for a card once, and open the reader first if necessary: for 10 ms or
+        so, up to 1.2 s with a reader that is failing.  Raises: ReaderLost."""
         try:
             if self._frontend is None:
                 self._open()
-            found = self._frontend.sense(self._target)
+            found = self._frontend.sense(*next(self._targets))
         except Exception as error:
             # nfcpy passes on what its drivers meet: termios.error, USBError,
             # Chipset.Error, IndexError and TypeError as well as OSError.
@@ -8129,7 +8144,10 @@ class NfcReader:
         is_old = time.monotonic() - self._opened_at > self.renew_s
         if found is None and is_old and self._is_pn532:
             self.close()
-        if found is None or len(found.sdd_res or b"") not in UID_BYTES:
+        if found is not None and found.sensf_res:
+            idm = bytes(found.sensf_res[1:9]).hex().upper()
+            return Card(Uid(idm)) if len(idm) == 16 else None
+        if found is None or len(found.sdd_res or b"") not in TYPE_A_BYTES:
             return None
         uid = Uid(bytes(found.sdd_res).hex().upper())
         return Card(uid, atqa=bytes(found.sens_res), sak=found.sel_res[0])
@@ -8173,7 +8191,10 @@ class NfcReader:
         frontend = nfc.ContactlessFrontend()
         if not frontend.open(usb_path(self._path)):
             raise OSError("no reader found")
-        self._frontend, self._target = frontend, nfc.clf.RemoteTarget("106A")
+        self._frontend, target = frontend, nfc.clf.RemoteTarget
+        type_a = [target("106A")] * ("A" in self._types)
+        rates = ("212F", "424F") if "F" in self._types else ()
+        self._targets = cycle([[target(rate), *type_a] for rate in rates] or [type_a])
         self._opened_at = time.monotonic()
         if self.name != str(frontend.device):
             self.name = str(frontend.device)
@@ -8363,7 +8384,7 @@ def type_a_answers(uid: bytes) -> dict[str, str]:
     the cascade level, 20 asks for its bytes and a check byte, 70 selects; SAK 04: the
     UID goes on at the next level, after the cascade tag 88.
     """
-    atqa = bytes([0x04 | UID_BYTES.index(len(uid)) << 6, 0x00]).hex()
+    atqa = bytes([0x04 | TYPE_A_BYTES.index(len(uid)) << 6, 0x00]).hex()
     answers = {"26": atqa, "52": atqa}  # REQA, WUPA
     tagged = [b"\x88" + uid[i : i + 3] for i in range(0, len(uid) - 4, 3)]
     for level, part in zip(("93", "95", "97"), [*tagged, uid[-4:]], strict=False):
@@ -8379,7 +8400,8 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
     Raises: OSError if the address is in use.
     """
-    answers, ends_at = type_a_answers(uid), time.monotonic() + within_s
+    ends_at, felica = time.monotonic() + within_s, b"\x01" + uid + bytes(8)
+    answers = {} if len(uid) == 8 else type_a_answers(uid)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as air:
         air.bind(address)
         while (left_s := ends_at - time.monotonic()) > 0:
@@ -8389,6 +8411,9 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
             except TimeoutError:
                 break
             technology, _, frame = datagram.decode("latin-1").lower().partition(" ")
+            if not answers and technology == "212f" and frame.startswith("0600"):
+                air.sendto(f"212F {len(felica) + 1:02x}{felica.hex()}".encode(), reader)
+                return True
             if technology == "106a" and frame in answers:
                 air.sendto(f"106A {answers[frame]}".encode(), reader)
                 if answers[frame] == "00":
@@ -15080,7 +15105,8 @@ def _usb_findings(path: str) -> Iterator[Finding]:
 
 def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
     """The name that the reader gives, and ten looks for a card."""
-    reader, seen = NfcReader(config.device, config.reset_gpio), None
+    reader = NfcReader(config.device, config.reset_gpio, config.types)
+    seen: Card | None = None
     took_s: list[float] = []
     tries = NfcReader.reset_after  # the door resets a mute one as well
     with contextlib.closing(reader):
@@ -15853,7 +15879,7 @@ def make_sources(
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
     return [
         CardSource(
-            NfcReader(reader.device, reader.reset_gpio), reader, clock,
+            NfcReader(reader.device, reader.reset_gpio, reader.types), reader, clock,
             ThreadWorker("reader", clock.wake), debounce=next(debounces, None),
             prove=Prover(config.proof.door_key, clock.monotonic).prove,
         ),

@@ -480,7 +480,7 @@ CARDS = {
     "an empty UID": ('[[card]]\nholder = "Ken"\nuid = ""', f"{KEN_WAS}.uid: empty (the card's UID)"),
     "a UID without quotes": ('[[card]]\nholder = "Ken"\nuid = 12345678', f"{KEN_WAS}.uid = 12345678: {TEXT} (the card's UID)"),
     "no UID at all": ('[[card]]\nholder = "Ken"\nuid = "front door"', f"{KEN_WAS}.uid = 'front door': not a UID: two hex digits per byte, such as 04:A1:B2:C3"),
-    "a UID of 3 bytes": ('[[card]]\nholder = "Ken"\nuid = "04:A1:B2"', f"{KEN_WAS}.uid = '04:A1:B2': a UID has 4, 7 or 10 bytes, not 3"),
+    "a UID of 3 bytes": ('[[card]]\nholder = "Ken"\nuid = "04:A1:B2"', f"{KEN_WAS}.uid = '04:A1:B2': a UID has 4, 7, 8 or 10 bytes, not 3"),
     "3 bytes of a UID": ('[[card]]\nholder = "Ken"\nuid = "8804A3C6"', f"{KEN_WAS}.uid = '8804A3C6': only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"),
     "a random UID": ('[[card]]\nholder = "Ken"\nuid = "08:A1:B2:C3"', f"{KEN_WAS}.uid = '08:A1:B2:C3': {RANDOM}"),
     "a random UID, dotted": ('[[card]]\nholder = "Ken"\nuid = "8.1.2.3"', f"{KEN_WAS}.uid = '8.1.2.3': {RANDOM}"),
@@ -1587,6 +1587,7 @@ def test_a_commented_line_of_the_example_shows_the_default(section, key, text):
     drawn = section == "signals"
 
     default = PICTURES[key] if drawn else TABLES[section][key].default
+    value = tuple(value) if isinstance(value, list) else value
 
     assert value == default
     assert type(value) is type(default) or section == "signals"

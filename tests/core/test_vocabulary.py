@@ -58,6 +58,7 @@ WRITTEN = {
     "dotted decimal":         ("1.35.171.7", FOUR),
     "dotted decimal, padded": ("001.035.171.007", FOUR),
     "dotted decimal, ends":   ("0.0.255.255", "0000FFFF"),
+    "8 bytes, FeliCa's IDm":  ("01:14:b2:c3:d4:e5:80:01", "0114B2C3D4E58001"),
     "7 bytes, first 88":      ("88:04:A1:B2:C3:D4:E5", "8804A1B2C3D4E5"),
     "a random one is a UID":  ("08:23:AB:07", "0823AB07"),
 }  # fmt: skip
@@ -92,10 +93,9 @@ REFUSED = {
     "dotted, 7 bytes":           ("4.15.44.130.220.114.128", NOT_HEX),
     "dotted, four digits":       ("1.35.171.0007", NOT_HEX),
     "dotted, 256":               ("1.35.171.256", "a number of a dotted UID is more than 255"),
-    "1 byte":                    ("04", "a UID has 4, 7 or 10 bytes, not 1"),
-    "5 bytes":                   ("04:A1:B2:C3:D4", "a UID has 4, 7 or 10 bytes, not 5"),
-    "8 bytes (FeliCa's IDm)":    ("0114B2C3D4E58001", "a UID has 4, 7 or 10 bytes, not 8"),
-    "decimal, little endian":    ("2183925508", "a UID has 4, 7 or 10 bytes, not 5" + PRINTED),
+    "1 byte":                    ("04", "a UID has 4, 7, 8 or 10 bytes, not 1"),
+    "5 bytes":                   ("04:A1:B2:C3:D4", "a UID has 4, 7, 8 or 10 bytes, not 5"),
+    "decimal, little endian":    ("2183925508", "a UID has 4, 7, 8 or 10 bytes, not 5" + PRINTED),
     "decimal, 7 digits":         (" 8165538 ", NOT_HEX + PRINTED),
     "the cascade tag":           ("8804a1b2", CASCADE),
     "the cascade tag, colons":   ("88:04:A1:B2", CASCADE),
@@ -161,7 +161,7 @@ def test_a_random_uid_cannot_be_enrolled():
         enrollable_uid("8.17.34.51")
 
     assert str(refused.value) == (
-        "a random UID (4 bytes, beginning with 08), as phones have: it changes at each tap"
+        "a random UID (4 bytes beginning with 08, or 8 with 01:FE), as phones have: it changes at each tap"
         " and cannot be enrolled; use a card"
     )
 

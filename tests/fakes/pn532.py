@@ -33,7 +33,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.fakes.virtual import GARBLED, VirtualCard
+from tests.fakes.virtual import GARBLED, FelicaCard, VirtualCard
 
 ACK = bytes.fromhex("0000ff00ff00")
 ERROR_FRAME = bytes.fromhex("0000ff01ff7f8100")
@@ -111,7 +111,7 @@ class Pn532:
         self.traffic: deque[tuple[str, int]] = deque(maxlen=10_000)
         self.senses = 0
         self.resets = 0
-        self._cards: list[VirtualCard] = []
+        self._cards: list[VirtualCard | FelicaCard] = []
         self._was_read = threading.Event()
         self._chance = random.Random(532)
         self._fault, self._is_stubborn = "", False
@@ -130,7 +130,7 @@ class Pn532:
 
     # -- what a test does
 
-    def put(self, *cards: VirtualCard) -> None:
+    def put(self, *cards: VirtualCard | FelicaCard) -> None:
         """Hold ``cards`` before the reader, in place of any that are there."""
         self._do(lambda: self._show(list(cards)))
 
@@ -428,13 +428,20 @@ class Pn532:
 
     # -- cards
 
-    def _show(self, cards: list[VirtualCard]) -> None:
+    def _show(self, cards: list[VirtualCard | FelicaCard]) -> None:
         self._was_read.clear()
         self._cards, self._selected = cards, None
 
     def _list_passive_target(self, data: bytes) -> bytes:
+        if data[1] in (0x01, 0x02):  # 212 and 424 kbit/s, FeliCa
+            felica = [card for card in self._cards if isinstance(card, FelicaCard)]
+            if not felica:
+                return NO_CARD
+            self._was_read.set()
+            answer = felica[0].poll(data[2:])
+            return b"\x01\x01" + bytes([len(answer) + 1]) + answer
         if data[1] != 0x00:
-            return NO_CARD  # FeliCa, Type B, Jewel: none of them here
+            return NO_CARD  # Type B, Jewel: none of them here
         self.senses += 1
         found = self._anticollide(data[2:])
         if found is None:
@@ -453,7 +460,7 @@ class Pn532:
         Source: ISO/IEC 14443-3, 6.5.3: where bits collide, the reader goes on with 1.
         """
         self._fifo, self._selected = 0x26, None
-        cards = self._cards
+        cards = [card for card in self._cards if isinstance(card, VirtualCard)]
         if self.in_turn and cards:
             cards = [cards[self.senses % len(cards)]]
         awake = [(card, atqa) for card in cards if (atqa := card.wake())]

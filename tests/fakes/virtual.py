@@ -28,7 +28,7 @@ class VirtualCard:
         """Answer REQA: the ATQA, in air order, whose upper bits tell the UID's size."""
         if self.random:
             self.uid = b"\x08" + random.randbytes(3)
-        return bytes([0x04 | doorpi.UID_BYTES.index(len(self.uid)) << 6, 0x00])
+        return bytes([0x04 | doorpi.TYPE_A_BYTES.index(len(self.uid)) << 6, 0x00])
 
     def answer(self, frame: bytes) -> bytes | None:
         """Answer an anticollision or select frame; None is silence.
@@ -56,6 +56,18 @@ class VirtualCard:
         return [*tagged, uid[-4:]]
 
 
+@dataclass(slots=True)
+class FelicaCard:
+    """A FeliCa card (or a phone that is one) as far as polling goes; ``idm`` 8 bytes."""
+
+    idm: bytes
+
+    def poll(self, request: bytes) -> bytes:
+        """Answer a SENSF_REQ.  Source: NFC Forum Digital Protocol, 6.6.1: 01, NFCID2 and
+        PAD, and the system code where the request asks for it (RC 1)."""
+        return b"\x01" + self.idm + bytes(8) + b"\x88\xb4" * (request[3:4] == b"\x01")
+
+
 class VirtualField:
     """A radio field that nfcpy's ``udp:`` driver looks into, on a socket of its own.
 
@@ -77,14 +89,14 @@ class VirtualField:
         self.port: int = self._socket.getsockname()[1]
         self.device = f"udp:{host}:{self.port}"
         self.polls = 0
-        self._cards: list[VirtualCard] = []
+        self._cards: list[VirtualCard | FelicaCard] = []
         self._selected: VirtualCard | None = None
         self._guard = threading.Lock()
         self._was_read = threading.Event()
         self._closing = False
         self._thread = doorpi.start_thread(self._serve, "field")
 
-    def put(self, *cards: VirtualCard) -> None:
+    def put(self, *cards: VirtualCard | FelicaCard) -> None:
         """Hold ``cards`` into the field, in place of any that are there."""
         with self._guard:
             self._was_read.clear()
@@ -113,6 +125,10 @@ class VirtualField:
             except TimeoutError:
                 continue
             technology, _, frame = datagram.partition(b" ")
+            if technology in (b"212F", b"424F"):
+                answer = self._poll_felica(bytes.fromhex(frame.decode())[1:])
+                self._socket.sendto(technology + b" " + answer.hex().encode(), sender)
+                continue
             if technology != b"106A":
                 continue
             try:
@@ -122,13 +138,23 @@ class VirtualField:
             if answer is not None and answer is not GARBLED:
                 self._socket.sendto(b"106A " + answer.hex().encode(), sender)
 
+    def _poll_felica(self, request: bytes) -> bytes:
+        with self._guard:
+            found = [card for card in self._cards if isinstance(card, FelicaCard)]
+            if not found:
+                return b""
+            self._was_read.set()
+            answer = found[0].poll(request)
+            return bytes([len(answer) + 1]) + answer
+
     def _answer(self, frame: bytes) -> bytes | None:
         with self._guard:
             if frame in (b"\x26", b"\x52"):  # REQA, WUPA
                 self.polls += 1
-                if not self._cards:
+                cards = [card for card in self._cards if isinstance(card, VirtualCard)]
+                if not cards:
                     return b""
-                self._selected = self._cards[self.polls % len(self._cards)]
+                self._selected = cards[self.polls % len(cards)]
                 return self._selected.wake()
             if self._selected is None:
                 return None

@@ -404,7 +404,7 @@ CASCADE = "only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88,
 # fmt: off
 USAGE = [
     # arguments                            the end of what is said
-    (["tap", "0102"],                      "argument UID: '0102': a UID has 4, 7 or 10 bytes, not 2"),
+    (["tap", "0102"],                      "argument UID: '0102': a UID has 4, 7, 8 or 10 bytes, not 2"),
     (["log", "--since", "lately"],         "argument --since: 'lately' is not a date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
     (["log", "--since", "2026-02-30"],     "argument --since: '2026-02-30' is not a date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),
     (["log", "--since", "0001-01-01T00:00+14:00"], "argument --since: '0001-01-01T00:00+14:00' is not a date: today, yesterday, 2h, 3 days, 2026-11-21 or '2026-11-21 08:00'"),

@@ -235,7 +235,7 @@ def doorpi_now() -> datetime:
 # fmt: off
 REFUSED = {
     "a random UID": (["X", "--uid", "08112233"],
-        "08:11:22:33: a random UID (4 bytes, beginning with 08), as phones have: it changes at each tap and cannot be enrolled; use a card"),
+        "08:11:22:33: a random UID (4 bytes beginning with 08, or 8 with 01:FE), as phones have: it changes at each tap and cannot be enrolled; use a card"),
     "a card of the file": (["X", "--uid", "04A93C715ED284"],
         f"{KEN_WRITTEN} is in doorpi.toml, as Ken Sato: the file decides, so edit it there"),
     "hours that are none": (["X", "--uid", "01020304", "--schedule", "ofice-hours"],
@@ -305,7 +305,7 @@ def test_a_phone_that_was_presented_is_refused_with_the_reason(verb, store):
 
 
 WRONG = {
-    "no UID": (["X", "--uid", "04A1"], "a UID has 4, 7 or 10 bytes, not 2"),
+    "no UID": (["X", "--uid", "04A1"], "a UID has 4, 7, 8 or 10 bytes, not 2"),
     "no date": (["X", "--uid", "01020304", "--until", "soon"], "not a date such as"),
     "no name": ([" "], "a name needs visible characters"),
     "a name without end": (["x" * 201], "at most 200"),

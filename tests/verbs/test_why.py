@@ -500,7 +500,7 @@ UNKNOWN = {
     "nobody":              ("Ines", 1, 'nobody is called "Ines"'),
     "one that is not shown": ("\x1b[2J", 1, 'nobody is called "\\x1b[2J"'),
     "an O for a 0":        ("04:A9:3C:71:5E:D2:8O", 2, '"04:A9:3C:71:5E:D2:8O": not a UID: two hex digits per byte, such as 04:A1:B2:C3; and nobody is called that'),
-    "a byte too few":      ("04:A1:B2", 2, '"04:A1:B2": a UID has 4, 7 or 10 bytes, not 3; and nobody is called that'),
+    "a byte too few":      ("04:A1:B2", 2, '"04:A1:B2": a UID has 4, 7, 8 or 10 bytes, not 3; and nobody is called that'),
     "3 bytes of a UID":    ("8804A3C6", 2, '"8804A3C6": only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead; and nobody is called that'),
     "a number too great":  ("1.35.171.700", 2, '"1.35.171.700": a number of a dotted UID is more than 255; and nobody is called that'),
 }  # fmt: skip
