@@ -267,13 +267,13 @@ def filled(space: CobotDesk) -> CobotDesk:
 )
 def test_no_fault_of_a_call_opens_or_shuts_anybody(desk, settings, calls, fault):
     """Each call of a list in turn; afterwards it is read as if nothing had happened."""
-    space = filled(desk(interval_s=60, **settings))
+    space = filled(desk(interval_s=200, **settings))
     space.run(20)
     denied = Reason.NO_PASS if "time_passes" in settings else Reason.NO_BOOKING
     for name in calls:
         read = space.server.calls["tokens"]
         space.server.fail_at(name, fault)
-        for seconds in (70, 250):
+        for seconds in (230, 300):
             space.run(seconds, pace_s=2.0)
             decided = [space.reason(uid) for uid in (KEN, MIKA, STRANGER)]
             assert decided == [Reason.GRANTED, denied, Reason.NOT_FOUND], name
