@@ -6,43 +6,13 @@ import json
 from pathlib import Path
 
 import doorpi
-from doorpi import AccessRequest, Answer, Card, Config, Medium, Secret, Uid, Wants
+from doorpi import AccessRequest, Answer, Config, Medium, Secret, Uid, Wants
 from tests.fakes.cards import ByteCard
-from tests.fakes.secure_cards import Air
-from tests.helpers.world import FakeClock, World, config_of
+from tests.helpers.air import DOOR_KEY, AirReader
+from tests.helpers.world import World, config_of
 
-DOOR_KEY, ISSUER_KEY = (
-    "00112233445566778899aabbccddeeff",
-    "f0e1d2c3b4a5968778695a4b3c2d1e0f",
-)
-PROOF = doorpi.ProofConfig(
-    door_key=Secret(DOOR_KEY, "door.key"), issuer_key=Secret(ISSUER_KEY, "issuer.key")
-)
-
-
-class AirReader:
-    """A reader with one card in its field, or none."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock, self.card = clock, None
-        self.air: Air | None = None
-        self.looks = 0
-
-    def sense(self) -> Card | None:
-        self.looks += 1
-        self.air = Air(self.card, self.clock) if self.card else None
-        if self.air is None or not self.air.is_there:
-            return None
-        return Card(uid_of(self.card), self.card.atqa, self.card.sak)
-
-    def exchange(self, frame: bytes, timeout_s: float) -> bytes:
-        assert self.air is not None
-        try:
-            return self.air.exchange(frame, timeout_s)
-        except (TimeoutError, ValueError) as error:
-            raise doorpi.NoAnswer(str(error)) from None
-
-    def close(self) -> None: ...
+ISSUER_KEY = Secret("f0e1d2c3b4a5968778695a4b3c2d1e0f", "issuer.key")
+PROOF = doorpi.ProofConfig(door_key=DOOR_KEY, issuer_key=ISSUER_KEY)
 
 
 def uid_of(card: ByteCard) -> Uid:

@@ -23,7 +23,8 @@ from doorpi import (
 )
 from tests.fakes.cards import card as plain_card
 from tests.fakes.secure_cards import desfire, foreign_ntag424, ntag424
-from tests.helpers.issuing import PROOF, AirReader, IssuingDoor, uid_of
+from tests.helpers.air import AirReader
+from tests.helpers.issuing import PROOF, IssuingDoor, uid_of
 from tests.helpers.world import NOON, FakeClock, HeldWorker, card_of, config_of
 
 H = bytes.fromhex
@@ -454,7 +455,7 @@ def test_reader_looks_for_no_other_card_while_one_is_written(door):
         if held.jobs:
             held.jobs.pop(0).run()
         if len(door.verb.lines) > 1:
-            looks.append(door.reader.looks)
+            looks.append(door.reader.senses)
 
     assert door.verb.answers["one"].done
     assert len(looks) >= len(door.verb.lines)
