@@ -8962,7 +8962,7 @@ class Order:
         keeper, order, proof = self._keeper, self._request, ""
         people, (by, wanted) = keeper.equipment.people, wish_of(order)
         assert isinstance(source, CardSource)
-        self._check(uid, wanted, source.presented)
+        found = self._check(uid, wanted, source.presented)
         is_issue, note = order.wants is Wants.ISSUE, NoteKey.ISSUING.of(uid)
         contact = Contact(source.reader.exchange, keeper.clock.monotonic)
         steps = CardWriter(keeper.config.proof, uid, contact).steps(
@@ -8975,7 +8975,10 @@ class Order:
                     people.change_cards([], [uid], order.at, copies=False)
             proof, line = done
             self._report(line)
-        card = wanted._replace(uid=uid, proof=proof, generation=GENERATION)
+        holder = wanted.holder or (found.holder if found else "")
+        card = wanted._replace(
+            uid=uid, holder=holder, proof=proof, generation=GENERATION
+        )
         words = "is blank again"
         if not is_issue:
             people.change_cards([], [], order.at, copies=False, wiped=[uid])
@@ -8992,8 +8995,11 @@ class Order:
         log.info("%s", describe(event))
         return words
 
-    def _check(self, uid: Uid, wanted: Credential, card: Card | None) -> None:
-        """Raises: NotProven where the order may not change this card."""
+    def _check(
+        self, uid: Uid, wanted: Credential, card: Card | None
+    ) -> Credential | None:
+        """Its entry on the list, if there is one.  Raises: NotProven where the order
+        may not change this card."""
         config, why = self._keeper.config, self._keeper.wrong_key or ""
         in_file = config.cards.get(uid)
         found = in_file or self._keeper.equipment.people.find(uid)
@@ -9013,6 +9019,7 @@ class Order:
             why = f"it is {where}, as {printable(found.holder)}"
         if why:
             raise NotProven(Reason.NO_PROOF, why)
+        return found
 
     def _list(self, card: Credential, replaced: Uid, by: str) -> None:
         """Put ``card`` on the list, without a block, and switch off the one that it

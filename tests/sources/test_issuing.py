@@ -525,6 +525,7 @@ def test_wiped_card_is_blank_and_on_no_list(door, name):
     assert set(ring_of(card).keys) == {ZERO}
     *_, event = door.store.events.read()
     assert (event.reason, event.uid) == (Change.REVOKE, uid_of(card))
+    assert event.holder == "Ken Sato"
     assert door.store.events.noted(NoteKey.ISSUING) == {}
 
 
@@ -697,7 +698,7 @@ def test_no_key_is_in_any_output(door, tmp_path, caplog):
 def test_random_answers_are_refused(monkeypatch):
     """Whatever a card says at any command: refused, or moved, and nothing else."""
     dice, ends = random.Random(7), Counter[str]()
-    for number in range(1500):
+    for number in range(600):
         make, _ = CARDS[dice.choice([*CARDS])]
         card, at = make(), dice.randrange(40)
         honest = card.chip.command
@@ -719,4 +720,4 @@ def test_random_answers_are_refused(monkeypatch):
         ends[written(card, number % 2)] += 1
 
     assert ends.keys() <= {"", *doorpi.Reason}
-    assert ends[doorpi.Reason.NO_PROOF] > 100
+    assert ends[doorpi.Reason.NO_PROOF] > 40
