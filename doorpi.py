@@ -13343,7 +13343,7 @@ class WallClock:
     def bounds(self, day: date) -> Times:
         """From when to when a Cobot day lasts."""
         return self.at(day, self.day_begins_min), self.at(
-            day + timedelta(days=1), self.day_begins_min
+            day, 1440 + self.day_begins_min
         )
 
 
@@ -13383,12 +13383,9 @@ class Space:
         self.bookings: dict[str, list[Times]] = defaultdict(list)
 
     def add_token(self, said: Mapping[str, Any]) -> None:
-        token, member = (
-            str.__str__(said["token"]),
-            str.__str__(said["membership"]["id"]),
-        )
+        token, member = str.__str__(said["token"]), said["membership"]["id"]
         if uid := uid_of(token, self._config.uid_format):
-            self.tokens.setdefault(uid, set()).add(member)
+            self.tokens.setdefault(uid, set()).add(str.__str__(member))
         else:
             self.unreadable.append(token)
 
@@ -13456,10 +13453,8 @@ class Space:
             found.append(f"{cards} of two memberships, such as {format_uid(shared[0])}")
         if self.unreadable:
             tokens = counted(len(self.unreadable), "check-in token")
-            form = self._config.uid_format
-            found.append(
-                f"{tokens} not in the form {form}, such as {self.unreadable[0]}"
-            )
+            form, first = self._config.uid_format, self.unreadable[0]
+            found.append(f"{tokens} not in the form {form}, such as {first}")
         return found
 
     def cards(
@@ -13469,24 +13464,19 @@ class Space:
         ``check_ins`` are today's, by membership: until when each holds."""
         until = at + timedelta(seconds=self._config.trust_for_s)
         for uid, (member, *others) in self.tokens.items():
-            who = self.members.get(member)
-            if who and not others:
-                rule = self._rule(member, at, until, check_ins)
+            if who := self.members.get(member):
+                rule = Membership(member, "", until, Reason.AMBIGUOUS)
+                if not others:
+                    rule = self._rule(rule, at, check_ins)
                 yield who._replace(uid=uid, membership=rule)
-            elif who:
-                unclear = Membership("", "", until, Reason.AMBIGUOUS)
-                yield who._replace(uid=uid, membership=unclear)
 
     def _rule(
-        self,
-        member: str,
-        at: datetime,
-        until: datetime,
-        check_ins: Mapping[str, datetime],
+        self, rule: Membership, at: datetime, check_ins: Mapping[str, datetime]
     ) -> Membership:
-        config, plans = self._config, self.plans.get(member, [])
-        now = [names for names, (start, end) in plans if start <= at < end]
-        rule = Membership(member, now[0][0] if now else "", until)
+        config, member, until = self._config, rule.id, rule.trusted_until
+        plans = self.plans.get(member, [])
+        now = [names[0] for names, (start, end) in plans if start <= at < end]
+        rule = rule._replace(plan=now[0] if now else "", refusal=None)
         if config.resource:
             booked = tuple(sorted(self.bookings.get(member, ())))
             return rule._replace(refusal=Reason.NO_BOOKING, spans=booked)
@@ -13495,17 +13485,13 @@ class Space:
             if not config.plans or {*names} & {*config.plans}
         ]  # fmt: skip
         is_here = not config.plans or any(start <= at < end for start, end in here)
-        if config.time_passes and is_here and not self._needs_no_pass(now):
+        if config.time_passes and is_here and not {*now} & self.plans_without_passes:
             covered = tuple(self._covered(member, at, check_ins))
             return rule._replace(refusal=Reason.NO_PASS, spans=covered)
-        stays = any(start <= at and end == until for start, end in here)
-        if not config.plans or (is_here and stays):
+        stays = is_here and any(start <= at and end == until for start, end in here)
+        if stays or not config.plans:
             return rule
         return rule._replace(refusal=Reason.PLAN_NOT_HERE, spans=tuple(sorted(here)))
-
-    def _needs_no_pass(self, now: Sequence[Sequence[str]]) -> bool:
-        """Whether one of these plans is known to have no time passes."""
-        return any(names[0] in self.plans_without_passes for names in now)
 
     def _covered(
         self, member: str, at: datetime, check_ins: Mapping[str, datetime]
@@ -13547,55 +13533,57 @@ class CheckIns:
 
     def of(self, day: date, member: str, uid: str) -> dict[str, Any]:
         """The one of a membership on a day; due if there was none."""
-        known = self._store.recall(f"check-in {day} {member}")
-        new = {"day": str(day), "member": member, "uid": uid, "state": "due", "sent": 0}
-        return cast(dict[str, Any], json.loads(known)) if known else new
+        name = f"check-in {day} {member}"
+        new = {"name": name, "day": str(day), "member": member, "uid": uid}
+        known = json.loads(self._store.recall(name) or "{}")
+        return {**new, "state": "due", "sent": 0, **known}
+
+    def on(self, day: date | str = "") -> list[dict[str, Any]]:
+        """Those of a day, or all."""
+        return [*map(json.loads, self._store.noted(f"check-in {day}").values())]
 
     def keep(self, row: dict[str, Any], **changes: object) -> None:
         row |= changes
-        name = f"check-in {row['day']} {row['member']}"
-        self._tried_at[name] = self._clock.monotonic()
-        self._store.keep(name, json.dumps(row))
+        self._tried_at[row["name"]] = self._clock.monotonic()
+        self._store.keep(row["name"], json.dumps(row))
 
     def is_ready(self, row: Mapping[str, Any]) -> bool:
         """Whether something is to be done about it now."""
-        name = f"check-in {row['day']} {row['member']}"
-        age_s = self._clock.monotonic() - self._tried_at.get(name, self._began_at)
-        is_settled = row["state"] == "sent" and age_s >= self.settles_s
-        return row["state"] == "due" or is_settled
-
-    def on(self, day: date) -> list[dict[str, Any]]:
-        noted = self._store.noted(f"check-in {day} ")
-        return [json.loads(text) for text in noted.values()]
-
-    def forget(self, row: Mapping[str, Any]) -> None:
-        self._store.forget(f"check-in {row['day']} {row['member']}")
+        tried_at = self._tried_at.get(row["name"], self._began_at)
+        is_settled = self._clock.monotonic() - tried_at >= self.settles_s
+        return row["state"] == "due" or (row["state"] == "sent" and is_settled)
 
     def end_days(self, today: date) -> None:
-        """What was to be checked in on earlier days is missed: Cobot takes none for the
+        """Those of earlier days that were not made are missed: Cobot takes none for the
         past."""
-        for row in map(json.loads, self._store.noted("check-in ").values()):
+        for row in self.on():
             if row["state"] in ("due", "sent") and row["day"] < str(today):
                 log.warning("cobot: a check-in of %s was missed", row["day"])
                 self.keep(row, state="missed")
             if row["day"] < str(today - self.kept):
-                self.forget(row)
+                self._store.forget(row["name"])
 
 
 Calls = Generator[None, None, T]  # yields before each call to Cobot
 
 JSON_API = "application/vnd.api+json"
 COBOT_PAGES = 200  # the most of one list
-NOT_COBOTS = "Cobot's answer makes no sense"
 
 
-def _read_each(items: object, read: Callable[[Any], None]) -> None:
-    """Raises: Unavailable, unless all have the shape of Cobot's."""
+@contextlib.contextmanager
+def _cobots_shape() -> Iterator[None]:
+    """Raises: Unavailable where what is read has another one."""
     try:
-        for item in list.__iter__(cast(list[Any], items)):
-            read(item)
+        yield
     except ODD_SHAPE:
-        raise Unavailable(NOT_COBOTS) from None
+        raise Unavailable("Cobot's answer makes no sense") from None
+
+
+def _read_each(items: Any, read: Callable[[Any], None]) -> None:
+    """Raises: Unavailable, unless all have the shape of Cobot's."""
+    with _cobots_shape():
+        for item in list.__iter__(items):
+            read(item)
 
 
 class CobotApi:
@@ -13638,22 +13626,17 @@ class CobotApi:
 
     def pages(self, name: str, *, may_lack: bool = False) -> Calls[list[Any]]:
         """A whole list of the space.  Raises: Unavailable if it changes meanwhile."""
-        path, items, totals = (
-            f"/spaces/{self.space_id}/{name}",
-            list[Any](),
-            list[int](),
-        )
+        items, totals = list[Any](), list[int]()
+        path = f"/spaces/{self.space_id}/{name}"
         while path:
             yield
             page = self.get(path, dict, may_lack=may_lack)
             if not page:
                 return []
-            try:
+            with _cobots_shape():
                 items += page["data"]
                 totals.append(page.get("meta", {}).get("totalPages", len(totals) + 1))
                 link = urlsplit(page.get("links", {}).get("next") or "")
-            except ODD_SHAPE:
-                raise Unavailable(NOT_COBOTS) from None
             path = f"{link.path}?{link.query}" if link.path else ""
             if len(totals) > COBOT_PAGES:
                 raise Unavailable("Cobot's list does not end")
@@ -13666,15 +13649,13 @@ class CobotApi:
         which has no user, those that are known stay."""
         yield
         said = self.get("/user?include=adminOf", dict, may_lack=bool(self.space_id))
-        found: list[dict[str, str]] = []
-
-        def read(each: Any) -> None:
-            about = each.get("attributes", {})
-            if about.get("subdomain") == self._config.subdomain:
-                zone = str(about.get("timeZone") or "")
-                found.append({"id": str.__str__(each["id"]), "zone": zone})
-
-        _read_each(said.get("included", []), read)
+        with _cobots_shape():
+            found = [
+                {"id": str.__str__(each["id"]), "zone": about.get("timeZone") or ""}
+                for each in said.get("included", [])
+                if (about := each.get("attributes", {})).get("subdomain")
+                == self._config.subdomain
+            ]
         if found and found[0] != {"id": self.space_id, "zone": self.zone}:
             self.space_id, self.zone = found[0]["id"], found[0]["zone"]
             if self._store:
@@ -13686,13 +13667,10 @@ class CobotApi:
     def checked_in_until(self, token: str) -> datetime | None:
         """Until when a member is checked in now, None if not."""
         path = f"/spaces/{self.space_id}/check_ins/current?filter[checkInToken]="
-        ends = [self._clock.now()]
-
-        def read(each: Any) -> None:
-            ends.append(_cobot_time(each["attributes"]["validUntil"]))
-
-        _read_each(self.get(path + quote(token, safe=""), dict).get("data"), read)
-        return max(ends) if max(ends) > ends[0] else None
+        said, now = self.get(path + quote(token, safe=""), dict), self._clock.now()
+        with _cobots_shape():
+            ends = [_cobot_time(c["attributes"]["validUntil"]) for c in said["data"]]
+        return max((end for end in ends if end > now), default=None)
 
     def check_in(self, token: str) -> None:
         """Check a member in.  Raises: Unavailable."""
@@ -13706,7 +13684,7 @@ class CobotApi:
         kind, limit_s = {"Content-Type": JSON_API}, self._within_s()
         reply = post({"data": said}, within_s=limit_s, headers=kind)
         if reply.status != 201:
-            raise Unavailable(NOT_COBOTS)
+            raise Unavailable(f"{reply.words} is no answer to a check-in")
 
 
 class Cobot:
@@ -13769,6 +13747,8 @@ class Cobot:
 
     def close(self) -> None:
         self._api.close()
+        self._space = None
+        self._close_desk()
 
     @property
     def _wall(self) -> WallClock:
@@ -13847,26 +13827,21 @@ class Cobot:
         _read_each(found, fresh.add_offer)
         for row in self._check_ins.on(space.wall.day_of(at)):
             if row["state"] == "refused" and row["member"] in fresh.passes:
-                self._check_ins.forget(row)  # the member has bought a pass since
+                self._store.forget(row["name"])  # the member has bought a pass since
         space.passes = fresh.passes
         space.plans_without_passes = fresh.plans_without_passes
 
     def _read_bookings(self, space: Space, at: datetime) -> Calls[None]:
         fresh = Space(self._table, space.wall)
         fresh.emails = space.emails
-        ids = list[str]()
-
-        def read_room(each: Any) -> None:
-            if each["attributes"]["name"] == self._table.resource:
-                ids.append(str.__str__(each["id"]))
-
         rooms = yield from self._api.pages("resources?page[size]=50", may_lack=True)
-        _read_each(rooms, read_room)
+        with _cobots_shape():
+            named = {each["attributes"]["name"]: each["id"] for each in rooms}
+        room = named.get(self._table.resource, self._table.resource)
         first, last = at - timedelta(hours=1), at + self.bookings_ahead
         times = f"filter[from]={utc_text(first)}&filter[to]={utc_text(last)}"
         times += "&page[size]=50"
         found = yield from self._api.pages(f"bookings?{times}")
-        room = ids[0] if len(ids) == 1 else self._table.resource
         _read_each(found, functools.partial(fresh.add_booking, room))
         space.bookings = fresh.bookings
 
@@ -13997,29 +13972,26 @@ class Cobot:
         if self._space is None:
             return
         if self._requests is None or not is_running(self._folder):
-            self._open_desk()
-        request = self._requests and self._requests.poll(self._clock.monotonic())
-        if self._requests and request:
-            self._api.by = request.good_until - 0.2  # for the way back
-            row, answer = None, Answer(False, [])
-            try:
-                if request.wants is Wants.STATUS:
-                    is_read = self._refresh(Uid(request.identifier), self._space, at)
-                    answer = Answer(is_read, [])
-                elif row := self._check_in_of(Uid(request.identifier), at):
-                    self._spend(self._check_in(row, at))
-            finally:
-                self._api.by = inf
-                no = CHECK_IN_DENIES.get(row["state"]) if row else None
-                self._requests.answer(
-                    request, Answer(not no, [no] if no else []) if row else answer
-                )
-
-    def _open_desk(self) -> None:
-        self._close_desk()
-        self._desk.enter_context(only_door(self._folder))
-        inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
-        self._requests = self._desk.enter_context(contextlib.closing(inbox))
+            self._close_desk()
+            self._desk.enter_context(only_door(self._folder))
+            inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
+            self._requests = self._desk.enter_context(contextlib.closing(inbox))
+        requests = self._requests
+        if not (request := requests.poll(self._clock.monotonic())):
+            return
+        uid, row, answer = Uid(request.identifier), None, Answer(False, [])
+        self._api.by = request.good_until - 0.2  # for the way back
+        try:
+            if request.wants is Wants.STATUS:
+                answer = Answer(self._refresh(uid, self._space, at), [])
+            elif row := self._check_in_of(uid, at):
+                self._spend(self._check_in(row, at))
+        finally:
+            self._api.by = inf
+            if row:
+                no = CHECK_IN_DENIES.get(row["state"])
+                answer = Answer(not no, [no] if no else [])
+            requests.answer(request, answer)
 
     def _close_desk(self) -> None:
         self._requests = None
@@ -14060,7 +14032,7 @@ class Cobot:
         for reason, read in (
             (Reason.PLAN_NOT_HERE, self._read_plans),
             (Reason.NO_PASS, self._read_passes),
-            (Reason.NO_PASS, functools.partial(self._read_check_in, member, token)),
+            (Reason.NO_PASS, functools.partial(self._read_check_in, member, uid)),
             (Reason.NO_BOOKING, self._read_bookings),
         ):
             rule = self._relist(member, at)
@@ -14072,13 +14044,12 @@ class Cobot:
         return True
 
     def _read_check_in(
-        self, member: str, token: str, space: Space, at: datetime
+        self, member: str, uid: Uid, space: Space, at: datetime
     ) -> Calls[None]:
         """Whether a member without a pass was checked in elsewhere."""
         yield
-        if until := self._api.checked_in_until(token):
-            uid = uid_of(token, self._table.uid_format)
-            row = self._check_ins.of(self._wall.day_of(at), member, str(uid))
+        if until := self._api.checked_in_until(spelled(uid, self._table.uid_format)):
+            row = self._check_ins.of(self._wall.day_of(at), member, uid)
             self._check_ins.keep(row, state="done", until=until.isoformat())
 
 

@@ -539,7 +539,6 @@ def killed_at(space: CobotDesk, step: int) -> bool:
         try:
             space.run()
         except Killed:
-            space.service._close_desk()
             space.service.close()
             return True
     return False
@@ -684,8 +683,10 @@ def test_the_door_does_not_ask_while_cobot_cannot_be_asked(desk):
     space.run(5)
     assert door.may_ask
     space.service.close()
-    space.service._close_desk()
     assert not door.may_ask
+    space.start()
+    space.run(5)
+    assert door.may_ask, "after an edit, in the same process"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
