@@ -14355,8 +14355,9 @@ class Telegram:
         """Why a message is not taken, whatever it asks for; "" if it is."""
         age_s = self._clock.now().timestamp() - message.sent_at
         is_trusted = trusts_clock(self._office.config, self._events, self._clock)
+        word, code = message.command
         refusals = {
-            "stranger": not who and message.command[0] != "start",
+            "stranger": not (who or (word == "start" and code)),
             "not-own": not message.is_own,
             "clock-not-set": not is_trusted,
             "stale": not message.press and abs(age_s) > self.most_age_s,

@@ -288,6 +288,25 @@ def test_a_stranger_is_told_their_number_once_an_hour(room, caplog):
     assert "telegram:99" in caplog.text  # for the owner
 
 
+@pytest.mark.parametrize("text", ["/start", "/help", "hello", "/who", "/why", ""])
+def test_a_stranger_learns_nothing_whatever_they_write(room, text):
+    (answer,) = room.hear(STRANGER, text)
+
+    assert "not on the list" in answer
+    assert "reply_markup" not in room.bot.sent[0].values
+
+
+def test_an_edit_of_the_users_holds_at_once(room):
+    text = (room.folder / "doorpi.toml").read_text()
+    assert "not on the list" in room.hear(STRANGER, "/open")[0]
+
+    edited = text.replace("id = 4711", f"id = {STRANGER}")
+    room.service._office.config = doorpi.parse_config(edited)
+
+    assert room.hear(STRANGER, "/open") == ["Office 4F: unlocked"]
+    assert "not on the list" in room.hear(KEN, "/open")[0]
+
+
 def test_a_crowd_of_strangers_gets_ten_answers_a_minute(room):
     for user in range(100, 115):
         room.bot.say(user, "/open")
