@@ -30,7 +30,8 @@ that a lock's driver must not lose, such as a token that the vendor replaces; "a
 NAME.words" is the same for an authority.  pass.key signs guest passes.  door.key and
 issuer.key, beside the settings, make the keys of secure cards.  inbox.db, in memory
 where possible, is how other processes ask the running door to move the lock, or to
-issue a card; look-ups, beside it, is how the door asks `doorpi online` about a member.
+issue a card; look-ups, beside it, is how the door asks `doorpi online` about a member,
+and troubles.json says what is wrong with the door.
 
 Map  1 Vocabulary     2 Rules        3 Signals    4 Settings     5 Edits
      6 Ports          7 Moving a lock             8 The door     9 HTTP
@@ -65,6 +66,7 @@ To add a verb       a cmd_* in 26 and a row of VERBS in 27; longer work in 18
 To read a new list  a row of LIST_FORMATS in 19, and a function for its peculiarities
 To add a service    a Table in 4 and its row of ONLINE, a class in 20 with the methods
                     of Service, and a row of SERVICES in 25
+To add a notice     a row of NOTICES in 2
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -1421,7 +1423,7 @@ NOTICES: dict[str, Notice] = {
     ),
     "wrong-proof": Notice(
         "Copied card or wrong key", "カードを確認できません",
-        lambda e: e.reason == "wrong-proof",
+        lambda e: e.reason is Reason.WRONG_PROOF,
         by="uid", priority=5, emoji="rotating_light",
     ),
     "not-locked": Notice(
@@ -9197,16 +9199,18 @@ def inbox_files(state_dir: Path) -> list[Path]:
     return [folder / "inbox.db" for folder in folders]
 
 
+def inbox_to_make(state_dir: Path) -> Path:
+    """Where a process of the door's user makes one."""
+    files = inbox_files(state_dir)
+    return next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
+
+
 def publish_troubles(state_dir: Path, troubles: Mapping[str, str]) -> None:
     """Put what is wrong with the door into a file beside its inbox; what cannot be
     written is not."""
-    folder = next(
-        f.parent
-        for f in inbox_files(state_dir)
-        if f.parent.is_dir() or f.parent == state_dir
-    )
     with contextlib.suppress(OSError):
-        write_whole(folder / "troubles.json", json.dumps(troubles))
+        path = inbox_to_make(state_dir).with_name("troubles.json")
+        write_whole(path, json.dumps(troubles))
 
 
 def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
@@ -9219,12 +9223,6 @@ def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
             if isinstance(found, dict):
                 return {str(name): str(words) for name, words in found.items()}
     return {}
-
-
-def inbox_to_make(state_dir: Path) -> Path:
-    """Where a process of the door's user makes one."""
-    files = inbox_files(state_dir)
-    return next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
 
 
 def look_up_folder(state_dir: Path) -> Path:
@@ -12704,9 +12702,10 @@ class Online:
             threads = [ServiceThread(each, office.store, office.clock) for each in made]
             self._running[where] = table, threads
         running = [t.service.name for _, ts in self._running.values() for t in ts]
+        is_whole = not any(isinstance(each, FileTrouble) for each in tables.values())
         with contextlib.suppress(StoreError):
             office.synced.keep_only(tables.keys())
-            for kind in ("state", "notices"):
+            for kind in ("state", "notices") * is_whole:
                 office.store.forget_others(kind, running)
 
     def run(self, look: Callable[[], None]) -> None:
@@ -12795,6 +12794,10 @@ class Digest:
         kinds: dict[str, Any] = {"lines": [], "told": {}, "recent": {}, "troubles": {}}
         for key, empty in kinds.items():
             state.setdefault(key, empty)
+        # A newer version may have left notices that this one does not know.
+        told, lines = state["told"].items(), state["lines"]
+        state["told"] = {key: each for key, each in told if each[0] in NOTICES}
+        state["lines"] = [line for line in lines if line["notice"] in NOTICES]
         self.is_changed = False  # there is something new to send
         self._since: dict[str, float] = {}  # of each trouble, monotonic
 
@@ -16077,7 +16080,7 @@ def _follow_edits(
     if not watch.mark_read():  # it may be half of it
         return
     if isinstance(found, int):
-        words = "%s has %s; the settings before this edit stay in force"
+        words = "%s has %s (sudo doorpi check); the settings before stay in force"
         log.error(words, path, counted(found, "problem"))
     else:
         office.config = found

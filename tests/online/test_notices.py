@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import random
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -25,7 +27,7 @@ from doorpi import (
 )
 from tests.helpers.stores import DENIED, INTENT
 from tests.helpers.values import replace
-from tests.helpers.world import KEN, NOON
+from tests.helpers.world import KEN
 
 ALL = tuple(NOTICES)
 
@@ -600,15 +602,39 @@ def test_quiet_log_costs_no_writes(office, owner):
     assert office.store.recall("notices notify ops") == before[1]
 
 
-def test_state_stays_small(office, owner):
-    owner.failures = [Unavailable("no network")] * 10_000
-    with office.events._transaction():  # one sync for all
-        for number in range(3000):
+def many_denials(office, count: int) -> None:
+    """Three of each of many people, with one sync for all."""
+    at = doorpi.utc_text(office.clock.now())
+    with office.events._transaction():
+        for number in range(count):
             values = (
-                doorpi.utc_text(NOON), KEN, f"Person {number // 3}" + "x" * 180,
+                at, KEN, f"Person {number // 3}" + "x" * 180,
                 str(Reason.EXPIRED), None, "card", "", "", "",
             )  # fmt: skip
             doorpi._append(office.events._connection(), "events", values)
+
+
+def test_memory_is_flat_over_many_events(office, owner):
+    owner.send = lambda message: None
+    owner.restart()
+    sizes = []
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            many_denials(office, 600)
+            owner.steps(4000)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+
+    assert json.loads(office.store.recall("notices notify ops"))["bookmark"] == 2400
+    assert sizes[-1] - sizes[1] < 20_000
+
+
+def test_state_stays_small(office, owner):
+    owner.failures = [Unavailable("no network")] * 10_000
+    many_denials(office, 3000)
     for _ in range(10):
         with contextlib.suppress(Unavailable):
             owner.step(1)
@@ -617,6 +643,24 @@ def test_state_stays_small(office, owner):
     assert state["bookmark"] == 3000
     assert state["more"] > 100
     assert len(json.dumps(state)) < 50_000
+
+
+def test_state_of_a_newer_version_is_read(office, owner):
+    state = {
+        "bookmark": 0,
+        "lines": [{"notice": "newer", "at": 1.0, "words": "x", "event": None}],
+        "told": {"newer x": ["newer", 1.0, 2, 1.0, "x"]},
+        "more_of_it": 7,
+    }
+    office.store.keep("notices notify ops", json.dumps(state))
+    owner.restart()
+
+    owner.steps(10)
+    happens(office, **FAILED)
+    owner.steps(10)
+
+    assert len(owner.lines) == 1
+    assert json.loads(office.store.recall("notices notify ops"))["more_of_it"] == 7
 
 
 def test_bookmarks_of_other_receivers_are_forgotten(office, owner):

@@ -225,7 +225,9 @@ check "the settings are root's, and the door may read them" \
 check "the data are the door's own" \
     sh -c '[ "$(stat -c %a:%U:%G /var/lib/doorpi)" = 700:doorpi:doorpi ]'
 check "the module is compiled" sh -c 'ls /opt/doorpi/current/__pycache__/doorpi.*.pyc'
-check "the unit is enabled" systemctl is-enabled doorpi
+check "the units are enabled" systemctl is-enabled doorpi doorpi-online doorpi-online.path
+check "doorpi-online is not started, for nothing is configured" sh -c \
+    '[ "$(systemctl show doorpi-online -P ActiveState)" = inactive ]'
 check "what apt has was not installed by pip a second time" sh -c \
     '! ls -d /opt/doorpi/current/lib/requests /opt/doorpi/current/lib/cryptography'
 check "nothing is tied to one version of Python" sh -c \
@@ -566,6 +568,76 @@ passed "systemctl stop: $(since "$began"), $(property Result)"
 inside systemctl start doorpi
 
 ################################################################################
+step "online: a chat and notices, beside the door"
+################################################################################
+
+inside sh -c 'cat >/root/bot.py' <<'PYTHON'
+import os, pathlib, sys, time, types
+sys.path[:0] = ["/src"]
+sys.modules["trustme"] = types.ModuleType("trustme")  # only for TLS
+from tests.fakes.telegram import TOKEN, FakeTelegram
+bot = FakeTelegram()
+pathlib.Path("/run/bot.new").write_text(f"{bot.url} {TOKEN}")
+os.rename("/run/bot.new", "/run/bot")
+while True:
+    said = pathlib.Path("/run/say")
+    if said.exists():
+        bot.say(4711, said.read_text().strip())
+        said.unlink()
+    pathlib.Path("/run/sent").write_text("\n".join(bot.texts(4711)))
+    time.sleep(0.1)
+PYTHON
+inside systemd-run --quiet --unit=bot /usr/bin/python3 -B /root/bot.py
+until_true 10 '[ -e /run/bot ]' || failed "the bot does not start"
+online() { inside systemctl show doorpi-online --property="$1" --value; }
+began=$(now)
+inside sh -s <<'SH'
+read -r url token </run/bot
+cat >>/etc/doorpi/doorpi.toml <<TOML
+[telegram]
+token = "$token"
+base_url = "$url"
+notify = { 4711 = ["changed", "fault"] }
+[[telegram.user]]
+id = 4711
+holder = "Ken Sato"
+TOML
+SH
+until_true 60 'systemctl -q is-active doorpi-online' &&
+    passed "tables are added: it starts by itself, in $(since "$began")" ||
+    failed "not started: $(online ActiveState), $(online ConditionResult)"
+until_true 15 'systemctl show doorpi-online -P StatusText | grep -q "telegram: ok.*4711: ok"' &&
+    passed "its status: $(online StatusText)" || failed "its status: $(online StatusText)"
+chat() { # TEXT WORDS: what a person writes, and what the answer has
+    inside sh -c "echo '$1' >/run/say.new; mv /run/say.new /run/say"
+    until_true 30 "grep -q '$2' /run/sent" && passed "$1: $2" || {
+        failed "$1: no $2: $(inside tail -2 /run/sent)"
+        inside journalctl -u doorpi-online -n 5 -o cat --no-pager
+    }
+}
+chat /open "unlocked"
+chat /lock ": locked"
+inside doorpi lockdown on >/dev/null
+inside doorpi lockdown off >/dev/null
+until_true 30 "grep -q lockdown-on /run/sent" && passed "a notice arrives" ||
+    failed "no notice: $(inside cat /run/sent)"
+passed "its memory: $(($(inside cat "/proc/$(online MainPID)/status" |
+    sed -n 's/VmRSS:[^0-9]*\([0-9]*\) kB/\1/p') / 1024)) MB"
+pid=$(online MainPID)
+inside systemctl stop doorpi
+inside systemctl start doorpi
+sleep 1
+tap_ends unlocked
+chat /lock "Container: locked"
+[ "$(online MainPID)" = "$pid" ] && passed "it went on while the door was restarted" ||
+    failed "another process"
+began=$(now)
+inside systemctl stop doorpi-online
+passed "systemctl stop: $(since "$began"), $(online Result)"
+inside systemctl start doorpi-online
+before=$(inside sha256sum "$toml")
+
+################################################################################
 step "upgrades"
 ################################################################################
 
@@ -589,9 +661,13 @@ runs_version() {
         failed "version $1 is not running"
 }
 
+online_pid=$(online MainPID)
 version next 's/^__version__ = .*/__version__ = "0.2.0"/'
 install /next/systemd/install.sh && passed "an upgrade" || failed "an upgrade: exit code $?"
 runs_version 0.2.0
+until_true 30 "[ \$(systemctl show doorpi-online -P MainPID) != $online_pid ] &&
+    systemctl -q is-active doorpi-online" && passed "and doorpi-online with it" ||
+    failed "doorpi-online: $(online ActiveState)"
 sleep 1
 tap_ends unlocked
 
@@ -792,7 +868,8 @@ check "the owner's own modprobe line has survived all that" \
 inside sh /src/systemd/uninstall.sh || failed "uninstall.sh: exit code $?"
 check "the program, the unit and the rules are gone" sh -c \
     'for path in /opt/doorpi /usr/local/bin/doorpi /etc/systemd/system/doorpi.service \
-        /etc/systemd/system/doorpi-clock.service /run/doorpi-clock \
+        /etc/systemd/system/doorpi-clock.service /run/doorpi-clock /run/doorpi \
+        /etc/systemd/system/doorpi-online.service /etc/systemd/system/doorpi-online.path \
         /etc/udev/rules.d/60-doorpi.rules /etc/modprobe.d/doorpi-readers.conf \
         /etc/sysusers.d/doorpi.conf
     do [ ! -e $path ] || { echo $path; exit 1; }; done'
