@@ -13713,7 +13713,7 @@ class Cobot:
         self._list_rate = CallRate(self.calls_per_min)
         self._rate = CallRate(self.calls_per_min)
         self._log_looks, self._accept_looks = Every(self.log_every_s), Every(2.0)
-        self._refreshes = Every(self.refresh_every_s)
+        self._refreshes, self._lost_logged = Every(self.refresh_every_s), Every(600.0)
         self._day = date.min
         self._unknown: dict[Uid, float] = {}  # when Cobot did not know a card
         self._list_trouble = self._other_trouble = ""
@@ -13979,8 +13979,11 @@ class Cobot:
             self._desk.enter_context(only_door(self._folder))
             inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
             self._requests = self._desk.enter_context(contextlib.closing(inbox))
-        requests = self._requests
-        if not (request := requests.poll(self._clock.monotonic())):
+        requests, now = self._requests, self._clock.monotonic()
+        request = requests.poll(now)
+        if requests.trouble and self._lost_logged.is_due(now):
+            log.warning("%s: %s", self.name, requests.trouble)
+        if request is None:
             return
         uid, row, answer = Uid(request.identifier), None, Answer(False, [])
         self._api.by = request.good_until - 0.2  # for the way back
