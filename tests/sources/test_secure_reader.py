@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -70,22 +71,29 @@ def test_card_proves_itself_through_each_reader(field, bench_of, shown, proof):
     assert [command.value for _, command in bench.lock.sent] == ["unlock", "lock"]
 
 
-@pytest.mark.parametrize(
-    "shown",
-    [lambda: copy_of(KEN), lambda: copy_of(KEN, "classic"), lambda: copy_of(KEN, "ntag424"),
-     lambda: rogue("endless-wait", uid=KEN), lambda: rogue("endless-chain", uid=KEN),
-     lambda: rogue("garbled", uid=KEN), lambda: rogue("silent-from-frame-0", uid=KEN),
-     lambda: rogue("silent-from-frame-3", uid=KEN), lambda: rogue("empty", uid=KEN)],
-    ids=["NTAG 213", "Classic", "blank NTAG 424", "waits", "chains", "garbled", "silent",
-         "silent at the end", "empty"],
-)  # fmt: skip
-def test_copy_is_denied_and_the_reader_goes_on(field, bench_of, shown):
-    bench = bench_of(field)
+COPIES = {
+    "an NTAG 213": lambda: copy_of(KEN),
+    "a Classic": lambda: copy_of(KEN, "classic"),
+    "a blank NTAG 424": lambda: copy_of(KEN, "ntag424"),
+    **{
+        name: functools.partial(rogue, name, uid=KEN)
+        for name in (
+            "endless-wait", "endless-chain", "garbled", "silent-from-frame-0",
+            "silent-from-frame-3", "empty",
+        )
+    },
+}  # fmt: skip
 
-    assert tap(field, bench, shown()).reason in (
-        Reason.NO_PROOF, Reason.WRONG_PROOF, Reason.CARD_MOVED,
-    )  # fmt: skip
-    assert (bench.lock.sent, bench.is_lost) == ([], False)
+
+def test_copies_are_denied_and_the_reader_goes_on(field, bench_of, monkeypatch):
+    monkeypatch.setattr(doorpi.Denials, "same_lines", 99)
+    bench = bench_of(field)
+    denied = Reason.NO_PROOF, Reason.WRONG_PROOF, Reason.CARD_MOVED
+
+    for name, copy in COPIES.items():
+        assert tap(field, bench, copy()).reason in denied, name
+        assert (bench.lock.sent, bench.is_lost) == ([], False), name
+
     assert tap(field, bench, kens_card()).result is Result.UNLOCKED
 
 
