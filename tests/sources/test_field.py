@@ -141,7 +141,6 @@ GARBAGE = {
     "zeros": bytes(64),
     "the field goes off": b"RFOFF",
     "another technology": b"106B 26",
-    "FeliCa": b"212F 0600ffff0100",
     "a technology of no reader": b"999Z 26",
     "huge": b"106A " + b"26" * 30_000,
 }

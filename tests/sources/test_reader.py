@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -480,6 +481,7 @@ def test_close_releases_a_serial_device_that_does_not_answer():
 
     reader = NfcReader("tty:S0:pn532")
     reader._frontend = frontend = Frontend()
+    reader._targets = repeat([None])
 
     with pytest.raises(ReaderLost, match=r"^tty:S0:pn532: input/output error$"):
         reader.sense()

@@ -9,6 +9,7 @@ import errno
 import gc
 import os
 import threading
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -377,6 +378,7 @@ def test_a_lost_usb_readers_claim_is_released():
 
     reader = NfcReader("usb:054c:06c3")
     reader._frontend = SimpleNamespace(device=device, sense=gone)
+    reader._targets = repeat([None])
 
     with pytest.raises(ReaderLost, match="usb:054c:06c3: no such device"):
         reader.sense()
