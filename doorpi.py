@@ -2514,7 +2514,7 @@ class Parser:
         made, names = dict[str, T](), set[str]()
         for where, table in self.entries(name):
             values = self.table(where, table, TABLES[name])
-            own = values.get("name", "") if name not in ONLINE else ""
+            own = values.get("name", "")
             if own and not re.fullmatch(r"[\w .-]+", own):
                 words = "a name has letters, digits, spaces, dots, - and _"
                 self.report(f"{where}.name", f" = {_shown(own)}: {words}")
@@ -12758,7 +12758,9 @@ JAPANESE: dict[str, str] = {
     "unknown card": "未登録のカード", "unknown code": "不明なコード",
     "unknown user": "不明なユーザー", "everybody": "全員", "auto-relock": "自動施錠",
     "Trouble": "障害", "Solved": "復旧",
-    "the door's program is not running": "ドアのプログラムが動いていません",
+    "door": "ドアのプログラムが動いていません", "lights": "ランプが使えません",
+    "clock": "時計が未設定です", "calls": "APIの残り回数が少なくなっています",
+    "door-key": "カードの鍵が使えません",
 }  # fmt: skip
 
 
@@ -12835,9 +12837,10 @@ class Digest:
             names = (each for each in NOTICES if subject in NOTICES[each].troubles)
             name = next(names, "")
             if subject not in told and name in self._wanted and now - since >= lasts_s:
-                words = spoken(troubles[subject], self._language)
-                if self._language == "ja" and subject in list(Signal):
-                    words = MEANINGS_JA[Signal(subject)]
+                words = troubles[subject]
+                if self._language == "ja":
+                    signs = {sign.value: ja for sign, ja in MEANINGS_JA.items()}
+                    words = signs.get(subject) or JAPANESE.get(subject, words)
                 told[subject] = name, words
                 self._tell(name, f"trouble {subject}", at, self._now("Trouble", words))
         for subject in told.keys() - troubles.keys():
@@ -12996,7 +12999,8 @@ class Notices:
 
     def _deliver(self, digest: Digest, at: datetime) -> None:
         try:
-            self._send(digest.message(self._office.config.door.name, at))
+            door = printable(self._office.config.door.name)
+            self._send(digest.message(door, at))
         except Unavailable as error:
             status = error.reply.status if error.reply else 0
             if 400 <= status < 500 and status not in (408, 429):

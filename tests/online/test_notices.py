@@ -391,6 +391,18 @@ def test_each_trouble_has_its_notice(office, owner, subject, notice):
     assert found == [notice] * bool(notice)
 
 
+def test_each_trouble_is_told_in_japanese(office):
+    receiver = Receiver(office, language="ja")
+    subjects = [s for notice in NOTICES.values() for s in notice.troubles]
+    troubles = dict.fromkeys(subjects, "words")
+    office.troubles = lambda: troubles
+    receiver.step()
+    receiver.step(400)
+
+    assert len(receiver.lines) == len(subjects) > 9
+    assert [line for line in receiver.lines if "words" in line] == []
+
+
 def test_door_that_does_not_run_is_told_after_minutes(office, owner):
     office.troubles = lambda: LOST
     owner.steps(70)

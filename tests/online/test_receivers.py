@@ -216,6 +216,14 @@ def settings(events: str) -> str:
     return f'[lock]\nkind = "relay"\n{table}'
 
 
+def test_settings_give_each_receiver_a_name_of_its_own():
+    """By which its bookmark is found again."""
+    table = settings('["fault"]').replace("url", 'name = "ops"\nurl')
+
+    with pytest.raises(ConfigError, match="another notify has this name"):
+        parse_config(table + table[table.index("[[notify]]") :].join("\n\n"))
+
+
 def test_settings_may_name_every_notice():
     assert parse_config(settings(str(list(NOTICES)))).online
 
