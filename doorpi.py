@@ -14381,7 +14381,8 @@ class Telegram:
         if is_told or (is_strange and self._strangers.wait_s(now)):
             return False
         _put(self._refused_at, user, now + self.refused_every_s[is_strange], 1_000)
-        log.info("%s: telegram:%d wrote, but: %s", self.name, user, word)
+        refused = "%s: a message from telegram:%d was refused: %s"
+        log.info(refused, self.name, user, word)
         return True
 
     def _attend_to(self, new: Collection[int], arrived: float) -> None:
