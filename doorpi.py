@@ -13974,16 +13974,21 @@ class Cobot:
 
     # -- questions of the door
 
-    def _serve_door(self, at: datetime) -> None:
-        """Answer the door, which asks only while this process holds the folder."""
-        if self._space is None:
-            return
+    def _open_desk(self) -> InboxSource | None:
+        """The door asks only while this process holds the folder."""
         if self._requests is None or not is_running(self._folder):
             self._close_desk()
-            self._desk.enter_context(only_door(self._folder))
-            inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
-            self._requests = self._desk.enter_context(contextlib.closing(inbox))
-        requests, now = self._requests, self._clock.monotonic()
+            with contextlib.suppress(AlreadyRunning):  # the door looks just now
+                self._desk.enter_context(only_door(self._folder))
+                inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
+                self._requests = self._desk.enter_context(contextlib.closing(inbox))
+        return self._requests
+
+    def _serve_door(self, at: datetime) -> None:
+        requests = self._open_desk() if self._space else None
+        if requests is None or self._space is None:
+            return
+        now = self._clock.monotonic()
         request = requests.poll(now)
         if requests.trouble and self._lost_logged.is_due(now):
             log.warning("%s: %s", self.name, requests.trouble)

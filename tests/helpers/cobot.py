@@ -44,6 +44,8 @@ class CobotDesk:
 
     def start(self, **table: object) -> None:
         """As at a start of `doorpi online`."""
+        if hasattr(self, "service"):
+            self.service.close()
         self.table |= table
         url = self.server.base_url
         lines = {"subdomain": SUBDOMAIN, "token": TOKEN, "base_url": url}
