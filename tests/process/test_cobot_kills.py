@@ -13,8 +13,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 import doorpi
 from doorpi import (
     Circumstances,
@@ -95,7 +93,6 @@ class Weather:
             server.fail_at(name, self.chance.choice(("cut-after", "html", "503")))
 
 
-@pytest.mark.realtime
 def test_a_hundred_kills_check_nobody_in_twice_and_shut_nobody_out(tmp_path):
     chance, clock = random.Random(17), RealTime()
     server = FakeCobot(clock)
