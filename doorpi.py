@@ -4,7 +4,6 @@
 # dependencies = [
 #     "nfcpy>=1.0.4",
 #     "gpiozero>=1.6.2",
-#     "requests>=2.28.1",
 #     "tomli-w>=1.0.0",
 #     "cryptography>=38.0.4",
 #     "segno>=1.4.1",

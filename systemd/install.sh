@@ -116,7 +116,7 @@ installed() {
 
 # Everything with compiled parts comes from apt: there are no other binaries for a Pi Zero, and
 # compiling on it takes too long. No package of the owner is removed.
-must="python3 python3-pip python3-gpiozero python3-requests python3-cryptography"
+must="python3 python3-pip python3-gpiozero python3-cryptography"
 must="$must libusb-1.0-0 ca-certificates"
 may="python3-lgpio python3-tomli-w python3-segno"
 what_it_costs() { # ... to be without that package

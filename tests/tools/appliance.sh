@@ -811,7 +811,7 @@ inside systemctl restart doorpi
 runs_version 0.6.0
 sleep 1
 tap_ends unlocked
-inside sh -c 'apt-get -q -y remove python3-gpiozero python3-requests' >/dev/null 2>&1
+inside sh -c 'apt-get -q -y remove python3-gpiozero' >/dev/null 2>&1
 offline() { inside unshare --net sh /far/systemd/install.sh --no-start --offline-wheels /wheels; }
 said=$(offline 2>&1) && failed "packages are missing, and exit code 0"
 bring=$(printf '%s\n' "$said" | sed -n '$s/^doorpi: \(mkdir debs; \)sudo /\1/p')
@@ -832,7 +832,7 @@ if [ -n "$upgrade" ]; then
     inside sh -c "sed -i 's/$suite/$upgrade/g' /etc/apt/sources.list
         export DEBIAN_FRONTEND=noninteractive; apt-get -q update
         apt-get -q -y --no-install-recommends install python3 python3-gpiozero \
-            python3-requests python3-cryptography python3-tomli-w python3-pip" \
+            python3-cryptography python3-tomli-w python3-pip" \
         >"$work/upgrade" 2>&1 </dev/null || {
         failed "apt-get"
         tail -5 "$work/upgrade"

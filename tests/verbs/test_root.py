@@ -36,7 +36,6 @@ for module in (
     "gpiozero",
     "grp",
     "nfc.clf",
-    "requests",
     "tomli_w",
 ):
     importlib.import_module(module)
