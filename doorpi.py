@@ -13044,7 +13044,7 @@ class TelegramBot:
 
     message_every_s = 1.0  # to one chat.  Source: Bots FAQ
     barred_s = 600.0  # after the server did not know the token
-    call_s = 15.0
+    call_s, longest_wait_s = 15.0, 10.0
 
     def __init__(self, table: TelegramConfig, clock: Clock) -> None:
         token, self._clock = table.token.text, clock
@@ -13084,18 +13084,22 @@ class TelegramBot:
 
     def send(self, chat: int, text: str, **more: object) -> None:
         """Send plain text (names are data), once the chat may get a message.  Raises:
-        Unavailable."""
+        Unavailable, also where that is not soon."""
         with self._guard:
             now = self._clock.monotonic()
             self._next_at = {c: at for c, at in self._next_at.items() if at > now}
             begins = self._next_at.get(chat, now)
+            if begins - now > self.longest_wait_s:
+                words = "this chat must be left alone"
+                raise Unavailable(words, begins - now, is_unsent=True)
             self._next_at[chat] = begins + self.message_every_s
         self._clock.sleep(begins - now)
         values, pause_s = {"chat_id": chat, "text": text[:4000]}, self.message_every_s
         try:
             self.call("sendMessage", dict, {**values, "protect_content": True, **more})
         except Unavailable as error:
-            pause_s = max(pause_s, error.after_s)
+            if error.reply and error.reply.status == 429:
+                pause_s = max(pause_s, error.after_s)
             raise
         finally:
             with self._guard:

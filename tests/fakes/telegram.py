@@ -55,6 +55,9 @@ FAULTS: dict[str, Fault] = {
     "409": Fault(reply=no(409, TERMINATED)),
     "421": Fault(reply=no(421, "Misdirected Request")),
     "429": Fault(reply=no(429, "Too Many Requests: retry after 1", retry_after=1)),
+    "429-long": Fault(
+        reply=no(429, "Too Many Requests: retry after 40", retry_after=40)
+    ),
     "500": Fault(reply=no(500, "Internal Server Error")),
     "500-after": Fault(acts=True, reply=no(500, "Internal Server Error")),
     "502": Fault(reply=Reply(502, b"<html><h1>502 Bad Gateway</h1></html>")),

@@ -142,6 +142,12 @@ class ChatRoom:
         self.settle()
         return self.bot.texts(user)[before:]
 
+    def hear_only(self, user: int, text: str) -> list[str]:
+        """``hear`` while somebody else's answer is still to come."""
+        self.bot.say(user, text)
+        wait_for(lambda: self.step() == "" and self.bot.texts(user), "the answer")
+        return self.bot.texts(user)
+
     def close(self) -> None:
         self.service.close()
         wait_for(lambda: not self.service._at_once, "the ends of the threads")

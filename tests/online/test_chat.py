@@ -652,6 +652,20 @@ def test_an_answer_that_was_surely_not_sent_is_sent_later(room, fault):
     assert len(room.asked) == 1
 
 
+def test_a_chat_that_must_be_left_alone_is_left_alone_and_nobody_waits(room):
+    room.bot.faults["sendMessage"] = ["429-long"]
+    room.bot.say(KEN, "/open")
+    wait_for(lambda: room.step() == "" and len(room.bot.calls) > 9, "some polls")
+
+    assert room.hear_only(MIKA, "/open") == ["Office 4F: unlocked"]
+    assert len(room.bot.made("sendMessage")) == 2  # the refused one is not repeated yet
+
+    room.clock.ahead_s = 41
+    room.settle()
+    assert room.bot.texts(KEN) == ["Office 4F: unlocked"]
+    assert len(room.asked) == 2
+
+
 def test_somebody_who_blocked_the_bot_holds_nobody_up(room):
     room.bot.faults["sendMessage"] = ["403"]
 
