@@ -13468,13 +13468,13 @@ class Space:
         return found
 
     def cards(
-        self, at: datetime, check_ins: Mapping[str, datetime]
+        self, at: datetime, check_ins: Mapping[str, datetime], only: str = ""
     ) -> Iterator[Credential]:
-        """Everybody who has a card, and when they may enter, as of ``at``.
-        ``check_ins`` are today's, by membership: until when each holds."""
+        """Everybody who has a card, or only one member, and when they may enter, as of
+        ``at``.  ``check_ins`` are today's, by membership: until when each holds."""
         until = at + timedelta(seconds=self._config.trust_for_s)
         for uid, (member, *others) in self.tokens.items():
-            if who := self.members.get(member):
+            if only in ("", member) and (who := self.members.get(member)):
                 rule = Membership(member, "", until, Reason.AMBIGUOUS)
                 if not others:
                     rule = self._rule(rule, at, check_ins)
@@ -13957,11 +13957,10 @@ class Cobot:
 
     def _relist(self, member: str, at: datetime) -> Membership | None:
         """List a member as known by now; returns when and why not they may enter."""
-        rule = None
-        for card in self._space.cards(at, self._checked_in(at)) if self._space else ():
-            if card.membership and card.membership.id == member:
-                self._office.synced.put(self.name, card)
-                rule = card.membership
+        rule, known = None, self._space and self._space.cards
+        for card in known(at, self._checked_in(at), member) if known else ():
+            self._office.synced.put(self.name, card)
+            rule = card.membership
         return rule
 
     def _spend(self, calls: Calls[T]) -> T | None:
