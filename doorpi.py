@@ -10075,13 +10075,14 @@ class NamedFiles:
 
 
 def named_files(
-    config: Config, path: Path, environ: Mapping[str, str]
+    config: Config, path: Path, environ: Mapping[str, str], *, online: bool = False
 ) -> Iterator[tuple[str, Path]]:
-    """Each key of the door that holds a secret or names certificates, such as
-    ``lock.api_key``, and the file: perhaps ``path`` itself."""
+    """Each key of the door, or of `doorpi online`, that holds a secret or names
+    certificates, such as ``lock.api_key``, and the file: perhaps ``path`` itself."""
     files = NamedFiles(path, environ)
     doors: dict[str, Table] = {**locks_of(config), **authorities_of(config)}
-    for where, table in {**doors, "proof": config.proof}.items():
+    doors["proof"] = config.proof
+    for where, table in (config.online if online else doors).items():
         for key, value in table.items():
             if value and (key == "ca_file" or isinstance(value, Secret)):
                 name = files.name(key, value)
@@ -16207,8 +16208,11 @@ def _what_changes(path: Path, config: Config, enquiry: Enquiry) -> Iterator[str]
 def _notes(path: Path, config: Config) -> Iterator[str]:
     """What the owner should know about settings without a problem."""
     yield from doubtful_settings(config)
-    for place, file in named_files(config, path, os.environ):
-        if not place.endswith(".ca_file") and file.stat().st_mode & 0o004:
+    online = [*named_files(config, path, os.environ, online=True)]
+    yield from (f"{words}; {do}" for words, do in unreadable(f for _, f in online))
+    for place, file in (*named_files(config, path, os.environ), *online):
+        is_secret = not place.endswith(".ca_file") and os.path.lexists(file)
+        if is_secret and file.stat().st_mode & 0o004:
             yield f"{place}: {file} can be read by everybody; chmod o-r {file}"
     for key in (*(f"{card}.uid" for card in config.examples), *_examples(config)):
         yield f"{key}: still the example value; put in your own"
@@ -16892,6 +16896,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     clock, folder = SystemClock(), Path(config.door.state_dir)
     store, runs = make_store(config), is_running(folder)
     named = [*named_files(config, path, os.environ)]
+    named += named_files(config, path, os.environ, online=True)
     needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
     held = (file for place, file in named if not place.endswith(".ca_file"))
     secret = [*dict.fromkeys([path, *held])]

@@ -377,6 +377,20 @@ def test_check_judges_as_the_service_and_says_what_mends_it(office):
     assert "lock.key cannot be read: no such file" in said
 
 
+def test_check_notes_a_key_of_online_that_the_service_cannot_read(office):
+    """The door works without it."""
+    path = office.settings.with_name("bot.key")
+    path.write_text("1:x\n")
+    path.chmod(0o640)
+    with office.settings.open("a") as file:
+        file.write('\n[telegram]\ntoken = { file = "bot.key" }\n')
+
+    code, said = office.does("check")
+
+    assert code == 0
+    assert f"cannot read {path}; sudo chgrp {SERVICE} {path}; sudo chmod" in said
+
+
 def test_check_names_a_database_that_the_service_cannot_write(office):
     office.does("lockdown", "on")
     os.chown(office.state / "cards.db", 0, 0)
