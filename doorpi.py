@@ -15379,10 +15379,10 @@ def _cobot_findings(
     token, www = table.token.text, table.site_url or "https://www.cobot.me"
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(contextlib.closing(OnlineStore(folder / "online.db")))
-        api = stack.enter_context(contextlib.closing(CobotApi(table, clock)))
-        site = stack.enter_context(
-            contextlib.closing(WebClient(www, clock, {}, [token]))
-        )
+        api = CobotApi(table, clock, own if own.exists() else None)
+        site = WebClient(www, clock, {}, [token])
+        for each in (api, site):
+            stack.enter_context(contextlib.closing(each))
         do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
         try:
             api.get("/health", dict, may_lack=True)
@@ -15393,9 +15393,7 @@ def _cobot_findings(
             said = site.json(dict, "GET", path).get("scope", [])
             scopes = said.split() if isinstance(said, str) else said
             missing = ", ".join(sorted(set(needed) - {*scopes}))
-            words = (
-                f"the token lacks {missing}" if missing else "the token has its scopes"
-            )
+            words = f"the token {f'lacks {missing}' if missing else 'has its scopes'}"
             yield Finding(FAIL if missing else OK, where, words, do * bool(missing))
         except Unavailable as error:
             yield Finding(FAIL, where, str(error), do)
@@ -15409,12 +15407,9 @@ def _list_findings(
     with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
         count, read_at = len([*synced.cards(where)]), synced.read_at(where)
     age_s = (clock.now() - read_at).total_seconds() if read_at else inf
-    words = (
-        f"{counted(count, 'card')}, read {age_s / 60:.0f} min ago" if read_at else ""
-    )
-    is_old = age_s > 3 * interval_s
-    do = "see above why; until trust_for_s is over they open" * is_old
-    yield warn_if(do, where, words or "no list was read yet")
+    ago = f"read {age_s / 60:.0f} min ago" if read_at else "never read"
+    do = "see above why; it opens until trust_for_s is over" * (age_s > 3 * interval_s)
+    yield warn_if(do, where, f"{counted(count, 'card')}, {ago}")
     for found in json.loads(own.recall(f"findings {where}") or "[]"):
         yield warn_if("correct that in the settings, or at Cobot", where, found)
     rows = map(json.loads, own.noted("check-in ").values())
