@@ -8431,8 +8431,8 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 class NotProven(Exception):
-    """A card did not prove itself, or did not do what it was told, for ``reason``; the
-    text is for people.  ``status`` is the last byte of its answer."""
+    """A card did not prove itself, or refused a command, for ``reason``; the text is
+    for people.  ``status`` is the last byte of its answer."""
 
     def __init__(self, reason: Reason, words: str, status: int = 0) -> None:
         super().__init__(words)
@@ -8449,12 +8449,12 @@ DONE, MORE, UNKNOWN_COMMAND = 0x00, 0xAF, 0x1C
 FWT_S = 4096 / 13_560_000  # for FWI 0
 
 
-class Contact:
-    """Commands for the card that is selected, as blocks of ISO-DEP.
+class IsoDep:
+    """Commands for the selected card, as blocks of ISO-DEP.
 
-    A card may ask for more time, or go on answering, for ever; so everything has a
-    limit.  A frame that gets no answer is asked for once more.  ``is_challenged`` once
-    an authentication has begun, of which there may be one in a presentation.
+    A card may ask for more time, or extend its answer, for ever: time, frames and bytes
+    are limited.  A frame that gets no answer is requested once more.  ``is_challenged``
+    is True once an authentication has begun; a presentation may have only one.
 
     Source: ISO/IEC 14443-4, 5 (activation) and 7 (blocks; 7.5.5 has the rules).
     """
@@ -8471,17 +8471,17 @@ class Contact:
         most_frames: int = 12,
     ) -> None:
         self._exchange, self._monotonic = exchange, monotonic
-        self.allow(most_s, most_frames)
+        self.renew(most_s, most_frames)
         self._number, self._wait_s = 0, 0.0
         self.is_challenged = False
 
-    def allow(self, most_s: float = 1.0, most_frames: int = 12) -> None:
-        """From now on, there is so much time, and there may be so many frames."""
+    def renew(self, most_s: float = 1.0, most_frames: int = 12) -> None:
+        """Start the limits again, with so many seconds and frames."""
         self._ends_at = self._monotonic() + most_s
         self._frames, self._waits = most_frames, self.most_waits
 
     def activate(self) -> None:
-        """Begin with a card that was just selected: RATS, for frames of 256 bytes.
+        """Activate a card that was just selected: RATS, for frames of 256 bytes.
         Raises: NotProven."""
         self._number, self._wait_s = 0, 16 * FWT_S
         try:
@@ -8490,10 +8490,10 @@ class Contact:
             raise NotProven(Reason.CARD_MOVED, str(error)) from None
         if not ats or ats[0] != len(ats):
             raise NotProven(Reason.NO_PROOF, "its ATS makes no sense")
-        # A command goes in one frame of up to 64 bytes, FSCI 5.  A card that turned out
-        # to take less in the middle of an authentication would count it as failed.
+        # A command is one frame of up to 64 bytes, FSCI 5.  A card that accepts less
+        # would count an authentication that is cut off as failed.
         if len(ats) == 1 or ats[1] & 0x0F < 5:
-            raise NotProven(Reason.NO_PROOF, "it takes too short commands")
+            raise NotProven(Reason.NO_PROOF, "it accepts only short commands")
         if ats[1] & 0x20:  # it has TB(1), after a TA(1) or not
             waits = ats[2 + (ats[1] >> 4 & 1) :][:1] or b"\x40"
             self._wait_s = FWT_S * 2 ** (waits[0] >> 4)
@@ -8538,9 +8538,9 @@ class Contact:
                 factor = self._more_time(answer)
                 sent, wait_s = bytes([0xF2, factor]), self._wait_s * factor
             elif kind == 0xA2 | (self._number ^ 1) and is_repeated:
-                sent, wait_s = block, self._wait_s  # it had not heard it
+                sent, wait_s = block, self._wait_s  # the card had not received it
             else:
-                raise NotProven(Reason.NO_PROOF, "its answer is no block that fits")
+                raise NotProven(Reason.NO_PROOF, "its answer is not the expected block")
 
     def _more_time(self, answer: bytes) -> int:
         """How many times as long the card asks to wait."""
@@ -8549,12 +8549,12 @@ class Contact:
         if self._waits < 0:
             raise NotProven(Reason.CARD_MOVED, "it asked for more time too often")
         if not 1 <= factor <= 59:
-            raise NotProven(Reason.NO_PROOF, "its answer is no block that fits")
+            raise NotProven(Reason.NO_PROOF, "its answer is not the expected block")
         return factor
 
     def ask(self, code: int, data: bytes = b"", status: int = DONE) -> bytes:
-        """What the card answers to a command of DESFire's in ISO 7816 wrapping.
-        Raises: NotProven, also where the status is not 91 and ``status``."""
+        """The answer to a native DESFire command in ISO 7816 wrapping.  Raises:
+        NotProven, also for any status but 91 and ``status``."""
         size = bytes([len(data)]) if data else b""
         answer = self.send(bytes([0x90, code, 0, 0]) + size + data + b"\x00")
         if answer[-2:] == bytes([0x91, status]):
@@ -8584,8 +8584,8 @@ ZERO = bytes(16)
 
 
 def load_aes() -> None:
-    """Import what the functions below need, which takes a slow Pi seconds.  Without it
-    the first proof says what is wrong."""
+    """Import the library of the functions below, which takes seconds on a slow Pi.  If
+    it is missing, the first proof reports that."""
     with contextlib.suppress(ImportError):
         import cryptography.hazmat.primitives.ciphers
         import cryptography.hazmat.primitives.cmac  # noqa: F401
@@ -8607,8 +8607,8 @@ decrypt = functools.partial(aes_cbc, decrypts=True)
 def card_key(
     master: bytes, uid: Uid, proof: str, generation: int, number: int = DOOR_KEY
 ) -> bytes:
-    """A key of one card.  Source: NXP AN10922, 2.2 (AES-128), which is a CMAC for the
-    19 bytes or more that there are with a UID of 7."""
+    """A key of one card.  Source: NXP AN10922, 2.2 (AES-128); its input of at least 19
+    bytes, with a UID of 7, makes that a plain CMAC."""
     numbers = bytes([number, generation])
     return cmac(
         master, b"\x01" + bytes.fromhex(uid) + APPLICATIONS[proof] + b"DoorPi" + numbers
@@ -8616,39 +8616,40 @@ def card_key(
 
 
 def authenticate(
-    contact: Contact, number: int, key: bytes, *, is_ev1: bool = False
+    isodep: IsoDep, number: int, key: bytes, *, is_ev1: bool = False
 ) -> Session:
-    """Have the card prove that it has ``key``: AuthenticateEV2First, or AuthenticateAES
-    of a DESFire EV1, which chains the blocks of both sides.  The proof is our random
-    number in the answer; the status proves nothing.  Raises: NotProven."""
+    """Have the card prove that it has ``key``: AuthenticateEV2First, or the
+    AuthenticateAES of a DESFire EV1, whose CBC spans both directions.  The proof is our
+    random number in the answer; the status proves nothing.  Raises: NotProven."""
     begin, more = (0xAA, b"") if is_ev1 else (0x71, b"\x00")
-    challenge = contact.ask(begin, bytes([number]) + more, MORE)
-    contact.is_challenged = True
+    challenge = isodep.ask(begin, bytes([number]) + more, MORE)
+    isodep.is_challenged = True
     if len(challenge) != 16:
         raise NotProven(Reason.NO_PROOF, "its challenge has a wrong length")
     theirs, ours = decrypt(key, challenge), os.urandom(16)
     sent = encrypt(key, ours + theirs[1:] + theirs[:1], challenge if is_ev1 else ZERO)
-    answer = contact.ask(0xAF, sent)
+    answer = isodep.ask(0xAF, sent)
     start, size = (0, 16) if is_ev1 else (4, 32)
     clear = answer
     if len(answer) == size:
         clear = decrypt(key, answer, sent[-16:] if is_ev1 else ZERO)
     if not hmac.compare_digest(clear[start : start + 16], ours[1:] + ours[:1]):
         raise NotProven(Reason.WRONG_PROOF, "it does not know the key")
-    return Session(contact, key, ours, theirs, clear[:4])
+    return Session(isodep, key, ours, theirs, clear[:4])
 
 
 class Session:
-    """What follows AuthenticateEV2First: commands with a MAC, data also enciphered.
+    """The session after AuthenticateEV2First: commands have a MAC, data may be
+    enciphered.
 
     Source: AN12196, 3.4 (session keys) and 3.5 (secure messaging).
     """
 
     def __init__(
-        self, contact: Contact, key: bytes, ours: bytes, theirs: bytes, name: bytes
+        self, isodep: IsoDep, key: bytes, ours: bytes, theirs: bytes, ti: bytes
     ) -> None:
-        """``name`` is the card's transaction identifier (TI)."""
-        self.contact, self._name, self.counter = contact, name, 0
+        """``ti`` is the card's transaction identifier."""
+        self.isodep, self._ti, self.counter = isodep, ti, 0
         mixed = bytes(a ^ b for a, b in zip(ours[2:8], theirs[:6], strict=True))
         both = ours[:2] + mixed + theirs[6:] + ours[8:]
         self.cipher_key = cmac(key, b"\xa5\x5a\x00\x01\x00\x80" + both)
@@ -8664,13 +8665,13 @@ class Session:
         is_full: bool = False,
         ends: bool = False,
     ) -> bytes:
-        """The data that the card answers, in CommMode.MAC, or Full (``is_full``).  A
-        command that ``ends`` the session, as ChangeKey of the key that was proven, has
-        an answer without MAC.  Raises: NotProven; the session is over then."""
+        """The data of the answer, in CommMode.MAC, or Full (``is_full``).  A command
+        that ``ends`` the session, such as ChangeKey of the authenticated key, has an
+        answer without a MAC.  Raises: NotProven, which ends the session too."""
         if is_full and data:
             data = encrypt(self.cipher_key, padded(data), self._iv(b"\xa5\x5a"))
         signed = bytes([code]) + self._state() + header + data
-        answer = self.contact.ask(code, header + data + self._mac(signed))
+        answer = self.isodep.ask(code, header + data + self._mac(signed))
         self.counter += 1
         if ends:
             return answer
@@ -8685,10 +8686,10 @@ class Session:
         return clear.rstrip(b"\x00").removesuffix(b"\x80")
 
     def _state(self) -> bytes:
-        return self.counter.to_bytes(2, "little") + self._name
+        return self.counter.to_bytes(2, "little") + self._ti
 
     def _iv(self, label: bytes) -> bytes:
-        state = label + self._name + self.counter.to_bytes(2, "little")
+        state = label + self._ti + self.counter.to_bytes(2, "little")
         return encrypt(self.cipher_key, state + bytes(8))
 
     def _mac(self, data: bytes) -> bytes:
@@ -8701,31 +8702,31 @@ def padded(data: bytes) -> bytes:
 
 
 class Prover:
-    """Has cards prove themselves with the door's key."""
+    """Makes cards prove that they have the key derived from the door's key."""
 
     def __init__(self, door_key: Secret, monotonic: Callable[[], float]) -> None:
         self._key = bytes.fromhex(door_key.text)
         self._monotonic = monotonic
-        self._ev1: set[Uid] = set()  # these take only the older command
+        self._ev1: set[Uid] = set()  # cards that know only AuthenticateAES
 
     def prove(
         self, who: Credential, exchange: Exchange, selects: Callable[[], bool]
     ) -> Reason | None:
-        """Why the selected card is not proven to be ``who``; None if it is.  Where it
-        does not answer, it is selected once again (``selects`` says whether it is still
-        there), unless it was challenged.  Raises: ReaderLost."""
-        contact = Contact(exchange, self._monotonic)
+        """Why the selected card is not proven to be ``who``; None if it is.  If it does
+        not answer and was not yet challenged, ``selects`` selects it once more; False:
+        it was removed.  Raises: ReaderLost."""
+        isodep = IsoDep(exchange, self._monotonic)
         try:
             if not self._key:
                 return Reason.PROOF_UNAVAILABLE
             key = card_key(self._key, who.uid, who.proof, who.generation)
             try:
-                self._prove(who, contact, key)
+                self._prove(who, isodep, key)
             except NotProven as error:
                 is_lost = error.reason is Reason.CARD_MOVED
-                if contact.is_challenged or not (is_lost and selects()):
+                if isodep.is_challenged or not (is_lost and selects()):
                     raise
-                self._prove(who, contact, key)
+                self._prove(who, isodep, key)
         except NotProven as error:
             return error.reason
         except ImportError as error:
@@ -8733,27 +8734,27 @@ class Prover:
             return Reason.PROOF_UNAVAILABLE
         return None
 
-    def _prove(self, who: Credential, contact: Contact, key: bytes) -> None:
-        contact.activate()
-        contact.select(who.proof)
+    def _prove(self, who: Credential, isodep: IsoDep, key: bytes) -> None:
+        isodep.activate()
+        isodep.select(who.proof)
         is_ev1 = who.uid in self._ev1
         try:
-            authenticate(contact, DOOR_KEY, key, is_ev1=is_ev1)
+            authenticate(isodep, DOOR_KEY, key, is_ev1=is_ev1)
         except NotProven as error:
-            is_old = error.status == UNKNOWN_COMMAND and not contact.is_challenged
+            is_old = error.status == UNKNOWN_COMMAND and not isodep.is_challenged
             if is_ev1 or not is_old or who.proof != "desfire":
                 raise
-            authenticate(contact, DOOR_KEY, key, is_ev1=True)
+            authenticate(isodep, DOOR_KEY, key, is_ev1=True)
             self._ev1.add(who.uid)
 
 
 # -- issuing
 
 
-GENERATION = 1  # of the keys that cards get
+GENERATION = 1  # of the keys that are written to cards
 EV1 = "DESFire EV1"
-#: What can be issued, by type and major version of its hardware: how it proves itself,
-#: its name, and how many keys it gets.  Source: GetVersion in the data sheets.
+#: The cards that can be issued, by type and major version of the hardware: the kind of
+#: proof, the name and the number of keys.  Source: GetVersion in the data sheets.
 MODELS: Mapping[bytes, tuple[str, str, int]] = {
     b"\x04\x30": ("ntag424", "NTAG 424 DNA", 5),
     b"\x01\x01": ("desfire", EV1, 2),
@@ -8772,45 +8773,44 @@ def crc(data: bytes) -> bytes:
 
 
 class CardWriter:
-    """Gives a secure card the keys of this door, or again those of a blank card.
+    """Writes the keys of this door to a secure card, or the factory's keys again.
 
     The version of a key says whose it is (0: the factory's), and a key is changed
-    completely or not at all.  So a card that was torn away is finished at its next tap.
-    Key 0, which may change the others, comes last.  Nothing is sent that cannot be
-    undone.
+    completely or not at all, so a card that was torn away is finished at its next tap.
+    Key 0, which may change the others, is last.  No command is irreversible.
     """
 
-    def __init__(self, proof: ProofConfig, uid: Uid, contact: Contact) -> None:
+    def __init__(self, proof: ProofConfig, uid: Uid, isodep: IsoDep) -> None:
         self._masters = proof.issuer_key.text, proof.door_key.text
-        self._uid, self._contact = uid, contact
+        self._uid, self._contact = uid, isodep
         self._proof, self._name, self._count = "", "", 0
         self._versions: list[int] = []
 
     def steps(self, target: int) -> Iterator[tuple[str, str]]:
-        """Bring all keys to the version ``target``.  Each step gives the card's kind of
-        proof and what was done, in words; the first changes nothing.  Each takes much
-        less than a second.  Raises: NotProven, ReaderLost, ImportError."""
-        contact = self._contact
-        contact.allow(most_frames=24)
-        contact.activate()
+        """Bring all keys to the version ``target``.  Each step yields the card's kind
+        of proof and what was done, in words, and takes much less than a second; the
+        first changes nothing.  Raises: NotProven, ReaderLost, ImportError."""
+        isodep = self._contact
+        isodep.renew(most_frames=24)
+        isodep.activate()
         self._identify()
         session = self._authenticate() if self._is_found(target) else None
         yield self._proof, f"{format_uid(self._uid)}: {self._name}"
-        contact.allow()  # the disk may have taken its time
+        isodep.renew()  # the disk may have been slow
         if session is None:
-            contact.ask(0x5A, bytes(3))
+            isodep.ask(0x5A, bytes(3))
             keys = bytes([0x0B, 0x80 | self._count])
-            contact.ask(0xCA, APPLICATIONS["desfire"] + keys)
+            isodep.ask(0xCA, APPLICATIONS["desfire"] + keys)
             self._is_found(target)
         elif self._proof == "ntag424":  # file 2: only key 0 may write it, or anybody
             rights = b"\x00\x00\xe0" if target else b"\x00\xe0\xee"
             session.command(0x5F, b"\x02", rights, is_full=True)
         for number in (*range(1, self._count), 0):
             if self._versions[number] != target:
-                contact.allow()
+                isodep.renew()
                 self._change(number, target)
                 yield self._proof, f"key {number} changed"
-        contact.allow()
+        isodep.renew()
         if not self._is_found(target) or {*self._versions} != {target}:
             raise NotProven(Reason.CARD_MOVED, "not all of its keys were changed")
         if target:
@@ -8818,7 +8818,7 @@ class CardWriter:
         yield self._proof, "all keys are right"
 
     def _identify(self) -> None:
-        """GetVersion: what card it is.  Raises: NotProven."""
+        """GetVersion: which card it is.  Raises: NotProven."""
         try:
             hardware = self._contact.ask(0x60, status=MORE)
         except NotProven as error:
@@ -8833,8 +8833,8 @@ class CardWriter:
         self._proof, self._name, self._count = model
 
     def _is_found(self, target: int) -> bool:
-        """Select the application, and read the versions of its keys; False where a
-        DESFire does not have it yet.  Raises: NotProven."""
+        """Select the application and read the versions of its keys; False if a DESFire
+        does not have it yet.  Raises: NotProven."""
         try:
             self._contact.select(self._proof)
         except NotProven as error:
@@ -8857,8 +8857,8 @@ class CardWriter:
         return authenticate(self._contact, number, key, is_ev1=is_ev1)
 
     def _change(self, number: int, target: int) -> None:
-        """ChangeKey, in a session of its own.  For key 0, which ends the session, the
-        answer has no MAC, and the key stands alone."""
+        """ChangeKey, in a new session.  That of key 0 ends the session, and carries the
+        new key alone, without the old one."""
         session, header = self._authenticate(), bytes([number])
         old, new = (self._key(number, v) for v in (self._versions[number], target))
         mixed = bytes(a ^ b for a, b in zip(old, new, strict=True)) if number else new
@@ -8872,15 +8872,15 @@ class CardWriter:
         self._versions[number] = target
 
 
-ORDER_S = 60.0  # so long the owner may take to present the card
+ORDER_S = 60.0  # within which the card must be presented
 
 
 class Order:
-    """An order of `issue` or `wipe`: the next card that is presented is written, step
-    by step on its reader's worker, while the door goes on.  A later order replaces it.
-    A card that is torn away is on no list; its next tap goes on where it ended."""
+    """An order of `issue` or `wipe`: the next card presented is written, step by step
+    on its reader's worker, while the door keeps running.  A later order replaces it.
+    A card that is torn away is not listed; its next tap continues with the next key."""
 
-    look_every_s = 0.5  # whether the verb still waits
+    report_every_s = 0.5  # how soon it is seen that the verb has ended
 
     def __init__(
         self, keeper: Doorkeeper, request: AccessRequest, sender: Source
@@ -8897,17 +8897,17 @@ class Order:
         """True for a card that is presented to this order."""
         if request.medium not in CARDS or self._card:
             return False
-        source.rest(inf)  # another look would end the session with this card
+        source.rest(inf)  # polling would end the session with this card
         self._card = Uid(request.identifier), source
         return True
 
     def steps(self) -> Steps[Answer]:
-        """Wait for a card and write it, for as long as the order is good."""
+        """Wait for a card and write it, until the order expires."""
         keeper, answer = self._keeper, None
         keeper.display.under_way[self] = Signal.ISSUING
         keeper.display.show()
         try:
-            while not answer and (yield from self._card_comes()):
+            while not answer and (yield from self._await_card()):
                 answer = yield from self._try_card()
         finally:
             del keeper.display.under_way[self]
@@ -8920,18 +8920,18 @@ class Order:
         keeper.display.show(*signs)
         return answer or Answer(False, [f"no card was finished: {why}"])
 
-    def _card_comes(self) -> Steps[bool]:
-        """True once a card is presented; False when the order is over."""
+    def _await_card(self) -> Steps[bool]:
+        """True once a card is presented; False if the order has ended before."""
         keeper, until = self._keeper, self._request.good_until
 
-        def is_over() -> bool:
+        def is_awake() -> bool:
             return self._card is not None or keeper.order is not self
 
-        while not is_over():
+        while not is_awake():
             now, is_awaited = keeper.clock.monotonic(), self._report()
             if now >= until or not is_awaited:
                 return False
-            yield Pause(min(until, now + self.look_every_s), is_over)
+            yield Pause(min(until, now + self.report_every_s), is_awake)
         return self._card is not None
 
     def _report(self, *lines: str) -> bool:
@@ -8939,7 +8939,7 @@ class Order:
         return self._sender.report(self._request, self._lines)
 
     def _try_card(self) -> Steps[Answer | None]:
-        """How it went; None where the card was torn away."""
+        """The result; None if the card was torn away."""
         assert self._card is not None
         uid, source = self._card
         try:
@@ -8959,14 +8959,15 @@ class Order:
             source.rest(self._keeper.clock.monotonic())
 
     def _write(self, uid: Uid, source: Source) -> Steps[str]:
-        """Write the card, and put it on the list, or for `wipe` off it before."""
+        """Write the card and then list it, or for `wipe` remove it from the list first.
+        Returns the result in words."""
         keeper, order, proof = self._keeper, self._request, ""
-        people, (by, wanted) = keeper.equipment.people, wish_of(order)
+        people, (by, wanted) = keeper.equipment.people, read_order(order)
         assert isinstance(source, CardSource)
         found = self._check(uid, wanted, source.presented)
         is_issue, note = order.wants is Wants.ISSUE, NoteKey.ISSUING.of(uid)
-        contact = Contact(source.reader.exchange, keeper.clock.monotonic)
-        steps = CardWriter(keeper.config.proof, uid, contact).steps(
+        isodep = IsoDep(source.reader.exchange, keeper.clock.monotonic)
+        steps = CardWriter(keeper.config.proof, uid, isodep).steps(
             GENERATION if is_issue else 0
         )
         while done := (yield from call(source.worker, lambda: next(steps, None))):
@@ -8999,8 +9000,8 @@ class Order:
     def _check(
         self, uid: Uid, wanted: Credential, card: Card | None
     ) -> Credential | None:
-        """Its entry on the list, if there is one.  Raises: NotProven where the order
-        may not change this card."""
+        """The card's entry on the list, if any.  Raises: NotProven if the order may not
+        change this card."""
         config, why = self._keeper.config, self._keeper.wrong_key or ""
         in_file = config.cards.get(uid)
         found = in_file or self._keeper.equipment.people.find(uid)
@@ -9023,8 +9024,8 @@ class Order:
         return found
 
     def _list(self, card: Credential, replaced: Uid, by: str) -> None:
-        """Put ``card`` on the list, without a block, and switch off the one that it
-        replaces; in doorpi.toml, that one gets a block."""
+        """Put ``card`` on the list and lift its blocks.  The card that it replaces is
+        switched off, or blocked if it is in doorpi.toml."""
         people, in_file = self._keeper.equipment.people, self._keeper.config.cards
         blocks = people.block_on(card.uid, ""), people.block_on(Uid(""), card.holder)
         put, block, at = [card], list[Block](), self._request.at
@@ -9036,13 +9037,13 @@ class Order:
         people.change_cards(put, [], at, block, lift, copies=False)
 
 
-def wish_of(order: AccessRequest) -> tuple[str, Credential]:
-    """Who gives an order, and the new entry of the list, which has the UID of the one
-    that it replaces.  Raises: NotProven."""
+def read_order(order: AccessRequest) -> tuple[str, Credential]:
+    """The user who gave an order, and the new entry of the list, with the UID of the
+    entry that it replaces.  Raises: NotProven."""
     try:
         by, holder, *days, schedule, uid = json.loads(order.identifier)
         first, last = (day and date.fromisoformat(day) for day in days)
-    except (TypeError, ValueError):  # of another version
+    except (TypeError, ValueError):  # from another version
         words = "the door does not understand this order"
         raise NotProven(Reason.NO_PROOF, words) from None
     return str(by), Credential(
@@ -11403,11 +11404,11 @@ def from_paper(text: str) -> str:
     return key.lower()
 
 
-def wished_card(
+def card_to_issue(
     args: argparse.Namespace, config: Config, store: SqliteStore, today: date
 ) -> Credential:
-    """The entry that is wished for, with the UID of the one that it replaces.
-    Raises: Refused."""
+    """The new entry of the list, with the UID of the entry that it replaces.  Raises:
+    Refused."""
     uid = args.replace or Uid("")
     old = (uid and Enquiry(config, store).who(uid)) or Credential(uid, "")
     if uid and (not old.holder or not old.enabled or old.block):
@@ -16437,17 +16438,17 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
                 raise Refused(f"{finding.words}; {finding.do}")
         card = Credential(Uid(""), "")
         if wants is Wants.ISSUE:
-            card = wished_card(args, config, store, clock.now().date())
+            card = card_to_issue(args, config, store, clock.now().date())
     ProcessSignals().install()  # the order is withdrawn, however this ends
-    wish = [_asking_user(), card.holder, card.valid_from, card.valid_until]
-    text = json.dumps([*wish, card.schedule, card.uid], default=str)
+    about = [_asking_user(), card.holder, card.valid_from, card.valid_until]
+    text = json.dumps([*about, card.schedule, card.uid], default=str)
     now, name = clock.monotonic(), os.urandom(8).hex()
     order = AccessRequest(
         Medium.COMMAND, text, clock.now(), now, now + ORDER_S, wants, id=name
     )
     answer = ask_door(Path(config.door.state_dir), clock, order, _say_now)
     if answer is None:
-        raise Refused("the door does not run: sudo systemctl start doorpi")
+        raise Refused("the door is not running: sudo systemctl start doorpi")
     say(answer.lines)
     return EX_OK if answer.done else EX_FAILED
 

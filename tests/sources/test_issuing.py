@@ -11,8 +11,8 @@ import doorpi
 from doorpi import (
     CardWriter,
     Change,
-    Contact,
     Credential,
+    IsoDep,
     NoteKey,
     Prover,
     Secret,
@@ -43,9 +43,9 @@ def written(card, target: int = 1) -> str:
     reader = AirReader(FakeClock())
     reader.card = card
     reader.sense()
-    contact = Contact(reader.exchange, reader.clock.monotonic)
+    isodep = IsoDep(reader.exchange, reader.clock.monotonic)
     try:
-        for _ in CardWriter(PROOF, uid_of(card), contact).steps(target):
+        for _ in CardWriter(PROOF, uid_of(card), isodep).steps(target):
             pass
     except doorpi.NotProven as error:
         return error.reason
@@ -71,7 +71,7 @@ def ring_of(card):
 # -- bytes, as the vendor prints them
 
 
-class Sent(Contact):
+class Sent(IsoDep):
     """Hears one command, and gives the answer."""
 
     def __init__(self, answer: str = "") -> None:

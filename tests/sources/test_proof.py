@@ -12,7 +12,7 @@ import pytest
 
 import doorpi
 from doorpi import (
-    Contact,
+    IsoDep,
     NoAnswer,
     NotProven,
     Prover,
@@ -49,13 +49,11 @@ class Frames:
         return H(answer)
 
 
-def activated(
-    *played: tuple[str, str | None], ats: str = ATS
-) -> tuple[Contact, Frames]:
+def activated(*played: tuple[str, str | None], ats: str = ATS) -> tuple[IsoDep, Frames]:
     frames = Frames(("E080", ats), *played)
-    contact = Contact(frames, lambda: 0.0)
-    contact.activate()
-    return contact, frames
+    isodep = IsoDep(frames, lambda: 0.0)
+    isodep.activate()
+    return isodep, frames
 
 
 def commands(*pairs: tuple[str, str]) -> list[tuple[str, str]]:
@@ -138,26 +136,26 @@ EV1 = {
 def test_authentication_sends_what_the_vendor_prints(name, monkeypatch):
     number, key, ours, challenge, sent, answer, cipher_key, mac_key = EV2[name]
     monkeypatch.setattr("os.urandom", lambda size: H(ours))
-    contact, frames = activated(*commands(
+    isodep, frames = activated(*commands(
         (f"9071000002{number:02X}0000", f"{challenge}91AF"),
         (f"90AF000020{sent}00", f"{answer}9100"),
     ))  # fmt: skip
 
-    session = authenticate(contact, number, H(key))
+    session = authenticate(isodep, number, H(key))
 
     assert (session.cipher_key, session.mac_key) == (H(cipher_key), H(mac_key))
-    assert (frames.left, contact.is_challenged) == ([], True)
+    assert (frames.left, isodep.is_challenged) == ([], True)
 
 
 @pytest.mark.parametrize("name", EV1)
 def test_authentication_of_an_old_desfire(name, monkeypatch):
     key, ours, challenge, sent, answer = EV1[name]
     monkeypatch.setattr("os.urandom", lambda size: H(ours))
-    contact, frames = activated(*commands(
+    isodep, frames = activated(*commands(
         ("90AA0000010000", f"{challenge}91AF"), (f"90AF000020{sent}00", f"{answer}9100"),
     ))  # fmt: skip
 
-    authenticate(contact, 0, H(key), is_ev1=True)
+    authenticate(isodep, 0, H(key), is_ev1=True)
 
     assert frames.left == []
 
@@ -170,13 +168,13 @@ def test_proof_is_every_bit_of_our_random_number(bit, monkeypatch):
     clear = bytearray(doorpi.decrypt(H(key), H(answer)))
     clear[4 + bit // 8] ^= 1 << bit % 8
     forged = doorpi.encrypt(H(key), bytes(clear)).hex()
-    contact, _ = activated(*commands(
+    isodep, _ = activated(*commands(
         (f"9071000002{number:02X}0000", f"{challenge}91AF"),
         (f"90AF000020{sent}00", f"{forged}9100"),
     ))  # fmt: skip
 
     with pytest.raises(NotProven) as refused:
-        authenticate(contact, number, H(key))
+        authenticate(isodep, number, H(key))
 
     assert refused.value.reason is Reason.WRONG_PROOF
 
@@ -186,11 +184,11 @@ def test_proof_is_every_bit_of_our_random_number(bit, monkeypatch):
 
 def test_session_enciphers_and_signs_as_the_vendor_prints():
     """AN12196, T18 (ChangeFileSettings), the second command of its session."""
-    contact, _ = activated(*commands(
+    isodep, _ = activated(*commands(
         ("905F0000190261B6D97903566E84C3AE5274467E89EAD799B7C1A0EF7A0400",
          "57BFF87B1241E93D9100"),
     ))  # fmt: skip
-    session = session_of(contact, "1309C877509E5A215007FF0ED19CA564",
+    session = session_of(isodep, "1309C877509E5A215007FF0ED19CA564",
                          "4C6626F5E72EA694202139295C7A7FC7", "9D00C4DF", 1)  # fmt: skip
 
     data = H("4000E0C1F121200000430000430000")
@@ -208,16 +206,16 @@ GET_CARD_UID = (
 
 def test_session_deciphers_what_it_is_answered():
     keys, played = GET_CARD_UID
-    contact, _ = activated(*commands(played))
-    session = session_of(contact, *keys)
+    isodep, _ = activated(*commands(played))
+    session = session_of(isodep, *keys)
 
     assert session.command(0x51, is_full=True) == H("04958CAA5C5E80")
 
 
 def session_of(
-    contact: Contact, cipher_key: str, mac_key: str, name: str, counter: int
+    isodep: IsoDep, cipher_key: str, mac_key: str, name: str, counter: int
 ) -> Session:
-    session = Session(contact, bytes(16), bytes(16), bytes(16), H(name))
+    session = Session(isodep, bytes(16), bytes(16), bytes(16), H(name))
     session.cipher_key, session.mac_key = H(cipher_key), H(mac_key)
     session.counter = counter
     return session
@@ -227,8 +225,8 @@ def session_of(
 def test_session_ends_with_a_wrong_mac(bit):
     answer = bytearray(H(GET_CARD_UID[1][1]))
     answer[bit // 8] ^= 1 << bit % 8
-    contact, _ = activated(*commands((GET_CARD_UID[1][0], f"{answer.hex()}")))
-    session = session_of(contact, *GET_CARD_UID[0])
+    isodep, _ = activated(*commands((GET_CARD_UID[1][0], f"{answer.hex()}")))
+    session = session_of(isodep, *GET_CARD_UID[0])
 
     with pytest.raises(NotProven):
         session.command(0x51, is_full=True)
@@ -244,9 +242,9 @@ def test_change_of_the_proven_key_has_no_mac():
         "90C400002900C0EB4DEEFEDDF0B513A03A95A75491818580503190D4D05053FF75668A01D6FDA6610234BDED643200",
         "9100",
     )
-    contact, frames = activated(*commands(first, last))
+    isodep, frames = activated(*commands(first, last))
     keys = "4CF3CB41A22583A61E89B158D252FC53", "5529860B2FC5FB6154B7F28361D30BF9"
-    session = session_of(contact, *keys, "7614281A", 2)
+    session = session_of(isodep, *keys, "7614281A", 2)
 
     new = H("F3847D627727ED3BC9C4CC050489B966" + "01" + "789DFADC")
     assert session.command(0xC4, b"\x02", new, is_full=True) == b""
@@ -259,16 +257,16 @@ def test_change_of_the_proven_key_has_no_mac():
 
 
 def test_answer_in_parts_is_put_together():
-    contact, frames = activated(("0260", "12AABB"), ("A3", "13CC"), ("A2", "02DD"))
+    isodep, frames = activated(("0260", "12AABB"), ("A3", "13CC"), ("A2", "02DD"))
 
-    assert contact.send(b"\x60") == H("AABBCCDD")
+    assert isodep.send(b"\x60") == H("AABBCCDD")
     assert frames.left == []
 
 
 def test_card_may_ask_for_more_time():
-    contact, frames = activated(("0260", "F203"), ("F203", "F23B"), ("F23B", "02AA"))
+    isodep, frames = activated(("0260", "F203"), ("F203", "F23B"), ("F23B", "02AA"))
 
-    assert contact.send(b"\x60") == b"\xaa"
+    assert isodep.send(b"\x60") == b"\xaa"
     fwt_s = pytest.approx(0.03866, abs=0.0001)
     assert frames.waits_s == [0.1, fwt_s, pytest.approx(0.116, abs=0.001), 0.3]
 
@@ -283,9 +281,9 @@ LOST = {
 
 @pytest.mark.parametrize("what", LOST)
 def test_frame_without_an_answer_is_asked_for_once_more(what):
-    contact, frames = activated(*LOST[what])
+    isodep, frames = activated(*LOST[what])
 
-    assert contact.send(b"\x60") == b"\xaa"
+    assert isodep.send(b"\x60") == b"\xaa"
     assert frames.left == []
 
 
@@ -310,10 +308,10 @@ ROGUES = {
 @pytest.mark.parametrize("case", ROGUES)
 def test_card_that_breaks_the_rules_is_given_up(case):
     played, reason = ROGUES[case]
-    contact, _ = activated(*played)
+    isodep, _ = activated(*played)
 
     with pytest.raises(NotProven) as given_up:
-        contact.send(b"\x60")
+        isodep.send(b"\x60")
 
     assert given_up.value.reason is reason
 
@@ -332,10 +330,10 @@ def test_endless_card_gets_twelve_frames_at_most(says):
         frames.append(frame)
         return H(ATS) if frame == b"\xe0\x80" else says(frame)
 
-    contact = Contact(exchange, lambda: 0.0)
-    contact.activate()
+    isodep = IsoDep(exchange, lambda: 0.0)
+    isodep.activate()
     with pytest.raises(NotProven):
-        contact.send(b"\x60")
+        isodep.send(b"\x60")
 
     assert len(frames) <= 12
 
@@ -349,10 +347,10 @@ def test_slow_card_gets_a_second_in_all():
             H("06777F8102 80".replace(" ", "")) if frame == b"\xe0\x80" else b"\xf2\x3b"
         )
 
-    contact = Contact(exchange, lambda: now[0])
-    contact.activate()
+    isodep = IsoDep(exchange, lambda: now[0])
+    isodep.activate()
     with pytest.raises(NotProven):
-        contact.send(b"\x60")
+        isodep.send(b"\x60")
 
     assert now[0] <= 1.0
 
@@ -360,7 +358,7 @@ def test_slow_card_gets_a_second_in_all():
 def test_answer_to_select_says_its_length_and_takes_frames_of_64_bytes():
     def no(ats: bytes) -> Reason | None:
         try:
-            Contact(lambda frame, timeout_s: ats, lambda: 0.0).activate()
+            IsoDep(lambda frame, timeout_s: ats, lambda: 0.0).activate()
         except NotProven as error:
             return error.reason
         return None

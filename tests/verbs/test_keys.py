@@ -241,7 +241,7 @@ def test_issue_gives_the_order_and_shows_the_steps(verb, folder, monkeypatch):
     )  # fmt: skip
 
     assert (said.code, said.out) == (0, ["hold the card to the reader", "done"])
-    by, card = doorpi.wish_of(order)
+    by, card = doorpi.read_order(order)
     assert by == "nobi"
     assert (card.holder, str(card.valid_until)) == ("Jo Guest", "2099-01-01")
     assert (card.schedule, card.uid) == ("office-hours", "")
@@ -255,16 +255,16 @@ def test_issue_takes_over_the_card_that_it_replaces(verb, folder, monkeypatch, s
     store.people.add_card(old, NOON)
 
     _, order = wish(verb, monkeypatch, "issue", "--replace", "0A:0B:0C:0D")
-    _, card = doorpi.wish_of(order)
+    _, card = doorpi.read_order(order)
     assert (card.holder, card.valid_until, card.schedule, card.uid) == (
         "Mika Mori", until, "office-hours", "0A0B0C0D",
     )  # fmt: skip
 
     _, order = wish(verb, monkeypatch, "issue", "Mika M.", "--replace", "0A:0B:0C:0D")
-    assert doorpi.wish_of(order)[1].holder == "Mika M."
+    assert doorpi.read_order(order)[1].holder == "Mika M."
 
     _, order = wish(verb, monkeypatch, "issue", "--replace", doorpi.format_uid(KEN))
-    assert doorpi.wish_of(order)[1].holder == "Ken Sato"
+    assert doorpi.read_order(order)[1].holder == "Ken Sato"
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_no_door_that_runs(verb, folder):
     said = verb("issue", "Jo Guest")
 
     assert said.code == 1
-    assert "does not run" in said.err[0]
+    assert "not running" in said.err[0]
 
 
 def test_no_key_is_shown_but_by_backup(verb, folder, types, path):
