@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_a_hundred_kills_give_no_command_twice_or_late_and_lose_no_notice(tmp_pa
         wait_for(lambda: online.under("notices "), "the first bookmark")
         nursery.kill(first)
         for turn in range(KILLS):
-            pid = nursery.start()
+            polls, pid = bot.polls, nursery.start()
             at = doorpi.SystemClock().now()
             change = Event(at, None, f"Person {turn}", Change.ALLOW, source="command")
             log.record(change)
@@ -130,7 +131,9 @@ def test_a_hundred_kills_give_no_command_twice_or_late_and_lose_no_notice(tmp_pa
                 written[bot.say(user, text, message_id=number)] = number
             if turn % 10 == 0:
                 radio.put(VirtualCard(bytes.fromhex("04A93C715ED284")))
-            signal.sigtimedwait([], chance.uniform(0.0, 0.16))
+            if turn % 2:  # else often while it starts
+                wait_for(lambda polls=polls: bot.polls > polls, "a poll")
+            signal.sigtimedwait([], chance.uniform(0.0, 0.1))
             nursery.kill(pid)
             kept.append(len(receiver.got))
             radio.take()
@@ -170,11 +173,15 @@ def _told(receiver: Receiver) -> Counter[str]:
 
 def _check_commands(events, commands, bot) -> None:
     moves = [event for event in events if event.command]
-    assert [event.command for event in moves] == commands  # each is logged, in order
+    # Each command is logged, in order; a move that failed may have sent none.
+    expected = "".join(
+        event.command[0] + "?" * (event.result not in (Result.UNLOCKED, Result.LOCKED))
+        for event in moves
+    )
+    assert re.fullmatch(expected, "".join(command[0] for command in commands))
     of_chat = [event for event in events if event.source == "chat"]
     assert len({event.request for event in of_chat}) == len(of_chat)  # none twice
-    assert len(of_chat) > KILLS / 10
-    assert [event for event in moves if event.source == "card"]
+    assert {event.source for event in moves} == {"card", "chat"}
     to_monotonic = time.monotonic() - time.time()
     for event in (event for event in of_chat if event.command):
         begun = event.at.timestamp() + to_monotonic
@@ -192,8 +199,8 @@ def _check_answers(bot, requests, events) -> None:
             assert known[request] == word
         elif word == Reason.STALE:  # the door got it only when its time was up
             assert known.get(request, word) == word
-        else:
-            assert "not known" in word
+        elif "not known" not in word:  # a busy computer: the move failed
+            assert word.partition(":")[0] == known[request]
     assert [text for _, text in texts if "not known" in text]
 
 
