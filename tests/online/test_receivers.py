@@ -11,16 +11,22 @@ import pytest
 from doorpi import (
     LOG_FIELDS,
     NOTICES,
+    ONLINE,
     Config,
     ConfigError,
+    Health,
+    NamedFiles,
     Notices,
     NotifyConfig,
     Result,
     Secret,
+    SystemClock,
     TelegramConfig,
     Unavailable,
+    diagnose_online,
     notify_service,
     parse_config,
+    read_config,
     telegram_services,
 )
 from tests.helpers.stores import INTENT
@@ -209,6 +215,48 @@ def test_address_and_token_are_never_shown(office, server):
     assert "404" in str(caught.value)
     assert not {"secret"} & {*str(caught.value).replace("_", "-").split("-")}
     assert "secret" not in str(caught.value)
+
+
+# -- what doctor says
+
+
+@pytest.mark.parametrize(
+    ("answer", "health", "words"),
+    [
+        (b'{"ok":true,"result":{"username":"front_bot"}}', Health.OK, "@front_bot"),
+        (b'{"ok":true,"result":[]}', Health.FAIL, "without a result"),
+        (None, Health.FAIL, "is telegram.token right?"),
+    ],
+    ids=["right", "odd", "wrong"],
+)
+def test_doctor_tries_the_token_and_sends_nobody_a_notice(
+    server, tmp_path, answer, health, words
+):
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer or b"")
+    bot, hook = server(whole + answer if answer else refusal(401)), server()
+    path = tmp_path / "doorpi.toml"
+    chat = f'[telegram]\ntoken = "{TOKEN}"\nbase_url = "{bot.url}"\n'
+    missing = '[[notify]]\nurl = { file = "none" }\nevents = ["fault"]\n'
+    text = settings('["fault"]').replace("https://x.example", hook.url)
+    path.write_text(f"{text}\n{missing}{chat}")
+    files = NamedFiles(path, {}, ONLINE)
+
+    found = list(diagnose_online(read_config(path, {}, ()), files, SystemClock()))
+
+    assert [each.health for each in found if each.subject == "online"] == [Health.FAIL]
+    assert "systemctl start doorpi-online" in found[0].do
+    about = {each.subject: each for each in found}
+    assert (about["telegram"].health, words in about["telegram"].words) == (
+        health,
+        True,
+    )
+    assert about["notify 1"].health is Health.OK
+    assert "none cannot be read" in about["notify 2"].words
+    assert [each.split()[1] for each in bot.requests] == [f"/bot{TOKEN}/getMe".encode()]
+    assert hook.requests == []
+
+
+# -- settings
 
 
 def settings(events: str) -> str:

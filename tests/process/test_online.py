@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from doorpi import OnlineStore, Result, SqliteStore, only_door
+import doorpi
+from doorpi import Health, OnlineStore, Result, SqliteStore, SystemClock, only_door
 from tests.helpers.processes import OnlineProcess, doorpi_says, sockets_of, wait_for
 from tests.helpers.stores import INTENT, record
 from tests.helpers.values import replace
@@ -196,41 +197,15 @@ def test_server_in_trouble_is_reported_and_hurts_no_other(tmp_path, server, stor
         online.until(
             lambda: "notify wrong: 127.0.0.1: HTTP 401" in online.status, "401"
         )
-        said = doorpi_says("--config", str(config), "doctor")
+        files = doorpi.NamedFiles(config, {}, doorpi.ONLINE)
+        settings = doorpi.read_config(config, {}, ())
+        found = [*doorpi.diagnose_online(settings, files, SystemClock())]
 
-    assert re.search("warn +online +notify wrong: .*HTTP 401.* since ", said.stdout)
-    assert re.search("ok +online +notify good", said.stdout)
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (b'200 OK\r\n\r\n{"ok":true,"result":{"username":"front_bot"}}', "@front_bot"),
-        (b'401 X\r\n\r\n{"ok":false}', "is telegram.token right?"),
-    ],
-    ids=["right", "wrong"],
-)
-def test_doctor_tries_the_token_of_the_bot(tmp_path, server, answer, words):
-    def serve(wire: Wire) -> None:
-        if wire.request():
-            wire.send(b"HTTP/1.1 " + answer)
-
-    bot = server(serve)
-    chat = f'[telegram]\ntoken = "1:x"\nbase_url = "{bot.url}"\n'
-
-    said = doorpi_says("--config", str(written(tmp_path, chat)), "doctor")
-
-    assert words in said.stdout
-    assert [each.split()[1] for each in bot.requests] == [b"/bot1:x/getMe"]
-
-
-def test_doctor_says_that_online_does_not_run(tmp_path, server):
-    config = written(tmp_path, notify(server()))
-    with only_door(tmp_path / "state"):
-        said = doorpi_says("--config", str(config), "doctor")
-
-    assert re.search("fail +online +.*not running", said.stdout)
-    assert "systemctl start doorpi-online" in said.stdout
+    states = [(each.health, each.words) for each in found if each.subject == "online"]
+    wrong, good = sorted(states, key=lambda each: "good" in each[1])
+    assert wrong[0] is Health.WARN
+    assert re.match("notify wrong: .*HTTP 401.*, since 20", wrong[1])
+    assert good[0] is Health.OK
 
 
 def test_database_that_is_broken_is_set_aside(tmp_path, server, store):
