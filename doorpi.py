@@ -14266,7 +14266,7 @@ class Telegram:
         self._is_introduced = self._is_well = False
         self._conflicts, self._conflict_by = 0, inf
         self._at_once: dict[int, ChatTask] = {}
-        self._refused_at: dict[int, float] = {}
+        self._silent_until: dict[tuple[int, bool], float] = {}
         self._strangers = CallRate(10)
         self._answers: Mapping[str, Callable[[ChatTask], str]] = {
             "open": self._move, "lock": self._move, "status": self._status,
@@ -14386,10 +14386,11 @@ class Telegram:
     def _may_refuse(self, user: int, word: str) -> bool:
         """Whether somebody is told why their message is not taken."""
         now, is_strange = self._clock.monotonic(), word == "stranger"
-        is_told = now < self._refused_at.get(user, -inf)
+        key = user, is_strange  # who was one a minute ago may be on the list by now
+        is_told = now < self._silent_until.get(key, -inf)
         if is_told or (is_strange and self._strangers.wait_s(now)):
             return False
-        _put(self._refused_at, user, now + self.refused_every_s[is_strange], 1_000)
+        _put(self._silent_until, key, now + self.refused_every_s[is_strange], 1_000)
         refused = "%s: a message from telegram:%d was refused: %s"
         log.info(refused, self.name, user, word)
         return True

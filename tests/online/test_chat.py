@@ -288,6 +288,16 @@ def test_a_stranger_is_told_their_number_once_an_hour(room, caplog):
     assert "telegram:99" in caplog.text  # for the owner
 
 
+def test_who_was_a_stranger_just_now_is_told_why_a_message_is_refused(room):
+    room.hear(STRANGER, "/open")
+    card = doorpi.Credential(doorpi.chat_user(STRANGER), "Jo Guest")
+    room.stores.people.change_cards([card], [], room.clock.now())
+
+    answers = room.hear(STRANGER, "/open", date=int(room.clock.now().timestamp()) - 60)
+
+    assert ["stale" in answer for answer in answers] == [True]
+
+
 @pytest.mark.parametrize("text", ["/start", "/help", "hello", "/who", "/why", ""])
 def test_a_stranger_learns_nothing_whatever_they_write(room, text):
     (answer,) = room.hear(STRANGER, text)
