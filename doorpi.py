@@ -12231,7 +12231,13 @@ class CardList:
         return ""
 
 
-def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardList:
+def read_list(
+    text: str,
+    config: Config,
+    ignored: Sequence[str] = (),
+    *,
+    may_be_empty: bool = False,
+) -> CardList:
     """Read a list of any known kind, without the columns that are ``ignored``.  Raises:
     ListError if it is cut off, of no known kind, or has columns of unknown meaning."""
     noun, names, rows = _records(text.removeprefix("\ufeff"))  # as Excel begins
@@ -12249,7 +12255,7 @@ def read_list(text: str, config: Config, ignored: Sequence[str] = ()) -> CardLis
         kind = kind._replace(columns=columns, others=(*kind.others, *doors))
     by_plain = {_plain(name): name for name in ignored}
     listed = CardList(kind, config, _check_columns(kind, names, rows, by_plain), rows)
-    if not (listed.rows or listed.refused):
+    if not (listed.rows or listed.refused or may_be_empty):
         raise ListError(f"{kind.name}, but not one card in it")
     return listed
 
@@ -13242,7 +13248,8 @@ class ListReader:
         if self._table.list_key:
             self._verify(reply.body)
         try:
-            listed = read_list(self._text(reply.body), self._office.config)
+            text, config = self._text(reply.body), self._office.config
+            listed = read_list(text, config, may_be_empty=True)
         except ListError as error:
             raise Unavailable(f"the list cannot be read: {error}") from None
         self._roster.take([*self._cards(listed)])

@@ -199,6 +199,12 @@ def test_a_refused_list_is_taken_once_the_owner_accepts_it(space, tmp_path, caps
     space.server.text = rows(*many(2))
     assert "--accept" in space.look()  # the next one needs a word of its own
 
+    space.server.text = HEAD
+    assert "it is empty" in space.look()
+    assert main(accept) == doorpi.EX_OK
+    assert space.service.step() >= 0
+    assert space.uids == set()
+
 
 def test_a_list_that_lost_even_more_since_it_was_refused_is_not_accepted(space):
     space.server.text = rows(*many(100))
