@@ -10862,7 +10862,7 @@ REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] 
     ),
     Reason.UNREADABLE_CODE: "no pass of this door, and no code that may be asked about",
     Reason.LIST_TOO_OLD: (
-        "the list of {who.source} was last confirmed too long ago; see doorpi doctor"
+        "its entry, from {who.source}, was confirmed too long ago; see doorpi doctor"
     ),
     Reason.PLAN_NOT_HERE: "the plan {who.membership.plan!r} does not include this door",
     Reason.NO_PASS: "there is no time pass that covers this time",
@@ -15189,11 +15189,11 @@ SLOW_S = 2.0
 
 NETWORK = "is there a network? ping -c 3 1.1.1.1; if that answers, DNS does not work"
 BUNDLE = "sudo apt-get install --reinstall ca-certificates"
-OTHER_END = "does something else answer there? base_url; a WiFi that wants a sign-in"
+OTHER_END = "does something else answer at that address? a WiFi that wants a sign-in"
 #: What to do about a certificate that OpenSSL does not trust, by its verify_code.
 CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
     (NOT_YET_VALID, EXPIRED): "is the clock set? else the server's owner must renew it",
-    OTHER_NAME: "is base_url right? a WiFi that wants a sign-in answers for others",
+    OTHER_NAME: "is the address right? a WiFi that wants a sign-in answers for others",
     UNKNOWN_ISSUER: (
         "a bridge of your own: put its authority's PEM into ca_file; a cloud: a"
         f" firewall, or a WiFi that wants a sign-in, answers in its place; {BUNDLE}"
@@ -15246,7 +15246,7 @@ def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
         errors = attempt.unanswered.items()
         why = "; ".join(f"{end}: {connection_trouble(error)}" for end, error in errors)
         if "refused" in why:
-            do = "is the port in base_url right, and is it switched on?"
+            do = "is the port in the address right, and is the server or bridge on?"
     return f"{step}: {why.removeprefix('TLS: ')}", do
 
 
@@ -16214,6 +16214,9 @@ def _notes(path: Path, config: Config) -> Iterator[str]:
     yield from doubtful_settings(config)
     online = [*named_files(config, path, os.environ, online=True)]
     yield from (f"{words}; {do}" for words, do in unreadable(f for _, f in online))
+    for place, file in online:
+        if may(file.parent, os.X_OK) and not os.path.lexists(file):
+            yield f"{place}: there is no file {file}"
     for place, file in (*named_files(config, path, os.environ), *online):
         is_secret = not place.endswith(".ca_file") and os.path.lexists(file)
         if is_secret and file.stat().st_mode & 0o004:

@@ -128,7 +128,7 @@ CERTIFICATES = {
     "another name": (
         lambda ca: ca.issue_cert("elsewhere.example"),
         r"IP address mismatch, .*",
-        "is base_url right? a WiFi that wants a sign-in answers for others",
+        "is the address right? a WiFi that wants a sign-in answers for others",
     ),
     "another authority": (
         lambda ca: trustme.CA(organization_name="Hotel").issue_cert("127.0.0.1"),
@@ -206,7 +206,10 @@ def test_diagnose_connection_fails_on_a_closed_port():
 
     assert finding.health is FAIL
     assert finding.words.endswith(" ms, connect: 127.0.0.1: connection refused")
-    assert finding.do == "is the port in base_url right, and is it switched on?"
+    assert (
+        finding.do
+        == "is the port in the address right, and is the server or bridge on?"
+    )
 
 
 def test_diagnose_connection_fails_on_an_unknown_name(monkeypatch):
@@ -263,7 +266,10 @@ def test_diagnose_connection_names_the_error_of_each_address(monkeypatch):
         " ms, connect: 2001:db8::1: address family not supported by protocol;"
         " 127.0.0.1: connection refused"
     )
-    assert finding.do == "is the port in base_url right, and is it switched on?"
+    assert (
+        finding.do
+        == "is the port in the address right, and is the server or bridge on?"
+    )
 
 
 # -- the lock

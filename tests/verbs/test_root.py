@@ -390,6 +390,9 @@ def test_check_notes_a_key_of_online_that_the_service_cannot_read(office):
     assert code == 0
     assert f"cannot read {path}; sudo chgrp {SERVICE} {path}; sudo chmod" in said
 
+    path.unlink()
+    assert f"telegram.token: there is no file {path}" in office.does("check")[1]
+
 
 def test_check_names_a_database_that_the_service_cannot_write(office):
     office.does("lockdown", "on")

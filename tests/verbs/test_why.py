@@ -81,7 +81,7 @@ SENTENCES = {
     ),
     "a member whose list is too old": (
         {"membership": MEMBER._replace(trusted_until=NOON), **COBOT}, {},
-        f"{KEN_IS} denied: list-too-old, the list of cobot was last confirmed too long ago; see doorpi doctor.",
+        f"{KEN_IS} denied: list-too-old, its entry, from cobot, was confirmed too long ago; see doorpi doctor.",
     ),
     "a plan for other doors": (
         {"membership": MEMBER._replace(refusal=Reason.PLAN_NOT_HERE), **COBOT}, {},
