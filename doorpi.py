@@ -12393,9 +12393,9 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 class Unavailable(Exception):
-    """A service's server cannot be used now; the text is for people.  ``after_s`` is
-    how long it asks to be left alone; ``is_unsent``: it surely got nothing; ``reply``
-    is its answer, if that was complete."""
+    """A service's server cannot be used now; the text is for people.  ``after_s``: how
+    long it asks for no calls; ``is_unsent``: the request surely did not leave;
+    ``reply``: its answer, if that was complete."""
 
     def __init__(
         self,
@@ -12425,11 +12425,11 @@ class CallRate:
 
 
 class WebClient:
-    """A service's web API.  Each call has a connection of its own, leaves once, and
-    ends in time.  One thread makes the calls; ``close``, on any thread, ends the call
-    under way and all later ones."""
+    """A service's web API.  Each call uses a new connection, is sent once, and ends in
+    time.  One thread makes the calls; ``close``, on any thread, ends the current call
+    and all later ones."""
 
-    max_pause_s = 3600.0  # of those that a server asks for
+    max_pause_s = 3600.0  # the longest Retry-After that is honoured
 
     def __init__(
         self,
@@ -12439,7 +12439,7 @@ class WebClient:
         secrets: Sequence[str] = (),
         rate: CallRate | None = None,
     ) -> None:
-        """``secrets`` are hidden in what the server says; calls wait for ``rate``."""
+        """``secrets`` are hidden in the server's texts; calls wait for ``rate``."""
         self._clock, self._rate = clock, rate
         headers = {**headers, "Connection": "close"}
         self._api = WebApi(base_url, "", clock, headers, secrets, is_quiet=True)
@@ -12455,9 +12455,8 @@ class WebClient:
         max_body: int = 64 * 1024,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply:
-        """Make one request, whose answer has at most ``max_body`` bytes; ``body`` is
-        sent as JSON, or bytes as they are.  Raises: Unavailable, also for any status
-        but 2xx."""
+        """Make one request; the answer may have ``max_body`` bytes.  ``body`` is sent
+        as JSON, or as it is.  Raises: Unavailable, also for any status but 2xx."""
         now = self._clock.monotonic
         while self._rate and not self.dialer.closed and (s := self._rate.wait_s(now())):
             self._clock.sleep(min(s, 1.0))
@@ -12493,8 +12492,8 @@ ONLINE_TABLES = "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 
 
 class OnlineStore(SqliteFile):
-    """online.db: what the services must not forget, such as their bookmarks in the log.
-    Every method raises StoreError."""
+    """online.db: the state of the services, such as their bookmarks in the log, as
+    notes by name.  Every method raises StoreError."""
 
     schema = (ONLINE_TABLES,)
 
@@ -12512,7 +12511,7 @@ class OnlineStore(SqliteFile):
         self.change({name: value})
 
     def change(self, notes: Mapping[str, str | None]) -> None:
-        """Keep all of these, and forget those with None, in one transaction."""
+        """Store these notes, and delete those with None, in one transaction."""
         with self._transaction() as db:
             kept = [(name, value) for name, value in notes.items() if value is not None]
             db.executemany(_upsert("notes", "name", "value"), kept)
@@ -12520,42 +12519,27 @@ class OnlineStore(SqliteFile):
             db.executemany("DELETE FROM notes WHERE name = ?", ended)
 
     def take(self, name: str) -> str | None:
-        """What is noted, for the first who takes it."""
+        """Read and delete a note; only the first caller gets it."""
         with self._transaction() as db:
             taken = "DELETE FROM notes WHERE name = ? RETURNING value"
             rows = db.execute(taken, (name,)).fetchall()
         return str(rows[0][0]) if rows else None
 
-    def states(self) -> dict[str, tuple[str, str]]:
-        """The trouble of each service, "" if there is none, and since when."""
-        rows = self._query("SELECT name, value FROM notes WHERE name LIKE 'state %'")
-        known = ((str(name).partition(" ")[2], json.loads(text)) for name, text in rows)
-        return {name: (each["trouble"], each["since"]) for name, each in known}
+    def states(self) -> dict[str, dict[str, str]]:
+        """The ``trouble`` of each service, "" if there is none, and ``since`` when."""
+        rows = self.under("state ").items()
+        return {name.partition(" ")[2]: json.loads(text) for name, text in rows}
 
     def forget_others(self, kind: str, names: Collection[str]) -> None:
-        """Delete the notes of a kind but for those with these names: a service that is
-        configured again some day must not catch up with the time before."""
-        with self._transaction() as db:
-            found = db.execute("SELECT name FROM notes").fetchall()
-            kept = {f"{kind} {name}" for name in names}
-            gone = [
-                (n,) for (n,) in found if n.startswith(f"{kind} ") and n not in kept
-            ]
-            db.executemany("DELETE FROM notes WHERE name = ?", gone)
-
-    def noted(self, beginning: str) -> dict[str, str]:
-        """The notes whose names begin so."""
-        query = "SELECT name, value FROM notes WHERE substr(name, 1, ?) = ?"
-        return dict(map(tuple, self._query(query, len(beginning), beginning)))
-
-    def forget(self, name: str) -> None:
-        with self._transaction() as db:
-            db.execute("DELETE FROM notes WHERE name = ?", (name,))
+        """Delete the notes of a kind except these: a service that is configured again
+        later must not catch up with the time in between."""
+        kept = {f"{kind} {name}" for name in names}
+        self.change(dict.fromkeys(self.under(f"{kind} ").keys() - kept))
 
 
-class Office(SimpleNamespace):
-    """What a service works with: everything it may know of the door and do there.  Its
-    ``config`` follows the owner's edits."""
+class Context(SimpleNamespace):
+    """The only access that a service has to the door and to its stores.  ``config``
+    follows the owner's edits."""
 
     config: Config
     clock: Clock
@@ -12563,15 +12547,15 @@ class Office(SimpleNamespace):
     people: SqlitePeople
     synced: SyncedPeople
     events: SqliteEvents
-    #: Hands a request to the running door and waits for its answer; None where no door
+    #: Sends a request to the running door and waits for its answer; None if no door
     #: has taken it, or ever will.  Raises: StoreError.
     ask: Callable[[AccessRequest], Answer | None]
     #: What is wrong with the door, as ``published_troubles`` says it.
     troubles: Callable[[], Mapping[str, str] | None]
 
     def now(self) -> datetime:
-        """Raises: Unavailable while the clock is not set: people would be trusted for
-        too long, or on a wrong day."""
+        """Raises: Unavailable while the clock is not set: people would be trusted too
+        long, or on the wrong day."""
         if self.config.door.require_synced_clock and not self.clock.is_set():
             raise Unavailable("the clock is not set")
         return self.clock.now()
@@ -12581,22 +12565,22 @@ class Service(Protocol):
     """One table of the settings as a task of `doorpi online`."""
 
     name: str  # its place in the settings, such as "telegram"
-    # ``trouble``, where it has that: what is wrong although it works
+    # An optional ``trouble``: what is wrong although ``step`` succeeds.
 
     def step(self) -> float:
-        """Do what is due, on a thread of its own.  Returns how many seconds may pass
-        before the next step.  Raises: Unavailable, StoreError."""
+        """Do what is due, on the service's thread.  Returns the seconds until the next
+        step.  Raises: Unavailable, StoreError."""
 
     def close(self) -> None:
-        """End a call that is under way on its thread, for good."""
+        """End the current call on the service's thread, and all later ones."""
 
 
 ENDED_PAGE = 500
 
 
 def ended_events(events: SqliteEvents, after_id: int, at: datetime) -> Iterator[Event]:
-    """At most ENDED_PAGE events after a bookmark, oldest first, as far as they have
-    ended.  One that has not ended after VERB_S is passed on as it is."""
+    """At most ENDED_PAGE events after a bookmark, oldest first, up to the first without
+    a result.  After VERB_S an event counts as ended even without one."""
     for event in islice(events.read(after_id=after_id), ENDED_PAGE):
         is_open = event.reason is Reason.GRANTED and event.result is None
         if is_open and event.command and abs(at - event.at) < timedelta(seconds=VERB_S):
@@ -12605,7 +12589,7 @@ def ended_events(events: SqliteEvents, after_id: int, at: datetime) -> Iterator[
 
 
 class Unusable:
-    """Stands for a table whose settings cannot be used, such as a secret's file."""
+    """The service of a table with a file that cannot be used, such as its secret."""
 
     def __init__(self, name: str, why: FileTrouble) -> None:
         self.name, self._why = name, why
@@ -12618,14 +12602,14 @@ class Unusable:
 
 
 def fault_words(error: Exception) -> str:
-    """An exception that nobody expected; its own text may hold a secret."""
+    """An unexpected exception, in words; its own text may hold a secret."""
     line = traceback.extract_tb(error.__traceback__)[-1].lineno
     return f"a fault, please report it: {type(error).__name__} in line {line}"
 
 
 class ServiceThread:
-    """Runs a service until it is closed.  After a failure it waits, ever longer, and so
-    does no other service.  ``state`` is "" while all is well, else why not."""
+    """Runs a service until it is closed.  After failures it waits longer each time; the
+    other services do not.  ``state`` is its trouble, "" if there is none."""
 
     backoff_s = (1.0, 60.0)  # first and longest wait after a failure
 
@@ -12654,7 +12638,7 @@ class ServiceThread:
             self._closing.wait(wait_s)
 
     def _report(self, trouble: str) -> None:
-        """Log the state where it has changed, and keep it for `doctor`."""
+        """Log the state if it has changed, and store it for `doctor`."""
         if trouble == self.state:
             return
         if not (self._since and trouble and self.state):
@@ -12677,24 +12661,24 @@ class ServiceThread:
 class Online:
     """The services of all tables, each on its thread."""
 
-    stop_s = 1.0  # for all threads to end; they hold nothing that must not be cut off
+    stop_s = 1.0  # for all threads to end; they can be killed at any point
 
     def __init__(
         self,
-        office: Office,
+        context: Context,
         supervisor: Supervisor,
         makers: Mapping[
-            type[Table], Callable[[str, Any, Office], Service | list[Service]]
+            type[Table], Callable[[str, Any, Context], Service | list[Service]]
         ],
     ) -> None:
         """``makers`` make the services of a table, by its type."""
-        self._office, self._supervisor, self._makers = office, supervisor, makers
+        self._context, self._supervisor, self._makers = context, supervisor, makers
         self._running: dict[str, tuple[Table | FileTrouble, list[ServiceThread]]] = {}
 
     def use(self, tables: Mapping[str, Table | FileTrouble]) -> None:
-        """From now on run the services of these tables, or say why one of them cannot
-        be used.  The services of a table that has not changed go on."""
-        before, office = self._running, self._office
+        """From now on run the services of these tables.  Those of a table that has not
+        changed keep running."""
+        before, context = self._running, self._context
         self._running = {w: it for w, it in before.items() if tables.get(w) == it[0]}
         self._end(it for where, it in before.items() if where not in self._running)
         for where, table in tables.items():
@@ -12704,19 +12688,19 @@ class Online:
             if isinstance(table, FileTrouble):
                 made = Unusable(where, table)
             elif maker := self._makers.get(type(table)):
-                made = maker(where, table, office)
+                made = maker(where, table, context)
             made = made if isinstance(made, list) else [made]
-            threads = [ServiceThread(each, office.store, office.clock) for each in made]
+            threads = [ServiceThread(s, context.store, context.clock) for s in made]
             self._running[where] = table, threads
         running = [t.service.name for _, ts in self._running.values() for t in ts]
         is_whole = not any(isinstance(each, FileTrouble) for each in tables.values())
         with contextlib.suppress(StoreError):
-            office.synced.keep_only(tables.keys())
+            context.synced.keep_only(tables.keys())
             for kind in ("state", "notices") * is_whole:
-                office.store.forget_others(kind, running)
+                context.store.forget_others(kind, running)
 
     def run(self, look: Callable[[], None]) -> None:
-        """Call ``look`` now and then, until no service is left.  Raises: Stopped."""
+        """Call ``look`` every second, until no service is left.  Raises: Stopped."""
         try:
             self._supervisor.report("ready")
             while self._running:
@@ -12724,7 +12708,7 @@ class Online:
                 threads = (t for _, threads in self._running.values() for t in threads)
                 states = (f"{t.service.name}: {t.state or 'ok'}" for t in threads)
                 self._supervisor.status("; ".join(states))
-                self._office.clock.wait(1.0)
+                self._context.clock.wait(1.0)
                 look()
         finally:
             self._supervisor.report("stopping")
@@ -12734,14 +12718,14 @@ class Online:
         threads = [thread for _, threads in running for thread in threads]
         for thread in threads:
             thread.close()
-        until = self._office.clock.monotonic() + self.stop_s
+        until = self._context.clock.monotonic() + self.stop_s
         for thread in threads:
-            thread.join(max(0.0, until - self._office.clock.monotonic()))
+            thread.join(max(0.0, until - self._context.clock.monotonic()))
 
 
 # -- notices
 
-#: The log's words, and ours, where ``language`` is "ja".
+#: The words of the log and of notices, for ``language = "ja"``.
 JAPANESE: dict[str, str] = {
     "unlocked": "解錠しました", "locked": "施錠しました", "refused": "錠が拒否しました",
     "unreachable": "錠に接続できません", "unsure": "確認できません",
@@ -12771,31 +12755,31 @@ JAPANESE: dict[str, str] = {
 }  # fmt: skip
 
 
-def spoken(words: str, language: str) -> str:
-    """A word of the log, or one of ours, in this language."""
+def translated(words: str, language: str = "ja") -> str:
+    """The words in this language, if JAPANESE has them."""
     return JAPANESE.get(words, words) if language == "ja" else words
 
 
 def event_words(event: Event, language: str) -> str:
-    """``Ken Sato: unreachable (no answer)``: an event for people elsewhere, with the
-    log's word for its result or reason.  It has no UID, which is a card's number."""
+    """``Ken Sato: unreachable (no answer)``: an event with the log's word for its
+    result or reason, without the card's number."""
     who, details = holder_words(event), printable(event.details, 120)
-    word = spoken(str(event.result or event.reason), language)
-    return f"{spoken(who, language)}: {word}{f' ({details})' if details else ''}"
+    word = translated(str(event.result or event.reason), language)
+    return f"{translated(who, language)}: {word}{f' ({details})' if details else ''}"
 
 
 class Digest:
-    """What one receiver is still to be told, and what has been told.
+    """The notices that one receiver has not got yet, and a record of earlier ones.
 
-    ``state`` is JSON: the ``lines`` to send, and how many ``more`` there were; the
-    subjects that were ``told``, and how often they came again; the times of ``recent``
-    events of those that are told when there are several; the ``troubles`` that were
-    told.  All times in it are Unix seconds.
+    ``state`` is JSON: the ``lines`` to send, and how many ``more`` were left out; the
+    subjects that were ``told`` (reported), and how often they were repeated; the times
+    of ``recent`` events that are reported only if there are several; the ``troubles``
+    that were reported.  All times in it are Unix seconds.
     """
 
     most_lines, most_subjects = 20, 50
-    lasts_s = 60.0  # a trouble that is shorter is not told
-    absent_s = 300.0  # nor that the door's program does not run, as at an upgrade
+    lasts_s = 60.0  # a shorter trouble is not reported
+    absent_s = 300.0  # the same for a door that is not running: an upgrade takes time
     most_bytes = 3800  # of a message: ntfy makes a file of more than 4096
 
     def __init__(self, wanted: Collection[str], language: str, state: Any) -> None:
@@ -12803,7 +12787,7 @@ class Digest:
         kinds: dict[str, Any] = {"lines": [], "told": {}, "recent": {}, "troubles": {}}
         for key, empty in kinds.items():
             state.setdefault(key, empty)
-        # A newer version may have left notices that this one does not know.
+        # A newer version may have stored notices that this one does not know.
         told, lines = state["told"].items(), state["lines"]
         state["told"] = {key: each for key, each in told if each[0] in NOTICES}
         state["lines"] = [line for line in lines if line["notice"] in NOTICES]
@@ -12811,7 +12795,7 @@ class Digest:
         self._since: dict[str, float] = {}  # of each trouble, monotonic
 
     def take(self, event: Event) -> None:
-        """Note an event, if it is to be told."""
+        """Add a notice about an event, if the receiver wants one."""
         at, state = event.at.timestamp(), self.state
         self.sum_up(at)
         found = (name for name in NOTICES if name in self._wanted)
@@ -12824,17 +12808,18 @@ class Digest:
         is_enough = len(recent) == notice.after and at - recent[0] <= notice.within_s
         if is_enough or subject in state["told"]:
             line = log_lines([event], as_json=True, as_csv=False, colours=False)
-            words = f"{self._title(notice)}: {event_words(event, self._language)}"
-            self._tell(name, subject, at, words, json.loads(next(iter(line))))
+            title = notice.title_ja if self._language == "ja" else notice.title
+            words = f"{title}: {event_words(event, self._language)}"
+            self._report(name, subject, at, words, json.loads(next(iter(line))))
         else:
             _put(state["recent"], subject, recent, self.most_subjects)
 
     def take_troubles(
         self, troubles: Mapping[str, str] | None, at: float, now: float
     ) -> None:
-        """Note the troubles of the door that have lasted, and those that are over.  At
-        ``at`` (Unix), which is ``now`` (monotonic), the door has these; None: it does
-        not run."""
+        """Add notices about troubles of the door that have lasted, and that have ended.
+        ``troubles`` are the present ones, None if the door is not running; ``at`` is
+        Unix time, ``now`` monotonic."""
         told, absent = self.state["troubles"], "the door's program is not running"
         if troubles is None:
             troubles = {**dict.fromkeys(told, ""), "door": absent}
@@ -12849,33 +12834,30 @@ class Digest:
                     signs = {sign.value: ja for sign, ja in MEANINGS_JA.items()}
                     words = signs.get(subject) or JAPANESE.get(subject, words)
                 told[subject] = name, words
-                self._tell(name, f"trouble {subject}", at, self._now("Trouble", words))
+                words = self._now("Trouble", words)
+                self._report(name, f"trouble {subject}", at, words)
         for subject in told.keys() - troubles.keys():
             name, words = told.pop(subject)
-            self._tell(name, f"solved {subject}", at, self._now("Solved", words))
+            self._report(name, f"solved {subject}", at, self._now("Solved", words))
 
     def _now(self, title: str, words: str) -> str:
-        return f"{spoken(title, self._language)}: {words}"
-
-    def _title(self, notice: Notice) -> str:
-        return notice.title_ja if self._language == "ja" else notice.title
+        return f"{translated(title, self._language)}: {words}"
 
     def sum_up(self, at: float) -> None:
-        """Tell how often those came again that were told long enough before ``at``."""
+        """Report the number of repetitions of subjects whose hour has ended."""
         for subject, told in [*self.state["told"].items()]:
             name, first_at, count, last_at, words = told
             if abs(at - first_at) >= NOTICES[name].again_s:
                 del self.state["told"][subject]
                 if count:
-                    self._add(name, last_at, f"{words}{self._more(count)}", None)
+                    is_ja = self._language == "ja"
+                    words += f"、ほか{count}件" if is_ja else f", {count} more times"
+                    self._add(name, last_at, words, None)
 
-    def _more(self, count: int) -> str:
-        return f"、ほか{count}件" if self._language == "ja" else f", {count} more times"
-
-    def _tell(
+    def _report(
         self, name: str, subject: str, at: float, words: str, event: object = None
     ) -> None:
-        """Tell it, or count it if its subject was told a while ago."""
+        """Add a notice, or count it if its subject was reported recently."""
         told = self.state["told"]
         if subject in told:
             told[subject][2:4] = told[subject][2] + 1, at
@@ -12893,7 +12875,7 @@ class Digest:
             self.state["more"] = self.state.get("more", 0) + 1
 
     def message(self, door: str, now: datetime) -> SimpleNamespace:
-        """All that is to be sent: as ``text``, a line each, and as ``notices``."""
+        """The message to send: as ``text``, a line each, and as ``notices``."""
         texts, notices, size = list[str](), list[dict[str, object]](), 0
         for line in self.state["lines"]:
             at = datetime.fromtimestamp(line["at"], UTC).astimezone(now.tzinfo)
@@ -12920,16 +12902,16 @@ class Digest:
 
 
 def _put(table: dict[Any, Any], key: object, value: object, most: int) -> None:
-    """Add to a table that forgets the oldest of more than ``most``."""
+    """Add to a table that drops its oldest entry above ``most``."""
     table[key] = value
     if len(table) > most:
         del table[next(iter(table))]
 
 
 class Notices:
-    """The notices to one receiver: reads the log after its bookmark, which is kept in
-    one row with what is to be sent.  So a notice is sent at least once, whatever is
-    killed when, and not again after the receiver has confirmed it."""
+    """The notices to one receiver, from the log after its bookmark.  Bookmark and
+    unsent notices are one row, so a notice is sent at least once, whenever the process
+    is killed, and not again once the receiver has confirmed it."""
 
     gap_s = 60.0  # from one message to the next
     look_s, page_s = 1.0, 0.2  # until the next look at the log, or at its next page
@@ -12941,19 +12923,19 @@ class Notices:
         name: str,
         wanted: Collection[str],
         language: str,
-        office: Office,
+        context: Context,
         send: Callable[[SimpleNamespace], object],
         close: Callable[[], None],
     ) -> None:
         """``send`` a Digest's message; it raises Unavailable."""
         self.name, self.close = name, close
         self._wanted, self._language = wanted, language
-        self._office, self._send = office, send
+        self._context, self._send = context, send
         self._digest: Digest | None = None
         self._saved = 0  # the bookmark on disk
 
     def step(self) -> float:
-        """What cannot be stored is sent all the same."""
+        """Notices are sent even if they cannot be stored."""
         digest = self._digest = self._digest or self._load()
         state, is_behind = digest.state, False
         trouble: StoreError | None = None
@@ -12963,7 +12945,7 @@ class Notices:
                 self._save(digest)
         except StoreError as error:
             trouble = error
-        at = self._office.clock.now()
+        at = self._context.clock.now()
         is_due = abs(at.timestamp() - state.get("sent", 0.0)) >= self.gap_s
         if state["lines"] and is_due and not is_behind:
             self._deliver(digest, at)
@@ -12974,28 +12956,28 @@ class Notices:
         return self.page_s if is_behind else self.look_s
 
     def _load(self) -> Digest:
-        """Where it stopped; at the very first start, from now on."""
-        office, state = self._office, {}
+        """The stored state; at the very first start, one that begins now."""
+        context, state = self._context, {}
         with contextlib.suppress(ValueError):
-            state = json.loads(office.store.recall(f"notices {self.name}") or "")
+            state = json.loads(context.store.recall(f"notices {self.name}") or "")
         self._saved = state.setdefault("bookmark", -1)
         if self._saved < 0:
-            state["bookmark"] = office.events.last_id()
+            state["bookmark"] = context.events.last_id()
             self._saved = -self.most_unsaved - 1  # save it now
         return Digest(self._wanted, self._language, state)
 
     def _save(self, digest: Digest) -> None:
-        self._office.store.keep(f"notices {self.name}", json.dumps(digest.state))
+        self._context.store.keep(f"notices {self.name}", json.dumps(digest.state))
         self._saved, digest.is_changed = digest.state["bookmark"], False
 
     def _read(self, digest: Digest) -> bool:
-        """Note what is new; True if there may be more."""
-        office, state, at = self._office, digest.state, self._office.clock.now()
-        troubles, now = office.troubles(), office.clock.monotonic()
+        """Read the next page of the log; True if there may be more."""
+        context, state, at = self._context, digest.state, self._context.clock.now()
+        troubles, now = context.troubles(), context.clock.monotonic()
         digest.take_troubles(troubles, at.timestamp(), now)
-        newest = office.events.last_id()
+        newest = context.events.last_id()
         state["bookmark"] = min(state["bookmark"], newest)  # else it is another log
-        page = list(ended_events(office.events, state["bookmark"], at))
+        page = list(ended_events(context.events, state["bookmark"], at))
         for event in page:
             state["bookmark"] = event.id
             digest.take(event)
@@ -13006,7 +12988,7 @@ class Notices:
 
     def _deliver(self, digest: Digest, at: datetime) -> None:
         try:
-            door = printable(self._office.config.door.name)
+            door = printable(self._context.config.door.name)
             self._send(digest.message(door, at))
         except Unavailable as error:
             status = error.reply.status if error.reply else 0
@@ -13030,28 +13012,28 @@ def _post_to_ntfy(client: WebClient, path: str, message: SimpleNamespace) -> Non
     client.call("POST", path, message.text.encode(), headers=headers)
 
 
-def notify_service(where: str, table: NotifyConfig, office: Office) -> Service:
+def notify_service(where: str, table: NotifyConfig, context: Context) -> Service:
     """The service of a [[notify]]."""
     posts = {"webhook": _post_to_webhook, "ntfy": _post_to_ntfy}
     url, token = table.url.text, table.token.text
     base = "://".join(urlsplit(url)[:2])
     path = url.removeprefix(base) or "/"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    client = WebClient(base, office.clock, headers, [token, path])
+    client = WebClient(base, context.clock, headers, [token, path])
     send, name = functools.partial(posts[table.kind], client, path), table.name
     name = f"notify {name}" if name else where
     wanted = table.events, table.language
-    return Notices(name, *wanted, office, send, client.close)
+    return Notices(name, *wanted, context, send, client.close)
 
 
 class TelegramBot:
-    """A bot at Telegram, for several threads: each waits for the other's call.
+    """A bot at Telegram, shared by threads, which make one call at a time.
 
     Source: core.telegram.org/bots/api, and tdlib/telegram-bot-api 10.0 for its errors.
     """
 
     message_every_s = 1.0  # to one chat.  Source: Bots FAQ
-    barred_s = 600.0  # after the server did not know the token
+    barred_s = 600.0  # without calls, after the server rejected the token
     call_s, longest_wait_s = 15.0, 10.0
 
     def __init__(self, table: TelegramConfig, clock: Clock) -> None:
@@ -13068,8 +13050,8 @@ class TelegramBot:
         values: Mapping[str, object] = MappingProxyType({}),
         wait_s: float = 0.0,
     ) -> T:
-        """The ``result`` of a method, of this ``kind``, with which it may wait for so
-        long.  Raises: Unavailable."""
+        """The ``result`` of a method, of this ``kind``; the server may hold its answer
+        back for ``wait_s``.  Raises: Unavailable."""
         host, limits = self._client.dialer.host, {"within_s": wait_s + self.call_s}
         ask = functools.partial(self._client.json, dict, "POST", self._path + method)
         try:
@@ -13115,26 +13097,27 @@ class TelegramBot:
                 self._next_at[chat] = max(ends, self._next_at.get(chat, ends))
 
 
-# -- people who are kept elsewhere
+# -- lists of people that are kept elsewhere
 
 
 class ListRefused(Unavailable):
-    """A new list of people that must not replace the one in force."""
+    """A new list of people was refused; the one in force stays."""
 
 
 class Roster:
     """The synced people of one table of the settings, ``place``.  A list that lost many
     people is refused until the owner accepts it (`doorpi online --accept`)."""
 
-    def __init__(self, place: str, office: Office, trust_for_s: float) -> None:
-        self._place, self._office = place, office
+    def __init__(self, place: str, context: Context, trust_for_s: float) -> None:
+        self._place, self._context = place, context
         self._trust = timedelta(seconds=trust_for_s)
 
     def take(
         self, cards: Sequence[Credential], *, keeps_missing_once: bool = False
     ) -> None:
         """Replace the list in force, and log what changes.  Raises: ListRefused."""
-        synced, notes, at = self._office.synced, self._office.store, self._office.now()
+        synced, notes = self._context.synced, self._context.store
+        at = self._context.now()
         before = {card.uid: card for card in synced.cards(self._place)}
         now = {card.uid: card for card in cards}
         known = "\n".join(sorted(now)).encode()
@@ -13159,13 +13142,13 @@ class Roster:
 
     def confirm(self) -> None:
         """The list in force was read again, unchanged."""
-        at = self._office.now()
-        self._office.synced.confirm(self._place, at, at + self._trust)
+        at = self._context.now()
+        self._context.synced.confirm(self._place, at, at + self._trust)
 
     def is_accepted(self) -> bool:
         """Whether the owner has accepted the list that was refused last."""
-        refused = self._office.store.recall(f"refused {self._place}")
-        accepted = self._office.store.recall(f"accepted {self._place}")
+        refused = self._context.store.recall(f"refused {self._place}")
+        accepted = self._context.store.recall(f"accepted {self._place}")
         return bool(refused) and refused == accepted
 
     def _log(
@@ -13187,39 +13170,39 @@ class Roster:
             words += f" {len(removed):,} removed: {_names(p.holder for p in people)}"
             source = self._place.partition(" ")[0]
             event = change_event(at, Change.SYNC, source, words, people)
-            self._office.events.record(event)
+            self._context.events.record(event)
             log.info("%s: %s", self._place, words)
 
 
 def _entry(card: Credential) -> object:
-    """What the log mentions when it changes: not each new booking or pass."""
+    """The part of an entry whose changes are logged: not each new booking or pass."""
     member = card.membership
     return card._replace(membership=None), member and (member.plan, member.refusal)
 
 
 class ListReader:
-    """A list of people at a web address, as `import` reads it: a membership system of
-    the owner's own, a file in git, a spreadsheet's export."""
+    """A list of people at a web address, in the formats of `import`: from another
+    membership system, a file in git, a spreadsheet's export."""
 
     max_body = LIST_BYTES
     within_s = 60.0
 
-    def __init__(self, place: str, table: ListConfig, office: Office) -> None:
-        self.name, self._table, self._office = place, table, office
+    def __init__(self, place: str, table: ListConfig, context: Context) -> None:
+        self.name, self._table, self._context = place, table, context
         parts = urlsplit(table.url.text)
         self._path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
         signed = parts._replace(path=f"{parts.path}.sig", scheme="", netloc="")
         self._signature_path = signed.geturl()
         bearer = {"Authorization": f"Bearer {table.token.text}"} if table.token else {}
         self._client = WebClient(
-            f"{parts.scheme}://{parts.netloc}", office.clock, bearer,
+            f"{parts.scheme}://{parts.netloc}", context.clock, bearer,
             [table.token.text, self._path], CallRate(20),
         )  # fmt: skip
-        self._roster = Roster(place, office, table.trust_for_s)
+        self._roster = Roster(place, context, table.trust_for_s)
         self._due, self._refused, self._etag = -inf, "", ""
 
     def step(self) -> float:
-        now = self._office.clock.monotonic
+        now = self._context.clock.monotonic
         if now() >= self._due or self._roster.is_accepted():
             self._refused = ""
             try:
@@ -13227,7 +13210,7 @@ class ListReader:
             except ListRefused as refused:
                 self._refused = str(refused)
             self._due = now() + self._table.interval_s * random.uniform(0.9, 1.1)
-        if self._refused:  # until the next look, or the owner's word
+        if self._refused:  # until the next reading, or the owner accepts it
             raise Unavailable(self._refused)
         return min(5.0, self._due - now())
 
@@ -13248,7 +13231,7 @@ class ListReader:
         if self._table.list_key:
             self._verify(reply.body)
         try:
-            text, config = self._text(reply.body), self._office.config
+            text, config = self._text(reply.body), self._context.config
             listed = read_list(text, config, may_be_empty=True)
         except ListError as error:
             raise Unavailable(f"the list cannot be read: {error}") from None
@@ -13293,7 +13276,7 @@ class ListReader:
 
     def _cards(self, listed: CardList) -> Iterator[Credential]:
         """The people on it.  A list elsewhere cannot make master cards."""
-        trusted_until = self._office.clock.now()
+        trusted_until = self._context.clock.now()
         for row in listed.rows.values():
             card = cast(Credential, row.card)
             if card.role is Role.HOLDER:
@@ -13313,8 +13296,8 @@ class ListReader:
 
 
 def uid_of(token: str, form: str) -> Uid | None:
-    """The UID that a check-in token spells, None if it spells none.  Of the forms with
-    four bytes it is the beginning of a UID and ends with an asterisk."""
+    """The UID in a check-in token, None if it has none.  The forms with four bytes
+    hold only the beginning of a UID, which is given an asterisk at its end."""
     text = re.sub(r"\s", "", token)
     text = text.upper() if form == "hex-colon" else text
     is_part = form.startswith(("decimal", "dotted"))
@@ -13350,7 +13333,7 @@ class WallClock:
                 self._zone = ZoneInfo(zone)
 
     def at(self, day: date, minute: int = 0) -> datetime:
-        """The time so many minutes after midnight, by the clock on the wall."""
+        """``minute`` minutes after midnight, in wall-clock time."""
         wall = datetime.fromordinal(day.toordinal()) + timedelta(minutes=minute)
         return wall.replace(tzinfo=self._zone) if self._zone else wall.astimezone()
 
@@ -13360,10 +13343,9 @@ class WallClock:
         return (wall - timedelta(minutes=self.day_begins_min)).date()
 
     def bounds(self, day: date) -> Times:
-        """From when to when a Cobot day lasts."""
-        return self.at(day, self.day_begins_min), self.at(
-            day, 1440 + self.day_begins_min
-        )
+        """The beginning and the end of a Cobot day."""
+        begins_min = self.day_begins_min
+        return self.at(day, begins_min), self.at(day, 1440 + begins_min)
 
 
 def _cobot_time(text: str) -> datetime:
@@ -13375,8 +13357,8 @@ def _cobot_time(text: str) -> datetime:
 
 
 def _pass_span(said: Mapping[str, Any]) -> Span:
-    """The hours of a time pass; one that lasts some hours may begin at any time.  Days
-    are numbered from Monday = 1; without any it is good on every day."""
+    """The hours of a time pass; one with a duration may be used at any time of the day.
+    Days are numbered from Monday = 1; without any it is valid every day."""
     days = frozenset(int(day) - 1 for day in said["weekdays"]) or frozenset(range(7))
     if "duration_hours" in said:
         return Span(days, WallClock.day_begins_min, WallClock.day_begins_min)
@@ -13386,9 +13368,9 @@ def _pass_span(said: Mapping[str, Any]) -> Span:
 
 
 class Space:
-    """What Cobot says about a space and its members, joined by the ids of memberships:
-    names and e-mail addresses change.  The ``add`` methods raise one of ODD_SHAPE for
-    what does not have the shape of Cobot's."""
+    """Cobot's data about a space and its members, joined by membership id, as names and
+    e-mail addresses change.  The ``add`` methods take one item of an answer, and raise
+    one of ODD_SHAPE if it does not have the documented shape."""
 
     def __init__(self, config: CobotConfig, wall: WallClock) -> None:
         self._config, self.wall = config, wall
@@ -13433,12 +13415,12 @@ class Space:
         self.plans[member].append((names, (starts, ends)))
 
     def add_offer(self, said: Mapping[str, Any]) -> None:
-        """A plan that may be chosen."""
+        """A plan that members can choose."""
         if not len(said["time_passes"]):
             self.plans_without_passes.add(str.__str__(said["name"]))
 
     def add_pass(self, said: Mapping[str, Any]) -> None:
-        """A time pass that was not used."""
+        """A time pass; used ones are ignored."""
         member = str.__str__(said["membership"]["id"])
         expires = said["expires_at"] and _cobot_time(said["expires_at"])
         for span in map(_pass_span, said["parsed_timespans"]):
@@ -13446,7 +13428,7 @@ class Space:
                 self.passes[member].append((expires, span))
 
     def add_booking(self, resource: str, said: Mapping[str, Any]) -> None:
-        """One of the room with this id."""
+        """A booking; those of other rooms than ``resource``, an id, are ignored."""
         about, links = said["attributes"], said["relationships"]
         booker = links["membership"]["data"]  # none: an administrator's, or a guest's
         members = {str.__str__(booker["id"])} if booker else set()
@@ -13460,7 +13442,7 @@ class Space:
             self.bookings[member].append(times)
 
     def findings(self) -> list[str]:
-        """What the owner should look at."""
+        """Doubtful settings and tokens, in words for the owner."""
         names = {name for plans in self.plans.values() for p, _ in plans for name in p}
         shared = [uid for uid, members in self.tokens.items() if len(members) > 1]
         found = [
@@ -13534,14 +13516,14 @@ FAR_DAY = date(9000, 1, 1)
 
 
 class CheckIns:
-    """The check-ins of members: at most one for each membership and Cobot day, whenever
-    the program is killed, as a second one would count as a guest.
+    """The check-ins of members: at most one for each membership and Cobot day, even if
+    the program is killed, as Cobot counts a second one as a guest.
 
     ``due`` -> ``sent``, on disk before the request -> ``done``, ``refused``, or, if
     Cobot knows of none after two requests, ``gave-up``; ``missed`` when the day ends.
     """
 
-    settles_s = 60.0  # before Cobot is asked what became of an unanswered request
+    settles_s = 60.0  # from a request without an answer until Cobot is asked about it
     most_sent = 2
     kept = timedelta(days=7)
 
@@ -13551,15 +13533,15 @@ class CheckIns:
         self._began_at = clock.monotonic()
 
     def of(self, day: date, member: str, uid: str) -> dict[str, Any]:
-        """The one of a membership on a day; due if there was none."""
+        """The check-in of a membership on a day, ``due`` if there was none."""
         name = f"check-in {day} {member}"
         new = {"name": name, "day": str(day), "member": member, "uid": uid}
         known = json.loads(self._store.recall(name) or "{}")
         return {**new, "state": "due", "sent": 0, **known}
 
     def on(self, day: date | str = "") -> list[dict[str, Any]]:
-        """Those of a day, or all."""
-        return [*map(json.loads, self._store.noted(f"check-in {day}").values())]
+        """The check-ins of a day, or all."""
+        return [*map(json.loads, self._store.under(f"check-in {day}").values())]
 
     def keep(self, row: dict[str, Any], **changes: object) -> None:
         row |= changes
@@ -13567,31 +13549,31 @@ class CheckIns:
         self._store.keep(row["name"], json.dumps(row))
 
     def is_ready(self, row: Mapping[str, Any]) -> bool:
-        """Whether something is to be done about it now."""
+        """Whether its next request is due."""
         tried_at = self._tried_at.get(row["name"], self._began_at)
         is_settled = self._clock.monotonic() - tried_at >= self.settles_s
         return row["state"] == "due" or (row["state"] == "sent" and is_settled)
 
     def end_days(self, today: date) -> None:
-        """Those of earlier days that were not made are missed: Cobot takes none for the
+        """Mark the open check-ins of earlier days as missed: Cobot accepts none for the
         past."""
         for row in self.on():
             if row["state"] in ("due", "sent") and row["day"] < str(today):
                 log.warning("cobot: a check-in of %s was missed", row["day"])
                 self.keep(row, state="missed")
             if row["day"] < str(today - self.kept):
-                self._store.forget(row["name"])
+                self._store.change({row["name"]: None})
 
 
 Calls = Generator[None, None, T]  # yields before each call to Cobot
 
 JSON_API = "application/vnd.api+json"
-COBOT_PAGES = 200  # the most of one list
+COBOT_PAGES = 200  # a list may have so many
 
 
 @contextlib.contextmanager
-def _cobots_shape() -> Iterator[None]:
-    """Raises: Unavailable where what is read has another one."""
+def _reading_cobot() -> Iterator[None]:
+    """Turns ODD_SHAPE into Unavailable."""
     try:
         yield
     except ODD_SHAPE:
@@ -13599,8 +13581,8 @@ def _cobots_shape() -> Iterator[None]:
 
 
 def _read_each(items: Any, read: Callable[[Any], None]) -> None:
-    """Raises: Unavailable, unless all have the shape of Cobot's."""
-    with _cobots_shape():
+    """Raises: Unavailable if an item does not have the documented shape."""
+    with _reading_cobot():
         for item in list.__iter__(items):
             read(item)
 
@@ -13631,8 +13613,8 @@ class CobotApi:
         return max(0.1, min(self.within_s, self.by - self._clock.monotonic()))
 
     def get(self, path: str, kind: type[T], *, may_lack: bool = False) -> T:
-        """The answer of API 1 (paths with /api/) or API 2; an empty one if that
-        ``may_lack``, and is not there or not allowed."""
+        """The answer of API 1 (paths with /api/) or API 2; an empty one if it
+        ``may_lack`` and does not exist or is not allowed."""
         client = self._api_1 if path.startswith("/api/") else self._api_2
         try:
             return client.json(
@@ -13644,7 +13626,7 @@ class CobotApi:
             raise
 
     def pages(self, name: str, *, may_lack: bool = False) -> Calls[list[Any]]:
-        """A whole list of the space.  Raises: Unavailable if it changes meanwhile."""
+        """A whole list of the space.  Raises: Unavailable if it changes while read."""
         items, totals = list[Any](), list[int]()
         path = f"/spaces/{self.space_id}/{name}"
         while path:
@@ -13652,7 +13634,7 @@ class CobotApi:
             page = self.get(path, dict, may_lack=may_lack)
             if not page:
                 return []
-            with _cobots_shape():
+            with _reading_cobot():
                 items += page["data"]
                 totals.append(page.get("meta", {}).get("totalPages", len(totals) + 1))
                 link = urlsplit(page.get("links", {}).get("next") or "")
@@ -13664,11 +13646,11 @@ class CobotApi:
         return items
 
     def identify(self) -> Calls[None]:
-        """Find out the id and the time zone of the space.  With a space's own token,
-        which has no user, those that are known stay."""
+        """Read the id and the time zone of the space.  A token of a space has no user:
+        the known ones stay then."""
         yield
         said = self.get("/user?include=adminOf", dict, may_lack=bool(self.space_id))
-        with _cobots_shape():
+        with _reading_cobot():
             found = [
                 {"id": str.__str__(each["id"]), "zone": about.get("timeZone") or ""}
                 for each in said.get("included", [])
@@ -13684,10 +13666,10 @@ class CobotApi:
             raise Unavailable(f"the token's user is no administrator of {name}")
 
     def checked_in_until(self, token: str) -> datetime | None:
-        """Until when a member is checked in now, None if not."""
+        """The end of a member's current check-in, None if there is none."""
         path = f"/spaces/{self.space_id}/check_ins/current?filter[checkInToken]="
         said, now = self.get(path + quote(token, safe=""), dict), self._clock.now()
-        with _cobots_shape():
+        with _reading_cobot():
             ends = [_cobot_time(c["attributes"]["validUntil"]) for c in said["data"]]
         return max((end for end in ends if end > now), default=None)
 
@@ -13716,26 +13698,26 @@ class Cobot:
     calls_per_min = 20  # for the list, and as many for check-ins and look-ups
     longest_pause_s = 900.0  # also after a token that is not valid
 
-    def __init__(self, place: str, table: CobotConfig, office: Office) -> None:
-        self.name, self._table, self._office = place, table, office
-        self._clock, self._store = office.clock, office.store
-        self._api = CobotApi(table, office.clock, office.store)
-        self._roster = Roster(place, office, table.trust_for_s)
-        self._check_ins = CheckIns(office.store, office.clock)
+    def __init__(self, place: str, table: CobotConfig, context: Context) -> None:
+        self.name, self._table, self._context = place, table, context
+        self._clock, self._store = context.clock, context.store
+        self._api = CobotApi(table, context.clock, context.store)
+        self._roster = Roster(place, context, table.trust_for_s)
+        self._check_ins = CheckIns(context.store, context.clock)
         self._space: Space | None = None  # as it was read last
         self._reading: Calls[None] | None = None
         self._reads_all = True  # and not only bookings
         self._due = self._bookings_due = -inf
         self._list_rate = CallRate(self.calls_per_min)
         self._rate = CallRate(self.calls_per_min)
-        self._log_looks, self._accept_looks = Every(self.log_every_s), Every(2.0)
+        self._log_reads, self._accept_checks = Every(self.log_every_s), Every(2.0)
         self._refreshes, self._lost_logged = Every(self.refresh_every_s), Every(600.0)
         self._day = date.min
         self._unknown: dict[Uid, float] = {}  # when Cobot did not know a card
         self._list_trouble = self._other_trouble = ""
-        self._desk = contextlib.ExitStack()  # while the door may ask
+        self._inbox = contextlib.ExitStack()  # while the door may ask
         self._requests: InboxSource | None = None
-        self._folder = look_up_folder(Path(office.config.door.state_dir))
+        self._folder = look_up_folder(Path(context.config.door.state_dir))
 
     @property
     def trouble(self) -> str:
@@ -13743,19 +13725,19 @@ class Cobot:
 
     def step(self) -> float:
         try:
-            at = self._office.now()
+            at = self._context.now()
             try:
                 self._read_list(at)
             except Unavailable as error:
                 self._list_trouble = str(error)
                 raise
-            if self._log_looks.is_due(self._clock.monotonic()):
+            if self._log_reads.is_due(self._clock.monotonic()):
                 self._read_log(at)
                 self._make_check_ins(at)
             self._serve_door(at)
         except Unavailable as error:
             self._reading = None
-            self._close_desk()
+            self._close_inbox()
             if str(error) != self._list_trouble:
                 self._other_trouble = str(error)
             is_barred = error.reply is not None and error.reply.status == 401
@@ -13767,7 +13749,7 @@ class Cobot:
     def close(self) -> None:
         self._api.close()
         self._space = None
-        self._close_desk()
+        self._close_inbox()
 
     @property
     def _wall(self) -> WallClock:
@@ -13779,8 +13761,8 @@ class Cobot:
         """Make the next call for the list, if one is due."""
         now = self._clock.monotonic()
         if self._reading is None:
-            is_told = bool(self._list_trouble) and self._accept_looks.is_due(now)
-            is_whole = now >= self._due or (is_told and self._roster.is_accepted())
+            is_refused = bool(self._list_trouble) and self._accept_checks.is_due(now)
+            is_whole = now >= self._due or (is_refused and self._roster.is_accepted())
             if not is_whole and not (
                 self._table.resource and now >= self._bookings_due
             ):
@@ -13826,7 +13808,7 @@ class Cobot:
             self._store.keep(f"findings {self.name}", findings)
 
     def _dates(self, at: datetime) -> str:
-        """From yesterday, as zones differ, until the list is too old."""
+        """The filter of a list: from yesterday, as zones differ, until it expires."""
         last = at + timedelta(days=1, seconds=self._table.trust_for_s)
         days = f"filter[from]={at.date() - timedelta(days=1)}&filter[to]={last.date()}"
         return f"{days}&page[size]=25"
@@ -13846,7 +13828,7 @@ class Cobot:
         _read_each(found, fresh.add_offer)
         for row in self._check_ins.on(space.wall.day_of(at)):
             if row["state"] == "refused" and row["member"] in fresh.passes:
-                self._store.forget(row["name"])  # the member has bought a pass since
+                self._store.change({row["name"]: None})  # a pass was bought since
         space.passes = fresh.passes
         space.plans_without_passes = fresh.plans_without_passes
 
@@ -13854,7 +13836,7 @@ class Cobot:
         fresh = Space(self._table, space.wall)
         fresh.emails = space.emails
         rooms = yield from self._api.pages("resources?page[size]=50", may_lack=True)
-        with _cobots_shape():
+        with _reading_cobot():
             named = {each["attributes"]["name"]: each["id"] for each in rooms}
         room = named.get(self._table.resource, self._table.resource)
         first, last = at - timedelta(hours=1), at + self.bookings_ahead
@@ -13865,15 +13847,15 @@ class Cobot:
         space.bookings = fresh.bookings
 
     def _steady(self, space: Space, at: datetime) -> list[Credential]:
-        """The cards.  Where many people lose what let them in, such as a plan or a
-        pass, it counts only when Cobot says so twice running, or for new settings."""
+        """The cards.  If many people lose what lets them in, such as a plan or a pass,
+        that counts only once two readings agree, or after a change of the settings."""
 
         def able(cards: Mapping[Uid, Credential]) -> set[Uid]:
             rules = {uid: card.membership for uid, card in cards.items()}
             return {uid for uid, rule in rules.items() if rule and rule.lasts(at)}
 
         cards = {card.uid: card for card in space.cards(at, self._checked_in(at))}
-        before = {card.uid: card for card in self._office.synced.cards(self.name)}
+        before = {card.uid: card for card in self._context.synced.cards(self.name)}
         lost = sorted(able(before) - able(cards))
         table, note = self._table, f"doubt {self.name}"
         rules = f"{table.plans} {table.time_passes} {table.resource}"
@@ -13889,18 +13871,18 @@ class Cobot:
     # -- check-ins
 
     def _checked_in(self, at: datetime) -> dict[str, datetime]:
-        """Until when each membership is checked in today."""
+        """The end of each membership's check-in of today."""
         today = self._check_ins.on(self._wall.day_of(at))
         ends = {row["member"]: iso_time(row.get("until")) for row in today}
         return {member: end for member, end in ends.items() if end}
 
     def _read_log(self, at: datetime) -> None:
-        """Note a check-in for everybody who was let in since the last look."""
+        """Add a check-in for everybody who was let in since the last reading."""
         if self._table.check_in == "off":
             return
         note = self._store.recall("cobot bookmark")
-        mark = _count(note) if note else self._office.events.last_id()
-        for event in ended_events(self._office.events, mark, at):
+        mark = _count(note) if note else self._context.events.last_id()
+        for event in ended_events(self._context.events, mark, at):
             mark, uid = event.id, event.uid
             if uid and event.source in CARDS and event.result is Result.UNLOCKED:
                 row = self._check_in_of(uid, event.at)
@@ -13920,7 +13902,7 @@ class Cobot:
             self._other_trouble = ""
 
     def _check_in(self, row: dict[str, Any], at: datetime) -> Calls[bool]:
-        """Do the next thing about a check-in.  Raises: Unavailable."""
+        """Take the next step of a check-in.  Raises: Unavailable."""
         check_ins, api = self._check_ins, self._api
         token = spelled(Uid(row["uid"]), self._table.uid_format)
         if row["state"] == "done":
@@ -13954,26 +13936,26 @@ class Cobot:
             check_ins.keep(row, state="refused")
             if self._space:
                 self._space.passes.pop(row["member"], None)
-            who = self._office.people.find(Uid(row["uid"]))
+            who = self._context.people.find(Uid(row["uid"]))
             who = who or Credential(Uid(row["uid"]), "")
             at, words = self._clock.now(), f"check-in refused: {error}"
             event = change_event(at, Change.SYNC, "cobot", words, [who])
-            self._office.events.record(event)
+            self._context.events.record(event)
             log.warning("cobot: %s: %s", printable(who.holder), words)
         else:
             _, until = self._wall.bounds(date.fromisoformat(row["day"]))
             check_ins.keep(row, state="done", until=until.isoformat())
 
     def _relist(self, member: str, at: datetime) -> Membership | None:
-        """List a member as known by now; returns when and why not they may enter."""
+        """Put what is known of a member on the list; returns their membership."""
         rule, known = None, self._space and self._space.cards
         for card in known(at, self._checked_in(at), member) if known else ():
-            self._office.synced.put(self.name, card)
+            self._context.synced.put(self.name, card)
             rule = card.membership
         return rule
 
     def _spend(self, calls: Calls[T]) -> T | None:
-        """Make these calls; None where there were too many in this minute."""
+        """Make these calls; None if that needs too many in this minute."""
         while True:
             try:
                 next(calls)
@@ -13983,20 +13965,20 @@ class Cobot:
                 calls.close()
                 return None
 
-    # -- questions of the door
+    # -- look-ups for the door
 
-    def _open_desk(self) -> InboxSource | None:
-        """The door asks only while this process holds the folder."""
+    def _open_inbox(self) -> InboxSource | None:
+        """The door sends look-ups only while this process holds the folder's lock."""
         if self._requests is None or not is_running(self._folder):
-            self._close_desk()
+            self._close_inbox()
             with contextlib.suppress(AlreadyRunning):  # the door looks just now
-                self._desk.enter_context(only_door(self._folder))
+                self._inbox.enter_context(only_door(self._folder))
                 inbox = InboxSource(Inbox(self._folder / "inbox.db", self._clock))
-                self._requests = self._desk.enter_context(contextlib.closing(inbox))
+                self._requests = self._inbox.enter_context(contextlib.closing(inbox))
         return self._requests
 
     def _serve_door(self, at: datetime) -> None:
-        requests = self._open_desk() if self._space else None
+        requests = self._open_inbox() if self._space else None
         if requests is None or self._space is None:
             return
         now = self._clock.monotonic()
@@ -14019,19 +14001,19 @@ class Cobot:
                 answer = Answer(not no, [no] if no else [])
             requests.answer(request, answer)
 
-    def _close_desk(self) -> None:
+    def _close_inbox(self) -> None:
         self._requests = None
-        self._desk.close()
+        self._inbox.close()
 
     def _check_in_of(self, uid: Uid, at: datetime) -> dict[str, Any] | None:
-        """That day's check-in of a member's card, None for any other."""
-        who = self._office.config.cards.get(uid) or self._office.people.find(uid)
+        """The check-in of a member's card on that day, None for other cards."""
+        who = self._context.config.cards.get(uid) or self._context.people.find(uid)
         if who and who.membership and who.source is Origin.COBOT:
             return self._check_ins.of(self._wall.day_of(at), who.membership.id, uid)
         return None
 
     def _refresh(self, uid: Uid, space: Space, at: datetime) -> bool:
-        """Ask about one card; True if the list is to be looked at again."""
+        """Look up one card; True if the door should read the list again."""
         now = self._clock.monotonic()
         recent = {u: t for u, t in self._unknown.items() if now - t < self.same_card_s}
         self._unknown = recent
@@ -14043,7 +14025,7 @@ class Cobot:
         return bool(is_known)
 
     def _look_up(self, uid: Uid, space: Space, at: datetime) -> Calls[bool]:
-        """Read again what keeps a card out; False where Cobot does not know it."""
+        """Read again the data that denies a card; False if Cobot does not know it."""
         token, api = spelled(uid, self._table.uid_format), self._api
         yield
         path = f"/api/check_in_tokens/{quote(token, safe='')}"
@@ -14072,15 +14054,15 @@ class Cobot:
     def _read_check_in(
         self, member: str, uid: Uid, space: Space, at: datetime
     ) -> Calls[None]:
-        """Whether a member without a pass was checked in elsewhere."""
+        """Add a check-in that a member has made elsewhere."""
         yield
         if until := self._api.checked_in_until(spelled(uid, self._table.uid_format)):
             row = self._check_ins.of(self._wall.day_of(at), member, uid)
             self._check_ins.keep(row, state="done", until=until.isoformat())
 
 
-#: Why a member is denied whose check-in must come first, by its state; one that surely
-#: was not sent leaves it to the list.
+#: Why a member is denied who must be checked in first, by the check-in's state; after
+#: one that surely was not sent the list decides.
 CHECK_IN_DENIES = {
     "refused": Reason.NO_PASS,
     **dict.fromkeys(("sent", "gave-up", "missed"), Reason.AUTHORITY_UNREACHABLE),
@@ -14092,27 +14074,27 @@ CHECK_IN_DENIES = {
 ################################################################################
 
 
-def make_ticket(store: OnlineStore, clock: Clock, value: object, good_s: float) -> str:
-    """A code that ``take_ticket`` exchanges for ``value``, once and for so long; the
-    store has only its hash.  Raises: StoreError."""
+def make_code(store: OnlineStore, clock: Clock, value: object, good_s: float) -> str:
+    """A one-time code, which ``redeem_code`` exchanges for ``value`` within ``good_s``;
+    the store has only its hash.  Raises: StoreError."""
     code = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
     now, boot = clock.monotonic(), clock.boot()
-    known = {name: json.loads(text) for name, text in store.under("ticket ").items()}
+    known = {name: json.loads(text) for name, text in store.under("code ").items()}
     ended = [name for name, (of, by, _) in known.items() if of != boot or by < now]
-    made = {_ticket(code): json.dumps([boot, now + good_s, value])}
+    made = {_code_note(code): json.dumps([boot, now + good_s, value])}
     store.change({**dict.fromkeys(ended), **made})
     return code
 
 
-def take_ticket(store: OnlineStore, clock: Clock, code: str) -> Any:
-    """None if there is no such ticket, or no longer.  Raises: StoreError."""
-    boot, ends_by, value = json.loads(store.take(_ticket(code)) or '["", 0, null]')
+def redeem_code(store: OnlineStore, clock: Clock, code: str) -> Any:
+    """The value of a code; None: unknown or expired.  Raises: StoreError."""
+    boot, ends_by, value = json.loads(store.take(_code_note(code)) or '["", 0, null]')
     is_good = boot == clock.boot() and clock.monotonic() < ends_by
     return value if is_good else None
 
 
-def _ticket(code: str) -> str:
-    return f"ticket {hashlib.sha256(code.encode()).hexdigest()}"
+def _code_note(code: str) -> str:
+    return f"code {hashlib.sha256(code.encode()).hexdigest()}"
 
 
 BOT_NAME = "telegram name"  # of a note
@@ -14122,7 +14104,7 @@ INVITATION_S = 600.0
 def make_invitation(
     store: OnlineStore, clock: Clock, config: Config, card: Credential, by: str
 ) -> str:
-    """A link with which somebody joins the chat as the holder of ``card``, with its
+    """A link that lets one person join the chat as the holder of ``card``, with its
     limits.  Raises: Refused, StoreError."""
     at, name = clock.now(), store.recall(BOT_NAME)
     why = _never_works(card, config, at.date())
@@ -14134,7 +14116,7 @@ def make_invitation(
         raise Refused(why)
     until = card.valid_until and str(card.valid_until)
     grant = card.holder, until, card.schedule, by, utc_text(at)
-    code = make_ticket(store, clock, grant, INVITATION_S)
+    code = make_code(store, clock, grant, INVITATION_S)
     return f"https://t.me/{name}?start={code}"
 
 
@@ -14143,7 +14125,7 @@ class ChatMessage(NamedTuple):
 
     user: int
     number: int  # of the message
-    text: str  # as it was written, or the data of the button
+    text: str  # of the message, or the data of the button
     sent_at: float  # Unix seconds; inf: not known, of a button
     press: str = ""  # the id of the press
     is_own: bool = True  # neither forwarded nor sent by a program
@@ -14156,12 +14138,12 @@ class ChatMessage(NamedTuple):
         return (found[1].lower(), found[2] or "") if found else ("", "")
 
 
-#: How keys begin that a message has if its sender has not just written it.
+#: Prefixes of keys in messages that their sender has not just written.
 NOT_OWN = ("forward", "via_bot", "edit_date", "is_from_offline", "sender_business_bot")
 
 
 def read_update(update: Mapping[str, Any]) -> ChatMessage | None:
-    """None unless a person said something in a private chat: that has their number."""
+    """None unless a person wrote in a private chat, which has the person's own id."""
     is_press = "callback_query" in update
     try:
         said = _field(update, "callback_query" if is_press else "message", dict)
@@ -14195,7 +14177,7 @@ CHAT_COMMANDS: Mapping[str, tuple[str, str]] = {
 BUTTONS: Mapping[str, tuple[str, str]] = {
     "open": ("Unlock", "解錠"), "lock": ("Lock", "施錠"), "status": ("Status", "状態"),
 }  # fmt: skip
-#: What else the chat says.
+#: The other answers.
 CHAT_WORDS: Mapping[str, tuple[str, str]] = {
     "check": ("; please try the door", "。ドアをお確かめください"),
     "not-running": ("the door is not running, so nothing was done",
@@ -14222,18 +14204,18 @@ STATES_JA = {"locked": "施錠されています", "unlocked": "解錠されて�
 
 
 class ChatTask(NamedTuple):
-    """A message that is to be answered.  ``word`` is a command, or what is said of a
-    message that is not taken."""
+    """A message that is to be answered.  ``word`` is a command, or the refusal's key in
+    CHAT_WORDS."""
 
     id: int  # of the update
     user: int
     number: int  # of the message
     press: str  # of a button
     word: str
-    #: What a link grants: holder, last day, schedule, who made it and when.
+    #: What a link grants: holder, last day, schedule, its maker and when it was made.
     grant: tuple[str, str | None, str | None, str, str] | None = None
     answer: str = ""  # that could not be sent yet
-    arrived: float | None = None  # monotonic; None: it was perhaps begun before
+    arrived: float | None = None  # monotonic; None: an earlier process may have begun
 
     @property
     def uid(self) -> Uid:
@@ -14241,33 +14223,32 @@ class ChatTask(NamedTuple):
 
 
 class Telegram:
-    """``[telegram]``: people on the list ask for the door in a private chat.
+    """``[telegram]``: people on the list operate the door from a private chat.
 
-    What a poll brings is first noted on disk, together with the offset that confirms
-    it, and then answered, each message on a thread of its own.  So it is acted on at
-    most once, whichever process is killed and when: a task that is found on disk later
-    is never begun, only answered.
+    Messages are stored together with the offset that confirms them, and then answered,
+    each on a new thread.  So each is carried out at most once, whichever process is
+    killed: a task that a later process finds on disk is only answered.
     """
 
     poll_s = 50  # the server's limit
     most_age_s = 30.0  # of a message
     button_s = 60.0
     most_at_once = 3  # messages of one person
-    #: How often somebody is told why their messages are not taken: others, a stranger.
+    #: The least time between two refusals: to people on the list, to a stranger.
     refused_every_s = (10.0, 3_600.0)
     conflict_waits_s, conflict_s = (3.0, 10.0, 30.0), 120.0
-    #: Whoever is denied for another reason gets no answers about the door.
+    #: People who are denied for another reason get no answers about the door.
     may_ask = (Reason.GRANTED, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
 
     def __init__(
-        self, name: str, table: TelegramConfig, office: Office, bot: TelegramBot
+        self, name: str, table: TelegramConfig, context: Context, bot: TelegramBot
     ) -> None:
         """``bot`` sends the answers."""
-        self.name, self._office, self._clock = name, office, office.clock
-        self._store, self._is_ja = office.store, table.language == "ja"
-        self._polls, self._bot = TelegramBot(table, office.clock), bot
-        self._people = Forgiving(office.people, self._report)
-        self._events = Forgiving(office.events, self._report)
+        self.name, self._context, self._clock = name, context, context.clock
+        self._store, self._is_ja = context.store, table.language == "ja"
+        self._polls, self._bot = TelegramBot(table, context.clock), bot
+        self._people = Forgiving(context.people, self._report)
+        self._events = Forgiving(context.events, self._report)
         number = table.token.text.partition(":")[0]
         self._offset = f"telegram {number} offset"  # another bot has its own
         self._is_introduced = self._is_well = False
@@ -14291,7 +14272,7 @@ class Telegram:
     # -- messages
 
     def step(self) -> float:
-        """Wait for messages; at first, and after trouble, only look."""
+        """Wait for messages; the first poll, and one after trouble, does not wait."""
         if not self._is_introduced:
             self._introduce()
         asked_at, wait_s = self._clock.monotonic(), self.poll_s * self._is_well
@@ -14306,12 +14287,12 @@ class Telegram:
             return self._in_conflict(error)
         self._is_well, self._conflicts, self._conflict_by = True, 0, inf
         arrived = self._clock.monotonic()
-        self._attend_to(self._taken(updates), arrived)
+        self._start_tasks(self._store_updates(updates), arrived)
         did_not_wait = wait_s and not updates and arrived - asked_at < 3.0
         return 1.0 if did_not_wait else 0.0
 
     def _introduce(self) -> None:
-        """Learn the bot's name, for links, and tell the users' apps its commands."""
+        """Read the bot's name, for links, and publish its commands to the apps."""
         name = self._polls.call("getMe", dict).get("username")
         self._store.keep(BOT_NAME, str(name or ""))
         commands = [
@@ -14323,8 +14304,8 @@ class Telegram:
         self._is_introduced = True
 
     def _in_conflict(self, error: Unavailable) -> float:
-        """How long to wait while another poll goes on: it may be our own, from before
-        the network was cut.  Raises: Unavailable, for other trouble or if it lasts."""
+        """How long to wait while another poll is open: it may be our own, from before a
+        network failure.  Raises: Unavailable, for other trouble or if it lasts."""
         if not error.reply or error.reply.status != 409:
             raise error
         if "webhook" in str(error):
@@ -14338,8 +14319,8 @@ class Telegram:
         words = "another program gets the bot's messages: each door needs its own bot"
         raise Unavailable(words, wait_s, reply=error.reply)
 
-    def _taken(self, updates: Sequence[Any]) -> Collection[int]:
-        """The ids of those that are to be answered, once they are on disk."""
+    def _store_updates(self, updates: Sequence[Any]) -> Collection[int]:
+        """Store the updates; returns the ids of those that are to be answered."""
         new, notes = list[ChatTask](), dict[str, str | None]()
         for update in updates:
             try:
@@ -14358,7 +14339,7 @@ class Telegram:
     def _task(
         self, number: int, message: ChatMessage, new: Sequence[ChatTask]
     ) -> ChatTask | None:
-        """What is to be done about a message; None: nothing."""
+        """The task for a message; None if it is ignored."""
         user, grant, (word, code) = message.user, None, message.command
         who, at_once = self._known(chat_user(user)), [*self._at_once.values(), *new]
         if [task.user for task in at_once].count(user) >= self.most_at_once:
@@ -14366,21 +14347,21 @@ class Telegram:
         if refusal := self._refusal(message, who):
             word = refusal
         elif message.press:
-            bound_to = take_ticket(self._store, self._clock, code)
+            bound_to = redeem_code(self._store, self._clock, code)
             word = word if bound_to == user and word in BUTTONS else "button-over"
         elif word == "start" and code:
-            grant = take_ticket(self._store, self._clock, code)
+            grant = redeem_code(self._store, self._clock, code)
             word = "join" if grant else "link-over" if who else "stranger"
         elif word not in CHAT_COMMANDS:
             word = "help"
-        if word not in self._answers and not self._may_refuse(user, word):
+        if word not in self._answers and not self._may_send_refusal(user, word):
             return None
         return ChatTask(number, user, message.number, message.press, word, grant)
 
     def _refusal(self, message: ChatMessage, who: Credential | None) -> str:
-        """Why a message is not taken, whatever it asks for; "" if it is."""
+        """Why a message is refused, whatever it asks for; "" if it is not."""
         age_s = self._clock.now().timestamp() - message.sent_at
-        is_trusted = trusts_clock(self._office.config, self._events, self._clock)
+        is_trusted = trusts_clock(self._context.config, self._events, self._clock)
         word, code = message.command
         refusals = {
             "stranger": not (who or (word == "start" and code)),
@@ -14390,35 +14371,35 @@ class Telegram:
         }
         return next((word for word, applies in refusals.items() if applies), "")
 
-    def _may_refuse(self, user: int, word: str) -> bool:
-        """Whether somebody is told why their message is not taken."""
+    def _may_send_refusal(self, user: int, word: str) -> bool:
+        """Whether the refusal of a message is sent; it is limited in time."""
         now, is_strange = self._clock.monotonic(), word == "stranger"
-        key = user, is_strange  # who was one a minute ago may be on the list by now
-        is_told = now < self._silent_until.get(key, -inf)
-        if is_told or (is_strange and self._strangers.wait_s(now)):
+        key = user, is_strange  # a former stranger may be on the list now
+        is_too_soon = now < self._silent_until.get(key, -inf)
+        if is_too_soon or (is_strange and self._strangers.wait_s(now)):
             return False
         _put(self._silent_until, key, now + self.refused_every_s[is_strange], 1_000)
         refused = "%s: a message from telegram:%d was refused: %s"
         log.info(refused, self.name, user, word)
         return True
 
-    def _attend_to(self, new: Collection[int], arrived: float) -> None:
-        """Start a thread for each task, also for earlier ones that have not ended."""
+    def _start_tasks(self, new: Collection[int], arrived: float) -> None:
+        """Start a thread for each task on disk that has none."""
         busy = {f"task {number}" for number in [*self._at_once]}  # before looking
         for name, text in self._store.under("task ").items():
             if name not in busy:
                 task = ChatTask(*json.loads(text))
                 task = task._replace(arrived=arrived if task.id in new else None)
                 self._at_once[task.id] = task
-                start_thread(functools.partial(self._attend, task), f"chat {task.id}")
+                start_thread(functools.partial(self._run_task, task), f"chat {task.id}")
 
-    def _attend(self, task: ChatTask) -> None:
+    def _run_task(self, task: ChatTask) -> None:
         left: str | None = None  # for the next poll that succeeds
         try:
             if not task.answer:
                 answer = self._answers.get(task.word, self._refuse)(task)
                 task = task._replace(answer=answer, arrived=None)
-            self._tell(task)
+            self._send(task)
         except StoreError as error:
             left = json.dumps(task._replace(arrived=None))
             self._report(str(error))
@@ -14434,7 +14415,7 @@ class Telegram:
                 self._store.change({f"task {task.id}": left})
             del self._at_once[task.id]
 
-    def _tell(self, task: ChatTask) -> None:
+    def _send(self, task: ChatTask) -> None:
         number: dict[str, object] = {"message_id": task.number}
         ends: dict[str, dict[str, object]] = {
             "answerCallbackQuery": {"callback_query_id": task.press},
@@ -14445,7 +14426,7 @@ class Telegram:
                 self._bot.call(method, object, values)
         more = {"reply_parameters": {**number, "allow_sending_without_reply": True}}
         if task.word in ("help", "join", "status"):
-            code = make_ticket(self._store, self._clock, task.user, self.button_s)
+            code = make_code(self._store, self._clock, task.user, self.button_s)
             row = [
                 {"text": each[self._is_ja], "callback_data": f"/{word} {code}"}
                 for word, each in BUTTONS.items()
@@ -14455,114 +14436,113 @@ class Telegram:
 
     # -- answers
 
-    def _of_door(self, text: str) -> str:
+    def _from_door(self, text: str) -> str:
         colon = "：" if self._is_ja else ":" if text[0] == "\n" else ": "
-        return f"{printable(self._office.config.door.name)}{colon}{text}"
+        return f"{printable(self._context.config.door.name)}{colon}{text}"
 
-    def _says(self, word: str, *values: object) -> str:
-        return self._of_door(CHAT_WORDS[word][self._is_ja].format(*values))
+    def _reply(self, word: str, *values: object) -> str:
+        return self._from_door(CHAT_WORDS[word][self._is_ja].format(*values))
 
     def _refuse(self, task: ChatTask) -> str:
-        if task.word == "stranger":  # who need not know the name of the door
+        if task.word == "stranger":  # to whom the door's name is not given
             return CHAT_WORDS[task.word][self._is_ja].format(task.user)
-        return self._says(task.word)
+        return self._reply(task.word)
 
     def _outcome(self, line: str) -> str:
-        """An answer of the door."""
+        """The door's answer in the chat's language."""
         word, _, detail = line.partition(": ")
         if self._is_ja:
-            line = f"{spoken(word, 'ja')}（{spoken(detail, 'ja')}）".removesuffix(
-                "（）"
-            )
+            line = translated(word) + f"（{translated(detail)}）" * bool(detail)
         is_doubtful = word in (Result.UNSURE, Result.INTERRUPTED)
-        return self._of_door(line + CHAT_WORDS["check"][self._is_ja] * is_doubtful)
+        return self._from_door(line + CHAT_WORDS["check"][self._is_ja] * is_doubtful)
 
     def _known(self, uid: Uid) -> Credential | None:
-        people = LocalList(self._office.config.cards, self._people)
+        people = LocalList(self._context.config.cards, self._people)
         return people.look_up(
             AccessRequest(Medium.CHAT, uid, self._clock.now(), 0.0, inf)
         )
 
-    def _when(self, uid: Uid) -> Circumstances:
-        known = self._office.config, self._events, self._clock
+    def _circumstances(self, uid: Uid) -> Circumstances:
+        known = self._context.config, self._events, self._clock
         return circumstances(*known, uid, self._clock.now())
 
-    def _no(self, uid: Uid) -> str:
-        """That somebody may not ask about the door; "" if they may."""
-        reason = decide(uid, self._known(uid), self._when(uid)).reason
+    def _denial(self, uid: Uid) -> str:
+        """The denial of a user who may not ask about the door; "" if they may."""
+        reason = decide(uid, self._known(uid), self._circumstances(uid)).reason
         return "" if reason in self.may_ask else self._outcome(f"denied: {reason}")
 
     def _ask(self, task: ChatTask, wants: Wants) -> Answer | None:
-        """The door's answer.  A request that was perhaps handed over before is not
-        handed over now, for its time is up; but its answer may be there."""
+        """The door's answer.  A request that may have been sent before has expired: it
+        is not carried out, but its answer may be there."""
         since, good_s = self._clock.monotonic(), 0.0
         if task.arrived is not None:
-            since, good_s = task.arrived, self._office.config.lock.unlock_window_s
+            since, good_s = task.arrived, self._context.config.lock.unlock_window_s
         by, at, name = since + good_s, self._clock.now(), f"telegram-{task.id}"
         request = AccessRequest(Medium.CHAT, task.uid, at, since, by, wants, id=name)
-        return self._office.ask(request)
+        return self._context.ask(request)
 
     def _move(self, task: ChatTask) -> str:
         wants = Wants.UNLOCK if task.word == "open" else Wants.LOCK
         answer = self._ask(task, wants)
         if task.arrived is None and answer in (None, NOT_TAKEN):
-            return self._says("not-known", task.word)
-        return self._outcome(answer.lines[0]) if answer else self._says("not-running")
+            return self._reply("not-known", task.word)
+        return self._outcome(answer.lines[0]) if answer else self._reply("not-running")
 
     def _status(self, task: ChatTask) -> str:
-        if no := self._no(task.uid):
+        if no := self._denial(task.uid):
             return no
         now = self._clock.monotonic()  # a question may be asked again
         answer = self._ask(task._replace(arrived=now), Wants.STATUS)
         if answer is None:
-            return self._says("not-running")
+            return self._reply("not-running")
         first, *others = answer.lines
         if self._is_ja:
             state, percent = first.partition(",")[0], re.search(r"(\d+) %", first)
-            first = STATES_JA.get(state, spoken(Result.UNKNOWN_STATE, "ja"))
+            first = STATES_JA.get(state, translated(Result.UNKNOWN_STATE))
             first += f"。電池残量 {percent[1]} %" if percent else ""
             is_down = LOCKED_DOWN_WORDS in others
-            others = [spoken(Reason.LOCKED_DOWN, "ja")] * is_down
-        return self._of_door("\n".join([first, *others]))
+            others = [translated(Reason.LOCKED_DOWN)] * is_down
+        return self._from_door("\n".join([first, *others]))
 
     def _why(self, task: ChatTask) -> str:
-        uid, who, when = task.uid, self._known(task.uid), self._when(task.uid)
+        uid, who, when = task.uid, self._known(task.uid), self._circumstances(task.uid)
         when = when._replace(locked_down=bool(self._people.locked_down()))
         reason, turn = decide(uid, who, when).reason, next_turn(uid, who, when)
-        if reason is Reason.NOT_ENABLED:  # by whom is the owner's affair
+        if reason is Reason.NOT_ENABLED:  # without the name of whoever blocked them
             return self._outcome(f"denied: {reason}")
         if not self._is_ja:
-            return self._of_door(in_one_sentence(uid, who, when, is_now=True))
-        words, form = f"今は入れません（{spoken(reason, 'ja')}）", "次は{}から入れます"
+            return self._from_door(in_one_sentence(uid, who, when, is_now=True))
+        words, form = f"今は入れません（{translated(reason)}）", "次は{}から入れます"
         if reason is Reason.GRANTED:
             words, form = "今入れます", "{}までです"
         if turn:
             at = turn[0].at
             words += "。" + form.format(f"{at.month}月{at.day}日 {at:%H:%M} ")
-        return self._of_door(words)
+        return self._from_door(words)
 
     def _who(self, task: ChatTask) -> str:
-        cards, today = self._office.config.cards, self._clock.now().date()
+        cards, today = self._context.config.cards, self._clock.now().date()
         listed = cards.get(task.uid) or self._people.find(task.uid)
-        if no := self._no(task.uid):
+        if no := self._denial(task.uid):
             return no
         if not listed or listed.role is not Role.MASTER:
-            return self._says("masters")
+            return self._reply("masters")
         came, since = list[str](), self._clock.now() - timedelta(days=1, hours=1)
-        for event in self._office.events.read(since=since):
+        for event in self._context.events.read(since=since):
             at = self._clock.local(event.at)
             if event.result is Result.UNLOCKED and at.date() == today:
                 came.append(f"\n{at:%H:%M} {holder_words(event)}, {event.source}")
-        return self._of_door("".join(came[-60:])) if came else self._says("nobody")
+        return self._from_door("".join(came[-60:])) if came else self._reply("nobody")
 
     def _help(self, task: ChatTask) -> str:
         known = CHAT_COMMANDS.items()
         lines = [f"\n/{command} - {words[self._is_ja]}" for command, words in known]
-        return self._of_door("".join(lines))
+        return self._from_door("".join(lines))
 
     def _join(self, task: ChatTask) -> str:
-        """Put the sender on the list, as the owner's link says."""
-        people, config, at = self._office.people, self._office.config, self._clock.now()
+        """Put the sender on the list with what the owner's link grants."""
+        people, config = self._context.people, self._context.config
+        at = self._clock.now()
         holder, until, schedule, by, made_at = task.grant or ("", None, None, "", "")
         card = Credential(task.uid, holder, valid_until=_day(until), schedule=schedule)
         revoked = {
@@ -14576,28 +14556,28 @@ class Telegram:
             allow_card(people, config, card._replace(source=Origin.DB), at)
         except Refused as error:
             self._report(f"a link was not taken: {error}")
-            return self._says("link-over")
+            return self._reply("link-over")
         words = f"by {by}: {card.uid}: {validity(card, config.schedules, at.date())}"
         self._events.record(change_event(at, Change.ALLOW, "command", words, [card]))
-        return f"{self._says('joined', holder)}\n{self._help(task)}"
+        return f"{self._reply('joined', holder)}\n{self._help(task)}"
 
 
 def telegram_services(
-    where: str, table: TelegramConfig, office: Office
+    where: str, table: TelegramConfig, context: Context
 ) -> list[Service]:
-    """The services of [telegram]: the chat, and notices to those who want them."""
-    bot = TelegramBot(table, office.clock)
+    """The services of [telegram]: the chat, and notices to each chat of `notify`."""
+    bot = TelegramBot(table, context.clock)
 
     def post(chat: int, message: SimpleNamespace) -> None:
         is_quiet, no_preview = message.priority < 3, {"is_disabled": True}
         more = {"disable_notification": is_quiet, "link_preview_options": no_preview}
         bot.send(chat, f"{message.door}\n{message.text}", **more)
 
-    made: list[Service] = [Telegram(where, table, office, bot)]
+    made: list[Service] = [Telegram(where, table, context, bot)]
     for chat, named in table.notify.items():
         wanted = [named] if isinstance(named, str) else named
         send, name = functools.partial(post, int(chat)), f"{where} {chat}"
-        made.append(Notices(name, wanted, table.language, office, send, bot.close))
+        made.append(Notices(name, wanted, table.language, context, send, bot.close))
     return made
 
 
@@ -15342,8 +15322,9 @@ def diagnose_online(
     folder = Path(config.door.state_dir)
     if is_running(folder / "online"):
         with contextlib.closing(OnlineStore(folder / "online.db")) as own:
-            for name, (trouble, since) in own.states().items():
-                at = datetime.fromisoformat(since).astimezone()
+            for name, state in own.states().items():
+                at = datetime.fromisoformat(state["since"]).astimezone()
+                trouble = state["trouble"]
                 words = f"{name}: {trouble or 'it works'}, since {at:%Y-%m-%d %H:%M}"
                 yield warn_if(
                     "journalctl -u doorpi-online" * bool(trouble), "online", words
@@ -15421,7 +15402,7 @@ def _list_findings(
     yield warn_if(do, where, f"{counted(count, 'card')}, {ago}")
     for found in json.loads(own.recall(f"findings {where}") or "[]"):
         yield warn_if("correct that in the settings, or at Cobot", where, found)
-    rows = map(json.loads, own.noted("check-in ").values())
+    rows = map(json.loads, own.under("check-in ").values())
     states = Counter(row["state"] for row in rows)
     for state in ("refused", "missed", "gave-up"):
         if states[state]:
@@ -15948,7 +15929,7 @@ make_settings = functools.partial(
 
 #: What makes the services of a table of `doorpi online`, by the table's type.
 SERVICES: Mapping[
-    type[Table], Callable[[str, Any, Office], Service | list[Service]]
+    type[Table], Callable[[str, Any, Context], Service | list[Service]]
 ] = {
     TelegramConfig: telegram_services,
     NotifyConfig: notify_service,
@@ -16072,22 +16053,23 @@ def cmd_online(args: argparse.Namespace) -> int:
         synced = SyncedPeople(folder / "synced.db", repair=True)
         for each in (store, own, synced):
             stack.enter_context(contextlib.closing(each))
-        office = Office(
+        context = Context(
             config=config, clock=clock, store=own, people=store.people, synced=synced,
             events=store.events, ask=functools.partial(ask_door, folder, clock),
             troubles=functools.partial(published_troubles, folder),
         )  # fmt: skip
-        online = Online(office, Systemd(os.environ, clock), SERVICES)
+        online = Online(context, Systemd(os.environ, clock), SERVICES)
         watch = FileWatch(clock, [path])
         files = NamedFiles(path, os.environ, ONLINE, seen=watch.follow)
         online.use(online_tables(config, files))
-        online.run(functools.partial(_follow_edits, online, office, watch, path, files))
+        follow = functools.partial(_follow_edits, online, context, watch, path, files)
+        online.run(follow)
     say(NOTHING_ONLINE)
     return EX_OK
 
 
 def _follow_edits(
-    online: Online, office: Office, watch: FileWatch, path: Path, files: NamedFiles
+    online: Online, context: Context, watch: FileWatch, path: Path, files: NamedFiles
 ) -> None:
     """After an edit, go by the new settings if they are valid."""
     if not watch.is_due():
@@ -16103,7 +16085,7 @@ def _follow_edits(
         words = "%s has %s (sudo doorpi check); the settings before stay in force"
         log.error(words, path, counted(found, "problem"))
     else:
-        office.config = found
+        context.config = found
         online.use(online_tables(found, files))
         log.info("settings reloaded")
 

@@ -20,7 +20,7 @@ KEN, AYA, MIKA, NIGHT = 4711, 4712, 4713, 4714
 STRANGER = 99
 SETTINGS = """
 [door]
-name = "Office 4F"
+name = "Context 4F"
 state_dir = "{folder}"
 {door}
 [lock]
@@ -98,13 +98,13 @@ class ChatRoom:
         """Another process in place of the one before, if there was one."""
         if self.service:
             self.service.close()
-        office = doorpi.Office(
+        context = doorpi.Context(
             config=self.config, clock=self.clock, store=self.store,
             people=self.stores.people, synced=self.stores.people.synced,
             events=self.stores.events, ask=self._ask, troubles=dict,
         )  # fmt: skip
         table = self.config.online["telegram"]
-        self.service, *_ = doorpi.telegram_services("telegram", table, office)
+        self.service, *_ = doorpi.telegram_services("telegram", table, context)
         self.service.poll_s = 0  # the tests do not wait for nothing
         for bot in (self.service._polls, self.service._bot):
             bot.call_s, bot.message_every_s = 2.0, 0.0

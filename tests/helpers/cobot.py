@@ -11,9 +11,9 @@ from doorpi import (
     Circumstances,
     Cobot,
     Command,
+    Context,
     Credential,
     Event,
-    Office,
     OnlineStore,
     Reason,
     Result,
@@ -29,7 +29,7 @@ from tests.fakes.cobot import SUBDOMAIN, TOKEN, FakeCobot
 BASE = '[lock]\nkind = "relay"\n[[schedule]]\nname = "day"\ntimes = ["Mon-Fri 08:00-20:00"]\n'
 
 
-class CobotDesk:
+class CobotBench:
     """``server`` is Cobot, ``service`` what `doorpi online` runs for it."""
 
     def __init__(self, folder: Path, clock: Any, **table: object) -> None:
@@ -53,7 +53,7 @@ class CobotDesk:
         text = f'{BASE}[door]\nstate_dir = "{self.folder}"\n[cobot]\n'
         text += "".join(f"{key} = {toml(value)}\n" for key, value in lines.items())
         self.config = parse_config(text)
-        office = Office(
+        context = Context(
             config=self.config,
             clock=self.clock,
             store=self.notes,
@@ -61,7 +61,7 @@ class CobotDesk:
             synced=self.synced,
             events=self.store.events,
         )
-        self.service = Cobot("cobot", self.config.online["cobot"], office)
+        self.service = Cobot("cobot", self.config.online["cobot"], context)
 
     def run(self, seconds: float = 5.0, pace_s: float = 0.0) -> str:
         """Let that much time pass, in a few hundred steps; returns the last trouble."""
@@ -98,7 +98,7 @@ class CobotDesk:
     @property
     def check_ins(self) -> dict[str, str]:
         """The state of each check-in, by day and membership."""
-        noted = self.notes.noted("check-in ")
+        noted = self.notes.under("check-in ")
         return {name[9:]: json.loads(text)["state"] for name, text in noted.items()}
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of `doorpi online` share: an office on real databases."""
+"""What the tests of `doorpi online` share: an context on real databases."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from doorpi import (
     Config,
+    Context,
     DoorConfig,
-    Office,
     OnlineStore,
     SqliteStore,
     SyncedPeople,
@@ -20,7 +20,7 @@ from tests.helpers.world import FakeClock
 
 
 @pytest.fixture
-def office(tmp_path: Path, clock: FakeClock) -> Iterator[Office]:
+def context(tmp_path: Path, clock: FakeClock) -> Iterator[Context]:
     """Of a door that runs and has no troubles; a test may change ``troubles``."""
     store, own = (
         SqliteStore(tmp_path / "doorpi.db"),
@@ -28,7 +28,7 @@ def office(tmp_path: Path, clock: FakeClock) -> Iterator[Office]:
     )
     synced = SyncedPeople(tmp_path / "synced.db")
     with contextlib.closing(store), contextlib.closing(own), contextlib.closing(synced):
-        yield Office(
+        yield Context(
             config=Config(door=DoorConfig(name="Front")),
             clock=clock,
             store=own,

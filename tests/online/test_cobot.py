@@ -28,7 +28,7 @@ from doorpi import (
 )
 from tests.fakes.cloud import FAULTS, answers
 from tests.fakes.cobot import TOKEN, Booking, Pass, Plan, answered
-from tests.helpers.cobot import CobotDesk
+from tests.helpers.cobot import CobotBench
 from tests.helpers.world import KEN, MIKA, STRANGER, card_of
 
 MORNING = datetime(2026, 11, 18, 9, 0, tzinfo=UTC)
@@ -38,10 +38,10 @@ HOUR, DAY = 3600.0, 86_400.0
 @pytest.fixture
 def desk(tmp_path, clock):
     clock.at = MORNING
-    made: list[CobotDesk] = []
+    made: list[CobotBench] = []
 
-    def make(**table: object) -> CobotDesk:
-        made.append(CobotDesk(tmp_path / str(len(made)), clock, **table))
+    def make(**table: object) -> CobotBench:
+        made.append(CobotBench(tmp_path / str(len(made)), clock, **table))
         return made[-1]
 
     yield make
@@ -49,7 +49,7 @@ def desk(tmp_path, clock):
         each.close()
 
 
-def members(desk: CobotDesk, count: int, **more) -> list[str]:
+def members(desk: CobotBench, count: int, **more) -> list[str]:
     """So many members with cards."""
     uids = [f"0A{number:012X}" for number in range(count)]
     for number, uid in enumerate(uids):
@@ -241,7 +241,7 @@ def test_new_settings_count_at_once(desk):
 # -- faults
 
 
-def filled(space: CobotDesk) -> CobotDesk:
+def filled(space: CobotBench) -> CobotBench:
     """Ken may enter, Mika may not."""
     server = space.server
     server.add("m1", KEN, plan="Ten Days")
@@ -321,7 +321,7 @@ def test_retry_after_is_obeyed_up_to_a_quarter_of_an_hour(desk):
 # -- check-ins
 
 
-def entered(desk, **table: object) -> CobotDesk:
+def entered(desk, **table: object) -> CobotBench:
     """Ken, who has a pass, was let in."""
     space = desk(**{"check_in": "after", "time_passes": True, **table})
     space.server.add("m1", KEN, plan="Ten Days", name="Ken Sato")
@@ -388,7 +388,7 @@ def test_the_owner_s_own_people_are_not_checked_in(desk):
     space.server.tokens[MIKA] = "m1"
     space.store.people.add_card(card_of(uid=MIKA, source=Origin.DB), space.clock.now())
     space.run(1_000)
-    space.notes.forget(f"check-in {TODAY}")
+    space.notes.change({f"check-in {TODAY}": None})
     space.enter(MIKA)
     space.run()
     assert space.check_ins == {}
@@ -512,7 +512,7 @@ class Killed(BaseException):
     """kill -9."""
 
 
-def killed_at(space: CobotDesk, step: int) -> bool:
+def killed_at(space: CobotBench, step: int) -> bool:
     """Kill the service before its ``step``-th act: a row on disk, or a call; an even
     number is right after it.  False if there is no such act."""
     left = step
@@ -579,7 +579,7 @@ def test_a_failing_check_in_does_not_keep_the_list_from_being_read(desk):
 class Asking:
     """The door's side of the questions to `doorpi online`."""
 
-    def __init__(self, space: CobotDesk) -> None:
+    def __init__(self, space: CobotBench) -> None:
         self.space, self.folder = space, look_up_folder(space.folder)
         self.count = 0
 
@@ -603,7 +603,7 @@ class Asking:
         return is_running(self.folder)
 
 
-def asking(desk, **table: object) -> tuple[CobotDesk, Asking]:
+def asking(desk, **table: object) -> tuple[CobotBench, Asking]:
     space = desk(**table)
     space.server.add("m1", KEN)
     space.run()
@@ -707,7 +707,7 @@ def test_no_fault_of_a_look_up_opens_or_shuts_anybody(desk, fault):
 BEFORE = {"check_in": "before", "time_passes": True}
 
 
-def at_the_door(desk) -> tuple[CobotDesk, Asking]:
+def at_the_door(desk) -> tuple[CobotBench, Asking]:
     space = desk(**BEFORE)
     space.server.add("m1", KEN, plan="Ten Days")
     space.server.catalogue["Ten Days"] = True
@@ -784,7 +784,7 @@ def test_settings_that_cannot_be_meant_are_refused(desk, table, words):
 # -- what `doctor` says
 
 
-def diagnosed(space: CobotDesk) -> str:
+def diagnosed(space: CobotBench) -> str:
     """The findings that are not all right, a line each."""
     table = space.config.online["cobot"]
     found = doorpi._cobot_findings("cobot", table, space.folder, space.clock)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 import doorpi
 from doorpi import (
     Change,
+    Context,
     ListReader,
-    Office,
     OnlineStore,
     Origin,
     SqliteStore,
@@ -56,14 +56,14 @@ class Space:
         text += f'[[list]]\nurl = "{url}"\ntoken = "{TOKEN}"\n'
         text += "".join(f"{key} = {value!r}\n" for key, value in table.items())
         config = parse_config(text)
-        office = Office(
+        context = Context(
             config=config,
             clock=self.clock,
             store=self.notes,
             synced=self.synced,
             events=self.store.events,
         )
-        self.service = ListReader(PLACE, config.online[PLACE], office)
+        self.service = ListReader(PLACE, config.online[PLACE], context)
 
     def look(self) -> str:
         """What the next look at the server leads to; "" if all is well."""

@@ -33,10 +33,10 @@ ALL = tuple(NOTICES)
 
 
 class Receiver:
-    """Someone who gets notices, through a service of ``office`` that can be killed."""
+    """Someone who gets notices, through a service of ``context`` that can be killed."""
 
-    def __init__(self, office, wanted=ALL, language="en") -> None:
-        self.office, self.wanted, self.language = office, wanted, language
+    def __init__(self, context, wanted=ALL, language="en") -> None:
+        self.context, self.wanted, self.language = context, wanted, language
         self.messages: list = []
         self.failures: list[Exception] = []
         self.restart()
@@ -44,7 +44,7 @@ class Receiver:
     def restart(self) -> None:
         """As after kill -9: only what is on disk is left."""
         self.service = Notices(
-            "notify ops", self.wanted, self.language, self.office, self.send, list
+            "notify ops", self.wanted, self.language, self.context, self.send, list
         )
 
     def send(self, message) -> None:
@@ -53,14 +53,14 @@ class Receiver:
         self.messages.append(message)
 
     def step(self, seconds: float = 0.0) -> float:
-        self.office.clock.advance(seconds)
+        self.context.clock.advance(seconds)
         return self.service.step()
 
     def steps(self, seconds: int) -> None:
         """For so long, as the service's thread would, or at least 30 times."""
-        until = self.office.clock.t + seconds
-        while self.office.clock.t < until:
-            self.office.clock.advance(max(self.service.step(), seconds / 30))
+        until = self.context.clock.t + seconds
+        while self.context.clock.t < until:
+            self.context.clock.advance(max(self.service.step(), seconds / 30))
 
     @property
     def texts(self) -> list[str]:
@@ -72,16 +72,16 @@ class Receiver:
 
 
 @pytest.fixture
-def owner(office) -> Receiver:
-    receiver = Receiver(office)
+def owner(context) -> Receiver:
+    receiver = Receiver(context)
     receiver.step()  # the first start
     return receiver
 
 
-def happens(office, event: Event = INTENT, **changes) -> Event:
+def happens(context, event: Event = INTENT, **changes) -> Event:
     """It is in the log, from begin to end."""
-    event = replace(event, at=office.clock.now(), **changes)
-    office.events.record(event)
+    event = replace(event, at=context.clock.now(), **changes)
+    context.events.record(event)
     return event
 
 
@@ -135,12 +135,12 @@ NOT_TOLD = {
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("case", TOLD)
-def test_event_is_told(office, case, language):
+def test_event_is_told(context, case, language):
     changes, notice, *words = TOLD[case]
-    receiver = Receiver(office, language=language)
+    receiver = Receiver(context, language=language)
     receiver.step()
 
-    event = happens(office, **changes)
+    event = happens(context, **changes)
     receiver.step()
 
     (message,) = receiver.messages
@@ -155,21 +155,21 @@ def test_event_is_told(office, case, language):
     assert told["at"] == doorpi.utc_text(event.at)
 
 
-def test_event_is_not_told_to_those_who_did_not_ask(office):
+def test_event_is_not_told_to_those_who_did_not_ask(context):
     for name in ALL:
-        receiver = Receiver(office, [each for each in ALL if each != name])
+        receiver = Receiver(context, [each for each in ALL if each != name])
         receiver.service.name = name
         receiver.step()
         for changes, notice, *_ in TOLD.values():
             if notice == name:
-                happens(office, **changes)
+                happens(context, **changes)
         receiver.step()
         assert name not in [n["notice"] for m in receiver.messages for n in m.notices]
 
 
-def test_event_that_is_nothing_to_tell_of(office, owner):
+def test_event_that_is_nothing_to_tell_of(context, owner):
     for changes in NOT_TOLD.values():
-        happens(office, **changes)
+        happens(context, **changes)
 
     owner.steps(90_000)
 
@@ -183,13 +183,13 @@ def test_every_notice_has_a_row_here():
 
 def test_japanese_has_every_word_of_the_log():
     words = {*Reason, *Result, *Change}
-    assert [word for word in words if doorpi.spoken(word, "ja") == word] == []
+    assert [word for word in words if doorpi.translated(word, "ja") == word] == []
 
 
-def test_first_start_tells_nothing_of_before(office):
-    happens(office, **FAILED)
+def test_first_start_tells_nothing_of_before(context):
+    happens(context, **FAILED)
 
-    receiver = Receiver(office)
+    receiver = Receiver(context)
     receiver.step()
     receiver.restart()
     receiver.step(5)
@@ -197,33 +197,33 @@ def test_first_start_tells_nothing_of_before(office):
     assert receiver.messages == []
 
 
-def test_first_start_is_remembered(office):
-    Receiver(office).step()
-    happens(office, **FAILED)
-    receiver = Receiver(office)
+def test_first_start_is_remembered(context):
+    Receiver(context).step()
+    happens(context, **FAILED)
+    receiver = Receiver(context)
 
     receiver.step()
 
     assert len(receiver.messages) == 1
 
 
-def test_event_is_told_when_it_has_ended(office, owner):
-    begun = office.events.begin(replace(INTENT, at=office.clock.now()))
-    happens(office, holder="Mika", **FAILED)
+def test_event_is_told_when_it_has_ended(context, owner):
+    begun = context.events.begin(replace(INTENT, at=context.clock.now()))
+    happens(context, holder="Mika", **FAILED)
     owner.step(1)
     assert owner.messages == []
 
-    office.events.finish(replace(INTENT, id=begun, result=Result.REFUSED))
+    context.events.finish(replace(INTENT, id=begun, result=Result.REFUSED))
     owner.step(1)
 
     assert [line.split(": ")[1] for line in owner.lines] == ["Ken Sato", "Mika"]
 
 
 @pytest.mark.parametrize("jump_s", [0, 86_400, -86_400], ids=["", "ahead", "behind"])
-def test_event_without_an_end_holds_up_nothing(office, owner, jump_s):
-    office.events.begin(replace(INTENT, at=office.clock.now()))
-    happens(office, **FAILED)
-    office.clock.at += timedelta(seconds=jump_s)
+def test_event_without_an_end_holds_up_nothing(context, owner, jump_s):
+    context.events.begin(replace(INTENT, at=context.clock.now()))
+    happens(context, **FAILED)
+    context.clock.at += timedelta(seconds=jump_s)
 
     owner.steps(int(doorpi.VERB_S) + 2)
 
@@ -233,10 +233,10 @@ def test_event_without_an_end_holds_up_nothing(office, owner, jump_s):
 # -- merged, and not too many
 
 
-def test_several_at_once_are_one_message(office, owner):
-    happens(office, **FAILED)
+def test_several_at_once_are_one_message(context, owner):
+    happens(context, **FAILED)
     for name in ("Ken Sato", "Mika Mori"):
-        happens(office, reason=Change.ALLOW, command=None, holder=name)
+        happens(context, reason=Change.ALLOW, command=None, holder=name)
 
     owner.step(1)
 
@@ -244,9 +244,9 @@ def test_several_at_once_are_one_message(office, owner):
     assert len(owner.lines) == 3
 
 
-def test_next_message_waits_for_a_minute(office, owner):
+def test_next_message_waits_for_a_minute(context, owner):
     for _ in range(50):
-        happens(office, reason=Change.ALLOW, command=None)
+        happens(context, reason=Change.ALLOW, command=None)
         owner.step(2)
     owner.step(60)
 
@@ -254,9 +254,9 @@ def test_next_message_waits_for_a_minute(office, owner):
     assert owner.lines[21] == "and 10 more: doorpi log"
 
 
-def test_same_fault_is_told_once_then_counted(office, owner):
+def test_same_fault_is_told_once_then_counted(context, owner):
     for _ in range(30):
-        happens(office, **FAILED)
+        happens(context, **FAILED)
         owner.step(60)
     assert len(owner.lines) == 1
 
@@ -265,23 +265,23 @@ def test_same_fault_is_told_once_then_counted(office, owner):
     assert len(owner.lines) == 2
     assert "unreachable" in owner.lines[1]
     assert owner.lines[1].endswith(", 29 more times")
-    happens(office, **FAILED)
+    happens(context, **FAILED)
     owner.steps(4000)
     assert len(owner.lines) == 3
 
 
-def test_other_fault_is_told_at_once(office, owner):
-    happens(office, **FAILED)
+def test_other_fault_is_told_at_once(context, owner):
+    happens(context, **FAILED)
     owner.steps(61)
-    happens(office, result=Result.REFUSED)
+    happens(context, result=Result.REFUSED)
     owner.steps(2)
 
     assert len(owner.messages) == 2
 
 
-def test_low_battery_is_told_once_a_day(office, owner):
+def test_low_battery_is_told_once_a_day(context, owner):
     for _ in range(48):
-        happens(office, **TOLD["battery"][0])
+        happens(context, **TOLD["battery"][0])
         owner.step(3600)
 
     assert [" more times" in line for line in owner.lines[:3]] == [False, True, False]
@@ -300,12 +300,12 @@ DENIALS = {
 
 
 @pytest.mark.parametrize("case", DENIALS)
-def test_denied_often_is_told_once_then_counted(office, owner, case):
+def test_denied_often_is_told_once_then_counted(context, owner, case):
     gap_s, holders, count = DENIALS[case]
 
     for number, holder in enumerate(holders):
         uid = f"04{number:06X}" if not holder else KEN
-        happens(office, DENIED, holder=holder, uid=uid)
+        happens(context, DENIED, holder=holder, uid=uid)
         owner.steps(gap_s)
     owner.steps(100)
 
@@ -324,14 +324,14 @@ LOST = {"reader-lost": "the reader does not answer: usb"}
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_trouble_is_told_once_and_when_it_is_over(office, language):
-    receiver = Receiver(office, language=language)
-    office.troubles = lambda: LOST
+def test_trouble_is_told_once_and_when_it_is_over(context, language):
+    receiver = Receiver(context, language=language)
+    context.troubles = lambda: LOST
     receiver.steps(50)
     assert receiver.messages == []
 
     receiver.steps(3 * 86_400)
-    office.troubles = dict
+    context.troubles = dict
     receiver.steps(100)
 
     words = {"en": next(iter(LOST.values())), "ja": "カードリーダーが応答しません"}
@@ -342,21 +342,21 @@ def test_trouble_is_told_once_and_when_it_is_over(office, language):
     assert receiver.messages[0].notices[0]["event"] is None
 
 
-def test_trouble_that_passes_is_not_told(office, owner):
+def test_trouble_that_passes_is_not_told(context, owner):
     for _ in range(100):
-        office.troubles = lambda: LOST
+        context.troubles = lambda: LOST
         owner.steps(40)
-        office.troubles = dict
+        context.troubles = dict
         owner.steps(10)
 
     assert owner.messages == []
 
 
-def test_trouble_that_comes_and_goes_is_counted(office, owner):
+def test_trouble_that_comes_and_goes_is_counted(context, owner):
     for _ in range(20):
-        office.troubles = lambda: LOST
+        context.troubles = lambda: LOST
         owner.steps(70)
-        office.troubles = dict
+        context.troubles = dict
         owner.steps(70)
     owner.steps(4000)
 
@@ -364,14 +364,14 @@ def test_trouble_that_comes_and_goes_is_counted(office, owner):
     assert all(line.endswith(", 19 more times") for line in owner.lines[2:])
 
 
-def test_trouble_is_not_told_again_after_a_restart(office, owner):
-    office.troubles = lambda: LOST
+def test_trouble_is_not_told_again_after_a_restart(context, owner):
+    context.troubles = lambda: LOST
     owner.steps(70)
     owner.restart()
     owner.steps(200)
     assert len(owner.lines) == 1
 
-    office.troubles = dict
+    context.troubles = dict
     owner.restart()
     owner.steps(5)
 
@@ -383,19 +383,19 @@ def test_trouble_is_not_told_again_after_a_restart(office, owner):
     [("not-locked", "not-locked"), ("locked-down", None), ("newer", None)]
     + [(sign, "fault") for sign in doorpi.FAULTS[2:]],
 )
-def test_each_trouble_has_its_notice(office, owner, subject, notice):
-    office.troubles = lambda: {subject: "words"}
+def test_each_trouble_has_its_notice(context, owner, subject, notice):
+    context.troubles = lambda: {subject: "words"}
     owner.steps(70)
 
     found = [each["notice"] for m in owner.messages for each in m.notices]
     assert found == [notice] * bool(notice)
 
 
-def test_each_trouble_is_told_in_japanese(office):
-    receiver = Receiver(office, language="ja")
+def test_each_trouble_is_told_in_japanese(context):
+    receiver = Receiver(context, language="ja")
     subjects = [s for notice in NOTICES.values() for s in notice.troubles]
     troubles = dict.fromkeys(subjects, "words")
-    office.troubles = lambda: troubles
+    context.troubles = lambda: troubles
     receiver.step()
     receiver.step(400)
 
@@ -403,17 +403,17 @@ def test_each_trouble_is_told_in_japanese(office):
     assert [line for line in receiver.lines if "words" in line] == []
 
 
-def test_door_that_does_not_run_is_told_after_minutes(office, owner):
-    office.troubles = lambda: LOST
+def test_door_that_does_not_run_is_told_after_minutes(context, owner):
+    context.troubles = lambda: LOST
     owner.steps(70)
-    office.troubles = lambda: None
+    context.troubles = lambda: None
     owner.steps(290)
     assert len(owner.lines) == 1
 
     owner.steps(400)
     assert "not running" in owner.lines[1]
 
-    office.troubles = lambda: LOST
+    context.troubles = lambda: LOST
     owner.steps(100)
     assert "Solved: the door's program is not running" in owner.lines[2]
     assert len(owner.lines) == 3
@@ -427,15 +427,15 @@ def test_door_that_does_not_run_is_told_after_minutes(office, owner):
     [Unavailable("no network", is_unsent=True), Unavailable("no answer in time")],
     ids=["unsent", "perhaps-sent"],
 )
-def test_message_is_kept_until_it_was_sent(office, owner, failure):
-    happens(office, **FAILED)
+def test_message_is_kept_until_it_was_sent(context, owner, failure):
+    happens(context, **FAILED)
     owner.failures = [failure] * 3
 
     for _ in range(3):
         with pytest.raises(Unavailable):
             owner.step(1)
         owner.restart()
-    happens(office, result=Result.REFUSED)
+    happens(context, result=Result.REFUSED)
     owner.step(1)
     owner.restart()
     owner.steps(200)
@@ -446,8 +446,8 @@ def test_message_is_kept_until_it_was_sent(office, owner, failure):
 @pytest.mark.parametrize(
     ("status", "least_s"), [(400, 600), (401, 600), (404, 600), (429, 7), (503, 7)]
 )
-def test_receiver_that_refuses_is_left_alone(office, owner, status, least_s):
-    happens(office, **FAILED)
+def test_receiver_that_refuses_is_left_alone(context, owner, status, least_s):
+    happens(context, **FAILED)
     owner.failures = [Unavailable("no", 7.0, reply=Reply(status, b""))]
 
     with pytest.raises(Unavailable) as caught:
@@ -458,29 +458,29 @@ def test_receiver_that_refuses_is_left_alone(office, owner, status, least_s):
     assert len(owner.messages) == 1
 
 
-def test_week_of_outage_is_caught_up_in_order_and_summed_up(office, owner):
-    begun_at = office.clock.now()
+def test_week_of_outage_is_caught_up_in_order_and_summed_up(context, owner):
+    begun_at = context.clock.now()
     events = [replace(INTENT, result=Result.UNLOCKED)] * 30 + [
         replace(INTENT, **FAILED),
         replace(INTENT, reason=Change.ALLOW, command=None),
     ]
-    with office.events._transaction():  # one sync for all
+    with context.events._transaction():  # one sync for all
         for number in range(7 * 8):
             for event in events:
                 at = begun_at + timedelta(hours=3 * number)
                 doorpi._append(
-                    office.events._connection(), "events",
+                    context.events._connection(), "events",
                     (doorpi.utc_text(at), event.uid, event.holder, event.reason,
                      event.command, "card", "", "", ""),
                 )  # fmt: skip
-                ended = office.events.last_id(), event.result or "", 5, event.detail
-                doorpi._append(office.events._connection(), "outcomes", ended)
-    office.clock.advance(7 * 86_400)
+                ended = context.events.last_id(), event.result or "", 5, event.detail
+                doorpi._append(context.events._connection(), "outcomes", ended)
+    context.clock.advance(7 * 86_400)
     waits = []
     while (wait_s := owner.step()) < 1:
         waits.append(wait_s)
         assert owner.messages == []
-        office.clock.advance(wait_s)
+        context.clock.advance(wait_s)
 
     assert len(waits) == 56 * 32 // 500
     (message,) = owner.messages
@@ -494,13 +494,13 @@ def test_week_of_outage_is_caught_up_in_order_and_summed_up(office, owner):
     assert len(owner.messages) == 1
 
 
-def test_message_fits_what_receivers_take(office):
+def test_message_fits_what_receivers_take(context):
     for language in ("en", "ja"):
-        receiver = Receiver(office, language=language)
+        receiver = Receiver(context, language=language)
         receiver.service.name = language
         receiver.step()
         for _ in range(25):
-            happens(office, reason=Change.IMPORT, command=None, detail="名" * 200)
+            happens(context, reason=Change.IMPORT, command=None, detail="名" * 200)
         receiver.step()
 
         (message,) = receiver.messages
@@ -508,7 +508,7 @@ def test_message_fits_what_receivers_take(office):
         assert message.more + len(message.text.splitlines()) - 1 == 25
 
 
-def test_notices_survive_kills_at_any_moment(office, owner, monkeypatch):
+def test_notices_survive_kills_at_any_moment(context, owner, monkeypatch):
     """A kill between any two statements of SQL or sends: nothing is lost, and only what
     was sent in that moment may come twice."""
 
@@ -539,7 +539,7 @@ def test_notices_survive_kills_at_any_moment(office, owner, monkeypatch):
     owner.send = send
     owner.restart()
     for number in range(150):
-        happens(office, reason=Change.ALLOW, command=None, holder=f"Person {number}")
+        happens(context, reason=Change.ALLOW, command=None, holder=f"Person {number}")
         try:
             owner.step(chance.choice([1, 30, 61]))
         except Killed:
@@ -557,13 +557,13 @@ def test_notices_survive_kills_at_any_moment(office, owner, monkeypatch):
 # -- trouble with the disk
 
 
-def test_disk_that_is_full_stops_no_notice(office, owner, monkeypatch):
+def test_disk_that_is_full_stops_no_notice(context, owner, monkeypatch):
     def full(store, name, value):
         raise StoreError("online.db: disk is full")
 
     monkeypatch.setattr(OnlineStore, "keep", full)
     for result in (Result.REFUSED, Result.UNREACHABLE):
-        happens(office, result=result)
+        happens(context, result=result)
         with pytest.raises(StoreError):
             owner.step(61)
         with pytest.raises(StoreError):
@@ -572,115 +572,115 @@ def test_disk_that_is_full_stops_no_notice(office, owner, monkeypatch):
     assert len(owner.lines) == 2
 
 
-def test_log_that_cannot_be_read_stops_no_trouble(office, owner, monkeypatch):
+def test_log_that_cannot_be_read_stops_no_trouble(context, owner, monkeypatch):
     def broken(*_):
         raise StoreError("doorpi.db: broken")
 
-    monkeypatch.setattr(office.events, "last_id", broken)
-    office.troubles = lambda: {"storage-bad": "database: disk is full"}
+    monkeypatch.setattr(context.events, "last_id", broken)
+    context.troubles = lambda: {"storage-bad": "database: disk is full"}
     for _ in range(70):
         with pytest.raises(StoreError):
             owner.step(1)
 
     assert "database" in owner.lines[0]
     monkeypatch.undo()
-    happens(office, **FAILED)
+    happens(context, **FAILED)
     owner.steps(61)
     assert len(owner.lines) == 2
 
 
-def test_new_log_is_followed(office, owner, tmp_path):
+def test_new_log_is_followed(context, owner, tmp_path):
     for _ in range(10):
-        happens(office, result=Result.UNLOCKED)
+        happens(context, result=Result.UNLOCKED)
     owner.step()
-    office.events.close()
+    context.events.close()
     for file in tmp_path.glob("doorpi.db*"):
         file.unlink()
     owner.step()
 
-    happens(office, **FAILED)
+    happens(context, **FAILED)
     owner.step()
 
     assert len(owner.messages) == 1
 
 
-def test_quiet_log_costs_no_writes(office, owner):
-    before = (office.store.path.stat(), office.store.recall("notices notify ops"))
+def test_quiet_log_costs_no_writes(context, owner):
+    before = (context.store.path.stat(), context.store.recall("notices notify ops"))
 
     for _ in range(50):
-        happens(office, result=Result.UNLOCKED)
+        happens(context, result=Result.UNLOCKED)
         owner.step(1)
 
-    assert office.store.recall("notices notify ops") == before[1]
+    assert context.store.recall("notices notify ops") == before[1]
 
 
-def many_denials(office, count: int) -> None:
+def many_denials(context, count: int) -> None:
     """Three of each of many people, with one sync for all."""
-    at = doorpi.utc_text(office.clock.now())
-    with office.events._transaction():
+    at = doorpi.utc_text(context.clock.now())
+    with context.events._transaction():
         for number in range(count):
             values = (
                 at, KEN, f"Person {number // 3}" + "x" * 180,
                 str(Reason.EXPIRED), None, "card", "", "", "",
             )  # fmt: skip
-            doorpi._append(office.events._connection(), "events", values)
+            doorpi._append(context.events._connection(), "events", values)
 
 
-def test_memory_is_flat_over_many_events(office, owner):
+def test_memory_is_flat_over_many_events(context, owner):
     owner.send = lambda message: None
     owner.restart()
     sizes = []
     tracemalloc.start()
     try:
         for _ in range(4):
-            many_denials(office, 600)
+            many_denials(context, 600)
             owner.steps(4000)
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
 
-    assert json.loads(office.store.recall("notices notify ops"))["bookmark"] == 2400
+    assert json.loads(context.store.recall("notices notify ops"))["bookmark"] == 2400
     assert sizes[-1] - sizes[1] < 20_000
 
 
-def test_state_stays_small(office, owner):
+def test_state_stays_small(context, owner):
     owner.failures = [Unavailable("no network")] * 10_000
-    many_denials(office, 3000)
+    many_denials(context, 3000)
     for _ in range(10):
         with contextlib.suppress(Unavailable):
             owner.step(1)
 
-    state = json.loads(office.store.recall("notices notify ops"))
+    state = json.loads(context.store.recall("notices notify ops"))
     assert state["bookmark"] == 3000
     assert state["more"] > 100
     assert len(json.dumps(state)) < 50_000
 
 
-def test_state_of_a_newer_version_is_read(office, owner):
+def test_state_of_a_newer_version_is_read(context, owner):
     state = {
         "bookmark": 0,
         "lines": [{"notice": "newer", "at": 1.0, "words": "x", "event": None}],
         "told": {"newer x": ["newer", 1.0, 2, 1.0, "x"]},
         "more_of_it": 7,
     }
-    office.store.keep("notices notify ops", json.dumps(state))
+    context.store.keep("notices notify ops", json.dumps(state))
     owner.restart()
 
     owner.steps(10)
-    happens(office, **FAILED)
+    happens(context, **FAILED)
     owner.steps(10)
 
     assert len(owner.lines) == 1
-    assert json.loads(office.store.recall("notices notify ops"))["more_of_it"] == 7
+    assert json.loads(context.store.recall("notices notify ops"))["more_of_it"] == 7
 
 
-def test_bookmarks_of_other_receivers_are_forgotten(office, owner):
-    office.store.keep("notices notify gone", "{}")
-    office.store.keep("cursor", "7")
+def test_bookmarks_of_other_receivers_are_forgotten(context, owner):
+    context.store.keep("notices notify gone", "{}")
+    context.store.keep("cursor", "7")
 
-    office.store.forget_others("notices", ["notify ops"])
+    context.store.forget_others("notices", ["notify ops"])
 
-    assert office.store.recall("notices notify gone") is None
-    assert office.store.recall("notices notify ops")
-    assert office.store.recall("cursor") == "7"
+    assert context.store.recall("notices notify gone") is None
+    assert context.store.recall("notices notify ops")
+    assert context.store.recall("cursor") == "7"

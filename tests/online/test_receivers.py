@@ -48,19 +48,19 @@ def server() -> Iterator[Callable[..., RawServer]]:
         yield start
 
 
-def fails(office) -> None:
+def fails(context) -> None:
     """Somebody was not let in."""
-    at = office.clock.now()
+    at = context.clock.now()
     event = replace(INTENT, at=at, result=Result.REFUSED, detail="jammed at 東")
-    office.events.record(event)
+    context.events.record(event)
 
 
-def noticed(office, service, server) -> tuple[str, dict[str, str], bytes]:
+def noticed(context, service, server) -> tuple[str, dict[str, str], bytes]:
     """The first line, the headers and the body of the one request that a fault makes."""
     with contextlib.closing(service):
         service.step()
-        fails(office)
-        office.clock.advance(1)
+        fails(context)
+        context.clock.advance(1)
         service.step()
     (request,) = server.requests
     head, _, body = request.partition(b"\r\n\r\n")
@@ -74,11 +74,11 @@ def notify(server, **values: object) -> NotifyConfig:
     return NotifyConfig(**given)
 
 
-def test_webhook_gets_the_event_as_json(office, server):
+def test_webhook_gets_the_event_as_json(context, server):
     receiver = server()
-    service = notify_service("notify 1", notify(receiver), office)
+    service = notify_service("notify 1", notify(receiver), context)
 
-    first, headers, body = noticed(office, service, receiver)
+    first, headers, body = noticed(context, service, receiver)
 
     assert first == "POST /hook/secret-path?key=4711 HTTP/1.1"
     assert headers["Authorization"] == "Bearer tk_secret"
@@ -99,13 +99,13 @@ def test_webhook_gets_the_event_as_json(office, server):
 @pytest.mark.parametrize(
     ("door", "title"), [("Front", "Front"), ("正面", "=?UTF-8?B?5q2j6Z2i?=")]
 )
-def test_ntfy_gets_words_and_headers(office, server, door, title):
+def test_ntfy_gets_words_and_headers(context, server, door, title):
     receiver = server()
-    office.config = Config(door=replace_name(office.config.door, door))
+    context.config = Config(door=replace_name(context.config.door, door))
     table = notify(receiver, kind="ntfy", token=Secret(), language="ja")
-    service = notify_service("notify 1", table, office)
+    service = notify_service("notify 1", table, context)
 
-    first, headers, body = noticed(office, service, receiver)
+    first, headers, body = noticed(context, service, receiver)
 
     assert first.startswith("POST /hook/secret-path")
     assert headers["Title"] == title
@@ -128,18 +128,18 @@ def telegram(server, **notify: object) -> TelegramConfig:
     return TelegramConfig(token=Secret(TOKEN), base_url=server.url, notify=notify)
 
 
-def notices_of(table: TelegramConfig, office) -> list[Notices]:
-    made = telegram_services("telegram", table, office)
+def notices_of(table: TelegramConfig, context) -> list[Notices]:
+    made = telegram_services("telegram", table, context)
     return [service for service in made if isinstance(service, Notices)]
 
 
 @pytest.mark.parametrize("chat", ["4711", "-1001234567890"])
-def test_telegram_gets_a_message(office, server, chat):
+def test_telegram_gets_a_message(context, server, chat):
     receiver = server(SENT)
     table = telegram(receiver, **{chat: ["fault"]})
-    (service,) = notices_of(table, office)
+    (service,) = notices_of(table, context)
 
-    first, _, body = noticed(office, service, receiver)
+    first, _, body = noticed(context, service, receiver)
 
     assert service.name == f"telegram {chat}"
     assert first == f"POST /bot{TOKEN}/sendMessage HTTP/1.1"
@@ -151,16 +151,16 @@ def test_telegram_gets_a_message(office, server, chat):
     assert "parse_mode" not in message
 
 
-def test_each_chat_gets_what_it_asked_for(office, server):
+def test_each_chat_gets_what_it_asked_for(context, server):
     receiver = server(SENT)
     table = telegram(receiver, **{"1": ["changed"], "2": "fault", "3": ["fault"]})
-    services = notices_of(table, office)
+    services = notices_of(table, context)
     for service in services:
         service.step()
 
-    fails(office)
+    fails(context)
     for service in services:
-        office.clock.advance(1)
+        context.clock.advance(1)
         service.step()
     services[0].close()  # they share the bot
 
@@ -186,12 +186,12 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_telegram_that_refuses_is_left_alone(office, server, case):
+def test_telegram_that_refuses_is_left_alone(context, server, case):
     answer, least_s, most_s = REFUSALS[case]
     table = telegram(server(answer), **{"4711": ["fault"]})
-    (service,) = notices_of(table, office)
+    (service,) = notices_of(table, context)
     service.step()
-    fails(office)
+    fails(context)
 
     with pytest.raises(Unavailable) as caught:
         service.step()
@@ -201,12 +201,12 @@ def test_telegram_that_refuses_is_left_alone(office, server, case):
     assert TOKEN[:12] not in str(caught.value)
 
 
-def test_address_and_token_are_never_shown(office, server):
+def test_address_and_token_are_never_shown(context, server):
     said = b'{"error":"no /hook/secret-path for tk_secret"}'
     receiver = server(b"HTTP/1.1 404 X\r\nContent-Length: 46\r\n\r\n" + said)
-    service = notify_service("notify 1", notify(receiver), office)
+    service = notify_service("notify 1", notify(receiver), context)
     service.step()
-    fails(office)
+    fails(context)
 
     with pytest.raises(Unavailable) as caught:
         service.step()

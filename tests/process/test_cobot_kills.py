@@ -152,7 +152,7 @@ def entry(uid: str) -> Event:
 
 
 def states(notes: OnlineStore) -> list[dict]:
-    return [json.loads(text) for text in notes.noted("check-in ").values()]
+    return [json.loads(text) for text in notes.under("check-in ").values()]
 
 
 def decided_about(synced: SyncedPeople, uid: str) -> Reason:
