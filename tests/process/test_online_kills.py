@@ -15,8 +15,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 import doorpi
 from doorpi import Change, Event, Reason, Result
 from tests.fakes.live_cloud import LiveSesameMini
@@ -104,7 +102,6 @@ def settings(bot: FakeTelegram, receiver: Receiver) -> str:
     )  # fmt: skip
 
 
-@pytest.mark.realtime  # of a door without a processor for seconds, orders run out of time
 def test_a_hundred_kills_give_no_command_twice_or_late_and_lose_no_notice(tmp_path):
     chance, cloud, radio = random.Random(16), LiveSesameMini(), VirtualField()
     bot, receiver = FakeTelegram(), Receiver()
