@@ -10858,7 +10858,7 @@ REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] 
     Reason.CARD_MOVED: "it was taken away before it had proven itself",
     Reason.CARD_LOCKED: "it was asked with wrong keys too often, and answers no more",
     Reason.PROOF_UNAVAILABLE: (
-        "it must prove itself, and this door has no [proof] door_key to ask it with"
+        "it must prove itself, and the door lacks its door_key; see doorpi doctor"
     ),
     Reason.UNREADABLE_CODE: "no pass of this door, and no code that may be asked about",
     Reason.LIST_TOO_OLD: (
@@ -11163,6 +11163,9 @@ class Enquiry:
     def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
         """What else the door would decide by."""
         around = circumstances(self._config, self.events, clock, uid, at)
+        folder = self._store.events.path.parent
+        if "door-key" in (published_troubles(folder) or ()):  # of the running door
+            around = around._replace(proofs=set(around.proofs) - set(PROOFS))
         return around._replace(locked_down=bool(self.people.locked_down()))
 
     def cards(self) -> Iterator[Credential]:

@@ -224,7 +224,7 @@ SENTENCES = {
     ),
     "a secure card at a door without its key": (
         {"proof": "ntag424"}, {},
-        f"{DENIED}: proof-unavailable, it must prove itself, and this door has no [proof] door_key to ask it with.",
+        f"{DENIED}: proof-unavailable, it must prove itself, and the door lacks its door_key; see doorpi doctor.",
     ),
     "a UID alone, after the migration": (
         {}, {"proofs": ("ntag424",)},
