@@ -11657,6 +11657,15 @@ def put_back(backup: Backup, path: Path) -> None:
             (path.parent / name).chmod(owner.st_mode & 0o640)
 
 
+def is_blank_log(path: Path) -> bool:
+    """Whether a door has made the log, as on a new Pi, and nobody has come yet."""
+    try:
+        with _read_only(path) as db:
+            return not db.execute("SELECT 1 FROM events").fetchone()
+    except TROUBLES:
+        return False
+
+
 def put_state_back(backup: Backup, folder: Path) -> None:
     """The list of people and the secrets of the state.  Raises: OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -16484,7 +16493,8 @@ def cmd_restore(args: argparse.Namespace) -> None:
         if is_running(folder):
             raise Refused("the door is running: sudo systemctl stop doorpi")
         found = [n for n in ("cards.db", "doorpi.db") if file_at(folder / n)]
-        if found and not args.replace:
+        is_new = found == ["doorpi.db"] and is_blank_log(folder / "doorpi.db")
+        if found and not (is_new or args.replace):
             words = f"{folder} has {' and '.join(found)}: not a new Pi"
             raise Refused(f"{words}; to replace its settings and people: --replace")
         put_back(backup, path)

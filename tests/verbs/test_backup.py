@@ -155,6 +155,20 @@ def test_a_pi_in_use_is_replaced_only_on_demand(old, new, file, capsys):
     assert new.store.people.locked_down()  # and it can be read at all
 
 
+def test_a_pi_whose_door_has_run_but_met_nobody_is_still_new(old, new, file):
+    """The installer starts the door, before there is anything to restore."""
+    old.says("backup", file)
+    store = new.store
+    store.events.tidy()
+    store.close()
+    assert (new.folder / "state" / "doorpi.db").exists()
+
+    assert new.says("restore", file) == doorpi.EX_OK
+
+    assert [card.holder for card in new.store.people.cards()] == ["Mika Mori"]
+    assert new.says("restore", file) == doorpi.EX_FAILED  # it is not new any more
+
+
 def test_a_running_door_is_not_replaced(old, new, file, capsys):
     old.says("backup", file)
     with doorpi.only_door(new.folder / "state"):
