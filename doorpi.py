@@ -1375,11 +1375,11 @@ class Backoff:
 
 
 class Notice:
-    """One thing that an owner can be told about: events that ``is_about`` picks, and
+    """One kind of notice: about the events for which ``is_about`` is true, and about
     ``troubles`` of the door (Display) while they last.
 
-    Events with the same ``by`` are one subject.  It is told at its ``after``-th event
-    within ``within_s``, and then for ``again_s`` only counted; 0: each event is told.
+    Events with the same ``by`` are one subject.  It is reported at its ``after``-th
+    event within ``within_s``, then for ``again_s`` only counted; 0: never counted.
     """
 
     def __init__(
@@ -1409,7 +1409,7 @@ def _is_failed(event: Event) -> bool:
     return has_failed or event.reason is Reason.AUTHORITY_UNREACHABLE
 
 
-#: What owners can be told about, by the names in the settings.  An event is told as the
+#: The kinds of notices, by their names in the settings.  An event is reported as the
 #: first of those that a receiver wants.
 NOTICES: dict[str, Notice] = {
     "forced-open": Notice(
@@ -1941,7 +1941,7 @@ class ProofConfig(Table):
     door_key: Secret = setting(Secret(), "file of the key that opens the door")
     issuer_key: Secret = setting(Secret(), "file of the key that issues cards")
     uid_only: str = setting(
-        "accept", "cards that only have a UID", choices=("accept", "refuse")
+        "accept", "cards that have only a UID", choices=("accept", "refuse")
     )
 
 
@@ -1968,9 +1968,9 @@ class TelegramConfig(Table):
 class NotifyConfig(Table):
     """``[[notify]]`` -- a web address that gets notices."""
 
-    name: str = setting("", "what it is called here", 0, 40)
+    name: str = setting("", "its name in the log", 0, 40)
     url: Secret = setting(Secret(), "a webhook, or an ntfy topic", is_needed=True)
-    kind: str = setting("webhook", "what is there", choices=("webhook", "ntfy"))
+    kind: str = setting("webhook", "its protocol", choices=("webhook", "ntfy"))
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
     events: tuple[str, ...] = setting((), "which notices it gets", is_needed=True)
     language: str = setting("en", "of the words", choices=LANGUAGES)
@@ -1997,7 +1997,7 @@ class CobotConfig(Table):
     )
     interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
     trust_for_s: int = setting(
-        259_200, "seconds its list holds without it", 0, 31_536_000
+        259_200, "seconds its list is valid without it", 0, 31_536_000
     )
     schedule: str = setting("", "name of a [[schedule]] that limits members")
     base_url: str = setting("https://api.cobot.me", "address of API 2")
@@ -2007,14 +2007,14 @@ class CobotConfig(Table):
 class ListConfig(Table):
     """``[[list]]`` -- a list of people at a web address."""
 
-    name: str = setting("", "what it is called here", 0, 40)
-    url: Secret = setting(Secret(), "where the list is", is_needed=True)
+    name: str = setting("", "its name in the log", 0, 40)
+    url: Secret = setting(Secret(), "address of the list", is_needed=True)
     format: str = setting("", "of the list", choices=("", "csv", "json"))
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
     list_key: str = setting("", "Ed25519 key of its signature, URL.sig; empty: none")
     interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
     trust_for_s: int = setting(
-        259_200, "seconds the list holds without it", 0, 31_536_000
+        259_200, "seconds the list is valid without it", 0, 31_536_000
     )
     schedule: str = setting("", "name of a [[schedule]] that limits its people")
 
@@ -2124,7 +2124,7 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
         "id": Setting(0, "the user's number at Telegram", 0, 2**52, is_needed=True),
         "holder": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
         **{key: ACCESS_KEYS[key] for key in ACCESS_KEYS if key != "role"},
-        "role": Setting("holder", "a master may ask who came", choices=tuple(Role)),
+        "role": Setting("holder", "a master may use /who", choices=tuple(Role)),
     },
     "person": {
         "name": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
@@ -7020,7 +7020,7 @@ CREATE TABLE sources (
 MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
 MEMBER_COLUMNS = (
     "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
-    "refusal", "spans",
+    "refusal", "spans", "is_missing", "source", "uid",
 )  # fmt: skip
 
 
@@ -7057,15 +7057,15 @@ class SyncedPeople(SqliteFile):
     `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
     settings: ``cobot``, ``list 1 ("members")``.
 
-    It is a file of its own so that no fault of a synced list can touch the list that
-    the owner made.  Every method raises StoreError.
+    It is a separate file so that no fault of a synced list can damage the owner's
+    list.  Every method raises StoreError.
     """
 
     schema = (SYNCED_TABLES,)
 
     def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it, the first that has it switched on.  Some know
-        only the first four bytes of their cards: ``01234567*``."""
+        """If several sources know it, the first that has it enabled.  Some know only
+        the first four bytes of their cards: ``01234567*``."""
         order = "ORDER BY enabled DESC, source LIMIT 1"
         which = f"WHERE uid IN (?, ?) {order}"
         rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
@@ -7096,9 +7096,9 @@ class SyncedPeople(SqliteFile):
         *,
         keeps_missing_once: bool = False,
     ) -> None:
-        """Replace the list of ``source``: all of it or nothing.  With
-        ``keeps_missing_once``, for a list that may shift while it is read, somebody is
-        dropped only when missing twice in a row."""
+        """Replace the list of ``source``, completely or not at all.  With
+        ``keeps_missing_once``, for a list that may shift while it is read, people are
+        removed only if they are missing twice in a row."""
         with self._transaction() as db:
             missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
             db.execute(missing, (source,))
@@ -7125,12 +7125,12 @@ class SyncedPeople(SqliteFile):
             )
             for c in cards if c.membership
         ]  # fmt: skip
-        columns = (*MEMBER_COLUMNS, "is_missing", "source", "uid")
-        insert = f"INSERT OR REPLACE INTO members ({', '.join(columns)}) VALUES "  # noqa: S608
-        db.executemany(f"{insert} ({', '.join('?' * len(columns))})", rows)
+        names, marks = ", ".join(MEMBER_COLUMNS), ", ".join("?" * len(MEMBER_COLUMNS))
+        into = f"INSERT OR REPLACE INTO members ({names}) VALUES ({marks})"  # noqa: S608
+        db.executemany(into, rows)
 
     def keep_only(self, sources: Collection[str]) -> None:
-        """Forget the lists of tables that are no longer in the settings."""
+        """Delete the lists of tables that are no longer in the settings."""
         for (source,) in self._query("SELECT source FROM sources"):
             if source not in sources:
                 with self._transaction() as db:
@@ -8489,7 +8489,7 @@ class IsoDep:
         except NoAnswer as error:
             raise NotProven(Reason.CARD_MOVED, str(error)) from None
         if not ats or ats[0] != len(ats):
-            raise NotProven(Reason.NO_PROOF, "its ATS makes no sense")
+            raise NotProven(Reason.NO_PROOF, "its ATS is not valid")
         # A command is one frame of up to 64 bytes, FSCI 5.  A card that accepts less
         # would count an authentication that is cut off as failed.
         if len(ats) == 1 or ats[1] & 0x0F < 5:
@@ -8668,8 +8668,9 @@ class Session:
         """The data of the answer, in CommMode.MAC, or Full (``is_full``).  A command
         that ``ends`` the session, such as ChangeKey of the authenticated key, has an
         answer without a MAC.  Raises: NotProven, which ends the session too."""
-        if is_full and data:
-            data = encrypt(self.cipher_key, padded(data), self._iv(b"\xa5\x5a"))
+        if is_full and data:  # padded as in ISO/IEC 9797-1, method 2
+            data += b"\x80" + bytes(-(len(data) + 1) % 16)
+            data = encrypt(self.cipher_key, data, self._iv(b"\xa5\x5a"))
         signed = bytes([code]) + self._state() + header + data
         answer = self.isodep.ask(code, header + data + self._mac(signed))
         self.counter += 1
@@ -8694,11 +8695,6 @@ class Session:
 
     def _mac(self, data: bytes) -> bytes:
         return cmac(self.mac_key, data)[1::2]
-
-
-def padded(data: bytes) -> bytes:
-    """Source: ISO/IEC 9797-1, method 2."""
-    return data + b"\x80" + bytes(-(len(data) + 1) % 16)
 
 
 class Prover:
@@ -10582,7 +10578,7 @@ class CarontePass(RemoteAuthority):
             return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=trouble)
         said_at = datetime.fromtimestamp(yes_at, at.tzinfo)
         ends = said_at + timedelta(seconds=self._config.trust_for_s)
-        words = f"on {self.name}'s word of {said_at:%Y-%m-%d %H:%M}; {trouble}"
+        words = f"on {self.name}'s answer of {said_at:%Y-%m-%d %H:%M}; {trouble}"
         return Found(self._known(holder, uid)._replace(ends=ends), detail=words)
 
     def probe(self) -> str:
@@ -10739,9 +10735,9 @@ class DigitalId(RemoteAuthority):
 
 
 class MemberLookUp(Authority):
-    """Has `doorpi online` read a member again who is not let in by the list, or check
-    one in before the door opens.  It is asked only while it answers: it holds the
-    folder of its inbox then."""
+    """Makes `doorpi online` read a denied member again, or check a member in before the
+    door opens.  It is asked only while it runs, which the lock on the folder of its
+    inbox shows."""
 
     schedule, answer_s = "", 6.0
     look_up_s = 3.0
@@ -10753,7 +10749,7 @@ class MemberLookUp(Authority):
         self._config, self._folder, self._clock = config, folder, clock
 
     def takes(self, request: AccessRequest) -> bool:
-        return False  # a yes of Cobot stands on the list
+        return False  # members are on the list, not known here
 
     def question(
         self, request: AccessRequest, who: Credential | None, reason: Reason
@@ -10791,7 +10787,7 @@ class MemberLookUp(Authority):
         self.worker.close()
 
 
-#: Why a member may be denied who was let in a minute ago at Cobot.
+#: Reasons for a denial that a recent change at Cobot may have ended.
 OUT_OF_DATE = (
     Reason.NO_PASS, Reason.NO_BOOKING, Reason.PLAN_NOT_HERE, Reason.LIST_TOO_OLD,
     Reason.NOT_ACTIVE, Reason.EXPIRED, Reason.AMBIGUOUS,
@@ -12378,16 +12374,16 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
     yield ", ".join(f"{len(some):,} {title}" for title, some in parts.items())
 
 
-# -- people who are kept elsewhere
+# -- synced lists
 
 
-#: The rest of a list that replaces an older one must be this much, or it is refused.
+#: A new list may lack this many people of the one in force, or this share of them.
 MOST_LOST, MOST_LOST_SHARE = 5, 0.25
 
 
 def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
-    """Why a new list of people must not replace the one in force without the owner's
-    word: a fault elsewhere must not shut everybody out.  "" if it may."""
+    """Why a new list of people needs the owner's consent to replace the one in force,
+    since a fault elsewhere must not lock everybody out; "" if it does not."""
     lost = len(set(before) - set(now))
     if not now and before:
         return f"it is empty, and the one in force has {counted(len(before), 'card')}"
@@ -13092,7 +13088,7 @@ class TelegramBot:
             self._next_at = {c: at for c, at in self._next_at.items() if at > now}
             begins = self._next_at.get(chat, now)
             if begins - now > self.longest_wait_s:
-                words = "this chat must be left alone"
+                words = "Telegram allows no message to this chat yet"
                 raise Unavailable(words, begins - now, is_unsent=True)
             self._next_at[chat] = begins + self.message_every_s
         self._clock.sleep(begins - now)
@@ -13589,7 +13585,7 @@ def _reading_cobot() -> Iterator[None]:
     try:
         yield
     except ODD_SHAPE:
-        raise Unavailable("Cobot's answer makes no sense") from None
+        raise Unavailable("Cobot's answer has an unknown form") from None
 
 
 def _read_each(items: Any, read: Callable[[Any], None]) -> None:
@@ -13675,7 +13671,7 @@ class CobotApi:
                 self._store.keep("cobot space", json.dumps(found[0]))
         elif not found and (said or not self.space_id):
             name = self._config.subdomain
-            raise Unavailable(f"the token's user is no administrator of {name}")
+            raise Unavailable(f"the token's user is not an administrator of {name}")
 
     def checked_in_until(self, token: str) -> datetime | None:
         """The end of a member's current check-in, None if there is none."""
@@ -13697,7 +13693,7 @@ class CobotApi:
         kind, limit_s = {"Content-Type": JSON_API}, self._within_s()
         reply = post({"data": said}, within_s=limit_s, headers=kind)
         if reply.status != 201:
-            raise Unavailable(f"{reply.words} is no answer to a check-in")
+            raise Unavailable(f"unexpected answer to a check-in: {reply.words}")
 
 
 class Cobot:
@@ -14111,25 +14107,6 @@ def _code_note(code: str) -> str:
 
 BOT_NAME = "telegram name"  # of a note
 INVITATION_S = 600.0
-
-
-def make_invitation(
-    store: OnlineStore, clock: Clock, config: Config, card: Credential, by: str
-) -> str:
-    """A link that lets one person join the chat as the holder of ``card``, with its
-    limits.  Raises: Refused, StoreError."""
-    at, name = clock.now(), store.recall(BOT_NAME)
-    why = _never_works(card, config, at.date())
-    if "telegram" not in config.online:
-        why = "there is no chat: [telegram] is not in the settings"
-    elif not name:
-        why = "the bot is not known yet: sudo systemctl start doorpi-online"
-    if why:
-        raise Refused(why)
-    until = card.valid_until and str(card.valid_until)
-    grant = card.holder, until, card.schedule, by, utc_text(at)
-    code = make_code(store, clock, grant, INVITATION_S)
-    return f"https://t.me/{name}?start={code}"
 
 
 class ChatMessage(NamedTuple):
@@ -15329,8 +15306,8 @@ def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Fin
 def diagnose_online(
     config: Config, files: NamedFiles, clock: Clock
 ) -> Iterator[Finding]:
-    """Whether `doorpi online` runs, how its services are, and whether their servers can
-    be reached.  Nobody gets a notice."""
+    """Whether `doorpi online` runs, the state of its services, and whether their
+    servers can be reached.  No notice is sent."""
     folder = Path(config.door.state_dir)
     if is_running(folder / "online"):
         with contextlib.closing(OnlineStore(folder / "online.db")) as own:
@@ -15343,7 +15320,7 @@ def diagnose_online(
                 )
     else:
         tables = ", ".join(config.online)
-        words = f"it is not running, so nothing comes of: {tables}"
+        words = f"it is not running, so these do not work: {tables}"
         do = "sudo systemctl start doorpi-online; then journalctl -u doorpi-online"
         yield Finding(FAIL, "online", words, do)
     for where, table in online_tables(config, files).items():
@@ -15373,7 +15350,7 @@ def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:
 def _cobot_findings(
     where: str, table: CobotConfig, folder: Path, clock: Clock
 ) -> Iterator[Finding]:
-    """Whether the token opens what the settings need, and what there is of the list."""
+    """Whether the token has the scopes that the settings need; and the list."""
     needed = ["checkin_tokens", "read_memberships", "read_user", "read_spaces"]
     needed += ["read_time_passes"] * table.time_passes
     needed += ["read_bookings"] * bool(table.resource)
@@ -15405,7 +15382,7 @@ def _cobot_findings(
 def _list_findings(
     where: str, interval_s: float, folder: Path, own: OnlineStore, clock: Clock
 ) -> Iterator[Finding]:
-    """The age of a list, what is odd about it, and check-ins that were not made."""
+    """The age of a list, doubts about it, and check-ins that were not made."""
     with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
         count, read_at = len([*synced.cards(where)]), synced.read_at(where)
     age_s = (clock.now() - read_at).total_seconds() if read_at else inf
@@ -15728,8 +15705,8 @@ def diagnose_list(store: SqliteStore, backup_days: int = 0) -> Iterator[Finding]
 
 
 def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
-    """Whether the keys of secure cards are those of this list and are written down, and
-    which cards were torn away while they were written."""
+    """Whether the keys of secure cards are those of this list and are on paper, and
+    which cards are not finished."""
     with contextlib.closing(store):
         for name in KEY_FILES:
             key, known = getattr(proof, name), store.people.fingerprint_of(name)
@@ -15756,8 +15733,8 @@ def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
 def checked_keys(
     config: Config, store: SqliteStore, *, are_new: bool = False
 ) -> list[Finding]:
-    """Compare the keys with those that the list knows, and note the first ones.  Those
-    that ``are_new`` replace others, unless a secure card is listed."""
+    """Compare the keys with the fingerprints in the list, and store missing ones.  With
+    ``are_new`` all are replaced, unless a secure card is listed."""
     listed = any(card.proof for card in config.cards.values())
     if are_new and not (listed or store.people.has_secure_cards()):
         for name in KEY_FILES:
@@ -15773,8 +15750,8 @@ PROVEN = r"proven in (\d+) ms"  # as Passage notes it
 
 
 def diagnose_proofs(config: Config, store: SqliteStore) -> Iterator[Finding]:
-    """Where there are secure cards: whether they can be asked for proofs, how the last
-    proofs went, and which cards can be copied still."""
+    """If there are secure cards: whether they can be asked for proofs, the times of the
+    last proofs, wrong ones, and the cards that can still be copied."""
     with contextlib.closing(store):
         secure, plain = _secure_and_plain(config, store.people)
         events = store.events.latest(2000) if store.events.exists() else []
@@ -16031,13 +16008,14 @@ def cmd_run(args: argparse.Namespace) -> None:
 
 
 def _accept_lists(config: Config) -> int:
-    """Take the lists that `doorpi online` has refused."""
+    """Accept the lists that `doorpi online` has refused."""
     path, count = Path(config.door.state_dir) / "online.db", 0
     with contextlib.closing(OnlineStore(path)) as store:
         for place in config.online:
             if refused := store.recall(f"refused {place}"):
                 store.keep(f"accepted {place}", refused)
-                say(f"{place}: accepted, {refused.split()[0]} cards; taken in a minute")
+                cards = f"{refused.split()[0]} cards"
+                say(f"{place}: accepted, {cards}; in force within a minute")
                 count += 1
     if not count:
         raise Refused("no list is refused now")
@@ -16301,11 +16279,22 @@ def cmd_allow(args: argparse.Namespace) -> int:
 
 
 def _invite(args: argparse.Namespace, config: Config, clock: Clock) -> None:
+    """Print a link that lets one person join the chat, with these limits."""
     at, path = clock.now(), Path(config.door.state_dir) / "online.db"
-    card = Credential(Uid(""), args.holder, valid_until=args.until)
-    card = card._replace(schedule=args.schedule)
+    until, schedule = args.until, args.schedule
+    card = Credential(Uid(""), args.holder, valid_until=until, schedule=schedule)
     with contextlib.closing(OnlineStore(path, busy_s=5.0)) as store:
-        link = make_invitation(store, clock, config, card, _asking_user())
+        why, name = _never_works(card, config, at.date()), store.recall(BOT_NAME)
+        if "telegram" not in config.online:
+            why = "there is no chat: [telegram] is not in the settings"
+        elif not name:
+            why = "the bot is not known yet: sudo systemctl start doorpi-online"
+        if why:
+            raise Refused(why)
+        grant = [args.holder, until and str(until), schedule]
+        made = [_asking_user(), utc_text(at)]
+        code = make_code(store, clock, [*grant, *made], INVITATION_S)
+    link = f"https://t.me/{name}?start={code}"
     say(link)
     if sys.stdout.isatty():
         with contextlib.suppress(ImportError):
@@ -16418,7 +16407,7 @@ def cmd_keys(args: argparse.Namespace) -> int:
 
 
 def _back_up_keys(proof: ProofConfig, store: SqliteStore) -> None:
-    """Print the keys for paper.  Raises: Refused, if nobody has written them down."""
+    """Print the keys for paper.  Raises: Refused if that is not confirmed."""
     keys = {name: getattr(proof, name) for name in KEY_FILES}
     if not all(key.text for key in keys.values()):
         raise Refused("put the issuer_key back first; nothing was printed")
@@ -16432,7 +16421,7 @@ def _back_up_keys(proof: ProofConfig, store: SqliteStore) -> None:
 
 
 def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
-    """Have the running door issue or wipe the card that is presented next."""
+    """Make the running door issue or wipe the next card that is presented."""
     config, clock = load(args, ("proof",)), SystemClock()
     with contextlib.closing(make_store(config)) as store:
         if not (config.proof.door_key.text and config.proof.issuer_key.text):

@@ -20,7 +20,7 @@ KEN, AYA, MIKA, NIGHT = 4711, 4712, 4713, 4714
 STRANGER = 99
 SETTINGS = """
 [door]
-name = "Context 4F"
+name = "Office 4F"
 state_dir = "{folder}"
 {door}
 [lock]

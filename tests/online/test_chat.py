@@ -200,7 +200,7 @@ def test_an_answer_is_in_the_words_of_the_chat_and_by_name_of_the_door(rooms, la
 
         (answer,) = room.hear(KEN, "/open")
 
-        assert answer == ("Context 4F: ", "Context 4F：")[language] + expected[language]
+        assert answer == ("Office 4F: ", "Office 4F：")[language] + expected[language]
 
 
 # -- what reaches the door
@@ -259,7 +259,7 @@ def test_a_clock_that_need_not_be_set_counts_as_set(rooms):
     room = rooms(door="require_synced_clock = false")
     room.clock.set = False
 
-    assert room.hear(KEN, "/open") == ["Context 4F: unlocked"]
+    assert room.hear(KEN, "/open") == ["Office 4F: unlocked"]
 
 
 def test_a_forwarded_message_is_not_taken(room):
@@ -282,7 +282,7 @@ def test_a_stranger_is_told_their_number_once_an_hour(room, caplog):
     later = room.hear(STRANGER, "/open", date=int(room.clock.now().timestamp()))
 
     assert "99" in first[0]
-    assert "Context" not in first[0]
+    assert "Office" not in first[0]
     assert (len(first), len(again), len(later)) == (1, 0, 1)
     assert room.asked == []
     assert "telegram:99" in caplog.text  # for the owner
@@ -313,7 +313,7 @@ def test_an_edit_of_the_users_holds_at_once(room):
     edited = text.replace("id = 4711", f"id = {STRANGER}")
     room.service._context.config = doorpi.parse_config(edited)
 
-    assert room.hear(STRANGER, "/open") == ["Context 4F: unlocked"]
+    assert room.hear(STRANGER, "/open") == ["Office 4F: unlocked"]
     assert "not on the list" in room.hear(KEN, "/open")[0]
 
 
@@ -340,7 +340,7 @@ def test_nobody_else_waits_for_somebody_who_waits_for_the_door(room):
     assert room.bot.texts(KEN) == []
     goes_on.set()
     room.settle()
-    assert room.bot.texts(KEN) == ["Context 4F: unlocked"]
+    assert room.bot.texts(KEN) == ["Office 4F: unlocked"]
 
 
 def test_three_messages_of_one_person_are_answered_at_once_and_more_are_not(room):
@@ -353,7 +353,7 @@ def test_three_messages_of_one_person_are_answered_at_once_and_more_are_not(room
     goes_on.set()
     room.settle()
 
-    assert room.bot.texts(KEN) == 3 * ["Context 4F: unlocked"]
+    assert room.bot.texts(KEN) == 3 * ["Office 4F: unlocked"]
 
 
 def test_no_door_is_told_as_it_is(room):
@@ -402,7 +402,7 @@ def test_a_command_that_was_perhaps_begun_is_not_begun_again(room, answer):
     (request,) = room.asked
     assert (request.id, request.good_until) == (f"telegram-{number}", request.arrived)
     assert room.bot.texts(KEN) == [
-        "Context 4F: it is not known whether your /open was carried out: see /status"
+        "Office 4F: it is not known whether your /open was carried out: see /status"
     ]
 
 
@@ -412,7 +412,7 @@ def test_a_command_that_was_begun_is_answered_with_what_became_of_it(room):
 
     room.settle()
 
-    assert room.bot.texts(KEN) == ["Context 4F: unreachable: DNS"]
+    assert room.bot.texts(KEN) == ["Office 4F: unreachable: DNS"]
 
 
 def test_a_question_is_simply_asked_again(room):
@@ -421,7 +421,7 @@ def test_a_question_is_simply_asked_again(room):
 
     room.settle()
 
-    assert room.bot.texts(KEN) == ["Context 4F: locked, it answers"]
+    assert room.bot.texts(KEN) == ["Office 4F: locked, it answers"]
 
 
 # -- buttons
@@ -439,8 +439,8 @@ def test_a_button_acts_once_and_is_taken_away(room):
 
     assert [request.wants for request in room.asked] == [Wants.UNLOCK]
     assert room.bot.texts(KEN)[1:] == [
-        "Context 4F: unlocked",
-        "Context 4F: this button has expired: see /help",
+        "Office 4F: unlocked",
+        "Office 4F: this button has expired: see /help",
     ]
     assert len(room.bot.made("answerCallbackQuery")) == 2
     assert "reply_markup" not in message.values
@@ -487,9 +487,9 @@ def test_why_says_whether_somebody_may_enter(room):
 def test_why_in_japanese(rooms):
     room = rooms(**JA)
 
-    assert room.hear(KEN, "/why") == ["Context 4F：今入れます"]
+    assert room.hear(KEN, "/why") == ["Office 4F：今入れます"]
     assert re.fullmatch(
-        r"Context 4F：今は入れません（時間外）。次は\d+月\d+日 03:00 から入れます",
+        r"Office 4F：今は入れません（時間外）。次は\d+月\d+日 03:00 から入れます",
         room.hear(NIGHT, "/why")[0],
     )
 
@@ -506,11 +506,11 @@ def test_status_in_japanese_has_state_battery_and_lockdown(rooms):
     room.door = lambda request: Answer(True, lines)
 
     assert room.hear(KEN, "/status") == [
-        "Context 4F：解錠されています。電池残量 80 %\n入室停止中"
+        "Office 4F：解錠されています。電池残量 80 %\n入室停止中"
     ]
 
     room.door = lambda request: Answer(False, ["not known: no answer"])
-    assert room.hear(KEN, "/status") == ["Context 4F：錠の状態が不明です"]
+    assert room.hear(KEN, "/status") == ["Office 4F：錠の状態が不明です"]
 
 
 @pytest.mark.parametrize("text", ["/status", "/who", "/why"])
@@ -519,7 +519,7 @@ def test_whoever_was_revoked_learns_nothing_more(room, text):
     block = doorpi.Block("Ken Sato", at, "the-owner", doorpi.chat_user(KEN))
     room.stores.people.change_cards([], [], at, block=[block])
 
-    assert room.hear(KEN, text) == ["Context 4F: denied: not-enabled"]
+    assert room.hear(KEN, text) == ["Office 4F: denied: not-enabled"]
     assert room.asked == []
 
 
@@ -537,12 +537,12 @@ def test_who_came_today_is_for_masters(room):
 
     (answer,) = room.hear(AYA, "/who")
 
-    assert re.fullmatch(r"Context 4F:\n\d\d:\d\d Ken Sato, card", answer)
-    assert room.hear(KEN, "/who") == ["Context 4F: /who is for masters only"]
+    assert re.fullmatch(r"Office 4F:\n\d\d:\d\d Ken Sato, card", answer)
+    assert room.hear(KEN, "/who") == ["Office 4F: /who is for masters only"]
 
 
 def test_nobody_came_today(room):
-    assert room.hear(AYA, "/who") == ["Context 4F: nobody came today"]
+    assert room.hear(AYA, "/who") == ["Office 4F: nobody came today"]
 
 
 def test_a_long_day_fits_into_a_message(room):
@@ -658,7 +658,7 @@ def test_an_answer_that_was_surely_not_sent_is_sent_later(room, fault):
     wait_for(lambda: room.step() == "" and room.bot.texts(KEN), "the answer")
     room.settle()
 
-    assert room.bot.texts(KEN) == ["Context 4F: unlocked"]
+    assert room.bot.texts(KEN) == ["Office 4F: unlocked"]
     assert len(room.asked) == 1
 
 
@@ -667,12 +667,12 @@ def test_a_chat_that_must_be_left_alone_is_left_alone_and_nobody_waits(room):
     room.bot.say(KEN, "/open")
     wait_for(lambda: room.step() == "" and len(room.bot.calls) > 9, "some polls")
 
-    assert room.hear_only(MIKA, "/open") == ["Context 4F: unlocked"]
+    assert room.hear_only(MIKA, "/open") == ["Office 4F: unlocked"]
     assert len(room.bot.made("sendMessage")) == 2  # the refused one is not repeated yet
 
     room.clock.ahead_s = 41
     room.settle()
-    assert room.bot.texts(KEN) == ["Context 4F: unlocked"]
+    assert room.bot.texts(KEN) == ["Office 4F: unlocked"]
     assert len(room.asked) == 2
 
 
@@ -681,7 +681,7 @@ def test_somebody_who_blocked_the_bot_holds_nobody_up(room):
 
     assert room.hear(KEN, "/open") == []
     assert room.tasks == []
-    assert room.hear(KEN, "/open") == ["Context 4F: unlocked"]
+    assert room.hear(KEN, "/open") == ["Office 4F: unlocked"]
 
 
 def test_faults_have_names_for_every_status_that_telegram_is_known_for():

@@ -14,7 +14,7 @@ METHODS = (
     "getMe", "setMyCommands", "getUpdates", "sendMessage", "answerCallbackQuery",
     "editMessageReplyMarkup",
 )  # fmt: skip
-ANSWER = "Context 4F: unlocked"
+ANSWER = "Office 4F: unlocked"
 LONG = "429-long"  # has its own test
 SLOW = ("hang-before", "hang-after", "drip")  # each takes as long as a call may
 

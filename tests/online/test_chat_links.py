@@ -44,9 +44,9 @@ def test_whoever_opens_the_link_is_on_the_list_and_enters(room, verb):
     welcome = room.hear(STRANGER, f"/start {code_in(said)}")
 
     assert "within" in said.err[0] or "minutes" in said.err[0]
-    assert welcome[0].startswith("Context 4F: welcome, Jo Guest\n")
+    assert welcome[0].startswith("Office 4F: welcome, Jo Guest\n")
     assert room.stores.people.find(USER).holder == "Jo Guest"
-    assert room.hear(STRANGER, "/open") == ["Context 4F: unlocked"]
+    assert room.hear(STRANGER, "/open") == ["Office 4F: unlocked"]
     assert [request.identifier for request in room.asked] == [USER]
 
 

@@ -803,7 +803,7 @@ def test_doctor_finds_nothing_wrong(desk):
 #: name: (what is wrong, the words)
 WRONG = {
     "the token": (lambda s: setattr(s.server, "token", "other"), "fail: .*401"),
-    "another space": (lambda s: s.server.space.update(subdomain="x"), "fail: .*no administrator of my-space"),
+    "another space": (lambda s: s.server.space.update(subdomain="x"), "fail: .*not an administrator of my-space"),
     "scopes": (lambda s: setattr(s.server, "scopes", ("read_user", "read_spaces")), "fail: the token lacks checkin_tokens, read_check_ins, read_memberships, read_time_passes, write_check_ins"),
     "no answer": (lambda s: s.server.go_offline(), "fail: cannot reach 127.0.0.1"),
     "an old list": (lambda s: s.clock.advance(HOUR), "warn: 1 card, read 60 min ago"),

@@ -194,7 +194,7 @@ def _check_answers(bot, requests, events) -> None:
     known = {event.request: event.result or event.reason for event in events}
     texts = [(requests[_message(call)], call.values["text"]) for call in bot.sent]
     for request, text in texts:
-        word = text.removeprefix("Context 4F: ").removeprefix("denied: ")
+        word = text.removeprefix("Office 4F: ").removeprefix("denied: ")
         if word in (Result.UNLOCKED, Result.LOCKED):
             assert known[request] == word
         elif word == Reason.STALE:  # the door got it only when its time was up
