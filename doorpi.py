@@ -7215,7 +7215,9 @@ class SqlitePeople(SqliteFile):
             return
         every = "SELECT * FROM cards ORDER BY holder, uid"
         with self._guarded():
-            for row in self._connection().execute(every):
+            rows = self._connection().execute(every)
+            # Where the disk is full or read-only, the next query ends this one.
+            for row in rows.fetchall() if self._is_fixed else rows:
                 uid = str(row["uid"])
                 if re.fullmatch(LISTED, uid):
                     yield _credential(Uid(uid), dict(row))

@@ -65,6 +65,18 @@ def test_the_owners_entry_counts_before_a_synced_one(store, synced):
     ]
 
 
+def test_everybody_is_listed_while_the_disk_is_full(store, synced, monkeypatch):
+    """A query then opens the file again, also in the middle of another one."""
+    synced.replace("cobot", [member(MIKA), member(STRANGER, "Aya Abe")], NOON, LATER)
+    store.people.add_card(card_of(source=Origin.DB), NOON)
+    store.close()
+    monkeypatch.setattr("doorpi._has_no_room", lambda *_: True)
+
+    found = [card.holder for card in store.people.everybody()]
+
+    assert found == ["Aya Abe", "Ken Sato", "Mika Mori"]
+
+
 def test_a_block_keeps_a_member_out_whom_the_next_sync_lists_again(store, synced):
     from doorpi import AccessRequest, Block, Forgiving, LocalList, Medium
 
