@@ -12405,7 +12405,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 class Unavailable(Exception):
     """A service's server cannot be used now; the text is for people.  ``after_s``: how
     long it asks for no calls; ``is_unsent``: the request surely did not leave;
-    ``reply``: its answer, if that was complete."""
+    ``reply``: its answer, if that was complete, and the ``status`` of that, or 0."""
 
     def __init__(
         self,
@@ -12417,6 +12417,7 @@ class Unavailable(Exception):
     ) -> None:
         super().__init__(text)
         self.after_s, self.is_unsent, self.reply = after_s, is_unsent, reply
+        self.status = reply.status if reply else 0
 
 
 class CallRate:
@@ -12629,7 +12630,7 @@ class ServiceThread:
         self._since = ""
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._closing = threading.Event()
-        self._thread = start_thread(self._run, service.name)
+        self.thread = start_thread(self._run, service.name)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -12664,8 +12665,9 @@ class ServiceThread:
         self._closing.set()
         self.service.close()
 
-    def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
+
+#: For each type of table a function that makes its service or services.
+Makers = Mapping[type[Table], Callable[[str, Any, Context], Service | list[Service]]]
 
 
 class Online:
@@ -12674,14 +12676,8 @@ class Online:
     stop_s = 1.0  # for all threads to end; they can be killed at any point
 
     def __init__(
-        self,
-        context: Context,
-        supervisor: Supervisor,
-        makers: Mapping[
-            type[Table], Callable[[str, Any, Context], Service | list[Service]]
-        ],
+        self, context: Context, supervisor: Supervisor, makers: Makers
     ) -> None:
-        """``makers`` make the services of a table, by its type."""
         self._context, self._supervisor, self._makers = context, supervisor, makers
         self._running: dict[str, tuple[Table | FileTrouble, list[ServiceThread]]] = {}
 
@@ -12730,7 +12726,7 @@ class Online:
             thread.close()
         until = self._context.clock.monotonic() + self.stop_s
         for thread in threads:
-            thread.join(max(0.0, until - self._context.clock.monotonic()))
+            thread.thread.join(max(0.0, until - self._context.clock.monotonic()))
 
 
 # -- notices
@@ -12907,9 +12903,6 @@ class Digest:
             priority=most.priority, emoji=most.emoji,
         )  # fmt: skip
 
-    def sent(self, at: float) -> None:
-        self.state |= {"lines": [], "more": 0, "sent": at}
-
 
 def _put(table: dict[Any, Any], key: object, value: object, most: int) -> None:
     """Add to a table that drops its oldest entry above ``most``."""
@@ -12959,7 +12952,7 @@ class Notices:
         is_due = abs(at.timestamp() - state.get("sent", 0.0)) >= self.gap_s
         if state["lines"] and is_due and not is_behind:
             self._deliver(digest, at)
-            digest.sent(at.timestamp())
+            state |= {"lines": [], "more": 0, "sent": at.timestamp()}
             self._save(digest)
         if trouble:
             raise trouble
@@ -13001,8 +12994,7 @@ class Notices:
             door = printable(self._context.config.door.name)
             self._send(digest.message(door, at))
         except Unavailable as error:
-            status = error.reply.status if error.reply else 0
-            if 400 <= status < 500 and status not in (408, 429):
+            if 400 <= error.status < 500 and error.status not in (408, 429):
                 error.after_s = max(error.after_s, self.refused_s)
             raise
 
@@ -13068,7 +13060,7 @@ class TelegramBot:
             with self._calling:
                 answer = ask(dict(values), max_body=1 << 20, **limits)
         except Unavailable as error:
-            if error.reply and error.reply.status in (401, 404):
+            if error.reply and error.status in (401, 404):
                 words = f"{host}: {error.reply.words}: is telegram.token right?"
                 raise Unavailable(words, self.barred_s, reply=error.reply) from None
             with contextlib.suppress(
@@ -13098,7 +13090,7 @@ class TelegramBot:
         try:
             self.call("sendMessage", dict, {**values, "protect_content": True, **more})
         except Unavailable as error:
-            if error.reply and error.reply.status == 429:
+            if error.status == 429:
                 pause_s = max(pause_s, error.after_s)
             raise
         finally:
@@ -13145,8 +13137,8 @@ class Roster:
             self._place, cards, at, at + self._trust,
             keeps_missing_once=keeps_missing_once,
         )  # fmt: skip
-        notes.keep(f"refused {self._place}", "")
-        notes.keep(f"accepted {self._place}", "")  # for this once
+        used = f"refused {self._place}", f"accepted {self._place}"
+        notes.change(dict.fromkeys(used))
         after = {card.uid: card for card in synced.cards(self._place)}
         self._log(before, after, at)
 
@@ -13200,13 +13192,13 @@ class ListReader:
     def __init__(self, place: str, table: ListConfig, context: Context) -> None:
         self.name, self._table, self._context = place, table, context
         parts = urlsplit(table.url.text)
+        base = f"{parts.scheme}://{parts.netloc}"
         self._path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
         signed = parts._replace(path=f"{parts.path}.sig", scheme="", netloc="")
         self._signature_path = signed.geturl()
         bearer = {"Authorization": f"Bearer {table.token.text}"} if table.token else {}
         self._client = WebClient(
-            f"{parts.scheme}://{parts.netloc}", context.clock, bearer,
-            [table.token.text, self._path], CallRate(20),
+            base, context.clock, bearer, [table.token.text, self._path], CallRate(20)
         )  # fmt: skip
         self._roster = Roster(place, context, table.trust_for_s)
         self._due, self._refused, self._etag = -inf, "", ""
@@ -13233,7 +13225,7 @@ class ListReader:
         try:
             reply = self._get(self._path, known)
         except Unavailable as error:
-            if not (known and error.reply and error.reply.status == 304):
+            if not (known and error.status == 304):
                 raise
             self._roster.confirm()
             return
@@ -13631,7 +13623,7 @@ class CobotApi:
                 kind, "GET", path, within_s=self._within_s(), max_body=self.max_body
             )
         except Unavailable as error:
-            if may_lack and error.reply and error.reply.status in (204, 403, 404):
+            if may_lack and error.status in (204, 403, 404):
                 return kind()
             raise
 
@@ -13750,8 +13742,7 @@ class Cobot:
             self._close_inbox()
             if str(error) != self._list_trouble:
                 self._other_trouble = str(error)
-            is_barred = error.reply is not None and error.reply.status == 401
-            pause_s = self.longest_pause_s if is_barred else error.after_s
+            pause_s = self.longest_pause_s if error.status == 401 else error.after_s
             pause_s = min(pause_s, self.longest_pause_s)
             raise Unavailable(self.trouble, pause_s) from None
         return self.look_every_s
@@ -13938,10 +13929,9 @@ class Cobot:
         try:
             self._api.check_in(token)
         except Unavailable as error:
-            status = error.reply.status if error.reply else 0
-            if error.is_unsent or status in (401, 403):  # it had no effect
+            if error.is_unsent or error.status in (401, 403):  # it had no effect
                 check_ins.keep(row, state="due", sent=row["sent"] - 1)
-            if status not in (400, 402, 404, 409, 422):
+            if error.status not in (400, 402, 404, 409, 422):
                 raise
             check_ins.keep(row, state="refused")
             if self._space:
@@ -14297,7 +14287,7 @@ class Telegram:
     def _in_conflict(self, error: Unavailable) -> float:
         """How long to wait while another poll is open: it may be our own, from before a
         network failure.  Raises: Unavailable, for other trouble or if it lasts."""
-        if not error.reply or error.reply.status != 409:
+        if error.status != 409:
             raise error
         if "webhook" in str(error):
             words = "a webhook gets the bot's messages: remove that, or use another bot"
@@ -14395,8 +14385,7 @@ class Telegram:
             left = json.dumps(task._replace(arrived=None))
             self._report(str(error))
         except Unavailable as error:
-            status = error.reply.status if error.reply else 0
-            if error.is_unsent or status in (401, 404, 421, 429):
+            if error.is_unsent or error.status in (401, 404, 421, 429):
                 left = json.dumps(task)
             self._report(f"an answer was not sent, or may be lost: {error}")
         except Exception as error:  # the others go on
@@ -15919,9 +15908,7 @@ make_settings = functools.partial(
 
 
 #: What makes the services of a table of `doorpi online`, by the table's type.
-SERVICES: Mapping[
-    type[Table], Callable[[str, Any, Context], Service | list[Service]]
-] = {
+SERVICES: Makers = {
     TelegramConfig: telegram_services,
     NotifyConfig: notify_service,
     ListConfig: ListReader,
