@@ -8673,13 +8673,13 @@ class Session:
         if is_full and data:  # padded as in ISO/IEC 9797-1, method 2
             data += b"\x80" + bytes(-(len(data) + 1) % 16)
             data = encrypt(self.cipher_key, data, self._iv(b"\xa5\x5a"))
-        signed = bytes([code]) + self._state() + header + data
-        answer = self.isodep.ask(code, header + data + self._mac(signed))
+        sign = self._mac(code, header + data)
+        answer = self.isodep.ask(code, header + data + sign)
         self.counter += 1
         if ends:
             return answer
         found, sign = answer[:-8], answer[-8:]
-        if not hmac.compare_digest(sign, self._mac(b"\x00" + self._state() + found)):
+        if not hmac.compare_digest(sign, self._mac(DONE, found)):
             raise NotProven(Reason.WRONG_PROOF, "its answer has a wrong MAC")
         if not (is_full and found):
             return found
@@ -8688,15 +8688,13 @@ class Session:
         clear = decrypt(self.cipher_key, found, self._iv(b"\x5a\xa5"))
         return clear.rstrip(b"\x00").removesuffix(b"\x80")
 
-    def _state(self) -> bytes:
-        return self.counter.to_bytes(2, "little") + self._ti
-
     def _iv(self, label: bytes) -> bytes:
         state = label + self._ti + self.counter.to_bytes(2, "little")
         return encrypt(self.cipher_key, state + bytes(8))
 
-    def _mac(self, data: bytes) -> bytes:
-        return cmac(self.mac_key, data)[1::2]
+    def _mac(self, code: int, data: bytes) -> bytes:
+        state = bytes([code]) + self.counter.to_bytes(2, "little") + self._ti
+        return cmac(self.mac_key, state + data)[1::2]
 
 
 class Prover:
@@ -10595,7 +10593,7 @@ class CarontePass(RemoteAuthority):
 
 
 PORTS = {"http": 80, "https": 443}
-#: Digital ID's words for a no.
+#: Digital ID's codes for a denial.
 REFUSALS_OF_DIGITAL_ID: Mapping[Any, Reason] = {
     "token_not_found": Reason.NOT_FOUND,
     "expired": Reason.TOKEN_EXPIRED,
@@ -12642,7 +12640,7 @@ class ServiceThread:
             except (Unavailable, StoreError) as error:
                 trouble = printable(str(error))
                 wait_s = max(self._backoff.fail(), getattr(error, "after_s", 0.0))
-            except Exception as error:  # the other services go on
+            except Exception as error:  # the other services continue
                 trouble, wait_s = fault_words(error), self._backoff.fail()
             if not self._closing.is_set():
                 self._report(trouble)
@@ -14388,7 +14386,7 @@ class Telegram:
             if error.is_unsent or error.status in (401, 404, 421, 429):
                 left = json.dumps(task)
             self._report(f"an answer was not sent, or may be lost: {error}")
-        except Exception as error:  # the others go on
+        except Exception as error:  # the other tasks continue
             self._report(fault_words(error))
         finally:
             with contextlib.suppress(StoreError):
@@ -14488,7 +14486,9 @@ class Telegram:
         uid, who, when = task.uid, self._known(task.uid), self._circumstances(task.uid)
         when = when._replace(locked_down=bool(self._people.locked_down()))
         reason, turn = decide(uid, who, when).reason, next_turn(uid, who, when)
-        if reason is Reason.NOT_ENABLED:  # without the name of whoever blocked them
+        if (
+            reason is Reason.NOT_ENABLED
+        ):  # without the name of the person who blocked them
             return self._outcome(f"denied: {reason}")
         if not self._is_ja:
             return self._from_door(in_one_sentence(uid, who, when, is_now=True))
@@ -15378,7 +15378,7 @@ def _list_findings(
         count, read_at = len([*synced.cards(where)]), synced.read_at(where)
     age_s = (clock.now() - read_at).total_seconds() if read_at else inf
     ago = f"read {age_s / 60:.0f} min ago" if read_at else "never read"
-    do = "see above why; it opens until trust_for_s is over" * (age_s > 3 * interval_s)
+    do = "the reason is above; valid until trust_for_s ends" * (age_s > 3 * interval_s)
     yield warn_if(do, where, f"{counted(count, 'card')}, {ago}")
     for found in json.loads(own.recall(f"findings {where}") or "[]"):
         yield warn_if("correct that in the settings, or at Cobot", where, found)
