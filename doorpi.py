@@ -15294,6 +15294,15 @@ def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Fin
 # -- what takes part beside the door
 
 
+#: What to do about the answer of a service's server.
+STATUS_ADVICE: Mapping[str, str] = {
+    "telegram.token": "journalctl -u doorpi-online",  # which has its advice already
+    "HTTP 401": "is its token right?",
+    "HTTP 403": "is its token right, and may it do that?",
+    "HTTP 404": "is its address right?",
+}
+
+
 def diagnose_online(
     config: Config, files: NamedFiles, clock: Clock
 ) -> Iterator[Finding]:
@@ -15306,9 +15315,9 @@ def diagnose_online(
                 at = datetime.fromisoformat(state["since"]).astimezone()
                 trouble = state["trouble"]
                 words = f"{name}: {trouble or 'it works'}, since {at:%Y-%m-%d %H:%M}"
-                yield warn_if(
-                    "journalctl -u doorpi-online" * bool(trouble), "online", words
-                )
+                advice = (do for code, do in STATUS_ADVICE.items() if code in trouble)
+                do = next(advice, "journalctl -u doorpi-online") * bool(trouble)
+                yield warn_if(do, "online", words)
     else:
         tables = ", ".join(config.online)
         words = f"it is not running, so these do not work: {tables}"
@@ -15334,7 +15343,7 @@ def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:
             name = printable(str(bot.call("getMe", dict).get("username")))
         except Unavailable as error:
             do = "compare the token with the one that @BotFather shows"
-            return Finding(FAIL, where, str(error), do)
+            return Finding(FAIL, where, str(error), do * (error.status in (401, 404)))
     return Finding(OK, where, f"the token is that of @{name}")
 
 
@@ -15366,6 +15375,7 @@ def _cobot_findings(
             words = f"the token {f'lacks {missing}' if missing else 'has its scopes'}"
             yield Finding(FAIL if missing else OK, where, words, do * bool(missing))
         except Unavailable as error:
+            do *= error.status in (401, 403)
             yield Finding(FAIL, where, str(error), do)
         yield from _list_findings(where, table.interval_s, folder, own, clock)
 

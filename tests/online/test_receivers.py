@@ -250,6 +250,7 @@ def test_doctor_tries_the_token_and_sends_nobody_a_notice(
         health,
         True,
     )
+    assert ("BotFather" in about["telegram"].do) is (answer is None)
     assert about["notify 1"].health is Health.OK
     assert "none cannot be read" in about["notify 2"].words
     assert [each.split()[1] for each in bot.requests] == [f"/bot{TOKEN}/getMe".encode()]

@@ -202,6 +202,7 @@ def test_server_in_trouble_is_reported_and_hurts_no_other(tmp_path, server, stor
         found = [*doorpi.diagnose_online(settings, files, SystemClock())]
 
     states = [(each.health, each.words) for each in found if each.subject == "online"]
+    assert "is its token right?" in [each.do for each in found]
     wrong, good = sorted(states, key=lambda each: "good" in each[1])
     assert wrong[0] is Health.WARN
     assert re.match("notify wrong: .*HTTP 401.*, since 20", wrong[1])
