@@ -16303,6 +16303,11 @@ def _invite(args: argparse.Namespace, config: Config, clock: Clock) -> None:
         f"whoever opens this link first, in the next {minutes:.0f} minutes, may enter"
         f" by chat as {printable(args.holder)}: {words}"
     )
+    if not is_running(path.with_name("online")):
+        start = "sudo systemctl start doorpi-online"
+        complain(
+            f"the link works only while doorpi-online runs, and it does not: {start}"
+        )
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:

@@ -38,6 +38,13 @@ def code_in(said: Said) -> str:
     return code
 
 
+def test_a_link_that_nobody_would_hear_about_says_so(room, verb):
+    assert "doorpi-online" in verb("allow", "Jo Guest", "--chat").err[-1]
+
+    with doorpi.only_door(room.folder / "online"):
+        assert "doorpi-online" not in verb("allow", "Jo Guest", "--chat").err[-1]
+
+
 def test_whoever_opens_the_link_is_on_the_list_and_enters(room, verb):
     said = verb("allow", "Jo Guest", "--chat")
 
