@@ -12447,10 +12447,13 @@ class WebClient:
         headers: Mapping[str, str] = MappingProxyType({}),
         secrets: Sequence[str] = (),
         rate: CallRate | None = None,
+        token: str = "",
     ) -> None:
-        """``secrets`` are hidden in the server's texts; calls wait for ``rate``."""
-        self._clock, self._rate = clock, rate
-        headers = {**headers, "Connection": "close"}
+        """``token`` is sent as Authorization: Bearer; it and the ``secrets`` are hidden
+        in the server's texts.  Calls wait for ``rate``."""
+        self._clock, self._rate, secrets = clock, rate, [token, *secrets]
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {**headers, **bearer, "Connection": "close"}
         self._api = WebApi(base_url, "", clock, headers, secrets, is_quiet=True)
         self.dialer = self._api.dialer
 
@@ -13018,8 +13021,7 @@ def notify_service(where: str, table: NotifyConfig, context: Context) -> Service
     url, token = table.url.text, table.token.text
     base = "://".join(urlsplit(url)[:2])
     path = url.removeprefix(base) or "/"
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    client = WebClient(base, context.clock, headers, [token, path])
+    client = WebClient(base, context.clock, secrets=[path], token=token)
     send, name = functools.partial(posts[table.kind], client, path), table.name
     name = f"notify {name}" if name else where
     wanted = table.events, table.language
@@ -13194,10 +13196,9 @@ class ListReader:
         self._path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
         signed = parts._replace(path=f"{parts.path}.sig", scheme="", netloc="")
         self._signature_path = signed.geturl()
-        bearer = {"Authorization": f"Bearer {table.token.text}"} if table.token else {}
         self._client = WebClient(
-            base, context.clock, bearer, [table.token.text, self._path], CallRate(20)
-        )  # fmt: skip
+            base, context.clock, {}, [self._path], CallRate(20), table.token.text
+        )
         self._roster = Roster(place, context, table.trust_for_s)
         self._due, self._refused, self._etag = -inf, "", ""
 
@@ -13597,10 +13598,9 @@ class CobotApi:
     ) -> None:
         self._config, self._store, self._clock = config, store, clock
         token, site = config.token.text, f"https://{config.subdomain}.cobot.me"
-        bearer = {"Authorization": f"Bearer {token}"}
-        self._api_1 = WebClient(config.site_url or site, clock, bearer, [token])
-        accept = {"Accept": JSON_API, **bearer}
-        self._api_2 = WebClient(config.base_url, clock, accept, [token])
+        self._api_1 = WebClient(config.site_url or site, clock, token=token)
+        accept = {"Accept": JSON_API}
+        self._api_2 = WebClient(config.base_url, clock, accept, token=token)
         self.by = inf  # monotonic: when the next answers must be there
         known = json.loads((store and store.recall("cobot space")) or "{}")
         self.space_id, self.zone = known.get("id", ""), known.get("zone", "")
