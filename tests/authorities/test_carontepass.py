@@ -167,7 +167,7 @@ def test_a_dead_kept_connection_does_not_flip_presence_twice(space, server):
         found = space.ask()
 
         assert found.who  # on trust
-        assert found.detail.startswith("on space's word")
+        assert found.detail.startswith("on space's answer")
         assert len(raw.requests) == 2
         space.close()
 
@@ -184,7 +184,7 @@ def test_the_last_yes_opens_while_the_server_cannot_be_asked(space, server, cloc
 
     assert found.who is not None
     assert found.who.holder == "space user 12"
-    assert found.detail.startswith("on space's word of 2026-11-18 12:00; ")
+    assert found.detail.startswith("on space's answer of 2026-11-18 12:00; ")
     assert found.who.needs_clock  # `decide` refuses it while the clock is not set
 
 
