@@ -61,6 +61,11 @@ class Bench(World):
         while time.monotonic() < ends_at:
             self.steps.step()
 
+    def has_forgotten_all_cards(self) -> bool:
+        """Whether a card that is presented now counts as a new one."""
+        (source,) = self.steps._equipment.sources
+        return not source.debounce._seen
+
     @property
     def taps(self) -> int:
         return len(self.store.events)

@@ -64,7 +64,7 @@ def test_door_recovers_from_each_fault_and_a_card_left_there_acts_once(
 
     assert bench.taps == 1  # it lay there all the time
     chip.take()
-    bench.pass_time(1.5 * bench.rearm_s)
+    bench.until(bench.has_forgotten_all_cards, "the field is known to be empty")
     chip.put(card("ntag213", uid=KEN))
     bench.until(lambda: bench.taps == 2, "the next tap")
 

@@ -218,7 +218,7 @@ class SecureBench(Bench):
         self.until(lambda: self.taps, "a denial")
         took_s = watch.own_s
         field.take()
-        self.pass_time(0.15)
+        self.until(self.has_forgotten_all_cards, "the field is known to be empty")
         (event,) = self.store.events.values()
         return event.reason, took_s
 

@@ -53,7 +53,7 @@ def tap(field, bench: Bench, card) -> doorpi.Event:
     field.put(card)
     bench.until(lambda: bench.taps > before and bench.steps.is_idle, "the tap")
     field.take()
-    bench.pass_time(0.15)
+    bench.until(bench.has_forgotten_all_cards, "the field is known to be empty")
     return list(bench.store.events.values())[-1]
 
 
