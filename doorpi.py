@@ -89,7 +89,8 @@ Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
 KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
 interrupted, such as a change of the lights, runs under `postponed` (6).
 
-A UID is an identifier, not a secret: anybody who can read a card can copy it.
+A UID is an identifier, not a secret: anybody who can read a card can copy it.  Only a
+secure card (14) proves that it is no copy.
 """
 
 from __future__ import annotations
@@ -527,13 +528,13 @@ class Reason(enum.StrEnum):
     REPLAYED = "replayed"
     AMBIGUOUS = "ambiguous"
     UNREADABLE_CODE = "unreadable-code"
+    USED_UP = "used-up"
     # Of a secure card:
     NO_PROOF = "no-proof"  # it did not prove itself, or cannot and has to
     WRONG_PROOF = "wrong-proof"  # it is a copy, or the door has the wrong key
     CARD_MOVED = "card-moved"
     CARD_LOCKED = "card-locked"
     PROOF_UNAVAILABLE = "proof-unavailable"
-    USED_UP = "used-up"
     # Those of a membership system:
     LIST_TOO_OLD = "list-too-old"
     PLAN_NOT_HERE = "plan-not-here"
