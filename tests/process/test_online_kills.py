@@ -9,73 +9,28 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import doorpi
 from doorpi import Change, Event, Reason, Result
 from tests.fakes.live_cloud import LiveSesameMini
 from tests.fakes.telegram import TOKEN, Call, FakeTelegram
 from tests.fakes.virtual import VirtualCard, VirtualField
-from tests.helpers.processes import (
-    ROOT,
-    DoorProcess,
-    environment,
-    wait_for,
-    write_config,
-)
+from tests.helpers.nursery import Nursery
+from tests.helpers.processes import DoorProcess, wait_for, write_config
 from tests.helpers.wire import RawServer, Wire
 
 KILLS = int(os.environ.get("DOORPI_KILLS", "100"))
 WINDOW_S = 5.0
 USERS = range(5001, 5001 + KILLS)  # each writes twice: of three at once one is left out
 
-#: Forks a `doorpi online` whenever it is told to: nothing has to be imported each time.
-NURSERY = """
-import os, sys
-sys.path.insert(0, {root!r})
-import doorpi, http.client, ssl, email.parser
+FASTER = """
 doorpi.Notices.gap_s, doorpi.Notices.look_s = 0.05, 0.02
 doorpi.Digest.most_lines, doorpi.Digest.most_bytes = 1_000, 100_000  # each is counted
 doorpi.TelegramBot.message_every_s = 0.0
 doorpi.ServiceThread.backoff_s = (0.02, 0.1)
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        os._exit(doorpi.main(["--config", sys.argv[1], "online"]))
-    os.write(1, b"%d\\n" % child)
-    os.waitpid(child, 0)
-    os.write(1, b"dead\\n")
 """
-
-
-class Nursery:
-    """Processes of `doorpi online`, one after the other."""
-
-    def __init__(self, config: Path) -> None:
-        self.stderr = config.with_name("online.txt")
-        with self.stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", NURSERY.format(root=str(ROOT)), str(config)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                env=environment(), bufsize=0,
-            )  # fmt: skip
-
-    def start(self) -> int:
-        self._process.stdin.write(b"go\n")
-        return int(self._process.stdout.readline())
-
-    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        os.kill(pid, number)
-        assert self._process.stdout.readline() == b"dead\n"
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
 
 
 class Receiver:
@@ -113,7 +68,7 @@ def test_a_hundred_kills_give_no_command_twice_or_late_and_lose_no_notice(tmp_pa
     kept: list[int] = []  # how many messages the receiver had got at each kill
     log = doorpi.SqliteEvents(tmp_path / "state" / "doorpi.db", busy_s=5)
     nursery, online = (
-        Nursery(config),
+        Nursery(config, FASTER),
         doorpi.OnlineStore(log.path.with_name("online.db")),
     )
     with DoorProcess(config) as door:
