@@ -32,40 +32,51 @@ where possible, is how other processes ask the running door to move the lock, or
 issue a card; look-ups, beside it, is how the door asks `doorpi online` about a member,
 and troubles.json says what is wrong with the door.
 
-Map  1 Vocabulary     2 Rules        3 Signals    4 Settings     5 Edits
-     6 Ports          7 Moving a lock             8 The door     9 HTTP
-    10 Locks         11 Databases    12 Store    13 Readers     14 Secure cards
-    15 Other sources 16 The Pi       17 Authorities             18 The owner's tools
-    19 Lists from elsewhere          20 Online   21 Cobot       22 Chat
-    23 Pictures      24 Doctor       25 Wiring   26 Verbs       27 Command line
+Map:
 
-A section uses only names of its own and of earlier sections.  Sections 1 to 5 use no
-clock, disk, network or environment.  A test checks both.
+     1 Vocabulary               12 Databases                23 Online
+     2 Rules                    13 The log                  24 Cobot
+     3 Signals                  14 People                   25 Chat
+     4 Settings                 15 Readers                  26 Pictures
+     5 The settings file        16 Secure cards             27 Doctor
+     6 Edits                    17 Other sources            28 Wiring
+     7 Ports                    18 The Pi                   29 Verbs
+     8 Moving a lock            19 Authorities              30 Verbs of the list
+     9 The door                 20 Why                      31 Command line
+    10 HTTP                     21 The owner's tools
+    11 Locks                    22 Lists from elsewhere
 
-To add a rule       a Reason in 1, a row of RULES in 2 and of REASON_WORDS in 18 (and in
-                    PASSING and _turns, if time ends it); rows in the tests of
-                    `decide` and `why`.  If a card gets a key for it: Credential and
-                    validity in 1, its Setting and Parser.credentials in 4, LIMITS
-                    in 18.  If it depends on something new: Circumstances in 2,
-                    circumstances in 8
-To change a light   redraw its line of PICTURES in 3, or set it in [signals]
-To add a setting    a line of its Table in 4, and one in doorpi.toml
-To add a lock       a class in 10 with the methods of Lock (6), a row of LOCKS below it
-                    and of LOCK_KINDS in 4; a fake of its cloud and a row of DRIVERS in
-                    the tests; README and doorpi.toml.  For OAuth: a second host
-                    (WebLock._reach), forms, and texts on disk (DriverState);
-                    tests/fakes/oauth.py is a complete driver
-To change when a lock is asked   its LockPolicy in 10
-To add a source     a class in 15 with the methods of Source (6), and a line in
-                    make_sources (25).  A second reader is another CardSource with a
-                    point; an exit reader's requests have Wants.UNLOCK
-To add an authority a class in 17 and a row of AUTHORITIES below it; its keys in
-                    AuthorityConfig and authority_problems (4)
-To add a verb       a cmd_* in 26 and a row of VERBS in 27; longer work in 18
-To read a new list  a row of LIST_FORMATS in 19, and a function for its peculiarities
-To add a service    a Table in 4 and its row of ONLINE, a class in 20 with the methods
-                    of Service, and a row of SERVICES in 25
-To add a notice     a row of NOTICES in 2
+A section uses only names of its own and of earlier sections.  The first ones, up to
+Edits, use no clock, disk, network or environment.  A test checks both.
+
+To add a rule       a Reason in Vocabulary, a row of RULES in Rules and of REASON_WORDS
+                    in Why (and in PASSING and _turns, if time ends it); rows in the
+                    tests of `decide` and `why`.  If a card gets a key for it:
+                    Credential and validity in Vocabulary, its Setting in Settings,
+                    Parser.credentials in The settings file, LIMITS in The owner's
+                    tools.  If it depends on something new: Circumstances in Rules,
+                    circumstances in The door
+To change a light   redraw its line of PICTURES in Signals, or set it in [signals]
+To add a setting    a line of its Table in Settings, and one in doorpi.toml
+To add a lock       a class in Locks with the methods of Lock (Ports), a row of LOCKS
+                    below it and of LOCK_KINDS in Settings; a fake of its cloud and a
+                    row of DRIVERS in the tests; README and doorpi.toml.  For OAuth: a
+                    second host (WebLock._reach), forms, and texts on disk
+                    (DriverState); tests/fakes/oauth.py is a complete driver
+To change when a lock is asked   its LockPolicy in Locks
+To add a source     a class in Other sources with the methods of Source (Ports), and a
+                    line in make_sources (Wiring).  A second reader is another
+                    CardSource with a point; an exit reader's requests have Wants.UNLOCK
+To add an authority a class in Authorities and a row of AUTHORITIES below it; its keys
+                    in AuthorityConfig (Settings) and authority_problems (The settings
+                    file)
+To add a verb       a cmd_* in Verbs, or in Verbs of the list, and a row of VERBS in
+                    Command line; longer work in The owner's tools
+To read a new list  a row of LIST_FORMATS in Lists from elsewhere, and a function for
+                    its peculiarities
+To add a service    a Table in Settings and its row of ONLINE, a class after Online with
+                    the methods of Service, and a row of SERVICES in Wiring
+To add a notice     a row of NOTICES in Rules
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
 and names that end in `_by` are monotonic seconds: for waiting.
@@ -81,16 +92,16 @@ before the next tap if the server closed them or they were idle for a minute.  T
 such thread also imports the modules for HTTP and TLS, which takes a slow Pi seconds.
 One thread plays the lights, and one reads each scanner.  A relay's pulse ends on a
 thread of its own: a strike must shut in time, whatever the door is waiting for.  All
-threads but the main one are started by `start_thread` (6), so a signal always
+threads but the main one are started by `start_thread` (Ports), so a signal always
 interrupts the main thread.  `doorpi online` has a thread for each service, and one
 for each message of the chat while it is answered.
 
 Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
 KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
-interrupted, such as a change of the lights, runs under `postponed` (6).
+interrupted, such as a change of the lights, runs under `postponed` (Ports).
 
 A UID is an identifier, not a secret: anybody who can read a card can copy it.  Only a
-secure card (14) proves that it is no copy.
+secure card proves that it is no copy.
 """
 
 from __future__ import annotations
@@ -1647,7 +1658,7 @@ def parse_pattern(picture: str) -> Pattern:
 
 
 ################################################################################
-# 4. Settings -- doorpi.toml, every problem at once
+# 4. Settings -- the tables of doorpi.toml and their keys
 ################################################################################
 
 
@@ -2141,6 +2152,12 @@ DOOR_TABLES = TABLES.keys() - ONLINE.keys()
 #: For a table, a key and its value: what stands in the file that they name.  Raises:
 #: FileTrouble.
 FileReader = Callable[[str, str, Any], dict[str, Any]]
+
+
+################################################################################
+# 5. The settings file -- reads doorpi.toml, every problem at once
+################################################################################
+
 
 T = TypeVar("T")
 
@@ -2824,7 +2841,7 @@ def doubtful_settings(config: Config) -> Iterator[str]:
 
 
 ################################################################################
-# 5. Edits -- what a change of the settings means, in words
+# 6. Edits -- what a change of the settings means, in words
 ################################################################################
 
 
@@ -2934,7 +2951,7 @@ def setting_changes(before: Config, after: Config) -> Iterator[str]:
 
 
 ################################################################################
-# 6. Ports -- what the door needs from the world
+# 7. Ports -- what the door needs from the world
 ################################################################################
 
 
@@ -3422,7 +3439,7 @@ class Supervisor(Protocol):
 
 
 ################################################################################
-# 7. Moving a lock -- look, command, confirm: generators that never block
+# 8. Moving a lock -- look, command, confirm: generators that never block
 ################################################################################
 
 
@@ -3920,7 +3937,7 @@ class LockControl:
 
 
 ################################################################################
-# 8. The door -- one request from what was presented to light and event
+# 9. The door -- one request from what was presented to light and event
 ################################################################################
 
 
@@ -5005,7 +5022,7 @@ def utc_text(at: datetime) -> str:
 
 
 ################################################################################
-# 9. HTTP -- every call ends in time, on a connection that is kept
+# 10. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
 
 
@@ -5694,7 +5711,7 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 ################################################################################
-# 10. Locks -- one class for each vendor, which only speaks its protocol
+# 11. Locks -- one class for each vendor, which only speaks its protocol
 ################################################################################
 
 
@@ -6607,7 +6624,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 
 
 ################################################################################
-# 11. Databases -- an SQLite file that survives what a Pi does to it
+# 12. Databases -- an SQLite file that survives what a Pi does to it
 ################################################################################
 
 
@@ -6814,7 +6831,7 @@ class SqliteFile:
 
 
 ################################################################################
-# 12. Store -- the list of people, the event log, the inbox
+# 13. The log -- the event log, in a database
 ################################################################################
 
 
@@ -6823,38 +6840,6 @@ class SqliteFile:
 # NULL, '' or 0 where nobody has set them.  So an older program, put back by an upgrade
 # that failed, can use the file.
 
-CARDS_TABLES = """
-CREATE TABLE cards (
-    uid TEXT PRIMARY KEY, holder TEXT NOT NULL, enabled INTEGER NOT NULL,
-    valid_from TEXT, valid_until TEXT, schedule TEXT, role TEXT NOT NULL,
-    added_at TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-#: ``kind`` is "uid" or "holder"; ``name`` a UID, or a holder's name ``folded``.
-BLOCKS_TABLE = """
-CREATE TABLE blocks (
-    kind TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
-    since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
-) WITHOUT ROWID
-"""
-PASSES_TABLE = """
-CREATE TABLE passes (
-    id TEXT PRIMARY KEY, once INTEGER NOT NULL, ends TEXT NOT NULL,
-    holder TEXT NOT NULL, made_at TEXT NOT NULL, made_by TEXT NOT NULL,
-    starts TEXT, schedule TEXT, used_at TEXT, revoked_at TEXT
-) WITHOUT ROWID
-"""
-PROOF_COLUMNS = """
-ALTER TABLE cards ADD COLUMN proof TEXT;
-ALTER TABLE cards ADD COLUMN generation INTEGER;
-CREATE INDEX cards_proof ON cards (proof) WHERE proof IS NOT NULL
-"""
-#: A card that is taken off the list has no limits when it is put there again.
-SWITCH_OFF = """
-UPDATE cards SET enabled = 0, valid_from = NULL, valid_until = NULL, schedule = NULL,
-    role = 'holder' WHERE uid = ?
-"""
 #: `chains` has the newest row of events and of outcomes, so that rows missing at the
 #: end are noticed too; and, as events-start and outcomes-start, the last ones that
 #: `forget` removed.
@@ -6907,6 +6892,338 @@ def _count(value: object) -> int:
     """0 for what an older program has not written, or what is damaged."""
     is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
     return int(str(value)) if is_number else 0
+
+
+def _event(row: Mapping[str, Any]) -> Event:
+    """A row of EVENT_QUERY, however broken."""
+    reason, command, result = row["reason"], row["command"], row["result"]
+    return Event(
+        id=row["id"],
+        at=iso_time(row["at"]) or EPOCH,
+        uid=Uid(str(row["uid"])) if row["uid"] else None,
+        holder=str(row["holder"]),
+        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
+        command=_word(Command, command) if command else None,
+        source=printable(str(row["source"]), 40),
+        result=_word(Result, result) if result else None,
+        latency_ms=row["latency_ms"] if isinstance(row["latency_ms"], int) else None,
+        detail=str(row["detail"]),
+        point=str(row["point"] or ""),
+        request=str(row["request"] or ""),
+        note=str(row["note"] or ""),
+    )
+
+
+def _word(kind: type[enum.StrEnum], value: object) -> Any:
+    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
+    text = printable(str(value), 40)
+    return kind(text) if text in list(kind) else text
+
+
+EVENT_QUERY = """
+SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
+       o.result, o.latency_ms, coalesce(o.detail, '') AS detail, e.point, e.request,
+       e.note
+FROM events e LEFT JOIN outcomes o ON o.event = e.id
+"""
+#: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
+VERB_S = 900.0
+
+CHAIN_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
+CHAIN_UPDATE = _upsert("chains", "name", "id", "hash")
+LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
+
+
+class Sought(NamedTuple):
+    """A filter of events: one card, a part of the holder's name, denials only, and the
+    location and the device that Digital ID was asked for."""
+
+    uid: Uid | None = None
+    holder: str = ""
+    denied: bool = False
+    location: str = ""
+    device: str = ""
+
+
+EVERYTHING = Sought()
+IN_NOTE = "instr('; ' || e.note || ';', '; {}=' || ? || ';')"
+
+
+class SqliteEvents(SqliteFile):
+    """The event log.  It is a file of its own, beside the list: a power cut during a
+    tap finds only this one open, and a long import delays no tap."""
+
+    schema = (LOG_TABLES, REQUEST_COLUMNS, NOTE_COLUMN)
+    page = 500
+
+    def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
+        values = (
+            utc_text(event.at), event.uid, event.holder, event.reason, event.command,
+            event.source, event.point, event.request, printable(event.note, 600),
+        )  # fmt: skip
+        with self._noting(notes) as db:
+            return _append(db, "events", values)
+
+    def finish(self, event: Event, notes: Notes = NO_NOTES) -> None:
+        result = event.result or ""  # none: nothing was to be moved
+        values = event.id, result, event.latency_ms, printable(event.detail)
+        with self._noting(notes) as db:
+            ended = db.execute("SELECT 1 FROM outcomes WHERE event = ?", (event.id,))
+            if not ended.fetchone():  # else it was closed as interrupted meanwhile
+                _append(db, "outcomes", values)
+
+    def record(self, event: Event) -> None:
+        self.finish(event._replace(id=self.begin(event)))
+
+    def keep(self, notes: Notes) -> None:
+        with self._noting(notes):
+            pass
+
+    def recall(self, name: str) -> str | None:
+        rows = self._query("SELECT value FROM states WHERE name = ?", name)
+        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
+
+    def noted(self, kind: NoteKey) -> dict[str, str]:
+        """The notes of several, by what follows ``kind``, that are not empty."""
+        some = "SELECT name, value FROM states WHERE name LIKE ? AND value <> ''"
+        rows = self._query(some, f"{kind} %")
+        return {str(name).partition(" ")[2]: str(value) for name, value in rows}
+
+    def last_moved(self, uid: Uid) -> datetime | None:
+        moved = "o.result IN ('unlocked', 'locked', 'unsure')"
+        return self._first_at("e.id DESC", Sought(uid), moved)
+
+    def last_seen(self, uid: Uid) -> datetime | None:
+        """When this card was last presented, as far as the log goes back."""
+        presented = "e.source IN ('card', 'secure-card')"
+        return self._first_at("e.id DESC", Sought(uid), presented)
+
+    def oldest_at(self) -> datetime | None:
+        return self._first_at("e.id")
+
+    def newest_at(self) -> datetime | None:
+        return self._first_at("e.at DESC", which="e.at < ':'")  # else it is no time
+
+    def _first_at(
+        self, order: str, sought: Sought = EVERYTHING, which: str = "1"
+    ) -> datetime | None:
+        """None also where that row has no time that makes sense."""
+        found = self._rows(sought, {f"{which} AND ?": 1}, order, 1)
+        return next((event.at for event in found if event.at != EPOCH), None)
+
+    def close_interrupted(self) -> int:
+        """For VERB_S, the event of a verb that moves the lock itself is left to that
+        verb."""
+        now, alive, dead = datetime.now(UTC), list[int](), list[int]()
+        with self._transaction() as db:
+            newest = self.last_id()
+            # Earlier starts have settled all before: a long log must not slow this one.
+            more = {"e.id > ?": _count(self.recall(NoteKey.SETTLED)),
+                    "e.reason = ? AND o.id IS NULL": Reason.GRANTED}  # fmt: skip
+            for event in self._rows(EVERYTHING, more, "e.id", -1):
+                is_verbs = event.source == "command" and not event.request
+                is_recent = now - timedelta(seconds=VERB_S) <= event.at <= now
+                (alive if is_verbs and is_recent else dead).append(event.id)
+            for event_id in dead:
+                values = event_id, Result.INTERRUPTED, None, "found unfinished"
+                _append(db, "outcomes", values)
+        settled = str(min(alive, default=newest + 1) - 1)
+        if settled != self.recall(NoteKey.SETTLED):  # idle time writes nothing
+            self.keep(Notes({NoteKey.SETTLED: settled}))
+        return len(dead)
+
+    def forget(self, before: datetime, now: datetime, limit: int) -> int:
+        """Rows are removed from the front only, or the chain would break.  So events
+        that a wrong clock put into the future go together with the old ones after them.
+        Outcomes are in the order in which events ended: each goes once all before it
+        may go."""
+        early, late = utc_text(before), utc_text(now)
+        front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
+        with self._transaction() as db:
+            rows = db.execute(front("at", "events"), (limit + LOOK_AHEAD,))
+            events = list(takewhile(lambda r: not early <= str(r["at"]) <= late, rows))
+            while events and str(events[-1]["at"]) > late:
+                events.pop()
+            events = events[:limit]
+            start = db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
+            last = _count((events[-1] if events else start or [0])[0])
+            rows = db.execute(front("event", "outcomes"), (limit,))
+            outcomes = list(takewhile(lambda r: _count(r["event"]) <= last, rows))
+            for table, old in (("events", events), ("outcomes", outcomes)):
+                if old:
+                    last_id, linked, _ = old[-1]
+                    db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
+                    db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
+        return len(events) + len(outcomes)
+
+    def tidy(self) -> None:
+        self.close_interrupted()  # that of a verb that was alive at the start
+        with self._guarded():
+            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def read(
+        self,
+        since: datetime | None = None,
+        sought: Sought = EVERYTHING,
+        after_id: int = 0,
+    ) -> Iterator[Event]:
+        """Those ``sought`` of ``since`` and later with an id above ``after_id``, oldest
+        first; a page at a time, or a slow consumer would make the -wal grow."""
+        early = utc_text(since) if since else ""
+        if early:
+            # Ids are the order of the log, and a clock may jump.  (Without the + SQLite
+            # takes the smallest id to be near the beginning.)
+            first = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
+            rows = self._query(first, sys.maxsize, early)
+            after_id = max([after_id, *(before for (before,) in rows)])
+        while True:
+            # The + keeps SQLite with the ids: by `at` it would have to sort them.
+            more = {"e.id > ?": after_id, "+e.at >= ?": early}
+            found = self._rows(sought, more, "e.id", self.page)
+            yield from found
+            if len(found) < self.page:
+                return
+            after_id = found[-1].id
+
+    def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
+        """The last ``count`` of those ``sought``, oldest first."""
+        return self._rows(sought, {}, "e.id DESC", count)[::-1]
+
+    def last_id(self, chain: str = "events") -> int:
+        """That of the newest event; or, in ``events-start``, of the last that `forget`
+        removed."""
+        return self.head(chain)[0]
+
+    def head(self, chain: str) -> tuple[int, str]:
+        """The id and the hash of the newest row of events or outcomes."""
+        rows = self._query(CHAIN_QUERY, chain)
+        return (_count(rows[0][0]), str(rows[0][1])) if rows else (0, "")
+
+    def verify(self) -> str | None:
+        """The first row of the log that was changed, removed or put out of order,
+        in words; None if there is none."""
+        if not self.exists():
+            return None
+        with self._guarded():
+            db = self._connection()
+            db.execute("BEGIN")  # all is read as of one moment
+            with db:
+                problems = (_broken_link(db, table) for table in CHAINED)
+                return next(filter(None, problems), None)
+
+    @contextlib.contextmanager
+    def _noting(self, notes: Notes) -> Iterator[sqlite3.Connection]:
+        """A transaction that also keeps ``notes``."""
+        counted = """
+            INSERT INTO states (name, value) VALUES (?, ?)
+            ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
+        """
+        with self._transaction() as db:
+            db.executemany(_upsert("states", "name", "value"), notes.words.items())
+            db.executemany(counted, notes.counts.items())
+            yield db
+
+    def _rows(
+        self, sought: Sought, more: dict[str, Any], order: str, count: int
+    ) -> list[Event]:
+        """``more`` are further conditions, each with the value of its question mark."""
+        not_denied = tuple(word.value for word in (Reason.GRANTED, *Change))
+        of_sought = {
+            "e.uid = ?": sought.uid,
+            "instr(without_accents(e.holder), ?)": without_accents(sought.holder),
+            f"? AND e.reason NOT IN {not_denied}": sought.denied,
+            IN_NOTE.format("location"): sought.location,
+            IN_NOTE.format("device"): sought.device,
+        }
+        conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
+        sql = f"{EVENT_QUERY} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        rows = self._query(sql, *conditions.values(), count)
+        return [_event(dict(row)) for row in rows]
+
+
+_as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
+
+
+def chain_hash(previous: str, row: Sequence[Any], later: Sequence[Any] = ()) -> str:
+    """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
+    values of CHAINED_LATER; an empty note is left out, as before there were any."""
+    *older, note = later or [""]
+    row = [*row, *(later if note else older if any(older) else ())]
+    return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
+
+
+def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
+    """Add a row to one of the chained tables; returns its id."""
+    end = db.execute(CHAIN_QUERY, (table,)).fetchone()
+    if end is None or not re.fullmatch(r"\d{1,15}", str(end["id"]), re.ASCII):
+        raise sqlite3.DataError(f"not known: where the {table} end")
+    number, first = int(end["id"]) + 1, len(CHAINED[table])
+    row = (number, *values)
+    linked = chain_hash(end["hash"], row[:first], row[first:])
+    names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
+    marks = ", ".join("?" * len(names))
+    insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+    db.execute(insert, (*row, linked))
+    db.execute(CHAIN_UPDATE, (table, number, linked))
+    return number
+
+
+def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
+    start, previous = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone() or (0, "")
+    last_id = _count(start)
+    first = len(CHAINED[table])
+    names = ", ".join((*CHAINED[table], *CHAINED_LATER[table], "hash"))
+    for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
+        if row[0] <= last_id:
+            return f"{table}: row {row[0]} was put in"
+        if row[0] != last_id + 1:
+            return f"{table}: row {last_id + 1} is missing"
+        if chain_hash(previous, row[:first], row[first:]) != linked:
+            return f"{table}: row {row[0]} was changed"
+        previous, last_id = linked, row[0]
+    end = db.execute(CHAIN_QUERY, (table,)).fetchone()
+    if end is None or tuple(end) != (last_id, previous):
+        return f"{table}: rows after {last_id} are missing"
+    return None
+
+
+################################################################################
+# 14. People -- the list of people, and the inbox
+################################################################################
+
+
+CARDS_TABLES = """
+CREATE TABLE cards (
+    uid TEXT PRIMARY KEY, holder TEXT NOT NULL, enabled INTEGER NOT NULL,
+    valid_from TEXT, valid_until TEXT, schedule TEXT, role TEXT NOT NULL,
+    added_at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+#: ``kind`` is "uid" or "holder"; ``name`` a UID, or a holder's name ``folded``.
+BLOCKS_TABLE = """
+CREATE TABLE blocks (
+    kind TEXT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
+    since TEXT NOT NULL, who TEXT NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID
+"""
+PASSES_TABLE = """
+CREATE TABLE passes (
+    id TEXT PRIMARY KEY, once INTEGER NOT NULL, ends TEXT NOT NULL,
+    holder TEXT NOT NULL, made_at TEXT NOT NULL, made_by TEXT NOT NULL,
+    starts TEXT, schedule TEXT, used_at TEXT, revoked_at TEXT
+) WITHOUT ROWID
+"""
+PROOF_COLUMNS = """
+ALTER TABLE cards ADD COLUMN proof TEXT;
+ALTER TABLE cards ADD COLUMN generation INTEGER;
+CREATE INDEX cards_proof ON cards (proof) WHERE proof IS NOT NULL
+"""
+#: A card that is taken off the list has no limits when it is put there again.
+SWITCH_OFF = """
+UPDATE cards SET enabled = 0, valid_from = NULL, valid_until = NULL, schedule = NULL,
+    role = 'holder' WHERE uid = ?
+"""
 
 
 def _day(value: Any) -> date | None:
@@ -6975,35 +7292,6 @@ def _guest_pass(row: Mapping[str, Any]) -> GuestPass:
         schedule=None if row["schedule"] is None else str(row["schedule"]),
         **times,
     )
-
-
-def _event(row: Mapping[str, Any]) -> Event:
-    """A row of EVENT_QUERY, however broken."""
-    reason, command, result = row["reason"], row["command"], row["result"]
-    return Event(
-        id=row["id"],
-        at=iso_time(row["at"]) or EPOCH,
-        uid=Uid(str(row["uid"])) if row["uid"] else None,
-        holder=str(row["holder"]),
-        reason=Change(reason) if reason in list(Change) else _word(Reason, reason),
-        command=_word(Command, command) if command else None,
-        source=printable(str(row["source"]), 40),
-        result=_word(Result, result) if result else None,
-        latency_ms=row["latency_ms"] if isinstance(row["latency_ms"], int) else None,
-        detail=str(row["detail"]),
-        point=str(row["point"] or ""),
-        request=str(row["request"] or ""),
-        note=str(row["note"] or ""),
-    )
-
-
-def _word(kind: type[enum.StrEnum], value: object) -> Any:
-    """One of ``kind``; a newer version's word stays as it is, though safe to show."""
-    text = printable(str(value), 40)
-    return kind(text) if text in list(kind) else text
-
-
-# The list of people
 
 
 SYNCED_TABLES = """
@@ -7518,276 +7806,6 @@ class SqlitePeople(SqliteFile):
             log.warning("not noted that the list was changed: %s", error)
 
 
-# The event log
-
-
-EVENT_QUERY = """
-SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
-       o.result, o.latency_ms, coalesce(o.detail, '') AS detail, e.point, e.request,
-       e.note
-FROM events e LEFT JOIN outcomes o ON o.event = e.id
-"""
-#: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
-VERB_S = 900.0
-
-CHAIN_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
-CHAIN_UPDATE = _upsert("chains", "name", "id", "hash")
-LOOK_AHEAD = 500  # rows that a wrong clock may have put into the future
-
-
-class Sought(NamedTuple):
-    """A filter of events: one card, a part of the holder's name, denials only, and the
-    location and the device that Digital ID was asked for."""
-
-    uid: Uid | None = None
-    holder: str = ""
-    denied: bool = False
-    location: str = ""
-    device: str = ""
-
-
-EVERYTHING = Sought()
-IN_NOTE = "instr('; ' || e.note || ';', '; {}=' || ? || ';')"
-
-
-class SqliteEvents(SqliteFile):
-    """The event log.  It is a file of its own, beside the list: a power cut during a
-    tap finds only this one open, and a long import delays no tap."""
-
-    schema = (LOG_TABLES, REQUEST_COLUMNS, NOTE_COLUMN)
-    page = 500
-
-    def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
-        values = (
-            utc_text(event.at), event.uid, event.holder, event.reason, event.command,
-            event.source, event.point, event.request, printable(event.note, 600),
-        )  # fmt: skip
-        with self._noting(notes) as db:
-            return _append(db, "events", values)
-
-    def finish(self, event: Event, notes: Notes = NO_NOTES) -> None:
-        result = event.result or ""  # none: nothing was to be moved
-        values = event.id, result, event.latency_ms, printable(event.detail)
-        with self._noting(notes) as db:
-            ended = db.execute("SELECT 1 FROM outcomes WHERE event = ?", (event.id,))
-            if not ended.fetchone():  # else it was closed as interrupted meanwhile
-                _append(db, "outcomes", values)
-
-    def record(self, event: Event) -> None:
-        self.finish(event._replace(id=self.begin(event)))
-
-    def keep(self, notes: Notes) -> None:
-        with self._noting(notes):
-            pass
-
-    def recall(self, name: str) -> str | None:
-        rows = self._query("SELECT value FROM states WHERE name = ?", name)
-        return rows[0][0] if rows and isinstance(rows[0][0], str) else None
-
-    def noted(self, kind: NoteKey) -> dict[str, str]:
-        """The notes of several, by what follows ``kind``, that are not empty."""
-        some = "SELECT name, value FROM states WHERE name LIKE ? AND value <> ''"
-        rows = self._query(some, f"{kind} %")
-        return {str(name).partition(" ")[2]: str(value) for name, value in rows}
-
-    def last_moved(self, uid: Uid) -> datetime | None:
-        moved = "o.result IN ('unlocked', 'locked', 'unsure')"
-        return self._first_at("e.id DESC", Sought(uid), moved)
-
-    def last_seen(self, uid: Uid) -> datetime | None:
-        """When this card was last presented, as far as the log goes back."""
-        presented = "e.source IN ('card', 'secure-card')"
-        return self._first_at("e.id DESC", Sought(uid), presented)
-
-    def oldest_at(self) -> datetime | None:
-        return self._first_at("e.id")
-
-    def newest_at(self) -> datetime | None:
-        return self._first_at("e.at DESC", which="e.at < ':'")  # else it is no time
-
-    def _first_at(
-        self, order: str, sought: Sought = EVERYTHING, which: str = "1"
-    ) -> datetime | None:
-        """None also where that row has no time that makes sense."""
-        found = self._rows(sought, {f"{which} AND ?": 1}, order, 1)
-        return next((event.at for event in found if event.at != EPOCH), None)
-
-    def close_interrupted(self) -> int:
-        """For VERB_S, the event of a verb that moves the lock itself is left to that
-        verb."""
-        now, alive, dead = datetime.now(UTC), list[int](), list[int]()
-        with self._transaction() as db:
-            newest = self.last_id()
-            # Earlier starts have settled all before: a long log must not slow this one.
-            more = {"e.id > ?": _count(self.recall(NoteKey.SETTLED)),
-                    "e.reason = ? AND o.id IS NULL": Reason.GRANTED}  # fmt: skip
-            for event in self._rows(EVERYTHING, more, "e.id", -1):
-                is_verbs = event.source == "command" and not event.request
-                is_recent = now - timedelta(seconds=VERB_S) <= event.at <= now
-                (alive if is_verbs and is_recent else dead).append(event.id)
-            for event_id in dead:
-                values = event_id, Result.INTERRUPTED, None, "found unfinished"
-                _append(db, "outcomes", values)
-        settled = str(min(alive, default=newest + 1) - 1)
-        if settled != self.recall(NoteKey.SETTLED):  # idle time writes nothing
-            self.keep(Notes({NoteKey.SETTLED: settled}))
-        return len(dead)
-
-    def forget(self, before: datetime, now: datetime, limit: int) -> int:
-        """Rows are removed from the front only, or the chain would break.  So events
-        that a wrong clock put into the future go together with the old ones after them.
-        Outcomes are in the order in which events ended: each goes once all before it
-        may go."""
-        early, late = utc_text(before), utc_text(now)
-        front = "SELECT id, hash, {} FROM {} ORDER BY id LIMIT ?".format
-        with self._transaction() as db:
-            rows = db.execute(front("at", "events"), (limit + LOOK_AHEAD,))
-            events = list(takewhile(lambda r: not early <= str(r["at"]) <= late, rows))
-            while events and str(events[-1]["at"]) > late:
-                events.pop()
-            events = events[:limit]
-            start = db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
-            last = _count((events[-1] if events else start or [0])[0])
-            rows = db.execute(front("event", "outcomes"), (limit,))
-            outcomes = list(takewhile(lambda r: _count(r["event"]) <= last, rows))
-            for table, old in (("events", events), ("outcomes", outcomes)):
-                if old:
-                    last_id, linked, _ = old[-1]
-                    db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
-                    db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
-        return len(events) + len(outcomes)
-
-    def tidy(self) -> None:
-        self.close_interrupted()  # that of a verb that was alive at the start
-        with self._guarded():
-            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def read(
-        self,
-        since: datetime | None = None,
-        sought: Sought = EVERYTHING,
-        after_id: int = 0,
-    ) -> Iterator[Event]:
-        """Those ``sought`` of ``since`` and later with an id above ``after_id``, oldest
-        first; a page at a time, or a slow consumer would make the -wal grow."""
-        early = utc_text(since) if since else ""
-        if early:
-            # Ids are the order of the log, and a clock may jump.  (Without the + SQLite
-            # takes the smallest id to be near the beginning.)
-            first = "SELECT coalesce(min(+id) - 1, ?) FROM events WHERE at >= ?"
-            rows = self._query(first, sys.maxsize, early)
-            after_id = max([after_id, *(before for (before,) in rows)])
-        while True:
-            # The + keeps SQLite with the ids: by `at` it would have to sort them.
-            more = {"e.id > ?": after_id, "+e.at >= ?": early}
-            found = self._rows(sought, more, "e.id", self.page)
-            yield from found
-            if len(found) < self.page:
-                return
-            after_id = found[-1].id
-
-    def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
-        """The last ``count`` of those ``sought``, oldest first."""
-        return self._rows(sought, {}, "e.id DESC", count)[::-1]
-
-    def last_id(self, chain: str = "events") -> int:
-        """That of the newest event; or, in ``events-start``, of the last that `forget`
-        removed."""
-        return self.head(chain)[0]
-
-    def head(self, chain: str) -> tuple[int, str]:
-        """The id and the hash of the newest row of events or outcomes."""
-        rows = self._query(CHAIN_QUERY, chain)
-        return (_count(rows[0][0]), str(rows[0][1])) if rows else (0, "")
-
-    def verify(self) -> str | None:
-        """The first row of the log that was changed, removed or put out of order,
-        in words; None if there is none."""
-        if not self.exists():
-            return None
-        with self._guarded():
-            db = self._connection()
-            db.execute("BEGIN")  # all is read as of one moment
-            with db:
-                problems = (_broken_link(db, table) for table in CHAINED)
-                return next(filter(None, problems), None)
-
-    @contextlib.contextmanager
-    def _noting(self, notes: Notes) -> Iterator[sqlite3.Connection]:
-        """A transaction that also keeps ``notes``."""
-        counted = """
-            INSERT INTO states (name, value) VALUES (?, ?)
-            ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
-        """
-        with self._transaction() as db:
-            db.executemany(_upsert("states", "name", "value"), notes.words.items())
-            db.executemany(counted, notes.counts.items())
-            yield db
-
-    def _rows(
-        self, sought: Sought, more: dict[str, Any], order: str, count: int
-    ) -> list[Event]:
-        """``more`` are further conditions, each with the value of its question mark."""
-        not_denied = tuple(word.value for word in (Reason.GRANTED, *Change))
-        of_sought = {
-            "e.uid = ?": sought.uid,
-            "instr(without_accents(e.holder), ?)": without_accents(sought.holder),
-            f"? AND e.reason NOT IN {not_denied}": sought.denied,
-            IN_NOTE.format("location"): sought.location,
-            IN_NOTE.format("device"): sought.device,
-        }
-        conditions = {"?": 1, **more, **{c: v for c, v in of_sought.items() if v}}
-        sql = f"{EVENT_QUERY} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
-        rows = self._query(sql, *conditions.values(), count)
-        return [_event(dict(row)) for row in rows]
-
-
-_as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
-
-
-def chain_hash(previous: str, row: Sequence[Any], later: Sequence[Any] = ()) -> str:
-    """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
-    values of CHAINED_LATER; an empty note is left out, as before there were any."""
-    *older, note = later or [""]
-    row = [*row, *(later if note else older if any(older) else ())]
-    return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
-
-
-def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int:
-    """Add a row to one of the chained tables; returns its id."""
-    end = db.execute(CHAIN_QUERY, (table,)).fetchone()
-    if end is None or not re.fullmatch(r"\d{1,15}", str(end["id"]), re.ASCII):
-        raise sqlite3.DataError(f"not known: where the {table} end")
-    number, first = int(end["id"]) + 1, len(CHAINED[table])
-    row = (number, *values)
-    linked = chain_hash(end["hash"], row[:first], row[first:])
-    names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
-    marks = ", ".join("?" * len(names))
-    insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
-    db.execute(insert, (*row, linked))
-    db.execute(CHAIN_UPDATE, (table, number, linked))
-    return number
-
-
-def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
-    start, previous = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone() or (0, "")
-    last_id = _count(start)
-    first = len(CHAINED[table])
-    names = ", ".join((*CHAINED[table], *CHAINED_LATER[table], "hash"))
-    for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
-        if row[0] <= last_id:
-            return f"{table}: row {row[0]} was put in"
-        if row[0] != last_id + 1:
-            return f"{table}: row {last_id + 1} is missing"
-        if chain_hash(previous, row[:first], row[first:]) != linked:
-            return f"{table}: row {row[0]} was changed"
-        previous, last_id = linked, row[0]
-    end = db.execute(CHAIN_QUERY, (table,)).fetchone()
-    if end is None or tuple(end) != (last_id, previous):
-        return f"{table}: rows after {last_id} are missing"
-    return None
-
-
 class SqliteStore:
     """The two databases of a state directory; ``path`` is the event log's.  ``how`` to
     open them are keywords of SqliteFile."""
@@ -7947,7 +7965,7 @@ class Inbox(SqliteFile):
 
 
 ################################################################################
-# 13. Readers -- the NFC reader and its wiring
+# 15. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -8426,7 +8444,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 14. Secure cards -- ISO-DEP, proof, issuing
+# 16. Secure cards -- ISO-DEP, proof, issuing
 ################################################################################
 
 # Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
@@ -9050,7 +9068,7 @@ def read_order(order: AccessRequest) -> tuple[str, Credential]:
 
 
 ################################################################################
-# 15. Other sources -- what opens the door beside the reader
+# 17. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -9599,7 +9617,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 16. The Pi -- lights, systemd, signals, the clock, the settings file
+# 18. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -10419,7 +10437,7 @@ class FileSettings:
 
 
 ################################################################################
-# 17. Authorities -- remote systems that know people who are not on the list
+# 19. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -10802,10 +10820,12 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 18. The owner's tools -- why, people, log
+# 20. Why -- what would happen at the door, and which rule decides
 ################################################################################
 
-# -- why a card is let in or not
+
+class Refused(Exception):
+    """The owner's wish cannot be fulfilled; the text says why."""
 
 
 #: Why a card is denied, as `why` says it; ``_worded`` fills in the names.
@@ -11092,6 +11112,16 @@ def instant_meant(at: datetime, clock: SystemClock) -> datetime:
     return local
 
 
+def with_blocks(
+    cards: Iterable[Credential], blocks: Iterable[Block]
+) -> Iterator[Credential]:
+    """The cards, each with the block that keeps it out."""
+    kept_out = {block.uid or folded(block.holder): block for block in blocks}
+    for card in cards:
+        block = kept_out.get(card.uid) or kept_out.get(folded(card.holder))
+        yield card._replace(block=block) if block else card
+
+
 class Enquiry:
     """What the file and the database know of cards, by the authority that the door
     asks.  What is wrong with the database is in ``troubles``, in words."""
@@ -11214,21 +11244,12 @@ def as_uid(text: str) -> Uid | None:
     return None
 
 
+################################################################################
+# 21. The owner's tools -- people, keys, backup, log
+################################################################################
+
+
 # -- people: allow, revoke, cards
-
-
-def with_blocks(
-    cards: Iterable[Credential], blocks: Iterable[Block]
-) -> Iterator[Credential]:
-    """The cards, each with the block that keeps it out."""
-    kept_out = {block.uid or folded(block.holder): block for block in blocks}
-    for card in cards:
-        block = kept_out.get(card.uid) or kept_out.get(folded(card.holder))
-        yield card._replace(block=block) if block else card
-
-
-class Refused(Exception):
-    """The owner's wish cannot be fulfilled; the text says why."""
 
 
 def shell_word(text: str) -> str:
@@ -11823,7 +11844,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 19. Lists from elsewhere -- what `import` reads, and what it would change
+# 22. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -12394,7 +12415,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 20. Online -- what `doorpi online` does beside the door
+# 23. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -13290,7 +13311,7 @@ class ListReader:
 
 
 ################################################################################
-# 21. Cobot -- the members of a co-working space
+# 24. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -14069,7 +14090,7 @@ CHECK_IN_DENIES = {
 
 
 ################################################################################
-# 22. Chat -- people on the list talk to the door through a bot
+# 25. Chat -- people on the list talk to the door through a bot
 ################################################################################
 
 
@@ -14563,7 +14584,7 @@ def telegram_services(
 
 
 ################################################################################
-# 23. Pictures -- the legend and the chart as SVG
+# 26. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -14949,7 +14970,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 24. Doctor -- tries everything that the settings name
+# 27. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -15812,7 +15833,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 25. Wiring -- the door and its parts, made as the settings say
+# 28. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -15928,7 +15949,7 @@ SERVICES: Makers = {
 
 
 ################################################################################
-# 26. Verbs -- one cmd_* each
+# 29. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -16217,6 +16238,331 @@ def _not_kept(folder: Path) -> Iterator[str]:
 
 
 # -- people
+
+
+def _warn_of_store(why: str, is_write: bool) -> None:
+    if why:
+        log.warning("not logged: %s" if is_write else "%s", why)
+
+
+def cmd_log(args: argparse.Namespace) -> int:
+    ways = [way for way in ("json", "csv", "chart", "verify") if getattr(args, way)]
+    ways += ["follow"] * bool(args.follow and (args.chart or args.verify))
+    if len(ways) > 1:
+        complain(f"--{' and --'.join(ways)} do not go together")
+        return EX_USAGE
+    config = load(args)
+    with contextlib.closing(make_store(config)) as store:
+        if args.verify and (store.events.exists() or store.people.lost()):
+            return _verify(store)
+        lines = functools.partial(
+            log_lines,
+            as_json=args.json,
+            as_csv=args.csv,
+            colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        )
+        sought = Sought(args.uid, args.holder, args.denied, args.location, args.device)
+        if args.csv:
+            say(f"\ufeff{csv_line(LOG_FIELDS)}")
+        if args.follow:
+            tail = LogTail(store.events, sought, SystemClock(), config.lock.confirm_s)
+            _follow(tail, lines, args.since)
+            return EX_OK
+        until, since = datetime.now().astimezone(), args.since
+        if args.chart and not since:  # from a midnight on
+            since = time_since(f"{until - timedelta(days=CHART_DAYS - 1):%Y-%m-%d}")
+        found = store.events.read(since, sought)
+        if args.chart:
+            say(log_chart(found, config.door.name, since, until))
+        elif not say(lines(found)) and not (args.json or args.csv):
+            say("no events found")
+    return EX_OK
+
+
+def _verify(store: SqliteStore) -> int:
+    events, lost = store.events, store.people.lost()
+    problem = events.verify()
+    count, at = events.last_id("events-start"), events.oldest_at()
+    when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
+    how_far = f"; the first is of {when}" if when else "; there is none yet"
+    if count:
+        till = f", from before {when}," if when else ""
+        how_far = f"\nrows 1 to {count}{till} were removed by log.keep_days"
+    say(problem or f"every row is as it was written{how_far}")
+    if lost:
+        say(f"rows 1 to {lost} of an earlier log are missing: a new one was begun")
+    for file in sorted(events.path.parent.glob(f"{events.path.name}.broken-*")):
+        say(f"not verified, as it was broken and set aside: {file}")
+    return EX_FAILED if problem or lost else EX_OK
+
+
+def _follow(
+    tail: LogTail,
+    lines: Callable[[Iterable[Event]], Iterator[str]],
+    since: datetime | None,
+) -> None:
+    """Print events until Ctrl-C, or until nobody reads our output."""
+    clock, output = SystemClock(), select.poll()
+    with contextlib.suppress(OSError, ValueError):  # it is no file
+        output.register(sys.stdout.fileno(), 0)
+    look: Callable[[], Iterable[Event]] = functools.partial(tail.begin, since, 10)
+    with contextlib.suppress(KeyboardInterrupt):
+        while not output.poll(150):  # `log --follow | head` ends before the next event
+            clock.follow_zone()
+            say(lines(look()))
+            sys.stdout.flush()
+            look = tail.news
+
+
+def cmd_why(args: argparse.Namespace) -> int:
+    config, clock = load(args), SystemClock()
+    text = " ".join(args.who)
+    with contextlib.closing(make_store(config)) as store:
+        enquiry = Enquiry(config, store)
+        at = instant_meant(args.at, clock) if args.at else clock.now()
+        subjects = [(uid, enquiry.who(uid)) for uid in enquiry.meant(text)]
+        guests = [] if subjects else [enquiry.guest(text)]
+        guests += enquiry.passes(text)
+        subjects += [(Uid(""), guest) for guest in guests if guest]
+        for uid, card in subjects:
+            when = enquiry.when(uid, at, clock)
+            unset = bool(args.at) and not when.clock_set
+            when = when._replace(clock_set=when.clock_set or unset)
+            if args.json:
+                say(json.dumps(why_json(uid, card, when)))
+                continue
+            line = in_one_sentence(uid, card, when, is_now=args.at is None)
+            if card and card.needs_clock and unset:
+                line += " This assumes that the clock is set by then; it is not now."
+            say(line)
+        medium, code, asked = Medium.CARD if subjects else Medium.QR, EX_OK, list[str]()
+        if not any(who for _, who in subjects):
+            asked = _would_be_asked(config, clock, medium, text, args.ask)
+        if args.json:
+            complain(*asked)
+        else:
+            say(asked)
+        if not subjects and not asked:
+            words, is_uid = enquiry.nobody(text)
+            complain(words)
+            code = EX_USAGE if is_uid else EX_FAILED
+    for trouble in enquiry.troubles:
+        complain(f"database: {trouble}; {NOT_CONSIDERED}")
+    return code
+
+
+def _would_be_asked(
+    config: Config, clock: Clock, medium: Medium, text: str, is_asked: bool
+) -> list[str]:
+    """Which authorities the door would ask about an unknown card or code, and with
+    ``is_asked`` their answers, where asking changes nothing."""
+    lines, now = [], clock.monotonic()
+    scanners = config.scanners if medium is Medium.QR else ()
+    points = [scanner.name for scanner in scanners] or [""]
+    for authority, point in product(make_authorities(config, clock), points):
+        uid = as_uid(text) if medium is Medium.CARD else None
+        request = AccessRequest(medium, uid or text, clock.now(), now, inf, point=point)
+        with contextlib.closing(authority):
+            if not authority.takes(request) or (uid and is_random(uid)):
+                continue
+            words = f"{authority.name} would be asked"
+            if is_asked and authority.may_ask_twice:
+                found = authority.ask(request)
+                name = found.who and printable(found.who.holder)
+                words = f"{authority.name} answers: {name or found.reason}"
+                words += f" ({found.detail})" * bool(found.detail)
+            elif is_asked:
+                words += "; not now: it would count as coming or going there"
+            lines.append(words)
+    return lines
+
+
+# -- the lock
+
+
+def _asking_user() -> str:
+    """The user who runs the verb, as sudo names them."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
+    return printable(user)
+
+
+def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
+    """Ask the running door, or the lock itself where no door runs.  A move is logged
+    like a tap, with the user who asked."""
+    config, clock = load(args, DOOR_TABLES), SystemClock()
+    ProcessSignals().install()  # a strike is released, however this ends
+    at, now = clock.now(), clock.monotonic()
+    until = now + config.lock.unlock_window_s
+    own = AccessRequest(Medium.COMMAND, _asking_user(), at, now, until, wants)
+    request = own._replace(id=os.urandom(8).hex())
+    answer = ask_door(Path(config.door.state_dir), clock, request)
+    if answer is not None:
+        say(answer.lines)
+        return EX_OK if answer.done else EX_FAILED
+    store = make_store(config)
+    equipment = Equipment(
+        sources=(), locks=make_locks(config, clock), people=store.people,
+        events=store.events, indicator=NoLights(),
+    )  # fmt: skip
+    keeper = Doorkeeper(
+        config, equipment, Systemd({}, clock), clock, report=_warn_of_store
+    )
+    with contextlib.closing(equipment):
+        if wants is Wants.STATUS:
+            answer = drive(keeper.status(), clock)
+        else:
+            answer = answer_of(drive(Passage(keeper, own).steps, clock))
+        say(answer.lines)
+        sys.stdout.flush()
+        keeper.control.named(keeper.control.mover).lock.wait_released()
+    return EX_OK if answer.done else EX_FAILED
+
+
+# -- doctor
+
+
+def cmd_doctor(args: argparse.Namespace) -> int:
+    worst = EX_OK
+    log.disabled = True  # the findings say it
+    try:
+        for finding in _findings(find_config(args.config, os.environ)):
+            if args.json:
+                say(json.dumps(finding._asdict()))
+            else:
+                words, do = printable(finding.words, 1000), printable(finding.do, 1000)
+                say(f"{finding.health:<4}  {finding.subject:<8}  {words}")
+                if do:
+                    say(f"{'':14}  -> {do}")
+            sys.stdout.flush()
+            worst = EX_FAILED if finding.health is FAIL else worst
+    finally:
+        log.disabled = False
+    return worst
+
+
+def _findings(path: Path) -> Iterator[Finding]:
+    """About the file; and then about all that its settings name, or the last good
+    settings where it cannot be used."""
+    config: Config | None = None
+    try:
+        config = read_config(path, os.environ)
+        yield Finding(OK, "settings", f"{path}: no problems")
+    except ConfigError as error:
+        problems, good = error.problems, last_good(path, os.environ)
+        for problem in problems:
+            words = problem.partition("\n")[0]
+            yield Finding(FAIL, "settings", words, "doorpi check")
+        if good:
+            words = f"the door uses its last good settings, of {good.date}"
+            yield Finding(WARN, "settings", words, f"correct {path}")
+            with contextlib.suppress(ConfigError):
+                config = good.config(path, os.environ, DOOR_TABLES)
+    if config is not None:
+        become_owner(Path(config.door.state_dir))
+        for subject, findings in _subjects(path, config):
+            yield from survived(subject, findings)
+
+
+def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Finding]]]:
+    """Everything that is examined, a row each, when its turn comes."""
+    clock, folder = SystemClock(), Path(config.door.state_dir)
+    store, runs = make_store(config), is_running(folder)
+    named = [*named_files(config, path, os.environ)]
+    named += named_files(config, path, os.environ, online=True)
+    needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
+    held = (file for place, file in named if not place.endswith(".ca_file"))
+    secret = [*dict.fromkeys([path, *held])]
+    if cards := ", ".join(config.examples):
+        words = f"{cards}: still the example value, and opens nothing"
+        do = "give it the UID of a card of yours, or remove it"
+        yield "settings", iter([Finding(WARN, "settings", words, do)])
+    yield "reader", diagnose_reader(config.reader, runs)
+    yield "lights", diagnose_lights(config.leds, runs)
+    yield "clock", diagnose_clock(clock, config, store)
+    yield "disk", diagnose_disk(folder)
+    for file in (store.events, store.people):
+        yield "database", diagnose_database(file.path, len(file.schema))
+    yield "files", diagnose_files(secret, needed, folder)
+    yield "backup", diagnose_copy(store.people)
+    yield "backup", diagnose_list(store, config.door.backup_days)
+    yield "proof", diagnose_proofs(config, store)
+    yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
+    if config.proof.door_key:
+        yield "keys", diagnose_keys(config.proof, store)
+    for where, access in locks_of(config).items():
+        yield where, _lock_findings(where, access, config, clock, runs)
+    for each in config.scanners:
+        scanner = SCANNERS[each.kind](each)
+        words = f"{each.name} at {each.device}"
+        found = iter([_in_use("scanner", words)]) if runs else None
+        yield "scanner", found or diagnose_scanner(each, scanner)
+    for authority in make_authorities(config, clock):
+        with contextlib.closing(authority):
+            yield authority.name, diagnose_authority(authority, clock)
+    if config.online:
+        files = NamedFiles(path, os.environ, ONLINE)
+        yield "online", diagnose_online(config, files, clock)
+
+
+def _lock_findings(
+    where: str, access: LockAccess, config: Config, clock: Clock, runs: bool
+) -> Iterator[Finding]:
+    """About one of the locks; a pin of the running door is left alone."""
+    if examples := [key for key in _examples(config) if key.startswith(f"{where}.")]:
+        words = f"{', '.join(examples)}: still the example value"
+        do = "enter your lock's own in the settings; then sudo doorpi check"
+        yield Finding(FAIL, where, words, do)
+        return
+    if access.kind == "relay" and runs:
+        yield _in_use(where, f"relay on GPIO {access.relay_gpio}")
+        return
+    lock, store = make_lock(where, access, config, clock), make_store(config)
+    events = Forgiving(store.events, _warn_of_store)
+    control = LockControl(lock, access, events, clock, name=where)
+    with contextlib.closing(store), contextlib.closing(lock):
+        try:
+            yield from diagnose_lock(where, access, lock, control, clock)
+        finally:
+            if calls := control.new_calls():
+                events.keep(Notes(counts=calls))
+
+
+# -- the lights, and a card without hardware
+
+
+def cmd_legend(args: argparse.Namespace) -> None:
+    patterns, name = Parser({}).patterns(), ""
+    try:
+        config = load(args)
+        patterns, name = dict(config.patterns), config.door.name
+    except ConfigError:  # the lights as delivered will do
+        if args.config or "DOORPI_CONFIG" in os.environ:
+            raise
+    if args.svg:
+        say(legend_svg(patterns, name))
+    else:
+        say(legend(patterns, colours=sys.stdout.isatty()))
+
+
+def cmd_tap(args: argparse.Namespace) -> None:
+    device = load(args).reader.device
+    address = udp_address(device)
+    if address is None:
+        found = f"reader.device = {device!r}"
+        raise Refused(f"{found}: only a udp: reader can be tapped this way")
+    try:
+        was_read = show_card(bytes.fromhex(args.uid), address, 5.0)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise Refused(f"cannot present a card at {device}: {why}") from None
+    if not was_read:
+        raise Refused(f"no reader looked at {device} within 5 s; is `run` running?")
+    say(f"{format_uid(args.uid)} was read")
+
+
+################################################################################
+# 30. Verbs of the list -- people, keys, guest passes, backups
+################################################################################
 
 
 def cmd_people(args: argparse.Namespace) -> None:
@@ -16647,12 +16993,6 @@ def drawn(text: str) -> str:
     return blocks.getvalue()
 
 
-def _asking_user() -> str:
-    """The user who runs the verb, as sudo names them."""
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
-    return printable(user)
-
-
 def _log_change(
     store: SqliteStore,
     at: datetime,
@@ -16667,325 +17007,11 @@ def _log_change(
     complain(*_not_kept(store.events.path.parent))
 
 
-def _warn_of_store(why: str, is_write: bool) -> None:
-    if why:
-        log.warning("not logged: %s" if is_write else "%s", why)
-
-
 # -- what happened, and what would
 
 
-def cmd_log(args: argparse.Namespace) -> int:
-    ways = [way for way in ("json", "csv", "chart", "verify") if getattr(args, way)]
-    ways += ["follow"] * bool(args.follow and (args.chart or args.verify))
-    if len(ways) > 1:
-        complain(f"--{' and --'.join(ways)} do not go together")
-        return EX_USAGE
-    config = load(args)
-    with contextlib.closing(make_store(config)) as store:
-        if args.verify and (store.events.exists() or store.people.lost()):
-            return _verify(store)
-        lines = functools.partial(
-            log_lines,
-            as_json=args.json,
-            as_csv=args.csv,
-            colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-        )
-        sought = Sought(args.uid, args.holder, args.denied, args.location, args.device)
-        if args.csv:
-            say(f"\ufeff{csv_line(LOG_FIELDS)}")
-        if args.follow:
-            tail = LogTail(store.events, sought, SystemClock(), config.lock.confirm_s)
-            _follow(tail, lines, args.since)
-            return EX_OK
-        until, since = datetime.now().astimezone(), args.since
-        if args.chart and not since:  # from a midnight on
-            since = time_since(f"{until - timedelta(days=CHART_DAYS - 1):%Y-%m-%d}")
-        found = store.events.read(since, sought)
-        if args.chart:
-            say(log_chart(found, config.door.name, since, until))
-        elif not say(lines(found)) and not (args.json or args.csv):
-            say("no events found")
-    return EX_OK
-
-
-def _verify(store: SqliteStore) -> int:
-    events, lost = store.events, store.people.lost()
-    problem = events.verify()
-    count, at = events.last_id("events-start"), events.oldest_at()
-    when = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if at else ""
-    how_far = f"; the first is of {when}" if when else "; there is none yet"
-    if count:
-        till = f", from before {when}," if when else ""
-        how_far = f"\nrows 1 to {count}{till} were removed by log.keep_days"
-    say(problem or f"every row is as it was written{how_far}")
-    if lost:
-        say(f"rows 1 to {lost} of an earlier log are missing: a new one was begun")
-    for file in sorted(events.path.parent.glob(f"{events.path.name}.broken-*")):
-        say(f"not verified, as it was broken and set aside: {file}")
-    return EX_FAILED if problem or lost else EX_OK
-
-
-def _follow(
-    tail: LogTail,
-    lines: Callable[[Iterable[Event]], Iterator[str]],
-    since: datetime | None,
-) -> None:
-    """Print events until Ctrl-C, or until nobody reads our output."""
-    clock, output = SystemClock(), select.poll()
-    with contextlib.suppress(OSError, ValueError):  # it is no file
-        output.register(sys.stdout.fileno(), 0)
-    look: Callable[[], Iterable[Event]] = functools.partial(tail.begin, since, 10)
-    with contextlib.suppress(KeyboardInterrupt):
-        while not output.poll(150):  # `log --follow | head` ends before the next event
-            clock.follow_zone()
-            say(lines(look()))
-            sys.stdout.flush()
-            look = tail.news
-
-
-def cmd_why(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
-    text = " ".join(args.who)
-    with contextlib.closing(make_store(config)) as store:
-        enquiry = Enquiry(config, store)
-        at = instant_meant(args.at, clock) if args.at else clock.now()
-        subjects = [(uid, enquiry.who(uid)) for uid in enquiry.meant(text)]
-        guests = [] if subjects else [enquiry.guest(text)]
-        guests += enquiry.passes(text)
-        subjects += [(Uid(""), guest) for guest in guests if guest]
-        for uid, card in subjects:
-            when = enquiry.when(uid, at, clock)
-            unset = bool(args.at) and not when.clock_set
-            when = when._replace(clock_set=when.clock_set or unset)
-            if args.json:
-                say(json.dumps(why_json(uid, card, when)))
-                continue
-            line = in_one_sentence(uid, card, when, is_now=args.at is None)
-            if card and card.needs_clock and unset:
-                line += " This assumes that the clock is set by then; it is not now."
-            say(line)
-        medium, code, asked = Medium.CARD if subjects else Medium.QR, EX_OK, list[str]()
-        if not any(who for _, who in subjects):
-            asked = _would_be_asked(config, clock, medium, text, args.ask)
-        if args.json:
-            complain(*asked)
-        else:
-            say(asked)
-        if not subjects and not asked:
-            words, is_uid = enquiry.nobody(text)
-            complain(words)
-            code = EX_USAGE if is_uid else EX_FAILED
-    for trouble in enquiry.troubles:
-        complain(f"database: {trouble}; {NOT_CONSIDERED}")
-    return code
-
-
-def _would_be_asked(
-    config: Config, clock: Clock, medium: Medium, text: str, is_asked: bool
-) -> list[str]:
-    """Which authorities the door would ask about an unknown card or code, and with
-    ``is_asked`` their answers, where asking changes nothing."""
-    lines, now = [], clock.monotonic()
-    scanners = config.scanners if medium is Medium.QR else ()
-    points = [scanner.name for scanner in scanners] or [""]
-    for authority, point in product(make_authorities(config, clock), points):
-        uid = as_uid(text) if medium is Medium.CARD else None
-        request = AccessRequest(medium, uid or text, clock.now(), now, inf, point=point)
-        with contextlib.closing(authority):
-            if not authority.takes(request) or (uid and is_random(uid)):
-                continue
-            words = f"{authority.name} would be asked"
-            if is_asked and authority.may_ask_twice:
-                found = authority.ask(request)
-                name = found.who and printable(found.who.holder)
-                words = f"{authority.name} answers: {name or found.reason}"
-                words += f" ({found.detail})" * bool(found.detail)
-            elif is_asked:
-                words += "; not now: it would count as coming or going there"
-            lines.append(words)
-    return lines
-
-
-# -- the lock
-
-
-def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
-    """Ask the running door, or the lock itself where no door runs.  A move is logged
-    like a tap, with the user who asked."""
-    config, clock = load(args, DOOR_TABLES), SystemClock()
-    ProcessSignals().install()  # a strike is released, however this ends
-    at, now = clock.now(), clock.monotonic()
-    until = now + config.lock.unlock_window_s
-    own = AccessRequest(Medium.COMMAND, _asking_user(), at, now, until, wants)
-    request = own._replace(id=os.urandom(8).hex())
-    answer = ask_door(Path(config.door.state_dir), clock, request)
-    if answer is not None:
-        say(answer.lines)
-        return EX_OK if answer.done else EX_FAILED
-    store = make_store(config)
-    equipment = Equipment(
-        sources=(), locks=make_locks(config, clock), people=store.people,
-        events=store.events, indicator=NoLights(),
-    )  # fmt: skip
-    keeper = Doorkeeper(
-        config, equipment, Systemd({}, clock), clock, report=_warn_of_store
-    )
-    with contextlib.closing(equipment):
-        if wants is Wants.STATUS:
-            answer = drive(keeper.status(), clock)
-        else:
-            answer = answer_of(drive(Passage(keeper, own).steps, clock))
-        say(answer.lines)
-        sys.stdout.flush()
-        keeper.control.named(keeper.control.mover).lock.wait_released()
-    return EX_OK if answer.done else EX_FAILED
-
-
-# -- doctor
-
-
-def cmd_doctor(args: argparse.Namespace) -> int:
-    worst = EX_OK
-    log.disabled = True  # the findings say it
-    try:
-        for finding in _findings(find_config(args.config, os.environ)):
-            if args.json:
-                say(json.dumps(finding._asdict()))
-            else:
-                words, do = printable(finding.words, 1000), printable(finding.do, 1000)
-                say(f"{finding.health:<4}  {finding.subject:<8}  {words}")
-                if do:
-                    say(f"{'':14}  -> {do}")
-            sys.stdout.flush()
-            worst = EX_FAILED if finding.health is FAIL else worst
-    finally:
-        log.disabled = False
-    return worst
-
-
-def _findings(path: Path) -> Iterator[Finding]:
-    """About the file; and then about all that its settings name, or the last good
-    settings where it cannot be used."""
-    config: Config | None = None
-    try:
-        config = read_config(path, os.environ)
-        yield Finding(OK, "settings", f"{path}: no problems")
-    except ConfigError as error:
-        problems, good = error.problems, last_good(path, os.environ)
-        for problem in problems:
-            words = problem.partition("\n")[0]
-            yield Finding(FAIL, "settings", words, "doorpi check")
-        if good:
-            words = f"the door uses its last good settings, of {good.date}"
-            yield Finding(WARN, "settings", words, f"correct {path}")
-            with contextlib.suppress(ConfigError):
-                config = good.config(path, os.environ, DOOR_TABLES)
-    if config is not None:
-        become_owner(Path(config.door.state_dir))
-        for subject, findings in _subjects(path, config):
-            yield from survived(subject, findings)
-
-
-def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Finding]]]:
-    """Everything that is examined, a row each, when its turn comes."""
-    clock, folder = SystemClock(), Path(config.door.state_dir)
-    store, runs = make_store(config), is_running(folder)
-    named = [*named_files(config, path, os.environ)]
-    named += named_files(config, path, os.environ, online=True)
-    needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
-    held = (file for place, file in named if not place.endswith(".ca_file"))
-    secret = [*dict.fromkeys([path, *held])]
-    if cards := ", ".join(config.examples):
-        words = f"{cards}: still the example value, and opens nothing"
-        do = "give it the UID of a card of yours, or remove it"
-        yield "settings", iter([Finding(WARN, "settings", words, do)])
-    yield "reader", diagnose_reader(config.reader, runs)
-    yield "lights", diagnose_lights(config.leds, runs)
-    yield "clock", diagnose_clock(clock, config, store)
-    yield "disk", diagnose_disk(folder)
-    for file in (store.events, store.people):
-        yield "database", diagnose_database(file.path, len(file.schema))
-    yield "files", diagnose_files(secret, needed, folder)
-    yield "backup", diagnose_copy(store.people)
-    yield "backup", diagnose_list(store, config.door.backup_days)
-    yield "proof", diagnose_proofs(config, store)
-    yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
-    if config.proof.door_key:
-        yield "keys", diagnose_keys(config.proof, store)
-    for where, access in locks_of(config).items():
-        yield where, _lock_findings(where, access, config, clock, runs)
-    for each in config.scanners:
-        scanner = SCANNERS[each.kind](each)
-        words = f"{each.name} at {each.device}"
-        found = iter([_in_use("scanner", words)]) if runs else None
-        yield "scanner", found or diagnose_scanner(each, scanner)
-    for authority in make_authorities(config, clock):
-        with contextlib.closing(authority):
-            yield authority.name, diagnose_authority(authority, clock)
-    if config.online:
-        files = NamedFiles(path, os.environ, ONLINE)
-        yield "online", diagnose_online(config, files, clock)
-
-
-def _lock_findings(
-    where: str, access: LockAccess, config: Config, clock: Clock, runs: bool
-) -> Iterator[Finding]:
-    """About one of the locks; a pin of the running door is left alone."""
-    if examples := [key for key in _examples(config) if key.startswith(f"{where}.")]:
-        words = f"{', '.join(examples)}: still the example value"
-        do = "enter your lock's own in the settings; then sudo doorpi check"
-        yield Finding(FAIL, where, words, do)
-        return
-    if access.kind == "relay" and runs:
-        yield _in_use(where, f"relay on GPIO {access.relay_gpio}")
-        return
-    lock, store = make_lock(where, access, config, clock), make_store(config)
-    events = Forgiving(store.events, _warn_of_store)
-    control = LockControl(lock, access, events, clock, name=where)
-    with contextlib.closing(store), contextlib.closing(lock):
-        try:
-            yield from diagnose_lock(where, access, lock, control, clock)
-        finally:
-            if calls := control.new_calls():
-                events.keep(Notes(counts=calls))
-
-
-# -- the lights, and a card without hardware
-
-
-def cmd_legend(args: argparse.Namespace) -> None:
-    patterns, name = Parser({}).patterns(), ""
-    try:
-        config = load(args)
-        patterns, name = dict(config.patterns), config.door.name
-    except ConfigError:  # the lights as delivered will do
-        if args.config or "DOORPI_CONFIG" in os.environ:
-            raise
-    if args.svg:
-        say(legend_svg(patterns, name))
-    else:
-        say(legend(patterns, colours=sys.stdout.isatty()))
-
-
-def cmd_tap(args: argparse.Namespace) -> None:
-    device = load(args).reader.device
-    address = udp_address(device)
-    if address is None:
-        found = f"reader.device = {device!r}"
-        raise Refused(f"{found}: only a udp: reader can be tapped this way")
-    try:
-        was_read = show_card(bytes.fromhex(args.uid), address, 5.0)
-    except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise Refused(f"cannot present a card at {device}: {why}") from None
-    if not was_read:
-        raise Refused(f"no reader looked at {device} within 5 s; is `run` running?")
-    say(f"{format_uid(args.uid)} was read")
-
-
 ################################################################################
-# 27. Command line -- the verbs and their arguments
+# 31. Command line -- the verbs and their arguments
 ################################################################################
 
 

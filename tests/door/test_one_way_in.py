@@ -1,4 +1,4 @@
-"""One way in: sources and authorities that section 6 has never heard of, side by side."""
+"""One way in: sources and authorities that the door has never heard of, side by side."""
 
 from __future__ import annotations
 
