@@ -373,12 +373,14 @@ class Role(enum.StrEnum):
 
 class Origin(enum.StrEnum):
     """Where a credential comes from: the owner's file, the database, a membership
-    system or a list that is read regularly, a guest pass, or a remote authority."""
+    system or a list that is read regularly, a published list, a guest pass, or a remote
+    authority."""
 
     TOML = "toml"
     DB = "db"
     COBOT = "cobot"
     LIST = "list"
+    MQTT = "mqtt"
     GUEST_PASS = "pass"  # noqa: S105 -- no password
     AUTHORITY = "authority"
 
@@ -404,6 +406,11 @@ class Credential(NamedTuple):
     ends: datetime | None = None
     guest_pass: GuestPass | None = None
     membership: Membership | None = None
+    hours: Schedule | None = None  # what ``schedule`` means on its list
+
+    def schedule_of(self, schedules: Mapping[str, Schedule]) -> Schedule | None:
+        """Its schedule: that of its list, or else the one in doorpi.toml."""
+        return self.hours or schedules.get(self.schedule or "")
 
     @property
     def refusal(self) -> str:
@@ -876,7 +883,7 @@ def validity(
     master = f" [master: {duty}]" * (card.role is Role.MASTER)
     if card.block or not card.enabled:
         return printable(card.refusal or "switched off") + master
-    schedule = schedules.get(card.schedule or "")
+    schedule = card.schedule_of(schedules)
     words = f"never: no schedule {card.schedule!r}" if card.schedule else "always"
     if schedule:
         words = _hours(schedule, today)
@@ -995,7 +1002,7 @@ def _outside_schedule(who: Credential, when: Circumstances) -> bool:
     """A schedule that does not exist admits nobody."""
     if who.schedule is None:
         return False
-    schedule = when.schedules.get(who.schedule)
+    schedule = who.schedule_of(when.schedules)
     return schedule is None or not is_open(schedule, when.at)
 
 
@@ -7306,18 +7313,50 @@ CREATE TABLE sources (
     source TEXT PRIMARY KEY, read_at TEXT NOT NULL, trusted_until TEXT NOT NULL
 ) WITHOUT ROWID
 """
+#: For published lists.  ``mark`` tells which list is in force, ``hours`` is what its
+#: schedules mean (``schedules_from``).
+PUBLISHED_COLUMNS = """
+ALTER TABLE members ADD COLUMN proof TEXT;
+ALTER TABLE members ADD COLUMN generation INTEGER;
+ALTER TABLE members ADD COLUMN refused TEXT;
+CREATE INDEX members_proof ON members (proof) WHERE proof IS NOT NULL;
+ALTER TABLE sources ADD COLUMN mark TEXT;
+ALTER TABLE sources ADD COLUMN hours TEXT
+"""
 MEMBER_QUERY = "SELECT * FROM members JOIN sources USING (source)"
 MEMBER_COLUMNS = (
     "holder", "enabled", "valid_from", "valid_until", "schedule", "id", "plan",
-    "refusal", "spans", "is_missing", "source", "uid",
+    "refusal", "spans", "is_missing", "source", "uid", "proof", "generation", "refused",
 )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4)
+def schedules_from(text: str) -> Schedules:
+    """The schedules of a list, by name, as JSON.  Raises: what CARD_VALUES raise."""
+    return {
+        name: Schedule(
+            name,
+            tuple(map(parse_span, each["times"])),
+            frozenset(map(date.fromisoformat, each["closed"])),
+            tuple(each["times"]),
+        )
+        for name, each in json.loads(text).items()
+    }
 
 
 def _member(row: Mapping[str, Any]) -> Credential:
     """A row of MEMBER_QUERY; a broken one admits nobody."""
-    uid, holder = Uid(str(row["uid"])), str(row["holder"])
+    uid = Uid(str(row["uid"]))
     source = Origin(str(row["source"]).partition(" ")[0])
+    entry = {name: row[name] for name in CARD_COLUMNS if name in row}
+    card = _credential(uid, {**entry, "role": Role.HOLDER})
+    if why := row.get("refused"):
+        card = card._replace(enabled=False, refused=str(why))
+    card = card._replace(source=source)
     try:
+        hours = schedules_from(row.get("hours") or "{}").get(card.schedule or "")
+        if not row["trusted_until"]:
+            return card._replace(hours=hours)
         spans = (map(datetime.fromisoformat, span) for span in json.loads(row["spans"]))
         membership = Membership(
             id=row["id"],
@@ -7326,36 +7365,27 @@ def _member(row: Mapping[str, Any]) -> Credential:
             refusal=Reason(row["refusal"]) if row["refusal"] else None,
             spans=tuple((start, end) for start, end in spans),
         )
-        return Credential(
-            uid=uid,
-            holder=holder,
-            enabled=row["enabled"] == 1,
-            valid_from=_day(row["valid_from"]),
-            valid_until=_day(row["valid_until"]),
-            schedule=row["schedule"],
-            source=source,
-            membership=membership,
-        )
+        return card._replace(membership=membership, hours=hours)
     except (LookupError, TypeError, ValueError):
         why = "its entry in the database is broken"
-        return Credential(uid, holder, enabled=False, source=source, refused=why)
+        return card._replace(enabled=False, refused=why)
 
 
 class SyncedPeople(SqliteFile):
-    """synced.db: the people of membership systems and of lists at web addresses, which
-    `doorpi online` keeps up to date.  A ``source`` is the place of its table in the
-    settings: ``cobot``, ``list 1 ("members")``.
+    """synced.db: the people of membership systems, of lists at web addresses and of the
+    published list, which `doorpi online` keeps up to date.  A ``source`` is the place
+    of its table in the settings: ``cobot``, ``list 1 ("members")``, ``mqtt``.
 
     It is a separate file so that no fault of a synced list can damage the owner's
     list.  Every method raises StoreError.
     """
 
-    schema = (SYNCED_TABLES,)
+    schema = (SYNCED_TABLES, PUBLISHED_COLUMNS)
 
     def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it, the first that has it enabled.  Some know only
-        the first four bytes of their cards: ``01234567*``."""
-        order = "ORDER BY enabled DESC, source LIMIT 1"
+        """If several sources know it: the published list, or else the first that has it
+        enabled.  Some know only the first four bytes of their cards: ``01234567*``."""
+        order = "ORDER BY source = 'mqtt' DESC, enabled DESC, source LIMIT 1"
         which = f"WHERE uid IN (?, ?) {order}"
         rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
         return _member(dict(rows[0]))._replace(uid=uid) if rows else None
@@ -7371,7 +7401,22 @@ class SyncedPeople(SqliteFile):
         query = "SELECT read_at FROM sources WHERE source = ?"
         return next((iso_time(row[0]) for row in self._query(query, source)), None)
 
-    def confirm(self, source: str, at: datetime, trusted_until: datetime) -> None:
+    def mark_of(self, source: str) -> str:
+        """The ``mark`` with which its list was put in force; "" without a list."""
+        query = "SELECT mark FROM sources WHERE source = ?"
+        return next((str(row[0] or "") for row in self._query(query, source)), "")
+
+    def count(self, source: str) -> int:
+        query = "SELECT count(*) FROM members WHERE source = ?"
+        return next((int(row[0]) for row in self._query(query, source)), 0)
+
+    def has_secure_cards(self) -> bool:
+        found = "SELECT 1 FROM members WHERE proof IS NOT NULL AND enabled LIMIT 1"
+        return bool(self._query(found))
+
+    def confirm(
+        self, source: str, at: datetime, trusted_until: datetime | None
+    ) -> None:
         """Its list was read at ``at`` and has not changed."""
         with self._transaction() as db:
             self._confirm(db, source, at, trusted_until)
@@ -7381,20 +7426,22 @@ class SyncedPeople(SqliteFile):
         source: str,
         cards: Iterable[Credential],
         at: datetime,
-        trusted_until: datetime,
+        trusted_until: datetime | None,
         *,
         keeps_missing_once: bool = False,
+        **more: str,
     ) -> None:
-        """Replace the list of ``source``, completely or not at all.  With
-        ``keeps_missing_once``, for a list that may shift while it is read, people are
-        removed only if they are missing twice in a row."""
+        """Replace the list of ``source``, completely or not at all; ``trusted_until``
+        is None where it never is too old.  With ``keeps_missing_once``, for a list that
+        may shift while it is read, people are removed only if they are missing twice in
+        a row.  ``more``: the ``mark`` and ``hours`` of a published list."""
         with self._transaction() as db:
             missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
             db.execute(missing, (source,))
             self._put(db, source, cards)
             dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
             db.execute(dropped, (source, int(keeps_missing_once)))
-            self._confirm(db, source, at, trusted_until)
+            self._confirm(db, source, at, trusted_until, **more)
 
     def put(self, source: str, card: Credential) -> None:
         """Change one person of a list that was read before."""
@@ -7404,15 +7451,16 @@ class SyncedPeople(SqliteFile):
     def _put(
         self, db: sqlite3.Connection, source: str, cards: Iterable[Credential]
     ) -> None:
+        none = Membership("", "", EPOCH)
         rows = [
             (
                 c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
                 c.valid_until and str(c.valid_until), c.schedule,
-                c.membership.id, c.membership.plan, c.membership.refusal or "",
-                json.dumps(c.membership.spans, default=datetime.isoformat),
-                0, source, c.uid,
+                rule.id, rule.plan, rule.refusal or "",
+                json.dumps(rule.spans, default=datetime.isoformat), 0, source, c.uid,
+                c.proof or None, c.generation if c.proof else None, c.refused or None,
             )
-            for c in cards if c.membership
+            for c in cards for rule in [c.membership or none]
         ]  # fmt: skip
         names, marks = ", ".join(MEMBER_COLUMNS), ", ".join("?" * len(MEMBER_COLUMNS))
         into = f"INSERT OR REPLACE INTO members ({names}) VALUES ({marks})"  # noqa: S608
@@ -7427,10 +7475,16 @@ class SyncedPeople(SqliteFile):
                     db.execute("DELETE FROM sources WHERE source = ?", (source,))
 
     def _confirm(
-        self, db: sqlite3.Connection, source: str, at: datetime, until: datetime
+        self,
+        db: sqlite3.Connection,
+        source: str,
+        at: datetime,
+        until: datetime | None,
+        **more: str,
     ) -> None:
-        confirmed = _upsert("sources", "source", "read_at", "trusted_until")
-        db.execute(confirmed, (source, utc_text(at), utc_text(until)))
+        confirmed = _upsert("sources", "source", "read_at", "trusted_until", *more)
+        times = utc_text(at), utc_text(until) if until else ""
+        db.execute(confirmed, (source, *times, *more.values()))
 
 
 MARK_UPDATE = _upsert("marks", "name", "value")
@@ -7481,12 +7535,19 @@ class SqlitePeople(SqliteFile):
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
 
     def find(self, uid: Uid) -> Credential | None:
-        """By this list, or else by those that are synced: if they cannot be read, the
-        card is not known."""
+        """By the published list, by this one, or else by those that are synced: if they
+        cannot be read, the card is not known there."""
         found = self.listed(uid)
         with contextlib.suppress(StoreError):
-            found = stricter(found, self.synced.find(uid))
+            synced = self.synced.find(uid)
+            is_published = synced and synced.source is Origin.MQTT
+            found = stricter(*((synced, found) if is_published else (found, synced)))
         return found
+
+    def published(self, uid: Uid) -> Credential | None:
+        """By the published list alone."""
+        found = self.synced.find(uid)
+        return found if found and found.source is Origin.MQTT else None
 
     def listed(self, uid: Uid) -> Credential | None:
         """By this list alone."""
@@ -7512,11 +7573,16 @@ class SqlitePeople(SqliteFile):
                     yield _credential(Uid(uid), dict(row))
 
     def everybody(self) -> Iterator[Credential]:
-        """``cards``, and the synced people whom this list does not have, by holder."""
-        known = self.listed
-        synced = (card for card in self.synced.cards() if not known(card.uid))
-        order = attrgetter("holder", "uid")
-        return heapq.merge(self.cards(), synced, key=order)
+        """Each card once, as the list that decides has it (``find``), by holder."""
+        published = {card.uid for card in self.synced.cards(Origin.MQTT)}
+        own = (card for card in self.cards() if card.uid not in published)
+        synced = (
+            card
+            for card in self.synced.cards()
+            if card.source is Origin.MQTT
+            or not (card.uid in published or self.listed(card.uid))
+        )
+        return heapq.merge(own, synced, key=attrgetter("holder", "uid"))
 
     def has_dated_cards(self) -> bool:
         """Looks at the first cards only: the door waits, and there may be a million."""
@@ -7530,8 +7596,16 @@ class SqlitePeople(SqliteFile):
     def has_secure_cards(self) -> bool:
         """By its index, as there may be a million cards; those that were revoked do not
         count."""
+        with contextlib.suppress(StoreError):
+            if self.synced.has_secure_cards():
+                return True
         found = "SELECT 1 FROM cards WHERE proof IS NOT NULL AND enabled LIMIT 1"
         return bool(self._query(found))
+
+    def count(self) -> int:
+        """How many cards this list lets in."""
+        rows = self._query("SELECT count(*) FROM cards WHERE enabled")
+        return int(rows[0][0]) if rows else 0
 
     def fingerprint_of(self, key: str) -> str:
         return str(self._marks().get(key) or "")
@@ -10921,11 +10995,13 @@ def _switched_off(who: Credential) -> str:
         return who.refused
     if who.source is Origin.TOML:
         return "it is switched off in doorpi.toml (enabled = false)"
+    if who.source is Origin.MQTT:
+        return "it is switched off on the published list (enabled = false)"
     return f"it is switched off; to let it in: doorpi allow NAME --uid {uid}"
 
 
 def _about_hours(who: Credential, when: Circumstances, words: str) -> str:
-    schedule = when.schedules.get(who.schedule or "")
+    schedule = who.schedule_of(when.schedules)
     name = printable(str(who.schedule))
     if schedule is None:
         return f"there is no schedule called {name}"
@@ -10968,7 +11044,7 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     if member := who.membership:
         ends = member.trusted_until, *chain.from_iterable(member.spans)
         yield from (limit.astimezone(UTC) for limit in ends)
-    if schedule := when.schedules.get(who.schedule or ""):
+    if schedule := who.schedule_of(when.schedules):
         first = max(today, starts)
         days.update(range(first, first + HORIZON_DAYS + 1))
         days |= {day.toordinal() + i for day in schedule.closed for i in (0, 1)}
@@ -11299,17 +11375,18 @@ def allow_card(
         raise Refused(f"{uid}: {RANDOM_WORDS}")
     blocks = people.blocks()
     lift = [b for b in blocks if (b.uid or folded(b.holder)) in (card.uid, name)]
-    if in_file := config.cards.get(card.uid):
-        is_same = name == folded(in_file.holder)
+    if above := config.cards.get(card.uid) or people.published(card.uid):
+        is_same = name == folded(above.holder)
         if not (lift and is_same) or card.valid_until or card.schedule:
-            holder = printable(in_file.holder)
+            holder = printable(above.holder)
             lifts = f"doorpi allow {shell_word(holder)} --uid {uid}"
-            raise Refused(
-                f"{uid} is in doorpi.toml, as {holder}: the file decides, so edit it"
-                f" there{f'; to lift its block: {lifts}' * bool(lift)}"
-            )
+            where = "in doorpi.toml", "the file decides, so edit it there"
+            if above.source is Origin.MQTT:
+                where = "on the published list", "that decides, so publish a new one"
+            words = f"{uid} is {where[0]}, as {holder}: {where[1]}"
+            raise Refused(words + f"; to lift its block: {lifts}" * bool(lift))
         people.change_cards([], [], at, lift=lift)
-        return in_file, in_file, lift
+        return above, above, lift
     was = people.listed(card.uid)
     if was and was.refused:
         again = f"; to start again: doorpi revoke {uid}, and then allow"
@@ -11347,6 +11424,7 @@ ALSO_REVOKED = {
     Origin.TOML: "; you may also delete it from doorpi.toml",
     Origin.COBOT: ", although Cobot lists it",
     Origin.LIST: ", although a [[list]] has it",
+    Origin.MQTT: ", although the published list has it",
 }
 
 

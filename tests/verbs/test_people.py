@@ -610,6 +610,7 @@ credentials = st.builds(
     ends=st.none(),
     guest_pass=st.none(),
     membership=st.none(),
+    hours=st.none(),
     proof=st.sampled_from(["", *doorpi.PROOFS]),
     generation=st.integers(1, 255),
 ).filter(
