@@ -7,6 +7,7 @@
 #     "tomli-w>=1.0.0",
 #     "cryptography>=38.0.4",
 #     "segno>=1.4.1",
+#     "paho-mqtt>=2.1",
 # ]
 # ///
 """DoorPi opens a smart lock when somebody presents a card that is on the list.
@@ -37,13 +38,13 @@ Map:
      1 Vocabulary               12 Databases                23 Online
      2 Rules                    13 The log                  24 Cobot
      3 Signals                  14 People                   25 Chat
-     4 Settings                 15 Readers                  26 Pictures
-     5 The settings file        16 Secure cards             27 Doctor
-     6 Edits                    17 Other sources            28 Wiring
-     7 Ports                    18 The Pi                   29 Verbs
-     8 Moving a lock            19 Authorities              30 Verbs of the list
-     9 The door                 20 Why                      31 Command line
-    10 HTTP                     21 The owner's tools
+     4 Settings                 15 Readers                  26 MQTT
+     5 The settings file        16 Secure cards             27 Pictures
+     6 Edits                    17 Other sources            28 Doctor
+     7 Ports                    18 The Pi                   29 Wiring
+     8 Moving a lock            19 Authorities              30 Verbs
+     9 The door                 20 Why                      31 Verbs of the list
+    10 HTTP                     21 The owner's tools        32 Command line
     11 Locks                    22 Lists from elsewhere
 
 A section uses only names of its own and of earlier sections.  The first ones, up to
@@ -76,6 +77,8 @@ To read a new list  a row of LIST_FORMATS in Lists from elsewhere, and a functio
                     its peculiarities
 To add a service    a Table in Settings and its row of ONLINE, a class after Online with
                     the methods of Service, and a row of SERVICES in Wiring
+To use MQTT         an MqttPart, after the section MQTT, and its name in MQTT_PARTS in
+                    Wiring
 To add a notice     a row of NOTICES in Rules
 
 Time.  `at` is a datetime in the door's time zone: for the log and for schedules.  `now`
@@ -2038,6 +2041,37 @@ class ListConfig(Table):
     schedule: str = setting("", "name of a [[schedule]] that limits its people")
 
 
+#: What [mqtt.may] can grant to a sender.
+MQTT_ORDERS = ("unlock", "lock", "lockdown-on", "lockdown-off", "status", "events")
+
+
+class MqttConfig(Table):
+    """``[mqtt]`` -- a broker: home automation, and one list for many doors."""
+
+    host: str = setting("", "name or address of the broker", is_needed=True)
+    port: int = setting(8883, "its port", 1, 65_535)
+    tls: bool = setting(True, "false: unencrypted, in your own network")
+    ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
+    user: str = setting("", "user name at the broker; empty: the door's name", 0, 200)
+    password: Secret = setting(Secret(), "the user's password")
+    cert_file: str = setting("", "PEM file of a client certificate")
+    key_file: str = setting("", "PEM file of the certificate's key")
+    site: str = setting("main", "topics begin with doorpi/SITE/DOOR", 1, 40)
+    door: str = setting("", "the door in topics; empty: from door.name", 0, 40)
+    homeassistant: bool = setting(True, "announce the door to Home Assistant")
+    events: bool = setting(True, "publish the whole event log")
+    names: bool = setting(True, "false: events without names")
+    uids: bool = setting(False, "true: events with the cards' UIDs")
+    list_key: str = setting("", "Ed25519 key of who publishes lists; empty: none")
+    trust_for_days: int = setting(
+        0, "days a published list is valid; 0: until the next", 0, 3_650
+    )
+    may: Mapping[str, Any] = setting(
+        MappingProxyType({}), 'who may order what: { homeassistant = ["unlock"] }'
+    )
+    trusted: str = ""  # the content of ca_file
+
+
 class Config(NamedTuple):
     """All of doorpi.toml."""
 
@@ -2121,7 +2155,7 @@ LISTS = {
 #: The tables of `doorpi online`, none of which the door needs.
 ONLINE: dict[str, type[Table]] = {
     "telegram": TelegramConfig, "notify": NotifyConfig, "cobot": CobotConfig,
-    "list": ListConfig,
+    "list": ListConfig, "mqtt": MqttConfig,
 }  # fmt: skip
 #: The keys of every table; those of [signals] are pictures.
 TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
@@ -2568,15 +2602,19 @@ class Parser:
         names = [n for n in SECTIONS if n != "fallback" or n in self.document]
         sections = {name: self.section(name) for name in names}
         patterns, self.schedules = self.patterns(), self.read_schedules()
+        online = {
+            where: table
+            for name, kind in ONLINE.items()
+            for where, table in self.listed(name, kind).items()
+        }
+        if isinstance(mqtt := online.get("mqtt"), MqttConfig) and not mqtt.door:
+            name = re.sub("[^a-z0-9]+", "-", sections["door"].name.lower()).strip("-")
+            online["mqtt"] = mqtt._replace(door=name)
         config = Config(
             **sections,
             authorities=tuple(self.listed("authority", AuthorityConfig).values()),
             scanners=tuple(self.listed("scanner", ScannerConfig).values()),
-            online={
-                where: table
-                for name, kind in ONLINE.items()
-                for where, table in self.listed(name, kind).items()
-            },
+            online=online,
             patterns=patterns,
             schedules=self.schedules,
             cards=self.cards(),
@@ -2598,9 +2636,8 @@ class Parser:
         for where, authority in authorities_of(config).items():
             self._report_new(where, authority_problems(authority, config.scanners))
         for where, table in config.online.items():
-            self._report_new(where, online_problems(table))
-            if isinstance(table, CobotConfig):
-                self._report_new(where, cobot_problems(table))
+            own = OWN_PROBLEMS.get(type(table), lambda table: ())
+            self._report_new(where, chain(online_problems(table), own(table)))
         names = [a.name for a in config.authorities if a.kind != "carontepass"]
         for number, scanner in enumerate(config.scanners, 1):
             place = f'scanner {number} ("{scanner.name}").authority'
@@ -2671,14 +2708,21 @@ def _url_problem(url: str, *, is_plain_allowed: bool, hint: str = "") -> str:
         host = None
     if not host or parts.scheme not in ("http", "https") or re.search("[ @?#]", url):
         return "expected https://HOST/PATH, and nothing more"
-    if parts.scheme == "https" or re.fullmatch(r"localhost|127\.[\d.]+|::1", host):
+    if parts.scheme == "https" or re.fullmatch(THIS_COMPUTER, host):
         return ""
     if not is_plain_allowed:
         return f"http would send the key unencrypted; use https{hint}"
-    is_public = bool(PUBLIC_NAME.fullmatch(host))
+    return "http is only for your own network" if is_public(host) else ""
+
+
+THIS_COMPUTER = r"localhost|127\.[\d.]+|::1"
+
+
+def is_public(host: str) -> bool:
+    """Whether a name or an address is of the internet, not of one's own network."""
     with contextlib.suppress(ValueError):
-        is_public = ipaddress.ip_address(host).is_global
-    return "http is only for your own network" if is_public else ""
+        return ipaddress.ip_address(host).is_global
+    return bool(PUBLIC_NAME.fullmatch(host))
 
 
 #: A host that anybody's DNS knows.  Source: RFC 6762, RFC 8375, and routers' habits.
@@ -2732,7 +2776,8 @@ def online_problems(table: Table) -> Iterator[tuple[str, str]]:
     for chat in values.get("notify", ()):
         if not re.fullmatch("-?[0-9]{1,16}", chat):
             yield "notify", f": {_shown(chat)} is not the number of a chat"
-    lists = {"notify": values.get("notify", {}), "events": {"": values.get("events")}}
+    events = values["events"] if isinstance(table, NotifyConfig) else ()
+    lists = {"notify": values.get("notify", {}), "events": {"": events}}
     for key, words in ((k, w) for k, each in lists.items() for w in each.values()):
         for word in words if isinstance(words, list | tuple) else [words] * bool(words):
             if word not in (names := tuple(NOTICES)):
@@ -2746,6 +2791,52 @@ def cobot_problems(table: CobotConfig) -> Iterator[tuple[str, str]]:
         yield "subdomain", ": expected my-space, where my-space.cobot.me is the space"
     if table.resource and (table.plans or table.time_passes):
         yield "resource", ": bookings alone open a room; leave out plans, time_passes"
+
+
+def mqtt_problems(table: MqttConfig) -> Iterator[tuple[str, str]]:
+    """The keys of [mqtt] that are wrong, and why."""
+    host, has_login = table.host, bool(table.password or table.cert_file)
+    is_host = re.fullmatch(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:]+", host)
+    is_here, is_part = re.fullmatch(THIS_COMPUTER, host), re.compile("[a-z0-9-]+")
+    part = f" = {{}}: expected {is_part.pattern}, for it is a part of every topic"
+    keys = [*filter(None, table.list_key.split(" "))]
+    for key, is_wrong, words in (
+        ("host", not is_host, f" = {_shown(host)}: expected a name or an address"),
+        ("tls", not table.tls and is_public(host),
+         " = false: unencrypted only to this computer or a private address"),
+        ("site", not is_part.fullmatch(table.site), part.format(_shown(table.site))),
+        ("door", not is_part.fullmatch(table.door), part.format(_shown(table.door))),
+        ("key_file", table.cert_file and not table.key_file,
+         ": missing; cert_file needs it"),
+        ("cert_file", table.key_file and not table.cert_file,
+         ": missing; key_file needs it"),
+        ("password", not (has_login or is_here),
+         ": missing; only a broker on this computer needs none"),
+        ("list_key", not all(re.fullmatch("[A-Za-z0-9+/]{43}=", k) for k in keys),
+         f" = {_shown(table.list_key)}: expected what doorpi list-key prints"),
+    ):  # fmt: skip
+        if is_wrong:
+            yield key, words
+    yield from _sender_problems(table.may)
+
+
+def _sender_problems(may: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with [mqtt.may]."""
+    for sender, orders in may.items():
+        if not re.fullmatch("[^/+#\0]{1,100}", sender):
+            yield "may", f": {_shown(sender)}: a sender has no /, + or #"
+        for order in orders if isinstance(orders, list) else [orders]:
+            if order not in MQTT_ORDERS:
+                words = f"is none of {', '.join(MQTT_ORDERS)}"
+                hint = did_you_mean(str(order), MQTT_ORDERS)
+                yield "may", f": {_shown(sender)}: {_shown(order)} {words}{hint}"
+
+
+#: What one type of table can have wrong.
+OWN_PROBLEMS: Mapping[type[Table], Callable[[Any], Iterator[tuple[str, str]]]] = {
+    CobotConfig: cobot_problems,
+    MqttConfig: mqtt_problems,
+}
 
 
 def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
@@ -10094,6 +10185,11 @@ def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterato
     yield from (path.parent / each for each in (named, given, "state") if each)
 
 
+#: The keys that name a PEM file, and what it has to hold.
+PEM_KEYS = {"ca_file": "certificate", "cert_file": "certificate", "key_file": "key"}
+PUBLIC_FILES = (".ca_file", ".cert_file")
+
+
 class NamedFiles:
     """The files with secrets and certificates that the settings ``path`` name: beside
     it, or among the credentials that systemd hands over (LoadCredential=), which may be
@@ -10123,7 +10219,7 @@ class NamedFiles:
     @staticmethod
     def name(key: str, value: Any) -> str:
         """The name of the file with the value of a key; "" if there is none."""
-        named = value if key == "ca_file" else getattr(value, "file", "")
+        named = value if key in PEM_KEYS else getattr(value, "file", "")
         return str(named)
 
     def place(self, name: str) -> Path:
@@ -10142,10 +10238,11 @@ class NamedFiles:
         text = self._kept.get(name) or self._text(name, is_kept=table != "proof")
         if table == "proof" and path.stat().st_mode & 0o007:
             raise FileTrouble(f"{path} can be read by others; chmod 600 {path}")
-        if key == "ca_file":
+        if key in PEM_KEYS:
             if "-----BEGIN " not in text:
-                raise FileTrouble(f"{path} holds no certificate in PEM")
-            return {"ca_file": str(path.absolute()), "trusted": text}
+                raise FileTrouble(f"{path} holds no {PEM_KEYS[key]} in PEM")
+            trusted = {"trusted": text} if key == "ca_file" else {}
+            return {key: str(path.absolute()), **trusted}
         text = text.strip()
         if not (text and text.isascii() and text.isprintable()):
             raise FileTrouble(f"{path} does not hold one line of plain text")
@@ -10174,7 +10271,7 @@ def named_files(
     doors["proof"] = config.proof
     for where, table in (config.online if online else doors).items():
         for key, value in table.items():
-            if value and (key == "ca_file" or isinstance(value, Secret)):
+            if value and (key in PEM_KEYS or isinstance(value, Secret)):
                 name = files.name(key, value)
                 file = files.place(name) if name else path
                 if key != "issuer_key" or os.access(file, os.R_OK):
@@ -11720,7 +11817,7 @@ def make_backup(
     named = NamedFiles(path, {})
     for key, value in settings_of(config).items():
         name = named.name(key.rpartition(".")[2], value)
-        if name and (with_secrets or key.endswith(".ca_file")):
+        if name and (with_secrets or key.endswith(PUBLIC_FILES)):
             with contextlib.suppress(OSError, UnicodeError):
                 files[name] = text_of(path.parent / name)
     text = text if with_secrets else without_secrets(text)
@@ -14662,7 +14759,402 @@ def telegram_services(
 
 
 ################################################################################
-# 26. Pictures -- the legend and the chart as SVG
+# 26. MQTT -- the connection to a broker, and what every use of it shares
+################################################################################
+
+# Source: docs.oasis-open.org/mqtt/mqtt/v5.0, and paho-mqtt 2.1 for its ways to fail.
+
+#: Reason codes of MQTT 5.  From MQTT_REFUSED on they are failures.
+MQTT_NO_READERS = 0x10  # delivered, but nobody has subscribed to it
+MQTT_REFUSED = 0x80
+MQTT_BAD_LOGIN, MQTT_NOT_AUTHORIZED = 0x86, 0x87
+MQTT_TAKEN_OVER = 0x8E  # by another client with our id
+MQTT_TOO_LARGE = 0x95
+
+
+class MqttMessage(SimpleNamespace):
+    """A message from the broker."""
+
+    topic: str
+    payload: bytes
+    is_retained: bool
+    correlation: bytes | None  # MQTT 5's Correlation Data: a reply carries the same
+
+
+class MqttPart:
+    """One use of the link.  All methods run on the link's thread and must not block.
+    An exception is the part's ``trouble``; the other parts continue."""
+
+    #: The topic filters it reads, which must not overlap with another's, each with
+    #: whether it wants what was retained before.
+    filters: Mapping[str, bool] = MappingProxyType({})
+    trouble = ""  # why it does not do its work, for people; "" if it does
+    due = -inf  # when to ``step`` it next (monotonic)
+
+    def up(self) -> None:
+        """The link is up (again).  A message without an acknowledgment so far counts as
+        not sent; its ``done`` is never called."""
+        return
+
+    def hear(self, message: MqttMessage) -> None:
+        """A message of one of the filters."""
+        return
+
+    def step(self) -> float:
+        """Do what is due, while the link is up.  Returns the seconds until the next
+        step.  Raises: StoreError, Unavailable."""
+        return inf
+
+
+class MqttLink:
+    """``[mqtt]`` as a service: the connection that its ``parts`` share.
+
+    Each connection is a new client without a session at the broker: nothing that waits
+    on either side is sent later, and no number or queue of paho's outlives it.  Paho's
+    callbacks only make notes; ``step`` acts on them, and a select loop of our own
+    drives paho, on the service's thread.
+    """
+
+    keepalive_s = 20  # a connection that died is noticed within twice that
+    most_in_flight = 16  # messages that the broker has not acknowledged
+    most_bytes = 1_000_000  # of a message to us
+    answer_s, connect_s = 10.0, 5.0  # for CONNACK; for TCP, and again for TLS
+    refused_s = 60.0  # until the next try of what the broker refused
+    #: So many takeovers within the first lead to a pause of the second.
+    takeovers, takeover_s = 3, (60.0, 300.0)
+    steady_s = 30.0  # a shorter connection counts as a failure to connect
+    turn_s = 0.5  # the longest wait for the broker: ``close`` is noticed within it
+    failed_s = 5.0  # until the next step of a part that failed
+
+    def __init__(
+        self,
+        name: str,
+        table: MqttConfig,
+        context: Context,
+        parts: Sequence[Callable[[MqttLink], MqttPart]] = (),
+    ) -> None:
+        self.name, self.table, self.context = name, table, context
+        self.root = f"doorpi/{table.site}/{table.door}"  # of the door's topics
+        self.client_id = f"doorpi-{table.site}-{table.door}"
+        self._now, self._closed = context.clock.monotonic, False
+        self._client: Any = None
+        self._tls: ssl.SSLContext | None = None
+        self._backoff = Backoff(*ServiceThread.backoff_s, random.random)
+        self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # by takeovers
+        #: Topics that the broker refused: when to try again, and why in words.
+        self._refused: dict[str, tuple[float, str]] = {}
+        self.parts = [make(self) for make in parts]
+        self._filters = dict(chain(*(part.filters.items() for part in self.parts)))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start without what concerned one connection only."""
+        self._up_at, self._room, self.max_packet = -inf, 0, 0
+        self._connack: Any = None  # reason and properties
+        self._loss: Any = None  # the reason
+        self._answers: deque[tuple[int, Any]] = deque()  # ids and reasons
+        self._heard: deque[Any] = deque()
+        #: By its id, the topic of what was sent, and who gets the answer.
+        self._unanswered: dict[int, tuple[str, Callable[[int], None]]] = {}
+
+    @property
+    def trouble(self) -> str:
+        """Why something does not work although the link is up."""
+        refused = (words for _, words in self._refused.values())
+        return next(chain(refused, filter(None, (p.trouble for p in self.parts))), "")
+
+    @property
+    def room(self) -> int:
+        """How many messages may be published now."""
+        return self._room - len(self._unanswered) if self._client else 0
+
+    def publish(
+        self,
+        topic: str,
+        payload: str | bytes,
+        *,
+        is_retained: bool = False,
+        qos: int = 1,
+        correlation: bytes | None = None,
+        done: Callable[[int], None] = lambda reason: None,
+    ) -> bool:
+        """Send a message.  False: not now, because there is no connection or no
+        ``room``, or the broker refused this topic less than ``refused_s`` ago.
+
+        ``done`` gets the reason code of the broker's acknowledgment (QoS 1): from
+        MQTT_REFUSED on it is not delivered.
+        """
+        is_barred = self._now() < self._refused.get(topic, (-inf, ""))[0]
+        if is_barred or (qos and self.room <= 0) or not self._client:
+            return False
+        payload = payload.encode() if isinstance(payload, str) else payload
+        if len(topic) + len(payload) + len(correlation or b"") + 40 > self.max_packet:
+            self._take_answer(topic, MQTT_TOO_LARGE, "Packet too large")
+            done(MQTT_TOO_LARGE)
+            return True
+        properties = _mqtt_properties("PUBLISH", CorrelationData=correlation)
+        sent = self._client.publish(topic, payload, qos, is_retained, properties)
+        if qos:
+            self._unanswered[sent.mid] = topic, done
+        return True
+
+    def _take_answer(self, topic: str, reason: int, words: str) -> None:
+        """Note what the broker answered about a topic."""
+        if reason < MQTT_REFUSED:
+            self._refused.pop(topic, None)
+            return
+        words = f"{self.table.host} refused {topic}: {words}"
+        if reason == MQTT_NOT_AUTHORIZED:
+            words += "; its access list does not allow that"
+        self._refused[topic] = self._now() + self.refused_s, words
+
+    def close(self) -> None:
+        """On any thread; the broker publishes the will."""
+        self._closed, client = True, self._client
+        if found := client and client.socket():
+            with contextlib.suppress(OSError):  # not TLS's own method: it may block
+                socket.socket.shutdown(found, socket.SHUT_RDWR)
+
+    def step(self) -> float:
+        """Connect, or do what is due and wait for the broker.  Raises: Unavailable when
+        there is no connection any more."""
+        try:
+            if self._client is None:
+                self._connect()
+            self._act()
+            self._turn(self._step_parts())
+        except BaseException:
+            self._drop()
+            raise
+        return 0.0
+
+    # -- one connection
+
+    def _connect(self) -> None:
+        """Raises: Unavailable."""
+        self._forget()
+        try:
+            client = self._client = self._new_client()
+            client.connect(
+                self.table.host, self.table.port, self.keepalive_s, clean_start=True,
+                properties=_mqtt_properties(
+                    "CONNECT", SessionExpiryInterval=0,
+                    MaximumPacketSize=self.most_bytes,
+                ),
+            )  # fmt: skip
+        except ImportError as error:
+            raise Unavailable(library_trouble(error), self.refused_s) from None
+        except (OSError, ValueError) as error:
+            words = f"cannot reach {self.table.host}: {connection_trouble(error)}"
+            is_lasting = type(error).__module__ == "ssl"
+            raise Unavailable(words, self.refused_s * is_lasting) from None
+        by = self._now() + self.answer_s
+        while self._connack is None:
+            if self._now() >= by:
+                raise Unavailable(f"{self.table.host} does not speak MQTT")
+            self._turn(self.turn_s)
+            self._check_loss()
+        self._begin(*self._connack)
+
+    def _new_client(self) -> Any:
+        """A client that notes what paho tells it.  Raises: ImportError, OSError."""
+        from paho.mqtt.client import Client, MQTTv5
+        from paho.mqtt.enums import CallbackAPIVersion  # paho-mqtt 1.6 has none
+
+        table, api = self.table, CallbackAPIVersion.VERSION2
+        client: Any = Client(
+            api, self.client_id, protocol=MQTTv5, reconnect_on_failure=False
+        )
+        client.connect_timeout = self.connect_s
+        client.max_inflight_messages_set(self.most_in_flight)
+        if table.user or table.password:
+            client.username_pw_set(table.user or table.door, table.password.text)
+        if table.tls:
+            self._tls = self._tls or self._tls_context()
+            client.tls_set_context(self._tls)
+        client.will_set(f"{self.root}/online", "offline", 1, retain=True)
+        client.on_socket_open = self._opened
+        client.on_connect = lambda *said: setattr(self, "_connack", said[3:])
+        client.on_disconnect = lambda *said: setattr(self, "_loss", said[3])
+        client.on_publish = lambda *said: self._answers.append((said[2], [said[3]]))
+        client.on_subscribe = lambda *said: self._answers.append((said[2], said[3]))
+        client.on_message = lambda *said: self._heard.append(said[2])
+        return client
+
+    def _opened(self, *said: Any) -> None:
+        """Before CONNECT is sent, which would end the connection of a successor."""
+        if self._closed:
+            raise ConnectionAbortedError
+
+    def _tls_context(self) -> ssl.SSLContext:
+        import ssl
+
+        context = _tls_context(self.table.trusted)
+        context.sslsocket_class = ssl.SSLSocket  # its calls do not block
+        if self.table.cert_file:
+            context.load_cert_chain(self.table.cert_file, self.table.key_file)
+        return context
+
+    def _begin(self, reason: Any, properties: Any) -> None:
+        """What the broker answered.  Raises: Unavailable if it refused."""
+        if reason.is_failure:
+            words = f"{self.table.host} refused the connection: {reason}"
+            if reason.value in (MQTT_BAD_LOGIN, MQTT_NOT_AUTHORIZED):
+                words += ": are mqtt.user and its password right?"
+            raise Unavailable(words, self.refused_s)
+        self._up_at = self._now()
+        room = getattr(properties, "ReceiveMaximum", self.most_in_flight)
+        self._room = min(self.most_in_flight, room)
+        self.max_packet = getattr(properties, "MaximumPacketSize", 268_435_455)
+        self._subscribe([*self._filters])
+        for part in self.parts:
+            part.due = -inf
+            self._guarded(part, part.up)
+
+    def _subscribe(self, topics: Sequence[str]) -> None:
+        """Read these filters: without what was retained, unless a part wants it.  The
+        flag of a message that its sender has just sent as retained stays."""
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        for topic in topics:
+            if refused := self._refused.get(topic):
+                self._refused[topic] = self._now() + self.refused_s, refused[1]
+            handling = 0 if self._filters[topic] else 2
+            options = SubscribeOptions(
+                1, retainAsPublished=True, retainHandling=handling
+            )
+            _, number = self._client.subscribe(topic, options=options)
+            self._unanswered[number] = topic, lambda reason: None
+
+    def _turn(self, wait_s: float) -> None:
+        """Wait for the broker, at most so long, and exchange what there is with it."""
+        client, found = self._client, self._client.socket()
+        if found is None:
+            return
+        is_read = self.table.tls and found.pending()
+        writes = [found] if client.want_write() else []
+        wait_s = 0.0 if is_read else min(wait_s, self.turn_s)
+        readable, writable, _ = select.select([found], writes, [], max(0.0, wait_s))
+        if readable or is_read:
+            client.loop_read()
+        if writable:
+            client.loop_write()
+        client.loop_misc()
+
+    def _act(self) -> None:
+        """Act on what the callbacks have noted.  Raises: Unavailable."""
+        while self._answers:
+            number, reasons = self._answers.popleft()
+            sent = self._unanswered.pop(number, None)  # None: of QoS 0
+            for topic, done, reason in ((*sent, r) for r in reasons if sent):
+                self._take_answer(topic, reason.value, str(reason))
+                done(reason.value)
+        while self._heard:
+            self._take(self._heard.popleft())
+        self._check_loss()
+
+    def _take(self, found: Any) -> None:
+        from paho.mqtt.client import topic_matches_sub
+
+        message = MqttMessage(
+            topic=found.topic, payload=found.payload, is_retained=bool(found.retain),
+            correlation=getattr(found.properties, "CorrelationData", None),
+        )  # fmt: skip
+        for part in self.parts:
+            if any(topic_matches_sub(each, message.topic) for each in part.filters):
+                self._guarded(part, functools.partial(part.hear, message))
+
+    def _step_parts(self) -> float:
+        """Returns the seconds until the next step of one."""
+        again = (topic for topic in self._refused if topic in self._filters)
+        self._subscribe([t for t in again if self._refused[t][0] <= self._now()])
+        for part in self.parts:
+            if self._now() >= part.due:
+                part.due = inf
+                wait_s = self._guarded(part, part.step)
+                part.due = self._now() + (self.failed_s if wait_s is None else wait_s)
+        return min((part.due for part in self.parts), default=inf) - self._now()
+
+    def _guarded(self, part: MqttPart, call: Callable[[], T]) -> T | None:
+        """None if it failed."""
+        try:
+            result = call()
+        except (StoreError, Unavailable) as error:
+            part.trouble = printable(str(error))
+        except Exception as error:  # the other parts continue
+            part.trouble = fault_words(error)
+        else:
+            return result
+        return None
+
+    def _check_loss(self) -> None:
+        """Raises: Unavailable if the connection was lost."""
+        if self._loss is None:
+            return
+        host, now, pause_s = self.table.host, self._now(), 0.0
+        words = f"the connection to {host} was lost"
+        if self._loss.value == MQTT_TAKEN_OVER:
+            self._lost_at.append(now)
+            within_s, pause_s = self.takeover_s
+            is_often = len(self._lost_at) == self.takeovers
+            is_often = is_often and now - self._lost_at[0] <= within_s
+            pause_s *= is_often
+            words = f"another program connects to {host} as {self.client_id}"
+            words += ": each door needs its own mqtt.door"
+        elif self._loss.value > MQTT_REFUSED:
+            words += f": {self._loss}"
+        if now - self._up_at >= self.steady_s:
+            self._backoff.succeed()
+        raise Unavailable(words, max(pause_s, self._backoff.fail()))
+
+    def _drop(self) -> None:
+        """End the connection, without a goodbye: the broker publishes the will."""
+        client, self._client = self._client, None
+        found = client and client.socket()
+        if found:
+            found.close()
+
+
+def _mqtt_properties(kind: str, **values: Any) -> Any:
+    """The properties of a packet of this kind that have a value."""
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    properties: Any = cast(Any, Properties)(getattr(PacketTypes, kind))
+    for name, value in values.items():
+        if value is not None:
+            setattr(properties, name, value)
+    return properties
+
+
+class Presence(MqttPart):
+    """``online``: the door's program works.  The broker publishes ``offline``, the
+    will, when the link is lost."""
+
+    look_s = 2.0
+    absent_s = (
+        90.0  # a door that is not running so long is offline: longer than upgrades
+    )
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._seen_at, self._said = link, -inf, ""
+
+    def up(self) -> None:
+        self._said = ""
+
+    def step(self) -> float:
+        now = self._link.context.clock.monotonic()
+        if self._link.context.troubles() is not None:
+            self._seen_at = now
+        state = "online" if now - self._seen_at < self.absent_s else "offline"
+        topic = f"{self._link.root}/online"
+        if state != self._said and self._link.publish(topic, state, is_retained=True):
+            self._said = state
+        return self.look_s
+
+
+################################################################################
+# 27. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -15048,7 +15540,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 27. Doctor -- tries everything that the settings name
+# 28. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -15065,7 +15557,7 @@ def warn_if(do: str, subject: str, words: str) -> Finding:
     return Finding(WARN if do else OK, subject, words, do)
 
 
-def may(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
+def has_access(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
     """Whether our user has access to ``path``; ``mode`` as in os.access.  `doctor` and
     `check` ask as the service's user (become_owner), for root may do everything."""
     return os.access(path, mode, effective_ids=True)
@@ -15125,7 +15617,7 @@ def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
         finding = first_of(
             "serial",
             (not port.exists(), FAIL, f"{port} does not exist", ports),
-            (not may(port), FAIL, barred, join),
+            (not has_access(port), FAIL, barred, join),
             (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
             (True, OK, f"{port} may be used", ""),
         )
@@ -15161,7 +15653,7 @@ def _usb_findings(path: str) -> Iterator[Finding]:
             "usb",
             (is_other, WARN, other, supported),
             (module not in ("", "usbfs"), FAIL, held, release),
-            (not may(node), FAIL, barred, admit),
+            (not has_access(node), FAIL, barred, admit),
             (product_id == DEAF_READER, WARN, deaf, "use another one where you can"),
             (True, OK, f"{what} at {node}", ""),
         )
@@ -15428,6 +15920,8 @@ def diagnose_online(
             yield Finding(FAIL, where, str(table), "correct that file, or the settings")
             continue
         keys = dict(table.items())
+        if isinstance(table, MqttConfig):
+            continue
         url = keys["url"].text if "url" in keys else keys["base_url"]
         with contextlib.closing(WebClient(url, clock)) as client:
             yield from diagnose_connection(where, client.dialer, clock)
@@ -15615,7 +16109,7 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     yield first_of(
         "disk",
         (bool(disk.f_flag & os.ST_RDONLY), FAIL, read_only, copy),
-        (not may(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, barred, admit),
+        (not has_access(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, barred, admit),
         (free < 20e6, FAIL, words, MAKE_ROOM),
         (free < 200e6, WARN, words, MAKE_ROOM),
         (True, OK, words, ""),
@@ -15678,8 +16172,8 @@ def unreadable(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     be called as the service's user, like `unwritable`."""
     name = our_name()
     for path in dict.fromkeys(files):
-        is_shut = not may(path.absolute().parent, os.X_OK)
-        if may(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
+        is_shut = not has_access(path.absolute().parent, os.X_OK)
+        if has_access(path, os.R_OK) or not (is_shut or os.path.lexists(path)):
             continue
         quoted = shell_word(str(path))
         do = f"sudo chgrp {name} {quoted}; sudo chmod g+r {quoted}"
@@ -15695,7 +16189,7 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
     in_use = (".db", "-wal", "-shm")  # not copies, nor what was set aside
     found = [path for path in folder.glob("*") if path.name.endswith(in_use)]
     for path in (folder, *sorted(found)):
-        if file_at(path) and not may(path):
+        if file_at(path) and not has_access(path):
             yield f"the service (user {name}) cannot write {path}", do
 
 
@@ -15911,7 +16405,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 28. Wiring -- the door and its parts, made as the settings say
+# 29. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -16017,17 +16511,21 @@ make_settings = functools.partial(
 )
 
 
+#: What uses the link to a broker.
+MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (Presence,)
+
 #: What makes the services of a table of `doorpi online`, by the table's type.
 SERVICES: Makers = {
     TelegramConfig: telegram_services,
     NotifyConfig: notify_service,
     ListConfig: ListReader,
     CobotConfig: Cobot,
+    MqttConfig: functools.partial(MqttLink, parts=MQTT_PARTS),
 }
 
 
 ################################################################################
-# 29. Verbs -- one cmd_* each
+# 30. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -16286,10 +16784,10 @@ def _notes(path: Path, config: Config) -> Iterator[str]:
     online = [*named_files(config, path, os.environ, online=True)]
     yield from (f"{words}; {do}" for words, do in unreadable(f for _, f in online))
     for place, file in online:
-        if may(file.parent, os.X_OK) and not os.path.lexists(file):
+        if has_access(file.parent, os.X_OK) and not os.path.lexists(file):
             yield f"{place}: there is no file {file}"
     for place, file in (*named_files(config, path, os.environ), *online):
-        is_secret = not place.endswith(".ca_file") and os.path.lexists(file)
+        is_secret = not place.endswith(PUBLIC_FILES) and os.path.lexists(file)
         if is_secret and file.stat().st_mode & 0o004:
             yield f"{place}: {file} can be read by everybody; chmod o-r {file}"
     for key in (*(f"{card}.uid" for card in config.examples), *_examples(config)):
@@ -16548,7 +17046,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     named = [*named_files(config, path, os.environ)]
     named += named_files(config, path, os.environ, online=True)
     needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
-    held = (file for place, file in named if not place.endswith(".ca_file"))
+    held = (file for place, file in named if not place.endswith(PUBLIC_FILES))
     secret = [*dict.fromkeys([path, *held])]
     if cards := ", ".join(config.examples):
         words = f"{cards}: still the example value, and opens nothing"
@@ -16639,7 +17137,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 30. Verbs of the list -- people, keys, guest passes, backups
+# 31. Verbs of the list -- people, keys, guest passes, backups
 ################################################################################
 
 
@@ -17089,7 +17587,7 @@ def _log_change(
 
 
 ################################################################################
-# 31. Command line -- the verbs and their arguments
+# 32. Command line -- the verbs and their arguments
 ################################################################################
 
 

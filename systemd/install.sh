@@ -5,8 +5,8 @@
 #
 #   --no-start            install and enable only; a running door is not restarted
 #   --offline-wheels DIR  take packages from DIR instead of the network: wheels made with
-#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w segno, and
-#                         Debian packages (*.deb) if some are missing: the script says which
+#                         pip wheel --use-pep517 --wheel-dir DIR nfcpy tomli-w segno paho-mqtt
+#                         and Debian packages (*.deb) if some are missing: it says which
 #
 # Each version has its own folder under /opt/doorpi. The libraries that apt does not have are
 # in its folder `lib`: pure Python, so that they still work after an upgrade of Python.
@@ -301,14 +301,18 @@ sys.exit(doorpi.main())
 PYTHON
 }
 
-# Install the libraries that apt does not have. segno may be missing: it only draws QR codes.
+# Install the libraries that apt does not have. The door opens without segno, which draws QR
+# codes, and without paho-mqtt, of which Debian 12 has only an older version.
 libraries() {
-    where=$1 wanted='' drawing=
+    where=$1 wanted='' optional=
     needed=$(sed -n '\|^# dependencies = \[|,\|^# \]|s/^#  *"\(.*\)",*$/\1/p' "$1/doorpi.py")
     for requirement in $needed; do
+        case $requirement in
+        paho-mqtt*) optional="$optional $requirement" && continue ;;
+        esac
         if installed "python3-${requirement%%[<>=]*}"; then continue; fi
         case $requirement in
-        segno*) drawing=$requirement ;;
+        segno*) optional="$optional $requirement" ;;
         *) wanted="$wanted $requirement" ;;
         esac
     done
@@ -321,9 +325,12 @@ libraries() {
     fi
     # shellcheck disable=SC2086  # a list of words
     pip_install "$@" $wanted || return 1
-    if [ -n "$drawing" ] && ! pip_install "$@" "$drawing"; then
-        say "program: no segno: doorpi pass cannot draw QR codes, only print them (--text)"
-    fi
+    for requirement in $optional; do
+        pip_install "$@" "$requirement" || case $requirement in
+        segno*) say "program: no segno: doorpi pass prints codes only as text (--text)" ;;
+        *) say "program: no paho-mqtt: [mqtt] does not work" ;;
+        esac
+    done
     compiled=$(find "$where/lib" -name '*.so*')
     [ -z "$compiled" ] || {
         printf 'compiled for one version of Python only: %s\n' "$compiled" >&2

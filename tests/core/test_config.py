@@ -347,7 +347,7 @@ UNKNOWN_KEYS = {
     "a misspelt section": ("[dor]\n", "dor: unknown key; did you mean 'door'?"),
     "a section in capitals": ("[DOOR]\n", "DOOR: unknown key; did you mean 'door'?"),
     "cards": ("[[cards]]\n", "cards: unknown key; did you mean 'card'?"),
-    "an alien section": ("[mqtt]\n", "mqtt: unknown key"),
+    "an alien section": ("[modbus]\n", "modbus: unknown key"),
     "a key before any section": ("zzz = 1\n", "zzz: unknown key"),
     "a misspelt key": ('[door]\non_tab = "unlock"', "door.on_tab: unknown key; did you mean 'on_tap'?"),
     "a key in capitals": ("[reader]\nPOLL_S = 1", "reader.POLL_S: unknown key; did you mean 'poll_s'?"),
@@ -871,7 +871,7 @@ def test_a_file_without_a_lock_has_one_problem():
 
 def test_all_problems_are_reported_at_once():
     text = f"""
-        mqtt = "red"
+        modbus = "red"
         [door]
         on_tab = "unlock"
         passback_s = -1
@@ -901,7 +901,7 @@ def test_all_problems_are_reported_at_once():
     """
 
     assert problems(text) == [
-        "mqtt: unknown key",
+        "modbus: unknown key",
         "door.on_tab: unknown key; did you mean 'on_tap'?",
         "door.passback_s = -1: must be 0 to 86400 (seconds before a card works again)",
         "lock.api_ky: unknown key; did you mean 'api_key'?",

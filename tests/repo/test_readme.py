@@ -372,7 +372,7 @@ def test_what_the_installer_says_is_what_it_says():
     unit = (ROOT / "systemd" / "doorpi.service").read_text(encoding="utf-8")
     table = rows(page("install"))
 
-    assert len(table) == 6
+    assert len(table) == 7
     for said, _ in table:
         assert said.replace("python3-lgpio", "$package") in script
     (seconds,) = re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.M)

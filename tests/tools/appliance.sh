@@ -800,7 +800,7 @@ install /later/systemd/install.sh >/dev/null || failed "installed again: exit co
 
 step "without the network"
 inside sh -c 'mkdir /wheels; cd /wheels; python3 -m pip wheel \
-    --use-pep517 --wheel-dir /wheels nfcpy tomli-w segno' >"$work/wheels" 2>&1 || {
+    --use-pep517 --wheel-dir /wheels nfcpy tomli-w segno paho-mqtt' >"$work/wheels" 2>&1 || {
     failed "no wheels"
     tail -5 "$work/wheels"
 }
