@@ -356,6 +356,13 @@ def parse_span(text: object) -> Span:
     return Span(days=days, start_min=start_min, end_min=end_min)
 
 
+def parse_quiet(text: object) -> Span:
+    """Read ``"22:00-07:00"``, every day, or a span with days.  Raises: ValueError."""
+    if isinstance(text, str) and not re.search("[A-Za-z]", text):
+        return parse_span(f"Mon-Sun {text}")
+    return parse_span(text)
+
+
 class Schedule(NamedTuple):
     """When a credential is valid, in local wall time.  No span starts on a ``closed``
     day."""
@@ -564,7 +571,8 @@ class Reason(enum.StrEnum):
 
 
 class Change(enum.StrEnum):
-    """How the list of people changed: the reason of such an event."""
+    """What has changed, of the list of people or of the door itself: the reason of such
+    an event."""
 
     ALLOW = "allow"
     REVOKE = "revoke"
@@ -573,6 +581,13 @@ class Change(enum.StrEnum):
     SYNC = "sync"
     LOCKDOWN_ON = "lockdown-on"
     LOCKDOWN_OFF = "lockdown-off"
+    # As the door contact says; the source of these events is "door":
+    FORCED_OPEN = "forced-open"  # it opened, and nobody was granted
+    HELD_OPEN = "held-open"
+    CLOSED = "closed"  # after one of these two
+
+
+ALARMS = (Change.FORCED_OPEN, Change.HELD_OPEN)
 
 
 class Verdict(NamedTuple):
@@ -661,8 +676,8 @@ class Outcome(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One line of the log: an access request and its outcome, or a Change of the list.
-    Words that only a newer version knows stay text."""
+    """One line of the log: an access request and its outcome, or a Change.  Words that
+    only a newer version knows stay text."""
 
     at: datetime
     uid: Uid | None  # None where no card was presented
@@ -710,8 +725,9 @@ NO_NOTES = Notes()
 
 
 def verdict_word(event: Event) -> str:
-    """The decision, or "failed" where a granted person was not let in."""
-    if event.source == "relock":
+    """The decision, or "failed" where a granted person was not let in; "" for what the
+    door does by itself."""
+    if event.source in ("relock", "door"):
         return ""
     return "failed" if event.result in FAILURES else event.decision
 
@@ -764,10 +780,11 @@ def holder_words(event: Event) -> str:
     """The holder of an event, safe to show."""
     nobody = {
         "relock": "auto-relock", "qr": "unknown code", "chat": "unknown user",
+        "button": "exit button", "door": "the door",
     }.get(event.source, "unknown card")  # fmt: skip
     if event.reason in (Change.LOCKDOWN_ON, Change.LOCKDOWN_OFF):
         nobody = "everybody"
-    elif isinstance(event.reason, Change):
+    elif isinstance(event.reason, Change) and event.source != "door":
         nobody = "several people"
     return printable(event.holder) or nobody
 
@@ -1468,7 +1485,8 @@ NOTICES: dict[str, Notice] = {
         again_s=86_400.0, emoji="battery",
     ),
     "changed": Notice(
-        "List changed", "登録の変更", lambda e: isinstance(e.reason, Change),
+        "List changed", "登録の変更",
+        lambda e: isinstance(e.reason, Change) and e.source != "door",
         again_s=0.0, priority=2, emoji="memo",
     ),
 }  # fmt: skip
@@ -1502,6 +1520,8 @@ class Signal(enum.StrEnum):
     ENROLLED = "enrolled"
     ISSUING = "issuing"
     LOW_BATTERY = "low-battery"
+    FORCED_OPEN = "forced-open"
+    HELD_OPEN = "held-open"
 
 
 CELL_S = 0.05  # one character of a picture
@@ -1531,6 +1551,8 @@ PICTURES: dict[Signal, str] = {
     Signal.ENROLLED:    "30x A",
     Signal.ISSUING:     "* AA..",
     Signal.LOW_BATTERY: "3x RR....",
+    Signal.FORCED_OPEN: "* RRRRRR......",
+    Signal.HELD_OPEN:   "* RRRRRR......",
 }  # fmt: skip
 
 #: What each signal says to the person at the door.
@@ -1555,6 +1577,8 @@ MEANINGS: dict[Signal, str] = {
     Signal.ENROLLED: "the new card is on the list",
     Signal.ISSUING: "writing a new card: keep it there",
     Signal.LOW_BATTERY: "after a result: the lock's battery is low",
+    Signal.FORCED_OPEN: "the door was opened by force",
+    Signal.HELD_OPEN: "the door is still open: close it",
 }
 
 #: The same, as a sign in a Japanese office puts it.
@@ -1579,6 +1603,8 @@ MEANINGS_JA: dict[Signal, str] = {
     Signal.ENROLLED: "新しいカードを登録しました",
     Signal.ISSUING: "カードを動かさないでください",
     Signal.LOW_BATTERY: "結果のあとの点滅は錠の電池残量低下です",
+    Signal.FORCED_OPEN: "ドアがこじ開けられました",
+    Signal.HELD_OPEN: "ドアが開いたままです。閉めてください",
 }
 
 #: Shown until another signal replaces them; the others end by themselves.
@@ -1586,6 +1612,8 @@ STANDING = frozenset(sign for sign in Signal if PICTURES[sign].startswith("*"))
 
 #: Shown as long as the fault lasts, the most urgent first.
 FAULTS = (
+    Signal.FORCED_OPEN,
+    Signal.HELD_OPEN,
     Signal.NOT_LOCKED,
     Signal.LOCKED_DOWN,
     Signal.READER_LOST,
@@ -1915,6 +1943,19 @@ class LedsConfig(Table):
     active_high: bool = setting(True, "false if the LEDs light when the pin is low")
 
 
+class DoorwayConfig(Table):
+    """``[doorway]`` -- the door contact, the exit button and the buzzer."""
+
+    contact_gpio: int = setting(-1, "BCM number of the contact's pin; -1: none", -1, 27)
+    exit_button_gpio: int = setting(
+        -1, "BCM number of the exit button's pin; -1: none", -1, 27
+    )
+    buzzer_gpio: int = setting(-1, "BCM number of the buzzer's pin; -1: none", -1, 27)
+    buzzer_hz: int = setting(0, "tone of a passive buzzer; 0: an active one", 0, 10_000)
+    quiet: tuple[str, ...] = setting((), 'hours without sound: ["22:00-07:00"]')
+    held_open_s: float = setting(60.0, "seconds a door may stand open", 1, 86_400)
+
+
 UID_FORMATS = ("dotted", "dotted-cascade", "hex", "hex-dotted")
 
 
@@ -2080,6 +2121,7 @@ class Config(NamedTuple):
     lock: LockConfig = LockConfig()
     fallback: LockAccess | None = None
     leds: LedsConfig = LedsConfig()
+    doorway: DoorwayConfig = DoorwayConfig()
     log: LogConfig = LogConfig()
     proof: ProofConfig = ProofConfig()
     authorities: tuple[AuthorityConfig, ...] = ()
@@ -2643,12 +2685,15 @@ class Parser:
             place = f'scanner {number} ("{scanner.name}").authority'
             of = "[[authority]] of kind digital-id"
             self._check_name(place, scanner.authority, names, of)
+        self.each("doorway.quiet", [*config.doorway.quiet], parse_quiet)
         self._check_pins(config)
 
     def _check_pins(self, config: Config) -> None:
         """Report a pin that two things are to have."""
         pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
         pins["reader.reset_gpio"] = "the reader's reset"
+        for key, what in DOORWAY_PINS.items():
+            pins[f"doorway.{key}"] = what
         types = config.reader.types
         if not types or any(each not in ("A", "F") for each in types):
             self.report("reader.types", ': expected ["A"], ["F"] or ["A", "F"]')
@@ -2656,6 +2701,8 @@ class Parser:
             of_kind = LOCK_KINDS[lock.kind].pins
             pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
         values, owners = settings_of(config), dict[int, str]()
+        if re.match(PORT_ON_PINS, config.reader.device):
+            owners = dict.fromkeys((14, 15), "the reader's serial port")
         for place in (p for p in pins if p not in self.reported and values[p] >= 0):
             pin = values[place]
             if pin in owners:
@@ -2670,6 +2717,12 @@ class Parser:
                 self.report(f"{where}.{key}", words)
 
 
+DOORWAY_PINS = {
+    "contact_gpio": "the door contact", "exit_button_gpio": "the exit button",
+    "buzzer_gpio": "the buzzer",
+}  # fmt: skip
+#: The serial port on the Pi's pins, by nfcpy's name: TXD and RXD are on GPIO 14 and 15.
+PORT_ON_PINS = "tty:(S0|AMA0|serial0):"
 #: Why a card is refused; without its entry, a row of the database could admit it.
 FLAWED = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is refused: this program would accept a copy of it.
@@ -2931,6 +2984,11 @@ def doubtful_settings(config: Config) -> Iterator[str]:
                 f"{where}.relay_gpio = {each.relay_gpio}: pulled {pulled} while the"
                 f" program does not run, which opens the door; choose one of {others}"
             )
+    if 0 <= (pin := config.doorway.buzzer_gpio) <= 8:
+        yield (
+            f"doorway.buzzer_gpio = {pin}: pulled up while the program does not run,"
+            " which may sound; choose one of 9 to 27"
+        )
     if not config.proof.door_key and (
         config.proof.uid_only == "refuse" or any(c.proof for c in config.cards.values())
     ):
@@ -11994,7 +12052,8 @@ def _log_table(events: Sequence[Event], *, colours: bool) -> Iterator[str]:
     for event, line in zip(events, in_columns(rows, (19, 27, 20, 7)), strict=True):
         is_well = event.result in MOVED[:2] or not (event.result or event.command)
         colour = YELLOW if event.reason is Reason.GRANTED else RED
-        is_plain = isinstance(event.reason, Change) or (is_well and colour == YELLOW)
+        is_change = isinstance(event.reason, Change) and event.reason not in ALARMS
+        is_plain = is_change or (is_well and colour == YELLOW)
         yield painted(line, colour) if colours and not is_plain else line
 
 
@@ -12937,6 +12996,9 @@ JAPANESE: dict[str, str] = {
     "denied": "入れません", "granted": "許可", "not-found": "未登録",
     "not-enabled": "無効", "not-active": "有効期間前", "expired": "有効期限切れ",
     "passback": "連続使用",
+    "forced-open": "こじ開け",
+    "held-open": "開いたまま",
+    "closed": "閉鎖",
     "not-permitted-at-this-time": "時間外", "clock-not-set": "時計が未設定です",
     "locked-down": "入室停止中", "random-uid": "登録できない番号", "stale": "時間切れ",
     "authority-unreachable": "照会先に接続できません", "revoked": "失効",
@@ -15274,14 +15336,14 @@ class Panel(NamedTuple):
 
 TAPPED = Panel(
     "When you tap your card", "カードをかざしたとき", tuple(SYMBOLS),
-    left=9.0, right=201.0, top=22.0, row=10.15, size=3.25, zero=104.7, lights=90.0,
+    left=9.0, right=201.0, top=22.0, row=9.5, size=3.25, zero=104.7, lights=90.0,
     seconds=4,
 )  # fmt: skip
 AT_OTHER_TIMES = Panel(
     "At other times", "そのほかのとき",
     (Signal.READY, Signal.ASKING, Signal.LOCKED_DOWN, Signal.ENROLLING,
      Signal.ENROLLED, Signal.ISSUING, Signal.STOPPING),
-    left=9.0, right=102.5, top=103.6, row=4.95, size=2.15, zero=60.2, lights=36.0,
+    left=9.0, right=102.5, top=99.1, row=4.9, size=2.15, zero=60.2, lights=36.0,
     seconds=6,
 )  # fmt: skip
 TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(

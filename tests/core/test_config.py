@@ -25,6 +25,7 @@ from doorpi import (
     ConfigError,
     Credential,
     DoorConfig,
+    DoorwayConfig,
     LedsConfig,
     LockAccess,
     LockConfig,
@@ -133,6 +134,14 @@ green_gpio = 0
 red_gpio = 27
 active_high = false
 
+[doorway]
+contact_gpio = 5
+exit_button_gpio = 6
+buzzer_gpio = 12
+buzzer_hz = 2000
+quiet = ["22:00-07:00", "Sat, Sun 20:00-24:00"]
+held_open_s = 30
+
 [signals]
 ready = "* G........."
 unlocked = "20x G"
@@ -189,6 +198,14 @@ def test_parse_config_reads_every_setting():
             relock_after_s=30.0,
         ),
         leds=LedsConfig(green_gpio=0, red_gpio=27, active_high=False),
+        doorway=DoorwayConfig(
+            contact_gpio=5,
+            exit_button_gpio=6,
+            buzzer_gpio=12,
+            buzzer_hz=2000,
+            quiet=("22:00-07:00", "Sat, Sun 20:00-24:00"),
+            held_open_s=30.0,
+        ),
         log=LogConfig(keep_days=30),
         patterns={sign: parse_pattern(PICTURES[sign]) for sign in Signal}
         | {
@@ -393,6 +410,12 @@ VALUES = {
     "both lights on a pin": ("[leds]\ngreen_gpio = 5\nred_gpio = 5", "leds.red_gpio = 5: the green LED has this pin"),
     "red on green's default": ("[leds]\nred_gpio = 23", "leds.red_gpio = 23: the green LED has this pin"),
     "a relay on a light's pin": ('[lock]\nkind = "relay"\nrelay_gpio = 23', "lock.relay_gpio = 23: the green LED has this pin"),
+    "a contact on a light's pin": ("[doorway]\ncontact_gpio = 23", "doorway.contact_gpio = 23: the green LED has this pin"),
+    "a button on the relay's pin": ('[lock]\nkind = "relay"\n[doorway]\nexit_button_gpio = 17', "lock.relay_gpio = 17: the exit button has this pin"),
+    "a buzzer on the contact's pin": ("[doorway]\ncontact_gpio = 5\nbuzzer_gpio = 5", "doorway.buzzer_gpio = 5: the door contact has this pin"),
+    "a button on the reader's port": ('[reader]\ndevice = "tty:S0:pn532"\n[doorway]\nexit_button_gpio = 15', "doorway.exit_button_gpio = 15: the reader's serial port has this pin"),
+    "a contact on no pin": ("[doorway]\ncontact_gpio = 28", "doorway.contact_gpio = 28: must be -1 to 27 (BCM number of the contact's pin; -1: none)"),
+    "quiet hours that are none": ('[doorway]\nquiet = ["22-07"]', "doorway.quiet 1 = '22-07': expected days and hours, as in \"Mon-Fri 08:00-20:00\""),
     "two relays on a pin": ('[lock]\nkind = "relay"\n[fallback]\nkind = "relay"', "fallback.relay_gpio = 17: lock's relay has this pin"),
 }  # fmt: skip
 

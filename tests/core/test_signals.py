@@ -77,6 +77,8 @@ OVER_AND_OVER = {
     Signal.LOCKED_DOWN: [(RED, 0.5), (DARK, 2.5)],
     Signal.ENROLLING: [(BOTH, 0.1), (DARK, 0.1)],
     Signal.ISSUING: [(BOTH, 0.1), (DARK, 0.1)],  # as enrolling
+    Signal.FORCED_OPEN: [(RED, 0.3), (DARK, 0.3)],
+    Signal.HELD_OPEN: [(RED, 0.3), (DARK, 0.3)],  # an open door, too
 }  # fmt: skip
 
 
@@ -133,8 +135,8 @@ def rhythm(sign: Signal) -> str:
 
 
 def test_no_two_signals_have_the_same_rhythm_whatever_their_colour():
-    # which are as reader-lost and enrolling
-    signals = set(Signal) - {Signal.SCANNER_LOST, Signal.ISSUING}
+    # which are as reader-lost, enrolling and forced-open
+    signals = set(Signal) - {Signal.SCANNER_LOST, Signal.ISSUING, Signal.HELD_OPEN}
     rhythms = {sign: rhythm(sign) for sign in signals}
 
     assert len(set(rhythms.values())) == len(signals)
@@ -203,7 +205,7 @@ def test_only_a_confirmed_result_is_green_alone():
 
 def test_faults_are_standing_red_and_rank_an_open_door_first():
     ranked = [
-        "not-locked", "locked-down", "reader-lost", "scanner-lost", "lock-unreachable",
+        "forced-open", "held-open", "not-locked", "locked-down", "reader-lost", "scanner-lost", "lock-unreachable",
         "config-bad", "storage-bad",
     ]  # fmt: skip
     assert ranked == [*FAULTS]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import doorpi
 from doorpi import (
     Command,
     Event,
@@ -307,3 +308,20 @@ def test_a_span_that_ends_at_midnight_crosses_it_only_when_written_as_zero():
     to_0 = Span(days=frozenset({0}), start_min=1200, end_min=0)
 
     assert (to_24.crosses_midnight, to_0.crosses_midnight) == (False, True)
+
+
+DOOR_EVENTS = {
+    "forced-open": "the door: forced-open (nobody was granted)",
+    "held-open": "the door: held-open (nobody was granted)",
+    "closed": "the door: closed (nobody was granted)",
+}
+
+
+@pytest.mark.parametrize(("reason", "words"), DOOR_EVENTS.items(), ids=DOOR_EVENTS)
+def test_what_the_door_did_by_itself_is_no_denial(reason, words):
+    event = Event(
+        NOON, None, "", doorpi.Change(reason), source="door", note="nobody was granted"
+    )
+
+    assert event.decision == "changed"
+    assert doorpi.describe(event) == words

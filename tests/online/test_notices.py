@@ -381,7 +381,8 @@ def test_trouble_is_not_told_again_after_a_restart(context, owner):
 @pytest.mark.parametrize(
     ("subject", "notice"),
     [("not-locked", "not-locked"), ("locked-down", None), ("newer", None)]
-    + [(sign, "fault") for sign in doorpi.FAULTS[2:]],
+    + [("forced-open", None), ("held-open", None)]  # an event tells of them
+    + [(sign, "fault") for sign in doorpi.FAULTS[4:]],
 )
 def test_each_trouble_has_its_notice(context, owner, subject, notice):
     context.troubles = lambda: {subject: "words"}

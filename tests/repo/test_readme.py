@@ -404,12 +404,14 @@ def test_the_lights_that_tell_of_trouble():
         Signal.CONFIG_BAD: "mistake",
         Signal.STORAGE_BAD: "log", Signal.NOT_LOCKED: "locked again",
         Signal.LOCK_UNREACHABLE: "cloud", Signal.LOCKED_DOWN: "locked down",
+        Signal.FORCED_OPEN: "opened by force", Signal.HELD_OPEN: "still open",
     }  # fmt: skip
 
     assert meant.keys() == set(doorpi.FAULTS)
     for sign, word in meant.items():
         count, lit_s, period_s = blips(sign)
-        number = f"{count} blip{'s' * (count > 1)}" if lit_s < 0.3 else "half a second"
+        number = f"{count} blip{'s' * (count > 1)}" if lit_s < 0.3 else f"{lit_s:g} s"
+        number = "half a second" if lit_s == 0.5 else number
         assert word in said[f"red, {number} every {period_s:g} s"]
     count, _, _ = blips(Signal.LOW_BATTERY)
     assert (
