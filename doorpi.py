@@ -396,7 +396,9 @@ class Origin(enum.StrEnum):
 
 
 class Credential(NamedTuple):
-    """One card on the list.  Dates are local and inclusive; None: no limit."""
+    """One card on the list.  ``valid_from`` and ``valid_until`` are local: days, both
+    inclusive, or times without a zone, as the clock on the wall shows them; None: no
+    limit."""
 
     uid: Uid
     holder: str
@@ -437,6 +439,51 @@ class Credential(NamedTuple):
         """True if the decision depends on the day or the hour."""
         dates = self.valid_from, self.valid_until, self.starts, self.ends
         return any(dates) or (self.schedule, self.membership) != (None, None)
+
+
+def parse_limit(text: str) -> date:
+    """Read a day or a local time, as ``str`` and ``isoformat`` write them.  Raises:
+    ValueError."""
+    with contextlib.suppress(ValueError):
+        return date.fromisoformat(text)
+    at = datetime.fromisoformat(text)
+    if at.tzinfo:
+        raise ValueError("expected a local time, without a zone")
+    return at
+
+
+def tidy_limit(limit: date | None, *, is_end: bool) -> date | None:
+    """The limit as a day if it is a time at which a day begins, or of an end the last
+    minute of a day: as tables write whole days."""
+    if not isinstance(limit, datetime):
+        return limit
+    minute = limit.hour * 60 + limit.minute
+    if is_end and minute == 1439:
+        return limit.date()
+    is_midnight = limit == datetime.fromordinal(limit.toordinal())
+    return limit.date() - timedelta(days=is_end) if is_midnight else limit
+
+
+def begins_at(limit: date) -> datetime:
+    """From when on a ``valid_from`` lets in: local, without a zone."""
+    day = datetime.fromordinal(limit.toordinal())
+    return limit if isinstance(limit, datetime) else day
+
+
+def ends_at(limit: date) -> datetime:
+    """From when on a ``valid_until`` keeps out: local, without a zone."""
+    if isinstance(limit, datetime):
+        return limit
+    return begins_at(min(limit, LAST_DAY) + timedelta(days=1))
+
+
+LAST_DAY = date.max - timedelta(days=1)
+FIRST_TIME = begins_at(date.min)
+
+
+def limit_words(limit: date) -> str:
+    """``2026-12-01`` or ``2026-12-01 18:00``."""
+    return str(limit).removesuffix(":00")
 
 
 class Membership(NamedTuple):
@@ -896,9 +943,10 @@ def _membership_words(member: Membership, usual: str, today: date) -> str:
 
 
 def validity(
-    card: Credential, schedules: Mapping[str, Schedule], today: date = date.min
+    card: Credential, schedules: Mapping[str, Schedule], now: datetime = FIRST_TIME
 ) -> str:
-    """When a card opens the door, in words; what ended before ``today`` is left out."""
+    """When a card opens the door, in words; what ended before ``now`` is left out."""
+    now, today = now.replace(tzinfo=None), now.date()
     duty = "may ask who came" if ":" in card.uid else "enrols cards, does not open"
     master = f" [master: {duty}]" * (card.role is Role.MASTER)
     if card.block or not card.enabled:
@@ -909,11 +957,11 @@ def validity(
         words = _hours(schedule, today)
     if card.membership:
         words = _membership_words(card.membership, words, today)
-    if card.valid_from and card.valid_from > today:
-        words += f", from {card.valid_from}"
+    if card.valid_from and begins_at(card.valid_from) > now:
+        words += f", from {limit_words(card.valid_from)}"
     if card.valid_until:
-        expired = " (expired)" * (card.valid_until < today)
-        words += f", until {card.valid_until}{expired}"
+        expired = " (expired)" * (ends_at(card.valid_until) <= now)
+        words += f", until {limit_words(card.valid_until)}{expired}"
     return printable(words, 2_000) + master
 
 
@@ -996,8 +1044,9 @@ class Circumstances(NamedTuple):
     proofs: Collection[str] = ("",)  # those that can be asked for; "": the UID alone
 
     @property
-    def day(self) -> date:
-        return self.at.date()
+    def wall(self) -> datetime:
+        """What the clock on the wall shows."""
+        return self.at.replace(tzinfo=None)
 
 
 def is_open(schedule: Schedule, at: datetime) -> bool:
@@ -1027,13 +1076,15 @@ def _outside_schedule(who: Credential, when: Circumstances) -> bool:
 
 
 def _not_yet(who: Credential, when: Circumstances) -> bool:
-    by_day = who.valid_from is not None and when.day < who.valid_from
-    return by_day or (who.starts is not None and when.at < who.starts)
+    by_wall = who.valid_from is not None and when.wall < begins_at(who.valid_from)
+    return by_wall or (who.starts is not None and when.at < who.starts)
 
 
 def _no_longer(who: Credential, when: Circumstances) -> bool:
-    by_day = who.valid_until is not None and when.day > who.valid_until
-    return by_day or (who.ends is not None and when.at >= who.ends)
+    """A limit follows the wall: an hour that daylight saving repeats may admit twice,
+    as that of a schedule does."""
+    by_wall = who.valid_until is not None and when.wall >= ends_at(who.valid_until)
+    return by_wall or (who.ends is not None and when.at >= who.ends)
 
 
 def _passed_back(who: Credential, when: Circumstances) -> bool:
@@ -1733,6 +1784,7 @@ EXPECTED = {
     int: "a whole number",
     float: "a number",
     date: "a date such as 2026-12-01, without quotes and without a time",
+    datetime: "2026-12-01 or 2026-12-01 18:00:00, without quotes",
     Secret: 'text in quotes, or { file = "NAME" }',
     dict: "a table: { KEY = VALUE }",
 }
@@ -1748,12 +1800,13 @@ class Setting(NamedTuple):
     high: float = inf
     choices: tuple[str, ...] = ()
     is_needed: bool = False
+    takes_time: bool = False  # a date that may have a time of day
 
     @property
     def kind(self) -> type[Any]:
         """The Python type of a valid TOML value."""
-        kind = type(self.default)
-        special = {type(None): date, tuple: list, MappingProxyType: dict}
+        kind, day = type(self.default), datetime if self.takes_time else date
+        special = {type(None): day, tuple: list, MappingProxyType: dict}
         return special.get(kind, kind)
 
     def checked(self, value: Any) -> Any:
@@ -1766,7 +1819,10 @@ class Setting(NamedTuple):
             return tuple(value)
         if kind is list:
             raise ValueError(f"put it in brackets: [{_shown(value)}]")
-        if type(value) is not kind and not is_whole:  # isinstance(True, int) is true
+        is_day = kind is datetime and type(value) is date
+        is_zoned = kind is datetime and getattr(value, "tzinfo", None)
+        # isinstance(True, int) is true.
+        if is_zoned or not (type(value) is kind or is_whole or is_day):
             raise ValueError(f"expected {EXPECTED[kind]}")
         value = tidied(value) if kind is str else value
         if kind is str and not is_visible(value):
@@ -2171,8 +2227,8 @@ Schedules = Mapping[str, Schedule]  # by name
 
 ACCESS_KEYS = {
     "enabled": Setting(True, "false: keep the entry, refuse the card"),
-    "valid_from": Setting(None, "first day, such as 2026-12-01"),
-    "valid_until": Setting(None, "last day, such as 2027-03-31"),
+    "valid_from": Setting(None, "first day, such as 2026-12-01", takes_time=True),
+    "valid_until": Setting(None, "last day, such as 2027-03-31", takes_time=True),
     "schedule": Setting("", "name of a [[schedule]]"),
     "role": Setting("holder", "a master enrols cards", choices=("holder", "master")),
 }
@@ -2271,6 +2327,7 @@ CURES = (
     (r"\A\s*([\w-]++)[ \t]*+(?:$|[^=])", "= is missing after the key"),
     (rf"[=\[,]\s*({YES_NO})", "write true or false, in small letters"),
     (rf"[=\[,]\s*{DAY_FIRST}", "write dates as year-month-day: 2026-11-30"),
+    (r"\d-\d\d[T ](\d?\d:\d\d)(?!:)", "write a time of day with seconds: 18:00:00"),
     (r"=\s*[+-]?\d+(,)\d+\s*$", "write a decimal point: 3.5"),
     (r"=\s*\d{1,5}(?:\.\d+)?\s*([a-z]+)\s*$", "write the number without a unit"),
     (r"([\"'])", "this quotation mark has no partner"),
@@ -2506,8 +2563,9 @@ class Parser:
     def credentials(self, where: str, table: object, keys: Keys) -> list[Credential]:
         """The cards of one ``[[card]]`` or ``[[person]]`` that can be listed."""
         raw = self.table(where, table, keys)
-        first, last = raw["valid_from"], raw["valid_until"]
-        if first and last and first > last:
+        first = tidy_limit(raw["valid_from"], is_end=False)
+        last = tidy_limit(raw["valid_until"], is_end=True)
+        if first and last and begins_at(first) >= ends_at(last):
             words = f"before valid_from ({first}), so the card would never work"
             self.report(f"{where}.valid_until", f" = {last}: {words}")
         self._check_name(f"{where}.schedule", raw["schedule"], self.schedules)
@@ -3019,7 +3077,7 @@ def access_changes(
     revived = []
     for uid, row in rows.items():
         if uid in before.cards and row.enabled and not block_on(uid, row.holder):
-            until = f" until {row.valid_until}" if row.valid_until else ""
+            until = f" until {limit_words(row.valid_until)}" if row.valid_until else ""
             words = f"is still on the database's list and may enter{until}"
             end = f"to end that: doorpi revoke {format_uid(uid)}"
             revived.append(f"{card_name(row)} {words}; {end}")
@@ -7386,13 +7444,19 @@ def _day(value: Any) -> date | None:
     return None if value in (None, "") else date.fromisoformat(value)
 
 
+def _limit_of(value: Any) -> date | None:
+    """A limit of an entry.  For a program that knows only days, an entry with a time
+    of day is broken: it refuses the card, and opens neither longer nor earlier."""
+    return None if value in (None, "") else parse_limit(value)
+
+
 #: How the columns of an entry of the list are read; what makes no sense raises
 #: LookupError, TypeError or ValueError.
 CARD_VALUES: dict[str, Callable[[Any], Any]] = {
     "holder": str.__str__,
     "enabled": {0: False, 1: True}.__getitem__,
-    "valid_from": _day,
-    "valid_until": _day,
+    "valid_from": _limit_of,
+    "valid_until": _limit_of,
     "schedule": lambda value: None if value is None else str.__str__(value),
     "role": lambda value: _word(Role, str.__str__(value)),
     "proof": lambda value: "" if value is None else str.__str__(value),
@@ -9225,7 +9289,7 @@ class Order:
         else:
             self._list(card, wanted.uid, by)
             keeper.check_key()
-            limits = validity(card, keeper.config.schedules, order.at.date())
+            limits = validity(card, keeper.config.schedules, order.at)
             words = f"is {printable(card.holder)}'s: {limits}"
         what = Change.ALLOW if is_issue else Change.REVOKE
         event = Event(order.at, uid, card.holder, what, source="command")
@@ -9280,7 +9344,7 @@ def read_order(order: AccessRequest) -> tuple[str, Credential]:
     entry that it replaces.  Raises: NotProven."""
     try:
         by, holder, *days, schedule, uid = json.loads(order.identifier)
-        first, last = (day and date.fromisoformat(day) for day in days)
+        first, last = (day and parse_limit(day) for day in days)
     except (TypeError, ValueError):  # from another version
         words = "the door does not understand this order"
         raise NotProven(Reason.NO_PROOF, words) from None
@@ -11135,6 +11199,8 @@ def _limit(
     verb: str, noun: str, at: datetime | None, day: date | None, when: Circumstances
 ) -> str:
     """``it ended on ...``, or ``its last day was ...``."""
+    if at is None and isinstance(day, datetime):
+        return f"it {verb} on {_day_and_time(day)}"
     if at is None:
         return f"its {noun} {day}"
     return f"it {verb} on {_day_and_time(_local(when)(at.astimezone(UTC)))}"
@@ -11191,11 +11257,14 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
     """The instants, in UTC and in any order, at which ``decide`` may answer
     differently.  On a day when the clock changes they are every quarter of an hour: it
     may skip the first or last minute of some hours."""
-    today, minutes = when.at.toordinal(), {0}
-    starts = (who.valid_from or date.min).toordinal()
-    days = {starts, (who.valid_until or date.max).toordinal() + 1}
-    limits = filter(None, (who.starts, who.ends))
-    yield from (limit.astimezone(UTC) for limit in limits)
+    today, minutes = when.at.toordinal(), {0.0}
+    limits = begins_at(who.valid_from or date.min), ends_at(who.valid_until or date.max)
+    starts, days = limits[0].toordinal(), {limit.toordinal() for limit in limits}
+    for limit in limits:
+        midnight = datetime.fromordinal(limit.toordinal())
+        minutes.add((limit - midnight) / timedelta(minutes=1))
+    moments = filter(None, (who.starts, who.ends))
+    yield from (moment.astimezone(UTC) for moment in moments)
     if member := who.membership:
         ends = member.trusted_until, *chain.from_iterable(member.spans)
         yield from (limit.astimezone(UTC) for limit in ends)
@@ -11275,7 +11344,8 @@ def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
     """Until when a grant lasts that ends ``then``, and why it ends."""
     until, why = _day_and_time(then.at), str(reason)
     if reason is Reason.EXPIRED:
-        why = "its end" if who.ends else "its last day"
+        is_time = who.ends or isinstance(who.valid_until, datetime)
+        why = "its end" if is_time else "its last day"
     elif reason is Reason.LIST_TOO_OLD:
         why = "unless its list is read again by then"
     elif reason is Reason.NOT_PERMITTED_AT_THIS_TIME:
@@ -11330,6 +11400,13 @@ def end_at(text: str) -> datetime:
     """As ``time_at``, but of a day the end.  Raises: ValueError, OverflowError."""
     is_day = text in ("today", "tomorrow") or re.fullmatch(r"\d{4}-\d\d-\d\d", text)
     return time_at(text) + timedelta(seconds=86_399 if is_day else 0)
+
+
+def limit_at(text: str, *, is_end: bool) -> date | None:
+    """A limit of access: a day, or a time as ``time_at`` takes it, without a zone.
+    Raises: ValueError, OverflowError."""
+    limit = time_at(text) if ":" in text else date.fromisoformat(text)
+    return tidy_limit(parse_limit(str(limit)), is_end=is_end)
 
 
 def instant_meant(at: datetime, clock: SystemClock) -> datetime:
@@ -11530,9 +11607,13 @@ def allow_card(
         raise Refused(f"{uid}: {RANDOM_WORDS}")
     blocks = people.blocks()
     lift = [b for b in blocks if (b.uid or folded(b.holder)) in (card.uid, name)]
+    given = {
+        key: getattr(card, key) for key in ("valid_from", "valid_until", "schedule")
+    }
+    limits = {key: value for key, value in given.items() if value}
     if above := config.cards.get(card.uid) or people.published(card.uid):
         is_same = name == folded(above.holder)
-        if not (lift and is_same) or card.valid_until or card.schedule:
+        if not (lift and is_same) or limits:
             holder = printable(above.holder)
             lifts = f"doorpi allow {shell_word(holder)} --uid {uid}"
             where = "in doorpi.toml", "the file decides, so edit it there"
@@ -11547,28 +11628,24 @@ def allow_card(
         again = f"; to start again: doorpi revoke {uid}, and then allow"
         raise Refused(f"{uid}: {was.refused}{again * (not was.proof)}")
     if was:
-        card = was._replace(
-            holder=card.holder,
-            enabled=True,
-            valid_until=card.valid_until or was.valid_until,
-            schedule=card.schedule or was.schedule,
-        )
-    if why := _never_works(card, config, at.date()):
+        card = was._replace(holder=card.holder, enabled=True, **limits)
+    if why := _never_works(card, config, at):
         raise Refused(why)
     people.change_cards([card], [], at, lift=lift)
     return card, was, lift
 
 
-def _never_works(card: Credential, config: Config, today: date) -> str:
+def _never_works(card: Credential, config: Config, now: datetime) -> str:
     """Why a card that is switched on could never be used, in words; "" if it could."""
     if card.schedule and card.schedule not in config.schedules:
         hint = did_you_mean(card.schedule, config.schedules)
         return f"no [[schedule]] is called {printable(card.schedule)!r}{hint}"
-    until = card.valid_until or date.max
-    if until < today:
-        return f"{until} has passed: the card would never work; give a later --until"
-    if card.valid_from and until < card.valid_from:
-        return f"the card is valid from {card.valid_from}, which is after {until}"
+    until, first = card.valid_until or date.max, card.valid_from
+    words = limit_words(until)
+    if ends_at(until) <= now.replace(tzinfo=None):
+        return f"{words} has passed: the card would never work; give a later --until"
+    if first and begins_at(first) >= ends_at(until):
+        return f"the card is valid from {limit_words(first)}, which is after {words}"
     if not card.proof and config.proof.uid_only == "refuse":
         return f"{REASON_WORDS[Reason.NO_PROOF]}: doorpi issue gives out a secure card"
     return ""
@@ -11659,7 +11736,7 @@ def from_paper(text: str) -> str:
 
 
 def card_to_issue(
-    args: argparse.Namespace, config: Config, store: SqliteStore, today: date
+    args: argparse.Namespace, config: Config, store: SqliteStore, now: datetime
 ) -> Credential:
     """The new entry of the list, with the UID of the entry that it replaces.  Raises:
     Refused."""
@@ -11674,7 +11751,7 @@ def card_to_issue(
         valid_until=args.until or old.valid_until,
         schedule=args.schedule or old.schedule,
     )
-    why = _never_works(card, config, today)
+    why = _never_works(card, config, now)
     if why or not card.holder:
         raise Refused(why or 'whose card is it? doorpi issue "Ken Sato"')
     return card
@@ -11786,7 +11863,7 @@ def people_rows(
             printable(first.holder),
             ", ".join(format_uid(card.uid) for card in person),
             *[", ".join(dict.fromkeys(c.proof or "-" for c in person))] * proofs,
-            validity(first, config.schedules, now.date()),
+            validity(first, config.schedules, now),
             printable(first.schedule or "-"),
             ", ".join(dict.fromkeys(origins)),
             f"{last.astimezone():%Y-%m-%d %H:%M}" if last else "-",
@@ -12232,7 +12309,7 @@ EXCELS_NUMBER = r"(?a)\d([.,]\d+)?E\+\d+"
 WRITTEN_DAY = (
     r"(?a)(?:(\d{4})[-/.\u5e74](\d\d?)[-/.\u6708](\d\d?)\u65e5?"
     r"|(\d\d?)\.(\d\d?)\.(\d{4}))"
-    r"(?:[T ] *(\d\d?:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"(?:[T ] *(\d\d?:\d\d)(:\d\d)?(?:\.\d+)?(Z|[+-]\d\d:?\d\d)?)?"
 )
 
 
@@ -12248,15 +12325,22 @@ def _typed(key: str, value: object) -> object:
         return TRUE_FALSE[value.lower()]
     if key not in ("valid_from", "valid_until") or not value:
         return value.lower() if key == "role" else value
-    found = re.fullmatch(WRITTEN_DAY, value)
-    ends = ("23:59",) if key == "valid_until" else ()
-    try:
-        if found and found[7] in (None, "0:00", "00:00", *ends):
+    return _limit_typed(value, is_end=key == "valid_until")
+
+
+def _limit_typed(text: str, *, is_end: bool) -> date:
+    """A day, also one that is written from midnight or to its last minute; or a local
+    time.  Raises: ValueError."""
+    found = re.fullmatch(WRITTEN_DAY, text)
+    with contextlib.suppress(ValueError):
+        if found:
             parts = found.group(1, 2, 3) if found[1] else found.group(6, 5, 4)
-            return date(*map(int, parts))
-    except ValueError:
-        pass
-    raise ValueError("expected a date such as 2026-12-31, without a time of day")
+            day = date(*map(int, parts))
+            if found[7] in (None, "0:00", "00:00", *["23:59"] * is_end):
+                return day
+            if not found[9]:
+                return datetime.fromisoformat(f"{day} {found[7]:0>5}{found[8] or ''}")
+    raise ValueError("expected 2026-12-31, or a local time: 2026-12-31 18:00")
 
 
 # A fix makes a card of a row's cells (a missing one is ""), where a kind of list has
@@ -12601,7 +12685,7 @@ def list_changes(
     return changes
 
 
-def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator[str]:
+def list_report(listed: CardList, changes: ListChanges, now: datetime) -> Iterator[str]:
     """What the list changes, for the owner: each kind of row, the notes, and finally
     the five numbers; at most 20 lines of each."""
     yield listed.kind.name
@@ -12616,7 +12700,7 @@ def list_report(listed: CardList, changes: ListChanges, today: date) -> Iterator
                 words = f"{listed.kind.row} {one.number}{who}: {why}"
             else:
                 words = f"{format_uid(one.uid)}  {printable(one.holder, 60)}"
-                news, valid = listed.rows.get(one.uid), validity(one, schedules, today)
+                news, valid = listed.rows.get(one.uid), validity(one, schedules, now)
                 words += f": {news.why}" if news and news.why else f"  {valid}"
             yield f"  {words}"
         if len(some) > 20:
@@ -14450,8 +14534,8 @@ class ChatTask(NamedTuple):
     number: int  # of the message
     press: str  # of a button
     word: str
-    #: What a link grants: holder, last day, schedule, its maker and when it was made.
-    grant: tuple[str, str | None, str | None, str, str] | None = None
+    #: What a link grants: holder, limits, schedule, its maker and when it was made.
+    grant: tuple[str, str | None, str | None, str | None, str, str] | None = None
     answer: str = ""  # that could not be sent yet
     arrived: float | None = None  # monotonic; None: an earlier process may have begun
 
@@ -14782,8 +14866,12 @@ class Telegram:
         """Put the sender on the list with what the owner's link grants."""
         people, config = self._context.people, self._context.config
         at = self._clock.now()
-        holder, until, schedule, by, made_at = task.grant or ("", None, None, "", "")
-        card = Credential(task.uid, holder, valid_until=_day(until), schedule=schedule)
+        nobody = "", None, None, None, "", ""
+        holder, begin, until, schedule, by, made_at = task.grant or nobody
+        card = Credential(
+            task.uid, holder, schedule=schedule,
+            valid_from=_limit_of(begin), valid_until=_limit_of(until),
+        )  # fmt: skip
         revoked = {
             each.uid or folded(each.holder)
             for each in people.blocks()
@@ -14796,7 +14884,7 @@ class Telegram:
         except Refused as error:
             self._report(f"a link was not taken: {error}")
             return self._reply("link-over")
-        words = f"by {by}: {card.uid}: {validity(card, config.schedules, at.date())}"
+        words = f"by {by}: {card.uid}: {validity(card, config.schedules, at)}"
         self._events.record(change_event(at, Change.ALLOW, "command", words, [card]))
         return f"{self._reply('joined', holder)}\n{self._help(task)}"
 
@@ -16803,14 +16891,15 @@ def _as_the_service(path: Path) -> Config:
 def _who_may(config: Config, enquiry: Enquiry) -> Iterator[str]:
     """The cards in the file, those that may enter first."""
     cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
-    today, may, may_not = SystemClock().now().date(), list[str](), list[str]()
-    valid = [validity(card, config.schedules, today) for card in cards]
+    now, may, may_not = SystemClock().now(), list[str](), list[str]()
+    valid = [validity(card, config.schedules, now) for card in cards]
     rows = [
         (printable(card.holder), format_uid(card.uid), words)
         for card, words in zip(cards, valid, strict=True)
     ]
     for card, line in zip(cards, in_columns(rows), strict=True):
-        is_over = card.valid_until is not None and card.valid_until < today
+        until = card.valid_until and ends_at(card.valid_until)
+        is_over = until is not None and until <= now.replace(tzinfo=None)
         is_good = card.enabled and not card.block and not is_over  # at some hour
         (may if is_good else may_not).append(f"  {line}")
     yield "This file lets in:" if may else "This file lets nobody in."
@@ -17245,11 +17334,10 @@ def cmd_allow(args: argparse.Namespace) -> int:
         else:
             uid, ago_s = last_unknown_card(store, config, clock)
             presented = f" (presented {ago_s:.0f} s ago)"
-        wanted = Credential(uid, args.holder, source=Origin.DB)
-        wanted = wanted._replace(valid_until=args.until, schedule=args.schedule)
+        wanted = _allowed(args, uid)
         card, was, lifted = allow_card(store.people, config, wanted, at)
         notes += [LOCKED_DOWN_WORDS] * bool(store.people.locked_down())
-        words = validity(card, config.schedules, at.date())
+        words = validity(card, config.schedules, at)
         if was and was.holder != card.holder:
             words += f" (until now: {printable(was.holder)})"
         more = "; no longer blocked" * bool(lifted)
@@ -17262,28 +17350,35 @@ def cmd_allow(args: argparse.Namespace) -> int:
     return EX_OK
 
 
+def _allowed(args: argparse.Namespace, uid: Uid = Uid("")) -> Credential:
+    """The entry of the list that `allow` asks for."""
+    return Credential(
+        uid, args.holder, valid_from=args.begin, valid_until=args.until,
+        schedule=args.schedule, source=Origin.DB,
+    )  # fmt: skip
+
+
 def _invite(args: argparse.Namespace, config: Config, clock: Clock) -> None:
     """Print a link that lets one person join the chat, with these limits."""
     at, path = clock.now(), Path(config.door.state_dir) / "online.db"
-    until, schedule = args.until, args.schedule
-    card = Credential(Uid(""), args.holder, valid_until=until, schedule=schedule)
+    card = _allowed(args)
+    limits = [limit and str(limit) for limit in (args.begin, args.until)]
     with contextlib.closing(OnlineStore(path, busy_s=5.0)) as store:
-        why, name = _never_works(card, config, at.date()), store.recall(BOT_NAME)
+        why, name = _never_works(card, config, at), store.recall(BOT_NAME)
         if "telegram" not in config.online:
             why = "there is no chat: [telegram] is not in the settings"
         elif not name:
             why = "the bot is not known yet: sudo systemctl start doorpi-online"
         if why:
             raise Refused(why)
-        grant = [args.holder, until and str(until), schedule]
-        made = [_asking_user(), utc_text(at)]
-        code = make_code(store, clock, [*grant, *made], INVITATION_S)
+        grant = [args.holder, *limits, args.schedule, _asking_user(), utc_text(at)]
+        code = make_code(store, clock, grant, INVITATION_S)
     link = f"https://t.me/{name}?start={code}"
     say(link)
     if sys.stdout.isatty():
         with contextlib.suppress(ImportError):
             say(drawn(link).rstrip("\n"))
-    minutes, words = INVITATION_S / 60, validity(card, config.schedules, at.date())
+    minutes, words = INVITATION_S / 60, validity(card, config.schedules, at)
     complain(
         f"whoever opens this link first, in the next {minutes:.0f} minutes, may enter"
         f" by chat as {printable(args.holder)}: {words}"
@@ -17338,7 +17433,7 @@ def cmd_import(args: argparse.Namespace) -> None:
             if card.block:
                 listed.notes[f"{card_name(card)} stays {block_words(card.block)}"] = 0
         try:
-            say(list_report(listed, changes, clock.now().date()))
+            say(list_report(listed, changes, clock.now()))
             sys.stdout.flush()
         except BrokenPipeError:  # `import FILE | head`: nobody has seen the whole list
             raise Refused("nobody reads the report; nothing was changed") from None
@@ -17421,7 +17516,7 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
                 raise Refused(f"{finding.words}; {finding.do}")
         card = Credential(Uid(""), "")
         if wants is Wants.ISSUE:
-            card = card_to_issue(args, config, store, clock.now().date())
+            card = card_to_issue(args, config, store, clock.now())
     ProcessSignals().install()  # the order is withdrawn, however this ends
     about = [_asking_user(), card.holder, card.valid_from, card.valid_until]
     text = json.dumps([*about, card.schedule, card.uid], default=str)
@@ -17674,7 +17769,6 @@ def _name(text: str) -> str:
 
 
 NAME = reads(_name, f"a name needs visible characters, at most {LONGEST_NAME}")
-DATE = reads(date.fromisoformat, "{text!r} is not a date such as 2026-12-31")
 UID = reads(parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
 WRITTEN_UID = reads(lambda text: parse_listed(text) and text, "{text!r}: {error}")
@@ -17686,6 +17780,13 @@ SINCE = reads(
 AT = reads(
     time_at,
     "{text!r} is not a time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'",
+)
+BEGIN, LIMIT = (
+    reads(
+        functools.partial(limit_at, is_end=is_end),
+        "{text!r} is not a date such as 2026-12-31, or a time: '2026-12-31 18:00'",
+    )
+    for is_end in (False, True)
 )
 UNTIL = reads(
     end_at, "{text!r} is not a time: '2026-12-24 18:00', 18:00, or a day: 2026-12-24"
@@ -17718,7 +17819,9 @@ VERBS: Mapping[str, Verb] = {
     "allow": (cmd_allow, "let in the unknown card tapped last, or that of --uid", [
         option("holder", "name of the person", "HOLDER", type=NAME),
         option("--uid", "such as 04:A1:B2:C3", "UID", type=WRITTEN_UID),
-        option("--until", "last day of access", "DATE", type=DATE),
+        option("--from", "first day, or '2026-12-01 08:00'", "WHEN", type=BEGIN,
+               dest="begin"),
+        option("--until", "last day, or '2026-12-01 18:00'", "WHEN", type=LIMIT),
         option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
         option("--chat", "make a link with which they join the chat, once"),
     ]),
@@ -17742,7 +17845,7 @@ VERBS: Mapping[str, Verb] = {
         option("holder", "name of the person", "HOLDER", type=NAME, nargs="?"),
         option("--replace", "in place of this card, whose limits it takes over", "UID",
                type=UID),
-        option("--until", "last day of access", "DATE", type=DATE),
+        option("--until", "last day, or '2026-12-01 18:00'", "WHEN", type=LIMIT),
         option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
     ]),
     "wipe": (functools.partial(cmd_write, Wants.WIPE),

@@ -358,6 +358,7 @@ def test_base_url_of_a_nuki_bridge_may_be_http(url):
 
 FLOAT_MEANT = "(longest time between two polls)"
 DATE = "expected a date such as 2026-12-01, without quotes and without a time"
+LIMIT = "expected 2026-12-01 or 2026-12-01 18:00:00, without quotes"
 TEXT = "expected text in quotes"
 
 UNKNOWN_KEYS = {
@@ -510,11 +511,11 @@ CARDS = {
     "one UID twice": (f'{CARD}[[card]]\nuid = "04-a1-b2-c3"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
     "one UID in two notations": (f'{CARD}[[card]]\nuid = "4.161.178.195"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
     "no such role": (CARD + 'role = "admin"', f"{KEN_WAS}.role = 'admin': must be one of holder, master (a master enrols cards)"),
-    "a quoted date": (DATED + ' = "2026-12-01"', f"{KEN_WAS}.valid_from = '2026-12-01': {DATE} (first day, such as 2026-12-01)"),
-    "a date and a time": (DATED + " = 2026-12-01T08:00:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00: {DATE} (first day, such as 2026-12-01)"),
-    "a date and a zone": (DATED + " = 2026-12-01T08:00:00+09:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00+09:00: {DATE} (first day, such as 2026-12-01)"),
-    "a time only": (DATED + " = 08:00:00", f"{KEN_WAS}.valid_from = 08:00:00: {DATE} (first day, such as 2026-12-01)"),
-    "a year": (DATED + " = 2026", f"{KEN_WAS}.valid_from = 2026: {DATE} (first day, such as 2026-12-01)"),
+    "a quoted date": (DATED + ' = "2026-12-01"', f"{KEN_WAS}.valid_from = '2026-12-01': {LIMIT} (first day, such as 2026-12-01)"),
+    "limits that change places": (DATED + " = 2026-12-01 18:00:00\nvalid_until = 2026-12-01 08:00:00", f"{KEN_WAS}.valid_until = 2026-12-01 08:00:00: before valid_from (2026-12-01 18:00:00), so the card would never work"),
+    "a date and a zone": (DATED + " = 2026-12-01T08:00:00+09:00", f"{KEN_WAS}.valid_from = 2026-12-01 08:00:00+09:00: {LIMIT} (first day, such as 2026-12-01)"),
+    "a time only": (DATED + " = 08:00:00", f"{KEN_WAS}.valid_from = 08:00:00: {LIMIT} (first day, such as 2026-12-01)"),
+    "a year": (DATED + " = 2026", f"{KEN_WAS}.valid_from = 2026: {LIMIT} (first day, such as 2026-12-01)"),
     "dates the wrong way round": (DATED + " = 2026-12-02\nvalid_until = 2026-12-01", f"{KEN_WAS}.valid_until = 2026-12-01: before valid_from (2026-12-02), so the card would never work"),
     "a schedule nobody wrote": (CARD + 'schedule = "zzz"', f"{KEN_WAS}.schedule = 'zzz': no [[schedule]] has this name"),
     "a misspelt schedule": (f'{SCHEDULE}{CARD}schedule = "ofice"', f"{KEN_WAS}.schedule = 'ofice': no [[schedule]] has this name; did you mean 'office'?"),
@@ -674,6 +675,7 @@ SYNTAX = {
     "three quotes without an end": ("[door]", 'name = ""^"Office', QUOTE),
     "no opening quote": ("[door]", 'name = Office^"', QUOTE),
     "no closing bracket": ("[[schedule]]", 'times = ^["Mon 08:00-20:00"', BRACKET),
+    "a time without seconds": ("[[card]]", "valid_until = 2026-12-01 ^18:00", "write a time of day with seconds: 18:00:00"),
     "no comma": ("[[schedule]]", 'times = ["Mon 08:00-20:00"^ "Tue 08:00-20:00"]', "a comma is missing"),
     "no equals": ("[door]", '^name "Office"', "= is missing after the key"),
     "a key alone": ("[door]", "^name", "= is missing after the key"),
@@ -703,7 +705,6 @@ def test_invalid_toml_is_shown_with_a_caret_and_its_cure(table, typed, cure):
 
 #: Lines that only Python's parser explains; ^ is where it stopped.
 OTHERS = {
-    "a day and a time": ("[[card]]", "valid_from = 2026-12-01 ^08:00"),
     "no digit before a point": ("[reader]", "poll_s = ^.5"),
     "quotes inside of quotes": ("[door]", 'name = "the "^big" door"'),
     "a semicolon at the end": ("[door]", 'name = "Office"^;'),
@@ -933,7 +934,7 @@ def test_all_problems_are_reported_at_once():
         "signals.ready = '1x G': this signal must repeat (start with *)",
         f"schedule 1 (\"office\"), times 1 = 'Mon': {HOURS}",
         "card 1.holder: missing (who carries it)",
-        f"card 2 (\"Jo\").valid_until = '2026-12-01': {DATE} (last day, such as 2027-03-31)",
+        f"card 2 (\"Jo\").valid_until = '2026-12-01': {LIMIT} (last day, such as 2027-03-31)",
         "card 2 (\"Jo\").schedule = 'offise': no [[schedule]] has this name; did you mean 'office'?",
         "card 2 (\"Jo\").uid = '04:A1:B2:C3': also the UID of card 1",
         f"reader.device = 'udp:127.0.0.1': {NO_READER}",

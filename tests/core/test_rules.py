@@ -36,6 +36,7 @@ from tests.helpers.world import KEN, NOON, card_of, utc
 TODAY = NOON.date()  # Wednesday 2026-11-18
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
+WALL = NOON.replace(tzinfo=None)  # Tokyo's
 PHONE = Uid("08112233")
 
 
@@ -81,6 +82,14 @@ DECISIONS = {
     "its last instant":               ({"valid_until": TODAY}, {"at": NOON.replace(hour=0) + DAY - TICK}, Reason.GRANTED),
     "the instant after":              ({"valid_until": TODAY}, {"at": NOON.replace(hour=0) + DAY}, Reason.EXPIRED),
     "one day only":                   ({"valid_from": TODAY, "valid_until": TODAY}, {}, Reason.GRANTED),
+
+    "a time, from now on":            ({"valid_from": WALL}, {}, Reason.GRANTED),
+    "an instant too soon":            ({"valid_from": WALL + TICK}, {}, Reason.NOT_ACTIVE),
+    "a time, until now":              ({"valid_until": WALL}, {}, Reason.EXPIRED),
+    "the last instant of a time":     ({"valid_until": WALL + TICK}, {}, Reason.GRANTED),
+    "a time, in another zone":        ({"valid_until": WALL}, {"at": NOON.astimezone(UTC)}, Reason.GRANTED),
+    "the end of all days":            ({"valid_until": date.max}, {}, Reason.GRANTED),
+    "clock unset, a time":            ({"valid_until": WALL + DAY}, {"clock_set": False}, Reason.CLOCK_NOT_SET),
 
     "a pass from now on":             ({"starts": NOON}, {}, Reason.GRANTED),
     "a pass an instant too soon":     ({"starts": NOON + TICK}, {}, Reason.NOT_ACTIVE),

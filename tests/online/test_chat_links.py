@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 import doorpi
-from doorpi import Origin, Uid
+from doorpi import Origin, Uid, parse_limit
 from tests.fakes.telegram import NAME
 from tests.helpers.chat import KEN, STRANGER, ChatRoom, nothing_telling
 from tests.helpers.office import Said, verbs_on
@@ -59,13 +59,18 @@ def test_whoever_opens_the_link_is_on_the_list_and_enters(room, verb):
 
 def test_the_link_gives_its_limits(room, verb):
     said = verb(
-        "allow", "Jo Guest", "--chat", "--until", "2199-12-31", "--schedule", "never"
-    )
+        "allow", "Jo Guest", "--chat", "--schedule", "never",
+        "--from", "2026-01-01", "--until", "2199-12-31 18:00",
+    )  # fmt: skip
 
     room.hear(STRANGER, f"/start {code_in(said)}")
 
     card = room.stores.people.find(USER)
-    assert (card.valid_until, card.schedule) == (date(2199, 12, 31), "never")
+    assert (card.valid_until, card.schedule) == (
+        parse_limit("2199-12-31 18:00"),
+        "never",
+    )
+    assert card.valid_from == date(2026, 1, 1)
     assert card.source is Origin.DB
 
 

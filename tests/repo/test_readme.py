@@ -17,7 +17,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
@@ -225,6 +225,7 @@ def test_a_setting_that_is_shown_is_one(line):
     kinds |= {list} if tuple in kinds else set()
     kinds |= {str, dict} if doorpi.Secret in kinds else set()
     kinds |= {dict} if MappingProxyType in kinds else set()
+    kinds |= {date, datetime} if type(None) in kinds else set()
     assert type(value) in kinds or key == "cards"
 
 

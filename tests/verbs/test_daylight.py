@@ -94,6 +94,9 @@ def some_card(chance: random.Random, day: date) -> tuple[Credential, dict]:
     closed = frozenset(near() for _ in range(chance.choice([0, 0, 1])))
     schedule = Schedule(name="h", spans=tuple(spans), closed=closed)
     dates = sorted(near() for _ in range(2))
+    if chance.random() < 0.4:  # with a time of day
+        minute = chance.choice([30, 60, 119, 120, 137, 150, 180, 1435])
+        dates[1] = doorpi.begins_at(dates[1]) + minute * MINUTE
     card = Credential(
         uid=KEN,
         holder="Ken Sato",

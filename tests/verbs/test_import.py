@@ -333,7 +333,7 @@ def esp_rfid_of(uid: object = "25c2451b", *others: object, **changes: object) ->
     return json.dumps({"type": "esp-rfid-userbackup", "list": users})
 
 
-DATE = "expected a date such as 2026-12-31, without a time of day"
+DATE = "expected 2026-12-31, or a local time: 2026-12-31 18:00"
 SWITCH = "expected yes or no"
 UNIX = "expected a time in Unix seconds"
 RANDOM = doorpi.RANDOM_WORDS
@@ -506,7 +506,7 @@ def report(text: str, stored: list[Credential], *, whole: bool = False) -> list[
     listed = read_list(text, OWNER)
     known = {card.uid: replace(card, source=Origin.DB) for card in stored}
     changes = list_changes(listed, known, OWNER.cards, whole=whole)
-    return list(list_report(listed, changes, NOON.date()))
+    return list(list_report(listed, changes, NOON))
 
 
 def test_list_report_shows_each_kind_of_change():

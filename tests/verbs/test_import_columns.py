@@ -19,6 +19,7 @@ from doorpi import (
     format_uid,
     is_visible,
     parse_config,
+    parse_limit,
     read_list,
 )
 
@@ -116,9 +117,10 @@ def test_dates_of_spreadsheets_are_read(first, last):
     assert (card.valid_from, card.valid_until) == (date(2026, 1, 1), date(2026, 12, 31))
 
 
-A_DATE = "expected a date such as 2026-12-31, without a time of day"
+A_DATE = "expected 2026-12-31, or a local time: 2026-12-31 18:00"
 NO_DAYS = {
-    "a time of day": ("2026-12-31 08:00", A_DATE),
+    "a zone": ("2026-12-31 08:00Z", A_DATE),
+    "no time": ("2026-12-31 24:01", A_DATE),
     "a day of Excel": ("46387", A_DATE),
     "two days": ("03/04/2027", A_DATE),
     "no day": ("31.02.2027", A_DATE),
@@ -134,10 +136,12 @@ def test_ambiguous_or_invalid_dates_are_refused(cell, why):
     assert refused(text) == [f"Valid Until = {cell!r}: {why}"]
 
 
-def test_first_day_at_its_last_minute_is_refused():
-    text = table("name,from", "Ada,2026-12-31 23:59")
+def test_times_of_day_are_read():
+    text = table("name,from,until", "Ada,2026-12-31 8:00,2026-12-31T18:00:30.5")
+    (card,) = cards(text)
 
-    assert "time of day" in refused(text)[0]
+    assert card.valid_from == parse_limit("2026-12-31 08:00")
+    assert card.valid_until == parse_limit("2026-12-31 18:00:30")
 
 
 # -- numbers that are printed on cards

@@ -28,6 +28,7 @@ from doorpi import (
     Uid,
     main,
     parse_config,
+    parse_limit,
     parse_uid,
 )
 from tests.helpers.values import replace
@@ -261,6 +262,16 @@ STALE = {
         [],
         "2020-01-01 has passed: the card would never work; give a later --until",
     ),
+    "a time that is over": (
+        {},
+        ["--until", "2020-01-01 18:00"],
+        "2020-01-01 18:00 has passed: the card would never work; give a later --until",
+    ),
+    "an end at its beginning": (
+        {},
+        ["--from", "2199-01-01 18:00", "--until", "2199-01-01 18:00"],
+        "the card is valid from 2199-01-01 18:00, which is after 2199-01-01 18:00",
+    ),
     "a day before the first": (
         {"valid_from": date(2199, 1, 1)},
         ["--until", "2198-01-01"],
@@ -278,6 +289,55 @@ def test_allow_refuses_limits_that_would_keep_the_card_out(
 
     assert verb("allow", "Jo", "--uid", MIKA, *args) == (1, [], [words])
     assert list(store.people.cards()) == [card]
+
+
+def test_allow_with_times_of_day(verb, store, folder):
+    _, out, _ = verb(
+        "allow", "Mika", "--uid", MIKA,
+        "--from", "2198-12-01 09:30", "--until", "2199-12-31 18:00",
+    )  # fmt: skip
+
+    words = "always, from 2198-12-01 09:30, until 2199-12-31 18:00"
+    assert out == [f"Mika may enter with D3:C2:B1:A0: {words}"]
+    first, last = parse_limit("2198-12-01 09:30"), parse_limit("2199-12-31 18:00")
+    card = card_of(
+        MIKA, "Mika", source=Origin.DB, valid_from=first, valid_until=last
+    )  # fmt: skip
+    assert store.people.find(MIKA) == card
+    assert words in verb("people")[1][2]
+    for form in ("--json", "--toml"):  # an export brings the entry back as it was
+        list_file = folder / f"people{form}"
+        list_file.write_text("\n".join(verb("people", form)[1]))
+        store.people.change_cards([], [MIKA], doorpi_now())
+        verb("import", str(list_file))
+        assert store.people.find(MIKA) == card
+
+
+#: What is typed for --from and --until, and the limits.
+WHOLE_DAYS = {
+    ("2198-12-01 00:00", "2199-12-31 00:00"): (date(2198, 12, 1), date(2199, 12, 30)),
+    ("2198-12-01", "2199-12-31 23:59"): (date(2198, 12, 1), date(2199, 12, 31)),
+}
+
+
+@pytest.mark.parametrize("typed", WHOLE_DAYS)
+def test_times_that_mean_whole_days_are_days(verb, store, typed):
+    verb("allow", "Mika", "--uid", MIKA, "--from", typed[0], "--until", typed[1])
+
+    card = store.people.find(MIKA)
+    assert (card.valid_from, card.valid_until) == WHOLE_DAYS[typed]
+
+
+def test_a_program_that_knows_only_days_refuses_a_card_with_a_time(
+    verb, store, monkeypatch
+):
+    verb("allow", "Mika", "--uid", MIKA, "--until", "2199-12-31 18:00")
+
+    monkeypatch.setitem(doorpi.CARD_VALUES, "valid_until", doorpi._day)  # an older one
+    card = store.people.find(MIKA)
+
+    assert not card.enabled
+    assert card.refused
 
 
 def test_a_card_for_one_day_may_be_for_today(verb, store):

@@ -29,6 +29,7 @@ from doorpi import (
     in_one_sentence,
     main,
     next_turn,
+    parse_limit,
     parse_span,
     time_at,
 )
@@ -187,6 +188,18 @@ SENTENCES = {
     "a pass that has not begun": (
         {"starts": NOON + timedelta(minutes=1)}, {},
         f"{DENIED}: not-active, it begins on Wed 2026-11-18 at 12:01; next possible on Wed 2026-11-18 at 12:01.",
+    ),
+    "a time that comes": (
+        {"valid_from": parse_limit("2026-11-18 12:01")}, {},
+        f"{DENIED}: not-active, it begins on Wed 2026-11-18 at 12:01; next possible on Wed 2026-11-18 at 12:01.",
+    ),
+    "a time that ends": (
+        {"valid_until": parse_limit("2026-11-18 12:01:30")}, {},
+        f"{KEN_IS} let in now: granted, until Wed 2026-11-18 at 12:01:30 (its end).",
+    ),
+    "a time that ended": (
+        {"valid_until": parse_limit("2026-11-18 11:59")}, {},
+        f"{DENIED}: expired, it ended on Wed 2026-11-18 at 11:59; until you change that.",
     ),
     "a pass that ends": (
         {"ends": NOON + timedelta(minutes=1)}, {},
