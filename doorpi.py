@@ -3617,7 +3617,8 @@ class EventLog(Protocol):
     def begin(self, event: Event, notes: Notes = NO_NOTES) -> int: ...
     # Add the outcome of an event with the id from ``begin``.
     def finish(self, event: Event, notes: Notes = NO_NOTES) -> None: ...
-    def record(self, event: Event) -> None: ...  # store one that moves no lock
+    # Store an event that has ended, with its outcome.
+    def record(self, event: Event, notes: Notes = NO_NOTES) -> None: ...
     def keep(self, notes: Notes) -> None: ...  # store notes without an event
     def recall(self, name: str) -> str | None: ...  # read a note, of any process
     # Mark the events that earlier processes left unfinished as interrupted, except the
@@ -5040,14 +5041,12 @@ class Passage:
         if self._used_pass and result not in (*MOVED, Result.INTERRUPTED):
             self._keeper.people.free_pass(self._used_pass)
         waited_s = self._keeper.clock.monotonic() - self.request.arrived
-        # Without an id nothing was sent, or the disk failed then.
         self.event = self.event._replace(
-            id=self.event.id or events.begin(self.event),
-            result=result, latency_ms=round(waited_s * 1000), detail=detail,
-        )  # fmt: skip
+            result=result, latency_ms=round(waited_s * 1000), detail=detail
+        )
         log.info("%s", describe(self.event))
-        if self.event.id:
-            events.finish(self.event, notes)
+        # Without an id nothing was sent, or the disk failed then.
+        (events.finish if self.event.id else events.record)(self.event, notes)
 
 
 class Door:
@@ -7171,23 +7170,19 @@ class SqliteEvents(SqliteFile):
     page = 500
 
     def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
-        values = (
-            utc_text(event.at), event.uid, event.holder, event.reason, event.command,
-            event.source, event.point, event.request, printable(event.note, 600),
-        )  # fmt: skip
         with self._noting(notes) as db:
-            return _append(db, "events", values)
+            return _begin(db, event)
 
     def finish(self, event: Event, notes: Notes = NO_NOTES) -> None:
-        result = event.result or ""  # none: nothing was to be moved
-        values = event.id, result, event.latency_ms, printable(event.detail)
         with self._noting(notes) as db:
             ended = db.execute("SELECT 1 FROM outcomes WHERE event = ?", (event.id,))
             if not ended.fetchone():  # else it was closed as interrupted meanwhile
-                _append(db, "outcomes", values)
+                _finish(db, event)
 
-    def record(self, event: Event) -> None:
-        self.finish(event._replace(id=self.begin(event)))
+    def record(self, event: Event, notes: Notes = NO_NOTES) -> None:
+        """In one transaction: whoever reads the log sees no event without its end."""
+        with self._noting(notes) as db:
+            _finish(db, event._replace(id=_begin(db, event)))
 
     def keep(self, notes: Notes) -> None:
         with self._noting(notes):
@@ -7380,6 +7375,20 @@ def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int
     db.execute(insert, (*row, linked))
     db.execute(CHAIN_UPDATE, (table, number, linked))
     return number
+
+
+def _begin(db: sqlite3.Connection, event: Event) -> int:
+    values = (
+        utc_text(event.at), event.uid, event.holder, event.reason, event.command,
+        event.source, event.point, event.request, printable(event.note, 600),
+    )  # fmt: skip
+    return _append(db, "events", values)
+
+
+def _finish(db: sqlite3.Connection, event: Event) -> None:
+    result = event.result or ""  # none: nothing was to be moved
+    values = event.id, result, event.latency_ms, printable(event.detail)
+    _append(db, "outcomes", values)
 
 
 def _broken_link(db: sqlite3.Connection, table: str) -> str | None:

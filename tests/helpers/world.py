@@ -314,8 +314,8 @@ class FakeStore:
         self.keep(notes)
         self.events[event.id] = event
 
-    def record(self, event: Event) -> None:
-        self.finish(replace(event, id=self.begin(event)))
+    def record(self, event: Event, notes: Notes = NO_NOTES) -> None:
+        self.finish(replace(event, id=self.begin(event)), notes)
 
     def keep(self, notes: Notes) -> None:
         self._check()

@@ -207,6 +207,22 @@ def test_event_of_a_killed_verb_is_closed_later(store, by_hand):
     assert store.events.close_interrupted() == 2
 
 
+def test_no_reader_sees_an_event_that_moved_nothing_without_its_end(store):
+    """Whoever follows the log would take it for one that ended without a result."""
+    seen, reader = set(), doorpi.SqliteEvents(store.events.path)
+    store.events.begin(INTENT)
+
+    def look(statement: str) -> None:
+        seen.update((event.id, event.result) for event in reader.read(after_id=1))
+
+    store.events._connection().set_trace_callback(look)
+    store.events.record(replace(INTENT, command=None, result=Result.UNKNOWN_STATE))
+    look("")
+    reader.close()
+
+    assert seen == {(2, Result.UNKNOWN_STATE)}
+
+
 def test_event_that_ends_after_it_was_closed_keeps_its_notes(store):
     """A process that stood still for long, or a clock that jumped meanwhile."""
     begun = replace(INTENT, id=store.events.begin(INTENT))
