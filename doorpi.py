@@ -39,13 +39,13 @@ Map:
      2 Rules                    13 The log                  24 Cobot
      3 Signals                  14 People                   25 Chat
      4 Settings                 15 Readers                  26 MQTT
-     5 The settings file        16 Secure cards             27 Pictures
-     6 Edits                    17 Other sources            28 Doctor
-     7 Ports                    18 The Pi                   29 Wiring
-     8 Moving a lock            19 Authorities              30 Verbs
-     9 The door                 20 Why                      31 Verbs of the list
-    10 HTTP                     21 The owner's tools        32 Command line
-    11 Locks                    22 Lists from elsewhere
+     5 The settings file        16 Secure cards             27 The published list
+     6 Edits                    17 Other sources            28 Pictures
+     7 Ports                    18 The Pi                   29 Doctor
+     8 Moving a lock            19 Authorities              30 Wiring
+     9 The door                 20 Why                      31 Verbs
+    10 HTTP                     21 The owner's tools        32 Verbs of the list
+    11 Locks                    22 Lists from elsewhere     33 Command line
 
 A section uses only names of its own and of earlier sections.  The first ones, up to
 Edits, use no clock, disk, network or environment.  A test checks both.
@@ -7692,9 +7692,12 @@ class SyncedPeople(SqliteFile):
         """Delete the lists of tables that are no longer in the settings."""
         for (source,) in self._query("SELECT source FROM sources"):
             if source not in sources:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM members WHERE source = ?", (source,))
-                    db.execute("DELETE FROM sources WHERE source = ?", (source,))
+                self.forget(source)
+
+    def forget(self, source: str) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM members WHERE source = ?", (source,))
+            db.execute("DELETE FROM sources WHERE source = ?", (source,))
 
     def _confirm(
         self,
@@ -13460,18 +13463,33 @@ class ListRefused(Unavailable):
 
 class Roster:
     """The synced people of one table of the settings, ``place``.  A list that lost many
-    people is refused until the owner accepts it (`doorpi online --accept`)."""
+    people is refused until the owner accepts it (`doorpi online --accept`).  One that
+    is valid for ever, ``trust_for_s`` None, can be taken before the clock is set."""
 
-    def __init__(self, place: str, context: Context, trust_for_s: float) -> None:
-        self._place, self._context = place, context
-        self._trust = timedelta(seconds=trust_for_s)
+    def __init__(self, place: str, context: Context, trust_for_s: float | None) -> None:
+        self._place, self._context, self._trust_for_s = place, context, trust_for_s
+
+    def _times(self) -> tuple[datetime, datetime | None]:
+        """Now, and until when the list is valid.  Raises: Unavailable."""
+        if self._trust_for_s is None:
+            return self._context.clock.now(), None
+        at = self._context.now()
+        return at, at + timedelta(seconds=self._trust_for_s)
 
     def take(
-        self, cards: Sequence[Credential], *, keeps_missing_once: bool = False
+        self,
+        cards: Sequence[Credential],
+        *,
+        keeps_missing_once: bool = False,
+        is_forced: bool = False,
+        about: str = "",
+        **more: str,
     ) -> None:
-        """Replace the list in force, and log what changes.  Raises: ListRefused."""
+        """Replace the list in force, and log what changes.  The owner has accepted one
+        that ``is_forced``; one with words ``about`` it is logged in any case; ``more``
+        is stored with it.  Raises: ListRefused, Unavailable, StoreError."""
         synced, notes = self._context.synced, self._context.store
-        at = self._context.now()
+        at, until = self._times()
         before = {card.uid: card for card in synced.cards(self._place)}
         now = {card.uid: card for card in cards}
         known = "\n".join(sorted(now)).encode()
@@ -13481,23 +13499,22 @@ class Roster:
             for each in (before, now)
         ]
         why = list_refusal(before.keys(), now.keys()) or list_refusal(*plans)
-        if why and notes.recall(f"accepted {self._place}") != mark:
+        is_forced = is_forced or notes.recall(f"accepted {self._place}") == mark
+        if why and not is_forced:
             notes.keep(f"refused {self._place}", mark)
             how = "to take it: doorpi online --accept"
             raise ListRefused(f"the new list was refused: {why}; {how}")
         synced.replace(
-            self._place, cards, at, at + self._trust,
-            keeps_missing_once=keeps_missing_once,
-        )  # fmt: skip
+            self._place, cards, at, until, keeps_missing_once=keeps_missing_once, **more
+        )
         used = f"refused {self._place}", f"accepted {self._place}"
         notes.change(dict.fromkeys(used))
         after = {card.uid: card for card in synced.cards(self._place)}
-        self._log(before, after, at)
+        self._log(before, after, at, about)
 
     def confirm(self) -> None:
         """The list in force was read again, unchanged."""
-        at = self._context.now()
-        self._context.synced.confirm(self._place, at, at + self._trust)
+        self._context.synced.confirm(self._place, *self._times())
 
     def is_accepted(self) -> bool:
         """Whether the owner has accepted the list that was refused last."""
@@ -13510,6 +13527,7 @@ class Roster:
         before: Mapping[Uid, Credential],
         after: Mapping[Uid, Credential],
         at: datetime,
+        about: str,
     ) -> None:
         """One event about everybody who was added, changed or removed."""
         added = [after[uid] for uid in after.keys() - before.keys()]
@@ -13519,9 +13537,12 @@ class Roster:
             {uid: _entry(each[uid]) for uid in both} for each in (before, after)
         )
         changed = [after[uid] for uid in both if old[uid] != new[uid]]
-        if people := [*added, *changed, *removed]:
-            words = f"{len(added):,} added, {len(changed):,} changed,"
-            words += f" {len(removed):,} removed: {_names(p.holder for p in people)}"
+        people = [*added, *changed, *removed]
+        if people or about:
+            words = f"{about}: " * bool(about)
+            words += f"{len(added):,} added, {len(changed):,} changed,"
+            words += f" {len(removed):,} removed"
+            words += f": {_names(p.holder for p in people)}" * bool(people)
             source = self._place.partition(" ")[0]
             event = change_event(at, Change.SYNC, source, words, people)
             self._context.events.record(event)
@@ -13532,6 +13553,21 @@ def _entry(card: Credential) -> object:
     """The part of an entry whose changes are logged: not each new booking or pass."""
     member = card.membership
     return card._replace(membership=None), member and (member.plan, member.refusal)
+
+
+def signer(content: bytes, signature: bytes, keys: str) -> str:
+    """The one of the Ed25519 ``keys`` (base64, with spaces in between) that has signed
+    ``content``; "" if none has."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    for key in keys.split():
+        with contextlib.suppress(InvalidSignature, ValueError):
+            public = base64.b64decode(key, validate=True)
+            made = ed25519.Ed25519PublicKey.from_public_bytes(public)
+            made.verify(signature, content)
+            return key
+    return ""
 
 
 class ListReader:
@@ -13613,19 +13649,13 @@ class ListReader:
     def _verify(self, content: bytes) -> None:
         """Raises: Unavailable unless URL.sig has the list's Ed25519 signature: 64
         bytes, as they are or in base64."""
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-
         signature = self._get(self._signature_path, {}).body
-        try:
-            key = base64.b64decode(self._table.list_key, validate=True)
+        with contextlib.suppress(ValueError):
             if len(signature) != 64:
                 lines = signature.split()
                 signature = base64.b64decode(b"".join(lines), validate=True)
-            public = ed25519.Ed25519PublicKey.from_public_bytes(key)
-            public.verify(signature, content)
-        except (InvalidSignature, ValueError):
-            raise Unavailable("the list is not signed with its list_key") from None
+        if not signer(content, signature, self._table.list_key):
+            raise Unavailable("the list is not signed with its list_key")
 
     def _cards(self, listed: CardList) -> Iterator[Credential]:
         """The people on it.  A list elsewhere cannot make master cards."""
@@ -15313,7 +15343,316 @@ class Presence(MqttPart):
 
 
 ################################################################################
-# 27. Pictures -- the legend and the chart as SVG
+# 27. The published list -- one list for many doors, signed for each of them
+################################################################################
+
+# `doorpi publish` signs for each door the people who may enter there, and the broker
+# keeps these lists.  A door takes its list once it is whole, and decides by it without
+# the broker.
+#
+# A list is JSON, {"cards": [...], "schedules": {...}}, packed by zlib and cut into
+# parts.  A message of the topic list/PART is PART_MAGIC; an Ed25519 signature of the
+# magic, the head and the chunk's SHA-256; the head, a line of JSON; and the chunk.
+# Every part has the head, so parts may come in any order.
+
+PART_MAGIC, SIGNATURE_BYTES = b"DPL1", 64
+#: Of a message.  mosquitto 2.1 takes 2 MB, EMQX 1 MB, AWS IoT 128 kB.
+PART_BYTES = 96 * 1024
+CHUNK_BYTES = PART_BYTES - 1024
+MOST_PARTS = 200  # more would not be a list of LIST_BYTES
+LIST_KEY = "list.key"
+AHEAD_S = 86_400.0  # a list from further ahead of the clock is refused
+
+
+class ListHead(SimpleNamespace):
+    """What every part says of its list."""
+
+    site: str
+    door: str
+    version: int  # Unix seconds of its publishing, or more: it only grows
+    issued: int  # Unix seconds
+    shrink: bool  # its owner knows that it lacks many people
+    parts: int
+    part: int  # from 1
+    sha256: str  # of all chunks, in hex
+
+    @property
+    def day(self) -> str:
+        return f"{datetime.fromtimestamp(self.version).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+HEAD_TYPES = {
+    "site": str, "door": str, "version": int, "issued": int, "shrink": bool,
+    "parts": int, "part": int, "sha256": str,
+}  # fmt: skip
+
+
+def packed(document: Mapping[str, Any]) -> bytes:
+    """A list as it is cut into chunks."""
+    import zlib
+
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return zlib.compress(text.encode(), 9)
+
+
+def unpacked(whole: bytes) -> Any:
+    """What was ``packed``.  Raises: ListError."""
+    import zlib
+
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(whole, LIST_BYTES + 1)  # it may be a zip bomb
+        if len(text) > LIST_BYTES:
+            raise ListError(f"it is longer than {LIST_BYTES / 1e6:.0f} MB")
+        if not inflater.eof or inflater.unused_data:
+            raise ListError("its end is missing, or is not its end")
+        return json.loads(text)
+    except (zlib.error, ValueError, RecursionError) as error:
+        if isinstance(error, ListError):
+            raise
+        raise ListError(f"it cannot be unpacked: {error}") from None
+
+
+def signed_parts(whole: bytes, key: Any, **head: Any) -> Iterator[bytes]:
+    """The messages of a list, signed with ``key`` (an Ed25519PrivateKey)."""
+    head |= {"sha256": hashlib.sha256(whole).hexdigest()}
+    starts = range(0, len(whole), CHUNK_BYTES)
+    for number, start in enumerate(starts, 1):
+        chunk = whole[start : start + CHUNK_BYTES]
+        said = {**head, "parts": len(starts), "part": number}
+        line = json.dumps(said).encode() + b"\n"
+        yield PART_MAGIC + key.sign(_signed_of(line, chunk)) + line + chunk
+
+
+def _signed_of(line: bytes, chunk: bytes) -> bytes:
+    return PART_MAGIC + line + hashlib.sha256(chunk).digest()
+
+
+def read_part(message: bytes, keys: str) -> tuple[ListHead, str, bytes]:
+    """The head, the key of ``keys`` with which it is signed, and the chunk.  Raises:
+    ListError."""
+    if len(message) > PART_BYTES:
+        raise ListError(f"a part has {len(message):,} bytes, more than {PART_BYTES:,}")
+    begins = len(PART_MAGIC) + SIGNATURE_BYTES
+    signature = message[len(PART_MAGIC) : begins]
+    line, end, chunk = message[begins:].partition(b"\n")
+    key = signer(_signed_of(line + end, chunk), signature, keys)
+    if not (message.startswith(PART_MAGIC) and key):
+        raise ListError("it is not signed with the list_key of this door")
+    head = ListHead(**json.loads(line))
+    if {name: type(value) for name, value in vars(head).items()} != HEAD_TYPES:
+        raise ListError("it needs a newer version of DoorPi")
+    is_number = 1 <= head.part <= head.parts <= MOST_PARTS
+    if not (is_number and 0 < head.version < 2**35 and 0 < head.issued < 2**35):
+        raise ListError(f"part {head.part} of {head.parts} makes no sense")
+    return head, key, chunk
+
+
+def listed_people(document: Any) -> Config:
+    """The people and the schedules of a list.  Raises: ListError if they cannot be
+    used; an entry that only a newer version understands admits nobody."""
+    try:
+        schedules = schedules_from(json.dumps(document["schedules"]))
+        cards = {}
+        for entry in document["cards"]:
+            uid = re.fullmatch(LISTED, entry["uid"])[0]  # type: ignore[index]
+            row = {"enabled": True, "role": Role.HOLDER, **entry}
+            cards[Uid(uid)] = card = _credential(Uid(uid), row)
+            if card.schedule and card.schedule not in schedules:
+                words = f"{card_name(card)} has a schedule that it lacks"
+                raise ListError(f"{words}: {printable(card.schedule)}")
+            if card.role is not Role.HOLDER:
+                raise ListError(f"{card_name(card)} is a master card on it")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ListError):
+            raise
+        raise ListError(f"it cannot be read: {type(error).__name__}") from None
+    return Config(cards=cards, schedules=schedules)
+
+
+def document_of(people: Config) -> dict[str, Any]:
+    """The list as JSON has it, with the schedules that somebody needs."""
+    usual = {"enabled": True, "proof": "", "generation": 1}
+    names = "enabled", "valid_from", "valid_until", "schedule", "proof", "generation"
+    cards = [
+        {"uid": card.uid, "holder": card.holder, **_unusual(card, names, usual)}
+        for card in sorted(people.cards.values(), key=attrgetter("holder", "uid"))
+    ]
+    for card in cards:
+        card |= {k: str(card[k]) for k in ("valid_from", "valid_until") if k in card}
+    needed = sorted({card["schedule"] for card in cards if "schedule" in card})
+    schedules = {
+        name: {
+            "times": [*people.schedules[name].words],
+            "closed": sorted(map(str, people.schedules[name].closed)),
+        }
+        for name in needed
+    }
+    return {"cards": cards, "schedules": schedules}
+
+
+class PublishedList(MqttPart):
+    """Takes the list that is published for this door.  A complete one is put in force
+    on a thread of its own, as a long one takes a slow Pi longer than the broker waits
+    for a sign of life."""
+
+    confirm_s = 3600.0  # the list in force is confirmed so often while the link is up
+    patience_s = 30.0  # until missing parts are reported
+    retry_s = 60.0  # after trouble with the disk or the clock
+    count_s = 10.0  # between two counts of cards
+    busy_s, idle_s = 0.2, 1.0
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._context, table = link, link.context, link.table
+        self._now = link.context.clock.monotonic
+        self.filters = {f"{link.root}/list/+": True} if table.list_key else {}
+        trust_s = table.trust_for_days * 86_400.0 or None
+        self._roster = Roster(link.name, link.context, trust_s)
+        #: The newest list that is not in force: its head, mark and chunks; and whether
+        #: it was refused, and when to try again.
+        self._new: SimpleNamespace | None = None
+        self._taking: tuple[Job[None], SimpleNamespace] | None = None
+        self._confirm_at, self._counted_at = inf, -inf
+        self._counts = dict[str, object]()
+
+    def up(self) -> None:
+        self._confirm_at = inf  # until the broker shows the list in force again
+
+    def hear(self, message: MqttMessage) -> None:
+        if not message.payload:  # it was removed from the broker
+            return
+        try:
+            head, key, chunk = read_part(message.payload, self._link.table.list_key)
+            mark = f"{head.version} {head.sha256} {key}"
+            self._check(head, message.topic.rpartition("/")[2])
+            if self._is_news(head, mark):
+                self._collect(head, mark, chunk)
+        except ListError as error:
+            self._refuse(error)
+        self.due = self._now() + self.step()
+
+    def health(self) -> dict[str, object]:
+        """The list in force, how many cards it and the door's own list let in, and why
+        a newer one was refused."""
+        synced, place = self._context.synced, self._link.name
+        if self._now() >= self._counted_at + self.count_s:
+            self._counted_at, mark = self._now(), synced.mark_of(place)
+            self._counts = {
+                "version": int(mark.split()[0]) if mark else None,
+                "cards": synced.count(place),
+                "local": self._context.people.count(),
+            }
+        return {**self._counts, "error": self.trouble}
+
+    def _refuse(self, why: object) -> None:
+        self.trouble = printable(f"a published list was refused: {why}")
+
+    def _check(self, head: ListHead, number: str) -> None:
+        """Raises: ListError unless it is a list for this door, now."""
+        table, clock = self._link.table, self._context.clock
+        if (head.site, head.door) != (table.site, table.door):
+            raise ListError(f"it is the one of {head.site}/{head.door}")
+        if number != str(head.part):
+            raise ListError(f"its part {head.part} has the topic of part {number}")
+        if clock.is_set() and head.issued > clock.now().timestamp() + AHEAD_S:
+            words = f"it is of {head.day}, and here it is {clock.now():%Y-%m-%d %H:%M}"
+            raise ListError(f"{words}: which clock is wrong?")
+
+    def _is_news(self, head: ListHead, mark: str) -> bool:
+        """False for the list in force.  Raises: ListError, StoreError."""
+        place, keys = self._link.name, self._link.table.list_key.split()
+        in_force = self._context.synced.mark_of(place)
+        # If synced.db was lost, an older list must not take its place.
+        marks = [in_force, self._context.store.recall(f"published {place}") or ""]
+        # Whoever had a key that is trusted no more could choose any version.
+        marks = [each for each in marks if each and each.split()[2] in keys]
+        if mark == in_force:
+            self._new, self.trouble = None, ""
+            if self._confirm_at == inf:
+                self._confirm_at = self._now()
+            return False
+        marks += [self._new.mark] if self._new else []
+        newest = max((int(each.split()[0]) for each in marks), default=0)
+        if head.version < newest and head.part == 1:  # others may be left over
+            words = f"it is of {head.day}, and there is a newer one"
+            raise ListError(f"{words}: was a clock behind when it was published?")
+        if head.version == newest and mark not in marks:
+            words = f"there are two different ones of {head.day}"
+            raise ListError(f"{words}: is its key on two computers?")
+        return head.version >= newest
+
+    def _collect(self, head: ListHead, mark: str, chunk: bytes) -> None:
+        if not self._new or self._new.mark != mark:
+            self._new = SimpleNamespace(
+                head=head, mark=mark, chunks={}, is_refused=False, retry_at=-inf,
+                since=self._now(),
+            )  # fmt: skip
+        self._new.chunks[head.part] = chunk
+
+    def step(self) -> float:
+        if not self.filters and self._context.synced.mark_of(self._link.name):
+            why = "list_key was removed"
+            self._roster.take([], is_forced=True, about=why, mark="", hours="{}")
+        if self._now() >= self._confirm_at:
+            self._roster.confirm()
+            self._confirm_at = self._now() + self.confirm_s
+        if self._taking and self._taking[0].done:
+            (job, taken), self._taking = self._taking, None
+            self._finish(job, taken)
+        if self._new and not self._taking:
+            self._begin(self._new)
+        return self.busy_s if self._taking else self.idle_s
+
+    def _begin(self, new: SimpleNamespace) -> None:
+        """Put the new list in force, if it is whole and was not refused."""
+        now, count, parts = self._now(), len(new.chunks), new.head.parts
+        if count < parts:
+            if now >= new.since + self.patience_s and not self.trouble:
+                words = f"{count} of {parts} parts have arrived"
+                self.trouble = f"of the published list of {new.head.day}, {words}"
+        elif now >= new.retry_at or (new.is_refused and self._roster.is_accepted()):
+            new.retry_at, new.is_refused = now + self.retry_s, False
+            self._taking = job, _ = Job[None](), new
+            take = functools.partial(self._put_in_force, new)
+            start_thread(lambda: cast(None, job.run(take)), "list")
+
+    def _finish(self, job: Job[None], taken: SimpleNamespace) -> None:
+        self._counted_at = -inf
+        try:
+            job.result()
+        except (ListError, StoreError, Unavailable) as error:
+            taken.is_refused = isinstance(error, ListRefused)
+            if taken.is_refused or isinstance(error, ListError):
+                taken.retry_at = inf
+            self._refuse(error)
+            return
+        self._new, self.trouble = None if self._new is taken else self._new, ""
+        self._confirm_at = self._now() + self.confirm_s
+
+    def _put_in_force(self, new: SimpleNamespace) -> None:
+        """Raises: ListError, Unavailable, StoreError."""
+        head, whole = new.head, b"".join(new.chunks[n] for n in sorted(new.chunks))
+        if hashlib.sha256(whole).hexdigest() != head.sha256:
+            raise ListError("its parts do not belong together")
+        document = unpacked(whole)
+        cards = [*listed_people(document).cards.values()]
+        if not cards and not head.shrink:
+            raise ListError("it is empty")
+        self._roster.take(
+            cards, is_forced=head.shrink, about=f"list of {head.day}", mark=new.mark,
+            hours=json.dumps(document["schedules"]),
+        )  # fmt: skip
+        self._context.store.keep(f"published {self._link.name}", new.mark)
+
+
+def list_health(link: MqttLink) -> dict[str, object]:
+    """What ``health`` says of the published list."""
+    parts = (part for part in link.parts if isinstance(part, PublishedList))
+    return next((part.health() for part in parts), {})
+
+
+################################################################################
+# 28. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -15699,7 +16038,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 28. Doctor -- tries everything that the settings name
+# 29. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -16564,7 +16903,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 29. Wiring -- the door and its parts, made as the settings say
+# 30. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -16671,7 +17010,7 @@ make_settings = functools.partial(
 
 
 #: What uses the link to a broker.
-MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (Presence,)
+MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (Presence, PublishedList)
 
 #: What makes the services of a table of `doorpi online`, by the table's type.
 SERVICES: Makers = {
@@ -16684,7 +17023,7 @@ SERVICES: Makers = {
 
 
 ################################################################################
-# 30. Verbs -- one cmd_* each
+# 31. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -17297,7 +17636,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 31. Verbs of the list -- people, keys, guest passes, backups
+# 32. Verbs of the list -- people, keys, guest passes, backups
 ################################################################################
 
 
@@ -17753,7 +18092,7 @@ def _log_change(
 
 
 ################################################################################
-# 32. Command line -- the verbs and their arguments
+# 33. Command line -- the verbs and their arguments
 ################################################################################
 
 

@@ -43,6 +43,7 @@ TITLES = (
     "Cobot",
     "Chat",
     "MQTT",
+    "The published list",
     "Pictures",
     "Doctor",
     "Wiring",
