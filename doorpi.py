@@ -4393,6 +4393,7 @@ class Display:
         self.under_way: dict[object, Signal] = {}  # the requests without a result
         self.standing_shown: Signal | None = None
         self._published: dict[Signal | str, str] | None = None
+        self._signs_of_life = Every(15.0)
 
     @property
     def standing(self) -> Signal:
@@ -4437,8 +4438,10 @@ class Display:
         self.report_status()
 
     def publish(self) -> None:
-        """For idle moments: leave the troubles to other processes if they changed."""
-        if self.troubles != self._published:
+        """For idle moments: leave the troubles to other processes, if they changed, and
+        a sign of life."""
+        is_due = self._signs_of_life.is_due(self._clock.monotonic())
+        if is_due or self.troubles != self._published:
             self._published = dict(self.troubles)
             self._keeper.equipment.publish(self._published)
 
@@ -9519,24 +9522,48 @@ def inbox_to_make(state_dir: Path) -> Path:
     return next((file for file in files if os.access(file.parent, os.W_OK)), files[-1])
 
 
-def publish_troubles(state_dir: Path, troubles: Mapping[str, str]) -> None:
-    """Put what is wrong with the door into a file beside its inbox; what cannot be
-    written is not."""
+#: Without a sign of life for so long, a door that holds its directory hangs.
+LIFELESS_S = 60.0
+
+
+def publish_troubles(
+    state_dir: Path, started: float, troubles: Mapping[str, str]
+) -> None:
+    """Put what is wrong with the door, and since when it runs (monotonic), into a file
+    beside its inbox; what cannot be written is not.  The file's time is the door's sign
+    of life: it is monotonic, for no change of the clock to look like one."""
+    text = json.dumps({"started": started, "troubles": troubles})
     with contextlib.suppress(OSError):
         path = inbox_to_make(state_dir).with_name("troubles.json")
-        write_whole(path, json.dumps(troubles))
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_whole(path, text)
+        now = time.monotonic()
+        os.utime(path, (now, now))
 
 
-def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
-    """What is wrong with the door, in words; None while none works there."""
+def _published(state_dir: Path) -> dict[str, Any] | None:
+    """What the running door has left there; None while none works."""
     if not is_running(state_dir):
         return None
     for inbox in inbox_files(state_dir):
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(inbox.with_name("troubles.json").read_text("utf-8"))
-            if isinstance(found, dict):
-                return {str(name): str(words) for name, words in found.items()}
+            path = inbox.with_name("troubles.json")
+            found = json.loads(path.read_text("utf-8"))
+            if isinstance(found, dict) and "started" in found:
+                age_s = time.monotonic() - path.stat().st_mtime
+                return found if 0.0 <= age_s < LIFELESS_S else None
     return {}
+
+
+def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
+    """What is wrong with the door, in words; None while none works there."""
+    found = _published(state_dir)
+    return None if found is None else dict(found.get("troubles", {}))
+
+
+def door_started(state_dir: Path) -> float | None:
+    """Since when the running door works (monotonic); None if that is not known."""
+    return (_published(state_dir) or {}).get("started")
 
 
 def look_up_folder(state_dir: Path) -> Path:
@@ -12916,6 +12943,8 @@ class Context(SimpleNamespace):
     ask: Callable[[AccessRequest], Answer | None]
     #: What is wrong with the door, as ``published_troubles`` says it.
     troubles: Callable[[], Mapping[str, str] | None]
+    #: Since when it runs (monotonic); None if that is not known.
+    started: Callable[[], float | None]
 
     def now(self) -> datetime:
         """Raises: Unavailable while the clock is not set: people would be trusted too
@@ -16921,7 +16950,7 @@ def build(
         authorities=all_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
-        publish=functools.partial(publish_troubles, folder),
+        publish=functools.partial(publish_troubles, folder, clock.monotonic()),
         new_order=Order,
     )
     keeper = Doorkeeper(
@@ -17142,6 +17171,7 @@ def cmd_online(args: argparse.Namespace) -> int:
             config=config, clock=clock, store=own, people=store.people, synced=synced,
             events=store.events, ask=functools.partial(ask_door, folder, clock),
             troubles=functools.partial(published_troubles, folder),
+            started=functools.partial(door_started, folder),
         )  # fmt: skip
         online = Online(context, Systemd(os.environ, clock), SERVICES)
         watch = FileWatch(clock, [path])

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+import doorpi
 from doorpi import (
     Busy,
     Command,
@@ -160,10 +161,21 @@ def test_troubles_are_published_when_they_change_and_nobody_waits(world):
         door.step()
 
     result_at = world.lights.shown[1][0]
-    quiet, lost = published
+    quiet, lost, *_ = published
     assert quiet[1] == {}
     assert quiet[0] > result_at + Door.quiet_s
     assert list(lost[1]) == [Signal.READER_LOST]
+
+
+def test_a_door_without_troubles_gives_a_sign_of_life_all_the_same(world):
+    published, door = [], world.door()
+    world.equipment.publish = lambda troubles: published.append(world.clock.t)
+
+    while len(published) < 5:
+        door.step()
+
+    pauses = [late - early for early, late in pairwise(published)]
+    assert all(10.0 < pause < doorpi.LIFELESS_S / 2 for pause in pauses)
 
 
 def test_event_latency_runs_from_card_to_result(world):

@@ -333,7 +333,7 @@ def test_doctor_tells_how_proofs_went(path, store):
 @pytest.mark.usefixtures("keys")
 def test_why_knows_that_the_running_door_has_another_key(store, verb):
     folder = store.events.path.parent
-    doorpi.publish_troubles(folder, {"door-key": "another key"})
+    doorpi.publish_troubles(folder, 0.0, {"door-key": "another key"})
 
     assert "granted" in verb("why", KEN).out[0]
     with doorpi.only_door(folder):
