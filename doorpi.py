@@ -626,6 +626,7 @@ class Change(enum.StrEnum):
     IMPORT = "import"
     EDIT = "edit"
     SYNC = "sync"
+    FORGET = "forget"  # a name was taken out of old rows
     LOCKDOWN_ON = "lockdown-on"
     LOCKDOWN_OFF = "lockdown-off"
     # As the door contact says; the source of these events is "door":
@@ -635,6 +636,10 @@ class Change(enum.StrEnum):
 
 
 ALARMS = (Change.FORCED_OPEN, Change.HELD_OPEN)
+
+
+#: What stands in place of a name that was forgotten.
+FORGOTTEN = "(forgotten)"
 
 
 class Verdict(NamedTuple):
@@ -6912,6 +6917,60 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
+class Redaction:
+    """Takes a name out of texts: whole words only, in any case and spacing, also as
+    JSON has it, or cut off ("Ken Sa...").  ``names`` are its spellings; ``others`` are
+    people whose names contain it, which stay; ``also`` goes too, such as numbers of
+    cards."""
+
+    def __init__(
+        self, names: Collection[str], others: Collection[str], also: Collection[str]
+    ) -> None:
+        forms = {each for name in names for each in (name, folded(name))}
+        for form in (printable, _in_json, _in_json):  # there is JSON within JSON
+            forms |= set(map(form, forms))
+        ways = sorted(forms, key=len, reverse=True)
+        whole = [r"\s+".join(map(re.escape, each.split())) for each in ways]
+        cut = [re.escape(each[:n]) for each in ways for n in range(len(each), 1, -1)]
+        whole += [rf"(?:{'|'.join(cut)})\.\.\.", *map(re.escape, also)]
+        kept = "|".join(map(re.escape, [*others, *map(_in_json, others)])) or r"(?!)"
+        pattern = rf"(?<!\w)(?:({kept})|{'|'.join(whole)})(?!\w)"
+        self._pattern = re.compile(pattern, re.IGNORECASE)
+        #: Patterns of LIKE for the texts that may hold it; an escape begins with \\.
+        some = {"\\", *(each[:2] for each in ways), *also}
+        self.likes = sorted(f"%{each}%" for each in some)
+        if len(some) > 100:  # more would be too long for SQL
+            self.likes = ["%"]
+
+    def __call__(self, text: str) -> str:
+        return self._pattern.sub(lambda found: found[1] or FORGOTTEN, text)
+
+    def among(self, columns: Iterable[str]) -> str:
+        """A condition of SQL, with ``likes`` as its values: one of them may hold it."""
+        likes = (f"{c} LIKE ?{n + 1}" for c in columns for n in range(len(self.likes)))
+        return f"({' OR '.join(likes)})"
+
+    def found_in(self, db: sqlite3.Connection, but: Collection[str]) -> list[str]:
+        """The statements that take it out of the tables, which need ``likes``."""
+        db.create_function("redacted", 1, self, deterministic=True)
+        found = list[str]()
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        for (table,) in db.execute(tables):
+            for row in db.execute(f"PRAGMA table_info({table})"):
+                column, is_text = row[1], f"typeof({row[1]}) = 'text'"
+                where = f"WHERE {is_text} AND {self.among([column])}"
+                where += f" AND redacted({column}) <> {column}"
+                named = f"SELECT 1 FROM {table} {where} LIMIT 1"  # noqa: S608
+                if table not in but and db.execute(named, self.likes).fetchone():
+                    take_out = f"SET {column} = redacted({column}) {where}"
+                    found.append(f"UPDATE OR REPLACE {table} {take_out}")
+        return found
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
 class SqliteFile:
     """One SQLite file (WAL, every commit synced to the disk), for all threads.
 
@@ -6920,7 +6979,7 @@ class SqliteFile:
     a dated name, and a new one made.  A query makes no file.
     """
 
-    schema: tuple[str, ...]
+    schema: tuple[str, ...] = ()
     synchronous = "FULL"  # a power cut loses no committed event
 
     def __init__(
@@ -6983,6 +7042,26 @@ class SqliteFile:
                 self.close()
                 raise
 
+    def redact(self, redaction: Redaction, but: Collection[str] = ()) -> int:
+        """Apply it to all texts but those of some tables, and leave none of them in
+        the -wal.  Returns the number of rows changed."""
+        if not self.exists():
+            return 0
+        with self._guarded():
+            found = redaction.found_in(self._connection(), but)
+        changed = 0
+        if found:
+            with self._redacting() as db:
+                changed = sum(
+                    db.execute(each, redaction.likes).rowcount for each in found
+                )
+        with self._guarded():
+            self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return changed
+
+    def _redacting(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return self._transaction()
+
     def _connection(self) -> sqlite3.Connection:
         if self._db is not None and self.file != file_at(self.path):
             log.warning("%s was replaced or deleted; reopened", self.path)
@@ -7013,6 +7092,7 @@ class SqliteFile:
         with contextlib.suppress(sqlite3.OperationalError):  # another process does so
             db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {self.synchronous}")
+        db.execute("PRAGMA secure_delete = ON")  # what is deleted leaves no traces
         self._bring_up_to_date(db)
         return db
 
@@ -7079,6 +7159,11 @@ ALTER TABLE events ADD COLUMN point TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN request TEXT NOT NULL DEFAULT ''
 """
 NOTE_COLUMN = "ALTER TABLE events ADD COLUMN note TEXT NOT NULL DEFAULT ''"
+#: ``event`` is a Change.FORGET whose note ends with the ``digest`` of ``rows``; these
+#: are the digests of the rows as it left them, DIGEST_BYTES each.
+FORGOTTEN_TABLE = """
+CREATE TABLE forgotten (event INTEGER PRIMARY KEY, rows BLOB NOT NULL)
+"""
 CHAINED: dict[str, tuple[str, ...]] = {
     "events": ("id", "at", "uid", "holder", "reason", "command", "source"),
     "outcomes": ("id", "event", "result", "latency_ms", "detail"),
@@ -7086,6 +7171,9 @@ CHAINED: dict[str, tuple[str, ...]] = {
 #: Columns of a later version.  The hash of a row covers them where one is set, else
 #: not: so the rows of an older program verify as well.
 CHAINED_LATER = {"events": ("point", "request", "note"), "outcomes": ()}
+#: The columns that may hold a name or the number of a card.
+PERSONAL = {"events": ("uid", "holder", "note"), "outcomes": ("detail",)}
+DIGEST_BYTES = 16
 
 
 def _upsert(table: str, key: str, *columns: str, kept: Collection[str] = ()) -> str:
@@ -7169,8 +7257,9 @@ class SqliteEvents(SqliteFile):
     """The event log.  It is a file of its own, beside the list: a power cut during a
     tap finds only this one open, and a long import delays no tap."""
 
-    schema = (LOG_TABLES, REQUEST_COLUMNS, NOTE_COLUMN)
+    schema = (LOG_TABLES, REQUEST_COLUMNS, NOTE_COLUMN, FORGOTTEN_TABLE)
     page = 500
+    batch = 200  # rows that are changed at once: the door waits for them
 
     def begin(self, event: Event, notes: Notes = NO_NOTES) -> int:
         with self._noting(notes) as db:
@@ -7259,13 +7348,15 @@ class SqliteEvents(SqliteFile):
             events = events[:limit]
             start = db.execute(CHAIN_QUERY, ("events-start",)).fetchone()
             last = _count((events[-1] if events else start or [0])[0])
-            rows = db.execute(front("event", "outcomes"), (limit,))
+            # More of them: none may stay whose event, or proof of forgetting, is gone.
+            rows = db.execute(front("event", "outcomes"), (2 * limit,))
             outcomes = list(takewhile(lambda r: _count(r["event"]) <= last, rows))
             for table, old in (("events", events), ("outcomes", outcomes)):
                 if old:
                     last_id, linked, _ = old[-1]
                     db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
                     db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
+            db.execute("DELETE FROM forgotten WHERE event <= ?", (last,))
         return len(events) + len(outcomes)
 
     def tidy(self) -> None:
@@ -7320,8 +7411,76 @@ class SqliteEvents(SqliteFile):
             db = self._connection()
             db.execute("BEGIN")  # all is read as of one moment
             with db:
-                problems = (_broken_link(db, table) for table in CHAINED)
-                return next(filter(None, problems), None)
+                proofs, problem = _proofs(db)
+                problems = (_broken_link(db, table, proofs) for table in CHAINED)
+                return problem or next(filter(None, problems), None)
+
+    def named(
+        self, redaction: Redaction, ends: Mapping[str, int]
+    ) -> Iterator[tuple[str, sqlite3.Row, tuple[Any, ...]]]:
+        """The rows up to these ids that it changes: table, row, and what that becomes.
+        A card that is another person's in a row stays there."""
+        for table, personal in PERSONAL.items():
+            columns, after_id = (*CHAINED[table], *CHAINED_LATER[table], "hash"), 0
+            first, last = (f"?{len(redaction.likes) + n}" for n in (1, 2))
+            sql = (
+                f"SELECT {', '.join(columns)} FROM {table} WHERE id > {first} AND"  # noqa: S608
+                f" id <= {last} AND {redaction.among(personal)} ORDER BY id LIMIT 500"
+            )
+            while rows := self._query(sql, *redaction.likes, after_id, ends[table]):
+                for row in rows:
+                    new: dict[str, str | None]
+                    new = {name: redaction(str(row[name] or "")) for name in personal}
+                    if "uid" in new:
+                        is_own = new["holder"] in ("", FORGOTTEN)
+                        is_own = is_own and FORGOTTEN in (new["holder"], new["uid"])
+                        new["uid"] = None if is_own else row["uid"]
+                        new["holder"] = FORGOTTEN if is_own else new["holder"]
+                    after = tuple(new.get(name, row[name]) for name in columns)
+                    if after != tuple(row):
+                        yield table, row, after
+                after_id = rows[-1]["id"]
+
+    def forget_person(
+        self, redaction: Redaction, event: Event, pause: Callable[[], object]
+    ) -> int:
+        """Take a person out of all rows, and log ``event``.  Returns how many rows.
+
+        Rows keep their hash, so the chain holds.  First the event is logged, with a
+        digest of what will remain of the rows: until a row is changed it verifies by
+        its hash, and then by that digest.  So a program that is killed leaves a log
+        that verifies, and the next call finds the other rows.  They are changed a few
+        at a time, with a ``pause``, as the door may have to write meanwhile.
+        """
+        ends = {table: self.last_id(table) for table in PERSONAL}
+        remains = [
+            _remains(table, row) for table, _, row in self.named(redaction, ends)
+        ]
+        proof = b"".join(remains)
+        words = f"{event.note}: {counted(len(remains), 'row')}; {_digest(proof).hex()}"
+        with self._transaction() as db:
+            number = _begin(db, event._replace(note=words))
+            db.execute("INSERT INTO forgotten VALUES (?, ?)", (number, proof))
+        known, changes = set(remains), self.named(redaction, ends)
+        while some := list(islice(changes, self.batch)):
+            with self._transaction() as db:
+                for table, row, after in some:
+                    if _remains(table, after) in known:  # nobody has changed it since
+                        _replace(db, table, row, after)
+            pause()
+        return len(remains)
+
+    def forgotten(self) -> dict[int, int]:
+        """The events that forgot somebody, and in how many rows each."""
+        size = f"SELECT event, length(rows) / {DIGEST_BYTES} FROM forgotten"  # noqa: S608
+        return dict(map(tuple, self._query(size)))
+
+    def holders(self) -> dict[str, set[Uid]]:
+        """Everybody whom the log names, with their cards."""
+        found = defaultdict[str, set[Uid]](set)
+        for holder, uid in self._query("SELECT DISTINCT holder, uid FROM events"):
+            found[str(holder)] |= {Uid(str(uid))} if uid else set()
+        return found
 
     @contextlib.contextmanager
     def _noting(self, notes: Notes) -> Iterator[sqlite3.Connection]:
@@ -7394,7 +7553,48 @@ def _finish(db: sqlite3.Connection, event: Event) -> None:
     _append(db, "outcomes", values)
 
 
-def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def _remains(table: str, row: Sequence[Any]) -> bytes:
+    """The digest of a row, with its hash, from which a name was taken out."""
+    return _digest(_as_json([table, *row]).encode())
+
+
+def _proofs(db: sqlite3.Connection) -> tuple[set[bytes], str | None]:
+    """The digests of all rows from which a name was taken out; and what is wrong with
+    them, in words."""
+    found, known = "events LEFT JOIN forgotten ON event = id", set[bytes]()
+    query = f"SELECT id, note, rows FROM {found} WHERE reason = ?"  # noqa: S608
+    for number, note, proof in db.execute(query, (Change.FORGET,)):
+        is_whole = isinstance(proof, bytes) and _digest(proof).hex() == str(note)[-32:]
+        if not is_whole:
+            return known, f"forgotten: the digests of row {number} were changed"
+        known |= {
+            proof[n : n + DIGEST_BYTES] for n in range(0, len(proof), DIGEST_BYTES)
+        }
+    return known, None
+
+
+def _replace(
+    db: sqlite3.Connection, table: str, row: sqlite3.Row, after: Sequence[Any]
+) -> None:
+    """Change the columns of PERSONAL, unless another process just did."""
+    personal = PERSONAL[table]
+    names, marks = ", ".join(personal), ", ".join("?" * len(personal))
+    new = dict(zip(row.keys(), after, strict=True))
+    update = (
+        f"UPDATE {table} SET ({names}) = ({marks})"  # noqa: S608
+        f" WHERE id = ? AND ({names}) IS ({marks})"
+    )
+    values, before = ([each[n] for n in personal] for each in (new, row))
+    db.execute(update, (*values, row["id"], *before))
+
+
+def _broken_link(
+    db: sqlite3.Connection, table: str, proofs: Collection[bytes]
+) -> str | None:
     start, previous = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone() or (0, "")
     last_id = _count(start)
     first = len(CHAINED[table])
@@ -7404,7 +7604,10 @@ def _broken_link(db: sqlite3.Connection, table: str) -> str | None:
             return f"{table}: row {row[0]} was put in"
         if row[0] != last_id + 1:
             return f"{table}: row {last_id + 1} is missing"
-        if chain_hash(previous, row[:first], row[first:]) != linked:
+        is_kept = chain_hash(previous, row[:first], row[first:]) == linked
+        if not is_kept and FORGOTTEN in str(row):
+            is_kept = _remains(table, [*row, linked]) in proofs
+        if not is_kept:
             return f"{table}: row {row[0]} was changed"
         previous, last_id = linked, row[0]
     end = db.execute(CHAIN_QUERY, (table,)).fetchone()
@@ -8034,6 +8237,14 @@ class SqlitePeople(SqliteFile):
         self.needs_tidying = True
         if copies:
             self._secure()
+
+    def _redacting(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return self._changing(is_urgent=False)
+
+    def redact(self, redaction: Redaction, but: Collection[str] = ()) -> int:
+        if changed := super().redact(redaction, but):
+            self._note()
+        return changed
 
     def _open(self) -> sqlite3.Connection:
         """Raises: Spoilt, where the copy has later changes."""
@@ -9870,6 +10081,7 @@ AIM_PREFIX = r"\A\]Q\d"
 CODE_PREFIX = "DOORPI:"
 ONCE_FLAG = 1  # a flag
 CODE_BODY = struct.Struct(">BB5sI")  # version, flags, id, until (Unix seconds)
+LAST_YEAR = 2105  # whose end the last of these can hold
 SIGNED_AS = b"DoorPi guest pass\0"
 
 
@@ -11737,6 +11949,57 @@ def revoke_cards(
     return blocks, lines
 
 
+def person_to_forget(
+    name: str, enquiry: Enquiry, store: SqliteStore
+) -> tuple[set[str], set[str], set[Uid]]:
+    """The spellings of a name, the names of others that contain it, and the cards that
+    were this person's.  Raises: Refused while they may enter, StoreError."""
+    wanted, listed = folded(name), defaultdict[str, set[Uid]](set)
+    for card in enquiry.cards():
+        is_person = folded(card.holder) == wanted
+        if is_person and (card.source is not Origin.DB or card.enabled):
+            how = {
+                Origin.DB: f"first: doorpi revoke {shell_word(name)}",
+                Origin.TOML: "first delete it from doorpi.toml",
+            }.get(card.source, "first have it removed there")
+            words = f"{card_name(card)} is on the list ({card.source})"
+            raise Refused(f"{words}: {how}")
+        if wanted in folded(card.holder):
+            listed[card.holder].add(card.uid)
+    for guest in enquiry.passes(name):
+        if guest.guest_pass and not guest.guest_pass.revoked_at:
+            end = f"doorpi pass --revoke {guest.guest_pass.code.id}"
+            raise Refused(f"{card_name(guest)} may still open: first {end}")
+    if enquiry.troubles:
+        raise StoreError(next(iter(enquiry.troubles)))
+    logged = store.events.holders()
+    for block in store.people.blocks():
+        logged[block.holder] |= {block.uid} if block.uid else set()
+    every = {each for each in (*logged, *listed) if wanted in folded(each)}
+    names = {name, *(each for each in every if folded(each) == wanted)}
+    uids = set[Uid]().union(*(logged[each] for each in names if each in logged))
+    of_others = {u for u in uids if (who := enquiry.who(u)) and who.holder not in names}
+    return names, every - names, uids - of_others
+
+
+def redact_files(folder: Path, redaction: Redaction) -> int:
+    """Take a name out of all files but the log, the list and the settings.  Returns the
+    number of changes.  Raises: StoreError."""
+    changed, own = 0, (folder / "doorpi.db", folder / "cards.db")
+    folders = dict.fromkeys(file.parent for file in inbox_files(folder))
+    for path in chain.from_iterable(each.glob("**/*.db") for each in folders):
+        if path not in own:
+            with contextlib.closing(SqliteFile(path, busy_s=5.0)) as file:
+                changed += file.redact(redaction)
+    for path in folder.glob("*.words"):
+        with contextlib.suppress(OSError, UnicodeError):
+            text = text_of(path)
+            if (after := redaction(text)) != text:
+                write_whole(path, after)
+                changed += 1
+    return changed
+
+
 def pass_words(guest_pass: GuestPass, at: datetime) -> str:
     """When a pass opens, in words."""
     ends, starts = guest_pass.code.ends, guest_pass.starts
@@ -13137,6 +13400,7 @@ JAPANESE: dict[str, str] = {
     "plan-not-here": "対象外のプラン", "list-too-old": "名簿が古すぎます",
     "allow": "追加", "revoke": "取り消し", "import": "読み込み", "edit": "編集",
     "sync": "同期", "lockdown-on": "入室停止", "lockdown-off": "入室停止の解除",
+    "forget": "記録からの削除",
     "unknown card": "未登録のカード", "unknown code": "不明なコード",
     "unknown user": "不明なユーザー", "everybody": "全員", "auto-relock": "自動施錠",
     "Trouble": "障害", "Solved": "復旧",
@@ -13188,6 +13452,8 @@ class Digest:
     def take(self, event: Event) -> None:
         """Add a notice about an event, if the receiver wants one."""
         at, state = event.at.timestamp(), self.state
+        if event.reason is Change.FORGET:
+            self._forget_names()
         self.sum_up(at)
         found = (name for name in NOTICES if name in self._wanted)
         name = next((each for each in found if NOTICES[each].is_about(event)), "")
@@ -13204,6 +13470,14 @@ class Digest:
             self._report(name, subject, at, words, json.loads(next(iter(line))))
         else:
             _put(state["recent"], subject, recent, self.most_subjects)
+
+    def _forget_names(self) -> None:
+        """Keep no text with a person's name: it may be the one."""
+        lines = self.state["lines"]
+        kept = [line for line in lines if not (line["event"] or {}).get("holder")]
+        more = self.state.get("more", 0) + len(lines) - len(kept)
+        self.state |= {"lines": kept, "more": more, "told": {}, "recent": {}}
+        self.is_changed = True
 
     def take_troubles(
         self, troubles: Mapping[str, str] | None, at: float, now: float
@@ -17393,6 +17667,10 @@ def _verify(store: SqliteStore) -> int:
     if count:
         till = f", from before {when}," if when else ""
         how_far = f"\nrows 1 to {count}{till} were removed by log.keep_days"
+    for event, rows in events.forgotten().items():
+        how_far += (
+            f"\na name was taken out of {counted(rows, 'row')}, as row {event} says"
+        )
     say(problem or f"every row is as it was written{how_far}")
     if lost:
         say(f"rows 1 to {lost} of an earlier log are missing: a new one was begun")
@@ -17782,6 +18060,74 @@ def cmd_revoke(args: argparse.Namespace) -> None:
     say(lines)
 
 
+def cmd_forget(args: argparse.Namespace) -> int:
+    config, clock, path = (
+        load(args),
+        SystemClock(),
+        find_config(args.config, os.environ),
+    )
+    folder = Path(config.door.state_dir)
+    with contextlib.closing(make_store(config)) as store:
+        enquiry = Enquiry(config, store)
+        names, others, uids = person_to_forget(args.holder, enquiry, store)
+        numbers = [form for uid in uids for form in (uid, format_uid(uid))]
+        person, everything = (
+            Redaction(names, others, ()),
+            Redaction(names, others, numbers),
+        )
+        changed = store.people.redact(person) + store.events.redact(person, CHAINED)
+        changed += redact_files(folder, person)
+        ends = {table: store.events.last_id(table) for table in PERSONAL}
+        if not changed and not any(store.events.named(everything, ends)):
+            raise Refused(f"{enquiry.nobody(args.holder)[0]}: nothing to forget")
+        by = everything(f"by {_asking_user()}")
+        event = Event(clock.now(), None, FORGOTTEN, Change.FORGET, source="command")
+        pause = functools.partial(clock.sleep, 0.02)  # for what the door writes
+        event = event._replace(note=by)
+        rows = store.events.forget_person(everything, event, pause)
+        if is_running(folder / "online"):  # until it has seen that, it keeps notices
+            clock.sleep(2 * Notices.look_s)
+        redact_files(folder, person)
+        store.events.redact(person, CHAINED)  # nothing stays in its -wal
+        kept = [b for b in store.people.blocks() if b.uid in uids]
+    _say_forgotten(args.holder, rows, others, kept, folder)
+    named = [file for file in (path, folder / LAST_GOOD) if _names_one(file, person)]
+    if named:
+        complain(
+            f"the name still stands in {' and '.join(map(str, named))}: take it out of"
+            " the settings, and let the door start with them"
+        )
+    return EX_FAILED if named else EX_OK
+
+
+def _names_one(file: Path, person: Redaction) -> bool:
+    with contextlib.suppress(OSError):
+        text = text_of(file, most=4 * MOST_BYTES, errors="replace")
+        return person(text) != text
+    return False
+
+
+def _say_forgotten(
+    name: str, rows: int, others: Collection[str], kept: Sequence[Block], folder: Path
+) -> None:
+    name = printable(name)
+    say(
+        f"{name} is taken out of {counted(rows, 'row')} of the log, with the numbers of"
+        " the cards; times and results stay"
+    )
+    for block in kept:
+        uid = format_uid(block.uid or Uid(""))
+        say(
+            f"{uid} stays blocked, without a name; {LIFTS_BLOCK.format(uid)} lifts that"
+        )
+    if others:
+        also = ", ".join(sorted(map(printable, others)))
+        say(f"not forgotten, as these are other names: {also}")
+    if aside := sorted(each.name for each in folder.glob("*.broken-*")):
+        say(f"not touched, as they were set aside as broken: {', '.join(aside)}")
+    say("not touched: backups, what was exported or sent, and the journal (journalctl)")
+
+
 def cmd_lockdown(args: argparse.Namespace) -> None:
     config, at = load(args), SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
@@ -18008,6 +18354,10 @@ def _wanted_pass(
     if ends <= (starts or at):
         words = f"before --from {starts:%Y-%m-%d %H:%M}" if starts else "in the past"
         raise Refused(f"--until {ends:%Y-%m-%d %H:%M} is {words}")
+    if ends.year > LAST_YEAR:
+        raise Refused(
+            f"--until {ends:%Y-%m-%d}: a pass may end in {LAST_YEAR} or before"
+        )
     if args.schedule and args.schedule not in config.schedules:
         hint = did_you_mean(args.schedule, config.schedules)
         raise Refused(f"no [[schedule]] is called {args.schedule!r}{hint}")
@@ -18205,6 +18555,9 @@ VERBS: Mapping[str, Verb] = {
     ]),
     "revoke": (cmd_revoke, "block a card, or all cards of a person", [
         option("whom", "a card or a person", "UID-or-HOLDER"),
+    ]),
+    "forget": (cmd_forget, "take the name of a person who left out of the log", [
+        option("holder", "the name as the log has it", "HOLDER", type=NAME),
     ]),
     "pass": (cmd_pass, "make a guest's QR code, which this door verifies itself", [
         option("holder", "the guest's name", "HOLDER", type=NAME, nargs="?"),

@@ -230,6 +230,27 @@ def test_event_without_an_end_holds_up_nothing(context, owner, jump_s):
     assert len(owner.lines) == 1
 
 
+def test_names_are_dropped_when_somebody_is_forgotten(context, owner):
+    """Also from what waits, and from what was reported: it could be said again."""
+    happens(context, **FAILED)
+    owner.step(1)
+    happens(context, reason=Change.ALLOW, command=None, source="command")
+    happens(context, reason=Change.LOCKDOWN_ON, command=None, holder="", uid=None)
+    owner.service.step()
+    happens(
+        context, reason=Change.FORGET, command=None, holder=doorpi.FORGOTTEN, uid=None
+    )
+
+    owner.service.step()
+
+    assert "Ken Sato" not in context.store.recall("notices notify ops")
+    owner.step(60)
+    assert "Ken Sato" not in owner.texts[-1]
+    lines = owner.texts[-1].splitlines()
+    assert len(lines) == 3  # the lockdown, the forgetting, and one more
+    assert "1 more" in lines[-1]
+
+
 # -- merged, and not too many
 
 

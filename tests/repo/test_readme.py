@@ -660,7 +660,8 @@ def test_no_transcript_is_passed_over():
     assert [command for command, _ in transcripts()] == typed
     assert verbs == [
         "allow", "allow", "allow", "revoke", "lockdown", "lockdown", "people", "why",
-        "why", "import", "backup", "log", "log", "log", "log", "--config",
+        "why", "import", "backup", "log", "log", "log", "forget", "log",
+        "--config",
     ]  # fmt: skip
 
 

@@ -48,7 +48,7 @@ ALTER TABLE outcomes ADD COLUMN battery INTEGER;
 ALTER TABLE states ADD COLUMN kept_at TEXT;
 ALTER TABLE chains ADD COLUMN since TEXT;
 CREATE TABLE requests (id TEXT PRIMARY KEY, event INTEGER);
-PRAGMA user_version = 3;
+PRAGMA user_version = 5;
 """
 ADDED_TO_LIST = """
 ALTER TABLE cards ADD COLUMN escort TEXT;
@@ -109,7 +109,7 @@ def test_the_door_works_with_them(path, store):
     assert store.events.forget(NOON + timedelta(1), NOON + timedelta(2), 100) == 10
     assert store.events.verify() is None
     assert not list(path.parent.glob("*.broken-*"))
-    newer = {path: 3, path.with_name("cards.db"): 6}
+    newer = {path: 5, path.with_name("cards.db"): 6}
     for file, version in newer.items():  # it is still the newer one's
         with contextlib.closing(sqlite3.connect(file)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (version,)
