@@ -573,7 +573,8 @@ class AccessRequest(NamedTuple):
     good_until: float  # monotonic: no command is sent for it after that
     wants: Wants = Wants.TAP
     point: str = ""  # the name of the reader or scanner, where there are several
-    id: str = ""  # given by the sender; a second request with it is ignored
+    #: Given by the sender, before a space; a second request with it is ignored.
+    id: str = ""
 
 
 class Reason(enum.StrEnum):
@@ -2210,6 +2211,11 @@ def authorities_of(config: Config) -> dict[str, AuthorityConfig]:
     return {f'authority {number} ("{each.name}")': each for number, each in numbered}
 
 
+def senders_of(config: Config) -> Mapping[str, Collection[str]]:
+    """Who may order what over MQTT."""
+    return getattr(config.online.get("mqtt"), "may", {})
+
+
 def settings_of(config: Config) -> dict[str, Any]:
     """The keys of all tables but people's and schedules', such as ``lock.kind``."""
     tables = [(name, getattr(config, name)) for name in SECTIONS]
@@ -2913,7 +2919,8 @@ def mqtt_problems(table: MqttConfig) -> Iterator[tuple[str, str]]:
     """The keys of [mqtt] that are wrong, and why."""
     host, has_login = table.host, bool(table.password or table.cert_file)
     is_host = re.fullmatch(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:]+", host)
-    is_here, is_part = re.fullmatch(THIS_COMPUTER, host), re.compile("[a-z0-9-]+")
+    is_far = host and is_host and not re.fullmatch(THIS_COMPUTER, host)
+    is_part = re.compile("[a-z0-9-]+")
     part = f" = {{}}: expected {is_part.pattern}, for it is a part of every topic"
     keys = [*filter(None, table.list_key.split(" "))]
     for key, is_wrong, words in (
@@ -2926,7 +2933,7 @@ def mqtt_problems(table: MqttConfig) -> Iterator[tuple[str, str]]:
          ": missing; cert_file needs it"),
         ("cert_file", table.key_file and not table.cert_file,
          ": missing; key_file needs it"),
-        ("password", not (has_login or is_here),
+        ("password", is_far and not has_login,
          ": missing; only a broker on this computer needs none"),
         ("list_key", not all(re.fullmatch("[A-Za-z0-9+/]{43}=", k) for k in keys),
          f" = {_shown(table.list_key)}: expected what doorpi list-key prints"),
@@ -2941,7 +2948,9 @@ def _sender_problems(may: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for sender, orders in may.items():
         if not re.fullmatch("[^/+#\0]{1,100}", sender):
             yield "may", f": {_shown(sender)}: a sender has no /, + or #"
-        for order in orders if isinstance(orders, list) else [orders]:
+        if not isinstance(orders, list):
+            yield "may", f': {_shown(sender)}: put the orders in brackets: ["unlock"]'
+        for order in orders if isinstance(orders, list) else ():
             if order not in MQTT_ORDERS:
                 words = f"is none of {', '.join(MQTT_ORDERS)}"
                 hint = did_you_mean(str(order), MQTT_ORDERS)
@@ -4206,6 +4215,7 @@ NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
 
 CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
 OWN = (Medium.COMMAND, Medium.RELOCK)  # the owner and the door need no permission
+NAMED = (Medium.COMMAND, Medium.MQTT)  # their identifier is a name
 
 LOCKED_DOWN_WORDS = "locked down: no card opens the door"
 NOT_LOCKED_AGAIN = "the door could not be locked again: please check it"
@@ -4242,9 +4252,11 @@ class LocalList:
         cards: Mapping[Uid, Credential],
         people: Forgiving,
         read_pass: Callable[[str], PassCode | None] = lambda text: None,
+        senders: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
-        """``read_pass`` verifies the code of a guest pass of this door."""
-        self._cards = cards
+        """``read_pass`` verifies the code of a guest pass of this door; ``senders`` of
+        MQTT may give these orders."""
+        self._cards, self._senders = cards, senders
         self._people = people
         self._read_pass = read_pass
 
@@ -4262,6 +4274,10 @@ class LocalList:
         elif request.medium is Medium.QR and (code := self._read_pass(uid)):
             # Refused, if the list does not have the pass or cannot be read:
             found = guest_of(code, self._people.find_pass(code.id))
+        elif request.medium is Medium.MQTT and request.wants in self._senders.get(
+            request.identifier, ()
+        ):
+            found = Credential(Uid(""), request.identifier)
         return self.with_block(request, found)
 
     def with_block(
@@ -4566,7 +4582,9 @@ class Doorkeeper:
     def use(self, config: Config) -> None:
         """From now on go by ``config``."""
         self.config = config
-        self.list = LocalList(config.cards, self.people, self.equipment.read_pass)
+        senders = senders_of(config)
+        known = config.cards, self.people, self.equipment.read_pass, senders
+        self.list = LocalList(*known)
         self.display.standing_shown = None  # the lights may have changed
         control: LockControl | None = None
         for name, access in reversed(locks_of(config).items()):
@@ -4702,9 +4720,10 @@ class Passage:
         self.event = Event(
             request.at,
             Uid(request.identifier) if request.medium in CARDS else None,
-            request.identifier if request.medium is Medium.COMMAND else "",
+            request.identifier if request.medium in NAMED else "",
             Reason.GRANTED,
-            source=request.medium.value, point=request.point, request=request.id,
+            source=request.medium.value, point=request.point,
+            request=request.id.partition(" ")[0],
         )  # fmt: skip
         self.steps = self._run()
 
@@ -15297,6 +15316,11 @@ class MqttPart:
         step.  Raises: StoreError, Unavailable."""
         return inf
 
+    def resend(self, after_id: int) -> bool:
+        """Publish the events after this id once more, as somebody ordered; False if the
+        part does not publish events."""
+        return False
+
 
 class MqttLink:
     """``[mqtt]`` as a service: the connection that its ``parts`` share.
@@ -15377,7 +15401,7 @@ class MqttLink:
         MQTT_REFUSED on it is not delivered.
         """
         is_barred = self._now() < self._refused.get(topic, (-inf, ""))[0]
-        if is_barred or (qos and self.room <= 0) or not self._client:
+        if is_barred or self.room <= 0:
             return False
         payload = payload.encode() if isinstance(payload, str) else payload
         if len(topic) + len(payload) + len(correlation or b"") + 40 > self.max_packet:
@@ -15473,10 +15497,11 @@ class MqttLink:
         client.on_message = lambda *said: self._heard.append(said[2])
         return client
 
-    def _opened(self, *said: Any) -> None:
+    def _opened(self, client: object, data: object, opened: socket.socket) -> None:
         """Before CONNECT is sent, which would end the connection of a successor."""
         if self._closed:
             raise ConnectionAbortedError
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _tls_context(self) -> ssl.SSLContext:
         import ssl
@@ -15526,12 +15551,16 @@ class MqttLink:
         is_read = self.table.tls and found.pending()
         writes = [found] if client.want_write() else []
         wait_s = 0.0 if is_read else min(wait_s, self.turn_s)
-        readable, writable, _ = select.select([found], writes, [], max(0.0, wait_s))
-        if readable or is_read:
-            client.loop_read()
-        if writable:
-            client.loop_write()
-        client.loop_misc()
+        try:
+            readable, writable, _ = select.select([found], writes, [], max(0.0, wait_s))
+            if readable or is_read:
+                client.loop_read()
+            if writable:
+                client.loop_write()
+            client.loop_misc()
+        except Exception as error:  # paho's own, of an answer that is not MQTT
+            words = f"{self.table.host} does not speak MQTT: {type(error).__name__}"
+            raise Unavailable(words, self.refused_s) from None
 
     def _act(self) -> None:
         """Act on what the callbacks have noted.  Raises: Unavailable."""
@@ -15643,6 +15672,218 @@ class Presence(MqttPart):
         if state != self._said and self._link.publish(topic, state, is_retained=True):
             self._said = state
         return self.look_s
+
+
+class MqttOrder(SimpleNamespace):
+    """What a message at ``do/<sender>`` orders, and how it went."""
+
+    do: str
+    id: str  # the sender's; "": it gave none
+    at: float | None  # Unix seconds at which it was pressed
+    since: int | None  # the event after which ``events`` are wanted
+    sender: str
+    correlation: bytes | None
+    arrived: float  # monotonic
+    good_until: float  # the same
+    result: str
+    detail: str
+
+
+ORDER_KEYS: Mapping[str, tuple[type, ...]] = {
+    "do": (str,), "id": (str,), "at": (int, float), "since": (int,),
+}  # fmt: skip
+
+
+def parse_order(payload: bytes) -> dict[str, Any]:
+    """The keys of an order.  Raises: ValueError with what is wrong."""
+    if len(payload) > 512:
+        raise ValueError("more than 512 bytes")
+    if payload.decode() in MQTT_ORDERS:
+        return {"do": payload.decode()}  # all else is missing
+    try:
+        found = json.loads(payload)
+    except RecursionError:
+        found = None
+    is_table = isinstance(found, dict)
+    types = {key: type(value) for key, value in found.items()} if is_table else {}
+    unknown = [key for key in types if types[key] not in ORDER_KEYS.get(key, ())]
+    keys = {key: found[key] for key in types if key not in unknown}
+    do, since = keys.get("do"), keys.get("since")
+    names = ", ".join(MQTT_ORDERS)
+    for is_wrong, words in (
+        (not is_table, "not a JSON object"),
+        (unknown, f"unknown, or of the wrong type: {', '.join(unknown)}"),
+        (do not in MQTT_ORDERS, f"do: expected one of {names}"),
+        (not re.fullmatch("[!-~]{0,64}", keys.get("id", "")), "id: not plain ASCII"),
+        (not 0 <= keys.get("at", 0) < 2**53, "at: expected seconds since 1970"),
+        (not 0 <= keys.get("since", 0) < 2**53, "since: expected an event's id"),
+        ((do == "events") is (since is None), "since belongs to events"),
+    ):
+        if is_wrong:
+            raise ValueError(words)
+    return keys
+
+
+class Orders(MqttPart):
+    """``do/<sender>``: other programs move the door, each as [mqtt.may] allows, and get
+    an answer at ``done``.
+
+    The broker's access list ties the sender to the topic.  An order must say when it
+    was pressed, because what was pressed earlier may wait in a program, a broker or the
+    network without a sign.  One is carried out at a time; the door judges it again.
+    """
+
+    good_s, ahead_s = 10.0, 5.0  # an order's greatest age, and what clocks may differ
+    known_s = 60.0  # for so long an id counts as used
+    per_min = 10  # orders of one sender
+    answer_s = 60.0  # an answer that could not be published is dropped then
+    look_s = 0.02  # while an order is under way
+    #: These let nobody in, so they are taken while the clock is not set.
+    harmless = ("lock", "lockdown-on")
+    wants: Mapping[str, Wants] = MappingProxyType(
+        {"unlock": Wants.UNLOCK, "lock": Wants.LOCK, "status": Wants.STATUS}
+    )
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._context = link, link.context
+        self._now = link.context.clock.monotonic
+        self.filters = {f"{link.root}/do/+": False}
+        self._waiting: deque[MqttOrder] = deque()
+        self._under_way: MqttOrder | None = None
+        self._answers: deque[MqttOrder] = deque(maxlen=100)
+        self._ids: dict[tuple[str, str], float] = {}  # when each arrived
+        self._rates: dict[str, CallRate] = {}
+        self._logs: dict[str, Every] = {}  # of refusals, by their results
+        self._events = Forgiving(link.context.events, self._report)
+
+    def _report(self, why: str, is_write: bool = False) -> None:
+        if why:
+            log.warning("%s: %s", self._link.name, why)
+
+    def hear(self, message: MqttMessage) -> None:
+        self.due = -inf
+        order = MqttOrder(
+            do="", id="", at=None, since=None, sender=message.topic.rpartition("/")[2],
+            correlation=message.correlation, arrived=self._now(), result="", detail="",
+        )  # fmt: skip
+        try:
+            vars(order).update(parse_order(message.payload))
+            order.result = self._refusal(order, message)
+        except ValueError as error:
+            order.result, order.detail = "not-understood", printable(str(error), 200)
+        if not order.result:
+            self._ids[order.sender, order.id] = order.arrived
+            self._waiting.append(order)
+            return
+        self._answers.append(order)
+        if self._logs.setdefault(order.result, Every(60.0)).is_due(order.arrived):
+            words = "%s: an order of %s was refused: %s"
+            sender = printable(order.sender, 60)
+            log.info(words, self._link.name, sender, order.result)
+
+    def _refusal(self, order: MqttOrder, message: MqttMessage) -> str:
+        """Why it is not carried out; "" if it is, until ``good_until``."""
+        context, oldest = self._context, order.arrived - self.known_s
+        self._ids = {of: at for of, at in self._ids.items() if at >= oldest}
+        is_set = trusts_clock(context.config, self._events, context.clock)
+        age_s = 0.0 if order.at is None else context.clock.now().timestamp() - order.at
+        needs_time = is_set or order.do not in self.harmless
+        refusals = {
+            "retained": message.is_retained,
+            "not-allowed": order.do not in self._link.table.may.get(order.sender, ()),
+            "no-time": needs_time and order.at is None,
+            "no-id": not order.id,
+            "clock-not-set": needs_time and not is_set,
+            "stale": needs_time and not -self.ahead_s <= age_s <= self.good_s,
+            "duplicate": (order.sender, order.id) in self._ids,
+        }
+        for word, applies in refusals.items():
+            if applies:
+                return word
+        age_s = max(0.0, age_s) if needs_time else 0.0
+        order.good_until = order.arrived + self.good_s - age_s
+        rate = self._rates.setdefault(order.sender, CallRate(self.per_min))
+        return "too-many" if rate.wait_s(order.arrived) else ""
+
+    def step(self) -> float:
+        now, order = self._now(), self._under_way
+        if order and order.result:
+            self._answers.append(order)
+            self._under_way = None
+        for each in [each for each in self._waiting if each.good_until <= now]:
+            self._waiting.remove(each)
+            each.result = "busy"
+            self._answers.append(each)
+        if self._waiting and not self._under_way:
+            self._under_way = order = self._waiting.popleft()
+            run = functools.partial(self._carry_out, order)
+            run() if order.do == "events" else start_thread(run, "order")
+        while self._answers and self._has_answered(self._answers[0], now):
+            self._answers.popleft()
+        is_busy = self._under_way or self._waiting or self._answers
+        return self.look_s if is_busy else inf
+
+    def _has_answered(self, order: MqttOrder, now: float) -> bool:
+        """False if the answer has to be published later."""
+        ms = (now - order.arrived) * 1000
+        vars(order).setdefault("ms", round(ms))
+        answer = {key: getattr(order, key) for key in ("id", "do")}
+        answer |= {"by": order.sender, "result": order.result, "detail": order.detail}
+        text = json.dumps({**answer, "ms": order.ms}, ensure_ascii=False)
+        topic, same = f"{self._link.root}/done", order.correlation
+        is_late = ms - order.ms > self.answer_s * 1000
+        return is_late or self._link.publish(topic, text, correlation=same)
+
+    def _carry_out(self, order: MqttOrder) -> None:
+        """On a thread of its own, but for ``events``."""
+        try:
+            if order.do in self.wants:
+                result, order.detail = self._ask(order)
+            elif order.do == "events":
+                result, order.detail = self._resend(order)
+            else:
+                result, order.detail = self._lock_down(order)
+        except StoreError as error:
+            result, order.detail = "failed", printable(str(error))
+        except Exception as error:  # the other orders continue
+            result, order.detail = "failed", fault_words(error)
+        order.result = result
+
+    def _ask(self, order: MqttOrder) -> tuple[str, str]:
+        """The door's result, and its detail."""
+        name, wants = f"{order.id} {order.sender} {order.at}", self.wants[order.do]
+        at, until = self._context.clock.now(), order.good_until
+        answer = self._context.ask(
+            AccessRequest(
+                Medium.MQTT, order.sender, at, order.arrived, until, wants, id=name
+            )
+        )
+        if answer is None:
+            return "door-not-running", ""
+        word, _, detail = answer.lines[0].partition(": ")
+        if wants is Wants.STATUS:
+            state = word.partition(",")[0]
+            known = state if answer.done else Result.UNKNOWN_STATE
+            return known, "; ".join(answer.lines)
+        if word == "denied":
+            word, detail = detail, ""
+        was_busy = answer == NOT_TAKEN or word == Reason.STALE or detail == TOO_LONG
+        return "busy" if was_busy else word, detail
+
+    def _lock_down(self, order: MqttOrder) -> tuple[str, str]:
+        """As the verb does it."""
+        people, at = self._context.people, self._context.clock.now()
+        is_on = order.do == "lockdown-on"
+        if people.locked_down() is is_on:
+            return order.do, "it was already"
+        people.lock_down(f"{utc_text(at)} {order.sender}" if is_on else "")
+        words = f"by {order.sender}"
+        self._events.record(change_event(at, Change(order.do), "mqtt", words))
+        return order.do, ""
+
+    def _resend(self, order: MqttOrder) -> tuple[str, str]:
+        is_offered = any(part.resend(order.since or 0) for part in self._link.parts)
+        return ("events", "") if is_offered else ("refused", "mqtt.events is false")
 
 
 ################################################################################
@@ -17313,7 +17554,11 @@ make_settings = functools.partial(
 
 
 #: What uses the link to a broker.
-MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (Presence, PublishedList)
+MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (
+    Presence,
+    Orders,
+    PublishedList,
+)
 
 #: What makes the services of a table of `doorpi online`, by the table's type.
 SERVICES: Makers = {

@@ -40,7 +40,7 @@ class Broker:
         self._file, self._log = folder / "broker.conf", folder / "broker.log"
         self._file.write_text(
             f"listener {self.port} 127.0.0.1\n{lines}persistence false\n"
-            "log_dest stderr\nlog_type all\nuser root\n"
+            "log_dest stderr\nlog_type all\nuser root\nset_tcp_nodelay true\n"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -103,6 +103,9 @@ class Peer:
         )
         ready = threading.Event()
         self.client.on_subscribe = lambda *said: ready.set()
+        self.client.on_socket_open = lambda *said: said[2].setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self.client.on_connect = lambda *said: (
             self.client.subscribe([(topic, more.get("qos", 1)) for topic in topics])
             if topics
@@ -138,6 +141,8 @@ class Peer:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        self.client.on_message = self.client.on_publish = None  # they hold us
+        self.client.on_subscribe = self.client.on_connect = None
 
 
 class Linked:
@@ -237,9 +242,9 @@ class Proxy:
                 while self.is_frozen:
                     time.sleep(0.005)
                 sink.sendall(data)
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+        source.close()
 
     def cut(self) -> None:
         """End every connection that there is."""

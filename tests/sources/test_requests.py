@@ -214,6 +214,31 @@ def test_request_of_a_remote_member_opens_and_has_a_name(
     assert event.result is Result.UNLOCKED
 
 
+@pytest.mark.parametrize(
+    ("changes", "lockdown", "reason", "holder"),
+    [
+        ({"identifier": "ha"}, False, Reason.GRANTED, "ha"),
+        ({"identifier": "ha", "wants": Wants.LOCK}, False, Reason.NOT_FOUND, ""),
+        ({"identifier": "eve"}, False, Reason.NOT_FOUND, ""),
+        ({"identifier": "ha"}, True, Reason.LOCKED_DOWN, "ha"),
+        ({"identifier": "ha", "good_s": -1.0}, False, Reason.STALE, "ha"),
+    ],
+)
+def test_a_sender_of_mqtt_may_do_what_the_settings_say(
+    street, changes, lockdown, reason, holder
+):
+    street.store.lockdown = lockdown
+    table = doorpi.MqttConfig(host="localhost", may={"ha": ["unlock"]})
+    street.door(replace(config_of(), online={"mqtt": table}))
+    street.put("7-1 ha 1795871216.76", medium=Medium.MQTT, **changes)
+
+    (event,) = street.serve("7-1 ha 1795871216.76")
+
+    assert (event.reason, event.source, event.holder) == (reason, "mqtt", holder)
+    assert (event.request, event.uid) == ("7-1", None)
+    assert len(street.lock.sent) == (reason is Reason.GRANTED)
+
+
 LIMITS = {
     "nobody-knows": ({"identifier": "4712"}, {}, Reason.NOT_FOUND),
     "another-medium": ({"medium": Medium.MQTT}, {}, Reason.NOT_FOUND),
