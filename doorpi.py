@@ -66,8 +66,8 @@ To add a lock       a class in Locks with the methods of Lock (Ports), a row of 
                     (DriverState); tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in Locks
 To add a source     a class in Other sources with the methods of Source (Ports), and a
-                    line in make_sources (Wiring).  A second reader is another
-                    CardSource with a point; an exit reader's requests have Wants.UNLOCK
+                    row of inputs_of (Settings), from which make_input (Wiring)
+                    makes it again only after an edit of that row
 To add an authority a class in Authorities and a row of AUTHORITIES below it; its keys
                     in AuthorityConfig (Settings) and authority_problems (The settings
                     file)
@@ -86,7 +86,7 @@ and names that end in `_by` are monotonic seconds: for waiting.
 
 Threads.  The main thread is the door: it decides, writes the log, advances everything
 under way (Runner) and feeds the watchdog; it waits only in Clock.wait.  Blocking calls
-run on workers (ThreadWorker): one for the reader, one for each lock, one for each
+run on workers (ThreadWorker): one for each reader, for each lock and for each
 remote authority.  A worker makes one call at a time and wakes the main thread when it
 ends.  If a call lasts much longer than a second, the watchdog is not fed, so a call
 that never ends leads to a restart.  A Dialer's thread opens one connection to a lock's
@@ -1963,14 +1963,23 @@ class DoorConfig(Table):
 
 
 class ReaderConfig(Table):
-    """``[reader]`` -- the card reader."""
+    """``[reader]`` -- the card reader, or one of several: ``[[reader]]``."""
 
+    name: str = setting("", "what it is called, where there are several", 0, 40)
     device: str = setting("usb", "nfcpy path of the reader")
     poll_s: float = setting(0.1, "longest time between two polls", 0.01, 2)
     rearm_s: float = setting(0.5, "seconds away before a card is read again", 0, 60)
     virtual: bool = setting(False, "allow a udp: device, which anybody can control")
     reset_gpio: int = setting(-1, "BCM number of RSTPD_N's pin; -1: none", -1, 27)
     types: tuple[str, ...] = setting(("A",), 'kinds of cards: "A", and "F" (FeliCa)')
+    direction: str = setting("", "where it leads", choices=("", "in", "out"))
+    on_tap: str = setting("", "what a card does here", choices=("", "toggle", "unlock"))
+    exit_needs_schedule: bool = setting(False, "hours also limit the way out")
+    leds: Any = setting(MappingProxyType({}), "pins of lights that it has alone")
+
+    @property
+    def is_exit(self) -> bool:
+        return self.direction == "out"
 
 
 class LockAccess(Table):
@@ -2179,7 +2188,7 @@ class Config(NamedTuple):
     """All of doorpi.toml."""
 
     door: DoorConfig = DoorConfig()
-    reader: ReaderConfig = ReaderConfig()
+    readers: tuple[ReaderConfig, ...] = (ReaderConfig(),)
     lock: LockConfig = LockConfig()
     fallback: LockAccess | None = None
     leds: LedsConfig = LedsConfig()
@@ -2205,6 +2214,23 @@ def locks_of(config: Config) -> dict[str, LockAccess]:
     return {where: lock for where, lock in locks.items() if lock}
 
 
+def inputs_of(config: Config) -> list[tuple[str, Table, object]]:
+    """What each reader and scanner is made from: its name where there are several, its
+    settings, and of a reader the keys for secure cards."""
+    readers, is_one = config.readers, len(config.readers) == 1
+    made = [("" if is_one else each.name, each, config.proof) for each in readers]
+    return [*made, *((each.name, each, None) for each in config.scanners)]
+
+
+def lights_of(config: Config) -> dict[str, LedsConfig]:
+    """The pins of each pair of lights, by the name of the reader that has it alone; ""
+    is the door's, which is not there if every reader has its own."""
+    if len(config.readers) == 1:
+        return {"": config.readers[0].leds or config.leds}
+    own = {each.name: each.leds for each in config.readers if each.leds}
+    return own if len(own) == len(config.readers) else {"": config.leds, **own}
+
+
 def authorities_of(config: Config) -> dict[str, AuthorityConfig]:
     """The authorities by their places in the file."""
     numbered = enumerate(config.authorities, 1)
@@ -2219,6 +2245,9 @@ def senders_of(config: Config) -> Mapping[str, Collection[str]]:
 def settings_of(config: Config) -> dict[str, Any]:
     """The keys of all tables but people's and schedules', such as ``lock.kind``."""
     tables = [(name, getattr(config, name)) for name in SECTIONS]
+    for each in config.readers:
+        place = f"reader {each.name}".strip()
+        tables += [(place, each), (f"{place}.leds", each.leds)]
     tables += [(f"authority {each.name}", each) for each in config.authorities]
     tables += [(f"scanner {each.name}", each) for each in config.scanners]
     tables += config.online.items()
@@ -2227,6 +2256,7 @@ def settings_of(config: Config) -> dict[str, Any]:
         for name, table in tables
         if table
         for key, value in table.items()
+        if key != "leds"
     } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
 
 
@@ -2268,6 +2298,7 @@ ONLINE: dict[str, type[Table]] = {
 }  # fmt: skip
 #: The keys of every table; those of [signals] are pictures.
 TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
+    "reader": ReaderConfig.keys,
     "authority": AuthorityConfig.keys,
     "scanner": ScannerConfig.keys,
     **{name: cls.keys for name, cls in ONLINE.items()},
@@ -2402,6 +2433,12 @@ def _excerpt(statement: str, at: int) -> str:
     return f"\n    {printable(line.strip(), 80)}\n    {caret}"
 
 
+def _headers(text: str) -> dict[str, str]:
+    """Each table's header as it must be written: there may be one [reader] or more."""
+    has_several = re.search(r"(?m)^\s*\[\[\s*reader\b", text)
+    return HEADERS | ({"reader": "[[reader]]"} if has_several else {})
+
+
 def _repaired(text: str) -> tuple[str, list[str]]:
     """The tables of a text that is not valid TOML, with its mistakes left out; and the
     mistakes.
@@ -2411,13 +2448,13 @@ def _repaired(text: str) -> tuple[str, list[str]]:
     """
     problems: dict[object, str] = {}  # a mistake that is repeated is one problem
     lines: dict[str, int] = {}  # of tables and keys
-    place, tables = "?", dict[str, list[str]]()
+    place, tables, headers = "?", dict[str, list[str]](), _headers(text)
     for line, statement, bare in _statements(text):
         at, words = _mistake(statement, bare)
         once = ""
         if header := re.match(HEADER, statement):
             brackets, name = header.groups()
-            once = HEADERS.get(name, f"{brackets}{name or 'NAME'}{']' * len(brackets)}")
+            once = headers.get(name, f"{brackets}{name or 'NAME'}{']' * len(brackets)}")
             is_list = once.startswith("[[")
             is_good = not words and is_list == (brackets == "[[")
             often = f"for each {name}, with two" if is_list else "once, with single"
@@ -2529,11 +2566,12 @@ class Parser:
 
     def entries(self, name: str) -> Iterator[tuple[str, object]]:
         """The tables of ``[[name]]``, each with its place: ``card 2 ("Ken")``; or the
-        one of ``[name]``."""
-        if name not in LISTS:
-            yield from [(name, self.document[name])] if name in self.document else ()
-            return
+        one of ``[name]``.  There may be one [reader], or several."""
         tables = self.document.get(name, [])
+        is_list = name in LISTS or (name == "reader" and isinstance(tables, list))
+        if not is_list:
+            yield from [(name, tables)] if name in self.document else ()
+            return
         if not isinstance(tables, list):
             self.report(name, f": expected {HEADERS[name]}, with two brackets")
             tables = [tables] if isinstance(tables, dict) else []
@@ -2695,6 +2733,16 @@ class Parser:
             made[where] = kind(**values)
         return made
 
+    def read_readers(self) -> dict[str, ReaderConfig]:
+        """``[reader]`` or each ``[[reader]]``, by its place; one as by default where
+        there is none."""
+        readers = self.listed("reader", ReaderConfig) or {"reader": ReaderConfig()}
+        for where, each in readers.items():
+            if each.leds:
+                pins = self.table(f"{where}.leds", each.leds, TABLES["leds"])
+                readers[where] = each._replace(leds=LedsConfig(**pins))
+        return readers
+
     def _check_name(
         self, place: str, name: str, known: Collection[str], of: str = "[[schedule]]"
     ) -> None:
@@ -2721,8 +2769,10 @@ class Parser:
         if isinstance(mqtt := online.get("mqtt"), MqttConfig) and not mqtt.door:
             name = re.sub("[^a-z0-9]+", "-", sections["door"].name.lower()).strip("-")
             online["mqtt"] = mqtt._replace(door=name)
+        readers = self.read_readers()
         config = Config(
             **sections,
+            readers=tuple(readers.values()),
             authorities=tuple(self.listed("authority", AuthorityConfig).values()),
             scanners=tuple(self.listed("scanner", ScannerConfig).values()),
             online=online,
@@ -2732,15 +2782,12 @@ class Parser:
             examples=tuple(self.examples),
             bare_numbers=tuple(self.bare_numbers),
         )
+        self._check_readers(config, readers)
         self._check(config)
         return config
 
     def _check(self, config: Config) -> None:
         """Report what is wrong even where each value is valid by itself."""
-        problem = _reader_problem(config.reader)
-        if problem and "reader.virtual" not in self.reported:
-            device = _shown(config.reader.device)
-            self.report("reader.device", f" = {device}: {problem}")
         for where, lock in locks_of(config).items():
             if isinstance(self.document.get(where), dict):
                 self._report_new(where, lock_problems(lock))
@@ -2755,28 +2802,42 @@ class Parser:
             of = "[[authority]] of kind digital-id"
             self._check_name(place, scanner.authority, names, of)
         self.each("doorway.quiet", [*config.doorway.quiet], parse_quiet)
-        self._check_pins(config)
 
-    def _check_pins(self, config: Config) -> None:
+    def _check_readers(
+        self, config: Config, readers: Mapping[str, ReaderConfig]
+    ) -> None:
+        for place, words in reader_problems(readers, config.scanners):
+            if not self.reported & {place, re.sub("device$", "virtual", place)}:
+                self.report(place, words)
+        self._check_pins(config, readers)
+
+    def _check_pins(self, config: Config, readers: Mapping[str, ReaderConfig]) -> None:
         """Report a pin that two things are to have."""
-        pins = {"leds.green_gpio": "the green LED", "leds.red_gpio": "the red LED"}
-        pins["reader.reset_gpio"] = "the reader's reset"
-        for key, what in DOORWAY_PINS.items():
-            pins[f"doorway.{key}"] = what
-        types = config.reader.types
-        if not types or any(each not in ("A", "F") for each in types):
-            self.report("reader.types", ': expected ["A"], ["F"] or ["A", "F"]')
-        for where, lock in locks_of(config).items():
-            of_kind = LOCK_KINDS[lock.kind].pins
-            pins |= {f"{where}.{key}": f"{where}'s relay" for key in of_kind}
-        values, owners = settings_of(config), dict[int, str]()
-        if re.match(PORT_ON_PINS, config.reader.device):
+        lights = {f"{at}.leds": each.leds for at, each in readers.items() if each.leds}
+        if len(lights) < len(readers):  # else nobody uses the door's
+            lights = {"leds": config.leds, **lights}
+        colours = {"green_gpio": "the green LED", "red_gpio": "the red LED"}
+        rows: list[tuple[str, Table, Mapping[str, str]]] = [
+            *((at, leds, colours) for at, leds in lights.items()),
+            *(
+                (at, each, {"reset_gpio": "a reader's reset"})
+                for at, each in readers.items()
+            ),
+            ("doorway", config.doorway, DOORWAY_PINS),
+        ]
+        for at, lock in locks_of(config).items():
+            relay = dict.fromkeys(LOCK_KINDS[lock.kind].pins, f"{at}'s relay")
+            rows.append((at, lock, relay))
+        owners: dict[int, str] = {}
+        if any(re.match(PORT_ON_PINS, each.device) for each in readers.values()):
             owners = dict.fromkeys((14, 15), "the reader's serial port")
-        for place in (p for p in pins if p not in self.reported and values[p] >= 0):
-            pin = values[place]
-            if pin in owners:
-                self.report(place, f" = {pin}: {owners[pin]} has this pin")
-            owners.setdefault(pin, pins[place])
+        for at, table, keys in rows:
+            for key, what in keys.items():
+                place, pin = f"{at}.{key}", vars(table)[key]
+                if pin >= 0 and place not in self.reported:
+                    if pin in owners:
+                        self.report(place, f" = {pin}: {owners[pin]} has this pin")
+                    owners.setdefault(pin, what)
 
     def _report_new(self, where: str, problems: Iterable[tuple[str, str]]) -> None:
         """Report the problems of keys that hold what the owner wrote."""
@@ -2810,7 +2871,30 @@ def udp_address(path: str) -> tuple[str, int] | None:
     return match[1], int(match[2])
 
 
-def _reader_problem(reader: ReaderConfig) -> str:
+def reader_problems(
+    readers: Mapping[str, ReaderConfig], scanners: Sequence[ScannerConfig]
+) -> Iterator[tuple[str, str]]:
+    """The keys of readers that are wrong, by their places, and why."""
+    seen, taken = list[str](), {each.name for each in scanners}
+    for where, reader in readers.items():
+        if problem := _device_problem(reader):
+            yield f"{where}.device", f" = {_shown(reader.device)}: {problem}"
+        types, device, name = reader.types, reader.device, reader.name
+        if not types or any(each not in ("A", "F") for each in types):
+            yield f"{where}.types", ': expected ["A"], ["F"] or ["A", "F"]'
+        if len(readers) > 1 and not name:
+            yield f"{where}.name", ": missing (each of several readers needs a name)"
+        if name and name in taken:
+            yield f"{where}.name", f" = {_shown(name)}: a scanner has this name"
+        # usb is any, usb:054c:06c3 any of a model; the port of tty:S0:pn532 is S0.
+        port = re.sub("^(tty:.*):.*", r"\1", device) + ":"
+        if any(port.startswith(other) or other.startswith(port) for other in seen):
+            words = "may be the device of another reader"
+            yield f"{where}.device", f" = {_shown(device)}: {words}"
+        seen.append(port)
+
+
+def _device_problem(reader: ReaderConfig) -> str:
     path = reader.device
     if udp_address(path) and not reader.virtual:
         return "anybody on the network could present any card; set virtual = true"
@@ -3155,6 +3239,9 @@ def _optional_tables(config: Config) -> dict[str, str]:
     found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
     found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
     found |= {f"scanner {each.name}": "added" for each in config.scanners}
+    for each in config.readers:
+        found |= {f"reader {each.name}": "added"} if each.name else {}
+        found |= {f"reader {each.name}.leds": "added"} if each.leds else {}
     return found | dict.fromkeys(config.online, "added")
 
 
@@ -3512,17 +3599,21 @@ class Source(Protocol):
 
     ``point`` is its name where there are several.  ``due`` is when to ``poll`` next
     (monotonic); inf: when a call of its ``worker``, which makes the slow ones, ends.
+    ``settings`` say which way it leads and what a tap does there, and ``made_from``
+    is its row of ``inputs_of``, None for one that no edit changes.
     """
 
     point: str = ""
+    settings: ReaderConfig = ReaderConfig()
+    made_from: object = None
     due: float
     worker: Worker
     trouble: str = ""  # why it cannot be read; "" if it can
     lost: Signal | str = Signal.READER_LOST  # noted while there is ``trouble``
 
     def open(self) -> None:
-        """Get ready before the door reports that it is.  May take a second at most, to
-        find out what was there before the start."""
+        """Get ready before the door reports that it is, and find out what was there
+        before the start: at once, or on ``worker``."""
         return
 
     # The next request, if there is one; does not wait.
@@ -4172,13 +4263,14 @@ class LockControl:
 
 class Equipment(SimpleNamespace):
     """What the door works with: the locks by the names of their tables, "lock" and
-    "fallback", and the authorities in the order in which they are asked."""
+    "fallback", the lights by those of ``lights_of``, and the authorities in the order
+    in which they are asked."""
 
     sources: Sequence[Source]
     locks: Mapping[str, Lock]
     people: People
     events: EventLog
-    indicator: Indicator
+    lights: Mapping[str, Indicator]
     authorities: Sequence[Authority] = ()
     #: Gets ready for proofs, without waiting.
     load_library: Callable[[], object] = staticmethod(lambda: None)
@@ -4192,7 +4284,7 @@ class Equipment(SimpleNamespace):
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
         parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
-        parts.append(self.indicator)
+        parts += self.lights.values()
         with contextlib.ExitStack() as last_comes_first:
             for part in [*parts, *self.locks.values()]:
                 last_comes_first.callback(part.close)
@@ -4410,40 +4502,68 @@ class Display:
         self.denials = Denials()
         #: What is wrong, in words; those of FAULTS have a light as well.
         self.troubles: dict[Signal | str, str] = {}
-        self.shown_until = self.enrolling_until = -inf  # the result; the window
-        self.under_way: dict[object, Signal] = {}  # the requests without a result
-        self.standing_shown: Signal | None = None
+        self.enrolling_until = -inf
+        self.under_way: dict[Any, Signal] = {}  # the requests without a result
+        #: Of each pair of lights: until when it shows a result, and what stands then.
+        self._shown: dict[str, tuple[float, Signal | None]] = {}
         self._published: dict[Signal | str, str] | None = None
         self._signs_of_life = Every(15.0)
 
     @property
-    def standing(self) -> Signal:
-        """What is shown after a result: a move under way, or the most urgent fault."""
-        if self.under_way:
+    def shown_until(self) -> float:
+        """When the last result has been shown."""
+        return max((until for until, _ in self._shown.values()), default=-inf)
+
+    def forget(self) -> None:
+        """The lights may be others now: show anew what stands."""
+        self._shown = {name: (until, None) for name, (until, _) in self._shown.items()}
+
+    def standing(self, name: str) -> Signal:
+        """What these lights show after a result: a move under way of somebody at their
+        reader or at none, or the most urgent fault."""
+        under_way = {
+            sign
+            for request, sign in self.under_way.items()
+            if name in self._lights(request.point)
+        }
+        if under_way:
             urgent = (Signal.WORKING, Signal.ASKING, Signal.ISSUING)
-            return next(each for each in urgent if each in self.under_way.values())
+            return next(each for each in urgent if each in under_way)
         if self._clock.monotonic() < self.enrolling_until:
             return Signal.ENROLLING
         return next((fault for fault in FAULTS if fault in self.troubles), Signal.READY)
 
-    def show(self, *signals: Signal) -> None:
-        """Show ``signals``, DENIED until a pause ends, then the standing signal."""
+    def _lights(self, point: str | None) -> Mapping[str, Indicator]:
+        """Those at the reader called ``point``; all of them for None."""
+        lights = self._keeper.equipment.lights
+        if point is None:
+            return lights
+        name = point if point in lights else ""
+        return {name: lights[name]} if name in lights else lights
+
+    def show(self, *signals: Signal, point: str | None = None) -> None:
+        """Show ``signals``, DENIED until a pause ends, then the standing signal; where
+        the reader ``point`` is, or with all lights."""
         patterns = self._keeper.config.patterns
         ends_at = self._clock.monotonic() + sum(patterns[s].duration_s for s in signals)
         denied_s = patterns[Signal.DENIED].duration_s
         more = ceil(max(0.0, self.denials.paused_until - ends_at) / denied_s)
-        self.shown_until = ends_at + more * denied_s
-        self.standing_shown, signals = self.standing, signals + (Signal.DENIED,) * more
-        self._keeper.equipment.indicator.show(*signals, self.standing_shown)
+        signals += (Signal.DENIED,) * more
+        for name, lights in self._lights(point).items():
+            standing = self.standing(name)
+            self._shown[name] = ends_at + more * denied_s, standing
+            lights.show(*signals, standing)
 
     def update(self) -> None:
         """For idle moments: show what has changed since the last result ended."""
-        indicator = self._keeper.equipment.indicator
-        dark = indicator.trouble and f"no lights: {indicator.trouble}"
-        self.note("lights", dark, "the lights are back")
-        is_seen = self._clock.monotonic() >= self.shown_until
-        if is_seen and self.standing_shown is not self.standing:
-            self.show()
+        lights, now = self._keeper.equipment.lights, self._clock.monotonic()
+        dark = (each.trouble for each in lights.values() if each.trouble)
+        trouble = "; ".join(f"no lights: {why}" for why in dict.fromkeys(dark))
+        self.note("lights", trouble, "the lights are back")
+        for name in lights:
+            until, standing = self._shown.get(name, (-inf, None))
+            if now >= until and standing is not self.standing(name):
+                self.show(point=name)
 
     def note(self, subject: Signal | str, trouble: str, ended: str = "") -> None:
         """Log and show ``trouble`` from now on; "" ends it, which logs ``ended``."""
@@ -4585,7 +4705,7 @@ class Doorkeeper:
         senders = senders_of(config)
         known = config.cards, self.people, self.equipment.read_pass, senders
         self.list = LocalList(*known)
-        self.display.standing_shown = None  # the lights may have changed
+        self.display.forget()
         control: LockControl | None = None
         for name, access in reversed(locks_of(config).items()):
             control = LockControl(
@@ -4714,6 +4834,9 @@ class Passage:
         self.relock = pending[request.identifier] if is_relock else None
         self._credential: Credential | None = None
         self._listed: Credential | None = None  # the same, unless an authority knew it
+        self._reader = source.settings if source else ReaderConfig()
+        #: The reader whose lights answer; None: all lights do.
+        self.point = request.point if request.medium in CARDS else None
         self._decided_by: Circumstances | None = None  # None: needs no permission
         self._is_withdrawn = self._has_ended = False
         self._used_pass = ""  # the id of a pass for one visit
@@ -4767,7 +4890,8 @@ class Passage:
             return
         pause_begins = denials.pause_begins(now)
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
-        keeper.display.show(Signal.DENIED if is_a_no else Signal.FAULT)
+        where = None if pause_begins else self.point
+        keeper.display.show(Signal.DENIED if is_a_no else Signal.FAULT, point=where)
         if event.uid and (
             not event.holder or (self._credential and self._credential.block)
         ):
@@ -4836,7 +4960,7 @@ class Passage:
         display, clock = self._keeper.display, self._keeper.clock
         no: Reason | None = Reason.PROOF_UNAVAILABLE
         display.under_way[self] = Signal.WORKING
-        display.show(Signal.WORKING)
+        display.show(Signal.WORKING, point=self.point)
         began_at = clock.monotonic()
         if self._source:
             prove = functools.partial(self._source.prove, who)
@@ -4895,7 +5019,7 @@ class Passage:
             return Found(reason=Reason.AUTHORITY_UNREACHABLE, detail=words)
 
         display.under_way[self] = Signal.ASKING
-        display.show(Signal.ASKING)
+        display.show(Signal.ASKING, point=self.point)
         answer = authority.worker.submit(ask)
         try:
             yield Pause(ends_at, lambda: answer.done)
@@ -4933,7 +5057,7 @@ class Passage:
         elif event.reason is Reason.GRANTED:
             detail = "nobody may enter while a card is enrolled"
             changes = {"detail": detail, "reason": Reason.NOT_PERMITTED_AT_THIS_TIME}
-        keeper.display.show(*signals)
+        keeper.display.show(*signals, point=None if is_master else self.point)
         self.event = event._replace(**changes)
         log.info("%s", describe(self.event))
         keeper.events.record(self.event)
@@ -4946,7 +5070,7 @@ class Passage:
             control = control.named(self.relock.lock)
         elif self not in keeper.display.under_way:
             keeper.display.under_way[self] = Signal.WORKING
-            keeper.display.show(Signal.WORKING)
+            keeper.display.show(Signal.WORKING, point=self.point)
         is_being_locked, ahead = keeper.cancel_relock(), [*keeper.queue]
         send_by = request.arrived + keeper.config.lock.unlock_window_s
         move = Move(
@@ -4982,15 +5106,16 @@ class Passage:
         enter as well: only a tap on its own may lock."""
         if self.request.wants is not Wants.TAP:
             return Command(self.request.wants)
-        door = self._keeper.config.door
+        door, reader = self._keeper.config.door, self._reader
         comes_along = any(each.event.command is Command.UNLOCK for each in ahead)
-        if state is LockState.UNKNOWN:
+        if state is LockState.UNKNOWN and not reader.is_exit:
             wanted = ("unlock",) if comes_along else ("unlock", "lock")
             return Command(door.on_unknown) if door.on_unknown in wanted else None
-        is_locked = is_being_locked or state is LockState.LOCKED
-        if comes_along or is_locked or door.on_tap == "unlock":
-            return Command.UNLOCK
-        return Command.LOCK
+        is_open = not is_being_locked and state is LockState.UNLOCKED
+        on_tap = reader.on_tap or door.on_tap
+        if is_open and on_tap == "toggle" and not comes_along:
+            return Command.LOCK
+        return Command.UNLOCK
 
     def _check(self) -> None:
         """Decide again right before sending.  Raises: AccessWithdrawn."""
@@ -5053,7 +5178,8 @@ class Passage:
         sign = RESULT_SIGNALS[outcome.result]
         if self._is_withdrawn and outcome.result is Result.REFUSED:
             sign = Signal.DENIED
-        keeper.display.show(sign, *[Signal.LOW_BATTERY] * low)
+        signs = [sign, *[Signal.LOW_BATTERY] * low]
+        keeper.display.show(*signs, point=self.point)
         if low:
             left = "" if battery is None else f": {battery} %"
             log.warning("%s%s", LOW_BATTERY_WORDS, left)
@@ -5080,6 +5206,7 @@ class Door:
     """The loop: polls the sources, advances what is under way, uses idle moments."""
 
     hangs_after_s = 1.0  # a call that lasts longer may never end
+    opening_s = 5.0  # for the readers' libraries as well
     longest_wait_s = 0.2
     quiet_s = 10.0  # after a result, before the disk is used: somebody may tap again
 
@@ -5095,8 +5222,7 @@ class Door:
         """Serve until Stopped is raised, then close everything.  Raises: Stopped."""
         keeper = self._keeper
         try:
-            for source in self._equipment.sources:
-                source.open()
+            self._open_sources()
             self._supervisor.report("ready")
             # Only after READY: it may migrate the database, and a bad update is undone.
             if left_open := keeper.events.close_interrupted():
@@ -5119,6 +5245,17 @@ class Door:
         finally:
             self._equipment.close()
 
+    def _open_sources(self) -> None:
+        """A source that hangs does not keep the others from being opened."""
+        sources, ends_at = self._equipment.sources, self._clock.monotonic()
+        ends_at += self.opening_s
+        for source in sources:
+            source.open()
+        while not all(source.worker.is_idle for source in sources):
+            if self._clock.monotonic() >= ends_at:
+                break
+            self._clock.sleep(SHORTEST_PAUSE_S)
+
     def _stop(self, stopped: Stopped) -> None:
         """On SIGTERM the lights go off at once; after Ctrl-C they show it for 1.5 s."""
         log.info("stopping")
@@ -5128,7 +5265,8 @@ class Door:
         self._runner.stop(stopped)
         self._keeper.log_repeats()
         if stopped.number == signal.SIGINT:
-            self._equipment.indicator.show(Signal.STOPPING)
+            for lights in self._equipment.lights.values():
+                lights.show(Signal.STOPPING)
             self._clock.sleep(1.5)
 
     @property
@@ -5139,7 +5277,8 @@ class Door:
 
     def step(self) -> None:
         """Handle what has happened, and wait for what happens next.  What can wait is
-        done only while no reader's worker is busy, as it would delay that thread."""
+        done when a reader's worker has just ended a look, as it would delay that
+        thread; with several readers it may delay the others, which look on."""
         readers = [source.worker for source in self._equipment.sources]
         locks = [control.worker for control in self._keeper.control.all]
         busy_s = max(worker.busy_s for worker in [*readers, *locks])
@@ -5147,7 +5286,8 @@ class Door:
             self._supervisor.alive()
         self._poll()
         self._runner.advance()
-        if all(worker.is_idle for worker in readers):
+        threads = [each for each in readers if not isinstance(each, InlineWorker)]
+        if not threads or any(worker.is_idle for worker in threads):
             self._new = self._settings.changed() or self._new
             if self._new and self.is_idle:
                 self._reload(self._new)
@@ -8539,13 +8679,12 @@ class CardSource(Source):
         *,
         debounce: Debounce | None = None,
         point: str = "",
-        wants: Wants = Wants.TAP,
         jitter: Callable[[], float] = random.random,
         prove: Prove | None = None,
     ) -> None:
         self.reader, self.worker, self._prove = reader, worker, prove
         self.presented: Card | None = None
-        self.point, self._wants = point, wants
+        self.point, self.settings = point, config
         self.debounce = debounce or Debounce(config.rearm_s)
         self.debounce.rearm_s = config.rearm_s
         self.due = self._look_at = self._rests_until = -inf
@@ -8555,15 +8694,18 @@ class CardSource(Source):
         self._watch: Job[tuple[Card, float] | None] | None = None
 
     def open(self) -> None:
-        """Look until the field is known to be empty, so that a tap counts once the door
-        is ready, or until a card is seen there or the reader is lost."""
+        """Begin to look until the field is known to be empty, so that a tap counts once
+        the door is ready, or until a card is seen there or the reader is lost."""
         self.debounce.restart()
+        self._watch, self.due = self.worker.submit(self._first_looks), inf
+
+    def _first_looks(self) -> tuple[Card, float] | None:
         ends_at = self._clock.monotonic() + self.first_looks_s
         while not (found := self._look()) and not self.trouble:
             if not self.debounce.is_settling or self._clock.monotonic() >= ends_at:
                 break
             self._clock.sleep(SHORTEST_PAUSE_S)
-        self._watch = InlineWorker().submit(lambda: found)
+        return found
 
     def poll(self, now: float) -> AccessRequest | None:
         if self._watch is None and now >= self.due:
@@ -8575,8 +8717,9 @@ class CardSource(Source):
         if found is None:
             return None
         (card, arrived), at = found, self._clock.now()
-        self.presented = card
-        wants, point = self._wants, self.point
+        self.presented, point = card, self.point
+        opens = self.settings.is_exit and self.settings.on_tap != "toggle"
+        wants = Wants.UNLOCK if opens else Wants.TAP
         return AccessRequest(Medium.CARD, card.uid, at, arrived, inf, wants, point)
 
     def prove(self, credential: Credential) -> Reason | None:
@@ -8630,7 +8773,8 @@ class CardSource(Source):
         return (card, began_at) if card and is_new else None
 
     def _lose(self, error: ReaderLost) -> None:
-        self.trouble = f"card reader: {error}"
+        name = f"reader {self.point}" if self.point else "card reader"
+        self.trouble = f"{name}: {error}"
         self.debounce.reader_failed()
         self._look_at = self._clock.monotonic() + self._backoff.fail()
 
@@ -9435,6 +9579,7 @@ class Order:
         self._keeper, self._request, self._sender = keeper, request, sender
         self._lines = ["hold the card to the reader, and keep it there"]
         self._card: tuple[Uid, Source] | None = None
+        self.point: str | None = None  # all lights show that it is waiting
 
     @property
     def is_waiting(self) -> bool:
@@ -10453,6 +10598,16 @@ class GpioLights:
                 self._player.join(0.5)  # it may still be importing
 
 
+def make_lights(
+    config: Config, lit: Mapping[str, Indicator] = MappingProxyType({})
+) -> dict[str, Indicator]:
+    """Each pair of lights, but for those that are ``lit``."""
+    return {
+        name: lit.get(name) or GpioLights(leds, config.patterns)
+        for name, leds in lights_of(config).items()
+    }
+
+
 class NoLights(Indicator):
     """For a verb that moves the lock without the door."""
 
@@ -10943,34 +11098,31 @@ class FileSettings:
             {where: {**vars(lock), **doors} for where, lock in locks_of(each).items()}
             for each in (old, new)
         )
-        kept = {
-            where: equipment.locks[where]
-            for where, lock in now.items()
-            if lock == were.get(where)
-        }
+        same = [where for where, lock in now.items() if lock == were.get(where)]
+        kept = {where: equipment.locks[where] for where in same}
 
         def differ(*names: str) -> bool:
             return any(getattr(old, name) != getattr(new, name) for name in names)
 
         locks = equipment.locks.items()
         closing: list[Any] = [lock for where, lock in locks if where not in kept]
-        inputs = [it for it in equipment.sources if not isinstance(it, InboxSource)]
-        closing += inputs * differ("reader", "scanners", "proof")
+        inputs, before = [None, *inputs_of(new)], equipment.sources
+        closing += [each for each in before if each.made_from not in inputs]
         asks_others = differ("authorities", "scanners", "online")
         closing += [*equipment.authorities] * asks_others
-        closing += [equipment.indicator] * differ("leds", "patterns")
+        pairs = [] if differ("patterns") else [*lights_of(new).items()]
+        same = [name for name, leds in lights_of(old).items() if (name, leds) in pairs]
+        lit = {name: equipment.lights[name] for name in same}
+        closing += [each for name, each in equipment.lights.items() if name not in lit]
         # All that changes is closed before any of it is made: pins may be exchanged.
         with ProcessSignals.postponed():
             for part in closing:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
-            if differ("reader", "scanners", "proof"):
-                old_sources = equipment.sources
-                equipment.sources = self._new_sources(new, self._clock, old_sources)
+            equipment.sources = self._new_sources(new, self._clock, before)
             if asks_others:
                 equipment.authorities = self._new_authorities(new, self._clock)
-            if differ("leds", "patterns"):
-                equipment.indicator = GpioLights(new.leds, new.patterns)
+            equipment.lights = make_lights(new, lit)
             self._config = new
         return True
 
@@ -16641,6 +16793,18 @@ RASPI_SERIAL = (
 SLOW_LOOK_S = 0.3
 
 
+def diagnose_readers(config: Config, runs: bool) -> Iterator[Finding]:
+    """About each reader, with its name where there are several."""
+    said = set[Finding]()
+    for each in config.readers:
+        name = f"{each.name}: " if len(config.readers) > 1 else ""
+        for finding in diagnose_reader(each, runs):
+            if finding not in said or finding.subject == "reader":
+                own = name * (finding.subject == "reader")
+                yield finding._replace(words=f"{own}{finding.words}")
+            said.add(finding)
+
+
 def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
     """The readers on USB, the serial port, and our rights to them; then a test of the
     reader itself, unless the door ``runs``."""
@@ -16748,9 +16912,13 @@ def _lost_finding(device: str, why: str) -> Finding:
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
 
 
-def diagnose_lights(config: LedsConfig, runs: bool) -> Iterator[Finding]:
-    """A lamp test, unless the lights belong to a door that ``runs``."""
+def diagnose_lights(
+    config: LedsConfig, runs: bool, name: str = ""
+) -> Iterator[Finding]:
+    """A lamp test of those of the reader ``name``, or the door's, unless they belong to
+    a door that ``runs``."""
     pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
+    pins = f"{name}: {pins}" if name else pins
     if runs:
         yield _in_use("lights", pins)
         return
@@ -17461,7 +17629,7 @@ def build(
         locks=make_locks(config, clock),
         people=store.people,
         events=store.events,
-        indicator=GpioLights(config.leds, config.patterns),
+        lights=make_lights(config),
         authorities=all_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
@@ -17481,21 +17649,43 @@ def build(
 def make_sources(
     config: Config, clock: Clock, before: Sequence[Source] = ()
 ) -> list[Source]:
-    """The sources of requests, a row each.  After an edit of [reader] the inbox stays
-    as it was ``before``, and a card that lies on the reader is no new one."""
-    reader, path = config.reader, inbox_to_make(Path(config.door.state_dir))
-    debounces = (each.debounce for each in before if isinstance(each, CardSource))
+    """The sources of requests.  Those that an edit does not change are the same as
+    ``before``, and a card that lies on a reader is no new one."""
+    made: list[Source] = []
+    for row in inputs_of(config):
+        same = (each for each in before if each.made_from == row)
+        made.append(next(same, None) or make_input(row, config, clock, before))
+        made[-1].made_from = row
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
-    return [
-        CardSource(
-            NfcReader(reader.device, reader.reset_gpio, reader.types), reader, clock,
-            ThreadWorker("reader", clock.wake), debounce=next(debounces, None),
-            prove=Prover(config.proof.door_key, clock.monotonic).prove,
-        ),
-        inbox or InboxSource(Inbox(path, clock, busy_s=0.05)),
-        *(ScannerSource(SCANNERS[each.kind](each), each.name, clock)
-          for each in config.scanners),
-    ]  # fmt: skip
+    path = inbox_to_make(Path(config.door.state_dir))
+    return [*made, inbox or InboxSource(Inbox(path, clock, busy_s=0.05))]
+
+
+def make_input(
+    row: tuple[str, Table, object],
+    config: Config,
+    clock: Clock,
+    before: Sequence[Source],
+) -> Source:
+    """A reader or a scanner.  What a reader ``before`` has seen, the one that has its
+    device or its place now knows."""
+    name, each, _ = row
+    if isinstance(each, ScannerConfig):
+        return ScannerSource(SCANNERS[each.kind](each), name, clock)
+    assert isinstance(each, ReaderConfig)
+    used = {reader.device for reader in config.readers}
+    olds = [old for old in before if isinstance(old, CardSource)]
+    same = [old for old in olds if old.settings.device == each.device]
+    same += [o for o in olds if o.point == name and o.settings.device not in used]
+    debounce = same[0].debounce if same else Debounce(each.rearm_s)
+    if not same:
+        debounce.restart()
+    return CardSource(
+        NfcReader(each.device, each.reset_gpio, each.types), each, clock,
+        ThreadWorker(f"reader {name}".strip(), clock.wake),
+        debounce=debounce, point=name,
+        prove=Prover(config.proof.door_key, clock.monotonic).prove,
+    )  # fmt: skip
 
 
 def make_authorities(config: Config, clock: Clock) -> list[RemoteAuthority]:
@@ -18030,7 +18220,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
     store = make_store(config)
     equipment = Equipment(
         sources=(), locks=make_locks(config, clock), people=store.people,
-        events=store.events, indicator=NoLights(),
+        events=store.events, lights={"": NoLights()},
     )  # fmt: skip
     keeper = Doorkeeper(
         config, equipment, Systemd({}, clock), clock, report=_warn_of_store
@@ -18104,8 +18294,9 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
         words = f"{cards}: still the example value, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"
         yield "settings", iter([Finding(WARN, "settings", words, do)])
-    yield "reader", diagnose_reader(config.reader, runs)
-    yield "lights", diagnose_lights(config.leds, runs)
+    yield "reader", diagnose_readers(config, runs)
+    lights = (diagnose_lights(leds, runs, n) for n, leds in lights_of(config).items())
+    yield "lights", chain.from_iterable(lights)
     yield "clock", diagnose_clock(clock, config, store)
     yield "disk", diagnose_disk(folder)
     for file in (store.events, store.people):
@@ -18173,7 +18364,12 @@ def cmd_legend(args: argparse.Namespace) -> None:
 
 
 def cmd_tap(args: argparse.Namespace) -> None:
-    device = load(args).reader.device
+    readers = {each.name: each for each in load(args).readers}
+    name = next(iter(readers)) if args.reader is None else args.reader
+    if name not in readers:
+        hint = f"there are: {', '.join(readers)}"
+        raise Refused(f"no [[reader]] is called {printable(name)!r}; {hint}")
+    device = readers[name].device
     address = udp_address(device)
     if address is None:
         found = f"reader.device = {device!r}"
@@ -18881,6 +19077,7 @@ VERBS: Mapping[str, Verb] = {
     ]),
     "tap": (cmd_tap, "present a virtual card to a udp: reader, as a test", [
         option("uid", "such as 04:A1:B2:C3", "UID", type=UID),
+        option("--reader", "its name; else the first", "NAME"),
     ]),
 }  # fmt: skip
 

@@ -318,7 +318,7 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     config = settings.load()
     door = doorpi.build(config, settings, {}, clock)
     equipment = door._keeper.equipment
-    equipment.indicator = ShownLights(config.leds, config.patterns)
+    equipment.lights = {"": ShownLights(config.leds, config.patterns)}
     door._keeper.use(config)  # as after an edit
     equipment.locks["lock"].unreachable_s = 5.0  # nobody watches a demo for a minute
     source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
@@ -334,7 +334,7 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
         field=field,
         cloud=cloud,
         reader=reader,
-        lights=equipment.indicator,
+        lights=equipment.lights[""],
         store=store,
         journal=JournalTail(),
     )

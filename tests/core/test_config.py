@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta, timezone
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def test_parse_config_fills_in_every_default():
             state_dir="",
             require_synced_clock=True,
         ),
-        reader=ReaderConfig(device="usb", poll_s=0.1, rearm_s=0.5, virtual=False),
+        readers=(ReaderConfig(device="usb", poll_s=0.1, rearm_s=0.5, virtual=False),),
         lock=LockConfig(
             kind="sesame",
             device_id="11200000-0000-4000-8000-000000000000",
@@ -184,8 +184,10 @@ def test_parse_config_reads_every_setting():
             state_dir="/srv/doorpi",
             require_synced_clock=False,
         ),
-        reader=ReaderConfig(
-            device="udp:127.0.0.1:54321", poll_s=0.25, rearm_s=1.0, virtual=True
+        readers=(
+            ReaderConfig(
+                device="udp:127.0.0.1:54321", poll_s=0.25, rearm_s=1.0, virtual=True
+            ),
         ),
         lock=LockConfig(
             kind="sesame-mini",
@@ -265,7 +267,7 @@ DEVICES = [
 def test_reader_device_may_be_any_nfcpy_path(device):
     config = parse_config(f'{LOCK}[reader]\ndevice = "{device}"\n')
 
-    assert config.reader.device == device
+    assert config.readers[0].device == device
 
 
 UUID = "11200000-0000-4000-8000-000000000000"
@@ -431,7 +433,30 @@ SHAPES = {
 VIRTUAL = "anybody on the network could present any card; set virtual = true"
 NO_READER = "expected usb, usb:054c:06c3, tty:S0:pn532 or udp:HOST:PORT"
 
+TWO = '[[reader]]\nname = "entrance"\ndevice = "{}"\n[[reader]]\nname = "{}"\ndevice = "{}"\n{}'
+
+
+def two_readers(one="tty:S0:pn532", name="exit", two="usb", more="") -> str:
+    return TWO.format(one, name, two, more)
+
+
+SAME_DEVICE = "may be the device of another reader"
+
 READERS = {
+    "two of a name": (two_readers(name="entrance"), 'reader 2 ("entrance").name: another reader has this name'),
+    "one of two without a name": ('[[reader]]\nname = "in"\n[[reader]]\ndevice = "tty:S0:pn532"', "reader 2.name: missing (each of several readers needs a name)"),
+    "a scanner's name": (two_readers(more='[[scanner]]\nname = "exit"\ndevice = "/dev/ttyACM0"'), "reader 2 (\"exit\").name = 'exit': a scanner has this name"),
+    "two on a port": (two_readers(two="tty:S0:arygon"), f"reader 2 (\"exit\").device = 'tty:S0:arygon': {SAME_DEVICE}"),
+    "any of USB and one of a model": (two_readers(one="usb:054c:06c3"), f"reader 2 (\"exit\").device = 'usb': {SAME_DEVICE}"),
+    "a model of a maker": (two_readers(one="usb:054c", two="usb:054c:06c3"), f"reader 2 (\"exit\").device = 'usb:054c:06c3': {SAME_DEVICE}"),
+    "no way": (two_readers(more='direction = "up"'), "reader 2 (\"exit\").direction = 'up': must be one of , in, out (where it leads)"),
+    "lights of its own on the door's pins": (two_readers(more="leds = { green_gpio = 23, red_gpio = 5 }"), 'reader 2 ("exit").leds.green_gpio = 23: the green LED has this pin'),
+    "lights of its own with half of the pins": (two_readers(more="leds = { green_gpio = 5 }"), 'reader 2 ("exit").leds.red_gpio = 22: the red LED has this pin'),
+    "lights without a table": (two_readers(more="leds = 5"), "reader 2 (\"exit\").leds = 5: expected a table: { KEY = VALUE } (pins of lights that it has alone)"),
+    "a slip in its lights": (two_readers(more="leds = { gren_gpio = 5, red_gpio = 6 }"), "reader 2 (\"exit\").leds.gren_gpio: unknown key; did you mean 'green_gpio'?"),
+    "a reset pin of two": (two_readers(more="reset_gpio = 22"), 'reader 2 ("exit").reset_gpio = 22: the red LED has this pin'),
+    "a reader among several that is none": (two_readers(two="USB"), f"reader 2 (\"exit\").device = 'USB': {NO_READER}"),
+    "types of the second": (two_readers(more='types = ["B"]'), 'reader 2 ("exit").types: expected ["A"], ["F"] or ["A", "F"]'),
     "virtual by mistake": ('[reader]\ndevice = "udp:127.0.0.1:54321"', f"reader.device = 'udp:127.0.0.1:54321': {VIRTUAL}"),
     "udp without a port": ('[reader]\nvirtual = true\ndevice = "udp:localhost"', f"reader.device = 'udp:localhost': {NO_READER}"),
     "udp alone": ('[reader]\nvirtual = true\ndevice = "udp"', f"reader.device = 'udp': {NO_READER}"),
@@ -855,7 +880,7 @@ SLIPS: dict[str, Callable[[str], str]] = {
     "a closing bracket less": lambda line: "".join(line.rsplit("]", 1)),
     "an opening bracket less": only_settings(lambda line: line.replace("[", "", 1)),
     "one bracket for two": lambda line: re.sub(r"^\[\[(.*)\]\]$", r"[\1]", line),
-    "two brackets for one": lambda line: re.sub(r"^(\[\w+\])$", r"[\1]", line),
+    "two brackets for one": lambda line: re.sub(r"^(\[(?!reader)\w+\])$", r"[\1]", line),
     "a semicolon": only_settings("{};".format),
     "no value": only_settings(lambda line: line.split("=")[0] + "="),
     "twice": only_settings("{0}\n{0}".format),
@@ -1612,6 +1637,7 @@ def test_a_commented_line_of_the_example_shows_the_default(section, key, text):
 
     default = PICTURES[key] if drawn else TABLES[section][key].default
     value = tuple(value) if isinstance(value, list) else value
+    default = {**default} if isinstance(default, Mapping) else default
 
     assert value == default
     assert type(value) is type(default) or section == "signals"

@@ -483,11 +483,11 @@ def test_sources_are_named_in_the_log_and_an_exit_never_locks(world):
     entrance = FakeReader()
     sources = [
         doorpi.CardSource(
-            reader, config.reader, world.clock, doorpi.InlineWorker(), point=point,
-            wants=wants,
+            reader, doorpi.ReaderConfig(direction=direction), world.clock,
+            doorpi.InlineWorker(), point=point,
         )
-        for reader, point, wants in (
-            (entrance, "entrance", Wants.TAP), (world.reader, "exit", Wants.UNLOCK),
+        for reader, point, direction in (
+            (entrance, "entrance", ""), (world.reader, "exit", "out"),
         )
     ]  # fmt: skip
     door = door_of(world, None, *sources, config=config)
@@ -732,7 +732,7 @@ class Watching(doorpi.InlineWorker):
 def watch(world):
     """A source whose pauses are 50 ms, and what `poll` finds in one watch."""
     config = config_of(card_of())
-    config = replace(config, reader=replace(config.reader, poll_s=0.05, rearm_s=0.5))
+    config = replace(config, readers=(doorpi.ReaderConfig(poll_s=0.05, rearm_s=0.5),))
     source = world.source(config)
     source.worker, source.watch_s = Watching(world.clock), 0.18
     return source

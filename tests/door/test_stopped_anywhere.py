@@ -46,7 +46,7 @@ def few_steps(monkeypatch):
 def tap(world: World, *uids: Uid) -> None:
     config = config_of(card_of(), card_of(BOSS, "Boss", role=Role.MASTER))
     lock, reader = replace(config.lock, relock_after_s=1.0), ReaderConfig(poll_s=STEP_S)
-    config = replace(config, lock=lock, reader=reader)
+    config = replace(config, lock=lock, readers=(reader,))
     world.tap(*uids, config=config)
 
 

@@ -42,7 +42,7 @@ class Bench(World):
         self.reader = NfcReader(device, reset_gpio)
         self.config = replace(
             config_of(*cards),
-            reader=ReaderConfig(device=device, poll_s=0.02, rearm_s=self.rearm_s),
+            readers=(ReaderConfig(device=device, poll_s=0.02, rearm_s=self.rearm_s),),
             lock=lock or LockConfig(),
             **tables,
         )

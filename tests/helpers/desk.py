@@ -46,7 +46,7 @@ class Desk:
             locks=doorpi.make_locks(self.config, self.clock),
             people=store.people,
             events=store.events,
-            indicator=FakeLights(self.clock),
+            lights={"": FakeLights(self.clock)},
         )
         return self
 

@@ -491,18 +491,22 @@ class World:
         self.lock = FakeLock(self.clock)
         self.fallback: FakeLock | None = None
         self.lights = FakeLights(self.clock)
+        self.readers = [self.reader]
 
     def door(self, config: Config | None = None) -> doorpi.Door:
         store = self.store
         is_fake = isinstance(store, FakeStore)
         config = config or config_of(card_of())
         self.equipment = Equipment(
-            sources=[self.source(config)],
+            sources=self.sources(config),
             locks={"lock": self.lock}
             | ({"fallback": self.fallback} if self.fallback else {}),
             people=store if is_fake else store.people,
             events=store if is_fake else store.events,
-            indicator=self.lights,
+            lights={
+                name: FakeLights(self.clock) if name else self.lights
+                for name in doorpi.lights_of(config)
+            },
         )
         return self.door_on_equipment(config)
 
@@ -518,15 +522,24 @@ class World:
         )
         return doorpi.Door(keeper, self.settings)
 
-    def source(self, config: Config) -> doorpi.CardSource:
-        return doorpi.CardSource(
-            self.reader,
-            config.reader,
+    def sources(self, config: Config) -> list[doorpi.CardSource]:
+        """A source for each reader of ``config``; the first shows what ``reader`` does."""
+        self.readers = [self.reader, *(FakeReader() for _ in config.readers[1:])]
+        return [self.source(config, number) for number in range(len(config.readers))]
+
+    def source(self, config: Config, number: int = 0) -> doorpi.CardSource:
+        row = doorpi.inputs_of(config)[number]
+        source = doorpi.CardSource(
+            self.readers[number],
+            row[1],
             self.clock,
             doorpi.InlineWorker(),
+            point=row[0],
             jitter=lambda: 0.0,
             prove=doorpi.Prover(config.proof.door_key, self.clock.monotonic).prove,
         )
+        source.made_from = row
+        return source
 
     def tap(self, *shows, config: Config | None = None) -> Event | None:
         """Let the door see ``shows``, a look each, and wait for what comes of it; the

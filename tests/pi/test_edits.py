@@ -669,7 +669,7 @@ CHANGES = {
 def parts(equipment: doorpi.Equipment) -> dict[str, object]:
     return {
         "reader": equipment.sources[0].reader,
-        "lights": equipment.indicator,
+        "lights": equipment.lights[""],
         "people": equipment.people,
         "events": equipment.events,
         **equipment.locks,
@@ -741,12 +741,12 @@ def test_reload_replaces_what_an_edit_changes_and_nothing_else(
     assert shop.config == doorpi.read_config(shop.path, {})
     assert {k for k in old | new if old.get(k) is not new.get(k)} == changed
     assert list(shop.equipment.locks) == list(doorpi.locks_of(shop.config))
-    assert isinstance(shop.equipment.indicator, GpioLights)
-    assert shop.equipment.indicator.trouble == ""
+    assert isinstance(shop.equipment.lights[""], GpioLights)
+    assert shop.equipment.lights[""].trouble == ""
     for lock in shop.equipment.locks.values():
         if isinstance(lock, doorpi.Relay):
             lock.status(time.monotonic() + 1)  # it has its pin
-    shop.equipment.indicator.show(doorpi.Signal.READY)
+    shop.equipment.lights[""].show(doorpi.Signal.READY)
     assert caplog.messages == []
 
 
@@ -794,6 +794,36 @@ def test_reload_of_the_reader_keeps_requests_in_the_inbox(workshop):
         assert sender.answer_to("one") == doorpi.Answer(True, ["unlocked"])
 
 
+def test_reload_of_one_reader_leaves_the_others_alone(path, pins):
+    """Its lights as well; and a reader that is added is opened."""
+    text = 'device = "tty:S9:pn532"\n[[reader]]\nname = "b"\ndevice = "usb"\n'
+    lights = "leds = { green_gpio = 5, red_gpio = 6 }\n"
+    end = '[lock]\nkind = "relay"\n'
+    path.write_text(f'[[reader]]\nname = "a"\n{text}{lights}{end}')
+    clock = doorpi.SystemClock()
+    settings = doorpi.make_settings(path, {}, ProcessSignals(), clock)
+    door = doorpi.build(settings.load(), settings, {}, clock)
+    equipment = door._keeper.equipment
+
+    with contextlib.closing(equipment):
+        a, b, inbox = equipment.sources
+        own = equipment.lights["b"]
+        path.write_text(f'[[reader]]\nname = "a"\npoll_s = 0.5\n{text}{lights}{end}')
+        settings.apply(doorpi.read_config(path, {}), equipment)
+        new, *rest = equipment.sources
+        assert rest == [b, inbox]
+        assert new is not a
+        assert new.debounce is a.debounce
+        assert equipment.lights["b"] is own
+
+        more = '[[reader]]\nname = "c"\ndevice = "tty:S8:pn532"\n'
+        path.write_text(f'[[reader]]\nname = "a"\npoll_s = 0.5\n{text}{more}{end}')
+        settings.apply(doorpi.read_config(path, {}), equipment)
+        assert [source.point for source in equipment.sources] == ["a", "b", "c", ""]
+        assert equipment.sources[0] is new
+        assert list(equipment.lights) == [""]
+
+
 def test_reload_refuses_another_state_dir_until_a_restart(desk):
     here, there = desk.path.with_name("state"), desk.path.with_name("else")
     desk.path.write_text(f"[door]\nstate_dir = 'else'\n{desk.path.read_text()[7:]}")
@@ -817,7 +847,7 @@ def signals() -> Iterator[None]:
 def test_stop_during_a_reload_leaves_nothing_half_made(workshop, monkeypatch, signals):
     """What is put away at the end is what there is by then."""
     shop = workshop()
-    old = shop.equipment.indicator
+    old = shop.equipment.lights[""]
     make = doorpi.make_locks
 
     def stopped(*args):
@@ -829,8 +859,8 @@ def test_stop_during_a_reload_leaves_nothing_half_made(workshop, monkeypatch, si
     with pytest.raises(Stopped):
         shop.renew(lock=RELAY + "relay_gpio = 23", leds="green_gpio = 17")
 
-    assert shop.equipment.indicator is not old
-    shop.equipment.indicator.show(doorpi.Signal.STOPPING)
+    assert shop.equipment.lights[""] is not old
+    shop.equipment.lights[""].show(doorpi.Signal.STOPPING)
 
 
 def test_a_stop_waits_for_the_outermost_of_what_must_not_be_disturbed(signals):

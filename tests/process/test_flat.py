@@ -85,8 +85,10 @@ class Soak(World):
         self.taps = self.faults = 0
         config = replace(
             config_of(*(card_of(Uid(uid)) for uid in MEMBERS)),
-            reader=ReaderConfig(
-                device=field.device, poll_s=self.poll_s, rearm_s=self.rearm_s
+            readers=(
+                ReaderConfig(
+                    device=field.device, poll_s=self.poll_s, rearm_s=self.rearm_s
+                ),
             ),
         )
         self.steps = self.door(config)

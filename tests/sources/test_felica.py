@@ -145,7 +145,7 @@ def test_an_idm_is_an_identifier_like_a_uid():
         'holder = "Ken Sato"\n'
     )
     assert config.cards[SUICA].holder == "Ken Sato"
-    assert config.reader.types == ("A", "F")
+    assert config.readers[0].types == ("A", "F")
 
 
 @pytest.mark.parametrize(

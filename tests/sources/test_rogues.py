@@ -205,7 +205,11 @@ class SecureBench(Bench):
     def source(self, config):
         prover = Prover(config.proof.door_key, self.clock.monotonic)
         return CardSource(
-            self.reader, config.reader, self.clock, InlineWorker(), prove=prover.prove
+            self.reader,
+            config.readers[0],
+            self.clock,
+            InlineWorker(),
+            prove=prover.prove,
         )
 
     def denies(self, field, card) -> tuple[Reason, float]:

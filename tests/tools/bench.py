@@ -100,7 +100,7 @@ class Bench:
     def _watch(self, equipment: doorpi.Equipment) -> None:
         """Note when a card has been read, and when the pins have changed for it."""
         source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
-        sense, show = source.reader.sense, equipment.indicator.show
+        sense, show = source.reader.sense, equipment.lights[""].show
 
         def watched_sense():
             card = sense()
@@ -117,7 +117,7 @@ class Bench:
                 self.confirmed_at = now
 
         source.reader.sense = watched_sense
-        equipment.indicator.show = watched_show
+        equipment.lights[""].show = watched_show
 
     def tap(self) -> tuple[float, float, float]:
         """One tap; returns seconds: card read to light, to command, and the tap from

@@ -941,6 +941,16 @@ def test_tap_is_for_virtual_readers_only(verb):
     assert verb("tap", "01020304", code=1, errors=[words]) == []
 
 
+def test_tap_names_the_reader(folder, verb):
+    two = '[[reader]]\nname = "in"\n[[reader]]\nname = "out"\ndevice = "tty:S0:pn532"\n'
+    rewrite(folder, "[[schedule]]", f"{two}[[schedule]]")
+    words = "reader.device = 'tty:S0:pn532': only a udp: reader can be tapped this way"
+
+    verb("tap", "01020304", "--reader", "out", code=1, errors=[words])
+    words = "no [[reader]] is called 'side'; there are: in, out"
+    verb("tap", "01020304", "--reader", "side", code=1, errors=[words])
+
+
 def test_legend_draws_every_signal_from_its_pattern(verb):
     lines = verb("legend")
 

@@ -89,6 +89,20 @@ def test_diagnose_reader_names_each_reader_that_nfcpy_drives(computer, usb_id):
     assert tried == TRIED
 
 
+def test_each_of_several_readers_is_tested_by_its_name(computer):
+    computer.plug_in("054c:06c3")
+    readers = (
+        ReaderConfig(name="entrance", device="usb"),
+        ReaderConfig(name="exit", device="tty:S9:pn532"),
+    )
+
+    found = doorpi.diagnose_readers(doorpi.Config(readers=readers), runs=False)
+
+    assert [(each.subject, each.words.split(" ")[0]) for each in found] == [
+        ("usb", "Sony"), ("reader", "entrance:"), ("serial", f"{computer.dev}/ttyS9"),
+    ]  # fmt: skip
+
+
 def test_usb_readers_are_those_of_nfcpy():
     from nfc.clf.device import usb_device_map
 
