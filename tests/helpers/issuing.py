@@ -57,8 +57,8 @@ class IssuingDoor(World):
         self.equipment.sources = [*self.equipment.sources, self.verb]
         self.equipment.new_order = doorpi.Order
 
-    def source(self, config: Config) -> doorpi.CardSource:
-        source = super().source(config)
+    def source(self, config: Config, number: int = 0) -> doorpi.CardSource:
+        source = super().source(config, number)
         source._prove = doorpi.Prover(PROOF.door_key, self.clock.monotonic).prove
         return source
 

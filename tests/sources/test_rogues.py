@@ -202,7 +202,7 @@ class SecureBench(Bench):
         key = ProofConfig(door_key=Secret(MASTER.hex()))
         super().__init__(device, cards=[WHO], proof=key)
 
-    def source(self, config):
+    def source(self, config, number=0):
         prover = Prover(config.proof.door_key, self.clock.monotonic)
         return CardSource(
             self.reader,
