@@ -10250,7 +10250,19 @@ SIGNED_AS = b"DoorPi guest pass\0"
 
 
 ED25519 = "cryptography.hazmat.primitives.asymmetric.ed25519"
-PASS_KEY = "pass.key"  # noqa: S105 -- the name of a file
+PASS_KEY, LIST_KEY = "pass.key", "list.key"  # files in the folder of the state
+
+
+def signing_key(path: Path) -> Any:
+    """The Ed25519PrivateKey in a file, new on the first use.  Raises: OSError,
+    ValueError."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, f"{os.urandom(32).hex()}\n")
+    text = path.read_text("ascii").strip()
+    return ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
 
 
 class PassKey:
@@ -10263,14 +10275,8 @@ class PassKey:
         self._public: Any = None
 
     def make(self) -> Any:
-        """The Ed25519PrivateKey, new on the first use.  Raises: OSError, ValueError."""
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, f"{os.urandom(32).hex()}\n")
-        text = self.path.read_text("ascii").strip()
-        return ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
+        """As ``signing_key``."""
+        return signing_key(self.path)
 
     def read(self, text: str) -> PassCode | None:
         """What a code says if it is a guest pass of this door, else None."""
@@ -12432,7 +12438,8 @@ def make_backup(
 
     def finish(store: SqliteStore) -> Backup:
         folder, state = store.events.path.parent, dict[str, str]()
-        for file in sorted([*folder.glob("*.words"), folder / PASS_KEY]):
+        keys = folder / PASS_KEY, folder / LIST_KEY
+        for file in sorted([*folder.glob("*.words"), *keys]):
             with contextlib.suppress(OSError, UnicodeError):
                 state |= {file.name: text_of(file)} if with_secrets else {}
         people = store.people.content() if store.people.exists() else b""
@@ -15493,6 +15500,7 @@ class MqttLink:
     steady_s = 30.0  # a shorter connection counts as a failure to connect
     turn_s = 0.5  # the longest wait for the broker: ``close`` is noticed within it
     failed_s = 5.0  # until the next step of a part that failed
+    has_will = True  # false: it is not the link of a door
 
     def __init__(
         self,
@@ -15640,7 +15648,8 @@ class MqttLink:
         if table.tls:
             self._tls = self._tls or self._tls_context()
             client.tls_set_context(self._tls)
-        client.will_set(f"{self.root}/online", "offline", 1, retain=True)
+        if self.has_will:
+            client.will_set(f"{self.root}/online", "offline", 1, retain=True)
         client.on_socket_open = self._opened
         client.on_connect = lambda *said: setattr(self, "_connack", said[3:])
         client.on_disconnect = lambda *said: setattr(self, "_loss", said[3])
@@ -16056,7 +16065,6 @@ PART_MAGIC, SIGNATURE_BYTES = b"DPL1", 64
 PART_BYTES = 96 * 1024
 CHUNK_BYTES = PART_BYTES - 1024
 MOST_PARTS = 200  # more would not be a list of LIST_BYTES
-LIST_KEY = "list.key"
 AHEAD_S = 86_400.0  # a list from further ahead of the clock is refused
 
 
@@ -16167,7 +16175,7 @@ def listed_people(document: Any) -> Config:
 
 
 def document_of(people: Config) -> dict[str, Any]:
-    """The list as JSON has it, with the schedules that somebody needs."""
+    """The list as JSON has it."""
     usual = {"enabled": True, "proof": "", "generation": 1}
     names = "enabled", "valid_from", "valid_until", "schedule", "proof", "generation"
     cards = [
@@ -16176,13 +16184,9 @@ def document_of(people: Config) -> dict[str, Any]:
     ]
     for card in cards:
         card |= {k: str(card[k]) for k in ("valid_from", "valid_until") if k in card}
-    needed = sorted({card["schedule"] for card in cards if "schedule" in card})
     schedules = {
-        name: {
-            "times": [*people.schedules[name].words],
-            "closed": sorted(map(str, people.schedules[name].closed)),
-        }
-        for name in needed
+        name: {"times": [*each.words], "closed": sorted(map(str, each.closed))}
+        for name, each in people.schedules.items()
     }
     return {"cards": cards, "schedules": schedules}
 
@@ -16345,6 +16349,259 @@ def list_health(link: MqttLink) -> dict[str, object]:
     """What ``health`` says of the published list."""
     parts = (part for part in link.parts if isinstance(part, PublishedList))
     return next((part.health() for part in parts), {})
+
+
+# -- the publisher
+
+
+class FleetParser(Parser):
+    """One reading of FLEET.toml."""
+
+    door_keys: ClassVar[Keys] = {
+        "id": Setting("", "mqtt.door of that door", is_needed=True),
+        "name": Setting("", "for whoever reads the file"),
+    }
+    doors_key = Setting((), "ids of the doors that it opens", is_needed=True)
+
+    def people(self) -> dict[str, Config]:
+        """The people of each door, and the schedules."""
+        names = "schedule", "card", "person"
+        for key in self.document.keys() - {"door", *names}:
+            self.unknown("", key, ["door", *names])
+        self.schedules, doors = self.read_schedules(), self._doors()
+        entries = chain.from_iterable(map(self.entries, names[1:]))
+        for where, table in entries:
+            self._first_place = {}  # a card may have other limits at another door
+            keys = {**TABLES[where.partition(" ")[0]], "doors": self.doors_key}
+            cards = self.credentials(where, table, keys)
+            if any(card.role is Role.MASTER for card in cards):
+                words = "a published list has no master cards; use doorpi.toml"
+                self.report(f"{where}.role", f": {words}")
+            wanted = table.get("doors") if isinstance(table, dict) else None
+            for door in wanted if isinstance(wanted, list) else ():
+                self._check_name(f"{where}.doors", str(door), doors, "[[door]]")
+                people = doors.get(str(door), {})
+                for uid in (card.uid for card in cards if card.uid in people):
+                    words = f"another entry has it at the door {door}"
+                    self.report(f"{where}.uid", f" = {format_uid(uid)}: {words}")
+                people |= {card.uid: card for card in cards}
+        for place in self.examples:
+            self.report(f"{place}.uid", ": still the example value")
+        return {door: self._config(cards) for door, cards in doors.items()}
+
+    def _config(self, cards: dict[Uid, Credential]) -> Config:
+        """With the schedules that somebody needs."""
+        used = {card.schedule for card in cards.values()}
+        needed = {name: it for name, it in self.schedules.items() if name in used}
+        return Config(cards=cards, schedules=needed)
+
+    def _doors(self) -> dict[str, dict[Uid, Credential]]:
+        """The doors by their ids, without people so far."""
+        doors: dict[str, dict[Uid, Credential]] = {}
+        tables = self.document.get("door")
+        if not (tables and isinstance(tables, list)):
+            self.report("door", ': expected [[door]] with id = "..." for each door')
+            tables = []
+        for number, table in enumerate(tables, 1):
+            place = f"door {number}"
+            name = self.table(place, table, self.door_keys)["id"]
+            if name and not re.fullmatch("[a-z0-9-]+", name):
+                words = "expected letters a to z, digits and -"
+                self.report(f"{place}.id", f" = {_shown(name)}: {words}")
+            if name in doors:
+                self.report(f"{place}.id", ": another door has this id")
+            doors[name] = {}
+        return doors
+
+
+def read_fleet(text: str) -> dict[str, Config]:
+    """The people of each door in FLEET.toml.  Raises: ConfigError with every
+    problem."""
+    try:
+        parser = FleetParser(tomllib.loads(text.removeprefix("\ufeff")))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"not valid TOML: {error}"]) from None
+    people = parser.people()
+    if parser.problems:
+        raise ConfigError(parser.problems)
+    return people
+
+
+class Edition:
+    """The list of one door that is to be published, and what becomes of it.  ``path``
+    is the record of the one before: its head as a line of JSON, and its content."""
+
+    doubt_s = 3.0  # a door may still be putting the list in force
+
+    def __init__(self, door: str, people: Config, path: Path) -> None:
+        self.door, self.people, self._path = door, people, path
+        self.content = packed(document_of(people))
+        self.before, self._last, self._head = Config(), b"", dict[str, Any]()
+        if path.exists():
+            line, _, self._last = path.read_bytes().partition(b"\n")
+            self._head = json.loads(line)
+            self.before = listed_people(unpacked(self._last))
+        self.version: int = self._head.get("version", 0)
+        self.unsent, self.sent_at, self.failure = 0, inf, ""  # messages; monotonic
+        #: What the door says of its list, and when.
+        self.said, self.said_at, self.is_away = dict[str, Any](), -inf, False
+        self.is_unchanged = False
+
+    def changes(self) -> list[str]:
+        """What the door gains and loses, a line each."""
+        lines = [*_listed_changes(self.before, self.people)]
+        more = len(lines) - MOST_CHANGES
+        return lines[:MOST_CHANGES] + [f"and {more:,} more changes"] * (more > 0)
+
+    def refusal(self) -> str:
+        """Why the door would refuse the list, in words."""
+        empty = "it is empty" * (not self.people.cards)
+        return list_refusal(self.before.cards, self.people.cards) or empty
+
+    def messages(self, site: str, at: float, key: Any, *, shrink: bool) -> list[bytes]:
+        """The payloads of list/1, list/2, ...; none if the door has this list in force.
+        Empty ones remove what is left of a longer list."""
+        public = public_text(key)
+        is_same = self.content == self._last and self._head.get("key") == public
+        self.is_unchanged = is_same and self.said.get("version") == self.version
+        if self.is_unchanged:
+            return []
+        self.version = max(int(at), self.version + 1)
+        parts = signed_parts(
+            self.content, key, site=site, door=self.door, version=self.version,
+            issued=int(at), shrink=shrink,
+        )  # fmt: skip
+        messages, before = [*parts], self._head.get("parts", 0)
+        self._head = {"version": self.version, "parts": len(messages), "key": public}
+        messages += [b""] * (before - len(messages))
+        self.unsent = len(messages)
+        return messages
+
+    def answered(self, failure: str, now: float) -> None:
+        """The broker has taken a message, or has not: ``failure``.  Raises: OSError."""
+        self.unsent, self.failure = self.unsent - 1, self.failure or failure
+        if not (self.unsent or self.failure):
+            self.sent_at = now
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            line = json.dumps(self._head).encode()
+            write_whole(self._path, line + b"\n" + self.content)
+
+    def state(self, now: float) -> tuple[bool | None, str]:
+        """Whether it is in force or will be, None while that may change; in words."""
+        if self.failure or self.is_unchanged:
+            return not self.failure, self.failure or "unchanged"
+        if self.said.get("version") == self.version:
+            return True, "applied"
+        if self.said_at > self.sent_at and self.said.get("error"):
+            is_sure = now > self.said_at + self.doubt_s
+            return False if is_sure else None, str(self.said["error"])
+        if self.is_away:
+            return True, "away: it takes the list when it is back"
+        return None, "no answer: is it running, with this list_key?"
+
+
+class Publisher(MqttPart):
+    """Sends lists to doors, and hears what they say."""
+
+    listen_s = 2.0  # for what the doors have in force
+
+    def __init__(
+        self, link: MqttLink, editions: Iterable[Edition], key: Any, *, shrink: bool
+    ) -> None:
+        self._link, self._now = link, link.context.clock.monotonic
+        self._key, self._shrink = key, shrink
+        self._editions = {edition.door: edition for edition in editions}
+        root = f"doorpi/{link.table.site}/+"
+        self.filters = {f"{root}/health": True, f"{root}/online": True}
+        self._begin_at, self._moved_at = inf, self._now()
+        self._queue = deque[tuple[Edition, int, bytes]]()
+        self._has_begun = False
+
+    def up(self) -> None:
+        self._begin_at = self._now() + self.listen_s
+
+    def hear(self, message: MqttMessage) -> None:
+        door, what = message.topic.split("/")[2:4]
+        if edition := self._editions.get(door):
+            if what == "online":
+                edition.is_away = message.payload == b"offline"
+                return
+            with contextlib.suppress(ValueError, TypeError, LookupError):
+                edition.said = dict(json.loads(message.payload)["list"])
+                edition.said_at = self._now()
+
+    def step(self) -> float:
+        now, link, every = self._now(), self._link, self._editions.values()
+        is_all_heard = all(edition.said for edition in every)
+        if not self._has_begun and (is_all_heard or now >= self._begin_at):
+            self._has_begun, at = True, link.context.clock.now().timestamp()
+            how = link.table.site, at, self._key
+            for each in every:
+                messages = each.messages(*how, shrink=self._shrink)
+                self._queue += ((each, n, m) for n, m in enumerate(messages, 1))
+        while self._queue:
+            edition, number, payload = self._queue[0]
+            topic = f"doorpi/{link.table.site}/{edition.door}/list/{number}"
+            done = functools.partial(self._answered, edition)
+            if not (
+                edition.failure
+                or link.publish(topic, payload, is_retained=True, done=done)
+            ):
+                break
+            self._queue.popleft()
+        return 0.05
+
+    def _answered(self, edition: Edition, reason: int) -> None:
+        self._moved_at = self._now()
+        is_failure = reason >= MQTT_REFUSED
+        why = f"not published: {self._link.trouble}" if is_failure else ""
+        edition.answered(why, self._moved_at)
+
+    def is_done(self, wait_s: float) -> bool:
+        """Whether everything is published, and each door has put its list in force,
+        refused it, or had ``wait_s``."""
+        now = self._now()
+        states = (edition.state(now)[0] for edition in self._editions.values())
+        is_settled = self._has_begun and not self._queue and None not in states
+        return is_settled or now > self._moved_at + wait_s + self.listen_s
+
+    def rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """The table of what became of the lists."""
+        yield "DOOR", "CARDS", "LIST", "STATE"
+        for each in self._editions.values():
+            at = datetime.fromtimestamp(each.version).astimezone()
+            words, cards = each.state(self._now())[1], f"{len(each.people.cards):,}"
+            yield each.door, cards, f"{at:%Y-%m-%d %H:%M:%S}", printable(words)
+
+
+def public_text(key: Any) -> str:
+    """The public part of an Ed25519PrivateKey in base64, as list_key has it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return base64.b64encode(raw).decode()
+
+
+def publish_editions(
+    editions: Sequence[Edition],
+    table: MqttConfig,
+    clock: Clock,
+    key: Any,
+    wait_s: float,
+    *,
+    shrink: bool,
+) -> Publisher:
+    """Publish the lists, and wait for the doors.  Raises: OSError, Unavailable."""
+    make = functools.partial(Publisher, editions=editions, key=key, shrink=shrink)
+    link = MqttLink("publish", table, Context(clock=clock), [make])
+    link.has_will, link.client_id = False, f"doorpi-publish-{os.urandom(4).hex()}"
+    publisher = cast(Publisher, link.parts[0])
+    try:
+        while not publisher.is_done(wait_s):
+            link.step()
+    finally:
+        link.close()
+    return publisher
 
 
 ################################################################################
@@ -18626,6 +18883,84 @@ def _import(changes: ListChanges, store: SqliteStore, at: datetime) -> None:
     _log_change(store, at, Change.IMPORT, words, cards)
 
 
+# -- one list for many doors
+
+
+def _load_for_fleet(args: argparse.Namespace) -> Config:
+    """The settings, which need no [lock] here: the computer may have no door."""
+    path = find_config(args.config, os.environ)
+    text = read_settings(path)
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        if "lock" not in tomllib.loads(text):
+            text = f'{text}\n[lock]\nkind = "relay"\n'
+            config = NamedFiles(path, os.environ, ["mqtt"]).parse(text)
+            become_owner(Path(config.door.state_dir))
+            return config
+    return load(args, ["mqtt"])
+
+
+def cmd_list_key(args: argparse.Namespace) -> None:
+    path = Path(_load_for_fleet(args).door.state_dir) / LIST_KEY
+    try:
+        key = public_text(signing_key(path))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path}: {error}") from None
+    say(f"{path} signs lists: whoever has it decides who may enter.  Keep a copy.")
+    say(["Put this into [mqtt] of every door as list_key:", key])
+
+
+def cmd_publish(args: argparse.Namespace) -> int:
+    try:
+        people = read_fleet(list_text(args.file))  # perhaps only root can read it
+    except (ConfigError, ListError) as error:
+        lines = (f"  {line}" for line in str(error).split("\n"))
+        complain(f"{args.file}: nothing was published", *lines)
+        return EX_FAILED
+    config = _load_for_fleet(args)
+    folder, table = Path(config.door.state_dir), config.online.get("mqtt")
+    site = table.site if isinstance(table, MqttConfig) else "main"
+    records = folder / "published" / site
+    editions = [Edition(door, each, records / door) for door, each in people.items()]
+    say(chain.from_iterable(map(_edition_lines, editions)))
+    known = {path.name for path in records.glob("[!.]*")} if records.exists() else set()
+    if gone := sorted(known - people.keys()):
+        say(f"not in {args.file}, so they keep their lists: {', '.join(gone)}")
+    if args.dry_run:
+        say("dry run: nothing was published")
+        return EX_OK
+    if not isinstance(table, MqttConfig):
+        raise Refused("the settings have no [mqtt], which names the broker")
+    why = [f"{each.door}: {words}" for each in editions if (words := each.refusal())]
+    if why and not args.yes_shrink:
+        raise Refused(f"{'; '.join(why)}; if that is meant: --yes-shrink")
+    return _publish(editions, table, folder / LIST_KEY, args)
+
+
+def _edition_lines(edition: Edition) -> Iterator[str]:
+    yield f"{edition.door}, {counted(len(edition.people.cards), 'card')}:"
+    changes = edition.changes() or ["no change"]
+    yield from (f"  {printable(line, 500)}" for line in changes)
+
+
+def _publish(
+    editions: Sequence[Edition],
+    table: MqttConfig,
+    path: Path,
+    args: argparse.Namespace,
+) -> int:
+    if not path.exists():
+        raise Refused(f"{path} is missing: doorpi list-key makes it")
+    clock = SystemClock()
+    try:
+        how = table, clock, signing_key(path), args.wait
+        publisher = publish_editions(editions, *how, shrink=args.yes_shrink)
+    except (OSError, ValueError, Unavailable) as error:
+        raise Refused(f"{error}; not everything was published") from None
+    say(["", *in_columns([*publisher.rows()])])
+    states = [each.state(clock.monotonic())[0] for each in editions]
+    return EX_OK if all(states) else EX_FAILED
+
+
 _say_now = functools.partial(print, flush=True)
 
 
@@ -18961,6 +19296,8 @@ UNTIL = reads(
     end_at, "{text!r} is not a time: '2026-12-24 18:00', 18:00, or a day: 2026-12-24"
 )
 
+SECONDS = reads(float, "{text!r} is not a number of seconds")
+
 Option = tuple[str, dict[str, Any]]
 #: What a verb runs (None is success), what it does in words, and its arguments.
 Verb = tuple[Callable[[argparse.Namespace], int | None], str, Sequence[Option]]
@@ -19032,6 +19369,14 @@ VERBS: Mapping[str, Verb] = {
         option("--replace", "also remove cards that are not in the file"),
         option("--ignore", "leave out this column; may be repeated", "COLUMN",
                action="append", default=[]),
+    ]),
+    "list-key": (cmd_list_key, "make the key that signs lists for many doors", []),
+    "publish": (cmd_publish, "send each door the list of who may enter there", [
+        option("file", "FLEET.toml; - for standard input", "FILE"),
+        option("--dry-run", "show what each door would gain and lose"),
+        option("--yes-shrink", "also lists that lack many people, or all"),
+        option("--wait", "seconds for the doors to answer", "SECONDS", type=SECONDS,
+               default=30.0),
     ]),
     "backup": (cmd_backup, "write settings and people to one file", [
         option("file", "for a new SD card; - for standard output", "FILE"),
