@@ -17388,6 +17388,7 @@ def diagnose_online(
             continue
         keys = dict(table.items())
         if isinstance(table, MqttConfig):
+            yield from _published_findings(where, table, folder)
             continue
         url = keys["url"].text if "url" in keys else keys["base_url"]
         with contextlib.closing(WebClient(url, clock)) as client:
@@ -17396,6 +17397,25 @@ def diagnose_online(
             yield _bot_finding(where, table, clock)
         if isinstance(table, CobotConfig):
             yield from _cobot_findings(where, table, folder, clock)
+
+
+def _published_findings(
+    where: str, table: MqttConfig, folder: Path
+) -> Iterator[Finding]:
+    """The published list in force."""
+    if not table.list_key:
+        return
+    with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
+        mark, count = synced.mark_of(where), synced.count(where)
+        read_at = synced.read_at(where)
+    if not (mark and read_at):
+        do = f"doorpi publish; and may {table.user or table.door} read list/+ there?"
+        yield Finding(WARN, where, "no published list has arrived so far", do)
+        return
+    day = datetime.fromtimestamp(int(mark.split()[0])).astimezone()
+    cards = f"{counted(count, 'card')} on the published list of {day:%Y-%m-%d %H:%M}"
+    words = f"{cards}, confirmed on {read_at.astimezone():%Y-%m-%d %H:%M}"
+    yield Finding(OK, where, words)
 
 
 def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import zlib
@@ -330,3 +331,27 @@ def test_an_entry_of_a_newer_version_admits_nobody(taker):
     assert [card.enabled for card in found] == [False, False, True]
     assert all("newer version" in card.refused for card in found[:2])
     assert all(card.source is Origin.MQTT for card in found)
+
+
+def test_doctor_says_which_list_is_in_force(taker, context, tmp_path):
+    found = functools.partial(
+        doorpi._published_findings, "mqtt", taker.link.table, tmp_path
+    )
+    assert [(f.health, bool(f.do)) for f in found()] == [(doorpi.Health.WARN, True)]
+
+    taker.hear(parts(TEN))
+    ((health, _, words, _),) = found()
+    assert (health, "10 cards" in words) == (doorpi.Health.OK, True)
+
+
+def test_the_owner_sees_where_an_entry_is_from(taker, context):
+    taker.hear(parts({**TEN, "cards": [person(1, enabled=False)]}))
+    uid = doorpi.Uid(person(1)["uid"])
+    card = context.people.find(uid)
+
+    sentence = doorpi.in_one_sentence(
+        uid, card, doorpi.Circumstances(NOON), is_now=True
+    )
+    assert "switched off on the published list" in sentence
+    with pytest.raises(doorpi.Refused, match="published list"):
+        doorpi.allow_card(context.people, context.config, card, NOON)
