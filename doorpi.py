@@ -10732,9 +10732,26 @@ def read_config(
     return NamedFiles(path, environ, tables).parse(read_settings(path))
 
 
+IN_ETC, STATE_IN_VAR = Path("/etc/doorpi/doorpi.toml"), "/var/lib/doorpi"
+
+
+def instance_of(path: Path) -> str:
+    """Which of several doors on this computer has the settings ``path``: ``lab``, whose
+    service is doorpi@lab; "" for the one of doorpi.service."""
+    return path.stem if path.parent == IN_ETC.parent and path != IN_ETC else ""
+
+
+def service_of(path: Path, name: str) -> str:
+    """The service ``name`` of the door with these settings."""
+    return f"{name}@{instance}" if (instance := instance_of(path)) else name
+
+
 def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     """Where the state may be: first in ``named``, as the settings ``path`` say."""
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd may list several
+    # The installed command gives the folder of doorpi.service.
+    if given == STATE_IN_VAR and (instance := instance_of(path)):
+        given += f"-{instance}"
     yield from (path.parent / each for each in (named, given, "state") if each)
 
 
@@ -18044,8 +18061,6 @@ SERVICES: Makers = {
 
 EX_OK, EX_FAILED, EX_USAGE, EX_CONFIG = 0, 1, 2, 78
 
-IN_ETC = Path("/etc/doorpi/doorpi.toml")
-
 
 def find_config(given: str | None, environ: Mapping[str, str]) -> Path:
     """The settings' file: ``--config``, $DOORPI_CONFIG, in /etc, or beside the
@@ -18113,7 +18128,7 @@ def cmd_run(args: argparse.Namespace) -> None:
     settings = make_settings(path, os.environ, signals, clock)
     config = settings.load()
     become_owner(Path(config.door.state_dir))
-    with only_door(Path(config.door.state_dir)):
+    with only_door(Path(config.door.state_dir), service_of(path, "doorpi")):
         build(config, settings, os.environ, clock).run()  # until it is stopped
 
 
@@ -18148,7 +18163,8 @@ def cmd_online(args: argparse.Namespace) -> int:
         say(NOTHING_ONLINE)
         return EX_OK
     folder = Path(config.door.state_dir)
-    with only_door(folder / "online", "doorpi-online"), contextlib.ExitStack() as stack:
+    unit = service_of(path, "doorpi-online")
+    with only_door(folder / "online", unit), contextlib.ExitStack() as stack:
         store, own = make_store(config), OnlineStore(folder / "online.db", repair=True)
         synced = SyncedPeople(folder / "synced.db", repair=True)
         for each in (store, own, synced):
@@ -18517,10 +18533,11 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
 
 
 def cmd_doctor(args: argparse.Namespace) -> int:
-    worst = EX_OK
+    worst, path = EX_OK, find_config(args.config, os.environ)
     log.disabled = True  # the findings say it
     try:
-        for finding in _findings(find_config(args.config, os.environ)):
+        for finding in _findings(path):
+            finding = finding._replace(do=_for_door(finding.do, path))
             if args.json:
                 say(json.dumps(finding._asdict()))
             else:
@@ -18533,6 +18550,28 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     finally:
         log.disabled = False
     return worst
+
+
+def _for_door(advice: str, path: Path) -> str:
+    """The services and the commands in ``advice``, for the door of these settings."""
+    if not instance_of(path):
+        return advice
+    unit = r"(systemctl \w+ |journalctl -u )(doorpi(?:-online)?)(?![\w@-])"
+    advice = re.sub(unit, lambda it: it[1] + service_of(path, it[2]), advice)
+    return re.sub(
+        r"(^|sudo |; )doorpi (?=[a-z])", rf"\1doorpi --config {path} ", advice
+    )
+
+
+def _other_doors(path: Path) -> Iterator[Finding]:
+    """The other doors of this computer: those whose settings are in the same folder."""
+    for other in sorted(path.parent.glob("*.toml")) if path == IN_ETC else ():
+        is_door = re.search(r"(?m)^\s*\[lock\]", other.read_text("utf-8", "replace"))
+        if is_door and (name := instance_of(other)):
+            runs = is_running(Path(f"{STATE_IN_VAR}-{name}"))
+            do = f"sudo systemctl enable --now doorpi@{name}" * (not runs)
+            words = f"doorpi@{name} {'is running' if runs else 'is not running'}"
+            yield warn_if(do, "doors", words)
 
 
 def _findings(path: Path) -> Iterator[Finding]:
@@ -18575,7 +18614,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     lights = (diagnose_lights(leds, runs, n) for n, leds in lights_of(config).items())
     yield "lights", chain.from_iterable(lights)
     yield "clock", diagnose_clock(clock, config, store)
-    yield "disk", diagnose_disk(folder)
+    yield "disk", chain(diagnose_disk(folder), _other_doors(path))
     for file in (store.events, store.people):
         yield "database", diagnose_database(file.path, len(file.schema))
     yield "files", diagnose_files(secret, needed, folder)

@@ -96,7 +96,8 @@ look_around() {
             "Raspberry Pi OS and Debian 12 or newer"
     done
     for needed in doorpi.py doorpi.toml systemd/doorpi.service systemd/doorpi-clock.service \
-        systemd/doorpi-online.service systemd/doorpi-online.path systemd/60-doorpi.rules \
+        systemd/doorpi-online.service systemd/doorpi-online.path systemd/doorpi@.service \
+        systemd/doorpi-online@.service systemd/doorpi-online@.path systemd/60-doorpi.rules \
         systemd/modprobe.conf systemd/sysusers.conf systemd/uninstall.sh; do
         [ -r "$source/$needed" ] || die "$source/$needed is missing: run this from a" \
             "complete copy of DoorPi"
@@ -430,6 +431,11 @@ unit() {
             /etc/systemd/system/doorpi-online.path
         online=no
     fi
+    # Those of several doors on one computer: doorpi@lab is the one of /etc/doorpi/lab.toml.
+    for template in doorpi@.service doorpi-online@.service doorpi-online@.path; do
+        file=$base/$1/systemd/$template
+        if [ -e "$file" ]; then put "$file" "/etc/systemd/system/$template"; fi
+    done
     if is_running; then quietly systemctl daemon-reload || :; fi
     quietly systemctl enable doorpi || die "systemctl enable failed, see above"
     if [ "$online" = yes ]; then
@@ -491,6 +497,7 @@ come_up() {
     if [ "$online" = yes ]; then
         systemctl --no-block restart doorpi-online doorpi-online.path || :
     fi
+    systemctl --no-block try-restart 'doorpi@*' 'doorpi-online@*' || :
     began=$(uptime_s)
     waited=0
     while [ "$waited" -lt "$ready_within_s" ]; do

@@ -28,6 +28,11 @@ CLOCK_UNIT = SYSTEMD / "doorpi-clock.service"
 ONLINE_UNIT = SYSTEMD / "doorpi-online.service"
 ONLINE_PATH = SYSTEMD / "doorpi-online.path"
 UNITS = [UNIT, CLOCK_UNIT, ONLINE_UNIT]
+#: Of several doors on one computer, with the unit that each is a template of.
+TEMPLATES = {
+    SYSTEMD / each.name.replace(".", "@."): each
+    for each in (UNIT, ONLINE_UNIT, ONLINE_PATH)
+}
 RULES = SYSTEMD / "60-doorpi.rules"
 SCRIPTS = [
     SYSTEMD / "install.sh",
@@ -182,13 +187,16 @@ def test_the_devices_are_readers_scanners_and_pins():
     assert "char-input r" in settings()["DeviceAllow"]
 
 
-@pytest.mark.parametrize("unit", [*UNITS, ONLINE_PATH], ids=lambda unit: unit.name)
+@pytest.mark.parametrize(
+    "unit", [*UNITS, ONLINE_PATH, *TEMPLATES], ids=lambda unit: unit.name
+)
 def test_systemd_has_no_complaint_about_a_unit(unit, tmp_path):
-    for each in (*UNITS, ONLINE_PATH):
+    for each in (*UNITS, ONLINE_PATH, *TEMPLATES):
         text = each.read_text("utf-8").replace(PYTHON, "/bin/true")
-        (tmp_path / each.name).write_text(text, "utf-8")
+        (tmp_path / each.name.replace("@.", "@lab.")).write_text(text, "utf-8")
 
-    told = said_by(tool("systemd-analyze"), "verify", "--man=no", tmp_path / unit.name)
+    name = tmp_path / unit.name.replace("@.", "@lab.")
+    told = said_by(tool("systemd-analyze"), "verify", "--man=no", name)
 
     assert told == (0, "")
 
@@ -254,6 +262,39 @@ def test_a_sandbox_is_as_tight_as_it_can_be_and_says_why_not_tighter(
     assert code == 0
     unit = path.read_text("utf-8")
     assert [words for words in left_open.values() if words not in unit] == []
+
+
+@pytest.mark.parametrize(
+    ("template", "unit"), TEMPLATES.items(), ids=lambda path: path.name
+)
+def test_each_of_several_doors_has_the_sandbox_of_one_and_folders_of_its_own(
+    template, unit
+):
+    own = {
+        str(doorpi.IN_ETC): "/etc/doorpi/%i.toml",
+        "Directory=doorpi": "Directory=doorpi-%i",
+        "/run/doorpi": "/run/doorpi-%i",
+        "After=doorpi.service": "After=doorpi@%i.service",
+    }
+
+    def of_instance(line: str) -> str:
+        for one, many in own.items():
+            line = line.replace(one, many)
+        return line + ": %i" * line.startswith("Description=")
+
+    assert lines_of(template) == [*map(of_instance, lines_of(unit))]
+
+
+def test_the_program_finds_the_folders_of_each_of_several_doors():
+    path = Path("/etc/doorpi/lab.toml")
+    (of_service,) = settings(SYSTEMD / "doorpi@.service")["StateDirectory"]
+    state = Path("/var/lib", of_service.replace("%i", "lab"))
+
+    for given in (str(state), "/var/lib/doorpi"):  # of the service, and of the command
+        found = next(doorpi.state_folders("", path, {"STATE_DIRECTORY": given}))
+        assert found == state
+    assert doorpi.service_of(path, "doorpi-online") == "doorpi-online@lab"
+    assert doorpi.service_of(doorpi.IN_ETC, "doorpi") == "doorpi"
 
 
 ################################################################################
@@ -487,11 +528,13 @@ def test_the_scripts_know_every_file_and_every_unit():
     uninstall = (SYSTEMD / "uninstall.sh").read_text("utf-8")
     files = {path for path in SYSTEMD.iterdir() if path.suffix != ".sh"}
 
-    assert {path for path in files if path.suffix == ".service"} == set(UNITS)
+    units = {path for path in files if path.suffix in (".service", ".path")}
+    assert units == {*UNITS, ONLINE_PATH, *TEMPLATES}
     assert [path for path in files if f"systemd/{path.name}" not in install] == []
     assert f"for service in {' '.join(unit.stem for unit in UNITS)}; do" in install
-    for unit in UNITS:
+    for unit in (*UNITS, *TEMPLATES):
         assert f" /etc/systemd/system/{unit.name}" in uninstall
+    for unit in UNITS:
         assert re.search(rf"systemctl --quiet stop {unit.stem}\b(?!-)", uninstall)
 
 

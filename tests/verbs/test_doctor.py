@@ -842,3 +842,49 @@ def test_doctor_reports_a_lockdown(says, tmp_path):
 
     do = "                -> sudo doorpi lockdown off"
     assert (do in locked, do in lifted) == (True, False)
+
+
+# -- several doors on one computer
+
+
+@pytest.fixture
+def in_etc(tmp_path, monkeypatch) -> Path:
+    """A computer with the door of doorpi.service, and doorpi@lab."""
+    etc, var = tmp_path / "etc", tmp_path / "var" / "doorpi"
+    for folder in (etc, var, var.with_name("doorpi-lab")):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(doorpi, "IN_ETC", etc / "doorpi.toml")
+    monkeypatch.setattr(doorpi, "STATE_IN_VAR", str(var))
+    for name in ("doorpi", "lab"):
+        (etc / f"{name}.toml").write_text('[lock]\nkind = "relay"\n')
+    (etc / "FLEET.toml").write_text('[[door]]\nid = "lab"\n')
+    return etc
+
+
+def test_doctor_knows_the_other_doors_of_the_computer(in_etc, tmp_path):
+    (found,) = doorpi._other_doors(in_etc / "doorpi.toml")
+    assert (found.health, found.words) == (WARN, "doorpi@lab is not running")
+    assert "doorpi@lab" in found.do
+
+    with doorpi.only_door(tmp_path / "var" / "doorpi-lab"):
+        (found,) = doorpi._other_doors(in_etc / "doorpi.toml")
+    assert found.health is OK
+    assert list(doorpi._other_doors(in_etc / "lab.toml")) == []
+
+
+ADVICE = {
+    "sudo systemctl restart doorpi: it makes a new one": "restart doorpi@lab: it",
+    "sudo systemctl start doorpi-online; then journalctl -u doorpi-online":
+        "start doorpi-online@lab; then journalctl -u doorpi-online@lab",
+    "doorpi check": "doorpi --config /etc/lab.toml check",
+    "correct that; then sudo doorpi check": "sudo doorpi --config /etc/lab.toml check",
+    "sudo usermod -aG gpio doorpi; reboot": "-aG gpio doorpi; reboot",
+}  # fmt: skip
+
+
+def test_advice_names_the_door_that_was_examined(monkeypatch):
+    monkeypatch.setattr(doorpi, "IN_ETC", Path("/etc/doorpi.toml"))
+
+    for advice, words in ADVICE.items():
+        assert words in doorpi._for_door(advice, Path("/etc/lab.toml"))
+        assert doorpi._for_door(advice, doorpi.IN_ETC) == advice
