@@ -35,17 +35,18 @@ and troubles.json says what is wrong with the door.
 
 Map:
 
-     1 Vocabulary               12 Databases                23 Online
-     2 Rules                    13 The log                  24 Cobot
-     3 Signals                  14 People                   25 Chat
-     4 Settings                 15 Readers                  26 MQTT
-     5 The settings file        16 Secure cards             27 The published list
-     6 Edits                    17 Other sources            28 Pictures
-     7 Ports                    18 The Pi                   29 Doctor
-     8 Moving a lock            19 Authorities              30 Wiring
-     9 The door                 20 Why                      31 Verbs
-    10 HTTP                     21 The owner's tools        32 Verbs of the list
-    11 Locks                    22 Lists from elsewhere     33 Command line
+     1 Vocabulary               13 Databases                25 Cobot
+     2 Rules                    14 The log                  26 Chat
+     3 Signals                  15 People                   27 MQTT
+     4 Settings                 16 Readers                  28 The published list
+     5 The settings file        17 Secure cards             29 Pictures
+     6 Edits                    18 Other sources            30 Doctor
+     7 Ports                    19 The Pi                   31 Wiring
+     8 Moving a lock            20 Authorities              32 Verbs
+     9 The doorway              21 Why                      33 Verbs of the list
+    10 The door                 22 The owner's tools        34 Command line
+    11 HTTP                     23 Lists from elsewhere
+    12 Locks                    24 Online
 
 A section uses only names of its own and of earlier sections.  The first ones, up to
 Edits, use no clock, disk, network or environment.  A test checks both.
@@ -1141,6 +1142,24 @@ def stricter(first: Credential | None, other: Credential | None) -> Credential |
     return first._replace(proof=other.proof, generation=other.generation)
 
 
+def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
+    """The guest whose pass has this code; refused where the list does not have it."""
+    refused = "" if found else "the list does not have this pass"
+    if found and found.revoked_at:
+        refused = f"revoked on {found.revoked_at:%Y-%m-%d %H:%M}"
+    return Credential(
+        uid=Uid(""),
+        holder=found.holder if found else f"Guest pass {code.id}",
+        enabled=not refused,
+        refused=refused,
+        starts=found and found.starts,
+        ends=code.ends,
+        schedule=found and found.schedule,
+        source=Origin.GUEST_PASS,
+        guest_pass=found,
+    )
+
+
 class Debounce:
     """Turns a stream of polls into presentations of cards.
 
@@ -1283,7 +1302,7 @@ class Denials:
         same = self._open.get(self._key(event))
         is_flood = same and same.lines >= self.same_lines and self._goes_on(same, now)
         if not is_flood and not is_pause:
-            if event.holder or self._has_line(now):
+            if event.holder or event.source == "door" or self._has_line(now):
                 return False
             same = None
         counted_with = same or next(reversed(self._open.values()), None)
@@ -2215,10 +2234,13 @@ def locks_of(config: Config) -> dict[str, LockAccess]:
 
 
 def inputs_of(config: Config) -> list[tuple[str, Table, object]]:
-    """What each reader and scanner is made from: its name where there are several, its
-    settings, and of a reader the keys for secure cards."""
+    """What each reader, scanner and exit button is made from: its name where there are
+    several, its settings, and of a reader the keys for secure cards."""
     readers, is_one = config.readers, len(config.readers) == 1
-    made = [("" if is_one else each.name, each, config.proof) for each in readers]
+    made: list[tuple[str, Table, object]] = [
+        ("" if is_one else each.name, each, config.proof) for each in readers
+    ]
+    made += [("", config.doorway, None)] * (config.doorway.exit_button_gpio >= 0)
     return [*made, *((each.name, each, None) for each in config.scanners)]
 
 
@@ -3736,6 +3758,25 @@ class EventLog(Protocol):
     def close(self) -> None: ...
 
 
+class Switch(Protocol):
+    """A switch that is wired to the Pi: a door contact, a button."""
+
+    trouble: str = ""  # why it cannot be read; "" if it can
+    #: Called with what ``is_closed`` says at each change, on another thread.
+    on_change: Callable[[bool], None] = staticmethod(lambda is_closed: None)
+
+    def is_closed(self) -> bool | None:
+        """None if it cannot be read."""
+        return None
+
+    def close(self) -> None:
+        return
+
+
+class NoSwitch(Switch):
+    """Nothing is wired."""
+
+
 class Indicator(Protocol):
     """The lights beside the reader.  No fault of theirs stops the door."""
 
@@ -3954,7 +3995,7 @@ class Move(NamedTuple):
     intend: Callable[[Command], None]
     #: Raises AccessWithdrawn if the command must not be sent; called before ``intend``
     #: and again right before each time that it is sent.
-    check: Callable[[], None] = lambda: None
+    check: Callable[[Command], None] = lambda command: None
     may_fall_back: bool = True
     sparing: bool = False  # ask less when few of the month's calls are left
     lost_by: float = inf  # set by LockControl: when the fallback takes over
@@ -3984,7 +4025,7 @@ class LockControl:
     ) -> None:
         self.lock, self.policy, self.name = lock, lock.policy, name
         self._clock, self._jitter = clock, jitter
-        self._confirm_s = access.confirm_s
+        self._confirm_s, self.hold_s = access.confirm_s, access.hold_s
         self.worker = worker or InlineWorker()  # makes each request
         allowed = access.calls_per_month or self.policy.calls_per_month
         self.budget = CallBudget(clock, events, access.kind, allowed)
@@ -4051,6 +4092,10 @@ class LockControl:
             else:
                 return seen
 
+    def look(self) -> Steps[LockStatus]:
+        """Ask for the lock's state once.  Raises: LockError."""
+        return (yield from self._call(self.lock.status, inf))
+
     def _wake(self, by: float) -> Steps[bool]:
         """Make the hub contact a silent lock; True if that may have helped."""
         now = self._clock.monotonic()
@@ -4115,7 +4160,7 @@ class LockControl:
             why = str(failure or f"state unknown: {seen.why or 'the lock did not say'}")
         else:
             try:
-                move.check()
+                move.check(command)
                 move.intend(command)
                 result, why = yield from self._carry_out(command, seen, move)
                 is_lost = False
@@ -4154,7 +4199,9 @@ class LockControl:
         while True:
             try:
                 yield from self._call(self.lock.prepare, move.send_by)
-                move.check()  # nothing that takes time lies between it and the send
+                move.check(
+                    command
+                )  # nothing that takes time lies between it and the send
                 return (yield from self._call(send, inf, move.send_by))
             except LockError as error:
                 wait_s = next(retries, None) if error.send_again else None
@@ -4257,7 +4304,132 @@ class LockControl:
 
 
 ################################################################################
-# 9. The door -- one request from what was presented to light and event
+# 9. The doorway -- what a door contact says, and what follows from it
+################################################################################
+
+
+DOOR_IS_OPEN = "the door is open: close it first"
+
+
+class Doorway:
+    """Follows the door contact: whether the door is open, and whether somebody was
+    granted before it opened.  Times are monotonic.
+
+    Contacts rattle, and a door that falls shut bounces: what the contact says counts
+    after a while without a change, from the beginning of that while.
+    """
+
+    opens_s, closes_s = 0.1, 1.0
+    granted_s = 10.0  # after a grant, and after a strike has shut
+    turned_s = 3.0  # after which a lock has reported that a key has turned it
+    #: For so long the lock's answer is believed: people may go in and out all day after
+    #: a key was turned, a contact may rattle all day, and a question is a call.
+    believed_s = 600.0
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.is_open: bool | None = None  # None: not known
+        self.since = -inf  # when it opened or closed, or was first seen
+        self._was_closed = False  # before
+        self._says: bool | None = None  # the contact, and since when
+        self._says_since = -inf
+        self._granted_until = -inf
+        self._unlocked = set[str]()  # the locks that were not locked again
+        self._why, self._believed_until = "", -inf  # the lock's answer
+
+    def follow(self, says: bool | None) -> bool:
+        """Take what the contact ``says``: True if the door is open, None if it cannot
+        tell.  Returns whether ``is_open`` has changed."""
+        now = self._clock.monotonic()
+        if says is not self._says:
+            self._says, self._says_since = says, now
+        waits_s = self.opens_s if says else self.closes_s
+        if None in (says, self.is_open):
+            waits_s = 0.0
+        if says is self.is_open or now - self._says_since < waits_s:
+            return False
+        self._was_closed = self.is_open is False
+        self.is_open, self.since = says, self._says_since
+        return True
+
+    @property
+    def bars_bolt(self) -> bool:
+        """Whether a bolt that is driven out now may hit the frame."""
+        return bool(self.is_open) or self._says is not self.is_open
+
+    @property
+    def words(self) -> str:
+        return {True: "the door is open", False: "the door is closed", None: ""}[
+            self.is_open
+        ]
+
+    def grant(self, seconds: float) -> None:
+        """Somebody may open the door for so long, and a little longer."""
+        until = self._clock.monotonic() + seconds + self.granted_s
+        self._granted_until = max(self._granted_until, until)
+
+    def moved(self, outcome: Outcome, control: LockControl) -> None:
+        """Follow how a lock was moved."""
+        if outcome.result is Result.LOCKED:
+            self._unlocked.discard(outcome.lock)
+            self._granted_until = -inf
+        elif outcome.command is Command.UNLOCK and outcome.result in MOVED:
+            self.grant(control.hold_s)
+            if not control.policy.locks_itself:
+                self._unlocked.add(outcome.lock)
+
+    def opening(
+        self,
+        control: LockControl,
+        held_open_s: float,
+        is_moving: Callable[[], bool],
+        report: Callable[[Change, str], None],
+    ) -> Steps[None]:
+        """Watch one opening of the door until it is over, and ``report`` alarms and
+        their end.  ``is_moving`` says whether somebody is being let in."""
+        since, was_reported = self.since, False
+        is_granted = self._unlocked or since < self._granted_until or is_moving()
+        if self._was_closed and not is_granted:
+            why = yield from self._why_forced(control, is_moving)
+            was_reported = bool(why)
+            if why:
+                report(Change.FORCED_OPEN, why)
+        yield Pause(since + held_open_s, lambda: self.since != since)
+        if self.since == since:
+            was_reported = True
+            report(Change.HELD_OPEN, f"for {held_open_s:g} s")
+        yield Pause(inf, lambda: self.since != since)
+        if was_reported and self.is_open is not None:
+            report(Change.CLOSED, f"after {self.since - since:.0f} s")
+
+    def _why_forced(
+        self, control: LockControl, is_moving: Callable[[], bool]
+    ) -> Steps[str]:
+        """Why this opening was by force, in words; "" if a key was turned."""
+        nobody = "nobody was granted"
+        able = (each for each in control.all if not each.policy.locks_itself)
+        lock = next(able, None)
+        if lock is None:
+            return nobody
+        if (now := self._clock.monotonic()) < self._believed_until:
+            return self._why
+        if lock.budget.confirmations_left() == 0:
+            return f"{nobody}; the lock was not asked: {lock.budget.shortage()}"
+        yield Pause(now + self.turned_s)
+        yield Pause(inf, lambda: not is_moving())
+        self._believed_until = self._clock.monotonic() + self.believed_s
+        try:
+            seen = yield from lock.look()
+            is_locked = seen.effective_state is not LockState.UNLOCKED
+            said = (seen.why or seen.state) if is_locked and not seen.is_moving else ""
+        except LockError as error:
+            said = str(error)
+        self._why = said and f"{nobody}; the lock: {said}"
+        return self._why
+
+
+################################################################################
+# 10. The door -- one request from what was presented to light and event
 ################################################################################
 
 
@@ -4271,6 +4443,7 @@ class Equipment(SimpleNamespace):
     people: People
     events: EventLog
     lights: Mapping[str, Indicator]
+    contact: Switch = NoSwitch()
     authorities: Sequence[Authority] = ()
     #: Gets ready for proofs, without waiting.
     load_library: Callable[[], object] = staticmethod(lambda: None)
@@ -4284,7 +4457,7 @@ class Equipment(SimpleNamespace):
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
         parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
-        parts += self.lights.values()
+        parts += [*self.lights.values(), self.contact]
         with contextlib.ExitStack() as last_comes_first:
             for part in [*parts, *self.locks.values()]:
                 last_comes_first.callback(part.close)
@@ -4306,7 +4479,8 @@ class Settings(Protocol):
 NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
 
 CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
-OWN = (Medium.COMMAND, Medium.RELOCK)  # the owner and the door need no permission
+OWN = (Medium.COMMAND, Medium.RELOCK)  # of the owner and of the door
+FREE = (*OWN, Medium.BUTTON)  # these need no permission
 NAMED = (Medium.COMMAND, Medium.MQTT)  # their identifier is a name
 
 LOCKED_DOWN_WORDS = "locked down: no card opens the door"
@@ -4314,24 +4488,6 @@ NOT_LOCKED_AGAIN = "the door could not be locked again: please check it"
 MOST_UNKNOWN = 4  # unknown cards that are noted for `allow`
 ENROLMENT_S = 15.0
 TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
-
-
-def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
-    """The guest whose pass has this code; refused where the list does not have it."""
-    refused = "" if found else "the list does not have this pass"
-    if found and found.revoked_at:
-        refused = f"revoked on {found.revoked_at:%Y-%m-%d %H:%M}"
-    return Credential(
-        uid=Uid(""),
-        holder=found.holder if found else f"Guest pass {code.id}",
-        enabled=not refused,
-        refused=refused,
-        starts=found and found.starts,
-        ends=code.ends,
-        schedule=found and found.schedule,
-        source=Origin.GUEST_PASS,
-        guest_pass=found,
-    )
 
 
 class LocalList:
@@ -4427,6 +4583,7 @@ LOST: Mapping[Signal | str, str] = {
     Signal.READER_LOST: "the card reader is back",
     Signal.SCANNER_LOST: "the QR scanner is back",
     "inbox": "requests from other programs are read again",
+    "exit-button": "the exit button works again",
 }
 
 
@@ -4589,6 +4746,7 @@ class Display:
     def report_status(self) -> None:
         is_ready = not any(fault in self.troubles for fault in FAULTS)
         words = [*["ready"] * is_ready, *self.troubles.values()]
+        words += filter(None, [self._keeper.doorway.words])
         self._keeper.supervisor.status("; ".join(words))
 
 
@@ -4645,6 +4803,14 @@ class Relocking:
         is_used = text or self._found or self.after_s
         return Notes({NoteKey.RELOCK: text}) if is_used else NO_NOTES
 
+    def count_from(self, closed_at: float) -> None:
+        """The door was closed: only now the time until a relock begins."""
+        due = round(closed_at + self.after_s, 3)
+        pending = self.pending.values()
+        moved = (each._replace(due=max(due, each.due), failures=0) for each in pending)
+        self.pending = {each.lock: each for each in moved}
+        self._look_at = -inf
+
     def settle(
         self, outcome: Outcome, relock: Relock | None = None
     ) -> tuple[Outcome, Notes]:
@@ -4694,6 +4860,7 @@ class Doorkeeper:
         self.queue: list[Passage] = []  # the first one moves the lock
         self.unknown: dict[Uid, float] = {}  # the last unknown cards: when, monotonic
         self.display, self.relocking = Display(self), Relocking(self)
+        self.doorway, self.openings = Doorway(clock), Runner(clock)
         self.order: Any = None  # the latest of `issue` or `wipe`, while it is good
         self.people = Forgiving(equipment.people, report or self._report_storage)
         self.events = Forgiving(equipment.events, report or self._report_storage)
@@ -4764,7 +4931,47 @@ class Doorkeeper:
             lines.append(title + (stuck if relock.due == inf else due))
         if self.people.locked_down():
             lines.append(LOCKED_DOWN_WORDS)
-        return Answer(is_known, lines)
+        self.watch()
+        about_door = self.doorway.words, self.display.troubles.get("contact", "")
+        return Answer(is_known, [*lines, *filter(None, about_door)])
+
+    def watch(self) -> None:
+        """Follow the door contact."""
+        contact, doorway, display = self.equipment.contact, self.doorway, self.display
+        is_closed = contact.is_closed()
+        trouble = contact.trouble and f"no door contact: {contact.trouble}"
+        display.note("contact", trouble, "the door contact is read again")
+        was_open = doorway.is_open
+        if doorway.follow(None if is_closed is None else not is_closed):
+            if doorway.is_open:
+                held_open_s = self.config.doorway.held_open_s
+                is_moving = functools.partial(bool, self.queue)
+                watched = self.control, held_open_s, is_moving, self._report_door
+                self.openings.start(doorway.opening(*watched))
+            else:
+                for alarm in ALARMS:
+                    display.troubles.pop(alarm, None)
+                if was_open and not (self.queue and self.queue[0].relock):
+                    self.relocking.count_from(doorway.since)
+            display.report_status()
+        self.openings.advance()
+
+    def _report_door(self, change: Change, words: str) -> None:
+        """Log an alarm or its end, and show it while it lasts.  Those of a contact that
+        rattles are counted like repeated denials."""
+        display, now = self.display, self.clock.monotonic()
+        event = Event(self.clock.now(), None, "", change, source="door", note=words)
+        if change is not Change.CLOSED and self.doorway.is_open:
+            display.troubles[change] = describe(event)
+            display.report_status()
+        counts = Notes(counts=self.control.new_calls())
+        if display.denials.is_only_counted(event, now):
+            self.events.keep(counts)
+            return
+        is_alarm = change in ALARMS
+        log.log(logging.WARNING if is_alarm else logging.INFO, "%s", describe(event))
+        begun = self.events.begin(event, counts)
+        display.denials.stored(event._replace(id=begun), now)
 
     def cancel_relock(self) -> bool:
         """End a relock that is under way: a person goes first.  True if its command was
@@ -4855,7 +5062,7 @@ class Passage:
         if self._keeper.clock.monotonic() >= self.request.good_until:
             self.event = self.event._replace(reason=Reason.STALE)
             self._deny()
-        elif self.request.medium in OWN or (yield from self._is_admitted()):
+        elif self.request.medium in FREE or (yield from self._is_admitted()):
             yield from self._move()
         return self.event
 
@@ -5071,6 +5278,8 @@ class Passage:
         elif self not in keeper.display.under_way:
             keeper.display.under_way[self] = Signal.WORKING
             keeper.display.show(Signal.WORKING, point=self.point)
+        if request.wants is not Wants.LOCK:
+            keeper.doorway.grant(0.0)
         is_being_locked, ahead = keeper.cancel_relock(), [*keeper.queue]
         send_by = request.arrived + keeper.config.lock.unlock_window_s
         move = Move(
@@ -5117,11 +5326,14 @@ class Passage:
             return Command.LOCK
         return Command.UNLOCK
 
-    def _check(self) -> None:
+    def _check(self, command: Command) -> None:
         """Decide again right before sending.  Raises: AccessWithdrawn."""
+        keeper, is_bolt = self._keeper, not self._keeper.control.policy.locks_itself
+        if command is Command.LOCK and is_bolt and keeper.doorway.bars_bolt:
+            self.event = self.event._replace(command=command)
+            raise AccessWithdrawn(DOOR_IS_OPEN)
         if self._decided_by is None:
             return
-        keeper = self._keeper
         found = keeper.list.look_up(self.request, self._listed)
         if self._listed is None:
             found = found or keeper.list.with_block(self.request, self._credential)
@@ -5173,6 +5385,7 @@ class Passage:
             self._deny()
             return
         outcome, notes = keeper.relocking.settle(outcome, self.relock)
+        keeper.doorway.moved(outcome, keeper.control.named(outcome.lock))
         battery, low = outcome.battery_percent, outcome.battery_is_low
         low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
         sign = RESULT_SIGNALS[outcome.result]
@@ -5285,6 +5498,7 @@ class Door:
         if busy_s < self.hangs_after_s:
             self._supervisor.alive()
         self._poll()
+        self._keeper.watch()
         self._runner.advance()
         threads = [each for each in readers if not isinstance(each, InlineWorker)]
         if not threads or any(worker.is_idle for worker in threads):
@@ -5318,7 +5532,8 @@ class Door:
             relocking.look()
             now = self._clock.monotonic()
             due = (each for each in relocking.pending.values() if each.due <= now)
-            if relock := next(due, None):
+            relock = next(due, None)
+            if relock and not self._keeper.doorway.bars_bolt:
                 at, wants = self._clock.now(), Wants.LOCK
                 request = AccessRequest(Medium.RELOCK, relock.lock, at, now, inf, wants)
                 self._runner.start(Passage(self._keeper, request).steps)
@@ -5402,7 +5617,7 @@ def utc_text(at: datetime) -> str:
 
 
 ################################################################################
-# 10. HTTP -- every call ends in time, on a connection that is kept
+# 11. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
 
 
@@ -6091,7 +6306,7 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 ################################################################################
-# 11. Locks -- one class for each vendor, which only speaks its protocol
+# 12. Locks -- one class for each vendor, which only speaks its protocol
 ################################################################################
 
 
@@ -7004,7 +7219,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 
 
 ################################################################################
-# 12. Databases -- an SQLite file that survives what a Pi does to it
+# 13. Databases -- an SQLite file that survives what a Pi does to it
 ################################################################################
 
 
@@ -7286,7 +7501,7 @@ class SqliteFile:
 
 
 ################################################################################
-# 13. The log -- the event log, in a database
+# 14. The log -- the event log, in a database
 ################################################################################
 
 
@@ -7776,7 +7991,7 @@ def _broken_link(
 
 
 ################################################################################
-# 14. People -- the list of people, and the inbox
+# 15. People -- the list of people, and the inbox
 ################################################################################
 
 
@@ -8637,7 +8852,7 @@ class Inbox(SqliteFile):
 
 
 ################################################################################
-# 15. Readers -- the NFC reader and its wiring
+# 16. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -9120,7 +9335,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 16. Secure cards -- ISO-DEP, proof, issuing
+# 17. Secure cards -- ISO-DEP, proof, issuing
 ################################################################################
 
 # Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
@@ -9745,7 +9960,7 @@ def read_order(order: AccessRequest) -> tuple[str, Credential]:
 
 
 ################################################################################
-# 17. Other sources -- what opens the door beside the reader
+# 18. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -10217,6 +10432,61 @@ class ScannerSource(Source):
             self._thread.join(2 * self.wait_s)
 
 
+class ExitButton(Source):
+    """The exit button (request to exit) as a source: it asks to unlock, once a press.
+
+    The pin's own thread only notes a press and wakes the door.  Contacts bounce, so a
+    press counts after the button was released for ``settle_s``.  Presses within
+    ``same_s`` are one, and so are those before the request of the last one has ended.
+    """
+
+    lost = "exit-button"
+    settle_s, same_s, stuck_s = 0.05, 1.0, 60.0
+
+    def __init__(self, switch: Switch, clock: Clock) -> None:
+        self.due, self.worker = inf, InlineWorker()
+        self._switch, self._clock = switch, clock
+        switch.on_change = self._note
+        self._changed_at = self._last = -inf
+        self._presses = deque[float]()
+        self._is_served = True  # the request of the last press
+        self._released_at = clock.monotonic()
+
+    def open(self) -> None:
+        self._switch.is_closed()
+
+    def _note(self, is_pressed: bool) -> None:
+        """On the pin's thread."""
+        now = self._clock.monotonic()
+        if is_pressed and now - self._changed_at >= self.settle_s:
+            self._presses.append(now)
+            self.due = -inf
+            self._clock.wake()
+        self._changed_at = now
+
+    def poll(self, now: float) -> AccessRequest | None:
+        if not self._switch.is_closed():
+            self._released_at = now
+        stuck = "pressed for more than a minute: is it stuck?"
+        is_stuck = now - self._released_at > self.stuck_s
+        trouble = self._switch.trouble or stuck * is_stuck
+        self.trouble = trouble and f"exit button: {trouble}"
+        self.due = inf
+        while self._presses:
+            pressed_at = self._presses.popleft()
+            if self._is_served and pressed_at >= self._last + self.same_s:
+                self._last, self._is_served = pressed_at, False
+                at, wants = self._clock.now(), Wants.UNLOCK
+                return AccessRequest(Medium.BUTTON, "", at, pressed_at, inf, wants)
+        return None
+
+    def answer(self, request: AccessRequest, answer: Answer) -> None:
+        self._is_served = True
+
+    def close(self) -> None:
+        self._switch.close()
+
+
 SCANNERS: Mapping[str, Callable[[ScannerConfig], SerialScanner | KeyboardScanner]] = {
     "serial": SerialScanner,
     "keyboard": KeyboardScanner,
@@ -10325,7 +10595,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 18. The Pi -- lights, systemd, signals, the clock, the settings file
+# 19. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -10509,7 +10779,78 @@ def mark_clock_set() -> None:
 # -- lights and systemd
 
 
-class GpioLights:
+class GpioPart:
+    """A gpiozero device, which ``make`` makes.  While its pins cannot be had,
+    ``trouble`` says why, and they are tried again from ``_retry_at`` on."""
+
+    backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
+
+    def __init__(self) -> None:
+        self._device: Any = None
+        self._backoff = Backoff(*self.backoff_s)
+        self._retry_at = -inf
+        self.trouble = ""
+
+    def make(self, gpiozero: Any) -> Any:
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Get the pins; if that fails, ``trouble`` says why."""
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about each library that gpiozero lacks
+            try:
+                import gpiozero
+
+                self._device, self.trouble = self.make(gpiozero), ""
+            except _gpio_errors() as error:
+                self._release(error)
+
+    def _use(self, do: Callable[[Any], T]) -> T | None:
+        """``do`` something with the device, if there is one."""
+        if self._device is not None:
+            try:
+                return do(self._device)
+            except _gpio_errors() as error:
+                self._release(error)
+        return None
+
+    def _release(self, error: Exception | None = None) -> None:
+        """Give the pins back; after an ``error`` they are tried again later."""
+        if error is not None:
+            self.trouble = printable(str(error) or type(error).__name__)
+            self._retry_at = time.monotonic() + self._backoff.fail()
+        device, self._device = self._device, None
+        for step in ("off", "close") if device is not None else ():
+            with contextlib.suppress(*_gpio_errors()):  # an input has no ``off``
+                getattr(device, step)()
+
+
+class GpioSwitch(GpioPart, Switch):
+    """A switch between a pin and ground.  The Pi pulls the pin up: a switch that is
+    open, or whose wire is cut, reads high."""
+
+    def __init__(self, gpio: int) -> None:
+        super().__init__()
+        self._gpio = gpio
+
+    def make(self, gpiozero: Any) -> Any:
+        device = gpiozero.DigitalInputDevice(self._gpio, pull_up=True)
+        device.when_activated = lambda: self.on_change(True)
+        device.when_deactivated = lambda: self.on_change(False)
+        return device
+
+    def is_closed(self) -> bool | None:
+        if self._device is None and time.monotonic() >= self._retry_at:
+            self.open()
+        return self._use(lambda device: bool(device.value))
+
+    def close(self) -> None:
+        self._release()
+
+
+class GpioLights(GpioPart):
     """Two LEDs on the Pi's pins, played by a thread of their own.
 
     Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
@@ -10517,11 +10858,9 @@ class GpioLights:
     Without pins they play on in the dark, until the thread gets them.
     """
 
-    backoff_s = (5.0, 600.0)  # first and longest wait before the pins are tried again
-
     def __init__(self, config: LedsConfig, patterns: Mapping[Signal, Pattern]) -> None:
+        super().__init__()
         self._config, self._patterns = config, patterns
-        self._leds: Any = None
         self._frames: Iterator[tuple[tuple[int, int], float]] = iter(())
         self._light = 0, 0  # (green, red) of the current frame
         self._due = inf  # when the next one begins
@@ -10529,9 +10868,12 @@ class GpioLights:
         self._is_closed = False
         #: Guards all of this.  The main thread takes it under ``postponed``.
         self._changed = threading.Condition()
-        self._backoff = Backoff(*self.backoff_s)
-        self._retry_at = -inf
-        self.trouble = ""
+
+    def make(self, gpiozero: Any) -> Any:
+        pins = self._config.green_gpio, self._config.red_gpio
+        leds = gpiozero.LEDBoard(*pins, active_high=self._config.active_high)
+        leds.value = self._light
+        return leds
 
     def show(self, *signals: Signal) -> None:
         played = (self._patterns[signal].frames() for signal in signals)
@@ -10543,30 +10885,14 @@ class GpioLights:
                 self._player = start_thread(self._play, "lights")
             self._changed.notify()
 
-    def open(self) -> None:
-        """Get the pins; if that fails, ``trouble`` says why."""
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about each library that gpiozero lacks
-            try:
-                import gpiozero
-
-                pins = self._config.green_gpio, self._config.red_gpio
-                is_high = self._config.active_high
-                self._leds = gpiozero.LEDBoard(*pins, active_high=is_high)
-                self._leds.value, self.trouble = self._light, ""
-            except _gpio_errors() as error:
-                self._release(error)
-
     def _play(self) -> None:
         with contextlib.suppress(*_gpio_errors()):  # ``open`` will report why
             import gpiozero  # noqa: F401 -- which takes a slow Pi seconds
         with self._changed:
             while not self._is_closed:
-                if self._leds is None and time.monotonic() >= self._retry_at:
+                if self._device is None and time.monotonic() >= self._retry_at:
                     self.open()
-                retry_at = inf if self._leds is not None else self._retry_at
+                retry_at = inf if self._device is not None else self._retry_at
                 left_s = min(self._due, retry_at) - time.monotonic()
                 if left_s > 0:
                     self._changed.wait(None if left_s == inf else left_s)
@@ -10578,21 +10904,7 @@ class GpioLights:
         long each step takes."""
         self._light, seconds = next(self._frames)
         self._due += seconds
-        if self._leds is not None:
-            try:
-                self._leds.value = self._light
-            except _gpio_errors() as error:
-                self._release(error)
-
-    def _release(self, error: Exception | None = None) -> None:
-        """Give the pins back; after an ``error`` they are tried again later."""
-        if error is not None:
-            self.trouble = printable(str(error) or type(error).__name__)
-            self._retry_at = time.monotonic() + self._backoff.fail()
-        leds, self._leds = self._leds, None
-        for step in (leds.off, leds.close) if leds is not None else ():
-            with contextlib.suppress(*_gpio_errors()):
-                step()
+        self._use(lambda leds: setattr(leds, "value", self._light))
 
     def close(self) -> None:
         with ProcessSignals.postponed():
@@ -10612,6 +10924,11 @@ def make_lights(
         name: lit.get(name) or GpioLights(leds, config.patterns)
         for name, leds in lights_of(config).items()
     }
+
+
+def make_switch(gpio: int) -> Switch:
+    """The switch on a pin; -1: there is none."""
+    return GpioSwitch(gpio) if gpio >= 0 else NoSwitch()
 
 
 class NoLights(Indicator):
@@ -11112,9 +11429,7 @@ class FileSettings:
         return config, good
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
-        old = self._config
-        assert old is not None
-        if new == old:
+        if (old := self._config) is None or new == old:
             return False
         doors = dict.fromkeys(("unlock_window_s", "relock_after_s"))  # no driver's
         were, now = (
@@ -11127,10 +11442,10 @@ class FileSettings:
         def differ(*names: str) -> bool:
             return any(getattr(old, name) != getattr(new, name) for name in names)
 
-        locks = equipment.locks.items()
-        closing: list[Any] = [lock for where, lock in locks if where not in kept]
+        closing: list[Any] = [*map(equipment.locks.get, were.keys() - kept.keys())]
         inputs, before = [None, *inputs_of(new)], equipment.sources
         closing += [each for each in before if each.made_from not in inputs]
+        closing += [equipment.contact] * differ("doorway")
         asks_others = differ("authorities", "scanners", "online")
         closing += [*equipment.authorities] * asks_others
         pairs = [] if differ("patterns") else [*lights_of(new).items()]
@@ -11143,6 +11458,8 @@ class FileSettings:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
             equipment.sources = self._new_sources(new, self._clock, before)
+            if differ("doorway"):
+                equipment.contact = make_switch(new.doorway.contact_gpio)
             if asks_others:
                 equipment.authorities = self._new_authorities(new, self._clock)
             equipment.lights = make_lights(new, lit)
@@ -11175,7 +11492,7 @@ class FileSettings:
 
 
 ################################################################################
-# 19. Authorities -- remote systems that know people who are not on the list
+# 20. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -11558,7 +11875,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 20. Why -- what would happen at the door, and which rule decides
+# 21. Why -- what would happen at the door, and which rule decides
 ################################################################################
 
 
@@ -11998,7 +12315,7 @@ def as_uid(text: str) -> Uid | None:
 
 
 ################################################################################
-# 21. The owner's tools -- people, keys, backup, log
+# 22. The owner's tools -- people, keys, backup, log
 ################################################################################
 
 
@@ -12652,7 +12969,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 22. Lists from elsewhere -- what `import` reads, and what it would change
+# 23. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -13230,7 +13547,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 23. Online -- what `doorpi online` does beside the door
+# 24. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -14169,7 +14486,7 @@ class ListReader:
 
 
 ################################################################################
-# 24. Cobot -- the members of a co-working space
+# 25. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -14948,7 +15265,7 @@ CHECK_IN_DENIES = {
 
 
 ################################################################################
-# 25. Chat -- people on the list talk to the door through a bot
+# 26. Chat -- people on the list talk to the door through a bot
 ################################################################################
 
 
@@ -15446,7 +15763,7 @@ def telegram_services(
 
 
 ################################################################################
-# 26. MQTT -- the connection to a broker, and what every use of it shares
+# 27. MQTT -- the connection to a broker, and what every use of it shares
 ################################################################################
 
 # Source: docs.oasis-open.org/mqtt/mqtt/v5.0, and paho-mqtt 2.1 for its ways to fail.
@@ -16065,7 +16382,7 @@ class Orders(MqttPart):
 
 
 ################################################################################
-# 27. The published list -- one list for many doors, signed for each of them
+# 28. The published list -- one list for many doors, signed for each of them
 ################################################################################
 
 # `doorpi publish` signs for each door the people who may enter there, and the broker
@@ -16622,7 +16939,7 @@ def publish_editions(
 
 
 ################################################################################
-# 28. Pictures -- the legend and the chart as SVG
+# 29. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -17008,7 +17325,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 29. Doctor -- tries everything that the settings name
+# 30. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -17909,7 +18226,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 30. Wiring -- the door and its parts, made as the settings say
+# 31. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -17924,6 +18241,7 @@ def build(
         people=store.people,
         events=store.events,
         lights=make_lights(config),
+        contact=make_switch(config.doorway.contact_gpio),
         authorities=all_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
@@ -17961,11 +18279,13 @@ def make_input(
     clock: Clock,
     before: Sequence[Source],
 ) -> Source:
-    """A reader or a scanner.  What a reader ``before`` has seen, the one that has its
-    device or its place now knows."""
+    """A reader, a scanner or the exit button.  What a reader ``before`` has seen, the
+    one that has its device or its place now knows."""
     name, each, _ = row
     if isinstance(each, ScannerConfig):
         return ScannerSource(SCANNERS[each.kind](each), name, clock)
+    if isinstance(each, DoorwayConfig):
+        return ExitButton(GpioSwitch(each.exit_button_gpio), clock)
     assert isinstance(each, ReaderConfig)
     used = {reader.device for reader in config.readers}
     olds = [old for old in before if isinstance(old, CardSource)]
@@ -18055,7 +18375,7 @@ SERVICES: Makers = {
 
 
 ################################################################################
-# 31. Verbs -- one cmd_* each
+# 32. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -18514,6 +18834,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
     equipment = Equipment(
         sources=(), locks=make_locks(config, clock), people=store.people,
         events=store.events, lights={"": NoLights()},
+        contact=make_switch(config.doorway.contact_gpio),
     )  # fmt: skip
     keeper = Doorkeeper(
         config, equipment, Systemd({}, clock), clock, report=_warn_of_store
@@ -18522,6 +18843,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
         if wants is Wants.STATUS:
             answer = drive(keeper.status(), clock)
         else:
+            keeper.watch()  # the door may be open
             answer = answer_of(drive(Passage(keeper, own).steps, clock))
         say(answer.lines)
         sys.stdout.flush()
@@ -18701,7 +19023,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 32. Verbs of the list -- people, keys, guest passes, backups
+# 33. Verbs of the list -- people, keys, guest passes, backups
 ################################################################################
 
 
@@ -19307,7 +19629,7 @@ def _log_change(
 
 
 ################################################################################
-# 33. Command line -- the verbs and their arguments
+# 34. Command line -- the verbs and their arguments
 ################################################################################
 
 

@@ -288,7 +288,7 @@ class ShownLights(doorpi.GpioLights):
     def value(self) -> tuple[int, int]:
         """(green, red) as they are now."""
         with self._changed:
-            return (0, 0) if self._leds is None else self._leds.value
+            return (0, 0) if self._device is None else self._device.value
 
 
 def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, World]:

@@ -647,7 +647,7 @@ def test_check_is_called_right_before_sending(lock):
     order = []
     lock.prepare = lambda by: order.append("prepare")
 
-    _, send = advanced_to_its_send(lock, check=lambda: order.append("check"))
+    _, send = advanced_to_its_send(lock, check=lambda command: order.append("check"))
 
     assert order == ["check", "prepare", "check"]
     send.run()

@@ -373,6 +373,24 @@ class FakeLights:
         self.closed += 1
 
 
+class FakeSwitch(doorpi.Switch):
+    """A door contact or a button; ``change`` is what happens on the pin's thread."""
+
+    def __init__(self, *, is_closed: bool | None) -> None:
+        self.is_closed_now = is_closed
+
+    def is_closed(self) -> bool | None:
+        return self.is_closed_now
+
+    def change(self, is_closed: bool) -> None:
+        self.is_closed_now = is_closed
+        self.on_change(is_closed)
+
+    def press(self) -> None:
+        self.change(True)
+        self.change(False)
+
+
 class FakeSupervisor:
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -454,9 +454,9 @@ assert "gpiozero" not in sys.modules
 lights.show(doorpi.Signal.NOT_LOCKED)
 assert not lights.trouble
 ends_at = time.monotonic() + 20
-while not (lights._leds and any(lights._leds.value)) and time.monotonic() < ends_at:
+while not (lights._device and any(lights._device.value)) and time.monotonic() < ends_at:
     time.sleep(0.01)
-print(any(lights._leds.value))
+print(any(lights._device.value))
 lights.close()
 """
     done = subprocess.run(

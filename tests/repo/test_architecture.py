@@ -25,6 +25,7 @@ TITLES = (
     "Edits",
     "Ports",
     "Moving a lock",
+    "The doorway",
     "The door",
     "HTTP",
     "Locks",
