@@ -853,6 +853,7 @@ class NoteKey(enum.StrEnum):
     RETENTION = "retention"  # events older than this are being removed
     SETTLED = "settled"  # an event's id: all events before it have ended
     LIST = "list"  # how often the list was changed, and why it is locked down
+    SECURE = "secure"  # of a card: how it proves itself, and the generation of its keys
     BLOCK = "block"  # of a "uid" or a "holder": who made the block, and when
     BACKUP = "backup"  # when the list was last written to a file
     CALLS = "calls"  # of a lock kind and a month: the number of API calls
@@ -941,19 +942,20 @@ def _hours(schedule: Schedule, today: date = date.min) -> str:
     return words + (f", not on {', '.join(closed)}" if closed else "")
 
 
-def _membership_words(member: Membership, usual: str, today: date) -> str:
+def _membership_words(member: Membership, usual: str, now: datetime) -> str:
     """When a membership admits the person; ``usual``: when it sets no times."""
     spans = (f"{a:%m-%d %H:%M} to {b:%m-%d %H:%M}" for a, b in member.spans)
     words = ", ".join(spans) or f"never: {member.refusal}" if member.refusal else usual
     words += f", plan {member.plan}" * bool(member.plan)
-    return words + ", but its list is too old" * (member.trusted_until.date() < today)
+    is_old = now.tzinfo is not None and member.trusted_until <= now
+    return words + ", but its list is too old" * is_old
 
 
 def validity(
     card: Credential, schedules: Mapping[str, Schedule], now: datetime = FIRST_TIME
 ) -> str:
     """When a card opens the door, in words; what ended before ``now`` is left out."""
-    now, today = now.replace(tzinfo=None), now.date()
+    now, today, aware = now.replace(tzinfo=None), now.date(), now
     duty = "may ask who came" if ":" in card.uid else "enrols cards, does not open"
     master = f" [master: {duty}]" * (card.role is Role.MASTER)
     if card.block or not card.enabled:
@@ -963,7 +965,7 @@ def validity(
     if schedule:
         words = _hours(schedule, today)
     if card.membership:
-        words = _membership_words(card.membership, words, today)
+        words = _membership_words(card.membership, words, aware)
     if card.valid_from and begins_at(card.valid_from) > now:
         words += f", from {limit_words(card.valid_from)}"
     if card.valid_until:
@@ -5884,6 +5886,7 @@ class Dialer:
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
+        self.label = ""  # before its lines in the journal, where several use a host
         self.trusted, self.clock = trusted, clock
         self.modules = "http.client", *modules
         self.context: ssl.SSLContext | None = None
@@ -6036,10 +6039,10 @@ class Dialer:
             self.hang_up()
             self._ready, self._missing_since = attempt.socket, None
             if was_unreachable and not self._is_quiet:
-                log.info("%s can be reached again", self.host)
+                log.info("%s%s can be reached again", self.label, self.host)
             return
         if not (was_unreachable or self._is_quiet):
-            log.warning("%s", attempt.failure)
+            log.warning("%s%s", self.label, attempt.failure)
         self._retry_at = self.clock.monotonic() + self._backoff.fail()
         self.stale_s = type(self).stale_s
 
@@ -7668,8 +7671,12 @@ class SqliteEvents(SqliteFile):
         moved = "o.result IN ('unlocked', 'locked', 'unsure')"
         return self._first_at("e.id DESC", Sought(uid), moved)
 
-    def last_seen(self, uid: Uid) -> datetime | None:
-        """When this card was last presented, as far as the log goes back."""
+    def last_seen(self, uid: Uid, holder: str = "") -> datetime | None:
+        """When this card was last presented, as far as the log goes back; or when
+        ``holder``, a user of the chat, last asked for a move: the log has no number."""
+        if ":" in uid:
+            by_chat = {"e.source = 'chat' AND e.holder = ?": holder}
+            return self._first_at("e.id DESC", more=by_chat)
         presented = "e.source IN ('card', 'secure-card')"
         return self._first_at("e.id DESC", Sought(uid), presented)
 
@@ -7680,10 +7687,14 @@ class SqliteEvents(SqliteFile):
         return self._first_at("e.at DESC", which="e.at < ':'")  # else it is no time
 
     def _first_at(
-        self, order: str, sought: Sought = EVERYTHING, which: str = "1"
+        self,
+        order: str,
+        sought: Sought = EVERYTHING,
+        which: str = "1",
+        more: Mapping[str, object] = MappingProxyType({}),
     ) -> datetime | None:
         """None also where that row has no time that makes sense."""
-        found = self._rows(sought, {f"{which} AND ?": 1}, order, 1)
+        found = self._rows(sought, {f"{which} AND ?": 1, **more}, order, 1)
         return next((event.at for event in found if event.at != EPOCH), None)
 
     def close_interrupted(self) -> int:
@@ -8337,12 +8348,24 @@ class SqlitePeople(SqliteFile):
         self.synced = SyncedPeople(path.with_name("synced.db"), busy_s=self._busy_s)
         self.copy = path.with_name("cards.copy")
         self._remains.append(self.copy)
+        self._proofs_noted = -1  # how often the list had been changed then
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
 
     def find(self, uid: Uid) -> Credential | None:
         """By the published list, by this one, or else by those that are synced: if they
-        cannot be read, the card is not known there."""
-        found = self.listed(uid)
+        cannot be read, the card is not known there.  A secure card stays one even if
+        this list cannot be read."""
+        try:
+            found = self.listed(uid)
+        except StoreError:
+            kept: str | None = None
+            with contextlib.suppress(StoreError):
+                kept = self._events.recall(NoteKey.SECURE.of(uid))
+            proof, _, number = (kept or "").partition(" ")
+            if not proof:
+                raise
+            found = Credential(uid, "", enabled=False, proof=proof)
+            found = found._replace(generation=_count(number))
         with contextlib.suppress(StoreError):
             synced = self.synced.find(uid)
             is_published = synced and synced.source is Origin.MQTT
@@ -8572,6 +8595,7 @@ class SqlitePeople(SqliteFile):
             self._secure()
             if _count(self._marks().get("changes")) > self._noted()[0]:
                 self._note(self.blocks())
+            self._note_proofs()
         needed = 4 * self.reserve_bytes  # three times as much stays for all else
         try:
             if file_at(self.reserve) or _has_no_room(self.path.parent, needed):
@@ -8676,6 +8700,22 @@ class SqlitePeople(SqliteFile):
             text = self._events.recall(NoteKey.LIST) or ""
         changes, _, lockdown = text.partition(" ")
         return _count(changes), lockdown
+
+    def _note_proofs(self) -> None:
+        """Note beside the log how each secure card proves itself, after a change."""
+        changes = _count(self._marks().get("changes"))
+        if changes == self._proofs_noted:
+            return
+        secure = "SELECT uid, proof, generation FROM cards WHERE proof IS NOT NULL"
+        rows = self._query(f"{secure} LIMIT 10000")
+        now = {row[0]: f"{row[1]} {row[2] or 1}" for row in rows}
+        before = self._events.noted(NoteKey.SECURE)
+        news = {
+            u: now.get(u, "") for u in {*now, *before} if now.get(u) != before.get(u)
+        }
+        if news:
+            self._events.keep(Notes({NoteKey.SECURE.of(u): t for u, t in news.items()}))
+        self._proofs_noted = changes
 
     def _note(self, block: Iterable[Block] = (), lift: Iterable[Block] = ()) -> None:
         try:
@@ -10530,7 +10570,11 @@ def signing_key(path: Path) -> Any:
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, f"{os.urandom(32).hex()}\n")
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        write_whole(new, f"{os.urandom(32).hex()}\n")
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(new, path)
+        new.unlink()
     text = path.read_text("ascii").strip()
     return ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
 
@@ -11542,6 +11586,7 @@ class RemoteAuthority(Authority):
             headers={"Accept": "application/json", **own},
             secrets=[config.password.text, *own.values()],
         )  # fmt: skip
+        self.api.dialer.label = f"{self.name}: "
 
     def _credentials(self) -> Mapping[str, str]:
         """The headers by which the server knows this door."""
@@ -12602,12 +12647,13 @@ def people_of(cards: Iterable[Credential], *also: str) -> Iterator[Person]:
 
 
 def person_json(
-    person: Person, last_seen: Callable[[Uid], datetime | None]
+    person: Person, last_seen: Callable[[Uid, str], datetime | None]
 ) -> dict[str, object]:
     """The wire format of one person (``people --json``)."""
     first, identifiers = person[0], list[dict[str, object]]()
     for card in person:
-        seen, plan = last_seen(card.uid), card.membership and card.membership.plan
+        seen = last_seen(card.uid, card.holder)
+        plan = card.membership and card.membership.plan
         known: dict[str, object] = {
             "uid": card.uid,
             "proof": card.proof or None,
@@ -12667,7 +12713,8 @@ def people_rows(
     proofs = any(card.proof for card in cards)
     yield "HOLDER", "UID", *["PROOF"] * proofs, "VALID", "SCHEDULE", "FROM", "LAST SEEN"
     for person in people_of(cards, "enabled", "block", "refused", "membership"):
-        first, seen = person[0], map(store.events.last_seen, (c.uid for c in person))
+        first = person[0]
+        seen = (store.events.last_seen(card.uid, card.holder) for card in person)
         last = max(filter(None, seen), default=None)
         origins = [str(card.source) for card in person]
         if Origin.TOML in origins and any(store.people.listed(c.uid) for c in person):
@@ -12762,12 +12809,12 @@ def make_backup(
     """Read what only root may read; what is returned reads the databases, as the
     service's user.  Raises: Refused, ConfigError."""
     text, files = read_settings(path), dict[str, str]()
-    named = NamedFiles(path, {})
+    named = NamedFiles(path, os.environ)
     for key, value in settings_of(config).items():
         name = named.name(key.rpartition(".")[2], value)
         if name and (with_secrets or key.endswith(PUBLIC_FILES)):
             with contextlib.suppress(OSError, UnicodeError):
-                files[name] = text_of(path.parent / name)
+                files[name] = text_of(named.place(name))
     text = text if with_secrets else without_secrets(text)
 
     def finish(store: SqliteStore) -> Backup:
@@ -12806,6 +12853,16 @@ def is_blank_log(path: Path) -> bool:
             return not db.execute("SELECT 1 FROM events").fetchone()
     except TROUBLES:
         return False
+
+
+def secure_cards(folder: Path) -> list[Credential]:
+    """Those that the list here knows, if it can be read."""
+    with (
+        contextlib.suppress(StoreError),
+        contextlib.closing(SqliteStore(folder / "doorpi.db")) as store,
+    ):
+        return [card for card in store.people.cards() if card.proof]
+    return []
 
 
 def put_state_back(backup: Backup, folder: Path) -> None:
@@ -15350,6 +15407,8 @@ CHAT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "who": ("who came today? (masters only)", "今日の入室者を見る（管理者のみ）"),
     "help": ("show this list", "この一覧を見る"),
 }
+#: What `why` tells the owner to do about a denial.
+OWNERS_ADVICE = r"; (?:to [a-z ]+: |see )doorpi [\w :-]+\b"
 BUTTONS: Mapping[str, tuple[str, str]] = {
     "open": ("Unlock", "解錠"), "lock": ("Lock", "施錠"), "status": ("Status", "状態"),
 }  # fmt: skip
@@ -15374,6 +15433,8 @@ CHAT_WORDS: Mapping[str, tuple[str, str]] = {
     "link-over": ("this link has expired or was used before: please ask for a new one",
                   "このリンクは期限切れか使用済みです。管理者にお問い合わせください"),
     "masters": ("/who is for masters only", "/who は管理者だけが使えます"),
+    "not-stored": ("nothing was done: the disk of the door is full, or failing",
+                   "装置のディスクに書き込めないため、何もしませんでした"),
     "nobody": ("nobody came today", "今日はまだどなたも入室していません"),
 }  # fmt: skip
 STATES_JA = {"locked": "施錠されています", "unlocked": "解錠されています"}
@@ -15428,6 +15489,7 @@ class Telegram:
         number = table.token.text.partition(":")[0]
         self._offset = f"telegram {number} offset"  # another bot has its own
         self._is_introduced = self._is_well = False
+        self._passed, self.trouble = 0, ""  # the least offset: those before are refused
         self._conflicts, self._conflict_by = 0, inf
         self._at_once: dict[int, ChatTask] = {}
         self._silent_until: dict[tuple[int, bool], float] = {}
@@ -15453,7 +15515,8 @@ class Telegram:
             self._introduce()
         asked_at, wait_s = self._clock.monotonic(), self.poll_s * self._is_well
         values = {
-            "offset": _count(self._store.recall(self._offset)), "timeout": wait_s,
+            "offset": max(self._passed, _count(self._store.recall(self._offset))),
+            "timeout": wait_s,
             "limit": 10, "allowed_updates": ["message", "callback_query"],
         }  # fmt: skip
         try:
@@ -15463,7 +15526,13 @@ class Telegram:
             return self._in_conflict(error)
         self._is_well, self._conflicts, self._conflict_by = True, 0, inf
         arrived = self._clock.monotonic()
-        self._start_tasks(self._store_updates(updates), arrived)
+        new, self.trouble = set[int](), ""
+        try:
+            new = set(self._store_updates(updates))
+        except StoreError as error:
+            self._refuse_unstored(updates)
+            self.trouble = str(error)
+        self._start_tasks(new, arrived)
         did_not_wait = wait_s and not updates and arrived - asked_at < 3.0
         return 1.0 if did_not_wait else 0.0
 
@@ -15494,6 +15563,18 @@ class Telegram:
             return wait_s
         words = "another program gets the bot's messages: each door needs its own bot"
         raise Unavailable(words, wait_s, reply=error.reply)
+
+    def _refuse_unstored(self, updates: Sequence[Any]) -> None:
+        """A message that cannot be stored is never carried out: another process might
+        carry it out again.  The server drops it at the next poll."""
+        for update in updates:
+            self._passed = max(self._passed, _field(update, "update_id", int) + 1)
+            message = read_update(update)
+            user = message.user if message else 0
+            is_known = bool(user and self._known(chat_user(user)))
+            if is_known and self._may_send_refusal(user, "not-stored"):
+                with contextlib.suppress(Unavailable):
+                    self._bot.send(user, self._reply("not-stored"))
 
     def _store_updates(self, updates: Sequence[Any]) -> Collection[int]:
         """Store the updates; returns the ids of those that are to be answered."""
@@ -15641,6 +15722,10 @@ class Telegram:
         known = self._context.config, self._events, self._clock
         return circumstances(*known, uid, self._clock.now())
 
+    def _is_master(self, uid: Uid) -> bool:
+        listed = self._context.config.cards.get(uid) or self._people.find(uid)
+        return bool(listed) and listed.role is Role.MASTER
+
     def _denial(self, uid: Uid) -> str:
         """The denial of a user who may not ask about the door; "" if they may."""
         reason = decide(uid, self._known(uid), self._circumstances(uid)).reason
@@ -15677,6 +15762,9 @@ class Telegram:
             first += f"。電池残量 {percent[1]} %" if percent else ""
             is_down = LOCKED_DOWN_WORDS in others
             others = [translated(Reason.LOCKED_DOWN)] * is_down
+        elif not self._is_master(task.uid):  # the calls of the month are the owner's
+            known = (LOCKED_DOWN_WORDS, "to be locked again")
+            others = [line for line in others if line.startswith(known)]
         return self._from_door("\n".join([first, *others]))
 
     def _why(self, task: ChatTask) -> str:
@@ -15688,7 +15776,10 @@ class Telegram:
         ):  # without the name of the person who blocked them
             return self._outcome(f"denied: {reason}")
         if not self._is_ja:
-            return self._from_door(in_one_sentence(uid, who, when, is_now=True))
+            words = in_one_sentence(uid, who, when, is_now=True)
+            if not self._is_master(uid):
+                words = re.sub(OWNERS_ADVICE, "", words)
+            return self._from_door(words)
         words, form = f"今は入れません（{translated(reason)}）", "次は{}から入れます"
         if reason is Reason.GRANTED:
             words, form = "今入れます", "{}までです"
@@ -15698,11 +15789,10 @@ class Telegram:
         return self._from_door(words)
 
     def _who(self, task: ChatTask) -> str:
-        cards, today = self._context.config.cards, self._clock.now().date()
-        listed = cards.get(task.uid) or self._people.find(task.uid)
+        today = self._clock.now().date()
         if no := self._denial(task.uid):
             return no
-        if not listed or listed.role is not Role.MASTER:
+        if not self._is_master(task.uid):
             return self._reply("masters")
         came, since = list[str](), self._clock.now() - timedelta(days=1, hours=1)
         for event in self._context.events.read(since=since):
@@ -17364,6 +17454,18 @@ def _in_use(subject: str, what: str, by: str = "the running door") -> Finding:
     return Finding(WARN, subject, words, do)
 
 
+def diagnose_door(folder: Path) -> Iterator[Finding]:
+    """Whether the program runs that opens the door, and answers."""
+    start = "sudo systemctl start doorpi; then journalctl -u doorpi"
+    if not is_running(folder):
+        yield Finding(WARN, "door", "doorpi is not running: no card opens", start)
+    elif published_troubles(folder) is None:
+        words = "doorpi hangs; systemd starts it again in a minute"
+        yield Finding(FAIL, "door", words, start.replace("start", "restart", 1))
+    else:
+        yield Finding(OK, "door", "doorpi is running")
+
+
 # -- the reader
 
 JOIN = "sudo usermod -aG {} {}; sudo systemctl restart doorpi"
@@ -18927,7 +19029,6 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     named += named_files(config, path, os.environ, online=True)
     needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
     held = (file for place, file in named if not place.endswith(PUBLIC_FILES))
-    secret = [*dict.fromkeys([path, *held])]
     if cards := ", ".join(config.examples):
         words = f"{cards}: still the example value, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"
@@ -18939,13 +19040,14 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "disk", chain(diagnose_disk(folder), _other_doors(path))
     for file in (store.events, store.people):
         yield "database", diagnose_database(file.path, len(file.schema))
-    yield "files", diagnose_files(secret, needed, folder)
+    yield "files", diagnose_files([*dict.fromkeys([path, *held])], needed, folder)
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store, config.door.backup_days)
     yield "proof", diagnose_proofs(config, store)
     yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
     if config.proof.door_key:
         yield "keys", diagnose_keys(config.proof, store)
+    yield "door", diagnose_door(folder)
     for where, access in locks_of(config).items():
         yield where, _lock_findings(where, access, config, clock, runs)
     for each in config.scanners:
@@ -19418,7 +19520,8 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
 def cmd_backup(args: argparse.Namespace) -> None:
     path, at = find_config(args.config, os.environ), SystemClock().now()
     try:
-        config = read_config(path, os.environ)
+        tables = DOOR_TABLES if args.with_secrets else ()  # keys may be root's alone
+        config = read_config(path, os.environ, tables)
         finish = make_backup(path, config, at, with_secrets=args.with_secrets)
         output = open_output(args.file)  # before root becomes the service's user
         if args.file != "-":
@@ -19453,19 +19556,29 @@ def cmd_restore(args: argparse.Namespace) -> None:
             raise Refused(f"{words}; to replace its settings and people: --replace")
         put_back(backup, path)
         become_owner(folder)
+        secure = secure_cards(folder)
         put_state_back(backup, folder)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise Refused(f"{args.file}: {why}") from None
     at = SystemClock().now()
     with contextlib.closing(make_store(config)) as store:
-        store.people.change_cards([], [], at)  # the log and the list agree again
-        (row, mark), people = backup.log["events"], len({*store.people.cards()})
+        # The log and the list agree again, and no secure card has become a plain one.
+        cards = {card.uid: card for card in store.people.cards()}
+        store.people.change_cards([
+            cards.get(old.uid, old._replace(enabled=False))._replace(
+                proof=old.proof, generation=old.generation
+            ) for old in secure
+        ], [], at)  # fmt: skip
+        store.events.keep(Notes({NoteKey.BACKUP: utc_text(at)}))
+        (row, mark), people = backup.log["events"], len(cards)
         words = f"restored from a backup of {backup.at}, whose log ended with row {row}"
         _log_change(store, at, Change.IMPORT, f"{words} ({mark[:16] or 'none'})")
     say(f"{path} and {counted(people, 'card')} of the list: {words}")
     missing = [*_examples(config), *_missing_files(config, path)]
     say(f"to be put in: {each}" for each in missing)
+    if config.proof.door_key:
+        say("a card that became a secure one later opens by its number: issue it again")
     say("then: sudo doorpi check; sudo systemctl restart doorpi")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ from doorpi import (
     printable,
     tidied,
 )
-from tests.helpers.world import KEN, NOON, card_of
+from tests.helpers.world import JST, KEN, NOON, card_of
 
 uids = st.sampled_from([4, 7, 10]).flatmap(
     lambda size: st.binary(min_size=size, max_size=size)
@@ -325,3 +325,14 @@ def test_what_the_door_did_by_itself_is_no_denial(reason, words):
 
     assert event.decision == "changed"
     assert doorpi.describe(event) == words
+
+
+def test_a_list_is_too_old_from_the_moment_on():
+    member = doorpi.Membership("", "", NOON)
+    card = card_of(membership=member)
+    words = [
+        doorpi.validity(card, {}, (NOON + timedelta(seconds=s)).astimezone(JST))
+        for s in (-1, 0)
+    ]
+
+    assert words == ["always", "always, but its list is too old"]

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -511,6 +512,38 @@ def test_status_in_japanese_has_state_battery_and_lockdown(rooms):
 
     room.door = lambda request: Answer(False, ["not known: no answer"])
     assert room.hear(KEN, "/status") == ["Office 4F：錠の状態が不明です"]
+
+
+def test_only_a_master_learns_what_the_owner_could_do(room):
+    lines = [
+        "locked",
+        "9 of this month's 10 calls are used (90 %)",
+        "to be locked again in 3 s",
+    ]
+    room.door = lambda request: Answer(True, lines)
+    room.stores.people.lock_down("by the test")
+
+    assert room.hear(KEN, "/status") == ["Office 4F: locked\nto be locked again in 3 s"]
+    assert "calls" in room.hear(AYA, "/status")[0]
+    assert "doorpi" not in room.hear(KEN, "/why")[0]
+    assert "doorpi lockdown off" in room.hear(AYA, "/why")[0]
+
+
+REASONS = [
+    why
+    for why in doorpi.REASON_WORDS.values()
+    if isinstance(why, str) and "doorpi " in why
+]
+
+
+@pytest.mark.parametrize("words", REASONS, ids=[why[:30] for why in REASONS])
+def test_no_reason_keeps_the_owners_advice(words):
+    words = words.format(uid="telegram:4711", who=SimpleNamespace(source="cobot"))
+
+    left = re.sub(doorpi.OWNERS_ADVICE, "", f"{words} (then: granted).")
+
+    assert "doorpi" not in left
+    assert left.endswith(" (then: granted).")
 
 
 @pytest.mark.parametrize("text", ["/status", "/who", "/why"])

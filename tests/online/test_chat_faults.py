@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from doorpi import Wants
+from doorpi import StoreError, Wants
 from tests.fakes.telegram import FAULTS, UNSENT
 from tests.helpers.chat import KEN, ChatRoom, nothing_telling
 
@@ -70,3 +70,27 @@ def test_a_server_that_has_only_faults_gets_no_command_lost_or_repeated(room, fa
 
     assert len(room.asked) == 1
     assert room.bot.texts(KEN) == [ANSWER]
+
+
+def test_full_disk_is_answered_and_nothing_is_carried_out(room, monkeypatch):
+    room.step()
+
+    def full(notes):
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(room.store, "change", full)
+    room.bot.say(KEN, "/open")
+    room.bot.say(99, "/open")  # a stranger
+    room.step()
+    assert [text.partition(": ")[2] for text in room.bot.texts(KEN)] == [
+        "nothing was done: the disk of the door is full, or failing"
+    ]
+    assert room.service.trouble
+    room.step()  # which tells the server that it has them
+
+    monkeypatch.undo()
+    room.start()  # another process, which finds nothing
+    room.settle()
+    assert room.asked == []
+    assert room.hear(KEN, "/open") == [ANSWER]
+    assert (len(room.bot.texts(KEN)), room.bot.texts(99)) == (2, [])

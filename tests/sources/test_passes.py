@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import doorpi
 from doorpi import PassCode, sign_pass, verify_pass
 from tests.helpers.stopwatch import Stopwatch
 
@@ -75,3 +76,19 @@ def test_a_pass_is_verified_within_20_ms():
 def test_the_end_is_kept_to_the_second():
     late = CODE._replace(ends=datetime(2100, 1, 1, tzinfo=UTC) - timedelta(seconds=1))
     assert verify_pass(sign_pass(late, KEY), KEY.public_key()) == late
+
+
+def test_two_first_passes_at_the_same_moment_share_one_key(tmp_path, monkeypatch):
+    """Another process makes the key after this one has looked for it."""
+    path, write = tmp_path / "pass.key", doorpi.write_whole
+
+    def late(file, text):
+        monkeypatch.undo()
+        doorpi.PassKey(path).make()
+        write(file, text)
+
+    monkeypatch.setattr(doorpi, "write_whole", late)
+    mine = doorpi.PassKey(path).make()
+
+    assert mine.private_bytes_raw() == doorpi.PassKey(path).make().private_bytes_raw()
+    assert [file.name for file in tmp_path.iterdir()] == ["pass.key"]

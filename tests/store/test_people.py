@@ -13,11 +13,13 @@ import pytest
 
 import doorpi
 from doorpi import (
+    NoteKey,
     Origin,
     Role,
     SqliteStore,
     StoreError,
     Uid,
+    stricter,
 )
 from tests.helpers.stores import (
     INTENT,
@@ -490,3 +492,32 @@ def test_a_list_of_an_older_program_counts_from_its_next_change_on(cards, door_s
     assert door_store.people.find(KEN) == card_of(source=Origin.DB)
     door_store.people.change_cards([], [KEN], NOON)
     assert door_store.events.recall("list") == "1 "
+
+
+def test_a_secure_card_stays_one_where_the_list_cannot_be_read(store, cards):
+    """Also one that the settings have by its number alone."""
+    store.people.add_card(card_of(proof="ntag424", generation=3), NOON)
+    store.people.add_card(card_of(STRANGER), NOON)
+    store.people.tidy()
+    store.people.close()
+    cards.with_name("cards.copy").unlink()
+    cards.write_bytes(b"no database" * 999)
+
+    found = store.people.find(KEN)
+
+    assert (found.enabled, found.proof, found.generation) == (False, "ntag424", 3)
+    in_file = stricter(card_of(), found)
+    assert (in_file.enabled, in_file.proof) == (True, "ntag424")
+    with pytest.raises(StoreError):
+        store.people.find(STRANGER)
+
+
+def test_proofs_are_noted_once_and_those_of_wiped_cards_are_not(store):
+    store.people.add_card(card_of(proof="ntag424"), NOON)
+    store.people.tidy()
+    assert store.events.noted(NoteKey.SECURE) == {KEN: "ntag424 1"}
+
+    store.people.change_cards([], [], NOON, wiped=[KEN])
+    store.people.tidy()
+
+    assert store.events.noted(NoteKey.SECURE) == {}

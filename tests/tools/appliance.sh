@@ -862,6 +862,21 @@ if [ -n "$upgrade" ]; then
 fi
 
 ################################################################################
+step "a backup"
+################################################################################
+
+says "somebody is let in, and will be known" "Rei Kato may enter" \
+    doorpi allow "Rei Kato" --uid 04E5F607182930
+check "a backup needs no key" doorpi backup /root/plain.json
+check "and has none" sh -c 'read -r url device key </run/cloud; ! grep -q "$key" /root/plain.json'
+# As in the drop-in; on a computer where the door may read its keys it is not needed.
+with_keys() { inside env CREDENTIALS_DIRECTORY=/etc/doorpi/secrets "$@"; }
+with_keys doorpi backup /root/door.json --with-secrets || failed "with keys: exit code $?"
+check "it is root's alone" sh -c '[ "$(stat -c %a:%U /root/door.json)" = 600:root ]'
+check "the door runs on" systemctl -q is-active doorpi
+last=$(result | sed 's/.*"id": \([0-9]*\).*/\1/')
+
+################################################################################
 step "taken off"
 ################################################################################
 
@@ -885,6 +900,35 @@ says "another state_dir is named" "kept: /srv/door" sh /src/systemd/uninstall.sh
 check "nothing is left" sh -c '[ ! -e /etc/doorpi ] && [ ! -e /var/lib/doorpi ] &&
     [ ! -e /etc/systemd/system/doorpi.service.d ] && ! getent passwd doorpi &&
     ! getent group doorpi && ! find /etc /opt /usr/local /var/lib -name "*doorpi*" | grep .'
+
+################################################################################
+step "the backup, on a fresh Pi"
+################################################################################
+
+install /src/systemd/install.sh >"$work/again" 2>&1 || failed "installed: exit code $?"
+says "not while the door runs" "the door is running" doorpi restore /root/door.json
+inside systemctl stop doorpi
+says "the backup is put back" "$toml and 1 card of the list" doorpi restore /root/door.json
+[ "$(inside sha256sum "$toml")" = "$before" ] && passed "the settings are the same" ||
+    failed "other settings"
+door_reads "the door may read them" "$toml"
+door_reads "and its key" /etc/doorpi/lock.key
+check "nothing of it is anybody else's" sh -c \
+    '[ -z "$(find /var/lib/doorpi ! -user doorpi)" ] && [ -z "$(find /etc/doorpi -type f -perm /o+rwx)" ]'
+check "check has no objection" doorpi check
+inside sh -c 'mkdir -p /etc/systemd/system/doorpi.service.d
+printf "[Service]\nEnvironment=GPIOZERO_PIN_FACTORY=mock\n" \
+    >/etc/systemd/system/doorpi.service.d/override.conf; systemctl daemon-reload'
+check "the door starts" systemctl start doorpi
+sleep 1
+tap_ends granted
+tap_ends granted 04E5F607182930
+tap_ends not-enabled 04D4E5F6071829
+says "the log begins with where the old one ended" "whose log ended with row $last" \
+    doorpi --config /run/tap.toml log
+says "doctor knows of the backup" "backup" doorpi doctor
+says "not over people and a log" "not a new Pi" sh -c \
+    'systemctl stop doorpi; doorpi restore /root/door.json'
 check "a second time does no harm" sh /src/systemd/uninstall.sh --purge
 
 printf '\n%s\n' "$([ "$failures" = 0 ] && echo "all well" || echo "$failures FAILED")"

@@ -10,7 +10,7 @@ import pytest
 
 import doorpi
 from doorpi import Change, Origin, PassKey, SqliteStore, main, parse_config
-from tests.helpers.world import KEN, MIKA, NOON, card_of
+from tests.helpers.world import KEN, MIKA, NOON, STRANGER, card_of
 
 KEY = "sesame-api-key-0001"
 SECRET = "0123456789abcdef0123456789ABCDEF"
@@ -236,3 +236,32 @@ def test_without_secrets_knows_every_way_to_write_a_key():
     )
 
     assert KEY not in doorpi.without_secrets(text)
+
+
+def test_a_restored_pi_counts_as_backed_up(old, new, file, capsys):
+    old.says("backup", file, "--with-secrets")
+    new.says("restore", file)
+
+    new.says("doctor")
+
+    (line,) = (
+        x for x in capsys.readouterr().out.splitlines() if "list was changed" in x
+    )
+    assert line.startswith("ok")
+
+
+def test_a_card_that_became_secure_stays_so(old, file, capsys):
+    """The backup has it as a plain one, or not at all."""
+    old.says("backup", file)
+    store, secure = old.store, {"proof": "ntag424", "generation": 2}
+    store.people.add_card(card_of(MIKA, "Mika Mori", **secure), NOON)
+    store.people.add_card(card_of(STRANGER, "Jo Guest", **secure), NOON)
+    store.close()
+
+    assert old.says("restore", file, "--replace") == doorpi.EX_OK
+
+    store = old.store
+    mika, jo = store.people.find(MIKA), store.people.find(STRANGER)
+    store.close()
+    assert (mika.enabled, mika.proof, mika.generation) == (True, "ntag424", 2)
+    assert (jo.enabled, jo.proof) == (False, "ntag424")

@@ -7,8 +7,8 @@ import json
 import pytest
 
 import doorpi
-from doorpi import Origin, Uid, parse_config
-from tests.helpers.world import card_of
+from doorpi import Event, Origin, Reason, Uid, parse_config
+from tests.helpers.world import NOON, card_of
 
 CONFIG = """
 [lock]
@@ -132,3 +132,19 @@ def test_a_list_of_cards_that_replaces_all_keeps_users_of_its_people(
 def test_what_is_no_user_is_refused(verb, text):
     with pytest.raises(SystemExit):
         verb("allow", "Ken Sato", "--uid", text)
+
+
+def test_people_shows_when_a_user_of_the_chat_was_last_there(verb, store):
+    verb("allow", "Mika Mori", "--uid", USER)
+    chat = Event(NOON, None, "Mika Mori", Reason.GRANTED, source="chat")
+    store.events.record(chat)
+    store.events.record(chat._replace(holder="Ken Sato", source="card"))
+
+    found = {
+        known["uid"]: known["last_seen"]
+        for person in map(json.loads, verb("people", "--json").out)
+        for known in person["identifiers"]
+    }
+
+    assert found[USER] == doorpi.utc_text(NOON)
+    assert found[AYA] is None

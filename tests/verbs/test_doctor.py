@@ -715,12 +715,28 @@ def test_doctor_reports_each_subject_of_a_healthy_door(says, tmp_path, cloud):
         rf"ok    database  {state}/cards\.db: nothing is stored yet",
         rf"ok    files     {tmp_path}/doorpi\.toml and {state}: not readable by other users; {ME} has access",
         r"ok    backup    everybody is in doorpi\.toml: keep a copy of it elsewhere",
+        r"warn  door      doorpi is not running: no card opens",
+        r" {16}-> sudo systemctl start doorpi; then journalctl -u doorpi",
         r"ok    lock      127\.0\.0\.1: name \d+ ms, connect \d+ ms, no TLS",
         r"ok    lock      locked, it answers, battery 80 %; it took \d+ ms",
     ]
     lines = [line for line in lines if doorpi.MAKE_ROOM not in line]
     pairs = zip(fits, lines, strict=True)
     assert [line for fit, line in pairs if not re.fullmatch(fit, line)] == []
+
+
+def test_doctor_says_whether_the_door_runs_or_hangs(tmp_path):
+    def health() -> str:
+        (finding,) = doorpi.diagnose_door(tmp_path)
+        return finding.health
+
+    assert health() == "warn"
+    with doorpi.only_door(tmp_path):
+        doorpi.publish_troubles(tmp_path, 0.0, {})
+        assert health() == "ok"
+        os.utime(tmp_path / "troubles.json", (0, 0))
+        is_old = doorpi.time.monotonic() > doorpi.LIFELESS_S
+        assert health() == ("fail" if is_old else "ok")
 
 
 def test_doctor_leaves_the_reader_to_the_running_door(says, tmp_path):
@@ -829,7 +845,7 @@ def test_doctor_prints_json(says):
     }
     assert {finding["subject"] for finding in findings} == {
         "settings", "reader", "lights", "clock", "disk", "database", "files", "backup",
-        "lock",
+        "lock", "door",
     }  # fmt: skip
 
 

@@ -717,7 +717,9 @@ def doorpi_toml(some: list[Credential]) -> str:
 
 def doorpi_json(some: list[Credential]) -> str:
     """As ``cards --json`` prints them."""
-    people = (doorpi.person_json(p, lambda uid: NOON) for p in doorpi.people_of(some))
+    people = (
+        doorpi.person_json(p, lambda uid, holder: NOON) for p in doorpi.people_of(some)
+    )
     return "".join(f"{json.dumps(person)}\n" for person in people)
 
 
