@@ -703,6 +703,7 @@ CREDENTIALS = st.builds(
     ends=st.none(),
     guest_pass=st.none(),
     membership=st.none(),
+    hours=st.none(),
     proof=st.sampled_from(["", *doorpi.PROOFS]),
     generation=st.just(1),
 )
