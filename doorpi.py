@@ -3793,6 +3793,10 @@ class Indicator(Protocol):
         return
 
 
+class NoLights(Indicator):
+    """For a verb that moves the lock without the door."""
+
+
 class Supervisor(Protocol):
     """The service manager that started the door and watches it: systemd."""
 
@@ -4446,6 +4450,7 @@ class Equipment(SimpleNamespace):
     events: EventLog
     lights: Mapping[str, Indicator]
     contact: Switch = NoSwitch()
+    buzzer: Indicator = NoLights()
     authorities: Sequence[Authority] = ()
     #: Gets ready for proofs, without waiting.
     load_library: Callable[[], object] = staticmethod(lambda: None)
@@ -4459,7 +4464,7 @@ class Equipment(SimpleNamespace):
     def close(self) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
         parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
-        parts += [*self.lights.values(), self.contact]
+        parts += [*self.lights.values(), self.buzzer, self.contact]
         with contextlib.ExitStack() as last_comes_first:
             for part in [*parts, *self.locks.values()]:
                 last_comes_first.callback(part.close)
@@ -4712,6 +4717,9 @@ class Display:
             standing = self.standing(name)
             self._shown[name] = ends_at + more * denied_s, standing
             lights.show(*signals, standing)
+        alarms = (Signal(each) for each in ALARMS if each in self.troubles)
+        sounds = *signals, next(alarms, Signal.READY)
+        self._keeper.equipment.buzzer.show(*sounds)
 
     def update(self) -> None:
         """For idle moments: show what has changed since the last result ended."""
@@ -4719,6 +4727,8 @@ class Display:
         dark = (each.trouble for each in lights.values() if each.trouble)
         trouble = "; ".join(f"no lights: {why}" for why in dict.fromkeys(dark))
         self.note("lights", trouble, "the lights are back")
+        mute = self._keeper.equipment.buzzer.trouble
+        self.note("buzzer", mute and f"no sound: {mute}", "the buzzer is back")
         for name in lights:
             until, standing = self._shown.get(name, (-inf, None))
             if now >= until and standing is not self.standing(name):
@@ -10838,6 +10848,9 @@ class GpioPart:
     def make(self, gpiozero: Any) -> Any:
         raise NotImplementedError
 
+    def put(self, device: Any) -> None:
+        """Bring a new device up to date."""
+
     def open(self) -> None:
         """Get the pins; if that fails, ``trouble`` says why."""
         import warnings
@@ -10848,6 +10861,7 @@ class GpioPart:
                 import gpiozero
 
                 self._device, self.trouble = self.make(gpiozero), ""
+                self.put(self._device)
             except _gpio_errors() as error:
                 self._release(error)
 
@@ -10894,17 +10908,13 @@ class GpioSwitch(GpioPart, Switch):
         self._release()
 
 
-class GpioLights(GpioPart):
-    """Two LEDs on the Pi's pins, played by a thread of their own.
+class GpioPlayer(GpioPart):
+    """Plays patterns on pins, on a thread of its own.  Without the pins it plays on,
+    until the thread gets them."""
 
-    Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
-    ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
-    Without pins they play on in the dark, until the thread gets them.
-    """
-
-    def __init__(self, config: LedsConfig, patterns: Mapping[Signal, Pattern]) -> None:
+    def __init__(self, patterns: Mapping[Signal, Pattern]) -> None:
         super().__init__()
-        self._config, self._patterns = config, patterns
+        self._patterns = patterns
         self._frames: Iterator[tuple[tuple[int, int], float]] = iter(())
         self._light = 0, 0  # (green, red) of the current frame
         self._due = inf  # when the next one begins
@@ -10913,14 +10923,15 @@ class GpioLights(GpioPart):
         #: Guards all of this.  The main thread takes it under ``postponed``.
         self._changed = threading.Condition()
 
-    def make(self, gpiozero: Any) -> Any:
-        pins = self._config.green_gpio, self._config.red_gpio
-        leds = gpiozero.LEDBoard(*pins, active_high=self._config.active_high)
-        leds.value = self._light
-        return leds
+    def frames(self, sign: Signal) -> Iterator[tuple[tuple[int, int], float]]:
+        return self._patterns[sign].frames()
+
+    def put(self, device: Any) -> None:
+        """Set the device as the current frame says."""
+        device.value = self._light
 
     def show(self, *signals: Signal) -> None:
-        played = (self._patterns[signal].frames() for signal in signals)
+        played = map(self.frames, signals)
         with ProcessSignals.postponed(), self._changed:
             self._frames = chain(*played, [((0, 0), inf)])
             self._due = time.monotonic()
@@ -10948,7 +10959,7 @@ class GpioLights(GpioPart):
         long each step takes."""
         self._light, seconds = next(self._frames)
         self._due += seconds
-        self._use(lambda leds: setattr(leds, "value", self._light))
+        self._use(self.put)
 
     def close(self) -> None:
         with ProcessSignals.postponed():
@@ -10958,6 +10969,73 @@ class GpioLights(GpioPart):
                 self._changed.notify()
             if self._player is not None:
                 self._player.join(0.5)  # it may still be importing
+
+
+class GpioLights(GpioPlayer):
+    """Two LEDs on the Pi's pins.
+
+    Each LED's long leg to its GPIO through 330 ohm, the short leg to ground (with
+    ``active_high`` false: short leg to the GPIO, long leg through 330 ohm to 3.3 V).
+    """
+
+    def __init__(self, config: LedsConfig, patterns: Mapping[Signal, Pattern]) -> None:
+        super().__init__(patterns)
+        self._config = config
+
+    def make(self, gpiozero: Any) -> Any:
+        pins = self._config.green_gpio, self._config.red_gpio
+        return gpiozero.LEDBoard(*pins, active_high=self._config.active_high)
+
+
+#: What sounds in quiet hours too; those that repeat are the alarms.
+LOUD = (Signal.DENIED, Signal.FORCED_OPEN, Signal.HELD_OPEN)
+
+
+class GpioBuzzer(GpioPlayer):
+    """A buzzer that sounds while a light would be lit: for answers to a tap, and for
+    alarms while they last.  In quiet hours only denials and alarms sound.
+
+    An active buzzer has a tone of its own; a passive one gets ``buzzer_hz``.
+    """
+
+    def __init__(
+        self,
+        config: DoorwayConfig,
+        patterns: Mapping[Signal, Pattern],
+        is_quiet: Callable[[], bool],
+    ) -> None:
+        super().__init__(patterns)
+        self._config, self._is_quiet = config, is_quiet
+
+    def make(self, gpiozero: Any) -> Any:
+        gpio, hz = self._config.buzzer_gpio, self._config.buzzer_hz
+        if hz:
+            return gpiozero.PWMOutputDevice(gpio, frequency=hz)
+        return gpiozero.DigitalOutputDevice(gpio)
+
+    def frames(self, sign: Signal) -> Iterator[tuple[tuple[int, int], float]]:
+        is_answer = sign not in (*STANDING, Signal.STOPPING) and not self._is_quiet()
+        if sign in LOUD or is_answer:
+            return super().frames(sign)
+        return iter([((0, 0), self._patterns[sign].duration_s)])
+
+    def put(self, device: Any) -> None:
+        """A square wave is loudest."""
+        device.value = any(self._light) * (0.5 if self._config.buzzer_hz else 1)
+
+
+def make_buzzer(config: Config, clock: Clock) -> Indicator:
+    """The buzzer, if there is one.  Without a set clock no hours are quiet."""
+    if config.doorway.buzzer_gpio < 0:
+        return NoLights()
+    quiet = Schedule("", tuple(map(parse_quiet, config.doorway.quiet)))
+    needs_clock = config.door.require_synced_clock
+
+    def is_quiet() -> bool:
+        is_set = clock.is_set() or not needs_clock
+        return bool(quiet.spans) and is_set and is_open(quiet, clock.now())
+
+    return GpioBuzzer(config.doorway, config.patterns, is_quiet)
 
 
 def make_lights(
@@ -10973,10 +11051,6 @@ def make_lights(
 def make_switch(gpio: int) -> Switch:
     """The switch on a pin; -1: there is none."""
     return GpioSwitch(gpio) if gpio >= 0 else NoSwitch()
-
-
-class NoLights(Indicator):
-    """For a verb that moves the lock without the door."""
 
 
 class Systemd:
@@ -11489,7 +11563,8 @@ class FileSettings:
         closing: list[Any] = [*map(equipment.locks.get, were.keys() - kept.keys())]
         inputs, before = [None, *inputs_of(new)], equipment.sources
         closing += [each for each in before if each.made_from not in inputs]
-        closing += [equipment.contact] * differ("doorway")
+        has_doorway = differ("doorway", "patterns", "door")
+        closing += [equipment.contact, equipment.buzzer] * has_doorway
         asks_others = differ("authorities", "scanners", "online")
         closing += [*equipment.authorities] * asks_others
         pairs = [] if differ("patterns") else [*lights_of(new).items()]
@@ -11502,8 +11577,9 @@ class FileSettings:
                 part.close()
             equipment.locks = self._new_locks(new, self._clock, kept)
             equipment.sources = self._new_sources(new, self._clock, before)
-            if differ("doorway"):
+            if has_doorway:
                 equipment.contact = make_switch(new.doorway.contact_gpio)
+                equipment.buzzer = make_buzzer(new, self._clock)
             if asks_others:
                 equipment.authorities = self._new_authorities(new, self._clock)
             equipment.lights = make_lights(new, lit)
@@ -17629,6 +17705,47 @@ def diagnose_lights(
         time.sleep(lamp_test.duration_s + 0.1)
 
 
+def diagnose_doorway(config: Config, runs: bool, clock: Clock) -> Iterator[Finding]:
+    """What the contact and the button say, and a tone, unless the door ``runs``."""
+    doorway = config.doorway
+    contact = "a loose wire, or the magnet is too far away; a contact to ground"
+    button = "a stuck button, or a wire that touches ground"
+    rows = (
+        ("contact", doorway.contact_gpio, ("open", "closed"), "the door", contact),
+        ("button", doorway.exit_button_gpio, ("pressed", "released"), "it", button),
+    )
+    for subject, gpio, (odd, usual), what, why in rows:
+        if gpio < 0:
+            continue
+        if runs:
+            yield _in_use(subject, f"GPIO {gpio}; sudo doorpi status says more")
+            continue
+        with contextlib.closing(GpioSwitch(gpio)) as switch:
+            is_closed, trouble = switch.is_closed(), switch.trouble
+        is_odd = is_closed is (subject == "button")
+        yield first_of(
+            subject,
+            (bool(trouble), WARN, f"GPIO {gpio}: {trouble}", _pin_advice(trouble)),
+            (is_odd, WARN, f"GPIO {gpio}: {what} is {odd}", f"if not so: {why}"),
+            (True, OK, f"GPIO {gpio}: {what} is {usual}", ""),
+        )
+    if doorway.buzzer_gpio >= 0 and runs:
+        yield _in_use("buzzer", f"GPIO {doorway.buzzer_gpio}")
+    elif doorway.buzzer_gpio >= 0:
+        tone = {Signal.DENIED: parse_pattern("2x RRRR....")}
+        with contextlib.closing(GpioBuzzer(doorway, tone, lambda: False)) as buzzer:
+            buzzer.open()
+            where, trouble = f"GPIO {doorway.buzzer_gpio}", buzzer.trouble
+            if trouble:
+                words = f"{where}: {trouble}"
+                yield Finding(WARN, "buzzer", words, _pin_advice(trouble))
+                return
+            do = "if not: is it a passive one, which needs buzzer_hz?"
+            yield Finding(OK, "buzzer", f"{where}: do you hear two tones?", do)
+            buzzer.show(Signal.DENIED)
+            clock.sleep(tone[Signal.DENIED].duration_s)
+
+
 def _pin_advice(trouble: str) -> str:
     if "gpiozero" not in sys.modules:
         return bring_libraries()
@@ -18344,6 +18461,7 @@ def build(
         events=store.events,
         lights=make_lights(config),
         contact=make_switch(config.doorway.contact_gpio),
+        buzzer=make_buzzer(config, clock),
         authorities=all_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
@@ -19035,7 +19153,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
         yield "settings", iter([Finding(WARN, "settings", words, do)])
     yield "reader", diagnose_readers(config, runs)
     lights = (diagnose_lights(leds, runs, n) for n, leds in lights_of(config).items())
-    yield "lights", chain.from_iterable(lights)
+    yield "lights", chain(*lights, diagnose_doorway(config, runs, clock))
     yield "clock", diagnose_clock(clock, config, store)
     yield "disk", chain(diagnose_disk(folder), _other_doors(path))
     for file in (store.events, store.people):
