@@ -94,7 +94,8 @@ that never ends leads to a restart.  A Dialer's thread opens one connection to a
 cloud (DNS, TCP, TLS), because no timeout ends a DNS query; connections are replaced
 before the next tap if the server closed them or they were idle for a minute.  The first
 such thread also imports the modules for HTTP and TLS, which takes a slow Pi seconds.
-One thread plays the lights, and one reads each scanner.  A relay's pulse ends on a
+One thread plays each pair of lights, and the buzzer, and one reads each scanner.
+gpiozero's own threads note that the exit button was pressed.  A relay's pulse ends on a
 thread of its own: a strike must shut in time, whatever the door is waiting for.  All
 threads but the main one are started by `start_thread` (Ports), so a signal always
 interrupts the main thread.  `doorpi online` has a thread for each service, and one
@@ -10901,7 +10902,7 @@ class GpioSwitch(GpioPart, Switch):
 
     def is_closed(self) -> bool | None:
         if self._device is None and time.monotonic() >= self._retry_at:
-            self.open()
+            start_thread(self.open, "gpio").join()  # so gpiozero's get no signals
         return self._use(lambda device: bool(device.value))
 
     def close(self) -> None:

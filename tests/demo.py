@@ -99,6 +99,9 @@ state_dir = "{folder}"
 device = "{device}"
 virtual = true
 poll_s = 0.05
+[doorway]
+contact_gpio = 5
+exit_button_gpio = 6
 {lock}
 [[schedule]]
 name = "office-hours"
@@ -215,6 +218,7 @@ class World:
     serves: bool = True
     seen_id: int = 0
     step: str = ORDER
+    is_shut: bool = True  # the door
 
     def toggle_internet(self) -> None:
         self.online = not self.online
@@ -248,6 +252,15 @@ class World:
 
     def toggle_reader(self) -> None:
         self.reader.plugged = not self.reader.plugged
+
+    def swing(self) -> None:
+        """Open the door, or shut it."""
+        self.is_shut, contact = not self.is_shut, Device.pin_factory.pin(5)
+        (contact.drive_low if self.is_shut else contact.drive_high)()
+
+    def press_button(self) -> None:
+        Device.pin_factory.pin(6).drive_low()
+        Device.pin_factory.pin(6).drive_high()
 
     def turn_key(self) -> None:
         self.cloud.locked = not self.cloud.locked
@@ -324,6 +337,8 @@ def build(folder: Path, signals: doorpi.ProcessSignals) -> tuple[doorpi.Door, Wo
     source = next(s for s in equipment.sources if isinstance(s, doorpi.CardSource))
     reader = source.reader = PluggedReader(source.reader)
     source._backoff = doorpi.Backoff(0.2, 1.0)  # who plugs the reader in is watching
+    equipment.contact.is_closed()  # takes the pin, and pulls it up
+    Device.pin_factory.pin(5).drive_low()
     store = doorpi.make_store(config)
     return door, World(
         server=server,
@@ -488,11 +503,16 @@ def screen_head(world: World, held: str) -> list[str]:
     here = next((p.holder or "a stranger" for p in PEOPLE if p.name == held), "")
     slot = f"[ {here} ]" if here else "((( hold a card here"
     slot = paint(f"{slot:<20}", *((BOLD, CYAN) if here else (DIM,)))
+    is_shut, swing = world.is_shut, "open it" if world.is_shut else "shut it"
+    stands = paint(
+        f"{'shut' if is_shut else 'open':<7}", *(() if is_shut else (BOLD, YELLOW))
+    )
+    door = f"door    {stands}{keycap('d')} {swing}   {keycap('b')} exit button"
     about = paint("the real door; reader, lock and lights are simulated", DIM)
     return [
         f"  {paint('DoorPi', BOLD, CYAN)}  {paint('Office 4F', BOLD)}{'':8}{about}",
         "",
-        f"  ╭{'─' * 24}╮",
+        f"  ╭{'─' * 24}╮  {door}",
         f"  │    green       red     │  light   {paint(sign.value, BOLD)}",
         f"  │    {green[0]}      {red[0]}    │          {doorpi.MEANINGS[sign]}",
         f"  │    {green[1]}      {red[1]}    │  lock    {paint(bolt, *shown)}",
@@ -535,7 +555,7 @@ def event_line(event: Event) -> str:
     )
     is_open = event.result in (Result.UNLOCKED, Result.LOCKED)
     colour = GREEN if is_open else YELLOW if event.decision == "granted" else RED
-    if event.decision != "granted":
+    if event.decision != "granted" and event.source != "door":
         said = f"{event.decision}: {said}"
     at = f"{event.at.astimezone():%H:%M:%S}"
     return f"  {at}  {who:<18}{paint(doorpi.fitting(said, 48), colour)}"
@@ -615,6 +635,8 @@ class Keyboard:
             "r": world.toggle_reader,
             "o": world.toggle_server,
             "l": world.turn_key,
+            "d": world.swing,
+            "b": world.press_button,
             "c": functools.partial(self._tap, None),
             "q": self._over.set,
         }

@@ -243,7 +243,7 @@ def test_a_terminal_without_unicode_gets_ascii(cloud):
 
 
 def test_each_person_and_each_mischief_has_a_key_of_its_own():
-    keys = [person.key for person in PEOPLE] + ["i", "r", "o", "l", "c", "q"]
+    keys = [person.key for person in PEOPLE] + ["i", "r", "o", "l", "c", "q", "d", "b"]
 
     assert len(set(keys)) == len(keys)
 
@@ -395,6 +395,22 @@ def test_the_show_goes_as_a_friend_would_play_it():
         terminal.press("q")
         assert terminal.end() == 0
         assert terminal.is_restored
+
+
+def test_the_door_is_opened_by_force_and_by_the_button():
+    with Terminal() as terminal:
+        terminal.until("light   ready", "door    shut")
+        terminal.press("d")
+        terminal.until("door    open", "light   forced-open", "nobody was granted")
+        terminal.press("d")
+        terminal.until("door    shut", "light   ready", "closed")
+
+        terminal.press("b")
+        terminal.until("light   unlocked", "exit button")
+        terminal.press("d")
+        terminal.until("door    open")
+        terminal.press("k")
+        terminal.until("light   fault", "door not locked")
 
 
 def test_a_secure_card_is_issued():

@@ -61,7 +61,7 @@ def a_day() -> list[str]:
         lights=SimpleNamespace(playing=Signal.UNLOCKED, value=(1, 0)),
         cloud=SimpleNamespace(bolt=SimpleNamespace(is_moving=False), locked=False),
         reader=SimpleNamespace(plugged=True), journal=journal, online=True, serves=True,
-        step=demo.ORDER,
+        step=demo.ORDER, is_shut=True,
     )  # fmt: skip
     events = list(world.store.events.values())
     assert world.lights.shown[-1][1][0] is Signal.UNLOCKED
