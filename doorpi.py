@@ -35,18 +35,18 @@ and troubles.json says what is wrong with the door.
 
 Map:
 
-     1 Vocabulary               13 Databases                25 Cobot
-     2 Rules                    14 The log                  26 Chat
-     3 Signals                  15 People                   27 MQTT
-     4 Settings                 16 Readers                  28 The published list
-     5 The settings file        17 Secure cards             29 Pictures
-     6 Edits                    18 Other sources            30 Doctor
-     7 Ports                    19 The Pi                   31 Wiring
-     8 Moving a lock            20 Authorities              32 Verbs
-     9 The doorway              21 Why                      33 Verbs of the list
-    10 The door                 22 The owner's tools        34 Command line
-    11 HTTP                     23 Lists from elsewhere
-    12 Locks                    24 Online
+     1 Vocabulary               13 Locks                    25 Online
+     2 Rules                    14 Databases                26 Cobot
+     3 Signals                  15 The log                  27 Chat
+     4 Settings                 16 People                   28 MQTT
+     5 The settings file        17 Readers                  29 The published list
+     6 Edits                    18 Secure cards             30 Pictures
+     7 Ports                    19 Other sources            31 Doctor
+     8 Moving a lock            20 The Pi                   32 Wiring
+     9 The doorway              21 Authorities              33 Verbs
+    10 Open hours               22 Why                      34 Verbs of the list
+    11 The door                 23 The owner's tools        35 Command line
+    12 HTTP                     24 Lists from elsewhere
 
 A section uses only names of its own and of earlier sections.  The first ones, up to
 Edits, use no clock, disk, network or environment.  A test checks both.
@@ -374,6 +374,7 @@ class Schedule(NamedTuple):
     closed: frozenset[date] = frozenset()
     #: The spans as the owner wrote them, for people to read.
     words: tuple[str, ...] = ()
+    needs_first: bool = False  # of [[open]]: only after the first member has come
 
 
 class Role(enum.StrEnum):
@@ -530,6 +531,24 @@ class GuestPass(NamedTuple):
     revoked_at: datetime | None = None
 
 
+def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
+    """The guest whose pass has this code; refused where the list does not have it."""
+    refused = "" if found else "the list does not have this pass"
+    if found and found.revoked_at:
+        refused = f"revoked on {found.revoked_at:%Y-%m-%d %H:%M}"
+    return Credential(
+        uid=Uid(""),
+        holder=found.holder if found else f"Guest pass {code.id}",
+        enabled=not refused,
+        refused=refused,
+        starts=found and found.starts,
+        ends=code.ends,
+        schedule=found and found.schedule,
+        source=Origin.GUEST_PASS,
+        guest_pass=found,
+    )
+
+
 class Block(NamedTuple):
     """A block, made by `revoke`: on one card of ``holder``, or on all of them where
     ``uid`` is None.  ``since`` is local time."""
@@ -551,6 +570,7 @@ class Medium(enum.StrEnum):
     MQTT = "mqtt"
     COMMAND = "command"
     RELOCK = "relock"
+    DOOR = "door"
 
 
 class Wants(enum.StrEnum):
@@ -760,6 +780,20 @@ class Event(NamedTuple):
         return "granted" if self.reason is Reason.GRANTED else "denied"
 
 
+def change_event(
+    at: datetime,
+    what: Change,
+    source: str,
+    detail: str,
+    whose: Collection[Credential | Block] = (),
+) -> Event:
+    """A change of the list, with the card and the holder where it is about one only."""
+    uids, holders = {each.uid for each in whose}, {each.holder for each in whose}
+    uid = (uids.pop() or None) if len(uids) == 1 else None
+    holder = holders.pop() if len(holders) == 1 else ""
+    return Event(at, uid, holder, what, source=source, detail=detail)
+
+
 class Notes(NamedTuple):
     """Values to store under names (NoteKey) beside the events: ``words`` replace the
     stored value, ``counts`` are added to it."""
@@ -849,6 +883,7 @@ class NoteKey(enum.StrEnum):
     sesame``."""
 
     RELOCK = "relock"  # the locks that are to be locked again (relocks_text)
+    OPEN = "open"  # what was last done to the lock in the open hours, and when
     ISSUING = "issuing"  # of a card whose keys are being changed: since when
     UNKNOWN = "unknown"  # the unknown cards of the last minutes (unknown_text)
     RETENTION = "retention"  # events older than this are being removed
@@ -940,7 +975,13 @@ def card_name(card: Credential) -> str:
 def _hours(schedule: Schedule, today: date = date.min) -> str:
     closed = sorted(str(day) for day in schedule.closed if day >= today)
     words = ", ".join(map(printable, schedule.words))
-    return words + (f", not on {', '.join(closed)}" if closed else "")
+    words += f", not on {', '.join(closed)}" * bool(closed)
+    return words + ", after the first member has come" * schedule.needs_first
+
+
+def open_words(hours: Iterable[Schedule], today: date = date.min) -> str:
+    """The open hours, as `check` and `status` tell them; "" if there are none."""
+    return "; ".join(_hours(each, today) for each in hours)
 
 
 def _membership_words(member: Membership, usual: str, now: datetime) -> str:
@@ -1059,22 +1100,49 @@ class Circumstances(NamedTuple):
         return self.at.replace(tzinfo=None)
 
 
+def spans_at(schedule: Schedule, at: datetime) -> Iterator[datetime]:
+    """The spans of ``schedule`` that last at the local wall time of ``at``: when each
+    began, without a zone.  No span starts on a closed day, so the part of it after
+    midnight is closed as well."""
+    today, minute = at.date(), at.hour * 60 + at.minute
+    yesterday = today - timedelta(days=1)
+    for day, at_min in ((today, minute), (yesterday, minute + 1440)):
+        for span in schedule.spans if schedule.closed.isdisjoint((today, day)) else ():
+            end_min = span.end_min + 1440 * span.crosses_midnight
+            if day.weekday() in span.days and span.start_min <= at_min < end_min:
+                yield begins_at(day) + timedelta(minutes=span.start_min)
+
+
 def is_open(schedule: Schedule, at: datetime) -> bool:
     """True if ``schedule`` admits people at the local wall time of ``at``.
 
     An hour that daylight saving skips admits nobody; an hour that it repeats admits
-    twice.  No span starts on a closed day, so the part of it after midnight is closed
-    as well.
+    twice.
     """
-    today, minute = at.date(), at.hour * 60 + at.minute
-    yesterday = today - timedelta(days=1)
-    return today not in schedule.closed and any(
-        day not in schedule.closed
-        and day.weekday() in span.days
-        and span.start_min <= at_min < span.end_min + 1440 * span.crosses_midnight
-        for day, at_min in ((today, minute), (yesterday, minute + 1440))
-        for span in schedule.spans
+    return any(True for _ in spans_at(schedule, at))
+
+
+def hours_at(
+    hours: Iterable[Schedule], at: datetime, last: str, moved: datetime
+) -> tuple[bool, bool, bool]:
+    """What the open hours ask for at ``at``: whether a span lasts, whether the door is
+    to stay unlocked, and whether it has to unlock itself for that.
+
+    ``last`` is the last thing that was done to the lock in the hours, and ``moved``
+    when, in local time without a zone.  It counts for the spans that had begun by then:
+    a member's "unlock" keeps the door open to their end, and that by the "door" itself
+    if they do not need a member to come first; a "lock" keeps it shut.
+    """
+    spans = [
+        (each.needs_first, start) for each in hours for start in spans_at(each, at)
+    ]
+    begins = any(start > moved and not needs_first for needs_first, start in spans)
+    was_opened = any(
+        start <= moved
+        and (last == Command.UNLOCK or (last == Medium.DOOR and not needs_first))
+        for needs_first, start in spans
     )
+    return bool(spans), was_opened or begins, begins and not was_opened
 
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
@@ -1143,24 +1211,6 @@ def stricter(first: Credential | None, other: Credential | None) -> Credential |
     if first is None or first.proof or not (other and other.proof):
         return first or other
     return first._replace(proof=other.proof, generation=other.generation)
-
-
-def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
-    """The guest whose pass has this code; refused where the list does not have it."""
-    refused = "" if found else "the list does not have this pass"
-    if found and found.revoked_at:
-        refused = f"revoked on {found.revoked_at:%Y-%m-%d %H:%M}"
-    return Credential(
-        uid=Uid(""),
-        holder=found.holder if found else f"Guest pass {code.id}",
-        enabled=not refused,
-        refused=refused,
-        starts=found and found.starts,
-        ends=code.ends,
-        schedule=found and found.schedule,
-        source=Origin.GUEST_PASS,
-        guest_pass=found,
-    )
 
 
 class Debounce:
@@ -2223,6 +2273,7 @@ class Config(NamedTuple):
     online: Mapping[str, Table] = MappingProxyType({})
     patterns: Mapping[Signal, Pattern] = MappingProxyType({})
     schedules: Mapping[str, Schedule] = MappingProxyType({})
+    open_hours: tuple[Schedule, ...] = ()
     cards: Mapping[Uid, Credential] = MappingProxyType({})
     #: Places where the UID is still the placeholder, such as ``card 1 ("Ken Sato")``.
     examples: tuple[str, ...] = ()
@@ -2315,6 +2366,7 @@ SECTIONS: dict[str, type[Table]] = {
 LISTS = {
     "schedule": "name", "card": "holder", "person": "name", "authority": "name",
     "scanner": "name", "notify": "name", "list": "name", "telegram.user": "holder",
+    "open": "",
 }  # fmt: skip
 #: The tables of `doorpi online`, none of which the door needs.
 ONLINE: dict[str, type[Table]] = {
@@ -2332,6 +2384,11 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
         "name": Setting("", "what cards call it", 0, LONGEST_NAME, is_needed=True),
         "times": Setting((), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True),
         "closed": Setting((), "dates on which nobody is admitted"),
+    },
+    "open": {
+        "times": Setting((), 'spans such as "Mon-Fri 09:00-18:00"', is_needed=True),
+        "closed": Setting((), "dates on which the door stays locked"),
+        "needs_first": Setting(False, "only after the first member has come"),
     },
     "card": {
         **CARD_KEYS,
@@ -2576,11 +2633,11 @@ class Parser:
         """Report a key, without its value: that may be a secret.  The key that was
         probably meant is not reported as missing."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        optional = {"fallback", "person", "authority", "scanner", *ONLINE}
+        optional = {"fallback", "person", "authority", "scanner", "open", *ONLINE}
         optional.add("telegram.user")
         homes = {n for n in TABLES if key in TABLES[n]} - optional
         words = f"unknown key{did_you_mean(key.lower(), keys)}"
-        if table in LISTS and key in LISTS.values():  # such as the name of a card
+        if LISTS.get(table) and key in LISTS.values():  # such as the name of a card
             words = f"unknown key; did you mean {LISTS[table]!r}?"
         elif homes:
             words = f"belongs in {' or '.join(sorted(HEADERS[name] for name in homes))}"
@@ -2616,22 +2673,28 @@ class Parser:
                 self.report(f"{at} {number}", f" = {_shown(value)}: {error}")
         return valid
 
+    def _schedule(self, where: str, table: object) -> Schedule:
+        """One ``[[schedule]]`` or ``[[open]]``, without hours if something is wrong."""
+        known = len(self.problems)
+        raw = self.table(where, table, TABLES[where.partition(" ")[0]])
+        closed = self.each(f"{where}, closed", raw["closed"], DAY.checked)
+        spans = self.each(f"{where}, times", raw["times"], parse_span)
+        return Schedule(
+            name=raw.get("name", ""),
+            spans=tuple(spans) if len(self.problems) == known else (),
+            closed=frozenset(closed),
+            words=tuple(text for text in raw["times"] if isinstance(text, str)),
+            needs_first=raw.get("needs_first", False),
+        )
+
     def read_schedules(self) -> Schedules:
         schedules: dict[str, Schedule] = {}
         for where, table in self.entries("schedule"):
-            known = len(self.problems)
-            raw = self.table(where, table, TABLES["schedule"])
-            closed = self.each(f"{where}, closed", raw["closed"], DAY.checked)
-            spans = self.each(f"{where}, times", raw["times"], parse_span)
-            name = raw["name"]
-            if name and name in schedules:
+            made = self._schedule(where, table)
+            if made.name and made.name in schedules:
                 self.report(f"{where}.name", ": another schedule has this name")
-            schedules[name] = Schedule(
-                name=name,  # without hours if something is wrong
-                spans=tuple(spans) if len(self.problems) == known else (),
-                closed=frozenset(closed),
-                words=tuple(text for text in raw["times"] if isinstance(text, str)),
-            )
+                made = made._replace(spans=())
+            schedules[made.name] = made
         return schedules
 
     def credentials(self, where: str, table: object, keys: Keys) -> list[Credential]:
@@ -2803,6 +2866,7 @@ class Parser:
             online=online,
             patterns=patterns,
             schedules=self.schedules,
+            open_hours=tuple(self._schedule(*each) for each in self.entries("open")),
             cards=self.cards(),
             examples=tuple(self.examples),
             bare_numbers=tuple(self.bare_numbers),
@@ -2826,6 +2890,9 @@ class Parser:
             place = f'scanner {number} ("{scanner.name}").authority'
             of = "[[authority]] of kind digital-id"
             self._check_name(place, scanner.authority, names, of)
+        if config.open_hours and config.lock.kind == "relay":
+            words = "a relay opens for a moment only, and cannot keep the door open"
+            self.report("open", f": {words}")
         self.each("doorway.quiet", [*config.doorway.quiet], parse_quiet)
 
     def _check_readers(
@@ -3151,10 +3218,24 @@ def doubtful_settings(config: Config) -> Iterator[str]:
     only_opens = door.on_tap == "unlock" and lock.kind != "relay"
     if only_opens and not lock.relock_after_s:
         yield "door.on_tap = 'unlock' without relock_after_s: the door stays unlocked"
+    if config.open_hours and door.on_tap == "toggle":
+        yield (
+            "door.on_tap = 'toggle' with [[open]]: a tap in the open hours locks the"
+            " door and ends them; 'unlock' does not"
+        )
     if only_opens and door.on_unknown == "lock":
         yield "door.on_unknown = 'lock': a tap may lock, in spite of on_tap = 'unlock'"
     if not door.require_synced_clock:
         yield "door.require_synced_clock = false: a wrong clock lets in expired cards"
+    yield from _doubtful_pins(config)
+    if not config.proof.door_key and (
+        config.proof.uid_only == "refuse" or any(c.proof for c in config.cards.values())
+    ):
+        yield "proof.door_key: missing, so no secure card opens the door"
+    yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
+
+
+def _doubtful_pins(config: Config) -> Iterator[str]:
     for where, each in locks_of(config).items():
         # Source: BCM2835 ARM Peripherals, table 6-31, column Pull; the HAT design guide
         # adds that 0 and 1 are probed at boot.
@@ -3170,11 +3251,6 @@ def doubtful_settings(config: Config) -> Iterator[str]:
             f"doorway.buzzer_gpio = {pin}: pulled up while the program does not run,"
             " which may sound; choose one of 9 to 27"
         )
-    if not config.proof.door_key and (
-        config.proof.uid_only == "refuse" or any(c.proof for c in config.cards.values())
-    ):
-        yield "proof.door_key: missing, so no secure card opens the door"
-    yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
 
 ################################################################################
@@ -3277,6 +3353,8 @@ def setting_changes(before: Config, after: Config) -> Iterator[str]:
     for name in old | new:
         if (name in old) is not (name in new):
             yield f"{name}: {new.get(name, 'removed')}"
+    hours = [open_words(each.open_hours) or "none" for each in (before, after)]
+    yield from [f"open hours: {' -> '.join(hours)}"] * (hours[0] != hours[1])
     settings = settings_of(before)
     for key, now in settings_of(after).items():
         was = settings.get(key, now)
@@ -3377,6 +3455,15 @@ def start_thread(run: Callable[[], None], name: str) -> threading.Thread:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return thread
+
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def utc_text(at: datetime) -> str:
+    """``2026-11-21T12:00:00.123Z``: sorts as text, reads the same everywhere."""
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
 
 
 class Clock(Protocol):
@@ -3617,6 +3704,14 @@ class Answer(NamedTuple):
 
     done: bool
     lines: Sequence[str]
+
+
+def answer_of(event: Event) -> Answer:
+    """What an event tells the sender of its request."""
+    detail = f": {event.details}" if event.details else ""
+    is_granted = event.reason is Reason.GRANTED
+    words = f"{event.result}{detail}" if is_granted else f"denied: {event.reason}"
+    return Answer(event.result in (Result.UNLOCKED, Result.LOCKED), [words])
 
 
 class Source(Protocol):
@@ -4436,7 +4531,168 @@ class Doorway:
 
 
 ################################################################################
-# 10. The door -- one request from what was presented to light and event
+# 10. Open hours -- when the door stays unlocked
+################################################################################
+
+
+#: How far the time of a log row may be ahead of the clock.
+CLOCK_SLACK = timedelta(minutes=1)
+
+
+def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
+    """Whether dates and hours can be judged now.  A clock that need not be set is
+    trusted unless it is behind the latest time in the log: a Pi that was without power
+    starts in the past."""
+    if clock.is_set() or config.door.require_synced_clock:
+        return clock.is_set()
+    newest: datetime | None = events.newest_at()
+    return newest is None or clock.now() + CLOCK_SLACK >= newest
+
+
+#: How members arrive who come to the door.
+COMING = (Medium.CARD, Medium.SECURE_CARD, Medium.QR)
+
+
+class OpenHours(Source):
+    """The hours of [[open]]: whether the door is to stay unlocked now, and the source
+    of the requests with which it unlocks itself.  Relocking locks it at their end.
+
+    In a span, the last of these counts (``hours_at``).  A member came: a card, or a
+    code of an authority, opened the door and the lock confirmed; guests, exits, the
+    chat, programs and the owner's commands do not count.  The door unlocked itself.
+    Somebody locked the door, or a lockdown began: it stays locked until a member
+    comes, or the next span begins.  It is noted on disk, for a restart; the note is
+    void once the door has locked itself.
+
+    A request to unlock is made while all of its time lies in the hours, and it is
+    decided again right before the command.  If the lock does not confirm, it is made
+    again after each of ``waits_s``; after the last a card must open the door.
+    """
+
+    lost = "open-hours"
+    look_every_s = 1.0
+    clock_s = 120.0  # after a start: a door that stood open waits for a set clock
+
+    def __init__(
+        self,
+        clock: Clock,
+        events: Forgiving,
+        barred_by: Callable[[], Reason | None],
+        report: Callable[[], None],
+    ) -> None:
+        """``barred_by`` says why the door must not stay unlocked, whatever the hours;
+        ``report`` is called when ``is_on`` changes."""
+        self.due, self.worker, self.trouble = -inf, InlineWorker(), ""
+        self._clock, self._events = clock, events
+        self._barred_by, self._report = barred_by, report
+        self.hours: Sequence[Schedule] = ()
+        self._last: tuple[str, datetime] | None = None  # None: not read yet
+        self._barred: Reason | None = None
+        self.in_span = self.is_on = self._is_asked = False
+        self._failures, self._retry_at = 0, -inf
+        self._clock_by = clock.monotonic() + self.clock_s
+
+    def use(self, config: Config, waits_s: Sequence[float]) -> None:
+        """From now on go by ``config``."""
+        self.hours, self._waits_s = config.open_hours, waits_s
+        self._window_s = config.lock.unlock_window_s
+
+    @property
+    def words(self) -> str:
+        return f"open hours now: {open_words(self.hours, self._clock.now().date())}"
+
+    def look(self) -> None:
+        """Find out what the hours ask for now."""
+        was_on, at = self.is_on, self._clock.now()
+        self._barred = self._barred_by() if self.hours else None
+        self.in_span, is_to_stay, _ = self._state(at)
+        if is_to_stay and self._barred is Reason.LOCKED_DOWN:
+            self._events.keep(self._note(Command.LOCK, at))
+        self.is_on = is_to_stay and not self._barred
+        if self.is_on is not was_on:
+            self._report()
+
+    def _state(self, at: datetime) -> tuple[bool, bool, bool]:
+        if not self.hours:
+            return False, False, False
+        last, moved = self._last = self._last or self._noted()
+        if moved > at + CLOCK_SLACK:  # the clock was wrong then
+            last, moved = "", EPOCH
+        wall = self._clock.local(moved).replace(tzinfo=None)
+        return hours_at(self.hours, at, last, wall)
+
+    def _noted(self) -> tuple[str, datetime]:
+        text = self._events.recall(NoteKey.OPEN) or ""
+        last, _, at = text.partition(" ")
+        return last, iso_time(at, UTC) or EPOCH
+
+    def _note(self, last: str, at: datetime) -> Notes:
+        self._last = last, at
+        return Notes({NoteKey.OPEN: f"{last} {utc_text(at)}" if last else ""})
+
+    @property
+    def _stood_open(self) -> bool:
+        return self._last is not None and self._last[0] in (Command.UNLOCK, Medium.DOOR)
+
+    def holds(self, after_s: float) -> bool:
+        """Whether no lock is to be locked again now.  One that stays unlocked until
+        somebody locks it (``after_s`` is 0) is locked at the end of a span."""
+        if self._barred is Reason.CLOCK_NOT_SET:
+            return self._stood_open and self._clock.monotonic() < self._clock_by
+        is_over = after_s or self._barred or self._stood_open
+        return self.is_on or (self.in_span and not is_over)
+
+    def refusal(self) -> Reason | None:
+        """Why the door must not unlock itself now; None if it is to."""
+        self.look()
+        no = None if self.is_on else Reason.NOT_PERMITTED_AT_THIS_TIME
+        return self._barred or no
+
+    def poll(self, now: float) -> AccessRequest | None:
+        self.due, at = now + self.look_every_s, self._clock.now()
+        self.look()
+        times = at, at + timedelta(seconds=self._window_s)
+        if not (self.is_on and all(self._state(each)[2] for each in times)):
+            self._failures, self._retry_at, self.trouble = 0, -inf, ""
+            return None
+        if self._is_asked or now < self._retry_at:
+            return None
+        self._is_asked, by = True, now + self._window_s
+        return AccessRequest(Medium.DOOR, "", at, now, by, Wants.UNLOCK)
+
+    def answer(self, request: AccessRequest, answer: Answer) -> None:
+        self._is_asked = False
+        if not answer.done:
+            wait_s = next(islice(self._waits_s, self._failures, None), inf)
+            self._failures += 1
+            self._retry_at = self._clock.monotonic() + wait_s
+            if wait_s == inf:
+                words = "the door could not be unlocked; a member's card opens it"
+                self.trouble = f"open hours: {words}"
+
+    def follow(
+        self, request: AccessRequest, outcome: Outcome, who: Credential | None
+    ) -> Notes:
+        """Take note of a move of a lock that stays unlocked; ``who`` asked for it."""
+        is_member = who and not who.guest_pass and request.medium in COMING
+        is_own = request.medium is Medium.DOOR
+        notes, in_span = NO_NOTES, self._state(request.at)[0]
+        if request.medium is Medium.RELOCK:
+            if self._stood_open and outcome.result is Result.LOCKED:
+                notes = self._note("", EPOCH)
+        elif in_span and outcome.command is Command.LOCK and outcome.result in MOVED:
+            notes = self._note(Command.LOCK, request.at)
+        elif in_span and outcome.result is Result.UNLOCKED and (is_own or is_member):
+            notes = self._note(Medium.DOOR if is_own else Command.UNLOCK, request.at)
+        self.look()
+        return notes
+
+    def close(self) -> None:
+        """It has nothing that is open."""
+
+
+################################################################################
+# 11. The door -- one request from what was presented to light and event
 ################################################################################
 
 
@@ -4487,7 +4743,7 @@ class Settings(Protocol):
 NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
 
 CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
-OWN = (Medium.COMMAND, Medium.RELOCK)  # of the owner and of the door
+OWN = (Medium.COMMAND, Medium.RELOCK, Medium.DOOR)  # of the owner and of the door
 FREE = (*OWN, Medium.BUTTON)  # these need no permission
 NAMED = (Medium.COMMAND, Medium.MQTT)  # their identifier is a name
 
@@ -4572,26 +4828,13 @@ def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
     )
 
 
-#: How far the time of a log row may be ahead of the clock.
-CLOCK_SLACK = timedelta(minutes=1)
-
-
-def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
-    """Whether dates and hours can be judged now.  A clock that need not be set is
-    trusted unless it is behind the latest time in the log: a Pi that was without power
-    starts in the past."""
-    if clock.is_set() or config.door.require_synced_clock:
-        return clock.is_set()
-    newest: datetime | None = events.newest_at()
-    return newest is None or clock.now() + CLOCK_SLACK >= newest
-
-
 #: What may be ``lost`` of a source, and what is logged when it is back.
 LOST: Mapping[Signal | str, str] = {
     Signal.READER_LOST: "the card reader is back",
     Signal.SCANNER_LOST: "the QR scanner is back",
     "inbox": "requests from other programs are read again",
     "exit-button": "the exit button works again",
+    OpenHours.lost: "",
 }
 
 
@@ -4760,13 +5003,15 @@ class Display:
         is_ready = not any(fault in self.troubles for fault in FAULTS)
         words = [*["ready"] * is_ready, *self.troubles.values()]
         words += filter(None, [self._keeper.doorway.words])
+        words += [self._keeper.hours.words] * self._keeper.hours.is_on
         self._keeper.supervisor.status("; ".join(words))
 
 
 class Relocking:
     """Pending relocks, in memory and on disk, where a verb may change them: they are
     read every ``look_every_s``.  While the disk fails, and if the row was lost, memory
-    wins; an empty row means that none is pending.  With ``after_s`` 0 none is added."""
+    wins; an empty row means that none is pending.  With ``after_s`` 0 one is added in
+    the open hours only, at whose end the door is locked."""
 
     look_every_s = 1.0
 
@@ -4804,9 +5049,10 @@ class Relocking:
         lock, pending = outcome.lock, dict(self.pending)
         stays_open = not self._keeper.control.named(lock).policy.locks_itself
         may_be_open = outcome.result in (Result.UNLOCKED, Result.UNSURE) and stays_open
+        relocks = self.after_s or self._keeper.hours.in_span
         if outcome.result is Result.LOCKED:
             pending.pop(lock, None)
-        elif may_be_open and outcome.command is Command.UNLOCK and self.after_s:
+        elif may_be_open and outcome.command is Command.UNLOCK and relocks:
             due = self._clock.monotonic() + self.after_s
             pending[lock] = Relock(lock, round(due, 3))  # as it is on disk
         return pending
@@ -4877,6 +5123,8 @@ class Doorkeeper:
         self.order: Any = None  # the latest of `issue` or `wipe`, while it is good
         self.people = Forgiving(equipment.people, report or self._report_storage)
         self.events = Forgiving(equipment.events, report or self._report_storage)
+        report_status = self.display.report_status
+        self.hours = OpenHours(clock, self.events, self._bars_hours, report_status)
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -4895,6 +5143,7 @@ class Doorkeeper:
             )  # fmt: skip
         assert control is not None
         self.control, self.relocking.after_s = control, config.lock.relock_after_s
+        self.hours.use(config, control.policy.relock_waits_s)
         self._lockdown_looks, self._other_looks = Every(1.0), Every(10.0)
         self._trusts_clock: bool | None = None  # when it was last looked at
         self.wrong_key: str | None = None  # in words; None: not looked at
@@ -4937,9 +5186,13 @@ class Doorkeeper:
                 warning = "warning: " if budget.shortage() else ""
                 lines.append(warning + calls_in_words(budget.used, budget.allowed))
         now, text = self.clock.monotonic(), self.events.recall(NoteKey.RELOCK)
+        self.hours.look()
+        lines += [self.hours.words] * self.hours.is_on
+        is_held = self.hours.holds(self.relocking.after_s)
         for relock in relocks_from(text, self.clock.boot(), now).values():
             title = "" if relock.lock == "lock" else f"{relock.lock}: "
             due = f"to be locked again in {max(0.0, relock.due - now):.0f} s"
+            due = "to be locked when the open hours end" if is_held else due
             stuck = f"warning: {NOT_LOCKED_AGAIN}"
             lines.append(title + (stuck if relock.due == inf else due))
         if self.people.locked_down():
@@ -4986,6 +5239,13 @@ class Doorkeeper:
         begun = self.events.begin(event, counts)
         display.denials.stored(event._replace(id=begun), now)
 
+    def _bars_hours(self) -> Reason | None:
+        """Why the door must not stay unlocked, whatever the hours."""
+        if self.is_locked_down():
+            return Reason.LOCKED_DOWN
+        is_trusted = trusts_clock(self.config, self.events, self.clock)
+        return None if is_trusted else Reason.CLOCK_NOT_SET
+
     def cancel_relock(self) -> bool:
         """End a relock that is under way: a person goes first.  True if its command was
         sent, in which case the lock may still report that it is unlocked."""
@@ -5018,8 +5278,10 @@ class Doorkeeper:
         if self._trusts_clock is was_trusted:
             return
         dated = any(card.needs_clock for card in self.config.cards.values())
+        dated = dated or bool(self.hours.hours)
         is_bad = not self._trusts_clock and (dated or self.people.has_dated_cards())
         trouble = "the clock is not set: cards with dates or hours are refused"
+        trouble += ", and the door stays locked in its hours" * bool(self.hours.hours)
         ended = "the clock is set: cards with dates or hours work again"
         self.display.note("clock", trouble * is_bad, ended)
 
@@ -5067,6 +5329,7 @@ class Passage:
             Reason.GRANTED,
             source=request.medium.value, point=request.point,
             request=request.id.partition(" ")[0],
+            note="open hours" * (request.medium is Medium.DOOR),
         )  # fmt: skip
         self.steps = self._run()
 
@@ -5286,6 +5549,7 @@ class Passage:
         """Move the lock when it is this passage's turn, and show the outcome."""
         keeper, request, control = self._keeper, self.request, self._keeper.control
         keeper.relocking.look()  # before its row is overwritten
+        keeper.hours.look()
         if self.relock:
             control = control.named(self.relock.lock)
         elif self not in keeper.display.under_way:
@@ -5295,10 +5559,12 @@ class Passage:
             keeper.doorway.grant(0.0)
         is_being_locked, ahead = keeper.cancel_relock(), [*keeper.queue]
         send_by = request.arrived + keeper.config.lock.unlock_window_s
+        strike = control.fallback and control.fallback.policy.locks_itself
+        is_to_stay = strike and request.medium is Medium.DOOR
         move = Move(
             functools.partial(self._choose, ahead, is_being_locked),
             min(request.good_until, send_by), self._intend, self._check,
-            may_fall_back=request.wants is not Wants.LOCK,
+            may_fall_back=request.wants is not Wants.LOCK and not is_to_stay,
             sparing=request.medium not in OWN,
         )  # fmt: skip
         keeper.queue.append(self)
@@ -5326,6 +5592,8 @@ class Passage:
         """The command for a lock in ``state``; None: none.  A lock that is being locked
         again counts as locked, and a person who taps while another is let in wants to
         enter as well: only a tap on its own may lock."""
+        if self.request.medium is Medium.DOOR and state is LockState.UNKNOWN:
+            return None
         if self.request.wants is not Wants.TAP:
             return Command(self.request.wants)
         door, reader = self._keeper.config.door, self._reader
@@ -5345,6 +5613,9 @@ class Passage:
         if command is Command.LOCK and is_bolt and keeper.doorway.bars_bolt:
             self.event = self.event._replace(command=command)
             raise AccessWithdrawn(DOOR_IS_OPEN)
+        if self.request.medium is Medium.DOOR:
+            no = self._keeper.hours.refusal()
+            self._withdraw_unless(Verdict(no or Reason.GRANTED))
         if self._decided_by is None:
             return
         found = keeper.list.look_up(self.request, self._listed)
@@ -5393,12 +5664,16 @@ class Passage:
         """Show how it ended, and put it on disk."""
         keeper = self._keeper
         keeper.display.under_way.pop(self, None)
-        self._has_ended = True
+        self._has_ended, hours = True, NO_NOTES
         if self._is_withdrawn and self.event.command is None:
             self._deny()
             return
+        if not keeper.control.named(outcome.lock).policy.locks_itself:
+            who = None if self._reader.is_exit else self._credential
+            hours = keeper.hours.follow(self.request, outcome, who)
         outcome, notes = keeper.relocking.settle(outcome, self.relock)
         keeper.doorway.moved(outcome, keeper.control.named(outcome.lock))
+        notes = notes._replace(words={**notes.words, **hours.words})
         battery, low = outcome.battery_percent, outcome.battery_is_low
         low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
         sign = RESULT_SIGNALS[outcome.result]
@@ -5496,6 +5771,10 @@ class Door:
             self._clock.sleep(1.5)
 
     @property
+    def _sources(self) -> list[Source]:
+        return [*self._equipment.sources, self._keeper.hours]
+
+    @property
     def is_idle(self) -> bool:
         """True while nobody waits for an answer but an order, and no lock moves."""
         order = self._keeper.order
@@ -5505,7 +5784,7 @@ class Door:
         """Handle what has happened, and wait for what happens next.  What can wait is
         done when a reader's worker has just ended a look, as it would delay that
         thread; with several readers it may delay the others, which look on."""
-        readers = [source.worker for source in self._equipment.sources]
+        readers = [source.worker for source in self._sources]
         locks = [control.worker for control in self._keeper.control.all]
         busy_s = max(worker.busy_s for worker in [*readers, *locks])
         if busy_s < self.hangs_after_s:
@@ -5528,13 +5807,13 @@ class Door:
         self._clock.wait(max(0.0, due - now))
 
     def _poll(self) -> None:
-        for source in self._equipment.sources:
+        for source in self._sources:
             now = self._clock.monotonic()
             has_looked = source.due == inf and source.worker.is_idle
             if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
         for lost, ended in LOST.items():
-            sources = (each for each in self._equipment.sources if each.lost == lost)
+            sources = (each for each in self._sources if each.lost == lost)
             troubles = filter(None, (source.trouble for source in sources))
             self._display.note(lost, "; ".join(troubles), ended)
 
@@ -5546,7 +5825,8 @@ class Door:
             now = self._clock.monotonic()
             due = (each for each in relocking.pending.values() if each.due <= now)
             relock = next(due, None)
-            if relock and not self._keeper.doorway.bars_bolt:
+            is_held = self._keeper.hours.holds(relocking.after_s)
+            if relock and not (is_held or self._keeper.doorway.bars_bolt):
                 at, wants = self._clock.now(), Wants.LOCK
                 request = AccessRequest(Medium.RELOCK, relock.lock, at, now, inf, wants)
                 self._runner.start(Passage(self._keeper, request).steps)
@@ -5601,36 +5881,8 @@ class Door:
             log.info("changed: %s", line)
 
 
-def change_event(
-    at: datetime,
-    what: Change,
-    source: str,
-    detail: str,
-    whose: Collection[Credential | Block] = (),
-) -> Event:
-    """A change of the list, with the card and the holder where it is about one only."""
-    uids, holders = {each.uid for each in whose}, {each.holder for each in whose}
-    uid = (uids.pop() or None) if len(uids) == 1 else None
-    holder = holders.pop() if len(holders) == 1 else ""
-    return Event(at, uid, holder, what, source=source, detail=detail)
-
-
-def answer_of(event: Event) -> Answer:
-    """What an event tells the sender of its request."""
-    detail = f": {event.details}" if event.details else ""
-    is_granted = event.reason is Reason.GRANTED
-    words = f"{event.result}{detail}" if is_granted else f"denied: {event.reason}"
-    return Answer(event.result in (Result.UNLOCKED, Result.LOCKED), [words])
-
-
-def utc_text(at: datetime) -> str:
-    """``2026-11-21T12:00:00.123Z``: sorts as text, reads the same everywhere."""
-    utc = at.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
-
-
 ################################################################################
-# 11. HTTP -- every call ends in time, on a connection that is kept
+# 12. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
 
 
@@ -6320,7 +6572,7 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 ################################################################################
-# 12. Locks -- one class for each vendor, which only speaks its protocol
+# 13. Locks -- one class for each vendor, which only speaks its protocol
 ################################################################################
 
 
@@ -7233,7 +7485,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 
 
 ################################################################################
-# 13. Databases -- an SQLite file that survives what a Pi does to it
+# 14. Databases -- an SQLite file that survives what a Pi does to it
 ################################################################################
 
 
@@ -7515,7 +7767,7 @@ class SqliteFile:
 
 
 ################################################################################
-# 14. The log -- the event log, in a database
+# 15. The log -- the event log, in a database
 ################################################################################
 
 
@@ -7575,9 +7827,6 @@ def _upsert(table: str, key: str, *columns: str, kept: Collection[str] = ()) -> 
     )  # fmt: skip
     new = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
     return f"{new} ON CONFLICT ({key}) DO UPDATE SET {values}"
-
-
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def _count(value: object) -> int:
@@ -8013,7 +8262,7 @@ def _broken_link(
 
 
 ################################################################################
-# 15. People -- the list of people, and the inbox
+# 16. People -- the list of people, and the inbox
 ################################################################################
 
 
@@ -8903,7 +9152,7 @@ class Inbox(SqliteFile):
 
 
 ################################################################################
-# 16. Readers -- the NFC reader and its wiring
+# 17. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -9386,7 +9635,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 17. Secure cards -- ISO-DEP, proof, issuing
+# 18. Secure cards -- ISO-DEP, proof, issuing
 ################################################################################
 
 # Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
@@ -10011,7 +10260,7 @@ def read_order(order: AccessRequest) -> tuple[str, Credential]:
 
 
 ################################################################################
-# 18. Other sources -- what opens the door beside the reader
+# 19. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -10650,7 +10899,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 19. The Pi -- lights, systemd, signals, the clock, the settings file
+# 20. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -11613,7 +11862,7 @@ class FileSettings:
 
 
 ################################################################################
-# 20. Authorities -- remote systems that know people who are not on the list
+# 21. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -11997,7 +12246,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 21. Why -- what would happen at the door, and which rule decides
+# 22. Why -- what would happen at the door, and which rule decides
 ################################################################################
 
 
@@ -12437,7 +12686,7 @@ def as_uid(text: str) -> Uid | None:
 
 
 ################################################################################
-# 22. The owner's tools -- people, keys, backup, log
+# 23. The owner's tools -- people, keys, backup, log
 ################################################################################
 
 
@@ -13103,7 +13352,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 23. Lists from elsewhere -- what `import` reads, and what it would change
+# 24. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -13681,7 +13930,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 24. Online -- what `doorpi online` does beside the door
+# 25. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -14620,7 +14869,7 @@ class ListReader:
 
 
 ################################################################################
-# 25. Cobot -- the members of a co-working space
+# 26. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -15399,7 +15648,7 @@ CHECK_IN_DENIES = {
 
 
 ################################################################################
-# 26. Chat -- people on the list talk to the door through a bot
+# 27. Chat -- people on the list talk to the door through a bot
 ################################################################################
 
 
@@ -15930,7 +16179,7 @@ def telegram_services(
 
 
 ################################################################################
-# 27. MQTT -- the connection to a broker, and what every use of it shares
+# 28. MQTT -- the connection to a broker, and what every use of it shares
 ################################################################################
 
 # Source: docs.oasis-open.org/mqtt/mqtt/v5.0, and paho-mqtt 2.1 for its ways to fail.
@@ -16549,7 +16798,7 @@ class Orders(MqttPart):
 
 
 ################################################################################
-# 28. The published list -- one list for many doors, signed for each of them
+# 29. The published list -- one list for many doors, signed for each of them
 ################################################################################
 
 # `doorpi publish` signs for each door the people who may enter there, and the broker
@@ -17106,7 +17355,7 @@ def publish_editions(
 
 
 ################################################################################
-# 29. Pictures -- the legend and the chart as SVG
+# 30. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -17492,7 +17741,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 30. Doctor -- tries everything that the settings name
+# 31. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -18446,7 +18695,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 31. Wiring -- the door and its parts, made as the settings say
+# 32. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -18596,7 +18845,7 @@ SERVICES: Makers = {
 
 
 ################################################################################
-# 32. Verbs -- one cmd_* each
+# 33. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -19244,7 +19493,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 33. Verbs of the list -- people, keys, guest passes, backups
+# 34. Verbs of the list -- people, keys, guest passes, backups
 ################################################################################
 
 
@@ -19861,7 +20110,7 @@ def _log_change(
 
 
 ################################################################################
-# 34. Command line -- the verbs and their arguments
+# 35. Command line -- the verbs and their arguments
 ################################################################################
 
 

@@ -566,6 +566,8 @@ CARDS = {
 
 OFFICE = 'schedule 1 ("office")'
 TIMES = '[[schedule]]\nname = "office"\ntimes = '
+RELAY = '[lock]\nkind = "relay"\n'
+OPEN = "[[open]]\ntimes = "
 DAYS = 'days are Mon Tue Wed Thu Fri Sat Sun, as in "Mon-Fri"'
 HOURS = 'expected days and hours, as in "Mon-Fri 08:00-20:00"'
 MINUS = "write a plain - (minus) between days and between hours"
@@ -606,6 +608,10 @@ SCHEDULES = {
     "a number among times": (TIMES + '["Mon 08:00-20:00", 8]', f"{OFFICE}, times 2 = 8: {TEXT}"),
     "a long number there": (f"{TIMES}[0x{'f' * 5000}]", f"{OFFICE}, times 1 = (a very long number): {TEXT}"),
     "a quoted closed day": (SCHEDULE + 'closed = ["2026-12-31"]', f"{OFFICE}, closed 1 = '2026-12-31': {DATE}"),
+    "open hours of a strike": (RELAY + OPEN + '["Mon 09:00-18:00"]', "open: a relay opens for a moment only, and cannot keep the door open"),
+    "open hours with a name": (OPEN + '["Mon 09:00-18:00"]\nname = "office"', "open 1 (\"office\").name: belongs in [[schedule]] or [door] or [reader]"),
+    "open hours of no day": (OPEN + '["Funday 09:00-18:00"]', f"open 1, times 1 = 'Funday 09:00-18:00': {DAYS}"),
+    "open hours without hours": ("[[open]]\nneeds_first = true", "open 1.times: missing (spans such as \"Mon-Fri 09:00-18:00\")"),
     "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}, closed 2 = 2026-12-31 00:00:00: {DATE}"),
     "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: put it in brackets: [2026-12-31] (dates on which nobody is admitted)"),
     "two of one name": (SCHEDULE + SCHEDULE, 'schedule 2 ("office").name: another schedule has this name'),
@@ -663,8 +669,6 @@ QUOTE = "this quotation mark has no partner"
 BRACKET = "this bracket is never closed"
 LIST = "write [[card]] for each card, with two brackets, alone on its line"
 ONCE = "write [door] once, with single brackets, alone on its line"
-RELAY = '[lock]\nkind = "relay"\n'
-
 #: A table, a line of it as owners type it with ^ before what is wrong, and the cure.
 SYNTAX = {
     "no": ("[door]", "require_synced_clock = ^no", BOOL),
@@ -1655,7 +1659,8 @@ def test_the_example_shows_every_setting_and_no_other():
     for header, key in commented:
         table = header or table
         seen.add((table, key))
-    commented_out = {"authority", "scanner", "proof", "telegram.user", *doorpi.ONLINE}
+    commented_out = {"authority", "scanner", "proof", "telegram.user", "open"}
+    commented_out |= {*doorpi.ONLINE}
     optional = {pair for pair in settings if pair[0] in commented_out}
     assert optional <= seen
     settings -= optional

@@ -26,6 +26,7 @@ TITLES = (
     "Ports",
     "Moving a lock",
     "The doorway",
+    "Open hours",
     "The door",
     "HTTP",
     "Locks",
