@@ -4549,6 +4549,12 @@ def trusts_clock(config: Config, events: Forgiving, clock: Clock) -> bool:
     return newest is None or clock.now() + CLOCK_SLACK >= newest
 
 
+def last_in_hours(events: Forgiving) -> tuple[str, datetime]:
+    """What was last done to the lock in the open hours (see ``hours_at``), and when."""
+    last, _, at = (events.recall(NoteKey.OPEN) or "").partition(" ")
+    return last, iso_time(at, UTC) or EPOCH
+
+
 #: How members arrive who come to the door.
 COMING = (Medium.CARD, Medium.SECURE_CARD, Medium.QR)
 
@@ -4615,16 +4621,11 @@ class OpenHours(Source):
     def _state(self, at: datetime) -> tuple[bool, bool, bool]:
         if not self.hours:
             return False, False, False
-        last, moved = self._last = self._last or self._noted()
+        last, moved = self._last = self._last or last_in_hours(self._events)
         if moved > at + CLOCK_SLACK:  # the clock was wrong then
             last, moved = "", EPOCH
         wall = self._clock.local(moved).replace(tzinfo=None)
         return hours_at(self.hours, at, last, wall)
-
-    def _noted(self) -> tuple[str, datetime]:
-        text = self._events.recall(NoteKey.OPEN) or ""
-        last, _, at = text.partition(" ")
-        return last, iso_time(at, UTC) or EPOCH
 
     def _note(self, last: str, at: datetime) -> Notes:
         self._last = last, at
@@ -12490,6 +12491,24 @@ def _end_in_words(who: Credential, then: Circumstances, reason: Reason) -> str:
     return f"{until} ({why})"
 
 
+def open_sentence(
+    hours: Sequence[Schedule], events: Forgiving, when: Circumstances, *, is_now: bool
+) -> str:
+    """Whether the open hours keep the door unlocked, in words; "" outside of them."""
+    last, moved = last_in_hours(events) if hours else ("", EPOCH)
+    wall = _local(when)(moved).replace(tzinfo=None)
+    in_span, is_on, _ = hours_at(hours, when.at, last, wall)
+    words = open_words(hours, when.at.date())
+    if not (in_span and is_now):
+        return f"These are open hours: {words}." * in_span
+    bars = (when.locked_down, "lockdown"), (not when.clock_set, "the clock is not set")
+    why = next((word for is_barred, word in bars if is_barred), "")
+    if is_on and not why:
+        return f"The door stays unlocked now, in its open hours: {words}."
+    why = why or "no member has come, or somebody has locked it"
+    return f"These are open hours ({words}), but the door stays locked: {why}."
+
+
 def _day_and_time(at: datetime) -> str:
     return f"{at:%a %Y-%m-%d} at {at:%H:%M}{f':{at:%S}' if at.second else ''}"
 
@@ -12628,7 +12647,7 @@ class Enquiry:
             found.append(synced(uid))
         return [card for card in found if card]
 
-    def when(self, uid: Uid, at: datetime, clock: SystemClock) -> Circumstances:
+    def when(self, uid: Uid, at: datetime, clock: Clock) -> Circumstances:
         """What else the door would decide by."""
         around = circumstances(self._config, self.events, clock, uid, at)
         folder = self._store.events.path.parent
@@ -18329,6 +18348,7 @@ def diagnose_clock(
     """Whether it is set, who is refused if not, and its time zone."""
     at, is_set = clock.now(), clock.is_set()
     has_dates = any(card.needs_clock for card in config.cards.values())
+    has_dates |= bool(config.open_hours)
     events = Forgiving(store.events, lambda why, is_write: None)  # has its own line
     with contextlib.closing(store), contextlib.suppress(StoreError):
         trusted = trusts_clock(config, events, clock)
@@ -18350,6 +18370,21 @@ def diagnose_clock(
         (in_utc and bool(config.schedules), WARN, utc, elsewhere),
         (True, OK, shows, ""),
     )
+    if config.open_hours:
+        yield from diagnose_hours(clock, config, store)
+
+
+def diagnose_hours(
+    clock: Clock, config: Config, store: SqliteStore
+) -> Iterator[Finding]:
+    """The open hours, and whether they keep the door unlocked now."""
+    with contextlib.closing(store):
+        enquiry = Enquiry(config, store)
+        when = Circumstances(clock.now())
+        if store.events.exists():
+            when = enquiry.when(Uid(""), clock.now(), clock)
+        words = open_sentence(config.open_hours, enquiry.events, when, is_now=True)
+    yield Finding(OK, "hours", words or f"open hours: {open_words(config.open_hours)}")
 
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -19032,6 +19067,8 @@ def _what_opens(config: Config) -> Iterator[str]:
     for each in config.authorities:
         what = "card" if each.kind == "carontepass" else "QR code"
         yield f"About a {what} that is not on the list, {each.name} is asked."
+    for hours in config.open_hours:
+        yield f"The door stays unlocked {open_words([hours])}."
     if config.online:
         yield f"`doorpi online` works for {', '.join(config.online)}."
 
@@ -19232,7 +19269,9 @@ def cmd_why(args: argparse.Namespace) -> int:
             if args.json:
                 say(json.dumps(why_json(uid, card, when)))
                 continue
-            line = in_one_sentence(uid, card, when, is_now=args.at is None)
+            known, is_now = (config.open_hours, enquiry.events, when), args.at is None
+            line = in_one_sentence(uid, card, when, is_now=is_now)
+            line = f"{line} {open_sentence(*known, is_now=is_now)}".rstrip()
             if card and card.needs_clock and unset:
                 line += " This assumes that the clock is set by then; it is not now."
             say(line)
