@@ -17259,13 +17259,16 @@ class Edition:
         """Whether it is in force or will be, None while that may change; in words."""
         if self.failure or self.is_unchanged:
             return not self.failure, self.failure or "unchanged"
+        if self.sent_at == inf:
+            return None, "the broker has not taken it"
         if self.said.get("version") == self.version:
             return True, "applied"
         if self.said_at > self.sent_at and self.said.get("error"):
             is_sure = now > self.said_at + self.doubt_s
             return False if is_sure else None, str(self.said["error"])
-        if self.is_away:
-            return True, "away: it takes the list when it is back"
+        if self.is_away:  # or its door is, and it takes the list all the same
+            is_sure = now > self.sent_at + self.doubt_s
+            return is_sure or None, "away: it takes the list when it is back"
         return None, "no answer: is it running, with this list_key?"
 
 
@@ -17369,7 +17372,7 @@ def publish_editions(
         while not publisher.is_done(wait_s):
             link.step()
     finally:
-        link.close()
+        link._drop()
     return publisher
 
 

@@ -225,6 +225,23 @@ def test_a_list_that_is_in_force_is_not_sent_again(tmp_path, said, key, count):
     assert len(made.messages("main", NOW + 5, key, shrink=False)) == count
 
 
+def test_a_list_is_not_published_before_the_broker_has_taken_all_of_it(
+    tmp_path, monkeypatch
+):
+    """The link must not end before: what is on its way would be lost."""
+    monkeypatch.setattr("doorpi.CHUNK_BYTES", 100)
+    made = edition(tmp_path, *MANY)
+    made.is_away = True
+
+    states = []
+    for _ in made.messages("main", NOW, LIST_KEY, shrink=False):
+        states.append(made.state(100.0)[0])
+        made.answered("", 0.0)
+
+    assert set(states) == {None}
+    assert made.state(100.0)[0] is True
+
+
 def test_a_list_that_lost_many_people_is_not_published(verb, fleet, tmp_path):
     verb("list-key")
     folder = tmp_path / "state" / "published" / "main"
