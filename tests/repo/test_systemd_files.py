@@ -376,7 +376,7 @@ def test_the_clocks_unit_calls_a_function_that_keeps_the_marker(tmp_path):
         "RuntimeDirectory": ["doorpi"],
         "ReadOnlyPaths": ["/run"],
         "Nice": ["10"],
-        "MemoryMax": ["120M"],
+        "MemoryMax": ["200M"],
         "PrivateDevices": ["yes"],
         "CapabilityBoundingSet": [""],
         "WantedBy": ["multi-user.target"],
