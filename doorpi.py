@@ -17120,6 +17120,33 @@ def list_health(link: MqttLink) -> dict[str, object]:
     return next((part.health() for part in parts), {})
 
 
+class DoorHealth(MqttPart):
+    """``health``: what is wrong with the door, and the list that it has in force, for
+    which `publish` waits."""
+
+    look_s = 1.0
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._said = link, ""
+
+    def up(self) -> None:
+        self._said = ""
+
+    def step(self) -> float:
+        context, topic = self._link.context, f"{self._link.root}/health"
+        health = {
+            "faults": sorted(context.troubles() or ()),
+            "lockdown": "on" if context.people.locked_down() else "off",
+            "version": __version__,
+            "clock": "set" if context.clock.is_set() else "not-set",
+            "list": list_health(self._link),
+        }
+        text = json.dumps(health)
+        if text != self._said and self._link.publish(topic, text, is_retained=True):
+            self._said = text
+        return self.look_s
+
+
 # -- the publisher
 
 
@@ -18870,6 +18897,7 @@ MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (
     Presence,
     Orders,
     PublishedList,
+    DoorHealth,
 )
 
 #: What makes the services of a table of `doorpi online`, by the table's type.

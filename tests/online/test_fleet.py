@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 import doorpi
-from doorpi import MqttPart, PublishedList, Publisher, Unavailable, list_health
+from doorpi import DoorHealth, PublishedList, Publisher, Unavailable
 from tests.helpers.broker import ANYBODY, running
 from tests.helpers.chat import RealClock
 from tests.helpers.fleet import KEY, OTHER_KEY, public
@@ -17,29 +16,13 @@ from tests.helpers.processes import wait_for
 ME = public(KEY)
 
 
-class Health(MqttPart):
-    """Tells the publisher of the list, as the door's ``health`` does."""
-
-    def __init__(self, link) -> None:
-        self.link, self.said = link, ""
-
-    def up(self) -> None:
-        self.said = ""
-
-    def step(self) -> float:
-        text = json.dumps({"list": list_health(self.link)})
-        topic = f"{self.link.root}/health"
-        if text != self.said and self.link.publish(topic, text, is_retained=True):
-            self.said = text
-        return 0.05
-
-
-PARTS = doorpi.Presence, PublishedList, Health
+PARTS = doorpi.Presence, PublishedList, DoorHealth
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(PublishedList, "busy_s", 0.02)
+    monkeypatch.setattr(DoorHealth, "look_s", 0.05)
     monkeypatch.setattr(Publisher, "listen_s", 0.3)
     monkeypatch.setattr(doorpi.Edition, "doubt_s", 0.3)
 
