@@ -16264,6 +16264,7 @@ class MqttLink:
     most_bytes = 1_000_000  # of a message to us
     answer_s, connect_s = 10.0, 5.0  # for CONNACK; for TCP, and again for TLS
     refused_s = 60.0  # until the next try of what the broker refused
+    backoff_s = (1.0, 60.0)  # after connections that did not last
     #: So many takeovers within the first lead to a pause of the second.
     takeovers, takeover_s = 3, (60.0, 300.0)
     steady_s = 30.0  # a shorter connection counts as a failure to connect
@@ -16284,7 +16285,7 @@ class MqttLink:
         self._now, self._closed = context.clock.monotonic, False
         self._client: Any = None
         self._tls: ssl.SSLContext | None = None
-        self._backoff = Backoff(*ServiceThread.backoff_s, random.random)
+        self._backoff = Backoff(*self.backoff_s, random.random)
         self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # by takeovers
         #: Topics that the broker refused: when to try again, and why in words.
         self._refused: dict[str, tuple[float, str]] = {}
@@ -16296,7 +16297,7 @@ class MqttLink:
         """Start without what concerned one connection only."""
         self._up_at, self._room, self.max_packet = -inf, 0, 0
         self._connack: Any = None  # reason and properties
-        self._loss: Any = None  # the reason
+        self._losses: list[Any] = []  # the reasons; paho may note more than one
         self._answers: deque[tuple[int, Any]] = deque()  # ids and reasons
         self._heard: deque[Any] = deque()
         #: By its id, the topic of what was sent, and who gets the answer.
@@ -16397,8 +16398,8 @@ class MqttLink:
         while self._connack is None:
             if self._now() >= by:
                 raise Unavailable(f"{self.table.host} does not speak MQTT")
-            self._turn(self.turn_s)
             self._check_loss()
+            self._turn(self.turn_s)
         self._begin(*self._connack)
 
     def _new_client(self) -> Any:
@@ -16421,7 +16422,7 @@ class MqttLink:
             client.will_set(f"{self.root}/online", "offline", 1, retain=True)
         client.on_socket_open = self._opened
         client.on_connect = lambda *said: setattr(self, "_connack", said[3:])
-        client.on_disconnect = lambda *said: setattr(self, "_loss", said[3])
+        client.on_disconnect = lambda *said: self._losses.append(said[3])
         client.on_publish = lambda *said: self._answers.append((said[2], [said[3]]))
         client.on_subscribe = lambda *said: self._answers.append((said[2], said[3]))
         client.on_message = lambda *said: self._heard.append(said[2])
@@ -16540,11 +16541,11 @@ class MqttLink:
 
     def _check_loss(self) -> None:
         """Raises: Unavailable if the connection was lost."""
-        if self._loss is None:
+        if not self._losses:
             return
-        host, now, pause_s = self.table.host, self._now(), 0.0
+        loss, host, now, pause_s = self._losses[0], self.table.host, self._now(), 0.0
         words = f"the connection to {host} was lost"
-        if self._loss.value == MQTT_TAKEN_OVER:
+        if loss.value == MQTT_TAKEN_OVER:
             self._lost_at.append(now)
             within_s, pause_s = self.takeover_s
             is_often = len(self._lost_at) == self.takeovers
@@ -16552,8 +16553,10 @@ class MqttLink:
             pause_s *= is_often
             words = f"another program connects to {host} as {self.client_id}"
             words += ": each door needs its own mqtt.door"
-        elif self._loss.value > MQTT_REFUSED:
-            words += f": {self._loss}"
+        elif loss.value > MQTT_REFUSED:
+            words += f": {loss}"
+        elif now - self._up_at < self.steady_s:  # mosquitto 2.0 does not say why
+            words += f" soon; does another program connect as {self.client_id}?"
         if now - self._up_at >= self.steady_s:
             self._backoff.succeed()
         raise Unavailable(words, max(pause_s, self._backoff.fail()))

@@ -22,6 +22,7 @@ from tests.helpers.processes import wait_for
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
 ANYBODY = "allow_anonymous true\n"
+PASSWORD = "a password"  # of everybody in ``with_access``
 
 
 def free_port() -> int:
@@ -145,6 +146,16 @@ class Peer:
         self.client.on_subscribe = self.client.on_connect = None
 
 
+class QuickLink(MqttLink):
+    """One that does not make the tests wait."""
+
+    backoff_s = (0.05, 1.0)
+
+
+class QuickThread(ServiceThread):
+    backoff_s = (0.05, 1.0)
+
+
 class Linked:
     """``[mqtt]`` as the process `doorpi online` runs it, on databases in ``folder``,
     with a door that the test plays.  ``asked`` are the requests that reached it."""
@@ -155,6 +166,7 @@ class Linked:
         port: int,
         *parts: Callable[[MqttLink], MqttPart],
         config: doorpi.Config | None = None,
+        kind: type[MqttLink] = QuickLink,
         **settings: Any,
     ) -> None:
         self.clock, self.asked = RealClock(), list[doorpi.AccessRequest]()
@@ -172,12 +184,12 @@ class Linked:
             store=self.store, people=self.stores.people, synced=self.synced,
             events=self.stores.events, ask=self._ask, troubles=dict,
         )  # fmt: skip
-        self.parts = parts
+        self.parts, self.kind = parts, kind
         self.start()
 
     def start(self) -> None:
-        self.link = MqttLink("mqtt", self.table, self.context, self.parts)
-        self.thread = ServiceThread(self.link, self.store, self.clock)
+        self.link = self.kind("mqtt", self.table, self.context, self.parts)
+        self.thread = QuickThread(self.link, self.store, self.clock)
 
     def _ask(self, request: doorpi.AccessRequest) -> doorpi.Answer | None:
         self.asked.append(request)
@@ -257,6 +269,19 @@ class Proxy:
         self._server.close()
         self.is_frozen = False
         self.cut()
+
+
+def with_access(folder: Path, rules: str, *users: str) -> str:
+    """Lines for a broker with these users and an access list."""
+    if not shutil.which("mosquitto_passwd"):
+        pytest.skip("mosquitto_passwd is not installed")
+    names, access = folder / "passwords", folder / "access"
+    names.touch()
+    for user in users:
+        command = ["mosquitto_passwd", "-b", names, user, PASSWORD]
+        subprocess.run(command, check=True, capture_output=True)
+    access.write_text(rules)
+    return f"allow_anonymous false\npassword_file {names}\nacl_file {access}\n"
 
 
 @contextlib.contextmanager
