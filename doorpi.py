@@ -40,13 +40,13 @@ Map:
      3 Signals                  15 The log                  27 Chat
      4 Settings                 16 People                   28 MQTT
      5 The settings file        17 Readers                  29 The published list
-     6 Edits                    18 Secure cards             30 Pictures
-     7 Ports                    19 Other sources            31 Doctor
-     8 Moving a lock            20 The Pi                   32 Wiring
-     9 The doorway              21 Authorities              33 Verbs
-    10 Open hours               22 Why                      34 Verbs of the list
-    11 The door                 23 The owner's tools        35 Command line
-    12 HTTP                     24 Lists from elsewhere
+     6 Edits                    18 Secure cards             30 Home Assistant
+     7 Ports                    19 Other sources            31 Pictures
+     8 Moving a lock            20 The Pi                   32 Doctor
+     9 The doorway              21 Authorities              33 Wiring
+    10 Open hours               22 Why                      34 Verbs
+    11 The door                 23 The owner's tools        35 Verbs of the list
+    12 HTTP                     24 Lists from elsewhere     36 Command line
 
 A section uses only names of its own and of earlier sections.  The first ones, up to
 Edits, use no clock, disk, network or environment.  A test checks both.
@@ -13316,6 +13316,12 @@ LOG_FIELDS = (
 )  # fmt: skip
 
 
+def event_values(event: Event) -> dict[str, Any]:
+    """What `log --json` prints of an event."""
+    values = {name: getattr(event, name) for name in LOG_FIELDS}
+    return values | {"at": utc_text(event.at), "detail": event.details}
+
+
 def log_lines(
     events: Iterable[Event], *, as_json: bool, as_csv: bool, colours: bool
 ) -> Iterator[str]:
@@ -13326,8 +13332,7 @@ def log_lines(
             yield from _log_table(some, colours=colours)
             continue
         for event in some:
-            values = {name: getattr(event, name) for name in LOG_FIELDS}
-            values |= {"at": utc_text(event.at), "detail": event.details}
+            values = event_values(event)
             if as_csv:  # a spreadsheet takes a UID of digits only for a number
                 values["uid"] = event.uid and format_uid(event.uid)
             yield csv_line(values.values()) if as_csv else json.dumps(values)
@@ -14148,12 +14153,24 @@ class Service(Protocol):
 ENDED_PAGE = 500
 
 
-def ended_events(events: SqliteEvents, after_id: int, at: datetime) -> Iterator[Event]:
-    """At most ENDED_PAGE events after a bookmark, oldest first, up to the first without
-    a result.  After VERB_S an event counts as ended even without one."""
+def is_open_move(event: Event) -> bool:
+    """Whether the log has the intent to move the lock, and no outcome yet."""
+    is_open = event.reason is Reason.GRANTED and event.result is None
+    return is_open and event.command is not None
+
+
+def is_under_way(event: Event, at: datetime, outcome_s: float) -> bool:
+    """Whether its outcome is still to be expected; not after ``outcome_s``."""
+    return is_open_move(event) and abs(at - event.at) < timedelta(seconds=outcome_s)
+
+
+def ended_events(
+    events: SqliteEvents, after_id: int, at: datetime, outcome_s: float = VERB_S
+) -> Iterator[Event]:
+    """At most ENDED_PAGE events after a bookmark, oldest first, up to the first whose
+    outcome is to be expected within ``outcome_s``."""
     for event in islice(events.read(after_id=after_id), ENDED_PAGE):
-        is_open = event.reason is Reason.GRANTED and event.result is None
-        if is_open and event.command and abs(at - event.at) < timedelta(seconds=VERB_S):
+        if is_under_way(event, at, outcome_s):
             return
         yield event
 
@@ -16249,6 +16266,10 @@ class MqttPart:
         part does not publish events."""
         return False
 
+    def saw(self, state: str) -> None:
+        """An order has asked the lock, which is ``locked``, ``unlocked`` or else."""
+        return
+
 
 class MqttLink:
     """``[mqtt]`` as a service: the connection that its ``parts`` share.
@@ -16288,7 +16309,7 @@ class MqttLink:
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # by takeovers
         #: Topics that the broker refused: when to try again, and why in words.
-        self._refused: dict[str, tuple[float, str]] = {}
+        self.refused: dict[str, tuple[float, str]] = {}
         self.parts = [make(self) for make in parts]
         self._filters = dict(chain(*(part.filters.items() for part in self.parts)))
         self._forget()
@@ -16306,7 +16327,7 @@ class MqttLink:
     @property
     def trouble(self) -> str:
         """Why something does not work although the link is up."""
-        refused = (words for _, words in self._refused.values())
+        refused = (words for _, words in self.refused.values())
         return next(chain(refused, filter(None, (p.trouble for p in self.parts))), "")
 
     @property
@@ -16330,7 +16351,7 @@ class MqttLink:
         ``done`` gets the reason code of the broker's acknowledgment (QoS 1): from
         MQTT_REFUSED on it is not delivered.
         """
-        is_barred = self._now() < self._refused.get(topic, (-inf, ""))[0]
+        is_barred = self._now() < self.refused.get(topic, (-inf, ""))[0]
         if is_barred or self.room <= 0:
             return False
         payload = payload.encode() if isinstance(payload, str) else payload
@@ -16347,12 +16368,12 @@ class MqttLink:
     def _take_answer(self, topic: str, reason: int, words: str) -> None:
         """Note what the broker answered about a topic."""
         if reason < MQTT_REFUSED:
-            self._refused.pop(topic, None)
+            self.refused.pop(topic, None)
             return
         words = f"{self.table.host} refused {topic}: {words}"
         if reason == MQTT_NOT_AUTHORIZED:
             words += "; its access list does not allow that"
-        self._refused[topic] = self._now() + self.refused_s, words
+        self.refused[topic] = self._now() + self.refused_s, words
 
     def close(self) -> None:
         """On any thread; the broker publishes the will."""
@@ -16465,8 +16486,8 @@ class MqttLink:
         from paho.mqtt.subscribeoptions import SubscribeOptions
 
         for topic in topics:
-            if refused := self._refused.get(topic):
-                self._refused[topic] = self._now() + self.refused_s, refused[1]
+            if refused := self.refused.get(topic):
+                self.refused[topic] = self._now() + self.refused_s, refused[1]
             handling = 0 if self._filters[topic] else 2
             options = SubscribeOptions(
                 1, retainAsPublished=True, retainHandling=handling
@@ -16518,8 +16539,8 @@ class MqttLink:
 
     def _step_parts(self) -> float:
         """Returns the seconds until the next step of one."""
-        again = (topic for topic in self._refused if topic in self._filters)
-        self._subscribe([t for t in again if self._refused[t][0] <= self._now()])
+        again = (topic for topic in self.refused if topic in self._filters)
+        self._subscribe([t for t in again if self.refused[t][0] <= self._now()])
         for part in self.parts:
             if self._now() >= part.due:
                 part.due = inf
@@ -16741,6 +16762,8 @@ class Orders(MqttPart):
     def step(self) -> float:
         now, order = self._now(), self._under_way
         if order and order.result:
+            for part in self._link.parts if order.do == "status" else ():
+                part.saw(order.result)
             self._answers.append(order)
             self._under_way = None
         for each in [each for each in self._waiting if each.good_until <= now]:
@@ -17123,33 +17146,6 @@ def list_health(link: MqttLink) -> dict[str, object]:
     return next((part.health() for part in parts), {})
 
 
-class DoorHealth(MqttPart):
-    """``health``: what is wrong with the door, and the list that it has in force, for
-    which `publish` waits."""
-
-    look_s = 1.0
-
-    def __init__(self, link: MqttLink) -> None:
-        self._link, self._said = link, ""
-
-    def up(self) -> None:
-        self._said = ""
-
-    def step(self) -> float:
-        context, topic = self._link.context, f"{self._link.root}/health"
-        health = {
-            "faults": sorted(context.troubles() or ()),
-            "lockdown": "on" if context.people.locked_down() else "off",
-            "version": __version__,
-            "clock": "set" if context.clock.is_set() else "not-set",
-            "list": list_health(self._link),
-        }
-        text = json.dumps(health)
-        if text != self._said and self._link.publish(topic, text, is_retained=True):
-            self._said = text
-        return self.look_s
-
-
 # -- the publisher
 
 
@@ -17407,7 +17403,493 @@ def publish_editions(
 
 
 ################################################################################
-# 30. Pictures -- the legend and the chart as SVG
+# 30. Home Assistant -- the door's state and its events, for whoever listens
+################################################################################
+
+# Source: home-assistant.io/integrations/mqtt, and its code of 2025.4 and 2026.11.
+
+HOME_ASSISTANT = "homeassistant"  # its user at the broker, and its topics' first part
+
+DOORWAY_TYPES = (*ALARMS, Change.CLOSED)
+#: What becomes of an access request, in the topic ``event``; and what a door contact
+#: notices.
+EVENT_TYPES = ("unlocked", "locked", "denied", "failed", "unsure", *DOORWAY_TYPES)
+
+#: Home Assistant renders this when somebody presses: the door refuses an order without
+#: a time, and one that is late.  (range() of more than 100,000 is an error there.)
+ORDER_TEMPLATE = (
+    '{"do":"{{ value }}","id":"{{ range(100000)|random }}-{{ range(100000)|random }}",'
+    '"at":{{ utcnow().timestamp()|round(3) }}}'
+)
+
+
+def compact_json(value: object) -> str:
+    """JSON for a payload."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+#: The entities of the health: platform, name, device class, template of the value.
+HEALTH_ENTITIES = {
+    "problem": ("binary_sensor", "Problem", "problem",
+                "{{ 'ON' if value_json.faults else 'OFF' }}"),
+    "battery": ("binary_sensor", "Lock battery", "battery",
+                "{{ 'ON' if value_json.battery_low else 'OFF' }}"),
+    "lockdown-state": ("binary_sensor", "Lockdown", "",
+                       "{{ value_json.lockdown|upper }}"),
+    "since": ("sensor", "Running since", "timestamp", "{{ value_json.since }}"),
+    "list": ("sensor", "List version", "", "{{ value_json.list.version }}"),
+}  # fmt: skip
+
+
+def _attributes(topic: str, *keys: str) -> dict[str, str]:
+    """These keys of a topic's JSON as attributes of an entity."""
+    pairs = ", ".join(f"'{key}': value_json.{key}" for key in keys)
+    template = f"{{{{ {{{pairs}}}|tojson }}}}"
+    return {"json_attributes_topic": topic, "json_attributes_template": template}
+
+
+def _health_entities(topic: str) -> dict[str, dict[str, Any]]:
+    entities: dict[str, dict[str, Any]] = {}
+    for key, (platform, name, kind, template) in HEALTH_ENTITIES.items():
+        entities[key] = {
+            "platform": platform, "name": name, "state_topic": topic,
+            "value_template": template, "entity_category": "diagnostic",
+            **({"device_class": kind} if kind else {}),
+        }  # fmt: skip
+    entities["problem"] |= _attributes(topic, "faults")
+    return entities
+
+
+def _entities(table: MqttConfig, root: str) -> dict[str, dict[str, Any]]:
+    """The other entities that a door can have in Home Assistant."""
+    orders = {
+        "command_topic": f"{root}/do/{HOME_ASSISTANT}", "retain": False,
+        "command_template": ORDER_TEMPLATE,
+    }  # fmt: skip
+    return {
+        "lock": {
+            "platform": "lock", "name": None, "optimistic": False, **orders,
+            "default_entity_id": f"lock.{table.door.replace('-', '_')}",
+            "payload_lock": "lock", "payload_unlock": "unlock",
+            "state_topic": f"{root}/lock", "value_template": "{{ value_json.state }}",
+            "state_locked": "locked", "state_unlocked": "unlocked",
+            "state_locking": "locking", "state_unlocking": "unlocking",
+            **_attributes(f"{root}/lock", "at", "by", "result"),
+        },
+        "lockdown": {
+            "platform": "switch", "name": "Lockdown", "optimistic": False, **orders,
+            "payload_on": "lockdown-on", "payload_off": "lockdown-off",
+            "state_topic": f"{root}/health", "state_on": "on", "state_off": "off",
+            "value_template": "{{ value_json.lockdown }}",
+        },
+        "ask": {
+            "platform": "button", "name": "Ask the lock", **orders,
+            "payload_press": "status", "entity_category": "diagnostic",
+        },
+        "event": {
+            "platform": "event", "name": "Access", "state_topic": f"{root}/event",
+            "event_types": EVENT_TYPES,
+        },
+        "last": {
+            "platform": "sensor", "name": "Last person", "state_topic": f"{root}/last",
+            "value_template": "{{ value_json.holder }}",
+            "json_attributes_topic": f"{root}/last",
+        },
+    }  # fmt: skip
+
+
+def discovery(table: MqttConfig, door_name: str) -> dict[str, Any]:
+    """The message that describes the door to Home Assistant.  An entity that these
+    settings exclude has its platform alone, which removes it there."""
+    root, unique = (mark.join(("doorpi", table.site, table.door)) for mark in "/-")
+    rights = {*table.may.get(HOME_ASSISTANT, ())}
+    excluded = {
+        "lockdown-state" if rights & {"lockdown-on", "lockdown-off"} else "lockdown",
+        *["ask"] * ("status" not in rights), *["list"] * (not table.list_key),
+        *["last"] * (not table.names),
+    }  # fmt: skip
+    entities = _health_entities(f"{root}/health") | _entities(table, root)
+    version = {"name": "DoorPi", "sw_version": __version__}
+    return {
+        "device": {"manufacturer": "DoorPi", **version, "identifiers": [unique],
+                   "name": door_name},
+        "origin": version,
+        "availability": [{"topic": f"{root}/online"}],
+        "qos": 0,  # with 1, Home Assistant would send an order later, once it can
+        "components": {
+            key: {"platform": each["platform"]} if key in excluded
+            else {**each, "unique_id": f"{unique}-{key}"}
+            for key, each in entities.items()
+        },
+    }  # fmt: skip
+
+
+class Announcement(MqttPart):
+    """The discovery message: sent when the link is up, and again when Home Assistant
+    has started.  ``homeassistant = false`` removes the door there, once."""
+
+    filters = MappingProxyType({f"{HOME_ASSISTANT}/status": False})
+    look_s = 5.0
+    spread_s = 10.0  # so that not all doors answer at the same moment
+    note = "mqtt announced"  # the topic under which the door was announced
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._sent, self._due = link, "", inf
+
+    def up(self) -> None:
+        self._sent = ""
+
+    def hear(self, message: MqttMessage) -> None:
+        if message.payload == b"online":
+            now = self._link.context.clock.monotonic()
+            self._due = now + random.uniform(0, self.spread_s)
+            self.due = min(self.due, self._due)
+
+    def step(self) -> float:
+        self.trouble = ""
+        link, table, context = self._link, self._link.table, self._link.context
+        now, text = context.clock.monotonic(), ""
+        topic = f"{HOME_ASSISTANT}/device/{table.door}/doorpi/config"
+        if table.homeassistant:
+            text = compact_json(discovery(table, context.config.door.name))
+        before = context.store.recall(self.note) or ""
+        if before and (before != topic or not text):
+            link.publish(before, "", is_retained=True, done=self._removed)
+        elif text and (text != self._sent or now >= self._due):
+            if before != topic:
+                context.store.keep(self.note, topic)
+            if link.publish(topic, text, is_retained=True):
+                self._sent, self._due = text, inf
+        return min(self.look_s, self._due - now)
+
+    def _removed(self, reason: int) -> None:
+        if reason < MQTT_REFUSED:
+            self._link.context.store.keep(self.note, "")
+
+
+UID_IN_TEXT = r"\b([0-9A-Fa-f]{2}:?){3,9}[0-9A-Fa-f]{2}\b"
+
+
+def disclosed(event: Event, table: MqttConfig) -> Event:
+    """The event without what [mqtt] keeps from the broker."""
+    if not table.uids:
+        note, detail = (
+            re.sub(UID_IN_TEXT, "(a card)", text) for text in (event.note, event.detail)
+        )
+        event = event._replace(uid=None, note=note, detail=detail)
+    if not table.names:
+        event = event._replace(holder="")
+        if isinstance(event.reason, Change):  # it names people
+            event = event._replace(detail="")
+    return event
+
+
+def event_type(event: Event) -> str:
+    """What Home Assistant calls it; "" for a change of the list and an open move."""
+    if event.reason in DOORWAY_TYPES:
+        return str(event.reason)
+    if event.decision == "denied":
+        return "denied"
+    ended = (Result.UNLOCKED, Result.LOCKED, Result.UNSURE)
+    failed = "failed" if event.result and event.decision == "granted" else ""
+    return str(event.result) if event.result in ended else failed
+
+
+class DoorState(MqttPart):
+    """``lock``, ``last`` and ``health``, which are retained, and ``event``: each access
+    request, within ``fresh_s``, for automations.
+
+    All but the health comes from the log: an intent is there before the command."""
+
+    look_s, health_s = 0.25, 2.0
+    fresh_s = 60.0
+    move_s = 120.0  # a move without an outcome is not believed for longer
+    known = 200  # events that are read at the start
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._context, self._table = link, link.context, link.table
+        self._heads: tuple[int, int] | None = None  # the newest event, and outcome
+        self._moves: dict[int, Event] = {}  # those under way, by their ids
+        self._fresh: dict[int, Event] = {}  # to be published, or not acknowledged
+        self._is_battery_low, self._health_due = False, -inf
+        self._since: tuple[object, str | None] = None, None
+        self._lock: dict[str, object] = {
+            "state": "None", "at": None, "by": "", "result": None,
+        }  # fmt: skip
+        self._retained: dict[str, str] = {}
+        self.up()
+
+    def up(self) -> None:
+        self._sent: dict[str, str] = {}
+        self._in_flight: set[int] = set()
+
+    def saw(self, state: str) -> None:
+        at = utc_text(self._context.clock.now())
+        if state in (Result.LOCKED, Result.UNLOCKED) and state != self._lock["state"]:
+            self._lock = {"state": state, "at": at, "by": "", "result": None}
+
+    def step(self) -> float:
+        self.trouble = ""
+        at, now = self._context.clock.now(), self._context.clock.monotonic()
+        self._read(at)
+        self._retained["lock"] = compact_json(self._lock_state(at))
+        if now >= self._health_due:
+            self._health_due = now + self.health_s
+            self._retained["health"] = compact_json(self._health())
+        for name, text in self._retained.items():
+            topic = f"{self._link.root}/{name}"
+            if self._sent.get(name) != text and self._link.publish(
+                topic, text, is_retained=True
+            ):
+                self._sent[name] = text
+        self._publish_fresh(at)
+        return self.look_s
+
+    # -- the log
+
+    def _read(self, at: datetime) -> None:
+        """Take what is new in the log, and the outcomes of moves under way."""
+        events, before = self._context.events, self._heads
+        heads = events.last_id(), events.last_id("outcomes")
+        if heads == before:
+            return
+        if before is None or heads[0] < before[0]:  # else it is another log
+            self._moves.clear()
+            for event in events.latest(self.known):
+                self._take(event)
+        else:
+            ended = (next(events.read(after_id=i - 1), None) for i in [*self._moves])
+            new = islice(events.read(after_id=before[0]), self.known)
+            for event in [*filter(None, ended), *new]:
+                self._take(event)
+                if event_type(event) and self._is_fresh(event, at):
+                    self._fresh[event.id] = disclosed(event, self._table)
+        self._heads = heads
+
+    def _take(self, event: Event) -> None:
+        known = disclosed(event, self._table)
+        if event.command and event.reason is Reason.GRANTED and event.result is None:
+            self._moves[event.id] = known
+            return
+        self._moves.pop(event.id, None)
+        result, when = event.result, {"at": utc_text(event.at), "by": known.holder}
+        if result in (Result.UNLOCKED, Result.LOCKED):
+            self._lock = {"state": result, **when, "result": result}
+        elif result in (Result.UNSURE, Result.UNKNOWN_STATE, Result.INTERRUPTED):
+            self._lock = {"state": "None", **when, "result": result}
+        elif result:  # the bolt has not moved
+            self._lock = {**self._lock, "result": result}
+        if result in MOVED:
+            self._is_battery_low = LOW_BATTERY_WORDS in event.detail
+        if result is Result.UNLOCKED and event.holder:
+            last = {"holder": known.holder, "at": when["at"], "id": event.id}
+            self._retained["last"] = compact_json(last)
+
+    def _lock_state(self, at: datetime) -> dict[str, object]:
+        """The last state that the lock has confirmed, or where it is going."""
+        if not self._moves:
+            return self._lock
+        move = self._moves[max(self._moves)]
+        state = f"{move.command}ing" if is_under_way(move, at, self.move_s) else "None"
+        when = {"at": utc_text(move.at), "by": move.holder}
+        return {"state": state, **when, "result": None}
+
+    # -- what is published
+
+    def _is_fresh(self, event: Event, at: datetime) -> bool:
+        return abs(at - event.at) < timedelta(seconds=self.fresh_s)
+
+    def _publish_fresh(self, at: datetime) -> None:
+        for event in [*self._fresh.values()]:
+            if not self._is_fresh(event, at):
+                del self._fresh[event.id]
+            elif event.id not in self._in_flight:
+                text = compact_json({
+                    "event_type": event_type(event), "holder": event.holder,
+                    "reason": event.reason, "source": event.source,
+                    "id": event.id, "at": utc_text(event.at),
+                })  # fmt: skip
+                done = functools.partial(self._published, event.id)
+                if self._link.publish(f"{self._link.root}/event", text, done=done):
+                    self._in_flight.add(event.id)
+
+    def _published(self, event_id: int, reason: int) -> None:
+        self._in_flight.discard(event_id)
+        if reason < MQTT_REFUSED:
+            self._fresh.pop(event_id, None)
+
+    def _health(self) -> dict[str, object]:
+        context, config = self._context, self._context.config
+        troubles = context.troubles()
+        faults = ["door"] if troubles is None else sorted(troubles)
+        if Signal.LOCKED_DOWN in faults:
+            faults.remove(Signal.LOCKED_DOWN)
+        faults += ["mqtt-refused"] * bool(self._link.refused)
+        budget = CallBudget(context.clock, context.events, config.lock.kind, 0)
+        return {
+            "faults": faults,
+            "lockdown": "on" if context.people.locked_down() else "off",
+            "battery_low": self._is_battery_low,
+            "since": self._running_since(),
+            "version": __version__,
+            "clock": "set" if context.clock.is_set() else "not-set",
+            "list": list_health(self._link),
+            "calls": budget.used,
+        }
+
+    def _running_since(self) -> str | None:
+        """By the clock as it is now: when the door started it may not have been set."""
+        started, clock = self._context.started(), self._context.clock
+        if (known := (started, clock.is_set())) != self._since[0]:
+            ago = timedelta(seconds=clock.monotonic() - started) if started else None
+            self._since = known, utc_text(clock.now() - ago) if ago else None
+        return self._since[1]
+
+
+class EventFeed(MqttPart):
+    """``events``: the whole log in the order of its ids, for whoever keeps records.
+
+    The log is the outbox.  A note in online.db marks the last event that the broker has
+    acknowledged together with all before it, so whatever is killed, none is lost and
+    some are sent twice."""
+
+    look_s, save_s = 0.5, 1.0
+    outcome_s = 120.0  # an event without one is sent as it is, and once more later
+    unread_s = 600.0  # until the next try, while nobody has subscribed
+    reserve = 2  # of the link's room is left to what is urgent
+    note = "mqtt sent"
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link, self._table, self._events = link, link.table, link.context.events
+        self._store, self._now = link.context.store, link.context.clock.monotonic
+        self._rests_until = self._save_due = -inf
+        self._mark, self._saved = 0, ""
+        self._open: set[int] = set()  # sent without their outcomes
+        self.up()
+
+    def up(self) -> None:
+        """What is not acknowledged is sent again."""
+        self._next: int | None = None  # the last one that was sent; None: the mark
+        self._page: deque[tuple[int, Event | None]] = deque()
+        #: What waits for an acknowledgment; True: it has one, unlike one before it.
+        self._in_flight: dict[int, bool] = {}
+        self._late: set[int] = set()  # of ``_open``: their outcomes are in flight
+
+    def resend(self, after_id: int) -> bool:
+        if self._table.events:
+            self._load()
+            self._mark, self._rests_until = min(self._mark, after_id), -inf
+            self.up()
+            self.due = -inf
+        return self._table.events
+
+    def step(self) -> float:
+        self.trouble = ""
+        if not self._table.events:
+            return inf
+        self._load()
+        if self._now() >= self._rests_until:
+            self._send()
+        state = compact_json({"id": self._mark, "open": sorted(self._open)})
+        if state != self._saved and self._now() >= self._save_due:
+            self._save_due = self._now() + self.save_s
+            self._store.keep(self.note, state)
+            self._saved = state
+        return self.look_s
+
+    def _load(self) -> None:
+        if not self._saved:
+            self._saved = self._store.recall(self.note) or '{"id":0,"open":[]}'
+            state = json.loads(self._saved)
+            self._mark, self._open = state["id"], set(state["open"])
+
+    def _send(self) -> None:
+        """Publish as much as the link has room for."""
+        newest = self._events.last_id()
+        if newest < self._mark:  # it is another log
+            self._mark = 0
+            self._open.clear()
+            self.up()
+        self._send_outcomes()
+        sent = self._mark if self._next is None else self._next
+        if not self._page and sent < newest:
+            self._page.extend(self._read(sent))
+        in_flight = self._in_flight
+        while self._page and (self._link.room > self.reserve or not in_flight):
+            number, event = self._page[0]
+            words = event and self._words(event)
+            gap = {"gap": [sent + 1, number]}
+            is_open = bool(event and is_open_move(event))
+            done = functools.partial(self._done, in_flight, number, is_open)
+            is_sent = self._publish(words or gap, done)
+            if not is_sent or in_flight is not self._in_flight:  # it was refused
+                break
+            self._page.popleft()
+            self._in_flight.setdefault(number, False)
+            sent = self._next = number
+
+    def _read(self, after_id: int) -> Iterator[tuple[int, Event | None]]:
+        """The next page of events by their ids.  With None up to an id they are gone:
+        ``keep_days`` has removed them before they were sent."""
+        first, at = self._events.last_id("events-start"), self._link.context.clock.now()
+        if after_id < first:
+            yield first, None
+        after_id = max(after_id, first)
+        for event in ended_events(self._events, after_id, at, self.outcome_s):
+            yield event.id, event
+
+    def _send_outcomes(self) -> None:
+        """Send events again that have got their outcome since."""
+        for number in sorted(self._open - self._late):
+            event = next(self._events.read(after_id=number - 1), None)
+            if event is None or event.id != number:  # removed since
+                self._open.discard(number)
+            elif not is_open_move(event):
+                done = functools.partial(self._outcome_done, self._late, number)
+                if self._publish(self._words(event), done):
+                    self._late.add(number)
+
+    def _words(self, event: Event) -> dict[str, object]:
+        words = event_values(disclosed(event, self._table))
+        if not self._table.uids:
+            del words["uid"]
+        return {**words, "door": self._table.door}
+
+    def _publish(self, words: object, done: Callable[[int], None]) -> bool:
+        return self._link.publish(
+            f"{self._link.root}/events", compact_json(words), done=done
+        )
+
+    def _done(
+        self, in_flight: dict[int, bool], number: int, is_open: bool, reason: int
+    ) -> None:
+        if in_flight is not self._in_flight:  # it was sent again since
+            return
+        if not self._is_taken(reason):
+            self.up()
+            return
+        in_flight[number] = True
+        if is_open:
+            self._open.add(number)
+        while in_flight and in_flight[first := next(iter(in_flight))]:
+            self._mark = first
+            del in_flight[first]
+        self.due = -inf
+
+    def _outcome_done(self, late: set[int], number: int, reason: int) -> None:
+        late.discard(number)
+        if late is self._late and self._is_taken(reason):
+            self._open.discard(number)
+
+    def _is_taken(self, reason: int) -> bool:
+        """Whether somebody got what the broker has acknowledged."""
+        if reason == MQTT_NO_READERS:
+            self._rests_until = self._now() + self.unread_s
+        return reason < MQTT_REFUSED and reason != MQTT_NO_READERS
+
+
+################################################################################
+# 31. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -17793,7 +18275,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 31. Doctor -- tries everything that the settings name
+# 32. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -18763,7 +19245,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 32. Wiring -- the door and its parts, made as the settings say
+# 33. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -18897,11 +19379,8 @@ make_settings = functools.partial(
 
 #: What uses the link to a broker.
 MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (
-    Presence,
-    Orders,
-    PublishedList,
-    DoorHealth,
-)
+    Presence, Orders, PublishedList, Announcement, DoorState, EventFeed,
+)  # fmt: skip
 
 #: What makes the services of a table of `doorpi online`, by the table's type.
 SERVICES: Makers = {
@@ -18914,7 +19393,7 @@ SERVICES: Makers = {
 
 
 ################################################################################
-# 33. Verbs -- one cmd_* each
+# 34. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -19566,7 +20045,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 34. Verbs of the list -- people, keys, guest passes, backups
+# 35. Verbs of the list -- people, keys, guest passes, backups
 ################################################################################
 
 
@@ -20183,7 +20662,7 @@ def _log_change(
 
 
 ################################################################################
-# 35. Command line -- the verbs and their arguments
+# 36. Command line -- the verbs and their arguments
 ################################################################################
 
 

@@ -182,7 +182,7 @@ class Linked:
         self.context = Context(
             config=config._replace(online={"mqtt": self.table}), clock=self.clock,
             store=self.store, people=self.stores.people, synced=self.synced,
-            events=self.stores.events, ask=self._ask, troubles=dict,
+            events=self.stores.events, ask=self._ask, troubles=dict, started=lambda: None,
         )  # fmt: skip
         self.parts, self.kind = parts, kind
         self.start()

@@ -39,6 +39,7 @@ def context(tmp_path: Path, clock: FakeClock) -> Iterator[Context]:
             events=store.events,
             ask=lambda request: None,
             troubles=dict,
+            started=lambda: None,
         )
 
 

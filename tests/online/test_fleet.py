@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import doorpi
-from doorpi import DoorHealth, PublishedList, Publisher, Unavailable
+from doorpi import DoorState, PublishedList, Publisher, Unavailable
 from tests.helpers.broker import ANYBODY, running
 from tests.helpers.chat import RealClock
 from tests.helpers.fleet import KEY, OTHER_KEY, public
@@ -16,13 +16,14 @@ from tests.helpers.processes import wait_for
 ME = public(KEY)
 
 
-PARTS = doorpi.Presence, PublishedList, DoorHealth
+PARTS = doorpi.Presence, PublishedList, DoorState
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(PublishedList, "busy_s", 0.02)
-    monkeypatch.setattr(DoorHealth, "look_s", 0.05)
+    monkeypatch.setattr(DoorState, "look_s", 0.05)
+    monkeypatch.setattr(DoorState, "health_s", 0.05)
     monkeypatch.setattr(Publisher, "listen_s", 0.3)
     monkeypatch.setattr(doorpi.Edition, "doubt_s", 0.3)
 

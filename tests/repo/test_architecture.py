@@ -46,6 +46,7 @@ TITLES = (
     "Chat",
     "MQTT",
     "The published list",
+    "Home Assistant",
     "Pictures",
     "Doctor",
     "Wiring",
