@@ -98,6 +98,8 @@ class Peer:
         self.client = Client(CallbackAPIVersion.VERSION2, "", protocol=MQTTv5)
         if user:
             self.client.username_pw_set(user, password)
+        if "ca" in more:
+            self.client.tls_set(more["ca"])
         self.client.on_message = self._hear
         self.client.on_publish = lambda *said: self.answers.update(
             {said[2]: str(said[3])}
@@ -112,7 +114,7 @@ class Peer:
             if topics
             else ready.set()
         )
-        self.client.connect("127.0.0.1", port)
+        self.client.connect("localhost" if "ca" in more else "127.0.0.1", port)
         self.client.loop_start()
         assert ready.wait(10)
 
