@@ -17721,6 +17721,7 @@ class DoorState(MqttPart):
     def _health(self) -> dict[str, object]:
         context, config = self._context, self._context.config
         troubles = context.troubles()
+        is_set = context.clock.is_set() or not config.door.require_synced_clock
         faults = ["door"] if troubles is None else sorted(troubles)
         if Signal.LOCKED_DOWN in faults:
             faults.remove(Signal.LOCKED_DOWN)
@@ -17732,7 +17733,7 @@ class DoorState(MqttPart):
             "battery_low": self._is_battery_low,
             "since": self._running_since(),
             "version": __version__,
-            "clock": "set" if context.clock.is_set() else "not-set",
+            "clock": "set" if is_set else "not-set",
             "list": list_health(self._link),
             "calls": budget.used,
         }

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+import doorpi
 from doorpi import (
     Change,
     Command,
@@ -339,6 +340,14 @@ def test_the_health_follows_what_is_wrong(door, context):
     door.move(UNLOCKED)
     door.steps(3)
     assert door.json("health")["battery_low"] is False
+
+
+def test_a_clock_that_need_not_be_set_counts_as_set(door, context):
+    context.config = doorpi.Config(door=doorpi.DoorConfig(require_synced_clock=False))
+    door.clock.set = False
+    door.steps(3)
+
+    assert door.json("health")["clock"] == "set"
 
 
 def test_a_door_that_does_not_run_is_a_fault(door, context):
