@@ -895,6 +895,7 @@ class NoteKey(enum.StrEnum):
     CALLS = "calls"  # of a lock kind and a month: the number of API calls
     QUOTA = "quota"  # of a lock kind: it must not be called before this
     WAKE = "wake"  # of a lock kind: it must not be woken before this
+    CONFIRM = "confirm"  # of a lock and a command: when it is done (ConfirmTime)
 
     def of(self, *more: str) -> str:
         return " ".join((self, *more))
@@ -1424,6 +1425,7 @@ class LockPolicy(NamedTuple):
     #: Before each retry of a failed auto-relock; after the last a person is needed,
     #: since retries cost battery and calls.
     relock_waits_s: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0)
+    soonest_s: float = 0.5  # the first question is not asked sooner, however fast it is
     wake_every_s: float = 0.0  # shortest interval between wake-ups (0: never wake)
     wake_s: float = 20.0  # how long a wake-up may take
     calls_per_month: int = 0  # allowed by the vendor's free plan (0: no limit)
@@ -1442,6 +1444,77 @@ class LockPolicy(NamedTuple):
         while self.confirm_every_s and at_s + self.confirm_every_s <= limit_s:
             at_s += self.confirm_every_s
             yield at_s
+
+
+class ConfirmTime:
+    """When a lock is first asked whether it has moved, as its last moves have shown.
+
+    While the first answer is "done", each next move is asked about a fifth sooner; once
+    it comes too early, the lock is asked shortly after the shortest time that was
+    enough.  If that is too early one day, the lock has become slower: the search starts
+    again at the time when it was done, and ends above the one that was too early.  A
+    move that is not done at the second question either is an exception, after which the
+    next one is asked about at the vendor's times.
+    """
+
+    step = 0.8
+    margin_s = 0.1  # for what differs from move to move
+    latest_s = 4.0  # a longer time is not learnt: it may have been an exception
+
+    def __init__(
+        self, done_s: float = inf, early_s: float = 0.0, week: str = ""
+    ) -> None:
+        """A command was done after ``done_s`` (inf: not known), but not yet after
+        ``early_s``.  The latter holds for a ``week``: a new battery makes it faster."""
+        self.done_s, self.early_s, self.week = done_s, early_s, week
+
+    def times_s(
+        self, policy: LockPolicy, limit_s: float, week: str, *, only_one: bool = False
+    ) -> Iterator[float]:
+        """When to ask, in seconds after the command, up to ``limit_s``.  If there is
+        ``only_one`` question, it is asked when the lock is surely done."""
+        usual = policy.confirm_times_s(limit_s)
+        if self.done_s == inf:
+            return usual
+        usual_s = next(iter(policy.confirm_at_s), 0.0)
+        early_s = self.early_s if week == self.week else 0.0
+        first_s, sooner_s = self.done_s + self.margin_s, self.done_s * self.step
+        if only_one:
+            first_s = max(first_s, usual_s)
+        elif sooner_s > max(early_s + self.margin_s, policy.soonest_s):
+            first_s = sooner_s
+        elif abs(self.done_s - usual_s) < self.margin_s:  # the search found nothing
+            first_s = usual_s
+        return chain(
+            [min(first_s, limit_s)], (at_s for at_s in usual if at_s > first_s)
+        )
+
+    def learn(self, asked_s: Sequence[float], week: str) -> None:
+        """Note that a move, for which the bolt had to turn, was asked about at
+        ``asked_s``, and was done at the last of these."""
+        first_s, done_s = round(asked_s[0], 2), round(asked_s[-1], 2)
+        if len(asked_s) == 1 or self.done_s == inf:
+            self.done_s = min(self.done_s, done_s)
+        elif len(asked_s) > 2:
+            self.done_s = inf
+        else:
+            self.early_s, self.week = first_s, week
+            if first_s > self.done_s - self.margin_s:  # it was no step of the search
+                self.done_s = done_s
+        if self.done_s > self.latest_s:
+            self.done_s = inf
+
+    def text(self, lock: str) -> str:
+        """As stored on disk, with what identifies the ``lock``, such as a hash."""
+        return f"{lock} {self.done_s:.3f} {self.early_s:.3f} {self.week}"
+
+
+def confirm_time_from(text: str | None, lock: str) -> ConfirmTime:
+    """What is in a text by ``ConfirmTime.text``; nothing is known of another lock."""
+    form = rf"{re.escape(lock)} (inf|{SECONDS_KEPT}) ({SECONDS_KEPT}) ([\w-]*)"
+    if match := re.fullmatch(form, text or "", re.ASCII):
+        return ConfirmTime(float(match[1]), float(match[2]), match[3])
+    return ConfirmTime()
 
 
 #: Below this the lock's battery counts as low.  Vendors warn at 10 to 20 %; a Sesame
@@ -4126,7 +4199,7 @@ class LockControl:
         fallback: LockControl | None = None,
     ) -> None:
         self.lock, self.policy, self.name = lock, lock.policy, name
-        self._clock, self._jitter = clock, jitter
+        self._clock, self._jitter, self._events = clock, jitter, events
         self._confirm_s, self.hold_s = access.confirm_s, access.hold_s
         self.worker = worker or InlineWorker()  # makes each request
         allowed = access.calls_per_month or self.policy.calls_per_month
@@ -4134,6 +4207,11 @@ class LockControl:
         self.fallback = fallback
         self.mover = name  # which of the two is moved, or was last
         self._calls_counted = lock.calls
+        # Another lock has other times:
+        identity = f"{access.kind} {access.device_id}".encode()
+        self._lock_hash = hashlib.sha256(identity).hexdigest()[:16]
+        self._learnt: dict[str, ConfirmTime] = {}  # by the name of the note
+        self._noted: dict[str, str] = {}  # the same as on disk
         self._faults_logged: set[str] = set()
 
     @property
@@ -4156,15 +4234,20 @@ class LockControl:
                 troubles.append(f"{control.name}: {trouble}")
         return "; ".join(troubles)
 
-    def new_calls(self) -> dict[str, int]:
-        """The calls made since the last time, by the names they are counted under."""
-        counts: Counter[str] = Counter()
+    def new_notes(self, notes: Notes = NO_NOTES) -> Notes:
+        """``notes``, with what is new since the last time: the calls made, by the names
+        they are counted under, and when moves are done."""
+        counts, words = Counter[str](), dict(notes.words)
         for control in self.all:
             calls, counted = control.lock.calls, control._calls_counted
             control._calls_counted = calls
             if calls > counted:
                 counts[control.budget.month] += calls - counted
-        return dict(counts)
+            learnt, lock = control._learnt.items(), control._lock_hash
+            texts = {name: each.text(lock) for name, each in learnt}
+            words |= dict(texts.items() - control._noted.items())
+            control._noted = texts
+        return Notes(words, dict(counts))
 
     def status(self, by: float, lost_by: float = inf) -> Steps[LockStatus]:
         """Ask for the lock's state, again until ``by``, and until ``lost_by`` while it
@@ -4289,7 +4372,10 @@ class LockControl:
                     return Result.UNSURE, f"sending it again: {error}"
                 raise
             sent = Sent(command, handle, before)
-            result, why = yield from self._confirm(sent, move, is_last)
+            must_turn = before.state not in (command.target, LockState.UNKNOWN)
+            is_usual = must_turn and not detail and not is_last
+            learnt = self._confirm_time(command) if is_usual else ConfirmTime()
+            result, why = yield from self._confirm(sent, move, is_last, learnt)
             if result is not None:
                 return result, (detail + why if result is Result.UNSURE else why)
             log.warning("%s: a newer status shows no effect; sending it again", command)
@@ -4312,21 +4398,24 @@ class LockControl:
                     raise
 
     def _confirm(
-        self, sent: Sent, move: Move, is_last: bool
+        self, sent: Sent, move: Move, is_last: bool, learnt: ConfirmTime
     ) -> Steps[tuple[Result | None, str]]:
         """Ask until the lock has answered; None: no effect, and time to send again."""
-        policy = self.policy
+        policy, week = self.policy, f"{self._clock.now():%G-W%V}"
         sent_at, asked_at = self._clock.monotonic(), -inf
-        ends_at = sent_at + self._confirm_s
+        ends_at, asked_s = sent_at + self._confirm_s, list[float]()
         confirm = functools.partial(self.lock.confirm, sent)
         trouble = "" if move.questions is None else f": {self.budget.shortage()}"
-        for at_s in islice(policy.confirm_times_s(self._confirm_s), move.questions):
+        known = policy, self._confirm_s, week
+        times_s = learnt.times_s(*known, only_one=move.questions == 1)
+        for at_s in islice(times_s, move.questions):
             # After a slow answer, don't catch up in a burst.
             due = max(sent_at + at_s, asked_at + policy.confirm_every_s)
             if due > ends_at:
                 break
             yield Pause(due)
             asked_at = self._clock.monotonic()
+            asked_s.append(asked_at - sent_at)
             # The last question is given a second to be answered in.
             by = max(ends_at, asked_at + 1.0)
             try:
@@ -4337,14 +4426,25 @@ class LockControl:
                 trouble = f": {error}"
                 if isinstance(error, AuthError | QuotaError):
                     break  # more questions would only make it worse
+                # A call that failed says nothing about the bolt, but "moving" does.
+                learnt = learnt if isinstance(error, Unreadable) else ConfirmTime()
                 continue
             if progress is Progress.DONE:
+                learnt.learn(asked_s, week)
                 return Result(sent.command.target.value), ""
             in_time = sent_at + policy.resend_after_s <= asked_at < move.send_by
             if progress is Progress.NO_EFFECT and in_time and not is_last:
                 return None, ""
         waited_s = self._clock.monotonic() - sent_at
         return Result.UNSURE, f"not confirmed within {waited_s:.0f} s{trouble}"
+
+    def _confirm_time(self, command: Command) -> ConfirmTime:
+        """When ``command`` is done, as it was learnt so far."""
+        name = NoteKey.CONFIRM.of(self.name, command)
+        if name not in self._learnt:
+            found = confirm_time_from(self._events.recall(name), self._lock_hash)
+            self._learnt[name], self._noted[name] = found, found.text(self._lock_hash)
+        return self._learnt[name]
 
     def _call(
         self, request: Callable[[float], T], by: float, start_by: float = inf
@@ -5180,8 +5280,8 @@ class Doorkeeper:
             except LockError as error:
                 words = f"not known: {error}"
             lines.append(title + words)
-        if counts := self.control.new_calls():
-            self.events.keep(Notes(counts=counts))
+        if (notes := self.control.new_notes()) != NO_NOTES:
+            self.events.keep(notes)
         for budget in [control.budget for control in self.control.all]:
             if budget.allowed:
                 warning = "warning: " if budget.shortage() else ""
@@ -5231,13 +5331,13 @@ class Doorkeeper:
         if change is not Change.CLOSED and self.doorway.is_open:
             display.troubles[change] = describe(event)
             display.report_status()
-        counts = Notes(counts=self.control.new_calls())
+        notes = self.control.new_notes()
         if display.denials.is_only_counted(event, now):
-            self.events.keep(counts)
+            self.events.keep(notes)
             return
         is_alarm = change in ALARMS
         log.log(logging.WARNING if is_alarm else logging.INFO, "%s", describe(event))
-        begun = self.events.begin(event, counts)
+        begun = self.events.begin(event, notes)
         display.denials.stored(event._replace(id=begun), now)
 
     def _bars_hours(self) -> Reason | None:
@@ -5384,7 +5484,7 @@ class Passage:
             keeper.unknown = dict(latest)
             text = unknown_text(keeper.unknown, keeper.clock.boot())
             notes = Notes({NoteKey.UNKNOWN: text})
-        notes = notes._replace(counts=keeper.control.new_calls())
+        notes = keeper.control.new_notes(notes)
         if denials.is_only_counted(event, now):
             keeper.events.keep(notes)
         else:
@@ -5691,7 +5791,7 @@ class Passage:
 
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
         """Record how it ended.  The journal gets it even if the disk fails."""
-        notes = notes._replace(counts=self._keeper.control.new_calls())
+        notes = self._keeper.control.new_notes(notes)
         events, result, detail = self._keeper.events, outcome.result, outcome.detail
         if self._used_pass and result not in (*MOVED, Result.INTERRUPTED):
             self._keeper.people.free_pass(self._used_pass)
@@ -7127,6 +7227,7 @@ class NukiBridge(NukiLock):
     gap_s = 2.0  # seen to be mute after two requests within 0.5 s
     #: Each try may begin with the gap.  A turn takes 3 s, or 20 at worst.
     policy = LockPolicy(
+        soonest_s=2.0,
         try_s=8.0,
         send_try_s=22.0,
         confirm_at_s=(2.0, 5.0, 8.0, 11.0, 14.0, 17.0, 20.0),
@@ -20003,8 +20104,8 @@ def _lock_findings(
         try:
             yield from diagnose_lock(where, access, lock, control, clock)
         finally:
-            if calls := control.new_calls():
-                events.keep(Notes(counts=calls))
+            if (notes := control.new_notes()) != NO_NOTES:
+                events.keep(notes)
 
 
 # -- the lights, and a card without hardware

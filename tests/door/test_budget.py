@@ -47,6 +47,12 @@ def used(world, calls: int) -> None:
     world.store.kept[MONTH] = str(calls)
 
 
+def calls_kept(world) -> dict[str, str]:
+    """The notes about calls."""
+    kept = world.store.kept.items()
+    return {name: count for name, count in kept if name.startswith("calls")}
+
+
 def tap(world, **door):
     event = world.tap(KEN, config=config_of(card_of(), **door))
     return event.result, event.detail
@@ -67,7 +73,7 @@ def test_calls_of_a_tap_are_stored_with_its_outcome(world):
     tap(world)
 
     assert world.lock.calls == 3
-    assert world.store.kept == {MONTH: "3"}
+    assert calls_kept(world) == {MONTH: "3"}
 
 
 def test_calls_of_each_tap_are_counted_once(world):
@@ -78,7 +84,7 @@ def test_calls_of_each_tap_are_counted_once(world):
         while world.reader.shows or not door.is_idle:
             door.step()
 
-    assert world.store.kept == {MONTH: "6"}
+    assert calls_kept(world) == {MONTH: "6"}
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ def test_calls_of_two_locks_of_a_kind_are_counted_together(world, with_second):
     world.tap(KEN, config=with_second)
 
     assert (world.lock.calls, world.fallback.calls) == (1, 3)
-    assert world.store.kept == {MONTH: "4"}
+    assert calls_kept(world) == {MONTH: "4"}
 
 
 def test_saving_applies_to_the_fallback_as_well(world, with_second):
@@ -121,7 +127,7 @@ def test_calls_that_failed_are_counted(world):
 
     tap(world)
 
-    assert world.store.kept == {MONTH: "5"}
+    assert calls_kept(world) == {MONTH: "5"}
 
 
 def test_calls_start_at_zero_each_month(world):
@@ -130,7 +136,7 @@ def test_calls_start_at_zero_each_month(world):
 
     tap(world)
 
-    assert world.store.kept == {MONTH: "2990", "calls sesame 2026-12": "3"}
+    assert calls_kept(world) == {MONTH: "2990", "calls sesame 2026-12": "3"}
 
 
 @pytest.mark.parametrize("kept", ["junk", "-5", "2.5", "9" * 5000], ids=len)
@@ -173,7 +179,7 @@ def test_calls_are_counted_when_a_stop_interrupts(world):
     with pytest.raises(doorpi.Stopped):
         tap(world)
 
-    assert world.store.kept == {MONTH: "3"}
+    assert calls_kept(world) == {MONTH: "3"}
 
 
 # -- what is left decides
