@@ -35,18 +35,19 @@ and troubles.json says what is wrong with the door.
 
 Map:
 
-     1 Vocabulary               13 Locks                    25 Online
-     2 Rules                    14 Databases                26 Cobot
-     3 Signals                  15 The log                  27 Chat
-     4 Settings                 16 People                   28 MQTT
-     5 The settings file        17 Readers                  29 The published list
-     6 Edits                    18 Secure cards             30 Home Assistant
-     7 Ports                    19 Other sources            31 Pictures
-     8 Moving a lock            20 The Pi                   32 Doctor
-     9 The doorway              21 Authorities              33 Wiring
-    10 Open hours               22 Why                      34 Verbs
-    11 The door                 23 The owner's tools        35 Verbs of the list
-    12 HTTP                     24 Lists from elsewhere     36 Command line
+     1 Vocabulary               14 Locks                    27 Cobot
+     2 Rules                    15 Databases                28 Chat
+     3 Signals                  16 The log                  29 MQTT
+     4 Settings                 17 People                   30 The published list
+     5 The settings file        18 Readers                  31 Home Assistant
+     6 Edits                    19 Secure cards             32 Pictures
+     7 Ports                    20 Other sources            33 Doctor
+     8 Moving a lock            21 The Pi                   34 Wiring
+     9 The doorway              22 Authorities              35 Verbs
+    10 Open hours               23 Why                      36 Verbs of the list
+    11 Judging                  24 The owner's tools        37 Command line
+    12 The door                 25 Lists from elsewhere
+    13 HTTP                     26 Online
 
 A section uses only names of its own and of earlier sections.  The first ones, up to
 Edits, use no clock, disk, network or environment.  A test checks both.
@@ -57,7 +58,7 @@ To add a rule       a Reason in Vocabulary, a row of RULES in Rules and of REASO
                     Credential and validity in Vocabulary, its Setting in Settings,
                     Parser.credentials in The settings file, LIMITS in The owner's
                     tools.  If it depends on something new: Circumstances in Rules,
-                    circumstances in The door
+                    circumstances in Judging
 To change a light   redraw its line of PICTURES in Signals, or set it in [signals]
 To add a setting    a line of its Table in Settings, and one in doorpi.toml
 To add a lock       a class in Locks with the methods of Lock (Ports), a row of LOCKS
@@ -166,7 +167,7 @@ from itertools import (
     zip_longest,
 )
 from math import ceil, inf, sqrt
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import MappingProxyType, SimpleNamespace
@@ -891,6 +892,7 @@ class NoteKey(enum.StrEnum):
     LIST = "list"  # how often the list was changed, and why it is locked down
     SECURE = "secure"  # of a card: how it proves itself, and the generation of its keys
     BLOCK = "block"  # of a "uid" or a "holder": who made the block, and when
+    PRESENT = "present"  # of a person: when they came in (presence_text)
     BACKUP = "backup"  # when the list was last written to a file
     CALLS = "calls"  # of a lock kind and a month: the number of API calls
     QUOTA = "quota"  # of a lock kind: it must not be called before this
@@ -1091,8 +1093,13 @@ class Circumstances(NamedTuple):
     clock_set: bool = True
     locked_down: bool = False
     schedules: Mapping[str, Schedule] = MappingProxyType({})
-    last_moved: datetime | None = None  # when this card last moved the lock
+    #: When this card last moved the lock; ``is_inside``: when its holder came in, who
+    #: has not gone out since.
+    last_moved: datetime | None = None
+    is_inside: bool = False
     passback_s: float = 0.0
+    is_exit: bool = False  # at an exit: a lockdown keeps nobody in
+    ignores_hours: bool = False  # nor do hours and memberships
     proofs: Collection[str] = ("",)  # those that can be asked for; "": the UID alone
 
     @property
@@ -1197,10 +1204,13 @@ def decide(uid: Uid, who: Credential | None, when: Circumstances) -> Verdict:
     """Decide about the card ``uid`` ("" for anything but a card); ``who`` is None if
     nobody is known to have it.  Every answer is a row of the table in test_rules.py."""
     holder = who.holder if who else ""
-    if when.locked_down and (who is None or who.role is not Role.MASTER):
+    is_master = who is not None and who.role is Role.MASTER
+    if when.locked_down and not (is_master or when.is_exit):
         return Verdict(Reason.LOCKED_DOWN, holder)
     if who is None:
         return Verdict(Reason.RANDOM_UID if is_random(uid) else Reason.NOT_FOUND)
+    if when.ignores_hours:
+        who = who._replace(schedule=None, membership=None)
     denied = (reason for reason, denies in RULES if denies(who, when))
     no = next(denied, None) or (who.membership and who.membership.refusal_at(when.at))
     return Verdict(no or Reason.GRANTED, holder)
@@ -2378,6 +2388,11 @@ def lights_of(config: Config) -> dict[str, LedsConfig]:
         return {"": config.readers[0].leds or config.leds}
     own = {each.name: each.leds for each in config.readers if each.leds}
     return own if len(own) == len(config.readers) else {"": config.leds, **own}
+
+
+def tells_ways(config: Config) -> bool:
+    """Whether this door tells who comes from who goes."""
+    return {"in", "out"} <= {each.direction for each in config.readers}
 
 
 def authorities_of(config: Config) -> dict[str, AuthorityConfig]:
@@ -4793,66 +4808,12 @@ class OpenHours(Source):
 
 
 ################################################################################
-# 11. The door -- one request from what was presented to light and event
+# 11. Judging -- whose request it is, and what a decision depends on
 ################################################################################
 
 
-class Equipment(SimpleNamespace):
-    """What the door works with: the locks by the names of their tables, "lock" and
-    "fallback", the lights by those of ``lights_of``, and the authorities in the order
-    in which they are asked."""
-
-    sources: Sequence[Source]
-    locks: Mapping[str, Lock]
-    people: People
-    events: EventLog
-    lights: Mapping[str, Indicator]
-    contact: Switch = NoSwitch()
-    buzzer: Indicator = NoLights()
-    authorities: Sequence[Authority] = ()
-    #: Gets ready for proofs, without waiting.
-    load_library: Callable[[], object] = staticmethod(lambda: None)
-    #: Verifies the code of a guest pass of this door.
-    read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
-    #: Tells other processes what is wrong: in words, by a Signal or another subject.
-    publish: Callable[[Mapping[str, str]], None] = staticmethod(lambda troubles: None)
-    #: Makes an order of `issue` or `wipe` (class Order).
-    new_order: Callable[[Doorkeeper, AccessRequest, Source], Any]
-
-    def close(self) -> None:
-        """Close everything, whatever fails; locks first, as a strike may be open."""
-        parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
-        parts += [*self.lights.values(), self.buzzer, self.contact]
-        with contextlib.ExitStack() as last_comes_first:
-            for part in [*parts, *self.locks.values()]:
-                last_comes_first.callback(part.close)
-
-
-class Settings(Protocol):
-    """The file with the settings, and the equipment that they ask for."""
-
-    # The settings or their problems, once after each edit and request to reload.
-    def changed(self) -> Config | ConfigError | None: ...
-    # Equip the door for ``new``; False when nothing differs.
-    def apply(self, new: Config, equipment: Equipment) -> bool: ...
-    # The settings of the last run, if the file was edited since.
-    def before(self) -> Config | None: ...
-    def remember(self) -> None: ...  # save those in force; does not fail
-
-
-#: After these the next authority is asked.
-NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
-
 CARDS = (Medium.CARD, Medium.SECURE_CARD)  # their identifier is a UID
-OWN = (Medium.COMMAND, Medium.RELOCK, Medium.DOOR)  # of the owner and of the door
-FREE = (*OWN, Medium.BUTTON)  # these need no permission
 NAMED = (Medium.COMMAND, Medium.MQTT)  # their identifier is a name
-
-LOCKED_DOWN_WORDS = "locked down: no card opens the door"
-NOT_LOCKED_AGAIN = "the door could not be locked again: please check it"
-MOST_UNKNOWN = 4  # unknown cards that are noted for `allow`
-ENROLMENT_S = 15.0
-TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 
 class LocalList:
@@ -4905,14 +4866,55 @@ class LocalList:
         return found._replace(block=block)
 
 
+def presence_note(holder: str) -> str:
+    """The name of the note about whether ``holder`` is in, with whichever card."""
+    name = hashlib.sha256(folded(holder).encode()).hexdigest()
+    return NoteKey.PRESENT.of(name[:24])
+
+
+def presence_text(event: Event) -> str:
+    """The note about somebody who came in: JSON, and what `present --json` prints."""
+    who = {"holder": event.holder, "uid": event.uid, "point": event.point}
+    return json.dumps({"since": utc_text(event.at), **who})
+
+
+def presence_from(text: str | None) -> dict[str, Any]:
+    """What ``presence_text`` wrote; {} for any other text, such as the empty one of
+    somebody who has left."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(text or "")
+        if isinstance(found, dict) and iso_time(found.get("since")):
+            return {
+                key: str(found.get(key)) for key in ("since", "holder", "uid", "point")
+            }
+    return {}
+
+
 def circumstances(
-    config: Config, events: Forgiving, clock: Clock, uid: str, at: datetime
+    config: Config,
+    events: Forgiving,
+    clock: Clock,
+    uid: str,
+    at: datetime,
+    who: Credential | None = None,
+    reader: ReaderConfig = ReaderConfig(),  # noqa: B008 -- it never changes
 ) -> Circumstances:
-    """What a decision depends on, apart from a lockdown."""
-    is_set, passback_s = trusts_clock(config, events, clock), config.door.passback_s
-    moved = events.last_moved(uid) if passback_s else None
-    by = Circumstances(at, clock.local, is_set, last_moved=moved, passback_s=passback_s)
-    return by._replace(schedules=config.schedules, proofs=proofs_of(config.proof))
+    """What a decision about ``who`` at ``reader`` depends on, apart from a lockdown."""
+    passback_s, moved, is_inside = config.door.passback_s, None, False
+    if reader.is_exit or not passback_s:
+        passback_s = 0.0
+    elif not tells_ways(config):
+        moved = events.last_moved(uid)
+    elif who and reader.direction == "in":
+        note = events.recall(presence_note(who.holder))
+        moved = iso_time(presence_from(note).get("since"))
+        is_inside = moved is not None
+    return Circumstances(
+        at, clock.local, trusts_clock(config, events, clock),
+        schedules=config.schedules, last_moved=moved, is_inside=is_inside,
+        passback_s=passback_s, proofs=proofs_of(config.proof), is_exit=reader.is_exit,
+        ignores_hours=reader.is_exit and not reader.exit_needs_schedule,
+    )  # fmt: skip
 
 
 def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
@@ -4928,6 +4930,66 @@ def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
         f" ({theirs}): no secure card is asked"
     )
 
+
+################################################################################
+# 12. The door -- one request from what was presented to light and event
+################################################################################
+
+
+class Equipment(SimpleNamespace):
+    """What the door works with: the locks by the names of their tables, "lock" and
+    "fallback", the lights by those of ``lights_of``, and the authorities in the order
+    in which they are asked."""
+
+    sources: Sequence[Source]
+    locks: Mapping[str, Lock]
+    people: People
+    events: EventLog
+    lights: Mapping[str, Indicator]
+    contact: Switch = NoSwitch()
+    buzzer: Indicator = NoLights()
+    authorities: Sequence[Authority] = ()
+    #: Gets ready for proofs, without waiting.
+    load_library: Callable[[], object] = staticmethod(lambda: None)
+    #: Verifies the code of a guest pass of this door.
+    read_pass: Callable[[str], PassCode | None] = staticmethod(lambda text: None)
+    #: Tells other processes what is wrong: in words, by a Signal or another subject.
+    publish: Callable[[Mapping[str, str]], None] = staticmethod(lambda troubles: None)
+    #: Makes an order of `issue` or `wipe` (class Order).
+    new_order: Callable[[Doorkeeper, AccessRequest, Source], Any]
+
+    def close(self) -> None:
+        """Close everything, whatever fails; locks first, as a strike may be open."""
+        parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
+        parts += [*self.lights.values(), self.buzzer, self.contact]
+        with contextlib.ExitStack() as last_comes_first:
+            for part in [*parts, *self.locks.values()]:
+                last_comes_first.callback(part.close)
+
+
+class Settings(Protocol):
+    """The file with the settings, and the equipment that they ask for."""
+
+    # The settings or their problems, once after each edit and request to reload.
+    def changed(self) -> Config | ConfigError | None: ...
+    # Equip the door for ``new``; False when nothing differs.
+    def apply(self, new: Config, equipment: Equipment) -> bool: ...
+    # The settings of the last run, if the file was edited since.
+    def before(self) -> Config | None: ...
+    def remember(self) -> None: ...  # save those in force; does not fail
+
+
+#: After these the next authority is asked.
+NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
+
+OWN = (Medium.COMMAND, Medium.RELOCK, Medium.DOOR)  # of the owner and of the door
+FREE = (*OWN, Medium.BUTTON)  # these need no permission
+
+LOCKED_DOWN_WORDS = "locked down: no card opens the door"
+NOT_LOCKED_AGAIN = "the door could not be locked again: please check it"
+MOST_UNKNOWN = 4  # unknown cards that are noted for `allow`
+ENROLMENT_S = 15.0
+TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
 #: What may be ``lost`` of a source, and what is logged when it is back.
 LOST: Mapping[Signal | str, str] = {
@@ -5453,7 +5515,8 @@ class Passage:
         role = self._credential.role if self._credential else Role.HOLDER
         is_master = verdict.granted and role is Role.MASTER
         is_enrolling = arrived < keeper.display.enrolling_until
-        if verdict.granted and not is_master and not is_enrolling:
+        may_move = self._reader.is_exit or not is_enrolling
+        if verdict.granted and not is_master and may_move:
             return True
         keeper.display.under_way.pop(self, None)  # it was proven, or not
         with ProcessSignals.postponed():  # what is shown is logged
@@ -5523,6 +5586,8 @@ class Passage:
         """Have the list brought up to date for this person, and decide again; and do
         what must be done before the door opens."""
         keeper, request = self._keeper, self.request
+        if verdict.granted and self._reader.is_exit:
+            return verdict  # nobody is checked in on the way out
         for each in keeper.equipment.authorities:
             question = each.question(request, self._credential, verdict.reason)
             if question is None or request.arrived < keeper.display.enrolling_until:
@@ -5557,8 +5622,10 @@ class Passage:
 
     def _circumstances(self) -> Circumstances:
         keeper, request = self._keeper, self.request
-        known = keeper.config, keeper.events, keeper.clock
-        by = circumstances(*known, request.identifier, request.at)
+        by = circumstances(
+            keeper.config, keeper.events, keeper.clock,
+            request.identifier, request.at, self._credential, self._reader,
+        )  # fmt: skip
         if keeper.wrong_key:
             by = by._replace(proofs=set(by.proofs) - set(PROOFS))
         return by._replace(locked_down=keeper.is_locked_down())
@@ -5789,10 +5856,21 @@ class Passage:
             outcome = outcome._replace(detail="; ".join(words))
         self._settle(outcome, notes)
 
+    def _presence(self, result: Result) -> Mapping[str, str]:
+        """The note that somebody came in or left, if the door was opened for that."""
+        event, way = self.event, self._reader.direction
+        has_opened = result in (Result.UNLOCKED, Result.UNSURE)
+        if not (way and has_opened and event.command is Command.UNLOCK):
+            return {}
+        text = presence_text(event) if way == "in" else ""
+        is_told = tells_ways(self._keeper.config)
+        return {presence_note(event.holder): text} if is_told else {}
+
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
         """Record how it ended.  The journal gets it even if the disk fails."""
-        notes = self._keeper.control.new_notes(notes)
         events, result, detail = self._keeper.events, outcome.result, outcome.detail
+        words = {**notes.words, **self._presence(result)}
+        notes = self._keeper.control.new_notes(notes._replace(words=words))
         if self._used_pass and result not in (*MOVED, Result.INTERRUPTED):
             self._keeper.people.free_pass(self._used_pass)
         waited_s = self._keeper.clock.monotonic() - self.request.arrived
@@ -5983,7 +6061,7 @@ class Door:
 
 
 ################################################################################
-# 12. HTTP -- every call ends in time, on a connection that is kept
+# 13. HTTP -- every call ends in time, on a connection that is kept
 ################################################################################
 
 
@@ -6673,7 +6751,7 @@ def _pieces(secret: str) -> Iterator[str]:
 
 
 ################################################################################
-# 13. Locks -- one class for each vendor, which only speaks its protocol
+# 14. Locks -- one class for each vendor, which only speaks its protocol
 ################################################################################
 
 
@@ -7587,7 +7665,7 @@ LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
 
 
 ################################################################################
-# 14. Databases -- an SQLite file that survives what a Pi does to it
+# 15. Databases -- an SQLite file that survives what a Pi does to it
 ################################################################################
 
 
@@ -7869,7 +7947,7 @@ class SqliteFile:
 
 
 ################################################################################
-# 15. The log -- the event log, in a database
+# 16. The log -- the event log, in a database
 ################################################################################
 
 
@@ -8104,6 +8182,9 @@ class SqliteEvents(SqliteFile):
                     db.execute(f"DELETE FROM {table} WHERE id <= ?", (last_id,))  # noqa: S608
                     db.execute(CHAIN_UPDATE, (f"{table}-start", last_id, linked))
             db.execute("DELETE FROM forgotten WHERE event <= ?", (last,))
+            # Of people who have left, or came so long ago.
+            gone = NoteKey.PRESENT.of("*"), f'{{"since": "{early}'
+            db.execute("DELETE FROM states WHERE name GLOB ? AND value < ?", gone)
         return len(events) + len(outcomes)
 
     def tidy(self) -> None:
@@ -8364,7 +8445,7 @@ def _broken_link(
 
 
 ################################################################################
-# 16. People -- the list of people, and the inbox
+# 17. People -- the list of people, and the inbox
 ################################################################################
 
 
@@ -9254,7 +9335,7 @@ class Inbox(SqliteFile):
 
 
 ################################################################################
-# 17. Readers -- the NFC reader and its wiring
+# 18. Readers -- the NFC reader and its wiring
 ################################################################################
 
 
@@ -9737,7 +9818,7 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
 
 ################################################################################
-# 18. Secure cards -- ISO-DEP, proof, issuing
+# 19. Secure cards -- ISO-DEP, proof, issuing
 ################################################################################
 
 # Source, where no other is named: NXP's data sheet NT4H2421Gx (NTAG 424 DNA) and note
@@ -10203,8 +10284,10 @@ class Order:
         return self._card is None
 
     def takes(self, request: AccessRequest, source: Source) -> bool:
-        """True for a card that is presented to this order."""
-        if request.medium not in CARDS or self._card:
+        """True for a card that is presented to this order.  At an exit beside another
+        reader it lets out."""
+        lets_out = source.settings.is_exit and len(self._keeper.config.readers) > 1
+        if request.medium not in CARDS or self._card or lets_out:
             return False
         source.rest(inf)  # polling would end the session with this card
         self._card = Uid(request.identifier), source
@@ -10362,7 +10445,7 @@ def read_order(order: AccessRequest) -> tuple[str, Credential]:
 
 
 ################################################################################
-# 19. Other sources -- what opens the door beside the reader
+# 20. Other sources -- what opens the door beside the reader
 ################################################################################
 
 
@@ -11001,7 +11084,7 @@ def verify_pass(text: str, key: Any) -> PassCode | None:
 
 
 ################################################################################
-# 20. The Pi -- lights, systemd, signals, the clock, the settings file
+# 21. The Pi -- lights, systemd, signals, the clock, the settings file
 ################################################################################
 
 
@@ -11964,7 +12047,7 @@ class FileSettings:
 
 
 ################################################################################
-# 21. Authorities -- remote systems that know people who are not on the list
+# 22. Authorities -- remote systems that know people who are not on the list
 ################################################################################
 
 
@@ -12348,7 +12431,7 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 ################################################################################
-# 22. Why -- what would happen at the door, and which rule decides
+# 23. Why -- what would happen at the door, and which rule decides
 ################################################################################
 
 
@@ -12389,9 +12472,7 @@ REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] 
     Reason.AUTHORITY_UNREACHABLE: (
         "the system that may know this card could not be asked"
     ),
-    Reason.PASSBACK: (
-        "it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s"
-    ),
+    Reason.PASSBACK: lambda who, when: _passed_back_words(who, when),
     Reason.TOKEN_EXPIRED: "its code is too old: refresh it",
     Reason.REVOKED: "its card was revoked where it was issued",
     Reason.CARD_EXPIRED: "its card has expired where it was issued",
@@ -12426,8 +12507,22 @@ def _worded(
     words = REASON_WORDS[reason]
     if callable(words):
         return words(who, when) if who else ""
-    moved = when.last_moved and _local(when)(when.last_moved.astimezone(UTC))
-    return words.format(uid=format_uid(uid), who=who, when=when, moved=moved)
+    return words.format(uid=format_uid(uid), who=who, when=when)
+
+
+def _passed_back_words(who: Credential, when: Circumstances) -> str:
+    if when.last_moved is None:
+        return ""
+    moved = _local(when)(when.last_moved.astimezone(UTC))
+    if not when.is_inside:
+        return (
+            f"it moved the lock at {moved:%H:%M:%S} and must wait {when.passback_s:g} s"
+        )
+    name, since = printable(who.holder, 60), _day_and_time(moved)
+    return (
+        f"{name} came in on {since} and has not gone out since, which is forgotten"
+        f" after {when.passback_s:g} s"
+    )
 
 
 def _limit(
@@ -12534,7 +12629,7 @@ def in_one_sentence(
     """Who is let in or denied, by which rule, and until when or when next."""
     name = card_name(who) if who else format_uid(uid)
     then = "" if is_now else f" on {_day_and_time(when.at)}"
-    deed = f"be let in{then or ' now'}"
+    deed = f"be let {'out' if when.is_exit else 'in'}{then or ' now'}"
     if who and who.role is Role.MASTER:
         deed = f"start enrolment{then or ' now'} (a master card never opens the door)"
     if who and who.proof:
@@ -12683,6 +12778,15 @@ def with_blocks(
         yield card._replace(block=block) if block else card
 
 
+def reader_named(config: Config, name: str | None) -> ReaderConfig:
+    """The first reader for None.  Raises: Refused if none has this name."""
+    readers = {each.name: each for each in config.readers}
+    if name is not None and name not in readers:
+        hint = f"there are: {', '.join(readers)}"
+        raise Refused(f"no [[reader]] is called {printable(name)!r}; {hint}")
+    return config.readers[0] if name is None else readers[name]
+
+
 class Enquiry:
     """What the file and the database know of cards, by the authority that the door
     asks.  What is wrong with the database is in ``troubles``, in words."""
@@ -12748,9 +12852,19 @@ class Enquiry:
             found.append(synced(uid))
         return [card for card in found if card]
 
-    def when(self, uid: Uid, at: datetime, clock: Clock) -> Circumstances:
-        """What else the door would decide by."""
-        around = circumstances(self._config, self.events, clock, uid, at)
+    def when(
+        self,
+        uid: Uid,
+        at: datetime,
+        clock: Clock,
+        who: Credential | None = None,
+        name: str | None = None,
+    ) -> Circumstances:
+        """What else the door would decide by, about ``who`` at the reader ``name`` or
+        the first that is no exit.  Raises: Refused."""
+        readers = sorted(self._config.readers, key=lambda each: each.is_exit)
+        reader = readers[0] if name is None else reader_named(self._config, name)
+        around = circumstances(self._config, self.events, clock, uid, at, who, reader)
         folder = self._store.events.path.parent
         if "door-key" in (published_troubles(folder) or ()):  # of the running door
             around = around._replace(proofs=set(around.proofs) - set(PROOFS))
@@ -12806,7 +12920,7 @@ def as_uid(text: str) -> Uid | None:
 
 
 ################################################################################
-# 23. The owner's tools -- people, keys, backup, log
+# 24. The owner's tools -- people, keys, backup, log
 ################################################################################
 
 
@@ -13399,6 +13513,29 @@ def painted(text: str, code: int) -> str:
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
+def people_inside(events: SqliteEvents) -> list[dict[str, str]]:
+    """Who is in, as far as the readers can tell, in the order in which they came."""
+    found = map(presence_from, events.noted(NoteKey.PRESENT).values())
+    known = (each for each in found if each and each["holder"] != FORGOTTEN)
+    return sorted(known, key=itemgetter("since"))
+
+
+def present_lines(people: Iterable[Mapping[str, str]], clock: Clock) -> Iterator[str]:
+    """Who is in and since when, as `present` prints it."""
+    rows = []
+    for each in people:
+        since = clock.local(iso_time(each["since"]) or EPOCH)
+        is_today = since.date() == clock.now().date()
+        words = f"since {since:%H:%M}" if is_today else f"since {_day_and_time(since)}"
+        words += "; perhaps left without a tap" * (not is_today)
+        rows.append((printable(each["holder"], 60), words))
+    if not rows:
+        yield "nobody is in, as far as the readers can tell"
+        return
+    yield from in_columns(rows)
+    yield "(Only taps at the readers count: not who came or left without one.)"
+
+
 def in_columns(
     rows: Sequence[Sequence[str]], least: Sequence[int] = ()
 ) -> Iterator[str]:
@@ -13477,7 +13614,7 @@ def csv_line(values: Iterable[object]) -> str:
 
 
 ################################################################################
-# 24. Lists from elsewhere -- what `import` reads, and what it would change
+# 25. Lists from elsewhere -- what `import` reads, and what it would change
 ################################################################################
 
 # Patterns are text here: they are compiled by `import`, not when the door starts.
@@ -14055,7 +14192,7 @@ def list_refusal(before: Collection[Uid], now: Collection[Uid]) -> str:
 
 
 ################################################################################
-# 25. Online -- what `doorpi online` does beside the door
+# 26. Online -- what `doorpi online` does beside the door
 ################################################################################
 
 # One process with a thread for each table of its settings.  It reaches the door through
@@ -15006,7 +15143,7 @@ class ListReader:
 
 
 ################################################################################
-# 26. Cobot -- the members of a co-working space
+# 27. Cobot -- the members of a co-working space
 ################################################################################
 
 # Source: the description of Cobot's API 2 (api.cobot.me), and dev.cobot.me for API 1,
@@ -15598,9 +15735,11 @@ class Cobot:
             return
         note = self._store.recall("cobot bookmark")
         mark = _count(note) if note else self._context.events.last_id()
+        exits = [each.name for each in self._context.config.readers if each.is_exit]
         for event in ended_events(self._context.events, mark, at):
             mark, uid = event.id, event.uid
-            if uid and event.source in CARDS and event.result is Result.UNLOCKED:
+            has_come = event.source in CARDS and event.point not in exits
+            if uid and has_come and event.result is Result.UNLOCKED:
                 row = self._check_in_of(uid, event.at)
                 if row and row["state"] == "due":
                     self._check_ins.keep(row)
@@ -15785,7 +15924,7 @@ CHECK_IN_DENIES = {
 
 
 ################################################################################
-# 27. Chat -- people on the list talk to the door through a bot
+# 28. Chat -- people on the list talk to the door through a bot
 ################################################################################
 
 
@@ -16316,7 +16455,7 @@ def telegram_services(
 
 
 ################################################################################
-# 28. MQTT -- the connection to a broker, and what every use of it shares
+# 29. MQTT -- the connection to a broker, and what every use of it shares
 ################################################################################
 
 # Source: docs.oasis-open.org/mqtt/mqtt/v5.0, and paho-mqtt 2.1 for its ways to fail.
@@ -16944,7 +17083,7 @@ class Orders(MqttPart):
 
 
 ################################################################################
-# 29. The published list -- one list for many doors, signed for each of them
+# 30. The published list -- one list for many doors, signed for each of them
 ################################################################################
 
 # `doorpi publish` signs for each door the people who may enter there, and the broker
@@ -17504,7 +17643,7 @@ def publish_editions(
 
 
 ################################################################################
-# 30. Home Assistant -- the door's state and its events, for whoever listens
+# 31. Home Assistant -- the door's state and its events, for whoever listens
 ################################################################################
 
 # Source: home-assistant.io/integrations/mqtt, and its code of 2025.4 and 2026.11.
@@ -17991,7 +18130,7 @@ class EventFeed(MqttPart):
 
 
 ################################################################################
-# 31. Pictures -- the legend and the chart as SVG
+# 32. Pictures -- the legend and the chart as SVG
 ################################################################################
 
 
@@ -18377,7 +18516,7 @@ def _columns(chart: Chart) -> Iterator[str]:
 
 
 ################################################################################
-# 32. Doctor -- tries everything that the settings name
+# 33. Doctor -- tries everything that the settings name
 ################################################################################
 
 
@@ -19347,7 +19486,7 @@ def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 ################################################################################
-# 33. Wiring -- the door and its parts, made as the settings say
+# 34. Wiring -- the door and its parts, made as the settings say
 ################################################################################
 
 
@@ -19495,7 +19634,7 @@ SERVICES: Makers = {
 
 
 ################################################################################
-# 34. Verbs -- one cmd_* each
+# 35. Verbs -- one cmd_* each
 ################################################################################
 
 
@@ -19828,6 +19967,22 @@ def cmd_log(args: argparse.Namespace) -> int:
     return EX_OK
 
 
+def cmd_present(args: argparse.Namespace) -> int:
+    config, clock = load(args), SystemClock()
+    if not tells_ways(config):
+        raise Refused(
+            "this door does not know who is in: that takes a [[reader]] with"
+            ' direction = "in" and one with direction = "out"'
+        )
+    with contextlib.closing(make_store(config)) as store:
+        people = people_inside(store.events) if store.events.exists() else []
+    if args.json:
+        say(map(json.dumps, people))
+    else:
+        say(present_lines(people, clock))
+    return EX_OK
+
+
 def _verify(store: SqliteStore) -> int:
     events, lost = store.events, store.people.lost()
     problem = events.verify()
@@ -19878,7 +20033,7 @@ def cmd_why(args: argparse.Namespace) -> int:
         guests += enquiry.passes(text)
         subjects += [(Uid(""), guest) for guest in guests if guest]
         for uid, card in subjects:
-            when = enquiry.when(uid, at, clock)
+            when = enquiry.when(uid, at, clock, card, args.reader)
             unset = bool(args.at) and not when.clock_set
             when = when._replace(clock_set=when.clock_set or unset)
             if args.json:
@@ -20126,12 +20281,7 @@ def cmd_legend(args: argparse.Namespace) -> None:
 
 
 def cmd_tap(args: argparse.Namespace) -> None:
-    readers = {each.name: each for each in load(args).readers}
-    name = next(iter(readers)) if args.reader is None else args.reader
-    if name not in readers:
-        hint = f"there are: {', '.join(readers)}"
-        raise Refused(f"no [[reader]] is called {printable(name)!r}; {hint}")
-    device = readers[name].device
+    device = reader_named(load(args), args.reader).device
     address = udp_address(device)
     if address is None:
         found = f"reader.device = {device!r}"
@@ -20147,7 +20297,7 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 ################################################################################
-# 35. Verbs of the list -- people, keys, guest passes, backups
+# 36. Verbs of the list -- people, keys, guest passes, backups
 ################################################################################
 
 
@@ -20764,7 +20914,7 @@ def _log_change(
 
 
 ################################################################################
-# 36. Command line -- the verbs and their arguments
+# 37. Command line -- the verbs and their arguments
 ################################################################################
 
 
@@ -20905,7 +21055,11 @@ VERBS: Mapping[str, Verb] = {
     "why": (cmd_why, "explain whether a card is let in, and which rule decides", [
         option("who", "a card or a person", "UID-or-HOLDER", nargs="+"),
         option("--at", "ask about this time: 'Sat 22:10', or a date", "WHEN", type=AT),
+        option("--reader", "at this [[reader]]; else at the entrance", "NAME"),
         option("--ask", "ask an [[authority]] too, where that changes nothing there"),
+        JSON,
+    ]),
+    "present": (cmd_present, "show who is in, where there is a reader on each side", [
         JSON,
     ]),
     "log": (cmd_log, "show who came, and what the door did", [

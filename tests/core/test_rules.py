@@ -58,6 +58,8 @@ TOO_OLD = MEMBER._replace(trusted_until=NOON)
 NO_PASS = MEMBER._replace(refusal=Reason.NO_PASS)
 BOOKED = MEMBER._replace(refusal=Reason.NO_BOOKING, spans=((NOON, NOON + TICK),))
 
+OUT = {"is_exit": True, "ignores_hours": True}
+
 #: name: (changes of the card or None, circumstances, reason)
 DECISIONS = {
     "on the list":                    ({}, {}, Reason.GRANTED),
@@ -132,6 +134,16 @@ DECISIONS = {
     "moved in the far future":        ({}, {"last_moved": NOON + 9999 * DAY, "passback_s": 60}, Reason.GRANTED),
     "no passback set":                ({}, {"last_moved": NOON}, Reason.GRANTED),
     "kept in UTC":                    ({}, {"last_moved": JUST_NOW.astimezone(UTC), "passback_s": 60}, Reason.PASSBACK),
+    "came in, and not out":           ({}, {"last_moved": JUST_NOW, "passback_s": 60, "is_inside": True}, Reason.PASSBACK),
+
+    "out, outside the hours":         ({"schedule": "shut"}, OUT, Reason.GRANTED),
+    "out, by hours, clock unset":     ({"schedule": "open"}, {**OUT, "clock_set": False}, Reason.GRANTED),
+    "out, the booking has ended":     ({"membership": BOOKED}, {**OUT, "at": NOON + TICK}, Reason.GRANTED),
+    "out, in a lockdown":             ({}, {**OUT, "locked_down": True}, Reason.GRANTED),
+    "out, not on the list":           (None, {**OUT, "locked_down": True}, Reason.NOT_FOUND),
+    "out, blocked":                   ({"enabled": False}, {**OUT, "locked_down": True}, Reason.NOT_ENABLED),
+    "out, no more":                   ({"valid_until": TODAY - DAY}, OUT, Reason.EXPIRED),
+    "out, where hours count":         ({"schedule": "shut"}, {"is_exit": True}, Reason.NOT_PERMITTED_AT_THIS_TIME),
     "passback holds masters too":     (MASTER, {"last_moved": JUST_NOW, "passback_s": 60}, Reason.PASSBACK),
 }  # fmt: skip
 

@@ -174,6 +174,121 @@ def test_idle_work_is_done_though_the_readers_are_never_idle_together(entry):
     assert Signal.LOCKED_DOWN in entry.door._keeper.display.troubles
 
 
+# -- in, out, and in again
+
+
+HOUR = {"passback_s": 3600.0}
+
+
+def reasons(entry: Entry, *taps: tuple) -> list[str]:
+    return [entry.tap(*each).reason for each in taps]
+
+
+def test_in_twice_without_out_is_passback_until_it_is_forgotten(entry):
+    entry.open(on_tap="unlock", **HOUR)
+
+    assert reasons(entry, (0,), (0,), (1,), (0,), (0,)) == [
+        "granted", "passback", "granted", "granted", "passback",
+    ]  # fmt: skip
+    entry.world.clock.advance(3600.0)
+    assert reasons(entry, (0,)) == ["granted"]
+
+
+def test_passback_is_of_a_person_and_not_of_a_card(entry):
+    cards = card_of(), card_of(MIKA, "ken  sato"), card_of(STRANGER, "Mika Mori")
+    entry.open(cards=cards, **HOUR)
+
+    assert reasons(entry, (0,), (0, MIKA), (0, STRANGER), (1, MIKA), (0,)) == [
+        "granted", "passback", "granted", "granted", "granted",
+    ]  # fmt: skip
+
+
+def test_out_twice_is_none(entry):
+    assert reasons(entry.open(**HOUR), (1,), (1,)) == ["granted", "granted"]
+
+
+def test_only_a_passage_that_opened_counts(entry):
+    entry.open(**HOUR)
+    lock = entry.world.lock
+
+    lock.sends = [doorpi.Rejected("jammed")]
+    assert entry.tap(0).result is Result.REFUSED
+    lock.progress = [doorpi.Unreadable("what?")] * 99
+    assert entry.tap(0).result is Result.UNSURE
+    assert reasons(entry, (0,)) == ["passback"]
+
+
+def test_a_tap_that_locks_is_no_passage(entry):
+    entry.open(**HOUR)
+    entry.world.lock.state = LockState.UNLOCKED
+
+    assert entry.tap(0).command == "lock"
+    assert reasons(entry, (0,), (0,)) == ["granted", "passback"]
+
+
+def test_a_broken_disk_forgets_who_is_in(entry):
+    entry.open(**HOUR)
+    entry.world.store.broken = "full"
+
+    assert entry.tap(0) is None  # no event
+    entry.world.store.broken = ""
+    assert reasons(entry, (0,)) == ["granted"]
+
+
+@pytest.mark.parametrize("second", [OUT, replace(IN, name="side", device="usb:1")])
+def test_with_one_direction_passback_is_of_a_card_as_before(entry, second):
+    entry.open(replace(IN, direction=""), second, **HOUR)
+    entry.world.store.moved_at[KEN] = entry.world.clock.at
+
+    assert reasons(entry, (0,), (0, MIKA)) == ["passback", "granted"]
+    assert [key for key in entry.world.store.kept if "present" in key] == []
+
+
+def test_without_passback_s_it_is_only_noted_who_is_in(entry):
+    entry.open()
+
+    assert reasons(entry, (0,), (0,)) == ["granted", "granted"]
+    (note,) = (text for key, text in entry.world.store.kept.items() if "present" in key)
+    assert doorpi.presence_from(note)["holder"] == "Ken Sato"
+
+
+@pytest.mark.parametrize(
+    ("reader", "reason"),
+    [
+        (OUT, "granted"),
+        (replace(OUT, exit_needs_schedule=True), "not-permitted-at-this-time"),
+        (IN, "not-permitted-at-this-time"),
+    ],
+)
+def test_hours_do_not_limit_the_way_out_unless_it_says_so(entry, reader, reason):
+    night = card_of(schedule="none")
+    entry.open(reader, replace(IN, name="other", device="usb:1"), cards=[night])
+
+    assert reasons(entry, (0,)) == [reason]
+
+
+def test_an_exit_lets_out_in_a_lockdown_and_while_a_card_is_enrolled(entry):
+    entry.open(cards=[*CARDS, card_of(STRANGER, "Master", role=doorpi.Role.MASTER)])
+    entry.tap(0, STRANGER)
+
+    assert reasons(entry, (0,), (1,)) == ["not-permitted-at-this-time", "granted"]
+    entry.world.clock.advance(20.0)
+    entry.world.store.lockdown = True
+    assert reasons(entry, (0,), (1,)) == ["locked-down", "granted"]
+
+
+def test_an_order_takes_no_card_that_wants_out(entry):
+    entry.open()
+    order = doorpi.Order.__new__(doorpi.Order)
+    order._keeper, order._card = entry.door._keeper, None
+    sources = entry.world.equipment.sources
+    asked = doorpi.AccessRequest(
+        doorpi.Medium.CARD, KEN, entry.world.clock.at, 0.0, 1.0
+    )
+
+    assert [order.takes(asked, source) for source in reversed(sources)] == [False, True]
+
+
 # -- tapping
 
 

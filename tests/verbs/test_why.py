@@ -182,6 +182,14 @@ SENTENCES = {
         {}, {"last_moved": utc("2026-11-18T02:59:58.250"), "passback_s": 30.0},
         f"{DENIED}: passback, it moved the lock at 11:59:58 and must wait 30 s; next possible on Wed 2026-11-18 at 12:00:29.",
     ),
+    "came in, and not out": (
+        {}, {"last_moved": utc("2026-11-18T02:59:58.250"), "passback_s": 30.0, "is_inside": True},
+        f"{DENIED}: passback, Ken Sato came in on Wed 2026-11-18 at 11:59:58 and has not gone out since, which is forgotten after 30 s; next possible on Wed 2026-11-18 at 12:00:29.",
+    ),
+    "out at night": (
+        {"schedule": "office"}, {"is_exit": True, "ignores_hours": True, "at": NOON.replace(hour=23)},
+        f"{KEN_IS} let out now: granted, for as long as the settings stay as they are.",
+    ),
     "a pass that has ended": (
         {"ends": NOON - timedelta(minutes=1)}, {}, f"{DENIED}: expired, it ended on Wed 2026-11-18 at 11:59.",
     ),
@@ -471,6 +479,17 @@ def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
             " off; to let it in: doorpi allow NAME --uid 04:FF:EE:DD:CC:BB:AA."
         ),
     ]
+
+
+def test_a_reader_may_be_named(why, path):
+    two = '[[reader]]\nname = "{}"\ndirection = "{}"\ndevice = "{}"\n'
+    text = two.format("out", "out", "usb") + two.format("in", "in", "tty:S0:pn532")
+    path.write_text(text + CONFIG)
+
+    denied = "would be denied on Sat 2026-12-05 at 12:00: not-permitted-at-this-time"
+    assert denied in why("Jo Guest", "--at", "2026-12-05 12:00")[0]
+    (line,) = why("Jo Guest", "--at", "2026-12-05 12:00", "--reader", "out")
+    assert "would be let out on" in line
 
 
 def test_lockdown_and_passback_are_asked_of_the_store(why, store):
