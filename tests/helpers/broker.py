@@ -95,7 +95,8 @@ class Peer:
 
         self.heard: list[Heard] = []
         self.answers: dict[int, str] = {}  # of the broker, by the message's number
-        self.client = Client(CallbackAPIVersion.VERSION2, "", protocol=MQTTv5)
+        name = more.get("client_id", "")
+        self.client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5)
         if user:
             self.client.username_pw_set(user, password)
         if "ca" in more:
