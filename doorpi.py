@@ -12966,18 +12966,17 @@ def allow_card(
     people: SqlitePeople, config: Config, card: Credential, at: datetime
 ) -> tuple[Credential, Credential | None, list[Block]]:
     """Put ``card`` on the list; if it is there already, what ``card`` leaves out stays
-    as it was.  Returns the entry, what it was, and the blocks that were lifted: those
-    on the card and on its holder.  Raises: Refused, StoreError.
+    as it was, and a further card of somebody gets the limits that their others have.
+    Returns the entry, what it was, and the blocks that were lifted: those on the card
+    and on its holder.  Raises: Refused, StoreError.
     """
     uid, name = format_uid(card.uid), folded(card.holder)
     if is_random(card.uid):
         raise Refused(f"{uid}: {RANDOM_WORDS}")
     blocks = people.blocks()
     lift = [b for b in blocks if (b.uid or folded(b.holder)) in (card.uid, name)]
-    given = {
-        key: getattr(card, key) for key in ("valid_from", "valid_until", "schedule")
-    }
-    limits = {key: value for key, value in given.items() if value}
+    given = ("valid_from", "valid_until", "schedule")
+    limits = {key: value for key in given if (value := getattr(card, key))}
     if above := config.cards.get(card.uid) or people.published(card.uid):
         is_same = name == folded(above.holder)
         if not (lift and is_same) or limits:
@@ -12996,10 +12995,27 @@ def allow_card(
         raise Refused(f"{uid}: {was.refused}{again * (not was.proof)}")
     if was:
         card = was._replace(holder=card.holder, enabled=True, **limits)
+    else:
+        others = chain(config.cards.values(), people.cards())
+        card = _like_their_others(card, others)
     if why := _never_works(card, config, at):
         raise Refused(why)
     people.change_cards([card], [], at, lift=lift)
     return card, was, lift
+
+
+def _like_their_others(card: Credential, cards: Iterable[Credential]) -> Credential:
+    """``card``; without dates and hours it gets those of its holder's other ``cards``,
+    if these agree."""
+    limits, name = (
+        attrgetter("valid_from", "valid_until", "schedule"),
+        folded(card.holder),
+    )
+    theirs = {limits(each) for each in cards if folded(each.holder) == name}
+    if any(limits(card)) or len(theirs) != 1:
+        return card
+    first, last, schedule = theirs.pop()
+    return card._replace(valid_from=first, valid_until=last, schedule=schedule)
 
 
 def _never_works(card: Credential, config: Config, now: datetime) -> str:

@@ -211,6 +211,18 @@ def test_a_card_is_renamed_and_keeps_its_limits(verb, store):
     assert store.people.find(MIKA).valid_until == date(2199, 12, 31)
 
 
+def test_a_further_card_gets_the_limits_on_which_the_others_agree(verb, store):
+    verb("allow", "Mika", "--uid", "D3C2B1A0", "--until", "2199-12-31")
+    verb("allow", "Aya", "--uid", "11223344")
+
+    _, out, _ = verb("allow", "mika", "--uid", "D3C2B1A1")
+    assert "until 2199-12-31" in out[0]
+    _, out, _ = verb("allow", "Mika", "--uid", "D3C2B1A2", "--until", "2198-12-31")
+    assert "until 2198-12-31" in out[0]
+    _, out, _ = verb("allow", "Mika", "--uid", "D3C2B1A3")
+    assert "until" not in out[0]
+
+
 def test_allow_switches_a_card_on_again(verb, store):
     store.people.add_card(
         card_of(MIKA, "Mika", enabled=False, role=Role.MASTER), doorpi_now()
