@@ -16563,7 +16563,7 @@ class MqttLink:
         self._client: Any = None
         self._tls: ssl.SSLContext | None = None
         self._backoff = Backoff(*self.backoff_s, random.random)
-        self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # by takeovers
+        self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # or taken over
         #: Topics that the broker refused: when to try again, and why in words.
         self.refused: dict[str, tuple[float, str]] = {}
         self.parts = [make(self) for make in parts]
@@ -16822,19 +16822,20 @@ class MqttLink:
             return
         loss, host, now, pause_s = self._losses[0], self.table.host, self._now(), 0.0
         words = f"the connection to {host} was lost"
-        if loss.value == MQTT_TAKEN_OVER:
+        is_soon = now - self._up_at < self.steady_s
+        if loss.value == MQTT_TAKEN_OVER or is_soon:
             self._lost_at.append(now)
-            within_s, pause_s = self.takeover_s
-            is_often = len(self._lost_at) == self.takeovers
-            is_often = is_often and now - self._lost_at[0] <= within_s
-            pause_s *= is_often
+        is_often = len(self._lost_at) == self.takeovers
+        is_often = is_often and now - self._lost_at[0] <= self.takeover_s[0]
+        if loss.value == MQTT_TAKEN_OVER:
+            pause_s = self.takeover_s[1] * is_often
             words = f"another program connects to {host} as {self.client_id}"
             words += ": each door needs its own mqtt.door"
         elif loss.value > MQTT_REFUSED:
             words += f": {loss}"
-        elif now - self._up_at < self.steady_s:  # mosquitto 2.0 does not say why
-            words += f" soon; does another program connect as {self.client_id}?"
-        if now - self._up_at >= self.steady_s:
+        elif is_soon and is_often:  # mosquitto 2.0 does not say why
+            words += f" again; does another program connect as {self.client_id}?"
+        if not is_soon:
             self._backoff.succeed()
         raise Unavailable(words, max(pause_s, self._backoff.fail()))
 

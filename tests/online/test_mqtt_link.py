@@ -328,6 +328,17 @@ def test_a_link_comes_back_after_its_broker(broker, links, peers):
     assert echo_of(linked).ups == 2
 
 
+def test_a_link_that_is_lost_again_and_again_hints_at_another_program(proxy, links):
+    linked = links(proxy.port, Echo)
+
+    for number in range(1, 4):
+        wait_for(lambda number=number: echo_of(linked).ups == number, within_s=20)
+        linked.until("")
+        proxy.cut()
+        said = linked.until("was lost")
+        assert ("another program" in said) == (number == 3)
+
+
 def test_reconnects_leave_nothing_behind(proxy, links):
     from paho.mqtt.client import Client
 
