@@ -19867,15 +19867,19 @@ def _as_the_service(path: Path) -> Config:
 
 
 def _who_may(config: Config, enquiry: Enquiry) -> Iterator[str]:
-    """The cards in the file, those that may enter first."""
-    cards = list(with_blocks(config.cards.values(), enquiry.people.blocks()))
+    """The people in the file, those who may enter first."""
+    cards = with_blocks(config.cards.values(), enquiry.people.blocks())
+    people = list(people_of(cards, "enabled", "refusal", "proof"))
     now, may, may_not = SystemClock().now(), list[str](), list[str]()
-    valid = [validity(card, config.schedules, now) for card in cards]
     rows = [
-        (printable(card.holder), format_uid(card.uid), words)
-        for card, words in zip(cards, valid, strict=True)
+        (
+            printable(cards[0].holder),
+            ", ".join(format_uid(card.uid) for card in cards),
+            validity(cards[0], config.schedules, now),
+        )
+        for cards in people
     ]
-    for card, line in zip(cards, in_columns(rows), strict=True):
+    for (card, *_), line in zip(people, in_columns(rows), strict=True):
         until = card.valid_until and ends_at(card.valid_until)
         is_over = until is not None and until <= now.replace(tzinfo=None)
         is_good = card.enabled and not card.block and not is_over  # at some hour

@@ -211,6 +211,17 @@ def test_a_card_is_renamed_and_keeps_its_limits(verb, store):
     assert store.people.find(MIKA).valid_until == date(2199, 12, 31)
 
 
+def test_check_has_one_line_for_a_person(verb, folder):
+    two = '[[person]]\nname = "Aya"\ncards = ["11223344", "11223355"]\n'
+    path = folder / "doorpi.toml"
+    path.write_text(path.read_text() + two)
+
+    _, out, _ = verb("check")
+
+    aya = [line for line in out if "11:22:33:44" in line and "Aya" in line]
+    assert aya == ["  Aya       11:22:33:44, 11:22:33:55  always"]
+
+
 def test_a_further_card_gets_the_limits_on_which_the_others_agree(verb, store):
     verb("allow", "Mika", "--uid", "D3C2B1A0", "--until", "2199-12-31")
     verb("allow", "Aya", "--uid", "11223344")
