@@ -27,11 +27,11 @@ that verbs and master cards write, with the blocks of `revoke`.  synced.db has t
 people of membership systems and lists elsewhere, and online.db what `doorpi online`
 must not forget.  doorpi.db is the log; each tap writes to it.  lock.words holds texts
 that a lock's driver must not lose, such as a token that the vendor replaces; "authority
-NAME.words" is the same for an authority.  pass.key signs guest passes.  door.key and
-issuer.key, beside the settings, make the keys of secure cards.  inbox.db, in memory
-where possible, is how other processes ask the running door to move the lock, or to
-issue a card; look-ups, beside it, is how the door asks `doorpi online` about a member,
-and troubles.json says what is wrong with the door.
+NAME.words" is the same for an authority.  pass.key signs guest passes, and list.key the
+lists that `publish` sends.  door.key and issuer.key, beside the settings, make the keys
+of secure cards.  inbox.db, in memory where possible, is how other processes ask the
+running door to move the lock, or to issue a card; look-ups, beside it, is how the door
+asks `doorpi online` about a member, and troubles.json says what is wrong with the door.
 
 Map:
 
@@ -100,7 +100,7 @@ gpiozero's own threads note that the exit button was pressed.  A relay's pulse e
 thread of its own: a strike must shut in time, whatever the door is waiting for.  All
 threads but the main one are started by `start_thread` (Ports), so a signal always
 interrupts the main thread.  `doorpi online` has a thread for each service, and one
-for each message of the chat while it is answered.
+for each message of the chat or order over MQTT while it is answered.
 
 Stopping.  The first SIGTERM or SIGINT raises Stopped (a BaseException, like
 KeyboardInterrupt) on the main thread, even in the middle of a wait.  What must not be
@@ -16864,9 +16864,7 @@ class Presence(MqttPart):
     will, when the link is lost."""
 
     look_s = 2.0
-    absent_s = (
-        90.0  # a door that is not running so long is offline: longer than upgrades
-    )
+    absent_s = 90.0  # a door that does not run is offline then: upgrades are shorter
 
     def __init__(self, link: MqttLink) -> None:
         self._link, self._seen_at, self._said = link, -inf, ""

@@ -24,7 +24,16 @@ from doorpi import (
     Wants,
 )
 from tests.helpers.values import replace
-from tests.helpers.world import KEN, STRANGER, FakeClock, FakeSwitch, card_of, config_of
+from tests.helpers.world import (
+    KEN,
+    STRANGER,
+    FakeClock,
+    FakeSwitch,
+    card_of,
+    config_of,
+    idle,
+    tap,
+)
 
 LOCKED, UNLOCKED = LockState.LOCKED, LockState.UNLOCKED
 LOCK, UNLOCK = Command.LOCK, Command.UNLOCK
@@ -59,18 +68,11 @@ def door_of(world, contact, button=None, **settings) -> doorpi.Door:
     return door
 
 
-def idle(world, door, seconds: float) -> None:
-    ends_at = world.clock.t + seconds
-    while world.clock.t < ends_at:
-        door.step()
-
-
-def tap(world, door) -> None:
-    world.reader.shows = [KEN]
-    door.step()
-    while not door.is_idle:
-        door.step()
-    idle(world, door, 1.0)
+def swing(world, door, contact, open_s: float) -> None:
+    """The door opens, and shuts after so many seconds."""
+    contact.is_closed_now = False
+    idle(world, door, open_s)
+    contact.is_closed_now = True
 
 
 def told(world) -> list[tuple[str, str]]:
@@ -346,9 +348,7 @@ def test_a_door_that_is_shut_in_time_is_nothing_to_tell(world, contact):
     tap(world, door)
 
     for _ in range(10):
-        contact.is_closed_now = False
-        idle(world, door, 50)
-        contact.is_closed_now = True
+        swing(world, door, contact, 50)
         idle(world, door, 50)
 
     assert told(world) == []
@@ -417,9 +417,7 @@ def test_relock_starts_again_at_each_closing(world, contact):
     tap(world, door)
 
     for _ in range(5):
-        contact.is_closed_now = False
-        idle(world, door, 5)
-        contact.is_closed_now = True
+        swing(world, door, contact, 5)
         idle(world, door, 50)
     assert commands(world) == [UNLOCK]
     idle(world, door, 20)
@@ -431,9 +429,7 @@ def test_relock_starts_again_at_each_closing(world, contact):
 def test_the_closing_is_on_disk_for_a_restart(world, contact):
     door = door_of(world, contact, relock_after_s=AFTER_S)
     tap(world, door)
-    contact.is_closed_now = False
-    idle(world, door, 300)
-    contact.is_closed_now = True
+    swing(world, door, contact, 300)
     idle(world, door, 10)
 
     again = door_of(world, contact, relock_after_s=AFTER_S)

@@ -33,7 +33,7 @@ from doorpi import (
     relocks_text,
 )
 from tests.helpers.values import replace
-from tests.helpers.world import KEN, STRANGER, FakeLock, card_of, config_of
+from tests.helpers.world import KEN, STRANGER, FakeLock, card_of, config_of, idle, tap
 
 AFTER_S = 60.0
 LOCKED, UNLOCKED = LockState.LOCKED, LockState.UNLOCKED
@@ -47,22 +47,6 @@ def config(**changes):
 @pytest.fixture
 def door(world):
     return world.door(config())
-
-
-def idle(world, door, seconds: float) -> None:
-    """Let the door look for cards for ``seconds``; whoever comes is in world.reader."""
-    ends_at = world.clock.t + seconds
-    while world.clock.t < ends_at:
-        door.step()
-
-
-def tap(world, door) -> None:
-    """A card, what comes of it, and then an empty field for a second."""
-    world.reader.shows = [KEN]
-    door.step()
-    while not door.is_idle:
-        door.step()
-    idle(world, door, 1.0)
 
 
 def told(world) -> list[tuple[str, Command | None, Result | None, str]]:

@@ -573,6 +573,22 @@ class World:
         return list(self.store.events.values())[-1] if self.store.events else None
 
 
+def idle(world: World, door: doorpi.Door, seconds: float) -> None:
+    """Let the door look for cards for ``seconds``; whoever comes is in world.reader."""
+    ends_at = world.clock.t + seconds
+    while world.clock.t < ends_at:
+        door.step()
+
+
+def tap(world: World, door: doorpi.Door) -> None:
+    """Ken's card, what comes of it, and then an empty field for a second."""
+    world.reader.shows = [KEN]
+    door.step()
+    while not door.is_idle:
+        door.step()
+    idle(world, door, 1.0)
+
+
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
