@@ -17914,11 +17914,15 @@ class DoorState(MqttPart):
                 self._take(event)
         else:
             ended = (next(events.read(after_id=i - 1), None) for i in [*self._moves])
-            new = islice(events.read(after_id=before[0]), self.known)
+            new = [*islice(events.read(after_id=before[0]), self.known)]
             for event in [*filter(None, ended), *new]:
                 self._take(event)
                 if event_type(event) and self._is_fresh(event, at):
                     self._fresh[event.id] = disclosed(event, self._table)
+            # The broker keeps what it got: it must not keep a name that is forgotten.
+            is_forgotten = any(event.reason is Change.FORGET for event in new)
+            for event in events.latest(self.known) if is_forgotten else ():
+                self._take(event)
         self._heads = heads
 
     def _take(self, event: Event) -> None:

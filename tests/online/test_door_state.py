@@ -72,6 +72,17 @@ def door(context) -> Watched:
     return watched
 
 
+def test_the_broker_keeps_no_name_that_is_forgotten(door):
+    door.move(UNLOCKED)
+    assert door.json("last")["holder"] == door.json("lock")["by"] == NAME
+
+    told = Event(door.clock.now(), None, "", Change.FORGET, source="command")
+    door.log.forget_person(doorpi.Redaction({NAME}, (), ()), told, lambda: None)
+    door.steps(1)
+
+    assert door.json("last")["holder"] == door.json("lock")["by"] == doorpi.FORGOTTEN
+
+
 # -- the lock
 
 
