@@ -65,7 +65,7 @@ To add a lock       a class in Locks with the methods of Lock (Ports), a row of 
                     below it and of LOCK_KINDS in Settings; a fake of its cloud and a
                     row of DRIVERS in the tests; README and doorpi.toml.  For OAuth: a
                     second host (WebLock._reach), forms, and texts on disk
-                    (DriverState); tests/fakes/oauth.py is a complete driver
+                    (DriverStateFile); tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in Locks
 To add a source     a class in Other sources with the methods of Source (Ports), and a
                     row of inputs_of (Settings), from which make_input (Wiring)
@@ -3677,14 +3677,6 @@ class AccessWithdrawn(LockError):
     forbids_fallback = True
 
 
-class DriverState(Protocol):
-    """A few named texts that a lock's driver stores on disk, such as a token that the
-    vendor replaces at each use.  Never fails; may be called on any thread."""
-
-    def recall(self, name: str) -> str | None: ...
-    def keep(self, name: str, text: str) -> None: ...  # synced to disk on return
-
-
 class Sent(NamedTuple):
     """A command that was sent, what ``send`` returned, and the status before it."""
 
@@ -3886,66 +3878,8 @@ class Authority(Protocol):
     def close(self) -> None: ...
 
 
-class People(Protocol):
-    """The list of people on disk, with its blocks.  Every method raises StoreError."""
-
-    def find(self, uid: Uid) -> Credential | None: ...
-    # The block that covers this card of ``holder`` ("": of an unknown person).
-    def block_on(self, uid: Uid, holder: str) -> Block | None: ...
-    # Whether any card has dates or hours.
-    def has_dated_cards(self) -> bool: ...
-    def has_secure_cards(self) -> bool: ...
-    # The fingerprint of the key, such as "door_key", that the cards have; "": unknown.
-    def fingerprint_of(self, key: str) -> str: ...
-    def keep_fingerprint(self, key: str, text: str) -> None: ...
-    # Put ``card`` on the list, in place of an earlier entry of its UID.
-    def add_card(self, card: Credential, at: datetime) -> None: ...
-    # The same with several, and with cards and blocks that go: all of it or nothing.
-    def change_cards(
-        self, put: Iterable[Credential], remove: Iterable[Uid], at: datetime,
-        block: Sequence[Block] = (), lift: Sequence[Block] = (), *, copies: bool = True,
-        wiped: Iterable[Uid] = (),
-    ) -> None: ...  # fmt: skip
-    def find_pass(self, pass_id: str) -> GuestPass | None: ...
-    # Note that a pass was used; False if it was used before.
-    def use_pass(self, pass_id: str, at: datetime) -> bool: ...
-    def free_pass(self, pass_id: str) -> None: ...  # it was not used after all
-    def locked_down(self) -> bool | None: ...  # None: it was never set
-    @property
-    def needs_tidying(self) -> bool: ...  # ``tidy`` should run soon
-    def tidy(self) -> None: ...  # idle work that a change has left to do
-    def close(self) -> None: ...
-
-
-class EventLog(Protocol):
-    """The events on disk, and the notes beside them.  Every method raises
-    StoreError."""
-
-    # When this card last moved the lock or may have moved it.
-    def last_moved(self, uid: Uid) -> datetime | None: ...
-    def newest_at(self) -> datetime | None: ...  # the latest time in the log
-    def oldest_at(self) -> datetime | None: ...  # the time of the first row
-    # Store an event whose outcome is not known yet, with ``notes``; returns its id.
-    # Both are synced to disk on return.
-    def begin(self, event: Event, notes: Notes = NO_NOTES) -> int: ...
-    # Add the outcome of an event with the id from ``begin``.
-    def finish(self, event: Event, notes: Notes = NO_NOTES) -> None: ...
-    # Store an event that has ended, with its outcome.
-    def record(self, event: Event, notes: Notes = NO_NOTES) -> None: ...
-    def keep(self, notes: Notes) -> None: ...  # store notes without an event
-    def recall(self, name: str) -> str | None: ...  # read a note, of any process
-    # Mark the events that earlier processes left unfinished as interrupted, except the
-    # latest ones of a verb that may still run; returns their number.
-    def close_interrupted(self) -> int: ...
-    # Remove at most ``limit`` events from before ``before``, and as many outcomes,
-    # oldest first; returns the number of rows removed.
-    def forget(self, before: datetime, now: datetime, limit: int) -> int: ...
-    def tidy(self) -> None: ...  # checkpoint the WAL, so that no commit needs to
-    def close(self) -> None: ...
-
-
-class Switch(Protocol):
-    """A switch that is wired to the Pi: a door contact, a button."""
+class Switch:
+    """A door contact or a button that is wired to the Pi; this one is not wired."""
 
     trouble: str = ""  # why it cannot be read; "" if it can
     #: Called with what ``is_closed`` says at each change, on another thread.
@@ -3956,29 +3890,20 @@ class Switch(Protocol):
         return None
 
     def close(self) -> None:
-        return
+        """Give the pin back."""
 
 
-class NoSwitch(Switch):
-    """Nothing is wired."""
-
-
-class Indicator(Protocol):
-    """The lights beside the reader.  No fault of theirs stops the door."""
+class Indicator:
+    """The lights beside a reader, or a buzzer; this one shows nothing.  No fault of
+    theirs stops the door."""
 
     trouble: str = ""  # why the lights are dark, in words; "" if all is well
 
     def show(self, *signals: Signal) -> None:
         """Start to play ``signals``, one after the other, in the background."""
-        return
 
     def close(self) -> None:
         """Lights off."""
-        return
-
-
-class NoLights(Indicator):
-    """For a verb that moves the lock without the door."""
 
 
 class Supervisor(Protocol):
@@ -3994,36 +3919,53 @@ class Supervisor(Protocol):
 ################################################################################
 
 
-#: What a failing store is taken to answer; None for a method that is not here.
-STORE_DEFAULTS: dict[str, object] = {
-    "begin": 0, "close_interrupted": 0, "forget": 0, "has_dated_cards": True,
-    "blocks": (), "use_pass": False, "has_secure_cards": False,
-}  # fmt: skip
-WRITES = {
-    "begin", "finish", "record", "keep", "close_interrupted", "forget", "add_card",
-    "use_pass", "free_pass", "keep_fingerprint",
-}  # fmt: skip
+#: What the door reads from the list of people and from the event log, by method, with
+#: the answer that counts while the database fails.
+READS: dict[str, object] = {
+    "find": None,  # the credential of a UID
+    "block_on": None,  # the block that covers this card of a holder, "": of a stranger
+    "blocks": (),
+    "find_pass": None,
+    "locked_down": None,  # as when it was never set
+    "has_dated_cards": True,  # any card has dates or hours
+    "has_secure_cards": False,
+    "fingerprint_of": None,  # of the key, such as "door_key", that the cards have
+    "last_moved": None,  # when this card last moved the lock or may have moved it
+    "newest_at": None,  # the latest time in the log
+    "oldest_at": None,
+    "recall": None,  # a note, of any process
+}
+#: The same for what it writes.  Events and notes are synced to disk on return.
+WRITES: dict[str, object] = {
+    "begin": 0,  # an event whose outcome is not known yet; its id
+    "finish": None,  # an event that has begun, with its outcome
+    "record": None,  # an event that has ended
+    "keep": None,  # notes without an event
+    "close_interrupted": 0,  # mark what earlier processes left unfinished; how many
+    "forget": 0,  # remove a few events that are too old; how many rows
+    "add_card": None,  # in place of an earlier entry of its UID
+    "use_pass": False,  # False: it was used before
+    "free_pass": None,  # it was not used after all
+    "keep_fingerprint": None,
+}
 
 
 class Forgiving:
-    """A store whose trouble keeps nobody out: where a method would raise StoreError, it
-    returns its argument ``default``, or what STORE_DEFAULTS says.
+    """A database whose trouble keeps nobody out: where a method would raise StoreError,
+    it returns its argument ``default``, or what READS or WRITES says.
 
     ``report`` gets the trouble in words, and whether the call was a write; and "" after
     a write, which alone proves that all is well: a full disk can be read.
     """
 
-    def __init__(
-        self, store: People | EventLog, report: Callable[[str, bool], None]
-    ) -> None:
-        self._store = store
-        self._report = report
+    def __init__(self, store: Any, report: Callable[[str, bool], None]) -> None:
+        self._store, self._report = store, report
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
         if not callable(method):
             return method
-        is_write, usual = name in WRITES, STORE_DEFAULTS.get(name)
+        is_write, usual = name in WRITES, {**READS, **WRITES}.get(name)
 
         def forgiving(*args: Any, default: Any = usual) -> Any:
             try:
@@ -4045,9 +3987,7 @@ class CallBudget:
 
     look_every_s = 1.0
 
-    def __init__(
-        self, clock: Clock, events: EventLog | Forgiving, kind: str, allowed: int
-    ) -> None:
+    def __init__(self, clock: Clock, events: Any, kind: str, allowed: int) -> None:
         self._clock, self._events = clock, events
         self.kind = kind
         self.allowed = allowed  # calls a month; 0: no limit
@@ -4205,7 +4145,7 @@ class LockControl:
         self,
         lock: Lock,
         access: LockAccess,
-        events: EventLog | Forgiving,
+        events: Any,
         clock: Clock,
         *,
         jitter: Callable[[], float] = random.random,
@@ -4268,20 +4208,17 @@ class LockControl:
         """Ask for the lock's state, again until ``by``, and until ``lost_by`` while it
         cannot be reached.  A moving bolt is looked at until it has arrived, a lock
         whose state is old is woken once.  Raises: LockError."""
-        waits_s, seen, was_woken = self.policy.read_waits_s, None, False
-        retries = iter(waits_s)
+        seen, was_woken = None, False
+        ask = functools.partial(self._call, self.lock.status, by)
         while True:
             try:
-                seen = yield from self._call(self.lock.status, by)
+                waits_s = self.policy.read_waits_s
+                seen = yield from self._retried(ask, waits_s, by, lost_by)
             except LockError as error:
-                wait_s = next(retries, None) if error.ask_again else None
-                if (yield from self._may_retry(error, wait_s, by, lost_by)):
-                    continue
                 if seen is None:
                     raise
                 log.warning("looking at the lock again: %s", error)
                 return seen
-            retries = iter(waits_s)
             look_at = self._clock.monotonic() + self.policy.moving_every_s
             if seen.is_moving and look_at < by:
                 yield Pause(look_at)
@@ -4375,10 +4312,19 @@ class LockControl:
     ) -> Steps[tuple[Result, str]]:
         """Send ``command``, a second time where it had no effect, and confirm it.
         Raises: LockError when it was refused before it had an effect."""
-        detail = ""
+
+        def send() -> Steps[str | None]:
+            yield from self._call(self.lock.prepare, send_by)
+            move.check(command)  # nothing that takes time lies between it and the send
+            request = functools.partial(self.lock.send, command, send_by)
+            return (yield from self._call(request, inf, send_by))
+
+        detail, send_by, waits_s = "", move.send_by, self.policy.send_waits_s
         for is_last in (False, True):
             try:
-                handle = yield from self._send(command, move)
+                handle = yield from self._retried(
+                    send, waits_s, send_by, move.lost_by, is_command=True
+                )
             except (MaybeSent, Unreadable) as error:
                 handle, detail = None, f"{error}; "
                 log.warning("%s: %s; asking the lock for its state", command, error)
@@ -4395,22 +4341,6 @@ class LockControl:
                 return result, (detail + why if result is Result.UNSURE else why)
             log.warning("%s: a newer status shows no effect; sending it again", command)
         raise AssertionError("the last confirmation always has a result")
-
-    def _send(self, command: Command, move: Move) -> Steps[str | None]:
-        send = functools.partial(self.lock.send, command, move.send_by)
-        retries = iter(self.policy.send_waits_s)
-        while True:
-            try:
-                yield from self._call(self.lock.prepare, move.send_by)
-                move.check(
-                    command
-                )  # nothing that takes time lies between it and the send
-                return (yield from self._call(send, inf, move.send_by))
-            except LockError as error:
-                wait_s = next(retries, None) if error.send_again else None
-                ends = move.send_by, move.lost_by
-                if not (yield from self._may_retry(error, wait_s, *ends)):
-                    raise
 
     def _confirm(
         self, sent: Sent, move: Move, is_last: bool, learnt: ConfirmTime
@@ -4503,21 +4433,34 @@ class LockControl:
             log.error("a fault in the program, please report it: %s\n%s", name, where)
         raise Unreadable(f"a fault in the program ({name}); the journal shows where")
 
-    def _may_retry(
-        self, error: LockError, wait_s: float | None, by: float, lost_by: float
-    ) -> Steps[bool]:
-        """Wait for a retry; False if none (``wait_s`` is None) or no time is left."""
-        if wait_s is None:
-            return False
-        wait_s *= 1 + self._jitter() / 4  # doors should not retry in step
-        if error.after_s is not None:
-            wait_s = error.after_s
-        try_at = self._clock.monotonic() + wait_s
-        if try_at >= (by if error.forbids_fallback else min(by, lost_by)):
-            return False
-        log.warning("%s; trying again in %.1f s", error, wait_s)
-        yield Pause(try_at)
-        return True
+    def _retried(
+        self,
+        request: Callable[[], Steps[T]],
+        waits_s: Iterable[float],
+        by: float,
+        lost_by: float,
+        *,
+        is_command: bool = False,
+    ) -> Steps[T]:
+        """Make a request, and after each of ``waits_s`` again if that is safe and may
+        help: until ``by``, or ``lost_by`` if another lock may be moved instead.
+        Raises: LockError."""
+        waits = iter(waits_s)
+        while True:
+            try:
+                return (yield from request())
+            except LockError as error:
+                may_help = error.send_again if is_command else error.ask_again
+                # Doors should not retry in step.
+                wait_s = next(waits, inf) * (1 + self._jitter() / 4)
+                if error.after_s is not None and wait_s < inf:
+                    wait_s = error.after_s
+                try_at = self._clock.monotonic() + wait_s
+                ends_at = by if error.forbids_fallback else min(by, lost_by)
+                if not may_help or try_at >= ends_at:
+                    raise
+                log.warning("%s; trying again in %.1f s", error, wait_s)
+            yield Pause(try_at)
 
 
 ################################################################################
@@ -4943,11 +4886,11 @@ class Equipment(SimpleNamespace):
 
     sources: Sequence[Source]
     locks: Mapping[str, Lock]
-    people: People
-    events: EventLog
+    people: Any  # SqlitePeople, see READS and WRITES
+    events: Any  # SqliteEvents
     lights: Mapping[str, Indicator]
-    contact: Switch = NoSwitch()
-    buzzer: Indicator = NoLights()
+    contact: Switch = Switch()
+    buzzer: Indicator = Indicator()
     authorities: Sequence[Authority] = ()
     #: Gets ready for proofs, without waiting.
     load_library: Callable[[], object] = staticmethod(lambda: None)
@@ -6824,7 +6767,7 @@ class WebLock(Lock):
     states: Mapping[Any, LockState | str] = MappingProxyType({})
     unreachable_s = 60.0  # this long without a connection is a fault
 
-    def __init__(self, access: LockAccess, clock: Clock, keep: DriverState) -> None:
+    def __init__(self, access: LockAccess, clock: Clock, keep: DriverStateFile) -> None:
         self._access, self._clock, self._keep = access, clock, keep
         self._path = self.path.format(quote(access.device_id, safe=""))
         self._secrets = _secrets_in(access)
@@ -7476,7 +7419,7 @@ class Relay(Lock):
     calls = 0
 
     def __init__(
-        self, access: LockAccess, clock: Clock, keep: DriverState | None = None
+        self, access: LockAccess, clock: Clock, keep: DriverStateFile | None = None
     ) -> None:
         self._access, self._clock = access, clock
         self._is_closed = False
@@ -7599,9 +7542,11 @@ def _gpio_errors() -> tuple[type[Exception], ...]:
 
 
 class DriverStateFile:
-    """The DriverState of a lock or an authority, in a file of its own, because every
-    backup has the database.  It is valid only with the settings it was made from; what
-    cannot be written is kept in memory until the program ends."""
+    """A few named texts that a lock's driver or an authority must not lose, such as a
+    token that the vendor replaces at each use.  They are in a file of their own, as
+    every backup has the database, and valid only with the settings they were made from;
+    what cannot be written is kept in memory until the program ends.  Any thread may use
+    them."""
 
     def __init__(self, path: Path, access: LockAccess | AuthorityConfig) -> None:
         self._path = path
@@ -7653,7 +7598,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 #: The driver of each kind of lock.
-LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverState], Lock]] = {
+LOCKS: Mapping[str, Callable[[LockAccess, Clock, DriverStateFile], Lock]] = {
     "sesame": Sesame,
     "sesame-mini": SesameMini,
     "nuki-bridge": NukiBridge,
@@ -11343,7 +11288,7 @@ class GpioSwitch(GpioPart, Switch):
         self._release()
 
 
-class GpioPlayer(GpioPart):
+class GpioPlayer(GpioPart, Indicator):
     """Plays patterns on pins, on a thread of its own.  Without the pins it plays on,
     until the thread gets them."""
 
@@ -11462,7 +11407,7 @@ class GpioBuzzer(GpioPlayer):
 def make_buzzer(config: Config, clock: Clock) -> Indicator:
     """The buzzer, if there is one.  Without a set clock no hours are quiet."""
     if config.doorway.buzzer_gpio < 0:
-        return NoLights()
+        return Indicator()
     quiet = Schedule("", tuple(map(parse_quiet, config.doorway.quiet)))
     needs_clock = config.door.require_synced_clock
 
@@ -11485,7 +11430,7 @@ def make_lights(
 
 def make_switch(gpio: int) -> Switch:
     """The switch on a pin; -1: there is none."""
-    return GpioSwitch(gpio) if gpio >= 0 else NoSwitch()
+    return GpioSwitch(gpio) if gpio >= 0 else Switch()
 
 
 class Systemd:
@@ -12083,7 +12028,7 @@ class RemoteAuthority(Authority):
         config: AuthorityConfig,
         clock: Clock,
         worker: Worker,
-        state: DriverState,
+        state: DriverStateFile,
         points: Collection[str] = (),
     ) -> None:
         """``points`` are the scanners of whose codes it is asked."""
@@ -20135,7 +20080,7 @@ def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
     store = make_store(config)
     equipment = Equipment(
         sources=(), locks=make_locks(config, clock), people=store.people,
-        events=store.events, lights={"": NoLights()},
+        events=store.events, lights={"": Indicator()},
         contact=make_switch(config.doorway.contact_gpio),
     )  # fmt: skip
     keeper = Doorkeeper(
