@@ -67,9 +67,8 @@ To add a lock       a class in Locks with the methods of Lock (Ports), a row of 
                     second host (WebLock._reach), forms, and texts on disk
                     (DriverStateFile); tests/fakes/oauth.py is a complete driver
 To change when a lock is asked   its LockPolicy in Locks
-To add a source     a class in Other sources with the methods of Source (Ports), and a
-                    row of inputs_of (Settings), from which make_input (Wiring)
-                    makes it again only after an edit of that row
+To add a source     a class in Other sources with the methods of Source (Ports), a row
+                    of inputs_of (Settings), and its maker in make_input (Wiring)
 To add an authority a class in Authorities and a row of AUTHORITIES below it; its keys
                     in AuthorityConfig (Settings) and authority_problems (The settings
                     file)
@@ -2370,15 +2369,15 @@ def locks_of(config: Config) -> dict[str, LockAccess]:
     return {where: lock for where, lock in locks.items() if lock}
 
 
-def inputs_of(config: Config) -> list[tuple[str, Table, object]]:
+def inputs_of(config: Config) -> list[tuple[str, Table]]:
     """What each reader, scanner and exit button is made from: its name where there are
-    several, its settings, and of a reader the keys for secure cards."""
-    readers, is_one = config.readers, len(config.readers) == 1
-    made: list[tuple[str, Table, object]] = [
-        ("" if is_one else each.name, each, config.proof) for each in readers
+    several, and its settings."""
+    is_one = len(config.readers) == 1
+    made: list[tuple[str, Table]] = [
+        ("" if is_one else each.name, each) for each in config.readers
     ]
-    made += [("", config.doorway, None)] * (config.doorway.exit_button_gpio >= 0)
-    return [*made, *((each.name, each, None) for each in config.scanners)]
+    made += [("", config.doorway)] * (config.doorway.exit_button_gpio >= 0)
+    return [*made, *((each.name, each) for each in config.scanners)]
 
 
 def lights_of(config: Config) -> dict[str, LedsConfig]:
@@ -3799,13 +3798,11 @@ class Source(Protocol):
 
     ``point`` is its name where there are several.  ``due`` is when to ``poll`` next
     (monotonic); inf: when a call of its ``worker``, which makes the slow ones, ends.
-    ``settings`` say which way it leads and what a tap does there, and ``made_from``
-    is its row of ``inputs_of``, None for one that no edit changes.
+    ``settings`` say which way it leads and what a tap does there.
     """
 
     point: str = ""
     settings: ReaderConfig = ReaderConfig()
-    made_from: object = None
     due: float
     worker: Worker
     trouble: str = ""  # why it cannot be read; "" if it can
@@ -4901,12 +4898,12 @@ class Equipment(SimpleNamespace):
     #: Makes an order of `issue` or `wipe` (class Order).
     new_order: Callable[[Doorkeeper, AccessRequest, Source], Any]
 
-    def close(self) -> None:
+    def close(self, *, keeps_store: bool = False) -> None:
         """Close everything, whatever fails; locks first, as a strike may be open."""
-        parts: list[Any] = [self.events, self.people, *self.sources, *self.authorities]
-        parts += [*self.lights.values(), self.buzzer, self.contact]
+        parts: list[Any] = [] if keeps_store else [self.events, self.people]
+        parts += [*self.sources, *self.authorities, *self.lights.values()]
         with contextlib.ExitStack() as last_comes_first:
-            for part in [*parts, *self.locks.values()]:
+            for part in [*parts, self.buzzer, self.contact, *self.locks.values()]:
                 last_comes_first.callback(part.close)
 
 
@@ -11418,16 +11415,6 @@ def make_buzzer(config: Config, clock: Clock) -> Indicator:
     return GpioBuzzer(config.doorway, config.patterns, is_quiet)
 
 
-def make_lights(
-    config: Config, lit: Mapping[str, Indicator] = MappingProxyType({})
-) -> dict[str, Indicator]:
-    """Each pair of lights, but for those that are ``lit``."""
-    return {
-        name: lit.get(name) or GpioLights(leds, config.patterns)
-        for name, leds in lights_of(config).items()
-    }
-
-
 def make_switch(gpio: int) -> Switch:
     """The switch on a pin; -1: there is none."""
     return GpioSwitch(gpio) if gpio >= 0 else Switch()
@@ -11837,6 +11824,14 @@ class FileWatch:
         return self.cut_s if is_cut else self.quiet_s
 
 
+#: The settings from which the parts of the door are made: an edit of any of them makes
+#: all parts again.
+MADE_FROM = attrgetter(
+    "readers", "lock", "fallback", "leds", "doorway", "proof", "authorities",
+    "scanners", "online", "patterns", "door.require_synced_clock",
+)  # fmt: skip
+
+
 class FileSettings:
     """doorpi.toml and the files that it names: read again after each edit, and on
     SIGHUP."""
@@ -11850,14 +11845,11 @@ class FileSettings:
         signals: ProcessSignals,
         clock: Clock,
         *,
-        new_sources: Callable[[Config, Clock, Sequence[Source]], list[Source]],
-        new_locks: Callable[[Config, Clock, Mapping[str, Lock]], Mapping[str, Lock]],
-        new_authorities: Callable[[Config, Clock], Sequence[Authority]],
+        new_parts: Callable[[Config, Clock, Sequence[Source]], Mapping[str, Any]],
     ) -> None:
         self._path, self._environ = path, environ
         self._signals, self._clock = signals, clock
-        self._new_sources, self._new_locks = new_sources, new_locks
-        self._new_authorities = new_authorities
+        self._new_parts = new_parts
         self._watch = FileWatch(clock, [path])
         self._is_asked = False  # to read them again
         self._config: Config | None = None  # in force
@@ -11927,43 +11919,15 @@ class FileSettings:
         return config, good
 
     def apply(self, new: Config, equipment: Equipment) -> bool:
-        if (old := self._config) is None or new == old:
+        old, self._config = self._config, new
+        if old is None or new == old:
             return False
-        doors = dict.fromkeys(("unlock_window_s", "relock_after_s"))  # no driver's
-        were, now = (
-            {where: {**vars(lock), **doors} for where, lock in locks_of(each).items()}
-            for each in (old, new)
-        )
-        same = [where for where, lock in now.items() if lock == were.get(where)]
-        kept = {where: equipment.locks[where] for where in same}
-
-        def differ(*names: str) -> bool:
-            return any(getattr(old, name) != getattr(new, name) for name in names)
-
-        closing: list[Any] = [*map(equipment.locks.get, were.keys() - kept.keys())]
-        inputs, before = [None, *inputs_of(new)], equipment.sources
-        closing += [each for each in before if each.made_from not in inputs]
-        has_doorway = differ("doorway", "patterns", "door")
-        closing += [equipment.contact, equipment.buzzer] * has_doorway
-        asks_others = differ("authorities", "scanners", "online")
-        closing += [*equipment.authorities] * asks_others
-        pairs = [] if differ("patterns") else [*lights_of(new).items()]
-        same = [name for name, leds in lights_of(old).items() if (name, leds) in pairs]
-        lit = {name: equipment.lights[name] for name in same}
-        closing += [each for name, each in equipment.lights.items() if name not in lit]
-        # All that changes is closed before any of it is made: pins may be exchanged.
-        with ProcessSignals.postponed():
-            for part in closing:
-                part.close()
-            equipment.locks = self._new_locks(new, self._clock, kept)
-            equipment.sources = self._new_sources(new, self._clock, before)
-            if has_doorway:
-                equipment.contact = make_switch(new.doorway.contact_gpio)
-                equipment.buzzer = make_buzzer(new, self._clock)
-            if asks_others:
-                equipment.authorities = self._new_authorities(new, self._clock)
-            equipment.lights = make_lights(new, lit)
-            self._config = new
+        if MADE_FROM(old) != MADE_FROM(new):
+            # All parts are closed before any is made: pins may be exchanged.
+            with ProcessSignals.postponed():
+                equipment.close(keeps_store=True)
+                made = self._new_parts(new, self._clock, equipment.sources)
+                vars(equipment).update(made)
         return True
 
     def before(self) -> Config | None:
@@ -19460,14 +19424,9 @@ def build(
     """The door that `run` runs, and everything that it works with."""
     store, folder = make_store(config, repair=True), Path(config.door.state_dir)
     equipment = Equipment(
-        sources=make_sources(config, clock),
-        locks=make_locks(config, clock),
+        **make_parts(config, clock),
         people=store.people,
         events=store.events,
-        lights=make_lights(config),
-        contact=make_switch(config.doorway.contact_gpio),
-        buzzer=make_buzzer(config, clock),
-        authorities=all_authorities(config, clock),
         read_pass=PassKey(folder / PASS_KEY).read,
         load_library=functools.partial(start_thread, load_aes, "aes"),
         publish=functools.partial(publish_troubles, folder, clock.monotonic()),
@@ -19483,30 +19442,39 @@ def build(
     return Door(keeper, settings)
 
 
+def make_parts(
+    config: Config, clock: Clock, before: Sequence[Source] = ()
+) -> dict[str, Any]:
+    """The Equipment that the settings ask for, but for the databases."""
+    return {
+        "sources": make_sources(config, clock, before),
+        "locks": make_locks(config, clock),
+        "lights": {
+            name: GpioLights(leds, config.patterns)
+            for name, leds in lights_of(config).items()
+        },
+        "contact": make_switch(config.doorway.contact_gpio),
+        "buzzer": make_buzzer(config, clock),
+        "authorities": all_authorities(config, clock),
+    }
+
+
 def make_sources(
     config: Config, clock: Clock, before: Sequence[Source] = ()
 ) -> list[Source]:
-    """The sources of requests.  Those that an edit does not change are the same as
-    ``before``, and a card that lies on a reader is no new one."""
-    made: list[Source] = []
-    for row in inputs_of(config):
-        same = (each for each in before if each.made_from == row)
-        made.append(next(same, None) or make_input(row, config, clock, before))
-        made[-1].made_from = row
+    """The sources of requests.  The inbox is the same as ``before`` an edit, and a card
+    that lies on a reader is no new one."""
+    made = [make_input(*row, config, clock, before) for row in inputs_of(config)]
     inbox = next((each for each in before if isinstance(each, InboxSource)), None)
     path = inbox_to_make(Path(config.door.state_dir))
     return [*made, inbox or InboxSource(Inbox(path, clock, busy_s=0.05))]
 
 
 def make_input(
-    row: tuple[str, Table, object],
-    config: Config,
-    clock: Clock,
-    before: Sequence[Source],
+    name: str, each: Table, config: Config, clock: Clock, before: Sequence[Source]
 ) -> Source:
     """A reader, a scanner or the exit button.  What a reader ``before`` has seen, the
     one that has its device or its place now knows."""
-    name, each, _ = row
     if isinstance(each, ScannerConfig):
         return ScannerSource(SCANNERS[each.kind](each), name, clock)
     if isinstance(each, DoorwayConfig):
@@ -19549,13 +19517,10 @@ def all_authorities(config: Config, clock: Clock) -> list[Authority]:
     return made
 
 
-def make_locks(
-    config: Config, clock: Clock, kept: Mapping[str, Lock] = MappingProxyType({})
-) -> dict[str, Lock]:
-    """The drivers of [lock] and, where there is one, [fallback], but for those that
-    are ``kept``."""
+def make_locks(config: Config, clock: Clock) -> dict[str, Lock]:
+    """The drivers of [lock] and, where there is one, [fallback]."""
     return {
-        where: kept.get(where) or make_lock(where, access, config, clock)
+        where: make_lock(where, access, config, clock)
         for where, access in locks_of(config).items()
     }
 
@@ -19573,13 +19538,8 @@ def make_store(config: Config, *, repair: bool = False) -> SqliteStore:
     return SqliteStore(path, repair=repair, busy_s=busy_s)
 
 
-#: The owner's file, with the makers of what is replaced when it changes.
-make_settings = functools.partial(
-    FileSettings,
-    new_sources=make_sources,
-    new_locks=make_locks,
-    new_authorities=all_authorities,
-)
+#: The owner's file, with the maker of what is replaced when it changes.
+make_settings = functools.partial(FileSettings, new_parts=make_parts)
 
 
 #: What uses the link to a broker.

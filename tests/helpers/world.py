@@ -546,18 +546,16 @@ class World:
         return [self.source(config, number) for number in range(len(config.readers))]
 
     def source(self, config: Config, number: int = 0) -> doorpi.CardSource:
-        row = doorpi.inputs_of(config)[number]
-        source = doorpi.CardSource(
+        name, reader = doorpi.inputs_of(config)[number]
+        return doorpi.CardSource(
             self.readers[number],
-            row[1],
+            reader,
             self.clock,
             doorpi.InlineWorker(),
-            point=row[0],
+            point=name,
             jitter=lambda: 0.0,
             prove=doorpi.Prover(config.proof.door_key, self.clock.monotonic).prove,
         )
-        source.made_from = row
-        return source
 
     def tap(self, *shows, config: Config | None = None) -> Event | None:
         """Let the door see ``shows``, a look each, and wait for what comes of it; the
